@@ -1,0 +1,115 @@
+"""Conversion at the public face: whatever a user holds becomes a `torch.Tensor`, once, with checks.
+
+Accepted are tensors, numpy arrays, xarray objects, nested lists and plain numbers. Floating-point tensors and arrays keep
+their dtype and tensors keep their device; plain numbers have none of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sciml_bounds.errors import InputError
+
+__all__ = ["Field", "common_dtype_and_device", "convert", "require_finite", "to_tensor"]
+
+#: What a field may be given as; a callable takes the coordinates and is sampled.
+Field: TypeAlias = "float | Tensor | np.ndarray[Any, Any] | Sequence[Any] | Callable[..., Any]"
+
+_FLOATS = (torch.float32, torch.float64)
+
+
+def to_tensor(value: Any, name: str) -> Tensor:
+    """Turn one array-like into a tensor without changing its dtype, except plain numbers and lists (float64).
+
+    Raises
+    ------
+    InputError
+        If the value is not numeric, or has an integer, complex or half-precision dtype.
+    """
+    if isinstance(value, Tensor):
+        tensor = value
+    elif isinstance(value, bool | np.bool_):
+        raise InputError(f"{name} is a truth value; give a floating-point number or array.")
+    elif isinstance(value, int | float):
+        return torch.tensor(float(value), dtype=torch.float64)
+    else:
+        tensor = _array_to_tensor(value, name)
+    if tensor.dtype not in _FLOATS:
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise InputError(f"{name} has dtype {kind}; convert it to float32 or float64 first, for example with .astype('float64').")
+    return tensor
+
+
+def _array_to_tensor(value: Any, name: str) -> Tensor:
+    try:
+        array = np.asarray(value)
+        if isinstance(value, list | tuple) and array.dtype.kind in "iu":  # a list of ints is a list of numbers
+            array = array.astype(np.float64)
+        if array.dtype.kind == "f":
+            array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+        if not array.flags.writeable:  # torch warns about read-only memory, and a solver never writes to its input
+            array = array.copy()
+        return torch.from_numpy(array)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} cannot be read as an array of numbers ({type(value).__name__}): {error}.") from None
+
+
+def _is_weak(value: Any) -> bool:
+    """Whether a value has no dtype of its own (plain numbers, lists, callables) and follows the others."""
+    return value is None or isinstance(value, int | float | list | tuple) or (callable(value) and not _has_dtype(value))
+
+
+def _has_dtype(value: Any) -> bool:
+    return hasattr(value, "dtype")
+
+
+def common_dtype_and_device(values: Iterable[tuple[str, Any]]) -> tuple[torch.dtype, torch.device]:
+    """Find the dtype and device that a set of named inputs agree on.
+
+    The widest floating-point dtype wins; without any array the dtype is float64. Tensors decide the device.
+
+    Raises
+    ------
+    InputError
+        If two tensors lie on different devices.
+    """
+    dtype: torch.dtype | None = None
+    device: tuple[str, torch.device] | None = None
+    for name, value in values:
+        if _is_weak(value):
+            continue
+        tensor = to_tensor(value, name)
+        dtype = tensor.dtype if dtype is None else torch.promote_types(dtype, tensor.dtype)
+        if isinstance(value, Tensor):
+            if device is not None and device[1] != value.device:
+                raise InputError(
+                    f"{device[0]} is on device {device[1]} and {name} on {value.device}; "
+                    f"move one of them, for example with .to('{device[1]}')."
+                )
+            device = (name, value.device)
+    return dtype or torch.float64, device[1] if device else torch.device("cpu")
+
+
+def convert(value: Any, name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Convert one array-like to a tensor of the given dtype and device; gradients flow through."""
+    return to_tensor(value, name).to(device=device, dtype=dtype)
+
+
+def require_finite(tensor: Tensor, name: str) -> None:
+    """Refuse NaN and infinity, and say where the first one is.
+
+    Raises
+    ------
+    InputError
+        If any entry is not finite.
+    """
+    finite = torch.isfinite(tensor.detach())
+    if not bool(finite.all()):
+        where = tuple(int(i) for i in torch.nonzero(~finite)[0])
+        count = int((~finite).sum())
+        raise InputError(f"{name} has {count} entries that are NaN or infinite, the first at index {where}; remove or replace them.")

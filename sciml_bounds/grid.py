@@ -1,0 +1,192 @@
+"""Grids of box cells, and the conditions on their sides.
+
+Axis letters: x, y, z are the axes of the grid in this order ('ij' indexing); side `x0` is where x is smallest, `x1` where
+it is largest. Node fields have shape `n + 1` along an axis, cell fields `n`, face fields `n + 1` along their own axis.
+A periodic axis has `n` nodes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sciml_bounds.arrays import Field
+from sciml_bounds.errors import InputError
+
+__all__ = ["AXES", "Boundary", "Dirichlet", "Grid", "Neumann", "Periodic", "Robin", "side_axis"]
+
+#: The names of the axes, in the order of the array dimensions.
+AXES = "xyz"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A box divided into equal cells along each axis, in one, two or three dimensions.
+
+    Parameters
+    ----------
+    shape
+        Number of cells along each axis, each at least 2; a plain integer means one dimension.
+    lengths
+        Side lengths of the box; 1 along every axis by default.
+    origin
+        Coordinates of the corner where every coordinate is smallest; 0 by default.
+
+    Raises
+    ------
+    InputError
+        If an axis has fewer than two cells, a length is not positive, or the numbers of entries differ.
+
+    Examples
+    --------
+    >>> grid = Grid((4, 2), lengths=(1.0, 3.0))
+    >>> grid.spacing
+    (0.25, 1.5)
+    >>> grid.sides
+    ('x0', 'x1', 'y0', 'y1')
+    """
+
+    shape: tuple[int, ...]
+    lengths: tuple[float, ...] = ()
+    origin: tuple[float, ...] = ()
+
+    def __init__(
+        self, shape: int | Sequence[int], lengths: float | Sequence[float] | None = None, origin: float | Sequence[float] | None = None
+    ) -> None:
+        cells = _integers(shape)
+        if not 1 <= len(cells) <= 3:
+            raise InputError(f"a grid has one, two or three axes, but shape={tuple(cells)} has {len(cells)}.")
+        for axis, n in zip(AXES, cells):
+            if n < 2:
+                raise InputError(f"axis {axis} has {n} cells; every axis needs at least 2.")
+        object.__setattr__(self, "shape", cells)
+        object.__setattr__(self, "lengths", _floats(lengths, 1.0, len(cells), "lengths"))
+        object.__setattr__(self, "origin", _floats(origin, 0.0, len(cells), "origin"))
+        for axis, length in zip(AXES, self.lengths):
+            if length <= 0:
+                raise InputError(f"the length of axis {axis} is {length}; it must be positive.")
+
+    @property
+    def dim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Side lengths of one cell."""
+        return tuple(length / n for length, n in zip(self.lengths, self.shape))
+
+    @property
+    def cell_volume(self) -> float:
+        """Volume (length, area) of one cell."""
+        return math.prod(self.spacing)
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """Names of the sides: `x0`, `x1`, `y0`, ..."""
+        return tuple(f"{AXES[axis]}{end}" for axis in range(self.dim) for end in (0, 1))
+
+    def face_area(self, axis: int) -> float:
+        """Area (length, 1) of one cell face that is perpendicular to `axis`."""
+        return self.cell_volume / self.spacing[axis]
+
+    def refine(self, factor: int = 2) -> Grid:
+        """Return the grid of the same box with every cell divided into `factor` cells along each axis."""
+        if factor < 1:
+            raise InputError(f"the refinement factor is {factor}; it must be a positive integer.")
+        return Grid(tuple(n * factor for n in self.shape), self.lengths, self.origin)
+
+    def nodes(self, axis: int, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> Tensor:
+        """Coordinates of the `n + 1` nodes along one axis."""
+        steps = torch.arange(self.shape[axis] + 1, dtype=torch.float64, device=device)
+        return (self.origin[axis] + self.lengths[axis] * (steps / self.shape[axis])).to(dtype)
+
+    def centers(self, axis: int, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> Tensor:
+        """Coordinates of the `n` cell centres along one axis."""
+        steps = torch.arange(self.shape[axis], dtype=torch.float64, device=device) + 0.5
+        return (self.origin[axis] + self.lengths[axis] * (steps / self.shape[axis])).to(dtype)
+
+
+@dataclass(frozen=True)
+class Dirichlet:
+    """Prescribed values u = value; nodal data mean their multilinear interpolant.
+
+    Parameters
+    ----------
+    value
+        A number, an array over the nodes of the side, or a callable of the coordinates.
+    """
+
+    value: Field = 0.0
+
+
+@dataclass(frozen=True)
+class Neumann:
+    """Prescribed outward flux a du/dn = flux, constant on each face of the side.
+
+    Parameters
+    ----------
+    flux
+        A number, an array over the faces of the side, or a callable of the coordinates, sampled at face centres.
+    """
+
+    flux: Field = 0.0
+
+
+@dataclass(frozen=True)
+class Robin:
+    """Exchange with the outside: a du/dn + alpha u = g, both constant on each face of the side.
+
+    Parameters
+    ----------
+    alpha
+        Exchange coefficient, not negative.
+    g
+        Right-hand side (alpha times the outside value, where there is one).
+    """
+
+    alpha: Field
+    g: Field = 0.0
+
+
+@dataclass(frozen=True)
+class Periodic:
+    """The two sides of an axis are the same place; both sides of the axis must be periodic."""
+
+
+#: A condition on one side.
+Boundary = Dirichlet | Neumann | Robin | Periodic
+
+
+def side_axis(side: str) -> tuple[int, int]:
+    """Split a side name into the number of its axis and its end (0 or 1)."""
+    return AXES.index(side[0]), int(side[1])
+
+
+def _integers(shape: int | Sequence[int]) -> tuple[int, ...]:
+    try:
+        entries = tuple(shape) if isinstance(shape, Sequence | torch.Size) else (shape,)
+        cells = tuple(int(n) for n in entries)
+        if any(int(n) != n for n in entries):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise InputError(f"the shape of a grid is an integer or a tuple of integers, not {shape!r}.") from None
+    return cells
+
+
+def _floats(value: float | Sequence[float] | None, default: float, count: int, name: str) -> tuple[float, ...]:
+    if value is None:
+        return (default,) * count
+    try:
+        entries = tuple(float(v) for v in value) if not isinstance(value, int | float) else (float(value),) * count
+    except (TypeError, ValueError):
+        raise InputError(f"{name} is a number or one number an axis, not {value!r}.") from None
+    if len(entries) != count:
+        raise InputError(f"{name} has {len(entries)} entries, but the grid has {count} axes.")
+    if not all(math.isfinite(v) for v in entries):
+        raise InputError(f"{name} has an entry that is not finite: {entries}.")
+    return entries

@@ -1,0 +1,97 @@
+"""Which implementation of a kernel runs, and how the compiled ones are compiled.
+
+The plain torch version is the reference and runs anywhere, with gradients. On the CPU numba takes over, on CUDA triton;
+`use_backend` forces one, which the tests do to hold the three against each other.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any, Literal
+
+import numba
+import torch
+from torch import Tensor
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:  # no CUDA build of torch: the reference serves every device but the CPU
+    triton = None
+    tl = None
+
+__all__ = ["NumbaKernel", "backend_for", "constant_table", "launch", "tl", "triton_jit", "use_backend"]
+
+Backend = Literal["torch", "numba", "triton"]
+
+#: Below this number of lattice points starting threads costs more than it saves.
+SERIAL_BELOW = 32_768
+
+_forced: ContextVar[Backend | None] = ContextVar("sciml_bounds_backend", default=None)
+_import_pid = os.getpid()
+
+
+@contextmanager
+def use_backend(name: Backend) -> Iterator[None]:
+    """Force one implementation of every kernel inside a `with` block."""
+    token = _forced.set(name)
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+def backend_for(tensor: Tensor) -> Backend:
+    """Name the implementation that serves a tensor: the forced one, or the one of its device."""
+    forced = _forced.get()
+    if forced is not None:
+        return forced
+    if tensor.device.type == "cpu":
+        return "numba"
+    return "triton" if tensor.device.type == "cuda" and triton is not None else "torch"
+
+
+class NumbaKernel:
+    """A loop that numba compiles on first use, once with threads and once without.
+
+    The serial form serves small lattices, one-thread settings and forked children (whose thread pool died in the fork).
+    Threads follow `torch.get_num_threads()`. Arguments that are tensors are handed over as numpy views.
+    """
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        self.function = function
+        self._serial: Callable[..., None] | None = None
+        self._parallel: Callable[..., None] | None = None
+
+    def __call__(self, size: int, *arguments: Any) -> None:
+        views = [a.detach().numpy() if isinstance(a, Tensor) else a for a in arguments]
+        threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
+        if size < SERIAL_BELOW or threads == 1 or os.getpid() != _import_pid:
+            if self._serial is None:
+                self._serial = numba.njit(cache=True, fastmath={"contract"})(self.function)
+            self._serial(*views)
+            return
+        if self._parallel is None:
+            self._parallel = numba.njit(cache=True, parallel=True, fastmath={"contract"})(self.function)
+        numba.set_num_threads(threads)
+        self._parallel(*views)
+
+
+def triton_jit(function: Callable[..., Any]) -> Any:
+    """Compile a loop with triton, where triton is installed."""
+    return triton.jit(function) if triton is not None else function
+
+
+@lru_cache(maxsize=256)
+def constant_table(values: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return a small constant tensor, made once for each value and device."""
+    return torch.tensor(values, dtype=dtype, device=device)
+
+
+def launch(kernel: Any, points: int, batch: int, *arguments: Any, block: int = 256, **constants: Any) -> None:
+    """Run a triton kernel with one program for each block of lattice points and each sample."""
+    kernel[(triton.cdiv(points, block), batch)](*arguments, BLOCK=block, **constants)

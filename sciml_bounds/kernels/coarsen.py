@@ -1,0 +1,343 @@
+"""Operator-dependent interpolation and the Galerkin coarse operator (set-up of the multigrid hierarchy).
+
+Interpolation after Dendy, "Black box multigrid", J. Comput. Phys. 48 (1982) 366-386, in any dimension: at a fine point of
+class S the stencil is summed over the axes that S leaves even, and the resulting homogeneous equation is solved for the
+point, smaller classes first. The coarse operator is P^T A P. Both keep the difference form of the lattice operator.
+
+There is no triton version: on CUDA the set-up runs in the plain torch operations of the reference.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+import torch
+from numba import prange
+from torch import Tensor
+
+from sciml_bounds.kernels._backend import NumbaKernel, backend_for
+from sciml_bounds.kernels.lattice import Offsets, shifted
+from sciml_bounds.kernels.transfer import Bits, coarse_shape, pairs, parity_view
+
+__all__ = ["galerkin", "half_stencil", "interpolation_weights"]
+
+#: A pivot below this part of the diagonal carries no information (possible only in coarse stencils of mixed sign).
+SMALL_PIVOT = 1e-10
+
+
+@lru_cache
+def half_stencil(extent: tuple[bool, bool, bool]) -> Offsets:
+    """List one offset of each pair of neighbours in the box stencil over the axes that have an extent."""
+    box = product(*[(-1, 0, 1) if e else (0,) for e in extent])
+    return tuple(o for o in box if o > (0, 0, 0))
+
+
+def interpolation_weights(offsets: Offsets, T: Tensor, c: Tensor, axes: tuple[bool, bool, bool]) -> Tensor:
+    """Compute the weights (pairs, b, X, Y, Z) of `kernels.transfer` from the operator on (b, x, y, z)."""
+    shape = (len(pairs(axes)), c.shape[0], *coarse_shape(tuple(c.shape[1:]), axes))
+    weights = torch.zeros(shape, dtype=c.dtype, device=c.device)
+    if backend_for(c) == "numba":
+        _weights_numba(c.numel(), np.array(offsets), T, c, np.array(axes), _pair_index(axes), weights)
+    else:
+        _weights_torch(offsets, T, c, axes, weights)
+    return weights
+
+
+def galerkin(
+    offsets: Offsets, T: Tensor, c: Tensor, axes: tuple[bool, bool, bool], weights: Tensor
+) -> tuple[Offsets, Tensor, Tensor]:
+    """Compute P^T A P as offsets, conductances and diagonal excess on the coarse lattice."""
+    coarse_offsets = half_stencil(tuple(n > 1 for n in c.shape[1:]))
+    shape = weights.shape[1:]
+    coarse_T = torch.zeros((len(coarse_offsets), *shape), dtype=c.dtype, device=c.device)
+    coarse_c = torch.zeros(shape, dtype=c.dtype, device=c.device)
+    if backend_for(c) == "numba":
+        index = np.full((3, 3, 3), -1, dtype=np.int64)
+        for k, o in enumerate(coarse_offsets):
+            index[o[0] + 1, o[1] + 1, o[2] + 1] = k
+        _galerkin_numba(c.numel(), np.array(offsets), T, c, np.array(axes), _pair_index(axes), weights, index, coarse_T, coarse_c)
+    else:
+        _galerkin_torch(offsets, T, c, axes, weights, coarse_offsets, coarse_T, coarse_c)
+    total = coarse_T.abs().sum(0)
+    for k, o in enumerate(coarse_offsets):
+        back = tuple(-i for i in o)
+        coarse_c.sub_(coarse_T[k] + shifted(coarse_T[k], back))  # the diagonal becomes its excess over the row sum
+        total.add_(shifted(coarse_T[k].abs(), back))
+    round_off = 64 * torch.finfo(c.dtype).eps * total
+    coarse_c.masked_fill_(coarse_c.abs() <= round_off, 0.0)
+    return coarse_offsets, coarse_T, coarse_c
+
+
+@lru_cache
+def _pair_index(axes: tuple[bool, bool, bool]) -> np.ndarray:
+    """Position of the weight of (S, C), as an array indexed by the bits of S and of C; -1 where there is none."""
+    index = np.full((2, 2, 2, 2, 2, 2), -1, dtype=np.int64)
+    for k, (S, C) in enumerate(pairs(axes)):
+        index[(*S, *C)] = k
+    return index
+
+
+# --- reference ---------------------------------------------------------------------------------------------------------
+
+
+def _full_stencil(offsets: Offsets, T: Tensor, c: Tensor) -> dict[Bits, Tensor]:
+    """Matrix entries by offset: the entry of offset o at i couples i with i + o."""
+    stencil = {(0, 0, 0): c.clone()}
+    for k, o in enumerate(offsets):
+        back = tuple(-i for i in o)
+        stencil[o] = -T[k]
+        stencil[back] = shifted(-T[k], back)
+        stencil[0, 0, 0] -= stencil[o] + stencil[back]
+    return stencil
+
+
+def _even_stencil(stencil: dict[Bits, Tensor], axes: tuple[bool, bool, bool]) -> dict[Bits, Tensor]:
+    """Append one point along each odd coarsened axis, so that every coarse point has an odd neighbour.
+
+    On a periodic axis the new point stands for point 0, and the coupling of the last point across the seam goes to it;
+    elsewhere it is coupled to nothing.
+    """
+    for axis, coarsened in enumerate(axes):
+        dim = 1 + axis
+        if not coarsened or stencil[0, 0, 0].shape[dim] % 2 == 0:
+            continue
+        for o, entry in stencil.items():
+            first = entry.narrow(dim, 0, 1)
+            if o[axis] == -1:
+                rest = entry.narrow(dim, 1, entry.shape[dim] - 1)
+                stencil[o] = torch.cat([torch.zeros_like(first), rest, first], dim)
+            else:
+                stencil[o] = torch.cat([entry, torch.zeros_like(first)], dim)
+    return stencil
+
+
+def _weights_torch(offsets: Offsets, T: Tensor, c: Tensor, axes: tuple[bool, bool, bool], weights: Tensor) -> None:
+    stencil = _full_stencil(offsets, T, c)
+    index = {pair: k for k, pair in enumerate(pairs(axes))}
+    for S in dict.fromkeys(s for s, _ in pairs(axes)):
+        summed: dict[Bits, Tensor] = {}
+        for o, entry in stencil.items():
+            key = tuple(o[a] if S[a] else 0 for a in range(3))
+            value = parity_view(entry, axes, S)
+            summed[key] = summed[key] + value if key in summed else value
+        pivot = summed.pop((0, 0, 0))
+        exists = (..., *[slice(n) for n in pivot.shape[1:]])  # odd classes may be one shorter than the coarse lattice
+        usable = pivot > SMALL_PIVOT * parity_view(stencil[0, 0, 0], axes, S)
+        for o, entry in summed.items():
+            factor = torch.where(usable, -entry / torch.where(usable, pivot, 1.0), 0.0)
+            neighbour = tuple(int(S[a] and o[a] == 0) for a in range(3))
+            shift = tuple(int(o[a] == 1) for a in range(3))
+            if not any(neighbour):
+                weights[index[S, shift]][exists] += factor
+                continue
+            for S2, C2 in pairs(axes):
+                if S2 == neighbour:
+                    corner = tuple(s + q for s, q in zip(shift, C2))
+                    weights[index[S, corner]][exists] += factor * shifted(weights[index[S2, C2]], shift)[exists]
+
+
+def _interpolation_terms(
+    weights: Tensor, axes: tuple[bool, bool, bool], shape: torch.Size
+) -> dict[Bits, list[tuple[Bits, Tensor]]]:
+    """Weights by class, with the points that `_even_stencil` appends interpolated like the point 0 they stand for."""
+    even = (0, 0, 0)
+    table = {(even, even): torch.ones_like(weights[0])}
+    table |= {pair: weights[k].clone() for k, pair in enumerate(pairs(axes))}
+    for axis, coarsened in enumerate(axes):
+        if not coarsened or shape[1 + axis] % 2 == 0:
+            continue
+        unit = tuple(int(a == axis) for a in range(3))
+        for S, C in pairs(axes):
+            if S[axis] and C[axis]:
+                lower = tuple(tuple(b - u for b, u in zip(bits, unit)) for bits in (S, C))
+                last = shifted(table[lower[0], lower[1]], unit).narrow(1 + axis, -1, 1)
+                table[S, C].narrow(1 + axis, -1, 1).copy_(last)
+    terms: dict[Bits, list[tuple[Bits, Tensor]]] = {}
+    for (S, C), weight in table.items():
+        terms.setdefault(S, []).append((C, weight))
+    return terms
+
+
+def _galerkin_torch(
+    offsets: Offsets, T: Tensor, c: Tensor, axes: tuple[bool, bool, bool], weights: Tensor,
+    coarse_offsets: Offsets, coarse_T: Tensor, coarse_c: Tensor,
+) -> None:  # fmt: skip
+    stencil = _even_stencil(_full_stencil(offsets, T, c), axes)
+    position = {o: k for k, o in enumerate(coarse_offsets)}
+    terms = _interpolation_terms(weights, axes, c.shape)
+    for S, rows in terms.items():
+        for o, full_entry in stencil.items():
+            entry = parity_view(full_entry, axes, S)
+            moved = tuple(s + i if coarsened else i for s, i, coarsened in zip(S, o, axes))
+            parity = tuple(i % 2 if coarsened else 0 for i, coarsened in zip(moved, axes))
+            base = tuple(i // 2 if coarsened else i for i, coarsened in zip(moved, axes))
+            for C1, w1 in rows:
+                for C2, w2 in terms[parity]:
+                    difference = tuple(b + q - p for b, q, p in zip(base, C2, C1))
+                    if difference != (0, 0, 0) and difference not in position:
+                        continue
+                    value = shifted(w1 * entry * shifted(w2, base), tuple(-i for i in C1))
+                    if difference == (0, 0, 0):
+                        coarse_c += value
+                    else:
+                        coarse_T[position[difference]] -= value
+
+
+# --- numba -------------------------------------------------------------------------------------------------------------
+
+
+@NumbaKernel
+def _weights_numba(offsets, T, c, axes, index, weights):
+    B, X, Y, Z = c.shape
+    CX, CY, CZ = weights.shape[2:]
+    K = offsets.shape[0]
+    for size in range(1, 4):  # a class needs the weights of the smaller classes around it
+        for row in prange(B * CX * CY):
+            n = row // (CX * CY)
+            I = (row // CY) % CX
+            J = row % CY
+            summed = np.empty((3, 3, 3))
+            for L in range(CZ):
+                for code in range(1, 8):
+                    s0 = code >> 2
+                    s1 = (code >> 1) & 1
+                    s2 = code & 1
+                    if s0 + s1 + s2 != size or s0 > axes[0] or s1 > axes[1] or s2 > axes[2]:
+                        continue
+                    x = 2 * I + s0 if axes[0] else I
+                    y = 2 * J + s1 if axes[1] else J
+                    z = 2 * L + s2 if axes[2] else L
+                    if x >= X or y >= Y or z >= Z:
+                        continue
+                    summed[:] = 0.0
+                    diagonal = c[n, x, y, z]
+                    for k in range(K):
+                        dx = offsets[k, 0]
+                        dy = offsets[k, 1]
+                        dz = offsets[k, 2]
+                        forward = T[k, n, x, y, z]
+                        backward = T[k, n, (x - dx) % X, (y - dy) % Y, (z - dz) % Z]
+                        diagonal += forward + backward
+                        summed[1 + dx * s0, 1 + dy * s1, 1 + dz * s2] -= forward
+                        summed[1 - dx * s0, 1 - dy * s1, 1 - dz * s2] -= backward
+                    summed[1, 1, 1] += diagonal
+                    pivot = summed[1, 1, 1]
+                    if not pivot > SMALL_PIVOT * diagonal:
+                        continue
+                    for o0 in range(-s0, s0 + 1):
+                        for o1 in range(-s1, s1 + 1):
+                            for o2 in range(-s2, s2 + 1):
+                                if o0 == 0 and o1 == 0 and o2 == 0:
+                                    continue
+                                factor = -summed[1 + o0, 1 + o1, 1 + o2] / pivot
+                                f0 = 1 if o0 == 1 else 0
+                                f1 = 1 if o1 == 1 else 0
+                                f2 = 1 if o2 == 1 else 0
+                                t0 = s0 if o0 == 0 else 0
+                                t1 = s1 if o1 == 0 else 0
+                                t2 = s2 if o2 == 0 else 0
+                                if t0 + t1 + t2 == 0:
+                                    weights[index[s0, s1, s2, f0, f1, f2], n, I, J, L] += factor
+                                    continue
+                                for q0 in range(t0 + 1):
+                                    for q1 in range(t1 + 1):
+                                        for q2 in range(t2 + 1):
+                                            weights[index[s0, s1, s2, f0 + q0, f1 + q1, f2 + q2], n, I, J, L] += (
+                                                factor
+                                                * weights[
+                                                    index[t0, t1, t2, q0, q1, q2], n, (I + f0) % CX, (J + f1) % CY, (L + f2) % CZ
+                                                ]
+                                            )
+
+
+@NumbaKernel
+def _galerkin_numba(offsets, T, c, axes, index, weights, position, coarse_T, coarse_c):
+    # For each coarse point, over the fine points f of its basis function and their neighbours g:
+    # entry (I, J) += p(f; I) A(f, g) p(g; J). Indices run unwrapped, so that J - I tells the coarse offset.
+    B, X, Y, Z = c.shape
+    CX, CY, CZ = coarse_c.shape[1:]
+    K = offsets.shape[0]
+    for row in prange(B * CX * CY):
+        n = row // (CX * CY)
+        I = (row // CY) % CX
+        J = row % CY
+        g = np.empty(3, np.int64)  # fine neighbour, wrapped
+        base = np.empty(3, np.int64)  # coarse index below it, unwrapped
+        odd = np.empty(3, np.int64)
+        for L in range(CZ):
+            for t0 in range(-axes[0], axes[0] + 1):
+                for t1 in range(-axes[1], axes[1] + 1):
+                    for t2 in range(-axes[2], axes[2] + 1):
+                        x = ((2 * I if axes[0] else I) + t0) % X
+                        y = ((2 * J if axes[1] else J) + t1) % Y
+                        z = ((2 * L if axes[2] else L) + t2) % Z
+                        # an odd length ends with an even point: across its seam there is no point in between
+                        if (t0 != 0 and x % 2 == 0) or (t1 != 0 and y % 2 == 0) or (t2 != 0 and z % 2 == 0):
+                            continue
+                        wf = 1.0
+                        if t0 != 0 or t1 != 0 or t2 != 0:
+                            wf = weights[
+                                index[abs(t0), abs(t1), abs(t2), int(t0 < 0), int(t1 < 0), int(t2 < 0)],
+                                n, (I - int(t0 < 0)) % CX, (J - int(t1 < 0)) % CY, (L - int(t2 < 0)) % CZ,
+                            ]  # fmt: skip
+                        if wf == 0.0:
+                            continue
+                        diagonal = c[n, x, y, z]
+                        for k in range(K):
+                            dx = offsets[k, 0]
+                            dy = offsets[k, 1]
+                            dz = offsets[k, 2]
+                            diagonal += T[k, n, x, y, z] + T[k, n, (x - dx) % X, (y - dy) % Y, (z - dz) % Z]
+                        for k in range(-K, K + 1):  # backward neighbours, the point itself, forward neighbours
+                            sign = 1 if k > 0 else (-1 if k < 0 else 0)
+                            kk = abs(k) - 1 if k != 0 else 0
+                            dx = sign * offsets[kk, 0]
+                            dy = sign * offsets[kk, 1]
+                            dz = sign * offsets[kk, 2]
+                            if k == 0:
+                                entry = diagonal
+                            elif k > 0:
+                                entry = -T[kk, n, x, y, z]
+                            else:
+                                entry = -T[kk, n, (x + dx) % X, (y + dy) % Y, (z + dz) % Z]
+                            if entry == 0.0:
+                                continue
+                            g[0] = (2 * I if axes[0] else I) + t0 + dx
+                            g[1] = (2 * J if axes[1] else J) + t1 + dy
+                            g[2] = (2 * L if axes[2] else L) + t2 + dz
+                            for a in range(3):
+                                length = X if a == 0 else (Y if a == 1 else Z)
+                                coarse_length = CX if a == 0 else (CY if a == 1 else CZ)
+                                seam = 0
+                                if g[a] < 0:
+                                    g[a] += length
+                                    seam = -coarse_length
+                                elif g[a] >= length:
+                                    g[a] -= length
+                                    seam = coarse_length
+                                odd[a] = g[a] % 2 if axes[a] else 0
+                                base[a] = seam + (g[a] // 2 if axes[a] else g[a])
+                            for q0 in range(odd[0] + 1):
+                                for q1 in range(odd[1] + 1):
+                                    for q2 in range(odd[2] + 1):
+                                        j0 = base[0] + q0 - I
+                                        j1 = base[1] + q1 - J
+                                        j2 = base[2] + q2 - L
+                                        if abs(j0) > 1 or abs(j1) > 1 or abs(j2) > 1:
+                                            continue
+                                        p = position[j0 + 1, j1 + 1, j2 + 1]
+                                        itself = j0 == 0 and j1 == 0 and j2 == 0
+                                        if p < 0 and not itself:
+                                            continue
+                                        wg = 1.0
+                                        if odd[0] + odd[1] + odd[2] > 0:
+                                            wg = weights[
+                                                index[odd[0], odd[1], odd[2], q0, q1, q2],
+                                                n, base[0] % CX, base[1] % CY, base[2] % CZ,
+                                            ]  # fmt: skip
+                                        if itself:
+                                            coarse_c[n, I, J, L] += wf * entry * wg
+                                        else:
+                                            coarse_T[p, n, I, J, L] -= wf * entry * wg

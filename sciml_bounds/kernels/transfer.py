@@ -1,0 +1,240 @@
+"""Prolongation and restriction between a lattice and the lattice of its even points along the coarsened axes.
+
+A fine point is i = 2 I + S along coarsened axes (i = I along the others), with S in {0, 1} on each coarsened axis. Even
+points (S = 0) take the coarse value; a point of class S is interpolated from the coarse points I + C with C <= S, each
+with its own weight. `weights[k, b, I]` belongs to the k-th pair of `pairs(axes)`; restriction is the transpose.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+import torch
+from numba import prange
+from torch import Tensor
+
+from sciml_bounds.kernels._backend import NumbaKernel, backend_for, constant_table, launch, tl, triton_jit
+from sciml_bounds.kernels.lattice import shifted
+
+__all__ = ["coarse_shape", "pairs", "prolong_add", "restrict"]
+
+Bits = tuple[int, ...]
+
+
+@lru_cache
+def pairs(axes: tuple[bool, bool, bool]) -> tuple[tuple[Bits, Bits], ...]:
+    """List the pairs (class S, corner C <= S) that carry an interpolation weight, smaller classes first."""
+    classes = [s for s in product((0, 1), repeat=3) if any(s) and all(a or not b for a, b in zip(axes, s))]
+    classes.sort(key=lambda s: (sum(s), s))
+    return tuple((s, c) for s in classes for c in product(*[(0, 1) if bit else (0,) for bit in s]))
+
+
+def coarse_shape(shape: tuple[int, ...], axes: tuple[bool, bool, bool]) -> tuple[int, ...]:
+    """Return the shape of the lattice of even points."""
+    return tuple((n + 1) // 2 if coarsened else n for n, coarsened in zip(shape, axes))
+
+
+def prolong_add(axes: tuple[bool, bool, bool], weights: Tensor, coarse: Tensor, fine: Tensor) -> Tensor:
+    """Add the interpolated coarse field (b, X, Y, Z) to the fine one (b, x, y, z), in place."""
+    backend = backend_for(fine)
+    if backend == "numba":
+        _prolong_numba(fine.numel(), np.array(axes, dtype=np.int64), _bits(axes), weights, coarse, fine)
+    elif backend == "triton":
+        _transfer_triton(_prolong_kernel, axes, weights, coarse, fine, fine)
+    else:
+        _prolong_torch(axes, weights, coarse, fine)
+    return fine
+
+
+def restrict(axes: tuple[bool, bool, bool], weights: Tensor, fine: Tensor, coarse: Tensor) -> Tensor:
+    """Write the restriction (transpose of the interpolation) of the fine field into the coarse one."""
+    backend = backend_for(fine)
+    if backend == "numba":
+        _restrict_numba(fine.numel(), np.array(axes, dtype=np.int64), _bits(axes), weights, fine, coarse)
+    elif backend == "triton":
+        _transfer_triton(_restrict_kernel, axes, weights, coarse, fine, coarse)
+    else:
+        _restrict_torch(axes, weights, fine, coarse)
+    return coarse
+
+
+def _bits(axes: tuple[bool, bool, bool]) -> np.ndarray:
+    return np.array(pairs(axes), dtype=np.int64).reshape(-1, 2, 3)
+
+
+# --- reference ---------------------------------------------------------------------------------------------------------
+
+
+def parity_view(fine: Tensor, axes: tuple[bool, bool, bool], S: Bits) -> Tensor:
+    """View the fine points of class S; along odd lengths the odd classes are one shorter than the coarse lattice."""
+    return fine[(..., *[slice(s, None, 2) if coarsened else slice(None) for s, coarsened in zip(S, axes)])]
+
+
+def _prolong_torch(axes: tuple[bool, bool, bool], weights: Tensor, coarse: Tensor, fine: Tensor) -> None:
+    parity_view(fine, axes, (0, 0, 0)).add_(coarse)
+    for k, (S, C) in enumerate(pairs(axes)):
+        target = parity_view(fine, axes, S)
+        value = weights[k] * shifted(coarse, C)
+        target.add_(value[(..., *[slice(n) for n in target.shape[-3:]])])
+
+
+def _restrict_torch(axes: tuple[bool, bool, bool], weights: Tensor, fine: Tensor, coarse: Tensor) -> None:
+    coarse.copy_(parity_view(fine, axes, (0, 0, 0)))
+    for k, (S, C) in enumerate(pairs(axes)):
+        source = parity_view(fine, axes, S)
+        padded = torch.zeros_like(coarse)
+        padded[(..., *[slice(n) for n in source.shape[-3:]])] = source
+        coarse.add_(shifted(weights[k] * padded, tuple(-c for c in C)))
+
+
+# --- numba -------------------------------------------------------------------------------------------------------------
+
+
+@NumbaKernel
+def _prolong_numba(axes, bits, weights, coarse, fine):
+    B, X, Y, Z = fine.shape
+    CX, CY, CZ = coarse.shape[1:]
+    for row in prange(B * X * Y):
+        n = row // (X * Y)
+        x = (row // Y) % X
+        y = row % Y
+        m = n if weights.shape[1] > 1 else 0
+        I = x // 2 if axes[0] else x
+        J = y // 2 if axes[1] else y
+        sx = x - 2 * I if axes[0] else 0
+        sy = y - 2 * J if axes[1] else 0
+        step = 2 if axes[2] else 1
+        target = fine[n, x, y]
+        if sx == 0 and sy == 0:
+            e = coarse[n, I, J]
+            for L in range(CZ):
+                target[step * L] += e[L]
+        for k in range(bits.shape[0]):
+            if bits[k, 0, 0] != sx or bits[k, 0, 1] != sy:
+                continue
+            w = weights[k, m, I, J]
+            e = coarse[n, (I + bits[k, 1, 0]) % CX, (J + bits[k, 1, 1]) % CY]
+            sz = bits[k, 0, 2]
+            count = (Z - sz + step - 1) // step
+            if bits[k, 1, 2] == 0:
+                for L in range(count):
+                    target[step * L + sz] += w[L] * e[L]
+            else:
+                inner = min(count, CZ - 1)
+                for L in range(inner):
+                    target[step * L + sz] += w[L] * e[L + 1]
+                for L in range(inner, count):
+                    target[step * L + sz] += w[L] * e[0]
+
+
+@NumbaKernel
+def _restrict_numba(axes, bits, weights, fine, coarse):
+    B, X, Y, Z = fine.shape
+    CX, CY, CZ = coarse.shape[1:]
+    for row in prange(B * CX * CY):
+        n = row // (CX * CY)
+        I = (row // CY) % CX
+        J = row % CY
+        m = n if weights.shape[1] > 1 else 0
+        step = 2 if axes[2] else 1
+        target = coarse[n, I, J]
+        r = fine[n, 2 * I if axes[0] else I, 2 * J if axes[1] else J]
+        for L in range(CZ):
+            target[L] = r[step * L]
+        for k in range(bits.shape[0]):
+            P = (I - bits[k, 1, 0]) % CX
+            Q = (J - bits[k, 1, 1]) % CY
+            x = 2 * P + bits[k, 0, 0] if axes[0] else P
+            y = 2 * Q + bits[k, 0, 1] if axes[1] else Q
+            if x >= X or y >= Y:  # the odd neighbour beyond the end of an odd length does not exist
+                continue
+            w = weights[k, m, P, Q]
+            r = fine[n, x, y]
+            sz = bits[k, 0, 2]
+            count = (Z - sz + step - 1) // step
+            if bits[k, 1, 2] == 0:
+                for L in range(count):
+                    target[L] += w[L] * r[step * L + sz]
+            else:
+                inner = min(count, CZ - 1)
+                for L in range(inner):
+                    target[L + 1] += w[L] * r[step * L + sz]
+                for L in range(inner, count):
+                    target[0] += w[L] * r[step * L + sz]
+
+
+# --- triton ------------------------------------------------------------------------------------------------------------
+
+
+@triton_jit
+def _prolong_kernel(
+    bits, weights, coarse, fine, X, Y, Z, CX, CY, CZ, stride_k, stride_m,
+    AX: tl.constexpr, AY: tl.constexpr, AZ: tl.constexpr, K: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    N = X * Y * Z
+    n = tl.program_id(1).to(tl.int64)
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = i < N
+    x = i // (Y * Z)
+    y = (i // Z) % Y
+    z = i % Z
+    I = x // (1 + AX)
+    J = y // (1 + AY)
+    L = z // (1 + AZ)
+    sx = x - (1 + AX) * I
+    sy = y - (1 + AY) * J
+    sz = z - (1 + AZ) * L
+    base = (I * CY + J) * CZ + L
+    source = coarse + n * CX * CY * CZ
+    value = tl.load(source + base, mask=inside & (sx + sy + sz == 0), other=0.0)
+    for k in tl.static_range(K):
+        own = (tl.load(bits + 6 * k) == sx) & (tl.load(bits + 6 * k + 1) == sy) & (tl.load(bits + 6 * k + 2) == sz)
+        P = (I + tl.load(bits + 6 * k + 3)) % CX
+        Q = (J + tl.load(bits + 6 * k + 4)) % CY
+        R = (L + tl.load(bits + 6 * k + 5)) % CZ
+        w = tl.load(weights + k * stride_k + n * stride_m + base, mask=inside & own, other=0.0)
+        value += w * tl.load(source + (P * CY + Q) * CZ + R, mask=inside & own, other=0.0)
+    target = fine + n * N + i
+    tl.store(target, tl.load(target, mask=inside, other=0.0) + value, mask=inside)
+
+
+@triton_jit
+def _restrict_kernel(
+    bits, weights, coarse, fine, X, Y, Z, CX, CY, CZ, stride_k, stride_m,
+    AX: tl.constexpr, AY: tl.constexpr, AZ: tl.constexpr, K: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    N = CX * CY * CZ
+    n = tl.program_id(1).to(tl.int64)
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = i < N
+    I = i // (CY * CZ)
+    J = (i // CZ) % CY
+    L = i % CZ
+    source = fine + n * X * Y * Z
+    value = tl.load(source + ((1 + AX) * I * Y + (1 + AY) * J) * Z + (1 + AZ) * L, mask=inside, other=0.0)
+    for k in tl.static_range(K):
+        P = (I - tl.load(bits + 6 * k + 3) + CX) % CX
+        Q = (J - tl.load(bits + 6 * k + 4) + CY) % CY
+        R = (L - tl.load(bits + 6 * k + 5) + CZ) % CZ
+        x = (1 + AX) * P + tl.load(bits + 6 * k)
+        y = (1 + AY) * Q + tl.load(bits + 6 * k + 1)
+        z = (1 + AZ) * R + tl.load(bits + 6 * k + 2)
+        exists = inside & (x < X) & (y < Y) & (z < Z)
+        w = tl.load(weights + k * stride_k + n * stride_m + (P * CY + Q) * CZ + R, mask=exists, other=0.0)
+        value += w * tl.load(source + (x * Y + y) * Z + z, mask=exists, other=0.0)
+    tl.store(coarse + n * N + i, value, mask=inside)
+
+
+def _transfer_triton(
+    kernel: object, axes: tuple[bool, bool, bool], weights: Tensor, coarse: Tensor, fine: Tensor, target: Tensor
+) -> None:
+    bits = constant_table(pairs(axes), torch.int32, fine.device)
+    points = target[0].numel()
+    coarse_points = coarse[0].numel()
+    launch(
+        kernel, points, fine.shape[0], bits, weights, coarse, fine, *fine.shape[1:], *coarse.shape[1:],
+        weights.shape[1] * coarse_points, coarse_points if weights.shape[1] > 1 else 0,
+        AX=int(axes[0]), AY=int(axes[1]), AZ=int(axes[2]), K=len(bits),
+    )  # fmt: skip

@@ -1,0 +1,429 @@
+"""One conjugate-gradient loop: preconditioned, flexible, with a memory of directions, batched.
+
+References: Hestenes, Stiefel (1952); Notay, "Flexible conjugate gradients", SIAM J. Sci. Comput. 22 (2000) 1444-1460, for
+the form with explicit orthogonalisation against the last K directions, which is what learned directions plug into.
+
+Legend: n unknowns, b samples of a batch; vectors have shape (b, n) inside the loop.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sciml_bounds.arrays import convert, require_finite, to_tensor
+from sciml_bounds.errors import InputError
+from sciml_bounds.krylov.error_bounds import energy_lower_bounds, gauss_radau, residual_bound, smallest_ritz_value
+from sciml_bounds.operators.linear_operator import Identity, LinearOperator, aslinearoperator
+from sciml_bounds.results import Kind, LinearSolution, Reason, report_failure
+
+__all__ = ["cg", "default_rtol", "iterate"]
+
+#: Called after each iteration with the current iterate (batch..., n); returning True stops the loop.
+Callback = Callable[[Tensor], bool | None]
+
+#: An operator is called symmetric if u.Av and v.Au differ by less than this many round-offs of |u| |Av|.
+SYMMETRY_SLACK = 1e5
+
+#: So often the recomputed residual may turn out larger than the tolerance before round-off is held responsible.
+MAX_RESTARTS = 5
+
+_RUNNING = None
+
+
+def default_rtol(dtype: torch.dtype) -> float:
+    """Return the relative residual that is asked for by default: 1e-8 in float64, 1e-5 in float32."""
+    return 1e-8 if dtype == torch.float64 else 1e-5
+
+
+def cg(
+    A: Any,
+    b: Any,
+    *,
+    M: Any = None,
+    x0: Any = None,
+    rtol: float | None = None,
+    atol: float = 0.0,
+    maxiter: int | None = None,
+    memory: int = 1,
+    flexible: bool | None = None,
+    lambda_min: float | Tensor | None = None,
+    lambda_min_preconditioned: float | Tensor | None = None,
+    callback: Callback | None = None,
+    throw: bool = False,
+) -> LinearSolution:
+    """Solve A x = b for symmetric positive definite A by conjugate gradients.
+
+    Parameters
+    ----------
+    A
+        The operator: a `LinearOperator`, a torch, numpy, scipy or PETSc matrix, or a callable of vectors (..., n).
+        A consistent singular system is solved too, if the preconditioner respects the null space.
+    b
+        Right-hand side, shape (..., n); leading axes are a batch, each sample with its own step lengths.
+    M
+        Preconditioner: an approximation of the inverse of A, in any of the forms of `A`.
+    x0
+        Initial guess; zero by default.
+    rtol, atol
+        Stop when ||b - A x|| <= max(rtol ||b||, atol), or at 10 eps ||A|| ||x|| where the operator knows a bound of
+        its norm. The default of `rtol` is 1e-8 in float64 and 1e-5 in float32.
+    maxiter
+        Largest number of iterations; 10 n by default.
+    memory
+        K, the number of previous directions that a flexible loop makes the new one A-orthogonal to.
+    flexible
+        Orthogonalise explicitly. By default this is done when M is not known to be linear and symmetric, or when
+        `memory` is larger than 1; the result's `flexible` tells which form ran.
+    lambda_min
+        A number below the smallest eigenvalue of A; gives the guaranteed bound ||b - A x|| / sqrt(lambda_min).
+    lambda_min_preconditioned
+        A number below the smallest eigenvalue of M A; gives the guaranteed Gauss-Radau bound (not in flexible form).
+    callback
+        Called after each iteration with the current x; returning True stops.
+    throw
+        Raise `ConvergenceError` instead of warning when the tolerance is not reached.
+
+    Returns
+    -------
+    LinearSolution
+        With lower bounds of the A-norm error at every iterate, and an upper bound or estimate at the last.
+
+    Raises
+    ------
+    InputError
+        If shapes, dtypes or devices do not fit, an entry is not finite, rtol is below 10 eps of the dtype, or A is
+        found not to be symmetric.
+    ConvergenceError
+        If `throw` is true and the tolerance is not reached.
+
+    Examples
+    --------
+    >>> import torch, sciml_bounds as sb
+    >>> A = torch.tensor([[4.0, 1.0], [1.0, 3.0]], dtype=torch.float64)
+    >>> s = sb.cg(A, [1.0, 2.0])
+    >>> s.x
+    tensor([0.0909, 0.6364], dtype=torch.float64)
+    >>> s.converged.item(), s.iterations.item()
+    (True, 2)
+    """
+    start = time.perf_counter()
+    rhs = to_tensor(b, "the right-hand side b")
+    operator = aslinearoperator(A, rhs)
+    rhs = convert(b, "the right-hand side b", operator.dtype, operator.device if not isinstance(b, Tensor) else b.device)
+    _check_fit(operator, rhs, "A")
+    preconditioner = Identity(operator.shape[0], rhs.dtype, rhs.device) if M is None else aslinearoperator(M, rhs)
+    _check_fit(preconditioner, rhs, "M")
+    require_finite(rhs, "the right-hand side b")
+    _require_symmetric(operator, rhs)
+    guess = None
+    if x0 is not None:
+        guess = convert(x0, "the initial guess x0", rhs.dtype, rhs.device)
+        require_finite(guess, "the initial guess x0")
+        if guess.shape != rhs.shape:
+            raise InputError(f"x0 has shape {tuple(guess.shape)}, but b has shape {tuple(rhs.shape)}; they must agree.")
+    solution = iterate(
+        operator, rhs, preconditioner, guess, rtol=rtol, atol=atol, maxiter=maxiter, memory=memory, flexible=flexible,
+        lambda_min=lambda_min, lambda_min_preconditioned=lambda_min_preconditioned, callback=callback, start=start,
+    )  # fmt: skip
+    if not bool(solution.converged.all()):
+        report_failure("conjugate gradients", solution.reason, _progress(solution), throw=throw)
+    return solution
+
+
+def _progress(solution: LinearSolution) -> str:
+    worst = (solution.residual_norm / solution.tolerance.clamp_min(torch.finfo(solution.x.dtype).tiny)).max().item()
+    return f"after {int(solution.iterations.max())} iterations the residual is {worst:.3g} times the tolerance"
+
+
+def _check_fit(operator: LinearOperator, rhs: Tensor, name: str) -> None:
+    n = rhs.shape[-1] if rhs.ndim else 0
+    if operator.shape != (n, n):
+        raise InputError(f"{name} has shape {operator.shape}, but b has {n} entries along its last axis; they must agree.")
+    if operator.device != rhs.device:
+        raise InputError(f"{name} is on device {operator.device} and b on {rhs.device}; move one of them.")
+
+
+def _require_symmetric(operator: LinearOperator, rhs: Tensor) -> None:
+    """Compare u.Av with v.Au for one random pair, unless symmetry is known."""
+    if operator.symmetric is None and rhs.numel():
+        generator = torch.Generator().manual_seed(0)
+        pair = torch.randn((2, rhs.shape[-1]), generator=generator, dtype=torch.float64).to(rhs)
+        u, v = (row.expand_as(rhs) for row in pair)
+        product_u, product_v = operator.matvec(u.contiguous()), operator.matvec(v.contiguous())
+        difference = ((u * product_v).sum(-1) - (v * product_u).sum(-1)).abs()
+        scale = u.norm(dim=-1) * product_v.norm(dim=-1) + v.norm(dim=-1) * product_u.norm(dim=-1)
+        if bool((difference > SYMMETRY_SLACK * torch.finfo(rhs.dtype).eps * scale).any()):
+            relative = float((difference / scale).max())
+            raise InputError(
+                f"A is not symmetric (u.Av and v.Au differ by {relative:.2g} of their size); conjugate gradients need a "
+                "symmetric positive definite operator, so use another method, or the normal equations A^T A x = A^T b."
+            )
+    if operator.symmetric is False:
+        raise InputError("A says that it is not symmetric; conjugate gradients need a symmetric positive definite operator.")
+
+
+def _dot(u: Tensor, v: Tensor) -> Tensor:
+    """Inner products of the rows of (b, n), without a temporary of that size."""
+    return torch.bmm(u.unsqueeze(1), v.unsqueeze(2)).view(-1)
+
+
+@dataclass
+class _History:
+    """What the bounds are made of, one entry an iteration, each of shape (b,)."""
+
+    residual_norms: list[Tensor] = field(default_factory=list)
+    decreases: list[Tensor] = field(default_factory=list)
+    alphas: list[Tensor] = field(default_factory=list)
+    betas: list[Tensor] = field(default_factory=list)
+    rz: list[Tensor] = field(default_factory=list)
+
+
+class _Loop:
+    """The state of one solve; `step` is one iteration for all samples that still run."""
+
+    def __init__(
+        self, A: LinearOperator, b: Tensor, M: LinearOperator, x0: Tensor | None, rtol: float, atol: float, memory: int, flexible: bool
+    ) -> None:
+        self.A, self.M, self.b = A, M, b
+        self.flexible = flexible
+        self.x = torch.zeros_like(b) if x0 is None else x0.clone()
+        self.x[b.abs().amax(1) == 0] = 0.0  # the solution for b = 0 is known
+        self.r = b.clone()
+        self.z, self.d, self.q = (torch.zeros_like(b) for _ in range(3))
+        self.memory: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=memory)
+        self.floor = 10 * torch.finfo(b.dtype).eps
+        self.tolerance = (rtol * b.norm(dim=1)).clamp_min(atol)
+        self.history = _History()
+        self.reasons: list[Reason | None] = [_RUNNING] * len(b)
+        self.running = torch.ones(len(b), dtype=torch.bool, device=b.device)
+        self.iterations = torch.zeros(len(b), dtype=torch.int64, device=b.device)
+        self.rz_old = torch.ones_like(self.tolerance)
+        self.fresh = True  # the next direction is the preconditioned residual itself
+        if x0 is not None:
+            self.replace_residual()
+        self.norm = self.r.norm(dim=1)
+        self.history.residual_norms.append(self.norm)
+        self.mark_converged()
+
+    def replace_residual(self) -> None:
+        """Compute the residual anew, so that round-off of the recurrence cannot deceive."""
+        self.A.matvec_into(self.x, self.q)
+        torch.sub(self.b, self.q, out=self.r)
+
+    def round_off_level(self) -> Tensor:
+        """10 eps ||A|| ||x||: below it the residual means nothing."""
+        if self.A.norm_upper is None:
+            return torch.zeros_like(self.tolerance)
+        return self.floor * self.A.norm_upper.to(self.b) * self.x.norm(dim=1)
+
+    def stop(self, which: Tensor, reason: Reason) -> None:
+        """End the samples that still run and fulfil a condition."""
+        which = which & self.running
+        for row in torch.nonzero(which).view(-1).tolist():
+            self.reasons[row] = reason
+        self.running = self.running & ~which
+
+    def mark_converged(self) -> None:
+        """End the samples whose residual is small enough, or not finite."""
+        self.stop(~torch.isfinite(self.norm), Reason.NOT_FINITE)
+        self.stop(self.norm <= self.tolerance, Reason.CONVERGED)
+        self.stop(self.norm <= self.round_off_level(), Reason.ROUND_OFF)
+
+    def step(self) -> None:
+        """Do one iteration."""
+        running = self.running
+        self.M.matvec_into(self.r, self.z)
+        rz = _dot(self.r, self.z)
+        self.stop(~torch.isfinite(rz), Reason.NOT_FINITE)
+        if not self.flexible:
+            self.stop(rz <= 0, Reason.INDEFINITE_PRECONDITIONER)
+        beta = self._new_direction(rz)
+        self.A.matvec_into(self.d, self.q)
+        curvature = _dot(self.d, self.q)
+        slope = _dot(self.r, self.d)
+        self.stop(~torch.isfinite(curvature), Reason.NOT_FINITE)
+        self.stop(slope == 0, Reason.INDEFINITE_PRECONDITIONER)  # a direction that leads nowhere
+        self.stop(curvature <= 0, Reason.INDEFINITE)
+        going = self.running & running
+        alpha = torch.where(going, slope / torch.where(going, curvature, 1.0), 0.0)
+        self.x.addcmul_(alpha.unsqueeze(1), self.d)
+        self.r.addcmul_(alpha.unsqueeze(1), self.q, value=-1)
+        self.iterations += going
+        self.norm = torch.where(going, self.r.norm(dim=1), self.norm)
+        h = self.history
+        h.decreases.append(alpha * torch.where(going, slope, 0.0))
+        h.alphas.append(alpha)
+        h.betas.append(beta)
+        h.rz.append(rz)
+        h.residual_norms.append(self.norm)
+        self.rz_old = rz
+        if self.flexible:
+            self.memory.append((self.d.clone(), self.q.clone(), torch.where(going, curvature, 1.0)))
+        self.mark_converged()
+
+    def _new_direction(self, rz: Tensor) -> Tensor:
+        """Set d from the preconditioned residual; returns the coefficient of the previous direction (plain form)."""
+        beta = torch.zeros_like(rz)
+        if self.flexible:
+            self.d.copy_(self.z)
+            for direction, product, curvature in self.memory:
+                self.d.addcmul_((_dot(self.z, product) / curvature).unsqueeze(1), direction, value=-1)
+        elif self.fresh:
+            self.d.copy_(self.z)
+        else:
+            beta = torch.where(self.running, rz / torch.where(self.running, self.rz_old, 1.0), 0.0)
+            self.d.mul_(beta.unsqueeze(1)).add_(self.z)
+        self.fresh = False
+        return beta
+
+    def restart_where_deceived(self) -> None:
+        """Recompute the residual of all samples; those that had only seemed to converge run again."""
+        self.replace_residual()
+        true_norm = self.r.norm(dim=1)
+        done = torch.tensor([r is Reason.CONVERGED for r in self.reasons], device=self.b.device)
+        slack = 1 + 1e3 * torch.finfo(self.b.dtype).eps
+        deceived = done & (true_norm > self.tolerance * slack) & (true_norm > self.round_off_level())
+        for row in torch.nonzero(deceived).view(-1).tolist():
+            self.reasons[row] = _RUNNING
+        self.running = deceived
+        self.norm = true_norm
+        self.fresh = True
+        self.memory.clear()
+
+
+def iterate(
+    A: LinearOperator,
+    b: Tensor,
+    M: LinearOperator,
+    x0: Tensor | None = None,
+    *,
+    rtol: float | None = None,
+    atol: float = 0.0,
+    maxiter: int | None = None,
+    memory: int = 1,
+    flexible: bool | None = None,
+    lambda_min: float | Tensor | None = None,
+    lambda_min_preconditioned: float | Tensor | None = None,
+    callback: Callback | None = None,
+    start: float | None = None,
+) -> LinearSolution:
+    """Run the loop of `cg` on checked input, without a warning at its end."""
+    start = time.perf_counter() if start is None else start
+    rtol = check_tolerances(rtol, atol, maxiter, b.dtype)
+    if memory < 1:
+        raise InputError(f"memory is {memory}; it must be at least 1.")
+    flexible = (M.symmetric is not True or M.linear is not True or memory > 1) if flexible is None else flexible
+    batch, n = b.shape[:-1], b.shape[-1]
+    maxiter = 10 * n if maxiter is None else maxiter
+    with torch.no_grad():
+        flat = b.detach().reshape(-1, n).contiguous()
+        guess = None if x0 is None else x0.detach().reshape(-1, n).contiguous()
+        loop = _Loop(A, flat, M, guess, rtol, atol, memory, flexible)
+        restarts = _run(loop, maxiter, callback, b.shape)
+        residual_norm = loop.norm
+        bounds = _bounds(loop, restarts, residual_norm, lambda_min, lambda_min_preconditioned)
+    reasons = tuple(reason or Reason.MAXITER for reason in loop.reasons)
+    converged = torch.tensor([r in (Reason.CONVERGED, Reason.ROUND_OFF) for r in reasons], device=b.device)
+    norms = torch.stack(loop.history.residual_norms)
+    return LinearSolution(
+        x=loop.x.view(b.shape),
+        converged=converged.view(batch),
+        reason=reasons[0] if not batch else reasons,
+        iterations=loop.iterations.view(batch),
+        residual_norms=norms.view(-1, *batch),
+        residual_norm=residual_norm.view(batch),
+        tolerance=loop.tolerance.view(batch),
+        error_lower=bounds.lower.view(-1, *batch),
+        error_upper=None if bounds.upper is None else bounds.upper.view(batch),
+        error_upper_kind=bounds.kind,
+        flexible=flexible,
+        method="flexible conjugate gradients" if flexible else "conjugate gradients",
+        seconds=time.perf_counter() - start,
+    )
+
+
+def check_tolerances(rtol: float | None, atol: float, maxiter: int | None, dtype: torch.dtype) -> float:
+    """Check the stop rule and return the relative tolerance.
+
+    Raises
+    ------
+    InputError
+        If a tolerance is negative or not finite, rtol is below round-off, or maxiter is negative.
+    """
+    rtol = default_rtol(dtype) if rtol is None else float(rtol)
+    eps = torch.finfo(dtype).eps
+    if not 0 <= rtol < float("inf") or not 0 <= atol < float("inf"):
+        raise InputError(f"rtol={rtol} and atol={atol} must be finite and not negative.")
+    if rtol < 10 * eps and atol == 0:
+        kind = str(dtype).removeprefix("torch.")
+        raise InputError(f"rtol={rtol:g} is below the round-off of {kind} ({10 * eps:.2g}); ask for more, or use float64.")
+    if maxiter is not None and maxiter < 0:
+        raise InputError(f"maxiter is {maxiter}; it must not be negative.")
+    return rtol
+
+
+def _run(loop: _Loop, maxiter: int, callback: Callback | None, shape: torch.Size) -> int:
+    """Iterate until every sample has ended; returns how often the residual was replaced."""
+    restarts = 0
+    iteration = 0
+    while True:
+        while bool(loop.running.any()) and iteration < maxiter:
+            loop.step()
+            iteration += 1
+            if callback is not None and callback(loop.x.view(shape)):
+                loop.stop(loop.running, Reason.STOPPED)
+        loop.restart_where_deceived()
+        if not bool(loop.running.any()):
+            return restarts
+        if iteration >= maxiter or restarts == MAX_RESTARTS:
+            loop.stop(loop.running, Reason.STAGNATED)
+            return restarts
+        restarts += 1
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    lower: Tensor
+    upper: Tensor | None
+    kind: Kind | None
+
+
+def _bounds(
+    loop: _Loop, restarts: int, residual_norm: Tensor, lambda_min: float | Tensor | None, mu: float | Tensor | None
+) -> _Bounds:
+    h = loop.history
+    empty = loop.tolerance.new_zeros(0, len(loop.b))
+    lower = energy_lower_bounds(torch.stack(h.decreases) if h.decreases else empty)
+    lambda_min = loop.A.eigenvalue_lower if lambda_min is None else lambda_min
+    uppers: list[Tensor] = []
+    if lambda_min is not None:
+        eps = torch.finfo(loop.b.dtype).eps
+        norm = loop.A.norm_upper
+        size = norm.to(loop.b) * loop.x.norm(dim=1) if norm is not None else loop.b.norm(dim=1)
+        round_off = 32 * eps * (size + loop.b.norm(dim=1))  # of the products and sums of one row, generously
+        uppers.append(residual_bound(residual_norm, round_off, torch.as_tensor(lambda_min).to(loop.b)))
+    plain = not loop.flexible and restarts == 0 and len(h.alphas) > 0
+    if plain and mu is not None:
+        uppers.append(_radau(loop, torch.as_tensor(mu).to(loop.b).expand(len(loop.b))))
+    if uppers:
+        return _Bounds(lower, torch.stack([u.expand(len(loop.b)) for u in uppers]).amin(0), "bound")
+    if plain:
+        ritz = smallest_ritz_value(torch.stack(h.alphas), torch.stack(h.betas[1:] + [h.betas[0]]), loop.iterations)
+        loop.M.matvec_into(loop.r, loop.z)
+        return _Bounds(lower, (_dot(loop.r, loop.z).clamp_min(0) / ritz).sqrt(), "estimate")
+    return _Bounds(lower, None, None)
+
+
+def _radau(loop: _Loop, mu: Tensor) -> Tensor:
+    h = loop.history
+    loop.M.matvec_into(loop.r, loop.z)
+    rz = torch.stack([*h.rz, _dot(loop.r, loop.z).clamp_min(0)])
+    betas = torch.stack([*h.betas[1:], torch.where(h.rz[-1] > 0, rz[-1] / h.rz[-1], 0.0)])
+    return gauss_radau(torch.stack(h.alphas), betas, rz, mu)[-1]

@@ -1,0 +1,72 @@
+"""Bounds and estimates of the A-norm error of conjugate gradients.
+
+Lower bound: ||x - x_k||_A^2 >= sum over the following steps of alpha_j r_j.d_j, for any directions with exact line search
+(each step lowers the energy by exactly that). Upper bound: Gauss-Radau quadrature with a node mu below the spectrum of
+M^-1 A, updated as in Meurant, Tichy, "On computing quadrature-based bounds for the A-norm of the error in conjugate
+gradients", Numer. Algorithms 62 (2013) 163-191, formula (3.6). With a mu that is not below the spectrum it is no bound.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["energy_lower_bounds", "gauss_radau", "residual_bound", "smallest_ritz_value"]
+
+
+def energy_lower_bounds(decreases: Tensor) -> Tensor:
+    """Turn the energy decreases alpha_j r_j.d_j, shape (m, b), into lower bounds at the m + 1 iterates."""
+    tail = torch.flip(torch.cumsum(torch.flip(decreases, (0,)), 0), (0,))
+    return torch.cat([tail, torch.zeros_like(tail[:1]) if len(tail) else decreases.new_zeros(1, decreases.shape[1])]).sqrt()
+
+
+def gauss_radau(alphas: Tensor, betas: Tensor, rz: Tensor, mu: Tensor) -> Tensor:
+    """Upper bounds of the A-norm error at each iterate of (preconditioned) conjugate gradients.
+
+    Parameters
+    ----------
+    alphas, betas
+        Step lengths and direction coefficients of the m steps, shape (m, b); `betas[k]` forms direction k + 1.
+    rz
+        r.M r at the m + 1 iterates.
+    mu
+        A number below the spectrum of M^-1 A, shape (b,).
+
+    Returns
+    -------
+    Tensor
+        Shape (m + 1, b).
+    """
+    gamma = 1 / mu
+    bounds = [gamma * rz[0]]
+    for alpha, beta, weight in zip(alphas, betas, rz[1:]):
+        excess = (gamma - alpha).clamp_min(0)  # gamma_k^mu >= gamma_k in exact arithmetic
+        updated = excess / (mu * excess + beta)
+        gamma = torch.where(alpha > 0, updated, gamma)  # a sample that has ended keeps its value
+        bounds.append(gamma * weight)
+    return torch.stack(bounds).clamp_min(0).sqrt()
+
+
+def smallest_ritz_value(alphas: Tensor, betas: Tensor, steps: Tensor) -> Tensor:
+    """Smallest eigenvalue of the Lanczos matrix that the coefficients define, one a sample.
+
+    It lies above the smallest eigenvalue of M^-1 A, so what is built on it is an estimate.
+    """
+    smallest = []
+    for row in range(alphas.shape[1]):
+        m = int(steps[row])
+        if m == 0:
+            smallest.append(alphas.new_tensor(1.0))
+            continue
+        alpha, beta = alphas[:m, row], betas[: m - 1, row]
+        diagonal = 1 / alpha
+        diagonal[1:] += beta / alpha[:-1]
+        off = beta.clamp_min(0).sqrt() / alpha[:-1]
+        matrix = torch.diag(diagonal) + torch.diag(off, 1) + torch.diag(off, -1)
+        smallest.append(torch.linalg.eigvalsh(matrix)[0].clamp_min(torch.finfo(matrix.dtype).tiny))
+    return torch.stack(smallest)
+
+
+def residual_bound(residual_norm: Tensor, round_off: Tensor, eigenvalue_lower: Tensor) -> Tensor:
+    """Upper bound (||b - A x|| + round-off of computing it) / sqrt(mu), with mu below the spectrum of A."""
+    return (residual_norm + round_off) / eigenvalue_lower.sqrt()

@@ -1,0 +1,1 @@
+"""Multigrid: geometric cycles on lattices, and PyAMG hierarchies applied by torch."""

@@ -1,0 +1,108 @@
+"""Algebraic multigrid: PyAMG builds the hierarchy, torch applies it on the device of the matrix.
+
+Reference: Bell, Olson, Schroder, Southworth, "PyAMG: Algebraic Multigrid Solvers in Python", J. Open Source Softw. 8
+(2023) 5495. The smoother is the package's own (Chebyshev steps with l1 scaling), which is symmetric and runs on any device.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor
+
+from sciml_bounds.errors import InputError
+from sciml_bounds.multigrid.cycle import CoarseSolver, Cycle, pseudo_inverse
+
+__all__ = ["MatrixLevel", "algebraic_cycle"]
+
+
+class MatrixLevel:
+    """One level of a PyAMG hierarchy with its matrices on a torch device; vectors have shape (b, n)."""
+
+    def __init__(self, A: Any, P: Any, dtype: torch.dtype, device: torch.device) -> None:
+        self.A = _to_torch(A, dtype, device)
+        self.P = _to_torch(P, dtype, device)
+        self.R = _to_torch(P.T, dtype, device)
+        row_sums = np.asarray(abs(scipy.sparse.csr_array(A)).sum(axis=1)).reshape(-1)
+        self.inverse_row_sums = torch.as_tensor(1 / np.where(row_sums > 0, row_sums, 1.0), dtype=dtype, device=device)
+
+    def empty(self, batch: int) -> Tensor:
+        """Allocate vectors (b, n)."""
+        return torch.empty((batch, self.A.shape[0]), dtype=self.A.dtype, device=self.A.device)
+
+    def scale(self, b: Tensor, weight: float, out: Tensor) -> None:
+        """Write weight D^-1 b."""
+        torch.mul(b, self.inverse_row_sums, out=out).mul_(weight)
+
+    def relax(self, x: Tensor, b: Tensor, weight: float, out: Tensor) -> None:
+        """Write x + weight D^-1 (b - A x)."""
+        self.residual(x, b, out)
+        out.mul_(self.inverse_row_sums).mul_(weight).add_(x)
+
+    def residual(self, x: Tensor, b: Tensor, out: Tensor) -> None:
+        """Write b - A x."""
+        torch.sub(b, (self.A @ x.mT).mT, out=out)
+
+    def restrict(self, fine: Tensor, coarse: Tensor) -> None:
+        """Write P^T fine."""
+        coarse.copy_((self.R @ fine.mT).mT)
+
+    def prolong_add(self, coarse: Tensor, fine: Tensor) -> None:
+        """Add P coarse."""
+        fine.add_((self.P @ coarse.mT).mT)
+
+
+def algebraic_cycle(
+    matrix: Any,
+    *,
+    kind: Literal["ruge-stuben", "smoothed-aggregation"] = "ruge-stuben",
+    sweeps: int = 2,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | str = "cpu",
+) -> Cycle:
+    """Set up a V-cycle for a symmetric positive semi-definite scipy sparse matrix.
+
+    Parameters
+    ----------
+    matrix
+        Any scipy sparse matrix.
+    kind
+        The PyAMG hierarchy.
+    sweeps
+        Chebyshev steps before and after each coarse correction.
+    dtype, device
+        Where the cycle is applied.
+
+    Raises
+    ------
+    InputError
+        If the kind is unknown.
+    """
+    import pyamg
+
+    builders = {"ruge-stuben": pyamg.ruge_stuben_solver, "smoothed-aggregation": pyamg.smoothed_aggregation_solver}
+    if kind not in builders:
+        raise InputError(f"unknown algebraic hierarchy {kind!r}; the choices are {', '.join(map(repr, builders))}.")
+    csr = scipy.sparse.csr_matrix(matrix)
+    csr.indptr, csr.indices = csr.indptr.astype(np.int32), csr.indices.astype(np.int32)  # PyAMG takes nothing else
+    hierarchy = builders[kind](csr, max_coarse=100)
+    place = torch.device(device)
+    levels = [MatrixLevel(level.A, level.P, dtype, place) for level in hierarchy.levels[:-1]]
+    coarsest = torch.as_tensor(hierarchy.levels[-1].A.toarray(), dtype=dtype, device=place).unsqueeze(0)
+    solver = CoarseSolver(pseudo_inverse(coarsest), (coarsest.shape[-1],))
+    return Cycle(levels, solver, csr.shape[0], sweeps)
+
+
+def _to_torch(matrix: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
+    csr = scipy.sparse.csr_array(matrix)
+    return torch.sparse_csr_tensor(
+        torch.as_tensor(csr.indptr, dtype=torch.int64),
+        torch.as_tensor(csr.indices, dtype=torch.int64),
+        torch.as_tensor(csr.data, dtype=dtype),
+        size=csr.shape,
+        device=device,
+        check_invariants=False,
+    )

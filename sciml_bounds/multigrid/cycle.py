@@ -1,0 +1,177 @@
+"""Multigrid cycles over any list of levels.
+
+References: Briggs, Henson, McCormick, "A Multigrid Tutorial" (2000), chapter 3; Trottenberg, Oosterlee, Schueller,
+"Multigrid" (2001), section 2.6 for full multigrid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sciml_bounds.multigrid.chebyshev import chebyshev_weights
+from sciml_bounds.operators.linear_operator import LinearOperator
+
+__all__ = ["CoarseSolver", "Cycle", "Level", "pseudo_inverse"]
+
+
+class Level(Protocol):
+    """One level but the coarsest; every array carries the batch first, in whatever shape the level prefers."""
+
+    def empty(self, batch: int) -> Tensor:
+        """Allocate a vector of this level."""
+        ...
+
+    def scale(self, b: Tensor, weight: float, out: Tensor) -> None:
+        """Write the first smoothing step from zero, weight D^-1 b."""
+        ...
+
+    def relax(self, x: Tensor, b: Tensor, weight: float, out: Tensor) -> None:
+        """Write x + weight D^-1 (b - A x)."""
+        ...
+
+    def residual(self, x: Tensor, b: Tensor, out: Tensor) -> None:
+        """Write b - A x."""
+        ...
+
+    def restrict(self, fine: Tensor, coarse: Tensor) -> None:
+        """Write the restriction to the next level."""
+        ...
+
+    def prolong_add(self, coarse: Tensor, fine: Tensor) -> None:
+        """Add the prolongation from the next level."""
+        ...
+
+
+class CoarseSolver:
+    """The pseudo-inverse of the coarsest matrices, applied as a dense product.
+
+    Parameters
+    ----------
+    inverse
+        Shape (1 or b, n, n).
+    shape
+        Shape of one vector of the coarsest level.
+    """
+
+    def __init__(self, inverse: Tensor, shape: tuple[int, ...]) -> None:
+        self.inverse = inverse
+        self.shape = shape
+
+    def empty(self, batch: int) -> Tensor:
+        """Allocate a vector of the coarsest level."""
+        return torch.empty((batch, *self.shape), dtype=self.inverse.dtype, device=self.inverse.device)
+
+    def solve(self, b: Tensor, out: Tensor) -> None:
+        """Write the solution of smallest norm."""
+        batch = b.shape[0]
+        inverse = self.inverse.expand(batch, -1, -1)
+        torch.bmm(inverse, b.view(batch, -1, 1), out=out.view(batch, -1, 1))
+
+
+def pseudo_inverse(matrix: Tensor) -> Tensor:
+    """Invert symmetric positive semi-definite matrices (..., n, n) on their range.
+
+    The matrices are scaled to unit diagonal first, so that jumps of the coefficient do not look like a null space.
+    """
+    exact = matrix.double()
+    scale = exact.diagonal(dim1=-2, dim2=-1).clamp_min(torch.finfo(torch.float64).tiny).rsqrt()
+    values, vectors = torch.linalg.eigh(scale.unsqueeze(-1) * exact * scale.unsqueeze(-2))
+    null = values <= 1e-12 * values[..., -1:]
+    inverse = torch.where(null, 0.0, 1 / torch.where(null, 1.0, values))
+    result = (vectors * inverse.unsqueeze(-2)) @ vectors.mT
+    return (scale.unsqueeze(-1) * result * scale.unsqueeze(-2)).to(matrix.dtype)
+
+
+class Cycle(LinearOperator):
+    """A V-cycle as a preconditioner: linear, symmetric, positive definite on the range of A.
+
+    Parameters
+    ----------
+    levels
+        From the finest to the last but one.
+    coarsest
+        Solver of the coarsest level.
+    n
+        Number of unknowns of the finest level.
+    sweeps
+        Chebyshev steps before and after each coarse correction.
+    """
+
+    symmetric = True
+
+    def __init__(self, levels: Sequence[Level], coarsest: CoarseSolver, n: int, sweeps: int) -> None:
+        self.levels = list(levels)
+        self.coarsest = coarsest
+        self.weights = chebyshev_weights(sweeps)
+        self.shape = (n, n)
+        self.dtype = coarsest.inverse.dtype
+        self.device = coarsest.inverse.device
+        self._work: dict[int, list[list[Tensor]]] = {}
+
+    def matvec(self, x: Tensor) -> Tensor:
+        """Apply one V-cycle to right-hand sides `(..., n)`, starting from zero."""
+        return self.matvec_into(x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format))
+
+    def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:
+        """Apply one V-cycle without allocation (after the first call with this batch size)."""
+        batch = x.numel() // self.shape[0]
+        shape = self._workspace(batch)[0][0].shape
+        self._descend(0, x.reshape(shape), out.view(shape))
+        return out
+
+    def full_multigrid(self, b: Tensor) -> Tensor:
+        """Approximate A^-1 b `(..., n)` by full multigrid: one V-cycle a level, coarsest first.
+
+        Not symmetric, so it serves as an initial guess and not as a preconditioner.
+        """
+        batch = b.numel() // self.shape[0]
+        shape = self._workspace(batch)[0][0].shape
+        return self._ascend(0, b.reshape(shape).contiguous()).view(b.shape)
+
+    def _workspace(self, batch: int) -> list[list[Tensor]]:
+        """Vectors of each level: a temporary one, then right-hand side and solution of the level below."""
+        if batch not in self._work:
+            self._work.clear()  # one batch size at a time is kept
+            below = [*self.levels[1:], self.coarsest]
+            self._work[batch] = [
+                [level.empty(batch), lower.empty(batch), lower.empty(batch)] for level, lower in zip(self.levels, below)
+            ] or [[self.coarsest.empty(batch)]]
+        return self._work[batch]
+
+    def _descend(self, k: int, b: Tensor, out: Tensor) -> None:
+        if k == len(self.levels):
+            self.coarsest.solve(b, out)
+            return
+        level = self.levels[k]
+        current, other = self._work[b.shape[0]][k][0], out  # 2 sweeps - 1 swaps: the result ends in `out`
+        coarse_b, coarse_x = self._work[b.shape[0]][k][1:]
+        level.scale(b, self.weights[0], current)
+        for weight in self.weights[1:]:
+            level.relax(current, b, weight, other)
+            current, other = other, current
+        level.residual(current, b, other)
+        level.restrict(other, coarse_b)
+        self._descend(k + 1, coarse_b, coarse_x)
+        level.prolong_add(coarse_x, current)
+        for weight in self.weights:
+            level.relax(current, b, weight, other)
+            current, other = other, current
+
+    def _ascend(self, k: int, b: Tensor) -> Tensor:
+        if k == len(self.levels):
+            solution = self.coarsest.empty(b.shape[0])
+            self.coarsest.solve(b, solution)
+            return solution
+        level = self.levels[k]
+        coarse_b = torch.empty_like(self._work[b.shape[0]][k][1])
+        level.restrict(b, coarse_b)
+        x = torch.zeros_like(b)
+        level.prolong_add(self._ascend(k + 1, coarse_b), x)
+        residual, correction = torch.empty_like(b), torch.empty_like(b)
+        level.residual(x, b, residual)
+        self._descend(k, residual, correction)
+        return x.add_(correction)

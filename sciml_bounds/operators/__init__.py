@@ -1,0 +1,1 @@
+"""What multiplies: lattice stencils, matrices, callables."""

@@ -1,0 +1,137 @@
+"""The lattice operator as a `LinearOperator`, and the linear systems that stand on it.
+
+Lattices are padded to three axes (lower dimensions by 1 in front), with the batch as the first axis: (b, x, y, z).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor
+
+from sciml_bounds.kernels import lattice as kernel
+from sciml_bounds.operators.linear_operator import LinearOperator
+
+__all__ = ["LatticeOperator", "LatticeSystem", "to_lattice"]
+
+
+def to_lattice(field: Tensor, dim: int) -> Tensor:
+    """Reshape a field (batch..., x, y, z) with `dim` space axes to (b, x, y, z), padded in front."""
+    space = field.shape[field.ndim - dim :]
+    return field.reshape(-1, *(1,) * (3 - dim), *space).contiguous()
+
+
+class LatticeOperator(LinearOperator):
+    """(A u)_i = sum over neighbours j of T_ij (u_i - u_j) + c_i u_i on a box lattice.
+
+    Parameters
+    ----------
+    offsets
+        One offset of each pair of neighbours.
+    conductance
+        T, shape (offsets, b, x, y, z): between point i and point i + offset, indices modulo the lattice.
+    absorption
+        c, shape (b, x, y, z).
+
+    Notes
+    -----
+    The batch of the coefficients is 1 or that of the vectors.
+    """
+
+    symmetric = True
+
+    def __init__(self, offsets: kernel.Offsets, conductance: Tensor, absorption: Tensor) -> None:
+        self.offsets = offsets
+        self.conductance = conductance.contiguous()
+        self.absorption = absorption.contiguous()
+        self.lattice = tuple(absorption.shape[1:])
+        n = absorption[0].numel()
+        self.shape = (n, n)
+        self.dtype = absorption.dtype
+        self.device = absorption.device
+        self.norm_upper = self.absolute_row_sums().flatten(1).amax(1)  # Gershgorin
+
+    @property
+    def batch(self) -> int:
+        """Number of operators: 1 or the number of samples."""
+        return self.absorption.shape[0]
+
+    def _view(self, x: Tensor) -> Tensor:
+        return x.reshape(-1, *self.lattice)
+
+    def matvec(self, x: Tensor) -> Tensor:
+        """Apply to vectors `(..., n)`."""
+        return self.matvec_into(x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format))
+
+    def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:
+        """Apply without allocation; `x` and `out` are contiguous and distinct."""
+        kernel.apply(self.offsets, self.conductance, self.absorption, self._view(x), self._view(out))
+        return out
+
+    def residual_into(self, x: Tensor, b: Tensor, out: Tensor) -> Tensor:
+        """Write b - A x into `out`."""
+        kernel.residual(self.offsets, self.conductance, self.absorption, self._view(x), self._view(b), self._view(out))
+        return out
+
+    def diagonal(self) -> Tensor:
+        """Return the diagonal, shape (b, x, y, z)."""
+        return self._row_sums(self.conductance)
+
+    def absolute_row_sums(self) -> Tensor:
+        """Return sum_j |A_ij|, shape (b, x, y, z)."""
+        return self._row_sums(self.conductance) + self._neighbour_sums(self.conductance.abs())
+
+    def _row_sums(self, T: Tensor) -> Tensor:
+        return self.absorption.detach() + self._neighbour_sums(T)
+
+    def _neighbour_sums(self, T: Tensor) -> Tensor:
+        total = torch.zeros_like(self.absorption.detach())
+        for k, offset in enumerate(self.offsets):
+            total += T[k].detach() + kernel.shifted(T[k].detach(), tuple(-o for o in offset))
+        return total
+
+    def detach(self) -> LatticeOperator:
+        """Return the same operator without gradient history."""
+        return LatticeOperator(self.offsets, self.conductance.detach(), self.absorption.detach())
+
+    def to_csr(self, sample: int = 0) -> scipy.sparse.csr_array:
+        """Assemble the matrix of one sample."""
+        index = torch.arange(self.shape[0], device=self.device).view(self.lattice)
+        flat = index.reshape(-1).cpu().numpy()
+        rows, columns, entries = [flat], [flat], [self.diagonal()[sample].reshape(-1).cpu().numpy()]
+        for k, offset in enumerate(self.offsets):
+            neighbour = kernel.shifted(index, offset).reshape(-1).cpu().numpy()
+            value = -self.conductance[k, sample].detach().reshape(-1).cpu().numpy()
+            coupled = value != 0
+            rows += [flat[coupled], neighbour[coupled]]
+            columns += [neighbour[coupled], flat[coupled]]
+            entries += [value[coupled], value[coupled]]
+        matrix = (np.concatenate(entries), (np.concatenate(rows), np.concatenate(columns)))
+        return scipy.sparse.csr_array(matrix, shape=self.shape)
+
+
+@dataclass(frozen=True)
+class LatticeSystem:
+    """A linear system A x = b on a lattice, with what is known about its null space.
+
+    Attributes
+    ----------
+    operator
+        A, symmetric and positive semi-definite.
+    rhs
+        b, shape (b, x, y, z).
+    components
+        For each point the number of the floating component it belongs to (constants on it are in the null space), -1
+        elsewhere; shape (b, x, y, z). None if A is regular.
+    weights
+        The volume that each point stands for, shape (b, x, y, z): on a floating component the solution has weighted
+        mean zero. None if A is regular.
+    """
+
+    operator: LatticeOperator
+    rhs: Tensor
+    components: Tensor | None = None
+    weights: Tensor | None = None

@@ -1,0 +1,205 @@
+"""What multiplies: one small protocol, and adapters for what other packages call an operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import scipy.sparse.linalg
+import torch
+from torch import Tensor
+
+from sciml_bounds.errors import InputError
+
+__all__ = ["CallableOperator", "Identity", "LinearOperator", "MatrixOperator", "aslinearoperator"]
+
+
+class LinearOperator:
+    """A map of flat vectors `(..., n)`; a preconditioner is one too (an approximate inverse).
+
+    Attributes
+    ----------
+    shape
+        `(n, n)`.
+    dtype, device
+        Of the vectors it takes and gives.
+    symmetric, linear
+        True, False, or None where it is not known. The Krylov loop chooses its form from them.
+    norm_upper
+        An upper bound of the spectral norm, one number or one a sample; None where none is known.
+    eigenvalue_lower
+        A lower bound of the smallest eigenvalue, one number or one a sample; None where none is known.
+    """
+
+    shape: tuple[int, int]
+    dtype: torch.dtype
+    device: torch.device
+    symmetric: bool | None = None
+    linear: bool | None = True
+    norm_upper: Tensor | None = None
+    eigenvalue_lower: Tensor | None = None
+
+    def matvec(self, x: Tensor) -> Tensor:
+        """Apply the operator to vectors `(..., n)`."""
+        raise NotImplementedError
+
+    def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:
+        """Apply the operator and write the result into `out`; without allocation where the operator can."""
+        return out.copy_(self.matvec(x))
+
+    def __matmul__(self, x: Tensor) -> Tensor:
+        return self.matvec(x)
+
+    def to_scipy(self) -> scipy.sparse.linalg.LinearOperator:
+        """Wrap as a `scipy.sparse.linalg.LinearOperator` on numpy vectors, usable as `A` or `M` there."""
+
+        def apply(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+            vector = torch.as_tensor(np.ascontiguousarray(x).reshape(-1), dtype=self.dtype, device=self.device)
+            result: np.ndarray[Any, Any] = self.matvec(vector).detach().cpu().numpy()
+            return result
+
+        numpy_dtype = np.dtype(str(self.dtype).removeprefix("torch."))
+        return scipy.sparse.linalg.LinearOperator(self.shape, matvec=apply, rmatvec=apply, dtype=numpy_dtype)
+
+
+class Identity(LinearOperator):
+    """The operator that changes nothing."""
+
+    symmetric = True
+
+    def __init__(self, n: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.shape = (n, n)
+        self.dtype = dtype
+        self.device = device
+
+    def matvec(self, x: Tensor) -> Tensor:
+        """Return the vectors themselves."""
+        return x
+
+
+class MatrixOperator(LinearOperator):
+    """A dense `(..., n, n)` or sparse `(n, n)` torch matrix."""
+
+    def __init__(self, matrix: Tensor, symmetric: bool | None = None) -> None:
+        if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
+            raise InputError(f"the matrix has shape {tuple(matrix.shape)}; a square one is needed.")
+        if not matrix.dtype.is_floating_point:
+            raise InputError(f"the matrix has dtype {matrix.dtype}; convert it to float32 or float64 first.")
+        self.matrix = matrix if matrix.ndim == 2 else matrix.reshape(-1, *matrix.shape[-2:])
+        self.shape = (matrix.shape[-1], matrix.shape[-1])
+        self.dtype = matrix.dtype
+        self.device = matrix.device
+        self.symmetric = symmetric
+
+    def matvec(self, x: Tensor) -> Tensor:
+        """Multiply vectors `(..., n)` by the matrix."""
+        flat = x.reshape(-1, self.shape[0])
+        if self.matrix.layout == torch.strided and self.matrix.ndim == 3:
+            return torch.matmul(self.matrix, flat.unsqueeze(-1)).reshape(x.shape)
+        return (self.matrix @ flat.mT).mT.reshape(x.shape)
+
+
+class CallableOperator(LinearOperator):
+    """A function of vectors `(..., n)` with the facts about it that its caller knows."""
+
+    def __init__(
+        self,
+        function: Callable[[Tensor], Tensor],
+        n: int,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str = "cpu",
+        *,
+        symmetric: bool | None = None,
+        linear: bool | None = None,
+    ) -> None:
+        self.function = function
+        self.shape = (n, n)
+        self.dtype = dtype
+        self.device = torch.device(device)
+        self.symmetric = symmetric
+        self.linear = linear
+
+    def matvec(self, x: Tensor) -> Tensor:
+        """Call the function."""
+        return self.function(x)
+
+
+def aslinearoperator(A: Any, like: Tensor | None = None) -> LinearOperator:
+    """Wrap what other packages call an operator.
+
+    Parameters
+    ----------
+    A
+        A `LinearOperator`, a dense or sparse torch tensor, a numpy array, a scipy sparse matrix or `LinearOperator`
+        (PyAMG's preconditioners too), a PETSc matrix, or a callable (then `like` gives length, dtype and device).
+    like
+        A vector that the operator will be applied to.
+
+    Raises
+    ------
+    InputError
+        If the object is none of these, not square, or not floating-point.
+    """
+    if isinstance(A, LinearOperator):
+        return A
+    if isinstance(A, Tensor):
+        return MatrixOperator(A)
+    if isinstance(A, np.ndarray):
+        return MatrixOperator(torch.as_tensor(A))
+    if scipy.sparse.issparse(A):
+        return MatrixOperator(_sparse_to_torch(A, like))
+    if hasattr(A, "createVecs") and hasattr(A, "mult"):
+        return _from_petsc(A)
+    if isinstance(A, scipy.sparse.linalg.LinearOperator) or (hasattr(A, "matvec") and hasattr(A, "shape")):
+        return _from_scipy(A)
+    if callable(A):
+        if like is None:
+            raise InputError("a callable operator needs a vector to tell its length; wrap it in CallableOperator.")
+        return CallableOperator(A, like.shape[-1], like.dtype, like.device, linear=None)
+    raise InputError(
+        f"a {type(A).__name__} is not an operator; give a LinearOperator, a torch, numpy, scipy or PETSc matrix, or a callable."
+    )
+
+
+def _sparse_to_torch(A: Any, like: Tensor | None) -> Tensor:
+    csr = scipy.sparse.csr_array(A)
+    if csr.dtype.kind != "f":
+        raise InputError(f"the sparse matrix has dtype {csr.dtype}; convert it with .astype('float64').")
+    if csr.shape[0] != csr.shape[1]:
+        raise InputError(f"the matrix has shape {csr.shape}; a square one is needed.")
+    index = torch.int64
+    return torch.sparse_csr_tensor(
+        torch.as_tensor(csr.indptr, dtype=index),
+        torch.as_tensor(csr.indices, dtype=index),
+        torch.as_tensor(csr.data),
+        size=csr.shape,
+        device=None if like is None else like.device,
+        check_invariants=False,
+    )
+
+
+def _from_scipy(A: Any) -> LinearOperator:
+    dtype = torch.as_tensor(np.zeros(0, dtype=A.dtype or np.float64)).dtype
+
+    def apply(x: Tensor) -> Tensor:
+        rows = x.detach().cpu().reshape(-1, x.shape[-1]).numpy()
+        result = np.stack([np.asarray(A.matvec(row)).reshape(-1) for row in rows])
+        return torch.as_tensor(result, dtype=x.dtype, device=x.device).reshape(x.shape)
+
+    return CallableOperator(apply, A.shape[0], dtype)
+
+
+def _from_petsc(A: Any) -> LinearOperator:
+    right, left = A.createVecs()
+
+    def apply(x: Tensor) -> Tensor:
+        rows = []
+        for row in x.detach().cpu().reshape(-1, x.shape[-1]).numpy():
+            right.setArray(row)
+            A.mult(right, left)
+            rows.append(left.getArray().copy())
+        return torch.as_tensor(np.stack(rows), dtype=x.dtype, device=x.device).reshape(x.shape)
+
+    return CallableOperator(apply, A.getSize()[0], torch.float64, linear=True)

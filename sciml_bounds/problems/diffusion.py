@@ -1,0 +1,269 @@
+"""The diffusion problem -div(a grad u) + c u = f on a box of cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sciml_bounds.arrays import Field, common_dtype_and_device, convert
+from sciml_bounds.errors import InputError
+from sciml_bounds.grid import AXES, Boundary, Dirichlet, Grid, Neumann, Robin, side_axis
+from sciml_bounds.problems.components import Components, check_balance, find_components
+from sciml_bounds.problems.fields import cell_field, convert_sides, named_sides, node_shape, unbatched_shape
+from sciml_bounds.problems.refinement import refine_problem
+from sciml_bounds.problems.transfers import sum_to_nodes
+
+__all__ = ["Diffusion"]
+
+
+class Diffusion:
+    """-div(a grad u) + c u = f on a grid, with a condition on every side.
+
+    Coefficient, source and reaction are constant on each cell; that is the problem which is solved and certified. Any
+    leading axes are a batch, and the batches of all fields broadcast.
+
+    Parameters
+    ----------
+    grid
+        The box of cells.
+    coefficient
+        a > 0, shape (batch..., n), or a tuple of such fields, one an axis (diagonal coefficient).
+    source
+        f, shape (batch..., n).
+    boundary
+        One condition for all sides, or a dict from every side name (`x0`, `x1`, `y0`, ...) to its condition. Neumann and
+        Robin data are constant on each face; Dirichlet data are nodal and mean their multilinear interpolant.
+    reaction
+        c >= 0, shape (batch..., n).
+    solid
+        Boolean, shape (batch..., n): cells that are no part of the domain; their faces are walls (zero flux).
+
+    Attributes
+    ----------
+    coefficient
+        Tuple of tensors, one an axis (the same tensor for a scalar coefficient).
+    batch_shape
+        The broadcast batch shape of all fields.
+    node_shape
+        Shape of a node field without batch: n + 1 along an axis, n along a periodic one.
+
+    Raises
+    ------
+    InputError
+        If data are not finite, have wrong shapes or dtypes, lie on different devices, contradict each other at a corner,
+        or leave a part of the domain without a solution (incompatible pure Neumann or periodic data).
+
+    Notes
+    -----
+    Every field may also be given as a callable of the coordinates, sampled at cell centres (at the nodes of the side for
+    Dirichlet data, at face centres for Neumann and Robin data). Gradients flow into fields that require them.
+
+    Examples
+    --------
+    >>> import sciml_bounds as sb
+    >>> problem = sb.Diffusion(sb.Grid((8, 8)), coefficient=lambda x, y: 1 + x, source=1.0)
+    >>> problem.node_shape
+    (9, 9)
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        coefficient: Field | tuple[Field, ...] = 1.0,
+        source: Field = 0.0,
+        *,
+        boundary: Boundary | Mapping[str, Boundary] = Dirichlet(0.0),
+        reaction: Field = 0.0,
+        solid: Any = None,
+    ) -> None:
+        self._given = dict(coefficient=coefficient, source=source, boundary=boundary, reaction=reaction, solid=solid)
+        self.grid = grid
+        boundary = dict(boundary) if isinstance(boundary, Mapping) else boundary
+        parts = _coefficient_parts(coefficient, grid)
+        named = [(name, value) for name, value in parts]
+        named += [("source", source), ("reaction", reaction), *_side_values(named_sides(boundary, grid))]
+        self.dtype, self.device = common_dtype_and_device(named)
+        self.solid = _solid(solid, grid, self.device)
+        self.coefficient = tuple(self._positive(value, name) for name, value in parts)
+        if len(self.coefficient) == 1:
+            self.coefficient = self.coefficient * grid.dim
+        self.source = cell_field(source, "source", grid, self.dtype, self.device)
+        self.reaction = cell_field(reaction, "reaction", grid, self.dtype, self.device)
+        if bool((self.reaction < 0).any()):
+            raise InputError(f"reaction is negative ({float(self.reaction.min()):g}); -div(a grad u) + c u = f needs c >= 0.")
+        self.boundary, self.periodic = convert_sides(boundary, grid, self.dtype, self.device)
+        self.node_shape = node_shape(grid, self.periodic)
+        self.batch_shape = self._broadcast_batches()
+        self._check_corners()
+        check_balance(self)
+
+    def replace(self, **changes: Any) -> Diffusion:
+        """Return the problem with some of its fields given anew (`coefficient=`, `source=`, `boundary=`, ...)."""
+        return Diffusion(self.grid, **{**self._given, **changes})
+
+    def __repr__(self) -> str:
+        sides = ", ".join(f"{side}: {type(c).__name__}" for side, c in self.boundary.items())
+        batch = f", batch {tuple(self.batch_shape)}" if self.batch_shape else ""
+        return f"Diffusion({'x'.join(map(str, self.grid.shape))} cells{batch}, {str(self.dtype).removeprefix('torch.')}; {sides})"
+
+    # --- checks ----------------------------------------------------------------------------------------------------------
+
+    def _positive(self, value: Any, name: str) -> Tensor:
+        field = cell_field(value, name, self.grid, self.dtype, self.device)
+        bad = field.detach() <= 0
+        if self.solid is not None:
+            bad = bad & ~self.solid
+        if bool(bad.any()):
+            where = tuple(int(i) for i in torch.nonzero(bad)[0])
+            raise InputError(f"{name} must be positive; {int(bad.sum())} cells are zero or negative, the first at index {where}.")
+        return field
+
+    def _broadcast_batches(self) -> torch.Size:
+        dim = self.grid.dim
+        fields = {"coefficient": self.coefficient[0], "source": self.source, "reaction": self.reaction}
+        fields |= {f"coefficient along {AXES[a]}": self.coefficient[a] for a in range(1, dim)}
+        batches = {name: tensor.shape[: tensor.ndim - dim] for name, tensor in fields.items()}
+        if self.solid is not None:
+            batches["solid"] = self.solid.shape[: self.solid.ndim - dim]
+        for side, condition in self.boundary.items():
+            size = len(unbatched_shape(side, condition, self.grid, self.periodic))
+            for _, value in _side_values({side: condition}):
+                batches[f"boundary data on {side}"] = value.shape[: value.ndim - size]
+        try:
+            return torch.broadcast_shapes(*batches.values())
+        except RuntimeError:
+            listing = ", ".join(f"{name} {tuple(shape)}" for name, shape in batches.items() if shape)
+            raise InputError(f"the batch axes of the fields do not broadcast: {listing}.") from None
+
+    def _check_corners(self) -> None:
+        """Refuse Dirichlet data that differ at a node which two sides share."""
+        scale = max([float(c.value.detach().abs().max()) for c in self.boundary.values() if isinstance(c, Dirichlet)], default=0.0)
+        slack = 1e3 * torch.finfo(self.dtype).eps * scale
+        names = [side for side, c in self.boundary.items() if isinstance(c, Dirichlet)]
+        for i, first in enumerate(names):
+            for second in names[i + 1 :]:
+                (axis, end), (other, other_end) = side_axis(first), side_axis(second)
+                if axis == other:
+                    continue
+                ours = self._side_at(first, other, other_end)
+                theirs = self._side_at(second, axis, end)
+                gap = float((ours - theirs).detach().abs().max())
+                if gap > slack:
+                    raise InputError(
+                        f"the Dirichlet values on {first} and {second} differ by {gap:g} where the two sides meet; a solution of "
+                        "finite energy needs continuous data, so let one of them fall to the other's value at its last nodes."
+                    )
+
+    def _side_at(self, side: str, axis: int, end: int) -> Tensor:
+        """Dirichlet values of one side along its edge with the side at the given end of another axis."""
+        own, _ = side_axis(side)
+        position = axis - (axis > own)
+        value: Tensor = self.boundary[side].value  # type: ignore[union-attr, assignment]
+        dim = value.ndim - (self.grid.dim - 1) + position
+        return value.select(dim, -1 if end else 0)
+
+    # --- geometry ----------------------------------------------------------------------------------------------------------
+
+    def samples(self, field: Tensor, space_axes: int | None = None) -> Tensor:
+        """Flatten the batch of a field: (batch..., space) becomes (b, space), where b is 1 for a field without batch."""
+        axes = self.grid.dim if space_axes is None else space_axes
+        space = field.shape[field.ndim - axes :]
+        if field.ndim == axes:
+            return field.unsqueeze(0)
+        return field.expand(*self.batch_shape, *space).reshape(-1, *space)
+
+    @cached_property
+    def fluid(self) -> Tensor:
+        """The cells that belong to the domain: boolean, shape (b, n)."""
+        if self.solid is None:
+            return torch.ones((1, *self.grid.shape), dtype=torch.bool, device=self.device)
+        return self.samples(~self.solid)
+
+    @cached_property
+    def components(self) -> Components:
+        """The face-connected components of the fluid, and which of them nothing holds."""
+        return find_components(self)
+
+    @cached_property
+    def active_nodes(self) -> Tensor:
+        """The nodes that touch a fluid cell: boolean, shape (b, node_shape)."""
+        return sum_to_nodes(self.fluid.to(self.dtype), self.periodic) > 0
+
+    @cached_property
+    def dirichlet_nodes(self) -> Tensor:
+        """The nodes with a prescribed value: boolean, shape (b, node_shape)."""
+        mask = torch.zeros(self.node_shape, dtype=torch.bool, device=self.device)
+        for side, condition in self.boundary.items():
+            if isinstance(condition, Dirichlet):
+                axis, end = side_axis(side)
+                mask.select(axis, -end).fill_(True)
+        return mask & self.active_nodes
+
+    @cached_property
+    def dirichlet_values(self) -> Tensor:
+        """The prescribed values at their nodes and zero elsewhere, shape (b, node_shape)."""
+        values = torch.zeros((1, *self.node_shape), dtype=self.dtype, device=self.device)
+        for side, condition in self.boundary.items():
+            if isinstance(condition, Dirichlet):
+                axis, end = side_axis(side)
+                data = self.samples(condition.value, self.grid.dim - 1)  # type: ignore[arg-type]
+                values = values.expand(max(len(values), len(data)), *self.node_shape)
+                index = torch.tensor([(self.node_shape[axis] - 1) * end], device=self.device)
+                values = values.index_copy(1 + axis, index, data.unsqueeze(1 + axis).expand_as(values.narrow(1 + axis, 0, 1)))
+        return torch.where(self.dirichlet_nodes, values, 0.0)
+
+    def impose_boundary(self, values: Any) -> Tensor:
+        """Return a nodal field (batch..., node_shape) with the prescribed values put in where they belong."""
+        field = convert(values, "values", self.dtype, self.device)
+        if tuple(field.shape[field.ndim - self.grid.dim :]) != self.node_shape:
+            raise InputError(f"values have shape {tuple(field.shape)}, but a node field has (batch..., {self.node_shape}).")
+        batch = torch.broadcast_shapes(field.shape[: field.ndim - self.grid.dim], self.batch_shape)
+        shape = batch + self.node_shape
+        mask, data = (self._unflatten(q).expand(shape) for q in (self.dirichlet_nodes, self.dirichlet_values))
+        return torch.where(mask, data, field.expand(shape))
+
+    def _unflatten(self, field: Tensor) -> Tensor:
+        """Undo `samples`."""
+        return field[0] if len(field) == 1 else field.reshape(*self.batch_shape, *field.shape[1:])
+
+    def refine(self, factor: int = 2) -> Diffusion:
+        """Return the same problem on the grid with every cell divided: the same data, the same exact solution."""
+        return refine_problem(self, factor)
+
+
+def _coefficient_parts(coefficient: Any, grid: Grid) -> list[tuple[str, Any]]:
+    if not isinstance(coefficient, tuple):
+        return [("coefficient", coefficient)]
+    if len(coefficient) != grid.dim:
+        raise InputError(f"a diagonal coefficient has one field an axis ({grid.dim}), but the tuple has {len(coefficient)}.")
+    return [(f"coefficient along {AXES[axis]}", value) for axis, value in enumerate(coefficient)]
+
+
+def _side_values(sides: Mapping[str, Boundary]) -> list[tuple[str, Any]]:
+    values: list[tuple[str, Any]] = []
+    for side, condition in sides.items():
+        if isinstance(condition, Dirichlet):
+            values.append((f"the Dirichlet value on {side}", condition.value))
+        elif isinstance(condition, Neumann):
+            values.append((f"the Neumann flux on {side}", condition.flux))
+        elif isinstance(condition, Robin):
+            values += [(f"alpha on {side}", condition.alpha), (f"g on {side}", condition.g)]
+    return values
+
+
+def _solid(solid: Any, grid: Grid, device: torch.device) -> Tensor | None:
+    if solid is None:
+        return None
+    mask = solid if isinstance(solid, Tensor) else torch.as_tensor(np.asarray(solid))
+    if mask.dtype != torch.bool:
+        raise InputError(f"solid has dtype {str(mask.dtype).removeprefix('torch.')}; it must be boolean (True where a cell is a wall).")
+    if tuple(mask.shape[-grid.dim :]) != grid.shape:
+        raise InputError(f"solid has shape {tuple(mask.shape)}, but one value a cell is expected: (batch..., {grid.shape}).")
+    if bool(mask.reshape(-1, *grid.shape).flatten(1).all(1).any()):
+        raise InputError("every cell is solid, so there is nothing to solve; leave some cells fluid.")
+    return mask.to(device)

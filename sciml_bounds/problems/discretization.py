@@ -1,0 +1,296 @@
+"""Two lattices for one diffusion problem: the vertex-centred one that is solved, the cell-centred one that gives fluxes.
+
+Vertex-centred: multilinear elements with the trapezoidal rule, so that the conductance of an edge is the mean of the
+coefficient over the adjacent cells (2 d + 1 points). Cell-centred: two-point fluxes with harmonic means, whose face fluxes
+balance the sources of every cell exactly. See Eymard, Gallouet, Herbin, "Finite volume methods" (2000), section 9.
+
+Everything here is plain torch operations, so that gradients reach the data. Equations are integrated over the cells.
+Fields are (b, x, y, z) with as many space axes as the grid has; b is 1 where nothing is batched.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse
+import scipy.sparse.csgraph
+import torch
+from torch import Tensor
+
+from sciml_bounds.grid import AXES, Boundary, Dirichlet, Neumann, Periodic, Robin, side_axis
+from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem, to_lattice
+from sciml_bounds.problems.diffusion import Diffusion
+from sciml_bounds.problems.transfers import node_average, sum_to_nodes, with_periodic_copies
+
+__all__ = ["CellFluxes", "box_eigenvalue", "cell_fluxes", "node_system"]
+
+
+def axis_offsets(dim: int) -> tuple[tuple[int, int, int], ...]:
+    """List the offsets to the next point along each axis, on lattices padded to three axes in front."""
+    return tuple((int(k == 0), int(k == 1), int(k == 2)) for k in range(3 - dim, 3))
+
+
+# --- vertex-centred ----------------------------------------------------------------------------------------------------
+
+
+def node_system(problem: Diffusion) -> LatticeSystem:
+    """Assemble the vertex-centred equations for the difference between u and its Dirichlet values.
+
+    Nodes with a prescribed value and nodes inside solids keep their place with the equation x = 0, so shapes never change.
+    """
+    dim = problem.grid.dim
+    fluid = problem.fluid.to(problem.dtype)
+    T = [_edge_conductance(problem, axis, fluid) for axis in range(dim)]
+    c = sum_to_nodes(problem.samples(problem.reaction) * fluid * (problem.grid.cell_volume / 2**dim), problem.periodic)
+    b = sum_to_nodes(problem.samples(problem.source) * fluid * (problem.grid.cell_volume / 2**dim), problem.periodic)
+    c, b = _add_side_terms(problem, fluid, c, b)
+    free = problem.active_nodes & ~problem.dirichlet_nodes
+    known = problem.dirichlet_values
+    inner = []
+    for axis, conductance in enumerate(T):
+        dim_axis = 1 + axis
+        free_next, known_next = torch.roll(free, -1, dim_axis), torch.roll(known, -1, dim_axis)
+        to_next = conductance * (free & ~free_next)  # the edge leaves a free node for a known one
+        to_here = conductance * (~free & free_next)
+        c = c + to_next + torch.roll(to_here, 1, dim_axis)
+        b = b + to_next * known_next + torch.roll(to_here * known, 1, dim_axis)
+        inner.append(conductance * (free & free_next))
+    c = torch.where(free, c, 1.0)
+    b = torch.where(free, b, 0.0)
+    operator = _operator(inner, c, dim)
+    components, weights = _floating_nodes(problem, operator, free, fluid)
+    if problem.solid is None:
+        operator.eigenvalue_lower = box_eigenvalue(problem, nodal=True)
+    return LatticeSystem(operator, to_lattice(b, dim), components, weights)
+
+
+def _edge_conductance(problem: Diffusion, axis: int, fluid: Tensor) -> Tensor:
+    """Conductance of the edges along one axis, shape of a node field; the last is zero unless the axis is periodic."""
+    dim, h = problem.grid.dim, problem.grid.spacing[axis]
+    share = problem.samples(problem.coefficient[axis]) * fluid * (problem.grid.cell_volume / h**2 / 2 ** (dim - 1))
+    edges = sum_to_nodes(share, problem.periodic, tuple(a for a in range(dim) if a != axis))
+    if problem.periodic[axis]:
+        return edges
+    return torch.cat([edges, torch.zeros_like(edges.narrow(1 + axis, 0, 1))], 1 + axis)
+
+
+def _add_side_terms(problem: Diffusion, fluid: Tensor, c: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Add what Neumann and Robin sides contribute to the equations of their nodes."""
+    dim = problem.grid.dim
+    for side, condition in problem.boundary.items():
+        if not isinstance(condition, Neumann | Robin):
+            continue
+        axis, end = side_axis(side)
+        weight = problem.grid.face_area(axis) / 2 ** (dim - 1)
+        open_faces = fluid.select(1 + axis, -end)
+        along = tuple(p for a, p in enumerate(problem.periodic) if a != axis)
+
+        def at_nodes(data: Tensor, like: Tensor) -> Tensor:
+            shares = sum_to_nodes(problem.samples(data, dim - 1) * open_faces * weight, along)  # noqa: B023
+            full = like.new_zeros((len(shares), *like.shape[1:]))
+            index = torch.tensor([(like.shape[1 + axis] - 1) * end], device=like.device)  # noqa: B023
+            return full.index_copy(1 + axis, index, shares.unsqueeze(1 + axis))  # noqa: B023
+
+        if isinstance(condition, Neumann):
+            b = b + at_nodes(condition.flux, b)  # type: ignore[arg-type]
+        else:
+            c = c + at_nodes(condition.alpha, c)  # type: ignore[arg-type]
+            b = b + at_nodes(condition.g, b)  # type: ignore[arg-type]
+    return c, b
+
+
+def _operator(T: list[Tensor], c: Tensor, dim: int) -> LatticeOperator:
+    batch = max(len(part) for part in [*T, c])
+    parts = [to_lattice(part.expand(batch, *part.shape[1:]), dim) for part in T]
+    return LatticeOperator(axis_offsets(dim), torch.stack(parts), to_lattice(c.expand(batch, *c.shape[1:]), dim))
+
+
+def _floating_nodes(
+    problem: Diffusion, operator: LatticeOperator, free: Tensor, fluid: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """Number the node components on which constants are in the null space, and give the volumes of the nodes."""
+    if not bool(problem.components.floating.any()):
+        return None, None
+    dim = problem.grid.dim
+    T = operator.conductance.detach().flatten(2).cpu().numpy()
+    c = operator.absorption.detach().flatten(1).cpu().numpy()
+    open_nodes = to_lattice(free.expand(operator.batch, *free.shape[1:]), dim).flatten(1).cpu().numpy()
+    index = np.arange(T.shape[2]).reshape(operator.lattice)
+    labels = np.full(c.shape, -1, dtype=np.int64)
+    first = 0
+    for sample in range(operator.batch):
+        starts, ends = [], []
+        for k, offset in enumerate(operator.offsets):
+            coupled = T[k, sample] > 0
+            starts.append(index.reshape(-1)[coupled])
+            ends.append(np.roll(index, tuple(-o for o in offset), (0, 1, 2)).reshape(-1)[coupled])
+        pairs = (np.concatenate(starts), np.concatenate(ends))
+        graph = scipy.sparse.coo_array((np.ones(len(pairs[0]), dtype=np.int8), pairs), shape=(c.shape[1],) * 2)
+        count, found = scipy.sparse.csgraph.connected_components(graph, directed=False)
+        held = np.bincount(found, weights=np.where(open_nodes[sample], c[sample], 1.0), minlength=count) > 0
+        numbers = np.where(held, -1, np.cumsum(~held) - 1 + first)
+        labels[sample] = numbers[found]
+        first += int(np.count_nonzero(~held))
+    volumes = sum_to_nodes(fluid * (problem.grid.cell_volume / 2**dim), problem.periodic)
+    weights = to_lattice(volumes.expand(operator.batch, *volumes.shape[1:]), dim)
+    return torch.as_tensor(labels, device=operator.device).view(operator.absorption.shape), weights
+
+
+# --- cell-centred ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CellFluxes:
+    """The cell-centred equations, and the face fluxes that belong to cell pressures.
+
+    Attributes
+    ----------
+    problem
+        Whose equations these are.
+    system
+        Unknowns are the cell pressures.
+    inner
+        Conductance times face area of the faces between cells, one tensor an axis; entry k is between cell k and k + 1.
+    """
+
+    problem: Diffusion
+    system: LatticeSystem
+    inner: tuple[Tensor, ...]
+
+    def faces(self, pressure: Tensor) -> tuple[Tensor, ...]:
+        """Return y ~ a grad u at the face centres from pressures (b, n): one field an axis, n + 1 faces along it."""
+        return tuple(self._faces_along(axis, pressure) for axis in range(self.problem.grid.dim))
+
+    def _faces_along(self, axis: int, pressure: Tensor) -> Tensor:
+        area, dim = self.problem.grid.face_area(axis), 1 + axis
+        n = self.problem.grid.shape[axis]
+        between = self.inner[axis] * (torch.roll(pressure, -1, dim) - pressure) / area
+        if self.problem.periodic[axis]:
+            return torch.cat([between.narrow(dim, n - 1, 1), between], dim)
+        ends = []
+        for end, sign in ((0, -1.0), (1, 1.0)):
+            side = f"{AXES[axis]}{end}"
+            outward = self.outward(side, pressure.select(dim, -end)) * (sign / area)
+            ends.append(outward.expand(len(between), *outward.shape[1:]).unsqueeze(dim))
+        return torch.cat([ends[0], between.narrow(dim, 0, n - 1), ends[1]], dim)
+
+    def outward(self, side: str, pressure: Tensor) -> Tensor:
+        """Return the outward flux through the faces of a side (integrated), from the pressures of the cells behind it."""
+        transmissibility, absorbed, supplied = side_exchange(self.problem, side)
+        condition = self.problem.boundary[side]
+        if isinstance(condition, Neumann):
+            return supplied + 0 * pressure
+        return supplied - absorbed * pressure
+
+
+def side_exchange(problem: Diffusion, side: str) -> tuple[Tensor, Tensor, Tensor]:
+    """How the cells behind a side exchange with it: half-cell conductance, and the flux into the cell s - k p as (k, s)."""
+    grid, condition = problem.grid, problem.boundary[side]
+    axis, end = side_axis(side)
+    area = grid.face_area(axis)
+    open_faces = problem.fluid.select(1 + axis, -end).to(problem.dtype)
+    behind = problem.samples(problem.coefficient[axis]).select(1 + axis, -end)
+    half = behind * open_faces * (2 * area / grid.spacing[axis])
+    zero = torch.zeros_like(half)
+    if isinstance(condition, Dirichlet):
+        return half, half, half * side_face_values(problem, side)
+    if isinstance(condition, Neumann):
+        return half, zero, problem.samples(condition.flux, grid.dim - 1) * open_faces * area  # type: ignore[arg-type]
+    if isinstance(condition, Robin):
+        exchange = problem.samples(condition.alpha, grid.dim - 1) * area  # type: ignore[arg-type]
+        supply = problem.samples(condition.g, grid.dim - 1) * area  # type: ignore[arg-type]
+        share = half / torch.where(open_faces > 0, half + exchange, 1.0)
+        return half, share * exchange, share * supply
+    return zero, zero, zero
+
+
+def side_face_values(problem: Diffusion, side: str) -> Tensor:
+    """Mean of the Dirichlet interpolant over each face of a side, shape (b, faces)."""
+    axis, _ = side_axis(side)
+    condition: Boundary = problem.boundary[side]
+    nodes = problem.samples(condition.value, problem.grid.dim - 1)  # type: ignore[union-attr, arg-type]
+    along = tuple(p for a, p in enumerate(problem.periodic) if a != axis)
+    return node_average(with_periodic_copies(nodes, along), tuple(range(1, nodes.ndim)))
+
+
+def cell_fluxes(problem: Diffusion) -> CellFluxes:
+    """Assemble the cell-centred two-point equations."""
+    dim = problem.grid.dim
+    fluid = problem.fluid
+    inner = tuple(_face_conductance(problem, axis) for axis in range(dim))
+    c = problem.samples(problem.reaction) * fluid * problem.grid.cell_volume
+    b = problem.samples(problem.source) * fluid * problem.grid.cell_volume
+    for side, condition in problem.boundary.items():
+        if isinstance(condition, Periodic):
+            continue
+        axis, end = side_axis(side)
+        _, absorbed, supplied = side_exchange(problem, side)
+        c = c + _at_side(absorbed, axis, end, problem.grid.shape)
+        b = b + _at_side(supplied, axis, end, problem.grid.shape)
+    c = torch.where(fluid, c, 1.0)
+    b = torch.where(fluid, b, 0.0)
+    operator = _operator(list(inner), c, dim)
+    if problem.solid is None:
+        operator.eigenvalue_lower = box_eigenvalue(problem, nodal=False)
+    components = weights = None
+    if bool(problem.components.floating.any()):
+        found = problem.components.for_batch(max(operator.batch, len(problem.components.labels)))
+        held = ~found.floating[found.labels.clamp_min(0)]
+        components = to_lattice(torch.where(held, -1, found.labels), dim)
+        weights = to_lattice(fluid.to(problem.dtype), dim)
+    return CellFluxes(problem, LatticeSystem(operator, to_lattice(b, dim), components, weights), inner)
+
+
+def _face_conductance(problem: Diffusion, axis: int) -> Tensor:
+    """Harmonic mean of the coefficient times area over distance, between each cell and the next along an axis."""
+    dim = 1 + axis
+    scale = problem.grid.face_area(axis) / problem.grid.spacing[axis]
+    a = problem.samples(problem.coefficient[axis])
+    a_next = torch.roll(a, -1, dim)
+    open_face = problem.fluid & torch.roll(problem.fluid, -1, dim)
+    if not problem.periodic[axis]:
+        last = torch.zeros_like(open_face)
+        last.select(dim, -1).fill_(True)
+        open_face = open_face & ~last
+    mean = 2 * scale * a * a_next / torch.where(open_face, a + a_next, 1.0)
+    return torch.where(open_face, mean, 0.0)
+
+
+def _at_side(values: Tensor, axis: int, end: int, shape: tuple[int, ...]) -> Tensor:
+    """Spread values of the cells behind a side to a cell field that is zero elsewhere."""
+    full = values.new_zeros((len(values), *shape))
+    index = torch.tensor([(shape[axis] - 1) * end], device=values.device)
+    return full.index_copy(1 + axis, index, values.unsqueeze(1 + axis))
+
+
+# --- spectrum ----------------------------------------------------------------------------------------------------------
+
+
+def box_eigenvalue(problem: Diffusion, *, nodal: bool) -> Tensor | None:
+    """Lower bound of the smallest eigenvalue of the lattice matrix on a box without solids, one a sample.
+
+    The coefficient is replaced by its minimum along each axis and Robin sides by Neumann sides, both of which only lower
+    the form; the eigenvalues of the rest are known: 4/h^2 sin^2 of pi/2n, pi/4n, pi/2n, pi/n for two Dirichlet sides, one,
+    none, periodic. On a floating box it is the smallest nonzero one. None where the formula gives zero.
+    """
+    grid = problem.grid
+    total: Tensor = problem.samples(problem.reaction.detach()).flatten(1).amin(1)
+    free_axes = []
+    mass = grid.cell_volume
+    for axis, (n, h) in enumerate(zip(grid.shape, grid.spacing)):
+        a_min = problem.samples(problem.coefficient[axis].detach()).flatten(1).amin(1)
+        conditions = [problem.boundary[f"{AXES[axis]}{end}"] for end in (0, 1)]
+        held = sum(isinstance(condition, Dirichlet) for condition in conditions)
+        angle = math.pi / n if problem.periodic[axis] else math.pi / (2 * n) / (2 if held == 1 else 1)
+        eigenvalue = a_min * (4 / h**2 * math.sin(angle) ** 2)
+        if held:
+            total = total + eigenvalue
+        else:
+            free_axes.append(eigenvalue)
+        if nodal and not problem.periodic[axis] and held < 2:
+            mass /= 2  # the last node of such an axis stands for half a cell
+    if bool(problem.components.floating.any()):
+        total = torch.stack(torch.broadcast_tensors(*free_axes)).amin(0)
+    return total * mass if bool((total > 0).all()) else None

@@ -1,0 +1,160 @@
+"""Fields over a grid and over its sides: converted, sampled and checked with one sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sciml_bounds.arrays import convert, require_finite
+from sciml_bounds.errors import InputError
+from sciml_bounds.grid import AXES, Boundary, Dirichlet, Grid, Neumann, Periodic, Robin, side_axis
+
+__all__ = ["Sides", "cell_field", "convert_sides", "is_array_free_callable", "node_shape", "unbatched_shape"]
+
+#: Conditions by side, with tensors (batch..., side shape) in place of what the user gave.
+Sides = dict[str, Boundary]
+
+
+def is_array_free_callable(value: Any) -> bool:
+    """Whether a value is a function of the coordinates (and not an array that happens to be callable)."""
+    return callable(value) and not hasattr(value, "dtype")
+
+
+def cell_field(value: Any, name: str, grid: Grid, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Convert a field given per cell to a tensor (batch..., n), expanding plain numbers.
+
+    Raises
+    ------
+    InputError
+        If the shape does not end with the grid's, or an entry is not finite.
+    """
+    if is_array_free_callable(value):
+        centers = [grid.centers(axis, dtype, device) for axis in range(grid.dim)]
+        value = value(*torch.meshgrid(*centers, indexing="ij"))
+    tensor = convert(value, name, dtype, device)
+    if tensor.ndim == 0:
+        tensor = tensor.expand(grid.shape)
+    if tuple(tensor.shape[-grid.dim :]) != grid.shape:
+        raise InputError(f"{name} has shape {tuple(tensor.shape)}, but one value a cell is expected: (batch..., {_join(grid.shape)}).{_hint(tensor, grid)}")
+    require_finite(tensor, name)
+    return tensor
+
+
+def _hint(tensor: Tensor, grid: Grid) -> str:
+    if tuple(tensor.shape[-grid.dim :]) == tuple(n + 1 for n in grid.shape):
+        return " This is the shape of a node field; average it to the cells first."
+    if tuple(tensor.shape[-grid.dim :]) == tuple(reversed(grid.shape)):
+        return " Its axes are in reversed order; transpose it (the first axis is x)."
+    return ""
+
+
+def _join(shape: Sequence[int]) -> str:
+    return ", ".join(str(n) for n in shape)
+
+
+def node_shape(grid: Grid, periodic: tuple[bool, ...]) -> tuple[int, ...]:
+    """Return the shape of a node field: n + 1 along an axis, n along a periodic one."""
+    return tuple(n if p else n + 1 for n, p in zip(grid.shape, periodic))
+
+
+def unbatched_shape(side: str, condition: Boundary, grid: Grid, periodic: tuple[bool, ...]) -> tuple[int, ...]:
+    """Return the shape of the data of one side: its nodes for Dirichlet, its faces otherwise."""
+    axis, _ = side_axis(side)
+    shape = node_shape(grid, periodic) if isinstance(condition, Dirichlet) else grid.shape
+    return shape[:axis] + shape[axis + 1 :]
+
+
+def convert_sides(
+    boundary: Any, grid: Grid, dtype: torch.dtype, device: torch.device
+) -> tuple[Sides, tuple[bool, ...]]:
+    """Check the conditions of all sides and convert their data; also tell which axes are periodic.
+
+    Raises
+    ------
+    InputError
+        If a side is missing, unknown, half periodic, or its data have a wrong shape or value.
+    """
+    sides = named_sides(boundary, grid)
+    periodic = tuple(isinstance(sides[f"{AXES[a]}0"], Periodic) for a in range(grid.dim))
+    return {side: _convert_side(side, c, grid, periodic, dtype, device) for side, c in sides.items()}, periodic
+
+
+def named_sides(boundary: Any, grid: Grid) -> Sides:
+    """Spread one condition over all sides, or check a mapping from side names.
+
+    Raises
+    ------
+    InputError
+        If a side is missing or unknown, or only one side of an axis is periodic.
+    """
+    if isinstance(boundary, Dirichlet | Neumann | Robin | Periodic):
+        return dict.fromkeys(grid.sides, boundary)
+    if not isinstance(boundary, dict):
+        raise InputError(f"boundary is one condition or a dict from side names to conditions, not {type(boundary).__name__}.")
+    unknown = [side for side in boundary if side not in grid.sides]
+    if unknown:
+        raise InputError(f"unknown side {unknown[0]!r}; the sides of this grid are {', '.join(grid.sides)}.")
+    missing = [side for side in grid.sides if side not in boundary]
+    if missing:
+        raise InputError(f"no condition is given for {', '.join(missing)}; name one for every side ({', '.join(grid.sides)}).")
+    for side, condition in boundary.items():
+        if not isinstance(condition, Dirichlet | Neumann | Robin | Periodic):
+            raise InputError(f"the condition on {side} is a {type(condition).__name__}; use Dirichlet, Neumann, Robin or Periodic.")
+    for axis in AXES[: grid.dim]:
+        first, second = (isinstance(boundary[f"{axis}{end}"], Periodic) for end in (0, 1))
+        if first != second:
+            raise InputError(f"only one of {axis}0 and {axis}1 is periodic; both sides of an axis must be.")
+    return {side: boundary[side] for side in grid.sides}
+
+
+def _convert_side(
+    side: str, condition: Boundary, grid: Grid, periodic: tuple[bool, ...], dtype: torch.dtype, device: torch.device
+) -> Boundary:
+    if isinstance(condition, Periodic):
+        return condition
+    shape = unbatched_shape(side, condition, grid, periodic)
+
+    def data(value: Any, name: str) -> Tensor:
+        return _side_field(value, f"{name} on {side}", side, isinstance(condition, Dirichlet), shape, grid, dtype, device)
+
+    if isinstance(condition, Dirichlet):
+        return Dirichlet(data(condition.value, "the Dirichlet value"))
+    if isinstance(condition, Neumann):
+        return Neumann(data(condition.flux, "the Neumann flux"))
+    alpha = data(condition.alpha, "the Robin coefficient alpha")
+    if bool((alpha < 0).any()):
+        raise InputError(f"the Robin coefficient alpha on {side} is negative ({float(alpha.min()):g}); it must not be.")
+    return Robin(alpha, data(condition.g, "the Robin right-hand side g"))
+
+
+def _side_field(
+    value: Any, name: str, side: str, nodal: bool, shape: tuple[int, ...], grid: Grid, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    axis, end = side_axis(side)
+    if is_array_free_callable(value):
+        value = _sample(value, axis, end, nodal, shape, grid, dtype, device)
+    tensor = convert(value, name, dtype, device)
+    if tensor.ndim == 0:
+        tensor = tensor.expand(shape)
+    if tensor.ndim < len(shape) or tuple(tensor.shape[tensor.ndim - len(shape) :]) != shape:
+        place = "node" if nodal else "face"
+        expected = f"(batch..., {_join(shape)})" if shape else "(batch...)"
+        raise InputError(f"{name} has shape {tuple(tensor.shape)}, but one value a {place} of that side is expected: {expected}.")
+    require_finite(tensor, name)
+    return tensor
+
+
+def _sample(
+    function: Any, axis: int, end: int, nodal: bool, shape: tuple[int, ...], grid: Grid, dtype: torch.dtype, device: torch.device
+) -> Any:
+    """Call a function of all coordinates at the nodes or face centres of one side."""
+    place = grid.nodes if nodal else grid.centers
+    along = [place(a, dtype, device) for a in range(grid.dim) if a != axis]
+    along = [points[:n] for points, n in zip(along, shape)]  # a periodic axis has no last node
+    coordinates = list(torch.meshgrid(*along, indexing="ij")) if along else []
+    fixed = grid.origin[axis] + end * grid.lengths[axis]
+    coordinates.insert(axis, torch.full(shape, fixed, dtype=dtype, device=device))
+    return function(*coordinates)

@@ -1,0 +1,49 @@
+"""The same problem on a finer grid."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from sciml_bounds.grid import Boundary, Dirichlet, Neumann, Robin, side_axis
+from sciml_bounds.problems.transfers import interpolate_nodes, repeat_cells
+
+if TYPE_CHECKING:
+    from sciml_bounds.problems.diffusion import Diffusion
+
+__all__ = ["refine_problem"]
+
+
+def refine_problem(problem: Diffusion, factor: int) -> Diffusion:
+    """Divide every cell into `factor` along each axis; the data, and so the exact solution, stay the same."""
+    dim = problem.grid.dim
+
+    def repeat(field: Tensor) -> Tensor:
+        return repeat_cells(field, factor, dim)
+
+    scalar = all(part is problem.coefficient[0] for part in problem.coefficient)
+    parts = problem.coefficient[:1] if scalar else problem.coefficient
+    refined = tuple(repeat(part) for part in parts)
+    return type(problem)(
+        problem.grid.refine(factor),
+        coefficient=refined[0] if scalar else refined,
+        source=repeat(problem.source),
+        boundary={side: _refine_side(problem, side, condition, factor) for side, condition in problem.boundary.items()},
+        reaction=repeat(problem.reaction),
+        solid=None if problem.solid is None else repeat(problem.solid),
+    )
+
+
+def _refine_side(problem: Diffusion, side: str, condition: Boundary, factor: int) -> Boundary:
+    axis, _ = side_axis(side)
+    dim = problem.grid.dim - 1
+    along = tuple(p for a, p in enumerate(problem.periodic) if a != axis)
+    if isinstance(condition, Dirichlet):
+        return Dirichlet(interpolate_nodes(condition.value, factor, along))  # type: ignore[arg-type]
+    if isinstance(condition, Neumann):
+        return Neumann(repeat_cells(condition.flux, factor, dim))  # type: ignore[arg-type]
+    if isinstance(condition, Robin):
+        parts = (repeat_cells(part, factor, dim) for part in (condition.alpha, condition.g))  # type: ignore[arg-type]
+        return Robin(*parts)
+    return condition

@@ -1,0 +1,77 @@
+"""Transfers between cells, faces and nodes, in plain torch operations through which gradients flow.
+
+Fields are (b, x, y, z) with as many space axes as the grid has; `periodic` says which axes wrap.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["drop_periodic_copies", "interpolate_nodes", "node_average", "repeat_cells", "sum_to_nodes", "with_periodic_copies"]
+
+
+def sum_to_nodes(cells: Tensor, periodic: tuple[bool, ...], axes: tuple[int, ...] | None = None) -> Tensor:
+    """Give each node the sum over the adjacent cells, along the named axes (all by default)."""
+    first = cells.ndim - len(periodic)
+    for axis in range(len(periodic)) if axes is None else axes:
+        dim = first + axis
+        zero = torch.zeros_like(cells.narrow(dim, 0, 1))
+        if periodic[axis]:
+            cells = cells + torch.roll(cells, 1, dim)
+        else:
+            cells = torch.cat([cells, zero], dim) + torch.cat([zero, cells], dim)
+    return cells
+
+
+def node_average(nodes: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Average neighbouring nodes along some dimensions of a field that has its n + 1 nodes there."""
+    for dim in axes:
+        n = nodes.shape[dim] - 1
+        nodes = (nodes.narrow(dim, 0, n) + nodes.narrow(dim, 1, n)) / 2
+    return nodes
+
+
+def with_periodic_copies(nodes: Tensor, periodic: tuple[bool, ...]) -> Tensor:
+    """Append the first node at the end of each periodic axis, so that every axis has n + 1 nodes."""
+    first = nodes.ndim - len(periodic)
+    for axis, wraps in enumerate(periodic):
+        if wraps:
+            nodes = torch.cat([nodes, nodes.narrow(first + axis, 0, 1)], first + axis)
+    return nodes
+
+
+def drop_periodic_copies(nodes: Tensor, periodic: tuple[bool, ...]) -> Tensor:
+    """Add the last node of each periodic axis to the first and drop it (transpose of `with_periodic_copies`)."""
+    first = nodes.ndim - len(periodic)
+    for axis, wraps in enumerate(periodic):
+        if wraps:
+            dim = first + axis
+            n = nodes.shape[dim] - 1
+            seam = nodes.narrow(dim, 0, 1) + nodes.narrow(dim, n, 1)
+            nodes = torch.cat([seam, nodes.narrow(dim, 1, n - 1)], dim)
+    return nodes
+
+
+def repeat_cells(cells: Tensor, factor: int, dim: int) -> Tensor:
+    """Divide every cell into `factor` cells along each of the last `dim` axes, each with the value of the whole."""
+    for axis in range(cells.ndim - dim, cells.ndim):
+        cells = torch.repeat_interleave(cells, factor, axis)
+    return cells
+
+
+def interpolate_nodes(nodes: Tensor, factor: int, periodic: tuple[bool, ...]) -> Tensor:
+    """Evaluate the multilinear interpolant on the grid with every cell divided into `factor` along each axis."""
+    fine = with_periodic_copies(nodes, periodic)
+    first = fine.ndim - len(periodic)
+    for axis, wraps in enumerate(periodic):
+        dim = first + axis
+        n = fine.shape[dim] - 1
+        left, right = fine.narrow(dim, 0, n), fine.narrow(dim, 1, n)
+        between = [left + (right - left) * (k / factor) for k in range(factor)]
+        stacked = torch.stack(between, dim + 1).flatten(dim, dim + 1)
+        fine = torch.cat([stacked, fine.narrow(dim, n, 1)], dim)
+    for axis, wraps in enumerate(periodic):
+        if wraps:
+            fine = fine.narrow(first + axis, 0, fine.shape[first + axis] - 1)
+    return fine
