@@ -1,2 +1,84 @@
-"""x"""
+"""PDE solvers, classical and learned, behind one interface, and every answer with a bound that can be checked."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from sciml_bounds._linear import Algebraic as Algebraic
+    from sciml_bounds._linear import Multigrid as Multigrid
+    from sciml_bounds._solve import Progress as Progress
+    from sciml_bounds._solve import Solver as Solver
+    from sciml_bounds._solve import prepare as prepare
+    from sciml_bounds._solve import solve as solve
+    from sciml_bounds._versions import show_versions as show_versions
+    from sciml_bounds.bounds.certify import certify as certify
+    from sciml_bounds.bounds.goals import BoundaryFlux as BoundaryFlux
+    from sciml_bounds.bounds.goals import EffectivePermeability as EffectivePermeability
+    from sciml_bounds.bounds.goals import Mean as Mean
+    from sciml_bounds.errors import ConvergenceError as ConvergenceError
+    from sciml_bounds.errors import ConvergenceWarning as ConvergenceWarning
+    from sciml_bounds.errors import InputError as InputError
+    from sciml_bounds.errors import MissingExtraError as MissingExtraError
+    from sciml_bounds.grid import Dirichlet as Dirichlet
+    from sciml_bounds.grid import Grid as Grid
+    from sciml_bounds.grid import Neumann as Neumann
+    from sciml_bounds.grid import Periodic as Periodic
+    from sciml_bounds.grid import Robin as Robin
+    from sciml_bounds.krylov.cg import cg as cg
+    from sciml_bounds.operators.linear_operator import LinearOperator as LinearOperator
+    from sciml_bounds.operators.linear_operator import aslinearoperator as aslinearoperator
+    from sciml_bounds.problems.diffusion import Diffusion as Diffusion
+    from sciml_bounds.results import Certificate as Certificate
+    from sciml_bounds.results import LinearSolution as LinearSolution
+    from sciml_bounds.results import Reason as Reason
+    from sciml_bounds.results import Solution as Solution
+
+#: The public names and the modules they come from; a module is imported when its first name is used.
+_HOME = {
+    "Algebraic": "_linear",
+    "BoundaryFlux": "bounds.goals",
+    "Certificate": "results",
+    "ConvergenceError": "errors",
+    "ConvergenceWarning": "errors",
+    "Diffusion": "problems.diffusion",
+    "Dirichlet": "grid",
+    "EffectivePermeability": "bounds.goals",
+    "Grid": "grid",
+    "InputError": "errors",
+    "LinearOperator": "operators.linear_operator",
+    "LinearSolution": "results",
+    "Mean": "bounds.goals",
+    "MissingExtraError": "errors",
+    "Multigrid": "_linear",
+    "Neumann": "grid",
+    "Periodic": "grid",
+    "Progress": "_solve",
+    "Reason": "results",
+    "Robin": "grid",
+    "Solution": "results",
+    "Solver": "_solve",
+    "aslinearoperator": "operators.linear_operator",
+    "certify": "bounds.certify",
+    "cg": "krylov.cg",
+    "prepare": "_solve",
+    "show_versions": "_versions",
+    "solve": "_solve",
+}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'sciml_bounds' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"sciml_bounds.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

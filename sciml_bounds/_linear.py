@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.errors import InputError
-from sciml_bounds.krylov.cg import Callback, check_tolerances, iterate
+from sciml_bounds.krylov.cg import Monitor, check_tolerances, iterate
 from sciml_bounds.multigrid.algebraic import algebraic_cycle
 from sciml_bounds.multigrid.cycle import Cycle
 from sciml_bounds.multigrid.geometric import lattice_cycle
@@ -103,12 +104,12 @@ def as_method(method: str | Method) -> Method:
 
 @dataclass(frozen=True)
 class Stop:
-    """When to stop: ||b - A x|| <= max(rtol ||b||, atol), or after maxiter iterations, or when the callback says so."""
+    """When to stop: ||b - A x|| <= max(rtol ||b||, atol), or after maxiter iterations, or when the monitor says so."""
 
     rtol: float | None = None
     atol: float = 0.0
     maxiter: int | None = None
-    callback: Callback | None = None
+    monitor: Monitor | None = None
 
 
 class Diagonal(LinearOperator):
@@ -174,6 +175,12 @@ class LinearSolver:
             for point in points[numbers >= 0]:
                 matrix[point, point] *= 2
         return matrix.tocsr()
+
+    def with_system(self, system: LatticeSystem) -> LinearSolver:
+        """Return a solver that keeps the set-up for a system with the same matrix."""
+        other = copy.copy(self)
+        other.system = system
+        return other
 
     @property
     def preconditioner(self) -> LinearOperator:
@@ -251,7 +258,7 @@ class LinearSolver:
         part = slice(sample, sample + 1)
         operator = LatticeOperator(A.offsets, A.conductance[:, part], A.absorption[part])
         guess = None if x0 is None else x0[part]
-        solution = _conjugate_gradients(operator, b, self._parts[sample], guess, replace(stop, callback=None))
+        solution = _conjugate_gradients(operator, b, self._parts[sample], guess, replace(stop, monitor=None))
         return replace(solution, method=_describe(self.method))
 
     def _run_direct(self, b: Tensor, stop: Stop) -> LinearSolution:
@@ -283,7 +290,7 @@ def _describe(method: Method) -> str:
 
 
 def _conjugate_gradients(A: LinearOperator, b: Tensor, M: LinearOperator, x0: Tensor | None, stop: Stop) -> LinearSolution:
-    return iterate(A, b, M, x0, rtol=stop.rtol, atol=stop.atol, maxiter=stop.maxiter, callback=stop.callback)
+    return iterate(A, b, M, x0, rtol=stop.rtol, atol=stop.atol, maxiter=stop.maxiter, monitor=stop.monitor)
 
 
 def _iterate_cycles(A: LatticeOperator, M: Cycle, b: Tensor, x0: Tensor | None, stop: Stop) -> LinearSolution:
@@ -308,7 +315,7 @@ def _iterate_cycles(A: LatticeOperator, M: Cycle, b: Tensor, x0: Tensor | None, 
         M.matvec_into(r, z)
         x += torch.where(running.unsqueeze(1), z, 0.0)
         count += running
-        stopped = stop.callback is not None and bool(stop.callback(x))
+        stopped = stop.monitor is not None and bool(stop.monitor(len(norms), x, norms[-1]))
     failure = Reason.STOPPED if stopped else Reason.MAXITER
     below = norms[-1] <= tolerance
     reasons = [failure if run else Reason.CONVERGED if low else Reason.ROUND_OFF for run, low in zip(running.tolist(), below.tolist())]

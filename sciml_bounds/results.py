@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from sciml_bounds.errors import ConvergenceError, ConvergenceWarning
+from sciml_bounds.grid import AXES, Grid
+from sciml_bounds.plot import plot_certificate, plot_solution
 
 if TYPE_CHECKING:
     import xarray
+    from matplotlib.figure import Figure
 
-__all__ = ["Kind", "LinearSolution", "Reason", "report_failure", "summary_table"]
+__all__ = ["Certificate", "Interval", "Kind", "LinearSolution", "Reason", "Solution", "report_failure", "summary_table"]
 
 #: How far a number can be trusted: a *bound* is guaranteed (up to floating-point round-off), an *estimate* is not.
 Kind = Literal["bound", "estimate"]
@@ -115,13 +119,13 @@ class LinearSolution:
         return summary_table("LinearSolution", rows)
 
 
-def describe(value: Tensor) -> str:
+def describe(value: Tensor, digits: int = 4) -> str:
     """Write a number, or the range of a batch of them."""
     flat = value.detach().reshape(-1)
     if flat.numel() == 0:
         return "empty"
     low, high = flat.min().item(), flat.max().item()
-    return f"{low:.4g}" if flat.numel() == 1 or low == high else f"{low:.4g} ... {high:.4g}"
+    return f"{low:.{digits}g}" if flat.numel() == 1 or low == high else f"{low:.{digits}g} ... {high:.{digits}g}"
 
 
 def describe_reason(reason: Reason | tuple[Reason, ...]) -> str:
@@ -151,4 +155,245 @@ def report_failure(what: str, reason: Reason | tuple[Reason, ...], detail: str, 
     message = f"{what} did not converge: {describe_reason(reason)}; {detail}. {advice}".strip()
     if throw:
         raise ConvergenceError(message)
-    warnings.warn(message, ConvergenceWarning, stacklevel=3)
+    warnings.warn(message, ConvergenceWarning, skip_file_prefixes=(os.path.dirname(__file__),))  # points at the user's line
+
+
+class Interval(NamedTuple):
+    """Two numbers a sample between which the true value is guaranteed to lie."""
+
+    lower: Tensor
+    upper: Tensor
+
+    def __repr__(self) -> str:
+        return f"[{describe(self.lower, 6)}, {describe(self.upper, 6)}]"
+
+
+@dataclass(frozen=True, repr=False)
+class Solution:
+    """The answer to a problem; every quantity has the batch shape of the problem.
+
+    Attributes
+    ----------
+    values
+        Nodal values, shape (batch..., nodes).
+    converged, reason, iterations, residual_norms, residual_norm, tolerance, method, seconds
+        As in `LinearSolution`.
+    linear
+        The linear solve behind it.
+    certificate
+        Guaranteed bounds of its error, where they were asked for.
+    grid
+        The grid of the values.
+    coefficient
+        The coefficient along the first axis, for pictures, shape (batch..., cells).
+    """
+
+    values: Tensor
+    converged: Tensor
+    reason: Reason | tuple[Reason, ...]
+    linear: LinearSolution
+    grid: Grid
+    coefficient: Tensor
+    certificate: Certificate | None = None
+    seconds: float = 0.0
+
+    @property
+    def iterations(self) -> Tensor:
+        """Number of iterations."""
+        return self.linear.iterations
+
+    @property
+    def residual_norms(self) -> Tensor:
+        """Residual norm before each iteration and at the end, shape (iterations + 1, batch...)."""
+        return self.linear.residual_norms
+
+    @property
+    def residual_norm(self) -> Tensor:
+        """Residual norm of the returned values, computed anew."""
+        return self.linear.residual_norm
+
+    @property
+    def tolerance(self) -> Tensor:
+        """What the residual norm was asked to fall below."""
+        return self.linear.tolerance
+
+    @property
+    def method(self) -> str:
+        """What was used, in words."""
+        return self.linear.method
+
+    def __repr__(self) -> str:
+        rows = {
+            "values": _describe_shape(self.values),
+            "method": self.method,
+            "reason": describe_reason(self.reason),
+            "iterations": describe(self.iterations),
+            "residual": f"{describe(self.residual_norm)} (asked: {describe(self.tolerance)})",
+            "seconds": f"{self.seconds:.3g}",
+        }
+        if self.certificate is not None:
+            rows["energy error (bound)"] = f"{describe(self.certificate.lower)} <= error <= {describe(self.certificate.upper)}"
+            rows["relative (bound)"] = f"<= {describe(self.certificate.relative_upper)}"
+        return summary_table("Solution", rows)
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Return the values, and the certificate where there is one, as a labelled data set."""
+        data = {"solution": _variable(self.values, self.grid, nodal=True, long_name="solution u")}
+        data["coefficient"] = _variable(self.coefficient, self.grid, nodal=False, long_name="coefficient a")
+        attributes = {
+            "method": self.method,
+            "reason": describe_reason(self.reason),
+            "iterations": int(self.iterations.max()),
+            "converged": int(self.converged.all()),
+        }
+        if self.certificate is not None:
+            data |= _certificate_variables(self.certificate)
+        return _dataset(data, self.grid, self.values.shape, attributes)
+
+    def plot(self, sample: int = 0) -> Figure:
+        """Draw coefficient, solution and, where there is a certificate, its error indicators."""
+        indicators = None if self.certificate is None else self.certificate.indicators
+        return plot_solution(self.grid, self.coefficient, self.values, indicators, sample)
+
+
+@dataclass(frozen=True, repr=False)
+class Certificate:
+    """Guaranteed bounds of the error of a field, in the energy norm |||w|||^2 = int a |grad w|^2 + c w^2 (+ alpha w^2 on Robin sides).
+
+    The bounds hold for the problem with the declared cellwise data and for the nodal field `values`, up to floating-point
+    round-off; every quantity has the batch shape.
+
+    Attributes
+    ----------
+    upper, lower
+        |||u - values||| lies between them; `lower` is zero where it was not asked for.
+    kind
+        "bound": guaranteed.
+    energy
+        |||values|||.
+    indicators
+        Error indicator of each cell, shape (batch..., n): their squares sum to the square of `upper`.
+    boundary_part
+        The part of `upper` that comes from boundary values that are not the prescribed ones: |||w||| of a lifting w.
+    boundary_gap
+        Largest difference between the field and the prescribed boundary values.
+    terms
+        Squares of the other parts of `upper`, by name: flux, oscillation, reaction, robin.
+    flux
+        The equilibrated flux y ~ a grad u, one face field (batch..., n + 1 along its own axis) an axis; reuse it with
+        `certify(problem, other_values, flux=certificate.flux)`.
+    values
+        The nodal field that was certified, shape (batch..., nodes).
+    layout
+        How the field was given.
+    grid
+        The grid of the values.
+    seconds
+        Wall-clock time.
+    """
+
+    upper: Tensor
+    lower: Tensor
+    energy: Tensor
+    indicators: Tensor
+    boundary_part: Tensor
+    boundary_gap: Tensor
+    terms: Mapping[str, Tensor]
+    flux: tuple[Tensor, ...]
+    values: Tensor
+    layout: str
+    grid: Grid
+    seconds: float
+    kind: Kind = "bound"
+    _parts: Callable[[], tuple[Interval, Interval]] = field(repr=False, default=lambda: _no_parts())
+    _l2: Callable[[], Tensor] = field(repr=False, default=lambda: _no_parts())
+    _goal: Callable[[Any], Interval] = field(repr=False, default=lambda _: _no_parts())
+
+    @property
+    def relative_upper(self) -> Tensor:
+        """Bound of |||u - values||| / |||u|||; infinite where the bound is as large as the field."""
+        rest = self.energy - self.upper
+        return torch.where(rest > 0, self.upper / torch.where(rest > 0, rest, 1.0), torch.inf)
+
+    @cached_property
+    def _mesh_and_model(self) -> tuple[Interval, Interval]:
+        return self._parts()
+
+    @property
+    def mesh(self) -> Interval:
+        """Bounds of the energy error of the discrete solution on this grid (computed on first use, one solve)."""
+        return self._mesh_and_model[0]
+
+    @property
+    def model(self) -> Interval:
+        """Bounds of the energy distance of the field to the discrete solution (computed on first use, one solve)."""
+        return self._mesh_and_model[1]
+
+    @cached_property
+    def l2_upper(self) -> Tensor:
+        """Bound of the L2 norm of the error; infinite where no constant is known (no Dirichlet side or reaction, solids)."""
+        return self._l2()
+
+    def goal(self, functional: Any) -> Interval:
+        """Bounds of a linear output of the exact solution: see `sb.Mean`, `sb.BoundaryFlux`, `sb.EffectivePermeability`."""
+        return self._goal(functional)
+
+    def __repr__(self) -> str:
+        rows = {
+            "values": f"{_describe_shape(self.values)}, given as {self.layout}",
+            "energy error": f"{describe(self.lower)} <= error <= {describe(self.upper)}  ({self.kind})",
+            "relative": f"<= {describe(self.relative_upper)}",
+        }
+        if bool((self.boundary_part > 0).any()):
+            rows["boundary values"] = f"off by up to {describe(self.boundary_gap)}; part of the bound: {describe(self.boundary_part)}"
+        return summary_table("Certificate", rows)
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Return bounds, indicators and values as a labelled data set."""
+        data = {"values": _variable(self.values, self.grid, nodal=True, long_name="certified field")}
+        data |= _certificate_variables(self)
+        return _dataset(data, self.grid, self.values.shape, {"layout": self.layout})
+
+    def plot(self, sample: int = 0) -> Figure:
+        """Draw the field and the error indicators."""
+        return plot_certificate(self.grid, self.values, self.indicators, sample)
+
+
+def _no_parts() -> Any:
+    raise RuntimeError("this certificate was restored without its problem; certify the values again.")
+
+
+def _describe_shape(values: Tensor) -> str:
+    return f"{tuple(values.shape)} {str(values.dtype).removeprefix('torch.')}"
+
+
+def _variable(tensor: Tensor, grid: Grid, *, nodal: bool, long_name: str) -> tuple[list[str], Any, dict[str, str]]:
+    batch = [f"batch{i}" if i else "sample" for i in range(tensor.ndim - grid.dim)]
+    space = [f"{axis}_node" if nodal else axis for axis in AXES[: grid.dim]]
+    return [*batch, *space], tensor.detach().cpu().numpy(), {"long_name": long_name, "units": "1"}
+
+
+def _certificate_variables(certificate: Certificate) -> dict[str, Any]:
+    batch = ["sample" if i == 0 else f"batch{i}" for i in range(certificate.upper.ndim)]
+
+    def scalar(value: Tensor, long_name: str) -> tuple[list[str], Any, dict[str, str]]:
+        return batch, value.detach().cpu().numpy(), {"long_name": long_name, "units": "1", "kind": certificate.kind}
+
+    return {
+        "error_indicator": _variable(certificate.indicators, certificate.grid, nodal=False, long_name="energy error indicator"),
+        "error_upper": scalar(certificate.upper, "upper bound of the energy error"),
+        "error_lower": scalar(certificate.lower, "lower bound of the energy error"),
+        "error_relative_upper": scalar(certificate.relative_upper, "upper bound of the relative energy error"),
+        "boundary_part": scalar(certificate.boundary_part, "part of the upper bound from boundary values"),
+    }
+
+
+def _dataset(data: dict[str, Any], grid: Grid, node_shape: torch.Size, attributes: dict[str, Any]) -> xarray.Dataset:
+    import xarray
+
+    coordinates: dict[str, Any] = {}
+    for i, axis in enumerate(AXES[: grid.dim]):
+        count = node_shape[len(node_shape) - grid.dim + i]
+        coordinates[f"{axis}_node"] = (f"{axis}_node", grid.nodes(i)[:count].numpy(), {"long_name": f"{axis} at nodes", "units": "1"})
+        coordinates[axis] = (axis, grid.centers(i).numpy(), {"long_name": f"{axis} at cell centres", "units": "1"})
+    return xarray.Dataset(data, coordinates, attributes)

@@ -69,7 +69,7 @@ def majorant_terms(
     if backend == "numba":
         _terms_numba(out.numel(), dim, *a, *rest, nodes, *y, h, out)
     else:
-        _terms_triton(dim, a, rest, nodes, y, h, out)
+        _terms_triton(dim, keep_oscillation, a, rest, nodes, y, h, out)
     shape = (len(values), *source.shape[1:])
     return out[0].view(shape), out[1].view(shape), out[2].view(shape)
 
@@ -215,7 +215,6 @@ def _terms_kernel(
     DIM: tl.constexpr, CORNERS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     N = X * Y * Z
-    EX: tl.constexpr = 1 if DIM > 2 else 0
     EY: tl.constexpr = 1 if DIM > 1 else 0
     n = tl.program_id(1).to(tl.int64)
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -314,4 +313,7 @@ def _terms_triton(
     strides = [field[0].numel() if len(field) > 1 else 0 for field in fields]
     spacing = torch.as_tensor(h, dtype=nodes.dtype, device=nodes.device)
     X, Y, Z = out.shape[2:]
-    launch(_terms_kernel, X * Y * Z, len(nodes), *fields, spacing, out, X, Y, Z, len(nodes), *strides, DIM=dim, CORNERS=1 << dim)
+    launch(
+        _terms_kernel, X * Y * Z, len(nodes), *fields, spacing, out, X, Y, Z, len(nodes), *strides,
+        DIM=dim, CORNERS=1 << dim,
+    )  # fmt: skip

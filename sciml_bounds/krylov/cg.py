@@ -23,10 +23,13 @@ from sciml_bounds.krylov.error_bounds import energy_lower_bounds, gauss_radau, r
 from sciml_bounds.operators.linear_operator import Identity, LinearOperator, aslinearoperator
 from sciml_bounds.results import Kind, LinearSolution, Reason, report_failure
 
-__all__ = ["cg", "default_rtol", "iterate"]
+__all__ = ["Monitor", "cg", "check_tolerances", "default_rtol", "iterate"]
 
-#: Called after each iteration with the current iterate (batch..., n); returning True stops the loop.
+#: Called after each iteration with the current x (batch..., n); returning True stops the loop.
 Callback = Callable[[Tensor], bool | None]
+
+#: Called after each iteration with its number, x (b, n) and the residual norms (b,); returning True stops the loop.
+Monitor = Callable[[int, Tensor, Tensor], bool | None]
 
 #: An operator is called symmetric if u.Av and v.Au differ by less than this many round-offs of |u| |Av|.
 SYMMETRY_SLACK = 1e5
@@ -128,11 +131,16 @@ def cg(
         require_finite(guess, "the initial guess x0")
         if guess.shape != rhs.shape:
             raise InputError(f"x0 has shape {tuple(guess.shape)}, but b has shape {tuple(rhs.shape)}; they must agree.")
+
+    def monitor(iteration: int, x: Tensor, norm: Tensor) -> bool | None:
+        return callback is not None and callback(x.view(rhs.shape))
+
     solution = iterate(
         operator, rhs, preconditioner, guess, rtol=rtol, atol=atol, maxiter=maxiter, memory=memory, flexible=flexible,
-        lambda_min=lambda_min, lambda_min_preconditioned=lambda_min_preconditioned, callback=callback, start=start,
+        lambda_min=lambda_min, lambda_min_preconditioned=lambda_min_preconditioned, monitor=monitor, start=start,
     )  # fmt: skip
-    if not bool(solution.converged.all()):
+    stopped = Reason.STOPPED in (solution.reason if isinstance(solution.reason, tuple) else (solution.reason,))
+    if not bool(solution.converged.all()) and not stopped:
         report_failure("conjugate gradients", solution.reason, _progress(solution), throw=throw)
     return solution
 
@@ -311,7 +319,7 @@ def iterate(
     flexible: bool | None = None,
     lambda_min: float | Tensor | None = None,
     lambda_min_preconditioned: float | Tensor | None = None,
-    callback: Callback | None = None,
+    monitor: Monitor | None = None,
     start: float | None = None,
 ) -> LinearSolution:
     """Run the loop of `cg` on checked input, without a warning at its end."""
@@ -326,7 +334,7 @@ def iterate(
         flat = b.detach().reshape(-1, n).contiguous()
         guess = None if x0 is None else x0.detach().reshape(-1, n).contiguous()
         loop = _Loop(A, flat, M, guess, rtol, atol, memory, flexible)
-        restarts = _run(loop, maxiter, callback, b.shape)
+        restarts = _run(loop, maxiter, monitor)
         residual_norm = loop.norm
         bounds = _bounds(loop, restarts, residual_norm, lambda_min, lambda_min_preconditioned)
     reasons = tuple(reason or Reason.MAXITER for reason in loop.reasons)
@@ -369,7 +377,7 @@ def check_tolerances(rtol: float | None, atol: float, maxiter: int | None, dtype
     return rtol
 
 
-def _run(loop: _Loop, maxiter: int, callback: Callback | None, shape: torch.Size) -> int:
+def _run(loop: _Loop, maxiter: int, monitor: Monitor | None) -> int:
     """Iterate until every sample has ended; returns how often the residual was replaced."""
     restarts = 0
     iteration = 0
@@ -377,7 +385,7 @@ def _run(loop: _Loop, maxiter: int, callback: Callback | None, shape: torch.Size
         while bool(loop.running.any()) and iteration < maxiter:
             loop.step()
             iteration += 1
-            if callback is not None and callback(loop.x.view(shape)):
+            if monitor is not None and monitor(iteration, loop.x, loop.norm):
                 loop.stop(loop.running, Reason.STOPPED)
         loop.restart_where_deceived()
         if not bool(loop.running.any()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -81,7 +82,6 @@ class Diffusion:
         reaction: Field = 0.0,
         solid: Any = None,
     ) -> None:
-        self._given = dict(coefficient=coefficient, source=source, boundary=boundary, reaction=reaction, solid=solid)
         self.grid = grid
         boundary = dict(boundary) if isinstance(boundary, Mapping) else boundary
         parts = _coefficient_parts(coefficient, grid)
@@ -104,7 +104,44 @@ class Diffusion:
 
     def replace(self, **changes: Any) -> Diffusion:
         """Return the problem with some of its fields given anew (`coefficient=`, `source=`, `boundary=`, ...)."""
-        return Diffusion(self.grid, **{**self._given, **changes})
+        fields = {
+            "coefficient": self.coefficient[0] if self.has_scalar_coefficient else self.coefficient,
+            "source": self.source,
+            "boundary": self.boundary,
+            "reaction": self.reaction,
+            "solid": self.solid,
+        }
+        unknown = set(changes) - set(fields)
+        if unknown:
+            raise InputError(f"a diffusion problem has no field {sorted(unknown)[0]!r}; its fields are {', '.join(fields)}.")
+        return Diffusion(self.grid, **{**fields, **changes})
+
+    def to(self, dtype: torch.dtype) -> Diffusion:
+        """Return the problem with all fields in another floating-point dtype."""
+        if dtype == self.dtype:
+            return self
+        parts = tuple(part.to(dtype) for part in self.coefficient)
+        return self.replace(
+            coefficient=parts[0] if self.has_scalar_coefficient else parts,
+            source=self.source.to(dtype),
+            boundary={side: _to_dtype(condition, dtype) for side, condition in self.boundary.items()},
+            reaction=self.reaction.to(dtype),
+        )
+
+    def broadcast(self, batch_shape: torch.Size) -> Diffusion:
+        """Return the problem with a larger batch, to which its own broadcasts."""
+        if batch_shape == self.batch_shape:
+            return self
+        wider = copy.copy(self)
+        for name in _CACHED:
+            wider.__dict__.pop(name, None)
+        wider.batch_shape = torch.broadcast_shapes(batch_shape, self.batch_shape)
+        return wider
+
+    @property
+    def has_scalar_coefficient(self) -> bool:
+        """Whether one field serves all axes."""
+        return all(part is self.coefficient[0] for part in self.coefficient)
 
     def __repr__(self) -> str:
         sides = ", ".join(f"{side}: {type(c).__name__}" for side, c in self.boundary.items())
@@ -224,16 +261,30 @@ class Diffusion:
             raise InputError(f"values have shape {tuple(field.shape)}, but a node field has (batch..., {self.node_shape}).")
         batch = torch.broadcast_shapes(field.shape[: field.ndim - self.grid.dim], self.batch_shape)
         shape = batch + self.node_shape
-        mask, data = (self._unflatten(q).expand(shape) for q in (self.dirichlet_nodes, self.dirichlet_values))
+        mask, data = (self.unflatten(q).expand(shape) for q in (self.dirichlet_nodes, self.dirichlet_values))
         return torch.where(mask, data, field.expand(shape))
 
-    def _unflatten(self, field: Tensor) -> Tensor:
-        """Undo `samples`."""
+    def unflatten(self, field: Tensor) -> Tensor:
+        """Undo `samples`: (b, space) becomes (batch..., space), or (space) for b = 1."""
         return field[0] if len(field) == 1 else field.reshape(*self.batch_shape, *field.shape[1:])
 
     def refine(self, factor: int = 2) -> Diffusion:
         """Return the same problem on the grid with every cell divided: the same data, the same exact solution."""
         return refine_problem(self, factor)
+
+
+#: Properties that depend on the batch.
+_CACHED = ("fluid", "components", "active_nodes", "dirichlet_nodes", "dirichlet_values")
+
+
+def _to_dtype(condition: Boundary, dtype: torch.dtype) -> Boundary:
+    if isinstance(condition, Dirichlet):
+        return Dirichlet(condition.value.to(dtype))  # type: ignore[union-attr]
+    if isinstance(condition, Neumann):
+        return Neumann(condition.flux.to(dtype))  # type: ignore[union-attr]
+    if isinstance(condition, Robin):
+        return Robin(condition.alpha.to(dtype), condition.g.to(dtype))  # type: ignore[union-attr]
+    return condition
 
 
 def _coefficient_parts(coefficient: Any, grid: Grid) -> list[tuple[str, Any]]:

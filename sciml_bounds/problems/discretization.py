@@ -19,12 +19,12 @@ import scipy.sparse.csgraph
 import torch
 from torch import Tensor
 
-from sciml_bounds.grid import AXES, Boundary, Dirichlet, Neumann, Periodic, Robin, side_axis
+from sciml_bounds.grid import AXES, Dirichlet, Neumann, Periodic, Robin, side_axis
 from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem, to_lattice
 from sciml_bounds.problems.diffusion import Diffusion
-from sciml_bounds.problems.transfers import node_average, sum_to_nodes, with_periodic_copies
+from sciml_bounds.problems.transfers import node_average, spread_side, sum_to_nodes, with_periodic_copies
 
-__all__ = ["CellFluxes", "box_eigenvalue", "cell_fluxes", "node_system"]
+__all__ = ["CellFluxes", "box_eigenvalue", "cell_fluxes", "lifting_system", "node_system"]
 
 
 def axis_offsets(dim: int) -> tuple[tuple[int, int, int], ...]:
@@ -40,30 +40,45 @@ def node_system(problem: Diffusion) -> LatticeSystem:
 
     Nodes with a prescribed value and nodes inside solids keep their place with the equation x = 0, so shapes never change.
     """
+    fluid = problem.fluid.to(problem.dtype)
+    share = fluid * (problem.grid.cell_volume / 2**problem.grid.dim)
+    load = sum_to_nodes(problem.samples(problem.source) * share, problem.periodic)
+    for side, condition in problem.boundary.items():
+        if isinstance(condition, Neumann | Robin):
+            data = condition.flux if isinstance(condition, Neumann) else condition.g
+            load = load + _side_to_nodes(problem, side, data)  # type: ignore[arg-type]
+    return _eliminate(problem, load, problem.dirichlet_values)
+
+
+def lifting_system(problem: Diffusion, known: Tensor) -> LatticeSystem:
+    """Assemble the equations of the discrete lifting of other Dirichlet values (b, nodes): no source, no other data."""
+    return _eliminate(problem, torch.zeros_like(known), known)
+
+
+def _eliminate(problem: Diffusion, load: Tensor, known: Tensor) -> LatticeSystem:
+    """Assemble A and b for the free nodes, with the known values moved to the right-hand side."""
     dim = problem.grid.dim
     fluid = problem.fluid.to(problem.dtype)
-    T = [_edge_conductance(problem, axis, fluid) for axis in range(dim)]
-    c = sum_to_nodes(problem.samples(problem.reaction) * fluid * (problem.grid.cell_volume / 2**dim), problem.periodic)
-    b = sum_to_nodes(problem.samples(problem.source) * fluid * (problem.grid.cell_volume / 2**dim), problem.periodic)
-    c, b = _add_side_terms(problem, fluid, c, b)
+    share = fluid * (problem.grid.cell_volume / 2**dim)
+    c = sum_to_nodes(problem.samples(problem.reaction) * share, problem.periodic)
+    for side, condition in problem.boundary.items():
+        if isinstance(condition, Robin):
+            c = c + _side_to_nodes(problem, side, condition.alpha)  # type: ignore[arg-type]
     free = problem.active_nodes & ~problem.dirichlet_nodes
-    known = problem.dirichlet_values
     inner = []
-    for axis, conductance in enumerate(T):
-        dim_axis = 1 + axis
-        free_next, known_next = torch.roll(free, -1, dim_axis), torch.roll(known, -1, dim_axis)
+    for axis in range(dim):
+        conductance = _edge_conductance(problem, axis, fluid)
+        free_next, known_next = torch.roll(free, -1, 1 + axis), torch.roll(known, -1, 1 + axis)
         to_next = conductance * (free & ~free_next)  # the edge leaves a free node for a known one
         to_here = conductance * (~free & free_next)
-        c = c + to_next + torch.roll(to_here, 1, dim_axis)
-        b = b + to_next * known_next + torch.roll(to_here * known, 1, dim_axis)
+        c = c + to_next + torch.roll(to_here, 1, 1 + axis)
+        load = load + to_next * known_next + torch.roll(to_here * known, 1, 1 + axis)
         inner.append(conductance * (free & free_next))
-    c = torch.where(free, c, 1.0)
-    b = torch.where(free, b, 0.0)
-    operator = _operator(inner, c, dim)
-    components, weights = _floating_nodes(problem, operator, free, fluid)
+    operator = _operator(inner, torch.where(free, c, 1.0), dim)
+    components, weights = _floating_nodes(problem, operator, free, share)
     if problem.solid is None:
         operator.eigenvalue_lower = box_eigenvalue(problem, nodal=True)
-    return LatticeSystem(operator, to_lattice(b, dim), components, weights)
+    return LatticeSystem(operator, to_lattice(torch.where(free, load, 0.0), dim), components, weights)
 
 
 def _edge_conductance(problem: Diffusion, axis: int, fluid: Tensor) -> Tensor:
@@ -76,29 +91,14 @@ def _edge_conductance(problem: Diffusion, axis: int, fluid: Tensor) -> Tensor:
     return torch.cat([edges, torch.zeros_like(edges.narrow(1 + axis, 0, 1))], 1 + axis)
 
 
-def _add_side_terms(problem: Diffusion, fluid: Tensor, c: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Add what Neumann and Robin sides contribute to the equations of their nodes."""
+def _side_to_nodes(problem: Diffusion, side: str, data: Tensor) -> Tensor:
+    """Spread data per face of a side to its nodes, integrated by the trapezoidal rule; shape of a node field."""
     dim = problem.grid.dim
-    for side, condition in problem.boundary.items():
-        if not isinstance(condition, Neumann | Robin):
-            continue
-        axis, end = side_axis(side)
-        weight = problem.grid.face_area(axis) / 2 ** (dim - 1)
-        open_faces = fluid.select(1 + axis, -end)
-        along = tuple(p for a, p in enumerate(problem.periodic) if a != axis)
-
-        def at_nodes(data: Tensor, like: Tensor) -> Tensor:
-            shares = sum_to_nodes(problem.samples(data, dim - 1) * open_faces * weight, along)  # noqa: B023
-            full = like.new_zeros((len(shares), *like.shape[1:]))
-            index = torch.tensor([(like.shape[1 + axis] - 1) * end], device=like.device)  # noqa: B023
-            return full.index_copy(1 + axis, index, shares.unsqueeze(1 + axis))  # noqa: B023
-
-        if isinstance(condition, Neumann):
-            b = b + at_nodes(condition.flux, b)  # type: ignore[arg-type]
-        else:
-            c = c + at_nodes(condition.alpha, c)  # type: ignore[arg-type]
-            b = b + at_nodes(condition.g, b)  # type: ignore[arg-type]
-    return c, b
+    axis, end = side_axis(side)
+    weight = problem.fluid.select(1 + axis, -end) * (problem.grid.face_area(axis) / 2 ** (dim - 1))
+    along = tuple(p for a, p in enumerate(problem.periodic) if a != axis)
+    shares = sum_to_nodes(problem.samples(data, dim - 1) * weight, along)
+    return spread_side(shares, axis, end, problem.node_shape)
 
 
 def _operator(T: list[Tensor], c: Tensor, dim: int) -> LatticeOperator:
@@ -108,7 +108,7 @@ def _operator(T: list[Tensor], c: Tensor, dim: int) -> LatticeOperator:
 
 
 def _floating_nodes(
-    problem: Diffusion, operator: LatticeOperator, free: Tensor, fluid: Tensor
+    problem: Diffusion, operator: LatticeOperator, free: Tensor, share: Tensor
 ) -> tuple[Tensor | None, Tensor | None]:
     """Number the node components on which constants are in the null space, and give the volumes of the nodes."""
     if not bool(problem.components.floating.any()):
@@ -133,7 +133,7 @@ def _floating_nodes(
         numbers = np.where(held, -1, np.cumsum(~held) - 1 + first)
         labels[sample] = numbers[found]
         first += int(np.count_nonzero(~held))
-    volumes = sum_to_nodes(fluid * (problem.grid.cell_volume / 2**dim), problem.periodic)
+    volumes = sum_to_nodes(share, problem.periodic)
     weights = to_lattice(volumes.expand(operator.batch, *volumes.shape[1:]), dim)
     return torch.as_tensor(labels, device=operator.device).view(operator.absorption.shape), weights
 
@@ -209,8 +209,7 @@ def side_exchange(problem: Diffusion, side: str) -> tuple[Tensor, Tensor, Tensor
 def side_face_values(problem: Diffusion, side: str) -> Tensor:
     """Mean of the Dirichlet interpolant over each face of a side, shape (b, faces)."""
     axis, _ = side_axis(side)
-    condition: Boundary = problem.boundary[side]
-    nodes = problem.samples(condition.value, problem.grid.dim - 1)  # type: ignore[union-attr, arg-type]
+    nodes = problem.samples(problem.boundary[side].value, problem.grid.dim - 1)  # type: ignore[union-attr, arg-type]
     along = tuple(p for a, p in enumerate(problem.periodic) if a != axis)
     return node_average(with_periodic_copies(nodes, along), tuple(range(1, nodes.ndim)))
 
@@ -227,8 +226,8 @@ def cell_fluxes(problem: Diffusion) -> CellFluxes:
             continue
         axis, end = side_axis(side)
         _, absorbed, supplied = side_exchange(problem, side)
-        c = c + _at_side(absorbed, axis, end, problem.grid.shape)
-        b = b + _at_side(supplied, axis, end, problem.grid.shape)
+        c = c + spread_side(absorbed, axis, end, problem.grid.shape)
+        b = b + spread_side(supplied, axis, end, problem.grid.shape)
     c = torch.where(fluid, c, 1.0)
     b = torch.where(fluid, b, 0.0)
     operator = _operator(list(inner), c, dim)
@@ -256,13 +255,6 @@ def _face_conductance(problem: Diffusion, axis: int) -> Tensor:
         open_face = open_face & ~last
     mean = 2 * scale * a * a_next / torch.where(open_face, a + a_next, 1.0)
     return torch.where(open_face, mean, 0.0)
-
-
-def _at_side(values: Tensor, axis: int, end: int, shape: tuple[int, ...]) -> Tensor:
-    """Spread values of the cells behind a side to a cell field that is zero elsewhere."""
-    full = values.new_zeros((len(values), *shape))
-    index = torch.tensor([(shape[axis] - 1) * end], device=values.device)
-    return full.index_copy(1 + axis, index, values.unsqueeze(1 + axis))
 
 
 # --- spectrum ----------------------------------------------------------------------------------------------------------

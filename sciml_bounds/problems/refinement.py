@@ -22,10 +22,10 @@ def refine_problem(problem: Diffusion, factor: int) -> Diffusion:
     def repeat(field: Tensor) -> Tensor:
         return repeat_cells(field, factor, dim)
 
-    scalar = all(part is problem.coefficient[0] for part in problem.coefficient)
+    scalar = problem.has_scalar_coefficient
     parts = problem.coefficient[:1] if scalar else problem.coefficient
     refined = tuple(repeat(part) for part in parts)
-    return type(problem)(
+    refined_problem = type(problem)(
         problem.grid.refine(factor),
         coefficient=refined[0] if scalar else refined,
         source=repeat(problem.source),
@@ -33,6 +33,7 @@ def refine_problem(problem: Diffusion, factor: int) -> Diffusion:
         reaction=repeat(problem.reaction),
         solid=None if problem.solid is None else repeat(problem.solid),
     )
+    return refined_problem.broadcast(problem.batch_shape)
 
 
 def _refine_side(problem: Diffusion, side: str, condition: Boundary, factor: int) -> Boundary:

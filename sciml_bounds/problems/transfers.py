@@ -8,7 +8,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["drop_periodic_copies", "interpolate_nodes", "node_average", "repeat_cells", "sum_to_nodes", "with_periodic_copies"]
+__all__ = [
+    "fold_periodic_copies",
+    "interpolate_nodes",
+    "node_average",
+    "repeat_cells",
+    "spread_side",
+    "sum_to_nodes",
+    "with_periodic_copies",
+    "without_periodic_copies",
+]
 
 
 def sum_to_nodes(cells: Tensor, periodic: tuple[bool, ...], axes: tuple[int, ...] | None = None) -> Tensor:
@@ -41,7 +50,16 @@ def with_periodic_copies(nodes: Tensor, periodic: tuple[bool, ...]) -> Tensor:
     return nodes
 
 
-def drop_periodic_copies(nodes: Tensor, periodic: tuple[bool, ...]) -> Tensor:
+def without_periodic_copies(nodes: Tensor, periodic: tuple[bool, ...]) -> Tensor:
+    """Drop the last node of each periodic axis, which repeats the first."""
+    first = nodes.ndim - len(periodic)
+    for axis, wraps in enumerate(periodic):
+        if wraps:
+            nodes = nodes.narrow(first + axis, 0, nodes.shape[first + axis] - 1)
+    return nodes
+
+
+def fold_periodic_copies(nodes: Tensor, periodic: tuple[bool, ...]) -> Tensor:
     """Add the last node of each periodic axis to the first and drop it (transpose of `with_periodic_copies`)."""
     first = nodes.ndim - len(periodic)
     for axis, wraps in enumerate(periodic):
@@ -51,6 +69,13 @@ def drop_periodic_copies(nodes: Tensor, periodic: tuple[bool, ...]) -> Tensor:
             seam = nodes.narrow(dim, 0, 1) + nodes.narrow(dim, n, 1)
             nodes = torch.cat([seam, nodes.narrow(dim, 1, n - 1)], dim)
     return nodes
+
+
+def spread_side(values: Tensor, axis: int, end: int, shape: tuple[int, ...]) -> Tensor:
+    """Put values on one side (b, side) into a field (b, shape) that is zero elsewhere."""
+    full = values.new_zeros((len(values), *shape))
+    index = torch.tensor([(shape[axis] - 1) * end], device=values.device)
+    return full.index_copy(1 + axis, index, values.unsqueeze(1 + axis))
 
 
 def repeat_cells(cells: Tensor, factor: int, dim: int) -> Tensor:
@@ -64,14 +89,10 @@ def interpolate_nodes(nodes: Tensor, factor: int, periodic: tuple[bool, ...]) ->
     """Evaluate the multilinear interpolant on the grid with every cell divided into `factor` along each axis."""
     fine = with_periodic_copies(nodes, periodic)
     first = fine.ndim - len(periodic)
-    for axis, wraps in enumerate(periodic):
-        dim = first + axis
+    for dim in range(first, fine.ndim):
         n = fine.shape[dim] - 1
         left, right = fine.narrow(dim, 0, n), fine.narrow(dim, 1, n)
         between = [left + (right - left) * (k / factor) for k in range(factor)]
         stacked = torch.stack(between, dim + 1).flatten(dim, dim + 1)
         fine = torch.cat([stacked, fine.narrow(dim, n, 1)], dim)
-    for axis, wraps in enumerate(periodic):
-        if wraps:
-            fine = fine.narrow(first + axis, 0, fine.shape[first + axis] - 1)
-    return fine
+    return without_periodic_copies(fine, periodic)

@@ -1,0 +1,307 @@
+"""Problem in, `Solution` out, certified on request."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sciml_bounds._linear import LinearSolver, Method, Stop, as_method
+from sciml_bounds.arrays import convert, require_finite
+from sciml_bounds.bounds.certify import certify
+from sciml_bounds.bounds.flux import equilibrated_flux
+from sciml_bounds.errors import InputError
+from sciml_bounds.krylov.cg import check_tolerances
+from sciml_bounds.operators.lattice import LatticeOperator
+from sciml_bounds.operators.linear_operator import LinearOperator
+from sciml_bounds.problems.diffusion import Diffusion
+from sciml_bounds.problems.discretization import node_system
+from sciml_bounds.results import Certificate, LinearSolution, Reason, Solution, report_failure
+
+__all__ = ["Progress", "Solver", "prepare", "solve"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the callback of `solve` is told after each iteration.
+
+    Attributes
+    ----------
+    iteration
+        Number of iterations done.
+    values
+        The current nodal values, shape (batch..., nodes).
+    residual_norm
+        Residual norm of each sample.
+    relative_upper
+        Guaranteed bound of the relative energy error of each sample; None unless `error` was given.
+    """
+
+    iteration: int
+    values: Tensor
+    residual_norm: Tensor
+    relative_upper: Tensor | None = None
+
+
+#: Called after each iteration; returning True stops.
+ProgressCallback = Callable[[Progress], bool | None]
+
+
+def solve(
+    problem: Diffusion,
+    *,
+    method: str | Method = "auto",
+    rtol: float | None = None,
+    atol: float = 0.0,
+    maxiter: int | None = None,
+    x0: Any = None,
+    error: float | None = None,
+    certify: bool = False,
+    flux: tuple[Any, ...] | None = None,
+    callback: ProgressCallback | None = None,
+    throw: bool = False,
+) -> Solution:
+    """Solve a diffusion problem on its grid.
+
+    Parameters
+    ----------
+    problem
+        What to solve.
+    method
+        "auto" or "multigrid": conjugate gradients with geometric multigrid. "cg": with the diagonal. "algebraic": with
+        algebraic multigrid (PyAMG). "direct": sparse LU (scipy). Or an object such as `sb.Multigrid(cycle="full")`.
+    rtol, atol
+        Stop when ||b - A x|| <= max(rtol ||b||, atol), b with the boundary values moved into it, or at the round-off
+        level 10 eps ||A|| ||x||. The default of `rtol` is 1e-8 in float64 and 1e-5 in float32.
+    maxiter
+        Largest number of iterations.
+    x0
+        Initial guess, a nodal field (batch..., nodes); zero by default.
+    error
+        Stop as soon as the guaranteed relative energy error (the certificate's `relative_upper`) is at most this.
+    certify
+        Fill `solution.certificate`; implied by `error`.
+    flux
+        An equilibrated flux to certify with, such as an earlier `certificate.flux`, instead of computing one.
+    callback
+        Called with a `Progress` after each iteration; returning True stops.
+    throw
+        Raise `ConvergenceError` instead of warning when what was asked is not reached.
+
+    Returns
+    -------
+    Solution
+        Gradients flow from `values` into every field of the problem that requires them (implicit adjoint).
+
+    Raises
+    ------
+    InputError
+        If an argument does not fit.
+    ConvergenceError
+        If `throw` is true and what was asked is not reached.
+
+    Notes
+    -----
+    The discrete equations are those of multilinear elements with the trapezoidal rule (2 d + 1 points). The mean of the
+    solution is zero on every part of the domain that nothing holds.
+
+    Examples
+    --------
+    >>> import sciml_bounds as sb
+    >>> problem = sb.Diffusion(sb.Grid((64, 64)), coefficient=1.0, source=1.0)
+    >>> solution = sb.solve(problem, error=0.05)
+    >>> bool(solution.certificate.relative_upper <= 0.05)
+    True
+    """
+    return prepare(problem, method=method).solve(
+        rtol=rtol, atol=atol, maxiter=maxiter, x0=x0, error=error, certify=certify, flux=flux, callback=callback, throw=throw
+    )
+
+
+def prepare(problem: Diffusion, *, method: str | Method = "auto") -> Solver:
+    """Set up a solver once, to solve with many right-hand sides or to use as a preconditioner.
+
+    Parameters
+    ----------
+    problem
+        Gives coefficient, reaction, boundary conditions and solids; its source is the default of `Solver.solve`.
+    method
+        As in `solve`.
+
+    Returns
+    -------
+    Solver
+
+    Examples
+    --------
+    >>> import sciml_bounds as sb
+    >>> solver = sb.prepare(sb.Diffusion(sb.Grid((32, 32)), coefficient=2.0))
+    >>> solver.solve(source=1.0).converged.item()
+    True
+    """
+    if not isinstance(problem, Diffusion):
+        raise InputError(f"a Diffusion problem is needed, not a {type(problem).__name__}.")
+    return Solver(problem, as_method(method))
+
+
+class Solver:
+    """A problem that is set up: hierarchy or factors are built, right-hand sides may change.
+
+    Attributes
+    ----------
+    problem
+        The problem it was prepared for.
+    method
+        The method.
+    setup_seconds
+        Wall-clock time of the set-up.
+    """
+
+    def __init__(self, problem: Diffusion, method: Method, linear: LinearSolver | None = None) -> None:
+        self.problem = problem
+        self.method = method
+        start = time.perf_counter()
+        system = node_system(problem)
+        self._linear = LinearSolver(system, method) if linear is None else linear.with_system(system)
+        self.setup_seconds = time.perf_counter() - start
+
+    @property
+    def operator(self) -> LatticeOperator:
+        """The matrix of the discrete equations, on flat node vectors (batch, nodes); `.to_csr()` assembles it."""
+        return self._linear.operator
+
+    @property
+    def rhs(self) -> Tensor:
+        """The right-hand side of the discrete equations, shape (b, nodes)."""
+        return self._linear.system.rhs.detach().flatten(1)
+
+    def as_preconditioner(self) -> LinearOperator:
+        """Return one cycle as an approximate inverse of `operator`; `.to_scipy()` makes it fit `scipy.sparse.linalg`."""
+        return self._linear.preconditioner
+
+    def update(self, *, coefficient: Any) -> Solver:
+        """Return a solver for the same problem with another coefficient."""
+        return Solver(self.problem.replace(coefficient=coefficient), self.method)
+
+    def solve(
+        self,
+        *,
+        source: Any = None,
+        x0: Any = None,
+        rtol: float | None = None,
+        atol: float = 0.0,
+        maxiter: int | None = None,
+        error: float | None = None,
+        certify: bool = False,
+        flux: tuple[Any, ...] | None = None,
+        callback: ProgressCallback | None = None,
+        throw: bool = False,
+    ) -> Solution:
+        """Solve; arguments are those of `sb.solve`, and `source` replaces the problem's own (cells, (batch..., n))."""
+        if source is not None:
+            other = Solver(self.problem.replace(source=source), self.method, self._linear)
+            return other.solve(
+                x0=x0, rtol=rtol, atol=atol, maxiter=maxiter, error=error, certify=certify, flux=flux, callback=callback, throw=throw
+            )
+        if error is not None and not error > 0:
+            raise InputError(f"error={error} must be positive: the relative energy error that is asked for.")
+        start = time.perf_counter() - self.setup_seconds
+        check_tolerances(rtol, atol, maxiter, self.problem.dtype)
+        run = _Run(self.problem, error, flux, callback)
+        stop = Stop(rtol, atol, maxiter, run.monitor if run.watches else None)
+        linear = self._linear.solve(x0=self._guess(x0), stop=stop)
+        values = self._values(linear)
+        certificate = run.certify(values) if certify or error is not None else None
+        solution = _solution(self.problem, values, linear, certificate, error, time.perf_counter() - start)
+        if not bool(solution.converged.all()) and not run.stopped:
+            report_failure("the solve", solution.reason, _detail(solution, error), throw=throw)
+        return solution
+
+    def _guess(self, x0: Any) -> Tensor | None:
+        if x0 is None:
+            return None
+        problem = self.problem
+        field = convert(x0.values if isinstance(x0, Solution) else x0, "the initial guess x0", problem.dtype, problem.device)
+        require_finite(field, "the initial guess x0")
+        nodes = problem.samples(problem.impose_boundary(field) - problem.unflatten(problem.dirichlet_values))
+        return torch.where(problem.active_nodes & ~problem.dirichlet_nodes, nodes, 0.0).reshape(-1, *self.operator.lattice)
+
+    def _values(self, linear: LinearSolution) -> Tensor:
+        """Put the unknowns and the prescribed values together, shape (batch..., nodes)."""
+        return _nodal_values(self.problem, linear.x)
+
+
+def _nodal_values(problem: Diffusion, x: Tensor) -> Tensor:
+    unknown = x.view(-1, *problem.node_shape)
+    nodes = torch.where(problem.dirichlet_nodes, problem.dirichlet_values, unknown)
+    return nodes.reshape(*problem.batch_shape, *problem.node_shape) if problem.batch_shape else nodes[0]
+
+
+class _Run:
+    """What is watched during one solve: the user's callback, and the bound where one was asked for."""
+
+    def __init__(
+        self, problem: Diffusion, error: float | None, flux: tuple[Any, ...] | None, callback: ProgressCallback | None
+    ) -> None:
+        self.problem, self.error, self.flux, self.callback = problem, error, flux, callback
+        self.watches = error is not None or callback is not None
+        self.stopped = False
+        if error is not None and flux is None:
+            exact = problem.to(torch.float64)
+            self.flux = tuple(exact.unflatten(face) for face in equilibrated_flux(exact))
+
+    def certify(self, values: Tensor) -> Certificate:
+        return certify(self.problem, values.detach(), flux=self.flux)
+
+    def monitor(self, iteration: int, x: Tensor, norm: Tensor) -> bool:
+        values = _nodal_values(self.problem, x)
+        relative = None
+        if self.error is not None:
+            relative = certify(self.problem, values, flux=self.flux, lower=False).relative_upper
+        if self.callback is not None and self.callback(Progress(iteration, values, norm, relative)):
+            self.stopped = True
+        reached = relative is not None and self.error is not None and bool((relative <= self.error).all())
+        return self.stopped or reached
+
+
+def _solution(
+    problem: Diffusion, values: Tensor, linear: LinearSolution, certificate: Certificate | None, error: float | None, seconds: float
+) -> Solution:
+    batch = problem.batch_shape
+    reasons = linear.reason if isinstance(linear.reason, tuple) else (linear.reason,)
+    converged = linear.converged
+    if error is not None and certificate is not None:
+        reached = (certificate.relative_upper <= error).reshape(-1).tolist()
+        done = (Reason.CONVERGED, Reason.ROUND_OFF)
+        reasons = tuple(
+            Reason.ERROR_REACHED if ok else Reason.MESH_LIMITED if reason in done else reason for ok, reason in zip(reached, reasons)
+        )
+        converged = torch.tensor(reached, device=values.device)
+
+    def shaped(tensor: Tensor, first: int = 0) -> Tensor:
+        return tensor.reshape((*tensor.shape[:first], *batch, *tensor.shape[first + 1 :]))
+
+    linear = replace(
+        linear,
+        x=shaped(linear.x), converged=shaped(linear.converged), reason=linear.reason if batch else reasons[0],
+        iterations=shaped(linear.iterations), residual_norms=shaped(linear.residual_norms, 1),
+        residual_norm=shaped(linear.residual_norm), tolerance=shaped(linear.tolerance),
+        error_lower=None if linear.error_lower is None else shaped(linear.error_lower, 1),
+        error_upper=None if linear.error_upper is None else shaped(linear.error_upper),
+    )  # fmt: skip
+    return Solution(
+        values=values, converged=shaped(converged), reason=reasons if batch else reasons[0], linear=linear, grid=problem.grid,
+        coefficient=problem.coefficient[0].detach(), certificate=certificate, seconds=seconds,
+    )  # fmt: skip
+
+
+def _detail(solution: Solution, error: float | None) -> str:
+    if error is not None and solution.certificate is not None:
+        worst = float(solution.certificate.relative_upper.max())
+        return f"the guaranteed relative error is {worst:.3g} where {error:g} was asked"
+    worst = float((solution.residual_norm / solution.tolerance.clamp_min(torch.finfo(solution.values.dtype).tiny)).max())
+    return f"after {int(solution.iterations.max())} iterations the residual is {worst:.3g} times the tolerance"

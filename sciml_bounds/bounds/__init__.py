@@ -1,0 +1,1 @@
+"""Guaranteed bounds on the error of any answer."""

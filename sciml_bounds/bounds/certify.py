@@ -1,0 +1,243 @@
+"""Certify any field: guaranteed two-sided bounds of its distance to the exact solution."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sciml_bounds._linear import LinearSolver, Multigrid, Stop
+from sciml_bounds.arrays import convert, require_finite
+from sciml_bounds.bounds.energy import EnergyForm
+from sciml_bounds.bounds.flux import equilibrate, equilibrated_flux, face_shape
+from sciml_bounds.bounds.goals import Certified, goal_interval
+from sciml_bounds.bounds.layouts import Layout, to_nodes
+from sciml_bounds.bounds.majorant import Majorant, majorant
+from sciml_bounds.bounds.minorant import minorant
+from sciml_bounds.bounds.parts import discrete_solution, l2_constant, model_interval
+from sciml_bounds.errors import InputError
+from sciml_bounds.grid import AXES
+from sciml_bounds.kernels.majorant import safe_sqrt
+from sciml_bounds.kernels.q1 import modes
+from sciml_bounds.krylov.cg import check_tolerances
+from sciml_bounds.problems.diffusion import Diffusion
+from sciml_bounds.problems.discretization import lifting_system
+from sciml_bounds.problems.transfers import interpolate_nodes, with_periodic_copies
+from sciml_bounds.results import Certificate, Interval, Solution
+
+__all__ = ["certify"]
+
+#: Boundary values closer to the prescribed ones than this many round-offs of them count as equal.
+BOUNDARY_SLACK = 1e3
+
+
+def certify(
+    problem: Diffusion,
+    values: Any,
+    *,
+    flux: tuple[Any, ...] | None = None,
+    lower: bool = True,
+    layout: Layout = "nodes",
+    strict: bool = False,
+    rtol: float = 1e-6,
+) -> Certificate:
+    """Bound the error of a field, wherever it comes from, from above and from below.
+
+    Parameters
+    ----------
+    problem
+        The problem that the field is meant to solve.
+    values
+        Any field: shape (batch..., nodes), or as `layout` says; a `Solution` is taken too. Nodal values mean their
+        multilinear interpolant. Values at nodes inside solids are ignored.
+    flux
+        A flux y ~ a grad u at face centres, one field an axis, to be used instead of computing one: the `flux` of an
+        earlier certificate of the same problem, the output of a network, or one on a grid refined by an integer factor
+        (which gives a tighter bound). It is brought into equilibrium first, so any flux gives a valid bound.
+    lower
+        Also compute the lower bound; without it and with a given flux the cost is one pass over the grid.
+    layout
+        "nodes"; "cells": one value a cell; "interior": nodes without those on Dirichlet sides; "coarse": nodes of a
+        coarser grid of the same box. The certificate's `values` are the nodal field that is certified.
+    strict
+        Refuse a field whose boundary values are not the prescribed ones, instead of adding what that costs.
+    rtol
+        Relative residual of the flux solve. Any value gives a bound; a smaller one gives a slightly tighter one.
+
+    Returns
+    -------
+    Certificate
+        In float64 whatever the input. Gradients flow from `upper`, `indicators` and `energy` into `values` and `flux`.
+
+    Raises
+    ------
+    InputError
+        If shapes do not fit, an entry is not finite, or with `strict` the boundary values are off.
+
+    Notes
+    -----
+    Upper bound: Prager, Synge (1947) with an equilibrated flux (see `bounds.majorant`). Lower bound: `bounds.minorant`. A
+    field v that is off on Dirichlet sides is lifted by a discrete w: then upper(v + w) + |||w||| and
+    max(0, lower(v + w) - |||w|||) are bounds.
+
+    Examples
+    --------
+    >>> import sciml_bounds as sb
+    >>> problem = sb.Diffusion(sb.Grid((32, 32)), coefficient=1.0, source=1.0)
+    >>> certificate = sb.certify(problem, sb.solve(problem))
+    >>> bool(certificate.lower < certificate.upper < 0.06 * certificate.energy)
+    True
+    """
+    start = time.perf_counter()
+    if not isinstance(problem, Diffusion):
+        raise InputError(f"certify needs a Diffusion problem, not a {type(problem).__name__}.")
+    check_tolerances(rtol, 0.0, None, torch.float64)
+    problem = problem.to(torch.float64)
+    nodes = _nodal(problem, values, layout)
+    problem = problem.broadcast(_batch(problem, nodes))
+    v = nodes.expand(*problem.batch_shape, *problem.node_shape).reshape(-1, *problem.node_shape)
+    v = torch.where(problem.active_nodes, v, 0.0)
+    require_finite(v, "values")
+    lifting, gap = _lifting(problem, v, strict=strict)
+    with_copies = with_periodic_copies(v + lifting, problem.periodic)
+
+    fine, faces, factor = _flux(problem, flux, rtol)
+    fine_values = interpolate_nodes(with_copies, factor, (False,) * problem.grid.dim)
+    bound = majorant(fine, fine_values, faces)
+    form = EnergyForm(problem)
+    boundary_part = form.norm(with_periodic_copies(lifting, problem.periodic))
+    upper = bound.total + boundary_part
+    inner_lower = minorant(problem, with_copies.detach()) if lower else torch.zeros_like(upper)
+    certified = Certified(fine, fine_values.detach(), faces, bound.total.detach(), inner_lower)
+
+    def parts() -> tuple[Interval, Interval]:
+        return _mesh_and_model(certified, problem, with_periodic_copies(v.detach(), problem.periodic), factor)
+
+    def l2() -> Tensor:
+        mu = l2_constant(problem)
+        return _shape(problem, certified.upper / mu.sqrt() + _l2_norm(problem, lifting.detach()))
+
+    def goal(functional: Any) -> Interval:
+        return Interval(*(_shape(problem, end) for end in goal_interval(certified, functional, factor)))
+
+    terms = {"flux": bound.flux, "oscillation": bound.oscillation**2, "reaction": bound.reaction, "robin": bound.robin}
+    return Certificate(
+        upper=_shape(problem, upper),
+        lower=_shape(problem, (inner_lower - boundary_part.detach()).clamp_min(0)),
+        energy=_shape(problem, form.norm(with_periodic_copies(v, problem.periodic))),
+        indicators=_shape(problem, _indicators(bound, upper, factor, problem.grid.dim)),
+        boundary_part=_shape(problem, boundary_part),
+        boundary_gap=_shape(problem, gap),
+        terms={name: _shape(problem, term.flatten(1).sum(1)) for name, term in terms.items()},
+        flux=tuple(problem.unflatten(face) for face in faces),
+        values=_shape(problem, v),
+        layout=layout,
+        grid=problem.grid,
+        seconds=time.perf_counter() - start,
+        _parts=parts,
+        _l2=l2,
+        _goal=goal,
+    )
+
+
+def _nodal(problem: Diffusion, values: Any, layout: Layout) -> Tensor:
+    given = values.values if isinstance(values, Solution) else values
+    if isinstance(given, Tensor) and given.device != problem.device:
+        raise InputError(f"values are on device {given.device} and the problem on {problem.device}; move one of them.")
+    return to_nodes(problem, convert(given, "values", torch.float64, problem.device), layout)
+
+
+def _batch(problem: Diffusion, nodes: Tensor) -> torch.Size:
+    batch = nodes.shape[: nodes.ndim - problem.grid.dim]
+    try:
+        return torch.broadcast_shapes(batch, problem.batch_shape)
+    except RuntimeError:
+        raise InputError(f"values have batch {tuple(batch)}, which does not broadcast with the problem's {tuple(problem.batch_shape)}.") from None
+
+
+def _shape(problem: Diffusion, field: Tensor) -> Tensor:
+    """Give a result (b, ...) the full batch shape."""
+    total = problem.batch_shape.numel()
+    return field.expand(total, *field.shape[1:]).reshape((*problem.batch_shape, *field.shape[1:]))
+
+
+def _lifting(problem: Diffusion, v: Tensor, *, strict: bool) -> tuple[Tensor, Tensor]:
+    """What must be added to v (b, nodes) to give it the prescribed boundary values, and the largest difference (b,)."""
+    difference = torch.where(problem.dirichlet_nodes, problem.dirichlet_values - v, 0.0)
+    gap = difference.detach().abs().flatten(1).amax(1)
+    scale = torch.maximum(problem.dirichlet_values.detach().abs().flatten(1).amax(1), v.detach().abs().flatten(1).amax(1))
+    off = gap > BOUNDARY_SLACK * torch.finfo(v.dtype).eps * scale
+    if not bool(off.any()):
+        return difference, torch.zeros_like(gap)
+    if strict:
+        raise InputError(_boundary_message(problem, difference.detach()))
+    system = lifting_system(problem, difference)
+    solver = LinearSolver(system, Multigrid())
+    return solver.solve(stop=Stop(rtol=1e-8)).x.view(v.shape) + difference, gap
+
+
+def _boundary_message(problem: Diffusion, difference: Tensor) -> str:
+    flat = int(difference.abs().reshape(-1).argmax())
+    sample, *node = (int(i) for i in torch.unravel_index(torch.tensor(flat), difference.shape))
+    place = ", ".join(f"{axis}={problem.grid.nodes(i)[k].item():.4g}" for i, (axis, k) in enumerate(zip(AXES, node)))
+    where = f" of sample {sample}" if len(difference) > 1 else ""
+    return (
+        f"values differ from the prescribed boundary values by up to {difference.abs().max().item():.4g}, at node {tuple(node)} "
+        f"({place}){where}; repair them with problem.impose_boundary(values), or leave out strict=True."
+    )
+
+
+def _flux(problem: Diffusion, flux: tuple[Any, ...] | None, rtol: float) -> tuple[Diffusion, tuple[Tensor, ...], int]:
+    """Compute or take over an equilibrated flux: the problem on the grid of the flux, the flux, the refinement factor."""
+    if flux is None:
+        return problem, equilibrated_flux(problem, rtol), 1
+    dim = problem.grid.dim
+    if not isinstance(flux, tuple | list) or len(flux) != dim:
+        raise InputError(f"flux is a tuple with one face field an axis ({dim}); take it from an earlier certificate's .flux.")
+    fields = [convert(part, f"the flux along {axis}", torch.float64, problem.device) for axis, part in zip(AXES, flux)]
+    factor = max(1, (fields[0].shape[fields[0].ndim - dim] - 1) // problem.grid.shape[0]) if fields[0].ndim >= dim else 1
+    fine = problem if factor == 1 else problem.refine(factor)
+    for axis, part in enumerate(fields):
+        expected = face_shape(fine.grid.shape, axis)
+        require_finite(part, f"the flux along {AXES[axis]}")
+        if part.ndim < dim or tuple(part.shape[part.ndim - dim :]) != expected:
+            shape = ", ".join(map(str, expected))
+            raise InputError(f"the flux along {AXES[axis]} has shape {tuple(part.shape)}, but (batch..., {shape}) is expected.")
+        try:
+            part.expand(*problem.batch_shape, *expected)
+        except RuntimeError:
+            raise InputError(
+                f"the flux along {AXES[axis]} has shape {tuple(part.shape)}, whose batch does not broadcast to {tuple(problem.batch_shape)}."
+            ) from None
+    return fine, equilibrate(fine, tuple(fine.samples(part) for part in fields)), factor
+
+
+def _indicators(bound: Majorant, upper: Tensor, factor: int, dim: int) -> Tensor:
+    """Square roots of the shares of the cells, scaled so that their squares sum to the square of the upper bound."""
+    squared = bound.squared
+    for axis in range(1, 1 + dim):
+        n = squared.shape[axis] // factor
+        squared = squared.unflatten(axis, (n, factor)).sum(axis + 1)
+    total = squared.flatten(1).sum(1)
+    scale = torch.where(total > 0, upper / safe_sqrt(torch.where(total > 0, total, 1.0)), 0.0)
+    return safe_sqrt(squared) * scale.view(-1, *(1,) * dim)
+
+
+def _mesh_and_model(certified: Certified, problem: Diffusion, v: Tensor, factor: int) -> tuple[Interval, Interval]:
+    discrete, left = discrete_solution(problem)
+    fine_discrete = interpolate_nodes(discrete, factor, (False,) * problem.grid.dim)
+    with torch.no_grad():
+        upper = majorant(certified.problem, fine_discrete, certified.flux).total + left
+        lower = (minorant(problem, discrete) - left).clamp_min(0)
+        model = model_interval(problem, v, discrete, left)
+    mesh = Interval(_shape(problem, lower), _shape(problem, upper))
+    return mesh, Interval(_shape(problem, model.lower), _shape(problem, model.upper))
+
+
+def _l2_norm(problem: Diffusion, values: Tensor) -> Tensor:
+    """L2 norm of a node field (b, nodes) over the fluid."""
+    parts = modes(with_periodic_copies(values, problem.periodic), problem.grid.dim)
+    squared = sum((m**2 * 12.0 ** -sum(bits) for bits, m in parts.items()), torch.zeros(()))
+    return (torch.where(problem.fluid, squared, 0.0).flatten(1).sum(1) * problem.grid.cell_volume).sqrt()

@@ -1,0 +1,118 @@
+"""The energy of multilinear fields, exactly: |||w|||^2 = integral of a |grad w|^2 + c w^2, plus alpha w^2 on Robin sides.
+
+Node fields are (b, n + 1) here: periodic axes carry a copy of their first node.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from sciml_bounds.grid import Neumann, Robin, side_axis
+from sciml_bounds.kernels.majorant import safe_sqrt
+from sciml_bounds.kernels.q1 import from_modes, modes, stiffness
+from sciml_bounds.problems.diffusion import Diffusion
+from sciml_bounds.problems.transfers import (
+    fold_periodic_copies,
+    spread_side,
+    with_periodic_copies,
+    without_periodic_copies,
+)
+
+__all__ = ["EnergyForm"]
+
+
+class EnergyForm:
+    """The bilinear form and the load of a problem, on multilinear node fields.
+
+    Parameters
+    ----------
+    problem
+        Whose form it is.
+    """
+
+    def __init__(self, problem: Diffusion) -> None:
+        self.problem = problem
+        fluid = problem.fluid
+        self.coefficient = tuple(torch.where(fluid, problem.samples(a), 0.0) for a in problem.coefficient)
+        self.reaction = torch.where(fluid, problem.samples(problem.reaction), 0.0)
+
+    def apply(self, values: Tensor) -> Tensor:
+        """Compute a(values, phi) for every node function phi, shape (b, n + 1)."""
+        result = stiffness(self.coefficient, self.reaction, values, self.problem.grid.spacing)
+        for side, condition in self.problem.boundary.items():
+            if isinstance(condition, Robin):
+                result = self._add_side(result, side, self._side_mass(side, condition.alpha, values))  # type: ignore[arg-type]
+        return result
+
+    def norm(self, values: Tensor) -> Tensor:
+        """Compute |||values|||, shape (b,)."""
+        return safe_sqrt((values * self.apply(values)).flatten(1).sum(1).clamp_min(0))
+
+    @cached_property
+    def load(self) -> Tensor:
+        """The load f(phi) + g(phi) for every node function phi, shape (b, n + 1)."""
+        problem, dim = self.problem, self.problem.grid.dim
+        weights = torch.where(problem.fluid, problem.samples(problem.source), 0.0) * problem.grid.cell_volume
+        parts = {bits: torch.zeros_like(weights) for bits in _all_bits(dim)}
+        parts[(0,) * dim] = weights
+        load = from_modes(parts, dim)
+        for side, condition in problem.boundary.items():
+            if isinstance(condition, Neumann | Robin):
+                data = condition.flux if isinstance(condition, Neumann) else condition.g
+                load = self._add_side(load, side, self._side_load(side, data))  # type: ignore[arg-type]
+        return load
+
+    def residual(self, values: Tensor) -> Tensor:
+        """Compute load - a(values, phi) for the node functions that vanish on Dirichlet sides; zero for the others."""
+        return self.free(self.load - self.apply(values))
+
+    @cached_property
+    def _free_nodes(self) -> Tensor:
+        problem = self.problem
+        return with_periodic_copies(problem.active_nodes & ~problem.dirichlet_nodes, problem.periodic)
+
+    def free(self, residual: Tensor) -> Tensor:
+        """Keep the entries of free nodes, and give both copies of a periodic node their sum."""
+        periodic = self.problem.periodic
+        if any(periodic):
+            residual = with_periodic_copies(fold_periodic_copies(residual, periodic), periodic)
+        return torch.where(self._free_nodes, residual, 0.0)
+
+    def pair(self, residual: Tensor, values: Tensor) -> Tensor:
+        """Apply a residual (as `residual` gives it) to a node field that vanishes on Dirichlet sides, shape (b,)."""
+        periodic = self.problem.periodic  # the copies hold the same number twice
+        once = without_periodic_copies(residual, periodic) * without_periodic_copies(values, periodic)
+        return once.flatten(1).sum(1)
+
+    # --- sides -----------------------------------------------------------------------------------------------------------
+
+    def _open_faces(self, side: str) -> Tensor:
+        axis, end = side_axis(side)
+        return self.problem.fluid.select(1 + axis, -end)
+
+    def _side_mass(self, side: str, alpha: Tensor, values: Tensor) -> Tensor:
+        axis, end = side_axis(side)
+        space = self.problem.grid.dim - 1
+        weight = torch.where(self._open_faces(side), self.problem.samples(alpha, space), 0.0) * self.problem.grid.face_area(axis)
+        trace = values.select(1 + axis, -end)
+        parts = {bits: weight * mode * 12.0 ** -sum(bits) for bits, mode in modes(trace, space).items()}
+        return from_modes(parts, space)
+
+    def _side_load(self, side: str, data: Tensor) -> Tensor:
+        axis, _ = side_axis(side)
+        space = self.problem.grid.dim - 1
+        weight = torch.where(self._open_faces(side), self.problem.samples(data, space), 0.0) * self.problem.grid.face_area(axis)
+        parts = {bits: torch.zeros_like(weight) for bits in _all_bits(space)}
+        parts[(0,) * space] = weight
+        return from_modes(parts, space)
+
+    def _add_side(self, field: Tensor, side: str, contribution: Tensor) -> Tensor:
+        axis, end = side_axis(side)
+        return field + spread_side(contribution, axis, end, tuple(field.shape[1:]))
+
+
+def _all_bits(dim: int) -> list[tuple[int, ...]]:
+    return [tuple((number >> (dim - 1 - a)) & 1 for a in range(dim)) for number in range(2**dim)]

@@ -1,0 +1,87 @@
+"""The guaranteed upper bound of the energy error of any field with the right boundary values.
+
+With an equilibrated flux y, r = f + div y - c v and its cell means r' (r' = 0 where c = 0),
+
+    |||u - v|||^2 <= sum over cells of (||a^-1/2 (a grad v - y)|| + m ||r - r'||)^2 + c^-1 ||r'||^2
+                   + sum over Robin faces of alpha^-1 ||g - alpha v - y.n||^2
+
+Prager, Synge, Quart. Appl. Math. 5 (1947) 241-269; with reaction and oscillation terms: Repin, "A Posteriori Estimates for
+Partial Differential Equations" (2008), chapter 4; Ainsworth, Vejchodsky, Numer. Math. 119 (2011) 219-243. See
+`kernels.majorant` for the cell terms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sciml_bounds.grid import Robin, side_axis
+from sciml_bounds.kernels.majorant import majorant_terms, safe_sqrt
+from sciml_bounds.kernels.q1 import modes
+from sciml_bounds.problems.diffusion import Diffusion
+from sciml_bounds.problems.transfers import spread_side
+
+__all__ = ["Majorant", "majorant"]
+
+
+@dataclass(frozen=True)
+class Majorant:
+    """The terms of the bound, each of shape (b, n) and attributed to cells.
+
+    Attributes
+    ----------
+    flux
+        ||a^-1/2 (a grad v - y)||^2.
+    oscillation
+        m ||r - r'|| (not squared).
+    reaction
+        c^-1 ||r'||^2.
+    robin
+        alpha^-1 ||g - alpha v - y.n||^2 of the faces of the cell.
+    """
+
+    flux: Tensor
+    oscillation: Tensor
+    reaction: Tensor
+    robin: Tensor
+
+    @property
+    def squared(self) -> Tensor:
+        """Contribution of each cell to the square of the bound, shape (b, n)."""
+        return self.flux + self.oscillation * (2 * safe_sqrt(self.flux) + self.oscillation) + self.reaction + self.robin
+
+    @property
+    def total(self) -> Tensor:
+        """The bound, shape (b,)."""
+        return safe_sqrt(self.squared.flatten(1).sum(1))
+
+
+def majorant(problem: Diffusion, values: Tensor, flux: tuple[Tensor, ...]) -> Majorant:
+    """Compute the bound for a node field (b, n + 1) with the right boundary values and an equilibrated flux."""
+    coefficient = tuple(problem.samples(a) for a in problem.coefficient)
+    reaction, source = problem.samples(problem.reaction), problem.samples(problem.source)
+    terms = majorant_terms(coefficient, reaction, source, problem.fluid, values, flux, problem.grid.spacing)
+    robin = torch.zeros_like(terms[0])
+    for side, condition in problem.boundary.items():
+        if isinstance(condition, Robin):
+            robin = robin + _robin_term(problem, side, condition, values, flux)
+    return Majorant(*terms, robin)
+
+
+def _robin_term(problem: Diffusion, side: str, condition: Robin, values: Tensor, flux: tuple[Tensor, ...]) -> Tensor:
+    axis, end = side_axis(side)
+    space = problem.grid.dim - 1
+    alpha, g = (problem.samples(q, space) for q in (condition.alpha, condition.g))  # type: ignore[arg-type]
+    outward = flux[axis].select(1 + axis, -end) * (1.0 if end else -1.0)
+    trace = modes(values.select(1 + axis, -end), space)
+    mean = (0,) * space
+    exchanges = (alpha > 0) & problem.fluid.select(1 + axis, -end)
+    safe = torch.where(exchanges, alpha, 1.0)
+    squared = (g - safe * trace[mean] - outward) ** 2 / safe
+    for bits, mode in trace.items():
+        if bits != mean:
+            squared = squared + safe * mode**2 * 12.0 ** -sum(bits)
+    term = torch.where(exchanges, squared, 0.0) * problem.grid.face_area(axis)
+    return spread_side(term, axis, end, problem.grid.shape)
