@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse.linalg
@@ -18,7 +18,7 @@ from sciml_bounds.multigrid.algebraic import algebraic_cycle
 from sciml_bounds.multigrid.cycle import Cycle
 from sciml_bounds.multigrid.geometric import lattice_cycle
 from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem
-from sciml_bounds.operators.linear_operator import Identity, LinearOperator
+from sciml_bounds.operators.linear_operator import LinearOperator
 from sciml_bounds.results import LinearSolution, Reason
 
 __all__ = ["Algebraic", "ConjugateGradients", "Direct", "LinearSolver", "Method", "Multigrid", "Stop", "as_method"]
@@ -75,7 +75,8 @@ class Direct:
     """Sparse LU factorisation by scipy, on the CPU, one sample at a time."""
 
 
-Method: TypeAlias = Multigrid | Algebraic | ConjugateGradients | Direct
+#: A way to solve a lattice system.
+Method = Multigrid | Algebraic | ConjugateGradients | Direct
 
 _NAMES: dict[str, Method] = {
     "auto": Multigrid(),
@@ -98,7 +99,9 @@ def as_method(method: str | Method) -> Method:
         return method
     if method not in _NAMES:
         choices = ", ".join(map(repr, _NAMES))
-        raise InputError(f"unknown method {method!r}; the choices are {choices}, or an object such as sb.Multigrid(cycle='full').")
+        raise InputError(
+            f"unknown method {method!r}; the choices are {choices}, or an object such as sb.Multigrid(cycle='full')."
+        )
     return _NAMES[method]
 
 
@@ -168,7 +171,9 @@ class LinearSolver:
 
     def _regular_matrix(self, sample: int) -> Any:
         """Assemble one sample, with one point of each floating component held so that the matrix is regular."""
-        matrix = self.operator.to_csr(sample).tolil() if self.system.components is not None else self.operator.to_csr(sample)
+        matrix = (
+            self.operator.to_csr(sample).tolil() if self.system.components is not None else self.operator.to_csr(sample)
+        )
         if self.system.components is not None:
             labels = self.system.components[sample].reshape(-1).cpu().numpy()
             numbers, points = np.unique(labels, return_index=True)
@@ -195,9 +200,9 @@ class LinearSolver:
             return self._parts[0]
         raise InputError(f"method {self.method} has no single preconditioner; use method='multigrid'.")
 
-    # --- solving ---------------------------------------------------------------------------------------------------------
+    # --- solving ------------------------------------------------------------------------------------------------------
 
-    def solve(self, rhs: Tensor | None = None, x0: Tensor | None = None, stop: Stop = Stop()) -> LinearSolution:
+    def solve(self, rhs: Tensor | None = None, x0: Tensor | None = None, stop: Stop | None = None) -> LinearSolution:
         """Solve for one right-hand side a sample.
 
         Parameters
@@ -207,7 +212,7 @@ class LinearSolver:
         x0
             Initial guess of the same shape.
         stop
-            The stop rule.
+            The stop rule; that of `Stop()` by default.
 
         Returns
         -------
@@ -215,6 +220,7 @@ class LinearSolver:
             With x of shape (b, n). Gradients flow from x into the coefficients of the system and into `rhs`.
         """
         rhs = self.system.rhs if rhs is None else rhs
+        stop = Stop() if stop is None else stop
         solutions: list[LinearSolution] = []
 
         def run(b: Tensor, guess: Tensor | None) -> Tensor:
@@ -283,13 +289,19 @@ class LinearSolver:
 def _describe(method: Method) -> str:
     if isinstance(method, Multigrid):
         cycle = "full multigrid, then V-cycles" if method.cycle == "full" else "V-cycles"
-        return f"conjugate gradients with geometric multigrid ({cycle})" if method.accelerate else f"geometric multigrid ({cycle})"
+        return (
+            f"conjugate gradients with geometric multigrid ({cycle})"
+            if method.accelerate
+            else f"geometric multigrid ({cycle})"
+        )
     if isinstance(method, Algebraic):
         return f"conjugate gradients with algebraic multigrid ({method.kind})"
     return "sparse LU" if isinstance(method, Direct) else "conjugate gradients with the diagonal"
 
 
-def _conjugate_gradients(A: LinearOperator, b: Tensor, M: LinearOperator, x0: Tensor | None, stop: Stop) -> LinearSolution:
+def _conjugate_gradients(
+    A: LinearOperator, b: Tensor, M: LinearOperator, x0: Tensor | None, stop: Stop
+) -> LinearSolution:
     return iterate(A, b, M, x0, rtol=stop.rtol, atol=stop.atol, maxiter=stop.maxiter, monitor=stop.monitor)
 
 
@@ -318,7 +330,10 @@ def _iterate_cycles(A: LatticeOperator, M: Cycle, b: Tensor, x0: Tensor | None, 
         stopped = stop.monitor is not None and bool(stop.monitor(len(norms), x, norms[-1]))
     failure = Reason.STOPPED if stopped else Reason.MAXITER
     below = norms[-1] <= tolerance
-    reasons = [failure if run else Reason.CONVERGED if low else Reason.ROUND_OFF for run, low in zip(running.tolist(), below.tolist())]
+    reasons = [
+        failure if run else Reason.CONVERGED if low else Reason.ROUND_OFF
+        for run, low in zip(running.tolist(), below.tolist())
+    ]
     return LinearSolution(
         x, ~running, tuple(reasons), count, torch.stack(norms), norms[-1], tolerance,
         method="geometric multigrid", seconds=time.perf_counter() - start,
@@ -337,9 +352,16 @@ def _stack(solutions: list[LinearSolution]) -> LinearSolution:
 
     reasons = tuple(r for s in solutions for r in (s.reason if isinstance(s.reason, tuple) else (s.reason,)))
     return LinearSolution(
-        joined("x"), joined("converged"), reasons, joined("iterations"), torch.cat([pad(s.residual_norms) for s in solutions], 1),
-        joined("residual_norm"), joined("tolerance"), method=solutions[0].method, seconds=sum(s.seconds for s in solutions),
-    )  # fmt: skip
+        x=joined("x"),
+        converged=joined("converged"),
+        reason=reasons,
+        iterations=joined("iterations"),
+        residual_norms=torch.cat([pad(s.residual_norms) for s in solutions], 1),
+        residual_norm=joined("residual_norm"),
+        tolerance=joined("tolerance"),
+        method=solutions[0].method,
+        seconds=sum(s.seconds for s in solutions),
+    )
 
 
 def _subtract_means(x: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
@@ -368,7 +390,7 @@ class _ImplicitSolve(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        T, c, b, ctx.offsets, ctx.run, _ = inputs
+        T, c, _, ctx.offsets, ctx.run, _ = inputs
         ctx.save_for_backward(T, c, output)
 
     @staticmethod

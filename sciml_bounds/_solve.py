@@ -118,7 +118,15 @@ def solve(
     True
     """
     return prepare(problem, method=method).solve(
-        rtol=rtol, atol=atol, maxiter=maxiter, x0=x0, error=error, certify=certify, flux=flux, callback=callback, throw=throw
+        rtol=rtol,
+        atol=atol,
+        maxiter=maxiter,
+        x0=x0,
+        error=error,
+        certify=certify,
+        flux=flux,
+        callback=callback,
+        throw=throw,
     )
 
 
@@ -180,7 +188,7 @@ class Solver:
         return self._linear.system.rhs.detach().flatten(1)
 
     def as_preconditioner(self) -> LinearOperator:
-        """Return one cycle as an approximate inverse of `operator`; `.to_scipy()` makes it fit `scipy.sparse.linalg`."""
+        """Return one cycle, an approximate inverse of `operator`; `.to_scipy()` makes it fit `scipy.sparse.linalg`."""
         return self._linear.preconditioner
 
     def update(self, *, coefficient: Any) -> Solver:
@@ -205,7 +213,15 @@ class Solver:
         if source is not None:
             other = Solver(self.problem.replace(source=source), self.method, self._linear)
             return other.solve(
-                x0=x0, rtol=rtol, atol=atol, maxiter=maxiter, error=error, certify=certify, flux=flux, callback=callback, throw=throw
+                x0=x0,
+                rtol=rtol,
+                atol=atol,
+                maxiter=maxiter,
+                error=error,
+                certify=certify,
+                flux=flux,
+                callback=callback,
+                throw=throw,
             )
         if error is not None and not error > 0:
             raise InputError(f"error={error} must be positive: the relative energy error that is asked for.")
@@ -225,10 +241,14 @@ class Solver:
         if x0 is None:
             return None
         problem = self.problem
-        field = convert(x0.values if isinstance(x0, Solution) else x0, "the initial guess x0", problem.dtype, problem.device)
+        field = convert(
+            x0.values if isinstance(x0, Solution) else x0, "the initial guess x0", problem.dtype, problem.device
+        )
         require_finite(field, "the initial guess x0")
         nodes = problem.samples(problem.impose_boundary(field) - problem.unflatten(problem.dirichlet_values))
-        return torch.where(problem.active_nodes & ~problem.dirichlet_nodes, nodes, 0.0).reshape(-1, *self.operator.lattice)
+        return torch.where(problem.active_nodes & ~problem.dirichlet_nodes, nodes, 0.0).reshape(
+            -1, *self.operator.lattice
+        )
 
     def _values(self, linear: LinearSolution) -> Tensor:
         """Put the unknowns and the prescribed values together, shape (batch..., nodes)."""
@@ -269,7 +289,12 @@ class _Run:
 
 
 def _solution(
-    problem: Diffusion, values: Tensor, linear: LinearSolution, certificate: Certificate | None, error: float | None, seconds: float
+    problem: Diffusion,
+    values: Tensor,
+    linear: LinearSolution,
+    certificate: Certificate | None,
+    error: float | None,
+    seconds: float,
 ) -> Solution:
     batch = problem.batch_shape
     reasons = linear.reason if isinstance(linear.reason, tuple) else (linear.reason,)
@@ -278,7 +303,8 @@ def _solution(
         reached = (certificate.relative_upper <= error).reshape(-1).tolist()
         done = (Reason.CONVERGED, Reason.ROUND_OFF)
         reasons = tuple(
-            Reason.ERROR_REACHED if ok else Reason.MESH_LIMITED if reason in done else reason for ok, reason in zip(reached, reasons)
+            Reason.ERROR_REACHED if ok else Reason.MESH_LIMITED if reason in done else reason
+            for ok, reason in zip(reached, reasons)
         )
         converged = torch.tensor(reached, device=values.device)
 
@@ -294,14 +320,22 @@ def _solution(
         error_upper=None if linear.error_upper is None else shaped(linear.error_upper),
     )  # fmt: skip
     return Solution(
-        values=values, converged=shaped(converged), reason=reasons if batch else reasons[0], linear=linear, grid=problem.grid,
-        coefficient=problem.coefficient[0].detach(), certificate=certificate, seconds=seconds,
-    )  # fmt: skip
+        values=values,
+        converged=shaped(converged),
+        reason=reasons if batch else reasons[0],
+        linear=linear,
+        grid=problem.grid,
+        coefficient=problem.coefficient[0].detach(),
+        certificate=certificate,
+        seconds=seconds,
+    )
 
 
 def _detail(solution: Solution, error: float | None) -> str:
     if error is not None and solution.certificate is not None:
         worst = float(solution.certificate.relative_upper.max())
         return f"the guaranteed relative error is {worst:.3g} where {error:g} was asked"
-    worst = float((solution.residual_norm / solution.tolerance.clamp_min(torch.finfo(solution.values.dtype).tiny)).max())
+    worst = float(
+        (solution.residual_norm / solution.tolerance.clamp_min(torch.finfo(solution.values.dtype).tiny)).max()
+    )
     return f"after {int(solution.iterations.max())} iterations the residual is {worst:.3g} times the tolerance"

@@ -1,13 +1,13 @@
 """Conversion at the public face: whatever a user holds becomes a `torch.Tensor`, once, with checks.
 
-Accepted are tensors, numpy arrays, xarray objects, nested lists and plain numbers. Floating-point tensors and arrays keep
-their dtype and tensors keep their device; plain numbers have none of their own.
+Accepted are tensors, numpy arrays, xarray objects, nested lists and plain numbers. Floating-point tensors and arrays
+keep their dtype and tensors keep their device; plain numbers have none of their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from sciml_bounds.errors import InputError
 __all__ = ["Field", "common_dtype_and_device", "convert", "require_finite", "to_tensor"]
 
 #: What a field may be given as; a callable takes the coordinates and is sampled.
-Field: TypeAlias = "float | Tensor | np.ndarray[Any, Any] | Sequence[Any] | Callable[..., Any]"
+Field = float | Tensor | np.ndarray[Any, Any] | Sequence[Any] | Callable[..., Any]
 
 _FLOATS = (torch.float32, torch.float64)
 
@@ -41,7 +41,9 @@ def to_tensor(value: Any, name: str) -> Tensor:
         tensor = _array_to_tensor(value, name)
     if tensor.dtype not in _FLOATS:
         kind = str(tensor.dtype).removeprefix("torch.")
-        raise InputError(f"{name} has dtype {kind}; convert it to float32 or float64 first, for example with .astype('float64').")
+        raise InputError(
+            f"{name} has dtype {kind}; convert it to float32 or float64 first, for example with .astype('float64')."
+        )
     return tensor
 
 
@@ -112,4 +114,6 @@ def require_finite(tensor: Tensor, name: str) -> None:
     if not bool(finite.all()):
         where = tuple(int(i) for i in torch.nonzero(~finite)[0])
         count = int((~finite).sum())
-        raise InputError(f"{name} has {count} entries that are NaN or infinite, the first at index {where}; remove or replace them.")
+        raise InputError(
+            f"{name} has {count} entries that are NaN or infinite, the first at index {where}; remove or replace them."
+        )

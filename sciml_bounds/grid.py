@@ -1,8 +1,8 @@
 """Grids of box cells, and the conditions on their sides.
 
-Axis letters: x, y, z are the axes of the grid in this order ('ij' indexing); side `x0` is where x is smallest, `x1` where
-it is largest. Node fields have shape `n + 1` along an axis, cell fields `n`, face fields `n + 1` along their own axis.
-A periodic axis has `n` nodes.
+Axis letters: x, y, z are the axes of the grid in this order ('ij' indexing); side `x0` is where x is smallest, `x1`
+where it is largest. Node fields have shape `n + 1` along an axis, cell fields `n`, face fields `n + 1` along their own
+axis. A periodic axis has `n` nodes.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import Field
 from sciml_bounds.errors import InputError
 
 __all__ = ["AXES", "Boundary", "Dirichlet", "Grid", "Neumann", "Periodic", "Robin", "side_axis"]
@@ -55,7 +55,10 @@ class Grid:
     origin: tuple[float, ...] = ()
 
     def __init__(
-        self, shape: int | Sequence[int], lengths: float | Sequence[float] | None = None, origin: float | Sequence[float] | None = None
+        self,
+        shape: int | Sequence[int],
+        lengths: float | Sequence[float] | None = None,
+        origin: float | Sequence[float] | None = None,
     ) -> None:
         cells = _integers(shape)
         if not 1 <= len(cells) <= 3:
@@ -121,7 +124,7 @@ class Dirichlet:
         A number, an array over the nodes of the side, or a callable of the coordinates.
     """
 
-    value: Field = 0.0
+    value: Any = 0.0
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ class Neumann:
         A number, an array over the faces of the side, or a callable of the coordinates, sampled at face centres.
     """
 
-    flux: Field = 0.0
+    flux: Any = 0.0
 
 
 @dataclass(frozen=True)
@@ -149,8 +152,8 @@ class Robin:
         Right-hand side (alpha times the outside value, where there is one).
     """
 
-    alpha: Field
-    g: Field = 0.0
+    alpha: Any
+    g: Any = 0.0
 
 
 @dataclass(frozen=True)

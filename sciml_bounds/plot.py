@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["plot_certificate", "plot_solution"]
 
 
-def plot_solution(grid: Grid, coefficient: Tensor, values: Tensor, indicators: Tensor | None, sample: int = 0) -> Figure:
+def plot_solution(
+    grid: Grid, coefficient: Tensor, values: Tensor, indicators: Tensor | None, sample: int = 0
+) -> Figure:
     """Draw coefficient, solution and error indicators of one sample side by side."""
     panels = [("coefficient a", coefficient, "cividis"), ("solution u", values, "viridis")]
     if indicators is not None:
@@ -58,7 +60,12 @@ def draw_field(axes: Axes, grid: Grid, field: Tensor, title: str, colours: str, 
         data = data[:, :, data.shape[2] // 2]
         title = f"{title} (middle slice in z)"
     image = axes.imshow(
-        torch.flip(data.T, (0,)), extent=(low[0], high[0], low[1], high[1]), cmap=colours, interpolation="nearest", aspect="equal", **limits
+        torch.flip(data.T, (0,)),
+        extent=(low[0], high[0], low[1], high[1]),
+        cmap=colours,
+        interpolation="nearest",
+        aspect="equal",
+        **limits,
     )
     axes.set(title=title, xlabel=AXES[0], ylabel=AXES[1])
     axes.figure.colorbar(image, ax=axes, shrink=0.85)

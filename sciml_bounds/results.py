@@ -50,9 +50,15 @@ class Reason(StrEnum):
 _ADVICE = {
     Reason.MAXITER: "Raise maxiter, or use a better preconditioner (M=, method='multigrid').",
     Reason.STAGNATED: "The residual stopped falling; ask for a larger rtol or use float64.",
-    Reason.INDEFINITE: "Conjugate gradients need a symmetric positive definite operator, and this one is singular or indefinite.",
-    Reason.INDEFINITE_PRECONDITIONER: "The preconditioner gave r.Mr <= 0; use a symmetric positive definite one, or flexible=True.",
-    Reason.NOT_FINITE: "The operator or the preconditioner produced NaN or infinity; check them on the right-hand side.",
+    Reason.INDEFINITE: (
+        "Conjugate gradients need a symmetric positive definite operator, and this one is singular or indefinite."
+    ),
+    Reason.INDEFINITE_PRECONDITIONER: (
+        "The preconditioner gave r.Mr <= 0; use a symmetric positive definite one, or flexible=True."
+    ),
+    Reason.NOT_FINITE: (
+        "The operator or the preconditioner produced NaN or infinity; check them on the right-hand side."
+    ),
     Reason.MESH_LIMITED: "The discrete solution itself has a larger error; refine the grid.",
 }
 
@@ -78,8 +84,8 @@ class LinearSolution:
     tolerance
         What the residual was asked to fall below.
     error_lower
-        Lower bound of the error in the A-norm at each iterate, from the steps that followed it (zero for the last); shape
-        as `residual_norms`. None for methods without such steps.
+        Lower bound of the error in the A-norm at each iterate, from the steps that followed it (zero for the last);
+        shape as `residual_norms`. None for methods without such steps.
     error_upper
         Upper bound or estimate of ||x - x*||_A for the returned solution; see `error_upper_kind`.
     error_upper_kind
@@ -155,7 +161,9 @@ def report_failure(what: str, reason: Reason | tuple[Reason, ...], detail: str, 
     message = f"{what} did not converge: {describe_reason(reason)}; {detail}. {advice}".strip()
     if throw:
         raise ConvergenceError(message)
-    warnings.warn(message, ConvergenceWarning, skip_file_prefixes=(os.path.dirname(__file__),))  # points at the user's line
+    warnings.warn(
+        message, ConvergenceWarning, skip_file_prefixes=(os.path.dirname(__file__),)
+    )  # points at the user's line
 
 
 class Interval(NamedTuple):
@@ -232,7 +240,9 @@ class Solution:
             "seconds": f"{self.seconds:.3g}",
         }
         if self.certificate is not None:
-            rows["energy error (bound)"] = f"{describe(self.certificate.lower)} <= error <= {describe(self.certificate.upper)}"
+            rows["energy error (bound)"] = (
+                f"{describe(self.certificate.lower)} <= error <= {describe(self.certificate.upper)}"
+            )
             rows["relative (bound)"] = f"<= {describe(self.certificate.relative_upper)}"
         return summary_table("Solution", rows)
 
@@ -258,10 +268,11 @@ class Solution:
 
 @dataclass(frozen=True, repr=False)
 class Certificate:
-    """Guaranteed bounds of the error of a field, in the energy norm |||w|||^2 = int a |grad w|^2 + c w^2 (+ alpha w^2 on Robin sides).
+    """Guaranteed bounds of the error of a field in the energy norm.
 
-    The bounds hold for the problem with the declared cellwise data and for the nodal field `values`, up to floating-point
-    round-off; every quantity has the batch shape.
+    |||w|||^2 is the integral of a |grad w|^2 + c w^2, plus that of alpha w^2 over Robin sides.
+    The bounds hold for the problem with the declared cellwise data and for the nodal field `values`, up to
+    floating-point round-off; every quantity has the batch shape.
 
     Attributes
     ----------
@@ -331,11 +342,11 @@ class Certificate:
 
     @cached_property
     def l2_upper(self) -> Tensor:
-        """Bound of the L2 norm of the error; infinite where no constant is known (no Dirichlet side or reaction, solids)."""
+        """Bound of the L2 norm of the error; infinite where none is known (no Dirichlet side, no reaction, solids)."""
         return self._l2()
 
     def goal(self, functional: Any) -> Interval:
-        """Bounds of a linear output of the exact solution: see `sb.Mean`, `sb.BoundaryFlux`, `sb.EffectivePermeability`."""
+        """Bound a linear output of the exact solution: `sb.Mean`, `sb.BoundaryFlux`, `sb.EffectivePermeability`."""
         return self._goal(functional)
 
     def __repr__(self) -> str:
@@ -345,7 +356,9 @@ class Certificate:
             "relative": f"<= {describe(self.relative_upper)}",
         }
         if bool((self.boundary_part > 0).any()):
-            rows["boundary values"] = f"off by up to {describe(self.boundary_gap)}; part of the bound: {describe(self.boundary_part)}"
+            rows["boundary values"] = (
+                f"off by up to {describe(self.boundary_gap)}; part of the bound: {describe(self.boundary_part)}"
+            )
         return summary_table("Certificate", rows)
 
     def to_xarray(self) -> xarray.Dataset:
@@ -380,7 +393,9 @@ def _certificate_variables(certificate: Certificate) -> dict[str, Any]:
         return batch, value.detach().cpu().numpy(), {"long_name": long_name, "units": "1", "kind": certificate.kind}
 
     return {
-        "error_indicator": _variable(certificate.indicators, certificate.grid, nodal=False, long_name="energy error indicator"),
+        "error_indicator": _variable(
+            certificate.indicators, certificate.grid, nodal=False, long_name="energy error indicator"
+        ),
         "error_upper": scalar(certificate.upper, "upper bound of the energy error"),
         "error_lower": scalar(certificate.lower, "lower bound of the energy error"),
         "error_relative_upper": scalar(certificate.relative_upper, "upper bound of the relative energy error"),
@@ -394,6 +409,10 @@ def _dataset(data: dict[str, Any], grid: Grid, node_shape: torch.Size, attribute
     coordinates: dict[str, Any] = {}
     for i, axis in enumerate(AXES[: grid.dim]):
         count = node_shape[len(node_shape) - grid.dim + i]
-        coordinates[f"{axis}_node"] = (f"{axis}_node", grid.nodes(i)[:count].numpy(), {"long_name": f"{axis} at nodes", "units": "1"})
+        coordinates[f"{axis}_node"] = (
+            f"{axis}_node",
+            grid.nodes(i)[:count].numpy(),
+            {"long_name": f"{axis} at nodes", "units": "1"},
+        )
         coordinates[axis] = (axis, grid.centers(i).numpy(), {"long_name": f"{axis} at cell centres", "units": "1"})
     return xarray.Dataset(data, coordinates, attributes)

@@ -78,9 +78,9 @@ def certify(
 
     Notes
     -----
-    Upper bound: Prager, Synge (1947) with an equilibrated flux (see `bounds.majorant`). Lower bound: `bounds.minorant`. A
-    field v that is off on Dirichlet sides is lifted by a discrete w: then upper(v + w) + |||w||| and
-    max(0, lower(v + w) - |||w|||) are bounds.
+    Upper bound: Prager, Synge (1947) with an equilibrated flux (see `bounds.majorant`). Lower bound: `bounds.minorant`.
+    A field v that is off on Dirichlet sides is lifted by a discrete w: then upper(v + w) + |||w||| and max(0, lower(v +
+    w) - |||w|||) are bounds.
 
     Examples
     --------
@@ -152,9 +152,12 @@ def _nodal(problem: Diffusion, values: Any, layout: Layout) -> Tensor:
 def _batch(problem: Diffusion, nodes: Tensor) -> torch.Size:
     batch = nodes.shape[: nodes.ndim - problem.grid.dim]
     try:
-        return torch.broadcast_shapes(batch, problem.batch_shape)
+        shape: torch.Size = torch.broadcast_shapes(batch, problem.batch_shape)
     except RuntimeError:
-        raise InputError(f"values have batch {tuple(batch)}, which does not broadcast with the problem's {tuple(problem.batch_shape)}.") from None
+        raise InputError(
+            f"values have batch {tuple(batch)}, not broadcastable with the problem's {tuple(problem.batch_shape)}."
+        ) from None
+    return shape
 
 
 def _shape(problem: Diffusion, field: Tensor) -> Tensor:
@@ -164,10 +167,12 @@ def _shape(problem: Diffusion, field: Tensor) -> Tensor:
 
 
 def _lifting(problem: Diffusion, v: Tensor, *, strict: bool) -> tuple[Tensor, Tensor]:
-    """What must be added to v (b, nodes) to give it the prescribed boundary values, and the largest difference (b,)."""
+    """Compute what v (b, nodes) lacks to have the prescribed boundary values, and the largest difference (b,)."""
     difference = torch.where(problem.dirichlet_nodes, problem.dirichlet_values - v, 0.0)
     gap = difference.detach().abs().flatten(1).amax(1)
-    scale = torch.maximum(problem.dirichlet_values.detach().abs().flatten(1).amax(1), v.detach().abs().flatten(1).amax(1))
+    scale = torch.maximum(
+        problem.dirichlet_values.detach().abs().flatten(1).amax(1), v.detach().abs().flatten(1).amax(1)
+    )
     off = gap > BOUNDARY_SLACK * torch.finfo(v.dtype).eps * scale
     if not bool(off.any()):
         return difference, torch.zeros_like(gap)
@@ -184,32 +189,39 @@ def _boundary_message(problem: Diffusion, difference: Tensor) -> str:
     place = ", ".join(f"{axis}={problem.grid.nodes(i)[k].item():.4g}" for i, (axis, k) in enumerate(zip(AXES, node)))
     where = f" of sample {sample}" if len(difference) > 1 else ""
     return (
-        f"values differ from the prescribed boundary values by up to {difference.abs().max().item():.4g}, at node {tuple(node)} "
-        f"({place}){where}; repair them with problem.impose_boundary(values), or leave out strict=True."
+        f"values differ from the prescribed boundary values by up to {difference.abs().max().item():.4g}, at node "
+        f"{tuple(node)} ({place}){where}; repair them with problem.impose_boundary(values), or leave out strict=True."
     )
 
 
 def _flux(problem: Diffusion, flux: tuple[Any, ...] | None, rtol: float) -> tuple[Diffusion, tuple[Tensor, ...], int]:
-    """Compute or take over an equilibrated flux: the problem on the grid of the flux, the flux, the refinement factor."""
+    """Compute or take over an equilibrated flux: the problem on its grid, the flux, the refinement factor."""
     if flux is None:
         return problem, equilibrated_flux(problem, rtol), 1
     dim = problem.grid.dim
     if not isinstance(flux, tuple | list) or len(flux) != dim:
-        raise InputError(f"flux is a tuple with one face field an axis ({dim}); take it from an earlier certificate's .flux.")
+        raise InputError(
+            f"flux is a tuple with one face field an axis ({dim}); take it from an earlier certificate's .flux."
+        )
     fields = [convert(part, f"the flux along {axis}", torch.float64, problem.device) for axis, part in zip(AXES, flux)]
-    factor = max(1, (fields[0].shape[fields[0].ndim - dim] - 1) // problem.grid.shape[0]) if fields[0].ndim >= dim else 1
+    factor = (
+        max(1, (fields[0].shape[fields[0].ndim - dim] - 1) // problem.grid.shape[0]) if fields[0].ndim >= dim else 1
+    )
     fine = problem if factor == 1 else problem.refine(factor)
     for axis, part in enumerate(fields):
         expected = face_shape(fine.grid.shape, axis)
         require_finite(part, f"the flux along {AXES[axis]}")
         if part.ndim < dim or tuple(part.shape[part.ndim - dim :]) != expected:
             shape = ", ".join(map(str, expected))
-            raise InputError(f"the flux along {AXES[axis]} has shape {tuple(part.shape)}, but (batch..., {shape}) is expected.")
+            raise InputError(
+                f"the flux along {AXES[axis]} has shape {tuple(part.shape)}, but (batch..., {shape}) is expected."
+            )
         try:
             part.expand(*problem.batch_shape, *expected)
         except RuntimeError:
             raise InputError(
-                f"the flux along {AXES[axis]} has shape {tuple(part.shape)}, whose batch does not broadcast to {tuple(problem.batch_shape)}."
+                f"the flux along {AXES[axis]} has shape {tuple(part.shape)}, whose batch does not broadcast to "
+                f"{tuple(problem.batch_shape)}."
             ) from None
     return fine, equilibrate(fine, tuple(fine.samples(part) for part in fields)), factor
 
@@ -219,7 +231,7 @@ def _indicators(bound: Majorant, upper: Tensor, factor: int, dim: int) -> Tensor
     squared = bound.squared
     for axis in range(1, 1 + dim):
         n = squared.shape[axis] // factor
-        squared = squared.unflatten(axis, (n, factor)).sum(axis + 1)
+        squared = squared.reshape(*squared.shape[:axis], n, factor, *squared.shape[axis + 1 :]).sum(axis + 1)
     total = squared.flatten(1).sum(1)
     scale = torch.where(total > 0, upper / safe_sqrt(torch.where(total > 0, total, 1.0)), 0.0)
     return safe_sqrt(squared) * scale.view(-1, *(1,) * dim)

@@ -1,6 +1,7 @@
-"""The energy of multilinear fields, exactly: |||w|||^2 = integral of a |grad w|^2 + c w^2, plus alpha w^2 on Robin sides.
+"""The energy of multilinear fields, exactly.
 
-Node fields are (b, n + 1) here: periodic axes carry a copy of their first node.
+|||w|||^2 is the integral of a |grad w|^2 + c w^2 over the fluid cells, plus that of alpha w^2 over Robin sides. Node
+fields are (b, n + 1) here: periodic axes carry a copy of their first node.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class EnergyForm:
         result = stiffness(self.coefficient, self.reaction, values, self.problem.grid.spacing)
         for side, condition in self.problem.boundary.items():
             if isinstance(condition, Robin):
-                result = self._add_side(result, side, self._side_mass(side, condition.alpha, values))  # type: ignore[arg-type]
+                result = self._add_side(result, side, self._side_mass(side, condition.alpha, values))
         return result
 
     def norm(self, values: Tensor) -> Tensor:
@@ -62,7 +63,7 @@ class EnergyForm:
         for side, condition in problem.boundary.items():
             if isinstance(condition, Neumann | Robin):
                 data = condition.flux if isinstance(condition, Neumann) else condition.g
-                load = self._add_side(load, side, self._side_load(side, data))  # type: ignore[arg-type]
+                load = self._add_side(load, side, self._side_load(side, data))
         return load
 
     def residual(self, values: Tensor) -> Tensor:
@@ -87,7 +88,7 @@ class EnergyForm:
         once = without_periodic_copies(residual, periodic) * without_periodic_copies(values, periodic)
         return once.flatten(1).sum(1)
 
-    # --- sides -----------------------------------------------------------------------------------------------------------
+    # --- sides --------------------------------------------------------------------------------------------------------
 
     def _open_faces(self, side: str) -> Tensor:
         axis, end = side_axis(side)
@@ -96,7 +97,9 @@ class EnergyForm:
     def _side_mass(self, side: str, alpha: Tensor, values: Tensor) -> Tensor:
         axis, end = side_axis(side)
         space = self.problem.grid.dim - 1
-        weight = torch.where(self._open_faces(side), self.problem.samples(alpha, space), 0.0) * self.problem.grid.face_area(axis)
+        weight = torch.where(
+            self._open_faces(side), self.problem.samples(alpha, space), 0.0
+        ) * self.problem.grid.face_area(axis)
         trace = values.select(1 + axis, -end)
         parts = {bits: weight * mode * 12.0 ** -sum(bits) for bits, mode in modes(trace, space).items()}
         return from_modes(parts, space)
@@ -104,7 +107,9 @@ class EnergyForm:
     def _side_load(self, side: str, data: Tensor) -> Tensor:
         axis, _ = side_axis(side)
         space = self.problem.grid.dim - 1
-        weight = torch.where(self._open_faces(side), self.problem.samples(data, space), 0.0) * self.problem.grid.face_area(axis)
+        weight = torch.where(
+            self._open_faces(side), self.problem.samples(data, space), 0.0
+        ) * self.problem.grid.face_area(axis)
         parts = {bits: torch.zeros_like(weight) for bits in _all_bits(space)}
         parts[(0,) * space] = weight
         return from_modes(parts, space)

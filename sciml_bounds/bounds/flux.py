@@ -1,7 +1,7 @@
 """Fluxes in equilibrium with the data: div y = -f on every cell (where there is no reaction), y.n = g on Neumann sides.
 
-The flux of the cell-centred two-point scheme balances every cell; what an inexact solve leaves is swept out exactly over
-a spanning tree, so the bound that is built on it needs no constant of the domain.
+The flux of the cell-centred two-point scheme balances every cell; what an inexact solve leaves is swept out exactly
+over a spanning tree, so the bound that is built on it needs no constant of the domain.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ __all__ = ["divergence", "equilibrate", "equilibrated_flux", "face_shape"]
 #: A defect below so many round-offs of the fluxes is left as it is.
 ROUND_OFF = 16
 
-#: A given flux whose defect is larger than this part of its sources is corrected by a solve before the sweep, which would
-#: carry a large defect out along lines and so make the bound needlessly large.
+#: A given flux whose defect is larger than this part of its sources is corrected by a solve before the sweep, which
+#: would carry a large defect out along lines and so make the bound needlessly large.
 LARGE_DEFECT = 1e-7
 
 
@@ -65,7 +65,9 @@ def equilibrate(problem: Diffusion, faces: tuple[Tensor, ...]) -> tuple[Tensor, 
     is corrected: by a two-point solve if it is large, and exactly by the sweep.
     """
     faces = _set_known_faces(problem, faces)
-    target = torch.where(problem.samples(problem.reaction) > 0, divergence(faces, problem.grid.spacing), -problem.samples(problem.source))
+    target = torch.where(
+        problem.samples(problem.reaction) > 0, divergence(faces, problem.grid.spacing), -problem.samples(problem.source)
+    )
     missing = _missing_outflow(problem, faces, target)
     through = max(float(face.detach().abs().max()) * problem.grid.face_area(axis) for axis, face in enumerate(faces))
     size = max(through, float(problem.source.detach().abs().max()) * problem.grid.cell_volume)
@@ -114,15 +116,15 @@ def _known_end(problem: Diffusion, axis: int, end: int, face: Tensor) -> Tensor:
     space = problem.grid.dim - 1
     outward = 1.0 if end else -1.0
     if isinstance(condition, Neumann):
-        return outward * problem.samples(condition.flux, space).unsqueeze(1 + axis)  # type: ignore[arg-type]
+        return outward * problem.samples(condition.flux, space).unsqueeze(1 + axis)
     if isinstance(condition, Robin):
-        alpha, g = (problem.samples(q, space).unsqueeze(1 + axis) for q in (condition.alpha, condition.g))  # type: ignore[arg-type]
+        alpha, g = (problem.samples(q, space).unsqueeze(1 + axis) for q in (condition.alpha, condition.g))
         return torch.where(alpha > 0, face, outward * g)
     return face
 
 
 def _open_faces(problem: Diffusion, axis: int) -> Tensor:
-    """The faces that no solid touches, shape (b, n + 1 along the axis)."""
+    """Mark the faces that no solid touches, shape (b, n + 1 along the axis)."""
     dim, fluid = 1 + axis, problem.fluid
     n = fluid.shape[dim]
     first, last = fluid.narrow(dim, 0, 1), fluid.narrow(dim, n - 1, 1)

@@ -79,7 +79,7 @@ class EffectivePermeability:
 
 @dataclass(frozen=True)
 class Certified:
-    """What a certificate knows: the problem, a node field (b, n + 1) with the right boundary values, its flux and bounds."""
+    """What a certificate knows of a node field (b, n + 1) with the right boundary values: problem, flux and bounds."""
 
     problem: Diffusion
     values: Tensor
@@ -116,7 +116,13 @@ def goal_interval(certified: Certified, functional: Any, factor: int) -> Interva
 def _weighted_integral(certified: Certified, functional: Any, factor: int) -> Interval:
     problem = certified.problem
     region = functional.region if isinstance(functional, Mean) else functional
-    coarse = problem.grid if factor == 1 else type(problem.grid)(tuple(n // factor for n in problem.grid.shape), problem.grid.lengths, problem.grid.origin)
+    coarse = (
+        problem.grid
+        if factor == 1
+        else type(problem.grid)(
+            tuple(n // factor for n in problem.grid.shape), problem.grid.lengths, problem.grid.origin
+        )
+    )
     weights = cell_field(region, "the weights of the functional", coarse, problem.dtype, problem.device)
     weights = torch.where(problem.fluid, problem.samples(repeat_cells(weights, factor, problem.grid.dim)), 0.0)
     if isinstance(functional, Mean):
@@ -140,13 +146,13 @@ def _boundary_flux(certified: Certified, side: str) -> Interval:
     space = problem.grid.dim - 1
     open_faces = problem.fluid.select(1 + axis, -end)
     if isinstance(condition, Neumann):
-        total = (problem.samples(condition.flux, space) * open_faces).flatten(1).sum(1) * area  # type: ignore[arg-type]
+        total = (problem.samples(condition.flux, space) * open_faces).flatten(1).sum(1) * area
         return Interval(*(total.expand(len(certified.values)),) * 2)
     if isinstance(condition, Robin):
-        alpha, g = (problem.samples(q, space) for q in (condition.alpha, condition.g))  # type: ignore[arg-type]
+        alpha, g = (problem.samples(q, space) for q in (condition.alpha, condition.g))
         trace = modes(certified.values.select(1 + axis, -end), space)[(0,) * space]
         output = ((g - alpha * trace) * open_faces).flatten(1).sum(1) * area
-        weighted = Robin(condition.alpha, -condition.alpha)  # type: ignore[operator]
+        weighted = Robin(condition.alpha, -condition.alpha)
         return _interval(certified, _dual(problem, sides={side: weighted}), output, 1.0)
     if isinstance(condition, Periodic):
         raise InputError(f"side {side} is periodic, so nothing leaves there; take the flux through another side.")
@@ -157,23 +163,27 @@ def _boundary_flux(certified: Certified, side: str) -> Interval:
 def _permeability(certified: Certified, axis_name: str) -> Interval:
     problem = certified.problem
     if axis_name not in AXES[: problem.grid.dim]:
-        raise InputError(f"unknown axis {axis_name!r}; the axes of this grid are {', '.join(AXES[: problem.grid.dim])}.")
+        raise InputError(
+            f"unknown axis {axis_name!r}; the axes of this grid are {', '.join(AXES[: problem.grid.dim])}."
+        )
     axis = AXES.index(axis_name)
     first, last = (problem.boundary[f"{axis_name}{end}"] for end in (0, 1))
     if not isinstance(first, Dirichlet) or not isinstance(last, Dirichlet):
         raise InputError(f"the permeability along {axis_name} needs Dirichlet values on {axis_name}0 and {axis_name}1.")
-    high, low = (problem.samples(side.value, problem.grid.dim - 1).flatten(1) for side in (first, last))  # type: ignore[arg-type]
+    high, low = (problem.samples(side.value, problem.grid.dim - 1).flatten(1) for side in (first, last))
     others = [c for name, c in problem.boundary.items() if name[0] != axis_name]
-    closed = all(isinstance(c, Periodic) or (isinstance(c, Neumann) and not bool(c.flux.any())) for c in others)  # type: ignore[union-attr]
+    closed = all(isinstance(c, Periodic) or (isinstance(c, Neumann) and not bool(c.flux.any())) for c in others)
     constant = bool((high == high[:, :1]).all()) and bool((low == low[:, :1]).all())
     if not closed or not constant or bool(problem.source.any()) or bool(problem.reaction.any()):
         raise InputError(
-            f"the permeability along {axis_name} needs constant values on {axis_name}0 and {axis_name}1, Neumann(0) or Periodic "
-            "elsewhere, no source and no reaction."
+            f"the permeability along {axis_name} needs constant values on {axis_name}0 and {axis_name}1, Neumann(0) or "
+            "Periodic elsewhere, no source and no reaction."
         )
     drop = high[:, 0] - low[:, 0]
     if bool((drop == 0).any()):
-        raise InputError(f"the values on {axis_name}0 and {axis_name}1 are equal, so nothing flows; give them a difference.")
+        raise InputError(
+            f"the values on {axis_name}0 and {axis_name}1 are equal, so nothing flows; give them a difference."
+        )
     length = problem.grid.lengths[axis]
     section = problem.grid.cell_volume * problem.fluid[0].numel() / length
     scale = length / (section * drop**2)
@@ -192,7 +202,11 @@ def _interval(certified: Certified, dual: Diffusion, output: Tensor | None, sign
         center = output + form.pair(form.residual(v), z)
     ours = hypercircle_vector(problem, v, certified.flux)
     theirs = hypercircle_vector(dual, z, equilibrated_flux(dual))
-    half_width = ours.norm * theirs.norm / 2 + ours.norm * theirs.oscillation + ours.oscillation * (theirs.norm + theirs.oscillation)
+    half_width = (
+        ours.norm * theirs.norm / 2
+        + ours.norm * theirs.oscillation
+        + ours.oscillation * (theirs.norm + theirs.oscillation)
+    )
     center = center + sign * ours.dot(theirs) / 2
     return Interval(center - half_width, center + half_width)
 

@@ -1,6 +1,8 @@
-"""The vector whose projection is the error of a field: (a^-1/2 (y - a grad v), c^-1/2 r', alpha^-1/2 rho), in orthonormal
-components on every cell, so that norms and products are plain sums. Its norm is the bound of `bounds.majorant` but for
-the oscillation terms; here products of two such vectors are needed as well.
+"""The vector whose projection is the error of a field (Prager and Synge's hypercircle).
+
+It is (a^-1/2 (y - a grad v), c^-1/2 r', alpha^-1/2 rho), here in orthonormal components on every cell, so that norms
+and products are plain sums. Its norm is the bound of `bounds.majorant` but for the oscillation terms; goal functionals
+need products of two such vectors as well.
 """
 
 from __future__ import annotations
@@ -67,10 +69,12 @@ def hypercircle_vector(problem: Diffusion, values: Tensor, flux: tuple[Tensor, .
     return HypercircleVector(tuple(components), oscillation)
 
 
-def _robin_components(problem: Diffusion, side: str, condition: Robin, values: Tensor, flux: tuple[Tensor, ...]) -> list[Tensor]:
+def _robin_components(
+    problem: Diffusion, side: str, condition: Robin, values: Tensor, flux: tuple[Tensor, ...]
+) -> list[Tensor]:
     axis, end = side_axis(side)
     space = problem.grid.dim - 1
-    alpha, g = (problem.samples(q, space) for q in (condition.alpha, condition.g))  # type: ignore[arg-type]
+    alpha, g = (problem.samples(q, space) for q in (condition.alpha, condition.g))
     outward = flux[axis].select(1 + axis, -end) * (1.0 if end else -1.0)
     exchanges = (alpha > 0) & problem.fluid.select(1 + axis, -end)
     safe = torch.where(exchanges, alpha, 1.0)

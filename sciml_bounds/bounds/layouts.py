@@ -31,9 +31,9 @@ def to_nodes(problem: Diffusion, field: Tensor, layout: Layout) -> Tensor:
     field
         Shape (batch..., layout shape); a channel axis of size one before the space axes is dropped.
     layout
-        "nodes": already nodal. "cells": one value a cell; a node gets the mean of the adjacent fluid cells, and Dirichlet
-        nodes their prescribed value. "interior": the nodes that are not on a Dirichlet side; those get their prescribed
-        value. "coarse": the nodes of a coarser grid of the same box, interpolated multilinearly.
+        "nodes": already nodal. "cells": one value a cell; a node gets the mean of the adjacent fluid cells, and
+        Dirichlet nodes their prescribed value. "interior": the nodes that are not on a Dirichlet side; those get their
+        prescribed value. "coarse": the nodes of a coarser grid of the same box, interpolated multilinearly.
 
     Raises
     ------
@@ -82,11 +82,15 @@ def _check_shape(problem: Diffusion, field: Tensor, layout: Layout) -> None:
     fitting = [name for name in ("nodes", "cells", "interior") if space == layout_shape(problem, name)]
     hint = f"It fits layout={fitting[0]!r}." if fitting else "For a coarser grid of the same box use layout='coarse'."
     expected = ", ".join(map(str, shape))
-    raise InputError(f"values have shape {tuple(field.shape)}, but layout={layout!r} expects (batch..., {expected}). {hint}")
+    raise InputError(
+        f"values have shape {tuple(field.shape)}, but layout={layout!r} expects (batch..., {expected}). {hint}"
+    )
 
 
 def _from_cells(problem: Diffusion, field: Tensor) -> Tensor:
-    fluid = (~problem.solid if problem.solid is not None else torch.ones_like(field, dtype=torch.bool)).expand(field.shape)
+    fluid = (~problem.solid if problem.solid is not None else torch.ones_like(field, dtype=torch.bool)).expand(
+        field.shape
+    )
     weights = fluid.to(field.dtype)
     total = sum_to_nodes(torch.where(fluid, field, 0.0), problem.periodic)
     count = sum_to_nodes(weights, problem.periodic)
@@ -107,10 +111,12 @@ def _from_coarse(problem: Diffusion, field: Tensor) -> Tensor:
         cells = count if wraps else count - 1
         if cells < 1 or n % cells:
             raise InputError(
-                f"values have shape {tuple(field.shape)}; layout='coarse' needs the nodes of a grid whose cells the problem's "
-                f"{problem.grid.shape} cells divide evenly."
+                f"values have shape {tuple(field.shape)}; layout='coarse' needs the nodes of a coarser grid, each cell "
+                f"of which holds a whole number of the problem's {problem.grid.shape} cells."
             )
         factors.add(n // cells)
     if len(factors) > 1:
-        raise InputError(f"values of layout='coarse' are coarser by different factors along the axes ({sorted(factors)}); use one.")
+        raise InputError(
+            f"values of layout='coarse' are coarser by different factors along the axes ({sorted(factors)}); use one."
+        )
     return interpolate_nodes(field, factors.pop(), problem.periodic)

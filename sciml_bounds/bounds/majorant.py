@@ -5,8 +5,8 @@ With an equilibrated flux y, r = f + div y - c v and its cell means r' (r' = 0 w
     |||u - v|||^2 <= sum over cells of (||a^-1/2 (a grad v - y)|| + m ||r - r'||)^2 + c^-1 ||r'||^2
                    + sum over Robin faces of alpha^-1 ||g - alpha v - y.n||^2
 
-Prager, Synge, Quart. Appl. Math. 5 (1947) 241-269; with reaction and oscillation terms: Repin, "A Posteriori Estimates for
-Partial Differential Equations" (2008), chapter 4; Ainsworth, Vejchodsky, Numer. Math. 119 (2011) 219-243. See
+Prager, Synge, Quart. Appl. Math. 5 (1947) 241-269; with reaction and oscillation terms: Repin, "A Posteriori Estimates
+for Partial Differential Equations" (2008), chapter 4; Ainsworth, Vejchodsky, Numer. Math. 119 (2011) 219-243. See
 `kernels.majorant` for the cell terms.
 """
 
@@ -73,7 +73,7 @@ def majorant(problem: Diffusion, values: Tensor, flux: tuple[Tensor, ...]) -> Ma
 def _robin_term(problem: Diffusion, side: str, condition: Robin, values: Tensor, flux: tuple[Tensor, ...]) -> Tensor:
     axis, end = side_axis(side)
     space = problem.grid.dim - 1
-    alpha, g = (problem.samples(q, space) for q in (condition.alpha, condition.g))  # type: ignore[arg-type]
+    alpha, g = (problem.samples(q, space) for q in (condition.alpha, condition.g))
     outward = flux[axis].select(1 + axis, -end) * (1.0 if end else -1.0)
     trace = modes(values.select(1 + axis, -end), space)
     mean = (0,) * space

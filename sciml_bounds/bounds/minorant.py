@@ -20,7 +20,13 @@ from sciml_bounds.krylov.cg import iterate
 from sciml_bounds.operators.linear_operator import LinearOperator
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import node_system
-from sciml_bounds.problems.transfers import fold_periodic_copies, interpolate_nodes, sum_to_nodes, with_periodic_copies, without_periodic_copies
+from sciml_bounds.problems.transfers import (
+    fold_periodic_copies,
+    interpolate_nodes,
+    sum_to_nodes,
+    with_periodic_copies,
+    without_periodic_copies,
+)
 
 __all__ = ["minorant"]
 
@@ -73,7 +79,7 @@ class _StiffnessOperator(LinearOperator):
 
 
 def _diagonal(form: EnergyForm) -> Tensor:
-    """Diagonal of the stiffness matrix (without Robin terms, which only scale the test function); one where it is zero."""
+    """Diagonal of the stiffness matrix, without Robin terms (it only scales a test function); one where it is zero."""
     dim = form.problem.grid.dim
     share = form.reaction / 3**dim
     for a, h in zip(form.coefficient, form.problem.grid.spacing):
@@ -90,7 +96,9 @@ def _best_ratio(form: EnergyForm, residual: Tensor, functions: list[Tensor]) -> 
     scale = gram.diagonal(dim1=-2, dim2=-1)
     scale = torch.where(scale > 0, scale, 1.0).rsqrt()
     scaled = scale.unsqueeze(-1) * gram * scale.unsqueeze(-2)
-    weights = scale * (torch.linalg.pinv(scaled, rtol=1e-10, hermitian=True) @ (scale * right).unsqueeze(-1)).squeeze(-1)
+    weights = scale * (torch.linalg.pinv(scaled, rtol=1e-10, hermitian=True) @ (scale * right).unsqueeze(-1)).squeeze(
+        -1
+    )
     numerator = (weights * right).sum(-1)
     squared = (weights.unsqueeze(-2) @ gram @ weights.unsqueeze(-1)).squeeze(-1).squeeze(-1)
     positive = squared > 0

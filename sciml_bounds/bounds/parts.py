@@ -1,7 +1,7 @@
 """The two parts of an error, and its L2 norm.
 
-The mesh part is the error of the discrete solution u_h on the grid; the model part is the distance of a field to u_h. For
-neither is orthogonality assumed: u_h is computed, and what the solver left of it is bounded.
+The mesh part is the error of the discrete solution u_h on the grid; the model part is the distance of a field to u_h.
+For neither is orthogonality assumed: u_h is computed, and what the solver left of it is bounded.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ __all__ = ["discrete_solution", "l2_constant", "model_interval"]
 def discrete_solution(problem: Diffusion, rtol: float = 1e-10) -> tuple[Tensor, Tensor]:
     """Compute the discrete solution (b, n + 1) and a bound of the energy distance to the exact discrete solution (b,).
 
-    The energy of multilinear functions never exceeds that of the lattice (the trapezoidal rule overestimates squares), so
-    a bound in the norm of the lattice operator serves.
+    The energy of multilinear functions never exceeds that of the lattice (the trapezoidal rule overestimates squares),
+    so a bound in the norm of the lattice operator serves.
     """
     with torch.no_grad():
         system = node_system(problem)
@@ -48,7 +48,7 @@ def model_interval(problem: Diffusion, values: Tensor, discrete: Tensor, left: T
 
 
 def l2_constant(problem: Diffusion) -> Tensor:
-    """A number mu with |||w|||^2 >= mu ||w||^2 for every w that vanishes on Dirichlet sides, shape (b,); zero if none is known.
+    """Return mu, shape (b,), with |||w|||^2 >= mu ||w||^2 for all w that vanish on Dirichlet sides; zero if unknown.
 
     On a box the eigenvalues along an axis are (pi / l)^2 between two Dirichlet sides and (pi / 2l)^2 with one. With
     solids only the reaction counts.

@@ -1,9 +1,9 @@
 """Sweeping a flux defect out of the domain, exactly, along a spanning tree of the fluid cells.
 
-Every cell hands what it lacks to its parent through their common face, leaves first, until the roots let it out: through
-a Dirichlet face; failing that, a Robin face with alpha > 0; failing that, the root cell keeps it (a cell with reaction,
-which may, or a floating component, whose defect is zero but for round-off). One tree grows in each face-connected
-component, so nothing is assumed about its shape.
+Every cell hands what it lacks to its parent through their common face, leaves first, until the roots let it out:
+through a Dirichlet face; failing that, a Robin face with alpha > 0; failing that, the root cell keeps it (a cell with
+reaction, which may, or a floating component, whose defect is zero but for round-off). One tree grows in each
+face-connected component, so nothing is assumed about its shape.
 
 Without solids, and with a side through which every line of cells can let its defect out, the lines themselves are the
 tree and the sweep is one cumulative sum.
@@ -20,7 +20,7 @@ import scipy.sparse.csgraph
 import torch
 from torch import Tensor
 
-from sciml_bounds.grid import AXES, Dirichlet, Robin, side_axis
+from sciml_bounds.grid import Dirichlet, Robin, side_axis
 from sciml_bounds.kernels._backend import NumbaKernel
 from sciml_bounds.problems.components import cell_graph
 from sciml_bounds.problems.diffusion import Diffusion
@@ -51,7 +51,7 @@ def sweep_out(problem: Diffusion, faces: tuple[Tensor, ...], needed: Tensor) -> 
     return _sweep_trees(problem, faces, needed)
 
 
-# --- lines -------------------------------------------------------------------------------------------------------------
+# --- lines ------------------------------------------------------------------------------------------------------------
 
 
 def _open_side(problem: Diffusion) -> str | None:
@@ -62,7 +62,7 @@ def _open_side(problem: Diffusion) -> str | None:
         if isinstance(condition, Dirichlet):
             return side
     for side, condition in problem.boundary.items():
-        if isinstance(condition, Robin) and bool((condition.alpha.detach() > 0).all()):  # type: ignore[union-attr]
+        if isinstance(condition, Robin) and bool((condition.alpha.detach() > 0).all()):
             return side
     return None
 
@@ -83,7 +83,7 @@ def _sweep_lines(problem: Diffusion, faces: tuple[Tensor, ...], needed: Tensor, 
     return tuple(corrected)
 
 
-# --- trees -------------------------------------------------------------------------------------------------------------
+# --- trees ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,9 @@ def _sweep_trees(problem: Diffusion, faces: tuple[Tensor, ...], needed: Tensor) 
                 last = change.shape[axis] - 1
                 seam = change.narrow(axis, 0, 1) + change.narrow(axis, last, 1)
                 change = torch.cat([seam, change.narrow(axis, 1, last - 1), seam], axis)
-            corrected[axis] = corrected[axis].index_add(0, torch.tensor([sample], device=needed.device), change.unsqueeze(0))
+            corrected[axis] = corrected[axis].index_add(
+                0, torch.tensor([sample], device=needed.device), change.unsqueeze(0)
+            )
     return tuple(corrected)
 
 
@@ -126,10 +128,16 @@ def _trees(problem: Diffusion) -> list[_Tree]:
     count = max(len(fluid), len(keeps), *(len(mask) for mask, *_ in exits)) if exits else max(len(fluid), len(keeps))
 
     def pick(field: np.ndarray[Any, Any], sample: int) -> np.ndarray[Any, Any]:
-        return field[sample if len(field) > 1 else 0]
+        chosen: np.ndarray[Any, Any] = field[sample if len(field) > 1 else 0]
+        return chosen
 
     return [
-        _grow(pick(fluid, s), problem.periodic, [(pick(mask, s), axis, end, rank) for mask, axis, end, rank in exits], pick(keeps, s))
+        _grow(
+            pick(fluid, s),
+            problem.periodic,
+            [(pick(mask, s), axis, end, rank) for mask, axis, end, rank in exits],
+            pick(keeps, s),
+        )
         for s in range(count)
     ]
 
@@ -143,7 +151,7 @@ def _exits(problem: Diffusion) -> list[tuple[np.ndarray[Any, Any], int, int, int
             shape = problem.grid.shape[:axis] + problem.grid.shape[axis + 1 :]
             exits.append((np.ones((1, *shape), dtype=bool), axis, end, 0))
         elif isinstance(condition, Robin):
-            mask = problem.samples(condition.alpha.detach() > 0, problem.grid.dim - 1)  # type: ignore[union-attr]
+            mask = problem.samples(condition.alpha.detach() > 0, problem.grid.dim - 1)
             exits.append((mask.cpu().numpy(), axis, end, 1))
     return exits
 
@@ -154,7 +162,7 @@ def _grow(
     exits: list[tuple[np.ndarray[Any, Any], int, int, int]],
     keeps: np.ndarray[Any, Any],
 ) -> _Tree:
-    graph, numbers = cell_graph(fluid, periodic)
+    graph, _ = cell_graph(fluid, periodic)
     shape = fluid.shape
     cells = np.flatnonzero(fluid.reshape(-1))
     size = fluid.size
@@ -171,7 +179,9 @@ def _grow(
         face_of[better] = _face_position(better, axis, shape, end * shape[axis])
     roots = _roots(graph, rank_of[cells], keeps.reshape(-1)[cells])
     count = len(cells)
-    ground = scipy.sparse.coo_array((np.ones(len(roots), dtype=np.int8), (np.full(len(roots), count), roots)), shape=(count + 1,) * 2)
+    ground = scipy.sparse.coo_array(
+        (np.ones(len(roots), dtype=np.int8), (np.full(len(roots), count), roots)), shape=(count + 1,) * 2
+    )
     full = scipy.sparse.block_diag([graph, np.zeros((1, 1), dtype=np.int8)]) + ground
     order, previous = scipy.sparse.csgraph.breadth_first_order(full.tocsr(), count, directed=False)
     order = order[1:]
@@ -225,7 +235,7 @@ def _set_inner_faces(
 
 
 class _TreeFlow(torch.autograd.Function):
-    """Flow from each cell to its parent, given what each cell needs; the derivative runs from the roots to the leaves."""
+    """Flow from each cell to its parent, given what each cell needs; the derivative runs from roots to leaves."""
 
     @staticmethod
     def forward(needed: Tensor, tree: _Tree) -> Tensor:

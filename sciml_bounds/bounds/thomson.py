@@ -1,8 +1,8 @@
 """A bound of what an iterative solve left, for any lattice: Thomson's principle on a spanning forest.
 
-For A e = s with conductances T and absorptions c, any flow with divergence s that leaves through absorbing points has at
-least the energy of e: s.A^-1 s <= sum flow^2 / T + sum absorbed^2 / c. A flow along a tree is found in one pass, and since
-s is tiny its waste does not matter. Nothing is assumed about eigenvalues, so solids of any shape are welcome.
+For A e = s with conductances T and absorptions c, any flow with divergence s that leaves through absorbing points has
+at least the energy of e: s.A^-1 s <= sum flow^2 / T + sum absorbed^2 / c. A flow along a tree is found in one pass, and
+since s is tiny its waste does not matter. Nothing is assumed about eigenvalues, so solids of any shape are welcome.
 Doyle, Snell, "Random Walks and Electric Networks" (1984), section 1.3.5.
 """
 
@@ -35,10 +35,14 @@ def energy_error_bound(operator: LatticeOperator, rhs: Tensor, x: Tensor) -> Ten
 
 
 def _forest(operator: LatticeOperator, sample: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points in an order with parents first, parents (-1 for the ground), and the conductance to the parent or the ground."""
+    """Return points with parents first, parents (-1: the ground), and the conductance to the parent or the ground."""
     n = operator.shape[0]
     index = np.arange(n).reshape(operator.lattice)
-    starts, ends, weights = [np.full(n, n)], [np.arange(n)], [operator.absorption[sample].detach().cpu().numpy().reshape(-1)]
+    starts, ends, weights = (
+        [np.full(n, n)],
+        [np.arange(n)],
+        [operator.absorption[sample].detach().cpu().numpy().reshape(-1)],
+    )
     for k, offset in enumerate(operator.offsets):
         starts.append(index.reshape(-1))
         ends.append(np.roll(index, tuple(-o for o in offset), (0, 1, 2)).reshape(-1))
@@ -50,7 +54,7 @@ def _forest(operator: LatticeOperator, sample: int) -> tuple[np.ndarray, np.ndar
     tree = scipy.sparse.csgraph.minimum_spanning_tree(resistance)  # the widest roads out
     tree = (tree + tree.T).tocsr()
     orders, parents = [], np.full(n, -2, dtype=np.int64)
-    count, labels = scipy.sparse.csgraph.connected_components(tree, directed=False)
+    _, labels = scipy.sparse.csgraph.connected_components(tree, directed=False)
     firsts = np.unique(labels, return_index=True)[1]
     firsts[labels[n]] = n
     for root in firsts:

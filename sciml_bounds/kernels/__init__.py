@@ -1,7 +1,8 @@
 """The few hot loops, one file an operation: plain torch (the reference), numba (CPU) and triton (CUDA) face to face.
 
 Axis letters: b batch, x y z lattice axes (lower dimensions are padded by 1 in front, so that the last axis is always
-contiguous and long). Every array is contiguous; coefficient arrays may have a batch axis of 1, which serves all samples.
+contiguous and long). Every array is contiguous; coefficient arrays may have a batch axis of 1, which serves all
+samples.
 """
 
 from sciml_bounds.kernels._backend import use_backend

@@ -1,8 +1,8 @@
 """Operator-dependent interpolation and the Galerkin coarse operator (set-up of the multigrid hierarchy).
 
-Interpolation after Dendy, "Black box multigrid", J. Comput. Phys. 48 (1982) 366-386, in any dimension: at a fine point of
-class S the stencil is summed over the axes that S leaves even, and the resulting homogeneous equation is solved for the
-point, smaller classes first. The coarse operator is P^T A P. Both keep the difference form of the lattice operator.
+Interpolation after Dendy, "Black box multigrid", J. Comput. Phys. 48 (1982) 366-386, in any dimension: at a fine point
+of class S the stencil is summed over the axes that S leaves even, and the resulting homogeneous equation is solved for
+the point, smaller classes first. The coarse operator is P^T A P. Both keep the difference form of the lattice operator.
 
 There is no triton version: on CUDA the set-up runs in the plain torch operations of the reference.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,7 +58,9 @@ def galerkin(
         index = np.full((3, 3, 3), -1, dtype=np.int64)
         for k, o in enumerate(coarse_offsets):
             index[o[0] + 1, o[1] + 1, o[2] + 1] = k
-        _galerkin_numba(c.numel(), np.array(offsets), T, c, np.array(axes), _pair_index(axes), weights, index, coarse_T, coarse_c)
+        _galerkin_numba(
+            c.numel(), np.array(offsets), T, c, np.array(axes), _pair_index(axes), weights, index, coarse_T, coarse_c
+        )
     else:
         _galerkin_torch(offsets, T, c, axes, weights, coarse_offsets, coarse_T, coarse_c)
     total = coarse_T.abs().sum(0)
@@ -79,12 +82,12 @@ def _pair_index(axes: tuple[bool, bool, bool]) -> np.ndarray:
     return index
 
 
-# --- reference ---------------------------------------------------------------------------------------------------------
+# --- reference --------------------------------------------------------------------------------------------------------
 
 
 def _full_stencil(offsets: Offsets, T: Tensor, c: Tensor) -> dict[Bits, Tensor]:
     """Matrix entries by offset: the entry of offset o at i couples i with i + o."""
-    stencil = {(0, 0, 0): c.clone()}
+    stencil: dict[Bits, Tensor] = {(0, 0, 0): c.clone()}
     for k, o in enumerate(offsets):
         back = tuple(-i for i in o)
         stencil[o] = -T[k]
@@ -123,7 +126,10 @@ def _weights_torch(offsets: Offsets, T: Tensor, c: Tensor, axes: tuple[bool, boo
             value = parity_view(entry, axes, S)
             summed[key] = summed[key] + value if key in summed else value
         pivot = summed.pop((0, 0, 0))
-        exists = (..., *[slice(n) for n in pivot.shape[1:]])  # odd classes may be one shorter than the coarse lattice
+        exists: Any = (
+            ...,
+            *[slice(n) for n in pivot.shape[1:]],
+        )  # odd classes may be one shorter than the coarse lattice
         usable = pivot > SMALL_PIVOT * parity_view(stencil[0, 0, 0], axes, S)
         for o, entry in summed.items():
             factor = torch.where(usable, -entry / torch.where(usable, pivot, 1.0), 0.0)
@@ -133,7 +139,7 @@ def _weights_torch(offsets: Offsets, T: Tensor, c: Tensor, axes: tuple[bool, boo
                 weights[index[S, shift]][exists] += factor
                 continue
             for S2, C2 in pairs(axes):
-                if S2 == neighbour:
+                if neighbour == S2:
                     corner = tuple(s + q for s, q in zip(shift, C2))
                     weights[index[S, corner]][exists] += factor * shifted(weights[index[S2, C2]], shift)[exists]
 
@@ -142,8 +148,8 @@ def _interpolation_terms(
     weights: Tensor, axes: tuple[bool, bool, bool], shape: torch.Size
 ) -> dict[Bits, list[tuple[Bits, Tensor]]]:
     """Weights by class, with the points that `_even_stencil` appends interpolated like the point 0 they stand for."""
-    even = (0, 0, 0)
-    table = {(even, even): torch.ones_like(weights[0])}
+    even: Bits = (0, 0, 0)
+    table: dict[tuple[Bits, Bits], Tensor] = {(even, even): torch.ones_like(weights[0])}
     table |= {pair: weights[k].clone() for k, pair in enumerate(pairs(axes))}
     for axis, coarsened in enumerate(axes):
         if not coarsened or shape[1 + axis] % 2 == 0:
@@ -151,8 +157,8 @@ def _interpolation_terms(
         unit = tuple(int(a == axis) for a in range(3))
         for S, C in pairs(axes):
             if S[axis] and C[axis]:
-                lower = tuple(tuple(b - u for b, u in zip(bits, unit)) for bits in (S, C))
-                last = shifted(table[lower[0], lower[1]], unit).narrow(1 + axis, -1, 1)
+                lower_S, lower_C = (tuple(b - u for b, u in zip(bits, unit)) for bits in (S, C))
+                last = shifted(table[lower_S, lower_C], unit).narrow(1 + axis, -1, 1)
                 table[S, C].narrow(1 + axis, -1, 1).copy_(last)
     terms: dict[Bits, list[tuple[Bits, Tensor]]] = {}
     for (S, C), weight in table.items():
@@ -185,7 +191,7 @@ def _galerkin_torch(
                         coarse_T[position[difference]] -= value
 
 
-# --- numba -------------------------------------------------------------------------------------------------------------
+# --- numba ------------------------------------------------------------------------------------------------------------
 
 
 @NumbaKernel
@@ -247,7 +253,11 @@ def _weights_numba(offsets, T, c, axes, index, weights):
                                             weights[index[s0, s1, s2, f0 + q0, f1 + q1, f2 + q2], n, I, J, L] += (
                                                 factor
                                                 * weights[
-                                                    index[t0, t1, t2, q0, q1, q2], n, (I + f0) % CX, (J + f1) % CY, (L + f2) % CZ
+                                                    index[t0, t1, t2, q0, q1, q2],
+                                                    n,
+                                                    (I + f0) % CX,
+                                                    (J + f1) % CY,
+                                                    (L + f2) % CZ,
                                                 ]
                                             )
 

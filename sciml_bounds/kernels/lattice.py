@@ -1,7 +1,7 @@
 """The lattice operator: (A u)_i = sum over neighbours j of T_ij (u_i - u_j) + c_i u_i.
 
-`offsets` lists one direction of each pair of neighbours; `T[k, b, i]` is the conductance between point i and point
-i + offsets[k], with indices taken modulo the lattice (it is zero where that neighbour does not exist). The fine lattices
+`offsets` lists one direction of each pair of neighbours; `T[k, b, i]` is the conductance between point i and point i +
+offsets[k], with indices taken modulo the lattice (it is zero where that neighbour does not exist). The fine lattices
 have one offset an axis, Galerkin coarse lattices half of the 3^d - 1 neighbours. The difference form keeps constants in
 the null space exactly, whatever the round-off.
 
@@ -19,7 +19,7 @@ from sciml_bounds.kernels._backend import NumbaKernel, backend_for, constant_tab
 
 __all__ = ["apply", "relax", "residual"]
 
-Offsets = tuple[tuple[int, int, int], ...]
+Offsets = tuple[tuple[int, ...], ...]
 
 _APPLY, _RESIDUAL, _RELAX = 0, 1, 2
 
@@ -39,7 +39,9 @@ def relax(offsets: Offsets, T: Tensor, c: Tensor, s: Tensor, u: Tensor, b: Tenso
     return _sweep(_RELAX, offsets, T, c, s, u, b, w, out)
 
 
-def _sweep(mode: int, offsets: Offsets, T: Tensor, c: Tensor, s: Tensor, u: Tensor, b: Tensor, w: float, out: Tensor) -> Tensor:
+def _sweep(
+    mode: int, offsets: Offsets, T: Tensor, c: Tensor, s: Tensor, u: Tensor, b: Tensor, w: float, out: Tensor
+) -> Tensor:
     backend = backend_for(u)
     if backend == "numba":
         _sweep_numba(u.numel(), mode, np.array(offsets), T, c, s, u, b, w, out)
@@ -50,11 +52,11 @@ def _sweep(mode: int, offsets: Offsets, T: Tensor, c: Tensor, s: Tensor, u: Tens
     return out
 
 
-# --- reference ---------------------------------------------------------------------------------------------------------
+# --- reference --------------------------------------------------------------------------------------------------------
 
 
 def lattice_product(offsets: Offsets, T: Tensor, c: Tensor, u: Tensor) -> Tensor:
-    """A u in plain torch operations, through which gradients flow."""
+    """Compute A u in plain torch operations, through which gradients flow."""
     result = c * u
     for k, offset in enumerate(offsets):
         flow = T[k] * (u - shifted(u, offset))
@@ -78,7 +80,7 @@ def _sweep_torch(
     out.copy_(product)
 
 
-# --- numba -------------------------------------------------------------------------------------------------------------
+# --- numba ------------------------------------------------------------------------------------------------------------
 
 
 @NumbaKernel
@@ -134,12 +136,27 @@ def _sweep_numba(mode, offsets, T, c, s, u, b, w, out):
                 o[z] = v[z] + w * si[z] * (bi[z] - o[z])
 
 
-# --- triton ------------------------------------------------------------------------------------------------------------
+# --- triton -----------------------------------------------------------------------------------------------------------
 
 
 @triton_jit
 def _sweep_kernel(
-    offsets, T, c, s, u, b, w, out, X, Y, Z, stride_k, stride_m, K: tl.constexpr, MODE: tl.constexpr, BLOCK: tl.constexpr
+    offsets,
+    T,
+    c,
+    s,
+    u,
+    b,
+    w,
+    out,
+    X,
+    Y,
+    Z,
+    stride_k,
+    stride_m,
+    K: tl.constexpr,
+    MODE: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     N = X * Y * Z
     n = tl.program_id(1).to(tl.int64)
@@ -159,7 +176,9 @@ def _sweep_kernel(
         backward = ((x - dx + X) % X) * (Y * Z) + ((y - dy + Y) % Y) * Z + (z - dz + Z) % Z
         row = T + k * stride_k + coefficient
         acc += tl.load(row + i, mask=inside, other=0.0) * (v - tl.load(u + n * N + forward, mask=inside, other=0.0))
-        acc += tl.load(row + backward, mask=inside, other=0.0) * (v - tl.load(u + n * N + backward, mask=inside, other=0.0))
+        acc += tl.load(row + backward, mask=inside, other=0.0) * (
+            v - tl.load(u + n * N + backward, mask=inside, other=0.0)
+        )
     if MODE > 0:
         acc = tl.load(b + n * N + i, mask=inside, other=0.0) - acc
     if MODE > 1:
@@ -173,8 +192,25 @@ def _sweep_triton(
     B, X, Y, Z = u.shape
     points = X * Y * Z
     table = constant_table(offsets, torch.int32, u.device)
-    w = constant_table(w, u.dtype, u.device)  # a plain float would be cut to single precision
+    weight = constant_table(w, u.dtype, u.device)  # a plain float would be cut to single precision
     stride_m = points if c.shape[0] > 1 else 0
     launch(
-        _sweep_kernel, points, B, table, T, c, s, u, b, w, out, X, Y, Z, T.shape[1] * points, stride_m, K=len(offsets), MODE=mode
+        _sweep_kernel,
+        points,
+        B,
+        table,
+        T,
+        c,
+        s,
+        u,
+        b,
+        weight,
+        out,
+        X,
+        Y,
+        Z,
+        T.shape[1] * points,
+        stride_m,
+        K=len(offsets),
+        MODE=mode,
     )

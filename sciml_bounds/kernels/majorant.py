@@ -8,8 +8,8 @@ For -div(a grad u) + c u = f, a multilinear field v and a flux y that is linear 
     reaction    c^-1 || r' ||^2             (nothing where c = 0: there r' is zero for an equilibrated flux)
 
 Where it is smaller, c^-1 || r - r' ||^2 is put into the third term instead of the second. All integrals are exact (see
-`kernels.q1` for the orthogonal modes). The Poincare constant of a box is that of Payne, Weinberger, Arch. Rational Mech.
-Anal. 5 (1960) 286-292, which for a box is attained on its longest side.
+`kernels.q1` for the orthogonal modes). The Poincare constant of a box is that of Payne, Weinberger, Arch. Rational
+Mech. Anal. 5 (1960) 286-292, which for a box is attained on its longest side.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def majorant_terms(
     cells = (*coefficient, reaction, source, fluid.to(values.dtype))
     backend = backend_for(values)
     if backend == "torch" or _needs_gradient(*cells, values, *flux):
-        return _terms_torch(*cells[:-1], fluid, values, flux, spacing)
+        return _terms_torch(coefficient, reaction, source, fluid, values, flux, spacing)
     dim = len(spacing)
     nodes = _pad(values, dim)
     a = [_pad(part, dim) for part in coefficient]
@@ -69,7 +69,7 @@ def majorant_terms(
     if backend == "numba":
         _terms_numba(out.numel(), dim, *a, *rest, nodes, *y, h, out)
     else:
-        _terms_triton(dim, keep_oscillation, a, rest, nodes, y, h, out)
+        _terms_triton(dim, a, rest, nodes, y, h, out)
     shape = (len(values), *source.shape[1:])
     return out[0].view(shape), out[1].view(shape), out[2].view(shape)
 
@@ -80,23 +80,27 @@ def safe_sqrt(squared: Tensor) -> Tensor:
     return torch.where(positive, torch.where(positive, squared, 1.0).sqrt(), 0.0)
 
 
-# --- reference ---------------------------------------------------------------------------------------------------------
+# --- reference --------------------------------------------------------------------------------------------------------
 
 
-def _terms_torch(*arguments: object) -> tuple[Tensor, Tensor, Tensor]:
-    *parts, fluid, values, flux, spacing = arguments
-    dim = len(spacing)  # type: ignore[arg-type]
-    coefficient, reaction, source = parts[:dim], parts[dim], parts[dim + 1]
-    volume = math.prod(spacing)  # type: ignore[arg-type]
-    m = modes(values, dim)  # type: ignore[arg-type]
-    divergence = 0.0
-    mismatch = 0.0
-    constant = 0.0
-    for axis, h in enumerate(spacing):  # type: ignore[arg-type]
-        a = torch.where(fluid, coefficient[axis], 1.0)  # type: ignore[call-overload]
+def _terms_torch(
+    coefficient: tuple[Tensor, ...],
+    reaction: Tensor,
+    source: Tensor,
+    fluid: Tensor,
+    values: Tensor,
+    flux: tuple[Tensor, ...],
+    spacing: tuple[float, ...],
+) -> tuple[Tensor, Tensor, Tensor]:
+    dim = len(spacing)
+    volume = math.prod(spacing)
+    m = modes(values, dim)
+    divergence = mismatch = constant = torch.zeros_like(source)
+    for axis, h in enumerate(spacing):
+        a = torch.where(fluid, coefficient[axis], 1.0)
         position = 1 + axis
-        n = flux[axis].shape[position] - 1  # type: ignore[index]
-        low, high = flux[axis].narrow(position, 0, n), flux[axis].narrow(position, 1, n)  # type: ignore[index]
+        n = flux[axis].shape[position] - 1
+        low, high = flux[axis].narrow(position, 0, n), flux[axis].narrow(position, 1, n)
         divergence = divergence + (high - low) / h
         mismatch = mismatch + (high - low) ** 2 / (12 * a)
         for bits, mode in m.items():
@@ -106,21 +110,27 @@ def _terms_torch(*arguments: object) -> tuple[Tensor, Tensor, Tensor]:
             if sum(bits) == 1:
                 gradient = gradient - (low + high) / 2
             mismatch = mismatch + gradient**2 / a * 12.0 ** (1 - sum(bits))
-        constant = torch.maximum(torch.as_tensor(constant), h**2 / (math.pi**2 * a))
+        constant = torch.maximum(constant, h**2 / (math.pi**2 * a))
     mean = (0,) * dim
-    variance = sum((mode**2 * 12.0 ** -sum(bits) for bits, mode in m.items() if bits != mean), torch.zeros_like(m[mean]))
-    reacts = fluid & (reaction > 0)  # type: ignore[operator]
-    safe = torch.where(reacts, reaction, 1.0)  # type: ignore[call-overload]
-    flux_term = torch.where(fluid, volume * mismatch, 0.0)  # type: ignore[call-overload]
+    variance = sum(
+        (mode**2 * 12.0 ** -sum(bits) for bits, mode in m.items() if bits != mean), torch.zeros_like(m[mean])
+    )
+    reacts = fluid & (reaction > 0)
+    safe = torch.where(reacts, reaction, 1.0)
+    flux_term = torch.where(fluid, volume * mismatch, 0.0)
     rest = torch.where(reacts, volume * safe**2 * variance, 0.0)  # || r - r' ||^2
     residual = source + divergence - safe * m[mean]
     reaction_term = torch.where(reacts, volume * residual**2 / safe, 0.0)
     oscillation = safe_sqrt(constant * rest)
     better = (safe_sqrt(flux_term) + oscillation) ** 2 > flux_term + rest / safe
-    return flux_term, torch.where(better, 0.0, oscillation), torch.where(better, reaction_term + rest / safe, reaction_term)
+    return (
+        flux_term,
+        torch.where(better, 0.0, oscillation),
+        torch.where(better, reaction_term + rest / safe, reaction_term),
+    )
 
 
-# --- numba -------------------------------------------------------------------------------------------------------------
+# --- numba ------------------------------------------------------------------------------------------------------------
 
 
 @NumbaKernel
@@ -191,7 +201,9 @@ def _terms_numba(dim, ax, ay, az, c, f, fluid, v, yx, yy, yz, h, out):
                 variance = 0.0
                 for q in range(1, corners):
                     size = (q & 1) + ((q >> 1) & 1) + (q >> 2)
-                    variance += e[q] * e[q] * (1.0 / 12.0 if size == 1 else (1.0 / 144.0 if size == 2 else 1.0 / 1728.0))
+                    variance += (
+                        e[q] * e[q] * (1.0 / 12.0 if size == 1 else (1.0 / 144.0 if size == 2 else 1.0 / 1728.0))
+                    )
                 rest = volume * kc * kc * variance
                 residual = f[n if f.shape[0] > 1 else 0, x, y, z] + divergence - kc * e[0]
                 reaction_term = volume * residual * residual / kc
@@ -205,7 +217,7 @@ def _terms_numba(dim, ax, ay, az, c, f, fluid, v, yx, yy, yz, h, out):
             out[2, n, x, y, z] = reaction_term
 
 
-# --- triton ------------------------------------------------------------------------------------------------------------
+# --- triton -----------------------------------------------------------------------------------------------------------
 
 
 @triton_jit

@@ -2,7 +2,8 @@
 
 On a cell a multilinear function is a sum of products of centred coordinates xi_i in [-1/2, 1/2],
 
-    v = sum over sets S of axes of m_S prod_{i in S} xi_i,    d_i v = 1/h_i sum over S with i in S of m_S prod_{S - i} xi,
+    v = sum over sets S of axes of m_S prod_{i in S} xi_i,    d_i v = 1/h_i sum over S with i in S of m_S prod_{S - i}
+    xi,
 
 and these products are orthogonal with mean squares 12^-|S|. In the coefficients m_S every integral of this package is
 therefore a weighted sum of squares. The transform from corner values is one mean and one difference an axis.
@@ -82,15 +83,15 @@ def _mode_scales(spacing: tuple[float, ...]) -> np.ndarray:
     return scale
 
 
-# --- reference ---------------------------------------------------------------------------------------------------------
+# --- reference --------------------------------------------------------------------------------------------------------
 
 
 def modes(values: Tensor, dim: int) -> dict[tuple[int, ...], Tensor]:
     """Coefficients m_S of a multilinear function on every cell, by the bits of S; nodes are the last `dim` axes."""
-    found = {(): values}
+    found: dict[tuple[int, ...], Tensor] = {(): values}
     for axis in range(dim):
         position = values.ndim - dim + axis
-        split = {}
+        split: dict[tuple[int, ...], Tensor] = {}
         for bits, part in found.items():
             n = part.shape[position] - 1
             low, high = part.narrow(position, 0, n), part.narrow(position, 1, n)
@@ -109,12 +110,16 @@ def from_modes(parts: dict[tuple[int, ...], Tensor], dim: int) -> Tensor:
             position = mean.ndim - dim + axis
             zero = torch.zeros_like(mean.narrow(position, 0, 1))
             low, high = mean / 2 - difference, mean / 2 + difference
-            joined[(*bits[:axis], *bits[axis + 1 :])] = torch.cat([low, zero], position) + torch.cat([zero, high], position)
+            joined[(*bits[:axis], *bits[axis + 1 :])] = torch.cat([low, zero], position) + torch.cat(
+                [zero, high], position
+            )
         parts = joined
     return parts[()]
 
 
-def _stiffness_torch(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor, spacing: tuple[float, ...]) -> Tensor:
+def _stiffness_torch(
+    coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor, spacing: tuple[float, ...]
+) -> Tensor:
     dim = len(spacing)
     scale = _mode_scales(spacing)
     parts = {}
@@ -127,13 +132,13 @@ def _stiffness_torch(coefficient: tuple[Tensor, ...], reaction: Tensor, values: 
     return from_modes(parts, dim)
 
 
-# --- numba -------------------------------------------------------------------------------------------------------------
+# --- numba ------------------------------------------------------------------------------------------------------------
 
 
 @NumbaKernel
 def _stiffness_numba(dim, ax, ay, az, c, v, scale, out):
     # Rows of cells that share no node are done at the same time: four colours of (x, y).
-    B, NX, NY, NZ = v.shape
+    B = v.shape[0]
     X, Y, Z = c.shape[1:]
     corners = 1 << dim
     ex = 1 if dim > 2 else 0
@@ -183,7 +188,7 @@ def _stiffness_numba(dim, ax, ay, az, c, v, scale, out):
                     out[n, x + (q >> 2), y + ((q >> 1) & 1), z + (q & 1)] += e[q]
 
 
-# --- triton ------------------------------------------------------------------------------------------------------------
+# --- triton -----------------------------------------------------------------------------------------------------------
 
 
 @triton_jit
@@ -233,6 +238,7 @@ def _stiffness_triton(dim: int, fields: list[Tensor], nodes: Tensor, scale: np.n
     cells = fields[3][0].numel()
     strides = [cells if len(field) > 1 else 0 for field in fields]
     launch(
-        _stiffness_kernel, nodes[0].numel(), len(nodes), *fields, nodes, table, out, *fields[3].shape[1:], *nodes.shape[1:], *strides,
+        _stiffness_kernel, nodes[0].numel(), len(nodes), *fields, nodes, table, out,
+        *fields[3].shape[1:], *nodes.shape[1:], *strides,
         DIM=dim, CORNERS=1 << dim,
     )  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,7 +65,7 @@ def _bits(axes: tuple[bool, bool, bool]) -> np.ndarray:
     return np.array(pairs(axes), dtype=np.int64).reshape(-1, 2, 3)
 
 
-# --- reference ---------------------------------------------------------------------------------------------------------
+# --- reference --------------------------------------------------------------------------------------------------------
 
 
 def parity_view(fine: Tensor, axes: tuple[bool, bool, bool], S: Bits) -> Tensor:
@@ -77,7 +78,8 @@ def _prolong_torch(axes: tuple[bool, bool, bool], weights: Tensor, coarse: Tenso
     for k, (S, C) in enumerate(pairs(axes)):
         target = parity_view(fine, axes, S)
         value = weights[k] * shifted(coarse, C)
-        target.add_(value[(..., *[slice(n) for n in target.shape[-3:]])])
+        existing: Any = (..., *[slice(n) for n in target.shape[-3:]])
+        target.add_(value[existing])
 
 
 def _restrict_torch(axes: tuple[bool, bool, bool], weights: Tensor, fine: Tensor, coarse: Tensor) -> None:
@@ -85,11 +87,12 @@ def _restrict_torch(axes: tuple[bool, bool, bool], weights: Tensor, fine: Tensor
     for k, (S, C) in enumerate(pairs(axes)):
         source = parity_view(fine, axes, S)
         padded = torch.zeros_like(coarse)
-        padded[(..., *[slice(n) for n in source.shape[-3:]])] = source
+        existing: Any = (..., *[slice(n) for n in source.shape[-3:]])
+        padded[existing] = source
         coarse.add_(shifted(weights[k] * padded, tuple(-c for c in C)))
 
 
-# --- numba -------------------------------------------------------------------------------------------------------------
+# --- numba ------------------------------------------------------------------------------------------------------------
 
 
 @NumbaKernel
@@ -165,7 +168,7 @@ def _restrict_numba(axes, bits, weights, fine, coarse):
                     target[0] += w[L] * r[step * L + sz]
 
 
-# --- triton ------------------------------------------------------------------------------------------------------------
+# --- triton -----------------------------------------------------------------------------------------------------------
 
 
 @triton_jit

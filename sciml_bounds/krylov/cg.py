@@ -1,7 +1,7 @@
 """One conjugate-gradient loop: preconditioned, flexible, with a memory of directions, batched.
 
-References: Hestenes, Stiefel (1952); Notay, "Flexible conjugate gradients", SIAM J. Sci. Comput. 22 (2000) 1444-1460, for
-the form with explicit orthogonalisation against the last K directions, which is what learned directions plug into.
+References: Hestenes, Stiefel (1952); Notay, "Flexible conjugate gradients", SIAM J. Sci. Comput. 22 (2000) 1444-1460,
+for the form with explicit orthogonalisation against the last K directions, which is what learned directions plug into.
 
 Legend: n unknowns, b samples of a batch; vectors have shape (b, n) inside the loop.
 """
@@ -119,7 +119,9 @@ def cg(
     start = time.perf_counter()
     rhs = to_tensor(b, "the right-hand side b")
     operator = aslinearoperator(A, rhs)
-    rhs = convert(b, "the right-hand side b", operator.dtype, operator.device if not isinstance(b, Tensor) else b.device)
+    rhs = convert(
+        b, "the right-hand side b", operator.dtype, operator.device if not isinstance(b, Tensor) else b.device
+    )
     _check_fit(operator, rhs, "A")
     preconditioner = Identity(operator.shape[0], rhs.dtype, rhs.device) if M is None else aslinearoperator(M, rhs)
     _check_fit(preconditioner, rhs, "M")
@@ -153,7 +155,9 @@ def _progress(solution: LinearSolution) -> str:
 def _check_fit(operator: LinearOperator, rhs: Tensor, name: str) -> None:
     n = rhs.shape[-1] if rhs.ndim else 0
     if operator.shape != (n, n):
-        raise InputError(f"{name} has shape {operator.shape}, but b has {n} entries along its last axis; they must agree.")
+        raise InputError(
+            f"{name} has shape {operator.shape}, but b has {n} entries along its last axis; they must agree."
+        )
     if operator.device != rhs.device:
         raise InputError(f"{name} is on device {operator.device} and b on {rhs.device}; move one of them.")
 
@@ -170,11 +174,13 @@ def _require_symmetric(operator: LinearOperator, rhs: Tensor) -> None:
         if bool((difference > SYMMETRY_SLACK * torch.finfo(rhs.dtype).eps * scale).any()):
             relative = float((difference / scale).max())
             raise InputError(
-                f"A is not symmetric (u.Av and v.Au differ by {relative:.2g} of their size); conjugate gradients need a "
-                "symmetric positive definite operator, so use another method, or the normal equations A^T A x = A^T b."
+                f"A is not symmetric (u.Av and v.Au differ by {relative:.2g} of their size); conjugate gradients need "
+                "a symmetric positive definite operator; use another method, or the normal equations A^T A x = A^T b."
             )
     if operator.symmetric is False:
-        raise InputError("A says that it is not symmetric; conjugate gradients need a symmetric positive definite operator.")
+        raise InputError(
+            "A says that it is not symmetric; conjugate gradients need a symmetric positive definite operator."
+        )
 
 
 def _dot(u: Tensor, v: Tensor) -> Tensor:
@@ -197,7 +203,15 @@ class _Loop:
     """The state of one solve; `step` is one iteration for all samples that still run."""
 
     def __init__(
-        self, A: LinearOperator, b: Tensor, M: LinearOperator, x0: Tensor | None, rtol: float, atol: float, memory: int, flexible: bool
+        self,
+        A: LinearOperator,
+        b: Tensor,
+        M: LinearOperator,
+        x0: Tensor | None,
+        rtol: float,
+        atol: float,
+        memory: int,
+        flexible: bool,
     ) -> None:
         self.A, self.M, self.b = A, M, b
         self.flexible = flexible
@@ -229,7 +243,8 @@ class _Loop:
         """10 eps ||A|| ||x||: below it the residual means nothing."""
         if self.A.norm_upper is None:
             return torch.zeros_like(self.tolerance)
-        return self.floor * self.A.norm_upper.to(self.b) * self.x.norm(dim=1)
+        level: Tensor = self.floor * self.A.norm_upper.to(self.b) * self.x.norm(dim=1)
+        return level
 
     def stop(self, which: Tensor, reason: Reason) -> None:
         """End the samples that still run and fulfil a condition."""
@@ -371,7 +386,9 @@ def check_tolerances(rtol: float | None, atol: float, maxiter: int | None, dtype
         raise InputError(f"rtol={rtol} and atol={atol} must be finite and not negative.")
     if rtol < 10 * eps and atol == 0:
         kind = str(dtype).removeprefix("torch.")
-        raise InputError(f"rtol={rtol:g} is below the round-off of {kind} ({10 * eps:.2g}); ask for more, or use float64.")
+        raise InputError(
+            f"rtol={rtol:g} is below the round-off of {kind} ({10 * eps:.2g}); ask for more, or use float64."
+        )
     if maxiter is not None and maxiter < 0:
         raise InputError(f"maxiter is {maxiter}; it must not be negative.")
     return rtol
@@ -423,7 +440,7 @@ def _bounds(
     if uppers:
         return _Bounds(lower, torch.stack([u.expand(len(loop.b)) for u in uppers]).amin(0), "bound")
     if plain:
-        ritz = smallest_ritz_value(torch.stack(h.alphas), torch.stack(h.betas[1:] + [h.betas[0]]), loop.iterations)
+        ritz = smallest_ritz_value(torch.stack(h.alphas), torch.stack([*h.betas[1:], h.betas[0]]), loop.iterations)
         loop.M.matvec_into(loop.r, loop.z)
         return _Bounds(lower, (_dot(loop.r, loop.z).clamp_min(0) / ritz).sqrt(), "estimate")
     return _Bounds(lower, None, None)

@@ -1,9 +1,10 @@
 """Bounds and estimates of the A-norm error of conjugate gradients.
 
-Lower bound: ||x - x_k||_A^2 >= sum over the following steps of alpha_j r_j.d_j, for any directions with exact line search
-(each step lowers the energy by exactly that). Upper bound: Gauss-Radau quadrature with a node mu below the spectrum of
-M^-1 A, updated as in Meurant, Tichy, "On computing quadrature-based bounds for the A-norm of the error in conjugate
-gradients", Numer. Algorithms 62 (2013) 163-191, formula (3.6). With a mu that is not below the spectrum it is no bound.
+Lower bound: ||x - x_k||_A^2 >= sum over the following steps of alpha_j r_j.d_j, for any directions with exact line
+search (each step lowers the energy by exactly that). Upper bound: Gauss-Radau quadrature with a node mu below the
+spectrum of M^-1 A, updated as in Meurant, Tichy, "On computing quadrature-based bounds for the A-norm of the error in
+conjugate gradients", Numer. Algorithms 62 (2013) 163-191, formula (3.6). With a mu that is not below the spectrum it is
+no bound.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ __all__ = ["energy_lower_bounds", "gauss_radau", "residual_bound", "smallest_rit
 def energy_lower_bounds(decreases: Tensor) -> Tensor:
     """Turn the energy decreases alpha_j r_j.d_j, shape (m, b), into lower bounds at the m + 1 iterates."""
     tail = torch.flip(torch.cumsum(torch.flip(decreases, (0,)), 0), (0,))
-    return torch.cat([tail, torch.zeros_like(tail[:1]) if len(tail) else decreases.new_zeros(1, decreases.shape[1])]).sqrt()
+    return torch.cat(
+        [tail, torch.zeros_like(tail[:1]) if len(tail) else decreases.new_zeros(1, decreases.shape[1])]
+    ).sqrt()
 
 
 def gauss_radau(alphas: Tensor, betas: Tensor, rz: Tensor, mu: Tensor) -> Tensor:

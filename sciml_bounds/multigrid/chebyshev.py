@@ -1,9 +1,10 @@
 """Polynomial smoothing with a proven bound of the spectrum.
 
-With D the absolute row sums of A (the l1 scaling), Gershgorin's theorem puts the eigenvalues of D^-1 A into [0, 1] for any
-symmetric positive semi-definite A. Chebyshev steps on the upper part of that interval therefore contract every mode, and
-a cycle with the same steps before and after the coarse correction is symmetric and positive definite. See Baker, Falgout,
-Kolev, Yang, "Multigrid smoothers for ultraparallel computing", SIAM J. Sci. Comput. 33 (2011) 2864-2887.
+With D the absolute row sums of A (the l1 scaling), Gershgorin's theorem puts the eigenvalues of D^-1 A into [0, 1] for
+any symmetric positive semi-definite A. Chebyshev steps on the upper part of that interval therefore contract every
+mode, and a cycle with the same steps before and after the coarse correction is symmetric and positive definite. See
+Baker, Falgout, Kolev, Yang, "Multigrid smoothers for ultraparallel computing", SIAM J. Sci. Comput. 33 (2011)
+2864-2887.
 """
 
 from __future__ import annotations

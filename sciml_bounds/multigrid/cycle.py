@@ -83,7 +83,8 @@ def pseudo_inverse(matrix: Tensor) -> Tensor:
     null = values <= 1e-12 * values[..., -1:]
     inverse = torch.where(null, 0.0, 1 / torch.where(null, 1.0, values))
     result = (vectors * inverse.unsqueeze(-2)) @ vectors.mT
-    return (scale.unsqueeze(-1) * result * scale.unsqueeze(-2)).to(matrix.dtype)
+    scaled: Tensor = scale.unsqueeze(-1) * result * scale.unsqueeze(-2)
+    return scaled.to(matrix.dtype)
 
 
 class Cycle(LinearOperator):
@@ -136,7 +137,7 @@ class Cycle(LinearOperator):
         """Vectors of each level: a temporary one, then right-hand side and solution of the level below."""
         if batch not in self._work:
             self._work.clear()  # one batch size at a time is kept
-            below = [*self.levels[1:], self.coarsest]
+            below: list[Level | CoarseSolver] = [*self.levels[1:], self.coarsest]
             self._work[batch] = [
                 [level.empty(batch), lower.empty(batch), lower.empty(batch)] for level, lower in zip(self.levels, below)
             ] or [[self.coarsest.empty(batch)]]

@@ -1,8 +1,8 @@
 """The hierarchy of a lattice operator: operator-dependent interpolation, Galerkin coarse operators, semicoarsening.
 
 Every second point is kept along each coarsened axis, for any number of points. Interpolation is Dendy's black-box
-multigrid (see `kernels.coarsen`), which follows jumps of the coefficient. Axes along which neighbours are much more weakly
-coupled than along the strongest axis are not coarsened (semicoarsening: Trottenberg, Oosterlee, Schueller,
+multigrid (see `kernels.coarsen`), which follows jumps of the coefficient. Axes along which neighbours are much more
+weakly coupled than along the strongest axis are not coarsened (semicoarsening: Trottenberg, Oosterlee, Schueller,
 "Multigrid" (2001), section 5.1).
 """
 
@@ -24,7 +24,8 @@ COARSEST_POINTS = 64
 #: An axis shorter than this is not coarsened further.
 SHORTEST_AXIS = 4
 
-#: Couplings weaker than this part of the strongest are left uncoarsened: spacings h / sqrt(a) that differ by more than 2.
+#: Couplings weaker than this part of the strongest are left uncoarsened: spacings h / sqrt(a) that differ by more than
+#: 2.
 WEAK_COUPLING = 0.25 * (1 - 1e-6)
 
 

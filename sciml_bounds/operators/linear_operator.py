@@ -159,7 +159,8 @@ def aslinearoperator(A: Any, like: Tensor | None = None) -> LinearOperator:
             raise InputError("a callable operator needs a vector to tell its length; wrap it in CallableOperator.")
         return CallableOperator(A, like.shape[-1], like.dtype, like.device, linear=None)
     raise InputError(
-        f"a {type(A).__name__} is not an operator; give a LinearOperator, a torch, numpy, scipy or PETSc matrix, or a callable."
+        f"a {type(A).__name__} is not an operator; give a LinearOperator, a torch, numpy, scipy or PETSc matrix, or a "
+        "callable."
     )
 
 

@@ -90,13 +90,16 @@ def check_balance(problem: Diffusion) -> None:
         number = int(torch.nonzero(bad)[0])
         part = "the domain" if len(problem.components.floating) == 1 else f"component {number} of the fluid"
         raise InputError(
-            f"sources and boundary fluxes of {part} sum to {float(total[number]):.6g}, but nothing there fixes the level of u "
-            "(only Neumann or periodic sides and no reaction), so they must sum to zero; subtract the mean from the source."
+            f"sources and boundary fluxes of {part} sum to {float(total[number]):.6g}, but nothing there fixes the "
+            "level of u (only Neumann or periodic sides and no reaction), so they must sum to zero; subtract the mean "
+            "from the source."
         )
 
 
-def cell_graph(fluid: np.ndarray[Any, Any], periodic: tuple[bool, ...]) -> tuple[scipy.sparse.csr_array, np.ndarray[Any, Any]]:
-    """Return the adjacency of the fluid cells of one sample through faces, and the number of each cell (-1 in solids)."""
+def cell_graph(
+    fluid: np.ndarray[Any, Any], periodic: tuple[bool, ...]
+) -> tuple[scipy.sparse.csr_array, np.ndarray[Any, Any]]:
+    """Return the adjacency of the fluid cells of one sample through faces, and each cell's number (-1 in solids)."""
     count = int(np.count_nonzero(fluid))
     numbers = np.full(fluid.shape, -1, dtype=np.int64)
     numbers[fluid] = np.arange(count)
@@ -136,7 +139,7 @@ def _holds(problem: Diffusion) -> Tensor:
             continue
         axis, end = side_axis(side)
         if isinstance(condition, Robin):
-            faces = problem.samples(condition.alpha.detach() > 0, problem.grid.dim - 1)  # type: ignore[union-attr]
+            faces = problem.samples(condition.alpha.detach() > 0, problem.grid.dim - 1)
         else:
             faces = torch.ones((1,) * problem.grid.dim, dtype=torch.bool, device=problem.device)
         holds = holds.expand(max(len(holds), len(faces)), *problem.grid.shape).clone()
@@ -145,7 +148,7 @@ def _holds(problem: Diffusion) -> Tensor:
 
 
 def _supply(problem: Diffusion) -> tuple[Tensor, Tensor]:
-    """What sources and Neumann sides bring into each cell, and its size, shape (s, n)."""
+    """Compute what sources and Neumann sides bring into each cell, and its size, shape (s, n)."""
     supply = problem.samples(problem.source.detach()) * problem.grid.cell_volume
     size = supply.abs()
     for side, condition in problem.boundary.items():
@@ -153,7 +156,7 @@ def _supply(problem: Diffusion) -> tuple[Tensor, Tensor]:
             continue
         axis, end = side_axis(side)
         data = condition.flux if isinstance(condition, Neumann) else condition.g
-        inflow = problem.samples(data.detach(), problem.grid.dim - 1) * problem.grid.face_area(axis)  # type: ignore[union-attr]
+        inflow = problem.samples(data.detach(), problem.grid.dim - 1) * problem.grid.face_area(axis)
         shape = (max(len(supply), len(inflow)), *problem.grid.shape)
         supply, size = supply.expand(shape).clone(), size.expand(shape).clone()
         supply.select(1 + axis, -end).add_(inflow)

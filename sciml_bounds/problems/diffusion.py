@@ -21,6 +21,8 @@ from sciml_bounds.problems.transfers import sum_to_nodes
 
 __all__ = ["Diffusion"]
 
+_ZERO = Dirichlet(0.0)
+
 
 class Diffusion:
     """-div(a grad u) + c u = f on a grid, with a condition on every side.
@@ -37,8 +39,8 @@ class Diffusion:
     source
         f, shape (batch..., n).
     boundary
-        One condition for all sides, or a dict from every side name (`x0`, `x1`, `y0`, ...) to its condition. Neumann and
-        Robin data are constant on each face; Dirichlet data are nodal and mean their multilinear interpolant.
+        One condition for all sides, or a dict from every side name (`x0`, `x1`, `y0`, ...) to its condition. Neumann
+        and Robin data are constant on each face; Dirichlet data are nodal and mean their multilinear interpolant.
     reaction
         c >= 0, shape (batch..., n).
     solid
@@ -56,13 +58,13 @@ class Diffusion:
     Raises
     ------
     InputError
-        If data are not finite, have wrong shapes or dtypes, lie on different devices, contradict each other at a corner,
-        or leave a part of the domain without a solution (incompatible pure Neumann or periodic data).
+        If data are not finite, have wrong shapes or dtypes, lie on different devices, contradict each other at a
+        corner, or leave a part of the domain without a solution (incompatible pure Neumann or periodic data).
 
     Notes
     -----
-    Every field may also be given as a callable of the coordinates, sampled at cell centres (at the nodes of the side for
-    Dirichlet data, at face centres for Neumann and Robin data). Gradients flow into fields that require them.
+    Every field may also be given as a callable of the coordinates, sampled at cell centres (at the nodes of the side
+    for Dirichlet data, at face centres for Neumann and Robin data). Gradients flow into fields that require them.
 
     Examples
     --------
@@ -78,7 +80,7 @@ class Diffusion:
         coefficient: Field | tuple[Field, ...] = 1.0,
         source: Field = 0.0,
         *,
-        boundary: Boundary | Mapping[str, Boundary] = Dirichlet(0.0),
+        boundary: Boundary | Mapping[str, Boundary] = _ZERO,
         reaction: Field = 0.0,
         solid: Any = None,
     ) -> None:
@@ -95,7 +97,9 @@ class Diffusion:
         self.source = cell_field(source, "source", grid, self.dtype, self.device)
         self.reaction = cell_field(reaction, "reaction", grid, self.dtype, self.device)
         if bool((self.reaction < 0).any()):
-            raise InputError(f"reaction is negative ({float(self.reaction.min()):g}); -div(a grad u) + c u = f needs c >= 0.")
+            raise InputError(
+                f"reaction is negative ({float(self.reaction.min()):g}); -div(a grad u) + c u = f needs c >= 0."
+            )
         self.boundary, self.periodic = convert_sides(boundary, grid, self.dtype, self.device)
         self.node_shape = node_shape(grid, self.periodic)
         self.batch_shape = self._broadcast_batches()
@@ -113,7 +117,9 @@ class Diffusion:
         }
         unknown = set(changes) - set(fields)
         if unknown:
-            raise InputError(f"a diffusion problem has no field {sorted(unknown)[0]!r}; its fields are {', '.join(fields)}.")
+            raise InputError(
+                f"a diffusion problem has no field {sorted(unknown)[0]!r}; its fields are {', '.join(fields)}."
+            )
         return Diffusion(self.grid, **{**fields, **changes})
 
     def to(self, dtype: torch.dtype) -> Diffusion:
@@ -146,9 +152,10 @@ class Diffusion:
     def __repr__(self) -> str:
         sides = ", ".join(f"{side}: {type(c).__name__}" for side, c in self.boundary.items())
         batch = f", batch {tuple(self.batch_shape)}" if self.batch_shape else ""
-        return f"Diffusion({'x'.join(map(str, self.grid.shape))} cells{batch}, {str(self.dtype).removeprefix('torch.')}; {sides})"
+        cells = "x".join(map(str, self.grid.shape))
+        return f"Diffusion({cells} cells{batch}, {str(self.dtype).removeprefix('torch.')}; {sides})"
 
-    # --- checks ----------------------------------------------------------------------------------------------------------
+    # --- checks -------------------------------------------------------------------------------------------------------
 
     def _positive(self, value: Any, name: str) -> Tensor:
         field = cell_field(value, name, self.grid, self.dtype, self.device)
@@ -157,7 +164,9 @@ class Diffusion:
             bad = bad & ~self.solid
         if bool(bad.any()):
             where = tuple(int(i) for i in torch.nonzero(bad)[0])
-            raise InputError(f"{name} must be positive; {int(bad.sum())} cells are zero or negative, the first at index {where}.")
+            raise InputError(
+                f"{name} must be positive; {int(bad.sum())} cells are zero or negative, the first at index {where}."
+            )
         return field
 
     def _broadcast_batches(self) -> torch.Size:
@@ -172,14 +181,18 @@ class Diffusion:
             for _, value in _side_values({side: condition}):
                 batches[f"boundary data on {side}"] = value.shape[: value.ndim - size]
         try:
-            return torch.broadcast_shapes(*batches.values())
+            batch: torch.Size = torch.broadcast_shapes(*batches.values())
         except RuntimeError:
             listing = ", ".join(f"{name} {tuple(shape)}" for name, shape in batches.items() if shape)
             raise InputError(f"the batch axes of the fields do not broadcast: {listing}.") from None
+        return batch
 
     def _check_corners(self) -> None:
         """Refuse Dirichlet data that differ at a node which two sides share."""
-        scale = max([float(c.value.detach().abs().max()) for c in self.boundary.values() if isinstance(c, Dirichlet)], default=0.0)
+        scale = max(
+            [float(c.value.detach().abs().max()) for c in self.boundary.values() if isinstance(c, Dirichlet)],
+            default=0.0,
+        )
         slack = 1e3 * torch.finfo(self.dtype).eps * scale
         names = [side for side, c in self.boundary.items() if isinstance(c, Dirichlet)]
         for i, first in enumerate(names):
@@ -192,22 +205,25 @@ class Diffusion:
                 gap = float((ours - theirs).detach().abs().max())
                 if gap > slack:
                     raise InputError(
-                        f"the Dirichlet values on {first} and {second} differ by {gap:g} where the two sides meet; a solution of "
-                        "finite energy needs continuous data, so let one of them fall to the other's value at its last nodes."
+                        f"the Dirichlet values on {first} and {second} differ by {gap:g} where the two sides meet; a "
+                        "solution of finite energy needs continuous data, so let one of them go over to the other's "
+                        "value at its last nodes."
                     )
 
     def _side_at(self, side: str, axis: int, end: int) -> Tensor:
         """Dirichlet values of one side along its edge with the side at the given end of another axis."""
         own, _ = side_axis(side)
         position = axis - (axis > own)
-        value: Tensor = self.boundary[side].value  # type: ignore[union-attr, assignment]
+        condition = self.boundary[side]
+        assert isinstance(condition, Dirichlet)
+        value: Tensor = condition.value
         dim = value.ndim - (self.grid.dim - 1) + position
         return value.select(dim, -1 if end else 0)
 
-    # --- geometry ----------------------------------------------------------------------------------------------------------
+    # --- geometry -----------------------------------------------------------------------------------------------------
 
     def samples(self, field: Tensor, space_axes: int | None = None) -> Tensor:
-        """Flatten the batch of a field: (batch..., space) becomes (b, space), where b is 1 for a field without batch."""
+        """Flatten the batch of a field: (batch..., space) becomes (b, space), with b = 1 for a field without batch."""
         axes = self.grid.dim if space_axes is None else space_axes
         space = field.shape[field.ndim - axes :]
         if field.ndim == axes:
@@ -248,18 +264,22 @@ class Diffusion:
         for side, condition in self.boundary.items():
             if isinstance(condition, Dirichlet):
                 axis, end = side_axis(side)
-                data = self.samples(condition.value, self.grid.dim - 1)  # type: ignore[arg-type]
+                data = self.samples(condition.value, self.grid.dim - 1)
                 values = values.expand(max(len(values), len(data)), *self.node_shape)
                 index = torch.tensor([(self.node_shape[axis] - 1) * end], device=self.device)
-                values = values.index_copy(1 + axis, index, data.unsqueeze(1 + axis).expand_as(values.narrow(1 + axis, 0, 1)))
+                values = values.index_copy(
+                    1 + axis, index, data.unsqueeze(1 + axis).expand_as(values.narrow(1 + axis, 0, 1))
+                )
         return torch.where(self.dirichlet_nodes, values, 0.0)
 
     def impose_boundary(self, values: Any) -> Tensor:
         """Return a nodal field (batch..., node_shape) with the prescribed values put in where they belong."""
         field = convert(values, "values", self.dtype, self.device)
         if tuple(field.shape[field.ndim - self.grid.dim :]) != self.node_shape:
-            raise InputError(f"values have shape {tuple(field.shape)}, but a node field has (batch..., {self.node_shape}).")
-        batch = torch.broadcast_shapes(field.shape[: field.ndim - self.grid.dim], self.batch_shape)
+            raise InputError(
+                f"values have shape {tuple(field.shape)}, but a node field has (batch..., {self.node_shape})."
+            )
+        batch: torch.Size = torch.broadcast_shapes(field.shape[: field.ndim - self.grid.dim], self.batch_shape)
         shape = batch + self.node_shape
         mask, data = (self.unflatten(q).expand(shape) for q in (self.dirichlet_nodes, self.dirichlet_values))
         return torch.where(mask, data, field.expand(shape))
@@ -279,11 +299,11 @@ _CACHED = ("fluid", "components", "active_nodes", "dirichlet_nodes", "dirichlet_
 
 def _to_dtype(condition: Boundary, dtype: torch.dtype) -> Boundary:
     if isinstance(condition, Dirichlet):
-        return Dirichlet(condition.value.to(dtype))  # type: ignore[union-attr]
+        return Dirichlet(condition.value.to(dtype))
     if isinstance(condition, Neumann):
-        return Neumann(condition.flux.to(dtype))  # type: ignore[union-attr]
+        return Neumann(condition.flux.to(dtype))
     if isinstance(condition, Robin):
-        return Robin(condition.alpha.to(dtype), condition.g.to(dtype))  # type: ignore[union-attr]
+        return Robin(condition.alpha.to(dtype), condition.g.to(dtype))
     return condition
 
 
@@ -291,7 +311,9 @@ def _coefficient_parts(coefficient: Any, grid: Grid) -> list[tuple[str, Any]]:
     if not isinstance(coefficient, tuple):
         return [("coefficient", coefficient)]
     if len(coefficient) != grid.dim:
-        raise InputError(f"a diagonal coefficient has one field an axis ({grid.dim}), but the tuple has {len(coefficient)}.")
+        raise InputError(
+            f"a diagonal coefficient has one field an axis ({grid.dim}), but the tuple has {len(coefficient)}."
+        )
     return [(f"coefficient along {AXES[axis]}", value) for axis, value in enumerate(coefficient)]
 
 
@@ -312,9 +334,13 @@ def _solid(solid: Any, grid: Grid, device: torch.device) -> Tensor | None:
         return None
     mask = solid if isinstance(solid, Tensor) else torch.as_tensor(np.asarray(solid))
     if mask.dtype != torch.bool:
-        raise InputError(f"solid has dtype {str(mask.dtype).removeprefix('torch.')}; it must be boolean (True where a cell is a wall).")
+        raise InputError(
+            f"solid has dtype {str(mask.dtype).removeprefix('torch.')}; it must be boolean (True: the cell is a wall)."
+        )
     if tuple(mask.shape[-grid.dim :]) != grid.shape:
-        raise InputError(f"solid has shape {tuple(mask.shape)}, but one value a cell is expected: (batch..., {grid.shape}).")
+        raise InputError(
+            f"solid has shape {tuple(mask.shape)}, but one value a cell is expected: (batch..., {grid.shape})."
+        )
     if bool(mask.reshape(-1, *grid.shape).flatten(1).all(1).any()):
         raise InputError("every cell is solid, so there is nothing to solve; leave some cells fluid.")
     return mask.to(device)

@@ -1,8 +1,9 @@
-"""Two lattices for one diffusion problem: the vertex-centred one that is solved, the cell-centred one that gives fluxes.
+"""Two lattices for a diffusion problem: the vertex-centred one that is solved, the cell-centred one that gives fluxes.
 
 Vertex-centred: multilinear elements with the trapezoidal rule, so that the conductance of an edge is the mean of the
-coefficient over the adjacent cells (2 d + 1 points). Cell-centred: two-point fluxes with harmonic means, whose face fluxes
-balance the sources of every cell exactly. See Eymard, Gallouet, Herbin, "Finite volume methods" (2000), section 9.
+coefficient over the adjacent cells (2 d + 1 points). Cell-centred: two-point fluxes with harmonic means, whose face
+fluxes balance the sources of every cell exactly. See Eymard, Gallouet, Herbin, "Finite volume methods" (2000), section
+9.
 
 Everything here is plain torch operations, so that gradients reach the data. Equations are integrated over the cells.
 Fields are (b, x, y, z) with as many space axes as the grid has; b is 1 where nothing is batched.
@@ -32,13 +33,14 @@ def axis_offsets(dim: int) -> tuple[tuple[int, int, int], ...]:
     return tuple((int(k == 0), int(k == 1), int(k == 2)) for k in range(3 - dim, 3))
 
 
-# --- vertex-centred ----------------------------------------------------------------------------------------------------
+# --- vertex-centred ---------------------------------------------------------------------------------------------------
 
 
 def node_system(problem: Diffusion) -> LatticeSystem:
     """Assemble the vertex-centred equations for the difference between u and its Dirichlet values.
 
-    Nodes with a prescribed value and nodes inside solids keep their place with the equation x = 0, so shapes never change.
+    Nodes with a prescribed value and nodes inside solids keep their place with the equation x = 0, so shapes never
+    change.
     """
     fluid = problem.fluid.to(problem.dtype)
     share = fluid * (problem.grid.cell_volume / 2**problem.grid.dim)
@@ -46,7 +48,7 @@ def node_system(problem: Diffusion) -> LatticeSystem:
     for side, condition in problem.boundary.items():
         if isinstance(condition, Neumann | Robin):
             data = condition.flux if isinstance(condition, Neumann) else condition.g
-            load = load + _side_to_nodes(problem, side, data)  # type: ignore[arg-type]
+            load = load + _side_to_nodes(problem, side, data)
     return _eliminate(problem, load, problem.dirichlet_values)
 
 
@@ -63,7 +65,7 @@ def _eliminate(problem: Diffusion, load: Tensor, known: Tensor) -> LatticeSystem
     c = sum_to_nodes(problem.samples(problem.reaction) * share, problem.periodic)
     for side, condition in problem.boundary.items():
         if isinstance(condition, Robin):
-            c = c + _side_to_nodes(problem, side, condition.alpha)  # type: ignore[arg-type]
+            c = c + _side_to_nodes(problem, side, condition.alpha)
     free = problem.active_nodes & ~problem.dirichlet_nodes
     inner = []
     for axis in range(dim):
@@ -110,7 +112,7 @@ def _operator(T: list[Tensor], c: Tensor, dim: int) -> LatticeOperator:
 def _floating_nodes(
     problem: Diffusion, operator: LatticeOperator, free: Tensor, share: Tensor
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Number the node components on which constants are in the null space, and give the volumes of the nodes."""
+    """Find the node components with constants in the null space, and the volumes of the nodes."""
     if not bool(problem.components.floating.any()):
         return None, None
     dim = problem.grid.dim
@@ -138,7 +140,7 @@ def _floating_nodes(
     return torch.as_tensor(labels, device=operator.device).view(operator.absorption.shape), weights
 
 
-# --- cell-centred ------------------------------------------------------------------------------------------------------
+# --- cell-centred -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -177,16 +179,13 @@ class CellFluxes:
         return torch.cat([ends[0], between.narrow(dim, 0, n - 1), ends[1]], dim)
 
     def outward(self, side: str, pressure: Tensor) -> Tensor:
-        """Return the outward flux through the faces of a side (integrated), from the pressures of the cells behind it."""
-        transmissibility, absorbed, supplied = side_exchange(self.problem, side)
-        condition = self.problem.boundary[side]
-        if isinstance(condition, Neumann):
-            return supplied + 0 * pressure
+        """Return the outward flux through the faces of a side (integrated), from the pressures behind it."""
+        absorbed, supplied = side_exchange(self.problem, side)
         return supplied - absorbed * pressure
 
 
-def side_exchange(problem: Diffusion, side: str) -> tuple[Tensor, Tensor, Tensor]:
-    """How the cells behind a side exchange with it: half-cell conductance, and the flux into the cell s - k p as (k, s)."""
+def side_exchange(problem: Diffusion, side: str) -> tuple[Tensor, Tensor]:
+    """Return (k, s): the cells behind a side, with pressures p, receive s - k p through it."""
     grid, condition = problem.grid, problem.boundary[side]
     axis, end = side_axis(side)
     area = grid.face_area(axis)
@@ -195,21 +194,21 @@ def side_exchange(problem: Diffusion, side: str) -> tuple[Tensor, Tensor, Tensor
     half = behind * open_faces * (2 * area / grid.spacing[axis])
     zero = torch.zeros_like(half)
     if isinstance(condition, Dirichlet):
-        return half, half, half * side_face_values(problem, side)
+        return half, half * _side_face_values(problem, side, condition)
     if isinstance(condition, Neumann):
-        return half, zero, problem.samples(condition.flux, grid.dim - 1) * open_faces * area  # type: ignore[arg-type]
+        return zero, problem.samples(condition.flux, grid.dim - 1) * open_faces * area
     if isinstance(condition, Robin):
-        exchange = problem.samples(condition.alpha, grid.dim - 1) * area  # type: ignore[arg-type]
-        supply = problem.samples(condition.g, grid.dim - 1) * area  # type: ignore[arg-type]
+        exchange = problem.samples(condition.alpha, grid.dim - 1) * area
+        supply = problem.samples(condition.g, grid.dim - 1) * area
         share = half / torch.where(open_faces > 0, half + exchange, 1.0)
-        return half, share * exchange, share * supply
-    return zero, zero, zero
+        return share * exchange, share * supply
+    return zero, zero
 
 
-def side_face_values(problem: Diffusion, side: str) -> Tensor:
+def _side_face_values(problem: Diffusion, side: str, condition: Dirichlet) -> Tensor:
     """Mean of the Dirichlet interpolant over each face of a side, shape (b, faces)."""
     axis, _ = side_axis(side)
-    nodes = problem.samples(problem.boundary[side].value, problem.grid.dim - 1)  # type: ignore[union-attr, arg-type]
+    nodes = problem.samples(condition.value, problem.grid.dim - 1)
     along = tuple(p for a, p in enumerate(problem.periodic) if a != axis)
     return node_average(with_periodic_copies(nodes, along), tuple(range(1, nodes.ndim)))
 
@@ -225,7 +224,7 @@ def cell_fluxes(problem: Diffusion) -> CellFluxes:
         if isinstance(condition, Periodic):
             continue
         axis, end = side_axis(side)
-        _, absorbed, supplied = side_exchange(problem, side)
+        absorbed, supplied = side_exchange(problem, side)
         c = c + spread_side(absorbed, axis, end, problem.grid.shape)
         b = b + spread_side(supplied, axis, end, problem.grid.shape)
     c = torch.where(fluid, c, 1.0)
@@ -257,15 +256,15 @@ def _face_conductance(problem: Diffusion, axis: int) -> Tensor:
     return torch.where(open_face, mean, 0.0)
 
 
-# --- spectrum ----------------------------------------------------------------------------------------------------------
+# --- spectrum ---------------------------------------------------------------------------------------------------------
 
 
 def box_eigenvalue(problem: Diffusion, *, nodal: bool) -> Tensor | None:
     """Lower bound of the smallest eigenvalue of the lattice matrix on a box without solids, one a sample.
 
-    The coefficient is replaced by its minimum along each axis and Robin sides by Neumann sides, both of which only lower
-    the form; the eigenvalues of the rest are known: 4/h^2 sin^2 of pi/2n, pi/4n, pi/2n, pi/n for two Dirichlet sides, one,
-    none, periodic. On a floating box it is the smallest nonzero one. None where the formula gives zero.
+    The coefficient is replaced by its minimum along each axis and Robin sides by Neumann sides, both of which only
+    lower the form; the eigenvalues of the rest are known: 4/h^2 sin^2 of pi/2n, pi/4n, pi/2n, pi/n for two Dirichlet
+    sides, one, none, periodic. On a floating box it is the smallest nonzero one. None where the formula gives zero.
     """
     grid = problem.grid
     total: Tensor = problem.samples(problem.reaction.detach()).flatten(1).amin(1)

@@ -38,7 +38,10 @@ def cell_field(value: Any, name: str, grid: Grid, dtype: torch.dtype, device: to
     if tensor.ndim == 0:
         tensor = tensor.expand(grid.shape)
     if tuple(tensor.shape[-grid.dim :]) != grid.shape:
-        raise InputError(f"{name} has shape {tuple(tensor.shape)}, but one value a cell is expected: (batch..., {_join(grid.shape)}).{_hint(tensor, grid)}")
+        raise InputError(
+            f"{name} has shape {tuple(tensor.shape)}, but one value a cell is expected: "
+            f"(batch..., {_join(grid.shape)}).{_hint(tensor, grid)}"
+        )
     require_finite(tensor, name)
     return tensor
 
@@ -93,16 +96,22 @@ def named_sides(boundary: Any, grid: Grid) -> Sides:
     if isinstance(boundary, Dirichlet | Neumann | Robin | Periodic):
         return dict.fromkeys(grid.sides, boundary)
     if not isinstance(boundary, dict):
-        raise InputError(f"boundary is one condition or a dict from side names to conditions, not {type(boundary).__name__}.")
+        raise InputError(
+            f"boundary is one condition or a dict from side names to conditions, not {type(boundary).__name__}."
+        )
     unknown = [side for side in boundary if side not in grid.sides]
     if unknown:
         raise InputError(f"unknown side {unknown[0]!r}; the sides of this grid are {', '.join(grid.sides)}.")
     missing = [side for side in grid.sides if side not in boundary]
     if missing:
-        raise InputError(f"no condition is given for {', '.join(missing)}; name one for every side ({', '.join(grid.sides)}).")
+        raise InputError(
+            f"no condition is given for {', '.join(missing)}; name one for every side ({', '.join(grid.sides)})."
+        )
     for side, condition in boundary.items():
         if not isinstance(condition, Dirichlet | Neumann | Robin | Periodic):
-            raise InputError(f"the condition on {side} is a {type(condition).__name__}; use Dirichlet, Neumann, Robin or Periodic.")
+            raise InputError(
+                f"the condition on {side} is a {type(condition).__name__}; use Dirichlet, Neumann, Robin or Periodic."
+            )
     for axis in AXES[: grid.dim]:
         first, second = (isinstance(boundary[f"{axis}{end}"], Periodic) for end in (0, 1))
         if first != second:
@@ -118,7 +127,9 @@ def _convert_side(
     shape = unbatched_shape(side, condition, grid, periodic)
 
     def data(value: Any, name: str) -> Tensor:
-        return _side_field(value, f"{name} on {side}", side, isinstance(condition, Dirichlet), shape, grid, dtype, device)
+        return _side_field(
+            value, f"{name} on {side}", side, isinstance(condition, Dirichlet), shape, grid, dtype, device
+        )
 
     if isinstance(condition, Dirichlet):
         return Dirichlet(data(condition.value, "the Dirichlet value"))
@@ -131,7 +142,14 @@ def _convert_side(
 
 
 def _side_field(
-    value: Any, name: str, side: str, nodal: bool, shape: tuple[int, ...], grid: Grid, dtype: torch.dtype, device: torch.device
+    value: Any,
+    name: str,
+    side: str,
+    nodal: bool,
+    shape: tuple[int, ...],
+    grid: Grid,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> Tensor:
     axis, end = side_axis(side)
     if is_array_free_callable(value):
@@ -142,13 +160,22 @@ def _side_field(
     if tensor.ndim < len(shape) or tuple(tensor.shape[tensor.ndim - len(shape) :]) != shape:
         place = "node" if nodal else "face"
         expected = f"(batch..., {_join(shape)})" if shape else "(batch...)"
-        raise InputError(f"{name} has shape {tuple(tensor.shape)}, but one value a {place} of that side is expected: {expected}.")
+        raise InputError(
+            f"{name} has shape {tuple(tensor.shape)}, but one value a {place} of that side is expected: {expected}."
+        )
     require_finite(tensor, name)
     return tensor
 
 
 def _sample(
-    function: Any, axis: int, end: int, nodal: bool, shape: tuple[int, ...], grid: Grid, dtype: torch.dtype, device: torch.device
+    function: Any,
+    axis: int,
+    end: int,
+    nodal: bool,
+    shape: tuple[int, ...],
+    grid: Grid,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> Any:
     """Call a function of all coordinates at the nodes or face centres of one side."""
     place = grid.nodes if nodal else grid.centers

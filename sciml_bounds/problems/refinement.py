@@ -41,10 +41,10 @@ def _refine_side(problem: Diffusion, side: str, condition: Boundary, factor: int
     dim = problem.grid.dim - 1
     along = tuple(p for a, p in enumerate(problem.periodic) if a != axis)
     if isinstance(condition, Dirichlet):
-        return Dirichlet(interpolate_nodes(condition.value, factor, along))  # type: ignore[arg-type]
+        return Dirichlet(interpolate_nodes(condition.value, factor, along))
     if isinstance(condition, Neumann):
-        return Neumann(repeat_cells(condition.flux, factor, dim))  # type: ignore[arg-type]
+        return Neumann(repeat_cells(condition.flux, factor, dim))
     if isinstance(condition, Robin):
-        parts = (repeat_cells(part, factor, dim) for part in (condition.alpha, condition.g))  # type: ignore[arg-type]
+        parts = (repeat_cells(part, factor, dim) for part in (condition.alpha, condition.g))
         return Robin(*parts)
     return condition
