@@ -225,6 +225,8 @@ class Solver:
             )
         if error is not None and not error > 0:
             raise InputError(f"error={error} must be positive: the relative energy error that is asked for.")
+        if error is not None and rtol is not None:
+            raise InputError("rtol and error are two stop rules; give one of them.")
         start = time.perf_counter() - self.setup_seconds
         check_tolerances(rtol, atol, maxiter, self.problem.dtype)
         run = _Run(self.problem, error, flux, callback)

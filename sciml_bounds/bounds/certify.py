@@ -13,6 +13,7 @@ from sciml_bounds.arrays import convert, require_finite
 from sciml_bounds.bounds.energy import EnergyForm
 from sciml_bounds.bounds.flux import equilibrate, equilibrated_flux, face_shape
 from sciml_bounds.bounds.goals import Certified, goal_interval
+from sciml_bounds.bounds.improvement import improve_flux
 from sciml_bounds.bounds.layouts import Layout, to_nodes
 from sciml_bounds.bounds.majorant import Majorant, majorant
 from sciml_bounds.bounds.minorant import minorant
@@ -41,6 +42,7 @@ def certify(
     lower: bool = True,
     layout: Layout = "nodes",
     strict: bool = False,
+    improve: int = 0,
     rtol: float = 1e-6,
 ) -> Certificate:
     """Bound the error of a field, wherever it comes from, from above and from below.
@@ -63,6 +65,9 @@ def certify(
         coarser grid of the same box. The certificate's `values` are the nodal field that is certified.
     strict
         Refuse a field whose boundary values are not the prescribed ones, instead of adding what that costs.
+    improve
+        Number of steps that lower the bound by changing the flux where the indicators are large (see
+        `bounds.improvement`): three gain about 3 % and cost a few passes over the grid.
     rtol
         Relative residual of the flux solve. Any value gives a bound; a smaller one gives a slightly tighter one.
 
@@ -93,7 +98,7 @@ def certify(
     start = time.perf_counter()
     if not isinstance(problem, Diffusion):
         raise InputError(f"certify needs a Diffusion problem, not a {type(problem).__name__}.")
-    check_tolerances(rtol, 0.0, None, torch.float64)
+    check_tolerances(rtol, 0.0, improve, torch.float64)
     problem = problem.to(torch.float64)
     nodes = _nodal(problem, values, layout)
     problem = problem.broadcast(_batch(problem, nodes))
@@ -106,6 +111,9 @@ def certify(
     fine, faces, factor = _flux(problem, flux, rtol)
     fine_values = interpolate_nodes(with_copies, factor, (False,) * problem.grid.dim)
     bound = majorant(fine, fine_values, faces)
+    if improve:
+        faces = improve_flux(fine, fine_values, faces, bound.squared.detach(), improve)
+        bound = majorant(fine, fine_values, faces)
     form = EnergyForm(problem)
     boundary_part = form.norm(with_periodic_copies(lifting, problem.periodic))
     upper = bound.total + boundary_part

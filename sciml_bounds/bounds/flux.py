@@ -16,7 +16,7 @@ from sciml_bounds.operators.lattice import to_lattice
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import cell_fluxes
 
-__all__ = ["divergence", "equilibrate", "equilibrated_flux", "face_shape"]
+__all__ = ["divergence", "equilibrate", "equilibrated_flux", "face_shape", "open_faces"]
 
 #: A defect below so many round-offs of the fluxes is left as it is.
 ROUND_OFF = 16
@@ -106,7 +106,7 @@ def _set_known_faces(problem: Diffusion, faces: tuple[Tensor, ...]) -> tuple[Ten
             first, last = _known_end(problem, axis, 0, first), _known_end(problem, axis, 1, last)
         batch = max(len(first), len(inner), len(last))
         face = torch.cat([part.expand(batch, *part.shape[1:]) for part in (first, inner, last)], dim)
-        result.append(torch.where(_open_faces(problem, axis), face, 0.0))
+        result.append(torch.where(open_faces(problem, axis), face, 0.0))
     return tuple(result)
 
 
@@ -123,7 +123,7 @@ def _known_end(problem: Diffusion, axis: int, end: int, face: Tensor) -> Tensor:
     return face
 
 
-def _open_faces(problem: Diffusion, axis: int) -> Tensor:
+def open_faces(problem: Diffusion, axis: int) -> Tensor:
     """Mark the faces that no solid touches, shape (b, n + 1 along the axis)."""
     dim, fluid = 1 + axis, problem.fluid
     n = fluid.shape[dim]
