@@ -1,8 +1,8 @@
 """Local improvement of an equilibrated flux where the error indicators are large.
 
-Adding a circulation changes no divergence: a loop of flux around a node (in three dimensions around an edge) of the grid.
-Over the loops that touch the marked cells the flux term ||a^-1/2 (a grad v - y)||^2 is a quadratic function, which a few
-conjugate-gradient steps lower; each step makes the bound smaller, and any number of them leaves it a bound.
+Adding a circulation changes no divergence: a loop of flux around a node (in three dimensions around an edge) of the
+grid. Over the loops that touch the marked cells the flux term ||a^-1/2 (a grad v - y)||^2 is a quadratic function,
+which a few conjugate-gradient steps lower; each step makes the bound smaller, and any number of them leaves it a bound.
 Marking after Doerfler, SIAM J. Numer. Anal. 33 (1996) 1106-1124.
 
 Legend: a plane is a pair of axes (i, j); its loops carry one number psi at each node of the plane, and the flux they
