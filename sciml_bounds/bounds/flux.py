@@ -69,15 +69,27 @@ def equilibrate(problem: Diffusion, faces: tuple[Tensor, ...]) -> tuple[Tensor, 
         problem.samples(problem.reaction) > 0, divergence(faces, problem.grid.spacing), -problem.samples(problem.source)
     )
     missing = _missing_outflow(problem, faces, target)
-    through = max(float(face.detach().abs().max()) * problem.grid.face_area(axis) for axis, face in enumerate(faces))
-    size = max(through, float(problem.source.detach().abs().max()) * problem.grid.cell_volume)
-    defect = float(missing.detach().abs().max())
-    if defect <= ROUND_OFF * torch.finfo(missing.dtype).eps * size and not missing.requires_grad:
+    size, defect = _sizes(problem, faces), _largest(missing)
+    round_off = ROUND_OFF * torch.finfo(missing.dtype).eps
+    if bool((defect <= round_off * size).all()) and not missing.requires_grad:
         return faces
-    if defect > LARGE_DEFECT * size:
+    if bool((defect > LARGE_DEFECT * size).any()):
         faces = tuple(face + change for face, change in zip(faces, _correction(problem, missing)))
         missing = _missing_outflow(problem, faces, target)
     return sweep_out(problem, faces, missing)
+
+
+def _largest(field: Tensor) -> Tensor:
+    """Largest absolute value of each sample, shape (b,)."""
+    return field.detach().abs().flatten(1).amax(1)
+
+
+def _sizes(problem: Diffusion, faces: tuple[Tensor, ...]) -> Tensor:
+    """Largest flux through a face or source in a cell, to which the defects of each sample are compared, shape (b,)."""
+    size = _largest(problem.samples(problem.source)) * problem.grid.cell_volume
+    for axis, face in enumerate(faces):
+        size = torch.maximum(size, _largest(face) * problem.grid.face_area(axis))
+    return size
 
 
 def _missing_outflow(problem: Diffusion, faces: tuple[Tensor, ...], target: Tensor) -> Tensor:

@@ -96,7 +96,7 @@ def test_terms_are_the_integrals(shape, whole, backend, gauss):
 def test_prager_synge_between_two_fields(shape, solids, gauss):
     """With one equilibrated flux and no reaction, eta(v)^2 - eta(w)^2 = |||u - v|||^2 - |||u - w|||^2.
 
-    That is 2 J(v) - 2 J(w), which is evaluated by quadrature; u is not needed. All of it is exact, Robin sides included,
+    That is 2 J(v) - 2 J(w), which is evaluated by quadrature; u is not needed. It all is exact, Robin sides included,
     so that only round-off remains: the terms are of size 1 to 100.
     """
     problem = problem_of(shape, solids=solids and len(shape) > 1)

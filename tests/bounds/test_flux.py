@@ -1,0 +1,100 @@
+"""Equilibrated fluxes: computed ones and given ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import sciml_bounds as sb
+from sciml_bounds.bounds.flux import divergence, equilibrate, equilibrated_flux
+
+
+def mixed_problem(batch: tuple[int, ...] = (), *, reaction: bool = False) -> sb.Diffusion:
+    """Two dimensions, solids, jumps of 1e4, every kind of side but a periodic one."""
+    rng = np.random.default_rng(4)
+    shape = (7, 6)
+    solid = np.zeros(shape, dtype=bool)
+    solid[2, 1:5] = solid[5, 3:] = True
+    a = np.where(rng.random(batch + shape) < 0.5, 1e4, 1.0)
+    c = rng.random(shape) * (rng.random(shape) > 0.5) if reaction else 0.0
+    sides = {"x0": sb.Dirichlet(0.3), "x1": sb.Robin(2.0, 1.0), "y0": sb.Neumann(0.4), "y1": sb.Neumann(-0.1)}
+    grid = sb.Grid(shape, lengths=(1.0, 2.0))
+    return sb.Diffusion(grid, a, rng.standard_normal(batch + shape), boundary=sides, solid=solid, reaction=c)
+
+
+@pytest.mark.parametrize("rtol", [1e-10, 0.3])
+@pytest.mark.parametrize("reaction", [False, True])
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_computed_flux_is_equilibrated_however_loose_the_solve(rtol, reaction, batch):
+    problem = mixed_problem(batch, reaction=reaction)
+    faces = equilibrated_flux(problem, rtol)
+    defect = torch.where(
+        problem.fluid & (problem.reaction == 0), divergence(faces, problem.grid.spacing) + problem.source, 0.0
+    )
+    largest = max(float(face.abs().max()) / h for face, h in zip(faces, problem.grid.spacing))
+    assert float(defect.abs().max()) <= 42 * np.finfo(float).eps * largest  # 42 cells, each of which adds one round-off
+
+
+@pytest.mark.parametrize("sides", ["DD", "DN", "NR", "RR"])
+def test_on_a_line_the_flux_is_exact_and_so_is_the_bound(sides, exact_line):
+    """Harmonic means integrate 1/a exactly, so y = a u' on every cell and nothing is lost in Prager-Synge."""
+    rng = np.random.default_rng(1)
+    kinds = {"D": sb.Dirichlet, "N": sb.Neumann}
+    x0, x1 = (kinds[k](rng.standard_normal()) if k in kinds else sb.Robin(0.7, rng.standard_normal()) for k in sides)
+    a = 10.0 ** rng.integers(-3, 4, 11)
+    problem = sb.Diffusion(sb.Grid(11, lengths=3.0), a, rng.standard_normal(11), boundary={"x0": x0, "x1": x1})
+    v = problem.impose_boundary(rng.standard_normal(12))
+    certificate = sb.certify(problem, v, rtol=1e-13)
+    assert certificate.upper.item() == pytest.approx(exact_line(problem).error(v), rel=1e-9)
+    (y,) = certificate.flux
+    at_faces = exact_line(problem).at(np.array([0.0, 1.0]), derivative=True).reshape(11, 2) * a[:, None]
+    np.testing.assert_allclose(y[:-1], at_faces[:, 0], rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(y[1:], at_faces[:, 1], rtol=1e-8, atol=1e-8)
+
+
+def test_an_equilibrated_flux_is_left_as_it_is():
+    problem = mixed_problem()
+    faces = equilibrated_flux(problem)
+    for ours, theirs in zip(equilibrate(problem, faces), faces):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=np.finfo(float).eps)  # known faces are rounded anew
+
+
+def test_round_off_is_judged_sample_by_sample():
+    """A sample whose sources are 1e16 times larger must not make the defect of its neighbour look like round-off."""
+    source = torch.ones(2, 4, 4, dtype=torch.float64)
+    source[0] *= 1e16
+    problem = sb.Diffusion(sb.Grid((4, 4)), 1.0, source)
+    faces = equilibrated_flux(problem)
+    spoilt = tuple(torch.stack([face[0], torch.zeros_like(face[1])]) for face in faces)
+    defect = divergence(equilibrate(problem, spoilt), problem.grid.spacing) + source
+    assert float(defect[1].abs().max()) < 1e-13
+
+
+def test_a_given_flux_is_moved_as_little_as_the_two_point_norm_allows():
+    """A large defect is solved for, not carried along lines: the bound stays near the one of the computed flux."""
+    n = 32
+    problem = sb.Diffusion(sb.Grid((n, n)), 1.0, 1.0)
+    v = sb.solve(problem).values
+    nothing = (torch.zeros(n + 1, n, dtype=torch.float64), torch.zeros(n, n + 1, dtype=torch.float64))
+    assert sb.certify(problem, v, flux=nothing).upper.item() == pytest.approx(
+        sb.certify(problem, v).upper.item(), rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("reaction", [False, True])
+def test_gradients_flow_through_equilibrate(reaction):
+    """In the given flux, for a large defect and a small one. The correction is linear, so one difference tells."""
+    problem = mixed_problem(reaction=reaction)
+    good = equilibrated_flux(problem, 1e-12)
+    for size in (1.0, 1e-9):  # a defect that is solved for, and one that is only swept
+        rng = np.random.default_rng(0)
+        step = tuple(torch.as_tensor(rng.standard_normal(face.shape)) for face in good)
+        given = tuple((face + size * s).requires_grad_() for face, s in zip(good, step))
+        weights = tuple(torch.as_tensor(rng.standard_normal(face.shape)) for face in good)
+        sum((w * face).sum() for w, face in zip(weights, equilibrate(problem, given))).backward()
+        slope = sum(float((face.grad * s).sum()) for face, s in zip(given, step))
+        moved = equilibrate(problem, tuple((face + size * s).detach() for face, s in zip(given, step)))
+        start = equilibrate(problem, tuple(face.detach() for face in given))
+        difference = sum(float((w * (new - old)).sum()) for w, new, old in zip(weights, moved, start))
+        assert slope * size == pytest.approx(difference, rel=1e-5)
