@@ -97,7 +97,7 @@ def _side_to_nodes(problem: Diffusion, side: str, data: Tensor) -> Tensor:
     """Spread data per face of a side to its nodes, integrated by the trapezoidal rule; shape of a node field."""
     dim = problem.grid.dim
     axis, end = side_axis(side)
-    weight = problem.fluid.select(1 + axis, -end) * (problem.grid.face_area(axis) / 2 ** (dim - 1))
+    weight = problem.fluid.select(1 + axis, -end).to(problem.dtype) * (problem.grid.face_area(axis) / 2 ** (dim - 1))
     along = tuple(p for a, p in enumerate(problem.periodic) if a != axis)
     shares = sum_to_nodes(problem.samples(data, dim - 1) * weight, along)
     return spread_side(shares, axis, end, problem.node_shape)
