@@ -1,0 +1,41 @@
+"""What every test shares: threads, seeds, and what is left out where something is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+# Worker processes share the cores. This must stand before the first import of torch and numba.
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if WORKERS > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=True, deadline=None, print_blob=True)
+settings.load_profile("repeatable")
+
+#: Marks of tests that need something which may be missing: whether it is there, and what is said where it is not.
+NEEDS = {
+    "gpu": (torch.cuda.is_available(), "needs a CUDA device"),
+    "fem": (importlib.util.find_spec("dolfinx") is not None, "needs DOLFINx: pip install 'sciml-bounds[fem]'"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what cannot run here, and say why."""
+    for item in items:
+        for mark, (present, reason) in NEEDS.items():
+            if not present and item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers_every_time() -> None:
+    """Seed the global generators, so that a test draws the same numbers alone and in any order."""
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002 - libraries that draw from it, PyAMG among them, take no generator
