@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,30 +11,35 @@ from sciml_bounds.grid import AXES, Grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import LogNorm, Normalize
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
-__all__ = ["plot_certificate", "plot_solution"]
+__all__ = ["draw_field", "indicator_colours", "new_figure", "plot_certificate", "plot_solution"]
+
+#: Indicators are shown down to this part of the largest.
+INDICATOR_RANGE = 1e-3
+#: Boxes longer than this are not drawn to scale, as nothing could be seen.
+LONGEST_BOX = 4.0
 
 
 def plot_solution(
     grid: Grid, coefficient: Tensor, values: Tensor, indicators: Tensor | None, sample: int = 0
 ) -> Figure:
     """Draw coefficient, solution and error indicators of one sample side by side."""
-    panels = [("coefficient a", coefficient, "cividis"), ("solution u", values, "viridis")]
+    figure, panels = _row(2 if indicators is None else 3)
+    _panel(panels[0], grid, coefficient, "coefficient a", "cividis", sample, nodal=False)
+    _panel(panels[1], grid, values, "solution u", "viridis", sample, nodal=True)
     if indicators is not None:
-        panels.append(("error indicator", indicators, "magma"))
-    return _row(grid, panels, sample)
+        _indicator_panel(panels[2], grid, indicators, sample)
+    return figure
 
 
 def plot_certificate(grid: Grid, values: Tensor, indicators: Tensor, sample: int = 0) -> Figure:
     """Draw the certified field and its error indicators of one sample side by side."""
-    return _row(grid, [("field", values, "viridis"), ("error indicator", indicators, "magma")], sample)
-
-
-def _row(grid: Grid, panels: list[tuple[str, Tensor, str]], sample: int) -> Figure:
-    figure = new_figure(4.4 * len(panels), 3.8)
-    for axes, (title, field, colours) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
-        draw_field(axes, grid, field, title, colours, sample)
+    figure, panels = _row(2)
+    _panel(panels[0], grid, values, "certified field", "viridis", sample, nodal=True)
+    _indicator_panel(panels[1], grid, indicators, sample)
     return figure
 
 
@@ -45,27 +50,110 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained", dpi=130)
 
 
-def draw_field(axes: Axes, grid: Grid, field: Tensor, title: str, colours: str, sample: int = 0, **limits: Any) -> None:
-    """Draw one sample of a cell or node field: a line, an image, or the middle slice of three dimensions."""
+def indicator_colours(indicators: Tensor) -> LogNorm | None:
+    """Make a logarithmic colour scale that ends at the largest indicator; None where there is none above zero."""
+    from matplotlib.colors import LogNorm
+
+    top = float(indicators.max())
+    return LogNorm(INDICATOR_RANGE * top, top, clip=True) if top > 0 else None
+
+
+def draw_field(
+    axes: Axes,
+    grid: Grid,
+    field: Tensor,
+    title: str,
+    colours: str,
+    *,
+    nodal: bool,
+    sample: int = 0,
+    norm: Normalize | None = None,
+) -> AxesImage | None:
+    """Draw one sample of a cell or node field.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    grid
+        The grid of the field.
+    field
+        Shape (batch..., space); a field without batch serves for every sample.
+    title, colours
+        Title and colour map.
+    nodal
+        Whether the field lies on nodes.
+    sample
+        Number of the sample, in batch order.
+    norm
+        Colour scale, to share one between panels.
+
+    Returns
+    -------
+    AxesImage or None
+        The image of a plane, or of the middle slice of three dimensions; None for a line in one dimension.
+    """
     data = field.detach().cpu().reshape(-1, *field.shape[field.ndim - grid.dim :])
-    data = data[min(sample, len(data) - 1)]
-    low, high = grid.origin, tuple(o + length for o, length in zip(grid.origin, grid.lengths))
+    data = data[sample if len(data) > 1 else 0]
     if grid.dim == 1:
-        cells = data.shape[0] == grid.shape[0]
-        place = grid.centers(0) if cells else grid.nodes(0)[: data.shape[0]]
-        axes.plot(place, data, drawstyle="steps-mid" if cells else "default", linewidth=1.2)
-        axes.set(title=title, xlabel=AXES[0])
-        return
+        _draw_line(axes, grid, data, title, nodal=nodal)
+        return None
     if grid.dim == 3:
         data = data[:, :, data.shape[2] // 2]
         title = f"{title} (middle slice in z)"
+    return _draw_image(axes, grid, data, title, colours, nodal=nodal, norm=norm)
+
+
+def _draw_line(axes: Axes, grid: Grid, data: Tensor, title: str, *, nodal: bool) -> None:
+    place = grid.nodes(0)[: len(data)] if nodal else grid.centers(0)
+    axes.plot(place.numpy(), data.numpy(), drawstyle="default" if nodal else "steps-mid", linewidth=1.2)
+    axes.set(title=title, xlabel=AXES[0], xlim=_box(grid, 0))
+    axes.grid(alpha=0.3)
+
+
+def _draw_image(
+    axes: Axes, grid: Grid, data: Tensor, title: str, colours: str, *, nodal: bool, norm: Normalize | None
+) -> AxesImage:
+    edges = [_pixel_edges(grid, axis, data.shape[axis], nodal=nodal) for axis in (0, 1)]
+    longest = max(grid.lengths[:2]) / min(grid.lengths[:2])
     image = axes.imshow(
-        torch.flip(data.T, (0,)),
-        extent=(low[0], high[0], low[1], high[1]),
+        torch.flip(data.T, (0,)).numpy(),
+        extent=(*edges[0], *edges[1]),
         cmap=colours,
+        norm=norm,
         interpolation="nearest",
-        aspect="equal",
-        **limits,
+        aspect="equal" if longest <= LONGEST_BOX else "auto",
     )
-    axes.set(title=title, xlabel=AXES[0], ylabel=AXES[1])
-    axes.figure.colorbar(image, ax=axes, shrink=0.85)
+    axes.set(title=title, xlabel=AXES[0], ylabel=AXES[1], xlim=_box(grid, 0), ylim=_box(grid, 1))
+    return image
+
+
+def _pixel_edges(grid: Grid, axis: int, count: int, *, nodal: bool) -> tuple[float, float]:
+    """Where the first pixel begins and the last ends: a node stands for half a spacing on either side of it."""
+    h = grid.spacing[axis]
+    first = grid.origin[axis] - (h / 2 if nodal else 0.0)
+    return first, first + count * h
+
+
+def _box(grid: Grid, axis: int) -> tuple[float, float]:
+    return grid.origin[axis], grid.origin[axis] + grid.lengths[axis]
+
+
+def _row(count: int) -> tuple[Figure, list[Axes]]:
+    figure = new_figure(4.4 * count, 3.8)
+    return figure, list(figure.subplots(1, count, squeeze=False)[0])
+
+
+def _panel(axes: Axes, grid: Grid, field: Tensor, title: str, colours: str, sample: int, *, nodal: bool) -> None:
+    image = draw_field(axes, grid, field, title, colours, nodal=nodal, sample=sample)
+    if image is not None:
+        axes.figure.colorbar(image, ax=axes, shrink=0.85)
+
+
+def _indicator_panel(axes: Axes, grid: Grid, indicators: Tensor, sample: int) -> None:
+    norm = indicator_colours(indicators.reshape(-1, *grid.shape)[sample])
+    image = draw_field(axes, grid, indicators, "error indicator", "magma", nodal=False, sample=sample, norm=norm)
+    if image is not None:
+        axes.figure.colorbar(image, ax=axes, shrink=0.85)
+    elif norm is not None:
+        axes.set_yscale("log")
