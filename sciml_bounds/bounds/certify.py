@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sciml_bounds._linear import LinearSolver, Multigrid, Stop
-from sciml_bounds.arrays import convert, require_finite
+from sciml_bounds.arrays import convert, require_finite, to_tensor
 from sciml_bounds.bounds.energy import EnergyForm
 from sciml_bounds.bounds.flux import equilibrate, equilibrated_flux, face_shape
 from sciml_bounds.bounds.goals import Certified, goal_interval
@@ -30,8 +30,8 @@ from sciml_bounds.results import Certificate, Interval, Solution
 
 __all__ = ["certify"]
 
-#: Boundary values closer to the prescribed ones than this many round-offs of them count as equal.
-BOUNDARY_SLACK = 1e3
+#: Boundary values closer to the prescribed ones than this many round-offs of the dtype they come in count as equal.
+BOUNDARY_SLACK = {torch.float32: 8.0, torch.float64: 1e3}
 
 
 def certify(
@@ -67,7 +67,8 @@ def certify(
         Refuse a field whose boundary values are not the prescribed ones, instead of adding what that costs.
     improve
         Number of steps that lower the bound by changing the flux where the indicators are large (see
-        `bounds.improvement`): three gain about 3 % and cost a few passes over the grid.
+        `bounds.improvement`): three gain about 3 % and cost a few passes over the grid. Gradients take what they change
+        of the flux as constant.
     rtol
         Relative residual of the flux solve. Any value gives a bound; a smaller one gives a slightly tighter one.
 
@@ -100,12 +101,14 @@ def certify(
         raise InputError(f"certify needs a Diffusion problem, not a {type(problem).__name__}.")
     check_tolerances(rtol, 0.0, improve, torch.float64)
     problem = problem.to(torch.float64)
-    nodes = _nodal(problem, values, layout)
+    given = _tensor(problem, values)
+    nodes = to_nodes(problem, given.to(torch.float64), layout)
     problem = problem.broadcast(_batch(problem, nodes))
     v = nodes.expand(*problem.batch_shape, *problem.node_shape).reshape(-1, *problem.node_shape)
     v = torch.where(problem.active_nodes, v, 0.0)
     require_finite(v, "values")
-    lifting, gap = _lifting(problem, v, strict=strict)
+    slack = BOUNDARY_SLACK[given.dtype] * torch.finfo(given.dtype).eps
+    lifting, gap = _lifting(problem, v, slack, strict=strict)
     with_copies = with_periodic_copies(v + lifting, problem.periodic)
 
     fine, faces, factor = _flux(problem, flux, rtol)
@@ -125,7 +128,8 @@ def certify(
 
     def l2() -> Tensor:
         mu = l2_constant(problem)
-        return _shape(problem, certified.upper / mu.sqrt() + _l2_norm(problem, lifting.detach()))
+        inner = torch.where(mu > 0, certified.upper / mu.sqrt(), torch.inf)
+        return _shape(problem, inner + _l2_norm(problem, lifting.detach()))
 
     def goal(functional: Any) -> Interval:
         return Interval(*(_shape(problem, end) for end in goal_interval(certified, functional, factor)))
@@ -150,11 +154,11 @@ def certify(
     )
 
 
-def _nodal(problem: Diffusion, values: Any, layout: Layout) -> Tensor:
+def _tensor(problem: Diffusion, values: Any) -> Tensor:
     given = values.values if isinstance(values, Solution) else values
     if isinstance(given, Tensor) and given.device != problem.device:
         raise InputError(f"values are on device {given.device} and the problem on {problem.device}; move one of them.")
-    return to_nodes(problem, convert(given, "values", torch.float64, problem.device), layout)
+    return to_tensor(given, "values").to(problem.device)
 
 
 def _batch(problem: Diffusion, nodes: Tensor) -> torch.Size:
@@ -174,14 +178,17 @@ def _shape(problem: Diffusion, field: Tensor) -> Tensor:
     return field.expand(total, *field.shape[1:]).reshape((*problem.batch_shape, *field.shape[1:]))
 
 
-def _lifting(problem: Diffusion, v: Tensor, *, strict: bool) -> tuple[Tensor, Tensor]:
-    """Compute what v (b, nodes) lacks to have the prescribed boundary values, and the largest difference (b,)."""
+def _lifting(problem: Diffusion, v: Tensor, slack: float, *, strict: bool) -> tuple[Tensor, Tensor]:
+    """Compute what v (b, nodes) lacks to have the prescribed boundary values, and the largest difference (b,).
+
+    Differences below `slack` (relative) are only added at the boundary nodes, which costs next to nothing.
+    """
     difference = torch.where(problem.dirichlet_nodes, problem.dirichlet_values - v, 0.0)
     gap = difference.detach().abs().flatten(1).amax(1)
     scale = torch.maximum(
         problem.dirichlet_values.detach().abs().flatten(1).amax(1), v.detach().abs().flatten(1).amax(1)
     )
-    off = gap > BOUNDARY_SLACK * torch.finfo(v.dtype).eps * scale
+    off = gap > slack * scale
     if not bool(off.any()):
         return difference, torch.zeros_like(gap)
     if strict:

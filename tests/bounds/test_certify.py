@@ -1,0 +1,427 @@
+"""Certificates: both bounds against the true error, and what the arguments of `certify` mean."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import sciml_bounds as sb
+import sciml_bounds.bounds.certify as certify_module
+import sciml_bounds.bounds.flux as flux_module
+from sciml_bounds.bounds.energy import EnergyForm
+
+#: The true error comes from quadrature and dense linear algebra, exact to about this.
+ROUND_OFF = 1e-9
+
+DIRICHLET = {side: sb.Dirichlet(0.0) for side in ("x0", "x1", "y0", "y1")}
+
+
+def line_problem(kinds: str, dim: int, ratios: tuple[float, ...], n: int = 10) -> sb.Diffusion:
+    """Data that vary along the last axis only, with nothing happening across it; one sample for each c / a."""
+    rng = np.random.default_rng(sum(map(ord, kinds)))
+    make = {"D": sb.Dirichlet(0.8), "N": sb.Neumann(0.6), "R": sb.Robin(1.5, 0.5), "P": sb.Periodic()}
+    shape = (*(2, 3)[: dim - 1], n)
+    a, f = np.exp(rng.standard_normal(n)), 10 * rng.standard_normal(n)
+    sides: dict[str, sb.Boundary] = {}
+    for axis, across in zip("xy"[: dim - 1], (sb.Periodic, sb.Neumann)):
+        sides |= {f"{axis}0": across(), f"{axis}1": across()}
+    sides |= {f"{'xyz'[dim - 1]}{end}": make[kind] for end, kind in enumerate(kinds)}
+    c = np.array(ratios).reshape(-1, *[1] * dim) * np.broadcast_to(a, shape)
+    coefficient, source = (np.broadcast_to(q, shape).copy() for q in (a, f))
+    grid = sb.Grid(shape, lengths=(*(0.8, 1.2)[: dim - 1], 1.0))
+    return sb.Diffusion(grid, coefficient, source, boundary=sides, reaction=c)
+
+
+def sample_of(problem: sb.Diffusion, i: int) -> sb.Diffusion:
+    return problem.replace(reaction=problem.reaction[i])
+
+
+def some_fields(problem: sb.Diffusion) -> torch.Tensor:
+    """The discrete solution, the same with 2 % noise, zero, and one that is much too large, (4, samples, nodes)."""
+    v = sb.solve(problem).values
+    size = v.abs().amax()
+    noise = torch.randn(v.shape, dtype=v.dtype, generator=torch.Generator().manual_seed(0))
+    wave = torch.sin(2 * math.pi * problem.grid.nodes(problem.grid.dim - 1)[: v.shape[-1]])
+    fields = torch.stack([v, v + 0.02 * size * noise, torch.zeros_like(v), v + 3 * size * wave])
+    return problem.impose_boundary(fields)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+@pytest.mark.parametrize("kinds", ["DD", "DN", "DR", "RN", "NN", "PP"])
+def test_bounds_enclose_the_error_for_every_boundary_and_reaction(kinds, dim, exact_line):
+    """c / a = 0, 1, 100, 1000; the exact solution is known, since all data are constant on each cell.
+
+    Efficiency: without reaction nothing is lost along a line; a field that is several times too large has an index of 1
+    within 1 %, so that a bound a little too small would be caught.
+    """
+    ratios = (0.0, 1.0, 100.0, 1000.0) if kinds not in ("NN", "PP") else (1.0, 100.0, 1000.0)
+    problem = line_problem(kinds, dim, ratios)
+    fields = some_fields(problem)
+    certificate = sb.certify(problem, fields, rtol=1e-10)
+    assert certificate.upper.shape == (4, len(ratios))
+    for i, ratio in enumerate(ratios):
+        exact = exact_line(sample_of(problem, i), dim - 1)
+        for k in range(4):
+            error = exact.error(fields[k, i], points=8)
+            lower, upper = certificate.lower[k, i].item(), certificate.upper[k, i].item()
+            assert lower <= error * (1 + ROUND_OFF), (ratio, k)
+            assert error <= upper * (1 + ROUND_OFF), (ratio, k)
+            assert lower >= (0.99 if k == 3 else 0.75) * error, (ratio, k)
+            assert upper <= {3: 1.01}.get(k, 1.5) * error, (ratio, k)
+            assert ratio > 0 or upper == pytest.approx(error, rel=1e-8)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 1000.0])
+def test_index_is_near_one_where_the_grid_resolves_the_layers(ratio, exact_line):
+    """c h^2 / a <= 0.05 and a field that is 20 % wrong: the bound is at most 10 % above the error."""
+    n = 160
+    problem = sb.Diffusion(sb.Grid(n), 1.0, lambda x: torch.where(x < 0.3, 1.0, -2.0), reaction=ratio)
+    assert ratio / n**2 <= 0.05
+    v = 1.2 * sb.solve(problem).values
+    error = exact_line(problem).error(v)
+    certificate = sb.certify(problem, v)
+    assert error <= certificate.upper.item() <= 1.10 * error
+    assert 0.9 * error <= certificate.lower.item() <= error
+
+
+# --- boundary values --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_bounds_hold_for_fields_that_are_off_on_the_boundary(dim, exact_line):
+    problem = line_problem("DR", dim, (0.0, 100.0))
+    rng = np.random.default_rng(0)
+    fields = sb.solve(problem).values + torch.as_tensor(0.3 * rng.standard_normal((2, 2, *problem.node_shape)))
+    certificate = sb.certify(problem, fields)
+    for i in range(2):
+        exact = exact_line(sample_of(problem, i), dim - 1)
+        for k in range(2):
+            error = exact.error(fields[k, i], points=8)
+            assert certificate.lower[k, i].item() <= error * (1 + ROUND_OFF)
+            assert error <= certificate.upper[k, i].item() * (1 + ROUND_OFF)
+    gap = (fields[..., 0] - 0.8).abs().reshape(2, 2, -1).amax(-1)
+    assert torch.allclose(certificate.boundary_gap, gap, rtol=1e-14)
+    assert bool((certificate.boundary_part > 0).all())
+    assert torch.equal(certificate.values, fields)  # what is certified is the field as it was given
+
+
+def test_boundary_part_is_the_energy_of_the_lifting():
+    """On a line with a = 3 the lifting of the differences 0.2 and -0.1 is linear; its energy is a (0.3)^2 / length."""
+    sides = {"x0": sb.Dirichlet(1.0), "x1": sb.Dirichlet(0.0)}
+    problem = sb.Diffusion(sb.Grid(8, lengths=2.0), 3.0, 1.0, boundary=sides)
+    bad = sb.solve(problem).values.clone()
+    bad[0] += 0.2
+    bad[-1] -= 0.1
+    certificate = sb.certify(problem, bad)
+    assert certificate.boundary_part.item() == pytest.approx(math.sqrt(3.0 * 0.3**2 / 2.0), rel=1e-6)
+    lifted = bad - torch.linspace(0.2, -0.1, 9, dtype=torch.float64)
+    inner = sb.certify(problem, lifted)
+    assert certificate.upper.item() == pytest.approx(inner.upper.item() + certificate.boundary_part.item(), rel=1e-6)
+    assert certificate.lower.item() == pytest.approx(
+        max(0.0, inner.lower.item() - certificate.boundary_part.item()), rel=1e-6
+    )
+    assert inner.boundary_part.item() < 1e-14
+
+
+def test_strict_says_where_and_by_how_much():
+    problem = sb.Diffusion(sb.Grid((4, 8), lengths=(2.0, 1.0)), 1.0, 1.0, boundary=sb.Dirichlet(0.5))
+    v = sb.solve(problem).values.clone()
+    v[4, 2] += 0.25
+    v[1, 0] -= 0.125
+    with pytest.raises(sb.InputError, match=r"by up to 0\.25, at node \(4, 2\) \(x=2, y=0\.25\).*impose_boundary"):
+        sb.certify(problem, v, strict=True)
+    with pytest.raises(sb.InputError, match=r"by up to 0\.25, at node \(4, 2\) \(x=2, y=0\.25\) of sample 1"):
+        sb.certify(problem, torch.stack([sb.solve(problem).values, v]), strict=True)
+    repaired = sb.certify(problem, problem.impose_boundary(v), strict=True)
+    assert repaired.boundary_gap.item() == repaired.boundary_part.item() == 0
+    assert repaired.upper.item() == pytest.approx(sb.certify(problem, sb.solve(problem)).upper.item(), rel=1e-10)
+
+
+def test_inner_values_are_nobody_elses_business():
+    """Only Dirichlet sides prescribe values: nothing is off on Neumann, Robin and periodic sides."""
+    problem = line_problem("RN", 2, (1.0,))
+    certificate = sb.certify(problem, 100 * torch.randn(problem.node_shape, dtype=torch.float64), strict=True)
+    assert certificate.boundary_gap.item() == certificate.boundary_part.item() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_differences_of_round_off_are_ignored(dtype):
+    """0.1 is no floating-point number: the same boundary value in another dtype, or computed otherwise, is the same."""
+    problem = sb.Diffusion(sb.Grid((6, 5)), 1.0, 1.0, boundary=sb.Dirichlet(0.1))
+    v = sb.solve(problem).values
+    rounded = ((v * 3) / 3 + 2e-16).to(dtype)
+    certificate = sb.certify(problem, rounded, strict=True)
+    assert certificate.boundary_gap.item() == 0
+    assert certificate.boundary_part.item() <= 10 * torch.finfo(dtype).eps
+    assert certificate.upper.item() == pytest.approx(sb.certify(problem, v).upper.item(), rel=1e-5)
+
+
+def test_single_precision_problem_and_field(exact_line):
+    """Certified in double precision: the problem is the one with the declared (single) data, the field what it is."""
+    rng = np.random.default_rng(2)
+    a, f = np.exp(rng.standard_normal(12)).astype(np.float32), rng.standard_normal(12).astype(np.float32)
+    problem = sb.Diffusion(sb.Grid(12), a, f, boundary={"x0": sb.Dirichlet(0.1), "x1": sb.Robin(0.3, 0.2)})
+    assert problem.dtype == torch.float32
+    v = sb.solve(problem).values
+    certificate = sb.certify(problem, v, strict=True)
+    assert certificate.upper.dtype == certificate.values.dtype == torch.float64
+    error = exact_line(problem.to(torch.float64)).error(v.double())
+    assert certificate.lower.item() <= error <= certificate.upper.item() * (1 + ROUND_OFF)
+
+
+# --- arguments --------------------------------------------------------------------------------------------------------
+
+
+def rough_problem(batch: tuple[int, ...] = (), n: int = 8) -> sb.Diffusion:
+    """Two dimensions, coefficients 12 and 3 per cell, one Neumann and one Robin side, reaction on some cells."""
+    rng = np.random.default_rng(5)
+    a = np.where(rng.random((*batch, n, n)) < 0.5, 12.0, 3.0)
+    sides = {"x0": sb.Dirichlet(0.2), "x1": sb.Robin(1.0, 0.5), "y0": sb.Dirichlet(0.2), "y1": sb.Neumann(0.3)}
+    c = rng.random((n, n)) * (rng.random((n, n)) > 0.5)
+    return sb.Diffusion(sb.Grid((n, n)), a, rng.standard_normal((n, n)), boundary=sides, reaction=c)
+
+
+def noisy(problem: sb.Diffusion, *batch: int, size: float = 0.05) -> torch.Tensor:
+    v = sb.solve(problem).values
+    noise = torch.randn(*batch, *problem.node_shape, dtype=v.dtype, generator=torch.Generator().manual_seed(1))
+    return problem.impose_boundary(v + size * v.abs().max() * noise)
+
+
+def test_upper_bound_alone():
+    problem = rough_problem()
+    v = noisy(problem)
+    both, alone = sb.certify(problem, v), sb.certify(problem, v, lower=False)
+    assert alone.upper.item() == both.upper.item()
+    assert alone.lower.item() == 0 < both.lower.item()
+
+
+@pytest.mark.parametrize("batch", [(), (3,)])
+def test_a_flux_is_reused_without_a_solve(batch, monkeypatch):
+    problem = rough_problem(batch)
+    v = noisy(problem)
+    first = sb.certify(problem, v)
+
+    def fail(*arguments, **keywords):
+        raise AssertionError("a system was solved")
+
+    for module in (flux_module, certify_module):
+        monkeypatch.setattr(module, "LinearSolver", fail)
+    again = sb.certify(problem, v, flux=first.flux, lower=False)
+    assert torch.allclose(again.upper, first.upper, rtol=1e-12)
+    assert torch.allclose(again.indicators, first.indicators, rtol=1e-9)
+
+
+def test_one_flux_serves_many_fields():
+    problem = rough_problem()
+    fields = noisy(problem, 2, 3)
+    flux = sb.certify(problem, fields[0, 0]).flux
+    together = sb.certify(problem, fields, flux=flux)
+    assert together.upper.shape == together.lower.shape == together.energy.shape == (2, 3)
+    assert together.indicators.shape == (2, 3, *problem.grid.shape)
+    for i, k in itertools.product(range(2), range(3)):
+        one = sb.certify(problem, fields[i, k])
+        assert together.upper[i, k].item() == pytest.approx(one.upper.item(), rel=1e-12)
+        assert together.lower[i, k].item() == pytest.approx(one.lower.item(), rel=1e-9)
+
+
+def test_batch_of_problems_is_a_row_of_certificates():
+    problem = rough_problem((2, 2))
+    v = noisy(problem)
+    together = sb.certify(problem, v, rtol=1e-12)
+    for i, k in itertools.product(range(2), range(2)):
+        one = sb.certify(problem.replace(coefficient=problem.coefficient[0][i, k]), v[i, k], rtol=1e-12)
+        for name in ("upper", "lower", "energy", "l2_upper", "indicators"):
+            assert torch.allclose(getattr(together, name)[i, k], getattr(one, name), rtol=1e-8), name
+        for pair in ("mesh", "model"):
+            for ours, theirs in zip(getattr(together, pair), getattr(one, pair)):
+                assert ours[i, k].item() == pytest.approx(theirs.item(), rel=1e-6)
+    one_field = sb.certify(problem, v[0, 0])  # one field for all four
+    assert one_field.upper[0, 0].item() == pytest.approx(together.upper[0, 0].item(), rel=1e-6)
+    assert one_field.upper.shape == (2, 2)
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_flux_of_a_finer_grid_gives_a_tighter_bound(factor):
+    problem = rough_problem(n=6)
+    v = sb.solve(problem).values
+    coarse = sb.certify(problem, v)
+    fine_problem = problem.refine(factor)
+    fine = sb.certify(problem, v, flux=sb.certify(fine_problem, sb.solve(fine_problem)).flux)
+    assert coarse.lower.item() < fine.upper.item() < 0.95 * coarse.upper.item()
+    assert fine.indicators.shape == problem.grid.shape
+    assert (fine.indicators**2).sum().item() == pytest.approx(fine.upper.item() ** 2, rel=1e-12)
+    assert fine.flux[0].shape == (6 * factor + 1, 6 * factor)
+
+
+def test_any_flux_gives_a_bound(exact_line):
+    """Random fluxes, also ones on a finer grid: far from the best, but never below the error."""
+    problem = line_problem("DR", 2, (0.0,))
+    problem = problem.replace(reaction=problem.reaction[0])
+    v = sb.solve(problem).values
+    error = exact_line(problem, 1).error(v)
+    rng = np.random.default_rng(0)
+    for factor, size in ((1, 1.0), (1, 1e-3), (2, 1.0), (1, 1e8)):
+        n, m = (factor * k for k in problem.grid.shape)
+        flux = (size * rng.standard_normal((n + 1, m)), size * rng.standard_normal((n, m + 1)))
+        assert sb.certify(problem, v, flux=flux).upper.item() >= error * (1 - ROUND_OFF)
+
+
+def test_improvement_lowers_the_bound_and_keeps_it_one():
+    problem = rough_problem(n=12)
+    v = sb.solve(problem).values
+    plain = sb.certify(problem, v)
+    bounds = [sb.certify(problem, v, improve=steps).upper.item() for steps in (1, 3, 10)]
+    assert plain.lower.item() < bounds[2] < bounds[1] < bounds[0] < plain.upper.item()
+
+
+@pytest.mark.parametrize(
+    ("flux", "message"),
+    [
+        (lambda x, y: (x,), r"a tuple with one face field an axis \(2\)"),
+        (lambda x, y: x, r"a tuple with one face field an axis \(2\)"),
+        (lambda x, y: (y, x), r"along x has shape \(8, 9\), but \(batch\.\.\., 9, 8\)"),
+        (lambda x, y: (x, y[:-1]), r"along y has shape \(7, 9\), but \(batch\.\.\., 8, 9\)"),
+        (lambda x, y: (x[0], y), r"along x has shape \(8,\), but"),
+        (lambda x, y: (x.expand(3, 9, 8), y), r"\(3, 9, 8\), whose batch does not broadcast to \(2,\)"),
+        (lambda x, y: (x / 0, y), r"along x has \d+ entries that are NaN or infinite"),
+    ],
+)  # fmt: skip
+def test_a_flux_of_the_wrong_shape_is_refused(flux, message):
+    problem = rough_problem((2,))
+    x, y = torch.ones(9, 8, dtype=torch.float64), torch.ones(8, 9, dtype=torch.float64)
+    with pytest.raises(sb.InputError, match=message):
+        sb.certify(problem, torch.zeros(9, 9, dtype=torch.float64), flux=flux(x, y))
+
+
+@pytest.mark.parametrize(
+    ("values", "keywords", "message"),
+    [
+        (torch.zeros(9, 9, dtype=torch.int64), {}, "dtype int64"),
+        (torch.full((9, 9), torch.nan), {}, "entries that are NaN"),
+        (torch.zeros(3, 9, 9), {}, r"batch \(3,\), not broadcastable with the problem's \(2,\)"),
+        (torch.zeros(9, 9), {"layout": "corners"}, "unknown layout 'corners'"),
+        (torch.zeros(9, 9), {"rtol": 1e-17}, "rtol"),
+    ],
+)
+def test_bad_arguments_are_refused(values, keywords, message):
+    with pytest.raises(sb.InputError, match=message):
+        sb.certify(rough_problem((2,)), values, **keywords)
+    with pytest.raises(sb.InputError, match="needs a Diffusion problem, not a int"):
+        sb.certify(3, values)
+
+
+def test_a_solution_is_taken_as_it_is():
+    problem = rough_problem()
+    solution = sb.solve(problem, certify=True)
+    for certificate in (sb.certify(problem, solution), solution.certificate):
+        assert certificate.upper.item() == pytest.approx(sb.certify(problem, solution.values).upper.item(), rel=1e-12)
+
+
+def test_values_inside_solids_are_ignored():
+    solid = np.zeros((8, 8), dtype=bool)
+    solid[2:6, 3:7] = True
+    problem = sb.Diffusion(sb.Grid((8, 8)), 1.0, 1.0, boundary=DIRICHLET, solid=solid)
+    v = sb.solve(problem).values
+    spoilt = v.clone()
+    spoilt[3:6, 4:7] = torch.nan
+    assert sb.certify(problem, spoilt).upper.item() == sb.certify(problem, v).upper.item()
+
+
+# --- what a certificate says ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", ["plain", "boundary defect", "finer flux", "batch"])
+def test_squares_of_the_indicators_sum_to_the_square_of_the_bound(case):
+    problem = rough_problem((2,) if case == "batch" else ())
+    v = noisy(problem)
+    if case == "boundary defect":
+        v = v + 0.1 * torch.sin(torch.arange(81, dtype=v.dtype).view(9, 9))
+    fine = problem.refine(2)
+    flux = sb.certify(fine, sb.solve(fine)).flux if case == "finer flux" else None
+    certificate = sb.certify(problem, v, flux=flux)
+    assert (certificate.boundary_part > 0).all() == (case == "boundary defect")
+    assert torch.allclose((certificate.indicators**2).sum((-2, -1)), certificate.upper**2, rtol=1e-12)
+
+
+def test_terms_make_up_the_bound():
+    """Squares of the norms of the terms: by Minkowski, with the oscillation added to the flux term before squaring."""
+    certificate = sb.certify(rough_problem(), noisy(rough_problem()))
+    flux, oscillation, reaction, robin = (
+        certificate.terms[name].item() for name in ("flux", "oscillation", "reaction", "robin")
+    )
+    assert min(flux, reaction, robin) > 0
+    squared = certificate.upper.item() ** 2
+    assert flux + oscillation + reaction + robin <= squared * (1 + 1e-12)
+    assert squared <= ((math.sqrt(flux) + math.sqrt(oscillation)) ** 2 + reaction + robin) * (1 + 1e-12)
+    still = sb.certify(line := line_problem("DR", 2, (0.0,)), some_fields(line)[0])
+    assert still.terms["oscillation"].item() == still.terms["reaction"].item() == 0
+    parts = still.terms["flux"] + still.terms["robin"]
+    assert parts.item() == pytest.approx(still.upper.item() ** 2, rel=1e-12)
+
+
+def test_energy_and_relative_bound(gauss):
+    problem = rough_problem()
+    v = noisy(problem)
+    certificate = sb.certify(problem, v)
+    exact = gauss(problem)
+    assert certificate.energy.item() == pytest.approx(exact.norm(exact.function(v)), rel=1e-12)
+    upper, energy = certificate.upper.item(), certificate.energy.item()
+    assert certificate.relative_upper.item() == pytest.approx(upper / (energy - upper), rel=1e-12)
+    nothing = sb.certify(problem, problem.impose_boundary(torch.zeros_like(v)))
+    assert nothing.relative_upper.item() == math.inf or nothing.relative_upper.item() > 1
+    assert certificate.kind == "bound"
+
+
+def test_indicators_find_a_planted_error():
+    n = 16
+    problem = rough_problem(n=n)
+    v = sb.solve(problem).values.clone()
+    v[11, 5] += 0.2 * v.abs().max()
+    shares = sb.certify(problem, v).indicators ** 2
+    assert shares[10:12, 4:6].sum() > 0.5 * shares.sum()  # the four cells around the node
+    assert divmod(int(shares.argmax()), n) in {(10, 4), (10, 5), (11, 4), (11, 5)}
+
+
+def test_table_and_data_set():
+    problem = rough_problem()
+    certificate = sb.certify(problem, noisy(problem) + 0.01)
+    assert "boundary values" in str(certificate)
+    assert "bound" in str(certificate)
+    data = certificate.to_xarray()
+    assert data["error_upper"].item() == certificate.upper.item()
+    assert data["error_indicator"].dims == ("x", "y")
+    np.testing.assert_array_equal(data["values"].values, certificate.values.numpy())
+
+
+# --- solving to a bound -----------------------------------------------------------------------------------------------
+
+
+def test_solve_stops_as_soon_as_the_bound_is_reached():
+    problem = sb.Diffusion(sb.Grid((48, 48)), lambda x, y: torch.where(x > y, 12.0, 3.0), 1.0)
+    history: list[float] = []
+    best = sb.solve(problem, certify=True).certificate.relative_upper.item()
+    asked = 1.05 * best
+    solution = sb.solve(problem, method="cg", error=asked, callback=lambda p: history.append(p.relative_upper.item()))
+    assert solution.converged.item()
+    assert str(solution.reason) != str(sb.Reason.CONVERGED)
+    assert solution.certificate.relative_upper.item() <= asked
+    assert len(history) == solution.iterations.item() >= 2
+    assert history[-1] <= asked < history[-2]
+    with pytest.warns(sb.ConvergenceWarning, match="guaranteed relative error"):
+        missed = sb.solve(problem, error=0.5 * best)
+    assert not missed.converged.item()
+    assert missed.certificate.relative_upper.item() == pytest.approx(best, rel=1e-3)
+
+
+def test_the_norm_that_is_bounded_is_the_norm_of_the_form():
+    """Where u = 0, so that the error of a field w is its own norm."""
+    problem = sb.Diffusion(sb.Grid((5, 4)), 2.0, 0.0, boundary=DIRICHLET, reaction=0.7)
+    w = problem.impose_boundary(torch.randn(6, 5, dtype=torch.float64))
+    error = EnergyForm(problem).norm(w.unsqueeze(0)).item()
+    certificate = sb.certify(problem, w)
+    assert certificate.lower.item() <= error <= certificate.upper.item() <= 1.05 * error
+    assert certificate.energy.item() == pytest.approx(error, rel=1e-13)
