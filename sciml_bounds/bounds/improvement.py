@@ -55,7 +55,7 @@ def improve_flux(
         operator = _LoopOperator(loops, len(values))
         right = loops.gather(loops.mismatch(values, flux))
         psi = iterate(operator, right, operator.jacobi, maxiter=steps).x
-        return tuple(face + change for face, change in zip(flux, loops.spread(psi)))
+    return tuple(face + change for face, change in zip(flux, loops.spread(psi)))
 
 
 def _marked(squared: Tensor) -> Tensor:
