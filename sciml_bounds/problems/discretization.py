@@ -135,6 +135,8 @@ def _floating_nodes(
         numbers = np.where(held, -1, np.cumsum(~held) - 1 + first)
         labels[sample] = numbers[found]
         first += int(np.count_nonzero(~held))
+    if first == 0:  # cells that float may be held through a node that they share with others
+        return None, None
     volumes = sum_to_nodes(share, problem.periodic)
     weights = to_lattice(volumes.expand(operator.batch, *volumes.shape[1:]), dim)
     return torch.as_tensor(labels, device=operator.device).view(operator.absorption.shape), weights
