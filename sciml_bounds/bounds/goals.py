@@ -25,7 +25,7 @@ from sciml_bounds.grid import AXES, Boundary, Dirichlet, Neumann, Periodic, Robi
 from sciml_bounds.kernels.q1 import modes
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.fields import cell_field
-from sciml_bounds.problems.transfers import repeat_cells
+from sciml_bounds.problems.transfers import interpolate_nodes, repeat_cells
 from sciml_bounds.results import Interval
 
 __all__ = ["BoundaryFlux", "Certified", "EffectivePermeability", "Mean", "goal_interval"]
@@ -48,9 +48,9 @@ class Mean:
 class BoundaryFlux:
     """The total outward flux, the integral of a du/dn over a side.
 
-    On a Dirichlet side the flux is weighted with the function that is 1 at the nodes of the side and 0 at the nodes of
-    other Dirichlet sides: it falls from 1 to 0 over the cells next to a corner of two Dirichlet sides, where the flux
-    itself may be infinite.
+    Where a Dirichlet side meets another one the flux itself may be infinite. There it is weighted with the function
+    that is 1 at the nodes of the side and 0 at all others: it takes in a part of the flux through the other side, with
+    a weight that falls to zero over the first cell.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def goal_interval(certified: Certified, functional: Any, factor: int) -> Interva
         if isinstance(functional, EffectivePermeability):
             return _permeability(certified, functional.axis)
         if isinstance(functional, BoundaryFlux):
-            return _boundary_flux(certified, functional.side)
+            return _boundary_flux(certified, functional.side, factor)
         return _weighted_integral(certified, functional, factor)
 
 
@@ -136,7 +136,7 @@ def _weighted_integral(certified: Certified, functional: Any, factor: int) -> In
     return _interval(certified, dual, output, 1.0)
 
 
-def _boundary_flux(certified: Certified, side: str) -> Interval:
+def _boundary_flux(certified: Certified, side: str, factor: int) -> Interval:
     problem = certified.problem
     if side not in problem.grid.sides:
         raise InputError(f"unknown side {side!r}; the sides of this grid are {', '.join(problem.grid.sides)}.")
@@ -156,7 +156,7 @@ def _boundary_flux(certified: Certified, side: str) -> Interval:
         return _interval(certified, _dual(problem, sides={side: weighted}), output, 1.0)
     if isinstance(condition, Periodic):
         raise InputError(f"side {side} is periodic, so nothing leaves there; take the flux through another side.")
-    dual = _dual(problem, sides=_indicator_sides(problem, side))
+    dual = _dual(problem, sides=_indicator_sides(problem, side, factor))
     return _interval(certified, dual, None, -1.0)
 
 
@@ -229,10 +229,12 @@ def _homogeneous(condition: Boundary) -> Boundary:
     return Robin(condition.alpha, 0.0) if isinstance(condition, Robin) else condition
 
 
-def _indicator_sides(problem: Diffusion, side: str) -> dict[str, Boundary]:
-    """Dirichlet data of the node function that is one on a side and zero on the nodes of the other Dirichlet sides."""
+def _indicator_sides(problem: Diffusion, side: str, factor: int) -> dict[str, Boundary]:
+    """Dirichlet data of the node function of the user's grid that is one on a side and zero at the other nodes."""
     axis, end = side_axis(side)
-    indicator = torch.zeros(problem.node_shape, dtype=problem.dtype, device=problem.device)
+    coarse = tuple(n // factor + (not wraps) for n, wraps in zip(problem.grid.shape, problem.periodic))
+    indicator = torch.zeros(coarse, dtype=problem.dtype, device=problem.device)
     indicator.select(axis, -end).fill_(1.0)
+    indicator = interpolate_nodes(indicator, factor, problem.periodic)
     sides = {name: side_axis(name) for name, condition in problem.boundary.items() if isinstance(condition, Dirichlet)}
     return {name: Dirichlet(indicator.select(own, -own_end)) for name, (own, own_end) in sides.items()}
