@@ -103,7 +103,8 @@ def certify(
     problem = problem.to(torch.float64)
     given = _tensor(problem, values)
     nodes = to_nodes(problem, given.to(torch.float64), layout)
-    problem = problem.broadcast(_batch(problem, nodes))
+    batch = nodes.shape[: nodes.ndim - problem.grid.dim]
+    problem = problem.broadcast(torch.broadcast_shapes(batch, problem.batch_shape))
     v = nodes.expand(*problem.batch_shape, *problem.node_shape).reshape(-1, *problem.node_shape)
     v = torch.where(problem.active_nodes, v, 0.0)
     require_finite(v, "values")
@@ -159,17 +160,6 @@ def _tensor(problem: Diffusion, values: Any) -> Tensor:
     if isinstance(given, Tensor) and given.device != problem.device:
         raise InputError(f"values are on device {given.device} and the problem on {problem.device}; move one of them.")
     return to_tensor(given, "values").to(problem.device)
-
-
-def _batch(problem: Diffusion, nodes: Tensor) -> torch.Size:
-    batch = nodes.shape[: nodes.ndim - problem.grid.dim]
-    try:
-        shape: torch.Size = torch.broadcast_shapes(batch, problem.batch_shape)
-    except RuntimeError:
-        raise InputError(
-            f"values have batch {tuple(batch)}, not broadcastable with the problem's {tuple(problem.batch_shape)}."
-        ) from None
-    return shape
 
 
 def _shape(problem: Diffusion, field: Tensor) -> Tensor:

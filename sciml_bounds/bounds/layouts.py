@@ -43,6 +43,7 @@ def to_nodes(problem: Diffusion, field: Tensor, layout: Layout) -> Tensor:
     if layout not in get_args(Layout):
         raise InputError(f"unknown layout {layout!r}; the choices are {', '.join(map(repr, get_args(Layout)))}.")
     field = _drop_channel(problem, field)
+    _check_batch(problem, field)
     if layout == "coarse":
         return _from_coarse(problem, field)
     _check_shape(problem, field, layout)
@@ -74,6 +75,16 @@ def _drop_channel(problem: Diffusion, field: Tensor) -> Tensor:
     return field.squeeze(len(batch) - 1) if has_channel else field
 
 
+def _check_batch(problem: Diffusion, field: Tensor) -> None:
+    batch = tuple(field.shape[: field.ndim - problem.grid.dim])
+    try:
+        torch.broadcast_shapes(batch, problem.batch_shape)
+    except RuntimeError:
+        raise InputError(
+            f"values have batch {batch}, not broadcastable with the problem's {tuple(problem.batch_shape)}."
+        ) from None
+
+
 def _check_shape(problem: Diffusion, field: Tensor, layout: Layout) -> None:
     shape = layout_shape(problem, layout)
     if field.ndim >= len(shape) and tuple(field.shape[field.ndim - len(shape) :]) == shape:
@@ -88,12 +99,9 @@ def _check_shape(problem: Diffusion, field: Tensor, layout: Layout) -> None:
 
 
 def _from_cells(problem: Diffusion, field: Tensor) -> Tensor:
-    fluid = (~problem.solid if problem.solid is not None else torch.ones_like(field, dtype=torch.bool)).expand(
-        field.shape
-    )
-    weights = fluid.to(field.dtype)
+    fluid = problem.unflatten(problem.fluid)
     total = sum_to_nodes(torch.where(fluid, field, 0.0), problem.periodic)
-    count = sum_to_nodes(weights, problem.periodic)
+    count = sum_to_nodes(fluid.to(field.dtype), problem.periodic)
     return problem.impose_boundary(total / count.clamp_min(1.0))
 
 
