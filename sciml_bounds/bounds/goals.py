@@ -18,7 +18,7 @@ from torch import Tensor
 from sciml_bounds.arrays import Field
 from sciml_bounds.bounds.energy import EnergyForm
 from sciml_bounds.bounds.flux import equilibrated_flux
-from sciml_bounds.bounds.hypercircle import hypercircle_vector
+from sciml_bounds.bounds.hypercircle import hypercircle_vector, rows
 from sciml_bounds.bounds.parts import discrete_solution
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES, Boundary, Dirichlet, Neumann, Periodic, Robin, side_axis
@@ -146,12 +146,12 @@ def _boundary_flux(certified: Certified, side: str, factor: int) -> Interval:
     space = problem.grid.dim - 1
     open_faces = problem.fluid.select(1 + axis, -end)
     if isinstance(condition, Neumann):
-        total = (problem.samples(condition.flux, space) * open_faces).flatten(1).sum(1) * area
+        total = rows(problem.samples(condition.flux, space) * open_faces).sum(1) * area
         return Interval(*(total.expand(len(certified.values)),) * 2)
     if isinstance(condition, Robin):
         alpha, g = (problem.samples(q, space) for q in (condition.alpha, condition.g))
         trace = modes(certified.values.select(1 + axis, -end), space)[(0,) * space]
-        output = ((g - alpha * trace) * open_faces).flatten(1).sum(1) * area
+        output = rows((g - alpha * trace) * open_faces).sum(1) * area
         weighted = Robin(condition.alpha, -condition.alpha)
         return _interval(certified, _dual(problem, sides={side: weighted}), output, 1.0)
     if isinstance(condition, Periodic):
@@ -170,7 +170,7 @@ def _permeability(certified: Certified, axis_name: str) -> Interval:
     first, last = (problem.boundary[f"{axis_name}{end}"] for end in (0, 1))
     if not isinstance(first, Dirichlet) or not isinstance(last, Dirichlet):
         raise InputError(f"the permeability along {axis_name} needs Dirichlet values on {axis_name}0 and {axis_name}1.")
-    high, low = (problem.samples(side.value, problem.grid.dim - 1).flatten(1) for side in (first, last))
+    high, low = (rows(problem.samples(side.value, problem.grid.dim - 1)) for side in (first, last))
     others = [c for name, c in problem.boundary.items() if name[0] != axis_name]
     closed = all(isinstance(c, Periodic) or (isinstance(c, Neumann) and not bool(c.flux.any())) for c in others)
     constant = bool((high == high[:, :1]).all()) and bool((low == low[:, :1]).all())

@@ -18,7 +18,7 @@ from sciml_bounds.grid import Robin, side_axis
 from sciml_bounds.kernels.q1 import modes
 from sciml_bounds.problems.diffusion import Diffusion
 
-__all__ = ["HypercircleVector", "hypercircle_vector"]
+__all__ = ["HypercircleVector", "hypercircle_vector", "rows"]
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,17 @@ class HypercircleVector:
 
     def dot(self, other: HypercircleVector) -> Tensor:
         """Inner product, shape (b,)."""
-        return sum(((x * y).flatten(1).sum(1) for x, y in zip(self.components, other.components)), torch.zeros(()))
+        return sum((rows(x * y).sum(1) for x, y in zip(self.components, other.components)), torch.zeros(()))
 
     @property
     def norm(self) -> Tensor:
         """Norm, shape (b,)."""
         return self.dot(self).sqrt()
+
+
+def rows(field: Tensor) -> Tensor:
+    """Flatten all but the batch; the sides of a line are points, so that there may be nothing else."""
+    return field.reshape(len(field), -1)
 
 
 def hypercircle_vector(problem: Diffusion, values: Tensor, flux: tuple[Tensor, ...]) -> HypercircleVector:

@@ -83,6 +83,24 @@ def test_intervals_contain_the_exact_means_and_fluxes(kinds, exact_line, gauss):
         assert ratio > 100 or width[0] < 0.2 * width[2]  # the discrete solution against zero
 
 
+def test_outputs_on_a_line():
+    """-u'' = 1 with u(0) = 1: by hand u = 1 + s x - x^2 / 2 with the slope s that the other end wants."""
+    slopes = {"N": (sb.Neumann(0.3), 1.3), "R": (sb.Robin(2.0, 0.2), 0.2 / 3), "D": (sb.Dirichlet(0.25), -0.25)}
+    for condition, slope in slopes.values():
+        problem = sb.Diffusion(sb.Grid(6), 1.0, 1.0, boundary={"x0": sb.Dirichlet(1.0), "x1": condition})
+        certificate = sb.certify(problem, sb.solve(problem, rtol=1e-12), rtol=1e-12)
+        exact = {sb.Mean(): 1 + slope / 2 - 1 / 6, sb.BoundaryFlux("x0"): -slope, sb.BoundaryFlux("x1"): slope - 1}
+        for functional, value in exact.items():
+            interval = certificate.goal(functional)
+            assert contains(interval, value)
+    drop = sb.Diffusion(
+        sb.Grid(4), np.array([1.0, 2.0, 4.0, 8.0]), boundary={"x0": sb.Dirichlet(1.0), "x1": sb.Dirichlet(0.0)}
+    )
+    k = sb.certify(drop, sb.solve(drop, rtol=1e-12)).goal(sb.EffectivePermeability())
+    assert k.lower.item() == pytest.approx(4 / 1.875, rel=1e-9)
+    assert k.upper.item() == pytest.approx(4 / 1.875, rel=1e-9)
+
+
 def test_hypercircle_halves_the_product_of_two_bounds():
     """Centred at the corrected value, the interval is at most |X_u| |X_z| wide: here, as all is symmetric, eta(v)^2.
 
