@@ -1,0 +1,94 @@
+"""The lower bound: never above the error, and near it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import sciml_bounds as sb
+from sciml_bounds.bounds.minorant import minorant
+from sciml_bounds.problems.transfers import with_periodic_copies
+
+
+def problem_of(kind: str, n: int = 8) -> sb.Diffusion:
+    rng = np.random.default_rng(0)
+    a, f = np.exp(rng.standard_normal((n, n))), rng.standard_normal((n, n))
+    sides: dict[str, sb.Boundary] = {"x0": sb.Dirichlet(0.0), "x1": sb.Robin(2.0, 1.0), "y0": sb.Neumann(0.2)}
+    sides["y1"] = sb.Dirichlet(lambda x, y: x)
+    if kind == "periodic":
+        sides = dict.fromkeys(("x0", "x1", "y0", "y1"), sb.Periodic())
+        f = f - f.mean()
+    solid = None
+    if kind == "solids":
+        solid = np.zeros((n, n), dtype=bool)
+        solid[n // 2, 1:] = solid[1, 2] = True
+    reaction = 50 * rng.random((n, n)) if kind == "reaction" else 0.0
+    return sb.Diffusion(sb.Grid((n, n)), a, f, boundary=sides, reaction=reaction, solid=solid)
+
+
+def lower_bound(problem: sb.Diffusion, field: torch.Tensor) -> float:
+    return minorant(problem, with_periodic_copies(field.unsqueeze(0), problem.periodic)).item()
+
+
+KINDS = pytest.mark.parametrize("kind", ["plain", "reaction", "periodic", "solids"])
+
+
+@KINDS
+@pytest.mark.parametrize("size", [0.0, 0.1, 3.0])
+def test_between_seven_tenths_and_all_of_the_error(kind, size, gauss):
+    """The exact error lies between sqrt(2 J(v) - 2 J(w)) and that plus what w misses, for the w of a grid of h / 8.
+
+    The test functions live on the grid of h / 2, so that the bound may not even exceed the distance to w by more than
+    what the trapezoidal rule changes; 0.7 is what is asked for in the median.
+    """
+    problem = problem_of(kind)
+    discrete = sb.solve(problem, rtol=1e-12).values
+    noise = torch.randn(discrete.shape, dtype=discrete.dtype, generator=torch.Generator().manual_seed(0))
+    v = problem.impose_boundary(discrete + size * discrete.abs().max() * noise)
+    fine = problem.refine(8)
+    gain = 2 * (gauss(problem).functional(v) - gauss(fine, 2).functional(sb.solve(fine, rtol=1e-12).values))
+    error = np.sqrt(gain)
+    found = lower_bound(problem, v)
+    assert 0.7 * error <= found <= 1.001 * error
+
+
+@KINDS
+def test_an_error_of_the_same_grid_is_found_whole(kind):
+    """With no data u = 0, and the error is the field itself: three cycles find it within 2 %."""
+    problem = problem_of(kind)
+    sides = {
+        side: sb.Dirichlet(0.0)
+        if isinstance(condition, sb.Dirichlet)
+        else sb.Neumann(0.0)
+        if isinstance(condition, sb.Neumann)
+        else condition
+        for side, condition in problem.boundary.items()
+    }
+    if kind != "periodic":
+        sides["x1"] = sb.Robin(2.0, 0.0)
+    problem = problem.replace(source=0.0, boundary=sides)
+    field = torch.randn(problem.node_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    v = problem.impose_boundary(torch.where(problem.active_nodes[0], field, 0.0))
+    energy = sb.certify(problem, v).energy.item()
+    assert 0.98 * energy <= lower_bound(problem, v) <= energy * (1 + 1e-12)
+
+
+def test_bound_of_the_exact_solution_is_zero():
+    """u = x: nothing to find, and no division of zero by zero."""
+    sides = {"x0": sb.Dirichlet(0.0), "x1": sb.Dirichlet(1.0), "y0": sb.Neumann(0.0), "y1": sb.Neumann(0.0)}
+    problem = sb.Diffusion(sb.Grid((4, 4)), boundary=sides)
+    v = problem.grid.nodes(0)[:, None].expand(5, 5).contiguous()
+    assert lower_bound(problem, v) <= 1e-14
+    zero = problem.replace(boundary=dict.fromkeys(problem.grid.sides, sb.Dirichlet(0.0)))
+    assert lower_bound(zero, torch.zeros(5, 5, dtype=torch.float64)) == 0
+
+
+def test_each_sample_has_its_own_test_function():
+    problem = problem_of("plain")
+    v = sb.solve(problem).values
+    stack = torch.stack([v, 2 * v, 0 * v])
+    stack = problem.impose_boundary(stack)
+    together = minorant(problem.broadcast(torch.Size([3])), stack)
+    for field, found in zip(stack, together):
+        assert found.item() == pytest.approx(lower_bound(problem, field), rel=1e-10)
