@@ -17,11 +17,13 @@ from functools import cached_property, reduce
 from itertools import product
 
 import numpy as np
+import scipy.linalg
 import scipy.sparse
 import scipy.sparse.csgraph
 
-MASS = np.array([[2.0, 1.0], [1.0, 2.0]]) / 6
-STIFFNESS = np.array([[1.0, -1.0], [-1.0, 1.0]])
+#: Roots of the mass matrix and of the stiffness matrix of linear elements on the unit interval.
+ROOT = np.linalg.cholesky(np.array([[2.0, 1.0], [1.0, 2.0]]) / 6)
+DIFFERENCE = np.array([[-1.0], [1.0]])
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,12 @@ class Data:
     def behind(self, axis: int, end: int) -> np.ndarray:
         """Flat indices of the cells behind a side."""
         return self.cell_index.take(-end, axis).reshape(-1)
+
+    def on_side(self, axis: int, end: int, faces: np.ndarray) -> np.ndarray:
+        """Give the cells behind a side the numbers of their faces, and all others (and solids) zero: (b, c)."""
+        cells = np.zeros(self.flat_fluid.shape)
+        cells[:, self.behind(axis, end)] = faces.reshape(self.batch, -1)
+        return cells * self.flat_fluid
 
     @cached_property
     def neighbours(self) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -176,71 +184,54 @@ def at_corners(data: Data, nodal: np.ndarray) -> np.ndarray:
 
 # --- Galerkin ---------------------------------------------------------------------------------------------------------
 
-
-def _element_matrices(data: Data) -> np.ndarray:
-    """Matrices (b, c, k, k) of a(u, v) without Robin sides."""
-
-    def tensor(derivative: int | None) -> np.ndarray:
-        factors = [STIFFNESS / h if axis == derivative else MASS * h for axis, h in enumerate(data.spacing)]
-        return reduce(np.kron, factors)
-
-    matrices = data.flat_reaction[..., None, None] * tensor(None)
-    for axis in range(data.dim):
-        matrices = matrices + (data.flat_fluid * data.flat_coefficient[axis])[..., None, None] * tensor(axis)
-    return matrices
+#: A form as sums of squares: a(u, v) = sum over parts and cells of weight (F^T u).(F^T v), F (k, m), weight (b, c).
+Form = list[tuple[np.ndarray, np.ndarray]]
 
 
-def _add_sides(data: Data, matrices: np.ndarray, loads: np.ndarray) -> None:
-    """Add Neumann and Robin sides to element matrices and loads."""
-    for axis, end, side in data.named_sides():
-        if side.kind not in ("neumann", "robin"):
-            continue
-        cells = data.behind(axis, end)
-        point = np.diag([1.0 - end, float(end)])
-        others = [h for a, h in enumerate(data.spacing) if a != axis]
-        mass = reduce(np.kron, [point if a == axis else MASS * h for a, h in enumerate(data.spacing)])
-        open_faces = data.flat_fluid[:, cells]
-        if side.kind == "robin":
-            matrices[:, cells] += (open_faces * side.alpha.reshape(data.batch, -1))[..., None, None] * mass
-        share = (data.corners[:, axis] == end) * (math.prod(others) / 2 ** (data.dim - 1))
-        loads[:, cells] += (open_faces * side.value.reshape(data.batch, -1))[..., None] * share
+def energy_form(data: Data) -> Form:
+    """a(u, v) on multilinear functions: Kronecker products of the roots of one-dimensional matrices."""
+    mass = [ROOT * math.sqrt(h) for h in data.spacing]
+    parts = [(reduce(np.kron, mass), data.flat_reaction)]
+    for axis, h in enumerate(data.spacing):
+        factors = [*mass[:axis], DIFFERENCE / math.sqrt(h), *mass[axis + 1 :]]
+        parts.append((reduce(np.kron, factors), data.flat_fluid * data.flat_coefficient[axis]))
+    return parts + robin_form(data)
 
 
-def elements(data: Data) -> tuple[np.ndarray, np.ndarray]:
-    """Element matrices (b, c, k, k) and loads (b, c, k), with Neumann and Robin sides."""
-    matrices = _element_matrices(data)
-    loads = np.repeat(data.flat_source[..., None] * (data.volume / 2**data.dim), 2**data.dim, -1)
-    _add_sides(data, matrices, loads)
-    return matrices, loads
-
-
-def energy(data: Data, w: np.ndarray) -> np.ndarray:
-    """|||w||| of functions (..., b, c, k), shape (..., b): sums of squares, so that constants cancel exactly."""
-    difference, root = np.array([[-1.0], [1.0]]), np.linalg.cholesky(MASS)
-
-    def square(factors: list[np.ndarray]) -> np.ndarray:
-        return ((w @ reduce(np.kron, factors)) ** 2).sum(-1)
-
-    cell = data.flat_reaction * square([root * math.sqrt(h) for h in data.spacing])
-    for axis in range(data.dim):
-        parts = [difference / math.sqrt(h) if a == axis else root * math.sqrt(h) for a, h in enumerate(data.spacing)]
-        cell = cell + data.flat_fluid * data.flat_coefficient[axis] * square(parts)
-    total = cell.sum(-1)
+def robin_form(data: Data) -> Form:
+    parts = []
     for axis, end, side in data.named_sides():
         if side.kind == "robin":
-            point = np.array([[1.0 - end], [float(end)]])
-            parts = [point if a == axis else root * math.sqrt(h) for a, h in enumerate(data.spacing)]
-            cells = data.behind(axis, end)
-            alpha = data.flat_fluid[:, cells] * side.alpha.reshape(data.batch, -1)
-            total = total + (alpha * square(parts)[..., cells]).sum(-1)
-    return np.sqrt(total)
+            factors = [ROOT * math.sqrt(h) for h in data.spacing]
+            factors[axis] = np.array([[1.0 - end], [float(end)]])
+            parts.append((reduce(np.kron, factors), data.on_side(axis, end, side.alpha)))
+    return parts
 
 
-def magnitude(data: Data, w: np.ndarray) -> np.ndarray:
+def energy(form: Form, w: np.ndarray) -> np.ndarray:
+    """|||w||| of functions (..., b, c, k), shape (..., b). Constants cancel exactly."""
+    return np.sqrt(sum((weight * ((w @ F) ** 2).sum(-1)).sum(-1) for F, weight in form))
+
+
+def magnitude(form: Form, w: np.ndarray) -> np.ndarray:
     """Size of the numbers that are subtracted in |||w|||: the scale of round-off, shape (..., b)."""
-    matrices, _ = elements(data)
-    w = np.abs(w)
-    return np.sqrt(np.einsum("...bck,bckl,...bcl->...b", w, np.abs(matrices), w, optimize=True))
+    return energy([(np.abs(F), weight) for F, weight in form], np.abs(w))
+
+
+def _apply(form: Form, w: np.ndarray) -> np.ndarray:
+    """a(w, function of each corner) cell by cell, (b, c, k)."""
+    return sum(weight[..., None] * ((w @ F) @ F.T) for F, weight in form)
+
+
+def loads(data: Data, share: np.ndarray | float = 1.0) -> np.ndarray:
+    """(f, function of each corner) and Neumann and Robin data, (b, c, k); `share` corrects the first."""
+    k = 2**data.dim
+    cells = np.repeat((data.flat_source * share * data.volume / k)[..., None], k, -1)
+    for axis, end, side in data.named_sides():
+        if side.kind in ("neumann", "robin"):
+            at_end = (data.corners[:, axis] == end) * (data.volume / data.spacing[axis] / 2 ** (data.dim - 1))
+            cells = cells + data.on_side(axis, end, side.value)[..., None] * at_end
+    return cells
 
 
 def _degrees_of_freedom(data: Data) -> np.ndarray:
@@ -281,58 +272,57 @@ def _dirichlet_corners(data: Data) -> tuple[np.ndarray, np.ndarray]:
     return held, values
 
 
-def solve(data: Data, matrices: np.ndarray, loads: np.ndarray) -> np.ndarray:
-    """Solve the Galerkin equations for given element matrices: corner values (b, c, k)."""
+def solve(data: Data, form: Form, loads: np.ndarray) -> np.ndarray:
+    """Solve a(u, v) = loads(v): corner values (b, c, k)."""
     labels = _degrees_of_freedom(data)
-    on_side, side_values = _dirichlet_corners(data)
+    on_side, values = _dirichlet_corners(data)
     fluid = np.broadcast_to(data.flat_fluid[..., None], labels.shape)
     count = labels.max() + 1
     held, prescribed = np.zeros(count, dtype=bool), np.zeros(count)
     held[labels[on_side]] = True
-    prescribed[labels[on_side & fluid]] = side_values[on_side & fluid]
-    lifting = np.where(fluid, prescribed[labels], 0.0)
-    loads = loads - np.einsum("bckl,bcl->bck", matrices, lifting)
+    prescribed[labels[on_side & fluid]] = values[on_side & fluid]
+    u = np.where(fluid, prescribed[labels], 0.0)
     free = fluid & ~held[labels]
-    number, size = _number_by_sample(labels, free, count)
-    A = np.zeros((data.batch, size, size))
-    rhs = np.zeros((data.batch, size))
-    for sample in range(data.batch):
-        index, mask = number[labels[sample]], free[sample]
-        rows = np.broadcast_to(index[:, :, None], matrices.shape[1:])
-        columns = np.broadcast_to(index[:, None, :], matrices.shape[1:])
-        both = mask[:, :, None] & mask[:, None, :]
-        flat = np.bincount(rows[both] * size + columns[both], matrices[sample][both], minlength=size * size)
-        A[sample] = flat.reshape(size, size)
-        rhs[sample] = np.bincount(index[mask], loads[sample][mask], minlength=size)
-    for sample, cell in _first_floating_cells(data):
-        at = number[labels[sample, cell, 0]]
-        A[sample, at, at] *= 2  # the data balance, so this holds the value there at zero
-    A += np.eye(size) * (np.einsum("bii->bi", A) == 0)[:, None]  # numbers that a sample does not use
-    solution = np.linalg.solve(A, rhs[..., None])[..., 0]
-    samples = np.broadcast_to(np.arange(data.batch)[:, None, None], labels.shape)
-    return np.where(free, solution[samples, np.where(free, number[labels], 0)], lifting)
+    matrices = sum(weight[..., None, None] * (F @ F.T) for F, weight in form)
+    pinned = _first_floating_cells(data)
+    systems = [_System(labels[s], free[s], matrices[s], pinned[s]) for s in range(data.batch)]
+    for _ in range(3):  # one solve and two refinements, with residuals in which constants cancel exactly
+        residual = loads - _apply(form, u)
+        u = u + np.array([system.solve(r) for system, r in zip(systems, residual)])
+    return u
 
 
-def _number_by_sample(labels: np.ndarray, free: np.ndarray, count: int) -> tuple[np.ndarray, int]:
-    """Number the free labels of each sample from zero; also the largest count of them."""
-    number = np.zeros(count, dtype=np.int64)
-    size = 1
-    for sample_labels, sample_free in zip(labels, free):
-        used = np.unique(sample_labels[sample_free])
-        number[used] = np.arange(len(used))
-        size = max(size, len(used))
-    return number, size
+class _System:
+    """The equations of the free degrees of freedom of one sample, factorised."""
+
+    def __init__(self, labels: np.ndarray, free: np.ndarray, matrices: np.ndarray, pinned: list[int]) -> None:
+        used, self.number = np.unique(labels[free], return_inverse=True)
+        self.free, self.size = free, len(used)
+        index = np.zeros(labels.shape, dtype=np.int64)
+        index[free] = self.number
+        pairs = free[:, :, None] & free[:, None, :]
+        flat = (index[:, :, None] * self.size + index[:, None, :])[pairs]
+        A = np.bincount(flat, matrices[pairs], minlength=self.size**2).reshape(self.size, self.size)
+        for cell in pinned:  # the data balance, so this holds the value there
+            A[index[cell, 0], index[cell, 0]] *= 2
+        self.factors = scipy.linalg.lu_factor(A) if self.size else None
+
+    def solve(self, loads: np.ndarray) -> np.ndarray:
+        change = np.zeros(self.free.shape)
+        if self.size:
+            rhs = np.bincount(self.number, loads[self.free], minlength=self.size)
+            change[self.free] = scipy.linalg.lu_solve(self.factors, rhs)[self.number]
+        return change
 
 
-def _first_floating_cells(data: Data) -> list[tuple[int, int]]:
+def _first_floating_cells(data: Data) -> list[list[int]]:
+    """One cell of each floating component, a list for each sample."""
     labels, floating = data.components
-    pairs = []
-    for sample in range(data.batch):
-        found, first = np.unique(labels[sample], return_index=True)
-        pairs += [
-            (sample, cell) for label, cell in zip(found, first) if floating[label] and data.flat_fluid[sample, cell]
-        ]
-    return pairs
+    cells = []
+    for sample_labels, fluid in zip(labels, data.flat_fluid):
+        found, first = np.unique(sample_labels, return_index=True)
+        cells.append([cell for label, cell in zip(found, first) if floating[label] and fluid[cell]])
+    return cells
 
 
 # --- one dimension, exactly -------------------------------------------------------------------------------------------
@@ -340,17 +330,13 @@ def _first_floating_cells(data: Data) -> list[tuple[int, int]]:
 
 def solve_1d(data: Data) -> np.ndarray:
     """Exact values at the ends of every cell, (b, c, 2): elements whose functions solve the homogeneous equation."""
-    h, a, c, f = data.spacing[0], data.flat_coefficient[0], data.flat_reaction, data.flat_source
-    kappa = np.sqrt(c / a)
+    h, a, c = data.spacing[0], data.flat_coefficient[0], data.flat_reaction
     reacts = c > 0
-    safe = np.where(reacts, kappa * h, 1.0)
-    scale = np.where(reacts, a * safe / h / np.sinh(safe), a / h) * data.flat_fluid
-    diagonal = scale * np.where(reacts, np.cosh(safe), 1.0)
-    matrices = np.stack([np.stack([diagonal, -scale], -1), np.stack([-scale, diagonal], -1)], -1)
-    load = f * h / 2 * np.where(reacts, np.tanh(safe / 2) / (safe / 2), 1.0)
-    loads = np.repeat(load[..., None], 2, -1)
-    _add_sides(data, matrices, loads)
-    return solve(data, matrices, loads)
+    t = np.where(reacts, np.sqrt(c / a) * h, 1.0)
+    difference = a / h * np.where(reacts, t / np.sinh(t), 1.0)
+    absorption = np.where(reacts, c * h / 2 * np.tanh(t / 2) / (t / 2), 0.0)
+    form = [(DIFFERENCE, data.flat_fluid * difference), (np.eye(2), absorption), *robin_form(data)]
+    return solve(data, form, loads(data, np.where(reacts, np.tanh(t / 2) / (t / 2), 1.0)))
 
 
 def error_1d(data: Data, ends: np.ndarray, v: np.ndarray, points: int = 48) -> tuple[np.ndarray, np.ndarray]:
@@ -376,11 +362,7 @@ def error_1d(data: Data, ends: np.ndarray, v: np.ndarray, points: int = 48) -> t
         cell = weight * h * data.flat_fluid
         energy_squared = energy_squared + (cell * (a * de**2 + c * e**2)).sum(-1)
         l2_squared = l2_squared + (cell * e**2).sum(-1)
-    for axis, end, side in data.named_sides():
-        if side.kind == "robin":
-            cells = data.behind(axis, end)
-            exchange = data.flat_fluid[:, cells] * side.alpha.reshape(data.batch, -1)
-            energy_squared = energy_squared + (exchange * (ends - v)[..., cells, end] ** 2).sum(-1)
+    energy_squared = energy_squared + (energy(robin_form(data), ends - v) ** 2 if robin_form(data) else 0.0)
     return np.sqrt(energy_squared), np.sqrt(l2_squared)
 
 
@@ -416,8 +398,8 @@ def flux(data: Data) -> tuple[np.ndarray, ...]:
             T, supply = ends[axis, end] = _exchange(data, axis, end, side)
             np.add.at(diagonal, (slice(None), behind), T)
             np.add.at(rhs, (slice(None), behind), supply)
-    for sample, cell in _first_floating_cells(data):
-        diagonal[sample, cell] *= 2
+    for sample, cells_of_sample in enumerate(_first_floating_cells(data)):
+        diagonal[sample, cells_of_sample] *= 2
     A += np.eye(cells) * np.where(data.flat_fluid, diagonal, 1.0)[:, None]
     p = np.linalg.solve(A, np.where(data.flat_fluid, rhs, 0.0)[..., None])[..., 0]
     return tuple(_face_values(data, axis, inner[axis], p, ends) for axis in range(data.dim))
