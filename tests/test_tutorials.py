@@ -1,0 +1,83 @@
+"""The tutorials run, say what is true, and lie beside notebooks with the same cells.
+
+`python tests/test_tutorials.py` executes the sources anew and writes the notebooks.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import matplotlib.pyplot as plt
+import nbformat
+import pytest
+import torch
+
+TUTORIALS = Path(__file__).parents[1] / "tutorials"
+SOURCES = sorted(TUTORIALS.glob("*.py"))
+
+
+def solve_and_certify(names: dict[str, Any]) -> None:
+    sweep, errors, sizes, certificate = (names[name] for name in ("sweep", "errors", "sizes", "certificate"))
+    assert bool((sweep.lower <= errors * (1 + 1e-3)).all())  # the fine solution is not the exact one
+    assert bool((errors <= sweep.upper).all())
+    assert bool((sweep.upper / sweep.lower)[sizes > 0.3].max() < 1.02)  # "the bounds close on it"
+    relative = [float(certificate.lower / certificate.energy), float(certificate.relative_upper)]
+    assert relative == pytest.approx([0.07, 0.12], abs=0.01)  # "seven to twelve per cent"
+    place = [names["grid"].centers(axis)[cell].item() for axis, cell in enumerate(names["worst"])]
+    assert place == pytest.approx([0.7, 0.3], abs=0.02)  # "the indicators point at it"
+    mean, faulty = (names[name].goal(names["sb"].Mean()) for name in ("certificate", "found"))
+    assert float((mean.upper - mean.lower) / mean.upper) < 0.1 * relative[1]  # "ten times narrower"
+    assert float((faulty.upper - faulty.lower) / (mean.upper - mean.lower)) < 1.2  # "hardly wider"
+    assert names["derivative"][names["cell"]].item() == pytest.approx(names["quotient"].item(), rel=1e-5)
+    assert names["shares"].sum().item() == pytest.approx(1.0, abs=1e-6)
+
+
+#: What the text of each tutorial claims, checked with the names that it leaves behind.
+CLAIMS = {"01_solve_and_certify": solve_and_certify}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_tutorial_runs_and_says_what_is_true(source):
+    names = runpy.run_path(str(source))
+    plt.close("all")
+    CLAIMS[source.stem](names)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_notebook_is_the_executed_source(source):
+    path = source.with_suffix(".ipynb")
+    assert path.stat().st_size <= 300_000
+    notebook = nbformat.read(path, as_version=4)
+    cells = [(cell.cell_type, cell.source) for cell in notebook.cells]
+    assert cells == [(cell.cell_type, cell.source) for cell in jupytext.read(source).cells]
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell.outputs]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
+
+
+def write_notebook(source: Path) -> None:
+    """Execute a source and write the notebook beside it."""
+    from nbclient import NotebookClient
+
+    notebook = jupytext.read(source)
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number}"  # the same at every run
+    NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(TUTORIALS)}}
+    ).execute()
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)  # times
+    nbformat.write(notebook, source.with_suffix(".ipynb"))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    for source in [Path(name) for name in sys.argv[1:]] or SOURCES:
+        write_notebook(source)
