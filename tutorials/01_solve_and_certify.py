@@ -64,7 +64,7 @@ certificate = sb.certify(problem, solution)
 print(certificate)
 
 # %% [markdown]
-# The answer is off by seven to twelve per cent in energy, although all its digits have converged: at the phase
+# The answer is off by six to twelve per cent in energy, although all its digits have converged: at the phase
 # boundaries the solution bends more sharply than this grid can follow. The indicators of the cells show it; their
 # squares sum to the square of the upper bound.
 
