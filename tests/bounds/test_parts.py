@@ -48,6 +48,15 @@ def test_l2_constant_is_the_smallest_eigenvalue(sides, reaction, mu):
     assert certificate.l2_upper.item() == pytest.approx(expected, rel=1e-12)
 
 
+def test_l2_constant_of_a_diagonal_coefficient():
+    """a = (1, 9) on a box of sides 1 and 3: pi^2 (1 + 9 / 9); the smallest coefficient of each axis counts."""
+    a = torch.ones(4, 4, dtype=torch.float64)
+    problem = sb.Diffusion(sb.Grid((4, 4), lengths=(1.0, 3.0)), (a + a.cumsum(0) - 1, 9 * a), 1.0)
+    certificate = sb.certify(problem, torch.zeros(5, 5, dtype=torch.float64))
+    expected = certificate.upper.item() / (math.sqrt(2) * math.pi)
+    assert certificate.l2_upper.item() == pytest.approx(expected, rel=1e-12)
+
+
 def test_l2_bound_holds_and_is_sharp_for_the_lowest_mode(exact_line, gauss):
     """The exact error on a line, with a field that is off on the boundary too."""
     problem = sb.Diffusion(sb.Grid(40), 2.0, lambda x: torch.sin(math.pi * x))
