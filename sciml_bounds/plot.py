@@ -121,7 +121,6 @@ def _draw_image(
         extent=(*edges[0], *edges[1]),
         cmap=colours,
         norm=norm,
-        interpolation="nearest",
         aspect="equal" if longest <= LONGEST_BOX else "auto",
     )
     axes.set(title=title, xlabel=AXES[0], ylabel=AXES[1], xlim=_box(grid, 0), ylim=_box(grid, 1))

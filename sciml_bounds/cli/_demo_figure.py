@@ -1,0 +1,66 @@
+"""The picture of the demo: four answers to one problem, where their errors lie, and how large they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from sciml_bounds.cli._study import HIGH, LOW, Answer, Study
+from sciml_bounds.plot import draw_field, indicator_colours, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_study"]
+
+BOUND_COLOUR, TRUE_COLOUR = "#7fa8d9", "#c0392b"
+
+
+def draw_study(study: Study, sample: int = 0) -> Figure:
+    """Draw one sample: coefficient and answers above, bounds and error indicators below."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    answers, grid = study.answers, study.problem.grid
+    figure = new_figure(13.0, 5.5)
+    figure.set_layout_engine("constrained", rect=(0.0, 0.0, 0.99, 1.0))  # room for the labels of the colour bars
+    panels = figure.subplots(2, 1 + len(answers))
+    values = torch.stack([answer.certificate.values[sample] for answer in answers])
+    indicators = torch.stack([answer.certificate.indicators[sample] for answer in answers])
+    heights, glow = Normalize(0.0, float(values.max())), indicator_colours(indicators)
+
+    title = f"coefficient a\ndark {LOW:g}, bright {HIGH:g}"
+    draw_field(panels[0, 0], grid, study.problem.coefficient[0], title, "cividis", nodal=False, sample=sample)
+    for i, answer in enumerate(answers):
+        title = f"{answer.name}\n{_interval(study, answer, sample)}"
+        draw_field(panels[0, i + 1], grid, values[i], title, "viridis", nodal=True, norm=heights)
+        draw_field(panels[1, i + 1], grid, indicators[i], "", "inferno", nodal=False, norm=glow)
+    for axes in panels.flat:
+        axes.set(xticks=[], yticks=[], xlabel="", ylabel="")
+    for row, norm, colours, label in ((0, heights, "viridis", "u"), (1, glow, "inferno", "error indicator of a cell")):
+        mappable = ScalarMappable(norm, colours)
+        figure.colorbar(mappable, ax=panels[row, 1:], shrink=0.9, pad=0.01, label=label)
+    _draw_bounds(panels[1, 0], study, sample)
+    return figure
+
+
+def _interval(study: Study, answer: Answer, sample: int) -> str:
+    lower, upper = study.relative(answer.bounds)
+    return rf"{100 * float(lower[sample]):.3g} % $\leq$ error $\leq$ {100 * float(upper[sample]):.3g} %"
+
+
+def _draw_bounds(axes: Axes, study: Study, sample: int) -> None:
+    """Draw the guaranteed interval of each answer and its true error, relative to the energy norm of the solution."""
+    for row, answer in enumerate(study.answers):
+        lower, upper = (100 * float(end[sample]) for end in study.relative(answer.bounds))
+        true = 50 * sum(float(end[sample]) for end in study.relative(answer.error))
+        axes.plot([lower, upper], [row, row], color=BOUND_COLOUR, linewidth=9, solid_capstyle="butt")
+        axes.plot(true, row, "o", color=TRUE_COLOUR, markersize=4)
+        axes.text(0.04, row - 0.28, answer.name, transform=axes.get_yaxis_transform(), fontsize=9)
+    axes.set_xscale("log")
+    axes.set(xlim=(0.5, 200), ylim=(len(study.answers) - 0.5, -0.75), xticks=[1, 10, 100], box_aspect=1)
+    axes.set_xticklabels(["1 %", "10 %", "100 %"])
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_title("guaranteed interval (blue)\nand true error (red)", fontsize=10)

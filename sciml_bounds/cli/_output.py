@@ -1,0 +1,222 @@
+"""What the commands print and write."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import sciml_bounds
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    import sciml_bounds as sb
+    from sciml_bounds._solve import Progress
+
+__all__ = [
+    "JsonOption",
+    "OutOption",
+    "PlotOption",
+    "certificate_record",
+    "certificate_rows",
+    "error_console",
+    "finish",
+    "problem_record",
+    "shown_progress",
+    "solution_record",
+    "solution_rows",
+    "targets",
+]
+
+OutOption = Annotated[Path | None, typer.Option(metavar="FILE.nc", help="Write the result as netCDF-4 (HDF5).")]
+PlotOption = Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw it, as .png, .pdf or .svg.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+
+PICTURES = (".png", ".pdf", ".svg")
+NOT_REACHED = 3
+
+
+def error_console() -> Console:
+    """Make the console for everything that is not the result."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def targets(out: Path | None, plot: Path | None) -> None:
+    """Find out before the work whether the files can be written.
+
+    Raises
+    ------
+    InputError
+        If one of them cannot.
+    """
+    from sciml_bounds.store.writer import SUFFIXES, check_target
+
+    if out is not None:
+        check_target(out, SUFFIXES)
+    if plot is not None:
+        check_target(plot, PICTURES)
+
+
+# --- progress ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def shown_progress() -> Iterator[Callable[[Progress], None]]:
+    """Show iterations on stderr: in place on a terminal, otherwise a line after 1, 2, 4, 8, ... of them."""
+    console = error_console()
+    if console.is_terminal:
+        with console.status("setting up") as status:
+            yield lambda progress: status.update(_progress_line(progress))
+        return
+
+    def print_some(progress: Progress) -> None:
+        if progress.iteration & (progress.iteration - 1) == 0:
+            console.print(_progress_line(progress))
+
+    yield print_some
+
+
+def _progress_line(progress: Progress) -> str:
+    line = f"iteration {progress.iteration}: residual {float(progress.residual_norm.max()):.3g}"
+    if progress.relative_upper is not None:
+        line += f", guaranteed relative error {float(progress.relative_upper.max()):.3g}"
+    return line
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+def problem_record(problem: sb.Diffusion) -> dict[str, Any]:
+    """Describe a problem in JSON's words."""
+    return {
+        "version": sciml_bounds.__version__,
+        "shape": problem.grid.shape,
+        "batch_shape": tuple(problem.batch_shape),
+        "dtype": str(problem.dtype).removeprefix("torch."),
+        "boundary": {side: type(condition).__name__ for side, condition in problem.boundary.items()},
+    }
+
+
+def solution_record(solution: sb.Solution) -> dict[str, Any]:
+    """Describe a solution in JSON's words, a number or one a sample."""
+    reason = solution.reason
+    return {
+        "method": solution.method,
+        "converged": solution.converged.tolist(),
+        "reason": str(reason) if isinstance(reason, str) else [str(one) for one in reason],
+        "iterations": solution.iterations.tolist(),
+        "residual_norm": solution.residual_norm.tolist(),
+        "tolerance": solution.tolerance.tolist(),
+        "seconds": solution.seconds,
+    }
+
+
+def certificate_record(certificate: sb.Certificate) -> dict[str, Any]:
+    """Describe a certificate in JSON's words, a number or one a sample."""
+    names = ("lower", "upper", "relative_upper", "energy", "boundary_part", "boundary_gap")
+    return {
+        "kind": certificate.kind,
+        **{name: getattr(certificate, name).tolist() for name in names},
+        "terms": {name: term.tolist() for name, term in certificate.terms.items()},
+        "layout": certificate.layout,
+        "seconds": certificate.seconds,
+    }
+
+
+def solution_rows(solution: sb.Solution) -> dict[str, str]:
+    """Describe a solution in a few lines."""
+    from sciml_bounds.results import describe, describe_reason
+
+    return {
+        "grid": _grid(solution.grid, tuple(solution.converged.shape)),
+        "method": solution.method,
+        "reason": describe_reason(solution.reason),
+        "iterations": describe(solution.iterations),
+        "residual": f"{describe(solution.residual_norm)} (asked: {describe(solution.tolerance)})",
+        "seconds": f"{solution.seconds:.3g}",
+    }
+
+
+def certificate_rows(certificate: sb.Certificate) -> dict[str, str]:
+    """Describe a certificate in a few lines."""
+    from sciml_bounds.results import describe
+
+    interval = f"{describe(certificate.lower)} <= error <= {describe(certificate.upper)}"
+    rows = {
+        "energy norm": describe(certificate.energy),
+        f"energy error ({certificate.kind})": interval,
+        f"relative ({certificate.kind})": f"<= {describe(certificate.relative_upper)}",
+    }
+    if bool((certificate.boundary_part > 0).any()):
+        rows["boundary values"] = f"off by up to {describe(certificate.boundary_gap)}"
+        rows["part from boundary"] = describe(certificate.boundary_part)
+    return rows
+
+
+def _grid(grid: sb.Grid, batch: tuple[int, ...]) -> str:
+    cells = " x ".join(map(str, grid.shape))
+    return f"{cells} cells" + (f", {math.prod(batch)} samples" if batch else "")
+
+
+def finish(
+    title: str,
+    rows: dict[str, str],
+    record: dict[str, Any],
+    result: sb.Solution | sb.Certificate,
+    asked: Mapping[str, Any],
+    *,
+    out: Path | None,
+    plot: Path | None,
+    as_json: bool,
+    failure: str | None,
+) -> None:
+    """Write the files, print the result, and leave with the exit code for what was not reached.
+
+    Raises
+    ------
+    typer.Exit
+        If `failure` says that something was not reached.
+    """
+    from sciml_bounds.store.writer import replacing, write_dataset
+
+    if out is not None:
+        write_dataset(result.to_xarray(), out, asked=asked)
+    if plot is not None:
+        with replacing(plot) as part:
+            result.plot().savefig(part, format=plot.suffix[1:].lower())
+    files = {name: str(path) for name, path in (("out", out), ("plot", plot)) if path is not None}
+    if as_json:
+        print(json.dumps(_finite(record | files), allow_nan=False))
+    else:
+        _print_table(title, rows | files)
+    if failure is not None:
+        error_console().print(f"sciml-bounds: {failure}", markup=False)
+        raise typer.Exit(NOT_REACHED)
+
+
+def _finite(value: Any) -> Any:
+    """Replace what JSON has no number for by null."""
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _print_table(title: str, rows: Mapping[str, str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", show_header=False)
+    for key, value in rows.items():
+        table.add_row(key, Text(value, overflow="fold"))
+    Console(highlight=False).print(table)

@@ -1,0 +1,195 @@
+"""From options to a problem: what `solve` and `certify` share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sciml_bounds.errors import InputError
+
+if TYPE_CHECKING:
+    import sciml_bounds as sb
+    from sciml_bounds.store.readers import Array
+
+__all__ = [
+    "BoundaryOption",
+    "CoefficientOption",
+    "LengthsOption",
+    "OriginOption",
+    "ProblemOptions",
+    "ReactionOption",
+    "SampleOption",
+    "ShapeOption",
+    "SolidOption",
+    "SourceOption",
+    "build_problem",
+    "take_sample",
+]
+
+_FIELD = "FILE or NUMBER"
+CoefficientOption = Annotated[
+    str,
+    typer.Option(
+        metavar=_FIELD,
+        help="a > 0 in each cell: a number, or a.npy, f.npz:name, f.h5:name, f.nc:name, f.pt:name.",
+    ),
+]
+SourceOption = Annotated[str | None, typer.Option(metavar=_FIELD, help="f in each cell. [default: 0]")]
+ReactionOption = Annotated[str | None, typer.Option(metavar=_FIELD, help="c >= 0 in each cell. [default: 0]")]
+SolidOption = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Boolean, True in the cells that are walls. [default: none]")
+]
+ShapeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N,N", help="Cells along each axis; needed if all fields are numbers, or if a file holds a batch."
+    ),
+]
+LengthsOption = Annotated[str | None, typer.Option(metavar="L,L", help="Side lengths of the box. [default: 1 each]")]
+OriginOption = Annotated[
+    str | None, typer.Option(metavar="X,Y", help="Corner with the smallest coordinates. [default: 0 each]")
+]
+BoundaryOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SIDE=KIND:VALUE",
+        help=(
+            "Condition on a side x0, x1, y0, y1, z0, z1, or on all that are not named; may be repeated: "
+            "x0=dirichlet:1, x1=neumann:0, y0=robin:ALPHA:G, z0=periodic, all=neumann:0. [default: all=dirichlet:0]"
+        ),
+    ),
+]
+SampleOption = Annotated[
+    int | None, typer.Option(min=0, metavar="I", help="Take sample I of every file that holds a batch.")
+]
+
+#: Kinds of conditions and how many numbers each takes at least and at most.
+_KINDS = {"dirichlet": (1, 1), "neumann": (1, 1), "robin": (1, 2), "periodic": (0, 0)}
+#: Fields of the size of the problem that a solve holds at its peak, measured; a certificate with its grid of half the
+#: spacing holds 2^dim times as many. A grid that cannot fit is refused before anything is made.
+FIELDS_AT_WORK = 40
+
+
+@dataclass(frozen=True)
+class ProblemOptions:
+    """The options that describe a problem, as they were given."""
+
+    coefficient: str
+    source: str | None
+    reaction: str | None
+    solid: str | None
+    shape: str | None
+    lengths: str | None
+    origin: str | None
+    boundary: list[str] | None
+    sample: int | None
+
+
+def build_problem(options: ProblemOptions, *, certified: bool) -> sb.Diffusion:
+    """Read the files and make the problem, if there is memory to solve it, and to certify the answer.
+
+    Raises
+    ------
+    InputError
+        If an option cannot be understood or does not fit the others.
+    """
+    import sciml_bounds as sb
+    from sciml_bounds.store.memory import require_memory
+    from sciml_bounds.store.readers import read_field, read_mask
+
+    if options.source is None and not options.boundary:
+        raise InputError("nothing drives this problem and its solution is zero; give --source or --boundary.")
+    named = {"coefficient": options.coefficient, "source": options.source, "reaction": options.reaction}
+    fields = {name: read_field(text, f"the {name}") for name, text in named.items() if text is not None}
+    solid = None if options.solid is None else read_mask(options.solid, "the solid cells")
+    arrays = {name: field for name, field in fields.items() if not isinstance(field, float)}
+    if solid is not None:
+        arrays["solid"] = solid
+    lengths, origin = _numbers(options.lengths, float, "--lengths"), _numbers(options.origin, float, "--origin")
+    grid = sb.Grid(_numbers(options.shape, int, "--shape") or _first_shape(options, arrays), lengths, origin)
+    taken = {name: take_sample(array, grid.dim, options.sample, name) for name, array in arrays.items()}
+    batch = max((array.size for array in taken.values()), default=1) / math.prod(grid.shape)
+    fields_at_work = FIELDS_AT_WORK * (2**grid.dim if certified else 1)
+    require_memory(int(8 * fields_at_work * max(batch, 1) * math.prod(n + 1 for n in grid.shape)), "this problem")
+    return sb.Diffusion(grid, **{**fields, **taken}, boundary=_boundary(options.boundary, grid))
+
+
+def take_sample(array: Array, dim: int, sample: int | None, name: str) -> Array:
+    """Take one sample of an array with a batch axis.
+
+    Raises
+    ------
+    InputError
+        If there are not so many samples.
+    """
+    if sample is None or array.ndim <= dim:
+        return array
+    if sample >= len(array):
+        raise InputError(f"--sample {sample} does not exist: the {name} has {len(array)} samples, counted from 0.")
+    one: Array = array[sample]
+    return one
+
+
+def _first_shape(options: ProblemOptions, arrays: dict[str, Array]) -> tuple[int, ...]:
+    """Take the number of cells from the array without batch, or without its batch axis."""
+    if not arrays:
+        raise InputError(
+            "all fields are numbers, so the grid is unknown; give the cells along each axis: --shape 64,64."
+        )
+    name, array = min(arrays.items(), key=lambda item: item[1].ndim)  # the others may have batch axes before its own
+    batched = options.sample is not None and array.ndim == max(other.ndim for other in arrays.values())
+    shape: tuple[int, ...] = array.shape[1:] if batched else array.shape
+    if not 1 <= len(shape) <= 3:
+        raise InputError(
+            f"the {name} has shape {array.shape}, which is no grid of one to three axes; give --shape, or --sample for "
+            "one sample of a batch."
+        )
+    return shape
+
+
+def _numbers[Number: (int, float)](text: str | None, kind: type[Number], option: str) -> tuple[Number, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        example = "64,64" if kind is int else "1.5,2"
+        raise InputError(f"{option} {text} cannot be read; give one number an axis, such as {example}.") from None
+
+
+def _boundary(texts: list[str] | None, grid: sb.Grid) -> sb.Boundary | dict[str, sb.Boundary]:
+    import sciml_bounds as sb
+
+    if not texts:
+        return sb.Dirichlet(0.0)
+    given: dict[str, sb.Boundary] = {}
+    for text in texts:
+        side, equals, condition = text.partition("=")
+        if not equals:
+            raise InputError(f"--boundary {text} is not SIDE=KIND:VALUE, such as x0=dirichlet:1.")
+        if side in given:
+            raise InputError(f"--boundary names {side} twice; keep one of them.")
+        given[side] = _condition(text, condition)
+    others = given.pop("all", None)
+    return given if others is None else dict.fromkeys(grid.sides, others) | given
+
+
+def _condition(text: str, condition: str) -> sb.Boundary:
+    import sciml_bounds as sb
+
+    kind, *values = condition.split(":")
+    if kind not in _KINDS:
+        raise InputError(f"--boundary {text}: unknown kind {kind!r}; the choices are {', '.join(_KINDS)}.")
+    try:
+        numbers = [float(value) for value in values]
+    except ValueError:
+        raise InputError(f"--boundary {text}: {':'.join(values)} is not a number.") from None
+    least, most = _KINDS[kind]
+    if not least <= len(numbers) <= most:
+        needed = str(most) if least == most else f"{least} or {most}"
+        raise InputError(f"--boundary {text}: {kind} takes {needed} numbers, such as x0=robin:ALPHA:G.")
+    classes = {"dirichlet": sb.Dirichlet, "neumann": sb.Neumann, "robin": sb.Robin, "periodic": sb.Periodic}
+    return classes[kind](*numbers)
