@@ -66,8 +66,13 @@ SampleOption = Annotated[
     int | None, typer.Option(min=0, metavar="I", help="Take sample I of every file that holds a batch.")
 ]
 
-#: Kinds of conditions and how many numbers each takes at least and at most.
-_KINDS = {"dirichlet": (1, 1), "neumann": (1, 1), "robin": (1, 2), "periodic": (0, 0)}
+#: How many numbers each kind of condition takes, and how it is written.
+_KINDS = {
+    "dirichlet": ((1,), "dirichlet:VALUE"),
+    "neumann": ((1,), "neumann:FLUX"),
+    "robin": ((1, 2), "robin:ALPHA:G"),
+    "periodic": ((0,), "periodic"),
+}
 #: Fields of the size of the problem that a solve holds at its peak, measured; a certificate with its grid of half the
 #: spacing holds 2^dim times as many. A grid that cannot fit is refused before anything is made.
 FIELDS_AT_WORK = 40
@@ -128,7 +133,9 @@ def take_sample(array: Array, dim: int, sample: int | None, name: str) -> Array:
     if sample is None or array.ndim <= dim:
         return array
     if sample >= len(array):
-        raise InputError(f"--sample {sample} does not exist: the {name} has {len(array)} samples, counted from 0.")
+        raise InputError(
+            f"--sample {sample} does not exist; there are {len(array)} samples of the {name}, counted from 0."
+        )
     one: Array = array[sample]
     return one
 
@@ -187,9 +194,8 @@ def _condition(text: str, condition: str) -> sb.Boundary:
         numbers = [float(value) for value in values]
     except ValueError:
         raise InputError(f"--boundary {text}: {':'.join(values)} is not a number.") from None
-    least, most = _KINDS[kind]
-    if not least <= len(numbers) <= most:
-        needed = str(most) if least == most else f"{least} or {most}"
-        raise InputError(f"--boundary {text}: {kind} takes {needed} numbers, such as x0=robin:ALPHA:G.")
+    counts, form = _KINDS[kind]
+    if len(numbers) not in counts:
+        raise InputError(f"--boundary {text} has {len(numbers)} numbers; write the condition as {form}.")
     classes = {"dirichlet": sb.Dirichlet, "neumann": sb.Neumann, "robin": sb.Robin, "periodic": sb.Periodic}
     return classes[kind](*numbers)

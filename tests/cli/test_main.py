@@ -1,0 +1,92 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import sciml_bounds as sb
+from sciml_bounds.cli.main import run
+
+PROBLEM = ["solve", "--coefficient", "1", "--source", "1", "--shape", "8,8"]
+
+
+def plain(text: str) -> str:
+    """Join the boxes of rich into running text, without colours."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    return " ".join(re.sub(r"[│╭╮╰╯─]", " ", text).split())
+
+
+def test_version(capsys):
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"sciml-bounds {sb.__version__}\n"
+
+
+@pytest.mark.parametrize("command", [[], ["solve"], ["certify"], ["demo"]])
+def test_help(capsys, command):
+    assert run([*command, "--help"]) == 0
+    out = plain(capsys.readouterr().out)
+    assert "Usage: sciml-bounds" in out
+    if not command:
+        assert "Exit codes: 0 done, 2 bad input, 3 not converged" in out
+        for name in ("solve", "certify", "demo"):
+            assert f" {name} " in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["sovle"], "sovle"),
+        (["solve"], "--coefficient"),
+        (["solve", "--coefficient", "1", "--colour", "red"], "--colour"),
+        ([*PROBLEM, "--rtol", "small"], "--rtol"),
+        ([*PROBLEM, "--sample", "-1"], "--sample"),
+        (["demo", "--fields", "0"], "--fields"),
+    ],
+)
+def test_usage_errors_exit_with_2(capsys, arguments, word):
+    assert run(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert word in plain(captured.err)
+
+
+def test_a_bug_of_ours_is_a_traceback(monkeypatch):
+    """Python turns an exception that leaves `run` into a traceback and exit code 1."""
+
+    def broken(*_, **__):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(sb, "solve", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        run(PROBLEM)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals(tmp_path, monkeypatch, number, code):
+    """A signal that arrives when the file is written, but not yet in its place."""
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(os, "replace", lambda *_: os.kill(os.getpid(), number))
+    assert run([*PROBLEM, "--out", str(tmp_path / "u.nc")]) == code
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_installed_command(tmp_path):
+    """One real process: bad input is one line and no traceback, and asking for help loads nothing heavy."""
+    script = (
+        "import sys; from sciml_bounds.cli.main import run; code = run(['solve', '--help']);"
+        "print(code, sorted({'torch', 'numba', 'scipy', 'matplotlib', 'xarray'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "0 []"
+    command = os.path.join(os.path.dirname(sys.executable), "sciml-bounds")
+    done = subprocess.run(
+        [command, "solve", "--coefficient", str(tmp_path / "none.npy"), "--source", "1"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        f"sciml-bounds: the coefficient: there is no file {tmp_path}/none.npy; give an existing file or a number.\n"
+    )
