@@ -454,6 +454,8 @@ def test_lower_bound_is_not_idle(batches: list[Batch]) -> None:
     measurable = [b.error_low > 1e3 * b.slack for b in batches]
     ratio = np.concatenate([b.lower[kept] / b.error_high[kept] for b, kept in zip(batches, measurable)])
     assert np.median(ratio) >= 0.7
+    caught = [1.02 * b.lower > b.galerkin + b.slack for b in batches]  # a bound 2 % larger fails
+    assert np.mean(caught) > 0.4
 
 
 def test_flux_is_in_equilibrium(batches: list[Batch]) -> None:
@@ -586,6 +588,35 @@ def test_l2_bound_in_one_dimension(batches: list[Batch]) -> None:
             assert (upper >= error[rows] * (1 - 1e-9) - batch.slack[rows]).all()
             known += np.isfinite(upper).sum()
     assert known > 0
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 8), (4, 3, 6)])
+def test_oscillation_constant_is_nearly_attained(shape: tuple[int, ...]) -> None:
+    """Cells whose oscillation is linear along their longest side, and an error that is free at all faces.
+
+    With f = c x' (x' the mean of x over the cell) and flux 1 at both ends, v = x and y = 1 leave nothing but
+    r - r' = -c (x - x'). The error then solves -e'' = r - r' with e' = 0 at every face (but for terms in c), so that
+    |||e|||^2 = ||r - r'||^2 h^2 / 10, and the bound, with h^2 / pi^2, is sqrt(10) / pi = 1.0066 times the error.
+    """
+    n, c = shape[0], 0.01
+    lengths = (1.0, *(0.2 * cells / n for cells in shape[1:]))  # cells are longest along x
+    x = np.arange(n + 1.0) / n
+    data = ref.Data(
+        (n,), (1.0,), np.ones((1, 1, n)), c * (x[None, 1:] + x[None, :-1]) / 2, np.full((1, n), c),
+        np.ones((1, n), dtype=bool), ((ref.Side("neumann", -np.ones(1)), ref.Side("neumann", np.ones(1))),),
+    )  # fmt: skip
+    error = ref.error_1d(data, ref.solve_1d(data), ref.at_corners(data, x[None]))[0][0] * math.sqrt(math.prod(lengths))
+    grid = sb.Grid(shape, lengths)
+    sides: dict[str, Any] = {side: sb.Neumann(0.0) for side in grid.sides} | {
+        "x0": sb.Neumann(-1.0),
+        "x1": sb.Neumann(1.0),
+    }
+    profile = [1] * (len(shape) - 1)
+    source = np.broadcast_to(data.source.reshape(n, *profile), shape)
+    problem = sb.Diffusion(grid, 1.0, source, reaction=c, boundary=sides)
+    values = np.broadcast_to(x.reshape(-1, *profile), problem.node_shape)
+    index = float(sb.certify(problem, values, rtol=1e-12).upper) / error
+    assert 1 <= index <= math.sqrt(10) / math.pi * 1.001
 
 
 @pytest.mark.parametrize("shape", [(32,), (16, 16), (8, 8, 8)])
