@@ -36,6 +36,26 @@ def test_computed_flux_is_equilibrated_however_loose_the_solve(rtol, reaction, b
     assert float(defect.abs().max()) <= 42 * np.finfo(float).eps * largest  # 42 cells, each of which adds one round-off
 
 
+@pytest.mark.parametrize("reaction", [0.0, 2.0])
+def test_a_common_level_of_the_data_costs_nothing(reaction):
+    """u + 1e6 solves the problem with shifted data, and its flux is the same; round-off is 1e6 eps of the fluxes."""
+    sides = {"x1": sb.Neumann(0.4), "y1": sb.Neumann(0.0)}
+    grid = sb.Grid((8, 9))
+    x = grid.nodes(0).view(-1, 1).expand(9, 10)
+
+    def flux_and_bound(level):
+        robin = sb.Robin(3.0, 3.0 * level + 1.0)
+        shifted = {"x0": sb.Dirichlet(level), "y0": robin, **sides}
+        problem = sb.Diffusion(grid, 2.0, 1.0 + reaction * level, boundary=shifted, reaction=reaction)
+        certificate = sb.certify(problem, x + level)
+        return torch.cat([y.flatten() for y in certificate.flux]), certificate.upper
+
+    (flux, upper), (shifted_flux, shifted_upper) = flux_and_bound(0.0), flux_and_bound(1e6)
+    size = float(flux.abs().max())
+    torch.testing.assert_close(shifted_flux, flux, rtol=0, atol=2e-6 * size)  # both solves leave 1e-6 of what varies
+    torch.testing.assert_close(shifted_upper, upper, rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("sides", ["DD", "DN", "NR", "RR"])
 def test_on_a_line_the_flux_is_exact_and_so_is_the_bound(sides, exact_line):
     """Harmonic means integrate 1/a exactly, so y = a u' on every cell and nothing is lost in Prager-Synge."""
