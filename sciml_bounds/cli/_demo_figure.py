@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -48,7 +50,14 @@ def draw_study(study: Study, sample: int = 0) -> Figure:
 
 def _interval(study: Study, answer: Answer, sample: int) -> str:
     lower, upper = study.relative(answer.bounds)
-    return rf"{100 * float(lower[sample]):.3g} % $\leq$ error $\leq$ {100 * float(upper[sample]):.3g} %"
+    left, right = _percent(float(lower[sample]), math.floor), _percent(float(upper[sample]), math.ceil)
+    return rf"{left} $\leq$ error $\leq$ {right}"
+
+
+def _percent(part: float, rounding: Callable[[float], int]) -> str:
+    """Write a bound in percent, rounded outwards."""
+    digits = 2 if part < 0.1 else 1
+    return f"{rounding(100 * part * 10**digits) / 10**digits:.{digits}f} %"
 
 
 def _draw_bounds(axes: Axes, study: Study, sample: int) -> None:

@@ -1,5 +1,6 @@
 import hashlib
 import io
+import math
 import zipfile
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from matplotlib.image import imread
 
 from sciml_bounds.cli import _darcy
+from sciml_bounds.cli._demo_figure import _percent
 from sciml_bounds.cli._study import darcy_problem, reference_intervals, run_study
 from sciml_bounds.cli.main import run
 from sciml_bounds.errors import InputError
@@ -104,6 +106,11 @@ def test_the_study():
         assert np.hypot((i + 0.5) / 64 - 0.7, (j + 0.5) / 64 - 0.3) < 0.08 + 1 / 64
     ratio = answers["coarse surrogate"].certificate.upper / answers["our solution"].certificate.upper
     assert bool((ratio > 1.5).all())
+
+
+def test_bounds_in_the_picture_are_rounded_outwards():
+    assert (_percent(0.01239, math.floor), _percent(0.02231, math.ceil)) == ("1.23 %", "2.24 %")
+    assert (_percent(0.4199, math.floor), _percent(0.8971, math.ceil)) == ("41.9 %", "89.8 %")
 
 
 # --- the command ---
