@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -121,17 +122,30 @@ class LinearSolution:
             "residual": f"{describe(self.residual_norm)} (asked: {describe(self.tolerance)})",
         }
         if self.error_upper is not None:
-            rows[f"A-norm error ({self.error_upper_kind})"] = f"<= {describe(self.error_upper)}"
+            rows[f"A-norm error ({self.error_upper_kind})"] = f"<= {describe_upper(self.error_upper)}"
         return summary_table("LinearSolution", rows)
 
 
-def describe(value: Tensor, digits: int = 4) -> str:
-    """Write a number, or the range of a batch of them."""
+def describe(value: Tensor, digits: int = 4, rounding: str = decimal.ROUND_HALF_EVEN) -> str:
+    """Write a number, or the range of a batch of them; bounds are rounded outwards, so that they stay bounds."""
     flat = value.detach().reshape(-1)
     if flat.numel() == 0:
         return "empty"
-    low, high = flat.min().item(), flat.max().item()
-    return f"{low:.{digits}g}" if flat.numel() == 1 or low == high else f"{low:.{digits}g} ... {high:.{digits}g}"
+    context = decimal.Context(prec=digits, rounding=rounding)
+    low, high = (
+        f"{float(context.create_decimal_from_float(end.item())):.{digits}g}" for end in (flat.min(), flat.max())
+    )
+    return low if low == high else f"{low} ... {high}"
+
+
+def describe_interval(lower: Tensor, upper: Tensor, between: str) -> str:
+    """Write two bounds and what lies between them."""
+    return f"{describe(lower, rounding=decimal.ROUND_FLOOR)} <= {between} <= {describe_upper(upper)}"
+
+
+def describe_upper(upper: Tensor, digits: int = 4) -> str:
+    """Write an upper bound."""
+    return describe(upper, digits, decimal.ROUND_CEILING)
 
 
 def describe_reason(reason: Reason | tuple[Reason, ...]) -> str:
@@ -173,7 +187,7 @@ class Interval(NamedTuple):
     upper: Tensor
 
     def __repr__(self) -> str:
-        return f"[{describe(self.lower, 6)}, {describe(self.upper, 6)}]"
+        return f"[{describe(self.lower, 6, decimal.ROUND_FLOOR)}, {describe_upper(self.upper, 6)}]"
 
 
 @dataclass(frozen=True, repr=False)
@@ -240,10 +254,8 @@ class Solution:
             "seconds": f"{self.seconds:.3g}",
         }
         if self.certificate is not None:
-            rows["energy error (bound)"] = (
-                f"{describe(self.certificate.lower)} <= error <= {describe(self.certificate.upper)}"
-            )
-            rows["relative (bound)"] = f"<= {describe(self.certificate.relative_upper)}"
+            rows["energy error (bound)"] = describe_interval(self.certificate.lower, self.certificate.upper, "error")
+            rows["relative (bound)"] = f"<= {describe_upper(self.certificate.relative_upper)}"
         return summary_table("Solution", rows)
 
     def to_xarray(self) -> xarray.Dataset:
@@ -352,8 +364,8 @@ class Certificate:
     def __repr__(self) -> str:
         rows = {
             "values": f"{_describe_shape(self.values)}, given as {self.layout}",
-            "energy error": f"{describe(self.lower)} <= error <= {describe(self.upper)}  ({self.kind})",
-            "relative": f"<= {describe(self.relative_upper)}",
+            "energy error": f"{describe_interval(self.lower, self.upper, 'error')}  ({self.kind})",
+            "relative": f"<= {describe_upper(self.relative_upper)}",
         }
         if bool((self.boundary_part > 0).any()):
             rows["boundary values"] = (

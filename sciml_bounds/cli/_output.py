@@ -147,13 +147,13 @@ def solution_rows(solution: sb.Solution) -> dict[str, str]:
 
 def certificate_rows(certificate: sb.Certificate) -> dict[str, str]:
     """Describe a certificate in a few lines."""
-    from sciml_bounds.results import describe
+    from sciml_bounds.results import describe, describe_interval, describe_upper
 
-    interval = f"{describe(certificate.lower)} <= error <= {describe(certificate.upper)}"
+    interval = describe_interval(certificate.lower, certificate.upper, "error")
     rows = {
         "energy norm": describe(certificate.energy),
         f"energy error ({certificate.kind})": interval,
-        f"relative ({certificate.kind})": f"<= {describe(certificate.relative_upper)}",
+        f"relative ({certificate.kind})": f"<= {describe_upper(certificate.relative_upper)}",
     }
     if bool((certificate.boundary_part > 0).any()):
         rows["boundary values"] = f"off by up to {describe(certificate.boundary_gap)}"
