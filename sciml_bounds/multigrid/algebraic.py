@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.multigrid.cycle import CoarseSolver, Cycle, pseudo_inverse
+from sciml_bounds.operators.linear_operator import csr_tensor
 
 __all__ = ["MatrixLevel", "algebraic_cycle"]
 
@@ -24,9 +25,9 @@ class MatrixLevel:
     """One level of a PyAMG hierarchy with its matrices on a torch device; vectors have shape (b, n)."""
 
     def __init__(self, A: Any, P: Any, dtype: torch.dtype, device: torch.device) -> None:
-        self.A = _to_torch(A, dtype, device)
-        self.P = _to_torch(P, dtype, device)
-        self.R = _to_torch(P.T, dtype, device)
+        self.A = csr_tensor(A, dtype, device)
+        self.P = csr_tensor(P, dtype, device)
+        self.R = csr_tensor(P.T, dtype, device)
         row_sums = np.asarray(abs(scipy.sparse.csr_array(A)).sum(axis=1)).reshape(-1)
         self.inverse_row_sums = torch.as_tensor(1 / np.where(row_sums > 0, row_sums, 1.0), dtype=dtype, device=device)
 
@@ -95,15 +96,3 @@ def algebraic_cycle(
     coarsest = torch.as_tensor(hierarchy.levels[-1].A.toarray(), dtype=dtype, device=place).unsqueeze(0)
     solver = CoarseSolver(pseudo_inverse(coarsest), (coarsest.shape[-1],))
     return Cycle(levels, solver, csr.shape[0], sweeps)
-
-
-def _to_torch(matrix: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
-    csr = scipy.sparse.csr_array(matrix)
-    return torch.sparse_csr_tensor(
-        torch.as_tensor(csr.indptr, dtype=torch.int64),
-        torch.as_tensor(csr.indices, dtype=torch.int64),
-        torch.as_tensor(csr.data, dtype=dtype),
-        size=csr.shape,
-        device=device,
-        check_invariants=False,
-    )

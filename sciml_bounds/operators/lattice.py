@@ -99,7 +99,8 @@ class LatticeOperator(LinearOperator):
 
     def to_csr(self, sample: int = 0) -> scipy.sparse.csr_array:
         """Assemble the matrix of one sample."""
-        index = torch.arange(self.shape[0], device=self.device).view(self.lattice)
+        index = torch.arange(self.shape[0], dtype=torch.int32, device=self.device)  # PETSc and PyAMG take no other
+        index = index.view(self.lattice)
         flat = index.reshape(-1).cpu().numpy()
         rows, columns, entries = [flat], [flat], [self.diagonal()[sample].reshape(-1).cpu().numpy()]
         for k, offset in enumerate(self.offsets):

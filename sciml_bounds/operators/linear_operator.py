@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from sciml_bounds.errors import InputError
 
-__all__ = ["CallableOperator", "Identity", "LinearOperator", "MatrixOperator", "aslinearoperator"]
+__all__ = ["CallableOperator", "Identity", "LinearOperator", "MatrixOperator", "aslinearoperator", "csr_tensor"]
 
 
 class LinearOperator:
@@ -165,20 +166,26 @@ def aslinearoperator(A: Any, like: Tensor | None = None) -> LinearOperator:
 
 
 def _sparse_to_torch(A: Any, like: Tensor | None) -> Tensor:
-    csr = scipy.sparse.csr_array(A)
-    if csr.dtype.kind != "f":
-        raise InputError(f"the sparse matrix has dtype {csr.dtype}; convert it with .astype('float64').")
-    if csr.shape[0] != csr.shape[1]:
-        raise InputError(f"the matrix has shape {csr.shape}; a square one is needed.")
-    index = torch.int64
-    return torch.sparse_csr_tensor(
-        torch.as_tensor(csr.indptr, dtype=index),
-        torch.as_tensor(csr.indices, dtype=index),
-        torch.as_tensor(csr.data),
-        size=csr.shape,
-        device=None if like is None else like.device,
-        check_invariants=False,
-    )
+    if A.dtype.kind != "f":
+        raise InputError(f"the sparse matrix has dtype {A.dtype}; convert it with .astype('float64').")
+    if A.shape[0] != A.shape[1]:
+        raise InputError(f"the matrix has shape {A.shape}; a square one is needed.")
+    return csr_tensor(A, device=None if like is None else like.device)
+
+
+def csr_tensor(matrix: Any, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
+    """Convert any scipy sparse matrix to a sparse torch matrix."""
+    csr = scipy.sparse.csr_array(matrix)
+    with warnings.catch_warnings():  # torch calls this layout a beta feature, once in every process
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            torch.as_tensor(csr.indptr, dtype=torch.int64),
+            torch.as_tensor(csr.indices, dtype=torch.int64),
+            torch.as_tensor(csr.data, dtype=dtype),
+            size=csr.shape,
+            device=device,
+            check_invariants=False,
+        )
 
 
 def _from_scipy(A: Any) -> LinearOperator:
