@@ -278,8 +278,8 @@ def case(request: pytest.FixtureRequest) -> tuple[sb.Diffusion, Mesh, np.ndarray
 def test_solution_is_that_of_q1_elements_with_the_trapezoidal_rule(case):
     problem, peer, field = case
     theirs = peer.solve(VERTICES, peer.nodal(field)).x.array
-    # Two factorisations of matrices with condition numbers below 1e3 agree to 1e3 round-offs and a little more. A relative
-    # residual of 1e-12 leaves at most 1e-9.
+    # Condition numbers are below 1e3: two factorisations agree to a few times 1e3 round-offs, and a relative residual
+    # of 1e-12 leaves at most 1e-9.
     for method, tolerance in (("direct", 1e-12), ("multigrid", 1e-9)):
         ours = sb.solve(problem, method=method, rtol=1e-12).values.numpy()[peer.node_index]
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
