@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
+from types import FunctionType
 from typing import Any, Literal
 
 import numba
@@ -72,13 +73,22 @@ class NumbaKernel:
         threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
         if size < SERIAL_BELOW or threads == 1 or os.getpid() != _import_pid:
             if self._serial is None:
-                self._serial = numba.njit(cache=True, fastmath={"contract"})(self.function)
+                self._serial = _compiled(self.function, parallel=False)
             self._serial(*views)
             return
         if self._parallel is None:
-            self._parallel = numba.njit(cache=True, parallel=True, fastmath={"contract"})(self.function)
+            self._parallel = _compiled(self.function, parallel=True)
         numba.set_num_threads(threads)
         self._parallel(*views)
+
+
+def _compiled(function: Callable[..., None], *, parallel: bool) -> Callable[..., None]:
+    # numba's cache on disk tells functions apart by their qualified names and not by their options, so that one of two
+    # forms of the same name would be served for the other.
+    form = FunctionType(function.__code__, function.__globals__, function.__name__)
+    form.__qualname__ = f"{function.__qualname__}_{'parallel' if parallel else 'serial'}"
+    compiled: Callable[..., None] = numba.njit(cache=True, parallel=parallel, fastmath={"contract"})(form)
+    return compiled
 
 
 def triton_jit(function: Callable[..., Any]) -> Any:
