@@ -54,13 +54,12 @@ def galerkin(
     shape = weights.shape[1:]
     coarse_T = torch.zeros((len(coarse_offsets), *shape), dtype=c.dtype, device=c.device)
     coarse_c = torch.zeros(shape, dtype=c.dtype, device=c.device)
-    if backend_for(c) == "numba":
-        index = np.full((3, 3, 3), -1, dtype=np.int64)
-        for k, o in enumerate(coarse_offsets):
-            index[o[0] + 1, o[1] + 1, o[2] + 1] = k
-        _galerkin_numba(
-            c.numel(), np.array(offsets), T, c, np.array(axes), _pair_index(axes), weights, index, coarse_T, coarse_c
-        )
+    if backend_for(c) == "numba" and not _crosses_odd_seam(offsets, T, axes):
+        terms = _galerkin_terms(offsets, axes, coarse_offsets)
+        steps = np.array([1 + coarsened for coarsened in axes])
+        ones = torch.ones(coarse_c.shape[-1], dtype=c.dtype)
+        diagonal = _full_stencil(offsets, T, c)[0, 0, 0]
+        _galerkin_numba(c.numel(), terms, T, diagonal, steps, weights, ones, coarse_T, coarse_c)
     else:
         _galerkin_torch(offsets, T, c, axes, weights, coarse_offsets, coarse_T, coarse_c)
     total = coarse_T.abs().sum(0)
@@ -80,6 +79,48 @@ def _pair_index(axes: tuple[bool, bool, bool]) -> np.ndarray:
     for k, (S, C) in enumerate(pairs(axes)):
         index[(*S, *C)] = k
     return index
+
+
+def _crosses_odd_seam(offsets: Offsets, T: Tensor, axes: tuple[bool, bool, bool]) -> bool:
+    """Whether an axis is coarsened that is periodic and odd: across its seam two even points are neighbours."""
+    for axis, coarsened in enumerate(axes):
+        if not coarsened or T.shape[2 + axis] % 2 == 0:
+            continue
+        for k, offset in enumerate(offsets):
+            end = {1: -1, -1: 0}.get(offset[axis])
+            if end is not None and bool(T[k].select(1 + axis, end).any()):
+                return True
+    return False
+
+
+@lru_cache
+def _galerkin_terms(offsets: Offsets, axes: tuple[bool, bool, bool], coarse_offsets: Offsets) -> np.ndarray:
+    """List the products that make up P^T A P, relative to a coarse point I, one row of integers a product.
+
+    A product joins the fine point f = 2 I + S - 2 C of class S, whose weight p(f; I) is stored at I - C, with its
+    neighbour g = f + o, whose weight p(g; J) for the coarse point J is stored at I + base. The columns are: number of the
+    conductance (-1: the diagonal) and where it is stored relative to 2 I (3); number of the weight p(f; I) (-1: one) and
+    C (3); number of the weight p(g; J) (-1: one) and base (3); number of the coarse offset J - I (-1: none).
+    """
+    number = {pair: k for k, pair in enumerate(pairs(axes))}
+    position = {o: k for k, o in enumerate(coarse_offsets)} | {(0, 0, 0): -1}
+    entries = [(-1, (0, 0, 0), (0, 0, 0))]  # number, offset of the neighbour, where the conductance is stored
+    for k, o in enumerate(offsets):
+        back = tuple(-i for i in o)
+        entries += [(k, o, (0, 0, 0)), (k, back, back)]
+    rows = []
+    for S, C in [((0, 0, 0), (0, 0, 0)), *pairs(axes)]:
+        f = tuple(s - 2 * q for s, q in zip(S, C))
+        for entry, o, stored in entries:
+            g = tuple(i + j for i, j in zip(f, o))
+            parity = tuple(i % 2 if coarsened else 0 for i, coarsened in zip(g, axes))
+            base = tuple(i // 2 if coarsened else i for i, coarsened in zip(g, axes))
+            for D in product(*[(0, 1) if bit else (0,) for bit in parity]):
+                target = position.get(tuple(b + q for b, q in zip(base, D)))
+                if target is not None:
+                    place = tuple(i + j for i, j in zip(f, stored))
+                    rows.append((entry, *place, number.get((S, C), -1), *C, number.get((parity, D), -1), *base, target))
+    return np.array(rows)
 
 
 # --- reference --------------------------------------------------------------------------------------------------------
@@ -263,91 +304,29 @@ def _weights_numba(offsets, T, c, axes, index, weights):
 
 
 @NumbaKernel
-def _galerkin_numba(offsets, T, c, axes, index, weights, position, coarse_T, coarse_c):
-    # For each coarse point, over the fine points f of its basis function and their neighbours g:
-    # entry (I, J) += p(f; I) A(f, g) p(g; J). Indices run unwrapped, so that J - I tells the coarse offset.
-    B, X, Y, Z = c.shape
+def _galerkin_numba(terms, T, diagonal, steps, weights, ones, coarse_T, coarse_c):
+    # One row of coarse points at a time, term by term, so that the inner loops have no branches. Only at the two ends of
+    # a row indices wrap.
+    B, X, Y, Z = diagonal.shape
     CX, CY, CZ = coarse_c.shape[1:]
-    K = offsets.shape[0]
+    step = steps[2]
     for row in prange(B * CX * CY):
         n = row // (CX * CY)
         I = (row // CY) % CX
         J = row % CY
-        g = np.empty(3, np.int64)  # fine neighbour, wrapped
-        base = np.empty(3, np.int64)  # coarse index below it, unwrapped
-        odd = np.empty(3, np.int64)
-        for L in range(CZ):
-            for t0 in range(-axes[0], axes[0] + 1):
-                for t1 in range(-axes[1], axes[1] + 1):
-                    for t2 in range(-axes[2], axes[2] + 1):
-                        x = ((2 * I if axes[0] else I) + t0) % X
-                        y = ((2 * J if axes[1] else J) + t1) % Y
-                        z = ((2 * L if axes[2] else L) + t2) % Z
-                        # an odd length ends with an even point: across its seam there is no point in between
-                        if (t0 != 0 and x % 2 == 0) or (t1 != 0 and y % 2 == 0) or (t2 != 0 and z % 2 == 0):
-                            continue
-                        wf = 1.0
-                        if t0 != 0 or t1 != 0 or t2 != 0:
-                            wf = weights[
-                                index[abs(t0), abs(t1), abs(t2), int(t0 < 0), int(t1 < 0), int(t2 < 0)],
-                                n, (I - int(t0 < 0)) % CX, (J - int(t1 < 0)) % CY, (L - int(t2 < 0)) % CZ,
-                            ]  # fmt: skip
-                        if wf == 0.0:
-                            continue
-                        diagonal = c[n, x, y, z]
-                        for k in range(K):
-                            dx = offsets[k, 0]
-                            dy = offsets[k, 1]
-                            dz = offsets[k, 2]
-                            diagonal += T[k, n, x, y, z] + T[k, n, (x - dx) % X, (y - dy) % Y, (z - dz) % Z]
-                        for k in range(-K, K + 1):  # backward neighbours, the point itself, forward neighbours
-                            sign = 1 if k > 0 else (-1 if k < 0 else 0)
-                            kk = abs(k) - 1 if k != 0 else 0
-                            dx = sign * offsets[kk, 0]
-                            dy = sign * offsets[kk, 1]
-                            dz = sign * offsets[kk, 2]
-                            if k == 0:
-                                entry = diagonal
-                            elif k > 0:
-                                entry = -T[kk, n, x, y, z]
-                            else:
-                                entry = -T[kk, n, (x + dx) % X, (y + dy) % Y, (z + dz) % Z]
-                            if entry == 0.0:
-                                continue
-                            g[0] = (2 * I if axes[0] else I) + t0 + dx
-                            g[1] = (2 * J if axes[1] else J) + t1 + dy
-                            g[2] = (2 * L if axes[2] else L) + t2 + dz
-                            for a in range(3):
-                                length = X if a == 0 else (Y if a == 1 else Z)
-                                coarse_length = CX if a == 0 else (CY if a == 1 else CZ)
-                                seam = 0
-                                if g[a] < 0:
-                                    g[a] += length
-                                    seam = -coarse_length
-                                elif g[a] >= length:
-                                    g[a] -= length
-                                    seam = coarse_length
-                                odd[a] = g[a] % 2 if axes[a] else 0
-                                base[a] = seam + (g[a] // 2 if axes[a] else g[a])
-                            for q0 in range(odd[0] + 1):
-                                for q1 in range(odd[1] + 1):
-                                    for q2 in range(odd[2] + 1):
-                                        j0 = base[0] + q0 - I
-                                        j1 = base[1] + q1 - J
-                                        j2 = base[2] + q2 - L
-                                        if abs(j0) > 1 or abs(j1) > 1 or abs(j2) > 1:
-                                            continue
-                                        p = position[j0 + 1, j1 + 1, j2 + 1]
-                                        itself = j0 == 0 and j1 == 0 and j2 == 0
-                                        if p < 0 and not itself:
-                                            continue
-                                        wg = 1.0
-                                        if odd[0] + odd[1] + odd[2] > 0:
-                                            wg = weights[
-                                                index[odd[0], odd[1], odd[2], q0, q1, q2],
-                                                n, base[0] % CX, base[1] % CY, base[2] % CZ,
-                                            ]  # fmt: skip
-                                        if itself:
-                                            coarse_c[n, I, J, L] += wf * entry * wg
-                                        else:
-                                            coarse_T[p, n, I, J, L] -= wf * entry * wg
+        for k in range(terms.shape[0]):
+            entry, px, py, pz = terms[k, 0], terms[k, 1], terms[k, 2], terms[k, 3]
+            first, c0, c1, c2 = terms[k, 4], terms[k, 5], terms[k, 6], terms[k, 7]
+            second, b0, b1, b2 = terms[k, 8], terms[k, 9], terms[k, 10], terms[k, 11]
+            target = terms[k, 12]
+            x = (steps[0] * I + px) % X
+            y = (steps[1] * J + py) % Y
+            source = diagonal[n, x, y] if entry < 0 else T[entry, n, x, y]
+            wf = ones if first < 0 else weights[first, n, (I - c0) % CX, (J - c1) % CY]
+            wg = ones if second < 0 else weights[second, n, (I + b0) % CX, (J + b1) % CY]
+            out = coarse_c[n, I, J] if target < 0 else coarse_T[target, n, I, J]
+            sign = 1.0 if (entry < 0) == (target < 0) else -1.0  # off-diagonal entries are -T
+            for L in range(1, CZ - 1):
+                out[L] += sign * wf[L - c2] * source[step * L + pz] * wg[L + b2]
+            for L in range(0, CZ, max(CZ - 1, 1)):
+                out[L] += sign * wf[(L - c2) % CZ] * source[(step * L + pz) % Z] * wg[(L + b2) % CZ]
