@@ -2,7 +2,9 @@
 
 Interpolation after Dendy, "Black box multigrid", J. Comput. Phys. 48 (1982) 366-386, in any dimension: at a fine point
 of class S the stencil is summed over the axes that S leaves even, and the resulting homogeneous equation is solved for
-the point, smaller classes first. The coarse operator is P^T A P. Both keep the difference form of the lattice operator.
+the point, smaller classes first. Conductances enter it by their absolute values (those of coarse lattices may be
+negative), so that every weight lies between 0 and 1 and none is lost to cancellation. The coarse operator is P^T A P, in
+the difference form of the lattice operator.
 
 There is no triton version: on CUDA the set-up runs in the plain torch operations of the reference.
 """
@@ -23,9 +25,6 @@ from sciml_bounds.kernels.lattice import Offsets, shifted
 from sciml_bounds.kernels.transfer import Bits, coarse_shape, pairs, parity_view
 
 __all__ = ["galerkin", "half_stencil", "interpolation_weights"]
-
-#: A pivot below this part of the diagonal carries no information (possible only in coarse stencils of mixed sign).
-SMALL_PIVOT = 1e-10
 
 
 @lru_cache
@@ -161,19 +160,17 @@ def _weights_torch(offsets: Offsets, T: Tensor, c: Tensor, axes: tuple[bool, boo
     stencil = _full_stencil(offsets, T, c)
     index = {pair: k for k, pair in enumerate(pairs(axes))}
     for S in dict.fromkeys(s for s, _ in pairs(axes)):
+        pivot = parity_view(c, axes, S).clamp_min(0)
         summed: dict[Bits, Tensor] = {}
         for o, entry in stencil.items():
             key = tuple(o[a] if S[a] else 0 for a in range(3))
-            value = parity_view(entry, axes, S)
-            summed[key] = summed[key] + value if key in summed else value
-        pivot = summed.pop((0, 0, 0))
-        exists: Any = (
-            ...,
-            *[slice(n) for n in pivot.shape[1:]],
-        )  # odd classes may be one shorter than the coarse lattice
-        usable = pivot > SMALL_PIVOT * parity_view(stencil[0, 0, 0], axes, S)
-        for o, entry in summed.items():
-            factor = torch.where(usable, -entry / torch.where(usable, pivot, 1.0), 0.0)
+            if any(key):  # other neighbours are taken to have the value of the point: they drop out
+                value = parity_view(entry, axes, S).abs()
+                pivot = pivot + value
+                summed[key] = summed[key] + value if key in summed else value
+        exists: Any = (..., *[slice(n) for n in pivot.shape[1:]])  # odd classes may be one shorter
+        for o, value in summed.items():
+            factor = torch.where(pivot > 0, value / torch.where(pivot > 0, pivot, 1.0), 0.0)
             neighbour = tuple(int(S[a] and o[a] == 0) for a in range(3))
             shift = tuple(int(o[a] == 1) for a in range(3))
             if not any(neighbour):
@@ -259,26 +256,26 @@ def _weights_numba(offsets, T, c, axes, index, weights):
                     if x >= X or y >= Y or z >= Z:
                         continue
                     summed[:] = 0.0
-                    diagonal = c[n, x, y, z]
+                    pivot = max(c[n, x, y, z], 0.0)
                     for k in range(K):
                         dx = offsets[k, 0]
                         dy = offsets[k, 1]
                         dz = offsets[k, 2]
-                        forward = T[k, n, x, y, z]
-                        backward = T[k, n, (x - dx) % X, (y - dy) % Y, (z - dz) % Z]
-                        diagonal += forward + backward
-                        summed[1 + dx * s0, 1 + dy * s1, 1 + dz * s2] -= forward
-                        summed[1 - dx * s0, 1 - dy * s1, 1 - dz * s2] -= backward
-                    summed[1, 1, 1] += diagonal
-                    pivot = summed[1, 1, 1]
-                    if not pivot > SMALL_PIVOT * diagonal:
+                        if dx * s0 == 0 and dy * s1 == 0 and dz * s2 == 0:
+                            continue
+                        forward = abs(T[k, n, x, y, z])
+                        backward = abs(T[k, n, (x - dx) % X, (y - dy) % Y, (z - dz) % Z])
+                        pivot += forward + backward
+                        summed[1 + dx * s0, 1 + dy * s1, 1 + dz * s2] += forward
+                        summed[1 - dx * s0, 1 - dy * s1, 1 - dz * s2] += backward
+                    if pivot == 0.0:
                         continue
                     for o0 in range(-s0, s0 + 1):
                         for o1 in range(-s1, s1 + 1):
                             for o2 in range(-s2, s2 + 1):
                                 if o0 == 0 and o1 == 0 and o2 == 0:
                                     continue
-                                factor = -summed[1 + o0, 1 + o1, 1 + o2] / pivot
+                                factor = summed[1 + o0, 1 + o1, 1 + o2] / pivot
                                 f0 = 1 if o0 == 1 else 0
                                 f1 = 1 if o1 == 1 else 0
                                 f2 = 1 if o2 == 1 else 0
