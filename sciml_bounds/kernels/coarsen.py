@@ -3,8 +3,8 @@
 Interpolation after Dendy, "Black box multigrid", J. Comput. Phys. 48 (1982) 366-386, in any dimension: at a fine point
 of class S the stencil is summed over the axes that S leaves even, and the resulting homogeneous equation is solved for
 the point, smaller classes first. Conductances enter it by their absolute values (those of coarse lattices may be
-negative), so that every weight lies between 0 and 1 and none is lost to cancellation. The coarse operator is P^T A P, in
-the difference form of the lattice operator.
+negative), so that every weight lies between 0 and 1 and none is lost to cancellation. The coarse operator is P^T A P,
+in the difference form of the lattice operator.
 
 There is no triton version: on CUDA the set-up runs in the plain torch operations of the reference.
 """
@@ -97,13 +97,13 @@ def _galerkin_terms(offsets: Offsets, axes: tuple[bool, bool, bool], coarse_offs
     """List the products that make up P^T A P, relative to a coarse point I, one row of integers a product.
 
     A product joins the fine point f = 2 I + S - 2 C of class S, whose weight p(f; I) is stored at I - C, with its
-    neighbour g = f + o, whose weight p(g; J) for the coarse point J is stored at I + base. The columns are: number of the
-    conductance (-1: the diagonal) and where it is stored relative to 2 I (3); number of the weight p(f; I) (-1: one) and
-    C (3); number of the weight p(g; J) (-1: one) and base (3); number of the coarse offset J - I (-1: none).
+    neighbour g = f + o, whose weight p(g; J) for the coarse point J is stored at I + base. The columns are: number of
+    the conductance (-1: the diagonal) and where it is stored relative to 2 I (3); number of the weight p(f; I) (-1: 1)
+    and C (3); number of the weight p(g; J) (-1: 1) and base (3); number of the coarse offset J - I (-1: none).
     """
     number = {pair: k for k, pair in enumerate(pairs(axes))}
     position = {o: k for k, o in enumerate(coarse_offsets)} | {(0, 0, 0): -1}
-    entries = [(-1, (0, 0, 0), (0, 0, 0))]  # number, offset of the neighbour, where the conductance is stored
+    entries: list[tuple[int, Bits, Bits]] = [(-1, (0, 0, 0), (0, 0, 0))]  # number, neighbour, where it is stored
     for k, o in enumerate(offsets):
         back = tuple(-i for i in o)
         entries += [(k, o, (0, 0, 0)), (k, back, back)]
@@ -302,8 +302,8 @@ def _weights_numba(offsets, T, c, axes, index, weights):
 
 @NumbaKernel
 def _galerkin_numba(terms, T, diagonal, steps, weights, ones, coarse_T, coarse_c):
-    # One row of coarse points at a time, term by term, so that the inner loops have no branches. Only at the two ends of
-    # a row indices wrap.
+    # One row of coarse points at a time, term by term, so that the inner loops have no branches. Only at the two ends
+    # of a row indices wrap.
     B, X, Y, Z = diagonal.shape
     CX, CY, CZ = coarse_c.shape[1:]
     step = steps[2]
