@@ -25,7 +25,7 @@ fem:
 
 demo: core
 	@ls $(DARCY)/neuraloperator-0.3.0-*.whl >/dev/null 2>&1 \
-	    || $(BIN)/python -m pip download --quiet --no-deps neuraloperator==0.3.0 -d $(DARCY) \
+	    || $(BIN)/python -m pip download -qq --retries 1 --no-deps neuraloperator==0.3.0 -d $(DARCY) \
 	    || echo "The public Darcy fields could not be downloaded; the sample of the package serves instead."
 	@$(BIN)/sciml-bounds demo --data $(DARCY) --out demo
 
