@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from sciml_bounds.operators.linear_operator import LinearOperator as LinearOperator
     from sciml_bounds.operators.linear_operator import aslinearoperator as aslinearoperator
     from sciml_bounds.problems.diffusion import Diffusion as Diffusion
+    from sciml_bounds.reports import Reason as Reason
     from sciml_bounds.results import Certificate as Certificate
     from sciml_bounds.results import LinearSolution as LinearSolution
-    from sciml_bounds.results import Reason as Reason
     from sciml_bounds.results import Solution as Solution
 
 #: The public names and the modules they come from; a module is imported when its first name is used.
@@ -57,7 +57,7 @@ _HOME = {
     "Neumann": "grid",
     "Periodic": "grid",
     "Progress": "_solve",
-    "Reason": "results",
+    "Reason": "reports",
     "Robin": "grid",
     "Solution": "results",
     "Solver": "_solve",

@@ -19,7 +19,8 @@ from sciml_bounds.multigrid.cycle import Cycle
 from sciml_bounds.multigrid.geometric import lattice_cycle
 from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem
 from sciml_bounds.operators.linear_operator import LinearOperator
-from sciml_bounds.results import LinearSolution, Reason
+from sciml_bounds.reports import Reason
+from sciml_bounds.results import LinearSolution
 
 __all__ = ["Algebraic", "ConjugateGradients", "Direct", "LinearSolver", "Method", "Multigrid", "Stop", "as_method"]
 

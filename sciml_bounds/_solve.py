@@ -20,7 +20,8 @@ from sciml_bounds.operators.lattice import LatticeOperator
 from sciml_bounds.operators.linear_operator import LinearOperator
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import node_system
-from sciml_bounds.results import Certificate, LinearSolution, Reason, Solution, report_failure
+from sciml_bounds.reports import Reason, report_failure
+from sciml_bounds.results import Certificate, LinearSolution, Solution
 
 __all__ = ["Progress", "Solver", "prepare", "solve"]
 

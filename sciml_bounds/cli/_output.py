@@ -133,7 +133,7 @@ def certificate_record(certificate: sb.Certificate) -> dict[str, Any]:
 
 def solution_rows(solution: sb.Solution) -> dict[str, str]:
     """Describe a solution in a few lines."""
-    from sciml_bounds.results import describe, describe_reason
+    from sciml_bounds.reports import describe, describe_reason
 
     return {
         "grid": _grid(solution.grid, tuple(solution.converged.shape)),
@@ -147,7 +147,7 @@ def solution_rows(solution: sb.Solution) -> dict[str, str]:
 
 def certificate_rows(certificate: sb.Certificate) -> dict[str, str]:
     """Describe a certificate in a few lines."""
-    from sciml_bounds.results import describe, describe_interval, describe_upper
+    from sciml_bounds.reports import describe, describe_interval, describe_upper
 
     interval = describe_interval(certificate.lower, certificate.upper, "error")
     rows = {

@@ -21,7 +21,8 @@ from sciml_bounds.arrays import convert, require_finite, to_tensor
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.error_bounds import energy_lower_bounds, gauss_radau, residual_bound, smallest_ritz_value
 from sciml_bounds.operators.linear_operator import Identity, LinearOperator, aslinearoperator
-from sciml_bounds.results import Kind, LinearSolution, Reason, report_failure
+from sciml_bounds.reports import Reason, report_failure
+from sciml_bounds.results import Kind, LinearSolution
 
 __all__ = ["Monitor", "cg", "check_tolerances", "default_rtol", "iterate"]
 

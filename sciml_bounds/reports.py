@@ -1,0 +1,113 @@
+"""How results are put into words: reasons, numbers, short tables, and the warning that something was not reached."""
+
+from __future__ import annotations
+
+import decimal
+import os
+import warnings
+from collections.abc import Mapping
+from enum import StrEnum
+
+from torch import Tensor
+
+from sciml_bounds.errors import ConvergenceError, ConvergenceWarning
+
+__all__ = [
+    "Reason",
+    "describe",
+    "describe_interval",
+    "describe_reason",
+    "describe_upper",
+    "report_failure",
+    "summary_table",
+]
+
+
+class Reason(StrEnum):
+    """Why an iteration stopped."""
+
+    CONVERGED = "converged"
+    ROUND_OFF = "converged to round-off"
+    MAXITER = "maxiter reached"
+    STAGNATED = "stagnated above the tolerance"
+    INDEFINITE = "operator not positive definite"
+    INDEFINITE_PRECONDITIONER = "preconditioner not positive definite"
+    NOT_FINITE = "not finite"
+    STOPPED = "stopped by the callback"
+    ERROR_REACHED = "error bound reached"
+    MESH_LIMITED = "error limited by the mesh"
+
+    @property
+    def advice(self) -> str:
+        """What to do about it, in one sentence; empty where all is well."""
+        return _ADVICE.get(self, "")
+
+
+_ADVICE = {
+    Reason.MAXITER: "Raise maxiter, or use a better preconditioner (M=, method='multigrid').",
+    Reason.STAGNATED: "The residual stopped falling; ask for a larger rtol or use float64.",
+    Reason.INDEFINITE: (
+        "Conjugate gradients need a symmetric positive definite operator, and this one is singular or indefinite."
+    ),
+    Reason.INDEFINITE_PRECONDITIONER: (
+        "The preconditioner gave r.Mr <= 0; use a symmetric positive definite one, or flexible=True."
+    ),
+    Reason.NOT_FINITE: (
+        "The operator or the preconditioner produced NaN or infinity; check them on the right-hand side."
+    ),
+    Reason.MESH_LIMITED: "The discrete solution itself has a larger error; refine the grid.",
+}
+
+
+def describe(value: Tensor, digits: int = 4, rounding: str = decimal.ROUND_HALF_EVEN) -> str:
+    """Write a number, or the range of a batch of them; bounds are rounded outwards, so that they stay bounds."""
+    flat = value.detach().reshape(-1)
+    if flat.numel() == 0:
+        return "empty"
+    context = decimal.Context(prec=digits, rounding=rounding)
+    low, high = (
+        f"{float(context.create_decimal_from_float(end.item())):.{digits}g}" for end in (flat.min(), flat.max())
+    )
+    return low if low == high else f"{low} ... {high}"
+
+
+def describe_interval(lower: Tensor, upper: Tensor, between: str) -> str:
+    """Write two bounds and what lies between them."""
+    return f"{describe(lower, rounding=decimal.ROUND_FLOOR)} <= {between} <= {describe_upper(upper)}"
+
+
+def describe_upper(upper: Tensor, digits: int = 4) -> str:
+    """Write an upper bound."""
+    return describe(upper, digits, decimal.ROUND_CEILING)
+
+
+def describe_reason(reason: Reason | tuple[Reason, ...]) -> str:
+    """Write a reason, or how often each occurred in a batch."""
+    if isinstance(reason, Reason):
+        return str(reason)
+    counts = {r: reason.count(r) for r in dict.fromkeys(reason)}
+    return ", ".join(f"{count} x {r}" for r, count in counts.items())
+
+
+def summary_table(title: str, rows: Mapping[str, str]) -> str:
+    """Lay out a short two-column table."""
+    width = max(len(key) for key in rows)
+    return "\n".join([title, *(f"  {key:<{width}}  {value}" for key, value in rows.items())])
+
+
+def report_failure(what: str, reason: Reason | tuple[Reason, ...], detail: str, *, throw: bool) -> None:
+    """Warn, or raise if asked, that an iteration did not reach what was asked.
+
+    Raises
+    ------
+    ConvergenceError
+        If `throw` is true.
+    """
+    reasons = (reason,) if isinstance(reason, Reason) else tuple(dict.fromkeys(reason))
+    advice = " ".join(r.advice for r in reasons if r.advice)
+    message = f"{what} did not converge: {describe_reason(reason)}; {detail}. {advice}".strip()
+    if throw:
+        raise ConvergenceError(message)
+    warnings.warn(
+        message, ConvergenceWarning, skip_file_prefixes=(os.path.dirname(__file__),)
+    )  # points at the user's line
