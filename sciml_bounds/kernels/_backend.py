@@ -87,7 +87,7 @@ def _compiled(function: Callable[..., None], *, parallel: bool) -> Callable[...,
     # forms of the same name would be served for the other.
     form = FunctionType(function.__code__, function.__globals__, function.__name__)
     form.__qualname__ = f"{function.__qualname__}_{'parallel' if parallel else 'serial'}"
-    compiled: Callable[..., None] = numba.njit(cache=True, parallel=parallel, fastmath={"contract"})(form)
+    compiled: Callable[..., None] = numba.njit(cache=True, parallel=parallel)(form)
     return compiled
 
 
