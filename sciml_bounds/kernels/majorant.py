@@ -244,7 +244,7 @@ def _terms_kernel(
     variance = zero
     mean = zero
     volume = tl.load(h) * tl.load(h + 1) * tl.load(h + 2)
-    PI2 = 9.869604401089358
+    pi_squared = tl.load(h + 3)  # a literal would be cut to single precision
     for k in tl.static_range(3 - DIM, 3):
         if k == 0:
             a = tl.load(ax + n * sax + i, mask=open_cell, other=1.0)
@@ -283,7 +283,7 @@ def _terms_kernel(
                 else:
                     part += gradient * gradient / 144.0
         mismatch += part / a
-        constant = tl.maximum(constant, length * length / (PI2 * a))
+        constant = tl.maximum(constant, length * length / (pi_squared * a))
     for s in tl.static_range(CORNERS):
         mode = zero
         for q in tl.static_range(CORNERS):
@@ -323,9 +323,9 @@ def _terms_triton(
 ) -> None:
     fields = [*a, *rest, nodes, *y]
     strides = [field[0].numel() if len(field) > 1 else 0 for field in fields]
-    spacing = torch.as_tensor(h, dtype=nodes.dtype, device=nodes.device)
+    numbers = torch.as_tensor([*h, math.pi**2], dtype=nodes.dtype, device=nodes.device)
     X, Y, Z = out.shape[2:]
     launch(
-        _terms_kernel, X * Y * Z, len(nodes), *fields, spacing, out, X, Y, Z, len(nodes), *strides,
+        _terms_kernel, X * Y * Z, len(nodes), *fields, numbers, out, X, Y, Z, len(nodes), *strides,
         DIM=dim, CORNERS=1 << dim,
     )  # fmt: skip
