@@ -12,6 +12,7 @@ import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
+from sciml_bounds.arrays import to_tensor
 from sciml_bounds.errors import InputError
 
 __all__ = ["CallableOperator", "Identity", "LinearOperator", "MatrixOperator", "aslinearoperator", "csr_tensor"]
@@ -84,10 +85,7 @@ class MatrixOperator(LinearOperator):
     """A dense `(..., n, n)` or sparse `(n, n)` torch matrix."""
 
     def __init__(self, matrix: Tensor, symmetric: bool | None = None) -> None:
-        if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
-            raise InputError(f"the matrix has shape {tuple(matrix.shape)}; a square one is needed.")
-        if not matrix.dtype.is_floating_point:
-            raise InputError(f"the matrix has dtype {matrix.dtype}; convert it to float32 or float64 first.")
+        _require_square(tuple(matrix.shape))
         self.matrix = matrix if matrix.ndim == 2 else matrix.reshape(-1, *matrix.shape[-2:])
         self.shape = (matrix.shape[-1], matrix.shape[-1])
         self.dtype = matrix.dtype
@@ -145,10 +143,8 @@ def aslinearoperator(A: Any, like: Tensor | None = None) -> LinearOperator:
     """
     if isinstance(A, LinearOperator):
         return A
-    if isinstance(A, Tensor):
-        return MatrixOperator(A)
-    if isinstance(A, np.ndarray):
-        return MatrixOperator(torch.as_tensor(A))
+    if isinstance(A, Tensor | np.ndarray):
+        return MatrixOperator(to_tensor(A, "the matrix"))
     if scipy.sparse.issparse(A):
         return MatrixOperator(_sparse_to_torch(A, like))
     if hasattr(A, "createVecs") and hasattr(A, "mult"):
@@ -165,11 +161,18 @@ def aslinearoperator(A: Any, like: Tensor | None = None) -> LinearOperator:
     )
 
 
+def _require_square(shape: tuple[int, ...]) -> None:
+    if len(shape) < 2 or shape[-1] != shape[-2]:
+        raise InputError(f"the matrix has shape {shape}; a square one is needed.")
+
+
+def _require_float(dtype: Any) -> None:
+    if dtype not in (np.float32, np.float64):
+        raise InputError(f"the matrix has dtype {dtype}; convert it to float32 or float64 first.")
+
+
 def _sparse_to_torch(A: Any, like: Tensor | None) -> Tensor:
-    if A.dtype.kind != "f":
-        raise InputError(f"the sparse matrix has dtype {A.dtype}; convert it with .astype('float64').")
-    if A.shape[0] != A.shape[1]:
-        raise InputError(f"the matrix has shape {A.shape}; a square one is needed.")
+    _require_float(A.dtype)
     return csr_tensor(A, device=None if like is None else like.device)
 
 
@@ -189,14 +192,16 @@ def csr_tensor(matrix: Any, dtype: torch.dtype | None = None, device: torch.devi
 
 
 def _from_scipy(A: Any) -> LinearOperator:
-    dtype = torch.as_tensor(np.zeros(0, dtype=A.dtype or np.float64)).dtype
+    numpy_dtype = np.dtype(A.dtype or np.float64)
+    _require_float(numpy_dtype)
+    _require_square(tuple(A.shape))
 
     def apply(x: Tensor) -> Tensor:
         rows = x.detach().cpu().reshape(-1, x.shape[-1]).numpy()
         result = np.stack([np.asarray(A.matvec(row)).reshape(-1) for row in rows])
         return torch.as_tensor(result, dtype=x.dtype, device=x.device).reshape(x.shape)
 
-    return CallableOperator(apply, A.shape[0], dtype)
+    return CallableOperator(apply, A.shape[0], getattr(torch, numpy_dtype.name))
 
 
 def _from_petsc(A: Any) -> LinearOperator:

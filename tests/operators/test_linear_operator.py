@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import numpy as np
+import pyamg
+import pytest
+import scipy.sparse
+import scipy.sparse.linalg
+import torch
+
+from sciml_bounds.errors import InputError
+from sciml_bounds.fem import require_dolfinx
+from sciml_bounds.operators.linear_operator import (
+    CallableOperator,
+    Identity,
+    LinearOperator,
+    MatrixOperator,
+    aslinearoperator,
+    csr_tensor,
+)
+
+N = 6
+RNG = np.random.default_rng(0)
+DENSE = RNG.standard_normal((N, N))
+VECTORS = torch.as_tensor(RNG.standard_normal((2, 3, N)))
+SPARSE = scipy.sparse.csr_array(np.where(RNG.random((N, N)) < 0.5, DENSE, 0.0))
+
+
+def _petsc():
+    require_dolfinx()
+    from petsc4py import PETSc
+
+    matrix = PETSc.Mat().createAIJ(size=(N, N), csr=(SPARSE.indptr, SPARSE.indices, SPARSE.data), comm=PETSc.COMM_SELF)
+    matrix.assemble()
+    return matrix
+
+
+FORMS = {
+    "torch dense": (lambda: torch.as_tensor(DENSE), DENSE),
+    "torch csr": (lambda: csr_tensor(SPARSE), SPARSE),
+    "torch coo": (lambda: torch.as_tensor(SPARSE.toarray()).to_sparse_coo(), SPARSE),
+    "numpy": (lambda: DENSE, DENSE),
+    "numpy read-only": (lambda: np.broadcast_to(DENSE, (N, N)), DENSE),
+    "scipy csr array": (lambda: SPARSE, SPARSE),
+    "scipy csc matrix": (lambda: scipy.sparse.csc_matrix(SPARSE), SPARSE),
+    "scipy dia": (lambda: scipy.sparse.dia_array(SPARSE), SPARSE),
+    "scipy operator": (lambda: scipy.sparse.linalg.aslinearoperator(DENSE), DENSE),
+    "callable": (lambda: lambda x: x @ torch.as_tensor(DENSE.T), DENSE),
+    "our own": (lambda: MatrixOperator(torch.as_tensor(DENSE)), DENSE),
+    "petsc": (_petsc, SPARSE),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("form", [pytest.param(name, marks=[pytest.mark.fem] * (name == "petsc")) for name in FORMS])
+def test_every_form_multiplies_vectors_with_any_leading_axes(form):
+    make, matrix = FORMS[form]
+    A = aslinearoperator(make(), like=VECTORS)
+    assert isinstance(A, LinearOperator)
+    assert A.shape == (N, N)
+    for x in (VECTORS, VECTORS[0], VECTORS[0, 0]):
+        expected = (matrix @ x.reshape(-1, N).numpy().T).T.reshape(x.shape)
+        np.testing.assert_allclose(A @ x, expected, rtol=0, atol=1e-13)
+        out = torch.full_like(x, torch.nan)
+        assert A.matvec_into(x, out) is out
+        np.testing.assert_allclose(out, expected, rtol=0, atol=1e-13)
+
+
+def test_a_batch_of_matrices_meets_a_batch_of_vectors():
+    matrices = torch.randn(3, 4, N, N, dtype=torch.float64)
+    x = torch.randn(3, 4, N, dtype=torch.float64)
+    product = aslinearoperator(matrices) @ x
+    torch.testing.assert_close(product, torch.einsum("abij,abj->abi", matrices, x), rtol=0, atol=1e-13)
+
+
+def test_the_preconditioners_of_pyamg_are_operators():
+    A = pyamg.gallery.poisson((8, 8), format="csr")
+    theirs = pyamg.smoothed_aggregation_solver(A, max_coarse=10).aspreconditioner()
+    x = RNG.standard_normal(64)
+    np.testing.assert_allclose(aslinearoperator(theirs) @ torch.as_tensor(x), theirs @ x, rtol=1e-12)
+
+
+def test_the_identity_gives_its_vectors_back():
+    assert Identity(N, torch.float64, torch.device("cpu")) @ VECTORS is VECTORS
+
+
+@pytest.mark.parametrize(
+    ("A", "word"),
+    [
+        (torch.zeros(3, 4), r"shape \(3, 4\).*square"),
+        (torch.zeros(4), r"shape \(4,\).*square"),
+        (torch.zeros(3, 3, dtype=torch.int64), "dtype.*int64.*float"),
+        (np.zeros((3, 4)), r"shape \(3, 4\).*square"),
+        (np.zeros((3, 3), dtype=complex), "complex128.*float"),
+        (scipy.sparse.eye_array(3, dtype=np.int64), "int64.*float"),
+        (scipy.sparse.eye_array(3, 4), r"shape \(3, 4\).*square"),
+        (scipy.sparse.linalg.aslinearoperator(np.zeros((3, 4))), r"shape \(3, 4\).*square"),
+        (scipy.sparse.linalg.aslinearoperator(np.zeros((3, 3), dtype=complex)), "complex128.*float"),
+        (lambda x: x, "callable.*CallableOperator"),
+        ("matrix", "str is not an operator"),
+        (None, "NoneType is not an operator"),
+    ],
+    ids=str,
+)
+def test_what_is_no_operator_is_refused_in_one_sentence(A, word):
+    with pytest.raises(InputError, match=word) as caught:
+        aslinearoperator(A)
+    assert str(caught.value).count("\n") == 0
+
+
+def test_a_callable_carries_what_its_caller_knows():
+    A = CallableOperator(lambda x: 2 * x, 3, symmetric=True, linear=True)
+    assert (A.symmetric, A.linear, A.shape) == (True, True, (3, 3))
+    unknown = aslinearoperator(lambda x: 2 * x, like=torch.zeros(3))
+    assert (unknown.symmetric, unknown.linear, unknown.dtype) == (None, None, torch.float32)
+
+
+def test_the_base_class_multiplies_nothing():
+    with pytest.raises(NotImplementedError):
+        LinearOperator().matvec(torch.zeros(1))
