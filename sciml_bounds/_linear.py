@@ -126,6 +126,11 @@ class Diagonal(LinearOperator):
         self.shape = (entries.shape[1], entries.shape[1])
         self.dtype, self.device = entries.dtype, entries.device
 
+    @property
+    def batch(self) -> int:
+        """Number of diagonals."""
+        return len(self.entries)
+
     def matvec(self, x: Tensor) -> Tensor:
         """Multiply entry by entry."""
         return self.matvec_into(x, torch.empty_like(x))

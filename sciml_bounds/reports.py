@@ -32,6 +32,7 @@ class Reason(StrEnum):
     STAGNATED = "stagnated above the tolerance"
     INDEFINITE = "operator not positive definite"
     INDEFINITE_PRECONDITIONER = "preconditioner not positive definite"
+    NO_NEW_DIRECTION = "preconditioner gave no new direction"
     NOT_FINITE = "not finite"
     STOPPED = "stopped by the callback"
     ERROR_REACHED = "error bound reached"
@@ -52,6 +53,7 @@ _ADVICE = {
     Reason.INDEFINITE_PRECONDITIONER: (
         "The preconditioner gave r.Mr <= 0; use a symmetric positive definite one, or flexible=True."
     ),
+    Reason.NO_NEW_DIRECTION: "It repeats directions that were searched already; use another one.",
     Reason.NOT_FINITE: (
         "The operator or the preconditioner produced NaN or infinity; check them on the right-hand side."
     ),

@@ -128,6 +128,8 @@ def cg(
     _check_fit(preconditioner, rhs, "M")
     require_finite(rhs, "the right-hand side b")
     _require_symmetric(operator, rhs)
+    _require_positive(lambda_min, "lambda_min")
+    _require_positive(lambda_min_preconditioned, "lambda_min_preconditioned")
     guess = None
     if x0 is not None:
         guess = convert(x0, "the initial guess x0", rhs.dtype, rhs.device)
@@ -161,6 +163,18 @@ def _check_fit(operator: LinearOperator, rhs: Tensor, name: str) -> None:
         )
     if operator.device != rhs.device:
         raise InputError(f"{name} is on device {operator.device} and b on {rhs.device}; move one of them.")
+    if operator.dtype != rhs.dtype:
+        ours, theirs = (str(dtype).removeprefix("torch.") for dtype in (operator.dtype, rhs.dtype))
+        raise InputError(f"{name} works in {ours}, but b is {theirs}; convert one of them.")
+    if operator.batch not in (1, rhs.numel() // n):
+        raise InputError(
+            f"{name} is a batch of {operator.batch}, but b has {rhs.numel() // n} right-hand sides; they must agree."
+        )
+
+
+def _require_positive(bound: float | Tensor | None, name: str) -> None:
+    if bound is not None and not bool((torch.as_tensor(bound) > 0).all()):
+        raise InputError(f"{name} must be positive: a number below the spectrum of a positive definite operator.")
 
 
 def _require_symmetric(operator: LinearOperator, rhs: Tensor) -> None:
@@ -196,7 +210,6 @@ class _History:
     residual_norms: list[Tensor] = field(default_factory=list)
     decreases: list[Tensor] = field(default_factory=list)
     alphas: list[Tensor] = field(default_factory=list)
-    betas: list[Tensor] = field(default_factory=list)
     rz: list[Tensor] = field(default_factory=list)
 
 
@@ -268,12 +281,14 @@ class _Loop:
         self.stop(~torch.isfinite(rz), Reason.NOT_FINITE)
         if not self.flexible:
             self.stop(rz <= 0, Reason.INDEFINITE_PRECONDITIONER)
-        beta = self._new_direction(rz)
+        if not bool(running.all()):  # whatever M makes of a residual that is done with, of zeros above all
+            self.z[~running] = 0.0
+        self._new_direction(rz)
         self.A.matvec_into(self.d, self.q)
         curvature = _dot(self.d, self.q)
         slope = _dot(self.r, self.d)
         self.stop(~torch.isfinite(curvature), Reason.NOT_FINITE)
-        self.stop(slope == 0, Reason.INDEFINITE_PRECONDITIONER)  # a direction that leads nowhere
+        self.stop(slope == 0, Reason.NO_NEW_DIRECTION)
         self.stop(curvature <= 0, Reason.INDEFINITE)
         going = self.running & running
         alpha = torch.where(going, slope / torch.where(going, curvature, 1.0), 0.0)
@@ -284,7 +299,6 @@ class _Loop:
         h = self.history
         h.decreases.append(alpha * torch.where(going, slope, 0.0))
         h.alphas.append(alpha)
-        h.betas.append(beta)
         h.rz.append(rz)
         h.residual_norms.append(self.norm)
         self.rz_old = rz
@@ -292,28 +306,29 @@ class _Loop:
             self.memory.append((self.d.clone(), self.q.clone(), torch.where(going, curvature, 1.0)))
         self.mark_converged()
 
-    def _new_direction(self, rz: Tensor) -> Tensor:
-        """Set d from the preconditioned residual; returns the coefficient of the previous direction (plain form)."""
-        beta = torch.zeros_like(rz)
+    def _new_direction(self, rz: Tensor) -> None:
+        """Set d from the preconditioned residual."""
         if self.flexible:
             self.d.copy_(self.z)
             for direction, product, curvature in self.memory:
                 self.d.addcmul_((_dot(self.z, product) / curvature).unsqueeze(1), direction, value=-1)
+            lost = self.d.norm(dim=1) <= self.floor * self.z.norm(dim=1)
+            self.stop(lost, Reason.NO_NEW_DIRECTION)
         elif self.fresh:
             self.d.copy_(self.z)
         else:
             beta = torch.where(self.running, rz / torch.where(self.running, self.rz_old, 1.0), 0.0)
             self.d.mul_(beta.unsqueeze(1)).add_(self.z)
         self.fresh = False
-        return beta
 
     def restart_where_deceived(self) -> None:
         """Recompute the residual of all samples; those that had only seemed to converge run again."""
         self.replace_residual()
         true_norm = self.r.norm(dim=1)
-        done = torch.tensor([r is Reason.CONVERGED for r in self.reasons], device=self.b.device)
+        done = [reason in (Reason.CONVERGED, Reason.ROUND_OFF) for reason in self.reasons]
         slack = 1 + 1e3 * torch.finfo(self.b.dtype).eps
-        deceived = done & (true_norm > self.tolerance * slack) & (true_norm > self.round_off_level())
+        deceived = torch.tensor(done, dtype=torch.bool, device=self.b.device)
+        deceived &= (true_norm > self.tolerance * slack) & (true_norm > 2 * self.round_off_level())
         for row in torch.nonzero(deceived).view(-1).tolist():
             self.reasons[row] = _RUNNING
         self.running = deceived
@@ -354,17 +369,19 @@ def iterate(
         residual_norm = loop.norm
         bounds = _bounds(loop, restarts, residual_norm, lambda_min, lambda_min_preconditioned)
     reasons = tuple(reason or Reason.MAXITER for reason in loop.reasons)
-    converged = torch.tensor([r in (Reason.CONVERGED, Reason.ROUND_OFF) for r in reasons], device=b.device)
+    converged = torch.tensor(
+        [r in (Reason.CONVERGED, Reason.ROUND_OFF) for r in reasons], dtype=torch.bool, device=b.device
+    )
     norms = torch.stack(loop.history.residual_norms)
     return LinearSolution(
         x=loop.x.view(b.shape),
         converged=converged.view(batch),
         reason=reasons[0] if not batch else reasons,
         iterations=loop.iterations.view(batch),
-        residual_norms=norms.view(-1, *batch),
+        residual_norms=norms.view(len(norms), *batch),
         residual_norm=residual_norm.view(batch),
         tolerance=loop.tolerance.view(batch),
-        error_lower=bounds.lower.view(-1, *batch),
+        error_lower=bounds.lower.view(len(norms), *batch),
         error_upper=None if bounds.upper is None else bounds.upper.view(batch),
         error_upper_kind=bounds.kind,
         flexible=flexible,
@@ -441,15 +458,23 @@ def _bounds(
     if uppers:
         return _Bounds(lower, torch.stack([u.expand(len(loop.b)) for u in uppers]).amin(0), "bound")
     if plain:
-        ritz = smallest_ritz_value(torch.stack(h.alphas), torch.stack([*h.betas[1:], h.betas[0]]), loop.iterations)
-        loop.M.matvec_into(loop.r, loop.z)
-        return _Bounds(lower, (_dot(loop.r, loop.z).clamp_min(0) / ritz).sqrt(), "estimate")
+        rz = _weights(loop)
+        ritz = smallest_ritz_value(torch.stack(h.alphas), _ratios(rz), loop.iterations)
+        return _Bounds(lower, (rz[-1] / ritz).sqrt(), "estimate")
     return _Bounds(lower, None, None)
 
 
 def _radau(loop: _Loop, mu: Tensor) -> Tensor:
-    h = loop.history
+    rz = _weights(loop)
+    return gauss_radau(torch.stack(loop.history.alphas), _ratios(rz), rz, mu)[-1]
+
+
+def _weights(loop: _Loop) -> Tensor:
+    """Return r.M r at every iterate, (m + 1, b)."""
     loop.M.matvec_into(loop.r, loop.z)
-    rz = torch.stack([*h.rz, _dot(loop.r, loop.z).clamp_min(0)])
-    betas = torch.stack([*h.betas[1:], torch.where(h.rz[-1] > 0, rz[-1] / h.rz[-1], 0.0)])
-    return gauss_radau(torch.stack(h.alphas), betas, rz, mu)[-1]
+    return torch.stack([*loop.history.rz, _dot(loop.r, loop.z).clamp_min(0)])
+
+
+def _ratios(rz: Tensor) -> Tensor:
+    """Return the coefficients that form the directions, (m, b)."""
+    return torch.where(rz[:-1] > 0, rz[1:] / torch.where(rz[:-1] > 0, rz[:-1], 1.0), 0.0)

@@ -113,8 +113,14 @@ class Cycle(LinearOperator):
         self.device = coarsest.inverse.device
         self._work: dict[int, list[list[Tensor]]] = {}
 
+    @property
+    def batch(self) -> int:
+        """Number of operators: 1 or the number of samples."""
+        return len(self.coarsest.inverse)
+
     def matvec(self, x: Tensor) -> Tensor:
         """Apply one V-cycle to right-hand sides `(..., n)`, starting from zero."""
+        self._check_batch(x)
         return self.matvec_into(x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format))
 
     def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:

@@ -64,6 +64,7 @@ class LatticeOperator(LinearOperator):
 
     def matvec(self, x: Tensor) -> Tensor:
         """Apply to vectors `(..., n)`."""
+        self._check_batch(x)
         return self.matvec_into(x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format))
 
     def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:

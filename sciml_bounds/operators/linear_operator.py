@@ -43,6 +43,11 @@ class LinearOperator:
     norm_upper: Tensor | None = None
     eigenvalue_lower: Tensor | None = None
 
+    @property
+    def batch(self) -> int:
+        """Number of operators: 1, or one a vector."""
+        return 1
+
     def matvec(self, x: Tensor) -> Tensor:
         """Apply the operator to vectors `(..., n)`."""
         raise NotImplementedError
@@ -50,6 +55,18 @@ class LinearOperator:
     def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:
         """Apply the operator and write the result into `out`; without allocation where the operator can."""
         return out.copy_(self.matvec(x))
+
+    def _check_batch(self, x: Tensor) -> None:
+        """Refuse vectors whose number does not fit, before a compiled loop runs off the end of a batch.
+
+        Raises
+        ------
+        InputError
+            With both numbers.
+        """
+        vectors = x.numel() // self.shape[0]
+        if self.batch not in (1, vectors):
+            raise InputError(f"a batch of {self.batch} operators cannot be applied to {vectors} vectors.")
 
     def __matmul__(self, x: Tensor) -> Tensor:
         return self.matvec(x)
@@ -91,6 +108,11 @@ class MatrixOperator(LinearOperator):
         self.dtype = matrix.dtype
         self.device = matrix.device
         self.symmetric = symmetric
+
+    @property
+    def batch(self) -> int:
+        """Number of matrices."""
+        return 1 if self.matrix.ndim == 2 else len(self.matrix)
 
     def matvec(self, x: Tensor) -> Tensor:
         """Multiply vectors `(..., n)` by the matrix."""
