@@ -25,6 +25,10 @@ from sciml_bounds.results import LinearSolution
 __all__ = ["Algebraic", "ConjugateGradients", "Direct", "LinearSolver", "Method", "Multigrid", "Stop", "as_method"]
 
 
+#: A solve with multigrid that needs more iterations than this will not come to an end by more of them.
+MAXITER_MULTIGRID = 500
+
+
 @dataclass(frozen=True)
 class Multigrid:
     """Geometric multigrid.
@@ -227,6 +231,8 @@ class LinearSolver:
         """
         rhs = self.system.rhs if rhs is None else rhs
         stop = Stop() if stop is None else stop
+        if stop.maxiter is None and isinstance(self.method, Multigrid | Algebraic):
+            stop = replace(stop, maxiter=MAXITER_MULTIGRID)
         solutions: list[LinearSolution] = []
 
         def run(b: Tensor, guess: Tensor | None) -> Tensor:
@@ -316,7 +322,7 @@ def _iterate_cycles(A: LatticeOperator, M: Cycle, b: Tensor, x0: Tensor | None, 
     start = time.perf_counter()
     rtol = check_tolerances(stop.rtol, stop.atol, stop.maxiter, b.dtype)
     tolerance = (rtol * b.norm(dim=1)).clamp_min(stop.atol)
-    maxiter = 200 if stop.maxiter is None else stop.maxiter
+    maxiter = MAXITER_MULTIGRID if stop.maxiter is None else stop.maxiter
     assert A.norm_upper is not None
     x = torch.zeros_like(b) if x0 is None else x0.clone()
     r, z = torch.empty_like(b), torch.empty_like(b)

@@ -117,3 +117,13 @@ def test_a_callable_carries_what_its_caller_knows():
 def test_the_base_class_multiplies_nothing():
     with pytest.raises(NotImplementedError):
         LinearOperator().matvec(torch.zeros(1))
+
+
+def test_rows_in_any_order_multiply_several_vectors():
+    # torch takes unsorted rows without a word, and multiplies several vectors by them wrongly
+    dense = np.arange(1.0, 10.0).reshape(3, 3)
+    order = np.array([2, 0, 1])
+    matrix = scipy.sparse.csr_array((dense[:, order].ravel(), np.tile(order, 3), np.arange(0, 10, 3)), shape=(3, 3))
+    assert not matrix.has_sorted_indices
+    x = torch.randn(7, 3, dtype=torch.float64)
+    torch.testing.assert_close(aslinearoperator(matrix).matvec(x), x @ torch.as_tensor(dense).T)
