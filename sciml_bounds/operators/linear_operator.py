@@ -200,8 +200,7 @@ def _sparse_to_torch(A: Any, like: Tensor | None) -> Tensor:
 
 def csr_tensor(matrix: Any, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
     """Convert any scipy sparse matrix to a sparse torch matrix."""
-    csr = scipy.sparse.csr_array(matrix, copy=True)
-    csr.sum_duplicates()  # sorts too: products of unsorted rows with several vectors are wrong in torch
+    csr = scipy.sparse.csr_array(matrix, copy=True)  # scipy may sort the rows of the given one in place later
     with warnings.catch_warnings():  # torch calls this layout a beta feature, once in every process
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
         return torch.sparse_csr_tensor(
