@@ -123,7 +123,8 @@ def test_a_converted_matrix_does_not_follow_the_one_it_came_from():
     # scipy sorts rows in place when it likes; with shared entries and copied indices the tensor would be another matrix
     dense = np.arange(1.0, 10.0).reshape(3, 3)
     order = np.array([2, 0, 1])
-    matrix = scipy.sparse.csr_array((dense[:, order].ravel(), np.tile(order, 3), np.arange(0, 10, 3)), shape=(3, 3))
+    index = np.tile(order, 3).astype(np.int32), np.arange(0, 10, 3, dtype=np.int32)
+    matrix = scipy.sparse.csr_array((dense[:, order].ravel(), *index), shape=(3, 3))
     operator = aslinearoperator(matrix)
     matrix.sort_indices()
     x = torch.randn(7, 3, dtype=torch.float64)
