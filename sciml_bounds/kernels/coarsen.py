@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sciml_bounds.kernels._backend import NumbaKernel, backend_for
 from sciml_bounds.kernels.lattice import Offsets, shifted
-from sciml_bounds.kernels.transfer import Bits, coarse_shape, pairs, parity_view
+from sciml_bounds.kernels.transfer import Bits, coarse_shape, pairs, parity_view, restrict
 
 __all__ = ["galerkin", "half_stencil", "interpolation_weights"]
 
@@ -53,21 +53,21 @@ def galerkin(
     shape = weights.shape[1:]
     coarse_T = torch.zeros((len(coarse_offsets), *shape), dtype=c.dtype, device=c.device)
     coarse_c = torch.zeros(shape, dtype=c.dtype, device=c.device)
+    diagonal = c.clone()
+    for k, o in enumerate(offsets):
+        diagonal.add_(T[k]).add_(shifted(T[k], tuple(-i for i in o)))
     if backend_for(c) == "numba" and not _crosses_odd_seam(offsets, T, axes):
         terms = _galerkin_terms(offsets, axes, coarse_offsets)
         steps = np.array([1 + coarsened for coarsened in axes])
         ones = torch.ones(coarse_c.shape[-1], dtype=c.dtype)
-        diagonal = _full_stencil(offsets, T, c)[0, 0, 0]
         _galerkin_numba(c.numel(), terms, T, diagonal, steps, weights, ones, coarse_T, coarse_c)
     else:
         _galerkin_torch(offsets, T, c, axes, weights, coarse_offsets, coarse_T, coarse_c)
-    total = coarse_T.abs().sum(0)
-    for k, o in enumerate(coarse_offsets):
-        back = tuple(-i for i in o)
-        coarse_c.sub_(coarse_T[k] + shifted(coarse_T[k], back))  # the diagonal becomes its excess over the row sum
-        total.add_(shifted(coarse_T[k].abs(), back))
-    round_off = 64 * torch.finfo(c.dtype).eps * total
-    coarse_c.masked_fill_(coarse_c.abs() <= round_off, 0.0)
+    for k, o in enumerate(coarse_offsets):  # the diagonal becomes its excess over the row sum
+        coarse_c.sub_(coarse_T[k]).sub_(shifted(coarse_T[k], tuple(-i for i in o)))
+    # where everything cancels, what is left is the round-off of the fine entries that were summed
+    summed = restrict(axes, weights, diagonal, torch.empty_like(coarse_c))
+    coarse_c.masked_fill_(coarse_c.abs() <= 64 * torch.finfo(c.dtype).eps * summed, 0.0)
     return coarse_offsets, coarse_T, coarse_c
 
 

@@ -75,9 +75,9 @@ def majorant_terms(
 
 
 def safe_sqrt(squared: Tensor) -> Tensor:
-    """Square root whose derivative at zero is zero instead of infinite."""
-    positive = squared > 0
-    return torch.where(positive, torch.where(positive, squared, 1.0).sqrt(), 0.0)
+    """Square root whose derivative at zero is zero instead of infinite; NaN stays NaN."""
+    zero = squared <= 0
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, squared).sqrt())
 
 
 # --- reference --------------------------------------------------------------------------------------------------------

@@ -91,8 +91,8 @@ def test_constants_are_interpolated_exactly_on_every_level(oracle, backend):
         ones = torch.ones_like(c)
         fine = transfer.prolong_add(axes, weights, ones, torch.zeros(2, *shape, dtype=torch.float64))
         torch.testing.assert_close(fine, torch.ones_like(fine), rtol=0, atol=1e-14)
-        # nor does a level become regular by more than the round-off of the largest conductances that were summed
-        assert float(c.abs().max()) <= 100 * torch.finfo(c.dtype).eps * float(T.abs().max())
+        # the excess over the row sum is round-off here, and is known as such: no level becomes regular by chance
+        assert torch.equal(c, torch.zeros_like(c))
         shape = tuple(c.shape[1:])
 
 

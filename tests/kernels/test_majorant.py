@@ -99,6 +99,19 @@ def test_gradients_pass_through_whatever_backend_is_chosen():
     )
 
 
+def test_the_safe_square_root_hides_no_nan():
+    assert torch.isnan(safe_sqrt(torch.tensor([torch.nan, 1.0]))).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_a_flux_that_is_not_a_number_gives_no_bound(backend):
+    a = torch.ones(1, 2, 2, dtype=torch.float64)
+    y = (torch.full((1, 3, 2), torch.nan, dtype=torch.float64), torch.zeros(1, 2, 3, dtype=torch.float64))
+    fluid, v = torch.ones(1, 2, 2, dtype=torch.bool), torch.zeros(1, 3, 3, dtype=torch.float64)
+    with use_backend(backend):
+        assert bool(torch.isnan(majorant_terms((a, a), a, a, fluid, v, y, (0.5, 0.5))[0]).all())
+
+
 def test_the_derivative_of_the_safe_square_root_is_zero_at_zero():
     x = torch.tensor([0.0, 4.0], requires_grad=True)
     root = safe_sqrt(x)

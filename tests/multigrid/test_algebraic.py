@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import numpy as np
+import pyamg
+import pytest
+import scipy.sparse
+import scipy.sparse.linalg
+import torch
+
+import sciml_bounds as sb
+from sciml_bounds.errors import InputError
+from sciml_bounds.multigrid.algebraic import algebraic_cycle
+
+KINDS = ["ruge-stuben", "smoothed-aggregation"]
+
+
+def _triangles():
+    """Linear elements on the unstructured mesh that comes with PyAMG, with some nodes held."""
+    A = scipy.sparse.csr_array(pyamg.gallery.load_example("unit_square")["A"])
+    return A[10:, 10:].tocsr()
+
+
+def _matrices():
+    """Matrices that no lattice gives."""
+    jump = sb.Diffusion(sb.Grid((24, 22)), np.where(np.random.default_rng(0).random((24, 22)) < 0.5, 1e4, 1.0))
+    return {
+        "poisson": pyamg.gallery.poisson((20, 21), format="csr"),
+        "triangles": _triangles(),
+        "jumps": sb.prepare(jump, method="cg").operator.to_csr(),
+    }
+
+
+MATRICES = _matrices()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", MATRICES)
+def test_the_cycle_is_symmetric_positive_definite_and_contracts(kind, name):
+    A = MATRICES[name]
+    M = algebraic_cycle(A, kind=kind)
+    assert len(M.levels) >= 1
+    dense = (M @ torch.eye(A.shape[0], dtype=torch.float64)).numpy().T
+    assert np.abs(dense - dense.T).max() <= 1e-12 * np.abs(dense).max()
+    root = scipy.linalg.cholesky(A.toarray(), lower=True)
+    eigenvalues = np.linalg.eigvalsh(root.T @ dense @ root)
+    assert 0 < eigenvalues[0] <= eigenvalues[-1] <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", MATRICES)
+def test_it_preconditions_our_loop(kind, name):
+    A = MATRICES[name]
+    b = np.random.default_rng(1).standard_normal(A.shape[0])
+    s = sb.cg(A, b, M=algebraic_cycle(A, kind=kind), rtol=1e-10)
+    assert not s.flexible
+    assert int(s.iterations) <= 30
+    expected = scipy.sparse.linalg.spsolve(A.tocsc(), b)
+    np.testing.assert_allclose(s.x, expected, rtol=0, atol=1e-7 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("form", [scipy.sparse.csc_array, scipy.sparse.coo_array, scipy.sparse.csr_matrix])
+def test_any_sparse_matrix_will_do(form):
+    A = MATRICES["poisson"]
+    x = torch.randn(A.shape[0], dtype=torch.float64)
+    expected = algebraic_cycle(A) @ x
+    wide = form(A)
+    if hasattr(wide, "indices"):
+        wide.indices, wide.indptr = wide.indices.astype(np.int64), wide.indptr.astype(np.int64)
+    torch.testing.assert_close(algebraic_cycle(wide) @ x, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_vectors_come_in_batches_and_single_precision():
+    A = MATRICES["poisson"]
+    x = torch.randn(3, A.shape[0], dtype=torch.float64)
+    M = algebraic_cycle(A)
+    for row, expected in zip(x, M @ x):
+        torch.testing.assert_close(M @ row, expected, rtol=0, atol=1e-14)
+    single = algebraic_cycle(A, dtype=torch.float32)
+    assert (single @ x.float()).dtype == torch.float32
+    torch.testing.assert_close((single @ x.float()).double(), M @ x, rtol=1e-3, atol=1e-4)
+
+
+def test_a_small_matrix_is_inverted():
+    A = pyamg.gallery.poisson((6, 6), format="csr")
+    x = torch.randn(36, dtype=torch.float64)
+    torch.testing.assert_close(algebraic_cycle(A) @ torch.as_tensor(A @ x.numpy()), x, rtol=0, atol=1e-12)
+
+
+def test_an_unknown_hierarchy_is_refused():
+    with pytest.raises(InputError, match=r"unknown algebraic hierarchy 'magic'.*'ruge-stuben', 'smoothed-aggregation'"):
+        algebraic_cycle(MATRICES["poisson"], kind="magic")

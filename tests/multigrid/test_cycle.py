@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import sciml_bounds as sb
+from sciml_bounds.errors import InputError
+from sciml_bounds.multigrid.cycle import pseudo_inverse
+from sciml_bounds.multigrid.geometric import lattice_cycle
+
+
+def _graph_laplacian(n, jump, seed=0):
+    """A path with conductances over some decades: singular, constants are its null space."""
+    T = jump ** np.random.default_rng(seed).uniform(-0.5, 0.5, n - 1)
+    A = np.diag(np.r_[T, 0] + np.r_[0, T]) - np.diag(T, 1) - np.diag(T, -1)
+    return torch.as_tensor(A)
+
+
+@pytest.mark.parametrize("jump", [1.0, 1e4, 1e8])
+def test_the_pseudo_inverse_solves_whatever_has_a_solution(jump):
+    A = torch.stack([_graph_laplacian(12, jump, seed) for seed in range(4)])
+    G = pseudo_inverse(A)
+    torch.testing.assert_close(G, G.mT, rtol=0, atol=1e-14 * float(G.abs().max()))
+    assert float(torch.linalg.eigvalsh(G)[:, 0].min()) >= -1e-12 * float(G.abs().max())  # semi-definite
+    x = torch.randn(4, 12, 1, dtype=torch.float64)
+    b = A @ x
+    # residual relative to |A| |x|, the round-off of the product, amplified by the square root of the condition at most
+    assert float(((A @ G @ b - b).norm(dim=1) / b.norm(dim=1)).max()) <= 1e-9
+
+
+def test_the_pseudo_inverse_of_a_regular_matrix_is_its_inverse():
+    A = _graph_laplacian(10, 1e3) + torch.diag(torch.linspace(0.1, 1, 10, dtype=torch.float64))
+    torch.testing.assert_close(pseudo_inverse(A) @ A, torch.eye(10, dtype=torch.float64), rtol=0, atol=1e-11)
+    single = pseudo_inverse(A.float())
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), torch.linalg.inv(A), rtol=1e-3, atol=1e-3)
+
+
+def test_a_row_of_zeros_is_left_alone():
+    A = torch.diag(torch.tensor([2.0, 0.0, 4.0], dtype=torch.float64))
+    torch.testing.assert_close(pseudo_inverse(A), torch.diag(torch.tensor([0.5, 0.0, 0.25], dtype=torch.float64)))
+
+
+def _cycle(n=40, **options):
+    problem = sb.Diffusion(sb.Grid((n, n)), lambda x, y: 1 + x * y, 1.0)
+    A = sb.prepare(problem, method="cg").operator
+    return A, lattice_cycle(A, **options)
+
+
+def test_buffers_are_allocated_once_and_the_result_repeats_bit_for_bit():
+    A, M = _cycle()
+    x = torch.randn(3, A.shape[0], dtype=torch.float64)
+    out = torch.full_like(x, torch.nan)
+    assert M.matvec_into(x, out) is out
+    first = out.clone()
+    before = x.clone()
+    with torch.profiler.profile(profile_memory=True) as profile:
+        M.matvec_into(x, out)
+    assert torch.equal(out, first)
+    assert torch.equal(x, before)  # the input is not a work array
+    allocated = sum(max(event.self_cpu_memory_usage, 0) for event in profile.key_averages())
+    assert allocated < x[0].numel() * x.element_size() / 10  # no vector of the finest level, nor of the next ones
+
+
+def test_each_batch_size_gets_its_own_buffers_and_the_same_numbers():
+    A, M = _cycle()
+    x = torch.randn(4, A.shape[0], dtype=torch.float64)
+    together = M @ x
+    assert (M @ x.view(2, 2, -1)).shape == (2, 2, A.shape[0])
+    for row, expected in zip(x, together):
+        torch.testing.assert_close(M @ row, expected, rtol=0, atol=1e-14 * float(expected.abs().max()))
+
+
+def test_the_cycle_is_linear():
+    A, M = _cycle()
+    x, y = torch.randn(2, A.shape[0], dtype=torch.float64)
+    torch.testing.assert_close(M @ (2 * x - 3 * y), 2 * (M @ x) - 3 * (M @ y), rtol=0, atol=1e-12)
+    assert not (M @ torch.zeros(A.shape[0], dtype=torch.float64)).any()
+
+
+@pytest.mark.parametrize("n", [32, 50, 101])
+def test_full_multigrid_is_better_than_one_cycle_and_almost_the_solution(n):
+    problem = sb.Diffusion(sb.Grid((n, n)), lambda x, y: 1 + x * y, lambda x, y: torch.sin(6 * x) + y)
+    solver = sb.prepare(problem)
+    A, M, b = solver.operator, solver.as_preconditioner(), solver.rhs
+    x = sb.cg(A, b, M=M, rtol=1e-12).x
+
+    def error(v):
+        e = v - x
+        return float((e * (A @ e)).sum().sqrt() / (x * (A @ x)).sum().sqrt())
+
+    full, one = error(M.full_multigrid(b)), error(M @ b)
+    assert full < one / 2
+    assert full < 0.02  # the discretisation error of these grids is larger
+    assert M.full_multigrid(b).shape == b.shape
+
+
+def test_more_sweeps_make_a_better_cycle():
+    A, b = _cycle()[0], None
+    b = torch.randn(A.shape[0], dtype=torch.float64)
+    counts = [int(sb.cg(A, b, M=_cycle(sweeps=k)[1], rtol=1e-10).iterations) for k in (1, 2, 4)]
+    assert counts[0] > counts[1] > counts[2]
+
+
+def test_a_batch_of_the_wrong_size_is_refused_before_a_loop_runs_off_its_end():
+    grid = sb.Grid((20, 20))
+    solver = sb.prepare(sb.Diffusion(grid, torch.rand(3, 20, 20, dtype=torch.float64) + 0.5, 1.0))
+    M = solver.as_preconditioner()
+    assert M.batch == 3
+    x = torch.randn(2, M.shape[0], dtype=torch.float64)
+    for operator in (M, solver.operator):
+        with pytest.raises(InputError, match="a batch of 3 operators cannot be applied to 2 vectors"):
+            operator @ x
