@@ -39,8 +39,8 @@ def axis_offsets(dim: int) -> tuple[tuple[int, int, int], ...]:
 def node_system(problem: Diffusion) -> LatticeSystem:
     """Assemble the vertex-centred equations for the difference between u and its Dirichlet values.
 
-    Nodes with a prescribed value and nodes inside solids keep their place with the equation x = 0, so shapes never
-    change.
+    Nodes with a prescribed value and nodes inside solids keep their place with the equation x = 0 (times a number), so
+    shapes never change.
     """
     fluid = problem.fluid.to(problem.dtype)
     share = fluid * (problem.grid.cell_volume / 2**problem.grid.dim)
@@ -76,7 +76,7 @@ def _eliminate(problem: Diffusion, load: Tensor, known: Tensor) -> LatticeSystem
         c = c + to_next + torch.roll(to_here, 1, 1 + axis)
         load = load + to_next * known_next + torch.roll(to_here * known, 1, 1 + axis)
         inner.append(conductance * (free & free_next))
-    operator = _operator(inner, torch.where(free, c, 1.0), dim)
+    operator = _operator(inner, c, free, dim)
     components, weights = _floating_nodes(problem, operator, free, share)
     if problem.solid is None:
         operator.eigenvalue_lower = box_eigenvalue(problem, nodal=True)
@@ -103,7 +103,17 @@ def _side_to_nodes(problem: Diffusion, side: str, data: Tensor) -> Tensor:
     return spread_side(shares, axis, end, problem.node_shape)
 
 
-def _operator(T: list[Tensor], c: Tensor, dim: int) -> LatticeOperator:
+def _operator(T: list[Tensor], c: Tensor, free: Tensor, dim: int) -> LatticeOperator:
+    """Put the parts together; the equation x = 0 of a point that is not free is scaled like the others.
+
+    With their mean diagonal entry, which lies between the smallest eigenvalue and the norm of the rest, these points
+    spoil neither: coefficients may have any size.
+    """
+    count = free.flatten(1).sum(1).clamp_min(1)
+    entries = torch.where(free, c, 0.0).detach().flatten(1).sum(1)
+    size = (entries + 2 * sum(part.detach().flatten(1).sum(1) for part in T)) / count
+    size = torch.where(size > 0, size, 1.0).view(-1, *(1,) * dim)
+    c = torch.where(free, c, size)
     batch = max(len(part) for part in [*T, c])
     parts = [to_lattice(part.expand(batch, *part.shape[1:]), dim) for part in T]
     return LatticeOperator(axis_offsets(dim), torch.stack(parts), to_lattice(c.expand(batch, *c.shape[1:]), dim))
@@ -229,9 +239,8 @@ def cell_fluxes(problem: Diffusion) -> CellFluxes:
         absorbed, supplied = side_exchange(problem, side)
         c = c + spread_side(absorbed, axis, end, problem.grid.shape)
         b = b + spread_side(supplied, axis, end, problem.grid.shape)
-    c = torch.where(fluid, c, 1.0)
     b = torch.where(fluid, b, 0.0)
-    operator = _operator(list(inner), c, dim)
+    operator = _operator(list(inner), c, fluid, dim)
     if problem.solid is None:
         operator.eigenvalue_lower = box_eigenvalue(problem, nodal=False)
     components = weights = None
