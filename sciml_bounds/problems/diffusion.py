@@ -178,8 +178,8 @@ class Diffusion:
             batches["solid"] = self.solid.shape[: self.solid.ndim - dim]
         for side, condition in self.boundary.items():
             size = len(unbatched_shape(side, condition, self.grid, self.periodic))
-            for _, value in _side_values({side: condition}):
-                batches[f"boundary data on {side}"] = value.shape[: value.ndim - size]
+            for name, value in _side_values({side: condition}):
+                batches[name] = value.shape[: value.ndim - size]
         try:
             batch: torch.Size = torch.broadcast_shapes(*batches.values())
         except RuntimeError:

@@ -275,7 +275,8 @@ def box_eigenvalue(problem: Diffusion, *, nodal: bool) -> Tensor | None:
 
     The coefficient is replaced by its minimum along each axis and Robin sides by Neumann sides, both of which only
     lower the form; the eigenvalues of the rest are known: 4/h^2 sin^2 of pi/2n, pi/4n, pi/2n, pi/n for two Dirichlet
-    sides, one, none, periodic. On a floating box it is the smallest nonzero one. None where the formula gives zero.
+    sides, one, none, periodic. On a floating box it is the smallest nonzero one. None where the formula gives zero
+    for any sample.
     """
     grid = problem.grid
     total: Tensor = problem.samples(problem.reaction.detach()).flatten(1).amin(1)
@@ -293,6 +294,7 @@ def box_eigenvalue(problem: Diffusion, *, nodal: bool) -> Tensor | None:
             free_axes.append(eigenvalue)
         if nodal and not problem.periodic[axis] and held < 2:
             mass /= 2  # the last node of such an axis stands for half a cell
-    if bool(problem.components.floating.any()):
-        total = torch.stack(torch.broadcast_tensors(*free_axes)).amin(0)
+    floating = problem.components.floating  # without solids every sample is one component
+    if bool(floating.any()):
+        total = torch.where(floating, torch.stack(torch.broadcast_tensors(*free_axes)).amin(0), total)
     return total * mass if bool((total > 0).all()) else None
