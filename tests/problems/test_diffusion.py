@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+import sciml_bounds as sb
+from sciml_bounds.errors import InputError
+
+GRID = sb.Grid((4, 3))
+ZERO = sb.Dirichlet(0.0)
+ALL = dict.fromkeys(GRID.sides, ZERO)
+
+
+# --- what is accepted -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value",
+    [2.0, 2, np.full((4, 3), 2.0), torch.full((4, 3), 2.0, dtype=torch.float64), [[2.0] * 3] * 4, [[2] * 3] * 4,
+     lambda x, y: 2 + 0 * x, lambda x, y: 2.0],
+    ids=["float", "int", "numpy", "torch", "list", "list of ints", "callable", "constant callable"],
+)  # fmt: skip
+def test_a_field_may_be_given_in_many_ways(value):
+    problem = sb.Diffusion(GRID, value, value, reaction=value, boundary=sb.Robin(1.0, 2.0))
+    for field in (problem.coefficient[0], problem.source, problem.reaction):
+        assert field.dtype == torch.float64
+        assert field.shape == (4, 3)
+        assert (field == 2).all()
+
+
+def test_callables_are_sampled_at_centres_nodes_and_faces():
+    grid = sb.Grid((4, 3), lengths=(2.0, 0.6), origin=(1.0, -0.3))
+    problem = sb.Diffusion(
+        grid, lambda x, y: 1 + x + 10 * y**2, lambda x, y: x * y,
+        boundary={"x0": sb.Dirichlet(lambda x, y: x + y), "x1": sb.Neumann(lambda x, y: x + y),
+                  "y0": sb.Robin(lambda x, y: x, lambda x, y: y), "y1": sb.Periodic()} | {"y0": sb.Periodic()},
+    )  # fmt: skip
+    x, y = 1 + 0.5 * (np.arange(4) + 0.5), -0.3 + 0.2 * (np.arange(3) + 0.5)
+    np.testing.assert_allclose(problem.coefficient[0], 1 + x[:, None] + 10 * y**2, rtol=1e-14)
+    np.testing.assert_allclose(problem.source, x[:, None] * y, rtol=1e-14, atol=1e-15)
+    np.testing.assert_allclose(problem.boundary["x0"].value, 1 - 0.3 + 0.2 * np.arange(3), rtol=1e-13)  # periodic: 3
+    np.testing.assert_allclose(problem.boundary["x1"].flux, 3 + y, rtol=1e-14)
+    robin = sb.Diffusion(grid, boundary=sb.Robin(lambda x, y: x, lambda x, y: y)).boundary["y1"]
+    np.testing.assert_allclose(robin.alpha, x, rtol=1e-14)
+    np.testing.assert_allclose(robin.g, 0.3, rtol=1e-14)
+
+
+def test_a_diagonal_coefficient_is_a_tuple_of_fields():
+    problem = sb.Diffusion(GRID, (2.0, np.full((4, 3), 3.0)))
+    assert [float(a[0, 0]) for a in problem.coefficient] == [2.0, 3.0]
+    assert not problem.has_scalar_coefficient
+    assert sb.Diffusion(GRID, 2.0).has_scalar_coefficient
+
+
+def test_the_widest_dtype_wins_and_plain_numbers_have_none():
+    single = np.ones((4, 3), dtype=np.float32)
+    assert sb.Diffusion(GRID, single, 1.0, reaction=lambda x, y: x).dtype == torch.float32
+    assert sb.Diffusion(GRID, single, single.astype(np.float64)).dtype == torch.float64
+    assert sb.Diffusion(GRID, 1.0, boundary=sb.Dirichlet(torch.tensor(0.0))).dtype == torch.float32
+    assert sb.Diffusion(GRID).dtype == torch.float64
+
+
+def test_batches_of_all_fields_broadcast():
+    a = np.ones((5, 1, 4, 3))
+    g = np.zeros((2, 4))
+    problem = sb.Diffusion(GRID, a, boundary=ALL | {"y0": sb.Neumann(g)}, solid=np.zeros((5, 1, 4, 3), dtype=bool))
+    assert problem.batch_shape == (5, 2)
+    assert problem.samples(problem.coefficient[0]).shape == (10, 4, 3)
+    assert problem.samples(problem.boundary["y0"].flux, 1).shape == (10, 4)
+    assert problem.samples(problem.source).shape == (1, 4, 3)
+    assert problem.unflatten(torch.zeros(10, 7)).shape == (5, 2, 7)
+    assert problem.unflatten(torch.zeros(1, 7)).shape == (7,)
+    for sides in ({"x0": sb.Robin(np.ones((2, 3)), 0.0)}, {"x0": sb.Robin(1.0, np.ones((2, 3)))}):
+        assert sb.Diffusion(GRID, boundary=ALL | sides).batch_shape == (2,)
+
+
+def test_gradients_reach_the_fields():
+    a = torch.ones(4, 3, dtype=torch.float64, requires_grad=True)
+    assert sb.Diffusion(GRID, a).coefficient[0].requires_grad
+
+
+# --- geometry ---------------------------------------------------------------------------------------------------------
+
+
+def test_nodes_are_dirichlet_or_active_or_inside_solids():
+    solid = np.zeros((4, 3), dtype=bool)
+    solid[:2, :2] = True
+    sides = ALL | {"x1": sb.Neumann(), "y0": sb.Neumann(), "y1": sb.Dirichlet(2.0), "x0": sb.Dirichlet(2.0)}
+    problem = sb.Diffusion(GRID, boundary=sides, solid=solid)
+    active = np.ones((5, 4), dtype=bool)
+    active[:2, :2] = False
+    np.testing.assert_array_equal(problem.active_nodes[0], active)
+    held = np.zeros((5, 4), dtype=bool)
+    held[0, 2:] = held[:, 3] = True
+    np.testing.assert_array_equal(problem.dirichlet_nodes[0], held)
+    np.testing.assert_array_equal(problem.dirichlet_values[0], np.where(held, 2.0, 0.0))
+
+
+def test_a_periodic_axis_has_one_node_less():
+    sides = {"x0": sb.Periodic(), "x1": sb.Periodic(), "y0": ZERO, "y1": ZERO}
+    problem = sb.Diffusion(GRID, boundary=sides)
+    assert problem.node_shape == (4, 4)
+    assert problem.periodic == (True, False)
+
+
+def test_impose_boundary_writes_the_prescribed_values_only():
+    problem = sb.Diffusion(GRID, boundary=sb.Dirichlet(lambda x, y: x - y))
+    v = torch.full((2, 5, 4), 9.0, dtype=torch.float64)
+    repaired = problem.impose_boundary(v)
+    assert (repaired[:, 1:-1, 1:-1] == 9).all()
+    np.testing.assert_allclose(repaired[1, 0], -np.arange(4) / 3, atol=1e-15)
+    assert (v == 9).all()
+    with pytest.raises(InputError, match=re.escape("values have shape (4, 3)")):
+        problem.impose_boundary(np.zeros((4, 3)))
+
+
+# --- other problems from one ------------------------------------------------------------------------------------------
+
+
+def test_replace_changes_what_it_is_told_and_nothing_else():
+    problem = sb.Diffusion(GRID, (1.0, 2.0), 3.0, boundary=ALL | {"x0": sb.Robin(1.0, 2.0)}, reaction=4.0)
+    other = problem.replace(source=5.0)
+    assert (other.source == 5).all()
+    assert [float(a[0, 0]) for a in other.coefficient] == [1.0, 2.0]
+    assert (other.reaction == 4).all()
+    assert (other.boundary["x0"].alpha == 1).all()
+    assert problem.replace(coefficient=7.0).has_scalar_coefficient
+    with pytest.raises(InputError, match="has no field 'sources'; its fields are coefficient, source, boundary"):
+        problem.replace(sources=1.0)
+
+
+def test_to_converts_every_field():
+    sides = {"x0": sb.Robin(1.0, 2.0), "x1": sb.Neumann(1.0), "y0": ZERO, "y1": ZERO}
+    single = sb.Diffusion(GRID, 2.0, 1.0, boundary=sides, reaction=1.0).to(torch.float32)
+    fields = [*single.coefficient, single.source, single.reaction, single.boundary["x0"].alpha,
+              single.boundary["x0"].g, single.boundary["x1"].flux, single.boundary["y0"].value]  # fmt: skip
+    assert {field.dtype for field in fields} == {torch.float32}
+    assert single.to(torch.float32) is single
+
+
+def test_it_describes_itself():
+    problem = sb.Diffusion(GRID, np.ones((2, 4, 3), dtype=np.float32))
+    assert repr(problem) == (
+        "Diffusion(4x3 cells, batch (2,), float32; x0: Dirichlet, x1: Dirichlet, y0: Dirichlet, y1: Dirichlet)"
+    )
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def _with(value, index=(1, 2)):
+    field = np.ones((4, 3))
+    field[index] = value
+    return field
+
+
+BAD = {
+    "zero coefficient": (
+        {"coefficient": _with(0.0)},
+        "coefficient must be positive; 1 cells are zero or negative, the first at index (1, 2)",
+    ),
+    "negative coefficient": ({"coefficient": -1.0}, "coefficient must be positive; 12 cells"),
+    "negative part": ({"coefficient": (1.0, -1.0)}, "coefficient along y must be positive"),
+    "NaN": (
+        {"coefficient": _with(np.nan)},
+        "coefficient has 1 entries that are NaN or infinite, the first at index (1, 2)",
+    ),
+    "infinity": ({"source": _with(np.inf)}, "source has 1 entries that are NaN or infinite"),
+    "NaN on a side": ({"boundary": sb.Dirichlet(np.nan)}, "the Dirichlet value on x0 has 4 entries that are NaN"),
+    "negative reaction": ({"reaction": -2.0}, "reaction is negative (-2)"),
+    "negative exchange": ({"boundary": sb.Robin(-1.0)}, "the Robin coefficient alpha on x0 is negative (-1)"),
+    "node field": (
+        {"coefficient": np.ones((5, 4))},
+        "coefficient has shape (5, 4), but one value a cell is expected: (batch..., 4, 3). This is the shape of a node",
+    ),
+    "transposed": ({"source": np.ones((3, 4))}, "Its axes are in reversed order; transpose it"),
+    "too few axes": ({"source": np.ones(3)}, "source has shape (3,), but one value a cell is expected"),
+    "too few parts": ({"coefficient": (1.0,)}, "one field an axis (2), but the tuple has 1"),
+    "wrong side data": (
+        {"boundary": ALL | {"x0": sb.Dirichlet(np.ones(3))}},
+        "the Dirichlet value on x0 has shape (3,), but one value a node of that side is expected: (batch..., 4)",
+    ),
+    "node data for faces": (
+        {"boundary": ALL | {"x0": sb.Neumann(np.ones(4))}},
+        "the Neumann flux on x0 has shape (4,), but one value a face of that side is expected: (batch..., 3)",
+    ),
+    "batches apart": (
+        {"coefficient": np.ones((2, 4, 3)), "source": np.ones((3, 4, 3))},
+        "the batch axes of the fields do not broadcast: coefficient (2,), source (3,)",
+    ),
+    "unknown side": (
+        {"boundary": ALL | {"left": ZERO}},
+        "unknown side 'left'; the sides of this grid are x0, x1, y0, y1",
+    ),
+    "side of another axis": ({"boundary": ALL | {"z0": ZERO}}, "unknown side 'z0'"),
+    "missing sides": ({"boundary": {"x0": ZERO, "y1": ZERO}}, "no condition is given for x1, y0"),
+    "a number for a side": (
+        {"boundary": ALL | {"x0": 0.0}},
+        "the condition on x0 is a float; use Dirichlet, Neumann, Robin or Periodic",
+    ),
+    "a number for all sides": (
+        {"boundary": 0.0},
+        "boundary is one condition or a dict from side names to conditions, not float",
+    ),
+    "half periodic": ({"boundary": ALL | {"x0": sb.Periodic()}}, "only one of x0 and x1 is periodic"),
+    "corners apart": (
+        {"boundary": ALL | {"x0": sb.Dirichlet(1.0)}},
+        "the Dirichlet values on x0 and y0 differ by 1 where the two sides meet",
+    ),
+    "unbalanced": ({"source": 1.0, "boundary": sb.Neumann()}, "must sum to zero"),
+    "integers": (
+        {"coefficient": np.ones((4, 3), dtype=int)},
+        "coefficient has dtype int64; convert it to float32 or float64 first",
+    ),
+    "half precision": ({"source": torch.ones(4, 3, dtype=torch.float16)}, "source has dtype float16"),
+    "complex": ({"source": np.ones((4, 3), dtype=complex)}, "source has dtype complex128"),
+    "truth values": ({"coefficient": np.ones((4, 3), dtype=bool)}, "coefficient has dtype bool"),
+    "words": ({"coefficient": "a"}, "coefficient cannot be read as an array of numbers (str)"),
+    "ragged": ({"coefficient": [[1.0], [1.0, 2.0]]}, "coefficient cannot be read as an array of numbers (list)"),
+    "devices apart": (
+        {"coefficient": torch.ones(4, 3), "source": torch.ones(4, 3, device="meta")},
+        "coefficient is on device cpu and source on meta",
+    ),
+    "solid of numbers": ({"solid": np.zeros((4, 3))}, "solid has dtype float64; it must be boolean"),
+    "solid of wrong shape": (
+        {"solid": np.zeros((3, 4), dtype=bool)},
+        "solid has shape (3, 4), but one value a cell is expected",
+    ),
+    "all solid": ({"solid": np.ones((4, 3), dtype=bool)}, "every cell is solid"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_refused_in_one_sentence(name):
+    fields, words = BAD[name]
+    with pytest.raises(InputError, match=re.escape(words)) as caught:
+        sb.Diffusion(GRID, **fields)
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_corner_data_may_differ_by_round_off_and_where_sides_do_not_meet():
+    third = 1 / 3
+    sb.Diffusion(GRID, boundary=ALL | {s: sb.Dirichlet(third) for s in ("x0", "x1")} | {
+        s: sb.Dirichlet(third * (1 + 1e-15)) for s in ("y0", "y1")})  # fmt: skip
+    neumann = {"y0": sb.Neumann(), "y1": sb.Neumann()}
+    sb.Diffusion(GRID, boundary={"x0": sb.Dirichlet(1.0), "x1": sb.Dirichlet(0.0)} | neumann)
+
+
+def test_corners_are_compared_along_whole_edges_in_three_dimensions():
+    grid = sb.Grid((2, 3, 4))
+    sides = dict.fromkeys(grid.sides, sb.Dirichlet(lambda x, y, z: x + 2 * y - z))
+    sb.Diffusion(grid, boundary=sides)
+    value = sb.Diffusion(grid, boundary=sides).boundary["y1"].value.clone()
+    value[1, 0] += 0.25  # on the edge with z0, away from the corners
+    with pytest.raises(InputError, match=r"on y1 and z0 differ by 0\.25"):
+        sb.Diffusion(grid, boundary=sides | {"y1": sb.Dirichlet(value)})
+
+
+def test_coefficients_in_solids_may_be_anything_finite():
+    solid = np.zeros((4, 3), dtype=bool)
+    solid[1, 2] = True
+    sb.Diffusion(GRID, _with(-1.0), solid=solid)
+    with pytest.raises(InputError, match="NaN"):
+        sb.Diffusion(GRID, _with(np.nan), solid=solid)

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+import sciml_bounds as sb
+from sciml_bounds.errors import InputError
+from sciml_bounds.problems.fields import cell_field, node_shape, unbatched_shape
+
+GRID = sb.Grid((2, 3, 4))
+CPU = torch.device("cpu")
+
+
+def test_shapes_of_nodes_and_sides():
+    assert node_shape(GRID, (False, False, False)) == (3, 4, 5)
+    assert node_shape(GRID, (True, False, True)) == (2, 4, 4)
+    open_box, wrapped = (False, False, False), (True, False, False)
+    assert unbatched_shape("y0", sb.Dirichlet(), GRID, open_box) == (3, 5)
+    assert unbatched_shape("y0", sb.Dirichlet(), GRID, wrapped) == (2, 5)
+    assert unbatched_shape("y0", sb.Neumann(), GRID, open_box) == (2, 4)
+    assert unbatched_shape("x0", sb.Dirichlet(), sb.Grid(3), (False,)) == ()
+
+
+def test_a_plain_number_fills_the_grid():
+    assert cell_field(2, "a", GRID, torch.float32, CPU).shape == (2, 3, 4)
+
+
+def test_an_array_that_is_callable_is_an_array():
+    class Odd(torch.nn.Parameter):
+        def __call__(self):
+            raise AssertionError
+
+    field = cell_field(Odd(torch.ones(2, 3, 4), requires_grad=False), "a", GRID, torch.float64, CPU)
+    assert field.dtype == torch.float64
+
+
+def test_what_a_callable_returns_is_checked_like_an_array():
+    with pytest.raises(InputError, match=r"a has shape \(3, 4\)"):
+        cell_field(lambda x, y, z: x[0], "a", GRID, torch.float64, CPU)
+    with pytest.raises(InputError, match="a has dtype int64"):
+        cell_field(lambda x, y, z: (x > 0).long(), "a", GRID, torch.float64, CPU)
+    with pytest.raises(InputError, match="a has 24 entries that are NaN"):
+        cell_field(lambda x, y, z: x / 0 - x / 0, "a", GRID, torch.float64, CPU)
