@@ -99,7 +99,20 @@ def test_the_identity_gives_its_vectors_back():
         ("matrix", "str is not an operator"),
         (None, "NoneType is not an operator"),
     ],
-    ids=str,
+    ids=[  # str of a function holds its address, which differs between the workers of pytest-xdist
+        "tensor-3x4",
+        "vector",
+        "int64",
+        "numpy-3x4",
+        "numpy-complex",
+        "sparse-int64",
+        "sparse-3x4",
+        "scipy-3x4",
+        "scipy-complex",
+        "callable",
+        "str",
+        "None",
+    ],
 )
 def test_what_is_no_operator_is_refused_in_one_sentence(A, word):
     with pytest.raises(InputError, match=word) as caught:
