@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.errors import InputError
-from sciml_bounds.krylov.cg import Monitor, check_tolerances, iterate
+from sciml_bounds.krylov.loop import Monitor, check_tolerances, iterate
 from sciml_bounds.multigrid.algebraic import algebraic_cycle
 from sciml_bounds.multigrid.cycle import Cycle
 from sciml_bounds.multigrid.geometric import lattice_cycle
+from sciml_bounds.operators.adjoint import implicit_solve
 from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem
-from sciml_bounds.operators.linear_operator import LinearOperator
+from sciml_bounds.operators.linear_operator import Diagonal, LinearOperator
 from sciml_bounds.reports import Reason
 from sciml_bounds.results import LinearSolution
 
@@ -50,8 +51,7 @@ class Multigrid:
     def __post_init__(self) -> None:
         if self.cycle not in ("V", "full"):
             raise InputError(f"unknown cycle {self.cycle!r}; the choices are 'V' and 'full'.")
-        if self.sweeps < 1:
-            raise InputError(f"sweeps is {self.sweeps}; at least one smoothing step is needed.")
+        _require_sweeps(self.sweeps)
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,14 @@ class Algebraic:
 
     kind: Literal["ruge-stuben", "smoothed-aggregation"] = "ruge-stuben"
     sweeps: int = 2
+
+    def __post_init__(self) -> None:
+        _require_sweeps(self.sweeps)
+
+
+def _require_sweeps(sweeps: int) -> None:
+    if sweeps < 1:
+        raise InputError(f"sweeps is {sweeps}; at least one smoothing step is needed.")
 
 
 @dataclass(frozen=True)
@@ -120,32 +128,6 @@ class Stop:
     monitor: Monitor | None = None
 
 
-class Diagonal(LinearOperator):
-    """Multiplication by fixed numbers (b, n): the Jacobi preconditioner."""
-
-    symmetric = True
-
-    def __init__(self, entries: Tensor) -> None:
-        self.entries = entries
-        self.shape = (entries.shape[1], entries.shape[1])
-        self.dtype, self.device = entries.dtype, entries.device
-
-    @property
-    def batch(self) -> int:
-        """Number of diagonals."""
-        return len(self.entries)
-
-    def matvec(self, x: Tensor) -> Tensor:
-        """Multiply entry by entry."""
-        return self.matvec_into(x, torch.empty_like(x))
-
-    def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:
-        """Multiply entry by entry, without allocation."""
-        n = self.shape[0]
-        torch.mul(x.reshape(-1, n), self.entries, out=out.view(-1, n))
-        return out
-
-
 class LinearSolver:
     """A system that is set up once and solved for any right-hand side, with gradients.
 
@@ -181,15 +163,15 @@ class LinearSolver:
 
     def _regular_matrix(self, sample: int) -> Any:
         """Assemble one sample, with one point of each floating component held so that the matrix is regular."""
-        matrix = (
-            self.operator.to_csr(sample).tolil() if self.system.components is not None else self.operator.to_csr(sample)
-        )
-        if self.system.components is not None:
-            labels = self.system.components[sample].reshape(-1).cpu().numpy()
-            numbers, points = np.unique(labels, return_index=True)
-            for point in points[numbers >= 0]:
-                matrix[point, point] *= 2
-        return matrix.tocsr()
+        matrix = self.operator.to_csr(sample)
+        if self.system.components is None:
+            return matrix
+        labels = self.system.components[sample].reshape(-1).cpu().numpy()
+        numbers, points = np.unique(labels, return_index=True)
+        diagonal = matrix.diagonal()
+        diagonal[points[numbers >= 0]] *= 2
+        matrix.setdiag(diagonal)
+        return matrix
 
     def with_system(self, system: LatticeSystem) -> LinearSolver:
         """Return a solver that keeps the set-up for a system with the same matrix."""
@@ -242,21 +224,11 @@ class LinearSolver:
         batch = max(len(rhs), self.operator.batch, 1 if x0 is None else len(x0))
         rhs = rhs.expand(batch, *rhs.shape[1:])
         guess = None if x0 is None else x0.detach().expand(rhs.shape)
-        operator = self.system.operator
-        x = _ImplicitSolve.apply(operator.conductance, operator.absorption, rhs, operator.offsets, run, guess)
-        return replace(solutions[0], x=self.fix_mean(x).flatten(1))
-
-    def fix_mean(self, x: Tensor) -> Tensor:
-        """Make the weighted mean of x (b, x, y, z) zero on every floating component."""
-        labels, weights = self.system.components, self.system.weights
-        if labels is None or weights is None:
-            return x
-        return _subtract_means(x, labels, weights)
+        x = implicit_solve(self.system.operator, rhs, run, guess)
+        return replace(solutions[0], x=self.system.fix_mean(x).flatten(1))
 
     def _run(self, b: Tensor, guess: Tensor | None, stop: Stop) -> LinearSolution:
-        if self.system.components is not None:  # what round-off leaves outside the range of A
-            b = _subtract_means(b, self.system.components, torch.ones_like(self.system.components, dtype=b.dtype))
-        flat = b.flatten(1)
+        flat = self.system.into_range(b).flatten(1)
         x0 = None if guess is None else guess.flatten(1)
         if isinstance(self.method, Direct):
             return self._run_direct(flat, stop)
@@ -374,51 +346,3 @@ def _stack(solutions: list[LinearSolution]) -> LinearSolution:
         method=solutions[0].method,
         seconds=sum(s.seconds for s in solutions),
     )
-
-
-def _subtract_means(x: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    batch = len(x)
-    labels, weights = labels.expand(x.shape), weights.expand(x.shape)
-    count = int(labels.max()) + 1
-    step = torch.arange(batch, device=x.device).view(-1, 1, 1, 1) * count  # numbers distinct over the samples
-    where = labels >= 0
-    index = (labels + step)[where]
-    sums = torch.zeros(batch * count, dtype=x.dtype, device=x.device).index_add(0, index, (x * weights)[where])
-    sizes = torch.zeros(batch * count, dtype=x.dtype, device=x.device).index_add(0, index, weights[where])
-    means = sums / torch.where(sizes > 0, sizes, 1.0)
-    return torch.where(where, x - means[(labels + step).clamp_min(0)], x)
-
-
-class _ImplicitSolve(torch.autograd.Function):
-    """x = A^-1 b with the implicit adjoint: b_bar = A^-1 x_bar, A_bar = -b_bar x^T on the pattern of A.
-
-    The backward pass is the function itself, so that second derivatives exist.
-    """
-
-    @staticmethod
-    def forward(T: Tensor, c: Tensor, b: Tensor, offsets: Any, run: Any, guess: Tensor | None) -> Tensor:
-        x: Tensor = run(b.detach(), guess)
-        return x
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        T, c, _, ctx.offsets, ctx.run, _ = inputs
-        ctx.save_for_backward(T, c, output)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        T, c, x = ctx.saved_tensors
-        w = _ImplicitSolve.apply(T, c, gradients[0], ctx.offsets, ctx.run, None)
-        grad_T = grad_c = None
-        if ctx.needs_input_grad[0]:
-            grad_T = torch.stack([-_difference(w, o) * _difference(x, o) for o in ctx.offsets])
-            grad_T = grad_T.sum(1, keepdim=True) if T.shape[1] == 1 else grad_T
-        if ctx.needs_input_grad[1]:
-            grad_c = -w * x
-            grad_c = grad_c.sum(0, keepdim=True) if len(c) == 1 else grad_c
-        return grad_T, grad_c, w, None, None, None
-
-
-def _difference(u: Tensor, offset: tuple[int, ...]) -> Tensor:
-    """u_i - u_j over the pairs of one offset."""
-    return u - torch.roll(u, tuple(-o for o in offset), (-3, -2, -1))

@@ -15,7 +15,7 @@ from sciml_bounds.arrays import convert, require_finite
 from sciml_bounds.bounds.certify import certify
 from sciml_bounds.bounds.flux import equilibrated_flux
 from sciml_bounds.errors import InputError
-from sciml_bounds.krylov.cg import check_tolerances
+from sciml_bounds.krylov.loop import check_tolerances
 from sciml_bounds.operators.lattice import LatticeOperator
 from sciml_bounds.operators.linear_operator import LinearOperator
 from sciml_bounds.problems.diffusion import Diffusion

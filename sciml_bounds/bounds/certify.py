@@ -22,7 +22,7 @@ from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES
 from sciml_bounds.kernels.majorant import safe_sqrt
 from sciml_bounds.kernels.q1 import modes
-from sciml_bounds.krylov.cg import check_tolerances
+from sciml_bounds.krylov.loop import check_tolerances
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import lifting_system
 from sciml_bounds.problems.transfers import interpolate_nodes, with_periodic_copies

@@ -19,8 +19,8 @@ from torch import Tensor
 from sciml_bounds.bounds.flux import open_faces
 from sciml_bounds.grid import AXES, Dirichlet
 from sciml_bounds.kernels.q1 import modes
-from sciml_bounds.krylov.cg import iterate
-from sciml_bounds.operators.linear_operator import LinearOperator
+from sciml_bounds.krylov.loop import iterate
+from sciml_bounds.operators.linear_operator import Diagonal, LinearOperator
 from sciml_bounds.problems.diffusion import Diffusion
 
 __all__ = ["improve_flux"]
@@ -158,24 +158,11 @@ class _LoopOperator(LinearOperator):
         n = sum(allowed[0].numel() for allowed in loops.allowed)
         self.shape = (n, n)
         self.dtype, self.device = loops.problem.dtype, loops.problem.device
-        self.jacobi = _Jacobi(loops.diagonal().reciprocal())
+        self.jacobi = Diagonal(loops.diagonal().reciprocal())
 
     def matvec(self, x: Tensor) -> Tensor:
         """Apply the matrix."""
         return self.loops.gather(self.loops.mass(self.loops.spread(x)))
-
-
-class _Jacobi(LinearOperator):
-    symmetric = True
-
-    def __init__(self, entries: Tensor) -> None:
-        self.entries = entries
-        self.shape = (entries.shape[1], entries.shape[1])
-        self.dtype, self.device = entries.dtype, entries.device
-
-    def matvec(self, x: Tensor) -> Tensor:
-        """Multiply entry by entry."""
-        return self.entries * x
 
 
 def _around(mask: Tensor, dim: int) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sciml_bounds._linear import LinearSolver, Multigrid
 from sciml_bounds.bounds.energy import EnergyForm
-from sciml_bounds.krylov.cg import iterate
+from sciml_bounds.krylov.loop import iterate
 from sciml_bounds.operators.linear_operator import LinearOperator
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import node_system

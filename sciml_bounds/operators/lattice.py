@@ -137,3 +137,28 @@ class LatticeSystem:
     rhs: Tensor
     components: Tensor | None = None
     weights: Tensor | None = None
+
+    def fix_mean(self, x: Tensor) -> Tensor:
+        """Make the weighted mean of x (b, x, y, z) zero on every floating component."""
+        if self.components is None or self.weights is None:
+            return x
+        return _subtract_means(x, self.components, self.weights)
+
+    def into_range(self, b: Tensor) -> Tensor:
+        """Remove what lies outside the range of A from b (b, x, y, z): round-off, if the data are compatible."""
+        if self.components is None:
+            return b
+        return _subtract_means(b, self.components, torch.ones_like(self.components, dtype=b.dtype))
+
+
+def _subtract_means(x: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    batch = len(x)
+    labels, weights = labels.expand(x.shape), weights.expand(x.shape)
+    count = int(labels.max()) + 1
+    step = torch.arange(batch, device=x.device).view(-1, 1, 1, 1) * count  # numbers distinct over the samples
+    where = labels >= 0
+    index = (labels + step)[where]
+    sums = torch.zeros(batch * count, dtype=x.dtype, device=x.device).index_add(0, index, (x * weights)[where])
+    sizes = torch.zeros(batch * count, dtype=x.dtype, device=x.device).index_add(0, index, weights[where])
+    means = sums / torch.where(sizes > 0, sizes, 1.0)
+    return torch.where(where, x - means[(labels + step).clamp_min(0)], x)

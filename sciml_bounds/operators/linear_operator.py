@@ -15,7 +15,15 @@ from torch import Tensor
 from sciml_bounds.arrays import to_tensor
 from sciml_bounds.errors import InputError
 
-__all__ = ["CallableOperator", "Identity", "LinearOperator", "MatrixOperator", "aslinearoperator", "csr_tensor"]
+__all__ = [
+    "CallableOperator",
+    "Diagonal",
+    "Identity",
+    "LinearOperator",
+    "MatrixOperator",
+    "aslinearoperator",
+    "csr_tensor",
+]
 
 
 class LinearOperator:
@@ -96,6 +104,32 @@ class Identity(LinearOperator):
     def matvec(self, x: Tensor) -> Tensor:
         """Return the vectors themselves."""
         return x
+
+
+class Diagonal(LinearOperator):
+    """Multiplication by fixed numbers (b, n): the Jacobi preconditioner."""
+
+    symmetric = True
+
+    def __init__(self, entries: Tensor) -> None:
+        self.entries = entries
+        self.shape = (entries.shape[1], entries.shape[1])
+        self.dtype, self.device = entries.dtype, entries.device
+
+    @property
+    def batch(self) -> int:
+        """Number of diagonals."""
+        return len(self.entries)
+
+    def matvec(self, x: Tensor) -> Tensor:
+        """Multiply entry by entry."""
+        return self.matvec_into(x, torch.empty_like(x))
+
+    def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:
+        """Multiply entry by entry, without allocation."""
+        n = self.shape[0]
+        torch.mul(x.reshape(-1, n), self.entries, out=out.view(-1, n))
+        return out
 
 
 class MatrixOperator(LinearOperator):

@@ -1,0 +1,320 @@
+"""The conjugate-gradient loop on flat batches: preconditioned, flexible, with a memory of directions.
+
+References: Hestenes, Stiefel (1952); Notay, "Flexible conjugate gradients", SIAM J. Sci. Comput. 22 (2000) 1444-1460,
+for the form with explicit orthogonalisation against the last K directions, which is what learned directions plug into.
+
+Legend: n unknowns, b samples of a batch; vectors have shape (b, n).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from sciml_bounds.errors import InputError
+from sciml_bounds.krylov.error_bounds import energy_lower_bounds, gauss_radau, residual_bound, smallest_ritz_value
+from sciml_bounds.operators.linear_operator import LinearOperator
+from sciml_bounds.reports import Reason
+from sciml_bounds.results import Kind, LinearSolution
+
+__all__ = ["Monitor", "check_tolerances", "default_rtol", "iterate"]
+
+#: Called after each iteration with its number, x (b, n) and the residual norms (b,); returning True stops the loop.
+Monitor = Callable[[int, Tensor, Tensor], bool | None]
+
+#: So often the recomputed residual may turn out larger than the tolerance before round-off is held responsible.
+MAX_RESTARTS = 5
+
+_RUNNING = None
+
+
+def default_rtol(dtype: torch.dtype) -> float:
+    """Return the relative residual that is asked for by default: 1e-8 in float64, 1e-5 in float32."""
+    return 1e-8 if dtype == torch.float64 else 1e-5
+
+
+def check_tolerances(rtol: float | None, atol: float, maxiter: int | None, dtype: torch.dtype) -> float:
+    """Check the stop rule and return the relative tolerance.
+
+    Raises
+    ------
+    InputError
+        If a tolerance is negative or not finite, rtol is below round-off, or maxiter is negative.
+    """
+    rtol = default_rtol(dtype) if rtol is None else float(rtol)
+    eps = torch.finfo(dtype).eps
+    if not 0 <= rtol < float("inf") or not 0 <= atol < float("inf"):
+        raise InputError(f"rtol={rtol} and atol={atol} must be finite and not negative.")
+    if rtol < 10 * eps and atol == 0:
+        kind = str(dtype).removeprefix("torch.")
+        raise InputError(
+            f"rtol={rtol:g} is below the round-off of {kind} ({10 * eps:.2g}); ask for more, or use float64."
+        )
+    if maxiter is not None and maxiter < 0:
+        raise InputError(f"maxiter is {maxiter}; it must not be negative.")
+    return rtol
+
+
+def _dot(u: Tensor, v: Tensor) -> Tensor:
+    """Inner products of the rows of (b, n), without a temporary of that size."""
+    return torch.bmm(u.unsqueeze(1), v.unsqueeze(2)).view(-1)
+
+
+@dataclass
+class _History:
+    """What the bounds are made of, one entry an iteration, each of shape (b,)."""
+
+    residual_norms: list[Tensor] = field(default_factory=list)
+    decreases: list[Tensor] = field(default_factory=list)
+    alphas: list[Tensor] = field(default_factory=list)
+    rz: list[Tensor] = field(default_factory=list)
+
+
+class _Loop:
+    """The state of one solve; `step` is one iteration for all samples that still run."""
+
+    def __init__(
+        self,
+        A: LinearOperator,
+        b: Tensor,
+        M: LinearOperator,
+        x0: Tensor | None,
+        rtol: float,
+        atol: float,
+        memory: int,
+        flexible: bool,
+    ) -> None:
+        self.A, self.M, self.b = A, M, b
+        self.flexible = flexible
+        self.x = torch.zeros_like(b) if x0 is None else x0.clone()
+        self.x[b.abs().amax(1) == 0] = 0.0  # the solution for b = 0 is known
+        self.r = b.clone()
+        self.z, self.d, self.q = (torch.zeros_like(b) for _ in range(3))
+        self.memory: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=memory)
+        self.floor = 10 * torch.finfo(b.dtype).eps
+        self.tolerance = (rtol * b.norm(dim=1)).clamp_min(atol)
+        self.history = _History()
+        self.reasons: list[Reason | None] = [_RUNNING] * len(b)
+        self.running = torch.ones(len(b), dtype=torch.bool, device=b.device)
+        self.iterations = torch.zeros(len(b), dtype=torch.int64, device=b.device)
+        self.rz_old = torch.ones_like(self.tolerance)
+        self.fresh = True  # the next direction is the preconditioned residual itself
+        if x0 is not None:
+            self.replace_residual()
+        self.norm = self.r.norm(dim=1)
+        self.history.residual_norms.append(self.norm)
+        self.mark_converged()
+
+    def replace_residual(self) -> None:
+        """Compute the residual anew, so that round-off of the recurrence cannot deceive."""
+        self.A.matvec_into(self.x, self.q)
+        torch.sub(self.b, self.q, out=self.r)
+
+    def round_off_level(self) -> Tensor:
+        """10 eps ||A|| ||x||: below it the residual means nothing."""
+        if self.A.norm_upper is None:
+            return torch.zeros_like(self.tolerance)
+        level: Tensor = self.floor * self.A.norm_upper.to(self.b) * self.x.norm(dim=1)
+        return level
+
+    def stop(self, which: Tensor, reason: Reason) -> None:
+        """End the samples that still run and fulfil a condition."""
+        which = which & self.running
+        for row in torch.nonzero(which).view(-1).tolist():
+            self.reasons[row] = reason
+        self.running = self.running & ~which
+
+    def mark_converged(self) -> None:
+        """End the samples whose residual is small enough, or not finite."""
+        self.stop(~torch.isfinite(self.norm), Reason.NOT_FINITE)
+        self.stop(self.norm <= self.tolerance, Reason.CONVERGED)
+        self.stop(self.norm <= self.round_off_level(), Reason.ROUND_OFF)
+
+    def step(self) -> None:
+        """Do one iteration."""
+        running = self.running
+        self.M.matvec_into(self.r, self.z)
+        rz = _dot(self.r, self.z)
+        self.stop(~torch.isfinite(rz), Reason.NOT_FINITE)
+        if not self.flexible:
+            self.stop(rz <= 0, Reason.INDEFINITE_PRECONDITIONER)
+        if not bool(running.all()):  # whatever M makes of a residual that is done with, of zeros above all
+            self.z[~running] = 0.0
+        self._new_direction(rz)
+        self.A.matvec_into(self.d, self.q)
+        curvature = _dot(self.d, self.q)
+        slope = _dot(self.r, self.d)
+        self.stop(~torch.isfinite(curvature), Reason.NOT_FINITE)
+        self.stop(slope == 0, Reason.NO_NEW_DIRECTION)
+        self.stop(curvature <= 0, Reason.INDEFINITE)
+        going = self.running & running
+        alpha = torch.where(going, slope / torch.where(going, curvature, 1.0), 0.0)
+        self.x.addcmul_(alpha.unsqueeze(1), self.d)
+        self.r.addcmul_(alpha.unsqueeze(1), self.q, value=-1)
+        self.iterations += going
+        self.norm = torch.where(going, self.r.norm(dim=1), self.norm)
+        h = self.history
+        h.decreases.append(alpha * torch.where(going, slope, 0.0))
+        h.alphas.append(alpha)
+        h.rz.append(rz)
+        h.residual_norms.append(self.norm)
+        self.rz_old = rz
+        if self.flexible:
+            self.memory.append((self.d.clone(), self.q.clone(), torch.where(going, curvature, 1.0)))
+        self.mark_converged()
+
+    def _new_direction(self, rz: Tensor) -> None:
+        """Set d from the preconditioned residual."""
+        if self.flexible:
+            self.d.copy_(self.z)
+            for direction, product, curvature in self.memory:
+                self.d.addcmul_((_dot(self.z, product) / curvature).unsqueeze(1), direction, value=-1)
+            lost = self.d.norm(dim=1) <= self.floor * self.z.norm(dim=1)
+            self.stop(lost, Reason.NO_NEW_DIRECTION)
+        elif self.fresh:
+            self.d.copy_(self.z)
+        else:
+            beta = torch.where(self.running, rz / torch.where(self.running, self.rz_old, 1.0), 0.0)
+            self.d.mul_(beta.unsqueeze(1)).add_(self.z)
+        self.fresh = False
+
+    def restart_where_deceived(self) -> None:
+        """Recompute the residual of all samples; those that had only seemed to converge run again."""
+        self.replace_residual()
+        true_norm = self.r.norm(dim=1)
+        done = [reason in (Reason.CONVERGED, Reason.ROUND_OFF) for reason in self.reasons]
+        slack = 1 + 1e3 * torch.finfo(self.b.dtype).eps
+        deceived = torch.tensor(done, dtype=torch.bool, device=self.b.device)
+        deceived &= (true_norm > self.tolerance * slack) & (true_norm > 2 * self.round_off_level())
+        for row in torch.nonzero(deceived).view(-1).tolist():
+            self.reasons[row] = _RUNNING
+        self.running = deceived
+        self.norm = true_norm
+        self.fresh = True
+        self.memory.clear()
+
+
+def iterate(
+    A: LinearOperator,
+    b: Tensor,
+    M: LinearOperator,
+    x0: Tensor | None = None,
+    *,
+    rtol: float | None = None,
+    atol: float = 0.0,
+    maxiter: int | None = None,
+    memory: int = 1,
+    flexible: bool | None = None,
+    lambda_min: float | Tensor | None = None,
+    lambda_min_preconditioned: float | Tensor | None = None,
+    monitor: Monitor | None = None,
+    start: float | None = None,
+) -> LinearSolution:
+    """Run the loop of `cg` on checked input, without a warning at its end."""
+    start = time.perf_counter() if start is None else start
+    rtol = check_tolerances(rtol, atol, maxiter, b.dtype)
+    if memory < 1:
+        raise InputError(f"memory is {memory}; it must be at least 1.")
+    flexible = (M.symmetric is not True or M.linear is not True or memory > 1) if flexible is None else flexible
+    batch, n = b.shape[:-1], b.shape[-1]
+    maxiter = 10 * n if maxiter is None else maxiter
+    with torch.no_grad():
+        flat = b.detach().reshape(-1, n).contiguous()
+        guess = None if x0 is None else x0.detach().reshape(-1, n).contiguous()
+        loop = _Loop(A, flat, M, guess, rtol, atol, memory, flexible)
+        restarts = _run(loop, maxiter, monitor)
+        residual_norm = loop.norm
+        bounds = _bounds(loop, restarts, residual_norm, lambda_min, lambda_min_preconditioned)
+    reasons = tuple(reason or Reason.MAXITER for reason in loop.reasons)
+    converged = torch.tensor(
+        [r in (Reason.CONVERGED, Reason.ROUND_OFF) for r in reasons], dtype=torch.bool, device=b.device
+    )
+    norms = torch.stack(loop.history.residual_norms)
+    return LinearSolution(
+        x=loop.x.view(b.shape),
+        converged=converged.view(batch),
+        reason=reasons[0] if not batch else reasons,
+        iterations=loop.iterations.view(batch),
+        residual_norms=norms.view(len(norms), *batch),
+        residual_norm=residual_norm.view(batch),
+        tolerance=loop.tolerance.view(batch),
+        error_lower=bounds.lower.view(len(norms), *batch),
+        error_upper=None if bounds.upper is None else bounds.upper.view(batch),
+        error_upper_kind=bounds.kind,
+        flexible=flexible,
+        method="flexible conjugate gradients" if flexible else "conjugate gradients",
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _run(loop: _Loop, maxiter: int, monitor: Monitor | None) -> int:
+    """Iterate until every sample has ended; returns how often the residual was replaced."""
+    restarts = 0
+    iteration = 0
+    while True:
+        while bool(loop.running.any()) and iteration < maxiter:
+            loop.step()
+            iteration += 1
+            if monitor is not None and monitor(iteration, loop.x, loop.norm):
+                loop.stop(loop.running, Reason.STOPPED)
+        loop.restart_where_deceived()
+        if not bool(loop.running.any()):
+            return restarts
+        if iteration >= maxiter or restarts == MAX_RESTARTS:
+            loop.stop(loop.running, Reason.STAGNATED)
+            return restarts
+        restarts += 1
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    lower: Tensor
+    upper: Tensor | None
+    kind: Kind | None
+
+
+def _bounds(
+    loop: _Loop, restarts: int, residual_norm: Tensor, lambda_min: float | Tensor | None, mu: float | Tensor | None
+) -> _Bounds:
+    h = loop.history
+    empty = loop.tolerance.new_zeros(0, len(loop.b))
+    lower = energy_lower_bounds(torch.stack(h.decreases) if h.decreases else empty)
+    lambda_min = loop.A.eigenvalue_lower if lambda_min is None else lambda_min
+    uppers: list[Tensor] = []
+    if lambda_min is not None:
+        eps = torch.finfo(loop.b.dtype).eps
+        norm = loop.A.norm_upper
+        size = norm.to(loop.b) * loop.x.norm(dim=1) if norm is not None else loop.b.norm(dim=1)
+        round_off = 32 * eps * (size + loop.b.norm(dim=1))  # of the products and sums of one row, generously
+        uppers.append(residual_bound(residual_norm, round_off, torch.as_tensor(lambda_min).to(loop.b)))
+    plain = not loop.flexible and restarts == 0 and len(h.alphas) > 0
+    if plain and mu is not None:
+        uppers.append(_radau(loop, torch.as_tensor(mu).to(loop.b).expand(len(loop.b))))
+    if uppers:
+        return _Bounds(lower, torch.stack([u.expand(len(loop.b)) for u in uppers]).amin(0), "bound")
+    if plain:
+        rz = _weights(loop)
+        ritz = smallest_ritz_value(torch.stack(h.alphas), _ratios(rz), loop.iterations)
+        return _Bounds(lower, (rz[-1] / ritz).sqrt(), "estimate")
+    return _Bounds(lower, None, None)
+
+
+def _radau(loop: _Loop, mu: Tensor) -> Tensor:
+    rz = _weights(loop)
+    return gauss_radau(torch.stack(loop.history.alphas), _ratios(rz), rz, mu)[-1]
+
+
+def _weights(loop: _Loop) -> Tensor:
+    """Return r.M r at every iterate, (m + 1, b)."""
+    loop.M.matvec_into(loop.r, loop.z)
+    return torch.stack([*loop.history.rz, _dot(loop.r, loop.z).clamp_min(0)])
+
+
+def _ratios(rz: Tensor) -> Tensor:
+    """Return the coefficients that form the directions, (m, b)."""
+    return torch.where(rz[:-1] > 0, rz[1:] / torch.where(rz[:-1] > 0, rz[:-1], 1.0), 0.0)
