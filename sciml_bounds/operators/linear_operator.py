@@ -123,7 +123,8 @@ class Diagonal(LinearOperator):
 
     def matvec(self, x: Tensor) -> Tensor:
         """Multiply entry by entry."""
-        return self.matvec_into(x, torch.empty_like(x))
+        self._check_batch(x)
+        return self.matvec_into(x, torch.empty_like(x, memory_format=torch.contiguous_format))
 
     def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:
         """Multiply entry by entry, without allocation."""

@@ -11,6 +11,7 @@ from sciml_bounds.errors import InputError
 from sciml_bounds.fem import require_dolfinx
 from sciml_bounds.operators.linear_operator import (
     CallableOperator,
+    Diagonal,
     Identity,
     LinearOperator,
     MatrixOperator,
@@ -81,6 +82,22 @@ def test_the_preconditioners_of_pyamg_are_operators():
 
 def test_the_identity_gives_its_vectors_back():
     assert Identity(N, torch.float64, torch.device("cpu")) @ VECTORS is VECTORS
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_diagonal_multiplies_entry_by_entry(batch):
+    entries = torch.as_tensor(np.random.default_rng(0).standard_normal((batch, N)))
+    D, x = Diagonal(entries), torch.ones(3, N, dtype=torch.float64)
+    assert D.batch == batch
+    assert D.symmetric
+    for sample in range(3):
+        expected = np.diag(entries[sample % batch].numpy()) @ x[sample].numpy()
+        np.testing.assert_array_equal((D @ x)[sample], expected)
+
+
+def test_a_batch_of_diagonals_takes_as_many_vectors_only():
+    with pytest.raises(InputError, match=r"batch of 3 operators.*2 vectors"):
+        Diagonal(torch.ones(3, N)) @ torch.ones(2, N)
 
 
 @pytest.mark.parametrize(
