@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -21,6 +22,9 @@ __all__ = ["AXES", "Boundary", "Dirichlet", "Grid", "Neumann", "Periodic", "Robi
 
 #: The names of the axes, in the order of the array dimensions.
 AXES = "xyz"
+
+#: Spacings outside of this range have squares or volumes that under- or overflow, and bounds with them.
+_SPACINGS = (1e-100, 1e100)
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,8 @@ class Grid:
     Raises
     ------
     InputError
-        If an axis has fewer than two cells, a length is not positive, or the numbers of entries differ.
+        If an axis has fewer than two cells, a length is not positive, a spacing is not between 1e-100 and 1e100, or
+        the numbers of entries differ.
 
     Examples
     --------
@@ -72,6 +77,9 @@ class Grid:
         for axis, length in zip(AXES, self.lengths):
             if length <= 0:
                 raise InputError(f"the length of axis {axis} is {length}; it must be positive.")
+        for axis, h in zip(AXES, self.spacing):
+            if not _SPACINGS[0] <= h <= _SPACINGS[1]:
+                raise InputError(f"the spacing along axis {axis} is {h:g}; choose units that bring it close to 1.")
 
     @property
     def dim(self) -> int:
@@ -99,8 +107,8 @@ class Grid:
 
     def refine(self, factor: int = 2) -> Grid:
         """Return the grid of the same box with every cell divided into `factor` cells along each axis."""
-        if factor < 1:
-            raise InputError(f"the refinement factor is {factor}; it must be a positive integer.")
+        if not isinstance(factor, Integral) or factor < 1:
+            raise InputError(f"the refinement factor is {factor!r}; it must be a positive integer.")
         return Grid(tuple(n * factor for n in self.shape), self.lengths, self.origin)
 
     def nodes(self, axis: int, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> Tensor:
@@ -171,25 +179,33 @@ def side_axis(side: str) -> tuple[int, int]:
 
 
 def _integers(shape: int | Sequence[int]) -> tuple[int, ...]:
-    try:
-        entries = tuple(shape) if isinstance(shape, Sequence | torch.Size) else (shape,)
-        cells = tuple(int(n) for n in entries)
-        if any(int(n) != n for n in entries):
-            raise ValueError
-    except (TypeError, ValueError):
-        raise InputError(f"the shape of a grid is an integer or a tuple of integers, not {shape!r}.") from None
-    return cells
+    words = "the shape of a grid is an integer or a tuple of integers"
+    entries = _numbers(shape, 1, words)
+    if not all(isinstance(n, Integral) or float(n).is_integer() for n in entries):
+        raise InputError(f"{words}, not {shape!r}.")
+    return tuple(int(n) for n in entries)
 
 
 def _floats(value: float | Sequence[float] | None, default: float, count: int, name: str) -> tuple[float, ...]:
     if value is None:
         return (default,) * count
-    try:
-        entries = tuple(float(v) for v in value) if not isinstance(value, int | float) else (float(value),) * count
-    except (TypeError, ValueError):
-        raise InputError(f"{name} is a number or one number an axis, not {value!r}.") from None
+    entries = tuple(float(v) for v in _numbers(value, count, f"{name} is a number or one number an axis"))
     if len(entries) != count:
         raise InputError(f"{name} has {len(entries)} entries, but the grid has {count} axes.")
     if not all(math.isfinite(v) for v in entries):
         raise InputError(f"{name} has an entry that is not finite: {entries}.")
     return entries
+
+
+def _numbers(value: Any, count: int, words: str) -> tuple[float, ...]:
+    """Read the numbers of a sequence or of a one-dimensional array; a single number is repeated `count` times."""
+    plain = _plain(value)
+    entries = tuple(map(_plain, plain)) if isinstance(plain, list | tuple | range) else (plain,) * count
+    if not all(isinstance(v, Real) and not isinstance(v, bool) for v in entries):
+        raise InputError(f"{words}, not {value!r}.")
+    return entries
+
+
+def _plain(value: Any) -> Any:
+    """Turn arrays and tensors into lists, and their scalars into plain numbers."""
+    return value.tolist() if hasattr(value, "tolist") else value

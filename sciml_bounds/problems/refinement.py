@@ -17,7 +17,7 @@ __all__ = ["refine_problem"]
 
 def refine_problem(problem: Diffusion, factor: int) -> Diffusion:
     """Divide every cell into `factor` along each axis; the data, and so the exact solution, stay the same."""
-    dim = problem.grid.dim
+    dim, grid = problem.grid.dim, problem.grid.refine(factor)
 
     def repeat(field: Tensor) -> Tensor:
         return repeat_cells(field, factor, dim)
@@ -26,7 +26,7 @@ def refine_problem(problem: Diffusion, factor: int) -> Diffusion:
     parts = problem.coefficient[:1] if scalar else problem.coefficient
     refined = tuple(repeat(part) for part in parts)
     refined_problem = type(problem)(
-        problem.grid.refine(factor),
+        grid,
         coefficient=refined[0] if scalar else refined,
         source=repeat(problem.source),
         boundary={side: _refine_side(problem, side, condition, factor) for side, condition in problem.boundary.items()},
