@@ -31,34 +31,44 @@ def to_tensor(value: Any, name: str) -> Tensor:
     InputError
         If the value is not numeric, or has an integer, complex or half-precision dtype.
     """
-    if isinstance(value, Tensor):
-        tensor = value
-    elif isinstance(value, bool | np.bool_):
+    if isinstance(value, bool | np.bool_):
         raise InputError(f"{name} is a truth value; give a floating-point number or array.")
-    elif isinstance(value, int | float):
+    if isinstance(value, int | float):
         return torch.tensor(float(value), dtype=torch.float64)
-    else:
-        tensor = _array_to_tensor(value, name)
-    if tensor.dtype not in _FLOATS:
-        kind = str(tensor.dtype).removeprefix("torch.")
+    if not isinstance(value, Tensor):
+        return torch.from_numpy(_native_array(value, name))
+    if value.dtype not in _FLOATS:
+        raise InputError(_wrong_dtype(name, str(value.dtype).removeprefix("torch."), ".to(torch.float64)"))
+    return value
+
+
+def _native_array(value: Any, name: str) -> np.ndarray[Any, Any]:
+    """Bring an array-like into a form that torch takes: contiguous, writeable, in the byte order of this machine."""
+    kind = type(value).__name__
+    if np.ma.is_masked(value):
         raise InputError(
-            f"{name} has dtype {kind}; convert it to float32 or float64 first, for example with .astype('float64')."
+            f"{name} has {np.ma.count_masked(value)} masked entries; fill them with .filled(number) first."
         )
-    return tensor
-
-
-def _array_to_tensor(value: Any, name: str) -> Tensor:
     try:
         array = np.asarray(value)
-        if isinstance(value, list | tuple) and array.dtype.kind in "iu":  # a list of ints is a list of numbers
-            array = array.astype(np.float64)
-        if array.dtype.kind == "f":
-            array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
-        if not array.flags.writeable:  # torch warns about read-only memory, and a solver never writes to its input
-            array = array.copy()
-        return torch.from_numpy(array)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{name} cannot be read as an array of numbers ({type(value).__name__}): {error}.") from None
+        reason = str(error).rstrip(".")
+        raise InputError(f"{name} cannot be read as an array of numbers ({kind}): {reason}.") from None
+    except RuntimeError:  # numpy may not look into tensors that require gradients
+        raise InputError(f"{name} is a {kind} of tensors that require gradients; join them by torch.stack.") from None
+    if isinstance(value, list | tuple) and array.dtype.kind in "iuf":  # a list of ints is a list of numbers
+        array = array.astype(np.float64)
+    if array.dtype.kind not in "biufc":
+        raise InputError(f"{name} cannot be read as an array of numbers ({kind}).")
+    native = array.dtype.newbyteorder("=")
+    if native not in (np.float32, np.float64):
+        raise InputError(_wrong_dtype(name, native.name, ".astype('float64')"))
+    # torch warns about read-only memory, and a solver never writes to its input
+    return array.astype(native, order="C", copy=not array.flags.writeable)
+
+
+def _wrong_dtype(name: str, dtype: str, remedy: str) -> str:
+    return f"{name} has dtype {dtype}; convert it to float32 or float64 first, for example with {remedy}."
 
 
 def _is_weak(value: Any) -> bool:
@@ -98,8 +108,17 @@ def common_dtype_and_device(values: Iterable[tuple[str, Any]]) -> tuple[torch.dt
 
 
 def convert(value: Any, name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Convert one array-like to a tensor of the given dtype and device; gradients flow through."""
-    return to_tensor(value, name).to(device=device, dtype=dtype)
+    """Convert one array-like to a dense tensor of the given dtype and device; gradients flow through.
+
+    Raises
+    ------
+    InputError
+        If the value is not numeric, has a dtype that is not accepted, or is a sparse tensor.
+    """
+    tensor = to_tensor(value, name)
+    if tensor.layout != torch.strided:
+        raise InputError(f"{name} is a sparse tensor; give a dense one, for example with .to_dense().")
+    return tensor.to(device=device, dtype=dtype)
 
 
 def require_finite(tensor: Tensor, name: str) -> None:
@@ -112,6 +131,8 @@ def require_finite(tensor: Tensor, name: str) -> None:
     """
     finite = torch.isfinite(tensor.detach())
     if not bool(finite.all()):
+        if tensor.ndim == 0:
+            raise InputError(f"{name} is {tensor.item()}; give a finite number.")
         where = tuple(int(i) for i in torch.nonzero(~finite)[0])
         count = int((~finite).sum())
         raise InputError(
