@@ -25,6 +25,7 @@ from sciml_bounds.kernels.q1 import modes
 from sciml_bounds.krylov.loop import check_tolerances
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import lifting_system
+from sciml_bounds.problems.fields import require_sizes
 from sciml_bounds.problems.transfers import interpolate_nodes, with_periodic_copies
 from sciml_bounds.results import Certificate, Interval, Solution
 
@@ -108,6 +109,7 @@ def certify(
     v = nodes.expand(*problem.batch_shape, *problem.node_shape).reshape(-1, *problem.node_shape)
     v = torch.where(problem.active_nodes, v, 0.0)
     require_finite(v, "values")
+    require_sizes(v, "values", smallest=0.0)
     slack = BOUNDARY_SLACK[given.dtype] * torch.finfo(given.dtype).eps
     lifting, gap = _lifting(problem, v, slack, strict=strict)
     with_copies = with_periodic_copies(v + lifting, problem.periodic)

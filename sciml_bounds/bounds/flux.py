@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sciml_bounds._linear import LinearSolver, Multigrid, Stop
 from sciml_bounds.bounds.spanning_tree import sweep_out
+from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES, Neumann, Robin
 from sciml_bounds.operators.lattice import LatticeSystem, to_lattice
 from sciml_bounds.problems.diffusion import Diffusion
@@ -24,6 +25,10 @@ ROUND_OFF = 16
 #: A given flux whose defect is larger than this part of its sources is corrected by a solve before the sweep, which
 #: would carry a large defect out along lines and so make the bound needlessly large.
 LARGE_DEFECT = 1e-7
+
+#: A swept flux is in equilibrium up to the round-off of sums over all cells. A larger defect than this, relative to its
+#: largest flux, comes from data that are not compatible, and a bound made of it would be none.
+UNBALANCED = 1e-9
 
 
 def face_shape(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
@@ -55,7 +60,7 @@ def equilibrated_flux(problem: Diffusion, rtol: float = 1e-6) -> tuple[Tensor, .
         pressure = _pressure(problem, scheme.system, rtol)
         faces = tuple(face.expand(len(pressure), *face.shape[1:]) for face in scheme.faces(pressure))
         target = problem.samples(problem.reaction) * pressure - problem.samples(problem.source)
-        return sweep_out(problem, faces, _missing_outflow(problem, faces, target))
+        return _swept(problem, faces, target)
 
 
 def _pressure(problem: Diffusion, system: LatticeSystem, rtol: float) -> Tensor:
@@ -91,8 +96,21 @@ def equilibrate(problem: Diffusion, faces: tuple[Tensor, ...]) -> tuple[Tensor, 
         return faces
     if bool((defect > LARGE_DEFECT * size).any()):
         faces = tuple(face + change for face, change in zip(faces, _correction(problem, missing)))
-        missing = _missing_outflow(problem, faces, target)
-    return sweep_out(problem, faces, missing)
+    return _swept(problem, faces, target)
+
+
+def _swept(problem: Diffusion, faces: tuple[Tensor, ...], target: Tensor) -> tuple[Tensor, ...]:
+    """Sweep out what fluxes lack of a target divergence, and see that nothing is left."""
+    faces = sweep_out(problem, faces, _missing_outflow(problem, faces, target))
+    no_reaction = problem.samples(problem.reaction) == 0  # elsewhere the bound accounts for what is left
+    left = torch.where(no_reaction, _missing_outflow(problem, faces, target), 0.0)
+    relative = float((_largest(left) / _sizes(problem, faces).clamp_min(torch.finfo(left.dtype).tiny)).max())
+    if not relative <= UNBALANCED:
+        raise InputError(
+            f"the flux could not be balanced (a part of {relative:.2g} is left over), so no bound can be given; see "
+            "that sources and boundary fluxes add up on every part of the domain that nothing holds."
+        )
+    return faces
 
 
 def _largest(field: Tensor) -> Tensor:

@@ -55,7 +55,8 @@ class Majorant:
     @property
     def total(self) -> Tensor:
         """The bound, shape (b,)."""
-        return safe_sqrt(self.squared.flatten(1).sum(1))
+        total = safe_sqrt(self.squared.flatten(1).sum(1))
+        return torch.where(total.isnan(), torch.inf, total)  # what overflowed bounds nothing
 
 
 def majorant(problem: Diffusion, values: Tensor, flux: tuple[Tensor, ...]) -> Majorant:

@@ -48,7 +48,8 @@ def minorant(problem: Diffusion, values: Tensor) -> Tensor:
         image = fine_form.apply(fine_correction)
         remainder = residual - fine_form.free(image)
         surplus = fine_form.free(remainder / _diagonal(fine_form))
-        return _best_ratio(fine_form, residual, [fine_correction, surplus])
+        lower = _best_ratio(fine_form, residual, [fine_correction, surplus])
+        return torch.where(torch.isfinite(lower), lower, 0.0)  # what overflowed bounds nothing
 
 
 def _coarse_correction(problem: Diffusion, form: EnergyForm, values: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from sciml_bounds.grid import Dirichlet, Neumann, Robin, side_axis
 if TYPE_CHECKING:
     from sciml_bounds.problems.diffusion import Diffusion
 
-__all__ = ["Components", "cell_graph", "check_balance", "find_components"]
+__all__ = ["Components", "balanced_source", "cell_graph", "check_balance", "find_components"]
 
 #: A floating component must balance its sources to this many round-offs of their absolute sum.
 BALANCE_SLACK = 1e4
@@ -81,7 +81,7 @@ def check_balance(problem: Diffusion) -> None:
     """
     if not bool(problem.components.floating.any()):
         return
-    supply, size = _supply(problem)
+    supply, size = _supply(problem, problem.dtype)
     components = problem.components.for_batch(max(len(supply), len(problem.components.labels)))
     total, scale = components.sums(supply), components.sums(size)
     slack = BALANCE_SLACK * torch.finfo(problem.dtype).eps * scale
@@ -94,6 +94,18 @@ def check_balance(problem: Diffusion) -> None:
             "level of u (only Neumann or periodic sides and no reaction), so they must sum to zero; subtract the mean "
             "from the source."
         )
+
+
+def balanced_source(problem: Diffusion, dtype: torch.dtype) -> Tensor:
+    """Convert the source to a wider dtype, with what the narrower left of its balance spread over each component."""
+    source: Tensor = problem.source.to(dtype)
+    if not bool(problem.components.floating.any()):
+        return source
+    supply, _ = _supply(problem, dtype)
+    components = problem.components.for_batch(max(len(supply), len(problem.components.labels)))
+    cells = components.sums((components.labels >= 0).to(dtype))
+    excess = torch.where(components.floating, components.sums(supply) / cells, 0.0) / problem.grid.cell_volume
+    return source - problem.unflatten(torch.where(components.labels >= 0, excess[components.labels], 0.0))
 
 
 def cell_graph(
@@ -147,16 +159,16 @@ def _holds(problem: Diffusion) -> Tensor:
     return holds & problem.fluid
 
 
-def _supply(problem: Diffusion) -> tuple[Tensor, Tensor]:
+def _supply(problem: Diffusion, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Compute what sources and Neumann sides bring into each cell, and its size, shape (s, n)."""
-    supply = problem.samples(problem.source.detach()) * problem.grid.cell_volume
+    supply = problem.samples(problem.source.detach().to(dtype)) * problem.grid.cell_volume
     size = supply.abs()
     for side, condition in problem.boundary.items():
         if not isinstance(condition, Neumann | Robin):
             continue
         axis, end = side_axis(side)
         data = condition.flux if isinstance(condition, Neumann) else condition.g
-        inflow = problem.samples(data.detach(), problem.grid.dim - 1) * problem.grid.face_area(axis)
+        inflow = problem.samples(data.detach().to(dtype), problem.grid.dim - 1) * problem.grid.face_area(axis)
         shape = (max(len(supply), len(inflow)), *problem.grid.shape)
         supply, size = supply.expand(shape).clone(), size.expand(shape).clone()
         supply.select(1 + axis, -end).add_(inflow)

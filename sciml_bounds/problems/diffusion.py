@@ -14,8 +14,15 @@ from torch import Tensor
 from sciml_bounds.arrays import Field, common_dtype_and_device, convert
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES, Boundary, Dirichlet, Grid, Neumann, Robin, side_axis
-from sciml_bounds.problems.components import Components, check_balance, find_components
-from sciml_bounds.problems.fields import cell_field, convert_sides, named_sides, node_shape, unbatched_shape
+from sciml_bounds.problems.components import Components, balanced_source, check_balance, find_components
+from sciml_bounds.problems.fields import (
+    cell_field,
+    convert_sides,
+    named_sides,
+    node_shape,
+    require_sizes,
+    unbatched_shape,
+)
 from sciml_bounds.problems.refinement import refine_problem
 from sciml_bounds.problems.transfers import sum_to_nodes
 
@@ -123,13 +130,16 @@ class Diffusion:
         return Diffusion(self.grid, **{**fields, **changes})
 
     def to(self, dtype: torch.dtype) -> Diffusion:
-        """Return the problem with all fields in another floating-point dtype."""
+        """Return the problem with all fields in another floating-point dtype.
+
+        Sources that balance up to the round-off of a narrower dtype are balanced anew in a wider one.
+        """
         if dtype == self.dtype:
             return self
         parts = tuple(part.to(dtype) for part in self.coefficient)
         return self.replace(
             coefficient=parts[0] if self.has_scalar_coefficient else parts,
-            source=self.source.to(dtype),
+            source=balanced_source(self, dtype),
             boundary={side: _to_dtype(condition, dtype) for side, condition in self.boundary.items()},
             reaction=self.reaction.to(dtype),
         )
@@ -167,6 +177,8 @@ class Diffusion:
             raise InputError(
                 f"{name} must be positive; {int(bad.sum())} cells are zero or negative, the first at index {where}."
             )
+        fluid = field if self.solid is None else torch.where(self.solid, 1.0, field)
+        require_sizes(fluid.detach().amin(), f"the smallest {name}")
         return field
 
     def _broadcast_batches(self) -> torch.Size:
@@ -257,9 +269,12 @@ class Diffusion:
                 mask.select(axis, -end).fill_(True)
         return mask & self.active_nodes
 
-    @cached_property
+    @property
     def dirichlet_values(self) -> Tensor:
-        """The prescribed values at their nodes and zero elsewhere, shape (b, node_shape)."""
+        """The prescribed values at their nodes and zero elsewhere, shape (b, node_shape).
+
+        Put together anew each time, so that every solve has a gradient history of its own.
+        """
         values = torch.zeros((1, *self.node_shape), dtype=self.dtype, device=self.device)
         for side, condition in self.boundary.items():
             if isinstance(condition, Dirichlet):
@@ -279,7 +294,14 @@ class Diffusion:
             raise InputError(
                 f"values have shape {tuple(field.shape)}, but a node field has (batch..., {self.node_shape})."
             )
-        batch: torch.Size = torch.broadcast_shapes(field.shape[: field.ndim - self.grid.dim], self.batch_shape)
+        given = field.shape[: field.ndim - self.grid.dim]
+        try:
+            batch: torch.Size = torch.broadcast_shapes(given, self.batch_shape)
+        except RuntimeError:
+            raise InputError(
+                f"the batch axes {tuple(given)} of the values do not broadcast to those of the problem, "
+                f"{tuple(self.batch_shape)}."
+            ) from None
         shape = batch + self.node_shape
         mask, data = (self.unflatten(q).expand(shape) for q in (self.dirichlet_nodes, self.dirichlet_values))
         return torch.where(mask, data, field.expand(shape))
@@ -294,7 +316,7 @@ class Diffusion:
 
 
 #: Properties that depend on the batch.
-_CACHED = ("fluid", "components", "active_nodes", "dirichlet_nodes", "dirichlet_values")
+_CACHED = ("fluid", "components", "active_nodes", "dirichlet_nodes")
 
 
 def _to_dtype(condition: Boundary, dtype: torch.dtype) -> Boundary:

@@ -12,10 +12,38 @@ from sciml_bounds.arrays import convert, require_finite
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES, Boundary, Dirichlet, Grid, Neumann, Periodic, Robin, side_axis
 
-__all__ = ["Sides", "cell_field", "convert_sides", "is_array_free_callable", "node_shape", "unbatched_shape"]
+__all__ = [
+    "Sides",
+    "cell_field",
+    "convert_sides",
+    "is_array_free_callable",
+    "node_shape",
+    "require_sizes",
+    "unbatched_shape",
+]
 
 #: Conditions by side, with tensors (batch..., side shape) in place of what the user gave.
 Sides = dict[str, Boundary]
+
+
+#: Sizes of data beyond these are refused: bounds are sums of squares, which would be lost or overflow.
+SMALLEST, LARGEST = 1e-75, 1e75
+
+
+def require_sizes(tensor: Tensor, name: str, smallest: float = SMALLEST) -> None:
+    """Refuse a field that has a very large entry, or is very small everywhere but not zero.
+
+    Raises
+    ------
+    InputError
+        With the size and what to do.
+    """
+    size = float(tensor.detach().abs().max()) if tensor.numel() else 0.0
+    if size != 0.0 and not smallest <= size <= LARGEST:
+        raise InputError(
+            f"{name} is of size {size:.3g}, whose squares leave the range of double precision; choose units in which "
+            f"it lies between {SMALLEST:g} and {LARGEST:g}."
+        )
 
 
 def is_array_free_callable(value: Any) -> bool:
@@ -43,6 +71,7 @@ def cell_field(value: Any, name: str, grid: Grid, dtype: torch.dtype, device: to
             f"(batch..., {_join(grid.shape)}).{_hint(tensor, grid)}"
         )
     require_finite(tensor, name)
+    require_sizes(tensor, name)
     return tensor
 
 
@@ -164,6 +193,7 @@ def _side_field(
             f"{name} has shape {tuple(tensor.shape)}, but one value a {place} of that side is expected: {expected}."
         )
     require_finite(tensor, name)
+    require_sizes(tensor, name)
     return tensor
 
 

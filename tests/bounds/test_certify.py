@@ -203,6 +203,17 @@ def test_single_precision_problem_and_field(exact_line):
     assert certificate.lower.item() <= error <= certificate.upper.item() * (1 + ROUND_OFF)
 
 
+def test_single_precision_problem_that_floats():
+    """Sources that balance in single precision have no solution in double precision, until they are balanced anew."""
+    rng = np.random.default_rng(3)
+    f = rng.standard_normal((8, 8)).astype(np.float32)
+    f -= f.mean()
+    assert f.astype(np.float64).sum() != 0
+    problem = sb.Diffusion(sb.Grid((8, 8)), np.float32(2.0), f, boundary=sb.Neumann())
+    certificate = sb.certify(problem, sb.solve(problem))
+    assert 0 < certificate.lower.item() < certificate.upper.item() < certificate.energy.item()
+
+
 # --- arguments --------------------------------------------------------------------------------------------------------
 
 

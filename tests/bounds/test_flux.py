@@ -91,6 +91,15 @@ def test_round_off_is_judged_sample_by_sample():
     assert float(defect[1].abs().max()) < 1e-13
 
 
+def test_data_that_cannot_be_balanced_give_no_bound(monkeypatch):
+    """Such data are refused when the problem is made; should any slip by, no number that is no bound may come out."""
+    monkeypatch.setattr("sciml_bounds.problems.diffusion.check_balance", lambda problem: None)
+    problem = sb.Diffusion(sb.Grid((4, 4)), 1.0, 1.0, boundary=sb.Neumann())
+    for flux in (None, (torch.zeros(5, 4, dtype=torch.float64), torch.zeros(4, 5, dtype=torch.float64))):
+        with pytest.raises(sb.InputError, match="flux could not be balanced"):
+            sb.certify(problem, torch.zeros(5, 5, dtype=torch.float64), flux=flux)
+
+
 def test_a_given_flux_is_moved_as_little_as_the_two_point_norm_allows():
     """A large defect is solved for, not carried along lines: the bound stays near the one of the computed flux."""
     n = 32

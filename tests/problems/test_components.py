@@ -155,6 +155,28 @@ def test_a_batch_balances_sample_by_sample():
         sb.Diffusion(sb.Grid((3, 3)), source=f, boundary=sb.Neumann())
 
 
+@pytest.mark.parametrize("batch", [(), (3,)])
+def test_single_precision_sources_balance_in_double_precision_too(batch):
+    """Two chambers, one of them with a Neumann inflow: float32 data balance to float32, and are balanced anew."""
+    rng = np.random.default_rng(1)
+    solid = np.zeros((9, 6), dtype=bool)
+    solid[4] = True
+    f = rng.standard_normal((*batch, 9, 6)).astype(np.float32)
+    f[..., :4, :] -= (f[..., :4, :].sum((-2, -1), keepdims=True) + 3.0) / 24  # what flows in through x0
+    f[..., 5:, :] -= f[..., 5:, :].mean((-2, -1), keepdims=True)
+    sides = dict.fromkeys(("x0", "x1", "y0", "y1"), sb.Neumann(np.float32(0.0)))
+    sides["x0"] = sb.Neumann(np.float32(3.0 / 54))
+    problem = sb.Diffusion(sb.Grid((9, 6)), source=f, boundary=sides, solid=solid)
+    wide = problem.to(torch.float64)
+    scale = np.abs(f).max()
+    assert float((wide.source - problem.source).abs().max()) <= 1e-6 * scale  # a few round-offs of float32
+    inflow = float(problem.boundary["x0"].flux.double().sum()) / 6
+    left = wide.source[..., :4, :].sum((-2, -1)) / 54 + inflow
+    right = wide.source[..., 5:, :].sum((-2, -1)) / 54
+    assert float(left.abs().max()) <= 1e-15 * scale
+    assert float(right.abs().max()) <= 1e-15 * scale
+
+
 # --- the graph --------------------------------------------------------------------------------------------------------
 
 

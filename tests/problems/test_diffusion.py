@@ -115,6 +115,9 @@ def test_impose_boundary_writes_the_prescribed_values_only():
     assert (v == 9).all()
     with pytest.raises(InputError, match=re.escape("values have shape (4, 3)")):
         problem.impose_boundary(np.zeros((4, 3)))
+    batched = sb.Diffusion(GRID, np.ones((2, 4, 3)))
+    with pytest.raises(InputError, match=r"the batch axes \(3,\) of the values .* those of the problem, \(2,\)"):
+        batched.impose_boundary(np.zeros((3, 5, 4)))
 
 
 # --- other problems from one ------------------------------------------------------------------------------------------
@@ -229,6 +232,13 @@ BAD = {
         {"solid": np.zeros((3, 4), dtype=bool)},
         "solid has shape (3, 4), but one value a cell is expected",
     ),
+    "too small to be squared": ({"source": 1e-80}, "source is of size 1e-80, whose squares leave the range"),
+    "too large to be squared": ({"coefficient": 1e80}, "coefficient is of size 1e+80, whose squares leave the range"),
+    "one tiny coefficient": (
+        {"coefficient": np.where(np.arange(12).reshape(4, 3) == 5, 1e-80, 1.0)},
+        "the smallest coefficient is of size 1e-80",
+    ),
+    "a large boundary value": ({"boundary": sb.Dirichlet(1e90)}, "the Dirichlet value on x0 is of size 1e+90"),
     "all solid": ({"solid": np.ones((4, 3), dtype=bool)}, "every cell is solid"),
 }
 
