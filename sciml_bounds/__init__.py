@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -74,7 +75,8 @@ __all__ = ["__version__", *_HOME]
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        raise AttributeError(f"module 'sciml_bounds' has no attribute {name!r}")
+        module = sys.modules[__name__]  # lets Python suggest the name that was meant
+        raise AttributeError(f"module 'sciml_bounds' has no attribute {name!r}", name=name, obj=module)
     value = getattr(importlib.import_module(f"sciml_bounds.{_HOME[name]}"), name)
     globals()[name] = value
     return value
