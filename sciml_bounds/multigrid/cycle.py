@@ -78,7 +78,9 @@ def pseudo_inverse(matrix: Tensor) -> Tensor:
     The matrices are scaled to unit diagonal first, so that jumps of the coefficient do not look like a null space.
     """
     exact = matrix.double()
-    scale = exact.diagonal(dim1=-2, dim2=-1).clamp_min(torch.finfo(torch.float64).tiny).rsqrt()
+    diagonal = exact.diagonal(dim1=-2, dim2=-1)
+    # a row of zeros stays one: its eigenvector is mixed with others by round-off, which nothing large may multiply
+    scale = torch.where(diagonal > 0, diagonal.rsqrt(), 0.0)
     values, vectors = torch.linalg.eigh(scale.unsqueeze(-1) * exact * scale.unsqueeze(-2))
     null = values <= 1e-12 * values[..., -1:]
     inverse = torch.where(null, 0.0, 1 / torch.where(null, 1.0, values))

@@ -42,6 +42,15 @@ def test_a_row_of_zeros_is_left_alone():
     torch.testing.assert_close(pseudo_inverse(A), torch.diag(torch.tensor([0.5, 0.0, 0.25], dtype=torch.float64)))
 
 
+def test_a_row_of_zeros_is_left_alone_beside_another_null_space():
+    """Eigenvectors of the same eigenvalue come mixed, and all others with a round-off of them."""
+    A = torch.zeros(13, 13, dtype=torch.float64)
+    A[:12, :12] = _graph_laplacian(12, 10.0)
+    G = pseudo_inverse(A)
+    assert not G[12].any()
+    torch.testing.assert_close(G[:12, :12], pseudo_inverse(A[:12, :12]), rtol=0, atol=1e-12 * float(G.abs().max()))
+
+
 def _cycle(n=40, **options):
     problem = sb.Diffusion(sb.Grid((n, n)), lambda x, y: 1 + x * y, 1.0)
     A = sb.prepare(problem, method="cg").operator
