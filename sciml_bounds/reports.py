@@ -66,11 +66,16 @@ def describe(value: Tensor, digits: int = 4, rounding: str = decimal.ROUND_HALF_
     flat = value.detach().reshape(-1)
     if flat.numel() == 0:
         return "empty"
-    context = decimal.Context(prec=digits, rounding=rounding)
-    low, high = (
-        f"{float(context.create_decimal_from_float(end.item())):.{digits}g}" for end in (flat.min(), flat.max())
-    )
+    low, high = (_describe_number(end.item(), digits, rounding) for end in (flat.min(), flat.max()))
     return low if low == high else f"{low} ... {high}"
+
+
+def _describe_number(number: float, digits: int, rounding: str) -> str:
+    if isinstance(number, int):
+        return str(number)
+    # Fewer digits below 1e-307: there a float no longer has as many, and writing it could undo the rounding.
+    context = decimal.Context(prec=digits, rounding=rounding, Emin=-307)
+    return f"{float(context.create_decimal_from_float(number)):z.{digits}g}"
 
 
 def describe_interval(lower: Tensor, upper: Tensor, between: str) -> str:
@@ -110,6 +115,5 @@ def report_failure(what: str, reason: Reason | tuple[Reason, ...], detail: str, 
     message = f"{what} did not converge: {describe_reason(reason)}; {detail}. {advice}".strip()
     if throw:
         raise ConvergenceError(message)
-    warnings.warn(
-        message, ConvergenceWarning, skip_file_prefixes=(os.path.dirname(__file__),)
-    )  # points at the user's line
+    package = os.path.join(os.path.dirname(__file__), "")
+    warnings.warn(message, ConvergenceWarning, skip_file_prefixes=(package,))  # points at the user's line
