@@ -42,4 +42,4 @@ bench: dev
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
 verify: dev
-	@SCIML_BOUNDS_CASES=20000 $(BIN)/python -m pytest tests/bounds/test_random_cases.py -s $(ARGS)
+	@SCIML_BOUNDS_CASES=20200 $(BIN)/python -m pytest tests/bounds/test_random_cases.py -s $(ARGS)

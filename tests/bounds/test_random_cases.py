@@ -12,7 +12,7 @@ either.
 
 A few hundred cases by default; the full count, with a table of the results:
 
-    SCIML_BOUNDS_CASES=20000 pytest tests/bounds/test_random_cases.py -s
+    SCIML_BOUNDS_CASES=20200 pytest tests/bounds/test_random_cases.py -s
 """
 
 from __future__ import annotations
