@@ -32,7 +32,7 @@ __all__ = ["Certificate", "Interval", "Kind", "LinearSolution", "Solution"]
 Kind = Literal["bound", "estimate"]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class LinearSolution:
     """The result of a linear solve; every quantity has the batch shape of the right-hand side.
 
@@ -90,7 +90,8 @@ class LinearSolution:
             "residual": f"{describe(self.residual_norm)} (asked: {describe(self.tolerance)})",
         }
         if self.error_upper is not None:
-            rows[f"A-norm error ({self.error_upper_kind})"] = f"<= {describe_upper(self.error_upper)}"
+            sign = "<=" if self.error_upper_kind == "bound" else "about"
+            rows[f"A-norm error ({self.error_upper_kind})"] = f"{sign} {describe_upper(self.error_upper)}"
         return summary_table("LinearSolution", rows)
 
 
@@ -104,7 +105,7 @@ class Interval(NamedTuple):
         return f"[{describe(self.lower, 6, decimal.ROUND_FLOOR)}, {describe_upper(self.upper, 6)}]"
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Solution:
     """The answer to a problem; every quantity has the batch shape of the problem.
 
@@ -175,7 +176,7 @@ class Solution:
     def to_xarray(self) -> xarray.Dataset:
         """Return the values, and the certificate where there is one, as a labelled data set."""
         data = {"solution": _variable(self.values, self.grid, nodal=True, long_name="solution u")}
-        data["coefficient"] = _variable(self.coefficient, self.grid, nodal=False, long_name="coefficient a")
+        data["coefficient"] = _variable(self._own_coefficient, self.grid, nodal=False, long_name="coefficient a")
         attributes = {
             "method": self.method,
             "reason": describe_reason(self.reason),
@@ -189,10 +190,20 @@ class Solution:
     def plot(self, sample: int = 0) -> Figure:
         """Draw coefficient, solution and, where there is a certificate, its error indicators."""
         indicators = None if self.certificate is None else self.certificate.indicators
-        return plot_solution(self.grid, self.coefficient, self.values, indicators, sample)
+        return plot_solution(self.grid, self._own_coefficient, self.values, indicators, sample)
+
+    @property
+    def _own_coefficient(self) -> Tensor:
+        """The coefficient of each sample; without batch where all samples share it."""
+        dim, batch = self.grid.dim, self.values.shape[: self.values.ndim - self.grid.dim]
+        return self.coefficient if self.coefficient.ndim == dim else self.coefficient.expand(*batch, *self.grid.shape)
 
 
-@dataclass(frozen=True, repr=False)
+def _without_problem(*_: Any) -> Any:
+    raise RuntimeError("this certificate is a copy without its problem; certify the values again.")
+
+
+@dataclass(frozen=True, repr=False, eq=False)
 class Certificate:
     """Guaranteed bounds of the error of a field in the energy norm.
 
@@ -242,9 +253,13 @@ class Certificate:
     grid: Grid
     seconds: float
     kind: Kind = "bound"
-    _parts: Callable[[], tuple[Interval, Interval]] = field(repr=False, default=lambda: _no_parts())
-    _l2: Callable[[], Tensor] = field(repr=False, default=lambda: _no_parts())
-    _goal: Callable[[Any], Interval] = field(repr=False, default=lambda _: _no_parts())
+    _parts: Callable[[], tuple[Interval, Interval]] = field(repr=False, default=_without_problem)
+    _l2: Callable[[], Tensor] = field(repr=False, default=_without_problem)
+    _goal: Callable[[Any], Interval] = field(repr=False, default=_without_problem)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what holds on to the problem: a pickled certificate has its numbers, but computes no new ones."""
+        return self.__dict__ | dict.fromkeys(("_parts", "_l2", "_goal"), _without_problem)
 
     @property
     def relative_upper(self) -> Tensor:
@@ -296,10 +311,6 @@ class Certificate:
     def plot(self, sample: int = 0) -> Figure:
         """Draw the field and the error indicators."""
         return plot_certificate(self.grid, self.values, self.indicators, sample)
-
-
-def _no_parts() -> Any:
-    raise RuntimeError("this certificate was restored without its problem; certify the values again.")
 
 
 def _describe_shape(values: Tensor) -> str:
