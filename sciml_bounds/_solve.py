@@ -37,9 +37,9 @@ class Progress:
     values
         The current nodal values, shape (batch..., nodes).
     residual_norm
-        Residual norm of each sample.
+        Residual norm of each sample, shape (batch...).
     relative_upper
-        Guaranteed bound of the relative energy error of each sample; None unless `error` was given.
+        Guaranteed bound of the relative energy error of each sample, shape (batch...); None unless `error` was given.
     """
 
     iteration: int
@@ -83,11 +83,13 @@ def solve(
     x0
         Initial guess, a nodal field (batch..., nodes); zero by default.
     error
-        Stop as soon as the guaranteed relative energy error (the certificate's `relative_upper`) is at most this.
+        Stop as soon as the guaranteed relative energy error (the certificate's `relative_upper`) is at most this;
+        instead of `rtol` and `atol`.
     certify
         Fill `solution.certificate`; implied by `error`.
     flux
-        An equilibrated flux to certify with, such as an earlier `certificate.flux`, instead of computing one.
+        An equilibrated flux to certify with, such as an earlier `certificate.flux`, instead of computing one; with
+        `certify` or `error` only.
     callback
         Called with a `Progress` after each iteration; returning True stops.
     throw
@@ -175,7 +177,10 @@ class Solver:
         self.method = method
         start = time.perf_counter()
         system = node_system(problem)
-        self._linear = LinearSolver(system, method) if linear is None else linear.with_system(system)
+        if linear is not None and linear.operator.batch == system.operator.batch:
+            self._linear = linear.with_system(system)
+        else:  # also where a source brings a batch in which the matrices repeat
+            self._linear = LinearSolver(system, method)
         self.setup_seconds = time.perf_counter() - start
 
     @property
@@ -212,7 +217,8 @@ class Solver:
     ) -> Solution:
         """Solve; arguments are those of `sb.solve`, and `source` replaces the problem's own (cells, (batch..., n))."""
         if source is not None:
-            other = Solver(self.problem.replace(source=source), self.method, self._linear)
+            problem = self.problem.replace(source=source).to(self.problem.dtype)
+            other = Solver(problem, self.method, self._linear)
             return other.solve(
                 x0=x0,
                 rtol=rtol,
@@ -226,8 +232,10 @@ class Solver:
             )
         if error is not None and not error > 0:
             raise InputError(f"error={error} must be positive: the relative energy error that is asked for.")
-        if error is not None and rtol is not None:
-            raise InputError("rtol and error are two stop rules; give one of them.")
+        if error is not None and (rtol is not None or atol > 0):
+            raise InputError("rtol and atol are one stop rule and error is another; give one of them.")
+        if flux is not None and error is None and not certify:
+            raise InputError("a flux serves to certify only; give certify=True or error= with it.")
         start = time.perf_counter() - self.setup_seconds
         check_tolerances(rtol, atol, maxiter, self.problem.dtype)
         run = _Run(self.problem, error, flux, callback)
@@ -244,14 +252,20 @@ class Solver:
         if x0 is None:
             return None
         problem = self.problem
-        field = convert(
-            x0.values if isinstance(x0, Solution) else x0, "the initial guess x0", problem.dtype, problem.device
-        )
+        given = x0.values if isinstance(x0, Solution) else x0
+        field = convert(given, "the initial guess x0", problem.dtype, problem.device)
         require_finite(field, "the initial guess x0")
-        nodes = problem.samples(problem.impose_boundary(field) - problem.unflatten(problem.dirichlet_values))
-        return torch.where(problem.active_nodes & ~problem.dirichlet_nodes, nodes, 0.0).reshape(
-            -1, *self.operator.lattice
-        )
+        shape = (*problem.batch_shape, *problem.node_shape)
+        try:
+            if tuple(field.shape[-problem.grid.dim :]) != problem.node_shape:
+                raise RuntimeError
+            nodes = problem.samples(field.expand(shape))
+        except RuntimeError:
+            raise InputError(
+                f"the initial guess x0 has shape {tuple(field.shape)}, but a nodal field here has {shape}."
+            ) from None
+        free = problem.active_nodes & ~problem.dirichlet_nodes
+        return torch.where(free, nodes, 0.0).reshape(-1, *self.operator.lattice)
 
     def _values(self, linear: LinearSolution) -> Tensor:
         """Put the unknowns and the prescribed values together, shape (batch..., nodes)."""
@@ -260,7 +274,8 @@ class Solver:
 
 def _nodal_values(problem: Diffusion, x: Tensor) -> Tensor:
     unknown = x.view(-1, *problem.node_shape)
-    nodes = torch.where(problem.dirichlet_nodes, problem.dirichlet_values, unknown)
+    free = problem.active_nodes & ~problem.dirichlet_nodes
+    nodes = torch.where(free, unknown, problem.dirichlet_values)  # zero inside solids
     return nodes.reshape(*problem.batch_shape, *problem.node_shape) if problem.batch_shape else nodes[0]
 
 
@@ -285,7 +300,8 @@ class _Run:
         relative = None
         if self.error is not None:
             relative = certify(self.problem, values, flux=self.flux, lower=False).relative_upper
-        if self.callback is not None and self.callback(Progress(iteration, values, norm, relative)):
+        progress = Progress(iteration, values, norm.reshape(self.problem.batch_shape), relative)
+        if self.callback is not None and self.callback(progress):
             self.stopped = True
         reached = relative is not None and self.error is not None and bool((relative <= self.error).all())
         return self.stopped or reached
@@ -300,14 +316,14 @@ def _solution(
     seconds: float,
 ) -> Solution:
     batch = problem.batch_shape
-    reasons = linear.reason if isinstance(linear.reason, tuple) else (linear.reason,)
-    converged = linear.converged
+    ended = linear.reason if isinstance(linear.reason, tuple) else (linear.reason,)
+    reasons, converged = ended, linear.converged
     if error is not None and certificate is not None:
         reached = (certificate.relative_upper <= error).reshape(-1).tolist()
         done = (Reason.CONVERGED, Reason.ROUND_OFF)
         reasons = tuple(
             Reason.ERROR_REACHED if ok else Reason.MESH_LIMITED if reason in done else reason
-            for ok, reason in zip(reached, reasons)
+            for ok, reason in zip(reached, ended)
         )
         converged = torch.tensor(reached, device=values.device)
 
@@ -316,7 +332,7 @@ def _solution(
 
     linear = replace(
         linear,
-        x=shaped(linear.x), converged=shaped(linear.converged), reason=linear.reason if batch else reasons[0],
+        x=shaped(linear.x), converged=shaped(linear.converged), reason=ended if batch else ended[0],
         iterations=shaped(linear.iterations), residual_norms=shaped(linear.residual_norms, 1),
         residual_norm=shaped(linear.residual_norm), tolerance=shaped(linear.tolerance),
         error_lower=None if linear.error_lower is None else shaped(linear.error_lower, 1),
@@ -336,7 +352,7 @@ def _solution(
 
 def _detail(solution: Solution, error: float | None) -> str:
     if error is not None and solution.certificate is not None:
-        worst = float(solution.certificate.relative_upper.max())
+        worst = float(solution.certificate.relative_upper.detach().max())
         return f"the guaranteed relative error is {worst:.3g} where {error:g} was asked"
     worst = float(
         (solution.residual_norm / solution.tolerance.clamp_min(torch.finfo(solution.values.dtype).tiny)).max()

@@ -1,0 +1,642 @@
+"""`solve` and `prepare` against matrices assembled here node by node, and against what they promise on the way."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+
+import numpy as np
+import pytest
+import scipy.sparse
+import scipy.sparse.csgraph
+import scipy.sparse.linalg
+import torch
+
+import sciml_bounds as sb
+from sciml_bounds._linear import LinearSolver
+from sciml_bounds.bounds.energy import EnergyForm
+from sciml_bounds.errors import ConvergenceError, ConvergenceWarning, InputError
+from sciml_bounds.results import Reason
+
+METHODS = {
+    "auto": "auto",
+    "multigrid": "multigrid",
+    "cg": "cg",
+    "algebraic": "algebraic",
+    "direct": "direct",
+    "full": sb.Multigrid(cycle="full"),
+    "cycles": sb.Multigrid(accelerate=False),
+    "aggregation": sb.Algebraic(kind="smoothed-aggregation"),
+}
+ITERATIVE = [name for name in METHODS if name != "direct"]
+
+EPS = np.finfo(np.float64).eps
+
+
+@pytest.fixture(params=METHODS)
+def method(request):
+    """One method of the table."""
+    return METHODS[request.param]
+
+
+# --- problems ---------------------------------------------------------------------------------------------------------
+
+
+def _value(*x):
+    """Dirichlet values that are continuous over the corners."""
+    return 0.3 + sum((k + 1) * q for k, q in enumerate(x)) + x[0] * x[-1]
+
+
+def _condition(kind, faces, rng):
+    return {
+        "D": lambda: sb.Dirichlet(_value),
+        "N": lambda: sb.Neumann(rng.standard_normal(faces)),
+        "R": lambda: sb.Robin(rng.random(faces), rng.standard_normal(faces)),
+        "P": sb.Periodic,
+    }[kind]()
+
+
+def _problem(shape, kinds, *, diagonal=False, reaction=False, solid=None):
+    """Random data in every field; where nothing fixes the level, source and fluxes sum to zero."""
+    rng = np.random.default_rng(0)
+    dim = len(shape)
+    grid = sb.Grid(shape, lengths=(1.0, 0.7, 1.2)[:dim], origin=(0.0, -0.4, 0.1)[:dim])
+    boundary = {}
+    for side, kind in zip(grid.sides, kinds):
+        axis = "xyz".index(side[0])
+        boundary[side] = _condition(kind, shape[:axis] + shape[axis + 1 :], rng)
+    a = tuple(rng.lognormal(sigma=0.7, size=shape) for _ in range(dim))
+    f = rng.standard_normal(shape)
+    if set(kinds) <= {"N", "P"}:
+        supplied = sum(
+            condition.flux.sum() * grid.face_area("xyz".index(side[0]))
+            for side, condition in boundary.items()
+            if isinstance(condition, sb.Neumann)
+        )
+        f -= f.mean() + supplied / (f.size * grid.cell_volume)
+    c = rng.random(shape) * (rng.random(shape) < 0.5) if reaction else 0.0
+    if solid is not None:
+        f[3:5, 3:5] -= f[3:5, 3:5].mean()  # see _chamber
+    return sb.Diffusion(grid, a if diagonal else a[0], f, boundary=boundary, reaction=c, solid=solid)
+
+
+def _chamber():
+    """Walls at the sides and around a chamber of 2 x 2 cells that nothing holds."""
+    solid = np.zeros((13, 9), dtype=bool)
+    solid[2:6, 2:6] = True
+    solid[3:5, 3:5] = False
+    solid[0, :3] = solid[-1, 4:] = solid[8:10, -1] = True
+    return solid
+
+
+def _islands():
+    rng = np.random.default_rng(1)
+    solid = rng.random((6, 5, 4)) < 0.25
+    solid[0, 0, 0] = False
+    return solid
+
+
+#: More than 64 points each, so that there is a coarse level.
+CASES = {
+    "line, held": lambda: _problem((80,), "DR", reaction=True),
+    "line, free": lambda: _problem((80,), "NN"),
+    "ring": lambda: _problem((80,), "PP"),
+    "plane, held": lambda: _problem((13, 9), "DDDD"),
+    "plane, mixed": lambda: _problem((13, 9), "DNRD", diagonal=True, reaction=True),
+    "plane, exchange": lambda: _problem((13, 9), "RRRR", diagonal=True),
+    "plane, free": lambda: _problem((13, 9), "NNNN", diagonal=True),
+    "cylinder": lambda: _problem((13, 9), "PPDN"),
+    "torus": lambda: _problem((13, 9), "PPPP"),
+    "plane, walls": lambda: _problem((13, 9), "DNRN", diagonal=True, solid=_chamber()),
+    "box, mixed": lambda: _problem((6, 5, 4), "DNRDPP", diagonal=True, reaction=True),
+    "box, free": lambda: _problem((6, 5, 4), "NNNNNN"),
+    "box, walls": lambda: _problem((6, 5, 4), "RNDNNN").replace(reaction=0.5, solid=_islands()),
+}
+
+
+# --- the reference ----------------------------------------------------------------------------------------------------
+
+
+def _balance(problem):
+    """Matrix, right-hand side and volumes of all nodes, each row the balance over the box around its node."""
+    grid, dim, h = problem.grid, problem.grid.dim, problem.grid.spacing
+    cells, wraps, nodes = grid.shape, problem.periodic, problem.node_shape
+    a = [part.numpy() for part in problem.coefficient]
+    solid = np.zeros(cells, dtype=bool) if problem.solid is None else problem.solid.numpy()
+    number = np.arange(np.prod(nodes)).reshape(nodes)
+    share = np.prod(h) / 2**dim  # of a cell, for each of its corners
+    A, b, volume = np.zeros((number.size, number.size)), np.zeros(number.size), np.zeros(number.size)
+    for node, corner in itertools.product(np.ndindex(*nodes), itertools.product((0, 1), repeat=dim)):
+        cell = tuple((q - 1 + k) % m if w else q - 1 + k for q, k, m, w in zip(node, corner, cells, wraps))
+        if any(not 0 <= q < m for q, m in zip(cell, cells)) or solid[cell]:
+            continue
+        i = number[node]
+        volume[i] += share
+        A[i, i] += float(problem.reaction[cell]) * share
+        b[i] += float(problem.source[cell]) * share
+        for axis in range(dim):
+            other = list(node)
+            other[axis] += 2 * corner[axis] - 1
+            j = number[tuple(q % m if w else q for q, m, w in zip(other, cells, wraps))]
+            through = a[axis][cell] * 2 * share / h[axis] / h[axis]  # face of the box times 1 / h
+            A[i, i] += through
+            A[i, j] -= through
+            side = f"{'xyz'[axis]}{1 - corner[axis]}"  # the cell lies behind that side, if the node is on it
+            condition = problem.boundary[side]
+            if node[axis] == (1 - corner[axis]) * cells[axis] and isinstance(condition, sb.Neumann | sb.Robin):
+                face, area = cell[:axis] + cell[axis + 1 :], 2 * share / h[axis]
+                if isinstance(condition, sb.Neumann):
+                    b[i] += float(condition.flux[face]) * area
+                else:
+                    A[i, i] += float(condition.alpha[face]) * area
+                    b[i] += float(condition.g[face]) * area
+    return A, b, volume
+
+
+def _prescribed(problem):
+    """Mask and values of the nodes that are held."""
+    mask, values = np.zeros(problem.node_shape, dtype=bool), np.zeros(problem.node_shape)
+    for side, condition in problem.boundary.items():
+        if isinstance(condition, sb.Dirichlet):
+            index = [slice(None)] * problem.grid.dim
+            index["xyz".index(side[0])] = -int(side[1])
+            mask[tuple(index)] = True
+            values[tuple(index)] = condition.value.numpy()
+    return mask.reshape(-1), values.reshape(-1)
+
+
+class Reference:
+    """The solution by a sparse factorisation, and how far a given residual may be from it."""
+
+    def __init__(self, problem):
+        A, b, volume = _balance(problem)
+        held, values = _prescribed(problem)
+        self.active = volume > 0
+        held &= self.active
+        self.free = self.active & ~held
+        self.matrix = A[np.ix_(self.free, self.free)]
+        self.rhs = b[self.free] - A[np.ix_(self.free, held)] @ values[held]
+        means = self._means(volume[self.free])
+        parts = means.shape[1]
+        bordered = scipy.sparse.csc_array(np.block([[self.matrix, means], [means.T, np.zeros((parts, parts))]]))
+        solution = scipy.sparse.linalg.spsolve(bordered, np.concatenate([self.rhs, np.zeros(parts)]))
+        self.values = np.where(held, values, 0.0)
+        self.values[self.free] = solution[: self.rhs.size]
+        self.smallest = np.linalg.eigvalsh(self.matrix)[parts]  # beside the null space
+        self.norm = np.abs(self.matrix).sum(1).max()
+        self.dim = problem.grid.dim
+
+    def _means(self, volume):
+        """One column for each part that nothing holds: the volumes of its nodes."""
+        count, labels = scipy.sparse.csgraph.connected_components(scipy.sparse.csr_array(self.matrix))
+        level = np.abs(self.matrix.sum(1))
+        floats = [k for k in range(count) if level[labels == k].max() <= 1e3 * EPS * np.abs(self.matrix).max()]
+        return np.where(labels[:, None] == np.array(floats, dtype=int), volume[:, None], 0.0)
+
+    def error(self, rtol):
+        """Largest error of a solution whose residual is below rtol ||b||, or at round-off.
+
+        ||x - x*|| <= ||r|| / lambda_min; taking the weighted mean away from that costs a factor of 2^d at most, the
+        ratio of the largest node volume to the smallest.
+        """
+        residual = max(rtol * np.linalg.norm(self.rhs), 20 * EPS * self.norm * np.linalg.norm(self.values))
+        return 2**self.dim * residual / self.smallest
+
+
+@functools.cache
+def _reference(name):
+    problem = CASES[name]()
+    return problem, Reference(problem)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_method_solves_the_equations_assembled_node_by_node(case, method):
+    problem, expected = _reference(case)
+    solution = sb.solve(problem, method=method, rtol=1e-11)
+    assert bool(solution.converged)
+    assert solution.values.shape == problem.node_shape
+    values = solution.values.numpy().reshape(-1)
+    residual = np.linalg.norm(expected.rhs - expected.matrix @ values[expected.free])
+    # the residual that is reported is that of these equations: the two differ by round-off
+    assert abs(float(solution.residual_norm) - residual) <= 20 * EPS * expected.norm * np.linalg.norm(values)
+    assert residual <= max(1.01e-11 * np.linalg.norm(expected.rhs), 20 * EPS * expected.norm * np.linalg.norm(values))
+    np.testing.assert_allclose(values, expected.values, rtol=0, atol=expected.error(1e-11))
+    held = ~expected.free
+    np.testing.assert_array_equal(values[held], expected.values[held])  # prescribed ones, and zero inside walls
+
+
+@pytest.mark.parametrize("case", ["plane, mixed", "plane, walls", "torus", "box, mixed"])
+def test_the_operator_and_right_hand_side_of_a_solver_are_those_equations(case):
+    problem, expected = _reference(case)
+    solver = sb.prepare(problem)
+    A, free = solver.operator.to_csr().toarray(), expected.free
+    np.testing.assert_allclose(A[np.ix_(free, free)], expected.matrix, rtol=0, atol=10 * EPS * expected.norm)
+    assert not A[np.ix_(free, ~free)].any()
+    np.testing.assert_allclose(solver.rhs[0][free], expected.rhs, rtol=0, atol=1e-13)
+    assert not solver.rhs[0][~free].any()
+
+
+def test_errors_at_nodes_are_of_second_order_in_the_energy_norm_too():
+    """Superconvergence: the energy error of u itself is of first order."""
+
+    def u(x, y):
+        return torch.exp(x) * torch.cos(2 * y)
+
+    def a(x, y):
+        return 1 + x * y
+
+    def source(x, y):  # -div(a grad u) + u
+        return (3 * a(x, y) - y + 1) * u(x, y) + 2 * x * torch.exp(x) * torch.sin(2 * y)
+
+    sides = {
+        "x0": sb.Dirichlet(u),
+        "x1": sb.Neumann(lambda x, y: a(x, y) * u(x, y)),
+        "y0": sb.Robin(2.0, lambda x, y: 2 * u(x, y)),  # du/dy = 0 there
+        "y1": sb.Dirichlet(u),
+    }
+    errors = []
+    for shape in ((12, 14), (24, 28)):
+        problem = sb.Diffusion(sb.Grid(shape), a, source, boundary=sides, reaction=1.0)
+        x, y = torch.meshgrid(problem.grid.nodes(0), problem.grid.nodes(1), indexing="ij")
+        error = sb.solve(problem, rtol=1e-11).values - u(x, y)
+        errors.append(float(EnergyForm(problem).norm(error.unsqueeze(0))))
+    assert errors[0] >= 3.6 * errors[1]
+    assert errors[1] <= 1e-2
+
+
+# --- null spaces ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("boundary", [sb.Neumann(), sb.Periodic()], ids=["free", "torus"])
+def test_a_solver_refuses_another_source_that_does_not_balance(boundary):
+    solver = sb.prepare(sb.Diffusion(sb.Grid((6, 5)), boundary=boundary))
+    with pytest.raises(InputError, match=r"the domain sum to 1,.*must sum to zero; subtract the mean"):
+        solver.solve(source=1.0)
+
+
+# --- precision --------------------------------------------------------------------------------------------------------
+
+
+def test_single_precision_in_and_out(method):
+    problem, expected = _reference("plane, mixed")
+    solution = sb.solve(problem.to(torch.float32), method=method)
+    assert bool(solution.converged)
+    assert solution.values.dtype == solution.residual_norm.dtype == torch.float32
+    # residuals of 1e-5, and data rounded to 6e-8: beside the former that is nothing, whatever the condition
+    error = np.abs(solution.values.numpy().reshape(-1) - expected.values).max()
+    assert error <= 1.1 * expected.error(1e-5)
+    assert error >= 1e-9  # nobody worked in double precision on the way
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+
+def _batch(rng, *batch):
+    return rng.lognormal(sigma=0.5, size=(*batch, 9, 10))
+
+
+def test_each_sample_of_a_batch_is_its_own_problem(method):
+    """Coefficients along one axis of the batch, sources along the other, and one of the sources zero."""
+    rng = np.random.default_rng(0)
+    a, f = _batch(rng, 3, 1), np.stack([rng.standard_normal((9, 10)), np.zeros((9, 10))])
+    sides = {"x0": sb.Dirichlet(0.0), "x1": sb.Robin(1.0, 0.0), "y0": sb.Neumann(), "y1": sb.Dirichlet(0.0)}
+    problem = sb.Diffusion(sb.Grid((9, 10)), a, f, boundary=sides)
+    together = sb.solve(problem, method=method, rtol=1e-11, certify=True)
+    assert together.values.shape == (3, 2, 10, 11)
+    for name in ("converged", "iterations", "residual_norm", "tolerance"):
+        assert getattr(together, name).shape == (3, 2)
+        assert getattr(together.linear, name).shape == (3, 2)
+    assert together.residual_norms.shape[1:] == (3, 2)
+    assert together.linear.x.shape == (3, 2, 110)
+    assert len(together.reason) == len(together.linear.reason) == 6
+    assert together.certificate.upper.shape == (3, 2)
+    assert not together.values[:, 1].any()
+    for i, j in np.ndindex(3, 2):
+        one = sb.Diffusion(sb.Grid((9, 10)), a[i, 0], f[j], boundary=sides)
+        alone = sb.solve(one, method=method, rtol=1e-11, certify=True)
+        assert alone.reason is together.reason[2 * i + j]
+        # the smallest eigenvalue of these matrices is above 1e-2, and ||b|| below 0.2
+        torch.testing.assert_close(together.values[i, j], alone.values, rtol=0, atol=1e-9)
+        # both solve for the flux to 1e-6, and the hierarchy chooses its axes for all samples at once
+        torch.testing.assert_close(together.certificate.upper[i, j], alone.certificate.upper, rtol=1e-5, atol=1e-12)
+
+
+def test_a_batch_may_be_in_the_boundary_data_only():
+    line = sb.Grid(5)
+    solution = sb.solve(sb.Diffusion(line, boundary={"x0": sb.Dirichlet(torch.arange(3.0)), "x1": sb.Dirichlet(0.0)}))
+    expected = torch.arange(3.0)[:, None] * (1 - line.nodes(0, torch.float32))
+    torch.testing.assert_close(solution.values, expected, rtol=0, atol=1e-5)
+    exchange = {"x0": sb.Robin(torch.tensor([1.0, 3.0]), 2.0), "x1": sb.Dirichlet(0.0)}  # u(0) = 2 / (1 + alpha)
+    solution = sb.solve(sb.Diffusion(line, boundary=exchange))
+    torch.testing.assert_close(solution.values[:, 0], torch.tensor([1.0, 0.5]), rtol=0, atol=1e-5)
+
+
+def test_a_batch_of_one_keeps_its_axis():
+    solution = sb.solve(sb.Diffusion(sb.Grid((4, 4)), np.ones((1, 4, 4)), 1.0), certify=True)
+    assert solution.values.shape == (1, 5, 5)
+    assert solution.reason == (Reason.CONVERGED,)
+    assert solution.iterations.shape == solution.certificate.upper.shape == (1,)
+
+
+# --- the stop rule ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ITERATIVE)
+def test_no_iteration_leaves_the_guess(name):
+    problem, _ = _reference("plane, mixed")
+    guess = torch.randn(problem.node_shape, dtype=torch.float64)
+    with pytest.warns(ConvergenceWarning, match="maxiter reached; after 0 iterations"):
+        solution = sb.solve(problem, method=METHODS[name], x0=guess, maxiter=0)
+    torch.testing.assert_close(solution.values, problem.impose_boundary(guess), rtol=0, atol=0)
+    assert (int(solution.iterations), len(solution.residual_norms)) == (0, 1)
+
+
+@pytest.mark.parametrize("name", ["auto", "cg", "algebraic", "cycles", "aggregation"])
+def test_maxiter_is_reached_and_said_of_each_sample(name):
+    f = np.stack([np.random.default_rng(0).standard_normal((13, 9)), np.zeros((13, 9))])
+    problem = sb.Diffusion(sb.Grid((13, 9)), source=f)
+    with pytest.warns(ConvergenceWarning, match=r"the solve did not converge: 1 x maxiter reached, 1 x conv.*after 1"):
+        solution = sb.solve(problem, method=METHODS[name], maxiter=1, rtol=1e-12)
+    assert solution.reason == (Reason.MAXITER, Reason.CONVERGED)
+    assert solution.converged.tolist() == [False, True]
+    assert solution.iterations.tolist() == [1, 0]
+    with pytest.raises(ConvergenceError, match=r"maxiter reached.*Raise maxiter"):
+        sb.solve(problem, method=METHODS[name], maxiter=1, rtol=1e-12, throw=True)
+
+
+def test_an_absolute_tolerance_takes_over_where_it_is_larger():
+    problem, expected = _reference("plane, mixed")
+    solution = sb.solve(problem, method="cg", atol=1e-3)
+    assert float(solution.tolerance) == 1e-3 > 1e-8 * np.linalg.norm(expected.rhs)
+    residual = expected.rhs - expected.matrix @ solution.values.numpy().reshape(-1)[expected.free]
+    assert 1e-8 < np.linalg.norm(residual) <= 1e-3
+
+
+def test_full_multigrid_starts_from_a_better_guess_and_leaves_a_given_one():
+    problem, _ = _reference("plane, held")
+    plain, full = (sb.solve(problem, method=sb.Multigrid(cycle=cycle)) for cycle in ("V", "full"))
+    assert float(full.residual_norms[0]) <= 0.2 * float(plain.residual_norms[0])
+    assert "full" in full.method
+    assert "full" not in plain.method
+    assert int(sb.solve(problem, method=sb.Multigrid(cycle="full"), x0=plain).iterations) == 0
+
+
+# --- the initial guess ------------------------------------------------------------------------------------------------
+
+
+def test_an_exact_guess_is_the_solution(method):
+    """Also one whose values are off where they are prescribed, and inside walls: there it says nothing."""
+    problem, _ = _reference("plane, walls")
+    exact = sb.solve(problem, rtol=1e-12)
+    free = problem.active_nodes[0] & ~problem.dirichlet_nodes[0]
+    spoilt = torch.where(free, exact.values, 7.0)
+    for guess in (exact, exact.values, exact.values.numpy(), spoilt):
+        solution = sb.solve(problem, method=method, x0=guess)
+        assert int(solution.iterations) == 0
+        # the mean is taken off once more, and the direct method takes no guess
+        torch.testing.assert_close(solution.values, exact.values, rtol=0, atol=1e-8)
+    assert spoilt[0, 0] == 7.0
+
+
+def test_a_guess_may_serve_a_whole_batch_or_be_one_a_sample():
+    problem = sb.Diffusion(sb.Grid((9, 10)), source=np.random.default_rng(0).random((2, 3, 9, 10)))
+    exact = sb.solve(problem)
+    iterations = sb.solve(problem, x0=exact.values[0, 0]).iterations
+    assert iterations[0, 0] == 0
+    assert iterations.sum() > 0
+    assert not sb.solve(problem, x0=exact.values).iterations.any()
+    assert not sb.solve(problem, x0=exact.values[0]).iterations[0].any()
+
+
+# --- callbacks --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["auto", "cg", "algebraic", "full"])
+def test_the_callback_sees_every_iterate(name):
+    problem = sb.Diffusion(sb.Grid((13, 9)), source=np.random.default_rng(0).random((2, 3, 13, 9)))
+    seen = []
+    solution = sb.solve(problem, method=METHODS[name], rtol=1e-6, callback=seen.append)
+    assert [p.iteration for p in seen] == list(range(1, len(solution.residual_norms)))
+    assert all(p.values.shape == (2, 3, *problem.node_shape) and p.relative_upper is None for p in seen)
+    for progress, norm in zip(seen, solution.residual_norms[1:]):
+        torch.testing.assert_close(progress.residual_norm, norm, rtol=0, atol=0)
+    assert torch.equal(seen[-1].values, solution.values)
+    assert not torch.equal(seen[0].values, solution.values)  # each is a copy
+
+
+@pytest.mark.parametrize("name", ["auto", "cg", "algebraic", "cycles"])
+def test_the_callback_stops_without_a_warning(name):
+    problem, _ = _reference("plane, mixed")
+    solution = sb.solve(problem, method=METHODS[name], callback=lambda progress: True)
+    assert solution.reason is solution.linear.reason is Reason.STOPPED
+    assert (int(solution.iterations), bool(solution.converged)) == (1, False)
+
+
+# --- certified solves -------------------------------------------------------------------------------------------------
+
+
+def test_a_solve_to_an_error_ends_early_and_says_what_was_reached():
+    """Of two samples one is resolved by the grid and the other is not."""
+    rough = np.where(np.indices((24, 24)).sum(0) % 2, 50.0, 1.0)
+    problem = sb.Diffusion(sb.Grid((24, 24)), np.stack([np.ones((24, 24)), rough]), 1.0)
+    best = sb.solve(problem, certify=True).certificate.relative_upper
+    asked = 1.2 * float(best[0])
+    assert asked < best[1]
+    seen = []
+    with pytest.warns(ConvergenceWarning, match=r"1 x error bound reached, 1 x error limited by the mesh.*refine"):
+        solution = sb.solve(problem, method="cg", error=asked, callback=seen.append)
+    assert solution.reason == (Reason.ERROR_REACHED, Reason.MESH_LIMITED)
+    assert solution.converged.tolist() == [True, False]
+    assert solution.linear.reason == (Reason.CONVERGED, Reason.CONVERGED)
+    assert all(p.relative_upper.shape == (2,) for p in seen)
+    one = sb.Diffusion(sb.Grid((24, 24)), 1.0, 1.0)
+    for name in ITERATIVE:
+        early, late = (sb.solve(one, method=METHODS[name], **stop) for stop in ({"error": asked}, {"rtol": 1e-8}))
+        assert early.reason is Reason.ERROR_REACHED
+        assert early.linear.reason is Reason.STOPPED
+        assert float(early.certificate.relative_upper) <= asked
+        assert 1 <= int(early.iterations) < int(late.iterations)
+    with pytest.raises(ConvergenceError, match="the guaranteed relative error is"):
+        sb.solve(one, error=0.5 * float(best[0]), throw=True)
+
+
+def test_an_error_that_the_guess_has_already_needs_no_iteration():
+    problem = sb.Diffusion(sb.Grid((16, 16)), 1.0, 1.0)
+    first = sb.solve(problem)
+    again = sb.solve(problem, x0=first, error=0.2)
+    assert (int(again.iterations), again.reason) == (0, Reason.ERROR_REACHED)
+    direct = sb.solve(problem, method="direct", error=0.2)
+    assert direct.reason is Reason.ERROR_REACHED
+
+
+def test_an_error_not_reached_for_other_reasons_is_not_blamed_on_the_mesh():
+    problem = sb.Diffusion(sb.Grid((16, 16)), 1.0, 1.0)
+    with pytest.warns(ConvergenceWarning, match="maxiter reached; the guaranteed relative error"):
+        solution = sb.solve(problem, method="cg", error=0.2, maxiter=1)
+    assert solution.reason is Reason.MAXITER
+    assert sb.solve(problem, method="cg", error=0.2, callback=lambda p: p.iteration == 2).reason is Reason.STOPPED
+
+
+def test_a_certificate_comes_with_the_solution_and_its_flux_serves_again():
+    problem, _ = _reference("plane, mixed")
+    assert sb.solve(problem).certificate is None
+    first = sb.solve(problem, certify=True)
+    direct = sb.certify(problem, first.values)
+    torch.testing.assert_close(first.certificate.upper, direct.upper, rtol=1e-12, atol=0)
+    assert float(first.certificate.lower) <= float(first.certificate.upper)
+    again = sb.solve(problem, certify=True, flux=first.certificate.flux)
+    torch.testing.assert_close(again.certificate.upper, first.certificate.upper, rtol=1e-9, atol=0)
+    poor = tuple(torch.zeros_like(face) for face in first.certificate.flux)
+    assert float(sb.solve(problem, certify=True, flux=poor).certificate.upper) > 1.2 * float(first.certificate.upper)
+
+
+def test_a_flux_from_a_finer_grid_reaches_what_its_own_does_not():
+    problem = sb.Diffusion(sb.Grid((12, 12)), 1.0, 1.0)
+    own = float(sb.solve(problem, certify=True).certificate.relative_upper)
+    fine = sb.solve(problem.refine(4), certify=True).certificate.flux
+    solution = sb.solve(problem, error=0.95 * own, flux=fine)
+    assert bool(solution.converged)
+    torch.testing.assert_close(solution.certificate.flux, fine, rtol=1e-9, atol=1e-9)
+
+
+def test_solving_to_an_error_in_single_precision():
+    solution = sb.solve(sb.Diffusion(sb.Grid((16, 16)), np.ones((16, 16), dtype=np.float32), 1.0), error=0.2)
+    assert solution.values.dtype == torch.float32
+    assert solution.certificate.upper.dtype == torch.float64
+    assert bool(solution.converged)
+
+
+# --- prepared solvers -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def set_ups(monkeypatch):
+    """Count how often a hierarchy or factors are built."""
+    calls, build = [], LinearSolver._set_up
+    monkeypatch.setattr(LinearSolver, "_set_up", lambda self: (calls.append(self), build(self))[1])
+    return calls
+
+
+def test_a_solver_is_set_up_once_for_many_sources(method, set_ups):
+    problem, _ = _reference("plane, mixed")
+    solver = sb.prepare(problem, method=method)
+    rng = np.random.default_rng(5)
+    sources = [None, 2.0, rng.standard_normal((13, 9)), rng.standard_normal((2, 2, 13, 9)), lambda x, y: x * y]
+    solutions = [solver.solve(source=source, rtol=1e-11) for source in sources]
+    assert len(set_ups) == 1
+    for source, solution in zip(sources, solutions):
+        expected = sb.solve(problem if source is None else problem.replace(source=source), rtol=1e-11)
+        assert solution.values.shape == expected.values.shape
+        torch.testing.assert_close(solution.values, expected.values, rtol=0, atol=1e-8)
+    assert solver.problem is problem
+
+
+def test_sources_may_widen_the_batch_of_the_coefficients(method):
+    rng = np.random.default_rng(6)
+    a = _batch(rng, 3)
+    f = rng.standard_normal((2, 3, 9, 10))
+    solution = sb.prepare(sb.Diffusion(sb.Grid((9, 10)), a), method=method).solve(source=f, rtol=1e-11)
+    expected = sb.solve(sb.Diffusion(sb.Grid((9, 10)), a, f), rtol=1e-11)
+    torch.testing.assert_close(solution.values, expected.values, rtol=0, atol=1e-8)
+
+
+def test_a_solver_keeps_its_precision_whatever_the_source_comes_in():
+    solver = sb.prepare(sb.Diffusion(sb.Grid((9, 10)), np.ones((9, 10), dtype=np.float32)))
+    assert solver.solve(source=np.ones((9, 10))).values.dtype == torch.float32
+
+
+def test_an_update_changes_the_coefficient_and_nothing_else(set_ups):
+    problem, _ = _reference("plane, mixed")
+    solver = sb.prepare(problem, method="cg")
+    before = solver.operator.to_csr()
+    a = tuple(2 * part for part in problem.coefficient)
+    other = solver.update(coefficient=a)
+    assert len(set_ups) == 2
+    assert other.method is solver.method
+    assert abs(solver.operator.to_csr() - before).max() == 0
+    expected = sb.solve(problem.replace(coefficient=a), rtol=1e-11)
+    torch.testing.assert_close(other.solve(rtol=1e-11).values, expected.values, rtol=0, atol=1e-8)
+    assert not torch.allclose(expected.values, solver.solve().values, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["auto", "cg", "algebraic", "aggregation"])
+def test_the_preconditioner_of_a_solver_drives_our_loop_as_it_does_inside(name):
+    problem, expected = _reference("plane, mixed")
+    solver = sb.prepare(problem, method=METHODS[name])
+    s = sb.cg(solver.operator, solver.rhs, M=solver.as_preconditioner(), rtol=1e-11)
+    inside = solver.solve(rtol=1e-11)
+    assert not s.flexible
+    assert s.iterations.tolist() == [int(inside.iterations)]
+    free = expected.free
+    np.testing.assert_allclose(s.x[0].numpy()[free], inside.values.numpy().reshape(-1)[free], rtol=0, atol=1e-13)
+
+
+def test_a_cycle_per_sample_drives_a_batch():
+    problem = sb.Diffusion(sb.Grid((9, 10)), _batch(np.random.default_rng(0), 3), 1.0)
+    solver = sb.prepare(problem)
+    s = sb.cg(solver.operator, solver.rhs, M=solver.as_preconditioner(), rtol=1e-11)
+    assert int(s.iterations.max()) <= 12
+    torch.testing.assert_close(
+        s.x.view(3, 10, 11)[:, 1:-1, 1:-1], sb.solve(problem).values[:, 1:-1, 1:-1], rtol=0, atol=1e-8
+    )
+
+
+@pytest.mark.parametrize("case", ["plane, free", "torus"])
+def test_the_cycle_of_a_singular_problem_preconditions_scipy(case):
+    problem, expected = _reference(case)
+    solver = sb.prepare(problem)
+    steps = []
+    x, failed = scipy.sparse.linalg.cg(
+        solver.operator.to_csr(), solver.rhs[0].numpy(), M=solver.as_preconditioner().to_scipy(), rtol=1e-10,
+        maxiter=30, callback=steps.append,
+    )  # fmt: skip
+    assert failed == 0
+    assert len(steps) <= 12
+    shift = x - expected.values
+    np.testing.assert_allclose(shift, shift.mean(), rtol=0, atol=expected.error(1e-10))
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"method": "mutligrid"}, "unknown method 'mutligrid'; the choices are 'auto', 'multigrid', 'cg'"),
+        ({"rtol": 1e-16}, "below the round-off of float64"),
+        ({"rtol": -1.0}, "must be finite and not negative"),
+        ({"maxiter": -1}, "maxiter is -1"),
+        ({"error": 0.1, "rtol": 1e-3}, "give one of them"),
+        ({"error": 0.1, "atol": 1e3}, "give one of them"),
+        ({"error": 0.0}, "error=0.0 must be positive"),
+        ({"error": float("nan")}, "error=nan must be positive"),
+        ({"flux": ()}, "give certify=True or error= with it"),
+        ({"flux": (np.zeros((5, 4)),), "certify": True}, "flux is a tuple with one face field an axis (2)"),
+        ({"x0": np.zeros((4, 4))}, "x0 has shape (4, 4), but a nodal field here has (5, 5)"),
+        ({"x0": np.zeros(5)}, "x0 has shape (5,), but a nodal field here has (5, 5)"),
+        ({"x0": 0.0}, "x0 has shape (), but a nodal field here has (5, 5)"),
+        ({"x0": np.zeros((3, 5, 5))}, "x0 has shape (3, 5, 5), but a nodal field here has (5, 5)"),
+        ({"x0": np.zeros((5, 5), dtype=int)}, "the initial guess x0 has dtype int64"),
+        ({"x0": np.full((5, 5), np.nan)}, "the initial guess x0 has 25 entries that are NaN"),
+    ],
+    ids=str,
+)
+def test_arguments_that_do_not_fit_are_refused_in_one_sentence(options, words):
+    with pytest.raises(InputError, match=re.escape(words)) as caught:
+        sb.solve(sb.Diffusion(sb.Grid((4, 4))), **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_things_that_are_refused():
+    with pytest.raises(InputError, match="below the round-off of float32"):
+        sb.solve(sb.Diffusion(sb.Grid(4), np.ones(4, dtype=np.float32)), rtol=1e-7)
+    with pytest.raises(InputError, match=r"x0 has shape \(2, 5\), but a nodal field here has \(3, 5\)"):
+        sb.solve(sb.Diffusion(sb.Grid(4), np.ones((3, 4))), x0=np.zeros((2, 5)))
+    with pytest.raises(InputError, match="source has dtype int64"):
+        sb.prepare(sb.Diffusion(sb.Grid(4))).solve(source=np.ones(4, dtype=int))
+    for verb in (sb.solve, sb.prepare):
+        with pytest.raises(InputError, match="a Diffusion problem is needed, not a Grid"):
+            verb(sb.Grid(4))
+    with pytest.raises(TypeError):
+        sb.solve(sb.Diffusion(sb.Grid(4)), "cg")
