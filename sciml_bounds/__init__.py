@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -75,12 +74,11 @@ __all__ = ["__version__", *_HOME]
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        module = sys.modules[__name__]  # lets Python suggest the name that was meant
-        raise AttributeError(f"module 'sciml_bounds' has no attribute {name!r}", name=name, obj=module)
+        raise AttributeError(f"module 'sciml_bounds' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"sciml_bounds.{_HOME[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

@@ -101,13 +101,20 @@ def test_convert_moves_to_the_device():
 SINGLE, DOUBLE = np.float32(1), np.ones(2)
 
 
+class CallableArray(np.ndarray):
+    """An array that can be called, as interpolants of some packages can."""
+
+    def __call__(self) -> None:
+        raise AssertionError
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
         ([], torch.float64),
         ([1, 2.0, None, [1.0], (2, 3)], torch.float64),
         ([SINGLE], torch.float32),
-        ([SINGLE, 1, 2.0, None, [1.0], lambda x: x, [np.ones(2)]], torch.float32),
+        ([SINGLE, 1, 2.0, None, [1.0], (1.0,), lambda x: x, [np.ones(2)]], torch.float32),
         ([SINGLE, np.float64(1)], torch.float32),  # numpy's double is a Python float
         ([SINGLE, DOUBLE], torch.float64),
         ([DOUBLE, SINGLE], torch.float64),
@@ -116,6 +123,7 @@ SINGLE, DOUBLE = np.float32(1), np.ones(2)
         ([xarray.DataArray(DOUBLE.astype(np.float32))], torch.float32),
         ([torch.nn.Parameter(torch.ones(2))], torch.float32),
         ([np.ones(2, dtype=">f4")], torch.float32),
+        ([np.ones(2, dtype=np.float32).view(CallableArray)], torch.float32),  # no function of coordinates
     ],
 )
 def test_the_widest_array_decides_and_plain_numbers_follow(values, expected):

@@ -313,6 +313,11 @@ def test_certificates_of_every_dimension_are_data_sets(shape):
     assert data.attrs == {"layout": "nodes"}
 
 
+def test_a_data_set_says_what_the_boundary_costs():
+    certificate = certificate_of(boundary_part=double(0.25), boundary_gap=double(0.5))
+    assert certificate.to_xarray()["boundary_part"].item() == 0.25
+
+
 @pytest.mark.parametrize("part", ["solution", "certificate"])
 def test_a_data_set_survives_a_file(batch, part, tmp_path):
     data = batch.to_xarray() if part == "solution" else batch.certificate.to_xarray()
