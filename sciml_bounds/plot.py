@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES, Grid
 
 if TYPE_CHECKING:
@@ -93,8 +94,7 @@ def draw_field(
     AxesImage or None
         The image of a plane, or of the middle slice of three dimensions; None for a line in one dimension.
     """
-    data = field.detach().cpu().reshape(-1, *field.shape[field.ndim - grid.dim :])
-    data = data[sample if len(data) > 1 else 0]
+    data = _one_sample(field, grid, sample)
     if grid.dim == 1:
         _draw_line(axes, grid, data, title, nodal=nodal)
         return None
@@ -102,6 +102,14 @@ def draw_field(
         data = data[:, :, data.shape[2] // 2]
         title = f"{title} (middle slice in z)"
     return _draw_image(axes, grid, data, title, colours, nodal=nodal, norm=norm)
+
+
+def _one_sample(field: Tensor, grid: Grid, sample: int) -> Tensor:
+    """Take one sample of a field (batch..., space); a field without batch serves for every sample."""
+    data = field.detach().cpu().reshape(-1, *field.shape[field.ndim - grid.dim :])
+    if len(data) > 1 and not 0 <= sample < len(data):
+        raise InputError(f"there is no sample {sample}; this batch has {len(data)}, counted from 0.")
+    return data[sample if len(data) > 1 else 0]
 
 
 def _draw_line(axes: Axes, grid: Grid, data: Tensor, title: str, *, nodal: bool) -> None:
@@ -150,7 +158,7 @@ def _panel(axes: Axes, grid: Grid, field: Tensor, title: str, colours: str, samp
 
 
 def _indicator_panel(axes: Axes, grid: Grid, indicators: Tensor, sample: int) -> None:
-    norm = indicator_colours(indicators.reshape(-1, *grid.shape)[sample])
+    norm = indicator_colours(_one_sample(indicators, grid, sample))
     image = draw_field(axes, grid, indicators, "error indicator", "magma", nodal=False, sample=sample, norm=norm)
     if image is not None:
         axes.figure.colorbar(image, ax=axes, shrink=0.85)

@@ -70,6 +70,8 @@ def cell_field(value: Any, name: str, grid: Grid, dtype: torch.dtype, device: to
             f"{name} has shape {tuple(tensor.shape)}, but one value a cell is expected: "
             f"(batch..., {_join(grid.shape)}).{_hint(tensor, grid)}"
         )
+    if tensor.numel() == 0:
+        raise InputError(f"{name} has shape {tuple(tensor.shape)}, a batch without samples; give at least one.")
     require_finite(tensor, name)
     require_sizes(tensor, name)
     return tensor

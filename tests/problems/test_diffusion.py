@@ -232,6 +232,7 @@ BAD = {
         {"solid": np.zeros((3, 4), dtype=bool)},
         "solid has shape (3, 4), but one value a cell is expected",
     ),
+    "no samples": ({"coefficient": np.ones((0, 4, 3))}, "coefficient has shape (0, 4, 3), a batch without samples"),
     "too small to be squared": ({"source": 1e-80}, "source is of size 1e-80, whose squares leave the range"),
     "too large to be squared": ({"coefficient": 1e80}, "coefficient is of size 1e+80, whose squares leave the range"),
     "one tiny coefficient": (
