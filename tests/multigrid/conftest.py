@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import scipy.fft
+import scipy.ndimage
 
 import sciml_bounds as sb
 from sciml_bounds.problems.discretization import cell_fluxes
@@ -33,6 +34,14 @@ def inclusions(shape, jump, seed=0, count=12):
     return a
 
 
+def discs(shape, seed=0, count=40):
+    """Discs of random size and place as solids, and the fluid between them that no side holds."""
+    solid = inclusions(shape, 2.0, seed, count) > 1
+    labels, _ = scipy.ndimage.label(~solid)
+    held = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    return solid | ~np.isin(labels, held)
+
+
 FIELDS = {
     "constant": lambda shape, seed: np.ones(shape),
     "log-normal": lambda shape, seed: np.exp(2 * gaussian_field(shape, seed)),
@@ -52,4 +61,4 @@ def operator(problem, lattice):
 @pytest.fixture
 def media():
     """The functions of this file."""
-    return SimpleNamespace(field=lambda name, shape, seed=0: FIELDS[name](shape, seed), operator=operator)
+    return SimpleNamespace(field=lambda name, shape, seed=0: FIELDS[name](shape, seed), discs=discs, operator=operator)

@@ -148,6 +148,33 @@ def test_every_sample_of_a_batch_has_its_own_hierarchy(media):
         torch.testing.assert_close(together[k], alone, rtol=0, atol=1e-12 * float(alone.abs().max()))
 
 
+def test_every_sample_has_its_own_walls(media):
+    grid = sb.Grid((24, 25))
+    solid = np.stack([media.discs((24, 25), seed) for seed in range(3)])
+    solid[2] = False
+    A = media.operator(sb.Diffusion(grid, solid=solid), "cells")
+    x = torch.randn(3, A.shape[0], dtype=torch.float64)
+    M = lattice_cycle(A)
+    together, full = M @ x, M.full_multigrid(x)
+    for k in range(3):
+        alone = lattice_cycle(media.operator(sb.Diffusion(grid, solid=solid[k]), "cells"))
+        torch.testing.assert_close(together[k], alone @ x[k], rtol=0, atol=1e-12 * float(together.abs().max()))
+        torch.testing.assert_close(full[k], alone.full_multigrid(x[k]), rtol=0, atol=1e-12 * float(full.abs().max()))
+
+
+@pytest.mark.parametrize("lattice", ["nodes", "cells"])
+def test_walls_are_inverted_and_pass_nothing_on(lattice, media):
+    A = media.operator(sb.Diffusion(sb.Grid((24, 25)), 7.0, solid=media.discs((24, 25), 0)), lattice)
+    M = lattice_cycle(A)
+    matrix = A.to_csr().toarray()
+    walls = torch.as_tensor(np.count_nonzero(matrix, axis=1) == 1)
+    assert 24 < int(walls.sum()) < A.shape[0]
+    x = torch.randn(A.shape[0], dtype=torch.float64)
+    for apply in (M.matvec, M.full_multigrid):
+        torch.testing.assert_close(apply(A @ x)[walls], x[walls])
+        assert bool((apply(torch.where(walls, x, 0.0))[~walls] == 0).all())
+
+
 def test_single_precision(media):
     a = _random((40, 33), 4).astype(np.float32)
     A = media.operator(sb.Diffusion(sb.Grid((40, 33)), a), "nodes")
@@ -221,6 +248,35 @@ def test_two_phases_and_round_inclusions(name, lattice, media):
     for seed in range(3):
         for n in (64, 101, 128, 200):
             assert _iterations(sb.Diffusion(sb.Grid((n, n)), media.field(name, (n, n), seed)), lattice, media) <= 15
+
+
+@pytest.mark.parametrize("lattice", ["nodes", "cells"])
+def test_solid_discs_cost_as_much_at_every_size(lattice, media):
+    """Without conducting walls 11 to 20 (nodes) and 11 to 26 (cells) iterations, growing with the size."""
+    for seed in range(3):
+        for n in (64, 101, 128):
+            solid = media.discs((n, n), seed)
+            assert _iterations(sb.Diffusion(sb.Grid((n, n)), solid=solid), lattice, media) <= 10
+
+
+@pytest.mark.parametrize("lattice", ["nodes", "cells"])
+@pytest.mark.parametrize("low", [1e-4, 1e-6])
+def test_walls_conduct_less_than_the_fluid_with_the_smallest_coefficient(low, lattice, media):
+    for n in (64, 101):
+        solid = media.discs((n, n), 1)
+        a = np.where(media.field("two-phase 1e4", (n, n)) > 1, 1.0, low)
+        assert _iterations(sb.Diffusion(sb.Grid((n, n)), a, solid=solid), lattice, media) <= 12
+
+
+@pytest.mark.parametrize("lattice", ["nodes", "cells"])
+def test_a_winding_channel_is_resolved_on_the_coarsest_level(lattice, media):
+    n, width = 64, 8
+    solid = np.zeros((n, n), dtype=bool)
+    for turn in range(1, 8):
+        solid[turn * width, slice(width, None) if turn % 2 else slice(n - width)] = True
+    sides = {"x0": sb.Dirichlet(0.0), "x1": sb.Neumann(), "y0": sb.Neumann(), "y1": sb.Neumann()}
+    problem = sb.Diffusion(sb.Grid((n, n)), solid=solid, boundary=sides)
+    assert _iterations(problem, lattice, media) <= 12
 
 
 @pytest.mark.parametrize("lattice", ["nodes", "cells"])
