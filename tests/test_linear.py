@@ -39,20 +39,20 @@ def method(request):
 
 
 def _system(*batch, source=1.0):
-    """A regular system with random coefficients."""
-    a = np.random.default_rng(0).lognormal(sigma=0.7, size=(*batch, 11, 9))
-    return node_system(sb.Diffusion(sb.Grid((11, 9)), a, source))
+    """A regular system with random coefficients, large enough for two levels."""
+    a = np.random.default_rng(0).lognormal(sigma=0.7, size=(*batch, 15, 12))
+    return node_system(sb.Diffusion(sb.Grid((15, 12)), a, source))
 
 
 def _chambers(*batch):
     """Two chambers that float, and one between them that is held from below; all three end at walls."""
-    solid = np.zeros((17, 8), dtype=bool)
+    solid = np.zeros((17, 10), dtype=bool)
     solid[[5, 11]] = True
     alpha = np.zeros(17)
     alpha[6:11] = 1.0
     sides = {"x0": sb.Neumann(), "x1": sb.Neumann(), "y0": sb.Robin(alpha, 0.0), "y1": sb.Neumann()}
-    a = np.random.default_rng(0).lognormal(sigma=0.7, size=(*batch, 17, 8))
-    return node_system(sb.Diffusion(sb.Grid((17, 8)), a, boundary=sides, solid=solid))
+    a = np.random.default_rng(0).lognormal(sigma=0.7, size=(*batch, 17, 10))
+    return node_system(sb.Diffusion(sb.Grid((17, 10)), a, boundary=sides, solid=solid))
 
 
 def _matrix(system, sample=0):
@@ -146,13 +146,13 @@ def test_more_sweeps_take_fewer_iterations(kind):
 @pytest.mark.parametrize(("matrices", "vectors"), [(1, 1), (3, 3), (1, 3), (3, 1)])
 def test_matrices_and_right_hand_sides_may_each_be_a_batch(method, matrices, vectors):
     system = _system(*([matrices] if matrices > 1 else []))
-    b = _random(vectors, 1, 12, 10)
-    guess = _random(max(matrices, vectors), 1, 12, 10)
+    b = _random(vectors, 1, 16, 13)
+    guess = _random(max(matrices, vectors), 1, 16, 13)
     solver = LinearSolver(system, method)
     for x0 in (None, guess, guess[:1]):
         s = solver.solve(b, x0, Stop(rtol=1e-11))
         batch = max(matrices, vectors)
-        assert s.x.shape == (batch, 120)
+        assert s.x.shape == (batch, 208)
         assert s.residual_norms.shape == (int(s.iterations.max()) + 1 if int(s.iterations.max()) else 2, batch)
         assert {len(q) for q in (s.reason, s.converged, s.iterations, s.residual_norm, s.tolerance)} == {batch}
         for k in range(batch):
@@ -168,7 +168,7 @@ def test_matrices_and_right_hand_sides_may_each_be_a_batch(method, matrices, vec
 def test_samples_go_their_own_way(name):
     """An easy sample, one that is zero, and a hard one: each takes the iterations it takes alone, and no more."""
     system = _system(3)
-    exact = _random(3, 1, 12, 10)
+    exact = _random(3, 1, 16, 13)
     b = system.operator.matvec(exact.flatten(1)).view(exact.shape)
     b[1] = 0.0
     solver = LinearSolver(system, METHODS[name])
@@ -189,13 +189,15 @@ def test_samples_go_their_own_way(name):
 
 @pytest.mark.parametrize("name", ["algebraic", "aggregation", "direct"])
 def test_methods_for_one_sample_at_a_time_do_to_each_what_they_do_to_it_alone(name):
-    together, b = _system(3), _random(3, 1, 12, 10)
+    together, b = _system(3), _random(3, 1, 16, 13)
     s = LinearSolver(together, METHODS[name]).solve(b)
-    a = np.random.default_rng(0).lognormal(sigma=0.7, size=(3, 11, 9))
+    a = np.random.default_rng(0).lognormal(sigma=0.7, size=(3, 15, 12))
     for k in range(3):
-        alone = LinearSolver(node_system(sb.Diffusion(sb.Grid((11, 9)), a[k])), METHODS[name]).solve(b[k : k + 1])
+        alone = LinearSolver(node_system(sb.Diffusion(sb.Grid((15, 12)), a[k])), METHODS[name]).solve(b[k : k + 1])
         assert alone.iterations[0] == s.iterations[k]
-        torch.testing.assert_close(alone.x[0], s.x[k], rtol=1e-10, atol=1e-12)
+        # PyAMG estimates spectral radii from random vectors, so that no two of its hierarchies are quite the same
+        tolerance = _error(_matrix(together, k), b[k], 2e-8)
+        torch.testing.assert_close(alone.x[0], s.x[k], rtol=0, atol=tolerance)
 
 
 @pytest.mark.xfail(strict=True, reason="algebraic hierarchies, one a sample, run without the monitor (_linear.py)")
@@ -211,9 +213,9 @@ def test_the_monitor_hears_of_every_sample_of_an_algebraic_batch():
 @pytest.mark.parametrize("batch", [(), (2,)], ids=["one", "two"])
 def test_each_floating_part_has_weighted_mean_zero(method, batch):
     system = _chambers(*batch)
-    labels, weights = (t.expand(2, 1, 18, 9).flatten(1) for t in (system.components, system.weights))
-    b = system.into_range(_random(2, 1, 18, 9))
-    s = LinearSolver(system, method).solve(b, _random(2, 1, 18, 9), Stop(rtol=1e-11))
+    labels, weights = (t.expand(2, 1, 18, 11).flatten(1) for t in (system.components, system.weights))
+    b = system.into_range(_random(2, 1, 18, 11))
+    s = LinearSolver(system, method).solve(b, _random(2, 1, 18, 11), Stop(rtol=1e-11))
     assert bool(s.converged.all())
     for k in range(2):
         numbers = [n for n in labels[k].unique().tolist() if n >= 0]
@@ -234,7 +236,7 @@ def test_each_floating_part_has_weighted_mean_zero(method, batch):
 def test_what_round_off_leaves_outside_the_range_is_dropped(method):
     """By far more than round-off here, so that it shows."""
     system = _chambers()
-    b = _random(1, 1, 18, 9)
+    b = _random(1, 1, 18, 11)
     solver = LinearSolver(system, method)
     as_it_is, projected = (solver.solve(right, stop=Stop(rtol=1e-11)) for right in (b, system.into_range(b)))
     assert bool(as_it_is.converged.all())
@@ -264,7 +266,7 @@ def test_a_stop_rule_that_means_nothing_is_refused(method):
 
 
 def test_the_direct_method_reports_both_residuals():
-    s = LinearSolver(_system(), Direct()).solve(b := _random(1, 1, 12, 10))
+    s = LinearSolver(_system(), Direct()).solve(b := _random(1, 1, 16, 13))
     assert (s.iterations.tolist(), s.reason) == ([0], (Reason.CONVERGED,))
     assert float(s.residual_norms[0]) == pytest.approx(float(b.norm()))
     assert float(s.residual_norms[1]) == float(s.residual_norm) <= 1e-12 * float(b.norm())
@@ -275,12 +277,12 @@ def test_the_direct_method_reports_both_residuals():
 
 def test_cycles_by_themselves_converge_at_their_own_rate():
     """Each is x <- x + M (b - A x), and contracts by more than two for this coefficient."""
-    system, b = _system(), _random(1, 1, 12, 10)
+    system, b = _system(), _random(1, 1, 16, 13)
     solver = LinearSolver(system, CYCLES)
     s = solver.solve(b, stop=Stop(rtol=1e-10))
     assert bool(s.converged)
     assert int(s.iterations) >= int(LinearSolver(system, Multigrid()).solve(b, stop=Stop(rtol=1e-10)).iterations)
-    x, norms = torch.zeros(1, 120, dtype=torch.float64), []
+    x, norms = torch.zeros(1, 208, dtype=torch.float64), []
     for _ in range(int(s.iterations) + 1):
         residual = b.flatten(1) - system.operator.matvec(x)
         norms.append(float(residual.norm()))
@@ -290,7 +292,7 @@ def test_cycles_by_themselves_converge_at_their_own_rate():
 
 
 def test_cycles_end_at_round_off_where_the_tolerance_is_beyond():
-    system, b = _system(), _random(1, 1, 12, 10)
+    system, b = _system(), _random(1, 1, 16, 13)
     s = LinearSolver(system, CYCLES).solve(b, stop=Stop(rtol=0.0, atol=1e-300))
     assert s.reason == (Reason.ROUND_OFF,)
     assert bool(s.converged)
@@ -300,7 +302,7 @@ def test_cycles_end_at_round_off_where_the_tolerance_is_beyond():
 
 @pytest.mark.parametrize("maxiter", [0, 1, 3])
 def test_cycles_end_at_maxiter(maxiter):
-    s = LinearSolver(_system(), CYCLES).solve(_random(1, 1, 12, 10), stop=Stop(rtol=1e-12, maxiter=maxiter))
+    s = LinearSolver(_system(), CYCLES).solve(_random(1, 1, 16, 13), stop=Stop(rtol=1e-12, maxiter=maxiter))
     assert (s.reason, s.iterations.tolist()) == ((Reason.MAXITER,), [maxiter])
     assert not bool(s.converged)
     assert len(s.residual_norms) == maxiter + 1
@@ -313,7 +315,7 @@ def test_the_monitor_follows_cycles_and_stops_them():
         seen.append((iteration, x.clone()))
         return iteration == 3
 
-    b = torch.cat([_random(1, 1, 12, 10), torch.zeros(1, 1, 12, 10, dtype=torch.float64)])
+    b = torch.cat([_random(1, 1, 16, 13), torch.zeros(1, 1, 16, 13, dtype=torch.float64)])
     s = LinearSolver(_system(), CYCLES).solve(b, stop=Stop(rtol=1e-12, monitor=monitor))
     assert [iteration for iteration, _ in seen] == [1, 2, 3]
     assert s.reason == (Reason.STOPPED, Reason.CONVERGED)
@@ -325,13 +327,13 @@ def test_the_monitor_follows_cycles_and_stops_them():
 def test_the_monitor_of_cycles_is_told_the_residual_of_its_iterate():
     norms = []
     solver = LinearSolver(_system(), CYCLES)
-    s = solver.solve(_random(1, 1, 12, 10), stop=Stop(monitor=lambda iteration, x, norm: norms.append(norm)))
+    s = solver.solve(_random(1, 1, 16, 13), stop=Stop(monitor=lambda iteration, x, norm: norms.append(norm)))
     torch.testing.assert_close(torch.stack(norms), s.residual_norms[1:])
 
 
 @pytest.mark.xfail(strict=True, reason="cycles start from the guess where b = 0 has a known solution (_linear.py)")
 def test_cycles_know_the_solution_for_zero():
-    s = LinearSolver(_system(), CYCLES).solve(torch.zeros(1, 1, 12, 10, dtype=torch.float64), _random(1, 1, 12, 10))
+    s = LinearSolver(_system(), CYCLES).solve(torch.zeros(1, 1, 16, 13, dtype=torch.float64), _random(1, 1, 16, 13))
     assert s.iterations.tolist() == [0]
     assert not s.x.any()
 
@@ -339,7 +341,7 @@ def test_cycles_know_the_solution_for_zero():
 @pytest.mark.xfail(strict=True, reason="a norm that overflows counts as reached (_linear.py)")
 @pytest.mark.parametrize("method", [CYCLES, Direct()], ids=["cycles", "direct"])
 def test_numbers_too_large_to_square_are_not_called_solved(method):
-    s = LinearSolver(_system(), method).solve(1e200 * _random(1, 1, 12, 10))
+    s = LinearSolver(_system(), method).solve(1e200 * _random(1, 1, 16, 13))
     assert not bool(s.converged)
 
 
@@ -362,8 +364,8 @@ def test_another_system_with_the_same_matrix_keeps_the_set_up(method, monkeypatc
 
 
 def test_gradients_of_a_kept_set_up_are_those_of_the_new_system():
-    a = torch.rand(11, 9, dtype=torch.float64).add_(0.5).requires_grad_()
-    first, second = (node_system(sb.Diffusion(sb.Grid((11, 9)), a, f)) for f in (1.0, 2.0))
+    a = torch.rand(15, 12, dtype=torch.float64).add_(0.5).requires_grad_()
+    first, second = (node_system(sb.Diffusion(sb.Grid((15, 12)), a, f)) for f in (1.0, 2.0))
     solver = LinearSolver(first, Multigrid()).with_system(second)
     (ours,) = torch.autograd.grad(solver.solve().x.sum(), a, retain_graph=True)
     (plain,) = torch.autograd.grad(LinearSolver(second, Direct()).solve().x.sum(), a)
@@ -375,7 +377,7 @@ def test_a_preconditioner_is_an_approximate_inverse(name):
     system = _system()
     M = LinearSolver(system, METHODS[name]).preconditioner
     assert M.symmetric
-    dense = M.matvec(torch.eye(120, dtype=torch.float64)).T
+    dense = M.matvec(torch.eye(208, dtype=torch.float64)).T
     root = torch.linalg.cholesky(_matrix(system))
     eigenvalues = torch.linalg.eigvalsh(root.T @ dense @ root)
     assert eigenvalues[0] > 0

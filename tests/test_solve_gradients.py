@@ -147,10 +147,10 @@ def test_second_derivatives_in_all_data(case):
 
 
 def test_single_precision_gradients():
-    a = _numbers(9, 10)
+    a = _numbers(13, 11)
     gradients = []
     for dtype in (torch.float64, torch.float32):
-        problem = sb.Diffusion(sb.Grid((9, 10)), a.to(dtype), torch.ones((), dtype=dtype))
+        problem = sb.Diffusion(sb.Grid((13, 11)), a.to(dtype), torch.ones((), dtype=dtype))
         gradients.append(torch.autograd.grad(sb.solve(problem).values.sum(), a)[0])
     # two solves, each with a residual of 1e-5 of its right-hand side
     torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=1e-3 * float(gradients[0].abs().max()))
@@ -161,9 +161,9 @@ def test_single_precision_gradients():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_has_the_same_gradients(name):
-    a, f, u = _numbers(3, 9, 10), _numbers(9, 10), _numbers(10)
+    a, f, u = _numbers(3, 13, 11), _numbers(13, 11), _numbers(11)
     boundary = {"x0": sb.Dirichlet(u), "x1": sb.Robin(1.0, 0.3), "y0": sb.Periodic(), "y1": sb.Periodic()}
-    problem = sb.Diffusion(sb.Grid((9, 10)), a, f, boundary=boundary)
+    problem = sb.Diffusion(sb.Grid((13, 11)), a, f, boundary=boundary)
     probe = torch.randn(3, *problem.node_shape, dtype=torch.float64)
     ours, expected = (
         torch.autograd.grad((sb.solve(problem, method=method, rtol=1e-11).values * probe).sum(), (a, f, u))
@@ -179,11 +179,11 @@ def test_every_method_has_the_same_gradients(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_the_source_of_a_free_problem_has_a_gradient_of_mean_zero(name):
     """Only sources of mean zero are allowed, so the gradient among them is the one that a descent can follow."""
-    f = torch.randn(9, 10, dtype=torch.float64)
+    f = torch.randn(13, 11, dtype=torch.float64)
     f = (f - f.mean()).requires_grad_()
-    problem = sb.Diffusion(sb.Grid((9, 10)), _numbers(9, 10), f, boundary=sb.Neumann())
+    problem = sb.Diffusion(sb.Grid((13, 11)), _numbers(13, 11), f, boundary=sb.Neumann())
     values = sb.solve(problem, method=METHODS[name], rtol=1e-11).values
-    (gradient,) = torch.autograd.grad((values * torch.randn(10, 11, dtype=torch.float64)).sum(), f)
+    (gradient,) = torch.autograd.grad((values * torch.randn(14, 12, dtype=torch.float64)).sum(), f)
     assert abs(float(gradient.mean())) <= 1e-8 * float(gradient.abs().max())
 
 
@@ -194,14 +194,14 @@ def test_the_source_of_a_free_problem_has_a_gradient_of_mean_zero(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_what_is_zero_has_zero_gradients_and_never_nan(name, boundary):
     """Sample 0 counts, sample 1 is zero by itself, sample 2 counts for nothing."""
-    a = _numbers(3, 9, 10)
-    f = torch.randn(3, 9, 10, dtype=torch.float64)
+    a = _numbers(3, 13, 11)
+    f = torch.randn(3, 13, 11, dtype=torch.float64)
     f = f - f.mean((1, 2), keepdim=True)
     f[1] = 0.0
     f.requires_grad_()
-    values = sb.solve(sb.Diffusion(sb.Grid((9, 10)), a, f, boundary=boundary), method=METHODS[name]).values
+    values = sb.solve(sb.Diffusion(sb.Grid((13, 11)), a, f, boundary=boundary), method=METHODS[name]).values
     assert not values[1].any()
-    loss = (values[:2] * torch.randn(2, 10, 11, dtype=torch.float64)).sum()
+    loss = (values[:2] * torch.randn(2, 14, 12, dtype=torch.float64)).sum()
     grad_a, grad_f = torch.autograd.grad(loss, (a, f), create_graph=True)
     second_a, second_f = torch.autograd.grad(grad_a.square().sum() + grad_f.square().sum(), (a, f))
     for first in (grad_a, grad_f, second_a, second_f):
@@ -242,8 +242,8 @@ def test_values_inside_walls_have_no_gradient():
 
 
 def test_an_exact_guess_leaves_the_gradient_as_it_is():
-    a = _numbers(9, 10)
-    problem = sb.Diffusion(sb.Grid((9, 10)), a, 1.0)
+    a = _numbers(13, 11)
+    problem = sb.Diffusion(sb.Grid((13, 11)), a, 1.0)
     plain = sb.solve(problem, rtol=1e-11)
     guess = plain.values.detach().clone().requires_grad_()
     warm = sb.solve(problem, rtol=1e-11, x0=guess)
@@ -266,10 +266,10 @@ def test_every_solve_of_a_problem_has_a_history_of_its_own():
 
 
 def test_gradients_flow_through_a_prepared_solver():
-    a, f = _numbers(9, 10), _numbers(2, 9, 10)
-    solver = sb.prepare(sb.Diffusion(sb.Grid((9, 10)), a), method="algebraic")
+    a, f = _numbers(13, 11), _numbers(2, 13, 11)
+    solver = sb.prepare(sb.Diffusion(sb.Grid((13, 11)), a), method="algebraic")
     ours = torch.autograd.grad(solver.solve(source=f, rtol=1e-11).values.square().sum(), (a, f))
-    direct = sb.solve(sb.Diffusion(sb.Grid((9, 10)), a, f), method="direct")
+    direct = sb.solve(sb.Diffusion(sb.Grid((13, 11)), a, f), method="direct")
     for one, other in zip(ours, torch.autograd.grad(direct.values.square().sum(), (a, f))):
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
 
@@ -294,8 +294,8 @@ ADJOINT = "the adjoint solve takes over {} from the forward one (LinearSolver.so
 
 @pytest.mark.xfail(strict=True, reason=ADJOINT.format("the monitor"))
 def test_a_callback_hears_of_the_forward_solve_only():
-    a, seen = _numbers(9, 10), []
-    solution = sb.solve(sb.Diffusion(sb.Grid((9, 10)), a, 1.0), method="cg", callback=seen.append)
+    a, seen = _numbers(13, 11), []
+    solution = sb.solve(sb.Diffusion(sb.Grid((13, 11)), a, 1.0), method="cg", callback=seen.append)
     forward = len(seen)
     solution.values.sum().backward()
     assert len(seen) == forward
@@ -304,8 +304,8 @@ def test_a_callback_hears_of_the_forward_solve_only():
 @pytest.mark.xfail(strict=True, reason=ADJOINT.format("the monitor"))
 def test_a_callback_that_stops_does_not_stop_the_adjoint():
     """A guess that is the solution, so that only the adjoint can be stopped."""
-    a, probe = _numbers(9, 10), torch.randn(10, 11, dtype=torch.float64)
-    problem = sb.Diffusion(sb.Grid((9, 10)), a, 1.0)
+    a, probe = _numbers(13, 11), torch.randn(14, 12, dtype=torch.float64)
+    problem = sb.Diffusion(sb.Grid((13, 11)), a, 1.0)
     exact = sb.solve(problem)
     stopped = sb.solve(problem, method="cg", x0=exact, callback=lambda progress: True)
     expected, found = (torch.autograd.grad((s.values * probe).sum(), a)[0] for s in (exact, stopped))
@@ -315,8 +315,8 @@ def test_a_callback_that_stops_does_not_stop_the_adjoint():
 @pytest.mark.xfail(strict=True, reason=ADJOINT.format("atol"))
 def test_an_absolute_tolerance_is_none_of_the_adjoint():
     """The size of the loss is anybody's choice: a small one must not make the gradient zero."""
-    a = _numbers(9, 10)
-    values = sb.solve(sb.Diffusion(sb.Grid((9, 10)), a, 1.0), atol=1e-6).values
+    a = _numbers(13, 11)
+    values = sb.solve(sb.Diffusion(sb.Grid((13, 11)), a, 1.0), atol=1e-6).values
     (plain,) = torch.autograd.grad(values.sum(), a, retain_graph=True)
     (small,) = torch.autograd.grad(1e-9 * values.sum(), a)
     torch.testing.assert_close(1e9 * small, plain, rtol=1e-3, atol=1e-3 * float(plain.abs().max()))
@@ -324,8 +324,8 @@ def test_an_absolute_tolerance_is_none_of_the_adjoint():
 
 @pytest.mark.xfail(strict=True, reason="an adjoint solve that does not converge says nothing (_linear.py)")
 def test_an_adjoint_that_does_not_converge_is_told():
-    a = _numbers(9, 10)
-    problem = sb.Diffusion(sb.Grid((9, 10)), a, 1.0)
+    a = _numbers(13, 11)
+    problem = sb.Diffusion(sb.Grid((13, 11)), a, 1.0)
     values = sb.solve(problem, method="cg", x0=sb.solve(problem), maxiter=2).values
     with pytest.warns(ConvergenceWarning, match="maxiter reached"):
         values.square().sum().backward()
