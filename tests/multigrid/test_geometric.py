@@ -149,17 +149,27 @@ def test_every_sample_of_a_batch_has_its_own_hierarchy(media):
 
 
 def test_every_sample_has_its_own_walls(media):
-    grid = sb.Grid((24, 25))
+    grid, scales = sb.Grid((24, 25)), (1.0, 1e3, 1e-3)
     solid = np.stack([media.discs((24, 25), seed) for seed in range(3)])
     solid[2] = False
-    A = media.operator(sb.Diffusion(grid, solid=solid), "cells")
+    a = np.stack([np.full((24, 25), scale) for scale in scales])
+    A = media.operator(sb.Diffusion(grid, a, solid=solid), "cells")
     x = torch.randn(3, A.shape[0], dtype=torch.float64)
     M = lattice_cycle(A)
     together, full = M @ x, M.full_multigrid(x)
     for k in range(3):
-        alone = lattice_cycle(media.operator(sb.Diffusion(grid, solid=solid[k]), "cells"))
-        torch.testing.assert_close(together[k], alone @ x[k], rtol=0, atol=1e-12 * float(together.abs().max()))
-        torch.testing.assert_close(full[k], alone.full_multigrid(x[k]), rtol=0, atol=1e-12 * float(full.abs().max()))
+        alone = lattice_cycle(media.operator(sb.Diffusion(grid, a[k], solid=solid[k]), "cells"))
+        torch.testing.assert_close(together[k], alone @ x[k], rtol=0, atol=1e-12 * float(together[k].abs().max()))
+        torch.testing.assert_close(full[k], alone.full_multigrid(x[k]), rtol=0, atol=1e-12 * float(full[k].abs().max()))
+
+
+def test_walls_conduct_over_the_seam_of_periodic_axes_only(media):
+    solid = media.discs((24, 25), 0)
+    solid[0, :12] = True
+    for boundary, joined in ((sb.Dirichlet(0.0), False), (CHANNEL, True)):
+        A = media.operator(sb.Diffusion(sb.Grid((24, 25)), solid=solid, boundary=boundary), "cells")
+        seam = lattice_cycle(A).levels[0].operator.conductance[0, 0, 0, -1]
+        assert bool(seam.any()) == joined
 
 
 @pytest.mark.parametrize("lattice", ["nodes", "cells"])
