@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -14,13 +15,13 @@ from torch import Tensor
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.loop import Monitor, check_tolerances, iterate
-from sciml_bounds.multigrid.algebraic import algebraic_cycle
+from sciml_bounds.multigrid.algebraic import algebraic_cycle, require_kind
 from sciml_bounds.multigrid.cycle import Cycle
 from sciml_bounds.multigrid.geometric import lattice_cycle
 from sciml_bounds.operators.adjoint import implicit_solve
 from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem
-from sciml_bounds.operators.linear_operator import Diagonal, LinearOperator
-from sciml_bounds.reports import Reason
+from sciml_bounds.operators.linear_operator import Diagonal, LinearOperator, Stacked
+from sciml_bounds.reports import Reason, report_failure
 from sciml_bounds.results import LinearSolution
 
 __all__ = ["Algebraic", "ConjugateGradients", "Direct", "LinearSolver", "Method", "Multigrid", "Stop", "as_method"]
@@ -70,6 +71,7 @@ class Algebraic:
     sweeps: int = 2
 
     def __post_init__(self) -> None:
+        require_kind(self.kind)
         _require_sweeps(self.sweeps)
 
 
@@ -110,7 +112,7 @@ def as_method(method: str | Method) -> Method:
     """
     if isinstance(method, Method):
         return method
-    if method not in _NAMES:
+    if not isinstance(method, str) or method not in _NAMES:
         choices = ", ".join(map(repr, _NAMES))
         raise InputError(
             f"unknown method {method!r}; the choices are {choices}, or an object such as sb.Multigrid(cycle='full')."
@@ -146,19 +148,19 @@ class LinearSolver:
         self.operator = system.operator.detach()
         self.operator.eigenvalue_lower = system.operator.eigenvalue_lower
         with torch.no_grad():
-            self._parts = self._set_up()
+            self._inverse = self._set_up()
         self.setup_seconds = time.perf_counter() - start
 
-    def _set_up(self) -> list[Any]:
+    def _set_up(self) -> Cycle | Diagonal | Stacked | list[scipy.sparse.linalg.SuperLU]:
         A = self.operator
         if isinstance(self.method, Multigrid):
-            return [lattice_cycle(A, self.method.sweeps)]
+            return lattice_cycle(A, self.method.sweeps)
         if isinstance(self.method, ConjugateGradients):
-            return [Diagonal(A.diagonal().flatten(1).reciprocal())]
+            return Diagonal(A.diagonal().flatten(1).reciprocal())
         matrices = [self._regular_matrix(sample) for sample in range(A.batch)]
         if isinstance(self.method, Algebraic):
-            kind, sweeps = self.method.kind, self.method.sweeps
-            return [algebraic_cycle(m, kind=kind, sweeps=sweeps, dtype=A.dtype, device=A.device) for m in matrices]
+            set_up = partial(algebraic_cycle, kind=self.method.kind, sweeps=self.method.sweeps)
+            return Stacked([set_up(matrix, dtype=A.dtype, device=A.device) for matrix in matrices])
         return [scipy.sparse.linalg.splu(m.tocsc().astype(np.float64)) for m in matrices]
 
     def _regular_matrix(self, sample: int) -> Any:
@@ -186,11 +188,11 @@ class LinearSolver:
         Raises
         ------
         InputError
-            For a method that has none, or has one a sample.
+            For a factorisation.
         """
-        if len(self._parts) == 1 and isinstance(self._parts[0], LinearOperator):
-            return self._parts[0]
-        raise InputError(f"method {self.method} has no single preconditioner; use method='multigrid'.")
+        if isinstance(self._inverse, LinearOperator):
+            return self._inverse
+        raise InputError("method 'direct' has no preconditioner; use method='multigrid'.")
 
     # --- solving ------------------------------------------------------------------------------------------------------
 
@@ -209,64 +211,45 @@ class LinearSolver:
         Returns
         -------
         LinearSolution
-            With x of shape (b, n). Gradients flow from x into the coefficients of the system and into `rhs`.
+            With x of shape (b, n). Gradients flow from x into the coefficients of the system and into `rhs`; an adjoint
+            solve that does not converge warns.
         """
         rhs = self.system.rhs if rhs is None else rhs
         stop = Stop() if stop is None else stop
         if stop.maxiter is None and isinstance(self.method, Multigrid | Algebraic):
             stop = replace(stop, maxiter=MAXITER_MULTIGRID)
+        # Nobody watches the adjoint, and the size of what it is solved for says nothing.
+        adjoint_stop = replace(stop, rtol=stop.rtol or None, atol=0.0, monitor=None)
         solutions: list[LinearSolution] = []
 
-        def run(b: Tensor, guess: Tensor | None) -> Tensor:
+        def forward(b: Tensor) -> Tensor:
             solutions.append(self._run(b, guess, stop))
             return solutions[-1].x.view(b.shape)
 
+        def adjoint(b: Tensor) -> Tensor:
+            solution = self._run(b, None, adjoint_stop)
+            if not bool(solution.converged.all()):
+                report_failure("the adjoint solve", solution.reason, solution.progress, throw=False)
+            return self.system.fix_mean(solution.x.view(b.shape))  # whatever level the method gave
+
         batch = max(len(rhs), self.operator.batch, 1 if x0 is None else len(x0))
         rhs = rhs.expand(batch, *rhs.shape[1:])
-        guess = None if x0 is None else x0.detach().expand(rhs.shape)
-        x = implicit_solve(self.system.operator, rhs, run, guess)
-        return replace(solutions[0], x=self.system.fix_mean(x).flatten(1))
+        guess = None if x0 is None else x0.detach().expand(rhs.shape).flatten(1)
+        x = implicit_solve(self.system.operator, rhs, forward, adjoint)
+        return replace(solutions[0], x=self.system.fix_mean(x).flatten(1), method=_describe(self.method))
 
-    def _run(self, b: Tensor, guess: Tensor | None, stop: Stop) -> LinearSolution:
-        flat = self.system.into_range(b).flatten(1)
-        x0 = None if guess is None else guess.flatten(1)
-        if isinstance(self.method, Direct):
-            return self._run_direct(flat, stop)
-        if isinstance(self.method, Algebraic) and len(self._parts) > 1:
-            return _stack([self._run_one(flat[i : i + 1], x0, i, stop) for i in range(len(flat))])
-        M = self._parts[0]
-        if isinstance(self.method, Multigrid):
+    def _run(self, b: Tensor, x0: Tensor | None, stop: Stop) -> LinearSolution:
+        b = self.system.into_range(b).flatten(1)
+        if not isinstance(self._inverse, LinearOperator):
+            return _substitute(self.operator, self._inverse, b, stop)
+        if isinstance(self.method, Multigrid) and isinstance(self._inverse, Cycle):
             if self.method.cycle == "full" and x0 is None:
-                x0 = M.full_multigrid(flat)
+                x0 = self._inverse.full_multigrid(b)
             if not self.method.accelerate:
-                return _iterate_cycles(self.operator, M, flat, x0, stop)
-        solution = _conjugate_gradients(self.operator, flat, M, x0, stop)
-        return replace(solution, method=_describe(self.method))
-
-    def _run_one(self, b: Tensor, x0: Tensor | None, sample: int, stop: Stop) -> LinearSolution:
-        A = self.operator
-        part = slice(sample, sample + 1)
-        operator = LatticeOperator(A.offsets, A.conductance[:, part], A.absorption[part])
-        guess = None if x0 is None else x0[part]
-        solution = _conjugate_gradients(operator, b, self._parts[sample], guess, replace(stop, monitor=None))
-        return replace(solution, method=_describe(self.method))
-
-    def _run_direct(self, b: Tensor, stop: Stop) -> LinearSolution:
-        start = time.perf_counter()
-        factors = self._parts
-        columns = [factors[i if len(factors) > 1 else 0].solve(row.double().cpu().numpy()) for i, row in enumerate(b)]
-        x = torch.as_tensor(np.stack(columns)).to(b)
-        residual = (b - self.operator.matvec(x)).norm(dim=1)
-        tolerance = (check_tolerances(stop.rtol, stop.atol, stop.maxiter, b.dtype) * b.norm(dim=1)).clamp_min(stop.atol)
-        assert self.operator.norm_upper is not None
-        floor = 10 * torch.finfo(b.dtype).eps * self.operator.norm_upper * x.norm(dim=1)
-        converged = residual <= torch.maximum(tolerance, floor)
-        reasons = tuple(Reason.CONVERGED if ok else Reason.STAGNATED for ok in converged.tolist())
-        zero = torch.zeros(len(b), dtype=torch.int64, device=b.device)
-        norms = torch.stack([b.norm(dim=1), residual])
-        seconds = time.perf_counter() - start
-        return LinearSolution(
-            x, converged, reasons, zero, norms, residual, tolerance, method=_describe(self.method), seconds=seconds
+                return _iterate_cycles(self.operator, self._inverse, b, x0, stop)
+        return iterate(
+            self.operator, b, self._inverse, x0,
+            rtol=stop.rtol, atol=stop.atol, maxiter=stop.maxiter, monitor=stop.monitor,
         )  # fmt: skip
 
 
@@ -283,66 +266,65 @@ def _describe(method: Method) -> str:
     return "sparse LU" if isinstance(method, Direct) else "conjugate gradients with the diagonal"
 
 
-def _conjugate_gradients(
-    A: LinearOperator, b: Tensor, M: LinearOperator, x0: Tensor | None, stop: Stop
-) -> LinearSolution:
-    return iterate(A, b, M, x0, rtol=stop.rtol, atol=stop.atol, maxiter=stop.maxiter, monitor=stop.monitor)
+def _substitute(A: LatticeOperator, factors: list[Any], b: Tensor, stop: Stop) -> LinearSolution:
+    """Solve with the factors of each sample, or of all."""
+    start = time.perf_counter()
+    goal = _Goal(A, b, stop)
+    columns = [factors[i if len(factors) > 1 else 0].solve(row.double().cpu().numpy()) for i, row in enumerate(b)]
+    x = torch.as_tensor(np.stack(columns)).to(b)
+    norms = torch.stack([b.norm(dim=1), (b - A.matvec(x)).norm(dim=1)])
+    count = torch.zeros(len(b), dtype=torch.int64, device=b.device)
+    return goal.solution(x, norms, count, Reason.STAGNATED, time.perf_counter() - start)
 
 
 def _iterate_cycles(A: LatticeOperator, M: Cycle, b: Tensor, x0: Tensor | None, stop: Stop) -> LinearSolution:
     """Iterate x <- x + M (b - A x)."""
     start = time.perf_counter()
-    rtol = check_tolerances(stop.rtol, stop.atol, stop.maxiter, b.dtype)
-    tolerance = (rtol * b.norm(dim=1)).clamp_min(stop.atol)
+    goal = _Goal(A, b, stop)
     maxiter = MAXITER_MULTIGRID if stop.maxiter is None else stop.maxiter
-    assert A.norm_upper is not None
     x = torch.zeros_like(b) if x0 is None else x0.clone()
+    x[b.abs().amax(1) == 0] = 0.0  # the solution for b = 0 is known
     r, z = torch.empty_like(b), torch.empty_like(b)
-    norms: list[Tensor] = []
+    norms = [A.residual_into(x, b, r).norm(dim=1)]
     count = torch.zeros(len(b), dtype=torch.int64, device=b.device)
     stopped = False
-    while True:
-        A.residual_into(x, b, r)
-        norms.append(r.norm(dim=1))
-        floor = 10 * torch.finfo(b.dtype).eps * A.norm_upper * x.norm(dim=1)
-        running = norms[-1] > torch.maximum(tolerance, floor)
-        if stopped or not bool(running.any()) or len(norms) > maxiter:
-            break
+    while not stopped and len(norms) <= maxiter and bool((running := ~goal.reached(x, norms[-1])).any()):
         M.matvec_into(r, z)
         x += torch.where(running.unsqueeze(1), z, 0.0)
         count += running
-        stopped = stop.monitor is not None and bool(stop.monitor(len(norms), x, norms[-1]))
+        norms.append(A.residual_into(x, b, r).norm(dim=1))
+        stopped = stop.monitor is not None and bool(stop.monitor(len(norms) - 1, x, norms[-1]))
     failure = Reason.STOPPED if stopped else Reason.MAXITER
-    below = norms[-1] <= tolerance
-    reasons = [
-        failure if run else Reason.CONVERGED if low else Reason.ROUND_OFF
-        for run, low in zip(running.tolist(), below.tolist())
-    ]
-    return LinearSolution(
-        x, ~running, tuple(reasons), count, torch.stack(norms), norms[-1], tolerance,
-        method="geometric multigrid", seconds=time.perf_counter() - start,
-    )  # fmt: skip
+    return goal.solution(x, torch.stack(norms), count, failure, time.perf_counter() - start)
 
 
-def _stack(solutions: list[LinearSolution]) -> LinearSolution:
-    """Join solutions of one sample each."""
-    length = max(len(s.residual_norms) for s in solutions)
+class _Goal:
+    """What the residual is asked to fall below, for the methods that do not run in the Krylov loop."""
 
-    def pad(rows: Tensor) -> Tensor:
-        return torch.cat([rows, rows[-1:].expand(length - len(rows), -1)])
+    def __init__(self, A: LatticeOperator, b: Tensor, stop: Stop) -> None:
+        assert A.norm_upper is not None
+        rtol = check_tolerances(stop.rtol, stop.atol, stop.maxiter, b.dtype)
+        self.tolerance = (rtol * b.norm(dim=1)).clamp_min(stop.atol)
+        self._round_off = 10 * torch.finfo(b.dtype).eps * A.norm_upper
+        self._start = b.norm(dim=1)
 
-    def joined(name: str) -> Tensor:
-        return torch.cat([getattr(s, name) for s in solutions])
+    def reached(self, x: Tensor, residual_norm: Tensor) -> Tensor:
+        """Tell which samples have reached the tolerance or the level of round-off."""
+        level = torch.minimum(self._round_off * x.norm(dim=1), self._start)  # x may have exploded
+        return torch.isfinite(residual_norm) & (residual_norm <= torch.maximum(self.tolerance, level))
 
-    reasons = tuple(r for s in solutions for r in (s.reason if isinstance(s.reason, tuple) else (s.reason,)))
-    return LinearSolution(
-        x=joined("x"),
-        converged=joined("converged"),
-        reason=reasons,
-        iterations=joined("iterations"),
-        residual_norms=torch.cat([pad(s.residual_norms) for s in solutions], 1),
-        residual_norm=joined("residual_norm"),
-        tolerance=joined("tolerance"),
-        method=solutions[0].method,
-        seconds=sum(s.seconds for s in solutions),
-    )
+    def solution(self, x: Tensor, norms: Tensor, iterations: Tensor, failure: Reason, seconds: float) -> LinearSolution:
+        """Put the outcome into words."""
+        converged = self.reached(x, norms[-1])
+        reasons = [
+            Reason.NOT_FINITE if not finite
+            else failure if not done
+            else Reason.CONVERGED if below
+            else Reason.ROUND_OFF
+            for finite, done, below in zip(
+                torch.isfinite(norms[-1]).tolist(), converged.tolist(), (norms[-1] <= self.tolerance).tolist()
+            )
+        ]  # fmt: skip
+        return LinearSolution(
+            x, converged, tuple(reasons), iterations, norms, norms[-1], self.tolerance, method="", seconds=seconds
+        )  # fmt: skip

@@ -354,7 +354,4 @@ def _detail(solution: Solution, error: float | None) -> str:
     if error is not None and solution.certificate is not None:
         worst = float(solution.certificate.relative_upper.detach().max())
         return f"the guaranteed relative error is {worst:.3g} where {error:g} was asked"
-    worst = float(
-        (solution.residual_norm / solution.tolerance.clamp_min(torch.finfo(solution.values.dtype).tiny)).max()
-    )
-    return f"after {int(solution.iterations.max())} iterations the residual is {worst:.3g} times the tolerance"
+    return solution.linear.progress

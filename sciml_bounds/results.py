@@ -94,6 +94,13 @@ class LinearSolution:
             rows[f"A-norm error ({self.error_upper_kind})"] = f"{sign} {describe_upper(self.error_upper)}"
         return summary_table("LinearSolution", rows)
 
+    @property
+    def progress(self) -> str:
+        """How far the iteration came, in words."""
+        tiny = torch.finfo(self.x.dtype).tiny
+        worst = float((self.residual_norm / self.tolerance.clamp_min(tiny)).max())
+        return f"after {int(self.iterations.max())} iterations the residual is {worst:.3g} times the tolerance"
+
 
 class Interval(NamedTuple):
     """Two numbers a sample between which the true value is guaranteed to lie."""

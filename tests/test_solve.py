@@ -438,9 +438,6 @@ def test_the_callback_stops_without_a_warning(name):
     assert (int(solution.iterations), bool(solution.converged)) == (1, False)
 
 
-# --- certified solves -------------------------------------------------------------------------------------------------
-
-
 def test_a_solve_to_an_error_ends_early_and_says_what_was_reached():
     """Of two samples one is resolved by the grid and the other is not."""
     rough = np.where(np.indices((24, 24)).sum(0) % 2, 50.0, 1.0)

@@ -173,9 +173,6 @@ def test_every_method_has_the_same_gradients(name):
         torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-7)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the adjoint of a singular system keeps the level that the method gives (operators/adjoint.py)"
-)
 @pytest.mark.parametrize("name", METHODS)
 def test_the_source_of_a_free_problem_has_a_gradient_of_mean_zero(name):
     """Only sources of mean zero are allowed, so the gradient among them is the one that a descent can follow."""
@@ -289,10 +286,6 @@ def test_a_missed_error_is_told_of_differentiable_data_too():
         assert sb.solve(problem, error=1e-3).values.requires_grad
 
 
-ADJOINT = "the adjoint solve takes over {} from the forward one (LinearSolver.solve in _linear.py)"
-
-
-@pytest.mark.xfail(strict=True, reason=ADJOINT.format("the monitor"))
 def test_a_callback_hears_of_the_forward_solve_only():
     a, seen = _numbers(13, 11), []
     solution = sb.solve(sb.Diffusion(sb.Grid((13, 11)), a, 1.0), method="cg", callback=seen.append)
@@ -301,7 +294,6 @@ def test_a_callback_hears_of_the_forward_solve_only():
     assert len(seen) == forward
 
 
-@pytest.mark.xfail(strict=True, reason=ADJOINT.format("the monitor"))
 def test_a_callback_that_stops_does_not_stop_the_adjoint():
     """A guess that is the solution, so that only the adjoint can be stopped."""
     a, probe = _numbers(13, 11), torch.randn(14, 12, dtype=torch.float64)
@@ -312,7 +304,6 @@ def test_a_callback_that_stops_does_not_stop_the_adjoint():
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.xfail(strict=True, reason=ADJOINT.format("atol"))
 def test_an_absolute_tolerance_is_none_of_the_adjoint():
     """The size of the loss is anybody's choice: a small one must not make the gradient zero."""
     a = _numbers(13, 11)
@@ -322,7 +313,6 @@ def test_an_absolute_tolerance_is_none_of_the_adjoint():
     torch.testing.assert_close(1e9 * small, plain, rtol=1e-3, atol=1e-3 * float(plain.abs().max()))
 
 
-@pytest.mark.xfail(strict=True, reason="an adjoint solve that does not converge says nothing (_linear.py)")
 def test_an_adjoint_that_does_not_converge_is_told():
     a = _numbers(13, 11)
     problem = sb.Diffusion(sb.Grid((13, 11)), a, 1.0)

@@ -76,7 +76,8 @@ def certify(
     Returns
     -------
     Certificate
-        In float64 whatever the input. Gradients flow from `upper`, `indicators` and `energy` into `values` and `flux`.
+        In float64 whatever the input. Gradients flow from `upper`, `indicators` and `energy` into `values` and `flux`
+        (and not into the fields of the problem, on which an equilibrated flux depends too).
 
     Raises
     ------
@@ -101,7 +102,7 @@ def certify(
     if not isinstance(problem, Diffusion):
         raise InputError(f"certify needs a Diffusion problem, not a {type(problem).__name__}.")
     check_tolerances(rtol, 0.0, improve, torch.float64)
-    problem = problem.to(torch.float64)
+    problem = problem.to(torch.float64).detach()
     given = _tensor(problem, values)
     nodes = to_nodes(problem, given.to(torch.float64), layout)
     batch = nodes.shape[: nodes.ndim - problem.grid.dim]

@@ -125,13 +125,8 @@ def cg(
     )  # fmt: skip
     stopped = Reason.STOPPED in (solution.reason if isinstance(solution.reason, tuple) else (solution.reason,))
     if not bool(solution.converged.all()) and not stopped:
-        report_failure("conjugate gradients", solution.reason, _progress(solution), throw=throw)
+        report_failure("conjugate gradients", solution.reason, solution.progress, throw=throw)
     return solution
-
-
-def _progress(solution: LinearSolution) -> str:
-    worst = (solution.residual_norm / solution.tolerance.clamp_min(torch.finfo(solution.x.dtype).tiny)).max().item()
-    return f"after {int(solution.iterations.max())} iterations the residual is {worst:.3g} times the tolerance"
 
 
 def _check_fit(operator: LinearOperator, rhs: Tensor, name: str) -> None:

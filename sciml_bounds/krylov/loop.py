@@ -133,7 +133,8 @@ class _Loop:
         """End the samples whose residual is small enough, or not finite."""
         self.stop(~torch.isfinite(self.norm), Reason.NOT_FINITE)
         self.stop(self.norm <= self.tolerance, Reason.CONVERGED)
-        self.stop(self.norm <= self.round_off_level(), Reason.ROUND_OFF)
+        level = torch.minimum(self.round_off_level(), self.b.norm(dim=1))  # x may have exploded
+        self.stop(self.norm <= level, Reason.ROUND_OFF)
 
     def step(self) -> None:
         """Do one iteration."""

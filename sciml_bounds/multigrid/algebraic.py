@@ -57,6 +57,19 @@ class MatrixLevel:
         fine.add_((self.P @ coarse.mT).mT)
 
 
+def require_kind(kind: str) -> None:
+    """Refuse a hierarchy that PyAMG is not asked for.
+
+    Raises
+    ------
+    InputError
+        With the choices.
+    """
+    choices = ("ruge-stuben", "smoothed-aggregation")
+    if kind not in choices:
+        raise InputError(f"unknown algebraic hierarchy {kind!r}; the choices are {', '.join(map(repr, choices))}.")
+
+
 def algebraic_cycle(
     matrix: Any,
     *,
@@ -85,9 +98,8 @@ def algebraic_cycle(
     """
     import pyamg
 
+    require_kind(kind)
     builders = {"ruge-stuben": pyamg.ruge_stuben_solver, "smoothed-aggregation": pyamg.smoothed_aggregation_solver}
-    if kind not in builders:
-        raise InputError(f"unknown algebraic hierarchy {kind!r}; the choices are {', '.join(map(repr, builders))}.")
     csr = scipy.sparse.csr_matrix(matrix)
     csr.indptr, csr.indices = csr.indptr.astype(np.int32), csr.indices.astype(np.int32)  # PyAMG takes nothing else
     hierarchy = builders[kind](csr, max_coarse=100)

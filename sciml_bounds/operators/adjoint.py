@@ -12,11 +12,11 @@ from sciml_bounds.operators.lattice import LatticeOperator
 
 __all__ = ["implicit_solve"]
 
-#: Takes a right-hand side (b, x, y, z) and an initial guess or None.
-Solve = Callable[[Tensor, Tensor | None], Tensor]
+#: Takes a right-hand side (b, x, y, z).
+Solve = Callable[[Tensor], Tensor]
 
 
-def implicit_solve(operator: LatticeOperator, b: Tensor, run: Solve, guess: Tensor | None = None) -> Tensor:
+def implicit_solve(operator: LatticeOperator, b: Tensor, solve: Solve, solve_adjoint: Solve) -> Tensor:
     """Solve A x = b such that gradients, first and second ones, flow from x into the coefficients of A and into b.
 
     Parameters
@@ -25,12 +25,13 @@ def implicit_solve(operator: LatticeOperator, b: Tensor, run: Solve, guess: Tens
         A, with the coefficients that gradients flow into.
     b
         Right-hand side, shape (b, x, y, z).
-    run
-        Solves with A for a right-hand side and a guess; A is symmetric, so it solves the adjoint equations too.
-    guess
-        Passed on to `run`.
+    solve
+        Solves with A, for x.
+    solve_adjoint
+        Solves with A (which is symmetric) for the gradients.
     """
-    x: Tensor = _ImplicitSolve.apply(operator.conductance, operator.absorption, b, operator.offsets, run, guess)
+    T, c, offsets = operator.conductance, operator.absorption, operator.offsets
+    x: Tensor = _ImplicitSolve.apply(T, c, b, offsets, solve, solve_adjoint)
     return x
 
 
@@ -41,19 +42,18 @@ class _ImplicitSolve(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(T: Tensor, c: Tensor, b: Tensor, offsets: Any, run: Any, guess: Tensor | None) -> Tensor:
-        x: Tensor = run(b.detach(), guess)
-        return x
+    def forward(T: Tensor, c: Tensor, b: Tensor, offsets: Any, solve: Solve, solve_adjoint: Solve) -> Tensor:
+        return solve(b.detach())
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        T, c, _, ctx.offsets, ctx.run, _ = inputs
+        T, c, _, ctx.offsets, _, ctx.solve = inputs
         ctx.save_for_backward(T, c, output)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         T, c, x = ctx.saved_tensors
-        w = _ImplicitSolve.apply(T, c, gradients[0], ctx.offsets, ctx.run, None)
+        w = _ImplicitSolve.apply(T, c, gradients[0], ctx.offsets, ctx.solve, ctx.solve)
         grad_T = grad_c = None
         if ctx.needs_input_grad[0]:
             grad_T = torch.stack([-_difference(w, o) * _difference(x, o) for o in ctx.offsets])

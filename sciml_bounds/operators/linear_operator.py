@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ __all__ = [
     "Identity",
     "LinearOperator",
     "MatrixOperator",
+    "Stacked",
     "aslinearoperator",
     "csr_tensor",
 ]
@@ -130,6 +131,35 @@ class Diagonal(LinearOperator):
         """Multiply entry by entry, without allocation."""
         n = self.shape[0]
         torch.mul(x.reshape(-1, n), self.entries, out=out.view(-1, n))
+        return out
+
+
+class Stacked(LinearOperator):
+    """One operator a sample, or one for all, applied one after the other."""
+
+    def __init__(self, parts: Sequence[LinearOperator]) -> None:
+        self.parts = list(parts)
+        first = self.parts[0]
+        self.shape, self.dtype, self.device = first.shape, first.dtype, first.device
+        self.symmetric, self.linear = first.symmetric, first.linear
+
+    @property
+    def batch(self) -> int:
+        """Number of operators."""
+        return len(self.parts)
+
+    def matvec(self, x: Tensor) -> Tensor:
+        """Apply to vectors `(..., n)`."""
+        self._check_batch(x)
+        return self.matvec_into(x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format))
+
+    def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:
+        """Apply and write the result into `out`."""
+        if self.batch == 1:
+            return self.parts[0].matvec_into(x, out)
+        rows, results = x.view(self.batch, -1), out.view(self.batch, -1)
+        for part, row, result in zip(self.parts, rows, results):
+            part.matvec_into(row, result)
         return out
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -140,9 +140,21 @@ class Diffusion:
         return self.replace(
             coefficient=parts[0] if self.has_scalar_coefficient else parts,
             source=balanced_source(self, dtype),
-            boundary={side: _to_dtype(condition, dtype) for side, condition in self.boundary.items()},
+            boundary={side: _map_data(c, lambda data: data.to(dtype)) for side, c in self.boundary.items()},
             reaction=self.reaction.to(dtype),
         )
+
+    def detach(self) -> Diffusion:
+        """Return the problem without the gradient history of its fields."""
+        known = copy.copy(self)
+        known.coefficient = (
+            (self.coefficient[0].detach(),) * self.grid.dim
+            if self.has_scalar_coefficient
+            else tuple(part.detach() for part in self.coefficient)
+        )
+        known.source, known.reaction = self.source.detach(), self.reaction.detach()
+        known.boundary = {side: _map_data(condition, Tensor.detach) for side, condition in self.boundary.items()}
+        return known
 
     def broadcast(self, batch_shape: torch.Size) -> Diffusion:
         """Return the problem with a larger batch, to which its own broadcasts."""
@@ -319,13 +331,13 @@ class Diffusion:
 _CACHED = ("fluid", "components", "active_nodes", "dirichlet_nodes")
 
 
-def _to_dtype(condition: Boundary, dtype: torch.dtype) -> Boundary:
+def _map_data(condition: Boundary, change: Callable[[Tensor], Tensor]) -> Boundary:
     if isinstance(condition, Dirichlet):
-        return Dirichlet(condition.value.to(dtype))
+        return Dirichlet(change(condition.value))
     if isinstance(condition, Neumann):
-        return Neumann(condition.flux.to(dtype))
+        return Neumann(change(condition.flux))
     if isinstance(condition, Robin):
-        return Robin(condition.alpha.to(dtype), condition.g.to(dtype))
+        return Robin(change(condition.alpha), change(condition.g))
     return condition
 
 

@@ -104,3 +104,16 @@ def test_kernels_agree_on_the_whole_certificate(kind):
     for name in ("upper", "lower", "energy", "indicators", "boundary_part", "l2_upper"):
         ours, theirs = (getattr(found[backend], name) for backend in ("torch", "numba"))
         assert torch.allclose(ours, theirs, rtol=1e-7, atol=1e-12), name  # the lifting is solved to 1e-8
+
+
+def test_no_part_of_a_gradient_reaches_the_data():
+    """The bound depends on them through the flux too, which is not differentiated: half a gradient would be wrong."""
+    a = torch.rand(6, 5, dtype=torch.float64).add_(0.5).requires_grad_()
+    problem = sb.Diffusion(sb.Grid((6, 5)), a, 1.0)
+    certificate = sb.certify(problem, sb.solve(problem).values.detach())
+    assert not certificate.upper.requires_grad
+    assert not certificate.energy.requires_grad
+    solved = sb.solve(problem)
+    assert solved.values.requires_grad
+    (through_values,) = torch.autograd.grad(sb.certify(problem, 1.2 * solved.values).upper, a)
+    assert float(through_values.abs().max()) > 0

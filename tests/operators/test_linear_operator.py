@@ -15,6 +15,7 @@ from sciml_bounds.operators.linear_operator import (
     Identity,
     LinearOperator,
     MatrixOperator,
+    Stacked,
     aslinearoperator,
     csr_tensor,
 )
@@ -93,6 +94,20 @@ def test_a_diagonal_multiplies_entry_by_entry(batch):
     for sample in range(3):
         expected = np.diag(entries[sample % batch].numpy()) @ x[sample].numpy()
         np.testing.assert_array_equal((D @ x)[sample], expected)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_stacked_operators_take_a_vector_each(count):
+    generator = torch.Generator().manual_seed(0)
+    matrices = torch.randn(count, N, N, generator=generator, dtype=torch.float64)
+    stacked, x = Stacked([MatrixOperator(m, symmetric=False) for m in matrices]), VECTORS[0]
+    assert stacked.batch == count
+    assert stacked.symmetric is False
+    for sample in range(3):  # the sums are those of one product, so they may differ in the last digits only
+        torch.testing.assert_close((stacked @ x)[sample], matrices[sample % count] @ x[sample], rtol=1e-13, atol=1e-13)
+    if count > 1:
+        with pytest.raises(InputError, match=r"batch of 3 operators.*2 vectors"):
+            stacked @ x[:2]
 
 
 def test_a_batch_of_diagonals_takes_as_many_vectors_only():

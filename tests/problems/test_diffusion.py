@@ -106,6 +106,26 @@ def test_a_periodic_axis_has_one_node_less():
     assert problem.periodic == (True, False)
 
 
+def test_a_detached_problem_has_the_same_data_without_history():
+    a, f, c, g = (torch.rand(4, 3, dtype=torch.float64).add_(0.5).requires_grad_() for _ in range(4))
+    sides = {"x0": sb.Dirichlet(g[0, 0]), "x1": sb.Robin(g[0, 1], g[0, 2]), "y0": sb.Neumann(g[1, 0]),
+             "y1": sb.Periodic()}  # fmt: skip
+    sides["y0"] = sides["y1"]
+    for coefficient in (a, (a, 2 * a)):
+        problem = sb.Diffusion(GRID, coefficient, f, boundary=sides, reaction=c)
+        detached = problem.detach()
+        assert detached.has_scalar_coefficient is problem.has_scalar_coefficient
+        for ours, theirs in zip(_all_data(detached), _all_data(problem)):
+            assert theirs.requires_grad
+            assert not ours.requires_grad
+            assert torch.equal(ours, theirs)
+
+
+def _all_data(problem):
+    x0, x1 = problem.boundary["x0"], problem.boundary["x1"]
+    return [*problem.coefficient, problem.source, problem.reaction, x0.value, x1.alpha, x1.g]
+
+
 def test_impose_boundary_writes_the_prescribed_values_only():
     problem = sb.Diffusion(GRID, boundary=sb.Dirichlet(lambda x, y: x - y))
     v = torch.full((2, 5, 4), 9.0, dtype=torch.float64)
