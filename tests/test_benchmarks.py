@@ -1,0 +1,76 @@
+"""The comparisons of `make bench` run, at sizes that take seconds; what they print at full size is judged by people."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse.linalg
+
+SCRIPTS = Path(__file__).parents[1] / "benchmarks"
+
+
+def run(name: str, *arguments: str) -> None:
+    """Run a script as from the command line."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [name, *arguments])
+        runpy.run_path(str(SCRIPTS / name), run_name="__main__")
+
+
+@pytest.fixture(scope="module")
+def iterations():
+    """The functions of the script."""
+    return runpy.run_path(str(SCRIPTS / "iterations.py"))
+
+
+@pytest.mark.slow
+def test_certificates_are_measured_and_judged(capsys):
+    run("certificate.py", "--fields", "1", "--sizes", "16")
+    assert re.search(r"^  (PASS|MISS|OPEN)  thresholded 12/3, 16\^2: ", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_all_iterations_are_counted_and_judged(capsys):
+    run("iterations.py", "--seeds", "1", "--squares", "16", "32", "--boxes", "8")
+    printed = capsys.readouterr().out
+    assert re.search(r"^  PASS  2-D, nodes, constant: iterations \d \(bar: <= 8\)", printed, re.MULTILINE)
+    assert re.search(r"^  PASS  3-D, nodes, constant: growth 0 \(bar: <= 2\)", printed, re.MULTILINE)
+    assert "nan" not in printed
+
+
+def test_the_table_marks_where_a_peer_needs_fewer(iterations, capsys):
+    case = next(case for case in iterations["SQUARES"] if case.name == "cellwise 50/50, 1e4")
+    (row,) = iterations["table"]("title", [case], 2, [16, 32], 2, peers=(32,))
+    printed = capsys.readouterr().out
+    assert np.isnan(row.counts["RS"][0])
+    assert row.counts["RS"][1] < row.counts["ours"][1]  # they choose their coarse points by the matrix
+    assert f"{row.counts['RS'][1]:.0f}*" in printed
+
+
+def test_the_largest_count_of_all_seeds_is_kept(iterations):
+    def hard_for_seed_1(shape, seed):
+        return {"coefficient": iterations["coin_flips"](1e4 if seed == 1 else 1.0)(shape, seed)}
+
+    case = iterations["Case"]("", hard_for_seed_1, 512)
+    alone, two, three = (iterations["measure"](case, (32, 32), seeds, False)["ours"] for seeds in (1, 2, 3))
+    assert alone < two == three
+
+
+def test_a_solve_that_is_given_up_counts_as_infinite(iterations):
+    case = iterations["SQUARES"][0]
+    equations = iterations["system"](case, (64, 64), 0)
+    nothing = scipy.sparse.linalg.aslinearoperator(scipy.sparse.eye_array(65**2))
+    assert iterations["iterate"](equations, nothing) < np.inf
+    jumps = iterations["Case"]("", iterations["isotropic"](iterations["coin_flips"](1e6)), 512)
+    assert iterations["iterate"](iterations["system"](jumps, (64, 64), 0), nothing) == np.inf
+
+
+def test_the_media_are_the_same_at_every_size(iterations):
+    coarse, fine = (iterations["gaussian"]((n, n), 3) for n in (64, 192))
+    # the middle cell of 3 x 3 has the same centre; the modes left out make the difference
+    assert np.abs(fine[1::3, 1::3] - coarse).max() < 0.1
+    assert 0.3 < coarse.std() < 3
