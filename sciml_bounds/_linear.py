@@ -21,10 +21,22 @@ from sciml_bounds.multigrid.geometric import lattice_cycle
 from sciml_bounds.operators.adjoint import implicit_solve
 from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem
 from sciml_bounds.operators.linear_operator import Diagonal, LinearOperator, Stacked
+from sciml_bounds.operators.transform import BoxInverse
 from sciml_bounds.reports import Reason, report_failure
 from sciml_bounds.results import LinearSolution
 
-__all__ = ["Algebraic", "ConjugateGradients", "Direct", "LinearSolver", "Method", "Multigrid", "Stop", "as_method"]
+__all__ = [
+    "Algebraic",
+    "Automatic",
+    "ConjugateGradients",
+    "Direct",
+    "LinearSolver",
+    "Method",
+    "Multigrid",
+    "Stop",
+    "Transform",
+    "as_method",
+]
 
 
 #: A solve with multigrid that needs more iterations than this will not come to an end by more of them.
@@ -90,11 +102,22 @@ class Direct:
     """Sparse LU factorisation by scipy, on the CPU, one sample at a time."""
 
 
+@dataclass(frozen=True)
+class Transform:
+    """Fast sine, cosine and Fourier transforms: constant coefficients on a box only."""
+
+
+@dataclass(frozen=True)
+class Automatic:
+    """Fast transforms where they apply, geometric multigrid elsewhere."""
+
+
 #: A way to solve a lattice system.
-Method = Multigrid | Algebraic | ConjugateGradients | Direct
+Method = Automatic | Transform | Multigrid | Algebraic | ConjugateGradients | Direct
 
 _NAMES: dict[str, Method] = {
-    "auto": Multigrid(),
+    "auto": Automatic(),
+    "transform": Transform(),
     "multigrid": Multigrid(),
     "cg": ConjugateGradients(),
     "algebraic": Algebraic(),
@@ -144,15 +167,17 @@ class LinearSolver:
     def __init__(self, system: LatticeSystem, method: Method) -> None:
         start = time.perf_counter()
         self.system = system
-        self.method = method
+        self.method = _resolved(method, system)
         self.operator = system.operator.detach()
         self.operator.eigenvalue_lower = system.operator.eigenvalue_lower
         with torch.no_grad():
             self._inverse = self._set_up()
         self.setup_seconds = time.perf_counter() - start
 
-    def _set_up(self) -> Cycle | Diagonal | Stacked | list[scipy.sparse.linalg.SuperLU]:
+    def _set_up(self) -> BoxInverse | Cycle | Diagonal | Stacked | list[scipy.sparse.linalg.SuperLU]:
         A = self.operator
+        if isinstance(self.method, Transform):
+            return _transform(self.system)
         if isinstance(self.method, Multigrid):
             return lattice_cycle(A, self.method.sweeps)
         if isinstance(self.method, ConjugateGradients):
@@ -253,6 +278,20 @@ class LinearSolver:
         )  # fmt: skip
 
 
+def _resolved(method: Method, system: LatticeSystem) -> Method:
+    if not isinstance(method, Automatic):
+        return method
+    return Multigrid() if system.inverse is None else Transform()
+
+
+def _transform(system: LatticeSystem) -> BoxInverse:
+    if system.inverse is None:
+        raise InputError(
+            "method 'transform' needs constant coefficients, no solid cells and no Robin sides; use method='multigrid'."
+        )
+    return system.inverse
+
+
 def _describe(method: Method) -> str:
     if isinstance(method, Multigrid):
         cycle = "full multigrid, then V-cycles" if method.cycle == "full" else "V-cycles"
@@ -261,6 +300,8 @@ def _describe(method: Method) -> str:
             if method.accelerate
             else f"geometric multigrid ({cycle})"
         )
+    if isinstance(method, Transform):
+        return "fast transforms"
     if isinstance(method, Algebraic):
         return f"conjugate gradients with algebraic multigrid ({method.kind})"
     return "sparse LU" if isinstance(method, Direct) else "conjugate gradients with the diagonal"

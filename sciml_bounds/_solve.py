@@ -73,8 +73,10 @@ def solve(
     problem
         What to solve.
     method
-        "auto" or "multigrid": conjugate gradients with geometric multigrid. "cg": with the diagonal. "algebraic": with
-        algebraic multigrid (PyAMG). "direct": sparse LU (scipy). Or an object such as `sb.Multigrid(cycle="full")`.
+        "auto": fast transforms where the coefficients are constant, geometric multigrid elsewhere. "transform": sine,
+        cosine and Fourier transforms. "multigrid": conjugate gradients with geometric multigrid. "cg": with the
+        diagonal. "algebraic": with algebraic multigrid (PyAMG). "direct": sparse LU (scipy). Or an object such as
+        `sb.Multigrid(cycle="full")`.
     rtol, atol
         Stop when ||b - A x|| <= max(rtol ||b||, atol), b with the boundary values moved into it, or at the round-off
         level 10 eps ||A|| ||x||. The default of `rtol` is 1e-8 in float64 and 1e-5 in float32.
@@ -194,7 +196,7 @@ class Solver:
         return self._linear.system.rhs.detach().flatten(1)
 
     def as_preconditioner(self) -> LinearOperator:
-        """Return one cycle, an approximate inverse of `operator`; `.to_scipy()` makes it fit `scipy.sparse.linalg`."""
+        """Return an approximate inverse of `operator`, such as one cycle; `.to_scipy()` fits `scipy.sparse.linalg`."""
         return self._linear.preconditioner
 
     def update(self, *, coefficient: Any) -> Solver:

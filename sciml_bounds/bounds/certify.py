@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml_bounds._linear import LinearSolver, Multigrid, Stop
+from sciml_bounds._linear import Automatic, LinearSolver, Stop
 from sciml_bounds.arrays import convert, require_finite, to_tensor
 from sciml_bounds.bounds.energy import EnergyForm
 from sciml_bounds.bounds.flux import equilibrate, equilibrated_flux, face_shape
@@ -187,7 +187,7 @@ def _lifting(problem: Diffusion, v: Tensor, slack: float, *, strict: bool) -> tu
     if strict:
         raise InputError(_boundary_message(problem, difference.detach()))
     system = lifting_system(problem, difference)
-    solver = LinearSolver(system, Multigrid())
+    solver = LinearSolver(system, Automatic())
     return solver.solve(stop=Stop(rtol=1e-8)).x.view(v.shape) + difference, gap
 
 

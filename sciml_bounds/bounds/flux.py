@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sciml_bounds._linear import LinearSolver, Multigrid, Stop
+from sciml_bounds._linear import Automatic, LinearSolver, Stop
 from sciml_bounds.bounds.spanning_tree import sweep_out
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES, Neumann, Robin
@@ -74,7 +74,7 @@ def _pressure(problem: Diffusion, system: LatticeSystem, rtol: float) -> Tensor:
     size = (level_load**2).flatten(1).sum(1)
     level = (level_load * system.rhs).flatten(1).sum(1) / torch.where(size > 0, size, 1.0)
     level = level.view(-1, 1, 1, 1)
-    solution = LinearSolver(system, Multigrid()).solve(rhs=system.rhs - level * level_load, stop=Stop(rtol=rtol))
+    solution = LinearSolver(system, Automatic()).solve(rhs=system.rhs - level * level_load, stop=Stop(rtol=rtol))
     pressure = solution.x.view(-1, *system.rhs.shape[1:]) + level * fluid
     return pressure.view(-1, *problem.grid.shape)
 
@@ -134,7 +134,7 @@ def _missing_outflow(problem: Diffusion, faces: tuple[Tensor, ...], target: Tens
 def _correction(problem: Diffusion, missing: Tensor) -> tuple[Tensor, ...]:
     """Two-point flux with the given outflow from every cell without reaction (cells with reaction are free)."""
     scheme = cell_fluxes(problem)
-    solver = LinearSolver(scheme.system, Multigrid())
+    solver = LinearSolver(scheme.system, Automatic())
     potential = solver.solve(rhs=to_lattice(-missing, problem.grid.dim), stop=Stop(rtol=1e-8)).x.view(missing.shape)
     affine = zip(scheme.faces(potential), scheme.faces(torch.zeros_like(potential)))
     return tuple(face - offset for face, offset in affine)

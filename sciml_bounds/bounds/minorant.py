@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-from sciml_bounds._linear import LinearSolver, Multigrid
+from sciml_bounds._linear import Automatic, LinearSolver
 from sciml_bounds.bounds.energy import EnergyForm
 from sciml_bounds.krylov.loop import iterate
 from sciml_bounds.operators.linear_operator import LinearOperator
@@ -54,7 +54,7 @@ def minorant(problem: Diffusion, values: Tensor) -> Tensor:
 
 def _coarse_correction(problem: Diffusion, form: EnergyForm, values: Tensor) -> Tensor:
     """Approximate the discrete error on the grid itself, shape (b, n + 1)."""
-    cycle = LinearSolver(node_system(problem), Multigrid()).preconditioner
+    cycle = LinearSolver(node_system(problem), Automatic()).preconditioner
     residual = without_periodic_copies(form.residual(values), problem.periodic)
     found = iterate(_StiffnessOperator(form), residual.flatten(1), cycle, maxiter=COARSE_STEPS)
     return with_periodic_copies(found.x.view(-1, *problem.node_shape), problem.periodic)

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from sciml_bounds._linear import LinearSolver, Multigrid, Stop
+from sciml_bounds._linear import Automatic, LinearSolver, Stop
 from sciml_bounds.bounds.energy import EnergyForm
 from sciml_bounds.bounds.thomson import energy_error_bound
 from sciml_bounds.grid import AXES, Dirichlet
@@ -31,7 +31,7 @@ def discrete_solution(problem: Diffusion, rtol: float = 1e-10) -> tuple[Tensor, 
     """
     with torch.no_grad():
         system = node_system(problem)
-        solver = LinearSolver(system, Multigrid())
+        solver = LinearSolver(system, Automatic())
         linear = solver.solve(stop=Stop(rtol=rtol))
         x = linear.x.view(-1, *problem.node_shape)
         left = linear.error_upper if linear.error_upper_kind == "bound" else None

@@ -27,7 +27,9 @@ def solve(
     origin: problem_options.OriginOption = None,
     boundary: problem_options.BoundaryOption = None,
     sample: problem_options.SampleOption = None,
-    method: Annotated[str, typer.Option(metavar="NAME", help="auto, multigrid, cg, algebraic or direct.")] = "auto",
+    method: Annotated[
+        str, typer.Option(metavar="NAME", help="auto, transform, multigrid, cg, algebraic or direct.")
+    ] = "auto",
     rtol: Annotated[
         float | None, typer.Option(help="Relative residual. [default: 1e-8, in float32 1e-5]", show_default=False)
     ] = None,

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sciml_bounds.kernels import lattice as kernel
 from sciml_bounds.operators.linear_operator import LinearOperator
+from sciml_bounds.operators.transform import BoxInverse
 
 __all__ = ["LatticeOperator", "LatticeSystem", "to_lattice"]
 
@@ -131,12 +132,15 @@ class LatticeSystem:
     weights
         The volume that each point stands for, shape (b, x, y, z): on a floating component the solution has weighted
         mean zero. None if A is regular.
+    inverse
+        The (pseudo-)inverse of A where fast transforms give it: constant coefficients on a box. None elsewhere.
     """
 
     operator: LatticeOperator
     rhs: Tensor
     components: Tensor | None = None
     weights: Tensor | None = None
+    inverse: BoxInverse | None = None
 
     def fix_mean(self, x: Tensor) -> Tensor:
         """Make the weighted mean of x (b, x, y, z) zero on every floating component."""

@@ -20,8 +20,9 @@ import scipy.sparse.csgraph
 import torch
 from torch import Tensor
 
-from sciml_bounds.grid import AXES, Dirichlet, Neumann, Periodic, Robin, side_axis
+from sciml_bounds.grid import AXES, Boundary, Dirichlet, Neumann, Periodic, Robin, side_axis
 from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem, to_lattice
+from sciml_bounds.operators.transform import AxisKind, BoxInverse, End
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.transfers import node_average, spread_side, sum_to_nodes, with_periodic_copies
 
@@ -80,7 +81,8 @@ def _eliminate(problem: Diffusion, load: Tensor, known: Tensor) -> LatticeSystem
     components, weights = _floating_nodes(problem, operator, free, share)
     if problem.solid is None:
         operator.eigenvalue_lower = box_eigenvalue(problem, nodal=True)
-    return LatticeSystem(operator, to_lattice(torch.where(free, load, 0.0), dim), components, weights)
+    rhs = to_lattice(torch.where(free, load, 0.0), dim)
+    return LatticeSystem(operator, rhs, components, weights, box_inverse(problem, operator, nodal=True))
 
 
 def _edge_conductance(problem: Diffusion, axis: int, fluid: Tensor) -> Tensor:
@@ -249,7 +251,8 @@ def cell_fluxes(problem: Diffusion) -> CellFluxes:
         held = ~found.floating[found.labels.clamp_min(0)]
         components = to_lattice(torch.where(held, -1, found.labels), dim)
         weights = to_lattice(fluid.to(problem.dtype), dim)
-    return CellFluxes(problem, LatticeSystem(operator, to_lattice(b, dim), components, weights), inner)
+    inverse = box_inverse(problem, operator, nodal=False)
+    return CellFluxes(problem, LatticeSystem(operator, to_lattice(b, dim), components, weights, inverse), inner)
 
 
 def _face_conductance(problem: Diffusion, axis: int) -> Tensor:
@@ -265,6 +268,41 @@ def _face_conductance(problem: Diffusion, axis: int) -> Tensor:
         open_face = open_face & ~last
     mean = 2 * scale * a * a_next / torch.where(open_face, a + a_next, 1.0)
     return torch.where(open_face, mean, 0.0)
+
+
+# --- constant coefficients --------------------------------------------------------------------------------------------
+
+
+def box_inverse(problem: Diffusion, operator: LatticeOperator, *, nodal: bool) -> BoxInverse | None:
+    """Invert a lattice matrix by fast transforms; None unless coefficients are constant and nothing solid or Robin."""
+    sides = [[problem.boundary[f"{axis}{end}"] for end in (0, 1)] for axis in AXES[: problem.grid.dim]]
+    exchanging = [c for pair in sides for c in pair if isinstance(c, Robin)]
+    if problem.solid is not None or any(bool(c.alpha.any()) for c in exchanging):
+        return None
+    numbers = [_constant(problem.samples(q.detach())) for q in (*problem.coefficient, problem.reaction)]
+    if any(number is None for number in numbers):
+        return None
+    *coefficient, reaction = torch.broadcast_tensors(*numbers)
+    ends: list[tuple[End, End]] = [(_end(first), _end(last)) for first, last in sides]
+    axes = tuple(AxisKind(n, nodal, *pair) for n, pair in zip(problem.grid.shape, ends))
+    weights = tuple(a / h**2 for a, h in zip(coefficient, problem.grid.spacing))
+    corner = tuple(0 if axis.first == "held" else -1 for axis in axes)  # held, if any node is
+    padded = (0,) * (3 - len(axes)) + corner
+    other = operator.diagonal()[:, padded[0], padded[1], padded[2]].reciprocal()
+    return BoxInverse(axes, weights, reaction, problem.grid.cell_volume, other)
+
+
+def _constant(field: Tensor) -> Tensor | None:
+    """Return the value of a field (b, n) in each sample, or None if it varies in any."""
+    flat = field.flatten(1)
+    first = flat[:, :1]
+    return first[:, 0] if bool((flat == first).all()) else None
+
+
+def _end(condition: Boundary) -> End:
+    if isinstance(condition, Periodic):
+        return "periodic"
+    return "held" if isinstance(condition, Dirichlet) else "free"
 
 
 # --- spectrum ---------------------------------------------------------------------------------------------------------

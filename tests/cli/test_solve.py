@@ -75,7 +75,7 @@ def test_stop_at_a_guaranteed_error(capsys):
     ("options", "reason", "sentence"),
     [
         (["--error", "1e-4"], "error limited by the mesh", "refine the grid"),
-        (["--maxiter", "1"], "maxiter reached", "Raise maxiter"),
+        (["--maxiter", "1", "--method", "cg"], "maxiter reached", "Raise maxiter"),
     ],
 )
 def test_what_is_not_reached_exits_with_3_and_a_sentence(capsys, tmp_path, options, reason, sentence):
