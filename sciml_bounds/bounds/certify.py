@@ -76,8 +76,9 @@ def certify(
     Returns
     -------
     Certificate
-        In float64 whatever the input. Gradients flow from `upper`, `indicators` and `energy` into `values` and `flux`
-        (and not into the fields of the problem, on which an equilibrated flux depends too).
+        In float64 whatever the input. Gradients flow from `upper`, `indicators` and `energy` into `values` and `flux`,
+        and from `energy` alone into the fields of the problem: on these an equilibrated flux depends too, which is not
+        differentiated.
 
     Raises
     ------
@@ -102,7 +103,8 @@ def certify(
     if not isinstance(problem, Diffusion):
         raise InputError(f"certify needs a Diffusion problem, not a {type(problem).__name__}.")
     check_tolerances(rtol, 0.0, improve, torch.float64)
-    problem = problem.to(torch.float64).detach()
+    data = problem.to(torch.float64)
+    problem = data.detach()
     given = _tensor(problem, values)
     nodes = to_nodes(problem, given.to(torch.float64), layout)
     batch = nodes.shape[: nodes.ndim - problem.grid.dim]
@@ -121,8 +123,7 @@ def certify(
     if improve:
         faces = improve_flux(fine, fine_values, faces, bound.squared.detach(), improve)
         bound = majorant(fine, fine_values, faces)
-    form = EnergyForm(problem)
-    boundary_part = form.norm(with_periodic_copies(lifting, problem.periodic))
+    boundary_part = EnergyForm(problem).norm(with_periodic_copies(lifting, problem.periodic))
     upper = bound.total + boundary_part
     inner_lower = minorant(problem, with_copies.detach()) if lower else torch.zeros_like(upper)
     certified = Certified(fine, fine_values.detach(), faces, bound.total.detach(), inner_lower)
@@ -142,7 +143,7 @@ def certify(
     return Certificate(
         upper=_shape(problem, upper),
         lower=_shape(problem, (inner_lower - boundary_part.detach()).clamp_min(0)),
-        energy=_shape(problem, form.norm(with_periodic_copies(v, problem.periodic))),
+        energy=_shape(problem, EnergyForm(data).norm(with_periodic_copies(v, problem.periodic))),
         indicators=_shape(problem, _indicators(bound, upper, factor, problem.grid.dim)),
         boundary_part=_shape(problem, boundary_part),
         boundary_gap=_shape(problem, gap),

@@ -112,8 +112,24 @@ def test_no_part_of_a_gradient_reaches_the_data():
     problem = sb.Diffusion(sb.Grid((6, 5)), a, 1.0)
     certificate = sb.certify(problem, sb.solve(problem).values.detach())
     assert not certificate.upper.requires_grad
-    assert not certificate.energy.requires_grad
+    assert not certificate.indicators.requires_grad
     solved = sb.solve(problem)
     assert solved.values.requires_grad
     (through_values,) = torch.autograd.grad(sb.certify(problem, 1.2 * solved.values).upper, a)
     assert float(through_values.abs().max()) > 0
+
+
+def test_the_gradient_of_the_energy_is_whole():
+    """In coefficient, reaction and Robin data, of one sample and of a batch, also where the values depend on them."""
+    problem = small_problem("reaction")
+    a, c = (torch.as_tensor(field) for field in (problem.coefficient[0], 1 + problem.reaction))
+    alpha = torch.tensor([1.5, 0.7, 2.0, 1.0], dtype=torch.float64)
+
+    def energy(a: torch.Tensor, c: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+        sides = problem.boundary | {"x1": sb.Robin(alpha, 0.3)}
+        changed = problem.replace(coefficient=torch.stack([a, 2 * a]), reaction=c, boundary=sides)
+        values = sb.solve(changed, rtol=1e-12, method="direct").values
+        return sb.certify(changed, values, lower=False).energy
+
+    fields = tuple(field.clone().requires_grad_() for field in (a, c, alpha))
+    assert torch.autograd.gradcheck(energy, fields, eps=1e-5, rtol=1e-6, atol=1e-8)
