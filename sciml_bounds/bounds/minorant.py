@@ -17,6 +17,7 @@ from torch import Tensor
 from sciml_bounds._linear import Automatic, LinearSolver
 from sciml_bounds.bounds.energy import EnergyForm
 from sciml_bounds.krylov.loop import iterate
+from sciml_bounds.operators.lattice import to_lattice
 from sciml_bounds.operators.linear_operator import LinearOperator
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import node_system
@@ -30,6 +31,9 @@ from sciml_bounds.problems.transfers import (
 
 __all__ = ["minorant"]
 
+#: Round-offs that the sums of one row of the stiffness matrix may collect: 3^d products, and the modes behind them.
+ROUND_OFF = 64
+
 #: Steps for the correction on the same grid; each costs a V-cycle.
 COARSE_STEPS = 3
 
@@ -37,27 +41,31 @@ COARSE_STEPS = 3
 def minorant(problem: Diffusion, values: Tensor) -> Tensor:
     """Compute the lower bound for a node field (b, n + 1) with the right boundary values, shape (b,)."""
     with torch.no_grad():
-        form = EnergyForm(problem)
-        correction = _coarse_correction(problem, form, values)
-        fine_problem = problem.refine(2)
-        fine_form = EnergyForm(fine_problem)
+        correction = _coarse_correction(problem, EnergyForm(problem), values)
+        form = EnergyForm(problem.refine(2))
         plain = (False,) * problem.grid.dim  # the copies of periodic nodes are there
         fine_values = interpolate_nodes(values, 2, plain)
         fine_correction = interpolate_nodes(correction, 2, plain)
-        residual = fine_form.residual(fine_values)
-        image = fine_form.apply(fine_correction)
-        remainder = residual - fine_form.free(image)
-        surplus = fine_form.free(remainder / _diagonal(fine_form))
-        lower = _best_ratio(fine_form, residual, [fine_correction, surplus])
+        diagonal = _diagonal(form)
+        residual = form.residual(fine_values)
+        remainder = residual - form.free(form.apply(fine_correction))
+        surplus = form.free(remainder / diagonal)
+        w = _best_combination(form, residual, [fine_correction, surplus])
+        lower = _safe_ratio(form, residual, w, _round_off(form, fine_values, diagonal), diagonal)
         return torch.where(torch.isfinite(lower), lower, 0.0)  # what overflowed bounds nothing
 
 
 def _coarse_correction(problem: Diffusion, form: EnergyForm, values: Tensor) -> Tensor:
     """Approximate the discrete error on the grid itself, shape (b, n + 1)."""
-    cycle = LinearSolver(node_system(problem), Automatic()).preconditioner
-    residual = without_periodic_copies(form.residual(values), problem.periodic)
-    found = iterate(_StiffnessOperator(form), residual.flatten(1), cycle, maxiter=COARSE_STEPS)
-    return with_periodic_copies(found.x.view(-1, *problem.node_shape), problem.periodic)
+    system = node_system(problem)
+    cycle = LinearSolver(system, Automatic()).preconditioner
+    residual = form.residual(values)
+    noise = _round_off(form, values, _diagonal(form))
+    residual = residual.sign() * (residual.abs() - noise).clamp_min(0)  # what may be round-off is no residual
+    right = to_lattice(without_periodic_copies(residual, problem.periodic), problem.grid.dim)
+    found = iterate(_StiffnessOperator(form), system.into_range(right).flatten(1), cycle, maxiter=COARSE_STEPS)
+    correction = system.fix_mean(found.x.view(right.shape)).view(-1, *problem.node_shape)
+    return with_periodic_copies(correction, problem.periodic)
 
 
 class _StiffnessOperator(LinearOperator):
@@ -89,18 +97,31 @@ def _diagonal(form: EnergyForm) -> Tensor:
     return with_periodic_copies(torch.where(diagonal > 0, diagonal, 1.0), form.problem.periodic)
 
 
-def _best_ratio(form: EnergyForm, residual: Tensor, functions: list[Tensor]) -> Tensor:
-    """Maximise R(w) / |||w||| over the span of some functions."""
+def _round_off(form: EnergyForm, values: Tensor, diagonal: Tensor) -> Tensor:
+    """Bound what round-off adds to the entries of a residual, shape (b, n + 1)."""
+    level = values.abs().flatten(1).amax(1).view(-1, *(1,) * form.problem.grid.dim)
+    row_sums = 2**form.problem.grid.dim * diagonal  # at least the absolute sum of a row of the stiffness matrix
+    noise: Tensor = ROUND_OFF * torch.finfo(values.dtype).eps * (form.load.abs() + row_sums * level)
+    return noise
+
+
+def _best_combination(form: EnergyForm, residual: Tensor, functions: list[Tensor]) -> Tensor:
+    """Maximise R(w) / |||w||| over the span of some functions, up to round-off."""
     images = [form.apply(w) for w in functions]
     right = torch.stack([form.pair(residual, w) for w in functions], -1)
     gram = torch.stack([torch.stack([(image * w).flatten(1).sum(1) for w in functions], -1) for image in images], -2)
     scale = gram.diagonal(dim1=-2, dim2=-1)
     scale = torch.where(scale > 0, scale, 1.0).rsqrt()
     scaled = scale.unsqueeze(-1) * gram * scale.unsqueeze(-2)
-    weights = scale * (torch.linalg.pinv(scaled, rtol=1e-10, hermitian=True) @ (scale * right).unsqueeze(-1)).squeeze(
-        -1
-    )
-    numerator = (weights * right).sum(-1)
-    squared = (weights.unsqueeze(-2) @ gram @ weights.unsqueeze(-1)).squeeze(-1).squeeze(-1)
-    positive = squared > 0
-    return torch.where(positive, numerator / torch.where(positive, squared, 1.0).sqrt(), 0.0).clamp_min(0)
+    weights = torch.linalg.pinv(scaled, rtol=1e-10, hermitian=True) @ (scale * right).unsqueeze(-1)
+    weights = (scale * weights.squeeze(-1)).view(-1, len(functions), *(1,) * form.problem.grid.dim)
+    return sum((weights[:, k] * w for k, w in enumerate(functions)), torch.zeros(()))
+
+
+def _safe_ratio(form: EnergyForm, residual: Tensor, w: Tensor, noise: Tensor, diagonal: Tensor) -> Tensor:
+    """Compute R(w) / |||w||| from below: whatever w is, round-off in neither of the two can make it too large."""
+    size = w.abs()
+    right = form.pair(residual, w) - form.pair(form.free(noise), size)
+    lost = ROUND_OFF * torch.finfo(w.dtype).eps * (diagonal * size**2).flatten(1).sum(1).sqrt()
+    norm = form.norm(w) + lost
+    return torch.where(norm > 0, right / torch.where(norm > 0, norm, 1.0), 0.0).clamp_min(0)

@@ -84,6 +84,42 @@ def test_bound_of_the_exact_solution_is_zero():
     assert lower_bound(zero, torch.zeros(5, 5, dtype=torch.float64)) == 0
 
 
+@pytest.mark.parametrize("sides", ["walls", "periodic"])
+@pytest.mark.parametrize("level", [0.0, 1e4, 1e8, 1e12])
+def test_round_off_is_no_error(level, sides, extended_norm):
+    """u = level + x where a depends on y only; the field is u rounded, or wrong in its last digits.
+
+    Its energy error comes from extended precision, which has 11 bits more than what is left of the differences.
+    """
+    rng = np.random.default_rng(2)
+    n = (33, 20)
+    a = np.exp(6 * rng.random(n[1]))[None].repeat(n[0], 0)
+    other = sb.Neumann(0.0) if sides == "walls" else sb.Periodic()
+    ends = {"x0": sb.Dirichlet(level), "x1": sb.Dirichlet(level + 1.0)}
+    problem = sb.Diffusion(sb.Grid(n), a, boundary=ends | {"y0": other, "y1": other})
+    line = np.longdouble(level) + np.arange(n[0] + 1, dtype=np.longdouble) / n[0]
+    exact = np.broadcast_to(line[:, None], problem.node_shape)
+    for size in (0.0, 1e-16, 1e-14, 1e-12):
+        noise = 1 + size * rng.standard_normal(exact.shape)
+        field = problem.impose_boundary(torch.as_tensor(exact.astype(float) * noise))
+        wrong = field.numpy() - exact
+        copies = wrong if sides == "walls" else np.concatenate([wrong, wrong[:, :1]], 1)
+        error = extended_norm(a, copies, problem.grid.spacing)
+        assert lower_bound(problem, field) <= error * (1 + 1e-12)
+
+
+@pytest.fixture
+def extended_norm():
+    """Energy norm of a bilinear field in extended precision: Simpson's rule is exact for its squared derivatives."""
+
+    def norm(a: np.ndarray, w: np.ndarray, spacing: tuple[float, ...]) -> float:
+        along_x, along_y = np.diff(w, axis=0) / spacing[0], np.diff(w, axis=1).T / spacing[1]
+        means = [(d[:, 1:] ** 2 + d[:, 1:] * d[:, :-1] + d[:, :-1] ** 2) / 3 for d in (along_x, along_y)]
+        return float(np.sqrt((a * (means[0] + means[1].T)).sum() * spacing[0] * spacing[1]))
+
+    return norm
+
+
 def test_each_sample_has_its_own_test_function():
     problem = problem_of("plain")
     v = sb.solve(problem).values
