@@ -127,3 +127,14 @@ def test_gradients_flow_through_equilibrate(reaction):
         start = equilibrate(problem, tuple(face.detach() for face in given))
         difference = sum(float((w * (new - old)).sum()) for w, new, old in zip(weights, moved, start))
         assert slope * size == pytest.approx(difference, rel=1e-5)
+
+
+def test_a_quiet_cell_beside_a_loud_one_is_balanced_too():
+    """What a cell lacks is judged by its own fluxes: 1e-14 of the largest of the grid may be all that flows there."""
+    source = torch.tensor([0.0, 0.0, 1e14, 0.0, 1.0, 1.0], dtype=torch.float64)
+    solid = torch.tensor([False, False, False, True, False, False])
+    problem = sb.Diffusion(sb.Grid((6,), lengths=(6.0,)), source=source, solid=solid)
+    given = torch.tensor([[1e14, 1e14, 1e14, 0.0, 0.0, 0.0, 0.0]], dtype=torch.float64)  # nothing flows on the right
+    (flux,) = equilibrate(problem, (given,))
+    assert torch.equal(divergence((flux,), (1.0,))[0, 4:], torch.tensor([-1.0, -1.0], dtype=torch.float64))
+    assert torch.equal(equilibrate(problem, (flux,))[0], flux)  # and what is in equilibrium stays as it is
