@@ -105,7 +105,7 @@ class Diffusion:
         self.reaction = cell_field(reaction, "reaction", grid, self.dtype, self.device)
         if bool((self.reaction < 0).any()):
             raise InputError(
-                f"reaction is negative ({float(self.reaction.min()):g}); -div(a grad u) + c u = f needs c >= 0."
+                f"reaction is negative ({self.reaction.detach().min():g}); -div(a grad u) + c u = f needs c >= 0."
             )
         self.boundary, self.periodic = convert_sides(boundary, grid, self.dtype, self.device)
         self.node_shape = node_shape(grid, self.periodic)

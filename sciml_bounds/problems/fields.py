@@ -168,7 +168,9 @@ def _convert_side(
         return Neumann(data(condition.flux, "the Neumann flux"))
     alpha = data(condition.alpha, "the Robin coefficient alpha")
     if bool((alpha < 0).any()):
-        raise InputError(f"the Robin coefficient alpha on {side} is negative ({float(alpha.min()):g}); it must not be.")
+        raise InputError(
+            f"the Robin coefficient alpha on {side} is negative ({float(alpha.detach().min()):g}); it must not be."
+        )
     return Robin(alpha, data(condition.g, "the Robin right-hand side g"))
 
 

@@ -194,6 +194,10 @@ BAD = {
     "infinity": ({"source": _with(np.inf)}, "source has 1 entries that are NaN or infinite"),
     "NaN on a side": ({"boundary": sb.Dirichlet(np.nan)}, "the Dirichlet value on x0 has 4 entries that are NaN"),
     "negative reaction": ({"reaction": -2.0}, "reaction is negative (-2)"),
+    "negative reaction with gradients": (
+        {"reaction": torch.tensor(-2.0, requires_grad=True)},
+        "reaction is negative (-2)",
+    ),
     "negative exchange": ({"boundary": sb.Robin(-1.0)}, "the Robin coefficient alpha on x0 is negative (-1)"),
     "node field": (
         {"coefficient": np.ones((5, 4))},
