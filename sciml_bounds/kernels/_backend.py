@@ -25,7 +25,16 @@ except ImportError:  # no CUDA build of torch: the reference serves every device
     triton = None
     tl = None
 
-__all__ = ["NumbaKernel", "backend_for", "constant_table", "launch", "tl", "triton_jit", "use_backend"]
+__all__ = [
+    "NumbaKernel",
+    "backend_for",
+    "constant_table",
+    "launch",
+    "needs_gradient",
+    "tl",
+    "triton_jit",
+    "use_backend",
+]
 
 Backend = Literal["torch", "numba", "triton"]
 
@@ -54,6 +63,11 @@ def backend_for(tensor: Tensor) -> Backend:
     if tensor.device.type == "cpu":
         return "numba"
     return "triton" if tensor.device.type == "cuda" and triton is not None else "torch"
+
+
+def needs_gradient(*tensors: Tensor) -> bool:
+    """Tell whether a gradient must flow through what is done with tensors, so that only the reference serves."""
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
 
 
 class NumbaKernel:

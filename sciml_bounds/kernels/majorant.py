@@ -21,8 +21,8 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from sciml_bounds.kernels._backend import NumbaKernel, backend_for, launch, tl, triton_jit
-from sciml_bounds.kernels.q1 import _needs_gradient, _pad, modes
+from sciml_bounds.kernels._backend import NumbaKernel, backend_for, launch, needs_gradient, tl, triton_jit
+from sciml_bounds.kernels.q1 import _pad, modes
 
 __all__ = ["majorant_terms", "safe_sqrt"]
 
@@ -56,7 +56,7 @@ def majorant_terms(
     """
     cells = (*coefficient, reaction, source, fluid.to(values.dtype))
     backend = backend_for(values)
-    if backend == "torch" or _needs_gradient(*cells, values, *flux):
+    if backend == "torch" or needs_gradient(*cells, values, *flux):
         return _terms_torch(coefficient, reaction, source, fluid, values, flux, spacing)
     dim = len(spacing)
     nodes = _pad(values, dim)

@@ -20,7 +20,7 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from sciml_bounds.kernels._backend import NumbaKernel, backend_for, launch, tl, triton_jit
+from sciml_bounds.kernels._backend import NumbaKernel, backend_for, launch, needs_gradient, tl, triton_jit
 
 __all__ = ["modes", "stiffness"]
 
@@ -45,7 +45,7 @@ def stiffness(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor,
         One number a node, shape (b, n + 1).
     """
     backend = backend_for(values)
-    if backend == "torch" or _needs_gradient(*coefficient, reaction, values):
+    if backend == "torch" or needs_gradient(*coefficient, reaction, values):
         return _stiffness_torch(coefficient, reaction, values, spacing)
     dim = len(spacing)
     nodes = _pad(values, dim)
@@ -58,10 +58,6 @@ def stiffness(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor,
     else:
         _stiffness_triton(dim, fields, nodes, scale, out)
     return out.view(values.shape)
-
-
-def _needs_gradient(*tensors: Tensor) -> bool:
-    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
 
 
 def _pad(field: Tensor, dim: int) -> Tensor:

@@ -269,6 +269,8 @@ class Diffusion:
     @cached_property
     def active_nodes(self) -> Tensor:
         """The nodes that touch a fluid cell: boolean, shape (b, node_shape)."""
+        if self.solid is None:
+            return torch.ones((1, *self.node_shape), dtype=torch.bool, device=self.device)
         return sum_to_nodes(self.fluid.to(self.dtype), self.periodic) > 0
 
     @cached_property
@@ -287,17 +289,13 @@ class Diffusion:
 
         Put together anew each time, so that every solve has a gradient history of its own.
         """
-        values = torch.zeros((1, *self.node_shape), dtype=self.dtype, device=self.device)
-        for side, condition in self.boundary.items():
-            if isinstance(condition, Dirichlet):
-                axis, end = side_axis(side)
-                data = self.samples(condition.value, self.grid.dim - 1)
-                values = values.expand(max(len(values), len(data)), *self.node_shape)
-                index = torch.tensor([(self.node_shape[axis] - 1) * end], device=self.device)
-                values = values.index_copy(
-                    1 + axis, index, data.unsqueeze(1 + axis).expand_as(values.narrow(1 + axis, 0, 1))
-                )
-        return torch.where(self.dirichlet_nodes, values, 0.0)
+        sides = [(side_axis(side), c) for side, c in self.boundary.items() if isinstance(c, Dirichlet)]
+        data = [self.samples(condition.value, self.grid.dim - 1) for _, condition in sides]
+        batch = max(map(len, data), default=1)
+        values = torch.zeros((batch, *self.node_shape), dtype=self.dtype, device=self.device)
+        for ((axis, end), _), part in zip(sides, data):
+            values.select(1 + axis, -end).copy_(part)
+        return values if self.solid is None else torch.where(self.dirichlet_nodes, values, 0.0)
 
     def impose_boundary(self, values: Any) -> Tensor:
         """Return a nodal field (batch..., node_shape) with the prescribed values put in where they belong."""

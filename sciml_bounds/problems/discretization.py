@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.grid import AXES, Boundary, Dirichlet, Neumann, Periodic, Robin, side_axis
+from sciml_bounds.kernels.assembly import add_cell_sums, cell_sums
 from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem, to_lattice
 from sciml_bounds.operators.transform import AxisKind, BoxInverse, End
 from sciml_bounds.problems.diffusion import Diffusion
@@ -43,9 +44,7 @@ def node_system(problem: Diffusion) -> LatticeSystem:
     Nodes with a prescribed value and nodes inside solids keep their place with the equation x = 0 (times a number), so
     shapes never change.
     """
-    fluid = problem.fluid.to(problem.dtype)
-    share = fluid * (problem.grid.cell_volume / 2**problem.grid.dim)
-    load = sum_to_nodes(problem.samples(problem.source) * share, problem.periodic)
+    load = _node_sums(problem, problem.source)
     for side, condition in problem.boundary.items():
         if isinstance(condition, Neumann | Robin):
             data = condition.flux if isinstance(condition, Neumann) else condition.g
@@ -61,38 +60,80 @@ def lifting_system(problem: Diffusion, known: Tensor) -> LatticeSystem:
 def _eliminate(problem: Diffusion, load: Tensor, known: Tensor) -> LatticeSystem:
     """Assemble A and b for the free nodes, with the known values moved to the right-hand side."""
     dim = problem.grid.dim
-    fluid = problem.fluid.to(problem.dtype)
-    share = fluid * (problem.grid.cell_volume / 2**dim)
-    c = sum_to_nodes(problem.samples(problem.reaction) * share, problem.periodic)
+    c = _node_sums(problem, problem.reaction)
     for side, condition in problem.boundary.items():
         if isinstance(condition, Robin):
             c = c + _side_to_nodes(problem, side, condition.alpha)
+    c, load, known = (to_lattice(field, dim) for field in (c, load, known))
+    T = _edge_conductances(problem, len(c))
+    c = _own(c, T.shape[1])
+    held = [side_axis(side) for side, condition in problem.boundary.items() if isinstance(condition, Dirichlet)]
+    if held:
+        load = _own(load, max(T.shape[1], len(load), len(known)))
+    for axis, end in held:
+        _hold_side(T, c, load, known, axis + 3 - dim, end)
     free = problem.active_nodes & ~problem.dirichlet_nodes
-    inner = []
-    for axis in range(dim):
-        conductance = _edge_conductance(problem, axis, fluid)
-        free_next, known_next = torch.roll(free, -1, 1 + axis), torch.roll(known, -1, 1 + axis)
-        to_next = conductance * (free & ~free_next)  # the edge leaves a free node for a known one
-        to_here = conductance * (~free & free_next)
-        c = c + to_next + torch.roll(to_here, 1, 1 + axis)
-        load = load + to_next * known_next + torch.roll(to_here * known, 1, 1 + axis)
-        inner.append(conductance * (free & free_next))
-    operator = _operator(inner, c, free, dim)
+    operator = _operator(T, c, to_lattice(free, dim), dim)
+    share = problem.fluid.to(problem.dtype) * (problem.grid.cell_volume / 2**dim)
     components, weights = _floating_nodes(problem, operator, free, share)
     if problem.solid is None:
         operator.eigenvalue_lower = box_eigenvalue(problem, nodal=True)
-    rhs = to_lattice(torch.where(free, load, 0.0), dim)
+    rhs = torch.where(to_lattice(free, dim), load, 0.0)
     return LatticeSystem(operator, rhs, components, weights, box_inverse(problem, operator, nodal=True))
 
 
-def _edge_conductance(problem: Diffusion, axis: int, fluid: Tensor) -> Tensor:
-    """Conductance of the edges along one axis, shape of a node field; the last is zero unless the axis is periodic."""
-    dim, h = problem.grid.dim, problem.grid.spacing[axis]
-    share = problem.samples(problem.coefficient[axis]) * fluid * (problem.grid.cell_volume / h**2 / 2 ** (dim - 1))
-    edges = sum_to_nodes(share, problem.periodic, tuple(a for a in range(dim) if a != axis))
-    if problem.periodic[axis]:
-        return edges
-    return torch.cat([edges, torch.zeros_like(edges.narrow(1 + axis, 0, 1))], 1 + axis)
+def _own(field: Tensor, batch: int) -> Tensor:
+    """Give a field a batch and memory of its own, which may be written to."""
+    return field.expand(batch, *field.shape[1:]).clone(memory_format=torch.contiguous_format)
+
+
+def _hold_side(T: Tensor, c: Tensor, load: Tensor, known: Tensor, axis: int, end: int) -> None:
+    """Take the nodes of a Dirichlet side out of the equations of the others, in place.
+
+    Edges within the side lose their meaning; those that leave it become absorption and load of the node behind.
+    """
+    dim = 1 + axis
+    first = T.ndim - 2 - len(T)  # axis of the first conductance, on the padded lattice
+    for k in range(len(T)):
+        if first + k != axis:
+            T[k].select(dim, -end).zero_()
+    nodes = c.shape[dim]
+    edge = T[axis - first].select(dim, nodes - 2 if end else 0)
+    leaving = edge.clone()
+    edge.zero_()
+    behind = nodes - 2 if end else 1
+    c.select(dim, behind).add_(leaving)
+    load.select(dim, behind).add_(leaving * known.select(dim, -end))
+
+
+def _edge_conductances(problem: Diffusion, batch: int) -> Tensor:
+    """Conductances of the edges on the padded lattice, shape (dim, b, x, y, z), with b at least a given batch.
+
+    The last along its own axis is zero unless that is periodic.
+    """
+    grid = problem.grid
+    cells = [_in_fluid(problem, a) for a in problem.coefficient]
+    *outer, inner = (1,) * (3 - grid.dim) + problem.node_shape
+    batch = max(batch, *map(len, cells))
+    T = cells[0].new_zeros((batch, *outer, grid.dim, inner)).movedim(3, 0)  # as `LatticeOperator` keeps them
+    for axis, (a, h) in enumerate(zip(cells, grid.spacing)):
+        scale = grid.cell_volume / h**2 / 2 ** (grid.dim - 1)
+        others = tuple(other != axis for other in range(grid.dim))
+        add_cell_sums(a.expand(batch, *a.shape[1:]), others, problem.periodic, scale, T, axis)
+    return T
+
+
+def _node_sums(problem: Diffusion, density: Tensor) -> Tensor:
+    """Integrate a cell field times the nodal functions by the trapezoidal rule, shape of a node field."""
+    grid = problem.grid
+    scale = grid.cell_volume / 2**grid.dim
+    return cell_sums(_in_fluid(problem, density), (True,) * grid.dim, problem.periodic, scale)
+
+
+def _in_fluid(problem: Diffusion, field: Tensor) -> Tensor:
+    """Make a cell field (b, n), zero inside solids."""
+    cells = problem.samples(field)
+    return cells if problem.solid is None else torch.where(problem.fluid, cells, 0.0)
 
 
 def _side_to_nodes(problem: Diffusion, side: str, data: Tensor) -> Tensor:
@@ -105,20 +146,19 @@ def _side_to_nodes(problem: Diffusion, side: str, data: Tensor) -> Tensor:
     return spread_side(shares, axis, end, problem.node_shape)
 
 
-def _operator(T: list[Tensor], c: Tensor, free: Tensor, dim: int) -> LatticeOperator:
-    """Put the parts together; the equation x = 0 of a point that is not free is scaled like the others.
+def _operator(T: Tensor, c: Tensor, free: Tensor, dim: int) -> LatticeOperator:
+    """Put the parts together, on the padded lattice; the equation x = 0 of a point that is not free is scaled.
 
-    With their mean diagonal entry, which lies between the smallest eigenvalue and the norm of the rest, these points
-    spoil neither: coefficients may have any size.
+    With the mean diagonal entry of the others, which lies between the smallest eigenvalue and the norm of the rest,
+    these points spoil neither: coefficients may have any size.
     """
     count = free.flatten(1).sum(1).clamp_min(1)
     entries = torch.where(free, c, 0.0).detach().flatten(1).sum(1)
-    size = (entries + 2 * sum(part.detach().flatten(1).sum(1) for part in T)) / count
-    size = torch.where(size > 0, size, 1.0).view(-1, *(1,) * dim)
+    size = (entries + 2 * T.detach().sum((0, 2, 3, 4))) / count
+    size = torch.where(size > 0, size, 1.0).view(-1, 1, 1, 1)
     c = torch.where(free, c, size)
-    batch = max(len(part) for part in [*T, c])
-    parts = [to_lattice(part.expand(batch, *part.shape[1:]), dim) for part in T]
-    return LatticeOperator(axis_offsets(dim), torch.stack(parts), to_lattice(c.expand(batch, *c.shape[1:]), dim))
+    batch = max(T.shape[1], len(c))
+    return LatticeOperator(axis_offsets(dim), T.expand(-1, batch, -1, -1, -1), c.expand(batch, *c.shape[1:]))
 
 
 def _floating_nodes(
@@ -242,7 +282,9 @@ def cell_fluxes(problem: Diffusion) -> CellFluxes:
         c = c + spread_side(absorbed, axis, end, problem.grid.shape)
         b = b + spread_side(supplied, axis, end, problem.grid.shape)
     b = torch.where(fluid, b, 0.0)
-    operator = _operator(list(inner), c, fluid, dim)
+    batch = max(map(len, [*inner, c]))
+    T = torch.stack([to_lattice(part.expand(batch, *part.shape[1:]), dim) for part in inner])
+    operator = _operator(T, to_lattice(c, dim), to_lattice(fluid, dim), dim)
     if problem.solid is None:
         operator.eigenvalue_lower = box_eigenvalue(problem, nodal=False)
     components = weights = None
@@ -296,7 +338,10 @@ def _constant(field: Tensor) -> Tensor | None:
     """Return the value of a field (b, n) in each sample, or None if it varies in any."""
     flat = field.flatten(1)
     first = flat[:, :1]
-    return first[:, 0] if bool((flat == first).all()) else None
+    for some in (flat[:, :64], flat):  # most fields that vary do so soon
+        if not bool((some == first).all()):
+            return None
+    return first[:, 0]
 
 
 def _end(condition: Boundary) -> End:

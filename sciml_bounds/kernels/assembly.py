@@ -1,0 +1,102 @@
+"""Sums over the cells around each node, or around each edge: what the equations of a lattice are assembled from.
+
+A node is summed over the cells on both sides along every axis, an edge along every axis but its own. Cells beyond an
+end that is not periodic count as zero.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numba import prange
+from torch import Tensor
+
+from sciml_bounds.kernels._backend import NumbaKernel, backend_for, needs_gradient
+from sciml_bounds.kernels.lattice import rows
+
+__all__ = ["add_cell_sums", "cell_sums"]
+
+Axes = tuple[bool, ...]
+
+
+def cell_sums(cells: Tensor, along: Axes, periodic: Axes, scale: float) -> Tensor:
+    """Sum a cell field times a number over the cells around each node (edge), shape (b, n + 1; n if periodic).
+
+    Parameters
+    ----------
+    cells
+        Shape (b, n).
+    along
+        The axes that are summed over; along the others there is one value a cell, and zero at the last node.
+    periodic
+        Which axes wrap.
+    scale
+        What every cell is multiplied with.
+    """
+    shape = tuple(n + (not wraps) for n, wraps in zip(cells.shape[1:], periodic))
+    out = cells.new_zeros((1, len(cells), *shape))
+    add_cell_sums(cells, along, periodic, scale, out.view(1, len(cells), *(1,) * (3 - len(shape)), *shape), 0)
+    return out[0]
+
+
+def add_cell_sums(cells: Tensor, along: Axes, periodic: Axes, scale: float, out: Tensor, k: int) -> None:
+    """Write such sums, on a lattice padded to three axes, into number k of `out` (k, b, x, y, z)."""
+    missing = 3 - len(along)
+    padded = cells.reshape(len(cells), *(1,) * missing, *cells.shape[1:])
+    both, wraps = (False,) * missing + along, (False,) * missing + periodic
+    if backend_for(cells) == "numba" and not needs_gradient(cells):
+        target = rows(out)
+        _cell_sums_numba(
+            target[..., 0, :].numel(), padded.contiguous(), np.array(both), np.array(wraps), scale, target, k
+        )
+        return
+    summed = padded * scale
+    for axis in range(3):
+        summed = _summed_along(summed, 1 + axis, both[axis], wraps[axis], out.shape[2 + axis])
+    out[k].copy_(summed)
+
+
+# --- reference --------------------------------------------------------------------------------------------------------
+
+
+def _summed_along(cells: Tensor, dim: int, both: bool, wraps: bool, length: int) -> Tensor:
+    if wraps:
+        return cells + torch.roll(cells, 1, dim) if both else cells
+    if length == cells.shape[dim]:  # an axis that is not there
+        return cells
+    zero = torch.zeros_like(cells.narrow(dim, 0, 1))
+    after = torch.cat([cells, zero], dim)
+    return after + torch.cat([zero, cells], dim) if both else after
+
+
+# --- numba ------------------------------------------------------------------------------------------------------------
+
+
+@NumbaKernel
+def _cell_sums_numba(cells, both, wraps, scale, out, k):
+    B, X, Y = out.shape[:3]
+    CX, CY, CZ = cells.shape[1:]
+    for row in prange(B * X * Y):
+        n = row // (X * Y)
+        x = (row // Y) % X
+        y = row % Y
+        o = out[n, x, y, k]
+        o[:] = 0.0
+        for dx in range(2 if both[0] else 1):
+            cx = x - dx
+            if cx < 0 and wraps[0]:
+                cx = CX - 1
+            for dy in range(2 if both[1] else 1):
+                cy = y - dy
+                if cy < 0 and wraps[1]:
+                    cy = CY - 1
+                if cx < 0 or cx >= CX or cy < 0 or cy >= CY:
+                    continue
+                r = cells[n, cx, cy]
+                for z in range(CZ):
+                    o[z] += scale * r[z]
+                if both[2]:
+                    after = o[1:]
+                    for z in range(CZ - 1):
+                        after[z] += scale * r[z]
+                    o[0 if wraps[2] else CZ] += scale * r[CZ - 1]
