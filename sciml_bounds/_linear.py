@@ -17,7 +17,7 @@ from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.loop import Monitor, check_tolerances, iterate
 from sciml_bounds.multigrid.algebraic import algebraic_cycle, require_kind
 from sciml_bounds.multigrid.cycle import Cycle
-from sciml_bounds.multigrid.geometric import lattice_cycle
+from sciml_bounds.multigrid.geometric import Precision, lattice_cycle
 from sciml_bounds.operators.adjoint import implicit_solve
 from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem
 from sciml_bounds.operators.linear_operator import Diagonal, LinearOperator, Stacked
@@ -55,15 +55,21 @@ class Multigrid:
         Smoothing steps before and after each coarse correction.
     accelerate
         Use the cycle as the preconditioner of conjugate gradients; otherwise cycles are iterated by themselves.
+    precision
+        "auto": cycles in single precision inside iterations in double precision, which reach the same residuals, unless
+        coefficients jump by more than 1e5. "double": cycles in the precision of the problem.
     """
 
     cycle: Literal["V", "full"] = "V"
     sweeps: int = 2
     accelerate: bool = True
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         if self.cycle not in ("V", "full"):
             raise InputError(f"unknown cycle {self.cycle!r}; the choices are 'V' and 'full'.")
+        if self.precision not in ("auto", "double"):
+            raise InputError(f"unknown precision {self.precision!r}; the choices are 'auto' and 'double'.")
         _require_sweeps(self.sweeps)
 
 
@@ -179,7 +185,7 @@ class LinearSolver:
         if isinstance(self.method, Transform):
             return _transform(self.system)
         if isinstance(self.method, Multigrid):
-            return lattice_cycle(A, self.method.sweeps)
+            return lattice_cycle(A, self.method.sweeps, precision=self.method.precision)
         if isinstance(self.method, ConjugateGradients):
             return Diagonal(A.diagonal().flatten(1).reciprocal())
         matrices = [self._regular_matrix(sample) for sample in range(A.batch)]

@@ -386,7 +386,7 @@ def test_a_preconditioner_is_an_approximate_inverse(name):
     root = torch.linalg.cholesky(_matrix(system))
     eigenvalues = torch.linalg.eigvalsh(root.T @ dense @ root)
     assert eigenvalues[0] > 0
-    assert eigenvalues[-1] <= (2.0 if name == "cg" else 1 + 1e-9)
+    assert eigenvalues[-1] <= (2.0 if name == "cg" else 1 + 1e-6)  # cycles are in single precision
 
 
 def test_factors_are_no_preconditioner():

@@ -15,13 +15,14 @@ from functools import lru_cache
 from itertools import product
 from typing import Any
 
+import numba
 import numpy as np
 import torch
 from numba import prange
 from torch import Tensor
 
 from sciml_bounds.kernels._backend import NumbaKernel, backend_for
-from sciml_bounds.kernels.lattice import Offsets, shifted
+from sciml_bounds.kernels.lattice import Offsets, row_sums, rows, shifted, wrapped
 from sciml_bounds.kernels.transfer import Bits, coarse_shape, pairs, parity_view, restrict
 
 __all__ = ["galerkin", "half_stencil", "interpolation_weights"]
@@ -36,13 +37,18 @@ def half_stencil(extent: tuple[bool, bool, bool]) -> Offsets:
 
 def interpolation_weights(offsets: Offsets, T: Tensor, c: Tensor, axes: tuple[bool, bool, bool]) -> Tensor:
     """Compute the weights (pairs, b, X, Y, Z) of `kernels.transfer` from the operator on (b, x, y, z)."""
-    shape = (len(pairs(axes)), c.shape[0], *coarse_shape(tuple(c.shape[1:]), axes))
-    weights = torch.zeros(shape, dtype=c.dtype, device=c.device)
+    weights = _empty_rows(len(pairs(axes)), c, coarse_shape(tuple(c.shape[1:]), axes))
     if backend_for(c) == "numba":
-        _weights_numba(c.numel(), np.array(offsets), T, c, np.array(axes), _pair_index(axes), weights)
+        tables = _weight_tables(offsets, axes)
+        _weights_numba(c.numel(), *tables, np.array(axes, dtype=np.int64), rows(T), c, rows(weights))
     else:
         _weights_torch(offsets, T, c, axes, weights)
     return weights
+
+
+def _empty_rows(count: int, like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Make zeros (count, b, x, y, z) in the memory layout of `rows`."""
+    return like.new_zeros((len(like), *shape[:2], count, shape[2])).movedim(3, 0)
 
 
 def galerkin(
@@ -50,21 +56,17 @@ def galerkin(
 ) -> tuple[Offsets, Tensor, Tensor]:
     """Compute P^T A P as offsets, conductances and diagonal excess on the coarse lattice."""
     coarse_offsets = half_stencil(tuple(n > 1 for n in c.shape[1:]))
-    shape = weights.shape[1:]
-    coarse_T = torch.zeros((len(coarse_offsets), *shape), dtype=c.dtype, device=c.device)
-    coarse_c = torch.zeros(shape, dtype=c.dtype, device=c.device)
-    diagonal = c.clone()
-    for k, o in enumerate(offsets):
-        diagonal.add_(T[k]).add_(shifted(T[k], tuple(-i for i in o)))
+    coarse_T = _empty_rows(len(coarse_offsets), c, tuple(weights.shape[2:]))
+    coarse_c = c.new_zeros(weights.shape[1:])
+    diagonal = row_sums(offsets, T, c, absolute=False)
     if backend_for(c) == "numba" and not _crosses_odd_seam(offsets, T, axes):
-        terms = _galerkin_terms(offsets, axes, coarse_offsets)
+        tables = _galerkin_tables(offsets, axes, coarse_offsets)
         steps = np.array([1 + coarsened for coarsened in axes])
-        ones = torch.ones(coarse_c.shape[-1], dtype=c.dtype)
-        _galerkin_numba(c.numel(), terms, T, diagonal, steps, weights, ones, coarse_T, coarse_c)
+        _galerkin_numba(c.numel(), *tables, rows(T), diagonal, steps, rows(weights), rows(coarse_T), coarse_c)
     else:
         _galerkin_torch(offsets, T, c, axes, weights, coarse_offsets, coarse_T, coarse_c)
-    for k, o in enumerate(coarse_offsets):  # the diagonal becomes its excess over the row sum
-        coarse_c.sub_(coarse_T[k]).sub_(shifted(coarse_T[k], tuple(-i for i in o)))
+    # the diagonal becomes its excess over the row sum
+    coarse_c.sub_(row_sums(coarse_offsets, coarse_T, torch.zeros_like(coarse_c), absolute=False))
     # where everything cancels, what is left is the round-off of the fine entries that were summed
     summed = restrict(axes, weights, diagonal, torch.empty_like(coarse_c))
     coarse_c.masked_fill_(coarse_c.abs() <= 64 * torch.finfo(c.dtype).eps * summed, 0.0)
@@ -72,12 +74,37 @@ def galerkin(
 
 
 @lru_cache
-def _pair_index(axes: tuple[bool, bool, bool]) -> np.ndarray:
-    """Position of the weight of (S, C), as an array indexed by the bits of S and of C; -1 where there is none."""
-    index = np.full((2, 2, 2, 2, 2, 2), -1, dtype=np.int64)
-    for k, (S, C) in enumerate(pairs(axes)):
-        index[(*S, *C)] = k
-    return index
+def _weight_tables(offsets: Offsets, axes: tuple[bool, bool, bool]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """List what the weights are made of, smaller classes first.
+
+    Classes: the bits of S (3), how many they are, the number of directions, and where the sources and the products of
+    the class begin and end in the other tables (4). Sources: a direction, and the conductance that is summed into it,
+    as its number and where it is stored relative to the point (3). Products: a direction, the number of the weight that
+    it adds to, the number of the weight of the neighbour that it is multiplied with (-1: 1), and where that is stored
+    relative to the coarse point (3).
+    """
+    number = {pair: k for k, pair in enumerate(pairs(axes))}
+    classes: list[tuple[int, ...]] = []
+    sources: list[tuple[int, ...]] = []
+    products: list[tuple[int, ...]] = []
+    for S in dict.fromkeys(s for s, _ in pairs(axes)):
+        directions: dict[Bits, int] = {}
+        starts = len(sources), len(products)
+        for k, offset in enumerate(offsets):
+            back = tuple(-i for i in offset)
+            for o, stored in ((offset, (0, 0, 0)), (back, back)):
+                direction = tuple(i * s for i, s in zip(o, S))
+                if any(direction):  # other neighbours are taken to have the value of the point: they drop out
+                    sources.append((directions.setdefault(direction, len(directions)), k, *stored))
+        for direction, d in directions.items():
+            rest = tuple(int(s and not i) for i, s in zip(direction, S))
+            shift = tuple(int(i == 1) for i in direction)
+            for C in product(*[(0, 1) if bit else (0,) for bit in rest]):
+                target = number[S, tuple(i + j for i, j in zip(shift, C))]
+                products.append((d, target, number.get((rest, C), -1), *shift))
+        ends = len(sources), len(products)
+        classes.append((*S, sum(S), len(directions), starts[0], ends[0], starts[1], ends[1]))
+    return np.array(classes), np.array(sources), np.array(products)
 
 
 def _crosses_odd_seam(offsets: Offsets, T: Tensor, axes: tuple[bool, bool, bool]) -> bool:
@@ -93,13 +120,16 @@ def _crosses_odd_seam(offsets: Offsets, T: Tensor, axes: tuple[bool, bool, bool]
 
 
 @lru_cache
-def _galerkin_terms(offsets: Offsets, axes: tuple[bool, bool, bool], coarse_offsets: Offsets) -> np.ndarray:
-    """List the products that make up P^T A P, relative to a coarse point I, one row of integers a product.
+def _galerkin_tables(
+    offsets: Offsets, axes: tuple[bool, bool, bool], coarse_offsets: Offsets
+) -> tuple[np.ndarray, np.ndarray]:
+    """List the products that make up P^T A P, relative to a coarse point I.
 
     A product joins the fine point f = 2 I + S - 2 C of class S, whose weight p(f; I) is stored at I - C, with its
-    neighbour g = f + o, whose weight p(g; J) for the coarse point J is stored at I + base. The columns are: number of
-    the conductance (-1: the diagonal) and where it is stored relative to 2 I (3); number of the weight p(f; I) (-1: 1)
-    and C (3); number of the weight p(g; J) (-1: 1) and base (3); number of the coarse offset J - I (-1: none).
+    neighbour g = f + o, whose weight p(g; J) for the coarse point J is stored at I + base. Left factors: number of the
+    conductance (-1: the diagonal) and where it is stored relative to 2 I (3); number of the weight p(f; I) (-1: 1) and
+    C (3); where the right factors that belong to it begin and end. Right factors: number of the weight p(g; J) (-1: 1)
+    and base (3); number of the coarse offset J - I (-1: none); the sign.
     """
     number = {pair: k for k, pair in enumerate(pairs(axes))}
     position = {o: k for k, o in enumerate(coarse_offsets)} | {(0, 0, 0): -1}
@@ -107,19 +137,24 @@ def _galerkin_terms(offsets: Offsets, axes: tuple[bool, bool, bool], coarse_offs
     for k, o in enumerate(offsets):
         back = tuple(-i for i in o)
         entries += [(k, o, (0, 0, 0)), (k, back, back)]
-    rows = []
+    left: list[tuple[int, ...]] = []
+    right: list[tuple[int, ...]] = []
     for S, C in [((0, 0, 0), (0, 0, 0)), *pairs(axes)]:
         f = tuple(s - 2 * q for s, q in zip(S, C))
         for entry, o, stored in entries:
             g = tuple(i + j for i, j in zip(f, o))
             parity = tuple(i % 2 if coarsened else 0 for i, coarsened in zip(g, axes))
             base = tuple(i // 2 if coarsened else i for i, coarsened in zip(g, axes))
+            start = len(right)
             for D in product(*[(0, 1) if bit else (0,) for bit in parity]):
                 target = position.get(tuple(b + q for b, q in zip(base, D)))
                 if target is not None:
-                    place = tuple(i + j for i, j in zip(f, stored))
-                    rows.append((entry, *place, number.get((S, C), -1), *C, number.get((parity, D), -1), *base, target))
-    return np.array(rows)
+                    sign = 1 if (entry < 0) == (target < 0) else -1  # off-diagonal entries are -T
+                    right.append((number.get((parity, D), -1), *base, target, sign))
+            if len(right) > start:
+                place = tuple(i + j for i, j in zip(f, stored))
+                left.append((entry, *place, number.get((S, C), -1), *C, start, len(right)))
+    return np.array(left), np.array(right)
 
 
 # --- reference --------------------------------------------------------------------------------------------------------
@@ -211,13 +246,13 @@ def _galerkin_torch(
     stencil = _even_stencil(_full_stencil(offsets, T, c), axes)
     position = {o: k for k, o in enumerate(coarse_offsets)}
     terms = _interpolation_terms(weights, axes, c.shape)
-    for S, rows in terms.items():
+    for S, corners in terms.items():
         for o, full_entry in stencil.items():
             entry = parity_view(full_entry, axes, S)
             moved = tuple(s + i if coarsened else i for s, i, coarsened in zip(S, o, axes))
             parity = tuple(i % 2 if coarsened else 0 for i, coarsened in zip(moved, axes))
             base = tuple(i // 2 if coarsened else i for i, coarsened in zip(moved, axes))
-            for C1, w1 in rows:
+            for C1, w1 in corners:
                 for C2, w2 in terms[parity]:
                     difference = tuple(b + q - p for b, q, p in zip(base, C2, C1))
                     if difference != (0, 0, 0) and difference not in position:
@@ -233,77 +268,85 @@ def _galerkin_torch(
 
 
 @NumbaKernel
-def _weights_numba(offsets, T, c, axes, index, weights):
+def _weights_numba(classes, sources, products, axes, T, c, weights):
+    # One row of coarse points and one class at a time.
     B, X, Y, Z = c.shape
-    CX, CY, CZ = weights.shape[2:]
-    K = offsets.shape[0]
+    CX, CY, CZ = weights.shape[1], weights.shape[2], weights.shape[4]
+    step = 1 + axes[2]
     for size in range(1, 4):  # a class needs the weights of the smaller classes around it
         for row in prange(B * CX * CY):
             n = row // (CX * CY)
             I = (row // CY) % CX
             J = row % CY
-            summed = np.empty((3, 3, 3))
-            for L in range(CZ):
-                for code in range(1, 8):
-                    s0 = code >> 2
-                    s1 = (code >> 1) & 1
-                    s2 = code & 1
-                    if s0 + s1 + s2 != size or s0 > axes[0] or s1 > axes[1] or s2 > axes[2]:
-                        continue
-                    x = 2 * I + s0 if axes[0] else I
-                    y = 2 * J + s1 if axes[1] else J
-                    z = 2 * L + s2 if axes[2] else L
-                    if x >= X or y >= Y or z >= Z:
-                        continue
-                    summed[:] = 0.0
-                    pivot = max(c[n, x, y, z], 0.0)
-                    for k in range(K):
-                        dx = offsets[k, 0]
-                        dy = offsets[k, 1]
-                        dz = offsets[k, 2]
-                        if dx * s0 == 0 and dy * s1 == 0 and dz * s2 == 0:
-                            continue
-                        forward = abs(T[k, n, x, y, z])
-                        backward = abs(T[k, n, (x - dx) % X, (y - dy) % Y, (z - dz) % Z])
-                        pivot += forward + backward
-                        summed[1 + dx * s0, 1 + dy * s1, 1 + dz * s2] += forward
-                        summed[1 - dx * s0, 1 - dy * s1, 1 - dz * s2] += backward
-                    if pivot == 0.0:
-                        continue
-                    for o0 in range(-s0, s0 + 1):
-                        for o1 in range(-s1, s1 + 1):
-                            for o2 in range(-s2, s2 + 1):
-                                if o0 == 0 and o1 == 0 and o2 == 0:
-                                    continue
-                                factor = summed[1 + o0, 1 + o1, 1 + o2] / pivot
-                                f0 = 1 if o0 == 1 else 0
-                                f1 = 1 if o1 == 1 else 0
-                                f2 = 1 if o2 == 1 else 0
-                                t0 = s0 if o0 == 0 else 0
-                                t1 = s1 if o1 == 0 else 0
-                                t2 = s2 if o2 == 0 else 0
-                                if t0 + t1 + t2 == 0:
-                                    weights[index[s0, s1, s2, f0, f1, f2], n, I, J, L] += factor
-                                    continue
-                                for q0 in range(t0 + 1):
-                                    for q1 in range(t1 + 1):
-                                        for q2 in range(t2 + 1):
-                                            weights[index[s0, s1, s2, f0 + q0, f1 + q1, f2 + q2], n, I, J, L] += (
-                                                factor
-                                                * weights[
-                                                    index[t0, t1, t2, q0, q1, q2],
-                                                    n,
-                                                    (I + f0) % CX,
-                                                    (J + f1) % CY,
-                                                    (L + f2) % CZ,
-                                                ]
-                                            )
+            summed = np.empty((26, CZ), c.dtype)
+            pivot = np.empty(CZ, c.dtype)
+            for g in range(classes.shape[0]):
+                x = (1 + axes[0]) * I + classes[g, 0]
+                y = (1 + axes[1]) * J + classes[g, 1]
+                if classes[g, 3] != size or x >= X or y >= Y:
+                    continue
+                first = classes[g, 2]
+                count = (Z - first + step - 1) // step
+                for L in range(count):
+                    pivot[L] = max(c[n, x, y, step * L + first], 0.0)
+                summed[: classes[g, 4]] = 0.0
+                for k in range(classes[g, 5], classes[g, 6]):
+                    t = T[n, wrapped(x + sources[k, 2], X), wrapped(y + sources[k, 3], Y), sources[k, 1]]
+                    _add_sizes(summed[sources[k, 0]], pivot, t, first + sources[k, 4], step, count)
+                for L in range(count):
+                    pivot[L] = 1.0 / pivot[L] if pivot[L] > 0.0 else 0.0
+                for d in range(classes[g, 4]):
+                    for L in range(count):
+                        summed[d, L] *= pivot[L]
+                for k in range(classes[g, 7], classes[g, 8]):
+                    factor = summed[products[k, 0], :count]
+                    target = weights[n, I, J, products[k, 1], :count]
+                    if products[k, 2] < 0:
+                        for L in range(count):
+                            target[L] += factor[L]
+                    else:
+                        P = wrapped(I + products[k, 3], CX)
+                        Q = wrapped(J + products[k, 4], CY)
+                        _add_product(target, factor, weights[n, P, Q, products[k, 2]], products[k, 5])
+
+
+@numba.njit(inline="always")
+def _add_sizes(summed, pivot, t, start, step, count):
+    """Add |t[start + step L]| to two sums, indices modulo the length."""
+    Z = t.size
+    for L in range(count):
+        place = step * L + start
+        if place < 0 or place >= Z:
+            place = wrapped(place, Z)
+        size = abs(t[place])
+        summed[L] += size
+        pivot[L] += size
+
+
+@numba.njit(inline="always")
+def _add_product(out, factor, w, shift):
+    """Add factor[L] w[L + shift] to out[L], with shift -1, 0 or 1 and indices modulo the length of w."""
+    count, n = out.size, w.size
+    if shift == 0:
+        for L in range(count):
+            out[L] += factor[L] * w[L]
+    elif shift == 1:
+        moved = w[1:]
+        inner = min(count, n - 1)
+        for L in range(inner):
+            out[L] += factor[L] * moved[L]
+        if inner < count:
+            out[n - 1] += factor[n - 1] * w[0]
+    else:
+        moved_out, moved_factor = out[1:], factor[1:]
+        for L in range(count - 1):
+            moved_out[L] += moved_factor[L] * w[L]
+        out[0] += factor[0] * w[n - 1]
 
 
 @NumbaKernel
-def _galerkin_numba(terms, T, diagonal, steps, weights, ones, coarse_T, coarse_c):
-    # One row of coarse points at a time, term by term, so that the inner loops have no branches. Only at the two ends
-    # of a row indices wrap.
+def _galerkin_numba(left, right, T, diagonal, steps, weights, coarse_T, coarse_c):
+    # One row of coarse points at a time: a left factor into `part`, then all its products.
     B, X, Y, Z = diagonal.shape
     CX, CY, CZ = coarse_c.shape[1:]
     step = steps[2]
@@ -311,19 +354,25 @@ def _galerkin_numba(terms, T, diagonal, steps, weights, ones, coarse_T, coarse_c
         n = row // (CX * CY)
         I = (row // CY) % CX
         J = row % CY
-        for k in range(terms.shape[0]):
-            entry, px, py, pz = terms[k, 0], terms[k, 1], terms[k, 2], terms[k, 3]
-            first, c0, c1, c2 = terms[k, 4], terms[k, 5], terms[k, 6], terms[k, 7]
-            second, b0, b1, b2 = terms[k, 8], terms[k, 9], terms[k, 10], terms[k, 11]
-            target = terms[k, 12]
-            x = (steps[0] * I + px) % X
-            y = (steps[1] * J + py) % Y
-            source = diagonal[n, x, y] if entry < 0 else T[entry, n, x, y]
-            wf = ones if first < 0 else weights[first, n, (I - c0) % CX, (J - c1) % CY]
-            wg = ones if second < 0 else weights[second, n, (I + b0) % CX, (J + b1) % CY]
-            out = coarse_c[n, I, J] if target < 0 else coarse_T[target, n, I, J]
-            sign = 1.0 if (entry < 0) == (target < 0) else -1.0  # off-diagonal entries are -T
+        part = np.empty(CZ, diagonal.dtype)
+        signed = np.empty(CZ, diagonal.dtype)
+        ones = np.ones(CZ, diagonal.dtype)
+        for k in range(left.shape[0]):
+            entry, px, py, pz = left[k, 0], left[k, 1], left[k, 2], left[k, 3]
+            first, c0, c1, c2 = left[k, 4], left[k, 5], left[k, 6], left[k, 7]
+            x = wrapped(steps[0] * I + px, X)
+            y = wrapped(steps[1] * J + py, Y)
+            source = diagonal[n, x, y] if entry < 0 else T[n, x, y, entry]
+            w = ones if first < 0 else weights[n, wrapped(I - c0, CX), wrapped(J - c1, CY), first]
             for L in range(1, CZ - 1):
-                out[L] += sign * wf[L - c2] * source[step * L + pz] * wg[L + b2]
+                part[L] = w[np.uint64(L - c2)] * source[np.uint64(step * L + pz)]
             for L in range(0, CZ, max(CZ - 1, 1)):
-                out[L] += sign * wf[(L - c2) % CZ] * source[(step * L + pz) % Z] * wg[(L + b2) % CZ]
+                part[L] = w[wrapped(L - c2, CZ)] * source[wrapped(step * L + pz, Z)]
+            for L in range(CZ):
+                signed[L] = -part[L]
+            for q in range(left[k, 8], left[k, 9]):
+                second, b0, b1, b2 = right[q, 0], right[q, 1], right[q, 2], right[q, 3]
+                target = right[q, 4]
+                v = ones if second < 0 else weights[n, wrapped(I + b0, CX), wrapped(J + b1, CY), second]
+                out = coarse_c[n, I, J] if target < 0 else coarse_T[n, I, J, target]
+                _add_product(out, part if right[q, 5] > 0 else signed, v, b2)

@@ -2,7 +2,8 @@
 
 A fine point is i = 2 I + S along coarsened axes (i = I along the others), with S in {0, 1} on each coarsened axis. Even
 points (S = 0) take the coarse value; a point of class S is interpolated from the coarse points I + C with C <= S, each
-with its own weight. `weights[k, b, I]` belongs to the k-th pair of `pairs(axes)`; restriction is the transpose.
+with its own weight. `weights[k, b, I]` belongs to the k-th pair of `pairs(axes)`; restriction is the transpose. The
+weights are interleaved in memory like the conductances of `kernels.lattice`.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from functools import lru_cache
 from itertools import product
 from typing import Any
 
+import numba
 import numpy as np
 import torch
 from numba import prange
 from torch import Tensor
 
 from sciml_bounds.kernels._backend import NumbaKernel, backend_for, constant_table, launch, tl, triton_jit
-from sciml_bounds.kernels.lattice import shifted
+from sciml_bounds.kernels.lattice import rows, shifted, wrapped
 
 __all__ = ["coarse_shape", "pairs", "prolong_add", "restrict"]
 
@@ -41,9 +43,9 @@ def prolong_add(axes: tuple[bool, bool, bool], weights: Tensor, coarse: Tensor, 
     """Add the interpolated coarse field (b, X, Y, Z) to the fine one (b, x, y, z), in place."""
     backend = backend_for(fine)
     if backend == "numba":
-        _prolong_numba(fine.numel(), np.array(axes, dtype=np.int64), _bits(axes), weights, coarse, fine)
+        _prolong_numba(fine.numel(), np.array(axes, dtype=np.int64), _bits(axes), rows(weights), coarse, fine)
     elif backend == "triton":
-        _transfer_triton(_prolong_kernel, axes, weights, coarse, fine, fine)
+        _transfer_triton(_prolong_kernel, axes, rows(weights), coarse, fine, fine)
     else:
         _prolong_torch(axes, weights, coarse, fine)
     return fine
@@ -53,9 +55,9 @@ def restrict(axes: tuple[bool, bool, bool], weights: Tensor, fine: Tensor, coars
     """Write the restriction (transpose of the interpolation) of the fine field into the coarse one."""
     backend = backend_for(fine)
     if backend == "numba":
-        _restrict_numba(fine.numel(), np.array(axes, dtype=np.int64), _bits(axes), weights, fine, coarse)
+        _restrict_numba(fine.numel(), np.array(axes, dtype=np.int64), _bits(axes), rows(weights), fine, coarse)
     elif backend == "triton":
-        _transfer_triton(_restrict_kernel, axes, weights, coarse, fine, coarse)
+        _transfer_triton(_restrict_kernel, axes, rows(weights), coarse, fine, coarse)
     else:
         _restrict_torch(axes, weights, fine, coarse)
     return coarse
@@ -97,75 +99,100 @@ def _restrict_torch(axes: tuple[bool, bool, bool], weights: Tensor, fine: Tensor
 
 @NumbaKernel
 def _prolong_numba(axes, bits, weights, coarse, fine):
+    # A fine row is gathered by the parity of its last index, so that all inner loops but the last run over contiguous
+    # memory.
     B, X, Y, Z = fine.shape
     CX, CY, CZ = coarse.shape[1:]
     for row in prange(B * X * Y):
         n = row // (X * Y)
         x = (row // Y) % X
         y = row % Y
-        m = n if weights.shape[1] > 1 else 0
+        m = n if weights.shape[0] > 1 else 0
         I = x // 2 if axes[0] else x
         J = y // 2 if axes[1] else y
         sx = x - 2 * I if axes[0] else 0
         sy = y - 2 * J if axes[1] else 0
-        step = 2 if axes[2] else 1
-        target = fine[n, x, y]
+        values = np.zeros((2, CZ), fine.dtype)
         if sx == 0 and sy == 0:
-            e = coarse[n, I, J]
-            for L in range(CZ):
-                target[step * L] += e[L]
+            values[0] = coarse[n, I, J]
         for k in range(bits.shape[0]):
             if bits[k, 0, 0] != sx or bits[k, 0, 1] != sy:
                 continue
-            w = weights[k, m, I, J]
-            e = coarse[n, (I + bits[k, 1, 0]) % CX, (J + bits[k, 1, 1]) % CY]
-            sz = bits[k, 0, 2]
-            count = (Z - sz + step - 1) // step
-            if bits[k, 1, 2] == 0:
-                for L in range(count):
-                    target[step * L + sz] += w[L] * e[L]
-            else:
-                inner = min(count, CZ - 1)
-                for L in range(inner):
-                    target[step * L + sz] += w[L] * e[L + 1]
-                for L in range(inner, count):
-                    target[step * L + sz] += w[L] * e[0]
+            e = coarse[n, wrapped(I + bits[k, 1, 0], CX), wrapped(J + bits[k, 1, 1], CY)]
+            _add_product(values[bits[k, 0, 2]], weights[m, I, J, k], e, bits[k, 1, 2])
+        target = fine[n, x, y]
+        if axes[2]:
+            for L in range(Z // 2):
+                target[2 * L] += values[0, L]
+                target[2 * L + 1] += values[1, L]
+            if Z % 2:
+                target[Z - 1] += values[0, CZ - 1]
+        else:
+            for L in range(Z):
+                target[L] += values[0, L]
+
+
+@numba.njit(inline="always")
+def _add_product(out, w, e, shift):
+    """Add w[L] e[L + shift] to out[L], with shift 0 or 1 and indices modulo the length."""
+    last = out.size - 1
+    if shift == 0:
+        for L in range(out.size):
+            out[L] += w[L] * e[L]
+        return
+    here, next_one = out[:last], e[1:]
+    for L in range(last):
+        here[L] += w[L] * next_one[L]
+    out[last] += w[last] * e[0]
 
 
 @NumbaKernel
 def _restrict_numba(axes, bits, weights, fine, coarse):
-    B, X, Y, Z = fine.shape
+    B, X, Y = fine.shape[:3]
     CX, CY, CZ = coarse.shape[1:]
     for row in prange(B * CX * CY):
         n = row // (CX * CY)
         I = (row // CY) % CX
         J = row % CY
-        m = n if weights.shape[1] > 1 else 0
-        step = 2 if axes[2] else 1
+        m = n if weights.shape[0] > 1 else 0
         target = coarse[n, I, J]
-        r = fine[n, 2 * I if axes[0] else I, 2 * J if axes[1] else J]
-        for L in range(CZ):
-            target[L] = r[step * L]
+        values = np.zeros((2, CZ), fine.dtype)  # of one fine row, by the parity of the last index
+        _part(fine[n, 2 * I if axes[0] else I, 2 * J if axes[1] else J], axes[2], values)
+        target[:] = values[0]
+        taken = -1
         for k in range(bits.shape[0]):
-            P = (I - bits[k, 1, 0]) % CX
-            Q = (J - bits[k, 1, 1]) % CY
+            P = wrapped(I - bits[k, 1, 0], CX)
+            Q = wrapped(J - bits[k, 1, 1], CY)
             x = 2 * P + bits[k, 0, 0] if axes[0] else P
             y = 2 * Q + bits[k, 0, 1] if axes[1] else Q
             if x >= X or y >= Y:  # the odd neighbour beyond the end of an odd length does not exist
                 continue
-            w = weights[k, m, P, Q]
-            r = fine[n, x, y]
-            sz = bits[k, 0, 2]
-            count = (Z - sz + step - 1) // step
+            if taken != x * Y + y:
+                taken = x * Y + y
+                _part(fine[n, x, y], axes[2], values)
+            w = weights[m, P, Q, k]
+            r = values[bits[k, 0, 2]]
             if bits[k, 1, 2] == 0:
-                for L in range(count):
-                    target[L] += w[L] * r[step * L + sz]
+                for L in range(CZ):
+                    target[L] += w[L] * r[L]
             else:
-                inner = min(count, CZ - 1)
-                for L in range(inner):
-                    target[L + 1] += w[L] * r[step * L + sz]
-                for L in range(inner, count):
-                    target[0] += w[L] * r[step * L + sz]
+                rest = target[1:]
+                for L in range(CZ - 1):
+                    rest[L] += w[L] * r[L]
+                target[0] += w[CZ - 1] * r[CZ - 1]
+
+
+@numba.njit(inline="always")
+def _part(row, coarsened, values):
+    """Write the entries of a fine row by the parity of their index; where none is, zero stays."""
+    if not coarsened:
+        values[0] = row
+        return
+    for L in range(row.size // 2):
+        values[0, L] = row[2 * L]
+        values[1, L] = row[2 * L + 1]
+    if row.size % 2:
+        values[0, row.size // 2] = row[row.size - 1]
 
 
 # --- triton -----------------------------------------------------------------------------------------------------------
@@ -173,7 +200,7 @@ def _restrict_numba(axes, bits, weights, fine, coarse):
 
 @triton_jit
 def _prolong_kernel(
-    bits, weights, coarse, fine, X, Y, Z, CX, CY, CZ, stride_k, stride_m,
+    bits, weights, coarse, fine, X, Y, Z, CX, CY, CZ, stride_m,
     AX: tl.constexpr, AY: tl.constexpr, AZ: tl.constexpr, K: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     N = X * Y * Z
@@ -197,7 +224,8 @@ def _prolong_kernel(
         P = (I + tl.load(bits + 6 * k + 3)) % CX
         Q = (J + tl.load(bits + 6 * k + 4)) % CY
         R = (L + tl.load(bits + 6 * k + 5)) % CZ
-        w = tl.load(weights + k * stride_k + n * stride_m + base, mask=inside & own, other=0.0)
+        place = n * stride_m + ((I * CY + J) * K + k) * CZ + L
+        w = tl.load(weights + place, mask=inside & own, other=0.0)
         value += w * tl.load(source + (P * CY + Q) * CZ + R, mask=inside & own, other=0.0)
     target = fine + n * N + i
     tl.store(target, tl.load(target, mask=inside, other=0.0) + value, mask=inside)
@@ -205,7 +233,7 @@ def _prolong_kernel(
 
 @triton_jit
 def _restrict_kernel(
-    bits, weights, coarse, fine, X, Y, Z, CX, CY, CZ, stride_k, stride_m,
+    bits, weights, coarse, fine, X, Y, Z, CX, CY, CZ, stride_m,
     AX: tl.constexpr, AY: tl.constexpr, AZ: tl.constexpr, K: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     N = CX * CY * CZ
@@ -225,7 +253,8 @@ def _restrict_kernel(
         y = (1 + AY) * Q + tl.load(bits + 6 * k + 1)
         z = (1 + AZ) * R + tl.load(bits + 6 * k + 2)
         exists = inside & (x < X) & (y < Y) & (z < Z)
-        w = tl.load(weights + k * stride_k + n * stride_m + (P * CY + Q) * CZ + R, mask=exists, other=0.0)
+        place = n * stride_m + ((P * CY + Q) * K + k) * CZ + R
+        w = tl.load(weights + place, mask=exists, other=0.0)
         value += w * tl.load(source + (x * Y + y) * Z + z, mask=exists, other=0.0)
     tl.store(coarse + n * N + i, value, mask=inside)
 
@@ -235,9 +264,8 @@ def _transfer_triton(
 ) -> None:
     bits = constant_table(pairs(axes), torch.int32, fine.device)
     points = target[0].numel()
-    coarse_points = coarse[0].numel()
     launch(
         kernel, points, fine.shape[0], bits, weights, coarse, fine, *fine.shape[1:], *coarse.shape[1:],
-        weights.shape[1] * coarse_points, coarse_points if weights.shape[1] > 1 else 0,
+        weights[0].numel() if len(weights) > 1 else 0,
         AX=int(axes[0]), AY=int(axes[1]), AZ=int(axes[2]), K=len(bits),
     )  # fmt: skip

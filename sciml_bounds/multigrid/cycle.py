@@ -12,10 +12,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from sciml_bounds.kernels.lattice import scaled_copy
 from sciml_bounds.multigrid.chebyshev import chebyshev_weights
 from sciml_bounds.operators.linear_operator import LinearOperator
 
-__all__ = ["CoarseSolver", "Cycle", "Level", "pseudo_inverse"]
+__all__ = ["CoarseSolver", "Cycle", "Level", "power_of_two", "pseudo_inverse"]
 
 
 class Level(Protocol):
@@ -72,6 +73,13 @@ class CoarseSolver:
         torch.bmm(inverse, b.view(batch, -1, 1), out=out.view(batch, -1, 1))
 
 
+def power_of_two(size: Tensor) -> Tensor:
+    """Return the power of two next to a positive number, so that nothing is rounded when it divides; 1 for zero."""
+    exponent = torch.where((size > 0) & torch.isfinite(size), size, 1.0).log2().round()
+    found: Tensor = torch.exp2(exponent)
+    return found
+
+
 def pseudo_inverse(matrix: Tensor) -> Tensor:
     """Invert symmetric positive semi-definite matrices (..., n, n) on their range.
 
@@ -102,17 +110,31 @@ class Cycle(LinearOperator):
         Number of unknowns of the finest level.
     sweeps
         Chebyshev steps before and after each coarse correction.
+    dtype
+        Of the vectors it takes and gives; that of the levels by default. The levels may have another one: residuals
+        are scaled to it, which costs single precision nothing of its range.
+    scale
+        The levels hold the matrices divided by this number, shape (1 or b,); 1 by default.
     """
 
     symmetric = True
 
-    def __init__(self, levels: Sequence[Level], coarsest: CoarseSolver, n: int, sweeps: int) -> None:
+    def __init__(
+        self,
+        levels: Sequence[Level],
+        coarsest: CoarseSolver,
+        n: int,
+        sweeps: int,
+        dtype: torch.dtype | None = None,
+        scale: Tensor | None = None,
+    ) -> None:
         self.levels = list(levels)
         self.coarsest = coarsest
         self.weights = chebyshev_weights(sweeps)
         self.shape = (n, n)
-        self.dtype = coarsest.inverse.dtype
+        self.dtype = coarsest.inverse.dtype if dtype is None else dtype
         self.device = coarsest.inverse.device
+        self.scale = torch.ones(1, dtype=self.dtype, device=self.device) if scale is None else scale
         self._work: dict[int, list[list[Tensor]]] = {}
 
     @property
@@ -128,8 +150,15 @@ class Cycle(LinearOperator):
     def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:
         """Apply one V-cycle without allocation (after the first call with this batch size)."""
         batch = x.numel() // self.shape[0]
-        shape = self._workspace(batch)[0][0].shape
-        self._descend(0, x.reshape(shape), out.view(shape))
+        work = self._workspace(batch)
+        shape = work[0][0].shape
+        if self.coarsest.inverse.dtype == self.dtype:
+            self._descend(0, x.reshape(shape), out.view(shape))
+            return out
+        b, z = work[-1]
+        size = self._into_range(x.reshape(shape), b)
+        self._descend(0, b, z)
+        scaled_copy(z, size / self.scale, out.view(shape))
         return out
 
     def full_multigrid(self, b: Tensor) -> Tensor:
@@ -138,17 +167,33 @@ class Cycle(LinearOperator):
         Not symmetric, so it serves as an initial guess and not as a preconditioner.
         """
         batch = b.numel() // self.shape[0]
-        shape = self._workspace(batch)[0][0].shape
-        return self._ascend(0, b.reshape(shape).contiguous()).view(b.shape)
+        right = torch.empty_like(self._workspace(batch)[0][0])
+        size = self._into_range(b.reshape(right.shape).contiguous(), right)
+        return scaled_copy(self._ascend(0, right), size / self.scale, torch.empty_like(b).view(right.shape)).view(
+            b.shape
+        )
+
+    def _into_range(self, x: Tensor, out: Tensor) -> Tensor:
+        """Write right-hand sides over (about) their norms in the dtype of the levels; returns the divisors, (b,)."""
+        size = power_of_two(x.flatten(1).norm(dim=1))
+        scaled_copy(x, 1 / size, out)
+        return size
 
     def _workspace(self, batch: int) -> list[list[Tensor]]:
-        """Vectors of each level: a temporary one, then right-hand side and solution of the level below."""
+        """Vectors of each level: a temporary one, then right-hand side and solution of the level below.
+
+        Levels of another dtype than the vectors outside have a right-hand side and a solution of the finest level too,
+        at the end of the list.
+        """
         if batch not in self._work:
             self._work.clear()  # one batch size at a time is kept
             below: list[Level | CoarseSolver] = [*self.levels[1:], self.coarsest]
             self._work[batch] = [
                 [level.empty(batch), lower.empty(batch), lower.empty(batch)] for level, lower in zip(self.levels, below)
             ] or [[self.coarsest.empty(batch)]]
+            if self.coarsest.inverse.dtype != self.dtype:
+                like = self._work[batch][0][0]
+                self._work[batch].append([torch.empty_like(like), torch.empty_like(like)])
         return self._work[batch]
 
     def _descend(self, k: int, b: Tensor, out: Tensor) -> None:

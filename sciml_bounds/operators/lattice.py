@@ -6,6 +6,7 @@ Lattices are padded to three axes (lower dimensions by 1 in front), with the bat
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse
@@ -46,14 +47,18 @@ class LatticeOperator(LinearOperator):
 
     def __init__(self, offsets: kernel.Offsets, conductance: Tensor, absorption: Tensor) -> None:
         self.offsets = offsets
-        self.conductance = conductance.contiguous()
+        self.conductance = kernel.interleaved(conductance)
         self.absorption = absorption.contiguous()
         self.lattice = tuple(absorption.shape[1:])
         n = absorption[0].numel()
         self.shape = (n, n)
         self.dtype = absorption.dtype
         self.device = absorption.device
-        self.norm_upper = self.absolute_row_sums().flatten(1).amax(1)  # Gershgorin
+
+    @cached_property
+    def norm_upper(self) -> Tensor:  # type: ignore[override]  # computed when it is asked for
+        """Upper bound of the norm of each sample, after Gershgorin."""
+        return self.absolute_row_sums().flatten(1).amax(1)
 
     @property
     def batch(self) -> int:
@@ -80,20 +85,18 @@ class LatticeOperator(LinearOperator):
 
     def diagonal(self) -> Tensor:
         """Return the diagonal, shape (b, x, y, z)."""
-        return self._row_sums(self.conductance)
+        return self._row_sums(absolute=False)
 
     def absolute_row_sums(self) -> Tensor:
         """Return sum_j |A_ij|, shape (b, x, y, z)."""
-        return self._row_sums(self.conductance) + self._neighbour_sums(self.conductance.abs())
+        return self._row_sums(absolute=True)
 
-    def _row_sums(self, T: Tensor) -> Tensor:
-        return self.absorption.detach() + self._neighbour_sums(T)
+    def _row_sums(self, *, absolute: bool) -> Tensor:
+        return kernel.row_sums(self.offsets, self.conductance.detach(), self.absorption.detach(), absolute=absolute)
 
-    def _neighbour_sums(self, T: Tensor) -> Tensor:
-        total = torch.zeros_like(self.absorption.detach())
-        for k, offset in enumerate(self.offsets):
-            total += T[k].detach() + kernel.shifted(T[k].detach(), tuple(-o for o in offset))
-        return total
+    def to(self, dtype: torch.dtype) -> LatticeOperator:
+        """Return the same operator in another dtype."""
+        return LatticeOperator(self.offsets, self.conductance.to(dtype), self.absorption.to(dtype))
 
     def detach(self) -> LatticeOperator:
         """Return the same operator without gradient history."""

@@ -7,7 +7,9 @@ import torch
 
 import sciml_bounds as sb
 from sciml_bounds.kernels import use_backend
+from sciml_bounds.kernels.coarsen import galerkin, interpolation_weights
 from sciml_bounds.multigrid.geometric import LatticeLevel, lattice_cycle
+from sciml_bounds.operators.lattice import LatticeOperator
 
 RNG = np.random.default_rng(0)
 
@@ -59,7 +61,7 @@ PROBLEMS = {
 
 def _matrices(problem, lattice, media, sweeps=2):
     A = media.operator(problem, lattice)
-    M = lattice_cycle(A, sweeps)
+    M = lattice_cycle(A, sweeps, precision="double")
     assert len(M.levels) >= 1
     eye = torch.eye(A.shape[0], dtype=torch.float64)
     return A, A.to_csr().toarray(), (M @ eye).numpy().T
@@ -102,8 +104,9 @@ def test_the_coarse_level_corrects_what_it_can_represent_exactly(name, media):
     shape, coefficient, fields = PROBLEMS[name]
     A = media.operator(sb.Diffusion(sb.Grid(shape), coefficient, 0.0, **fields), "nodes")
     axes = tuple(n > 1 for n in A.lattice)
-    level = LatticeLevel(A, axes)
-    coarse = level.coarse_operator()
+    weights = interpolation_weights(A.offsets, A.conductance, A.absorption, axes)
+    level = LatticeLevel(A, axes, weights)
+    coarse = LatticeOperator(*galerkin(A.offsets, A.conductance, A.absorption, axes, weights))
     e = torch.randn(1, *coarse.lattice, dtype=torch.float64)
     fine, r = level.empty(1).zero_(), level.empty(1)
     level.prolong_add(e, fine)  # an error in the range of the prolongation
@@ -123,15 +126,15 @@ def test_the_hierarchy_is_the_same_with_the_reference_kernels(name, media):
     A = media.operator(sb.Diffusion(sb.Grid(shape), coefficient, 0.0, **fields), "nodes")
     x = torch.randn(2, A.shape[0], dtype=torch.float64)
     with use_backend("torch"):
-        reference = lattice_cycle(A) @ x
-    compiled = lattice_cycle(A) @ x
+        reference = lattice_cycle(A, precision="double") @ x
+    compiled = lattice_cycle(A, precision="double") @ x
     torch.testing.assert_close(compiled, reference, rtol=0, atol=1e-9 * float(reference.abs().max()))
 
 
 @pytest.mark.parametrize("shape", [(7, 6), (63,), (3, 2, 4)])
 def test_a_small_lattice_is_inverted(shape, media):
     A = media.operator(sb.Diffusion(sb.Grid(shape), _random(shape, 3)), "cells")
-    M = lattice_cycle(A)
+    M = lattice_cycle(A, precision="double")
     assert M.levels == []
     x = torch.randn(2, A.shape[0], dtype=torch.float64)
     torch.testing.assert_close(M @ (A @ x), x, rtol=0, atol=1e-10)
@@ -142,9 +145,9 @@ def test_every_sample_of_a_batch_has_its_own_hierarchy(media):
     grid, a = sb.Grid((20, 21)), _random((3, 20, 21), 3)
     A = media.operator(sb.Diffusion(grid, a), "nodes")
     x = torch.randn(3, A.shape[0], dtype=torch.float64)
-    together = lattice_cycle(A) @ x
+    together = lattice_cycle(A, precision="double") @ x
     for k in range(3):
-        alone = lattice_cycle(media.operator(sb.Diffusion(grid, a[k]), "nodes")) @ x[k]
+        alone = lattice_cycle(media.operator(sb.Diffusion(grid, a[k]), "nodes"), precision="double") @ x[k]
         torch.testing.assert_close(together[k], alone, rtol=0, atol=1e-12 * float(alone.abs().max()))
 
 
@@ -155,10 +158,10 @@ def test_every_sample_has_its_own_walls(media):
     a = np.stack([np.full((24, 25), scale) for scale in scales])
     A = media.operator(sb.Diffusion(grid, a, solid=solid), "cells")
     x = torch.randn(3, A.shape[0], dtype=torch.float64)
-    M = lattice_cycle(A)
+    M = lattice_cycle(A, precision="double")
     together, full = M @ x, M.full_multigrid(x)
     for k in range(3):
-        alone = lattice_cycle(media.operator(sb.Diffusion(grid, a[k], solid=solid[k]), "cells"))
+        alone = lattice_cycle(media.operator(sb.Diffusion(grid, a[k], solid=solid[k]), "cells"), precision="double")
         torch.testing.assert_close(together[k], alone @ x[k], rtol=0, atol=1e-12 * float(together[k].abs().max()))
         torch.testing.assert_close(full[k], alone.full_multigrid(x[k]), rtol=0, atol=1e-12 * float(full[k].abs().max()))
 
@@ -193,6 +196,46 @@ def test_single_precision(media):
     s = sb.cg(A, torch.randn(A.shape[0]), M=M)
     assert bool(s.converged)
     assert int(s.iterations) <= 12
+
+
+@pytest.mark.parametrize("name", ["mixed sides", "neumann", "periodic", "solids", "reaction", "box"])
+def test_mixed_precision_takes_the_same_iterations_to_the_same_residual(name, media):
+    """Down to the round-off of double precision: only cycles are single."""
+    shape, coefficient, fields = PROBLEMS[name]
+    for lattice in ("nodes", "cells"):
+        A = media.operator(sb.Diffusion(sb.Grid(shape), coefficient, 0.0, **fields), lattice)
+        single, double = (lattice_cycle(A, precision=precision) for precision in ("auto", "double"))
+        assert single.levels[0].operator.dtype == torch.float32
+        assert double.levels[0].operator.dtype == torch.float64
+        b = A @ torch.randn(A.shape[0], dtype=torch.float64)
+        mixed, pure = (sb.cg(A, b, M=M, rtol=1e-13, maxiter=60) for M in (single, double))
+        assert bool(mixed.converged)
+        assert not mixed.flexible
+        assert int(mixed.iterations) <= int(pure.iterations) + 1
+
+
+@pytest.mark.parametrize("size", [1e-70, 1e70])
+def test_single_precision_has_range_enough(size, media):
+    """Beyond 1e38 there is no number: matrices, residuals and solutions are scaled before."""
+    a = _random((40, 33), 2)
+    A = media.operator(sb.Diffusion(sb.Grid((40, 33)), size * a), "nodes")
+    M = lattice_cycle(A)
+    assert M.levels[0].operator.dtype == torch.float32
+    for right in (1e-70, 1e70):
+        b = right * torch.randn(2, A.shape[0], dtype=torch.float64)
+        assert bool(sb.cg(A, b, M=M, maxiter=20).converged.all())
+        one = sb.cg(A, b[0], x0=M.full_multigrid(b)[0], M=M)  # a good guess is not far from the solution
+        assert float(one.residual_norms[0]) < 0.3 * float(b[0].norm())
+
+
+def test_large_jumps_are_left_in_double_precision(media):
+    for jump, expected in ((1e4, torch.float32), (1e6, torch.float64)):
+        a = np.where(np.arange(40) < 20, jump, 1.0)[:, None].repeat(40, 1)
+        A = media.operator(sb.Diffusion(sb.Grid((40, 40)), np.stack([a, np.ones_like(a)])), "nodes")
+        assert lattice_cycle(A).levels[0].operator.dtype == expected
+        assert lattice_cycle(A, precision="double").levels[0].operator.dtype == torch.float64
+    reacting = sb.Diffusion(sb.Grid((40, 40)), 1.0, reaction=1e30)  # conductances would vanish beside it
+    assert lattice_cycle(media.operator(reacting, "nodes")).levels[0].operator.dtype == torch.float64
 
 
 # --- which axes are coarsened -----------------------------------------------------------------------------------------
