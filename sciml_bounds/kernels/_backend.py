@@ -2,15 +2,21 @@
 
 The plain torch version is the reference and runs anywhere, with gradients. On the CPU numba takes over, on CUDA triton;
 `use_backend` forces one, which the tests do to hold the three against each other.
+
+There is one thread setting, that of torch. A kernel that has threads takes all of them, so Python threads that solve at
+the same time take turns: numba's own thread pool (its threading layer "workqueue") ends a process that enters it twice,
+and OpenMP would start as many threads again for each. A child of `fork` has none of the threads of its parent, and both
+OpenMP libraries fail there, torch's by waiting for them and numba's by ending the process; so it runs on one thread.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import cache, cached_property, lru_cache
 from types import FunctionType
 from typing import Any, Literal
 
@@ -42,7 +48,8 @@ Backend = Literal["torch", "numba", "triton"]
 SERIAL_BELOW = 32_768
 
 _forced: ContextVar[Backend | None] = ContextVar("sciml_bounds_backend", default=None)
-_import_pid = os.getpid()
+_in_forked_child = False
+_turn = threading.RLock()  # a signal handler that solves may interrupt a solve
 
 
 @contextmanager
@@ -70,30 +77,60 @@ def needs_gradient(*tensors: Tensor) -> bool:
     return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
 
 
+def _after_fork() -> None:
+    global _in_forked_child
+    _in_forked_child = True
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class NumbaKernel:
     """A loop that numba compiles on first use, once with threads and once without.
 
-    The serial form serves small lattices, one-thread settings and forked children (whose thread pool died in the fork).
-    Threads follow `torch.get_num_threads()`. Arguments that are tensors are handed over as numpy views.
+    The serial form serves small lattices, one-thread settings and forked children. Threads follow
+    `torch.get_num_threads()`, and the settings of torch and numba are left as they were found. Arguments that are
+    tensors are handed over as numpy views.
     """
 
     def __init__(self, function: Callable[..., None]) -> None:
         self.function = function
-        self._serial: Callable[..., None] | None = None
-        self._parallel: Callable[..., None] | None = None
+
+    @cached_property
+    def serial(self) -> Callable[..., None]:
+        """The form without threads."""
+        return _compiled(self.function, parallel=False)
+
+    @cached_property
+    def parallel(self) -> Callable[..., None]:
+        """The form with threads."""
+        return _compiled(self.function, parallel=True)
 
     def __call__(self, size: int, *arguments: Any) -> None:
         views = [a.detach().numpy() if isinstance(a, Tensor) else a for a in arguments]
         threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
-        if size < SERIAL_BELOW or threads == 1 or os.getpid() != _import_pid:
-            if self._serial is None:
-                self._serial = _compiled(self.function, parallel=False)
-            self._serial(*views)
+        if size < SERIAL_BELOW or threads == 1 or _in_forked_child:
+            self.serial(*views)
             return
-        if self._parallel is None:
-            self._parallel = _compiled(self.function, parallel=True)
-        numba.set_num_threads(threads)
-        self._parallel(*views)
+        _start_threads()
+        found = numba.get_num_threads()
+        try:
+            numba.set_num_threads(threads)
+            with _turn:
+                self.parallel(*views)
+        finally:
+            numba.set_num_threads(found)
+
+
+@cache
+def _start_threads() -> None:
+    """Start the threads of numba; where torch has the same OpenMP library, numba changes the count of torch with it."""
+    found = torch.get_num_threads()
+    numba.get_num_threads()
+    if torch.get_num_threads() != found:
+        torch.set_num_threads(found)
 
 
 def _compiled(function: Callable[..., None], *, parallel: bool) -> Callable[..., None]:
