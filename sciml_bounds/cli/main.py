@@ -5,9 +5,11 @@ Exit codes: 0 done, 2 bad input, 3 not converged or not certified as asked, 130 
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -54,7 +56,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
-        app(arguments, prog_name="sciml-bounds")
+        with _messages_shown():
+            app(arguments, prog_name="sciml-bounds")
     except InputError as error:
         print(f"sciml-bounds: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -63,6 +66,22 @@ def run(arguments: Sequence[str] | None = None) -> int:
     finally:
         signal.signal(signal.SIGTERM, previous)
     return 0
+
+
+@contextmanager
+def _messages_shown() -> Iterator[None]:
+    """Print what the library tells its logger, one line a message."""
+    logger = logging.getLogger("sciml_bounds")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("sciml-bounds: %(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

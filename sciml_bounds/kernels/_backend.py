@@ -11,10 +11,11 @@ OpenMP libraries fail there, torch's by waiting for them and numba's by ending t
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache, cached_property, lru_cache
 from types import FunctionType
@@ -22,6 +23,7 @@ from typing import Any, Literal
 
 import numba
 import torch
+from numba.core.caching import FunctionCache
 from torch import Tensor
 
 try:
@@ -138,8 +140,42 @@ def _compiled(function: Callable[..., None], *, parallel: bool) -> Callable[...,
     # forms of the same name would be served for the other.
     form = FunctionType(function.__code__, function.__globals__, function.__name__)
     form.__qualname__ = f"{function.__qualname__}_{'parallel' if parallel else 'serial'}"
-    compiled: Callable[..., None] = numba.njit(cache=True, parallel=parallel)(form)
+    compiled: Any = numba.njit(parallel=parallel)(form)
+    try:
+        compiled._cache = _Cache(form)  # what njit(cache=True) does, with a more careful cache
+    except RuntimeError:
+        _say("no folder can be written to keep compiled kernels in, so this process compiles them anew; "
+             "NUMBA_CACHE_DIR can name a folder")  # fmt: skip
     return compiled
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]
+    """The cache of numba on disk, which says when it lacks something, and whose failures only cost time."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            found = super().load_overload(sig, target_context)
+        except Exception:  # whatever unpickling raises for a file that a crash cut short
+            with suppress(OSError):
+                self.flush()
+            found = None
+        if found is None:
+            _say("compiling the kernels that are needed, which takes some seconds; later runs find them on disk")
+        return found
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        # The index is read, extended and written back, and the file of a kernel is named by its place in it: of two
+        # processes doing so at the same time, one could store its kernel where the index has that of the other.
+        import filelock
+
+        with suppress(OSError), filelock.FileLock(os.path.join(self.cache_path, "sciml_bounds.lock"), timeout=10):
+            super().save_overload(sig, data)
+
+
+@cache
+def _say(message: str) -> None:
+    """Log a message, once in a process."""
+    logging.getLogger("sciml_bounds").info(message)
 
 
 def triton_jit(function: Callable[..., Any]) -> Any:

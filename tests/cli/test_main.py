@@ -1,3 +1,4 @@
+import logging
 import os
 import re
 import signal
@@ -71,6 +72,15 @@ def test_signals(tmp_path, monkeypatch, number, code):
     assert run([*PROBLEM, "--out", str(tmp_path / "u.nc")]) == code
     assert list(tmp_path.iterdir()) == []
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_messages_of_the_library_are_lines_on_stderr_while_a_command_runs(monkeypatch, capsys):
+    logger = logging.getLogger("sciml_bounds")
+    before = (logger.level, list(logger.handlers))
+    monkeypatch.setattr(sb, "solve", lambda *_, **__: logger.info("something is compiled") or sys.exit(3))
+    assert run(PROBLEM) == 3
+    assert capsys.readouterr().err == "sciml-bounds: something is compiled\n"
+    assert (logger.level, logger.handlers) == before
 
 
 def test_the_installed_command(tmp_path):

@@ -123,7 +123,7 @@ def threads() -> None:
 
 
 def fork() -> None:
-    """Children forked after kernels and large operations of torch ran on threads: by os, by a pool, by a data loader."""
+    """Children forked after kernels and large operations of torch ran on threads: by os, a pool, a data loader."""
     require_close(on_threads(2), on_threads(1))
     (torch.ones(10**6) * 2).sum()  # torch has started its threads, too
     expected = [on_threads(1, number) for number in range(3)]
