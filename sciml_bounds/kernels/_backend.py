@@ -128,7 +128,7 @@ class NumbaKernel:
 
 @cache
 def _start_threads() -> None:
-    """Start the threads of numba; where torch has the same OpenMP library, numba changes the count of torch with it."""
+    """Start the threads of numba, which sets the count of OpenMP, and so that of torch where the two share it."""
     found = torch.get_num_threads()
     numba.get_num_threads()
     if torch.get_num_threads() != found:

@@ -80,12 +80,11 @@ def on_one_thread(number: int) -> list[float]:
 
 def settings() -> None:
     """The settings of torch and numba are those found, in the first solve and in later ones."""
-    for threads in (2, 1):
-        torch.set_num_threads(threads)
-        require_close(answer(), on_threads(2))
-        torch.set_num_threads(threads)
-        answer()
-        assert torch.get_num_threads() == threads
+    threaded = answer()  # starts the threads of numba
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
+    require_close(answer(), threaded)
+    assert torch.get_num_threads() == 1
     torch.set_num_threads(2)
     for mine in (1, 2):
         numba.set_num_threads(mine)
