@@ -42,6 +42,13 @@ def test_all_iterations_are_counted_and_judged(capsys):
     assert "nan" not in printed
 
 
+@pytest.mark.slow
+def test_imports_are_measured_and_judged(capsys):
+    run("import_time.py", "--runs", "1")
+    printed = capsys.readouterr().out
+    assert re.search(r"^  (PASS|MISS)  import of sciml_bounds beyond torch: -?\d", printed, re.MULTILINE)
+
+
 def test_the_table_marks_where_a_peer_needs_fewer(iterations, capsys):
     case = next(case for case in iterations["SQUARES"] if case.name == "cellwise 50/50, 1e4")
     (row,) = iterations["table"]("title", [case], 2, [16, 32], 2, peers=(32,))
