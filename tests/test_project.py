@@ -51,6 +51,12 @@ def test_import_loads_none_of_the_dependencies():
     assert not names & loaded_after("import sciml_bounds")
 
 
+def test_describing_a_problem_loads_no_compiler():
+    loaded = loaded_after("import sciml_bounds as sb; sb.Diffusion(sb.Grid((4, 4)), source=1.0)")
+    assert "torch" in loaded
+    assert not loaded & {"numba", "triton"}
+
+
 def test_solving_and_certifying_load_no_more_than_they_need():
     code = "import sciml_bounds as sb; p = sb.Diffusion(sb.Grid((4, 4)), source=1.0); sb.certify(p, sb.solve(p))"
     loaded = loaded_after(code)
@@ -112,6 +118,13 @@ def test_hooks_before_a_commit_are_local():
 
 
 # --- wheel ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_package_under_test_is_the_one_that_was_asked_for():
+    """`make wheel` names the folder of the installed wheel, for this process and for those that tests start."""
+    asked = ROOT / os.environ.get("SCIML_BOUNDS_HOME", "") / "sciml_bounds" / "__init__.py"
+    assert Path(sciml_bounds.__file__) == asked
+    assert run_python("import sciml_bounds; print(sciml_bounds.__file__)").strip() == str(asked)
 
 
 @pytest.mark.slow
@@ -228,5 +241,5 @@ def test_make_alone_lists_its_targets():
     makefile = (ROOT / "Makefile").read_text()
     shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     listed = re.findall(r"^make (\w+)", shown, re.MULTILINE)
-    assert {"demo", "test", "lint", "bench", "verify"} <= set(listed)
+    assert {"demo", "test", "wheel", "lint", "bench", "verify"} <= set(listed)
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in listed)
