@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ from sciml_bounds.errors import InputError
 
 if TYPE_CHECKING:
     import sciml_bounds as sb
-    from sciml_bounds.store.readers import Array
+    from sciml_bounds.store.readers import Array, FoundArray
 
 __all__ = [
     "BoundaryOption",
@@ -26,7 +27,7 @@ __all__ = [
     "SolidOption",
     "SourceOption",
     "build_problem",
-    "take_sample",
+    "read_sample",
 ]
 
 _FIELD = "FILE or NUMBER"
@@ -34,7 +35,7 @@ CoefficientOption = Annotated[
     str,
     typer.Option(
         metavar=_FIELD,
-        help="a > 0 in each cell: a number, or a.npy, f.npz:name, f.h5:name, f.nc:name, f.pt:name.",
+        help="a > 0 in each cell: a number, or a.npy, f.npz:name, f.h5:name, f.nc:name, f.mat:name, f.pt:name.",
     ),
 ]
 SourceOption = Annotated[str | None, typer.Option(metavar=_FIELD, help="f in each cell. [default: 0]")]
@@ -103,51 +104,52 @@ def build_problem(options: ProblemOptions, *, certified: bool) -> sb.Diffusion:
     """
     import sciml_bounds as sb
     from sciml_bounds.store.memory import require_memory
-    from sciml_bounds.store.readers import read_field, read_mask
+    from sciml_bounds.store.readers import find_field, find_mask
 
     if options.source is None and not options.boundary:
         raise InputError("nothing drives this problem and its solution is zero; give --source or --boundary.")
     named = {"coefficient": options.coefficient, "source": options.source, "reaction": options.reaction}
-    fields = {name: read_field(text, f"the {name}") for name, text in named.items() if text is not None}
-    solid = None if options.solid is None else read_mask(options.solid, "the solid cells")
-    arrays = {name: field for name, field in fields.items() if not isinstance(field, float)}
-    if solid is not None:
-        arrays["solid"] = solid
-    lengths, origin = _numbers(options.lengths, float, "--lengths"), _numbers(options.origin, float, "--origin")
-    grid = sb.Grid(_numbers(options.shape, int, "--shape") or _first_shape(options, arrays), lengths, origin)
-    taken = {name: take_sample(array, grid.dim, options.sample, name) for name, array in arrays.items()}
+    with ExitStack() as files:
+        fields = {name: find_field(text, f"the {name}", files) for name, text in named.items() if text is not None}
+        arrays = {name: field for name, field in fields.items() if not isinstance(field, float)}
+        if options.solid is not None:
+            arrays["solid"] = find_mask(options.solid, "the solid cells", files)
+        lengths, origin = _numbers(options.lengths, float, "--lengths"), _numbers(options.origin, float, "--origin")
+        grid = sb.Grid(_numbers(options.shape, int, "--shape") or _first_shape(options, arrays), lengths, origin)
+        taken = {name: read_sample(found, grid.dim, options.sample, name) for name, found in arrays.items()}
+    numbers = {name: field for name, field in fields.items() if isinstance(field, float)}
     batch = max((array.size for array in taken.values()), default=1) / math.prod(grid.shape)
     fields_at_work = FIELDS_AT_WORK * (2**grid.dim if certified else 1)
     require_memory(int(8 * fields_at_work * max(batch, 1) * math.prod(n + 1 for n in grid.shape)), "this problem")
-    return sb.Diffusion(grid, **{**fields, **taken}, boundary=_boundary(options.boundary, grid))
+    return sb.Diffusion(grid, **numbers, **taken, boundary=_boundary(options.boundary, grid))
 
 
-def take_sample(array: Array, dim: int, sample: int | None, name: str) -> Array:
-    """Take one sample of an array with a batch axis.
+def read_sample(found: FoundArray, dim: int, sample: int | None, name: str) -> Array:
+    """Read an array, or one sample of it if it has a batch axis.
 
     Raises
     ------
     InputError
-        If there are not so many samples.
+        If there are not so many samples, or they cannot be read.
     """
-    if sample is None or array.ndim <= dim:
-        return array
-    if sample >= len(array):
+    if sample is None or len(found.shape) <= dim:
+        return found.read(None)
+    if sample >= found.shape[0]:
         raise InputError(
-            f"--sample {sample} does not exist; there are {len(array)} samples of the {name}, counted from 0."
+            f"--sample {sample} does not exist; there are {found.shape[0]} samples of the {name}, counted from 0."
         )
-    one: Array = array[sample]
-    return one
+    return found.read(sample)
 
 
-def _first_shape(options: ProblemOptions, arrays: dict[str, Array]) -> tuple[int, ...]:
+def _first_shape(options: ProblemOptions, arrays: dict[str, FoundArray]) -> tuple[int, ...]:
     """Take the number of cells from the array without batch, or without its batch axis."""
     if not arrays:
         raise InputError(
             "all fields are numbers, so the grid is unknown; give the cells along each axis: --shape 64,64."
         )
-    name, array = min(arrays.items(), key=lambda item: item[1].ndim)  # the others may have batch axes before its own
-    batched = options.sample is not None and array.ndim == max(other.ndim for other in arrays.values())
+    axes = {name: len(array.shape) for name, array in arrays.items()}
+    name, array = min(arrays.items(), key=lambda item: axes[item[0]])  # the others may have batch axes before its own
+    batched = options.sample is not None and axes[name] == max(axes.values())
     shape: tuple[int, ...] = array.shape[1:] if batched else array.shape
     if not 1 <= len(shape) <= 3:
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -70,12 +71,13 @@ def certify(
 def _read_values(text: str, problem: sb.Diffusion, sample: int | None) -> Array:
     import numpy as np
 
-    from sciml_bounds.store.readers import read_field
+    from sciml_bounds.store.readers import find_field
 
-    field = read_field(text, "the values")
-    if isinstance(field, float):
-        return np.full(problem.node_shape, field)
-    return problem_options.take_sample(field, problem.grid.dim, sample, "values")
+    with ExitStack() as files:
+        field = find_field(text, "the values", files)
+        if isinstance(field, float):
+            return np.full(problem.node_shape, field)
+        return problem_options.read_sample(field, problem.grid.dim, sample, "values")
 
 
 def _missed(certificate: sb.Certificate, target: float) -> str | None:

@@ -1,0 +1,118 @@
+"""Files of numpy: samples without the rest, and headers that lie."""
+
+import subprocess
+import sys
+import tracemalloc
+import zipfile
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+
+from sciml_bounds.errors import InputError
+from sciml_bounds.store.readers import find_field, read_array, read_field
+
+BATCH = np.random.default_rng(0).standard_normal((4, 30, 20))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("ending", ["npy", "npz"])
+def test_one_sample(tmp_path, order, ending):
+    array = np.asarray(BATCH, order=order)
+    if ending == "npy":
+        np.save(tmp_path / "a.npy", array)
+    else:
+        np.savez_compressed(tmp_path / "a.npz", a=array)
+    with ExitStack() as files:
+        found = find_field(f"{tmp_path}/a.{ending}", "a", files)
+        assert found.shape == BATCH.shape
+        np.testing.assert_array_equal(found.read(2), BATCH[2])
+        np.testing.assert_array_equal(found.read(0), BATCH[0])
+        np.testing.assert_array_equal(found.read(None), BATCH)
+
+
+def test_one_sample_takes_the_memory_of_one_sample(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((100, 100_000)))  # 80 MB
+    tracemalloc.start()
+    try:
+        with ExitStack() as files:
+            found = find_field(f"{tmp_path}/a.npy", "a", files)
+            assert found.read(99).shape == (100_000,)
+        assert tracemalloc.get_traced_memory()[1] < 3e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_fields_larger_than_a_block(tmp_path):
+    array = np.arange(5_000_003.0)  # 40 MB are three blocks
+    np.save(tmp_path / "a.npy", array)
+    np.testing.assert_array_equal(read_field(f"{tmp_path}/a.npy", "a"), array)
+
+
+def header(shape: str, dtype: str = "<f8") -> bytes:
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (header("(-2, -3)") + bytes(48), "negative"),
+        (header("(10**9,)"), "cannot be read"),
+        (header("(1000000000000, 1000000000000, 1000000000000)"), "truncated"),
+        (header("(2, 3)") + bytes(47), "truncated"),
+        (header("(" * 900 + ")" * 900), "cannot be read"),
+        (b"\x93NUMPY\x01\x00\xff\xff{" + b" " * 70_000, "cannot be read"),
+        (header("(2,)", "|V1000000000000"), "cannot be read"),
+    ],
+)
+def test_headers_that_lie(tmp_path, content, words):
+    (tmp_path / "a.npy").write_bytes(content)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("a.npy", content)
+    for name in ("a.npy", "a.npz"):
+        with pytest.raises(InputError, match=words) as caught:
+            read_array(f"{tmp_path}/{name}", "a")
+        assert "\n" not in str(caught.value)
+
+
+def test_booleans_that_are_neither_become_true(tmp_path):
+    (tmp_path / "a.npy").write_bytes(header("(3,)", "|b1") + b"\x00\x01\x02")
+    array = read_array(f"{tmp_path}/a.npy", "a")
+    np.testing.assert_array_equal(array.view(np.uint8), [0, 1, 1])
+
+
+def test_other_members_and_other_compressions(tmp_path):
+    np.savez(tmp_path / "a.npz", a=BATCH)
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.writestr("readme.txt", "text")
+    np.testing.assert_array_equal(read_array(f"{tmp_path}/a.npz", "a"), BATCH)
+    with zipfile.ZipFile(tmp_path / "b.npz", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("a.npy", header("(1,)") + bytes(8))
+    with pytest.raises(InputError, match="compressed in a way that numpy never uses"):
+        read_array(f"{tmp_path}/b.npz", "a")
+
+
+def test_a_zip_bomb_takes_no_memory(tmp_path):
+    """Half a GiB of zeros in a few MB, all of it declared, where a quarter may be taken."""
+    archive = zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1)
+    with archive, archive.open("a.npy", "w", force_zip64=True) as member:
+        member.write(header("(67108864,)"))
+        for _ in range(32):
+            member.write(bytes(2**24))
+    assert (tmp_path / "a.npz").stat().st_size < 5e6
+    code = """if True:
+        import resource, sys
+        from sciml_bounds.store import memory, readers
+        memory.available_memory = lambda: 2**28
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        try:
+            readers.read_array(sys.argv[1], "a")
+        except ValueError as error:
+            print(error)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    """
+    done = subprocess.run([sys.executable, "-c", code, f"{tmp_path}/a.npz"], capture_output=True, text=True, check=True)
+    sentence, grown = done.stdout.splitlines()
+    assert "needs 0.5 GiB of memory, but 0.25 GiB are available" in sentence
+    assert int(grown) < 50_000  # kB
