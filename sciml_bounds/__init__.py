@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from sciml_bounds.results import Certificate as Certificate
     from sciml_bounds.results import LinearSolution as LinearSolution
     from sciml_bounds.results import Solution as Solution
+    from sciml_bounds.store.results import read as read
+    from sciml_bounds.store.results import write as write
 
 #: The public names and the modules they come from; a module is imported when its first name is used.
 _HOME = {
@@ -65,8 +67,10 @@ _HOME = {
     "certify": "bounds.certify",
     "cg": "krylov.cg",
     "prepare": "_solve",
+    "read": "store.results",
     "show_versions": "_versions",
     "solve": "_solve",
+    "write": "store.results",
 }
 
 __all__ = ["__version__", *_HOME]

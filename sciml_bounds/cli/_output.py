@@ -27,6 +27,8 @@ __all__ = [
     "certificate_rows",
     "error_console",
     "finish",
+    "print_json",
+    "print_table",
     "problem_record",
     "shown_progress",
     "solution_record",
@@ -185,21 +187,27 @@ def finish(
     typer.Exit
         If `failure` says that something was not reached.
     """
-    from sciml_bounds.store.writer import replacing, write_dataset
+    from sciml_bounds.store.results import write
+    from sciml_bounds.store.writer import replacing
 
     if out is not None:
-        write_dataset(result.to_xarray(), out, asked=asked)
+        write(result, out, asked=asked)
     if plot is not None:
         with replacing(plot) as part:
             result.plot().savefig(part, format=plot.suffix[1:].lower())
     files = {name: str(path) for name, path in (("out", out), ("plot", plot)) if path is not None}
     if as_json:
-        print(json.dumps(_finite(record | files), allow_nan=False))
+        print_json(record | files)
     else:
-        _print_table(title, rows | files)
+        print_table(title, rows | files)
     if failure is not None:
         error_console().print(f"sciml-bounds: {failure}", markup=False)
         raise typer.Exit(NOT_REACHED)
+
+
+def print_json(record: Mapping[str, Any]) -> None:
+    """Print one JSON object on one line."""
+    print(json.dumps(_finite(dict(record)), allow_nan=False))
 
 
 def _finite(value: Any) -> Any:
@@ -211,7 +219,8 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _print_table(title: str, rows: Mapping[str, str]) -> None:
+def print_table(title: str, rows: Mapping[str, str]) -> None:
+    """Print a table of two columns."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

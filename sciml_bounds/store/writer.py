@@ -1,64 +1,19 @@
-"""Write results: whole files or none."""
+"""Write files whole or not at all."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from datetime import UTC, datetime
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from sciml_bounds import __version__
 from sciml_bounds.errors import InputError
 
-if TYPE_CHECKING:
-    import xarray
-
-__all__ = ["FORMAT_VERSION", "SUFFIXES", "check_target", "replacing", "write_dataset"]
+__all__ = ["SUFFIXES", "check_target", "replacing"]
 
 #: Endings of netCDF-4 files, which are HDF5 files too.
 SUFFIXES = (".nc", ".h5", ".hdf5")
-#: Version of the layout of our files.
-FORMAT_VERSION = "0.1"
-
-
-def write_dataset(dataset: xarray.Dataset, path: Path | str, *, asked: Mapping[str, Any]) -> None:
-    """Write a data set as netCDF-4, chunked per sample and compressed; the file appears whole or not at all.
-
-    Parameters
-    ----------
-    dataset
-        What to write, such as `solution.to_xarray()`.
-    path
-        Where; an existing file is replaced.
-    asked
-        What was asked for, kept in the root attribute `asked` as JSON.
-
-    Raises
-    ------
-    InputError
-        If it cannot be written there.
-    """
-    target = check_target(path, SUFFIXES)
-    dataset = dataset.assign_attrs(
-        format_version=FORMAT_VERSION,
-        sciml_bounds_version=__version__,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        asked=json.dumps(asked, default=str),
-    )
-    with replacing(target) as part:
-        dataset.to_netcdf(
-            part, engine="h5netcdf", encoding={str(n): _encoding(v) for n, v in dataset.data_vars.items()}
-        )
-
-
-def _encoding(variable: xarray.DataArray) -> dict[str, Any]:
-    if not variable.ndim:
-        return {}
-    chunks = tuple(1 if str(dim) == "sample" else size for dim, size in zip(variable.dims, variable.shape))
-    return {"chunksizes": chunks, "compression": "gzip", "shuffle": True, "fletcher32": True}
 
 
 def check_target(path: Path | str, suffixes: tuple[str, ...]) -> Path:
@@ -86,16 +41,48 @@ def check_target(path: Path | str, suffixes: tuple[str, ...]) -> Path:
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Give a temporary path beside the target that takes its place at the end, or is removed on any error or signal."""
+    """Give a temporary path beside the target that takes its place at the end, or is removed on any error or signal.
+
+    What earlier processes left there because they were killed is removed first.
+
+    Raises
+    ------
+    InputError
+        If the system refuses to write, because the disk is full, for example.
+    """
     target = Path(path).resolve()
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    _remove_leftovers(target)
     try:
         yield part
         _sync(part)
         os.replace(part, target)
         _sync(target.parent)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise InputError(f"{path} cannot be written: {why}; free some space or choose another folder.") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove the temporary files of processes that no longer live."""
+    name = re.compile(rf"\.{re.escape(target.name)}\.(\d+)\.part")
+    with suppress(OSError):  # a folder that cannot be listed, or a file that another process removes now
+        for entry in target.parent.iterdir():
+            match = name.fullmatch(entry.name)
+            if match and not _lives(int(match[1])):
+                entry.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
 
 
 def _sync(path: Path) -> None:
