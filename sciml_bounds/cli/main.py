@@ -18,6 +18,7 @@ import typer
 import sciml_bounds
 from sciml_bounds.cli.certify import certify
 from sciml_bounds.cli.demo import demo
+from sciml_bounds.cli.inspect import inspect
 from sciml_bounds.cli.solve import solve
 from sciml_bounds.errors import InputError
 
@@ -33,7 +34,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (solve, certify, demo):
+for command in (solve, certify, inspect, demo):
     app.command()(command)
 
 

@@ -1,0 +1,104 @@
+"""`sciml-bounds inspect`: show what a file holds."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sciml_bounds.cli import _output as output
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sciml_bounds.store.contents import Contents
+
+__all__ = ["inspect"]
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .npy, .npz, .h5, .nc, .mat or .pt file.")],
+    as_json: output.JsonOption = False,
+) -> None:
+    """Show the arrays in a file without loading them, and for files of this package, check them in full.
+
+    Example: sciml-bounds inspect u.nc
+    """
+    import sciml_bounds
+    from sciml_bounds.store.readers import one_sentence, open_file
+    from sciml_bounds.store.results import check_content, is_ours
+
+    with ExitStack() as files:
+        contents = open_file(file, "the file", files)
+        ours = is_ours(contents)
+        if ours:
+            with one_sentence(f"the file {file}"):
+                check_content(contents)
+    record: dict[str, Any] = {"command": "inspect", "version": sciml_bounds.__version__, "file": str(file)}
+    record |= {"format": contents.format, "bytes": file.stat().st_size, "arrays": _arrays(contents)}
+    record["sciml_bounds"] = _about(contents) if ours else None
+    if as_json:
+        output.print_json(record)
+    else:
+        _print(record)
+
+
+def _arrays(contents: Contents) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "shape": list(info.shape),
+            "dtype": info.dtype,
+            "role": info.role,
+            "dims": None if info.dims is None else list(info.dims),
+            "units": str(info.attributes["units"]) if "units" in info.attributes else None,
+        }
+        for name, info in contents.arrays.items()
+    ]
+
+
+def _about(contents: Contents) -> dict[str, Any]:
+    """Take what one of our files says about itself; its checksum is verified by then."""
+    names = ("content", "format_version", "sciml_bounds_version", "created")
+    about = {name: contents.attributes.get(name) for name in names}
+    asked = contents.attributes.get("asked")
+    return about | {"asked": None if asked is None else json.loads(asked), "checksum": "verified"}
+
+
+def _print(record: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from sciml_bounds.store.contents import printable
+
+    rows = {"file": record["file"], "format": record["format"], "size": f"{record['bytes']:,} bytes"}
+    for name, value in (record["sciml_bounds"] or {}).items():
+        if value is not None:
+            rows[name.replace("_", " ")] = json.dumps(value) if name == "asked" else str(value)
+    sizes = {dim: size for array in record["arrays"] for dim, size in zip(array["dims"] or (), array["shape"])}
+    if sizes:
+        rows["dimensions"] = ", ".join(f"{dim} {size}" for dim, size in sizes.items())
+    output.print_table("Contents", {name: printable(row) for name, row in rows.items()})
+    Console(highlight=False).print(_table(record["arrays"]))
+
+
+def _table(arrays: list[dict[str, Any]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    from sciml_bounds.store.contents import printable
+
+    table = Table("name", "shape", "dtype", "dimensions", "units", "role")
+    for array in arrays:
+        cells = (
+            array["name"] or "(without name)",
+            str(tuple(array["shape"])),
+            array["dtype"],
+            ", ".join(array["dims"] or ()),
+            array["units"] or "",
+            array["role"],
+        )
+        table.add_row(*(Text(printable(cell), overflow="fold") for cell in cells))
+    return table

@@ -1,0 +1,126 @@
+import json
+
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+import torch
+
+import sciml_bounds as sb
+from sciml_bounds.cli.main import run
+
+FIELD = np.ones((3, 4))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def inspected(capsys, name: str) -> dict:
+    assert run(["inspect", name, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_result(folder, capsys):
+    solve = ["solve", "--coefficient", "1", "--source", "1", "--shape", "8,6", "--certify", "--out", "u.nc"]
+    assert run(solve) == 0
+    capsys.readouterr()
+    record = inspected(capsys, "u.nc")
+    assert (record["command"], record["file"], record["format"]) == ("inspect", "u.nc", "HDF5")
+    assert record["bytes"] == (folder / "u.nc").stat().st_size
+    about = record["sciml_bounds"]
+    assert (about["content"], about["format_version"], about["checksum"]) == ("Solution", "0.1", "verified")
+    assert about["sciml_bounds_version"] == sb.__version__
+    assert (about["asked"]["command"], about["asked"]["shape"]) == ("solve", "8,6")
+    arrays = {array["name"]: array for array in record["arrays"]}
+    expected = {"shape": [9, 7], "dtype": "float64", "dims": ["x_node", "y_node"], "units": "1", "role": "array"}
+    assert arrays["solution"] == expected | {"name": "solution"}
+    assert arrays["x"]["role"] == "coordinate"
+    assert run(["inspect", "u.nc"]) == 0
+    printed = capsys.readouterr().out
+    for word in ("Solution", "verified", "x_node 9", "(9, 7)", "float64", "solution", '"command": "solve"'):
+        assert word in printed, word
+
+
+def test_a_result_that_changed(folder, capsys):
+    sb.write(sb.solve(sb.Diffusion(sb.Grid((4, 4)), source=1.0)), "u.nc")
+    with h5py.File("u.nc", "r+") as file:
+        file["solution"][0, 0] = 1.0
+    assert run(["inspect", "u.nc"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    sentence = "its content is not what its checksum says; it was damaged or changed after it was written."
+    assert captured.err == f"sciml-bounds: the file u.nc: {sentence}\n"
+
+
+def test_a_newer_format(folder, capsys):
+    with h5py.File("u.nc", "w") as file:
+        file.attrs["format_version"], file.attrs["sciml_bounds_version"] = "3.1", "9.0.0"
+    assert run(["inspect", "u.nc"]) == 2
+    error = capsys.readouterr().err
+    assert "it has format 3.1, and this version of sciml_bounds reads formats up to 0; install the one that" in error
+    assert "(9.0.0)" in error
+
+
+def test_foreign_files(folder, capsys):
+    np.save("a.npy", FIELD.astype(">f4"))
+    np.save("o.npy", np.array([print], dtype=object), allow_pickle=True)
+    np.savez("a.npz", a=FIELD, b=FIELD > 0)
+    torch.save({"w": torch.ones(2, 5).bfloat16()}, "a.pt")
+    scipy.io.savemat("a.mat", {"k": FIELD, "s": {"x": 1.0}})
+    with h5py.File("a.h5", "w") as file:
+        file.create_dataset("g/huge", (10**6, 10**7), dtype="f8", chunks=(10, 10))
+        file["g/link"] = h5py.SoftLink("/g/huge")
+    expected = {
+        "a.npy": [("", [3, 4], ">f4", "array")],
+        "o.npy": [("", [1], "pickled object", "array")],
+        "a.npz": [("a", [3, 4], "float64", "array"), ("b", [3, 4], "bool", "array")],
+        "a.pt": [("w", [2, 5], "bfloat16", "array")],
+        "a.mat": [("k", [3, 4], "float64", "array"), ("s", [1, 1], "struct", "array")],
+        "a.h5": [("g/huge", [10**6, 10**7], "float64", "array"), ("g/link", [], "link", "link")],
+    }
+    for name, arrays in expected.items():
+        record = inspected(capsys, name)
+        assert record["sciml_bounds"] is None
+        found = [(array["name"], array["shape"], array["dtype"], array["role"]) for array in record["arrays"]]
+        assert sorted(found) == arrays, name
+    assert run(["inspect", "a.npy"]) == 0
+    assert "(without name)" in capsys.readouterr().out
+
+
+def test_names_are_shown_without_commanding_the_terminal(folder, capsys):
+    with h5py.File("a.h5", "w") as file:
+        file["red\x1b[31m\nline"] = FIELD
+        file["red\x1b[31m\nline"].attrs["units"] = "[bold]m\x07"
+    assert run(["inspect", "a.h5"]) == 0
+    printed = capsys.readouterr().out
+    assert not {"\x1b", "\x07"} & set(printed)
+    assert "[bold]" in printed
+    assert inspected(capsys, "a.h5")["arrays"][0]["name"] == "red\x1b[31m\nline"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("none.npy", "there is no file none.npy; give an existing file."),
+        ("folder.h5", "folder.h5 is not a file"),
+        ("a.csv", "the format of a.csv is not known by its ending; use one of .npy"),
+        ("bad.npy", "bad.npy cannot be read"),
+        ("bad.h5", "bad.h5 cannot be read"),
+        ("bad.pt", "not a file that torch.save wrote"),
+        ("bad.mat", "bad.mat"),
+    ],
+)
+def test_bad_input_is_one_sentence(folder, capsys, name, words):
+    (folder / "folder.h5").mkdir()
+    for bad in ("a.csv", "bad.npy", "bad.h5", "bad.pt", "bad.mat"):
+        (folder / bad).write_text("hello")
+    assert run(["inspect", name]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("sciml-bounds: the file")
+    assert captured.err.endswith(".\n")
+    assert words in captured.err
