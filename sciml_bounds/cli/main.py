@@ -1,6 +1,7 @@
 """The entry point `sciml-bounds`.
 
-Exit codes: 0 done, 2 bad input, 3 not converged or not certified as asked, 130 and 143 interrupted, 1 a bug of ours.
+Exit codes: 0 done, 2 bad input or a file that cannot be read or written, 3 not converged or not certified as asked, 130
+and 143 interrupted, 1 a bug of ours.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ BAD_INPUT = 2
 app = typer.Typer(
     name="sciml-bounds",
     help="Solve -div(a grad u) + c u = f on a box of cells, and certify any answer with guaranteed error bounds.",
-    epilog="Exit codes: 0 done, 2 bad input, 3 not converged or not certified as asked, 130 and 143 interrupted.",
+    epilog=(
+        "Exit codes: 0 done, 2 bad input or a file that cannot be read or written, 3 not converged or not certified as "
+        "asked, 130 and 143 interrupted."
+    ),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -55,7 +59,7 @@ def main(
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    previous = signal.signal(signal.SIGTERM, _terminate)
+    previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with _messages_shown():
             app(arguments, prog_name="sciml-bounds")
@@ -65,7 +69,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     return 0
 
 
@@ -85,6 +90,7 @@ def _messages_shown() -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     """Leave through every `finally`, so that no half-written file stays."""
+    print(f"sciml-bounds: stopped by {signal.Signals(number).name}; no half-written file is left.", file=sys.stderr)
     raise SystemExit(128 + number)

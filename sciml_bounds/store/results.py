@@ -85,13 +85,13 @@ def write(
     ...     bool((sb.read(f"{folder}/u.nc").certificate.upper == solution.certificate.upper).all())
     True
     """
-    target = check_target(path, SUFFIXES)
+    check_target(path, SUFFIXES)
     image = _image(_to_dataset(result, flux=flux), type(result).__name__, asked)
-    with replacing(target) as part, image.getbuffer() as content:
-        part.write_bytes(content)
+    with replacing(path) as part:
+        part.write_bytes(image)
 
 
-def _image(dataset: xarray.Dataset, content: str, asked: Mapping[str, Any] | None) -> BytesIO:
+def _image(dataset: xarray.Dataset, content: str, asked: Mapping[str, Any] | None) -> bytes:
     """Make the bytes of the file, with the checksum of what is read back from them."""
     import h5py
 
@@ -111,7 +111,7 @@ def _image(dataset: xarray.Dataset, content: str, asked: Mapping[str, Any] | Non
     dataset.to_netcdf(stream, engine="h5netcdf", encoding=encoding)
     with h5py.File(stream, "r+") as file:
         file.attrs[CHECKSUM] = stored_digest(file)
-    return stream
+    return stream.getvalue()  # a view of it that outlives an error in a traceback crashes Python 3.12
 
 
 def _encoding(variable: xarray.Variable) -> dict[str, Any]:

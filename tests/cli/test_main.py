@@ -30,7 +30,7 @@ def test_help(capsys, command):
     out = plain(capsys.readouterr().out)
     assert "Usage: sciml-bounds" in out
     if not command:
-        assert "Exit codes: 0 done, 2 bad input, 3 not converged" in out
+        assert "Exit codes: 0 done, 2 bad input or a file that cannot be read or written, 3 not" in out
         for name in ("solve", "certify", "inspect", "demo"):
             assert f" {name} " in out
 
@@ -65,13 +65,15 @@ def test_a_bug_of_ours_is_a_traceback(monkeypatch):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals(tmp_path, monkeypatch, number, code):
+def test_signals(tmp_path, monkeypatch, capsys, number, code):
     """A signal that arrives when the file is written, but not yet in its place."""
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
     monkeypatch.setattr(os, "replace", lambda *_: os.kill(os.getpid(), number))
     assert run([*PROBLEM, "--out", str(tmp_path / "u.nc")]) == code
+    sentence = f"sciml-bounds: stopped by {number.name}; no half-written file is left."
+    assert capsys.readouterr().err.splitlines()[-1] == sentence
     assert list(tmp_path.iterdir()) == []
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before
 
 
 def test_messages_of_the_library_are_lines_on_stderr_while_a_command_runs(monkeypatch, capsys):
