@@ -2,6 +2,7 @@
 
 References: Hestenes, Stiefel (1952); Notay, "Flexible conjugate gradients", SIAM J. Sci. Comput. 22 (2000) 1444-1460,
 for the form with explicit orthogonalisation against the last K directions, which is what learned directions plug into.
+Vectors may be complex, for Hermitian operators: inner products conjugate their first factor.
 
 Legend: n unknowns, b samples of a batch; vectors have shape (b, n).
 """
@@ -34,8 +35,8 @@ _RUNNING = None
 
 
 def default_rtol(dtype: torch.dtype) -> float:
-    """Return the relative residual that is asked for by default: 1e-8 in float64, 1e-5 in float32."""
-    return 1e-8 if dtype == torch.float64 else 1e-5
+    """Return the relative residual that is asked for by default: 1e-8 in double precision, 1e-5 in single."""
+    return 1e-8 if torch.finfo(dtype).bits == 64 else 1e-5
 
 
 def check_tolerances(rtol: float | None, atol: float, maxiter: int | None, dtype: torch.dtype) -> float:
@@ -61,8 +62,8 @@ def check_tolerances(rtol: float | None, atol: float, maxiter: int | None, dtype
 
 
 def _dot(u: Tensor, v: Tensor) -> Tensor:
-    """Inner products of the rows of (b, n), without a temporary of that size."""
-    return torch.bmm(u.unsqueeze(1), v.unsqueeze(2)).view(-1)
+    """Inner products u^H v of the rows of (b, n), without a temporary of that size."""
+    return torch.bmm(u.conj().unsqueeze(1), v.unsqueeze(2)).view(-1)
 
 
 @dataclass
@@ -119,7 +120,7 @@ class _Loop:
         """10 eps ||A|| ||x||: below it the residual means nothing."""
         if self.A.norm_upper is None:
             return torch.zeros_like(self.tolerance)
-        level: Tensor = self.floor * self.A.norm_upper.to(self.b) * self.x.norm(dim=1)
+        level: Tensor = self.floor * self.A.norm_upper.to(self.tolerance) * self.x.norm(dim=1)
         return level
 
     def stop(self, which: Tensor, reason: Reason) -> None:
@@ -140,7 +141,7 @@ class _Loop:
         """Do one iteration."""
         running = self.running
         self.M.matvec_into(self.r, self.z)
-        rz = _dot(self.r, self.z)
+        rz = _dot(self.r, self.z).real
         self.stop(~torch.isfinite(rz), Reason.NOT_FINITE)
         if not self.flexible:
             self.stop(rz <= 0, Reason.INDEFINITE_PRECONDITIONER)
@@ -148,8 +149,8 @@ class _Loop:
             self.z[~running] = 0.0
         self._new_direction(rz)
         self.A.matvec_into(self.d, self.q)
-        curvature = _dot(self.d, self.q)
-        slope = _dot(self.r, self.d)
+        curvature = _dot(self.d, self.q).real
+        slope = _dot(self.d, self.r)
         self.stop(~torch.isfinite(curvature), Reason.NOT_FINITE)
         self.stop(slope == 0, Reason.NO_NEW_DIRECTION)
         self.stop(curvature <= 0, Reason.INDEFINITE)
@@ -160,8 +161,8 @@ class _Loop:
         self.iterations += going
         self.norm = torch.where(going, self.r.norm(dim=1), self.norm)
         h = self.history
-        h.decreases.append(alpha * torch.where(going, slope, 0.0))
-        h.alphas.append(alpha)
+        h.decreases.append((alpha.conj() * torch.where(going, slope, 0.0)).real)
+        h.alphas.append(alpha.real)
         h.rz.append(rz)
         h.residual_norms.append(self.norm)
         self.rz_old = rz
@@ -174,7 +175,7 @@ class _Loop:
         if self.flexible:
             self.d.copy_(self.z)
             for direction, product, curvature in self.memory:
-                self.d.addcmul_((_dot(self.z, product) / curvature).unsqueeze(1), direction, value=-1)
+                self.d.addcmul_((_dot(product, self.z) / curvature).unsqueeze(1), direction, value=-1)
             lost = self.d.norm(dim=1) <= self.floor * self.z.norm(dim=1)
             self.stop(lost, Reason.NO_NEW_DIRECTION)
         elif self.fresh:
@@ -290,12 +291,12 @@ def _bounds(
     if lambda_min is not None:
         eps = torch.finfo(loop.b.dtype).eps
         norm = loop.A.norm_upper
-        size = norm.to(loop.b) * loop.x.norm(dim=1) if norm is not None else loop.b.norm(dim=1)
+        size = norm.to(loop.tolerance) * loop.x.norm(dim=1) if norm is not None else loop.b.norm(dim=1)
         round_off = 32 * eps * (size + loop.b.norm(dim=1))  # of the products and sums of one row, generously
-        uppers.append(residual_bound(residual_norm, round_off, torch.as_tensor(lambda_min).to(loop.b)))
+        uppers.append(residual_bound(residual_norm, round_off, torch.as_tensor(lambda_min).to(loop.tolerance)))
     plain = not loop.flexible and restarts == 0 and len(h.alphas) > 0
     if plain and mu is not None:
-        uppers.append(_radau(loop, torch.as_tensor(mu).to(loop.b).expand(len(loop.b))))
+        uppers.append(_radau(loop, torch.as_tensor(mu).to(loop.tolerance).expand(len(loop.b))))
     if uppers:
         return _Bounds(lower, torch.stack([u.expand(len(loop.b)) for u in uppers]).amin(0), "bound")
     if plain:
@@ -313,7 +314,7 @@ def _radau(loop: _Loop, mu: Tensor) -> Tensor:
 def _weights(loop: _Loop) -> Tensor:
     """Return r.M r at every iterate, (m + 1, b)."""
     loop.M.matvec_into(loop.r, loop.z)
-    return torch.stack([*loop.history.rz, _dot(loop.r, loop.z).clamp_min(0)])
+    return torch.stack([*loop.history.rz, _dot(loop.r, loop.z).real.clamp_min(0)])
 
 
 def _ratios(rz: Tensor) -> Tensor:

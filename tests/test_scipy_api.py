@@ -1,0 +1,108 @@
+"""What `scipy_api.cg` does beyond scipy; that it does what scipy does is held in tests/peers/test_scipy.py."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse.linalg
+
+import sciml_bounds as sb
+from sciml_bounds.errors import InputError
+from sciml_bounds.scipy_api import cg
+
+
+def test_our_preconditioners_and_operators_are_taken_as_they_are():
+    a = np.random.default_rng(0).lognormal(size=(20, 20))
+    solver = sb.prepare(sb.Diffusion(sb.Grid((20, 20)), a, 1.0))
+    b = solver.rhs[0].numpy()
+    seen = []
+    x, info = cg(solver.operator, b, M=solver.as_preconditioner(), rtol=1e-10, callback=seen.append)
+    assert info == 0
+    assert len(seen) <= 12
+    np.testing.assert_allclose(solver.operator.to_csr() @ x, b, rtol=0, atol=1e-9 * np.abs(b).max())
+
+
+def test_a_tolerance_that_round_off_does_not_allow_is_reported_where_scipy_trusts_its_recurrence():
+    # condition 1e10: the attainable residual is about eps ||A|| ||x||, far above 1e-15 ||b||
+    Q, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((30, 30)))
+    A = (Q * np.geomspace(1e-5, 1e5, 30)) @ Q.T
+    A, b = (A + A.T) / 2, np.ones(30)
+    ours, info = cg(A, b, rtol=1e-15, maxiter=2000)
+    assert info > 0
+    assert np.linalg.norm(b - A @ ours) > 1e-15 * np.linalg.norm(b)
+
+
+def test_the_last_allowed_iteration_counts():
+    A, b = np.diag([1.0, 2.0, 3.0]), np.ones(3)
+    assert cg(A, b, M=np.linalg.inv(A), maxiter=1)[1] == 0
+    assert cg(A, b, maxiter=2, rtol=1e-12)[1] == 2
+    assert cg(A, b, maxiter=0)[1] == 1
+
+
+@pytest.mark.parametrize("maxiter", [None, 5])
+def test_what_is_not_positive_definite_is_not_called_solved(maxiter):
+    x, info = cg(np.diag([1.0, -2.0, 3.0]), np.ones(3), maxiter=maxiter)
+    assert info >= 1
+    assert np.isfinite(x).all()
+
+
+def test_what_is_not_finite_is_not_called_solved():
+    for A, b in ((np.eye(2), [1.0, np.nan]), (np.diag([1.0, np.nan]), [1.0, 1.0])):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert cg(A, b)[1] >= 1
+
+
+def test_what_a_callback_returns_does_not_stop():
+    A, b = np.diag(np.arange(1.0, 9.0)), np.ones(8)
+    assert cg(A, b, rtol=1e-10, callback=lambda x: True)[1] == 0
+
+
+def test_no_input_is_written_to():
+    A, b, x0 = np.diag([1.0, 2.0, 3.0]), np.ones(3), np.full((3, 1), 2.0)
+    before = A.copy(), b.copy(), x0.copy()
+    x, _ = cg(A, b, x0)
+    for now, then in zip((A, b, x0), before):
+        np.testing.assert_array_equal(now, then)
+    assert not np.shares_memory(x, x0)
+    zero = np.zeros(3)
+    x, _ = cg(A, zero)
+    assert not np.shares_memory(x, zero)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"rtol": -1.0}, "rtol is -1.0; it must be"),
+        ({"rtol": float("nan")}, "rtol is nan"),
+        ({"atol": float("nan")}, "atol is nan"),
+        ({"x0": "bM"}, "x0 is 'bM'; give an array, or 'Mb'"),
+        ({"maxiter": -1}, "maxiter is -1"),
+    ],
+    ids=str,
+)
+def test_what_means_nothing_is_refused(options, words):
+    with pytest.raises(InputError, match=words):
+        cg(np.eye(3), np.ones(3), **options)
+
+
+def test_infinite_tolerances_take_the_guess():
+    for tolerance in ({"rtol": np.inf}, {"atol": np.inf}):
+        x, info = cg(np.eye(3, dtype=np.float32), np.ones(3, np.float32), x0=[1, 2, 3], **tolerance)
+        assert info == 0
+        np.testing.assert_array_equal(x, [1, 2, 3])
+
+
+def test_hermitian_systems_of_pde_kind():
+    # a magnetic Laplacian: complex phases on the edges of a ring
+    n = 50
+    phase = np.exp(0.3j)
+    A = scipy.sparse.diags_array(
+        [np.full(n - 1, -phase), np.full(n, 2.1), np.full(n - 1, -phase.conj())], offsets=(-1, 0, 1)
+    ).tocsr()
+    b = np.random.default_rng(0).standard_normal(n)
+    x, info = cg(A, b, rtol=1e-12)
+    assert info == 0
+    np.testing.assert_allclose(x, scipy.sparse.linalg.spsolve(A.tocsc(), b.astype(complex)), rtol=0, atol=1e-10)
