@@ -335,7 +335,7 @@ def _iterate_cycles(A: LatticeOperator, M: Cycle, b: Tensor, x0: Tensor | None, 
     norms = [A.residual_into(x, b, r).norm(dim=1)]
     count = torch.zeros(len(b), dtype=torch.int64, device=b.device)
     stopped = False
-    while not stopped and len(norms) <= maxiter and bool((running := ~goal.reached(x, norms[-1])).any()):
+    while not stopped and len(norms) <= maxiter and bool((running := goal.missed(x, norms[-1])).any()):
         M.matvec_into(r, z)
         x += torch.where(running.unsqueeze(1), z, 0.0)
         count += running
@@ -359,6 +359,10 @@ class _Goal:
         """Tell which samples have reached the tolerance or the level of round-off."""
         level = torch.minimum(self._round_off * x.norm(dim=1), self._start)  # x may have exploded
         return torch.isfinite(residual_norm) & (residual_norm <= torch.maximum(self.tolerance, level))
+
+    def missed(self, x: Tensor, residual_norm: Tensor) -> Tensor:
+        """Tell which samples have not, and still may: those that are not finite never will."""
+        return torch.isfinite(residual_norm) & ~self.reached(x, residual_norm)
 
     def solution(self, x: Tensor, norms: Tensor, iterations: Tensor, failure: Reason, seconds: float) -> LinearSolution:
         """Put the outcome into words."""

@@ -1,7 +1,11 @@
-"""The face of the loop: every form of operator and right-hand side, and what the result says."""
+"""The face of the loop: every form of operator and right-hand side, and what the result says.
+
+What it shares with every other solver is held in tests/contracts/test_solvers.py.
+"""
 
 from __future__ import annotations
 
+import functools
 import re
 
 import numpy as np
@@ -12,8 +16,9 @@ import scipy.sparse.linalg
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.errors import ConvergenceWarning
+from sciml_bounds.errors import ConvergenceError, ConvergenceWarning, InputError
 from sciml_bounds.fem import require_dolfinx
+from sciml_bounds.results import Reason
 
 A = pyamg.gallery.poisson((12, 12), format="csr")
 N = A.shape[0]
@@ -90,3 +95,240 @@ def test_nothing_is_differentiated_and_no_input_is_written_to():
     s = sb.cg(A, b)
     assert not s.x.requires_grad
     assert torch.equal(b.detach(), before)
+
+
+# --- in each of its forms ---------------------------------------------------------------------------------------------
+
+LOOPS = {
+    "plain": sb.cg,
+    "flexible": functools.partial(sb.cg, flexible=True),
+    "memory 4": functools.partial(sb.cg, memory=4),
+}
+
+
+@pytest.fixture(params=LOOPS)
+def solve(request):
+    """One form of the loop."""
+    return LOOPS[request.param]
+
+
+def _random_spd(n, condition, seed):
+    rng = np.random.default_rng(seed)
+    Q, _ = np.linalg.qr(rng.standard_normal((n, n)))
+    A = (Q * np.geomspace(1, condition, n)) @ Q.T
+    return scipy.sparse.csr_array((A + A.T) / 2)
+
+
+MATRICES = {"poisson": scipy.sparse.csr_array(pyamg.gallery.poisson((8, 8))), "random": _random_spd(30, 1e2, 0)}
+
+
+@pytest.fixture(params=MATRICES)
+def matrix(request):
+    """One matrix of the table."""
+    return MATRICES[request.param]
+
+
+def _rhs(A, seed=0):
+    return np.random.default_rng(seed).standard_normal(A.shape[0])
+
+
+def _residual(A, x, b):
+    return np.linalg.norm(b - A @ x.numpy())
+
+
+@pytest.mark.parametrize("atol", [1e-2, 1.0, 1e3])
+def test_an_absolute_tolerance_takes_over_where_it_is_larger(solve, matrix, atol):
+    b = _rhs(matrix)
+    s = solve(matrix, b, rtol=1e-12, atol=atol)
+    assert bool(s.converged)
+    assert float(s.tolerance) == pytest.approx(max(atol, 1e-12 * np.linalg.norm(b)))
+    assert _residual(matrix, s.x, b) <= atol
+    if atol >= np.linalg.norm(b):
+        assert int(s.iterations) == 0
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 1e-16), (np.float32, 1e-7)])
+def test_a_tolerance_below_round_off_is_refused(solve, dtype, rtol):
+    with pytest.raises(InputError, match=f"below the round-off of {np.dtype(dtype).name}"):
+        solve(np.eye(3, dtype=dtype), np.ones(3, dtype=dtype), rtol=rtol)
+
+
+def test_maxiter_is_reached_and_said(solve, matrix):
+    b = _rhs(matrix)
+    with pytest.warns(
+        ConvergenceWarning, match=r"did not converge: maxiter reached; after 2 iterations .* Raise maxiter"
+    ):
+        s = solve(matrix, b, rtol=1e-12, maxiter=2)
+    assert not bool(s.converged)
+    assert s.reason is Reason.MAXITER
+    assert int(s.iterations) == 2
+    assert s.residual_norms.shape == (3,)
+    assert float(s.residual_norm) == pytest.approx(_residual(matrix, s.x, b), rel=1e-10)
+
+
+def test_maxiter_reached_is_an_error_on_request(solve):
+    with pytest.raises(ConvergenceError, match="maxiter reached"):
+        solve(MATRICES["poisson"], _rhs(MATRICES["poisson"]), maxiter=1, throw=True)
+
+
+def test_no_iteration_at_all_returns_the_guess(solve):
+    A, b = MATRICES["random"], _rhs(MATRICES["random"])
+    x0 = np.ones(30)
+    with pytest.warns(ConvergenceWarning):
+        s = solve(A, b, x0=x0, maxiter=0)
+    np.testing.assert_array_equal(s.x, x0)
+    assert float(s.residual_norm) == pytest.approx(_residual(A, torch.as_tensor(x0), b))
+    with pytest.raises(InputError, match="maxiter is -1"):
+        solve(A, b, maxiter=-1)
+
+
+def test_the_callback_sees_every_iterate_and_can_stop(solve):
+    A, b = MATRICES["poisson"], _rhs(MATRICES["poisson"])
+    seen = []
+    s = solve(A, b, callback=lambda x: seen.append(_residual(A, x, b)))
+    assert len(seen) == int(s.iterations)
+    np.testing.assert_allclose(seen, s.residual_norms[1:], rtol=1e-6)
+    stopped = solve(A, b, callback=lambda x: True)
+    assert (stopped.reason, int(stopped.iterations), bool(stopped.converged)) == (Reason.STOPPED, 1, False)
+
+
+def test_options_are_keywords_only(solve):
+    with pytest.raises(TypeError):
+        solve(np.eye(2), np.ones(2), np.eye(2))
+
+
+def test_rows_of_a_batch_do_not_notice_each_other(solve):
+    A = MATRICES["poisson"]
+    rng = np.random.default_rng(0)
+    easy = A @ np.ones(64)  # symmetric data: fewer iterations
+    rows = np.stack([rng.standard_normal(64), np.zeros(64), 1e-9 * rng.standard_normal(64), easy])
+    together = solve(A, rows, rtol=1e-9)
+    assert bool(together.converged.all())
+    assert not together.x[1].any()
+    assert len(set(together.iterations.tolist())) > 2  # rows end at different times
+    for k, row in enumerate(rows):
+        alone = solve(A, row[None], rtol=1e-9)
+        assert int(alone.iterations[0]) == int(together.iterations[k])
+        assert torch.equal(alone.x[0], together.x[k])  # bit for bit: a row that has ended is frozen
+        last = int(alone.iterations[0]) + 1
+        assert torch.equal(alone.residual_norms[:last, 0], together.residual_norms[:last, k])
+        torch.testing.assert_close(alone.error_lower[:last, 0], together.error_lower[:last, k], rtol=1e-12, atol=0)
+
+
+def test_batches_have_any_leading_axes(solve):
+    A = MATRICES["random"]
+    b = torch.randn(2, 3, 30, dtype=torch.float64)
+    s = solve(A, b, rtol=1e-10)
+    assert s.x.shape == b.shape
+    assert s.converged.shape == s.iterations.shape == s.residual_norm.shape == s.tolerance.shape == (2, 3)
+    assert s.residual_norms.shape == s.error_lower.shape == (int(s.iterations.max()) + 1, 2, 3)
+    assert len(s.reason) == 6
+    expected = scipy.sparse.linalg.spsolve(A.tocsc(), b.reshape(6, 30).numpy().T).T
+    np.testing.assert_allclose(s.x.reshape(6, 30), expected, rtol=0, atol=1e-7)
+
+
+def test_every_row_may_have_its_own_matrix(solve):
+    matrices = torch.stack([torch.as_tensor(_random_spd(20, 50.0, k).toarray()) for k in range(3)])
+    b = torch.randn(3, 20, dtype=torch.float64)
+    s = solve(matrices, b, rtol=1e-10)
+    torch.testing.assert_close(s.x, torch.linalg.solve(matrices, b), rtol=0, atol=1e-8)
+
+
+def test_an_empty_batch_is_solved(solve):
+    s = solve(MATRICES["random"], torch.zeros(0, 30, dtype=torch.float64))
+    assert s.x.shape == (0, 30)
+    assert bool(s.converged.all())
+
+
+def test_a_row_that_fails_does_not_spoil_the_others(solve):
+    good, bad = torch.eye(4, dtype=torch.float64), -torch.eye(4, dtype=torch.float64)
+    with pytest.warns(ConvergenceWarning, match="1 x operator not positive definite"):
+        s = solve(torch.stack([good, bad]), torch.ones(2, 4, dtype=torch.float64))
+    assert s.converged.tolist() == [True, False]
+    assert s.reason == (Reason.CONVERGED, Reason.INDEFINITE)
+    assert s.x[0].tolist() == [1.0] * 4
+
+
+def test_an_indefinite_operator_is_named(solve):
+    A = np.diag([1.0, 2.0, -3.0, 4.0])
+    with pytest.warns(ConvergenceWarning, match="operator not positive definite.*singular or indefinite"):
+        s = solve(A, np.ones(4), rtol=1e-12)
+    assert s.reason is Reason.INDEFINITE
+    assert bool(torch.isfinite(s.x).all())
+
+
+def test_an_operator_that_is_not_symmetric_is_refused(solve):
+    A = np.array([[2.0, 1.0], [0.0, 3.0]])
+    with pytest.raises(InputError, match=r"A is not symmetric.*another method"):
+        solve(A, np.ones(2))
+
+
+def test_an_inconsistent_singular_system_is_not_called_solved(solve):
+    n = 20
+    A = 2 * np.eye(n) - np.eye(n, k=1) - np.eye(n, k=-1)
+    A[0, 0] = A[-1, -1] = 1
+    with pytest.warns(ConvergenceWarning, match="did not converge"):
+        s = solve(A, np.random.default_rng(0).standard_normal(n) + 1.0)
+    assert not bool(s.converged)
+    assert s.reason in (Reason.INDEFINITE, Reason.MAXITER)
+
+
+def test_not_a_number_in_operator_or_preconditioner_is_named(solve):
+    A = np.diag([1.0, np.nan])
+    with pytest.warns(ConvergenceWarning, match="NaN or infinity"):
+        assert solve(A, np.ones(2)).reason is Reason.NOT_FINITE
+    with pytest.warns(ConvergenceWarning, match="NaN or infinity"):
+        assert solve(np.eye(2), np.ones(2), M=A).reason is Reason.NOT_FINITE
+
+
+@pytest.mark.parametrize(
+    ("A", "b", "options", "words"),
+    [
+        (np.eye(3), np.ones(4), {}, r"A has shape (3, 3), but b has 4 entries"),
+        (np.eye(3), 1.0, {}, "A has shape (3, 3), but b has 0 entries"),
+        (np.eye(3), np.ones(3), {"M": np.eye(4)}, "M has shape (4, 4), but b has 3 entries"),
+        (np.eye(3), np.ones(3), {"x0": np.ones(2)}, "x0 has shape (2,), but b has shape (3,)"),
+        (np.eye(3), np.ones((2, 3)), {"x0": np.ones(3)}, "x0 has shape (3,), but b has shape (2, 3)"),
+        (np.ones((3, 4)), np.ones(4), {}, "a square one is needed"),
+        (np.stack([np.eye(3)] * 2), np.ones(3), {}, "A is a batch of 2"),
+        (np.eye(3), np.ones((3, 3)), {"M": np.stack([np.eye(3)] * 2)}, "M is a batch of 2"),
+        (np.eye(3), np.ones(3, dtype=int), {}, "the right-hand side b has dtype int64"),
+        (np.eye(3, dtype=int), np.ones(3), {}, "the matrix has dtype int64"),
+        (np.eye(3), np.ones(3, dtype=complex), {}, "the right-hand side b has dtype complex128"),
+        (
+            np.eye(3),
+            np.array([1.0, np.nan, 1.0]),
+            {},
+            "b has 1 entries that are NaN or infinite, the first at index (1,)",
+        ),
+        (np.eye(3), np.ones(3), {"x0": np.full(3, np.inf)}, "the initial guess x0 has 3 entries"),
+        (np.eye(3), np.ones(3), {"M": np.eye(3, dtype=np.float32)}, "M works in float32, but b is float64"),
+        (np.eye(3), torch.ones(3, device="meta"), {}, "A is on device cpu and b on meta"),
+        (np.eye(3), np.ones(3), {"lambda_min": 0.0}, "lambda_min must be positive"),
+        (np.eye(3), np.ones(3), {"lambda_min_preconditioned": -1.0}, "lambda_min_preconditioned must be positive"),
+        ("A", np.ones(3), {}, "a str is not an operator"),
+    ],
+    ids=str,
+)
+def test_input_that_does_not_fit_is_refused_in_one_sentence(solve, A, b, options, words):
+    with pytest.raises(InputError, match=re.escape(words)) as caught:
+        solve(A, b, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_solution_has_the_precision_of_the_operator(solve):
+    assert solve(np.eye(3), np.ones(3, dtype=np.float32)).x.dtype == torch.float64
+    assert solve(np.eye(3, dtype=np.float32), np.ones(3)).x.dtype == torch.float32
+    assert solve(lambda x: 2 * x, np.ones(3, dtype=np.float32)).x.dtype == torch.float32
+
+
+def test_a_recurrence_that_lost_the_residual_is_found_out(solve):
+    # condition 1e12: the recursive residual falls below the tolerance long before the true one
+    A = _random_spd(40, 1e12, 3).toarray()
+    b = A @ np.ones(40)
+    with np.errstate(all="ignore"):
+        try:
+            s = solve(A, b, rtol=1e-14, maxiter=400)
+        except ConvergenceWarning:  # an error in tests: the solver may as well say that it did not get there
+            return
+    assert _residual(A, s.x, b) <= 1e-14 * np.linalg.norm(b) * (1 + 1e-6)
