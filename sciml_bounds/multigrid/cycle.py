@@ -70,7 +70,7 @@ class CoarseSolver:
         """Write the solution of smallest norm."""
         batch = b.shape[0]
         inverse = self.inverse.expand(batch, -1, -1)
-        torch.bmm(inverse, b.view(batch, -1, 1), out=out.view(batch, -1, 1))
+        torch.bmm(inverse, b.view(batch, inverse.shape[-1], 1), out=out.view(batch, inverse.shape[-1], 1))
 
 
 def power_of_two(size: Tensor) -> Tensor:

@@ -81,7 +81,17 @@ class LinearOperator:
         return self.matvec(x)
 
     def to_scipy(self) -> scipy.sparse.linalg.LinearOperator:
-        """Wrap as a `scipy.sparse.linalg.LinearOperator` on numpy vectors, usable as `A` or `M` there."""
+        """Wrap as a `scipy.sparse.linalg.LinearOperator` on numpy vectors, usable as `A` or `M` there.
+
+        It has an adjoint (`rmatvec`) where the operator is known to be symmetric.
+
+        Raises
+        ------
+        InputError
+            If this is a batch of operators, which scipy does not know.
+        """
+        if self.batch > 1:
+            raise InputError(f"scipy has no batches, and this is one of {self.batch} operators; wrap them one by one.")
 
         def apply(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
             vector = torch.as_tensor(np.ascontiguousarray(x).reshape(-1), dtype=self.dtype, device=self.device)
@@ -89,7 +99,8 @@ class LinearOperator:
             return result
 
         numpy_dtype = np.dtype(str(self.dtype).removeprefix("torch."))
-        return scipy.sparse.linalg.LinearOperator(self.shape, matvec=apply, rmatvec=apply, dtype=numpy_dtype)
+        adjoint = apply if self.symmetric else None
+        return scipy.sparse.linalg.LinearOperator(self.shape, matvec=apply, rmatvec=adjoint, dtype=numpy_dtype)
 
 
 class Identity(LinearOperator):
@@ -181,6 +192,7 @@ class MatrixOperator(LinearOperator):
 
     def matvec(self, x: Tensor) -> Tensor:
         """Multiply vectors `(..., n)` by the matrix."""
+        self._check_batch(x)
         flat = x.reshape(-1, self.shape[0])
         if self.matrix.layout == torch.strided and self.matrix.ndim == 3:
             return torch.matmul(self.matrix, flat.unsqueeze(-1)).reshape(x.shape)
@@ -285,8 +297,10 @@ def _from_scipy(A: Any) -> LinearOperator:
 
     def apply(x: Tensor) -> Tensor:
         rows = x.detach().cpu().reshape(-1, x.shape[-1]).numpy()
-        result = np.stack([np.asarray(A.matvec(row)).reshape(-1) for row in rows])
-        return torch.as_tensor(result, dtype=x.dtype, device=x.device).reshape(x.shape)
+        result = np.empty_like(rows)
+        for row, product in zip(rows, result):
+            product[:] = np.asarray(A.matvec(row)).reshape(-1)
+        return torch.as_tensor(result, device=x.device).reshape(x.shape)
 
     return CallableOperator(apply, A.shape[0], getattr(torch, numpy_dtype.name))
 
@@ -295,11 +309,12 @@ def _from_petsc(A: Any) -> LinearOperator:
     right, left = A.createVecs()
 
     def apply(x: Tensor) -> Tensor:
-        rows = []
-        for row in x.detach().cpu().reshape(-1, x.shape[-1]).numpy():
+        rows = x.detach().cpu().reshape(-1, x.shape[-1]).numpy()
+        result = np.empty_like(rows)
+        for row, product in zip(rows, result):
             right.setArray(row)
             A.mult(right, left)
-            rows.append(left.getArray().copy())
-        return torch.as_tensor(np.stack(rows), dtype=x.dtype, device=x.device).reshape(x.shape)
+            product[:] = left.getArray()
+        return torch.as_tensor(result, device=x.device).reshape(x.shape)
 
     return CallableOperator(apply, A.getSize()[0], torch.float64, linear=True)

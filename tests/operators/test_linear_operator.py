@@ -8,63 +8,19 @@ import scipy.sparse.linalg
 import torch
 
 from sciml_bounds.errors import InputError
-from sciml_bounds.fem import require_dolfinx
 from sciml_bounds.operators.linear_operator import (
     CallableOperator,
-    Diagonal,
     Identity,
     LinearOperator,
     MatrixOperator,
     Stacked,
     aslinearoperator,
-    csr_tensor,
 )
 
 N = 6
 RNG = np.random.default_rng(0)
 DENSE = RNG.standard_normal((N, N))
 VECTORS = torch.as_tensor(RNG.standard_normal((2, 3, N)))
-SPARSE = scipy.sparse.csr_array(np.where(RNG.random((N, N)) < 0.5, DENSE, 0.0))
-
-
-def _petsc():
-    require_dolfinx()
-    from petsc4py import PETSc
-
-    matrix = PETSc.Mat().createAIJ(size=(N, N), csr=(SPARSE.indptr, SPARSE.indices, SPARSE.data), comm=PETSc.COMM_SELF)
-    matrix.assemble()
-    return matrix
-
-
-FORMS = {
-    "torch dense": (lambda: torch.as_tensor(DENSE), DENSE),
-    "torch csr": (lambda: csr_tensor(SPARSE), SPARSE),
-    "torch coo": (lambda: torch.as_tensor(SPARSE.toarray()).to_sparse_coo(), SPARSE),
-    "numpy": (lambda: DENSE, DENSE),
-    "numpy read-only": (lambda: np.broadcast_to(DENSE, (N, N)), DENSE),
-    "scipy csr array": (lambda: SPARSE, SPARSE),
-    "scipy csc matrix": (lambda: scipy.sparse.csc_matrix(SPARSE), SPARSE),
-    "scipy dia": (lambda: scipy.sparse.dia_array(SPARSE), SPARSE),
-    "scipy operator": (lambda: scipy.sparse.linalg.aslinearoperator(DENSE), DENSE),
-    "callable": (lambda: lambda x: x @ torch.as_tensor(DENSE.T), DENSE),
-    "our own": (lambda: MatrixOperator(torch.as_tensor(DENSE)), DENSE),
-    "petsc": (_petsc, SPARSE),
-}
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("form", [pytest.param(name, marks=[pytest.mark.fem] * (name == "petsc")) for name in FORMS])
-def test_every_form_multiplies_vectors_with_any_leading_axes(form):
-    make, matrix = FORMS[form]
-    A = aslinearoperator(make(), like=VECTORS)
-    assert isinstance(A, LinearOperator)
-    assert A.shape == (N, N)
-    for x in (VECTORS, VECTORS[0], VECTORS[0, 0]):
-        expected = (matrix @ x.reshape(-1, N).numpy().T).T.reshape(x.shape)
-        np.testing.assert_allclose(A @ x, expected, rtol=0, atol=1e-13)
-        out = torch.full_like(x, torch.nan)
-        assert A.matvec_into(x, out) is out
-        np.testing.assert_allclose(out, expected, rtol=0, atol=1e-13)
 
 
 def test_a_batch_of_matrices_meets_a_batch_of_vectors():
@@ -85,17 +41,6 @@ def test_the_identity_gives_its_vectors_back():
     assert Identity(N, torch.float64, torch.device("cpu")) @ VECTORS is VECTORS
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-def test_a_diagonal_multiplies_entry_by_entry(batch):
-    entries = torch.as_tensor(np.random.default_rng(0).standard_normal((batch, N)))
-    D, x = Diagonal(entries), torch.ones(3, N, dtype=torch.float64)
-    assert D.batch == batch
-    assert D.symmetric
-    for sample in range(3):
-        expected = np.diag(entries[sample % batch].numpy()) @ x[sample].numpy()
-        np.testing.assert_array_equal((D @ x)[sample], expected)
-
-
 @pytest.mark.parametrize("count", [1, 3])
 def test_stacked_operators_take_a_vector_each(count):
     generator = torch.Generator().manual_seed(0)
@@ -108,11 +53,6 @@ def test_stacked_operators_take_a_vector_each(count):
     if count > 1:
         with pytest.raises(InputError, match=r"batch of 3 operators.*2 vectors"):
             stacked @ x[:2]
-
-
-def test_a_batch_of_diagonals_takes_as_many_vectors_only():
-    with pytest.raises(InputError, match=r"batch of 3 operators.*2 vectors"):
-        Diagonal(torch.ones(3, N)) @ torch.ones(2, N)
 
 
 @pytest.mark.parametrize(
