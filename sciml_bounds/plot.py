@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-__all__ = ["draw_field", "indicator_colours", "new_figure", "plot_certificate", "plot_solution"]
+__all__ = ["draw_field", "indicator_colours", "new_figure", "plot_certificate", "plot_convergence", "plot_solution"]
 
 #: Indicators are shown down to this part of the largest.
 INDICATOR_RANGE = 1e-3
@@ -41,6 +42,38 @@ def plot_certificate(grid: Grid, values: Tensor, indicators: Tensor, sample: int
     figure, panels = _row(2)
     _panel(panels[0], grid, values, "certified field", "viridis", sample, nodal=True)
     _indicator_panel(panels[1], grid, indicators, sample)
+    return figure
+
+
+def plot_convergence(histories: Mapping[str, Sequence[tuple[float, float]]], rtol: float) -> Figure:
+    """Draw residuals over iterations and over time.
+
+    Parameters
+    ----------
+    histories
+        For each method, seconds and relative residual, at first those of the guess and then after each iteration; of a
+        direct method only those at its end.
+    rtol
+        What was asked.
+    """
+    figure = new_figure(11.5, 4.6)
+    by_count, by_time = figure.subplots(1, 2, sharey=True)
+    for number, (name, history) in enumerate(histories.items()):
+        seconds, residuals = zip(*history)
+        style = {"color": f"C{number % 10}", "linestyle": ("-", "--", "-.", ":")[number % 4], "linewidth": 1.5}
+        style |= {"marker": "osD^vPX*"[number % 8], "markersize": 4, "markevery": max(1, len(history) // 8)}
+        by_time.loglog(seconds, residuals, label=name, **style)
+        if len(history) > 1:
+            by_count.semilogy(range(len(history)), residuals, **style)
+    counts = [len(history) - 1 for history in histories.values() if len(history) > 1]
+    if counts and max(counts) > 20 * max(1, min(counts)):
+        by_count.set_xscale("symlog", linthresh=10)
+    for axes in (by_count, by_time):
+        axes.axhline(rtol, color="0.4", linewidth=0.8, linestyle=(0, (4, 3)))
+        axes.grid(alpha=0.3)
+    by_count.set(xlabel="iteration", ylabel=r"relative residual $\|b - A x\| / \|b\|$", xlim=(0, None))
+    by_time.set(xlabel="seconds since the start of the set-up")
+    figure.legend(loc="outside right upper", fontsize=9)
     return figure
 
 

@@ -212,7 +212,7 @@ def print_json(record: Mapping[str, Any]) -> None:
 
 def _finite(value: Any) -> Any:
     """Replace what JSON has no number for by null."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: _finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(part) for part in value]

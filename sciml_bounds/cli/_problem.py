@@ -19,6 +19,7 @@ __all__ = [
     "BoundaryOption",
     "CoefficientOption",
     "LengthsOption",
+    "OptionalCoefficientOption",
     "OriginOption",
     "ProblemOptions",
     "ReactionOption",
@@ -31,13 +32,13 @@ __all__ = [
 ]
 
 _FIELD = "FILE or NUMBER"
-CoefficientOption = Annotated[
-    str,
-    typer.Option(
-        metavar=_FIELD,
-        help="a > 0 in each cell: a number, or a.npy, f.npz:name, f.h5:name, f.nc:name, f.mat:name, f.pt:name.",
-    ),
-]
+_COEFFICIENT = typer.Option(
+    metavar=_FIELD,
+    help="a > 0 in each cell: a number, or a.npy, f.npz:name, f.h5:name, f.nc:name, f.mat:name, f.pt:name.",
+    show_default=False,
+)
+CoefficientOption = Annotated[str, _COEFFICIENT]
+OptionalCoefficientOption = Annotated[str | None, _COEFFICIENT]
 SourceOption = Annotated[str | None, typer.Option(metavar=_FIELD, help="f in each cell. [default: 0]")]
 ReactionOption = Annotated[str | None, typer.Option(metavar=_FIELD, help="c >= 0 in each cell. [default: 0]")]
 SolidOption = Annotated[

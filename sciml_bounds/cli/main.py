@@ -18,10 +18,11 @@ import typer
 
 import sciml_bounds
 from sciml_bounds.cli.certify import certify
+from sciml_bounds.cli.compare import compare
 from sciml_bounds.cli.demo import demo
 from sciml_bounds.cli.inspect import inspect
 from sciml_bounds.cli.solve import solve
-from sciml_bounds.errors import InputError
+from sciml_bounds.errors import InputError, MissingExtraError
 
 __all__ = ["app", "run"]
 
@@ -38,7 +39,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (solve, certify, inspect, demo):
+for command in (solve, certify, compare, inspect, demo):
     app.command()(command)
 
 
@@ -63,7 +64,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         with _messages_shown():
             app(arguments, prog_name="sciml-bounds")
-    except InputError as error:
+    except (InputError, MissingExtraError) as error:
         print(f"sciml-bounds: {error}", file=sys.stderr)
         return BAD_INPUT
     except SystemExit as end:

@@ -24,14 +24,14 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"sciml-bounds {sb.__version__}\n"
 
 
-@pytest.mark.parametrize("command", [[], ["solve"], ["certify"], ["inspect"], ["demo"]])
+@pytest.mark.parametrize("command", [[], ["solve"], ["certify"], ["compare"], ["inspect"], ["demo"]])
 def test_help(capsys, command):
     assert run([*command, "--help"]) == 0
     out = plain(capsys.readouterr().out)
     assert "Usage: sciml-bounds" in out
     if not command:
         assert "Exit codes: 0 done, 2 bad input or a file that cannot be read or written, 3 not" in out
-        for name in ("solve", "certify", "inspect", "demo"):
+        for name in ("solve", "certify", "compare", "inspect", "demo"):
             assert f" {name} " in out
 
 

@@ -1,0 +1,197 @@
+"""`sciml-bounds compare`: methods of this and of other packages side by side."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sciml_bounds.cli import _output as output
+from sciml_bounds.cli import _problem as problem_options
+from sciml_bounds.errors import InputError
+
+if TYPE_CHECKING:
+    from sciml_bounds.comparison import Comparison, Equations, Result
+
+__all__ = ["compare"]
+
+ON_GRIDS = "auto,multigrid,cg,algebraic,scipy:cg,pyamg:ruge-stuben,pyamg:smoothed-aggregation"
+ON_MATRICES = "cg,algebraic,scipy:cg,pyamg:ruge-stuben,pyamg:smoothed-aggregation"
+INTERRUPTED = 130
+
+
+def compare(
+    coefficient: problem_options.OptionalCoefficientOption = None,
+    source: problem_options.SourceOption = None,
+    reaction: problem_options.ReactionOption = None,
+    solid: problem_options.SolidOption = None,
+    shape: problem_options.ShapeOption = None,
+    lengths: problem_options.LengthsOption = None,
+    origin: problem_options.OriginOption = None,
+    boundary: problem_options.BoundaryOption = None,
+    sample: problem_options.SampleOption = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Nodal values to measure the energy error against, such as u.nc:solution."),
+    ] = None,
+    matrix: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Instead of a problem: A as MatrixMarket (.mtx) or scipy.sparse (.npz)."),
+    ] = None,
+    rhs: Annotated[
+        str | None, typer.Option(metavar="FILE", help="b beside --matrix, as .mtx or a field. [default: ones]")
+    ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME",
+            help=(
+                "auto, transform, multigrid, cg, algebraic, direct; scipy:cg, scipy:spsolve; pyamg:ruge-stuben, "
+                "pyamg:smoothed-aggregation; petsc:gamg, petsc:cg-jacobi (extra fem). [default: the iterative ones]"
+            ),
+        ),
+    ] = None,
+    rtol: Annotated[float, typer.Option(help="Relative residual that is asked of every method.")] = 1e-8,
+    maxiter: Annotated[int, typer.Option(help="Largest number of iterations.")] = 5000,
+    repeat: Annotated[int, typer.Option(min=1, help="Rounds; times are medians.")] = 3,
+    plot: output.PlotOption = None,
+    as_json: output.JsonOption = False,
+) -> None:
+    """Compare methods on one problem, or on a matrix from a file.
+
+    All of them are asked for the same relative residual and judged by one that is computed anew; the time of the set-up
+    is shown and counted. What does not converge or fails is shown as such.
+
+    Example: sciml-bounds compare --coefficient a.npy --source 1 --plot convergence.png
+    """
+    from sciml_bounds.comparison import Comparison
+
+    output.targets(None, plot)
+    options = problem_options.ProblemOptions(
+        coefficient or "", source, reaction, solid, shape, lengths, origin, boundary, sample
+    )
+    equations = _equations(options, reference, matrix, rhs)
+    names = (methods or (ON_GRIDS if equations.system is not None else ON_MATRICES)).split(",")
+    comparison = Comparison(equations, [name.strip() for name in names], rtol=rtol, maxiter=maxiter)
+    interrupted = _run(comparison, repeat, histories=plot is not None or as_json)
+    results = comparison.results
+    if plot is not None and any(result.history for result in results):
+        _draw(results, rtol, plot)
+    if as_json:
+        output.print_json(_record(equations, results, rtol, maxiter, repeat, interrupted))
+    else:
+        _print(equations, results, rtol, repeat)
+    if interrupted:
+        done = f"{len(results)} of {len(names)} methods were measured"
+        output.error_console().print(f"sciml-bounds: interrupted; {done}.", markup=False)
+        raise typer.Exit(INTERRUPTED)
+    if not any(result.converged for result in results):
+        output.error_console().print("sciml-bounds: no method reached the residual that was asked for.", markup=False)
+        raise typer.Exit(output.NOT_REACHED)
+
+
+def _equations(
+    options: problem_options.ProblemOptions, reference: str | None, matrix: Path | None, rhs: str | None
+) -> Equations:
+    from sciml_bounds.comparison import from_matrix, from_problem
+    from sciml_bounds.store.matrices import read_matrix, read_vector
+    from sciml_bounds.store.readers import read_array
+
+    if (matrix is None) == (not options.coefficient):
+        raise InputError("give either a problem (--coefficient and what belongs to it) or a matrix (--matrix).")
+    if matrix is not None:
+        if reference is not None:
+            raise InputError("--reference measures the energy error of a problem; a matrix has none.")
+        return from_matrix(read_matrix(matrix), None if rhs is None else read_vector(rhs))
+    if rhs is not None:
+        raise InputError("--rhs belongs to --matrix; the right-hand side of a problem is its --source.")
+    problem = problem_options.build_problem(options, certified=False)
+    return from_problem(problem, None if reference is None else read_array(reference, "the reference"))
+
+
+def _run(comparison: Comparison, repeat: int, *, histories: bool) -> bool:
+    """Measure, and tell whether that was interrupted."""
+    console = output.error_console()
+    try:
+        with console.status("starting") as status:
+            notify = status.update if console.is_terminal else lambda words: console.print(words, markup=False)
+            comparison.run(repeat, histories=histories, notify=notify)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def _record(
+    equations: Equations, results: list[Result], rtol: float, maxiter: int, repeat: int, interrupted: bool
+) -> dict[str, Any]:
+    import torch
+
+    import sciml_bounds
+
+    return {
+        "command": "compare", "version": sciml_bounds.__version__, "unknowns": len(equations.rhs),
+        "entries": equations.matrix.nnz, "rtol": rtol, "maxiter": maxiter, "repeat": repeat,
+        "threads": torch.get_num_threads(), "interrupted": interrupted,
+        "methods": [asdict(result) | {"total_seconds": result.total_seconds} for result in results],
+    }  # fmt: skip
+
+
+def _draw(results: list[Result], rtol: float, path: Path) -> None:
+    from sciml_bounds.plot import plot_convergence
+    from sciml_bounds.store.writer import replacing
+
+    with replacing(path) as part:
+        histories = {result.method: result.history for result in results if result.history}
+        plot_convergence(histories, rtol).savefig(part, format=path.suffix[1:].lower())
+
+
+def _print(equations: Equations, results: list[Result], rtol: float, repeat: int) -> None:
+    import torch
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    with_energy = any(result.energy_error is not None for result in results)
+    title = f"{len(equations.rhs)} unknowns, {equations.matrix.nnz} entries, relative residual {rtol:g}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("method", no_wrap=True)
+    numbers = ("set-up s", "solve s", "total s", "ratio", "iterations", "residual")
+    for heading in (*numbers, *(["energy error"] if with_energy else [])):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("converged", no_wrap=True)
+    fastest = min((result.total_seconds for result in results if result.converged), default=math.nan)
+    for result in results:
+        table.add_row(*_cells(result, fastest, with_energy))
+    console = Console(highlight=False, width=max(100, Console().width))  # the table needs that
+    console.print(table)
+    for result in results:
+        if result.reason.startswith("failed"):
+            console.print(f"{result.method} {result.reason}", soft_wrap=True, markup=False)
+    console.print(
+        f"\nTimes are medians of {repeat}, in rounds, with {torch.get_num_threads()} threads; kernels were compiled "
+        "before. They start from the assembled equations. ratio: total time over that of the fastest method that "
+        "converged. residual: ||b - A x|| / ||b||, computed anew from what the method returned; converged: at most "
+        f"{rtol:g}, or 10 eps ||A|| ||x|| where that is larger.",
+        soft_wrap=True,
+    )
+
+
+def _cells(result: Result, fastest: float, with_energy: bool) -> list[str]:
+    def written(number: float, form: str) -> str:
+        return "-" if math.isnan(number) else f"{number:{form}}"
+
+    seconds = [result.setup_seconds, result.solve_seconds, result.total_seconds]
+    energy = math.nan if result.energy_error is None else result.energy_error
+    reason = {"converged": "yes", "converged to round-off": "yes, to round-off"}.get(result.reason)
+    return [
+        result.method,
+        *(written(number, ".3f") for number in seconds),
+        written(result.total_seconds / fastest if result.converged else math.nan, ".1f"),
+        "direct" if result.iterations == 0 and result.converged else str(result.iterations or "-"),
+        written(result.residual, ".1e"),
+        *([written(energy, ".2e")] if with_energy else []),
+        reason or f"no: {result.reason.partition(':')[0]}",
+    ]

@@ -1,0 +1,140 @@
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+import scipy.io
+import scipy.sparse
+from matplotlib.image import imread
+
+import sciml_bounds as sb
+from sciml_bounds import comparison
+from sciml_bounds.cli import compare as command
+from sciml_bounds.cli.main import run
+
+UNIT = ["compare", "--coefficient", "2", "--source", "1", "--shape", "9,8", "--repeat", "1"]
+TRIDIAGONAL = scipy.sparse.diags_array([-np.ones(29), 3 * np.ones(30), -np.ones(29)], offsets=(-1, 0, 1)).tocsr()
+
+
+def record_of(capsys, *arguments: str, code: int = 0) -> dict:
+    """Run, and return the JSON object."""
+    assert run([*arguments, "--json"]) == code
+    return json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def test_the_record(capsys):
+    record = record_of(capsys, *UNIT, "--methods", "multigrid,direct,pyamg:ruge-stuben", "--rtol", "1e-9")
+    assert (record["unknowns"], record["rtol"], record["interrupted"]) == (90, 1e-9, False)
+    assert [entry["method"] for entry in record["methods"]] == ["multigrid", "direct", "pyamg:ruge-stuben"]
+    for entry in record["methods"]:
+        assert entry["converged"]
+        assert entry["residual"] <= 1e-9
+        assert entry["total_seconds"] == pytest.approx(entry["setup_seconds"] + entry["solve_seconds"])
+        assert entry["history"][-1][1] == pytest.approx(entry["residual"], rel=0.5)
+
+
+def test_the_table_shows_who_did_not_arrive(capsys):
+    assert run([*UNIT, "--methods", "auto,scipy:cg,petsc:nothing"]) == 2
+    assert "unknown method 'petsc:nothing'" in capsys.readouterr().err
+    assert run([*UNIT, "--methods", "direct,scipy:cg", "--maxiter", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^direct .* 1\.0 +direct +\S+ +yes", printed, re.MULTILINE)
+    assert re.search(r"^scipy:cg .* - +3 +\S+ +no: maxiter reached", printed, re.MULTILINE)
+    assert "kernels were compiled before" in " ".join(printed.split())
+
+
+def test_nobody_arrives(capsys):
+    assert run([*UNIT, "--methods", "scipy:cg,cg", "--maxiter", "2"]) == 3
+    captured = capsys.readouterr()
+    assert "no method reached the residual" in captured.err
+    assert captured.out.count("no: maxiter reached") == 2
+
+
+def test_a_method_that_fails_says_why(capsys):
+    rough = ["compare", "--coefficient", "2", "--source", "1", "--shape", "9,8", "--boundary", "all=robin:1"]
+    assert run([*rough, "--methods", "transform,direct", "--repeat", "1"]) == 0
+    assert "transform failed: method 'transform' needs constant coefficients" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ending", ["mtx", "npz"])
+def test_matrices_from_files(tmp_path, capsys, ending):
+    file, b = tmp_path / f"A.{ending}", np.arange(30.0)
+    write = scipy.io.mmwrite if ending == "mtx" else scipy.sparse.save_npz
+    write(file, TRIDIAGONAL)
+    np.save(tmp_path / "b.npy", b)
+    record = record_of(
+        capsys, "compare", "--matrix", str(file), "--rhs", f"{tmp_path}/b.npy", "--repeat", "1", "--rtol", "1e-10"
+    )
+    assert [entry["method"] for entry in record["methods"]] == command.ON_MATRICES.split(",")
+    assert all(entry["converged"] for entry in record["methods"])
+
+
+def test_the_energy_error_against_a_reference(tmp_path, capsys):
+    solved = sb.solve(sb.Diffusion(sb.Grid((9, 8)), 2.0, 1.0), rtol=1e-12)
+    np.save(tmp_path / "u.npy", 2 * solved.values.numpy())
+    arguments = [*UNIT, "--reference", f"{tmp_path}/u.npy", "--methods", "direct"]
+    assert record_of(capsys, *arguments)["methods"][0]["energy_error"] == pytest.approx(0.5, rel=1e-9)
+    assert run(arguments) == 0
+    assert "5.00e-01" in capsys.readouterr().out
+
+
+def test_the_picture(tmp_path, capsys):
+    path = tmp_path / "convergence.png"
+    assert run([*UNIT, "--methods", "cg,direct,transform", "--plot", str(path)]) == 0
+    image = imread(path)
+    assert image.std() > 0.05
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_ctrl_c_keeps_what_is_done(monkeypatch, capsys):
+    def interrupted(equations):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(comparison.METHODS, "scipy:spsolve", interrupted)
+    assert run([*UNIT, "--methods", "direct,scipy:spsolve"]) == 130
+    captured = capsys.readouterr()
+    assert re.search(r"^direct .* yes", captured.out, re.MULTILINE)
+    assert "spsolve" not in captured.out
+    assert captured.err.splitlines()[-1] == "sciml-bounds: interrupted; 1 of 2 methods were measured."
+
+
+def test_a_missing_extra_is_one_sentence(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "dolfinx", None)
+    monkeypatch.setitem(sys.modules, "dolfinx_solver", None)
+    monkeypatch.setitem(sys.modules, "petsc4py", None)
+    assert run([*UNIT, "--methods", "petsc:gamg"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert re.fullmatch(r"sciml-bounds: .*pip install 'sciml-bounds\[fem\]'.*\.\n", captured.err)
+
+
+REFUSALS = {
+    "--source 1": "give either a problem (--coefficient and what belongs to it) or a matrix",
+    "--matrix A.mtx --coefficient 1 --source 1": "give either a problem",
+    "--matrix none.mtx": "there is no file none.mtx",
+    "--matrix A.mtx --rhs none.npy": "there is no file none.npy",
+    "--matrix A.mtx --reference b.npy": "a matrix has none",
+    "--matrix A.mtx --rhs b.npy": "the matrix has 30 rows, but the right-hand side has shape (4,)",
+    "--matrix b.npy": "use .mtx or .npz",
+    "--coefficient 1 --source 1 --shape 8,8 --rhs b.npy": "--rhs belongs to --matrix",
+    "--coefficient 1 --source 0 --shape 8,8": "there is nothing to compare",
+    "--coefficient 1 --source 1 --shape 8,8 --reference b.npy": "the reference has shape (4,)",
+    "--coefficient 1 --source 1 --shape 8,8 --methods cg,cg": "each of them once",
+    "--coefficient 1 --source 1 --shape 8,8 --rtol 1e-20": "below the round-off",
+    "--coefficient 1 --source 1 --shape 8,8 --plot c.gif": "use one of .png",
+    "--coefficient a.npy --source 1 --shape 8,8": "this is a batch of (2,) problems",
+}
+
+
+@pytest.mark.parametrize("arguments", REFUSALS)
+def test_bad_input_is_one_sentence(tmp_path, monkeypatch, capsys, arguments):
+    monkeypatch.chdir(tmp_path)
+    scipy.io.mmwrite("A.mtx", TRIDIAGONAL)
+    np.save("b.npy", np.ones(4))
+    np.save("a.npy", np.ones((2, 8, 8)))
+    assert run(["compare", *arguments.split()]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1, captured.err
+    assert REFUSALS[arguments] in captured.err
