@@ -123,6 +123,7 @@ def certify(
     if improve:
         faces = improve_flux(fine, fine_values, faces, bound.squared.detach(), improve)
         bound = majorant(fine, fine_values, faces)
+    whole = EnergyForm(data.broadcast(problem.batch_shape))  # with the gradients of the data
     boundary_part = EnergyForm(problem).norm(with_periodic_copies(lifting, problem.periodic))
     upper = bound.total + boundary_part
     inner_lower = minorant(problem, with_copies.detach()) if lower else torch.zeros_like(upper)
@@ -143,7 +144,7 @@ def certify(
     return Certificate(
         upper=_shape(problem, upper),
         lower=_shape(problem, (inner_lower - boundary_part.detach()).clamp_min(0)),
-        energy=_shape(problem, EnergyForm(data).norm(with_periodic_copies(v, problem.periodic))),
+        energy=_shape(problem, whole.norm(with_periodic_copies(v, problem.periodic))),
         indicators=_shape(problem, _indicators(bound, upper, factor, problem.grid.dim)),
         boundary_part=_shape(problem, boundary_part),
         boundary_gap=_shape(problem, gap),

@@ -39,6 +39,7 @@ __all__ = [
     "constant_table",
     "launch",
     "needs_gradient",
+    "require_batches",
     "tl",
     "triton_jit",
     "use_backend",
@@ -77,6 +78,18 @@ def backend_for(tensor: Tensor) -> Backend:
 def needs_gradient(*tensors: Tensor) -> bool:
     """Tell whether a gradient must flow through what is done with tensors, so that only the reference serves."""
     return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+
+
+def require_batches(batch: int, *fields: Tensor) -> None:
+    """Refuse fields whose batch is neither one nor the given one: a compiled loop would run off their ends.
+
+    Raises
+    ------
+    ValueError
+        That is a bug of ours; users' batches are checked before.
+    """
+    if any(len(field) not in (1, batch) for field in fields):
+        raise ValueError(f"fields with batches of {[len(field) for field in fields]} do not fit a batch of {batch}.")
 
 
 def _after_fork() -> None:

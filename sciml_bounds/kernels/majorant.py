@@ -21,7 +21,15 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from sciml_bounds.kernels._backend import NumbaKernel, backend_for, launch, needs_gradient, tl, triton_jit
+from sciml_bounds.kernels._backend import (
+    NumbaKernel,
+    backend_for,
+    launch,
+    needs_gradient,
+    require_batches,
+    tl,
+    triton_jit,
+)
 from sciml_bounds.kernels.q1 import _pad, modes
 
 __all__ = ["majorant_terms", "safe_sqrt"]
@@ -55,6 +63,7 @@ def majorant_terms(
         Flux term (squared), oscillation term (not squared), reaction term (squared), each (b, n); zero in solids.
     """
     cells = (*coefficient, reaction, source, fluid.to(values.dtype))
+    require_batches(len(values), *cells, *flux)
     backend = backend_for(values)
     if backend == "torch" or needs_gradient(*cells, values, *flux):
         return _terms_torch(coefficient, reaction, source, fluid, values, flux, spacing)

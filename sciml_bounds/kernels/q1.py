@@ -20,7 +20,15 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from sciml_bounds.kernels._backend import NumbaKernel, backend_for, launch, needs_gradient, tl, triton_jit
+from sciml_bounds.kernels._backend import (
+    NumbaKernel,
+    backend_for,
+    launch,
+    needs_gradient,
+    require_batches,
+    tl,
+    triton_jit,
+)
 
 __all__ = ["modes", "stiffness"]
 
@@ -44,6 +52,7 @@ def stiffness(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor,
     Tensor
         One number a node, shape (b, n + 1).
     """
+    require_batches(len(values), *coefficient, reaction)
     backend = backend_for(values)
     if backend == "torch" or needs_gradient(*coefficient, reaction, values):
         return _stiffness_torch(coefficient, reaction, values, spacing)

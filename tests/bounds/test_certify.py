@@ -466,3 +466,23 @@ def test_the_norm_that_is_bounded_is_the_norm_of_the_form():
     certificate = sb.certify(problem, w)
     assert certificate.lower.item() <= error <= certificate.upper.item() <= 1.05 * error
     assert certificate.energy.item() == pytest.approx(error, rel=1e-13)
+
+
+@pytest.mark.parametrize("shape", [(9,), (6, 5), (3, 4, 5)])
+def test_a_batch_of_fields_for_each_problem_of_a_batch(shape):
+    """Eight fields for each of five problems, in every kind of data: as one by one."""
+    rng = np.random.default_rng(5)
+    a, f, c = np.exp(rng.standard_normal((5, *shape))), rng.standard_normal((5, *shape)), rng.random((5, *shape))
+    alpha = 0.5 + rng.random((5, *shape[1:]))
+    values = torch.as_tensor(rng.standard_normal((8, 5, *[n + 1 for n in shape])))
+
+    def problem(k):
+        sides = dict.fromkeys(sb.Grid(shape).sides, sb.Dirichlet(0.0)) | {"x1": sb.Robin(alpha[k], 0.3)}
+        return sb.Diffusion(sb.Grid(shape), a[k], f[k], boundary=sides, reaction=c[k])
+
+    together = sb.certify(problem(slice(None)), values)
+    for j, k in itertools.product(range(8), range(5)):
+        alone = sb.certify(problem(k), values[j, k])
+        for name in ("energy", "upper", "lower", "boundary_part"):
+            ours, theirs = getattr(together, name)[j, k], getattr(alone, name)
+            torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0, msg=name)  # liftings are solved to 1e-8
