@@ -70,7 +70,8 @@ def interleaved(T: Tensor) -> Tensor:
 def scaled_copy(u: Tensor, scale: Tensor, out: Tensor) -> Tensor:
     """Write scale u into `out`, both (b, ...) and of whatever dtypes, with one number `scale` (b,) a sample."""
     if backend_for(u) == "numba":
-        _scaled_copy_numba(u.numel(), u.view(len(u), -1), scale, out.view(len(u), -1))
+        flat = (len(u), u.shape[1:].numel())
+        _scaled_copy_numba(u.numel(), u.view(flat), scale, out.view(flat))
     else:
         out.copy_(u * scale.view(-1, *(1,) * (u.ndim - 1)))
     return out

@@ -1,0 +1,236 @@
+"""The contract that every kernel keeps: its compiled form does what its plain torch form does, the reference.
+
+What the reference does is held against definitions in tests/kernels, and what triton does in a process of its own
+there. A new kernel is entered in KERNELS: random input in, a list of results out.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+import sciml_bounds.kernels as kernels
+from sciml_bounds.kernels import _backend, coarsen, lattice, transfer, use_backend
+from sciml_bounds.kernels._backend import NumbaKernel
+from sciml_bounds.kernels.assembly import cell_sums
+from sciml_bounds.kernels.majorant import majorant_terms
+from sciml_bounds.kernels.q1 import stiffness
+
+#: One to three dimensions, odd and even, and a lattice that is long along one axis.
+SHAPES = [(1, 1, 9), (1, 6, 7), (1, 40, 3), (4, 5, 6)]
+#: Samples of the coefficients and of the fields.
+BATCHES = [(1, 1), (1, 3), (3, 3)]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What random input is made for."""
+
+    shape: tuple[int, int, int]
+    data: int
+    fields: int
+    dtype: torch.dtype
+
+    def positive(self, *shape: int) -> Tensor:
+        """Draw numbers between 0.1 and 1.1."""
+        return 0.1 + torch.rand(shape, dtype=self.dtype)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Draw normal numbers."""
+        return torch.randn(shape, dtype=self.dtype)
+
+    @property
+    def axes(self) -> tuple[bool, bool, bool]:
+        """The axes with an extent."""
+        return tuple(n > 1 for n in self.shape)
+
+    @property
+    def cells(self) -> tuple[int, ...]:
+        """The shape without the axes that are not there."""
+        return tuple(n for n in self.shape if n > 1)
+
+
+Run = Callable[[], list[Tensor]]  # may be called again and again
+
+
+def _operator(case: Case) -> tuple[lattice.Offsets, Tensor, Tensor]:
+    offsets = coarsen.half_stencil(case.axes)
+    T = case.positive(len(offsets), case.data, *case.shape)
+    for k, offset in enumerate(offsets):  # no pair across an end
+        for axis, step in enumerate(offset):
+            if step:
+                T[k].select(1 + axis, -1 if step > 0 else 0).zero_()
+    return offsets, T, case.positive(case.data, *case.shape)
+
+
+def _sweeps(case: Case) -> Run:
+    offsets, T, c = _operator(case)
+    s = case.positive(case.data, *case.shape)
+    u, b = case.normal(2, case.fields, *case.shape)
+    nan = torch.full_like(u, torch.nan)  # whatever stands in a buffer must not matter
+    return lambda: [
+        lattice.apply(offsets, T, c, u, nan.clone()),
+        lattice.residual(offsets, T, c, u, b, nan.clone()),
+        lattice.relax(offsets, T, c, s, u, b, 0.7, nan.clone()),
+    ]
+
+
+def _transfers(case: Case) -> Run:
+    coarse = transfer.coarse_shape(case.shape, case.axes)
+    weights = case.positive(len(transfer.pairs(case.axes)), case.data, *coarse)
+    e, r = case.normal(case.fields, *coarse), case.normal(case.fields, *case.shape)
+    return lambda: [
+        transfer.prolong_add(case.axes, weights, e, r.clone()),
+        transfer.restrict(case.axes, weights, r, torch.full_like(e, torch.nan)),
+    ]
+
+
+def _coarsening(case: Case) -> Run:
+    offsets, T, c = _operator(case)
+
+    def run() -> list[Tensor]:
+        weights = coarsen.interpolation_weights(offsets, T, c, case.axes)
+        return [weights, *coarsen.galerkin(offsets, T, c, case.axes, weights)[1:]]
+
+    return run
+
+
+def _cell_data(case: Case):
+    cells = case.cells
+    a = tuple(case.positive(case.data, *cells) for _ in cells)
+    c = case.positive(case.data, *cells) * (torch.rand(case.data, *cells) > 0.4)
+    return a, c, case.normal(case.fields, *(n + 1 for n in cells)), (0.3, 0.2, 0.5)[: len(cells)]
+
+
+def _stiffness(case: Case) -> Run:
+    a, c, v, spacing = _cell_data(case)
+    return lambda: [stiffness(a, c, v, spacing)]
+
+
+def _majorant(case: Case) -> Run:
+    a, c, v, spacing = _cell_data(case)
+    f, fluid = case.normal(1, *case.cells), torch.rand(1, *case.cells) > 0.2
+    y = tuple(case.normal(case.data, *(n + (i == j) for j, n in enumerate(case.cells))) for i in range(len(a)))
+    return lambda: list(majorant_terms(a, c, f, fluid, v, y, spacing))
+
+
+def _sums(case: Case) -> Run:
+    cells = case.normal(case.fields, *case.cells)
+    dim = len(case.cells)
+    every, last = (True,) * dim, tuple(axis == dim - 1 for axis in range(dim))
+    return lambda: [cell_sums(cells, along, wraps, 0.7) for along in (every, last) for wraps in (every, (False,) * dim)]
+
+
+def _row_sums(case: Case) -> Run:
+    offsets, T, c = _operator(case)
+    return lambda: [lattice.row_sums(offsets, T - 0.3, c, absolute=absolute) for absolute in (False, True)]
+
+
+def _scaled_copy(case: Case) -> Run:
+    u, scale = case.normal(case.fields, *case.shape), case.positive(case.fields)
+    return lambda: [lattice.scaled_copy(u, scale, torch.full_like(u, torch.nan))]
+
+
+KERNELS: dict[str, Callable[[Case], Run]] = {
+    "sweeps": _sweeps,
+    "transfers": _transfers,
+    "coarsening": _coarsening,
+    "stiffness": _stiffness,
+    "majorant": _majorant,
+    "cell sums": _sums,
+    "row sums": _row_sums,
+    "scaled copy": _scaled_copy,
+}
+
+
+@pytest.fixture(params=KERNELS)
+def kernel(request) -> Callable[[Case], Run]:
+    """One kernel of the table."""
+    return KERNELS[request.param]
+
+
+def test_every_compiled_loop_is_reached_from_the_table(monkeypatch):
+    loops: set[int] = set()
+    monkeypatch.setattr(NumbaKernel, "__call__", lambda self, *_: loops.add(id(self)))
+    for make in KERNELS.values():
+        with use_backend("numba"):
+            make(Case((4, 5, 6), 1, 1, torch.float64))()
+    modules = [importlib.import_module(f"{kernels.__name__}.{m.name}") for m in pkgutil.iter_modules(kernels.__path__)]
+    there = {id(part): name for m in modules for name, part in vars(m).items() if isinstance(part, NumbaKernel)}
+    assert len(there) >= 7
+    assert not {name for part, name in there.items() if part not in loops}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_compiled_form_does_what_the_reference_does(kernel, shape, dtype):
+    # sums of at most some hundred products of numbers of order one, in another order
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-3
+    for data, fields in BATCHES:
+        run = kernel(Case(shape, data, fields, dtype))
+        results = []
+        for backend in ("torch", "numba"):
+            with use_backend(backend):
+                results.append(run())
+        for reference, compiled in zip(*results, strict=True):
+            assert (compiled.dtype, compiled.shape) == (dtype, reference.shape)
+            torch.testing.assert_close(compiled, reference, rtol=tolerance, atol=tolerance)
+
+
+def test_samples_do_not_notice_each_other(kernel):
+    """With NaN in one of them, the others are as they were."""
+    for backend in ("torch", "numba"):
+        with use_backend(backend):
+            torch.manual_seed(0)
+            clean = kernel(Case((1, 6, 7), 3, 3, torch.float64))()
+            torch.manual_seed(0)
+            case = _Spoilt((1, 6, 7), 3, 3, torch.float64)
+            spoilt = kernel(case)()
+        for one, other in zip(clean, spoilt, strict=True):
+            batch = one.ndim - 4 if one.ndim > 3 else 0  # the axis that counts samples: b x y z, or b and cells
+            assert torch.equal(one.select(batch, 0), other.select(batch, 0))
+        assert any(bool(other.isnan().any()) for other in spoilt)
+
+
+class _Spoilt(Case):
+    """Input whose last sample is not a number, wherever samples are counted."""
+
+    def positive(self, *shape: int) -> Tensor:
+        return self._spoil(super().positive(*shape))
+
+    def normal(self, *shape: int) -> Tensor:
+        return self._spoil(super().normal(*shape))
+
+    def _spoil(self, t: Tensor) -> Tensor:
+        axis = t.ndim - 4 if t.ndim > 3 else 0
+        if t.shape[axis] == 3:
+            t.select(axis, 2).fill_(torch.nan)
+        return t
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_it_repeats_bit_for_bit_and_does_not_write_to_its_input(kernel, backend):
+    run = kernel(Case((4, 5, 6), 1, 2, torch.float64))
+    with use_backend(backend):
+        first, again = run(), run()  # another input would give another result
+    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+
+
+def test_threads_change_no_bit(kernel, monkeypatch):
+    run = kernel(Case((1, 40, 3), 1, 2, torch.float64))
+    serial = run()
+    monkeypatch.setattr(_backend, "SERIAL_BELOW", 0)
+    assert all(torch.equal(one, other) for one, other in zip(serial, run(), strict=True))
+
+
+def test_an_empty_batch_of_fields_is_no_error(kernel):
+    for backend in ("torch", "numba"):
+        with use_backend(backend):
+            for result in kernel(Case((1, 6, 7), 1, 0, torch.float64))():
+                assert result.numel() == 0 or result.isfinite().all()
