@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -67,6 +69,8 @@ def compare(
 
     Example: sciml-bounds compare --coefficient a.npy --source 1 --plot convergence.png
     """
+    if "numpy" not in sys.modules:  # it asks for this when it is loaded
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from sciml_bounds.comparison import Comparison
 
     output.targets(None, plot)
@@ -134,7 +138,7 @@ def _record(
     return {
         "command": "compare", "version": sciml_bounds.__version__, "unknowns": len(equations.rhs),
         "entries": equations.matrix.nnz, "rtol": rtol, "maxiter": maxiter, "repeat": repeat,
-        "threads": torch.get_num_threads(), "interrupted": interrupted,
+        "threads": torch.get_num_threads(), "blas_threads": _blas_threads(), "interrupted": interrupted,
         "methods": [asdict(result) | {"total_seconds": result.total_seconds} for result in results],
     }  # fmt: skip
 
@@ -174,9 +178,14 @@ def _print(equations: Equations, results: list[Result], rtol: float, repeat: int
         f"\nTimes are medians of {repeat}, in rounds, with {torch.get_num_threads()} threads; kernels were compiled "
         "before. They start from the assembled equations. ratio: total time over that of the fastest method that "
         "converged. residual: ||b - A x|| / ||b||, computed anew from what the method returned; converged: at most "
-        f"{rtol:g}, or 10 eps ||A|| ||x|| where that is larger.",
+        f"{rtol:g}, or 10 eps ||A|| ||x|| where that is larger. Inner products of numpy, which scipy and PyAMG use: "
+        f"OPENBLAS_NUM_THREADS={_blas_threads()} (threads that wait for each other on a busy machine cost a lot).",
         soft_wrap=True,
     )
+
+
+def _blas_threads() -> str:
+    return os.environ.get("OPENBLAS_NUM_THREADS", "not set")
 
 
 def _cells(result: Result, fastest: float, with_energy: bool) -> list[str]:

@@ -1,5 +1,7 @@
 import json
+import os
 import re
+import subprocess
 import sys
 
 import numpy as np
@@ -42,6 +44,19 @@ def test_the_table_shows_who_did_not_arrive(capsys):
     assert re.search(r"^direct .* 1\.0 +direct +\S+ +yes", printed, re.MULTILINE)
     assert re.search(r"^scipy:cg .* - +3 +\S+ +no: maxiter reached", printed, re.MULTILINE)
     assert "kernels were compiled before" in " ".join(printed.split())
+
+
+def test_a_process_of_its_own_gives_inner_products_of_numpy_one_thread():
+    """Two that wait for each other on a busy machine make scipy and PyAMG many times slower than they are."""
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    script = (
+        f"import sys; from sciml_bounds.cli.main import run; sys.exit(run({[*UNIT, '--methods', 'direct', '--json']}))"
+    )
+    for given, threads in ({}, "1"), ({"OPENBLAS_NUM_THREADS": "2"}, "2"):
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment | given, capture_output=True, text=True, check=True
+        )
+        assert json.loads(done.stdout)["blas_threads"] == threads
 
 
 def test_nobody_arrives(capsys):
