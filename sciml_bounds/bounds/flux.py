@@ -26,8 +26,8 @@ ROUND_OFF = 16
 #: would carry a large defect out along lines and so make the bound needlessly large.
 LARGE_DEFECT = 1e-7
 
-#: A swept flux is in equilibrium up to the round-off of sums over all cells. A larger defect than this, relative to its
-#: largest flux, comes from data that are not compatible, and a bound made of it would be none.
+#: A swept flux is in equilibrium up to the round-off of sums over all cells. A larger defect than this, relative to the
+#: largest number it came from, is that of data that are not compatible, and a bound made of it would be none.
 UNBALANCED = 1e-9
 
 
@@ -57,14 +57,16 @@ def equilibrated_flux(problem: Diffusion, rtol: float = 1e-6) -> tuple[Tensor, .
     """
     with torch.no_grad():
         scheme = cell_fluxes(problem)
-        pressure = _pressure(problem, scheme.system, rtol)
+        pressure, size = _pressure(problem, scheme.system, rtol)
         faces = tuple(face.expand(len(pressure), *face.shape[1:]) for face in scheme.faces(pressure))
         target = problem.samples(problem.reaction) * pressure - problem.samples(problem.source)
-        return _swept(problem, faces, target)
+        return _swept(problem, faces, target, size)
 
 
-def _pressure(problem: Diffusion, system: LatticeSystem, rtol: float) -> Tensor:
+def _pressure(problem: Diffusion, system: LatticeSystem, rtol: float) -> tuple[Tensor, Tensor]:
     """Solve for the cell pressures around the constant that fits the data best, shape (b, n).
+
+    Also returns the size (b,) of the terms that fluxes are differences of.
 
     The residual is then small beside what varies: a level that all boundary values share (an absolute temperature, say)
     passes no flux, and must not set the scale.
@@ -76,7 +78,7 @@ def _pressure(problem: Diffusion, system: LatticeSystem, rtol: float) -> Tensor:
     level = level.view(-1, 1, 1, 1)
     solution = LinearSolver(system, Automatic()).solve(rhs=system.rhs - level * level_load, stop=Stop(rtol=rtol))
     pressure = solution.x.view(-1, *system.rhs.shape[1:]) + level * fluid
-    return pressure.view(-1, *problem.grid.shape)
+    return pressure.view(-1, *problem.grid.shape), system.operator.norm_upper * _largest(solution.x)
 
 
 def equilibrate(problem: Diffusion, faces: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -92,17 +94,21 @@ def equilibrate(problem: Diffusion, faces: tuple[Tensor, ...]) -> tuple[Tensor, 
     missing = _missing_outflow(problem, faces, target)
     if _is_balanced(problem, faces, missing) and not missing.requires_grad:
         return faces
-    if bool((_largest(missing) > LARGE_DEFECT * _sizes(problem, faces)).any()):
+    size = _sizes(problem, faces)
+    if bool((_largest(missing) > LARGE_DEFECT * size).any()):
         faces = tuple(face + change for face, change in zip(faces, _correction(problem, missing)))
-    return _swept(problem, faces, target)
+    return _swept(problem, faces, target, size)
 
 
-def _swept(problem: Diffusion, faces: tuple[Tensor, ...], target: Tensor) -> tuple[Tensor, ...]:
-    """Sweep out what fluxes lack of a target divergence, and see that nothing is left."""
+def _swept(problem: Diffusion, faces: tuple[Tensor, ...], target: Tensor, size: Tensor) -> tuple[Tensor, ...]:
+    """Sweep out what fluxes lack of a target divergence, and see that nothing is left.
+
+    `size` (b,) is that of the numbers which the fluxes come from: where nothing flows, fluxes are their round-off.
+    """
     faces = sweep_out(problem, faces, _missing_outflow(problem, faces, target))
     no_reaction = problem.samples(problem.reaction) == 0  # elsewhere the bound accounts for what is left
     left = torch.where(no_reaction, _missing_outflow(problem, faces, target), 0.0)
-    relative = float((_largest(left) / _sizes(problem, faces)).max())
+    relative = float((_largest(left) / torch.maximum(size, _sizes(problem, faces))).max())
     if not relative <= UNBALANCED:
         raise InputError(
             f"the flux could not be balanced (a part of {relative:.2g} is left over), so no bound can be given; see "
@@ -146,7 +152,8 @@ def _correction(problem: Diffusion, missing: Tensor) -> tuple[Tensor, ...]:
     """Two-point flux with the given outflow from every cell without reaction (cells with reaction are free)."""
     scheme = cell_fluxes(problem)
     solver = LinearSolver(scheme.system, Automatic())
-    potential = solver.solve(rhs=to_lattice(-missing, problem.grid.dim), stop=Stop(rtol=1e-8)).x.view(missing.shape)
+    potential = solver.solve(rhs=to_lattice(-missing, problem.grid.dim), stop=Stop(rtol=1e-8)).x
+    potential = potential.view(-1, *problem.grid.shape)
     affine = zip(scheme.faces(potential), scheme.faces(torch.zeros_like(potential)))
     return tuple(face - offset for face, offset in affine)
 

@@ -20,7 +20,15 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from sciml_bounds.kernels._backend import NumbaKernel, backend_for, constant_table, launch, tl, triton_jit
+from sciml_bounds.kernels._backend import (
+    NumbaKernel,
+    backend_for,
+    constant_table,
+    launch,
+    require_batches,
+    tl,
+    triton_jit,
+)
 
 __all__ = ["apply", "interleaved", "relax", "residual", "row_sums", "rows", "scaled_copy"]
 
@@ -69,9 +77,10 @@ def interleaved(T: Tensor) -> Tensor:
 
 def scaled_copy(u: Tensor, scale: Tensor, out: Tensor) -> Tensor:
     """Write scale u into `out`, both (b, ...) and of whatever dtypes, with one number `scale` (b,) a sample."""
+    require_batches(len(u), scale)
     if backend_for(u) == "numba":
         flat = (len(u), u.shape[1:].numel())
-        _scaled_copy_numba(u.numel(), u.view(flat), scale, out.view(flat))
+        _scaled_copy_numba(u.numel(), u.view(flat), scale.expand(len(u)).contiguous(), out.view(flat))
     else:
         out.copy_(u * scale.view(-1, *(1,) * (u.ndim - 1)))
     return out
@@ -80,6 +89,7 @@ def scaled_copy(u: Tensor, scale: Tensor, out: Tensor) -> Tensor:
 def _sweep(
     mode: int, offsets: Offsets, T: Tensor, c: Tensor, s: Tensor, u: Tensor, b: Tensor, w: float, out: Tensor
 ) -> Tensor:
+    require_batches(len(u), c, s)
     backend = backend_for(u)
     if backend == "numba":
         _sweep_numba(u.numel(), mode, _groups(offsets), rows(T), c, s, u, b, w, out)

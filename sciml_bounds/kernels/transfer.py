@@ -18,7 +18,15 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from sciml_bounds.kernels._backend import NumbaKernel, backend_for, constant_table, launch, tl, triton_jit
+from sciml_bounds.kernels._backend import (
+    NumbaKernel,
+    backend_for,
+    constant_table,
+    launch,
+    require_batches,
+    tl,
+    triton_jit,
+)
 from sciml_bounds.kernels.lattice import rows, shifted, wrapped
 
 __all__ = ["coarse_shape", "pairs", "prolong_add", "restrict"]
@@ -41,6 +49,7 @@ def coarse_shape(shape: tuple[int, ...], axes: tuple[bool, bool, bool]) -> tuple
 
 def prolong_add(axes: tuple[bool, bool, bool], weights: Tensor, coarse: Tensor, fine: Tensor) -> Tensor:
     """Add the interpolated coarse field (b, X, Y, Z) to the fine one (b, x, y, z), in place."""
+    require_batches(len(fine), weights[0], coarse)
     backend = backend_for(fine)
     if backend == "numba":
         _prolong_numba(fine.numel(), np.array(axes, dtype=np.int64), _bits(axes), rows(weights), coarse, fine)
@@ -53,6 +62,7 @@ def prolong_add(axes: tuple[bool, bool, bool], weights: Tensor, coarse: Tensor, 
 
 def restrict(axes: tuple[bool, bool, bool], weights: Tensor, fine: Tensor, coarse: Tensor) -> Tensor:
     """Write the restriction (transpose of the interpolation) of the fine field into the coarse one."""
+    require_batches(len(fine), weights[0], coarse)
     backend = backend_for(fine)
     if backend == "numba":
         _restrict_numba(fine.numel(), np.array(axes, dtype=np.int64), _bits(axes), rows(weights), fine, coarse)

@@ -147,7 +147,7 @@ def lattice_cycle(operator: LatticeOperator, sweeps: int = 2, *, precision: Prec
     largest = (couplings + fine.absorption).flatten(1).amax(1)
     single = precision == "auto" and fine.dtype == torch.float64 and _suits_single_precision(fine, largest)
     dtype = torch.float32 if single else fine.dtype
-    scale = power_of_two(largest) if single else fine.absorption.new_ones(1)
+    scale = power_of_two(largest) if single else torch.ones_like(largest)
     current = (fine if walls is None else _with_conducting_walls(fine, walls)).to(torch.float64)
     levels: list[LatticeLevel] = []
     while (axes := _axes_to_coarsen(current)) is not None:

@@ -138,3 +138,25 @@ def test_a_quiet_cell_beside_a_loud_one_is_balanced_too():
     (flux,) = equilibrate(problem, (given,))
     assert torch.equal(divergence((flux,), (1.0,))[0, 4:], torch.tensor([-1.0, -1.0], dtype=torch.float64))
     assert torch.equal(equilibrate(problem, (flux,))[0], flux)  # and what is in equilibrium stays as it is
+
+
+def test_nothing_flows_through_a_wall():
+    """Fluxes are then the round-off of differences, and no measure of what is left over."""
+    for n in range(3, 40):
+        solid = torch.arange(n) == n // 2
+        a = torch.exp(torch.sin(7.0 * torch.arange(n, dtype=torch.float64)))
+        ends = {"x0": sb.Dirichlet(1.0), "x1": sb.Dirichlet(0.0)}
+        problem = sb.Diffusion(sb.Grid(n), a, boundary=ends, solid=solid)
+        certificate = sb.certify(problem, sb.solve(problem))
+        assert certificate.upper.item() <= 1e-12
+        noise = (torch.randn(n + 1, dtype=torch.float64),)
+        assert sb.certify(problem, sb.solve(problem), flux=noise).upper.item() <= 1e-6  # what the correction leaves
+
+
+def test_a_given_flux_of_one_sample_serves_a_batch_of_coefficients():
+    grid, zero = sb.Grid((4, 4)), torch.zeros(5, 5, dtype=torch.float64)
+    flux = tuple(torch.zeros(n, dtype=torch.float64) for n in ((5, 4), (4, 5)))
+    a = torch.stack([torch.ones(4, 4, dtype=torch.float64), 2 * torch.ones(4, 4, dtype=torch.float64)])
+    together = sb.certify(sb.Diffusion(grid, a, 1.0), zero, flux=flux).upper
+    for one, upper in zip(a, together):
+        torch.testing.assert_close(sb.certify(sb.Diffusion(grid, one, 1.0), zero, flux=flux).upper, upper)

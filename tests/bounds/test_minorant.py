@@ -127,4 +127,5 @@ def test_each_sample_has_its_own_test_function():
     stack = problem.impose_boundary(stack)
     together = minorant(problem.broadcast(torch.Size([3])), stack)
     for field, found in zip(stack, together):
-        assert found.item() == pytest.approx(lower_bound(problem, field), rel=1e-10)
+        # the cycles are in single precision, and add up in another order
+        assert found.item() == pytest.approx(lower_bound(problem, field), rel=1e-6)

@@ -228,6 +228,14 @@ def test_single_precision_has_range_enough(size, media):
         assert float(one.residual_norms[0]) < 0.3 * float(b[0].norm())
 
 
+def test_batches_in_single_precision(media):
+    """One number a sample scales them, also where it is one."""
+    a = _random((3, 40, 33), 2).astype(np.float32)
+    A = media.operator(sb.Diffusion(sb.Grid((40, 33)), a), "nodes")
+    b = torch.randn(3, A.shape[0])
+    assert bool(sb.cg(A, b, M=lattice_cycle(A), rtol=1e-4, maxiter=12).converged.all())
+
+
 def test_large_jumps_are_left_in_double_precision(media):
     for jump, expected in ((1e4, torch.float32), (1e6, torch.float64)):
         a = np.where(np.arange(40) < 20, jump, 1.0)[:, None].repeat(40, 1)
