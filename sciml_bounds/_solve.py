@@ -241,6 +241,8 @@ class Solver:
         start = time.perf_counter() - self.setup_seconds
         check_tolerances(rtol, atol, maxiter, self.problem.dtype)
         run = _Run(self.problem, error, flux, callback)
+        if error is not None:  # the bound is to end the iteration, not the residual
+            rtol = 10 * torch.finfo(self.problem.dtype).eps
         stop = Stop(rtol, atol, maxiter, run.monitor if run.watches else None)
         linear = self._linear.solve(x0=self._guess(x0), stop=stop)
         values = self._values(linear)

@@ -260,6 +260,7 @@ class Certificate:
     grid: Grid
     seconds: float
     kind: Kind = "bound"
+    _energy_of_values: Tensor | None = field(repr=False, default=None)  # energy, with the gradients that `upper` has
     _parts: Callable[[], tuple[Interval, Interval]] = field(repr=False, default=_without_problem)
     _l2: Callable[[], Tensor] = field(repr=False, default=_without_problem)
     _goal: Callable[[Any], Interval] = field(repr=False, default=_without_problem)
@@ -271,7 +272,7 @@ class Certificate:
     @property
     def relative_upper(self) -> Tensor:
         """Bound of |||u - values||| / |||u|||; infinite where the bound is as large as the field."""
-        rest = self.energy - self.upper
+        rest = (self.energy if self._energy_of_values is None else self._energy_of_values) - self.upper
         return torch.where(rest > 0, self.upper / torch.where(rest > 0, rest, 1.0), torch.inf)
 
     @cached_property

@@ -78,7 +78,7 @@ def certify(
     Certificate
         In float64 whatever the input. Gradients flow from `upper`, `indicators` and `energy` into `values` and `flux`,
         and from `energy` alone into the fields of the problem: on these an equilibrated flux depends too, which is not
-        differentiated.
+        differentiated (so `relative_upper` has no gradient in them either).
 
     Raises
     ------
@@ -123,8 +123,8 @@ def certify(
     if improve:
         faces = improve_flux(fine, fine_values, faces, bound.squared.detach(), improve)
         bound = majorant(fine, fine_values, faces)
-    whole = EnergyForm(data.broadcast(problem.batch_shape))  # with the gradients of the data
-    boundary_part = EnergyForm(problem).norm(with_periodic_copies(lifting, problem.periodic))
+    form, own = EnergyForm(problem), with_periodic_copies(v, problem.periodic)
+    boundary_part = form.norm(with_periodic_copies(lifting, problem.periodic))
     upper = bound.total + boundary_part
     inner_lower = minorant(problem, with_copies.detach()) if lower else torch.zeros_like(upper)
     certified = Certified(fine, fine_values.detach(), faces, bound.total.detach(), inner_lower)
@@ -144,7 +144,8 @@ def certify(
     return Certificate(
         upper=_shape(problem, upper),
         lower=_shape(problem, (inner_lower - boundary_part.detach()).clamp_min(0)),
-        energy=_shape(problem, whole.norm(with_periodic_copies(v, problem.periodic))),
+        energy=_shape(problem, EnergyForm(data.broadcast(problem.batch_shape)).norm(own)),
+        _energy_of_values=_shape(problem, form.norm(own)),
         indicators=_shape(problem, _indicators(bound, upper, factor, problem.grid.dim)),
         boundary_part=_shape(problem, boundary_part),
         boundary_gap=_shape(problem, gap),

@@ -65,7 +65,9 @@ def cg(
         Orthogonalise explicitly. By default this is done when M is not known to be linear and symmetric, or when
         `memory` is larger than 1; the result's `flexible` tells which form ran.
     lambda_min
-        A number below the smallest eigenvalue of A; gives the guaranteed bound ||b - A x|| / sqrt(lambda_min).
+        A number below the smallest eigenvalue of A; gives the guaranteed bound ||b - A x|| / sqrt(lambda_min), with
+        what rounding may have done to the residual. Of a function nothing is known that would bound that, so that the
+        number is called an estimate there.
     lambda_min_preconditioned
         A number below the smallest eigenvalue of M A; gives the guaranteed Gauss-Radau bound (not in flexible form).
     callback

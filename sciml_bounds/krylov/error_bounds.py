@@ -15,6 +15,11 @@ from torch import Tensor
 __all__ = ["energy_lower_bounds", "gauss_radau", "residual_bound", "smallest_ritz_value"]
 
 
+#: Round-offs of the norm by which the points of a spectrum spread in conjugate gradients. Measured: with 1e3 of them and
+#: numbers within 1e-8 of the smallest eigenvalue, 3 of 1480 bounds were too small; with 1e4 none.
+SPREAD = 1e4
+
+
 def energy_lower_bounds(decreases: Tensor) -> Tensor:
     """Turn the energy decreases alpha_j r_j.d_j, shape (m, b), into lower bounds at the m + 1 iterates."""
     tail = torch.flip(torch.cumsum(torch.flip(decreases, (0,)), 0), (0,))
@@ -40,14 +45,21 @@ def gauss_radau(alphas: Tensor, betas: Tensor, rz: Tensor, mu: Tensor) -> Tensor
     Tensor
         Shape (m + 1, b).
     """
+    # In floating point the coefficients are those of a spectrum whose points have spread a little: Greenbaum, Linear
+    # Algebra Appl. 113 (1989) 7-63. The largest 1 / alpha stands for the norm.
+    largest = torch.where(alphas > 0, 1 / torch.where(alphas > 0, alphas, 1.0), 0.0).amax(0)
+    below = mu - SPREAD * torch.finfo(mu.dtype).eps * largest
+    mu = torch.where(below > 0, below, 0.0)
     gamma = 1 / mu
     bounds = [gamma * rz[0]]
     for alpha, beta, weight in zip(alphas, betas, rz[1:]):
-        excess = (gamma - alpha).clamp_min(0)  # gamma_k^mu >= gamma_k in exact arithmetic
-        updated = excess / (mu * excess + beta)
+        excess = gamma - alpha
+        updated = torch.where(excess > 0, excess / (mu * excess + beta), torch.inf)
+        updated = torch.where(torch.isfinite(gamma), updated, torch.inf)
         gamma = torch.where(alpha > 0, updated, gamma)  # a sample that has ended keeps its value
         bounds.append(gamma * weight)
-    return torch.stack(bounds).clamp_min(0).sqrt()
+    stacked = torch.stack(bounds)
+    return torch.where(stacked.isnan(), torch.inf, stacked).clamp_min(0).sqrt()
 
 
 def smallest_ritz_value(alphas: Tensor, betas: Tensor, steps: Tensor) -> Tensor:

@@ -288,17 +288,17 @@ def _bounds(
     lower = energy_lower_bounds(torch.stack(h.decreases) if h.decreases else empty)
     lambda_min = loop.A.eigenvalue_lower if lambda_min is None else lambda_min
     uppers: list[Tensor] = []
-    if lambda_min is not None:
-        eps = torch.finfo(loop.b.dtype).eps
-        norm = loop.A.norm_upper
-        size = norm.to(loop.tolerance) * loop.x.norm(dim=1) if norm is not None else loop.b.norm(dim=1)
-        round_off = 32 * eps * (size + loop.b.norm(dim=1))  # of the products and sums of one row, generously
+    round_off = None if lambda_min is None else loop.A.product_round_off(loop.x)
+    if lambda_min is not None and round_off is not None:
+        round_off = round_off + 2 * torch.finfo(loop.b.dtype).eps * loop.b.norm(dim=1)  # of the difference b - A x
         uppers.append(residual_bound(residual_norm, round_off, torch.as_tensor(lambda_min).to(loop.tolerance)))
     plain = not loop.flexible and restarts == 0 and len(h.alphas) > 0
     if plain and mu is not None:
         uppers.append(_radau(loop, torch.as_tensor(mu).to(loop.tolerance).expand(len(loop.b))))
     if uppers:
         return _Bounds(lower, torch.stack([u.expand(len(loop.b)) for u in uppers]).amin(0), "bound")
+    if lambda_min is not None:  # what rounding did to the residual of an unknown operator is not bounded
+        return _Bounds(lower, residual_norm / torch.as_tensor(lambda_min).to(loop.tolerance).sqrt(), "estimate")
     if plain:
         rz = _weights(loop)
         ritz = smallest_ritz_value(torch.stack(h.alphas), _ratios(rz), loop.iterations)

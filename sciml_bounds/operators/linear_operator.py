@@ -65,6 +65,13 @@ class LinearOperator:
         """Apply the operator and write the result into `out`; without allocation where the operator can."""
         return out.copy_(self.matvec(x))
 
+    def product_round_off(self, x: Tensor) -> Tensor | None:
+        """Bound what rounding may add to A x in norm, shape (b,) for x (b, n); None where nothing is known of A."""
+        if self.norm_upper is None:
+            return None
+        found: Tensor = 32 * torch.finfo(self.dtype).eps * self.norm_upper * x.norm(dim=1)  # at most 27 entries a row
+        return found
+
     def _check_batch(self, x: Tensor) -> None:
         """Refuse vectors whose number does not fit, before a compiled loop runs off the end of a batch.
 
@@ -197,6 +204,12 @@ class MatrixOperator(LinearOperator):
         if self.matrix.layout == torch.strided and self.matrix.ndim == 3:
             return torch.matmul(self.matrix, flat.unsqueeze(-1)).reshape(x.shape)
         return (self.matrix @ flat.mT).mT.reshape(x.shape)
+
+    def product_round_off(self, x: Tensor) -> Tensor:
+        """Bound what rounding may add to A x in norm: in each row, n eps |A| |x|."""
+        sizes = MatrixOperator(self.matrix.abs()).matvec(x.abs())
+        found: Tensor = (self.shape[0] + 2) * torch.finfo(self.dtype).eps * sizes.norm(dim=1)
+        return found
 
 
 class CallableOperator(LinearOperator):

@@ -133,3 +133,12 @@ def test_the_gradient_of_the_energy_is_whole():
 
     fields = tuple(field.clone().requires_grad_() for field in (a, c, alpha))
     assert torch.autograd.gradcheck(energy, fields, eps=1e-5, rtol=1e-6, atol=1e-8)
+
+
+def test_the_relative_bound_has_no_part_of_a_gradient_in_the_data():
+    problem = small_problem("plain")
+    a = problem.coefficient[0].clone().requires_grad_()
+    changed = problem.replace(coefficient=a)
+    values = sb.solve(problem).values.requires_grad_()
+    relative = sb.certify(changed, values).relative_upper
+    assert torch.autograd.grad(relative, (values, a), allow_unused=True)[1] is None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 
@@ -119,8 +121,7 @@ def test_the_smallest_eigenvalue_of_a_alone_gives_no_bound_inside_a_precondition
     )
     running = ~s.converged
     claimed = (s.error_upper / error[-1])[running]
-    assert bool((claimed < 1).all())
-    assert float(claimed.median()) < 0.3
+    assert bool(((claimed < 1) | claimed.isinf()).all())  # infinity: the wrong number was found out
     honest, error = _run(MatrixOperator(A, symmetric=True), b, M=M, rtol=1e-10, maxiter=6, lambda_min=smallest)
     assert honest.error_upper_kind == "bound"
     assert bool((honest.error_upper >= error[-1]).all())
@@ -165,7 +166,7 @@ def test_the_bound_of_a_row_does_not_depend_on_the_rows_beside_it():
 def test_an_operator_that_knows_its_smallest_eigenvalue_needs_no_argument():
     A, b, smallest = _batch(seed=8, cases=1)
     operator = CallableOperator(lambda x: x @ A[0], N, symmetric=True, linear=True)
-    operator.eigenvalue_lower = smallest
+    operator.eigenvalue_lower, operator.norm_upper = smallest, torch.linalg.matrix_norm(A, torch.inf)
     s = sb.cg(operator, b)
     assert s.error_upper_kind == "bound"
     given = sb.cg(A[0], b, lambda_min=float(smallest))
@@ -212,3 +213,56 @@ def test_the_ritz_value_of_a_full_run_is_the_smallest_eigenvalue():
     found = smallest_ritz_value(*columns, torch.tensor([n]))
     assert float(found) == pytest.approx(0.3, rel=1e-8)
     assert smallest_ritz_value(torch.zeros(0, 1), torch.zeros(0, 1), torch.tensor([0])).tolist() == [1.0]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_residual_bound_holds_where_rounding_hides_the_error(seed):
+    """Eigenvalues 1 and 2e12 - 1: of the slow part nothing is left in a residual that is computed in double precision.
+
+    The error comes from fractions.
+    """
+    t = 10**12
+    A = torch.tensor([[t, t - 1], [t - 1, t]], dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    b = torch.randn(2, dtype=torch.float64, generator=generator)
+    x0 = torch.tensor([0.7, -0.7 + 1e-12], dtype=torch.float64) if seed == 0 else None
+    if seed == 0:
+        b = A @ x0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        s = sb.cg(A, b, x0=x0, lambda_min=1.0)
+    assert s.error_upper_kind == "bound"
+    right, found = ([Fraction(v) for v in vector.tolist()] for vector in (b, s.x))
+    residual = [right[0] - t * found[0] - (t - 1) * found[1], right[1] - (t - 1) * found[0] - t * found[1]]
+    total, difference = residual[0] + residual[1], residual[0] - residual[1]
+    squared = total**2 / (2 * (2 * t - 1)) + difference**2 / 2
+    assert float(s.error_upper) >= float(squared) ** 0.5
+
+
+def test_of_a_function_the_residual_gives_an_estimate():
+    A = torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=torch.float64)
+    s = sb.cg(CallableOperator(lambda x: x @ A, 2, symmetric=True, linear=True), torch.ones(2).double(), lambda_min=1.0)
+    assert s.error_upper_kind == "estimate"
+
+
+def test_a_number_at_the_smallest_eigenvalue_gives_no_bound_of_zero():
+    """Differences of coefficients cancel there, and what is left is round-off."""
+    bounded = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        Q, _ = np.linalg.qr(rng.standard_normal((14, 14)))
+        spectrum = 10.0 ** rng.uniform(0, 6, 14)
+        A = (Q * spectrum) @ Q.T
+        A = (A + A.T) / 2
+        b = rng.standard_normal(14)
+        below = float(np.linalg.eigvalsh(A)[0] * (1 - 1e-8))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            s = sb.cg(A, b, lambda_min_preconditioned=below, maxiter=28, rtol=1e-12)
+        if s.error_upper is None:  # the residual was replaced, and the coefficients are no longer those of one run
+            continue
+        bounded += 1
+        e = np.linalg.solve(A, b) - s.x.numpy()
+        # the reference itself is known up to the condition number 1e6 times eps
+        assert float(s.error_upper) >= np.sqrt(e @ A @ e) - 1e-9 * np.sqrt(b @ np.linalg.solve(A, b))
+    assert bounded >= 5
