@@ -27,6 +27,7 @@ __all__ = [
     "certificate_rows",
     "error_console",
     "finish",
+    "grid_row",
     "print_json",
     "print_table",
     "problem_record",
@@ -138,7 +139,7 @@ def solution_rows(solution: sb.Solution) -> dict[str, str]:
     from sciml_bounds.reports import describe, describe_reason
 
     return {
-        "grid": _grid(solution.grid, tuple(solution.converged.shape)),
+        "grid": grid_row(solution.grid, tuple(solution.converged.shape)),
         "method": solution.method,
         "reason": describe_reason(solution.reason),
         "iterations": describe(solution.iterations),
@@ -163,7 +164,8 @@ def certificate_rows(certificate: sb.Certificate) -> dict[str, str]:
     return rows
 
 
-def _grid(grid: sb.Grid, batch: tuple[int, ...]) -> str:
+def grid_row(grid: sb.Grid, batch: tuple[int, ...]) -> str:
+    """Describe a grid and a batch on it in a few words."""
     cells = " x ".join(map(str, grid.shape))
     return f"{cells} cells" + (f", {math.prod(batch)} samples" if batch else "")
 

@@ -47,7 +47,8 @@ SolidOption = Annotated[
 ShapeOption = Annotated[
     str | None,
     typer.Option(
-        metavar="N,N", help="Cells along each axis; needed if all fields are numbers, or if a file holds a batch."
+        metavar="N,N",
+        help="Cells along each axis; needed if all fields are numbers, or if a file holds a batch (--sample).",
     ),
 ]
 LengthsOption = Annotated[str | None, typer.Option(metavar="L,L", help="Side lengths of the box. [default: 1 each]")]
@@ -143,15 +144,22 @@ def read_sample(found: FoundArray, dim: int, sample: int | None, name: str) -> A
 
 
 def _first_shape(options: ProblemOptions, arrays: dict[str, FoundArray]) -> tuple[int, ...]:
-    """Take the number of cells from the array without batch, or without its batch axis."""
+    """Take the number of cells from the array without batch, or without its batch axis, where that is certain."""
     if not arrays:
         raise InputError(
             "all fields are numbers, so the grid is unknown; give the cells along each axis: --shape 64,64."
         )
     axes = {name: len(array.shape) for name, array in arrays.items()}
     name, array = min(arrays.items(), key=lambda item: axes[item[0]])  # the others may have batch axes before its own
-    batched = options.sample is not None and axes[name] == max(axes.values())
-    shape: tuple[int, ...] = array.shape[1:] if batched else array.shape
+    shape: tuple[int, ...] = array.shape
+    if options.sample is not None and axes[name] == max(axes.values()):
+        if len(shape) <= 3:  # with four axes the first one must be a batch
+            choices = [",".join(map(str, cells)) for cells in (shape, shape[1:]) if cells]
+            raise InputError(
+                f"--sample leaves open whether the first axis of the {name}, of shape {shape}, is a batch; give the "
+                f"cells along each axis: --shape {' or --shape '.join(choices)}."
+            )
+        shape = shape[1:]
     if not 1 <= len(shape) <= 3:
         raise InputError(
             f"the {name} has shape {array.shape}, which is no grid of one to three axes; give --shape, or --sample for "

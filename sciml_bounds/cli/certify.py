@@ -60,7 +60,8 @@ def certify(
     problem = problem_options.build_problem(options, certified=True)
     field = _read_values(values, problem, sample)
     certificate = sb.certify(problem, field, layout=layout, strict=strict, lower=not no_lower)  # type: ignore[arg-type]
-    rows = {"values": f"{tuple(certificate.values.shape)} nodes, given as {layout}"}
+    rows = {"grid": output.grid_row(certificate.grid, tuple(certificate.upper.shape))}
+    rows |= {"values": f"{tuple(certificate.values.shape)} nodes, given as {layout}"}
     rows |= output.certificate_rows(certificate)
     record = {"command": "certify", **output.problem_record(problem), **output.certificate_record(certificate)}
     asked = {"command": "certify", **context.params}

@@ -49,6 +49,22 @@ def test_one_sample_of_the_values(problem, capsys):
     assert one["upper"] == pytest.approx(both["upper"][1], rel=1e-9)
 
 
+def test_one_medium_and_a_batch_of_a_network(problem, capsys):
+    """A medium without batch beside values (samples, channel, nodes): which axes are the grid must be said."""
+    np.save("network.npy", np.load("batch.npy")[:, None])
+    arguments = ["--values", "network.npy", "--sample", "1"]
+    assert run([*PROBLEM, *arguments]) == 2
+    assert "the coefficient, of shape (8, 8), is a batch; give the cells" in capsys.readouterr().err
+    record = as_json(capsys, *arguments, "--shape", "8,8")
+    assert record["shape"] == [8, 8]
+    assert record["upper"] == pytest.approx([as_json(capsys, "--values", "batch.npy")["upper"][1]], rel=1e-9)
+
+
+def test_the_table_names_the_grid(problem, capsys):
+    assert run([*PROBLEM, "--values", "batch.npy"]) == 0
+    assert "8 x 8 cells, 2 samples" in capsys.readouterr().out
+
+
 def test_a_number_is_a_constant_field(problem, capsys):
     """The error of the zero field is the solution itself, so the bounds enclose |||u|||, about that of u_h."""
     record = as_json(capsys, "--values", "0")

@@ -136,7 +136,7 @@ def test_a_batch_and_one_sample_of_it(tmp_path, capsys):
     assert as_json(capsys, *options)["shape"] == [3, 8, 6]  # without more words this is a box
     batch = as_json(capsys, *options, "--shape", "8,6", "--certify")
     assert (batch["shape"], batch["batch_shape"]) == ([8, 6], [3])
-    one = as_json(capsys, *options, "--sample", "2", "--certify")
+    one = as_json(capsys, *options, "--shape", "8,6", "--sample", "2", "--certify")
     assert (one["shape"], one["batch_shape"]) == ([8, 6], [])
     assert one["certificate"]["upper"] == pytest.approx(batch["certificate"]["upper"][2], rel=1e-6)
 
@@ -182,7 +182,12 @@ def files(tmp_path, monkeypatch):
     good = np.ones((8, 6))
     bad = {"negative": -good, "zero": np.where(np.eye(8, 6), 0.0, 1.0), "nan": np.where(np.eye(8, 6), np.nan, 1.0)}
     bad |= {"integer": good.astype(int), "boolean": good > 0, "good": good, "nodes": np.ones((9, 7))}
-    bad |= {"batch": np.ones((2, 3, 4, 5)), "two": np.ones((2, 8, 6)), "walls": np.ones((8, 6), dtype=bool)}
+    bad |= {
+        "line": np.ones(8),
+        "batch": np.ones((2, 3, 4, 5)),
+        "two": np.ones((2, 8, 6)),
+        "walls": np.ones((8, 6), dtype=bool),
+    }
     for name, array in bad.items():
         np.save(tmp_path / f"{name}.npy", array)
     (tmp_path / "cut.npy").write_bytes((tmp_path / "good.npy").read_bytes()[:200])
@@ -217,7 +222,13 @@ REFUSALS = {
     f"{ON_GOOD} --lengths 1,2,3": "lengths has 3 entries, but the grid has 2 axes",
     f"{ON_GOOD} --lengths one,two": "--lengths one,two cannot be read; give one number an axis, such as 1.5,2",
     f"{ON_GOOD} --origin nan,0": "origin has an entry that is not finite",
-    "--coefficient two.npy --source 1 --sample 2": "--sample 2 does not exist; there are 2 samples of the coeff",
+    "--coefficient two.npy --source 1 --sample 2 --shape 8,6": "--sample 2 does not exist; there are 2 samples of the",
+    "--coefficient good.npy --source 1 --sample 0": (
+        "--sample leaves open whether the first axis of the coefficient, of shape (8, 6), is a batch; give the cells "
+        "along each axis: --shape 8,6 or --shape 6."
+    ),
+    "--coefficient two.npy --source two.npy --sample 0": "is a batch; give the cells along each axis: --shape 2,8,6 or",
+    "--coefficient line.npy --source 1 --sample 0": "is a batch; give the cells along each axis: --shape 8.",
     "--coefficient good.npy": "nothing drives this problem",
     "--coefficient 1 --source 1": "give the cells along each axis: --shape 64,64",
     "--coefficient 1 --source 1 --shape 1,8": "axis x has 1 cells; every axis needs at least 2",
