@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml_bounds._linear import LinearSolver, Method, Stop, as_method
+from sciml_bounds._linear import LinearSolver, Method, Multigrid, Stop, as_method
 from sciml_bounds.arrays import convert, require_finite
 from sciml_bounds.bounds.certify import certify
 from sciml_bounds.bounds.flux import equilibrated_flux
@@ -249,7 +249,9 @@ class Solver:
         certificate = run.certify(values) if certify or error is not None else None
         solution = _solution(self.problem, values, linear, certificate, error, time.perf_counter() - start)
         if not bool(solution.converged.all()) and not run.stopped:
-            report_failure("the solve", solution.reason, _detail(solution, error), throw=throw)
+            better = "" if isinstance(self._linear.method, Multigrid) else ", or use method='multigrid'"
+            advice = {Reason.MAXITER: f"Raise maxiter{better}."}
+            report_failure("the solve", solution.reason, _detail(solution, error), throw=throw, advice=advice)
         return solution
 
     def _guess(self, x0: Any) -> Tensor | None:

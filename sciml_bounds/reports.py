@@ -36,7 +36,7 @@ class Reason(StrEnum):
     NOT_FINITE = "not finite"
     STOPPED = "stopped by the callback"
     ERROR_REACHED = "error bound reached"
-    MESH_LIMITED = "error limited by the mesh"
+    MESH_LIMITED = "error bound limited by the mesh"
 
     @property
     def advice(self) -> str:
@@ -45,8 +45,8 @@ class Reason(StrEnum):
 
 
 _ADVICE = {
-    Reason.MAXITER: "Raise maxiter, or use a better preconditioner (M=, method='multigrid').",
-    Reason.STAGNATED: "The residual stopped falling; ask for a larger rtol or use float64.",
+    Reason.MAXITER: "Raise maxiter, or use a better preconditioner (M=).",
+    Reason.STAGNATED: "The residual stopped falling; ask for a larger rtol, or for float64 where the data are float32.",
     Reason.INDEFINITE: (
         "Conjugate gradients need a symmetric positive definite operator, and this one is singular or indefinite."
     ),
@@ -57,7 +57,10 @@ _ADVICE = {
     Reason.NOT_FINITE: (
         "The operator or the preconditioner produced NaN or infinity; check them on the right-hand side."
     ),
-    Reason.MESH_LIMITED: "The discrete solution itself has a larger error; refine the grid.",
+    Reason.MESH_LIMITED: (
+        "The bound of the discrete solution on this grid stays above that; refine the grid or pass a flux of a finer "
+        "grid."
+    ),
 }
 
 
@@ -102,8 +105,10 @@ def summary_table(title: str, rows: Mapping[str, str]) -> str:
     return "\n".join([title, *(f"  {key:<{width}}  {value}" for key, value in rows.items())])
 
 
-def report_failure(what: str, reason: Reason | tuple[Reason, ...], detail: str, *, throw: bool) -> None:
-    """Warn, or raise if asked, that an iteration did not reach what was asked.
+def report_failure(
+    what: str, reason: Reason | tuple[Reason, ...], detail: str, *, throw: bool, advice: Mapping[Reason, str] = _ADVICE
+) -> None:
+    """Warn, or raise if asked, that an iteration did not reach what was asked; `advice` is what to do, by reason.
 
     Raises
     ------
@@ -111,8 +116,8 @@ def report_failure(what: str, reason: Reason | tuple[Reason, ...], detail: str, 
         If `throw` is true.
     """
     reasons = (reason,) if isinstance(reason, Reason) else tuple(dict.fromkeys(reason))
-    advice = " ".join(r.advice for r in reasons if r.advice)
-    message = f"{what} did not converge: {describe_reason(reason)}; {detail}. {advice}".strip()
+    sentences = " ".join(advice.get(r, r.advice) for r in reasons if r.advice)
+    message = f"{what} did not converge: {describe_reason(reason)}; {detail}. {sentences}".strip()
     if throw:
         raise ConvergenceError(message)
     package = os.path.join(os.path.dirname(__file__), "")

@@ -282,7 +282,7 @@ def test_nothing_but_the_values_carries_a_history():
 
 def test_a_missed_error_is_told_of_differentiable_data_too():
     problem = sb.Diffusion(sb.Grid((4, 4)), _numbers(4, 4), 1.0)
-    with pytest.warns(ConvergenceWarning, match="error limited by the mesh"):
+    with pytest.warns(ConvergenceWarning, match="error bound limited by the mesh"):
         assert sb.solve(problem, error=1e-3).values.requires_grad
 
 

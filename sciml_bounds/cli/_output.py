@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import sciml_bounds
+from sciml_bounds.cli._words import in_shell_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,7 +40,9 @@ __all__ = [
 
 OutOption = Annotated[Path | None, typer.Option(metavar="FILE.nc", help="Write the result as netCDF-4 (HDF5).")]
 PlotOption = Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw it, as .png, .pdf or .svg.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object instead of a table; null stands for an infinite bound.")
+]
 
 PICTURES = (".png", ".pdf", ".svg")
 NOT_REACHED = 3
@@ -203,7 +206,7 @@ def finish(
     else:
         print_table(title, rows | files)
     if failure is not None:
-        error_console().print(f"sciml-bounds: {failure}", markup=False)
+        error_console().print(f"sciml-bounds: {in_shell_words(failure)}", markup=False)
         raise typer.Exit(NOT_REACHED)
 
 

@@ -9,6 +9,7 @@ import typer
 
 from sciml_bounds.cli import _output as output
 from sciml_bounds.cli import _problem as problem_options
+from sciml_bounds.errors import InputError
 
 if TYPE_CHECKING:
     import sciml_bounds as sb
@@ -54,6 +55,10 @@ def certify(
     import sciml_bounds as sb
 
     output.targets(out, plot)
+    if target is not None and not target > 0:
+        raise InputError(
+            f"--target {target:g} must be positive: the guaranteed relative energy error that is asked for."
+        )
     options = problem_options.ProblemOptions(
         coefficient, source, reaction, solid, shape, lengths, origin, boundary, sample
     )

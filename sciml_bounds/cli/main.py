@@ -17,6 +17,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import sciml_bounds
+from sciml_bounds.cli._words import in_shell_words
 from sciml_bounds.cli.certify import certify
 from sciml_bounds.cli.compare import compare
 from sciml_bounds.cli.demo import demo
@@ -65,7 +66,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         with _messages_shown():
             app(arguments, prog_name="sciml-bounds")
     except (InputError, MissingExtraError) as error:
-        print(f"sciml-bounds: {error}", file=sys.stderr)
+        print(f"sciml-bounds: {in_shell_words(str(error))}", file=sys.stderr)
         return BAD_INPUT
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)

@@ -53,9 +53,8 @@ def check_tolerances(rtol: float | None, atol: float, maxiter: int | None, dtype
         raise InputError(f"rtol={rtol} and atol={atol} must be finite and not negative.")
     if rtol < 10 * eps and atol == 0:
         kind = str(dtype).removeprefix("torch.")
-        raise InputError(
-            f"rtol={rtol:g} is below the round-off of {kind} ({10 * eps:.2g}); ask for more, or use float64."
-        )
+        otherwise = "" if dtype == torch.float64 else ", or use float64"
+        raise InputError(f"rtol={rtol:g} is below the round-off of {kind} ({10 * eps:.2g}); ask for more{otherwise}.")
     if maxiter is not None and maxiter < 0:
         raise InputError(f"maxiter is {maxiter}; it must not be negative.")
     return rtol

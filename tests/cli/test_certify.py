@@ -121,10 +121,13 @@ def test_what_solve_writes_can_be_certified(problem, capsys):
         ("--values none.npy", "the values: there is no file none.npy"),
         (
             "--values a.npy",
-            "values have shape (8, 8), but layout='nodes' expects (batch..., 9, 9). It fits layout='cells'",
+            "values have shape (8, 8), but --layout nodes expects (batch..., 9, 9). It fits --layout cells",
         ),
         ("--values u.npy --layout faces", "unknown layout 'faces'; the choices are 'nodes'"),
         ("--values nan.npy", "NaN"),
+        ("--values off.npy --strict", "repair them, or leave out --strict."),
+        ("--values u.npy --target -1", "--target -1 must be positive"),
+        ("--values u.npy --target nan", "--target nan must be positive"),
         ("--values batch.npy --sample 5 --shape 8,8", "--sample 5 does not exist; there are 2 samples of the values"),
     ],
 )

@@ -74,8 +74,8 @@ def test_stop_at_a_guaranteed_error(capsys):
 @pytest.mark.parametrize(
     ("options", "reason", "sentence"),
     [
-        (["--error", "1e-4"], "error limited by the mesh", "refine the grid"),
-        (["--maxiter", "1", "--method", "cg"], "maxiter reached", "Raise maxiter"),
+        (["--error", "1e-4"], "error bound limited by the mesh", "stays above that; refine the grid."),
+        (["--maxiter", "1", "--method", "cg"], "maxiter reached", "Raise --maxiter, or use --method multigrid."),
     ],
 )
 def test_what_is_not_reached_exits_with_3_and_a_sentence(capsys, tmp_path, options, reason, sentence):
@@ -184,6 +184,7 @@ def files(tmp_path, monkeypatch):
     bad |= {"integer": good.astype(int), "boolean": good > 0, "good": good, "nodes": np.ones((9, 7))}
     bad |= {
         "line": np.ones(8),
+        "steps": np.tile([1.0, 2.0], (8, 3)),
         "batch": np.ones((2, 3, 4, 5)),
         "two": np.ones((2, 8, 6)),
         "walls": np.ones((8, 6), dtype=bool),
@@ -236,10 +237,13 @@ REFUSALS = {
     "--coefficient 1 --source 1 --shape 4,4,4,4": "has 4",
     "--coefficient 1 --source 1 --shape 9000000,9000000": "this problem needs",
     "--coefficient inf --source 1 --shape 8,8": "the coefficient is inf",
-    f"{ON_SHAPE} --method gauss": "unknown method 'gauss'; the choices are 'auto'",
-    f"{ON_SHAPE} --rtol 1e-20": "rtol",
-    f"{ON_SHAPE} --maxiter -3": "maxiter",
-    f"{ON_SHAPE} --error -0.1": "error=-0.1 must be positive",
+    f"{ON_SHAPE} --method gauss": "'multigrid', 'cg', 'algebraic', 'direct'.",
+    f"{ON_SHAPE} --rtol 0": "--rtol 0 is below the round-off of float64 (2.2e-15); ask for more.",
+    f"{ON_SHAPE} --rtol -1": "--rtol -1.0 must be finite and not negative",
+    f"{ON_SHAPE} --rtol 0.1 --error 0.1": "--rtol is one stop rule and --error is another; give one of them.",
+    f"{ON_SHAPE} --maxiter -3": "--maxiter is -3",
+    "--coefficient steps.npy --source good.npy --method transform": "use --method multigrid.",
+    f"{ON_SHAPE} --error -0.1": "--error -0.1 must be positive",
     f"{ON_SHAPE} --boundary x0": "--boundary x0 is not SIDE=KIND:VALUE",
     f"{ON_SHAPE} --boundary x0=dirichlet:0": "no condition is given for x1, y0, y1",
     f"{ON_SHAPE} --boundary w0=dirichlet:0": "unknown side 'w0'",
