@@ -29,7 +29,8 @@ def to_nodes(problem: Diffusion, field: Tensor, layout: Layout) -> Tensor:
     problem
         Gives the grid and the Dirichlet values.
     field
-        Shape (batch..., layout shape); a channel axis of size one before the space axes is dropped.
+        Shape (batch..., layout shape); a channel axis of size one before the space axes is dropped where
+        the batch before it broadcasts with that of the problem.
     layout
         "nodes": already nodal. "cells": one value a cell; a node gets the mean of the adjacent fluid cells, and
         Dirichlet nodes their prescribed value. "interior": the nodes that are not on a Dirichlet side; those get their
@@ -70,19 +71,25 @@ def _interior(problem: Diffusion) -> tuple[slice, ...]:
 
 def _drop_channel(problem: Diffusion, field: Tensor) -> Tensor:
     """Drop a channel axis of size one between batch and space, as networks give it; nothing else."""
-    batch = field.shape[: field.ndim - problem.grid.dim]
+    batch = tuple(field.shape[: field.ndim - problem.grid.dim])
     has_channel = len(batch) == max(len(problem.batch_shape), 1) + 1 and batch[-1] == 1
-    return field.squeeze(len(batch) - 1) if has_channel else field
+    return field.squeeze(len(batch) - 1) if has_channel and _broadcasts(problem, batch[:-1]) else field
 
 
 def _check_batch(problem: Diffusion, field: Tensor) -> None:
     batch = tuple(field.shape[: field.ndim - problem.grid.dim])
+    if not _broadcasts(problem, batch):
+        raise InputError(
+            f"values have batch {batch}, not broadcastable with the problem's {tuple(problem.batch_shape)}."
+        )
+
+
+def _broadcasts(problem: Diffusion, batch: tuple[int, ...]) -> bool:
     try:
         torch.broadcast_shapes(batch, problem.batch_shape)
     except RuntimeError:
-        raise InputError(
-            f"values have batch {batch}, not broadcastable with the problem's {tuple(problem.batch_shape)}."
-        ) from None
+        return False
+    return True
 
 
 def _check_shape(problem: Diffusion, field: Tensor, layout: Layout) -> None:

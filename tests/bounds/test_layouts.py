@@ -104,6 +104,17 @@ def test_batches_and_a_channel_axis_of_size_one(batch, layout):
     np.testing.assert_array_equal(certified(problem, network, layout), plain)
 
 
+@pytest.mark.parametrize("layout", ["nodes", "coarse"])
+def test_an_axis_of_size_one_stays_where_only_with_it_the_batches_broadcast(layout):
+    """(8, 1) beside (5,) is a batch of (8, 5), not a channel."""
+    problem = problem_of((5,))
+    rng = np.random.default_rng(0)
+    field = rng.standard_normal((8, 1, 5, 6) if layout == "nodes" else (8, 1, 3, 3))
+    every = certified(problem, field, layout)
+    assert every.shape == (8, 5, 5, 6)
+    np.testing.assert_array_equal(every, certified(problem, np.repeat(field, 5, 1), layout))
+
+
 @pytest.mark.parametrize("solids", [False, True])
 @pytest.mark.parametrize(
     ("layout", "shape"), [("nodes", (5, 6)), ("cells", (4, 6)), ("interior", (4, 6)), ("coarse", (3, 3))]
