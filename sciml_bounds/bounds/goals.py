@@ -24,7 +24,7 @@ from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES, Boundary, Dirichlet, Neumann, Periodic, Robin, side_axis
 from sciml_bounds.kernels.q1 import modes
 from sciml_bounds.problems.diffusion import Diffusion
-from sciml_bounds.problems.fields import cell_field
+from sciml_bounds.problems.fields import cell_field, is_array_free_callable
 from sciml_bounds.problems.transfers import interpolate_nodes, repeat_cells
 from sciml_bounds.results import Interval
 
@@ -110,7 +110,19 @@ def goal_interval(certified: Certified, functional: Any, factor: int) -> Interva
             return _permeability(certified, functional.axis)
         if isinstance(functional, BoundaryFlux):
             return _boundary_flux(certified, functional.side, factor)
+        if not isinstance(functional, Mean) and not _holds_weights(functional):
+            raise InputError(
+                f"an output is sb.Mean(), sb.BoundaryFlux(side), sb.EffectivePermeability(axis) or an array with one "
+                f"weight a cell, not {functional!r}."
+            )
         return _weighted_integral(certified, functional, factor)
+
+
+def _holds_weights(functional: Any) -> bool:
+    """Whether it is an array, a list, or a function of the coordinates; one number would be no output that is meant."""
+    if isinstance(functional, list | tuple) or is_array_free_callable(functional):
+        return not isinstance(functional, type)
+    return getattr(functional, "ndim", 0) > 0
 
 
 def _weighted_integral(certified: Certified, functional: Any, factor: int) -> Interval:

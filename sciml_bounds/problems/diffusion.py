@@ -91,7 +91,7 @@ class Diffusion:
         reaction: Field = 0.0,
         solid: Any = None,
     ) -> None:
-        self.grid = grid
+        self.grid = _require_grid(grid)
         boundary = dict(boundary) if isinstance(boundary, Mapping) else boundary
         parts = _coefficient_parts(coefficient, grid)
         named = [(name, value) for name, value in parts]
@@ -337,6 +337,15 @@ def _map_data(condition: Boundary, change: Callable[[Tensor], Tensor]) -> Bounda
     if isinstance(condition, Robin):
         return Robin(change(condition.alpha), change(condition.g))
     return condition
+
+
+def _require_grid(grid: Any) -> Grid:
+    if isinstance(grid, Grid):
+        return grid
+    remedy = (
+        f"give sb.Grid({grid!r})" if isinstance(grid, tuple | list | int) else "give a Grid, such as sb.Grid((64, 64))"
+    )
+    raise InputError(f"the grid is a {type(grid).__name__}; {remedy}.")
 
 
 def _coefficient_parts(coefficient: Any, grid: Grid) -> list[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,7 +62,7 @@ def cell_field(value: Any, name: str, grid: Grid, dtype: torch.dtype, device: to
     """
     if is_array_free_callable(value):
         centers = [grid.centers(axis, dtype, device) for axis in range(grid.dim)]
-        value = value(*torch.meshgrid(*centers, indexing="ij"))
+        value = _call(value, name, torch.meshgrid(*centers, indexing="ij"))
     tensor = convert(value, name, dtype, device)
     if tensor.ndim == 0:
         tensor = tensor.expand(grid.shape)
@@ -186,7 +187,7 @@ def _side_field(
 ) -> Tensor:
     axis, end = side_axis(side)
     if is_array_free_callable(value):
-        value = _sample(value, axis, end, nodal, shape, grid, dtype, device)
+        value = _sample(value, name, axis, end, nodal, shape, grid, dtype, device)
     tensor = convert(value, name, dtype, device)
     if tensor.ndim == 0:
         tensor = tensor.expand(shape)
@@ -203,6 +204,7 @@ def _side_field(
 
 def _sample(
     function: Any,
+    name: str,
     axis: int,
     end: int,
     nodal: bool,
@@ -218,4 +220,20 @@ def _sample(
     coordinates = list(torch.meshgrid(*along, indexing="ij")) if along else []
     fixed = grid.origin[axis] + end * grid.lengths[axis]
     coordinates.insert(axis, torch.full(shape, fixed, dtype=dtype, device=device))
+    return _call(function, name, coordinates)
+
+
+def _call(function: Any, name: str, coordinates: Sequence[Tensor]) -> Any:
+    """Call a function of the coordinates; what goes wrong inside of it is the user's to see."""
+    try:
+        inspect.signature(function).bind(*coordinates)
+    except TypeError:
+        dim = len(coordinates)
+        counted = "1 coordinate; the grid has 1 axis" if dim == 1 else f"{dim} coordinates; the grid has {dim} axes"
+        names = " and ".join(filter(None, (", ".join(AXES[: dim - 1]), AXES[dim - 1])))
+        raise InputError(
+            f"{name} is a function that cannot be called with {counted}, so let it take {names}."
+        ) from None
+    except ValueError:  # some functions in C have no signature that Python can read
+        pass
     return function(*coordinates)

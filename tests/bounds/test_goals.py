@@ -268,7 +268,10 @@ def test_permeability_of_a_porous_sample():
         (sb.BoundaryFlux("y0"), "side y0 is periodic"),
         (sb.EffectivePermeability("z"), "unknown axis 'z'"),
         (sb.EffectivePermeability("y"), "needs Dirichlet values on y0 and y1"),
-        ("mean", "the weights of the functional cannot be read"),
+        *(
+            (wrong, "an output is sb.Mean")
+            for wrong in ("mean", 3, 3.0, None, np.float64(3), torch.tensor(3.0), sb.Mean)
+        ),
     ],
 )
 def test_outputs_that_do_not_fit_are_refused(functional, message):

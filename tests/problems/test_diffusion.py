@@ -301,3 +301,11 @@ def test_coefficients_in_solids_may_be_anything_finite():
     sb.Diffusion(GRID, _with(-1.0), solid=solid)
     with pytest.raises(InputError, match="NaN"):
         sb.Diffusion(GRID, _with(np.nan), solid=solid)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), [8, 8], 8])
+def test_a_shape_in_place_of_the_grid_is_refused_with_the_grid_to_give(shape):
+    with pytest.raises(InputError, match=re.escape(f"a {type(shape).__name__}; give sb.Grid({shape!r}).")):
+        sb.Diffusion(shape, 1.0, 1.0)
+    with pytest.raises(InputError, match="the grid is a ndarray; give a Grid, such as"):
+        sb.Diffusion(np.ones((8, 8)), 1.0)

@@ -41,3 +41,26 @@ def test_what_a_callable_returns_is_checked_like_an_array():
         cell_field(lambda x, y, z: (x > 0).long(), "a", GRID, torch.float64, CPU)
     with pytest.raises(InputError, match="a has 24 entries that are NaN"):
         cell_field(lambda x, y, z: x / 0 - x / 0, "a", GRID, torch.float64, CPU)
+
+
+def test_a_callable_of_too_few_or_too_many_coordinates_is_refused():
+    words = "is a function that cannot be called with 3 coordinates; the grid has 3 axes, so let it take x, y and z"
+    for function in (lambda x, y: x, lambda x, y, z, t: x, lambda: 1.0, lambda x, y, z, *, t: x):
+        with pytest.raises(InputError, match=f"a {words}"):
+            cell_field(function, "a", GRID, torch.float64, CPU)
+    with pytest.raises(InputError, match=r"with 1 coordinate; the grid has 1 axis, so let it take x\.$"):
+        cell_field(lambda x, y: x, "a", sb.Grid(4), torch.float64, CPU)
+    with pytest.raises(InputError, match=f"the Neumann flux on y1 {words}"):
+        sb.Diffusion(GRID, boundary=dict.fromkeys(GRID.sides, sb.Dirichlet()) | {"y1": sb.Neumann(lambda x, z: x)})
+    for function in (lambda *x: x[0], lambda x, y, z, t=0.0: x + t, torch.add):
+        dim = 2 if function is torch.add else 3
+        field = cell_field(function, "a", sb.Grid((2,) * dim), torch.float64, CPU)
+        assert field.shape == (2,) * dim
+
+
+def test_an_error_inside_a_callable_is_not_hidden():
+    def wrong(x, y, z):
+        return x + "1"
+
+    with pytest.raises(TypeError, match="unsupported operand"):
+        cell_field(wrong, "a", GRID, torch.float64, CPU)
