@@ -135,6 +135,8 @@ def require_finite(tensor: Tensor, name: str) -> None:
             raise InputError(f"{name} is {tensor.item()}; give a finite number.")
         where = tuple(int(i) for i in torch.nonzero(~finite)[0])
         count = int((~finite).sum())
+        if count == 1:
+            raise InputError(f"{name} has 1 entry that is NaN or infinite, at index {where}; remove or replace it.")
         raise InputError(
             f"{name} has {count} entries that are NaN or infinite, the first at index {where}; remove or replace them."
         )

@@ -70,7 +70,7 @@ class Grid:
             raise InputError(f"a grid has one, two or three axes, but shape={tuple(cells)} has {len(cells)}.")
         for axis, n in zip(AXES, cells):
             if n < 2:
-                raise InputError(f"axis {axis} has {n} cells; every axis needs at least 2.")
+                raise InputError(f"axis {axis} has {n} {'cell' if n == 1 else 'cells'}; every axis needs at least 2.")
         object.__setattr__(self, "shape", cells)
         object.__setattr__(self, "lengths", _floats(lengths, 1.0, len(cells), "lengths"))
         object.__setattr__(self, "origin", _floats(origin, 0.0, len(cells), "origin"))
@@ -137,7 +137,7 @@ class Dirichlet:
 
 @dataclass(frozen=True)
 class Neumann:
-    """Prescribed outward flux a du/dn = flux, constant on each face of the side.
+    """Prescribed flux a du/dn = flux, n the outward normal, constant on each face of the side.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ class Neumann:
 
 @dataclass(frozen=True)
 class Robin:
-    """Exchange with the outside: a du/dn + alpha u = g, both constant on each face of the side.
+    """Exchange with the outside: a du/dn + alpha u = g, n the outward normal, alpha and g constant on each face.
 
     Parameters
     ----------
@@ -191,7 +191,8 @@ def _floats(value: float | Sequence[float] | None, default: float, count: int, n
         return (default,) * count
     entries = tuple(float(v) for v in _numbers(value, count, f"{name} is a number or one number an axis"))
     if len(entries) != count:
-        raise InputError(f"{name} has {len(entries)} entries, but the grid has {count} axes.")
+        given = "1 entry" if len(entries) == 1 else f"{len(entries)} entries"
+        raise InputError(f"{name} has {given}, but the grid has {count} {'axis' if count == 1 else 'axes'}.")
     if not all(math.isfinite(v) for v in entries):
         raise InputError(f"{name} has an entry that is not finite: {entries}.")
     return entries

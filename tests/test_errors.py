@@ -48,7 +48,7 @@ def test_exceptions_are_pickled(name):
 
 @pytest.mark.parametrize("kind", [sb.InputError, ValueError])
 def test_wrong_input_is_caught_as_either_class(kind):
-    with pytest.raises(kind, match="axis x has 1 cells"):
+    with pytest.raises(kind, match="axis x has 1 cell"):
         sb.Grid(1)
 
 

@@ -164,8 +164,8 @@ NAN, INF = math.nan, math.inf
 NOT_A_SHAPE = "the shape of a grid is an integer or a tuple of integers, not "
 NOT_NUMBERS = "lengths is a number or one number an axis, not "
 BAD = {
-    "one cell": ({"shape": 1}, "axis x has 1 cells; every axis needs at least 2"),
-    "one cell along y": ({"shape": (4, 1)}, "axis y has 1 cells"),
+    "one cell": ({"shape": 1}, "axis x has 1 cell; every axis needs at least 2"),
+    "one cell along y": ({"shape": (4, 1)}, "axis y has 1 cell"),
     "no cell": ({"shape": (4, 4, 0)}, "axis z has 0 cells"),
     "negative count": ({"shape": (-4, 4)}, "axis x has -4 cells"),
     "no axis": ({"shape": ()}, "a grid has one, two or three axes, but shape=() has 0"),
@@ -187,7 +187,7 @@ BAD = {
     "negative length": ({"shape": (4, 4), "lengths": -1}, "the length of axis x is -1.0; it must be positive"),
     "NaN length": ({"shape": (4, 4), "lengths": (1.0, NAN)}, "lengths has an entry that is not finite: (1.0, nan)"),
     "infinite length": ({"shape": 4, "lengths": INF}, "lengths has an entry that is not finite: (inf,)"),
-    "too few lengths": ({"shape": (4, 4), "lengths": (1.0,)}, "lengths has 1 entries, but the grid has 2 axes"),
+    "too few lengths": ({"shape": (4, 4), "lengths": (1.0,)}, "lengths has 1 entry, but the grid has 2 axes"),
     "too many lengths": ({"shape": (4, 4), "lengths": (1, 2, 3)}, "lengths has 3 entries, but the grid has 2 axes"),
     "no lengths": ({"shape": (4, 4), "lengths": ()}, "lengths has 0 entries, but the grid has 2 axes"),
     "length in words": ({"shape": (4, 4), "lengths": "12"}, NOT_NUMBERS + "'12'"),
@@ -202,7 +202,7 @@ BAD = {
     "spacing that overflows": ({"shape": 2, "lengths": 1e150}, "the spacing along axis x is 5e+149; choose units"),
     "NaN origin": ({"shape": (4, 4), "origin": (NAN, 0)}, "origin has an entry that is not finite: (nan, 0.0)"),
     "infinite origin": ({"shape": 4, "origin": -INF}, "origin has an entry that is not finite: (-inf,)"),
-    "origin of other axes": ({"shape": 4, "origin": (0, 0)}, "origin has 2 entries, but the grid has 1 axes"),
+    "origin of other axes": ({"shape": 4, "origin": (0, 0)}, "origin has 2 entries, but the grid has 1 axis"),
     "origin in words": ({"shape": 4, "origin": "0"}, "origin is a number or one number an axis, not '0'"),
 }
 

@@ -111,8 +111,8 @@ def certify(
     problem = problem.broadcast(torch.broadcast_shapes(batch, problem.batch_shape))
     v = nodes.expand(*problem.batch_shape, *problem.node_shape).reshape(-1, *problem.node_shape)
     v = torch.where(problem.active_nodes, v, 0.0)
-    require_finite(v, "values")
-    require_sizes(v, "values", smallest=0.0)
+    require_finite(_shape(problem, v), "the field to certify")
+    require_sizes(v, "the field to certify", smallest=0.0)
     slack = BOUNDARY_SLACK[given.dtype] * torch.finfo(given.dtype).eps
     lifting, gap = _lifting(problem, v, slack, strict=strict)
     with_copies = with_periodic_copies(v + lifting, problem.periodic)
@@ -165,7 +165,7 @@ def _tensor(problem: Diffusion, values: Any) -> Tensor:
     given = values.values if isinstance(values, Solution) else values
     if isinstance(given, Tensor) and given.device != problem.device:
         raise InputError(f"values are on device {given.device} and the problem on {problem.device}; move one of them.")
-    return to_tensor(given, "values").to(problem.device)
+    return to_tensor(given, "the field to certify").to(problem.device)
 
 
 def _shape(problem: Diffusion, field: Tensor) -> Tensor:

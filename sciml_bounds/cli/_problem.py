@@ -115,7 +115,7 @@ def build_problem(options: ProblemOptions, *, certified: bool) -> sb.Diffusion:
         fields = {name: find_field(text, f"the {name}", files) for name, text in named.items() if text is not None}
         arrays = {name: field for name, field in fields.items() if not isinstance(field, float)}
         if options.solid is not None:
-            arrays["solid"] = find_mask(options.solid, "the solid cells", files)
+            arrays["solid"] = find_mask(options.solid, "the mask of solid cells", files)
         lengths, origin = _numbers(options.lengths, float, "--lengths"), _numbers(options.origin, float, "--origin")
         grid = sb.Grid(_numbers(options.shape, int, "--shape") or _first_shape(options, arrays), lengths, origin)
         taken = {name: read_sample(found, grid.dim, options.sample, name) for name, found in arrays.items()}

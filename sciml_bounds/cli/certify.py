@@ -80,7 +80,7 @@ def _read_values(text: str, problem: sb.Diffusion, sample: int | None) -> Array:
     from sciml_bounds.store.readers import find_field
 
     with ExitStack() as files:
-        field = find_field(text, "the values", files)
+        field = find_field(text, "the field to certify", files)
         if isinstance(field, float):
             return np.full(problem.node_shape, field)
         return problem_options.read_sample(field, problem.grid.dim, sample, "values")

@@ -185,10 +185,9 @@ class Diffusion:
         if self.solid is not None:
             bad = bad & ~self.solid
         if bool(bad.any()):
-            where = tuple(int(i) for i in torch.nonzero(bad)[0])
-            raise InputError(
-                f"{name} must be positive; {int(bad.sum())} cells are zero or negative, the first at index {where}."
-            )
+            where, count = tuple(int(i) for i in torch.nonzero(bad)[0]), int(bad.sum())
+            found = "1 cell is zero or negative," if count == 1 else f"{count} cells are zero or negative, the first"
+            raise InputError(f"{name} must be positive; {found} at index {where}.")
         fluid = field if self.solid is None else torch.where(self.solid, 1.0, field)
         require_sizes(fluid.detach().amin(), f"the smallest {name}")
         return field

@@ -38,6 +38,9 @@ def open_hdf5(path: Path, *, matlab: Mapping[str, str] | None = None) -> Iterato
     import h5py
 
     path = path.resolve()  # where HDF5 looks for virtual sources
+    with path.open("rb") as raw:
+        if raw.read(3) == b"CDF":
+            raise InputError("it is of the format netCDF-3; make it netCDF-4, for example with: nccopy -k nc4 OLD NEW.")
     with h5py.File(path, "r") as file:
         links = _links(file)
         arrays = {name: ArrayInfo((), "link", role="link") for name, link in links.items() if _leads_on(link)}

@@ -157,6 +157,8 @@ def open_file(path: Path, what: str, files: ExitStack, otherwise: str = "") -> C
 
 
 def _find_array(text: str, what: str, files: ExitStack) -> FoundArray:
+    if not text:
+        raise InputError(f"{what}: the name of the file is empty; give a file or a number.")
     path, name = _split(text)
     contents = open_file(path, what, files, " or a number")
     where = f"{what} in {path}"

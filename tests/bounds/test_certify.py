@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -341,7 +342,7 @@ def test_a_flux_of_the_wrong_shape_is_refused(flux, message):
 @pytest.mark.parametrize(
     ("values", "keywords", "message"),
     [
-        (torch.zeros(9, 9, dtype=torch.int64), {}, "dtype int64"),
+        (torch.zeros(9, 9, dtype=torch.int64), {}, "the field to certify has dtype int64"),
         (torch.full((9, 9), torch.nan), {}, "entries that are NaN"),
         (torch.zeros(3, 9, 9), {}, r"batch \(3,\), not broadcastable with the problem's \(2,\)"),
         (torch.zeros(9, 9), {"layout": "corners"}, "unknown layout 'corners'"),
@@ -353,6 +354,16 @@ def test_bad_arguments_are_refused(values, keywords, message):
         sb.certify(rough_problem((2,)), values, **keywords)
     with pytest.raises(sb.InputError, match="needs a Diffusion problem, not a int"):
         sb.certify(3, values)
+
+
+@pytest.mark.parametrize("batch", [(), (2,), (3, 2)])
+def test_what_is_not_finite_is_found_at_its_own_index(batch):
+    values = torch.zeros(*batch, 9, 9)
+    index = (*(n - 1 for n in batch), 1, 6)
+    values[index] = torch.nan
+    words = re.escape(f"the field to certify has 1 entry that is NaN or infinite, at index {index}")
+    with pytest.raises(sb.InputError, match=words):
+        sb.certify(sb.Diffusion(sb.Grid((8, 8)), 1.0, 1.0), values)
 
 
 def test_a_solution_is_taken_as_it_is():

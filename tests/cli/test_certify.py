@@ -118,7 +118,7 @@ def test_what_solve_writes_can_be_certified(problem, capsys):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("--values none.npy", "the values: there is no file none.npy"),
+        ("--values none.npy", "the field to certify: there is no file none.npy"),
         (
             "--values a.npy",
             "values have shape (8, 8), but --layout nodes expects (batch..., 9, 9). It fits --layout cells",

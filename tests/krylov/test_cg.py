@@ -299,7 +299,7 @@ def test_not_a_number_in_operator_or_preconditioner_is_named(solve):
             np.eye(3),
             np.array([1.0, np.nan, 1.0]),
             {},
-            "b has 1 entries that are NaN or infinite, the first at index (1,)",
+            "b has 1 entry that is NaN or infinite, at index (1,)",
         ),
         (np.eye(3), np.ones(3), {"x0": np.full(3, np.inf)}, "the initial guess x0 has 3 entries"),
         (np.eye(3), np.ones(3), {"M": np.eye(3, dtype=np.float32)}, "M works in float32, but b is float64"),

@@ -183,15 +183,15 @@ def _with(value, index=(1, 2)):
 BAD = {
     "zero coefficient": (
         {"coefficient": _with(0.0)},
-        "coefficient must be positive; 1 cells are zero or negative, the first at index (1, 2)",
+        "coefficient must be positive; 1 cell is zero or negative, at index (1, 2).",
     ),
     "negative coefficient": ({"coefficient": -1.0}, "coefficient must be positive; 12 cells"),
     "negative part": ({"coefficient": (1.0, -1.0)}, "coefficient along y must be positive"),
     "NaN": (
         {"coefficient": _with(np.nan)},
-        "coefficient has 1 entries that are NaN or infinite, the first at index (1, 2)",
+        "coefficient has 1 entry that is NaN or infinite, at index (1, 2); remove or replace it.",
     ),
-    "infinity": ({"source": _with(np.inf)}, "source has 1 entries that are NaN or infinite"),
+    "infinity": ({"source": _with(np.inf)}, "source has 1 entry that is NaN or infinite, at index (1, 2)"),
     "NaN on a side": ({"boundary": sb.Dirichlet(np.nan)}, "the Dirichlet value on x0 has 4 entries that are NaN"),
     "negative reaction": ({"reaction": -2.0}, "reaction is negative (-2)"),
     "negative reaction with gradients": (

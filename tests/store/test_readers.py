@@ -110,6 +110,18 @@ def test_masks_must_be_boolean(tmp_path):
 # --- what is refused ---
 
 
+def test_an_empty_name():
+    refused("", "the name of the file is empty; give a file or a number")
+
+
+@pytest.mark.parametrize("version", [b"CDF\x01", b"CDF\x02", b"CDF\x05"])
+@pytest.mark.parametrize("ending", ["nc", "h5"])
+def test_netcdf_of_the_older_format(tmp_path, version, ending):
+    path = tmp_path / f"a.{ending}"
+    path.write_bytes(version + bytes(60))
+    refused(str(path), "netCDF-3", "netCDF-4", "nccopy -k nc4")
+
+
 def test_missing_and_unknown(tmp_path):
     refused(f"{tmp_path}/none.npy", "there is no file", "none.npy")
     refused(f"{tmp_path}/none.h5:a", "there is no file", "none.h5")
