@@ -317,8 +317,13 @@ class Certificate:
         return _dataset(data, self.grid, self.values.shape, {"layout": self.layout})
 
     def plot(self, sample: int = 0) -> Figure:
-        """Draw the field and the error indicators."""
-        return plot_certificate(self.grid, self.values, self.indicators, sample)
+        """Draw the field and the error indicators of one sample, with its bounds as the title."""
+        figure = plot_certificate(self.grid, self.values, self.indicators, sample)
+        ends = (end.detach().reshape(-1) for end in (self.lower, self.upper, self.relative_upper))
+        lower, upper, relative = (end[sample if len(end) > 1 else 0] for end in ends)
+        interval = describe_interval(lower, upper, "error")
+        figure.suptitle(f"{interval}, relative <= {describe_upper(relative)} ({self.kind})")
+        return figure
 
 
 def _describe_shape(values: Tensor) -> str:

@@ -1,4 +1,5 @@
 import io
+import re
 
 import numpy as np
 import pytest
@@ -83,6 +84,22 @@ def test_results_plot_themselves(shape, certify):
         assert imread(buffer).std() > 0
     titles = [axes.get_title().split(" (")[0] for axes in figures[0].axes if axes.get_title()]
     assert titles == ["coefficient a", "solution u"] + ["error indicator"] * certify
+
+
+def test_a_certificate_shows_its_numbers_rounded_outwards():
+    coefficient = torch.tensor([1.0, 5.0], dtype=torch.float64).view(2, 1, 1).expand(2, 6, 4)
+    certificate = sb.solve(sb.Diffusion(sb.Grid((6, 4)), coefficient, source=1.0), certify=True).certificate
+    for sample in (0, 1):
+        words = re.fullmatch(
+            r"(\S+) <= error <= (\S+), relative <= (\S+) \(bound\)", certificate.plot(sample=sample).get_suptitle()
+        )
+        lower, upper, relative = map(float, words.groups())
+        # Four digits are shown.
+        assert lower <= certificate.lower[sample] <= 1.001 * lower
+        assert 0.999 * upper <= certificate.upper[sample] <= upper
+        assert 0.999 * relative <= certificate.relative_upper[sample] <= relative
+    one = sb.certify(sb.Diffusion(sb.Grid((6, 4)), 1.0, 1.0), torch.zeros(7, 5))
+    assert one.plot().get_suptitle().endswith("relative <= inf (bound)")
 
 
 def test_a_sample_that_is_not_there_is_refused():
