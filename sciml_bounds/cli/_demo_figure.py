@@ -28,6 +28,8 @@ def draw_study(study: Study, sample: int = 0) -> Figure:
     answers, grid = study.answers, study.problem.grid
     figure = new_figure(13.0, 5.5)
     figure.set_layout_engine("constrained", rect=(0.0, 0.0, 0.99, 1.0))  # room for the labels of the colour bars
+    count = len(answers[0].certificate.values)
+    figure.suptitle(f"Field {sample + 1} of {count}; errors in the energy norm, in % of |||u|||")
     panels = figure.subplots(2, 1 + len(answers))
     values = torch.stack([answer.certificate.values[sample] for answer in answers])
     indicators = torch.stack([answer.certificate.indicators[sample] for answer in answers])
@@ -65,8 +67,9 @@ def _draw_bounds(axes: Axes, study: Study, sample: int) -> None:
     for row, answer in enumerate(study.answers):
         lower, upper = (100 * float(end[sample]) for end in study.relative(answer.bounds))
         true = 50 * sum(float(end[sample]) for end in study.relative(answer.error))
-        axes.plot([lower, upper], [row, row], color=BOUND_COLOUR, linewidth=9, solid_capstyle="butt")
-        axes.plot(true, row, "o", color=TRUE_COLOUR, markersize=4)
+        # The outline keeps a narrow interval visible, and the mark stands below it.
+        axes.barh(row, upper - lower, 0.3, lower, color=BOUND_COLOUR, edgecolor=BOUND_COLOUR, linewidth=1.5)
+        axes.plot(true, row + 0.3, "^", color=TRUE_COLOUR, markersize=6, markeredgewidth=0)
         axes.text(0.04, row - 0.28, answer.name, transform=axes.get_yaxis_transform(), fontsize=9)
     axes.set_xscale("log")
     axes.set(xlim=(0.5, 200), ylim=(len(study.answers) - 0.5, -0.75), xticks=[1, 10, 100], box_aspect=1)
