@@ -99,7 +99,9 @@ class LinearSolution:
         """How far the iteration came, in words."""
         tiny = torch.finfo(self.x.dtype).tiny
         worst = float((self.residual_norm / self.tolerance.clamp_min(tiny)).max())
-        return f"after {int(self.iterations.max())} iterations the residual is {worst:.3g} times the tolerance"
+        count = int(self.iterations.max())
+        iterations = "1 iteration" if count == 1 else f"{count} iterations"
+        return f"after {iterations} the residual is {worst:.3g} times the tolerance"
 
 
 class Interval(NamedTuple):

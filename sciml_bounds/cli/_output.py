@@ -169,8 +169,9 @@ def certificate_rows(certificate: sb.Certificate) -> dict[str, str]:
 
 def grid_row(grid: sb.Grid, batch: tuple[int, ...]) -> str:
     """Describe a grid and a batch on it in a few words."""
-    cells = " x ".join(map(str, grid.shape))
-    return f"{cells} cells" + (f", {math.prod(batch)} samples" if batch else "")
+    cells, count = " x ".join(map(str, grid.shape)), math.prod(batch)
+    samples = "1 sample" if count == 1 else f"{count} samples"
+    return f"{cells} cells" + (f", {samples}" if batch else "")
 
 
 def finish(

@@ -63,6 +63,9 @@ def test_one_medium_and_a_batch_of_a_network(problem, capsys):
 def test_the_table_names_the_grid(problem, capsys):
     assert run([*PROBLEM, "--values", "batch.npy"]) == 0
     assert "8 x 8 cells, 2 samples" in capsys.readouterr().out
+    np.save("network.npy", np.load("u.npy")[None, None])
+    assert run([*PROBLEM, "--values", "network.npy"]) == 0
+    assert "8 x 8 cells, 1 sample " in capsys.readouterr().out
 
 
 def test_a_number_is_a_constant_field(problem, capsys):
