@@ -497,3 +497,24 @@ def test_a_batch_of_fields_for_each_problem_of_a_batch(shape):
         for name in ("energy", "upper", "lower", "boundary_part"):
             ours, theirs = getattr(together, name)[j, k], getattr(alone, name)
             torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0, msg=name)  # liftings are solved to 1e-8
+
+
+def test_mesh_interval_allows_for_what_the_solver_left(exact_line, monkeypatch):
+    """A solver that stops at the Galerkin solution w, not at the discrete one u_h, and says how far apart they are.
+
+    w is the closest of all fields, so the bound of its error, sharp with a flux from a grid 32 times as fine, is below
+    the error of u_h: |||u - u_h|||^2 = |||u - w|||^2 + |||w - u_h|||^2. On one free node w is found by hand:
+    with f = 0, u(0) = 1, a = 1 and t = c h^2 it is (1 - t / 6) / (2 + 2 t / 3), and u_h is 1 / (2 + t).
+    """
+    h, t = 0.5, 16.0
+    sides = {"x0": sb.Dirichlet(1.0), "x1": sb.Dirichlet(0.0)}
+    problem = sb.Diffusion(sb.Grid(2), 1.0, boundary=sides, reaction=t / h**2)
+    u_h, w = (torch.tensor([1.0, x, 0.0]).double() for x in (1 / (2 + t), (1 - t / 6) / (2 + 2 * t / 3)))
+    torch.testing.assert_close(sb.solve(problem, rtol=1e-12).values, u_h)
+    left = math.sqrt((2 + t) / h) * (w - u_h).abs().max()  # in the norm of the lattice, which is the larger one
+    monkeypatch.setattr(certify_module, "discrete_solution", lambda problem: (w[None], left[None]))
+    fine = problem.refine(32)
+    lower, upper = sb.certify(problem, u_h, flux=sb.certify(fine, sb.solve(fine)).flux).mesh
+    error, closest = (exact_line(problem).error(v) for v in (u_h, w))
+    assert closest <= error - 0.1 * left.item()  # so the difference is not lost in the slack of the bound
+    assert lower.item() <= error <= upper.item() <= 1.05 * (closest + left.item())
