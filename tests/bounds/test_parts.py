@@ -9,6 +9,8 @@ import pytest
 import torch
 
 import sciml_bounds as sb
+from sciml_bounds.bounds.energy import EnergyForm
+from sciml_bounds.bounds.parts import model_interval
 
 
 def rough_problem(batch: tuple[int, ...] = (), n: int = 8) -> sb.Diffusion:
@@ -113,3 +115,25 @@ def test_mesh_interval_contains_the_error_of_the_discrete_solution(solids, gauss
     assert math.sqrt(gain) <= mesh.upper.item()
     assert mesh.upper.item() <= 2 * math.sqrt(gain)
     assert mesh.lower.item() >= 0.5 * math.sqrt(gain)
+
+
+def test_model_interval_allows_for_what_the_solver_left():
+    """A discrete solution that is off by d, and is known to be by |||d|||: the true distances lie at the ends."""
+    problem = rough_problem()
+    exact = sb.solve(problem, method="direct").values
+    d = noisy(problem)[None] - exact
+    left = EnergyForm(problem).norm(d)
+    for size, ends in ((0.0, (0.0, 2.0)), (2.0, (0.0, 2.0)), (4.0, (2.0, 4.0)), (-2.0, (2.0, 4.0))):
+        interval = model_interval(problem, exact + size * d, exact + d, left)  # seems |size - 1| |||d||| away
+        for end, expected in zip(interval, ends):
+            assert end.item() == pytest.approx(expected * left.item(), rel=1e-12, abs=1e-12 * left.item())
+
+
+def test_l2_bound_of_a_field_that_is_off_on_the_boundary_only():
+    """v = x y where u = 0: its lifting is - x y, after which nothing is left, so the bound is ||x y|| = 1 / 3.
+
+    The lifting is solved to 1e-8.
+    """
+    problem = sb.Diffusion(sb.Grid((4, 5)), 1.0, 0.0)
+    v = problem.grid.nodes(0)[:, None] * problem.grid.nodes(1)
+    assert sb.certify(problem, v).l2_upper.item() == pytest.approx(1 / 3, rel=1e-7)
