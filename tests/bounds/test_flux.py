@@ -160,3 +160,21 @@ def test_a_given_flux_of_one_sample_serves_a_batch_of_coefficients():
     together = sb.certify(sb.Diffusion(grid, a, 1.0), zero, flux=flux).upper
     for one, upper in zip(a, together):
         torch.testing.assert_close(sb.certify(sb.Diffusion(grid, one, 1.0), zero, flux=flux).upper, upper)
+
+
+def test_the_two_copies_of_a_periodic_face_count_alike():
+    """Their mean is the flux there: 2 everywhere is in equilibrium, and so is a flux whose copies are 2 -+ d.
+
+    All numbers are dyadic, so that nothing is rounded.
+    """
+    sides = {"x0": sb.Periodic(), "x1": sb.Periodic(), "y0": sb.Dirichlet(0.0), "y1": sb.Dirichlet(0.0)}
+    problem = sb.Diffusion(sb.Grid((4, 8)), 1.0, 0.0, boundary=sides)
+    across = torch.zeros(1, 4, 9, dtype=torch.float64)
+    d = torch.arange(-3.0, 5.0, dtype=torch.float64) / 4
+    for sign in (1, -1):
+        along = torch.full((1, 5, 8), 2.0, dtype=torch.float64)
+        along[0, 0] -= sign * d
+        along[0, -1] += sign * d
+        x, y = equilibrate(problem, (along, across))
+        assert torch.equal(x, torch.full_like(x, 2.0))
+        assert torch.equal(y, across)
