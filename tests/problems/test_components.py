@@ -133,6 +133,15 @@ def test_what_does_not_balance_is_refused_with_the_sum():
     sb.Diffusion(grid, source=-0.1 * 3, boundary=sb.Neumann(0.1))  # up to round-off
 
 
+@pytest.mark.parametrize("boundary", [sb.Neumann(), sb.Periodic()])
+def test_the_slack_of_the_balance_is_round_off_and_no_more(boundary):
+    """1e4 round-offs are 2.2e-12 of the sum of absolute values, which is 2 here."""
+    for imbalance in (4e-7, 1e-10, 1e-11):
+        with pytest.raises(InputError, match="must sum to zero"):
+            sb.Diffusion(sb.Grid(2, lengths=2.0), source=np.array([1.0 + imbalance, -1.0]), boundary=boundary)
+    sb.Diffusion(sb.Grid(2, lengths=2.0), source=np.array([1.0 + 1e-12, -1.0]), boundary=boundary)
+
+
 def test_every_floating_component_must_balance_by_itself():
     solid = np.zeros((7, 3), dtype=bool)
     solid[3] = True

@@ -285,6 +285,14 @@ def test_corner_data_may_differ_by_round_off_and_where_sides_do_not_meet():
     sb.Diffusion(GRID, boundary={"x0": sb.Dirichlet(1.0), "x1": sb.Dirichlet(0.0)} | neumann)
 
 
+def test_the_slack_of_corners_is_round_off_and_no_more():
+    """1e3 round-offs are 2.2e-13 of the data."""
+    for gap in (1e-9, 1e-12):
+        with pytest.raises(InputError, match="where the two sides meet"):
+            sb.Diffusion(GRID, boundary=dict.fromkeys(GRID.sides, sb.Dirichlet(1.0)) | {"x1": sb.Dirichlet(1.0 + gap)})
+    sb.Diffusion(GRID, boundary=dict.fromkeys(GRID.sides, sb.Dirichlet(1.0)) | {"x1": sb.Dirichlet(1.0 + 1e-13)})
+
+
 def test_corners_are_compared_along_whole_edges_in_three_dimensions():
     grid = sb.Grid((2, 3, 4))
     sides = dict.fromkeys(grid.sides, sb.Dirichlet(lambda x, y, z: x + 2 * y - z))
