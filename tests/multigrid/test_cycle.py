@@ -37,6 +37,19 @@ def test_the_pseudo_inverse_of_a_regular_matrix_is_its_inverse():
     torch.testing.assert_close(single.double(), torch.linalg.inv(A), rtol=1e-3, atol=1e-3)
 
 
+def test_a_small_eigenvalue_is_not_taken_for_zero():
+    """Two equal diagonal entries and 1 - delta between: eigenvalues delta and 2 - delta, and the inverse is known.
+
+    delta comes out of the eigenvalue solver to a few round-offs of 2, which is 1e-6 of 2^-30.
+    """
+    delta = 2.0**-30
+    A = torch.tensor([[1.0, 1 - delta], [1 - delta, 1.0]], dtype=torch.float64)
+    expected = torch.tensor([[1.0, delta - 1], [delta - 1, 1.0]], dtype=torch.float64) / (delta * (2 - delta))
+    scale = torch.tensor([1.0, 1e4], dtype=torch.float64)
+    for s in (torch.ones_like(scale), scale):
+        torch.testing.assert_close(pseudo_inverse(s[:, None] * A * s), expected / s / s[:, None], rtol=3e-6, atol=0)
+
+
 def test_a_row_of_zeros_is_left_alone():
     A = torch.diag(torch.tensor([2.0, 0.0, 4.0], dtype=torch.float64))
     torch.testing.assert_close(pseudo_inverse(A), torch.diag(torch.tensor([0.5, 0.0, 0.25], dtype=torch.float64)))
