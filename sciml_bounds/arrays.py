@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sciml_bounds.errors import InputError
 
-__all__ = ["Field", "common_dtype_and_device", "convert", "require_finite", "to_tensor"]
+__all__ = ["Field", "common_dtype_and_device", "convert", "require_finite", "to_mask", "to_tensor"]
 
 #: What a field may be given as; a callable takes the coordinates and is sampled.
 Field = float | Tensor | np.ndarray[Any, Any] | Sequence[Any] | Callable[..., Any]
@@ -29,21 +29,63 @@ def to_tensor(value: Any, name: str) -> Tensor:
     Raises
     ------
     InputError
-        If the value is not numeric, or has an integer, complex or half-precision dtype.
+        If the value is not numeric, is too large, is nested, or has an integer, complex or half-precision dtype.
     """
     if isinstance(value, bool | np.bool_):
         raise InputError(f"{name} is a truth value; give a floating-point number or array.")
     if isinstance(value, int | float):
-        return torch.tensor(float(value), dtype=torch.float64)
+        return torch.tensor(_plain_number(value, name), dtype=torch.float64)
     if not isinstance(value, Tensor):
-        return torch.from_numpy(_native_array(value, name))
+        return _float_tensor(value, name)
     if value.dtype not in _FLOATS:
         raise InputError(_wrong_dtype(name, str(value.dtype).removeprefix("torch."), ".to(torch.float64)"))
+    _require_one_shape(value, name)
     return value
 
 
-def _native_array(value: Any, name: str) -> np.ndarray[Any, Any]:
-    """Bring an array-like into a form that torch takes: contiguous, writeable, in the byte order of this machine."""
+def to_mask(value: Any, name: str) -> Tensor:
+    """Turn one array-like of truth values into a dense boolean tensor.
+
+    Raises
+    ------
+    InputError
+        If the value cannot be read as an array, holds anything but truth values, or is a sparse, nested or meta tensor.
+    """
+    given = value if isinstance(value, Tensor) else _read_array(value, name)
+    dtype = str(given.dtype).removeprefix("torch.")
+    if dtype != "bool":
+        raise InputError(f"{name} has dtype {dtype}; it must be boolean, for example {name} > 0.")
+    tensor = given if isinstance(given, Tensor) else _as_torch(given)
+    _require_one_shape(tensor, name)
+    _require_dense(tensor, name)
+    _require_entries(tensor, name)
+    return tensor
+
+
+def _plain_number(value: float, name: str) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise InputError(f"{name} is an integer beyond the range of double precision; choose other units.") from None
+
+
+def _require_one_shape(tensor: Tensor, name: str) -> None:
+    if tensor.is_nested:
+        raise InputError(f"{name} is a nested tensor, whose samples differ in shape; give them one by one.")
+
+
+def _require_dense(tensor: Tensor, name: str) -> None:
+    if tensor.layout != torch.strided:
+        raise InputError(f"{name} is a sparse tensor; give a dense one, for example with .to_dense().")
+
+
+def _require_entries(tensor: Tensor, name: str) -> None:
+    if tensor.is_meta:
+        raise InputError(f"{name} is on device meta, which holds no numbers; give a tensor on the CPU or a GPU.")
+
+
+def _read_array(value: Any, name: str) -> np.ndarray[Any, Any]:
+    """Let numpy read an array-like, whatever its dtype."""
     kind = type(value).__name__
     if np.ma.is_masked(value):
         raise InputError(
@@ -56,15 +98,26 @@ def _native_array(value: Any, name: str) -> np.ndarray[Any, Any]:
         raise InputError(f"{name} cannot be read as an array of numbers ({kind}): {reason}.") from None
     except RuntimeError:  # numpy may not look into tensors that require gradients
         raise InputError(f"{name} is a {kind} of tensors that require gradients; join them by torch.stack.") from None
-    if isinstance(value, list | tuple) and array.dtype.kind in "iuf":  # a list of ints is a list of numbers
-        array = array.astype(np.float64)
     if array.dtype.kind not in "biufc":
         raise InputError(f"{name} cannot be read as an array of numbers ({kind}).")
+    return array
+
+
+def _float_tensor(value: Any, name: str) -> Tensor:
+    array = _read_array(value, name)
+    if isinstance(value, list | tuple) and array.dtype.kind in "iuf":  # a list of ints is a list of numbers
+        array = array.astype(np.float64)
     native = array.dtype.newbyteorder("=")
     if native not in (np.float32, np.float64):
         raise InputError(_wrong_dtype(name, native.name, ".astype('float64')"))
+    return _as_torch(array)
+
+
+def _as_torch(array: np.ndarray[Any, Any]) -> Tensor:
+    """Share or copy what numpy holds: torch takes contiguous, writeable memory in the byte order of this machine."""
     # torch warns about read-only memory, and a solver never writes to its input
-    return array.astype(native, order="C", copy=not array.flags.writeable)
+    native = array.astype(array.dtype.newbyteorder("="), order="C", copy=not array.flags.writeable)
+    return torch.from_numpy(native)
 
 
 def _wrong_dtype(name: str, dtype: str, remedy: str) -> str:
@@ -116,8 +169,7 @@ def convert(value: Any, name: str, dtype: torch.dtype, device: torch.device) -> 
         If the value is not numeric, has a dtype that is not accepted, or is a sparse tensor.
     """
     tensor = to_tensor(value, name)
-    if tensor.layout != torch.strided:
-        raise InputError(f"{name} is a sparse tensor; give a dense one, for example with .to_dense().")
+    _require_dense(tensor, name)
     return tensor.to(device=device, dtype=dtype)
 
 
@@ -127,8 +179,9 @@ def require_finite(tensor: Tensor, name: str) -> None:
     Raises
     ------
     InputError
-        If any entry is not finite.
+        If any entry is not finite, or the device holds no entries at all.
     """
+    _require_entries(tensor, name)
     finite = torch.isfinite(tensor.detach())
     if not bool(finite.all()):
         if tensor.ndim == 0:

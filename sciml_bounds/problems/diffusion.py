@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from sciml_bounds.problems.fields import (
     named_sides,
     node_shape,
     require_sizes,
+    solid_field,
     unbatched_shape,
 )
 from sciml_bounds.problems.refinement import refine_problem
@@ -97,7 +97,7 @@ class Diffusion:
         named = [(name, value) for name, value in parts]
         named += [("source", source), ("reaction", reaction), *_side_values(named_sides(boundary, grid))]
         self.dtype, self.device = common_dtype_and_device(named)
-        self.solid = _solid(solid, grid, self.device)
+        self.solid = solid_field(solid, grid, self.dtype, self.device)
         self.coefficient = tuple(self._positive(value, name) for name, value in parts)
         if len(self.coefficient) == 1:
             self.coefficient = self.coefficient * grid.dim
@@ -367,20 +367,3 @@ def _side_values(sides: Mapping[str, Boundary]) -> list[tuple[str, Any]]:
         elif isinstance(condition, Robin):
             values += [(f"alpha on {side}", condition.alpha), (f"g on {side}", condition.g)]
     return values
-
-
-def _solid(solid: Any, grid: Grid, device: torch.device) -> Tensor | None:
-    if solid is None:
-        return None
-    mask = solid if isinstance(solid, Tensor) else torch.as_tensor(np.asarray(solid))
-    if mask.dtype != torch.bool:
-        raise InputError(
-            f"solid has dtype {str(mask.dtype).removeprefix('torch.')}; it must be boolean (True: the cell is a wall)."
-        )
-    if tuple(mask.shape[-grid.dim :]) != grid.shape:
-        raise InputError(
-            f"solid has shape {tuple(mask.shape)}, but one value a cell is expected: (batch..., {grid.shape})."
-        )
-    if bool(mask.reshape(-1, *grid.shape).flatten(1).all(1).any()):
-        raise InputError("every cell is solid, so there is nothing to solve; leave some cells fluid.")
-    return mask.to(device)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import convert, require_finite
+from sciml_bounds.arrays import convert, require_finite, to_mask
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES, Boundary, Dirichlet, Grid, Neumann, Periodic, Robin, side_axis
 
@@ -19,7 +19,9 @@ __all__ = [
     "convert_sides",
     "is_array_free_callable",
     "node_shape",
+    "require_samples",
     "require_sizes",
+    "solid_field",
     "unbatched_shape",
 ]
 
@@ -60,22 +62,59 @@ def cell_field(value: Any, name: str, grid: Grid, dtype: torch.dtype, device: to
     InputError
         If the shape does not end with the grid's, or an entry is not finite.
     """
-    if is_array_free_callable(value):
-        centers = [grid.centers(axis, dtype, device) for axis in range(grid.dim)]
-        value = _call(value, name, torch.meshgrid(*centers, indexing="ij"))
-    tensor = convert(value, name, dtype, device)
+    tensor = convert(_at_centers(value, name, grid, dtype, device), name, dtype, device)
     if tensor.ndim == 0:
         tensor = tensor.expand(grid.shape)
+    _require_cells(tensor, name, grid)
+    require_finite(tensor, name)
+    require_sizes(tensor, name)
+    return tensor
+
+
+def solid_field(value: Any, grid: Grid, dtype: torch.dtype, device: torch.device) -> Tensor | None:
+    """Convert the walls given per cell to a boolean tensor (batch..., n); None where there are none.
+
+    Raises
+    ------
+    InputError
+        If the entries are no truth values, the shape does not end with the grid's, or a sample has no fluid.
+    """
+    if value is None:
+        return None
+    mask = to_mask(_at_centers(value, "solid", grid, dtype, device), "solid")
+    _require_cells(mask, "solid", grid)
+    if bool(mask.reshape(-1, *grid.shape).flatten(1).all(1).any()):
+        raise InputError("every cell is solid, so there is nothing to solve; leave some cells fluid.")
+    return mask.to(device)
+
+
+def _at_centers(value: Any, name: str, grid: Grid, dtype: torch.dtype, device: torch.device) -> Any:
+    """Call a function of the coordinates at the cell centres; anything else stays what it is."""
+    if not is_array_free_callable(value):
+        return value
+    centers = [grid.centers(axis, dtype, device) for axis in range(grid.dim)]
+    return _call(value, name, torch.meshgrid(*centers, indexing="ij"))
+
+
+def _require_cells(tensor: Tensor, name: str, grid: Grid) -> None:
     if tuple(tensor.shape[-grid.dim :]) != grid.shape:
         raise InputError(
             f"{name} has shape {tuple(tensor.shape)}, but one value a cell is expected: "
             f"(batch..., {_join(grid.shape)}).{_hint(tensor, grid)}"
         )
+    require_samples(tensor, name)
+
+
+def require_samples(tensor: Tensor, name: str) -> None:
+    """Refuse a batch of none.
+
+    Raises
+    ------
+    InputError
+        With the shape.
+    """
     if tensor.numel() == 0:
         raise InputError(f"{name} has shape {tuple(tensor.shape)}, a batch without samples; give at least one.")
-    require_finite(tensor, name)
-    require_sizes(tensor, name)
-    return tensor
 
 
 def _hint(tensor: Tensor, grid: Grid) -> str:
@@ -197,6 +236,7 @@ def _side_field(
         raise InputError(
             f"{name} has shape {tuple(tensor.shape)}, but one value a {place} of that side is expected: {expected}."
         )
+    require_samples(tensor, name)
     require_finite(tensor, name)
     require_sizes(tensor, name)
     return tensor

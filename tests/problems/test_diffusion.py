@@ -31,6 +31,29 @@ def test_a_field_may_be_given_in_many_ways(value):
         assert (field == 2).all()
 
 
+@pytest.mark.parametrize(
+    "give",
+    [
+        lambda wall: wall[::-1].copy()[::-1],
+        lambda wall: wall.astype(">b1"),
+        lambda wall: np.broadcast_to(wall, (4, 3)),
+        lambda wall: np.asfortranarray(wall),
+        lambda wall: wall.tolist(),
+        lambda wall: np.ma.array(wall),
+        lambda wall: torch.from_numpy(wall),
+        lambda wall: lambda x, y: x > 2 * y,
+        lambda wall: lambda x, y: (x > 2 * y).numpy(),
+    ],
+    ids=["negative stride", "big-endian", "read-only", "Fortran", "list", "unmasked", "torch", "callable",
+         "callable with numpy"],
+)  # fmt: skip
+@pytest.mark.filterwarnings("error")
+def test_solids_may_be_given_in_many_ways(give):
+    x, y = (np.arange(4) + 0.5) / 4, (np.arange(3) + 0.5) / 3
+    wall = x[:, None] > 2 * y
+    np.testing.assert_array_equal(sb.Diffusion(GRID, solid=give(wall)).solid, wall)
+
+
 def test_callables_are_sampled_at_centres_nodes_and_faces():
     grid = sb.Grid((4, 3), lengths=(2.0, 0.6), origin=(1.0, -0.3))
     problem = sb.Diffusion(
@@ -256,6 +279,36 @@ BAD = {
         {"solid": np.zeros((3, 4), dtype=bool)},
         "solid has shape (3, 4), but one value a cell is expected",
     ),
+    "solid of words": ({"solid": "wall"}, "solid cannot be read as an array of numbers (str)"),
+    "solid by name": ({"solid": {"x": True}}, "solid cannot be read as an array of numbers (dict)"),
+    "ragged solid": ({"solid": [[True], [True, False]]}, "solid cannot be read as an array of numbers (list)"),
+    "masked solid": (
+        {"solid": np.ma.array(np.zeros((4, 3), dtype=bool), mask=True)},
+        "solid has 12 masked entries; fill them",
+    ),
+    "sparse solid": (
+        {"solid": torch.zeros(4, 3, dtype=torch.bool).to_sparse()},
+        "solid is a sparse tensor; give a dense one",
+    ),
+    "solid without samples": (
+        {"solid": np.zeros((0, 4, 3), dtype=bool)},
+        "solid has shape (0, 4, 3), a batch without samples; give at least one.",
+    ),
+    "solid without numbers": (
+        {"solid": torch.zeros(4, 3, dtype=torch.bool, device="meta")},
+        "solid is on device meta, which holds no numbers",
+    ),
+    "callable solid of numbers": ({"solid": lambda x, y: x - 0.5}, "solid has dtype float64; it must be boolean"),
+    "no numbers": ({"source": torch.ones(4, 3, device="meta")}, "is on device meta, which holds no numbers"),
+    "nested": (
+        {"source": torch.nested.nested_tensor([torch.ones(4, 3), torch.ones(4, 3)], layout=torch.jagged)},
+        "source is a nested tensor, whose samples differ in shape; give them one by one.",
+    ),
+    "no samples on a side": (
+        {"boundary": ALL | {"x0": sb.Dirichlet(np.zeros((0, 4)))}},
+        "the Dirichlet value on x0 has shape (0, 4), a batch without samples; give at least one.",
+    ),
+    "beyond double precision": ({"source": 10**400}, "source is an integer beyond the range of double precision"),
     "no samples": ({"coefficient": np.ones((0, 4, 3))}, "coefficient has shape (0, 4, 3), a batch without samples"),
     "too small to be squared": ({"source": 1e-80}, "source is of size 1e-80, whose squares leave the range"),
     "too large to be squared": ({"coefficient": 1e80}, "coefficient is of size 1e+80, whose squares leave the range"),
