@@ -25,7 +25,7 @@ from sciml_bounds.kernels.q1 import modes
 from sciml_bounds.krylov.loop import check_tolerances
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import lifting_system
-from sciml_bounds.problems.fields import require_sizes
+from sciml_bounds.problems.fields import require_samples, require_sizes
 from sciml_bounds.problems.transfers import interpolate_nodes, with_periodic_copies
 from sciml_bounds.results import Certificate, Interval, Solution
 
@@ -107,6 +107,7 @@ def certify(
     problem = data.detach()
     given = _tensor(problem, values)
     nodes = to_nodes(problem, given.to(torch.float64), layout)
+    require_samples(nodes, "values")
     batch = nodes.shape[: nodes.ndim - problem.grid.dim]
     problem = problem.broadcast(torch.broadcast_shapes(batch, problem.batch_shape))
     v = nodes.expand(*problem.batch_shape, *problem.node_shape).reshape(-1, *problem.node_shape)
@@ -165,7 +166,8 @@ def _tensor(problem: Diffusion, values: Any) -> Tensor:
     given = values.values if isinstance(values, Solution) else values
     if isinstance(given, Tensor) and given.device != problem.device:
         raise InputError(f"values are on device {given.device} and the problem on {problem.device}; move one of them.")
-    return to_tensor(given, "the field to certify").to(problem.device)
+    name = "the field to certify"
+    return convert(given, name, to_tensor(given, name).dtype, problem.device)
 
 
 def _shape(problem: Diffusion, field: Tensor) -> Tensor:

@@ -69,15 +69,19 @@ def _interior(problem: Diffusion) -> tuple[slice, ...]:
     return tuple(slice(int(held(a, 0)), -1 if held(a, 1) else None) for a in range(problem.grid.dim))
 
 
+def _batch(problem: Diffusion, field: Tensor) -> tuple[int, ...]:
+    return tuple(field.shape[: max(field.ndim - problem.grid.dim, 0)])
+
+
 def _drop_channel(problem: Diffusion, field: Tensor) -> Tensor:
     """Drop a channel axis of size one between batch and space, as networks give it; nothing else."""
-    batch = tuple(field.shape[: field.ndim - problem.grid.dim])
+    batch = _batch(problem, field)
     has_channel = len(batch) == max(len(problem.batch_shape), 1) + 1 and batch[-1] == 1
     return field.squeeze(len(batch) - 1) if has_channel and _broadcasts(problem, batch[:-1]) else field
 
 
 def _check_batch(problem: Diffusion, field: Tensor) -> None:
-    batch = tuple(field.shape[: field.ndim - problem.grid.dim])
+    batch = _batch(problem, field)
     if not _broadcasts(problem, batch):
         raise InputError(
             f"values have batch {batch}, not broadcastable with the problem's {tuple(problem.batch_shape)}."
@@ -122,7 +126,8 @@ def _from_interior(problem: Diffusion, field: Tensor) -> Tensor:
 def _from_coarse(problem: Diffusion, field: Tensor) -> Tensor:
     dim = problem.grid.dim
     factors = set()
-    for count, n, wraps in zip(field.shape[field.ndim - dim :], problem.grid.shape, problem.periodic):
+    counts = (0,) * (dim - field.ndim) + tuple(field.shape[-dim:])  # an axis that is missing has no nodes
+    for count, n, wraps in zip(counts, problem.grid.shape, problem.periodic):
         cells = count if wraps else count - 1
         if cells < 1 or n % cells:
             raise InputError(

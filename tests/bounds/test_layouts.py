@@ -137,6 +137,9 @@ def test_batches_that_do_not_fit_are_refused(layout, shape, solids):
         ((4, 4), "coarse", r"layout='coarse' needs the nodes of a coarser grid"),
         ((3, 2), "coarse", r"different factors along the axes \(\[2, 3\]\)"),
         ((0, 0), "coarse", r"layout='coarse' needs"),
+        ((0, 5, 6), "nodes", r"values has shape \(0, 5, 6\), a batch without samples; give at least one"),
+        ((), "coarse", r"values have shape \(\); layout='coarse' needs"),
+        ((3,), "coarse", r"values have shape \(3,\); layout='coarse' needs"),
     ],
 )
 def test_wrong_shapes_are_refused_with_a_hint(shape, layout, message):
