@@ -106,6 +106,8 @@ def goal_interval(certified: Certified, functional: Any, factor: int) -> Interva
         If the functional does not fit the problem.
     """
     with torch.no_grad():
+        if isinstance(functional, type):
+            raise InputError(f"the output is the class {functional.__name__}; give an object of it, such as sb.Mean().")
         if isinstance(functional, EffectivePermeability):
             return _permeability(certified, functional.axis)
         if isinstance(functional, BoundaryFlux):
@@ -136,6 +138,7 @@ def _weighted_integral(certified: Certified, functional: Any, factor: int) -> In
         )
     )
     weights = cell_field(region, "the weights of the functional", coarse, problem.dtype, problem.device)
+    _check_batch(problem, weights)
     weights = torch.where(problem.fluid, problem.samples(repeat_cells(weights, factor, problem.grid.dim)), 0.0)
     if isinstance(functional, Mean):
         size = weights.flatten(1).sum(1).view(-1, *(1,) * problem.grid.dim) * problem.grid.cell_volume
@@ -146,6 +149,16 @@ def _weighted_integral(certified: Certified, functional: Any, factor: int) -> In
     mean = modes(certified.values, problem.grid.dim)[(0,) * problem.grid.dim]
     output = (weights * mean).flatten(1).sum(1) * problem.grid.cell_volume
     return _interval(certified, dual, output, 1.0)
+
+
+def _check_batch(problem: Diffusion, weights: Tensor) -> None:
+    try:
+        weights.expand(*problem.batch_shape, *weights.shape[weights.ndim - problem.grid.dim :])
+    except RuntimeError:
+        raise InputError(
+            f"the weights of the functional have shape {tuple(weights.shape)}, whose batch does not broadcast to "
+            f"{tuple(problem.batch_shape)}."
+        ) from None
 
 
 def _boundary_flux(certified: Certified, side: str, factor: int) -> Interval:
@@ -174,7 +187,7 @@ def _boundary_flux(certified: Certified, side: str, factor: int) -> Interval:
 
 def _permeability(certified: Certified, axis_name: str) -> Interval:
     problem = certified.problem
-    if axis_name not in AXES[: problem.grid.dim]:
+    if axis_name not in tuple(AXES[: problem.grid.dim]):
         raise InputError(
             f"unknown axis {axis_name!r}; the axes of this grid are {', '.join(AXES[: problem.grid.dim])}."
         )

@@ -267,6 +267,12 @@ def test_permeability_of_a_porous_sample():
         (sb.BoundaryFlux("z0"), "unknown side 'z0'"),
         (sb.BoundaryFlux("y0"), "side y0 is periodic"),
         (sb.EffectivePermeability("z"), "unknown axis 'z'"),
+        (sb.EffectivePermeability("xy"), "unknown axis 'xy'; the axes of this grid are x, y"),
+        (sb.EffectivePermeability(""), "unknown axis ''"),
+        (sb.EffectivePermeability(None), "unknown axis None"),
+        (sb.Mean, r"the output is the class Mean; give an object of it, such as sb\.Mean\(\)"),
+        (sb.Mean(np.ones((5, 4, 4))), r"have shape \(5, 4, 4\), whose batch does not broadcast to \(\)"),
+        (np.ones((5, 4, 4)), r"have shape \(5, 4, 4\), whose batch does not broadcast to \(\)"),
         (sb.EffectivePermeability("y"), "needs Dirichlet values on y0 and y1"),
         *(
             (wrong, "an output is sb.Mean")
