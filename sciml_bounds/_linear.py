@@ -13,6 +13,7 @@ import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
+from sciml_bounds.arrays import require_count
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.loop import Monitor, check_tolerances, iterate
 from sciml_bounds.multigrid.algebraic import algebraic_cycle, require_kind
@@ -70,7 +71,7 @@ class Multigrid:
             raise InputError(f"unknown cycle {self.cycle!r}; the choices are 'V' and 'full'.")
         if self.precision not in ("auto", "double"):
             raise InputError(f"unknown precision {self.precision!r}; the choices are 'auto' and 'double'.")
-        _require_sweeps(self.sweeps)
+        require_count(self.sweeps, "sweeps", 1)
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,7 @@ class Algebraic:
 
     def __post_init__(self) -> None:
         require_kind(self.kind)
-        _require_sweeps(self.sweeps)
-
-
-def _require_sweeps(sweeps: int) -> None:
-    if sweeps < 1:
-        raise InputError(f"sweeps is {sweeps}; at least one smoothing step is needed.")
+        require_count(self.sweeps, "sweeps", 1)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sciml_bounds._linear import LinearSolver, Method, Multigrid, Stop, as_method
-from sciml_bounds.arrays import convert, require_finite
+from sciml_bounds.arrays import convert, require_callback, require_count, require_finite
 from sciml_bounds.bounds.certify import certify
 from sciml_bounds.bounds.flux import equilibrated_flux
 from sciml_bounds.errors import InputError
@@ -239,6 +239,9 @@ class Solver:
         if flux is not None and error is None and not certify:
             raise InputError("a flux serves to certify only; give certify=True or error= with it.")
         start = time.perf_counter() - self.setup_seconds
+        require_callback(callback)
+        if maxiter is not None:
+            require_count(maxiter, "maxiter", 0)
         check_tolerances(rtol, atol, maxiter, self.problem.dtype)
         run = _Run(self.problem, error, flux, callback)
         if error is not None:  # the bound is to end the iteration, not the residual

@@ -7,7 +7,8 @@ keep their dtype and tensors keep their device; plain numbers have none of their
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from numbers import Integral
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,7 +16,16 @@ from torch import Tensor
 
 from sciml_bounds.errors import InputError
 
-__all__ = ["Field", "common_dtype_and_device", "convert", "require_finite", "to_mask", "to_tensor"]
+__all__ = [
+    "Field",
+    "common_dtype_and_device",
+    "convert",
+    "require_callback",
+    "require_count",
+    "require_finite",
+    "to_mask",
+    "to_tensor",
+]
 
 #: What a field may be given as; a callable takes the coordinates and is sampled.
 Field = float | Tensor | np.ndarray[Any, Any] | Sequence[Any] | Callable[..., Any]
@@ -171,6 +181,30 @@ def convert(value: Any, name: str, dtype: torch.dtype, device: torch.device) -> 
     tensor = to_tensor(value, name)
     _require_dense(tensor, name)
     return tensor.to(device=device, dtype=dtype)
+
+
+def require_count(value: Any, name: str, least: Literal[0, 1]) -> None:
+    """Refuse what counts nothing: fractions, truth values, words and integers below the least.
+
+    Raises
+    ------
+    InputError
+        With the value.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise InputError(f"{name} is {value!r}; it must be {'a positive' if least else 'a non-negative'} integer.")
+
+
+def require_callback(value: Any) -> None:
+    """Refuse a callback that cannot be called.
+
+    Raises
+    ------
+    InputError
+        With the value.
+    """
+    if value is not None and not callable(value):
+        raise InputError(f"callback is {value!r}; give a function, or None.")
 
 
 def require_finite(tensor: Tensor, name: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sciml_bounds.arrays import require_count
 from sciml_bounds.errors import InputError
 
 __all__ = ["AXES", "Boundary", "Dirichlet", "Grid", "Neumann", "Periodic", "Robin", "side_axis"]
@@ -107,8 +108,7 @@ class Grid:
 
     def refine(self, factor: int = 2) -> Grid:
         """Return the grid of the same box with every cell divided into `factor` cells along each axis."""
-        if not isinstance(factor, Integral) or factor < 1:
-            raise InputError(f"the refinement factor is {factor!r}; it must be a positive integer.")
+        require_count(factor, "the refinement factor", 1)
         return Grid(tuple(n * factor for n in self.shape), self.lengths, self.origin)
 
     def nodes(self, axis: int, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> Tensor:

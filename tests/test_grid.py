@@ -224,7 +224,7 @@ def test_volumes_and_squares_of_accepted_spacings_are_normal_numbers(h):
         assert normal < number < math.inf
 
 
-@pytest.mark.parametrize("factor", [0, -2, 1.5, 2.0, NAN, INF, "2", None])
+@pytest.mark.parametrize("factor", [0, -2, 1.5, 2.0, NAN, INF, "2", None, True])
 def test_a_grid_is_refined_by_whole_numbers(factor):
     message = re.escape(f"the refinement factor is {factor!r}; it must be a positive integer.")
     with pytest.raises(sb.InputError, match=message):

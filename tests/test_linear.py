@@ -106,8 +106,9 @@ def test_what_has_no_hash_is_refused_like_any_other_method():
     ("make", "words"),
     [
         (lambda: Multigrid(cycle="W"), "unknown cycle 'W'; the choices are 'V' and 'full'"),
-        (lambda: Multigrid(sweeps=0), "sweeps is 0; at least one"),
-        (lambda: Algebraic(sweeps=-1), "sweeps is -1; at least one"),
+        (lambda: Multigrid(sweeps=0), "sweeps is 0; it must be a positive integer"),
+        (lambda: Multigrid(sweeps=1.5), "sweeps is 1.5; it must be a positive integer"),
+        (lambda: Algebraic(sweeps=-1), "sweeps is -1; it must be a positive integer"),
         (lambda: LinearSolver(_system(), Algebraic(kind="geometric")), "unknown algebraic hierarchy 'geometric'"),
     ],
 )

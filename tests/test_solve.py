@@ -630,6 +630,8 @@ def test_the_cycle_of_a_singular_problem_preconditions_scipy(case):
         ({"rtol": 1e-16}, "below the round-off of float64"),
         ({"rtol": -1.0}, "must be finite and not negative"),
         ({"maxiter": -1}, "maxiter is -1"),
+        ({"maxiter": 1.5}, "maxiter is 1.5; it must be a non-negative integer"),
+        ({"callback": 3, "method": "direct"}, "callback is 3; give a function, or None"),
         ({"error": 0.1, "rtol": 1e-3}, "give one of them"),
         ({"error": 0.1, "atol": 1e3}, "give one of them"),
         ({"error": 0.0}, "error=0.0 must be positive"),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sciml_bounds._linear import Automatic, LinearSolver, Stop
-from sciml_bounds.arrays import convert, require_finite, to_tensor
+from sciml_bounds.arrays import convert, require_count, require_finite, to_tensor
 from sciml_bounds.bounds.energy import EnergyForm
 from sciml_bounds.bounds.flux import equilibrate, equilibrated_flux, face_shape
 from sciml_bounds.bounds.goals import Certified, goal_interval
@@ -102,7 +102,8 @@ def certify(
     start = time.perf_counter()
     if not isinstance(problem, Diffusion):
         raise InputError(f"certify needs a Diffusion problem, not a {type(problem).__name__}.")
-    check_tolerances(rtol, 0.0, improve, torch.float64)
+    require_count(improve, "improve", 0)
+    check_tolerances(rtol, 0.0, None, torch.float64)
     data = problem.to(torch.float64)
     problem = data.detach()
     given = _tensor(problem, values)

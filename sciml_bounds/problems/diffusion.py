@@ -134,6 +134,8 @@ class Diffusion:
 
         Sources that balance up to the round-off of a narrower dtype are balanced anew in a wider one.
         """
+        if dtype not in (torch.float32, torch.float64):
+            raise InputError(f"a problem cannot be in {dtype!r}; give torch.float32 or torch.float64.")
         if dtype == self.dtype:
             return self
         parts = tuple(part.to(dtype) for part in self.coefficient)

@@ -348,6 +348,10 @@ def test_a_flux_of_the_wrong_shape_is_refused(flux, message):
         (torch.zeros(9, 9).to_sparse(), {}, "values is a sparse tensor; give a dense one"),
         (torch.zeros(9, 9), {"layout": "corners"}, "unknown layout 'corners'"),
         (torch.zeros(9, 9), {"rtol": 1e-17}, "rtol"),
+        *(
+            (torch.zeros(9, 9), {"improve": n}, rf"improve is {n}; it must be a non-neg")
+            for n in (None, 1.5, math.nan, -1)
+        ),
     ],
 )
 def test_bad_arguments_are_refused(values, keywords, message):

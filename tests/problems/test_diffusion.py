@@ -330,6 +330,12 @@ def test_bad_input_is_refused_in_one_sentence(name):
     assert isinstance(caught.value, ValueError)
 
 
+@pytest.mark.parametrize("dtype", ["float32", torch.float16, torch.int64, None])
+def test_a_problem_is_in_single_or_double_precision(dtype):
+    with pytest.raises(InputError, match=re.escape(f"in {dtype!r}; give torch.float32 or torch.float64.")):
+        sb.Diffusion(GRID).to(dtype)
+
+
 def test_corner_data_may_differ_by_round_off_and_where_sides_do_not_meet():
     third = 1 / 3
     sb.Diffusion(GRID, boundary=ALL | {s: sb.Dirichlet(third) for s in ("x0", "x1")} | {
