@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import convert, require_finite, to_tensor
+from sciml_bounds.arrays import convert, require_callback, require_count, require_finite, to_tensor
 from sciml_bounds.errors import InputError
-from sciml_bounds.krylov.loop import iterate
+from sciml_bounds.krylov.loop import check_tolerances, iterate
 from sciml_bounds.operators.linear_operator import Identity, LinearOperator, aslinearoperator
 from sciml_bounds.reports import Reason, report_failure
 from sciml_bounds.results import LinearSolution
@@ -100,6 +100,8 @@ def cg(
     """
     start = time.perf_counter()
     rhs = to_tensor(b, "the right-hand side b")
+    if rhs.ndim == 0 or rhs.shape[-1] == 0:
+        raise InputError(f"the right-hand side b has shape {tuple(rhs.shape)}; give at least one vector of numbers.")
     operator = aslinearoperator(A, rhs)
     rhs = convert(
         b, "the right-hand side b", operator.dtype, operator.device if not isinstance(b, Tensor) else b.device
@@ -109,8 +111,13 @@ def cg(
     _check_fit(preconditioner, rhs, "M")
     require_finite(rhs, "the right-hand side b")
     _require_symmetric(operator, rhs)
-    _require_positive(lambda_min, "lambda_min")
-    _require_positive(lambda_min_preconditioned, "lambda_min_preconditioned")
+    require_count(memory, "memory", 1)
+    if maxiter is not None:
+        require_count(maxiter, "maxiter", 0)
+    require_callback(callback)
+    _require_attainable(rhs, check_tolerances(rtol, atol, maxiter, rhs.dtype), atol)
+    lambda_min = _eigenvalue_bound(lambda_min, "lambda_min", rhs)
+    lambda_min_preconditioned = _eigenvalue_bound(lambda_min_preconditioned, "lambda_min_preconditioned", rhs)
     guess = None
     if x0 is not None:
         guess = convert(x0, "the initial guess x0", rhs.dtype, rhs.device)
@@ -132,7 +139,7 @@ def cg(
 
 
 def _check_fit(operator: LinearOperator, rhs: Tensor, name: str) -> None:
-    n = rhs.shape[-1] if rhs.ndim else 0
+    n = rhs.shape[-1]
     if operator.shape != (n, n):
         raise InputError(
             f"{name} has shape {operator.shape}, but b has {n} entries along its last axis; they must agree."
@@ -148,9 +155,32 @@ def _check_fit(operator: LinearOperator, rhs: Tensor, name: str) -> None:
         )
 
 
-def _require_positive(bound: float | Tensor | None, name: str) -> None:
-    if bound is not None and not bool((torch.as_tensor(bound) > 0).all()):
+def _require_attainable(rhs: Tensor, rtol: float, atol: float) -> None:
+    """Refuse right-hand sides whose residuals could not be squared at the tolerance: their norms would be wrong."""
+    rows = rhs.detach().reshape(-1, rhs.shape[-1])
+    squared = (rtol * rows.norm(dim=1)).clamp_min(atol) ** 2
+    lost = rows.any(1) & ((squared < torch.finfo(rhs.dtype).tiny) | ~torch.isfinite(squared))
+    if bool(lost.any()):
+        kind = str(rhs.dtype).removeprefix("torch.")
+        raise InputError(
+            f"the right-hand side b is of size {float(rows[lost][0].abs().max()):.3g}, where squares of residuals at "
+            f"the tolerance leave the range of {kind}; scale b to about 1, and x back."
+        )
+
+
+def _eigenvalue_bound(bound: Any, name: str, rhs: Tensor) -> Tensor | None:
+    if bound is None:
+        return None
+    numbers = to_tensor(bound, name)
+    require_finite(numbers, name)
+    if not bool((numbers > 0).all()):
         raise InputError(f"{name} must be positive: a number below the spectrum of a positive definite operator.")
+    count = rhs.numel() // rhs.shape[-1]
+    if numbers.numel() not in (1, count):
+        raise InputError(
+            f"{name} has {numbers.numel()} entries, but b has {count} right-hand sides; give one number, or one each."
+        )
+    return numbers.reshape(-1)
 
 
 def _require_symmetric(operator: LinearOperator, rhs: Tensor) -> None:

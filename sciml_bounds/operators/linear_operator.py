@@ -233,8 +233,23 @@ class CallableOperator(LinearOperator):
         self.linear = linear
 
     def matvec(self, x: Tensor) -> Tensor:
-        """Call the function."""
-        return self.function(x)
+        """Call the function.
+
+        Raises
+        ------
+        InputError
+            If it does not return as many vectors as it is given.
+        """
+        result = self.function(x)
+        if not isinstance(result, Tensor):
+            kind = type(result).__name__
+            raise InputError(f"the operator is a function that returns a {kind}; let it return a torch tensor.")
+        if result.shape != x.shape:
+            raise InputError(
+                f"the operator is a function that makes shape {tuple(result.shape)} of shape {tuple(x.shape)}; let it "
+                "return vectors (..., n) like those it is given."
+            )
+        return result
 
 
 def aslinearoperator(A: Any, like: Tensor | None = None) -> LinearOperator:
@@ -266,11 +281,24 @@ def aslinearoperator(A: Any, like: Tensor | None = None) -> LinearOperator:
     if callable(A):
         if like is None:
             raise InputError("a callable operator needs a vector to tell its length; wrap it in CallableOperator.")
-        return CallableOperator(A, like.shape[-1], like.dtype, like.device, linear=None)
+        function = _of_one_vector(A) if like.ndim == 1 else A
+        return CallableOperator(function, like.shape[-1], like.dtype, like.device, linear=None)
     raise InputError(
         f"a {type(A).__name__} is not an operator; give a LinearOperator, a torch, numpy, scipy or PETSc matrix, or a "
         "callable."
     )
+
+
+def _of_one_vector(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Hand a lone vector over as `(n,)`, as it was given, where the loop has made it a batch of one."""
+
+    def apply(x: Tensor) -> Tensor:
+        if x.ndim != 2 or len(x) != 1:
+            return function(x)
+        result = function(x[0])
+        return result.unsqueeze(0) if isinstance(result, Tensor) else result
+
+    return apply
 
 
 def _require_square(shape: tuple[int, ...]) -> None:

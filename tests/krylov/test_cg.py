@@ -285,7 +285,24 @@ def test_not_a_number_in_operator_or_preconditioner_is_named(solve):
     ("A", "b", "options", "words"),
     [
         (np.eye(3), np.ones(4), {}, r"A has shape (3, 3), but b has 4 entries"),
-        (np.eye(3), 1.0, {}, "A has shape (3, 3), but b has 0 entries"),
+        (np.eye(3), 1.0, {}, "the right-hand side b has shape (); give at least one vector of numbers"),
+        (np.eye(0), np.ones(0), {}, "the right-hand side b has shape (0,); give at least one vector of numbers"),
+        (lambda x: x, 1.0, {}, "the right-hand side b has shape ()"),
+        (lambda x: x[:2], np.ones(3), {}, "a function that makes shape (2,) of shape (3,); let it return vectors"),
+        (lambda x: None, np.ones(3), {}, "a function that returns a NoneType; let it return a torch tensor"),
+        (lambda x: x.numpy(), np.ones(3), {}, "a function that returns a ndarray; let it return a torch tensor"),
+        (np.eye(3), np.ones(3), {"M": lambda x: x[:2]}, "a function that makes shape (1, 2) of shape (1, 3)"),
+        (np.eye(3), np.ones(3), {"M": lambda x: None}, "a function that returns a NoneType"),
+        (np.eye(3), np.full(3, 1e-170), {}, "the right-hand side b is of size 1e-170, where squares of residuals"),
+        (np.eye(3), np.full(3, 1e170), {}, "the right-hand side b is of size 1e+170, where squares of residuals"),
+        (np.eye(3), np.diag([1.0, 1e-170, 0.0]), {}, "the right-hand side b is of size 1e-170"),
+        (np.eye(3), np.ones(3), {"maxiter": 1.5}, "maxiter is 1.5; it must be a non-negative integer"),
+        (np.eye(3), np.ones(3), {"memory": 1.5}, "memory is 1.5; it must be a positive integer"),
+        (np.eye(3), np.ones(3), {"callback": 3}, "callback is 3; give a function, or None"),
+        (np.eye(3), np.ones(3), {"lambda_min": torch.ones(2)}, "lambda_min has 2 entries, but b has 1 right-hand"),
+        (np.eye(3), np.ones(3), {"lambda_min": 1j}, "lambda_min has dtype complex128"),
+        (np.eye(3), np.ones(3), {"lambda_min": "1"}, "lambda_min cannot be read as an array of numbers"),
+        (np.eye(3), np.ones(3), {"lambda_min": np.inf}, "lambda_min is inf; give a finite number"),
         (np.eye(3), np.ones(3), {"M": np.eye(4)}, "M has shape (4, 4), but b has 3 entries"),
         (np.eye(3), np.ones(3), {"x0": np.ones(2)}, "x0 has shape (2,), but b has shape (3,)"),
         (np.eye(3), np.ones((2, 3)), {"x0": np.ones(3)}, "x0 has shape (3,), but b has shape (2, 3)"),
@@ -314,6 +331,13 @@ def test_input_that_does_not_fit_is_refused_in_one_sentence(solve, A, b, options
     with pytest.raises(InputError, match=re.escape(words)) as caught:
         solve(A, b, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_functions_are_given_a_lone_vector_as_it_is(solve):
+    A = torch.diag(torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64))
+    inverse = torch.linalg.inv(A)
+    s = solve(lambda x: A @ x, torch.ones(3, dtype=torch.float64), M=lambda r: inverse @ r)
+    torch.testing.assert_close(s.x, torch.tensor([1.0, 0.5, 0.25], dtype=torch.float64))
 
 
 def test_the_solution_has_the_precision_of_the_operator(solve):
