@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
@@ -25,6 +26,7 @@ from sciml_bounds.problems.fields import (
 )
 from sciml_bounds.problems.refinement import refine_problem
 from sciml_bounds.problems.transfers import sum_to_nodes
+from sciml_bounds.store.memory import require_memory
 
 __all__ = ["Diffusion"]
 
@@ -97,6 +99,8 @@ class Diffusion:
         named = [(name, value) for name, value in parts]
         named += [("source", source), ("reaction", reaction), *_side_values(named_sides(boundary, grid))]
         self.dtype, self.device = common_dtype_and_device(named)
+        size = self.dtype.itemsize * math.prod(n + 1 for n in grid.shape)
+        require_memory(size, f"one field on a grid of {'x'.join(map(str, grid.shape))} cells")
         self.solid = solid_field(solid, grid, self.dtype, self.device)
         self.coefficient = tuple(self._positive(value, name) for name, value in parts)
         if len(self.coefficient) == 1:

@@ -330,6 +330,13 @@ def test_bad_input_is_refused_in_one_sentence(name):
     assert isinstance(caught.value, ValueError)
 
 
+@pytest.mark.parametrize("shape", [(10**9,) * 3, (10**7,) * 2])
+def test_a_grid_that_no_memory_holds_is_refused(shape):
+    cells = "x".join(map(str, shape))
+    with pytest.raises(InputError, match=f"one field on a grid of {cells} cells needs .* GiB of memory, but"):
+        sb.Diffusion(sb.Grid(shape), 1.0, 1.0)
+
+
 @pytest.mark.parametrize("dtype", ["float32", torch.float16, torch.int64, None])
 def test_a_problem_is_in_single_or_double_precision(dtype):
     with pytest.raises(InputError, match=re.escape(f"in {dtype!r}; give torch.float32 or torch.float64.")):
