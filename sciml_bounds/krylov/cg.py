@@ -158,7 +158,8 @@ def _check_fit(operator: LinearOperator, rhs: Tensor, name: str) -> None:
 def _require_attainable(rhs: Tensor, rtol: float, atol: float) -> None:
     """Refuse right-hand sides whose residuals could not be squared at the tolerance: their norms would be wrong."""
     rows = rhs.detach().reshape(-1, rhs.shape[-1])
-    squared = (rtol * rows.norm(dim=1)).clamp_min(atol) ** 2
+    least = max(rtol, torch.finfo(rhs.dtype).eps)  # below it round-off ends the loop, whatever is asked for
+    squared = (least * rows.norm(dim=1)).clamp_min(atol) ** 2
     lost = rows.any(1) & ((squared < torch.finfo(rhs.dtype).tiny) | ~torch.isfinite(squared))
     if bool(lost.any()):
         kind = str(rhs.dtype).removeprefix("torch.")

@@ -333,6 +333,12 @@ def test_input_that_does_not_fit_is_refused_in_one_sentence(solve, A, b, options
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("size", "atol"), [(1.0, 1e-200), (1e-170, 1e-10), (0.0, 0.0)])
+def test_residuals_that_cannot_be_squared_matter_only_where_they_are_asked_for(solve, size, atol):
+    s = solve(np.eye(3), np.full(3, size), rtol=0.0 if atol else None, atol=atol)
+    assert bool(s.converged)
+
+
 def test_functions_are_given_a_lone_vector_as_it_is(solve):
     A = torch.diag(torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64))
     inverse = torch.linalg.inv(A)
