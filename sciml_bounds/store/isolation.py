@@ -12,6 +12,7 @@ import math
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,9 @@ _MEMORY, _SECONDS = 2**29, 20
 #: The least that is expected of a library that unpacks, in bytes a second.
 _SPEED = 20e6
 
+#: Python ignores the signal of a broken pipe, but PETSc ends the process with it. (macOS knows another way.)
+_NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
+
 # -P keeps modules in the working folder, which may be the hostile file's own, from being imported.
 _COMMAND = (
     "import sys; root = sys.argv[1]; root in sys.path or sys.path.insert(0, root);"
@@ -46,31 +50,31 @@ def open_isolated(path: Path) -> Iterator[Contents]:
     """Open an HDF5 or MATLAB file in a child."""
     command = [sys.executable, "-P", "-c", _COMMAND, str(Path(__file__).parents[2]), str(path)]
     few_threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
-    child = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | few_threads,
-    )
-    try:
-        yield _Child(child).contents()
-    finally:
-        child.kill()
-        for pipe in (child.stdin, child.stdout):
-            with suppress(OSError):  # what was not written yet has no reader
-                if pipe is not None:
-                    pipe.close()
-        child.wait()
+    questions, stdin = socket.socketpair()
+    with questions, stdin:
+        child = subprocess.Popen(
+            command,
+            stdin=stdin.fileno(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | few_threads,
+        )
+        stdin.close()
+        try:
+            yield _Child(child, questions).contents()
+        finally:
+            child.kill()
+            child.wait()
+            if child.stdout is not None:
+                child.stdout.close()
 
 
 class _Child:
     """The other end of the line."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdin is not None
+    def __init__(self, process: subprocess.Popen[bytes], questions: socket.socket) -> None:
         assert process.stdout is not None
-        self.process, self.questions, self.answers = process, process.stdin, process.stdout
+        self.process, self.questions, self.answers = process, questions, process.stdout
 
     def contents(self) -> Contents:
         found = self._answer()
@@ -90,9 +94,8 @@ class _Child:
             yield np.frombuffer(content, self._answer()["dtype"])
 
     def _ask(self, question: dict[str, Any]) -> None:
-        with suppress(BrokenPipeError):  # it has died, which reading the answer will tell
-            self.questions.write(json.dumps(question).encode() + b"\n")
-            self.questions.flush()
+        with suppress(BrokenPipeError, ConnectionResetError):  # it has died, which reading the answer will tell
+            self.questions.sendall(json.dumps(question).encode() + b"\n", _NO_SIGNAL)
 
     def _answer(self) -> dict[str, Any]:
         line = self.answers.readline()

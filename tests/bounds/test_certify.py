@@ -345,7 +345,7 @@ def test_a_flux_of_the_wrong_shape_is_refused(flux, message):
         (torch.zeros(9, 9, dtype=torch.int64), {}, "the field to certify has dtype int64"),
         (torch.full((9, 9), torch.nan), {}, "entries that are NaN"),
         (torch.zeros(3, 9, 9), {}, r"batch \(3,\), not broadcastable with the problem's \(2,\)"),
-        (torch.zeros(9, 9).to_sparse(), {}, "values is a sparse tensor; give a dense one"),
+        (torch.zeros(9, 9).to_sparse(), {}, "the field to certify is a sparse tensor; give a dense one"),
         (torch.zeros(9, 9), {"layout": "corners"}, "unknown layout 'corners'"),
         (torch.zeros(9, 9), {"rtol": 1e-17}, "rtol"),
         *(

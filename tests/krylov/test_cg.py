@@ -325,7 +325,6 @@ def test_not_a_number_in_operator_or_preconditioner_is_named(solve):
         (np.eye(3), np.ones(3), {"lambda_min_preconditioned": -1.0}, "lambda_min_preconditioned must be positive"),
         ("A", np.ones(3), {}, "a str is not an operator"),
     ],
-    ids=str,
 )
 def test_input_that_does_not_fit_is_refused_in_one_sentence(solve, A, b, options, words):
     with pytest.raises(InputError, match=re.escape(words)) as caught:
