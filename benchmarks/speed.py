@@ -5,13 +5,16 @@
 Seconds are medians over the repeats, in which the methods take turns. All solve to the same relative residual (1e-8
 unless a table says more), which is computed anew from the answer. Ours starts from the coefficient: its set-up contains
 the assembly, which the others, who are given the assembled matrix, are not charged for. Kernels are compiled before.
-PETSc runs on two ranks, numpy, torch and ours on two threads; the cycles of PyAMG use one.
+PETSc runs on two ranks, ours and the transforms of scipy on two threads; PyAMG and the products of scipy use one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads and those of OpenMP wait for each other's cores
 import multiprocessing
 import subprocess
 import sys
