@@ -307,9 +307,10 @@ def batches(arguments: argparse.Namespace) -> None:
     ours_seconds, scipy_seconds = seconds(batched)[0], seconds(lambda: direct(some))[0]
     print(f"\n{count} Darcy problems of {n}^2 to {rtol:g}, {group} a batch: samples per second")
     print(f"  ours {count / ours_seconds:9.1f}   scipy, sparse direct ({some} of them) {some / scipy_seconds:9.1f}")
-    print("small problems, 256 of each size: microseconds a problem, one by one and in one batch")
+    many = arguments.small
+    print(f"small problems, {many} of each size: microseconds a problem, one by one and in one batch")
     for size in (16, 32, 64):
-        small = np.exp(np.random.default_rng(1).standard_normal((256, size, size)))
+        small = np.exp(np.random.default_rng(1).standard_normal((many, size, size)))
         one = sb.Grid((size, size))
         works = {
             "one": lambda small=small, one=one: [
@@ -319,7 +320,7 @@ def batches(arguments: argparse.Namespace) -> None:
         }
         works["batch"]()
         times = median_seconds(works, 1)
-        print(f"  {size:3}^2 {1e6 * times['one'] / 256:10.0f} {1e6 * times['batch'] / 256:10.0f}", flush=True)
+        print(f"  {size:3}^2 {1e6 * times['one'] / many:10.0f} {1e6 * times['batch'] / many:10.0f}", flush=True)
 
 
 def certificates(arguments: argparse.Namespace) -> None:
@@ -366,6 +367,7 @@ def main() -> None:
     parser.add_argument("--square", type=int, default=1024, help="cells along an axis in 2-D (default 1024)")
     parser.add_argument("--batch-grid", type=int, default=256, help="cells along an axis of batched problems")
     parser.add_argument("--samples", type=int, default=1000, help="batched problems (default 1000)")
+    parser.add_argument("--small", type=int, default=256, help="small problems of each size (default 256)")
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS), help="parts to run")
     arguments = parser.parse_args()
     torch.set_num_threads(2)

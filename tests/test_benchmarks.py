@@ -49,6 +49,19 @@ def test_imports_are_measured_and_judged(capsys):
     assert re.search(r"^  (PASS|MISS)  import of sciml_bounds beyond torch: -?\d", printed, re.MULTILINE)
 
 
+@pytest.mark.slow
+@pytest.mark.fem
+def test_speed_is_measured_and_judged(capsys):
+    """All parts, PETSc's processes among them; what is solved here takes no time worth judging."""
+    sizes = ("--box", "16", "--square", "32", "--batch-grid", "16", "--samples", "20", "--small", "4")
+    run("speed.py", "--repeats", "1", *sizes)
+    printed = capsys.readouterr().out
+    assert re.search(r"^PETSc GAMG +\d", printed, re.MULTILINE)
+    for judged in ("set-up and solve over PETSc", "growth from", "peak of", "apply, float32", "new flux", "backward"):
+        assert re.search(rf"^  (PASS|MISS)  {judged}.*: [\d.e+-]+ \(bar", printed, re.MULTILINE), judged
+    assert "nan" not in printed
+
+
 def test_the_table_marks_where_a_peer_needs_fewer(iterations, capsys):
     case = next(case for case in iterations["SQUARES"] if case.name == "cellwise 50/50, 1e4")
     (row,) = iterations["table"]("title", [case], 2, [16, 32], 2, peers=(32,))
