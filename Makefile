@@ -50,7 +50,7 @@ lint: dev
 	@$(BIN)/lint-imports --no-logo
 
 bench: dev
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+	@for script in benchmarks/[!_]*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
 verify: dev
 	@SCIML_BOUNDS_CASES=20200 $(BIN)/python -m pytest tests/bounds/test_random_cases.py -s $(ARGS)
