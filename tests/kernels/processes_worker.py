@@ -157,6 +157,14 @@ def loaders() -> None:
         assert all(torch.equal(values, expected[number]) for number, values in enumerate(loaded))
 
 
+def interrupt_until(caught: threading.Event, delay: float) -> None:
+    """Interrupt the main thread, and again each second: Python drops what is raised in a finalizer."""
+    time.sleep(delay)
+    while not caught.is_set():
+        _thread.interrupt_main()
+        caught.wait(1.0)
+
+
 def interrupt() -> None:
     """Ctrl-C at twenty moments of a solve: the process goes on, with its settings and the same answers."""
     expected = on_threads(2)
@@ -166,14 +174,16 @@ def interrupt() -> None:
     seconds = time.perf_counter() - start
     interrupted = 0
     for moment in range(20):
-        timer = threading.Timer(seconds * moment / 20, _thread.interrupt_main)
+        caught = threading.Event()
+        nagging = threading.Thread(target=interrupt_until, args=(caught, seconds * moment / 20))
         try:
-            timer.start()
+            nagging.start()
             while True:
                 answer()
         except KeyboardInterrupt:
+            caught.set()
             interrupted += 1
-        timer.join()
+        nagging.join()
         assert (torch.get_num_threads(), numba.get_num_threads()) == (2, 1)
         assert torch.equal(answer(), expected)
     assert interrupted == 20

@@ -120,6 +120,7 @@ def damage(content: bytes, seed: int) -> bytes:
     filled = [i for i, byte in enumerate(damaged) if byte]
     for _ in range(draw.choice((1, 1, 1, 2, 4, 8))):
         i = draw.choice(filled) if draw.random() < 0.7 else draw.randrange(len(damaged))
+        i = min(i, len(damaged) - 1)  # the file may have become shorter
         width = draw.choice((1, 1, 1, 2, 4, 8))
         top = 1 << 8 * width
         number = draw.choice((0, 1, top - 1, top // 2, draw.randrange(top), len(damaged) % top, damaged[i] ^ 1))
