@@ -9,6 +9,7 @@ from __future__ import annotations
 import _thread
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -167,6 +168,7 @@ def interrupt_until(caught: threading.Event, delay: float) -> None:
 
 def interrupt() -> None:
     """Ctrl-C at twenty moments of a solve: the process goes on, with its settings and the same answers."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs tests in the background ignores it
     expected = on_threads(2)
     numba.set_num_threads(1)  # somebody else's setting
     start = time.perf_counter()
