@@ -16,6 +16,7 @@ import scipy.sparse
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.store.memory import require_memory
+from sciml_bounds.store.quiet import no_warnings
 from sciml_bounds.store.readers import Array, one_sentence, read_array
 
 __all__ = ["read_matrix", "read_vector"]
@@ -104,4 +105,5 @@ def _read_npz(path: Path) -> Any:
         read_array(f"{path}:{name}", "it")  # what the headers declare is there, and nothing is pickled
     rows = int(read_array(f"{path}:shape", "it")[0])
     require_memory(16 * rows, "the matrix")
-    return scipy.sparse.load_npz(path)
+    with no_warnings():
+        return scipy.sparse.load_npz(path)

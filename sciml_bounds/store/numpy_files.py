@@ -14,6 +14,7 @@ import numpy as np
 from sciml_bounds.errors import InputError
 from sciml_bounds.store.contents import Array, ArrayInfo, Contents
 from sciml_bounds.store.memory import require_memory
+from sciml_bounds.store.quiet import no_warnings
 
 __all__ = ["open_npy", "open_npz"]
 
@@ -68,7 +69,8 @@ def _read_header(stream: IO[bytes], size: int) -> _Header:
     if version not in ((1, 0), (2, 0)):
         raise InputError("it holds a structured array; give a plain array of numbers.")
     parse = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = parse(stream)
+    with no_warnings():
+        shape, fortran, dtype = parse(stream)
     header = _Header(shape, fortran, dtype, stream.tell())
     if min(shape, default=0) < 0:
         raise InputError("its header declares a negative length; make it again.")

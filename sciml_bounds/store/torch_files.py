@@ -16,6 +16,7 @@ import numpy as np
 from sciml_bounds.errors import InputError
 from sciml_bounds.store.contents import Array, ArrayInfo, Contents
 from sciml_bounds.store.memory import require_memory
+from sciml_bounds.store.quiet import no_warnings
 
 if TYPE_CHECKING:
     import torch
@@ -74,10 +75,11 @@ def read_torch(source: Path | IO[bytes]) -> Any:
             if member.filename.rpartition("/")[2] == "data.pkl":
                 _check_calls(archive.read(member))
     try:
-        if isinstance(source, Path):
-            return torch.load(source, map_location="cpu", weights_only=True, mmap=True)
-        source.seek(0)
-        return torch.load(source, map_location="cpu", weights_only=True)
+        with no_warnings():
+            if isinstance(source, Path):
+                return torch.load(source, map_location="cpu", weights_only=True, mmap=True)
+            source.seek(0)
+            return torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InputError(_MORE) from None
 

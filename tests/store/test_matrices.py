@@ -95,6 +95,15 @@ def test_bad_archives_are_one_sentence_and_nothing_is_executed(tmp_path, case, c
     assert capsys.readouterr().out == ""
 
 
+def test_archives_of_python_2_are_read_without_a_word(tmp_path, recwarn):
+    np.savez(tmp_path / "A.npz", **_csr())
+    with zipfile.ZipFile(tmp_path / "A.npz") as old, zipfile.ZipFile(tmp_path / "B.npz", "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name).replace(b"(3,), } ", b"(3L,), }"))
+    np.testing.assert_array_equal(read_matrix(tmp_path / "B.npz").toarray(), np.eye(3))
+    assert not recwarn.list
+
+
 def test_a_truncated_archive_is_one_sentence(tmp_path):
     scipy.sparse.save_npz(tmp_path / "A.npz", A)
     content = (tmp_path / "A.npz").read_bytes()

@@ -5,6 +5,7 @@ import sys
 import tracemalloc
 import zipfile
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,6 +55,13 @@ def header(shape: str, dtype: str = "<f8") -> bytes:
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
 
 
+def write_both(folder: Path, content: bytes) -> None:
+    """Write an array alone and as a member of an archive."""
+    (folder / "a.npy").write_bytes(content)
+    with zipfile.ZipFile(folder / "a.npz", "w") as archive:
+        archive.writestr("a.npy", content)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -67,13 +75,36 @@ def header(shape: str, dtype: str = "<f8") -> bytes:
     ],
 )
 def test_headers_that_lie(tmp_path, content, words):
-    (tmp_path / "a.npy").write_bytes(content)
-    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
-        archive.writestr("a.npy", content)
+    write_both(tmp_path, content)
     for name in ("a.npy", "a.npz"):
         with pytest.raises(InputError, match=words) as caught:
             read_array(f"{tmp_path}/{name}", "a")
         assert "\n" not in str(caught.value)
+
+
+LOUD = {
+    "escape": (header("(2,)", r"\d") + bytes(16), "cannot be read"),
+    "octal escape": (header("(2,)", r"\777") + bytes(16), "cannot be read"),
+    "number": (header("(1if 1else 2,)") + bytes(16), "cannot be read"),
+    "Python 2": (header("(2L,)") + bytes(8), "truncated"),
+}
+
+
+@pytest.mark.parametrize("case", LOUD)
+def test_nothing_is_said_about_a_header_but_the_one_sentence(tmp_path, recwarn, case):
+    content, words = LOUD[case]
+    write_both(tmp_path, content)
+    for name in ("a.npy", "a.npz"):
+        with pytest.raises(InputError, match=words):
+            read_array(f"{tmp_path}/{name}", "a")
+    assert not recwarn.list
+
+
+def test_files_of_python_2_are_read_without_a_word(tmp_path, recwarn):
+    write_both(tmp_path, header("(2L,)") + np.array([1.0, 2.0]).tobytes())
+    for name in ("a.npy", "a.npz"):
+        np.testing.assert_array_equal(read_array(f"{tmp_path}/{name}", "a"), [1.0, 2.0])
+    assert not recwarn.list
 
 
 def test_booleans_that_are_neither_become_true(tmp_path):
