@@ -1,0 +1,202 @@
+"""How methods are measured: in rounds, from set-up to answer, and judged by the residual of what they return."""
+
+from __future__ import annotations
+
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from sciml_bounds.comparison.equations import Array, Equations
+from sciml_bounds.comparison.methods import DIRECT, METHODS
+from sciml_bounds.comparison.peers import load_petsc
+from sciml_bounds.errors import ConvergenceWarning, InputError
+from sciml_bounds.krylov.loop import check_tolerances
+
+__all__ = ["Comparison", "Result"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one method did.
+
+    Attributes
+    ----------
+    method
+        Its name.
+    setup_seconds, solve_seconds
+        Medians of the wall-clock times.
+    iterations
+        How many; 0 for a direct method.
+    residual
+        ||b - A x|| / ||b||, computed anew; NaN if it failed.
+    converged
+        Whether that is at most rtol, but for round-off.
+    reason
+        Why not; or "converged", "converged to round-off".
+    energy_error
+        |||x - reference||| / |||reference|||; None without a reference.
+    history
+        Seconds since the start of the set-up and relative residual, before the first iteration and after each; of a
+        direct method at its end only.
+    """
+
+    method: str
+    setup_seconds: float
+    solve_seconds: float
+    iterations: int
+    residual: float
+    converged: bool
+    reason: str
+    energy_error: float | None = None
+    history: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def total_seconds(self) -> float:
+        """Set-up and solve."""
+        return self.setup_seconds + self.solve_seconds
+
+
+@dataclass
+class _Record:
+    """What is known about one method so far."""
+
+    runs: list[Result] = field(default_factory=list)
+    history: tuple[tuple[float, float], ...] = ()
+
+
+class Comparison:
+    """Methods on one system, measured in rounds so that a busy machine is busy for all of them.
+
+    Parameters
+    ----------
+    equations
+        The system.
+    methods
+        Names from `METHODS`.
+    rtol, maxiter
+        The stop rule for all: ||b - A x|| <= rtol ||b||, or so many iterations.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown or given twice, or the stop rule means nothing.
+    MissingExtraError
+        If a method needs a package that is not installed.
+    """
+
+    def __init__(
+        self, equations: Equations, methods: Iterable[str], *, rtol: float = 1e-8, maxiter: int = 1000
+    ) -> None:
+        names = list(methods)
+        for name in names:
+            if name not in METHODS:
+                raise InputError(f"unknown method {name!r}; the choices are {', '.join(METHODS)}.")
+        if len(set(names)) < len(names) or not names:
+            raise InputError("name at least one method, and each of them once.")
+        if any(name.startswith("petsc:") for name in names):
+            load_petsc()
+        self.equations = equations
+        self.rtol, self.maxiter = check_tolerances(rtol, 0.0, maxiter, torch.float64), maxiter
+        self._records = {name: _Record() for name in names}
+
+    @property
+    def results(self) -> list[Result]:
+        """The medians of what is done, in the order of the names; methods that were not run yet are left out."""
+        return [_median(record) for record in self._records.values() if record.runs]
+
+    def run(self, repeat: int = 3, *, histories: bool = False, notify: Callable[[str], None] | None = None) -> None:
+        """Measure; what is done before an interruption stays in `results`.
+
+        Parameters
+        ----------
+        repeat
+            Number of rounds.
+        histories
+            Run each method once more to record its residuals; computing them does not count.
+        notify
+            Told what is being done, in a few words.
+        """
+        tell = notify or (lambda words: None)
+        for name in self._records:
+            if name not in DIRECT:
+                tell(f"{name}: compiling and loading, before any clock runs")
+                self._measure(name, maxiter=1)
+        for count in range(1, repeat + 1):
+            for name, record in self._records.items():
+                if not record.runs or np.isfinite(record.runs[-1].residual):
+                    tell(f"{name}: round {count} of {repeat}")
+                    record.runs.append(self._measure(name, self.maxiter))
+        for name, record in self._records.items():
+            if histories and np.isfinite(record.runs[-1].residual):
+                tell(f"{name}: recording its residuals")
+                record.history = self._measure(name, self.maxiter, watched=True).history
+
+    def _measure(self, name: str, maxiter: int, *, watched: bool = False) -> Result:
+        watch = _Stopwatch(self.equations)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # it is judged below, as the others are
+                solve = METHODS[name](self.equations)
+                setup = watch.start_solving()
+                x, iterations = solve(self.rtol, maxiter, watch.note if watched else None)
+                total = watch.seconds()
+        except (InputError, ArithmeticError, RuntimeError, ValueError, TypeError, MemoryError) as error:
+            return _failure(name, str(error).splitlines()[0] if str(error) else type(error).__name__)
+        residual = self.equations.relative_residual(x)
+        if not np.isfinite(residual):
+            return _failure(name, "not finite")
+        reason = self._reason(residual, self.equations.round_off(x), iterations >= maxiter)
+        energy = None if self.equations.energy_error is None else self.equations.energy_error(x)
+        history = ((total, residual),) if name in DIRECT else tuple(watch.history)
+        converged = reason.startswith("converged")
+        return Result(name, setup, total - setup, iterations, residual, converged, reason, energy, history)
+
+    def _reason(self, residual: float, round_off: float, exhausted: bool) -> str:
+        if residual <= self.rtol * (1 + 1e-6):
+            return "converged"
+        if residual <= self.rtol + round_off:
+            return "converged to round-off"
+        return "maxiter reached" if exhausted else "ended above the tolerance"
+
+
+def _failure(name: str, why: str) -> Result:
+    return Result(name, np.nan, np.nan, 0, np.nan, False, f"failed: {why}")
+
+
+class _Stopwatch:
+    """A clock that stands still while residuals are computed for the history."""
+
+    def __init__(self, equations: Equations) -> None:
+        self._equations = equations
+        self.history: list[tuple[float, float]] = []
+        self._start = time.perf_counter()
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self._start
+
+    def start_solving(self) -> float:
+        """Note the end of the set-up."""
+        setup = self.seconds()
+        self.history.append((setup, 1.0))
+        return setup
+
+    def note(self, x: Array) -> None:
+        """Note the residual of an iterate."""
+        now = self.seconds()
+        self.history.append((now, self._equations.relative_residual(x)))
+        self._start += self.seconds() - now
+
+
+def _median(record: _Record) -> Result:
+    setup, solve = ([getattr(run, name) for run in record.runs] for name in ("setup_seconds", "solve_seconds"))
+    return replace(
+        record.runs[-1],
+        setup_seconds=statistics.median(setup),
+        solve_seconds=statistics.median(solve),
+        history=record.history,
+    )
