@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -86,7 +87,7 @@ def from_problem(problem: Diffusion, reference: Any = None) -> Equations:
     Raises
     ------
     InputError
-        If the problem is a batch, nothing drives it, or the reference does not fit.
+        If the problem is a batch, nothing drives it, or no error can be measured against the reference.
     """
     if problem.batch_shape:
         raise InputError(f"this is a batch of {tuple(problem.batch_shape)} problems; choose one of them (--sample I).")
@@ -140,8 +141,14 @@ def _energy_error(problem: Diffusion, reference: Any) -> Callable[[Array], float
     def norm(field: torch.Tensor) -> float:
         return float(form.norm(with_periodic_copies(field.view(1, *problem.node_shape), problem.periodic)))
 
+    size = norm(nodes)
+    if not 0 < size < math.inf:
+        raise InputError(
+            f"the energy norm of the reference is {size:g}; give one of finite values whose energy is not zero."
+        )
+
     def error(x: Array) -> float:
         unknowns = torch.from_numpy(x).view(1, *problem.node_shape)
-        return norm(torch.where(free, unknowns, problem.dirichlet_values) - nodes) / norm(nodes)
+        return norm(torch.where(free, unknowns, problem.dirichlet_values) - nodes) / size
 
     return error

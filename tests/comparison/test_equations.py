@@ -31,6 +31,8 @@ REFUSED = {
     "there is nothing to compare": lambda A, _: from_matrix(A, np.zeros(132)),
     "this is a batch of": lambda _, problem: from_problem(problem.replace(source=np.ones((3, 12, 9)))),
     "the reference has shape": lambda _, problem: from_problem(problem, np.ones((12, 9))),
+    "the energy norm of the reference is 0;": lambda _, problem: from_problem(problem, np.ones((13, 10))),
+    "the energy norm of the reference is nan;": lambda _, problem: from_problem(problem, np.full((13, 10), np.nan)),
 }
 
 
