@@ -1,4 +1,4 @@
-"""From options to a problem: what `solve` and `certify` share."""
+"""From options to a problem, and to an answer that is held against it: what the commands share."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ __all__ = [
     "SourceOption",
     "build_problem",
     "read_sample",
+    "read_values",
 ]
 
 _FIELD = "FILE or NUMBER"
@@ -141,6 +142,25 @@ def read_sample(found: FoundArray, dim: int, sample: int | None, name: str) -> A
             f"--sample {sample} does not exist; there are {found.shape[0]} samples of the {name}, counted from 0."
         )
     return found.read(sample)
+
+
+def read_values(text: str, problem: sb.Diffusion, sample: int | None, what: str, name: str) -> Array:
+    """Read an answer to a problem, or one sample of it; a number stands for a constant at the nodes.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    import numpy as np
+
+    from sciml_bounds.store.readers import find_field
+
+    with ExitStack() as files:
+        field = find_field(text, what, files)
+        if isinstance(field, float):
+            return np.full(problem.node_shape, field)
+        return read_sample(field, problem.grid.dim, sample, name)
 
 
 def _first_shape(options: ProblemOptions, arrays: dict[str, FoundArray]) -> tuple[int, ...]:

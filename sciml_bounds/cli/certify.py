@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +12,6 @@ from sciml_bounds.errors import InputError
 
 if TYPE_CHECKING:
     import sciml_bounds as sb
-    from sciml_bounds.store.readers import Array
 
 __all__ = ["certify"]
 
@@ -63,7 +61,7 @@ def certify(
         coefficient, source, reaction, solid, shape, lengths, origin, boundary, sample
     )
     problem = problem_options.build_problem(options, certified=True)
-    field = _read_values(values, problem, sample)
+    field = problem_options.read_values(values, problem, sample, "the field to certify", "values")
     certificate = sb.certify(problem, field, layout=layout, strict=strict, lower=not no_lower)  # type: ignore[arg-type]
     rows = {"grid": output.grid_row(certificate.grid, tuple(certificate.upper.shape))}
     rows |= {"values": f"{tuple(certificate.values.shape)} nodes, given as {layout}"}
@@ -72,18 +70,6 @@ def certify(
     asked = {"command": "certify", **context.params}
     failure = None if target is None else _missed(certificate, target)
     output.finish("Certificate", rows, record, certificate, asked, out=out, plot=plot, as_json=as_json, failure=failure)
-
-
-def _read_values(text: str, problem: sb.Diffusion, sample: int | None) -> Array:
-    import numpy as np
-
-    from sciml_bounds.store.readers import find_field
-
-    with ExitStack() as files:
-        field = find_field(text, "the field to certify", files)
-        if isinstance(field, float):
-            return np.full(problem.node_shape, field)
-        return problem_options.read_sample(field, problem.grid.dim, sample, "values")
 
 
 def _missed(certificate: sb.Certificate, target: float) -> str | None:

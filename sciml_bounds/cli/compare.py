@@ -102,7 +102,6 @@ def _equations(
 ) -> Equations:
     from sciml_bounds.comparison import from_matrix, from_problem
     from sciml_bounds.store.matrices import read_matrix, read_vector
-    from sciml_bounds.store.readers import read_array
 
     if (matrix is None) == (not options.coefficient):
         raise InputError("give either a problem (--coefficient and what belongs to it) or a matrix (--matrix).")
@@ -113,7 +112,10 @@ def _equations(
     if rhs is not None:
         raise InputError("--rhs belongs to --matrix; the right-hand side of a problem is its --source.")
     problem = problem_options.build_problem(options, certified=False)
-    return from_problem(problem, None if reference is None else read_array(reference, "the reference"))
+    if reference is None:
+        return from_problem(problem)
+    nodes = problem_options.read_values(reference, problem, options.sample, "the reference", "reference")
+    return from_problem(problem, nodes)
 
 
 def _run(comparison: Comparison, repeat: int, *, histories: bool) -> bool:
