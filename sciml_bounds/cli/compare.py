@@ -106,8 +106,7 @@ def _equations(
     if (matrix is None) == (not options.coefficient):
         raise InputError("give either a problem (--coefficient and what belongs to it) or a matrix (--matrix).")
     if matrix is not None:
-        if reference is not None:
-            raise InputError("--reference measures the energy error of a problem; a matrix has none.")
+        _require_alone(options, reference)
         return from_matrix(read_matrix(matrix), None if rhs is None else read_vector(rhs))
     if rhs is not None:
         raise InputError("--rhs belongs to --matrix; the right-hand side of a problem is its --source.")
@@ -116,6 +115,17 @@ def _equations(
         return from_problem(problem)
     nodes = problem_options.read_values(reference, problem, options.sample, "the reference", "reference")
     return from_problem(problem, nodes)
+
+
+def _require_alone(options: problem_options.ProblemOptions, reference: str | None) -> None:
+    """Refuse options of a problem beside a matrix."""
+    if reference is not None:
+        raise InputError("--reference measures the energy error of a problem; a matrix has none.")
+    for name, value in asdict(options).items():
+        if value not in (None, "", []):
+            raise InputError(
+                f"--{name} belongs to a problem; leave it out beside --matrix, whose right-hand side is --rhs."
+            )
 
 
 def _run(comparison: Comparison, repeat: int, *, histories: bool) -> bool:
