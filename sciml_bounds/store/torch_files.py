@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import pickle
 import pickletools
 import zipfile
@@ -70,6 +71,9 @@ def read_torch(source: Path | IO[bytes]) -> Any:
         members = archive.infolist()
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise InputError("it is compressed, which torch.save never does; save it again.")
+        declared = max((max(member.file_size, member.compress_size) for member in members), default=0)
+        if declared > _size(source):  # Python takes as much memory before it reads
+            raise InputError("it is truncated: it declares more than it holds; save it again.")
         require_memory(sum(member.file_size for member in members), "its content")
         for member in members:
             if member.filename.rpartition("/")[2] == "data.pkl":
@@ -82,6 +86,10 @@ def read_torch(source: Path | IO[bytes]) -> Any:
             return torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InputError(_MORE) from None
+
+
+def _size(source: Path | IO[bytes]) -> int:
+    return source.stat().st_size if isinstance(source, Path) else source.seek(0, os.SEEK_END)
 
 
 _MORE = "it holds more than tensors, which is never loaded; save the tensors alone."

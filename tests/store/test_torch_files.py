@@ -87,6 +87,25 @@ def test_compressed_files_are_refused(tmp_path):
         read_array(str(path), "a")
 
 
+@pytest.mark.parametrize("place", [20, 24], ids=["compressed", "unpacked"])
+def test_a_member_that_declares_more_than_the_file_holds(tmp_path, place):
+    """A GiB, which Python would take before it finds out that it is not there."""
+    path = tmp_path / "a.pt"
+    torch.save(torch.ones(50), path)
+    content = bytearray(path.read_bytes())
+    entry = content.rindex(b"PK\x01\x02", 0, content.rindex(b"data.pkl"))  # in the directory at the end
+    content[entry + place : entry + place + 4] = (2**30).to_bytes(4, "little")
+    path.write_bytes(content)
+    tracemalloc.start()
+    try:
+        for read in (lambda: read_array(str(path), "a"), lambda: read_torch(path.open("rb"))):
+            with pytest.raises(InputError, match="it is truncated: it declares more than it holds"):
+                read()
+        assert tracemalloc.get_traced_memory()[1] < 2e6
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_shape_whose_size_overflows(tmp_path):
     torch.save(torch.ones(1).expand(2**31, 2**31), tmp_path / "a.pt")  # 2^64 bytes: zero in 64 bits
     with pytest.raises(InputError, match="GiB of memory"):
