@@ -240,7 +240,7 @@ class _TreeFlow(torch.autograd.Function):
     @staticmethod
     def forward(needed: Tensor, tree: _Tree) -> Tensor:
         flow = needed.detach().cpu().reshape(-1).clone()
-        _collect(0, tree.order, tree.parent, flow)
+        _pass_on(0, tree.order, tree.parent, flow, True)
         return flow.view(needed.shape).to(needed.device)
 
     @staticmethod
@@ -250,21 +250,17 @@ class _TreeFlow(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         gradient = gradients[0].detach().cpu().reshape(-1).clone()
-        _distribute(0, ctx.tree.order, ctx.tree.parent, gradient)
+        _pass_on(0, ctx.tree.order, ctx.tree.parent, gradient, False)
         return gradient.view(gradients[0].shape).to(gradients[0].device), None
 
 
 @NumbaKernel
-def _collect(order, parent, flow):  # type: ignore[no-untyped-def]
-    for k in range(order.shape[0] - 1, -1, -1):
-        cell = order[k]
-        if parent[cell] >= 0:
-            flow[parent[cell]] += flow[cell]
-
-
-@NumbaKernel
-def _distribute(order, parent, gradient):  # type: ignore[no-untyped-def]
+def _pass_on(order, parent, values, to_parents):  # type: ignore[no-untyped-def]
+    # `order` lists parents before their children
     for k in range(order.shape[0]):
-        cell = order[k]
+        cell = order[order.shape[0] - 1 - k] if to_parents else order[k]
         if parent[cell] >= 0:
-            gradient[cell] += gradient[parent[cell]]
+            if to_parents:
+                values[parent[cell]] += values[cell]
+            else:
+                values[cell] += values[parent[cell]]

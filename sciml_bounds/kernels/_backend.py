@@ -153,7 +153,10 @@ def _compiled(function: Callable[..., None], *, parallel: bool) -> Callable[...,
     # forms of the same name would be served for the other.
     form = FunctionType(function.__code__, function.__globals__, function.__name__)
     form.__qualname__ = f"{function.__qualname__}_{'parallel' if parallel else 'serial'}"
-    compiled: Any = numba.njit(parallel=parallel)(form)
+    # Without the reference counts of arrays, which every slice and every array handed to an inlined function would
+    # raise and lower: threads that count at the same place wait for each other, and took ten times as long as the
+    # arithmetic of a row. The price is that a loop allocates nothing, and is handed its scratch.
+    compiled: Any = numba.njit(parallel=parallel, _nrt=False)(form)
     try:
         compiled._cache = _Cache(form)  # what njit(cache=True) does, with a more careful cache
     except RuntimeError:

@@ -12,7 +12,7 @@ from numba import prange
 from torch import Tensor
 
 from sciml_bounds.kernels._backend import NumbaKernel, backend_for, needs_gradient
-from sciml_bounds.kernels.lattice import rows
+from sciml_bounds.kernels.lattice import rows, strip_length
 
 __all__ = ["add_cell_sums", "cell_sums"]
 
@@ -75,28 +75,28 @@ def _summed_along(cells: Tensor, dim: int, both: bool, wraps: bool, length: int)
 @NumbaKernel
 def _cell_sums_numba(cells, both, wraps, scale, out, k):
     B, X, Y = out.shape[:3]
+    Z = out.shape[4]
     CX, CY, CZ = cells.shape[1:]
-    for row in prange(B * X * Y):
-        n = row // (X * Y)
-        x = (row // Y) % X
-        y = row % Y
-        o = out[n, x, y, k]
-        o[:] = 0.0
-        for dx in range(2 if both[0] else 1):
-            cx = x - dx
-            if cx < 0 and wraps[0]:
-                cx = CX - 1
-            for dy in range(2 if both[1] else 1):
-                cy = y - dy
-                if cy < 0 and wraps[1]:
-                    cy = CY - 1
-                if cx < 0 or cx >= CX or cy < 0 or cy >= CY:
-                    continue
-                r = cells[n, cx, cy]
-                for z in range(CZ):
-                    o[z] += scale * r[z]
-                if both[2]:
-                    after = o[1:]
-                    for z in range(CZ - 1):
-                        after[z] += scale * r[z]
-                    o[0 if wraps[2] else CZ] += scale * r[CZ - 1]
+    length = strip_length(Y, Z)
+    strips = (Y + length - 1) // length
+    for i in prange(B * X * strips):
+        n = i // (X * strips)
+        x = i // strips % X
+        start = i % strips * length
+        for y in range(start, min(start + length, Y)):
+            for z in range(Z):
+                out[n, x, y, k, z] = 0
+            for dx in range(2 if both[0] else 1):
+                cx = CX - 1 if x - dx < 0 and wraps[0] else x - dx
+                for dy in range(2 if both[1] else 1):
+                    cy = CY - 1 if y - dy < 0 and wraps[1] else y - dy
+                    if cx < 0 or cx >= CX or cy < 0 or cy >= CY:
+                        continue
+                    if not both[2]:
+                        for z in range(CZ):
+                            out[n, x, y, k, z] += scale * cells[n, cx, cy, z]
+                        continue
+                    for z in range(1, CZ):
+                        out[n, x, y, k, z] += scale * (cells[n, cx, cy, z] + cells[n, cx, cy, z - 1])
+                    out[n, x, y, k, 0] += scale * cells[n, cx, cy, 0]
+                    out[n, x, y, k, 0 if wraps[2] else CZ] += scale * cells[n, cx, cy, CZ - 1]

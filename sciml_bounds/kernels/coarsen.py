@@ -22,7 +22,7 @@ from numba import prange
 from torch import Tensor
 
 from sciml_bounds.kernels._backend import NumbaKernel, backend_for
-from sciml_bounds.kernels.lattice import Offsets, row_sums, rows, shifted, wrapped
+from sciml_bounds.kernels.lattice import Offsets, rows, shifted, strip_length, survey, wrapped
 from sciml_bounds.kernels.transfer import Bits, coarse_shape, pairs, parity_view, restrict
 
 __all__ = ["galerkin", "half_stencil", "interpolation_weights"]
@@ -40,7 +40,8 @@ def interpolation_weights(offsets: Offsets, T: Tensor, c: Tensor, axes: tuple[bo
     weights = _empty_rows(len(pairs(axes)), c, coarse_shape(tuple(c.shape[1:]), axes))
     if backend_for(c) == "numba":
         tables = _weight_tables(offsets, axes)
-        _weights_numba(c.numel(), *tables, np.array(axes, dtype=np.int64), rows(T), c, rows(weights))
+        scratch = _scratch(27, weights)
+        _weights_numba(c.numel(), *tables, np.array(axes, dtype=np.int64), rows(T), c, rows(weights), scratch)
     else:
         _weights_torch(offsets, T, c, axes, weights)
     return weights
@@ -51,22 +52,28 @@ def _empty_rows(count: int, like: Tensor, shape: tuple[int, ...]) -> Tensor:
     return like.new_zeros((len(like), *shape[:2], count, shape[2])).movedim(3, 0)
 
 
+def _scratch(count: int, weights: Tensor) -> Tensor:
+    """Make so many coarse rows for each strip of the loops."""
+    _, B, X, Y, Z = weights.shape
+    return weights.new_empty((B * X * -(-Y // strip_length(Y, Z)), count, Z))
+
+
 def galerkin(
-    offsets: Offsets, T: Tensor, c: Tensor, axes: tuple[bool, bool, bool], weights: Tensor
+    offsets: Offsets, T: Tensor, c: Tensor, axes: tuple[bool, bool, bool], weights: Tensor, diagonal: Tensor
 ) -> tuple[Offsets, Tensor, Tensor]:
-    """Compute P^T A P as offsets, conductances and diagonal excess on the coarse lattice."""
+    """Compute P^T A P as offsets, conductances and diagonal excess on the coarse lattice; `diagonal` is that of A."""
     coarse_offsets = half_stencil(tuple(n > 1 for n in c.shape[1:]))
     coarse_T = _empty_rows(len(coarse_offsets), c, tuple(weights.shape[2:]))
     coarse_c = c.new_zeros(weights.shape[1:])
-    diagonal = row_sums(offsets, T, c, absolute=False)
     if backend_for(c) == "numba" and not _crosses_odd_seam(offsets, T, axes):
         tables = _galerkin_tables(offsets, axes, coarse_offsets)
         steps = np.array([1 + coarsened for coarsened in axes])
-        _galerkin_numba(c.numel(), *tables, rows(T), diagonal, steps, rows(weights), rows(coarse_T), coarse_c)
+        found = rows(coarse_T), coarse_c, _scratch(len(coarse_T) + 2, weights)
+        _galerkin_numba(c.numel(), *tables, rows(T), diagonal, steps, rows(weights), *found)
     else:
         _galerkin_torch(offsets, T, c, axes, weights, coarse_offsets, coarse_T, coarse_c)
     # the diagonal becomes its excess over the row sum
-    coarse_c.sub_(row_sums(coarse_offsets, coarse_T, torch.zeros_like(coarse_c), absolute=False))
+    coarse_c.sub_(survey(coarse_offsets, coarse_T, torch.zeros_like(coarse_c)).diagonal)
     # where everything cancels, what is left is the round-off of the fine entries that were summed
     summed = restrict(axes, weights, diagonal, torch.empty_like(coarse_c))
     coarse_c.masked_fill_(coarse_c.abs() <= 64 * torch.finfo(c.dtype).eps * summed, 0.0)
@@ -129,7 +136,7 @@ def _galerkin_tables(
     neighbour g = f + o, whose weight p(g; J) for the coarse point J is stored at I + base. Left factors: number of the
     conductance (-1: the diagonal) and where it is stored relative to 2 I (3); number of the weight p(f; I) (-1: 1) and
     C (3); where the right factors that belong to it begin and end. Right factors: number of the weight p(g; J) (-1: 1)
-    and base (3); number of the coarse offset J - I (-1: none); the sign.
+    and base (3); number of the coarse offset J - I (-1: none).
     """
     number = {pair: k for k, pair in enumerate(pairs(axes))}
     position = {o: k for k, o in enumerate(coarse_offsets)} | {(0, 0, 0): -1}
@@ -268,111 +275,138 @@ def _galerkin_torch(
 
 
 @NumbaKernel
-def _weights_numba(classes, sources, products, axes, T, c, weights):
+def _weights_numba(classes, sources, products, axes, T, c, weights, scratch):
     # One row of coarse points and one class at a time.
     B, X, Y, Z = c.shape
     CX, CY, CZ = weights.shape[1], weights.shape[2], weights.shape[4]
     step = 1 + axes[2]
+    length = strip_length(CY, CZ)
+    strips = (CY + length - 1) // length
     for size in range(1, 4):  # a class needs the weights of the smaller classes around it
-        for row in prange(B * CX * CY):
-            n = row // (CX * CY)
-            I = (row // CY) % CX
-            J = row % CY
-            summed = np.empty((26, CZ), c.dtype)
-            pivot = np.empty(CZ, c.dtype)
-            for g in range(classes.shape[0]):
-                x = (1 + axes[0]) * I + classes[g, 0]
-                y = (1 + axes[1]) * J + classes[g, 1]
-                if classes[g, 3] != size or x >= X or y >= Y:
-                    continue
-                first = classes[g, 2]
-                count = (Z - first + step - 1) // step
-                for L in range(count):
-                    pivot[L] = max(c[n, x, y, step * L + first], 0.0)
-                summed[: classes[g, 4]] = 0.0
-                for k in range(classes[g, 5], classes[g, 6]):
-                    t = T[n, wrapped(x + sources[k, 2], X), wrapped(y + sources[k, 3], Y), sources[k, 1]]
-                    _add_sizes(summed[sources[k, 0]], pivot, t, first + sources[k, 4], step, count)
-                for L in range(count):
-                    pivot[L] = 1.0 / pivot[L] if pivot[L] > 0.0 else 0.0
-                for d in range(classes[g, 4]):
+        for i in prange(B * CX * strips):
+            n = i // (CX * strips)
+            I = i // strips % CX
+            start = i % strips * length
+            summed = scratch[i]
+            pivot = scratch[i, 26]
+            for J in range(start, min(start + length, CY)):
+                for g in range(classes.shape[0]):
+                    x = (1 + axes[0]) * I + classes[g, 0]
+                    y = (1 + axes[1]) * J + classes[g, 1]
+                    if classes[g, 3] != size or x >= X or y >= Y:
+                        continue
+                    first = classes[g, 2]
+                    count = (Z - first + step - 1) // step
                     for L in range(count):
-                        summed[d, L] *= pivot[L]
-                for k in range(classes[g, 7], classes[g, 8]):
-                    factor = summed[products[k, 0], :count]
-                    target = weights[n, I, J, products[k, 1], :count]
-                    if products[k, 2] < 0:
+                        pivot[L] = max(c[n, x, y, step * L + first], 0.0)
+                    for d in range(classes[g, 4]):
                         for L in range(count):
-                            target[L] += factor[L]
-                    else:
+                            summed[d, L] = 0
+                    for k in range(classes[g, 5], classes[g, 6]):
+                        t = T[n, wrapped(x + sources[k, 2], X), wrapped(y + sources[k, 3], Y), sources[k, 1]]
+                        _add_sizes(summed[sources[k, 0]], pivot, t, first + sources[k, 4], step, count)
+                    for L in range(count):
+                        pivot[L] = 1.0 / pivot[L] if pivot[L] > 0.0 else 0.0
+                    for d in range(classes[g, 4]):
+                        for L in range(count):
+                            summed[d, L] *= pivot[L]
+                    for k in range(classes[g, 7], classes[g, 8]):
                         P = wrapped(I + products[k, 3], CX)
                         Q = wrapped(J + products[k, 4], CY)
-                        _add_product(target, factor, weights[n, P, Q, products[k, 2]], products[k, 5])
+                        target = weights[n, I, J, products[k, 1]]
+                        _add_product(
+                            target, summed[products[k, 0]], count, weights[n, P, Q], products[k, 2], products[k, 5]
+                        )
 
 
 @numba.njit(inline="always")
 def _add_sizes(summed, pivot, t, start, step, count):
-    """Add |t[start + step L]| to two sums, indices modulo the length."""
-    Z = t.size
-    for L in range(count):
-        place = step * L + start
-        if place < 0 or place >= Z:
-            place = wrapped(place, Z)
-        size = abs(t[place])
+    """Add |t[start + step L]| to two sums, indices modulo the length, which only the first and the last place need."""
+    for L in range(1, count - 1):
+        size = abs(t[np.uint64(step * L + start)])
+        summed[L] += size
+        pivot[L] += size
+    for end in range(min(count, 2)):
+        L = end * (count - 1)
+        size = abs(t[wrapped(step * L + start, t.size)])
         summed[L] += size
         pivot[L] += size
 
 
 @numba.njit(inline="always")
-def _add_product(out, factor, w, shift):
-    """Add factor[L] w[L + shift] to out[L], with shift -1, 0 or 1 and indices modulo the length of w."""
-    count, n = out.size, w.size
+def _add_product(out, factor, count, weights, m, shift):
+    """Add factor[L] weights[m, L + shift] to out[L] for L < count, indices modulo the length.
+
+    The weight is 1 for m < 0. The shift is -1, 0 or 1; each has a loop of its own, because one for all is no vector.
+    """
+    if m < 0:
+        for L in range(count):
+            out[L] += factor[L]
+        return
+    w = weights[m]
+    e = w.size - 1
     if shift == 0:
         for L in range(count):
             out[L] += factor[L] * w[L]
-    elif shift == 1:
-        moved = w[1:]
-        inner = min(count, n - 1)
-        for L in range(inner):
-            out[L] += factor[L] * moved[L]
-        if inner < count:
-            out[n - 1] += factor[n - 1] * w[0]
+    elif shift > 0:
+        for L in range(min(count, e)):
+            out[L] += factor[L] * w[L + 1]
+        if count > e:
+            out[e] += factor[e] * w[0]
     else:
-        moved_out, moved_factor = out[1:], factor[1:]
-        for L in range(count - 1):
-            moved_out[L] += moved_factor[L] * w[L]
-        out[0] += factor[0] * w[n - 1]
+        for L in range(1, count):
+            out[L] += factor[L] * w[L - 1]
+        out[0] += factor[0] * w[e]
 
 
 @NumbaKernel
-def _galerkin_numba(left, right, T, diagonal, steps, weights, coarse_T, coarse_c):
-    # One row of coarse points at a time: a left factor into `part`, then all its products.
+def _galerkin_numba(left, right, T, diagonal, steps, weights, coarse_T, coarse_c, scratch):
+    # One row of coarse points at a time: a left factor into `part`, then all its products into `sums`, which are the
+    # entries of -P^T A P.
     B, X, Y, Z = diagonal.shape
     CX, CY, CZ = coarse_c.shape[1:]
-    step = steps[2]
-    for row in prange(B * CX * CY):
-        n = row // (CX * CY)
-        I = (row // CY) % CX
-        J = row % CY
-        part = np.empty(CZ, diagonal.dtype)
-        signed = np.empty(CZ, diagonal.dtype)
-        ones = np.ones(CZ, diagonal.dtype)
-        for k in range(left.shape[0]):
-            entry, px, py, pz = left[k, 0], left[k, 1], left[k, 2], left[k, 3]
-            first, c0, c1, c2 = left[k, 4], left[k, 5], left[k, 6], left[k, 7]
-            x = wrapped(steps[0] * I + px, X)
-            y = wrapped(steps[1] * J + py, Y)
-            source = diagonal[n, x, y] if entry < 0 else T[n, x, y, entry]
-            w = ones if first < 0 else weights[n, wrapped(I - c0, CX), wrapped(J - c1, CY), first]
-            for L in range(1, CZ - 1):
-                part[L] = w[np.uint64(L - c2)] * source[np.uint64(step * L + pz)]
-            for L in range(0, CZ, max(CZ - 1, 1)):
-                part[L] = w[wrapped(L - c2, CZ)] * source[wrapped(step * L + pz, Z)]
+    K = coarse_T.shape[3]
+    length = strip_length(CY, CZ)
+    strips = (CY + length - 1) // length
+    for i in prange(B * CX * strips):
+        n = i // (CX * strips)
+        I = i // strips % CX
+        start = i % strips * length
+        sums = scratch[i, : K + 1]
+        part = scratch[i, K + 1]
+        for J in range(start, min(start + length, CY)):
+            for k in range(K + 1):
+                for L in range(CZ):
+                    sums[k, L] = 0
+            for k in range(left.shape[0]):
+                x = wrapped(steps[0] * I + left[k, 1], X)
+                y = wrapped(steps[1] * J + left[k, 2], Y)
+                P = wrapped(I - left[k, 5], CX)
+                Q = wrapped(J - left[k, 6], CY)
+                step, place = steps[2], left[k, 3]
+                source = diagonal[n, x, y] if left[k, 0] < 0 else T[n, x, y, left[k, 0]]
+                for L in range(1, CZ - 1):
+                    part[L] = source[np.uint64(step * L + place)]
+                part[0] = source[wrapped(place, Z)]
+                part[CZ - 1] = source[wrapped(step * (CZ - 1) + place, Z)]
+                if left[k, 0] < 0:
+                    for L in range(CZ):
+                        part[L] = -part[L]
+                if left[k, 4] >= 0:
+                    w = weights[n, P, Q, left[k, 4]]
+                    if left[k, 7] == 0:
+                        for L in range(CZ):
+                            part[L] *= w[L]
+                    else:
+                        for L in range(1, CZ):
+                            part[L] *= w[L - 1]
+                        part[0] *= w[CZ - 1]
+                for q in range(left[k, 8], left[k, 9]):
+                    P = wrapped(I + right[q, 1], CX)
+                    Q = wrapped(J + right[q, 2], CY)
+                    _add_product(sums[right[q, 4] + 1], part, CZ, weights[n, P, Q], right[q, 0], right[q, 3])
             for L in range(CZ):
-                signed[L] = -part[L]
-            for q in range(left[k, 8], left[k, 9]):
-                second, b0, b1, b2 = right[q, 0], right[q, 1], right[q, 2], right[q, 3]
-                target = right[q, 4]
-                v = ones if second < 0 else weights[n, wrapped(I + b0, CX), wrapped(J + b1, CY), second]
-                out = coarse_c[n, I, J] if target < 0 else coarse_T[n, I, J, target]
-                _add_product(out, part if right[q, 5] > 0 else signed, v, b2)
+                coarse_c[n, I, J, L] = -sums[0, L]
+            for k in range(K):
+                for L in range(CZ):
+                    coarse_T[n, I, J, k, L] = sums[k + 1, L]

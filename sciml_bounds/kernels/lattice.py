@@ -13,6 +13,7 @@ long stream instead of one for each offset, which hardware does not follow.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -30,7 +31,20 @@ from sciml_bounds.kernels._backend import (
     triton_jit,
 )
 
-__all__ = ["apply", "interleaved", "relax", "residual", "row_sums", "rows", "scaled_copy"]
+__all__ = [
+    "Survey",
+    "apply",
+    "groups",
+    "interleaved",
+    "relax",
+    "residual",
+    "rows",
+    "shifted",
+    "strip_length",
+    "survey",
+    "wrapped",
+    "write_product",
+]
 
 Offsets = tuple[tuple[int, ...], ...]
 
@@ -52,17 +66,41 @@ def relax(offsets: Offsets, T: Tensor, c: Tensor, s: Tensor, u: Tensor, b: Tenso
     return _sweep(_RELAX, offsets, T, c, s, u, b, w, out)
 
 
-def row_sums(offsets: Offsets, T: Tensor, c: Tensor, *, absolute: bool) -> Tensor:
-    """Compute the diagonal c + sum_j T_ij of A, or with `absolute` the sums of |A_ij| over its rows."""
-    out = torch.empty_like(c)
-    if backend_for(c) == "numba":
-        _row_sums_numba(c.numel(), absolute, _groups(offsets), rows(T), c, out)
-    else:
-        out.copy_(c)
-        for k, offset in enumerate(offsets):
-            both = T[k] + T[k].abs() if absolute else T[k]
-            out += both + shifted(both, tuple(-o for o in offset))
-    return out
+class Survey(NamedTuple):
+    """What one reading of a lattice operator tells.
+
+    Attributes
+    ----------
+    diagonal
+        c + sum_j T_ij, shape (b, x, y, z).
+    absolute
+        The sums of |A_ij| over rows, shape (b, x, y, z).
+    conductances
+        For each offset the sum of the conductances, how many are not zero, the smallest positive one (infinite if
+        there is none) and the largest, shape (b, k, 4).
+    isolated
+        The number of points without neighbours that are on no side of the box, shape (b,).
+    """
+
+    diagonal: Tensor
+    absolute: Tensor
+    conductances: Tensor
+    isolated: Tensor
+
+
+def survey(offsets: Offsets, T: Tensor, c: Tensor) -> Survey:
+    """Read an operator once."""
+    if backend_for(c) != "numba":
+        return _survey_torch(offsets, T, c)
+    B, X, Y, Z = c.shape
+    strips = X * -(-Y // strip_length(Y, Z))
+    diagonal, absolute = torch.empty_like(c), torch.empty_like(c)
+    parts, isolated = c.new_empty((B, strips, len(T), 4)), c.new_empty((B, strips))
+    scratch = c.new_empty((B * strips, 4, len(T), Z))
+    data = rows(T), c, diagonal, absolute, parts.view(-1, len(T), 4), isolated.view(-1), scratch
+    _survey_numba(c.numel(), groups(offsets), *data)
+    summed = parts[..., :2].sum(1), parts[..., 2:3].amin(1), parts[..., 3:].amax(1)
+    return Survey(diagonal, absolute, torch.cat(summed, 2), isolated.sum(1))
 
 
 def rows(T: Tensor) -> Tensor:
@@ -75,24 +113,13 @@ def interleaved(T: Tensor) -> Tensor:
     return rows(T).movedim(3, 0)
 
 
-def scaled_copy(u: Tensor, scale: Tensor, out: Tensor) -> Tensor:
-    """Write scale u into `out`, both (b, ...) and of whatever dtypes, with one number `scale` (b,) a sample."""
-    require_batches(len(u), scale)
-    if backend_for(u) == "numba":
-        flat = (len(u), u.shape[1:].numel())
-        _scaled_copy_numba(u.numel(), u.view(flat), scale.expand(len(u)).contiguous(), out.view(flat))
-    else:
-        out.copy_(u * scale.view(-1, *(1,) * (u.ndim - 1)))
-    return out
-
-
 def _sweep(
     mode: int, offsets: Offsets, T: Tensor, c: Tensor, s: Tensor, u: Tensor, b: Tensor, w: float, out: Tensor
 ) -> Tensor:
     require_batches(len(u), c, s)
     backend = backend_for(u)
     if backend == "numba":
-        _sweep_numba(u.numel(), mode, _groups(offsets), rows(T), c, s, u, b, w, out)
+        _sweep_numba(u.numel(), mode, groups(offsets), rows(T), c, s, u, b, w, out)
     elif backend == "triton":
         _sweep_triton(mode, offsets, rows(T), c, s, u, b, w, out)
     else:
@@ -117,6 +144,23 @@ def shifted(u: Tensor, offset: tuple[int, ...]) -> Tensor:
     return torch.roll(u, tuple(-o for o in offset), (-3, -2, -1))
 
 
+def _survey_torch(offsets: Offsets, T: Tensor, c: Tensor) -> Survey:
+    couplings, sizes = torch.zeros_like(c), torch.zeros_like(c)
+    for k, offset in enumerate(offsets):
+        back = tuple(-o for o in offset)
+        couplings += T[k] + shifted(T[k], back)
+        sizes += T[k].abs() + shifted(T[k].abs(), back)
+    flat = T.flatten(2).movedim(0, 1)  # (b, k, n)
+    smallest = torch.where(flat > 0, flat, torch.inf).amin(2)
+    inside = tuple(slice(1, -1) if n > 1 else slice(None) for n in c.shape[1:])
+    return Survey(
+        c + couplings,
+        (c + couplings).abs() + sizes,
+        torch.stack([flat.sum(2), (flat != 0).sum(2).to(c), smallest, flat.amax(2)], 2),
+        (sizes[:, *inside] == 0).flatten(1).sum(1).to(c),
+    )
+
+
 def _sweep_torch(
     mode: int, offsets: Offsets, T: Tensor, c: Tensor, s: Tensor, u: Tensor, b: Tensor, w: float, out: Tensor
 ) -> None:
@@ -135,7 +179,7 @@ _ALONG, _BESIDE, _BOX = 0, 1, 2
 
 
 @lru_cache
-def _groups(offsets: Offsets) -> np.ndarray:
+def groups(offsets: Offsets) -> np.ndarray:
     """Put the offsets to one row (x + dx, y + dy) together: dx, dy, number of the first, and which dz there are.
 
     They are 1 (the row itself), 0 (a row beside it), or -1, 0, 1 one after the other.
@@ -144,10 +188,10 @@ def _groups(offsets: Offsets) -> np.ndarray:
     for k, (dx, dy, _) in enumerate(offsets):
         numbers.setdefault((dx, dy), []).append(k)
     table = []
-    for (dx, dy), members in numbers.items():
+    for (dx, dy), members in sorted(numbers.items()):
         steps = tuple(offsets[k][2] for k in members)
         table.append((dx, dy, members[0], {(1,): _ALONG, (0,): _BESIDE, (-1, 0, 1): _BOX}[steps]))
-    return np.array(table)
+    return np.array(table, dtype=np.int64)
 
 
 @numba.njit(inline="always")
@@ -156,117 +200,175 @@ def wrapped(i, n):
     return i + n if i < 0 else (i - n if i >= n else i)
 
 
-@numba.njit(inline="always")
-def _add_two(sums, v, t, q, tb, qb):
-    for z in range(sums.size):
-        sums[z] += t[z] * (v[z] - q[z]) + tb[z] * (v[z] - qb[z])
+@numba.njit
+def strip_length(Y, Z):
+    """So many of the Y rows of a plane are one piece of work: enough to be worth a thread, few enough for many."""
+    return max(1, min(Y, 16384 // Z))
 
 
 @numba.njit(inline="always")
-def _add_three(sums, v, t, q, u, r, w, s):
-    for z in range(sums.size):
-        sums[z] += t[z] * (v[z] - q[z]) + u[z] * (v[z] - r[z]) + w[z] * (v[z] - s[z])
+def write_product(out, c, groups, u, px, py, T, tx, ty):
+    """Write sum over j of T_ij (u_i - u_j) + c_i u_i for the points i of one row.
+
+    u (planes, rows, z) has them at (px[1], py[1]), and the planes and rows before and after at px, py [0] and [2];
+    likewise T (x, y, k, z) with tx and ty.
+    """
+    v = u[px[1], py[1]]
+    t = T[tx[1], ty[1]]
+    if groups.shape[0] == 3 and groups[1, 3] == 1 and groups[1, 0] == 0 and groups[2, 3] == 1 and groups[2, 1] == 0:
+        # the finest level in three dimensions: the rows beside are in the plane itself, and in those before and after
+        k = groups[1, 2]
+        m = groups[2, 2]
+        above, below, sb = u[px[1], py[2]], u[px[1], py[0]], T[tx[1], ty[0], k]
+        after, before, tb = u[px[2], py[1]], u[px[0], py[1]], T[tx[0], ty[1], m]
+        sf, tf = t[k], t[m]
+        for z in range(out.size):
+            out[z] = (
+                c[z] * v[z]
+                + sf[z] * (v[z] - above[z])
+                + sb[z] * (v[z] - below[z])
+                + tf[z] * (v[z] - after[z])
+                + tb[z] * (v[z] - before[z])
+            )
+        _add_along(out, v, t[groups[0, 2]])
+        return
+    for z in range(out.size):
+        out[z] = c[z] * v[z]
+    for g in range(groups.shape[0]):
+        k = groups[g, 2]
+        if groups[g, 3] == 0:
+            _add_along(out, v, t[k])
+            continue
+        after, before = u[px[1 + groups[g, 0]], py[1 + groups[g, 1]]], u[px[1 - groups[g, 0]], py[1 - groups[g, 1]]]
+        tb = T[tx[1 - groups[g, 0]], ty[1 - groups[g, 1]]]
+        if groups[g, 3] == 1:
+            _add_beside(out, v, after, before, t[k], tb[k])
+        else:
+            _add_box(out, v, after, before, t[k], t[k + 1], t[k + 2], tb[k], tb[k + 1], tb[k + 2])
+
+
+@numba.njit(inline="always")
+def _add_along(out, v, t):
+    """Add the flows within a row; its two ends, where indices wrap, stand apart."""
+    e = out.size - 1
+    for z in range(1, e):
+        out[z] += t[z] * (v[z] - v[z + 1]) + t[z - 1] * (v[z] - v[z - 1])
+    out[0] += t[0] * (v[0] - v[min(1, e)]) + t[e] * (v[0] - v[e])
+    if e > 0:
+        out[e] += t[e] * (v[e] - v[0]) + t[e - 1] * (v[e] - v[e - 1])
+
+
+@numba.njit(inline="always")
+def _add_beside(out, v, after, before, t, tb):
+    """Add the flows to the same places of the rows after and before."""
+    for z in range(out.size):
+        out[z] += t[z] * (v[z] - after[z]) + tb[z] * (v[z] - before[z])
+
+
+@numba.njit(inline="always")
+def _add_box(out, v, after, before, t0, t1, t2, tb0, tb1, tb2):
+    """Add the flows to three places each of the rows after and before."""
+    Z = out.size
+    for z in range(1, Z - 1):
+        here = v[z]
+        out[z] += (
+            t0[z] * (here - after[z - 1])
+            + t1[z] * (here - after[z])
+            + t2[z] * (here - after[z + 1])
+            + tb0[z + 1] * (here - before[z + 1])
+            + tb1[z] * (here - before[z])
+            + tb2[z - 1] * (here - before[z - 1])
+        )
+    for end in range(min(Z, 2)):
+        z = end * (Z - 1)
+        low = wrapped(z - 1, Z)
+        high = wrapped(z + 1, Z)
+        out[z] += t0[z] * (v[z] - after[low]) + t1[z] * (v[z] - after[z]) + t2[z] * (v[z] - after[high])
+        out[z] += tb0[high] * (v[z] - before[high]) + tb1[z] * (v[z] - before[z]) + tb2[low] * (v[z] - before[low])
 
 
 @NumbaKernel
 def _sweep_numba(mode, groups, T, c, s, u, b, w, out):
-    # One row of the last axis at a time, summed up in `sums`, which stays in the nearest cache; inner loops run over
-    # contiguous memory without a branch, and the two ends of a row, where indices wrap, stand apart.
+    # A strip of a plane at a time, row by row; the product is written to where the result belongs.
     B, X, Y, Z = u.shape
-    e = Z - 1
-    inner = max(Z - 2, 0)
-    for row in prange(B * X * Y):
-        n = row // (X * Y)
-        x = (row // Y) % X
-        y = row % Y
-        m = n if c.shape[0] > 1 else 0
-        v = u[n, x, y]
-        ci = c[m, x, y]
-        sums = np.empty(Z, u.dtype)
-        for z in range(Z):
-            sums[z] = ci[z] * v[z]
-        for g in range(groups.shape[0]):
-            dx = groups[g, 0]
-            dy = groups[g, 1]
-            k = groups[g, 2]
-            kind = groups[g, 3]
-            xb = wrapped(x - dx, X)
-            yb = wrapped(y - dy, Y)
-            q = u[n, wrapped(x + dx, X), wrapped(y + dy, Y)]
-            qb = u[n, xb, yb]
-            t = T[m, x, y, k]
-            tb = T[m, xb, yb, k]
-            if kind == 0:
-                _add_two(sums[1:e], v[1:e], t[1:e], v[2:], t[:inner], v[:inner])
-                sums[0] += t[0] * (v[0] - v[1 % Z]) + t[e] * (v[0] - v[e])
-                if e > 0:
-                    sums[e] += t[e] * (v[e] - v[0]) + t[e - 1] * (v[e] - v[e - 1])
-            elif kind == 1:
-                _add_two(sums, v, t, q, tb, qb)
-            else:
-                t0 = T[m, x, y, k + 1]
-                t1 = T[m, x, y, k + 2]
-                tb0 = T[m, xb, yb, k + 1]
-                tb1 = T[m, xb, yb, k + 2]
-                _add_three(sums[1:e], v[1:e], t[1:e], q[:inner], t0[1:e], q[1:e], t1[1:e], q[2:])
-                _add_three(sums[1:e], v[1:e], tb[2:], qb[2:], tb0[1:e], qb[1:e], tb1[:inner], qb[:inner])
-                for z in range(0, Z, max(e, 1)):
-                    low = wrapped(z - 1, Z)
-                    high = wrapped(z + 1, Z)
-                    sums[z] += t[z] * (v[z] - q[low]) + t0[z] * (v[z] - q[z]) + t1[z] * (v[z] - q[high])
-                    sums[z] += tb[high] * (v[z] - qb[high]) + tb0[z] * (v[z] - qb[z]) + tb1[low] * (v[z] - qb[low])
-        o = out[n, x, y]
-        if mode == 0:
-            for z in range(Z):
-                o[z] = sums[z]
-        elif mode == 1:
-            bi = b[n, x, y]
-            for z in range(Z):
-                o[z] = bi[z] - sums[z]
-        else:
-            bi = b[n, x, y]
-            si = s[m, x, y]
-            for z in range(Z):
-                o[z] = v[z] + w * si[z] * (bi[z] - sums[z])
-
-
-@NumbaKernel
-def _scaled_copy_numba(u, scale, out):
-    B, N = u.shape
-    block = 4096
-    blocks = (N + block - 1) // block
-    for k in prange(B * blocks):
-        n = k // blocks
-        start = (k % blocks) * block
-        source = u[n, start : start + block]
-        target = out[n, start : start + block]
-        for i in range(source.size):
-            target[i] = scale[n] * source[i]
-
-
-@NumbaKernel
-def _row_sums_numba(absolute, groups, T, c, out):
-    B, X, Y, Z = c.shape
-    for row in prange(B * X * Y):
-        n = row // (X * Y)
-        x = (row // Y) % X
-        y = row % Y
-        o = out[n, x, y]
-        o[:] = c[n, x, y]
-        for g in range(groups.shape[0]):
-            kind = groups[g, 3]
-            xb = wrapped(x - groups[g, 0], X)
-            yb = wrapped(y - groups[g, 1], Y)
-            for step in range(3 if kind == 2 else 1):
-                t = T[n, x, y, groups[g, 2] + step]
-                tb = T[n, xb, yb, groups[g, 2] + step]
-                dz = step - 1 if kind == 2 else 1 - kind
+    length = strip_length(Y, Z)
+    strips = (Y + length - 1) // length
+    for k in prange(B * X * strips):
+        n = k // (X * strips)
+        x = k // strips % X
+        start = k % strips * length
+        o = n if c.shape[0] > 1 else 0
+        px = (wrapped(x - 1, X), x, wrapped(x + 1, X))
+        for y in range(start, min(start + length, Y)):
+            py = (wrapped(y - 1, Y), y, wrapped(y + 1, Y))
+            row = out[n, x, y]
+            write_product(row, c[o, x, y], groups, u[n], px, py, T[o], px, py)
+            if mode == 1:
                 for z in range(Z):
-                    forward = t[z]
-                    backward = tb[wrapped(z - dz, Z)]
-                    o[z] += forward + backward
-                    if absolute:
-                        o[z] += abs(forward) + abs(backward)
+                    row[z] = b[n, x, y, z] - row[z]
+            elif mode == 2:
+                for z in range(Z):
+                    row[z] = u[n, x, y, z] + w * s[o, x, y, z] * (b[n, x, y, z] - row[z])
+
+
+@NumbaKernel
+def _survey_numba(groups, T, c, diagonal, absolute, parts, isolated, scratch):
+    B, X, Y, Z = c.shape
+    K = T.shape[3]
+    length = strip_length(Y, Z)
+    strips = (Y + length - 1) // length
+    for i in prange(B * X * strips):
+        n = i // (X * strips)
+        x = i // strips % X
+        start = i % strips * length
+        seen = scratch[i]  # of each column: what `parts` has of all
+        for k in range(K):
+            for z in range(Z):
+                seen[0, k, z] = 0
+                seen[1, k, z] = 0
+                seen[2, k, z] = np.inf
+                seen[3, k, z] = -np.inf
+        alone = 0
+        for y in range(start, min(start + length, Y)):
+            for z in range(Z):
+                diagonal[n, x, y, z] = 0
+                absolute[n, x, y, z] = 0
+            for g in range(groups.shape[0]):
+                xb = wrapped(x - groups[g, 0], X)
+                yb = wrapped(y - groups[g, 1], Y)
+                for step in range(3 if groups[g, 3] == 2 else 1):
+                    k = groups[g, 2] + step
+                    dz = step - 1 if groups[g, 3] == 2 else 1 - groups[g, 3]
+                    for z in range(Z):
+                        t = T[n, x, y, k, z]
+                        diagonal[n, x, y, z] += t
+                        absolute[n, x, y, z] += abs(t)
+                        seen[0, k, z] += t
+                        seen[1, k, z] += t != 0
+                        seen[2, k, z] = min(seen[2, k, z], t if t > 0 else np.inf)
+                        seen[3, k, z] = max(seen[3, k, z], t)
+                    for z in range(max(dz, 0), Z + min(dz, 0)):
+                        diagonal[n, x, y, z] += T[n, xb, yb, k, z - dz]
+                        absolute[n, x, y, z] += abs(T[n, xb, yb, k, z - dz])
+                    if dz != 0:
+                        z = 0 if dz > 0 else Z - 1
+                        diagonal[n, x, y, z] += T[n, xb, yb, k, wrapped(z - dz, Z)]
+                        absolute[n, x, y, z] += abs(T[n, xb, yb, k, wrapped(z - dz, Z)])
+            if (0 < x < X - 1 or X == 1) and (0 < y < Y - 1 or Y == 1):
+                for z in range(min(1, Z - 1), max(Z - 1, 1)):
+                    alone += absolute[n, x, y, z] == 0
+            for z in range(Z):
+                diagonal[n, x, y, z] += c[n, x, y, z]
+                absolute[n, x, y, z] += abs(diagonal[n, x, y, z])
+        isolated[i] = alone
+        for k in range(K):
+            for q in range(4):
+                parts[i, k, q] = seen[q, k, 0]
+            for z in range(1, Z):
+                parts[i, k, 0] += seen[0, k, z]
+                parts[i, k, 1] += seen[1, k, z]
+                parts[i, k, 2] = min(parts[i, k, 2], seen[2, k, z])
+                parts[i, k, 3] = max(parts[i, k, 3], seen[3, k, z])
 
 
 # --- triton -----------------------------------------------------------------------------------------------------------

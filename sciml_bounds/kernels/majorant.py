@@ -76,7 +76,8 @@ def majorant_terms(
     h = np.array((1.0,) * (3 - dim) + spacing)
     out = torch.empty((3, len(nodes), *rest[0].shape[1:]), dtype=values.dtype, device=values.device)
     if backend == "numba":
-        _terms_numba(out.numel(), dim, *a, *rest, nodes, *y, h, out)
+        scratch = np.empty((math.prod(out.shape[1:4]), 4, 8))
+        _terms_numba(out.numel(), dim, *a, *rest, nodes, *y, h, out, scratch)
     else:
         _terms_triton(dim, a, rest, nodes, y, h, out)
     shape = (len(values), *source.shape[1:])
@@ -143,7 +144,7 @@ def _terms_torch(
 
 
 @NumbaKernel
-def _terms_numba(dim, ax, ay, az, c, f, fluid, v, yx, yy, yz, h, out):
+def _terms_numba(dim, ax, ay, az, c, f, fluid, v, yx, yy, yz, h, out, scratch):
     B = v.shape[0]
     X, Y, Z = out.shape[2:]
     corners = 1 << dim
@@ -152,10 +153,7 @@ def _terms_numba(dim, ax, ay, az, c, f, fluid, v, yx, yy, yz, h, out):
         n = row // (X * Y)
         x = (row // Y) % X
         y = row % Y
-        e = np.empty(8)
-        a = np.empty(3)
-        low = np.empty(3)
-        high = np.empty(3)
+        e, a, low, high = scratch[row, 0], scratch[row, 1], scratch[row, 2], scratch[row, 3]
         for z in range(Z):
             if fluid[n if fluid.shape[0] > 1 else 0, x, y, z] == 0.0:
                 out[0, n, x, y, z] = 0.0

@@ -63,7 +63,8 @@ def stiffness(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor,
     fields = [fields[0]] * (3 - dim) + fields  # axes that are not there are never read
     scale = _mode_scales(spacing)
     if backend == "numba":
-        _stiffness_numba(nodes.numel(), dim, *fields, nodes, scale, out)
+        scratch = np.empty((len(nodes) * fields[3].shape[1] * fields[3].shape[2], 8))
+        _stiffness_numba(nodes.numel(), dim, *fields, nodes, scale, out, scratch)
     else:
         _stiffness_triton(dim, fields, nodes, scale, out)
     return out.view(values.shape)
@@ -141,7 +142,7 @@ def _stiffness_torch(
 
 
 @NumbaKernel
-def _stiffness_numba(dim, ax, ay, az, c, v, scale, out):
+def _stiffness_numba(dim, ax, ay, az, c, v, scale, out, scratch):
     # Rows of cells that share no node are done at the same time: four colours of (x, y).
     B = v.shape[0]
     X, Y, Z = c.shape[1:]
@@ -163,7 +164,7 @@ def _stiffness_numba(dim, ax, ay, az, c, v, scale, out):
             mx = n if ax.shape[0] > 1 else 0
             my = n if ay.shape[0] > 1 else 0
             mz = n if az.shape[0] > 1 else 0
-            e = np.empty(8)
+            e = scratch[row]
             for z in range(Z):
                 for q in range(corners):
                     e[q] = v[n, x + (q >> 2), y + ((q >> 1) & 1), z + (q & 1)]

@@ -12,14 +12,10 @@ from functools import lru_cache
 from itertools import product
 from typing import Any
 
-import numba
-import numpy as np
 import torch
-from numba import prange
 from torch import Tensor
 
 from sciml_bounds.kernels._backend import (
-    NumbaKernel,
     backend_for,
     constant_table,
     launch,
@@ -27,7 +23,8 @@ from sciml_bounds.kernels._backend import (
     tl,
     triton_jit,
 )
-from sciml_bounds.kernels.lattice import rows, shifted, wrapped
+from sciml_bounds.kernels.lattice import rows, shifted
+from sciml_bounds.kernels.wavefront import march_down, march_up
 
 __all__ = ["coarse_shape", "pairs", "prolong_add", "restrict"]
 
@@ -52,7 +49,7 @@ def prolong_add(axes: tuple[bool, bool, bool], weights: Tensor, coarse: Tensor, 
     require_batches(len(fine), weights[0], coarse)
     backend = backend_for(fine)
     if backend == "numba":
-        _prolong_numba(fine.numel(), np.array(axes, dtype=np.int64), _bits(axes), rows(weights), coarse, fine)
+        march_up((), None, axes, pairs(axes), weights, coarse, fine, fine, fine, {})
     elif backend == "triton":
         _transfer_triton(_prolong_kernel, axes, rows(weights), coarse, fine, fine)
     else:
@@ -65,16 +62,12 @@ def restrict(axes: tuple[bool, bool, bool], weights: Tensor, fine: Tensor, coars
     require_batches(len(fine), weights[0], coarse)
     backend = backend_for(fine)
     if backend == "numba":
-        _restrict_numba(fine.numel(), np.array(axes, dtype=np.int64), _bits(axes), rows(weights), fine, coarse)
+        march_down((), None, axes, pairs(axes), weights, fine, fine, coarse, {})
     elif backend == "triton":
         _transfer_triton(_restrict_kernel, axes, rows(weights), coarse, fine, coarse)
     else:
         _restrict_torch(axes, weights, fine, coarse)
     return coarse
-
-
-def _bits(axes: tuple[bool, bool, bool]) -> np.ndarray:
-    return np.array(pairs(axes), dtype=np.int64).reshape(-1, 2, 3)
 
 
 # --- reference --------------------------------------------------------------------------------------------------------
@@ -102,107 +95,6 @@ def _restrict_torch(axes: tuple[bool, bool, bool], weights: Tensor, fine: Tensor
         existing: Any = (..., *[slice(n) for n in source.shape[-3:]])
         padded[existing] = source
         coarse.add_(shifted(weights[k] * padded, tuple(-c for c in C)))
-
-
-# --- numba ------------------------------------------------------------------------------------------------------------
-
-
-@NumbaKernel
-def _prolong_numba(axes, bits, weights, coarse, fine):
-    # A fine row is gathered by the parity of its last index, so that all inner loops but the last run over contiguous
-    # memory.
-    B, X, Y, Z = fine.shape
-    CX, CY, CZ = coarse.shape[1:]
-    for row in prange(B * X * Y):
-        n = row // (X * Y)
-        x = (row // Y) % X
-        y = row % Y
-        m = n if weights.shape[0] > 1 else 0
-        I = x // 2 if axes[0] else x
-        J = y // 2 if axes[1] else y
-        sx = x - 2 * I if axes[0] else 0
-        sy = y - 2 * J if axes[1] else 0
-        values = np.zeros((2, CZ), fine.dtype)
-        if sx == 0 and sy == 0:
-            values[0] = coarse[n, I, J]
-        for k in range(bits.shape[0]):
-            if bits[k, 0, 0] != sx or bits[k, 0, 1] != sy:
-                continue
-            e = coarse[n, wrapped(I + bits[k, 1, 0], CX), wrapped(J + bits[k, 1, 1], CY)]
-            _add_product(values[bits[k, 0, 2]], weights[m, I, J, k], e, bits[k, 1, 2])
-        target = fine[n, x, y]
-        if axes[2]:
-            for L in range(Z // 2):
-                target[2 * L] += values[0, L]
-                target[2 * L + 1] += values[1, L]
-            if Z % 2:
-                target[Z - 1] += values[0, CZ - 1]
-        else:
-            for L in range(Z):
-                target[L] += values[0, L]
-
-
-@numba.njit(inline="always")
-def _add_product(out, w, e, shift):
-    """Add w[L] e[L + shift] to out[L], with shift 0 or 1 and indices modulo the length."""
-    last = out.size - 1
-    if shift == 0:
-        for L in range(out.size):
-            out[L] += w[L] * e[L]
-        return
-    here, next_one = out[:last], e[1:]
-    for L in range(last):
-        here[L] += w[L] * next_one[L]
-    out[last] += w[last] * e[0]
-
-
-@NumbaKernel
-def _restrict_numba(axes, bits, weights, fine, coarse):
-    B, X, Y = fine.shape[:3]
-    CX, CY, CZ = coarse.shape[1:]
-    for row in prange(B * CX * CY):
-        n = row // (CX * CY)
-        I = (row // CY) % CX
-        J = row % CY
-        m = n if weights.shape[0] > 1 else 0
-        target = coarse[n, I, J]
-        values = np.zeros((2, CZ), fine.dtype)  # of one fine row, by the parity of the last index
-        _part(fine[n, 2 * I if axes[0] else I, 2 * J if axes[1] else J], axes[2], values)
-        target[:] = values[0]
-        taken = -1
-        for k in range(bits.shape[0]):
-            P = wrapped(I - bits[k, 1, 0], CX)
-            Q = wrapped(J - bits[k, 1, 1], CY)
-            x = 2 * P + bits[k, 0, 0] if axes[0] else P
-            y = 2 * Q + bits[k, 0, 1] if axes[1] else Q
-            if x >= X or y >= Y:  # the odd neighbour beyond the end of an odd length does not exist
-                continue
-            if taken != x * Y + y:
-                taken = x * Y + y
-                _part(fine[n, x, y], axes[2], values)
-            w = weights[m, P, Q, k]
-            r = values[bits[k, 0, 2]]
-            if bits[k, 1, 2] == 0:
-                for L in range(CZ):
-                    target[L] += w[L] * r[L]
-            else:
-                rest = target[1:]
-                for L in range(CZ - 1):
-                    rest[L] += w[L] * r[L]
-                target[0] += w[CZ - 1] * r[CZ - 1]
-
-
-@numba.njit(inline="always")
-def _part(row, coarsened, values):
-    """Write the entries of a fine row by the parity of their index; where none is, zero stays."""
-    if not coarsened:
-        values[0] = row
-        return
-    for L in range(row.size // 2):
-        values[0, L] = row[2 * L]
-        values[1, L] = row[2 * L + 1]
-    if row.size % 2:
-        values[0, row.size // 2] = row[row.size - 1]
 
 
 # --- triton -----------------------------------------------------------------------------------------------------------
@@ -272,10 +164,10 @@ def _restrict_kernel(
 def _transfer_triton(
     kernel: object, axes: tuple[bool, bool, bool], weights: Tensor, coarse: Tensor, fine: Tensor, target: Tensor
 ) -> None:
-    bits = constant_table(pairs(axes), torch.int32, fine.device)
+    table = constant_table(pairs(axes), torch.int32, fine.device)
     points = target[0].numel()
     launch(
-        kernel, points, fine.shape[0], bits, weights, coarse, fine, *fine.shape[1:], *coarse.shape[1:],
+        kernel, points, fine.shape[0], table, weights, coarse, fine, *fine.shape[1:], *coarse.shape[1:],
         weights[0].numel() if len(weights) > 1 else 0,
-        AX=int(axes[0]), AY=int(axes[1]), AZ=int(axes[2]), K=len(bits),
+        AX=int(axes[0]), AY=int(axes[1]), AZ=int(axes[2]), K=len(table),
     )  # fmt: skip

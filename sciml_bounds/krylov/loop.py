@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.errors import InputError
+from sciml_bounds.kernels.vectors import advance
 from sciml_bounds.krylov.error_bounds import energy_lower_bounds, gauss_radau, residual_bound, smallest_ritz_value
 from sciml_bounds.operators.linear_operator import LinearOperator
 from sciml_bounds.reports import Reason
@@ -91,13 +92,15 @@ class _Loop:
     ) -> None:
         self.A, self.M, self.b = A, M, b
         self.flexible = flexible
+        self.rhs_norm = b.norm(dim=1)
         self.x = torch.zeros_like(b) if x0 is None else x0.clone()
-        self.x[b.abs().amax(1) == 0] = 0.0  # the solution for b = 0 is known
+        if x0 is not None:
+            self.x[b.abs().amax(1) == 0] = 0.0  # the solution for b = 0 is known
         self.r = b.clone()
-        self.z, self.d, self.q = (torch.zeros_like(b) for _ in range(3))
+        self.z, self.d, self.q = (torch.empty_like(b) for _ in range(3))
         self.memory: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=memory)
         self.floor = 10 * torch.finfo(b.dtype).eps
-        self.tolerance = (rtol * b.norm(dim=1)).clamp_min(atol)
+        self.tolerance = (rtol * self.rhs_norm).clamp_min(atol)
         self.history = _History()
         self.reasons: list[Reason | None] = [_RUNNING] * len(b)
         self.running = torch.ones(len(b), dtype=torch.bool, device=b.device)
@@ -106,7 +109,7 @@ class _Loop:
         self.fresh = True  # the next direction is the preconditioned residual itself
         if x0 is not None:
             self.replace_residual()
-        self.norm = self.r.norm(dim=1)
+        self.norm, self.size = self.r.norm(dim=1), self.x.norm(dim=1)
         self.history.residual_norms.append(self.norm)
         self.mark_converged()
 
@@ -119,7 +122,7 @@ class _Loop:
         """10 eps ||A|| ||x||: below it the residual means nothing."""
         if self.A.norm_upper is None:
             return torch.zeros_like(self.tolerance)
-        level: Tensor = self.floor * self.A.norm_upper.to(self.tolerance) * self.x.norm(dim=1)
+        level: Tensor = self.floor * self.A.norm_upper.to(self.tolerance) * self.size
         return level
 
     def stop(self, which: Tensor, reason: Reason) -> None:
@@ -133,7 +136,7 @@ class _Loop:
         """End the samples whose residual is small enough, or not finite."""
         self.stop(~torch.isfinite(self.norm), Reason.NOT_FINITE)
         self.stop(self.norm <= self.tolerance, Reason.CONVERGED)
-        level = torch.minimum(self.round_off_level(), self.b.norm(dim=1))  # x may have exploded
+        level = torch.minimum(self.round_off_level(), self.rhs_norm)  # x may have exploded
         self.stop(self.norm <= level, Reason.ROUND_OFF)
 
     def step(self) -> None:
@@ -149,16 +152,15 @@ class _Loop:
         self._new_direction(rz)
         self.A.matvec_into(self.d, self.q)
         curvature = _dot(self.d, self.q).real
-        slope = _dot(self.d, self.r)
+        slope = _dot(self.d, self.r) if self.flexible else rz  # the directions before are orthogonal to r
         self.stop(~torch.isfinite(curvature), Reason.NOT_FINITE)
         self.stop(slope == 0, Reason.NO_NEW_DIRECTION)
         self.stop(curvature <= 0, Reason.INDEFINITE)
         going = self.running & running
         alpha = torch.where(going, slope / torch.where(going, curvature, 1.0), 0.0)
-        self.x.addcmul_(alpha.unsqueeze(1), self.d)
-        self.r.addcmul_(alpha.unsqueeze(1), self.q, value=-1)
+        size, norm = advance(alpha, self.d, self.q, self.x, self.r)
         self.iterations += going
-        self.norm = torch.where(going, self.r.norm(dim=1), self.norm)
+        self.size, self.norm = torch.where(going, size, self.size), torch.where(going, norm, self.norm)
         h = self.history
         h.decreases.append((alpha.conj() * torch.where(going, slope, 0.0)).real)
         h.alphas.append(alpha.real)
@@ -181,7 +183,7 @@ class _Loop:
             self.d.copy_(self.z)
         else:
             beta = torch.where(self.running, rz / torch.where(self.running, self.rz_old, 1.0), 0.0)
-            self.d.mul_(beta.unsqueeze(1)).add_(self.z)
+            torch.addcmul(self.z, beta.unsqueeze(1), self.d, out=self.d)
         self.fresh = False
 
     def restart_where_deceived(self) -> None:

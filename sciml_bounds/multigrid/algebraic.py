@@ -35,26 +35,31 @@ class MatrixLevel:
         """Allocate vectors (b, n)."""
         return torch.empty((batch, self.A.shape[0]), dtype=self.A.dtype, device=self.A.device)
 
-    def scale(self, b: Tensor, weight: float, out: Tensor) -> None:
-        """Write weight D^-1 b."""
-        torch.mul(b, self.inverse_row_sums, out=out).mul_(weight)
+    def descend(self, b: Tensor, steps: tuple[float, ...], x: Tensor, coarse: Tensor) -> None:
+        """Write x after smoothing steps from zero, and the restriction of its residual."""
+        residual = b
+        if steps:
+            torch.mul(b, self.inverse_row_sums, out=x).mul_(steps[0])
+            self._relax(x, b, steps[1:])
+            residual = b - self._product(x)
+        coarse.copy_((self.R @ residual.mT).mT)
 
-    def relax(self, x: Tensor, b: Tensor, weight: float, out: Tensor) -> None:
-        """Write x + weight D^-1 (b - A x)."""
-        self.residual(x, b, out)
-        out.mul_(self.inverse_row_sums).mul_(weight).add_(x)
+    def ascend(self, coarse: Tensor, b: Tensor, steps: tuple[float, ...], x: Tensor, out: Tensor) -> None:
+        """Write x and the prolonged correction after smoothing steps."""
+        torch.add(x, (self.P @ coarse.mT).mT, out=out)
+        self._relax(out, b, steps)
 
     def residual(self, x: Tensor, b: Tensor, out: Tensor) -> None:
         """Write b - A x."""
-        torch.sub(b, (self.A @ x.mT).mT, out=out)
+        torch.sub(b, self._product(x), out=out)
 
-    def restrict(self, fine: Tensor, coarse: Tensor) -> None:
-        """Write P^T fine."""
-        coarse.copy_((self.R @ fine.mT).mT)
+    def _relax(self, x: Tensor, b: Tensor, steps: tuple[float, ...]) -> None:
+        for step in steps:
+            x.add_(self.inverse_row_sums * (b - self._product(x)), alpha=step)
 
-    def prolong_add(self, coarse: Tensor, fine: Tensor) -> None:
-        """Add P coarse."""
-        fine.add_((self.P @ coarse.mT).mT)
+    def _product(self, x: Tensor) -> Tensor:
+        product: Tensor = (self.A @ x.mT).mT
+        return product
 
 
 def require_kind(kind: str) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sciml_bounds.kernels.lattice import scaled_copy
+from sciml_bounds.kernels.vectors import scaled_copy
 from sciml_bounds.multigrid.chebyshev import chebyshev_weights
 from sciml_bounds.operators.linear_operator import LinearOperator
 
@@ -26,24 +26,19 @@ class Level(Protocol):
         """Allocate a vector of this level."""
         ...
 
-    def scale(self, b: Tensor, weight: float, out: Tensor) -> None:
-        """Write the first smoothing step from zero, weight D^-1 b."""
+    def descend(self, b: Tensor, steps: tuple[float, ...], x: Tensor, coarse: Tensor) -> None:
+        """Write x after smoothing steps x + step D^-1 (b - A x) from zero, and the restriction of b - A x.
+
+        Without steps, x is left alone and what is restricted is b.
+        """
         ...
 
-    def relax(self, x: Tensor, b: Tensor, weight: float, out: Tensor) -> None:
-        """Write x + weight D^-1 (b - A x)."""
+    def ascend(self, coarse: Tensor, b: Tensor, steps: tuple[float, ...], x: Tensor, out: Tensor) -> None:
+        """Write x and the prolongation after smoothing steps; x may be changed, and without steps it is `out`."""
         ...
 
     def residual(self, x: Tensor, b: Tensor, out: Tensor) -> None:
         """Write b - A x."""
-        ...
-
-    def restrict(self, fine: Tensor, coarse: Tensor) -> None:
-        """Write the restriction to the next level."""
-        ...
-
-    def prolong_add(self, coarse: Tensor, fine: Tensor) -> None:
-        """Add the prolongation from the next level."""
         ...
 
 
@@ -130,7 +125,7 @@ class Cycle(LinearOperator):
     ) -> None:
         self.levels = list(levels)
         self.coarsest = coarsest
-        self.weights = chebyshev_weights(sweeps)
+        self.steps = chebyshev_weights(sweeps)
         self.shape = (n, n)
         self.dtype = coarsest.inverse.dtype if dtype is None else dtype
         self.device = coarsest.inverse.device
@@ -201,19 +196,10 @@ class Cycle(LinearOperator):
             self.coarsest.solve(b, out)
             return
         level = self.levels[k]
-        current, other = self._work[b.shape[0]][k][0], out  # 2 sweeps - 1 swaps: the result ends in `out`
-        coarse_b, coarse_x = self._work[b.shape[0]][k][1:]
-        level.scale(b, self.weights[0], current)
-        for weight in self.weights[1:]:
-            level.relax(current, b, weight, other)
-            current, other = other, current
-        level.residual(current, b, other)
-        level.restrict(other, coarse_b)
+        x, coarse_b, coarse_x = self._work[b.shape[0]][k]
+        level.descend(b, self.steps, x, coarse_b)
         self._descend(k + 1, coarse_b, coarse_x)
-        level.prolong_add(coarse_x, current)
-        for weight in self.weights:
-            level.relax(current, b, weight, other)
-            current, other = other, current
+        level.ascend(coarse_x, b, self.steps, x, out)
 
     def _ascend(self, k: int, b: Tensor) -> Tensor:
         if k == len(self.levels):
@@ -222,9 +208,9 @@ class Cycle(LinearOperator):
             return solution
         level = self.levels[k]
         coarse_b = torch.empty_like(self._work[b.shape[0]][k][1])
-        level.restrict(b, coarse_b)
         x = torch.zeros_like(b)
-        level.prolong_add(self._ascend(k + 1, coarse_b), x)
+        level.descend(b, (), x, coarse_b)
+        level.ascend(self._ascend(k + 1, coarse_b), b, (), x, x)
         residual, correction = torch.empty_like(b), torch.empty_like(b)
         level.residual(x, b, residual)
         self._descend(k, residual, correction)

@@ -17,8 +17,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sciml_bounds.kernels import lattice, transfer
+from sciml_bounds.kernels import lattice, smoothing
 from sciml_bounds.kernels.coarsen import galerkin, interpolation_weights
+from sciml_bounds.kernels.vectors import scaled_copy
 from sciml_bounds.multigrid.cycle import CoarseSolver, Cycle, Level, power_of_two, pseudo_inverse
 from sciml_bounds.operators.lattice import LatticeOperator
 
@@ -51,39 +52,29 @@ WALL_CONDUCTANCE = 1e-4
 class LatticeLevel:
     """One level of the hierarchy: the operator, its smoother, and the way to the next level."""
 
-    def __init__(self, operator: LatticeOperator, axes: tuple[bool, bool, bool], weights: Tensor) -> None:
+    def __init__(
+        self, operator: LatticeOperator, inverse_row_sums: Tensor, axes: tuple[bool, bool, bool], weights: Tensor
+    ) -> None:
         self.operator = operator
-        self.axes = axes
-        self.weights = weights
-        row_sums = operator.absolute_row_sums()
-        # a row of zeros is a component that has shrunk to one point: nothing to smooth there
-        self.inverse_row_sums = row_sums.reciprocal_().masked_fill_(row_sums == 0, 0.0)
+        self.stage = smoothing.Stage(
+            operator.offsets, operator.conductance, operator.absorption, inverse_row_sums, axes, weights
+        )
 
     def empty(self, batch: int) -> Tensor:
         """Allocate a field (b, x, y, z)."""
         return torch.empty((batch, *self.operator.lattice), dtype=self.operator.dtype, device=self.operator.device)
 
-    def scale(self, b: Tensor, weight: float, out: Tensor) -> None:
-        """Write weight D^-1 b."""
-        torch.mul(b, self.inverse_row_sums, out=out).mul_(weight)
+    def descend(self, b: Tensor, steps: tuple[float, ...], x: Tensor, coarse: Tensor) -> None:
+        """Write x after smoothing steps from zero, and the restriction of its residual."""
+        smoothing.descend(self.stage, steps, b, x, coarse)
 
-    def relax(self, x: Tensor, b: Tensor, weight: float, out: Tensor) -> None:
-        """Write x + weight D^-1 (b - A x)."""
-        A = self.operator
-        lattice.relax(A.offsets, A.conductance, A.absorption, self.inverse_row_sums, x, b, weight, out)
+    def ascend(self, coarse: Tensor, b: Tensor, steps: tuple[float, ...], x: Tensor, out: Tensor) -> None:
+        """Write x and the prolonged correction after smoothing steps."""
+        smoothing.ascend(self.stage, steps, coarse, b, x, out)
 
     def residual(self, x: Tensor, b: Tensor, out: Tensor) -> None:
         """Write b - A x."""
-        A = self.operator
-        lattice.residual(A.offsets, A.conductance, A.absorption, x, b, out)
-
-    def restrict(self, fine: Tensor, coarse: Tensor) -> None:
-        """Write P^T fine."""
-        transfer.restrict(self.axes, self.weights, fine, coarse)
-
-    def prolong_add(self, coarse: Tensor, fine: Tensor) -> None:
-        """Add P coarse."""
-        transfer.prolong_add(self.axes, self.weights, coarse, fine)
+        self.operator.residual_into(x, b, out)
 
 
 class WalledCycle(Cycle):
@@ -141,20 +132,29 @@ def lattice_cycle(operator: LatticeOperator, sweeps: int = 2, *, precision: Prec
     The hierarchy is set up in double precision, whatever it is applied in.
     """
     n = operator.shape[0]
-    fine = operator.detach()
-    couplings = lattice.row_sums(fine.offsets, fine.conductance, torch.zeros_like(fine.absorption), absolute=False)
-    walls = _walls(couplings)
-    largest = (couplings + fine.absorption).flatten(1).amax(1)
-    single = precision == "auto" and fine.dtype == torch.float64 and _suits_single_precision(fine, largest)
-    dtype = torch.float32 if single else fine.dtype
+    survey = operator.survey()
+    single = precision == "auto" and operator.dtype == torch.float64 and _suits_single_precision(survey)
+    dtype = torch.float32 if single else operator.dtype
+    largest = survey.diagonal.flatten(1).amax(1)
     scale = power_of_two(largest) if single else torch.ones_like(largest)
-    current = (fine if walls is None else _with_conducting_walls(fine, walls)).to(torch.float64)
+    current = operator.detach()
+    walls = _walls(current, survey)
+    if walls is not None:
+        current = _with_conducting_walls(current, walls)
+        survey = current.survey()
+    if current.dtype != torch.float64:
+        current = current.to(torch.float64)
+        survey = current.survey()
     levels: list[LatticeLevel] = []
-    while (axes := _axes_to_coarsen(current)) is not None:
+    while (axes := _axes_to_coarsen(current, survey)) is not None:
         weights = interpolation_weights(current.offsets, current.conductance, current.absorption, axes)
-        coarse = galerkin(current.offsets, current.conductance, current.absorption, axes, weights)
-        levels.append(LatticeLevel(_scaled(current, scale, dtype), axes, lattice.interleaved(weights.to(dtype))))
+        coarse = galerkin(current.offsets, current.conductance, current.absorption, axes, weights, survey.diagonal)
+        # a row of zeros is a component that has shrunk to one point: nothing to smooth there
+        inverse_row_sums = _scaled(survey.absolute.reciprocal_(), scale, dtype).nan_to_num_(posinf=0.0)
+        level = _scaled_operator(current, 1 / scale, dtype)
+        levels.append(LatticeLevel(level, inverse_row_sums, axes, lattice.interleaved(weights.to(dtype))))
         current = LatticeOperator(*coarse)
+        survey = current.survey()
     inverse = pseudo_inverse(_dense(current)) * scale.view(-1, 1, 1)
     coarsest = CoarseSolver(inverse.to(dtype), current.lattice)
     if walls is None:
@@ -164,30 +164,33 @@ def lattice_cycle(operator: LatticeOperator, sweeps: int = 2, *, precision: Prec
     )
 
 
-def _suits_single_precision(operator: LatticeOperator, largest: Tensor) -> bool:
-    """Whether no sample has conductances that differ too far from each other, or from its largest entry (b,)."""
-    T = operator.conductance.flatten(2)  # (k, b, n)
-    smallest = torch.stack([torch.where(along > 0, along, torch.inf).amin(1) for along in T]).amin(0)
-    near = (T.amax((0, 2)) <= SINGLE_PRECISION_JUMP * smallest) & (largest <= SINGLE_PRECISION_RANGE * smallest)
+def _suits_single_precision(survey: lattice.Survey) -> bool:
+    """Whether no sample has conductances that differ too far from each other, or from its largest entry."""
+    smallest, largest = survey.conductances[..., 2].amin(1), survey.conductances[..., 3].amax(1)
+    entry = survey.diagonal.flatten(1).amax(1)
+    near = (largest <= SINGLE_PRECISION_JUMP * smallest) & (entry <= SINGLE_PRECISION_RANGE * smallest)
     return bool(near.all())
 
 
-def _scaled(operator: LatticeOperator, scale: Tensor, dtype: torch.dtype) -> LatticeOperator:
-    """Divide an operator by one number a sample, in another dtype."""
-    if operator.dtype == dtype:
-        return operator
-    T, c = operator.conductance, operator.absorption
-    out = torch.empty_like(lattice.rows(T), dtype=dtype)
-    lattice.scaled_copy(lattice.rows(T), 1 / scale, out)
-    return LatticeOperator(
-        operator.offsets, out.movedim(3, 0), lattice.scaled_copy(c, 1 / scale, torch.empty_like(c, dtype=dtype))
-    )
+def _scaled_operator(operator: LatticeOperator, scale: Tensor, dtype: torch.dtype) -> LatticeOperator:
+    """Multiply an operator with one number a sample, in another dtype."""
+    T = _scaled(lattice.rows(operator.conductance), scale, dtype).movedim(3, 0)
+    return LatticeOperator(operator.offsets, T, _scaled(operator.absorption, scale, dtype))
 
 
-def _walls(couplings: Tensor) -> Tensor | None:
+def _scaled(field: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+    """Multiply (b, ...) with one number a sample, in another dtype; in the same one there is no need of it."""
+    return field if field.dtype == dtype else scaled_copy(field, scale, torch.empty_like(field, dtype=dtype))
+
+
+def _walls(operator: LatticeOperator, survey: lattice.Survey) -> Tensor | None:
     """Mark the points without neighbours, shape (b, x, y, z); None if they all lie on sides, as Dirichlet nodes do."""
-    inside = tuple(slice(1, -1) if n > 1 else slice(None) for n in couplings.shape[1:])
-    return None if bool((couplings[:, *inside] != 0).all()) else couplings == 0
+    if not bool(survey.isolated.any()):
+        return None
+    coupled = torch.zeros_like(operator.absorption, dtype=torch.bool)
+    for offset, along in zip(operator.offsets, operator.conductance != 0):
+        coupled |= along | lattice.shifted(along, tuple(-o for o in offset))
+    return ~coupled
 
 
 def _with_conducting_walls(operator: LatticeOperator, walls: Tensor) -> LatticeOperator:
@@ -204,27 +207,27 @@ def _with_conducting_walls(operator: LatticeOperator, walls: Tensor) -> LatticeO
     return LatticeOperator(operator.offsets, T, torch.where(walls, 0.0, operator.absorption))
 
 
-def _axes_to_coarsen(operator: LatticeOperator) -> tuple[bool, bool, bool] | None:
+def _axes_to_coarsen(operator: LatticeOperator, survey: lattice.Survey) -> tuple[bool, bool, bool] | None:
     """Choose the axes to coarsen, the same for all samples; None on the coarsest level."""
     long = torch.tensor([n > SHORTEST_AXIS for n in operator.lattice])
     if operator.shape[0] <= COARSEST_POINTS or not bool(long.any()):
         return None
-    coupling = torch.stack([_coupling(operator, axis) for axis in range(3)]).cpu()
+    coupling = torch.stack([_coupling(operator.offsets, survey.conductances, axis) for axis in range(3)]).cpu()
     coupling[~long] = 0.0
     relative = (coupling / coupling.amax(0).clamp_min(torch.finfo(coupling.dtype).tiny)).mean(1)
     chosen = long & (relative >= min(WEAK_COUPLING, float(relative.max())))
     return (bool(chosen[0]), bool(chosen[1]), bool(chosen[2]))
 
 
-def _coupling(operator: LatticeOperator, axis: int) -> Tensor:
+def _coupling(offsets: lattice.Offsets, conductances: Tensor, axis: int) -> Tensor:
     """Mean conductance across an axis, one number a sample."""
-    total = operator.absorption.new_zeros(operator.batch)
+    total = torch.zeros_like(conductances[:, 0, 0])
     count = torch.ones_like(total)
-    for offset, T in zip(operator.offsets, operator.conductance):
+    for k, offset in enumerate(offsets):
         if offset[axis]:
-            total += T.flatten(1).sum(1)
+            total += conductances[:, k, 0]
         if sum(map(abs, offset)) == abs(offset[axis]):  # the neighbour on the axis itself
-            count = (T != 0).flatten(1).sum(1)
+            count = conductances[:, k, 1]
     return total.clamp_min(0) / count.clamp_min(1)
 
 

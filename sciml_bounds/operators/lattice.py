@@ -6,7 +6,6 @@ Lattices are padded to three axes (lower dimensions by 1 in front), with the bat
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import scipy.sparse
@@ -54,11 +53,15 @@ class LatticeOperator(LinearOperator):
         self.shape = (n, n)
         self.dtype = absorption.dtype
         self.device = absorption.device
+        self._norm_upper: Tensor | None = None
 
-    @cached_property
+    @property
     def norm_upper(self) -> Tensor:  # type: ignore[override]  # computed when it is asked for
         """Upper bound of the norm of each sample, after Gershgorin."""
-        return self.absolute_row_sums().flatten(1).amax(1)
+        if self._norm_upper is None:
+            self.survey()
+        assert self._norm_upper is not None
+        return self._norm_upper
 
     @property
     def batch(self) -> int:
@@ -85,14 +88,17 @@ class LatticeOperator(LinearOperator):
 
     def diagonal(self) -> Tensor:
         """Return the diagonal, shape (b, x, y, z)."""
-        return self._row_sums(absolute=False)
+        return self.survey().diagonal
 
     def absolute_row_sums(self) -> Tensor:
         """Return sum_j |A_ij|, shape (b, x, y, z)."""
-        return self._row_sums(absolute=True)
+        return self.survey().absolute
 
-    def _row_sums(self, *, absolute: bool) -> Tensor:
-        return kernel.row_sums(self.offsets, self.conductance.detach(), self.absorption.detach(), absolute=absolute)
+    def survey(self) -> kernel.Survey:
+        """Return diagonal, absolute row sums and the range of the conductances."""
+        found = kernel.survey(self.offsets, self.conductance.detach(), self.absorption.detach())
+        self._norm_upper = found.absolute.flatten(1).amax(1)
+        return found
 
     def to(self, dtype: torch.dtype) -> LatticeOperator:
         """Return the same operator in another dtype."""

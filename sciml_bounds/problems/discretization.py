@@ -66,10 +66,10 @@ def _eliminate(problem: Diffusion, load: Tensor, known: Tensor) -> LatticeSystem
             c = c + _side_to_nodes(problem, side, condition.alpha)
     c, load, known = (to_lattice(field, dim) for field in (c, load, known))
     T = _edge_conductances(problem, len(c))
-    c = _own(c, T.shape[1])
+    c = _repeated(c, T.shape[1])
     held = [side_axis(side) for side, condition in problem.boundary.items() if isinstance(condition, Dirichlet)]
     if held:
-        load = _own(load, max(T.shape[1], len(load), len(known)))
+        load = _repeated(load, max(T.shape[1], len(load), len(known)))
     for axis, end in held:
         _hold_side(T, c, load, known, axis + 3 - dim, end)
     free = problem.active_nodes & ~problem.dirichlet_nodes
@@ -82,9 +82,9 @@ def _eliminate(problem: Diffusion, load: Tensor, known: Tensor) -> LatticeSystem
     return LatticeSystem(operator, rhs, components, weights, box_inverse(problem, operator, nodal=True))
 
 
-def _own(field: Tensor, batch: int) -> Tensor:
-    """Give a field a batch and memory of its own, which may be written to."""
-    return field.expand(batch, *field.shape[1:]).clone(memory_format=torch.contiguous_format)
+def _repeated(field: Tensor, batch: int) -> Tensor:
+    """Give a field that was made here as many samples as there are, in memory that may be written to."""
+    return field if len(field) == batch else field.expand(batch, *field.shape[1:]).contiguous()
 
 
 def _hold_side(T: Tensor, c: Tensor, load: Tensor, known: Tensor, axis: int, end: int) -> None:
@@ -115,7 +115,7 @@ def _edge_conductances(problem: Diffusion, batch: int) -> Tensor:
     cells = [_in_fluid(problem, a) for a in problem.coefficient]
     *outer, inner = (1,) * (3 - grid.dim) + problem.node_shape
     batch = max(batch, *map(len, cells))
-    T = cells[0].new_zeros((batch, *outer, grid.dim, inner)).movedim(3, 0)  # as `LatticeOperator` keeps them
+    T = cells[0].new_empty((batch, *outer, grid.dim, inner)).movedim(3, 0)  # as `LatticeOperator` keeps them
     for axis, (a, h) in enumerate(zip(cells, grid.spacing)):
         scale = grid.cell_volume / h**2 / 2 ** (grid.dim - 1)
         others = tuple(other != axis for other in range(grid.dim))
@@ -362,11 +362,12 @@ def box_eigenvalue(problem: Diffusion, *, nodal: bool) -> Tensor | None:
     for any sample.
     """
     grid = problem.grid
+    smallest = {id(a): problem.samples(a.detach()).flatten(1).amin(1) for a in problem.coefficient}
     total: Tensor = problem.samples(problem.reaction.detach()).flatten(1).amin(1)
     free_axes = []
     mass = grid.cell_volume
     for axis, (n, h) in enumerate(zip(grid.shape, grid.spacing)):
-        a_min = problem.samples(problem.coefficient[axis].detach()).flatten(1).amin(1)
+        a_min = smallest[id(problem.coefficient[axis])]
         conditions = [problem.boundary[f"{AXES[axis]}{end}"] for end in (0, 1)]
         held = sum(isinstance(condition, Dirichlet) for condition in conditions)
         angle = math.pi / n if problem.periodic[axis] else math.pi / (2 * n) / (2 if held == 1 else 1)

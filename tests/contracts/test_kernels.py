@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import sciml_bounds.kernels as kernels
-from sciml_bounds.kernels import _backend, coarsen, lattice, transfer, use_backend
+from sciml_bounds.kernels import _backend, coarsen, lattice, smoothing, transfer, use_backend, vectors
 from sciml_bounds.kernels._backend import NumbaKernel
 from sciml_bounds.kernels.assembly import cell_sums
 from sciml_bounds.kernels.majorant import majorant_terms
@@ -119,7 +119,8 @@ def _coarsening(case: Case) -> Run:
 
     def run() -> list[Tensor]:
         weights = coarsen.interpolation_weights(offsets, T, c, case.axes)
-        return [weights, *coarsen.galerkin(offsets, T, c, case.axes, weights)[1:]]
+        diagonal = lattice.survey(offsets, T, c).diagonal
+        return [weights, *coarsen.galerkin(offsets, T, c, case.axes, weights, diagonal)[1:]]
 
     return run
 
@@ -150,14 +151,54 @@ def _sums(case: Case) -> Run:
     return lambda: [cell_sums(cells, along, wraps, 0.7) for along in (every, last) for wraps in (every, (False,) * dim)]
 
 
-def _row_sums(case: Case) -> Run:
+def _survey(case: Case) -> Run:
     offsets, T, c = _operator(case)
-    return lambda: [lattice.row_sums(offsets, T - 0.3, c, absolute=absolute) for absolute in (False, True)]
+    T[:, :, :, :, 2:5] = 0.0  # a point without neighbours, at least
+    return lambda: [*lattice.survey(offsets, T, c), *lattice.survey(offsets, T - 0.3, c)]
+
+
+def _smoothing(case: Case) -> Run:
+    """On lattices of both stencils, no step, one, and three."""
+    crosses = tuple(tuple(int(i == a) for i in range(3)) for a in range(3) if case.axes[a])
+    coarse = transfer.coarse_shape(case.shape, case.axes)
+    weights = case.positive(len(transfer.pairs(case.axes)), case.data, *coarse)
+    c, s = case.positive(case.data, *case.shape), case.positive(case.data, *case.shape) / 10
+    stages = []
+    for offsets in (crosses, coarsen.half_stencil(case.axes)):
+        T = case.positive(len(offsets), case.data, *case.shape)
+        stages.append(smoothing.Stage(offsets, T, c, s, case.axes, weights))
+    b, x = case.normal(2, case.fields, *case.shape)
+    e = case.normal(case.fields, *coarse)
+
+    def run() -> list[Tensor]:
+        results = []
+        for stage in stages:
+            for steps in ((), (0.7,), (1.0, 0.8, 0.9)):
+                smoothed, restricted = torch.zeros_like(b), torch.full_like(e, torch.nan)
+                smoothing.descend(stage, steps, b, smoothed, restricted)
+                start = x.clone()
+                out = torch.full_like(b, torch.nan) if steps else start
+                smoothing.ascend(stage, steps, e, b, start, out)
+                results += [smoothed, restricted, out]
+        return results
+
+    return run
 
 
 def _scaled_copy(case: Case) -> Run:
     u, scale = case.normal(case.fields, *case.shape), case.positive(case.fields)
-    return lambda: [lattice.scaled_copy(u, scale, torch.full_like(u, torch.nan))]
+    return lambda: [vectors.scaled_copy(u, scale, torch.full_like(u, torch.nan))]
+
+
+def _advance(case: Case) -> Run:
+    alpha = case.positive(case.fields)
+    d, q, x, r = case.normal(4, case.fields, *case.shape).flatten(2)
+
+    def run() -> list[Tensor]:
+        iterate, residual = x.clone(), r.clone()
+        return [*vectors.advance(alpha, d, q, iterate, residual), iterate, residual]
+
+    return run
 
 
 KERNELS: dict[str, Callable[[Case], Run]] = {
@@ -168,8 +209,10 @@ KERNELS: dict[str, Callable[[Case], Run]] = {
     "stiffness": _stiffness,
     "majorant": _majorant,
     "cell sums": _sums,
-    "row sums": _row_sums,
+    "survey": _survey,
+    "smoothing": _smoothing,
     "scaled copy": _scaled_copy,
+    "advance": _advance,
 }
 
 

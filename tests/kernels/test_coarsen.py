@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sciml_bounds.kernels import coarsen, transfer, use_backend
+from sciml_bounds.kernels import coarsen, lattice, transfer, use_backend
 
 
 def _interpolation(shape, axes, weights, sample):
@@ -37,7 +37,8 @@ def test_weights_and_coarse_operator_against_dense_matrices(lattice_case, oracle
     for axes in _every_choice(shape):
         with use_backend(backend):
             weights = coarsen.interpolation_weights(offsets, T, c, axes)
-            coarse_offsets, coarse_T, coarse_c = coarsen.galerkin(offsets, T, c, axes, weights)
+            diagonal = lattice.survey(offsets, T, c).diagonal
+            coarse_offsets, coarse_T, coarse_c = coarsen.galerkin(offsets, T, c, axes, weights, diagonal)
         for sample in range(2):
             A = oracle.dense(offsets, T[:, sample], c[sample])
             P = oracle.dense_interpolation(offsets, T[:, sample], c[sample], axes)
@@ -87,7 +88,7 @@ def test_constants_are_interpolated_exactly_on_every_level(oracle, backend):
     for _ in range(3):
         with use_backend(backend):
             weights = coarsen.interpolation_weights(offsets, T, c, axes)
-            offsets, T, c = coarsen.galerkin(offsets, T, c, axes, weights)
+            offsets, T, c = coarsen.galerkin(offsets, T, c, axes, weights, lattice.survey(offsets, T, c).diagonal)
         ones = torch.ones_like(c)
         fine = transfer.prolong_add(axes, weights, ones, torch.zeros(2, *shape, dtype=torch.float64))
         torch.testing.assert_close(fine, torch.ones_like(fine), rtol=0, atol=1e-14)

@@ -14,7 +14,7 @@ import numba
 import torch
 from numba import prange
 
-from sciml_bounds.kernels import _backend, coarsen, lattice, transfer
+from sciml_bounds.kernels import _backend, coarsen, lattice, smoothing, transfer, vectors
 from sciml_bounds.kernels.majorant import majorant_terms
 from sciml_bounds.kernels.q1 import stiffness
 
@@ -44,7 +44,13 @@ def every_kernel() -> list[torch.Tensor]:
             if step:
                 T[k].select(1 + axis, -1 if step > 0 else 0).zero_()
     weights = coarsen.interpolation_weights(offsets, T, c, axes)
-    _, coarse_T, coarse_c = coarsen.galerkin(offsets, T, c, axes, weights)
+    survey = lattice.survey(offsets, T, c)
+    _, coarse_T, coarse_c = coarsen.galerkin(offsets, T, c, axes, weights, survey.diagonal)
+    stage = smoothing.Stage(offsets, T, c, s / 20, axes, weights)
+    x, right, up = torch.empty_like(u), torch.empty_like(coarse_c), torch.empty_like(u)
+    smoothing.descend(stage, (0.7, 0.9), b, x, right)
+    smoothing.ascend(stage, (0.7, 0.9), coarse_c, b, u.clone(), up)
+    flat = [v.flatten(1).clone() for v in (u, b, u, b)]
     cells = torch.rand(3, 2, 5, 6, 8)
     fluid = torch.rand(2, 5, 6, 8) > 0.2
     faces = tuple(torch.randn(2, *(n + (i == j) for j, n in enumerate((5, 6, 8)))) for i in range(3))
@@ -53,6 +59,12 @@ def every_kernel() -> list[torch.Tensor]:
         lattice.apply(offsets, T, c, u, torch.empty_like(u)),
         lattice.residual(offsets, T, c, u, b, torch.empty_like(u)),
         lattice.relax(offsets, T, c, s, u, b, 0.3, torch.empty_like(u)),
+        *survey,
+        *vectors.advance(torch.rand(2), *flat),
+        *flat,
+        x,
+        right,
+        up,
         weights,
         coarse_T,
         coarse_c,

@@ -105,14 +105,14 @@ def test_the_coarse_level_corrects_what_it_can_represent_exactly(name, media):
     A = media.operator(sb.Diffusion(sb.Grid(shape), coefficient, 0.0, **fields), "nodes")
     axes = tuple(n > 1 for n in A.lattice)
     weights = interpolation_weights(A.offsets, A.conductance, A.absorption, axes)
-    level = LatticeLevel(A, axes, weights)
-    coarse = LatticeOperator(*galerkin(A.offsets, A.conductance, A.absorption, axes, weights))
+    level = LatticeLevel(A, A.absolute_row_sums().reciprocal(), axes, weights)
+    coarse = LatticeOperator(*galerkin(A.offsets, A.conductance, A.absorption, axes, weights, A.diagonal()))
     e = torch.randn(1, *coarse.lattice, dtype=torch.float64)
     fine, r = level.empty(1).zero_(), level.empty(1)
-    level.prolong_add(e, fine)  # an error in the range of the prolongation
+    level.ascend(e, fine, (), fine, fine)  # an error in the range of the prolongation
     level.residual(fine, torch.zeros_like(fine), r)
     restricted = torch.empty_like(e)
-    level.restrict(r, restricted)
+    level.descend(r, (), fine, restricted)
     # P^T A P e = A_c e, so the coarse solve finds e up to the null space
     expected = coarse @ e.reshape(1, -1)
     torch.testing.assert_close(
@@ -250,7 +250,7 @@ def test_large_jumps_are_left_in_double_precision(media):
 
 
 def _coarsened(problem, media):
-    return [level.axes for level in lattice_cycle(media.operator(problem, "cells")).levels]
+    return [level.stage.axes for level in lattice_cycle(media.operator(problem, "cells")).levels]
 
 
 def test_equal_couplings_are_coarsened_together(media):

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sciml_bounds.kernels import coarsen, smoothing, transfer, use_backend, wavefront
+
+SHAPES = [(1, 1, 9), (1, 9, 8), (1, 8, 9), (7, 6, 9), (8, 9, 5), (6, 1, 7)]
+STEPS = [(), (0.9,), (0.6, 1.1), (1.2, 0.7, 0.5)]
+
+
+def _stage(oracle, shape, stencil, periodic):
+    """A random level, all of whose axes with an extent are coarsened; two samples."""
+    offsets = getattr(oracle, stencil)(shape)
+    T, c = oracle.random_operator(shape, offsets, (periodic,) * 3)
+    axes = tuple(n > 1 for n in shape)
+    weights = coarsen.interpolation_weights(offsets, T, c, axes)
+    return smoothing.Stage(offsets, T, c, torch.rand_like(c) / 10, axes, weights)
+
+
+def _run(stage, steps, b, x, e):
+    """Down from b and up from x."""
+    smoothed, restricted = torch.zeros_like(b), torch.full_like(e, torch.nan)
+    smoothing.descend(stage, steps, b, smoothed, restricted)
+    start = x.clone()
+    out = torch.full_like(x, torch.nan) if steps else start
+    smoothing.ascend(stage, steps, e, b, start, out)
+    return smoothed, restricted, out
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("periodic", [False, True], ids=["ends", "periodic"])
+@pytest.mark.parametrize("stencil", ["cross", "box"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_both_halves_against_dense_matrices(oracle, shape, stencil, periodic, backend):
+    stage = _stage(oracle, shape, stencil, periodic)
+    coarse = tuple(stage.weights.shape[2:])
+    b, x = torch.randn(2, 2, *shape, dtype=torch.float64)
+    e = torch.randn(2, *coarse, dtype=torch.float64)
+    for steps in STEPS:
+        with use_backend(backend):
+            results = _run(stage, steps, b, x, e)
+        for sample in range(2):
+            A = oracle.dense(stage.offsets, stage.T[:, sample], stage.c[sample])
+            P = oracle.dense_interpolation(stage.offsets, stage.T[:, sample], stage.c[sample], stage.axes)
+            s, right, start, correction = (v[sample].reshape(-1).numpy() for v in (stage.s, b, x, e))
+            smooth, up = np.zeros_like(right), start + P @ correction
+            for step in steps:
+                smooth = smooth + step * s * (right - A @ smooth)
+                up = up + step * s * (right - A @ up)
+            expected = smooth, P.T @ (right - A @ smooth), up
+            for found, wanted in zip(results, expected, strict=True):
+                # some hundred operations on numbers of order one to ten
+                np.testing.assert_allclose(found[sample].reshape(-1), wanted, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("stencil", ["cross", "box"])
+@pytest.mark.parametrize("shape", [(1, 1, 9), (1, 9, 8), (13, 12, 9), (12, 15, 5)], ids=str)
+def test_results_do_not_depend_on_the_tiles(monkeypatch, oracle, shape, stencil):
+    stage = _stage(oracle, shape, stencil, periodic=False)
+    b, x = torch.randn(2, 2, *shape, dtype=torch.float64)
+    e = torch.randn(2, *stage.weights.shape[2:], dtype=torch.float64)
+    for steps in STEPS:
+        whole = _run(stage, steps, b, x, e)
+        for tile in [(2, 2), (4, 6), (8, 2), (100, 4)]:
+            monkeypatch.setattr(wavefront, "_tile_shape", lambda *_, tile=tile: tile)
+            for one, other in zip(whole, _run(stage, steps, b, x, e), strict=True):
+                assert torch.equal(one, other)
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7, 16, 64])
+def test_tiles_are_even_and_as_many_for_every_thread(threads):
+    for steps in range(4):
+        for shape in [(1025, 1, 1025), (129, 129, 129), (257, 257, 257), (9, 8, 7), (40, 3000, 9)]:
+            length, height = wavefront._tile_shape(steps, 3, shape, 4, threads)
+            assert length % 2 == height % 2 == 0  # so that no coarse point lies between two tiles
+            tiles = -(-shape[0] // length) * -(-shape[1] // height)
+            # unless they would be too short to be worth it
+            assert tiles % threads == 0 or length <= wavefront.SHORTEST_TILE + 1 or shape[0] % length
+
+
+def test_fields_of_another_batch_are_refused(oracle):
+    stage = _stage(oracle, (1, 8, 9), "box", periodic=False)
+    b = torch.randn(3, 1, 8, 9, dtype=torch.float64)
+    coarse = torch.empty(3, *transfer.coarse_shape((1, 8, 9), stage.axes), dtype=torch.float64)
+    with pytest.raises(ValueError, match="do not fit"):
+        smoothing.descend(stage, (0.5,), b, torch.empty_like(b), coarse)
+    with pytest.raises(ValueError, match="do not fit"):
+        smoothing.ascend(stage, (0.5,), coarse, b, b.clone(), torch.empty_like(b))
