@@ -33,10 +33,24 @@ def cell_sums(cells: Tensor, along: Axes, periodic: Axes, scale: float) -> Tenso
     scale
         What every cell is multiplied with.
     """
+    if not any(cells.stride()[1:]):  # one number for all cells
+        return _uniform_sums(cells, along, periodic, scale)
     shape = tuple(n + (not wraps) for n, wraps in zip(cells.shape[1:], periodic))
     out = cells.new_zeros((1, len(cells), *shape))
     add_cell_sums(cells, along, periodic, scale, out.view(1, len(cells), *(1,) * (3 - len(shape)), *shape), 0)
     return out[0]
+
+
+def _uniform_sums(cells: Tensor, along: Axes, periodic: Axes, scale: float) -> Tensor:
+    """Sum cells of one value a sample: a product of the numbers of cells along the axes."""
+    total = scale * cells[(slice(None), *(slice(1),) * len(along))]
+    for axis, (both, wraps) in enumerate(zip(along, periodic)):
+        count = cells.new_full((cells.shape[1 + axis] + (not wraps),), 2.0 if both else 1.0)
+        if not wraps:
+            count[-1] = 1.0 if both else 0.0
+            count[0] = 1.0
+        total = total * count.view(-1, *(1,) * (len(along) - 1 - axis))
+    return total
 
 
 def add_cell_sums(cells: Tensor, along: Axes, periodic: Axes, scale: float, out: Tensor, k: int) -> None:

@@ -68,14 +68,15 @@ def galerkin(
     if backend_for(c) == "numba" and not _crosses_odd_seam(offsets, T, axes):
         tables = _galerkin_tables(offsets, axes, coarse_offsets)
         steps = np.array([1 + coarsened for coarsened in axes])
-        found = rows(coarse_T), coarse_c, _scratch(len(coarse_T) + 2, weights)
+        summed = torch.empty_like(coarse_c)
+        found = rows(coarse_T), coarse_c, summed, _scratch(len(coarse_T) + 3, weights)
         _galerkin_numba(c.numel(), *tables, rows(T), diagonal, steps, rows(weights), *found)
     else:
         _galerkin_torch(offsets, T, c, axes, weights, coarse_offsets, coarse_T, coarse_c)
+        summed = restrict(axes, weights, diagonal, torch.empty_like(coarse_c))
     # the diagonal becomes its excess over the row sum
     coarse_c.sub_(survey(coarse_offsets, coarse_T, torch.zeros_like(coarse_c)).diagonal)
     # where everything cancels, what is left is the round-off of the fine entries that were summed
-    summed = restrict(axes, weights, diagonal, torch.empty_like(coarse_c))
     coarse_c.masked_fill_(coarse_c.abs() <= 64 * torch.finfo(c.dtype).eps * summed, 0.0)
     return coarse_offsets, coarse_T, coarse_c
 
@@ -360,7 +361,7 @@ def _add_product(out, factor, count, weights, m, shift):
 
 
 @NumbaKernel
-def _galerkin_numba(left, right, T, diagonal, steps, weights, coarse_T, coarse_c, scratch):
+def _galerkin_numba(left, right, T, diagonal, steps, weights, coarse_T, coarse_c, summed, scratch):
     # One row of coarse points at a time: a left factor into `part`, then all its products into `sums`, which are the
     # entries of -P^T A P.
     B, X, Y, Z = diagonal.shape
@@ -373,11 +374,12 @@ def _galerkin_numba(left, right, T, diagonal, steps, weights, coarse_T, coarse_c
         I = i // strips % CX
         start = i % strips * length
         sums = scratch[i, : K + 1]
-        part = scratch[i, K + 1]
+        size = scratch[i, K + 1]  # of the diagonal entries that were summed
+        part = scratch[i, K + 2]
         for J in range(start, min(start + length, CY)):
-            for k in range(K + 1):
+            for k in range(K + 2):
                 for L in range(CZ):
-                    sums[k, L] = 0
+                    scratch[i, k, L] = 0
             for k in range(left.shape[0]):
                 x = wrapped(steps[0] * I + left[k, 1], X)
                 y = wrapped(steps[1] * J + left[k, 2], Y)
@@ -401,12 +403,16 @@ def _galerkin_numba(left, right, T, diagonal, steps, weights, coarse_T, coarse_c
                         for L in range(1, CZ):
                             part[L] *= w[L - 1]
                         part[0] *= w[CZ - 1]
+                if left[k, 0] < 0:
+                    for L in range(CZ):
+                        size[L] -= part[L]
                 for q in range(left[k, 8], left[k, 9]):
                     P = wrapped(I + right[q, 1], CX)
                     Q = wrapped(J + right[q, 2], CY)
                     _add_product(sums[right[q, 4] + 1], part, CZ, weights[n, P, Q], right[q, 0], right[q, 3])
             for L in range(CZ):
                 coarse_c[n, I, J, L] = -sums[0, L]
+                summed[n, I, J, L] = size[L]
             for k in range(K):
                 for L in range(CZ):
                     coarse_T[n, I, J, k, L] = sums[k + 1, L]

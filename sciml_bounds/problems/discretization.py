@@ -74,11 +74,10 @@ def _eliminate(problem: Diffusion, load: Tensor, known: Tensor) -> LatticeSystem
         _hold_side(T, c, load, known, axis + 3 - dim, end)
     free = problem.active_nodes & ~problem.dirichlet_nodes
     operator = _operator(T, c, to_lattice(free, dim), dim)
-    share = problem.fluid.to(problem.dtype) * (problem.grid.cell_volume / 2**dim)
-    components, weights = _floating_nodes(problem, operator, free, share)
+    components, weights = _floating_nodes(problem, operator, free)
     if problem.solid is None:
         operator.eigenvalue_lower = box_eigenvalue(problem, nodal=True)
-    rhs = torch.where(to_lattice(free, dim), load, 0.0)
+    rhs = _repeated(load, max(len(load), len(free))).masked_fill_(~to_lattice(free, dim), 0.0)
     return LatticeSystem(operator, rhs, components, weights, box_inverse(problem, operator, nodal=True))
 
 
@@ -162,7 +161,7 @@ def _operator(T: Tensor, c: Tensor, free: Tensor, dim: int) -> LatticeOperator:
 
 
 def _floating_nodes(
-    problem: Diffusion, operator: LatticeOperator, free: Tensor, share: Tensor
+    problem: Diffusion, operator: LatticeOperator, free: Tensor
 ) -> tuple[Tensor | None, Tensor | None]:
     """Find the node components with constants in the null space, and the volumes of the nodes."""
     if not bool(problem.components.floating.any()):
@@ -189,6 +188,7 @@ def _floating_nodes(
         first += int(np.count_nonzero(~held))
     if first == 0:  # cells that float may be held through a node that they share with others
         return None, None
+    share = problem.fluid.to(problem.dtype) * (problem.grid.cell_volume / 2**dim)
     volumes = sum_to_nodes(share, problem.periodic)
     weights = to_lattice(volumes.expand(operator.batch, *volumes.shape[1:]), dim)
     return torch.as_tensor(labels, device=operator.device).view(operator.absorption.shape), weights
@@ -350,6 +350,13 @@ def _end(condition: Boundary) -> End:
     return "held" if isinstance(condition, Dirichlet) else "free"
 
 
+def _smallest(field: Tensor) -> Tensor:
+    """Return the smallest value of a field (b, n) in each sample."""
+    flat = field.flatten(1) if any(field.stride()[1:]) else field.flatten(1)[:, :1]  # one number for all cells
+    found: Tensor = flat.amin(1)
+    return found
+
+
 # --- spectrum ---------------------------------------------------------------------------------------------------------
 
 
@@ -362,8 +369,8 @@ def box_eigenvalue(problem: Diffusion, *, nodal: bool) -> Tensor | None:
     for any sample.
     """
     grid = problem.grid
-    smallest = {id(a): problem.samples(a.detach()).flatten(1).amin(1) for a in problem.coefficient}
-    total: Tensor = problem.samples(problem.reaction.detach()).flatten(1).amin(1)
+    smallest = {id(a): _smallest(problem.samples(a.detach())) for a in problem.coefficient}
+    total = _smallest(problem.samples(problem.reaction.detach()))
     free_axes = []
     mass = grid.cell_volume
     for axis, (n, h) in enumerate(zip(grid.shape, grid.spacing)):
