@@ -1,14 +1,15 @@
-"""The vectors of an iteration: flat batches (b, n)."""
+"""The vectors of an iteration: flat batches (b, n), whose samples have factors of their own."""
 
 from __future__ import annotations
 
 import numba
+import torch
 from numba import prange
 from torch import Tensor
 
 from sciml_bounds.kernels._backend import NumbaKernel, backend_for, require_batches
 
-__all__ = ["advance", "scaled_copy"]
+__all__ = ["combine", "scaled_copy"]
 
 #: Entries that are one piece of work, and of which sums are formed that do not depend on the number of threads.
 BLOCK = 4096
@@ -17,36 +18,33 @@ BLOCK = 4096
 LANES = 32
 
 
-def advance(alpha: Tensor, d: Tensor, q: Tensor, x: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
-    """Take a step of conjugate gradients in place, x + alpha d and r - alpha q, and return the norms of both, (b,).
+def combine(alpha: Tensor, u: Tensor, beta: Tensor, out: Tensor, *, norms: bool = True) -> Tensor:
+    """Write alpha u + beta out into `out`, and return its norms (b,), or nothing of meaning without `norms`.
 
     Parameters
     ----------
-    alpha
-        Length of the step of each sample, shape (b,).
-    d, q, x, r
-        Direction, its product with A, iterate and residual, shape (b, n).
+    alpha, beta
+        Factors of each sample, shape (b,). Where beta is zero, it does not matter what `out` holds.
+    u, out
+        Shape (b, n), of whatever dtypes.
+    norms
+        Whether they are wanted.
     """
-    require_batches(len(x), d, q, r)
-    if backend_for(x) != "numba" or x.is_complex():
-        x.addcmul_(alpha.unsqueeze(1), d)
-        r.addcmul_(alpha.unsqueeze(1), q, value=-1)
-        return x.norm(dim=1), r.norm(dim=1)
-    B, n = x.shape
-    sums, total = x.new_zeros((2, B, -(-n // BLOCK), LANES)), x.new_zeros((2, B))
-    _advance_numba(x.numel(), alpha, d, q, x, r, sums, total)
-    size, norm = total.sqrt()
-    return size, norm
+    require_batches(len(out), u)
+    if backend_for(out) != "numba" or out.is_complex():
+        kept = torch.where(beta.unsqueeze(1) == 0, 0.0, beta.unsqueeze(1) * out)
+        out.copy_(alpha.unsqueeze(1) * u + kept)
+        return out.norm(dim=1)
+    B, n = out.shape
+    sums, total = out.new_empty((B, -(-n // BLOCK), LANES if norms else 0)), out.new_empty(B)
+    _combine_numba(out.numel(), alpha, u, beta, out, sums, total)
+    return total.sqrt()
 
 
 def scaled_copy(u: Tensor, scale: Tensor, out: Tensor) -> Tensor:
     """Write scale u into `out`, both (b, ...) and of whatever dtypes, with one number `scale` (b,) a sample."""
-    require_batches(len(u), scale)
-    if backend_for(u) == "numba":
-        flat = (len(u), u.shape[1:].numel())
-        _scaled_copy_numba(u.numel(), u.view(flat), scale.expand(len(u)).contiguous(), out.view(flat))
-    else:
-        out.copy_(u * scale.view(-1, *(1,) * (u.ndim - 1)))
+    scale = scale.expand(len(out)).contiguous()
+    combine(scale, u.flatten(1), torch.zeros_like(scale), out.flatten(1), norms=False)
     return out
 
 
@@ -54,47 +52,38 @@ def scaled_copy(u: Tensor, scale: Tensor, out: Tensor) -> Tensor:
 
 
 @NumbaKernel
-def _advance_numba(alpha, d, q, x, r, sums, total):
-    B, n = x.shape
-    blocks = sums.shape[2]
+def _combine_numba(alpha, u, beta, out, sums, total):
+    B, n = out.shape
+    blocks, lanes = sums.shape[1:]
     for k in prange(B * blocks):
         i = k // blocks
         block = k % blocks
-        start = block * BLOCK
-        for first in range(start, min(start + BLOCK, n), LANES):
-            _advance(alpha[i], d[i, first:], q[i, first:], x[i, first:], r[i, first:], sums[:, i, block])
+        source = u[i, block * BLOCK : (block + 1) * BLOCK]
+        target = out[i, block * BLOCK : (block + 1) * BLOCK]
+        if beta[i] == 0:
+            for j in range(target.size):
+                target[j] = alpha[i] * source[j]
+        else:
+            for j in range(target.size):
+                target[j] = alpha[i] * source[j] + beta[i] * target[j]
+        if lanes > 0:
+            _write_squares(target, sums[i, block])
     for i in range(B):  # in one order for any number of samples and threads
+        total[i] = 0
         for block in range(blocks):
-            for j in range(LANES):
-                total[0, i] += sums[0, i, block, j]
-                total[1, i] += sums[1, i, block, j]
+            for j in range(lanes):
+                total[i] += sums[i, block, j]
 
 
 @numba.njit(inline="always")
-def _advance(a, d, q, x, r, sums):
-    """Advance the first LANES entries, or those that there are, and add the squares of each to its own sum."""
-    if x.size >= LANES:
+def _write_squares(u, sums):
+    """Write the sums of every LANES-th square."""
+    for j in range(LANES):
+        sums[j] = 0
+    whole = u.size // LANES * LANES
+    for first in range(0, whole, LANES):
+        part = u[first : first + LANES]
         for j in range(LANES):
-            x[j] += a * d[j]
-            r[j] -= a * q[j]
-            sums[0, j] += x[j] * x[j]
-            sums[1, j] += r[j] * r[j]
-    else:
-        for j in range(x.size):
-            x[j] += a * d[j]
-            r[j] -= a * q[j]
-            sums[0, j] += x[j] * x[j]
-            sums[1, j] += r[j] * r[j]
-
-
-@NumbaKernel
-def _scaled_copy_numba(u, scale, out):
-    B, N = u.shape
-    blocks = (N + BLOCK - 1) // BLOCK
-    for k in prange(B * blocks):
-        n = k // blocks
-        start = (k % blocks) * BLOCK
-        source = u[n, start : start + BLOCK]
-        target = out[n, start : start + BLOCK]
-        for i in range(source.size):
-            target[i] = scale[n] * source[i]
+            sums[j] += part[j] * part[j]
+    for j in range(u.size - whole):
+        sums[j] += u[whole + j] * u[whole + j]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.errors import InputError
-from sciml_bounds.kernels.vectors import advance
+from sciml_bounds.kernels.vectors import combine
 from sciml_bounds.krylov.error_bounds import energy_lower_bounds, gauss_radau, residual_bound, smallest_ritz_value
 from sciml_bounds.operators.linear_operator import LinearOperator
 from sciml_bounds.reports import Reason
@@ -158,7 +158,8 @@ class _Loop:
         self.stop(curvature <= 0, Reason.INDEFINITE)
         going = self.running & running
         alpha = torch.where(going, slope / torch.where(going, curvature, 1.0), 0.0)
-        size, norm = advance(alpha, self.d, self.q, self.x, self.r)
+        one = torch.ones_like(alpha)
+        size, norm = combine(alpha, self.d, one, self.x), combine(-alpha, self.q, one, self.r)
         self.iterations += going
         self.size, self.norm = torch.where(going, size, self.size), torch.where(going, norm, self.norm)
         h = self.history
@@ -183,7 +184,7 @@ class _Loop:
             self.d.copy_(self.z)
         else:
             beta = torch.where(self.running, rz / torch.where(self.running, self.rz_old, 1.0), 0.0)
-            torch.addcmul(self.z, beta.unsqueeze(1), self.d, out=self.d)
+            combine(torch.ones_like(beta), self.z, beta, self.d, norms=False)
         self.fresh = False
 
     def restart_where_deceived(self) -> None:

@@ -190,13 +190,13 @@ def _scaled_copy(case: Case) -> Run:
     return lambda: [vectors.scaled_copy(u, scale, torch.full_like(u, torch.nan))]
 
 
-def _advance(case: Case) -> Run:
-    alpha = case.positive(case.fields)
-    d, q, x, r = case.normal(4, case.fields, *case.shape).flatten(2)
+def _combine(case: Case) -> Run:
+    alpha, beta = case.positive(2, case.fields)
+    u, out = case.normal(2, case.fields, *case.shape).flatten(2)
 
     def run() -> list[Tensor]:
-        iterate, residual = x.clone(), r.clone()
-        return [*vectors.advance(alpha, d, q, iterate, residual), iterate, residual]
+        result = out.clone()
+        return [vectors.combine(alpha, u, beta, result), result]
 
     return run
 
@@ -212,7 +212,7 @@ KERNELS: dict[str, Callable[[Case], Run]] = {
     "survey": _survey,
     "smoothing": _smoothing,
     "scaled copy": _scaled_copy,
-    "advance": _advance,
+    "combine": _combine,
 }
 
 

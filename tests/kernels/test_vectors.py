@@ -8,32 +8,30 @@ from sciml_bounds.kernels import use_backend, vectors
 
 @pytest.mark.parametrize("backend", ["torch", "numba"])
 @pytest.mark.parametrize("n", [1, 31, 32, 33, 4095, 4096, 4097, 50_000])
-def test_a_step_moves_iterate_and_residual_and_returns_their_norms(n, backend):
+def test_vectors_are_combined_and_their_norms_returned(n, backend):
     torch.manual_seed(n)
-    alpha = torch.tensor([0.7, 0.0, -1.3], dtype=torch.float64)
-    d, q, x, r = torch.randn(4, 3, n, dtype=torch.float64)
-    iterate, residual = x.clone(), r.clone()
+    alpha, beta = torch.tensor([[0.7, 0.0, -1.3], [1.0, 0.4, 0.0]], dtype=torch.float64)
+    u, out = torch.randn(2, 3, n, dtype=torch.float64)
+    expected = alpha[:, None] * u + beta[:, None] * out
+    out[2] = torch.nan  # whatever stands where nothing is kept
+    expected[2] = alpha[2] * u[2]
     with use_backend(backend):
-        size, norm = vectors.advance(alpha, d, q, iterate, residual)
-    expected, remaining = x + alpha[:, None] * d, r - alpha[:, None] * q
-    # one product and one sum an entry; n squares, summed up in blocks
-    torch.testing.assert_close(iterate, expected, rtol=0, atol=1e-15)
-    torch.testing.assert_close(residual, remaining, rtol=0, atol=1e-15)
-    torch.testing.assert_close(size, expected.norm(dim=1), rtol=1e-13, atol=0)
-    torch.testing.assert_close(norm, remaining.norm(dim=1), rtol=1e-13, atol=0)
+        norms = vectors.combine(alpha, u, beta, out)
+    # two products and one sum an entry; n squares, summed up in blocks
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-15)
+    torch.testing.assert_close(norms, expected.norm(dim=1), rtol=1e-13, atol=0)
 
 
 @pytest.mark.parametrize("backend", ["torch", "numba"])
 def test_vectors_may_be_complex_and_in_single_precision(backend):
     for dtype in (torch.complex128, torch.float32):
-        alpha = torch.tensor([0.5, 2.0], dtype=dtype)
-        d, q, x, r = torch.randn(4, 2, 100, dtype=dtype)
-        iterate, residual = x.clone(), r.clone()
+        alpha, beta = torch.tensor([[0.5, 2.0], [1.0, -0.3]], dtype=dtype)
+        u, out = torch.randn(2, 2, 100, dtype=dtype)
+        expected = alpha[:, None] * u + beta[:, None] * out
         with use_backend(backend):
-            size, norm = vectors.advance(alpha, d, q, iterate, residual)
-        torch.testing.assert_close(iterate, x + alpha[:, None] * d)
-        torch.testing.assert_close(size, iterate.norm(dim=1))
-        torch.testing.assert_close(norm, residual.norm(dim=1))
+            norms = vectors.combine(alpha, u, beta, out)
+        torch.testing.assert_close(out, expected)
+        torch.testing.assert_close(norms, expected.norm(dim=1))
 
 
 @pytest.mark.parametrize("backend", ["torch", "numba"])

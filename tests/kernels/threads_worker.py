@@ -50,7 +50,7 @@ def every_kernel() -> list[torch.Tensor]:
     x, right, up = torch.empty_like(u), torch.empty_like(coarse_c), torch.empty_like(u)
     smoothing.descend(stage, (0.7, 0.9), b, x, right)
     smoothing.ascend(stage, (0.7, 0.9), coarse_c, b, u.clone(), up)
-    flat = [v.flatten(1).clone() for v in (u, b, u, b)]
+    flat = [v.flatten(1).clone() for v in (u, b)]
     cells = torch.rand(3, 2, 5, 6, 8)
     fluid = torch.rand(2, 5, 6, 8) > 0.2
     faces = tuple(torch.randn(2, *(n + (i == j) for j, n in enumerate((5, 6, 8)))) for i in range(3))
@@ -60,8 +60,8 @@ def every_kernel() -> list[torch.Tensor]:
         lattice.residual(offsets, T, c, u, b, torch.empty_like(u)),
         lattice.relax(offsets, T, c, s, u, b, 0.3, torch.empty_like(u)),
         *survey,
-        *vectors.advance(torch.rand(2), *flat),
-        *flat,
+        vectors.combine(torch.rand(2), flat[0], torch.rand(2), flat[1]),
+        flat[1],
         x,
         right,
         up,
