@@ -11,7 +11,7 @@ from torch import Tensor
 from sciml_bounds._linear import Automatic, LinearSolver, Stop
 from sciml_bounds.arrays import convert, require_count, require_finite, to_tensor
 from sciml_bounds.bounds.energy import EnergyForm
-from sciml_bounds.bounds.flux import equilibrate, equilibrated_flux, face_shape
+from sciml_bounds.bounds.flux import equilibrate, equilibrated_flux, face_shape, with_known_faces
 from sciml_bounds.bounds.goals import Certified, goal_interval
 from sciml_bounds.bounds.improvement import improve_flux
 from sciml_bounds.bounds.layouts import Layout, to_nodes
@@ -19,7 +19,7 @@ from sciml_bounds.bounds.majorant import Majorant, majorant
 from sciml_bounds.bounds.minorant import minorant
 from sciml_bounds.bounds.parts import discrete_solution, l2_constant, model_interval
 from sciml_bounds.errors import InputError
-from sciml_bounds.grid import AXES
+from sciml_bounds.grid import AXES, Dirichlet, Robin, side_axis
 from sciml_bounds.kernels.majorant import safe_sqrt
 from sciml_bounds.kernels.q1 import modes
 from sciml_bounds.krylov.loop import check_tolerances
@@ -112,21 +112,28 @@ def certify(
     batch = nodes.shape[: nodes.ndim - problem.grid.dim]
     problem = problem.broadcast(torch.broadcast_shapes(batch, problem.batch_shape))
     v = nodes.expand(*problem.batch_shape, *problem.node_shape).reshape(-1, *problem.node_shape)
-    v = torch.where(problem.active_nodes, v, 0.0)
+    v = v if problem.solid is None else torch.where(problem.active_nodes, v, 0.0)
     require_finite(_shape(problem, v), "the field to certify")
     require_sizes(v, "the field to certify", smallest=0.0)
     slack = BOUNDARY_SLACK[given.dtype] * torch.finfo(given.dtype).eps
     lifting, gap = _lifting(problem, v, slack, strict=strict)
-    with_copies = with_periodic_copies(v + lifting, problem.periodic)
+    own = with_periodic_copies(v, problem.periodic)
+    with_copies = own if lifting is None else with_periodic_copies(v + lifting, problem.periodic)
 
     fine, faces, factor = _flux(problem, flux, rtol)
     fine_values = interpolate_nodes(with_copies, factor, (False,) * problem.grid.dim)
     bound = majorant(fine, fine_values, faces)
+    if flux is not None and (any(face.requires_grad for face in faces) or bool((bound.excess > 0).any())):
+        faces = equilibrate(fine, faces)
+        bound = majorant(fine, fine_values, faces)
     if improve:
         faces = improve_flux(fine, fine_values, faces, bound.squared.detach(), improve)
         bound = majorant(fine, fine_values, faces)
-    form, own = EnergyForm(problem), with_periodic_copies(v, problem.periodic)
-    boundary_part = form.norm(with_periodic_copies(lifting, problem.periodic))
+    form = EnergyForm(problem)
+    boundary_part = torch.zeros_like(gap)
+    if lifting is not None:
+        boundary_part = form.norm(with_periodic_copies(lifting, problem.periodic))
+    energy = form.norm(own)
     upper = bound.total + boundary_part
     inner_lower = minorant(problem, with_copies.detach()) if lower else torch.zeros_like(upper)
     certified = Certified(fine, fine_values.detach(), faces, bound.total.detach(), inner_lower)
@@ -137,21 +144,20 @@ def certify(
     def l2() -> Tensor:
         mu = l2_constant(problem)
         inner = torch.where(mu > 0, certified.upper / mu.sqrt(), torch.inf)
-        return _shape(problem, inner + _l2_norm(problem, lifting.detach()))
+        return _shape(problem, inner if lifting is None else inner + _l2_norm(problem, lifting.detach()))
 
     def goal(functional: Any) -> Interval:
         return Interval(*(_shape(problem, end) for end in goal_interval(certified, functional, factor)))
 
-    terms = {"flux": bound.flux, "oscillation": bound.oscillation**2, "reaction": bound.reaction, "robin": bound.robin}
     return Certificate(
         upper=_shape(problem, upper),
         lower=_shape(problem, (inner_lower - boundary_part.detach()).clamp_min(0)),
-        energy=_shape(problem, EnergyForm(data.broadcast(problem.batch_shape)).norm(own)),
-        _energy_of_values=_shape(problem, form.norm(own)),
+        energy=_shape(problem, _with_gradient(energy, data.broadcast(problem.batch_shape), own)),
+        _energy_of_values=_shape(problem, energy),
         indicators=_shape(problem, _indicators(bound, upper, factor, problem.grid.dim)),
         boundary_part=_shape(problem, boundary_part),
         boundary_gap=_shape(problem, gap),
-        terms={name: _shape(problem, term.flatten(1).sum(1)) for name, term in terms.items()},
+        terms={name: _shape(problem, total) for name, total in bound.totals.items()},
         flux=tuple(problem.unflatten(face) for face in faces),
         values=_shape(problem, v),
         layout=layout,
@@ -161,6 +167,14 @@ def certify(
         _l2=l2,
         _goal=goal,
     )
+
+
+def _with_gradient(energy: Tensor, data: Diffusion, values: Tensor) -> Tensor:
+    """Compute the energy anew where gradients flow from it into the fields of the problem."""
+    sides = [condition.alpha for condition in data.boundary.values() if isinstance(condition, Robin)]
+    fields = (*data.coefficient, data.reaction, *sides)
+    wanted = torch.is_grad_enabled() and any(field.requires_grad for field in fields)
+    return EnergyForm(data).norm(values) if wanted else energy
 
 
 def _tensor(problem: Diffusion, values: Any) -> Tensor:
@@ -177,17 +191,24 @@ def _shape(problem: Diffusion, field: Tensor) -> Tensor:
     return field.expand(total, *field.shape[1:]).reshape((*problem.batch_shape, *field.shape[1:]))
 
 
-def _lifting(problem: Diffusion, v: Tensor, slack: float, *, strict: bool) -> tuple[Tensor, Tensor]:
+def _lifting(problem: Diffusion, v: Tensor, slack: float, *, strict: bool) -> tuple[Tensor | None, Tensor]:
     """Compute what v (b, nodes) lacks to have the prescribed boundary values, and the largest difference (b,).
 
-    Differences below `slack` (relative) are only added at the boundary nodes, which costs next to nothing.
+    Differences below `slack` (relative) are only added at the boundary nodes, which costs next to nothing. None where
+    there is no difference at all, nor a derivative of it.
     """
-    difference = torch.where(problem.dirichlet_nodes, problem.dirichlet_values - v, 0.0)
-    gap = difference.detach().abs().flatten(1).amax(1)
-    scale = torch.maximum(
-        problem.dirichlet_values.detach().abs().flatten(1).amax(1), v.detach().abs().flatten(1).amax(1)
-    )
-    off = gap > slack * scale
+    prescribed = problem.dirichlet_values
+    gap = v.new_zeros(len(v))
+    for side, condition in problem.boundary.items():
+        if isinstance(condition, Dirichlet):
+            axis, end = side_axis(side)
+            held, known, given = (f.select(1 + axis, -end) for f in (problem.dirichlet_nodes, prescribed, v.detach()))
+            missing = torch.where(held, known - given, 0.0).abs()
+            gap = torch.maximum(gap, missing.reshape(len(missing), -1).amax(1))
+    if not v.requires_grad and not bool(gap.any()):
+        return None, gap
+    difference = torch.where(problem.dirichlet_nodes, prescribed - v, 0.0)
+    off = gap > slack * torch.maximum(prescribed.abs().flatten(1).amax(1), v.detach().abs().flatten(1).amax(1))
     if not bool(off.any()):
         return difference, torch.zeros_like(gap)
     if strict:
@@ -209,7 +230,7 @@ def _boundary_message(problem: Diffusion, difference: Tensor) -> str:
 
 
 def _flux(problem: Diffusion, flux: tuple[Any, ...] | None, rtol: float) -> tuple[Diffusion, tuple[Tensor, ...], int]:
-    """Compute or take over an equilibrated flux: the problem on its grid, the flux, the refinement factor."""
+    """Compute a flux, or take over one whose equilibrium is not seen to: the problem on its grid, it, the factor."""
     if flux is None:
         return problem, equilibrated_flux(problem, rtol), 1
     dim = problem.grid.dim
@@ -237,18 +258,19 @@ def _flux(problem: Diffusion, flux: tuple[Any, ...] | None, rtol: float) -> tupl
                 f"the flux along {AXES[axis]} has shape {tuple(part.shape)}, whose batch does not broadcast to "
                 f"{tuple(problem.batch_shape)}."
             ) from None
-    return fine, equilibrate(fine, tuple(fine.samples(part) for part in fields)), factor
+    return fine, with_known_faces(fine, tuple(fine.samples(part) for part in fields)), factor
 
 
 def _indicators(bound: Majorant, upper: Tensor, factor: int, dim: int) -> Tensor:
     """Square roots of the shares of the cells, scaled so that their squares sum to the square of the upper bound."""
     squared = bound.squared
-    for axis in range(1, 1 + dim):
+    for axis in range(1, 1 + dim) if factor > 1 else ():
         n = squared.shape[axis] // factor
         squared = squared.reshape(*squared.shape[:axis], n, factor, *squared.shape[axis + 1 :]).sum(axis + 1)
     total = squared.flatten(1).sum(1)
     scale = torch.where(total > 0, upper / safe_sqrt(torch.where(total > 0, total, 1.0)), 0.0)
-    return safe_sqrt(squared) * scale.view(-1, *(1,) * dim)
+    root = safe_sqrt(squared) if squared.requires_grad else squared.sqrt()
+    return root * scale.view(-1, *(1,) * dim)
 
 
 def _mesh_and_model(certified: Certified, problem: Diffusion, v: Tensor, factor: int) -> tuple[Interval, Interval]:

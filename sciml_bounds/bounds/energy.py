@@ -36,9 +36,12 @@ class EnergyForm:
 
     def __init__(self, problem: Diffusion) -> None:
         self.problem = problem
-        fluid = problem.fluid
-        self.coefficient = tuple(torch.where(fluid, problem.samples(a), 0.0) for a in problem.coefficient)
-        self.reaction = torch.where(fluid, problem.samples(problem.reaction), 0.0)
+        self.coefficient = tuple(self._in_fluid(a) for a in problem.coefficient)
+        self.reaction = self._in_fluid(problem.reaction)
+
+    def _in_fluid(self, field: Tensor) -> Tensor:
+        cells = self.problem.samples(field)
+        return cells if self.problem.solid is None else torch.where(self.problem.fluid, cells, 0.0)
 
     def apply(self, values: Tensor) -> Tensor:
         """Compute a(values, phi) for every node function phi, shape (b, n + 1)."""
@@ -56,7 +59,7 @@ class EnergyForm:
     def load(self) -> Tensor:
         """The load f(phi) + g(phi) for every node function phi, shape (b, n + 1)."""
         problem, dim = self.problem, self.problem.grid.dim
-        weights = torch.where(problem.fluid, problem.samples(problem.source), 0.0) * problem.grid.cell_volume
+        weights = self._in_fluid(problem.source) * problem.grid.cell_volume
         parts = {bits: torch.zeros_like(weights) for bits in _all_bits(dim)}
         parts[(0,) * dim] = weights
         load = from_modes(parts, dim)

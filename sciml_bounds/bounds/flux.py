@@ -17,7 +17,7 @@ from sciml_bounds.operators.lattice import LatticeSystem, to_lattice
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import cell_fluxes
 
-__all__ = ["divergence", "equilibrate", "equilibrated_flux", "face_shape", "open_faces"]
+__all__ = ["divergence", "equilibrate", "equilibrated_flux", "face_shape", "open_faces", "with_known_faces"]
 
 #: A defect below so many round-offs of the fluxes of its cell is left as it is.
 ROUND_OFF = 16
@@ -87,7 +87,7 @@ def equilibrate(problem: Diffusion, faces: tuple[Tensor, ...]) -> tuple[Tensor, 
     Fluxes through walls and Neumann faces are set to their known values, then the defect of every cell without reaction
     is corrected: by a two-point solve if it is large, and exactly by the sweep.
     """
-    faces = _set_known_faces(problem, faces)
+    faces = with_known_faces(problem, faces)
     target = torch.where(
         problem.samples(problem.reaction) > 0, divergence(faces, problem.grid.spacing), -problem.samples(problem.source)
     )
@@ -158,7 +158,7 @@ def _correction(problem: Diffusion, missing: Tensor) -> tuple[Tensor, ...]:
     return tuple(face - offset for face, offset in affine)
 
 
-def _set_known_faces(problem: Diffusion, faces: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def with_known_faces(problem: Diffusion, faces: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Put the known normal fluxes into a given flux: zero at walls, the data at Neumann faces."""
     result = []
     for axis, face in enumerate(faces):
@@ -168,10 +168,18 @@ def _set_known_faces(problem: Diffusion, faces: tuple[Tensor, ...]) -> tuple[Ten
             first = last = (first + last) / 2  # one face, given twice
         else:
             first, last = _known_end(problem, axis, 0, first), _known_end(problem, axis, 1, last)
+        if problem.solid is None and _equal(first, face.narrow(dim, 0, 1)) and _equal(last, face.narrow(dim, n, 1)):
+            result.append(face)
+            continue
         batch = max(len(first), len(inner), len(last))
         face = torch.cat([part.expand(batch, *part.shape[1:]) for part in (first, inner, last)], dim)
         result.append(torch.where(open_faces(problem, axis), face, 0.0))
     return tuple(result)
+
+
+def _equal(known: Tensor, given: Tensor) -> bool:
+    """Whether a field (1 or b, ...) has the values of another, and nothing to differentiate."""
+    return not known.requires_grad and len(known) <= len(given) and bool((known == given).all())
 
 
 def _known_end(problem: Diffusion, axis: int, end: int, face: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ for Partial Differential Equations" (2008), chapter 4; Ainsworth, Vejchodsky, Nu
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -40,19 +41,36 @@ class Majorant:
         c^-1 ||r'||^2.
     robin
         alpha^-1 ||g - alpha v - y.n||^2 of the faces of the cell.
+    excess
+        By how much the flux of the worst cell is out of balance, shape (b,): more than zero is more than round-off.
     """
 
     flux: Tensor
     oscillation: Tensor
     reaction: Tensor
     robin: Tensor
+    excess: Tensor
 
-    @property
+    @cached_property
     def squared(self) -> Tensor:
         """Contribution of each cell to the square of the bound, shape (b, n)."""
-        return self.flux + self.oscillation * (2 * safe_sqrt(self.flux) + self.oscillation) + self.reaction + self.robin
+        squared = self.flux
+        if any(self.oscillation.stride()):  # otherwise one zero for all cells
+            squared = squared + self.oscillation * (2 * safe_sqrt(self.flux) + self.oscillation)
+        for term in (self.reaction, self.robin):
+            squared = squared + term if any(term.stride()) else squared
+        return squared
 
     @property
+    def totals(self) -> dict[str, Tensor]:
+        """The square of each term, summed up, shape (b,)."""
+        parts = {"flux": self.flux, "oscillation": self.oscillation, "reaction": self.reaction, "robin": self.robin}
+        zero = torch.zeros_like(self.excess)
+        some = {name: part for name, part in parts.items() if any(part.stride())}
+        sums = {name: (part**2 if name == "oscillation" else part).flatten(1).sum(1) for name, part in some.items()}
+        return {name: sums.get(name, zero) for name in parts}
+
+    @cached_property
     def total(self) -> Tensor:
         """The bound, shape (b,)."""
         total = safe_sqrt(self.squared.flatten(1).sum(1))
@@ -64,11 +82,11 @@ def majorant(problem: Diffusion, values: Tensor, flux: tuple[Tensor, ...]) -> Ma
     coefficient = tuple(problem.samples(a) for a in problem.coefficient)
     reaction, source = problem.samples(problem.reaction), problem.samples(problem.source)
     terms = majorant_terms(coefficient, reaction, source, problem.fluid, values, flux, problem.grid.spacing)
-    robin = torch.zeros_like(terms[0])
+    robin = terms.flux.new_zeros(1).expand_as(terms.flux)
     for side, condition in problem.boundary.items():
         if isinstance(condition, Robin):
             robin = robin + _robin_term(problem, side, condition, values, flux)
-    return Majorant(*terms, robin)
+    return Majorant(terms.flux, terms.oscillation, terms.reaction, robin, terms.excess)
 
 
 def _robin_term(problem: Diffusion, side: str, condition: Robin, values: Tensor, flux: tuple[Tensor, ...]) -> Tensor:

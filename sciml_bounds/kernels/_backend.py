@@ -156,7 +156,8 @@ def _compiled(function: Callable[..., None], *, parallel: bool) -> Callable[...,
     # Without the reference counts of arrays, which every slice and every array handed to an inlined function would
     # raise and lower: threads that count at the same place wait for each other, and took ten times as long as the
     # arithmetic of a row. The price is that a loop allocates nothing, and is handed its scratch.
-    compiled: Any = numba.njit(parallel=parallel, _nrt=False)(form)
+    # Division by zero gives an infinity as in numpy: a loop that might raise an error is not vectorised.
+    compiled: Any = numba.njit(parallel=parallel, _nrt=False, error_model="numpy")(form)
     try:
         compiled._cache = _Cache(form)  # what njit(cache=True) does, with a more careful cache
     except RuntimeError:

@@ -15,7 +15,9 @@ Mech. Anal. 5 (1960) 286-292, which for a box is attained on its longest side.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
+import numba
 import numpy as np
 import torch
 from numba import prange
@@ -30,9 +32,35 @@ from sciml_bounds.kernels._backend import (
     tl,
     triton_jit,
 )
+from sciml_bounds.kernels.lattice import strip_length
 from sciml_bounds.kernels.q1 import _pad, modes
 
-__all__ = ["majorant_terms", "safe_sqrt"]
+__all__ = ["BALANCE", "Terms", "majorant_terms", "safe_sqrt"]
+
+#: A defect below so many round-offs of the fluxes of its cell counts as none.
+BALANCE = 16
+
+
+class Terms(NamedTuple):
+    """What the bound is made of.
+
+    Attributes
+    ----------
+    flux
+        The first term of each cell, squared, shape (b, n); zero in solids.
+    oscillation
+        The second term, not squared. Without reaction it is one zero for all cells, and so is the third.
+    reaction
+        The third term, squared.
+    excess
+        By how much the flux through a cell without reaction is out of balance beyond round-off, shape (b,): the largest
+        | integral of f + div y | less `BALANCE` round-offs of the largest of its fluxes and its source.
+    """
+
+    flux: Tensor
+    oscillation: Tensor
+    reaction: Tensor
+    excess: Tensor
 
 
 def majorant_terms(
@@ -43,8 +71,8 @@ def majorant_terms(
     values: Tensor,
     flux: tuple[Tensor, ...],
     spacing: tuple[float, ...],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute the three terms on every cell.
+) -> Terms:
+    """Compute the terms on every cell.
 
     Parameters
     ----------
@@ -56,32 +84,58 @@ def majorant_terms(
         y along each axis at the face centres, shape (1 or b, n + 1 along its own axis).
     spacing
         h along each axis.
-
-    Returns
-    -------
-    tuple of Tensor
-        Flux term (squared), oscillation term (not squared), reaction term (squared), each (b, n); zero in solids.
     """
-    cells = (*coefficient, reaction, source, fluid.to(values.dtype))
-    require_batches(len(values), *cells, *flux)
+    cells = (*coefficient, reaction, source)
+    require_batches(len(values), *cells, fluid, *flux)
     backend = backend_for(values)
     if backend == "torch" or needs_gradient(*cells, values, *flux):
-        return _terms_torch(coefficient, reaction, source, fluid, values, flux, spacing)
+        terms = _terms_torch(coefficient, reaction, source, fluid, values, flux, spacing)
+        return Terms(*terms, _excess(reaction, source, fluid, values, flux, spacing))
     dim = len(spacing)
     nodes = _pad(values, dim)
-    a = [_pad(part, dim) for part in coefficient]
-    y = [_pad(part, dim) for part in flux]
-    a, y = [a[0]] * (3 - dim) + a, [y[0]] * (3 - dim) + y  # axes that are not there are never read
-    rest = [_pad(part, dim) for part in cells[dim:]]
-    h = np.array((1.0,) * (3 - dim) + spacing)
-    out = torch.empty((3, len(nodes), *rest[0].shape[1:]), dtype=values.dtype, device=values.device)
-    if backend == "numba":
-        scratch = np.empty((math.prod(out.shape[1:4]), 4, 8))
-        _terms_numba(out.numel(), dim, *a, *rest, nodes, *y, h, out, scratch)
+    a, y = [_in_space(part, dim) for part in coefficient], [_pad(part, dim) for part in flux]
+    a, y = [a[0]] * (3 - dim) + a, [y[0]] * (3 - dim) + y  # axes that are not there count for nothing
+    rest = [_in_space(part, dim) for part in (reaction, source, fluid)]
+    reacts = any(reaction.stride()) or bool(reaction.any())
+    out = values.new_empty((3 if reacts or backend == "triton" else 1, len(values), *rest[2].shape[1:]))
+    if backend == "triton":
+        fields = [part.to(values.dtype).contiguous() for part in (*a, *rest)]
+        _terms_triton(dim, fields[:3], fields[3:], nodes, y, spacing, out)
+        excess = _excess(reaction, source, fluid, values, flux, spacing)
     else:
-        _terms_triton(dim, a, rest, nodes, y, h, out)
-    shape = (len(values), *source.shape[1:])
-    return out[0].view(shape), out[1].view(shape), out[2].view(shape)
+        excess = _terms_on_strips(a, rest, nodes, y, spacing, out)
+    parts = [part.view(len(values), *source.shape[1:]) for part in out]
+    if len(parts) == 1:
+        parts += [values.new_zeros(1).expand_as(parts[0])] * 2
+    return Terms(parts[0], parts[1], parts[2], excess)
+
+
+def _in_space(field: Tensor, dim: int) -> Tensor:
+    """View a cell field (b, n) in three dimensions."""
+    return field.reshape(len(field), *(1,) * (3 - dim), *field.shape[1:])
+
+
+def _one_row(field: Tensor, length: int) -> Tensor:
+    """Make a field contiguous, or one row (b, 1, 1, z) if it has one number for all cells."""
+    uniform = not any(field.stride()[1:]) or all(n == 1 for n in field.shape[1:])
+    return (field[:, :1, :1, :1].expand(-1, -1, -1, length) if uniform else field).contiguous()
+
+
+def _terms_on_strips(
+    a: list[Tensor], rest: list[Tensor], nodes: Tensor, y: list[Tensor], spacing: tuple[float, ...], out: Tensor
+) -> Tensor:
+    B, X, Y, Z = out.shape[1:]
+    there = np.arange(3) >= 3 - len(spacing)
+    h = np.ones(3)
+    h[there] = spacing
+    strips = X * -(-Y // strip_length(Y, Z))
+    scratch = nodes.new_empty((B * strips, 4, Z))
+    a, rest = ([_one_row(field, Z) for field in fields] for fields in (a, rest))
+    excess = nodes.new_empty((B, strips))
+    round_off = BALANCE * torch.finfo(nodes.dtype).eps
+    _terms_numba(out[0].numel(), *a, *rest, nodes, *y, h, there, round_off, out, scratch, excess.view(-1))
+    found: Tensor = excess.amax(1)
+    return found
 
 
 def safe_sqrt(squared: Tensor) -> Tensor:
@@ -140,88 +194,125 @@ def _terms_torch(
     )
 
 
+def _excess(
+    reaction: Tensor,
+    source: Tensor,
+    fluid: Tensor,
+    values: Tensor,
+    flux: tuple[Tensor, ...],
+    spacing: tuple[float, ...],
+) -> Tensor:
+    volume = math.prod(spacing)
+    divergence, size = source.detach(), source.detach().abs() * volume
+    for axis, (face, h) in enumerate(zip(flux, spacing)):
+        n = face.shape[1 + axis] - 1
+        low, high = face.detach().narrow(1 + axis, 0, n), face.detach().narrow(1 + axis, 1, n)
+        divergence = divergence + (high - low) / h
+        size = torch.maximum(size, torch.maximum(low.abs(), high.abs()) * (volume / h))
+    excess = divergence.abs() * volume - BALANCE * torch.finfo(values.dtype).eps * size
+    worst: Tensor = torch.where(fluid & (reaction <= 0), excess, 0.0).flatten(1).amax(1)
+    return worst.expand(len(values))
+
+
 # --- numba ------------------------------------------------------------------------------------------------------------
 
 
+@numba.njit(inline="always")
+def _sample(field, n):
+    """Take one sample of a field, or that of all."""
+    return field[n if field.shape[0] > 1 else 0]
+
+
+@numba.njit(inline="always")
+def _row(field, n, x, y):
+    """Take one row of a field, or that of all samples, or of all rows."""
+    return field[n if field.shape[0] > 1 else 0, x if field.shape[1] > 1 else 0, y if field.shape[2] > 1 else 0]
+
+
+@numba.njit(inline="always")
+def _mismatch(a, gradient, twisted_1, twisted_2, twisted_3, low, high, there):
+    """|| a^-1/2 (a d v - y) ||^2 along one axis, per volume, from the modes of d v and the fluxes at both ends."""
+    middle = a * gradient - there * 0.5 * (low + high)
+    sides = (a * twisted_1) ** 2 + (a * twisted_2) ** 2 + there * (high - low) ** 2
+    return (middle * middle + sides / 12.0 + (a * twisted_3) ** 2 / 144.0) / a
+
+
 @NumbaKernel
-def _terms_numba(dim, ax, ay, az, c, f, fluid, v, yx, yy, yz, h, out, scratch):
-    B = v.shape[0]
-    X, Y, Z = out.shape[2:]
-    corners = 1 << dim
+def _terms_numba(ax, ay, az, c, f, fluid, v, yx, yy, yz, h, there, round_off, out, scratch, excess):
+    # Row by row. Along an axis that is not there both ends of a cell are one and the same row, so that all differences
+    # vanish.
+    B, X, Y, Z = out.shape[1:]
     volume = h[0] * h[1] * h[2]
-    for row in prange(B * X * Y):
-        n = row // (X * Y)
-        x = (row // Y) % X
-        y = row % Y
-        e, a, low, high = scratch[row, 0], scratch[row, 1], scratch[row, 2], scratch[row, 3]
+    tx, ty = 1.0 * there[0], 1.0 * there[1]
+    ix, iy, iz = 1.0 / h[0], 1.0 / h[1], 1.0 / h[2]
+    pi_squared = math.pi * math.pi
+    length = strip_length(Y, Z)
+    strips = (Y + length - 1) // length
+    for i in prange(B * X * strips):
+        n = i // (X * strips)
+        x = i // strips % X
+        start = i % strips * length
+        worst, mean, variance, divergence = scratch[i, 0], scratch[i, 1], scratch[i, 2], scratch[i, 3]
         for z in range(Z):
-            if fluid[n if fluid.shape[0] > 1 else 0, x, y, z] == 0.0:
-                out[0, n, x, y, z] = 0.0
-                out[1, n, x, y, z] = 0.0
-                out[2, n, x, y, z] = 0.0
-                continue
-            for q in range(corners):
-                e[q] = v[n, x + (q >> 2), y + ((q >> 1) & 1), z + (q & 1)]
-            for k in range(dim):
-                bit = 1 << k
-                for q in range(corners):
-                    if q & bit == 0:
-                        below = e[q]
-                        above = e[q | bit]
-                        e[q] = 0.5 * (below + above)
-                        e[q | bit] = above - below
-            a[0] = ax[n if ax.shape[0] > 1 else 0, x, y, z]
-            a[1] = ay[n if ay.shape[0] > 1 else 0, x, y, z]
-            a[2] = az[n if az.shape[0] > 1 else 0, x, y, z]
-            k = n if yz.shape[0] > 1 else 0
-            low[2] = yz[k, x, y, z]
-            high[2] = yz[k, x, y, z + 1]
-            if dim > 1:
-                k = n if yy.shape[0] > 1 else 0
-                low[1] = yy[k, x, y, z]
-                high[1] = yy[k, x, y + 1, z]
-            if dim > 2:
-                k = n if yx.shape[0] > 1 else 0
-                low[0] = yx[k, x, y, z]
-                high[0] = yx[k, x + 1, y, z]
-            divergence = 0.0
-            mismatch = 0.0
-            constant = 0.0
-            for k in range(3 - dim, 3):
-                jump = high[k] - low[k]
-                divergence += jump / h[k]
-                part = jump * jump / 12.0
-                for q in range(corners):
-                    if (q >> (2 - k)) & 1:
-                        gradient = a[k] * e[q] / h[k]
-                        size = (q & 1) + ((q >> 1) & 1) + (q >> 2)
-                        if size == 1:
-                            gradient -= 0.5 * (low[k] + high[k])
-                        part += gradient * gradient * (1.0 if size == 1 else (1.0 / 12.0 if size == 2 else 1.0 / 144.0))
-                mismatch += part / a[k]
-                constant = max(constant, h[k] * h[k] / (math.pi * math.pi * a[k]))
-            flux_term = volume * mismatch
-            oscillation = 0.0
-            reaction_term = 0.0
-            kc = c[n if c.shape[0] > 1 else 0, x, y, z]
-            if kc > 0.0:
-                variance = 0.0
-                for q in range(1, corners):
-                    size = (q & 1) + ((q >> 1) & 1) + (q >> 2)
-                    variance += (
-                        e[q] * e[q] * (1.0 / 12.0 if size == 1 else (1.0 / 144.0 if size == 2 else 1.0 / 1728.0))
-                    )
-                rest = volume * kc * kc * variance
-                residual = f[n if f.shape[0] > 1 else 0, x, y, z] + divergence - kc * e[0]
-                reaction_term = volume * residual * residual / kc
-                oscillation = math.sqrt(constant * rest)
-                total = math.sqrt(flux_term) + oscillation
-                if total * total > flux_term + rest / kc:
-                    oscillation = 0.0
-                    reaction_term += rest / kc
-            out[0, n, x, y, z] = flux_term
-            out[1, n, x, y, z] = oscillation
-            out[2, n, x, y, z] = reaction_term
+            worst[z] = 0.0
+        ex, ey = (1 if there[0] else 0), (1 if there[1] else 0)
+        for y in range(start, min(start + length, Y)):
+            v0, v1, v2, v3 = v[n, x, y], v[n, x, y + ey], v[n, x + ex, y], v[n, x + ex, y + ey]
+            a0, a1, a2 = _row(ax, n, x, y), _row(ay, n, x, y), _row(az, n, x, y)
+            kc, source, inside = _row(c, n, x, y), _row(f, n, x, y), _row(fluid, n, x, y)
+            px, qx = _sample(yx, n)[x, y], _sample(yx, n)[x + ex, y]
+            py, qy = _sample(yy, n)[x, y], _sample(yy, n)[x, y + ey]
+            faces = _sample(yz, n)[x, y]
+            first = out[0, n, x, y]
+            for z in range(Z):
+                # the modes of v: a mean or a difference along x, y, z
+                m0, d0 = 0.5 * (v0[z] + v0[z + 1]), v0[z + 1] - v0[z]
+                m1, d1 = 0.5 * (v1[z] + v1[z + 1]), v1[z + 1] - v1[z]
+                m2, d2 = 0.5 * (v2[z] + v2[z + 1]), v2[z + 1] - v2[z]
+                m3, d3 = 0.5 * (v3[z] + v3[z + 1]), v3[z + 1] - v3[z]
+                e000, e100 = 0.25 * ((m0 + m1) + (m2 + m3)), 0.5 * ((m2 + m3) - (m0 + m1))
+                e010, e110 = 0.5 * ((m1 - m0) + (m3 - m2)), (m3 - m2) - (m1 - m0)
+                e001, e101 = 0.25 * ((d0 + d1) + (d2 + d3)), 0.5 * ((d2 + d3) - (d0 + d1))
+                e011, e111 = 0.5 * ((d1 - d0) + (d3 - d2)), (d3 - d2) - (d1 - d0)
+                open_cell = inside[z]
+                ka = a0[z] if open_cell else 1.0
+                kb = a1[z] if open_cell else 1.0
+                kd = a2[z] if open_cell else 1.0
+                part = _mismatch(ka, ix * e100, ix * e110, ix * e101, ix * e111, px[z], qx[z], tx)
+                part += _mismatch(kb, iy * e010, iy * e110, iy * e011, iy * e111, py[z], qy[z], ty)
+                part += _mismatch(kd, iz * e001, iz * e101, iz * e011, iz * e111, faces[z], faces[z + 1], 1.0)
+                first[z] = volume * part if open_cell else 0.0
+                out_of = tx * ix * (qx[z] - px[z]) + ty * iy * (qy[z] - py[z]) + iz * (faces[z + 1] - faces[z])
+                size = max(volume * abs(source[z]), volume * iz * max(abs(faces[z]), abs(faces[z + 1])))
+                size = max(size, volume * tx * ix * max(abs(px[z]), abs(qx[z])))
+                size = max(size, volume * ty * iy * max(abs(py[z]), abs(qy[z])))
+                lack = volume * abs(source[z] + out_of) - round_off * size
+                worst[z] = max(worst[z], lack if open_cell and kc[z] <= 0.0 else 0.0)
+                mean[z] = e000
+                divergence[z] = out_of
+                variance[z] = (
+                    (e100 * e100 + e010 * e010 + e001 * e001) / 12.0
+                    + (e110 * e110 + e101 * e101 + e011 * e011) / 144.0
+                    + e111 * e111 / 1728.0
+                )
+            if out.shape[0] > 1:
+                second, third = out[1, n, x, y], out[2, n, x, y]
+                for z in range(Z):
+                    reacts = inside[z] and kc[z] > 0.0
+                    k = kc[z] if reacts else 1.0
+                    constant = max(tx * h[0] ** 2 / (a0[z] if reacts else 1.0), h[2] ** 2 / (a2[z] if reacts else 1.0))
+                    constant = max(constant, ty * h[1] ** 2 / (a1[z] if reacts else 1.0)) / pi_squared
+                    rest = volume * k * k * variance[z]
+                    residual = source[z] + divergence[z] - k * mean[z]
+                    squared = volume * residual * residual / k
+                    oscillation = math.sqrt(constant * rest)
+                    total = math.sqrt(first[z]) + oscillation
+                    better = total * total > first[z] + rest / k
+                    second[z] = 0.0 if better or not reacts else oscillation
+                    third[z] = (squared + (rest / k if better else 0.0)) if reacts else 0.0
+        excess[i] = 0.0
+        for z in range(Z):
+            excess[i] = max(excess[i], worst[z])
 
 
 # --- triton -----------------------------------------------------------------------------------------------------------
@@ -326,11 +417,17 @@ def _terms_kernel(
 
 
 def _terms_triton(
-    dim: int, a: list[Tensor], rest: list[Tensor], nodes: Tensor, y: list[Tensor], h: np.ndarray, out: Tensor
+    dim: int,
+    a: list[Tensor],
+    rest: list[Tensor],
+    nodes: Tensor,
+    y: list[Tensor],
+    spacing: tuple[float, ...],
+    out: Tensor,
 ) -> None:
     fields = [*a, *rest, nodes, *y]
     strides = [field[0].numel() if len(field) > 1 else 0 for field in fields]
-    numbers = torch.as_tensor([*h, math.pi**2], dtype=nodes.dtype, device=nodes.device)
+    numbers = torch.as_tensor([*(1.0,) * (3 - dim), *spacing, math.pi**2], dtype=nodes.dtype, device=nodes.device)
     X, Y, Z = out.shape[2:]
     launch(
         _terms_kernel, X * Y * Z, len(nodes), *fields, numbers, out, X, Y, Z, len(nodes), *strides,

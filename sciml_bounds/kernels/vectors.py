@@ -53,8 +53,7 @@ def scaled_copy(u: Tensor, scale: Tensor, out: Tensor) -> Tensor:
 
 @NumbaKernel
 def _combine_numba(alpha, u, beta, out, sums, total):
-    B, n = out.shape
-    blocks, lanes = sums.shape[1:]
+    B, blocks, lanes = sums.shape
     for k in prange(B * blocks):
         i = k // blocks
         block = k % blocks

@@ -77,7 +77,7 @@ def _eliminate(problem: Diffusion, load: Tensor, known: Tensor) -> LatticeSystem
     components, weights = _floating_nodes(problem, operator, free)
     if problem.solid is None:
         operator.eigenvalue_lower = box_eigenvalue(problem, nodal=True)
-    rhs = _repeated(load, max(len(load), len(free))).masked_fill_(~to_lattice(free, dim), 0.0)
+    rhs = torch.where(to_lattice(free, dim), load, 0.0)
     return LatticeSystem(operator, rhs, components, weights, box_inverse(problem, operator, nodal=True))
 
 
@@ -160,9 +160,7 @@ def _operator(T: Tensor, c: Tensor, free: Tensor, dim: int) -> LatticeOperator:
     return LatticeOperator(axis_offsets(dim), T.expand(-1, batch, -1, -1, -1), c.expand(batch, *c.shape[1:]))
 
 
-def _floating_nodes(
-    problem: Diffusion, operator: LatticeOperator, free: Tensor
-) -> tuple[Tensor | None, Tensor | None]:
+def _floating_nodes(problem: Diffusion, operator: LatticeOperator, free: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """Find the node components with constants in the null space, and the volumes of the nodes."""
     if not bool(problem.components.floating.any()):
         return None, None

@@ -41,7 +41,7 @@ def require_sizes(tensor: Tensor, name: str, smallest: float = SMALLEST) -> None
     InputError
         With the size and what to do.
     """
-    size = float(tensor.detach().abs().max()) if tensor.numel() else 0.0
+    size = max(map(abs, map(float, tensor.detach().aminmax()))) if tensor.numel() else 0.0
     if size != 0.0 and not smallest <= size <= LARGEST:
         raise InputError(
             f"{name} is of size {size:.3g}, whose squares leave the range of double precision; choose units in which "

@@ -87,6 +87,8 @@ def repeat_cells(cells: Tensor, factor: int, dim: int) -> Tensor:
 
 def interpolate_nodes(nodes: Tensor, factor: int, periodic: tuple[bool, ...]) -> Tensor:
     """Evaluate the multilinear interpolant on the grid with every cell divided into `factor` along each axis."""
+    if factor == 1:
+        return nodes
     fine = with_periodic_copies(nodes, periodic)
     first = fine.ndim - len(periodic)
     for dim in range(first, fine.ndim):

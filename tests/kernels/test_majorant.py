@@ -73,7 +73,7 @@ def test_terms_are_the_integrals_they_stand_for(backend, shape):
             line = sum(torch.meshgrid(*[h * torch.arange(n + 1) for h, n in zip(spacing, shape)], indexing="ij"))
             v, y = line + 1e-3 * v, tuple(1 + 1e-3 * part for part in y)
         with use_backend(backend):
-            found = torch.stack(majorant_terms(a, c, f, fluid, v, y, spacing))
+            found = torch.stack(majorant_terms(a, c, f, fluid, v, y, spacing)[:3])
         for sample in range(fields):
             k = sample if data > 1 else 0
             expected = _by_quadrature(
@@ -86,6 +86,30 @@ def test_terms_are_the_integrals_they_stand_for(backend, shape):
     assert chosen == {True, False}  # the oscillation was put into either term
 
 
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_excess_is_what_the_worst_cell_lacks(backend, shape):
+    spacing = (0.3, 0.2, 0.5)[: len(shape)]
+    volume = np.prod(spacing)
+    y = tuple(
+        torch.randn(2, *(n + (i == j) for j, n in enumerate(shape)), dtype=torch.float64) for i in range(len(shape))
+    )
+    divergence = sum(torch.diff(part, dim=1 + axis) / h for axis, (part, h) in enumerate(zip(y, spacing)))
+    f = -divergence.clone()
+    f[1][(0,) * len(shape)] += 1e-3  # one cell of the second sample lacks so much
+    a, c = torch.ones_like(f), torch.zeros_like(f)
+    v, fluid = torch.zeros(2, *(n + 1 for n in shape), dtype=torch.float64), torch.ones_like(f, dtype=torch.bool)
+    with use_backend(backend):
+        excess = majorant_terms((a,) * len(shape), c, f, fluid, v, y, spacing).excess
+        assert excess[0] <= 0
+        assert excess[1].item() == pytest.approx(1e-3 * volume, rel=1e-9)
+        c[1][(0,) * len(shape)] = 1.0  # where there is reaction, nothing has to be in balance
+        assert (majorant_terms((a,) * len(shape), c, f, fluid, v, y, spacing).excess <= 0).all()
+        c.zero_()
+        fluid[1][(0,) * len(shape)] = False  # nor in solids
+        assert (majorant_terms((a,) * len(shape), c, f, fluid, v, y, spacing).excess <= 0).all()
+
+
 def test_gradients_pass_through_whatever_backend_is_chosen():
     shape = (2, 2)
     a, c = 0.5 + torch.rand(2, 1, *shape, dtype=torch.float64)
@@ -95,7 +119,7 @@ def test_gradients_pass_through_whatever_backend_is_chosen():
     fluid = torch.ones(1, *shape, dtype=torch.bool)
     inputs = [t.requires_grad_() for t in (a, c, f, v, *y)]
     assert torch.autograd.gradcheck(
-        lambda a, c, f, v, *y: majorant_terms((a, a), c, f, fluid, v, y, (0.5, 0.5)), inputs
+        lambda a, c, f, v, *y: majorant_terms((a, a), c, f, fluid, v, y, (0.5, 0.5))[:3], inputs
     )
 
 
