@@ -25,7 +25,7 @@ from sciml_bounds.kernels._backend import NumbaKernel
 from sciml_bounds.problems.components import cell_graph
 from sciml_bounds.problems.diffusion import Diffusion
 
-__all__ = ["sweep_out"]
+__all__ = ["open_side", "sweep_out"]
 
 
 def sweep_out(problem: Diffusion, faces: tuple[Tensor, ...], needed: Tensor) -> tuple[Tensor, ...]:
@@ -45,7 +45,7 @@ def sweep_out(problem: Diffusion, faces: tuple[Tensor, ...], needed: Tensor) -> 
     tuple of Tensor
         The corrected fluxes. Gradients flow through.
     """
-    side = _open_side(problem)
+    side = open_side(problem)
     if side is not None:
         return _sweep_lines(problem, faces, needed, side)
     return _sweep_trees(problem, faces, needed)
@@ -54,13 +54,13 @@ def sweep_out(problem: Diffusion, faces: tuple[Tensor, ...], needed: Tensor) -> 
 # --- lines ------------------------------------------------------------------------------------------------------------
 
 
-def _open_side(problem: Diffusion) -> str | None:
+def open_side(problem: Diffusion) -> str | None:
     """Find a side through which every cell of the box can let its defect out."""
     if problem.solid is not None:
         return None
-    for side, condition in problem.boundary.items():
-        if isinstance(condition, Dirichlet):
-            return side
+    held = [side for side, condition in problem.boundary.items() if isinstance(condition, Dirichlet)]
+    if held:  # towards the end of an axis, if possible: sums in that order are the cheaper ones
+        return max(held, key=lambda side: side[1])
     for side, condition in problem.boundary.items():
         if isinstance(condition, Robin) and bool((condition.alpha.detach() > 0).all()):
             return side
@@ -72,14 +72,11 @@ def _sweep_lines(problem: Diffusion, faces: tuple[Tensor, ...], needed: Tensor, 
     dim = 1 + axis
     if end:
         carried = torch.cumsum(needed, dim)
-        zero = torch.zeros_like(carried.narrow(dim, 0, 1))
-        correction = torch.cat([zero, carried], dim)
     else:
-        carried = torch.flip(torch.cumsum(torch.flip(needed, (dim,)), dim), (dim,))
-        zero = torch.zeros_like(carried.narrow(dim, 0, 1))
-        correction = -torch.cat([carried, zero], dim)
+        carried = -torch.flip(torch.cumsum(torch.flip(needed, (dim,)), dim), (dim,))
     corrected = list(faces)
-    corrected[axis] = faces[axis] + correction / problem.grid.face_area(axis)
+    corrected[axis] = faces[axis].expand(len(needed), *faces[axis].shape[1:]).clone()
+    corrected[axis].narrow(dim, end, needed.shape[dim]).add_(carried / problem.grid.face_area(axis))
     return tuple(corrected)
 
 

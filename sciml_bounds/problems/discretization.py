@@ -220,15 +220,20 @@ class CellFluxes:
     def _faces_along(self, axis: int, pressure: Tensor) -> Tensor:
         area, dim = self.problem.grid.face_area(axis), 1 + axis
         n = self.problem.grid.shape[axis]
-        between = self.inner[axis] * (torch.roll(pressure, -1, dim) - pressure) / area
+        batch = max(len(pressure), len(self.inner[axis]))
+        faces = pressure.new_empty((batch, *pressure.shape[1:dim], n + 1, *pressure.shape[dim + 1 :]))
+        difference = pressure.narrow(dim, 1, n - 1) - pressure.narrow(dim, 0, n - 1)
+        faces.narrow(dim, 1, n - 1).copy_(difference.mul_(1 / area) * self.inner[axis].narrow(dim, 0, n - 1))
+        first, last = pressure.select(dim, 0), pressure.select(dim, n - 1)
         if self.problem.periodic[axis]:
-            return torch.cat([between.narrow(dim, n - 1, 1), between], dim)
-        ends = []
-        for end, sign in ((0, -1.0), (1, 1.0)):
-            side = f"{AXES[axis]}{end}"
-            outward = self.outward(side, pressure.select(dim, -end)) * (sign / area)
-            ends.append(outward.expand(len(between), *outward.shape[1:]).unsqueeze(dim))
-        return torch.cat([ends[0], between.narrow(dim, 0, n - 1), ends[1]], dim)
+            across = self.inner[axis].select(dim, n - 1) * (first - last) / area
+            ends = across, across
+        else:
+            name = AXES[axis]
+            ends = self.outward(f"{name}0", first) / -area, self.outward(f"{name}1", last) / area
+        for end, flux in enumerate(ends):
+            faces.select(dim, -end).copy_(flux)
+        return faces
 
     def outward(self, side: str, pressure: Tensor) -> Tensor:
         """Return the outward flux through the faces of a side (integrated), from the pressures behind it."""
@@ -269,19 +274,19 @@ def cell_fluxes(problem: Diffusion) -> CellFluxes:
     """Assemble the cell-centred two-point equations."""
     dim = problem.grid.dim
     fluid = problem.fluid
-    inner = tuple(_face_conductance(problem, axis) for axis in range(dim))
-    c = problem.samples(problem.reaction) * fluid * problem.grid.cell_volume
-    b = problem.samples(problem.source) * fluid * problem.grid.cell_volume
+    T = _face_conductances(problem)
+    c, b = _in_fluid(problem, problem.reaction), _in_fluid(problem, problem.source)
+    c, b = c * problem.grid.cell_volume, b * problem.grid.cell_volume
     for side, condition in problem.boundary.items():
         if isinstance(condition, Periodic):
             continue
         axis, end = side_axis(side)
         absorbed, supplied = side_exchange(problem, side)
-        c = c + spread_side(absorbed, axis, end, problem.grid.shape)
-        b = b + spread_side(supplied, axis, end, problem.grid.shape)
-    b = torch.where(fluid, b, 0.0)
-    batch = max(map(len, [*inner, c]))
-    T = torch.stack([to_lattice(part.expand(batch, *part.shape[1:]), dim) for part in inner])
+        c, b = (_repeated(field, max(len(field), len(part))) for field, part in ((c, absorbed), (b, supplied)))
+        c.select(1 + axis, -end).add_(absorbed)
+        b.select(1 + axis, -end).add_(supplied)
+    if problem.solid is not None:
+        b = torch.where(fluid, b, 0.0)
     operator = _operator(T, to_lattice(c, dim), to_lattice(fluid, dim), dim)
     if problem.solid is None:
         operator.eigenvalue_lower = box_eigenvalue(problem, nodal=False)
@@ -292,22 +297,32 @@ def cell_fluxes(problem: Diffusion) -> CellFluxes:
         components = to_lattice(torch.where(held, -1, found.labels), dim)
         weights = to_lattice(fluid.to(problem.dtype), dim)
     inverse = box_inverse(problem, operator, nodal=False)
+    inner = tuple(along.view(len(along), *problem.grid.shape) for along in T)
     return CellFluxes(problem, LatticeSystem(operator, to_lattice(b, dim), components, weights, inverse), inner)
 
 
-def _face_conductance(problem: Diffusion, axis: int) -> Tensor:
-    """Harmonic mean of the coefficient times area over distance, between each cell and the next along an axis."""
-    dim = 1 + axis
-    scale = problem.grid.face_area(axis) / problem.grid.spacing[axis]
-    a = problem.samples(problem.coefficient[axis])
-    a_next = torch.roll(a, -1, dim)
-    open_face = problem.fluid & torch.roll(problem.fluid, -1, dim)
-    if not problem.periodic[axis]:
-        last = torch.zeros_like(open_face)
-        last.select(dim, -1).fill_(True)
-        open_face = open_face & ~last
-    mean = 2 * scale * a * a_next / torch.where(open_face, a + a_next, 1.0)
-    return torch.where(open_face, mean, 0.0)
+def _face_conductances(problem: Diffusion) -> Tensor:
+    """Harmonic means of the coefficient times area over distance, between each cell and the next along every axis.
+
+    On the padded lattice, shape (dim, b, x, y, z); the last along an axis that is not periodic is zero.
+    """
+    grid = problem.grid
+    cells = [problem.samples(a) for a in problem.coefficient]
+    batch = max(len(problem.fluid), *map(len, cells))
+    *outer, last = grid.shape
+    T = cells[0].new_zeros((batch, *outer, grid.dim, last)).movedim(-2, 0)  # as `LatticeOperator` keeps them
+    for axis, a in enumerate(cells):
+        n, dim = grid.shape[axis], 1 + axis
+        between = [(a.narrow(dim, 0, n - 1), a.narrow(dim, 1, n - 1), T[axis].narrow(dim, 0, n - 1), 0)]
+        if problem.periodic[axis]:
+            between.append((a.narrow(dim, n - 1, 1), a.narrow(dim, 0, 1), T[axis].narrow(dim, n - 1, 1), n - 1))
+        for before, after, out, start in between:
+            mean = before * after / (before + after) * (2 * grid.face_area(axis) / grid.spacing[axis])
+            if problem.solid is not None:
+                open_faces = problem.fluid & torch.roll(problem.fluid, -1, dim)
+                mean = torch.where(open_faces.narrow(dim, start, mean.shape[dim]), mean, 0.0)
+            out.copy_(mean)
+    return T.reshape(grid.dim, batch, *(1,) * (3 - grid.dim), *grid.shape)
 
 
 # --- constant coefficients --------------------------------------------------------------------------------------------
