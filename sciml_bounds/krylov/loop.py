@@ -134,9 +134,11 @@ class _Loop:
 
     def mark_converged(self) -> None:
         """End the samples whose residual is small enough, or not finite."""
+        level = torch.minimum(self.round_off_level(), self.rhs_norm)  # x may have exploded
+        if bool((self.norm > torch.maximum(level, self.tolerance)).logical_and_(self.norm < torch.inf).all()):
+            return
         self.stop(~torch.isfinite(self.norm), Reason.NOT_FINITE)
         self.stop(self.norm <= self.tolerance, Reason.CONVERGED)
-        level = torch.minimum(self.round_off_level(), self.rhs_norm)  # x may have exploded
         self.stop(self.norm <= level, Reason.ROUND_OFF)
 
     def step(self) -> None:
@@ -144,18 +146,20 @@ class _Loop:
         running = self.running
         self.M.matvec_into(self.r, self.z)
         rz = _dot(self.r, self.z).real
-        self.stop(~torch.isfinite(rz), Reason.NOT_FINITE)
-        if not self.flexible:
-            self.stop(rz <= 0, Reason.INDEFINITE_PRECONDITIONER)
+        if not bool((rz > 0).logical_and_(rz < torch.inf).all()):
+            self.stop(~torch.isfinite(rz), Reason.NOT_FINITE)
+            if not self.flexible:
+                self.stop(rz <= 0, Reason.INDEFINITE_PRECONDITIONER)
         if not bool(running.all()):  # whatever M makes of a residual that is done with, of zeros above all
             self.z[~running] = 0.0
         self._new_direction(rz)
         self.A.matvec_into(self.d, self.q)
         curvature = _dot(self.d, self.q).real
         slope = _dot(self.d, self.r) if self.flexible else rz  # the directions before are orthogonal to r
-        self.stop(~torch.isfinite(curvature), Reason.NOT_FINITE)
-        self.stop(slope == 0, Reason.NO_NEW_DIRECTION)
-        self.stop(curvature <= 0, Reason.INDEFINITE)
+        if not bool((curvature > 0).logical_and_(curvature < torch.inf).logical_and_(slope != 0).all()):
+            self.stop(~torch.isfinite(curvature), Reason.NOT_FINITE)
+            self.stop(slope == 0, Reason.NO_NEW_DIRECTION)
+            self.stop(curvature <= 0, Reason.INDEFINITE)
         going = self.running & running
         alpha = torch.where(going, slope / torch.where(going, curvature, 1.0), 0.0)
         one = torch.ones_like(alpha)
