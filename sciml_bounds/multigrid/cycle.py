@@ -19,8 +19,8 @@ from sciml_bounds.operators.linear_operator import LinearOperator
 __all__ = ["CoarseSolver", "Cycle", "Level", "power_of_two", "pseudo_inverse"]
 
 
-#: A matrix of unit diagonal whose Cholesky factor has no smaller diagonal entry is regular beyond all doubt: its smallest
-#: eigenvalue, at least n^-2 or so of the square in practice, is far above what counts as zero.
+#: A matrix of unit diagonal whose Cholesky factor has no smaller diagonal entry is regular beyond all doubt: its
+#: smallest eigenvalue, in practice at least n^-2 or so of the square, is far above what counts as zero.
 REGULAR_PIVOT = 1e-3
 
 
