@@ -38,18 +38,18 @@ def half_stencil(extent: tuple[bool, bool, bool]) -> Offsets:
 def interpolation_weights(offsets: Offsets, T: Tensor, c: Tensor, axes: tuple[bool, bool, bool]) -> Tensor:
     """Compute the weights (pairs, b, X, Y, Z) of `kernels.transfer` from the operator on (b, x, y, z)."""
     weights = _empty_rows(len(pairs(axes)), c, coarse_shape(tuple(c.shape[1:]), axes))
-    if backend_for(c) == "numba":
+    if backend_for(c) == "numba":  # which makes zeros of them
         tables = _weight_tables(offsets, axes)
         scratch = _scratch(27, weights)
         _weights_numba(c.numel(), *tables, np.array(axes, dtype=np.int64), rows(T), c, rows(weights), scratch)
     else:
-        _weights_torch(offsets, T, c, axes, weights)
+        _weights_torch(offsets, T, c, axes, weights.zero_())
     return weights
 
 
 def _empty_rows(count: int, like: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Make zeros (count, b, x, y, z) in the memory layout of `rows`."""
-    return like.new_zeros((len(like), *shape[:2], count, shape[2])).movedim(3, 0)
+    """Allocate (count, b, x, y, z) in the memory layout of `rows`."""
+    return like.new_empty((len(like), *shape[:2], count, shape[2])).movedim(3, 0)
 
 
 def _scratch(count: int, weights: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ def galerkin(
     """Compute P^T A P as offsets, conductances and diagonal excess on the coarse lattice; `diagonal` is that of A."""
     coarse_offsets = half_stencil(tuple(n > 1 for n in c.shape[1:]))
     coarse_T = _empty_rows(len(coarse_offsets), c, tuple(weights.shape[2:]))
-    coarse_c = c.new_zeros(weights.shape[1:])
+    coarse_c = c.new_empty(weights.shape[1:])
     if backend_for(c) == "numba" and not _crosses_odd_seam(offsets, T, axes):
         tables = _galerkin_tables(offsets, axes, coarse_offsets)
         steps = np.array([1 + coarsened for coarsened in axes])
@@ -72,7 +72,7 @@ def galerkin(
         found = rows(coarse_T), coarse_c, summed, _scratch(len(coarse_T) + 3, weights)
         _galerkin_numba(c.numel(), *tables, rows(T), diagonal, steps, rows(weights), *found)
     else:
-        _galerkin_torch(offsets, T, c, axes, weights, coarse_offsets, coarse_T, coarse_c)
+        _galerkin_torch(offsets, T, c, axes, weights, coarse_offsets, coarse_T.zero_(), coarse_c.zero_())
         summed = restrict(axes, weights, diagonal, torch.empty_like(coarse_c))
     # the diagonal becomes its excess over the row sum
     coarse_c.sub_(survey(coarse_offsets, coarse_T, torch.zeros_like(coarse_c)).diagonal)
@@ -291,6 +291,10 @@ def _weights_numba(classes, sources, products, axes, T, c, weights, scratch):
             summed = scratch[i]
             pivot = scratch[i, 26]
             for J in range(start, min(start + length, CY)):
+                if size == 1:
+                    for k in range(weights.shape[3]):
+                        for L in range(CZ):
+                            weights[n, I, J, k, L] = 0
                 for g in range(classes.shape[0]):
                     x = (1 + axes[0]) * I + classes[g, 0]
                     y = (1 + axes[1]) * J + classes[g, 1]

@@ -34,6 +34,7 @@ from sciml_bounds.kernels._backend import (
 __all__ = [
     "Survey",
     "apply",
+    "energy",
     "groups",
     "interleaved",
     "relax",
@@ -54,6 +55,16 @@ _APPLY, _RESIDUAL, _RELAX = 0, 1, 2
 def apply(offsets: Offsets, T: Tensor, c: Tensor, u: Tensor, out: Tensor) -> Tensor:
     """Write A u into `out` (b, x, y, z), which must not be `u`."""
     return _sweep(_APPLY, offsets, T, c, c, u, u, 0.0, out)
+
+
+def energy(offsets: Offsets, T: Tensor, c: Tensor, u: Tensor, out: Tensor) -> Tensor:
+    """Write A u into `out`, which must not be `u`, and return the inner products u . A u, shape (b,)."""
+    if backend_for(u) != "numba":
+        return (u * apply(offsets, T, c, u, out)).flatten(1).sum(1)
+    B, X, Y, Z = u.shape
+    sums = u.new_zeros((B, X * -(-Y // strip_length(Y, Z)), Z))
+    _sweep(_APPLY, offsets, T, c, c, u, u, 0.0, out, sums)
+    return torch.from_numpy(sums.flatten(1).numpy().sum(1))  # in one order for any number of samples
 
 
 def residual(offsets: Offsets, T: Tensor, c: Tensor, u: Tensor, b: Tensor, out: Tensor) -> Tensor:
@@ -114,12 +125,14 @@ def interleaved(T: Tensor) -> Tensor:
 
 
 def _sweep(
-    mode: int, offsets: Offsets, T: Tensor, c: Tensor, s: Tensor, u: Tensor, b: Tensor, w: float, out: Tensor
-) -> Tensor:
+    mode: int, offsets: Offsets, T: Tensor, c: Tensor, s: Tensor, u: Tensor, b: Tensor, w: float, out: Tensor,
+    sums: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     require_batches(len(u), c, s)
     backend = backend_for(u)
     if backend == "numba":
-        _sweep_numba(u.numel(), mode, groups(offsets), rows(T), c, s, u, b, w, out)
+        sums = u.new_empty((0, 0, 0)) if sums is None else sums
+        _sweep_numba(u.numel(), mode, groups(offsets), rows(T), c, s, u, b, w, out, sums)
     elif backend == "triton":
         _sweep_triton(mode, offsets, rows(T), c, s, u, b, w, out)
     else:
@@ -288,7 +301,7 @@ def _add_box(out, v, after, before, t0, t1, t2, tb0, tb1, tb2):
 
 
 @NumbaKernel
-def _sweep_numba(mode, groups, T, c, s, u, b, w, out):
+def _sweep_numba(mode, groups, T, c, s, u, b, w, out, sums):
     # A strip of a plane at a time, row by row; the product is written to where the result belongs.
     B, X, Y, Z = u.shape
     length = strip_length(Y, Z)
@@ -303,6 +316,10 @@ def _sweep_numba(mode, groups, T, c, s, u, b, w, out):
             py = (wrapped(y - 1, Y), y, wrapped(y + 1, Y))
             row = out[n, x, y]
             write_product(row, c[o, x, y], groups, u[n], px, py, T[o], px, py)
+            if sums.size > 0:
+                total, v = sums[n, k % (X * strips)], u[n, x, y]
+                for z in range(Z):
+                    total[z] += v[z] * row[z]
             if mode == 1:
                 for z in range(Z):
                     row[z] = b[n, x, y, z] - row[z]

@@ -20,7 +20,7 @@ from torch import Tensor
 from sciml_bounds.errors import InputError
 from sciml_bounds.kernels.vectors import combine
 from sciml_bounds.krylov.error_bounds import energy_lower_bounds, gauss_radau, residual_bound, smallest_ritz_value
-from sciml_bounds.operators.linear_operator import LinearOperator
+from sciml_bounds.operators.linear_operator import LinearOperator, inner
 from sciml_bounds.reports import Reason
 from sciml_bounds.results import Kind, LinearSolution
 
@@ -59,11 +59,6 @@ def check_tolerances(rtol: float | None, atol: float, maxiter: int | None, dtype
     if maxiter is not None and maxiter < 0:
         raise InputError(f"maxiter is {maxiter}; it must not be negative.")
     return rtol
-
-
-def _dot(u: Tensor, v: Tensor) -> Tensor:
-    """Inner products u^H v of the rows of (b, n), without a temporary of that size."""
-    return torch.bmm(u.conj().unsqueeze(1), v.unsqueeze(2)).view(-1)
 
 
 @dataclass
@@ -115,8 +110,7 @@ class _Loop:
 
     def replace_residual(self) -> None:
         """Compute the residual anew, so that round-off of the recurrence cannot deceive."""
-        self.A.matvec_into(self.x, self.q)
-        torch.sub(self.b, self.q, out=self.r)
+        self.A.residual_into(self.x, self.b, self.r)
 
     def round_off_level(self) -> Tensor:
         """10 eps ||A|| ||x||: below it the residual means nothing."""
@@ -145,7 +139,7 @@ class _Loop:
         """Do one iteration."""
         running = self.running
         self.M.matvec_into(self.r, self.z)
-        rz = _dot(self.r, self.z).real
+        rz = inner(self.r, self.z).real
         if not bool((rz > 0).logical_and_(rz < torch.inf).all()):
             self.stop(~torch.isfinite(rz), Reason.NOT_FINITE)
             if not self.flexible:
@@ -153,9 +147,8 @@ class _Loop:
         if not bool(running.all()):  # whatever M makes of a residual that is done with, of zeros above all
             self.z[~running] = 0.0
         self._new_direction(rz)
-        self.A.matvec_into(self.d, self.q)
-        curvature = _dot(self.d, self.q).real
-        slope = _dot(self.d, self.r) if self.flexible else rz  # the directions before are orthogonal to r
+        curvature = self.A.energy_into(self.d, self.q)
+        slope = inner(self.d, self.r) if self.flexible else rz  # the directions before are orthogonal to r
         if not bool((curvature > 0).logical_and_(curvature < torch.inf).logical_and_(slope != 0).all()):
             self.stop(~torch.isfinite(curvature), Reason.NOT_FINITE)
             self.stop(slope == 0, Reason.NO_NEW_DIRECTION)
@@ -181,7 +174,7 @@ class _Loop:
         if self.flexible:
             self.d.copy_(self.z)
             for direction, product, curvature in self.memory:
-                self.d.addcmul_((_dot(product, self.z) / curvature).unsqueeze(1), direction, value=-1)
+                self.d.addcmul_((inner(product, self.z) / curvature).unsqueeze(1), direction, value=-1)
             lost = self.d.norm(dim=1) <= self.floor * self.z.norm(dim=1)
             self.stop(lost, Reason.NO_NEW_DIRECTION)
         elif self.fresh:
@@ -320,7 +313,7 @@ def _radau(loop: _Loop, mu: Tensor) -> Tensor:
 def _weights(loop: _Loop) -> Tensor:
     """Return r.M r at every iterate, (m + 1, b)."""
     loop.M.matvec_into(loop.r, loop.z)
-    return torch.stack([*loop.history.rz, _dot(loop.r, loop.z).real.clamp_min(0)])
+    return torch.stack([*loop.history.rz, inner(loop.r, loop.z).real.clamp_min(0)])
 
 
 def _ratios(rz: Tensor) -> Tensor:

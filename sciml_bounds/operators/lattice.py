@@ -81,6 +81,10 @@ class LatticeOperator(LinearOperator):
         kernel.apply(self.offsets, self.conductance, self.absorption, self._view(x), self._view(out))
         return out
 
+    def energy_into(self, x: Tensor, out: Tensor) -> Tensor:
+        """Write A x into `out` and return x . A x, shape (b,)."""
+        return kernel.energy(self.offsets, self.conductance, self.absorption, self._view(x), self._view(out))
+
     def residual_into(self, x: Tensor, b: Tensor, out: Tensor) -> Tensor:
         """Write b - A x into `out`."""
         kernel.residual(self.offsets, self.conductance, self.absorption, self._view(x), self._view(b), self._view(out))

@@ -24,7 +24,13 @@ __all__ = [
     "Stacked",
     "aslinearoperator",
     "csr_tensor",
+    "inner",
 ]
+
+
+def inner(u: Tensor, v: Tensor) -> Tensor:
+    """Inner products u^H v of the rows of (b, n), without a temporary of that size."""
+    return torch.bmm(u.conj().unsqueeze(1), v.unsqueeze(2)).view(-1)
 
 
 class LinearOperator:
@@ -64,6 +70,15 @@ class LinearOperator:
     def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:
         """Apply the operator and write the result into `out`; without allocation where the operator can."""
         return out.copy_(self.matvec(x))
+
+    def residual_into(self, x: Tensor, b: Tensor, out: Tensor) -> Tensor:
+        """Write b - A x into `out`, which must not be b."""
+        self.matvec_into(x, out)
+        return torch.sub(b, out, out=out)
+
+    def energy_into(self, x: Tensor, out: Tensor) -> Tensor:
+        """Write A x into `out` and return x^H A x, which is real for a Hermitian A: shape (b,) for x (b, n)."""
+        return inner(x, self.matvec_into(x, out)).real
 
     def product_round_off(self, x: Tensor) -> Tensor | None:
         """Bound what rounding may add to A x in norm, shape (b,) for x (b, n); None where nothing is known of A."""

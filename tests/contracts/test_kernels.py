@@ -88,6 +88,7 @@ def _sweeps(case: Case) -> Run:
         for offsets, t in zip(stencils, T)
         for result in (
             lattice.apply(offsets, t, c, u, nan.clone()),
+            lattice.energy(offsets, t, c, u, nan.clone()),
             lattice.residual(offsets, t, c, u, b, nan.clone()),
             lattice.relax(offsets, t, c, s, u, b, 0.7, nan.clone()),
         )
