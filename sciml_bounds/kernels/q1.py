@@ -29,8 +29,20 @@ from sciml_bounds.kernels._backend import (
     tl,
     triton_jit,
 )
+from sciml_bounds.kernels.rows import (
+    LENGTH,
+    STRIP,
+    add_four,
+    add_one,
+    add_two,
+    cells_of,
+    chunks,
+    join,
+    weigh,
+    write_modes,
+)
 
-__all__ = ["modes", "stiffness"]
+__all__ = ["from_modes", "mode_weights", "modes", "stiffness"]
 
 
 def stiffness(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor, spacing: tuple[float, ...]) -> Tensor:
@@ -59,12 +71,15 @@ def stiffness(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor,
     dim = len(spacing)
     nodes = _pad(values, dim)
     out = torch.zeros_like(nodes)
-    fields = [_pad(part, dim) for part in (*coefficient, reaction)]
-    fields = [fields[0]] * (3 - dim) + fields  # axes that are not there are never read
+    pad = _pad_cells if backend == "numba" else _pad
+    fields = [pad(part, dim) for part in (*coefficient, reaction)]
+    fields = [fields[0]] * (3 - dim) + fields  # axes that are not there have weights of zero
     scale = _mode_scales(spacing)
     if backend == "numba":
-        scratch = np.empty((len(nodes) * fields[3].shape[1] * fields[3].shape[2], 8))
-        _stiffness_numba(nodes.numel(), dim, *fields, nodes, scale, out, scratch)
+        cells = (1,) * (3 - dim) + tuple(reaction.shape[1:])
+        scratch = nodes.new_empty((chunks(len(nodes), cells), 12, min(cells[2], LENGTH) + 1))
+        data = np.array(cells), *fields, nodes, scale.astype(nodes.numpy().dtype), out, scratch
+        _stiffness_numba(nodes.numel(), dim, *data)
     else:
         _stiffness_triton(dim, fields, nodes, scale, out)
     return out.view(values.shape)
@@ -72,6 +87,12 @@ def stiffness(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor,
 
 def _pad(field: Tensor, dim: int) -> Tensor:
     return field.reshape(len(field), *(1,) * (3 - dim), *field.shape[1:]).contiguous()
+
+
+def _pad_cells(field: Tensor, dim: int) -> Tensor:
+    """Pad a field of cells; of one number for all cells of a sample there is but one row."""
+    padded = field.reshape(len(field), *(1,) * (3 - dim), *field.shape[1:])
+    return (padded if any(field.stride()[1:]) else padded[:, :1, :1]).contiguous()
 
 
 def _mode_scales(spacing: tuple[float, ...]) -> np.ndarray:
@@ -123,75 +144,77 @@ def from_modes(parts: dict[tuple[int, ...], Tensor], dim: int) -> Tensor:
     return parts[()]
 
 
-def _stiffness_torch(
-    coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor, spacing: tuple[float, ...]
-) -> Tensor:
+def mode_weights(
+    coefficient: tuple[Tensor, ...], reaction: Tensor, spacing: tuple[float, ...]
+) -> dict[tuple[int, ...], Tensor]:
+    """Weights k_S of the modes on every cell: the energy of a multilinear function is the sum of k_S m_S^2."""
     dim = len(spacing)
     scale = _mode_scales(spacing)
-    parts = {}
-    for number, (bits, mode) in enumerate(modes(values, dim).items()):
+    found = {}
+    for number, bits in enumerate(product((0, 1), repeat=dim)):
         weight = float(scale[number, 3]) * reaction
         for axis, b in enumerate(bits):
             if b:
                 weight = weight + float(scale[number, 3 - dim + axis]) * coefficient[axis]
-        parts[bits] = weight * mode
-    return from_modes(parts, dim)
+        found[bits] = weight
+    return found
+
+
+def _stiffness_torch(
+    coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor, spacing: tuple[float, ...]
+) -> Tensor:
+    dim = len(spacing)
+    weights = mode_weights(coefficient, reaction, spacing)
+    return from_modes({bits: weights[bits] * mode for bits, mode in modes(values, dim).items()}, dim)
 
 
 # --- numba ------------------------------------------------------------------------------------------------------------
 
 
 @NumbaKernel
-def _stiffness_numba(dim, ax, ay, az, c, v, scale, out, scratch):
-    # Rows of cells that share no node are done at the same time: four colours of (x, y).
+def _stiffness_numba(dim, cells, ax, ay, az, c, v, scale, out, scratch):
+    # Row by row, as the loops over a row are vector code. Strips of cells that share no node are done at the same time.
     B = v.shape[0]
-    X, Y, Z = c.shape[1:]
-    corners = 1 << dim
+    X, Y, Z = cells
     ex = 1 if dim > 2 else 0
     ey = 1 if dim > 1 else 0
+    parts = scratch.shape[0]
+    strips = (Y + STRIP - 1) // STRIP
     for colour in range(4):
         px = colour >> 1
         py = colour & 1
-        if px > ex or py > ey:
-            continue
-        rows_x = (X - px + ex) // (1 + ex)
-        rows_y = (Y - py + ey) // (1 + ey)
-        for row in prange(B * rows_x * rows_y):
-            n = row // (rows_x * rows_y)
-            x = ((row // rows_y) % rows_x) * (1 + ex) + px
-            y = (row % rows_y) * (1 + ey) + py
-            m = n if c.shape[0] > 1 else 0
-            mx = n if ax.shape[0] > 1 else 0
-            my = n if ay.shape[0] > 1 else 0
-            mz = n if az.shape[0] > 1 else 0
-            e = scratch[row]
-            for z in range(Z):
-                for q in range(corners):
-                    e[q] = v[n, x + (q >> 2), y + ((q >> 1) & 1), z + (q & 1)]
-                for a in range(dim):
-                    bit = 1 << a
-                    for q in range(corners):
-                        if q & bit == 0:
-                            low = e[q]
-                            high = e[q | bit]
-                            e[q] = 0.5 * (low + high)
-                            e[q | bit] = high - low
-                kx = ax[mx, x, y, z]
-                ky = ay[my, x, y, z]
-                kz = az[mz, x, y, z]
-                kc = c[m, x, y, z]
-                for q in range(corners):
-                    e[q] *= scale[q, 0] * kx + scale[q, 1] * ky + scale[q, 2] * kz + scale[q, 3] * kc
-                for a in range(dim):
-                    bit = 1 << a
-                    for q in range(corners):
-                        if q & bit == 0:
-                            mean = 0.5 * e[q]
-                            difference = e[q | bit]
-                            e[q] = mean - difference
-                            e[q | bit] = mean + difference
-                for q in range(corners):
-                    out[n, x + (q >> 2), y + ((q >> 1) & 1), z + (q & 1)] += e[q]
+        planes = (X - px + 1) // 2
+        pairs = (strips - py + 1) // 2
+        count = B * planes * pairs
+        for chunk in prange(parts):
+            m = scratch[chunk]
+            for k in range(chunk * count // parts, (chunk + 1) * count // parts):
+                n = k // (planes * pairs)
+                x = 2 * (k // pairs % planes) + px
+                start = STRIP * (2 * (k % pairs) + py)
+                for y in range(start, min(start + STRIP, Y)):
+                    for low in range(0, Z, LENGTH):
+                        high = min(low + LENGTH, Z)
+                        a0, a1 = cells_of(ax, n, x, y, low, high), cells_of(ay, n, x, y, low, high)
+                        a2, a3 = cells_of(az, n, x, y, low, high), cells_of(c, n, x, y, low, high)
+                        r00, r01 = v[n, x, y, low : high + 1], v[n, x, y + ey, low : high + 1]
+                        r10, r11 = v[n, x + ex, y, low : high + 1], v[n, x + ex, y + ey, low : high + 1]
+                        write_modes(dim, r00, r01, r10, r11, m[8:], m)
+                        for s in range(1 << dim):
+                            weigh(m[s], 1.0, scale[s], a0, a1, a2, a3)
+                        for s in range(1 << (dim - 1)):
+                            join(m[2 * s], m[2 * s + 1], m[8 + s, : high - low + 1])
+                        if dim == 1:
+                            add_one(out[n, x, y, low : high + 1], m[8])
+                        elif dim == 2:
+                            add_two(out[n, x, y, low : high + 1], m[8], m[9], -1)
+                            add_two(out[n, x, y + 1, low : high + 1], m[8], m[9], 1)
+                        else:
+                            for q in range(4):
+                                s1 = 2 * (q >> 1) - 1
+                                s2 = 2 * (q & 1) - 1
+                                row = out[n, x + (q >> 1), y + (q & 1), low : high + 1]
+                                add_four(row, m[8], m[9], m[10], m[11], s1, s2)
 
 
 # --- triton -----------------------------------------------------------------------------------------------------------
