@@ -11,7 +11,7 @@ from torch import Tensor
 from sciml_bounds._linear import Automatic, LinearSolver, Stop
 from sciml_bounds.arrays import convert, require_count, require_finite, to_tensor
 from sciml_bounds.bounds.energy import EnergyForm
-from sciml_bounds.bounds.flux import equilibrate, equilibrated_flux, face_shape, with_known_faces
+from sciml_bounds.bounds.flux import equilibrate, face_shape, flux_and_pressure, with_known_faces
 from sciml_bounds.bounds.goals import Certified, goal_interval
 from sciml_bounds.bounds.improvement import improve_flux
 from sciml_bounds.bounds.layouts import Layout, to_nodes
@@ -120,7 +120,7 @@ def certify(
     own = with_periodic_copies(v, problem.periodic)
     with_copies = own if lifting is None else with_periodic_copies(v + lifting, problem.periodic)
 
-    fine, faces, factor = _flux(problem, flux, rtol)
+    fine, faces, factor, pressure = _flux(problem, flux, rtol)
     fine_values = interpolate_nodes(with_copies, factor, (False,) * problem.grid.dim)
     bound = majorant(fine, fine_values, faces)
     if flux is not None and (any(face.requires_grad for face in faces) or bool((bound.excess > 0).any())):
@@ -135,11 +135,13 @@ def certify(
         boundary_part = form.norm(with_periodic_copies(lifting, problem.periodic))
     energy = form.norm(own)
     upper = bound.total + boundary_part
-    inner_lower = minorant(problem, with_copies.detach()) if lower else torch.zeros_like(upper)
+    inner_lower = (
+        minorant(problem, with_copies.detach(), pressure, bound.total.detach()) if lower else torch.zeros_like(upper)
+    )
     certified = Certified(fine, fine_values.detach(), faces, bound.total.detach(), inner_lower)
 
     def parts() -> tuple[Interval, Interval]:
-        return _mesh_and_model(certified, problem, with_periodic_copies(v.detach(), problem.periodic), factor)
+        return _mesh_and_model(certified, problem, with_periodic_copies(v.detach(), problem.periodic), factor, pressure)
 
     def l2() -> Tensor:
         mu = l2_constant(problem)
@@ -229,10 +231,16 @@ def _boundary_message(problem: Diffusion, difference: Tensor) -> str:
     )
 
 
-def _flux(problem: Diffusion, flux: tuple[Any, ...] | None, rtol: float) -> tuple[Diffusion, tuple[Tensor, ...], int]:
-    """Compute a flux, or take over one whose equilibrium is not seen to: the problem on its grid, it, the factor."""
+def _flux(
+    problem: Diffusion, flux: tuple[Any, ...] | None, rtol: float
+) -> tuple[Diffusion, tuple[Tensor, ...], int, Tensor | None]:
+    """Compute a flux, or take over one whose equilibrium is not seen to: the problem on its grid, it, the factor.
+
+    Where it is computed, the cell pressures come last.
+    """
     if flux is None:
-        return problem, equilibrated_flux(problem, rtol), 1
+        faces, pressure = flux_and_pressure(problem, rtol)
+        return problem, faces, 1, pressure
     dim = problem.grid.dim
     if not isinstance(flux, tuple | list) or len(flux) != dim:
         raise InputError(
@@ -258,7 +266,7 @@ def _flux(problem: Diffusion, flux: tuple[Any, ...] | None, rtol: float) -> tupl
                 f"the flux along {AXES[axis]} has shape {tuple(part.shape)}, whose batch does not broadcast to "
                 f"{tuple(problem.batch_shape)}."
             ) from None
-    return fine, with_known_faces(fine, tuple(fine.samples(part) for part in fields)), factor
+    return fine, with_known_faces(fine, tuple(fine.samples(part) for part in fields)), factor, None
 
 
 def _indicators(bound: Majorant, upper: Tensor, factor: int, dim: int) -> Tensor:
@@ -273,14 +281,16 @@ def _indicators(bound: Majorant, upper: Tensor, factor: int, dim: int) -> Tensor
     return root * scale.view(-1, *(1,) * dim)
 
 
-def _mesh_and_model(certified: Certified, problem: Diffusion, v: Tensor, factor: int) -> tuple[Interval, Interval]:
+def _mesh_and_model(
+    certified: Certified, problem: Diffusion, v: Tensor, factor: int, pressure: Tensor | None
+) -> tuple[Interval, Interval]:
     discrete, left = discrete_solution(problem)
     fine_discrete = interpolate_nodes(discrete, factor, (False,) * problem.grid.dim)
     with torch.no_grad():
-        upper = majorant(certified.problem, fine_discrete, certified.flux).total + left
-        lower = (minorant(problem, discrete) - left).clamp_min(0)
+        upper = majorant(certified.problem, fine_discrete, certified.flux).total
+        lower = (minorant(problem, discrete, pressure, upper) - left).clamp_min(0)
         model = model_interval(problem, v, discrete, left)
-    mesh = Interval(_shape(problem, lower), _shape(problem, upper))
+    mesh = Interval(_shape(problem, lower), _shape(problem, upper + left))
     return mesh, Interval(_shape(problem, model.lower), _shape(problem, model.upper))
 
 

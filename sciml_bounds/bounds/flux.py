@@ -17,7 +17,15 @@ from sciml_bounds.operators.lattice import LatticeSystem, to_lattice
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import cell_fluxes
 
-__all__ = ["divergence", "equilibrate", "equilibrated_flux", "face_shape", "open_faces", "with_known_faces"]
+__all__ = [
+    "divergence",
+    "equilibrate",
+    "equilibrated_flux",
+    "face_shape",
+    "flux_and_pressure",
+    "open_faces",
+    "with_known_faces",
+]
 
 #: A defect below so many round-offs of the fluxes of its cell is left as it is.
 ROUND_OFF = 16
@@ -58,6 +66,11 @@ def equilibrated_flux(problem: Diffusion, rtol: float = 1e-4) -> tuple[Tensor, .
     tuple of Tensor
         y at the face centres, one field (b, n + 1 along its own axis) an axis.
     """
+    return flux_and_pressure(problem, rtol)[0]
+
+
+def flux_and_pressure(problem: Diffusion, rtol: float) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Compute such a flux, and the cell pressures (b, n) that it came from."""
     with torch.no_grad():
         scheme = cell_fluxes(problem)
         pressure, size = _pressure(problem, scheme.system, rtol)
@@ -65,7 +78,7 @@ def equilibrated_flux(problem: Diffusion, rtol: float = 1e-4) -> tuple[Tensor, .
         target = -problem.samples(problem.source)
         if bool(problem.reaction.any()):
             target = problem.samples(problem.reaction) * pressure + target
-        return _swept(problem, faces, target, size)
+        return _swept(problem, faces, target, size), pressure
 
 
 def _pressure(problem: Diffusion, system: LatticeSystem, rtol: float) -> tuple[Tensor, Tensor]:

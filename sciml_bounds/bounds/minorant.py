@@ -1,127 +1,219 @@
 """The guaranteed lower bound of the energy error: |||u - v||| >= R(w) / |||w||| for any w, with R the residual of v.
 
-Test functions are a correction on the same grid (a few conjugate-gradient steps with the multigrid cycle of the
-vertex-centred lattice as preconditioner) and a hierarchical surplus on the grid of half the spacing, which sees what no
-function of the same grid can. The best combination of the two is taken.
-Bank, Smith, SIAM J. Numer. Anal. 30 (1993) 921-935, for the surplus as an error indicator; the bound itself is
+Two test functions are combined in the best way. One is the difference e of v to another approximation on the same grid
+(see `bounds.correction`). The other is a sum of bubbles on the edges of the grid (`kernels.bubbles`), which see what no
+function of the grid can; their weights are a Jacobi step from v + t e, t being where its energy is smallest. Bank,
+Smith, SIAM J. Numer. Anal. 30 (1993) 921-935, for such a surplus as an error indicator; the bound itself is
 Cauchy-Schwarz.
+
+Everything is a sum over cells, and no grid but the given one is there.
 """
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sciml_bounds._linear import Automatic, LinearSolver
-from sciml_bounds.bounds.energy import EnergyForm
-from sciml_bounds.krylov.loop import iterate
-from sciml_bounds.operators.lattice import to_lattice
-from sciml_bounds.operators.linear_operator import LinearOperator
-from sciml_bounds.problems.diffusion import Diffusion
-from sciml_bounds.problems.discretization import node_system
-from sciml_bounds.problems.transfers import (
-    fold_periodic_copies,
-    interpolate_nodes,
-    sum_to_nodes,
-    with_periodic_copies,
-    without_periodic_copies,
+from sciml_bounds.bounds.correction import correction_by_cycles, correction_from_pressure
+from sciml_bounds.grid import Dirichlet, Neumann, Robin, side_axis
+from sciml_bounds.kernels.bubbles import (
+    Data,
+    bubble_products,
+    bubble_residual,
+    bubble_scales,
+    nodal_products,
+    relax_bubbles,
 )
+from sciml_bounds.problems.diffusion import Diffusion
 
 __all__ = ["minorant"]
 
-#: Round-offs that the sums of one row of the stiffness matrix may collect: 3^d products, and the modes behind them.
+#: Round-offs that may come together in a term of a sum over cells and in the sum.
 ROUND_OFF = 64
+EPS = torch.finfo(torch.float64).eps
 
-#: Steps for the correction on the same grid; each costs a V-cycle.
-COARSE_STEPS = 3
+#: |||u - v - e|||^2 = |||u - v|||^2 - 2 R(e) + |||e|||^2. Where the root of it may be more than so many times the upper
+#: bound of |||u - v|||, pressures make no good nodal field: where two stiff parts touch at a vertex only, no flux goes
+#: through it, but nodal fields are continuous there.
+NO_HELP = 1.5
+
+Edges = tuple[Tensor, ...]
 
 
-def minorant(problem: Diffusion, values: Tensor) -> Tensor:
-    """Compute the lower bound for a node field (b, n + 1) with the right boundary values, shape (b,)."""
+def minorant(problem: Diffusion, values: Tensor, pressure: Tensor | None = None, upper: Tensor | None = None) -> Tensor:
+    """Compute the lower bound for a node field (b, n + 1) with the right boundary values, shape (b,).
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    values
+        The field v, with copies of periodic nodes.
+    pressure, upper
+        The cell pressures (b, n) of the flux solve and the upper bound (b,) that came of it. Without them, and where
+        pressures make no good nodal field, cycles of multigrid find the correction.
+    """
     with torch.no_grad():
-        correction = _coarse_correction(problem, EnergyForm(problem), values)
-        form = EnergyForm(problem.refine(2))
-        plain = (False,) * problem.grid.dim  # the copies of periodic nodes are there
-        fine_values = interpolate_nodes(values, 2, plain)
-        fine_correction = interpolate_nodes(correction, 2, plain)
-        diagonal = _diagonal(form)
-        residual = form.residual(fine_values)
-        remainder = residual - form.free(form.apply(fine_correction))
-        surplus = form.free(remainder / diagonal)
-        w = _best_combination(form, residual, [fine_correction, surplus])
-        lower = _safe_ratio(form, residual, w, _round_off(form, fine_values, diagonal), diagonal)
+        sums = _CellSums(problem, values)
+        if pressure is None or upper is None:
+            correction = correction_by_cycles(problem, values)
+            alone = sums.of_nodes(correction)
+        else:
+            correction = correction_from_pressure(problem, values, pressure)
+            alone = sums.of_nodes(correction)
+            misses = ~(alone.energy - 2 * alone.right <= (NO_HELP**2 - 1) * upper**2)
+            if bool(misses.any()):  # of each sample by itself, so that it does not depend on the others
+                by_cycles = correction_by_cycles(problem, values)
+                correction = torch.where(misses.view(-1, *(1,) * problem.grid.dim), by_cycles, correction)
+                alone = sums.of_nodes(correction)
+        sure = alone.right.sign() * (alone.right.abs() - ROUND_OFF * EPS * alone.noise).clamp_min(0)
+        length = torch.where(alone.energy > 0, sure / alone.energy, 0.0)
+        length = torch.where(length.isfinite(), length, 0.0).view(-1, *(1,) * problem.grid.dim)
+        weights = sums.relaxed(torch.addcmul(values, length, correction))
+        bubbles, product = sums.of_bubbles(weights, correction)
+        lower = _best_ratio(alone, bubbles, product)
         return torch.where(torch.isfinite(lower), lower, 0.0)  # what overflowed bounds nothing
 
 
-def _coarse_correction(problem: Diffusion, form: EnergyForm, values: Tensor) -> Tensor:
-    """Approximate the discrete error on the grid itself, shape (b, n + 1)."""
-    system = node_system(problem)
-    cycle = LinearSolver(system, Automatic()).preconditioner
-    residual = form.residual(values)
-    noise = _round_off(form, values, _diagonal(form))
-    residual = residual.sign() * (residual.abs() - noise).clamp_min(0)  # what may be round-off is no residual
-    right = to_lattice(without_periodic_copies(residual, problem.periodic), problem.grid.dim)
-    found = iterate(_StiffnessOperator(form), system.into_range(right).flatten(1), cycle, maxiter=COARSE_STEPS)
-    correction = system.fix_mean(found.x.view(right.shape)).view(-1, *problem.node_shape)
-    return with_periodic_copies(correction, problem.periodic)
+@dataclass(frozen=True)
+class _TestFunction:
+    """R(w), |||w|||^2 and how far round-off may have changed R(w) and |||w|||, in units of it, each (b,)."""
+
+    right: Tensor
+    energy: Tensor
+    noise: Tensor
+    size: Tensor
 
 
-class _StiffnessOperator(LinearOperator):
-    """The stiffness matrix of multilinear elements between the free nodes, on vectors (b, nodes)."""
+def _best_ratio(e: _TestFunction, w: _TestFunction, product: Tensor) -> Tensor:
+    """Maximise R over norm among s e + t w, and bound the ratio from below whatever round-off has done.
 
-    symmetric = True
-
-    def __init__(self, form: EnergyForm) -> None:
-        self.form = form
-        n = math.prod(form.problem.node_shape)
-        self.shape = (n, n)
-        self.dtype, self.device = form.problem.dtype, form.problem.device
-
-    def matvec(self, x: Tensor) -> Tensor:
-        """Apply the matrix."""
-        problem = self.form.problem
-        nodes = with_periodic_copies(x.reshape(-1, *problem.node_shape), problem.periodic)
-        image = fold_periodic_copies(self.form.apply(nodes), problem.periodic)
-        return torch.where(problem.active_nodes & ~problem.dirichlet_nodes, image, 0.0).reshape(x.shape)
-
-
-def _diagonal(form: EnergyForm) -> Tensor:
-    """Diagonal of the stiffness matrix, without Robin terms (it only scales a test function); one where it is zero."""
-    dim = form.problem.grid.dim
-    share = form.reaction / 3**dim
-    for a, h in zip(form.coefficient, form.problem.grid.spacing):
-        share = share + a / (h**2 * 3 ** (dim - 1))
-    diagonal = sum_to_nodes(share * form.problem.grid.cell_volume, form.problem.periodic)
-    return with_periodic_copies(torch.where(diagonal > 0, diagonal, 1.0), form.problem.periodic)
+    Modes of the functions are off by round-off, which by the triangle inequality changes the norm by no more than that
+    of what they are off by (`size`); the round-off of their products is at most that of the product of the norms.
+    """
+    parts = (e, w)
+    eps = ROUND_OFF * EPS
+    scale = torch.stack([torch.where(p.energy > 0, p.energy, 1.0).rsqrt() for p in parts], -1)
+    right = torch.stack([p.right for p in parts], -1) * scale
+    cosine = (product * scale.prod(-1)).clamp(-1, 1)
+    one = torch.ones_like(cosine)
+    gram = torch.stack([torch.stack([one, cosine], -1), torch.stack([cosine, one], -1)], -2)
+    usable = (right.isfinite() & torch.stack([p.energy > 0 for p in parts], -1)).all(-1) & cosine.isfinite()
+    gram = torch.where(usable.view(-1, 1, 1), gram, torch.eye(2, dtype=gram.dtype, device=gram.device))
+    right = torch.where(right.isfinite(), right, 0.0)
+    shares = (torch.linalg.pinv(gram, rtol=1e-10, hermitian=True) @ right.unsqueeze(-1)).squeeze(-1)
+    s, t = (shares * scale).unbind(-1)
+    found = s * e.right + t * w.right
+    lost = eps * (s.abs() * (e.noise + e.right.abs()) + t.abs() * (w.noise + w.right.abs()))
+    sizes = s.abs() * e.energy.sqrt() + t.abs() * w.energy.sqrt()
+    squared = s * s * e.energy + 2 * s * t * product + t * t * w.energy
+    norm = (squared.clamp_min(0) + eps * sizes**2).sqrt() + eps * (s.abs() * e.size.sqrt() + t.abs() * w.size.sqrt())
+    return torch.where(norm > 0, (found - lost) / torch.where(norm > 0, norm, 1.0), 0.0).clamp_min(0)
 
 
-def _round_off(form: EnergyForm, values: Tensor, diagonal: Tensor) -> Tensor:
-    """Bound what round-off adds to the entries of a residual, shape (b, n + 1)."""
-    level = values.abs().flatten(1).amax(1).view(-1, *(1,) * form.problem.grid.dim)
-    row_sums = 2**form.problem.grid.dim * diagonal  # at least the absolute sum of a row of the stiffness matrix
-    noise: Tensor = ROUND_OFF * torch.finfo(values.dtype).eps * (form.load.abs() + row_sums * level)
-    return noise
+class _CellSums:
+    """The residual R of a field and the energy, in nodal functions and in bubbles, with what round-off may add."""
+
+    def __init__(self, problem: Diffusion, values: Tensor) -> None:
+        fluid = problem.fluid
+        parts = (*problem.coefficient, problem.reaction, problem.source)
+        *a, c, f = (problem.samples(q) if problem.solid is None else torch.where(fluid, problem.samples(q), 0.0)
+                    for q in parts)  # fmt: skip
+        self.problem, self.values = problem, values
+        self.data: Data = (tuple(a), c, f)
+        self.level = values.abs().flatten(1).amax(1)
+        self.sides = list(_exchanges(problem))
+
+    def of_nodes(self, e: Tensor) -> _TestFunction:
+        """Take a node field for the test function."""
+        total = nodal_products(self.data, self.values, e, self.level, self.problem.grid.spacing)
+        for side in self.sides:
+            total = total + nodal_products(side.data, side.trace(self.values), side.trace(e), self.level, side.spacing)
+        return _TestFunction(*total.unbind(1))
+
+    def of_bubbles(self, w: Edges, e: Tensor) -> tuple[_TestFunction, Tensor]:
+        """Take a sum of bubbles, and its energy product with e."""
+        total = bubble_products(self.data, self.values, e, w, self.level, self.problem.grid.spacing)
+        for side in self.sides:
+            fields = side.trace(self.values), side.trace(e), side.edges(w)
+            total = total + bubble_products(side.data, *fields, self.level, side.spacing)
+        right, product, energy, noise, size = total.unbind(1)
+        return _TestFunction(right, energy, noise, size), product
+
+    def relaxed(self, values: Tensor) -> Edges:
+        """Divide the residual of a field in every bubble by the energy of the bubble; zero on Dirichlet sides."""
+        problem, spacing = self.problem, self.problem.grid.spacing
+        residual = bubble_residual(self.data, values, spacing)
+        for side in self.sides:
+            for there, more in zip(side.edges(residual), bubble_residual(side.data, side.trace(values), side.spacing)):
+                there += more
+        for axis, r in enumerate(residual):
+            for other in range(problem.grid.dim):
+                if problem.periodic[other] and other != axis:
+                    first, last = r.select(1 + other, 0), r.select(1 + other, -1)
+                    first += last
+                    last.copy_(first)
+        weights = relax_bubbles(self.data, residual, spacing, problem.periodic)
+        for side in self.sides:
+            side.share_scales(self.data, weights, problem)
+        for name, condition in problem.boundary.items():
+            if isinstance(condition, Dirichlet):
+                axis, end = side_axis(name)
+                for other, w in enumerate(weights):
+                    if other != axis:
+                        w.select(1 + axis, -end).zero_()
+        return weights
 
 
-def _best_combination(form: EnergyForm, residual: Tensor, functions: list[Tensor]) -> Tensor:
-    """Maximise R(w) / |||w||| over the span of some functions, up to round-off."""
-    images = [form.apply(w) for w in functions]
-    right = torch.stack([form.pair(residual, w) for w in functions], -1)
-    gram = torch.stack([torch.stack([(image * w).flatten(1).sum(1) for w in functions], -1) for image in images], -2)
-    scale = gram.diagonal(dim1=-2, dim2=-1)
-    scale = torch.where(scale > 0, scale, 1.0).rsqrt()
-    scaled = scale.unsqueeze(-1) * gram * scale.unsqueeze(-2)
-    weights = torch.linalg.pinv(scaled, rtol=1e-10, hermitian=True) @ (scale * right).unsqueeze(-1)
-    weights = (scale * weights.squeeze(-1)).view(-1, len(functions), *(1,) * form.problem.grid.dim)
-    return sum((weights[:, k] * w for k, w in enumerate(functions)), torch.zeros(()))
+@dataclass(frozen=True)
+class _Exchange:
+    """A Neumann or Robin side: the same sums with no coefficient, alpha as reaction and the data as source."""
+
+    axis: int
+    end: int
+    data: Data
+    spacing: tuple[float, ...]
+    periodic: tuple[bool, ...]
+
+    def trace(self, nodes: Tensor) -> Tensor:
+        """Values (b, nodes of the side)."""
+        return nodes.select(1 + self.axis, -self.end)
+
+    def edges(self, w: Edges) -> Edges:
+        """Numbers of the edges in the side, as views."""
+        return tuple(part.select(1 + self.axis, -self.end) for k, part in enumerate(w) if k != self.axis)
+
+    def share_scales(self, data: Data, weights: Edges, problem: Diffusion) -> None:
+        """Add the energy that bubbles have on the side to that which their weights were divided by."""
+        if not bool(self.data[1].any()):
+            return
+        a, c, f = data
+        dim = 1 + self.axis
+        cell = -self.end % c.shape[dim]
+        layer = tuple(q.narrow(dim, cell, 1) for q in a), c.narrow(dim, cell, 1), f
+        inside = self.edges(bubble_scales(layer, problem.grid.spacing, problem.periodic))
+        for w, here, there in zip(self.edges(weights), inside, bubble_scales(self.data, self.spacing, self.periodic)):
+            w *= here / (here + there)
 
 
-def _safe_ratio(form: EnergyForm, residual: Tensor, w: Tensor, noise: Tensor, diagonal: Tensor) -> Tensor:
-    """Compute R(w) / |||w||| from below: whatever w is, round-off in neither of the two can make it too large."""
-    size = w.abs()
-    right = form.pair(residual, w) - form.pair(form.free(noise), size)
-    lost = ROUND_OFF * torch.finfo(w.dtype).eps * (diagonal * size**2).flatten(1).sum(1).sqrt()
-    norm = form.norm(w) + lost
-    return torch.where(norm > 0, right / torch.where(norm > 0, norm, 1.0), 0.0).clamp_min(0)
+def _exchanges(problem: Diffusion) -> list[_Exchange]:
+    grid, found = problem.grid, []
+    for name, condition in problem.boundary.items():
+        if not isinstance(condition, Neumann | Robin):
+            continue
+        axis, end = side_axis(name)
+        is_open = problem.fluid.select(1 + axis, -end)
+        g = condition.flux if isinstance(condition, Neumann) else condition.g
+        g = torch.where(is_open, problem.samples(g, grid.dim - 1), 0.0)
+        alpha = torch.zeros_like(g)
+        if isinstance(condition, Robin):
+            alpha = torch.where(is_open, problem.samples(condition.alpha, grid.dim - 1), 0.0)
+        if not bool(g.any()) and not bool(alpha.any()):
+            continue
+        others = [k for k in range(grid.dim) if k != axis]
+        zero = torch.zeros_like(alpha)
+        spacing, periodic = tuple(grid.spacing[k] for k in others), tuple(problem.periodic[k] for k in others)
+        found.append(_Exchange(axis, end, ((zero,) * len(others), alpha, g), spacing, periodic))
+    return found

@@ -265,7 +265,7 @@ def test_one_flux_serves_many_fields():
     assert together.upper.shape == together.lower.shape == together.energy.shape == (2, 3)
     assert together.indicators.shape == (2, 3, *problem.grid.shape)
     for i, k in itertools.product(range(2), range(3)):
-        one = sb.certify(problem, fields[i, k])
+        one = sb.certify(problem, fields[i, k], flux=flux)
         assert together.upper[i, k].item() == pytest.approx(one.upper.item(), rel=1e-12)
         assert together.lower[i, k].item() == pytest.approx(one.lower.item(), rel=1e-9)
 

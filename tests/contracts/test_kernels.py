@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import sciml_bounds.kernels as kernels
-from sciml_bounds.kernels import _backend, coarsen, lattice, smoothing, transfer, use_backend, vectors
+from sciml_bounds.kernels import _backend, bubbles, coarsen, lattice, smoothing, transfer, use_backend, vectors
 from sciml_bounds.kernels._backend import NumbaKernel
 from sciml_bounds.kernels.assembly import cell_sums
 from sciml_bounds.kernels.majorant import majorant_terms
@@ -138,6 +138,21 @@ def _stiffness(case: Case) -> Run:
     return lambda: [stiffness(a, c, v, spacing)]
 
 
+def _bubbles(case: Case) -> Run:
+    a, c, v, spacing = _cell_data(case)
+    e, level = torch.randn_like(v), v.abs().flatten(1).amax(1)
+    data = a, c, case.normal(1, *case.cells)
+    wraps = tuple(axis % 2 == 0 for axis in range(len(a)))
+
+    def run() -> list[Tensor]:
+        residual = bubbles.bubble_residual(data, v, spacing)
+        weights = bubbles.relax_bubbles(data, tuple(part.clone() for part in residual), spacing, wraps)
+        sums = bubbles.nodal_products(data, v, e, level, spacing)
+        return [*residual, *weights, sums, bubbles.bubble_products(data, v, e, weights, level, spacing)]
+
+    return run
+
+
 def _majorant(case: Case) -> Run:
     a, c, v, spacing = _cell_data(case)
     f, fluid = case.normal(1, *case.cells), case.some(0.8, 1, *case.cells)
@@ -208,6 +223,7 @@ KERNELS: dict[str, Callable[[Case], Run]] = {
     "transfers of one axis": _transfers_of_one_axis,
     "coarsening": _coarsening,
     "stiffness": _stiffness,
+    "bubbles": _bubbles,
     "majorant": _majorant,
     "cell sums": _sums,
     "survey": _survey,
