@@ -112,7 +112,8 @@ def certify(
     batch = nodes.shape[: nodes.ndim - problem.grid.dim]
     problem = problem.broadcast(torch.broadcast_shapes(batch, problem.batch_shape))
     v = nodes.expand(*problem.batch_shape, *problem.node_shape).reshape(-1, *problem.node_shape)
-    v = v if problem.solid is None else torch.where(problem.active_nodes, v, 0.0)
+    # in memory of its own, whatever becomes of that of the values
+    v = v.clone() if problem.solid is None else torch.where(problem.active_nodes, v, 0.0)
     require_finite(_shape(problem, v), "the field to certify")
     require_sizes(v, "the field to certify", smallest=0.0)
     slack = BOUNDARY_SLACK[given.dtype] * torch.finfo(given.dtype).eps
@@ -266,7 +267,8 @@ def _flux(
                 f"the flux along {AXES[axis]} has shape {tuple(part.shape)}, whose batch does not broadcast to "
                 f"{tuple(problem.batch_shape)}."
             ) from None
-    return fine, with_known_faces(fine, tuple(fine.samples(part) for part in fields)), factor, None
+    own = tuple(fine.samples(part).clone() for part in fields)  # whatever becomes of the memory of the given ones
+    return fine, with_known_faces(fine, own), factor, None
 
 
 def _indicators(bound: Majorant, upper: Tensor, factor: int, dim: int) -> Tensor:

@@ -13,6 +13,7 @@ from sciml_bounds._linear import Automatic, LinearSolver, Stop
 from sciml_bounds.bounds.spanning_tree import open_side, sweep_out
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES, Neumann, Robin
+from sciml_bounds.kernels.majorant import BALANCE
 from sciml_bounds.operators.lattice import LatticeSystem, to_lattice
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import cell_fluxes
@@ -26,9 +27,6 @@ __all__ = [
     "open_faces",
     "with_known_faces",
 ]
-
-#: A defect below so many round-offs of the fluxes of its cell is left as it is.
-ROUND_OFF = 16
 
 #: A given flux whose defect is larger than this part of its sources is corrected by a solve before the sweep, which
 #: would carry a large defect out along lines and so make the bound needlessly large.
@@ -147,7 +145,7 @@ def _is_balanced(problem: Diffusion, faces: tuple[Tensor, ...], missing: Tensor)
         n = problem.grid.shape[axis]
         low, high = face.narrow(1 + axis, 0, n).abs(), face.narrow(1 + axis, 1, n).abs()
         size = torch.maximum(size, torch.maximum(low, high) * problem.grid.face_area(axis))
-    return bool((missing.abs() <= ROUND_OFF * torch.finfo(missing.dtype).eps * size).all())
+    return bool((missing.abs() <= BALANCE * torch.finfo(missing.dtype).eps * size).all())
 
 
 def _largest(field: Tensor) -> Tensor:

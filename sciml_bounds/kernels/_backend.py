@@ -11,6 +11,7 @@ OpenMP libraries fail there, torch's by waiting for them and numba's by ending t
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import threading
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache, cached_property, lru_cache
+from pathlib import Path
 from types import FunctionType
 from typing import Any, Literal
 
@@ -148,11 +150,21 @@ def _start_threads() -> None:
         torch.set_num_threads(found)
 
 
+@cache
+def _digest() -> str:
+    """Tell one state of all files of kernels from another: loops are made of functions of several of them.
+
+    The cache of numba looks at the file of a loop only, and not at how it is compiled, which this file says.
+    """
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+
+
 def _compiled(function: Callable[..., None], *, parallel: bool) -> Callable[..., None]:
     # numba's cache on disk tells functions apart by their qualified names and not by their options, so that one of two
     # forms of the same name would be served for the other.
     form = FunctionType(function.__code__, function.__globals__, function.__name__)
-    form.__qualname__ = f"{function.__qualname__}_{'parallel' if parallel else 'serial'}"
+    form.__qualname__ = f"{function.__qualname__}_{'parallel' if parallel else 'serial'}_{_digest()}"
     # Without the reference counts of arrays, which every slice and every array handed to an inlined function would
     # raise and lower: threads that count at the same place wait for each other, and took ten times as long as the
     # arithmetic of a row. The price is that a loop allocates nothing, and is handed its scratch.
@@ -177,7 +189,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]
                 self.flush()
             found = None
         if found is None:
-            _say("compiling the kernels that are needed, which takes some seconds; later runs find them on disk")
+            _say("compiling the kernels that are needed, which takes up to a minute; later runs find them on disk")
         return found
 
     def save_overload(self, sig: Any, data: Any) -> None:

@@ -37,7 +37,7 @@ from sciml_bounds.kernels.q1 import _pad, modes
 
 __all__ = ["BALANCE", "Terms", "majorant_terms", "safe_sqrt"]
 
-#: A defect below so many round-offs of the fluxes of its cell counts as none.
+#: A defect below so many round-offs of the fluxes of its cell counts as none, and is left as it is.
 BALANCE = 16
 
 

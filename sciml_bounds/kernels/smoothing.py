@@ -8,6 +8,7 @@ of the kernels of `lattice` and `transfer`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,6 +45,10 @@ class Stage:
     axes: tuple[bool, bool, bool]
     weights: Tensor
     work: dict[int, Tensor] = field(default_factory=dict, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave the buffers out of copies."""
+        return type(self), (self.offsets, self.T, self.c, self.s, self.axes, self.weights)
 
     @property
     def operator(self) -> tuple[lattice.Offsets, Tensor, Tensor, Tensor]:

@@ -44,7 +44,8 @@ def combine(alpha: Tensor, u: Tensor, beta: Tensor, out: Tensor, *, norms: bool 
 def scaled_copy(u: Tensor, scale: Tensor, out: Tensor) -> Tensor:
     """Write scale u into `out`, both (b, ...) and of whatever dtypes, with one number `scale` (b,) a sample."""
     scale = scale.expand(len(out)).contiguous()
-    combine(scale, u.flatten(1), torch.zeros_like(scale), out.flatten(1), norms=False)
+    n = out.shape[1:].numel()
+    combine(scale, u.reshape(len(out), n), torch.zeros_like(scale), out.view(len(out), n), norms=False)
     return out
 
 

@@ -4,9 +4,9 @@ What such a half costs is the way of the data through memory, and its parts one 
 again and again. So a loop takes a tile of the lattice and marches through it plane by plane, with all parts under way
 at once: while the first step is at plane i, the second is at plane i - 1, and so on (Wellein, Hager, Zeiser, Wittmann,
 Fehske, "Efficient temporal blocking for stencil computations by multicore-aware wavefront parallelization", COMPSAC
-2009). Planes that one part hands to the next stay in a ring of three, in the nearest cache. Beside a tile the parts are
-computed again on as many planes and rows as they reach, so that tiles are independent, and results do not depend on
-them. Planes and rows are numbered on through the ends; `%` leads to where their data lie.
+2009). Planes that one part hands to the next stay in a ring of three, in the nearest cache of each thread. Beside a
+tile the parts are computed again on as many planes and rows as they reach, so that tiles are independent, and results
+do not depend on them. Planes and rows are numbered on through the ends; `%` leads to where their data lie.
 """
 
 from __future__ import annotations
@@ -91,9 +91,10 @@ def _laid_out(
         data = [field.movedim(2, 1) for field in data]
         weights, fields = weights.movedim(2, 1), tuple(field.movedim(2, 1) for field in fields)
     halo = len(steps) + 1
-    tiles = len(b) * math.prod(-(-n // length) for n, length in zip(shape, tile))
-    scratch = _buffer(work, (tiles, 2, shape[2]), b)
-    rings = _buffer(work, (tiles, halo, 3, tile[1] + 2 * halo, shape[2]), b)
+    workers = torch.get_num_threads()
+    height = tile[1] + 2 * halo if shape[1] > 1 else 1
+    scratch = _buffer(work, (workers, 2, shape[2]), b)
+    rings = _buffer(work, (workers, halo, 3, height, shape[2]), b)
     lengths = np.array(steps, dtype=b.numpy().dtype)
     return [lengths, np.array(tile), table, *data, places, bits, weights, scratch, rings], list(fields)
 
@@ -226,54 +227,57 @@ def _descend_numba(steps, tile, groups, T, c, s, axes, bits, weights, scratch, r
     hy = 1 if Y > 1 else 0
     nx = (X + tile[0] - 1) // tile[0]
     ny = (Y + tile[1] - 1) // tile[1]
-    for t in prange(B * nx * ny):
-        n = t // (nx * ny)
-        o = n if weights.shape[0] > 1 else 0
-        x0 = (t // ny) % nx * tile[0]
-        y0 = t % ny * tile[1]
-        x1 = min(x0 + tile[0], X)
-        y1 = min(y0 + tile[1], Y)
-        first = y0 - hy * (m + 1)
-        ring = rings[t]  # the iterates, and the residual
-        for i in range(x0 - hx * (m + 1), x1 + m):
-            for j in range(m + 1):
-                p = i - j
-                if p < x0 - hx * (1 + m - j) or p >= x1 + hx * (m - j):
-                    continue
-                tx = ((p - 1) % X, p % X, (p + 1) % X)
-                px = ((p - 1) % 3, p % 3, (p + 1) % 3)
-                for y in range(y0 - hy * (1 + m - j), y1 + hy * (m - j)):
-                    ty = ((y - 1) % Y, y % Y, (y + 1) % Y)
-                    k = y - first
-                    row = ring[j, px[1], k]
-                    right = b[n, tx[1], ty[1]]
-                    inverse = s[o, tx[1], ty[1]]
-                    if m == 0:
-                        for z in range(Z):
-                            row[z] = right[z]
-                    elif j == 0:
-                        for z in range(Z):
-                            row[z] = steps[0] * inverse[z] * right[z]
-                    else:
-                        iterate = ring[j - 1]
-                        write_product(row, c[o, tx[1], ty[1]], groups, iterate, px, (k - 1, k, k + 1), T[o], tx, ty)
-                        if j < m:
-                            v = iterate[px[1], k]
+    workers = rings.shape[0]
+    for worker in prange(workers):
+        ring = rings[worker]  # the iterates, and the residual
+        values = scratch[worker]
+        for t in range(worker * B * nx * ny // workers, (worker + 1) * B * nx * ny // workers):
+            n = t // (nx * ny)
+            o = n if weights.shape[0] > 1 else 0
+            x0 = (t // ny) % nx * tile[0]
+            y0 = t % ny * tile[1]
+            x1 = min(x0 + tile[0], X)
+            y1 = min(y0 + tile[1], Y)
+            first = y0 - hy * (m + 1)
+            for i in range(x0 - hx * (m + 1), x1 + m):
+                for j in range(m + 1):
+                    p = i - j
+                    if p < x0 - hx * (1 + m - j) or p >= x1 + hx * (m - j):
+                        continue
+                    tx = ((p - 1) % X, p % X, (p + 1) % X)
+                    px = ((p - 1) % 3, p % 3, (p + 1) % 3)
+                    for y in range(y0 - hy * (1 + m - j), y1 + hy * (m - j)):
+                        ty = ((y - 1) % Y, y % Y, (y + 1) % Y)
+                        k = y - first
+                        row = ring[j, px[1], k]
+                        right = b[n, tx[1], ty[1]]
+                        inverse = s[o, tx[1], ty[1]]
+                        if m == 0:
                             for z in range(Z):
-                                row[z] = v[z] + steps[j] * inverse[z] * (right[z] - row[z])
+                                row[z] = right[z]
+                        elif j == 0:
+                            for z in range(Z):
+                                row[z] = steps[0] * inverse[z] * right[z]
                         else:
+                            iterate = ring[j - 1]
+                            write_product(row, c[o, tx[1], ty[1]], groups, iterate, px, (k - 1, k, k + 1), T[o], tx, ty)
+                            if j < m:
+                                v = iterate[px[1], k]
+                                for z in range(Z):
+                                    row[z] = v[z] + steps[j] * inverse[z] * (right[z] - row[z])
+                            else:
+                                for z in range(Z):
+                                    row[z] = right[z] - row[z]
+                        if j == m - 1 and x0 <= p < x1 and y0 <= y < y1:
+                            result = x[n, p, y]
                             for z in range(Z):
-                                row[z] = right[z] - row[z]
-                    if j == m - 1 and x0 <= p < x1 and y0 <= y < y1:
-                        result = x[n, p, y]
-                        for z in range(Z):
-                            result[z] = row[z]
-            p = i - m
-            if p < x0 or p >= x1 or (axes[0] and p % 2 == 0 and p < X - 1):  # the plane after is wanted too
-                continue
-            I = p // 2 if axes[0] else p
-            for J in range(y0 // 2 if axes[1] else y0, (y1 + 1) // 2 if axes[1] else y1):
-                _write_restricted(coarse[n, I, J], bits, axes, weights[o], ring[m], first, (X, Y), scratch[t], I, J)
+                                result[z] = row[z]
+                p = i - m
+                if p < x0 or p >= x1 or (axes[0] and p % 2 == 0 and p < X - 1):  # the plane after is wanted too
+                    continue
+                I = p // 2 if axes[0] else p
+                for J in range(y0 // 2 if axes[1] else y0, (y1 + 1) // 2 if axes[1] else y1):
+                    _write_restricted(coarse[n, I, J], bits, axes, weights[o], ring[m], first, (X, Y), values, I, J)
 
 
 @NumbaKernel
@@ -284,44 +288,47 @@ def _ascend_numba(steps, tile, groups, T, c, s, axes, bits, weights, scratch, ri
     hy = 1 if Y > 1 else 0
     nx = (X + tile[0] - 1) // tile[0]
     ny = (Y + tile[1] - 1) // tile[1]
-    for t in prange(B * nx * ny):
-        n = t // (nx * ny)
-        o = n if weights.shape[0] > 1 else 0
-        x0 = (t // ny) % nx * tile[0]
-        y0 = t % ny * tile[1]
-        x1 = min(x0 + tile[0], X)
-        y1 = min(y0 + tile[1], Y)
-        first = y0 - hy * m
-        ring = rings[t]  # the iterates but the last
-        even, odd = scratch[t, 0], scratch[t, 1]
-        for i in range(x0 - hx * m, x1 + m):
-            for j in range(m + 1):
-                p = i - j
-                if p < x0 - hx * (m - j) or p >= x1 + hx * (m - j):
-                    continue
-                tx = ((p - 1) % X, p % X, (p + 1) % X)
-                px = ((p - 1) % 3, p % 3, (p + 1) % 3)
-                for y in range(y0 - hy * (m - j), y1 + hy * (m - j)):
-                    ty = ((y - 1) % Y, y % Y, (y + 1) % Y)
-                    k = y - first
-                    row = out[n, tx[1], ty[1]] if j == m else ring[j, px[1], k]
-                    if j == 0:
-                        start = x[n, tx[1], ty[1]]
-                        _write_prolonged(scratch[t], bits, axes, weights[o], coarse[n], tx[1], ty[1])
-                        if axes[2]:
-                            for L in range(Z // 2):
-                                row[2 * L] = start[2 * L] + even[L]
-                                row[2 * L + 1] = start[2 * L + 1] + odd[L]
-                            if Z % 2:
-                                row[Z - 1] = start[Z - 1] + even[Z // 2]
+    workers = rings.shape[0]
+    for worker in prange(workers):
+        ring = rings[worker]  # the iterates but the last
+        values = scratch[worker]
+        even, odd = values[0], values[1]
+        for t in range(worker * B * nx * ny // workers, (worker + 1) * B * nx * ny // workers):
+            n = t // (nx * ny)
+            o = n if weights.shape[0] > 1 else 0
+            x0 = (t // ny) % nx * tile[0]
+            y0 = t % ny * tile[1]
+            x1 = min(x0 + tile[0], X)
+            y1 = min(y0 + tile[1], Y)
+            first = y0 - hy * m
+            for i in range(x0 - hx * m, x1 + m):
+                for j in range(m + 1):
+                    p = i - j
+                    if p < x0 - hx * (m - j) or p >= x1 + hx * (m - j):
+                        continue
+                    tx = ((p - 1) % X, p % X, (p + 1) % X)
+                    px = ((p - 1) % 3, p % 3, (p + 1) % 3)
+                    for y in range(y0 - hy * (m - j), y1 + hy * (m - j)):
+                        ty = ((y - 1) % Y, y % Y, (y + 1) % Y)
+                        k = y - first
+                        row = out[n, tx[1], ty[1]] if j == m else ring[j, px[1], k]
+                        if j == 0:
+                            start = x[n, tx[1], ty[1]]
+                            _write_prolonged(values, bits, axes, weights[o], coarse[n], tx[1], ty[1])
+                            if axes[2]:
+                                for L in range(Z // 2):
+                                    row[2 * L] = start[2 * L] + even[L]
+                                    row[2 * L + 1] = start[2 * L + 1] + odd[L]
+                                if Z % 2:
+                                    row[Z - 1] = start[Z - 1] + even[Z // 2]
+                            else:
+                                for z in range(Z):
+                                    row[z] = start[z] + even[z]
                         else:
+                            right = b[n, tx[1], ty[1]]
+                            inverse = s[o, tx[1], ty[1]]
+                            iterate = ring[j - 1]
+                            v = iterate[px[1], k]
+                            write_product(row, c[o, tx[1], ty[1]], groups, iterate, px, (k - 1, k, k + 1), T[o], tx, ty)
                             for z in range(Z):
-                                row[z] = start[z] + even[z]
-                    else:
-                        right = b[n, tx[1], ty[1]]
-                        inverse = s[o, tx[1], ty[1]]
-                        iterate = ring[j - 1]
-                        v = iterate[px[1], k]
-                        write_product(row, c[o, tx[1], ty[1]], groups, iterate, px, (k - 1, k, k + 1), T[o], tx, ty)
-                        for z in range(Z):
-                            row[z] = v[z] + steps[j - 1] * inverse[z] * (right[z] - row[z])
+                                row[z] = v[z] + steps[j - 1] * inverse[z] * (right[z] - row[z])

@@ -6,8 +6,9 @@ References: Briggs, Henson, McCormick, "A Multigrid Tutorial" (2000), chapter 3;
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -141,6 +142,15 @@ class Cycle(LinearOperator):
         self.device = coarsest.inverse.device
         self.scale = torch.ones(1, dtype=self.dtype, device=self.device) if scale is None else scale
         self._work: dict[int, list[list[Tensor]]] = {}
+        self._turn = threading.RLock()  # threads that share a cycle share its buffers
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave buffers and the lock out of copies."""
+        return {name: value for name, value in vars(self).items() if name not in ("_work", "_turn")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take up what `__getstate__` gave."""
+        vars(self).update(state, _work={}, _turn=threading.RLock())
 
     @property
     def batch(self) -> int:
@@ -155,16 +165,17 @@ class Cycle(LinearOperator):
     def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:
         """Apply one V-cycle without allocation (after the first call with this batch size)."""
         batch = x.numel() // self.shape[0]
-        work = self._workspace(batch)
-        shape = work[0][0].shape
-        if self.coarsest.inverse.dtype == self.dtype:
-            self._descend(0, x.reshape(shape), out.view(shape))
+        with self._turn:
+            work = self._workspace(batch)
+            shape = work[0][0].shape
+            if self.coarsest.inverse.dtype == self.dtype:
+                self._descend(0, x.reshape(shape), out.view(shape))
+                return out
+            b, z = work[-1]
+            size = self._into_range(x.reshape(shape), b)
+            self._descend(0, b, z)
+            scaled_copy(z, size / self.scale, out.view(shape))
             return out
-        b, z = work[-1]
-        size = self._into_range(x.reshape(shape), b)
-        self._descend(0, b, z)
-        scaled_copy(z, size / self.scale, out.view(shape))
-        return out
 
     def full_multigrid(self, b: Tensor) -> Tensor:
         """Approximate A^-1 b `(..., n)` by full multigrid: one V-cycle a level, coarsest first.
@@ -172,9 +183,11 @@ class Cycle(LinearOperator):
         Not symmetric, so it serves as an initial guess and not as a preconditioner.
         """
         batch = b.numel() // self.shape[0]
-        right = torch.empty_like(self._workspace(batch)[0][0])
-        size = self._into_range(b.reshape(right.shape).contiguous(), right)
-        return scaled_copy(self._ascend(0, right), size / self.scale, torch.empty_like(b).view(right.shape)).view(
+        with self._turn:
+            right = torch.empty_like(self._workspace(batch)[0][0])
+            size = self._into_range(b.reshape(right.shape).contiguous(), right)
+            found = self._ascend(0, right)
+        return scaled_copy(found, size / self.scale, torch.empty(right.shape, dtype=b.dtype, device=b.device)).view(
             b.shape
         )
 

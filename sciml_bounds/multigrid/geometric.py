@@ -113,9 +113,10 @@ class WalledCycle(Cycle):
     def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:
         """Apply one V-cycle without allocation (after the first call with this batch size)."""
         flat, result = x.reshape(-1, self.shape[0]), out.view(-1, self.shape[0])
-        if self._fluid_rhs.shape != flat.shape:
-            self._fluid_rhs = torch.empty_like(flat)
-        super().matvec_into(torch.mul(flat, self.fluid, out=self._fluid_rhs), result)
+        with self._turn:
+            if self._fluid_rhs.shape != flat.shape:
+                self._fluid_rhs = torch.empty_like(flat)
+            super().matvec_into(torch.mul(flat, self.fluid, out=self._fluid_rhs), result)
         result.mul_(self.fluid).addcmul_(self.inverse, flat)
         return out
 

@@ -317,11 +317,12 @@ def _face_conductances(problem: Diffusion) -> Tensor:
         if problem.periodic[axis]:
             between.append((a.narrow(dim, n - 1, 1), a.narrow(dim, 0, 1), T[axis].narrow(dim, n - 1, 1), n - 1))
         for before, after, out, start in between:
-            mean = before * after / (before + after) * (2 * grid.face_area(axis) / grid.spacing[axis])
-            if problem.solid is not None:
-                open_faces = problem.fluid & torch.roll(problem.fluid, -1, dim)
-                mean = torch.where(open_faces.narrow(dim, start, mean.shape[dim]), mean, 0.0)
-            out.copy_(mean)
+            total = before + after
+            if problem.solid is not None:  # where coefficients may be anything
+                open_faces = (problem.fluid & torch.roll(problem.fluid, -1, dim)).narrow(dim, start, before.shape[dim])
+                before, total = torch.where(open_faces, before, 0.0), torch.where(open_faces, total, 1.0)
+                after = torch.where(open_faces, after, 0.0)
+            out.copy_(before * after / total * (2 * grid.face_area(axis) / grid.spacing[axis]))
     return T.reshape(grid.dim, batch, *(1,) * (3 - grid.dim), *grid.shape)
 
 

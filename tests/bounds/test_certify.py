@@ -523,3 +523,20 @@ def test_mesh_interval_allows_for_what_the_solver_left(exact_line, monkeypatch):
     error, closest = (exact_line(problem).error(v) for v in (u_h, w))
     assert closest <= error - 0.1 * left.item()  # so the difference is not lost in the slack of the bound
     assert lower.item() <= error <= upper.item() <= 1.05 * (closest + left.item())
+
+
+@pytest.mark.parametrize("given", ["computed", "given"])
+def test_a_certificate_does_not_see_what_becomes_of_its_input(given):
+    problem = sb.Diffusion(sb.Grid((8, 8)), 1.0, source=1.0)
+    first = sb.certify(problem, sb.solve(problem))
+    values, flux = first.values.clone().numpy(), tuple(face.clone() for face in first.flux)
+    certificate = sb.certify(problem, values, flux=flux if given == "given" else None)
+    values[:] = 0.0
+    for face in flux:
+        face.zero_()
+    untouched = sb.certify(problem, first.values, flux=first.flux if given == "given" else None)
+    for name in ("mesh", "model"):
+        assert getattr(certificate, name) == getattr(untouched, name)
+    assert certificate.goal(sb.Mean()) == untouched.goal(sb.Mean())
+    assert torch.equal(certificate.values, first.values)
+    assert all(torch.equal(one, other) for one, other in zip(certificate.flux, untouched.flux))

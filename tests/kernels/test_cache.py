@@ -44,6 +44,25 @@ def test_the_kernels_are_few():
     assert 7 <= len(found) <= MOST
 
 
+def test_another_state_of_any_kernel_file_is_compiled_anew(tmp_path, monkeypatch):
+    """Loops are made of functions of several files, of which the cache of numba sees one."""
+    folder = tmp_path / "kernels"
+    shutil.copytree(Path(_backend.__file__).parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(_backend, "__file__", str(folder / "_backend.py"))
+    _backend._digest.cache_clear()
+    before = _backend._digest()
+    (folder / "lattice.py").write_text((folder / "lattice.py").read_text() + "\n")
+    _backend._digest.cache_clear()
+    assert _backend._digest() != before
+    monkeypatch.undo()
+    _backend._digest.cache_clear()
+    assert _backend._digest() == before
+    kernel = importlib.import_module("sciml_bounds.kernels.wavefront")._descend_numba
+    names = {getattr(kernel, form).py_func.__qualname__ for form in ("serial", "parallel")}
+    assert len(names) == 2
+    assert all(before in name for name in names)
+
+
 @pytest.mark.slow
 def test_compiling_is_said_once_and_not_where_the_disk_has_it_all(tmp_path):
     cold, warm = report(start(tmp_path, "float64")), report(start(tmp_path, "float64"))

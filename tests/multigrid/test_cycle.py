@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import copy
+import pickle
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -145,3 +149,24 @@ def test_a_batch_of_the_wrong_size_is_refused_before_a_loop_runs_off_its_end():
     for operator in (M, solver.operator):
         with pytest.raises(InputError, match="a batch of 3 operators cannot be applied to 2 vectors"):
             operator @ x
+
+
+def test_threads_may_share_a_cycle_and_copies_have_buffers_of_their_own():
+    A, M = _cycle()
+    x = torch.randn(2, A.shape[0], dtype=torch.float64)
+    expected = [M @ row for row in x]
+    wrong = []
+
+    def work(k):
+        wrong.extend(1 for _ in range(200) if not torch.equal(M @ x[k], expected[k]))
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    for other in (copy.deepcopy(M), pickle.loads(pickle.dumps(M))):
+        assert torch.equal(other @ x[0], expected[0])
+        assert other._work is not M._work
+        assert all(level.stage.work is not mine.stage.work for level, mine in zip(other.levels, M.levels))
