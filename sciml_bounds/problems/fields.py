@@ -29,12 +29,12 @@ __all__ = [
 Sides = dict[str, Boundary]
 
 
-#: Sizes of data beyond these are refused: bounds are sums of squares, which would be lost or overflow.
-SMALLEST, LARGEST = 1e-75, 1e75
+#: Sizes of data beyond these are refused: norms and bounds are sums of squares, which would be lost or overflow.
+LIMITS = {torch.float32: (1e-15, 1e15), torch.float64: (1e-75, 1e75)}
 
 
-def require_sizes(tensor: Tensor, name: str, smallest: float = SMALLEST) -> None:
-    """Refuse a field that has a very large entry, or is very small everywhere but not zero.
+def require_sizes(tensor: Tensor, name: str, *, large_only: bool = False) -> None:
+    """Refuse a field that has a very large entry, or (unless `large_only`) is very small everywhere but not zero.
 
     Raises
     ------
@@ -42,10 +42,13 @@ def require_sizes(tensor: Tensor, name: str, smallest: float = SMALLEST) -> None
         With the size and what to do.
     """
     size = max(map(abs, map(float, tensor.detach().aminmax()))) if tensor.numel() else 0.0
-    if size != 0.0 and not smallest <= size <= LARGEST:
+    smallest, largest = LIMITS[tensor.dtype]
+    if size > largest or (0.0 < size < smallest and not large_only):
+        kind = str(tensor.dtype).removeprefix("torch.")
+        wider = ", or use float64" if kind == "float32" else ""
         raise InputError(
-            f"{name} is of size {size:.3g}, whose squares leave the range of double precision; choose units in which "
-            f"it lies between {SMALLEST:g} and {LARGEST:g}."
+            f"{name} is of size {size:.3g}, whose squares leave the range of {kind}; choose units in which it lies "
+            f"between {smallest:g} and {largest:g}{wider}."
         )
 
 

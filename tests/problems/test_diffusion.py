@@ -311,6 +311,10 @@ BAD = {
     "beyond double precision": ({"source": 10**400}, "source is an integer beyond the range of double precision"),
     "no samples": ({"coefficient": np.ones((0, 4, 3))}, "coefficient has shape (0, 4, 3), a batch without samples"),
     "too small to be squared": ({"source": 1e-80}, "source is of size 1e-80, whose squares leave the range"),
+    "too small to be squared in single precision": (
+        {"source": torch.full((4, 3), 1e-20)},
+        "of float32; choose units in which it lies between 1e-15 and 1e+15, or use float64.",
+    ),
     "too large to be squared": ({"coefficient": 1e80}, "coefficient is of size 1e+80, whose squares leave the range"),
     "one tiny coefficient": (
         {"coefficient": np.where(np.arange(12).reshape(4, 3) == 5, 1e-80, 1.0)},
