@@ -13,7 +13,7 @@ from torch import Tensor
 from sciml_bounds._linear import LinearSolver, Method, Multigrid, Stop, as_method
 from sciml_bounds.arrays import convert, require_callback, require_count, require_finite
 from sciml_bounds.bounds.certify import certify
-from sciml_bounds.bounds.flux import equilibrated_flux
+from sciml_bounds.bounds.flux import Flux, flux_and_pressure
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.loop import check_tolerances
 from sciml_bounds.operators.lattice import LatticeOperator
@@ -299,7 +299,7 @@ class _Run:
         self.stopped = False
         if error is not None and flux is None:
             exact = problem.to(torch.float64)
-            self.flux = tuple(exact.unflatten(face) for face in equilibrated_flux(exact))
+            self.flux = Flux.of(exact, *flux_and_pressure(exact))
 
     def certify(self, values: Tensor) -> Certificate:
         return certify(self.problem, values.detach(), flux=self.flux)

@@ -11,7 +11,7 @@ from torch import Tensor
 from sciml_bounds._linear import Automatic, LinearSolver, Stop
 from sciml_bounds.arrays import convert, require_count, require_finite, to_tensor
 from sciml_bounds.bounds.energy import EnergyForm
-from sciml_bounds.bounds.flux import equilibrate, face_shape, flux_and_pressure, with_known_faces
+from sciml_bounds.bounds.flux import Flux, equilibrate, face_shape, flux_and_pressure, with_known_faces
 from sciml_bounds.bounds.goals import Certified, goal_interval
 from sciml_bounds.bounds.improvement import improve_flux
 from sciml_bounds.bounds.layouts import Layout, to_nodes
@@ -161,7 +161,7 @@ def certify(
         boundary_part=_shape(problem, boundary_part),
         boundary_gap=_shape(problem, gap),
         terms={name: _shape(problem, total) for name, total in bound.totals.items()},
-        flux=tuple(problem.unflatten(face) for face in faces),
+        flux=Flux.of(problem, faces, pressure),
         values=_shape(problem, v),
         layout=layout,
         grid=problem.grid,
@@ -237,7 +237,7 @@ def _flux(
 ) -> tuple[Diffusion, tuple[Tensor, ...], int, Tensor | None]:
     """Compute a flux, or take over one whose equilibrium is not seen to: the problem on its grid, it, the factor.
 
-    Where it is computed, the cell pressures come last.
+    The cell pressures that it came from come last, if they are known.
     """
     if flux is None:
         faces, pressure = flux_and_pressure(problem, rtol)
@@ -268,7 +268,7 @@ def _flux(
                 f"{tuple(problem.batch_shape)}."
             ) from None
     own = tuple(fine.samples(part).clone() for part in fields)  # whatever becomes of the memory of the given ones
-    return fine, with_known_faces(fine, own), factor, None
+    return fine, with_known_faces(fine, own), factor, Flux.pressure_of(flux, problem)
 
 
 def _indicators(bound: Majorant, upper: Tensor, factor: int, dim: int) -> Tensor:

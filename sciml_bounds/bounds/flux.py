@@ -6,6 +6,8 @@ over a spanning tree, so the bound that is built on it needs no constant of the 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,7 @@ from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import cell_fluxes
 
 __all__ = [
+    "Flux",
     "divergence",
     "equilibrate",
     "equilibrated_flux",
@@ -67,7 +70,28 @@ def equilibrated_flux(problem: Diffusion, rtol: float = 1e-4) -> tuple[Tensor, .
     return flux_and_pressure(problem, rtol)[0]
 
 
-def flux_and_pressure(problem: Diffusion, rtol: float) -> tuple[tuple[Tensor, ...], Tensor]:
+class Flux(tuple[Tensor, ...]):
+    """A flux, one field an axis, with the cell pressures (b, n) that it came from: they serve the lower bound."""
+
+    pressure: Tensor | None = None
+
+    @classmethod
+    def of(cls, problem: Diffusion, faces: tuple[Tensor, ...], pressure: Tensor | None) -> Flux:
+        """Give the faces of a problem (b, ...) its batch shape."""
+        flux = cls(problem.unflatten(face) for face in faces)
+        flux.pressure = pressure
+        return flux
+
+    @staticmethod
+    def pressure_of(flux: tuple[Any, ...], problem: Diffusion) -> Tensor | None:
+        """Return the pressures of a flux if it has some, and they fit a problem."""
+        pressure = getattr(flux, "pressure", None)
+        counts = 1, problem.batch_shape.numel()
+        fits = pressure is not None and len(pressure) in counts and tuple(pressure.shape[1:]) == problem.grid.shape
+        return pressure if fits else None
+
+
+def flux_and_pressure(problem: Diffusion, rtol: float = 1e-4) -> tuple[tuple[Tensor, ...], Tensor]:
     """Compute such a flux, and the cell pressures (b, n) that it came from."""
     with torch.no_grad():
         scheme = cell_fluxes(problem)

@@ -534,9 +534,23 @@ def test_a_certificate_does_not_see_what_becomes_of_its_input(given):
     values[:] = 0.0
     for face in flux:
         face.zero_()
-    untouched = sb.certify(problem, first.values, flux=first.flux if given == "given" else None)
+    untouched = sb.certify(problem, first.values, flux=tuple(first.flux) if given == "given" else None)
     for name in ("mesh", "model"):
         assert getattr(certificate, name) == getattr(untouched, name)
     assert certificate.goal(sb.Mean()) == untouched.goal(sb.Mean())
     assert torch.equal(certificate.values, first.values)
     assert all(torch.equal(one, other) for one, other in zip(certificate.flux, untouched.flux))
+
+
+def test_a_flux_brings_its_pressures_with_it():
+    problem = sb.Diffusion(sb.Grid((16, 12)), lambda x, y: 1 + x * y, source=1.0)
+    values = 0.8 * sb.solve(problem).values
+    first = sb.certify(problem, values)
+    again = sb.certify(problem, values, flux=first.flux)
+    assert again.lower == first.lower  # from the same correction
+    assert again.upper == first.upper
+    other = sb.Diffusion(sb.Grid((12, 16)), 1.0, source=1.0)
+    foreign = tuple(face.mT for face in reversed(first.flux))
+    assert sb.certify(other, values.mT, flux=foreign).lower > 0  # faces alone do, too
+    refined = sb.certify(problem.refine(2), sb.solve(problem.refine(2)), lower=False).flux
+    assert sb.certify(problem, values, flux=refined).lower > 0  # pressures of another grid are left alone
