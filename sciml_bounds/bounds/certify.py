@@ -44,7 +44,7 @@ def certify(
     layout: Layout = "nodes",
     strict: bool = False,
     improve: int = 0,
-    rtol: float = 1e-4,
+    rtol: float = 1e-3,
 ) -> Certificate:
     """Bound the error of a field, wherever it comes from, from above and from below.
 
@@ -71,7 +71,8 @@ def certify(
         `bounds.improvement`): three gain about 3 % and cost a few passes over the grid. Gradients take what they change
         of the flux as constant.
     rtol
-        Relative residual of the flux solve. Any value gives a bound, and 1e-3 one that is less than 1e-4 larger.
+        Relative residual of the flux solve. Any value gives a bound; with 1e-3 it was at most 1.0002 times that of a
+        complete solve in all media tried (jumps of 1e-6 to 1e6).
 
     Returns
     -------
