@@ -51,7 +51,7 @@ class Multigrid:
     Parameters
     ----------
     cycle
-        "V": V-cycles from the initial guess. "full": full multigrid gives the initial guess, then V-cycles.
+        "full": full multigrid gives the initial guess where there is none, then V-cycles. "V": V-cycles alone.
     sweeps
         Smoothing steps before and after each coarse correction.
     accelerate
@@ -61,14 +61,14 @@ class Multigrid:
         coefficients jump by more than 1e5. "double": cycles in the precision of the problem.
     """
 
-    cycle: Literal["V", "full"] = "V"
-    sweeps: int = 2
+    cycle: Literal["full", "V"] = "full"
+    sweeps: int = 3
     accelerate: bool = True
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         if self.cycle not in ("V", "full"):
-            raise InputError(f"unknown cycle {self.cycle!r}; the choices are 'V' and 'full'.")
+            raise InputError(f"unknown cycle {self.cycle!r}; the choices are 'full' and 'V'.")
         if self.precision not in ("auto", "double"):
             raise InputError(f"unknown precision {self.precision!r}; the choices are 'auto' and 'double'.")
         require_count(self.sweeps, "sweeps", 1)
@@ -113,6 +113,8 @@ class Transform:
 class Automatic:
     """Fast transforms where they apply, geometric multigrid elsewhere."""
 
+    otherwise: Multigrid = Multigrid()
+
 
 #: A way to solve a lattice system.
 Method = Automatic | Transform | Multigrid | Algebraic | ConjugateGradients | Direct
@@ -140,7 +142,7 @@ def as_method(method: str | Method) -> Method:
     if not isinstance(method, str) or method not in _NAMES:
         choices = ", ".join(map(repr, _NAMES))
         raise InputError(
-            f"unknown method {method!r}; the choices are {choices}, or an object such as sb.Multigrid(cycle='full')."
+            f"unknown method {method!r}; the choices are {choices}, or an object such as sb.Multigrid(cycle='V')."
         )
     return _NAMES[method]
 
@@ -283,7 +285,7 @@ class LinearSolver:
 def _resolved(method: Method, system: LatticeSystem) -> Method:
     if not isinstance(method, Automatic):
         return method
-    return Multigrid() if system.inverse is None else Transform()
+    return method.otherwise if system.inverse is None else Transform()
 
 
 def _transform(system: LatticeSystem) -> BoxInverse:

@@ -76,7 +76,7 @@ def solve(
         "auto": fast transforms where the coefficients are constant, geometric multigrid elsewhere. "transform": sine,
         cosine and Fourier transforms. "multigrid": conjugate gradients with geometric multigrid. "cg": with the
         diagonal. "algebraic": with algebraic multigrid (PyAMG). "direct": sparse LU (scipy). Or an object such as
-        `sb.Multigrid(cycle="full")`.
+        `sb.Multigrid(cycle="V")`.
     rtol, atol
         Stop when ||b - A x|| <= max(rtol ||b||, atol), b with the boundary values moved into it, or at the round-off
         level 10 eps ||A|| ||x||. The default of `rtol` is 1e-8 in float64 and 1e-5 in float32.

@@ -29,7 +29,7 @@ from sciml_bounds.results import Reason
 
 METHODS = {
     "multigrid": Multigrid(),
-    "full": Multigrid(cycle="full"),
+    "V-cycles": Multigrid(cycle="V"),
     "cycles": Multigrid(accelerate=False),
     "algebraic": Algebraic(),
     "aggregation": Algebraic(kind="smoothed-aggregation"),
@@ -37,7 +37,7 @@ METHODS = {
     "direct": Direct(),
 }
 ITERATIVE = [name for name in METHODS if name != "direct"]
-CYCLES = Multigrid(accelerate=False)
+CYCLES = Multigrid(cycle="V", accelerate=False)
 
 EPS = torch.finfo(torch.float64).eps
 
@@ -84,7 +84,7 @@ def _error(matrix, b, rtol):
 def test_methods_have_names_and_stand_for_themselves():
     expected = {
         "auto": Automatic(), "transform": Transform(),
-        "multigrid": Multigrid(cycle="V", sweeps=2, accelerate=True), "cg": ConjugateGradients(),
+        "multigrid": Multigrid(cycle="full", sweeps=3, accelerate=True), "cg": ConjugateGradients(),
         "algebraic": Algebraic(kind="ruge-stuben", sweeps=2), "direct": Direct(),
     }  # fmt: skip
     assert {name: as_method(name) for name in expected} == expected
@@ -105,7 +105,7 @@ def test_what_has_no_hash_is_refused_like_any_other_method():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Multigrid(cycle="W"), "unknown cycle 'W'; the choices are 'V' and 'full'"),
+        (lambda: Multigrid(cycle="W"), "unknown cycle 'W'; the choices are 'full' and 'V'"),
         (lambda: Multigrid(sweeps=0), "sweeps is 0; it must be a positive integer"),
         (lambda: Multigrid(sweeps=1.5), "sweeps is 1.5; it must be a positive integer"),
         (lambda: Algebraic(sweeps=-1), "sweeps is -1; it must be a positive integer"),
@@ -131,8 +131,8 @@ def test_methods_are_values():
 def test_each_method_says_what_it_did():
     solutions = {name: LinearSolver(_system(), method).solve() for name, method in METHODS.items()}
     words = {
-        "multigrid": "conjugate gradients with geometric multigrid (V-cycles)",
-        "full": "full multigrid",
+        "multigrid": "conjugate gradients with geometric multigrid (full multigrid, then V-cycles)",
+        "V-cycles": "(V-cycles)",
         "cycles": "geometric multigrid",
         "algebraic": "(ruge-stuben)",
         "aggregation": "(smoothed-aggregation)",

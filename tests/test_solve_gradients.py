@@ -14,7 +14,7 @@ METHODS = {
     "cg": "cg",
     "algebraic": "algebraic",
     "direct": "direct",
-    "full": sb.Multigrid(cycle="full"),
+    "V-cycles": sb.Multigrid(cycle="V"),
     "cycles": sb.Multigrid(accelerate=False),
     "aggregation": sb.Algebraic(kind="smoothed-aggregation"),
 }

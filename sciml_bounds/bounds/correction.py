@@ -12,8 +12,9 @@ import math
 import torch
 from torch import Tensor
 
-from sciml_bounds._linear import Automatic, LinearSolver
+from sciml_bounds._linear import LinearSolver
 from sciml_bounds.bounds.energy import EnergyForm
+from sciml_bounds.bounds.flux import FEW_CYCLES
 from sciml_bounds.grid import Dirichlet, side_axis
 from sciml_bounds.kernels.assembly import cell_sums
 from sciml_bounds.krylov.loop import iterate
@@ -83,7 +84,7 @@ def correction_by_cycles(problem: Diffusion, values: Tensor) -> Tensor:
     """Approximate the difference of the discrete solution to a field (b, n + 1) with the right boundary values."""
     with torch.no_grad():
         form, system = EnergyForm(problem), node_system(problem)
-        cycle = LinearSolver(system, Automatic()).preconditioner
+        cycle = LinearSolver(system, FEW_CYCLES).preconditioner
         residual = form.residual(values)
         noise = _round_off(form, values, _diagonal(form))
         residual = residual.sign() * (residual.abs() - noise).clamp_min(0)  # what may be round-off is no residual

@@ -53,7 +53,8 @@ class EnergyForm:
 
     def norm(self, values: Tensor) -> Tensor:
         """Compute |||values|||, shape (b,)."""
-        return safe_sqrt((values * self.apply(values)).flatten(1).sum(1).clamp_min(0))
+        squared = torch.linalg.vecdot(values.flatten(1), self.apply(values).flatten(1))
+        return safe_sqrt(squared.clamp_min(0))
 
     @cached_property
     def load(self) -> Tensor:

@@ -11,7 +11,7 @@ _WORDS = (
         r"repair them with problem\.impose_boundary\(values\), or leave out strict=True",
         "repair them, or leave out --strict",
     ),
-    (r", or an object such as sb\.Multigrid\(cycle='full'\)", ""),
+    (r", or an object such as sb\.Multigrid\(cycle='V'\)", ""),
     (r" or pass a flux of a finer grid", ""),
     (r"\b(method|layout)='([\w-]+)'", r"--\1 \2"),
     (r"^error=(\S+) ", r"--error \1 "),

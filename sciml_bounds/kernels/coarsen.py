@@ -22,7 +22,7 @@ from numba import prange
 from torch import Tensor
 
 from sciml_bounds.kernels._backend import NumbaKernel, backend_for
-from sciml_bounds.kernels.lattice import Offsets, rows, shifted, strip_length, survey, wrapped
+from sciml_bounds.kernels.lattice import Offsets, Survey, rows, shifted, strip_length, survey, wrapped
 from sciml_bounds.kernels.transfer import Bits, coarse_shape, pairs, parity_view, restrict
 
 __all__ = ["galerkin", "half_stencil", "interpolation_weights"]
@@ -60,8 +60,11 @@ def _scratch(count: int, weights: Tensor) -> Tensor:
 
 def galerkin(
     offsets: Offsets, T: Tensor, c: Tensor, axes: tuple[bool, bool, bool], weights: Tensor, diagonal: Tensor
-) -> tuple[Offsets, Tensor, Tensor]:
-    """Compute P^T A P as offsets, conductances and diagonal excess on the coarse lattice; `diagonal` is that of A."""
+) -> tuple[Offsets, Tensor, Tensor, Survey]:
+    """Compute P^T A P as offsets, conductances and diagonal excess on the coarse lattice, and survey it.
+
+    `diagonal` is that of A.
+    """
     coarse_offsets = half_stencil(tuple(n > 1 for n in c.shape[1:]))
     coarse_T = _empty_rows(len(coarse_offsets), c, tuple(weights.shape[2:]))
     coarse_c = c.new_empty(weights.shape[1:])
@@ -75,10 +78,11 @@ def galerkin(
         _galerkin_torch(offsets, T, c, axes, weights, coarse_offsets, coarse_T.zero_(), coarse_c.zero_())
         summed = restrict(axes, weights, diagonal, torch.empty_like(coarse_c))
     # the diagonal becomes its excess over the row sum
-    coarse_c.sub_(survey(coarse_offsets, coarse_T, torch.zeros_like(coarse_c)).diagonal)
+    bare = survey(coarse_offsets, coarse_T, torch.zeros_like(coarse_c))
+    coarse_c.sub_(bare.diagonal)
     # where everything cancels, what is left is the round-off of the fine entries that were summed
     coarse_c.masked_fill_(coarse_c.abs() <= 64 * torch.finfo(c.dtype).eps * summed, 0.0)
-    return coarse_offsets, coarse_T, coarse_c
+    return coarse_offsets, coarse_T, coarse_c, bare.with_excess(coarse_c)
 
 
 @lru_cache

@@ -90,8 +90,8 @@ class _Loop:
         self.rhs_norm = b.norm(dim=1)
         self.x = torch.zeros_like(b) if x0 is None else x0.clone()
         if x0 is not None:
-            self.x[b.abs().amax(1) == 0] = 0.0  # the solution for b = 0 is known
-        self.r = b.clone()
+            self.x[~b.any(1)] = 0.0  # the solution for b = 0 is known
+        self.r = b.clone() if x0 is None else torch.empty_like(b)
         self.z, self.d, self.q = (torch.empty_like(b) for _ in range(3))
         self.memory: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=memory)
         self.floor = 10 * torch.finfo(b.dtype).eps

@@ -184,12 +184,11 @@ class Cycle(LinearOperator):
         """
         batch = b.numel() // self.shape[0]
         with self._turn:
-            right = torch.empty_like(self._workspace(batch)[0][0])
-            size = self._into_range(b.reshape(right.shape).contiguous(), right)
+            fine = b.reshape(self._workspace(batch)[0][0].shape).contiguous()
+            right = torch.empty_like(fine, dtype=self.coarsest.inverse.dtype)
+            size = self._into_range(fine, right)
             found = self._ascend(0, right)
-        return scaled_copy(found, size / self.scale, torch.empty(right.shape, dtype=b.dtype, device=b.device)).view(
-            b.shape
-        )
+            return scaled_copy(found, size / self.scale, torch.empty_like(fine)).view(b.shape)
 
     def _into_range(self, x: Tensor, out: Tensor) -> Tensor:
         """Write right-hand sides over (about) their norms in the dtype of the levels; returns the divisors, (b,)."""

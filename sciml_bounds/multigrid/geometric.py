@@ -127,7 +127,7 @@ class WalledCycle(Cycle):
         return result.view(b.shape)
 
 
-def lattice_cycle(operator: LatticeOperator, sweeps: int = 2, *, precision: Precision = "auto") -> Cycle:
+def lattice_cycle(operator: LatticeOperator, sweeps: int = 3, *, precision: Precision = "auto") -> Cycle:
     """Set up the V-cycle of a lattice operator (symmetric positive semi-definite, positive diagonal).
 
     The hierarchy is set up in double precision, whatever it is applied in.
@@ -149,13 +149,14 @@ def lattice_cycle(operator: LatticeOperator, sweeps: int = 2, *, precision: Prec
     levels: list[LatticeLevel] = []
     while (axes := _axes_to_coarsen(current, survey)) is not None:
         weights = interpolation_weights(current.offsets, current.conductance, current.absorption, axes)
-        coarse = galerkin(current.offsets, current.conductance, current.absorption, axes, weights, survey.diagonal)
+        offsets, T, c, coarse_survey = galerkin(
+            current.offsets, current.conductance, current.absorption, axes, weights, survey.diagonal
+        )
         # a row of zeros is a component that has shrunk to one point: nothing to smooth there
         inverse_row_sums = _scaled(survey.absolute.reciprocal_(), scale, dtype).nan_to_num_(posinf=0.0)
         level = _scaled_operator(current, 1 / scale, dtype)
         levels.append(LatticeLevel(level, inverse_row_sums, axes, lattice.interleaved(weights.to(dtype))))
-        current = LatticeOperator(*coarse)
-        survey = current.survey()
+        current, survey = LatticeOperator(offsets, T, c), coarse_survey
     inverse = pseudo_inverse(_dense(current)) * scale.view(-1, 1, 1)
     coarsest = CoarseSolver(inverse.to(dtype), current.lattice)
     if walls is None:

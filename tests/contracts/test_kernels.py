@@ -121,7 +121,8 @@ def _coarsening(case: Case) -> Run:
     def run() -> list[Tensor]:
         weights = coarsen.interpolation_weights(offsets, T, c, case.axes)
         diagonal = lattice.survey(offsets, T, c).diagonal
-        return [weights, *coarsen.galerkin(offsets, T, c, case.axes, weights, diagonal)[1:]]
+        _, *coarse, survey = coarsen.galerkin(offsets, T, c, case.axes, weights, diagonal)
+        return [weights, *coarse, *survey]
 
     return run
 
