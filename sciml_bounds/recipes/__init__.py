@@ -1,0 +1,1 @@
+"""Data sets from recipes, one file each: what is drawn, what is solved, what is stored."""
