@@ -1,4 +1,4 @@
-"""Which samples train, select and test: decided by the index of a sample alone, so that no sample ever changes sides."""
+"""Which samples train, select and test: decided by their index alone, so that no sample ever changes sides."""
 
 from __future__ import annotations
 
