@@ -50,7 +50,7 @@ def cosine_field(
     True
     """
     dim, longest = len(shape), max(shape)
-    squares = [(np.pi * np.arange(n)) ** 2 for n in shape]
+    squares = [np.square(np.pi * np.arange(n, dtype=np.float64)) for n in shape]
     amplitude = _amplitude(squares, tau, alpha) * np.sqrt(np.prod(shape, dtype=np.float64))
     order = _mode_order(0, longest - 1, dim)
     window = tuple(slice(n) for n in shape)
@@ -99,7 +99,7 @@ def torus_field(
     dim = len(shape)
     largest = [(n - 1) // 2 for n in shape]
     axes = [np.arange(-m, m + 1) for m in largest]
-    amplitude = _amplitude([(2 * np.pi * k) ** 2 for k in axes], tau, alpha)
+    amplitude = _amplitude([np.square(2 * np.pi * k) for k in axes], tau, alpha)
     outer = max(largest)
     order = _mode_order(-outer, outer, dim)
     window = tuple(slice(outer - m, outer + m + 1) for m in largest)
