@@ -9,6 +9,7 @@ operators via multigrid", ICLR 2024, arXiv:2310.19809, section 3.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +19,10 @@ from sciml_bounds.errors import InputError
 
 __all__ = ["BOUNDARIES", "ConvolutionCycle", "coarse_size", "per_level"]
 
+Padding = Literal["zeros", "reflect", "circular"]
+
 #: How values beyond the boundary are made up.
-BOUNDARIES = {"dirichlet": "zeros", "neumann": "reflect", "periodic": "circular"}
+BOUNDARIES: dict[str, Padding] = {"dirichlet": "zeros", "neumann": "reflect", "periodic": "circular"}
 #: Padding of restrictions and prolongations. A coarse node lies on fine node 2i ("first"; 2^k + 1 nodes with the
 #: boundary, or 2^k around a torus, halve exactly) or on fine node 2i + 1 ("interior"; 2^k - 1 nodes without boundary).
 ALIGNMENTS = {"first": 1, "interior": 0}
@@ -40,7 +43,7 @@ _TRANSPOSE: dict[int, Callable[..., Tensor]] = {
 
 
 def coarse_size(n: int, alignment: str) -> int:
-    """Number of nodes along an axis, one level down."""
+    """Give the number of nodes along an axis, one level down."""
     return (n + 1) // 2 if alignment == "first" else (n - 1) // 2
 
 
@@ -268,12 +271,12 @@ class ConvolutionCycle(nn.Module):
         if self.norm_shape is not None:
             self._add_norms(self.norm_shape)
 
-    def _convolution(self, channels: int, out: int, padding: str, bias: bool) -> nn.Module:
+    def _convolution(self, channels: int, out: int, padding: Padding, bias: bool) -> nn.Module:
         return _CONVOLUTION[self.dim](channels, out, 3, padding=1, padding_mode=padding, bias=bias)
 
-    def _transfer(self, channels: int, out: int, padding: str) -> nn.Module:
+    def _transfer(self, channels: int, out: int, padding: Padding) -> nn.Module:
         width = ALIGNMENTS[self.alignment]
-        mode = padding if width else "zeros"
+        mode: Padding = padding if width else "zeros"
         return _CONVOLUTION[self.dim](channels, out, 3, stride=2, padding=width, padding_mode=mode, bias=False)
 
     def _add_norms(self, shape: tuple[int, ...]) -> None:
@@ -301,15 +304,21 @@ class ConvolutionCycle(nn.Module):
 
     def forward(self, f: Tensor) -> Tensor:
         """Apply the cycle to f (b, in_channels, *lattice), which gives (b, channels, *lattice)."""
+        if self.norm_shape not in (None, tuple(f.shape[2:])):
+            raise InputError(
+                f"a lattice of {'x'.join(map(str, f.shape[2:]))} was given to a cycle whose norms are for "
+                f"{'x'.join(map(str, self.norm_shape or ()))} only."
+            )
         self.level_shapes(f.shape[2:])
+        *upper, coarsest = cast(list[_Level], list(self.levels))
         u: Tensor | None = None
         kept: list[tuple[Tensor | None, Tensor]] = []
-        for level in self.levels[:-1]:
+        for level in upper:
             u = level.smooth_before(u, f)
             kept.append((u, f))
             u, f = level.restrict(u, f)
-        result: Tensor = self.levels[-1].smooth_before(u, f)
-        for level, (fine, right) in zip(reversed(self.levels[:-1]), reversed(kept)):
+        result = cast(Tensor, coarsest.smooth_before(u, f))
+        for level, (fine, right) in zip(reversed(upper), reversed(kept)):
             result = level.smooth_after(fine, result, right)
         return result
 

@@ -7,8 +7,8 @@ of linear operators via multigrid", ICLR 2024, arXiv:2310.19809, equations 1 to 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -243,12 +243,12 @@ class MgNO(nn.Module):
         values = nodes.to(dtype=torch.float64, device=problem.device).reshape(*problem.batch_shape, *problem.node_shape)
         return problem.to(torch.float64).impose_boundary(values)
 
-    def save(self, path: str | os.PathLike[str], **card: Any) -> None:
+    def save(self, path: Path | str, **card: Any) -> None:
         """Write weights and card (what made them: recipe, seed, metrics) to a safetensors file."""
         save_model(self, path, **card)
 
     @classmethod
-    def load(cls, name_or_path: str | os.PathLike[str]) -> MgNO:
+    def load(cls, name_or_path: Path | str) -> MgNO:
         """Read a network from a file, or by name one that ships with the package; it comes in evaluation mode."""
         model = load_model(name_or_path)
         if not isinstance(model, cls):
