@@ -91,7 +91,7 @@ def evaluate(
     return Evaluation({name: torch.cat(values) for name, values in found.items()})
 
 
-class evaluating:  # noqa: N801 - read as `with evaluating(model):`
+class evaluating:
     """Put a network into evaluation mode without gradients, and back at the end of a `with` block."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -130,7 +130,7 @@ def check_losses(losses: Tensor, prediction: object, target: Tensor, name: str) 
         )
     if losses.shape != target.shape[:1]:
         raise InputError(
-            f"the loss {name} gives shape {tuple(losses.shape)} for {len(target)} samples; it must give one number each."
+            f"the loss {name} gives shape {tuple(losses.shape)} for {len(target)} samples, not one number each."
         )
     return losses
 

@@ -43,15 +43,15 @@ class TensorBoard:
             raise MissingExtraError(
                 "tensorboard=True needs TensorBoard: pip install tensorboard; or leave it out, log.csv has the numbers."
             ) from None
-        self._writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(folder))
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Add the numbers of an epoch."""
         for name in COLUMNS[1:]:
             if row[name] is not None:
-                self._writer.add_scalar(name, row[name], row["epoch"])  # type: ignore[no-untyped-call]
-        self._writer.flush()  # type: ignore[no-untyped-call]
+                self._writer.add_scalar(name, row[name], row["epoch"])
+        self._writer.flush()
 
     def close(self) -> None:
         """Write the rest."""
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()

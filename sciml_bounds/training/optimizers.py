@@ -19,7 +19,8 @@ _MOMENTA = (0.95, 0.85)
 def make_optimizer(settings: TrainingSettings, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
     """Make the optimiser: Adam with decay in the gradient (Kingma and Ba), or AdamW (Loshchilov and Hutter)."""
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
-    return kind(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+    optimizer: torch.optim.Optimizer = kind(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+    return optimizer
 
 
 def set_rates(optimizer: torch.optim.Optimizer, settings: TrainingSettings, step: int, steps: int) -> float:
@@ -45,8 +46,8 @@ def learning_rate(settings: TrainingSettings, step: int, steps: int) -> float:
 def onecycle(step: int, steps: int, pct_start: float, first: float, peak: float, last: float) -> float:
     """Go from `first` to `peak` and on to `last` along two half cosines.
 
-    The rise ends at step pct_start * steps - 1, a fraction in general, and the fall at steps - 1, so that the values are
-    those of `torch.optim.lr_scheduler.OneCycleLR`.
+    The rise ends at step pct_start * steps - 1, a fraction in general, and the fall at steps - 1: the values are those
+    of `torch.optim.lr_scheduler.OneCycleLR`.
     """
     top, end = pct_start * steps - 1.0, steps - 1.0
     if step <= top:

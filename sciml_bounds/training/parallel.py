@@ -59,16 +59,16 @@ class Group:
             dist.all_reduce(numbers)
         return numbers
 
+    def any(self, flag: bool) -> bool:
+        """Tell all processes whether one of them says so."""
+        return bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0)
+
     def spread(self, model: nn.Module) -> None:
         """Give every process the weights of the first."""
         if self.size > 1:
             for tensor in model.state_dict().values():
                 dist.broadcast(tensor, 0)
 
-    def wait(self) -> None:
-        """Wait until all processes are here."""
-        if self.size > 1:
-            dist.barrier()
 
 
 @contextmanager

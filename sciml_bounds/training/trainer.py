@@ -174,6 +174,7 @@ class _Trainer:
         self.card = card | self._card()
         self.state = State()
         self.reason = ""
+        self.rate = settings.lr
 
     def _card(self) -> dict[str, Any]:
         """Everything that determines the result."""
@@ -199,7 +200,8 @@ class _Trainer:
         if not going_on and hasattr(self.model, "fit_normalizer"):
             self.model.to("cpu")
             like = next(self.model.parameters())
-            self.model.fit_normalizer(*(part.to(like.dtype) for part in stack_all(self.train_set, "training data")))
+            fit: Any = self.model.fit_normalizer
+            fit(*(part.to(like.dtype) for part in stack_all(self.train_set, "training data")))
         self.model.to(group.device)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         if not self.parameters:
@@ -230,16 +232,16 @@ class _Trainer:
             display = stack.enter_context(shown(progress, done=state.epoch, steps=self.steps, epochs=epochs))
             while not self._done():
                 self._epoch(display)
-                if self.reason:  # within the epoch
+                if state.step < self.steps:  # stopped within the epoch
                     self._save()
                     break
                 row = self._end_epoch()
                 display.epoch(row)
                 if board is not None:
                     board.add(row)
-                if callback is not None and callback(row):
+                if callback is not None and self.group.any(bool(callback(row))):
                     self.reason = "stopped by the callback"
-                if self.reason or self._done() or state.epoch % self.settings.checkpoint_every == 0:
+                if self._done() or state.epoch % self.settings.checkpoint_every == 0:
                     self._save()
 
     def _done(self) -> bool:
@@ -285,9 +287,8 @@ class _Trainer:
             stopped = self._step(next(stream) if share else None, len(part))
             state.step += 1
             display.step()
-            if stopped and state.step < self.steps:
+            if stopped:
                 self.reason = "stopped by a signal"
-                self.guard.check(state.epoch)
                 break
         self.guard.check(state.epoch)
         state.losses, state.norms = self.sums.tolist()
@@ -335,7 +336,7 @@ class _Trainer:
         prediction = _in_precision(prediction, y.dtype) if lower else prediction
         losses = check_losses(self.loss(prediction, y, x), prediction, y, loss_name(self.settings.loss))
         total = losses.sum()
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         return total.detach()
 
     def _set_rates(self) -> None:
