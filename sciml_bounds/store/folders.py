@@ -12,7 +12,7 @@ from pathlib import Path
 from sciml_bounds.errors import InputError
 from sciml_bounds.store.writer import _lives, _sync
 
-__all__ = ["check_new_folder", "making_folder", "require_space"]
+__all__ = ["check_new_folder", "making_folder"]
 
 
 def check_new_folder(path: Path | str) -> Path:
@@ -31,22 +31,6 @@ def check_new_folder(path: Path | str) -> Path:
     if not os.access(target.parent, os.W_OK):
         raise InputError(f"{path} cannot be made: the folder {target.parent} is read-only; choose another.")
     return target
-
-
-def require_space(folder: Path, size: int) -> None:
-    """Refuse what the disk cannot hold, before it is written: the HDF5 library does not survive a full disk.
-
-    Raises
-    ------
-    InputError
-        If `size` bytes are more than are free.
-    """
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        raise InputError(
-            f"up to {size / 2**30:.3g} GiB are written, but {folder} has {free / 2**30:.3g} GiB free; "
-            "free some space or choose another folder."
-        )
 
 
 @contextmanager

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sciml_bounds import __version__
 from sciml_bounds.errors import InputError
 from sciml_bounds.store.contents import Array, printable
-from sciml_bounds.store.dataset_header import DatasetHeader
+from sciml_bounds.store.dataset_source import DatasetSource
+from sciml_bounds.store.datasets import Variable
 
 if TYPE_CHECKING:
     import h5py
@@ -34,7 +34,7 @@ _CHUNK = 2**20
 #: Root attributes and scales, whose names no parameter can have.
 _RESERVED = {
     "dataset_name", "grid_type", "n_spatial_dims", "n_trajectories", "simulation_parameters", "Conventions", "title",
-    "description", "recipe", "seed", "resolution", "parameters", "source", "inputs", "targets", "layout",
+    "description", "reference", "recipe", "seed", "resolution", "parameters", "source", "inputs", "targets", "layout",
 }  # fmt: skip
 
 
@@ -44,12 +44,10 @@ class WellLayout:
 
     Attributes
     ----------
-    header
+    source
         The data set.
     axes
         Its axes that are the axes of The Well's grid, such as x, y.
-    lengths
-        The length of each.
     times
         The times of the frames; one where nothing varies in time.
     moved
@@ -58,11 +56,10 @@ class WellLayout:
         The condition of each axis, in The Well's words.
     """
 
-    header: DatasetHeader
+    source: DatasetSource
     axes: tuple[str, ...]
-    lengths: tuple[int, ...]
     times: Array
-    moved: frozenset[str]
+    moved: tuple[str, ...]
     boundary: tuple[str, ...]
 
     @property
@@ -71,14 +68,19 @@ class WellLayout:
         return tuple(axis.removesuffix(_NODE) for axis in self.axes)
 
     @property
+    def lengths(self) -> tuple[int, ...]:
+        """The length of each axis."""
+        return tuple(self.source.header.lengths[axis] for axis in self.axes)
+
+    @property
     def extras(self) -> tuple[str, ...]:
-        """Variables that are kept beside the fields."""
-        others = (name for name in self.header.variables if name not in self.header.fields)
-        return (*others, *sorted(self.moved))
+        """Variables that are kept as they are beside the fields."""
+        others = (name for name in self.source.header.variables if name not in self.source.fields)
+        return (*others, *self.moved)
 
     def varies_in_time(self, name: str) -> bool:
         """Whether a field is one of frames, which a network predicts, and not a constant one, which it is given."""
-        return "time" in self.header.dims(name) or name in self.header.targets
+        return "time" in self.source.dims(name) or name in self.source.header.targets
 
     def field(self, name: str, sample: Array) -> Array:
         """Turn one sample of a field into what is stored, (time, *space) or (*space), in float32.
@@ -92,9 +94,10 @@ class WellLayout:
         with np.errstate(over="ignore"):  # caught by what follows
             stored = np.asarray(moved, np.float32)
         if not np.isfinite(stored).all():
-            raise InputError(f"{name!r} holds NaN or infinite values (or ones too large for float32), which The Well "
-                             "does not allow; leave the sample out.")  # fmt: skip
-        steady_target = self.varies_in_time(name) and "time" not in self.header.dims(name)
+            raise InputError(
+                f"{name!r} is not finite in float32, the dtype of The Well; leave out the sample or scale the field."
+            )
+        steady_target = self.varies_in_time(name) and "time" not in self.source.dims(name)
         return stored[None] if steady_target else stored
 
 
@@ -107,14 +110,13 @@ def average_to_cells(nodal: Array, dim: int) -> Array:
     array([0.5, 2.5])
     """
     for axis in range(nodal.ndim - dim, nodal.ndim):
-        low = [slice(None)] * nodal.ndim
-        high = list(low)
-        low[axis], high[axis] = slice(None, -1), slice(1, None)
-        nodal = (nodal[tuple(low)] + nodal[tuple(high)]) / 2
+        count = nodal.shape[axis]
+        low, high = (np.take(nodal, range(first, first + count - 1), axis) for first in (0, 1))
+        nodal = (low + high) / 2
     return nodal
 
 
-def lay_out(header: DatasetHeader) -> WellLayout:
+def lay_out(source: DatasetSource) -> WellLayout:
     """Decide where everything goes.
 
     Raises
@@ -122,50 +124,44 @@ def lay_out(header: DatasetHeader) -> WellLayout:
     InputError
         If the fields lie on grids that do not fit together, or a target is steady while others vary in time.
     """
-    spaces = {name: tuple(dim for dim in header.dims(name) if dim != "time") for name in header.fields}
-    times = _times(header)
-    for name in header.fields:
-        if header.dims(name) not in (spaces[name], ("time", *spaces[name])):
-            raise InputError(f"{name!r} has the axes {header.dims(name)}; time has to be the first after the sample.")
-        if times is not None and name in header.targets and "time" not in header.dims(name):
+    unsteady = [name for name in source.fields if "time" in source.dims(name)]
+    for name in source.fields:
+        if name in unsteady and source.dims(name)[0] != "time":
+            raise InputError(f"{name!r} has the axes {source.dims(name)}; time has to come first.")
+        if unsteady and name not in unsteady and name in source.header.targets:
             raise InputError(
-                f"{name!r} is a steady target beside fields that vary in time; The Well has no such thing."
+                f"{name!r} is a steady target, but other fields vary in time; The Well cannot have both."
             )
-    cells = {tuple(dim.removesuffix(_NODE) for dim in space) for space in spaces.values()}
-    if len(cells) != 1 or not 1 <= len(next(iter(cells))) <= 3:
-        raise InputError(f"the fields lie on different grids, {sorted(set(spaces.values()))}; The Well has one a file.")
-    axes = min(spaces.values(), key=lambda space: sum(dim.endswith(_NODE) for dim in space))
-    lengths = next(header.shape(name)[-len(axes) :] for name in header.fields if spaces[name] == axes)
-    moved = frozenset(name for name in header.fields if spaces[name] != axes)
-    for name in header.fields:
-        expected = tuple(n + (dim not in axes) for n, dim in zip(lengths, spaces[name]))
-        if header.shape(name)[-len(axes) :] != expected:
-            raise InputError(f"{name!r} has the shape {header.shape(name)}, but its grid the shape {expected}.")
-    for name in moved:
-        if any(dim in axes for dim in spaces[name]):
-            raise InputError(f"{name!r} lies at nodes along some axes only; The Well has one grid a file.")
-    boundary = _boundary(header, len(axes))
-    return WellLayout(header, axes, lengths, np.zeros(1) if times is None else times, moved, boundary)
+    axes = _grid_axes(source)
+    moved = tuple(name for name in source.fields if source.space(name) != axes)
+    times = source.positions("time") if unsteady else np.zeros(1)
+    return WellLayout(source, axes, times, moved, _boundary(source, len(axes)))
 
 
-def _times(header: DatasetHeader) -> Array | None:
-    counts = {header.shape(name)[0] for name in header.fields if header.dims(name)[:1] == ("time",)}
-    if len(counts) > 1:
-        raise InputError(f"the fields have different numbers of frames, {sorted(counts)}; The Well has one a file.")
-    if not counts:
-        return None
-    count = counts.pop()
-    return header.coordinates.get("time", np.arange(count))
+def _grid_axes(source: DatasetSource) -> tuple[str, ...]:
+    """Choose the axes of the grid: of cells if a field lies on them, otherwise of nodes."""
+    spaces = list(dict.fromkeys(source.space(name) for name in source.fields))
+    cells = tuple(axis.removesuffix(_NODE) for axis in spaces[0])
+    nodes = tuple(axis + _NODE for axis in cells)
+    if not 1 <= len(cells) <= 3 or (spaces[1:] and set(spaces) != {cells, nodes}):
+        raise InputError(f"its fields have the axes {', '.join(map(str, spaces))}, but The Well has one grid a file.")
+    lengths = source.header.lengths
+    for axis, node in zip(cells, nodes) if spaces[1:] else ():
+        if lengths[node] != lengths[axis] + 1:
+            raise InputError(
+                f"it has {lengths[axis]} cells but {lengths[node]} nodes along {axis}; make it again."
+            )
+    return cells if spaces[1:] else spaces[0]
 
 
-def _boundary(header: DatasetHeader, dim: int) -> tuple[str, ...]:
+def _boundary(source: DatasetSource, dim: int) -> tuple[str, ...]:
     """Say in The Well's words what happens at the ends of each axis; it has none for a Dirichlet condition."""
-    said = json.dumps(header.parameters.get("boundary", "")).lower()
-    if "periodic" in said or header.recipe.startswith("navier-stokes"):
+    recipe, said = source.header.recipe, json.dumps(source.header.parameters.get("boundary", "")).lower()
+    if "periodic" in said or recipe.startswith("navier-stokes"):
         return ("PERIODIC",) * dim
-    if header.recipe == "pipe":  # along the pipe, and across
+    if recipe == "pipe":  # along the pipe, and across
         return ("OPEN", "WALL")
-    if header.recipe == "imported" and said == '""':
+    if recipe == "imported" and said == '""':
         return ("OPEN",) * dim  # what the loader takes where nothing is stated
     return ("WALL",) * dim
 
@@ -179,61 +175,82 @@ def make_file(file: h5py.File, layout: WellLayout, count: int) -> None:
     _put_axes(file, layout, count)
     _put_boundaries(file, layout)
     _put_scalars(file, layout)
-    header, dim = layout.header, len(layout.axes)
-    group = file.create_group("t0_fields")
-    group.attrs["field_names"] = _words(header.fields)
-    for name in header.fields:
-        varies = layout.varies_in_time(name)
-        shape = (count, *((len(layout.times),) if varies else ()), *layout.lengths)
-        dims = ("trajectory", *(("time",) if varies else ()), *layout.names)
-        dataset = _make(file, group, name, shape, dims, np.dtype(np.float32), header.variables[name].attributes)
-        dataset.attrs["dim_varying"] = [True] * dim
-        dataset.attrs["sample_varying"], dataset.attrs["time_varying"] = True, varies
-    for empty in ("t1_fields", "t2_fields"):
-        file.create_group(empty).attrs["field_names"] = _words(())
-    extra = file.create_group(EXTRA)
-    _make(file, extra, "sample", (count,), ("trajectory",), np.dtype(np.int64), {"long_name": "index in the data set"})
+    _make_fields(file, layout, count)
+    group = file.create_group(EXTRA)
+    about = {"long_name": "index in the data set", "units": "1"}
+    _make(file, group, "sample", {"trajectory": count}, np.dtype(np.int64), about)
     for name in layout.extras:
-        info = header.variables[name]
-        dims = ("trajectory", *_extra_dims(layout, name))
-        _make(file, extra, name, (count, *header.shape(name)), dims, np.dtype(info.dtype), info.attributes)
+        variable = layout.source.header.variables[name]
+        axes = {"trajectory": count} | {
+            _extra_axis(layout, dim): layout.source.header.lengths[dim] for dim in variable.dims
+        }
+        _make(file, group, name, axes, np.dtype(variable.dtype), _about(variable))
 
 
-def put_sample(file: h5py.File, layout: WellLayout, place: int, sample: int, rows: Mapping[str, Array]) -> None:
-    """Write one sample of every variable at its place in the file."""
-    for name in layout.header.fields:
-        file["t0_fields"][name][place] = layout.field(name, rows[name])
+def put_sample(
+    file: h5py.File,
+    layout: WellLayout,
+    place: int,
+    sample: int,
+    fields: Mapping[str, Array],
+    rows: Mapping[str, Array],
+) -> None:
+    """Write one sample, its fields as `WellLayout.field` made them of its rows, at a place in the file."""
+    for name, field in fields.items():
+        file["t0_fields"][name][place] = field
     for name in layout.extras:
         file[EXTRA][name][place] = rows[name]
     file[EXTRA]["sample"][place] = sample
 
 
+def _make_fields(file: h5py.File, layout: WellLayout, count: int) -> None:
+    group = file.create_group("t0_fields")
+    group.attrs["field_names"] = _words(layout.source.fields)
+    for name in layout.source.fields:
+        varies = layout.varies_in_time(name)
+        axes = {"trajectory": count} | ({"time": len(layout.times)} if varies else {})
+        axes |= dict(zip(layout.names, layout.lengths))
+        field = _make(file, group, name, axes, np.dtype(np.float32), _about(layout.source.header.variables[name]))
+        field.attrs["dim_varying"] = [True] * len(layout.axes)
+        field.attrs["sample_varying"], field.attrs["time_varying"] = True, varies
+    for empty in ("t1_fields", "t2_fields"):
+        file.create_group(empty).attrs["field_names"] = _words(())
+
+
+def _about(variable: Variable) -> dict[str, str]:
+    return {"long_name": printable(variable.long_name), "units": printable(variable.units)}
+
+
 def _put_attributes(file: h5py.File, layout: WellLayout, count: int) -> None:
-    header = layout.header
-    scalars = _scalars(header)
-    told = {name: header.attributes[name] for name in ("title", "description", "seed", "resolution", "layout")
-            if name in header.attributes}  # fmt: skip
-    file.attrs.update(told | scalars)
+    header = layout.source.header
+    scalars = _scalars(header.parameters)
+    file.attrs.update(scalars)
     file.attrs.update(
         dataset_name=header.recipe,
         grid_type="cartesian",
         n_spatial_dims=len(layout.axes),
         n_trajectories=count,
+        simulation_parameters=_words(tuple(scalars)),
         Conventions="CF-1.11",
-        source=f"sciml_bounds {__version__}",
+        title=printable(header.title),
+        description=printable(header.description),
+        reference=printable(header.reference),
+        source=f"sciml_bounds {header.version}",
         recipe=header.recipe,
         parameters=json.dumps(header.parameters, sort_keys=True),
+        seed=header.seed,
+        resolution=header.resolution,
         inputs=_words(header.inputs),
         targets=_words(header.targets),
-        simulation_parameters=_words(tuple(scalars)),
+        layout=header.layout,
     )
 
 
-def _scalars(header: DatasetHeader) -> dict[str, float]:
+def _scalars(parameters: Mapping[str, Any]) -> dict[str, float]:
     """Take the parameters that are numbers: The Well has no place for others."""
     numbers = {
         name: float(value)
-        for name, value in header.parameters.items()
+        for name, value in parameters.items()
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     }
     return {name: value for name, value in numbers.items() if name.isidentifier() and name not in _RESERVED}
@@ -241,31 +258,31 @@ def _scalars(header: DatasetHeader) -> dict[str, float]:
 
 def _put_axes(file: h5py.File, layout: WellLayout, count: int) -> None:
     """Put the scales at the root, where netCDF looks for them, and link them from where The Well does."""
-    header = layout.header
+    header = layout.source.header
     group = file.create_group("dimensions")
     group.attrs["spatial_dims"] = _words(layout.names)
-    axes: dict[str, tuple[Array, dict[str, Any]]] = {"trajectory": (np.arange(count, dtype=np.int32), {})}
-    axes["time"] = (layout.times.astype(np.float32), header.axis_attributes.get("time", {}))
-    for axis, name, length in zip(layout.axes, layout.names, layout.lengths):
-        positions = header.coordinates.get(axis, np.arange(length)).astype(np.float32)
-        letter = {"axis": name.upper()} if name in ("x", "y", "z") else {}
-        axes[name] = (positions, header.axis_attributes.get(axis, {}) | letter)
-    for variable in layout.extras:
-        for dim, name, length in zip(header.dims(variable), _extra_dims(layout, variable), header.shape(variable)):
-            axes.setdefault(name, (header.coordinates.get(dim, np.arange(length)), header.axis_attributes.get(dim, {})))
-    for name, (values, attributes) in axes.items():
-        scale = file.create_dataset(name, data=values)
-        scale.make_scale(name)
-        scale.attrs.update(attributes)
-        scale.attrs["sample_varying"], scale.attrs["time_varying"] = False, name == "time"
-        if name in ("time", *layout.names):
-            group[name] = scale
+    _put_axis(file, "trajectory", np.arange(count, dtype=np.int32), "1")
+    known = {"time": layout.times.astype(np.float32)}
+    known |= {name: layout.source.positions(axis).astype(np.float32) for axis, name in zip(layout.axes, layout.names)}
+    for axis, name in zip(("time", *layout.axes), known):
+        _put_axis(file, name, known[name], header.coordinates[axis][1] if axis in header.coordinates else "1")
+        group[name] = file[name]
+    for axis in dict.fromkeys(dim for name in layout.extras for dim in layout.source.dims(name)):
+        if _extra_axis(layout, axis) not in file:
+            units = header.coordinates[axis][1] if axis in header.coordinates else "1"
+            _put_axis(file, axis, layout.source.positions(axis), units)
 
 
-def _extra_dims(layout: WellLayout, name: str) -> tuple[str, ...]:
-    """Name the axes of a variable that is kept as it is; those of the grid have The Well's names."""
-    names = dict(zip(layout.axes, layout.names))
-    return tuple(names.get(dim, dim) for dim in layout.header.dims(name))
+def _put_axis(file: h5py.File, name: str, positions: Array, units: str) -> None:
+    scale = file.create_dataset(name, data=positions)
+    scale.make_scale(name)
+    scale.attrs.update(long_name=f"position along {name}", units=printable(units))
+    scale.attrs["sample_varying"], scale.attrs["time_varying"] = False, name == "time"
+
+
+def _extra_axis(layout: WellLayout, axis: str) -> str:
+    """Name an axis of a variable that is kept as it is; those of the grid have The Well's names."""
+    return dict(zip(layout.axes, layout.names)).get(axis, axis)
 
 
 def _put_boundaries(file: h5py.File, layout: WellLayout) -> None:
@@ -275,7 +292,7 @@ def _put_boundaries(file: h5py.File, layout: WellLayout) -> None:
         condition.attrs["associated_dims"] = _words((name,))
         condition.attrs["associated_fields"] = _words(())
         condition.attrs.update(bc_type=kind, sample_varying=False, time_varying=False)
-        condition.attrs["stated"] = json.dumps(layout.header.parameters.get("boundary"))
+        condition.attrs["stated"] = json.dumps(layout.source.header.parameters.get("boundary"))
         mask = np.zeros(length, bool)
         mask[[0, -1]] = True
         dataset = condition.create_dataset("mask", data=mask)
@@ -284,7 +301,7 @@ def _put_boundaries(file: h5py.File, layout: WellLayout) -> None:
 
 def _put_scalars(file: h5py.File, layout: WellLayout) -> None:
     group = file.create_group("scalars")
-    scalars = _scalars(layout.header)
+    scalars = _scalars(layout.source.header.parameters)
     group.attrs["field_names"] = _words(tuple(scalars))
     for name, value in scalars.items():
         dataset = group.create_dataset(name, data=np.float32(value))
@@ -295,25 +312,24 @@ def _make(
     file: h5py.File,
     group: h5py.Group,
     name: str,
-    shape: tuple[int, ...],
-    dims: tuple[str, ...],
+    axes: Mapping[str, int],
     dtype: np.dtype[Any],
-    attributes: Mapping[str, Any],
+    attributes: Mapping[str, str],
 ) -> h5py.Dataset:
-    """Make a data set, compressed and with checksums, a part of one sample a chunk; every axis is labelled."""
+    """Make a data set, compressed and with checksums, at most one sample a chunk; every axis is labelled."""
+    shape = tuple(axes.values())
     chunk = [1, *shape[1:]]
     for axis in range(1, len(shape)):
         rest = math.prod(chunk) * dtype.itemsize
         if rest > _CHUNK:
             chunk[axis] = max(1, chunk[axis] * _CHUNK // rest)
-    dataset = group.create_dataset(
+    made = group.create_dataset(
         name, shape, dtype, chunks=tuple(chunk), compression="gzip", compression_opts=1, shuffle=True, fletcher32=True
     )
-    for axis, dim in enumerate(dims):
-        dataset.dims[axis].attach_scale(file[dim])
-    kept = {key: value for key, value in attributes.items() if key in ("long_name", "units")}
-    dataset.attrs.update({key: printable(str(value)) for key, value in kept.items()})
-    return dataset
+    for axis, scale in enumerate(axes):
+        made.dims[axis].attach_scale(file[scale])
+    made.attrs.update(attributes)
+    return made
 
 
 def _words(words: tuple[str, ...]) -> Array:

@@ -7,7 +7,7 @@ side. MATLAB scatters a sample over its file, so an array of a `.mat` file is re
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from sciml_bounds.store.readers import one_sentence, open_file
 __all__ = ["stream_samples"]
 
 
-def stream_samples(path: Path, name: str, what: str) -> Iterator[Array]:
+def stream_samples(path: Path, name: str, what: str) -> Generator[Array]:
     """Give the samples of an array, which lie along its first axis, one after the other.
 
     Parameters
@@ -34,7 +34,7 @@ def stream_samples(path: Path, name: str, what: str) -> Iterator[Array]:
     Raises
     ------
     InputError
-        If the array is no array of real numbers, ends early, or is larger than the memory where it has to be read whole.
+        If it holds anything but real numbers, ends early, or has to be read whole and is larger than the memory.
     """
     with ExitStack() as files:
         contents = open_file(path, what, files)
@@ -69,7 +69,7 @@ def _samples_of_matlab(contents: Contents, name: str) -> Iterator[Array]:
 
 
 def _regroup(blocks: Iterator[Array], size: int) -> Iterator[Array]:
-    """Cut what follows one another in pieces of any size into pieces of `size` numbers; an incomplete end is dropped."""
+    """Cut what comes in pieces of any size into pieces of `size` numbers; an incomplete end is dropped."""
     rest: Array = np.empty(0)
     for block in blocks:
         flat = block.reshape(-1)
