@@ -29,21 +29,36 @@ if TYPE_CHECKING:
     from sciml_bounds.grid import Periodic as Periodic
     from sciml_bounds.grid import Robin as Robin
     from sciml_bounds.krylov.cg import cg as cg
+    from sciml_bounds.multigrid.flux_head import CertifiedMgNO as CertifiedMgNO
+    from sciml_bounds.multigrid.mgno import MgNO as MgNO
     from sciml_bounds.operators.linear_operator import LinearOperator as LinearOperator
     from sciml_bounds.operators.linear_operator import aslinearoperator as aslinearoperator
     from sciml_bounds.problems.diffusion import Diffusion as Diffusion
+    from sciml_bounds.recipes._registry import recipe_names as recipe_names
+    from sciml_bounds.recipes.generation import consolidate as consolidate
+    from sciml_bounds.recipes.generation import make_dataset as make_dataset
+    from sciml_bounds.recipes.generation import make_shard as make_shard
     from sciml_bounds.reports import Reason as Reason
     from sciml_bounds.results import Certificate as Certificate
     from sciml_bounds.results import LinearSolution as LinearSolution
     from sciml_bounds.results import Solution as Solution
+    from sciml_bounds.store.datasets import open_dataset as open_dataset
     from sciml_bounds.store.results import read as read
     from sciml_bounds.store.results import write as write
+    from sciml_bounds.store.torch_dataset import TorchDataset as TorchDataset
+    from sciml_bounds.store.weights import load_model as load_model
+    from sciml_bounds.store.weights import save_model as save_model
+    from sciml_bounds.training.evaluation import evaluate as evaluate
+    from sciml_bounds.training.result import TrainingResult as TrainingResult
+    from sciml_bounds.training.settings import TrainingSettings as TrainingSettings
+    from sciml_bounds.training.trainer import train as train
 
 #: The public names and the modules they come from; a module is imported when its first name is used.
 _HOME = {
     "Algebraic": "_linear",
     "BoundaryFlux": "bounds.goals",
     "Certificate": "results",
+    "CertifiedMgNO": "multigrid.flux_head",
     "ConvergenceError": "errors",
     "ConvergenceWarning": "errors",
     "Diffusion": "problems.diffusion",
@@ -54,6 +69,7 @@ _HOME = {
     "LinearOperator": "operators.linear_operator",
     "LinearSolution": "results",
     "Mean": "bounds.goals",
+    "MgNO": "multigrid.mgno",
     "MissingExtraError": "errors",
     "Multigrid": "_linear",
     "Neumann": "grid",
@@ -63,13 +79,25 @@ _HOME = {
     "Robin": "grid",
     "Solution": "results",
     "Solver": "_solve",
+    "TorchDataset": "store.torch_dataset",
+    "TrainingResult": "training.result",
+    "TrainingSettings": "training.settings",
     "aslinearoperator": "operators.linear_operator",
     "certify": "bounds.certify",
     "cg": "krylov.cg",
+    "consolidate": "recipes.generation",
+    "evaluate": "training.evaluation",
+    "load_model": "store.weights",
+    "make_dataset": "recipes.generation",
+    "make_shard": "recipes.generation",
+    "open_dataset": "store.datasets",
     "prepare": "_solve",
     "read": "store.results",
+    "recipe_names": "recipes._registry",
+    "save_model": "store.weights",
     "show_versions": "_versions",
     "solve": "_solve",
+    "train": "training.trainer",
     "write": "store.results",
 }
 
