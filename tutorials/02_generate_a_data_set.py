@@ -1,0 +1,120 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # A data set that knows how wrong its labels are
+#
+# Networks learn from solutions of a solver, and take over its errors. Here every label of a diffusion problem comes with
+# a guaranteed bound of its own error. We generate a small data set, look at it, kill the generation half way and
+# resume it, and hand it to PyTorch.
+
+# %%
+import os
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+import sciml_bounds as sb
+
+plt.rcParams.update({"figure.dpi": 80, "figure.constrained_layout.use": True, "image.interpolation": "nearest"})
+folder = Path(tempfile.mkdtemp())
+quick = bool(os.environ.get("SCIML_BOUNDS_QUICK"))  # the tests run this with fewer samples
+
+# %% [markdown]
+# ## One call
+#
+# A *recipe* fixes what is drawn, what is solved and what is stored. `darcy-rough` draws media of two phases with
+# conductivities 12 and 2 and solves $-\nabla\cdot(a\nabla u) = 1$ with $u = 0$ on the boundary. The published grid has
+# 512 cells an axis; 64 are enough here.
+
+# %%
+samples = 40 if quick else 200
+path = folder / "darcy.h5"
+sb.make_dataset("darcy-rough", path, samples=samples, seed=0, resolution=64)
+data = sb.open_dataset(path)
+print(data)
+
+# %% [markdown]
+# The file is plain netCDF-4: `xarray.open_dataset` and `h5py` read it without this package. Coefficients are one number
+# a cell, solutions one number a node, with the boundary values exact. The attributes hold everything that is needed to
+# make the same numbers again.
+
+# %%
+figure, rows = plt.subplots(2, 4, figsize=(11, 5.2))
+for column, sample in enumerate(data.sample.values[:4]):
+    rows[0, column].imshow(data.coefficient.sel(sample=sample).T, origin="lower", cmap="cividis")
+    rows[1, column].imshow(data.solution.sel(sample=sample).T, origin="lower")
+    rows[0, column].set_title(f"sample {sample}")
+for panel in rows.flat:
+    panel.set(xticks=[], yticks=[])
+
+# %% [markdown]
+# ## How wrong are the labels?
+#
+# `label_error` bounds the distance of each stored solution from the exact solution of its equation, in the energy norm
+# and relative to it. The solver's residual is of no help here: it is tiny, and the error is that of the grid.
+
+# %%
+errors = data.label_error.values
+figure, axes = plt.subplots(figsize=(5.6, 3.2))
+axes.hist(100 * errors, bins=20, color="tab:orange", alpha=0.7)
+axes.set(xlabel="guaranteed bound of the label's error, % of the energy norm", ylabel="samples")
+print(f"label errors: at most {100 * errors.min():.1f} % for the best sample, {100 * errors.max():.1f} % for the worst")
+
+# %% [markdown]
+# The same media on a finer grid have better labels. The low frequencies of a sample depend on the seed and its index
+# only, so sample 0 shows (nearly) the same medium at every resolution.
+
+# %%
+few = 10
+for resolution in (32, 64, 128):
+    finer = folder / f"darcy-{resolution}.h5"
+    sb.make_dataset("darcy-rough", finer, samples=few, seed=0, resolution=resolution)
+    print(f"{resolution:4d} cells an axis: median bound {100 * sb.open_dataset(finer).label_error.median().item():.1f} %")
+
+# %% [markdown]
+# ## Sample i is sample i
+#
+# A sample depends on the seed and its index, never on how many workers there are, how many samples are asked for, or
+# whether the generation was interrupted. A job array makes shards, `consolidate` joins them, and the arrays are
+# the same to the last bit. In a shell:
+#
+# ```sh
+# sciml-bounds generate darcy-rough --samples 200 --seed 0 --resolution 64 --out part0.h5 --shard-index 0 --num-shards 2
+# sciml-bounds generate darcy-rough --samples 200 --seed 0 --resolution 64 --out part1.h5 --shard-index 1 --num-shards 2
+# sciml-bounds consolidate part0.h5 part1.h5 --out darcy.h5
+# ```
+
+# %%
+again = folder / "again.h5"
+sb.make_dataset("darcy-rough", again, samples=few, seed=0, resolution=64)
+same = np.array_equal(sb.open_dataset(again).solution.values, data.solution.values[:few])
+print("the first samples of a smaller data set are the same, bit for bit:", same)
+
+# %% [markdown]
+# ## To PyTorch
+#
+# Of ten samples in a row eight train, one validates and one tests; that is decided by the index alone, so no sample
+# ever changes sides. `TorchDataset` reads lazily, works in the workers of a data loader, and gives pairs of channels.
+
+# %%
+train, validation, test = (sb.TorchDataset(path, split=name) for name in ("train", "validation", "test"))
+print(len(train), len(validation), len(test))
+loader = torch.utils.data.DataLoader(train, batch_size=8, shuffle=True)
+x, y = next(iter(loader))
+print("input", tuple(x.shape), "target", tuple(y.shape))
+
+# %% [markdown]
+# Next: [train an operator](03_train_an_operator.ipynb) on such a file, and certify what it predicts.
