@@ -34,7 +34,7 @@ def test_the_name_that_was_meant_comes_first(name, first):
 
 @pytest.mark.parametrize("name", ["", None, 3, ("poisson",)], ids=repr)
 def test_what_is_no_name_is_refused(name):
-    with pytest.raises(InputError, match="^there is no recipe .*; the recipes are .*darcy-smooth"):
+    with pytest.raises(InputError, match=r"^there is no recipe .*; the recipes are .*darcy-smooth"):
         find_recipe(name)
 
 
