@@ -163,7 +163,7 @@ from sciml_bounds.recipes.generation import make_dataset
 import signal
 signal.signal(signal.SIGTERM, _interrupt)
 recipe = FakeRecipe(log=Path({log!r}), seconds={seconds})
-make_dataset(recipe, {path!r}, samples=10, seed=3, workers={workers})
+make_dataset(recipe, {path!r}, samples=26, seed=3, workers={workers})
 """
 
 
@@ -177,7 +177,7 @@ def lives(process: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_killed_in_the_midst_of_it(folder, log, expected, workers, number):
+def test_killed_in_the_midst_of_it(tmp_path, folder, log, workers, number):
     code = RUN.format(here=str(HERE), log=str(log), seconds=0.5, path=str(folder / "a.nc"), workers=workers)
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as process:
         end = time.monotonic() + 60
@@ -195,11 +195,12 @@ def test_killed_in_the_midst_of_it(folder, log, expected, workers, number):
         assert not [name for name in os.listdir(folder / ".a.nc.parts") if name.endswith(".part")]
     finished = {int(path.stem) for path in (folder / ".a.nc.parts").glob("*.nc")}
     assert finished
-    assert finished != {0, 4, 8}
+    assert len(finished) < 7
     log.unlink()
-    make_dataset(FakeRecipe(log=log), folder / "a.nc", samples=10, seed=3)
-    assert set(chunks_in(log)) == {0, 4, 8} - finished
-    assert arrays(folder / "a.nc") == expected
+    make_dataset(FakeRecipe(log=log), folder / "a.nc", samples=26, seed=3)
+    assert chunks_in(log) == sorted(set(range(0, 26, 4)) - finished)
+    make_dataset(FakeRecipe(), tmp_path / "once.nc", samples=26, seed=3)
+    assert arrays(folder / "a.nc") == arrays(tmp_path / "once.nc")
     assert os.listdir(folder) == ["a.nc"]
 
 
@@ -373,7 +374,7 @@ def test_recipes_that_workers_cannot_have(folder):
     class Local(FakeRecipe):
         pass
 
-    with pytest.raises(InputError, match="recipe fake cannot be sent to other processes .* define it in a module"):
+    with pytest.raises(InputError, match=r"recipe fake cannot be sent to other processes .* define it in a module"):
         make_dataset(Local(), folder / "a.nc", workers=1)
 
 

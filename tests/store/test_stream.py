@@ -96,9 +96,14 @@ def test_signals_wait(number):
 
 def test_signals_that_raise_do_so_afterwards():
     reached = []
-    with pytest.raises(KeyboardInterrupt), signals_wait():
-        os.kill(os.getpid(), signal.SIGINT)
-        reached.append(1)
+
+    def work() -> None:
+        with signals_wait():
+            os.kill(os.getpid(), signal.SIGINT)
+            reached.append(1)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
     assert reached == [1]
 
 
