@@ -219,13 +219,13 @@ class NavierStokes:
         return self._values(self._to_velocity * flow)
 
     def _transport(self, velocity: Tensor) -> Tensor:
-        """Coefficients of -u . grad w; the velocity is overwritten."""
+        """Coefficients of -u . grad w, from the products u v and v^2 - u^2."""
         u, v = velocity
-        product = u * v
-        torch.mul(v - u, v + u, out=v)
-        u.copy_(product)
-        terms = self._from_products * self._raw_transform(velocity)
-        return terms[0].add_(terms[1])
+        products = torch.empty_like(velocity)
+        torch.mul(u, v, out=products[0])
+        torch.mul(v, v, out=products[1]).addcmul_(u, u, value=-1.0)
+        spectra = self._raw_transform(products)
+        return spectra[0].mul_(self._from_products[0]).addcmul_(spectra[1], self._from_products[1])
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
