@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--duration", type=float, default=1.0)
     parser.add_argument("--spin-up", type=float, default=10.0)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--limit", type=float, default=45.0, help="most seconds of one run of the published scheme")
+    parser.add_argument("--limit", type=float, default=40.0, help="most seconds of one run of the published scheme")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

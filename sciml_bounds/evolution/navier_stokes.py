@@ -25,7 +25,7 @@ __all__ = ["NavierStokes", "crank_nicolson_euler", "diagonal_forcing"]
 
 #: How far the fastest wave may turn in one step, in radians. The Runge-Kutta scheme is stable up to 2.8; its error
 #: at this value is below that of the scheme of the published data at its step 1e-4 (`benchmarks/navier_stokes.py`).
-CFL = 1.4
+CFL = 1.2
 
 #: Accuracy asks for steps that stability alone would not: as if there were at least so many waves along an axis, ...
 FEWEST_WAVES = 20
