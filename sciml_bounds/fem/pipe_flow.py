@@ -313,7 +313,9 @@ class _Pipe(Recipe):
         "resolution x resolution / 4 quadrilaterals (along x across), evaluated at the nodes of the mesh. Choices of "
         "ours where we know of no exact source: heights uniform in (-2, 2), slopes uniform in (-1, 1), cross sections "
         "along y and not along the normal, outflow nu du/dn - p n = 0. The resolution counts cells along and across "
-        "the pipe (published: 128, 129 x 129 nodes) and is a multiple of 4."
+        "the pipe (published: 128, 129 x 129 nodes) and is a multiple of 4. At 128 the velocity of two draws was "
+        "within 0.04 and 0.13 % (relative l2) of one on twice as many elements along the pipe: an estimate of the "
+        "error. mesh_x is the same in all samples."
     )
     reference = (
         "Z. Li, D. Z. Huang, B. Liu, A. Anandkumar: Fourier neural operator with learned deformations for PDEs on "
@@ -321,7 +323,7 @@ class _Pipe(Recipe):
     )
     resolution = 128
     samples = 1200
-    smallest = 8
+    smallest = 32  # on coarser meshes many draws have no steady discrete flow that is connected to Stokes flow
     inputs = ("mesh_x", "mesh_y")
     targets = ("velocity",)
     layout = "nodes->nodes"
