@@ -148,7 +148,8 @@ class MgNO(nn.Module):
             raise InputError(f"layout 'cells->nodes' puts zeros on the boundary; with {boundary!r} use 'same'.")
         if increment and (self.layout != "same" or in_channels < out_channels):
             raise InputError("increment=True adds input channels to the output: use layout='same', out <= in_channels.")
-        if size is None and (choose(norm, NORMS, "norm") != "none" or "pointwise" in normalization):
+        choose(norm, NORMS, "norm")
+        if size is None and (norm != "none" or "pointwise" in normalization):
             raise InputError("norms over the lattice and pointwise statistics belong to one lattice; give its size.")
         if size is not None and (len(size) != dim or min(size) < 2):
             raise InputError(f"size={tuple(size)} must name at least 2 points along each of {dim} axes.")

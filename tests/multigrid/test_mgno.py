@@ -72,12 +72,18 @@ def test_predictions_can_be_certified(batch):
     assert model.training  # as it was
     x = problem.coefficient[0].expand(*batch, 8, 8).reshape(-1, 1, 8, 8)
     torch.testing.assert_close(v.reshape(-1, 1, 9, 9).float(), model(x.float()).detach(), rtol=0, atol=0)
-    certificate = sb.certify(problem, v)
-    exact = sb.solve(problem).u
-    error = exact.double() - v
-    assert bool((torch.as_tensor(certificate.upper) >= 0).all())
-    assert torch.as_tensor(certificate.upper).shape == batch
-    assert error.shape == v.shape
+    upper = sb.certify(problem, v).upper
+    # the distance to the discrete solution is at most the sum of both errors
+    u = sb.solve(problem).values.double()
+    e = u - v
+    dx, dy = e.diff(dim=-2), e.diff(dim=-1)
+    squares = sum(
+        (a * a + a * b + b * b) / 3 for a, b in ((dx[..., 1:], dx[..., :-1]), (dy[..., 1:, :], dy[..., :-1, :]))
+    )
+    distance = (problem.coefficient[0] * squares).sum((-2, -1)).sqrt()
+    assert upper.shape == batch
+    assert bool((upper + sb.certify(problem, u).upper >= distance).all())
+    assert bool((upper <= 2 * distance).all())  # an untrained network is far away, so that the distance is most of it
 
 
 def test_predictions_take_the_fields_that_were_named_and_the_prescribed_values():
@@ -129,7 +135,7 @@ def test_it_learns():
     """A few steps on four samples of Poisson's equation with varying coefficients more than halve the H1 loss."""
     problem = sb.Diffusion(sb.Grid((16, 16)), 1 + 5 * torch.rand(4, 16, 16), 1.0)
     x = problem.coefficient[0].unsqueeze(1).float()
-    y = sb.solve(problem).u.unsqueeze(1).float()
+    y = sb.solve(problem).values.unsqueeze(1).float()
     model = MgNO(**SMALL)
     model.fit_normalizer(x, y)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
