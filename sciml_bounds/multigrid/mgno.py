@@ -32,6 +32,8 @@ NORMS = ("none", "levels", "layers")
 HEADS = ("linear", "cycle")
 #: Fields of a diffusion problem that can be an input.
 FIELDS = ("coefficient", "source", "reaction")
+#: Samples that `predict` puts through the network at once.
+TOGETHER = 32
 
 
 class _Layer(nn.Module):
@@ -236,7 +238,8 @@ class MgNO(nn.Module):
         x = self._input(problem).to(dtype=weight.dtype, device=weight.device)
         training = self.training
         try:
-            nodes = self.eval()(x)
+            self.eval()
+            nodes = torch.cat([self(part) for part in x.split(TOGETHER)])
         finally:
             self.train(training)
         if nodes.shape[1] != 1 or nodes.shape[2:] != problem.node_shape:

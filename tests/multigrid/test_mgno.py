@@ -38,6 +38,27 @@ def test_boundary_values_are_exactly_zero_after_normalisation(dim):
     assert float(model.target_normalizer.scale) == pytest.approx(float(inner.std(correction=0)), rel=1e-6)
 
 
+def test_layers_are_what_their_definition_says():
+    """GELU(norm(W u) + K u + b) for each layer and a last matrix, with the GELU written out by the error function."""
+    model = MgNO(2, 3, boundary="neumann", norm="layers", size=(8, 9), **SMALL).double().eval()
+    x = torch.randn(2, 2, 8, 9, dtype=torch.float64)
+    u = x
+    for layer in model.layers:
+        K, b = layer.local.weight[..., 0, 0], layer.local.bias
+        u = layer.norm(layer.cycle(u)) + torch.einsum("oc,bcxy->boxy", K, u) + b[:, None, None]
+        u = u * (1 + torch.erf(u / 2**0.5)) / 2
+    u = torch.einsum("oc,bcxy->boxy", model.head.weight[..., 0, 0], u)
+    torch.testing.assert_close(model(x), u, rtol=0, atol=1e-13)
+    assert [name for name, _ in model.head.named_parameters()] == ["weight"]
+
+
+def test_large_batches_are_predicted_in_parts():
+    problem = sb.Diffusion(sb.Grid((8,)), coefficient=1 + torch.rand(70, 8))
+    model = MgNO(dim=1, **SMALL).eval()
+    expected = model(problem.coefficient[0].float().unsqueeze(1)).detach()[:, 0]
+    torch.testing.assert_close(model.predict(problem).float(), expected, rtol=1e-5, atol=1e-7)
+
+
 def test_weights_belong_to_no_lattice():
     """The default runs on other lattices with the same weights, and a finer view of a field gives a close answer."""
     model = MgNO(**SMALL).eval()
