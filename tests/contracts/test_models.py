@@ -221,6 +221,7 @@ def test_an_empty_batch_gives_an_empty_batch(entry):
 
 
 @each_model
+@pytest.mark.slow
 def test_it_compiles_to_one_graph(entry):
     """`torch.export` traces the whole of it: no branch depends on values."""
     model = entry.model()
