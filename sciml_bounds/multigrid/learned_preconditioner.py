@@ -121,7 +121,7 @@ class NetworkPreconditioner(LinearOperator):
         """Ask the network for the solution whose load is r, shape (b, n)."""
         nodes = r.view(-1, *self.problem.node_shape)
         density = torch.where(self._free, nodes / torch.where(self._volume > 0, self._volume, 1.0), 0.0)
-        size = density.flatten(1).square().mean(1).sqrt().view(-1, *(1,) * (density.ndim - 1))
+        size = _root_mean_square(density)
         source = density / torch.where(size > 0, size, 1.0)
         inputs = self._cells(source) if self.on_cells else self._inner(source)
         channels = [inputs if name == "source" else self._known[name].expand(inputs.shape) for name in self.fields]
@@ -168,3 +168,10 @@ class NetworkPreconditioner(LinearOperator):
                 axis, end = side_axis(side)
                 nodes = nodes.narrow(1 + axis, 0 if end else 1, nodes.shape[1 + axis] - 1)
         return nodes
+
+
+def _root_mean_square(field: Tensor) -> Tensor:
+    """Root mean square of each sample, shape (b, 1, ...), of fields whose squares may be too small for their dtype."""
+    largest = field.flatten(1).abs().amax(1).view(-1, *(1,) * (field.ndim - 1))
+    unit = field / torch.where(largest > 0, largest, 1.0)
+    return largest * unit.flatten(1).square().mean(1).sqrt().view(largest.shape)

@@ -38,7 +38,7 @@ def test_a_cycle_set_by_hand_preconditions_as_well_as_multigrid(dim):
     multigrid = sb.cg(solver.operator, solver.rhs, M=solver.as_preconditioner())
     assert ours.flexible
     assert not multigrid.flexible
-    assert int(ours.iterations) <= 2 * int(multigrid.iterations)
+    assert int(ours.iterations) <= max(8, 2 * int(multigrid.iterations))
 
 
 @pytest.mark.parametrize("boundary", ["neumann", "periodic"])
