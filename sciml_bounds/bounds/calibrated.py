@@ -167,7 +167,7 @@ def calibrate(
 
 
 def _rank(units: int, coverage: float) -> int:
-    """k = ceil((n + 1) coverage), refused where it would be n + 1: then no score of the set is large enough."""
+    """Compute k = ceil((n + 1) coverage), refused where it would be n + 1: then no score of the set is large enough."""
     needed = least_units(coverage)
     if units < needed:
         raise InputError(

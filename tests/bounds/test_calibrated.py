@@ -126,7 +126,7 @@ def test_a_certificate_gets_its_calibrated_companion():
 def test_frames_of_one_trajectory_are_refused_as_units_or_put_together():
     rng = np.random.default_rng(0)
     frames, labels = rng.random(120), np.repeat(np.arange(30), 4)
-    with pytest.raises(InputError, match="120 frames come from 30 trajectories.*not exchangeable"):
+    with pytest.raises(InputError, match=r"120 frames come from 30 trajectories.*not exchangeable"):
         calibrate(frames, trajectories=labels)
     for reduction, expected in (("max", frames.reshape(30, 4).max(1)), ("mean", frames.reshape(30, 4).mean(1))):
         found = calibrate(frames, trajectories=labels, reduction=reduction)
