@@ -42,7 +42,7 @@ class Variable:
     dims: tuple[str, ...]
     long_name: str
     units: str = "1"
-    dtype: Literal["float32", "float64"] = "float64"
+    dtype: Literal["float32", "float64"] = "float32"
 
 
 class Recipe(ABC):
