@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from sciml_bounds.errors import InputError
 
-__all__ = ["BOUNDARIES", "ConvolutionCycle", "coarse_size", "per_level"]
+__all__ = ["BOUNDARIES", "ConvolutionCycle", "CycleLevel", "Prolongation", "choose", "coarse_size", "per_level"]
 
 Padding = Literal["zeros", "reflect", "circular"]
 
@@ -64,7 +64,7 @@ def choose(value: str, choices: Sequence[str], name: str) -> str:
     return value
 
 
-class _Prolongation(nn.Module):
+class Prolongation(nn.Module):
     """P: a transposed convolution of stride two, onto whatever size the fine level has."""
 
     def __init__(self, channels: tuple[int, int], kernel: int, dim: int, alignment: str, ghosts: str) -> None:
@@ -74,6 +74,7 @@ class _Prolongation(nn.Module):
         self.kernel = _TRANSPOSED[dim](*channels, kernel, bias=False)
 
     def forward(self, u: Tensor, size: torch.Size) -> Tensor:
+        """Prolong u onto a lattice of `size`."""
         padding = self.padding
         if self.ghosts != "zeros":  # a transposed convolution pads with zeros only
             u = functional.pad(u, (1, 1) * self.dim, mode=self.ghosts)
@@ -87,7 +88,7 @@ class _Prolongation(nn.Module):
         return fine
 
 
-class _Level(nn.Module):
+class CycleLevel(nn.Module):
     """One level: its smoothing steps before and after the coarse correction, and the way to the level below and back.
 
     `smoothers` and `operators` are held in the order in which a cycle uses them; shared ones are held once.
@@ -101,7 +102,7 @@ class _Level(nn.Module):
         self.smoothers, self.operators = nn.ModuleList(), nn.ModuleList()
         self.restriction: nn.Module | None = None
         self.start: nn.Module | None = None
-        self.prolongation: _Prolongation | None = None
+        self.prolongation: Prolongation | None = None
         self.norm: nn.Module | None = None
 
     def counts(self) -> tuple[int, int]:
@@ -253,7 +254,7 @@ class ConvolutionCycle(nn.Module):
         self.levels = nn.ModuleList()
         from_zero = True
         for l in range(count):
-            level = _Level(before[l], after[l], from_zero, residual and l < count - 1, shared)
+            level = CycleLevel(before[l], after[l], from_zero, residual and l < count - 1, shared)
             f, u = self.widths_f[l], self.widths_u[l]
             smoothers, operators = level.counts()
             level.smoothers.extend(self._convolution(f, u, padding, bias) for _ in range(smoothers))
@@ -263,7 +264,7 @@ class ConvolutionCycle(nn.Module):
                 below_f, below_u = self.widths_f[l + 1], self.widths_u[l + 1]
                 level.restriction = self._transfer(f, below_f, padding)
                 level.start = None if from_zero else self._transfer(u, below_u, padding)
-                level.prolongation = _Prolongation((below_u, u), widths[l], dim, self.alignment, ghosts)
+                level.prolongation = Prolongation((below_u, u), widths[l], dim, self.alignment, ghosts)
             self.levels.append(level)
         self.idle_operator = (
             self._convolution(self.widths_u[0], self.widths_f[0], padding, bias) if idle_operator else None
@@ -281,8 +282,13 @@ class ConvolutionCycle(nn.Module):
 
     def _add_norms(self, shape: tuple[int, ...]) -> None:
         shapes = self.level_shapes(shape)
-        for level, width, size in zip(self.levels[:-1], self.widths_u, shapes):
+        for level, width, size in zip(self.hierarchy[:-1], self.widths_u, shapes):
             level.norm = nn.LayerNorm([width, *size])
+
+    @property
+    def hierarchy(self) -> list[CycleLevel]:
+        """The levels, finest first."""
+        return cast(list[CycleLevel], list(self.levels))
 
     def level_shapes(self, shape: Sequence[int]) -> list[tuple[int, ...]]:
         """Lattices of all levels, finest first; `InputError` if `shape` cannot be coarsened so often."""
@@ -310,7 +316,7 @@ class ConvolutionCycle(nn.Module):
                 f"{'x'.join(map(str, self.norm_shape or ()))} only."
             )
         self.level_shapes(f.shape[2:])
-        *upper, coarsest = cast(list[_Level], list(self.levels))
+        *upper, coarsest = self.hierarchy
         u: Tensor | None = None
         kept: list[tuple[Tensor | None, Tensor]] = []
         for level in upper:

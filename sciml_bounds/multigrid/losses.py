@@ -142,4 +142,5 @@ def _spectral_square(field: Tensor, *, truncation: int) -> Tensor:
     copies[0] = 1.0  # the half of the spectrum that rfftn leaves out mirrors the other, but for its ends
     if n % 2 == 0:
         copies[-1] = 1.0
-    return (power * (weight * copies)).flatten(1).sum(1)
+    total: Tensor = (power * (weight * copies)).flatten(1).sum(1)
+    return total

@@ -102,7 +102,7 @@ class MgNO(nn.Module):
     --------
     >>> import torch
     >>> model = MgNO(channels=8, layers=2, levels=3)
-    >>> u = model(torch.rand(2, 1, 16, 16))
+    >>> u = model(torch.rand(2, 1, 16, 16)).detach()
     >>> u.shape, float(u[..., 0, :].abs().max())
     (torch.Size([2, 1, 17, 17]), 0.0)
     """

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.multigrid.chebyshev import chebyshev_weights
-from sciml_bounds.multigrid.convolution_cycle import BOUNDARIES, ConvolutionCycle, choose
+from sciml_bounds.multigrid.convolution_cycle import BOUNDARIES, ConvolutionCycle, CycleLevel, choose
 
 __all__ = ["SMOOTHERS", "poisson_cycle", "poisson_operator"]
 
@@ -85,7 +85,7 @@ def poisson_cycle(
         alignment="interior" if boundary == "dirichlet" else "first",
     ).double()
     before, after = (_dampings(count, dim, smoother) for count in (pre, post))
-    for l, level in enumerate(cycle.levels):
+    for l, level in enumerate(cycle.hierarchy):
         _set_level(level, dim, 2.0**l / cells, coarsest if l == depth - 1 else (*before, *after))
     return cycle
 
@@ -94,7 +94,7 @@ def poisson_operator(cells: int, *, dim: int = 2, boundary: str = "dirichlet") -
     """Make the operator of the finest level of `poisson_cycle`, -Laplace by second differences."""
     choose(boundary, tuple(BOUNDARIES), "boundary")
     operator = ConvolutionCycle(1, 1, dim=dim, boundary=boundary, levels=1, pre=1).double()
-    _set_kernel(operator.levels[0].smoothers[0], _stencil(dim, 1 / cells))
+    _set_kernel(operator.hierarchy[0].smoothers[0], _stencil(dim, 1 / cells))
     return operator
 
 
@@ -113,14 +113,14 @@ def _coarsest_steps(dim: int, boundary: str) -> tuple[float, ...]:
     return (1.0,) if boundary == "dirichlet" else tuple(dim / (2 * k) for k in range(1, dim + 1))
 
 
-def _set_level(level: nn.Module, dim: int, h: float, dampings: Sequence[float]) -> None:
+def _set_level(level: CycleLevel, dim: int, h: float, dampings: Sequence[float]) -> None:
     for operator in level.operators:
         _set_kernel(operator, _stencil(dim, h))
     for smoother, damping in zip(level.smoothers, dampings):
-        center = torch.zeros((3,) * dim)
+        center = torch.zeros((3,) * dim, dtype=torch.float64)
         center[(1,) * dim] = damping * h**2 / (2 * dim)
         _set_kernel(smoother, center)
-    if level.restriction is not None:
+    if level.restriction is not None and level.prolongation is not None:
         linear = torch.tensor([0.5, 1.0, 0.5, 0.0])
         _set_kernel(level.restriction, _product(linear[:3] / 2, dim))
         _set_kernel(level.prolongation.kernel, _product(linear, dim))
