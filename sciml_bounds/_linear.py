@@ -51,7 +51,8 @@ class Multigrid:
     Parameters
     ----------
     cycle
-        "full": full multigrid gives the initial guess where there is none, then V-cycles. "V": V-cycles alone.
+        "full": full multigrid makes the initial guess, or corrects the one that is given, then V-cycles. "V": V-cycles
+        alone.
     sweeps
         Smoothing steps before and after each coarse correction.
     accelerate
@@ -272,8 +273,8 @@ class LinearSolver:
         if not isinstance(self._inverse, LinearOperator):
             return _substitute(self.operator, self._inverse, b, stop)
         if isinstance(self.method, Multigrid) and isinstance(self._inverse, Cycle):
-            if self.method.cycle == "full" and x0 is None:
-                x0 = self._inverse.full_multigrid(b)
+            if self.method.cycle == "full":
+                x0 = _full_multigrid(self.operator, self._inverse, b, x0, stop)
             if not self.method.accelerate:
                 return _iterate_cycles(self.operator, self._inverse, b, x0, stop)
         return iterate(
@@ -309,6 +310,22 @@ def _describe(method: Method) -> str:
     if isinstance(method, Algebraic):
         return f"conjugate gradients with algebraic multigrid ({method.kind})"
     return "sparse LU" if isinstance(method, Direct) else "conjugate gradients with the diagonal"
+
+
+def _full_multigrid(A: LatticeOperator, M: Cycle, b: Tensor, x0: Tensor | None, stop: Stop) -> Tensor:
+    """Start from full multigrid; for a given guess it solves for the correction.
+
+    What has converged is left as it is, and so is everything where no iteration is allowed.
+    """
+    if x0 is None:
+        return M.full_multigrid(b)
+    if stop.maxiter == 0:
+        return x0
+    r = A.residual_into(x0.contiguous(), b, torch.empty_like(b))
+    missed = _Goal(A, b, stop).missed(x0, r.norm(dim=1)).unsqueeze(1)
+    if not bool(missed.any()):
+        return x0
+    return x0 + torch.where(missed, M.full_multigrid(torch.where(missed, r, 0.0)), 0.0)
 
 
 def _substitute(A: LatticeOperator, factors: list[Any], b: Tensor, stop: Stop) -> LinearSolution:

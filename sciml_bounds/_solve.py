@@ -83,7 +83,8 @@ def solve(
     maxiter
         Largest number of iterations; by default 500 with multigrid and ten times the number of nodes without.
     x0
-        Initial guess, a nodal field (batch..., nodes); zero by default.
+        Initial guess: a nodal field (batch..., nodes), a `Solution`, or a model with `predict(problem)`, such as an
+        `sb.MgNO`; zero by default. Whatever a model predicts can cost iterations, but not the tolerance.
     error
         Stop as soon as the guaranteed relative energy error (the certificate's `relative_upper`) is at most this;
         instead of `rtol` and `atol`.
@@ -261,24 +262,43 @@ class Solver:
         if x0 is None:
             return None
         problem = self.problem
-        given = x0.values if isinstance(x0, Solution) else x0
-        field = convert(given, "the initial guess x0", problem.dtype, problem.device)
-        require_finite(field, "the initial guess x0")
+        predicted = hasattr(x0, "predict")
+        name = f"the prediction of {type(x0).__name__}, the initial guess x0," if predicted else "the initial guess x0"
+        given = _prediction(x0, problem) if predicted else x0.values if isinstance(x0, Solution) else x0
+        field = convert(given, name, problem.dtype, problem.device)
+        require_finite(field, name)
         shape = (*problem.batch_shape, *problem.node_shape)
         try:
             if tuple(field.shape[-problem.grid.dim :]) != problem.node_shape:
                 raise RuntimeError
             nodes = problem.samples(field.expand(shape))
         except RuntimeError:
-            raise InputError(
-                f"the initial guess x0 has shape {tuple(field.shape)}, but a nodal field here has {shape}."
-            ) from None
+            raise InputError(f"{name} has shape {tuple(field.shape)}, but a nodal field here has {shape}.") from None
         free = problem.active_nodes & ~problem.dirichlet_nodes
-        return torch.where(free, nodes, 0.0).reshape(-1, *self.operator.lattice)
+        guess = torch.where(free, nodes, 0.0).reshape(-1, *self.operator.lattice)
+        return self._scaled(guess) if predicted else guess
+
+    def _scaled(self, guess: Tensor) -> Tensor:
+        """Multiply a guess by the number for which its energy error is least: no larger than that of zero."""
+        flat = guess.reshape(-1, self.operator.shape[0]).expand(max(len(guess), self.operator.batch), -1).contiguous()
+        energy = self.operator.energy_into(flat, torch.empty_like(flat))
+        load = (self.rhs * flat).sum(1)
+        known = (energy > 0) & torch.isfinite(load / energy)
+        factor = torch.where(known, load / torch.where(known, energy, 1.0), 0.0)
+        return (factor.unsqueeze(1) * flat).view(-1, *self.operator.lattice)
 
     def _values(self, linear: LinearSolution) -> Tensor:
         """Put the unknowns and the prescribed values together, shape (batch..., nodes)."""
         return _nodal_values(self.problem, linear.x)
+
+
+def _prediction(model: Any, problem: Diffusion) -> Any:
+    """Ask a model, and take the precision of the problem where it gives floating-point numbers."""
+    with torch.no_grad():
+        predicted = model.predict(problem.detach())
+    if isinstance(predicted, Tensor) and predicted.is_floating_point():
+        return predicted.to(problem.dtype)
+    return predicted
 
 
 def _nodal_values(problem: Diffusion, x: Tensor) -> Tensor:

@@ -1,0 +1,313 @@
+"""A bound that holds for any weights: fluxes in equilibrium, the bound as a loss, predictions without a solve."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import avg_pool2d, pad
+
+import sciml_bounds as sb
+import sciml_bounds._linear as linear
+from sciml_bounds.bounds.flux import divergence
+from sciml_bounds.bounds.majorant import majorant
+from sciml_bounds.errors import InputError
+from sciml_bounds.multigrid.flux_head import (
+    BoundLoss,
+    CertifiedNetwork,
+    bound_loss,
+    flux_of,
+    flux_term,
+    particular_flux,
+)
+from sciml_bounds.problems.transfers import interpolate_nodes
+
+ref = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "bounds" / "reference.py")))
+
+
+class Values(nn.Module):
+    """Cells to nodes, zero on the boundary."""
+
+    def __init__(self, fields: int = 1) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(fields, 1, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return pad(self.convolution(avg_pool2d(x, 2, 1)), (1, 1, 1, 1))
+
+
+class Potential(nn.Module):
+    """Nodes to nodes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(5, 1, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.convolution(x)
+
+
+def network(fields=("coefficient",), seed=0, **options):
+    torch.manual_seed(seed)
+    return CertifiedNetwork(Values(len(fields)), Potential(), fields=fields, **options)
+
+
+def darcy(rng, batch, shape, source=None, lengths=(1.0, 1.0)):
+    coefficient = np.where(rng.random((*batch, *shape)) < 0.5, 12.0, 3.0)
+    source = np.ones(shape) if source is None else source
+    return sb.Diffusion(sb.Grid(shape, lengths=lengths), coefficient, source)
+
+
+# --- fluxes -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (5, 12), (1, 3)], ids=str)
+def test_the_particular_flux_balances_any_source_and_lets_as_much_out_at_both_ends(shape):
+    f = torch.randn(3, *shape, dtype=torch.float64)
+    spacing = (0.3, 0.7)
+    x, y = particular_flux(f, spacing)
+    torch.testing.assert_close(divergence((x, y), spacing), -f, rtol=0, atol=1e-13)
+    torch.testing.assert_close(x[:, 0], -x[:, -1], rtol=0, atol=1e-14)
+    torch.testing.assert_close(y[..., 0], -y[..., -1], rtol=0, atol=1e-14)
+
+
+def test_the_particular_flux_of_a_symmetric_problem_has_its_symmetry():
+    x, y = particular_flux(torch.ones(1, 6, 6, dtype=torch.float64), (1 / 6, 1 / 6))
+    torch.testing.assert_close(x[0], y[0].T)
+    torch.testing.assert_close(x[0], -x[0].flip(0))
+    torch.testing.assert_close(x[0, :, 0], -(torch.arange(7) / 6 - 0.5).double() / 2)
+
+
+def test_a_stream_function_changes_no_divergence_even_when_it_is_rounded_noise():
+    f = torch.randn(2, 9, 7, dtype=torch.float64)
+    psi = (1e3 * torch.randn(2, 10, 8)).double()  # from float32
+    spacing = (1 / 9, 1 / 7)
+    found = divergence(flux_of(psi, f, spacing), spacing)
+    torch.testing.assert_close(found, -f, rtol=0, atol=1e-16 * 1e3 * 9 * 7 * 64)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_flux_term_is_the_majorant_to_round_off(seed):
+    rng = np.random.default_rng(seed)
+    shape, lengths = tuple(int(n) for n in rng.integers(1, 9, 2)), (0.7, 1.9)
+    problem = sb.Diffusion(sb.Grid(shape, lengths=lengths), np.exp(rng.standard_normal((4, *shape))), 2.0)
+    v = torch.as_tensor(rng.standard_normal((4, *problem.node_shape)))
+    psi = torch.as_tensor(rng.standard_normal((4, *problem.node_shape)))
+    f = problem.source.expand(4, *shape)
+    flux = flux_of(psi, f, problem.grid.spacing)
+    bound = majorant(problem, v, flux)
+    assert not bool((bound.excess > 0).any())
+    own = flux_term(problem.coefficient[0], v, flux, problem.grid.spacing)
+    torch.testing.assert_close(own, bound.flux, rtol=1e-13, atol=0)
+    torch.testing.assert_close(own.flatten(1).sum(1).sqrt(), bound.total, rtol=1e-13, atol=0)
+
+
+# --- the loss ---------------------------------------------------------------------------------------------------------
+
+
+def loss_case(dtype=torch.float64, fields=("coefficient",)):
+    rng = np.random.default_rng(1)
+    problem = darcy(rng, (3,), (8, 8), source=rng.standard_normal((3, 8, 8)) if "source" in fields else None)
+    target = sb.solve(problem).values.unsqueeze(1)
+    channels = {"coefficient": problem.coefficient[0], "source": problem.source.expand(3, 8, 8)}
+    inputs = torch.stack([channels[name] for name in fields], 1)
+    return problem, inputs.to(dtype), target.to(dtype)
+
+
+@pytest.mark.parametrize("fields", [("coefficient",), ("coefficient", "source")], ids=["Darcy", "both"])
+def test_the_loss_is_the_relative_bound_that_a_prediction_is_given(fields):
+    problem, inputs, target = loss_case(fields=fields)
+    model = network(fields).double()
+    loss = BoundLoss(fields)(model(inputs), target, inputs)
+    energy = sb.certify(problem, target[:, 0], lower=False).energy
+    torch.testing.assert_close(loss * energy, model.bound(problem), rtol=1e-12, atol=0)
+
+
+def test_the_loss_in_single_precision_is_that_in_double():
+    _, inputs, target = loss_case()
+    model = network()
+    single = bound_loss(model(inputs.float()), target.float(), inputs.float())
+    assert single.dtype == torch.float32
+    double = bound_loss(model.double()(inputs), target, inputs)
+    torch.testing.assert_close(single.double(), double, rtol=1e-5, atol=0)
+
+
+def test_both_heads_learn_from_the_bound():
+    _, inputs, target = loss_case()
+    model = network().double()
+    bound_loss(model(inputs), target, inputs).sum().backward()
+    assert all(bool(p.grad.any()) for p in model.parameters())
+
+
+def test_the_gradient_of_the_loss_is_that_of_its_differences():
+    _, inputs, target = loss_case()
+    prediction = torch.randn(3, 2, 9, 9, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda p: bound_loss(p, target, inputs), prediction, fast_mode=True)
+
+
+def test_the_exact_prediction_has_a_loss_of_zero_and_a_finite_gradient():
+    """a = 1, f = 0 inside a linear field: v = x has the constant flux, whose stream function is y."""
+    x = torch.arange(5, dtype=torch.float64)[:, None].expand(5, 5) / 4
+    prediction = torch.stack([x, x.T])[None].requires_grad_()
+    loss = BoundLoss(("source",))(prediction, x[None, None], torch.zeros(1, 1, 4, 4, dtype=torch.float64))
+    assert float(loss.detach()) < 1e-15
+    loss.sum().backward()
+    assert bool(torch.isfinite(prediction.grad).all())
+
+
+def test_training_with_the_bound_lowers_the_bound_and_the_error():
+    problem, inputs, target = loss_case()
+    prediction = torch.zeros(3, 2, 9, 9, dtype=torch.float64, requires_grad=True)
+    inside = torch.zeros(9, 9, dtype=torch.float64)
+    inside[1:-1, 1:-1] = 1
+    mask = torch.stack([inside, torch.ones_like(inside)])
+    optimizer = torch.optim.LBFGS([prediction], max_iter=60, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (bound_loss(prediction * mask, target, inputs) ** 2).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    found = bound_loss(prediction * mask, target, inputs).detach()
+    certificate = sb.certify(problem, target[:, 0], lower=False)
+    assert bool((found <= 1.01 * certificate.upper / certificate.energy).all())  # as sharp as a computed flux
+    discrete = target[:, 0]
+    distance = (prediction[:, 0].detach() * inside - discrete).abs().amax()
+    assert float(distance) < 0.1 * float(discrete.abs().max())
+
+
+# --- predictions ------------------------------------------------------------------------------------------------------
+
+
+def test_a_prediction_is_certified_without_any_solve(monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("something was solved")
+
+    problem = darcy(np.random.default_rng(0), (2, 3), (16, 16))
+    model = network()
+    expected = model.certify(problem)
+    for name in ("__init__", "solve"):
+        monkeypatch.setattr(linear.LinearSolver, name, refuse)
+    for improve in (0, 2):
+        certificate = model.certify(problem, improve=improve)
+        assert certificate.upper.shape == (2, 3)
+        assert certificate.kind == "bound"
+        assert not bool(certificate.lower.any())
+        assert bool((certificate.boundary_part == 0).all())
+    assert torch.equal(model.bound(problem), expected.upper)
+    assert bool((certificate.upper <= expected.upper).all())  # improved
+
+
+def test_a_prediction_has_the_prescribed_values_the_shape_of_the_batch_and_a_flux_in_equilibrium():
+    for batch in ((), (1,), (2, 2)):
+        problem = darcy(np.random.default_rng(0), batch, (8, 6))
+        values, flux = network().predict(problem), network().predict_flux(problem)
+        assert values.dtype == torch.float64
+        assert values.shape == (*batch, 9, 7)
+        assert torch.equal(problem.impose_boundary(values), values)
+        assert [tuple(face.shape) for face in flux] == [(*batch, 9, 6), (*batch, 8, 7)]
+        faces = tuple(face.reshape(-1, *face.shape[len(batch) :]) for face in flux)
+        torch.testing.assert_close(
+            divergence(faces, problem.grid.spacing), -torch.ones_like(faces[0][:, 1:]), rtol=0, atol=1e-12
+        )
+
+
+@pytest.mark.parametrize("lengths", [(2.0, 2.0), (0.1, 0.1)], ids=str)
+def test_a_constant_source_and_the_size_of_the_box_scale_the_prediction_as_the_solution(lengths):
+    unit = darcy(np.random.default_rng(0), (2,), (8, 8))
+    other = darcy(np.random.default_rng(0), (2,), (8, 8), source=np.full((8, 8), 5.0), lengths=lengths)
+    model, scale = network(), 5 * lengths[0] ** 2
+    torch.testing.assert_close(model.predict(other), scale * model.predict(unit), rtol=1e-12, atol=0)
+    torch.testing.assert_close(model.bound(other), scale * model.bound(unit), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("size", [8, 16])
+def test_the_bound_holds_for_any_weights_in_thousands_of_cases(size):
+    """The energy of any function bounds the error from below: |||u - v|||^2 >= 2 (J(v) - J(w)) for every w."""
+    rng = np.random.default_rng(size)
+    samples, weights, violations, least = 250, 8, 0, np.inf
+    shape = (size, size)
+    source = rng.standard_normal((samples, *shape)) * rng.choice([0.0, 1.0], (samples, 1, 1)) + 1.0
+    coefficient = np.exp(rng.uniform(0, 2, (samples, 1, 1)) * rng.standard_normal((samples, *shape)))
+    problem = sb.Diffusion(sb.Grid(shape), coefficient, source)
+    fine = problem.refine(2)
+    w = sb.solve(fine, rtol=1e-6).values  # any function would do
+    zero = ref.Side("dirichlet", np.zeros((samples, 2 * size + 1)))
+    a = fine.coefficient[0].numpy()
+    data = ref.Data(
+        a.shape[1:], (1.0, 1.0), np.stack([a, a]), fine.source.numpy(), np.zeros_like(a),
+        np.ones(a.shape, dtype=bool), ((zero, zero), (zero, zero)),
+    )  # fmt: skip
+    form, loads = ref.energy_form(data), ref.loads(data)
+
+    def functional(nodes):
+        corners = ref.at_corners(data, nodes.numpy())
+        return ref.energy(form, corners) ** 2 / 2 - (loads * corners).sum((-2, -1))
+
+    solved = functional(w)
+    for seed in range(weights):
+        model = network(("coefficient", "source"), seed)
+        with torch.no_grad():  # from tiny to far too large
+            for parameter in model.parameters():
+                parameter.mul_(10.0 ** rng.uniform(-2, 1))
+        certificate = model.certify(problem)
+        nodes = interpolate_nodes(certificate.values, 2, (False, False))
+        squared = 2 * (functional(nodes) - solved)
+        slack = 1e-12 * (certificate.energy**2).numpy()
+        violations += int((squared > certificate.upper.numpy() ** 2 + slack).sum())
+        least = min(least, float((certificate.upper.numpy() ** 2 / squared.clip(1e-300)).min()))
+    assert violations == 0
+    assert least >= 1 - 1e-9
+    assert samples * weights == 2000
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("problem", "words"),
+    [
+        (lambda: 3, "needs a Diffusion problem, not a int"),
+        (lambda: sb.Diffusion(sb.Grid((4, 4, 4))), "for two dimensions, and this problem has 3"),
+        (lambda: sb.Diffusion(sb.Grid((4, 4)), reaction=1.0), "without reaction"),
+        (lambda: sb.Diffusion(sb.Grid((4, 4)), (1.0, 2.0)), "a scalar coefficient"),
+        (lambda: sb.Diffusion(sb.Grid((4, 4)), solid=np.eye(4, dtype=bool)), "solid cells"),
+        (lambda: sb.Diffusion(sb.Grid((4, 4)), boundary=sb.Robin(1.0, 0.0)), "Dirichlet values on all sides"),
+    ],
+    ids=["no problem", "three dimensions", "reaction", "diagonal", "solids", "Robin"],
+)
+def test_what_the_flux_head_is_not_for_is_refused(problem, words):
+    with pytest.raises(InputError, match=words):
+        network().bound(problem())
+
+
+def test_weights_that_are_not_numbers_are_said():
+    model = network()
+    with torch.no_grad():
+        model.values.convolution.weight[:] = torch.nan
+    with pytest.raises(InputError, match="NaN"):
+        model.bound(darcy(np.random.default_rng(0), (), (8, 8)))
+
+
+@pytest.mark.parametrize("fields", [(), ("speed",), ("source", "source")], ids=str)
+def test_unknown_fields_are_refused(fields):
+    with pytest.raises(InputError, match="must name some of"):
+        BoundLoss(fields)
+    with pytest.raises(InputError, match="must name some of"):
+        network(fields or ("none",)) if fields else CertifiedNetwork(Values(), Potential(), fields=())
+
+
+def test_wrong_shapes_are_refused():
+    with pytest.raises(InputError, match=r"takes \(b, 1, n_x, n_y\) for coefficient, and not shape \(1, 2, 8, 8\)"):
+        network()(torch.ones(1, 2, 8, 8))
+    with pytest.raises(InputError, match=r"not for shape \(1, 1, 9, 9\); train a CertifiedMgNO"):
+        bound_loss(torch.ones(1, 1, 9, 9), torch.ones(1, 1, 9, 9), torch.ones(1, 1, 8, 8))
+    with pytest.raises(InputError, match=r"inputs have shape \(1, 2, 8, 8\)"):
+        bound_loss(torch.ones(1, 2, 9, 9), torch.ones(1, 1, 9, 9), torch.ones(1, 2, 8, 8))
