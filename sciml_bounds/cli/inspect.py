@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["inspect"]
 
+#: What data sets say about themselves; the names that a file may have are many.
+_OF_DATA_SETS = ("title", "recipe", "seed", "resolution", "samples", "device", "layout", "inputs", "targets")
+
 
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .npy, .npz, .h5, .nc, .mat or .pt file.")],
@@ -64,7 +67,10 @@ def _about(contents: Contents) -> dict[str, Any]:
     """Take what one of our files says about itself; its checksum is verified by then."""
     names = ("content", "format_version", "sciml_bounds_version", "created")
     about = {name: contents.attributes.get(name) for name in names}
-    asked = contents.attributes.get("asked")
+    about |= {name: contents.attributes[name] for name in _OF_DATA_SETS if name in contents.attributes}
+    asked, parameters = (contents.attributes.get(name) for name in ("asked", "parameters"))
+    if parameters is not None:
+        about["parameters"] = json.loads(parameters)
     return about | {"asked": None if asked is None else json.loads(asked), "checksum": "verified"}
 
 
@@ -76,7 +82,7 @@ def _print(record: dict[str, Any]) -> None:
     rows = {"file": record["file"], "format": record["format"], "size": f"{record['bytes']:,} bytes"}
     for name, value in (record["sciml_bounds"] or {}).items():
         if value is not None:
-            rows[name.replace("_", " ")] = json.dumps(value) if name == "asked" else str(value)
+            rows[name.replace("_", " ")] = value if isinstance(value, str) else json.dumps(value)
     sizes = {dim: size for array in record["arrays"] for dim, size in zip(array["dims"] or (), array["shape"])}
     if sizes:
         rows["dimensions"] = ", ".join(f"{dim} {size}" for dim, size in sizes.items())

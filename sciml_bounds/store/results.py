@@ -33,7 +33,7 @@ from sciml_bounds.store.writer import SUFFIXES, check_target, replacing
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["FORMAT_VERSION", "check_content", "is_ours", "read", "write"]
+__all__ = ["FORMAT_VERSION", "check_content", "check_format", "is_ours", "read", "write"]
 
 #: Version of the layout of our files: a major one that no older program can read, and what was added since.
 FORMAT_VERSION = "0.1"
@@ -255,6 +255,19 @@ def check_content(contents: Contents) -> None:
     """
     if not is_ours(contents):
         raise InputError("this package did not write it; open it with xarray or h5py.")
+    check_format(contents)
+    if contents.digest is None or contents.digest() != contents.attributes.get(CHECKSUM):
+        raise InputError("its content is not what its checksum says; it was damaged or changed after it was written.")
+
+
+def check_format(contents: Contents) -> None:
+    """Check that this version knows the format of a file of ours; its content is not looked at.
+
+    Raises
+    ------
+    InputError
+        If it does not.
+    """
     version, ours = str(contents.attributes["format_version"]), int(FORMAT_VERSION.partition(".")[0])
     major = version.partition(".")[0]
     if not (major.isascii() and major.isdigit()):
@@ -264,8 +277,6 @@ def check_content(contents: Contents) -> None:
             f"it has format {version}, and this version of sciml_bounds reads formats up to {ours}; install the one "
             f"that wrote it ({contents.attributes['sciml_bounds_version']}) or a newer one."
         )
-    if contents.digest is None or contents.digest() != contents.attributes.get(CHECKSUM):
-        raise InputError("its content is not what its checksum says; it was damaged or changed after it was written.")
 
 
 def _read_dataset(contents: Contents) -> xarray.Dataset:

@@ -1,0 +1,55 @@
+"""The recipes by name; a recipe is imported when it is asked for."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import cast
+
+from sciml_bounds.errors import InputError
+from sciml_bounds.recipes._recipe import Recipe
+
+__all__ = ["find_recipe", "recipe_names"]
+
+#: Where each recipe lives. A word, not an import: recipes of the rooms above this one are listed too.
+_HOME = {
+    "darcy-smooth": "recipes.darcy_smooth:DARCY_SMOOTH",
+    "darcy-rough": "recipes.darcy_rough:DARCY_ROUGH",
+    "darcy-multiscale": "recipes.darcy_multiscale:DARCY_MULTISCALE",
+    "poisson": "recipes.poisson:POISSON",
+    "helmholtz": "recipes.helmholtz:HELMHOLTZ",
+    "helmholtz-converged": "recipes.helmholtz:HELMHOLTZ_CONVERGED",
+    "navier-stokes-1e-3": "recipes.navier_stokes:NAVIER_STOKES_1E3",
+    "navier-stokes-1e-4": "recipes.navier_stokes:NAVIER_STOKES_1E4",
+    "navier-stokes-1e-5": "recipes.navier_stokes:NAVIER_STOKES_1E5",
+    "pipe": "fem.pipe_flow:PIPE",
+}
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Return the names of all recipes.
+
+    Examples
+    --------
+    >>> "darcy-rough" in recipe_names()
+    True
+    """
+    return tuple(_HOME)
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return the recipe of a name.
+
+    Raises
+    ------
+    InputError
+        If there is none; the message lists the names, the most similar ones first.
+    MissingExtraError
+        If the recipe stands on a package that is not installed.
+    """
+    if not isinstance(name, str) or name not in _HOME:
+        similar = difflib.get_close_matches(str(name), _HOME, n=3)
+        others = [known for known in _HOME if known not in similar]
+        raise InputError(f"there is no recipe {name!r}; the recipes are {', '.join(similar + others)}.")
+    module, attribute = _HOME[name].split(":")
+    return cast(Recipe, getattr(importlib.import_module(f"sciml_bounds.{module}"), attribute))

@@ -1,0 +1,450 @@
+"""Make data sets from recipes: in chunks that are kept as they are finished, by any number of processes.
+
+The samples of a chunk are generated together, and chunks are aligned to the index of the sample: their size comes from
+the recipe, never from the machine. Each is written to a file of its own in a folder beside the target (`.NAME.parts`),
+whole or not at all, and in the end all are joined. So what is interrupted goes on where it was, and the arrays are the
+same to the last bit, however many processes worked and however often they were killed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from numbers import Integral
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sciml_bounds.errors import ConvergenceError, InputError
+from sciml_bounds.recipes import _workers
+from sciml_bounds.recipes._progress import Shown, shown
+from sciml_bounds.recipes._recipe import Array, Recipe
+from sciml_bounds.recipes._registry import find_recipe
+from sciml_bounds.store.datasets import (
+    DatasetHeader,
+    check_whole,
+    is_whole,
+    join,
+    stored_lengths,
+    stored_samples,
+    writing_dataset,
+)
+from sciml_bounds.store.readers import one_sentence, open_file
+from sciml_bounds.store.writer import SUFFIXES, check_target, replacing
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Job", "consolidate", "make_dataset", "make_shard"]
+
+#: What is in a folder of parts beside them: what they are parts of, and what tells that a process works there.
+_REQUEST, _LOCK = "request.json", "lock"
+
+_log = logging.getLogger(__name__)
+
+
+# --- what users call --------------------------------------------------------------------------------------------------
+
+
+def make_dataset(
+    recipe: str | Recipe,
+    path: Path | str,
+    *,
+    samples: int | None = None,
+    seed: int = 0,
+    resolution: int | None = None,
+    workers: int = 0,
+    device: str | torch.device = "cpu",
+    progress: bool = False,
+) -> None:
+    """Generate a data set and write it as netCDF-4 (HDF5).
+
+    Sample i depends on the seed and on i alone (for one recipe, resolution, kind of device and version of this
+    package): not on the number of samples, of workers or of threads. What is interrupted or killed goes on when it is
+    called again with the same arguments. If the file is there already and is what is asked for, nothing is done.
+
+    Parameters
+    ----------
+    recipe
+        Its name ("darcy-rough"), or a recipe of your own.
+    path
+        Where, ending in .nc, .h5 or .hdf5; an existing file is replaced. While the work goes on, the finished part of
+        it lies in a folder `.NAME.parts` beside it; in the end, for a moment, both are there.
+    samples, resolution
+        As published by default.
+    seed
+        A non-negative integer; other seeds give other data.
+    workers
+        How many processes share the work; 0 for this one.
+    device
+        Where equations are solved: "cpu", "cuda".
+    progress
+        Whether to show it on stderr.
+
+    Raises
+    ------
+    InputError
+        If an argument is wrong, or the file cannot be written.
+    ConvergenceError
+        If an equation was not solved as well as the recipe asks.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import sciml_bounds as sb
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     sb.make_dataset("darcy-rough", f"{folder}/darcy.nc", samples=10, resolution=16)
+    ...     with sb.open_dataset(f"{folder}/darcy.nc") as data:
+    ...         data.sizes["sample"]
+    10
+    """
+    job = _make_job(recipe, samples, seed, resolution, device)
+    _make(job, path, range(job.samples), workers, progress)
+
+
+def make_shard(
+    recipe: str | Recipe,
+    path: Path | str,
+    *,
+    shard_index: int,
+    num_shards: int,
+    samples: int | None = None,
+    seed: int = 0,
+    resolution: int | None = None,
+    workers: int = 0,
+    device: str | torch.device = "cpu",
+    progress: bool = False,
+) -> None:
+    """Generate one of `num_shards` parts of a data set, for the jobs of a cluster; `consolidate` joins them.
+
+    Parameters
+    ----------
+    shard_index, num_shards
+        Which part, counted from 0, of how many. A shard holds whole chunks, so that there are no more shards than
+        chunks. It is a data set of its own, whose samples have their index in the whole.
+    recipe, path, samples, seed, resolution, workers, device, progress
+        As in `make_dataset`, of the whole data set; the path is that of the shard.
+
+    Raises
+    ------
+    InputError, ConvergenceError
+        As in `make_dataset`.
+    """
+    job = _make_job(recipe, samples, seed, resolution, device)
+    _make(job, path, job.shard(_integer("the number of shards", num_shards, 1), shard_index), workers, progress)
+
+
+def consolidate(paths: Sequence[Path | str], out: Path | str, *, progress: bool = False) -> None:
+    """Join the shards of a data set, given in any order; the arrays are those of a data set made in one run.
+
+    Parameters
+    ----------
+    paths
+        Files of `make_shard` that together have all samples.
+    out
+        Where, as in `make_dataset`. The shards stay.
+    progress
+        Whether to show it on stderr.
+
+    Raises
+    ------
+    InputError
+        If the shards are damaged, are not of one data set, overlap, or leave a gap.
+    """
+    check_target(out, SUFFIXES)
+    if isinstance(paths, str | Path) or not paths:
+        raise InputError("there is no shard to join; give the files of all shards.")
+    shards = sorted((_open_shard(Path(path)) for path in paths), key=lambda shard: (shard.indices.start, shard.path))
+    _check_shards(shards)
+    with shown(shards[0].header.samples, "joining", wanted=progress) as progressed:
+        sources = [(shard.path, shard.indices) for shard in shards]
+        whole = range(shards[0].header.samples)
+        join(sources, out, shards[0].header, whole, on_progress=progressed)
+
+
+# --- jobs -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Job:
+    """A data set that is wanted; `named` is whether its recipe is known by its name."""
+
+    recipe: Recipe
+    named: bool
+    seed: int
+    resolution: int
+    samples: int
+    device: str
+
+    @property
+    def chunk(self) -> int:
+        """Samples that are generated together."""
+        return self.recipe.chunk(self.resolution)
+
+    def shard(self, count: int, index: int) -> range:
+        """Give the samples of one of `count` shards."""
+        chunks = -(-self.samples // self.chunk)
+        if count > chunks:
+            raise InputError(
+                f"{count} shards are more than there are chunks: {self.samples} samples of {self.recipe.name} at "
+                f"resolution {self.resolution} are {chunks} chunks of {self.chunk}; ask for at most {chunks} shards."
+            )
+        if _integer("the index of the shard", index, 0) >= count:
+            raise InputError(
+                f"the index of the shard is {index}, but {count} shards are counted from 0 to {count - 1}."
+            )
+        first, last = (i * chunks // count * self.chunk for i in (index, index + 1))
+        return range(first, min(last, self.samples))
+
+    def part(self, folder: Path, number: int) -> tuple[Path, range]:
+        """Give the file of a chunk and its samples."""
+        first = number * self.chunk
+        return folder / f"{first:09d}.nc", range(first, first + self.chunk)
+
+    def header(self, lengths: dict[str, int]) -> DatasetHeader:
+        """Say what the data set says about itself; `lengths` are those of its axes."""
+        recipe = self.recipe
+        return DatasetHeader(
+            recipe=recipe.name,
+            title=recipe.title,
+            description=recipe.description,
+            reference=recipe.reference,
+            parameters=recipe.parameters(self.resolution),
+            seed=self.seed,
+            resolution=self.resolution,
+            device=self.device.partition(":")[0],
+            samples=self.samples,
+            inputs=tuple(recipe.inputs),
+            targets=tuple(recipe.targets),
+            layout=recipe.layout,
+            coordinates=recipe.coordinates(self.resolution),
+            variables=recipe.variables(self.resolution),
+            lengths=lengths,
+        )
+
+    def generate(self, folder: Path, number: int) -> None:
+        """Generate a chunk and keep it in the folder, unless it is there."""
+        import torch
+
+        path, indices = self.part(folder, number)
+        if is_whole(path, indices):
+            return
+        device = torch.device(self.device)
+        arrays = self.recipe.generate(self.seed, indices.start, len(indices), self.resolution, device)
+        header = self.header(self._check(arrays, indices))
+        with writing_dataset(path, header, indices) as writer:
+            writer.write(indices.start, arrays)
+
+    def _check(self, arrays: dict[str, Array], indices: range) -> dict[str, int]:
+        """Check what a recipe generated, and return the lengths of the axes."""
+        lengths = {"sample": len(indices)}
+        for name, variable in self.recipe.variables(self.resolution).items():
+            array, dims = arrays[name], ("sample", *variable.dims)
+            for dim, length in zip(dims, array.shape):
+                lengths.setdefault(dim, length)
+            expected = tuple(lengths.get(dim, -1) for dim in dims)
+            if array.shape != expected or array.dtype != variable.dtype:
+                raise InputError(
+                    f"recipe {self.recipe.name} gives {name!r} as {array.dtype} of shape {array.shape} where it "
+                    f"promises {variable.dtype} with the axes {', '.join(dims)}; correct the recipe."
+                )
+            finite = np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+            if not finite.all():
+                bad = indices[int(np.argmin(finite))]
+                raise ConvergenceError(
+                    f"recipe {self.recipe.name} gives numbers that are not finite in {name!r} of sample {bad}; its "
+                    f"equation could not be solved, at resolution {self.resolution} and seed {self.seed}."
+                )
+        return {dim: length for dim, length in lengths.items() if dim != "sample"}
+
+
+def _make_job(
+    recipe: str | Recipe, samples: int | None, seed: int, resolution: int | None, device: str | torch.device
+) -> Job:
+    found = recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
+    size = found.resolution if resolution is None else resolution
+    found.check(size)
+    return Job(
+        recipe=found,
+        named=not isinstance(recipe, Recipe),
+        seed=_integer("the seed", seed, 0),
+        resolution=int(size),
+        samples=_integer("the number of samples", found.samples if samples is None else samples, 1),
+        device=_check_device(device),
+    )
+
+
+def _integer(what: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) < 2**63:
+        raise InputError(f"{what} is {value!r}; give an integer of at least {least}.")
+    return int(value)
+
+
+def _check_device(device: str | torch.device) -> str:
+    import torch
+
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        why = (str(error).splitlines() or [""])[0].rstrip(".")
+        raise InputError(
+            f"the device {str(device)!r} cannot be used ({why}); use cpu, or a device that is there."
+        ) from None
+    return str(found)
+
+
+# --- making -----------------------------------------------------------------------------------------------------------
+
+
+def _make(job: Job, path: Path | str, samples: range, workers: int, progress: bool) -> None:
+    workers = _integer("the number of workers", workers, 0)
+    target = check_target(path, SUFFIXES)
+    if _is_there(target, job, samples):
+        _log.info("%s is there already, and is what is asked for.", path)
+        return
+    with _folder_of_parts(target, job) as folder:
+        numbers = range(samples.start // job.chunk, -(-samples.stop // job.chunk))
+        with shown(len(samples), job.recipe.name, wanted=progress) as progressed:
+            _make_parts(job, folder, numbers, workers, samples, progressed)
+        parts = [job.part(folder, number) for number in numbers]
+        lengths = stored_lengths(parts[0][0], job.recipe.variables(job.resolution))
+        with shown(len(samples), "joining", wanted=progress) as progressed:
+            join(parts, target, job.header(lengths), samples, on_progress=progressed)
+
+
+def _make_parts(
+    job: Job, folder: Path, numbers: Sequence[int], workers: int, samples: range, progressed: Shown
+) -> None:
+    """Generate the chunks that are not there; what is there is looked at by whoever would generate it."""
+    done = 0
+
+    def one_more(number: int) -> None:
+        nonlocal done
+        inside = job.part(folder, number)[1]
+        done += min(inside.stop, samples.stop) - inside.start
+        progressed(done)
+
+    if workers:
+        _workers.run(job, folder, numbers, workers, one_more)
+        return
+    for number in numbers:
+        job.generate(folder, number)
+        one_more(number)
+
+
+def _is_there(target: Path, job: Job, samples: range) -> bool:
+    """Tell whether a file is what is asked for already, checked in full."""
+    with suppress(InputError):
+        if target.exists():
+            shard = _open_shard(target)
+            same = shard.header.identity() == job.header({}).identity()
+            return same and shard.indices == samples and shard.header.samples == job.samples
+    return False
+
+
+@contextmanager
+def _folder_of_parts(target: Path, job: Job) -> Iterator[Path]:
+    """Give the folder where finished chunks are kept until the data set is whole."""
+    import filelock
+
+    folder = target.with_name(f".{target.name}.parts")
+    lock = filelock.FileLock(folder / _LOCK, timeout=0)
+    try:
+        folder.mkdir(exist_ok=True)
+        lock.acquire()
+    except filelock.Timeout:
+        raise InputError(f"another process is generating {target}; wait until it has finished.") from None
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made: {error.strerror}; choose another folder for the output.") from None
+    with lock:
+        _claim(folder, target, job)
+        try:
+            yield folder
+        except BaseException:
+            _leave(folder, target)
+            raise
+        shutil.rmtree(folder)
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.nc"))
+
+
+def _claim(folder: Path, target: Path, job: Job) -> None:
+    """Write down what the parts in a folder are parts of, or compare it with what is written there."""
+    wanted, file = job.header({}).identity(), folder / _REQUEST
+    if not _parts(folder):
+        with replacing(file) as part:
+            part.write_text(json.dumps(wanted))
+        return
+    try:
+        there = json.loads(file.read_text())
+        differences = [name for name in wanted if there.get(name) != wanted[name]]
+    except (OSError, ValueError, AttributeError):
+        differences = [_REQUEST]
+    if differences:
+        raise InputError(
+            f"{folder} holds the finished part of another data set for {target.name} (it differs in "
+            f"{', '.join(differences)}); delete that folder, or choose another name for the output."
+        )
+
+
+def _leave(folder: Path, target: Path) -> None:
+    """Say what a folder with finished parts is for, and remove one without."""
+    if _parts(folder):
+        _log.info("what is finished of %s is kept in %s; the same command goes on there.", target.name, folder)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# --- joining ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Shard:
+    path: Path
+    header: DatasetHeader
+    indices: range
+
+
+def _open_shard(path: Path) -> _Shard:
+    """Open a data set and check all of it."""
+    with ExitStack() as files:
+        contents = open_file(path, "the data set", files)
+        with one_sentence(f"the data set in {path}"):
+            check_whole(contents)
+            return _Shard(path, DatasetHeader.of(contents), stored_samples(contents))
+
+
+def _check_shards(shards: Sequence[_Shard]) -> None:
+    """Check that shards in ascending order make one whole data set."""
+    first = shards[0]
+    wanted = first.header.identity() | {"samples": first.header.samples}
+    end, before = 0, first
+    for shard in shards:
+        its = shard.header.identity() | {"samples": shard.header.samples}
+        differences = [name for name in wanted if its[name] != wanted[name]]
+        if differences:
+            raise InputError(
+                f"{shard.path} and {first.path} are not shards of one data set: they differ in "
+                f"{', '.join(differences)}; give the shards of one."
+            )
+        if shard.indices.start < end:
+            last = min(end, shard.indices.stop) - 1
+            raise InputError(
+                f"{before.path} and {shard.path} both hold the samples {shard.indices.start} to {last}; leave one out."
+            )
+        _check_gap(end, shard.indices.start)
+        end, before = shard.indices.stop, shard
+    _check_gap(end, first.header.samples)
+
+
+def _check_gap(end: int, start: int) -> None:
+    if start > end:
+        raise InputError(f"the samples {end} to {start - 1} are in none of the shards; give the shard that has them.")

@@ -1,0 +1,192 @@
+"""MgNO: layouts, statistics, predictions that can be certified, files, and that it learns."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import sciml_bounds as sb
+from sciml_bounds.errors import InputError
+from sciml_bounds.multigrid.losses import relative_h1
+from sciml_bounds.multigrid.mgno import MgNO
+
+SMALL = {"channels": 6, "layers": 2, "levels": 3}
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+@pytest.mark.parametrize("boundary", ["dirichlet", "neumann", "periodic"])
+def test_layouts(dim, boundary):
+    model = MgNO(2, 3, dim=dim, boundary=boundary, **SMALL)
+    cells = (9, 12, 8)[:dim]
+    u = model(torch.randn(2, 2, *cells)).detach()
+    nodes = tuple(n + 1 for n in cells) if boundary == "dirichlet" else cells
+    assert u.shape == (2, 3, *nodes)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_boundary_values_are_exactly_zero_after_normalisation(dim):
+    model = MgNO(dim=dim, **SMALL)
+    x = torch.rand(4, 1, *(8,) * dim)
+    y = torch.nn.functional.pad(1 + torch.rand(4, 1, *(7,) * dim), (1, 1) * dim)
+    model.fit_normalizer(x, y)
+    u = model(x).detach()
+    for axis in range(2, dim + 2):
+        for end in (0, -1):
+            assert bool((u.select(axis, end) == 0).all())
+    inner = y[(..., *(slice(1, -1),) * dim)].double()  # zeros on the boundary are no data
+    assert float(model.target_normalizer.mean) == pytest.approx(float(inner.mean()), rel=1e-6)
+    assert float(model.target_normalizer.scale) == pytest.approx(float(inner.std(correction=0)), rel=1e-6)
+
+
+def test_weights_belong_to_no_lattice():
+    """The default runs on other lattices with the same weights, and a finer view of a field gives a close answer."""
+    model = MgNO(**SMALL).eval()
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    for n in (16, 32, 64, 37):
+        assert model(torch.rand(1, 1, n, n)).shape == (1, 1, n + 1, n + 1)
+    assert {name: value.shape for name, value in model.state_dict().items()} == shapes
+
+
+def test_periodic_networks_commute_with_shifts():
+    model = MgNO(2, 2, boundary="periodic", increment=True, **SMALL).double().eval()
+    x = torch.randn(1, 2, 16, 24, dtype=torch.float64)
+    torch.testing.assert_close(model(x.roll((4, 8), (2, 3))), model(x).roll((4, 8), (2, 3)), rtol=0, atol=1e-12)
+
+
+def test_increments_are_added_to_the_last_channels():
+    model = MgNO(3, 2, boundary="periodic", increment=True, **SMALL)
+    torch.nn.init.zeros_(model.head.weight)
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.equal(model(x), x[:, 1:])
+    model.fit_normalizer(x, x[:, 1:] + 2.0)  # the change is 2 everywhere
+    torch.testing.assert_close(model(x), x[:, 1:] + 2.0)
+
+
+@pytest.mark.parametrize("batch", [(), (1,), (3,), (2, 2)], ids=str)
+def test_predictions_can_be_certified(batch):
+    problem = sb.Diffusion(sb.Grid((8, 8)), coefficient=1 + torch.rand(*batch, 8, 8), source=1.0)
+    model = MgNO(**SMALL)
+    v = model.predict(problem)
+    assert v.dtype == torch.float64
+    assert v.shape == (*batch, 9, 9)
+    assert model.training  # as it was
+    x = problem.coefficient[0].expand(*batch, 8, 8).reshape(-1, 1, 8, 8)
+    torch.testing.assert_close(v.reshape(-1, 1, 9, 9).float(), model(x.float()).detach(), rtol=0, atol=0)
+    certificate = sb.certify(problem, v)
+    exact = sb.solve(problem).u
+    error = exact.double() - v
+    assert bool((torch.as_tensor(certificate.upper) >= 0).all())
+    assert torch.as_tensor(certificate.upper).shape == batch
+    assert error.shape == v.shape
+
+
+def test_predictions_take_the_fields_that_were_named_and_the_prescribed_values():
+    edge = sb.Dirichlet(lambda x, y: x + y)
+    problem = sb.Diffusion(sb.Grid((8, 8)), 2.0, lambda x, y: x * y, boundary=edge)
+    model = MgNO(2, fields=("source", "coefficient"), **SMALL)
+    v = model.predict(problem)
+    x = torch.linspace(0, 1, 9, dtype=torch.float64)
+    torch.testing.assert_close(v[0], x)
+    torch.testing.assert_close(v[:, -1], 1 + x)
+    channels = torch.stack([problem.source.expand(8, 8), problem.coefficient[0].expand(8, 8)])[None]
+    inner = model(channels.float()).detach()[0, 0]
+    torch.testing.assert_close(v[1:-1, 1:-1].float(), inner[1:-1, 1:-1])
+    # around a torus nodes are as many as cells
+    torus = sb.Diffusion(sb.Grid((8, 8)), source=lambda x, y: torch.sin(6.283185307179586 * x), boundary=sb.Periodic())
+    assert MgNO(boundary="periodic", fields=("source",), **SMALL).predict(torus).shape == (8, 8)
+
+
+def test_predictions_refuse_what_does_not_fit():
+    grid = sb.Grid((8, 8))
+    with pytest.raises(InputError, match="the problem has 2 axes and the network is for 1"):
+        MgNO(dim=1, **SMALL).predict(sb.Diffusion(grid))
+    with pytest.raises(InputError, match="name 1 of 2 input channels"):
+        MgNO(2, **SMALL).predict(sb.Diffusion(grid))
+    with pytest.raises(InputError, match="one coefficient for all axes"):
+        MgNO(**SMALL).predict(sb.Diffusion(grid, (1.0, 2.0)))
+    with pytest.raises(InputError, match="nodal values of the problem"):
+        MgNO(layout="same", **SMALL).predict(sb.Diffusion(grid))
+    with pytest.raises(InputError, match="nodal values of the problem"):
+        MgNO(1, 2, **SMALL).predict(sb.Diffusion(grid))
+    with pytest.raises(InputError, match="too small for 5 levels"):
+        MgNO().predict(sb.Diffusion(grid))
+
+
+@pytest.mark.parametrize("kind", ["scalar", "pointwise", "none"])
+def test_files_bring_the_same_network_back(tmp_path, kind):
+    size = (8, 8) if kind == "pointwise" else None
+    model = MgNO(normalization=(kind, kind), size=size, **SMALL).eval()
+    x = torch.rand(5, 1, 8, 8)
+    model.fit_normalizer(x, torch.rand(5, 1, 9, 9))
+    model.save(tmp_path / "model.safetensors", recipe="poisson", seed=3)
+    loaded = MgNO.load(tmp_path / "model.safetensors")
+    assert loaded.arguments == model.arguments
+    assert not loaded.training
+    assert torch.equal(loaded(x), model(x))
+
+
+def test_it_learns():
+    """A few steps on four samples of Poisson's equation with varying coefficients more than halve the H1 loss."""
+    problem = sb.Diffusion(sb.Grid((16, 16)), 1 + 5 * torch.rand(4, 16, 16), 1.0)
+    x = problem.coefficient[0].unsqueeze(1).float()
+    y = sb.solve(problem).u.unsqueeze(1).float()
+    model = MgNO(**SMALL)
+    model.fit_normalizer(x, y)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    values = []
+    for _ in range(40):
+        loss = relative_h1(model(x), y).mean()
+        values.append(float(loss.detach()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert values[-1] < 0.5 * values[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"in_channels": 0}, "in_channels=0 must be a positive integer"),
+        ({"layers": 0}, "layers=0 must be a positive integer"),
+        ({"layout": "nodes"}, "layout='nodes' is unknown"),
+        ({"boundary": "periodic", "layout": "cells->nodes"}, "with 'periodic' use 'same'"),
+        ({"increment": True}, "layout='same'"),
+        ({"increment": True, "layout": "same", "out_channels": 2}, "out <= in_channels"),
+        ({"norm": "levels"}, "give its size"),
+        ({"normalization": ("scalar", "pointwise")}, "give its size"),
+        ({"normalization": ("scalar",)}, "two kinds"),
+        ({"normalization": ("scalar", "minmax")}, "'minmax' is unknown"),
+        ({"norm": "batch", "size": (8, 8)}, "norm='batch' is unknown"),
+        ({"head": "mlp"}, "head='mlp' is unknown"),
+        ({"fields": ("pressure",)}, "fields='pressure' is unknown"),
+        ({"size": (8,)}, "along each of 2 axes"),
+        ({"dim": 4}, "dim=4 must be 1, 2 or 3"),
+    ],
+    ids=[
+        "in",
+        "layers",
+        "layout",
+        "periodic-nodes",
+        "increment",
+        "increment-out",
+        "norm-size",
+        "pointwise-size",
+        "normalization-one",
+        "normalization",
+        "norm",
+        "head",
+        "fields",
+        "size",
+        "dim",
+    ],
+)
+def test_bad_options_are_one_sentence(options, words):
+    with pytest.raises(InputError, match=words):
+        MgNO(**options)
+
+
+def test_fitting_refuses_fields_that_do_not_fit():
+    with pytest.raises(InputError, match="inputs of shape"):
+        MgNO(2, **SMALL).fit_normalizer(torch.rand(3, 1, 8, 8), torch.rand(3, 1, 9, 9))
+    with pytest.raises(InputError, match="targets of shape"):
+        MgNO(**SMALL).fit_normalizer(torch.rand(3, 1, 8, 8), torch.rand(3, 9, 9))

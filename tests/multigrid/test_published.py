@@ -1,0 +1,75 @@
+"""The published networks: their exact sizes, and what makes up one of them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sciml_bounds.errors import InputError
+from sciml_bounds.multigrid.mgno import MgNO
+from sciml_bounds.multigrid.published import PUBLISHED
+
+#: Parameters of the authors' classes, counted by making them; the length of a side; channels in.
+COUNTS = {
+    "darcy-rough": (572_661, 256, 1),
+    "darcy-multiscale": (572_661, 256, 1),
+    "darcy-smooth": (678_093, 211, 1),
+    "pipe": (783_876, 128, 2),
+    "navier-stokes": (2_885_194, 64, 1),
+    "helmholtz": (5_351_806, 101, 1),
+}
+
+
+def count(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameters_are_as_many_as_published(name):
+    assert count(MgNO.published(name)) == COUNTS[name][0]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_it_runs_at_its_size_and_refuses_others(name):
+    _, n, channels = COUNTS[name]
+    model = MgNO.published(name).eval()
+    with torch.no_grad():
+        u = model(torch.rand(1, channels, n, n))
+    assert u.shape == (1, 1, n, n)
+    assert bool(u.isfinite().all())
+    with pytest.raises(InputError, match=f"for a lattice of {n}x{n} only, and the input has 32x32"):
+        model(torch.rand(1, channels, 32, 32))
+
+
+def test_a_further_layer_of_the_darcy_network_costs_what_the_sum_by_hand_says():
+    rough = PUBLISHED["darcy-rough"]
+    more = MgNO(**rough | {"layers": 5})
+    S, hidden = 24 * 24 * 9, 24 * 24 + 24  # one convolution; K and b
+    transfers = 5 * (2 * S + 24 * 24 * 16)
+    assert count(more) - count(MgNO(**rough)) == S + 4 * 2 * S + 4 * S + transfers + hidden == 165_912
+
+
+def test_norms_are_the_larger_part_of_the_navier_stokes_network():
+    named = MgNO.published("navier-stokes").named_parameters()
+    assert sum(p.numel() for name, p in named if ".norm." in name) == 1_740_800
+
+
+def test_the_navier_stokes_network_gives_an_increment():
+    model = MgNO.published("navier-stokes").eval()
+    torch.nn.init.zeros_(model.head.weight)
+    x = torch.randn(1, 1, 64, 64)
+    assert torch.equal(model(x), x)
+
+
+def test_only_the_idle_operators_of_helmholtz_have_no_gradient():
+    model = MgNO.published("helmholtz")
+    model(torch.randn(1, 1, 101, 101)).sum().backward()
+    idle = [name for name, p in model.named_parameters() if p.grad is None]
+    assert idle
+    assert all("idle_operator" in name for name in idle)
+    assert sum(dict(model.named_parameters())[name].numel() for name in idle) == 11_241
+
+
+def test_unknown_names_are_one_sentence():
+    with pytest.raises(InputError, match="no published network 'darcy'; choose from darcy-"):
+        MgNO.published("darcy")
