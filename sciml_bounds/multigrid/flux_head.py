@@ -37,13 +37,16 @@ __all__ = ["BoundLoss", "CertifiedMgNO", "CertifiedNetwork", "bound_loss", "flux
 #: Where a room above this one keeps what turns values and a flux into a certificate.
 _CERTIFY = ("sciml_bounds.bounds.certify", "certify")
 
+#: Samples that go through the networks at once.
+TOGETHER = 64
+
 _FIELDS = ("coefficient", "source")
 
 #: Channels that the potential is predicted from: a, y_0 and a grad v - y_0.
 _POTENTIAL_CHANNELS = 5
 
 #: A stream function is about this part of the box times its flux.
-_POTENTIAL_SIZE = 0.2
+POTENTIAL_SIZE = 0.2
 
 
 def particular_flux(source: Tensor, spacing: tuple[float, float]) -> tuple[Tensor, Tensor]:
@@ -217,10 +220,15 @@ class CertifiedNetwork(nn.Module):
 
     def fit_normalizer(self, inputs: Tensor, targets: Tensor) -> None:
         """Set the scales of both networks from training data, where they have a `fit_normalizer`."""
-        for network, data in ((self.values, inputs), (self.potential, self.potential_inputs(inputs, targets))):
+        every = max(1, len(inputs) // TOGETHER)  # a few tell the scales of what the potential sees
+        seen = self.potential_inputs(inputs[::every], targets[::every])
+        for network, data in (
+            (self.values, (inputs, targets)),
+            (self.potential, (seen, POTENTIAL_SIZE * seen[:, 3:4])),
+        ):
             fit: Any = getattr(network, "fit_normalizer", None)
             if fit is not None:
-                fit(data, targets if network is self.values else _POTENTIAL_SIZE * data[:, 3:4])
+                fit(*data)
 
     def predict(self, problem: Diffusion) -> Tensor:
         """Predict the solution of a problem: nodal values (batch..., nodes) in float64 with the prescribed ones."""
@@ -320,10 +328,10 @@ def _evaluated(model: nn.Module, inputs: Tensor) -> Tensor:
     """Call a network in evaluation mode, and leave it in the mode that it was in."""
     training = model.training
     try:
-        result: Tensor = model.eval()(inputs)
+        model.eval()
+        return torch.cat([model(part) for part in inputs.split(TOGETHER)])
     finally:
         model.train(training)
-    return result
 
 
 def _to_nodes(cells: Tensor) -> Tensor:
