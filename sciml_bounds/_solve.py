@@ -293,7 +293,7 @@ class Solver:
 
 
 def _prediction(model: Any, problem: Diffusion) -> Any:
-    """What a model says of a problem, as a tensor without history in the dtype of the problem where it is one."""
+    """Ask a model, and take the precision of the problem where it gives floating-point numbers."""
     with torch.no_grad():
         predicted = model.predict(problem.detach())
     if isinstance(predicted, Tensor) and predicted.is_floating_point():

@@ -416,6 +416,123 @@ def test_a_guess_may_serve_a_whole_batch_or_be_one_a_sample():
     assert not sb.solve(problem, x0=exact.values[0]).iterations[0].any()
 
 
+@pytest.mark.parametrize("name", ["multigrid", "cycles"])
+def test_full_multigrid_corrects_a_guess_so_that_giving_one_never_costs_iterations(name):
+    """It is linear: an error that is a tenth of the solution is left with a tenth of the error."""
+    a = np.exp(2 * np.random.default_rng(0).standard_normal((8, 8))).repeat(8, 0).repeat(8, 1)
+    problem = sb.Diffusion(sb.Grid((64, 64)), a, 1.0)
+    exact, plain = sb.solve(problem, rtol=1e-12).values, sb.solve(problem, method=METHODS[name], rtol=1e-6)
+    counts = [
+        int(sb.solve(problem, method=METHODS[name], x0=(1 - share) * exact, rtol=1e-6).iterations)
+        for share in (0.0, 1e-3, 0.1, 1.0)
+    ]
+    assert counts[0] == 0
+    assert counts == sorted(counts)
+    assert counts[1] < counts[-1] == int(plain.iterations)
+
+
+# --- models as initial guesses ----------------------------------------------------------------------------------------
+
+
+class Model:
+    """Predicts what it is told to."""
+
+    def __init__(self, answer):
+        self.answer, self.asked = answer, []
+
+    def predict(self, problem):
+        self.asked.append(problem)
+        return self.answer(problem) if callable(self.answer) else self.answer
+
+
+def _two_phase(batch=(3,), n=48):
+    rng = np.random.default_rng(0)
+    a = np.where(rng.random((*batch, n // 8, n // 8)) < 0.5, 12.0, 3.0).repeat(8, -1).repeat(8, -2)
+    return sb.Diffusion(sb.Grid((n, n)), a, 1.0, boundary={"x0": sb.Dirichlet(0.3), "x1": sb.Neumann(0.1),
+        "y0": sb.Neumann(), "y1": sb.Robin(2.0, 0.5)})  # fmt: skip
+
+
+def test_a_model_that_is_right_saves_iterations(method):
+    problem = _two_phase(n=16)
+    exact = sb.solve(problem, rtol=1e-12).values
+    model = Model(exact + 1e-4 * torch.randn_like(exact))
+    plain, guessed = (sb.solve(problem, method=method, x0=x0, rtol=1e-6) for x0 in (None, model))
+    assert bool(guessed.converged.all())
+    assert bool((guessed.iterations <= plain.iterations).all())
+    assert len(model.asked) == 1
+    torch.testing.assert_close(guessed.values, exact, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda p: torch.zeros(p.batch_shape + p.node_shape),
+        lambda p: 1e6 * torch.randn(p.batch_shape + p.node_shape, dtype=torch.float64),
+        lambda p: -1e3 * torch.ones(p.batch_shape + p.node_shape, dtype=torch.float64),
+        lambda p: 1e-300 * torch.rand(p.node_shape, dtype=torch.float64),
+        lambda p: np.full(p.node_shape, 1e150),
+        lambda p: 1e35 * torch.randn(p.node_shape),
+    ],
+    ids=["zero", "noise", "negative", "tiny", "huge", "huge, float32"],
+)
+def test_a_model_that_is_wrong_costs_iterations_but_not_the_tolerance(answer):
+    problem = _two_phase()
+    plain, guessed = (sb.solve(problem, method="multigrid", x0=x0) for x0 in (None, Model(answer)))
+    assert bool(guessed.converged.all())
+    assert bool((guessed.residual_norm <= guessed.tolerance).all())
+    assert int(guessed.iterations.max()) <= int(plain.iterations.max()) + 3
+    scale = float(plain.values.abs().max())
+    torch.testing.assert_close(guessed.values, plain.values, rtol=0, atol=1e-5 * scale)
+
+
+def test_what_a_model_says_of_prescribed_values_does_not_matter():
+    problem = _two_phase(())
+    exact = sb.solve(problem, rtol=1e-12).values
+    spoilt = torch.where(problem.dirichlet_nodes[0], 7.0, exact)
+    assert int(sb.solve(problem, x0=Model(spoilt)).iterations) == 0
+
+
+def test_a_model_scaled_wrongly_is_scaled_back():
+    """The guess that is searched along: any multiple of the solution is as good as the solution (without data g)."""
+    problem = sb.Diffusion(sb.Grid((32, 32)), np.where(np.arange(32) < 16, 1.0, 9.0) * np.ones((32, 1)), 1.0)
+    exact = sb.solve(problem, rtol=1e-12).values
+    for factor in (0.01, -3.0, 1e5):
+        assert int(sb.solve(problem, x0=Model(factor * exact)).iterations) == 0
+
+
+def test_gradients_do_not_flow_through_the_guess_of_a_network():
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(()))
+
+        def predict(self, problem):
+            return self.weight * torch.ones(problem.node_shape)
+
+    a = torch.full((8, 8), 2.0, dtype=torch.float64, requires_grad=True)
+    network = Network()
+    sb.solve(sb.Diffusion(sb.Grid((8, 8)), a, 1.0), method="multigrid", x0=network).values.sum().backward()
+    assert bool(a.grad.any())
+    assert network.weight.grad is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (np.full((5, 5), np.nan), "the prediction of Model, the initial guess x0, has 25 entries that are NaN"),
+        (np.zeros((4, 4)), "the prediction of Model, the initial guess x0, has shape (4, 4), but a nodal field here"),
+        (np.zeros((2, 5, 5)), "has shape (2, 5, 5), but a nodal field here has (5, 5)"),
+        (None, "the prediction of Model, the initial guess x0,"),
+        (torch.zeros(5, 5, dtype=torch.int64), "the prediction of Model, the initial guess x0, has dtype int64"),
+    ],
+    ids=["NaN", "cells", "batch", "nothing", "integers"],
+)
+def test_what_a_model_gives_that_is_no_guess_is_said(answer, words):
+    with pytest.raises(InputError, match=re.escape(words)) as caught:
+        sb.solve(sb.Diffusion(sb.Grid((4, 4))), x0=Model(answer))
+    assert "\n" not in str(caught.value)
+
+
 # --- callbacks --------------------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,8 @@ In two dimensions only: in three, a divergence-free flux is the curl of a field 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,7 +25,9 @@ from torch.nn.functional import pad
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import Dirichlet
+from sciml_bounds.multigrid.mgno import MgNO
 from sciml_bounds.problems.diffusion import Diffusion
+from sciml_bounds.store.weights import load_model, save_model
 
 if TYPE_CHECKING:
     from sciml_bounds.results import Certificate
@@ -34,17 +37,20 @@ __all__ = ["BoundLoss", "CertifiedMgNO", "CertifiedNetwork", "bound_loss", "flux
 #: Where a room above this one keeps what turns values and a flux into a certificate.
 _CERTIFY = ("sciml_bounds.bounds.certify", "certify")
 
+#: Samples that go through the networks at once.
+TOGETHER = 64
+
 _FIELDS = ("coefficient", "source")
 
 #: Channels that the potential is predicted from: a, y_0 and a grad v - y_0.
 _POTENTIAL_CHANNELS = 5
 
 #: A stream function is about this part of the box times its flux.
-_POTENTIAL_SIZE = 0.2
+POTENTIAL_SIZE = 0.2
 
 
 def particular_flux(source: Tensor, spacing: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """Compute a flux with div y = -f on every cell: half of f leaves along each axis, as much at one end as at the other.
+    """Compute a flux with div y = -f on every cell: half of f leaves along each axis, as much at either end.
 
     Parameters
     ----------
@@ -129,7 +135,7 @@ class BoundLoss:
 
     def __init__(
         self,
-        fields: tuple[str, ...] = ("coefficient",),
+        fields: Sequence[str] = ("coefficient",),
         *,
         coefficient: float = 1.0,
         source: float = 1.0,
@@ -145,15 +151,17 @@ class BoundLoss:
                 f"the bound is a loss for values and a stream function, (b, 2, nodes), and not for shape "
                 f"{tuple(prediction.shape)}; train a CertifiedMgNO with it."
             )
-        coefficient, source = _cell_fields(inputs, self.fields, self.coefficient, self.source)
-        spacing = _spacing(inputs, self.lengths)
-        values, potential = prediction.unbind(1)
-        flux = flux_of(potential, source, spacing)
-        squared = flux_term(coefficient, values, flux, spacing).flatten(1).sum(1)
-        zero = (torch.zeros_like(flux[0]), torch.zeros_like(flux[1]))
-        size = flux_term(coefficient, target[:, 0], zero, spacing).flatten(1).sum(1)
-        tiny = torch.finfo(squared.dtype).tiny
-        return (squared.clamp_min(tiny) / size.clamp_min(tiny)).sqrt()
+        exact = torch.promote_types(target.dtype, torch.float32)  # half precision loses what is subtracted here
+        with torch.autocast(target.device.type, enabled=False):
+            a, f = _cell_fields(inputs.to(exact), self.fields, self.coefficient, self.source)
+            spacing = _spacing(inputs, self.lengths)
+            values, potential = prediction.to(exact).unbind(1)
+            flux = flux_of(potential, f, spacing)
+            squared = flux_term(a, values, flux, spacing).flatten(1).sum(1)
+            still = (torch.zeros_like(flux[0]), torch.zeros_like(flux[1]))
+            size = flux_term(a, target[:, 0].to(exact), still, spacing).flatten(1).sum(1)
+        tiny = torch.finfo(exact).tiny
+        return squared.clamp_min(tiny).sqrt() / size.clamp_min(tiny).sqrt()
 
 
 class CertifiedNetwork(nn.Module):
@@ -181,7 +189,7 @@ class CertifiedNetwork(nn.Module):
         values: nn.Module,
         potential: nn.Module,
         *,
-        fields: tuple[str, ...] = ("coefficient",),
+        fields: Sequence[str] = ("coefficient",),
         source: float = 1.0,
     ) -> None:
         super().__init__()
@@ -212,11 +220,15 @@ class CertifiedNetwork(nn.Module):
 
     def fit_normalizer(self, inputs: Tensor, targets: Tensor) -> None:
         """Set the scales of both networks from training data, where they have a `fit_normalizer`."""
-        if hasattr(self.values, "fit_normalizer"):
-            self.values.fit_normalizer(inputs, targets)
-        if hasattr(self.potential, "fit_normalizer"):
-            seen = self.potential_inputs(inputs, targets)
-            self.potential.fit_normalizer(seen, _POTENTIAL_SIZE * seen[:, 3:4])
+        every = max(1, len(inputs) // TOGETHER)  # a few tell the scales of what the potential sees
+        seen = self.potential_inputs(inputs[::every], targets[::every])
+        for network, data in (
+            (self.values, (inputs, targets)),
+            (self.potential, (seen, POTENTIAL_SIZE * seen[:, 3:4])),
+        ):
+            fit: Any = getattr(network, "fit_normalizer", None)
+            if fit is not None:
+                fit(*data)
 
     def predict(self, problem: Diffusion) -> Tensor:
         """Predict the solution of a problem: nodal values (batch..., nodes) in float64 with the prescribed ones."""
@@ -259,7 +271,8 @@ class CertifiedNetwork(nn.Module):
         parameter = next(self.parameters(), torch.zeros(()))
         with torch.no_grad():
             inputs = torch.stack([channels[name] for name in self.fields], 1).to(parameter)
-            values, potential = (self(inputs).to(a) * self._scale(exact, f)).unbind(1)
+            found = _evaluated(self, inputs).to(a) * self._scale(exact, f)
+            values, potential = found.unbind(1)
             flux = flux_of(potential, f, (exact.grid.spacing[0], exact.grid.spacing[1]))
         batch = exact.batch_shape
         first, second = (face.reshape(*batch, *face.shape[1:]) for face in flux)
@@ -286,19 +299,39 @@ class CertifiedMgNO(CertifiedNetwork):
     --------
     >>> import sciml_bounds as sb
     >>> from sciml_bounds.multigrid.flux_head import CertifiedMgNO
-    >>> model = CertifiedMgNO(channels=4, layers=2)
+    >>> model = CertifiedMgNO(channels=4, layers=2, levels=3)
     >>> problem = sb.Diffusion(sb.Grid((16, 16)), coefficient=1.0, source=1.0)
     >>> bool(model.bound(problem) >= 0)  # large, since the weights are random, and guaranteed
     True
     """
 
-    def __init__(self, *, fields: tuple[str, ...] = ("coefficient",), source: float = 1.0, **network: Any) -> None:
-        from sciml_bounds.multigrid.mgno import MgNO
-
+    def __init__(self, *, fields: Sequence[str] = ("coefficient",), source: float = 1.0, **network: Any) -> None:
         values = MgNO(len(fields), 1, dim=2, boundary="dirichlet", layout="cells->nodes", **network)
         potential = MgNO(_POTENTIAL_CHANNELS, 1, dim=2, boundary="neumann", layout="same", **network)
-        super().__init__(values, potential, fields=tuple(fields), source=source)
-        self.arguments = {"fields": list(fields), "source": source, **network}
+        super().__init__(values, potential, fields=fields, source=source)
+        self.arguments: dict[str, Any] = {"fields": list(fields), "source": source, **network}
+
+    def save(self, path: Path | str, **card: Any) -> None:
+        """Write weights and card (what made them: recipe, seed, metrics) to a safetensors file."""
+        save_model(self, path, **card)
+
+    @classmethod
+    def load(cls, name_or_path: Path | str) -> CertifiedMgNO:
+        """Read a network from a file, or by name one that ships with the package; it comes in evaluation mode."""
+        model = load_model(name_or_path)
+        if not isinstance(model, cls):
+            raise InputError(f"{name_or_path} holds a {type(model).__name__}, not a {cls.__name__}.")
+        return model.eval()
+
+
+def _evaluated(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Call a network in evaluation mode, and leave it in the mode that it was in."""
+    training = model.training
+    try:
+        model.eval()
+        return torch.cat([model(part) for part in inputs.split(TOGETHER)])
+    finally:
+        model.train(training)
 
 
 def _to_nodes(cells: Tensor) -> Tensor:
@@ -307,7 +340,7 @@ def _to_nodes(cells: Tensor) -> Tensor:
     return _mean(_mean(wide, 2), 3)
 
 
-def _checked_fields(fields: tuple[str, ...]) -> tuple[str, ...]:
+def _checked_fields(fields: Sequence[str]) -> tuple[str, ...]:
     unknown = [name for name in fields if name not in _FIELDS]
     if unknown or not fields or len(set(fields)) < len(fields):
         raise InputError(f"fields={tuple(fields)!r} must name some of {_FIELDS}, each once.")
@@ -335,7 +368,7 @@ def _spacing(inputs: Tensor, lengths: tuple[float, float]) -> tuple[float, float
 
 
 def _require_plain(problem: Diffusion) -> None:
-    """Refuse problems whose equilibrium is more than div y = -f on every cell, or whose fluxes have no stream function."""
+    """Refuse problems whose equilibrium is more than div y = -f on every cell, or whose flux has no stream function."""
     if not isinstance(problem, Diffusion):
         raise InputError(f"a prediction needs a Diffusion problem, not a {type(problem).__name__}.")
     if problem.grid.dim != 2:

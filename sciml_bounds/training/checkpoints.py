@@ -131,7 +131,9 @@ def _fill_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tens
     for name, tensor in tensors.items():
         index, _, key = name.partition("/")
         entries.setdefault(int(index), {})[key] = tensor
-    try:
-        optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
-    except (ValueError, KeyError) as error:
-        raise InputError(f"the optimiser in {path} does not fit ({error}); choose another folder.") from None
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    # Before the first step there is nothing; afterwards each number of an entry belongs to one of a parameter.
+    whole = not entries or entries.keys() == set(range(len(parameters)))
+    if not whole or any(t.dim() and t.shape != parameters[i].shape for i, e in entries.items() for t in e.values()):
+        raise InputError(f"the optimiser in {path} does not fit the network; choose another folder.")
+    optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -50,10 +50,15 @@ def check_samples(samples: Samples, what: str, split: str) -> None:
 
 def describe_samples(samples: Samples) -> dict[str, Any]:
     """Say what is known about a data set, in JSON's words."""
-    known = {name: getattr(samples, name) for name in _KNOWN if hasattr(samples, name)}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in known.items()} | {
-        "samples": size_of(samples)
-    }
+    known = {name: _plain(getattr(samples, name)) for name in _KNOWN if hasattr(samples, name)}
+    return known | {"samples": size_of(samples)}
+
+
+def _plain(value: Any) -> Any:
+    """Turn tuples and numbers of numpy into what JSON has."""
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def shuffled(count: int, seed: int, epoch: int) -> list[int]:

@@ -112,22 +112,17 @@ def measure(model: nn.Module, x: Tensor, y: Tensor, metrics: Mapping[str, Loss])
     like = next(model.parameters())
     x, y = (part.to(like.device, like.dtype, non_blocking=True) for part in (x, y))
     prediction = model(x)
-    return {name: check_losses(metric(prediction, y, x), prediction, y, name) for name, metric in metrics.items()}
+    return {name: check_losses(metric(prediction, y, x), y, name) for name, metric in metrics.items()}
 
 
-def check_losses(losses: Tensor, prediction: object, target: Tensor, name: str) -> Tensor:
-    """Hold a loss against its promise: one number a sample, of two fields of the same shape.
+def check_losses(losses: Tensor, target: Tensor, name: str) -> Tensor:
+    """Hold a loss against its promise: one number a sample.
 
     Raises
     ------
     InputError
-        If it has another shape, which broadcasting would otherwise hide.
+        If it gives anything else.
     """
-    if isinstance(prediction, Tensor) and prediction.dim() == target.dim() and prediction.shape != target.shape:
-        raise InputError(
-            f"the network gives {tuple(prediction.shape)} and the target has {tuple(target.shape)} (sample, channel, "
-            "*space); make the network for these data."
-        )
     if losses.shape != target.shape[:1]:
         raise InputError(
             f"the loss {name} gives shape {tuple(losses.shape)} for {len(target)} samples, not one number each."

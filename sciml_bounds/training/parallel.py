@@ -70,7 +70,6 @@ class Group:
                 dist.broadcast(tensor, 0)
 
 
-
 @contextmanager
 def joined(device: str) -> Iterator[Group]:
     """Join the other processes that torchrun started, if there are any, until the end of a `with` block."""

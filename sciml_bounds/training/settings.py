@@ -32,8 +32,8 @@ class TrainingSettings:
     Attributes
     ----------
     loss
-        A name in `sciml_bounds.multigrid.losses.LOSSES`, or a callable loss(prediction, target, inputs) that gives one
-        number a sample.
+        "l2", "h1" or another name in `sciml_bounds.multigrid.losses.LOSSES`, "bound" for networks with a flux head, or a
+        callable loss(prediction, target, inputs) that gives one number a sample.
     epochs, batch_size
         How often all samples are seen, and how many make one step (over all processes together).
     lr
@@ -176,11 +176,17 @@ def find_loss(loss: str | Loss, name: str = "loss") -> Loss:
     """
     if callable(loss):
         return loss
+    known = loss_table()
+    _choice(name, loss, tuple(known))
+    return known[loss]
+
+
+def loss_table() -> dict[str, Loss]:
+    """Give the losses by name: those of fields, and the bound of networks with a flux head."""
+    from sciml_bounds.multigrid.flux_head import bound_loss
     from sciml_bounds.multigrid.losses import LOSSES
 
-    _choice(name, loss, tuple(LOSSES))
-    found: Loss = LOSSES[loss]
-    return found
+    return {**LOSSES, "bound": bound_loss}
 
 
 def loss_name(loss: str | Loss) -> str:

@@ -334,7 +334,7 @@ class _Trainer:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=lower, cache_enabled=not self.settings.graphs):
             prediction = self.model(x)
         prediction = _in_precision(prediction, y.dtype) if lower else prediction
-        losses = check_losses(self.loss(prediction, y, x), prediction, y, loss_name(self.settings.loss))
+        losses = check_losses(self.loss(prediction, y, x), y, loss_name(self.settings.loss))
         total = losses.sum()
         total.backward()
         return total.detach()

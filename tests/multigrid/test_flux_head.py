@@ -19,12 +19,14 @@ from sciml_bounds.bounds.majorant import majorant
 from sciml_bounds.errors import InputError
 from sciml_bounds.multigrid.flux_head import (
     BoundLoss,
+    CertifiedMgNO,
     CertifiedNetwork,
     bound_loss,
     flux_of,
     flux_term,
     particular_flux,
 )
+from sciml_bounds.multigrid.mgno import MgNO
 from sciml_bounds.problems.transfers import interpolate_nodes
 
 ref = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "bounds" / "reference.py")))
@@ -135,6 +137,15 @@ def test_the_loss_in_single_precision_is_that_in_double():
     assert single.dtype == torch.float32
     double = bound_loss(model.double()(inputs), target, inputs)
     torch.testing.assert_close(single.double(), double, rtol=1e-5, atol=0)
+
+
+def test_half_precision_of_a_network_does_not_spoil_the_loss():
+    _, inputs, target = loss_case(torch.float32)
+    prediction = (0.01 * torch.randn(3, 2, 9, 9)).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = bound_loss(prediction, target, inputs)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, bound_loss(prediction.float(), target, inputs))
 
 
 def test_both_heads_learn_from_the_bound():
@@ -266,6 +277,70 @@ def test_the_bound_holds_for_any_weights_in_thousands_of_cases(size):
     assert violations == 0
     assert least >= 1 - 1e-9
     assert samples * weights == 2000
+
+
+# --- two MgNO ---------------------------------------------------------------------------------------------------------
+
+
+def small(**options):
+    torch.manual_seed(0)
+    return CertifiedMgNO(channels=4, layers=2, levels=2, **options)
+
+
+def test_two_mgno_make_a_certified_one_on_grids_of_any_shape():
+    for shape in ((8, 8), (16, 9)):
+        problem = darcy(np.random.default_rng(0), (2,), shape)
+        certificate = small().certify(problem)
+        assert torch.equal(certificate.values, small().predict(problem))
+        assert bool((sb.certify(problem, certificate.values).lower <= certificate.upper).all())
+
+
+def test_a_certified_mgno_is_kept_in_one_file(tmp_path):
+    problem = darcy(np.random.default_rng(0), (), (8, 8))
+    model = small(fields=("coefficient", "source"), source=2.0)
+    model.save(tmp_path / "model.safetensors", recipe="none")
+    again = CertifiedMgNO.load(tmp_path / "model.safetensors")
+    assert again.arguments == model.arguments
+    assert torch.equal(again.bound(problem), model.bound(problem))
+
+
+def test_a_file_with_another_network_is_refused(tmp_path):
+    MgNO(channels=2, layers=1, levels=2).save(tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match="holds a MgNO, not a CertifiedMgNO"):
+        CertifiedMgNO.load(tmp_path / "model.safetensors")
+
+
+def test_predictions_do_not_depend_on_the_batch_nor_on_the_mode():
+    problem = darcy(np.random.default_rng(0), (70,), (8, 8))
+    model = small().train()
+    bounds = model.bound(problem)
+    assert model.training
+    one = sb.Diffusion(problem.grid, problem.coefficient[0][69], 1.0)
+    torch.testing.assert_close(model.bound(one), bounds[69], rtol=1e-5, atol=0)
+
+
+def test_normalisers_of_both_heads_are_fitted():
+    _, inputs, target = loss_case(torch.float32)
+    model = small()
+    model.fit_normalizer(inputs, target)
+    assert float(model.values.input_normalizer.mean) == pytest.approx(float(inputs.mean()))
+    assert float(model.potential.input_normalizer.mean.flatten()[0]) == pytest.approx(float(inputs.mean()), rel=0.1)
+    seen = model.potential_inputs(inputs, target)
+    assert seen.shape == (3, 5, 9, 9)
+    assert bool((seen.std((0, 2, 3)) > 0).all())
+
+
+def test_a_few_steps_of_training_make_the_bound_smaller():
+    problem, inputs, target = loss_case(torch.float32)
+    model = small()
+    model.fit_normalizer(inputs, target)
+    before = model.bound(problem)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(30):
+        optimizer.zero_grad()
+        bound_loss(model(inputs), target, inputs).mean().backward()
+        optimizer.step()
+    assert bool((model.bound(problem) < 0.8 * before).all())
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

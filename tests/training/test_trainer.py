@@ -55,7 +55,17 @@ def test_a_linear_model_reaches_the_least_squares_solution():
     def square(prediction, target, inputs):
         return (prediction - target).square().sum(1)
 
-    train(model, TensorDataset(x, y), None, loss=square, select=square, epochs=400, batch_size=30, lr=0.1, weight_decay=0.0)
+    train(
+        model,
+        TensorDataset(x, y),
+        None,
+        loss=square,
+        select=square,
+        epochs=400,
+        batch_size=30,
+        lr=0.1,
+        weight_decay=0.0,
+    )
     exact = torch.linalg.lstsq(x, y).solution.T
     torch.testing.assert_close(model.weight.detach(), exact, rtol=1e-4, atol=1e-4)
 
@@ -262,7 +272,9 @@ def test_nan_ends_the_training_and_keeps_the_last_good_checkpoint(tmp_path, make
         return losses * float("nan") if count[0] == 8 else losses
 
     count = [0]
-    with pytest.raises(TrainingError, match=r"in epoch 3, step 2: loss or gradient is NaN .* good checkpoint in .* is kept"):
+    with pytest.raises(
+        TrainingError, match=r"in epoch 3, step 2: loss or gradient is NaN .* good checkpoint in .* is kept"
+    ):
         train(make(), *data, folder=tmp_path, **OPTIONS | {"loss": breaks})
     state, card = read_weights(tmp_path / "last.safetensors")
     assert card["state"]["epoch"] == 2

@@ -1,0 +1,141 @@
+"""`sciml-bounds evaluate`: hold a network against a data set."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sciml_bounds.cli import _output as output
+from sciml_bounds.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sciml_bounds.store.torch_dataset import TorchDataset
+    from sciml_bounds.training.evaluation import Evaluation, Rollout
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A .safetensors file, or a name: darcy-rough.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA.nc", help="A data set.")],
+    split: Annotated[str, typer.Option(metavar="NAME", help="train, validation, test or all.")] = "test",
+    metrics: Annotated[str, typer.Option(metavar="NAME,NAME", help="Which ones, such as h1-spectral.")] = "l2,h1",
+    subsample: Annotated[int, typer.Option(min=1, help="Take the samples to a grid so many times coarser.")] = 1,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many samples.", show_default=False)] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="How many at a time.")] = 16,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")] = "cpu",
+    any_recipe: Annotated[
+        bool, typer.Option("--any-recipe", help="Also on data of another recipe than the training's.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Write the metrics of each sample.")] = None,
+    as_json: output.JsonOption = False,
+) -> None:
+    """Compute how wrong a network is on the samples of a data set; for frames in time also of its rollout.
+
+    Example: sciml-bounds evaluate darcy-rough darcy.nc --split test --metrics l2,h1
+    """
+    from sciml_bounds.store.torch_dataset import TorchDataset
+    from sciml_bounds.store.weights import find_weights, load_model, read_weights
+    from sciml_bounds.store.writer import check_target
+    from sciml_bounds.training.evaluation import evaluate as evaluate_network
+
+    if out is not None:
+        check_target(out, (".csv",))
+    card = read_weights(find_weights(model))[1]
+    inputs = _trained_on(card).get("inputs"), _trained_on(card).get("targets")
+    samples = TorchDataset(data, split, subsample=subsample, limit=limit, inputs=inputs[0], targets=inputs[1])  # type: ignore[arg-type]
+    trained = _trained_on(card).get("recipe", card.get("recipe"))
+    if trained not in (None, samples.recipe) and not any_recipe:
+        raise InputError(
+            f"{model} was trained on the recipe {trained!r} and {data} is of {samples.recipe!r}; give --any-recipe if "
+            "that is meant."
+        )
+    network = load_model(model, device=_device(device))
+    names = [name.strip() for name in metrics.split(",") if name.strip()]
+    found = evaluate_network(network, samples, names, batch_size=batch_size, device=device)
+    rollout = _roll_out(network, samples, batch_size, device) if samples.pairs else None
+    if out is not None:
+        _write_samples(out, samples, found)
+    _report(model, samples, found, rollout, out, as_json=as_json)
+
+
+def _trained_on(card: dict[str, Any]) -> dict[str, Any]:
+    """What the card says about the training data."""
+    data = card.get("data", {})
+    train: dict[str, Any] = data.get("train", {}) if isinstance(data, dict) else {}
+    return train
+
+
+def _device(name: str) -> str:
+    """Refuse a device that is not there."""
+    from sciml_bounds.training.settings import TrainingSettings
+
+    return TrainingSettings(device=name).device
+
+
+def _roll_out(network: nn.Module, samples: TorchDataset, batch_size: int, device: str) -> Rollout | None:
+    """Roll out each trajectory from its first frame, where the network predicts the variable that it takes."""
+    import torch
+
+    from sciml_bounds.store.torch_dataset import TorchDataset
+    from sciml_bounds.training.data import stack_all
+    from sciml_bounds.training.evaluation import evaluate_rollout
+
+    if samples.inputs != samples.targets or len(samples.inputs) != 1:
+        return None
+    options: dict[str, Any] = {"subsample": samples.subsample, "limit": len(samples.samples), "pairs": False}
+    whole = TorchDataset(samples.path, samples.split, inputs=samples.inputs, targets=samples.targets, **options)  # type: ignore[arg-type]
+    frames = stack_all(whole, "trajectories")[0]
+    return evaluate_rollout(network, torch.unsqueeze(frames, 2), batch_size=batch_size, device=device)
+
+
+def _write_samples(out: Path, samples: TorchDataset, found: Evaluation) -> None:
+    from sciml_bounds.store.writer import replacing
+
+    with replacing(out) as part, part.open("w", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["sample", *found.values])
+        rows.writerows(zip(samples.trajectories.tolist(), *(values.tolist() for values in found.values.values())))
+
+
+def _report(
+    model: str,
+    samples: TorchDataset,
+    found: Evaluation,
+    rollout: Rollout | None,
+    out: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    import sciml_bounds
+
+    summary = found.summary()
+    record: dict[str, Any] = {
+        "command": "evaluate",
+        "version": sciml_bounds.__version__,
+        "model": model,
+        "data": str(samples.path),
+        "recipe": samples.recipe,
+        "split": samples.split,
+        "samples": len(samples),
+        "metrics": summary,
+    }
+    rows = {"data": f"{samples.recipe}, {len(samples)} of {samples.split}"}
+    rows |= {
+        name: f"mean {numbers['mean']:.4g}, median {numbers['median']:.4g}, largest {numbers['max']:.4g}"
+        for name, numbers in summary.items()
+    }
+    if rollout is not None:
+        record["rollout"] = {"l2": float(rollout.whole.mean()), "steps": rollout.steps.mean(0).tolist()}
+        rows["rollout, all steps"] = f"mean {float(rollout.whole.mean()):.4g}"
+        rows["rollout, last step"] = f"mean {float(rollout.steps[:, -1].mean()):.4g}"
+    files = {} if out is None else {"out": str(out)}
+    if as_json:
+        output.print_json(record | files)
+    else:
+        output.print_table(f"Evaluation of {model}", rows | files)

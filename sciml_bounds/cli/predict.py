@@ -1,0 +1,133 @@
+"""`sciml-bounds predict`: a network's answer to a problem from files, with a bound on request."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sciml_bounds.cli import _output as output
+from sciml_bounds.cli import _problem as problem_options
+from sciml_bounds.errors import InputError
+
+if TYPE_CHECKING:
+    import xarray
+    from torch import Tensor
+
+    import sciml_bounds as sb
+
+__all__ = ["predict"]
+
+
+def predict(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A .safetensors file, or a name: darcy-rough.")],
+    coefficient: problem_options.CoefficientOption,
+    source: problem_options.SourceOption = None,
+    reaction: problem_options.ReactionOption = None,
+    solid: problem_options.SolidOption = None,
+    shape: problem_options.ShapeOption = None,
+    lengths: problem_options.LengthsOption = None,
+    origin: problem_options.OriginOption = None,
+    boundary: problem_options.BoundaryOption = None,
+    sample: problem_options.SampleOption = None,
+    device: Annotated[str, typer.Option(help="Where the network runs: cpu, cuda or cuda:1.")] = "cpu",
+    certify: Annotated[bool, typer.Option("--certify", help="Bound the error of the prediction.")] = False,
+    target: Annotated[
+        float | None,
+        typer.Option(help="Exit with 3 if the guaranteed relative energy error is larger.", show_default=False),
+    ] = None,
+    out: output.OutOption = None,
+    plot: output.PlotOption = None,
+    as_json: output.JsonOption = False,
+) -> None:
+    """Predict the solution of -div(a grad u) + c u = f by a trained network.
+
+    Example: sciml-bounds predict darcy-rough --coefficient a.npy --source 1 --certify --out u.nc
+    """
+    import sciml_bounds as sb
+
+    output.targets(out, plot)
+    if target is not None and not (certify and target > 0):
+        raise InputError(
+            "--target is the guaranteed relative energy error that is asked for: it needs --certify and > 0."
+        )
+    network = _network(model, device)
+    options = problem_options.ProblemOptions(
+        coefficient, source, reaction, solid, shape, lengths, origin, boundary, sample
+    )
+    problem = problem_options.build_problem(options, certified=certify)
+    start = time.perf_counter()
+    values: Tensor = network.predict(problem)
+    seconds = time.perf_counter() - start
+    rows = {
+        "grid": output.grid_row(problem.grid, tuple(problem.batch_shape)),
+        "network": f"{type(network).__name__}, {model}",
+    }
+    rows["seconds"] = f"{seconds:.3g}"
+    record = {"command": "predict", **output.problem_record(problem), "model": model, "seconds": seconds}
+    asked = {"command": "predict", **context.params}
+    if not certify:
+        record["certificate"] = None
+        files = _write(problem, values, asked, out, plot)
+        output.print_json(record | files) if as_json else output.print_table("Prediction", rows | files)
+        return
+    certificate = sb.certify(problem, values)
+    rows |= output.certificate_rows(certificate)
+    record["certificate"] = output.certificate_record(certificate)
+    failure = None if target is None else _missed(certificate, target)
+    output.finish("Prediction", rows, record, certificate, asked, out=out, plot=plot, as_json=as_json, failure=failure)
+
+
+def _network(name: str, device: str) -> Any:
+    """Load a network that answers diffusion problems."""
+    from sciml_bounds.store.weights import load_model
+    from sciml_bounds.training.settings import TrainingSettings
+
+    network = load_model(name, device=TrainingSettings(device=device).device)
+    if not hasattr(network, "predict"):
+        raise InputError(f"{name} holds a {type(network).__name__}, which does not answer diffusion problems.")
+    return network
+
+
+def _missed(certificate: sb.Certificate, target: float) -> str | None:
+    worst = float(certificate.relative_upper.max())
+    if worst <= target:
+        return None
+    return f"the guaranteed relative error is {worst:.3g} where {target:g} was asked."
+
+
+def _write(
+    problem: sb.Diffusion, values: Tensor, asked: dict[str, Any], out: Path | None, plot: Path | None
+) -> dict[str, str]:
+    """Write a prediction without a certificate."""
+    from sciml_bounds.plot import plot_solution
+    from sciml_bounds.store.results import write
+    from sciml_bounds.store.writer import replacing
+
+    if out is not None:
+        write(_labelled(problem, values), out, asked=asked)
+    if plot is not None:
+        batch = values.shape[: values.ndim - problem.grid.dim]
+        figure = plot_solution(problem.grid, problem.coefficient[0].expand(*batch, *problem.grid.shape), values, None)
+        with replacing(plot) as part:
+            figure.savefig(part, format=plot.suffix[1:].lower())
+    return {name: str(path) for name, path in (("out", out), ("plot", plot)) if path is not None}
+
+
+def _labelled(problem: sb.Diffusion, values: Tensor) -> xarray.Dataset:
+    """Name the axes of a prediction."""
+    import xarray
+
+    from sciml_bounds.grid import AXES
+
+    grid = problem.grid
+    batch = [f"batch{i}" if i else "sample" for i in range(values.ndim - grid.dim)]
+    space = [f"{axis}_node" for axis in AXES[: grid.dim]]
+    nodes = {
+        name: (name, grid.nodes(i)[: problem.node_shape[i]].numpy(), {"units": "1"}) for i, name in enumerate(space)
+    }
+    attributes = {"long_name": "predicted solution u", "units": "1"}
+    return xarray.Dataset({"prediction": ([*batch, *space], values.cpu().numpy(), attributes)}, nodes)

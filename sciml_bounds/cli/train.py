@@ -1,0 +1,118 @@
+"""`sciml-bounds train`: train a network as a recipe says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sciml_bounds.cli import _output as output
+from sciml_bounds.errors import ConvergenceError
+
+if TYPE_CHECKING:
+    from sciml_bounds.training.recipes import TrainingRecipe
+    from sciml_bounds.training.result import TrainingResult
+
+__all__ = ["train"]
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE.toml", help="A file, or a name: darcy-rough.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint, if there is one.")] = False,
+    folder: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="For checkpoints and logs. [default: as in the recipe]")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or cuda:1. [default: as in the recipe]", show_default=False)
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Replace a value of the recipe: training.epochs=2."),
+    ] = None,
+    as_json: output.JsonOption = False,
+) -> None:
+    """Train a network on a data set; when it is interrupted, the same command with --resume goes on where it was.
+
+    The folder gets best.safetensors, the network of the best epoch, last.safetensors, from which --resume goes on, and
+    the log. Paths in a recipe are seen from the folder in which the command runs.
+
+    Example: sciml-bounds train darcy-rough --set training.epochs=2 --folder run
+    """
+    from sciml_bounds.training.recipes import read_training_recipe
+
+    asked = read_training_recipe(recipe, changes or (), {} if device is None else {"device": device})
+    target = folder if folder is not None else Path(asked.output.get("folder", "training"))
+    try:
+        result = _train(asked, target, resume=resume)
+    except ConvergenceError as error:
+        output.error_console().print(f"sciml-bounds: {error}", markup=False)
+        raise typer.Exit(output.NOT_REACHED) from None
+    _report(result, _finish(asked, result), as_json=as_json)
+
+
+def _train(asked: TrainingRecipe, folder: Path, *, resume: bool) -> TrainingResult:
+    from sciml_bounds.training.trainer import train as train_network
+
+    train_set, validation_set = asked.samples("train"), asked.samples("validation")
+    asked.check_samples()
+    return train_network(
+        asked.make_model(),
+        train_set,
+        validation_set,
+        settings=asked.settings,
+        folder=folder,
+        resume=resume,
+        progress=True,
+        tensorboard=bool(asked.output.get("tensorboard", False)),
+        card={"recipe": train_set.recipe, "seed": asked.settings.seed, "training_recipe": asked.card()},
+    )
+
+
+def _finish(asked: TrainingRecipe, result: TrainingResult) -> dict[str, float]:
+    """Evaluate the finished network on the test split, once, and write it where the recipe says."""
+    if "weights" not in asked.output or len(result.history) == 0:
+        return {}
+    from sciml_bounds.store.weights import state_of, write_weights
+    from sciml_bounds.training.evaluation import evaluate
+
+    names = asked.output.get("metrics", ["l2"])
+    found = evaluate(result.model, asked.samples("test"), names, device=asked.settings.device)
+    metrics: dict[str, Any] = {f"test {name}": found.mean(name) for name in names}
+    metrics[f"validation {asked.settings.card()['select']}"] = result.best
+    card = {**result.card, "content": "Weights", "epoch": result.best_epoch, "metrics": metrics}
+    write_weights(asked.output["weights"], state_of(result.model), card)
+    return {name: value for name, value in metrics.items() if name.startswith("test")}
+
+
+def _report(result: TrainingResult, tested: dict[str, float], *, as_json: bool) -> None:
+    import sciml_bounds
+
+    settings = result.card["settings"]
+    record: dict[str, Any] = {
+        "command": "train",
+        "version": sciml_bounds.__version__,
+        "class": result.card["class"],
+        "parameters": result.card["parameters"],
+        "reason": result.reason,
+        "epochs": len(result.history),
+        "best_epoch": result.best_epoch,
+        f"validation {settings['select']}": result.best,
+        **tested,
+        "seconds": result.seconds,
+        "folder": str(result.folder),
+    }
+    if as_json:
+        output.print_json(record)
+        return
+    rows = {
+        "network": f"{result.card['class']}, {result.card['parameters']} parameters",
+        "reason": result.reason,
+        "epochs": f"{len(result.history)} of {settings['epochs']}",
+        "best epoch": str(result.best_epoch),
+        f"validation {settings['select']}": "none" if result.best is None else f"{result.best:.4g}",
+        **{name: f"{value:.4g}" for name, value in tested.items()},
+        "seconds": f"{result.seconds:.3g}",
+        "folder": str(result.folder),
+    }
+    output.print_table("Training", rows)

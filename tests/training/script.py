@@ -1,0 +1,34 @@
+"""Train a small network in a process of its own: script.py FOLDER [slow], under torchrun too."""
+
+import sys
+import time
+
+import torch
+from torch.utils.data import TensorDataset
+
+from sciml_bounds.multigrid.losses import LOSSES
+from sciml_bounds.training.trainer import train
+
+
+def loss(prediction, target, inputs):
+    if len(sys.argv) > 2:
+        time.sleep(0.05)
+    return LOSSES["l2"](prediction, target, inputs)
+
+
+def main() -> None:
+    """Do so, eleven samples in batches of four, so that two processes never have the same share of an epoch."""
+    torch.manual_seed(0)
+    x = torch.randn(16, 1, 8, dtype=torch.float64)
+    train_set, validation_set = TensorDataset(x[:11], x[:11].flip(2)), TensorDataset(x[11:], x[11:].flip(2))
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Tanh(), torch.nn.Linear(8, 8)).double()
+    options = {"loss": loss, "epochs": 12, "batch_size": 4, "lr": 1e-2, "clip": 0.5}
+
+    def say(row):
+        print(row["epoch"], flush=True)
+
+    train(model, train_set, validation_set, folder=sys.argv[1], resume=True, callback=say, **options)
+
+
+if __name__ == "__main__":
+    main()

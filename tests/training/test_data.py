@@ -1,0 +1,56 @@
+"""The order of samples depends on seed and epoch alone."""
+
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+from sciml_bounds.errors import InputError
+from sciml_bounds.training.data import batches, describe_samples, load, shuffled, stack_all
+
+
+def test_each_epoch_sees_every_sample_once_in_an_order_of_its_own():
+    orders = [shuffled(50, seed, epoch) for seed in (0, 1) for epoch in (0, 1)]
+    assert all(sorted(order) == list(range(50)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 4
+    torch.rand(3)
+    assert shuffled(50, 1, 0) == orders[2]
+
+
+def test_batches_hold_everything_in_order():
+    parts = batches(list(range(10, 21)), 4)
+    assert parts == [[10, 11, 12, 13], [14, 15, 16, 17], [18, 19, 20]]
+
+
+def test_loading_draws_no_random_numbers():
+    data = TensorDataset(torch.arange(5.0)[:, None], torch.arange(5.0)[:, None])
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    loaded = list(load(data, [[3, 1], [4]], "data", workers=0, pinned=False))
+    assert torch.equal(torch.rand(1), expected)
+    assert [x.flatten().tolist() for x, _ in loaded] == [[3.0, 1.0], [4.0]]
+
+
+def test_the_sample_that_is_not_finite_is_named_by_its_own_number():
+    x = torch.zeros(6, 1)
+    x[4] = float("nan")
+    with pytest.raises(InputError, match="the input of sample 4 of the data holds NaN"):
+        list(load(TensorDataset(x, x), [[0, 5], [2, 4]], "data", workers=0, pinned=False))
+
+
+def test_large_numbers_whose_sum_overflows_are_finite():
+    x = torch.full((2, 4), 3e38)
+    assert len(list(load(TensorDataset(x, x), [[0, 1]], "data", workers=0, pinned=False))) == 1
+
+
+def test_all_samples_are_stacked_in_their_order():
+    data = TensorDataset(torch.arange(150.0)[:, None], -torch.arange(150.0)[:, None])
+    x, y = stack_all(data, "data")
+    assert torch.equal(x, data.tensors[0])
+    assert torch.equal(y, data.tensors[1])
+
+
+def test_what_a_data_set_knows_is_described():
+    data = TensorDataset(torch.zeros(3, 1))
+    data.recipe, data.inputs = "darcy-rough", ("coefficient",)
+    assert describe_samples(data) == {"recipe": "darcy-rough", "inputs": ["coefficient"], "samples": 3}

@@ -1,0 +1,91 @@
+"""Metrics a sample at a time, and rollouts of maps whose errors are known."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from sciml_bounds.errors import InputError
+from sciml_bounds.training.evaluation import evaluate, evaluate_rollout, roll_out
+
+
+class Scale(nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(factor))
+
+    def forward(self, x):
+        return self.factor * x
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
+def test_metrics_are_those_of_each_sample_whatever_the_batches(batch_size):
+    """|c x - (1 + i / 10) x| / |(1 + i / 10) x| in any norm."""
+    x = torch.randn(7, 1, 9)
+    y = x * (1 + torch.arange(7) / 10)[:, None, None]
+    found = evaluate(Scale(1.5), TensorDataset(x, y), ("l2", "h1"), batch_size=batch_size)
+    exact = [abs(1.5 - (1 + i / 10)) / (1 + i / 10) for i in range(7)]
+    for name in ("l2", "h1"):
+        assert found.values[name].tolist() == pytest.approx(exact, abs=1e-6)
+        assert found.mean(name) == pytest.approx(sum(exact) / 7, abs=1e-6)
+    assert found.summary()["l2"]["max"] == pytest.approx(max(exact), abs=1e-6)
+    assert "samples" in repr(found)
+
+
+def test_evaluating_leaves_the_mode_and_takes_no_gradients():
+    model = Scale(1.0).train()
+    seen = []
+    model.register_forward_hook(lambda module, inputs, output: seen.append((module.training, output.requires_grad)))
+    x = torch.randn(2, 1, 4)
+    evaluate(model, TensorDataset(x, x), ("l2",))
+    assert seen == [(False, False)]
+    assert model.training
+
+
+def test_a_callable_is_a_metric():
+    def largest(prediction, target, inputs):
+        return (prediction - target).abs().flatten(1).amax(1)
+
+    x = torch.ones(2, 1, 4)
+    assert evaluate(Scale(3.0), TensorDataset(x, x), (largest,)).values["largest"].tolist() == [2.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("y", "metrics", "words"),
+    [
+        (torch.ones(2, 1, 5), ("l2",), r"must agree|make the network for these data"),
+        (torch.ones(2, 1, 4), ("l3",), r"metric='l3' is not known"),
+        (torch.ones(2, 1, 4), (), "no metric"),
+        (torch.full((2, 1, 4), float("nan")), ("l2",), "the target of sample 0 of the data holds NaN"),
+    ],
+    ids=["shape", "unknown", "none", "nan"],
+)
+def test_bad_input_is_one_sentence(y, metrics, words):
+    with pytest.raises(InputError, match=words):
+        evaluate(Scale(1.0), TensorDataset(torch.ones(2, 1, 4), y), metrics)
+
+
+def test_no_samples_are_one_sentence():
+    with pytest.raises(InputError, match="hold no samples"):
+        evaluate(Scale(1.0), TensorDataset(torch.ones(0, 1, 4), torch.ones(0, 1, 4)))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+def test_errors_of_a_rollout_grow_as_the_powers(batch_size):
+    """Truth grows by 2 a step and the network by 2.2, so step k is off by 1.1^k - 1."""
+    start = torch.randn(5, 1, 1, 6, dtype=torch.float64)
+    frames = torch.cat([start * 2.0**k for k in range(5)], dim=1)
+    found = evaluate_rollout(Scale(2.2).double(), frames, batch_size=batch_size)
+    exact = torch.tensor([1.1**k - 1 for k in range(1, 5)], dtype=torch.float64)
+    torch.testing.assert_close(found.steps, exact.expand(5, 4), rtol=1e-6, atol=0)
+    size = torch.tensor([4.0**k for k in range(1, 5)], dtype=torch.float64)
+    whole = ((size * exact**2).sum() / size.sum()).sqrt()
+    torch.testing.assert_close(found.whole, whole.expand(5), rtol=1e-6, atol=0)
+    assert "first step" in repr(found)
+
+
+def test_a_rollout_needs_a_network_that_keeps_the_shape():
+    with pytest.raises(InputError, match="cannot be its next input"):
+        list(roll_out(nn.Conv1d(1, 2, 1), torch.ones(2, 1, 5), 3))
+    with pytest.raises(InputError, match="at least two frames"):
+        evaluate_rollout(Scale(1.0), torch.ones(3, 1, 1, 5))
