@@ -54,7 +54,10 @@ def generate(
 
 def show_dataset(command: str, path: Path, seconds: float, *, as_json: bool) -> None:
     """Print what a data set holds that was just written."""
+    import torch
+
     import sciml_bounds
+    from sciml_bounds.reports import describe_upper
     from sciml_bounds.store.datasets import open_dataset
 
     with open_dataset(path) as data:
@@ -63,9 +66,9 @@ def show_dataset(command: str, path: Path, seconds: float, *, as_json: bool) -> 
         about = {name: data.attrs[name] for name in names}
         about |= {name: int(about[name]) for name in ("seed", "resolution")}
         first, last = int(data["sample"][0]), int(data["sample"][-1])
-        worst = float(data["label_error"].max()) if "label_error" in data else None
+        errors = torch.from_numpy(data["label_error"].values) if "label_error" in data else None
     record = {"command": command, "version": sciml_bounds.__version__, **about, "samples": sizes["sample"]}
-    record |= {"first": first, "last": last, "label_error": worst}
+    record |= {"first": first, "last": last, "label_error": None if errors is None else float(errors.max())}
     record |= {"bytes": path.stat().st_size, "seconds": seconds, "out": str(path)}
     if as_json:
         output.print_json(record)
@@ -73,7 +76,7 @@ def show_dataset(command: str, path: Path, seconds: float, *, as_json: bool) -> 
     rows = {name: str(about[name]) for name in ("recipe", "seed", "resolution")}
     rows["samples"] = f"{sizes['sample']} ({first} to {last})"
     rows |= {name: ", ".join(about[name]) for name in ("inputs", "targets")}
-    if worst is not None:
-        rows["label error"] = f"<= {worst:.3g} of the energy norm, guaranteed, in every sample"
+    if errors is not None:
+        rows["label error"] = f"<= {describe_upper(errors)} of the energy norm (guaranteed)"
     rows |= {"size": f"{path.stat().st_size:,} bytes", "seconds": f"{seconds:.3g}", "out": str(path)}
     output.print_table("Data set", rows)

@@ -42,6 +42,7 @@ GAUSSIAN = "Gaussian, covariance tau^(2 alpha - 2) (-Laplace + tau^2)^(-alpha), 
 
 #: What the descriptions have in common.
 STORED = (
+    "Equations are solved to a relative residual of 1e-10, or to round-off where that is more. "
     "The field is rounded to single precision before the solve, so that the stored problem is the solved one; the "
     "solution is rounded after it, and label_error bounds the energy error of the rounded one."
 )
@@ -93,9 +94,9 @@ class DiffusionRecipe(Recipe):
     def variables(self, resolution: int) -> dict[str, Variable]:
         (drawn,) = self.inputs
         return {
-            drawn: Variable(("x", "y"), LONG_NAMES[drawn]),
-            "solution": Variable(("x_node", "y_node"), LONG_NAMES["solution"]),
-            "label_error": Variable((), LONG_NAMES["label_error"], dtype="float64"),
+            drawn: Variable(("x", "y"), LONG_NAMES[drawn], dtype="float32"),
+            "solution": Variable(("x_node", "y_node"), LONG_NAMES["solution"], dtype="float32"),
+            "label_error": Variable((), LONG_NAMES["label_error"]),
         }
 
     def problem(self, field: Tensor) -> Diffusion:

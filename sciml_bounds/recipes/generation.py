@@ -243,6 +243,7 @@ class Job:
     def _check(self, arrays: dict[str, Array], indices: range) -> dict[str, int]:
         """Check what a recipe generated, and return the lengths of the axes."""
         lengths = {"sample": len(indices)}
+        lengths |= {dim: len(positions) for dim, (positions, _) in self.recipe.coordinates(self.resolution).items()}
         for name, variable in self.recipe.variables(self.resolution).items():
             array, dims = arrays[name], ("sample", *variable.dims)
             for dim, length in zip(dims, array.shape):

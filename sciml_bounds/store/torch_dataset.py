@@ -164,10 +164,10 @@ class TorchDataset(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         self.targets = names_in(attributes["targets"] if targets is None else targets)
         self._fields = {name: self._field(contents, name) for name in (*self.inputs, *self.targets)}
         for what, names in (("inputs", self.inputs), ("targets", self.targets)):
-            shapes = {name: self._fields[name].shape for name in names}
+            shapes = {name: self._fields[name].space for name in names}
             if len(set(shapes.values())) != 1:
                 listing = ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "none"
-                raise InputError(f"the {what} need one shape to be channels of one tensor ({listing}); choose others.")
+                raise InputError(f"the {what} need one grid to be channels of one tensor ({listing}); choose others.")
 
     def _field(self, contents: Contents, name: str) -> _Field:
         info = contents.arrays.get(name)
@@ -254,6 +254,11 @@ class _Field:
                     f"subsample={self.factor} does not divide the {cells} intervals of {self.name!r} along {dim}; "
                     f"take one of {', '.join(map(str, [1, *possible]))}."
                 )
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        """The shape without time."""
+        return self.shape[1:] if self.timed else self.shape
 
     @property
     def timed(self) -> bool:

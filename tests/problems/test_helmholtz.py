@@ -69,7 +69,7 @@ def varying(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("degree", [1, 3, 8])
 def test_fluxes_balance(degree):
-    """The equation tested with 1: the integral of (w / c)^2 u is minus that of du/dn, by the Gauss points of the mesh."""
+    """The equation tested with 1: the integral of (w / c)^2 u is minus that of du/dn, by the mesh's Gauss points."""
     flux = {"y1": Strip(0.35, 0.65), "x0": -0.4}
     solution = Helmholtz(7, varying, frequency=9.0, flux=flux).solve(degree)
     points = [torch.from_numpy(p) for p in solution.elements.gauss_points]
@@ -111,7 +111,7 @@ def test_strip_ends_anywhere():
 
 
 def test_low_degree_pollutes_and_high_degree_does_not():
-    """Twelve nodes a wave length over eight wave lengths: bilinear elements miss, degree 6 on no more nodes does not."""
+    """Twelve nodes a wave length over eight wave lengths: bilinear ones miss, degree 6 on no more nodes does not."""
     lines = torch.linspace(0, 1, 101, dtype=torch.float64)
     flux = {"y1": Strip(0.35, 0.65)}
     reference = Helmholtz(20, 1.0, frequency=50.0, flux=flux).solve(10).at(lines, lines)
@@ -200,7 +200,7 @@ def test_a_strip_lies_on_its_side():
 def test_functions_are_checked_where_they_are_sampled():
     with pytest.raises(InputError, match="wave_speed has the value"):
         Helmholtz(4, lambda x, y: x - y, frequency=3.0, flux={"y1": 1.0}).solve()
-    with pytest.raises(InputError, match="flux on side y1 has .* NaN or infinite"):
+    with pytest.raises(InputError, match=r"flux on side y1 has .* NaN or infinite"):
         Helmholtz(4, 1.0, frequency=3.0, flux={"y1": lambda x: x / 0}).solve()
 
 
