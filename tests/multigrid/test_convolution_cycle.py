@@ -188,6 +188,16 @@ def test_the_smallest_lattice_is_the_one_that_the_message_names(boundary, alignm
         cycle(torch.randn(1, 1, least - 1, 40))
 
 
+def test_norms_follow_the_coarse_correction():
+    normed = ConvolutionCycle(1, 2, levels=2, pre=1, norm_shape=(8, 8)).double()
+    plain = ConvolutionCycle(1, 2, levels=2, pre=1).double()
+    plain.load_state_dict({name: p for name, p in normed.state_dict().items() if ".norm." not in name})
+    f = torch.randn(3, 1, 8, 8, dtype=torch.float64)
+    u = plain(f)
+    deviation = u.var((1, 2, 3), correction=0, keepdim=True).add(1e-5).sqrt()  # torch's epsilon
+    torch.testing.assert_close(normed(f), (u - u.mean((1, 2, 3), keepdim=True)) / deviation, rtol=0, atol=1e-12)
+
+
 def test_norms_belong_to_one_lattice():
     cycle = ConvolutionCycle(1, 2, levels=2, norm_shape=(8, 8))
     with pytest.raises(InputError, match="16x8 was given to a cycle whose norms are for 8x8 only"):

@@ -38,6 +38,27 @@ def test_boundary_values_are_exactly_zero_after_normalisation(dim):
     assert float(model.target_normalizer.scale) == pytest.approx(float(inner.std(correction=0)), rel=1e-6)
 
 
+def test_layers_are_what_their_definition_says():
+    """GELU(norm(W u) + K u + b) for each layer and a last matrix, with the GELU written out by the error function."""
+    model = MgNO(2, 3, boundary="neumann", norm="layers", size=(8, 9), **SMALL).double().eval()
+    x = torch.randn(2, 2, 8, 9, dtype=torch.float64)
+    u = x
+    for layer in model.layers:
+        K, b = layer.local.weight[..., 0, 0], layer.local.bias
+        u = layer.norm(layer.cycle(u)) + torch.einsum("oc,bcxy->boxy", K, u) + b[:, None, None]
+        u = u * (1 + torch.erf(u / 2**0.5)) / 2
+    u = torch.einsum("oc,bcxy->boxy", model.head.weight[..., 0, 0], u)
+    torch.testing.assert_close(model(x), u, rtol=0, atol=1e-13)
+    assert [name for name, _ in model.head.named_parameters()] == ["weight"]
+
+
+def test_large_batches_are_predicted_in_parts():
+    problem = sb.Diffusion(sb.Grid((8,)), coefficient=1 + torch.rand(70, 8))
+    model = MgNO(dim=1, **SMALL).eval()
+    expected = model(problem.coefficient[0].float().unsqueeze(1)).detach()[:, 0]
+    torch.testing.assert_close(model.predict(problem).float(), expected, rtol=1e-5, atol=1e-7)
+
+
 def test_weights_belong_to_no_lattice():
     """The default runs on other lattices with the same weights, and a finer view of a field gives a close answer."""
     model = MgNO(**SMALL).eval()
@@ -72,12 +93,18 @@ def test_predictions_can_be_certified(batch):
     assert model.training  # as it was
     x = problem.coefficient[0].expand(*batch, 8, 8).reshape(-1, 1, 8, 8)
     torch.testing.assert_close(v.reshape(-1, 1, 9, 9).float(), model(x.float()).detach(), rtol=0, atol=0)
-    certificate = sb.certify(problem, v)
-    exact = sb.solve(problem).u
-    error = exact.double() - v
-    assert bool((torch.as_tensor(certificate.upper) >= 0).all())
-    assert torch.as_tensor(certificate.upper).shape == batch
-    assert error.shape == v.shape
+    upper = sb.certify(problem, v).upper
+    # the distance to the discrete solution is at most the sum of both errors
+    u = sb.solve(problem).values.double()
+    e = u - v
+    dx, dy = e.diff(dim=-2), e.diff(dim=-1)
+    squares = sum(
+        (a * a + a * b + b * b) / 3 for a, b in ((dx[..., 1:], dx[..., :-1]), (dy[..., 1:, :], dy[..., :-1, :]))
+    )
+    distance = (problem.coefficient[0] * squares).sum((-2, -1)).sqrt()
+    assert upper.shape == batch
+    assert bool((upper + sb.certify(problem, u).upper >= distance).all())
+    assert bool((upper <= 2 * distance).all())  # an untrained network is far away, so that the distance is most of it
 
 
 def test_predictions_take_the_fields_that_were_named_and_the_prescribed_values():
@@ -129,7 +156,7 @@ def test_it_learns():
     """A few steps on four samples of Poisson's equation with varying coefficients more than halve the H1 loss."""
     problem = sb.Diffusion(sb.Grid((16, 16)), 1 + 5 * torch.rand(4, 16, 16), 1.0)
     x = problem.coefficient[0].unsqueeze(1).float()
-    y = sb.solve(problem).u.unsqueeze(1).float()
+    y = sb.solve(problem).values.unsqueeze(1).float()
     model = MgNO(**SMALL)
     model.fit_normalizer(x, y)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
