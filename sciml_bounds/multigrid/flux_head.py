@@ -217,11 +217,10 @@ class CertifiedNetwork(nn.Module):
 
     def fit_normalizer(self, inputs: Tensor, targets: Tensor) -> None:
         """Set the scales of both networks from training data, where they have a `fit_normalizer`."""
-        if hasattr(self.values, "fit_normalizer"):
-            self.values.fit_normalizer(inputs, targets)
-        if hasattr(self.potential, "fit_normalizer"):
-            seen = self.potential_inputs(inputs, targets)
-            self.potential.fit_normalizer(seen, _POTENTIAL_SIZE * seen[:, 3:4])
+        for network, data in ((self.values, inputs), (self.potential, self.potential_inputs(inputs, targets))):
+            fit: Any = getattr(network, "fit_normalizer", None)
+            if fit is not None:
+                fit(data, targets if network is self.values else _POTENTIAL_SIZE * data[:, 3:4])
 
     def predict(self, problem: Diffusion) -> Tensor:
         """Predict the solution of a problem: nodal values (batch..., nodes) in float64 with the prescribed ones."""

@@ -1,8 +1,8 @@
 """A network as the preconditioner of flexible conjugate gradients.
 
-The network is asked for the solution whose source is the residual. What it answers need be neither linear nor symmetric
-nor good: the flexible loop (Notay, SIAM J. Sci. Comput. 22 (2000) 1444-1460) finds the best step along any direction,
-so a bad network costs iterations, not correctness.
+The network is asked for the solution whose source is the residual. What it answers need be neither linear nor
+symmetric: the flexible loop (Notay, SIAM J. Sci. Comput. 22 (2000) 1444-1460) finds the best step along any direction.
+A bad network costs iterations, not correctness, and between smoothing steps it is never worse than those alone.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def network_preconditioner(model: nn.Module, problem: Any, *, sweeps: int = 1) -
     problem
         The `Diffusion` problem, or a `Solver` that was prepared for one.
     sweeps
-        Smoothing steps before and after the network, as around a coarse correction. Zero for a network that smooths.
+        Smoothing steps before and after the network, as around a coarse correction; then no answer of the network is
+        worse than none. Zero: the network alone, for one that smooths.
 
     Returns
     -------
@@ -104,12 +105,23 @@ class NetworkPreconditioner(LinearOperator):
     def matvec(self, x: Tensor) -> Tensor:
         """Apply to residuals `(..., n)`."""
         self._check_batch(x)
-        r = x.reshape(-1, self.shape[0]).contiguous()
+        given = x.reshape(-1, self.shape[0])
         with torch.no_grad():
+            size = _root_mean_square(given)
+            r = (given / torch.where(size > 0, size, 1.0)).contiguous()
             z = self._smooth(torch.zeros_like(r), r)
-            z = z + self._network(r - self.operator.matvec(z) if self._steps else r)
-            z = self._smooth(z, r)
-        return z.view(x.shape)
+            left = r - self.operator.matvec(z) if self._steps else r
+            found = self._network(left)
+            found = self._smooth(z + self._best_step(found, left), r) if self._steps else found
+        return (size * found).view(x.shape)
+
+    def _best_step(self, d: Tensor, r: Tensor) -> Tensor:
+        """Scale a direction for the least energy error, so that no answer is worse than none."""
+        curvature = self.operator.energy_into(d.contiguous(), torch.empty_like(d))
+        slope = (d * r).sum(1)
+        known = (curvature > 0) & torch.isfinite(slope / curvature)
+        step = torch.where(known, slope / torch.where(known, curvature, 1.0), 0.0)
+        return torch.where(known.unsqueeze(1), step.unsqueeze(1) * d, 0.0)
 
     def _smooth(self, z: Tensor, r: Tensor) -> Tensor:
         for step in self._steps:
@@ -121,7 +133,7 @@ class NetworkPreconditioner(LinearOperator):
         """Ask the network for the solution whose load is r, shape (b, n)."""
         nodes = r.view(-1, *self.problem.node_shape)
         density = torch.where(self._free, nodes / torch.where(self._volume > 0, self._volume, 1.0), 0.0)
-        size = density.flatten(1).square().mean(1).sqrt().view(-1, *(1,) * (density.ndim - 1))
+        size = _root_mean_square(density)
         source = density / torch.where(size > 0, size, 1.0)
         inputs = self._cells(source) if self.on_cells else self._inner(source)
         channels = [inputs if name == "source" else self._known[name].expand(inputs.shape) for name in self.fields]
@@ -147,7 +159,7 @@ class NetworkPreconditioner(LinearOperator):
         return answer
 
     def _channel(self, name: str) -> Tensor:
-        """A field of the problem where the network takes its input, (1 or b, ...)."""
+        """Put a field of the problem where the network takes its input, (1 or b, ...)."""
         if name == "coefficient" and not self.problem.has_scalar_coefficient:
             raise InputError("the network takes one coefficient for all axes, and the problem has one for each.")
         field = self.problem.coefficient[0] if name == "coefficient" else getattr(self.problem, name)
@@ -162,9 +174,16 @@ class NetworkPreconditioner(LinearOperator):
         return node_average(with_periodic_copies(nodes, self.problem.periodic), tuple(range(1, nodes.ndim)))
 
     def _inner(self, nodes: Tensor) -> Tensor:
-        """The nodes that are not on Dirichlet sides (a view)."""
+        """Leave out the nodes on Dirichlet sides (a view)."""
         for side, condition in self.problem.boundary.items():
             if isinstance(condition, Dirichlet):
                 axis, end = side_axis(side)
                 nodes = nodes.narrow(1 + axis, 0 if end else 1, nodes.shape[1 + axis] - 1)
         return nodes
+
+
+def _root_mean_square(field: Tensor) -> Tensor:
+    """Root mean square of each sample, shape (b, 1, ...), of fields whose squares may be too small for their dtype."""
+    largest = field.flatten(1).abs().amax(1).view(-1, *(1,) * (field.ndim - 1))
+    unit = field / torch.where(largest > 0, largest, 1.0)
+    return largest * unit.flatten(1).square().mean(1).sqrt().view(largest.shape)

@@ -38,7 +38,7 @@ def test_a_cycle_set_by_hand_preconditions_as_well_as_multigrid(dim):
     multigrid = sb.cg(solver.operator, solver.rhs, M=solver.as_preconditioner())
     assert ours.flexible
     assert not multigrid.flexible
-    assert int(ours.iterations) <= 2 * int(multigrid.iterations)
+    assert int(ours.iterations) <= max(8, 2 * int(multigrid.iterations))
 
 
 @pytest.mark.parametrize("boundary", ["neumann", "periodic"])
@@ -91,7 +91,8 @@ def test_random_weights_cost_iterations_and_not_correctness(fields):
     assert (M.batch, M.symmetric, M.linear) == (2, False, False)
     found = iterations(solver, M)
     assert found.flexible
-    assert bool((found.iterations > 8).all())
+    multigrid = sb.cg(solver.operator, solver.rhs, M=solver.as_preconditioner())
+    assert bool((found.iterations > multigrid.iterations).all())
 
 
 def test_networks_on_nodes_take_the_coefficient_there():
