@@ -65,7 +65,7 @@ def evaluate(
 
 
 def _trained_on(card: dict[str, Any]) -> dict[str, Any]:
-    """What the card says about the training data."""
+    """Take what the card says about the training data."""
     data = card.get("data", {})
     train: dict[str, Any] = data.get("train", {}) if isinstance(data, dict) else {}
     return train
@@ -89,7 +89,7 @@ def _roll_out(network: nn.Module, samples: TorchDataset, batch_size: int, device
     if samples.inputs != samples.targets or len(samples.inputs) != 1:
         return None
     options: dict[str, Any] = {"subsample": samples.subsample, "limit": len(samples.samples), "pairs": False}
-    whole = TorchDataset(samples.path, samples.split, inputs=samples.inputs, targets=samples.targets, **options)  # type: ignore[arg-type]
+    whole = TorchDataset(samples.path, samples.split, inputs=samples.inputs, targets=samples.targets, **options)
     frames = stack_all(whole, "trajectories")[0]
     return evaluate_rollout(network, torch.unsqueeze(frames, 2), batch_size=batch_size, device=device)
 

@@ -32,8 +32,8 @@ class TrainingSettings:
     Attributes
     ----------
     loss
-        "l2", "h1" or another name in `sciml_bounds.multigrid.losses.LOSSES`, "bound" for networks with a flux head, or a
-        callable loss(prediction, target, inputs) that gives one number a sample.
+        "l2", "h1" or another name in `sciml_bounds.multigrid.losses.LOSSES`, "bound" for networks with a flux head, or
+        a callable loss(prediction, target, inputs) that gives one number a sample.
     epochs, batch_size
         How often all samples are seen, and how many make one step (over all processes together).
     lr

@@ -5,7 +5,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from sciml_bounds.errors import InputError
-from sciml_bounds.store.weights import read_weights, save_model, write_weights
+from sciml_bounds.store.weights import load_model, read_weights, save_model, write_weights
 from sciml_bounds.training.trainer import train
 
 OPTIONS = {"loss": "l2", "epochs": 3, "batch_size": 4, "lr": 1e-2}
@@ -67,9 +67,7 @@ def test_weights_are_no_checkpoint(folder, make, data):
 
 
 def test_a_checkpoint_is_no_network(folder):
-    from sciml_bounds.store.weights import load_model
-
-    with pytest.raises(InputError, match="weights in .* are those of another architecture"):
+    with pytest.raises(InputError, match=r"weights in .* are those of another architecture"):
         load_model(folder / "last.safetensors")
 
 
@@ -77,5 +75,5 @@ def test_an_optimiser_that_does_not_fit_is_one_sentence(folder, make, data):
     tensors, card = read_weights(folder / "last.safetensors")
     tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("optimizer/3")}
     write_weights(folder / "last.safetensors", tensors, card)
-    with pytest.raises(InputError, match="the optimiser in .* does not fit"):
+    with pytest.raises(InputError, match=r"the optimiser in .* does not fit"):
         train(make(), *data, folder=folder, resume=True, **OPTIONS)

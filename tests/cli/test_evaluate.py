@@ -1,0 +1,97 @@
+"""A network is held against data of its own recipe."""
+
+import csv
+import json
+
+import pytest
+import torch
+
+from sciml_bounds.cli.evaluate import evaluate
+from sciml_bounds.cli.main import app, run
+from sciml_bounds.multigrid.losses import LOSSES
+from sciml_bounds.multigrid.mgno import MgNO
+from sciml_bounds.recipes.generation import make_dataset
+from sciml_bounds.store.torch_dataset import TorchDataset
+
+if all(evaluate is not known.callback for known in app.registered_commands):
+    app.command()(evaluate)
+
+
+@pytest.fixture(scope="session")
+def darcy(tmp_path_factory):
+    path = tmp_path_factory.mktemp("darcy") / "darcy.nc"
+    make_dataset("darcy-rough", path, samples=20, seed=3, resolution=16)
+    return path
+
+
+@pytest.fixture
+def model(tmp_path):
+    torch.manual_seed(0)
+    network = MgNO(channels=2, layers=1, levels=2)
+    network.save(tmp_path / "w.safetensors", recipe="darcy-rough")
+    return network
+
+
+def test_the_metrics_are_those_of_the_losses(tmp_path, capsys, darcy, model):
+    out = tmp_path / "m.csv"
+    command = ["evaluate", str(tmp_path / "w.safetensors"), str(darcy), "--json", "--out", str(out)]
+    assert run([*command, "--metrics", "l2,h1-spectral"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    samples = TorchDataset(darcy, "test")
+    assert (record["samples"], record["split"], record["recipe"]) == (2, "test", "darcy-rough")
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["sample"] for row in rows] == ["9", "19"]
+    for row, (x, y) in zip(rows, samples):
+        for name in ("l2", "h1-spectral"):
+            with torch.no_grad():
+                expected = float(LOSSES[name](model.eval()(x[None]), y[None], x[None]))
+            assert float(row[name]) == pytest.approx(expected, rel=1e-4)
+    mean = sum(float(row["l2"]) for row in rows) / 2
+    assert record["metrics"]["l2"]["mean"] == pytest.approx(mean)
+
+
+def test_a_table_is_printed(tmp_path, capsys, darcy, model):
+    assert run(["evaluate", str(tmp_path / "w.safetensors"), str(darcy), "--split", "validation"]) == 0
+    out = capsys.readouterr().out
+    assert "2 of validation" in out
+    assert "mean" in out
+
+
+def test_data_of_another_recipe_need_consent(tmp_path, capsys, darcy, model):
+    model.save(tmp_path / "other.safetensors", recipe="darcy-smooth")
+    command = ["evaluate", str(tmp_path / "other.safetensors"), str(darcy)]
+    assert run(command) == 2
+    assert "was trained on the recipe 'darcy-smooth' and" in capsys.readouterr().err
+    assert run([*command, "--any-recipe"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--split", "tset"], "split='tset' is none of"),
+        (["--metrics", "l3"], "metric='l3' is not known"),
+        (["--metrics", ","], "there is no metric to evaluate"),
+        (["--device", "cdua"], "device='cdua' is no device"),
+        (["--out", "m.txt"], "use one of .csv"),
+        (["--subsample", "3"], "does not divide"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_bad_input_is_one_sentence(tmp_path, capsys, darcy, model, arguments, words):
+    assert run(["evaluate", str(tmp_path / "w.safetensors"), str(darcy), *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_files_that_cannot_be_read_are_one_sentence(tmp_path, capsys, darcy, model):
+    weights = tmp_path / "w.safetensors"
+    assert run(["evaluate", str(weights), str(tmp_path / "none.nc")]) == 2
+    assert "none.nc" in capsys.readouterr().err
+    assert run(["evaluate", str(tmp_path / "none.safetensors"), str(darcy)]) == 2
+    assert "there is no file" in capsys.readouterr().err
+    weights.write_bytes(weights.read_bytes()[:-4])
+    assert run(["evaluate", str(weights), str(darcy)]) == 2
+    assert "not a whole safetensors file" in capsys.readouterr().err
+    MgNO(in_channels=2, fields=("coefficient", "source"), channels=2, layers=1, levels=2).save(weights)
+    assert run(["evaluate", str(weights), str(darcy)]) == 2
+    assert "the input has 1 channels on axis 1, and the network takes 2" in capsys.readouterr().err

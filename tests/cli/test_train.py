@@ -1,0 +1,218 @@
+"""From a recipe to weights, in a shell."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from sciml_bounds.cli.evaluate import evaluate
+from sciml_bounds.cli.main import app, run
+from sciml_bounds.cli.predict import predict
+from sciml_bounds.cli.train import train
+from sciml_bounds.recipes.generation import make_dataset
+from sciml_bounds.store.weights import load_model, read_weights
+
+for _command in (train, evaluate, predict):
+    if all(_command is not known.callback for known in app.registered_commands):
+        app.command()(_command)
+
+#: What a process of its own runs.
+RUN = """
+import sys
+from sciml_bounds.cli.main import app, run
+from sciml_bounds.cli.train import train
+if all(train is not known.callback for known in app.registered_commands):
+    app.command()(train)
+sys.exit(run(sys.argv[1:]))
+"""
+
+RECIPE = """
+[data]
+file = "darcy.nc"
+recipe = "darcy-rough"
+samples = 20
+seed = 3
+resolution = 16
+in_memory = true
+[model]
+class = "MgNO"
+arguments = { channels = 2, layers = 1, levels = 2 }
+[training]
+loss = "h1"
+epochs = 3
+batch_size = 8
+lr = 5e-3
+[output]
+folder = "run"
+weights = "final.safetensors"
+metrics = ["l2", "h1"]
+"""
+
+
+@pytest.fixture(scope="session")
+def darcy(tmp_path_factory):
+    path = tmp_path_factory.mktemp("darcy") / "darcy.nc"
+    make_dataset("darcy-rough", path, samples=20, seed=3, resolution=16)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, darcy):
+    """A folder with recipe and data, in which the command runs."""
+    (tmp_path / "darcy.nc").write_bytes(darcy)
+    (tmp_path / "small.toml").write_text(RECIPE)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def error_of(capsys, *arguments, code=2):
+    assert run(list(arguments)) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Traceback" not in err
+    return err.splitlines()[-1]
+
+
+def test_a_recipe_leads_to_weights_whose_card_says_everything(place, capsys):
+    assert run(["train", "small.toml", "--json"]) == 0
+    out, err = capsys.readouterr()
+    record = json.loads(out)
+    assert record["reason"] == "all epochs done"
+    assert record["epochs"] == 3
+    assert 0 < record["test l2"] < 1
+    assert re.search(r"in epoch 3 of 3, 0:00:00 left", err)
+    assert {path.name for path in (place / "run").iterdir()} == {
+        "best.safetensors", "last.safetensors", "log.csv", "log.jsonl",
+    }  # fmt: skip
+    state, card = read_weights("final.safetensors")
+    assert card["class"] == "MgNO"
+    assert (card["recipe"], card["seed"]) == ("darcy-rough", 0)
+    assert card["metrics"].keys() == {"test l2", "test h1", "validation l2"}
+    assert card["data"]["train"]["samples"] == 16
+    assert card["data"]["train"]["seed"] == 3
+    assert card["training_recipe"]["training"]["lr"] == 5e-3
+    best = read_weights("run/best.safetensors")[0]
+    assert all(torch.equal(state[name], best[name]) for name in state)
+    assert load_model("final.safetensors")(torch.ones(1, 1, 16, 16)).shape == (1, 1, 17, 17)
+
+
+def test_the_same_recipe_gives_the_same_weights(place):
+    for folder in ("a", "b"):
+        assert run(["train", "small.toml", "--folder", folder, "--set", f"output.weights={folder}.safetensors"]) == 0
+    ours, theirs = (read_weights(f"{name}.safetensors")[0] for name in "ab")
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert run(["train", "small.toml", "--folder", "c", "--set", "training.seed=1"]) == 0
+    others = read_weights("final.safetensors")[0]
+    assert not all(torch.equal(ours[name], others[name]) for name in ours)
+
+
+def test_a_table_is_printed_and_a_value_replaced(place, capsys):
+    assert run(["train", "small.toml", "--set", "training.epochs=1", "--set", "training.loss=l2"]) == 0
+    out = capsys.readouterr().out
+    assert "1 of 1" in out
+    assert "test h1" in out
+    assert read_weights("run/best.safetensors")[1]["settings"]["loss"] == "l2"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_loses_nothing(place, number, code):
+    arguments = ["train", "small.toml", "--set", "training.epochs=40"]
+    with subprocess.Popen(
+        [sys.executable, "-c", RUN, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
+        assert "epoch 1 of 40" in process.stderr.readline()
+        process.send_signal(number)
+        lines = process.stderr.read().splitlines()
+    assert process.returncode == code
+    assert lines[-1] == f"sciml-bounds: stopped by {number.name}; no half-written file is left."
+    assert re.fullmatch(r"sciml-bounds: the checkpoint .*/run/last.safetensors is whole; resume from it\.", lines[-2])
+    assert read_weights("run/last.safetensors")[1]["state"]["epoch"] < 40
+    assert run([*arguments, "--resume"]) == 0
+    assert run([*arguments, "--folder", "whole"]) == 0
+    for name in ("last.safetensors", "best.safetensors"):
+        ours, theirs = (read_weights(f"{folder}/{name}")[0] for folder in ("run", "whole"))
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("training.epoch=2", r"\[training\] of small.toml has no option 'epoch'; did you mean epochs?"),
+        ("trainin.epochs=2", "small.toml has no option 'trainin'; did you mean training?"),
+        ("data.files=2", r"\[data\] of small.toml has no option 'files'; did you mean file?"),
+        ("training.lr=fast", "lr='fast' is not a finite number above 0"),
+        ("training.device=cdua", "device='cdua' is no device"),
+        ("model.class=MgN", "there is no network 'MgN'; did you mean MgNO?"),
+        (
+            "model.arguments={chanels = 3}",
+            r"\[model\] of small.toml has arguments that MgNO does not take: .*'chanels'",
+        ),
+        ("model.arguments={in_channels = 2, channels = 2}", "2 axes|do not fit|fields"),
+        ("data.recipe=darcy-smooth", "is of the recipe 'darcy-rough', not 'darcy-smooth'"),
+        (
+            "data.seed=4",
+            "has seed 3, and small.toml says 4; .*: sciml-bounds generate darcy-rough --samples 20 --seed 4",
+        ),
+        ("data.samples=30", "has 20 samples, and small.toml says 30"),
+        ("data.samples=many", r"\[data\] of small.toml: samples = 'many' is not a number"),
+        ("data.file=none.nc", "there is no data set none.nc; make it first: sciml-bounds generate darcy-rough"),
+        ('data.inputs=["permeability"]', "has no variable 'permeability'"),
+        ("output.weights=final.pt", "use one of .safetensors"),
+        ("output.metrics=l2", "metrics = 'l2' is no list of names"),
+        ("output.folder=3", "folder = 3 is not text"),
+        ("epochs=2", "--set epochs=2 is not TABLE.NAME=VALUE"),
+        ("data.file.name=2", "--set data.file.name=2: file is a value and no table"),
+    ],
+    ids=lambda text: text.split("=")[0],
+)
+def test_a_wrong_recipe_is_one_sentence_before_any_work(place, capsys, change, words):
+    assert re.search(words.replace("?", r"\?"), error_of(capsys, "train", "small.toml", "--set", change))
+    assert not (place / "run" / "last.safetensors").exists()
+    assert not (place / "final.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[data", r"is not TOML: .*\(at "),
+        ("data = 3", "data in bad.toml is a value; write a table"),
+        ("[data]\n", r"\[data\] of bad.toml has no file; write file ="),
+        ('[data]\nfile = "a.nc"\n', r"\[model\] of bad.toml has no class; write class ="),
+    ],
+)
+def test_a_recipe_that_cannot_be_read_is_one_sentence(place, capsys, content, words):
+    (place / "bad.toml").write_text(content)
+    assert re.search(words, error_of(capsys, "train", "bad.toml"))
+    assert "there is no recipe none.toml; give a TOML file, or one of" in error_of(capsys, "train", "none.toml")
+
+
+def test_damaged_data_and_a_folder_in_use_are_one_sentence(place, capsys):
+    assert run(["train", "small.toml", "--set", "training.epochs=1"]) == 0
+    capsys.readouterr()
+    assert "holds a training already" in error_of(capsys, "train", "small.toml")
+    assert "was trained with epochs=1, and here it is 3" in error_of(capsys, "train", "small.toml", "--resume")
+    changed = ["--set", "model.arguments={channels = 3, layers = 1, levels = 2}", "--set", "training.epochs=1"]
+    assert "another architecture" in error_of(capsys, "train", "small.toml", "--resume", *changed)
+    (place / "darcy.nc").write_bytes((place / "darcy.nc").read_bytes()[:5000])
+    assert "darcy.nc" in error_of(capsys, "train", "small.toml", "--folder", "new")
+
+
+def test_a_training_that_breaks_ends_with_three(place, capsys):
+    line = error_of(
+        capsys, "train", "small.toml", "--set", "training.lr=1e30", "--set", "training.schedule=constant", code=3
+    )
+    assert re.search(r"training stopped in epoch \d+(, step \d+)?: .* is kept", line)
+
+
+def test_the_recipes_that_ship_can_be_read():
+    from sciml_bounds.training.recipes import read_training_recipe, shipped_recipes
+
+    assert "darcy-rough" in shipped_recipes()
+    for name in shipped_recipes():
+        recipe = read_training_recipe(name)
+        assert sum(p.numel() * p.element_size() for p in recipe.make_model().parameters()) < 3e6
