@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import batched
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +24,9 @@ from sciml_bounds.store.sample_streams import stream_samples
 from sciml_bounds.store.writer import SUFFIXES, check_target
 
 __all__ = ["KINDS", "import_dataset"]
+
+#: Bytes that are written together.
+_TOGETHER = 2**22
 
 
 class _Kind(NamedTuple):
@@ -58,7 +63,7 @@ def import_dataset(
     kind
         "pdebench", "fno" or "neuraloperator"; found out from the arrays in the file if left out.
     callback
-        Told after each sample how many are done, and how many there are.
+        Told now and then how many samples are done, and how many there are.
 
     Returns
     -------
@@ -92,11 +97,19 @@ def import_dataset(
             count = contents.arrays[next(iter(layout.variables.values())).arrays[0]].shape[0]
     header = _header(layout, count, chosen, source)
     with writing_dataset(target, header, range(count)) as writer:
-        for sample, rows in enumerate(_walk(source, layout, count)):
-            writer.write(sample, {name: row[None] for name, row in rows.items()})
+        done = 0
+        for rows in batched(_walk(source, layout, count), _batch(layout)):
+            writer.write(done, {name: np.stack([row[name] for row in rows]) for name in layout.variables})
+            done += len(rows)
             if callback is not None:
-                callback(sample + 1, count)
+                callback(done, count)
     return target
+
+
+def _batch(layout: ForeignLayout) -> int:
+    """Count the samples that are written together: writing many small ones one by one is slow."""
+    size = sum(math.prod(variable.shape) * 8 for variable in layout.variables.values())
+    return max(1, _TOGETHER // size)
 
 
 def _recognise(contents: Contents) -> str:

@@ -9,30 +9,11 @@ from typing import Any
 __all__ = ["physical_numbers"]
 
 #: Attributes that mean something else in our files or those of others, and numbers that say how one was computed.
-_OTHERS = frozenset(
-    [
-        "dataset_name",
-        "grid_type",
-        "n_spatial_dims",
-        "n_trajectories",
-        "simulation_parameters",
-        "Conventions",
-        "title",
-        "description",
-        "reference",
-        "recipe",
-        "seed",
-        "resolution",
-        "parameters",
-        "sciml_bounds_version",
-        "inputs",
-        "targets",
-        "layout",
-        "samples",
-        "chunk",
-        "rtol",
-    ]
-)
+_OTHERS = {
+    "dataset_name", "grid_type", "n_spatial_dims", "n_trajectories", "simulation_parameters", "Conventions", "title",
+    "description", "reference", "recipe", "seed", "resolution", "parameters", "sciml_bounds_version", "inputs",
+    "targets", "layout", "samples", "chunk", "rtol",
+}  # fmt: skip
 
 
 def physical_numbers(parameters: Mapping[str, Any]) -> dict[str, float]:
