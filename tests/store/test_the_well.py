@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import runpy
+import shutil
 import signal
 from pathlib import Path
 
@@ -151,6 +152,15 @@ def test_xarray_opens_every_group_with_labels(tmp_path, engine, make):
 # --- the check ---
 
 
+@pytest.fixture(scope="module")
+def train_file(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("well")
+    diffusion(folder / "d.nc")
+    (path,) = (export_the_well(folder / "d.nc", folder / "out") / "data" / "train").iterdir()
+    check_the_well(folder / "out")
+    return path
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -166,16 +176,27 @@ def test_xarray_opens_every_group_with_labels(tmp_path, engine, make):
         (lambda f: f["dimensions"].attrs.__setitem__("spatial_dims", ["x"]), "spatial_dims"),
         (lambda f: f["scalars"].attrs.__delitem__("field_names"), "field_names"),
     ],
+    ids=[
+        "grid_type",
+        "count",
+        "t2",
+        "time",
+        "bc_type",
+        "mask",
+        "dim_varying",
+        "field",
+        "scalar",
+        "spatial_dims",
+        "names",
+    ],
 )
-def test_the_check_finds(tmp_path, damage, words):
-    diffusion(tmp_path / "d.nc")
-    folder = export_the_well(tmp_path / "d.nc", tmp_path / "out")
-    check_the_well(folder)
-    (path,) = (folder / "data" / "train").iterdir()
+def test_the_check_finds(tmp_path, train_file, damage, words):
+    path = Path(shutil.copy(train_file, tmp_path))
+    check_the_well(path)
     with h5py.File(path, "r+") as file:
         damage(file)
     with pytest.raises(InputError) as caught:
-        check_the_well(folder)
+        check_the_well(path)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
