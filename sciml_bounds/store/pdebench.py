@@ -183,7 +183,7 @@ def _darcy(contents: Contents) -> ForeignLayout:
     tensor, shape = contents.arrays["tensor"].shape, contents.arrays["nu"].shape
     if tensor != (shape[0], 1, *shape[1:]):
         raise InputError(
-            f"the shapes of its arrays disagree: tensor {tensor}, nu {shape}, not (samples, 1, x, y), (samples, x, y)."
+            f"the shapes of its arrays disagree: tensor {tensor}, nu {shape}; (n, 1, x, y) and (n, x, y) are needed."
         )
     dims, dtype = ("x", "y"), plain_dtype(contents, "tensor")
     numbers = _numbers(contents)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tracemalloc
 from pathlib import Path
 
 import h5py
@@ -103,19 +102,14 @@ def test_burgers_of_neuraloperator(tmp_path):
         assert json.loads(data.attrs["parameters"])["viscosity"] == pytest.approx(0.01)
 
 
-def test_memory_does_not_grow_with_the_file(tmp_path):
-    shape = (40, 2**20 // 8)
-    with h5py.File(tmp_path / "p.hdf5", "w") as file:  # 120 MiB, in chunks that span samples
-        file.create_dataset("tensor", (shape[0], 3, shape[1]), "f8", chunks=(8, 3, 1024), compression="lzf")
-        file["tensor"][::3] = 1.0
-        file["x-coordinate"], file["t-coordinate"] = np.arange(shape[1]), np.arange(4)
-    tracemalloc.start()
+def test_chunks_that_span_samples(tmp_path):
+    values = RNG.standard_normal((30, 3, 16))
+    with h5py.File(tmp_path / "p.hdf5", "w") as file:
+        file.create_dataset("tensor", data=values, chunks=(8, 2, 5), compression="lzf")
+        file["x-coordinate"], file["t-coordinate"] = np.arange(16), np.arange(4)
     import_dataset(tmp_path / "p.hdf5", tmp_path / "p.nc")
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 500 * 2**20
-    with h5py.File(tmp_path / "p.nc") as data:
-        np.testing.assert_array_equal(data["solution"][:, 0, 0], np.arange(shape[0]) % 3 == 0)
+    with open_dataset(tmp_path / "p.nc") as data:
+        np.testing.assert_array_equal(data["solution"], values)
 
 
 def test_progress_is_told_up_to_the_last_sample(tmp_path):

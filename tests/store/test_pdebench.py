@@ -119,7 +119,7 @@ AXES = {"x_coordinate": np.arange(3.0), "y_coordinate": np.arange(5.0)}
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"tensor": ONES, "nu": ONES[:3, 0], **AXES}, ("shapes disagree", "(4, 1, 3, 5)", "(3, 3, 5)")),
+        ({"tensor": ONES, "nu": ONES[:3, 0], **AXES}, ("disagree", "tensor (4, 1, 3, 5), nu (3, 3, 5)")),
         ({"tensor": ONES[:, 0], "nu": ONES[:, 0], **AXES}, ("'tensor' has the shape (4, 3, 5)", "4 axes are needed")),
         ({"tensor": ONES, "nu": ONES[:, 0], "x_coordinate": np.arange(3.0)}, ("no array 'y-coordinate'",)),
         ({"nu": ONES[:, 0], **AXES}, ("not of a kind that is known", "nu, x-coordinate, y-coordinate")),
