@@ -27,7 +27,8 @@ BOUNDARIES = ("WALL", "OPEN", "PERIODIC")
 #: Where what The Well has no place for is kept: values at nodes, the index of the sample, its certified error.
 EXTRA = "sciml_bounds"
 
-_CHUNK = 2**20
+#: Bytes of a chunk, and how many samples of one number each share one.
+_CHUNK, _NUMBERS = 2**20, 4096
 
 
 @dataclass(frozen=True)
@@ -262,7 +263,7 @@ def _make(
 ) -> h5py.Dataset:
     """Make a data set, compressed and with checksums, at most one sample a chunk; every axis is labelled."""
     shape = tuple(axes.values())
-    chunk = [1, *shape[1:]]
+    chunk = [1, *shape[1:]] if shape[1:] else [min(shape[0], _NUMBERS)]
     for axis in range(1, len(shape)):
         rest = math.prod(chunk) * dtype.itemsize
         if rest > _CHUNK:

@@ -21,7 +21,6 @@ data = pytest.importorskip("the_well.data", reason="the package the-well is not 
 normalization = pytest.importorskip("the_well.data.normalization", reason="the package the-well is not installed here")
 
 MAKE = runpy.run_path(str(Path(__file__).parents[1] / "store" / "datasets_of_ours.py"))
-NORMALIZATIONS = ("ZScoreNormalization", "RMSNormalization")
 
 
 @pytest.fixture(scope="module")
@@ -69,24 +68,24 @@ def test_trajectories_load_in_windows(flow):
     assert item["constant_scalars"].tolist() == [pytest.approx(1e-3)]
 
 
-@pytest.mark.parametrize("name", NORMALIZATIONS)
-def test_the_statistics_normalise(darcy, flow, name):
-    rule = getattr(normalization, name)
-    for folder, steps in ((darcy, 0), (flow, 4)):
-        loaded = load(
-            folder, "train", n_steps_input=steps, n_steps_output=1, use_normalization=True, normalization_type=rule
-        )
-        items = [loaded[place] for place in range(len(loaded))]
-        kinds = ["output_fields", "input_fields" if steps else "constant_fields"]
-        numbers = (
-            torch.stack([torch.cat([item[kind].flatten() for item in items]) for kind in kinds])
-            if not steps
-            else (torch.cat([item[kind].flatten() for item in items for kind in kinds])[None])
-        )
-        for row in numbers.double():
-            assert float((row**2).mean()) == pytest.approx(1, rel=1e-4)
-            if name == "ZScoreNormalization":
-                assert float(row.mean()) == pytest.approx(0, abs=1e-4)
+@pytest.mark.parametrize("name", ["ZScoreNormalization", "RMSNormalization"])
+@pytest.mark.parametrize(
+    ("made", "steps", "kinds"),
+    [
+        ("darcy", 0, ["constant_fields"]),
+        ("darcy", 0, ["output_fields"]),
+        ("flow", 4, ["input_fields", "output_fields"]),
+    ],
+    ids=["coefficient", "solution", "vorticity"],
+)
+def test_the_statistics_normalise(request, name, made, steps, kinds):
+    rule = {"use_normalization": True, "normalization_type": getattr(normalization, name)}
+    loaded = load(request.getfixturevalue(made), "train", n_steps_input=steps, n_steps_output=1, **rule)
+    items = [loaded[place] for place in range(len(loaded))]
+    numbers = torch.cat([item[kind].flatten() for item in items for kind in kinds]).double()
+    assert float((numbers**2).mean()) == pytest.approx(1, rel=1e-4)
+    if name == "ZScoreNormalization":
+        assert float(numbers.mean()) == pytest.approx(0, abs=1e-4)
 
 
 def test_a_loader_collates(flow):
