@@ -6,13 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sciml_bounds.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["JSON", "Array", "Recipe", "Variable", "sample_rng"]
 

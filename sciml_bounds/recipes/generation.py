@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -244,6 +243,7 @@ class Job:
     def _check(self, arrays: dict[str, Array], indices: range) -> dict[str, int]:
         """Check what a recipe generated, and return the lengths of the axes."""
         lengths = {"sample": len(indices)}
+        lengths |= {dim: len(positions) for dim, (positions, _) in self.recipe.coordinates(self.resolution).items()}
         for name, variable in self.recipe.variables(self.resolution).items():
             array, dims = arrays[name], ("sample", *variable.dims)
             for dim, length in zip(dims, array.shape):
@@ -281,7 +281,7 @@ def _make_job(
 
 
 def _integer(what: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= value < 2**63:
+    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) < 2**63:
         raise InputError(f"{what} is {value!r}; give an integer of at least {least}.")
     return int(value)
 

@@ -323,9 +323,13 @@ class DatasetWriter:
         self._path, self._missing = path, dict.fromkeys(header.variables, len(samples))
         self._disk = Disk(path, new=True)
         self._file: h5py.File | None = None
-        with self._step():
-            _make_structure(self._disk, header, samples)
-            self._file = self._open()
+        try:
+            with self._step():
+                _make_structure(self._disk, header, samples)
+                self._file = self._open()
+        except BaseException:
+            self.close()  # the library must not find the file open when Python ends
+            raise
 
     def write(self, first: int, arrays: Mapping[str, Array]) -> None:
         """Write the samples from index `first` on, an array of (count, ...) for each variable."""

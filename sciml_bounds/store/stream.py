@@ -133,8 +133,8 @@ def signals_wait() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for known, handler in before.items():
+            signal.signal(known, handler)
         for number, frame in came:
             again = before[signal.Signals(number)]
             if callable(again):

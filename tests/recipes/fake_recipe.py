@@ -44,8 +44,8 @@ class FakeRecipe(Recipe):
     def variables(self, resolution):
         return {
             "coefficient": Variable(("x", "y"), "coefficient", dtype="float32"),
-            "solution": Variable(("x_node", "y_node"), "solution"),
-            "label_error": Variable((), "relative error, guaranteed"),
+            "solution": Variable(("x_node", "y_node"), "solution", dtype="float64"),
+            "label_error": Variable((), "relative error, guaranteed", dtype="float64"),
         }
 
     def generate(self, seed, first, count, resolution, device):

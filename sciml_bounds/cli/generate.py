@@ -1,0 +1,82 @@
+"""`sciml-bounds generate`: make a data set from a recipe."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sciml_bounds.cli import _output as output
+from sciml_bounds.errors import ConvergenceError, InputError
+
+__all__ = ["generate"]
+
+
+def generate(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Its name, such as darcy-rough.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.nc", help="Write the data set as netCDF-4 (HDF5).")],
+    samples: Annotated[int | None, typer.Option(min=1, help="Number of samples; as published by default.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Other seeds give other data.")] = 0,
+    resolution: Annotated[int | None, typer.Option(min=1, help="Of the grid; as published by default.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that share the work; 0 for none but this.")] = 0,
+    device: Annotated[str, typer.Option(help="Where equations are solved: cpu, cuda.")] = "cpu",
+    shard_index: Annotated[int | None, typer.Option(min=0, help="Generate this shard of the data set only.")] = None,
+    num_shards: Annotated[int | None, typer.Option(min=1, help="In how many shards the data set is made.")] = None,
+    as_json: output.JsonOption = False,
+) -> None:
+    """Generate a data set from a recipe; when it was interrupted, the same command goes on where it was.
+
+    Sample i depends on the recipe, the seed and i only: not on the number of samples, workers or shards. Shards are for
+    the jobs of a cluster; `sciml-bounds consolidate` joins them.
+
+    Example: sciml-bounds generate darcy-rough --samples 100 --resolution 64 --out darcy.nc
+    """
+    if (shard_index is None) != (num_shards is None):
+        raise InputError("--shard-index and --num-shards belong together; give both or neither.")
+
+    from sciml_bounds.recipes.generation import make_dataset, make_shard
+
+    asked: dict[str, Any] = {"samples": samples, "seed": seed, "resolution": resolution}
+    asked |= {"workers": workers, "device": device, "progress": True}
+    start = time.perf_counter()
+    try:
+        if shard_index is None or num_shards is None:
+            make_dataset(recipe, out, **asked)
+        else:
+            make_shard(recipe, out, shard_index=shard_index, num_shards=num_shards, **asked)
+    except ConvergenceError as error:
+        output.error_console().print(f"sciml-bounds: {error}", markup=False)
+        raise typer.Exit(output.NOT_REACHED) from None
+    show_dataset("generate", out, time.perf_counter() - start, as_json=as_json)
+
+
+def show_dataset(command: str, path: Path, seconds: float, *, as_json: bool) -> None:
+    """Print what a data set holds that was just written."""
+    import torch
+
+    import sciml_bounds
+    from sciml_bounds.reports import describe_upper
+    from sciml_bounds.store.datasets import open_dataset
+
+    with open_dataset(path) as data:
+        sizes = {str(dim): size for dim, size in data.sizes.items()}
+        names = ("recipe", "seed", "resolution", "inputs", "targets")
+        about = {name: data.attrs[name] for name in names}
+        about |= {name: int(about[name]) for name in ("seed", "resolution")}
+        first, last = int(data["sample"][0]), int(data["sample"][-1])
+        errors = torch.from_numpy(data["label_error"].values) if "label_error" in data else None
+    record = {"command": command, "version": sciml_bounds.__version__, **about, "samples": sizes["sample"]}
+    record |= {"first": first, "last": last, "label_error": None if errors is None else float(errors.max())}
+    record |= {"bytes": path.stat().st_size, "seconds": seconds, "out": str(path)}
+    if as_json:
+        output.print_json(record)
+        return
+    rows = {name: str(about[name]) for name in ("recipe", "seed", "resolution")}
+    rows["samples"] = f"{sizes['sample']} ({first} to {last})"
+    rows |= {name: ", ".join(about[name]) for name in ("inputs", "targets")}
+    if errors is not None:
+        rows["label error"] = f"<= {describe_upper(errors)} of the energy norm (guaranteed)"
+    rows |= {"size": f"{path.stat().st_size:,} bytes", "seconds": f"{seconds:.3g}", "out": str(path)}
+    output.print_table("Data set", rows)

@@ -1,0 +1,134 @@
+"""`sciml-bounds generate` with a real recipe, small."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from sciml_bounds.cli import main
+from sciml_bounds.cli.consolidate import consolidate
+from sciml_bounds.cli.generate import generate
+from sciml_bounds.cli.inspect import inspect
+from sciml_bounds.errors import ConvergenceError
+from sciml_bounds.recipes._registry import find_recipe
+from sciml_bounds.store.datasets import open_dataset
+
+SMALL = ["generate", "poisson", "--resolution", "8", "--samples", "10"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    app = typer.Typer(pretty_exceptions_enable=False)
+    for command in (generate, consolidate, inspect):
+        app.command()(command)
+    monkeypatch.setattr(main, "app", app)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_data_set(folder, capsys):
+    assert main.run([*SMALL, "--seed", "3", "--out", "a.nc"]) == 0
+    captured = capsys.readouterr()
+    for word in ("poisson", "10 (0 to 9)", "source", "solution", "guaranteed", "a.nc"):
+        assert word in captured.out, word
+    assert "poisson: 10 of 10 samples" in captured.err
+    with open_dataset("a.nc") as data:
+        assert (data.attrs["recipe"], data.attrs["seed"], data.sizes["x"]) == ("poisson", 3, 8)
+        worst = float(data["label_error"].max())
+    assert main.run([*SMALL, "--seed", "3", "--out", "a.nc", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "sciml-bounds: a.nc is there already, and is what is asked for.\n"
+    record = json.loads(captured.out)
+    assert record["label_error"] == worst
+    expected = {"command": "generate", "recipe": "poisson", "seed": 3, "resolution": 8, "samples": 10, "first": 0}
+    assert {name: record[name] for name in expected} == expected
+    assert (record["out"], record["bytes"]) == ("a.nc", os.path.getsize("a.nc"))
+    assert os.listdir(folder) == ["a.nc"]
+
+
+def test_it_can_be_inspected(capsys):
+    assert main.run([*SMALL, "--out", "a.nc"]) == 0
+    capsys.readouterr()
+    assert main.run(["inspect", "a.nc", "--json"]) == 0
+    about = json.loads(capsys.readouterr().out)["sciml_bounds"]
+    expected = {"content": "Dataset", "recipe": "poisson", "seed": 0, "samples": 10, "checksum": "verified"}
+    assert {name: about[name] for name in expected} == expected
+    assert about["parameters"] == json.loads(json.dumps(find_recipe("poisson").parameters(8)))
+    assert main.run(["inspect", "a.nc"]) == 0
+    printed = capsys.readouterr().out
+    for word in ("recipe", "poisson", "cells->nodes", "verified", "label_error", "sample 10"):
+        assert word in printed, word
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["generate", "poison", "--out", "a.nc"], "there is no recipe 'poison'; the recipes are poisson, "),
+        ([*SMALL, "--out", "a.csv"], "not known by its ending; use one of .nc, .h5, .hdf5"),
+        ([*SMALL, "--out", "none/a.nc"], "make it first"),
+        ([*SMALL, "--out", "a.nc", "--device", "gpu"], "the device 'gpu' cannot be used"),
+        ([*SMALL, "--out", "a.nc", "--shard-index", "0"], "--shard-index and --num-shards belong together"),
+        ([*SMALL, "--out", "a.nc", "--num-shards", "2"], "--shard-index and --num-shards belong together"),
+        ([*SMALL, "--out", "a.nc", "--num-shards", "2", "--shard-index", "2"], "2 shards are more than"),
+        ([*SMALL[:2], "--resolution", "1", "--out", "a.nc"], "cannot be generated at resolution 1"),
+    ],
+    ids=["recipe", "ending", "folder", "device", "no number", "no index", "shards", "resolution"],
+)
+def test_one_sentence_for_what_is_wrong(folder, capsys, arguments, words):
+    assert main.run(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert words in captured.err
+    assert captured.err.startswith("sciml-bounds: ")
+    assert len(captured.err.splitlines()) == 1
+    assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize("option", ["--samples", "--num-shards"])
+def test_options_below_their_least(capsys, option):
+    assert main.run([*SMALL, "--out", "a.nc", option, "0"]) == 2
+    assert option in capsys.readouterr().err
+
+
+def test_an_equation_that_is_not_solved(folder, capsys, monkeypatch):
+    recipe = find_recipe("poisson")
+
+    def fail(*_: object) -> None:
+        raise ConvergenceError("sample 3 was not solved.")
+
+    monkeypatch.setattr(type(recipe), "generate", fail)
+    assert main.run([*SMALL, "--out", "a.nc"]) == 3
+    assert capsys.readouterr().err == "sciml-bounds: sample 3 was not solved.\n"
+    assert os.listdir(folder) == []
+
+
+@pytest.mark.slow
+def test_a_signal_leaves_finished_parts_and_no_worker(folder):
+    code = (
+        "import sys, typer; from sciml_bounds.cli import main; from sciml_bounds.cli.generate import generate;"
+        "from sciml_bounds.cli.inspect import inspect;"
+        "main.app = typer.Typer(); [main.app.command()(c) for c in (generate, inspect)];"
+        "sys.exit(main.run(sys.argv[1:]))"
+    )
+    arguments = ["generate", "poisson", "--resolution", "64", "--samples", "3200", "--workers", "1", "--out", "a.nc"]
+    command = [sys.executable, "-c", code, *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        for line in process.stderr:
+            if "samples" in line:  # the first tenth
+                break
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the worker, too
+        lines = process.stderr.read().splitlines()
+    assert process.returncode == 130
+    assert "sciml-bounds: stopped by SIGINT; no half-written file is left." in lines
+    assert any("the same command goes on there" in line for line in lines)
+    assert not any("Traceback" in line for line in lines)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)  # nobody is left
+    assert os.listdir(folder) == [".a.nc.parts"]
+    assert not [name for name in os.listdir(".a.nc.parts") if name.endswith(".part")]
