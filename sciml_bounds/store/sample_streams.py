@@ -46,6 +46,10 @@ def _samples(contents: Contents, name: str) -> Iterator[Array]:
     info = contents.arrays[name]
     if not info.is_numeric or not info.shape or 0 in info.shape:
         raise InputError(f"{name!r} holds {info.dtype} values of shape {info.shape}; give samples of real numbers.")
+    if contents.format == "torch":  # its numbers stay in the file until they are used, and may lie in any order
+        for sample in range(info.shape[0]):
+            yield from map(_no_odd_booleans, contents.blocks(name, sample))
+        return
     if contents.format.startswith("MATLAB"):
         yield from _samples_of_matlab(contents, name)
         return

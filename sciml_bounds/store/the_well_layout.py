@@ -1,8 +1,4 @@
-"""How a data set of ours lies in a file of The Well, and the file itself.
-
-The Well has one grid a file. Where ours has a coefficient on cells and a solution at nodes, the cells are that grid:
-the coefficient stays as it is, and the mean of the corners of a cell is the bilinear solution at its centre, exactly.
-"""
+"""How a data set of ours lies in a file of The Well, and the file itself."""
 
 from __future__ import annotations
 
@@ -15,27 +11,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sciml_bounds.errors import InputError
+from sciml_bounds.store.common_grid import NODE, as_float32, average_to_cells, common_axes
 from sciml_bounds.store.contents import Array, printable
 from sciml_bounds.store.dataset_source import DatasetSource
 from sciml_bounds.store.datasets import Variable
+from sciml_bounds.store.physical_numbers import physical_numbers
 
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["BOUNDARIES", "WellLayout", "average_to_cells", "lay_out", "make_file", "put_sample"]
+__all__ = ["BOUNDARIES", "WellLayout", "lay_out", "make_file", "put_sample"]
 
 #: What The Well's loader knows; for all others it stops.
 BOUNDARIES = ("WALL", "OPEN", "PERIODIC")
 #: Where what The Well has no place for is kept: values at nodes, the index of the sample, its certified error.
 EXTRA = "sciml_bounds"
 
-_NODE = "_node"
-_CHUNK = 2**20
-#: Root attributes and scales, whose names no parameter can have.
-_RESERVED = {
-    "dataset_name", "grid_type", "n_spatial_dims", "n_trajectories", "simulation_parameters", "Conventions", "title",
-    "description", "reference", "recipe", "seed", "resolution", "parameters", "source", "inputs", "targets", "layout",
-}  # fmt: skip
+#: Bytes of a chunk, and how many samples of one number each share one.
+_CHUNK, _NUMBERS = 2**20, 4096
 
 
 @dataclass(frozen=True)
@@ -65,7 +58,7 @@ class WellLayout:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the axes in The Well."""
-        return tuple(axis.removesuffix(_NODE) for axis in self.axes)
+        return tuple(axis.removesuffix(NODE) for axis in self.axes)
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -91,29 +84,9 @@ class WellLayout:
             If it is not finite.
         """
         moved = average_to_cells(sample, len(self.axes)) if name in self.moved else sample
-        with np.errstate(over="ignore"):  # caught by what follows
-            stored = np.asarray(moved, np.float32)
-        if not np.isfinite(stored).all():
-            raise InputError(
-                f"{name!r} is not finite in float32, the dtype of The Well; leave out the sample or scale the field."
-            )
+        stored = as_float32(moved, name)
         steady_target = self.varies_in_time(name) and "time" not in self.source.dims(name)
         return stored[None] if steady_target else stored
-
-
-def average_to_cells(nodal: Array, dim: int) -> Array:
-    """Average the corners of each cell over the last `dim` axes: the value of the (multi)linear function at its centre.
-
-    Examples
-    --------
-    >>> average_to_cells(np.array([0.0, 1.0, 4.0]), 1)
-    array([0.5, 2.5])
-    """
-    for axis in range(nodal.ndim - dim, nodal.ndim):
-        count = nodal.shape[axis]
-        low, high = (np.take(nodal, range(first, first + count - 1), axis) for first in (0, 1))
-        nodal = (low + high) / 2
-    return nodal
 
 
 def lay_out(source: DatasetSource) -> WellLayout:
@@ -124,34 +97,14 @@ def lay_out(source: DatasetSource) -> WellLayout:
     InputError
         If the fields lie on grids that do not fit together, or a target is steady while others vary in time.
     """
+    axes = common_axes(source)
     unsteady = [name for name in source.fields if "time" in source.dims(name)]
-    for name in source.fields:
-        if name in unsteady and source.dims(name)[0] != "time":
-            raise InputError(f"{name!r} has the axes {source.dims(name)}; time has to come first.")
-        if unsteady and name not in unsteady and name in source.header.targets:
-            raise InputError(
-                f"{name!r} is a steady target, but other fields vary in time; The Well cannot have both."
-            )
-    axes = _grid_axes(source)
+    for name in source.header.targets:
+        if unsteady and name not in unsteady:
+            raise InputError(f"{name!r} is a steady target, but other fields vary in time; The Well cannot have both.")
     moved = tuple(name for name in source.fields if source.space(name) != axes)
     times = source.positions("time") if unsteady else np.zeros(1)
     return WellLayout(source, axes, times, moved, _boundary(source, len(axes)))
-
-
-def _grid_axes(source: DatasetSource) -> tuple[str, ...]:
-    """Choose the axes of the grid: of cells if a field lies on them, otherwise of nodes."""
-    spaces = list(dict.fromkeys(source.space(name) for name in source.fields))
-    cells = tuple(axis.removesuffix(_NODE) for axis in spaces[0])
-    nodes = tuple(axis + _NODE for axis in cells)
-    if not 1 <= len(cells) <= 3 or (spaces[1:] and set(spaces) != {cells, nodes}):
-        raise InputError(f"its fields have the axes {', '.join(map(str, spaces))}, but The Well has one grid a file.")
-    lengths = source.header.lengths
-    for axis, node in zip(cells, nodes) if spaces[1:] else ():
-        if lengths[node] != lengths[axis] + 1:
-            raise InputError(
-                f"it has {lengths[axis]} cells but {lengths[node]} nodes along {axis}; make it again."
-            )
-    return cells if spaces[1:] else spaces[0]
 
 
 def _boundary(source: DatasetSource, dim: int) -> tuple[str, ...]:
@@ -223,7 +176,7 @@ def _about(variable: Variable) -> dict[str, str]:
 
 def _put_attributes(file: h5py.File, layout: WellLayout, count: int) -> None:
     header = layout.source.header
-    scalars = _scalars(header.parameters)
+    scalars = physical_numbers(header.parameters)
     file.attrs.update(scalars)
     file.attrs.update(
         dataset_name=header.recipe,
@@ -235,7 +188,7 @@ def _put_attributes(file: h5py.File, layout: WellLayout, count: int) -> None:
         title=printable(header.title),
         description=printable(header.description),
         reference=printable(header.reference),
-        source=f"sciml_bounds {header.version}",
+        sciml_bounds_version=header.version,
         recipe=header.recipe,
         parameters=json.dumps(header.parameters, sort_keys=True),
         seed=header.seed,
@@ -244,16 +197,6 @@ def _put_attributes(file: h5py.File, layout: WellLayout, count: int) -> None:
         targets=_words(header.targets),
         layout=header.layout,
     )
-
-
-def _scalars(parameters: Mapping[str, Any]) -> dict[str, float]:
-    """Take the parameters that are numbers: The Well has no place for others."""
-    numbers = {
-        name: float(value)
-        for name, value in parameters.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    }
-    return {name: value for name, value in numbers.items() if name.isidentifier() and name not in _RESERVED}
 
 
 def _put_axes(file: h5py.File, layout: WellLayout, count: int) -> None:
@@ -287,12 +230,14 @@ def _extra_axis(layout: WellLayout, axis: str) -> str:
 
 def _put_boundaries(file: h5py.File, layout: WellLayout) -> None:
     group = file.create_group("boundary_conditions")
+    parameters = layout.source.header.parameters
+    stated = json.dumps(parameters.get("boundary", parameters.get("equation")))
     for name, length, kind in zip(layout.names, layout.lengths, layout.boundary):
         condition = group.create_group(f"{name}_{kind.lower()}")
         condition.attrs["associated_dims"] = _words((name,))
         condition.attrs["associated_fields"] = _words(())
         condition.attrs.update(bc_type=kind, sample_varying=False, time_varying=False)
-        condition.attrs["stated"] = json.dumps(layout.source.header.parameters.get("boundary"))
+        condition.attrs["stated"] = stated
         mask = np.zeros(length, bool)
         mask[[0, -1]] = True
         dataset = condition.create_dataset("mask", data=mask)
@@ -301,7 +246,7 @@ def _put_boundaries(file: h5py.File, layout: WellLayout) -> None:
 
 def _put_scalars(file: h5py.File, layout: WellLayout) -> None:
     group = file.create_group("scalars")
-    scalars = _scalars(layout.source.header.parameters)
+    scalars = physical_numbers(layout.source.header.parameters)
     group.attrs["field_names"] = _words(tuple(scalars))
     for name, value in scalars.items():
         dataset = group.create_dataset(name, data=np.float32(value))
@@ -318,7 +263,7 @@ def _make(
 ) -> h5py.Dataset:
     """Make a data set, compressed and with checksums, at most one sample a chunk; every axis is labelled."""
     shape = tuple(axes.values())
-    chunk = [1, *shape[1:]]
+    chunk = [1, *shape[1:]] if shape[1:] else [min(shape[0], _NUMBERS)]
     for axis in range(1, len(shape)):
         rest = math.prod(chunk) * dtype.itemsize
         if rest > _CHUNK:

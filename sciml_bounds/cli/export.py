@@ -1,0 +1,49 @@
+"""`sciml-bounds export`: write a data set in the format of another project."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sciml_bounds.cli import _output as output
+from sciml_bounds.cli._exchange import shown_samples
+
+__all__ = ["Format", "export"]
+
+
+class Format(StrEnum):
+    """What a data set can be exported to."""
+
+    THE_WELL = "the-well"
+    PDEBENCH = "pdebench"
+
+
+def export(
+    data: Annotated[Path, typer.Argument(metavar="DATA.nc", help="A data set that generate or import made.")],
+    format: Annotated[Format, typer.Option("--format", help="Whose layout to write.")],
+    out: Annotated[
+        Path, typer.Option(metavar="PATH", help="A new folder for the-well, a file ending in .hdf5 for pdebench.")
+    ],
+    as_json: output.JsonOption = False,
+) -> None:
+    """Write a data set in the layout of The Well or PDEBench.
+
+    Example: sciml-bounds export darcy.nc --format the-well --out darcy
+    """
+    import sciml_bounds
+    from sciml_bounds.store.pdebench import export_pdebench
+    from sciml_bounds.store.the_well import export_the_well
+
+    write = export_the_well if format is Format.THE_WELL else export_pdebench
+    with shown_samples() as callback:
+        written = write(data, out, callback=callback)
+    files = [written] if written.is_file() else sorted(path for path in written.rglob("*") if path.is_file())
+    record = {"command": "export", "version": sciml_bounds.__version__, "data": str(data), "format": str(format)}
+    if as_json:
+        output.print_json(record | {"out": str(out), "files": [str(path) for path in files]})
+    else:
+        sizes = {str(path): f"{path.stat().st_size:,} bytes" for path in files}
+        output.print_table(f"Exported to {format}", {"data": str(data), **sizes})

@@ -1,0 +1,32 @@
+"""Which parameters of a data set are numbers of its equation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["physical_numbers"]
+
+#: Attributes that mean something else in our files or those of others, and numbers that say how one was computed.
+_OTHERS = {
+    "dataset_name", "grid_type", "n_spatial_dims", "n_trajectories", "simulation_parameters", "Conventions", "title",
+    "description", "reference", "recipe", "seed", "resolution", "parameters", "sciml_bounds_version", "inputs",
+    "targets", "layout", "samples", "chunk", "rtol",
+}  # fmt: skip
+
+
+def physical_numbers(parameters: Mapping[str, Any]) -> dict[str, float]:
+    """Take the parameters that are single numbers, which is all that the formats of others have a place for.
+
+    Examples
+    --------
+    >>> physical_numbers({"viscosity": 1e-3, "rtol": 1e-8, "boundary": "periodic", "modes": [1, 2]})
+    {'viscosity': 0.001}
+    """
+    numbers = {
+        name: float(value)
+        for name, value in parameters.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    }
+    return {name: value for name, value in numbers.items() if name.isidentifier() and name not in _OTHERS}
