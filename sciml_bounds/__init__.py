@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from sciml_bounds._solve import prepare as prepare
     from sciml_bounds._solve import solve as solve
     from sciml_bounds._versions import show_versions as show_versions
+    from sciml_bounds.bounds.calibrated import CalibratedPair as CalibratedPair
+    from sciml_bounds.bounds.calibrated import Calibration as Calibration
+    from sciml_bounds.bounds.calibrated import calibrate as calibrate
+    from sciml_bounds.bounds.calibrated import calibrate_bound as calibrate_bound
     from sciml_bounds.bounds.certify import certify as certify
     from sciml_bounds.bounds.goals import BoundaryFlux as BoundaryFlux
     from sciml_bounds.bounds.goals import EffectivePermeability as EffectivePermeability
@@ -43,12 +47,16 @@ if TYPE_CHECKING:
     from sciml_bounds.results import LinearSolution as LinearSolution
     from sciml_bounds.results import Solution as Solution
     from sciml_bounds.store.datasets import open_dataset as open_dataset
+    from sciml_bounds.store.foreign import import_dataset as import_dataset
+    from sciml_bounds.store.pdebench import export_pdebench as export_pdebench
     from sciml_bounds.store.results import read as read
     from sciml_bounds.store.results import write as write
+    from sciml_bounds.store.the_well import export_the_well as export_the_well
     from sciml_bounds.store.torch_dataset import TorchDataset as TorchDataset
     from sciml_bounds.store.weights import load_model as load_model
     from sciml_bounds.store.weights import save_model as save_model
     from sciml_bounds.training.evaluation import evaluate as evaluate
+    from sciml_bounds.training.guard import TrainingError as TrainingError
     from sciml_bounds.training.result import TrainingResult as TrainingResult
     from sciml_bounds.training.settings import TrainingSettings as TrainingSettings
     from sciml_bounds.training.trainer import train as train
@@ -57,6 +65,8 @@ if TYPE_CHECKING:
 _HOME = {
     "Algebraic": "_linear",
     "BoundaryFlux": "bounds.goals",
+    "CalibratedPair": "bounds.calibrated",
+    "Calibration": "bounds.calibrated",
     "Certificate": "results",
     "CertifiedMgNO": "multigrid.flux_head",
     "ConvergenceError": "errors",
@@ -80,13 +90,19 @@ _HOME = {
     "Solution": "results",
     "Solver": "_solve",
     "TorchDataset": "store.torch_dataset",
+    "TrainingError": "training.guard",
     "TrainingResult": "training.result",
     "TrainingSettings": "training.settings",
     "aslinearoperator": "operators.linear_operator",
+    "calibrate": "bounds.calibrated",
+    "calibrate_bound": "bounds.calibrated",
     "certify": "bounds.certify",
     "cg": "krylov.cg",
     "consolidate": "recipes.generation",
     "evaluate": "training.evaluation",
+    "export_pdebench": "store.pdebench",
+    "export_the_well": "store.the_well",
+    "import_dataset": "store.foreign",
     "load_model": "store.weights",
     "make_dataset": "recipes.generation",
     "make_shard": "recipes.generation",

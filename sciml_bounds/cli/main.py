@@ -20,9 +20,16 @@ import sciml_bounds
 from sciml_bounds.cli._words import in_shell_words
 from sciml_bounds.cli.certify import certify
 from sciml_bounds.cli.compare import compare
+from sciml_bounds.cli.consolidate import consolidate
 from sciml_bounds.cli.demo import demo
+from sciml_bounds.cli.evaluate import evaluate
+from sciml_bounds.cli.export import export
+from sciml_bounds.cli.generate import generate
+from sciml_bounds.cli.import_ import import_
 from sciml_bounds.cli.inspect import inspect
+from sciml_bounds.cli.predict import predict
 from sciml_bounds.cli.solve import solve
+from sciml_bounds.cli.train import train
 from sciml_bounds.errors import InputError, MissingExtraError
 
 __all__ = ["app", "run"]
@@ -31,7 +38,8 @@ BAD_INPUT = 2
 
 app = typer.Typer(
     name="sciml-bounds",
-    help="Solve -div(a grad u) + c u = f on a box of cells, and certify any answer with guaranteed error bounds.",
+    help="Solve partial differential equations, make data sets, train networks on them, and certify any answer to "
+    "-div(a grad u) + c u = f with guaranteed error bounds.",
     epilog=(
         "Exit codes: 0 done, 2 bad input or a file that cannot be read or written, 3 not converged or not certified as "
         "asked, 130 and 143 interrupted."
@@ -40,8 +48,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (solve, certify, compare, inspect, demo):
+for command in (solve, certify, compare, generate, consolidate, train, evaluate, predict, inspect, export):
     app.command()(command)
+app.command("import")(import_)
+app.command()(demo)
 
 
 def _print_version(wanted: bool) -> None:

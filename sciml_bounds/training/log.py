@@ -41,7 +41,8 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise MissingExtraError(
-                "tensorboard=True needs TensorBoard: pip install tensorboard; or leave it out, log.csv has the numbers."
+                "tensorboard=True needs TensorBoard: pip install 'sciml-bounds[tensorboard]'; without it, log.csv has "
+                "the numbers."
             ) from None
         self._writer = SummaryWriter(str(folder))
 

@@ -10,6 +10,10 @@ import pytest
 import sciml_bounds as sb
 from sciml_bounds.cli.main import run
 
+COMMANDS = (
+    "solve", "certify", "compare", "generate", "consolidate", "train", "evaluate", "predict", "inspect", "export",
+    "import", "demo",
+)  # fmt: skip
 PROBLEM = ["solve", "--coefficient", "1", "--source", "1", "--shape", "8,8"]
 
 
@@ -24,14 +28,14 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"sciml-bounds {sb.__version__}\n"
 
 
-@pytest.mark.parametrize("command", [[], ["solve"], ["certify"], ["compare"], ["inspect"], ["demo"]])
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_help(capsys, command):
     assert run([*command, "--help"]) == 0
     out = plain(capsys.readouterr().out)
     assert "Usage: sciml-bounds" in out
     if not command:
         assert "Exit codes: 0 done, 2 bad input or a file that cannot be read or written, 3 not" in out
-        for name in ("solve", "certify", "compare", "inspect", "demo"):
+        for name in COMMANDS:
             assert f" {name} " in out
 
 
