@@ -48,11 +48,12 @@ class NavierStokesRecipe(Recipe):
         self.description = (
             f"w_t + u . grad w = nu Laplace w + 0.1 (sin 2 pi (x + y) + cos 2 pi (x + y)) on the unit torus, nu = "
             f"1e-{exponent}; at time 0 a Gaussian field with zero mean and covariance 343 (-Laplace + 49)^(-5/2), the "
-            "amplitude of the code of its authors (its standard deviation is 0.185; their text has another). Solved on "
-            "a grid four times as fine as the stored one, 256 x 256, as published, whose points are every fourth of "
-            f"it; frames at times 1, 2, ..., {last}. Other than published: the waves that the 2/3 rule leaves out are "
-            "missing at time 0 too, and the scheme is of fourth order in time; its errors are below those of the "
-            "published scheme. Frames of one sample belong to one flow: split by samples, not by frames."
+            "amplitude of the code of its authors (its standard deviation is 0.185; their text has another). The "
+            "resolution counts stored points along an axis: every fourth one of the grid on which the flow is solved, "
+            f"which is 256 x 256 as published. Frames at times 1, 2, ..., {last}. Other than published: the waves that "
+            "the 2/3 rule leaves out are missing at time 0 too, and the scheme is of fourth order in time; its errors "
+            "are below those of the published scheme. Frames of one sample belong to one flow: split by samples, not "
+            "by frames."
         )
 
     def chunk(self, resolution: int) -> int:
@@ -71,7 +72,8 @@ class NavierStokesRecipe(Recipe):
             "random numbers": "numpy.random.default_rng([seed, sample])",
             "discretization": "Fourier pseudo-spectral, waves |k| <= K on each axis, K the largest with 3 K < n",
             "solved resolution": FINER * resolution,
-            "time scheme": "integrating-factor Runge-Kutta of order 4, h 2 pi K max(|u| + |v|) <= cfl",
+            "time scheme": "integrating-factor Runge-Kutta of order 4, h 2 pi max(min(K, s / (2 pi nu)), 20) s <= cfl, "
+            "s = max(|u| + |v|)",
             "cfl": CFL,
             "chunk": self.chunk(resolution),
         }
