@@ -13,9 +13,9 @@
 # %% [markdown]
 # # A data set that knows how wrong its labels are
 #
-# Networks learn from solutions of a solver, and take over its errors. Here every label of a diffusion problem comes with
-# a guaranteed bound of its own error. We generate a small data set, look at it, kill the generation half way and
-# resume it, and hand it to PyTorch.
+# Networks learn from the solutions of a solver, and take over its errors. Here every label of a diffusion problem comes
+# with a guaranteed bound of its own error. We generate a small data set, look at it, see what its labels are worth, and
+# hand it to PyTorch.
 
 # %%
 import os
@@ -82,7 +82,8 @@ few = 10
 for resolution in (32, 64, 128):
     finer = folder / f"darcy-{resolution}.h5"
     sb.make_dataset("darcy-rough", finer, samples=few, seed=0, resolution=resolution)
-    print(f"{resolution:4d} cells an axis: median bound {100 * sb.open_dataset(finer).label_error.median().item():.1f} %")
+    bound = 100 * sb.open_dataset(finer).label_error.median().item()
+    print(f"{resolution:4d} cells an axis: median bound {bound:.1f} %")
 
 # %% [markdown]
 # ## Sample i is sample i
