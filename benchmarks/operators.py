@@ -20,8 +20,11 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +53,7 @@ class OnTheLattice(nn.Module):
         super().__init__()
         self.network, self.darcy = network, darcy
         self.inputs, self.targets = (Normalizer(1, (1, 1), "scalar") for _ in range(2))
+        self.register_state_dict_post_hook(_keep_tensors)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map fields (b, 1, x, y)."""
@@ -65,6 +69,12 @@ class OnTheLattice(nn.Module):
         self.targets.fit(y if self.darcy else y - x)
 
 
+def _keep_tensors(network: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
+    """Take out what neuraloperator puts into a state beside tensors."""
+    for name in [name for name, value in state.items() if not isinstance(value, Tensor)]:
+        del state[name]
+
+
 def networks(darcy: bool) -> dict[str, Callable[[], nn.Module]]:
     """Give makers of all networks that are compared."""
     from neuralop.models import FNO, TFNO, UNO
@@ -72,6 +82,7 @@ def networks(darcy: bool) -> dict[str, Callable[[], nn.Module]]:
     size = {"in_channels": 1, "out_channels": 1, "hidden_channels": 32}
     uno = {
         "n_layers": 5,
+        "channel_mlp_skip": "linear",  # of as many channels as the next layer wants
         "uno_out_channels": [32, 64, 64, 64, 32],
         "uno_n_modes": [[16, 16], [8, 8], [8, 8], [8, 8], [16, 16]],
         "uno_scalings": [[1.0, 1.0], [0.5, 0.5], [1.0, 1.0], [2.0, 2.0], [1.0, 1.0]],
@@ -81,8 +92,14 @@ def networks(darcy: bool) -> dict[str, Callable[[], nn.Module]]:
         "MgNO": lambda: sb.MgNO(**mgno),
         "FNO": lambda: OnTheLattice(FNO(n_modes=(16, 16), **size), darcy),
         "TFNO": lambda: OnTheLattice(TFNO(n_modes=(16, 16), factorization="tucker", rank=0.42, **size), darcy),
-        "U-NO": lambda: OnTheLattice(UNO(**size, **uno), darcy),
+        "U-NO": lambda: OnTheLattice(_silently(lambda: UNO(**size, **uno)), darcy),
     }
+
+
+def _silently(make: Callable[[], nn.Module]) -> nn.Module:
+    """Make a network that tells of each of its layers."""
+    with redirect_stdout(StringIO()):
+        return make()
 
 
 def data_of(task: str, folder: Path, samples: int, resolution: int) -> tuple[sb.TorchDataset, ...]:
