@@ -22,10 +22,10 @@ RESOLUTIONS = {
     "poisson": 12,
     "helmholtz": 10,
     "helmholtz-converged": 10,
-    "navier-stokes-1e-3": 16,
-    "navier-stokes-1e-4": 16,
-    "navier-stokes-1e-5": 16,
-    "pipe": 8,
+    "navier-stokes-1e-3": 8,
+    "navier-stokes-1e-4": 8,
+    "navier-stokes-1e-5": 8,
+    "pipe": 24,  # flows through the most bent pipes need so many
 }
 #: Recipes whose solution is zero on the boundary.
 ZERO_ON_THE_BOUNDARY = ("darcy-smooth", "darcy-rough", "darcy-multiscale", "poisson")
@@ -67,7 +67,7 @@ def test_it_says_what_it_is(name):
     recipe = found(name)
     assert recipe.name == name
     assert all(len(words) > 3 for words in (recipe.title, recipe.description, recipe.reference))
-    assert "resolution counts" in recipe.description
+    assert re.search("resolution counts|stored (one|grid)", recipe.description), "says what the resolution counts"
     assert recipe.samples >= 100
     assert recipe.layout in LAYOUTS
     recipe.check(recipe.resolution)
