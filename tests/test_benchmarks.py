@@ -43,6 +43,15 @@ def test_all_iterations_are_counted_and_judged(capsys):
 
 
 @pytest.mark.slow
+def test_generators_are_measured_and_judged(capsys):
+    run("generators.py", "--cells", "16", "--samples", "2", "--repeats", "2", "--growth", "4", "--threads", "1")
+    printed = capsys.readouterr().out
+    assert re.search(r"^  (PASS|MISS)  samples of ours in the time of one by spsolve: [\d.]+ ", printed, re.MULTILINE)
+    assert re.search(r"^  (PASS|MISS)  time a cell, 16\^2 over 8\^2: [\d.]+ ", printed, re.MULTILINE)
+    assert float(re.search(r"the answers differ by (\S+) of", printed)[1]) < 1e-8
+
+
+@pytest.mark.slow
 def test_imports_are_measured_and_judged(capsys):
     run("import_time.py", "--runs", "1")
     printed = capsys.readouterr().out

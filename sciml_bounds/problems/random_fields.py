@@ -44,7 +44,7 @@ def cosine_field(
     --------
     >>> import numpy as np
     >>> coarse, fine = (
-    ...     cosine_field([np.random.default_rng(0)], (n, n), tau=3.0, alpha=2.0)[0] for n in (16, 48)
+    ...     cosine_field([np.random.default_rng(0)], (n, n), tau=3.0, alpha=2.0)[0] for n in (64, 192)
     ... )
     >>> bool(np.abs(fine[1::3, 1::3] - coarse).max() < 0.1 * coarse.std())
     True
@@ -93,7 +93,7 @@ def torus_field(
     >>> coarse, fine = (
     ...     torus_field([np.random.default_rng(0)], (n, n), tau=7.0, alpha=2.5)[0] for n in (64, 256)
     ... )
-    >>> bool(np.abs(fine[::4, ::4] - coarse).max() < 0.02 * coarse.std())
+    >>> bool(np.abs(fine[::4, ::4] - coarse).max() < 0.05 * coarse.std())
     True
     """
     dim = len(shape)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sciml_bounds._linear import Automatic, Multigrid
 from sciml_bounds._solve import solve
 from sciml_bounds.bounds.certify import certify
 from sciml_bounds.errors import ConvergenceError
@@ -19,10 +20,13 @@ from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.random_fields import cosine_field
 from sciml_bounds.recipes._recipe import JSON, Array, Recipe, Variable, sample_rng
 
-__all__ = ["GAUSSIAN", "RTOL", "STORED", "DiffusionRecipe", "TwoPhaseRecipe"]
+__all__ = ["GAUSSIAN", "METHOD", "RTOL", "STORED", "DiffusionRecipe", "TwoPhaseRecipe"]
 
 #: Relative residual of every solution (or the level of round-off, where that is higher).
 RTOL = 1e-10
+
+#: Transforms for constant coefficients, multigrid elsewhere; two smoothing steps are 4 to 13 % faster than three here.
+METHOD = Automatic(Multigrid(sweeps=2))
 
 #: Cells of a chunk: enough to keep two cores or a graphics card busy, and less than 1 GiB while they are solved.
 CHUNK_CELLS = 2**21
@@ -120,7 +124,7 @@ class DiffusionRecipe(Recipe):
         field = self.draw([sample_rng(seed, index) for index in indices], resolution).astype(np.float32)
         problem = self.problem(torch.from_numpy(field).to(device))
         try:
-            solution = solve(problem, rtol=RTOL, throw=True)
+            solution = solve(problem, method=METHOD, rtol=RTOL, throw=True)
         except ConvergenceError as error:
             raise ConvergenceError(
                 f"recipe {self.name}, samples {indices[0]} to {indices[-1]} of seed {seed}: {error}"
