@@ -77,6 +77,9 @@ class Helmholtz:
 
     Notes
     -----
+    Work is done on the CPU in float64, one sample after the other by a sparse factorisation, and no gradients flow. On
+    one core, bilinear elements on 100 x 100 cells take about 0.1 s, degree 8 on 28 x 22 cells about 0.5 s.
+
     The equation has one solution unless w is a resonance; near one, small changes of c or of the mesh change u by much.
     Elements of low degree shift the resonances (pollution), so that the discrete solution may be far from the exact one
     on meshes that resolve every wave well: compare the solutions of two degrees before trusting either.
