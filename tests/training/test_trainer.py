@@ -311,6 +311,18 @@ def test_a_sample_that_is_not_finite_is_named(make, data, which, part, value):
         train(make(), *sets, **OPTIONS)
 
 
+def test_what_is_no_json_cannot_stand_on_the_card(make, data):
+    with pytest.raises(InputError, match=r"the card cannot be written as JSON"):
+        train(make(), *data, card={"note": object()}, **OPTIONS)
+
+
+def test_tuples_among_the_arguments_do_not_hinder_a_resume(tmp_path, make, data):
+    for resume in (False, True):
+        model = make()
+        model.arguments["sizes"] = (1, 2)
+        train(model, *data, folder=tmp_path, resume=resume, **OPTIONS | {"epochs": 1})
+
+
 def test_a_folder_is_never_overwritten(tmp_path, make, data):
     train(make(), *data, folder=tmp_path, **OPTIONS)
     before = (tmp_path / "last.safetensors").read_bytes()
@@ -333,8 +345,10 @@ class Split(Dataset):
 @pytest.mark.parametrize(
     ("sets", "options", "words"),
     [
-        ((Split("test"), Split("validation")), {}, "the training data are the test split"),
-        ((Split("train"), Split("test")), {}, "the validation data are the test split"),
+        ((Split("test"), Split("validation")), {}, "the training data are of the split 'test'; take split='train'"),
+        ((Split("all"), Split("validation")), {}, "the training data are of the split 'all'"),
+        ((Split("train"), Split("test")), {}, "the validation data are of the split 'test'"),
+        ((Split("train"), Split("train")), {}, "the validation data are of the split 'train'"),
         ((Split("train", 0), Split("validation")), {}, "the training data hold no samples"),
         ((Split("train"), None), {"patience": 2}, "patience needs validation data"),
         ((Split("train"), None), {"resume": True}, "resume=True needs a folder"),
@@ -344,7 +358,20 @@ class Split(Dataset):
         (([torch.ones(2)], None), {}, "is not a pair"),
         (([(torch.ones(1, 4), torch.ones(1, 4, dtype=torch.int64))], None), {}, "is not a pair"),
     ],
-    ids=["test", "test to select", "empty", "patience", "resume", "board", "name", "both", "no pair", "integers"],
+    ids=[
+        "test",
+        "all",
+        "test to select",
+        "training to select",
+        "empty",
+        "patience",
+        "resume",
+        "board",
+        "name",
+        "both",
+        "no pair",
+        "integers",
+    ],
 )
 def test_bad_input_is_one_sentence(make, sets, options, words):
     with pytest.raises(InputError, match=words):
