@@ -126,6 +126,8 @@ def train(
         group = stack.enter_context(joined(chosen.device))
         cuda = [group.device] if group.device.type == "cuda" else []
         stack.enter_context(torch.random.fork_rng(cuda))
+        if cuda:
+            stack.enter_context(torch.cuda.device(group.device))
         stop = stack.enter_context(listening()) if where is not None else StopRequest()
         trainer = _Trainer(model, train_set, validation_set, chosen, group, where, stop, dict(card or {}))
         trainer.start(resume=resume)

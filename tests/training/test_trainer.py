@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 from sciml_bounds.errors import InputError
+from sciml_bounds.multigrid.flux_head import CertifiedMgNO
 from sciml_bounds.multigrid.losses import LOSSES
 from sciml_bounds.store.weights import load_model, read_weights
 from sciml_bounds.training.guard import TrainingError
@@ -222,6 +223,21 @@ def test_every_option_does_something(make, data, name):
     train(usual, data[0], None, **options)
     train(changed, data[0], None, **options | {name: CHANGES[name]})
     assert not torch.equal(usual.first.weight, changed.first.weight)
+
+
+@pytest.mark.parametrize("precision", ["full", "bf16"])
+def test_a_flux_head_learns_from_its_own_bound(tmp_path, precision):
+    """The bound is the only loss and the only metric; what was trained can be loaded and bounds its error."""
+    torch.manual_seed(0)
+    a = 2.0 + 10.0 * (torch.rand(12, 1, 8, 8) > 0.5)
+    u = torch.nn.functional.pad(torch.full((12, 1, 7, 7), 0.01), (1, 1, 1, 1))
+    model = CertifiedMgNO(channels=3, layers=1, levels=2)
+    sets = TensorDataset(a[:8], u[:8]), TensorDataset(a[8:], u[8:])
+    options = {"loss": "bound", "select": "bound", "epochs": 8, "batch_size": 4, "lr": 1e-2, "precision": precision}
+    result = train(model, *sets, folder=tmp_path, **options)
+    assert result.best < result.history[0]["validation"]
+    same = load_model(tmp_path / "best.safetensors")
+    assert torch.equal(same(a), result.model(a))
 
 
 def test_bfloat16_trains_nearly_as_well_and_keeps_full_weights(make, data):
