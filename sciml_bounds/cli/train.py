@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,7 +36,8 @@ def train(
     """Train a network on a data set; when it is interrupted, the same command with --resume goes on where it was.
 
     The folder gets best.safetensors, the network of the best epoch, last.safetensors, from which --resume goes on, and
-    the log. Paths in a recipe are seen from the folder in which the command runs.
+    the log. Paths in a recipe are seen from the folder in which the command runs. Several processes share the work as
+    in `torchrun --nproc_per_node=2 --no-python sciml-bounds train ...`.
 
     Example: sciml-bounds train darcy-rough --set training.epochs=2 --folder run
     """
@@ -48,7 +50,8 @@ def train(
     except ConvergenceError as error:
         output.error_console().print(f"sciml-bounds: {error}", markup=False)
         raise typer.Exit(output.NOT_REACHED) from None
-    _report(result, _finish(asked, result), as_json=as_json)
+    if int(os.environ.get("RANK", "0")) == 0:  # of the processes that torchrun started, one speaks
+        _report(result, _finish(asked, result), as_json=as_json)
 
 
 def _train(asked: TrainingRecipe, folder: Path, *, resume: bool) -> TrainingResult:

@@ -35,11 +35,14 @@ def check_samples(samples: Samples, what: str, split: str) -> None:
     Raises
     ------
     InputError
-        If there is none, it is not a pair of tensors, or the data are those of the test split.
+        If there is none, it is not a pair of tensors, or the data say that they are of another split.
     """
     own = getattr(samples, "split", split)
-    if own == "test":
-        raise InputError(f"the {what} are the test split, which nothing may be chosen by; use split={split!r}.")
+    if own != split:
+        raise InputError(
+            f"the {what} are of the split {own!r}; take split={split!r}, so that nothing is trained or chosen on "
+            "samples that are to judge it."
+        )
     if size_of(samples) == 0:
         raise InputError(f"the {what} hold no samples; give at least one.")
     first = samples[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -125,12 +126,14 @@ def train(
         group = stack.enter_context(joined(chosen.device))
         cuda = [group.device] if group.device.type == "cuda" else []
         stack.enter_context(torch.random.fork_rng(cuda))
+        if cuda:
+            stack.enter_context(torch.cuda.device(group.device))
         stop = stack.enter_context(listening()) if where is not None else StopRequest()
         trainer = _Trainer(model, train_set, validation_set, chosen, group, where, stop, dict(card or {}))
         trainer.start(resume=resume)
         trainer.run(callback, progress=progress and group.is_first, tensorboard=tensorboard and group.is_first)
         result = trainer.result()
-    if stop.number and where is not None:
+    if stop.number and where is not None and group.is_first:
         logger.info("the checkpoint %s is whole; resume from it.", where / LAST)
     stop.raise_again()
     return result
@@ -171,7 +174,7 @@ class _Trainer:
         self.loss, self.select = find_loss(settings.loss), find_loss(settings.select, "select")
         self.count = size_of(train_set)
         self.steps = -(-self.count // settings.batch_size)
-        self.card = card | self._card()
+        self.card = _as_json(card | self._card())
         self.state = State()
         self.reason = ""
         self.rate = settings.lr
@@ -230,6 +233,8 @@ class _Trainer:
                 stack.callback(board.close)
             state, epochs = self.state, self.settings.epochs
             display = stack.enter_context(shown(progress, done=state.epoch, steps=self.steps, epochs=epochs))
+            for _ in range(state.step):
+                display.step()
             while not self._done():
                 self._epoch(display)
                 if state.step < self.steps:  # stopped within the epoch
@@ -400,6 +405,17 @@ class _Trainer:
             write_weights(self.folder / BEST, state.best_state, card)
         write_log(self.folder, state.history)
         save_checkpoint(self.folder, self.model, self.optimizer, state, self.card)
+
+
+def _as_json(card: dict[str, Any]) -> dict[str, Any]:
+    """Give a card the form in which it will be read back."""
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(card, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"the card cannot be written as JSON ({error}); use text, finite numbers, lists and mappings."
+        ) from None
+    return plain
 
 
 def _in_precision(prediction: Any, dtype: torch.dtype) -> Any:

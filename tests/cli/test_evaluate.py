@@ -2,7 +2,9 @@
 
 import csv
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from sciml_bounds.cli.main import app, run
 from sciml_bounds.multigrid.losses import LOSSES
 from sciml_bounds.multigrid.mgno import MgNO
 from sciml_bounds.recipes.generation import make_dataset
+from sciml_bounds.store.datasets import DatasetHeader, writing_dataset
 from sciml_bounds.store.torch_dataset import TorchDataset
 
 if all(evaluate is not known.callback for known in app.registered_commands):
@@ -95,3 +98,24 @@ def test_files_that_cannot_be_read_are_one_sentence(tmp_path, capsys, darcy, mod
     MgNO(in_channels=2, fields=("coefficient", "source"), channels=2, layers=1, levels=2).save(weights)
     assert run(["evaluate", str(weights), str(darcy)]) == 2
     assert "the input has 1 channels on axis 1, and the network takes 2" in capsys.readouterr().err
+
+
+def test_frames_in_time_are_rolled_out(tmp_path, capsys):
+    """The network keeps the frame, and the flow doubles it: step k is off by (2^k - 1) / 2^k."""
+    variable = SimpleNamespace(dims=("time", "x", "y"), long_name="vorticity", units="1", dtype="float64")
+    header = DatasetHeader(
+        recipe="flow", title="", description="", reference="", parameters={}, seed=0, resolution=8, device="cpu",
+        samples=20, inputs=("vorticity",), targets=("vorticity",), layout="time", coordinates={},
+        variables={"vorticity": variable}, lengths={"time": 4, "x": 8, "y": 8},
+    )  # fmt: skip
+    first = np.random.default_rng(0).standard_normal((20, 1, 8, 8))
+    with writing_dataset(tmp_path / "flow.nc", header, range(20)) as writer:
+        writer.write(0, {"vorticity": first * 2.0 ** np.arange(4)[:, None, None]})
+    model = MgNO(boundary="periodic", layout="same", increment=True, channels=2, layers=1, levels=2)
+    torch.nn.init.zeros_(model.head.weight)
+    model.save(tmp_path / "flow.safetensors", recipe="flow")
+    assert run(["evaluate", str(tmp_path / "flow.safetensors"), str(tmp_path / "flow.nc"), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["samples"] == 6  # two trajectories of three pairs
+    assert record["metrics"]["l2"]["mean"] == pytest.approx(0.5, abs=1e-6)
+    assert record["rollout"]["steps"] == pytest.approx([1 / 2, 3 / 4, 7 / 8], abs=1e-6)

@@ -10,6 +10,7 @@ import xarray
 import sciml_bounds as sb
 from sciml_bounds.cli.main import app, run
 from sciml_bounds.cli.predict import predict
+from sciml_bounds.multigrid.flux_head import CertifiedMgNO
 from sciml_bounds.multigrid.mgno import MgNO
 
 if all(predict is not known.callback for known in app.registered_commands):
@@ -71,3 +72,14 @@ def test_bad_input_is_one_sentence(place, capsys):
     assert "is no device" in capsys.readouterr().err
     assert run([*COMMAND, "--out", "u.txt"]) == 2
     assert "use one of" in capsys.readouterr().err
+
+
+def test_a_flux_head_brings_its_own_bound(place, capsys):
+    network = CertifiedMgNO(channels=2, layers=1, levels=2)
+    network.save("head.safetensors")
+    command = ["predict", "head.safetensors", "--coefficient", "a.npy", "--source", "1", "--certify", "--json"]
+    assert run(command) == 0
+    certificate = json.loads(capsys.readouterr().out)["certificate"]
+    assert certificate["kind"] == "bound"
+    assert certificate["upper"] == pytest.approx(float(network.eval().bound(problem())), rel=1e-5)
+    assert certificate["lower"] == 0.0

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 from sciml_bounds.errors import InputError
+from sciml_bounds.multigrid.flux_head import CertifiedMgNO
 from sciml_bounds.multigrid.losses import LOSSES
 from sciml_bounds.store.weights import load_model, read_weights
 from sciml_bounds.training.guard import TrainingError
@@ -224,6 +225,21 @@ def test_every_option_does_something(make, data, name):
     assert not torch.equal(usual.first.weight, changed.first.weight)
 
 
+@pytest.mark.parametrize("precision", ["full", "bf16"])
+def test_a_flux_head_learns_from_its_own_bound(tmp_path, precision):
+    """The bound is the only loss and the only metric; what was trained can be loaded and bounds its error."""
+    torch.manual_seed(0)
+    a = 2.0 + 10.0 * (torch.rand(12, 1, 8, 8) > 0.5)
+    u = torch.nn.functional.pad(torch.full((12, 1, 7, 7), 0.01), (1, 1, 1, 1))
+    model = CertifiedMgNO(channels=3, layers=1, levels=2)
+    sets = TensorDataset(a[:8], u[:8]), TensorDataset(a[8:], u[8:])
+    options = {"loss": "bound", "select": "bound", "epochs": 8, "batch_size": 4, "lr": 1e-2, "precision": precision}
+    result = train(model, *sets, folder=tmp_path, **options)
+    assert result.best < result.history[0]["validation"]
+    same = load_model(tmp_path / "best.safetensors")
+    assert torch.equal(same(a), result.model(a))
+
+
 def test_bfloat16_trains_nearly_as_well_and_keeps_full_weights(make, data):
     options = OPTIONS | {"epochs": 40, "lr": 2e-2}
     full, low = make(), make()
@@ -311,6 +327,18 @@ def test_a_sample_that_is_not_finite_is_named(make, data, which, part, value):
         train(make(), *sets, **OPTIONS)
 
 
+def test_what_is_no_json_cannot_stand_on_the_card(make, data):
+    with pytest.raises(InputError, match=r"the card cannot be written as JSON"):
+        train(make(), *data, card={"note": object()}, **OPTIONS)
+
+
+def test_tuples_among_the_arguments_do_not_hinder_a_resume(tmp_path, make, data):
+    for resume in (False, True):
+        model = make()
+        model.arguments["sizes"] = (1, 2)
+        train(model, *data, folder=tmp_path, resume=resume, **OPTIONS | {"epochs": 1})
+
+
 def test_a_folder_is_never_overwritten(tmp_path, make, data):
     train(make(), *data, folder=tmp_path, **OPTIONS)
     before = (tmp_path / "last.safetensors").read_bytes()
@@ -333,8 +361,10 @@ class Split(Dataset):
 @pytest.mark.parametrize(
     ("sets", "options", "words"),
     [
-        ((Split("test"), Split("validation")), {}, "the training data are the test split"),
-        ((Split("train"), Split("test")), {}, "the validation data are the test split"),
+        ((Split("test"), Split("validation")), {}, "the training data are of the split 'test'; take split='train'"),
+        ((Split("all"), Split("validation")), {}, "the training data are of the split 'all'"),
+        ((Split("train"), Split("test")), {}, "the validation data are of the split 'test'"),
+        ((Split("train"), Split("train")), {}, "the validation data are of the split 'train'"),
         ((Split("train", 0), Split("validation")), {}, "the training data hold no samples"),
         ((Split("train"), None), {"patience": 2}, "patience needs validation data"),
         ((Split("train"), None), {"resume": True}, "resume=True needs a folder"),
@@ -344,7 +374,20 @@ class Split(Dataset):
         (([torch.ones(2)], None), {}, "is not a pair"),
         (([(torch.ones(1, 4), torch.ones(1, 4, dtype=torch.int64))], None), {}, "is not a pair"),
     ],
-    ids=["test", "test to select", "empty", "patience", "resume", "board", "name", "both", "no pair", "integers"],
+    ids=[
+        "test",
+        "all",
+        "test to select",
+        "training to select",
+        "empty",
+        "patience",
+        "resume",
+        "board",
+        "name",
+        "both",
+        "no pair",
+        "integers",
+    ],
 )
 def test_bad_input_is_one_sentence(make, sets, options, words):
     with pytest.raises(InputError, match=words):
