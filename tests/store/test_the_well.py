@@ -259,6 +259,35 @@ def test_steady_targets_beside_frames(tmp_path):
     refused(tmp_path, "steady target")
 
 
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ({"recipe": "../../../evil"}, "recipe of the name '../../../evil'"),
+        ({"axis": "trajectory"}, "axis of the name 'trajectory'"),
+        ({"variable": "a b"}, "variable of the name 'a b'"),
+    ],
+    ids=["recipe", "axis", "variable"],
+)
+def test_names_that_would_leave_their_place(tmp_path, names, words):
+    names = {"recipe": "test", "axis": "x", "variable": "a"} | names
+    about = {"inputs": (names["variable"],), "targets": (names["variable"],), "layout": "same"}
+    fields = {names["variable"]: ((names["axis"],), np.ones((2, 4)))}
+    write_dataset(tmp_path / "d.nc", fields, {}, recipe=names["recipe"], **about)
+    refused(tmp_path, words)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "kind"),
+    [({}, "OPEN"), ({"boundary": "periodic"}, "PERIODIC"), ({"equation": "u = 0 on the boundary"}, "WALL")],
+    ids=["nothing", "periodic", "equation"],
+)
+def test_the_boundary_of_imported_data_is_what_is_stated(tmp_path, parameters, kind):
+    about = {"inputs": ("a",), "targets": ("a",), "layout": "same", "recipe": "imported", "parameters": parameters}
+    write_dataset(tmp_path / "d.nc", {"a": (("x",), np.ones((2, 4)))}, {}, **about)
+    with exported(export_the_well(tmp_path / "d.nc", tmp_path / "out"), "train") as file:
+        assert [group.attrs["bc_type"] for group in file["boundary_conditions"].values()] == [kind]
+
+
 def test_no_training_samples(tmp_path):
     write_dataset(
         tmp_path / "d.nc", {"a": (("x",), np.ones((2, 4)))}, {}, first=8, inputs=("a",), targets=("a",), layout="same"
