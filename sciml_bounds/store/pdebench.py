@@ -74,6 +74,8 @@ def export_pdebench(path: Path | str, out: Path | str, *, callback: Callable[[in
     """
     target = check_target(out, (".hdf5",))
     source = open_source(path)
+    if target.exists() and target.samefile(source.path):
+        raise InputError(f"{out} is the data set that is exported; choose another name.")
     with one_sentence(f"the data set {path}"):
         axes = common_axes(source)
         darcy = _is_darcy(source, axes)

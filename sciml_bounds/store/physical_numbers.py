@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 __all__ = ["physical_numbers"]
 
@@ -14,6 +15,8 @@ _OTHERS = {
     "description", "reference", "recipe", "seed", "resolution", "parameters", "sciml_bounds_version", "inputs",
     "targets", "layout", "samples", "chunk", "rtol",
 }  # fmt: skip
+#: They are stored in single precision.
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def physical_numbers(parameters: Mapping[str, Any]) -> dict[str, float]:
@@ -27,6 +30,6 @@ def physical_numbers(parameters: Mapping[str, Any]) -> dict[str, float]:
     numbers = {
         name: float(value)
         for name, value in parameters.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
     }
     return {name: value for name, value in numbers.items() if name.isidentifier() and name not in _OTHERS}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ BOUNDARIES = ("WALL", "OPEN", "PERIODIC")
 #: Where what The Well has no place for is kept: values at nodes, the index of the sample, its certified error.
 EXTRA = "sciml_bounds"
 
+#: What lies at the root beside the axes of the data set.
+_TAKEN = {"trajectory", "dimensions", "boundary_conditions", "scalars", "t0_fields", "t1_fields", "t2_fields", EXTRA}
 #: Bytes of a chunk, and how many samples of one number each share one.
 _CHUNK, _NUMBERS = 2**20, 4096
 
@@ -97,6 +100,7 @@ def lay_out(source: DatasetSource) -> WellLayout:
     InputError
         If the fields lie on grids that do not fit together, or a target is steady while others vary in time.
     """
+    _check_names(source)
     axes = common_axes(source)
     unsteady = [name for name in source.fields if "time" in source.dims(name)]
     for name in source.header.targets:
@@ -107,16 +111,31 @@ def lay_out(source: DatasetSource) -> WellLayout:
     return WellLayout(source, axes, times, moved, _boundary(source, len(axes)))
 
 
+def _check_names(source: DatasetSource) -> None:
+    """Refuse names that would leave their place: of files, of what lies in them, of what is there already."""
+    header = source.header
+    names = {header.recipe.replace("-", "_"): "recipe", **dict.fromkeys(header.variables, "variable")}
+    for name, what in (names | dict.fromkeys(header.lengths, "axis")).items():
+        if not re.fullmatch(r"\w+", name) or (what == "axis" and name in _TAKEN):
+            raise InputError(f"it has a {what} of the name {name!r}, which a file of The Well cannot have; rename it.")
+
+
 def _boundary(source: DatasetSource, dim: int) -> tuple[str, ...]:
     """Say in The Well's words what happens at the ends of each axis; it has none for a Dirichlet condition."""
-    recipe, said = source.header.recipe, json.dumps(source.header.parameters.get("boundary", "")).lower()
-    if "periodic" in said or recipe.startswith("navier-stokes"):
+    recipe, stated = source.header.recipe, _stated_boundary(source)
+    if "periodic" in stated or recipe.startswith("navier-stokes"):
         return ("PERIODIC",) * dim
     if recipe == "pipe":  # along the pipe, and across
         return ("OPEN", "WALL")
-    if recipe == "imported" and said == '""':
+    if recipe == "imported" and stated == "null":
         return ("OPEN",) * dim  # what the loader takes where nothing is stated
     return ("WALL",) * dim
+
+
+def _stated_boundary(source: DatasetSource) -> str:
+    """Give what the data set says about its boundary, as JSON."""
+    parameters = source.header.parameters
+    return json.dumps(parameters.get("boundary", parameters.get("equation")))
 
 
 # --- the file ---------------------------------------------------------------------------------------------------------
@@ -134,9 +153,8 @@ def make_file(file: h5py.File, layout: WellLayout, count: int) -> None:
     _make(file, group, "sample", {"trajectory": count}, np.dtype(np.int64), about)
     for name in layout.extras:
         variable = layout.source.header.variables[name]
-        axes = {"trajectory": count} | {
-            _extra_axis(layout, dim): layout.source.header.lengths[dim] for dim in variable.dims
-        }
+        axes = {"trajectory": count}
+        axes |= {_extra_axis(layout, dim): layout.source.header.lengths[dim] for dim in variable.dims}
         _make(file, group, name, axes, np.dtype(variable.dtype), _about(variable))
 
 
@@ -230,14 +248,12 @@ def _extra_axis(layout: WellLayout, axis: str) -> str:
 
 def _put_boundaries(file: h5py.File, layout: WellLayout) -> None:
     group = file.create_group("boundary_conditions")
-    parameters = layout.source.header.parameters
-    stated = json.dumps(parameters.get("boundary", parameters.get("equation")))
     for name, length, kind in zip(layout.names, layout.lengths, layout.boundary):
         condition = group.create_group(f"{name}_{kind.lower()}")
         condition.attrs["associated_dims"] = _words((name,))
         condition.attrs["associated_fields"] = _words(())
         condition.attrs.update(bc_type=kind, sample_varying=False, time_varying=False)
-        condition.attrs["stated"] = stated
+        condition.attrs["stated"] = _stated_boundary(layout.source)
         mask = np.zeros(length, bool)
         mask[[0, -1]] = True
         dataset = condition.create_dataset("mask", data=mask)

@@ -105,6 +105,19 @@ def test_an_ending_that_means_another_layout(tmp_path):
     refused(export_pdebench, tmp_path / "d.nc", tmp_path / "d.h5", "use one of .hdf5")
 
 
+def test_the_data_set_itself_as_the_target(tmp_path):
+    diffusion(tmp_path / "d.hdf5")
+    refused(export_pdebench, tmp_path / "d.hdf5", tmp_path / "d.hdf5", "is the data set that is exported")
+
+
+def test_nan_in_a_solution(tmp_path):
+    values = np.ones((3, 4, 6))
+    values[1, 2, 3] = np.inf
+    about = {"inputs": ("u",), "targets": ("u",), "layout": "time"}
+    write_dataset(tmp_path / "w.nc", {"u": (("time", "x"), values)}, {}, **about)
+    refused(export_pdebench, tmp_path / "w.nc", tmp_path / "w.hdf5", "sample 1", "'u'", "not finite")
+
+
 def write(path: Path, **arrays: object) -> Path:
     with h5py.File(path, "w") as file:
         for name, values in arrays.items():

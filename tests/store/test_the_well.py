@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import resource
 import runpy
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -11,7 +14,6 @@ import pytest
 import xarray
 
 from sciml_bounds.errors import InputError
-from sciml_bounds.store import the_well
 from sciml_bounds.store.the_well import export_the_well
 from sciml_bounds.store.the_well_check import check_the_well
 
@@ -257,6 +259,35 @@ def test_steady_targets_beside_frames(tmp_path):
     refused(tmp_path, "steady target")
 
 
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ({"recipe": "../../../evil"}, "recipe of the name '../../../evil'"),
+        ({"axis": "trajectory"}, "axis of the name 'trajectory'"),
+        ({"variable": "a b"}, "variable of the name 'a b'"),
+    ],
+    ids=["recipe", "axis", "variable"],
+)
+def test_names_that_would_leave_their_place(tmp_path, names, words):
+    names = {"recipe": "test", "axis": "x", "variable": "a"} | names
+    about = {"inputs": (names["variable"],), "targets": (names["variable"],), "layout": "same"}
+    fields = {names["variable"]: ((names["axis"],), np.ones((2, 4)))}
+    write_dataset(tmp_path / "d.nc", fields, {}, recipe=names["recipe"], **about)
+    refused(tmp_path, words)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "kind"),
+    [({}, "OPEN"), ({"boundary": "periodic"}, "PERIODIC"), ({"equation": "u = 0 on the boundary"}, "WALL")],
+    ids=["nothing", "periodic", "equation"],
+)
+def test_the_boundary_of_imported_data_is_what_is_stated(tmp_path, parameters, kind):
+    about = {"inputs": ("a",), "targets": ("a",), "layout": "same", "recipe": "imported", "parameters": parameters}
+    write_dataset(tmp_path / "d.nc", {"a": (("x",), np.ones((2, 4)))}, {}, **about)
+    with exported(export_the_well(tmp_path / "d.nc", tmp_path / "out"), "train") as file:
+        assert [group.attrs["bc_type"] for group in file["boundary_conditions"].values()] == [kind]
+
+
 def test_no_training_samples(tmp_path):
     write_dataset(
         tmp_path / "d.nc", {"a": (("x",), np.ones((2, 4)))}, {}, first=8, inputs=("a",), targets=("a",), layout="same"
@@ -295,14 +326,30 @@ def test_an_interruption_leaves_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["d.nc"]
 
 
-def test_a_full_disk(tmp_path, monkeypatch):
+def test_a_killed_process_leaves_no_folder_and_the_next_one_clears_up(tmp_path):
     diffusion(tmp_path / "d.nc")
+    code = (
+        "import os, signal, sys; from sciml_bounds.store.the_well import export_the_well\n"
+        "def kill(done, count): done < 5 or os.kill(os.getpid(), signal.SIGKILL)\n"
+        "export_the_well(sys.argv[1] + '/d.nc', sys.argv[1] + '/out', callback=kill)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "out").exists()
+    export_the_well(tmp_path / "d.nc", tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["d.nc", "out"]
 
-    def full(file, *_):
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(the_well, "put_sample", full)
-    refused(tmp_path, "No space left on device", "free some space")
+def test_a_full_disk(tmp_path):
+    values = np.random.default_rng(0).standard_normal((10, 64, 64))
+    about = {"inputs": ("a",), "targets": ("a",), "layout": "same"}
+    write_dataset(tmp_path / "d.nc", {"a": (("x", "y"), values)}, {}, **about)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        refused(tmp_path, "File too large", "free some space")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_progress_is_told(tmp_path):
