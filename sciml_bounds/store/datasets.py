@@ -278,7 +278,7 @@ def open_dataset(path: Path | str) -> xarray.Dataset:
         contents = open_file(Path(path), "the data set", files)
         with one_sentence(f"the data set in {path}"):
             check_dataset(contents)
-    dataset = xarray.open_dataset(path, engine="h5netcdf", chunks=None, cache=False)
+            dataset = xarray.open_dataset(path, engine="h5netcdf", chunks=None, cache=False)
     for name in ("inputs", "targets"):
         dataset.attrs[name] = list(names_in(dataset.attrs[name]))
     return dataset

@@ -267,6 +267,11 @@ def test_files_that_were_changed(tmp_path):
     with pytest.raises(InputError, match="it holds a link"):
         open_dataset(path)
     write(path)
+    with h5py.File(path, "r+") as file:  # what only xarray looks at
+        file["label_error"].attrs["units"] = "days since nonsense"
+    with pytest.raises(InputError, match=r"the data set in .*a\.nc cannot be read"):
+        open_dataset(path)
+    write(path)
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(InputError, match="damaged"):
         open_dataset(path)
