@@ -24,6 +24,10 @@ def require_dolfinx() -> ModuleType:
     MissingExtraError
         If DOLFINx is not installed.
     """
+    # PETSc shows its HDF5 to the whole process; libraries that bring another version must have bound to theirs before.
+    for name in ("h5py", "netCDF4"):
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(name)
     try:
         # The wheel keeps MPI and PETSc inside and must load them before any binding; other builds have no such module.
         with contextlib.suppress(ModuleNotFoundError):

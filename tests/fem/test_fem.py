@@ -39,6 +39,22 @@ def test_import_gives_dolfinx_with_real_petsc():
 
 
 @pytest.mark.fem
+@pytest.mark.parametrize("engine", ["h5netcdf", "netcdf4"])
+def test_files_can_be_read_after_petsc_is_loaded(engine, tmp_path):
+    """PETSc brings an HDF5 of its own; in a process of its own, where nothing has loaded another one before."""
+    if engine == "netcdf4":
+        pytest.importorskip("netCDF4")
+    code = (
+        "import sys, xarray; from sciml_bounds.fem import require_dolfinx as load; load(); import dolfinx.fem.petsc\n"
+        "path, engine = sys.argv[1:]; xarray.Dataset({'a': ('x', [1.0, 2.0])}).to_netcdf(path, engine=engine)\n"
+        "print(xarray.open_dataset(path, engine=engine)['a'].values.tolist())"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.nc"), engine]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.stdout.strip() == "[1.0, 2.0]", run.stderr
+
+
+@pytest.mark.fem
 def test_poisson_on_two_processes():
     """Linear elements converge with order two in L2; the iterations of multigrid do not grow with the mesh."""
     mpiexec = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
