@@ -239,7 +239,7 @@ def coverage_table(calibration: tuple[Tensor, ...], held_out: tuple[Tensor, ...]
 def rollout_table(model: nn.Module, path: Path, units: int | None) -> None:
     """Calibrate each step of rollouts of a time-dependent data set; units are trajectories."""
     data = TorchDataset(path, "all", pairs=False)
-    frames = torch.stack([data[i][0] for i in range(len(data))]).unsqueeze(2)  # all frames of a trajectory
+    frames = torch.stack([data[i][1] for i in range(len(data))]).unsqueeze(2)  # all frames of a trajectory
     errors = evaluate_rollout(model, frames).steps
     n = len(errors) // 3 if units is None else units
     print("\ncoverage of rollouts, step by step (calibrated, not guaranteed)")

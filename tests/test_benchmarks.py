@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import scipy.sparse.linalg
 
+from sciml_bounds.recipes.generation import make_dataset
+
 SCRIPTS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -49,6 +51,20 @@ def test_generators_are_measured_and_judged(capsys):
     assert re.search(r"^  (PASS|MISS)  samples of ours in the time of one by spsolve: [\d.]+ ", printed, re.MULTILINE)
     assert re.search(r"^  (PASS|MISS)  time a cell, 16\^2 over 8\^2: [\d.]+ ", printed, re.MULTILINE)
     assert float(re.search(r"the answers differ by (\S+) of", printed)[1]) < 1e-8
+
+
+@pytest.mark.slow
+def test_predictions_and_their_bounds_are_measured_and_judged(capsys, tmp_path):
+    for seed in (0, 1):
+        make_dataset("darcy-rough", tmp_path / f"{seed}.nc", samples=40, resolution=8, seed=seed)
+    files = ("--data", str(tmp_path / "0.nc"), "--calibration", str(tmp_path / "1.nc"), "--units", "20")
+    run("predictions.py", *files, "--epochs", "1", "--channels", "2", "--layers", "1", "--levels", "2", "--factor", "2")
+    printed = capsys.readouterr().out
+    assert re.search(r"^  (PASS|MISS|OPEN)  flux head, no solve: median bound / error ", printed, re.MULTILINE)
+    assert re.search(r"^  PASS  flux head, no solve: 0 violations in 4 \(bar: 0\)", printed, re.MULTILINE)
+    assert re.search(r"^  (FEW |MISS)  error / bound at 95%: \d", printed, re.MULTILINE)
+    assert re.search(r"^  cycle='full', rtol 1e-06: zero \d", printed, re.MULTILINE)
+    assert "nan" not in printed
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from sciml_bounds.errors import InputError
 from sciml_bounds.reports import describe, summary_table
 from sciml_bounds.results import Certificate, Interval
 
-__all__ = ["CalibratedPair", "Calibration", "calibrate", "calibrate_bound", "least_units"]
+__all__ = ["BoundCalibration", "CalibratedPair", "Calibration", "calibrate", "calibrate_bound", "least_units"]
 
 _REDUCTIONS = ("max", "mean")
 

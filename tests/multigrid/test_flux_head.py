@@ -239,7 +239,7 @@ def test_a_constant_source_and_the_size_of_the_box_scale_the_prediction_as_the_s
     torch.testing.assert_close(model.bound(other), scale * model.bound(unit), rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("size", [8, 16])
+@pytest.mark.parametrize("size", [8, pytest.param(16, marks=pytest.mark.slow)])
 def test_the_bound_holds_for_any_weights_in_thousands_of_cases(size):
     """The energy of any function bounds the error from below: |||u - v|||^2 >= 2 (J(v) - J(w)) for every w."""
     rng = np.random.default_rng(size)
