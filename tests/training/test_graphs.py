@@ -68,11 +68,10 @@ def test_gradients_go_where_the_graph_writes_them(no_device):
         if i == 1:  # after the capture: the stand-in learns what was captured
 
             def work():
-                kept = weight.grad
-                weight.grad = None
+                before, weight.grad = weight.grad, None
                 graphed._loss.copy_(step(graphed._x, graphed._y))
-                kept.copy_(weight.grad)
-                weight.grad = kept
+                graphed._gradients[0].copy_(weight.grad)
+                weight.grad = before
 
             no_device[0].work = work
         loss = graphed(x, y)

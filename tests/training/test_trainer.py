@@ -83,13 +83,15 @@ def test_loss_and_validation_in_the_history_are_means_over_samples(make, data):
 
 
 def test_a_step_is_that_of_the_mean_over_the_batch(make, data):
-    """The smaller last batch too: its gradient is divided by its own count."""
+    """A batch that is not full too: its gradient is divided by its own count, which the norm shows (Adam hides it)."""
     model, same = make(), make()
-    train(model, data[0], None, **OPTIONS | {"epochs": 1, "batch_size": 10, "schedule": "constant"})
+    result = train(model, data[0], None, **OPTIONS | {"epochs": 1, "batch_size": 16, "schedule": "constant"})
     same.fit_normalizer(*data[0].tensors)
     optimizer = torch.optim.Adam(same.parameters(), lr=1e-2, weight_decay=1e-4)
     x, y = data[0].tensors
     LOSSES["l2"](same(x), y, x).mean().backward()
+    norm = float(torch.nn.utils.get_total_norm([parameter.grad for parameter in same.parameters()]))
+    assert result.history[0]["gradient_norm"] == pytest.approx(norm, rel=1e-5)
     optimizer.step()
     for ours, theirs in zip(model.parameters(), same.parameters()):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
