@@ -16,8 +16,6 @@ from sciml_bounds.store.foreign import import_dataset
 RNG = np.random.default_rng(0)
 COEFFICIENT = RNG.choice([3.0, 12.0], (11, 5, 5))
 SOLUTION = RNG.standard_normal((11, 5, 5))
-INITIAL = RNG.standard_normal((3, 4, 6)).astype(np.float32)
-FRAMES = RNG.standard_normal((3, 4, 6, 2)).astype(np.float32)
 
 
 def write_mat(path: Path, version: str, **arrays: np.ndarray) -> Path:
