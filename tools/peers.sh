@@ -38,5 +38,5 @@ echo "Installing sciml-bounds and its peers into $venv (this takes some minutes)
 grep -v '^fsspec==' constraints.txt >"$venv/constraints.txt"
 # shellcheck disable=SC2086 # one word a package
 "$venv/bin/python" -m pip install -qq --disable-pip-version-check --constraint "$venv/constraints.txt" \
-    --editable . pytest netCDF4 $peers || fail "The installation failed; the messages above say why."
+    --editable . pytest hypothesis netCDF4 $peers || fail "The installation failed; the messages above say why."
 checksum >"$venv/stamp"

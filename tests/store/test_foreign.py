@@ -8,7 +8,6 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
-import torch
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.store.datasets import open_dataset
@@ -17,8 +16,6 @@ from sciml_bounds.store.foreign import import_dataset
 RNG = np.random.default_rng(0)
 COEFFICIENT = RNG.choice([3.0, 12.0], (11, 5, 5))
 SOLUTION = RNG.standard_normal((11, 5, 5))
-INITIAL = RNG.standard_normal((3, 4, 6)).astype(np.float32)
-FRAMES = RNG.standard_normal((3, 4, 6, 2)).astype(np.float32)
 
 
 def write_mat(path: Path, version: str, **arrays: np.ndarray) -> Path:
@@ -51,57 +48,6 @@ def test_darcy_flow_of_the_fno_authors(tmp_path, version):
     assert parameters["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize("version", ["5", "7.3"])
-def test_navier_stokes_of_the_fno_authors_starts_with_the_initial_frame(tmp_path, version):
-    times = np.array([[0.5, 1.0]])
-    write_mat(tmp_path / "n.mat", version, a=INITIAL, u=FRAMES, t=times)
-    import_dataset(tmp_path / "n.mat", tmp_path / "n.nc")
-    with open_dataset(tmp_path / "n.nc") as data:
-        assert data["vorticity"].dims == ("sample", "time", "x", "y")
-        np.testing.assert_array_equal(data["vorticity"].isel(time=0), INITIAL)
-        np.testing.assert_array_equal(data["vorticity"].isel(time=2), FRAMES[..., 1])
-        np.testing.assert_array_equal(data["time"], [0, 0.5, 1])
-        assert data.attrs["layout"] == "time"
-
-
-def test_burgers_of_the_fno_authors(tmp_path):
-    write_mat(tmp_path / "b.mat", "5", a=INITIAL[0], u=FRAMES[0, ..., 0])
-    import_dataset(tmp_path / "b.mat", tmp_path / "b.nc")
-    with open_dataset(tmp_path / "b.nc") as data:
-        np.testing.assert_array_equal(data["initial"], INITIAL[0])
-        np.testing.assert_array_equal(data["solution"], FRAMES[0, ..., 0])
-        assert (data.attrs["inputs"], data.attrs["targets"]) == (["initial"], ["solution"])
-
-
-@pytest.mark.parametrize("contiguous", [True, False])
-def test_darcy_flow_of_neuraloperator(tmp_path, contiguous):
-    x, y = torch.from_numpy(COEFFICIENT > 5), torch.from_numpy(SOLUTION.astype(np.float32))
-    if not contiguous:
-        x, y = (torch.zeros(*z.shape[:2], 9, dtype=z.dtype)[..., ::2].copy_(z) for z in (x, y))
-    torch.save({"x": x, "y": y}, tmp_path / "d.pt")
-    import_dataset(tmp_path / "d.pt", tmp_path / "d.nc")
-    with open_dataset(tmp_path / "d.nc") as data:
-        np.testing.assert_array_equal(data["phase"], COEFFICIENT > 5)  # which material, not what it is
-        np.testing.assert_array_equal(data["solution"], SOLUTION.astype(np.float32))
-        assert data["phase"].dtype == np.float32
-
-
-def test_a_coefficient_of_neuraloperator(tmp_path):
-    torch.save({"x": torch.from_numpy(COEFFICIENT), "y": torch.from_numpy(SOLUTION)}, tmp_path / "d.pt")
-    import_dataset(tmp_path / "d.pt", tmp_path / "d.nc")
-    with open_dataset(tmp_path / "d.nc") as data:
-        np.testing.assert_array_equal(data["coefficient"], COEFFICIENT)
-
-
-def test_burgers_of_neuraloperator(tmp_path):
-    frames = torch.from_numpy(SOLUTION)
-    torch.save({"input": frames[:, 0], "output": frames, "visc": torch.tensor([[0.01]])}, tmp_path / "b.pt")
-    import_dataset(tmp_path / "b.pt", tmp_path / "b.nc")
-    with open_dataset(tmp_path / "b.nc") as data:
-        np.testing.assert_array_equal(data["solution"], SOLUTION)
-        assert json.loads(data.attrs["parameters"])["viscosity"] == pytest.approx(0.01)
-
-
 def test_chunks_that_span_samples(tmp_path):
     values = RNG.standard_normal((30, 3, 16))
     with h5py.File(tmp_path / "p.hdf5", "w") as file:
@@ -131,38 +77,6 @@ def refused(source: Path, *words: str, kind: str | None = None, name: str = "out
     for word in words:
         assert word in message, message
     assert sorted(source.parent.iterdir()) == before
-
-
-@pytest.mark.parametrize(
-    ("arrays", "words"),
-    [
-        ({"coeff": COEFFICIENT}, ("not of a kind that is known by its arrays (coeff)",)),
-        ({"coeff": COEFFICIENT, "sol": SOLUTION[:, :4]}, ("disagree", "coeff (11, 5, 5)", "sol (11, 4, 5)")),
-        ({"coeff": COEFFICIENT[0], "sol": SOLUTION[0]}, ("'coeff' has the shape (5, 5)", "3 axes are needed")),
-        ({"a": INITIAL, "u": FRAMES}, ("no array 't'",)),
-        ({"a": INITIAL, "u": FRAMES, "t": np.array([[0.5, 1.0, 2.0]])}, ("disagree", "3 times t")),
-        ({"a": INITIAL, "u": FRAMES, "t": np.array([[0.0, 1.0]])}, ("times t do not grow from above 0",)),
-        ({"a": INITIAL[:2], "u": FRAMES, "t": np.array([[0.5, 1.0]])}, ("disagree", "a (2, 4, 6)")),
-        ({"coeff": COEFFICIENT, "sol": np.where(SOLUTION > 2, np.nan, SOLUTION)}, ("'solution' holds NaN",)),
-        ({"coeff": COEFFICIENT + 1j, "sol": SOLUTION}, ("complex",)),
-        ({"coeff": np.array(["text"]), "sol": SOLUTION}, ("'coeff' holds char values",)),
-    ],
-    ids=["sol", "shapes", "axes", "t", "times", "zero", "samples", "nan", "complex", "text"],
-)
-def test_wrong_mat_files(tmp_path, arrays, words):
-    refused(write_mat(tmp_path / "w.mat", "5", **arrays), *words)
-
-
-def test_wrong_torch_files(tmp_path):
-    x, y = torch.ones(3, 4, 4), torch.ones(3, 4, 5)
-    torch.save({"x": x, "y": y}, tmp_path / "w.pt")
-    refused(tmp_path / "w.pt", "disagree", "x (3, 4, 4), y (3, 4, 5)")
-    torch.save({"input": x[:, 1] + 1, "output": x}, tmp_path / "w.pt")
-    refused(tmp_path / "w.pt", "sample 0", "first frame of its output is not its input")
-    torch.save({"x": x, "y": print}, tmp_path / "w.pt")
-    refused(tmp_path / "w.pt", "more than tensors")
-    torch.save([x], tmp_path / "w.pt")
-    refused(tmp_path / "w.pt", "not a tensor")
 
 
 def test_a_file_of_another_kind_than_it_is_said_to_be(tmp_path):
