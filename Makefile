@@ -37,7 +37,7 @@ test: fem
 
 test-peers:
 	@tools/peers.sh
-	@.venv-peers/bin/python -m pytest tests/peers/test_the_well.py $(ARGS)
+	@.venv-peers/bin/python -m pytest tests/peers/test_the_well.py tests/peers/test_neuraloperator.py $(ARGS)
 
 # The folder of the wheel comes first on the path, and the one that Python is started in is not on it. The tests of the
 # public face load every module; those of single rooms would find out nothing more about the wheel.

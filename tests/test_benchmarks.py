@@ -68,6 +68,13 @@ def test_predictions_and_their_bounds_are_measured_and_judged(capsys, tmp_path):
 
 
 @pytest.mark.slow
+def test_flows_are_measured_and_judged(capsys):
+    run("navier_stokes.py", "--sizes", "16:1e-3", "--duration", "0.05", "--spin-up", "0.1", "--repeats", "1")
+    printed = capsys.readouterr().out
+    assert re.search(r"^  (PASS|MISS)  16\^2, .*error beside the published scheme's: ", printed, re.MULTILINE)
+
+
+@pytest.mark.slow
 def test_imports_are_measured_and_judged(capsys):
     run("import_time.py", "--runs", "1")
     printed = capsys.readouterr().out
