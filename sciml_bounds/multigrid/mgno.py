@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ from sciml_bounds.multigrid.node_lattice import average_to_interior_nodes, inter
 from sciml_bounds.multigrid.normalizer import Normalizer
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.store.weights import load_model, save_model
+
+if TYPE_CHECKING:
+    from sciml_bounds.multigrid.learned_preconditioner import NetworkPreconditioner
 
 __all__ = ["MgNO"]
 
@@ -247,6 +250,12 @@ class MgNO(nn.Module):
             raise InputError(f"the network gives {found} values, and nodal values of the problem are {needed}.")
         values = nodes.to(dtype=torch.float64, device=problem.device).reshape(*problem.batch_shape, *problem.node_shape)
         return problem.to(torch.float64).impose_boundary(values)
+
+    def as_preconditioner(self, problem: Any, *, sweeps: int = 1) -> NetworkPreconditioner:
+        """Make the network a preconditioner of flexible conjugate gradients, see `network_preconditioner`."""
+        from sciml_bounds.multigrid.learned_preconditioner import network_preconditioner
+
+        return network_preconditioner(self, problem, sweeps=sweeps)
 
     def save(self, path: Path | str, **card: Any) -> None:
         """Write weights and card (what made them: recipe, seed, metrics) to a safetensors file."""

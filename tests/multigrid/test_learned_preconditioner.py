@@ -138,3 +138,11 @@ def test_bad_input_is_said():
     diagonal = sb.Diffusion(sb.Grid((8, 8)), (1.0, 2.0))
     with pytest.raises(InputError, match="one coefficient for all axes"):
         network_preconditioner(MgNO(2, channels=2, layers=1, levels=2, fields=("coefficient", "source")), diagonal)
+
+
+def test_an_mgno_that_takes_sources_gives_itself_as_a_preconditioner():
+    torch.manual_seed(0)
+    model = MgNO(2, channels=4, layers=1, levels=3, fields=("coefficient", "source"))
+    solver = laplace(16, coefficient=3.0)
+    M = model.as_preconditioner(solver, sweeps=2)
+    assert iterations(solver, M).flexible  # the network has not learnt anything, and costs nothing but iterations
