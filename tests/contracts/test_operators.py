@@ -25,6 +25,8 @@ from sciml_bounds._linear import LinearSolver, Multigrid
 from sciml_bounds.errors import InputError
 from sciml_bounds.fem import require_dolfinx
 from sciml_bounds.multigrid.algebraic import algebraic_cycle
+from sciml_bounds.multigrid.learned_preconditioner import network_preconditioner
+from sciml_bounds.multigrid.poisson_cycle import poisson_cycle
 from sciml_bounds.operators.linear_operator import (
     CallableOperator,
     Diagonal,
@@ -92,13 +94,18 @@ def _transform(batch: int) -> Pair:
     return Pair(system.inverse, torch.linalg.inv(_matrices(system)))
 
 
-def _stationary(operator: LinearOperator, matrices: Tensor) -> Pair:
-    """A cycle of multigrid, whose matrix nobody writes down: its columns, one vector at a time."""
+def _columns(operator: LinearOperator) -> Tensor:
+    """The matrix of an operator that nobody writes down, one vector at a time."""
     batch, n = operator.batch, operator.shape[0]
     columns = [operator.matvec(e.expand(batch, n).contiguous()).clone() for e in torch.eye(n, dtype=torch.float64)]
-    found = torch.stack(columns, -1)
+    return torch.stack(columns, -1)
+
+
+def _stationary(operator: LinearOperator, matrices: Tensor) -> Pair:
+    """A cycle of multigrid."""
+    found = _columns(operator)
     # it is an inverse on what it was made for: the error propagation contracts in the energy norm
-    rest = torch.eye(n, dtype=torch.float64) - found @ matrices
+    rest = torch.eye(operator.shape[0], dtype=torch.float64) - found @ matrices
     assert float(torch.linalg.eigvals(rest).abs().max()) < 0.5
     return Pair(operator, found)
 
@@ -112,6 +119,12 @@ def _cycle(batch: int, *, walls: bool = False, precision: str = "double") -> Pai
 def _algebraic() -> Pair:
     A = scipy.sparse.csr_array(pyamg.gallery.poisson((11, 11)))
     return _stationary(algebraic_cycle(A), torch.as_tensor(A.toarray()).unsqueeze(0))
+
+
+def _network() -> Pair:
+    """A network as a preconditioner; alone and with weights set by hand it is linear, which it does not claim."""
+    operator = network_preconditioner(poisson_cycle(8, post=0), sb.Diffusion(sb.Grid((8, 8)), 1.0, 1.0), sweeps=0)
+    return Pair(operator, _columns(operator))
 
 
 def _petsc(A: scipy.sparse.csr_array) -> object:
@@ -155,6 +168,7 @@ OPERATORS: dict[str, Callable[[], Pair]] = {
     "WalledCycle": lambda: _cycle(1, walls=True),
     "WalledCycle, batch": lambda: _cycle(3, walls=True),
     "WalledCycle, single inside": lambda: _cycle(1, walls=True, precision="auto"),
+    "NetworkPreconditioner": _network,
     "from torch, dense": lambda: _through(lambda A: torch.as_tensor(A.toarray())),
     "from torch, coo": lambda: _through(lambda A: torch.as_tensor(A.toarray()).to_sparse_coo()),
     "from torch, batch": lambda: Pair(aslinearoperator(_dense(3)), _dense(3)),
