@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sciml_bounds.arrays import Field, convert, require_finite
 from sciml_bounds.errors import ConvergenceError, InputError
+from sciml_bounds.store.memory import require_memory
 
 __all__ = ["NavierStokes", "crank_nicolson_euler", "diagonal_forcing"]
 
@@ -35,6 +36,9 @@ FORCED = 0.1
 
 #: A flow that needs more steps than this until it is to be seen would never come to an end.
 MOST_STEPS = 10**8
+
+#: Real fields of the whole grid that are there while one sample is evolved.
+FIELDS_AT_WORK = 30
 
 #: So many numbers at a time stay in the cache of a CPU core; larger batches are cut into pieces.
 CACHED = 2**16
@@ -99,6 +103,7 @@ class NavierStokes:
         cfl: float = CFL,
     ) -> None:
         _require_resolution(resolution)
+        require_memory(8 * FIELDS_AT_WORK * int(resolution) ** 2, f"a flow of {resolution} x {resolution} points")
         _require_number(viscosity, "viscosity", zero=True)
         _require_number(cfl, "cfl", zero=False)
         if dtype not in (torch.float32, torch.float64):

@@ -20,6 +20,7 @@ from sciml_bounds.grid import Grid
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.random_fields import cosine_field
 from sciml_bounds.recipes._recipe import JSON, Array, Recipe, Variable, sample_rng
+from sciml_bounds.store.memory import require_memory
 
 __all__ = ["GAUSSIAN", "METHOD", "RTOL", "STORED", "DiffusionRecipe", "TwoPhaseRecipe", "relative_error_bound"]
 
@@ -31,6 +32,9 @@ METHOD = Automatic(Multigrid(sweeps=2))
 
 #: Cells of a chunk: enough to keep two cores or a graphics card busy, and less than 1 GiB while they are solved.
 CHUNK_CELLS = 2**21
+
+#: What a cell of a chunk takes while it is drawn, solved and certified.
+BYTES_A_CELL = 250
 
 #: Most samples of a chunk, which is also the most work that a data set of one sample costs.
 CHUNK_SAMPLES = 32
@@ -114,6 +118,7 @@ class DiffusionRecipe(Recipe):
     def generate(self, seed: int, first: int, count: int, resolution: int, device: torch.device) -> dict[str, Array]:
         self.check(resolution)
         size = self.chunk(resolution)
+        require_memory(BYTES_A_CELL * size * resolution**2, f"a chunk of {self.name} at resolution {resolution}")
         start = first - first % size
         chunks = [self._chunk(seed, begin, resolution, device) for begin in range(start, first + count, size)]
         wanted = slice(first - start, first - start + count)

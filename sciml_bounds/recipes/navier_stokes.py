@@ -7,9 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sciml_bounds.evolution.navier_stokes import CFL, NavierStokes, diagonal_forcing
+from sciml_bounds.evolution.navier_stokes import CFL, FIELDS_AT_WORK, NavierStokes, diagonal_forcing
 from sciml_bounds.problems.random_fields import torus_field
 from sciml_bounds.recipes._recipe import JSON, Array, Recipe, Variable, sample_rng
+from sciml_bounds.store.memory import require_memory
 
 __all__ = ["NAVIER_STOKES_1E3", "NAVIER_STOKES_1E4", "NAVIER_STOKES_1E5", "NavierStokesRecipe"]
 
@@ -90,6 +91,10 @@ class NavierStokesRecipe(Recipe):
     def generate(self, seed: int, first: int, count: int, resolution: int, device: torch.device) -> dict[str, Array]:
         """Generate the samples `first` to `first + count - 1`; see `Recipe.generate`."""
         self.check(resolution)
+        points = (FINER * resolution) ** 2
+        require_memory(
+            8 * points * (count + self.last + FIELDS_AT_WORK), f"a chunk of {self.name} at resolution {resolution}"
+        )
         flow = self.flow(resolution, device)
         initial = self.initial(seed, first, count, resolution)
         # one by one on the CPU, so that no bit depends on the others; a GPU is too fast for a single sample

@@ -163,6 +163,12 @@ def test_chunks_fit_into_memory_and_hold_two_samples(resolution):
     assert size == 2 or size * resolution**2 <= CHUNK_CELLS
 
 
+@RECIPES
+def test_a_grid_that_no_memory_holds_is_refused(name):
+    with pytest.raises(InputError, match=f"a chunk of {name} at resolution 200000 needs .* GiB of memory, but"):
+        find_recipe(name).generate(0, 0, 1, 200_000, CPU)
+
+
 def test_what_is_not_solved_is_not_stored(monkeypatch):
     monkeypatch.setattr(_diffusion, "solve", functools.partial(sb.solve, maxiter=0))
     with pytest.raises(ConvergenceError, match=r"^recipe darcy-rough, samples 32 to 63 of seed 7: .*residual"):
