@@ -33,8 +33,8 @@ METHOD = Automatic(Multigrid(sweeps=2))
 #: Cells of a chunk: enough to keep two cores or a graphics card busy, and less than 1 GiB while they are solved.
 CHUNK_CELLS = 2**21
 
-#: What a cell of a chunk takes while it is drawn, solved and certified.
-BYTES_A_CELL = 250
+#: What a cell of a chunk takes while it is drawn, solved and certified, and drawn alone.
+BYTES_A_CELL, FIELD_BYTES_A_CELL = 250, 70
 
 #: Most samples of a chunk, which is also the most work that a data set of one sample costs.
 CHUNK_SAMPLES = 32
@@ -118,7 +118,8 @@ class DiffusionRecipe(Recipe):
     def generate(self, seed: int, first: int, count: int, resolution: int, device: torch.device) -> dict[str, Array]:
         self.check(resolution)
         size = self.chunk(resolution)
-        require_memory(BYTES_A_CELL * size * resolution**2, f"a chunk of {self.name} at resolution {resolution}")
+        at_work = BYTES_A_CELL if device.type == "cpu" else FIELD_BYTES_A_CELL
+        require_memory(at_work * size * resolution**2, f"a chunk of {self.name} at resolution {resolution}")
         start = first - first % size
         chunks = [self._chunk(seed, begin, resolution, device) for begin in range(start, first + count, size)]
         wanted = slice(first - start, first - start + count)
