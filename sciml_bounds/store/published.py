@@ -161,7 +161,7 @@ def _not_negative(rows: Sequence[Array]) -> Array:
     """Refuse what is no coefficient: forced flows, which neuraloperator publishes too, have the same names."""
     if (rows[0] < 0).any():
         raise InputError(
-            "its x has negative values, which no coefficient of Darcy flow has; of pairs x, y only Darcy flow is imported."
+            "its x has negative values, which no coefficient of Darcy flow has; only that is imported of x and y."
         )
     return rows[0]
 
