@@ -24,8 +24,9 @@ from sciml_bounds.store.memory import require_memory
 
 __all__ = ["NavierStokes", "crank_nicolson_euler", "diagonal_forcing"]
 
-#: How far the fastest wave may turn in one step, in radians. The Runge-Kutta scheme is stable up to 2.8; its error
-#: at this value is below that of the scheme of the published data at its step 1e-4 (`benchmarks/navier_stokes.py`).
+#: How far the fastest wave may turn in one step, in radians. The Runge-Kutta scheme is stable up to 2.8; on the grids
+#: of the published data its error at this value is below that of their scheme at its step 1e-4
+#: (`benchmarks/navier_stokes.py`). On 64 x 64 points with viscosity 1e-5 it is twice as large, 1e-5 to 4e-5.
 CFL = 1.2
 
 #: Accuracy asks for steps that stability alone would not: as if there were at least so many waves along an axis, ...

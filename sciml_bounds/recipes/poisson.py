@@ -18,7 +18,7 @@ TAU, ALPHA, AMPLITUDE = 3.0, 2.0, 4.0
 
 class _Poisson(DiffusionRecipe):
     name = "poisson"
-    title = "Poisson's equation, smooth random sources, 256 x 256 cells"
+    title = "Poisson's equation, smooth random sources"
     description = (
         "-Laplace u = f, u = 0 on the boundary of the unit square; f is 4 times a Gaussian field with covariance "
         "9 (-Laplace + 9)^-2 and zero mean, which has a standard deviation of 1.17. The map is linear, so that "
