@@ -19,7 +19,7 @@ SCALES = 6
 
 class _DarcyMultiscale(DiffusionRecipe):
     name = "darcy-multiscale"
-    title = "Darcy flow, trigonometric coefficient of six scales, 1024 x 1024 cells"
+    title = "Darcy flow, trigonometric coefficient of six scales"
     description = (
         "-div(a grad u) = 1, u = 0 on the boundary of the unit square; a is the product over k = 1..6 of "
         "(1 + cos(a_k pi (x + y)) / 2) (1 + sin(a_k pi (y - 3 x)) / 2) with a_k uniform in [2^(k-1), 1.5 2^(k-1)], "

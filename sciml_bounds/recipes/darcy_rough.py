@@ -9,7 +9,7 @@ __all__ = ["DARCY_ROUGH"]
 
 class _DarcyRough(TwoPhaseRecipe):
     name = "darcy-rough"
-    title = "Darcy flow, two materials 12 and 2, 512 x 512 cells"
+    title = "Darcy flow, two materials 12 and 2"
     description = (
         "-div(a grad u) = 1, u = 0 on the boundary of the unit square; a = 12 where a Gaussian field with covariance "
         "25 (-Laplace + 25)^-2 is not negative and 2 elsewhere. The sources disagree on the length scale: the name of "

@@ -9,7 +9,7 @@ __all__ = ["DARCY_SMOOTH"]
 
 class _DarcySmooth(TwoPhaseRecipe):
     name = "darcy-smooth"
-    title = "Darcy flow, two materials 12 and 3, 420 x 420 cells"
+    title = "Darcy flow, two materials 12 and 3"
     description = (
         "-div(a grad u) = 1, u = 0 on the boundary of the unit square; a = 12 where a Gaussian field with covariance "
         "9 (-Laplace + 9)^-2 is not negative and 3 elsewhere. The resolution counts cells along an axis: 420, so that "

@@ -159,6 +159,8 @@ def consolidate(paths: Sequence[Path | str], out: Path | str, *, progress: bool 
     check_target(out, SUFFIXES)
     if isinstance(paths, str | Path) or not paths:
         raise InputError("there is no shard to join; give the files of all shards.")
+    if Path(out).resolve() in (Path(path).resolve() for path in paths):
+        raise InputError(f"{out} is one of the shards, which stay as they are; choose another name for the output.")
     shards = sorted((_open_shard(Path(path)) for path in paths), key=lambda shard: (shard.indices.start, shard.path))
     _check_shards(shards)
     with shown(shards[0].header.samples, "joining", wanted=progress) as progressed:

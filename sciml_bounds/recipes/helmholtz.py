@@ -117,11 +117,11 @@ class _BilinearWaves(_Waves):
         "and 0 elsewhere; c = 20 + tanh(g) with g a Gaussian field of 100 cosine modes. The label is the solution of "
         "bilinear elements on resolution x resolution cells with 3 x 3 Gauss points and c bilinear between the nodes, "
         "as the authors computed it. At the published 100 cells this map is far from that of the differential "
-        "equation: the labels differ from its solution by 58 to 100 % (pollution: the waves of the elements are a "
-        "little too long, over eight wave lengths). A network that learns them learns the elements; at another "
-        "resolution it is another map. The recipe helmholtz-converged has the same draws and the solution of the "
-        "equation. Two modes tie for the hundredth place: (4, 10) is taken and (10, 4) is not. The resolution counts "
-        "cells along an axis."
+        "equation: the labels differ from its solution by 59 to 107 % in 150 samples (pollution: the waves of the "
+        "elements are a little too long, over eight wave lengths). A network that learns them learns the elements; at "
+        "another resolution it is another map. The recipe helmholtz-converged has the same draws and the solution of "
+        "the equation. Two modes tie for the hundredth place: (4, 10) is taken and (10, 4) is not. The resolution "
+        "counts cells along an axis."
     )
 
     def _elements(self, resolution: int) -> dict[str, JSON]:

@@ -7,9 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sciml_bounds.evolution.navier_stokes import CFL, NavierStokes, diagonal_forcing
+from sciml_bounds.evolution.navier_stokes import CFL, FIELDS_AT_WORK, NavierStokes, diagonal_forcing
 from sciml_bounds.problems.random_fields import torus_field
 from sciml_bounds.recipes._recipe import JSON, Array, Recipe, Variable, sample_rng
+from sciml_bounds.store.memory import require_memory
 
 __all__ = ["NAVIER_STOKES_1E3", "NAVIER_STOKES_1E4", "NAVIER_STOKES_1E5", "NavierStokesRecipe"]
 
@@ -44,16 +45,16 @@ class NavierStokesRecipe(Recipe):
         self.last = last
         self.samples = samples
         self.name = f"navier-stokes-1e-{exponent}"
-        self.title = f"Vorticity on the torus, viscosity 1e-{exponent}, 64 x 64 points, times 1 to {last}"
+        self.title = f"Vorticity on the torus, viscosity 1e-{exponent}, times 1 to {last}"
         self.description = (
             f"w_t + u . grad w = nu Laplace w + 0.1 (sin 2 pi (x + y) + cos 2 pi (x + y)) on the unit torus, nu = "
             f"1e-{exponent}; at time 0 a Gaussian field with zero mean and covariance 343 (-Laplace + 49)^(-5/2), the "
             "amplitude of the code of its authors (its standard deviation is 0.185; their text has another). The "
             "resolution counts stored points along an axis: every fourth one of the grid on which the flow is solved, "
             f"which is 256 x 256 as published. Frames at times 1, 2, ..., {last}. Other than published: the waves that "
-            "the 2/3 rule leaves out are missing at time 0 too, and the scheme is of fourth order in time; its errors "
-            "are below those of the published scheme. Frames of one sample belong to one flow: split by samples, not "
-            "by frames."
+            "the 2/3 rule leaves out are missing at time 0 too, and the scheme is of fourth order in time; at the "
+            "published resolution its errors are below those of the published scheme. Frames of one sample belong to "
+            "one flow: split by samples, not by frames."
         )
 
     def chunk(self, resolution: int) -> int:
@@ -90,6 +91,10 @@ class NavierStokesRecipe(Recipe):
     def generate(self, seed: int, first: int, count: int, resolution: int, device: torch.device) -> dict[str, Array]:
         """Generate the samples `first` to `first + count - 1`; see `Recipe.generate`."""
         self.check(resolution)
+        points = (FINER * resolution) ** 2
+        require_memory(
+            8 * points * (count + self.last + FIELDS_AT_WORK), f"a chunk of {self.name} at resolution {resolution}"
+        )
         flow = self.flow(resolution, device)
         initial = self.initial(seed, first, count, resolution)
         # one by one on the CPU, so that no bit depends on the others; a GPU is too fast for a single sample

@@ -28,7 +28,7 @@ from sciml_bounds.store.readers import one_sentence, open_file
 from sciml_bounds.store.results import FORMAT_VERSION, check_content, check_format
 from sciml_bounds.store.splits import SPLITS, split_of
 from sciml_bounds.store.stream import Disk, signals_wait
-from sciml_bounds.store.writer import SUFFIXES, check_target, replacing
+from sciml_bounds.store.writer import FILTERS, SUFFIXES, check_target, replacing
 
 if TYPE_CHECKING:
     import h5netcdf
@@ -476,13 +476,12 @@ def _make_structure(disk: Disk, header: DatasetHeader, samples: range) -> None:
             _put(file, name, (name,), np.asarray(positions), {"long_name": f"position along {name}", "units": units})
         for name, variable in header.variables.items():
             shape = header.shape(name)
-            filters = {"compression": "gzip", "compression_opts": 1, "shuffle": True, "fletcher32": True}
             made = file.create_variable(
                 name,
                 ("sample", *variable.dims),
                 np.dtype(variable.dtype),
                 chunks=_chunk(variable.dims, shape, np.dtype(variable.dtype).itemsize, count),
-                **filters,
+                **FILTERS,
             )
             made.attrs.update({"long_name": variable.long_name, "units": variable.units})
         file.attrs.update(header.attributes())

@@ -29,7 +29,7 @@ from sciml_bounds.store.foreign_layout import (
 from sciml_bounds.store.hdf5_output import Hdf5Output
 from sciml_bounds.store.physical_numbers import physical_numbers
 from sciml_bounds.store.readers import one_sentence
-from sciml_bounds.store.writer import check_target, replacing
+from sciml_bounds.store.writer import FILTERS, check_target, replacing
 
 if TYPE_CHECKING:
     import h5py
@@ -128,8 +128,7 @@ def _put_positions(file: h5py.File, source: DatasetSource, axes: tuple[str, ...]
 
 
 def _make(file: h5py.File, name: str, shape: tuple[int, ...]) -> None:
-    filters = {"compression": "gzip", "compression_opts": 1, "shuffle": True, "fletcher32": True}
-    file.create_dataset(name, shape, np.float32, chunks=(1, *shape[1:]), **filters)
+    file.create_dataset(name, shape, np.float32, chunks=(1, *shape[1:]), **FILTERS)
 
 
 def _write_samples(

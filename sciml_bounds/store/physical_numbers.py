@@ -14,6 +14,7 @@ _OTHERS = {
     "dataset_name", "grid_type", "n_spatial_dims", "n_trajectories", "simulation_parameters", "Conventions", "title",
     "description", "reference", "recipe", "seed", "resolution", "parameters", "sciml_bounds_version", "inputs",
     "targets", "layout", "samples", "chunk", "rtol",
+    "cfl", "tolerance",
 }  # fmt: skip
 #: They are stored in single precision.
 _LARGEST = float(np.finfo(np.float32).max)

@@ -148,13 +148,22 @@ def describe_neuraloperator(contents: Contents) -> ForeignLayout:
         "Darcy flow of neuraloperator",
         _NEURALOPERATOR,
         {
-            name: ForeignVariable(("x",), dims, shape, plain_dtype(contents, "x"), about),
+            name: ForeignVariable(("x",), dims, shape, plain_dtype(contents, "x"), about, make=_not_negative),
             "solution": ForeignVariable(("y",), dims, shape, plain_dtype(contents, "y"), "solution"),
         },
         (name,),
         ("solution",),
         "same",
     )
+
+
+def _not_negative(rows: Sequence[Array]) -> Array:
+    """Refuse what is no coefficient: forced flows, which neuraloperator publishes too, have the same names."""
+    if (rows[0] < 0).any():
+        raise InputError(
+            "its x has negative values, which no coefficient of Darcy flow has; only that is imported of x and y."
+        )
+    return rows[0]
 
 
 def _frames(contents: Contents) -> ForeignLayout:

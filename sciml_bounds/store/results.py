@@ -28,7 +28,7 @@ from sciml_bounds.store.contents import Contents
 from sciml_bounds.store.hdf5_files import CHECKSUM, stored_digest
 from sciml_bounds.store.memory import require_memory
 from sciml_bounds.store.readers import one_sentence, open_file
-from sciml_bounds.store.writer import SUFFIXES, check_target, replacing
+from sciml_bounds.store.writer import FILTERS, SUFFIXES, check_target, replacing
 
 if TYPE_CHECKING:
     import xarray
@@ -125,9 +125,7 @@ def _encoding(variable: xarray.Variable) -> dict[str, Any]:
     if rest > _LARGEST_CHUNK and not all(batch):
         axis = batch.index(False)
         chunks[axis] = max(1, chunks[axis] * _LARGEST_CHUNK // rest)
-    return plain | {
-        "chunksizes": tuple(chunks), "compression": "gzip", "compression_opts": 1, "shuffle": True, "fletcher32": True
-    }  # fmt: skip
+    return plain | {"chunksizes": tuple(chunks)} | FILTERS
 
 
 def _to_dataset(result: Any, *, flux: bool) -> xarray.Dataset:

@@ -17,6 +17,7 @@ from sciml_bounds.store.contents import Array, printable
 from sciml_bounds.store.dataset_source import DatasetSource
 from sciml_bounds.store.datasets import Variable
 from sciml_bounds.store.physical_numbers import physical_numbers
+from sciml_bounds.store.writer import FILTERS
 
 if TYPE_CHECKING:
     import h5py
@@ -284,9 +285,7 @@ def _make(
         rest = math.prod(chunk) * dtype.itemsize
         if rest > _CHUNK:
             chunk[axis] = max(1, chunk[axis] * _CHUNK // rest)
-    made = group.create_dataset(
-        name, shape, dtype, chunks=tuple(chunk), compression="gzip", compression_opts=1, shuffle=True, fletcher32=True
-    )
+    made = group.create_dataset(name, shape, dtype, chunks=tuple(chunk), **FILTERS)
     for axis, scale in enumerate(axes):
         made.dims[axis].attach_scale(file[scale])
     made.attrs.update(attributes)

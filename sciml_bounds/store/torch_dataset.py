@@ -175,9 +175,10 @@ class TorchDataset(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
             known = [n for n, i in contents.arrays.items() if (i.dims or ())[:1] == ("sample",) and len(i.shape) > 1]
             raise InputError(f"it has no variable {name!r} of samples; there are {', '.join(known)}.")
         dims = (info.dims or ())[1:]
+        periodic = self.layout == _TIME or self.parameters.get("boundary") == "periodic"
         if not [dim for dim in dims if dim != _TIME]:
             raise InputError(f"{name!r} is one number a sample and no field; choose another variable.")
-        return _Field(name, dims, info.shape[1:], tuple(_kind(dim, self.layout) for dim in dims), self.subsample)
+        return _Field(name, dims, info.shape[1:], tuple(_kind(dim, periodic) for dim in dims), self.subsample)
 
     def _choose(self, contents: Contents, limit: int | None) -> None:
         """Choose the samples of the split."""
@@ -285,12 +286,12 @@ class _Field:
         return np.ascontiguousarray(array)
 
 
-def _kind(dim: str, layout: str) -> str:
+def _kind(dim: str, periodic: bool) -> str:
     """Say what an axis counts: cells, nodes with both ends, points of a periodic grid, or times."""
     if dim == _TIME:
         return "times"
     if dim in AXES:
-        return "points" if layout == _TIME else "cells"
+        return "points" if periodic else "cells"
     return "nodes"
 
 

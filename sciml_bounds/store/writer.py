@@ -10,10 +10,12 @@ from pathlib import Path
 
 from sciml_bounds.errors import InputError
 
-__all__ = ["SUFFIXES", "check_target", "replacing"]
+__all__ = ["FILTERS", "SUFFIXES", "check_target", "replacing"]
 
 #: Endings of netCDF-4 files, which are HDF5 files too.
 SUFFIXES = (".nc", ".h5", ".hdf5")
+#: How their numbers are packed and guarded: by what every HDF5 library can read.
+FILTERS = {"compression": "gzip", "compression_opts": 1, "shuffle": True, "fletcher32": True}
 
 
 def check_target(path: Path | str, suffixes: tuple[str, ...]) -> Path:

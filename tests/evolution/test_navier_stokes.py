@@ -250,6 +250,11 @@ def test_forcing_is_a_function_or_values():
 # --- bad input --------------------------------------------------------------------------------------------------------
 
 
+def test_a_grid_that_no_memory_holds_is_refused():
+    with pytest.raises(InputError, match=r"a flow of 400000 x 400000 points needs .* GiB of memory, but"):
+        NavierStokes(400_000, 1e-3)
+
+
 @pytest.mark.parametrize("resolution", [31, 6, 32.0, True, None], ids=str)
 def test_a_resolution_is_an_even_integer(resolution):
     with pytest.raises(InputError, match=f"resolution is {resolution}; it must be an even integer of at least 8"):

@@ -259,6 +259,13 @@ def test_shards_that_do_not_fit(shards, folder):
     assert not out.exists()
 
 
+def test_shards_stay_as_they_are(shards):
+    before = [shard.read_bytes() for shard in shards]
+    with pytest.raises(InputError, match="is one of the shards, which stay as they are; choose another name"):
+        consolidate(shards, shards[1].parent / "." / shards[1].name)
+    assert [shard.read_bytes() for shard in shards] == before
+
+
 @pytest.mark.parametrize(
     ("recipe", "asked", "words"),
     [

@@ -93,6 +93,11 @@ def test_the_error_in_time_is_far_below_single_precision_errors_of_networks(shor
     assert short.time_error(0, 0, 16) < 1e-5
 
 
+def test_a_grid_that_no_memory_holds_is_refused(short):
+    with pytest.raises(InputError, match=r"a chunk of .* at resolution 200000 needs .* GiB of memory, but"):
+        short.generate(0, 0, 1, 200_000, torch.device("cpu"))
+
+
 def test_a_resolution_that_is_too_small_is_refused(short):
     with pytest.raises(InputError, match="resolution 4; give an integer of at least 8"):
         short.generate(0, 0, 1, 4, CPU)

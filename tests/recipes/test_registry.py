@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -20,6 +21,12 @@ def test_all_names_are_listed():
 
 def test_the_same_recipe_is_found_every_time():
     assert find_recipe("poisson") is find_recipe("poisson")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_titles_are_true_at_every_resolution(name):
+    """A file of any resolution carries the title."""
+    assert not re.search(r"\d+ x \d+", find_recipe(name).title)
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,14 @@ def test_a_coefficient_of_neuraloperator(tmp_path):
         np.testing.assert_array_equal(data["coefficient"], COEFFICIENT)
 
 
+def test_forced_flows_of_neuraloperator_are_not_taken_for_darcy_flow(tmp_path):
+    """Its Navier-Stokes files have the same names: x is a forcing there, with both signs."""
+    torch.save({"x": torch.from_numpy(-COEFFICIENT), "y": torch.from_numpy(SOLUTION)}, tmp_path / "d.pt")
+    with pytest.raises(InputError, match="its x has negative values, which no coefficient of Darcy flow has"):
+        import_dataset(tmp_path / "d.pt", tmp_path / "d.nc")
+    assert [path.name for path in tmp_path.iterdir()] == ["d.pt"]
+
+
 def test_burgers_of_neuraloperator(tmp_path):
     frames = torch.from_numpy(SOLUTION)
     torch.save({"input": frames[:, 0], "output": frames, "visc": torch.tensor([[0.01]])}, tmp_path / "b.pt")

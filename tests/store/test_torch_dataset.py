@@ -162,6 +162,22 @@ def test_periodic_grids_keep_every_second_point(timed):
     assert same(y, arrays["vorticity"][0, 2:3, ::3, ::3])
 
 
+def test_steady_periodic_grids_keep_every_second_point(tmp_path):
+    """Points of a periodic grid are no cells, whose mean would damp short waves."""
+    header = replace(
+        STEADY,
+        parameters={"boundary": "periodic"},
+        inputs=("initial",),
+        layout="same",
+        variables={name: variable("x") for name in ("initial", "solution")},
+        lengths={"x": 12},
+    )
+    arrays = numbers(header, 2)
+    x, y = TorchDataset(write(tmp_path / "a.nc", header, arrays), "all", subsample=4)[1]
+    assert same(x, arrays["initial"][1][None, ::4])
+    assert same(y, arrays["solution"][1][None, ::4])
+
+
 def test_meshes_have_both_ends(tmp_path):
     header = replace(
         STEADY,
