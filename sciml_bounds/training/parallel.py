@@ -40,11 +40,7 @@ class Group:
         """Add up gradients and further numbers over all processes, in one message; returns the numbers."""
         if self.size == 1:
             return extras
-        trained = [p for p in parameters if p.requires_grad]
-        for p in trained:
-            if p.grad is None:  # no sample of this batch was ours
-                p.grad = torch.zeros_like(p)
-        gradients = [p.grad for p in trained if p.grad is not None]
+        gradients = [p.grad for p in parameters if p.grad is not None]
         # Complex gradients are pairs of real ones; the numbers beside them are few and small.
         flat = [torch.view_as_real(g) if g.is_complex() else g for g in gradients]
         bucket = torch.cat([*(g.reshape(-1) for g in flat), extras.to(flat[0].dtype)])

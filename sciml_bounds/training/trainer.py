@@ -305,12 +305,15 @@ class _Trainer:
         self._set_rates()
         device = self.group.device
         if pair is None:
-            self.optimizer.zero_grad()
+            self._clear_gradients()
             loss = torch.zeros((), device=device)
         else:
             dtype = self.parameters[0].dtype
             x, y = (part.to(device, dtype, non_blocking=True) for part in pair)
             loss = self.backward(x, y)
+        for parameter in self.parameters:
+            if parameter.grad is None:  # nothing here depends on it; with a zero it decays alike in all processes
+                parameter.grad = torch.zeros_like(parameter)
         # Gradients are those of the sum over the samples until here, so that every process counts by its samples.
         loss, asked = self._sum_up(loss)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
@@ -333,8 +336,7 @@ class _Trainer:
 
     def _backward(self, x: Tensor, y: Tensor) -> Tensor:
         """Compute the sum of the losses of a batch and its gradients."""
-        for parameter in self.parameters:
-            parameter.grad = None
+        self._clear_gradients()
         lower = self.settings.precision == "bf16"
         with torch.autocast(x.device.type, torch.bfloat16, enabled=lower, cache_enabled=not self.settings.graphs):
             prediction = self.model(x)
@@ -343,6 +345,10 @@ class _Trainer:
         total = losses.sum()
         total.backward()
         return total.detach()
+
+    def _clear_gradients(self) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def _set_rates(self) -> None:
         state, settings = self.state, self.settings

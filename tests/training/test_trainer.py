@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, TensorDataset
 from sciml_bounds.errors import InputError
 from sciml_bounds.multigrid.flux_head import CertifiedMgNO
 from sciml_bounds.multigrid.losses import LOSSES
+from sciml_bounds.multigrid.mgno import MgNO
 from sciml_bounds.store.weights import load_model, read_weights
 from sciml_bounds.training.guard import TrainingError
 from sciml_bounds.training.settings import TrainingSettings
@@ -153,6 +154,19 @@ def test_resuming_what_is_done_or_not_begun_works(tmp_path, make, data):
     assert (tmp_path / "last.safetensors").read_bytes() == content
     for ours, theirs in zip(again.model.parameters(), first.model.parameters()):
         assert torch.equal(ours, theirs)
+
+
+def test_a_network_with_weights_that_nothing_depends_on_goes_on_too(tmp_path, data):
+    """The published network for Helmholtz has them."""
+
+    def network():
+        torch.manual_seed(0)
+        return MgNO(dim=1, boundary="neumann", channels=2, layers=1, levels=2, local=False, idle_operator=True)
+
+    train(network(), *data, **OPTIONS, folder=tmp_path / "whole")
+    train(network(), *data, **OPTIONS, folder=tmp_path / "parts", callback=lambda row: row["epoch"] == 2)
+    train(network(), *data, **OPTIONS, folder=tmp_path / "parts", resume=True)
+    assert_same(tmp_path / "parts", tmp_path / "whole")
 
 
 def test_a_constant_rate_can_go_on_for_longer(tmp_path, make, data):
