@@ -209,20 +209,28 @@ class _Trainer:
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         if not self.parameters:
             raise InputError(f"{type(self.model).__name__} has no weights to train.")
+        self._try_metric()
         self.optimizer = make_optimizer(settings, self.parameters)
         torch.manual_seed(settings.seed + group.rank)
         if going_on:
             assert checkpoint is not None
             self.state = load_checkpoint(checkpoint, self.model, self.optimizer, self.card)
         group.spread(self.model)
-        kept = (
-            "No checkpoint was asked for."
-            if checkpoint is None
-            else f"The last good checkpoint in {self.folder} is kept."
-        )
-        self.guard = Guard(group.device, kept)
+        none = "No checkpoint was asked for." if self.folder is None else "There is no checkpoint yet."
+        self.guard = Guard(group.device, self._kept if going_on else none)
         self.sums = torch.tensor([self.state.losses, self.state.norms], dtype=torch.float64, device=group.device)
         self.backward = GraphedStep(self._backward, self.parameters) if settings.graphs else self._backward
+
+    @property
+    def _kept(self) -> str:
+        return f"The last good checkpoint in {self.folder} is kept."
+
+    def _try_metric(self) -> None:
+        """Measure one sample, so that a metric that is not for the network is refused before any work."""
+        if self.validation_set is not None:
+            with evaluating(self.model):
+                for x, y in load(self.validation_set, [[0]], "validation data", workers=0, pinned=False):
+                    measure(self.model, x, y, {loss_name(self.settings.select): self.select})
 
     def run(self, callback: Callback | None, *, progress: bool, tensorboard: bool) -> None:
         """Train until there is a reason to stop."""
@@ -411,6 +419,7 @@ class _Trainer:
             write_weights(self.folder / BEST, state.best_state, card)
         write_log(self.folder, state.history)
         save_checkpoint(self.folder, self.model, self.optimizer, state, self.card)
+        self.guard.kept = self._kept
 
 
 def _as_json(card: dict[str, Any]) -> dict[str, Any]:

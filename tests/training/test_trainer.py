@@ -256,6 +256,23 @@ def test_a_flux_head_learns_from_its_own_bound(tmp_path, precision):
     assert torch.equal(same(a), result.model(a))
 
 
+def test_a_metric_that_is_not_for_the_network_is_said_before_the_first_step(make, data):
+    def loss(prediction, target, inputs):
+        raise AssertionError("a step was done")
+
+    with pytest.raises(InputError, match="train a CertifiedMgNO with it"):
+        train(make(), *data, **OPTIONS | {"loss": loss, "select": "bound"})
+
+
+def test_nan_before_the_first_checkpoint_promises_none(tmp_path, make, data):
+    def breaks(prediction, target, inputs):
+        return LOSSES["l2"](prediction, target, inputs) * float("nan")
+
+    with pytest.raises(TrainingError, match=r"in epoch 1, step 1: .* There is no checkpoint yet\."):
+        train(make(), *data, folder=tmp_path, **OPTIONS | {"loss": breaks})
+    assert not (tmp_path / "last.safetensors").exists()
+
+
 def test_bfloat16_trains_nearly_as_well_and_keeps_full_weights(make, data):
     options = OPTIONS | {"epochs": 40, "lr": 2e-2}
     full, low = make(), make()
