@@ -40,7 +40,8 @@ class TrainingSettings:
         Learning rate; with "onecycle" the largest one.
     weight_decay
         Of "adam" it is added to the gradient (L2, coupled, as the published trainings have it), of "adamw" it shrinks
-        the weights by themselves.
+        the weights by themselves. The loss of a batch is the mean over its samples; the published trainings take the
+        sum, so that their decay d is d / batch_size here.
     optimizer
         "adam" or "adamw".
     schedule
