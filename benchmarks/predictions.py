@@ -11,7 +11,8 @@ J, |||u - v|||^2 = 2 (J(v) - J(w)) + |||u - w|||^2, where certified bounds of w 
 lies in an interval that is certain; bars are judged by that: PASS or MISS only where it decides, OPEN otherwise.
 
 Coverage needs many cases: `--calibration` is a file of another seed, of which the first `--units` calibrate and all
-others, 1,000 or more, are held out. Without it, the validation split calibrates and the test split is held out.
+others, 1,000 or more, are held out. Without it, one half of the test split calibrates and the other is held out: the
+validation split will not do, since it chose the epoch.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from sciml_bounds.multigrid.flux_head import BoundLoss, CertifiedMgNO
 from sciml_bounds.multigrid.mgno import MgNO
 from sciml_bounds.problems.transfers import interpolate_nodes
 from sciml_bounds.store.torch_dataset import TorchDataset
-from sciml_bounds.store.weights import load_model
+from sciml_bounds.store.weights import find_weights, load_model, read_weights
 from sciml_bounds.training.evaluation import evaluate_rollout
 from sciml_bounds.training.trainer import train
 
@@ -236,12 +237,11 @@ def coverage_table(calibration: tuple[Tensor, ...], held_out: tuple[Tensor, ...]
         print(f"  median pair: calibrated at {COVERAGES[0]:.0%} {100 * tight:.2f} %, guaranteed {100 * sure:.2f} %")
 
 
-def rollout_table(model: nn.Module, path: Path, units: int | None) -> None:
+def rollout_table(model: nn.Module, data: TorchDataset) -> None:
     """Calibrate each step of rollouts of a time-dependent data set; units are trajectories."""
-    data = TorchDataset(path, "all", pairs=False)
     frames = torch.stack([data[i][1] for i in range(len(data))]).unsqueeze(2)  # all frames of a trajectory
     errors = evaluate_rollout(model, frames).steps
-    n = len(errors) // 3 if units is None else units
+    n = len(errors) // 3
     print("\ncoverage of rollouts, step by step (calibrated, not guaranteed)")
     print_coverage("relative L2 error", lambda c: calibrate(errors[:n], coverage=c),
                    lambda found: found.covers(errors[n:]), len(errors) - n, n)  # fmt: skip
@@ -298,7 +298,9 @@ def main() -> None:
     parser.add_argument("--certified", help="network with a flux head (default: trained here)")
     parser.add_argument("--calibration", type=Path, help="data set of another seed, for the coverage")
     parser.add_argument("--units", type=int, default=500, help="samples of it that calibrate (default 500)")
-    parser.add_argument("--rollouts", type=Path, help="data set of trajectories, for the coverage of rollouts")
+    parser.add_argument(
+        "--rollouts", type=Path, help="data set of trajectories of another seed, for the coverage of rollouts"
+    )
     parser.add_argument("--stepper", help="network that predicts the next frame of these")
     parser.add_argument("--limit", type=int, help="take at most so many test samples")
     parser.add_argument("--factor", type=int, default=FACTOR, help=f"refinement of the reference (default {FACTOR})")
@@ -312,25 +314,27 @@ def main() -> None:
     arguments = parser.parse_args()
     if bool(arguments.rollouts) != bool(arguments.stepper):
         parser.error("--rollouts and --stepper belong together")
+    if arguments.rollouts:
+        rollouts = TorchDataset(arguments.rollouts, "all", pairs=False)
+        seen = read_weights(find_weights(arguments.stepper))[1].get("data", {}).get("train", {})
+        if rollouts.seed == seen.get("seed", rollouts.seed):
+            parser.error(f"{arguments.stepper} has not been trained on another seed than that of {arguments.rollouts}")
     plain, certified = networks(arguments)
     test = TorchDataset(arguments.data, "test", in_memory=True)
     print(f"{test.recipe}, {test.resolution}^2, seed {test.seed}: test split\n")
     print_rows(certified_rows(test, plain, certified, arguments.factor, arguments.limit))
     if arguments.calibration is None:
-        calibration = errors_and_bounds(TorchDataset(arguments.data, "validation"), plain, arguments.factor, None)
-        held_out = errors_and_bounds(test, plain, arguments.factor, arguments.limit)
+        numbers = errors_and_bounds(test, plain, arguments.factor, arguments.limit)
+        units = len(numbers[0]) // 2
     else:
         other = TorchDataset(arguments.calibration, "all")
         if other.seed == test.seed:
             parser.error(f"{arguments.calibration} has the seed of the training data, {other.seed}; make another one")
         numbers = errors_and_bounds(other, plain, arguments.factor, None)
-        calibration, held_out = (
-            tuple(q[: arguments.units] for q in numbers),
-            tuple(q[arguments.units :] for q in numbers),
-        )
-    coverage_table(calibration, held_out)
+        units = arguments.units
+    coverage_table(tuple(q[:units] for q in numbers), tuple(q[units:] for q in numbers))
     if arguments.rollouts:
-        rollout_table(load_model(arguments.stepper), arguments.rollouts, None)
+        rollout_table(load_model(arguments.stepper), rollouts)
     iterations_table(test, plain, arguments.limit)
 
 

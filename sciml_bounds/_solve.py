@@ -276,6 +276,7 @@ class Solver:
             raise InputError(f"{name} has shape {tuple(field.shape)}, but a nodal field here has {shape}.") from None
         free = problem.active_nodes & ~problem.dirichlet_nodes
         guess = torch.where(free, nodes, 0.0).reshape(-1, *self.operator.lattice)
+        guess = self._linear.system.fix_mean(guess)  # round-off is relative to ||x||, so a level would end the search
         return self._scaled(guess) if predicted else guess
 
     def _scaled(self, guess: Tensor) -> Tensor:

@@ -485,6 +485,21 @@ def test_a_model_that_is_wrong_costs_iterations_but_not_the_tolerance(answer):
     torch.testing.assert_close(guessed.values, plain.values, rtol=0, atol=1e-5 * scale)
 
 
+@pytest.mark.parametrize("side", [sb.Neumann(), sb.Periodic()], ids=["neumann", "periodic"])
+@pytest.mark.parametrize("method", ["multigrid", "cg"])
+@pytest.mark.parametrize("wrap", [Model, lambda field: field], ids=["model", "field"])
+def test_the_level_of_a_guess_does_not_matter_where_nothing_holds_the_solution(side, method, wrap):
+    """A large constant would hide every error below the round-off of ||A|| ||x||, at which iterations end."""
+    a = torch.rand(16, 16, dtype=torch.float64) + 0.1
+    f = torch.randn(16, 16, dtype=torch.float64)
+    problem = sb.Diffusion(sb.Grid((16, 16)), a, f - f.mean(), boundary=dict.fromkeys(("x0", "x1", "y0", "y1"), side))
+    plain = sb.solve(problem, method=method)
+    level = 1e10 + 1e-3 * torch.randn(problem.node_shape, dtype=torch.float64)
+    guessed = sb.solve(problem, method=method, x0=wrap(level))
+    assert bool(guessed.converged)
+    torch.testing.assert_close(guessed.values, plain.values, rtol=0, atol=1e-6 * float(plain.values.abs().max()))
+
+
 def test_what_a_model_says_of_prescribed_values_does_not_matter():
     problem = _two_phase(())
     exact = sb.solve(problem, rtol=1e-12).values

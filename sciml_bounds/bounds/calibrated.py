@@ -17,6 +17,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,7 +34,7 @@ _REDUCTIONS = ("max", "mean")
 def least_units(coverage: float) -> int:
     """Tell how many units are needed before their largest score covers a new one with the given probability."""
     _require_coverage(coverage)
-    return math.ceil(round(coverage / (1 - coverage), 9))
+    return max(1, math.ceil(round(coverage / (1 - coverage), 9)))
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -81,6 +82,11 @@ class Calibration:
         require_finite(factor, "scale")
         if bool((factor < 0).any()):
             raise InputError("scale is negative; it is the size that scores were relative to.")
+        if self.threshold.ndim and factor.ndim and factor.shape[-1] not in (1, len(self.threshold)):
+            raise InputError(
+                f"scale has shape {tuple(factor.shape)}, but the calibration is for {len(self.threshold)} steps along "
+                "the last axis; give (..., 1) where all steps have the same."
+            )
         result: Tensor = self.threshold.to(factor.device) * factor
         return result
 
@@ -173,7 +179,7 @@ def _rank(units: int, coverage: float) -> int:
         raise InputError(
             f"{units} units are too few for a coverage of {coverage:g}; give at least {needed}, or ask for less."
         )
-    return math.ceil(round((units + 1) * coverage, 9))
+    return max(1, math.ceil(round((units + 1) * coverage, 9)))
 
 
 def _require_coverage(coverage: float) -> None:
@@ -182,12 +188,13 @@ def _require_coverage(coverage: float) -> None:
 
 
 def _by_trajectory(scores: Tensor, trajectories: Any, reduction: str | None) -> Tensor:
-    labels = torch.as_tensor(trajectories)
-    if scores.ndim != 1 or labels.shape != scores.shape:
+    labels = np.asarray(trajectories.cpu() if isinstance(trajectories, Tensor) else trajectories)
+    if scores.ndim != 1 or labels.shape != tuple(scores.shape):
         raise InputError(
-            f"trajectories have shape {tuple(labels.shape)} and scores {tuple(scores.shape)}; give one label a frame."
+            f"trajectories have shape {labels.shape} and scores {tuple(scores.shape)}; give one label a frame."
         )
-    names, place = labels.to(scores.device).unique(return_inverse=True)
+    names, inverse = np.unique(labels, return_inverse=True)
+    place = torch.as_tensor(inverse, device=scores.device)
     if len(names) == len(scores):
         return scores
     if reduction not in _REDUCTIONS:

@@ -12,6 +12,7 @@ _WORDS = (
         "repair them, or leave out --strict",
     ),
     (r", or an object such as sb\.Multigrid\(cycle='V'\)", ""),
+    (r"\bgo on with resume=True", "go on with --resume"),
     (r" or pass a flux of a finer grid", ""),
     (r"\b(method|layout)='([\w-]+)'", r"--\1 \2"),
     (r"^error=(\S+) ", r"--error \1 "),

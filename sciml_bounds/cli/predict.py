@@ -45,6 +45,9 @@ def predict(
 ) -> None:
     """Predict the solution of -div(a grad u) + c u = f by a trained network.
 
+    What is no input of the network (the source, the box, boundary data) it takes to be as in its training; where it is
+    not, the prediction is wrong, and --certify says by how much.
+
     Example: sciml-bounds predict darcy-rough --coefficient a.npy --source 1 --certify --out u.nc
     """
     import sciml_bounds as sb

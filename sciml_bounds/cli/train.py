@@ -59,8 +59,10 @@ def _train(asked: TrainingRecipe, folder: Path, *, resume: bool) -> TrainingResu
 
     train_set, validation_set = asked.samples("train"), asked.samples("validation")
     asked.check_samples()
+    network = asked.make_model()
+    asked.check_metrics(network)
     return train_network(
-        asked.make_model(),
+        network,
         train_set,
         validation_set,
         settings=asked.settings,
@@ -79,9 +81,8 @@ def _finish(asked: TrainingRecipe, result: TrainingResult) -> dict[str, float]:
     from sciml_bounds.store.weights import state_of, write_weights
     from sciml_bounds.training.evaluation import evaluate
 
-    names = asked.output.get("metrics", ["l2"])
-    found = evaluate(result.model, asked.samples("test"), names, device=asked.settings.device)
-    metrics: dict[str, Any] = {f"test {name}": found.mean(name) for name in names}
+    found = evaluate(result.model, asked.samples("test"), asked.metrics, device=asked.settings.device)
+    metrics: dict[str, Any] = {f"test {name}": found.mean(name) for name in asked.metrics}
     metrics[f"validation {asked.settings.card()['select']}"] = result.best
     card = {**result.card, "content": "Weights", "epoch": result.best_epoch, "metrics": metrics}
     write_weights(asked.output["weights"], state_of(result.model), card)

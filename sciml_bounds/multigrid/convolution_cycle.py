@@ -17,7 +17,16 @@ from torch.nn import functional
 
 from sciml_bounds.errors import InputError
 
-__all__ = ["BOUNDARIES", "ConvolutionCycle", "CycleLevel", "Prolongation", "choose", "coarse_size", "per_level"]
+__all__ = [
+    "BOUNDARIES",
+    "ConvolutionCycle",
+    "CycleLevel",
+    "Prolongation",
+    "choose",
+    "coarse_size",
+    "level_count",
+    "per_level",
+]
 
 Padding = Literal["zeros", "reflect", "circular"]
 
@@ -49,12 +58,22 @@ def coarse_size(n: int, alignment: str) -> int:
 
 def per_level(value: int | Sequence[int], count: int, name: str, least: int) -> tuple[int, ...]:
     """Repeat an integer for each of `count` levels, or check a sequence of as many."""
+    if not isinstance(value, int | Sequence):
+        raise InputError(f"{name}={value!r} must be an integer, or {count} of them, finest level first.")
     values = (value,) * count if isinstance(value, int) else tuple(value)
     if len(values) != count:
         raise InputError(f"{name} has {len(values)} entries, but {count} are needed, finest level first.")
     if not all(isinstance(v, int) and v >= least for v in values):
         raise InputError(f"{name}={value!r} must be integers of at least {least}.")
     return values
+
+
+def level_count(levels: int | None, pre: int | Sequence[int] | None) -> int:
+    """Give the number of levels: as said, or as many as there are smoothing counts, or 5."""
+    count = levels if levels is not None else len(pre) if isinstance(pre, Sequence) else 5
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise InputError(f"levels={levels!r} must be a positive integer.")
+    return count
 
 
 def choose(value: str, choices: Sequence[str], name: str) -> str:
@@ -231,9 +250,7 @@ class ConvolutionCycle(nn.Module):
         super().__init__()
         if dim not in _CONVOLUTION:
             raise InputError(f"dim={dim!r} must be 1, 2 or 3.")
-        count = levels if levels is not None else 5 if pre is None or isinstance(pre, int) else len(pre)
-        if not isinstance(count, int) or count < 1:
-            raise InputError(f"levels={levels!r} must be a positive integer.")
+        count = level_count(levels, pre)
         self.dim, self.depth = dim, count
         self.boundary = choose(boundary, tuple(BOUNDARIES), "boundary")
         self.alignment = choose(alignment, tuple(ALIGNMENTS), "alignment")

@@ -15,6 +15,7 @@ In two dimensions only: in three, a divergence-free flux is the curl of a field 
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -195,6 +196,8 @@ class CertifiedNetwork(nn.Module):
         super().__init__()
         self.fields = _checked_fields(fields)
         self.source = float(source)
+        if not math.isfinite(self.source) or self.source == 0:
+            raise InputError(f"source={source} must be finite and not zero; predictions are relative to it.")
         self.values, self.potential = values, potential
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -306,6 +309,9 @@ class CertifiedMgNO(CertifiedNetwork):
     """
 
     def __init__(self, *, fields: Sequence[str] = ("coefficient",), source: float = 1.0, **network: Any) -> None:
+        own = [name for name in ("in_channels", "out_channels", "dim", "boundary", "layout") if name in network]
+        if own:
+            raise InputError(f"{own[0]} is given by what the two networks of a CertifiedMgNO are for; leave it out.")
         values = MgNO(len(fields), 1, dim=2, boundary="dirichlet", layout="cells->nodes", **network)
         potential = MgNO(_POTENTIAL_CHANNELS, 1, dim=2, boundary="neumann", layout="same", **network)
         super().__init__(values, potential, fields=fields, source=source)

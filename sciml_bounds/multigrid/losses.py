@@ -85,7 +85,8 @@ def find_loss(name: str) -> Loss:
 def _relative(prediction: Tensor, target: Tensor, square: Callable[[Tensor], Tensor]) -> Tensor:
     if prediction.shape != target.shape:
         raise InputError(
-            f"prediction and target have shapes {tuple(prediction.shape)} and {tuple(target.shape)}; they must agree."
+            f"prediction and target have shapes {tuple(prediction.shape)} and {tuple(target.shape)}; they must agree, "
+            "and a network with a flux head is measured by 'bound'."
         )
     exact = torch.promote_types(target.dtype, torch.float32)  # sums of many squares are lost in half precision
     with torch.autocast(target.device.type, enabled=False):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sciml_bounds.errors import InputError
-from sciml_bounds.multigrid.convolution_cycle import ConvolutionCycle, choose, per_level
+from sciml_bounds.multigrid.convolution_cycle import ConvolutionCycle, choose, level_count, per_level
 from sciml_bounds.multigrid.node_lattice import average_to_interior_nodes, interior_of, with_zero_boundary
 from sciml_bounds.multigrid.normalizer import Normalizer
 from sciml_bounds.problems.diffusion import Diffusion
@@ -95,8 +95,8 @@ class MgNO(nn.Module):
     ------
     InputError
         If options are unknown or contradict each other; from `forward`, if the input has another number of axes or
-        channels, another dtype or device than the weights, a lattice that is too small, or NaN (looked for in
-        evaluation mode).
+        channels, another dtype or device than the weights, a lattice that is too small, NaN or infinity (looked for
+        in evaluation mode).
 
     Notes
     -----
@@ -167,7 +167,7 @@ class MgNO(nn.Module):
         self.increment, self.fields = increment, tuple(fields)
         self.size = None if size is None else tuple(size)
 
-        depth = levels if levels is not None else 5 if pre is None or isinstance(pre, int) else len(pre)
+        depth = level_count(levels, pre)
         widths = per_level(channels, depth, "channels", 1)
         growth = [width / widths[0] for width in widths]  # the data of a layer widen as its result does
 
@@ -236,6 +236,8 @@ class MgNO(nn.Module):
         """Give nodal values of the solution of a diffusion problem, (batch..., n + 1), in float64.
 
         The values that the problem prescribes are put onto its Dirichlet sides, so that the result can be certified.
+        All else that is not among `fields` the network takes to be as in its training: a source, the size of the box,
+        the boundary data. Where they differ the answer is wrong, which `sb.certify` tells.
         """
         weight = next(self.parameters())
         x = self._input(problem).to(dtype=weight.dtype, device=weight.device)
@@ -294,6 +296,8 @@ class MgNO(nn.Module):
 
     def _input(self, problem: Diffusion) -> Tensor:
         """Fields of a problem as (b, channel, *cells)."""
+        if not isinstance(problem, Diffusion):
+            raise InputError(f"a prediction needs a Diffusion problem, not a {type(problem).__name__}.")
         if problem.grid.dim != self.dim:
             raise InputError(f"the problem has {problem.grid.dim} axes and the network is for {self.dim}.")
         if len(self.fields) != self.in_channels:
@@ -321,8 +325,11 @@ class MgNO(nn.Module):
             raise InputError(f"the input is on {x.device} and the weights are on {weight.device}; move one of them.")
         if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
             raise InputError(f"the input is {x.dtype} and the weights are {weight.dtype}; convert one of them.")
-        if not self.training and not torch.compiler.is_compiling() and not _capturing(x) and bool(x.isnan().any()):
-            raise InputError(f"the input has NaN in sample {int(x.isnan().flatten(1).any(1).nonzero()[0])}.")
+        if self.training or torch.compiler.is_compiling() or _capturing(x):
+            return
+        if not bool(x.isfinite().all()):
+            sample = int((~x.isfinite()).flatten(1).any(1).nonzero()[0])
+            raise InputError(f"the input has NaN or infinity in sample {sample}, in the precision of the network.")
 
 
 def _capturing(x: Tensor) -> bool:

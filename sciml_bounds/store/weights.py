@@ -218,6 +218,10 @@ def load_model(path_or_name: Path | str, *, device: torch.device | str = "cpu") 
     """
     path = find_weights(path_or_name)
     state, card = read_weights(path)
+    if card.get("content") == "Checkpoint":
+        raise InputError(
+            f"{path} is the checkpoint of a training; the network of its best epoch is best{SUFFIX} beside it."
+        )
     model = make_model(card.get("class"), card.get("arguments"), f"the card of {path}")
     fill_model(model, state, str(path))
     return model.to(device).eval()

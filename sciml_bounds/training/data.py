@@ -97,6 +97,8 @@ def load(
     for part in parts:
         try:
             x, y = next(stream)
+        except InputError as error:  # from a process that loads, it comes within a traceback
+            raise InputError(str(error).rpartition("InputError: ")[2].strip()) from None
         except RuntimeError as error:
             if "stack expects each tensor to be equal size" not in str(error):
                 raise

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sciml_bounds.arrays import require_count
 from sciml_bounds.errors import InputError
 from sciml_bounds.reports import summary_table
 from sciml_bounds.training.data import Samples, batches, load, size_of
-from sciml_bounds.training.settings import Loss, find_loss, loss_name
+from sciml_bounds.training.settings import Loss, check_device, find_loss, loss_name
 
 __all__ = ["Evaluation", "Rollout", "check_losses", "evaluate", "evaluate_rollout", "evaluating", "roll_out"]
 
@@ -78,6 +79,11 @@ def evaluate(
     """
     if size_of(samples) == 0:
         raise InputError("the data hold no samples; give at least one.")
+    require_count(batch_size, "batch_size", 1)
+    require_count(workers, "workers", 0)
+    check_device(device)
+    if isinstance(metrics, str):
+        raise InputError(f"metrics={metrics!r} is one name; give a list of them: [{metrics!r}].")
     chosen = {loss_name(metric): find_loss(metric, "metric") for metric in metrics}
     if not chosen:
         raise InputError("there is no metric to evaluate; name one, such as 'l2'.")
@@ -208,6 +214,8 @@ def evaluate_rollout(
             f"trajectories of shape {tuple(trajectories.shape)} are not (trajectory, time, channel, *space) with at "
             "least two frames."
         )
+    require_count(batch_size, "batch_size", 1)
+    check_device(device)
     model.to(device)
     like = next(model.parameters())
     steps, whole = [], []

@@ -7,6 +7,7 @@ their own share only.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,11 +41,7 @@ class Group:
         """Add up gradients and further numbers over all processes, in one message; returns the numbers."""
         if self.size == 1:
             return extras
-        trained = [p for p in parameters if p.requires_grad]
-        for p in trained:
-            if p.grad is None:  # no sample of this batch was ours
-                p.grad = torch.zeros_like(p)
-        gradients = [p.grad for p in trained if p.grad is not None]
+        gradients = [p.grad for p in parameters if p.grad is not None]
         # Complex gradients are pairs of real ones; the numbers beside them are few and small.
         flat = [torch.view_as_real(g) if g.is_complex() else g for g in gradients]
         bucket = torch.cat([*(g.reshape(-1) for g in flat), extras.to(flat[0].dtype)])
@@ -72,7 +69,11 @@ class Group:
 
 @contextmanager
 def joined(device: str) -> Iterator[Group]:
-    """Join the other processes that torchrun started, if there are any, until the end of a `with` block."""
+    """Join the other processes that torchrun started, if there are any, for a `with` block.
+
+    They stay joined until the process ends: the addresses by which they found each other are still known then, so that
+    joining once more would wait for the old ones for ever.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 and not dist.is_initialized():
         yield Group(torch.device(device))
         return
@@ -80,11 +81,12 @@ def joined(device: str) -> Iterator[Group]:
     if chosen.type == "cuda":
         chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(chosen)
-    ours = not dist.is_initialized()
-    if ours:
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-    try:
-        yield Group(chosen, dist.get_rank(), dist.get_world_size())
-    finally:
-        if ours:
-            dist.destroy_process_group()
+    if not dist.is_initialized():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+        atexit.register(_leave)
+    yield Group(chosen, dist.get_rank(), dist.get_world_size())
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()

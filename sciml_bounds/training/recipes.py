@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import Subset
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.store.torch_dataset import TorchDataset
 from sciml_bounds.store.weights import SUFFIX, make_model
 from sciml_bounds.store.writer import check_target
-from sciml_bounds.training.settings import TrainingSettings, check_names
+from sciml_bounds.training.evaluation import evaluate
+from sciml_bounds.training.settings import TrainingSettings, check_names, find_loss, loss_name
 
 __all__ = ["TrainingRecipe", "find_training_recipe", "read_training_recipe", "shipped_recipes"]
 
@@ -105,6 +107,22 @@ class TrainingRecipe:
                 f"{self.data['file']} has {count} samples, and {self.where} says {wanted}; use the data set that the "
                 f"recipe means{self._command()}."
             )
+
+    @property
+    def metrics(self) -> list[str]:
+        """Metrics on the test split, those that select if no others are named."""
+        return list(self.output.get("metrics", [loss_name(self.settings.select)]))
+
+    def check_metrics(self, model: nn.Module) -> None:
+        """Try the metrics of the test split on one sample, before any work.
+
+        Raises
+        ------
+        InputError
+            If the split is empty, or a metric is not for the network.
+        """
+        if "weights" in self.output:
+            evaluate(model, Subset(self.samples("test"), [0]), self.metrics)
 
     def make_model(self) -> nn.Module:
         """Make the network, from the seed of the recipe.
@@ -235,6 +253,8 @@ def _check_output(output: Mapping[str, Any], where: str) -> None:
     metrics = output.get("metrics", [])
     if not isinstance(metrics, list) or not all(isinstance(metric, str) for metric in metrics):
         raise InputError(f'[output] of {where}: metrics = {metrics!r} is no list of names such as ["l2", "h1"].')
+    for metric in metrics:
+        find_loss(metric, "metric")
     if "weights" in output:
         check_target(output["weights"], (SUFFIX,))
     elif metrics:

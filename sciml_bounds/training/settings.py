@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sciml_bounds.errors import InputError
 
-__all__ = ["Loss", "TrainingSettings", "check_names", "find_loss", "loss_name"]
+__all__ = ["Loss", "TrainingSettings", "check_device", "check_names", "find_loss", "loss_name"]
 
 #: loss(prediction, target, inputs) gives one number a sample, shape (b,).
 type Loss = Callable[[Any, Tensor, Tensor], Tensor]
@@ -40,7 +40,8 @@ class TrainingSettings:
         Learning rate; with "onecycle" the largest one.
     weight_decay
         Of "adam" it is added to the gradient (L2, coupled, as the published trainings have it), of "adamw" it shrinks
-        the weights by themselves.
+        the weights by themselves. The loss of a batch is the mean over its samples; the published trainings take the
+        sum, so that their decay d is d / batch_size here.
     optimizer
         "adam" or "adamw".
     schedule
@@ -120,15 +121,7 @@ class TrainingSettings:
             raise InputError("cycle_momentum needs schedule='onecycle'; a constant rate has no cycle.")
         for name in ("loss", "select"):
             find_loss(getattr(self, name), name)
-        self._check_device()
-
-    def _check_device(self) -> None:
-        try:
-            device = torch.device(self.device)
-        except (RuntimeError, TypeError):
-            raise InputError(f"device={self.device!r} is no device; use 'cpu' or 'cuda'.") from None
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise InputError(f"device={self.device!r} is not there: torch finds no CUDA device; use device='cpu'.")
+        device = check_device(self.device)
         if self.graphs and device.type != "cuda":
             raise InputError(f"graphs=True needs device='cuda', and the device is {self.device!r}; leave it out.")
 
@@ -148,6 +141,23 @@ class TrainingSettings:
         """Say all of it in JSON's words."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return values | {"loss": loss_name(self.loss), "select": loss_name(self.select)}
+
+
+def check_device(name: torch.device | str) -> torch.device:
+    """Make a device of its name.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name, or it is not there.
+    """
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise InputError(f"device={name!r} is no device; use 'cpu' or 'cuda'.") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device={str(name)!r} is not there: torch finds no CUDA device; use device='cpu'.")
+    return device
 
 
 def check_names(given: Iterable[str], known: Iterable[str], where: str) -> None:

@@ -209,20 +209,28 @@ class _Trainer:
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         if not self.parameters:
             raise InputError(f"{type(self.model).__name__} has no weights to train.")
+        self._try_metric()
         self.optimizer = make_optimizer(settings, self.parameters)
         torch.manual_seed(settings.seed + group.rank)
         if going_on:
             assert checkpoint is not None
             self.state = load_checkpoint(checkpoint, self.model, self.optimizer, self.card)
         group.spread(self.model)
-        kept = (
-            "No checkpoint was asked for."
-            if checkpoint is None
-            else f"The last good checkpoint in {self.folder} is kept."
-        )
-        self.guard = Guard(group.device, kept)
+        none = "No checkpoint was asked for." if self.folder is None else "There is no checkpoint yet."
+        self.guard = Guard(group.device, self._kept if going_on else none)
         self.sums = torch.tensor([self.state.losses, self.state.norms], dtype=torch.float64, device=group.device)
         self.backward = GraphedStep(self._backward, self.parameters) if settings.graphs else self._backward
+
+    @property
+    def _kept(self) -> str:
+        return f"The last good checkpoint in {self.folder} is kept."
+
+    def _try_metric(self) -> None:
+        """Measure one sample, so that a metric that is not for the network is refused before any work."""
+        if self.validation_set is not None:
+            with evaluating(self.model):
+                for x, y in load(self.validation_set, [[0]], "validation data", workers=0, pinned=False):
+                    measure(self.model, x, y, {loss_name(self.settings.select): self.select})
 
     def run(self, callback: Callback | None, *, progress: bool, tensorboard: bool) -> None:
         """Train until there is a reason to stop."""
@@ -305,12 +313,15 @@ class _Trainer:
         self._set_rates()
         device = self.group.device
         if pair is None:
-            self.optimizer.zero_grad()
+            self._clear_gradients()
             loss = torch.zeros((), device=device)
         else:
             dtype = self.parameters[0].dtype
             x, y = (part.to(device, dtype, non_blocking=True) for part in pair)
             loss = self.backward(x, y)
+        for parameter in self.parameters:
+            if parameter.grad is None:  # nothing here depends on it; with a zero it decays alike in all processes
+                parameter.grad = torch.zeros_like(parameter)
         # Gradients are those of the sum over the samples until here, so that every process counts by its samples.
         loss, asked = self._sum_up(loss)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
@@ -333,8 +344,7 @@ class _Trainer:
 
     def _backward(self, x: Tensor, y: Tensor) -> Tensor:
         """Compute the sum of the losses of a batch and its gradients."""
-        for parameter in self.parameters:
-            parameter.grad = None
+        self._clear_gradients()
         lower = self.settings.precision == "bf16"
         with torch.autocast(x.device.type, torch.bfloat16, enabled=lower, cache_enabled=not self.settings.graphs):
             prediction = self.model(x)
@@ -343,6 +353,10 @@ class _Trainer:
         total = losses.sum()
         total.backward()
         return total.detach()
+
+    def _clear_gradients(self) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def _set_rates(self) -> None:
         state, settings = self.state, self.settings
@@ -405,6 +419,7 @@ class _Trainer:
             write_weights(self.folder / BEST, state.best_state, card)
         write_log(self.folder, state.history)
         save_checkpoint(self.folder, self.model, self.optimizer, state, self.card)
+        self.guard.kept = self._kept
 
 
 def _as_json(card: dict[str, Any]) -> dict[str, Any]:

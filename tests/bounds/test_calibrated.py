@@ -123,6 +123,25 @@ def test_a_certificate_gets_its_calibrated_companion():
 # --- units ------------------------------------------------------------------------------------------------------------
 
 
+def test_trajectories_may_have_names():
+    scores = np.arange(1.0, 41.0)
+    found = calibrate(scores, coverage=0.5, trajectories=[f"run {i // 4}" for i in range(40)], reduction="max")
+    assert (found.units, float(found.threshold)) == (10, 24.0)
+
+
+def test_a_coverage_of_almost_nothing_still_takes_a_score():
+    assert float(calibrate(np.arange(1.0, 6.0), coverage=1e-12).threshold) == 1.0
+    with pytest.raises(InputError, match="0 units are too few"):
+        calibrate(torch.zeros(0), coverage=1e-12)
+
+
+def test_the_scale_of_a_rollout_is_one_a_step_or_one_for_all():
+    found = calibrate(np.ones((20, 3)))
+    assert found.apply(torch.full((5, 1), 2.0)).tolist() == [[2.0] * 3] * 5
+    with pytest.raises(InputError, match=r"scale has shape \(2,\), but the calibration is for 3 steps"):
+        found.apply(torch.ones(2))
+
+
 def test_frames_of_one_trajectory_are_refused_as_units_or_put_together():
     rng = np.random.default_rng(0)
     frames, labels = rng.random(120), np.repeat(np.arange(30), 4)

@@ -152,7 +152,10 @@ def test_a_signal_loses_nothing(place, number, code):
             "model.arguments={chanels = 3}",
             r"\[model\] of small.toml has arguments that MgNO does not take: .*'chanels'",
         ),
-        ("model.arguments={in_channels = 2, channels = 2}", "2 axes|do not fit|fields"),
+        (
+            "model.arguments={in_channels = 2, channels = 2}",
+            "the input has 1 channels on axis 1, and the network takes 2",
+        ),
         ("data.recipe=darcy-smooth", "is of the recipe 'darcy-rough', not 'darcy-smooth'"),
         (
             "data.seed=4",
@@ -164,6 +167,9 @@ def test_a_signal_loses_nothing(place, number, code):
         ('data.inputs=["permeability"]', "has no variable 'permeability'"),
         ("output.weights=final.pt", "use one of .safetensors"),
         ("output.metrics=l2", "metrics = 'l2' is no list of names"),
+        ('output.metrics=["l2", "h2"]', "metric='h2' is not known; did you mean 'l2'?"),
+        ('output.metrics=["l2", "bound"]', "the bound is a loss for values and a stream function"),
+        ("training.select=bound", "the bound is a loss for values and a stream function"),
         ("output.folder=3", "folder = 3 is not text"),
         ("epochs=2", "--set epochs=2 is not TABLE.NAME=VALUE"),
         ("data.file.name=2", "--set data.file.name=2: file is a value and no table"),
@@ -194,7 +200,7 @@ def test_a_recipe_that_cannot_be_read_is_one_sentence(place, capsys, content, wo
 def test_damaged_data_and_a_folder_in_use_are_one_sentence(place, capsys):
     assert run(["train", "small.toml", "--set", "training.epochs=1"]) == 0
     capsys.readouterr()
-    assert "holds a training already" in error_of(capsys, "train", "small.toml")
+    assert "holds a training already; go on with --resume" in error_of(capsys, "train", "small.toml")
     assert "was trained with epochs=1, and here it is 3" in error_of(capsys, "train", "small.toml", "--resume")
     changed = ["--set", "model.arguments={channels = 3, layers = 1, levels = 2}", "--set", "training.epochs=1"]
     assert "another architecture" in error_of(capsys, "train", "small.toml", "--resume", *changed)
@@ -206,7 +212,7 @@ def test_a_training_that_breaks_ends_with_three(place, capsys):
     line = error_of(
         capsys, "train", "small.toml", "--set", "training.lr=1e30", "--set", "training.schedule=constant", code=3
     )
-    assert re.search(r"training stopped in epoch \d+(, step \d+)?: .* is kept", line)
+    assert re.search(r"training stopped in epoch \d+(, step \d+)?: .* no checkpoint yet", line)
 
 
 def test_the_recipes_that_ship_can_be_read():

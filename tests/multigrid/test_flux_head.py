@@ -379,6 +379,17 @@ def test_unknown_fields_are_refused(fields):
         network(fields or ("none",)) if fields else CertifiedNetwork(Values(), Potential(), fields=())
 
 
+def test_options_that_the_two_networks_have_of_their_own_are_refused():
+    with pytest.raises(InputError, match="dim is given by what the two networks"):
+        CertifiedMgNO(dim=3)
+
+
+@pytest.mark.parametrize("source", [0.0, float("nan")])
+def test_a_source_that_scales_nothing_is_refused(source):
+    with pytest.raises(InputError, match="must be finite and not zero"):
+        CertifiedMgNO(source=source, channels=2, layers=1, levels=2)
+
+
 def test_wrong_shapes_are_refused():
     with pytest.raises(InputError, match=r"takes \(b, 1, n_x, n_y\) for coefficient, and not shape \(1, 2, 8, 8\)"):
         network()(torch.ones(1, 2, 8, 8))

@@ -137,6 +137,10 @@ def test_predictions_refuse_what_does_not_fit():
         MgNO(1, 2, **SMALL).predict(sb.Diffusion(grid))
     with pytest.raises(InputError, match="too small for 5 levels"):
         MgNO().predict(sb.Diffusion(grid))
+    with pytest.raises(InputError, match="needs a Diffusion problem, not a Tensor"):
+        MgNO(**SMALL).predict(torch.ones(8, 8))
+    with pytest.raises(InputError, match="infinity in sample 0, in the precision of the network"):
+        MgNO(**SMALL).predict(sb.Diffusion(grid, 1e40))
 
 
 @pytest.mark.parametrize("kind", ["scalar", "pointwise", "none"])
@@ -188,6 +192,9 @@ def test_it_learns():
         ({"fields": ("pressure",)}, "fields='pressure' is unknown"),
         ({"size": (8,)}, "along each of 2 axes"),
         ({"dim": 4}, "dim=4 must be 1, 2 or 3"),
+        ({"levels": 0}, "levels=0 must be a positive integer"),
+        ({"levels": 1.5}, "levels=1.5 must be a positive integer"),
+        ({"channels": 2.5}, "channels=2.5 must be an integer, or 5 of them"),
     ],
     ids=[
         "in",
@@ -205,6 +212,9 @@ def test_it_learns():
         "fields",
         "size",
         "dim",
+        "levels",
+        "levels-fraction",
+        "channels-fraction",
     ],
 )
 def test_bad_options_are_one_sentence(options, words):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.multigrid.mgno import MgNO
@@ -73,3 +74,59 @@ def test_only_the_idle_operators_of_helmholtz_have_no_gradient():
 def test_unknown_names_are_one_sentence():
     with pytest.raises(InputError, match="no published network 'darcy'; choose from darcy-"):
         MgNO.published("darcy")
+
+
+# --- the same networks, written out as the reference describes them ----------------------------------------------
+
+
+def convolve(x, module, mode, stride=1, padding=1):
+    if padding:
+        x = functional.pad(x, (padding,) * 4, mode=mode)
+    return functional.conv2d(x, module.weight, module.bias, stride)
+
+
+def cycle_by_hand(cycle, f, mode, pre, post, padding):
+    """Smooth from u = S f, restrict f itself and u, smooth; prolong with zeros beyond the boundary, norm, smooth."""
+    u, kept = convolve(f, cycle.levels[0].smoothers[0], mode), []
+    for l, level in enumerate(cycle.levels):
+        first, operators = int(l == 0), iter(level.operators)
+        for smoother in list(level.smoothers)[first : pre[l]]:
+            u = u + convolve(f - convolve(u, next(operators), mode), smoother, mode)
+        if l < len(pre) - 1:
+            kept.append((u, f, operators))
+            f, u = (convolve(x, way, mode, 2, padding) for x, way in ((f, level.restriction), (u, level.start)))
+    for l in reversed(range(len(pre) - 1)):
+        level, (fine, f, operators) = cycle.levels[l], kept[l]
+        u = fine + functional.conv_transpose2d(u, level.prolongation.kernel.weight, None, 2, padding)
+        u = u if level.norm is None else level.norm(u)
+        for smoother in list(level.smoothers)[pre[l] : pre[l] + post[l]]:
+            u = u + convolve(f - convolve(u, next(operators), mode), smoother, mode)
+    return u
+
+
+HANDWRITTEN = {
+    "darcy-rough": ("constant", (1, 1, 1, 1, 1, 2), (0, 0, 0, 0, 0), 1),
+    "darcy-smooth": ("constant", (1, 1, 1, 1, 1, 2), (0, 0, 0, 0, 0), 1),
+    "pipe": ("constant", (1, 1, 1, 1, 1, 2), (0, 0, 0, 0, 1), 1),
+    "navier-stokes": ("circular", (1, 1, 1, 2, 2), (0, 0, 0, 0), 1),
+    "helmholtz": ("reflect", (1, 1, 1, 1, 2), (0, 0, 0, 0), 0),
+}
+
+
+@pytest.mark.parametrize("name", HANDWRITTEN)
+@torch.no_grad()
+def test_it_computes_what_the_reference_describes(name):
+    model, options = MgNO.published(name).eval(), HANDWRITTEN[name]
+    for parameter in model.parameters():
+        if parameter.ndim != 4:  # biases and norms, which start as nothing
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    x = torch.randn(2, model.in_channels, *model.size)
+    model.fit_normalizer(x, torch.randn(2, 1, *model.size))
+    u = model.input_normalizer.encode(x)
+    for layer in model.layers:
+        w = cycle_by_hand(layer.cycle, u, *options)
+        w = w if layer.norm is None else layer.norm(w)
+        u = functional.gelu(w if layer.local is None else w + convolve(u, layer.local, "constant", padding=0))
+    last = cycle_by_hand(model.head, u, *options) if name == "helmholtz" else convolve(u, model.head, "", padding=0)
+    last = model.target_normalizer.decode(last)
+    torch.testing.assert_close(model(x), last + x if name == "navier-stokes" else last, rtol=1e-5, atol=1e-5)

@@ -67,7 +67,9 @@ def test_weights_are_no_checkpoint(folder, make, data):
 
 
 def test_a_checkpoint_is_no_network(folder):
-    with pytest.raises(InputError, match=r"weights in .* are those of another architecture"):
+    with pytest.raises(
+        InputError, match=r"last.safetensors is the checkpoint of a training; the network .* is best.safetensors"
+    ):
         load_model(folder / "last.safetensors")
 
 

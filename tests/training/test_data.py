@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.training.data import batches, describe_samples, load, shuffled, stack_all
@@ -36,6 +36,24 @@ def test_the_sample_that_is_not_finite_is_named_by_its_own_number():
     x[4] = float("nan")
     with pytest.raises(InputError, match="the input of sample 4 of the data holds NaN"):
         list(load(TensorDataset(x, x), [[0, 5], [2, 4]], "data", workers=0, pinned=False))
+
+
+class Damaged(Dataset):
+    """Its second sample cannot be read."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        if index == 1:
+            raise InputError("sample 1 of d.nc is damaged; get it again.")
+        return torch.zeros(1), torch.zeros(1)
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_an_error_of_the_data_is_its_own_sentence_wherever_it_happens(workers):
+    with pytest.raises(InputError, match=r"^sample 1 of d\.nc is damaged; get it again\.$"):
+        list(load(Damaged(), [[0], [1]], "data", workers=workers, pinned=False))
 
 
 def test_large_numbers_whose_sum_overflows_are_finite():

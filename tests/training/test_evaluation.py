@@ -65,6 +65,21 @@ def test_bad_input_is_one_sentence(y, metrics, words):
         evaluate(Scale(1.0), TensorDataset(torch.ones(2, 1, 4), y), metrics)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"workers": -1}, "workers is -1"),
+        ({"device": "gpu"}, "device='gpu' is no device"),
+        ({"metrics": "l2"}, "metrics='l2' is one name"),
+    ],
+    ids=["batch", "workers", "device", "metrics"],
+)
+def test_options_that_cannot_be_are_one_sentence(options, words):
+    with pytest.raises(InputError, match=words):
+        evaluate(Scale(1.0), TensorDataset(torch.ones(2, 1, 4), torch.ones(2, 1, 4)), **options)
+
+
 def test_no_samples_are_one_sentence():
     with pytest.raises(InputError, match="hold no samples"):
         evaluate(Scale(1.0), TensorDataset(torch.ones(0, 1, 4), torch.ones(0, 1, 4)))

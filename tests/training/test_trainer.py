@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, TensorDataset
 from sciml_bounds.errors import InputError
 from sciml_bounds.multigrid.flux_head import CertifiedMgNO
 from sciml_bounds.multigrid.losses import LOSSES
+from sciml_bounds.multigrid.mgno import MgNO
 from sciml_bounds.store.weights import load_model, read_weights
 from sciml_bounds.training.guard import TrainingError
 from sciml_bounds.training.settings import TrainingSettings
@@ -155,6 +156,19 @@ def test_resuming_what_is_done_or_not_begun_works(tmp_path, make, data):
         assert torch.equal(ours, theirs)
 
 
+def test_a_network_with_weights_that_nothing_depends_on_goes_on_too(tmp_path, data):
+    """The published network for Helmholtz has them."""
+
+    def network():
+        torch.manual_seed(0)
+        return MgNO(dim=1, boundary="neumann", channels=2, layers=1, levels=2, local=False, idle_operator=True)
+
+    train(network(), *data, **OPTIONS, folder=tmp_path / "whole")
+    train(network(), *data, **OPTIONS, folder=tmp_path / "parts", callback=lambda row: row["epoch"] == 2)
+    train(network(), *data, **OPTIONS, folder=tmp_path / "parts", resume=True)
+    assert_same(tmp_path / "parts", tmp_path / "whole")
+
+
 def test_a_constant_rate_can_go_on_for_longer(tmp_path, make, data):
     options = OPTIONS | {"schedule": "constant"}
     train(make(), *data, folder=tmp_path / "whole", **options)
@@ -240,6 +254,23 @@ def test_a_flux_head_learns_from_its_own_bound(tmp_path, precision):
     assert result.best < result.history[0]["validation"]
     same = load_model(tmp_path / "best.safetensors")
     assert torch.equal(same(a), result.model(a))
+
+
+def test_a_metric_that_is_not_for_the_network_is_said_before_the_first_step(make, data):
+    def loss(prediction, target, inputs):
+        raise AssertionError("a step was done")
+
+    with pytest.raises(InputError, match="train a CertifiedMgNO with it"):
+        train(make(), *data, **OPTIONS | {"loss": loss, "select": "bound"})
+
+
+def test_nan_before_the_first_checkpoint_promises_none(tmp_path, make, data):
+    def breaks(prediction, target, inputs):
+        return LOSSES["l2"](prediction, target, inputs) * float("nan")
+
+    with pytest.raises(TrainingError, match=r"in epoch 1, step 1: .* There is no checkpoint yet\."):
+        train(make(), *data, folder=tmp_path, **OPTIONS | {"loss": breaks})
+    assert not (tmp_path / "last.safetensors").exists()
 
 
 def test_bfloat16_trains_nearly_as_well_and_keeps_full_weights(make, data):
