@@ -37,13 +37,34 @@ def solve_and_certify(names: dict[str, Any]) -> None:
     assert names["shares"].sum().item() == pytest.approx(1.0, abs=1e-6)
 
 
+def generate_a_data_set(names: dict[str, Any]) -> None:
+    assert names["same"]  # "the same to the last bit"
+    coarse, middle, fine = names["bounds"]
+    assert coarse > middle > fine  # "on a finer grid have better labels"
+    train, validation, test = (len(names[name]) for name in ("train", "validation", "test"))
+    assert (train, validation) == (8 * test, test)
+    assert bool((names["data"].label_error < 1).all())
+
+
+def train_an_operator(names: dict[str, Any]) -> None:
+    assert int(names["violations"].sum()) == 0
+    assert names["distance"] < 1e-6  # "a wrong network costs iterations, never correctness"
+    known, strange = names["relative"]
+    assert known < 0.5 * strange  # "the certificate says so"
+
+
 #: What the text of each tutorial claims, checked with the names that it leaves behind.
-CLAIMS = {"01_solve_and_certify": solve_and_certify}
+CLAIMS = {
+    "01_solve_and_certify": solve_and_certify,
+    "02_generate_a_data_set": generate_a_data_set,
+    "03_train_an_operator": train_an_operator,
+}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
-def test_tutorial_runs_and_says_what_is_true(source):
+def test_tutorial_runs_and_says_what_is_true(source, monkeypatch):
+    monkeypatch.setenv("SCIML_BOUNDS_QUICK", "1")  # fewer samples than the notebook that lies beside it
     names = runpy.run_path(str(source))
     plt.close("all")
     CLAIMS[source.stem](names)

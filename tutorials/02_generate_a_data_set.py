@@ -79,11 +79,12 @@ print(f"label errors: at most {100 * errors.min():.1f} % for the best sample, {1
 
 # %%
 few = 10
+bounds = []
 for resolution in (32, 64, 128):
     finer = folder / f"darcy-{resolution}.h5"
     sb.make_dataset("darcy-rough", finer, samples=few, seed=0, resolution=resolution)
-    bound = 100 * sb.open_dataset(finer).label_error.median().item()
-    print(f"{resolution:4d} cells an axis: median bound {bound:.1f} %")
+    bounds.append(sb.open_dataset(finer).label_error.median().item())
+    print(f"{resolution:4d} cells an axis: median bound {100 * bounds[-1]:.1f} %")
 
 # %% [markdown]
 # ## Sample i is sample i
