@@ -214,6 +214,8 @@ def evaluate_rollout(
             f"trajectories of shape {tuple(trajectories.shape)} are not (trajectory, time, channel, *space) with at "
             "least two frames."
         )
+    if not bool(torch.isfinite(trajectories).all()):
+        raise InputError("trajectories hold NaN or infinity; leave those out.")
     require_count(batch_size, "batch_size", 1)
     check_device(device)
     model.to(device)

@@ -98,6 +98,8 @@ class TrainingSettings:
         for name in ("epochs", "batch_size", "checkpoint_every"):
             _whole(name, getattr(self, name), 1)
         _whole("seed", self.seed, 0)
+        if self.seed >= 2**63:
+            raise InputError(f"seed={self.seed} is more than random numbers take; use less than 2**63.")
         _whole("workers", self.workers, 0)
         if self.patience is not None:
             _whole("patience", self.patience, 1)
@@ -155,8 +157,12 @@ def check_device(name: torch.device | str) -> torch.device:
         device = torch.device(name)
     except (RuntimeError, TypeError):
         raise InputError(f"device={name!r} is no device; use 'cpu' or 'cuda'.") from None
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"device={str(name)!r} is of a kind that is not supported; use 'cpu' or 'cuda'.")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device={str(name)!r} is not there: torch finds no CUDA device; use device='cpu'.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device={str(name)!r} is not there: torch finds {torch.cuda.device_count()}, from cuda:0 on.")
     return device
 
 

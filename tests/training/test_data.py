@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset, Subset, TensorDataset
 
 from sciml_bounds.errors import InputError
-from sciml_bounds.training.data import batches, describe_samples, load, shuffled, stack_all
+from sciml_bounds.training.data import batches, check_samples, describe_samples, load, shuffled, stack_all
 
 
 def test_each_epoch_sees_every_sample_once_in_an_order_of_its_own():
@@ -66,6 +66,13 @@ def test_all_samples_are_stacked_in_their_order():
     x, y = stack_all(data, "data")
     assert torch.equal(x, data.tensors[0])
     assert torch.equal(y, data.tensors[1])
+
+
+@pytest.mark.parametrize("split", ["train", "all"])
+def test_a_part_of_any_split_but_the_test_split_may_validate(split):
+    whole = TensorDataset(torch.zeros(4, 1), torch.zeros(4, 1))
+    whole.split = split
+    check_samples(Subset(whole, [1, 2]), "validation data", "validation")
 
 
 def test_what_a_data_set_knows_is_described():

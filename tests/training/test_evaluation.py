@@ -104,3 +104,5 @@ def test_a_rollout_needs_a_network_that_keeps_the_shape():
         list(roll_out(nn.Conv1d(1, 2, 1), torch.ones(2, 1, 5), 3))
     with pytest.raises(InputError, match="at least two frames"):
         evaluate_rollout(Scale(1.0), torch.ones(3, 1, 1, 5))
+    with pytest.raises(InputError, match="trajectories hold NaN or infinity"):
+        evaluate_rollout(Scale(1.0), torch.full((3, 2, 1, 5), torch.nan))

@@ -13,6 +13,8 @@ WRONG = [
     ({"epochs": 0}, "epochs=0 is not a whole number of at least 1"),
     ({"epochs": 2.5}, "epochs=2.5 is not a whole number"),
     ({"batch_size": True}, "batch_size=True is not a whole number"),
+    ({"seed": 2**70}, "is more than random numbers take; use less than 2"),
+    ({"device": "meta"}, "device='meta' is of a kind that is not supported"),
     ({"seed": -1}, "seed=-1 is not a whole number of at least 0"),
     ({"workers": "2"}, "workers='2' is not a whole number"),
     ({"patience": 0}, "patience=0 is not"),

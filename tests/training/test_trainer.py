@@ -7,7 +7,7 @@ import signal
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset, Subset, TensorDataset
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.multigrid.flux_head import CertifiedMgNO
@@ -397,6 +397,7 @@ class Split(Dataset):
         ((Split("test"), Split("validation")), {}, "the training data are of the split 'test'; take split='train'"),
         ((Split("all"), Split("validation")), {}, "the training data are of the split 'all'"),
         ((Split("train"), Split("test")), {}, "the validation data are of the split 'test'"),
+        ((Split("train"), Subset(Split("test"), [0, 1])), {}, "the validation data are of the split 'test'"),
         ((Split("train"), Split("train")), {}, "the validation data are of the split 'train'"),
         ((Split("train", 0), Split("validation")), {}, "the training data hold no samples"),
         ((Split("train"), None), {"patience": 2}, "patience needs validation data"),
@@ -411,6 +412,7 @@ class Split(Dataset):
         "test",
         "all",
         "test to select",
+        "part of test",
         "training to select",
         "empty",
         "patience",
