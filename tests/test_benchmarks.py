@@ -68,6 +68,13 @@ def test_predictions_and_their_bounds_are_measured_and_judged(capsys, tmp_path):
 
 
 @pytest.mark.slow
+def test_every_variant_of_the_network_is_trained(capsys, tmp_path):
+    sizes = ("--samples", "10", "--epochs", "1", "--resolution", "64", "--data", str(tmp_path))
+    run("operators.py", "--ablation", "--tasks", "darcy-rough", *sizes)
+    assert len(re.findall(r"^\S.* +[\d,]+ +\d+\.\d\d +\d\.\d{4}$", capsys.readouterr().out, re.MULTILINE)) == 7
+
+
+@pytest.mark.slow
 def test_flows_are_measured_and_judged(capsys):
     run("navier_stokes.py", "--sizes", "16:1e-3", "--duration", "0.05", "--spin-up", "0.1", "--repeats", "1")
     printed = capsys.readouterr().out
