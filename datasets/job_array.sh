@@ -4,8 +4,9 @@
 #   array=$(sbatch --parsable --array=0-15 datasets/job_array.sh darcy-rough darcy-rough.nc)
 #   sbatch --dependency=afterok:$array datasets/job_array.sh darcy-rough darcy-rough.nc
 #
-# The first makes one shard a job (a job that was stopped goes on when it is submitted again, one that was finished is
-# left alone), the second, without --array, joins them. Options after the output are those of `sciml-bounds generate`.
+# The first makes one shard a job, the second, without --array, joins them. Submit the same array again where jobs were
+# stopped: they go on, and those that had finished are left alone. (--array says into how many shards the data set is
+# cut, so that another one makes other shards.) Options after the output are those of `sciml-bounds generate`.
 #SBATCH --ntasks=1
 #SBATCH --cpus-per-task=4
 #SBATCH --requeue

@@ -231,6 +231,8 @@ def _axis(contents: Contents, dim: str, length: int) -> Array:
     positions = contents.read(name)
     if len(positions) not in ((length, length + 1) if dim == "time" else (length,)):
         raise InputError(f"the shapes of its arrays disagree: {name} has {len(positions)} values for {length}.")
+    if not (np.diff(positions) > 0).all() or not np.isfinite(positions).all():
+        raise InputError(f"{name} does not increase; positions along an axis have to.")
     return positions[:length]
 
 

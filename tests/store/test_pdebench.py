@@ -145,11 +145,19 @@ AXES = {"x_coordinate": np.arange(3.0), "y_coordinate": np.arange(5.0)}
             {"tensor": ONES[:, 0], "x_coordinate": np.arange(5.0), "t_coordinate": np.arange(5.0)},
             ("t-coordinate has 5 values for 3",),
         ),
+        (
+            {"tensor": ONES[:, 0], "x_coordinate": np.arange(5.0), "t_coordinate": np.arange(3.0)[::-1]},
+            ("t-coordinate does not increase",),
+        ),
+        (
+            {"tensor": ONES[:, 0], "x_coordinate": np.full(5, np.nan), "t_coordinate": np.arange(3.0)},
+            ("x-coordinate does not increase",),
+        ),
         ({"tensor": np.full((4, 1, 3, 5), np.nan), "nu": ONES[:, 0], **AXES}, ("sample 0", "'solution' holds NaN")),
         ({"tensor": np.array([b"a"]), "x_coordinate": np.arange(5.0)}, ("'tensor' holds |S1 values",)),
         ({"tensor": ONES[:0], "nu": ONES[:0, 0], **AXES}, ("'tensor' has the shape (0, 1, 3, 5)",)),
     ],
-    ids=["samples", "axes", "y", "none", "y_length", "t", "t_length", "nan", "text", "empty"],
+    ids=["samples", "axes", "y", "none", "y_length", "t", "t_length", "t_back", "x_nan", "nan", "text", "empty"],
 )
 def test_wrong_files(tmp_path, arrays, words):
     source = write(tmp_path / "p.hdf5", **arrays)
