@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sciml_bounds.errors import ConvergenceWarning as ConvergenceWarning
     from sciml_bounds.errors import InputError as InputError
     from sciml_bounds.errors import MissingExtraError as MissingExtraError
+    from sciml_bounds.errors import TrainingError as TrainingError
     from sciml_bounds.grid import Dirichlet as Dirichlet
     from sciml_bounds.grid import Grid as Grid
     from sciml_bounds.grid import Neumann as Neumann
@@ -56,7 +57,6 @@ if TYPE_CHECKING:
     from sciml_bounds.store.weights import load_model as load_model
     from sciml_bounds.store.weights import save_model as save_model
     from sciml_bounds.training.evaluation import evaluate as evaluate
-    from sciml_bounds.training.guard import TrainingError as TrainingError
     from sciml_bounds.training.result import TrainingResult as TrainingResult
     from sciml_bounds.training.settings import TrainingSettings as TrainingSettings
     from sciml_bounds.training.trainer import train as train
@@ -90,7 +90,7 @@ _HOME = {
     "Solution": "results",
     "Solver": "_solve",
     "TorchDataset": "store.torch_dataset",
-    "TrainingError": "training.guard",
+    "TrainingError": "errors",
     "TrainingResult": "training.result",
     "TrainingSettings": "training.settings",
     "aslinearoperator": "operators.linear_operator",

@@ -6,7 +6,7 @@ code that catches the built-in classes keeps working.
 
 from __future__ import annotations
 
-__all__ = ["ConvergenceError", "ConvergenceWarning", "InputError", "MissingExtraError"]
+__all__ = ["ConvergenceError", "ConvergenceWarning", "InputError", "MissingExtraError", "TrainingError"]
 
 
 class InputError(ValueError):
@@ -15,6 +15,10 @@ class InputError(ValueError):
 
 class ConvergenceError(RuntimeError):
     """An iteration that ended without reaching what was asked, where the caller wanted that to be an error."""
+
+
+class TrainingError(ConvergenceError):
+    """A training that cannot go on; the message says where it ended, what is kept, and what to do."""
 
 
 class MissingExtraError(RuntimeError):

@@ -11,7 +11,12 @@ import pytest
 import sciml_bounds as sb
 from sciml_bounds import errors
 
-ERRORS = {"InputError": ValueError, "ConvergenceError": RuntimeError, "MissingExtraError": RuntimeError}
+ERRORS = {
+    "InputError": ValueError,
+    "ConvergenceError": RuntimeError,
+    "TrainingError": errors.ConvergenceError,  # itself a RuntimeError
+    "MissingExtraError": RuntimeError,
+}
 PACKAGE = Path(sb.__file__).parent
 
 

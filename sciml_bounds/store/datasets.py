@@ -365,7 +365,7 @@ class DatasetWriter:
             raise RuntimeError(f"samples were not written, or twice: {missing}")
         with self._step() as file:
             file.close()
-        with h5py.File(self._path, "r", locking=False) as file:  # without us in between, so that a signal may come
+        with h5py.File(self._path, "r") as file:  # without us in between, so that a signal may come
             digest = stored_digest(file)
         with self._step():
             self._file = self._open()
@@ -415,7 +415,7 @@ def join(
     with writing_dataset(path, header, samples) as writer:
         for source, indices in sources:
             first, last = max(indices.start, samples.start), min(indices.stop, samples.stop)
-            with h5py.File(source, "r", locking=False) as file:
+            with h5py.File(source, "r") as file:
                 writer.copy(file, first, last)
             if on_progress is not None:
                 on_progress(last - samples.start)
@@ -426,7 +426,7 @@ def is_whole(path: Path, samples: range) -> bool:
     import h5py
 
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with h5py.File(path, "r") as file:
             same = np.array_equal(file["sample"][:], np.arange(samples.start, samples.stop))
             return same and bool(file.attrs[CHECKSUM] == stored_digest(file))
     except (OSError, KeyError, ValueError, RuntimeError):
@@ -437,7 +437,7 @@ def stored_lengths(path: Path, variables: Mapping[str, Variable]) -> dict[str, i
     """Give the lengths of all axes but the samples' in a file that this package made."""
     import h5py
 
-    with h5py.File(path, "r", locking=False) as file:
+    with h5py.File(path, "r") as file:
         return {dim: n for name, v in variables.items() for dim, n in zip(v.dims, file[name].shape[1:])}
 
 

@@ -320,7 +320,7 @@ class _Source:
 
         if self._file is None or self._owner != os.getpid():  # a forked process shares the position in a file
             # Files appear whole and never change, so that no lock is needed, which some file systems do not have.
-            file = h5py.File(self._path, "r", locking=False)
+            file = h5py.File(self._path, "r")
             if file.attrs.get(CHECKSUM) != self._checksum:
                 file.close()
                 raise InputError("it was replaced by another one; open the data set again.")

@@ -5,15 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sciml_bounds.errors import ConvergenceError
+from sciml_bounds.errors import TrainingError
 
-__all__ = ["Guard", "TrainingError"]
+__all__ = ["Guard"]
 
 _NEVER = 2**62
-
-
-class TrainingError(ConvergenceError):
-    """A training that cannot go on; the message says where it ended, what is kept, and what to do."""
 
 
 class Guard:

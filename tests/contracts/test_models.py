@@ -210,7 +210,7 @@ def test_a_lattice_that_is_too_small_is_refused(entry):
 def test_nan_is_refused(entry):
     x = entry.x()
     x[1].view(-1)[3] = float("nan")
-    with pytest.raises(InputError, match="NaN in sample 1"):
+    with pytest.raises(InputError, match="NaN or infinity in sample 1"):
         entry.model()(x)
 
 

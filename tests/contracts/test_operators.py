@@ -355,6 +355,9 @@ SINGLE: dict[str, Callable[[], LinearOperator]] = {
     "BoxInverse": lambda: node_system(_single()).inverse,
     "Cycle": lambda: LinearSolver(node_system(_single()), Multigrid()).preconditioner,
     "WalledCycle": lambda: LinearSolver(node_system(_single(walls=True)), Multigrid()).preconditioner,
+    "NetworkPreconditioner": lambda: network_preconditioner(
+        poisson_cycle(8).float(), sb.Diffusion(sb.Grid((8, 8)), np.ones((8, 8), dtype=np.float32), np.float32(1.0))
+    ),
 }
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.store import torch_dataset
-from sciml_bounds.store.datasets import DatasetHeader, writing_dataset
+from sciml_bounds.store.datasets import DatasetHeader, open_dataset, writing_dataset
 from sciml_bounds.store.torch_dataset import TorchDataset
 
 
@@ -257,6 +257,20 @@ def test_workers_of_a_loader(steady, context, in_memory):
     batches = list(loader)
     assert same(torch.cat([y for _, y in batches]), arrays["solution"][:, None])
     assert same(data[29][1], arrays["solution"][29][None])  # and the file here is none the worse
+
+
+@pytest.mark.parametrize("first", ["xarray", "torch"])
+def test_a_file_may_be_open_for_xarray_too(steady, first):
+    """HDF5 refuses to open a file twice in a process with different ways of locking."""
+    path, arrays = steady
+    if first == "xarray":
+        with open_dataset(path) as opened:
+            assert same(TorchDataset(path)[0][1][0], opened.solution[0].values)
+    else:
+        data = TorchDataset(path)
+        assert same(data[0][1][0], arrays["solution"][0])
+        with open_dataset(path) as opened:
+            assert np.array_equal(opened.solution[0], arrays["solution"][0])
 
 
 def test_a_copy_has_no_open_file(steady):

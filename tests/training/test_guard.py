@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sciml_bounds.errors import ConvergenceError
-from sciml_bounds.training.guard import Guard, TrainingError
+from sciml_bounds.errors import ConvergenceError, TrainingError
+from sciml_bounds.training.guard import Guard
 
 
 @pytest.mark.parametrize(("loss", "norm"), [(float("nan"), 1.0), (1.0, float("inf")), (float("inf"), float("nan"))])

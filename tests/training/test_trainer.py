@@ -9,12 +9,11 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from sciml_bounds.errors import InputError
+from sciml_bounds.errors import InputError, TrainingError
 from sciml_bounds.multigrid.flux_head import CertifiedMgNO
 from sciml_bounds.multigrid.losses import LOSSES
 from sciml_bounds.multigrid.mgno import MgNO
 from sciml_bounds.store.weights import load_model, read_weights
-from sciml_bounds.training.guard import TrainingError
 from sciml_bounds.training.settings import TrainingSettings
 from sciml_bounds.training.trainer import train
 
