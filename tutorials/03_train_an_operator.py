@@ -50,7 +50,7 @@ print(result)
 print(sb.evaluate(model, test))
 
 # %%
-figure = result.plot()
+result.plot()
 
 # %% [markdown]
 # ## Every prediction gets its bounds
