@@ -50,7 +50,11 @@ print(result)
 print(sb.evaluate(model, test))
 
 # %%
-result.plot()
+figure, axes = plt.subplots(figsize=(5.6, 3.2))
+for column, label in (("loss", "training loss (H1)"), ("validation", "validation error (L2)")):
+    axes.semilogy([row["epoch"] for row in result.history], [row[column] for row in result.history], label=label)
+axes.set(xlabel="epoch")
+_ = axes.legend(frameon=False)
 
 # %% [markdown]
 # ## Every prediction gets its bounds
