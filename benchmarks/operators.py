@@ -22,6 +22,7 @@ needs no other package.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -213,6 +214,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(".cache/operators"))
     parser.add_argument("--ablation", action="store_true", help="compare variants of MgNO instead")
     arguments = parser.parse_args()
+    if not arguments.ablation and importlib.util.find_spec("neuralop") is None:
+        parser.error("neuraloperator is not installed here; make test-peers makes .venv-peers, which has it.")
     arguments.data.mkdir(parents=True, exist_ok=True)
     for task in arguments.tasks:
         if not arguments.ablation:
