@@ -6,7 +6,7 @@
 Needs neuraloperator (`make test-peers` makes `.venv-peers`, which has it). The data come from our recipes; they are
 kept in the folder --data and made anew only if they are not there. All networks see the same training samples in the
 same order, with the same batch size, loss and optimiser; the largest learning rate of each is the best of --rates by
-the validation error after a tenth of the epochs, so that none is handicapped by another's. The table shows
+the validation error after a quarter of the epochs, so that none is handicapped by another's. The table shows
 
 - at equal epochs: the relative error on the test split, which chose nothing;
 - at equal time: each network trained for as many epochs as fit into the time that MgNO took, with its own schedule.
@@ -166,7 +166,7 @@ def best_rate(
         return rates[0]
     train, validation, _ = data
     short = (train, validation, validation)
-    return min(rates, key=lambda rate: trained(make, short, max(2, epochs // 10), rate).error)
+    return min(rates, key=lambda rate: trained(make, short, max(2, epochs // 4), rate).error)
 
 
 def compare(task: str, arguments: argparse.Namespace) -> None:
