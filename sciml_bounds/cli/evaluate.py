@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sciml_bounds.cli import _output as output
+from sciml_bounds.cli._trained_at import tell_of_resolution
 from sciml_bounds.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def evaluate(
             f"{model} was trained on the recipe {trained!r} and {data} is of {samples.recipe!r}; give --any-recipe if "
             "that is meant."
         )
+    if samples.resolution is not None:
+        tell_of_resolution(model, card, [samples.resolution // subsample])
     network = load_model(model, device=_device(device))
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     found = evaluate_network(network, samples, names, batch_size=batch_size, device=device)

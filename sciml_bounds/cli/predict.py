@@ -10,6 +10,7 @@ import typer
 
 from sciml_bounds.cli import _output as output
 from sciml_bounds.cli import _problem as problem_options
+from sciml_bounds.cli._trained_at import tell_of_resolution
 from sciml_bounds.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,12 +46,13 @@ def predict(
 ) -> None:
     """Predict the solution of -div(a grad u) + c u = f by a trained network.
 
-    What is no input of the network (the source, the box, boundary data) it takes to be as in its training; where it is
-    not, the prediction is wrong, and --certify says by how much.
+    What is no input of the network (the source, the box, boundary data, the resolution) it takes to be as in its
+    training; where it is not, the prediction is wrong, and --certify says by how much.
 
     Example: sciml-bounds predict darcy-rough --coefficient a.npy --source 1 --certify --out u.nc
     """
     import sciml_bounds as sb
+    from sciml_bounds.store.weights import find_weights, read_weights
 
     output.targets(out, plot)
     if target is not None and not (certify and target > 0):
@@ -62,6 +64,7 @@ def predict(
         coefficient, source, reaction, solid, shape, lengths, origin, boundary, sample
     )
     problem = problem_options.build_problem(options, certified=certify)
+    tell_of_resolution(model, read_weights(find_weights(model))[1], problem.grid.shape)
     start = time.perf_counter()
     values: Tensor = network.predict(problem)
     seconds = time.perf_counter() - start

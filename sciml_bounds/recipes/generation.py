@@ -12,7 +12,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -66,15 +66,16 @@ def make_dataset(
 
     Sample i depends on the seed and on i alone (for one recipe, resolution, kind of device and version of this
     package): not on the number of samples, of workers or of threads. What is interrupted or killed goes on when it is
-    called again with the same arguments. If the file is there already and is what is asked for, nothing is done.
+    called again with the same arguments.
 
     Parameters
     ----------
     recipe
         Its name ("darcy-rough"), or a recipe of your own.
     path
-        Where, ending in .nc, .h5 or .hdf5; an existing file is replaced. While the work goes on, the finished part of
-        it lies in a folder `.NAME.parts` beside it; in the end, for a moment, both are there.
+        Where, ending in .nc, .h5 or .hdf5. If it is there and holds what is asked for, nothing is done; anything else
+        that is there is refused. While the work goes on, the finished part of it lies in a folder `.NAME.parts` beside
+        it; in the end, for a moment, both are there.
     samples, resolution
         As published by default.
     seed
@@ -311,8 +312,8 @@ def _make(job: Job, path: Path | str, samples: range, workers: int, progress: bo
     if _is_there(target, job, samples):
         _log.info("%s is there already, and is what is asked for.", path)
         return
-    with _folder_of_parts(target, job) as folder:
-        numbers = range(samples.start // job.chunk, -(-samples.stop // job.chunk))
+    numbers = range(samples.start // job.chunk, -(-samples.stop // job.chunk))
+    with _folder_of_parts(target, job, numbers) as folder:
         with shown(len(samples), job.recipe.name, wanted=progress) as progressed:
             _make_parts(job, folder, numbers, workers, samples, progressed)
         parts = [job.part(folder, number) for number in numbers]
@@ -342,17 +343,29 @@ def _make_parts(
 
 
 def _is_there(target: Path, job: Job, samples: range) -> bool:
-    """Tell whether a file is what is asked for already, checked in full."""
-    with suppress(InputError):
-        if target.exists():
-            shard = _open_shard(target)
-            same = shard.header.identity() == job.header({}).identity()
-            return same and shard.indices == samples and shard.header.samples == job.samples
-    return False
+    """Tell whether a file is what is asked for already, checked in full; anything else that is there stays."""
+    if not target.exists():
+        return False
+    try:
+        shard = _open_shard(target)
+    except InputError as error:
+        raise InputError(
+            f"{target} is there already, and is no whole data set ({error}); remove it, or choose another name."
+        ) from None
+    there, wanted = shard.header.identity(), job.header({}).identity()
+    differences = [name for name in wanted if there.get(name) != wanted[name]]
+    if shard.indices != samples or shard.header.samples != job.samples:
+        differences.append("samples")
+    if differences:
+        raise InputError(
+            f"{target} holds another data set (it differs in {', '.join(differences)}); remove it, or choose another "
+            "name."
+        )
+    return True
 
 
 @contextmanager
-def _folder_of_parts(target: Path, job: Job) -> Iterator[Path]:
+def _folder_of_parts(target: Path, job: Job, numbers: range) -> Iterator[Path]:
     """Give the folder where finished chunks are kept until the data set is whole."""
     import filelock
 
@@ -366,7 +379,7 @@ def _folder_of_parts(target: Path, job: Job) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"{folder} cannot be made: {error.strerror}; choose another folder for the output.") from None
     with lock:
-        _claim(folder, target, job)
+        _claim(folder, target, job, numbers)
         try:
             yield folder
         except BaseException:
@@ -379,7 +392,7 @@ def _parts(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.nc"))
 
 
-def _claim(folder: Path, target: Path, job: Job) -> None:
+def _claim(folder: Path, target: Path, job: Job, numbers: range) -> None:
     """Write down what the parts in a folder are parts of, or compare it with what is written there."""
     wanted, file = job.header({}).identity(), folder / _REQUEST
     if not _parts(folder):
@@ -391,6 +404,8 @@ def _claim(folder: Path, target: Path, job: Job) -> None:
         differences = [name for name in wanted if there.get(name) != wanted[name]]
     except (OSError, ValueError, AttributeError):
         differences = [_REQUEST]
+    if not set(_parts(folder)) <= {job.part(folder, number)[0] for number in numbers}:
+        differences.append("samples")  # which would be deleted with the rest in the end
     if differences:
         raise InputError(
             f"{folder} holds the finished part of another data set for {target.name} (it differs in "

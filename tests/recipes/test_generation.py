@@ -146,9 +146,37 @@ def test_what_is_there_is_not_made_again(folder, log, caplog):
         make_dataset(FakeRecipe(log=log), folder / "a.nc", samples=10, seed=3)
     assert chunks_in(log) == []
     assert caplog.messages == [f"{folder / 'a.nc'} is there already, and is what is asked for."]
-    make_dataset(FakeRecipe(log=log), folder / "a.nc", samples=9, seed=3)
-    make_dataset(FakeRecipe(log=log, scale=2.0), folder / "a.nc", samples=9, seed=3)
-    assert chunks_in(log) == [0, 4, 8] * 2  # another data set takes its place
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"samples": 9, "seed": 3}, "samples"), ({"samples": 10, "seed": 4}, "seed"), ({"samples": 10, "scale": 2.0}, "")],
+    ids=["fewer", "seed", "parameters"],
+)
+def test_another_data_set_that_is_there_is_never_replaced(folder, log, options, words):
+    make_dataset(FakeRecipe(), folder / "a.nc", samples=10, seed=3)
+    before = (folder / "a.nc").read_bytes()
+    recipe = FakeRecipe(log=log, scale=options.pop("scale", 1.0))
+    with pytest.raises(InputError, match=rf"holds another data set \(it differs in .*{words}.*\); remove it"):
+        make_dataset(recipe, folder / "a.nc", **({"seed": 3} | options))
+    assert chunks_in(log) == []
+    assert (folder / "a.nc").read_bytes() == before
+
+
+def test_a_file_that_is_no_data_set_is_never_replaced(folder):
+    (folder / "a.nc").write_bytes(b"results of last year")
+    with pytest.raises(InputError, match="is there already, and is no whole data set"):
+        make_dataset(FakeRecipe(), folder / "a.nc", samples=10, seed=3)
+    assert (folder / "a.nc").read_bytes() == b"results of last year"
+
+
+def test_finished_parts_of_a_larger_data_set_are_not_thrown_away(folder, log):
+    with pytest.raises(ConvergenceError):
+        make_dataset(FakeRecipe(failing={8: "sentence"}), folder / "a.nc", samples=12, seed=3)
+    with pytest.raises(InputError, match=r"finished part of another data set .* \(it differs in samples\)"):
+        make_dataset(FakeRecipe(), folder / "a.nc", samples=4, seed=3)
+    make_dataset(FakeRecipe(log=log), folder / "a.nc", samples=12, seed=3)
+    assert chunks_in(log) == [8]
 
 
 # --- kills ------------------------------------------------------------------------------------------------------------
