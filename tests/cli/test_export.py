@@ -1,5 +1,4 @@
 import json
-import re
 import runpy
 from pathlib import Path
 
@@ -17,6 +16,7 @@ MAKE = runpy.run_path(str(Path(__file__).parents[1] / "store" / "datasets_of_our
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "400")  # no path is broken
     MAKE["diffusion"](Path("d.nc"))
     app = typer.Typer()
     app.command()(export)
@@ -26,7 +26,7 @@ def run(tmp_path, monkeypatch):
 def test_the_well(run):
     result = run("d.nc", "--format", "the-well", "--out", "well")
     assert result.exit_code == 0, result.output
-    assert "well/stats.yaml" in re.sub(r"[│\s]", "", result.stdout)  # wherever the table breaks its lines
+    assert "well/stats.yaml" in result.stdout
     assert (Path("well") / "data" / "train" / "darcy-test.hdf5").is_file()
 
 
