@@ -264,6 +264,11 @@ class Solver:
         problem = self.problem
         predicted = hasattr(x0, "predict")
         name = f"the prediction of {type(x0).__name__}, the initial guess x0," if predicted else "the initial guess x0"
+        if isinstance(x0, torch.nn.Module) and not predicted:
+            raise InputError(
+                f"{name} is a {type(x0).__name__}, which cannot predict; give an array of numbers, or a network with "
+                "predict(problem)."
+            )
         given = _prediction(x0, problem) if predicted else x0.values if isinstance(x0, Solution) else x0
         field = convert(given, name, problem.dtype, problem.device)
         require_finite(field, name)

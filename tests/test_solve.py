@@ -548,6 +548,11 @@ def test_what_a_model_gives_that_is_no_guess_is_said(answer, words):
     assert "\n" not in str(caught.value)
 
 
+def test_a_network_that_cannot_predict_is_no_guess():
+    with pytest.raises(InputError, match=r"is a Linear, .* array of numbers, or a network with predict\(problem\)"):
+        sb.solve(sb.Diffusion(sb.Grid((4, 4))), x0=torch.nn.Linear(2, 2))
+
+
 # --- callbacks --------------------------------------------------------------------------------------------------------
 
 

@@ -25,7 +25,14 @@ def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A .safetensors file, or a name: darcy-rough.")],
     data: Annotated[Path, typer.Argument(metavar="DATA.nc", help="A data set.")],
     split: Annotated[str, typer.Option(metavar="NAME", help="train, validation, test or all.")] = "test",
-    metrics: Annotated[str, typer.Option(metavar="NAME,NAME", help="Which ones, such as h1-spectral.")] = "l2,h1",
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME",
+            help="Which ones, such as h1-spectral. [default: l2,h1; bound for a network with a flux head]",
+            show_default=False,
+        ),
+    ] = None,
     subsample: Annotated[int, typer.Option(min=1, help="Take the samples to a grid so many times coarser.")] = 1,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many samples.", show_default=False)] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="How many at a time.")] = 16,
@@ -59,7 +66,7 @@ def evaluate(
     if samples.resolution is not None:
         tell_of_resolution(model, card, [samples.resolution // subsample])
     network = load_model(model, device=_device(device))
-    names = [name.strip() for name in metrics.split(",") if name.strip()]
+    names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
     found = evaluate_network(network, samples, names, batch_size=batch_size, device=device)
     rollout = _roll_out(network, samples, batch_size, device) if samples.pairs else None
     if out is not None:

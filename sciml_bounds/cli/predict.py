@@ -59,11 +59,15 @@ def predict(
         raise InputError(
             "--target is the guaranteed relative energy error that is asked for: it needs --certify and > 0."
         )
+    if out is None and plot is None and not certify and not as_json:
+        raise InputError("nothing of the prediction is kept; give --out, --plot or --certify.")
     network = _network(model, device)
     options = problem_options.ProblemOptions(
         coefficient, source, reaction, solid, shape, lengths, origin, boundary, sample
     )
     problem = problem_options.build_problem(options, certified=certify)
+    if shape is None:
+        _check_axes(network, problem)
     tell_of_resolution(model, read_weights(find_weights(model))[1], problem.grid.shape)
     start = time.perf_counter()
     values: Tensor = network.predict(problem)
@@ -98,6 +102,18 @@ def _network(name: str, device: str) -> Any:
     if not hasattr(network, "predict"):
         raise InputError(f"{name} holds a {type(network).__name__}, which does not answer diffusion problems.")
     return network
+
+
+def _check_axes(network: Any, problem: sb.Diffusion) -> None:
+    """Where the grid is that of an array with one axis too many, say how to tell that this is a batch."""
+    from sciml_bounds.multigrid.flux_head import CertifiedNetwork
+
+    wanted = 2 if isinstance(network, CertifiedNetwork) else getattr(network, "dim", None)
+    if wanted is not None and problem.grid.dim == wanted + 1:
+        raise InputError(
+            f"the problem has {problem.grid.dim} axes and the network is for {wanted}; if the first axis is a batch, "
+            f"give --shape {','.join(map(str, problem.grid.shape[1:]))}."
+        )
 
 
 def _missed(certificate: sb.Certificate, target: float) -> str | None:

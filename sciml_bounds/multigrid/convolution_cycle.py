@@ -314,16 +314,20 @@ class ConvolutionCycle(nn.Module):
         shapes = [tuple(shape)]
         for _ in range(self.depth - 1):
             shapes.append(tuple(coarse_size(n, self.alignment) for n in shapes[-1]))
-        least = 1 if self.boundary == "dirichlet" and (self.alignment == "interior" or self.depth == 1) else 2
-        if min(shapes[-1]) < least:
-            needed = least
-            for _ in range(self.depth - 1):
-                needed = 2 * needed - 1 if self.alignment == "first" else 2 * needed + 1
+        needed = self.smallest(self.depth)
+        if min(shape) < needed:
             raise InputError(
                 f"a lattice of {'x'.join(map(str, shape))} is too small for {self.depth} levels; give at least "
                 f"{needed} along each axis, or fewer levels."
             )
         return shapes
+
+    def smallest(self, depth: int) -> int:
+        """Give the fewest nodes along an axis that can be coarsened for a cycle of so many levels."""
+        needed = 1 if self.boundary == "dirichlet" and (self.alignment == "interior" or depth == 1) else 2
+        for _ in range(depth - 1):
+            needed = 2 * needed - 1 if self.alignment == "first" else 2 * needed + 1
+        return needed
 
     def forward(self, f: Tensor) -> Tensor:
         """Apply the cycle to f (b, in_channels, *lattice), which gives (b, channels, *lattice)."""

@@ -320,6 +320,8 @@ class MgNO(nn.Module):
                 f"the network is for a lattice of {'x'.join(map(str, self.size))} only, and the input has "
                 f"{'x'.join(map(str, x.shape[2:]))}; a network made without size takes any."
             )
+        if self.layout == "cells->nodes":
+            self._check_cells(min(x.shape[2:]))
         weight = next(self.parameters())
         if x.device != weight.device:
             raise InputError(f"the input is on {x.device} and the weights are on {weight.device}; move one of them.")
@@ -330,6 +332,18 @@ class MgNO(nn.Module):
         if not bool(x.isfinite().all()):
             sample = int((~x.isfinite()).flatten(1).any(1).nonzero()[0])
             raise InputError(f"the input has NaN or infinity in sample {sample}, in the precision of the network.")
+
+    def _check_cells(self, cells: int) -> None:
+        """Refuse a grid that is too coarse in terms of its cells, and not of the interior nodes of the cycles."""
+        cycle: Any = self.layers[0].cycle
+        if cells > cycle.smallest(cycle.depth):
+            return
+        levels = [depth for depth in range(1, cycle.depth) if cells > cycle.smallest(depth)]
+        fewer = f"give levels={levels[-1]} or fewer, or" if levels else "give"
+        raise InputError(
+            f"{cells} cells along an axis are too few for {cycle.depth} levels; {fewer} at least "
+            f"{cycle.smallest(cycle.depth) + 1} cells."
+        )
 
 
 def _capturing(x: Tensor) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +15,17 @@ from torch.utils.data import DataLoader, Dataset
 from sciml_bounds.errors import InputError
 from sciml_bounds.store.memory import require_memory
 
-__all__ = ["Samples", "batches", "check_samples", "describe_samples", "load", "shuffled", "size_of", "stack_all"]
+__all__ = [
+    "Samples",
+    "batches",
+    "check_samples",
+    "describe_samples",
+    "load",
+    "require_samples",
+    "shuffled",
+    "size_of",
+    "stack_all",
+]
 
 type Samples = Dataset[tuple[Tensor, Tensor]]
 
@@ -29,14 +40,29 @@ def size_of(samples: Samples) -> int:
     return len(cast("Sequence[Any]", samples))
 
 
+def require_samples(samples: object, what: str, split: str) -> None:
+    """Refuse the path of a data set in place of its samples.
+
+    Raises
+    ------
+    InputError
+        If a path was given.
+    """
+    if isinstance(samples, str | Path):
+        raise InputError(
+            f"the {what} are given as the path {samples}; give sb.TorchDataset({str(samples)!r}, {split!r})."
+        )
+
+
 def check_samples(samples: Samples, what: str, split: str) -> None:
     """Look at the first sample, before any work.
 
     Raises
     ------
     InputError
-        If there is none, it is not a pair of tensors, or the data say that they are of another split.
+        If a path was given, there is none, it is not a pair of tensors, or the data say that they are of another split.
     """
+    require_samples(samples, what, split)
     own = getattr(samples, "split", split)
     inner = samples
     while hasattr(inner, "dataset"):  # of a torch Subset: any part will do, but of the test split

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sciml_bounds.arrays import require_count
 from sciml_bounds.errors import InputError
 from sciml_bounds.reports import summary_table
-from sciml_bounds.training.data import Samples, batches, load, size_of
+from sciml_bounds.training.data import Samples, batches, load, require_samples, size_of
 from sciml_bounds.training.settings import Loss, check_device, find_loss, loss_name
 
 __all__ = ["Evaluation", "Rollout", "check_losses", "evaluate", "evaluate_rollout", "evaluating", "roll_out"]
@@ -53,7 +53,7 @@ class Evaluation:
 def evaluate(
     model: nn.Module,
     samples: Samples,
-    metrics: Sequence[str | Loss] = ("l2", "h1"),
+    metrics: Sequence[str | Loss] | None = None,
     *,
     batch_size: int = 16,
     device: torch.device | str = "cpu",
@@ -68,7 +68,8 @@ def evaluate(
     samples
         Any map-style data set of pairs (x, y).
     metrics
-        Names in `LOSSES`, or callables loss(prediction, target, inputs) that give one number a sample.
+        Names in `LOSSES`, or callables loss(prediction, target, inputs) that give one number a sample. None means "l2"
+        and "h1", or "bound" for a network with a flux head.
     batch_size, device, workers
         How many samples at a time, where, and with how many processes that load.
 
@@ -77,6 +78,7 @@ def evaluate(
     InputError
         If a metric is unknown, the data are not the network's, or a sample holds NaN.
     """
+    require_samples(samples, "data", "test")
     if size_of(samples) == 0:
         raise InputError("the data hold no samples; give at least one.")
     require_count(batch_size, "batch_size", 1)
@@ -84,7 +86,10 @@ def evaluate(
     check_device(device)
     if isinstance(metrics, str):
         raise InputError(f"metrics={metrics!r} is one name; give a list of them: [{metrics!r}].")
-    chosen = {loss_name(metric): find_loss(metric, "metric") for metric in metrics}
+    if metrics is None:
+        chosen = _default_metrics(model)
+    else:
+        chosen = {loss_name(metric): find_loss(metric, "metric") for metric in metrics}
     if not chosen:
         raise InputError("there is no metric to evaluate; name one, such as 'l2'.")
     parts = batches(range(size_of(samples)), batch_size)
@@ -95,6 +100,15 @@ def evaluate(
             for name, values in measure(model, x, y, chosen).items():
                 found[name].append(values.double().cpu())
     return Evaluation({name: torch.cat(values) for name, values in found.items()})
+
+
+def _default_metrics(model: nn.Module) -> dict[str, Loss]:
+    """Give the metrics of fields, or the bound for the channels and the source of a network with a flux head."""
+    from sciml_bounds.multigrid.flux_head import BoundLoss, CertifiedNetwork
+
+    if isinstance(model, CertifiedNetwork):
+        return {"bound": BoundLoss(model.fields, source=model.source)}
+    return {name: find_loss(name) for name in ("l2", "h1")}
 
 
 class evaluating:

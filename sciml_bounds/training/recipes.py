@@ -189,7 +189,11 @@ def read_training_recipe(
     where = path.name
     try:
         content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not a TOML file; give a recipe of training.") from None
+    except tomllib.TOMLDecodeError as error:
+        if path.suffix != ".toml":
+            raise InputError(f"{path} is not a TOML file; give a recipe of training.") from None
         raise InputError(f"{path} is not TOML: {error}.") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None

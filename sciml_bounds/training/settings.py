@@ -57,7 +57,8 @@ class TrainingSettings:
     precision
         "full" is the precision of the network; "bf16" runs it under autocast, and the loss still in full.
     select
-        Name or callable of the metric on validation data by which the best weights are chosen.
+        Name or callable of the metric on validation data by which the best weights are chosen; None means "l2", or the
+        loss where that is the bound.
     patience
         Stop after so many epochs without a better one; None never does.
     seed
@@ -86,7 +87,7 @@ class TrainingSettings:
     cycle_momentum: bool = False
     clip: float | None = None
     precision: str = "full"
-    select: str | Loss = "l2"
+    select: str | Loss = None  # type: ignore[assignment]  # never None once made
     patience: int | None = None
     seed: int = 0
     device: str = "cpu"
@@ -121,8 +122,10 @@ class TrainingSettings:
                 raise InputError(f"{name}={getattr(self, name)!r} is neither True nor False.")
         if self.schedule == "constant" and self.cycle_momentum:
             raise InputError("cycle_momentum needs schedule='onecycle'; a constant rate has no cycle.")
-        for name in ("loss", "select"):
-            find_loss(getattr(self, name), name)
+        loss = find_loss(self.loss)
+        if self.select is None:
+            object.__setattr__(self, "select", self.loss if _is_bound(loss) else "l2")
+        find_loss(self.select, "select")
         device = check_device(self.device)
         if self.graphs and device.type != "cuda":
             raise InputError(f"graphs=True needs device='cuda', and the device is {self.device!r}; leave it out.")
@@ -203,6 +206,13 @@ def loss_table() -> dict[str, Loss]:
     from sciml_bounds.multigrid.losses import LOSSES
 
     return {**LOSSES, "bound": bound_loss}
+
+
+def _is_bound(loss: Loss) -> bool:
+    """Whether a loss is for networks with a flux head, which no other is for."""
+    from sciml_bounds.multigrid.flux_head import BoundLoss
+
+    return isinstance(loss, BoundLoss)
 
 
 def loss_name(loss: str | Loss) -> str:

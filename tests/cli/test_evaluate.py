@@ -10,6 +10,7 @@ import torch
 
 from sciml_bounds.cli.evaluate import evaluate
 from sciml_bounds.cli.main import app, run
+from sciml_bounds.multigrid.flux_head import CertifiedMgNO
 from sciml_bounds.multigrid.losses import LOSSES
 from sciml_bounds.multigrid.mgno import MgNO
 from sciml_bounds.recipes.generation import make_dataset
@@ -59,6 +60,12 @@ def test_a_table_is_printed(tmp_path, capsys, darcy, model):
     out = capsys.readouterr().out
     assert "2 of validation" in out
     assert "mean" in out
+
+
+def test_a_flux_head_is_measured_by_its_bound(tmp_path, capsys, darcy):
+    CertifiedMgNO(channels=2, layers=1, levels=2).save(tmp_path / "c.safetensors", recipe="darcy-rough")
+    assert run(["evaluate", str(tmp_path / "c.safetensors"), str(darcy), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"].keys() == {"bound"}
 
 
 def test_data_of_another_recipe_need_consent(tmp_path, capsys, darcy, model):

@@ -64,14 +64,26 @@ def test_a_target_that_is_missed_ends_with_three(place, capsys):
 
 def test_bad_input_is_one_sentence(place, capsys):
     np.save("cube.npy", np.ones((8, 8, 8)))
-    assert run(["predict", "w.safetensors", "--coefficient", "cube.npy", "--source", "1"]) == 2
-    assert "the problem has 3 axes and the network is for 2" in capsys.readouterr().err
-    assert run(["predict", "nothing", "--coefficient", "a.npy", "--source", "1"]) == 2
+    CertifiedMgNO(channels=2, layers=1, levels=2).save("head.safetensors")
+    for weights in ("w.safetensors", "head.safetensors"):
+        command = ["predict", weights, "--coefficient", "cube.npy", "--source", "1", "--json"]
+        assert run(command) == 2
+        words = "the problem has 3 axes and the network is for 2; if the first axis is a batch, give --shape 8,8."
+        assert words in " ".join(capsys.readouterr().err.split())
+        assert run([*command, "--shape", "8,8"]) == 0
+        assert json.loads(capsys.readouterr().out)["batch_shape"] == [8]
+    assert run(["predict", "nothing", "--coefficient", "a.npy", "--source", "1", "--json"]) == 2
     assert "no weights 'nothing' ship with this package" in capsys.readouterr().err
-    assert run([*COMMAND, "--device", "cdua"]) == 2
+    assert run([*COMMAND, "--json", "--device", "cdua"]) == 2
     assert "is no device" in capsys.readouterr().err
     assert run([*COMMAND, "--out", "u.txt"]) == 2
     assert "use one of" in capsys.readouterr().err
+
+
+def test_a_prediction_that_nobody_sees_is_refused_before_the_work(place, capsys):
+    (place / "w.safetensors").unlink()
+    assert run(COMMAND) == 2
+    assert "nothing of the prediction is kept; give --out, --plot or --certify." in capsys.readouterr().err
 
 
 def test_a_flux_head_brings_its_own_bound(place, capsys):

@@ -197,6 +197,12 @@ def test_a_recipe_that_cannot_be_read_is_one_sentence(place, capsys, content, wo
     assert "there is no recipe none.toml; give a TOML file, or one of" in error_of(capsys, "train", "none.toml")
 
 
+def test_data_in_place_of_a_recipe_are_one_sentence(place, capsys):
+    assert error_of(capsys, "train", "darcy.nc").endswith("darcy.nc is not a TOML file; give a recipe of training.")
+    (place / "classic.nc").write_bytes(b"CDF\x01\x00")
+    assert error_of(capsys, "train", "classic.nc").endswith("is not a TOML file; give a recipe of training.")
+
+
 def test_damaged_data_and_a_folder_in_use_are_one_sentence(place, capsys):
     assert run(["train", "small.toml", "--set", "training.epochs=1"]) == 0
     capsys.readouterr()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -123,6 +125,22 @@ def test_predictions_take_the_fields_that_were_named_and_the_prescribed_values()
     assert MgNO(boundary="periodic", fields=("source",), **SMALL).predict(torus).shape == (8, 8)
 
 
+@pytest.mark.parametrize("alignment", ["first", "interior"])
+@pytest.mark.parametrize("cells", [1, 2, 3, 8, 16, 17])
+def test_cells_too_few_for_the_levels_are_told_what_would_do(cells, alignment):
+    options = {"channels": 2, "layers": 1, "alignment": alignment}
+    with pytest.raises(InputError, match="too few for 5 levels") as caught:
+        MgNO(levels=5, **options)(torch.ones(1, 1, 40, cells))
+    numbers = dict(re.findall(r"(levels=|least )(\d+)", str(caught.value)))
+    least, levels = int(numbers["least "]), int(numbers.get("levels=", 0))
+    assert MgNO(levels=5, **options)(torch.ones(1, 1, 40, least)).shape == (1, 1, 41, least + 1)
+    if levels:
+        assert MgNO(levels=levels, **options)(torch.ones(1, 1, 40, cells)).shape == (1, 1, 41, cells + 1)
+    for level, size in ((5, least - 1), (levels + 1, cells)):
+        with pytest.raises(InputError, match="too few for"):
+            MgNO(levels=level, **options)(torch.ones(1, 1, 40, size))
+
+
 def test_predictions_refuse_what_does_not_fit():
     grid = sb.Grid((8, 8))
     with pytest.raises(InputError, match="the problem has 2 axes and the network is for 1"):
@@ -135,7 +153,7 @@ def test_predictions_refuse_what_does_not_fit():
         MgNO(layout="same", **SMALL).predict(sb.Diffusion(grid))
     with pytest.raises(InputError, match="nodal values of the problem"):
         MgNO(1, 2, **SMALL).predict(sb.Diffusion(grid))
-    with pytest.raises(InputError, match="too small for 5 levels"):
+    with pytest.raises(InputError, match="8 cells along an axis are too few for 5 levels; give levels=3 or fewer, or"):
         MgNO().predict(sb.Diffusion(grid))
     with pytest.raises(InputError, match="needs a Diffusion problem, not a Tensor"):
         MgNO(**SMALL).predict(torch.ones(8, 8))

@@ -1,11 +1,14 @@
 """Metrics a sample at a time, and rollouts of maps whose errors are known."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from sciml_bounds.errors import InputError
+from sciml_bounds.multigrid.flux_head import CertifiedMgNO
 from sciml_bounds.training.evaluation import evaluate, evaluate_rollout, roll_out
 
 
@@ -30,6 +33,18 @@ def test_metrics_are_those_of_each_sample_whatever_the_batches(batch_size):
         assert found.mean(name) == pytest.approx(sum(exact) / 7, abs=1e-6)
     assert found.summary()["l2"]["max"] == pytest.approx(max(exact), abs=1e-6)
     assert "samples" in repr(found)
+
+
+def test_without_metrics_a_flux_head_is_measured_by_its_bound():
+    x = 1.0 + torch.rand(2, 1, 8, 8)
+    y = torch.nn.functional.pad(torch.full((2, 1, 7, 7), 0.01), (1, 1, 1, 1))
+    network = CertifiedMgNO(channels=2, layers=1, levels=2)
+    found = evaluate(network, TensorDataset(x, y))
+    assert found.values.keys() == {"bound"}
+    assert torch.equal(found.values["bound"], evaluate(network, TensorDataset(x, y), ("bound",)).values["bound"])
+    network = CertifiedMgNO(fields=("coefficient", "source"), channels=2, layers=1, levels=2)
+    assert evaluate(network, TensorDataset(torch.cat([x, x], 1), y)).values.keys() == {"bound"}
+    assert evaluate(Scale(1.0), TensorDataset(x, x)).values.keys() == {"l2", "h1"}
 
 
 def test_evaluating_leaves_the_mode_and_takes_no_gradients():
@@ -63,6 +78,12 @@ def test_a_callable_is_a_metric():
 def test_bad_input_is_one_sentence(y, metrics, words):
     with pytest.raises(InputError, match=words):
         evaluate(Scale(1.0), TensorDataset(torch.ones(2, 1, 4), y), metrics)
+
+
+@pytest.mark.parametrize("path", ["d.nc", Path("d.nc")], ids=["text", "path"])
+def test_the_path_of_a_data_set_is_told_from_its_samples(path):
+    with pytest.raises(InputError, match=r"the path d\.nc; give sb\.TorchDataset\('d\.nc', 'test'\)"):
+        evaluate(Scale(1.0), path)
 
 
 @pytest.mark.parametrize(

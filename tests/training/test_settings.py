@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sciml_bounds.errors import InputError
+from sciml_bounds.multigrid.flux_head import BoundLoss
 from sciml_bounds.training.settings import TrainingSettings, find_loss
 
 WRONG = [
@@ -65,6 +66,21 @@ def test_a_card_makes_the_same_settings_again():
     settings = TrainingSettings(lr=1e-3, clip=1.0, loss="h1-spectral")
     assert TrainingSettings.of(json.loads(json.dumps(settings.card()))) == settings
     assert settings.card().keys() == {field.name for field in dataclasses.fields(TrainingSettings)}
+
+
+@pytest.mark.parametrize(
+    ("options", "select"),
+    [
+        ({}, "l2"),
+        ({"loss": "bound"}, "bound"),
+        ({"loss": BoundLoss(source=2.0)}, "BoundLoss"),
+        ({"loss": "bound", "select": "l2"}, "l2"),
+        ({"loss": "h1-spectral", "select": None}, "l2"),
+    ],
+    ids=["default", "bound", "bound of other data", "both", "none"],
+)
+def test_without_a_metric_the_bound_selects_where_it_is_the_loss(options, select):
+    assert TrainingSettings(**options).card()["select"] == select
 
 
 def test_callables_are_losses_and_named_on_the_card():

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -248,8 +249,9 @@ def test_a_flux_head_learns_from_its_own_bound(tmp_path, precision):
     u = torch.nn.functional.pad(torch.full((12, 1, 7, 7), 0.01), (1, 1, 1, 1))
     model = CertifiedMgNO(channels=3, layers=1, levels=2)
     sets = TensorDataset(a[:8], u[:8]), TensorDataset(a[8:], u[8:])
-    options = {"loss": "bound", "select": "bound", "epochs": 8, "batch_size": 4, "lr": 1e-2, "precision": precision}
+    options = {"loss": "bound", "epochs": 8, "batch_size": 4, "lr": 1e-2, "precision": precision}
     result = train(model, *sets, folder=tmp_path, **options)
+    assert result.card["settings"]["select"] == "bound"
     assert result.best < result.history[0]["validation"]
     same = load_model(tmp_path / "best.safetensors")
     assert torch.equal(same(a), result.model(a))
@@ -404,6 +406,8 @@ class Split(Dataset):
         ((Split("train"), None), {"tensorboard": True}, "tensorboard=True needs a folder"),
         ((Split("train"), None), {"epoch": 3}, r"has no option 'epoch'; did you mean epochs\?"),
         ((Split("train"), None), {"settings": TrainingSettings()}, "settings= and loss= were both given"),
+        (("d.nc", Split("validation")), {}, r"give sb\.TorchDataset\('d\.nc', 'train'\)"),
+        ((Split("train"), Path("v.nc")), {}, r"give sb\.TorchDataset\('v\.nc', 'validation'\)"),
         (([torch.ones(2)], None), {}, "is not a pair"),
         (([(torch.ones(1, 4), torch.ones(1, 4, dtype=torch.int64))], None), {}, "is not a pair"),
     ],
@@ -419,6 +423,8 @@ class Split(Dataset):
         "board",
         "name",
         "both",
+        "path",
+        "path to select",
         "no pair",
         "integers",
     ],
