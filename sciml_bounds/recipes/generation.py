@@ -290,17 +290,9 @@ def _integer(what: str, value: Any, least: int) -> int:
 
 
 def _check_device(device: str | torch.device) -> str:
-    import torch
+    from sciml_bounds.training.settings import check_device
 
-    try:
-        found = torch.device(device)
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
-        why = (str(error).splitlines() or [""])[0].rstrip(".")
-        raise InputError(
-            f"the device {str(device)!r} cannot be used ({why}); use cpu, or a device that is there."
-        ) from None
-    return str(found)
+    return str(check_device(device))
 
 
 # --- making -----------------------------------------------------------------------------------------------------------

@@ -72,13 +72,14 @@ def test_it_can_be_inspected(capsys):
         (["generate", "poison", "--out", "a.nc"], "there is no recipe 'poison'; the recipes are poisson, "),
         ([*SMALL, "--out", "a.csv"], "not known by its ending; use one of .nc, .h5, .hdf5"),
         ([*SMALL, "--out", "none/a.nc"], "make it first"),
-        ([*SMALL, "--out", "a.nc", "--device", "gpu"], "the device 'gpu' cannot be used"),
+        ([*SMALL, "--out", "a.nc", "--device", "gpu"], "device='gpu' is no device; use 'cpu' or 'cuda'"),
+        ([*SMALL, "--out", "a.nc", "--device", "cuda:77"], "device='cuda:77' is not there: torch finds"),
         ([*SMALL, "--out", "a.nc", "--shard-index", "0"], "--shard-index and --num-shards belong together"),
         ([*SMALL, "--out", "a.nc", "--num-shards", "2"], "--shard-index and --num-shards belong together"),
         ([*SMALL, "--out", "a.nc", "--num-shards", "2", "--shard-index", "2"], "2 shards are more than"),
         ([*SMALL[:2], "--resolution", "1", "--out", "a.nc"], "cannot be generated at resolution 1"),
     ],
-    ids=["recipe", "ending", "folder", "device", "no number", "no index", "shards", "resolution"],
+    ids=["recipe", "ending", "folder", "device", "no such device", "no number", "no index", "shards", "resolution"],
 )
 def test_one_sentence_for_what_is_wrong(folder, capsys, arguments, words):
     assert main.run(arguments) == 2

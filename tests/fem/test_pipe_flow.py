@@ -223,9 +223,9 @@ def test_without_dolfinx_generation_is_one_sentence(monkeypatch):
         PIPE.generate(0, 0, 1, 24, CPU)
 
 
-@pytest.mark.parametrize("resolution", [28, 34, 64.0])
+@pytest.mark.parametrize("resolution", [16, 28, 34, 64.0, True, "64"])
 def test_impossible_resolutions_are_one_sentence(resolution):
-    with pytest.raises(InputError, match="recipe pipe cannot"):
+    with pytest.raises(InputError, match=r"recipe pipe cannot .*; give a multiple of 4, at least 32"):
         PIPE.check(resolution)
 
 
