@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from sciml_bounds.errors import InputError
-from sciml_bounds.store.writer import _lives, _sync
+from sciml_bounds.store.writer import remove_leftovers, sync
 
 __all__ = ["check_new_folder", "making_folder"]
 
@@ -46,26 +45,16 @@ def making_folder(path: Path | str) -> Iterator[Path]:
     """
     target = check_new_folder(path)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    _remove_leftovers(target)
+    remove_leftovers(target)
     try:
         part.mkdir()
         yield part
         for entry in [*part.rglob("*"), part]:
-            _sync(entry)
+            sync(entry)
         os.rename(part, target)  # fails where the target has content by now
-        _sync(target.parent)
+        sync(target.parent)
     except OSError as error:
         why = error.strerror or str(error)
         raise InputError(f"{path} cannot be written: {why}; free some space or choose another folder.") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
-
-
-def _remove_leftovers(target: Path) -> None:
-    """Remove the temporary folders of processes that no longer live."""
-    name = re.compile(rf"\.{re.escape(target.name)}\.(\d+)\.part")
-    with suppress(OSError):  # a folder that cannot be listed
-        for entry in target.parent.iterdir():
-            match = name.fullmatch(entry.name)
-            if match and entry.is_dir() and not entry.is_symlink() and not _lives(int(match[1])):
-                shutil.rmtree(entry, ignore_errors=True)

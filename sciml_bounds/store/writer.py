@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sciml_bounds.errors import InputError
 
-__all__ = ["FILTERS", "SUFFIXES", "check_target", "replacing"]
+__all__ = ["FILTERS", "SUFFIXES", "check_target", "remove_leftovers", "replacing", "sync"]
 
 #: Endings of netCDF-4 files, which are HDF5 files too.
 SUFFIXES = (".nc", ".h5", ".hdf5")
@@ -54,12 +55,12 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """
     target = Path(path).resolve()
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    _remove_leftovers(target)
+    remove_leftovers(target)
     try:
         yield part
-        _sync(part)
+        sync(part)
         os.replace(part, target)
-        _sync(target.parent)
+        sync(target.parent)
     except OSError as error:
         why = error.strerror or str(error)
         raise InputError(f"{path} cannot be written: {why}; free some space or choose another folder.") from error
@@ -67,13 +68,17 @@ def replacing(path: Path | str) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def _remove_leftovers(target: Path) -> None:
-    """Remove the temporary files of processes that no longer live."""
+def remove_leftovers(target: Path) -> None:
+    """Remove the temporary files and folders of processes that no longer live."""
     name = re.compile(rf"\.{re.escape(target.name)}\.(\d+)\.part")
     with suppress(OSError):  # a folder that cannot be listed, or a file that another process removes now
         for entry in target.parent.iterdir():
             match = name.fullmatch(entry.name)
-            if match and not _lives(int(match[1])):
+            if not match or _lives(int(match[1])):
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
                 entry.unlink(missing_ok=True)
 
 
@@ -87,7 +92,7 @@ def _lives(process: int) -> bool:
     return True
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Make the system write a file or the entries of a folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
