@@ -54,8 +54,9 @@ lint: dev
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo
 
-# operators.py needs neuraloperator, and predictions.py a data set: their first lines say how they are started.
-BENCHMARKS := $(filter-out benchmarks/_% benchmarks/operators.py benchmarks/predictions.py,$(wildcard benchmarks/*.py))
+# Those of networks need neuraloperator, a data set or an hour: their first lines say how they are started.
+NETWORKS := benchmarks/operators.py benchmarks/predictions.py benchmarks/calibration.py
+BENCHMARKS := $(filter-out benchmarks/_% $(NETWORKS),$(wildcard benchmarks/*.py))
 bench: dev
 	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 

@@ -12,7 +12,7 @@ lies in an interval that is certain; bars are judged by that: PASS or MISS only 
 
 Coverage needs many cases: `--calibration` is a file of another seed, of which the first `--units` calibrate and all
 others, 1,000 or more, are held out. Without it, one half of the test split calibrates and the other is held out: the
-validation split will not do, since it chose the epoch.
+validation split will not do, since it chose the epoch. `calibration.py` does it where no guarantee is known.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import scipy.stats
 import torch
-from torch import Tensor, nn
+from _coverage import COVERAGES, print_coverage
+from torch import Tensor
 
 import sciml_bounds as sb
 from sciml_bounds.bounds.calibrated import calibrate, calibrate_bound
@@ -36,15 +36,11 @@ from sciml_bounds.multigrid.flux_head import BoundLoss, CertifiedMgNO
 from sciml_bounds.multigrid.mgno import MgNO
 from sciml_bounds.problems.transfers import interpolate_nodes
 from sciml_bounds.store.torch_dataset import TorchDataset
-from sciml_bounds.store.weights import find_weights, load_model, read_weights
-from sciml_bounds.training.evaluation import evaluate_rollout
+from sciml_bounds.store.weights import load_model
 from sciml_bounds.training.trainer import train
 
 FACTOR = 4
 TOGETHER = 32  # problems certified at once
-COVERAGES = (0.9, 0.95)
-CONFIDENCE = 0.999  # of the intervals in which counts of covered cases must lie
-LEAST_HELD_OUT = 1000
 
 
 # --- data -------------------------------------------------------------------------------------------------------------
@@ -193,23 +189,6 @@ def print_rows(rows: list[Row]) -> None:
 # --- coverage ---------------------------------------------------------------------------------------------------------
 
 
-def print_coverage(name: str, fit: Callable[[float], Any], covered: Callable[[Any], Tensor], held: int, n: int) -> None:
-    """Compare counts of covered cases with the interval that calibration with n units promises."""
-    for coverage in COVERAGES:
-        if n < math.ceil(coverage / (1 - coverage)):
-            print(f"  ----  {name}: {n} units are too few for {coverage:.0%}")
-            continue
-        counts = covered(fit(coverage)).double().sum(0).reshape(-1)
-        k = math.ceil(round((n + 1) * coverage, 9))
-        low, high = scipy.stats.betabinom(held, k, n + 1 - k).interval(CONFIDENCE)
-        inside = bool(((counts >= low) & (counts <= high)).all())
-        verdict = "PASS" if inside and held >= LEAST_HELD_OUT else "FEW " if inside else "MISS"
-        least, most = float(counts.min()) / held, float(counts.max()) / held
-        shares = f"{least:.1%}" if len(counts) == 1 else f"{least:.1%} to {most:.1%} over {len(counts)} steps"
-        print(f"  {verdict}  {name} at {coverage:.0%}: {shares} of {held} held out "
-              f"({n} units; {low / held:.1%} to {high / held:.1%} expected)")  # fmt: skip
-
-
 def errors_and_bounds(data: TorchDataset, plain: Any, factor: int, limit: int | None) -> tuple[Tensor, Tensor, Tensor]:
     """Upper ends of the errors, the guaranteed bounds, and the norms, of all predictions."""
     found = []
@@ -235,16 +214,6 @@ def coverage_table(calibration: tuple[Tensor, ...], held_out: tuple[Tensor, ...]
         pair = calibrate_bound(errors, bounds, coverage=COVERAGES[0]).pair(new_bounds)
         tight, sure = (float((q / new_norms).median()) for q in (pair.calibrated, pair.guaranteed))
         print(f"  median pair: calibrated at {COVERAGES[0]:.0%} {100 * tight:.2f} %, guaranteed {100 * sure:.2f} %")
-
-
-def rollout_table(model: nn.Module, data: TorchDataset) -> None:
-    """Calibrate each step of rollouts of a time-dependent data set; units are trajectories."""
-    frames = torch.stack([data[i][1] for i in range(len(data))]).unsqueeze(2)  # all frames of a trajectory
-    errors = evaluate_rollout(model, frames).steps
-    n = len(errors) // 3
-    print("\ncoverage of rollouts, step by step (calibrated, not guaranteed)")
-    print_coverage("relative L2 error", lambda c: calibrate(errors[:n], coverage=c),
-                   lambda found: found.covers(errors[n:]), len(errors) - n, n)  # fmt: skip
 
 
 # --- iterations -------------------------------------------------------------------------------------------------------
@@ -298,10 +267,6 @@ def main() -> None:
     parser.add_argument("--certified", help="network with a flux head (default: trained here)")
     parser.add_argument("--calibration", type=Path, help="data set of another seed, for the coverage")
     parser.add_argument("--units", type=int, default=500, help="samples of it that calibrate (default 500)")
-    parser.add_argument(
-        "--rollouts", type=Path, help="data set of trajectories of another seed, for the coverage of rollouts"
-    )
-    parser.add_argument("--stepper", help="network that predicts the next frame of these")
     parser.add_argument("--limit", type=int, help="take at most so many test samples")
     parser.add_argument("--factor", type=int, default=FACTOR, help=f"refinement of the reference (default {FACTOR})")
     parser.add_argument("--epochs", type=int, default=50, help="epochs of training (default 50)")
@@ -312,13 +277,6 @@ def main() -> None:
     parser.add_argument("--levels", type=int, default=5)
     parser.add_argument("--device", default="cpu", help="where to train")
     arguments = parser.parse_args()
-    if bool(arguments.rollouts) != bool(arguments.stepper):
-        parser.error("--rollouts and --stepper belong together")
-    if arguments.rollouts:
-        rollouts = TorchDataset(arguments.rollouts, "all", pairs=False)
-        seen = read_weights(find_weights(arguments.stepper))[1].get("data", {}).get("train", {})
-        if rollouts.seed == seen.get("seed", rollouts.seed):
-            parser.error(f"{arguments.stepper} has not been trained on another seed than that of {arguments.rollouts}")
     plain, certified = networks(arguments)
     test = TorchDataset(arguments.data, "test", in_memory=True)
     print(f"{test.recipe}, {test.resolution}^2, seed {test.seed}: test split\n")
@@ -333,8 +291,6 @@ def main() -> None:
         numbers = errors_and_bounds(other, plain, arguments.factor, None)
         units = arguments.units
     coverage_table(tuple(q[:units] for q in numbers), tuple(q[units:] for q in numbers))
-    if arguments.rollouts:
-        rollout_table(load_model(arguments.stepper), rollouts)
     iterations_table(test, plain, arguments.limit)
 
 

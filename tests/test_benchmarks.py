@@ -20,6 +20,7 @@ def run(name: str, *arguments: str) -> None:
     """Run a script as from the command line."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [name, *arguments])
+        patch.syspath_prepend(SCRIPTS)  # as Python does for a script
         runpy.run_path(str(SCRIPTS / name), run_name="__main__")
 
 
@@ -65,6 +66,17 @@ def test_predictions_and_their_bounds_are_measured_and_judged(capsys, tmp_path):
     assert re.search(r"^  (FEW |MISS)  error / bound at 95%: \d", printed, re.MULTILINE)
     assert re.search(r"^  cycle='full', rtol 1e-06: zero \d", printed, re.MULTILINE)
     assert "nan" not in printed
+
+
+@pytest.mark.slow
+def test_coverage_is_counted_for_both_kinds_of_units(capsys, tmp_path):
+    sizes = ("--units", "12", "--held-out", "4", "--samples", "10", "--epochs", "1", "--data", str(tmp_path))
+    run("calibration.py", *sizes)
+    printed = capsys.readouterr().out
+    assert re.search(r"^  (FEW |MISS)  relative L2 error at 90%: [\d.]+% of 4 held out", printed, re.MULTILINE)
+    assert re.search(
+        r"^  (FEW |MISS)  relative L2 error at 90%: [\d.]+% to [\d.]+% over 19 steps", printed, re.MULTILINE
+    )
 
 
 @pytest.mark.slow
