@@ -272,6 +272,7 @@ class LinearSolver:
         b = self.system.into_range(b).flatten(1)
         if not isinstance(self._inverse, LinearOperator):
             return _substitute(self.operator, self._inverse, b, stop)
+        x0 = None if x0 is None else x0.clone()
         if isinstance(self.method, Multigrid) and isinstance(self._inverse, Cycle):
             if self.method.cycle == "full":
                 x0 = _full_multigrid(self.operator, self._inverse, b, x0, stop)
@@ -344,7 +345,7 @@ def _iterate_cycles(A: LatticeOperator, M: Cycle, b: Tensor, x0: Tensor | None, 
     start = time.perf_counter()
     goal = _Goal(A, b, stop)
     maxiter = MAXITER_MULTIGRID if stop.maxiter is None else stop.maxiter
-    x = torch.zeros_like(b) if x0 is None else x0.clone()
+    x = torch.zeros_like(b) if x0 is None else x0
     x[b.abs().amax(1) == 0] = 0.0  # the solution for b = 0 is known
     r, z = torch.empty_like(b), torch.empty_like(b)
     norms = [A.residual_into(x, b, r).norm(dim=1)]

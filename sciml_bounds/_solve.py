@@ -308,9 +308,7 @@ def _prediction(model: Any, problem: Diffusion) -> Any:
 
 
 def _nodal_values(problem: Diffusion, x: Tensor) -> Tensor:
-    unknown = x.view(-1, *problem.node_shape)
-    free = problem.active_nodes & ~problem.dirichlet_nodes
-    nodes = torch.where(free, unknown, problem.dirichlet_values)  # zero inside solids
+    nodes = problem.complete(x.view(-1, *problem.node_shape))
     return nodes.reshape(*problem.batch_shape, *problem.node_shape) if problem.batch_shape else nodes[0]
 
 

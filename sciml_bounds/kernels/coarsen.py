@@ -4,7 +4,10 @@ Interpolation after Dendy, "Black box multigrid", J. Comput. Phys. 48 (1982) 366
 of class S the stencil is summed over the axes that S leaves even, and the resulting homogeneous equation is solved for
 the point, smaller classes first. Conductances enter it by their absolute values (those of coarse lattices may be
 negative), so that every weight lies between 0 and 1 and none is lost to cancellation. The coarse operator is P^T A P,
-in the difference form of the lattice operator.
+in the difference form of the lattice operator: its conductances are sums of products, and its diagonal excess is its
+product with a constant, P^T A P 1 = P^T A (1 - e). The defect e of the interpolation, which is the share of c in the
+equations that are solved for the points, is known from sums of positive numbers. So nothing is a small difference of
+large numbers: constants stay in the null space exactly, and single precision is enough for smooth coefficients.
 
 There is no triton version: on CUDA the set-up runs in the plain torch operations of the reference.
 """
@@ -22,7 +25,7 @@ from numba import prange
 from torch import Tensor
 
 from sciml_bounds.kernels._backend import NumbaKernel, backend_for
-from sciml_bounds.kernels.lattice import Offsets, Survey, rows, shifted, strip_length, survey, wrapped
+from sciml_bounds.kernels.lattice import Offsets, Survey, residual, rows, shifted, strip_length, survey, wrapped
 from sciml_bounds.kernels.transfer import Bits, coarse_shape, pairs, parity_view, restrict
 
 __all__ = ["galerkin", "half_stencil", "interpolation_weights"]
@@ -35,16 +38,23 @@ def half_stencil(extent: tuple[bool, bool, bool]) -> Offsets:
     return tuple(o for o in box if o > (0, 0, 0))
 
 
-def interpolation_weights(offsets: Offsets, T: Tensor, c: Tensor, axes: tuple[bool, bool, bool]) -> Tensor:
-    """Compute the weights (pairs, b, X, Y, Z) of `kernels.transfer` from the operator on (b, x, y, z)."""
+def interpolation_weights(
+    offsets: Offsets, T: Tensor, c: Tensor, axes: tuple[bool, bool, bool]
+) -> tuple[Tensor, Tensor]:
+    """Compute the weights (pairs, b, X, Y, Z) of `kernels.transfer` from the operator on (b, x, y, z).
+
+    The second tensor, (b, x, y, z), is the defect: 1 minus what the interpolation makes of a constant 1.
+    """
     weights = _empty_rows(len(pairs(axes)), c, coarse_shape(tuple(c.shape[1:]), axes))
+    defect = torch.empty_like(c)
     if backend_for(c) == "numba":  # which makes zeros of them
         tables = _weight_tables(offsets, axes)
-        scratch = _scratch(27, weights)
-        _weights_numba(c.numel(), *tables, np.array(axes, dtype=np.int64), rows(T), c, rows(weights), scratch)
+        scratch = _scratch(29, weights)
+        found = rows(weights), defect, scratch
+        _weights_numba(c.numel(), *tables, np.array(axes, dtype=np.int64), rows(T), c, *found)
     else:
-        _weights_torch(offsets, T, c, axes, weights.zero_())
-    return weights
+        _weights_torch(offsets, T, c, axes, weights.zero_(), defect.zero_())
+    return weights, defect
 
 
 def _empty_rows(count: int, like: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -59,49 +69,48 @@ def _scratch(count: int, weights: Tensor) -> Tensor:
 
 
 def galerkin(
-    offsets: Offsets, T: Tensor, c: Tensor, axes: tuple[bool, bool, bool], weights: Tensor, diagonal: Tensor
-) -> tuple[Offsets, Tensor, Tensor, Survey]:
+    offsets: Offsets, T: Tensor, c: Tensor, axes: tuple[bool, bool, bool], weights: Tensor, defect: Tensor,
+    diagonal: Tensor,
+) -> tuple[Offsets, Tensor, Tensor, Survey]:  # fmt: skip
     """Compute P^T A P as offsets, conductances and diagonal excess on the coarse lattice, and survey it.
 
-    `diagonal` is that of A.
+    `weights` and `defect` are those of `interpolation_weights`, and `diagonal` is that of A.
     """
     coarse_offsets = half_stencil(tuple(n > 1 for n in c.shape[1:]))
     coarse_T = _empty_rows(len(coarse_offsets), c, tuple(weights.shape[2:]))
-    coarse_c = c.new_empty(weights.shape[1:])
     if backend_for(c) == "numba" and not _crosses_odd_seam(offsets, T, axes):
         tables = _galerkin_tables(offsets, axes, coarse_offsets)
         steps = np.array([1 + coarsened for coarsened in axes])
-        summed = torch.empty_like(coarse_c)
-        found = rows(coarse_T), coarse_c, summed, _scratch(len(coarse_T) + 3, weights)
-        _galerkin_numba(c.numel(), *tables, rows(T), diagonal, steps, rows(weights), *found)
+        scratch = _scratch(len(coarse_T) + 1, weights)
+        _galerkin_numba(c.numel(), *tables, rows(T), diagonal, steps, rows(weights), rows(coarse_T), scratch)
     else:
-        _galerkin_torch(offsets, T, c, axes, weights, coarse_offsets, coarse_T.zero_(), coarse_c.zero_())
-        summed = restrict(axes, weights, diagonal, torch.empty_like(coarse_c))
-    # the diagonal becomes its excess over the row sum
-    bare = survey(coarse_offsets, coarse_T, torch.zeros_like(coarse_c))
-    coarse_c.sub_(bare.diagonal)
-    # where everything cancels, what is left is the round-off of the fine entries that were summed
-    coarse_c.masked_fill_(coarse_c.abs() <= 64 * torch.finfo(c.dtype).eps * summed, 0.0)
-    return coarse_offsets, coarse_T, coarse_c, bare.with_excess(coarse_c)
+        _galerkin_torch(offsets, T, c, axes, weights, coarse_offsets, coarse_T.zero_())
+    of_ones = residual(offsets, T, c, defect, c, torch.empty_like(c))
+    coarse_c = restrict(axes, weights, of_ones, c.new_empty(weights.shape[1:]))
+    return coarse_offsets, coarse_T, coarse_c, survey(coarse_offsets, coarse_T, coarse_c)
 
 
 @lru_cache
-def _weight_tables(offsets: Offsets, axes: tuple[bool, bool, bool]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _weight_tables(
+    offsets: Offsets, axes: tuple[bool, bool, bool]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """List what the weights are made of, smaller classes first.
 
-    Classes: the bits of S (3), how many they are, the number of directions, and where the sources and the products of
-    the class begin and end in the other tables (4). Sources: a direction, and the conductance that is summed into it,
-    as its number and where it is stored relative to the point (3). Products: a direction, the number of the weight that
-    it adds to, the number of the weight of the neighbour that it is multiplied with (-1: 1), and where that is stored
-    relative to the coarse point (3).
+    Classes: the bits of S (3), how many they are, the number of directions, and where the sources, the products and the
+    defects of the class begin and end in the other tables (6). Sources: a direction, and the conductance that is summed
+    into it, as its number and where it is stored relative to the point (3). Products: a direction, the number of the
+    weight that it adds to, the number of the weight of the neighbour that it is multiplied with (-1: 1), and where that
+    is stored relative to the coarse point (3). Defects: a direction whose neighbour is interpolated too, and where that
+    is relative to the point (3).
     """
     number = {pair: k for k, pair in enumerate(pairs(axes))}
     classes: list[tuple[int, ...]] = []
     sources: list[tuple[int, ...]] = []
     products: list[tuple[int, ...]] = []
+    defects: list[tuple[int, ...]] = []
     for S in dict.fromkeys(s for s, _ in pairs(axes)):
         directions: dict[Bits, int] = {}
-        starts = len(sources), len(products)
+        starts = len(sources), len(products), len(defects)
         for k, offset in enumerate(offsets):
             back = tuple(-i for i in offset)
             for o, stored in ((offset, (0, 0, 0)), (back, back)):
@@ -111,12 +120,14 @@ def _weight_tables(offsets: Offsets, axes: tuple[bool, bool, bool]) -> tuple[np.
         for direction, d in directions.items():
             rest = tuple(int(s and not i) for i, s in zip(direction, S))
             shift = tuple(int(i == 1) for i in direction)
+            if any(rest):
+                defects.append((d, *direction))
             for C in product(*[(0, 1) if bit else (0,) for bit in rest]):
                 target = number[S, tuple(i + j for i, j in zip(shift, C))]
                 products.append((d, target, number.get((rest, C), -1), *shift))
-        ends = len(sources), len(products)
-        classes.append((*S, sum(S), len(directions), starts[0], ends[0], starts[1], ends[1]))
-    return np.array(classes), np.array(sources), np.array(products)
+        ends = len(sources), len(products), len(defects)
+        classes.append((*S, sum(S), len(directions), *[place for pair in zip(starts, ends) for place in pair]))
+    return np.array(classes), np.array(sources), np.array(products), np.array(defects, dtype=np.int64).reshape(-1, 4)
 
 
 def _crosses_odd_seam(offsets: Offsets, T: Tensor, axes: tuple[bool, bool, bool]) -> bool:
@@ -141,10 +152,10 @@ def _galerkin_tables(
     neighbour g = f + o, whose weight p(g; J) for the coarse point J is stored at I + base. Left factors: number of the
     conductance (-1: the diagonal) and where it is stored relative to 2 I (3); number of the weight p(f; I) (-1: 1) and
     C (3); where the right factors that belong to it begin and end. Right factors: number of the weight p(g; J) (-1: 1)
-    and base (3); number of the coarse offset J - I (-1: none).
+    and base (3); number of the coarse offset J - I.
     """
     number = {pair: k for k, pair in enumerate(pairs(axes))}
-    position = {o: k for k, o in enumerate(coarse_offsets)} | {(0, 0, 0): -1}
+    position = {o: k for k, o in enumerate(coarse_offsets)}
     entries: list[tuple[int, Bits, Bits]] = [(-1, (0, 0, 0), (0, 0, 0))]  # number, neighbour, where it is stored
     for k, o in enumerate(offsets):
         back = tuple(-i for i in o)
@@ -161,8 +172,7 @@ def _galerkin_tables(
             for D in product(*[(0, 1) if bit else (0,) for bit in parity]):
                 target = position.get(tuple(b + q for b, q in zip(base, D)))
                 if target is not None:
-                    sign = 1 if (entry < 0) == (target < 0) else -1  # off-diagonal entries are -T
-                    right.append((number.get((parity, D), -1), *base, target, sign))
+                    right.append((number.get((parity, D), -1), *base, target))
             if len(right) > start:
                 place = tuple(i + j for i, j in zip(f, stored))
                 left.append((entry, *place, number.get((S, C), -1), *C, start, len(right)))
@@ -203,11 +213,13 @@ def _even_stencil(stencil: dict[Bits, Tensor], axes: tuple[bool, bool, bool]) ->
     return stencil
 
 
-def _weights_torch(offsets: Offsets, T: Tensor, c: Tensor, axes: tuple[bool, bool, bool], weights: Tensor) -> None:
+def _weights_torch(
+    offsets: Offsets, T: Tensor, c: Tensor, axes: tuple[bool, bool, bool], weights: Tensor, defect: Tensor
+) -> None:
     stencil = _full_stencil(offsets, T, c)
     index = {pair: k for k, pair in enumerate(pairs(axes))}
     for S in dict.fromkeys(s for s, _ in pairs(axes)):
-        pivot = parity_view(c, axes, S).clamp_min(0)
+        pivot = lacking = parity_view(c, axes, S).clamp_min(0)
         summed: dict[Bits, Tensor] = {}
         for o, entry in stencil.items():
             key = tuple(o[a] if S[a] else 0 for a in range(3))
@@ -215,6 +227,9 @@ def _weights_torch(offsets: Offsets, T: Tensor, c: Tensor, axes: tuple[bool, boo
                 value = parity_view(entry, axes, S).abs()
                 pivot = pivot + value
                 summed[key] = summed[key] + value if key in summed else value
+        for o, value in summed.items():
+            lacking = lacking + value * parity_view(shifted(defect, o), axes, S)
+        parity_view(defect, axes, S).copy_(torch.where(pivot > 0, lacking / torch.where(pivot > 0, pivot, 1.0), 1.0))
         exists: Any = (..., *[slice(n) for n in pivot.shape[1:]])  # odd classes may be one shorter
         for o, value in summed.items():
             factor = torch.where(pivot > 0, value / torch.where(pivot > 0, pivot, 1.0), 0.0)
@@ -253,7 +268,7 @@ def _interpolation_terms(
 
 def _galerkin_torch(
     offsets: Offsets, T: Tensor, c: Tensor, axes: tuple[bool, bool, bool], weights: Tensor,
-    coarse_offsets: Offsets, coarse_T: Tensor, coarse_c: Tensor,
+    coarse_offsets: Offsets, coarse_T: Tensor,
 ) -> None:  # fmt: skip
     stencil = _even_stencil(_full_stencil(offsets, T, c), axes)
     position = {o: k for k, o in enumerate(coarse_offsets)}
@@ -267,12 +282,8 @@ def _galerkin_torch(
             for C1, w1 in corners:
                 for C2, w2 in terms[parity]:
                     difference = tuple(b + q - p for b, q, p in zip(base, C2, C1))
-                    if difference != (0, 0, 0) and difference not in position:
-                        continue
-                    value = shifted(w1 * entry * shifted(w2, base), tuple(-i for i in C1))
-                    if difference == (0, 0, 0):
-                        coarse_c += value
-                    else:
+                    if difference in position:
+                        value = shifted(w1 * entry * shifted(w2, base), tuple(-i for i in C1))
                         coarse_T[position[difference]] -= value
 
 
@@ -280,7 +291,7 @@ def _galerkin_torch(
 
 
 @NumbaKernel
-def _weights_numba(classes, sources, products, axes, T, c, weights, scratch):
+def _weights_numba(classes, sources, products, defects, axes, T, c, weights, defect, scratch):
     # One row of coarse points and one class at a time.
     B, X, Y, Z = c.shape
     CX, CY, CZ = weights.shape[1], weights.shape[2], weights.shape[4]
@@ -294,11 +305,15 @@ def _weights_numba(classes, sources, products, axes, T, c, weights, scratch):
             start = i % strips * length
             summed = scratch[i]
             pivot = scratch[i, 26]
+            lacking = scratch[i, 27]
+            taken = scratch[i, 28]
             for J in range(start, min(start + length, CY)):
                 if size == 1:
                     for k in range(weights.shape[3]):
                         for L in range(CZ):
                             weights[n, I, J, k, L] = 0
+                    for z in range(Z):
+                        defect[n, (1 + axes[0]) * I, (1 + axes[1]) * J, z] = 0
                 for g in range(classes.shape[0]):
                     x = (1 + axes[0]) * I + classes[g, 0]
                     y = (1 + axes[1]) * J + classes[g, 1]
@@ -306,14 +321,29 @@ def _weights_numba(classes, sources, products, axes, T, c, weights, scratch):
                         continue
                     first = classes[g, 2]
                     count = (Z - first + step - 1) // step
+                    _take(taken, c[n, x, y], first, step, count)
                     for L in range(count):
-                        pivot[L] = max(c[n, x, y, step * L + first], 0.0)
+                        pivot[L] = max(taken[L], 0.0)
+                        lacking[L] = pivot[L]
                     for d in range(classes[g, 4]):
                         for L in range(count):
                             summed[d, L] = 0
                     for k in range(classes[g, 5], classes[g, 6]):
                         t = T[n, wrapped(x + sources[k, 2], X), wrapped(y + sources[k, 3], Y), sources[k, 1]]
-                        _add_sizes(summed[sources[k, 0]], pivot, t, first + sources[k, 4], step, count)
+                        _take(taken, t, first + sources[k, 4], step, count)
+                        sizes = summed[sources[k, 0]]
+                        for L in range(count):
+                            sizes[L] += abs(taken[L])
+                            pivot[L] += abs(taken[L])
+                    for k in range(classes[g, 9], classes[g, 10]):
+                        beside = defect[n, wrapped(x + defects[k, 1], X), wrapped(y + defects[k, 2], Y)]
+                        _take(taken, beside, first + defects[k, 3], step, count)
+                        sizes = summed[defects[k, 0]]
+                        for L in range(count):
+                            lacking[L] += sizes[L] * taken[L]
+                    row = defect[n, x, y]
+                    for L in range(count):
+                        row[step * L + first] = lacking[L] / pivot[L] if pivot[L] > 0.0 else 1.0
                     for L in range(count):
                         pivot[L] = 1.0 / pivot[L] if pivot[L] > 0.0 else 0.0
                     for d in range(classes[g, 4]):
@@ -328,18 +358,21 @@ def _weights_numba(classes, sources, products, axes, T, c, weights, scratch):
                         )
 
 
+# Every second place of a row has a form of its own in these loops, which is vector code.
+
+
 @numba.njit(inline="always")
-def _add_sizes(summed, pivot, t, start, step, count):
-    """Add |t[start + step L]| to two sums, indices modulo the length, which only the first and the last place need."""
-    for L in range(1, count - 1):
-        size = abs(t[np.uint64(step * L + start)])
-        summed[L] += size
-        pivot[L] += size
+def _take(out, row, start, step, count):
+    """Write row[start + step L], indices modulo the length, which only the first and the last place need."""
+    if step == 2:
+        for L in range(1, count - 1):
+            out[L] = row[np.uint64(2 * L + start)]
+    else:
+        for L in range(1, count - 1):
+            out[L] = row[np.uint64(L + start)]
     for end in range(min(count, 2)):
         L = end * (count - 1)
-        size = abs(t[wrapped(step * L + start, t.size)])
-        summed[L] += size
-        pivot[L] += size
+        out[L] = row[wrapped(step * L + start, row.size)]
 
 
 @numba.njit(inline="always")
@@ -369,36 +402,30 @@ def _add_product(out, factor, count, weights, m, shift):
 
 
 @NumbaKernel
-def _galerkin_numba(left, right, T, diagonal, steps, weights, coarse_T, coarse_c, summed, scratch):
+def _galerkin_numba(left, right, T, diagonal, steps, weights, coarse_T, scratch):
     # One row of coarse points at a time: a left factor into `part`, then all its products into `sums`, which are the
-    # entries of -P^T A P.
-    B, X, Y, Z = diagonal.shape
-    CX, CY, CZ = coarse_c.shape[1:]
-    K = coarse_T.shape[3]
+    # off-diagonal entries of -P^T A P.
+    B, X, Y = diagonal.shape[:3]
+    CX, CY, K, CZ = coarse_T.shape[1:]
     length = strip_length(CY, CZ)
     strips = (CY + length - 1) // length
     for i in prange(B * CX * strips):
         n = i // (CX * strips)
         I = i // strips % CX
         start = i % strips * length
-        sums = scratch[i, : K + 1]
-        size = scratch[i, K + 1]  # of the diagonal entries that were summed
-        part = scratch[i, K + 2]
+        sums = scratch[i, :K]
+        part = scratch[i, K]
         for J in range(start, min(start + length, CY)):
-            for k in range(K + 2):
+            for k in range(K):
                 for L in range(CZ):
-                    scratch[i, k, L] = 0
+                    sums[k, L] = 0
             for k in range(left.shape[0]):
                 x = wrapped(steps[0] * I + left[k, 1], X)
                 y = wrapped(steps[1] * J + left[k, 2], Y)
                 P = wrapped(I - left[k, 5], CX)
                 Q = wrapped(J - left[k, 6], CY)
-                step, place = steps[2], left[k, 3]
                 source = diagonal[n, x, y] if left[k, 0] < 0 else T[n, x, y, left[k, 0]]
-                for L in range(1, CZ - 1):
-                    part[L] = source[np.uint64(step * L + place)]
-                part[0] = source[wrapped(place, Z)]
-                part[CZ - 1] = source[wrapped(step * (CZ - 1) + place, Z)]
+                _take(part, source, left[k, 3], steps[2], CZ)
                 if left[k, 0] < 0:
                     for L in range(CZ):
                         part[L] = -part[L]
@@ -411,16 +438,10 @@ def _galerkin_numba(left, right, T, diagonal, steps, weights, coarse_T, coarse_c
                         for L in range(1, CZ):
                             part[L] *= w[L - 1]
                         part[0] *= w[CZ - 1]
-                if left[k, 0] < 0:
-                    for L in range(CZ):
-                        size[L] -= part[L]
                 for q in range(left[k, 8], left[k, 9]):
                     P = wrapped(I + right[q, 1], CX)
                     Q = wrapped(J + right[q, 2], CY)
-                    _add_product(sums[right[q, 4] + 1], part, CZ, weights[n, P, Q], right[q, 0], right[q, 3])
-            for L in range(CZ):
-                coarse_c[n, I, J, L] = -sums[0, L]
-                summed[n, I, J, L] = size[L]
+                    _add_product(sums[right[q, 4]], part, CZ, weights[n, P, Q], right[q, 0], right[q, 3])
             for k in range(K):
                 for L in range(CZ):
-                    coarse_T[n, I, J, k, L] = sums[k + 1, L]
+                    coarse_T[n, I, J, k, L] = sums[k, L]

@@ -98,12 +98,6 @@ class Survey(NamedTuple):
     conductances: Tensor
     isolated: Tensor
 
-    def with_excess(self, c: Tensor) -> Survey:
-        """Turn the survey of an operator without diagonal excess into that of one with it."""
-        diagonal = self.diagonal + c
-        absolute = self.absolute - self.diagonal.abs() + diagonal.abs()
-        return Survey(diagonal, absolute, self.conductances, self.isolated)
-
 
 def survey(offsets: Offsets, T: Tensor, c: Tensor) -> Survey:
     """Read an operator once."""

@@ -6,8 +6,13 @@ are one longer than those of cells.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
 
 #: So many rows of cells, in pieces of so many cells, are one piece of work: few enough for sums along them to gather
 #: little round-off and for scratch to stay in the cache.
@@ -20,9 +25,37 @@ TINY = float(np.finfo(np.float64).tiny)
 row_loop = numba.njit(error_model="numpy", _nrt=False)
 
 
+#: Bytes that come from memory together.
+CACHE_LINE = 64
+
+
 def chunks(batch: int, cells: tuple[int, ...]) -> int:
     """Count the parts into which the strips of a lattice of cells are divided, each with its own scratch."""
     return min(64, batch * cells[0] * -(-cells[1] // STRIP))
+
+
+@intrinsic
+def _fetch(context: Any, array: Any, place: Any) -> Any:
+    """Ask for the cache line of array[place] without waiting for it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        form = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        fetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer], form)
+        where = builder.bitcast(builder.gep(data, [arguments[1]]), pointer)
+        builder.call(fetch, [where, number(0), number(2), number(1)])  # to read; into the second cache; data
+        return context.get_dummy_value()
+
+    return types.void(array, place), generate
+
+
+@row_loop
+def prefetch(rows):
+    """Ask for rows that are wanted soon: hardware does not foresee that only some of those side by side are read."""
+    flat = rows.reshape(-1)
+    for place in range(0, flat.size, CACHE_LINE // flat.itemsize):
+        _fetch(flat, place)
 
 
 @row_loop

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from sciml_bounds.kernels._backend import NumbaKernel
 from sciml_bounds.kernels.lattice import Offsets, groups, rows, wrapped, write_product
+from sciml_bounds.kernels.rows import prefetch, row_loop
 
 __all__ = ["march_down", "march_up"]
 
@@ -84,7 +85,7 @@ def _laid_out(
     # without steps, nothing is read of the operator
     offsets, *data = ((), weights, b, b) if operator is None else (operator[0], rows(operator[1]), *operator[2:])
     flat = b.shape[1] == 1
-    table, places, bits = _tables(offsets, axes, pairs, flat)
+    table, places, joins = _tables(offsets, axes, pairs, flat)
     shape = (b.shape[2], 1, b.shape[3]) if flat else tuple(b.shape[1:])
     tile = _tile_shape(len(steps), data[0].shape[3], shape, b.element_size(), torch.get_num_threads())
     if flat:
@@ -96,7 +97,7 @@ def _laid_out(
     scratch = _buffer(work, (workers, 2, shape[2]), b)
     rings = _buffer(work, (workers, halo, 3, height, shape[2]), b)
     lengths = np.array(steps, dtype=b.numpy().dtype)
-    return [lengths, np.array(tile), table, *data, places, bits, weights, scratch, rings], list(fields)
+    return [lengths, np.array(tile), table, *data, places, joins, weights, scratch, rings], list(fields)
 
 
 def _buffer(work: Work, shape: tuple[int, ...], like: Tensor) -> Tensor:
@@ -108,14 +109,21 @@ def _buffer(work: Work, shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 @lru_cache
 def _tables(offsets: Offsets, axes: Axes, pairs: Pairs, flat: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the groups of the offsets, the axes, and the pairs (pairs, 2, 3) for the loops."""
-    table = groups(offsets).reshape(-1, 4)
-    places = np.array(axes, dtype=np.int64)
-    bits = np.array(pairs, dtype=np.int64).reshape(-1, 2, 3)
+    """Return the groups of the offsets, the axes, and what joins rows of the fine lattice and of the coarse one.
+
+    Joins: the class S of a fine row and the corner C along the first two axes (4), and the numbers of the weights that
+    join its even entries to the coarse ones (-1: weight 1), and its odd entries to those before and behind (-1: none).
+    """
+    number = {pair: k for k, pair in enumerate(pairs)}
+    of_rows = dict.fromkeys([((0, 0), (0, 0)), *[(S[:2], C[:2]) for S, C in pairs]])
+    ends = ((0, 0), (1, 0), (1, 1))
+    joins = np.array([
+        (*S, *C, *[number.get(((*S, s), (*C, c)), -1) for s, c in ends]) for S, C in of_rows
+    ])  # fmt: skip
+    table, places = groups(offsets).reshape(-1, 4), np.array(axes, dtype=np.int64)
     if flat:
-        order = [1, 0, 2]
-        table, places, bits = table[:, [1, 0, 2, 3]], places[order], bits[:, :, order]
-    return np.ascontiguousarray(table), np.ascontiguousarray(places), np.ascontiguousarray(bits)
+        table, places, joins = table[:, [1, 0, 2, 3]], places[[1, 0, 2]], joins[:, [1, 0, 3, 2, 4, 5, 6]]
+    return np.ascontiguousarray(table), places, np.ascontiguousarray(joins)
 
 
 @lru_cache
@@ -132,95 +140,130 @@ def _tile_shape(steps: int, directions: int, shape: tuple[int, ...], itemsize: i
 
 # --- numba ------------------------------------------------------------------------------------------------------------
 
+# Loops over one row stand by themselves, see `kernels.rows`.
+
+
+@row_loop
+def split(row, parts, coarsened):
+    """Write the even entries of a row and behind them the odd ones, if its axis is coarsened."""
+    Z = row.size
+    if not coarsened:
+        for z in range(Z):
+            parts[z] = row[z]
+        return
+    odd = parts[(Z + 1) // 2 :]
+    for L in range(Z // 2):
+        parts[L] = row[2 * L]
+        odd[L] = row[2 * L + 1]
+    if Z % 2:
+        parts[Z // 2] = row[Z - 1]
+
+
+@row_loop
+def gather(target, fresh, parts, weights, k0, k1, k2):
+    """Add what a split fine row has in the restriction to a coarse row, or write it there if that is fresh."""
+    CZ = target.size
+    if k0 < 0:
+        for L in range(CZ):
+            target[L] = parts[L] if fresh else target[L] + parts[L]
+    else:
+        w = weights[k0]
+        for L in range(CZ):
+            target[L] += w[L] * parts[L]
+    if k1 < 0:
+        return
+    odd = parts[CZ:]
+    before, behind = weights[k1], weights[k2]
+    for L in range(1, odd.size):
+        target[L] += before[L] * odd[L] + behind[L - 1] * odd[L - 1]
+    e = odd.size - 1
+    if e >= 0:
+        target[0] += before[0] * odd[0]
+        target[(e + 1) % CZ] += behind[e] * odd[e]
+
+
+@row_loop
+def spread(values, fresh, source, weights, k0, k1, k2):
+    """Add what a coarse row has in the prolongation to a fine one, or write it there if that is fresh."""
+    CZ = source.size
+    even, odd = values[0], values[1]
+    if fresh:
+        for L in range(CZ):
+            even[L] = 0
+        for L in range(CZ):
+            odd[L] = 0
+    if k0 < 0:
+        for L in range(CZ):
+            even[L] += source[L]
+    else:
+        w = weights[k0]
+        for L in range(CZ):
+            even[L] += w[L] * source[L]
+    if k1 < 0:
+        return
+    before, behind = weights[k1], weights[k2]
+    for L in range(CZ - 1):
+        odd[L] += before[L] * source[L] + behind[L] * source[L + 1]
+    odd[CZ - 1] += before[CZ - 1] * source[CZ - 1] + behind[CZ - 1] * source[0]
+
+
+@row_loop
+def add_joined(row, start, values, coarsened):
+    """Write a row plus values by the parity of their place, if its axis is coarsened."""
+    Z = row.size
+    even, odd = values[0], values[1]
+    if not coarsened:
+        for z in range(Z):
+            row[z] = start[z] + even[z]
+        return
+    for L in range(Z // 2):
+        row[2 * L] = start[2 * L] + even[L]
+        row[2 * L + 1] = start[2 * L + 1] + odd[L]
+    if Z % 2:
+        row[Z - 1] = start[Z - 1] + even[Z // 2]
+
 
 @numba.njit(inline="always")
-def _write_prolonged(values, bits, axes, weights, coarse, x, y):
+def _write_prolonged(values, joins, axes, weights, coarse, x, y):
     """Write the prolongation to the row (x, y) of the fine lattice into `values`, by the parity of the last index."""
-    CX, CY, CZ = coarse.shape
     I = x // 2 if axes[0] else x
     J = y // 2 if axes[1] else y
     sx = x - 2 * I if axes[0] else 0
     sy = y - 2 * J if axes[1] else 0
-    even, odd = values[0], values[1]
-    if sx == 0 and sy == 0:
-        source = coarse[I, J]
-        for L in range(CZ):
-            even[L] = source[L]
-            odd[L] = 0
-    else:
-        for L in range(CZ):
-            even[L] = 0
-            odd[L] = 0
-    for k in range(bits.shape[0]):
-        if bits[k, 0, 0] == sx and bits[k, 0, 1] == sy:
-            source = coarse[wrapped(I + bits[k, 1, 0], CX), wrapped(J + bits[k, 1, 1], CY)]
-            w = weights[I, J, k]
-            part = values[bits[k, 0, 2]]
-            if bits[k, 1, 2] == 0:
-                for L in range(CZ):
-                    part[L] += w[L] * source[L]
-            else:
-                for L in range(CZ - 1):
-                    part[L] += w[L] * source[L + 1]
-                part[CZ - 1] += w[CZ - 1] * source[0]
+    fresh = True
+    if sx == 0 and sy == 0 and weights.shape[1] > J + 1:
+        prefetch(weights[I, J + 1])
+    for k in range(joins.shape[0]):
+        if joins[k, 0] == sx and joins[k, 1] == sy:
+            source = coarse[wrapped(I + joins[k, 2], coarse.shape[0]), wrapped(J + joins[k, 3], coarse.shape[1])]
+            spread(values, fresh, source, weights[I, J], joins[k, 4], joins[k, 5], joins[k, 6])
+            fresh = False
 
 
 @numba.njit(inline="always")
-def _write_restricted(target, bits, axes, weights, ring, first, shape, values, I, J):
+def _write_restricted(target, joins, axes, weights, ring, first, shape, I, J):
     """Write the restriction to the row (I, J) of the coarse lattice.
 
-    The fine rows are in the ring (3 planes, rows from number `first`, z). `shape` is that of the fine lattice: an odd
-    point beyond an odd end does not exist.
+    The fine rows are in the ring (3 planes, rows from number `first`, z), their even entries before the odd ones.
+    `shape` is that of the fine lattice: an odd point beyond an odd end does not exist.
     """
-    CX, CY, CZ = weights.shape[0], weights.shape[1], target.size
+    CX, CY = weights.shape[:2]
     fx = 2 if axes[0] else 1
     fy = 2 if axes[1] else 1
-    _write_parts(values, ring[(fx * I) % 3, fy * J - first], axes[2])
-    for L in range(CZ):
-        target[L] = values[0, L]
-    plane = fx * I
-    line = fy * J
-    for k in range(bits.shape[0]):
-        P = wrapped(I - bits[k, 1, 0], CX)
-        Q = wrapped(J - bits[k, 1, 1], CY)
-        if fx * P + bits[k, 0, 0] >= shape[0] or fy * Q + bits[k, 0, 1] >= shape[1]:
+    if J + 1 < CY:
+        prefetch(weights[I, J + 1])
+    for k in range(joins.shape[0]):
+        P = wrapped(I - joins[k, 2], CX)
+        Q = wrapped(J - joins[k, 3], CY)
+        if fx * P + joins[k, 0] >= shape[0] or fy * Q + joins[k, 1] >= shape[1]:
             continue
-        x = fx * (I - bits[k, 1, 0]) + bits[k, 0, 0]
-        y = fy * (J - bits[k, 1, 1]) + bits[k, 0, 1]
-        if x != plane or y != line:
-            plane = x
-            line = y
-            _write_parts(values, ring[x % 3, y - first], axes[2])
-        w = weights[P, Q, k]
-        part = values[bits[k, 0, 2]]
-        if bits[k, 1, 2] == 0:
-            for L in range(CZ):
-                target[L] += w[L] * part[L]
-        else:
-            for L in range(1, CZ):
-                target[L] += w[L - 1] * part[L - 1]
-            target[0] += w[CZ - 1] * part[CZ - 1]
-
-
-@numba.njit(inline="always")
-def _write_parts(values, row, coarsened):
-    """Write the entries of a fine row by the parity of their index; where none is, zero."""
-    even, odd = values[0], values[1]
-    Z = row.size
-    if not coarsened:
-        for z in range(Z):
-            even[z] = row[z]
-        return
-    for L in range(Z // 2):
-        even[L] = row[2 * L]
-        odd[L] = row[2 * L + 1]
-    if Z % 2:
-        even[Z // 2] = row[Z - 1]
-        odd[Z // 2] = 0
+        x = fx * (I - joins[k, 2]) + joins[k, 0]
+        y = fy * (J - joins[k, 3]) + joins[k, 1]
+        gather(target, k == 0, ring[x % 3, y - first], weights[P, Q], joins[k, 4], joins[k, 5], joins[k, 6])
 
 
 @NumbaKernel
-def _descend_numba(steps, tile, groups, T, c, s, axes, bits, weights, scratch, rings, b, x, coarse):
+def _descend_numba(steps, tile, groups, T, c, s, axes, joins, weights, scratch, rings, b, x, coarse):
     B, X, Y, Z = b.shape
     m = steps.size
     hx = 1 if X > 1 else 0
@@ -230,7 +273,7 @@ def _descend_numba(steps, tile, groups, T, c, s, axes, bits, weights, scratch, r
     workers = rings.shape[0]
     for worker in prange(workers):
         ring = rings[worker]  # the iterates, and the residual
-        values = scratch[worker]
+        product = scratch[worker, 0]
         for t in range(worker * B * nx * ny // workers, (worker + 1) * B * nx * ny // workers):
             n = t // (nx * ny)
             o = n if weights.shape[0] > 1 else 0
@@ -249,12 +292,11 @@ def _descend_numba(steps, tile, groups, T, c, s, axes, bits, weights, scratch, r
                     for y in range(y0 - hy * (1 + m - j), y1 + hy * (m - j)):
                         ty = ((y - 1) % Y, y % Y, (y + 1) % Y)
                         k = y - first
-                        row = ring[j, px[1], k]
+                        row = ring[j, px[1], k] if j < m else product
                         right = b[n, tx[1], ty[1]]
                         inverse = s[o, tx[1], ty[1]]
                         if m == 0:
-                            for z in range(Z):
-                                row[z] = right[z]
+                            split(right, ring[m, px[1], k], axes[2])
                         elif j == 0:
                             for z in range(Z):
                                 row[z] = steps[0] * inverse[z] * right[z]
@@ -268,6 +310,7 @@ def _descend_numba(steps, tile, groups, T, c, s, axes, bits, weights, scratch, r
                             else:
                                 for z in range(Z):
                                     row[z] = right[z] - row[z]
+                                split(row, ring[m, px[1], k], axes[2])
                         if j == m - 1 and x0 <= p < x1 and y0 <= y < y1:
                             result = x[n, p, y]
                             for z in range(Z):
@@ -277,11 +320,11 @@ def _descend_numba(steps, tile, groups, T, c, s, axes, bits, weights, scratch, r
                     continue
                 I = p // 2 if axes[0] else p
                 for J in range(y0 // 2 if axes[1] else y0, (y1 + 1) // 2 if axes[1] else y1):
-                    _write_restricted(coarse[n, I, J], bits, axes, weights[o], ring[m], first, (X, Y), values, I, J)
+                    _write_restricted(coarse[n, I, J], joins, axes, weights[o], ring[m], first, (X, Y), I, J)
 
 
 @NumbaKernel
-def _ascend_numba(steps, tile, groups, T, c, s, axes, bits, weights, scratch, rings, b, x, out, coarse):
+def _ascend_numba(steps, tile, groups, T, c, s, axes, joins, weights, scratch, rings, b, x, out, coarse):
     B, X, Y, Z = x.shape
     m = steps.size
     hx = 1 if X > 1 else 0
@@ -292,7 +335,6 @@ def _ascend_numba(steps, tile, groups, T, c, s, axes, bits, weights, scratch, ri
     for worker in prange(workers):
         ring = rings[worker]  # the iterates but the last
         values = scratch[worker]
-        even, odd = values[0], values[1]
         for t in range(worker * B * nx * ny // workers, (worker + 1) * B * nx * ny // workers):
             n = t // (nx * ny)
             o = n if weights.shape[0] > 1 else 0
@@ -314,16 +356,8 @@ def _ascend_numba(steps, tile, groups, T, c, s, axes, bits, weights, scratch, ri
                         row = out[n, tx[1], ty[1]] if j == m else ring[j, px[1], k]
                         if j == 0:
                             start = x[n, tx[1], ty[1]]
-                            _write_prolonged(values, bits, axes, weights[o], coarse[n], tx[1], ty[1])
-                            if axes[2]:
-                                for L in range(Z // 2):
-                                    row[2 * L] = start[2 * L] + even[L]
-                                    row[2 * L + 1] = start[2 * L + 1] + odd[L]
-                                if Z % 2:
-                                    row[Z - 1] = start[Z - 1] + even[Z // 2]
-                            else:
-                                for z in range(Z):
-                                    row[z] = start[z] + even[z]
+                            _write_prolonged(values, joins, axes, weights[o], coarse[n], tx[1], ty[1])
+                            add_joined(row, start, values, axes[2])
                         else:
                             right = b[n, tx[1], ty[1]]
                             inverse = s[o, tx[1], ty[1]]

@@ -120,7 +120,7 @@ def cg(
     lambda_min_preconditioned = _eigenvalue_bound(lambda_min_preconditioned, "lambda_min_preconditioned", rhs)
     guess = None
     if x0 is not None:
-        guess = convert(x0, "the initial guess x0", rhs.dtype, rhs.device)
+        guess = convert(x0, "the initial guess x0", rhs.dtype, rhs.device).clone()
         require_finite(guess, "the initial guess x0")
         if guess.shape != rhs.shape:
             raise InputError(f"x0 has shape {tuple(guess.shape)}, but b has shape {tuple(rhs.shape)}; they must agree.")

@@ -88,11 +88,11 @@ class _Loop:
         self.A, self.M, self.b = A, M, b
         self.flexible = flexible
         self.rhs_norm = b.norm(dim=1)
-        self.x = torch.zeros_like(b) if x0 is None else x0.clone()
+        self.x = torch.zeros_like(b) if x0 is None else x0
         if x0 is not None:
             self.x[~b.any(1)] = 0.0  # the solution for b = 0 is known
         self.r = b.clone() if x0 is None else torch.empty_like(b)
-        self.z, self.d, self.q = (torch.empty_like(b) for _ in range(3))
+        self.z, self.d = torch.empty_like(b), torch.empty_like(b)
         self.memory: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=memory)
         self.floor = 10 * torch.finfo(b.dtype).eps
         self.tolerance = (rtol * self.rhs_norm).clamp_min(atol)
@@ -147,7 +147,8 @@ class _Loop:
         if not bool(running.all()):  # whatever M makes of a residual that is done with, of zeros above all
             self.z[~running] = 0.0
         self._new_direction(rz)
-        curvature = self.A.energy_into(self.d, self.q)
+        product = self.z  # which the direction was made of, and which is free now
+        curvature = self.A.energy_into(self.d, product)
         slope = inner(self.d, self.r) if self.flexible else rz  # the directions before are orthogonal to r
         if not bool((curvature > 0).logical_and_(curvature < torch.inf).logical_and_(slope != 0).all()):
             self.stop(~torch.isfinite(curvature), Reason.NOT_FINITE)
@@ -156,7 +157,7 @@ class _Loop:
         going = self.running & running
         alpha = torch.where(going, slope / torch.where(going, curvature, 1.0), 0.0)
         one = torch.ones_like(alpha)
-        size, norm = combine(alpha, self.d, one, self.x), combine(-alpha, self.q, one, self.r)
+        size, norm = combine(alpha, self.d, one, self.x), combine(-alpha, product, one, self.r)
         self.iterations += going
         self.size, self.norm = torch.where(going, size, self.size), torch.where(going, norm, self.norm)
         h = self.history
@@ -166,7 +167,7 @@ class _Loop:
         h.residual_norms.append(self.norm)
         self.rz_old = rz
         if self.flexible:
-            self.memory.append((self.d.clone(), self.q.clone(), torch.where(going, curvature, 1.0)))
+            self.memory.append((self.d.clone(), product.clone(), torch.where(going, curvature, 1.0)))
         self.mark_converged()
 
     def _new_direction(self, rz: Tensor) -> None:
@@ -178,7 +179,7 @@ class _Loop:
             lost = self.d.norm(dim=1) <= self.floor * self.z.norm(dim=1)
             self.stop(lost, Reason.NO_NEW_DIRECTION)
         elif self.fresh:
-            self.d.copy_(self.z)
+            self.d, self.z = self.z, self.d
         else:
             beta = torch.where(self.running, rz / torch.where(self.running, self.rz_old, 1.0), 0.0)
             combine(torch.ones_like(beta), self.z, beta, self.d, norms=False)
@@ -216,7 +217,7 @@ def iterate(
     monitor: Monitor | None = None,
     start: float | None = None,
 ) -> LinearSolution:
-    """Run the loop of `cg` on checked input, without a warning at its end."""
+    """Run the loop of `cg` on checked input, without a warning at its end. It may overwrite x0."""
     start = time.perf_counter() if start is None else start
     rtol = check_tolerances(rtol, atol, maxiter, b.dtype)
     if memory < 1:

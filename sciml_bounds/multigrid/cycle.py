@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from sciml_bounds.kernels.vectors import scaled_copy
+from sciml_bounds.kernels.vectors import combine, scaled_copy
 from sciml_bounds.multigrid.chebyshev import chebyshev_weights
 from sciml_bounds.operators.linear_operator import LinearOperator
 
@@ -23,6 +23,10 @@ __all__ = ["CoarseSolver", "Cycle", "Level", "power_of_two", "pseudo_inverse"]
 #: A matrix of unit diagonal whose Cholesky factor has no smaller diagonal entry is regular beyond all doubt: its
 #: smallest eigenvalue, in practice at least n^-2 or so of the square, is far above what counts as zero.
 REGULAR_PIVOT = 1e-3
+
+
+#: A right-hand side whose norm is off by no more than this factor is in the middle of the range of single precision.
+RANGE = 2.0**30
 
 
 class Level(Protocol):
@@ -142,15 +146,16 @@ class Cycle(LinearOperator):
         self.device = coarsest.inverse.device
         self.scale = torch.ones(1, dtype=self.dtype, device=self.device) if scale is None else scale
         self._work: dict[int, list[list[Tensor]]] = {}
+        self._sizes: dict[int, Tensor] = {}  # of the right-hand sides of the last application
         self._turn = threading.RLock()  # threads that share a cycle share its buffers
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave buffers and the lock out of copies."""
-        return {name: value for name, value in vars(self).items() if name not in ("_work", "_turn")}
+        return {name: value for name, value in vars(self).items() if name not in ("_work", "_sizes", "_turn")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take up what `__getstate__` gave."""
-        vars(self).update(state, _work={}, _turn=threading.RLock())
+        vars(self).update(state, _work={}, _sizes={}, _turn=threading.RLock())
 
     @property
     def batch(self) -> int:
@@ -191,8 +196,18 @@ class Cycle(LinearOperator):
             return scaled_copy(found, size / self.scale, torch.empty_like(fine)).view(b.shape)
 
     def _into_range(self, x: Tensor, out: Tensor) -> Tensor:
-        """Write right-hand sides over (about) their norms in the dtype of the levels; returns the divisors, (b,)."""
+        """Write right-hand sides over (about) their norms in the dtype of the levels; returns the divisors, (b,).
+
+        Powers of two round nothing. Residuals of one solve are of like size, so that of the last one is tried first.
+        """
+        size = self._sizes.get(len(x))
+        if size is not None:
+            norm = combine(1 / size, x.flatten(1), torch.zeros_like(size), out.flatten(1))
+            if bool(((norm > 1 / RANGE) & (norm < RANGE)).all()):
+                self._sizes = {len(x): size * power_of_two(norm)}
+                return size
         size = power_of_two(x.flatten(1).norm(dim=1))
+        self._sizes = {len(x): size}
         scaled_copy(x, 1 / size, out)
         return size
 

@@ -130,35 +130,37 @@ class WalledCycle(Cycle):
 def lattice_cycle(operator: LatticeOperator, sweeps: int = 3, *, precision: Precision = "auto") -> Cycle:
     """Set up the V-cycle of a lattice operator (symmetric positive semi-definite, positive diagonal).
 
-    The hierarchy is set up in double precision, whatever it is applied in.
+    The hierarchy is set up in the precision it is applied in, if that suits the coefficients, otherwise in double.
     """
     n = operator.shape[0]
     survey = operator.survey()
-    single = precision == "auto" and operator.dtype == torch.float64 and _suits_single_precision(survey)
-    dtype = torch.float32 if single else operator.dtype
     largest = survey.diagonal.flatten(1).amax(1)
+    suits = _suits_single_precision(survey, largest)
+    single = precision == "auto" and operator.dtype == torch.float64 and suits
+    dtype = torch.float32 if single else operator.dtype
     scale = power_of_two(largest) if single else torch.ones_like(largest)
     current = operator.detach()
     walls = _walls(current, survey)
     if walls is not None:
         current = _with_conducting_walls(current, walls)
-        survey = current.survey()
-    if current.dtype != torch.float64:
-        current = current.to(torch.float64)
-        survey = current.survey()
+    scaled = _scaled_operator(current, 1 / scale, dtype if suits else torch.float64)
+    if walls is not None:
+        survey = scaled.survey()
+    elif scaled.dtype != operator.dtype:
+        diagonal, absolute = (_scaled(field, 1 / scale, scaled.dtype) for field in (survey.diagonal, survey.absolute))
+        survey = survey._replace(diagonal=diagonal, absolute=absolute)
+    current = scaled
     levels: list[LatticeLevel] = []
     while (axes := _axes_to_coarsen(current, survey)) is not None:
-        weights = interpolation_weights(current.offsets, current.conductance, current.absorption, axes)
+        weights, defect = interpolation_weights(current.offsets, current.conductance, current.absorption, axes)
         offsets, T, c, coarse_survey = galerkin(
-            current.offsets, current.conductance, current.absorption, axes, weights, survey.diagonal
+            current.offsets, current.conductance, current.absorption, axes, weights, defect, survey.diagonal
         )
         # a row of zeros is a component that has shrunk to one point: nothing to smooth there
-        inverse_row_sums = _scaled(survey.absolute.reciprocal_(), scale, dtype).nan_to_num_(posinf=0.0)
-        level = _scaled_operator(current, 1 / scale, dtype)
-        levels.append(LatticeLevel(level, inverse_row_sums, axes, lattice.interleaved(weights.to(dtype))))
+        inverse_row_sums = survey.absolute.reciprocal_().nan_to_num_(posinf=0.0).to(dtype)
+        levels.append(LatticeLevel(current.to(dtype), inverse_row_sums, axes, lattice.interleaved(weights.to(dtype))))
         current, survey = LatticeOperator(offsets, T, c), coarse_survey
-    inverse = pseudo_inverse(_dense(current)) * scale.view(-1, 1, 1)
-    coarsest = CoarseSolver(inverse.to(dtype), current.lattice)
+    coarsest = CoarseSolver(pseudo_inverse(_dense(current.to(torch.float64))).to(dtype), current.lattice)
     if walls is None:
         return Cycle(levels, coarsest, n, sweeps, operator.dtype, scale)
     return WalledCycle(
@@ -166,10 +168,9 @@ def lattice_cycle(operator: LatticeOperator, sweeps: int = 3, *, precision: Prec
     )
 
 
-def _suits_single_precision(survey: lattice.Survey) -> bool:
-    """Whether no sample has conductances that differ too far from each other, or from its largest entry."""
+def _suits_single_precision(survey: lattice.Survey, entry: Tensor) -> bool:
+    """Whether no sample has conductances that differ too far from each other, or from its largest entry (b,)."""
     smallest, largest = survey.conductances[..., 2].amin(1), survey.conductances[..., 3].amax(1)
-    entry = survey.diagonal.flatten(1).amax(1)
     near = (largest <= SINGLE_PRECISION_JUMP * smallest) & (entry <= SINGLE_PRECISION_RANGE * smallest)
     return bool(near.all())
 

@@ -294,13 +294,30 @@ class Diffusion:
 
         Put together anew each time, so that every solve has a gradient history of its own.
         """
-        sides = [(side_axis(side), c) for side, c in self.boundary.items() if isinstance(c, Dirichlet)]
-        data = [self.samples(condition.value, self.grid.dim - 1) for _, condition in sides]
-        batch = max(map(len, data), default=1)
-        values = torch.zeros((batch, *self.node_shape), dtype=self.dtype, device=self.device)
-        for ((axis, end), _), part in zip(sides, data):
-            values.select(1 + axis, -end).copy_(part)
+        batch = max((len(part) for *_, part in self._held_sides()), default=1)
+        values = self._with_held_sides(torch.zeros((batch, *self.node_shape), dtype=self.dtype, device=self.device))
         return values if self.solid is None else torch.where(self.dirichlet_nodes, values, 0.0)
+
+    def complete(self, unknown: Tensor) -> Tensor:
+        """Put values at free nodes (b, node_shape) and the prescribed ones together, zero inside solids."""
+        if self.solid is not None:
+            return torch.where(self.active_nodes & ~self.dirichlet_nodes, unknown, self.dirichlet_values)
+        batch = max([len(unknown), *(len(part) for *_, part in self._held_sides())])
+        return self._with_held_sides(unknown.expand(batch, *self.node_shape).clone())
+
+    def _held_sides(self) -> list[tuple[int, int, Tensor]]:
+        """List the Dirichlet sides: axis, end and prescribed values (b, side)."""
+        return [
+            (*side_axis(side), self.samples(condition.value, self.grid.dim - 1))
+            for side, condition in self.boundary.items()
+            if isinstance(condition, Dirichlet)
+        ]
+
+    def _with_held_sides(self, values: Tensor) -> Tensor:
+        """Write the prescribed values into a field (b, node_shape)."""
+        for axis, end, part in self._held_sides():
+            values.select(1 + axis, -end).copy_(part)
+        return values
 
     def impose_boundary(self, values: Any) -> Tensor:
         """Return a nodal field (batch..., node_shape) with the prescribed values put in where they belong."""

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from sciml_bounds.grid import AXES, Boundary, Dirichlet, Neumann, Periodic, Robin, side_axis
 from sciml_bounds.kernels.assembly import add_cell_sums, cell_sums
+from sciml_bounds.kernels.lattice import rows
 from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem, to_lattice
 from sciml_bounds.operators.transform import AxisKind, BoxInverse, End
 from sciml_bounds.problems.diffusion import Diffusion
@@ -73,12 +74,19 @@ def _eliminate(problem: Diffusion, load: Tensor, known: Tensor) -> LatticeSystem
     for axis, end in held:
         _hold_side(T, c, load, known, axis + 3 - dim, end)
     free = problem.active_nodes & ~problem.dirichlet_nodes
-    operator = _operator(T, c, to_lattice(free, dim), dim)
+    if problem.solid is not None:
+        c, load = (torch.where(to_lattice(free, dim), field, 0.0) for field in (c, load))
+    size = _mean_entry(T, c, free)
+    for axis, end in held:
+        held_entries = c.select(4 - dim + axis, -end)
+        held_entries.copy_(size.squeeze(-1).expand_as(held_entries))
+    if problem.solid is not None:
+        c = torch.where(to_lattice(free, dim), c, size)
+    operator = _operator(T, c, dim)
     components, weights = _floating_nodes(problem, operator, free)
     if problem.solid is None:
         operator.eigenvalue_lower = box_eigenvalue(problem, nodal=True)
-    rhs = torch.where(to_lattice(free, dim), load, 0.0)
-    return LatticeSystem(operator, rhs, components, weights, box_inverse(problem, operator, nodal=True))
+    return LatticeSystem(operator, load, components, weights, box_inverse(problem, operator, nodal=True))
 
 
 def _repeated(field: Tensor, batch: int) -> Tensor:
@@ -103,6 +111,8 @@ def _hold_side(T: Tensor, c: Tensor, load: Tensor, known: Tensor, axis: int, end
     behind = nodes - 2 if end else 1
     c.select(dim, behind).add_(leaving)
     load.select(dim, behind).add_(leaving * known.select(dim, -end))
+    c.select(dim, -end).zero_()
+    load.select(dim, -end).zero_()
 
 
 def _edge_conductances(problem: Diffusion, batch: int) -> Tensor:
@@ -145,17 +155,19 @@ def _side_to_nodes(problem: Diffusion, side: str, data: Tensor) -> Tensor:
     return spread_side(shares, axis, end, problem.node_shape)
 
 
-def _operator(T: Tensor, c: Tensor, free: Tensor, dim: int) -> LatticeOperator:
-    """Put the parts together, on the padded lattice; the equation x = 0 of a point that is not free is scaled.
+def _mean_entry(T: Tensor, c: Tensor, free: Tensor) -> Tensor:
+    """Mean diagonal entry of the equations of the points that are free, (b, 1, 1, 1); T and c are zero at all others.
 
-    With the mean diagonal entry of the others, which lies between the smallest eigenvalue and the norm of the rest,
-    these points spoil neither: coefficients may have any size.
+    It scales the equations x = 0 of those: it lies between the smallest eigenvalue and the norm of the rest, so that
+    they spoil neither, and coefficients may have any size.
     """
     count = free.flatten(1).sum(1).clamp_min(1)
-    entries = torch.where(free, c, 0.0).detach().flatten(1).sum(1)
-    size = (entries + 2 * T.detach().sum((0, 2, 3, 4))) / count
-    size = torch.where(size > 0, size, 1.0).view(-1, 1, 1, 1)
-    c = torch.where(free, c, size)
+    size = (c.detach().flatten(1).sum(1) + 2 * rows(T.detach()).flatten(1).sum(1)) / count
+    return torch.where(size > 0, size, 1.0).view(-1, 1, 1, 1)
+
+
+def _operator(T: Tensor, c: Tensor, dim: int) -> LatticeOperator:
+    """Put the parts together, on the padded lattice."""
     batch = max(T.shape[1], len(c))
     return LatticeOperator(axis_offsets(dim), T.expand(-1, batch, -1, -1, -1), c.expand(batch, *c.shape[1:]))
 
@@ -285,9 +297,12 @@ def cell_fluxes(problem: Diffusion) -> CellFluxes:
         c, b = (_repeated(field, max(len(field), len(part))) for field, part in ((c, absorbed), (b, supplied)))
         c.select(1 + axis, -end).add_(absorbed)
         b.select(1 + axis, -end).add_(supplied)
+    c = to_lattice(c, dim)
     if problem.solid is not None:
         b = torch.where(fluid, b, 0.0)
-    operator = _operator(T, to_lattice(c, dim), to_lattice(fluid, dim), dim)
+        c = torch.where(to_lattice(fluid, dim), c, 0.0)
+        c = torch.where(to_lattice(fluid, dim), c, _mean_entry(T, c, fluid))
+    operator = _operator(T, c, dim)
     if problem.solid is None:
         operator.eigenvalue_lower = box_eigenvalue(problem, nodal=False)
     components = weights = None

@@ -119,10 +119,10 @@ def _coarsening(case: Case) -> Run:
     offsets, T, c = _operator(case)
 
     def run() -> list[Tensor]:
-        weights = coarsen.interpolation_weights(offsets, T, c, case.axes)
+        weights, defect = coarsen.interpolation_weights(offsets, T, c, case.axes)
         diagonal = lattice.survey(offsets, T, c).diagonal
-        _, *coarse, survey = coarsen.galerkin(offsets, T, c, case.axes, weights, diagonal)
-        return [weights, *coarse, *survey]
+        _, *coarse, survey = coarsen.galerkin(offsets, T, c, case.axes, weights, defect, diagonal)
+        return [weights, defect, *coarse, *survey]
 
     return run
 

@@ -36,9 +36,9 @@ def test_weights_and_coarse_operator_against_dense_matrices(lattice_case, oracle
     T, c = oracle.random_operator(shape, offsets, periodic)
     for axes in _every_choice(shape):
         with use_backend(backend):
-            weights = coarsen.interpolation_weights(offsets, T, c, axes)
+            weights, defect = coarsen.interpolation_weights(offsets, T, c, axes)
             diagonal = lattice.survey(offsets, T, c).diagonal
-            coarse_offsets, coarse_T, coarse_c, found = coarsen.galerkin(offsets, T, c, axes, weights, diagonal)
+            coarse_offsets, coarse_T, coarse_c, found = coarsen.galerkin(offsets, T, c, axes, weights, defect, diagonal)
             expected = lattice.survey(coarse_offsets, coarse_T, coarse_c)
         for ours, theirs in zip(found, expected):  # sums of at most 27 numbers of order one, in another order
             torch.testing.assert_close(ours, theirs, rtol=1e-13, atol=1e-13)
@@ -49,6 +49,7 @@ def test_weights_and_coarse_operator_against_dense_matrices(lattice_case, oracle
             # weights lie in [0, 1], computed in a handful of operations; entries of P^T A P are sums of at most
             # 27 * 27 products of numbers of order one
             np.testing.assert_allclose(found, P, rtol=0, atol=1e-13)
+            np.testing.assert_allclose(defect[sample].reshape(-1), 1 - P.sum(1), rtol=0, atol=1e-13)
             coarse = oracle.dense(coarse_offsets, coarse_T[:, sample], coarse_c[sample])
             np.testing.assert_allclose(coarse, P.T @ A @ P, rtol=0, atol=1e-11)
 
@@ -69,7 +70,8 @@ def test_constant_coefficients_give_tensor_products_of_linear_interpolation(orac
     axes = tuple(n > 1 for n in shape)
     c = torch.zeros(1, *shape, dtype=torch.float64)
     with use_backend(backend):
-        weights = coarsen.interpolation_weights(offsets, T, c, axes)
+        weights, defect = coarsen.interpolation_weights(offsets, T, c, axes)
+    assert not defect.any()
     lines = []
     for n in lengths:
         line = np.zeros((n, (n + 1) // 2))
@@ -90,13 +92,13 @@ def test_constants_are_interpolated_exactly_on_every_level(oracle, backend):
     T, c, axes = T**8, torch.zeros_like(c), (False, True, True)  # eight decades of coefficient
     for _ in range(3):
         with use_backend(backend):
-            weights = coarsen.interpolation_weights(offsets, T, c, axes)
+            weights, defect = coarsen.interpolation_weights(offsets, T, c, axes)
             diagonal = lattice.survey(offsets, T, c).diagonal
-            offsets, T, c, _ = coarsen.galerkin(offsets, T, c, axes, weights, diagonal)
+            offsets, T, c, _ = coarsen.galerkin(offsets, T, c, axes, weights, defect, diagonal)
         ones = torch.ones_like(c)
         fine = transfer.prolong_add(axes, weights, ones, torch.zeros(2, *shape, dtype=torch.float64))
         torch.testing.assert_close(fine, torch.ones_like(fine), rtol=0, atol=1e-14)
-        # the excess over the row sum is round-off here, and is known as such: no level becomes regular by chance
+        # the excess over the row sum is zero, and not round-off: no level becomes regular by chance
         assert torch.equal(c, torch.zeros_like(c))
         shape = tuple(c.shape[1:])
 
@@ -113,11 +115,12 @@ def test_points_without_any_coupling_get_no_weights(oracle, backend):
         T[k].masked_fill_(touching, 0.0)
     c.masked_fill_(dead, 0.0)  # rows of zeros: nothing to solve for
     with use_backend(backend):
-        weights = coarsen.interpolation_weights(offsets, T, c, (False, True, True))
+        weights, defect = coarsen.interpolation_weights(offsets, T, c, (False, True, True))
     assert bool(torch.isfinite(weights).all())
     P = _interpolation(shape, (False, True, True), weights, 0)
     odd_and_dead = [i for i, p in enumerate(np.ndindex(*shape)) if dead[p] and (p[1] % 2 or p[2] % 2)]
     assert not P[odd_and_dead].any()
+    assert bool((defect.reshape(-1)[odd_and_dead] == 1).all())
 
 
 def test_half_stencil_lists_each_pair_of_neighbours_once():

@@ -15,7 +15,7 @@ def _stage(oracle, shape, stencil, periodic):
     offsets = getattr(oracle, stencil)(shape)
     T, c = oracle.random_operator(shape, offsets, (periodic,) * 3)
     axes = tuple(n > 1 for n in shape)
-    weights = coarsen.interpolation_weights(offsets, T, c, axes)
+    weights, _ = coarsen.interpolation_weights(offsets, T, c, axes)
     return smoothing.Stage(offsets, T, c, torch.rand_like(c) / 10, axes, weights)
 
 

@@ -43,9 +43,9 @@ def every_kernel() -> list[torch.Tensor]:
         for axis, step in enumerate(offset):
             if step:
                 T[k].select(1 + axis, -1 if step > 0 else 0).zero_()
-    weights = coarsen.interpolation_weights(offsets, T, c, axes)
+    weights, defect = coarsen.interpolation_weights(offsets, T, c, axes)
     survey = lattice.survey(offsets, T, c)
-    _, coarse_T, coarse_c, _ = coarsen.galerkin(offsets, T, c, axes, weights, survey.diagonal)
+    _, coarse_T, coarse_c, _ = coarsen.galerkin(offsets, T, c, axes, weights, defect, survey.diagonal)
     stage = smoothing.Stage(offsets, T, c, s / 20, axes, weights)
     x, right, up = torch.empty_like(u), torch.empty_like(coarse_c), torch.empty_like(u)
     smoothing.descend(stage, (0.7, 0.9), b, x, right)

@@ -104,9 +104,9 @@ def test_the_coarse_level_corrects_what_it_can_represent_exactly(name, media):
     shape, coefficient, fields = PROBLEMS[name]
     A = media.operator(sb.Diffusion(sb.Grid(shape), coefficient, 0.0, **fields), "nodes")
     axes = tuple(n > 1 for n in A.lattice)
-    weights = interpolation_weights(A.offsets, A.conductance, A.absorption, axes)
+    weights, defect = interpolation_weights(A.offsets, A.conductance, A.absorption, axes)
     level = LatticeLevel(A, A.absolute_row_sums().reciprocal(), axes, weights)
-    *coarse, _ = galerkin(A.offsets, A.conductance, A.absorption, axes, weights, A.diagonal())
+    *coarse, _ = galerkin(A.offsets, A.conductance, A.absorption, axes, weights, defect, A.diagonal())
     coarse = LatticeOperator(*coarse)
     e = torch.randn(1, *coarse.lattice, dtype=torch.float64)
     fine, r = level.empty(1).zero_(), level.empty(1)
