@@ -1,6 +1,6 @@
 """MgNO beside FNO, TFNO and U-NO of neuraloperator: same data, same split, same trainer, one run.
 
-    python benchmarks/operators.py [--tasks darcy-rough ...] [--samples 640] [--epochs 20] [--resolution 64]
+    python benchmarks/operators.py [--tasks darcy-rough ...] [--samples 384] [--epochs 12] [--resolution 64]
     python benchmarks/operators.py --ablation [...]
 
 Needs neuraloperator (`make test-peers` makes `.venv-peers`, which has it). The data come from our recipes; they are
@@ -207,8 +207,8 @@ def compare(task: str, arguments: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--samples", type=int, default=640, help="of Darcy problems; trajectories are a sixteenth")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--samples", type=int, default=384, help="of Darcy problems; trajectories are a sixteenth")
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--resolution", type=int, default=64)
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 4e-3], help="learning rates to choose from")
     parser.add_argument("--data", type=Path, default=Path(".cache/operators"))

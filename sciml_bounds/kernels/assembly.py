@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sciml_bounds.kernels._backend import NumbaKernel, backend_for, needs_gradient
 from sciml_bounds.kernels.lattice import rows, strip_length
+from sciml_bounds.kernels.memory import new_field
 
 __all__ = ["add_cell_sums", "cell_sums"]
 
@@ -36,7 +37,7 @@ def cell_sums(cells: Tensor, along: Axes, periodic: Axes, scale: float) -> Tenso
     if not any(cells.stride()[1:]):  # one number for all cells
         return _uniform_sums(cells, along, periodic, scale)
     shape = tuple(n + (not wraps) for n, wraps in zip(cells.shape[1:], periodic))
-    out = cells.new_zeros((1, len(cells), *shape))
+    out = new_field(cells, (1, len(cells), *shape))  # every entry is written
     add_cell_sums(cells, along, periodic, scale, out.view(1, len(cells), *(1,) * (3 - len(shape)), *shape), 0)
     return out[0]
 

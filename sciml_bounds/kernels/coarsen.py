@@ -26,6 +26,7 @@ from torch import Tensor
 
 from sciml_bounds.kernels._backend import NumbaKernel, backend_for
 from sciml_bounds.kernels.lattice import Offsets, Survey, residual, rows, shifted, strip_length, survey, wrapped
+from sciml_bounds.kernels.memory import new_field
 from sciml_bounds.kernels.transfer import Bits, coarse_shape, pairs, parity_view, restrict
 
 __all__ = ["galerkin", "half_stencil", "interpolation_weights"]
@@ -46,7 +47,7 @@ def interpolation_weights(
     The second tensor, (b, x, y, z), is the defect: 1 minus what the interpolation makes of a constant 1.
     """
     weights = _empty_rows(len(pairs(axes)), c, coarse_shape(tuple(c.shape[1:]), axes))
-    defect = torch.empty_like(c)
+    defect = new_field(c)
     if backend_for(c) == "numba":  # which makes zeros of them
         tables = _weight_tables(offsets, axes)
         scratch = _scratch(29, weights)
@@ -59,7 +60,7 @@ def interpolation_weights(
 
 def _empty_rows(count: int, like: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Allocate (count, b, x, y, z) in the memory layout of `rows`."""
-    return like.new_empty((len(like), *shape[:2], count, shape[2])).movedim(3, 0)
+    return new_field(like, (len(like), *shape[:2], count, shape[2])).movedim(3, 0)
 
 
 def _scratch(count: int, weights: Tensor) -> Tensor:
@@ -85,7 +86,7 @@ def galerkin(
         _galerkin_numba(c.numel(), *tables, rows(T), diagonal, steps, rows(weights), rows(coarse_T), scratch)
     else:
         _galerkin_torch(offsets, T, c, axes, weights, coarse_offsets, coarse_T.zero_())
-    of_ones = residual(offsets, T, c, defect, c, torch.empty_like(c))
+    of_ones = residual(offsets, T, c, defect, c, new_field(c))
     coarse_c = restrict(axes, weights, of_ones, c.new_empty(weights.shape[1:]))
     return coarse_offsets, coarse_T, coarse_c, survey(coarse_offsets, coarse_T, coarse_c)
 

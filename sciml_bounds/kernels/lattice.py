@@ -30,6 +30,7 @@ from sciml_bounds.kernels._backend import (
     tl,
     triton_jit,
 )
+from sciml_bounds.kernels.memory import new_field
 
 __all__ = [
     "Survey",
@@ -105,7 +106,7 @@ def survey(offsets: Offsets, T: Tensor, c: Tensor) -> Survey:
         return _survey_torch(offsets, T, c)
     B, X, Y, Z = c.shape
     strips = X * -(-Y // strip_length(Y, Z))
-    diagonal, absolute = torch.empty_like(c), torch.empty_like(c)
+    diagonal, absolute = new_field(c), new_field(c)
     parts, isolated = c.new_empty((B, strips, len(T), 4)), c.new_empty((B, strips))
     scratch = c.new_empty((B * strips, 4, len(T), Z))
     data = rows(T), c, diagonal, absolute, parts.view(-1, len(T), 4), isolated.view(-1), scratch

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.errors import InputError
+from sciml_bounds.kernels.memory import new_field
 from sciml_bounds.kernels.vectors import combine
 from sciml_bounds.krylov.error_bounds import energy_lower_bounds, gauss_radau, residual_bound, smallest_ritz_value
 from sciml_bounds.operators.linear_operator import LinearOperator, inner
@@ -91,8 +92,8 @@ class _Loop:
         self.x = torch.zeros_like(b) if x0 is None else x0
         if x0 is not None:
             self.x[~b.any(1)] = 0.0  # the solution for b = 0 is known
-        self.r = b.clone() if x0 is None else torch.empty_like(b)
-        self.z, self.d = torch.empty_like(b), torch.empty_like(b)
+        self.r = b.clone() if x0 is None else new_field(b)
+        self.z, self.d = new_field(b), new_field(b)
         self.memory: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=memory)
         self.floor = 10 * torch.finfo(b.dtype).eps
         self.tolerance = (rtol * self.rhs_norm).clamp_min(atol)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from sciml_bounds.kernels.memory import new_field
 from sciml_bounds.kernels.vectors import combine, scaled_copy
 from sciml_bounds.multigrid.chebyshev import chebyshev_weights
 from sciml_bounds.operators.linear_operator import LinearOperator
@@ -190,10 +191,10 @@ class Cycle(LinearOperator):
         batch = b.numel() // self.shape[0]
         with self._turn:
             fine = b.reshape(self._workspace(batch)[0][0].shape).contiguous()
-            right = torch.empty_like(fine, dtype=self.coarsest.inverse.dtype)
+            right = new_field(fine, dtype=self.coarsest.inverse.dtype)
             size = self._into_range(fine, right)
             found = self._ascend(0, right)
-            return scaled_copy(found, size / self.scale, torch.empty_like(fine)).view(b.shape)
+            return scaled_copy(found, size / self.scale, new_field(fine)).view(b.shape)
 
     def _into_range(self, x: Tensor, out: Tensor) -> Tensor:
         """Write right-hand sides over (about) their norms in the dtype of the levels; returns the divisors, (b,).
@@ -225,7 +226,7 @@ class Cycle(LinearOperator):
             ] or [[self.coarsest.empty(batch)]]
             if self.coarsest.inverse.dtype != self.dtype:
                 like = self._work[batch][0][0]
-                self._work[batch].append([torch.empty_like(like), torch.empty_like(like)])
+                self._work[batch].append([new_field(like), new_field(like)])
         return self._work[batch]
 
     def _descend(self, k: int, b: Tensor, out: Tensor) -> None:
@@ -245,10 +246,10 @@ class Cycle(LinearOperator):
             return solution
         level = self.levels[k]
         coarse_b = torch.empty_like(self._work[b.shape[0]][k][1])
-        x = torch.zeros_like(b)
+        x = new_field(b).zero_()
         level.descend(b, (), x, coarse_b)
         level.ascend(self._ascend(k + 1, coarse_b), b, (), x, x)
-        residual, correction = torch.empty_like(b), torch.empty_like(b)
+        residual, correction = new_field(b), new_field(b)
         level.residual(x, b, residual)
         self._descend(k, residual, correction)
         return x.add_(correction)

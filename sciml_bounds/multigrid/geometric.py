@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sciml_bounds.kernels import lattice, smoothing
 from sciml_bounds.kernels.coarsen import galerkin, interpolation_weights
+from sciml_bounds.kernels.memory import new_field
 from sciml_bounds.kernels.vectors import scaled_copy
 from sciml_bounds.multigrid.cycle import CoarseSolver, Cycle, Level, power_of_two, pseudo_inverse
 from sciml_bounds.operators.lattice import LatticeOperator
@@ -62,7 +63,7 @@ class LatticeLevel:
 
     def empty(self, batch: int) -> Tensor:
         """Allocate a field (b, x, y, z)."""
-        return torch.empty((batch, *self.operator.lattice), dtype=self.operator.dtype, device=self.operator.device)
+        return new_field(self.operator.absorption, (batch, *self.operator.lattice))
 
     def descend(self, b: Tensor, steps: tuple[float, ...], x: Tensor, coarse: Tensor) -> None:
         """Write x after smoothing steps from zero, and the restriction of its residual."""
@@ -183,7 +184,7 @@ def _scaled_operator(operator: LatticeOperator, scale: Tensor, dtype: torch.dtyp
 
 def _scaled(field: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
     """Multiply (b, ...) with one number a sample, in another dtype; in the same one there is no need of it."""
-    return field if field.dtype == dtype else scaled_copy(field, scale, torch.empty_like(field, dtype=dtype))
+    return field if field.dtype == dtype else scaled_copy(field, scale, new_field(field, dtype=dtype))
 
 
 def _walls(operator: LatticeOperator, survey: lattice.Survey) -> Tensor | None:

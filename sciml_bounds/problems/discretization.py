@@ -23,6 +23,7 @@ from torch import Tensor
 from sciml_bounds.grid import AXES, Boundary, Dirichlet, Neumann, Periodic, Robin, side_axis
 from sciml_bounds.kernels.assembly import add_cell_sums, cell_sums
 from sciml_bounds.kernels.lattice import rows
+from sciml_bounds.kernels.memory import new_field
 from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem, to_lattice
 from sciml_bounds.operators.transform import AxisKind, BoxInverse, End
 from sciml_bounds.problems.diffusion import Diffusion
@@ -124,7 +125,7 @@ def _edge_conductances(problem: Diffusion, batch: int) -> Tensor:
     cells = [_in_fluid(problem, a) for a in problem.coefficient]
     *outer, inner = (1,) * (3 - grid.dim) + problem.node_shape
     batch = max(batch, *map(len, cells))
-    T = cells[0].new_empty((batch, *outer, grid.dim, inner)).movedim(3, 0)  # as `LatticeOperator` keeps them
+    T = new_field(cells[0], (batch, *outer, grid.dim, inner)).movedim(3, 0)  # as `LatticeOperator` keeps them
     for axis, (a, h) in enumerate(zip(cells, grid.spacing)):
         scale = grid.cell_volume / h**2 / 2 ** (grid.dim - 1)
         others = tuple(other != axis for other in range(grid.dim))
