@@ -104,6 +104,29 @@ def test_constants_are_interpolated_exactly_on_every_level(oracle, backend):
 
 
 @pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("size", [1e-12, 1e-6, 1.0])
+def test_single_precision_keeps_an_excess_that_is_far_below_its_round_off(oracle, backend, size):
+    """Excesses are sums of positive numbers, so that even those of 1e-12 of the entries are right to some digits."""
+    shape, axes = (9, 8, 7), (True, True, True)
+    offsets = oracle.cross(shape)
+    T, c = oracle.random_operator(shape, offsets, (False, True, False))
+    found = {}
+    for dtype in (torch.float32, torch.float64):
+        data = offsets, T.to(dtype), (size * c).to(dtype)
+        with use_backend(backend):
+            for _ in range(2):  # the second level has negative conductances too
+                weights, defect = coarsen.interpolation_weights(*data, axes)
+                diagonal = lattice.survey(*data).diagonal
+                *data, _ = coarsen.galerkin(*data, axes, weights, defect, diagonal)
+        found[dtype] = data
+    _, T, c = found[torch.float64]
+    _, single_T, single_c = found[torch.float32]
+    # some hundred operations of 6e-8 each, on numbers of like size within a level
+    torch.testing.assert_close(single_T.double(), T, rtol=0, atol=2e-5 * float(T.abs().max()))
+    torch.testing.assert_close(single_c.double(), c, rtol=0, atol=2e-5 * float(c.abs().max()))
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
 def test_points_without_any_coupling_get_no_weights(oracle, backend):
     shape = (1, 5, 6)
     offsets = oracle.cross(shape)

@@ -104,6 +104,16 @@ def test_each_batch_size_gets_its_own_buffers_and_the_same_numbers(precision, ro
         torch.testing.assert_close(M @ row, expected, rtol=0, atol=round_off * float(expected.abs().max()))
 
 
+@pytest.mark.parametrize("power", [-200, -50, -20, 0, 20, 50, 200])
+def test_the_size_of_the_vector_before_leaves_no_trace(power):
+    """Levels in single precision are given vectors over a power of two, first over that of the vector before."""
+    A, M = _cycle()
+    x = torch.randn(A.shape[0], dtype=torch.float64)
+    expected = M @ x
+    assert torch.equal(M @ (x * 2.0**power), expected * 2.0**power)
+    assert torch.equal(M @ x, expected)
+
+
 @pytest.mark.parametrize(("precision", "round_off"), [("double", 1e-13), ("auto", 1e-4)])
 def test_the_cycle_is_linear(precision, round_off):
     """Up to round-off, which the condition of the matrix (here some 10^3) may enlarge."""
