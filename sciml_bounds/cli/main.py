@@ -78,12 +78,23 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (InputError, MissingExtraError) as error:
         print(f"sciml-bounds: {in_shell_words(str(error))}", file=sys.stderr)
         return BAD_INPUT
+    except (MemoryError, RuntimeError) as error:
+        if not _means_out_of_memory(error):
+            raise
+        print("sciml-bounds: there is not enough memory for this; take fewer samples at a time, a smaller grid, or "
+              "another --device.", file=sys.stderr)  # fmt: skip
+        return BAD_INPUT
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
     return 0
+
+
+def _means_out_of_memory(error: Exception) -> bool:
+    torch = sys.modules.get("torch")
+    return isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 import sciml_bounds as sb
 from sciml_bounds.cli.main import run
@@ -55,6 +56,16 @@ def test_usage_errors_exit_with_2(capsys, arguments, word):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert word in plain(captured.err)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")], ids=["host", "device"])
+def test_too_little_memory_is_a_sentence(monkeypatch, capsys, error):
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(sb, "solve", fail)
+    assert run(PROBLEM) == 2
+    assert capsys.readouterr().err.startswith("sciml-bounds: there is not enough memory for this; take fewer samples")
 
 
 def test_a_bug_of_ours_is_a_traceback(monkeypatch):
