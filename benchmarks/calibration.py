@@ -1,6 +1,6 @@
 """How often calibrated errors hold where no guarantee is known: networks for Helmholtz and Navier-Stokes problems.
 
-    python benchmarks/calibration.py [--tasks helmholtz navier-stokes-1e-5] [--units 500] [--held-out 1000]
+    python benchmarks/calibration.py [--tasks helmholtz navier-stokes-1e-5] [--units 400] [--held-out 1000]
 
 For each task a network is trained on data of seed 0. Of data of seed 1, which it never saw, the first `--units` samples
 calibrate its relative L2 error and all others are held out: the share of them that is covered must be in the interval
@@ -57,7 +57,7 @@ class Task:
 FLOW = {"boundary": "periodic", "increment": True, "levels": 4}
 TASKS = {
     "helmholtz": Task("helmholtz", 100, 640, 12, {"boundary": "neumann", "levels": 6}),
-    "navier-stokes-1e-5": Task("navier-stokes-1e-5", 16, 200, 12, FLOW),
+    "navier-stokes-1e-5": Task("navier-stokes-1e-5", 16, 120, 12, FLOW),
 }
 
 
@@ -73,7 +73,7 @@ def errors_of(model: sb.MgNO, data: Path) -> Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
-    parser.add_argument("--units", type=int, default=500, help="samples that calibrate (default 500)")
+    parser.add_argument("--units", type=int, default=400, help="samples that calibrate (default 400)")
     parser.add_argument("--held-out", type=int, default=1000, help="samples that are held out (default 1,000)")
     parser.add_argument("--samples", type=int, help="that train, validate and test (default: the task's)")
     parser.add_argument("--epochs", type=int, help="of training (default: the task's)")
