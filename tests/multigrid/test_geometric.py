@@ -381,3 +381,33 @@ def test_scipy_takes_the_cycle_as_a_preconditioner(media):
     ours = sb.cg(solver.operator, solver.rhs, M=solver.as_preconditioner(), rtol=1e-8)
     assert len(count) == int(ours.iterations)
     np.testing.assert_allclose(x, ours.x[0], rtol=0, atol=1e-9 * np.abs(x).max())
+
+
+def test_precision_does_not_choose_the_axes():
+    """Round-off that is left where couplings cancel counts for nothing, in either precision."""
+    solid = torch.ones(21, 57, dtype=torch.bool)
+    solid[5:7] = False
+    solid[:, 43:46] = False
+    problem = sb.Diffusion(sb.Grid((21, 57), lengths=(21.0, 57.0)), 1.0, 1.0, solid=solid)
+    A = sb.prepare(problem, method="cg").operator
+    single, double = (lattice_cycle(A, precision=precision) for precision in ("auto", "double"))
+    assert single.levels[0].operator.dtype == torch.float32
+    assert [level.stage.axes for level in single.levels] == [level.stage.axes for level in double.levels]
+
+
+@pytest.mark.parametrize("reaction", [1e-12, 1e-10, 1e-9, 1e-7, 1e-5])
+@pytest.mark.parametrize("side", [sb.Periodic(), sb.Neumann()], ids=["periodic", "neumann"])
+def test_what_almost_nothing_holds_is_solved_as_fast_as_in_double_precision(reaction, side):
+    a = torch.exp(torch.rand(40, 40, dtype=torch.float64))
+    f = torch.randn(40, 40, dtype=torch.float64)
+    grid = sb.Grid((40, 40), lengths=(40.0, 40.0))
+    sides = dict.fromkeys(("x0", "x1", "y0", "y1"), side)
+    problem = sb.Diffusion(grid, a, f - f.mean() + 1, reaction=reaction, boundary=sides)
+    counts = {}
+    for precision in ("auto", "double"):
+        for cycle in ("full", "V"):
+            solution = sb.solve(problem, method=sb.Multigrid(cycle=cycle, precision=precision), rtol=1e-10)
+            assert solution.converged
+            counts[precision, cycle] = int(solution.iterations)
+    for cycle in ("full", "V"):
+        assert counts["auto", cycle] <= counts["double", cycle] + 4  # at 1e-7; none elsewhere
