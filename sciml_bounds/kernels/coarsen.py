@@ -88,8 +88,7 @@ def galerkin(
         _galerkin_torch(offsets, T, c, axes, weights, coarse_offsets, coarse_T.zero_())
     of_ones = residual(offsets, T, c, defect, c, new_field(c))
     coarse_c = restrict(axes, weights, of_ones, c.new_empty(weights.shape[1:]))
-    round_off = 4 * torch.finfo(c.dtype).eps * diagonal.flatten(1).amax(1)  # of entries that were summed
-    return coarse_offsets, coarse_T, coarse_c, survey(coarse_offsets, coarse_T, coarse_c, round_off)
+    return coarse_offsets, coarse_T, coarse_c, survey(coarse_offsets, coarse_T, coarse_c)
 
 
 @lru_cache

@@ -88,8 +88,8 @@ class Survey(NamedTuple):
     absolute
         The sums of |A_ij| over rows, shape (b, x, y, z).
     conductances
-        For each offset the sum of the conductances, how many are above round-off, the smallest positive one (infinite
-        if there is none) and the largest, shape (b, k, 4).
+        For each offset the sum of the conductances, how many are not zero, the smallest positive one (infinite if
+        there is none) and the largest, shape (b, k, 4).
     isolated
         The number of points without neighbours that are on no side of the box, shape (b,).
     excess
@@ -103,17 +103,16 @@ class Survey(NamedTuple):
     excess: Tensor
 
 
-def survey(offsets: Offsets, T: Tensor, c: Tensor, round_off: Tensor | None = None) -> Survey:
-    """Read an operator once; conductances of at most `round_off` (b,) are not counted, by default those that are 0."""
-    round_off = c.new_zeros(len(c)) if round_off is None else round_off
+def survey(offsets: Offsets, T: Tensor, c: Tensor) -> Survey:
+    """Read an operator once."""
     if backend_for(c) != "numba":
-        return _survey_torch(offsets, T, c, round_off)
+        return _survey_torch(offsets, T, c)
     B, X, Y, Z = c.shape
     strips = X * -(-Y // strip_length(Y, Z))
     diagonal, absolute = new_field(c), new_field(c)
     parts, points = c.new_empty((B, strips, len(T), 4)), c.new_empty((B, strips, 2))
     scratch = c.new_empty((B * strips, 4, len(T) + 1, Z))
-    data = rows(T), c, round_off, diagonal, absolute, parts.view(-1, len(T), 4), points.view(-1, 2), scratch
+    data = rows(T), c, diagonal, absolute, parts.view(-1, len(T), 4), points.view(-1, 2), scratch
     _survey_numba(c.numel(), groups(offsets), *data)
     summed = parts[..., :2].sum(1), parts[..., 2:3].amin(1), parts[..., 3:].amax(1)
     return Survey(diagonal, absolute, torch.cat(summed, 2), *points.sum(1).unbind(1))
@@ -162,7 +161,7 @@ def shifted(u: Tensor, offset: tuple[int, ...]) -> Tensor:
     return torch.roll(u, tuple(-o for o in offset), (-3, -2, -1))
 
 
-def _survey_torch(offsets: Offsets, T: Tensor, c: Tensor, round_off: Tensor) -> Survey:
+def _survey_torch(offsets: Offsets, T: Tensor, c: Tensor) -> Survey:
     couplings, sizes = torch.zeros_like(c), torch.zeros_like(c)
     for k, offset in enumerate(offsets):
         back = tuple(-o for o in offset)
@@ -174,7 +173,7 @@ def _survey_torch(offsets: Offsets, T: Tensor, c: Tensor, round_off: Tensor) -> 
     return Survey(
         c + couplings,
         (c + couplings).abs() + sizes,
-        torch.stack([flat.sum(2), (flat.abs() > round_off.view(-1, 1, 1)).sum(2).to(c), smallest, flat.amax(2)], 2),
+        torch.stack([flat.sum(2), (flat != 0).sum(2).to(c), smallest, flat.amax(2)], 2),
         (sizes[:, *inside] == 0).flatten(1).sum(1).to(c),
         torch.where(sizes > 0, c, 0.0).flatten(1).sum(1),
     )
@@ -335,7 +334,7 @@ def _sweep_numba(mode, groups, T, c, s, u, b, w, out, sums):
 
 
 @NumbaKernel
-def _survey_numba(groups, T, c, round_off, diagonal, absolute, parts, points, scratch):
+def _survey_numba(groups, T, c, diagonal, absolute, parts, points, scratch):
     B, X, Y, Z = c.shape
     K = T.shape[3]
     length = strip_length(Y, Z)
@@ -370,7 +369,7 @@ def _survey_numba(groups, T, c, round_off, diagonal, absolute, parts, points, sc
                         diagonal[n, x, y, z] += t
                         absolute[n, x, y, z] += abs(t)
                         seen[0, k, z] += t
-                        seen[1, k, z] += abs(t) > round_off[n]
+                        seen[1, k, z] += t != 0
                         seen[2, k, z] = min(seen[2, k, z], t if t > 0 else np.inf)
                         seen[3, k, z] = max(seen[3, k, z], t)
                     for z in range(max(dz, 0), Z + min(dz, 0)):

@@ -230,15 +230,15 @@ def _axes_to_coarsen(operator: LatticeOperator, survey: lattice.Survey) -> tuple
 
 
 def _coupling(offsets: lattice.Offsets, conductances: Tensor, axis: int) -> Tensor:
-    """Mean conductance across an axis, one number a sample."""
-    total = torch.zeros_like(conductances[:, 0, 0])
-    count = torch.ones_like(total)
-    for k, offset in enumerate(offsets):
-        if offset[axis]:
-            total += conductances[:, k, 0]
-        if sum(map(abs, offset)) == abs(offset[axis]):  # the neighbour on the axis itself
-            count = conductances[:, k, 1]
-    return total.clamp_min(0) / count.clamp_min(1)
+    """Mean conductance across an axis, one number a sample.
+
+    The neighbours on the axis itself do not tell how many points have couplings along it: they may cancel on coarse
+    levels, where those on diagonals remain.
+    """
+    across = conductances[:, [k for k, offset in enumerate(offsets) if offset[axis]]]
+    if across.shape[1] == 0:
+        return torch.zeros_like(conductances[:, 0, 0])
+    return across[..., 0].sum(1).clamp_min(0) / across[..., 1].amax(1).clamp_min(1)
 
 
 def _dense(operator: LatticeOperator) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 import sciml_bounds as sb
 from sciml_bounds.kernels import use_backend
 from sciml_bounds.kernels.coarsen import galerkin, interpolation_weights
-from sciml_bounds.multigrid.geometric import LatticeLevel, lattice_cycle
+from sciml_bounds.multigrid.geometric import LatticeLevel, _coupling, lattice_cycle
 from sciml_bounds.operators.lattice import LatticeOperator
 
 RNG = np.random.default_rng(0)
@@ -383,16 +383,13 @@ def test_scipy_takes_the_cycle_as_a_preconditioner(media):
     np.testing.assert_allclose(x, ours.x[0], rtol=0, atol=1e-9 * np.abs(x).max())
 
 
-def test_precision_does_not_choose_the_axes():
-    """Round-off that is left where couplings cancel counts for nothing, in either precision."""
-    solid = torch.ones(21, 57, dtype=torch.bool)
-    solid[5:7] = False
-    solid[:, 43:46] = False
-    problem = sb.Diffusion(sb.Grid((21, 57), lengths=(21.0, 57.0)), 1.0, 1.0, solid=solid)
-    A = sb.prepare(problem, method="cg").operator
-    single, double = (lattice_cycle(A, precision=precision) for precision in ("auto", "double"))
-    assert single.levels[0].operator.dtype == torch.float32
-    assert [level.stage.axes for level in single.levels] == [level.stage.axes for level in double.levels]
+def test_couplings_along_an_axis_are_counted_where_those_on_the_axis_itself_cancel():
+    """As many points as have any neighbour along it: round-off that cancelling leaves must not decide the count."""
+    offsets = ((0, 0, 1), (0, 1, -1), (0, 1, 0), (0, 1, 1))
+    seen = torch.tensor([[[8.0, 2, 1, 5], [3.0, 14, 1, 1], [24.0, 15, 2, 2], [3.0, 14, 1, 1]]])  # sum, count, extremes
+    assert float(_coupling(offsets, seen, 2)) == 14 / 14
+    assert float(_coupling(offsets, seen, 1)) == 30 / 15
+    assert float(_coupling(offsets, seen, 0)) == 0
 
 
 @pytest.mark.parametrize("reaction", [1e-12, 1e-10, 1e-9, 1e-7, 1e-5])
