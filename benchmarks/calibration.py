@@ -5,8 +5,8 @@
 For each task a network is trained on data of seed 0. Of data of seed 1, which it never saw, the first `--units` samples
 calibrate its relative L2 error and all others are held out: the share of them that is covered must be in the interval
 that is expected of it. For flows the unit is a trajectory, and the network is fed its own predictions: each step has a
-threshold of its own. Data and networks are kept in the folder --data; what is there is not made again. Twenty minutes
-of two cores, most of them for the flows.
+threshold of its own. Data and networks are kept in the folder --data; what is there is not made again. About forty
+minutes of one core.
 """
 
 from __future__ import annotations
