@@ -10,8 +10,8 @@ import sys
 __all__ = ["show_versions"]
 
 _PACKAGES = (
-    "torch", "numpy", "scipy", "numba", "filelock", "triton", "pyamg", "h5py", "h5netcdf", "xarray", "safetensors",
-    "matplotlib", "typer", "rich", "dolfinx-solver-real",
+    "torch", "numpy", "scipy", "numba", "llvmlite", "filelock", "triton", "pyamg", "h5py", "h5netcdf", "xarray",
+    "safetensors", "matplotlib", "typer", "rich", "dolfinx-solver-real",
 )  # fmt: skip
 
 
