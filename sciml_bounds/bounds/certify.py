@@ -21,6 +21,7 @@ from sciml_bounds.bounds.parts import discrete_solution, l2_constant, model_inte
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES, Dirichlet, Robin, side_axis
 from sciml_bounds.kernels.majorant import safe_sqrt
+from sciml_bounds.kernels.memory import new_field
 from sciml_bounds.kernels.q1 import modes
 from sciml_bounds.krylov.loop import check_tolerances
 from sciml_bounds.problems.diffusion import Diffusion
@@ -114,7 +115,7 @@ def certify(
     problem = problem.broadcast(torch.broadcast_shapes(batch, problem.batch_shape))
     v = nodes.expand(*problem.batch_shape, *problem.node_shape).reshape(-1, *problem.node_shape)
     # in memory of its own, whatever becomes of that of the values
-    v = v.clone() if problem.solid is None else torch.where(problem.active_nodes, v, 0.0)
+    v = new_field(v).copy_(v) if problem.solid is None else torch.where(problem.active_nodes, v, 0.0)
     require_finite(_shape(problem, v), "the field to certify")
     require_sizes(v, "the field to certify", large_only=True)
     slack = BOUNDARY_SLACK[given.dtype] * torch.finfo(given.dtype).eps
@@ -268,7 +269,8 @@ def _flux(
                 f"the flux along {AXES[axis]} has shape {tuple(part.shape)}, whose batch does not broadcast to "
                 f"{tuple(problem.batch_shape)}."
             ) from None
-    own = tuple(fine.samples(part).clone() for part in fields)  # whatever becomes of the memory of the given ones
+    samples = [fine.samples(part) for part in fields]
+    own = tuple(new_field(part).copy_(part) for part in samples)  # whatever becomes of the memory of the given ones
     return fine, with_known_faces(fine, own), factor, Flux.pressure_of(flux, problem)
 
 

@@ -122,9 +122,10 @@ def _pressure(problem: Diffusion, system: LatticeSystem, rtol: float) -> tuple[T
     size = torch.linalg.vecdot(flat, flat)
     level = torch.linalg.vecdot(flat, system.rhs.flatten(1)) / torch.where(size > 0, size, 1.0)
     level = level.view(-1, 1, 1, 1)
-    solution = LinearSolver(system, FEW_CYCLES).solve(rhs=system.rhs - level * level_load, stop=Stop(rtol=rtol))
+    solver = LinearSolver(system, FEW_CYCLES)
+    solution = solver.solve(rhs=system.rhs - level * level_load, stop=Stop(rtol=rtol))
     pressure = solution.x.view(-1, *system.rhs.shape[1:]) + level * one
-    return pressure.view(-1, *problem.grid.shape), system.operator.norm_upper * _largest(solution.x)
+    return pressure.view(-1, *problem.grid.shape), solver.operator.norm_upper * _largest(solution.x)
 
 
 def equilibrate(problem: Diffusion, faces: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -180,8 +181,8 @@ def _is_balanced(problem: Diffusion, faces: tuple[Tensor, ...], missing: Tensor)
 
 def _largest(field: Tensor) -> Tensor:
     """Largest absolute value of each sample, shape (b,)."""
-    flat = field.detach().flatten(1)
-    return torch.maximum(-flat.amin(1), flat.amax(1))  # without a temporary
+    lowest, highest = torch.aminmax(field.detach().flatten(1), dim=1)  # without a temporary
+    return torch.maximum(-lowest, highest)
 
 
 def _sizes(problem: Diffusion, faces: tuple[Tensor, ...]) -> Tensor:

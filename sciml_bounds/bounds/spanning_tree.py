@@ -22,6 +22,7 @@ from torch import Tensor
 
 from sciml_bounds.grid import Dirichlet, Robin, side_axis
 from sciml_bounds.kernels._backend import NumbaKernel
+from sciml_bounds.kernels.memory import new_field
 from sciml_bounds.problems.components import cell_graph
 from sciml_bounds.problems.diffusion import Diffusion
 
@@ -75,7 +76,8 @@ def _sweep_lines(problem: Diffusion, faces: tuple[Tensor, ...], needed: Tensor, 
     else:
         carried = -torch.flip(torch.cumsum(torch.flip(needed, (dim,)), dim), (dim,))
     corrected = list(faces)
-    corrected[axis] = faces[axis].expand(len(needed), *faces[axis].shape[1:]).clone()
+    shared = faces[axis].expand(len(needed), *faces[axis].shape[1:])
+    corrected[axis] = new_field(shared).copy_(shared)
     corrected[axis].narrow(dim, end, needed.shape[dim]).add_(carried / problem.grid.face_area(axis))
     return tuple(corrected)
 

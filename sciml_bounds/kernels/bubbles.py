@@ -29,6 +29,7 @@ from numba import prange
 from torch import Tensor
 
 from sciml_bounds.kernels._backend import NumbaKernel, backend_for, require_batches
+from sciml_bounds.kernels.memory import new_field
 from sciml_bounds.kernels.q1 import _mode_scales, _pad, _pad_cells, from_modes, mode_weights, modes
 from sciml_bounds.kernels.rows import (
     LENGTH,
@@ -90,7 +91,7 @@ def bubble_residual(data: Data, v: Tensor, spacing: tuple[float, ...]) -> tuple[
     a, c, f = data
     if _uses_reference(v, *a, c, f):
         return _residual_torch(data, v, spacing)
-    out = tuple(v.new_zeros(len(v), *_edges(c.shape[1:], axis)) for axis in range(len(spacing)))
+    out = tuple(new_field(v, (len(v), *_edges(c.shape[1:], axis))).zero_() for axis in range(len(spacing)))
     _run(_RESIDUAL, data, v, v, out, v.new_zeros(len(v)), spacing, v.new_zeros((1, 1, 1)))
     return out
 

@@ -31,6 +31,7 @@ from sciml_bounds.kernels._backend import (
     triton_jit,
 )
 from sciml_bounds.kernels.memory import new_field
+from sciml_bounds.kernels.rows import clear, row_loop
 
 __all__ = [
     "Survey",
@@ -265,7 +266,7 @@ def write_product(out, c, groups, u, px, py, T, tx, ty):
             _add_box(out, v, after, before, t[k], t[k + 1], t[k + 2], tb[k], tb[k + 1], tb[k + 2])
 
 
-@numba.njit(inline="always")
+@row_loop
 def _add_along(out, v, t):
     """Add the flows within a row; its two ends, where indices wrap, stand apart."""
     e = out.size - 1
@@ -276,14 +277,14 @@ def _add_along(out, v, t):
         out[e] += t[e] * (v[e] - v[0]) + t[e - 1] * (v[e] - v[e - 1])
 
 
-@numba.njit(inline="always")
+@row_loop
 def _add_beside(out, v, after, before, t, tb):
     """Add the flows to the same places of the rows after and before."""
     for z in range(out.size):
         out[z] += t[z] * (v[z] - after[z]) + tb[z] * (v[z] - before[z])
 
 
-@numba.njit(inline="always")
+@row_loop
 def _add_box(out, v, after, before, t0, t1, t2, tb0, tb1, tb2):
     """Add the flows to three places each of the rows after and before."""
     Z = out.size
@@ -345,48 +346,36 @@ def _survey_numba(groups, T, c, diagonal, absolute, parts, points, scratch):
         start = i % strips * length
         seen = scratch[i]  # of each column: what `parts` has of all
         for k in range(K):
-            for z in range(Z):
-                seen[0, k, z] = 0
-                seen[1, k, z] = 0
-                seen[2, k, z] = np.inf
-                seen[3, k, z] = -np.inf
+            _begin(seen[0, k], seen[1, k], seen[2, k], seen[3, k])
         held = seen[0, K]
-        for z in range(Z):
-            held[z] = 0
+        clear(held)
         alone = 0
         for y in range(start, min(start + length, Y)):
-            for z in range(Z):
-                diagonal[n, x, y, z] = 0
-                absolute[n, x, y, z] = 0
+            total, size = diagonal[n, x, y], absolute[n, x, y]
+            clear(total)
+            clear(size)
             for g in range(groups.shape[0]):
                 xb = wrapped(x - groups[g, 0], X)
                 yb = wrapped(y - groups[g, 1], Y)
                 for step in range(3 if groups[g, 3] == 2 else 1):
                     k = groups[g, 2] + step
                     dz = step - 1 if groups[g, 3] == 2 else 1 - groups[g, 3]
-                    for z in range(Z):
-                        t = T[n, x, y, k, z]
-                        diagonal[n, x, y, z] += t
-                        absolute[n, x, y, z] += abs(t)
-                        seen[0, k, z] += t
-                        seen[1, k, z] += t != 0
-                        seen[2, k, z] = min(seen[2, k, z], t if t > 0 else np.inf)
-                        seen[3, k, z] = max(seen[3, k, z], t)
-                    for z in range(max(dz, 0), Z + min(dz, 0)):
-                        diagonal[n, x, y, z] += T[n, xb, yb, k, z - dz]
-                        absolute[n, x, y, z] += abs(T[n, xb, yb, k, z - dz])
-                    if dz != 0:
-                        z = 0 if dz > 0 else Z - 1
-                        diagonal[n, x, y, z] += T[n, xb, yb, k, wrapped(z - dz, Z)]
-                        absolute[n, x, y, z] += abs(T[n, xb, yb, k, wrapped(z - dz, Z)])
+                    t = T[n, x, y, k]
+                    _count(t, seen[0, k], seen[1, k], seen[2, k], seen[3, k])
+                    _add_sizes(t, total, size)
+                    t = T[n, xb, yb, k]
+                    if dz > 0:
+                        _add_sizes(t[: Z - 1], total[1:], size[1:])
+                        _add_sizes(t[Z - 1 :], total[:1], size[:1])
+                    elif dz < 0:
+                        _add_sizes(t[1:], total[: Z - 1], size[: Z - 1])
+                        _add_sizes(t[:1], total[Z - 1 :], size[Z - 1 :])
+                    else:
+                        _add_sizes(t, total, size)
             if (0 < x < X - 1 or X == 1) and (0 < y < Y - 1 or Y == 1):
                 for z in range(min(1, Z - 1), max(Z - 1, 1)):
-                    alone += absolute[n, x, y, z] == 0
-            for z in range(Z):
-                held[z] += c[n, x, y, z] if absolute[n, x, y, z] > 0 else 0
-            for z in range(Z):
-                diagonal[n, x, y, z] += c[n, x, y, z]
-                absolute[n, x, y, z] += abs(diagonal[n, x, y, z])
+                    alone += size[z] == 0
+            _add_held(c[n, x, y], total, size, held)
         points[i, 0] = alone
         points[i, 1] = 0
         for z in range(Z):
@@ -399,6 +388,53 @@ def _survey_numba(groups, T, c, diagonal, absolute, parts, points, scratch):
                 parts[i, k, 1] += seen[1, k, z]
                 parts[i, k, 2] = min(parts[i, k, 2], seen[2, k, z])
                 parts[i, k, 3] = max(parts[i, k, 3], seen[3, k, z])
+
+
+# One loop for each array that is written, compiled by themselves: then they are vector code.
+
+
+@row_loop
+def _begin(total, count, smallest, largest):
+    """Begin the statistics of a column of conductances."""
+    for z in range(total.size):
+        total[z] = 0.0
+        count[z] = 0.0
+        smallest[z] = np.inf
+        largest[z] = -np.inf
+
+
+@row_loop
+def _count(t, total, count, smallest, largest):
+    """Take a row of conductances into the statistics of their columns."""
+    for z in range(t.size):
+        total[z] += t[z]
+    for z in range(t.size):
+        count[z] += 1.0 if t[z] != 0.0 else 0.0
+    for z in range(t.size):
+        positive = t[z] if t[z] > 0.0 else np.inf
+        smallest[z] = positive if positive < smallest[z] else smallest[z]
+    for z in range(t.size):
+        largest[z] = t[z] if t[z] > largest[z] else largest[z]
+
+
+@row_loop
+def _add_sizes(t, total, size):
+    """Add numbers and their absolute values."""
+    for z in range(t.size):
+        total[z] += t[z]
+    for z in range(t.size):
+        size[z] += abs(t[z])
+
+
+@row_loop
+def _add_held(c, total, size, held):
+    """Finish the sums of a row of points with what holds them."""
+    for z in range(c.size):
+        held[z] += c[z] if size[z] > 0.0 else 0.0
+    for z in range(c.size):
+        total[z] += c[z]
+    for z in range(c.size):
+        size[z] += abs(total[z])
 
 
 # --- triton -----------------------------------------------------------------------------------------------------------

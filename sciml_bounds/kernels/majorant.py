@@ -33,6 +33,7 @@ from sciml_bounds.kernels._backend import (
     triton_jit,
 )
 from sciml_bounds.kernels.lattice import strip_length
+from sciml_bounds.kernels.memory import new_field
 from sciml_bounds.kernels.q1 import _pad, modes
 
 __all__ = ["BALANCE", "Terms", "majorant_terms", "safe_sqrt"]
@@ -97,7 +98,7 @@ def majorant_terms(
     a, y = [a[0]] * (3 - dim) + a, [y[0]] * (3 - dim) + y  # axes that are not there count for nothing
     rest = [_in_space(part, dim) for part in (reaction, source, fluid)]
     reacts = any(reaction.stride()) or bool(reaction.any())
-    out = values.new_empty((3 if reacts or backend == "triton" else 1, len(values), *rest[2].shape[1:]))
+    out = new_field(values, (3 if reacts or backend == "triton" else 1, len(values), *rest[2].shape[1:]))
     if backend == "triton":
         fields = [part.to(values.dtype).contiguous() for part in (*a, *rest)]
         _terms_triton(dim, fields[:3], fields[3:], nodes, y, spacing, out)

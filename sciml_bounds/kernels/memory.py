@@ -7,6 +7,7 @@ solve writes to them later. Linux has pages of 2 MiB where it is asked for them,
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 from collections.abc import Sequence
 
@@ -23,9 +24,16 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 def new_field(like: Tensor, shape: Sequence[int] | None = None, dtype: torch.dtype | None = None) -> Tensor:
     """Allocate an uninitialised contiguous tensor, of the shape and dtype of another one unless others are given."""
-    out = like.new_empty(tuple(like.shape if shape is None else shape), dtype=dtype or like.dtype)
-    start = -(-out.data_ptr() // LARGE_PAGE) * LARGE_PAGE
-    size = (out.data_ptr() + out.nbytes - start) // LARGE_PAGE * LARGE_PAGE
-    if _libc is not None and out.device.type == "cpu" and size > 0:
-        _libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), _MADV_HUGEPAGE)  # advice: it may fail
-    return out
+    shape = tuple(like.shape if shape is None else shape)
+    dtype = dtype or like.dtype
+    count = math.prod(shape)
+    size = count * dtype.itemsize
+    if _libc is None or like.device.type != "cpu" or size < LARGE_PAGE:
+        return like.new_empty(shape, dtype=dtype)
+    # It starts where a large page starts and is asked for to the end of its last one: what lies before and after would
+    # come in small pages, half a thousand of them.
+    whole = -(-size // LARGE_PAGE) * LARGE_PAGE
+    memory = torch.empty((whole + LARGE_PAGE) // dtype.itemsize, dtype=dtype)
+    start = -memory.data_ptr() % LARGE_PAGE
+    _libc.madvise(ctypes.c_void_p(memory.data_ptr() + start), ctypes.c_size_t(whole), _MADV_HUGEPAGE)  # it may fail
+    return memory[start // dtype.itemsize :][:count].view(shape)

@@ -29,6 +29,7 @@ from sciml_bounds.kernels._backend import (
     tl,
     triton_jit,
 )
+from sciml_bounds.kernels.memory import new_field
 from sciml_bounds.kernels.rows import (
     LENGTH,
     STRIP,
@@ -70,7 +71,7 @@ def stiffness(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor,
         return _stiffness_torch(coefficient, reaction, values, spacing)
     dim = len(spacing)
     nodes = _pad(values, dim)
-    out = torch.zeros_like(nodes)
+    out = new_field(nodes).zero_()
     pad = _pad_cells if backend == "numba" else _pad
     fields = [pad(part, dim) for part in (*coefficient, reaction)]
     fields = [fields[0]] * (3 - dim) + fields  # axes that are not there have weights of zero

@@ -234,9 +234,10 @@ class CellFluxes:
         area, dim = self.problem.grid.face_area(axis), 1 + axis
         n = self.problem.grid.shape[axis]
         batch = max(len(pressure), len(self.inner[axis]))
-        faces = pressure.new_empty((batch, *pressure.shape[1:dim], n + 1, *pressure.shape[dim + 1 :]))
-        difference = pressure.narrow(dim, 1, n - 1) - pressure.narrow(dim, 0, n - 1)
-        faces.narrow(dim, 1, n - 1).copy_(difference.mul_(1 / area) * self.inner[axis].narrow(dim, 0, n - 1))
+        faces = new_field(pressure, (batch, *pressure.shape[1:dim], n + 1, *pressure.shape[dim + 1 :]))
+        between = faces.narrow(dim, 1, n - 1)  # written in place: temporaries of this size cost more than the sums
+        between.copy_(pressure.narrow(dim, 1, n - 1)).sub_(pressure.narrow(dim, 0, n - 1))
+        between.mul_(1 / area).mul_(self.inner[axis].narrow(dim, 0, n - 1))
         first, last = pressure.select(dim, 0), pressure.select(dim, n - 1)
         if self.problem.periodic[axis]:
             across = self.inner[axis].select(dim, n - 1) * (first - last) / area
@@ -326,19 +327,21 @@ def _face_conductances(problem: Diffusion) -> Tensor:
     cells = [problem.samples(a) for a in problem.coefficient]
     batch = max(len(problem.fluid), *map(len, cells))
     *outer, last = grid.shape
-    T = cells[0].new_zeros((batch, *outer, grid.dim, last)).movedim(-2, 0)  # as `LatticeOperator` keeps them
+    T = new_field(cells[0], (batch, *outer, grid.dim, last)).movedim(-2, 0)  # as `LatticeOperator` keeps them
     for axis, a in enumerate(cells):
         n, dim = grid.shape[axis], 1 + axis
         between = [(a.narrow(dim, 0, n - 1), a.narrow(dim, 1, n - 1), T[axis].narrow(dim, 0, n - 1), 0)]
         if problem.periodic[axis]:
             between.append((a.narrow(dim, n - 1, 1), a.narrow(dim, 0, 1), T[axis].narrow(dim, n - 1, 1), n - 1))
+        else:
+            T[axis].select(dim, n - 1).zero_()
         for before, after, out, start in between:
             total = before + after
             if problem.solid is not None:  # where coefficients may be anything
                 open_faces = (problem.fluid & torch.roll(problem.fluid, -1, dim)).narrow(dim, start, before.shape[dim])
                 before, total = torch.where(open_faces, before, 0.0), torch.where(open_faces, total, 1.0)
                 after = torch.where(open_faces, after, 0.0)
-            out.copy_(before * after / total * (2 * grid.face_area(axis) / grid.spacing[axis]))
+            out.copy_(before).mul_(after).div_(total).mul_(2 * grid.face_area(axis) / grid.spacing[axis])
     return T.reshape(grid.dim, batch, *(1,) * (3 - grid.dim), *grid.shape)
 
 
