@@ -116,6 +116,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "six levels": {"levels": 6},
     "kernel 3 of the prolongation": {"kernel": 3},
     "without local matrix and bias": {"local": False},
+    "weights as torch draws them": {"gain": None},
 }
 
 
@@ -210,7 +211,9 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=384, help="of Darcy problems; trajectories are a sixteenth")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--resolution", type=int, default=64)
-    parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 4e-3], help="learning rates to choose from")
+    parser.add_argument(
+        "--rates", type=float, nargs="+", default=[1e-3, 2e-3, 4e-3], help="learning rates to choose from"
+    )
     parser.add_argument("--data", type=Path, default=Path(".cache/operators"))
     parser.add_argument("--ablation", action="store_true", help="compare variants of MgNO instead")
     arguments = parser.parse_args()

@@ -1,9 +1,10 @@
 """The networks of the paper as its authors' code makes them (commit 3a68a90 of `xlliu2017/MgNO`).
 
 Where the text and the code differ, the code counts: it restricts the raw data, starts coarse levels from a learnt
-restriction of u, and closes prolongations with zeros even around a torus. Numbers of parameters are those of the code:
-572,661 (Darcy rough and multiscale), 678,093 (Darcy smooth), 783,876 (pipe), 2,885,194 (Navier-Stokes, of which
-1,740,800 belong to norms over the lattice) and 5,351,806 (Helmholtz, with 11,241 that are never used).
+restriction of u, closes prolongations with zeros even around a torus, and draws weights as torch does. Numbers of
+parameters are those of the code: 572,661 (Darcy rough and multiscale), 678,093 (Darcy smooth), 783,876 (pipe),
+2,885,194 (Navier-Stokes, of which 1,740,800 belong to norms over the lattice) and 5,351,806 (Helmholtz, with 11,241
+that are never used).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from sciml_bounds.errors import InputError
 
 __all__ = ["PUBLISHED", "published_arguments"]
 
-_COMMON: dict[str, Any] = {"coarse_start": "restricted", "wrapped": False, "layout": "same"}
+_COMMON: dict[str, Any] = {"coarse_start": "restricted", "wrapped": False, "layout": "same", "gain": None}
 
 _ROUGH = _COMMON | {
     "channels": 24,

@@ -11,6 +11,7 @@ import sciml_bounds as sb
 from sciml_bounds.errors import InputError
 from sciml_bounds.multigrid.losses import relative_h1
 from sciml_bounds.multigrid.mgno import MgNO
+from sciml_bounds.multigrid.published import PUBLISHED
 
 SMALL = {"channels": 6, "layers": 2, "levels": 3}
 
@@ -245,3 +246,41 @@ def test_fitting_refuses_fields_that_do_not_fit():
         MgNO(2, **SMALL).fit_normalizer(torch.rand(3, 1, 8, 8), torch.rand(3, 1, 9, 9))
     with pytest.raises(InputError, match="targets of shape"):
         MgNO(**SMALL).fit_normalizer(torch.rand(3, 1, 8, 8), torch.rand(3, 9, 9))
+
+
+def share_of_the_coarsest_level(gain, seed):
+    """Norm of what a new layer's cycle gives by way of its coarsest level alone, beside that of all it gives."""
+    torch.manual_seed(seed)
+    cycle = MgNO(boundary="periodic", gain=gain).layers[1].cycle
+    f = torch.nn.functional.interpolate(torch.randn(1, 24, 8, 8), (64, 64), mode="bicubic")  # what far points share
+    whole = cycle(f).norm()
+    for level in cycle.hierarchy[:-1]:
+        for smoother in level.smoothers:
+            smoother.weight.data.zero_()
+    return float((cycle(f).norm() / whole).detach())
+
+
+def test_new_weights_let_far_points_depend_on_each_other():
+    shares = torch.tensor([[share_of_the_coarsest_level(gain, seed) for seed in range(5)] for gain in (0.8, None)])
+    assert float(shares[0].min()) > 0.03
+    assert float(shares[1].max()) < 0.003  # four times 0.58 down and 0.29 up
+
+
+def test_weights_are_drawn_with_the_gain_or_as_torch_draws_them():
+    torch.manual_seed(0)
+    for gain, of_convolutions, of_prolongations in ((0.5, 0.5, 0.5), (None, 3**-0.5, 12**-0.5)):
+        level = MgNO(gain=gain).layers[1].cycle.hierarchy[0]
+        smoother, prolongation = level.smoothers[0].weight, level.prolongation.kernel.weight
+        # 24 * 9 and, of 4 x 4 in four classes of places, 24 * 4 numbers are summed up; 5,184 weights: 1 % of a deviation
+        assert float(smoother.std() * (24 * 9) ** 0.5) == pytest.approx(of_convolutions, rel=0.05)
+        assert float(prolongation.std() * (24 * 4) ** 0.5) == pytest.approx(of_prolongations, rel=0.05)
+
+
+def test_published_networks_are_drawn_as_torch_does():
+    assert all(MgNO.published(name).arguments["gain"] is None for name in PUBLISHED)
+
+
+@pytest.mark.parametrize("gain", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_gain_must_be_positive(gain):
+    with pytest.raises(InputError, match="gain"):
+        MgNO(gain=gain)
