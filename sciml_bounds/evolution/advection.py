@@ -86,7 +86,8 @@ def advect_cells(
         stacked = torch.cat([_padded(values * mask, open_sides, 0.0), known, inside])
         *found, weight, trusted = _sample(stacked, index + path)
         some = weight > 0
-        return torch.where(some, torch.stack(found) / torch.where(some, weight, 1.0), 0.0), trusted > _WHOLE
+        values = torch.where(some, torch.stack(found) / torch.where(some, weight, 1.0), 0.0)
+        return values, (trusted > _WHOLE) & _within(index + path, [(0.5, n + 0.5) for n in fluid.shape])
 
     moved, trusted = carried(fields, -paths.backward)
     if scheme == "semi-lagrangian":
@@ -98,16 +99,24 @@ def advect_cells(
 
 def advect_velocity(velocity: Velocity, paths: Paths, scheme: Scheme) -> Velocity:
     """Carry each component of a velocity along; beyond the sides it is what it is there."""
-    return tuple(_advect_faces(component, paths.at_faces(axis), scheme) for axis, component in enumerate(velocity))
+    return tuple(_advect_faces(component, axis, paths.at_faces(axis), scheme) for axis, component in enumerate(velocity))
 
 
-def _advect_faces(component: Tensor, paths: Paths, scheme: Scheme) -> Tensor:
+def _advect_faces(component: Tensor, axis: int, paths: Paths, scheme: Scheme) -> Tensor:
     field, index = component[None], _index(paths.backward)
-    moved = _sample(field, index - paths.backward)
+    before, after = index - paths.backward, index + paths.forward
+    moved = _sample(field, before)
     if scheme == "semi-lagrangian":
         return moved[0]
-    back = _sample(moved, index + paths.forward)
-    return _bounded(moved + (field - back) / 2, field, index - paths.backward)[0]
+    corrected = _bounded(moved + (field - _sample(moved, after)) / 2, field, before)
+    box = [(0.0, n - 1.0) if a == axis else (-0.5, n - 0.5) for a, n in enumerate(component.shape)]
+    return torch.where(_within(before, box) & _within(after, box), corrected, moved)[0]
+
+
+def _within(place: Tensor, box: list[tuple[float, float]]) -> Tensor:
+    """Tell which places (dim, points) lie between the sides of the box: outside, no path shows any error."""
+    inside = [(low <= along) & (along <= high) for along, (low, high) in zip(place, box)]
+    return torch.stack(inside).all(0)
 
 
 def _index(path: Tensor) -> Tensor:

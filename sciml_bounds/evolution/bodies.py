@@ -114,7 +114,7 @@ class Voxels:
     """
 
     def __init__(self, cells: Any, spacing: Sequence[float]) -> None:
-        self.cells = to_mask(cells, "the voxels of a body")
+        self.cells = to_mask(cells, "the array of voxels")
         self.spacing = tuple(map(float, spacing))
         if self.cells.ndim != len(self.spacing):
             raise InputError(

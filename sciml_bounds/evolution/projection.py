@@ -82,10 +82,10 @@ class PressureEquations:
             raise InputError("every cell is solid, so that there is no room for a fluid; use smaller bodies.")
         self.scale = min(grid.spacing) ** 2
         self._weights = [self.scale / h**2 for h in grid.spacing]
-        self.operator, lone = self._assemble()
+        self.operator, self._alone = self._assemble()
         floating = torch.as_tensor(self._floating(), device=solid.device)
         self._floats = floating if bool((floating >= 0).any()) else None
-        coupled = torch.where(lone, -1, floating)
+        coupled = torch.where(self._alone, -1, floating)
         self._components = to_lattice(coupled, grid.dim) if bool((coupled >= 0).any()) else None
 
     def _assemble(self) -> tuple[LatticeOperator, Tensor]:
@@ -96,13 +96,13 @@ class PressureEquations:
         diagonal = torch.zeros_like(c)
         for axis, weight in enumerate(self._weights):
             n = fluid.shape[axis]
-            between = weight * (fluid.narrow(axis, 0, n - 1) & fluid.narrow(axis, 1, n - 1)).double()
+            between = (fluid.narrow(axis, 0, n - 1) & fluid.narrow(axis, 1, n - 1)).double() * weight
             T[axis].narrow(axis, 0, n - 1).copy_(between)
             diagonal.narrow(axis, 0, n - 1).add_(between)
             diagonal.narrow(axis, 1, n - 1).add_(between)
         for side in self.open_sides:
             axis, end = side_axis(side)
-            c.select(axis, -end).add_(2 * self._weights[axis] * fluid.select(axis, -end))
+            c.select(axis, -end).add_(fluid.select(axis, -end).double(), alpha=2 * self._weights[axis])
         lone = diagonal + c == 0
         c = torch.where(lone, sum(self._weights), c)
         offsets = tuple((int(k == 0), int(k == 1), int(k == 2)) for k in range(3 - dim, 3))
@@ -188,7 +188,7 @@ class PressureEquations:
         start = None if guess is None else system.fix_mean(to_lattice(torch.where(self.fluid, guess, 0.0), guess.ndim))
         # the largest entry of a residual is at most its norm; round-off of the check takes its share
         solution = solve(system, start, 0.99 * tolerance * self.scale)
-        phi = torch.where(self.fluid, solution.x.view(self.grid.shape), 0.0)
+        phi = torch.where(self.fluid & ~self._alone, solution.x.view(self.grid.shape), 0.0)
         projected = tuple(u - g for u, g in zip(velocity, self.gradient(phi)))
         rest = torch.where(self.fluid, divergence(projected, self.grid), 0.0)
         imbalance = self._excess(torch.where(self.fluid, divergence(velocity, self.grid), 0.0))
