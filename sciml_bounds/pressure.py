@@ -61,7 +61,11 @@ class PressureSolver:
     """
 
     def __init__(
-        self, method: str | Method | MakePreconditioner = "multigrid-pcg", *, memory: int = 1, maxiter: int | None = None
+        self,
+        method: str | Method | MakePreconditioner = "multigrid-pcg",
+        *,
+        memory: int = 1,
+        maxiter: int | None = None,
     ) -> None:
         self.method = _named(method)
         self.memory, self.maxiter = memory, maxiter

@@ -3,7 +3,7 @@
 A value is taken from where the flow comes from (Stam, "Stable fluids", SIGGRAPH 1999), by multilinear interpolation:
 unconditionally stable, within the bounds of the field, of first order. Carried back, the result shows half of its own
 error, which is subtracted (Selle, Fedkiw, Kim, Liu, Rossignac, "An unconditionally stable MacCormack method", J. Sci.
-Comput. 35, 2008): of second order, and kept between the values that were interpolated.
+Comput. 35, 2008): of second order. Where that leaves the range of the values that were interpolated, it is not done.
 
 Paths are traced from cell centres by the midpoint rule, and averaged for faces: this is exact to second order too. They
 are displacements in cells, shape (dim, x, y[, z]). Fields are (channels, x, y[, z]).
@@ -59,9 +59,7 @@ def trace(velocity: Velocity, grid: Grid, dt: float) -> Paths:
     return Paths(_sample(speed, index + speed / 2), _sample(speed, index - speed / 2))
 
 
-def advect_cells(
-    fields: Tensor, paths: Paths, fluid: Tensor, open_sides: tuple[str, ...], scheme: Scheme
-) -> Tensor:
+def advect_cells(fields: Tensor, paths: Paths, fluid: Tensor, open_sides: tuple[str, ...], scheme: Scheme) -> Tensor:
     """Carry cell fields along; nothing is taken from solids, and zero from outside an open side.
 
     Parameters
@@ -93,13 +91,16 @@ def advect_cells(
     if scheme == "semi-lagrangian":
         return moved
     back, trusted_back = carried(moved, paths.forward)
-    corrected = _bounded(moved + (fields - back) / 2, _padded(fields, open_sides, 0.0), index - paths.backward)
-    return torch.where(trusted & trusted_back, corrected, moved)
+    corrected = moved + (fields - back) / 2
+    sound = _within_bounds(corrected, _padded(fields, open_sides, 0.0), index - paths.backward)
+    return torch.where(sound & trusted & trusted_back, corrected, moved)
 
 
 def advect_velocity(velocity: Velocity, paths: Paths, scheme: Scheme) -> Velocity:
     """Carry each component of a velocity along; beyond the sides it is what it is there."""
-    return tuple(_advect_faces(component, axis, paths.at_faces(axis), scheme) for axis, component in enumerate(velocity))
+    return tuple(
+        _advect_faces(component, axis, paths.at_faces(axis), scheme) for axis, component in enumerate(velocity)
+    )
 
 
 def _advect_faces(component: Tensor, axis: int, paths: Paths, scheme: Scheme) -> Tensor:
@@ -108,9 +109,10 @@ def _advect_faces(component: Tensor, axis: int, paths: Paths, scheme: Scheme) ->
     moved = _sample(field, before)
     if scheme == "semi-lagrangian":
         return moved[0]
-    corrected = _bounded(moved + (field - _sample(moved, after)) / 2, field, before)
+    corrected = moved + (field - _sample(moved, after)) / 2
     box = [(0.0, n - 1.0) if a == axis else (-0.5, n - 0.5) for a, n in enumerate(component.shape)]
-    return torch.where(_within(before, box) & _within(after, box), corrected, moved)[0]
+    sound = _within_bounds(corrected, field, before) & _within(before, box) & _within(after, box)
+    return torch.where(sound, corrected, moved)[0]
 
 
 def _within(place: Tensor, box: list[tuple[float, float]]) -> Tensor:
@@ -120,7 +122,7 @@ def _within(place: Tensor, box: list[tuple[float, float]]) -> Tensor:
 
 
 def _index(path: Tensor) -> Tensor:
-    """Indices of all points, shape (dim, x, y[, z])."""
+    """Give the indices of all points, shape (dim, x, y[, z])."""
     lines = [torch.arange(n, dtype=path.dtype, device=path.device) for n in path.shape[1:]]
     return torch.stack(torch.meshgrid(*lines, indexing="ij"))
 
@@ -132,14 +134,14 @@ def _sample(fields: Tensor, place: Tensor, mode: str = "bilinear") -> Tensor:
     return grid_sample(fields[None], normalized[None], mode=mode, padding_mode="border", align_corners=True)[0]
 
 
-def _bounded(values: Tensor, fields: Tensor, place: Tensor) -> Tensor:
-    """Limit values to the range of the 2^d points around the places where they come from."""
+def _within_bounds(values: Tensor, fields: Tensor, place: Tensor) -> Tensor:
+    """Tell which values are in the range of the 2^d points around the places where they come from."""
     pool = max_pool2d if fields.ndim == 3 else max_pool3d
     extremes = pool(torch.cat([fields, -fields])[None], 2, 1)[0]  # of the points around each middle
     last = place.new_tensor([n - 1 for n in fields.shape[1:]]).view(-1, *(1,) * (place.ndim - 1))
     around = torch.minimum(place.clamp_min(0), last) - 0.5
     high, low = _sample(extremes, around, "nearest").chunk(2)
-    return torch.minimum(torch.maximum(values, -low), high)
+    return (-low <= values) & (values <= high)
 
 
 def _padded(fields: Tensor, open_sides: tuple[str, ...], outside: float) -> Tensor:

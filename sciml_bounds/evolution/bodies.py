@@ -42,7 +42,8 @@ class Ball:
 
     def __call__(self, points: Tensor) -> Tensor:
         """Give the signed distance."""
-        return points.norm(dim=-1) - self.radius
+        distance: Tensor = points.norm(dim=-1) - self.radius
+        return distance
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ class Star:
     def __call__(self, points: Tensor) -> Tensor:
         """Give the distance from the centre minus the radius in that direction, which has the right sign."""
         angle = torch.atan2(points[..., -1], points[..., 0])
-        return points.norm(dim=-1) - self.radius * (1 + self.depth * torch.cos(self.arms * angle))
+        distance: Tensor = points.norm(dim=-1) - self.radius * (1 + self.depth * torch.cos(self.arms * angle))
+        return distance
 
 
 class Voxels:
@@ -118,7 +120,7 @@ class Voxels:
         self.spacing = tuple(map(float, spacing))
         if self.cells.ndim != len(self.spacing):
             raise InputError(
-                f"the voxels have {self.cells.ndim} axes, but spacing has {len(self.spacing)} entries; give one an axis."
+                f"the voxels have {self.cells.ndim} axes, but spacing has {len(self.spacing)}; give one an axis."
             )
         for h in self.spacing:
             _require_positive(h, "the spacing of voxels")

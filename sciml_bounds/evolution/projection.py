@@ -110,7 +110,7 @@ class PressureEquations:
         return LatticeOperator(offsets, T, to_lattice(c, dim)), lone & fluid
 
     def _floating(self) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-        """Number the parts of the fluid that touch no open side; -1 elsewhere."""
+        """Give each part of the fluid that touches no open side a number, and all other cells -1."""
         from scipy.ndimage import label
 
         parts, count = label(self.fluid.cpu().numpy())

@@ -1,6 +1,6 @@
 """Smoke in air: an incompressible flow without viscosity on a staggered grid, driven by what is hot or heavy.
 
-    u_t + u . grad u = -grad p + (buoyancy T - weight s) e,    div u = 0,    s_t + u . grad s = 0,    T_t + u . grad T = 0
+    u_t + u . grad u = -grad p + (buoyancy T - weight s) e,  div u = 0,  s_t + u . grad s = 0,  T_t + u . grad T = 0
 
 with the density of smoke s, the temperature T above that of the surrounding air, and e pointing up: along the last
 axis. A step carries velocity, smoke and heat along (`advection`), adds forces, and projects (`projection`), as in Stam,
@@ -15,8 +15,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -309,8 +309,8 @@ class Smoke:
         for number in steps:
             if number <= state.step:
                 raise InputError(f"step {number} does not come after step {state.step}; give increasing numbers.")
-            for state, _ in self.run(state, number - 1 - state.step):
-                pass
+            while state.step < number - 1:
+                state, _ = self.step(state)
             equations, velocity, *_ = self._before_projection(state)
             yield number, equations.system(velocity)
 
@@ -387,6 +387,7 @@ class Smoke:
     def _check_places(self, sources: Sequence[Source]) -> None:
         """Refuse centres and velocities with another number of axes."""
         dim = self.grid.dim
+        lists: list[tuple[str, Sequence[float]]]
         lists = [("the centre of a body", body.center_at(0.0)) for body in self.bodies]
         lists += [("the centre of a source", source.center) for source in sources]
         lists += [("the velocity of a source", source.velocity) for source in sources if source.velocity is not None]

@@ -1,4 +1,4 @@
-"""Fields on a staggered grid: velocities at faces, everything else at cell centres (Harlow, Welch, Phys. Fluids 8, 1965).
+"""Fields on a staggered grid (Harlow, Welch, Phys. Fluids 8, 1965): velocities at faces, all else at cell centres.
 
 Fields are (x, y[, z]). A velocity is a tuple, one field an axis: component a is the speed along axis a at the faces
 across that axis, of which there are n + 1; the first and the last lie on the sides of the box.
@@ -11,7 +11,16 @@ from torch import Tensor
 
 from sciml_bounds.grid import Grid
 
-__all__ = ["Velocity", "at_centers", "at_faces", "cell_points", "divergence", "face_points", "face_shape", "kinetic_energy"]
+__all__ = [
+    "Velocity",
+    "at_centers",
+    "at_faces",
+    "cell_points",
+    "divergence",
+    "face_points",
+    "face_shape",
+    "kinetic_energy",
+]
 
 #: One component an axis, at the faces across it.
 Velocity = tuple[Tensor, ...]

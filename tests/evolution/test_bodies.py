@@ -57,7 +57,9 @@ def test_a_quarter_turn_of_a_square_grid_is_exact():
     body = Body(Block((0.6, 0.2)), (0.6, 0.5), spin=math.pi / 2)
     plain = Body(Block((0.2, 0.6)), (0.6, 0.5))
     assert torch.equal(body.covers(cell_points(grid), 1.0), plain.covers(cell_points(grid), 0.0))
-    arm = Body(lambda x: torch.where((x[..., 0] > 0) & (x[..., -1].abs() < 0.1), -1.0, 1.0), (0.5, 0.5), spin=math.pi / 2)
+    arm = Body(
+        lambda x: torch.where((x[..., 0] > 0) & (x[..., -1].abs() < 0.1), -1.0, 1.0), (0.5, 0.5), spin=math.pi / 2
+    )
     up = arm.covers(cell_points(grid), 1.0)
     assert bool(up[15:17, 20:].all())
     assert not bool(up[:, :16].any())
@@ -129,7 +131,7 @@ def test_the_later_of_two_bodies_decides():
         (lambda: Block((1.0, -1.0)), r"a side length of a block is -1.0"),
         (lambda: Star(0.1, depth=1.0), r"the depth of a star is 1.0; it must be at least 0 and less than 1"),
         (lambda: Voxels(np.zeros((3, 3)), (1.0, 1.0)), r"the array of voxels has dtype float64; it must be boolean"),
-        (lambda: Voxels(np.zeros((3, 3), bool), (1.0,)), r"the voxels have 2 axes, but spacing has 1 entries"),
+        (lambda: Voxels(np.zeros((3, 3), bool), (1.0,)), r"the voxels have 2 axes, but spacing has 1; give one"),
     ],
     ids=["ball", "block", "star", "numbers as voxels", "axes of voxels"],
 )

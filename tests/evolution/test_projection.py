@@ -152,7 +152,7 @@ def test_a_moving_body_in_a_closed_box_is_compatible():
 
 
 def test_what_a_piston_squeezes_is_reported_for_each_part_of_the_fluid():
-    """A wall that moves at speed 1 leaves chambers of 5 and 9 columns; the flow of each is one through one face a row."""
+    """A wall that moves at speed 1 leaves chambers of 5 and 9 columns; into each flows 1 a row."""
     grid = Grid((16, 8), (16.0, 8.0))
     wall = Body(Block((2.0, 100.0)), lambda t: (6.0 + t, 4.0))
     solids = Solids.at([wall], grid, -1.0, 0.0, CPU)
