@@ -108,7 +108,7 @@ def record(
     with _folder_of_parts(target, wanted) as folder:
         run = _Run(smoke, folder, steps, every)
         if not run.go_on(on_step, stop):
-            _log.info("what is finished of %s is kept in %s; the same command goes on there.", target.name, folder)
+            _leave(folder, target)
             return False
         _join(run, target, wanted)
     shutil.rmtree(folder)
@@ -238,7 +238,11 @@ def _folder_of_parts(target: Path, wanted: Mapping[str, Any]) -> Iterator[Path]:
         raise InputError(f"{folder} cannot be made: {error.strerror}; choose another folder for the output.") from None
     with lock:
         _claim(folder, target, wanted)
-        yield folder
+        try:
+            yield folder
+        except BaseException:
+            _leave(folder, target)
+            raise
 
 
 def _claim(folder: Path, target: Path, wanted: Mapping[str, Any]) -> None:
@@ -257,6 +261,14 @@ def _claim(folder: Path, target: Path, wanted: Mapping[str, Any]) -> None:
             f"{folder} holds the finished part of another simulation for {target.name} (it differs in "
             f"{', '.join(differences)}); delete that folder, or choose another name for the output."
         )
+
+
+def _leave(folder: Path, target: Path) -> None:
+    """Say what a folder with a stored state is for, and remove one without."""
+    if (folder / _STATE).exists():
+        _log.info("what is finished of %s is kept in %s; the same command goes on there.", target.name, folder)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

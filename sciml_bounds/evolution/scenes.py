@@ -85,7 +85,7 @@ def make_scene(name: str, dim: int, cells: int, solid: Array | None = None) -> S
             wanted = " x ".join(map(str, grid.shape))
             raise InputError(f"the voxels have shape {solid.shape}, but the grid has {wanted} cells; they must agree.")
         bodies = (*bodies, Body(Voxels(solid, grid.spacing), (0.5,) * dim))
-    warm = Source(Ball(0.08), (*(0.5,) * (dim - 1), 0.12))
+    warm = Source(Ball(max(0.08, 1.0 / cells)), (*(0.5,) * (dim - 1), 0.12))
     return Scene(name, grid, CELLS_A_STEP / cells / math.sqrt(BUOYANCY), (warm,), bodies, (f"{'xyz'[dim - 1]}1",))
 
 

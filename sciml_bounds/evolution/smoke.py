@@ -381,8 +381,11 @@ class Smoke:
     def _inside(self, source: Source) -> tuple[Tensor, list[Tensor]]:
         """Tell which cells a source fills, and in which faces it blows."""
         here = Body(source.shape, source.center)
+        cells = here.covers(cell_points(self.grid, self.device), 0.0)
+        if not bool(cells.any()):
+            raise InputError(f"the source at {tuple(source.center)} holds no cell centre; make it or the grid larger.")
         faces = [here.covers(face_points(self.grid, axis, self.device), 0.0) for axis in range(self.grid.dim)]
-        return here.covers(cell_points(self.grid, self.device), 0.0), faces
+        return cells, faces
 
     def _check_places(self, sources: Sequence[Source]) -> None:
         """Refuse centres and velocities with another number of axes."""
