@@ -11,19 +11,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from sciml_bounds import __version__
+from sciml_bounds.store.checked_file import CheckedFile
 from sciml_bounds.store.contents import Array
-from sciml_bounds.store.hdf5_files import CHECKSUM, stored_digest
 from sciml_bounds.store.results import FORMAT_VERSION
-from sciml_bounds.store.stream import Disk, signals_wait
+from sciml_bounds.store.stream import Disk
 from sciml_bounds.store.writer import FILTERS, SUFFIXES, check_target, replacing
-
-if TYPE_CHECKING:
-    import h5py
 
 __all__ = ["MovieHeader", "MovieVariable", "MovieWriter", "writing_movie"]
 
@@ -89,56 +86,16 @@ def writing_movie(path: Path | str, header: MovieHeader) -> Iterator[MovieWriter
             writer.close()
 
 
-class MovieWriter:
+class MovieWriter(CheckedFile):
     """A movie that is being written; `writing_movie` makes it."""
 
     def __init__(self, path: Path, header: MovieHeader) -> None:
-        self._path = path
-        self._disk = Disk(path, new=True)
-        self._file: h5py.File | None = None
-        try:
-            with self._step():
-                _make_structure(self._disk, header)
-                self._file = self._open()
-        except BaseException:
-            self.close()  # the library must not find the file open when Python ends
-            raise
+        super().__init__(path, lambda disk: _make_structure(disk, header))
 
     def write(self, name: str, index: int | slice, values: Array) -> None:
         """Write one frame of a variable, or several."""
         with self._step() as file:
             file[name][index] = values
-
-    def finish(self) -> None:
-        """Close the file and write down the checksum of what is read back from it."""
-        import h5py
-
-        with self._step() as file:
-            file.close()
-        with h5py.File(self._path, "r") as file:  # without us in between, so that a signal may come
-            digest = stored_digest(file)
-        with self._step():
-            self._file = self._open()
-            self._file.attrs[CHECKSUM] = digest
-            self._file.close()
-
-    def close(self) -> None:
-        """Let go of the file, whatever has happened to it."""
-        with signals_wait():
-            if self._file is not None:
-                self._file.close()
-            self._disk.close()
-
-    def _open(self) -> h5py.File:
-        import h5py
-
-        return h5py.File(self._disk, "r+")
-
-    @contextmanager
-    def _step(self) -> Iterator[Any]:
-        with signals_wait():
-            yield self._file
-            self._disk.check()
 
 
 def _make_structure(disk: Disk, header: MovieHeader) -> None:
