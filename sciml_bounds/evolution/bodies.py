@@ -169,13 +169,13 @@ class Body:
             local = _turned(local, -self.spin * time)
         return self.shape(local) < 0
 
-    def velocity(self, points: Tensor, start: float, end: float) -> Tensor:
-        """Velocity (..., dim) of its points at the end of a step, with which the step brought it there."""
-        before, after = (points.new_tensor(self.center_at(time)) for time in (start, end))
+    def velocity(self, points: Tensor, time: float, start: float, end: float) -> Tensor:
+        """Velocity (..., dim) of its points at a time, while its centre has its mean velocity of a step."""
+        before, after = (points.new_tensor(self.center_at(moment)) for moment in (start, end))
         speed = ((after - before) / (end - start)).expand(points.shape)
         if self.spin == 0.0:
             return speed
-        local = points - after
+        local = points - points.new_tensor(self.center_at(time))
         turning = torch.zeros_like(points)
         turning[..., 0] = -self.spin * local[..., -1]
         turning[..., -1] = self.spin * local[..., 0]
@@ -210,13 +210,18 @@ class Solids:
     speeds: tuple[Tensor, ...] = field(repr=False)
 
     @classmethod
-    def at(cls, bodies: Sequence[Body], grid: Grid, start: float, end: float, device: torch.device) -> Solids:
-        """Find the cells that are covered at the end of a step; where bodies overlap, the later one decides."""
+    def at(
+        cls, bodies: Sequence[Body], grid: Grid, time: float, step: tuple[float, float], device: torch.device
+    ) -> Solids:
+        """Find the cells that are covered at a time, and speeds during a step from one time to another.
+
+        Where bodies overlap, the later one decides.
+        """
         points = cell_points(grid, device)
         number = torch.full(grid.shape, -1, dtype=torch.int16, device=device)
         for k, body in enumerate(bodies):
-            number[body.covers(points, end)] = k
-        faces, speeds = zip(*(_touched(bodies, grid, number, axis, start, end) for axis in range(grid.dim)))
+            number[body.covers(points, time)] = k
+        faces, speeds = zip(*(_touched(bodies, grid, number, axis, time, step) for axis in range(grid.dim)))
         return cls(number >= 0, faces, speeds)
 
     def impose(self, velocity: Velocity) -> Velocity:
@@ -229,7 +234,7 @@ class Solids:
 
 
 def _touched(
-    bodies: Sequence[Body], grid: Grid, number: Tensor, axis: int, start: float, end: float
+    bodies: Sequence[Body], grid: Grid, number: Tensor, axis: int, time: float, step: tuple[float, float]
 ) -> tuple[Tensor, Tensor]:
     """Find the faces across an axis that have a solid cell beside them, and the speed of its body along the axis."""
     outside = torch.full_like(number.narrow(axis, 0, 1), -1)
@@ -239,7 +244,7 @@ def _touched(
     speeds = points.new_zeros(len(faces))
     for k, body in enumerate(bodies):
         own = beside[faces] == k
-        speeds[own] = body.velocity(points[faces[own]], start, end)[:, axis]
+        speeds[own] = body.velocity(points[faces[own]], time, *step)[:, axis]
     return faces, speeds
 
 

@@ -222,7 +222,7 @@ class Smoke:
         self._check_places(sources)
         self._sources = [(source, self._inside(source)) for source in sources]
         self._moves = any(body.moves for body in self.bodies)
-        self._geometry: tuple[float, Solids, PressureEquations] | None = None
+        self._geometry: tuple[Solids, PressureEquations] | None = None
 
     # --- states -------------------------------------------------------------------------------------------------------
 
@@ -246,7 +246,7 @@ class Smoke:
         InputError
             If a field has another shape or is not finite, or if every cell is solid.
         """
-        solids, equations = self._around(0.0, self.dt, at=0.0)
+        solids, equations = self._around(0.0, (0.0, self.dt))
         shapes = [face_shape(self.grid, axis) for axis in range(self.grid.dim)]
         given = [0.0] * self.grid.dim if velocity is None else list(velocity)
         if len(given) != self.grid.dim:
@@ -322,18 +322,18 @@ class Smoke:
         scalars = torch.stack([state.density, state.temperature])
         scalars = advect_cells(scalars, paths, ~state.solid, self.open_sides, self.advection)
         velocity = advect_velocity(state.velocity, paths, self.advection)
-        solids, equations = self._around(state.step * self.dt, (state.step + 1) * self.dt)
+        start, end = state.step * self.dt, (state.step + 1) * self.dt
+        solids, equations = self._around(end, (start, end))
         scalars = self._filled(scalars, solids.mask)
         velocity = self._blown(self._pushed(velocity, scalars))
         return equations, solids.impose(equations.close(velocity)), scalars, solids
 
-    def _around(self, start: float, end: float, at: float | None = None) -> tuple[Solids, PressureEquations]:
-        """Find what bodies cover at the end of a step (or at another time); kept while nothing moves."""
-        if self._geometry is not None and not self._moves:
-            return self._geometry[1:]
-        solids = Solids.at(self.bodies, self.grid, start, end, self.device)
-        self._geometry = end, solids, PressureEquations(self.grid, solids.mask, self.open_sides)
-        return self._geometry[1:]
+    def _around(self, time: float, step: tuple[float, float]) -> tuple[Solids, PressureEquations]:
+        """Find what bodies cover at a time, and the equations of the pressure there; kept while nothing moves."""
+        if self._geometry is None or self._moves:
+            solids = Solids.at(self.bodies, self.grid, time, step, self.device)
+            self._geometry = solids, PressureEquations(self.grid, solids.mask, self.open_sides)
+        return self._geometry
 
     def _filled(self, scalars: Tensor, solid: Tensor) -> Tensor:
         """Fill the sources, and keep solids clear; scalars are (2, x, y[, z])."""

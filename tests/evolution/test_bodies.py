@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 
 def solids_of(body: Body, grid: Grid, start: float = 0.0, end: float = 0.1) -> Solids:
-    return Solids.at([body], grid, start, end, CPU)
+    return Solids.at([body], grid, end, (start, end), CPU)
 
 
 def volume(body: Body, grid: Grid, time: float = 0.0) -> float:
@@ -76,7 +76,7 @@ def test_the_velocity_is_that_of_the_points_that_move_along(dim):
     later[:, 0] = math.cos(angle) * local[:, 0] - math.sin(angle) * local[:, -1]
     later[:, -1] = math.sin(angle) * local[:, 0] + math.cos(angle) * local[:, -1]
     later += points.new_tensor(body.center_at(1.0 + step))
-    velocity = body.velocity(points, 1.0 - step, 1.0)
+    velocity = body.velocity(points, 1.0, 1.0 - step, 1.0)
     assert torch.allclose((later - points) / step, velocity, rtol=0, atol=2e-4)
 
 
@@ -120,7 +120,7 @@ def test_the_later_of_two_bodies_decides():
     grid = Grid((8, 8))
     still, moving = Body(Ball(0.3), (0.5, 0.5)), Body(Ball(0.3), lambda t: (0.5, 0.5 + t))
     for bodies, speed in (([still, moving], 1.0), ([moving, still], 0.0)):
-        solids = Solids.at(bodies, grid, -1e-3, 0.0, CPU)
+        solids = Solids.at(bodies, grid, 0.0, (-1e-3, 0.0), CPU)
         assert torch.allclose(solids.speeds[1], torch.full_like(solids.speeds[1], speed))
 
 

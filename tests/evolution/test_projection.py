@@ -127,7 +127,7 @@ def test_gradients_are_removed_entirely(equations):
 def test_the_normal_velocity_at_solid_faces_is_that_of_the_solid(dim):
     grid = Grid((16,) * dim)
     body = Body(Star(0.2), lambda t: (0.5 + 0.3 * t, *(0.5,) * (dim - 1)), spin=3.0)
-    solids = Solids.at([body], grid, 0.0, 0.01, CPU)
+    solids = Solids.at([body], grid, 0.01, (0.0, 0.01), CPU)
     equations = PressureEquations(grid, solids.mask)
     velocity = solids.impose(equations.close(random_velocity(grid)))
     projected = equations.project(velocity, solve_exactly, tolerance=1e-9)
@@ -142,7 +142,7 @@ def test_a_moving_body_in_a_closed_box_is_compatible():
     grid = Grid((24, 24))
     for number in range(5):
         body = Body(Ball(0.15), lambda t: (0.3 + t, 0.5), spin=1.0)
-        solids = Solids.at([body], grid, 0.05 * number, 0.05 * (number + 1), CPU)
+        solids = Solids.at([body], grid, 0.05 * (number + 1), (0.05 * number, 0.05 * (number + 1)), CPU)
         equations = PressureEquations(grid, solids.mask)
         zero = tuple(torch.zeros(face_shape(grid, axis), dtype=torch.float64) for axis in range(2))
         projected = equations.project(solids.impose(zero), solve_exactly, tolerance=1e-9)
@@ -155,7 +155,7 @@ def test_what_a_piston_squeezes_is_reported_for_each_part_of_the_fluid():
     """A wall that moves at speed 1 leaves chambers of 5 and 9 columns; into each flows 1 a row."""
     grid = Grid((16, 8), (16.0, 8.0))
     wall = Body(Block((2.0, 100.0)), lambda t: (6.0 + t, 4.0))
-    solids = Solids.at([wall], grid, -1.0, 0.0, CPU)
+    solids = Solids.at([wall], grid, 0.0, (-1.0, 0.0), CPU)
     equations = PressureEquations(grid, solids.mask)
     zero = tuple(torch.zeros(face_shape(grid, axis), dtype=torch.float64) for axis in range(2))
     projected = equations.project(solids.impose(zero), solve_exactly, tolerance=1e-10)
@@ -185,6 +185,19 @@ def test_several_chambers_and_lone_cells(method):
     assert abs(float(projected.pressure[6:11].sum())) < 1e-10
     assert float(projected.pressure[12:].sum()) != 0.0
     assert not bool(projected.pressure[solid].any())
+
+
+def test_right_hand_sides_are_balanced_in_each_part_that_floats():
+    """Whoever solves the systems need not know of it; cells without neighbours have the right-hand side zero."""
+    solid = torch.zeros(9, 8, dtype=torch.bool)
+    solid[4] = solid[0:2, 0:2] = True
+    solid[0, 0] = False
+    system = PressureEquations(Grid((9, 8)), solid).system(random_velocity(Grid((9, 8))))
+    rhs = system.rhs.view(9, 8)
+    assert abs(float(rhs[:4].sum())) < 1e-13
+    assert abs(float(rhs[5:].sum())) < 1e-13
+    assert float(rhs[0, 0]) == 0.0
+    assert float(rhs.abs().max()) > 0.01
 
 
 def test_a_box_full_of_solids_is_refused():

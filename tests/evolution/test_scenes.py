@@ -20,7 +20,7 @@ def test_bodies_stay_in_the_box_and_off_the_source(name, dim):
     moved = False
     first = None
     for time in np.linspace(0.0, 4.0, 9):
-        solids = Solids.at(scene.bodies, scene.grid, time, time + 0.01, torch.device("cpu"))
+        solids = Solids.at(scene.bodies, scene.grid, time, (time, time + 0.01), torch.device("cpu"))
         edges = [solids.mask.select(axis, end) for axis in range(dim) for end in (0, -1)]
         assert not any(bool(edge.any()) for edge in edges)
         assert not bool(solids.mask[..., :5].any())  # where the source is
@@ -34,7 +34,7 @@ def test_voxels_are_added():
     solid = np.zeros((16, 16), dtype=bool)
     solid[3:5, 7] = True
     scene = make_scene("plume", 2, 16, solid)
-    found = Solids.at(scene.bodies, scene.grid, 0.0, 0.1, torch.device("cpu")).mask
+    found = Solids.at(scene.bodies, scene.grid, 0.0, (0.0, 0.1), torch.device("cpu")).mask
     assert np.array_equal(found.numpy(), solid)
 
 

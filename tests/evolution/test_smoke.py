@@ -135,7 +135,10 @@ def test_divergence_and_solids_at_every_step(shape):
     smoke = simulation(shape, bodies=[body], sources=[Source(Ball(0.1), (*(0.5,) * (dim - 1), 0.12))], tolerance=1e-6)
     volume = np.pi * 0.04 if dim == 2 else 4 / 3 * np.pi * 0.008
     surface = 2 * np.pi * 0.2 if dim == 2 else 4 * np.pi * 0.04
-    for state, report in smoke.run(smoke.initial(), 8):
+    start, points = smoke.initial(), cell_points(smoke.grid)
+    assert torch.equal(start.solid, body.covers(points, 0.0))
+    for state, report in smoke.run(start, 8):
+        assert torch.equal(state.solid, body.covers(points, report.time))
         left = divergence(state.velocity, smoke.grid)[~state.solid].abs().max() * smoke.dt
         assert float(left) <= 1e-6
         assert report.divergence == pytest.approx(float(left), rel=1e-6, abs=1e-13)
