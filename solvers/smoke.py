@@ -90,6 +90,7 @@ def smoke(
         raise typer.Exit(output.NOT_REACHED) from None
     if not whole:
         raise typer.Exit(128 + request.number)
+    request.raise_again()  # it came when nothing was left to stop
     if picture is not None:
         pictures.draw(out, picture)
     if animation is not None:

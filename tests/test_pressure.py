@@ -12,7 +12,7 @@ from sciml_bounds.grid import Grid
 from sciml_bounds.multigrid.geometric import lattice_cycle
 from sciml_bounds.operators.lattice import LatticeSystem
 from sciml_bounds.operators.linear_operator import CallableOperator, Diagonal, LinearOperator
-from sciml_bounds.pressure import METHODS, PressureSolver
+from sciml_bounds.pressure import METHODS, Preconditioned, PressureSolver
 from sciml_bounds.reports import Reason
 
 
@@ -38,9 +38,12 @@ def residual(system: LatticeSystem, x: torch.Tensor) -> float:
     return float((system.rhs.flatten(1) - system.operator.matvec(x)).norm())
 
 
-@pytest.mark.parametrize(
-    "method", [*METHODS, Multigrid(cycle="V"), jacobi, plain], ids=lambda m: getattr(m, "__name__", str(m))
-)
+#: Every kind of method, with what is called what it is.
+CASES = {name: name for name in METHODS} | {"V-cycles": Multigrid(cycle="V")}
+CASES |= {"jacobi": Preconditioned(jacobi), "plain": Preconditioned(plain, memory=2)}
+
+
+@pytest.mark.parametrize("method", CASES.values(), ids=CASES.keys())
 @pytest.mark.parametrize("open_sides", [(), ("y1",)], ids=["closed", "open"])
 def test_every_method_reaches_what_is_asked(method, open_sides):
     system = system_of(open_sides)
@@ -55,16 +58,17 @@ def test_every_method_reaches_what_is_asked(method, open_sides):
 
 def test_a_preconditioner_of_which_nothing_is_known_runs_the_flexible_loop():
     system = system_of(("y1",))
-    assert PressureSolver(plain)(system, None, 1e-8).flexible
-    assert not PressureSolver(jacobi)(system, None, 1e-8).flexible
+    assert PressureSolver(Preconditioned(plain))(system, None, 1e-8).flexible
+    assert not PressureSolver(Preconditioned(jacobi))(system, None, 1e-8).flexible
     # in exact arithmetic both are conjugate gradients
-    counts = [int(PressureSolver(m)(system, None, 1e-8).iterations.max()) for m in (plain, jacobi, "cg")]
+    methods = (Preconditioned(plain), Preconditioned(jacobi), "cg")
+    counts = [int(PressureSolver(m)(system, None, 1e-8).iterations.max()) for m in methods]
     assert max(counts) - min(counts) <= 1
 
 
 def test_a_cycle_is_a_preconditioner_like_any_other():
     system = system_of(())
-    solution = PressureSolver(lambda system: lattice_cycle(system.operator))(system, None, 1e-10)
+    solution = PressureSolver(Preconditioned(lambda system: lattice_cycle(system.operator)))(system, None, 1e-10)
     assert residual(system, solution.x) <= 1e-10 * (1 + 1e-3)
     assert int(solution.iterations.max()) < 20
 
@@ -76,7 +80,7 @@ def test_the_set_up_is_kept_while_the_geometry_is():
         made.append(system)
         return jacobi(system)
 
-    solver = PressureSolver(counted)
+    solver = PressureSolver(Preconditioned(counted))
     equations = PressureEquations(Grid((15, 12)), torch.zeros(15, 12, dtype=torch.bool), ("y1",))
     for seed in range(3):
         solver(system_of((), seed, equations), None, 1e-8)
@@ -95,12 +99,18 @@ def test_iterations_are_limited():
     ("arguments", "sentence"),
     [
         ({"method": "jacobi"}, "unknown method 'jacobi'; the choices are 'multigrid-pcg', 'cg', 'pyamg'"),
-        ({"method": 7}, "the method is a int; give a name, a method or a function"),
-        ({"memory": 0}, "memory is 0; it must be a positive integer"),
+        ({"method": 7}, r"the method is a int; give a name, a method, or Preconditioned\(...\)"),
         ({"maxiter": -1}, "maxiter is -1; it must be a non-negative integer"),
     ],
-    ids=["name", "number", "memory", "maxiter"],
+    ids=["name", "number", "maxiter"],
 )
 def test_a_solver_that_cannot_be_is_refused(arguments, sentence):
     with pytest.raises(InputError, match=sentence):
         PressureSolver(**arguments)
+
+
+def test_a_preconditioner_that_cannot_be_is_refused():
+    with pytest.raises(InputError, match="a preconditioner is made by a int; give a function of a system"):
+        Preconditioned(7)
+    with pytest.raises(InputError, match="memory is 0; it must be a positive integer"):
+        Preconditioned(jacobi, memory=0)

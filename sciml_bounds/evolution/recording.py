@@ -144,8 +144,9 @@ class _Run:
         frames = set(self.frames)
         try:
             while state.step < self.steps:
-                state, report = self.smoke.step(state)
-                self.reports.append(report)
+                moved, report = self.smoke.step(state)
+                self.reports.append(report)  # before the state, so that a signal in between leaves one too many
+                state = moved
                 if state.step in frames:
                     self._keep(state)
                 if on_step is not None:
@@ -163,7 +164,8 @@ class _Run:
 
     def _keep_state(self, state: SmokeState) -> None:
         """Replace the stored state; frames that come after it are made anew."""
-        log = {f"log_{entry.name}": _column(self.reports, entry.name) for entry in fields(StepReport)}
+        reports = self.reports[: state.step]
+        log = {f"log_{entry.name}": _column(reports, entry.name) for entry in fields(StepReport)}
         _save(self.folder / _STATE, _state_arrays(state) | log | {"number": np.array([state.step])})
         self._stored = time.monotonic()
 

@@ -10,8 +10,9 @@ from sciml_bounds.evolution.bodies import Ball, Block, Body, Solids, Star
 from sciml_bounds.evolution.projection import PressureEquations
 from sciml_bounds.evolution.staggered import divergence, face_shape
 from sciml_bounds.grid import AXES, Grid
+from sciml_bounds.operators.lattice import LatticeSystem
 from sciml_bounds.operators.linear_operator import Identity
-from sciml_bounds.pressure import PressureSolver
+from sciml_bounds.pressure import Preconditioned, PressureSolver
 
 CPU = torch.device("cpu")
 GRIDS = [Grid((14, 11), (1.0, 0.9)), Grid((6, 8, 7), (1.0, 1.2, 0.8))]
@@ -208,7 +209,11 @@ def test_a_box_full_of_solids_is_refused():
 def test_a_solver_that_does_not_reach_the_tolerance_is_an_error():
     equations = equations_of(GRIDS[0], ("x0",))
     u = at_rest(equations, random_velocity(equations.grid))
-    short = PressureSolver(lambda system: Identity(system.operator.shape[0], torch.float64, CPU), maxiter=2)
+
+    def identity(system: LatticeSystem) -> Identity:
+        return Identity(system.operator.shape[0], torch.float64, CPU)
+
+    short = PressureSolver(Preconditioned(identity), maxiter=2)
     with pytest.raises(ConvergenceError, match=r"the divergence after the projection is .* where 1e-06 was asked: .*"):
         equations.project(u, short, tolerance=1e-6)
 
