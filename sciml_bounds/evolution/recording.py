@@ -137,11 +137,9 @@ class _Run:
 
     def go_on(self, on_step: Callable[[StepReport], None] | None, stop: Callable[[], bool] | None) -> bool:
         """Simulate to the end, or until it is stopped; tells which."""
-        state = self._restored()
-        if state is None:
-            state = self.smoke.initial()
+        state, frames = self._restored() or self.smoke.initial(), set(self.frames)
+        if state.step in frames:  # a signal may have come before its frame was whole
             self._keep(state)
-        frames = set(self.frames)
         try:
             while state.step < self.steps:
                 moved, report = self.smoke.step(state)

@@ -91,6 +91,15 @@ def test_voxels_are_the_cells_they_were_taken_from(dim):
     assert int(far.covers(cell_points(grid), 0.0).sum()) == 1  # one of its cells lies in the box
 
 
+def test_voxels_turn_like_any_shape():
+    """A bar of voxels that has turned by a quarter is the bar along the other axis."""
+    grid, bar = Grid((32, 32)), np.ones((12, 4), dtype=bool)
+    turned = Body(Voxels(bar, grid.spacing), (0.5, 0.5), spin=math.pi / 2).covers(cell_points(grid), 1.0)
+    upright = Body(Voxels(bar.T, grid.spacing), (0.5, 0.5)).covers(cell_points(grid), 0.0)
+    assert torch.equal(turned, upright)
+    assert int(turned.sum()) == 48
+
+
 @pytest.mark.parametrize("dim", [2, 3])
 def test_nothing_flows_into_a_rigid_body_as_a_whole(dim):
     """Component a of a rigid motion does not change along axis a, so that its discrete divergence vanishes."""

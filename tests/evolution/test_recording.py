@@ -88,6 +88,30 @@ def test_an_interrupted_simulation_goes_on_with_the_same_bits(tmp_path, whole, c
     assert os.listdir(tmp_path) == ["smoke.h5"]
 
 
+def test_a_frame_that_a_signal_broke_is_made_again(tmp_path, whole):
+    path, call = tmp_path / "smoke.h5", {"steps": 10, "every": 4, "asked": {"scene": "sphere"}}
+    record(simulation(), path, **call, stop=stop_after(4))
+    (tmp_path / ".smoke.h5.parts" / f"{4:09d}.npz").unlink()
+    assert record(simulation(), path, **call)
+    assert np.array_equal(sb.read(path)["density"], whole["density"])
+
+
+def test_an_exception_anywhere_loses_no_step(tmp_path, whole):
+    path, call = tmp_path / "smoke.h5", {"steps": 10, "every": 4, "asked": {"scene": "sphere"}}
+
+    def leave(report: StepReport) -> None:
+        if report.step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        record(simulation(), path, **call, on_step=leave)
+    steps = []
+    assert record(simulation(), path, **call, on_step=lambda report: steps.append(report.step))
+    assert steps == [8, 9, 10]
+    for name in ("density", "velocity_y", "step_energy", "step_iterations"):
+        assert np.array_equal(sb.read(path)[name], whole[name]), name
+
+
 def test_three_dimensions(tmp_path):
     path = tmp_path / "smoke.nc"
     assert record(simulation("rotating", 3, 8), path, steps=2, every=1, asked={})
