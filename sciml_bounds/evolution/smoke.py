@@ -252,7 +252,7 @@ class Smoke:
         if len(given) != self.grid.dim:
             raise InputError(f"the velocity has {len(given)} components, but the grid has {self.grid.dim} axes.")
         moved = tuple(self._field(part, "the velocity", shape) for part, shape in zip(given, shapes))
-        moved = self._blown(solids.impose(equations.close(moved)))
+        moved = solids.impose(equations.close(self._blown(moved)))
         projected = self._project(equations, moved, None)
         scalars = [
             self._field(0.0 if part is None else part, name, self.grid.shape)
