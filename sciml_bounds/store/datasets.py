@@ -22,12 +22,13 @@ import numpy as np
 
 from sciml_bounds import __version__
 from sciml_bounds.errors import InputError
+from sciml_bounds.store.checked_file import CheckedFile
 from sciml_bounds.store.contents import Array, ArrayInfo, Contents
 from sciml_bounds.store.hdf5_files import CHECKSUM, stored_digest
 from sciml_bounds.store.readers import one_sentence, open_file
 from sciml_bounds.store.results import FORMAT_VERSION, check_content, check_format
 from sciml_bounds.store.splits import SPLITS, split_of
-from sciml_bounds.store.stream import Disk, signals_wait
+from sciml_bounds.store.stream import Disk
 from sciml_bounds.store.writer import FILTERS, SUFFIXES, check_target, replacing
 
 if TYPE_CHECKING:
@@ -315,21 +316,13 @@ def writing_dataset(path: Path | str, header: DatasetHeader, samples: range) -> 
             writer.close()
 
 
-class DatasetWriter:
+class DatasetWriter(CheckedFile):
     """A data set that is being written; `writing_dataset` makes it."""
 
     def __init__(self, path: Path, header: DatasetHeader, samples: range) -> None:
         self.header, self.samples = header, samples
-        self._path, self._missing = path, dict.fromkeys(header.variables, len(samples))
-        self._disk = Disk(path, new=True)
-        self._file: h5py.File | None = None
-        try:
-            with self._step():
-                _make_structure(self._disk, header, samples)
-                self._file = self._open()
-        except BaseException:
-            self.close()  # the library must not find the file open when Python ends
-            raise
+        self._missing = dict.fromkeys(header.variables, len(samples))
+        super().__init__(path, lambda disk: _make_structure(disk, header, samples))
 
     def write(self, first: int, arrays: Mapping[str, Array]) -> None:
         """Write the samples from index `first` on, an array of (count, ...) for each variable."""
@@ -357,38 +350,11 @@ class DatasetWriter:
             self._missing[name] -= last - first
 
     def finish(self) -> None:
-        """Close the file and write down the checksum of what is read back from it."""
-        import h5py
-
+        """Close the file, in which every sample must be, and write down its checksum."""
         missing = {name: count for name, count in self._missing.items() if count}
         if missing:
             raise RuntimeError(f"samples were not written, or twice: {missing}")
-        with self._step() as file:
-            file.close()
-        with h5py.File(self._path, "r") as file:  # without us in between, so that a signal may come
-            digest = stored_digest(file)
-        with self._step():
-            self._file = self._open()
-            self._file.attrs[CHECKSUM] = digest
-            self._file.close()
-
-    def close(self) -> None:
-        """Let go of the file, whatever has happened to it."""
-        with signals_wait():
-            if self._file is not None:
-                self._file.close()
-            self._disk.close()
-
-    def _open(self) -> h5py.File:
-        import h5py
-
-        return h5py.File(self._disk, "r+")
-
-    @contextmanager
-    def _step(self) -> Iterator[Any]:
-        with signals_wait():
-            yield self._file
-            self._disk.check()
+        super().finish()
 
 
 def join(

@@ -186,10 +186,11 @@ import sys
 sys.path.append({here!r})
 from pathlib import Path
 from fake_recipe import FakeRecipe
-from sciml_bounds.cli.main import _interrupt
+from functools import partial
+from sciml_bounds.cli._program import interrupt
 from sciml_bounds.recipes.generation import make_dataset
 import signal
-signal.signal(signal.SIGTERM, _interrupt)
+signal.signal(signal.SIGTERM, partial(interrupt, "sciml-bounds"))
 recipe = FakeRecipe(log=Path({log!r}), seconds={seconds})
 make_dataset(recipe, {path!r}, samples=26, seed=3, workers={workers})
 """

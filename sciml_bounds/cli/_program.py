@@ -1,0 +1,71 @@
+"""How a program of this project ends: messages in one line, exit codes, and no half-written file."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+from sciml_bounds.cli._words import in_shell_words
+from sciml_bounds.errors import InputError, MissingExtraError
+
+__all__ = ["interrupt", "run_program"]
+
+BAD_INPUT = 2
+
+
+def run_program(app: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code."""
+    previous = {number: signal.signal(number, partial(interrupt, name)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with _messages_shown(name):
+            app(arguments, prog_name=name)
+    except (InputError, MissingExtraError) as error:
+        print(f"{name}: {in_shell_words(str(error))}", file=sys.stderr)
+        return BAD_INPUT
+    except (MemoryError, RuntimeError) as error:
+        if not _means_out_of_memory(error):
+            raise
+        print(f"{name}: there is not enough memory for this; take fewer samples at a time, a smaller grid, or "
+              "another --device.", file=sys.stderr)  # fmt: skip
+        return BAD_INPUT
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    return 0
+
+
+def interrupt(name: str, number: int, frame: FrameType | None) -> NoReturn:
+    """Leave through every `finally`, so that no half-written file stays."""
+    print(f"{name}: stopped by {signal.Signals(number).name}; no half-written file is left.", file=sys.stderr)
+    raise SystemExit(128 + number)
+
+
+def _means_out_of_memory(error: Exception) -> bool:
+    torch = sys.modules.get("torch")
+    return isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError))
+
+
+@contextmanager
+def _messages_shown(name: str) -> Iterator[None]:
+    """Print what the library tells its logger, one line a message."""
+    logger = logging.getLogger("sciml_bounds")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(f"{name}: %(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)

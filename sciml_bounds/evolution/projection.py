@@ -1,0 +1,201 @@
+"""The part of a velocity on a staggered grid that has no divergence (Chorin, Math. Comp. 22, 1968).
+
+With phi = dt p / rho, the projected velocity is u - grad phi, whose divergence vanishes in every fluid cell. Open sides
+hold phi = 0; through closed sides and solids nothing passes but what moves with them. Multiplied by the square of the
+smallest spacing, the equations of the cells are those of a lattice operator: the conductance is 1 between two fluid
+cells (less along an axis with larger spacing) and 0 beside solids, c is 2 behind an open side, half a cell away.
+
+A part of the fluid without an open side floats: what flows into it through its walls must balance. Where moving solids
+do not let it, the same inflow in each of its cells is taken off, and reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sciml_bounds.errors import ConvergenceError, InputError
+from sciml_bounds.evolution.staggered import Velocity, divergence
+from sciml_bounds.grid import AXES, Grid, side_axis
+from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem, to_lattice
+from sciml_bounds.reports import describe_reason
+from sciml_bounds.results import LinearSolution
+
+__all__ = ["PressureEquations", "Projection", "SolvePressure"]
+
+#: Solves a system for phi, given a guess (b, x, y, z) or None and the residual norm that is asked for (the 2-norm).
+#: Systems of one geometry share their operator, so that a set-up can be kept.
+SolvePressure = Callable[[LatticeSystem, Tensor | None, float], LinearSolution]
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A projected velocity, and what it took.
+
+    Attributes
+    ----------
+    velocity
+        Without divergence.
+    pressure
+        phi at cell centres, with mean zero in each part of the fluid that floats, and zero in solids.
+    solution
+        Of the linear system.
+    divergence
+        The largest divergence that is left in a fluid cell, computed from `velocity`, without `imbalance`.
+    imbalance
+        The largest divergence that no pressure can remove, since bodies squeeze fluid that cannot get away.
+    """
+
+    velocity: Velocity
+    pressure: Tensor
+    solution: LinearSolution
+    divergence: float
+    imbalance: float
+
+
+class PressureEquations:
+    """The equations of the pressure around the solids of one moment.
+
+    Parameters
+    ----------
+    grid
+        The grid, in two or three dimensions.
+    solid
+        Which cells are solid, shape (x, y[, z]).
+    open_sides
+        Names of the sides that are open.
+
+    Raises
+    ------
+    InputError
+        If every cell is solid.
+    """
+
+    def __init__(self, grid: Grid, solid: Tensor, open_sides: tuple[str, ...] = ()) -> None:
+        self.grid, self.open_sides = grid, open_sides
+        self.fluid = ~solid
+        if not bool(self.fluid.any()):
+            raise InputError("every cell is solid, so that there is no room for a fluid; use smaller bodies.")
+        self.scale = min(grid.spacing) ** 2
+        self._weights = [self.scale / h**2 for h in grid.spacing]
+        self.operator, self._alone = self._assemble()
+        floating = torch.as_tensor(self._floating(), device=solid.device)
+        self._floats = floating if bool((floating >= 0).any()) else None
+        coupled = torch.where(self._alone, -1, floating)
+        self._components = to_lattice(coupled, grid.dim) if bool((coupled >= 0).any()) else None
+
+    def _assemble(self) -> tuple[LatticeOperator, Tensor]:
+        """Assemble the operator; solid cells, and fluid ones without neighbours, get the equation x = 0 (scaled)."""
+        dim, fluid = self.grid.dim, self.fluid
+        T = torch.zeros((dim, *fluid.shape), dtype=torch.float64, device=fluid.device)
+        c = torch.zeros(fluid.shape, dtype=torch.float64, device=fluid.device)
+        diagonal = torch.zeros_like(c)
+        for axis, weight in enumerate(self._weights):
+            n = fluid.shape[axis]
+            between = (fluid.narrow(axis, 0, n - 1) & fluid.narrow(axis, 1, n - 1)).double() * weight
+            T[axis].narrow(axis, 0, n - 1).copy_(between)
+            diagonal.narrow(axis, 0, n - 1).add_(between)
+            diagonal.narrow(axis, 1, n - 1).add_(between)
+        for side in self.open_sides:
+            axis, end = side_axis(side)
+            c.select(axis, -end).add_(fluid.select(axis, -end).double(), alpha=2 * self._weights[axis])
+        lone = diagonal + c == 0
+        c = torch.where(lone, sum(self._weights), c)
+        offsets = tuple((int(k == 0), int(k == 1), int(k == 2)) for k in range(3 - dim, 3))
+        T = T.view(dim, 1, *(1,) * (3 - dim), *fluid.shape)
+        return LatticeOperator(offsets, T, to_lattice(c, dim)), lone & fluid
+
+    def _floating(self) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+        """Give each part of the fluid that touches no open side a number, and all other cells -1."""
+        from scipy.ndimage import label
+
+        parts, count = label(self.fluid.cpu().numpy())
+        held = np.zeros(count + 1, dtype=bool)
+        held[0] = True
+        for side in self.open_sides:
+            axis, end = side_axis(side)
+            held[np.unique(parts.take(-end, axis))] = True
+        numbers = np.where(held, -1, np.cumsum(~held) - 1)
+        found: np.ndarray[tuple[int, ...], np.dtype[np.int64]] = numbers[parts]
+        return found
+
+    def system(self, velocity: Velocity) -> LatticeSystem:
+        """Give the system whose solution is phi; its right-hand side is balanced."""
+        source = torch.where(self.fluid, divergence(velocity, self.grid) * -self.scale, 0.0)
+        rhs = to_lattice(source - self._excess(source), self.grid.dim)
+        weights = None if self._components is None else to_lattice(self.fluid.double(), self.grid.dim)
+        return LatticeSystem(self.operator, rhs, self._components, weights)
+
+    def _excess(self, field: Tensor) -> Tensor:
+        """Compute the mean of a cell field over each part of the fluid that floats; zero elsewhere."""
+        if self._floats is None:
+            return torch.zeros_like(field)
+        inside = self._floats >= 0
+        labels = self._floats[inside]
+        sums = field.new_zeros(int(labels.max()) + 1)
+        means = sums.index_add(0, labels, field[inside]) / torch.bincount(labels)
+        return torch.where(inside, means[self._floats.clamp_min(0)], 0.0)
+
+    def gradient(self, phi: Tensor) -> Velocity:
+        """Compute grad phi at the faces where the fluid may pass, and zero at all others."""
+        parts = []
+        for axis, h in enumerate(self.grid.spacing):
+            n = phi.shape[axis]
+            passing = self.fluid.narrow(axis, 0, n - 1) & self.fluid.narrow(axis, 1, n - 1)
+            inner = torch.where(passing, torch.diff(phi, dim=axis) / h, 0.0)
+            first, last = (torch.zeros_like(phi.narrow(axis, i, 1)) for i in (0, n - 1))
+            if f"{AXES[axis]}0" in self.open_sides:
+                first = torch.where(self.fluid.narrow(axis, 0, 1), phi.narrow(axis, 0, 1) * (2 / h), 0.0)
+            if f"{AXES[axis]}1" in self.open_sides:
+                last = torch.where(self.fluid.narrow(axis, n - 1, 1), phi.narrow(axis, n - 1, 1) * (-2 / h), 0.0)
+            parts.append(torch.cat([first, inner, last], axis))
+        return tuple(parts)
+
+    def close(self, velocity: Velocity) -> Velocity:
+        """Let nothing pass through closed sides."""
+        for axis, component in enumerate(velocity):
+            for end in (0, 1):
+                if f"{AXES[axis]}{end}" not in self.open_sides:
+                    component.select(axis, -end).zero_()
+        return velocity
+
+    def project(
+        self, velocity: Velocity, solve: SolvePressure, *, tolerance: float, guess: Tensor | None = None
+    ) -> Projection:
+        """Remove the divergence of a velocity that moves with solids and sides already.
+
+        Parameters
+        ----------
+        velocity
+            What is to be projected.
+        solve
+            The linear solver.
+        tolerance
+            What the divergence is asked to stay below, in every cell.
+        guess
+            phi, roughly, shape (x, y[, z]).
+
+        Raises
+        ------
+        ConvergenceError
+            If the divergence stays above the tolerance.
+        """
+        system = self.system(velocity)
+        start = None if guess is None else system.fix_mean(to_lattice(torch.where(self.fluid, guess, 0.0), guess.ndim))
+        # the largest entry of a residual is at most its norm; round-off of the check takes its share
+        solution = solve(system, start, 0.99 * tolerance * self.scale)
+        phi = torch.where(self.fluid & ~self._alone, solution.x.view(self.grid.shape), 0.0)
+        projected = tuple(u - g for u, g in zip(velocity, self.gradient(phi)))
+        rest = torch.where(self.fluid, divergence(projected, self.grid), 0.0)
+        imbalance = self._excess(torch.where(self.fluid, divergence(velocity, self.grid), 0.0))
+        left = float((rest - imbalance).abs().max())
+        if not left <= tolerance:
+            raise ConvergenceError(
+                f"the divergence after the projection is {left:.3g} where {tolerance:.3g} was asked: "
+                f"{solution.method}: {describe_reason(solution.reason)}, {solution.progress}."
+            )
+        return Projection(projected, phi, solution, left, float(imbalance.abs().max()))

@@ -1,0 +1,116 @@
+"""Scenes of smoke in a unit box, in two and three dimensions, at any resolution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sciml_bounds.arrays import require_count
+from sciml_bounds.errors import InputError
+from sciml_bounds.evolution.bodies import Ball, Body, Star, Voxels
+from sciml_bounds.evolution.smoke import FEWEST_CELLS, Source
+from sciml_bounds.grid import Grid
+from sciml_bounds.store.contents import Array
+
+__all__ = ["SCENES", "Scene", "make_scene"]
+
+#: The flow of all scenes gets about as fast as one box in a time of one; it then crosses so many cells in a step.
+CELLS_A_STEP = 2.5
+
+#: How strongly heat rises there.
+BUOYANCY = 2.0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is in the box, in the words of `Smoke`.
+
+    Attributes
+    ----------
+    name
+        Its name.
+    grid
+        The unit box.
+    dt
+        Time of a step that suits the grid.
+    sources, bodies, open_sides, buoyancy
+        As in `Smoke`.
+    """
+
+    name: str
+    grid: Grid
+    dt: float
+    sources: tuple[Source, ...]
+    bodies: tuple[Body, ...]
+    open_sides: tuple[str, ...]
+    buoyancy: float = BUOYANCY
+
+    def arguments(self) -> dict[str, Any]:
+        """Give what `Smoke` is called with, but for the grid and the time step."""
+        return {name: getattr(self, name) for name in ("sources", "bodies", "open_sides", "buoyancy")}
+
+
+def make_scene(name: str, dim: int, cells: int, solid: Array | None = None) -> Scene:
+    """Make a scene: a warm source near the bottom of a box whose top is open, and what stands above it.
+
+    Parameters
+    ----------
+    name
+        "plume": nothing; "sphere": a ball that swings from side to side; "rotating": a body with three arms that turns.
+    dim
+        2 or 3; up is along the last axis.
+    cells
+        Number of cells along each axis.
+    solid
+        More cells that are solid: truth values, one a cell of the grid.
+
+    Raises
+    ------
+    InputError
+        If the scene is unknown, or a number or shape does not fit.
+    """
+    if name not in SCENES:
+        raise InputError(f"unknown scene {name!r}; the choices are {', '.join(map(repr, SCENES))}.")
+    if dim not in (2, 3):
+        raise InputError(f"the scene has {dim} dimensions; it can have 2 or 3.")
+    require_count(cells, "the number of cells", 1)
+    if cells < FEWEST_CELLS:
+        raise InputError(f"a scene of {cells} cells along an axis is too coarse; use at least {FEWEST_CELLS}.")
+    grid = Grid((cells,) * dim)
+    bodies = SCENES[name](dim)
+    if solid is not None:
+        if solid.shape != grid.shape:
+            wanted = " x ".join(map(str, grid.shape))
+            raise InputError(f"the voxels have shape {solid.shape}, but the grid has {wanted} cells; they must agree.")
+        bodies = (*bodies, Body(Voxels(solid, grid.spacing), (0.5,) * dim))
+    warm = Source(Ball(max(0.08, 1.0 / cells)), (*(0.5,) * (dim - 1), 0.12))
+    return Scene(name, grid, CELLS_A_STEP / cells / math.sqrt(BUOYANCY), (warm,), bodies, (f"{'xyz'[dim - 1]}1",))
+
+
+def _above_the_source(dim: int, height: float, aside: float = 0.0) -> tuple[float, ...]:
+    return (0.5 + aside, *(0.5,) * (dim - 2), height)
+
+
+def _nothing(dim: int) -> tuple[Body, ...]:
+    return ()
+
+
+def _swinging_ball(dim: int) -> tuple[Body, ...]:
+    def center(time: float) -> tuple[float, ...]:
+        return _above_the_source(dim, 0.45, 0.12 * math.sin(2.0 * time))
+
+    return (Body(Ball(0.1), center),)
+
+
+def _turning_star(dim: int) -> tuple[Body, ...]:
+    return (Body(Star(0.13), _above_the_source(dim, 0.45), spin=2.0),)
+
+
+#: The bodies of each scene, by its name.
+SCENES: dict[str, Callable[[int], tuple[Body, ...]]] = {
+    "plume": _nothing,
+    "sphere": _swinging_ball,
+    "rotating": _turning_star,
+}

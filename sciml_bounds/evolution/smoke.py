@@ -1,0 +1,430 @@
+"""Smoke in air: an incompressible flow without viscosity on a staggered grid, driven by what is hot or heavy.
+
+    u_t + u . grad u = -grad p + (buoyancy T - weight s) e,  div u = 0,  s_t + u . grad s = 0,  T_t + u . grad T = 0
+
+with the density of smoke s, the temperature T above that of the surrounding air, and e pointing up: along the last
+axis. A step carries velocity, smoke and heat along (`advection`), adds forces, and projects (`projection`), as in Stam,
+"Stable fluids" (SIGGRAPH 1999), and Fedkiw, Stam, Jensen, "Visual simulation of smoke" (SIGGRAPH 2001). Bodies stand
+still or move as they are told; fluid at their surface takes part in their motion.
+
+The linear solver of the pressure is an argument, and changes nothing but the time that a step takes.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sciml_bounds.arrays import Field, convert, require_count, require_finite
+from sciml_bounds.errors import InputError
+from sciml_bounds.evolution.advection import Scheme, advect_cells, advect_velocity, require_scheme, trace
+from sciml_bounds.evolution.bodies import Body, Shape, Solids
+from sciml_bounds.evolution.projection import PressureEquations, Projection, SolvePressure
+from sciml_bounds.evolution.staggered import (
+    Velocity,
+    at_centers,
+    at_faces,
+    cell_points,
+    face_points,
+    face_shape,
+    kinetic_energy,
+)
+from sciml_bounds.grid import Grid
+from sciml_bounds.operators.lattice import LatticeSystem
+from sciml_bounds.store.memory import require_memory
+
+__all__ = ["Smoke", "SmokeState", "Source", "StepReport"]
+
+_log = logging.getLogger(__name__)
+
+#: Fewest cells along an axis.
+FEWEST_CELLS = 4
+
+#: Fields of the whole grid that are there during a step, multigrid hierarchy and temporaries included.
+FIELDS_AT_WORK = 60
+
+#: The divergence is a difference of speeds over a spacing, whose round-off leaves no more than this.
+SMALLEST_TOLERANCE = 1e-12
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where smoke and heat come from: the cells whose centres lie in a shape are kept filled.
+
+    Parameters
+    ----------
+    shape
+        As of a `Body`: negative inside.
+    center
+        Where its centre is.
+    density, temperature
+        What it is filled with.
+    velocity
+        How fast the air in it is blown, one number an axis; None to leave it alone.
+    """
+
+    shape: Shape
+    center: Sequence[float]
+    density: float = 1.0
+    temperature: float = 1.0
+    velocity: Sequence[float] | None = None
+
+
+@dataclass(frozen=True)
+class SmokeState:
+    """Where a simulation stands.
+
+    Attributes
+    ----------
+    step
+        Number of steps that are done.
+    velocity
+        One component an axis, with n + 1 faces along its own axis.
+    density, temperature
+        Of smoke and of the air above its surroundings, at cell centres.
+    pressure
+        p dt, divided by the density of air, at cell centres: the guess of the next step.
+    solid
+        Which cells are solid.
+    """
+
+    step: int
+    velocity: Velocity
+    density: Tensor
+    temperature: Tensor
+    pressure: Tensor
+    solid: Tensor
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step took, and what it left.
+
+    Attributes
+    ----------
+    step, time
+        Number of the step, from 1, and the time at its end.
+    iterations
+        Of the linear solver.
+    pressure_seconds, seconds
+        Wall-clock time of the linear solver with its set-up, and of the whole step.
+    divergence
+        The largest |div u| dt in a fluid cell, recomputed from the velocity: the part of its volume that a cell gains
+        or loses in a step.
+    imbalance
+        The part of |div u| dt that no pressure can remove, since bodies squeeze fluid that cannot get away.
+    courant
+        How many cells the flow crosses in a step, at its fastest.
+    smoke
+        Integral of the density.
+    solid_volume
+        Volume of the solid cells.
+    energy
+        Kinetic energy.
+    """
+
+    step: int
+    time: float
+    iterations: int
+    pressure_seconds: float
+    seconds: float
+    divergence: float
+    imbalance: float
+    courant: float
+    smoke: float
+    solid_volume: float
+    energy: float
+
+
+class Smoke:
+    """A simulation of smoke, ready to be stepped from any state.
+
+    Parameters
+    ----------
+    grid
+        In two or three dimensions, with at least four cells along each axis. Up is along the last axis.
+    dt
+        Time of a step. No step is too long to be stable; accuracy wants flows to cross a few cells in one.
+    pressure
+        Solves the system of the pressure; `sciml_bounds.pressure.PressureSolver` makes one from a method's name.
+    sources
+        Where smoke and heat come from.
+    bodies
+        Solid obstacles; where they overlap, the later one decides.
+    open_sides
+        Sides ("x0", "x1", ...) through which air comes and goes; all others are closed. Air from outside is clear and
+        of the temperature of the surroundings.
+    buoyancy, weight
+        Upward acceleration by temperature 1, and downward by smoke of density 1.
+    advection
+        "maccormack" (second order) or "semi-lagrangian" (first order, smoother).
+    tolerance
+        The largest |div u| dt that a projection may leave in any cell.
+    device
+        Where the simulation runs.
+
+    Raises
+    ------
+    InputError
+        If a number is out of range, the grid does not fit into memory, or bodies do not fit to the grid.
+
+    Examples
+    --------
+    A warm disc in a box, of which the top is open:
+
+    >>> import sciml_bounds as sb
+    >>> from sciml_bounds.evolution.bodies import Ball
+    >>> from sciml_bounds.evolution.smoke import Smoke, Source
+    >>> from sciml_bounds.pressure import PressureSolver
+    >>> source = Source(Ball(0.15), center=(0.5, 0.2))
+    >>> smoke = Smoke(
+    ...     sb.Grid((16, 16)), dt=0.05, pressure=PressureSolver("multigrid-pcg"), sources=[source], open_sides=["y1"]
+    ... )
+    >>> state = smoke.initial()
+    >>> for _ in range(4):
+    ...     state, report = smoke.step(state)
+    >>> bool(state.velocity[1][8, 8] > 0), report.divergence < 1e-6
+    (True, True)
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        *,
+        dt: float,
+        pressure: SolvePressure,
+        sources: Sequence[Source] = (),
+        bodies: Sequence[Body] = (),
+        open_sides: Sequence[str] = (),
+        buoyancy: float = 1.0,
+        weight: float = 0.0,
+        advection: Scheme = "maccormack",
+        tolerance: float = 1e-6,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        _check_grid(grid)
+        _check_sides(grid, open_sides)
+        require_scheme(advection)
+        self.dt = _number("dt", dt, positive=True)
+        self.buoyancy, self.weight = _number("buoyancy", buoyancy), _number("weight", weight)
+        self.tolerance = _number("tolerance", tolerance, positive=True)
+        if self.tolerance < SMALLEST_TOLERANCE:
+            raise InputError(f"tolerance is {tolerance}, below round-off; ask for at least {SMALLEST_TOLERANCE:g}.")
+        self.grid, self.pressure, self.advection = grid, pressure, advection
+        self.bodies, self.open_sides = tuple(bodies), tuple(open_sides)
+        self.device = torch.device(device)
+        self._check_places(sources)
+        self._sources = [(source, self._inside(source)) for source in sources]
+        self._moves = any(body.moves for body in self.bodies)
+        self._geometry: tuple[Solids, PressureEquations] | None = None
+
+    # --- states -------------------------------------------------------------------------------------------------------
+
+    def initial(
+        self,
+        velocity: Sequence[Field] | None = None,
+        density: Field | None = None,
+        temperature: Field | None = None,
+    ) -> SmokeState:
+        """Make the state at time zero: at rest, clear and cold but for the sources, unless something else is given.
+
+        Parameters
+        ----------
+        velocity
+            One field an axis, with n + 1 entries along its own axis; it is projected.
+        density, temperature
+            Fields (x, y[, z]) at cell centres.
+
+        Raises
+        ------
+        InputError
+            If a field has another shape or is not finite, or if every cell is solid.
+        """
+        solids, equations = self._around(0.0, (0.0, self.dt))
+        shapes = [face_shape(self.grid, axis) for axis in range(self.grid.dim)]
+        given = [0.0] * self.grid.dim if velocity is None else list(velocity)
+        if len(given) != self.grid.dim:
+            raise InputError(f"the velocity has {len(given)} components, but the grid has {self.grid.dim} axes.")
+        moved = tuple(self._field(part, "the velocity", shape) for part, shape in zip(given, shapes))
+        moved = solids.impose(equations.close(self._blown(moved)))
+        projected = self._project(equations, moved, None)
+        scalars = [
+            self._field(0.0 if part is None else part, name, self.grid.shape)
+            for part, name in ((density, "the density"), (temperature, "the temperature"))
+        ]
+        smoke, heat = self._filled(torch.stack(scalars), solids.mask)
+        return SmokeState(0, projected.velocity, smoke, heat, torch.zeros_like(projected.pressure), solids.mask)
+
+    def step(self, state: SmokeState) -> tuple[SmokeState, StepReport]:
+        """Go one step of time dt further.
+
+        Raises
+        ------
+        ConvergenceError
+            If the linear solver does not bring the divergence below the tolerance.
+        InputError
+            If bodies have come to cover every cell.
+        """
+        start = time.perf_counter()
+        equations, velocity, scalars, solids = self._before_projection(state)
+        projected = self._project(equations, velocity, state.pressure)
+        smoke, heat = scalars
+        new = SmokeState(state.step + 1, projected.velocity, smoke, heat, projected.pressure, solids.mask)
+        report = self._report(new, projected, time.perf_counter() - start)
+        _log.debug(
+            "step %d: %d iterations, %.3g s, divergence %.2g", new.step, report.iterations, report.seconds,
+            report.divergence,
+        )  # fmt: skip
+        return new, report
+
+    def run(self, state: SmokeState, steps: int) -> Iterator[tuple[SmokeState, StepReport]]:
+        """Go so many steps, and give the state after each."""
+        require_count(steps, "steps", 0)
+        for _ in range(steps):
+            state, report = self.step(state)
+            yield state, report
+
+    def pressure_systems(self, state: SmokeState, steps: Sequence[int]) -> Iterator[tuple[int, LatticeSystem]]:
+        """Give the systems of the pressure at chosen steps, as they come up when the simulation goes on from a state.
+
+        Parameters
+        ----------
+        state
+            Where to begin.
+        steps
+            Numbers of steps, counted from that of the initial state, in increasing order.
+
+        Yields
+        ------
+        tuple
+            The number of the step, and the system whose solution its projection needs: operator, right-hand side, and
+            what floats. Nothing of the simulation's own solution is in it.
+        """
+        for number in steps:
+            if number <= state.step:
+                raise InputError(f"step {number} does not come after step {state.step}; give increasing numbers.")
+            while state.step < number - 1:
+                state, _ = self.step(state)
+            equations, velocity, *_ = self._before_projection(state)
+            yield number, equations.system(velocity)
+
+    # --- parts of a step ----------------------------------------------------------------------------------------------
+
+    def _before_projection(self, state: SmokeState) -> tuple[PressureEquations, Velocity, Tensor, Solids]:
+        """Carry everything along, add sources and forces, and move the bodies."""
+        paths = trace(state.velocity, self.grid, self.dt)
+        scalars = torch.stack([state.density, state.temperature])
+        scalars = advect_cells(scalars, paths, ~state.solid, self.open_sides, self.advection)
+        velocity = advect_velocity(state.velocity, paths, self.advection)
+        start, end = state.step * self.dt, (state.step + 1) * self.dt
+        solids, equations = self._around(end, (start, end))
+        scalars = self._filled(scalars, solids.mask)
+        velocity = self._blown(self._pushed(velocity, scalars))
+        return equations, solids.impose(equations.close(velocity)), scalars, solids
+
+    def _around(self, time: float, step: tuple[float, float]) -> tuple[Solids, PressureEquations]:
+        """Find what bodies cover at a time, and the equations of the pressure there; kept while nothing moves."""
+        if self._geometry is None or self._moves:
+            solids = Solids.at(self.bodies, self.grid, time, step, self.device)
+            self._geometry = solids, PressureEquations(self.grid, solids.mask, self.open_sides)
+        return self._geometry
+
+    def _filled(self, scalars: Tensor, solid: Tensor) -> Tensor:
+        """Fill the sources, and keep solids clear; scalars are (2, x, y[, z])."""
+        for source, (cells, _) in self._sources:
+            content = scalars.new_tensor([source.density, source.temperature]).view(2, *(1,) * self.grid.dim)
+            scalars = torch.where(cells, content, scalars)
+        return torch.where(solid, 0.0, scalars)
+
+    def _pushed(self, velocity: Velocity, scalars: Tensor) -> Velocity:
+        """Let what is hot rise and what is heavy sink."""
+        up = self.grid.dim - 1
+        force = self.buoyancy * scalars[1] - self.weight * scalars[0]
+        return *velocity[:up], velocity[up] + self.dt * at_faces(force, up)
+
+    def _blown(self, velocity: Velocity) -> Velocity:
+        """Give the air in sources the speed that it is blown with."""
+        for source, (_, faces) in self._sources:
+            if source.velocity is not None:
+                velocity = tuple(torch.where(f, float(v), u) for f, v, u in zip(faces, source.velocity, velocity))
+        return velocity
+
+    def _project(self, equations: PressureEquations, velocity: Velocity, guess: Tensor | None) -> Projection:
+        return equations.project(velocity, self.pressure, tolerance=self.tolerance / self.dt, guess=guess)
+
+    def _report(self, state: SmokeState, projected: Projection, seconds: float) -> StepReport:
+        solution = projected.solution
+        speed = at_centers(state.velocity).abs().flatten(1).amax(1) * self.dt
+        volume = self.grid.cell_volume
+        return StepReport(
+            step=state.step,
+            time=state.step * self.dt,
+            iterations=int(solution.iterations.max()),
+            pressure_seconds=solution.seconds,
+            seconds=seconds,
+            divergence=projected.divergence * self.dt,
+            imbalance=projected.imbalance * self.dt,
+            courant=max(float(s) / h for s, h in zip(speed, self.grid.spacing)),
+            smoke=float(state.density.sum()) * volume,
+            solid_volume=int(state.solid.sum()) * volume,
+            energy=kinetic_energy(state.velocity, self.grid),
+        )
+
+    # --- input --------------------------------------------------------------------------------------------------------
+
+    def _inside(self, source: Source) -> tuple[Tensor, list[Tensor]]:
+        """Tell which cells a source fills, and in which faces it blows."""
+        here = Body(source.shape, source.center)
+        cells = here.covers(cell_points(self.grid, self.device), 0.0)
+        if not bool(cells.any()):
+            raise InputError(f"the source at {tuple(source.center)} holds no cell centre; make it or the grid larger.")
+        faces = [here.covers(face_points(self.grid, axis, self.device), 0.0) for axis in range(self.grid.dim)]
+        return cells, faces
+
+    def _check_places(self, sources: Sequence[Source]) -> None:
+        """Refuse centres and velocities with another number of axes."""
+        dim = self.grid.dim
+        lists: list[tuple[str, Sequence[float]]]
+        lists = [("the centre of a body", body.center_at(0.0)) for body in self.bodies]
+        lists += [("the centre of a source", source.center) for source in sources]
+        lists += [("the velocity of a source", source.velocity) for source in sources if source.velocity is not None]
+        for what, numbers in lists:
+            if len(numbers) != dim or not all(math.isfinite(x) for x in numbers):
+                raise InputError(f"{what} is {tuple(numbers)}; give {dim} finite numbers, one an axis.")
+
+    def _field(self, value: Field, name: str, shape: tuple[int, ...]) -> Tensor:
+        field = convert(value, name, torch.float64, self.device).detach()
+        require_finite(field, name)
+        if field.ndim and tuple(field.shape) != shape:
+            raise InputError(f"{name} has shape {tuple(field.shape)}; the grid needs {shape} there.")
+        return field.expand(shape).clone()
+
+
+def _check_grid(grid: Grid) -> None:
+    if grid.dim == 1 or min(grid.shape) < FEWEST_CELLS:
+        raise InputError(
+            f"the grid has {' x '.join(map(str, grid.shape))} cells; smoke needs two or three axes with at least "
+            f"{FEWEST_CELLS} cells each."
+        )
+    cells = math.prod(grid.shape)
+    require_memory(8 * FIELDS_AT_WORK * cells, f"smoke on {' x '.join(map(str, grid.shape))} cells")
+
+
+def _check_sides(grid: Grid, open_sides: Sequence[str]) -> None:
+    for side in open_sides:
+        if side not in grid.sides:
+            raise InputError(f"there is no side {side!r}; the sides of this grid are {', '.join(grid.sides)}.")
+
+
+def _number(name: str, value: float, *, positive: bool = False) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f"{name} is {value!r}; it must be a finite number.")
+    if positive and value <= 0:
+        raise InputError(f"{name} is {value!r}; it must be positive.")
+    return float(value)

@@ -1,0 +1,110 @@
+"""Pictures and animations of recorded smoke, drawn with matplotlib, which is loaded on first use.
+
+In three dimensions one looks along y: smoke in front of a body dims it, and what is behind a body is not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from sciml_bounds.plot import new_figure
+from sciml_bounds.store.contents import Array, Contents
+from sciml_bounds.store.readers import open_file
+from sciml_bounds.store.writer import check_target, replacing
+
+__all__ = ["ANIMATIONS", "PICTURES", "animate", "draw"]
+
+#: Endings of what is written.
+PICTURES, ANIMATIONS = (".png", ".pdf", ".svg"), (".gif",)
+
+#: How much smoke of density 1 along a path of length 1 covers what is behind it: exp(-x).
+OPACITY = 8.0
+
+#: How many moments a picture shows.
+MOMENTS = 4
+
+#: Colours of smoke, and of bodies.
+COLOURS, BODY = "inferno", (0.55, 0.6, 0.65)
+
+#: Pixels along the longer side of an animation at least, and milliseconds between its frames.
+PIXELS, MILLISECONDS = 384, 80
+
+
+def draw(recording: Path | str, path: Path | str) -> None:
+    """Draw some moments of a recording side by side, the last one among them.
+
+    Raises
+    ------
+    InputError
+        If the recording cannot be read, or the picture cannot be written.
+    """
+    target = check_target(path, PICTURES)
+    with ExitStack() as files:
+        contents = open_file(Path(recording), "the recording", files)
+        times = contents.read("time")
+        shown = np.unique(np.linspace(0, len(times) - 1, MOMENTS + 1).round().astype(int)[1:])
+        images = [_image(contents, int(index)) for index in shown]
+        extent = [part for axis in _visible(contents) for part in contents.read(f"{axis}_face")[[0, -1]]]
+    figure = new_figure(3.6 * len(shown), 3.9)
+    for axes, image, time in zip(figure.subplots(1, len(shown), squeeze=False)[0], images, times[shown]):
+        axes.imshow(image, extent=extent)
+        axes.set(title=f"t = {time:.3g}", xticks=[], yticks=[])
+    with replacing(target) as part:
+        figure.savefig(part, format=target.suffix[1:].lower())
+
+
+def animate(recording: Path | str, path: Path | str) -> None:
+    """Make an animation of all frames of a recording.
+
+    Raises
+    ------
+    InputError
+        If the recording cannot be read, or the animation cannot be written.
+    """
+    from PIL import Image
+
+    target = check_target(path, ANIMATIONS)
+    with ExitStack() as files:
+        contents = open_file(Path(recording), "the recording", files)
+        frames = [Image.fromarray(image) for image in _enlarged(contents)]
+    with replacing(target) as part:
+        frames[0].save(
+            part, format="GIF", save_all=True, append_images=frames[1:], duration=MILLISECONDS, loop=0
+        )  # fmt: skip
+
+
+def _enlarged(contents: Contents) -> Iterator[Array]:
+    for index in range(len(contents.read("time"))):
+        image = (255 * _image(contents, index)).round().astype(np.uint8)
+        factor = -(-PIXELS // max(image.shape[:2]))
+        yield image.repeat(factor, 0).repeat(factor, 1)
+
+
+def _visible(contents: Contents) -> tuple[str, str]:
+    """Name the axes of the picture, across and up."""
+    return ("x", "z") if "z" in contents.arrays else ("x", "y")
+
+
+def _image(contents: Contents, index: int) -> Array:
+    """Render one frame: colours (up, across, 3), the top first."""
+    smoke, solid = contents.read("density", index), contents.read("solid", index) != 0
+    bodies = solid.astype(np.float64)
+    if smoke.ndim == 3:
+        depth = float(np.ptp(contents.read("y_face")))
+        in_front = np.cumsum(solid, 1) == 0
+        through = np.exp(-OPACITY * depth * (smoke * in_front).mean(1))  # what is seen of that which is behind
+        smoke, bodies = 1.0 - through, np.where(solid.any(1), through, 0.0)
+    return _coloured(smoke, bodies).swapaxes(0, 1)[::-1]
+
+
+def _coloured(smoke: Array, bodies: Array) -> Array:
+    """Mix the colours of smoke with that of bodies, as far as they are seen; both are numbers from 0 to 1."""
+    import matplotlib
+
+    colours = matplotlib.colormaps[COLOURS](np.clip(smoke, 0.0, 1.0))[..., :3]
+    mixed: Array = colours + bodies[..., None] * (np.array(BODY) - colours)
+    return mixed

@@ -1,0 +1,146 @@
+"""Linear solvers for the pressure of a flow, by name or around any preconditioner.
+
+They fit `sciml_bounds.evolution.smoke.Smoke(pressure=...)`, and keep their set-up while the solids stay where they are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from sciml_bounds._linear import Algebraic, ConjugateGradients, LinearSolver, Method, Multigrid, Stop
+from sciml_bounds.arrays import require_count
+from sciml_bounds.errors import InputError
+from sciml_bounds.krylov.loop import iterate
+from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem
+from sciml_bounds.operators.linear_operator import LinearOperator, aslinearoperator
+from sciml_bounds.results import LinearSolution
+
+__all__ = ["METHODS", "Preconditioned", "PressureSolver"]
+
+
+@dataclass(frozen=True)
+class Preconditioned:
+    """Conjugate gradients with a preconditioner that is made for each geometry.
+
+    Parameters
+    ----------
+    make
+        Makes the preconditioner from a system: an approximate inverse of its operator, anything that `sb.cg` takes as
+        M. The loop is flexible where that is not known to be linear and symmetric, as of a network.
+    memory
+        Number of previous directions that a flexible loop makes the new one orthogonal to.
+
+    Raises
+    ------
+    InputError
+        If `make` cannot be called, or `memory` is no positive integer.
+    """
+
+    make: Callable[[LatticeSystem], Any]
+    memory: int = 1
+
+    def __post_init__(self) -> None:
+        if not callable(self.make):
+            raise InputError(f"a preconditioner is made by a {type(self.make).__name__}; give a function of a system.")
+        require_count(self.memory, "memory", 1)
+
+
+#: What names stand for.
+METHODS: dict[str, Method | Preconditioned] = {
+    "multigrid-pcg": Multigrid(),
+    "cg": ConjugateGradients(),
+    "pyamg": Algebraic(),
+}
+
+
+class PressureSolver:
+    """Solves systems of the pressure, one geometry after the other.
+
+    Parameters
+    ----------
+    method
+        A name ("multigrid-pcg", "cg", "pyamg"), a method such as `sb.Multigrid(sweeps=2)`, or `Preconditioned`.
+    maxiter
+        Largest number of iterations; by default 500 with multigrid, ten times the number of cells otherwise.
+
+    Raises
+    ------
+    InputError
+        If the method is unknown.
+
+    Examples
+    --------
+    Conjugate gradients with a preconditioner of one's own:
+
+    >>> from sciml_bounds.operators.linear_operator import Diagonal
+    >>> from sciml_bounds.pressure import Preconditioned, PressureSolver
+    >>> def jacobi(system):
+    ...     return Diagonal(system.operator.diagonal().flatten(1).reciprocal())
+    >>> solver = PressureSolver(Preconditioned(jacobi))
+    """
+
+    def __init__(self, method: str | Method | Preconditioned = "multigrid-pcg", *, maxiter: int | None = None) -> None:
+        self.method = _named(method)
+        self.maxiter = maxiter
+        if maxiter is not None:
+            require_count(maxiter, "maxiter", 0)
+        self._operator: LatticeOperator | None = None
+        self._ready: LinearSolver | LinearOperator | None = None
+
+    def __call__(self, system: LatticeSystem, guess: Tensor | None, atol: float) -> LinearSolution:
+        """Solve until the norm of the residual is at most `atol`.
+
+        Parameters
+        ----------
+        system
+            On one sample.
+        guess
+            Initial guess (1, x, y, z), or None.
+        atol
+            What is asked for.
+
+        Returns
+        -------
+        LinearSolution
+            With `seconds` that include the set-up, where the geometry is another one than before.
+        """
+        start = time.perf_counter()
+        if self._operator is not system.operator:
+            self._ready, self._operator = self._set_up(system), system.operator
+        if isinstance(self._ready, LinearSolver):
+            stop = Stop(rtol=0.0, atol=atol, maxiter=self.maxiter)
+            solution = self._ready.with_system(system).solve(x0=guess, stop=stop)
+        else:
+            solution = self._iterate(system, guess, atol)
+        return replace(solution, seconds=time.perf_counter() - start)
+
+    def _set_up(self, system: LatticeSystem) -> LinearSolver | LinearOperator:
+        if isinstance(self.method, Preconditioned):
+            return aslinearoperator(self.method.make(system), system.rhs.flatten(1))
+        return LinearSolver(system, self.method)
+
+    def _iterate(self, system: LatticeSystem, guess: Tensor | None, atol: float) -> LinearSolution:
+        assert isinstance(self._ready, LinearOperator)
+        assert isinstance(self.method, Preconditioned)
+        solution = iterate(
+            system.operator, system.into_range(system.rhs).flatten(1), self._ready,
+            None if guess is None else guess.flatten(1).clone(),
+            rtol=0.0, atol=atol, maxiter=self.maxiter, memory=self.method.memory,
+        )  # fmt: skip
+        x = system.fix_mean(solution.x.view(system.rhs.shape))
+        return replace(solution, x=x.flatten(1))
+
+
+def _named(method: str | Method | Preconditioned) -> Method | Preconditioned:
+    if isinstance(method, Method | Preconditioned):
+        return method
+    if not isinstance(method, str):
+        raise InputError(f"the method is a {type(method).__name__}; give a name, a method, or Preconditioned(...).")
+    if method not in METHODS:
+        raise InputError(f"unknown method {method!r}; the choices are {', '.join(map(repr, METHODS))}.")
+    return METHODS[method]

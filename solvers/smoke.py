@@ -1,0 +1,158 @@
+"""Smoke in a box, in two and three dimensions: simulate, record, draw.
+
+    python solvers/smoke.py --dim 2 --cells 128 --steps 200 --scene plume --out smoke.h5 --picture smoke.png
+    python solvers/smoke.py --dim 3 --cells 64 --steps 100 --scene rotating --out smoke3d.h5 --animation smoke3d.gif
+
+Exit codes: 0 done, 2 bad input or a file that cannot be read or written, 3 the pressure could not be solved for, 130
+and 143 interrupted: the same command then goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sciml_bounds.cli import _output as output
+from sciml_bounds.cli._program import run_program
+from sciml_bounds.errors import ConvergenceError
+
+NAME = "smoke"
+#: In how many steps lines tell what a terminal shows in place.
+LINES = 10
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def smoke(
+    out: Annotated[Path, typer.Option(metavar="FILE.h5", help="Write the frames as netCDF-4 (HDF5).")],
+    dim: Annotated[int, typer.Option(help="2 or 3.")] = 2,
+    cells: Annotated[int, typer.Option(help="Number of cells along each axis.")] = 128,
+    steps: Annotated[int, typer.Option(min=1, help="Number of time steps.")] = 200,
+    scene: Annotated[
+        str, typer.Option(help="plume, sphere (one that swings) or rotating (a body with arms).")
+    ] = "plume",
+    method: Annotated[str, typer.Option(help="Solver of the pressure: multigrid-pcg, cg or pyamg.")] = "multigrid-pcg",
+    advection: Annotated[str, typer.Option(help="maccormack or semi-lagrangian.")] = "maccormack",
+    dt: Annotated[float | None, typer.Option(help="Time of a step; by default one that suits the cells.")] = None,
+    tolerance: Annotated[float, typer.Option(help="Largest |div u| dt that is left in any cell.")] = 1e-6,
+    voxels: Annotated[
+        str | None, typer.Option(metavar="FILE.npy", help="Cells that are solid too: truth values, one a cell.")
+    ] = None,
+    every: Annotated[int, typer.Option(min=1, help="Keep a frame after so many steps.")] = 5,
+    picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw it, as .png, .pdf or .svg.")] = None,
+    animation: Annotated[Path | None, typer.Option(metavar="FILE.gif", help="Show all frames, as .gif.")] = None,
+    device: Annotated[str, typer.Option(help="Where it is computed: cpu, cuda.")] = "cpu",
+    verbose: Annotated[bool, typer.Option("--verbose", help="Print a line for every step.")] = False,
+    as_json: output.JsonOption = False,
+) -> None:
+    """Simulate smoke that rises in a box and write what is seen; an interrupted command goes on where it was.
+
+    Example: python solvers/smoke.py --cells 64 --scene sphere --out smoke.h5 --picture smoke.png
+    """
+    from sciml_bounds.evolution import smoke_pictures as pictures
+    from sciml_bounds.evolution.recording import record
+    from sciml_bounds.evolution.scenes import make_scene
+    from sciml_bounds.evolution.smoke import Smoke
+    from sciml_bounds.pressure import PressureSolver
+    from sciml_bounds.store.readers import read_mask
+    from sciml_bounds.store.writer import check_target
+    from sciml_bounds.training.settings import check_device
+    from sciml_bounds.training.signals import listening
+
+    for target, endings in ((picture, pictures.PICTURES), (animation, pictures.ANIMATIONS)):
+        if target is not None:
+            check_target(target, endings)
+    solid = None if voxels is None else read_mask(voxels, "the voxels")
+    setting = make_scene(scene, dim, cells, solid)
+    simulation = Smoke(
+        setting.grid, dt=setting.dt if dt is None else dt, pressure=PressureSolver(method), advection=advection,
+        tolerance=tolerance, device=check_device(device), **setting.arguments(),
+    )  # fmt: skip
+    asked = {"scene": scene, "dim": dim, "cells": cells, "method": method, "advection": advection}
+    asked |= {"dt": simulation.dt, "tolerance": tolerance, "device": device}
+    asked["voxels"] = None if solid is None else hashlib.sha256(solid.tobytes()).hexdigest()
+    start = time.perf_counter()
+    try:
+        with listening() as request, shown(steps, verbose) as on_step:
+            whole = record(
+                simulation, out, steps=steps, every=every, asked=asked, on_step=on_step, stop=lambda: request.number > 0
+            )
+    except ConvergenceError as error:
+        output.error_console().print(f"{NAME}: {error}", markup=False)
+        raise typer.Exit(output.NOT_REACHED) from None
+    if not whole:
+        raise typer.Exit(128 + request.number)
+    request.raise_again()  # it came when nothing was left to stop
+    if picture is not None:
+        pictures.draw(out, picture)
+    if animation is not None:
+        pictures.animate(out, animation)
+    files = {name: str(path) for name, path in (("out", out), ("picture", picture), ("animation", animation)) if path}
+    show(out, files, time.perf_counter() - start, as_json)
+
+
+@contextmanager
+def shown(steps: int, verbose: bool) -> Iterator[Callable[[Any], None]]:
+    """Show the steps on stderr: in place on a terminal, otherwise ten lines or a line each."""
+    console = output.error_console()
+
+    def line(report: Any) -> str:
+        return (
+            f"step {report.step} of {steps}: {report.iterations} iterations, {report.pressure_seconds:.3g} of "
+            f"{report.seconds:.3g} s, divergence {report.divergence:.2g}"
+        )
+
+    if console.is_terminal and not verbose:
+        with console.status("setting up") as status:
+            yield lambda report: status.update(line(report))
+        return
+
+    def tell(report: Any) -> None:
+        if verbose or report.step * LINES // steps > (report.step - 1) * LINES // steps:
+            console.print(line(report), markup=False)
+
+    yield tell
+
+
+def show(path: Path, files: dict[str, str], seconds: float, as_json: bool) -> None:
+    """Print what the log of the steps says as a whole."""
+    from contextlib import ExitStack
+
+    from sciml_bounds.store.readers import open_file
+
+    with ExitStack() as stack:
+        contents = open_file(path, "the output", stack)
+        log = {
+            name: contents.read(f"step_{name}") for name in ("iterations", "seconds", "pressure_seconds", "divergence")
+        }
+        frames, bodies = len(contents.read("time")), contents.read("step_solid_volume")
+    record = {
+        "steps": len(log["seconds"]), "frames": frames, "iterations": float(log["iterations"].mean()),
+        "most_iterations": int(log["iterations"].max()), "seconds_a_step": float(log["seconds"].mean()),
+        "pressure_seconds_a_step": float(log["pressure_seconds"].mean()), "divergence": float(log["divergence"].max()),
+        "solid_volume": [float(bodies.min()), float(bodies.max())], "seconds": seconds,
+    }  # fmt: skip
+    if as_json:
+        output.print_json(record | files)
+        return
+    rows = {
+        "steps": f"{record['steps']}, {frames} frames",
+        "iterations a step": f"{record['iterations']:.3g} on average, {record['most_iterations']} at most",
+        "seconds a step": f"{record['seconds_a_step']:.3g}, of which pressure {record['pressure_seconds_a_step']:.3g}",
+        "largest |div u| dt": f"{record['divergence']:.3g}",
+        "volume of solids": "{:.4g} to {:.4g}".format(*record["solid_volume"]),
+        "seconds": f"{seconds:.3g}",
+    }
+    output.print_table("smoke", rows | files)
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(app, NAME))

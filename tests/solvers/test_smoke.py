@@ -1,0 +1,153 @@
+"""The program, as it is run from a shell: its files, its exit codes, interrupts, and sentences on bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray
+
+import sciml_bounds as sb
+
+ROOT = Path(__file__).parents[2]
+SECONDS = {"step_seconds", "step_pressure_seconds"}
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, str(ROOT / "solvers" / "smoke.py"), *arguments]
+
+
+def environment() -> dict[str, str]:
+    """Run the package under test: a script has its own folder on the path, and not the one it is started in."""
+    place = str(Path(sb.__file__).parents[1])
+    return os.environ | {"PYTHONPATH": os.pathsep.join([place, *os.environ.get("PYTHONPATH", "").split(os.pathsep)])}
+
+
+@pytest.fixture(scope="module")
+def program():
+    """Run the program in this process, which saves the start of another for every sentence."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("smoke_program", ROOT / "solvers" / "smoke.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return lambda *arguments: module.run_program(module.app, module.NAME, arguments)
+
+
+@pytest.mark.slow
+def test_simulate_draw_and_animate(program, tmp_path, monkeypatch, capsys):
+    arguments = ["--cells", "32", "--steps", "6", "--every", "2", "--scene", "rotating", "--out", "s.h5"]
+    done = subprocess.run(
+        command(*arguments, "--picture", "s.png", "--verbose", "--json"),
+        cwd=tmp_path, capture_output=True, text=True, env=environment(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "compiling" not in line]
+    assert [line.partition(":")[0] for line in lines] == [f"step {i} of 6" for i in range(1, 7)]
+    assert all("iterations" in line and " s, divergence " in line for line in lines)
+    printed = json.loads(done.stdout)
+    assert (printed["steps"], printed["frames"]) == (6, 4)
+    assert printed["divergence"] <= 1e-6
+    assert sb.read(tmp_path / "s.h5")["density"].shape == (4, 32, 32)
+    monkeypatch.chdir(tmp_path)
+    assert program(*arguments, "--animation", "s.gif") == 0  # another picture of what is there
+    assert capsys.readouterr().err == "smoke: s.h5 is there already, and is what is asked for.\n"
+    assert sorted(os.listdir()) == ["s.gif", "s.h5", "s.png"]
+
+
+def test_voxels_and_three_dimensions(program, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    solid = np.zeros((8, 8, 8), dtype=bool)
+    solid[2:6, 2:6, 4] = True
+    np.save("v.npy", solid)
+    arguments = ["--dim", "3", "--cells", "8", "--steps", "2", "--method", "cg", "--voxels", "v.npy", "--out", "s.h5"]
+    assert program(*arguments) == 0
+    assert "0.03125 to 0.03125" in capsys.readouterr().out  # 16 of 512 cells
+    assert np.array_equal(sb.read("s.h5")["solid"][-1] != 0, solid)
+
+
+INTERRUPTED = ["--cells", "32", "--steps", "40", "--scene", "sphere", "--verbose"]
+
+
+@pytest.fixture(scope="module")
+def whole(program, tmp_path_factory) -> xarray.Dataset:
+    """What a command that is not interrupted makes."""
+    path = tmp_path_factory.mktemp("whole") / "s.h5"
+    assert program(*INTERRUPTED, "--out", str(path)) == 0
+    return sb.read(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
+def test_an_interrupted_command_goes_on_with_the_same_bits(program, tmp_path, monkeypatch, capsys, whole, number, code):
+    monkeypatch.chdir(tmp_path)
+    with subprocess.Popen(
+        command(*INTERRUPTED, "--out", "s.h5"), stderr=subprocess.PIPE, text=True, env=environment()
+    ) as process:
+        while not process.stderr.readline().startswith("step 3 "):
+            pass
+        process.send_signal(number)
+        lines = process.stderr.read().splitlines()
+    assert process.returncode == code
+    assert lines[-1].startswith("smoke: what is finished of s.h5 is kept in ")
+    assert os.listdir() == [".s.h5.parts"]
+    capsys.readouterr()
+    assert program(*INTERRUPTED, "--out", "s.h5") == 0
+    resumed = capsys.readouterr().err
+    assert "step 3 of 40" not in resumed
+    assert "step 40 of 40" in resumed
+    found = sb.read("s.h5")
+    for name in set(whole.variables) - SECONDS:
+        assert np.array_equal(found[name], whole[name]), name
+    assert os.listdir() == ["s.h5"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--scene", "steam"], "unknown scene 'steam'; the choices are 'plume', 'sphere', 'rotating'."),
+        (["--method", "jacobi"], "unknown method 'jacobi'; the choices are 'multigrid-pcg', 'cg', 'pyamg'."),
+        (["--advection", "upwind"], "unknown advection 'upwind'; the choices are 'semi-lagrangian' and 'maccormack'."),
+        (["--dt", "0"], "dt is 0.0; it must be positive."),
+        (["--dt", "-1"], "dt is -1.0; it must be positive."),
+        (["--tolerance", "1e-20"], "tolerance is 1e-20, below round-off; ask for at least 1e-12."),
+        (["--dim", "4"], "the scene has 4 dimensions; it can have 2 or 3."),
+        (["--cells", "2"], "a scene of 2 cells along an axis is too coarse; use at least 4."),
+        (["--voxels", "strip.npy"], "the voxels have shape (8, 4), but the grid has 8 x 8 cells; they must agree."),
+        (["--voxels", "numbers.npy"], "the voxels in numbers.npy has dtype float64; convert it to bool first (True "),
+        (["--voxels", "full.npy"], "every cell is solid, so that there is no room for a fluid; use smaller bodies."),
+        (["--voxels", "none.npy"], "the voxels: there is no file none.npy; give an existing file or a number."),
+        (["--picture", "s.jpg"], "the format of the output s.jpg is not known by its ending; use one of .png, "),
+        (["--animation", "s.mp4"], "the format of the output s.mp4 is not known by its ending; use one of .gif."),
+        (["--out", "s.txt"], "the format of the output s.txt is not known by its ending; use one of .nc, "),
+        (["--cells", "100000"], "smoke on 100000 x 100000 cells needs"),
+    ],
+    ids=[
+        "scene", "method", "advection", "zero step", "negative step", "tolerance", "dim", "cells", "shape of voxels",
+        "numbers as voxels", "all solid", "no file", "picture", "animation", "out", "memory",
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_sentence(program, tmp_path, monkeypatch, capsys, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    np.save("strip.npy", np.zeros((8, 4), dtype=bool))
+    np.save("numbers.npy", np.zeros((8, 8)))
+    np.save("full.npy", np.ones((8, 8), dtype=bool))
+    before = sorted(os.listdir())
+    assert program("--out", "s.h5", "--cells", "8", "--steps", "2", *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"smoke: {sentence}")
+    assert error.count("\n") == 1
+    assert sorted(os.listdir()) == before
+
+
+def test_what_is_not_reached_has_its_own_exit_code(program, tmp_path, monkeypatch, capsys):
+    """Round-off of a pressure this large is above the tolerance."""
+    monkeypatch.chdir(tmp_path)
+    assert program("--out", "s.h5", "--cells", "8", "--steps", "2", "--dt", "1e6", "--tolerance", "1e-12") == 3
+    assert "the divergence after the projection is" in capsys.readouterr().err

@@ -1,0 +1,116 @@
+"""Solvers for the pressure: names, preconditioners of one's own, and that a set-up is kept as long as it serves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sciml_bounds._linear import Multigrid
+from sciml_bounds.errors import InputError
+from sciml_bounds.evolution.projection import PressureEquations
+from sciml_bounds.grid import Grid
+from sciml_bounds.multigrid.geometric import lattice_cycle
+from sciml_bounds.operators.lattice import LatticeSystem
+from sciml_bounds.operators.linear_operator import CallableOperator, Diagonal, LinearOperator
+from sciml_bounds.pressure import METHODS, Preconditioned, PressureSolver
+from sciml_bounds.reports import Reason
+
+
+def jacobi(system: LatticeSystem) -> LinearOperator:
+    return Diagonal(system.operator.diagonal().flatten(1).reciprocal())
+
+
+def plain(system: LatticeSystem) -> LinearOperator:
+    """The same, but nothing is known of it, as of a network."""
+    entries = system.operator.diagonal().flatten(1).reciprocal()
+    return CallableOperator(lambda r: r * entries, entries.shape[1])
+
+
+def system_of(open_sides: tuple[str, ...], seed: int = 0, equations: PressureEquations | None = None) -> LatticeSystem:
+    grid = Grid((15, 12))
+    torch.manual_seed(seed)
+    if equations is None:
+        equations = PressureEquations(grid, torch.rand(grid.shape) < 0.2, open_sides)
+    return equations.system(tuple(torch.randn(s, dtype=torch.float64) for s in ((16, 12), (15, 13))))
+
+
+def residual(system: LatticeSystem, x: torch.Tensor) -> float:
+    return float((system.rhs.flatten(1) - system.operator.matvec(x)).norm())
+
+
+#: Every kind of method, with what is called what it is.
+CASES = {name: name for name in METHODS} | {"V-cycles": Multigrid(cycle="V")}
+CASES |= {"jacobi": Preconditioned(jacobi), "plain": Preconditioned(plain, memory=2)}
+
+
+@pytest.mark.parametrize("method", CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize("open_sides", [(), ("y1",)], ids=["closed", "open"])
+def test_every_method_reaches_what_is_asked(method, open_sides):
+    system = system_of(open_sides)
+    solution = PressureSolver(method)(system, None, 1e-10)
+    assert residual(system, solution.x) <= 1e-10 * (1 + 1e-3)  # recomputed in another order
+    again = PressureSolver(method)(system, solution.x.view(system.rhs.shape), 1e-10)
+    assert int(again.iterations.max()) == 0
+    exact = PressureSolver("cg")(system, None, 1e-13).x
+    # the inverse of the operator is below 10^3 on a lattice of this size
+    assert torch.allclose(solution.x, exact, rtol=0, atol=1e3 * 1e-10)
+
+
+def test_a_preconditioner_of_which_nothing_is_known_runs_the_flexible_loop():
+    system = system_of(("y1",))
+    assert PressureSolver(Preconditioned(plain))(system, None, 1e-8).flexible
+    assert not PressureSolver(Preconditioned(jacobi))(system, None, 1e-8).flexible
+    # in exact arithmetic both are conjugate gradients
+    methods = (Preconditioned(plain), Preconditioned(jacobi), "cg")
+    counts = [int(PressureSolver(m)(system, None, 1e-8).iterations.max()) for m in methods]
+    assert max(counts) - min(counts) <= 1
+
+
+def test_a_cycle_is_a_preconditioner_like_any_other():
+    system = system_of(())
+    solution = PressureSolver(Preconditioned(lambda system: lattice_cycle(system.operator)))(system, None, 1e-10)
+    assert residual(system, solution.x) <= 1e-10 * (1 + 1e-3)
+    assert int(solution.iterations.max()) < 20
+
+
+def test_the_set_up_is_kept_while_the_geometry_is():
+    made = []
+
+    def counted(system: LatticeSystem) -> LinearOperator:
+        made.append(system)
+        return jacobi(system)
+
+    solver = PressureSolver(Preconditioned(counted))
+    equations = PressureEquations(Grid((15, 12)), torch.zeros(15, 12, dtype=torch.bool), ("y1",))
+    for seed in range(3):
+        solver(system_of((), seed, equations), None, 1e-8)
+    assert len(made) == 1
+    solver(system_of(("x0",)), None, 1e-8)
+    assert len(made) == 2
+
+
+def test_iterations_are_limited():
+    solution = PressureSolver("cg", maxiter=3)(system_of(("y1",)), None, 1e-10)
+    assert solution.reason == (Reason.MAXITER,)
+    assert int(solution.iterations.max()) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"method": "jacobi"}, "unknown method 'jacobi'; the choices are 'multigrid-pcg', 'cg', 'pyamg'"),
+        ({"method": 7}, r"the method is a int; give a name, a method, or Preconditioned\(...\)"),
+        ({"maxiter": -1}, "maxiter is -1; it must be a non-negative integer"),
+    ],
+    ids=["name", "number", "maxiter"],
+)
+def test_a_solver_that_cannot_be_is_refused(arguments, sentence):
+    with pytest.raises(InputError, match=sentence):
+        PressureSolver(**arguments)
+
+
+def test_a_preconditioner_that_cannot_be_is_refused():
+    with pytest.raises(InputError, match="a preconditioner is made by a int; give a function of a system"):
+        Preconditioned(7)
+    with pytest.raises(InputError, match="memory is 0; it must be a positive integer"):
+        Preconditioned(jacobi, memory=0)
