@@ -271,7 +271,7 @@ def test_weights_are_drawn_with_the_gain_or_as_torch_draws_them():
     for gain, of_convolutions, of_prolongations in ((0.5, 0.5, 0.5), (None, 3**-0.5, 12**-0.5)):
         level = MgNO(gain=gain).layers[1].cycle.hierarchy[0]
         smoother, prolongation = level.smoothers[0].weight, level.prolongation.kernel.weight
-        # 24 * 9 and, of 4 x 4 in four classes of places, 24 * 4 numbers are summed up; 5,184 weights: 1 % of a deviation
+        # 24 * 9 and, of 4 x 4 in four classes of places, 24 * 4 numbers are summed up; of 5,184 weights: 1 % off
         assert float(smoother.std() * (24 * 9) ** 0.5) == pytest.approx(of_convolutions, rel=0.05)
         assert float(prolongation.std() * (24 * 4) ** 0.5) == pytest.approx(of_prolongations, rel=0.05)
 
