@@ -116,7 +116,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "six levels": {"levels": 6},
     "kernel 3 of the prolongation": {"kernel": 3},
     "without local matrix and bias": {"local": False},
-    "weights as torch draws them": {"gain": None},
+    "weights as torch draws them": {"gain": "torch"},
 }
 
 

@@ -83,9 +83,9 @@ class MgNO(nn.Module):
     local
         Whether layers have K and b.
     gain
-        Standard deviation of the weights of layers at first, times the root of how many numbers they sum up. None: as
-        torch draws them (as published), which is 0.58, and 0.29 for prolongations: then what passes the coarsest level
-        is a thousandth of the rest at first, and far points learn slowly to depend on each other.
+        Standard deviation of the weights of layers at first, times the root of how many numbers they sum up. "torch":
+        as torch draws them (as published), which is 0.58, and 0.29 for prolongations: then what passes the coarsest
+        level is a thousandth of the rest at first, and far points learn slowly to depend on each other.
     norm, size, head, idle_operator
         For the published networks: layer norms over one lattice ("levels", "layers"), that lattice, the last linear map
         ("linear" or "cycle"), and whether cycles hold an operator that they never use.
@@ -143,7 +143,7 @@ class MgNO(nn.Module):
         norm: str = "none",
         size: Sequence[int] | None = None,
         head: str = "linear",
-        gain: float | None = 0.8,
+        gain: float | str = 0.8,
         idle_operator: bool = False,
     ) -> None:
         super().__init__()
@@ -158,8 +158,8 @@ class MgNO(nn.Module):
             raise InputError(f"layout 'cells->nodes' puts zeros on the boundary; with {boundary!r} use 'same'.")
         if increment and (self.layout != "same" or in_channels < out_channels):
             raise InputError("increment=True adds input channels to the output: use layout='same', out <= in_channels.")
-        if gain is not None and not 0 < gain < float("inf"):
-            raise InputError(f"gain={gain!r} must be positive, or None.")
+        if gain != "torch" and not (isinstance(gain, int | float) and 0 < gain < float("inf")):
+            raise InputError(f"gain={gain!r} must be a positive number, or 'torch'.")
         choose(norm, NORMS, "norm")
         if size is None and (norm != "none" or "pointwise" in normalization):
             raise InputError("norms over the lattice and pointwise statistics belong to one lattice; give its size.")
@@ -204,7 +204,7 @@ class MgNO(nn.Module):
             matrix = _matrix(width, widths[0], dim, bias=True) if local else None
             over = nn.LayerNorm([widths[0], *self._lattice()]) if norm == "layers" else None
             self.layers.append(_Layer(first, matrix, over))
-        if gain is not None:
+        if isinstance(gain, int | float):
             _draw(self.layers, gain)
         last = cycle(widths[0], out_channels) if head == "cycle" else None
         self.head: nn.Module = _matrix(widths[0], out_channels, dim, bias=False) if last is None else last

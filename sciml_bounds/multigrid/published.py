@@ -16,7 +16,7 @@ from sciml_bounds.errors import InputError
 
 __all__ = ["PUBLISHED", "published_arguments"]
 
-_COMMON: dict[str, Any] = {"coarse_start": "restricted", "wrapped": False, "layout": "same", "gain": None}
+_COMMON: dict[str, Any] = {"coarse_start": "restricted", "wrapped": False, "layout": "same", "gain": "torch"}
 
 _ROUGH = _COMMON | {
     "channels": 24,
