@@ -79,6 +79,12 @@ def direction_preconditioner(
         If the network is for another number of axes or on another device, or the geometry has another shape or other
         numbers.
 
+    Notes
+    -----
+    A network sees what lies on the lattice. Beyond its ends there is nothing, as in the data sets `ritz-poisson-2d` and
+    `-3d`, where that is a wall: open sides are seen where they are points of the lattice (nodes with a prescribed
+    value, or a layer of air in `geometry`), and not where they only add to the diagonal.
+
     Examples
     --------
     >>> import torch, sciml_bounds as sb

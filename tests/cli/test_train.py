@@ -276,4 +276,6 @@ def test_learned_directions_are_trained_from_a_recipe(tmp_path, monkeypatch):
     assert set(card["metrics"]) == {"test line-search", "validation line-search"}
     network = load_model("directions.safetensors")
     assert network.arguments == {"network": "multigrid", "dim": 2, "levels": 2}
+    assert run(["evaluate", "directions.safetensors", "ritz.nc", "--out", "each.csv"]) == 0
+    assert (tmp_path / "each.csv").read_text().splitlines()[0].endswith("line-search")
     assert run(["predict", "directions.safetensors", "--shape", "8,8", "--out", "u.nc"]) == 2
