@@ -68,9 +68,7 @@ class RitzPoissonRecipe(Recipe):
         count = len(self.places(resolution))
         return {
             "equation": "sum over neighbours j of p_i - p_j = b_i in the cells of a box with walls",
-            "vectors": count,
-            "low vectors": low_count(count),
-            "low amplitude": float(mixing_weights(count)[0]),
+            "mixture": {"vectors": count, "low": low_count(count), "amplitude of low": float(mixing_weights(count)[0])},
             "random numbers": "numpy.random.default_rng([seed, sample])",
             "chunk": self.chunk(resolution),
         }

@@ -72,5 +72,5 @@ def test_no_eigenvalue_is_taken_twice(count):
 
 
 def test_the_published_number_of_vectors_is_mixed_in_a_cube():
-    parameters = find_recipe("ritz-poisson-3d").parameters(32)
-    assert (parameters["vectors"], parameters["low vectors"], parameters["low amplitude"]) == (10_000, 5_500, 9.0)
+    mixture = find_recipe("ritz-poisson-3d").parameters(32)["mixture"]
+    assert mixture == {"vectors": 10_000, "low": 5_500, "amplitude of low": 9.0}
