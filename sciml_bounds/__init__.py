@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sciml_bounds.grid import Periodic as Periodic
     from sciml_bounds.grid import Robin as Robin
     from sciml_bounds.krylov.cg import cg as cg
+    from sciml_bounds.krylov.learned_directions import LearnedDirections as LearnedDirections
     from sciml_bounds.multigrid.flux_head import CertifiedMgNO as CertifiedMgNO
     from sciml_bounds.multigrid.mgno import MgNO as MgNO
     from sciml_bounds.operators.linear_operator import LinearOperator as LinearOperator
@@ -76,6 +77,7 @@ _HOME = {
     "EffectivePermeability": "bounds.goals",
     "Grid": "grid",
     "InputError": "errors",
+    "LearnedDirections": "krylov.learned_directions",
     "LinearOperator": "operators.linear_operator",
     "LinearSolution": "results",
     "Mean": "bounds.goals",

@@ -61,6 +61,9 @@ class LinearSolution:
         "bound" or "estimate"; None where there is no number.
     flexible
         Whether the loop orthogonalised explicitly, as a preconditioner not known to be linear and symmetric requires.
+    dropped_directions
+        In how many iterations what the preconditioner gave was dropped, since it was zero, NaN, infinite or nothing
+        new. None where the preconditioner is known to be linear, of which nothing is dropped.
     method
         What was used, in words.
     seconds
@@ -78,6 +81,7 @@ class LinearSolution:
     error_upper: Tensor | None = None
     error_upper_kind: Kind | None = None
     flexible: bool = False
+    dropped_directions: Tensor | None = None
     method: str = "conjugate gradients"
     seconds: float = 0.0
 
@@ -89,6 +93,8 @@ class LinearSolution:
             "iterations": describe(self.iterations),
             "residual": f"{describe(self.residual_norm)} (asked: {describe(self.tolerance)})",
         }
+        if self.dropped_directions is not None and bool(self.dropped_directions.any()):
+            rows["dropped directions"] = describe(self.dropped_directions)
         if self.error_upper is not None:
             sign = "<=" if self.error_upper_kind == "bound" else "about"
             rows[f"A-norm error ({self.error_upper_kind})"] = f"{sign} {describe_upper(self.error_upper)}"

@@ -29,7 +29,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME,NAME",
-            help="Which ones, such as h1-spectral. [default: l2,h1; bound for a network with a flux head]",
+            help="Which ones, such as h1-spectral. [default: l2,h1; bound for a network with a flux head; "
+            "line-search for learned directions]",
             show_default=False,
         ),
     ] = None,

@@ -16,7 +16,7 @@ from sciml_bounds.operators.linear_operator import Identity, LinearOperator, asl
 from sciml_bounds.reports import Reason, report_failure
 from sciml_bounds.results import LinearSolution
 
-__all__ = ["cg"]
+__all__ = ["cg", "require_symmetric"]
 
 #: Called after each iteration with the current x (batch..., n); returning True stops the loop.
 Callback = Callable[[Tensor], bool | None]
@@ -34,7 +34,7 @@ def cg(
     rtol: float | None = None,
     atol: float = 0.0,
     maxiter: int | None = None,
-    memory: int = 1,
+    memory: int | None = None,
     flexible: bool | None = None,
     lambda_min: float | Tensor | None = None,
     lambda_min_preconditioned: float | Tensor | None = None,
@@ -60,7 +60,8 @@ def cg(
     maxiter
         Largest number of iterations; 10 n by default.
     memory
-        K, the number of previous directions that a flexible loop makes the new one A-orthogonal to.
+        K, the number of previous directions that a flexible loop makes the new one A-orthogonal to: by default 2 where
+        M is not known to be linear, and 1 elsewhere.
     flexible
         Orthogonalise explicitly. By default this is done when M is not known to be linear and symmetric, or when
         `memory` is larger than 1; the result's `flexible` tells which form ran.
@@ -88,6 +89,14 @@ def cg(
     ConvergenceError
         If `throw` is true and the tolerance is not reached.
 
+    Notes
+    -----
+    With an M that is not known to be linear (a function, a network) each step minimises the A-norm of the error over
+    what M gives, the residual, and the K previous directions. What M gives may then have any size and sign; where it is
+    zero, NaN, infinite or nothing new it is dropped, which `dropped_directions` counts. No step is worse than one of
+    steepest descent: a bad M costs iterations, not correctness. A function that is a linear map loses little by it; say
+    so by a `LinearOperator` with `linear = True`, and the second product with A of each step is saved.
+
     Examples
     --------
     >>> import torch, sciml_bounds as sb
@@ -110,8 +119,9 @@ def cg(
     preconditioner = Identity(operator.shape[0], rhs.dtype, rhs.device) if M is None else aslinearoperator(M, rhs)
     _check_fit(preconditioner, rhs, "M")
     require_finite(rhs, "the right-hand side b")
-    _require_symmetric(operator, rhs)
-    require_count(memory, "memory", 1)
+    require_symmetric(operator, rhs)
+    if memory is not None:
+        require_count(memory, "memory", 1)
     if maxiter is not None:
         require_count(maxiter, "maxiter", 0)
     require_callback(callback)
@@ -184,8 +194,14 @@ def _eigenvalue_bound(bound: Any, name: str, rhs: Tensor) -> Tensor | None:
     return numbers.reshape(-1)
 
 
-def _require_symmetric(operator: LinearOperator, rhs: Tensor) -> None:
-    """Compare u.Av with v.Au for one random pair, unless symmetry is known."""
+def require_symmetric(operator: LinearOperator, rhs: Tensor) -> None:
+    """Compare u.Av with v.Au for one random pair, unless symmetry is known.
+
+    Raises
+    ------
+    InputError
+        If A is not symmetric.
+    """
     if operator.symmetric is None and rhs.numel():
         generator = torch.Generator().manual_seed(0)
         pair = torch.randn((2, rhs.shape[-1]), generator=generator, dtype=torch.float64).to(rhs)

@@ -1,7 +1,10 @@
 """The conjugate-gradient loop on flat batches: preconditioned, flexible, with a memory of directions.
 
 References: Hestenes, Stiefel (1952); Notay, "Flexible conjugate gradients", SIAM J. Sci. Comput. 22 (2000) 1444-1460,
-for the form with explicit orthogonalisation against the last K directions, which is what learned directions plug into.
+for the form with explicit orthogonalisation against the last K directions; Kaneda, Akar, Chen, Kala, Hyde, Teran, "A
+deep conjugate direction method for iteratively solving linear systems", ICML 2023, which puts a network into that form.
+A preconditioner that is not known to be linear is trusted with nothing: each step minimises the energy over what it
+gives, the residual, and the directions in memory, so that no step is worse than one of steepest descent.
 Vectors may be complex, for Hermitian operators: inner products conjugate their first factor.
 
 Legend: n unknowns, b samples of a batch; vectors have shape (b, n).
@@ -11,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -32,6 +35,13 @@ Monitor = Callable[[int, Tensor, Tensor], bool | None]
 
 #: So often the recomputed residual may turn out larger than the tolerance before round-off is held responsible.
 MAX_RESTARTS = 5
+
+#: Directions that are kept for a preconditioner that is not known to be linear, as published for learned ones.
+LEARNED_MEMORY = 2
+
+#: Round-offs of its size below which what is left of a residual is none of its own. What a network gives may be the
+#: residual itself, whose remainder is the rounding of a few projections.
+ROUND_OFFS = 1e3
 
 _RUNNING = None
 
@@ -72,6 +82,30 @@ class _History:
     rz: list[Tensor] = field(default_factory=list)
 
 
+#: A direction (b, n), its product with A, and its curvature d.A d (b,), which is 1 where the direction is zero.
+_Direction = tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class _Search:
+    """A direction to minimise along, zero where there is none: d and A d (b, n), d.A d and d.r (b,)."""
+
+    direction: Tensor
+    product: Tensor
+    curvature: Tensor
+    slope: Tensor
+
+    @property
+    def entry(self) -> _Direction:
+        """As the memory keeps it."""
+        return self.direction, self.product, torch.where(self.curvature > 0, self.curvature, 1.0)
+
+    def length(self, going: Tensor) -> Tensor:
+        """Step length of the least energy, zero for samples that have ended."""
+        found: Tensor = torch.where(going & (self.curvature > 0), self.slope / self.entry[2], 0.0)
+        return found
+
+
 class _Loop:
     """The state of one solve; `step` is one iteration for all samples that still run."""
 
@@ -88,19 +122,21 @@ class _Loop:
     ) -> None:
         self.A, self.M, self.b = A, M, b
         self.flexible = flexible
+        self.learned = flexible and M.linear is not True
         self.rhs_norm = b.norm(dim=1)
         self.x = torch.zeros_like(b) if x0 is None else x0
         if x0 is not None:
             self.x[~b.any(1)] = 0.0  # the solution for b = 0 is known
         self.r = b.clone() if x0 is None else new_field(b)
         self.z, self.d = new_field(b), new_field(b)
-        self.memory: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=memory)
+        self.memory: deque[_Direction] = deque(maxlen=memory)
         self.floor = 10 * torch.finfo(b.dtype).eps
         self.tolerance = (rtol * self.rhs_norm).clamp_min(atol)
         self.history = _History()
         self.reasons: list[Reason | None] = [_RUNNING] * len(b)
         self.running = torch.ones(len(b), dtype=torch.bool, device=b.device)
         self.iterations = torch.zeros(len(b), dtype=torch.int64, device=b.device)
+        self.dropped = torch.zeros_like(self.iterations)
         self.rz_old = torch.ones_like(self.tolerance)
         self.fresh = True  # the next direction is the preconditioned residual itself
         if x0 is not None:
@@ -140,6 +176,11 @@ class _Loop:
         """Do one iteration."""
         running = self.running
         self.M.matvec_into(self.r, self.z)
+        if self.learned:
+            self._tame()
+        if self.learned and self.M.safeguard:
+            self._step_in_span()
+            return
         rz = inner(self.r, self.z).real
         if not bool((rz > 0).logical_and_(rz < torch.inf).all()):
             self.stop(~torch.isfinite(rz), Reason.NOT_FINITE)
@@ -178,6 +219,8 @@ class _Loop:
             for direction, product, curvature in self.memory:
                 self.d.addcmul_((inner(product, self.z) / curvature).unsqueeze(1), direction, value=-1)
             lost = self.d.norm(dim=1) <= self.floor * self.z.norm(dim=1)
+            if self.learned:
+                self.dropped += lost & self.running
             self.stop(lost, Reason.NO_NEW_DIRECTION)
         elif self.fresh:
             self.d, self.z = self.z, self.d
@@ -185,6 +228,50 @@ class _Loop:
             beta = torch.where(self.running, rz / torch.where(self.running, self.rz_old, 1.0), 0.0)
             combine(torch.ones_like(beta), self.z, beta, self.d, norms=False)
         self.fresh = False
+
+    def _tame(self) -> None:
+        """Scale what a learned preconditioner gave, whose size means nothing, and drop what is not finite."""
+        size = self.z.abs().amax(1)
+        useful = (size > 0) & (size < torch.inf) & self.running
+        self.z /= torch.where(useful, size, 1.0).unsqueeze(1)
+        self.z[~useful] = 0.0
+
+    def _step_in_span(self) -> None:
+        """Minimise the energy over the span of the preconditioned residual, the residual and the memory."""
+        running = self.running
+        given = self._search(self.z, self.memory, self.floor)
+        self.dropped += running & (given.curvature == 0)
+        plain = self._search(self.r, [*self.memory, given.entry], ROUND_OFFS * torch.finfo(self.b.dtype).eps)
+        self.stop((given.slope == 0) & (plain.slope == 0), Reason.NO_NEW_DIRECTION)
+        going = self.running & running
+        first, second = given.length(going), plain.length(going)
+        combine(second, plain.direction, first, given.direction, norms=False)
+        combine(second, plain.product, first, given.product, norms=False)
+        direction, product = given.direction, given.product
+        direction[~going], product[~going] = 0.0, 0.0
+        one = torch.ones_like(first)
+        size, norm = combine(one, direction, one, self.x), combine(-one, product, one, self.r)
+        self.iterations += going
+        self.size, self.norm = torch.where(going, size, self.size), torch.where(going, norm, self.norm)
+        self.history.decreases.append((first.conj() * given.slope + second.conj() * plain.slope).real)
+        self.history.residual_norms.append(self.norm)
+        self.memory.append((direction, product, torch.where(going, inner(direction, product).real, 1.0)))
+        self.mark_converged()
+
+    def _search(self, v: Tensor, known: Iterable[_Direction], floor: float) -> _Search:
+        """Make vectors A-orthogonal to known directions; zero where no more than `floor` of them is left."""
+        direction = v.clone()
+        direction[~self.running] = 0.0
+        for _ in range(2):  # a network may give nearly what is known, and twice is enough (Kahan; Parlett, 1980)
+            for other, product, curvature in known:
+                direction.addcmul_((inner(product, direction) / curvature).unsqueeze(1), other, value=-1)
+        lost = direction.norm(dim=1) <= floor * v.norm(dim=1)
+        direction[lost] = 0.0
+        product = torch.empty_like(direction)
+        curvature = self.A.energy_into(direction, product)
+        self.stop(~torch.isfinite(curvature), Reason.NOT_FINITE)
+        self.stop((curvature <= 0) & ~lost, Reason.INDEFINITE)
+        return _Search(direction, product, curvature, inner(direction, self.r))
 
     def restart_where_deceived(self) -> None:
         """Recompute the residual of all samples; those that had only seemed to converge run again."""
@@ -211,7 +298,7 @@ def iterate(
     rtol: float | None = None,
     atol: float = 0.0,
     maxiter: int | None = None,
-    memory: int = 1,
+    memory: int | None = None,
     flexible: bool | None = None,
     lambda_min: float | Tensor | None = None,
     lambda_min_preconditioned: float | Tensor | None = None,
@@ -221,6 +308,8 @@ def iterate(
     """Run the loop of `cg` on checked input, without a warning at its end. It may overwrite x0."""
     start = time.perf_counter() if start is None else start
     rtol = check_tolerances(rtol, atol, maxiter, b.dtype)
+    if memory is None:
+        memory = 1 if M.linear is True else LEARNED_MEMORY
     if memory < 1:
         raise InputError(f"memory is {memory}; it must be at least 1.")
     flexible = (M.symmetric is not True or M.linear is not True or memory > 1) if flexible is None else flexible
@@ -250,6 +339,7 @@ def iterate(
         error_upper=None if bounds.upper is None else bounds.upper.view(batch),
         error_upper_kind=bounds.kind,
         flexible=flexible,
+        dropped_directions=loop.dropped.view(batch) if loop.learned else None,
         method="flexible conjugate gradients" if flexible else "conjugate gradients",
         seconds=time.perf_counter() - start,
     )

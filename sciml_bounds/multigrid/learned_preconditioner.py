@@ -55,7 +55,7 @@ def network_preconditioner(model: nn.Module, problem: Any, *, sweeps: int = 1) -
     >>> from sciml_bounds.multigrid.poisson_cycle import poisson_cycle
     >>> solver = sb.prepare(sb.Diffusion(sb.Grid((32, 32)), coefficient=2.0, source=1.0))
     >>> M = network_preconditioner(poisson_cycle(32), solver, sweeps=0)
-    >>> sb.cg(solver.operator, solver.rhs[0], M=M).iterations.item() < 10
+    >>> sb.cg(solver.operator, solver.rhs[0], M=M).iterations.item() <= 10
     True
     """
     problem = getattr(problem, "problem", problem)

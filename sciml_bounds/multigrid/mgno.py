@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.multigrid.convolution_cycle import ConvolutionCycle, choose, level_count, per_level
+from sciml_bounds.multigrid.network_input import check_axes, check_values
 from sciml_bounds.multigrid.node_lattice import average_to_interior_nodes, interior_of, with_zero_boundary
 from sciml_bounds.multigrid.normalizer import Normalizer
 from sciml_bounds.problems.diffusion import Diffusion
@@ -318,12 +319,7 @@ class MgNO(nn.Module):
         return torch.stack([part.expand(cells).reshape(-1, *problem.grid.shape) for part in parts], 1)
 
     def _check(self, x: Tensor) -> None:
-        if x.ndim != self.dim + 2:
-            raise InputError(f"the input has {x.ndim} axes; give (batch, {self.in_channels}, {self.dim} space axes).")
-        if x.shape[1] != self.in_channels:
-            raise InputError(
-                f"the input has {x.shape[1]} channels on axis 1, and the network takes {self.in_channels}."
-            )
+        check_axes(x, self.in_channels, self.dim)
         if self.size is not None and tuple(x.shape[2:]) != self.size:
             raise InputError(
                 f"the network is for a lattice of {'x'.join(map(str, self.size))} only, and the input has "
@@ -331,16 +327,7 @@ class MgNO(nn.Module):
             )
         if self.layout == "cells->nodes":
             self._check_cells(min(x.shape[2:]))
-        weight = next(self.parameters())
-        if x.device != weight.device:
-            raise InputError(f"the input is on {x.device} and the weights are on {weight.device}; move one of them.")
-        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
-            raise InputError(f"the input is {x.dtype} and the weights are {weight.dtype}; convert one of them.")
-        if self.training or torch.compiler.is_compiling() or _capturing(x):
-            return
-        if not bool(x.isfinite().all()):
-            sample = int((~x.isfinite()).flatten(1).any(1).nonzero()[0])
-            raise InputError(f"the input has NaN or infinity in sample {sample}, in the precision of the network.")
+        check_values(x, next(self.parameters()), training=self.training)
 
     def _check_cells(self, cells: int) -> None:
         """Refuse a grid that is too coarse in terms of its cells, and not of the interior nodes of the cycles."""
@@ -353,10 +340,6 @@ class MgNO(nn.Module):
             f"{cells} cells along an axis are too few for {cycle.depth} levels; {fewer} at least "
             f"{cycle.smallest(cycle.depth) + 1} cells."
         )
-
-
-def _capturing(x: Tensor) -> bool:
-    return x.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def _matrix(channels: int, out: int, dim: int, *, bias: bool) -> nn.Module:

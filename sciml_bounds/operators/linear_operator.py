@@ -44,6 +44,9 @@ class LinearOperator:
         Of the vectors it takes and gives.
     symmetric, linear
         True, False, or None where it is not known. The Krylov loop chooses its form from them.
+    safeguard
+        Whether conjugate gradients may search along the residual too, beside what this preconditioner gives, which they
+        do where it is not known to be linear.
     norm_upper
         An upper bound of the spectral norm, one number or one a sample; None where none is known.
     eigenvalue_lower
@@ -55,6 +58,7 @@ class LinearOperator:
     device: torch.device
     symmetric: bool | None = None
     linear: bool | None = True
+    safeguard: bool = True
     norm_upper: Tensor | None = None
     eigenvalue_lower: Tensor | None = None
 
@@ -358,7 +362,7 @@ def _from_scipy(A: Any) -> LinearOperator:
             product[:] = np.asarray(A.matvec(row)).reshape(-1)
         return torch.as_tensor(result, device=x.device).reshape(x.shape)
 
-    return CallableOperator(apply, A.shape[0], getattr(torch, numpy_dtype.name))
+    return CallableOperator(apply, A.shape[0], getattr(torch, numpy_dtype.name), linear=True)
 
 
 def _from_petsc(A: Any) -> LinearOperator:

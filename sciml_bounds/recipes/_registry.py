@@ -17,6 +17,8 @@ _HOME = {
     "darcy-rough": "recipes.darcy_rough:DARCY_ROUGH",
     "darcy-multiscale": "recipes.darcy_multiscale:DARCY_MULTISCALE",
     "poisson": "recipes.poisson:POISSON",
+    "ritz-poisson-2d": "recipes.ritz_poisson:RITZ_POISSON_2D",
+    "ritz-poisson-3d": "recipes.ritz_poisson:RITZ_POISSON_3D",
     "helmholtz": "recipes.helmholtz:HELMHOLTZ",
     "helmholtz-converged": "recipes.helmholtz:HELMHOLTZ_CONVERGED",
     "navier-stokes-1e-3": "recipes.navier_stokes:NAVIER_STOKES_1E3",

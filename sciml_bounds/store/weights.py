@@ -49,6 +49,7 @@ SUFFIX = ".safetensors"
 MODELS = {
     "MgNO": "sciml_bounds.multigrid.mgno:MgNO",
     "CertifiedMgNO": "sciml_bounds.multigrid.flux_head:CertifiedMgNO",
+    "LearnedDirections": "sciml_bounds.krylov.learned_directions:LearnedDirections",
 }
 #: The key of the metadata under which the card stands. One key only: their order in a file is not fixed.
 _CARD = "sciml_bounds"

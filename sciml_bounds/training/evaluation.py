@@ -69,7 +69,7 @@ def evaluate(
         Any map-style data set of pairs (x, y).
     metrics
         Names in `LOSSES`, or callables loss(prediction, target, inputs) that give one number a sample. None means "l2"
-        and "h1", or "bound" for a network with a flux head.
+        and "h1", "bound" for a network with a flux head, or "line-search" for learned directions.
     batch_size, device, workers
         How many samples at a time, where, and with how many processes that load.
 
@@ -103,11 +103,14 @@ def evaluate(
 
 
 def _default_metrics(model: nn.Module) -> dict[str, Loss]:
-    """Give the metrics of fields, or the bound for the channels and the source of a network with a flux head."""
+    """Give the metrics of fields, or what a network with a flux head or one of directions is judged by."""
+    from sciml_bounds.krylov.learned_directions import LearnedDirections
     from sciml_bounds.multigrid.flux_head import BoundLoss, CertifiedNetwork
 
     if isinstance(model, CertifiedNetwork):
         return {"bound": BoundLoss(model.fields, source=model.source)}
+    if isinstance(model, LearnedDirections):
+        return {"line-search": find_loss("line-search")}
     return {name: find_loss(name) for name in ("l2", "h1")}
 
 

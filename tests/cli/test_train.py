@@ -242,3 +242,40 @@ def test_processes_of_torchrun_share_the_work_and_one_speaks(place):
     assert run(["train", "small.toml", "--folder", "one"]) == 0
     ours, theirs = (read_weights(f"{folder}/best.safetensors")[1]["metrics"] for folder in ("two", "one"))
     assert ours["validation l2"] == pytest.approx(theirs["validation l2"], rel=1e-3)
+
+
+DIRECTIONS = """
+[data]
+file = "ritz.nc"
+recipe = "ritz-poisson-2d"
+samples = 20
+seed = 0
+resolution = 8
+inputs = ["rhs", "geometry"]
+[model]
+class = "LearnedDirections"
+arguments = { network = "multigrid", dim = 2, levels = 2 }
+[training]
+loss = "line-search"
+epochs = 3
+batch_size = 4
+lr = 1e-2
+weight_decay = 0.0
+[output]
+weights = "directions.safetensors"
+"""
+
+
+def test_learned_directions_are_trained_from_a_recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_dataset("ritz-poisson-2d", "ritz.nc", samples=20, seed=0, resolution=8)
+    (tmp_path / "directions.toml").write_text(DIRECTIONS)
+    assert run(["train", "directions.toml", "--folder", "run"]) == 0
+    _, card = read_weights("directions.safetensors")
+    assert card["class"] == "LearnedDirections"
+    assert set(card["metrics"]) == {"test line-search", "validation line-search"}
+    network = load_model("directions.safetensors")
+    assert network.arguments == {"network": "multigrid", "dim": 2, "levels": 2}
+    assert run(["evaluate", "directions.safetensors", "ritz.nc", "--out", "each.csv"]) == 0
+    assert (tmp_path / "each.csv").read_text().splitlines()[0].endswith("line-search")
+    assert run(["predict", "directions.safetensors", "--shape", "8,8", "--out", "u.nc"]) == 2

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sciml_bounds.errors import InputError
+from sciml_bounds.krylov.learned_directions import LearnedDirections
 from sciml_bounds.multigrid.mgno import MgNO
 from sciml_bounds.store.weights import load_model, save_model
 
@@ -30,7 +31,7 @@ class Entry:
     shape
         Of one sample, (channel, *space).
     small
-        A lattice that is too small for it; None if there is none.
+        A lattice that is too small for it; None if it is for one lattice only, () if any will do.
     scale
         How large outputs are, for tolerances.
     """
@@ -72,6 +73,12 @@ MODELS = {
         | {"boundary": "neumann", "alignment": "interior", "size": (11, 11), "normalization": ("pointwise", "scalar")},
         (1, 11, 11),
         None,
+    ),
+    "2-D directions": Entry(LearnedDirections, {"network": "dcdm", "dim": 2, "channels": 6}, (1, 9, 12), ()),
+    "3-D directions": Entry(LearnedDirections, {"network": "dcdm", "dim": 3, "channels": 6}, (1, 6, 5, 4), ()),
+    "2-D shaped directions": Entry(LearnedDirections, {"network": "multigrid", "dim": 2, "levels": 2}, (2, 9, 12), ()),
+    "3-D shaped directions": Entry(
+        LearnedDirections, {"network": "multigrid", "dim": 3, "levels": 2}, (2, 8, 5, 4), ()
     ),
 }
 
@@ -200,6 +207,8 @@ def test_another_number_of_axes_is_refused(entry):
 
 @each_model
 def test_a_lattice_that_is_too_small_is_refused(entry):
+    if entry.small == ():
+        pytest.skip("any lattice will do")
     small = entry.small or tuple(n - 1 for n in entry.shape[1:])
     words = "for a lattice of .* only" if entry.small is None else "too (few|small) for 3 levels"
     with pytest.raises(InputError, match=words):

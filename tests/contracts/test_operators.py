@@ -127,6 +127,15 @@ def _network() -> Pair:
     return Pair(operator, _columns(operator))
 
 
+def _directions(batch: int) -> Pair:
+    """A linear network of directions, which does not claim to be; with a geometry for each of a batch."""
+    torch.manual_seed(0)
+    network = sb.LearnedDirections("multigrid", dim=2, levels=1).double()
+    geometry = np.random.default_rng(0).integers(0, 3, (batch, 5, 4)).astype(float)
+    operator = network.as_preconditioner((5, 4), geometry=geometry)
+    return Pair(operator, _columns(operator))
+
+
 def _petsc(A: scipy.sparse.csr_array) -> object:
     require_dolfinx()
     from petsc4py import PETSc
@@ -169,6 +178,8 @@ OPERATORS: dict[str, Callable[[], Pair]] = {
     "WalledCycle, batch": lambda: _cycle(3, walls=True),
     "WalledCycle, single inside": lambda: _cycle(1, walls=True, precision="auto"),
     "NetworkPreconditioner": _network,
+    "DirectionPreconditioner": lambda: _directions(1),
+    "DirectionPreconditioner, batch": lambda: _directions(3),
     "from torch, dense": lambda: _through(lambda A: torch.as_tensor(A.toarray())),
     "from torch, coo": lambda: _through(lambda A: torch.as_tensor(A.toarray()).to_sparse_coo()),
     "from torch, batch": lambda: Pair(aslinearoperator(_dense(3)), _dense(3)),

@@ -20,6 +20,8 @@ RESOLUTIONS = {
     "darcy-rough": 12,
     "darcy-multiscale": 12,
     "poisson": 12,
+    "ritz-poisson-2d": 8,
+    "ritz-poisson-3d": 4,
     "helmholtz": 10,
     "helmholtz-converged": 10,
     "navier-stokes-1e-3": 8,
@@ -30,7 +32,7 @@ RESOLUTIONS = {
 #: Recipes whose solution is zero on the boundary.
 ZERO_ON_THE_BOUNDARY = ("darcy-smooth", "darcy-rough", "darcy-multiscale", "poisson")
 #: How inputs and targets may lie relative to each other.
-LAYOUTS = {"cells->nodes", "nodes->nodes", "time"}
+LAYOUTS = {"cells->nodes", "cells->cells", "nodes->nodes", "time"}
 
 #: Recipes that need an extra, or more than two seconds.
 MARKS = {"pipe": [pytest.mark.fem, pytest.mark.slow], "helmholtz-converged": [pytest.mark.slow]}

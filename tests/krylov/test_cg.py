@@ -63,6 +63,8 @@ def test_hierarchies_of_pyamg_are_preconditioners(build):
     M = build(A, max_coarse=10).aspreconditioner()
     s = sb.cg(A, B, M=M, rtol=1e-10)
     assert int(s.iterations) <= 15 < int(sb.cg(A, B, rtol=1e-10).iterations)
+    assert s.flexible
+    assert s.dropped_directions is None  # scipy's operators are linear maps: nothing is searched beside them
     np.testing.assert_allclose(s.x, EXACT, rtol=0, atol=1e-7)
 
 

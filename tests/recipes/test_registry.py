@@ -10,8 +10,8 @@ from sciml_bounds.errors import InputError
 from sciml_bounds.recipes._registry import find_recipe, recipe_names
 
 NAMES = (
-    "darcy-smooth", "darcy-rough", "darcy-multiscale", "poisson", "helmholtz", "helmholtz-converged",
-    "navier-stokes-1e-3", "navier-stokes-1e-4", "navier-stokes-1e-5", "pipe",
+    "darcy-smooth", "darcy-rough", "darcy-multiscale", "poisson", "ritz-poisson-2d", "ritz-poisson-3d",
+    "helmholtz", "helmholtz-converged", "navier-stokes-1e-3", "navier-stokes-1e-4", "navier-stokes-1e-5", "pipe",
 )  # fmt: skip
 
 

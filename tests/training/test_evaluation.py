@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from sciml_bounds.errors import InputError
+from sciml_bounds.krylov.learned_directions import LearnedDirections
 from sciml_bounds.multigrid.flux_head import CertifiedMgNO
 from sciml_bounds.training.evaluation import evaluate, evaluate_rollout, roll_out
 
@@ -33,6 +34,14 @@ def test_metrics_are_those_of_each_sample_whatever_the_batches(batch_size):
         assert found.mean(name) == pytest.approx(sum(exact) / 7, abs=1e-6)
     assert found.summary()["l2"]["max"] == pytest.approx(max(exact), abs=1e-6)
     assert "samples" in repr(found)
+
+
+def test_without_metrics_directions_are_measured_by_the_step_along_them():
+    network = LearnedDirections(dim=2, channels=2)
+    b = torch.randn(3, 1, 6, 6)
+    found = evaluate(network, TensorDataset(b, torch.cat([b, torch.ones_like(b)], 1)))
+    assert found.values.keys() == {"line-search"}
+    assert bool((found.values["line-search"] <= b.square().flatten(1).sum(1)).all())
 
 
 def test_without_metrics_a_flux_head_is_measured_by_its_bound():

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from sciml_bounds.errors import InputError
+from sciml_bounds.krylov.losses import LineSearchLoss
 from sciml_bounds.multigrid.flux_head import BoundLoss
+from sciml_bounds.operators.linear_operator import MatrixOperator
 from sciml_bounds.training.settings import TrainingSettings, find_loss
 
 WRONG = [
@@ -76,10 +78,13 @@ def test_a_card_makes_the_same_settings_again():
         ({"loss": BoundLoss(source=2.0)}, "BoundLoss"),
         ({"loss": "bound", "select": "l2"}, "l2"),
         ({"loss": "h1-spectral", "select": None}, "l2"),
+        ({"loss": "line-search"}, "line-search"),
+        ({"loss": LineSearchLoss(MatrixOperator(torch.eye(4)))}, "LineSearchLoss"),
+        ({"loss": "line-search", "select": "l2"}, "l2"),
     ],
-    ids=["default", "bound", "bound of other data", "both", "none"],
+    ids=["default", "bound", "bound of other data", "both", "none", "directions", "one operator", "directions, l2"],
 )
-def test_without_a_metric_the_bound_selects_where_it_is_the_loss(options, select):
+def test_without_a_metric_the_loss_selects_where_no_other_is_for_the_network(options, select):
     assert TrainingSettings(**options).card()["select"] == select
 
 

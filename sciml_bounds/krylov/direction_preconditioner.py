@@ -1,0 +1,224 @@
+"""A network of directions as the preconditioner of flexible conjugate gradients, on the lattice of an operator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sciml_bounds.errors import InputError
+from sciml_bounds.krylov.learned_directions import LearnedDirections
+from sciml_bounds.krylov.multigrid_shaped import AIR, FLUID, SOLID
+from sciml_bounds.operators.lattice import LatticeOperator
+from sciml_bounds.operators.linear_operator import LinearOperator
+from sciml_bounds.problems.diffusion import Diffusion
+from sciml_bounds.problems.discretization import node_system
+
+__all__ = ["DirectionPreconditioner", "direction_preconditioner"]
+
+#: Residuals that go through a network at once.
+TOGETHER = 16
+
+
+@dataclass(frozen=True)
+class _Place:
+    """The lattice of the vectors.
+
+    Attributes
+    ----------
+    space
+        Points along each axis.
+    geometry
+        What each point is, (1 or b, *space): SOLID, FLUID or AIR.
+    centre
+        Takes from fields (b, *space) what lies in the null space of the operator.
+    dtype, device
+        Of the vectors.
+    """
+
+    space: tuple[int, ...]
+    geometry: Tensor
+    centre: Callable[[Tensor], Tensor]
+    dtype: torch.dtype
+    device: torch.device
+
+
+def direction_preconditioner(
+    model: LearnedDirections, problem: Any, *, geometry: Any = None, published: bool = False
+) -> DirectionPreconditioner:
+    """Make a network of directions a preconditioner.
+
+    Parameters
+    ----------
+    model
+        The network, in its present weights.
+    problem
+        Where the vectors lie: a `Diffusion` problem or a `Solver` that was prepared for one (its nodes), a
+        `LatticeOperator`, or the number of points along each axis (of vectors in float64, last axis fastest).
+    geometry
+        What each point is, shape (batch..., *space): 0 solid, 1 fluid, 2 air, where zero is prescribed. By default as
+        the problem says; of a `LatticeOperator` the points without a neighbour are solid, and of a tuple none is.
+        Directions are zero where there is no fluid.
+    published
+        Search along the network's direction and the last two alone, as published, and not along the residual too. Then
+        a network that is not for the problem can be slower than steepest descent, or fail.
+
+    Returns
+    -------
+    DirectionPreconditioner
+        For `sb.cg(solver.operator, solver.rhs, M=...)`.
+
+    Raises
+    ------
+    InputError
+        If the network is for another number of axes or on another device, or the geometry has another shape or other
+        numbers.
+
+    Notes
+    -----
+    A network sees what lies on the lattice. Beyond its ends there is nothing, as in the data sets `ritz-poisson-2d` and
+    `-3d`, where that is a wall: open sides are seen where they are points of the lattice (nodes with a prescribed
+    value, or a layer of air in `geometry`), and not where they only add to the diagonal.
+
+    Examples
+    --------
+    >>> import torch, sciml_bounds as sb
+    >>> _ = torch.manual_seed(0)
+    >>> solver = sb.prepare(sb.Diffusion(sb.Grid((16, 16)), source=1.0))
+    >>> M = sb.LearnedDirections.published("dcdm-64", dim=2).as_preconditioner(solver)
+    >>> bool(sb.cg(solver.operator, solver.rhs[0], M=M).converged)  # the weights are random
+    True
+    """
+    weight = next(model.parameters())
+    place = _find_place(problem, weight.device)
+    if len(place.space) != model.dim:
+        raise InputError(
+            f"the network is for {model.dim} axes, and the vectors lie on a lattice of {_times(place.space)}; use "
+            f"weights for {len(place.space)} axes."
+        )
+    if weight.device != place.device:
+        raise InputError(f"the weights are on {weight.device} and the problem on {place.device}; move one of them.")
+    known = place.geometry if geometry is None else _checked_geometry(geometry, place)
+    return DirectionPreconditioner(model, place, known, published=published)
+
+
+class DirectionPreconditioner(LinearOperator):
+    """From residuals to the directions of a network, which sees them scaled to a norm of one.
+
+    What the network gives is scaled back, so that the map is in proportion to its argument as far as rounding goes.
+    """
+
+    symmetric = None
+    linear = None
+
+    def __init__(self, model: LearnedDirections, place: _Place, geometry: Tensor, *, published: bool) -> None:
+        self.model, self.safeguard = model, not published
+        self._place = place
+        self._free = geometry == FLUID
+        self._weight = next(model.parameters())
+        with torch.no_grad():
+            self._kernels = model.kernels(geometry) if model.in_channels == 2 else None
+        n = math.prod(place.space)
+        self.shape, self.dtype, self.device = (n, n), place.dtype, place.device
+
+    @property
+    def batch(self) -> int:
+        """Number of geometries: 1, or the number of samples."""
+        return len(self._free)
+
+    def matvec(self, x: Tensor) -> Tensor:
+        """Apply to residuals `(..., n)`; those that are not finite give zeros."""
+        self._check_batch(x)
+        given = x.reshape(-1, self.shape[0])
+        with torch.no_grad():
+            size = _norms(given)
+            seen = (size > 0) & (size < torch.inf)
+            unit = torch.where(seen, given / torch.where(seen, size, 1.0), 0.0)
+            field = self._directions(unit.view(-1, 1, *self._place.space).to(self._weight.dtype))
+            found = torch.where(self._free, field.squeeze(1).to(given.dtype), 0.0)
+            found = torch.where(seen, size, 0.0) * self._place.centre(found).flatten(1)
+        return found.view(x.shape)
+
+    def _directions(self, r: Tensor) -> Tensor:
+        if self.batch > 1:
+            return self.model.along(r, self._kernels)
+        return torch.cat([self.model.along(part, self._kernels) for part in r.split(TOGETHER)])
+
+
+def _norms(x: Tensor) -> Tensor:
+    """Norms of rows, shape (b, 1), whose squares may be too small or too large for their dtype."""
+    largest = x.abs().amax(1, keepdim=True)
+    scale = torch.where(largest > 0, largest, 1.0)
+    norms: Tensor = scale * (x / scale).norm(dim=1, keepdim=True)
+    return norms
+
+
+def _find_place(problem: Any, device: torch.device) -> _Place:
+    problem = getattr(problem, "problem", problem)
+    if isinstance(problem, Diffusion):
+        return _nodes(problem.detach())
+    if isinstance(problem, LatticeOperator):
+        return _lattice(problem)
+    if isinstance(problem, Sequence) and problem and all(isinstance(n, Integral) and int(n) > 0 for n in problem):
+        space = tuple(int(n) for n in problem)
+        geometry = torch.full((1, *space), FLUID, device=device)
+        return _Place(space, geometry, lambda field: field, torch.float64, device)
+    raise InputError(
+        f"a {type(problem).__name__} does not tell where the residuals lie; give a Diffusion problem, a Solver, a "
+        "LatticeOperator, or the number of points along each axis."
+    )
+
+
+@torch.no_grad()
+def _nodes(problem: Diffusion) -> _Place:
+    """Take the nodes of a problem: air where a value is prescribed, and solid where they touch no fluid."""
+    system = node_system(problem)
+    active, held = torch.broadcast_tensors(problem.active_nodes, problem.dirichlet_nodes)
+    geometry = torch.where(held, AIR, torch.where(active, FLUID, SOLID))
+
+    def centre(field: Tensor) -> Tensor:
+        return system.fix_mean(field.reshape(-1, *system.operator.lattice)).view(field.shape)
+
+    return _Place(problem.node_shape, geometry, centre, problem.dtype, problem.device)
+
+
+@torch.no_grad()
+def _lattice(operator: LatticeOperator) -> _Place:
+    """Take the points of an operator: solid where they have no neighbour, and fluid elsewhere."""
+    space = operator.lattice
+    while len(space) > 1 and space[0] == 1:  # lower dimensions are padded in front
+        space = space[1:]
+    coupled = (operator.diagonal() > operator.absorption).view(-1, *space)
+    held = ((operator.absorption.view(coupled.shape) > 0) & coupled).flatten(1).any(1)
+    count = coupled.flatten(1).sum(1).clamp_min(1)
+
+    def centre(field: Tensor) -> Tensor:
+        inside = torch.where(coupled, field, 0.0)
+        mean = torch.where(held, 0.0, inside.flatten(1).sum(1) / count).view(-1, *(1,) * len(space))
+        return torch.where(coupled, field - mean, field)
+
+    return _Place(space, torch.where(coupled, FLUID, SOLID), centre, operator.dtype, operator.device)
+
+
+def _checked_geometry(geometry: Any, place: _Place) -> Tensor:
+    try:
+        found = torch.as_tensor(geometry)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError("the geometry cannot be read as an array; give one number for each point.") from None
+    if tuple(found.shape[-len(place.space) :]) != place.space or found.ndim < len(place.space):
+        raise InputError(
+            f"the geometry has shape {tuple(found.shape)}, and the vectors lie on a lattice of {_times(place.space)}; "
+            "give one number for each point."
+        )
+    if found.dtype == torch.bool or not bool(((found == SOLID) | (found == FLUID) | (found == AIR)).all()):
+        raise InputError("the geometry holds something else than 0 (solid), 1 (fluid) and 2 (air); give those numbers.")
+    return found.to(place.device).reshape(-1, *place.space)
+
+
+def _times(space: Sequence[int]) -> str:
+    return "x".join(map(str, space))

@@ -1,0 +1,47 @@
+"""What every network asks of its input, (b, channel, *space)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sciml_bounds.errors import InputError
+
+__all__ = ["check_axes", "check_values"]
+
+
+def check_axes(x: Tensor, channels: int, dim: int) -> None:
+    """Refuse another number of axes or channels.
+
+    Raises
+    ------
+    InputError
+        With both numbers.
+    """
+    if x.ndim != dim + 2:
+        raise InputError(f"the input has {x.ndim} axes; give (batch, {channels}, {dim} space axes).")
+    if x.shape[1] != channels:
+        raise InputError(f"the input has {x.shape[1]} channels on axis 1, and the network takes {channels}.")
+
+
+def check_values(x: Tensor, weight: Tensor, *, training: bool) -> None:
+    """Refuse another device or dtype than that of the weights, and outside of training NaN and infinity.
+
+    Raises
+    ------
+    InputError
+        With what differs, or the sample.
+    """
+    if x.device != weight.device:
+        raise InputError(f"the input is on {x.device} and the weights are on {weight.device}; move one of them.")
+    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise InputError(f"the input is {x.dtype} and the weights are {weight.dtype}; convert one of them.")
+    if training or torch.compiler.is_compiling() or _capturing(x):
+        return
+    if not bool(x.isfinite().all()):
+        sample = int((~x.isfinite()).flatten(1).any(1).nonzero()[0])
+        raise InputError(f"the input has NaN or infinity in sample {sample}, in the precision of the network.")
+
+
+def _capturing(x: Tensor) -> bool:
+    return x.is_cuda and torch.cuda.is_current_stream_capturing()

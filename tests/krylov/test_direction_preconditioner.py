@@ -1,0 +1,204 @@
+"""Networks of directions in conjugate gradients: on nodes, on lattices, beside solids, with walls all around."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+import sciml_bounds as sb
+from sciml_bounds.errors import InputError
+from sciml_bounds.problems.discretization import cell_fluxes
+
+NAMES = ("dcdm", "multigrid")
+
+
+def _network(name, dim=2, seed=0):
+    torch.manual_seed(seed)
+    options = {"channels": 4, "before": 1, "coarse": 1, "after": 1} if name == "dcdm" else {"levels": 2}
+    return sb.LearnedDirections(name, dim=dim, **options)
+
+
+def _pressure(shape, solid=None, sides=sb.Neumann):
+    """The cell-centred equations of a pressure with walls (or other sides), spacing one."""
+    grid = sb.Grid(shape, lengths=tuple(map(float, shape)))
+    return cell_fluxes(sb.Diffusion(grid, 1.0, 0.0, boundary=sides(), solid=solid)).system
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dim", [2, 3])
+def test_random_weights_cost_iterations_and_not_correctness(name, dim):
+    n = {2: 13, 3: 6}[dim]
+    rng = np.random.default_rng(0)
+    solid = np.zeros((n,) * dim, dtype=bool)
+    solid[(slice(2, 5),) * dim] = True
+    problem = sb.Diffusion(sb.Grid((n,) * dim), 1.0, rng.standard_normal((2, *(n,) * dim)), solid=solid)
+    solver = sb.prepare(problem, method="multigrid")
+    M = _network(name, dim).as_preconditioner(solver)
+    assert (M.symmetric, M.linear, M.batch, M.shape) == (None, None, 1, solver.operator.shape)
+    b = solver.rhs
+    s = sb.cg(solver.operator, b, M=M)
+    assert s.flexible
+    assert bool(s.converged.all())
+    assert s.dropped_directions.tolist() == [0, 0]
+    exact = sb.prepare(problem, method="direct").solve().values.reshape(s.x.shape)
+    torch.testing.assert_close(s.x, exact, rtol=0, atol=1e-6 * float(exact.abs().max()))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [1e-200, 1e-8, 1e8], ids=str)
+def test_the_network_sees_residuals_of_norm_one(name, size):
+    """Single precision sees the same numbers, up to the round-off of the division."""
+    M = _network(name).as_preconditioner((6, 7))
+    r = torch.randn(3, 42, dtype=torch.float64)
+    found = M.matvec(r)
+    torch.testing.assert_close(M.matvec(size * r) / size, found, rtol=0, atol=1e-5 * float(found.abs().max()))
+
+
+def test_directions_are_those_of_the_network():
+    net = _network("dcdm")
+    r = torch.randn(2, 42, dtype=torch.float64)
+    unit = r / r.norm(dim=1, keepdim=True)
+    expected = net(unit.view(2, 1, 6, 7).float()).flatten(1).double() * r.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(net.as_preconditioner((6, 7)).matvec(r), expected.detach())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_residuals_that_are_zero_or_not_finite_give_zeros_and_leave_the_others_alone(name):
+    M = _network(name).as_preconditioner((6, 7))
+    r = torch.randn(4, 42, dtype=torch.float64)
+    expected = M.matvec(r[:1])
+    r[1], r[2, 3], r[3, 5] = 0.0, torch.nan, torch.inf
+    found = M.matvec(r)
+    torch.testing.assert_close(found[:1], expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
+    assert not found[1:].any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_many_samples_are_as_many_single_ones(name):
+    M = _network(name).double().as_preconditioner((6, 7))
+    r = torch.randn(37, 42, dtype=torch.float64)
+    torch.testing.assert_close(M.matvec(r), torch.stack([M.matvec(row) for row in r]), rtol=0, atol=1e-13)
+    assert M.matvec(r[:0]).shape == (0, 42)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_comes_out_where_there_is_no_fluid(name):
+    solid = np.zeros((8, 8), dtype=bool)
+    solid[3:6, 2:5] = True
+    lattice = _pressure((8, 8), solid, lambda: sb.Dirichlet(0.0)).operator
+    found = _network(name).as_preconditioner(lattice).matvec(torch.ones(1, 64, dtype=torch.float64)).view(8, 8)
+    assert (found == 0).numpy().tolist() == solid.tolist()
+    geometry = np.ones((8, 8))
+    geometry[0], geometry[4, 4] = 2, 0
+    given = _network(name).as_preconditioner((8, 8), geometry=geometry).matvec(torch.ones(64, dtype=torch.float64))
+    assert (given.view(8, 8) == 0).numpy().tolist() == (geometry != 1).tolist()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_walls_all_around_leave_no_mean(name):
+    """Constants are in the null space; of a problem the mean goes from each part of the fluid by itself."""
+    system = _pressure((8, 9))
+    M = _network(name).as_preconditioner(system.operator)
+    found = M.matvec(torch.randn(3, 72, dtype=torch.float64))
+    assert float(found.mean(1).abs().max()) < 1e-15 * 72
+    solid = np.zeros((9, 9), dtype=bool)
+    solid[4] = True
+    problem = sb.Diffusion(sb.Grid((9, 9)), 1.0, 0.0, boundary=sb.Neumann(), solid=solid)
+    field = _network(name).as_preconditioner(problem).matvec(torch.randn(1, 100, dtype=torch.float64)).view(10, 10)
+    weights = torch.ones(10, dtype=torch.float64)
+    weights[[0, -1]] = 0.5
+    below = torch.tensor([0.5, 1.0, 1.0, 1.0, 0.5], dtype=torch.float64)
+    for part in (field[:5], field[5:]):  # four cells each, with the volumes that their nodes stand for
+        assert float((below.unsqueeze(1) * weights * part).sum().abs()) < 1e-12
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_singular_pressure_is_solved(name):
+    solid = np.zeros((10, 12), dtype=bool)
+    solid[3:6, 4:8] = True
+    operator = _pressure((10, 12), solid).operator
+    b = torch.randn(2, 120, dtype=torch.float64) * (~torch.as_tensor(solid).view(-1))
+    fluid = torch.as_tensor(~solid).view(-1)
+    b[:, fluid] -= b[:, fluid].mean(1, keepdim=True)
+    s = sb.cg(operator, b, M=_network(name).as_preconditioner(operator), rtol=1e-9)
+    assert bool(s.converged.all())
+    assert float(s.x.abs().max()) < 1e3  # constants did not pile up
+
+
+def test_each_sample_may_have_its_geometry():
+    net = _network("multigrid")
+    geometry = torch.randint(0, 3, (3, 6, 6), generator=torch.Generator().manual_seed(0))
+    r = torch.randn(3, 36, dtype=torch.float64)
+    M = net.as_preconditioner((6, 6), geometry=geometry)
+    assert M.batch == 3
+    apart = [net.as_preconditioner((6, 6), geometry=g).matvec(row) for g, row in zip(geometry, r)]
+    torch.testing.assert_close(M.matvec(r), torch.stack(apart))
+    with pytest.raises(InputError, match="a batch of 3 operators cannot be applied to 2 vectors"):
+        M.matvec(r[:2])
+
+
+def test_the_published_span_is_asked_for_at_the_preconditioner():
+    solver = sb.prepare(sb.Diffusion(sb.Grid((12, 12)), source=1.0))
+    net = _network("dcdm")
+    assert net.as_preconditioner(solver).safeguard
+    with pytest.warns(sb.ConvergenceWarning):
+        bare = sb.cg(solver.operator, solver.rhs, M=net.as_preconditioner(solver, published=True), maxiter=100)
+    guarded = sb.cg(solver.operator, solver.rhs, M=net.as_preconditioner(solver))
+    assert int(guarded.iterations) < int(bare.iterations)
+
+
+def test_networks_of_both_kinds_are_interchangeable():
+    solver = sb.prepare(sb.Diffusion(sb.Grid((16, 16)), source=1.0))
+    torch.manual_seed(0)
+    networks = [sb.MgNO(channels=2, layers=1, levels=3, fields=("source",)), _network("dcdm"), _network("multigrid")]
+    for net in networks:
+        s = sb.cg(solver.operator, solver.rhs, M=net.as_preconditioner(solver))
+        assert s.flexible
+        assert bool(s.converged.all())
+
+
+@pytest.mark.parametrize(
+    ("dim", "place", "options", "words"),
+    [
+        (3, (8, 8), {}, "the network is for 3 axes, and the vectors lie on a lattice of 8x8; use weights for 2 axes"),
+        (2, (8, 8, 8), {}, "the network is for 2 axes, and the vectors lie on a lattice of 8x8x8"),
+        (2, 3, {}, "a int does not tell where the residuals lie; give a Diffusion problem, a Solver"),
+        (2, (8, 0), {}, "a tuple does not tell where the residuals lie"),
+        (2, (8, 8), {"geometry": np.ones((8, 9))}, "the geometry has shape (8, 9), and the vectors lie on"),
+        (2, (8, 8), {"geometry": np.ones(8)}, "the geometry has shape (8,)"),
+        (2, (8, 8), {"geometry": np.full((8, 8), 3)}, "something else than 0 (solid), 1 (fluid) and 2 (air)"),
+        (2, (8, 8), {"geometry": np.ones((8, 8), dtype=bool)}, "something else than 0 (solid)"),
+        (2, (8, 8), {"geometry": "box"}, "the geometry cannot be read as an array"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_said(dim, place, options, words):
+    with pytest.raises(InputError, match=re.escape(words)):
+        _network("multigrid", dim).as_preconditioner(place, **options)
+
+
+def test_bad_input_of_the_loop_is_said():
+    M = _network("dcdm").as_preconditioner((2, 2))
+    with pytest.raises(InputError, match="A is not symmetric"):
+        sb.cg(np.triu(np.ones((4, 4))), np.ones(4), M=M)
+    with pytest.warns(sb.ConvergenceWarning, match="operator not positive definite"):
+        sb.cg(np.diag([1.0, 2.0, -3.0, 4.0]), np.ones(4), M=M, rtol=1e-12)
+    with pytest.raises(InputError, match="b has 1 entry that is NaN or infinite"):
+        sb.cg(np.eye(4), [1.0, np.nan, 1.0, 1.0], M=M)
+    with pytest.raises(InputError, match=r"M has shape \(4, 4\), but b has 5 entries"):
+        sb.cg(np.eye(5), np.ones(5), M=M)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", NAMES)
+def test_it_follows_its_device(name):
+    net = _network(name, 3).cuda()
+    problem = sb.Diffusion(sb.Grid((8, 8, 8)), torch.ones((), device="cuda", dtype=torch.float64), 1.0)
+    solver = sb.prepare(problem, method="multigrid")
+    s = sb.cg(solver.operator, solver.rhs, M=net.as_preconditioner(solver))
+    assert s.x.is_cuda
+    assert bool(s.converged.all())
+    with pytest.raises(InputError, match="the weights are on cpu and the problem on cuda"):
+        net.cpu().as_preconditioner(solver)

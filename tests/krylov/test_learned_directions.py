@@ -1,0 +1,94 @@
+"""Networks of directions: the published ones, any lattice, files; what every network keeps is in tests/contracts."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+import sciml_bounds as sb
+from sciml_bounds.errors import InputError
+
+
+def _size(net):
+    return sum(p.numel() for p in net.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "flat"),
+    [
+        # 3-D as published. 2-D by hand: 10 c weights of the lift, 9 c^2 + c of each of 14 or 22 convolutions, c + 1 of
+        # the head with c = 16; 252 of a kernel and 28 of a factor, 4 and 5 levels of two of each and one kernel more
+        ("dcdm-64", 97_457, 160 + 14 * 2320 + 17),
+        ("dcdm-128", 152_881, 160 + 22 * 2320 + 17),
+        ("multigrid-4", 20_582, 4 * 2 * (252 + 28) + 252),
+        ("multigrid-5", 25_174, 5 * 2 * (252 + 28) + 252),
+    ],
+)
+def test_published_networks_have_as_many_weights(name, count, flat):
+    assert _size(sb.LearnedDirections.published(name)) == count
+    assert _size(sb.LearnedDirections.published(name, dim=2)) == flat
+
+
+@pytest.mark.parametrize("name", ["dcdm-64", "multigrid-4"])
+@pytest.mark.parametrize("space", [(1, 1), (5, 7), (16, 16), (17, 16)], ids=str)
+def test_any_lattice_will_do(name, space):
+    net = sb.LearnedDirections.published(name, dim=2)
+    x = torch.rand(2, net.in_channels, *space).round()
+    assert net(x).shape == (2, 1, *space)
+
+
+def test_odd_lattices_are_continued_by_zeros_and_cut():
+    torch.manual_seed(0)
+    net = sb.LearnedDirections("dcdm", dim=2, channels=4)
+    x = torch.rand(1, 1, 7, 8)
+    wide = torch.cat([x, torch.zeros(1, 1, 1, 8)], 2)
+    assert torch.equal(net(x), net(wide)[:, :, :7])
+
+
+def test_the_geometry_is_the_second_channel():
+    torch.manual_seed(0)
+    net = sb.LearnedDirections("multigrid", dim=2, levels=2)
+    r, geometry = torch.rand(3, 1, 8, 8), torch.randint(0, 3, (3, 1, 8, 8))
+    found = net(torch.cat([r, geometry.float()], 1))
+    torch.testing.assert_close(found, net.along(r, net.kernels(geometry[:, 0])))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"network": "dcmd"}, "network='dcmd'"),
+        ({"dim": 4}, "dim=4 must be 2 or 3"),
+        ({"levels": 3}, "the network 'dcdm' has no option 'levels'; it has channels, before, coarse, after"),
+        ({"network": "multigrid", "channels": 3}, "the network 'multigrid' has no option 'channels'; it has levels"),
+        ({"channels": 0}, "channels=0 must be a positive integer"),
+        ({"coarse": True}, "coarse=True must be a positive integer"),
+        ({"before": 1.5}, "before=1.5 must be a positive integer"),
+    ],
+    ids=str,
+)
+def test_bad_arguments_are_said(arguments, words):
+    with pytest.raises(InputError, match=re.escape(words)):
+        sb.LearnedDirections(**arguments)
+
+
+def test_unknown_published_networks_are_said():
+    with pytest.raises(InputError, match="dcdm-64"):
+        sb.LearnedDirections.published("dcdm-46")
+
+
+def test_files_bring_it_back_as_a_preconditioner(tmp_path):
+    net = sb.LearnedDirections("multigrid", dim=2, levels=2)
+    net.save(tmp_path / "net.safetensors", recipe="none")
+    again = sb.LearnedDirections.load(tmp_path / "net.safetensors")
+    assert again.arguments == {"network": "multigrid", "dim": 2, "levels": 2}
+    solver = sb.prepare(sb.Diffusion(sb.Grid((8, 8)), source=1.0))
+    r = torch.randn(2, 81, dtype=torch.float64)
+    assert torch.equal(net.as_preconditioner(solver).matvec(r), again.as_preconditioner(solver).matvec(r))
+
+
+def test_files_of_other_networks_are_refused(tmp_path):
+    sb.MgNO(channels=2, layers=1, levels=2).save(tmp_path / "mgno.safetensors")
+    with pytest.raises(InputError, match="holds a MgNO, not a LearnedDirections"):
+        sb.LearnedDirections.load(tmp_path / "mgno.safetensors")
