@@ -91,11 +91,11 @@ def cg(
 
     Notes
     -----
-    With an M that is not known to be linear (a function, a network) each step minimises the A-norm of the error over
-    what M gives, the residual, and the K previous directions. What M gives may then have any size and sign; where it is
-    zero, NaN, infinite or nothing new it is dropped, which `dropped_directions` counts. No step is worse than one of
-    steepest descent: a bad M costs iterations, not correctness. A function that is a linear map loses little by it; say
-    so by a `LinearOperator` with `linear = True`, and the second product with A of each step is saved.
+    With an M that is not known to be linear each step minimises the A-norm of the error over what M gives and the K
+    previous directions, so that what M gives may have any size and sign. With a network (`LearnedDirections`, `MgNO`,
+    any operator with `safeguard = True`) it does so over the residual too. Then no step is worse than one of steepest
+    descent, a bad M costs iterations, not correctness, and what is zero, NaN, infinite or nothing new is dropped, which
+    `dropped_directions` counts.
 
     Examples
     --------

@@ -3,8 +3,8 @@
 References: Hestenes, Stiefel (1952); Notay, "Flexible conjugate gradients", SIAM J. Sci. Comput. 22 (2000) 1444-1460,
 for the form with explicit orthogonalisation against the last K directions; Kaneda, Akar, Chen, Kala, Hyde, Teran, "A
 deep conjugate direction method for iteratively solving linear systems", ICML 2023, which puts a network into that form.
-A preconditioner that is not known to be linear is trusted with nothing: each step minimises the energy over what it
-gives, the residual, and the directions in memory, so that no step is worse than one of steepest descent.
+A network is trusted with nothing: each step minimises the energy over what it gives, the residual, and the directions
+in memory, so that no step is worse than one of steepest descent.
 Vectors may be complex, for Hermitian operators: inner products conjugate their first factor.
 
 Legend: n unknowns, b samples of a batch; vectors have shape (b, n).

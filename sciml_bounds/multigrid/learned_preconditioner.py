@@ -76,6 +76,7 @@ class NetworkPreconditioner(LinearOperator):
 
     symmetric = False
     linear = False
+    safeguard = True
 
     def __init__(self, model: nn.Module, problem: Diffusion, sweeps: int) -> None:
         self.model = model

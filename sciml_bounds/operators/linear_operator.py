@@ -45,8 +45,9 @@ class LinearOperator:
     symmetric, linear
         True, False, or None where it is not known. The Krylov loop chooses its form from them.
     safeguard
-        Whether conjugate gradients may search along the residual too, beside what this preconditioner gives, which they
-        do where it is not known to be linear.
+        Whether conjugate gradients search along the residual too, beside what this preconditioner gives: for one that
+        is not linear and may answer anything, as a network. A linear map in disguise is better off without, since then
+        all directions are conjugate.
     norm_upper
         An upper bound of the spectral norm, one number or one a sample; None where none is known.
     eigenvalue_lower
@@ -58,7 +59,7 @@ class LinearOperator:
     device: torch.device
     symmetric: bool | None = None
     linear: bool | None = True
-    safeguard: bool = True
+    safeguard: bool = False
     norm_upper: Tensor | None = None
     eigenvalue_lower: Tensor | None = None
 
