@@ -36,6 +36,8 @@ NORMS = ("none", "levels", "layers")
 HEADS = ("linear", "cycle")
 #: Fields of a diffusion problem that can be an input.
 FIELDS = ("coefficient", "source", "reaction")
+#: What prolongs.
+_TRANSPOSED = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 #: Samples that `predict` puts through the network at once.
 TOGETHER = 32
 
@@ -351,11 +353,12 @@ def _matrix(channels: int, out: int, dim: int, *, bias: bool) -> nn.Module:
 def _draw(layers: nn.Module, gain: float) -> None:
     """Draw the weights of all convolutions anew, such that each gives fields of about `gain` times the size it gets."""
     for module in layers.modules():
-        weight = getattr(module, "weight", None)
-        if weight is None or weight.ndim < 3:  # a norm
+        if not isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | _TRANSPOSED):
             continue
-        transposed = getattr(module, "transposed", False)  # with a stride of two, which divides each axis of a kernel
-        summed = len(weight) * weight[0, 0].numel() / 2 ** (weight.ndim - 2) if transposed else weight[0].numel()
+        weight = module.weight
+        summed: float = weight[0].numel()
+        if isinstance(module, _TRANSPOSED):  # with a stride of two, which divides each axis of a kernel
+            summed = len(weight) * weight[0, 0].numel() / 2 ** (weight.ndim - 2)
         bound = gain * (3 / summed) ** 0.5
         weight.uniform_(-bound, bound)
 

@@ -276,6 +276,14 @@ def test_weights_are_drawn_with_the_gain_or_as_torch_draws_them():
         assert float(prolongation.detach().std() * (24 * 4) ** 0.5) == pytest.approx(of_prolongations, rel=0.05)
 
 
+@pytest.mark.parametrize("norm", ["levels", "layers"])
+def test_norms_start_from_ones_whatever_the_gain(norm):
+    model = MgNO(boundary="periodic", norm=norm, size=(16, 16), channels=4, layers=2, levels=3)
+    norms = [module.weight for module in model.modules() if isinstance(module, torch.nn.LayerNorm)]
+    assert norms
+    assert all(bool((weight == 1).all()) for weight in norms)
+
+
 def test_published_networks_are_drawn_as_torch_does():
     assert all(MgNO.published(name).arguments["gain"] == "torch" for name in PUBLISHED)
 
