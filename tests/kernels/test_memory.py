@@ -21,3 +21,14 @@ def test_new_fields_have_the_shape_and_type_that_were_asked_for(monkeypatch, sys
     assert torch.equal(out.fill_(2.0), torch.full(shape, 2.0))
     assert memory.new_field(like).shape == like.shape
     assert memory.new_field(like).dtype == like.dtype
+
+
+@pytest.mark.skipif(memory._libc is None, reason="large pages are asked for on Linux only")
+@pytest.mark.parametrize("extra", [-1, 0, 1, 12345])
+def test_large_fields_start_where_a_large_page_starts(extra):
+    like = torch.empty(0, dtype=torch.float64)
+    fields = [memory.new_field(like, (memory.LARGE_PAGE // 8 * 3 + extra,)).fill_(k) for k in range(3)]
+    assert all(field.data_ptr() % memory.LARGE_PAGE == 0 for field in fields)
+    assert all(bool((field == k).all()) for k, field in enumerate(fields))  # each in memory of its own
+    small = memory.new_field(like, (memory.LARGE_PAGE // 8 - 1,))
+    assert small.untyped_storage().nbytes() == small.nbytes
