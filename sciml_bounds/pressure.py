@@ -110,14 +110,18 @@ class PressureSolver:
             With `seconds` that include the set-up, where the geometry is another one than before.
         """
         start = time.perf_counter()
-        if self._operator is not system.operator:
-            self._ready, self._operator = self._set_up(system), system.operator
+        self.prepare(system)
         if isinstance(self._ready, LinearSolver):
             stop = Stop(rtol=0.0, atol=atol, maxiter=self.maxiter)
             solution = self._ready.with_system(system).solve(x0=guess, stop=stop)
         else:
             solution = self._iterate(system, guess, atol)
         return replace(solution, seconds=time.perf_counter() - start)
+
+    def prepare(self, system: LatticeSystem) -> None:
+        """Set up for the geometry of a system, unless it is that of the system before."""
+        if self._operator is not system.operator:
+            self._ready, self._operator = self._set_up(system), system.operator
 
     def _set_up(self, system: LatticeSystem) -> LinearSolver | LinearOperator:
         if isinstance(self.method, Preconditioned):

@@ -10,7 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.sparse.linalg
+import torch
 
+from sciml_bounds.evolution.projection import PressureEquations
+from sciml_bounds.grid import Grid
+from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem
+from sciml_bounds.operators.linear_operator import LinearOperator
+from sciml_bounds.pressure import PressureSolver
 from sciml_bounds.recipes.generation import make_dataset
 
 SCRIPTS = Path(__file__).parents[1] / "benchmarks"
@@ -28,6 +34,20 @@ def run(name: str, *arguments: str) -> None:
 def iterations():
     """The functions of the script."""
     return runpy.run_path(str(SCRIPTS / "iterations.py"))
+
+
+@pytest.fixture(scope="module")
+def incomplete():
+    """The functions of incomplete factors."""
+    return runpy.run_path(str(SCRIPTS / "_incomplete.py"))
+
+
+@pytest.fixture(scope="module")
+def pressure():
+    """The functions of the script."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPTS)
+        return runpy.run_path(str(SCRIPTS / "pressure.py"))
 
 
 @pytest.mark.slow
@@ -101,6 +121,21 @@ def test_imports_are_measured_and_judged(capsys):
 
 
 @pytest.mark.slow
+def test_pressure_is_measured_judged_and_drawn(capsys, tmp_path):
+    picture = tmp_path / "growth.png"
+    sizes = ("--sizes", "48", "--steps", "4", "--repeats", "1", "--threads", "1", "--scenes", "closed")
+    run("pressure.py", *sizes, "--only", "pyamg-rs", "--picture", str(picture))
+    printed = capsys.readouterr().out
+    for name in ("multigrid-pcg", "pyamg-rs"):
+        assert re.search(rf"^{name} +\d+ +\d+( +\d+\.\d+){{5}}$", printed, re.MULTILINE), name
+        assert re.search(rf"^{name} +\d+\.\d MiB +\d+\.\d$", printed, re.MULTILINE), name
+        assert len(re.findall(rf"^{name}( +\d+){{3}} +-?\d\.\d\d$", printed, re.MULTILINE)) == 2, name
+    judged = r"^  PASS  multigrid-pcg: iterations to 1e-06 on every system: \d+ \(bar: <= 15\)$"
+    assert re.search(judged, printed, re.MULTILINE)
+    assert picture.stat().st_size > 0
+
+
+@pytest.mark.slow
 @pytest.mark.fem
 def test_speed_is_measured_and_judged(capsys):
     """All parts, PETSc's processes among them; what is solved here takes no time worth judging."""
@@ -145,3 +180,62 @@ def test_the_media_are_the_same_at_every_size(iterations):
     # the middle cell of 3 x 3 has the same centre; the modes left out make the difference
     assert np.abs(fine[1::3, 1::3] - coarse).max() < 0.1
     assert 0.3 < coarse.std() < 3
+
+
+def pressure_system(open_sides: tuple[str, ...]) -> LatticeSystem:
+    grid = Grid((6, 5, 4))
+    torch.manual_seed(0)
+    equations = PressureEquations(grid, torch.rand(grid.shape) < 0.2, open_sides)
+    shapes = ((7, 5, 4), (6, 6, 4), (6, 5, 5))
+    return equations.system(tuple(torch.randn(shape, dtype=torch.float64) for shape in shapes))
+
+
+def dense(operator: LinearOperator) -> np.ndarray:
+    """The matrix, row by row: it is symmetric."""
+    n = operator.shape[0]
+    return np.array([operator.matvec(row.unsqueeze(0))[0].numpy() for row in torch.eye(n, dtype=torch.float64)])
+
+
+def test_incomplete_factors_have_the_entries_of_the_matrix_where_it_has_any(incomplete):
+    system = pressure_system(("z1",))
+    inverse = dense(incomplete["incomplete_cholesky"](system))
+    A = system.operator.to_csr().toarray()
+    # the factors are well conditioned at this size: round-off is far below the tolerance
+    assert np.allclose(inverse, inverse.T, rtol=0, atol=1e-12)
+    product = np.linalg.inv(inverse)
+    assert np.allclose(product[A != 0], A[A != 0], rtol=0, atol=1e-10)
+    assert np.abs(product[A == 0]).max() > 0.1  # what is dropped
+
+
+def test_modified_factors_keep_the_sums_of_the_rows(incomplete):
+    A = pressure_system(("z1",)).operator
+    # the sums of the rows are 3 and more, above a quarter of any diagonal entry: no pivot is replaced
+    A = LatticeOperator(A.offsets, A.conductance, A.absorption + 3.0)
+    system = LatticeSystem(A, A.absorption)
+    product = np.linalg.inv(dense(incomplete["incomplete_cholesky"](system, 1.0)))
+    assert np.allclose(product.sum(1), A.to_csr().toarray().sum(1), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("open_sides", [(), ("z1",)], ids=["closed", "open"])
+def test_every_method_solves_for_the_pressure_singular_or_not(pressure, open_sides):
+    system = pressure_system(open_sides)
+    assert (system.components is None) == bool(open_sides)
+    for name in pressure["METHODS"]:
+        cost = pressure["attempt"](name, system)
+        # 1e-6 in at most as many steps as there are cells: nothing stagnates
+        assert max(cost.iterations) <= 120, name
+
+
+def test_all_methods_but_networks_run_the_plain_loop(pressure):
+    system = pressure_system(("z1",))
+    for name, method in pressure["METHODS"].items():
+        solution = PressureSolver(method)(system, None, 1e-8)
+        assert solution.flexible == (name in pressure["LEARNED"]), name
+
+
+def test_the_growth_of_iterations_is_a_power_of_the_size(pressure):
+    sizes = [16, 32, 64]
+    counts = {"linear": [(2.0 * n, 3.0) for n in sizes], "lost": [(1.0, np.inf)] * 3}
+    growth = pressure["Growth"](sizes, counts)
+    assert (growth.exponent("linear", 0), growth.exponent("linear", 1)) == (1.0, 0.0)
+    assert np.isnan(growth.exponent("lost", 1))

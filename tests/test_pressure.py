@@ -85,7 +85,10 @@ def test_the_set_up_is_kept_while_the_geometry_is():
     for seed in range(3):
         solver(system_of((), seed, equations), None, 1e-8)
     assert len(made) == 1
-    solver(system_of(("x0",)), None, 1e-8)
+    other = system_of(("x0",))
+    solver.prepare(other)
+    assert len(made) == 2
+    solver(other, None, 1e-8)
     assert len(made) == 2
 
 
