@@ -14,7 +14,6 @@ from torch import Tensor
 from sciml_bounds.kernels._backend import NumbaKernel, backend_for, needs_gradient
 from sciml_bounds.kernels.lattice import rows, strip_length
 from sciml_bounds.kernels.memory import new_field
-from sciml_bounds.kernels.rows import clear, row_loop
 
 __all__ = ["add_cell_sums", "cell_sums"]
 
@@ -91,31 +90,28 @@ def _summed_along(cells: Tensor, dim: int, both: bool, wraps: bool, length: int)
 @NumbaKernel
 def _cell_sums_numba(cells, both, wraps, scale, out, k):
     B, X, Y = out.shape[:3]
+    Z = out.shape[4]
     CX, CY, CZ = cells.shape[1:]
-    length = strip_length(Y, out.shape[4])
+    length = strip_length(Y, Z)
     strips = (Y + length - 1) // length
     for i in prange(B * X * strips):
         n = i // (X * strips)
         x = i // strips % X
         start = i % strips * length
         for y in range(start, min(start + length, Y)):
-            row = out[n, x, y, k]
-            clear(row)
+            for z in range(Z):
+                out[n, x, y, k, z] = 0
             for dx in range(2 if both[0] else 1):
                 cx = CX - 1 if x - dx < 0 and wraps[0] else x - dx
                 for dy in range(2 if both[1] else 1):
                     cy = CY - 1 if y - dy < 0 and wraps[1] else y - dy
                     if cx < 0 or cx >= CX or cy < 0 or cy >= CY:
                         continue
-                    source = cells[n, cx, cy]
-                    _add_scaled(row[:CZ], source, scale)
-                    if both[2]:
-                        _add_scaled(row[1:CZ], source[: CZ - 1], scale)
-                        row[0 if wraps[2] else CZ] += scale * source[CZ - 1]
-
-
-@row_loop
-def _add_scaled(row, cells, scale):
-    """Add a number times a row of cells."""
-    for z in range(cells.size):
-        row[z] += scale * cells[z]
+                    if not both[2]:
+                        for z in range(CZ):
+                            out[n, x, y, k, z] += scale * cells[n, cx, cy, z]
+                        continue
+                    for z in range(1, CZ):
+                        out[n, x, y, k, z] += scale * (cells[n, cx, cy, z] + cells[n, cx, cy, z - 1])
+                    out[n, x, y, k, 0] += scale * cells[n, cx, cy, 0]
+                    out[n, x, y, k, 0 if wraps[2] else CZ] += scale * cells[n, cx, cy, CZ - 1]

@@ -33,7 +33,8 @@ def new_field(like: Tensor, shape: Sequence[int] | None = None, dtype: torch.dty
     # It starts where a large page starts and is asked for to the end of its last one: what lies before and after would
     # come in small pages, half a thousand of them.
     whole = -(-size // LARGE_PAGE) * LARGE_PAGE
-    memory = torch.empty((whole + LARGE_PAGE) // dtype.itemsize, dtype=dtype)
+    memory = torch.empty(whole + LARGE_PAGE, dtype=torch.uint8, device="cpu")
     start = -memory.data_ptr() % LARGE_PAGE
     _libc.madvise(ctypes.c_void_p(memory.data_ptr() + start), ctypes.c_size_t(whole), _MADV_HUGEPAGE)  # it may fail
-    return memory[start // dtype.itemsize :][:count].view(shape)
+    # not a view of `memory`, with which a saved field would carry all of it
+    return torch.frombuffer(memory.numpy(), dtype=dtype, count=count, offset=start).view(shape)

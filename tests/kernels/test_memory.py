@@ -30,5 +30,6 @@ def test_large_fields_start_where_a_large_page_starts(extra):
     fields = [memory.new_field(like, (memory.LARGE_PAGE // 8 * 3 + extra,)).fill_(k) for k in range(3)]
     assert all(field.data_ptr() % memory.LARGE_PAGE == 0 for field in fields)
     assert all(bool((field == k).all()) for k, field in enumerate(fields))  # each in memory of its own
+    assert all(field.untyped_storage().nbytes() == field.nbytes for field in fields)  # all that saving one writes
     small = memory.new_field(like, (memory.LARGE_PAGE // 8 - 1,))
     assert small.untyped_storage().nbytes() == small.nbytes
