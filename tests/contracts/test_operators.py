@@ -369,6 +369,7 @@ SINGLE: dict[str, Callable[[], LinearOperator]] = {
     "NetworkPreconditioner": lambda: network_preconditioner(
         poisson_cycle(8).float(), sb.Diffusion(sb.Grid((8, 8)), np.ones((8, 8), dtype=np.float32), np.float32(1.0))
     ),
+    "DirectionPreconditioner": lambda: sb.LearnedDirections("multigrid", dim=2, levels=1).as_preconditioner(_single()),
 }
 
 
