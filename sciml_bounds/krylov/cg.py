@@ -95,7 +95,8 @@ def cg(
     previous directions, so that what M gives may have any size and sign. With a network (`LearnedDirections`, `MgNO`,
     any operator with `safeguard = True`) it does so over the residual too. Then no step is worse than one of steepest
     descent, a bad M costs iterations, not correctness, and what is zero, NaN, infinite or nothing new is dropped, which
-    `dropped_directions` counts.
+    `dropped_directions` counts. Where A is singular, what such an M gives must lie in the range of A but for a small
+    part; otherwise the loop may end as for an operator that is not definite.
 
     Examples
     --------
