@@ -119,8 +119,9 @@ class Cycle(LinearOperator):
         Solver of the coarsest level.
     n
         Number of unknowns of the finest level.
-    sweeps
-        Chebyshev steps before and after each coarse correction.
+    steps
+        Lengths of the steps before and after each coarse correction, one tuple a level; or the number of Chebyshev
+        steps on all levels.
     dtype
         Of the vectors it takes and gives; that of the levels by default. The levels may have another one: residuals
         are scaled to it, which costs single precision nothing of its range.
@@ -135,13 +136,13 @@ class Cycle(LinearOperator):
         levels: Sequence[Level],
         coarsest: CoarseSolver,
         n: int,
-        sweeps: int,
+        steps: int | Sequence[tuple[float, ...]],
         dtype: torch.dtype | None = None,
         scale: Tensor | None = None,
     ) -> None:
         self.levels = list(levels)
         self.coarsest = coarsest
-        self.steps = chebyshev_weights(sweeps)
+        self.steps = [chebyshev_weights(steps)] * len(self.levels) if isinstance(steps, int) else list(steps)
         self.shape = (n, n)
         self.dtype = coarsest.inverse.dtype if dtype is None else dtype
         self.device = coarsest.inverse.device
@@ -235,9 +236,9 @@ class Cycle(LinearOperator):
             return
         level = self.levels[k]
         x, coarse_b, coarse_x = self._work[b.shape[0]][k]
-        level.descend(b, self.steps, x, coarse_b)
+        level.descend(b, self.steps[k], x, coarse_b)
         self._descend(k + 1, coarse_b, coarse_x)
-        level.ascend(coarse_x, b, self.steps, x, out)
+        level.ascend(coarse_x, b, self.steps[k], x, out)
 
     def _ascend(self, k: int, b: Tensor) -> Tensor:
         if k == len(self.levels):

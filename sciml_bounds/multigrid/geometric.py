@@ -11,8 +11,8 @@ fluid in gaps where no coarse point lies has nothing to be interpolated from, an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,7 +24,16 @@ from sciml_bounds.kernels.vectors import scaled_copy
 from sciml_bounds.multigrid.cycle import CoarseSolver, Cycle, Level, power_of_two, pseudo_inverse
 from sciml_bounds.operators.lattice import LatticeOperator
 
-__all__ = ["LatticeLevel", "Precision", "lattice_cycle"]
+__all__ = [
+    "Coarsened",
+    "LatticeLevel",
+    "Precision",
+    "axes_to_coarsen",
+    "dense",
+    "lattice_cycle",
+    "walls_of",
+    "with_conducting_walls",
+]
 
 #: A lattice of at most so many points is solved directly: 11^2 or 5^3, where winding channels are still resolved.
 COARSEST_POINTS = 128
@@ -91,7 +100,7 @@ class WalledCycle(Cycle):
 
     Parameters
     ----------
-    levels, coarsest, n, sweeps, dtype, scale
+    levels, coarsest, n, steps, dtype, scale
         As for `Cycle`.
     walls
         Where the walls are, shape (b, n).
@@ -104,13 +113,13 @@ class WalledCycle(Cycle):
         levels: Sequence[Level],
         coarsest: CoarseSolver,
         n: int,
-        sweeps: int,
+        steps: int | Sequence[tuple[float, ...]],
         dtype: torch.dtype,
         scale: Tensor,
         walls: Tensor,
         diagonal: Tensor,
     ) -> None:
-        super().__init__(levels, coarsest, n, sweeps, dtype, scale)
+        super().__init__(levels, coarsest, n, steps, dtype, scale)
         self.fluid = (~walls).to(self.dtype)
         # zero: a chamber of one point, whose solution is a free constant
         self.inverse = torch.where(walls & (diagonal > 0), 1 / diagonal, 0.0)
@@ -133,10 +142,57 @@ class WalledCycle(Cycle):
         return result.view(b.shape)
 
 
-def lattice_cycle(operator: LatticeOperator, sweeps: int = 3, *, precision: Precision = "auto") -> Cycle:
+class Coarsened(NamedTuple):
+    """The next coarser level.
+
+    Attributes
+    ----------
+    weights
+        The interpolation from it, as in `kernels.transfer`.
+    operator, survey
+        Its operator, and what a reading of that tells.
+    """
+
+    weights: Tensor
+    operator: LatticeOperator
+    survey: lattice.Survey
+
+
+#: Makes a coarser level of the k-th one (0: the finest), whose survey is at hand, along these axes.
+Coarsening = Callable[[int, LatticeOperator, lattice.Survey, tuple[bool, bool, bool]], Coarsened]
+
+
+def galerkin_coarsening(
+    k: int, operator: LatticeOperator, survey: lattice.Survey, axes: tuple[bool, bool, bool]
+) -> Coarsened:
+    """Make the coarse operator P^T A P of operator-dependent interpolation."""
+    fine = operator.offsets, operator.conductance, operator.absorption, axes
+    weights, defect = interpolation_weights(*fine)
+    offsets, T, c, coarse_survey = galerkin(*fine, weights, defect, survey.diagonal)
+    return Coarsened(weights, LatticeOperator(offsets, T, c), coarse_survey)
+
+
+def lattice_cycle(
+    operator: LatticeOperator,
+    steps: int | Sequence[tuple[float, ...]] = 3,
+    *,
+    precision: Precision = "auto",
+    coarsen: Coarsening = galerkin_coarsening,
+) -> Cycle:
     """Set up the V-cycle of a lattice operator (symmetric positive semi-definite, positive diagonal).
 
     The hierarchy is set up in the precision it is applied in, if that suits the coefficients, otherwise in double.
+
+    Parameters
+    ----------
+    operator
+        The operator.
+    steps
+        How many Chebyshev steps smooth, or the lengths of the steps of each level, the last of which serves all below.
+    precision
+        "auto" or "double".
+    coarsen
+        Makes coarser levels.
     """
     n = operator.shape[0]
     survey = operator.survey()
@@ -145,32 +201,28 @@ def lattice_cycle(operator: LatticeOperator, sweeps: int = 3, *, precision: Prec
     single = precision == "auto" and operator.dtype == torch.float64 and suits
     dtype = torch.float32 if single else operator.dtype
     scale = power_of_two(largest) if single else torch.ones_like(largest)
-    current = operator.detach()
-    walls = _walls(current, survey)
+    current = _scaled_operator(operator.detach(), 1 / scale, dtype if suits else torch.float64)
+    walls = walls_of(current, survey)
     if walls is not None:
-        current = _with_conducting_walls(current, walls)
-    scaled = _scaled_operator(current, 1 / scale, dtype if suits else torch.float64)
-    if walls is not None:
-        survey = scaled.survey()
-    elif scaled.dtype != operator.dtype:
-        diagonal, absolute = (_scaled(field, 1 / scale, scaled.dtype) for field in (survey.diagonal, survey.absolute))
+        current = with_conducting_walls(current, walls, survey.conductances[..., 2].amin(1) / scale)
+        survey = current.survey()
+    elif current.dtype != operator.dtype:
+        diagonal, absolute = (_scaled(field, 1 / scale, current.dtype) for field in (survey.diagonal, survey.absolute))
         survey = survey._replace(diagonal=diagonal, absolute=absolute)
-    current = scaled
     levels: list[LatticeLevel] = []
-    while (axes := _axes_to_coarsen(current, survey)) is not None:
-        weights, defect = interpolation_weights(current.offsets, current.conductance, current.absorption, axes)
-        offsets, T, c, coarse_survey = galerkin(
-            current.offsets, current.conductance, current.absorption, axes, weights, defect, survey.diagonal
-        )
+    while (axes := axes_to_coarsen(current, survey)) is not None:
+        weights, coarse, coarse_survey = coarsen(len(levels), current, survey, axes)
         # a row of zeros is a component that has shrunk to one point: nothing to smooth there
         inverse_row_sums = survey.absolute.reciprocal_().nan_to_num_(posinf=0.0).to(dtype)
         levels.append(LatticeLevel(current.to(dtype), inverse_row_sums, axes, lattice.interleaved(weights.to(dtype))))
-        current, survey = LatticeOperator(offsets, T, c), coarse_survey
-    coarsest = CoarseSolver(pseudo_inverse(_dense(current.to(torch.float64))).to(dtype), current.lattice)
+        current, survey = coarse, coarse_survey
+    coarsest = CoarseSolver(pseudo_inverse(dense(current.to(torch.float64))).to(dtype), current.lattice)
+    if not isinstance(steps, int):
+        steps = [steps[min(k, len(steps) - 1)] for k in range(len(levels))]
     if walls is None:
-        return Cycle(levels, coarsest, n, sweeps, operator.dtype, scale)
+        return Cycle(levels, coarsest, n, steps, operator.dtype, scale)
     return WalledCycle(
-        levels, coarsest, n, sweeps, operator.dtype, scale, walls.flatten(1), operator.absorption.detach().flatten(1)
+        levels, coarsest, n, steps, operator.dtype, scale, walls.flatten(1), operator.absorption.detach().flatten(1)
     )
 
 
@@ -193,7 +245,7 @@ def _scaled(field: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
     return field if field.dtype == dtype else scaled_copy(field, scale, new_field(field, dtype=dtype))
 
 
-def _walls(operator: LatticeOperator, survey: lattice.Survey) -> Tensor | None:
+def walls_of(operator: LatticeOperator, survey: lattice.Survey) -> Tensor | None:
     """Mark the points without neighbours, shape (b, x, y, z); None if they all lie on sides, as Dirichlet nodes do."""
     if not bool(survey.isolated.any()):
         return None
@@ -203,11 +255,13 @@ def _walls(operator: LatticeOperator, survey: lattice.Survey) -> Tensor | None:
     return ~coupled
 
 
-def _with_conducting_walls(operator: LatticeOperator, walls: Tensor) -> LatticeOperator:
-    """Couple walls weakly to all their neighbours, in place of their own equations."""
+def with_conducting_walls(operator: LatticeOperator, walls: Tensor, smallest: Tensor) -> LatticeOperator:
+    """Couple walls weakly to all their neighbours, in place of their own equations.
+
+    `smallest` holds the smallest conductance of each sample, infinite where there is none.
+    """
     T = operator.conductance.clone()
-    smallest = torch.where(T > 0, T, torch.inf).flatten(2).amin((0, 2))
-    weak = WALL_CONDUCTANCE * torch.where(torch.isfinite(smallest), smallest, 1.0).view(-1, 1, 1, 1)
+    weak = WALL_CONDUCTANCE * torch.where(torch.isfinite(smallest), smallest, 1.0).to(T.dtype).view(-1, 1, 1, 1)
     for offset, along in zip(operator.offsets, T):
         beside = walls | lattice.shifted(walls, offset)
         last = 1 + offset.index(1), -1
@@ -217,7 +271,7 @@ def _with_conducting_walls(operator: LatticeOperator, walls: Tensor) -> LatticeO
     return LatticeOperator(operator.offsets, T, torch.where(walls, 0.0, operator.absorption))
 
 
-def _axes_to_coarsen(operator: LatticeOperator, survey: lattice.Survey) -> tuple[bool, bool, bool] | None:
+def axes_to_coarsen(operator: LatticeOperator, survey: lattice.Survey) -> tuple[bool, bool, bool] | None:
     """Choose the axes to coarsen, the same for all samples; None on the coarsest level."""
     long = torch.tensor([n > SHORTEST_AXIS for n in operator.lattice])
     if operator.shape[0] <= COARSEST_POINTS or not bool(long.any()):
@@ -241,15 +295,16 @@ def _coupling(offsets: lattice.Offsets, conductances: Tensor, axis: int) -> Tens
     return across[..., 0].sum(1).clamp_min(0) / across[..., 1].amax(1).clamp_min(1)
 
 
-def _dense(operator: LatticeOperator) -> Tensor:
-    """Assemble the matrices (b, n, n)."""
+def dense(operator: LatticeOperator) -> Tensor:
+    """Assemble the matrices (b, n, n), through which gradients flow."""
     n = operator.shape[0]
     index = torch.arange(n, device=operator.device)
-    matrix = torch.diag_embed(operator.diagonal().flatten(1))
-    for k, offset in enumerate(operator.offsets):
+    diagonal = operator.absorption
+    matrix = torch.zeros((len(diagonal), n, n), dtype=operator.dtype, device=operator.device)
+    for offset, T in zip(operator.offsets, operator.conductance):
+        diagonal = diagonal + T + lattice.shifted(T, tuple(-o for o in offset))
         neighbour = lattice.shifted(index.view(operator.lattice), offset).reshape(-1)
-        value = -operator.conductance[k].flatten(1)
         where = torch.zeros_like(matrix)
-        where[:, index, neighbour] = value
+        where[:, index, neighbour] = -T.flatten(1)
         matrix = matrix + where + where.mT
-    return matrix
+    return matrix + torch.diag_embed(diagonal.flatten(1))

@@ -146,7 +146,7 @@ def test_full_multigrid_is_better_than_one_cycle_and_almost_the_solution(n):
 def test_more_sweeps_make_a_better_cycle():
     A, b = _cycle()[0], None
     b = torch.randn(A.shape[0], dtype=torch.float64)
-    counts = [int(sb.cg(A, b, M=_cycle(sweeps=k)[1], rtol=1e-10).iterations) for k in (1, 2, 4)]
+    counts = [int(sb.cg(A, b, M=_cycle(steps=k)[1], rtol=1e-10).iterations) for k in (1, 2, 4)]
     assert counts[0] > counts[1] > counts[2]
 
 
