@@ -8,6 +8,7 @@ weights are interleaved in memory like the conductances of `kernels.lattice`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product
 from typing import Any
@@ -19,6 +20,7 @@ from sciml_bounds.kernels._backend import (
     backend_for,
     constant_table,
     launch,
+    needs_gradient,
     require_batches,
     tl,
     triton_jit,
@@ -26,7 +28,7 @@ from sciml_bounds.kernels._backend import (
 from sciml_bounds.kernels.lattice import rows, shifted
 from sciml_bounds.kernels.wavefront import march_down, march_up
 
-__all__ = ["coarse_shape", "pairs", "prolong_add", "restrict"]
+__all__ = ["coarse_shape", "pairs", "prolong_add", "prolonged", "restrict", "restrict_across", "restricted"]
 
 Bits = tuple[int, ...]
 
@@ -70,7 +72,38 @@ def restrict(axes: tuple[bool, bool, bool], weights: Tensor, fine: Tensor, coars
     return coarse
 
 
+def restrict_across(axis: int, axes: tuple[bool, bool, bool], weights: Tensor, fine: Tensor) -> Tensor:
+    """Restrict along all axes but one, on which `fine` is coarse already, with the weights of the planes across it.
+
+    Gradients of the field flow.
+    """
+    across = axes[0] and axis != 0, axes[1] and axis != 1, axes[2] and axis != 2
+    if not any(across):
+        return fine
+    inside = [pair[0][axis] == 0 for pair in pairs(axes)]
+    if backend_for(fine) != "numba" or needs_gradient(fine):
+        return restricted(across, weights[[k for k, kept in enumerate(inside) if kept]], fine)
+    coarse = fine.new_empty((len(fine), *weights.shape[2:]))
+    kept = tuple(pair if within else None for pair, within in zip(pairs(axes), inside))
+    march_down((), None, across, kept, weights, fine, fine, coarse, {})
+    return coarse
+
+
 # --- reference --------------------------------------------------------------------------------------------------------
+
+
+def prolonged(axes: tuple[bool, bool, bool], weights: Tensor, coarse: Tensor, shape: Sequence[int]) -> Tensor:
+    """Interpolate to a lattice (b, x, y, z) in plain torch operations, through which gradients of the field flow."""
+    fine = coarse.new_zeros(shape)
+    _prolong_torch(axes, weights, coarse, fine)
+    return fine
+
+
+def restricted(axes: tuple[bool, bool, bool], weights: Tensor, fine: Tensor) -> Tensor:
+    """Restrict a field in plain torch operations, through which its gradients flow."""
+    coarse = fine.new_zeros(len(fine), *weights.shape[2:])
+    _restrict_torch(axes, weights, fine, coarse)
+    return coarse
 
 
 def parity_view(fine: Tensor, axes: tuple[bool, bool, bool], S: Bits) -> Tensor:

@@ -30,7 +30,7 @@ __all__ = ["march_down", "march_up"]
 Operator = tuple[Offsets, Tensor, Tensor, Tensor]
 Axes = tuple[bool, bool, bool]
 Work = dict[int, Tensor]
-Pairs = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+Pairs = tuple[tuple[tuple[int, ...], tuple[int, ...]] | None, ...]
 
 #: Bytes that the tile of a core may fill in its nearest cache, of 1 to 2 MiB.
 CACHE_BYTES = 1 << 20
@@ -52,7 +52,7 @@ def march_down(
     operator
         Offsets, T, c and s of `kernels.lattice`; needed for steps.
     axes, pairs, P
-        The prolongation, as in `kernels.transfer`.
+        The prolongation, as in `kernels.transfer`; pairs that are None are left out.
     b, x, coarse
         Fields on the fine lattice (b, x, y, z) and on the coarse one.
     work
@@ -114,8 +114,8 @@ def _tables(offsets: Offsets, axes: Axes, pairs: Pairs, flat: bool) -> tuple[np.
     Joins: the class S of a fine row and the corner C along the first two axes (4), and the numbers of the weights that
     join its even entries to the coarse ones (-1: weight 1), and its odd entries to those before and behind (-1: none).
     """
-    number = {pair: k for k, pair in enumerate(pairs)}
-    of_rows = dict.fromkeys([((0, 0), (0, 0)), *[(S[:2], C[:2]) for S, C in pairs]])
+    number = {pair: k for k, pair in enumerate(pairs) if pair is not None}
+    of_rows = dict.fromkeys([((0, 0), (0, 0)), *[(S[:2], C[:2]) for S, C in number]])
     ends = ((0, 0), (1, 0), (1, 1))
     joins = np.array([
         (*S, *C, *[number.get(((*S, s), (*C, c)), -1) for s, c in ends]) for S, C in of_rows

@@ -61,3 +61,34 @@ def test_every_pair_has_its_corner_within_its_class_and_smaller_classes_come_fir
         assert all(c <= s <= a for S, C in pairs for c, s, a in zip(C, S, axes))
         sizes = [sum(S) for S, _ in pairs]
         assert sizes == sorted(sizes)
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_what_is_restricted_across_an_axis_stays_in_its_plane(lattice_case, backend):
+    """A field that lives on the even planes of an axis is restricted within them, as by the whole restriction."""
+    shape, _ = lattice_case
+    for axes, batch in itertools.product(_every_choice(shape), (1, 2)):
+        coarse = transfer.coarse_shape(shape, axes)
+        weights = torch.rand(len(transfer.pairs(axes)), batch, *coarse, dtype=torch.float64)
+        for axis in range(3):
+            planes = tuple(c if k == axis else n for k, (n, c) in enumerate(zip(shape, coarse)))
+            field = torch.randn(2, *planes, dtype=torch.float64)
+            spread = torch.zeros(2, *shape, dtype=torch.float64)
+            spread[(slice(None),) * (1 + axis) + (slice(None, None, 1 + axes[axis]),)] = field
+            expected = transfer.restrict(axes, weights, spread, torch.empty(2, *coarse, dtype=torch.float64))
+            with use_backend(backend):
+                found = transfer.restrict_across(axis, axes, weights, field)
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)  # sums of nine products
+
+
+def test_gradients_flow_through_what_is_made_of_torch_operations():
+    axes, shape = (False, True, True), (1, 7, 6)
+    weights = torch.rand(len(transfer.pairs(axes)), 1, *transfer.coarse_shape(shape, axes), dtype=torch.float64)
+    coarse = torch.randn(2, *weights.shape[2:], dtype=torch.float64, requires_grad=True)
+    fine = torch.randn(2, *shape, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda e: transfer.prolonged(axes, weights, e, (2, *shape)), coarse)
+    assert torch.autograd.gradcheck(lambda r: transfer.restricted(axes, weights, r), fine)
+    assert torch.autograd.gradcheck(lambda r: transfer.restrict_across(0, axes, weights, r), fine)
+    prolonged = transfer.prolonged(axes, weights, coarse, (2, *shape))
+    adjoint = transfer.restricted(axes, weights, fine)
+    assert float((prolonged * fine).sum()) == pytest.approx(float((coarse * adjoint).sum()), abs=1e-12)
