@@ -19,6 +19,8 @@ _HOME = {
     "poisson": "recipes.poisson:POISSON",
     "ritz-poisson-2d": "recipes.ritz_poisson:RITZ_POISSON_2D",
     "ritz-poisson-3d": "recipes.ritz_poisson:RITZ_POISSON_3D",
+    "pressure-2d": "recipes.pressure:PRESSURE_2D",
+    "pressure-3d": "recipes.pressure:PRESSURE_3D",
     "helmholtz": "recipes.helmholtz:HELMHOLTZ",
     "helmholtz-converged": "recipes.helmholtz:HELMHOLTZ_CONVERGED",
     "navier-stokes-1e-3": "recipes.navier_stokes:NAVIER_STOKES_1E3",

@@ -22,6 +22,8 @@ RESOLUTIONS = {
     "poisson": 12,
     "ritz-poisson-2d": 8,
     "ritz-poisson-3d": 4,
+    "pressure-2d": 12,
+    "pressure-3d": 8,
     "helmholtz": 10,
     "helmholtz-converged": 10,
     "navier-stokes-1e-3": 8,

@@ -11,6 +11,7 @@ from sciml_bounds.recipes._registry import find_recipe, recipe_names
 
 NAMES = (
     "darcy-smooth", "darcy-rough", "darcy-multiscale", "poisson", "ritz-poisson-2d", "ritz-poisson-3d",
+    "pressure-2d", "pressure-3d",
     "helmholtz", "helmholtz-converged", "navier-stokes-1e-3", "navier-stokes-1e-4", "navier-stokes-1e-5", "pipe",
 )  # fmt: skip
 
