@@ -14,12 +14,13 @@ from torch import Tensor
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.learned_directions import LearnedDirections
 from sciml_bounds.krylov.multigrid_shaped import AIR, FLUID, SOLID
+from sciml_bounds.multigrid.cycle import Cycle
 from sciml_bounds.operators.lattice import LatticeOperator
 from sciml_bounds.operators.linear_operator import LinearOperator
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import node_system
 
-__all__ = ["DirectionPreconditioner", "direction_preconditioner"]
+__all__ = ["DirectionPreconditioner", "cycle_preconditioner", "direction_preconditioner"]
 
 #: Residuals that go through a network at once.
 TOGETHER = 16
@@ -105,6 +106,22 @@ def direction_preconditioner(
         raise InputError(f"the weights are on {weight.device} and the problem on {place.device}; move one of them.")
     known = place.geometry if geometry is None else _checked_geometry(geometry, place)
     return DirectionPreconditioner(model, place, known, published=published)
+
+
+def cycle_preconditioner(model: LearnedDirections, problem: Any, *, geometry: Any, published: bool) -> Cycle:
+    """Make a learned cycle the preconditioner of a `Diffusion` problem, a `Solver` or a `LatticeOperator`."""
+    if geometry is not None or published:
+        raise InputError("a learned cycle sees the operator of the problem; leave out geometry and published.")
+    problem = getattr(problem, "problem", problem)
+    if isinstance(problem, Diffusion):
+        problem = node_system(problem.detach()).operator
+    if not isinstance(problem, LatticeOperator):
+        raise InputError(
+            f"a learned cycle is made for an operator, which a {type(problem).__name__} has not; give a Diffusion "
+            "problem, a Solver or a LatticeOperator."
+        )
+    cycle: Cycle = model.network.as_cycle(problem)
+    return cycle
 
 
 class DirectionPreconditioner(LinearOperator):

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.dcdm import DirectionNetwork
+from sciml_bounds.krylov.learned_cycle import Hierarchy, LearnedCycle
 from sciml_bounds.krylov.multigrid_shaped import Kernels, MultigridShapedNetwork, geometry_image
 from sciml_bounds.multigrid.convolution_cycle import choose
 from sciml_bounds.multigrid.network_input import check_axes, check_values
@@ -23,10 +24,15 @@ from sciml_bounds.store.weights import load_model, save_model
 
 if TYPE_CHECKING:
     from sciml_bounds.krylov.direction_preconditioner import DirectionPreconditioner
+    from sciml_bounds.multigrid.cycle import Cycle
 
 __all__ = ["LearnedDirections"]
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"dcdm": DirectionNetwork, "multigrid": MultigridShapedNetwork}
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "dcdm": DirectionNetwork,
+    "multigrid": MultigridShapedNetwork,
+    "cycle": LearnedCycle,
+}
 
 #: The published networks.
 PUBLISHED: dict[str, dict[str, Any]] = {
@@ -45,13 +51,15 @@ class LearnedDirections(nn.Module):
     network
         "dcdm": convolutions on two lattices, of the residual alone (Kaneda et al., ICML 2023). "multigrid": a linear
         map in the shape of a multigrid cycle, whose kernels depend on the geometry around each point (Lan et al., ICML
-        2024).
+        2024). "cycle": a multigrid cycle with learned coarse operators and smoothing, symmetric and positive definite
+        whatever its weights, so that plain conjugate gradients apply (`sciml_bounds.krylov.learned_cycle`).
     dim
         Number of space axes, 2 or 3.
     **options
         Of "dcdm": `channels=16`, `before=2` pairs of convolutions on the fine lattice, `coarse=3` residual blocks on
         the one with half the points along each axis, `after=2` on the fine one again. Of "multigrid": `levels=4`, how
-        often the lattice is halved.
+        often the lattice is halved. Of "cycle": `sweeps=6` smoothing steps, `width=16` of the network that makes coarse
+        conductances, and `unrolled=2`, how many iterations of conjugate gradients it does in training mode.
 
     Attributes
     ----------
@@ -96,7 +104,7 @@ class LearnedDirections(nn.Module):
         self.arguments: dict[str, Any] = {"network": network, "dim": dim, **known, **options}
         self.dim = dim
         self.network: Any = kind(dim, **options)
-        self.in_channels = 2 if network == "multigrid" else 1
+        self.in_channels = 1 if network == "dcdm" else 2
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (b, in_channels, *space) to directions (b, 1, *space)."""
@@ -105,13 +113,15 @@ class LearnedDirections(nn.Module):
         kernels = self.kernels(x[:, 1].round()) if self.in_channels == 2 else None
         return self.along(x[:, :1], kernels)
 
-    def kernels(self, geometry: Tensor) -> Kernels:
-        """Make the kernels of a geometry (b, *space), for networks that take one."""
+    def kernels(self, geometry: Tensor) -> Kernels | Hierarchy:
+        """Make the kernels or levels of a geometry (b, *space), for networks that take one."""
+        if isinstance(self.network, LearnedCycle):
+            return self.network.kernels(geometry)
         image = geometry_image(geometry).to(next(self.parameters()))
         found: Kernels = self.network.kernels(self._padded(image))
         return found
 
-    def along(self, r: Tensor, kernels: Kernels | None = None) -> Tensor:
+    def along(self, r: Tensor, kernels: Kernels | Hierarchy | None = None) -> Tensor:
         """Give directions of residuals (b, 1, *space), without a look at the input."""
         wide = self._padded(r)
         found = self.network(wide) if kernels is None else self.network.along(kernels, wide)
@@ -120,10 +130,16 @@ class LearnedDirections(nn.Module):
 
     def as_preconditioner(
         self, problem: Any, *, geometry: Any = None, published: bool = False
-    ) -> DirectionPreconditioner:
-        """Make the network a preconditioner of flexible conjugate gradients, see `direction_preconditioner`."""
-        from sciml_bounds.krylov.direction_preconditioner import direction_preconditioner
+    ) -> DirectionPreconditioner | Cycle:
+        """Make the network a preconditioner of conjugate gradients, see `direction_preconditioner`.
 
+        A "cycle" is made for the operator of a problem, of which it sees all that it needs (no geometry is given), and
+        is linear, symmetric and positive definite.
+        """
+        from sciml_bounds.krylov.direction_preconditioner import cycle_preconditioner, direction_preconditioner
+
+        if isinstance(self.network, LearnedCycle):
+            return cycle_preconditioner(self, problem, geometry=geometry, published=published)
         return direction_preconditioner(self, problem, geometry=geometry, published=published)
 
     def save(self, path: Path | str, **card: Any) -> None:

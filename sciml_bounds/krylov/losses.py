@@ -15,7 +15,7 @@ from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.multigrid_shaped import FLUID, SOLID
 from sciml_bounds.operators.linear_operator import LinearOperator, inner
 
-__all__ = ["LineSearchLoss", "line_search_loss", "pressure_product"]
+__all__ = ["LineSearchLoss", "contraction_loss", "line_search_loss", "pressure_product"]
 
 
 class LineSearchLoss:
@@ -76,6 +76,15 @@ def line_search_loss(prediction: Tensor, target: Tensor, inputs: Tensor | None =
         q, (b, geometry) = prediction[:, 0].to(target.dtype), target.unbind(1)
         q = torch.where(geometry == FLUID, q, 0.0)
         return _left(q.flatten(1), b.flatten(1), pressure_product(q, geometry).flatten(1))
+
+
+def contraction_loss(prediction: Tensor, target: Tensor, inputs: Tensor | None = None) -> Tensor:
+    """Give the logarithm (of base ten) of ||b - alpha A q|| / ||b||, arguments as of `line_search_loss`.
+
+    It weighs all geometries alike, where that loss sees little but the worst, and is computed in double precision.
+    """
+    left = line_search_loss(prediction.double(), target.double())
+    return (left / target[:, 0].double().flatten(1).square().sum(1)).log10() / 2
 
 
 def pressure_product(p: Tensor, geometry: Tensor) -> Tensor:

@@ -33,8 +33,8 @@ class TrainingSettings:
     ----------
     loss
         "l2", "h1" or another name in `sciml_bounds.multigrid.losses.LOSSES`, "bound" for networks with a flux head,
-        "line-search" for learned directions (or a `LineSearchLoss` of one operator), or a callable loss(prediction,
-        target, inputs) that gives one number a sample.
+        "line-search" or "contraction" for learned directions (or a `LineSearchLoss` of one operator), or a callable
+        loss(prediction, target, inputs) that gives one number a sample.
     epochs, batch_size
         How often all samples are seen, and how many make one step (over all processes together).
     lr
@@ -59,7 +59,7 @@ class TrainingSettings:
         "full" is the precision of the network; "bf16" runs it under autocast, and the loss still in full.
     select
         Name or callable of the metric on validation data by which the best weights are chosen; None means "l2", or the
-        loss where that is "bound" or "line-search".
+        loss where that is "bound", "line-search" or "contraction".
     patience
         Stop after so many epochs without a better one; None never does.
     seed
@@ -203,19 +203,19 @@ def find_loss(loss: str | Loss, name: str = "loss") -> Loss:
 
 def loss_table() -> dict[str, Loss]:
     """Give the losses by name: those of fields, the bound of networks with a flux head, and that of directions."""
-    from sciml_bounds.krylov.losses import line_search_loss
+    from sciml_bounds.krylov.losses import contraction_loss, line_search_loss
     from sciml_bounds.multigrid.flux_head import bound_loss
     from sciml_bounds.multigrid.losses import LOSSES
 
-    return {**LOSSES, "bound": bound_loss, "line-search": line_search_loss}
+    return {**LOSSES, "bound": bound_loss, "line-search": line_search_loss, "contraction": contraction_loss}
 
 
 def _measures_alone(loss: Loss) -> bool:
     """Whether a loss is for networks that no metric of fields is for: with a flux head, or of directions."""
-    from sciml_bounds.krylov.losses import LineSearchLoss, line_search_loss
+    from sciml_bounds.krylov.losses import LineSearchLoss, contraction_loss, line_search_loss
     from sciml_bounds.multigrid.flux_head import BoundLoss
 
-    return isinstance(loss, BoundLoss | LineSearchLoss) or loss is line_search_loss
+    return isinstance(loss, BoundLoss | LineSearchLoss) or loss in (line_search_loss, contraction_loss)
 
 
 def loss_name(loss: str | Loss) -> str:

@@ -9,7 +9,7 @@ from torch.utils.data import TensorDataset
 
 import sciml_bounds as sb
 from sciml_bounds.errors import InputError
-from sciml_bounds.krylov.losses import LineSearchLoss, line_search_loss, pressure_product
+from sciml_bounds.krylov.losses import LineSearchLoss, contraction_loss, line_search_loss, pressure_product
 from sciml_bounds.krylov.multigrid_shaped import AIR, FLUID, SOLID
 from sciml_bounds.operators.linear_operator import MatrixOperator
 from sciml_bounds.problems.discretization import cell_fluxes
@@ -88,6 +88,14 @@ def test_the_solution_leaves_nothing_and_no_direction_leaves_everything():
     target = torch.stack([b, geometry], 1)
     assert float(line_search_loss(-2 * p[:, None], target).max()) < 1e-24 * float(b.square().sum())
     assert torch.equal(line_search_loss(torch.zeros(2, 1, 5, 6).double(), target), b.flatten(1).square().sum(1))
+
+
+def test_the_contraction_is_the_logarithm_of_what_is_left():
+    geometry = _geometry(SPACES[2])
+    b = torch.where(geometry == FLUID, torch.randn(geometry.shape, dtype=torch.float64), 0.0)
+    q, target = torch.randn(3, 1, *SPACES[2], dtype=torch.float64), torch.stack([5 * b, geometry], 1)
+    left = line_search_loss(q, target).sqrt() / (5 * b).flatten(1).norm(dim=1)
+    torch.testing.assert_close(10 ** contraction_loss(q, target), left)
 
 
 def test_gradients_are_those_of_differences():

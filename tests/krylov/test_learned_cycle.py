@@ -1,0 +1,181 @@
+"""The learned cycle: symmetric positive definite whatever its weights, the same compiled and in torch, and refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import sciml_bounds as sb
+from sciml_bounds.errors import InputError
+from sciml_bounds.krylov.learned_cycle import LEVELS, LearnedCycle, pressure_operator
+from sciml_bounds.krylov.loop import iterate
+from sciml_bounds.krylov.losses import pressure_product
+from sciml_bounds.krylov.multigrid_shaped import AIR, FLUID, SOLID
+from sciml_bounds.operators.lattice import LatticeOperator
+from sciml_bounds.operators.linear_operator import MatrixOperator
+
+SPACES = {2: (17, 14), 3: (8, 7, 6)}
+
+
+def _cycle(dim, seed=0, size=1.0, **options):
+    """A cycle whose weights are far from those it starts with."""
+    torch.manual_seed(seed)
+    cycle = LearnedCycle(dim, **options)
+    with torch.no_grad():
+        for weight in cycle.parameters():
+            weight += size * torch.randn_like(weight)
+    return cycle
+
+
+def _geometry(dim, seed=0, closed=False):
+    """Fluid around a random body, with air on one side."""
+    rng = np.random.default_rng(seed)
+    geometry = np.full(SPACES[dim], FLUID)
+    body = tuple(slice(int(rng.integers(1, 3)), int(rng.integers(4, 6))) for _ in range(dim))
+    geometry[body] = SOLID
+    if not closed:
+        geometry[..., -1] = AIR
+    return torch.from_numpy(geometry)[None]
+
+
+def _matrix(cycle, operator):
+    hierarchy = cycle.hierarchy(operator)
+    eye = torch.eye(operator.shape[0], dtype=torch.float64).view(-1, *operator.lattice)
+    with torch.no_grad():
+        return cycle.apply_cycle(hierarchy, eye).flatten(1), hierarchy
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_the_operator_of_a_geometry_is_that_of_the_loss(dim):
+    geometry = torch.randint(0, 3, (2, *SPACES[dim]), generator=torch.Generator().manual_seed(0))
+    p = torch.randn(geometry.shape, dtype=torch.float64)
+    p[geometry != FLUID] = 0.0
+    found = pressure_operator(geometry).matvec(p.flatten(1)).view(p.shape)
+    torch.testing.assert_close(found, pressure_product(p, geometry), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("dim", [2, 3])
+def test_it_is_symmetric_and_positive_definite_whatever_its_weights(dim, seed):
+    operator = pressure_operator(_geometry(dim, seed, closed=seed % 2 == 1))
+    M, hierarchy = _matrix(_cycle(dim, seed, size=2.0), operator)
+    assert len(hierarchy.scales) >= 1
+    largest = float(M.abs().max())
+    torch.testing.assert_close(M, M.mT, rtol=0, atol=1e-11 * largest)  # round-off of sums of some 1e3 products
+    fluid = hierarchy.fluid.flatten().bool()
+    values = torch.linalg.eigvalsh(M[fluid][:, fluid])
+    # a step shortens every error component, the slowest, t = 1 / (12 * 200), by more than 1e-4 of its size
+    assert float(values[0]) > 1e-6
+    assert not M[~fluid].any()
+
+
+def test_smoothing_contracts_everything_in_the_range_of_gershgorin():
+    t = np.linspace(0.0, 1.0, 100_001)[1:]
+    for seed in range(200):
+        for lengths in _cycle(2, seed, size=3.0, sweeps=1 + seed % 6).steps().tolist():
+            polynomial = np.prod(1 - np.array(lengths)[:, None] * t, 0)
+            assert np.abs(polynomial).max() < 1
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_coarse_conductances_of_a_uniform_medium_are_those_of_the_coarse_grid(dim):
+    """Ways of length two, each half as much, 2^(dim - 1) of them: before it is trained."""
+    cycle = LearnedCycle(dim)
+    coarse = cycle.hierarchy(pressure_operator(torch.full((1, *(17,) * dim), FLUID))).operators[1]
+    for axis, T in enumerate(coarse.conductance):
+        inner = T[(0, *(slice(2, -2),) * 3)] if dim == 3 else T[0, 0, 2:-2, 2:-2]
+        torch.testing.assert_close(inner, torch.full_like(inner, 2.0 ** (dim - 2)))
+        assert not T.select(1 + axis + 3 - dim, -1).any()
+    assert not coarse.absorption.any()  # constants stay in the null space
+
+
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.parametrize("dim", [2, 3])
+def test_compiled_it_is_the_same_map(dim, closed):
+    geometry = _geometry(dim, closed=closed)
+    operator = pressure_operator(geometry)
+    cycle = _cycle(dim, size=0.3)
+    M, hierarchy = _matrix(cycle, operator)
+    fluid = hierarchy.fluid.flatten().bool()
+    r = torch.randn(3, operator.shape[0], dtype=torch.float64) * fluid
+    if closed:
+        r[:, fluid] -= r[:, fluid].mean(1, keepdim=True)
+    found, expected = cycle.as_cycle(operator).matvec(r) * fluid, r @ M
+    if closed:  # constants of the fluid mean nothing
+        found, expected = (x - x[:, fluid].mean(1, keepdim=True) * fluid for x in (found, expected))
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-5 * float(expected.abs().max()))  # single precision
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_plain_conjugate_gradients_and_their_bounds_apply(dim):
+    operator = pressure_operator(_geometry(dim))
+    b = torch.randn(operator.shape[0], dtype=torch.float64) * (operator.diagonal().flatten() > 1)
+    s = sb.cg(operator, b, M=_cycle(dim, size=1.0).as_cycle(operator), rtol=1e-10)
+    assert bool(s.converged.all())
+    assert not s.flexible
+    exact = torch.linalg.solve(torch.from_numpy(operator.to_csr().toarray()), b)
+    torch.testing.assert_close(s.x.reshape(-1), exact, rtol=0, atol=1e-7 * float(exact.abs().max()))
+
+
+def test_in_training_it_gives_the_iterates_of_conjugate_gradients():
+    geometry = _geometry(2)
+    operator = pressure_operator(geometry)
+    net = sb.LearnedDirections("cycle", dim=2, unrolled=3).train()
+    b = torch.where(geometry == FLUID, torch.randn(geometry.shape), 0.0).double()
+    x = net(torch.stack([b, geometry.double()], 1).float())
+    M, _ = _matrix(net.network, operator)
+    symmetric = MatrixOperator((M + M.mT) / 2)
+    b = b.float().double().flatten(1)
+    expected = iterate(operator, b, symmetric, None, rtol=1e-14, atol=0.0, maxiter=3).x
+    torch.testing.assert_close(x.flatten(1), expected, rtol=0, atol=1e-9 * float(expected.abs().max()))
+
+
+def test_gradients_of_the_last_coarse_operator_are_those_of_finite_differences():
+    """Those further up leave out how the interpolation of the levels between follows."""
+    geometry = _geometry(2)
+    operator = pressure_operator(geometry)
+    b = torch.where(geometry == FLUID, torch.randn(geometry.shape, generator=torch.Generator().manual_seed(0)), 0.0)
+    cycle = _cycle(2, size=0.1).double().train()
+    levels = len(cycle.hierarchy(operator).scales)
+    last = min(levels, LEVELS) - 1
+
+    def loss():
+        return cycle.along(cycle.hierarchy(operator), b.double().unsqueeze(1)).square().sum()
+
+    cycle.zero_grad()
+    loss().backward()
+    for weight, place in ((cycle.roots, (last, 1)), (cycle.absorption, (last,))):
+        values = []
+        for step in (1e-5, -1e-5):
+            with torch.no_grad():
+                weight[place] += step
+                values.append(float(loss()))
+                weight[place] -= step
+        expected = (values[0] - values[1]) / 2e-5
+        # the second derivative is of the size of the loss: 1e-10 of it, and round-off of 1e-11
+        assert float(weight.grad[place]) == pytest.approx(expected, rel=1e-4, abs=1e-8 * float(loss()))
+
+
+def test_a_step_of_a_periodic_axis_or_to_a_diagonal_neighbour_is_refused():
+    T, c = torch.ones(2, 1, 1, 16, 16, dtype=torch.float64), torch.ones(1, 1, 16, 16, dtype=torch.float64)
+    for offsets in (((0, 1, 0), (0, 0, 1)), ((0, 1, 1), (0, 0, 1))):
+        with pytest.raises(InputError, match="nearest neighbours on a box without periodic axes"):
+            LearnedCycle(2).as_cycle(LatticeOperator(offsets, T, c))
+
+
+def test_weights_for_another_number_of_axes_are_refused():
+    with pytest.raises(InputError, match="for 3 axes and the operator has 2; use weights for 2 axes"):
+        LearnedCycle(3).as_cycle(pressure_operator(_geometry(2)))
+
+
+def test_it_is_made_for_an_operator():
+    net = sb.LearnedDirections("cycle", dim=2)
+    with pytest.raises(InputError, match="a learned cycle is made for an operator, which a tuple has not"):
+        net.as_preconditioner((16, 16))
+    solver = sb.prepare(sb.Diffusion(sb.Grid((24, 16)), lambda x, y: 1 + x * y, 1.0), method="multigrid")
+    with pytest.raises(InputError, match="sees the operator of the problem; leave out geometry"):
+        net.as_preconditioner(solver, geometry=torch.ones(25, 17))
+    s = sb.cg(solver.operator, solver.rhs, M=net.as_preconditioner(solver))
+    torch.testing.assert_close(s.x.reshape(-1), solver.solve().values.reshape(-1), rtol=0, atol=1e-7)
+    assert int(s.iterations.max()) <= 8
