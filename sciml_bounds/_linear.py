@@ -275,7 +275,7 @@ class LinearSolver:
         x0 = None if x0 is None else x0.clone()
         if isinstance(self.method, Multigrid) and isinstance(self._inverse, Cycle):
             if self.method.cycle == "full":
-                x0 = _full_multigrid(self.operator, self._inverse, b, x0, stop)
+                x0 = full_multigrid_guess(self.operator, self._inverse, b, x0, stop)
             if not self.method.accelerate:
                 return _iterate_cycles(self.operator, self._inverse, b, x0, stop)
         return iterate(
@@ -313,7 +313,7 @@ def _describe(method: Method) -> str:
     return "sparse LU" if isinstance(method, Direct) else "conjugate gradients with the diagonal"
 
 
-def _full_multigrid(A: LatticeOperator, M: Cycle, b: Tensor, x0: Tensor | None, stop: Stop) -> Tensor:
+def full_multigrid_guess(A: LatticeOperator, M: Cycle, b: Tensor, x0: Tensor | None, stop: Stop) -> Tensor:
     """Start from full multigrid; for a given guess it solves for the correction.
 
     What has converged is left as it is, and so is everything where no iteration is allowed.

@@ -8,19 +8,32 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from sciml_bounds._linear import Algebraic, ConjugateGradients, LinearSolver, Method, Multigrid, Stop
+from sciml_bounds._linear import (
+    Algebraic,
+    ConjugateGradients,
+    LinearSolver,
+    Method,
+    Multigrid,
+    Stop,
+    full_multigrid_guess,
+)
 from sciml_bounds.arrays import require_count
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.loop import iterate
+from sciml_bounds.multigrid.cycle import Cycle
 from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem
 from sciml_bounds.operators.linear_operator import LinearOperator, aslinearoperator
 from sciml_bounds.results import LinearSolution
 
-__all__ = ["METHODS", "Preconditioned", "PressureSolver"]
+if TYPE_CHECKING:
+    from sciml_bounds.krylov.learned_directions import LearnedDirections
+
+__all__ = ["METHODS", "Preconditioned", "PressureSolver", "learned_cycle"]
 
 
 @dataclass(frozen=True)
@@ -50,9 +63,22 @@ class Preconditioned:
         require_count(self.memory, "memory", 1)
 
 
+@lru_cache
+def _shipped(name: str) -> LearnedDirections:
+    from sciml_bounds.krylov.learned_directions import LearnedDirections
+
+    return LearnedDirections.load(name)
+
+
+def learned_cycle(system: LatticeSystem) -> LinearOperator:
+    """Make the learned cycle of a system, in two or three dimensions, with the weights that ship."""
+    return _shipped(f"cycle{len(system.operator.offsets)}d").as_preconditioner(system.operator)
+
+
 #: What names stand for.
 METHODS: dict[str, Method | Preconditioned] = {
     "multigrid-pcg": Multigrid(),
+    "learned-cycle": Preconditioned(learned_cycle),
     "cg": ConjugateGradients(),
     "pyamg": Algebraic(),
 }
@@ -64,7 +90,8 @@ class PressureSolver:
     Parameters
     ----------
     method
-        A name ("multigrid-pcg", "cg", "pyamg"), a method such as `sb.Multigrid(sweeps=2)`, or `Preconditioned`.
+        A name ("multigrid-pcg", "learned-cycle", "cg", "pyamg"), a method such as `sb.Multigrid(sweeps=2)`, or
+        `Preconditioned`.
     maxiter
         Largest number of iterations; by default 500 with multigrid, ten times the number of cells otherwise.
 
@@ -131,10 +158,12 @@ class PressureSolver:
     def _iterate(self, system: LatticeSystem, guess: Tensor | None, atol: float) -> LinearSolution:
         assert isinstance(self._ready, LinearOperator)
         assert isinstance(self.method, Preconditioned)
+        b = system.into_range(system.rhs).flatten(1)
+        x0 = None if guess is None else guess.flatten(1).clone()
+        if isinstance(self._ready, Cycle):
+            x0 = full_multigrid_guess(system.operator, self._ready, b, x0, Stop(rtol=0.0, atol=atol))
         solution = iterate(
-            system.operator, system.into_range(system.rhs).flatten(1), self._ready,
-            None if guess is None else guess.flatten(1).clone(),
-            rtol=0.0, atol=atol, maxiter=self.maxiter, memory=self.method.memory,
+            system.operator, b, self._ready, x0, rtol=0.0, atol=atol, maxiter=self.maxiter, memory=self.method.memory,
         )  # fmt: skip
         x = system.fix_mean(solution.x.view(system.rhs.shape))
         return replace(solution, x=x.flatten(1))

@@ -101,7 +101,10 @@ def test_iterations_are_limited():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"method": "jacobi"}, "unknown method 'jacobi'; the choices are 'multigrid-pcg', 'cg', 'pyamg'"),
+        (
+            {"method": "jacobi"},
+            "unknown method 'jacobi'; the choices are 'multigrid-pcg', 'learned-cycle', 'cg', 'pyamg'",
+        ),
         ({"method": 7}, r"the method is a int; give a name, a method, or Preconditioned\(...\)"),
         ({"maxiter": -1}, "maxiter is -1; it must be a non-negative integer"),
     ],

@@ -261,13 +261,14 @@ def with_conducting_walls(operator: LatticeOperator, walls: Tensor, smallest: Te
     `smallest` holds the smallest conductance of each sample, infinite where there is none.
     """
     T = operator.conductance.clone()
-    weak = WALL_CONDUCTANCE * torch.where(torch.isfinite(smallest), smallest, 1.0).to(T.dtype).view(-1, 1, 1, 1)
+    weak = WALL_CONDUCTANCE * torch.where(torch.isfinite(smallest), smallest, 1.0).to(T.dtype)
     for offset, along in zip(operator.offsets, T):
         beside = walls | lattice.shifted(walls, offset)
         last = 1 + offset.index(1), -1
         if not bool(along.select(*last).any()):  # not periodic
             beside.select(*last).fill_(False)
-        along.copy_(torch.where(beside, weak, along))
+        for row, where, conductance in zip(along, beside, weak):  # few are changed
+            row.masked_fill_(where, conductance)
     return LatticeOperator(operator.offsets, T, torch.where(walls, 0.0, operator.absorption))
 
 

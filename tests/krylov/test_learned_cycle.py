@@ -8,14 +8,18 @@ import torch
 
 import sciml_bounds as sb
 from sciml_bounds.errors import InputError
+from sciml_bounds.evolution.scenes import make_scene
+from sciml_bounds.evolution.smoke import Smoke
 from sciml_bounds.krylov.learned_cycle import LEVELS, LearnedCycle, pressure_operator
 from sciml_bounds.krylov.loop import iterate
 from sciml_bounds.krylov.losses import pressure_product
 from sciml_bounds.krylov.multigrid_shaped import AIR, FLUID, SOLID
 from sciml_bounds.operators.lattice import LatticeOperator
 from sciml_bounds.operators.linear_operator import MatrixOperator
+from sciml_bounds.pressure import PressureSolver
 
 SPACES = {2: (17, 14), 3: (8, 7, 6)}
+NAMES = ("learned-cycle", "multigrid-pcg", "cg")
 
 
 def _cycle(dim, seed=0, size=1.0, **options):
@@ -179,3 +183,23 @@ def test_it_is_made_for_an_operator():
     s = sb.cg(solver.operator, solver.rhs, M=net.as_preconditioner(solver))
     torch.testing.assert_close(s.x.reshape(-1), solver.solve().values.reshape(-1), rtol=0, atol=1e-7)
     assert int(s.iterations.max()) <= 8
+
+
+@pytest.mark.parametrize(("name", "dim"), [("cycle2d", 2), ("cycle3d", 3)])
+def test_the_weights_that_ship_are_read_by_name(name, dim):
+    net = sb.LearnedDirections.load(name)
+    assert (net.dim, net.in_channels) == (dim, 2)
+    assert sum(p.numel() for p in net.parameters()) < 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scene", ["sphere", "rotating"])
+@pytest.mark.parametrize(("dim", "cells"), [(2, 96), (3, 40)])
+def test_trained_it_needs_no_more_iterations_than_multigrid_among_bodies_it_never_saw(scene, dim, cells):
+    """Both start from full multigrid; multigrid smooths with three steps by default, the learned cycle with more."""
+    setting = make_scene(scene, dim, cells)
+    simulation = Smoke(setting.grid, dt=setting.dt, pressure=PressureSolver(), **setting.arguments())
+    for _, system in simulation.pressure_systems(simulation.initial(), [4, 9]):
+        asked = 1e-6 * float(system.rhs.norm())
+        counts = {m: int(PressureSolver(m)(system, None, asked).iterations.max()) for m in NAMES}
+        assert counts["learned-cycle"] <= counts["multigrid-pcg"] < counts["cg"]
