@@ -231,8 +231,8 @@ def test_a_gpu_gives_the_same_flow():
         ((8,), {}, r"the grid has 8 cells; smoke needs two or three axes with at least 4 cells each"),
         ((8, 3), {}, r"the grid has 8 x 3 cells; smoke needs"),
         ((200_000, 200_000), {}, r"smoke on 200000 x 200000 cells needs .* GiB of memory"),
-        ((8, 8), {"dt": 0.0}, r"dt is 0.0; it must be positive"),
-        ((8, 8), {"dt": float("nan")}, r"dt is nan; it must be a finite number"),
+        ((8, 8), {"dt": 0.0}, r"dt is 0.0; it must be a positive number"),
+        ((8, 8), {"dt": float("nan")}, r"dt is nan; it must be a positive number"),
         ((8, 8), {"tolerance": 1e-14}, r"tolerance is 1e-14, below round-off; ask for at least 1e-12"),
         ((8, 8), {"advection": "upwind"}, r"unknown advection 'upwind'"),
         ((8, 8), {"open_sides": ["z1"]}, r"there is no side 'z1'; the sides of this grid are x0, x1, y0, y1"),
@@ -244,22 +244,20 @@ def test_a_gpu_gives_the_same_flow():
             r"the velocity of a source is \(1.0,\)",
         ),
         ((8, 8), {"sources": [Source(Ball(0.1), (2.0, 0.5))]}, r"the source at \(2.0, 0.5\) holds no cell centre"),
+        ((8, 8), {"bodies": [Body(Ball(0.1), (2.0, 0.5))]}, r"the body at \(2.0, 0.5\) covers no cell centre and"),
+        ((8, 8), {"bodies": [Ball(0.1)]}, r"bodies is \[Ball\(radius=0.1\)\]; give a list of Body\(...\)"),
+        ((8, 8), {"sources": None}, r"sources is None; give a list of Source\(...\)"),
+        ((8, 8), {"pressure": None}, r"pressure is None; give a solver, for example PressureSolver"),
+        ((8, 8), {"pressure": "cg"}, r"pressure is 'cg'; give a solver, for example PressureSolver"),
+        ((8, 8), {"open_sides": None}, r"open_sides is None; give a list of names of sides, such as \['y1'\]"),
+        ((8, 8), {"open_sides": "y1"}, r"open_sides is 'y1'; give a list of names of sides"),
     ],
     ids=[
-        "line",
-        "thin",
-        "huge",
-        "no step",
-        "NaN step",
-        "tolerance",
-        "scheme",
-        "side",
-        "body",
-        "source",
-        "blow",
-        "outside",
+        "line", "thin", "huge", "no step", "NaN step", "tolerance", "scheme", "side", "body", "source", "blow",
+        "source outside", "body outside", "shape as body", "no list", "no solver", "name as solver", "no sides",
+        "one side",
     ],
-)
+)  # fmt: skip
 def test_a_simulation_that_cannot_be_is_refused(shape, arguments, sentence):
     with pytest.raises(InputError, match=sentence):
         simulation(shape, **arguments)
@@ -273,8 +271,31 @@ def test_initial_fields_that_do_not_fit_are_refused():
         smoke.initial(velocity=[0.0])
     with pytest.raises(InputError, match=r"the velocity has shape \(8, 6\); the grid needs \(9, 6\) there"):
         smoke.initial(velocity=[np.zeros((8, 6)), 0.0])
+    with pytest.raises(InputError, match=r"the velocity is 0.0; give one field an axis"):
+        smoke.initial(velocity=0.0)
     with pytest.raises(InputError, match=r"the temperature is nan; give a finite number"):
         smoke.initial(temperature=float("nan"))
+    with pytest.raises(InputError, match=r"the state lies on 8 x 8 cells, and this simulation on 8 x 6; begin with"):
+        smoke.step(simulation((8, 8)).initial())
+
+
+@pytest.mark.parametrize("name", ["density", "temperature"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None, "warm"], ids=str)
+def test_sources_of_no_finite_number_are_refused(name, value):
+    with pytest.raises(InputError, match=rf"the {name} of a source is {value!r}; it must be a finite number"):
+        Source(Ball(0.1), (0.5, 0.5), **{name: value})
+
+
+def test_a_body_that_moves_may_be_outside_for_a_time():
+    smoke = simulation((16, 16), bodies=[Body(Ball(0.1), lambda t: (10.0 * t - 0.7, 0.5))])  # at -0.2, 0.3, 0.8, 1.3
+    covered = [bool(state.solid.any()) for state, _ in smoke.run(smoke.initial(), 4)]
+    assert covered == [False, True, True, False]
+
+
+def test_a_flow_beyond_double_precision_is_said():
+    smoke = simulation((8, 8), sources=[Source(Ball(0.2), (0.5, 0.3), temperature=1e300)])
+    with pytest.raises(InputError, match="the divergence before the projection, or its square, is not a finite number"):
+        smoke.step(smoke.initial())
 
 
 def test_a_body_that_comes_to_fill_the_box_is_refused():
