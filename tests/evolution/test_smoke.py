@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+import sciml_bounds as sb
 from sciml_bounds._linear import Multigrid
 from sciml_bounds.errors import ConvergenceError, InputError
 from sciml_bounds.evolution.bodies import Ball, Block, Body, Star
 from sciml_bounds.evolution.smoke import Smoke, SmokeState, Source, StepReport
 from sciml_bounds.evolution.staggered import cell_points, divergence, face_points
 from sciml_bounds.grid import Grid
-from sciml_bounds.pressure import PressureSolver
+from sciml_bounds.pressure import Preconditioned, PressureSolver
 
 SCHEMES = ["semi-lagrangian", "maccormack"]
 
@@ -184,6 +185,40 @@ def test_no_method_changes_the_physics(shape):
         assert torch.allclose(state.density, reference.density, rtol=0, atol=1e-7)
         for a, b in zip(state.velocity, reference.velocity):
             assert torch.allclose(a, b, rtol=0, atol=1e-7)
+
+
+def network(dim: int, weights: float | None = None) -> PressureSolver:
+    """A network of directions with random weights, or with the same number everywhere."""
+    torch.manual_seed(0)
+    net = sb.LearnedDirections("dcdm", dim=dim, channels=4, before=1, coarse=1, after=1)
+    if weights is not None:
+        for parameter in net.parameters():
+            torch.nn.init.constant_(parameter, weights)
+    return PressureSolver(Preconditioned(net.as_preconditioner, memory=2))
+
+
+@pytest.mark.parametrize("weights", [None, 0.0, float("nan")], ids=["random", "zero", "NaN"])
+@pytest.mark.parametrize("open_sides", [(), ("x1",)], ids=["closed", "open"])
+def test_no_network_changes_the_physics(weights, open_sides):
+    """A wall parts the fluid; both parts have what multigrid gives, to what the solvers leave, as above."""
+    wall = Body(Block((0.1, 2.0)), (0.5, 0.5))
+    others = {"bodies": [wall], "sources": [Source(Ball(0.15), (0.25, 0.3))], "buoyancy": 2.0, "open_sides": open_sides}
+    states = []
+    for solver in (PressureSolver(), network(2, weights)):
+        smoke = simulation((16, 16), pressure=solver, **others)
+        states.append(last(smoke, smoke.initial(), 6)[0])
+    assert float(states[0].velocity[1].abs().max()) > 0.1
+    for name in ("density", "pressure"):
+        a, b = (getattr(state, name) for state in states)
+        assert torch.allclose(a, b, rtol=0, atol=1e-7), name
+
+
+def test_weights_for_another_dimension_are_refused():
+    smoke = simulation((8, 8), pressure=network(3), sources=[Source(Ball(0.15), (0.25, 0.3))])
+    with pytest.raises(
+        InputError, match="the network is for 3 axes, and the vectors lie on a lattice of 8x8; use weig"
+    ):
+        smoke.step(smoke.initial())
 
 
 def test_the_exported_systems_are_those_that_are_solved():
