@@ -6,8 +6,9 @@ keep their dtype and tensors keep their device; plain numbers have none of their
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = [
     "require_callback",
     "require_count",
     "require_finite",
+    "require_number",
     "to_mask",
     "to_tensor",
 ]
@@ -193,6 +195,23 @@ def require_count(value: Any, name: str, least: Literal[0, 1]) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise InputError(f"{name} is {value!r}; it must be {'a positive' if least else 'a non-negative'} integer.")
+
+
+def require_number(value: Any, name: str, *, positive: bool = False) -> float:
+    """Read one number; truth values, words, NaN and infinity are none.
+
+    Raises
+    ------
+    InputError
+        With the value.
+    """
+    try:
+        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # an integer beyond double precision
+        number = math.inf
+    if not math.isfinite(number) or (positive and number <= 0):
+        raise InputError(f"{name} is {value!r}; it must be a {'positive' if positive else 'finite'} number.")
+    return number
 
 
 def require_callback(value: Any) -> None:

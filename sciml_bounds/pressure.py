@@ -22,8 +22,9 @@ from sciml_bounds._linear import (
     Stop,
     full_multigrid_guess,
 )
-from sciml_bounds.arrays import require_count
+from sciml_bounds.arrays import require_count, require_finite, require_number
 from sciml_bounds.errors import InputError
+from sciml_bounds.krylov.cg import require_fit
 from sciml_bounds.krylov.loop import iterate
 from sciml_bounds.multigrid.cycle import Cycle
 from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem
@@ -61,6 +62,10 @@ class Preconditioned:
         if not callable(self.make):
             raise InputError(f"a preconditioner is made by a {type(self.make).__name__}; give a function of a system.")
         require_count(self.memory, "memory", 1)
+
+
+#: Sources that should balance do so to this part of their norm, whatever they were rounded to.
+UNBALANCED = 1e-6
 
 
 @lru_cache
@@ -135,8 +140,16 @@ class PressureSolver:
         -------
         LinearSolution
             With `seconds` that include the set-up, where the geometry is another one than before.
+
+        Raises
+        ------
+        InputError
+            If the right-hand side or the guess is not finite or has another shape than the lattice, `atol` is not
+            positive, the source does not balance in a part of the fluid that floats, or the preconditioner does not
+            fit.
         """
         start = time.perf_counter()
+        _check(system, guess, atol)
         self.prepare(system)
         if isinstance(self._ready, LinearSolver):
             stop = Stop(rtol=0.0, atol=atol, maxiter=self.maxiter)
@@ -152,7 +165,10 @@ class PressureSolver:
 
     def _set_up(self, system: LatticeSystem) -> LinearSolver | LinearOperator:
         if isinstance(self.method, Preconditioned):
-            return aslinearoperator(self.method.make(system), system.rhs.flatten(1))
+            rhs = system.rhs.flatten(1)
+            found = aslinearoperator(self.method.make(system), rhs)
+            require_fit(found, rhs, "the preconditioner")
+            return found
         return LinearSolver(system, self.method)
 
     def _iterate(self, system: LatticeSystem, guess: Tensor | None, atol: float) -> LinearSolution:
@@ -167,6 +183,25 @@ class PressureSolver:
         )  # fmt: skip
         x = system.fix_mean(solution.x.view(system.rhs.shape))
         return replace(solution, x=x.flatten(1))
+
+
+def _check(system: LatticeSystem, guess: Tensor | None, atol: float) -> None:
+    if not isinstance(system, LatticeSystem):
+        raise InputError(f"the system is a {type(system).__name__}; give a LatticeSystem, as pressure_systems does.")
+    rhs, lattice = system.rhs, system.operator.lattice
+    require_number(atol, "atol", positive=True)
+    for field, name in ((rhs, "the right-hand side of the pressure"), (guess, "the guess of the pressure")):
+        if field is None:
+            continue
+        if tuple(field.shape) != (1, *lattice):
+            raise InputError(f"{name} has shape {tuple(field.shape)}; the lattice of one sample is {(1, *lattice)}.")
+        require_finite(field, name)
+    outside = float((rhs - system.into_range(rhs)).norm())
+    if outside > max(atol, UNBALANCED * float(rhs.norm())):
+        raise InputError(
+            f"the source does not balance in a part of the fluid that floats: {outside:.3g} of its norm is outside the "
+            "range of the operator; subtract its mean there, or open a side."
+        )
 
 
 def _named(method: str | Method | Preconditioned) -> Method | Preconditioned:

@@ -9,7 +9,7 @@ import torch
 import xarray
 
 import sciml_bounds as sb
-from sciml_bounds.arrays import common_dtype_and_device, convert, require_finite, to_tensor
+from sciml_bounds.arrays import common_dtype_and_device, convert, require_finite, require_number, to_tensor
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 TABLE = np.arange(6.0).reshape(2, 3)
@@ -233,3 +233,18 @@ def test_large_small_and_no_numbers_are_finite():
     largest = torch.finfo(torch.float64).max
     require_finite(torch.tensor([largest, -largest, 5e-324, 0.0, -0.0], dtype=torch.float64), "a")
     require_finite(torch.empty(0, 3), "a")
+
+
+@pytest.mark.parametrize("good", [0, -3, 1.5, np.float32(0.5), np.int64(4), 1e308], ids=str)
+def test_one_number_is_read_whatever_its_kind(good):
+    found = require_number(good, "a")
+    assert type(found) is float
+    assert found == good
+
+
+@pytest.mark.parametrize("bad", [True, "1", None, np.nan, -np.inf, 10**400, [1.0], 1j], ids=lambda bad: str(bad)[:5])
+def test_what_is_no_finite_number_is_refused(bad):
+    with pytest.raises(sb.InputError, match=rf"^a is {re.escape(repr(bad))}; it must be a finite number\.$"):
+        require_number(bad, "a")
+    with pytest.raises(sb.InputError, match=r"^a is 0\.0; it must be a positive number\.$"):
+        require_number(0.0, "a", positive=True)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import re
+from dataclasses import replace
+
 import pytest
 import torch
 
+import sciml_bounds as sb
 from sciml_bounds._linear import Multigrid
 from sciml_bounds.errors import InputError
 from sciml_bounds.evolution.projection import PressureEquations
@@ -120,3 +125,83 @@ def test_a_preconditioner_that_cannot_be_is_refused():
         Preconditioned(7)
     with pytest.raises(InputError, match="memory is 0; it must be a positive integer"):
         Preconditioned(jacobi, memory=0)
+
+
+def learned(system: LatticeSystem) -> LinearOperator:
+    """A network with random weights."""
+    torch.manual_seed(0)
+    network = sb.LearnedDirections("dcdm", dim=2, channels=4, before=1, coarse=1, after=1)
+    return network.as_preconditioner(system)
+
+
+@pytest.mark.parametrize("open_sides", [(), ("x0",)], ids=["closed", "one part open"])
+def test_a_network_gives_every_part_of_the_fluid_the_pressure_that_multigrid_gives(open_sides):
+    solid = torch.zeros(15, 12, dtype=torch.bool)
+    solid[7] = solid[2:4, 3:6] = True
+    system = system_of((), equations=PressureEquations(Grid((15, 12)), solid, open_sides))
+    tolerance = 1e-9
+    x = PressureSolver(Preconditioned(learned, memory=2))(system, None, tolerance).x
+    assert residual(system, x) <= tolerance * (1 + 1e-3)
+    exact = PressureSolver()(system, None, 1e-12).x
+    # the inverse of the operator is below 10^3 on a lattice of this size, and means are zero by construction
+    assert torch.allclose(x, exact, rtol=0, atol=1e3 * tolerance)
+    floats = [slice(8, None)] if open_sides else [slice(8, None), slice(None, 7)]
+    for rows in floats:
+        part = x.view(15, 12)[rows]
+        assert abs(float(part.sum())) < 1e-11
+
+
+def unbalanced(system: LatticeSystem) -> LatticeSystem:
+    return replace(system, rhs=system.rhs + 1.0)
+
+
+@pytest.mark.parametrize("method", ["multigrid-pcg", "cg", Preconditioned(learned)], ids=["multigrid", "cg", "learned"])
+@pytest.mark.parametrize(
+    ("change", "guess", "atol", "sentence"),
+    [
+        (
+            lambda s: replace(s, rhs=s.rhs * math.nan),
+            None,
+            1e-8,
+            "the right-hand side of the pressure has 180 entries ",
+        ),
+        (unbalanced, None, 1e-8, "the source does not balance in a part of the fluid that floats: "),
+        (
+            lambda s: replace(s, rhs=s.rhs.flip(-1)[..., 1:]),
+            None,
+            1e-8,
+            "the pressure has shape (1, 1, 15, 11); the latt",
+        ),
+        (lambda s: s, torch.zeros(15, 12), 1e-8, "the guess of the pressure has shape (15, 12); the lattice of one"),
+        (lambda s: s, torch.full((1, 1, 15, 12), math.inf), 1e-8, "the guess of the pressure has 180 entries that are"),
+        (lambda s: s, None, 0.0, "atol is 0.0; it must be a positive number"),
+        (lambda s: s, None, math.nan, "atol is nan; it must be a positive number"),
+        (lambda s: s.rhs, None, 1e-8, "the system is a Tensor; give a LatticeSystem, as pressure_systems does"),
+    ],
+    ids=["NaN", "source", "shape", "shape of guess", "infinite guess", "zero", "NaN as tolerance", "no system"],
+)
+def test_a_system_that_cannot_be_solved_is_refused(method, change, guess, atol, sentence):
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        PressureSolver(method)(change(system_of(())), guess, atol)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (
+            lambda system: torch.eye(9, dtype=torch.float64),
+            "the preconditioner has shape (9, 9), but b has 180 entries",
+        ),
+        (lambda system: torch.eye(180), "the preconditioner works in float32, but b is float64; convert one of them"),
+        (lambda system: sb.LearnedDirections(dim=2), "a LearnedDirections is not an operator by itself; give what its"),
+        (
+            lambda system: sb.LearnedDirections(dim=3).as_preconditioner(system),
+            "the network is for 3 axes, and the vec",
+        ),
+        (lambda system: None, "a NoneType is not an operator"),
+    ],
+    ids=["shape", "dtype", "network", "dimension", "nothing"],
+)
+def test_a_preconditioner_that_does_not_fit_is_refused(make, sentence):
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        PressureSolver(Preconditioned(make))(system_of(()), None, 1e-8)

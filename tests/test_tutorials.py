@@ -53,11 +53,38 @@ def train_an_operator(names: dict[str, Any]) -> None:
     assert known < 0.5 * strange  # "the certificate says so"
 
 
+def learned_directions(names: dict[str, Any]) -> None:
+    runs, wrong, outside = (names[name] for name in ("runs", "wrong", "outside"))
+    plain, multigrid, learned = (
+        runs[name]["iterations"] for name in ("conjugate gradients", "multigrid", "learned directions")
+    )
+    assert learned < 0.7 * plain  # "a fraction"; a fifth after the longer training
+    assert multigrid < 0.2 * learned  # "the fewest by far"
+    for run in (*runs.values(), *wrong.values(), *outside.values()):
+        assert run["true"] <= 1e-6 * (1 + 1e-3)  # "every true residual"; summed in another order
+        assert (
+            run["apart"] < 1e-4
+        )  # "every answer agrees": the smallest eigenvalue is above a thousandth of the largest
+        energies = torch.tensor(run["energies"])
+        assert bool((energies.diff() <= 1e-9 * energies[0]).all())  # "never rise"
+    for name in ("zeros", "NaN"):
+        assert wrong[name]["dropped"] == wrong[name]["iterations"]
+        assert abs(wrong[name]["iterations"] - plain) <= 0.02 * plain  # "what remains is conjugate gradients"
+    assert wrong["trained"]["dropped"] == 0
+    assert abs(wrong["sign flipped"]["iterations"] - learned) <= 1  # "changes nothing"
+    assert wrong["random weights"]["iterations"] == max(run["iterations"] for run in wrong.values())
+    gain = outside["learned directions"]["iterations"] / outside["conjugate gradients"]["iterations"]
+    assert gain > 0.8  # "the gain is gone"
+    smokes = names["smokes"]
+    assert all(float((smoke - smokes["multigrid"]).abs().max()) < 1e-7 for smoke in smokes.values())
+
+
 #: What the text of each tutorial claims, checked with the names that it leaves behind.
 CLAIMS = {
     "01_solve_and_certify": solve_and_certify,
     "02_generate_a_data_set": generate_a_data_set,
     "03_train_an_operator": train_an_operator,
+    "04_learned_directions": learned_directions,
 }
 
 

@@ -7,19 +7,19 @@ distance is one, and so is whatever has its sign. A cell is solid if its centre 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import to_mask
+from sciml_bounds.arrays import require_count, require_number, to_mask
 from sciml_bounds.errors import InputError
 from sciml_bounds.evolution.staggered import Velocity, cell_points, face_points
 from sciml_bounds.grid import Grid
 
-__all__ = ["Ball", "Block", "Body", "Shape", "Solids", "Star", "Voxels"]
+__all__ = ["Ball", "Block", "Body", "Shape", "Solids", "Star", "Voxels", "require_shape", "require_vector"]
 
 #: Negative inside, at positions (..., dim) relative to the centre.
 Shape = Callable[[Tensor], Tensor]
@@ -38,7 +38,7 @@ class Ball:
     radius: float
 
     def __post_init__(self) -> None:
-        _require_positive(self.radius, "the radius of a ball")
+        require_number(self.radius, "the radius of a ball", positive=True)
 
     def __call__(self, points: Tensor) -> Tensor:
         """Give the signed distance."""
@@ -59,11 +59,14 @@ class Block:
     lengths: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.lengths, Iterable):
+            raise InputError(f"the side lengths of a block are {self.lengths!r}; give one number an axis.")
         for length in self.lengths:
-            _require_positive(length, "a side length of a block")
+            require_number(length, "a side length of a block", positive=True)
 
     def __call__(self, points: Tensor) -> Tensor:
         """Give the signed distance to the nearest side, of which the sign is exact outside too."""
+        _require_axes(f"a block has {len(self.lengths)} side lengths", len(self.lengths), points)
         return (points.abs() - points.new_tensor(self.lengths) / 2).amax(-1)
 
 
@@ -88,8 +91,9 @@ class Star:
     depth: float = 0.4
 
     def __post_init__(self) -> None:
-        _require_positive(self.radius, "the radius of a star")
-        if not 0 <= self.depth < 1:
+        require_number(self.radius, "the radius of a star", positive=True)
+        require_count(self.arms, "the number of arms of a star", 1)
+        if not 0 <= require_number(self.depth, "the depth of a star") < 1:
             raise InputError(f"the depth of a star is {self.depth}; it must be at least 0 and less than 1.")
 
     def __call__(self, points: Tensor) -> Tensor:
@@ -112,21 +116,20 @@ class Voxels:
     Raises
     ------
     InputError
-        If the cells are no truth values, or the numbers of axes differ.
+        If the cells are no truth values or there are none, or the numbers of axes differ.
     """
 
     def __init__(self, cells: Any, spacing: Sequence[float]) -> None:
         self.cells = to_mask(cells, "the array of voxels")
-        self.spacing = tuple(map(float, spacing))
-        if self.cells.ndim != len(self.spacing):
-            raise InputError(
-                f"the voxels have {self.cells.ndim} axes, but spacing has {len(self.spacing)}; give one an axis."
-            )
+        if 0 in self.cells.shape:
+            raise InputError(f"the voxels have shape {tuple(self.cells.shape)}; give at least one along each axis.")
+        self.spacing = require_vector(spacing, "the spacing of voxels", self.cells.ndim)
         for h in self.spacing:
-            _require_positive(h, "the spacing of voxels")
+            require_number(h, "the spacing of voxels", positive=True)
 
     def __call__(self, points: Tensor) -> Tensor:
         """Give -1 in solid cells and 1 elsewhere."""
+        _require_axes(f"an array of voxels has {self.cells.ndim} axes", self.cells.ndim, points)
         shape = torch.tensor(self.cells.shape, device=points.device)
         index = torch.floor(points / points.new_tensor(self.spacing) + shape / 2).long()
         inside = ((index >= 0) & (index < shape)).all(-1)
@@ -146,40 +149,54 @@ class Body:
         Where its centre is: coordinates, or a function of time that gives them.
     spin
         How fast it turns, in radians a time, about its centre in the plane of the first and the last axis.
+
+    Raises
+    ------
+    InputError
+        If the shape is no function or `spin` no number; from `covers` and `velocity`, if the centre is no point there,
+        or the shape gives something else than a number for each position.
     """
 
     shape: Shape
     center: Sequence[float] | Callable[[float], Sequence[float]]
     spin: float = 0.0
 
+    def __post_init__(self) -> None:
+        require_shape(self.shape, "a body")
+        require_number(self.spin, "the spin of a body")
+
     @property
     def moves(self) -> bool:
         """Whether it may be elsewhere at another time."""
         return callable(self.center) or self.spin != 0.0
 
-    def center_at(self, time: float) -> tuple[float, ...]:
+    def center_at(self, time: float, dim: int) -> tuple[float, ...]:
         """Where its centre is."""
-        center = self.center(time) if callable(self.center) else self.center
-        return tuple(map(float, center))
+        if callable(self.center):
+            return require_vector(self.center(time), f"the centre of a body at time {time:g}", dim)
+        return require_vector(self.center, "the centre of a body", dim)
 
     def covers(self, points: Tensor, time: float) -> Tensor:
         """Tell which points (..., dim) lie inside."""
-        local = points - points.new_tensor(self.center_at(time))
+        local = points - self._center(points, time)
         if self.spin != 0.0:
             local = _turned(local, -self.spin * time)
-        return self.shape(local) < 0
+        return _sampled(self.shape, local) < 0
 
     def velocity(self, points: Tensor, time: float, start: float, end: float) -> Tensor:
         """Velocity (..., dim) of its points at a time, while its centre has its mean velocity of a step."""
-        before, after = (points.new_tensor(self.center_at(moment)) for moment in (start, end))
+        before, after = (self._center(points, moment) for moment in (start, end))
         speed = ((after - before) / (end - start)).expand(points.shape)
         if self.spin == 0.0:
             return speed
-        local = points - points.new_tensor(self.center_at(time))
+        local = points - self._center(points, time)
         turning = torch.zeros_like(points)
         turning[..., 0] = -self.spin * local[..., -1]
         turning[..., -1] = self.spin * local[..., 0]
         return speed + turning
+
+    def _center(self, points: Tensor, time: float) -> Tensor:
+        return points.new_tensor(self.center_at(time, points.shape[-1]))
 
 
 def _turned(points: Tensor, angle: float) -> Tensor:
@@ -248,6 +265,50 @@ def _touched(
     return faces, speeds
 
 
-def _require_positive(value: float, what: str) -> None:
-    if not (isinstance(value, int | float) and 0 < value < math.inf):
-        raise InputError(f"{what} is {value!r}; it must be a positive number.")
+def require_shape(shape: Any, what: str) -> None:
+    """Refuse what is no function of positions.
+
+    Raises
+    ------
+    InputError
+        With the value.
+    """
+    if not callable(shape):
+        raise InputError(f"the shape of {what} is {shape!r}; give a Ball, Block, or function that is negative inside.")
+
+
+def require_vector(value: Any, what: str, dim: int) -> tuple[float, ...]:
+    """Read one finite number an axis.
+
+    Raises
+    ------
+    InputError
+        With the value.
+    """
+    try:
+        numbers = tuple(map(float, value))
+    except (TypeError, ValueError):
+        numbers = ()
+    if len(numbers) != dim or not all(map(math.isfinite, numbers)):
+        raise InputError(f"{what} is {numbers or value!r}; give {dim} finite numbers, one an axis.")
+    return numbers
+
+
+def _sampled(shape: Shape, points: Tensor) -> Tensor:
+    """Evaluate a shape; what is no number, or NaN, would leave the body out without a word."""
+    values = torch.as_tensor(shape(points))
+    wanted = tuple(points.shape[:-1])
+    if tuple(values.shape) != wanted:
+        found = f"an array of shape {tuple(values.shape)} for positions of shape {wanted}"
+    elif values.dtype == torch.bool:
+        found = "truth values"
+    elif bool(values.isnan().any()):
+        found = "NaN"
+    else:
+        return values
+    raise InputError(f"a shape gives {found}; it must give one number a position, negative inside.")
+
+
+def _require_axes(has: str, axes: int, points: Tensor) -> None:
+    if axes != points.shape[-1]:
+        raise InputError(f"{has}, but the grid has {points.shape[-1]} axes; give one an axis.")

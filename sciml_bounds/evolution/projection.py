@@ -183,8 +183,15 @@ class PressureEquations:
         ------
         ConvergenceError
             If the divergence stays above the tolerance.
+        InputError
+            If the divergence is NaN, infinite, or so large that its square is.
         """
         system = self.system(velocity)
+        if not bool(torch.isfinite(system.rhs.square().sum())):
+            raise InputError(
+                "the divergence before the projection, or its square, is not a finite number; use smaller velocities, "
+                "forces, or time steps."
+            )
         start = None if guess is None else system.fix_mean(to_lattice(torch.where(self.fluid, guess, 0.0), guess.ndim))
         # the largest entry of a residual is at most its norm; round-off of the check takes its share
         solution = solve(system, start, 0.99 * tolerance * self.scale)

@@ -15,16 +15,16 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import Field, convert, require_count, require_finite
+from sciml_bounds.arrays import Field, convert, require_count, require_finite, require_number
 from sciml_bounds.errors import InputError
 from sciml_bounds.evolution.advection import Scheme, advect_cells, advect_velocity, require_scheme, trace
-from sciml_bounds.evolution.bodies import Body, Shape, Solids
+from sciml_bounds.evolution.bodies import Body, Shape, Solids, require_shape, require_vector
 from sciml_bounds.evolution.projection import PressureEquations, Projection, SolvePressure
 from sciml_bounds.evolution.staggered import (
     Velocity,
@@ -67,6 +67,11 @@ class Source:
         What it is filled with.
     velocity
         How fast the air in it is blown, one number an axis; None to leave it alone.
+
+    Raises
+    ------
+    InputError
+        If the shape is no function, or density or temperature no finite number.
     """
 
     shape: Shape
@@ -74,6 +79,11 @@ class Source:
     density: float = 1.0
     temperature: float = 1.0
     velocity: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        require_shape(self.shape, "a source")
+        require_number(self.density, "the density of a source")
+        require_number(self.temperature, "the temperature of a source")
 
 
 @dataclass(frozen=True)
@@ -156,7 +166,7 @@ class Smoke:
     sources
         Where smoke and heat come from.
     bodies
-        Solid obstacles; where they overlap, the later one decides.
+        Solid obstacles; where they overlap, the later one decides. One that moves may leave the box and come back.
     open_sides
         Sides ("x0", "x1", ...) through which air comes and goes; all others are closed. Air from outside is clear and
         of the temperature of the surroundings.
@@ -172,7 +182,8 @@ class Smoke:
     Raises
     ------
     InputError
-        If a number is out of range, the grid does not fit into memory, or bodies do not fit to the grid.
+        If a number is out of range, the grid does not fit into memory, sources or bodies do not fit to the grid, or a
+        body that never moves covers no cell.
 
     Examples
     --------
@@ -209,18 +220,23 @@ class Smoke:
         device: torch.device | str = "cpu",
     ) -> None:
         _check_grid(grid)
-        _check_sides(grid, open_sides)
         require_scheme(advection)
-        self.dt = _number("dt", dt, positive=True)
-        self.buoyancy, self.weight = _number("buoyancy", buoyancy), _number("weight", weight)
-        self.tolerance = _number("tolerance", tolerance, positive=True)
+        if not callable(pressure):
+            raise InputError(f"pressure is {pressure!r}; give a solver, for example PressureSolver('multigrid-pcg').")
+        self.dt = require_number(dt, "dt", positive=True)
+        self.buoyancy, self.weight = require_number(buoyancy, "buoyancy"), require_number(weight, "weight")
+        self.tolerance = require_number(tolerance, "tolerance", positive=True)
         if self.tolerance < SMALLEST_TOLERANCE:
             raise InputError(f"tolerance is {tolerance}, below round-off; ask for at least {SMALLEST_TOLERANCE:g}.")
         self.grid, self.pressure, self.advection = grid, pressure, advection
-        self.bodies, self.open_sides = tuple(bodies), tuple(open_sides)
+        self.open_sides = _listed("open_sides", open_sides, str, "names of sides, such as ['y1']")
+        _check_sides(grid, self.open_sides)
+        self.bodies = _listed("bodies", bodies, Body, "Body(...)")
         self.device = torch.device(device)
-        self._check_places(sources)
-        self._sources = [(source, self._inside(source)) for source in sources]
+        listed = _listed("sources", sources, Source, "Source(...)")
+        self._sources = [(source, self._inside(source)) for source in listed]
+        for body in self.bodies:
+            self._check_body(body)
         self._moves = any(body.moves for body in self.bodies)
         self._geometry: tuple[Solids, PressureEquations] | None = None
 
@@ -248,6 +264,8 @@ class Smoke:
         """
         solids, equations = self._around(0.0, (0.0, self.dt))
         shapes = [face_shape(self.grid, axis) for axis in range(self.grid.dim)]
+        if velocity is not None and not isinstance(velocity, Iterable):
+            raise InputError(f"the velocity is {velocity!r}; give one field an axis.")
         given = [0.0] * self.grid.dim if velocity is None else list(velocity)
         if len(given) != self.grid.dim:
             raise InputError(f"the velocity has {len(given)} components, but the grid has {self.grid.dim} axes.")
@@ -269,7 +287,7 @@ class Smoke:
         ConvergenceError
             If the linear solver does not bring the divergence below the tolerance.
         InputError
-            If bodies have come to cover every cell.
+            If the state is of another grid, or bodies have come to cover every cell or to be nowhere (NaN).
         """
         start = time.perf_counter()
         equations, velocity, scalars, solids = self._before_projection(state)
@@ -307,6 +325,7 @@ class Smoke:
             what floats. Nothing of the simulation's own solution is in it.
         """
         for number in steps:
+            require_count(number, "the number of a step", 0)
             if number <= state.step:
                 raise InputError(f"step {number} does not come after step {state.step}; give increasing numbers.")
             while state.step < number - 1:
@@ -318,6 +337,11 @@ class Smoke:
 
     def _before_projection(self, state: SmokeState) -> tuple[PressureEquations, Velocity, Tensor, Solids]:
         """Carry everything along, add sources and forces, and move the bodies."""
+        if tuple(state.density.shape) != self.grid.shape:
+            raise InputError(
+                f"the state lies on {' x '.join(map(str, state.density.shape))} cells, and this simulation on "
+                f"{' x '.join(map(str, self.grid.shape))}; begin with a state of its own."
+            )
         paths = trace(state.velocity, self.grid, self.dt)
         scalars = torch.stack([state.density, state.temperature])
         scalars = advect_cells(scalars, paths, ~state.solid, self.open_sides, self.advection)
@@ -380,23 +404,24 @@ class Smoke:
 
     def _inside(self, source: Source) -> tuple[Tensor, list[Tensor]]:
         """Tell which cells a source fills, and in which faces it blows."""
-        here = Body(source.shape, source.center)
+        center = require_vector(source.center, "the centre of a source", self.grid.dim)
+        if source.velocity is not None:
+            require_vector(source.velocity, "the velocity of a source", self.grid.dim)
+        here = Body(source.shape, center)
         cells = here.covers(cell_points(self.grid, self.device), 0.0)
         if not bool(cells.any()):
             raise InputError(f"the source at {tuple(source.center)} holds no cell centre; make it or the grid larger.")
         faces = [here.covers(face_points(self.grid, axis, self.device), 0.0) for axis in range(self.grid.dim)]
         return cells, faces
 
-    def _check_places(self, sources: Sequence[Source]) -> None:
-        """Refuse centres and velocities with another number of axes."""
-        dim = self.grid.dim
-        lists: list[tuple[str, Sequence[float]]]
-        lists = [("the centre of a body", body.center_at(0.0)) for body in self.bodies]
-        lists += [("the centre of a source", source.center) for source in sources]
-        lists += [("the velocity of a source", source.velocity) for source in sources if source.velocity is not None]
-        for what, numbers in lists:
-            if len(numbers) != dim or not all(math.isfinite(x) for x in numbers):
-                raise InputError(f"{what} is {tuple(numbers)}; give {dim} finite numbers, one an axis.")
+    def _check_body(self, body: Body) -> None:
+        """Refuse bodies that are nowhere: those that move may come in later."""
+        center = body.center_at(0.0, self.grid.dim)
+        if not body.moves and not bool(body.covers(cell_points(self.grid, self.device), 0.0).any()):
+            raise InputError(
+                f"the body at {center} covers no cell centre and never moves; move it into the grid, make it larger, "
+                "or leave it out."
+            )
 
     def _field(self, value: Field, name: str, shape: tuple[int, ...]) -> Tensor:
         field = convert(value, name, torch.float64, self.device).detach()
@@ -407,6 +432,8 @@ class Smoke:
 
 
 def _check_grid(grid: Grid) -> None:
+    if not isinstance(grid, Grid):
+        raise InputError(f"the grid is {grid!r}; give a Grid.")
     if grid.dim == 1 or min(grid.shape) < FEWEST_CELLS:
         raise InputError(
             f"the grid has {' x '.join(map(str, grid.shape))} cells; smoke needs two or three axes with at least "
@@ -422,9 +449,9 @@ def _check_sides(grid: Grid, open_sides: Sequence[str]) -> None:
             raise InputError(f"there is no side {side!r}; the sides of this grid are {', '.join(grid.sides)}.")
 
 
-def _number(name: str, value: float, *, positive: bool = False) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"{name} is {value!r}; it must be a finite number.")
-    if positive and value <= 0:
-        raise InputError(f"{name} is {value!r}; it must be positive.")
-    return float(value)
+def _listed[T](name: str, values: Sequence[T], kind: type[T], what: str) -> tuple[T, ...]:
+    """Read a list of things of one kind."""
+    listed = tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else None
+    if listed is None or not all(isinstance(value, kind) for value in listed):
+        raise InputError(f"{name} is {values!r}; give a list of {what}.")
+    return listed

@@ -12,11 +12,19 @@ from torch import Tensor
 from sciml_bounds.arrays import convert, require_callback, require_count, require_finite, to_tensor
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.loop import check_tolerances, iterate
+from sciml_bounds.operators.lattice import LatticeOperator, subtract_means
 from sciml_bounds.operators.linear_operator import Identity, LinearOperator, aslinearoperator
 from sciml_bounds.reports import Reason, report_failure
 from sciml_bounds.results import LinearSolution
 
-__all__ = ["cg", "require_symmetric"]
+__all__ = ["cg", "require_fit", "require_symmetric"]
+
+#: So much larger than at the start is a residual that tells of more than an unlucky iteration.
+GROWN = 100
+
+SINGULAR = (
+    "The residual has grown: A may be singular and b outside its range; subtract from b what lies in the null space."
+)
 
 #: Called after each iteration with the current x (batch..., n); returning True stops the loop.
 Callback = Callable[[Tensor], bool | None]
@@ -84,8 +92,8 @@ def cg(
     Raises
     ------
     InputError
-        If shapes, dtypes or devices do not fit, an entry is not finite, rtol is below 10 eps of the dtype, or A is
-        found not to be symmetric.
+        If shapes, dtypes or devices do not fit, an entry is not finite, rtol is below 10 eps of the dtype, A is found
+        not to be symmetric, or the iteration fails on a `LatticeOperator` that is singular and has b outside its range.
     ConvergenceError
         If `throw` is true and the tolerance is not reached.
 
@@ -116,9 +124,9 @@ def cg(
     rhs = convert(
         b, "the right-hand side b", operator.dtype, operator.device if not isinstance(b, Tensor) else b.device
     )
-    _check_fit(operator, rhs, "A")
+    require_fit(operator, rhs, "A")
     preconditioner = Identity(operator.shape[0], rhs.dtype, rhs.device) if M is None else aslinearoperator(M, rhs)
-    _check_fit(preconditioner, rhs, "M")
+    require_fit(preconditioner, rhs, "M")
     require_finite(rhs, "the right-hand side b")
     require_symmetric(operator, rhs)
     if memory is not None:
@@ -143,13 +151,24 @@ def cg(
         operator, rhs, preconditioner, guess, rtol=rtol, atol=atol, maxiter=maxiter, memory=memory, flexible=flexible,
         lambda_min=lambda_min, lambda_min_preconditioned=lambda_min_preconditioned, monitor=monitor, start=start,
     )  # fmt: skip
-    stopped = Reason.STOPPED in (solution.reason if isinstance(solution.reason, tuple) else (solution.reason,))
-    if not bool(solution.converged.all()) and not stopped:
-        report_failure("conjugate gradients", solution.reason, solution.progress, throw=throw)
+    reasons = {solution.reason} if isinstance(solution.reason, Reason) else set(solution.reason)
+    if isinstance(operator, LatticeOperator) and reasons - {Reason.CONVERGED, Reason.STOPPED}:
+        _require_in_range(operator, rhs, solution.tolerance)  # of an x that grows without end round-off grows too
+    if not bool(solution.converged.all()) and Reason.STOPPED not in reasons:
+        worse = bool((solution.residual_norm > GROWN * solution.residual_norms[0]).any())
+        advice = dict.fromkeys(Reason, SINGULAR) if worse else {}
+        report_failure("conjugate gradients", solution.reason, solution.progress, throw=throw, advice=advice)
     return solution
 
 
-def _check_fit(operator: LinearOperator, rhs: Tensor, name: str) -> None:
+def require_fit(operator: LinearOperator, rhs: Tensor, name: str) -> None:
+    """Compare shape, device, dtype and batch of an operator with those of right-hand sides (..., n).
+
+    Raises
+    ------
+    InputError
+        If they differ.
+    """
     n = rhs.shape[-1]
     if operator.shape != (n, n):
         raise InputError(
@@ -163,6 +182,22 @@ def _check_fit(operator: LinearOperator, rhs: Tensor, name: str) -> None:
     if operator.batch not in (1, rhs.numel() // n):
         raise InputError(
             f"{name} is a batch of {operator.batch}, but b has {rhs.numel() // n} right-hand sides; they must agree."
+        )
+
+
+def _require_in_range(operator: LatticeOperator, rhs: Tensor, tolerance: Tensor) -> None:
+    """Refuse right-hand sides of which more than the tolerance lies in the null space: no x leaves less."""
+    parts = operator.floating()
+    if parts is None:
+        return
+    b = rhs.detach().reshape(-1, *operator.lattice)
+    outside = b - subtract_means(b, parts, torch.ones_like(operator.absorption))
+    bad = outside.flatten(1).norm(dim=1) > tolerance.reshape(-1)
+    if bool(bad.any()):
+        largest = float(outside[bad].abs().amax())
+        raise InputError(
+            "A is singular and b is outside its range: on a part of the lattice where nothing fixes the level of x, b "
+            f"has a mean of size {largest:.3g}, which must be zero; subtract it."
         )
 
 

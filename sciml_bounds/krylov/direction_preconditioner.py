@@ -15,7 +15,7 @@ from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.learned_directions import LearnedDirections
 from sciml_bounds.krylov.multigrid_shaped import AIR, FLUID, SOLID
 from sciml_bounds.multigrid.cycle import Cycle
-from sciml_bounds.operators.lattice import LatticeOperator
+from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem, subtract_means
 from sciml_bounds.operators.linear_operator import LinearOperator
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import node_system
@@ -60,7 +60,8 @@ def direction_preconditioner(
         The network, in its present weights.
     problem
         Where the vectors lie: a `Diffusion` problem or a `Solver` that was prepared for one (its nodes), a
-        `LatticeOperator`, or the number of points along each axis (of vectors in float64, last axis fastest).
+        `LatticeOperator` or its system (as `Smoke.pressure_systems` gives it), or the number of points along each axis
+        (of vectors in float64, last axis fastest).
     geometry
         What each point is, shape (batch..., *space): 0 solid, 1 fluid, 2 air, where zero is prescribed. By default as
         the problem says; of a `LatticeOperator` the points without a neighbour are solid, and of a tuple none is.
@@ -86,6 +87,9 @@ def direction_preconditioner(
     `-3d`, where that is a wall: open sides are seen where they are points of the lattice (nodes with a prescribed
     value, or a layer of air in `geometry`), and not where they only add to the diagonal.
 
+    Where nothing fixes the level of a part of the fluid, the mean of directions is taken off there, for each part by
+    itself. Of a tuple nothing is known of that.
+
     Examples
     --------
     >>> import torch, sciml_bounds as sb
@@ -109,16 +113,18 @@ def direction_preconditioner(
 
 
 def cycle_preconditioner(model: LearnedDirections, problem: Any, *, geometry: Any, published: bool) -> Cycle:
-    """Make a learned cycle the preconditioner of a `Diffusion` problem, a `Solver` or a `LatticeOperator`."""
+    """Make a learned cycle the preconditioner of a problem, a `Solver`, a lattice operator or its system."""
     if geometry is not None or published:
         raise InputError("a learned cycle sees the operator of the problem; leave out geometry and published.")
     problem = getattr(problem, "problem", problem)
     if isinstance(problem, Diffusion):
         problem = node_system(problem.detach()).operator
+    if isinstance(problem, LatticeSystem):
+        problem = problem.operator
     if not isinstance(problem, LatticeOperator):
         raise InputError(
             f"a learned cycle is made for an operator, which a {type(problem).__name__} has not; give a Diffusion "
-            "problem, a Solver or a LatticeOperator."
+            "problem, a Solver, a LatticeOperator or its system."
         )
     cycle: Cycle = model.network.as_cycle(problem)
     return cycle
@@ -179,15 +185,17 @@ def _find_place(problem: Any, device: torch.device) -> _Place:
     problem = getattr(problem, "problem", problem)
     if isinstance(problem, Diffusion):
         return _nodes(problem.detach())
+    if isinstance(problem, LatticeSystem):
+        return _lattice(problem.operator, problem.components)
     if isinstance(problem, LatticeOperator):
-        return _lattice(problem)
+        return _lattice(problem, problem.floating())
     if isinstance(problem, Sequence) and problem and all(isinstance(n, Integral) and int(n) > 0 for n in problem):
         space = tuple(int(n) for n in problem)
         geometry = torch.full((1, *space), FLUID, device=device)
         return _Place(space, geometry, lambda field: field, torch.float64, device)
     raise InputError(
         f"a {type(problem).__name__} does not tell where the residuals lie; give a Diffusion problem, a Solver, a "
-        "LatticeOperator, or the number of points along each axis."
+        "LatticeOperator or its system, or the number of points along each axis."
     )
 
 
@@ -205,19 +213,18 @@ def _nodes(problem: Diffusion) -> _Place:
 
 
 @torch.no_grad()
-def _lattice(operator: LatticeOperator) -> _Place:
+def _lattice(operator: LatticeOperator, floating: Tensor | None) -> _Place:
     """Take the points of an operator: solid where they have no neighbour, and fluid elsewhere."""
     space = operator.lattice
     while len(space) > 1 and space[0] == 1:  # lower dimensions are padded in front
         space = space[1:]
     coupled = (operator.diagonal() > operator.absorption).view(-1, *space)
-    held = ((operator.absorption.view(coupled.shape) > 0) & coupled).flatten(1).any(1)
-    count = coupled.flatten(1).sum(1).clamp_min(1)
+    ones = torch.ones_like(operator.absorption)
 
     def centre(field: Tensor) -> Tensor:
-        inside = torch.where(coupled, field, 0.0)
-        mean = torch.where(held, 0.0, inside.flatten(1).sum(1) / count).view(-1, *(1,) * len(space))
-        return torch.where(coupled, field - mean, field)
+        if floating is None:
+            return field
+        return subtract_means(field.reshape(-1, *operator.lattice), floating, ones).view(field.shape)
 
     return _Place(space, torch.where(coupled, FLUID, SOLID), centre, operator.dtype, operator.device)
 
@@ -232,7 +239,8 @@ def _checked_geometry(geometry: Any, place: _Place) -> Tensor:
             f"the geometry has shape {tuple(found.shape)}, and the vectors lie on a lattice of {_times(place.space)}; "
             "give one number for each point."
         )
-    if found.dtype == torch.bool or not bool(((found == SOLID) | (found == FLUID) | (found == AIR)).all()):
+    numbers = found.dtype != torch.bool and not found.is_complex()
+    if not numbers or not bool(((found == SOLID) | (found == FLUID) | (found == AIR)).all()):
         raise InputError("the geometry holds something else than 0 (solid), 1 (fluid) and 2 (air); give those numbers.")
     return found.to(place.device).reshape(-1, *place.space)
 

@@ -235,7 +235,8 @@ class _Loop:
         """Scale what a learned preconditioner gave, whose size means nothing, and drop what is not finite."""
         size = self.z.abs().amax(1)
         useful = (size > 0) & (size < torch.inf) & self.running
-        self.z /= torch.where(useful, size, 1.0).unsqueeze(1)
+        z = torch.view_as_real(self.z).view(len(self.z), -1) if self.z.is_complex() else self.z  # division may overflow
+        z /= torch.where(useful, size, 1.0).unsqueeze(1)
         self.z[~useful] = 0.0
 
     def _step_in_span(self) -> None:

@@ -161,7 +161,8 @@ class MgNO(nn.Module):
             raise InputError(f"layout 'cells->nodes' puts zeros on the boundary; with {boundary!r} use 'same'.")
         if increment and (self.layout != "same" or in_channels < out_channels):
             raise InputError("increment=True adds input channels to the output: use layout='same', out <= in_channels.")
-        if gain != "torch" and not (isinstance(gain, int | float) and 0 < gain < float("inf")):
+        number = isinstance(gain, int | float) and not isinstance(gain, bool) and 0 < gain < float("inf")
+        if gain != "torch" and not number:
             raise InputError(f"gain={gain!r} must be a positive number, or 'torch'.")
         choose(norm, NORMS, "norm")
         if size is None and (norm != "none" or "pointwise" in normalization):

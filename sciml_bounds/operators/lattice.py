@@ -16,7 +16,7 @@ from sciml_bounds.kernels import lattice as kernel
 from sciml_bounds.operators.linear_operator import LinearOperator
 from sciml_bounds.operators.transform import BoxInverse
 
-__all__ = ["LatticeOperator", "LatticeSystem", "to_lattice"]
+__all__ = ["LatticeOperator", "LatticeSystem", "subtract_means", "to_lattice"]
 
 
 def to_lattice(field: Tensor, dim: int) -> Tensor:
@@ -104,6 +104,34 @@ class LatticeOperator(LinearOperator):
         self._norm_upper = found.absolute.flatten(1).amax(1)
         return found
 
+    def floating(self) -> Tensor | None:
+        """Label the parts of the lattice that nothing holds: constants on each of them are in the null space.
+
+        Returns
+        -------
+        Tensor
+            As the `components` of a `LatticeSystem`; None if everything is held.
+        """
+        from scipy.sparse.csgraph import connected_components
+
+        coupled = {offset: (T != 0).cpu() for offset, T in zip(self.offsets, self.conductance)}
+        begins = torch.ones(self.absorption.shape, dtype=torch.bool)  # of runs along the last axis, which are far fewer
+        if (0, 0, 1) in coupled:
+            begins[..., 1:] = ~coupled[0, 0, 1][..., :-1]
+        run = begins.view(-1).cumsum(0).view(begins.shape) - 1
+        pairs = []
+        for offset, on in coupled.items():
+            new = on & (begins | kernel.shifted(begins, offset) | ~on.roll(1, -1))  # once for each pair of runs
+            pairs.append(torch.stack([run[new], kernel.shifted(run, offset)[new]]))
+        rows, columns = torch.cat(pairs, 1).numpy()
+        count = int(run.max()) + 1
+        graph = scipy.sparse.coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(count, count))
+        count, part = connected_components(graph, directed=False)
+        parts = part[run.numpy()]
+        free = np.bincount(parts.reshape(-1), (self.absorption != 0).cpu().numpy().reshape(-1), count) == 0
+        numbers = np.where(free, np.cumsum(free) - 1, -1)
+        return torch.as_tensor(numbers[parts], device=self.device) if free.any() else None
+
     def to(self, dtype: torch.dtype) -> LatticeOperator:
         """Return the same operator in another dtype."""
         return LatticeOperator(self.offsets, self.conductance.to(dtype), self.absorption.to(dtype))
@@ -159,16 +187,17 @@ class LatticeSystem:
         """Make the weighted mean of x (b, x, y, z) zero on every floating component."""
         if self.components is None or self.weights is None:
             return x
-        return _subtract_means(x, self.components, self.weights)
+        return subtract_means(x, self.components, self.weights)
 
     def into_range(self, b: Tensor) -> Tensor:
         """Remove what lies outside the range of A from b (b, x, y, z): round-off, if the data are compatible."""
         if self.components is None:
             return b
-        return _subtract_means(b, self.components, torch.ones_like(self.components, dtype=b.dtype))
+        return subtract_means(b, self.components, torch.ones_like(self.components, dtype=b.dtype))
 
 
-def _subtract_means(x: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+def subtract_means(x: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Make the weighted mean of x (b, x, y, z) zero on each part that has a number; labels are -1 elsewhere."""
     batch = len(x)
     labels, weights = labels.expand(x.shape), weights.expand(x.shape)
     count = int(labels.max()) + 1

@@ -290,6 +290,9 @@ def aslinearoperator(A: Any, like: Tensor | None = None) -> LinearOperator:
     """
     if isinstance(A, LinearOperator):
         return A
+    if hasattr(A, "as_preconditioner"):
+        kind = type(A).__name__
+        raise InputError(f"a {kind} is not an operator by itself; give what its method as_preconditioner returns.")
     if isinstance(A, Tensor | np.ndarray):
         return MatrixOperator(to_tensor(A, "the matrix"))
     if scipy.sparse.issparse(A):

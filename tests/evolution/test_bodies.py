@@ -70,12 +70,12 @@ def test_the_velocity_is_that_of_the_points_that_move_along(dim):
     """A point of the body moves by the step times its velocity, up to the square of the step."""
     body = Body(Ball(0.1), lambda t: (0.5 + t, *(0.4,) * (dim - 1)), spin=1.5)
     step, points = 1e-4, torch.rand(20, dim, dtype=torch.float64)
-    local = points - points.new_tensor(body.center_at(1.0))
+    local = points - points.new_tensor(body.center_at(1.0, dim))
     angle = 1.5 * step
     later = local.clone()
     later[:, 0] = math.cos(angle) * local[:, 0] - math.sin(angle) * local[:, -1]
     later[:, -1] = math.sin(angle) * local[:, 0] + math.cos(angle) * local[:, -1]
-    later += points.new_tensor(body.center_at(1.0 + step))
+    later += points.new_tensor(body.center_at(1.0 + step, dim))
     velocity = body.velocity(points, 1.0, 1.0 - step, 1.0)
     assert torch.allclose((later - points) / step, velocity, rtol=0, atol=2e-4)
 
@@ -140,10 +140,41 @@ def test_the_later_of_two_bodies_decides():
         (lambda: Block((1.0, -1.0)), r"a side length of a block is -1.0"),
         (lambda: Star(0.1, depth=1.0), r"the depth of a star is 1.0; it must be at least 0 and less than 1"),
         (lambda: Voxels(np.zeros((3, 3)), (1.0, 1.0)), r"the array of voxels has dtype float64; it must be boolean"),
-        (lambda: Voxels(np.zeros((3, 3), bool), (1.0,)), r"the voxels have 2 axes, but spacing has 1; give one"),
+        (lambda: Voxels(np.zeros((3, 3), bool), (1.0,)), r"the spacing of voxels is \(1.0,\); give 2 finite numbers"),
+        (lambda: Voxels(np.zeros((3, 3), bool), (1.0, 0.0)), r"the spacing of voxels is 0.0; it must be a positive"),
+        (lambda: Voxels(np.zeros((0, 2), bool), (1.0, 1.0)), r"the voxels have shape \(0, 2\); give at least one"),
+        (lambda: Ball(True), r"the radius of a ball is True; it must be a positive number"),
+        (lambda: Block(0.3), r"the side lengths of a block are 0.3; give one number an axis"),
+        (lambda: Star(0.1, arms=0), r"the number of arms of a star is 0; it must be a positive integer"),
+        (lambda: Star(0.1, depth="deep"), r"the depth of a star is 'deep'; it must be a finite number"),
+        (lambda: Body(None, (0.5, 0.5)), r"the shape of a body is None; give a Ball, Block, or function"),
+        (lambda: Body(Ball(0.1), (0.5, 0.5), spin=math.nan), r"the spin of a body is nan; it must be a finite number"),
     ],
-    ids=["ball", "block", "star", "numbers as voxels", "axes of voxels"],
-)
+    ids=[
+        "ball", "block", "star", "numbers as voxels", "axes of voxels", "flat voxels", "no voxels", "truth value",
+        "one length", "arms", "depth", "no shape", "spin",
+    ],
+)  # fmt: skip
 def test_bodies_that_cannot_be_are_refused(make, sentence):
     with pytest.raises(InputError, match=sentence):
         make()
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (Body(Block((0.3, 0.3, 0.3)), (0.5, 0.5)), r"a block has 3 side lengths, but the grid has 2 axes; give one"),
+        (Body(Voxels(np.ones((2, 2, 2), bool), (0.1,) * 3), (0.5, 0.5)), r"an array of voxels has 3 axes, but the"),
+        (Body(Ball(0.1), 0.5), r"the centre of a body is 0.5; give 2 finite numbers, one an axis"),
+        (Body(Ball(0.1), lambda t: (0.5, math.nan)), r"body at time 0.1 is \(0.5, nan\); give 2"),
+        (Body(Ball(0.1), lambda t: (0.5, 0.5, 0.5)), r"the centre of a body at time 0.1 is \(0.5, 0.5, 0.5\); give 2"),
+        (Body(lambda x: x[..., 0] * math.nan, (0.5, 0.5)), r"a shape gives NaN; it must give one number a position"),
+        (Body(lambda x: x[..., 0] < 0, (0.5, 0.5)), r"a shape gives truth values; it must give one number"),
+        (Body(lambda x: x, (0.5, 0.5)), r"a shape gives an array of shape \(8, 8, 2\) for positions of shape \(8, 8\)"),
+    ],
+    ids=["block", "voxels", "number as centre", "NaN as centre", "axes of centre", "NaN", "truth values", "vectors"],
+)
+def test_bodies_that_do_not_fit_the_grid_are_refused(body, sentence):
+    """Comparisons with NaN are false everywhere: such a body would vanish without a word."""
+    with pytest.raises(InputError, match=sentence):
+        solids_of(body, Grid((8, 8)))

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+import sciml_bounds as sb
 from sciml_bounds._linear import Multigrid
 from sciml_bounds.errors import ConvergenceError, InputError
 from sciml_bounds.evolution.bodies import Ball, Block, Body, Star
 from sciml_bounds.evolution.smoke import Smoke, SmokeState, Source, StepReport
 from sciml_bounds.evolution.staggered import cell_points, divergence, face_points
 from sciml_bounds.grid import Grid
-from sciml_bounds.pressure import PressureSolver
+from sciml_bounds.pressure import Preconditioned, PressureSolver
 
 SCHEMES = ["semi-lagrangian", "maccormack"]
 
@@ -186,6 +187,40 @@ def test_no_method_changes_the_physics(shape):
             assert torch.allclose(a, b, rtol=0, atol=1e-7)
 
 
+def network(dim: int, weights: float | None = None) -> PressureSolver:
+    """A network of directions with random weights, or with the same number everywhere."""
+    torch.manual_seed(0)
+    net = sb.LearnedDirections("dcdm", dim=dim, channels=4, before=1, coarse=1, after=1)
+    if weights is not None:
+        for parameter in net.parameters():
+            torch.nn.init.constant_(parameter, weights)
+    return PressureSolver(Preconditioned(net.as_preconditioner, memory=2))
+
+
+@pytest.mark.parametrize("weights", [None, 0.0, float("nan")], ids=["random", "zero", "NaN"])
+@pytest.mark.parametrize("open_sides", [(), ("x1",)], ids=["closed", "open"])
+def test_no_network_changes_the_physics(weights, open_sides):
+    """A wall parts the fluid; both parts have what multigrid gives, to what the solvers leave, as above."""
+    wall = Body(Block((0.1, 2.0)), (0.5, 0.5))
+    others = {"bodies": [wall], "sources": [Source(Ball(0.15), (0.25, 0.3))], "buoyancy": 2.0, "open_sides": open_sides}
+    states = []
+    for solver in (PressureSolver(), network(2, weights)):
+        smoke = simulation((16, 16), pressure=solver, **others)
+        states.append(last(smoke, smoke.initial(), 6)[0])
+    assert float(states[0].velocity[1].abs().max()) > 0.1
+    for name in ("density", "pressure"):
+        a, b = (getattr(state, name) for state in states)
+        assert torch.allclose(a, b, rtol=0, atol=1e-7), name
+
+
+def test_weights_for_another_dimension_are_refused():
+    smoke = simulation((8, 8), pressure=network(3), sources=[Source(Ball(0.15), (0.25, 0.3))])
+    with pytest.raises(
+        InputError, match="the network is for 3 axes, and the vectors lie on a lattice of 8x8; use weig"
+    ):
+        smoke.step(smoke.initial())
+
+
 def test_the_exported_systems_are_those_that_are_solved():
     """Solved exactly and applied, each gives the next state of the simulation."""
     source = Source(Ball(0.15), (0.5, 0.2))
@@ -231,8 +266,8 @@ def test_a_gpu_gives_the_same_flow():
         ((8,), {}, r"the grid has 8 cells; smoke needs two or three axes with at least 4 cells each"),
         ((8, 3), {}, r"the grid has 8 x 3 cells; smoke needs"),
         ((200_000, 200_000), {}, r"smoke on 200000 x 200000 cells needs .* GiB of memory"),
-        ((8, 8), {"dt": 0.0}, r"dt is 0.0; it must be positive"),
-        ((8, 8), {"dt": float("nan")}, r"dt is nan; it must be a finite number"),
+        ((8, 8), {"dt": 0.0}, r"dt is 0.0; it must be a positive number"),
+        ((8, 8), {"dt": float("nan")}, r"dt is nan; it must be a positive number"),
         ((8, 8), {"tolerance": 1e-14}, r"tolerance is 1e-14, below round-off; ask for at least 1e-12"),
         ((8, 8), {"advection": "upwind"}, r"unknown advection 'upwind'"),
         ((8, 8), {"open_sides": ["z1"]}, r"there is no side 'z1'; the sides of this grid are x0, x1, y0, y1"),
@@ -244,22 +279,20 @@ def test_a_gpu_gives_the_same_flow():
             r"the velocity of a source is \(1.0,\)",
         ),
         ((8, 8), {"sources": [Source(Ball(0.1), (2.0, 0.5))]}, r"the source at \(2.0, 0.5\) holds no cell centre"),
+        ((8, 8), {"bodies": [Body(Ball(0.1), (2.0, 0.5))]}, r"the body at \(2.0, 0.5\) covers no cell centre and"),
+        ((8, 8), {"bodies": [Ball(0.1)]}, r"bodies is \[Ball\(radius=0.1\)\]; give a list of Body\(...\)"),
+        ((8, 8), {"sources": None}, r"sources is None; give a list of Source\(...\)"),
+        ((8, 8), {"pressure": None}, r"pressure is None; give a solver, for example PressureSolver"),
+        ((8, 8), {"pressure": "cg"}, r"pressure is 'cg'; give a solver, for example PressureSolver"),
+        ((8, 8), {"open_sides": None}, r"open_sides is None; give a list of names of sides, such as \['y1'\]"),
+        ((8, 8), {"open_sides": "y1"}, r"open_sides is 'y1'; give a list of names of sides"),
     ],
     ids=[
-        "line",
-        "thin",
-        "huge",
-        "no step",
-        "NaN step",
-        "tolerance",
-        "scheme",
-        "side",
-        "body",
-        "source",
-        "blow",
-        "outside",
+        "line", "thin", "huge", "no step", "NaN step", "tolerance", "scheme", "side", "body", "source", "blow",
+        "source outside", "body outside", "shape as body", "no list", "no solver", "name as solver", "no sides",
+        "one side",
     ],
-)
+)  # fmt: skip
 def test_a_simulation_that_cannot_be_is_refused(shape, arguments, sentence):
     with pytest.raises(InputError, match=sentence):
         simulation(shape, **arguments)
@@ -273,8 +306,31 @@ def test_initial_fields_that_do_not_fit_are_refused():
         smoke.initial(velocity=[0.0])
     with pytest.raises(InputError, match=r"the velocity has shape \(8, 6\); the grid needs \(9, 6\) there"):
         smoke.initial(velocity=[np.zeros((8, 6)), 0.0])
+    with pytest.raises(InputError, match=r"the velocity is 0.0; give one field an axis"):
+        smoke.initial(velocity=0.0)
     with pytest.raises(InputError, match=r"the temperature is nan; give a finite number"):
         smoke.initial(temperature=float("nan"))
+    with pytest.raises(InputError, match=r"the state lies on 8 x 8 cells, and this simulation on 8 x 6; begin with"):
+        smoke.step(simulation((8, 8)).initial())
+
+
+@pytest.mark.parametrize("name", ["density", "temperature"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None, "warm"], ids=str)
+def test_sources_of_no_finite_number_are_refused(name, value):
+    with pytest.raises(InputError, match=rf"the {name} of a source is {value!r}; it must be a finite number"):
+        Source(Ball(0.1), (0.5, 0.5), **{name: value})
+
+
+def test_a_body_that_moves_may_be_outside_for_a_time():
+    smoke = simulation((16, 16), bodies=[Body(Ball(0.1), lambda t: (10.0 * t - 0.7, 0.5))])  # at -0.2, 0.3, 0.8, 1.3
+    covered = [bool(state.solid.any()) for state, _ in smoke.run(smoke.initial(), 4)]
+    assert covered == [False, True, True, False]
+
+
+def test_a_flow_beyond_double_precision_is_said():
+    smoke = simulation((8, 8), sources=[Source(Ball(0.2), (0.5, 0.3), temperature=1e300)])
+    with pytest.raises(InputError, match="the divergence before the projection, or its square, is not a finite number"):
+        smoke.step(smoke.initial())
 
 
 def test_a_body_that_comes_to_fill_the_box_is_refused():

@@ -10,6 +10,7 @@ import torch
 
 import sciml_bounds as sb
 from sciml_bounds.errors import InputError
+from sciml_bounds.evolution.projection import PressureEquations
 from sciml_bounds.problems.discretization import cell_fluxes
 
 NAMES = ("dcdm", "multigrid")
@@ -116,6 +117,28 @@ def test_walls_all_around_leave_no_mean(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("open_sides", [(), ("x0",)], ids=["closed", "one part open"])
+def test_each_part_of_the_fluid_has_its_own_mean(name, open_sides):
+    """A wall in the middle; a part that floats has directions, and so a solution, of mean zero."""
+    solid = torch.zeros(9, 8, dtype=torch.bool)
+    solid[4] = True
+    equations = PressureEquations(sb.Grid((9, 8)), solid, open_sides)
+    velocity = [torch.randn(shape, dtype=torch.float64) for shape in ((10, 8), (9, 9))]
+    system = equations.system(equations.close(tuple(velocity)))
+    b = system.rhs.flatten(1)
+    exact = np.linalg.pinv(system.operator.to_csr().toarray(), rcond=1e-10, hermitian=True) @ b[0].numpy()
+    for place in (system, system.operator):
+        M = _network(name).as_preconditioner(place)
+        field = M.matvec(torch.randn(3, 72, dtype=torch.float64)).view(3, 9, 8)
+        assert not field[:, 4].any()
+        assert float(field[:, 5:].mean((1, 2)).abs().max()) < 1e-14
+        assert (float(field[:, :4].mean((1, 2)).abs().max()) < 1e-14) is not bool(open_sides)
+        x = sb.cg(system.operator, b, M=M, rtol=1e-12).x[0]
+        # the smallest eigenvalue that is not zero is above 0.03
+        np.testing.assert_allclose(x, exact, rtol=0, atol=1e-10 * float(b.norm()))
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_singular_pressure_is_solved(name):
     solid = np.zeros((10, 12), dtype=bool)
     solid[3:6, 4:8] = True
@@ -170,7 +193,9 @@ def test_networks_of_both_kinds_are_interchangeable():
         (2, (8, 8), {"geometry": np.ones((8, 9))}, "the geometry has shape (8, 9), and the vectors lie on"),
         (2, (8, 8), {"geometry": np.ones(8)}, "the geometry has shape (8,)"),
         (2, (8, 8), {"geometry": np.full((8, 8), 3)}, "something else than 0 (solid), 1 (fluid) and 2 (air)"),
+        (2, (8, 8), {"geometry": np.full((8, 8), np.nan)}, "something else than 0 (solid)"),
         (2, (8, 8), {"geometry": np.ones((8, 8), dtype=bool)}, "something else than 0 (solid)"),
+        (2, (8, 8), {"geometry": np.ones((8, 8), dtype=complex)}, "something else than 0 (solid)"),
         (2, (8, 8), {"geometry": "box"}, "the geometry cannot be read as an array"),
     ],
 )  # fmt: skip
@@ -189,6 +214,29 @@ def test_bad_input_of_the_loop_is_said():
         sb.cg(np.eye(4), [1.0, np.nan, 1.0, 1.0], M=M)
     with pytest.raises(InputError, match=r"M has shape \(4, 4\), but b has 5 entries"):
         sb.cg(np.eye(5), np.ones(5), M=M)
+    with pytest.raises(InputError, match="a LearnedDirections is not an operator by itself; give what its method as_p"):
+        sb.cg(np.eye(4), np.ones(4), M=_network("dcdm"))
+    M = _network("multigrid").as_preconditioner((2, 2), geometry=np.ones((2, 2, 2)))
+    with pytest.raises(InputError, match="M is a batch of 2, but b has 3 right-hand sides; they must agree"):
+        sb.cg(np.eye(4), np.ones((3, 4)), M=M)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_source_without_a_pressure_is_refused(name):
+    """With walls all around, what flows in must flow out."""
+    operator = _pressure((6, 7)).operator
+    M = _network(name).as_preconditioner(operator)
+    with pytest.raises(InputError, match=r"b has a mean of size 1, which must be zero; subtract it"):
+        sb.cg(operator, np.ones(42), M=M)
+    batch = torch.randn(2, 42, dtype=torch.float64)
+    batch -= batch.mean(1, keepdim=True)
+    batch[1] += 1e-3
+    with pytest.raises(InputError, match=r"b has a mean of size 0.001"):
+        sb.cg(operator, batch, M=M)
+    assert bool(sb.cg(operator, batch, M=M, atol=0.1).converged.all())  # where no more is asked for
+    shape = _network(name).as_preconditioner((6, 7))  # of a matrix nothing is known, but residuals that grow are told
+    with pytest.warns(sb.ConvergenceWarning, match="The residual has grown: A may be singular and b outside its range"):
+        sb.cg(operator.to_csr(), batch[1], M=shape, maxiter=100)
 
 
 @pytest.mark.gpu

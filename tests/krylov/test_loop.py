@@ -14,6 +14,7 @@ import torch
 
 import sciml_bounds as sb
 from sciml_bounds.errors import ConvergenceWarning
+from sciml_bounds.krylov.loop import iterate
 from sciml_bounds.multigrid.geometric import lattice_cycle
 from sciml_bounds.operators.linear_operator import CallableOperator, MatrixOperator
 from sciml_bounds.results import Reason
@@ -329,6 +330,20 @@ def test_in_the_published_span_a_dropped_direction_ends_its_sample(value):
     assert s.dropped_directions.tolist() == [0, 1]
     np.testing.assert_allclose(s.x[0], EXACT, rtol=0, atol=1e-6)
     assert not s.x[1].any()
+
+
+@pytest.mark.parametrize("size", [1e-309, 1e-150, 1e150, 1e307], ids=str)
+@pytest.mark.parametrize("safeguard", [True, False])
+def test_complex_directions_may_have_any_size(size, safeguard):
+    """A Hermitian matrix with a phase on each edge of a ring, and as the preconditioner a number of that size."""
+    ring = np.roll(np.eye(8), 1, axis=1) * np.exp(0.3j)
+    H = torch.as_tensor(3 * np.eye(8) - ring - ring.conj().T)
+    b = torch.as_tensor(np.random.default_rng(0).standard_normal((1, 8)) * (1 + 0.5j))
+    M = CallableOperator(lambda r: size * r, 8, torch.complex128)
+    M.safeguard = safeguard
+    s = iterate(MatrixOperator(H, symmetric=True), b, M, rtol=1e-10)
+    assert s.reason == (Reason.CONVERGED,)
+    np.testing.assert_allclose(s.x[0], np.linalg.solve(H.numpy(), b[0].numpy()), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("safeguard", [True, False])

@@ -288,7 +288,7 @@ def test_published_networks_are_drawn_as_torch_does():
     assert all(MgNO.published(name).arguments["gain"] == "torch" for name in PUBLISHED)
 
 
-@pytest.mark.parametrize("gain", [0.0, -1.0, float("nan"), float("inf"), None, "numpy"])
+@pytest.mark.parametrize("gain", [0.0, -1.0, float("nan"), float("inf"), None, "numpy", True])
 def test_a_gain_must_be_positive(gain):
     with pytest.raises(InputError, match="gain"):
         MgNO(gain=gain)

@@ -116,3 +116,29 @@ def test_fields_are_padded_in_front_to_three_axes():
     assert to_lattice(field, 2).shape == (2, 1, 3, 4)
     assert to_lattice(field, 3).shape == (1, 2, 3, 4)
     assert torch.equal(to_lattice(field, 2).reshape(-1), field.reshape(-1))
+
+
+@given(shapes, st.integers(1, 2), st.booleans(), st.integers(0, 2**31))
+def test_constants_on_what_floats_span_the_null_space(shape, batch, ends, seed):
+    """Conductances and absorption of which many are zero; periodic lattices, and corners that are neighbours, too."""
+    whole = _operator(shape, batch, seed, ends=ends)
+    random = np.random.default_rng(seed)
+    T = np.abs(whole.conductance.numpy()) * (random.random(whole.conductance.shape) < 0.6)
+    c = whole.absorption.numpy() * (random.random(whole.absorption.shape) < 0.05)
+    A = LatticeOperator(whole.offsets, torch.as_tensor(T), torch.as_tensor(c))
+    numbers = A.floating()
+    numbers = torch.full_like(A.absorption, -1) if numbers is None else numbers
+    assert sorted(set(numbers[numbers >= 0].tolist())) == list(range(int(numbers.max()) + 1))
+    for sample in range(batch):
+        matrix, parts = _dense(A, sample), numbers[sample].reshape(-1).numpy()
+        for part in set(parts[parts >= 0]):
+            assert np.abs(matrix @ (parts == part)).max() < 1e-13
+        rank = np.linalg.matrix_rank(matrix, tol=1e-9)  # entries are above 1e-3 but for one in a thousand
+        assert matrix.shape[0] - rank == len(set(parts[parts >= 0]))
+
+
+def test_corners_connect_where_they_are_neighbours():
+    T = torch.zeros(1, 1, 1, 3, 3, dtype=torch.float64)
+    T[..., :-1, :-1] = 1.0
+    A = LatticeOperator(((0, 1, 1),), T, torch.zeros(1, 1, 3, 3, dtype=torch.float64))
+    assert A.floating()[0, 0].tolist() == [[0, 1, 2], [3, 0, 1], [4, 3, 0]]

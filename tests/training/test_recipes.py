@@ -63,5 +63,5 @@ def test_data_that_are_missing_lead_to_the_command_that_makes_them(small, tmp_pa
 def test_names_mean_what_ships():
     assert find_training_recipe("darcy-rough").name == "darcy-rough.toml"
     assert "darcy-rough" in shipped_recipes()
-    with pytest.raises(InputError, match="there is no recipe darcy-ruogh; give a TOML file, or one of .*darcy-rough"):
+    with pytest.raises(InputError, match=r"there is no recipe darcy-ruogh; give a TOML file, or one of .*darcy-rough"):
         find_training_recipe("darcy-ruogh")
