@@ -55,11 +55,12 @@ def train_an_operator(names: dict[str, Any]) -> None:
 
 def learned_directions(names: dict[str, Any]) -> None:
     runs, wrong, outside = (names[name] for name in ("runs", "wrong", "outside"))
-    plain, multigrid, learned = (
-        runs[name]["iterations"] for name in ("conjugate gradients", "multigrid", "learned directions")
+    plain, multigrid, learned, cycle = (
+        runs[name]["iterations"] for name in ("conjugate gradients", "multigrid", "learned directions", "learned cycle")
     )
     assert learned < 0.7 * plain  # "a fraction"; a fifth after the longer training
-    assert multigrid < 0.2 * learned  # "the fewest by far"
+    assert multigrid < 0.2 * learned  # "fewer by far"
+    assert cycle <= multigrid + 1
     for run in (*runs.values(), *wrong.values(), *outside.values()):
         assert run["true"] <= 1e-6 * (1 + 1e-3)  # "every true residual"; summed in another order
         assert (
