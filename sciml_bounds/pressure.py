@@ -8,14 +8,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sciml_bounds._linear import Algebraic, ConjugateGradients, LinearSolver, Method, Multigrid, Stop
 from sciml_bounds.arrays import require_count
 from sciml_bounds.errors import InputError
-from sciml_bounds.krylov.loop import iterate
+from sciml_bounds.krylov.learned_directions import LearnedDirections
+from sciml_bounds.krylov.loop import LEARNED_MEMORY, iterate
 from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem
 from sciml_bounds.operators.linear_operator import LinearOperator, aslinearoperator
 from sciml_bounds.results import LinearSolution
@@ -50,11 +53,28 @@ class Preconditioned:
         require_count(self.memory, "memory", 1)
 
 
+@lru_cache
+def _trained(name: str, device: torch.device) -> LearnedDirections:
+    return LearnedDirections.load(name).to(device)
+
+
+def _directions(system: LatticeSystem) -> LinearOperator:
+    """Make the network that ships, which is for three axes, a preconditioner."""
+    lattice = system.operator.lattice
+    if lattice[0] == 1:
+        raise InputError(
+            f"the weights of 'dcdm' are for three dimensions, and the lattice is {lattice[1]}x{lattice[2]}; take a "
+            "method without weights, or Preconditioned around a network of your own."
+        )
+    return _trained("poisson3d-64", system.rhs.device).as_preconditioner(system.operator)
+
+
 #: What names stand for.
 METHODS: dict[str, Method | Preconditioned] = {
     "multigrid-pcg": Multigrid(),
     "cg": ConjugateGradients(),
     "pyamg": Algebraic(),
+    "dcdm": Preconditioned(_directions, memory=LEARNED_MEMORY),
 }
 
 
@@ -64,14 +84,19 @@ class PressureSolver:
     Parameters
     ----------
     method
-        A name ("multigrid-pcg", "cg", "pyamg"), a method such as `sb.Multigrid(sweeps=2)`, or `Preconditioned`.
+        A name ("multigrid-pcg", "cg", "pyamg", "dcdm"), a method such as `sb.Multigrid(sweeps=2)`, or `Preconditioned`.
     maxiter
         Largest number of iterations; by default 500 with multigrid, ten times the number of cells otherwise.
 
     Raises
     ------
     InputError
-        If the method is unknown.
+        If the method is unknown; from a solve with "dcdm", if the system has not three axes.
+
+    Notes
+    -----
+    "dcdm" is flexible conjugate gradients along the directions of the network that ships as `poisson3d-64`, the
+    residual, and the last two (Kaneda et al., ICML 2023); it was trained in a closed box without solids.
 
     Examples
     --------

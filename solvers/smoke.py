@@ -39,7 +39,9 @@ def smoke(
     scene: Annotated[
         str, typer.Option(help="plume, sphere (one that swings) or rotating (a body with arms).")
     ] = "plume",
-    method: Annotated[str, typer.Option(help="Solver of the pressure: multigrid-pcg, cg or pyamg.")] = "multigrid-pcg",
+    method: Annotated[
+        str, typer.Option(help="Solver of the pressure: multigrid-pcg, cg, pyamg or, in three dimensions, dcdm.")
+    ] = "multigrid-pcg",
     advection: Annotated[str, typer.Option(help="maccormack or semi-lagrangian.")] = "maccormack",
     dt: Annotated[float | None, typer.Option(help="Time of a step; by default one that suits the cells.")] = None,
     tolerance: Annotated[float, typer.Option(help="Largest |div u| dt that is left in any cell.")] = 1e-6,

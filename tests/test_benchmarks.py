@@ -50,6 +50,14 @@ def pressure():
         return runpy.run_path(str(SCRIPTS / "pressure.py"))
 
 
+@pytest.fixture(scope="module")
+def solvers():
+    """The solvers that comparisons share."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPTS)
+        return runpy.run_path(str(SCRIPTS / "_solvers.py"))
+
+
 @pytest.mark.slow
 def test_certificates_are_measured_and_judged(capsys):
     run("certificate.py", "--fields", "1", "--sizes", "16")
@@ -226,11 +234,11 @@ def test_every_method_solves_for_the_pressure_singular_or_not(pressure, open_sid
         assert max(cost.iterations) <= 120, name
 
 
-def test_all_methods_but_networks_run_the_plain_loop(pressure):
+def test_all_methods_but_networks_run_the_plain_loop(solvers):
     system = pressure_system(("z1",))
-    for name, method in pressure["METHODS"].items():
+    for name, method in solvers["METHODS"].items():
         solution = PressureSolver(method)(system, None, 1e-8)
-        assert solution.flexible == (name in pressure["LEARNED"]), name
+        assert solution.flexible == (name in solvers["LEARNED"]), name
 
 
 def test_the_growth_of_iterations_is_a_power_of_the_size(pressure):

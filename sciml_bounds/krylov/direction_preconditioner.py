@@ -176,7 +176,7 @@ def _continued(field: Tensor, mirrors: Sequence[tuple[int, int]], sign: float) -
 
 
 def _folded(field: Tensor, mirrors: Sequence[tuple[int, int]]) -> Tensor:
-    """Take back `_continued` of opposite sign, and drop what is not odd: above all the constant, which is free there."""
+    """Take back `_continued` of opposite sign, and drop what is not odd: above all the constant, which is free."""
     for axis, end in reversed(mirrors):
         first, second = field.chunk(2, axis)
         field = first - second.flip(axis) if end else second - first.flip(axis)
