@@ -30,7 +30,8 @@ In the closed box the matrix is singular. Its right-hand side has mean zero in e
 method works on the singular matrix as it is, and the mean is taken off the answer.
 
 At the end: iterations against the number of cells, from 16^3 to the largest size, as a table and as a picture. About
-ten minutes with the defaults, and up to sixteen times as long for twice the size, most of it for conjugate gradients.
+an hour with the defaults, most of it for the network, and ten minutes without (`--only cg jacobi ...`); up to sixteen
+times as long for twice the size.
 """
 
 from __future__ import annotations
