@@ -12,19 +12,28 @@ the largest over the steps.
 
   multigrid-pcg         ours, as the simulation uses it: the guess comes from full multigrid, which is no iteration
   multigrid-v-pcg       ours, V-cycles from zero
+  multigrid-6-pcg       as the first, with six smoothing steps in place of three, as many as the learned cycle has
+  learned-cycle         coarse operators and smoothing steps from a training, the rest as in the first (cycle3d)
   cg, jacobi            conjugate gradients without preconditioner, and with the diagonal
   ic, mic               incomplete Cholesky without fill, and modified with 0.97 as fluid solvers do (_incomplete.py)
   pyamg-sa, pyamg-rs    smoothed aggregation and Ruge-Stuben of PyAMG as they are by default
+  dcdm                  directions of the network poisson3d-64 and the last two, as published (Kaneda et al., ICML 2023)
+  dcdm-safe             the same and the residual in the span, as `--method dcdm` of the simulation has it
+
+The network is evaluated in single precision, on twice the cells where the top is open (an image stands for it). Solves
+with it are given up after 100 iterations, as in the published tests, all others after 2000: at 64^3 an iteration takes
+a second, and where the network is no use nothing is learned from more.
 
 PyAMG is given the assembled matrix, and not charged for the assembly; everything else works on the lattice itself.
-Ours, and the loop of all, run on the given number of threads; PyAMG and the factors use one. Kernels are compiled
-before. Memory is what a process of its own takes at its peak beyond the system; the matrix of PyAMG counts.
+Ours, the networks and the loop of all run on the given number of threads; PyAMG and the factors use one. Kernels are
+compiled before. Memory is what a process of its own takes at its peak beyond the system; the matrix of PyAMG counts.
 
 In the closed box the matrix is singular. Its right-hand side has mean zero in each part of the fluid that floats, every
 method works on the singular matrix as it is, and the mean is taken off the answer.
 
 At the end: iterations against the number of cells, from 16^3 to the largest size, as a table and as a picture. About
-ten minutes with the defaults, and up to sixteen times as long for twice the size, most of it for conjugate gradients.
+an hour with the defaults, most of it for the network, and ten minutes without (`--only cg jacobi ...`); up to sixteen
+times as long for twice the size.
 """
 
 from __future__ import annotations
@@ -36,103 +45,26 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads and those of O
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", "65536")  # of processes started here: what is freed is given back
 import multiprocessing
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
 import numpy as np
-import pyamg
 import scipy.sparse
 import torch
-from _incomplete import incomplete_cholesky
+from _solvers import METHODS, ON_MATRIX, OURS, RTOLS, SCENES, STEPS_AT, matrix, most, systems
 from speed import judge, seconds
 
-import sciml_bounds as sb
-from sciml_bounds.evolution.scenes import make_scene
-from sciml_bounds.evolution.smoke import Smoke
-from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem
-from sciml_bounds.operators.linear_operator import Diagonal, Identity, LinearOperator, aslinearoperator
-from sciml_bounds.pressure import Preconditioned, PressureSolver
+from sciml_bounds.operators.lattice import LatticeSystem
+from sciml_bounds.pressure import PressureSolver
 
-RTOLS = (1e-4, 1e-6)
-MOST = 2000  # iterations after which a solve is given up
 BAR = 15  # iterations of our multigrid to the smaller residual
-STEPS_AT = 64  # cells along an axis of the grid that `--steps` counts on; other grids go to the same times
+GAIN = 1.3  # what the learned cycle should be ahead of it in time
 SMALLEST = 16  # where the growth of the iterations begins
 COMPILES_AT = 40  # enough cells for the kernels with threads
-
-# --- methods ----------------------------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=1)
-def matrix(operator: LatticeOperator) -> scipy.sparse.csr_matrix:
-    """Assemble the matrix of the system at hand, once for all methods."""
-    return scipy.sparse.csr_matrix(operator.to_csr())
-
-
-def plain(system: LatticeSystem) -> LinearOperator:
-    return Identity(system.operator.shape[0], system.rhs.dtype, system.rhs.device)
-
-
-def jacobi(system: LatticeSystem) -> LinearOperator:
-    return Diagonal(system.operator.diagonal().flatten(1).reciprocal())
-
-
-def modified_incomplete_cholesky(system: LatticeSystem) -> LinearOperator:
-    return incomplete_cholesky(system, 0.97)
-
-
-def pyamg_cycle(build: Callable[[scipy.sparse.csr_matrix], Any]) -> Callable[[LatticeSystem], LinearOperator]:
-    """Make V-cycles from the matrix; with a symmetric smoother they are symmetric, so that no flexible loop is due."""
-
-    def make(system: LatticeSystem) -> LinearOperator:
-        cycle = aslinearoperator(build(matrix(system.operator)).aspreconditioner())
-        cycle.symmetric = cycle.linear = True
-        return cycle
-
-    return make
-
-
-OURS: dict[str, sb.Multigrid] = {"multigrid-pcg": sb.Multigrid(), "multigrid-v-pcg": sb.Multigrid(cycle="V")}
-ON_LATTICE: dict[str, Preconditioned] = {
-    "cg": Preconditioned(plain),
-    "jacobi": Preconditioned(jacobi),
-    "ic": Preconditioned(incomplete_cholesky),
-    "mic": Preconditioned(modified_incomplete_cholesky),
-}
-ON_MATRIX: dict[str, Preconditioned] = {
-    "pyamg-sa": Preconditioned(pyamg_cycle(pyamg.smoothed_aggregation_solver)),
-    "pyamg-rs": Preconditioned(pyamg_cycle(pyamg.ruge_stuben_solver)),
-}
-#: Learned preconditioners, one line each: "name": Preconditioned(make, memory=2).
-LEARNED: dict[str, Preconditioned] = {}
-METHODS = OURS | ON_LATTICE | ON_MATRIX | LEARNED
-
-# --- systems ----------------------------------------------------------------------------------------------------------
-
-TOP = ("z1",)
-#: What is in the box, and which of its sides are open.
-SCENES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "plume": ("plume", TOP),
-    "sphere": ("sphere", TOP),
-    "rotating": ("rotating", TOP),
-    "closed": ("sphere", ()),
-}
-
-
-def systems(name: str, cells: int, steps: Sequence[int]) -> Iterator[LatticeSystem]:
-    """Simulate a scene, and give its systems at the times of these steps."""
-    scene, open_sides = SCENES[name]
-    setting = make_scene(scene, 3, cells)
-    arguments = setting.arguments() | {"open_sides": open_sides}
-    simulation = Smoke(setting.grid, dt=setting.dt, pressure=PressureSolver(), **arguments)
-    here = sorted({max(1, round(step * cells / STEPS_AT)) for step in steps})
-    for _, system in simulation.pressure_systems(simulation.initial(), here):
-        yield system
 
 
 def relative_residual(system: LatticeSystem, x: torch.Tensor) -> float:
@@ -158,7 +90,7 @@ class Cost:
 
 def attempt(name: str, system: LatticeSystem) -> Cost:
     """Set up and solve once."""
-    solver = PressureSolver(METHODS[name], maxiter=MOST)
+    solver = PressureSolver(METHODS[name], maxiter=most(name))
     norm = float(system.rhs.norm())
     setup, _ = seconds(lambda: solver.prepare(system))
     times, counts = [], []
@@ -197,7 +129,7 @@ def _peak(name: str, system: LatticeSystem, threads: int, pipe: Any) -> None:
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     before = int(status["VmRSS"].split()[0])
-    PressureSolver(METHODS[name], maxiter=MOST)(system, None, RTOLS[-1] * float(system.rhs.norm()))
+    PressureSolver(METHODS[name], maxiter=most(name))(system, None, RTOLS[-1] * float(system.rhs.norm()))
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     held = given.data.nbytes + given.indices.nbytes + given.indptr.nbytes
     pipe.send(1024 * (int(status["VmHWM"].split()[0]) - before) + held)
@@ -218,8 +150,8 @@ def peak_bytes(name: str, system: LatticeSystem) -> int:
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def written(count: float) -> str:
-    return f">{MOST}" if np.isinf(count) else f"{count:.0f}"
+def written(count: float, name: str) -> str:
+    return f">{most(name)}" if np.isinf(count) else f"{count:.0f}"
 
 
 def print_costs(title: str, costs: dict[str, Cost]) -> None:
@@ -229,7 +161,7 @@ def print_costs(title: str, costs: dict[str, Cost]) -> None:
     heads = [f"{what} {rtol:.0e}" for what in ("iter.", "solve", "ratio") for rtol in RTOLS]
     print(f"{'':18}" + "".join(f"{head:>13}" for head in (*heads[:2], "set-up", *heads[2:])))
     for name, cost in costs.items():
-        counts = "".join(f"{written(count):>13}" for count in cost.iterations)
+        counts = "".join(f"{written(count, name):>13}" for count in cost.iterations)
         times = "".join(f"{took:13.4f}" for took in (cost.setup, *cost.solve))
         print(
             f"{name:18}{counts}{times}" + "".join(f"{cost.total(g) / ours.total(g):13.2f}" for g in goals), flush=True
@@ -264,7 +196,7 @@ class Growth:
             print(f"\niterations to {rtol:.0e} on N^3 cells, the largest over scenes and steps; p of N^p")
             print(f"{'N':18}" + "".join(f"{n:8}" for n in self.sizes) + f"{'p':>8}")
             for name, counts in self.counts.items():
-                entries = "".join(f"{written(of_size[goal]):>8}" for of_size in counts)
+                entries = "".join(f"{written(of_size[goal], name):>8}" for of_size in counts)
                 print(f"{name:18}{entries}{self.exponent(name, goal):8.2f}")
 
     def draw(self, path: Path) -> None:
@@ -302,6 +234,16 @@ def study(cells: int, arguments: argparse.Namespace, names: Sequence[str]) -> li
     return found
 
 
+def judge_cycle(found: list[dict[str, Cost]]) -> None:
+    """Hold the learned cycle against our multigrid, on every scene at the sizes that are asked for."""
+    goal = len(RTOLS) - 1
+    pairs = [(costs["learned-cycle"], costs["multigrid-pcg"]) for costs in found]
+    more = max(cycle.iterations[goal] - ours.iterations[goal] for cycle, ours in pairs)
+    judge(f"learned-cycle: iterations to {RTOLS[-1]:.0e} beyond those of multigrid-pcg", more, -1, at_least=False)
+    gain = min(ours.total(goal) / cycle.total(goal) for cycle, ours in pairs)
+    judge("multigrid-pcg over learned-cycle, seconds of set-up and solve", gain, GAIN, at_least=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[64], help="cells along an axis (default 64)")
@@ -336,6 +278,8 @@ def main() -> None:
         if name in names:
             most = max(counts[-1] for counts in worst[name])
             judge(f"{name}: iterations to {RTOLS[-1]:.0e} on every system", most, BAR, at_least=False)
+    if "learned-cycle" in names:
+        judge_cycle([costs for n in arguments.sizes for costs in found[n]])
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from sciml_bounds._linear import (
@@ -25,16 +26,14 @@ from sciml_bounds._linear import (
 from sciml_bounds.arrays import require_count, require_finite, require_number
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.cg import require_fit
-from sciml_bounds.krylov.loop import iterate
+from sciml_bounds.krylov.learned_directions import LearnedDirections
+from sciml_bounds.krylov.loop import LEARNED_MEMORY, iterate
 from sciml_bounds.multigrid.cycle import Cycle
 from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem
 from sciml_bounds.operators.linear_operator import LinearOperator, aslinearoperator
 from sciml_bounds.results import LinearSolution
 
-if TYPE_CHECKING:
-    from sciml_bounds.krylov.learned_directions import LearnedDirections
-
-__all__ = ["METHODS", "Preconditioned", "PressureSolver", "learned_cycle"]
+__all__ = ["METHODS", "Preconditioned", "PressureSolver", "learned_cycle", "learned_directions"]
 
 
 @dataclass(frozen=True)
@@ -69,15 +68,24 @@ UNBALANCED = 1e-6
 
 
 @lru_cache
-def _shipped(name: str) -> LearnedDirections:
-    from sciml_bounds.krylov.learned_directions import LearnedDirections
-
-    return LearnedDirections.load(name)
+def _trained(name: str, device: torch.device) -> LearnedDirections:
+    return LearnedDirections.load(name).to(device)
 
 
 def learned_cycle(system: LatticeSystem) -> LinearOperator:
     """Make the learned cycle of a system, in two or three dimensions, with the weights that ship."""
-    return _shipped(f"cycle{len(system.operator.offsets)}d").as_preconditioner(system.operator)
+    return _trained(f"cycle{len(system.operator.offsets)}d", system.rhs.device).as_preconditioner(system)
+
+
+def learned_directions(system: LatticeSystem) -> LinearOperator:
+    """Make the network of directions that ships, which is for three dimensions, a preconditioner of a system."""
+    lattice = system.operator.lattice
+    if lattice[0] == 1:
+        raise InputError(
+            f"the weights of 'dcdm' are for three dimensions, and the lattice is {lattice[1]}x{lattice[2]}; take a "
+            "method without weights, or Preconditioned around a network of your own."
+        )
+    return _trained("poisson3d-64", system.rhs.device).as_preconditioner(system)
 
 
 #: What names stand for.
@@ -86,6 +94,7 @@ METHODS: dict[str, Method | Preconditioned] = {
     "learned-cycle": Preconditioned(learned_cycle),
     "cg": ConjugateGradients(),
     "pyamg": Algebraic(),
+    "dcdm": Preconditioned(learned_directions, memory=LEARNED_MEMORY),
 }
 
 
@@ -95,7 +104,7 @@ class PressureSolver:
     Parameters
     ----------
     method
-        A name ("multigrid-pcg", "learned-cycle", "cg", "pyamg"), a method such as `sb.Multigrid(sweeps=2)`, or
+        A name ("multigrid-pcg", "learned-cycle", "cg", "pyamg", "dcdm"), a method such as `sb.Multigrid(sweeps=2)`, or
         `Preconditioned`.
     maxiter
         Largest number of iterations; by default 500 with multigrid, ten times the number of cells otherwise.
@@ -103,7 +112,12 @@ class PressureSolver:
     Raises
     ------
     InputError
-        If the method is unknown.
+        If the method is unknown; from a solve with "dcdm", if the system has not three axes.
+
+    Notes
+    -----
+    "dcdm" is flexible conjugate gradients along the directions of the network that ships as `poisson3d-64`, the
+    residual, and the last two (Kaneda et al., ICML 2023); it was trained in a closed box without solids.
 
     Examples
     --------

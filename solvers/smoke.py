@@ -40,7 +40,10 @@ def smoke(
         str, typer.Option(help="plume, sphere (one that swings) or rotating (a body with arms).")
     ] = "plume",
     method: Annotated[
-        str, typer.Option(help="Solver of the pressure: multigrid-pcg, learned-cycle, cg or pyamg.")
+        str,
+        typer.Option(
+            help="Solver of the pressure: multigrid-pcg, learned-cycle, cg, pyamg or, in three dimensions, dcdm."
+        ),
     ] = "multigrid-pcg",
     advection: Annotated[str, typer.Option(help="maccormack or semi-lagrangian.")] = "maccormack",
     dt: Annotated[float | None, typer.Option(help="Time of a step; by default one that suits the cells.")] = None,

@@ -15,8 +15,8 @@ import torch
 from sciml_bounds.evolution.projection import PressureEquations
 from sciml_bounds.grid import Grid
 from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem
-from sciml_bounds.operators.linear_operator import LinearOperator
-from sciml_bounds.pressure import PressureSolver
+from sciml_bounds.operators.linear_operator import CallableOperator, LinearOperator
+from sciml_bounds.pressure import Preconditioned, PressureSolver
 from sciml_bounds.recipes.generation import make_dataset
 
 SCRIPTS = Path(__file__).parents[1] / "benchmarks"
@@ -48,6 +48,22 @@ def pressure():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(SCRIPTS)
         return runpy.run_path(str(SCRIPTS / "pressure.py"))
+
+
+@pytest.fixture(scope="module")
+def generalisation():
+    """The functions of the script."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPTS)
+        return runpy.run_path(str(SCRIPTS / "generalisation.py"))
+
+
+@pytest.fixture(scope="module")
+def solvers():
+    """The solvers that comparisons share."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPTS)
+        return runpy.run_path(str(SCRIPTS / "_solvers.py"))
 
 
 @pytest.mark.slow
@@ -132,6 +148,19 @@ def test_pressure_is_measured_judged_and_drawn(capsys, tmp_path):
         assert len(re.findall(rf"^{name}( +\d+){{3}} +-?\d\.\d\d$", printed, re.MULTILINE)) == 2, name
     judged = r"^  PASS  multigrid-pcg: iterations to 1e-06 on every system: \d+ \(bar: <= 15\)$"
     assert re.search(judged, printed, re.MULTILINE)
+    assert picture.stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_generalisation_is_measured_and_drawn(capsys, tmp_path):
+    picture = tmp_path / "generalisation.png"
+    cases = ("box", "plume", "checkerboard 1000", "darcy 12/3", "thin walls")
+    run("generalisation.py", "--sizes", "8", "--threads", "1", "--picture", str(picture), "--cases", *cases)
+    printed = capsys.readouterr().out
+    for name in ("multigrid-pcg", "cg", "jacobi"):
+        assert len(re.findall(rf"^{name} +\d+ / \d+$", printed, re.MULTILINE)) == len(cases), name
+    for name in ("dcdm", "dcdm-safe"):
+        assert len(re.findall(rf"^{name} +>?\d+ / >?\d+ \(\d+%\)$", printed, re.MULTILINE)) == len(cases), name
     assert picture.stat().st_size > 0
 
 
@@ -226,11 +255,11 @@ def test_every_method_solves_for_the_pressure_singular_or_not(pressure, open_sid
         assert max(cost.iterations) <= 120, name
 
 
-def test_all_methods_but_networks_run_the_plain_loop(pressure):
+def test_all_methods_but_networks_run_the_plain_loop(solvers):
     system = pressure_system(("z1",))
-    for name, method in pressure["METHODS"].items():
+    for name, method in solvers["METHODS"].items():
         solution = PressureSolver(method)(system, None, 1e-8)
-        assert solution.flexible == (name in pressure["LEARNED"]), name
+        assert solution.flexible == (name in solvers["LEARNED"]), name
 
 
 def test_the_growth_of_iterations_is_a_power_of_the_size(pressure):
@@ -239,3 +268,24 @@ def test_the_growth_of_iterations_is_a_power_of_the_size(pressure):
     growth = pressure["Growth"](sizes, counts)
     assert (growth.exponent("linear", 0), growth.exponent("linear", 1)) == (1.0, 0.0)
     assert np.isnan(growth.exponent("lost", 1))
+
+
+def test_a_direction_counts_as_worse_where_it_gains_less_than_the_residual(generalisation):
+    system = generalisation["box"](6)
+    inverse = np.linalg.pinv(dense(system.operator))
+    for answer, expected in ((lambda r: r @ torch.as_tensor(inverse), False), (torch.zeros_like, True)):
+        worse = []
+        method = Preconditioned(lambda system, answer=answer: CallableOperator(answer, 216))
+        M = generalisation["watched"](method, worse).make(system)
+        M.matvec(system.rhs.flatten(1))
+        assert worse == [expected]
+
+
+def test_the_cases_are_balanced_and_their_walls_have_slits(generalisation):
+    for name in ("box", "thin walls", "darcy 12/3", "checkerboard 1000"):
+        system = generalisation["CASES"][name](16)
+        # rounding of as many numbers of size h^3
+        assert abs(float(system.rhs.sum())) < 1e-15
+        assert int(system.components.max()) == 0  # one part
+    blocks = np.asarray(generalisation["checkerboard"](16).operator.conductance)
+    assert blocks.max() / blocks[blocks > 0].min() == pytest.approx(1000.0)

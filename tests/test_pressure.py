@@ -44,7 +44,7 @@ def residual(system: LatticeSystem, x: torch.Tensor) -> float:
 
 
 #: Every kind of method, with what is called what it is.
-CASES = {name: name for name in METHODS} | {"V-cycles": Multigrid(cycle="V")}
+CASES = {name: name for name in METHODS if name != "dcdm"} | {"V-cycles": Multigrid(cycle="V")}
 CASES |= {"jacobi": Preconditioned(jacobi), "plain": Preconditioned(plain, memory=2)}
 
 
@@ -78,6 +78,26 @@ def test_a_cycle_is_a_preconditioner_like_any_other():
     assert int(solution.iterations.max()) < 20
 
 
+@pytest.mark.parametrize("open_sides", [(), ("z1",)], ids=["closed", "open"])
+def test_the_network_that_ships_reaches_what_is_asked_beside_solids_in_three_dimensions(open_sides):
+    grid = Grid((9, 8, 7))
+    torch.manual_seed(0)
+    equations = PressureEquations(grid, torch.rand(grid.shape) < 0.1, open_sides)
+    shapes = [tuple(n + (k == axis) for k, n in enumerate(grid.shape)) for axis in range(3)]
+    system = equations.system(tuple(torch.randn(shape, dtype=torch.float64) for shape in shapes))
+    solution = PressureSolver("dcdm")(system, None, 1e-10)
+    assert solution.flexible
+    assert residual(system, solution.x) <= 1e-10 * (1 + 1e-3)
+    exact = PressureSolver("cg")(system, None, 1e-13).x
+    # the inverse of the operator is below 10^3 on a lattice of this size
+    assert torch.allclose(solution.x, exact, rtol=0, atol=1e3 * 1e-10)
+
+
+def test_the_network_that_ships_is_for_three_dimensions():
+    with pytest.raises(InputError, match="the weights of 'dcdm' are for three dimensions, and the lattice is 15x12"):
+        PressureSolver("dcdm")(system_of(()), None, 1e-8)
+
+
 def test_the_set_up_is_kept_while_the_geometry_is():
     made = []
 
@@ -108,7 +128,7 @@ def test_iterations_are_limited():
     [
         (
             {"method": "jacobi"},
-            "unknown method 'jacobi'; the choices are 'multigrid-pcg', 'learned-cycle', 'cg', 'pyamg'",
+            "unknown method 'jacobi'; the choices are 'multigrid-pcg', 'learned-cycle', 'cg', 'pyamg', 'dcdm'",
         ),
         ({"method": 7}, r"the method is a int; give a name, a method, or Preconditioned\(...\)"),
         ({"maxiter": -1}, "maxiter is -1; it must be a non-negative integer"),

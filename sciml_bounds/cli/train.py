@@ -60,6 +60,7 @@ def _train(asked: TrainingRecipe, folder: Path, *, resume: bool) -> TrainingResu
     train_set, validation_set = asked.samples("train"), asked.samples("validation")
     asked.check_samples()
     network = asked.make_model()
+    started = asked.fill(network)
     asked.check_metrics(network)
     return train_network(
         network,
@@ -70,7 +71,7 @@ def _train(asked: TrainingRecipe, folder: Path, *, resume: bool) -> TrainingResu
         resume=resume,
         progress=True,
         tensorboard=bool(asked.output.get("tensorboard", False)),
-        card={"recipe": train_set.recipe, "seed": asked.settings.seed, "training_recipe": asked.card()},
+        card={"recipe": train_set.recipe, "seed": asked.settings.seed, "training_recipe": asked.card(), **started},
     )
 
 

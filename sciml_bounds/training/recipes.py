@@ -15,7 +15,7 @@ from torch.utils.data import Subset
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.store.torch_dataset import TorchDataset
-from sciml_bounds.store.weights import SUFFIX, make_model
+from sciml_bounds.store.weights import SUFFIX, fill_model, find_weights, make_model, read_weights
 from sciml_bounds.store.writer import check_target
 from sciml_bounds.training.evaluation import evaluate
 from sciml_bounds.training.settings import TrainingSettings, check_names, find_loss, loss_name
@@ -25,7 +25,7 @@ __all__ = ["TrainingRecipe", "find_training_recipe", "read_training_recipe", "sh
 #: What each table of a recipe may hold, beside the settings of a training.
 _TABLES = {
     "data": ("file", "recipe", "samples", "seed", "resolution", "inputs", "targets", "subsample", "limit", "in_memory"),
-    "model": ("class", "arguments"),
+    "model": ("class", "arguments", "start"),
     "training": tuple(field.name for field in dataclasses.fields(TrainingSettings)),
     "output": ("folder", "weights", "metrics", "tensorboard"),
 }
@@ -45,7 +45,8 @@ class TrainingRecipe:
         file: the data set. recipe, samples, seed, resolution: what it must be. inputs, targets, subsample, in_memory:
         how it is seen. limit: the largest number of training samples.
     model
-        class: a name in the table of networks. arguments: what it is made with.
+        class: a name in the table of networks. arguments: what it is made with. start: a file of weights, or the name
+        of some that ship, from which the training starts; a normaliser is fitted anew.
     settings
         How it is trained.
     output
@@ -135,6 +136,21 @@ class TrainingRecipe:
         with torch.random.fork_rng([]):
             torch.manual_seed(self.settings.seed)
             return make_model(self.model["class"], self.model.get("arguments", {}), f"[model] of {self.where}")
+
+    def fill(self, model: nn.Module) -> dict[str, str]:
+        """Give a network the weights that the recipe starts from, if any, and say for the card which they are.
+
+        Raises
+        ------
+        InputError
+            If they are not there, or those of another network.
+        """
+        if "start" not in self.model:
+            return {}
+        path = find_weights(self.model["start"])
+        state, card = read_weights(path)
+        fill_model(model, state, str(path))
+        return {"start": str(card["sha256"])}
 
     def _command(self) -> str:
         if "recipe" not in self.data:
@@ -240,6 +256,9 @@ def _check(content: Mapping[str, Any], where: str) -> None:
     for table, name, example in (("data", "file", '"darcy.nc"'), ("model", "class", '"MgNO"')):
         if name not in content.get(table, {}):
             raise InputError(f"[{table}] of {where} has no {name}; write {name} = {example}.")
+    start = content["model"].get("start", "")
+    if not isinstance(start, str):
+        raise InputError(f"[model] of {where}: start = {start!r} is not text; give a file of weights.")
     data = content["data"]
     for name, kind in (("file", str), ("recipe", str), ("samples", int), ("seed", int), ("resolution", int)):
         if name in data and (not isinstance(data[name], kind) or isinstance(data[name], bool)):

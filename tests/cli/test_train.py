@@ -279,3 +279,21 @@ def test_learned_directions_are_trained_from_a_recipe(tmp_path, monkeypatch):
     assert run(["evaluate", "directions.safetensors", "ritz.nc", "--out", "each.csv"]) == 0
     assert (tmp_path / "each.csv").read_text().splitlines()[0].endswith("line-search")
     assert run(["predict", "directions.safetensors", "--shape", "8,8", "--out", "u.nc"]) == 2
+
+
+def test_a_training_starts_from_the_weights_of_another_and_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make_dataset("ritz-poisson-2d", "ritz.nc", samples=20, seed=0, resolution=8)
+    (tmp_path / "directions.toml").write_text(DIRECTIONS)
+    assert run(["train", "directions.toml", "--folder", "first"]) == 0
+    again = ["train", "directions.toml", "--set", "model.start=first/best.safetensors", "--set", "training.epochs=1"]
+    assert run([*again, "--folder", "second", "--set", "training.lr=1e-9", "--set", "training.seed=1"]) == 0
+    before, first = read_weights("first/best.safetensors")
+    after, second = read_weights("second/best.safetensors")
+    assert second["start"] == first["sha256"]
+    assert all(bool((after[name] - before[name]).abs().max() < 1e-7) for name in before)  # five steps of 1e-9
+    capsys.readouterr()
+    assert "another architecture" in error_of(capsys, *again, "--set", "model.arguments.levels=1", "--folder", "third")
+    lost = [*again, "--set", "model.start=lost.safetensors", "--folder", "third"]
+    assert error_of(capsys, *lost).startswith("sciml-bounds: there is no file lost.safetensors")
+    assert "start = 3 is not text" in error_of(capsys, *again, "--set", "model.start=3", "--folder", "third")

@@ -138,6 +138,34 @@ def test_each_part_of_the_fluid_has_its_own_mean(name, open_sides):
         np.testing.assert_allclose(x, exact, rtol=0, atol=1e-10 * float(b.norm()))
 
 
+@pytest.mark.parametrize("side", ["x0", "x1", "y0", "y1"])
+def test_an_open_side_is_seen_as_a_box_with_an_image_behind_it(name, side):
+    """A closed box of twice the length has the odd solution of which one half is that of the open box."""
+    axis, end = "xy".index(side[0]) + 1, int(side[1])
+    shape = (8, 6)
+    grid = sb.Grid(shape, lengths=tuple(map(float, shape)))
+    sides = {name: sb.Dirichlet(0.0) if name == side else sb.Neumann() for name in grid.sides}
+    open_box = cell_fluxes(sb.Diffusion(grid, 1.0, 0.0, boundary=sides)).system.operator
+    wide = tuple(n * (1 + (k + 1 == axis)) for k, n in enumerate(shape))
+    r = torch.randn(2, *shape, dtype=torch.float64)
+    pair = [r, -r.flip(axis)] if end else [-r.flip(axis), r]
+    net = _network(name).double()
+    image = net.as_preconditioner(wide).matvec(torch.cat(pair, axis).flatten(1)).view(2, *wide)
+    own, other = image.chunk(2, axis)[:: 1 if end else -1]
+    expected = (own - other.flip(axis)).flatten(1) * 0.5**0.5  # of the norm of the whole one half is the root
+    found = net.as_preconditioner(open_box).matvec(r.flatten(1))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12 * float(expected.abs().max()))
+
+
+def test_sides_are_open_where_their_points_alone_are_held():
+    """A reaction everywhere is no side; of two open sides of an axis the last is taken."""
+    grid = sb.Grid((6, 6))
+    reaction = cell_fluxes(sb.Diffusion(grid, 1.0, 0.0, boundary=sb.Neumann(), reaction=3.0)).system.operator
+    assert _network("dcdm").as_preconditioner(reaction)._place.mirrors == ()
+    around = cell_fluxes(sb.Diffusion(grid, 1.0, 0.0)).system.operator
+    assert _network("dcdm").as_preconditioner(around)._place.mirrors == ((-2, 1), (-1, 1))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_singular_pressure_is_solved(name):
     solid = np.zeros((10, 12), dtype=bool)

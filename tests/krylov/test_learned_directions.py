@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -9,6 +10,9 @@ import torch
 
 import sciml_bounds as sb
 from sciml_bounds.errors import InputError
+from sciml_bounds.problems.discretization import cell_fluxes
+from sciml_bounds.store.weights import find_weights, read_weights
+from sciml_bounds.training.recipes import read_training_recipe
 
 
 def _size(net):
@@ -29,6 +33,34 @@ def _size(net):
 def test_published_networks_have_as_many_weights(name, count, flat):
     assert _size(sb.LearnedDirections.published(name)) == count
     assert _size(sb.LearnedDirections.published(name, dim=2)) == flat
+
+
+@pytest.mark.parametrize(("name", "count"), [("poisson3d-64", 97_457)])
+def test_weights_ship_that_the_recipe_beside_them_made(name, count):
+    """Reading holds tensors and card against their digests."""
+    net = sb.LearnedDirections.load(name)
+    assert not net.training
+    assert _size(net) == count
+    state, card = read_weights(find_weights(name))
+    assert {tensor.dtype for tensor in state.values()} == {torch.float32}
+    assert card["training_recipe"] == json.loads(json.dumps(read_training_recipe(name).card()))
+    # a step along the residual itself leaves 0.43 on these data
+    assert card["metrics"]["test line-search"] < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("open_side", [None, "z1"])
+def test_weights_that_ship_need_a_fifth_of_the_iterations_and_less(open_side):
+    """Measured: 12 in place of 116 with walls all around, 12 in place of 139 below an open top."""
+    grid = sb.Grid((24, 24, 24))
+    sides = {side: sb.Dirichlet(0.0) if side == open_side else sb.Neumann() for side in grid.sides}
+    operator = cell_fluxes(sb.Diffusion(grid, 1.0, 0.0, boundary=sides)).system.operator
+    b = torch.randn(24**3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    b = b if open_side else b - b.mean()
+    plain = sb.cg(operator, b, rtol=1e-6)
+    learned = sb.cg(operator, b, M=sb.LearnedDirections.load("poisson3d-64").as_preconditioner(operator), rtol=1e-6)
+    assert bool(learned.converged)
+    assert 5 * int(learned.iterations) < int(plain.iterations)
 
 
 @pytest.mark.parametrize("name", ["dcdm-64", "multigrid-4"])
