@@ -138,6 +138,7 @@ def test_each_part_of_the_fluid_has_its_own_mean(name, open_sides):
         np.testing.assert_allclose(x, exact, rtol=0, atol=1e-10 * float(b.norm()))
 
 
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("side", ["x0", "x1", "y0", "y1"])
 def test_an_open_side_is_seen_as_a_box_with_an_image_behind_it(name, side):
     """A closed box of twice the length has the odd solution of which one half is that of the open box."""
