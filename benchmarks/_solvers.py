@@ -80,13 +80,14 @@ def network(name: str) -> sb.LearnedDirections:
 
 def directions(name: str, *, published: bool = False) -> Callable[[LatticeSystem], LinearOperator]:
     """Make the preconditioner of a network that ships: open sides are seen by images, solids not at all."""
-    return lambda system: network(name).as_preconditioner(system.operator, published=published)
+    return lambda system: network(name).as_preconditioner(system, published=published)
 
 
 #: Networks of directions, one line each: "name": Preconditioned(make, memory=2).
 LEARNED: dict[str, Preconditioned] = {
     "dcdm": Preconditioned(directions("poisson3d-64", published=True), memory=2),
     "dcdm-safe": Preconditioned(directions("poisson3d-64"), memory=2),
+    "multigrid-shaped": Preconditioned(directions("poisson3d-multigrid"), memory=2),
 }
 METHODS = OURS | ON_LATTICE | ON_MATRIX | LEARNED
 

@@ -3,9 +3,11 @@
     python benchmarks/generalisation.py [--sizes 16 32 48 64] [--cases box ...] [--only METHOD ...] [--threads 2]
                                         [--picture generalisation.png]
 
-The network poisson3d-64 was trained on closed boxes of fluid, of 16 and then 32 cells along an edge. Every case is a
-cube of N cells along an edge, for the pressure of a flow, or a diffusion with walls all around; each is another step
-away. The learned cycle (cycle3d) was trained on boxes of 32 cells with other bodies than these, and without coefficients:
+The network poisson3d-64 was trained on closed boxes of fluid, of 16 and then 32 cells along an edge,
+poisson3d-multigrid on such of 16, and the learned cycle (cycle3d) on boxes of 32 cells with other bodies than these;
+none saw coefficients.
+Every case is a cube of N cells along an edge, for the pressure of a flow, or a diffusion with walls all around; each is
+another step away:
 
   box                       as in the training: a closed box without solids, with a source in a ball
   plume, sphere, rotating   systems of the simulation below an open top, with bodies in two of them
@@ -16,8 +18,9 @@ away. The learned cycle (cycle3d) was trained on boxes of 32 cells with other bo
 
 Printed are iterations to ||b - A x|| <= 1e-4 ||b|| and 1e-6 ||b||, from zero (multigrid-pcg and learned-cycle from full
 multigrid), and for networks of directions the fallback rate: the part of the iterations in which the best step along
-the network's direction alone lowers the energy by less than steepest descent does. A solve is given up after 2000 iterations, with a network after
-100. An iteration with the network takes about a second at 64^3, which makes about half an hour with the defaults.
+the network's direction alone lowers the energy by less than steepest descent does. A solve is given up after 2000
+iterations, with such a network after 100. An iteration with the network takes about a second at 64^3, which makes about
+an hour with the defaults.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ the largest over the steps.
   pyamg-sa, pyamg-rs    smoothed aggregation and Ruge-Stuben of PyAMG as they are by default
   dcdm                  directions of the network poisson3d-64 and the last two, as published (Kaneda et al., ICML 2023)
   dcdm-safe             the same and the residual in the span, as `--method dcdm` of the simulation has it
+  multigrid-shaped      the linear network poisson3d-multigrid (as of Lan et al., ICML 2024), the residual in the span
 
 The network is evaluated in single precision, on twice the cells where the top is open (an image stands for it). Solves
 with it are given up after 100 iterations, as in the published tests, all others after 2000: at 64^3 an iteration takes

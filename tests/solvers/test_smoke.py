@@ -145,7 +145,10 @@ def test_an_interrupted_command_goes_on_with_the_same_bits(program, tmp_path, mo
     ("arguments", "sentence"),
     [
         (["--scene", "steam"], "unknown scene 'steam'; the choices are 'plume', 'sphere', 'rotating'."),
-        (["--method", "jacobi"], "unknown method 'jacobi'; the choices are 'multigrid-pcg', 'learned-cycle', 'cg', 'pyamg', 'dcdm'."),
+        (
+            ["--method", "jacobi"],
+            "unknown method 'jacobi'; the choices are 'multigrid-pcg', 'learned-cycle', 'cg', 'pyamg', 'dcdm'.",
+        ),
         (["--advection", "upwind"], "unknown advection 'upwind'; the choices are 'semi-lagrangian' and 'maccormack'."),
         (["--dt", "0"], "dt is 0.0; it must be a positive number."),
         (["--dt", "-1"], "dt is -1.0; it must be a positive number."),
