@@ -61,6 +61,8 @@ def learned_directions(names: dict[str, Any]) -> None:
     assert learned < 0.7 * plain  # "a fraction"; a fifth after the longer training
     assert multigrid < 0.2 * learned  # "fewer by far"
     assert cycle <= multigrid + 1
+    for name in ("learned directions", "learned cycle"):  # "much of the gain is gone"
+        assert outside[name]["iterations"] > 1.3 * runs[name]["iterations"]  # after the short training
     for run in (*runs.values(), *wrong.values(), *outside.values()):
         assert run["true"] <= 1e-6 * (1 + 1e-3)  # "every true residual"; summed in another order
         assert (
