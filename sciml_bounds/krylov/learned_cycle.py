@@ -1,6 +1,6 @@
 """A multigrid cycle for the pressure of a fluid whose coarse operators and smoothing are learned.
 
-Galerkin products make half of the set-up of a cycle, and their dense stencils a third of its work. Here every coarse
+Galerkin products make a third of the set-up of a cycle, and their dense stencils a third of its work. Here every coarse
 operator is a lattice operator of nearest neighbours again, whose conductances a small network makes from the ones they
 stand for, and the lengths of the smoothing steps are learned level by level. Whatever the weights, the cycle is
 symmetric and positive definite: conductances are exponentials of what the network says, so that every level is
