@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from sciml_bounds.grid import AXES, Grid
 from sciml_bounds.krylov.multigrid_shaped import AIR, FLUID, SOLID
-from sciml_bounds.recipes._recipe import JSON, Array, Recipe, Variable, sample_rng
+from sciml_bounds.recipes._recipe import JSON, Array, sample_rng
+from sciml_bounds.recipes._residuals import ResidualRecipe
 
 __all__ = ["PRESSURE_2D", "PRESSURE_3D"]
 
@@ -25,19 +25,17 @@ BLOTCHES = (1, 1, 2, 4, 8)
 Mask = NDArray[np.bool_]
 
 
-class PressureRecipe(Recipe):
+class PressureRecipe(ResidualRecipe):
     """b of norm one and the geometry of a box with bodies in it and some sides open."""
 
     inputs = ("rhs", "geometry")
-    targets = ("rhs", "geometry")
-    layout = "cells->cells"
     reference = "ours, for learned cycles"
     resolution = 32
     samples = 400
     smallest = 8
 
     def __init__(self, dim: int) -> None:
-        self.dim = dim
+        super().__init__(dim)
         self.name = f"pressure-{dim}d"
         self.title = f"Pressure of a fluid among random bodies in {dim}-D"
         self.description = (
@@ -63,19 +61,6 @@ class PressureRecipe(Recipe):
             "rhs": {"blotches": list(BLOTCHES), "probability of few points": SPARSE, "points": KEPT},
             "random numbers": "numpy.random.default_rng([seed, sample])",
             "chunk": self.chunk(resolution),
-        }
-
-    def coordinates(self, resolution: int) -> dict[str, tuple[Array, str]]:
-        """Give the centres of the cells of the unit box."""
-        grid = Grid((resolution,) * self.dim)
-        return {axis: (grid.centers(k).numpy(), "1") for k, axis in enumerate(AXES[: self.dim])}
-
-    def variables(self, resolution: int) -> dict[str, Variable]:
-        """Give the right-hand side, and what each cell is."""
-        axes = tuple(AXES[: self.dim])
-        return {
-            "rhs": Variable(axes, "right-hand side b of the pressure equation, of norm one", dtype="float32"),
-            "geometry": Variable(axes, "what a cell is: 0 solid, 1 fluid, 2 air", dtype="float32"),
         }
 
     def generate(self, seed: int, first: int, count: int, resolution: int, device: torch.device) -> dict[str, Array]:

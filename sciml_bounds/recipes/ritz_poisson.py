@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sciml_bounds.grid import AXES, Grid
 from sciml_bounds.krylov.multigrid_shaped import FLUID
 from sciml_bounds.krylov.ritz import low_count, mixing_weights
 from sciml_bounds.operators.transform import AxisKind
-from sciml_bounds.recipes._recipe import JSON, Array, Recipe, Variable, sample_rng
+from sciml_bounds.recipes._recipe import JSON, Array, sample_rng
+from sciml_bounds.recipes._residuals import ResidualRecipe
 from sciml_bounds.store.memory import require_memory
 
 __all__ = ["RITZ_POISSON_2D", "RITZ_POISSON_3D", "spread_over"]
@@ -28,12 +28,10 @@ CHUNK_CELLS, CHUNK_SAMPLES = 2**21, 64
 BYTES_A_CELL = 40
 
 
-class RitzPoissonRecipe(Recipe):
+class RitzPoissonRecipe(ResidualRecipe):
     """b = sum of c_j q_j, of norm one, with eigenvectors q_j of the pressure matrix of a closed box."""
 
     inputs = ("rhs",)
-    targets = ("rhs", "geometry")
-    layout = "cells->cells"
     reference = (
         "Kaneda, Akar, Chen, Kala, Hyde, Teran, A deep conjugate direction method for iteratively solving linear "
         "systems, ICML 2023, arXiv:2205.10763"
@@ -42,7 +40,7 @@ class RitzPoissonRecipe(Recipe):
     samples = 20_000
 
     def __init__(self, dim: int) -> None:
-        self.dim = dim
+        super().__init__(dim)
         self.name = f"ritz-poisson-{dim}d"
         self.title = f"Right-hand sides for learned directions, closed box in {dim}-D"
         shape = "square" if dim == 2 else "cube"
@@ -71,19 +69,6 @@ class RitzPoissonRecipe(Recipe):
             "mixture": {"vectors": count, "low": low_count(count), "amplitude of low": float(mixing_weights(count)[0])},
             "random numbers": "numpy.random.default_rng([seed, sample])",
             "chunk": self.chunk(resolution),
-        }
-
-    def coordinates(self, resolution: int) -> dict[str, tuple[Array, str]]:
-        """Give the centres of the cells of the unit box."""
-        grid = Grid((resolution,) * self.dim)
-        return {axis: (grid.centers(k).numpy(), "1") for k, axis in enumerate(AXES[: self.dim])}
-
-    def variables(self, resolution: int) -> dict[str, Variable]:
-        """Give the right-hand side, and what each cell is."""
-        axes = tuple(AXES[: self.dim])
-        return {
-            "rhs": Variable(axes, "right-hand side b of the pressure equation, of norm one", dtype="float32"),
-            "geometry": Variable(axes, "what a cell is: 0 solid, 1 fluid, 2 air", dtype="float32"),
         }
 
     def generate(self, seed: int, first: int, count: int, resolution: int, device: torch.device) -> dict[str, Array]:
