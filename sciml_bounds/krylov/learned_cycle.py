@@ -168,7 +168,7 @@ class LearnedCycle(nn.Module):
         place = features.new_zeros(len(features), LEVELS, dtype=dtype)
         place[:, level] = 1.0
         found: Tensor = self.conductance(torch.cat([features.to(dtype), place], 1)).to(features.dtype)
-        return found
+        return found.nan_to_num(nan=0.0)  # of differences of two infinite ones, with weights of enormous size
 
     # --- with gradients -----------------------------------------------------------------------------------------------
 
@@ -243,9 +243,12 @@ class LearnedCycle(nn.Module):
         Raises
         ------
         InputError
-            If the operator has another number of axes, couples other points than nearest neighbours, or is periodic.
+            If the operator has another number of axes, couples other points than nearest neighbours, or is periodic,
+            or weights are not finite.
         """
         _require_neighbours(operator)
+        if not all(bool(torch.isfinite(weight).all()) for weight in self.parameters()):
+            raise InputError("the weights hold NaN or infinity; load others, or train anew with a smaller lr.")
         if len(operator.offsets) != self.dim:
             raise InputError(
                 f"the learned cycle is for {self.dim} axes and the operator has {len(operator.offsets)}; use weights "
@@ -315,7 +318,8 @@ def _bounds(t: Tensor, axis: int, axes: Axes, weights: Tensor) -> tuple[Tensor, 
         missing = first.shape[1 + axis] - second.shape[1 + axis]  # none is behind the last even point
         second = torch.nn.functional.pad(second, [0, 0] * (2 - axis) + [0, missing]) if missing else second
         total = first + second
-        ways = [first * second / total.clamp_min(torch.finfo(t.dtype).tiny), 0.25 * total]
+        half = first * (second / total.clamp_min(torch.finfo(t.dtype).tiny))  # products may leave the range
+        ways = [half, 0.25 * total]
     else:
         ways = [t]
     sums = [restrict_across(axis, axes, weights, way.contiguous()) for way in ways]

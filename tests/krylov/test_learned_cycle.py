@@ -185,6 +185,38 @@ def test_it_is_made_for_an_operator():
     assert int(s.iterations.max()) <= 8
 
 
+def test_weights_of_any_finite_size_make_a_positive_definite_cycle():
+    """Sums of products of such weights are not finite in single precision."""
+    operator = pressure_operator(_geometry(2))
+    fluid = (operator.diagonal().flatten() > 1) & (operator.absorption.flatten() < 1)
+    for seed in range(3):
+        M, _ = _matrix(_cycle(2, seed, size=1e30), operator)
+        values = torch.linalg.eigvalsh(M[fluid][:, fluid])
+        assert float(values[0]) > 1e-6  # as above
+
+
+def test_weights_that_are_not_finite_are_refused():
+    cycle = LearnedCycle(2)
+    for value in (float("nan"), float("inf")):
+        with torch.no_grad():
+            cycle.conductance[0].bias[0] = value
+        with pytest.raises(InputError, match="weights hold NaN or infinity"):
+            cycle.as_cycle(pressure_operator(_geometry(2)))
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_coarse_conductances_are_in_proportion_in_single_precision_too(size):
+    """Products of two conductances leave its range."""
+    operator = pressure_operator(torch.full((1, 17, 17), FLUID)).to(torch.float32)
+    scaled = LatticeOperator(operator.offsets, size * operator.conductance, size * operator.absorption)
+    expected, found = (LearnedCycle(2).hierarchy(A).operators[1].conductance for A in (operator, scaled))
+    torch.testing.assert_close(found / size, expected, rtol=1e-5, atol=0)  # some ten roundings
+    b = torch.randn(operator.shape[0], generator=torch.Generator().manual_seed(0))
+    b -= b.mean()
+    counts = [int(sb.cg(A, b, M=LearnedCycle(2).as_cycle(A)).iterations) for A in (operator, scaled)]
+    assert counts[0] == counts[1] <= 8
+
+
 @pytest.mark.parametrize(("name", "dim"), [("cycle2d", 2), ("cycle3d", 3)])
 def test_the_weights_that_ship_are_read_by_name(name, dim):
     net = sb.LearnedDirections.load(name)
