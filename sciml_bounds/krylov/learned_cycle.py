@@ -30,6 +30,7 @@ from sciml_bounds.krylov.multigrid_shaped import FLUID, SOLID
 from sciml_bounds.multigrid.chebyshev import chebyshev_weights
 from sciml_bounds.multigrid.cycle import Cycle
 from sciml_bounds.multigrid.geometric import (
+    COARSEST_POINTS,
     Coarsened,
     axes_to_coarsen,
     dense,
@@ -200,7 +201,13 @@ class LearnedCycle(nn.Module):
 
     def along(self, hierarchy: Hierarchy, r: Tensor) -> Tensor:
         """Apply to residuals (b, 1, *space): one cycle, or in training mode some conjugate gradients."""
-        b = r.to(hierarchy.fluid.dtype).reshape(-1, *hierarchy.operators[0].lattice)
+        space = hierarchy.operator.lattice
+        if self.training and not hierarchy.scales:
+            raise InputError(
+                f"a lattice of {'x'.join(map(str, space[-self.dim :]))} points is solved directly, and nothing is "
+                f"learned from it; train on more than {COARSEST_POINTS} points."
+            )
+        b = r.to(hierarchy.fluid.dtype).reshape(-1, *space)
         x = self._iterated(hierarchy, b) if self.training else self.apply_cycle(hierarchy, b)
         return x.reshape(r.shape)
 
@@ -228,9 +235,9 @@ class LearnedCycle(nn.Module):
         for _ in range(self.unrolled):
             z = self.apply_cycle(hierarchy, r)
             rz = inner(r.flatten(1), z.flatten(1)).view(-1, 1, 1, 1)
-            p = z + rz / rz_old * p
+            p = z + _ratio(rz, rz_old) * p
             q = hierarchy.fluid * _product(A, p)
-            alpha = rz / inner(p.flatten(1), q.flatten(1)).view(-1, 1, 1, 1)
+            alpha = _ratio(rz, inner(p.flatten(1), q.flatten(1)).view(-1, 1, 1, 1))
             x, r, rz_old = x + alpha * p, r - alpha * q, rz
         return x
 
@@ -340,6 +347,12 @@ def _absorbed(operator: LatticeOperator, axes: Axes, weights: Tensor, defect: Te
     return restrict(axes, weights, of_ones, c.new_empty(weights.shape[1:])).clamp_min_(0)
 
 
+def _ratio(a: Tensor, b: Tensor) -> Tensor:
+    """Divide by what is positive; zero elsewhere, where nothing is left to do."""
+    found: Tensor = torch.where(b > 0, a / torch.where(b > 0, b, 1.0), 0.0)
+    return found
+
+
 def _product(A: LatticeOperator, u: Tensor) -> Tensor:
     return lattice.lattice_product(A.offsets, A.conductance, A.absorption, u)
 
@@ -352,9 +365,15 @@ def _absolute_row_sums(A: LatticeOperator) -> Tensor:
 
 
 def _pseudo_inverse(A: LatticeOperator) -> Tensor:
-    """Invert coarsest matrices, those that hold nothing but for constants."""
+    """Invert coarsest matrices, to whose parts that nothing holds the projection onto constants is added."""
     matrix = dense(A)
     mean = matrix.diagonal(dim1=1, dim2=2).mean(1).view(-1, 1, 1)
-    loose = (A.absorption.flatten(1).sum(1).view(-1, 1, 1) <= 1e-12 * mean).to(matrix.dtype)
-    inverse: Tensor = torch.linalg.inv(matrix + loose * mean / matrix.shape[-1])
+    nothing = 1e-14 * mean.detach().unsqueeze(-1)
+    absorption = torch.where(A.absorption > nothing, A.absorption, 0.0)
+    parts = LatticeOperator(A.offsets, A.conductance, absorption).floating()
+    if parts is not None:
+        number = parts.flatten(1)
+        same = ((number.unsqueeze(1) == number.unsqueeze(2)) & (number >= 0).unsqueeze(2)).to(matrix.dtype)
+        matrix = matrix + torch.where(mean > 0, mean, 1.0) * same / same.sum(2, keepdim=True).clamp_min(1)
+    inverse: Tensor = torch.linalg.inv(matrix)
     return inverse
