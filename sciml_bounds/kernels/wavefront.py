@@ -93,7 +93,7 @@ def _laid_out(
         weights, fields = weights.movedim(2, 1), tuple(field.movedim(2, 1) for field in fields)
     halo = len(steps) + 1
     workers = torch.get_num_threads()
-    height = tile[1] + 2 * halo if shape[1] > 1 else 1
+    height = tile[1] + 2 * halo if shape[1] > 1 else 2  # a row of zeros: neighbours along an axis of one point
     scratch = _buffer(work, (workers, 2, shape[2]), b)
     rings = _buffer(work, (workers, halo, 3, height, shape[2]), b)
     lengths = np.array(steps, dtype=b.numpy().dtype)
@@ -103,7 +103,7 @@ def _laid_out(
 def _buffer(work: Work, shape: tuple[int, ...], like: Tensor) -> Tensor:
     """Return a buffer of this shape, for the loops to write to: its number of axes tells it from the others."""
     if len(shape) not in work or work[len(shape)].shape != shape:
-        work[len(shape)] = like.new_empty(shape)
+        work[len(shape)] = like.new_zeros(shape)  # 0 times what is there from before might be NaN
     return work[len(shape)]
 
 

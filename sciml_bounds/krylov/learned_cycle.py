@@ -30,6 +30,7 @@ from sciml_bounds.krylov.multigrid_shaped import FLUID, SOLID
 from sciml_bounds.multigrid.chebyshev import chebyshev_weights
 from sciml_bounds.multigrid.cycle import Cycle
 from sciml_bounds.multigrid.geometric import (
+    COARSEST_POINTS,
     Coarsened,
     axes_to_coarsen,
     dense,
@@ -168,7 +169,7 @@ class LearnedCycle(nn.Module):
         place = features.new_zeros(len(features), LEVELS, dtype=dtype)
         place[:, level] = 1.0
         found: Tensor = self.conductance(torch.cat([features.to(dtype), place], 1)).to(features.dtype)
-        return found
+        return found.nan_to_num(nan=0.0)  # of differences of two infinite ones, with weights of enormous size
 
     # --- with gradients -----------------------------------------------------------------------------------------------
 
@@ -200,7 +201,13 @@ class LearnedCycle(nn.Module):
 
     def along(self, hierarchy: Hierarchy, r: Tensor) -> Tensor:
         """Apply to residuals (b, 1, *space): one cycle, or in training mode some conjugate gradients."""
-        b = r.to(hierarchy.fluid.dtype).reshape(-1, *hierarchy.operators[0].lattice)
+        space = hierarchy.operator.lattice
+        if self.training and not hierarchy.scales:
+            raise InputError(
+                f"a lattice of {'x'.join(map(str, space[-self.dim :]))} points is solved directly, and nothing is "
+                f"learned from it; train on more than {COARSEST_POINTS} points."
+            )
+        b = r.to(hierarchy.fluid.dtype).reshape(-1, *space)
         x = self._iterated(hierarchy, b) if self.training else self.apply_cycle(hierarchy, b)
         return x.reshape(r.shape)
 
@@ -228,9 +235,9 @@ class LearnedCycle(nn.Module):
         for _ in range(self.unrolled):
             z = self.apply_cycle(hierarchy, r)
             rz = inner(r.flatten(1), z.flatten(1)).view(-1, 1, 1, 1)
-            p = z + rz / rz_old * p
+            p = z + _ratio(rz, rz_old) * p
             q = hierarchy.fluid * _product(A, p)
-            alpha = rz / inner(p.flatten(1), q.flatten(1)).view(-1, 1, 1, 1)
+            alpha = _ratio(rz, inner(p.flatten(1), q.flatten(1)).view(-1, 1, 1, 1))
             x, r, rz_old = x + alpha * p, r - alpha * q, rz
         return x
 
@@ -243,9 +250,12 @@ class LearnedCycle(nn.Module):
         Raises
         ------
         InputError
-            If the operator has another number of axes, couples other points than nearest neighbours, or is periodic.
+            If the operator has another number of axes, couples other points than nearest neighbours, or is periodic,
+            or weights are not finite.
         """
         _require_neighbours(operator)
+        if not all(bool(torch.isfinite(weight).all()) for weight in self.parameters()):
+            raise InputError("the weights hold NaN or infinity; load others, or train anew with a smaller lr.")
         if len(operator.offsets) != self.dim:
             raise InputError(
                 f"the learned cycle is for {self.dim} axes and the operator has {len(operator.offsets)}; use weights "
@@ -315,7 +325,8 @@ def _bounds(t: Tensor, axis: int, axes: Axes, weights: Tensor) -> tuple[Tensor, 
         missing = first.shape[1 + axis] - second.shape[1 + axis]  # none is behind the last even point
         second = torch.nn.functional.pad(second, [0, 0] * (2 - axis) + [0, missing]) if missing else second
         total = first + second
-        ways = [first * second / total.clamp_min(torch.finfo(t.dtype).tiny), 0.25 * total]
+        half = first * (second / total.clamp_min(torch.finfo(t.dtype).tiny))  # products may leave the range
+        ways = [half, 0.25 * total]
     else:
         ways = [t]
     sums = [restrict_across(axis, axes, weights, way.contiguous()) for way in ways]
@@ -336,6 +347,12 @@ def _absorbed(operator: LatticeOperator, axes: Axes, weights: Tensor, defect: Te
     return restrict(axes, weights, of_ones, c.new_empty(weights.shape[1:])).clamp_min_(0)
 
 
+def _ratio(a: Tensor, b: Tensor) -> Tensor:
+    """Divide by what is positive; zero elsewhere, where nothing is left to do."""
+    found: Tensor = torch.where(b > 0, a / torch.where(b > 0, b, 1.0), 0.0)
+    return found
+
+
 def _product(A: LatticeOperator, u: Tensor) -> Tensor:
     return lattice.lattice_product(A.offsets, A.conductance, A.absorption, u)
 
@@ -348,9 +365,15 @@ def _absolute_row_sums(A: LatticeOperator) -> Tensor:
 
 
 def _pseudo_inverse(A: LatticeOperator) -> Tensor:
-    """Invert coarsest matrices, those that hold nothing but for constants."""
+    """Invert coarsest matrices, to whose parts that nothing holds the projection onto constants is added."""
     matrix = dense(A)
     mean = matrix.diagonal(dim1=1, dim2=2).mean(1).view(-1, 1, 1)
-    loose = (A.absorption.flatten(1).sum(1).view(-1, 1, 1) <= 1e-12 * mean).to(matrix.dtype)
-    inverse: Tensor = torch.linalg.inv(matrix + loose * mean / matrix.shape[-1])
+    nothing = 1e-14 * mean.detach().unsqueeze(-1)
+    absorption = torch.where(A.absorption > nothing, A.absorption, 0.0)
+    parts = LatticeOperator(A.offsets, A.conductance, absorption).floating()
+    if parts is not None:
+        number = parts.flatten(1)
+        same = ((number.unsqueeze(1) == number.unsqueeze(2)) & (number >= 0).unsqueeze(2)).to(matrix.dtype)
+        matrix = matrix + torch.where(mean > 0, mean, 1.0) * same / same.sum(2, keepdim=True).clamp_min(1)
+    inverse: Tensor = torch.linalg.inv(matrix)
     return inverse

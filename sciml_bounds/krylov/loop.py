@@ -156,7 +156,7 @@ class _Loop:
         if self.A.norm_upper is None:
             return torch.zeros_like(self.tolerance)
         level: Tensor = self.floor * self.A.norm_upper.to(self.tolerance) * self.size
-        return level
+        return torch.where(self.size < torch.inf, level, 0.0)  # the square of ||x|| may leave the range of its dtype
 
     def stop(self, which: Tensor, reason: Reason) -> None:
         """End the samples that still run and fulfil a condition."""

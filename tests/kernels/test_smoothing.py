@@ -55,6 +55,28 @@ def test_both_halves_against_dense_matrices(oracle, shape, stencil, periodic, ba
                 np.testing.assert_allclose(found[sample].reshape(-1), wanted, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 40), (1, 1, 9), (1, 6, 7), (6, 1, 7), (6, 7, 1)], ids=str)
+def test_neighbours_along_an_axis_of_one_point_are_zeros_whatever_memory_held_before(shape):
+    """They are coupled by nothing, but nothing times NaN is NaN."""
+    offsets = (1, 0, 0), (0, 1, 0), (0, 0, 1)
+    T, c = torch.rand(3, 1, *shape, dtype=torch.float64), torch.ones(1, *shape, dtype=torch.float64)
+    for axis in range(3):
+        T[axis].select(1 + axis, -1).fill_(0.0)
+    axes = tuple(n > 4 for n in shape)
+    weights, _ = coarsen.interpolation_weights(offsets, T, c, axes)
+    b, x = torch.randn(2, 1, *shape, dtype=torch.float64)
+    e = torch.randn(1, *weights.shape[2:], dtype=torch.float64)
+    for steps in STEPS:
+        found = []
+        for backend in ("numba", "torch"):
+            held = [torch.full((n,), torch.nan, dtype=torch.float64) for n in range(20, 8000, 20)]
+            del held
+            with use_backend(backend):
+                found.append(_run(smoothing.Stage(offsets, T, c, c / 10, axes, weights), steps, b, x, e))
+        for ours, reference in zip(*found, strict=True):
+            torch.testing.assert_close(ours, reference, rtol=0, atol=1e-12)  # as above
+
+
 @pytest.mark.parametrize("stencil", ["cross", "box"])
 @pytest.mark.parametrize("shape", [(1, 1, 9), (1, 9, 8), (13, 12, 9), (12, 15, 5)], ids=str)
 def test_results_do_not_depend_on_the_tiles(monkeypatch, oracle, shape, stencil):

@@ -18,6 +18,7 @@ import torch
 import sciml_bounds as sb
 from sciml_bounds.errors import ConvergenceError, ConvergenceWarning, InputError
 from sciml_bounds.fem import require_dolfinx
+from sciml_bounds.operators.lattice import LatticeOperator
 from sciml_bounds.operators.linear_operator import LinearOperator
 from sciml_bounds.results import Reason
 
@@ -66,6 +67,17 @@ def test_hierarchies_of_pyamg_are_preconditioners(build):
     assert s.flexible
     assert s.dropped_directions is None  # scipy's operators are linear maps: nothing is searched beside them
     np.testing.assert_allclose(s.x, EXACT, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(torch.float32, 1e-20), (torch.float64, 1e-160)], ids=str)
+def test_solutions_whose_norm_cannot_be_squared_are_not_taken_for_round_off(dtype, size):
+    T = torch.full((1, 1, 1, 1, 30), size, dtype=dtype)
+    T[..., -1] = 0.0
+    operator = LatticeOperator(((0, 0, 1),), T, T[0] / 100)
+    b = torch.linspace(1.0, 2.0, 30, dtype=dtype)
+    s = sb.cg(operator, b)
+    assert bool(s.converged)
+    torch.testing.assert_close(operator.matvec(s.x), b, rtol=0, atol=1e-4)  # ||b|| times rtol
 
 
 def test_the_right_hand_side_may_be_a_list_or_any_array():

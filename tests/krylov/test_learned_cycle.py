@@ -185,6 +185,73 @@ def test_it_is_made_for_an_operator():
     assert int(s.iterations.max()) <= 8
 
 
+def test_weights_of_any_finite_size_make_a_positive_definite_cycle():
+    """Sums of products of such weights are not finite in single precision."""
+    operator = pressure_operator(_geometry(2))
+    fluid = (operator.diagonal().flatten() > 1) & (operator.absorption.flatten() < 1)
+    for seed in range(3):
+        M, _ = _matrix(_cycle(2, seed, size=1e30), operator)
+        values = torch.linalg.eigvalsh(M[fluid][:, fluid])
+        assert float(values[0]) > 1e-6  # as above
+
+
+def test_weights_that_are_not_finite_are_refused():
+    cycle = LearnedCycle(2)
+    for value in (float("nan"), float("inf")):
+        with torch.no_grad():
+            cycle.conductance[0].bias[0] = value
+        with pytest.raises(InputError, match="weights hold NaN or infinity"):
+            cycle.as_cycle(pressure_operator(_geometry(2)))
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_coarse_conductances_are_in_proportion_in_single_precision_too(size):
+    """Products of two conductances leave its range."""
+    operator = pressure_operator(torch.full((1, 17, 17), FLUID)).to(torch.float32)
+    scaled = LatticeOperator(operator.offsets, size * operator.conductance, size * operator.absorption)
+    expected, found = (LearnedCycle(2).hierarchy(A).operators[1].conductance for A in (operator, scaled))
+    torch.testing.assert_close(found / size, expected, rtol=1e-5, atol=0)  # some ten roundings
+    b = torch.randn(operator.shape[0], generator=torch.Generator().manual_seed(0))
+    b -= b.mean()
+    counts = [int(sb.cg(A, b, M=LearnedCycle(2).as_cycle(A)).iterations) for A in (operator, scaled)]
+    assert counts[0] == counts[1] <= 8
+
+
+def test_parts_that_float_on_a_lattice_of_two_rows_are_solved_each_by_itself():
+    """Every point lies on a side, so that walls conduct nothing, and the matrix is singular once for each part."""
+    geometry = torch.full((1, 2, 201), FLUID)
+    geometry[..., 100] = SOLID
+    operator, cycle = pressure_operator(geometry), LearnedCycle(2).eval()
+    b = torch.zeros(1, 1, 2, 201, dtype=torch.float64)
+    b[..., 0, 10], b[..., 1, 110] = 1.0, -1.0  # neither part balances; round-off does not either
+    x = cycle.along(cycle.kernels(geometry), b)
+    assert float(x.abs().max()) < 1e4  # the sum of 200 cells, times a condition of 50^2 at most
+    b[..., 1, 90], b[..., 0, 190] = -1.0, 1.0
+    left = b - operator.matvec(cycle.along(cycle.kernels(geometry), b).reshape(1, -1)).view(b.shape)
+    assert float(left.norm()) < 0.5 * float(b.norm())
+
+
+def test_one_cell_among_walls_has_a_pressure_of_zero():
+    cycle = LearnedCycle(2).eval()
+    geometry = torch.full((1, 1, 1), FLUID)
+    assert cycle.along(cycle.kernels(geometry), torch.zeros(1, 1, 1, 1)).tolist() == [[[[0.0]]]]
+
+
+def test_in_training_a_solved_sample_stays_as_it_is():
+    geometry = _geometry(2)
+    cycle = LearnedCycle(2).train()
+    x = cycle.along(cycle.kernels(geometry), torch.zeros(1, 1, *SPACES[2], dtype=torch.float64))
+    x.sum().backward()
+    assert not x.any()
+    assert all(bool(torch.isfinite(p.grad).all()) for p in cycle.parameters() if p.grad is not None)
+
+
+def test_training_on_a_lattice_that_is_solved_directly_is_refused():
+    cycle = LearnedCycle(2).train()
+    with pytest.raises(InputError, match="8x8 points is solved directly, and nothing is learned from it"):
+        cycle.along(cycle.kernels(torch.full((1, 8, 8), FLUID)), torch.zeros(1, 1, 8, 8))
+
+
 @pytest.mark.parametrize(("name", "dim"), [("cycle2d", 2), ("cycle3d", 3)])
 def test_the_weights_that_ship_are_read_by_name(name, dim):
     net = sb.LearnedDirections.load(name)
