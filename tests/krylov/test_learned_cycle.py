@@ -111,6 +111,24 @@ def test_compiled_it_is_the_same_map(dim, closed):
     torch.testing.assert_close(found, expected, rtol=0, atol=2e-5 * float(expected.abs().max()))  # single precision
 
 
+@pytest.mark.parametrize("space", [(70, 61), (19, 18, 17)])
+def test_compiled_every_level_takes_its_own_steps(space):
+    """Enough points for three levels in two dimensions and two in three."""
+    geometry = torch.full((1, *space), FLUID)
+    geometry[(0, *(slice(4, 9),) * len(space))] = SOLID
+    geometry[..., -1] = AIR
+    operator = pressure_operator(geometry)
+    cycle = _cycle(len(space), size=0.3)
+    hierarchy = cycle.hierarchy(operator)
+    assert len(hierarchy.scales) == 5 - len(space)
+    assert not torch.allclose(cycle.steps()[0], cycle.steps()[1], rtol=0.05)
+    r = torch.randn(2, *operator.lattice, dtype=torch.float64) * hierarchy.fluid
+    with torch.no_grad():
+        expected = cycle.apply_cycle(hierarchy, r)
+    found = cycle.as_cycle(operator).matvec(r.flatten(1)).view(r.shape) * hierarchy.fluid
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-5 * float(expected.abs().max()))  # single precision
+
+
 @pytest.mark.parametrize("dim", [2, 3])
 def test_plain_conjugate_gradients_and_their_bounds_apply(dim):
     operator = pressure_operator(_geometry(dim))
