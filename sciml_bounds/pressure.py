@@ -118,6 +118,8 @@ class PressureSolver:
     -----
     "dcdm" is flexible conjugate gradients along the directions of the network that ships as `poisson3d-64`, the
     residual, and the last two (Kaneda et al., ICML 2023); it was trained in a closed box without solids.
+    "learned-cycle" is plain conjugate gradients with the multigrid cycle of `cycle2d` or `cycle3d`
+    (`sciml_bounds.krylov.learned_cycle`), from full multigrid as "multigrid-pcg".
 
     Examples
     --------
