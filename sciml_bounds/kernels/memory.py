@@ -1,7 +1,9 @@
 """New memory for large fields.
 
 A process gets memory page by page, each when it is first written to: of 4 KiB each, that takes about as long as a
-solve writes to them later. Linux has pages of 2 MiB where it is asked for them, as NumPy does for its own arrays.
+solve writes to them later. Linux has pages of 2 MiB where it is asked for them, as NumPy does for its own arrays. They
+too are cleared first, and in virtual machines often have to be fetched from the host, so fields that are given up leave
+theirs to the next ones.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ from __future__ import annotations
 import ctypes
 import math
 import sys
+import threading
+import weakref
 from collections.abc import Sequence
 
 import torch
@@ -19,7 +23,42 @@ __all__ = ["new_field"]
 LARGE_PAGE = 1 << 21
 _MADV_HUGEPAGE = 14
 
+#: So many bytes of fields that were given up are kept at most: about what set-up and solve take on 128^3 points.
+KEPT = 1 << 29
+
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+class _Pool:
+    """Blocks of memory that nothing uses at the moment, the last ones that were given up.
+
+    Garbage is collected at any moment, so that a block may come back while another one is taken: what is walked through
+    is a copy.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: dict[int, Tensor] = {}
+        self._turn = threading.RLock()
+
+    def take(self, size: int) -> Tensor | None:
+        """Take the block of this size that came back last, or None."""
+        with self._turn:
+            for place, block in reversed(list(self._blocks.items())):
+                if len(block) == size and self._blocks.pop(place, None) is not None:
+                    return block
+        return None
+
+    def give_back(self, block: Tensor) -> None:
+        """Keep a block, at the cost of those that came back first."""
+        with self._turn:
+            self._blocks[block.data_ptr()] = block
+            for place in list(self._blocks):
+                if sum(map(len, list(self._blocks.values()))) <= KEPT:
+                    break
+                self._blocks.pop(place, None)
+
+
+_pool = _Pool()
 
 
 def new_field(like: Tensor, shape: Sequence[int] | None = None, dtype: torch.dtype | None = None) -> Tensor:
@@ -33,8 +72,13 @@ def new_field(like: Tensor, shape: Sequence[int] | None = None, dtype: torch.dty
     # It starts where a large page starts and is asked for to the end of its last one: what lies before and after would
     # come in small pages, half a thousand of them.
     whole = -(-size // LARGE_PAGE) * LARGE_PAGE
-    memory = torch.empty(whole + LARGE_PAGE, dtype=torch.uint8, device="cpu")
+    memory = _pool.take(whole + LARGE_PAGE)
+    if memory is None:
+        memory = torch.empty(whole + LARGE_PAGE, dtype=torch.uint8, device="cpu")
+        start = -memory.data_ptr() % LARGE_PAGE
+        _libc.madvise(ctypes.c_void_p(memory.data_ptr() + start), ctypes.c_size_t(whole), _MADV_HUGEPAGE)  # it may fail
     start = -memory.data_ptr() % LARGE_PAGE
-    _libc.madvise(ctypes.c_void_p(memory.data_ptr() + start), ctypes.c_size_t(whole), _MADV_HUGEPAGE)  # it may fail
+    owner = memory.numpy()  # which the storage of the field keeps alive
+    weakref.finalize(owner, _pool.give_back, memory).atexit = False
     # not a view of `memory`, with which a saved field would carry all of it
-    return torch.frombuffer(memory.numpy(), dtype=dtype, count=count, offset=start).view(shape)
+    return torch.frombuffer(owner, dtype=dtype, count=count, offset=start).view(shape)

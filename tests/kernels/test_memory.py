@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 
@@ -33,3 +35,59 @@ def test_large_fields_start_where_a_large_page_starts(extra):
     assert all(field.untyped_storage().nbytes() == field.nbytes for field in fields)  # all that saving one writes
     small = memory.new_field(like, (memory.LARGE_PAGE // 8 - 1,))
     assert small.untyped_storage().nbytes() == small.nbytes
+
+
+def _place(fields: list[torch.Tensor]) -> set[int]:
+    return {field.data_ptr() for field in fields}
+
+
+@pytest.fixture
+def pool(monkeypatch):
+    if memory._libc is None:
+        pytest.skip("memory is kept on Linux only")
+    found = memory._Pool()
+    monkeypatch.setattr(memory, "_pool", found)
+    return found
+
+
+def test_a_field_gets_the_memory_of_one_that_was_given_up_and_never_that_of_one_in_use(pool):
+    like, size = torch.empty(0), (memory.LARGE_PAGE,)
+    fields = [memory.new_field(like, size).fill_(k) for k in range(3)]
+    view, places = fields[1][5:], _place(fields)
+    del fields[0], fields[0]  # a view still uses the second
+    again = [memory.new_field(like, size).fill_(-1) for _ in range(3)]
+    assert len(_place([*again, *fields, view])) == 5  # no two at the same place
+    assert len(_place(again) & places) == 1
+    assert bool((view == 1).all())
+    assert bool((fields[0] == 2).all())
+
+
+def test_no_more_memory_is_kept_than_said_and_what_came_back_last_stays(pool, monkeypatch):
+    size = 2 * memory.LARGE_PAGE  # what a field of one page and less takes
+    monkeypatch.setattr(memory, "KEPT", 3 * size)
+    fields = [memory.new_field(torch.empty(0), (memory.LARGE_PAGE // 4,)) for _ in range(5)]
+    places = [field.data_ptr() for field in fields]
+    while fields:
+        del fields[0]
+    assert sum(len(block) for block in pool._blocks.values()) == 3 * size
+    again = [memory.new_field(torch.empty(0), (memory.LARGE_PAGE // 4,)) for _ in range(3)]
+    assert _place(again) == set(places[2:])
+    assert not pool._blocks
+
+
+def test_threads_that_make_and_drop_fields_never_share_one(pool):
+    wrong: list[int] = []
+
+    def work(number: int) -> None:
+        for _ in range(200):
+            fields = [memory.new_field(torch.empty(0), (memory.LARGE_PAGE // 4 + k,)) for k in range(3)]
+            for field in fields:
+                field[::4096] = number
+            wrong.extend(number for field in fields if bool((field[::4096] != number).any()))
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
