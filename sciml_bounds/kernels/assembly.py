@@ -50,7 +50,11 @@ def _uniform_sums(cells: Tensor, along: Axes, periodic: Axes, scale: float) -> T
         if not wraps:
             count[-1] = 1.0 if both else 0.0
             count[0] = 1.0
-        total = total * count.view(-1, *(1,) * (len(along) - 1 - axis))
+        factor = count.view(-1, *(1,) * (len(along) - 1 - axis))
+        if needs_gradient(total):
+            total = total * factor
+        else:
+            total = torch.mul(total, factor, out=new_field(total, torch.broadcast_shapes(total.shape, factor.shape)))
     return total
 
 

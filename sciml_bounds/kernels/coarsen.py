@@ -29,7 +29,7 @@ from sciml_bounds.kernels.lattice import Offsets, Survey, residual, rows, shifte
 from sciml_bounds.kernels.memory import new_field
 from sciml_bounds.kernels.transfer import Bits, coarse_shape, pairs, parity_view, restrict
 
-__all__ = ["galerkin", "half_stencil", "interpolation_weights"]
+__all__ = ["crosses_odd_seam", "galerkin", "half_stencil", "interpolation_weights"]
 
 
 @lru_cache
@@ -79,7 +79,7 @@ def galerkin(
     """
     coarse_offsets = half_stencil(tuple(n > 1 for n in c.shape[1:]))
     coarse_T = _empty_rows(len(coarse_offsets), c, tuple(weights.shape[2:]))
-    if backend_for(c) == "numba" and not _crosses_odd_seam(offsets, T, axes):
+    if backend_for(c) == "numba" and not crosses_odd_seam(offsets, T, axes):
         tables = _galerkin_tables(offsets, axes, coarse_offsets)
         steps = np.array([1 + coarsened for coarsened in axes])
         scratch = _scratch(len(coarse_T) + 1, weights)
@@ -131,7 +131,7 @@ def _weight_tables(
     return np.array(classes), np.array(sources), np.array(products), np.array(defects, dtype=np.int64).reshape(-1, 4)
 
 
-def _crosses_odd_seam(offsets: Offsets, T: Tensor, axes: tuple[bool, bool, bool]) -> bool:
+def crosses_odd_seam(offsets: Offsets, T: Tensor, axes: tuple[bool, bool, bool]) -> bool:
     """Whether an axis is coarsened that is periodic and odd: across its seam two even points are neighbours."""
     for axis, coarsened in enumerate(axes):
         if not coarsened or T.shape[2 + axis] % 2 == 0:

@@ -95,6 +95,9 @@ class Survey(NamedTuple):
         The number of points without neighbours that are on no side of the box, shape (b,).
     excess
         The sum of c over the points that have neighbours, shape (b,).
+    contrast
+        The largest ratio of two positive conductances between nearest neighbours that follow each other along an axis,
+        at least 1. Shape (b,).
     """
 
     diagonal: Tensor
@@ -102,6 +105,7 @@ class Survey(NamedTuple):
     conductances: Tensor
     isolated: Tensor
     excess: Tensor
+    contrast: Tensor
 
 
 def survey(offsets: Offsets, T: Tensor, c: Tensor) -> Survey:
@@ -111,12 +115,13 @@ def survey(offsets: Offsets, T: Tensor, c: Tensor) -> Survey:
     B, X, Y, Z = c.shape
     strips = X * -(-Y // strip_length(Y, Z))
     diagonal, absolute = new_field(c), new_field(c)
-    parts, points = c.new_empty((B, strips, len(T), 4)), c.new_empty((B, strips, 2))
+    parts, points = c.new_empty((B, strips, len(T), 4)), c.new_empty((B, strips, 3))
     scratch = c.new_empty((B * strips, 4, len(T) + 1, Z))
-    data = rows(T), c, diagonal, absolute, parts.view(-1, len(T), 4), points.view(-1, 2), scratch
+    data = rows(T), c, diagonal, absolute, parts.view(-1, len(T), 4), points.view(-1, 3), scratch
     _survey_numba(c.numel(), groups(offsets), *data)
     summed = parts[..., :2].sum(1), parts[..., 2:3].amin(1), parts[..., 3:].amax(1)
-    return Survey(diagonal, absolute, torch.cat(summed, 2), *points.sum(1).unbind(1))
+    counted = points[..., :2].sum(1).unbind(1)
+    return Survey(diagonal, absolute, torch.cat(summed, 2), *counted, points[..., 2].amax(1))
 
 
 def rows(T: Tensor) -> Tensor:
@@ -177,7 +182,18 @@ def _survey_torch(offsets: Offsets, T: Tensor, c: Tensor) -> Survey:
         torch.stack([flat.sum(2), (flat != 0).sum(2).to(c), smallest, flat.amax(2)], 2),
         (sizes[:, *inside] == 0).flatten(1).sum(1).to(c),
         torch.where(sizes > 0, c, 0.0).flatten(1).sum(1),
+        _contrast_torch(offsets, T),
     )
+
+
+def _contrast_torch(offsets: Offsets, T: Tensor) -> Tensor:
+    ratios = [torch.ones_like(T[0])]
+    for offset, t in zip(offsets, T):
+        if sum(map(abs, offset)) == 1:
+            before = shifted(t, tuple(-o for o in offset))
+            small, large = torch.minimum(t, before), torch.maximum(t, before)
+            ratios.append(torch.where(small > 0, large / small, 1.0))
+    return torch.stack(ratios).amax((0, 2, 3, 4))
 
 
 def _sweep_torch(
@@ -347,8 +363,10 @@ def _survey_numba(groups, T, c, diagonal, absolute, parts, points, scratch):
         seen = scratch[i]  # of each column: what `parts` has of all
         for k in range(K):
             _begin(seen[0, k], seen[1, k], seen[2, k], seen[3, k])
-        held = seen[0, K]
+        held, contrast = seen[0, K], seen[1, K]
         clear(held)
+        for z in range(Z):
+            contrast[z] = 1.0
         alone = 0
         for y in range(start, min(start + length, Y)):
             total, size = diagonal[n, x, y], absolute[n, x, y]
@@ -360,26 +378,33 @@ def _survey_numba(groups, T, c, diagonal, absolute, parts, points, scratch):
                 for step in range(3 if groups[g, 3] == 2 else 1):
                     k = groups[g, 2] + step
                     dz = step - 1 if groups[g, 3] == 2 else 1 - groups[g, 3]
-                    t = T[n, x, y, k]
+                    nearest = abs(groups[g, 0]) + abs(groups[g, 1]) + abs(dz) == 1
+                    t, before = T[n, x, y, k], T[n, xb, yb, k]
                     _count(t, seen[0, k], seen[1, k], seen[2, k], seen[3, k])
                     _add_sizes(t, total, size)
-                    t = T[n, xb, yb, k]
                     if dz > 0:
-                        _add_sizes(t[: Z - 1], total[1:], size[1:])
-                        _add_sizes(t[Z - 1 :], total[:1], size[:1])
+                        _add_sizes(before[: Z - 1], total[1:], size[1:])
+                        _add_sizes(before[Z - 1 :], total[:1], size[:1])
+                        if nearest:
+                            _compare(t[1:], before[: Z - 1], contrast[1:])
+                            _compare(t[:1], before[Z - 1 :], contrast[:1])
                     elif dz < 0:
-                        _add_sizes(t[1:], total[: Z - 1], size[: Z - 1])
-                        _add_sizes(t[:1], total[Z - 1 :], size[Z - 1 :])
+                        _add_sizes(before[1:], total[: Z - 1], size[: Z - 1])
+                        _add_sizes(before[:1], total[Z - 1 :], size[Z - 1 :])
                     else:
-                        _add_sizes(t, total, size)
+                        _add_sizes(before, total, size)
+                        if nearest:
+                            _compare(t, before, contrast)
             if (0 < x < X - 1 or X == 1) and (0 < y < Y - 1 or Y == 1):
                 for z in range(min(1, Z - 1), max(Z - 1, 1)):
                     alone += size[z] == 0
             _add_held(c[n, x, y], total, size, held)
         points[i, 0] = alone
         points[i, 1] = 0
+        points[i, 2] = 1
         for z in range(Z):
             points[i, 1] += held[z]
+            points[i, 2] = max(points[i, 2], contrast[z])
         for k in range(K):
             for q in range(4):
                 parts[i, k, q] = seen[q, k, 0]
@@ -415,6 +440,16 @@ def _count(t, total, count, smallest, largest):
         smallest[z] = positive if positive < smallest[z] else smallest[z]
     for z in range(t.size):
         largest[z] = t[z] if t[z] > largest[z] else largest[z]
+
+
+@row_loop
+def _compare(t, before, contrast):
+    """Take the ratio of a row of conductances and those before them into that of their columns."""
+    for z in range(t.size):
+        small = t[z] if t[z] < before[z] else before[z]
+        large = before[z] if t[z] < before[z] else t[z]
+        ratio = large / small if small > 0.0 else 1.0
+        contrast[z] = ratio if ratio > contrast[z] else contrast[z]
 
 
 @row_loop

@@ -23,9 +23,8 @@ from torch import Tensor, nn
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.kernels import lattice
-from sciml_bounds.kernels._backend import needs_gradient
 from sciml_bounds.kernels.coarsen import interpolation_weights
-from sciml_bounds.kernels.transfer import prolonged, restrict, restrict_across, restricted
+from sciml_bounds.kernels.transfer import prolonged, restrict_across, restricted
 from sciml_bounds.krylov.multigrid_shaped import FLUID, SOLID
 from sciml_bounds.multigrid.chebyshev import chebyshev_weights
 from sciml_bounds.multigrid.cycle import Cycle
@@ -38,6 +37,7 @@ from sciml_bounds.multigrid.geometric import (
     walls_of,
     with_conducting_walls,
 )
+from sciml_bounds.multigrid.neighbour_coarsening import absorbed, halves, in_series
 from sciml_bounds.operators.lattice import LatticeOperator
 from sciml_bounds.operators.linear_operator import inner
 
@@ -143,7 +143,7 @@ class LearnedCycle(nn.Module):
         lower, upper = (torch.stack(both) for both in zip(*bounds))
         absorption = c.new_zeros(lower.shape[1:])
         if bool(c.any()):
-            absorption = _factor(self.absorption[level]) * _absorbed(operator, axes, weights, defect)
+            absorption = _factor(self.absorption[level]) * absorbed(operator, axes, weights, defect)
         return LatticeOperator(offsets, self._between(level, lower, upper), absorption)
 
     def _between(self, level: int, lower: Tensor, upper: Tensor) -> Tensor:
@@ -319,32 +319,14 @@ def _factor(logarithm: Tensor) -> Tensor:
 
 def _bounds(t: Tensor, axis: int, axes: Axes, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Sum the conductances t (b, x, y, z) along an axis over the ways between coarse planes: in series, and means."""
+    ways = [t]
     if axes[axis]:
-        first = t[_along(axis, slice(0, None, 2))]
-        second = t[_along(axis, slice(1, None, 2))]
-        missing = first.shape[1 + axis] - second.shape[1 + axis]  # none is behind the last even point
-        second = torch.nn.functional.pad(second, [0, 0] * (2 - axis) + [0, missing]) if missing else second
-        total = first + second
-        half = first * (second / total.clamp_min(torch.finfo(t.dtype).tiny))  # products may leave the range
-        ways = [half, 0.25 * total]
-    else:
-        ways = [t]
+        first, second = halves(t, axis)
+        alone = first.shape[1 + axis] - second.shape[1 + axis]
+        total = first + torch.nn.functional.pad(second, [0, 0] * (2 - axis) + [0, alone])
+        ways = [in_series(first, second, axis), 0.25 * total]
     sums = [restrict_across(axis, axes, weights, way.contiguous()) for way in ways]
     return sums[0], sums[-1]
-
-
-def _along(axis: int, part: slice) -> tuple[slice, ...]:
-    return (*(slice(None),) * (1 + axis), part)
-
-
-def _absorbed(operator: LatticeOperator, axes: Axes, weights: Tensor, defect: Tensor) -> Tensor:
-    """Compute P^T A P 1, where it is positive."""
-    offsets, T, c = operator.offsets, operator.conductance, operator.absorption
-    if needs_gradient(T, c):
-        of_ones = lattice.lattice_product(offsets, T, c, 1 - defect)
-        return restricted(axes, weights, of_ones).clamp_min(0)
-    of_ones = lattice.residual(offsets, T, c, defect, c, torch.empty_like(c))  # A 1 is c
-    return restrict(axes, weights, of_ones, c.new_empty(weights.shape[1:])).clamp_min_(0)
 
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:
