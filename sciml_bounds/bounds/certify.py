@@ -276,11 +276,10 @@ def _flux(
 
 def _indicators(bound: Majorant, upper: Tensor, factor: int, dim: int) -> Tensor:
     """Square roots of the shares of the cells, scaled so that their squares sum to the square of the upper bound."""
-    squared = bound.squared
+    squared, total = bound.squared, bound.summed
     for axis in range(1, 1 + dim) if factor > 1 else ():
         n = squared.shape[axis] // factor
         squared = squared.reshape(*squared.shape[:axis], n, factor, *squared.shape[axis + 1 :]).sum(axis + 1)
-    total = squared.flatten(1).sum(1)
     scale = torch.where(total > 0, upper / safe_sqrt(torch.where(total > 0, total, 1.0)), 0.0)
     root = safe_sqrt(squared) if squared.requires_grad else squared.sqrt()
     return root * scale.view(-1, *(1,) * dim)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sciml_bounds.grid import Neumann, Robin, side_axis
 from sciml_bounds.kernels.majorant import safe_sqrt
-from sciml_bounds.kernels.q1 import from_modes, modes, stiffness
+from sciml_bounds.kernels.q1 import energy, from_modes, modes, stiffness
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.transfers import (
     fold_periodic_copies,
@@ -53,7 +53,12 @@ class EnergyForm:
 
     def norm(self, values: Tensor) -> Tensor:
         """Compute |||values|||, shape (b,)."""
-        squared = torch.linalg.vecdot(values.flatten(1), self.apply(values).flatten(1))
+        squared = energy(self.coefficient, self.reaction, values, self.problem.grid.spacing)
+        for side, condition in self.problem.boundary.items():
+            if isinstance(condition, Robin):
+                axis, end = side_axis(side)
+                trace, mass = values.select(1 + axis, -end), self._side_mass(side, condition.alpha, values)
+                squared = squared + (trace * mass).reshape(len(squared), -1).sum(1)
         return safe_sqrt(squared.clamp_min(0))
 
     @cached_property

@@ -115,17 +115,21 @@ def _pressure(problem: Diffusion, system: LatticeSystem, rtol: float) -> tuple[T
     passes no flux, and must not set the scale.
     """
     one = torch.ones((), dtype=problem.dtype, device=problem.device)
+    level_load = system.operator.absorption  # the matrix times one
     if problem.solid is not None:
         one = to_lattice(problem.fluid.to(problem.dtype), problem.grid.dim)
-    level_load = system.operator.absorption * one  # the matrix times one
+        level_load = level_load * one
     flat = level_load.flatten(1)
     size = torch.linalg.vecdot(flat, flat)
     level = torch.linalg.vecdot(flat, system.rhs.flatten(1)) / torch.where(size > 0, size, 1.0)
     level = level.view(-1, 1, 1, 1)
     solver = LinearSolver(system, FEW_CYCLES)
     solution = solver.solve(rhs=system.rhs - level * level_load, stop=Stop(rtol=rtol))
-    pressure = solution.x.view(-1, *system.rhs.shape[1:]) + level * one
-    return pressure.view(-1, *problem.grid.shape), solver.operator.norm_upper * _largest(solution.x)
+    pressure = solution.x.view(-1, *system.rhs.shape[1:])
+    largest = _largest(pressure)
+    if bool(level.any()):
+        pressure = pressure + level * one
+    return pressure.view(-1, *problem.grid.shape), solver.operator.norm_upper * largest
 
 
 def equilibrate(problem: Diffusion, faces: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

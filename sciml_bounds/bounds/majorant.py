@@ -67,13 +67,20 @@ class Majorant:
         parts = {"flux": self.flux, "oscillation": self.oscillation, "reaction": self.reaction, "robin": self.robin}
         zero = torch.zeros_like(self.excess)
         some = {name: part for name, part in parts.items() if any(part.stride())}
+        if list(some) == ["flux"]:
+            return {name: self.summed if name == "flux" else zero for name in parts}
         sums = {name: (part**2 if name == "oscillation" else part).flatten(1).sum(1) for name, part in some.items()}
         return {name: sums.get(name, zero) for name in parts}
 
     @cached_property
+    def summed(self) -> Tensor:
+        """The square of the bound, shape (b,)."""
+        return self.squared.flatten(1).sum(1)
+
+    @cached_property
     def total(self) -> Tensor:
         """The bound, shape (b,)."""
-        total = safe_sqrt(self.squared.flatten(1).sum(1))
+        total = safe_sqrt(self.summed)
         return torch.where(total.isnan(), torch.inf, total)  # what overflowed bounds nothing
 
 

@@ -35,15 +35,17 @@ from sciml_bounds.kernels.rows import (
     STRIP,
     add_four,
     add_one,
+    add_square,
     add_two,
     cells_of,
     chunks,
+    clear,
     join,
     weigh,
     write_modes,
 )
 
-__all__ = ["from_modes", "mode_weights", "modes", "stiffness"]
+__all__ = ["energy", "from_modes", "mode_weights", "modes", "stiffness"]
 
 
 def stiffness(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor, spacing: tuple[float, ...]) -> Tensor:
@@ -72,18 +74,39 @@ def stiffness(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor,
     dim = len(spacing)
     nodes = _pad(values, dim)
     out = new_field(nodes).zero_()
-    pad = _pad_cells if backend == "numba" else _pad
-    fields = [pad(part, dim) for part in (*coefficient, reaction)]
-    fields = [fields[0]] * (3 - dim) + fields  # axes that are not there have weights of zero
-    scale = _mode_scales(spacing)
     if backend == "numba":
-        cells = (1,) * (3 - dim) + tuple(reaction.shape[1:])
-        scratch = nodes.new_empty((chunks(len(nodes), cells), 12, min(cells[2], LENGTH) + 1))
-        data = np.array(cells), *fields, nodes, scale.astype(nodes.numpy().dtype), out, scratch
-        _stiffness_numba(nodes.numel(), dim, *data)
+        _on_cells(coefficient, reaction, nodes, spacing, out, nodes.new_empty((0, 0, 0)))
     else:
-        _stiffness_triton(dim, fields, nodes, scale, out)
+        fields = [_pad(part, dim) for part in (*coefficient, reaction)]
+        _stiffness_triton(dim, [fields[0]] * (3 - dim) + fields, nodes, _mode_scales(spacing), out)
     return out.view(values.shape)
+
+
+def energy(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor, spacing: tuple[float, ...]) -> Tensor:
+    """Compute (a grad v, grad v) + (c v, v), shape (b,), for arguments as of `stiffness`."""
+    require_batches(len(values), *coefficient, reaction)
+    if backend_for(values) != "numba" or needs_gradient(*coefficient, reaction, values):
+        product = stiffness(coefficient, reaction, values, spacing)
+        return torch.linalg.vecdot(values.flatten(1), product.flatten(1))
+    nodes = _pad(values, len(spacing))
+    X, Y = (max(n - 1, 1) for n in nodes.shape[1:3])
+    sums = nodes.new_empty((len(nodes), X, -(-Y // STRIP)))
+    _on_cells(coefficient, reaction, nodes, spacing, nodes[:0], sums)
+    return torch.from_numpy(sums.flatten(1).numpy().sum(1))  # in one order for any number of samples
+
+
+def _on_cells(
+    coefficient: tuple[Tensor, ...], reaction: Tensor, nodes: Tensor, spacing: tuple[float, ...], out: Tensor,
+    sums: Tensor,
+) -> None:  # fmt: skip
+    """Run the loop on a CPU: it writes to `out`, or where there are sums to these."""
+    dim = len(spacing)
+    fields = [_pad_cells(part, dim) for part in (*coefficient, reaction)]
+    fields = [fields[0]] * (3 - dim) + fields  # axes that are not there have weights of zero
+    cells = (1,) * (3 - dim) + tuple(reaction.shape[1:])
+    scratch = nodes.new_empty((chunks(len(nodes), cells), 13, min(cells[2], LENGTH) + 1))
+    scale = _mode_scales(spacing).astype(nodes.numpy().dtype)
+    _stiffness_numba(nodes.numel(), dim, np.array(cells), *fields, nodes, scale, out, sums, scratch)
 
 
 def _pad(field: Tensor, dim: int) -> Tensor:
@@ -173,7 +196,7 @@ def _stiffness_torch(
 
 
 @NumbaKernel
-def _stiffness_numba(dim, cells, ax, ay, az, c, v, scale, out, scratch):
+def _stiffness_numba(dim, cells, ax, ay, az, c, v, scale, out, sums, scratch):
     # Row by row, as the loops over a row are vector code. Strips of cells that share no node are done at the same time.
     B = v.shape[0]
     X, Y, Z = cells
@@ -193,6 +216,7 @@ def _stiffness_numba(dim, cells, ax, ay, az, c, v, scale, out, scratch):
                 n = k // (planes * pairs)
                 x = 2 * (k // pairs % planes) + px
                 start = STRIP * (2 * (k % pairs) + py)
+                clear(m[12])
                 for y in range(start, min(start + STRIP, Y)):
                     for low in range(0, Z, LENGTH):
                         high = min(low + LENGTH, Z)
@@ -201,6 +225,10 @@ def _stiffness_numba(dim, cells, ax, ay, az, c, v, scale, out, scratch):
                         r00, r01 = v[n, x, y, low : high + 1], v[n, x, y + ey, low : high + 1]
                         r10, r11 = v[n, x + ex, y, low : high + 1], v[n, x + ex, y + ey, low : high + 1]
                         write_modes(dim, r00, r01, r10, r11, m[8:], m)
+                        if sums.size > 0:
+                            for s in range(1 << dim):
+                                add_square(m[12], m[s], scale[s], a0, a1, a2, a3)
+                            continue
                         for s in range(1 << dim):
                             weigh(m[s], 1.0, scale[s], a0, a1, a2, a3)
                         for s in range(1 << (dim - 1)):
@@ -216,6 +244,11 @@ def _stiffness_numba(dim, cells, ax, ay, az, c, v, scale, out, scratch):
                                 s2 = 2 * (q & 1) - 1
                                 row = out[n, x + (q >> 1), y + (q & 1), low : high + 1]
                                 add_four(row, m[8], m[9], m[10], m[11], s1, s2)
+                if sums.size > 0:
+                    total = 0.0
+                    for z in range(min(Z, LENGTH)):
+                        total += m[12, z]
+                    sums[n, x, start // STRIP] = total
 
 
 # --- triton -----------------------------------------------------------------------------------------------------------

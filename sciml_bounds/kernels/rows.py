@@ -109,6 +109,13 @@ def weigh(m, factor, scale, ax, ay, az, c):
 
 
 @row_loop
+def add_square(energy, m, scale, ax, ay, az, c):
+    """Add the square of a mode of a row of cells, times its weight."""
+    for z in range(c.size):
+        energy[z] += m[z] * m[z] * (scale[0] * ax[z] + scale[1] * ay[z] + scale[2] * az[z] + scale[3] * c[z])
+
+
+@row_loop
 def join(mean, difference, nodes):
     """Give the nodes of a row what the cells on both sides of them have, from means and differences along it."""
     Z = nodes.size - 1

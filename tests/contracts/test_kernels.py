@@ -21,7 +21,7 @@ from sciml_bounds.kernels import _backend, bubbles, coarsen, lattice, smoothing,
 from sciml_bounds.kernels._backend import NumbaKernel
 from sciml_bounds.kernels.assembly import cell_sums
 from sciml_bounds.kernels.majorant import majorant_terms
-from sciml_bounds.kernels.q1 import stiffness
+from sciml_bounds.kernels.q1 import energy, stiffness
 
 #: One to three dimensions, odd and even, and a lattice that is long along one axis.
 SHAPES = [(1, 1, 9), (1, 6, 7), (1, 40, 3), (4, 5, 6)]
@@ -136,7 +136,7 @@ def _cell_data(case: Case):
 
 def _stiffness(case: Case) -> Run:
     a, c, v, spacing = _cell_data(case)
-    return lambda: [stiffness(a, c, v, spacing)]
+    return lambda: [stiffness(a, c, v, spacing), energy(a, c, v, spacing)]
 
 
 def _bubbles(case: Case) -> Run:
