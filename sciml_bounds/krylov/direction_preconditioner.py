@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.learned_directions import LearnedDirections
-from sciml_bounds.krylov.multigrid_shaped import AIR, FLUID, SOLID
+from sciml_bounds.krylov.multigrid_shaped import AIR, FLUID, SOLID, check_geometry
 from sciml_bounds.multigrid.cycle import Cycle
 from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem, subtract_means
 from sciml_bounds.operators.linear_operator import LinearOperator
@@ -286,10 +286,12 @@ def _checked_geometry(geometry: Any, place: _Place) -> Tensor:
             f"the geometry has shape {tuple(found.shape)}, and the vectors lie on a lattice of {_times(place.space)}; "
             "give one number for each point."
         )
-    numbers = found.dtype != torch.bool and not found.is_complex()
-    if not numbers or not bool(((found == SOLID) | (found == FLUID) | (found == AIR)).all()):
-        raise InputError("the geometry holds something else than 0 (solid), 1 (fluid) and 2 (air); give those numbers.")
-    return found.to(place.device).reshape(-1, *place.space)
+    if found.dtype == torch.bool or found.is_complex():
+        dtype = str(found.dtype).removeprefix("torch.")
+        raise InputError(f"the geometry has dtype {dtype}; give numbers, 0 (solid), 1 (fluid) or 2 (air).")
+    known = found.to(place.device).reshape(-1, *place.space)
+    check_geometry(known)
+    return known
 
 
 def _times(space: Sequence[int]) -> str:

@@ -17,7 +17,7 @@ from torch.nn import functional
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.dcdm import DirectionNetwork
 from sciml_bounds.krylov.learned_cycle import Hierarchy, LearnedCycle
-from sciml_bounds.krylov.multigrid_shaped import Kernels, MultigridShapedNetwork, geometry_image
+from sciml_bounds.krylov.multigrid_shaped import Kernels, MultigridShapedNetwork, check_geometry, geometry_image
 from sciml_bounds.multigrid.convolution_cycle import choose
 from sciml_bounds.multigrid.network_input import check_axes, check_values
 from sciml_bounds.store.weights import load_model, save_model
@@ -73,7 +73,8 @@ class LearnedDirections(nn.Module):
     ------
     InputError
         If options are unknown or out of range; from `forward`, if the input has another number of axes or channels,
-        another dtype or device than the weights, NaN or infinity (looked for in evaluation mode).
+        another dtype or device than the weights, a geometry of other numbers, NaN or infinity (looked for in
+        evaluation mode).
 
     Notes
     -----
@@ -110,8 +111,10 @@ class LearnedDirections(nn.Module):
         """Map x (b, in_channels, *space) to directions (b, 1, *space)."""
         check_axes(x, self.in_channels, self.dim)
         check_values(x, next(self.parameters()), training=self.training)
-        kernels = self.kernels(x[:, 1].round()) if self.in_channels == 2 else None
-        return self.along(x[:, :1], kernels)
+        if self.in_channels == 1:
+            return self.along(x)
+        check_geometry(x[:, 1])
+        return self.along(x[:, :1], self.kernels(x[:, 1]))
 
     def kernels(self, geometry: Tensor) -> Kernels | Hierarchy:
         """Make the kernels or levels of a geometry (b, *space), for networks that take one."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sciml_bounds.errors import InputError
 
-__all__ = ["check_axes", "check_values"]
+__all__ = ["check_axes", "check_values", "is_recorded"]
 
 
 def check_axes(x: Tensor, channels: int, dim: int) -> None:
@@ -36,12 +36,13 @@ def check_values(x: Tensor, weight: Tensor, *, training: bool) -> None:
         raise InputError(f"the input is on {x.device} and the weights are on {weight.device}; move one of them.")
     if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
         raise InputError(f"the input is {x.dtype} and the weights are {weight.dtype}; convert one of them.")
-    if training or torch.compiler.is_compiling() or _capturing(x):
+    if training or is_recorded(x):
         return
     if not bool(x.isfinite().all()):
         sample = int((~x.isfinite()).flatten(1).any(1).nonzero()[0])
         raise InputError(f"the input has NaN or infinity in sample {sample}, in the precision of the network.")
 
 
-def _capturing(x: Tensor) -> bool:
-    return x.is_cuda and torch.cuda.is_current_stream_capturing()
+def is_recorded(x: Tensor) -> bool:
+    """Whether what is done with x is compiled or captured, so that nothing may depend on its values."""
+    return torch.compiler.is_compiling() or (x.is_cuda and torch.cuda.is_current_stream_capturing())

@@ -34,6 +34,8 @@ class Entry:
         A lattice that is too small for it; None if it is for one lattice only, () if any will do.
     scale
         How large outputs are, for tolerances.
+    coded
+        Whether the last channel is no field, but the code of a geometry.
     """
 
     make: Callable[..., nn.Module]
@@ -41,13 +43,17 @@ class Entry:
     shape: tuple[int, ...]
     small: tuple[int, ...] | None
     scale: float = field(default=1.0)
+    coded: bool = False
 
     def model(self) -> Any:
         torch.manual_seed(0)
         return self.make(**self.options).eval()
 
     def x(self, count: int = 3) -> Tensor:
-        return 1 + torch.rand(count, *self.shape, generator=torch.Generator().manual_seed(1))
+        x = 1 + torch.rand(count, *self.shape, generator=torch.Generator().manual_seed(1))
+        if self.coded:
+            x[:, -1] = (3 * (x[:, -1] - 1)).floor()
+        return x
 
 
 _SMALL = {"channels": 6, "layers": 2, "levels": 3}
@@ -76,9 +82,11 @@ MODELS = {
     ),
     "2-D directions": Entry(LearnedDirections, {"network": "dcdm", "dim": 2, "channels": 6}, (1, 9, 12), ()),
     "3-D directions": Entry(LearnedDirections, {"network": "dcdm", "dim": 3, "channels": 6}, (1, 6, 5, 4), ()),
-    "2-D shaped directions": Entry(LearnedDirections, {"network": "multigrid", "dim": 2, "levels": 2}, (2, 9, 12), ()),
+    "2-D shaped directions": Entry(
+        LearnedDirections, {"network": "multigrid", "dim": 2, "levels": 2}, (2, 9, 12), (), coded=True
+    ),
     "3-D shaped directions": Entry(
-        LearnedDirections, {"network": "multigrid", "dim": 3, "levels": 2}, (2, 8, 5, 4), ()
+        LearnedDirections, {"network": "multigrid", "dim": 3, "levels": 2}, (2, 8, 5, 4), (), coded=True
     ),
 }
 
@@ -149,6 +157,8 @@ def test_every_weight_has_a_gradient(entry):
 def test_gradients_reach_the_input(entry):
     model, x = entry.model().double(), entry.x(1).double().requires_grad_()
     direction = torch.randn_like(x)
+    if entry.coded:
+        direction[:, -1] = 0.0
     model(x).sum().backward()
     with torch.no_grad():
         step = 1e-5 * direction
