@@ -19,6 +19,7 @@ from sciml_bounds.errors import InputError
 
 __all__ = [
     "Field",
+    "check_device",
     "common_dtype_and_device",
     "convert",
     "require_callback",
@@ -212,6 +213,27 @@ def require_number(value: Any, name: str, *, positive: bool = False) -> float:
     if not math.isfinite(number) or (positive and number <= 0):
         raise InputError(f"{name} is {value!r}; it must be a {'positive' if positive else 'finite'} number.")
     return number
+
+
+def check_device(name: torch.device | str) -> torch.device:
+    """Make a device of its name.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name, or it is not there.
+    """
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise InputError(f"device={name!r} is no device; use 'cpu' or 'cuda'.") from None
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"device={str(name)!r} is of a kind that is not supported; use 'cpu' or 'cuda'.")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device={str(name)!r} is not there: torch finds no CUDA device; use device='cpu'.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device={str(name)!r} is not there: torch finds {torch.cuda.device_count()}, from cuda:0 on.")
+    return device
 
 
 def require_callback(value: Any) -> None:

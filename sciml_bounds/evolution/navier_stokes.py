@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import Field, convert, require_finite
+from sciml_bounds.arrays import Field, check_device, convert, require_finite
 from sciml_bounds.errors import ConvergenceError, InputError
 from sciml_bounds.store.memory import require_memory
 
@@ -76,7 +76,7 @@ class NavierStokes:
     Raises
     ------
     InputError
-        If a number is out of range, or the forcing is not a finite field of the right shape.
+        If a number is out of range, the device is not there, or the forcing is not a finite field of the right shape.
 
     Examples
     --------
@@ -111,7 +111,7 @@ class NavierStokes:
             raise InputError(f"dtype is {dtype}; use torch.float32 or torch.float64.")
         self.resolution = int(resolution)
         self.viscosity = float(viscosity)
-        self.device = torch.device(device)
+        self.device = check_device(device)
         self.dtype = dtype
         self.cfl = float(cfl)
         self.waves = (self.resolution - 1) // 3

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import Field, convert, require_count, require_finite, require_number
+from sciml_bounds.arrays import Field, check_device, convert, require_count, require_finite, require_number
 from sciml_bounds.errors import InputError
 from sciml_bounds.evolution.advection import Scheme, advect_cells, advect_velocity, require_scheme, trace
 from sciml_bounds.evolution.bodies import Body, Shape, Solids, require_shape, require_vector
@@ -182,8 +182,8 @@ class Smoke:
     Raises
     ------
     InputError
-        If a number is out of range, the grid does not fit into memory, sources or bodies do not fit to the grid, or a
-        body that never moves covers no cell.
+        If a number is out of range, the device is not there, the grid does not fit into memory, sources or bodies do
+        not fit to the grid, or a body that never moves covers no cell.
 
     Examples
     --------
@@ -232,7 +232,7 @@ class Smoke:
         self.open_sides = _listed("open_sides", open_sides, str, "names of sides, such as ['y1']")
         _check_sides(grid, self.open_sides)
         self.bodies = _listed("bodies", bodies, Body, "Body(...)")
-        self.device = torch.device(device)
+        self.device = check_device(device)
         listed = _listed("sources", sources, Source, "Source(...)")
         self._sources = [(source, self._inside(source)) for source in listed]
         for body in self.bodies:

@@ -270,9 +270,13 @@ def test_a_resolution_is_an_even_integer(resolution):
         ({"viscosity": 1e-3, "dtype": torch.float16}, "dtype is torch.float16; use torch.float32 or torch.float64"),
         ({"viscosity": 1e-3, "forcing": np.zeros((16, 8))}, r"forcing has shape \(16, 8\); the flow takes \(16, 16\)"),
         ({"viscosity": 1e-3, "forcing": np.full((16, 16), np.inf)}, "forcing has 256 entries that are NaN or infinite"),
+        ({"viscosity": 1e-3, "device": "gpu"}, "device='gpu' is no device; use 'cpu' or 'cuda'"),
     ],
-    ids=["negative viscosity", "NaN viscosity", "no cfl", "half precision", "forcing of a strip", "infinite forcing"],
-)
+    ids=[
+        "negative viscosity", "NaN viscosity", "no cfl", "half precision", "forcing of a strip", "infinite forcing",
+        "device",
+    ],
+)  # fmt: skip
 def test_a_flow_that_cannot_be_is_refused(arguments, sentence):
     with pytest.raises(InputError, match=sentence):
         NavierStokes(16, **arguments)

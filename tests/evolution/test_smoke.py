@@ -286,11 +286,12 @@ def test_a_gpu_gives_the_same_flow():
         ((8, 8), {"pressure": "cg"}, r"pressure is 'cg'; give a solver, for example PressureSolver"),
         ((8, 8), {"open_sides": None}, r"open_sides is None; give a list of names of sides, such as \['y1'\]"),
         ((8, 8), {"open_sides": "y1"}, r"open_sides is 'y1'; give a list of names of sides"),
+        ((8, 8), {"device": "gpu"}, r"device='gpu' is no device; use 'cpu' or 'cuda'"),
     ],
     ids=[
         "line", "thin", "huge", "no step", "NaN step", "tolerance", "scheme", "side", "body", "source", "blow",
         "source outside", "body outside", "shape as body", "no list", "no solver", "name as solver", "no sides",
-        "one side",
+        "one side", "device",
     ],
 )  # fmt: skip
 def test_a_simulation_that_cannot_be_is_refused(shape, arguments, sentence):
