@@ -81,10 +81,13 @@ def line_search_loss(prediction: Tensor, target: Tensor, inputs: Tensor | None =
 def contraction_loss(prediction: Tensor, target: Tensor, inputs: Tensor | None = None) -> Tensor:
     """Give the logarithm (of base ten) of ||b - alpha A q|| / ||b||, arguments as of `line_search_loss`.
 
-    It weighs all geometries alike, where that loss sees little but the worst, and is computed in double precision.
+    It weighs all geometries alike, where that loss sees little but the worst, and is computed in double precision, to
+    whose round-off it falls at least. A sample that is solved already, of b = 0, gives 0 whatever the direction.
     """
     left = line_search_loss(prediction.double(), target.double())
-    return (left / target[:, 0].double().flatten(1).square().sum(1)).log10() / 2
+    size = target[:, 0].double().flatten(1).square().sum(1)
+    part = left / torch.where(size > 0, size, 1.0)
+    return torch.where(size > 0, part.clamp_min(torch.finfo(part.dtype).eps ** 2).log10() / 2, 0.0)
 
 
 def pressure_product(p: Tensor, geometry: Tensor) -> Tensor:

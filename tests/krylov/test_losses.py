@@ -98,6 +98,29 @@ def test_the_contraction_is_the_logarithm_of_what_is_left():
     torch.testing.assert_close(10 ** contraction_loss(q, target), left)
 
 
+def test_a_solved_sample_adds_nothing_to_the_contraction_and_changes_no_gradient():
+    geometry = _geometry(SPACES[2])
+    b = torch.where(geometry == FLUID, torch.randn(geometry.shape, dtype=torch.float64), 0.0)
+    b[1] = 0.0
+    q = torch.randn(3, 1, *SPACES[2], dtype=torch.float64, requires_grad=True)
+    found = contraction_loss(q, torch.stack([b, geometry], 1))
+    (gradient,) = torch.autograd.grad(found.sum(), q)
+    others = contraction_loss(q[::2], torch.stack([b, geometry], 1)[::2])
+    assert float(found[1].detach()) == 0.0
+    assert torch.equal(found[::2], others)
+    assert not gradient[1].any()
+    assert torch.equal(gradient[::2], torch.autograd.grad(others.sum(), q)[0][::2])
+
+
+def test_the_contraction_of_the_solution_is_round_off():
+    """One cell with air beside it: nothing is left, to the last bit."""
+    geometry = torch.tensor([[[float(FLUID), float(AIR)]]], dtype=torch.float64)
+    q = torch.ones(1, 1, 1, 2, dtype=torch.float64, requires_grad=True)
+    found = contraction_loss(q, torch.stack([torch.tensor([[[2.0, 0.0]]]).double(), geometry], 1))
+    assert float(found.detach()) == pytest.approx(np.log10(np.finfo(float).eps), rel=1e-12)
+    assert torch.autograd.grad(found.sum(), q)[0].isfinite().all()
+
+
 def test_gradients_are_those_of_differences():
     geometry = _geometry((4, 4), 2)
     b = torch.randn(2, 4, 4, dtype=torch.float64)
