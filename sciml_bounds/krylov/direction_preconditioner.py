@@ -110,6 +110,11 @@ def direction_preconditioner(
     """
     weight = next(model.parameters())
     place = _find_place(problem, weight.device)
+    if len(place.space) == 1:
+        raise InputError(
+            f"networks of directions are for two and three axes, and the vectors lie on a line of {place.space[0]} "
+            "points; take M from sb.prepare(problem, method='multigrid').as_preconditioner()."
+        )
     if len(place.space) != model.dim:
         raise InputError(
             f"the network is for {model.dim} axes, and the vectors lie on a lattice of {_times(place.space)}; use "

@@ -217,6 +217,7 @@ def test_networks_of_both_kinds_are_interchangeable():
     [
         (3, (8, 8), {}, "the network is for 3 axes, and the vectors lie on a lattice of 8x8; use weights for 2 axes"),
         (2, (8, 8, 8), {}, "the network is for 2 axes, and the vectors lie on a lattice of 8x8x8"),
+        (2, (8,), {}, "networks of directions are for two and three axes, and the vectors lie on a line of 8 points;"),
         (2, 3, {}, "a int does not tell where the residuals lie; give a Diffusion problem, a Solver"),
         (2, (8, 0), {}, "a tuple does not tell where the residuals lie"),
         (2, (8, 8), {"geometry": np.ones((8, 9))}, "the geometry has shape (8, 9), and the vectors lie on"),
