@@ -179,10 +179,12 @@ def convert(value: Any, name: str, dtype: torch.dtype, device: torch.device) -> 
     Raises
     ------
     InputError
-        If the value is not numeric, has a dtype that is not accepted, or is a sparse tensor.
+        If the value is not numeric, has a dtype that is not accepted, or is a sparse or meta tensor.
     """
     tensor = to_tensor(value, name)
     _require_dense(tensor, name)
+    if device.type != "meta":
+        _require_entries(tensor, name)
     return tensor.to(device=device, dtype=dtype)
 
 
