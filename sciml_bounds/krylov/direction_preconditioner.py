@@ -19,6 +19,7 @@ from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem, subtr
 from sciml_bounds.operators.linear_operator import LinearOperator
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import node_system
+from sciml_bounds.store.memory import require_memory
 
 __all__ = ["DirectionPreconditioner", "cycle_preconditioner", "direction_preconditioner"]
 
@@ -230,6 +231,7 @@ def _find_place(problem: Any, device: torch.device) -> _Place:
         return _lattice(problem, problem.floating())
     if isinstance(problem, Sequence) and problem and all(isinstance(n, Integral) and int(n) > 0 for n in problem):
         space = tuple(int(n) for n in problem)
+        require_memory(8 * math.prod(space), f"a geometry of {_times(space)} points")
         geometry = torch.full((1, *space), FLUID, device=device)
         return _Place(space, geometry, lambda field: field, torch.float64, device)
     raise InputError(

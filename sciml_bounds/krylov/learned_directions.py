@@ -94,7 +94,7 @@ class LearnedDirections(nn.Module):
     def __init__(self, network: str = "dcdm", *, dim: int = 3, **options: int) -> None:
         super().__init__()
         kind = NETWORKS[choose(network, tuple(NETWORKS), "network")]
-        if dim not in (2, 3):
+        if not isinstance(dim, int) or dim not in (2, 3):
             raise InputError(f"dim={dim!r} must be 2 or 3.")
         known = {p.name: p.default for p in inspect.signature(kind).parameters.values() if p.name != "dim"}
         for name, value in options.items():
@@ -113,6 +113,8 @@ class LearnedDirections(nn.Module):
         check_values(x, next(self.parameters()), training=self.training)
         if self.in_channels == 1:
             return self.along(x)
+        if len(x) == 0:
+            return x[:, :1]
         check_geometry(x[:, 1])
         return self.along(x[:, :1], self.kernels(x[:, 1]))
 

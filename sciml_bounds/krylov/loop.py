@@ -16,7 +16,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from numbers import Real
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,9 +61,10 @@ def check_tolerances(rtol: float | None, atol: float, maxiter: int | None, dtype
     Raises
     ------
     InputError
-        If a tolerance is negative or not finite, rtol is below round-off, or maxiter is negative.
+        If a tolerance is no number, negative or not finite, rtol is below round-off, or maxiter is negative.
     """
-    rtol = default_rtol(dtype) if rtol is None else float(rtol)
+    rtol = default_rtol(dtype) if rtol is None else _number(rtol, "rtol")
+    atol = _number(atol, "atol")
     eps = torch.finfo(dtype).eps
     if not 0 <= rtol < float("inf") or not 0 <= atol < float("inf"):
         raise InputError(f"rtol={rtol} and atol={atol} must be finite and not negative.")
@@ -71,6 +75,15 @@ def check_tolerances(rtol: float | None, atol: float, maxiter: int | None, dtype
     if maxiter is not None and maxiter < 0:
         raise InputError(f"maxiter is {maxiter}; it must not be negative.")
     return rtol
+
+
+def _number(value: Any, name: str) -> float:
+    """Read a number, NaN and infinity too; arrays of one are taken for it."""
+    single = isinstance(value, Tensor | np.ndarray) and value.ndim == 0
+    number = value.item() if single else value
+    if not isinstance(number, Real) or isinstance(number, bool):
+        raise InputError(f"{name} is {value!r}; it must be a number.")
+    return float(number)
 
 
 @dataclass
@@ -188,8 +201,8 @@ class _Loop:
             self.stop(~torch.isfinite(rz), Reason.NOT_FINITE)
             if not self.flexible:
                 self.stop(rz <= 0, Reason.INDEFINITE_PRECONDITIONER)
-        if not bool(running.all()):  # whatever M makes of a residual that is done with, of zeros above all
-            self.z[~running] = 0.0
+        if not bool(self.running.all()):  # whatever M makes of a residual that is done with, of zeros above all
+            self.z[~self.running] = 0.0
         self._new_direction(rz)
         product = self.z  # which the direction was made of, and which is free now
         curvature = self.A.energy_into(self.d, product)

@@ -11,17 +11,21 @@ __all__ = ["check_axes", "check_values", "is_recorded"]
 
 
 def check_axes(x: Tensor, channels: int, dim: int) -> None:
-    """Refuse another number of axes or channels.
+    """Refuse what is no tensor, has no points, or another number of axes or channels.
 
     Raises
     ------
     InputError
-        With both numbers.
+        With what it is, or both numbers.
     """
+    if not isinstance(x, Tensor):
+        raise InputError(f"the input is a {type(x).__name__}; give a tensor (batch, {channels}, {dim} space axes).")
     if x.ndim != dim + 2:
         raise InputError(f"the input has {x.ndim} axes; give (batch, {channels}, {dim} space axes).")
     if x.shape[1] != channels:
         raise InputError(f"the input has {x.shape[1]} channels on axis 1, and the network takes {channels}.")
+    if 0 in x.shape[2:]:
+        raise InputError(f"the input has shape {tuple(x.shape)}, without a point along an axis; give a lattice.")
 
 
 def check_values(x: Tensor, weight: Tensor, *, training: bool) -> None:

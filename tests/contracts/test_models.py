@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -213,6 +214,20 @@ def test_another_number_of_axes_is_refused(entry):
         entry.model()(entry.x().unsqueeze(-1))
     with pytest.raises(InputError, match="axes"):
         entry.model()(entry.x()[0])
+
+
+@each_model
+@pytest.mark.parametrize("given", [None, [[1.0]], np.ones((1, 1, 8, 8))], ids=["nothing", "list", "array"])
+def test_what_is_no_tensor_is_refused(entry, given):
+    with pytest.raises(InputError, match=rf"the input is a {type(given).__name__}; give a tensor \(batch, "):
+        entry.model()(given)
+
+
+@each_model
+def test_a_lattice_without_points_is_refused(entry):
+    x = entry.x()
+    with pytest.raises(InputError, match=r"the input has shape .*, without a point along an axis"):
+        entry.model()(x[..., :0])
 
 
 @each_model

@@ -226,6 +226,7 @@ def test_networks_of_both_kinds_are_interchangeable():
         (2, (8, 8), {"geometry": np.full((8, 8), np.nan)}, "the geometry is nan; give 0 (solid)"),
         (2, (8, 8), {"geometry": np.ones((8, 8), dtype=bool)}, "the geometry has dtype bool; give numbers"),
         (2, (8, 8), {"geometry": np.ones((8, 8), dtype=complex)}, "the geometry has dtype complex128; give num"),
+        (2, (10**7, 10**7), {}, "a geometry of 10000000x10000000 points needs"),
         (2, (8, 8), {"geometry": "box"}, "the geometry cannot be read as an array"),
     ],
 )  # fmt: skip

@@ -285,6 +285,12 @@ def test_in_training_a_solved_sample_stays_as_it_is():
     assert all(bool(torch.isfinite(p.grad).all()) for p in cycle.parameters() if p.grad is not None)
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_no_samples_have_no_directions(training):
+    net = sb.LearnedDirections("cycle", dim=2).train(training)
+    assert net(torch.ones(0, 2, 17, 17)).shape == (0, 1, 17, 17)
+
+
 def test_training_on_a_lattice_that_is_solved_directly_is_refused():
     cycle = LearnedCycle(2).train()
     with pytest.raises(InputError, match="8x8 points is solved directly, and nothing is learned from it"):

@@ -104,6 +104,7 @@ def test_a_geometry_of_other_numbers_is_refused(network, value, training):
     [
         ({"network": "dcmd"}, "network='dcmd'"),
         ({"dim": 4}, "dim=4 must be 2 or 3"),
+        ({"dim": 2.0}, "dim=2.0 must be 2 or 3"),
         ({"levels": 3}, "the network 'dcdm' has no option 'levels'; it has channels, before, coarse, after"),
         ({"network": "multigrid", "channels": 3}, "the network 'multigrid' has no option 'channels'; it has levels"),
         ({"channels": 0}, "channels=0 must be a positive integer"),
