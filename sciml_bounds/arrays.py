@@ -238,7 +238,7 @@ def check_device(name: torch.device | str) -> torch.device:
     return device
 
 
-def require_callback(value: Any) -> None:
+def require_callback(value: Any, name: str = "callback") -> None:
     """Refuse a callback that cannot be called.
 
     Raises
@@ -247,7 +247,7 @@ def require_callback(value: Any) -> None:
         With the value.
     """
     if value is not None and not callable(value):
-        raise InputError(f"callback is {value!r}; give a function, or None.")
+        raise InputError(f"{name} is {value!r}; give a function, or None.")
 
 
 def require_finite(tensor: Tensor, name: str) -> None:

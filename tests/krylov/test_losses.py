@@ -112,6 +112,13 @@ def test_a_solved_sample_adds_nothing_to_the_contraction_and_changes_no_gradient
     assert torch.equal(gradient[::2], torch.autograd.grad(others.sum(), q)[0][::2])
 
 
+def test_the_contraction_of_nan_is_nan():
+    """What is wrong with the data is not taken for a solved sample."""
+    target = torch.ones(2, 2, 4, 4)
+    target[0, 0, 1, 1] = torch.nan
+    assert contraction_loss(torch.randn(2, 1, 4, 4), target).isnan().tolist() == [True, False]
+
+
 def test_the_contraction_of_the_solution_is_round_off():
     """One cell with air beside it: nothing is left, to the last bit."""
     geometry = torch.tensor([[[float(FLUID), float(AIR)]]], dtype=torch.float64)
@@ -149,9 +156,21 @@ def test_the_loss_of_an_operator_is_that_of_its_geometry():
 def test_fields_that_do_not_fit_are_refused():
     q, target = torch.ones(2, 1, 4, 4), torch.ones(2, 2, 4, 4)
     for prediction, other in ((q, target[:, :1]), (q, target[..., :3]), (torch.ones(2, 2, 4, 4), target)):
-        with pytest.raises(InputError, match=r"need targets \(b, 2, \*space\), right-hand side and geometry"):
-            line_search_loss(prediction, other)
+        for loss in (line_search_loss, contraction_loss):
+            with pytest.raises(InputError, match=r"need targets \(b, 2, \*space\), right-hand side and geometry"):
+                loss(prediction, other)
+    for loss in (line_search_loss, contraction_loss):
+        with pytest.raises(
+            InputError, match="directions are a ndarray and targets a Tensor; give torch tensors of both"
+        ):
+            loss(q.numpy(), target)
+        with pytest.raises(InputError, match=r"the geometry is 7 in sample 1; give 0 \(solid\), 1 \(fluid\) or 2"):
+            loss(q, torch.stack([target[:, 0], target[:, 0] * torch.tensor([1.0, 7.0]).view(2, 1, 1)], 1))
+    with pytest.raises(InputError, match="a str is not an operator"):
+        LineSearchLoss("A")
     loss = LineSearchLoss(MatrixOperator(torch.eye(9)))
+    with pytest.raises(InputError, match="directions are a Tensor and targets a NoneType; give torch tensors of both"):
+        loss(q, None)
     with pytest.raises(InputError, match="do not fit an operator of 9 unknowns"):
         loss(q, q)
 
