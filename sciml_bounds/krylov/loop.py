@@ -49,6 +49,9 @@ NOTHING_NEW = 1e-4
 
 _RUNNING = None
 
+#: Ends that round-off brings about too, in systems that are nearly singular for their precision.
+_BREAKDOWNS = (Reason.INDEFINITE, Reason.INDEFINITE_PRECONDITIONER, Reason.NO_NEW_DIRECTION)
+
 
 def default_rtol(dtype: torch.dtype) -> float:
     """Return the relative residual that is asked for by default: 1e-8 in double precision, 1e-5 in single."""
@@ -303,6 +306,7 @@ class _Loop:
         """Recompute the residual of all samples; those that had only seemed to converge run again."""
         self.replace_residual()
         true_norm = self.r.norm(dim=1)
+        self._acquit(true_norm)
         done = [reason in (Reason.CONVERGED, Reason.ROUND_OFF) for reason in self.reasons]
         slack = 1 + 1e3 * torch.finfo(self.b.dtype).eps
         deceived = torch.tensor(done, dtype=torch.bool, device=self.b.device)
@@ -313,6 +317,15 @@ class _Loop:
         self.norm = true_norm
         self.fresh = True
         self.memory.clear()
+
+    def _acquit(self, true_norm: Tensor) -> None:
+        """Call converged what broke down where the recurrence alone had not seen that nothing was left to do."""
+        level = torch.minimum(self.round_off_level(), self.rhs_norm)  # as in `mark_converged`
+        for row, reason in enumerate(self.reasons):
+            if reason in _BREAKDOWNS and bool(true_norm[row] <= self.tolerance[row]):
+                self.reasons[row] = Reason.CONVERGED
+            elif reason in _BREAKDOWNS and bool(true_norm[row] <= level[row]):
+                self.reasons[row] = Reason.ROUND_OFF
 
 
 def iterate(
