@@ -141,7 +141,7 @@ class PressureEquations:
         return torch.where(inside, means[self._floats.clamp_min(0)], 0.0)
 
     def gradient(self, phi: Tensor) -> Velocity:
-        """Compute grad phi at the faces where the fluid may pass, and zero at all others."""
+        """Compute grad phi, phi (x, y[, z]), at the faces where the fluid may pass, and zero at all others."""
         parts = []
         for axis, h in enumerate(self.grid.spacing):
             n = phi.shape[axis]

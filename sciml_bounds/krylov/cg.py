@@ -235,7 +235,7 @@ def _eigenvalue_bound(bound: Any, name: str, rhs: Tensor) -> Tensor | None:
 
 
 def require_symmetric(operator: LinearOperator, rhs: Tensor) -> None:
-    """Compare u.Av with v.Au for one random pair, unless symmetry is known.
+    """Compare u.Av with v.Au for one random pair of vectors like rhs (..., n), unless symmetry is known.
 
     Raises
     ------

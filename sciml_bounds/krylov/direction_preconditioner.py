@@ -128,7 +128,13 @@ def direction_preconditioner(
 
 
 def cycle_preconditioner(model: LearnedDirections, problem: Any, *, geometry: Any, published: bool) -> Cycle:
-    """Make a learned cycle the preconditioner of a problem, a `Solver`, a lattice operator or its system."""
+    """Make a learned cycle the preconditioner of a problem, a `Solver`, a lattice operator or its system.
+
+    Raises
+    ------
+    InputError
+        If a geometry is given, the problem has no operator, or there is no cycle for it (`LearnedCycle.as_cycle`).
+    """
     if geometry is not None or published:
         raise InputError("a learned cycle sees the operator of the problem; leave out geometry and published.")
     problem = getattr(problem, "problem", problem)

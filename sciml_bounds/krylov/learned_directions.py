@@ -108,7 +108,13 @@ class LearnedDirections(nn.Module):
         self.in_channels = 1 if network == "dcdm" else 2
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x (b, in_channels, *space) to directions (b, 1, *space)."""
+        """Map x (b, in_channels, *space) to directions (b, 1, *space).
+
+        Raises
+        ------
+        InputError
+            As the class says.
+        """
         check_axes(x, self.in_channels, self.dim)
         check_values(x, next(self.parameters()), training=self.training)
         if self.in_channels == 1:
@@ -153,7 +159,13 @@ class LearnedDirections(nn.Module):
 
     @classmethod
     def load(cls, name_or_path: Path | str) -> LearnedDirections:
-        """Read a network from a file, or by name one that ships with the package; it comes in evaluation mode."""
+        """Read a network from a file, or by name one that ships with the package; it comes in evaluation mode.
+
+        Raises
+        ------
+        InputError
+            If there is no such file, or it holds another network.
+        """
         model = load_model(name_or_path)
         if not isinstance(model, cls):
             raise InputError(f"{name_or_path} holds a {type(model).__name__}, not a {cls.__name__}.")

@@ -344,7 +344,13 @@ def iterate(
     monitor: Monitor | None = None,
     start: float | None = None,
 ) -> LinearSolution:
-    """Run the loop of `cg` on checked input, without a warning at its end. It may overwrite x0."""
+    """Run the loop of `cg` on checked input (batch..., n), without a warning at its end. It may overwrite x0.
+
+    Raises
+    ------
+    InputError
+        If a tolerance, maxiter or memory is out of range.
+    """
     start = time.perf_counter() if start is None else start
     rtol = check_tolerances(rtol, atol, maxiter, b.dtype)
     if memory is None:

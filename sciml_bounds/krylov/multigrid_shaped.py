@@ -118,7 +118,7 @@ class MultigridShapedNetwork(nn.Module):
         return x
 
     def forward(self, r: Tensor, image: Tensor) -> Tensor:
-        """Give a direction."""
+        """Give the directions (b, 1, *space) of residuals, given the image (b, 3, *space) of their geometries."""
         return self.along(self.kernels(image), r)
 
 
