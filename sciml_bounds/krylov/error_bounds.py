@@ -66,7 +66,7 @@ def gauss_radau(alphas: Tensor, betas: Tensor, rz: Tensor, mu: Tensor) -> Tensor
 def smallest_ritz_value(alphas: Tensor, betas: Tensor, steps: Tensor) -> Tensor:
     """Smallest eigenvalue of the Lanczos matrix that the coefficients define, one a sample: shape (b,).
 
-    `alphas` (m, b) and `betas` (m - 1, b) are as in `gauss_radau`, and `steps` (b,) says how many each sample took. It
+    `alphas` and `betas` (m, b) are as in `gauss_radau`, and `steps` (b,) says how many each sample took. It
     lies above the smallest eigenvalue of M^-1 A, so what is built on it is an estimate.
     """
     smallest = []
