@@ -19,6 +19,7 @@ from sciml_bounds.errors import InputError
 
 __all__ = [
     "Field",
+    "check_device",
     "common_dtype_and_device",
     "convert",
     "require_callback",
@@ -178,10 +179,12 @@ def convert(value: Any, name: str, dtype: torch.dtype, device: torch.device) -> 
     Raises
     ------
     InputError
-        If the value is not numeric, has a dtype that is not accepted, or is a sparse tensor.
+        If the value is not numeric, has a dtype that is not accepted, or is a sparse or meta tensor.
     """
     tensor = to_tensor(value, name)
     _require_dense(tensor, name)
+    if device.type != "meta":
+        _require_entries(tensor, name)
     return tensor.to(device=device, dtype=dtype)
 
 
@@ -214,7 +217,28 @@ def require_number(value: Any, name: str, *, positive: bool = False) -> float:
     return number
 
 
-def require_callback(value: Any) -> None:
+def check_device(name: torch.device | str) -> torch.device:
+    """Make a device of its name.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name, or it is not there.
+    """
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise InputError(f"device={name!r} is no device; use 'cpu' or 'cuda'.") from None
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"device={str(name)!r} is of a kind that is not supported; use 'cpu' or 'cuda'.")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device={str(name)!r} is not there: torch finds no CUDA device; use device='cpu'.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device={str(name)!r} is not there: torch finds {torch.cuda.device_count()}, from cuda:0 on.")
+    return device
+
+
+def require_callback(value: Any, name: str = "callback") -> None:
     """Refuse a callback that cannot be called.
 
     Raises
@@ -223,7 +247,7 @@ def require_callback(value: Any) -> None:
         With the value.
     """
     if value is not None and not callable(value):
-        raise InputError(f"callback is {value!r}; give a function, or None.")
+        raise InputError(f"{name} is {value!r}; give a function, or None.")
 
 
 def require_finite(tensor: Tensor, name: str) -> None:

@@ -74,11 +74,18 @@ def _trained(name: str, device: torch.device) -> LearnedDirections:
 
 def learned_cycle(system: LatticeSystem) -> LinearOperator:
     """Make the learned cycle of a system, in two or three dimensions, with the weights that ship."""
-    return _trained(f"cycle{len(system.operator.offsets)}d", system.rhs.device).as_preconditioner(system)
+    _require_system(system)
+    dim = len(system.operator.offsets)
+    if dim == 1:
+        raise InputError(
+            "the learned cycle is there in two and three dimensions, and the system has one; take 'multigrid-pcg'."
+        )
+    return _trained(f"cycle{dim}d", system.rhs.device).as_preconditioner(system)
 
 
 def learned_directions(system: LatticeSystem) -> LinearOperator:
     """Make the network of directions that ships, which is for three dimensions, a preconditioner of a system."""
+    _require_system(system)
     lattice = system.operator.lattice
     if lattice[0] == 1:
         raise InputError(
@@ -176,6 +183,7 @@ class PressureSolver:
 
     def prepare(self, system: LatticeSystem) -> None:
         """Set up for the geometry of a system, unless it is that of the system before."""
+        _require_system(system)
         if self._operator is not system.operator:
             self._ready, self._operator = self._set_up(system), system.operator
 
@@ -201,9 +209,16 @@ class PressureSolver:
         return replace(solution, x=x.flatten(1))
 
 
-def _check(system: LatticeSystem, guess: Tensor | None, atol: float) -> None:
+def _require_system(system: LatticeSystem) -> None:
     if not isinstance(system, LatticeSystem):
         raise InputError(f"the system is a {type(system).__name__}; give a LatticeSystem, as pressure_systems does.")
+
+
+def _check(system: LatticeSystem, guess: Tensor | None, atol: float) -> None:
+    _require_system(system)
+    if guess is not None and not isinstance(guess, Tensor):
+        kind = type(guess).__name__
+        raise InputError(f"the guess of the pressure is a {kind}; give a tensor of the shape of the lattice.")
     rhs, lattice = system.rhs, system.operator.lattice
     require_number(atol, "atol", positive=True)
     for field, name in ((rhs, "the right-hand side of the pressure"), (guess, "the guess of the pressure")):

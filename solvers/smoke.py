@@ -69,7 +69,6 @@ def smoke(
     from sciml_bounds.pressure import PressureSolver
     from sciml_bounds.store.readers import read_mask
     from sciml_bounds.store.writer import check_target
-    from sciml_bounds.training.settings import check_device
     from sciml_bounds.training.signals import listening
 
     for target, endings in ((picture, pictures.PICTURES), (animation, pictures.ANIMATIONS)):
@@ -79,7 +78,7 @@ def smoke(
     setting = make_scene(scene, dim, cells, solid)
     simulation = Smoke(
         setting.grid, dt=setting.dt if dt is None else dt, pressure=PressureSolver(method), advection=advection,
-        tolerance=tolerance, device=check_device(device), **setting.arguments(),
+        tolerance=tolerance, device=device, **setting.arguments(),
     )  # fmt: skip
     asked = {"scene": scene, "dim": dim, "cells": cells, "method": method, "advection": advection}
     asked |= {"dt": simulation.dt, "tolerance": tolerance, "device": device}

@@ -9,7 +9,14 @@ import torch
 import xarray
 
 import sciml_bounds as sb
-from sciml_bounds.arrays import common_dtype_and_device, convert, require_finite, require_number, to_tensor
+from sciml_bounds.arrays import (
+    check_device,
+    common_dtype_and_device,
+    convert,
+    require_finite,
+    require_number,
+    to_tensor,
+)
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 TABLE = np.arange(6.0).reshape(2, 3)
@@ -94,6 +101,37 @@ def test_gradients_flow_through_a_change_of_dtype():
 def test_convert_moves_to_the_device():
     converted = convert(TABLE, "a", torch.float32, META)
     assert (converted.dtype, converted.device, converted.shape) == (torch.float32, META, (2, 3))
+
+
+# --- devices by name --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", ["cpu", CPU], ids=["name", "device"])
+def test_a_device_is_made_of_its_name(given):
+    assert check_device(given) == CPU
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("gpu", "device='gpu' is no device; use 'cpu' or 'cuda'"),
+        ("", "device='' is no device"),
+        (None, "device=None is no device"),
+        (1.5, "device=1.5 is no device"),
+        ("meta", "device='meta' is of a kind that is not supported; use 'cpu' or 'cuda'"),
+    ],
+    ids=str,
+)
+def test_what_is_no_device_is_refused(given, sentence):
+    with pytest.raises(sb.InputError, match=re.escape(sentence)):
+        check_device(given)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")
+def test_a_device_that_is_not_there_is_refused():
+    for name in ("cuda", "cuda:1", torch.device("cuda")):
+        with pytest.raises(sb.InputError, match="is not there: torch finds no CUDA device; use device='cpu'"):
+            check_device(name)
 
 
 # --- the common dtype and device --------------------------------------------------------------------------------------

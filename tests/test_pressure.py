@@ -17,7 +17,8 @@ from sciml_bounds.grid import Grid
 from sciml_bounds.multigrid.geometric import lattice_cycle
 from sciml_bounds.operators.lattice import LatticeSystem
 from sciml_bounds.operators.linear_operator import CallableOperator, Diagonal, LinearOperator
-from sciml_bounds.pressure import METHODS, Preconditioned, PressureSolver
+from sciml_bounds.pressure import METHODS, Preconditioned, PressureSolver, learned_cycle, learned_directions
+from sciml_bounds.problems.discretization import node_system
 from sciml_bounds.reports import Reason
 
 
@@ -196,9 +197,20 @@ def unbalanced(system: LatticeSystem) -> LatticeSystem:
         (lambda s: s, torch.full((1, 1, 15, 12), math.inf), 1e-8, "the guess of the pressure has 180 entries that are"),
         (lambda s: s, None, 0.0, "atol is 0.0; it must be a positive number"),
         (lambda s: s, None, math.nan, "atol is nan; it must be a positive number"),
+        (lambda s: s, [0.0], 1e-8, "the guess of the pressure is a list; give a tensor of the shape of the lattice"),
         (lambda s: s.rhs, None, 1e-8, "the system is a Tensor; give a LatticeSystem, as pressure_systems does"),
     ],
-    ids=["NaN", "source", "shape", "shape of guess", "infinite guess", "zero", "NaN as tolerance", "no system"],
+    ids=[
+        "NaN",
+        "source",
+        "shape",
+        "shape of guess",
+        "infinite guess",
+        "list as guess",
+        "zero",
+        "NaN as tolerance",
+        "no system",
+    ],
 )
 def test_a_system_that_cannot_be_solved_is_refused(method, change, guess, atol, sentence):
     with pytest.raises(InputError, match=re.escape(sentence)):
@@ -225,3 +237,17 @@ def test_a_system_that_cannot_be_solved_is_refused(method, change, guess, atol, 
 def test_a_preconditioner_that_does_not_fit_is_refused(make, sentence):
     with pytest.raises(InputError, match=re.escape(sentence)):
         PressureSolver(Preconditioned(make))(system_of(()), None, 1e-8)
+
+
+def test_preconditioners_are_made_for_systems_only():
+    for make in (learned_cycle, learned_directions, PressureSolver().prepare):
+        with pytest.raises(
+            InputError, match="the system is a NoneType; give a LatticeSystem, as pressure_systems does"
+        ):
+            make(None)
+
+
+def test_there_is_no_learned_cycle_of_a_line():
+    system = node_system(sb.Diffusion(sb.Grid((16,)), 1.0, 1.0))
+    with pytest.raises(InputError, match="in two and three dimensions, and the system has one; take 'multigrid-pcg'"):
+        PressureSolver("learned-cycle")(system, None, 1e-8)

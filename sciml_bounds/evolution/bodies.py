@@ -7,7 +7,7 @@ distance is one, and so is whatever has its sign. A cell is solid if its centre 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,7 +59,7 @@ class Block:
     lengths: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.lengths, Iterable):
+        if not isinstance(self.lengths, Collection):
             raise InputError(f"the side lengths of a block are {self.lengths!r}; give one number an axis.")
         for length in self.lengths:
             require_number(length, "a side length of a block", positive=True)
@@ -296,12 +296,19 @@ def require_vector(value: Any, what: str, dim: int) -> tuple[float, ...]:
 
 def _sampled(shape: Shape, points: Tensor) -> Tensor:
     """Evaluate a shape; what is no number, or NaN, would leave the body out without a word."""
-    values = torch.as_tensor(shape(points))
-    wanted = tuple(points.shape[:-1])
-    if tuple(values.shape) != wanted:
+    given, wanted = shape(points), tuple(points.shape[:-1])
+    try:
+        values = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError):
+        values = None
+    if values is None:
+        found = f"a {type(given).__name__}"
+    elif tuple(values.shape) != wanted:
         found = f"an array of shape {tuple(values.shape)} for positions of shape {wanted}"
     elif values.dtype == torch.bool:
         found = "truth values"
+    elif values.is_complex():
+        found = "complex numbers"
     elif bool(values.isnan().any()):
         found = "NaN"
     else:

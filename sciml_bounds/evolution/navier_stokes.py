@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import Field, convert, require_finite
+from sciml_bounds.arrays import Field, check_device, convert, require_finite
 from sciml_bounds.errors import ConvergenceError, InputError
 from sciml_bounds.store.memory import require_memory
 
@@ -37,6 +37,9 @@ FORCED = 0.1
 
 #: A flow that needs more steps than this until it is to be seen would never come to an end.
 MOST_STEPS = 10**8
+
+#: A duration is a multiple of a step up to this part of it.
+WHOLE = 1e-6
 
 #: Real fields of the whole grid that are there while one sample is evolved.
 FIELDS_AT_WORK = 30
@@ -76,7 +79,7 @@ class NavierStokes:
     Raises
     ------
     InputError
-        If a number is out of range, or the forcing is not a finite field of the right shape.
+        If a number is out of range, the device is not there, or the forcing is not a finite field of the right shape.
 
     Examples
     --------
@@ -111,7 +114,7 @@ class NavierStokes:
             raise InputError(f"dtype is {dtype}; use torch.float32 or torch.float64.")
         self.resolution = int(resolution)
         self.viscosity = float(viscosity)
-        self.device = torch.device(device)
+        self.device = check_device(device)
         self.dtype = dtype
         self.cfl = float(cfl)
         self.waves = (self.resolution - 1) // 3
@@ -336,10 +339,18 @@ def crank_nicolson_euler(flow: NavierStokes, vorticity: Field, duration: float, 
     Raises
     ------
     InputError
-        If the vorticity is not a finite field of the right shape, or a time is not positive.
+        If the vorticity is not a finite field of the right shape, a time is not positive, or the duration no multiple
+        of the step.
     """
+    if not isinstance(flow, NavierStokes):
+        raise InputError(f"the flow is a {type(flow).__name__}; give a NavierStokes.")
     _require_number(duration, "duration", zero=False)
     _require_number(step, "step", zero=False)
+    steps = round(duration / step)
+    if abs(steps * step - duration) > WHOLE * duration:
+        raise InputError(
+            f"duration is {duration:g}, which is {duration / step:g} steps of {step:g}; give a multiple of the step."
+        )
     w = flow._initial(vorticity)
     n = flow.resolution
     k = torch.fft.fftfreq(n, 1.0 / n, dtype=flow.dtype, device=flow.device)
@@ -356,7 +367,7 @@ def crank_nicolson_euler(flow: NavierStokes, vorticity: Field, duration: float, 
     explicit = 1.0 - 0.5 * step * flow.viscosity * laplacian
     implicit = 1.0 / (1.0 + 0.5 * step * flow.viscosity * laplacian)
     what = torch.fft.rfft2(w) * kept
-    for _ in range(round(duration / step)):
+    for _ in range(steps):
         u, v, wx, wy = torch.fft.irfft2(factors * what, s=(n, n))
         what = (explicit * what + forced - kept_step * torch.fft.rfft2(u * wx + v * wy)) * implicit
     final: Tensor = torch.fft.irfft2(what, s=(n, n))

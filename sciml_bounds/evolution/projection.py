@@ -141,7 +141,7 @@ class PressureEquations:
         return torch.where(inside, means[self._floats.clamp_min(0)], 0.0)
 
     def gradient(self, phi: Tensor) -> Velocity:
-        """Compute grad phi at the faces where the fluid may pass, and zero at all others."""
+        """Compute grad phi, phi (x, y[, z]), at the faces where the fluid may pass, and zero at all others."""
         parts = []
         for axis, h in enumerate(self.grid.spacing):
             n = phi.shape[axis]
@@ -184,7 +184,7 @@ class PressureEquations:
         ConvergenceError
             If the divergence stays above the tolerance.
         InputError
-            If the divergence is NaN, infinite, or so large that its square is.
+            If the divergence is NaN, infinite, or so large that its square is, or what solves gives no solution.
         """
         system = self.system(velocity)
         if not bool(torch.isfinite(system.rhs.square().sum())):
@@ -195,6 +195,9 @@ class PressureEquations:
         start = None if guess is None else system.fix_mean(to_lattice(torch.where(self.fluid, guess, 0.0), guess.ndim))
         # the largest entry of a residual is at most its norm; round-off of the check takes its share
         solution = solve(system, start, 0.99 * tolerance * self.scale)
+        if not isinstance(solution, LinearSolution):
+            kind = type(solution).__name__
+            raise InputError(f"the solver of the pressure gives a {kind}; let it give a LinearSolution.")
         phi = torch.where(self.fluid & ~self._alone, solution.x.view(self.grid.shape), 0.0)
         projected = tuple(u - g for u, g in zip(velocity, self.gradient(phi)))
         rest = torch.where(self.fluid, divergence(projected, self.grid), 0.0)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from sciml_bounds import __version__
-from sciml_bounds.arrays import require_count
+from sciml_bounds.arrays import require_callback, require_count
 from sciml_bounds.errors import InputError
 from sciml_bounds.evolution.smoke import Smoke, SmokeState, StepReport
 from sciml_bounds.grid import AXES, Grid
@@ -92,15 +92,22 @@ def record(
     Raises
     ------
     InputError
-        If the file cannot be written, or is there and holds something else, or what is stored belongs to another
-        simulation.
+        If an argument is of the wrong kind, the file cannot be written, or is there and holds something else, or what
+        is stored belongs to another simulation.
     ConvergenceError
         If the pressure cannot be solved for; the state before that step is stored.
     """
+    if not isinstance(smoke, Smoke):
+        raise InputError(f"a {type(smoke).__name__} is no simulation; give a Smoke.")
     require_count(steps, "steps", 1)
     require_count(every, "every", 1)
+    require_callback(on_step, "on_step")
+    require_callback(stop, "stop")
     target = check_target(path, SUFFIXES)
-    wanted = json.loads(json.dumps({**asked, "steps": steps, "every": every, "version": __version__}))
+    try:
+        wanted = json.loads(json.dumps({**asked, "steps": steps, "every": every, "version": __version__}))
+    except (TypeError, ValueError):
+        raise InputError(f"asked is {asked!r}; give names and values that JSON has words for.") from None
     if target.exists():
         _require_same(target, wanted)
         _log.info("%s is there already, and is what is asked for.", path)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sciml_bounds.arrays import require_count
+from sciml_bounds.arrays import require_count, to_mask
 from sciml_bounds.errors import InputError
 from sciml_bounds.evolution.bodies import Ball, Body, Star, Voxels
 from sciml_bounds.evolution.smoke import FEWEST_CELLS, Source
@@ -71,9 +71,9 @@ def make_scene(name: str, dim: int, cells: int, solid: Array | None = None) -> S
     InputError
         If the scene is unknown, or a number or shape does not fit.
     """
-    if name not in SCENES:
+    if not isinstance(name, str) or name not in SCENES:
         raise InputError(f"unknown scene {name!r}; the choices are {', '.join(map(repr, SCENES))}.")
-    if dim not in (2, 3):
+    if not isinstance(dim, int) or dim not in (2, 3):
         raise InputError(f"the scene has {dim} dimensions; it can have 2 or 3.")
     require_count(cells, "the number of cells", 1)
     if cells < FEWEST_CELLS:
@@ -81,10 +81,12 @@ def make_scene(name: str, dim: int, cells: int, solid: Array | None = None) -> S
     grid = Grid((cells,) * dim)
     bodies = SCENES[name](dim)
     if solid is not None:
-        if solid.shape != grid.shape:
+        mask = to_mask(solid, "the array of voxels")
+        shape = tuple(mask.shape)
+        if shape != grid.shape:
             wanted = " x ".join(map(str, grid.shape))
-            raise InputError(f"the voxels have shape {solid.shape}, but the grid has {wanted} cells; they must agree.")
-        bodies = (*bodies, Body(Voxels(solid, grid.spacing), (0.5,) * dim))
+            raise InputError(f"the voxels have shape {shape}, but the grid has {wanted} cells; they must agree.")
+        bodies = (*bodies, Body(Voxels(mask, grid.spacing), (0.5,) * dim))
     warm = Source(Ball(max(0.08, 1.0 / cells)), (*(0.5,) * (dim - 1), 0.12))
     return Scene(name, grid, CELLS_A_STEP / cells / math.sqrt(BUOYANCY), (warm,), bodies, (f"{'xyz'[dim - 1]}1",))
 

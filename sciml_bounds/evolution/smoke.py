@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import Field, convert, require_count, require_finite, require_number
+from sciml_bounds.arrays import Field, check_device, convert, require_count, require_finite, require_number
 from sciml_bounds.errors import InputError
 from sciml_bounds.evolution.advection import Scheme, advect_cells, advect_velocity, require_scheme, trace
 from sciml_bounds.evolution.bodies import Body, Shape, Solids, require_shape, require_vector
@@ -35,7 +35,7 @@ from sciml_bounds.evolution.staggered import (
     face_shape,
     kinetic_energy,
 )
-from sciml_bounds.grid import Grid
+from sciml_bounds.grid import AXES, Grid
 from sciml_bounds.operators.lattice import LatticeSystem
 from sciml_bounds.store.memory import require_memory
 
@@ -182,8 +182,8 @@ class Smoke:
     Raises
     ------
     InputError
-        If a number is out of range, the grid does not fit into memory, sources or bodies do not fit to the grid, or a
-        body that never moves covers no cell.
+        If a number is out of range, the device is not there, the grid does not fit into memory, sources or bodies do
+        not fit to the grid, or a body that never moves covers no cell.
 
     Examples
     --------
@@ -221,7 +221,7 @@ class Smoke:
     ) -> None:
         _check_grid(grid)
         require_scheme(advection)
-        if not callable(pressure):
+        if not callable(pressure) or isinstance(pressure, type):
             raise InputError(f"pressure is {pressure!r}; give a solver, for example PressureSolver('multigrid-pcg').")
         self.dt = require_number(dt, "dt", positive=True)
         self.buoyancy, self.weight = require_number(buoyancy, "buoyancy"), require_number(weight, "weight")
@@ -232,7 +232,7 @@ class Smoke:
         self.open_sides = _listed("open_sides", open_sides, str, "names of sides, such as ['y1']")
         _check_sides(grid, self.open_sides)
         self.bodies = _listed("bodies", bodies, Body, "Body(...)")
-        self.device = torch.device(device)
+        self.device = check_device(device)
         listed = _listed("sources", sources, Source, "Source(...)")
         self._sources = [(source, self._inside(source)) for source in listed]
         for body in self.bodies:
@@ -264,11 +264,7 @@ class Smoke:
         """
         solids, equations = self._around(0.0, (0.0, self.dt))
         shapes = [face_shape(self.grid, axis) for axis in range(self.grid.dim)]
-        if velocity is not None and not isinstance(velocity, Iterable):
-            raise InputError(f"the velocity is {velocity!r}; give one field an axis.")
-        given = [0.0] * self.grid.dim if velocity is None else list(velocity)
-        if len(given) != self.grid.dim:
-            raise InputError(f"the velocity has {len(given)} components, but the grid has {self.grid.dim} axes.")
+        given = self._components([0.0] * self.grid.dim if velocity is None else velocity, "the velocity")
         moved = tuple(self._field(part, "the velocity", shape) for part, shape in zip(given, shapes))
         moved = solids.impose(equations.close(self._blown(moved)))
         projected = self._project(equations, moved, None)
@@ -287,7 +283,8 @@ class Smoke:
         ConvergenceError
             If the linear solver does not bring the divergence below the tolerance.
         InputError
-            If the state is of another grid, or bodies have come to cover every cell or to be nowhere (NaN).
+            If the state is not one of this simulation, or not finite, or bodies have come to cover every cell or to be
+            nowhere (NaN).
         """
         start = time.perf_counter()
         equations, velocity, scalars, solids = self._before_projection(state)
@@ -323,8 +320,14 @@ class Smoke:
         tuple
             The number of the step, and the system whose solution its projection needs: operator, right-hand side, and
             what floats. Nothing of the simulation's own solution is in it.
+
+        Raises
+        ------
+        InputError
+            As `step`, or if the numbers are no list or do not increase.
         """
-        for number in steps:
+        self._check_state(state)
+        for number in _numbers(steps):
             require_count(number, "the number of a step", 0)
             if number <= state.step:
                 raise InputError(f"step {number} does not come after step {state.step}; give increasing numbers.")
@@ -337,11 +340,7 @@ class Smoke:
 
     def _before_projection(self, state: SmokeState) -> tuple[PressureEquations, Velocity, Tensor, Solids]:
         """Carry everything along, add sources and forces, and move the bodies."""
-        if tuple(state.density.shape) != self.grid.shape:
-            raise InputError(
-                f"the state lies on {' x '.join(map(str, state.density.shape))} cells, and this simulation on "
-                f"{' x '.join(map(str, self.grid.shape))}; begin with a state of its own."
-            )
+        self._check_state(state)
         paths = trace(state.velocity, self.grid, self.dt)
         scalars = torch.stack([state.density, state.temperature])
         scalars = advect_cells(scalars, paths, ~state.solid, self.open_sides, self.advection)
@@ -423,6 +422,40 @@ class Smoke:
                 "or leave it out."
             )
 
+    def _check_state(self, state: SmokeState) -> None:
+        """Refuse what is no state of this simulation."""
+        if not isinstance(state, SmokeState):
+            raise InputError(f"the state is a {type(state).__name__}; give a SmokeState, as initial() makes it.")
+        require_count(state.step, "the step of the state", 0)
+        scalars = [(getattr(state, name), name, self.grid.shape) for name in ("density", "temperature", "pressure")]
+        velocity = [
+            (part, f"velocity along {AXES[axis]}", face_shape(self.grid, axis))
+            for axis, part in enumerate(self._components(state.velocity, "the velocity of the state"))
+        ]
+        for part, name, shape in [*scalars, *velocity]:
+            self._check_part(part, name, shape, torch.float64)
+            require_finite(part, f"the {name} of the state")
+        self._check_part(state.solid, "solid", self.grid.shape, torch.bool)
+
+    def _check_part(self, part: Tensor, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        wanted = _described(dtype, shape, self.device)
+        tensor = isinstance(part, Tensor)
+        found = _described(part.dtype, tuple(part.shape), part.device) if tensor else f"a {type(part).__name__}"
+        if found != wanted:
+            raise InputError(
+                f"the {name} of the state is {found}, and this simulation has {wanted}; begin with a state of its own."
+            )
+
+    def _components[T](self, velocity: Iterable[T], name: str) -> list[T]:
+        """List the components of a velocity, one an axis."""
+        try:
+            listed = list(velocity)
+        except TypeError:
+            raise InputError(f"{name} is {velocity!r}; give one field an axis.") from None
+        if len(listed) != self.grid.dim:
+            raise InputError(f"{name} has {len(listed)} components, but the grid has {self.grid.dim} axes.")
+        return listed
+
     def _field(self, value: Field, name: str, shape: tuple[int, ...]) -> Tensor:
         field = convert(value, name, torch.float64, self.device).detach()
         require_finite(field, name)
@@ -447,6 +480,17 @@ def _check_sides(grid: Grid, open_sides: Sequence[str]) -> None:
     for side in open_sides:
         if side not in grid.sides:
             raise InputError(f"there is no side {side!r}; the sides of this grid are {', '.join(grid.sides)}.")
+
+
+def _described(dtype: torch.dtype, shape: tuple[int, ...], device: torch.device) -> str:
+    return f"{str(dtype).removeprefix('torch.')} of shape {shape} on {device.type}"
+
+
+def _numbers(steps: Iterable[int]) -> list[int]:
+    try:
+        return list(steps)
+    except TypeError:
+        raise InputError(f"the numbers of steps are {steps!r}; give a list of them, such as [3, 7].") from None
 
 
 def _listed[T](name: str, values: Sequence[T], kind: type[T], what: str) -> tuple[T, ...]:

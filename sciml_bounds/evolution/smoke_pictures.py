@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sciml_bounds.errors import InputError
 from sciml_bounds.plot import new_figure
 from sciml_bounds.store.contents import Array, Contents
 from sciml_bounds.store.readers import open_file
@@ -44,7 +45,7 @@ def draw(recording: Path | str, path: Path | str) -> None:
     """
     target = check_target(path, PICTURES)
     with ExitStack() as files:
-        contents = open_file(Path(recording), "the recording", files)
+        contents = _opened(recording, files)
         times = contents.read("time")
         shown = np.unique(np.linspace(0, len(times) - 1, MOMENTS + 1).round().astype(int)[1:])
         images = [_image(contents, int(index)) for index in shown]
@@ -69,12 +70,23 @@ def animate(recording: Path | str, path: Path | str) -> None:
 
     target = check_target(path, ANIMATIONS)
     with ExitStack() as files:
-        contents = open_file(Path(recording), "the recording", files)
+        contents = _opened(recording, files)
         frames = [Image.fromarray(image) for image in _enlarged(contents)]
     with replacing(target) as part:
         frames[0].save(
             part, format="GIF", save_all=True, append_images=frames[1:], duration=MILLISECONDS, loop=0
         )  # fmt: skip
+
+
+def _opened(recording: Path | str, files: ExitStack) -> Contents:
+    """Open a file, and look whether it is a recording of smoke."""
+    if not isinstance(recording, str | Path):
+        raise InputError(f"the recording is {recording!r}; give the name of a file.")
+    contents = open_file(Path(recording), "the recording", files)
+    missing = [name for name in ("time", "density", "solid") if name not in contents.arrays]
+    if missing:
+        raise InputError(f"{recording} is no recording of smoke; it has no {', '.join(missing)}.")
+    return contents
 
 
 def _enlarged(contents: Contents) -> Iterator[Array]:

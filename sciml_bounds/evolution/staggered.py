@@ -62,7 +62,7 @@ def at_centers(velocity: Velocity) -> Tensor:
 
 
 def at_faces(field: Tensor, axis: int) -> Tensor:
-    """Average a cell field over the two cells of each face across an axis; faces on sides have one cell."""
+    """Average a cell field (x, y[, z]) over the two cells of each face across an axis; faces on sides have one cell."""
     n = field.shape[axis]
     first, last = field.narrow(axis, 0, 1), field.narrow(axis, n - 1, 1)
     return (torch.cat([first, field], axis) + torch.cat([field, last], axis)) / 2

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -133,8 +134,11 @@ def cg(
         require_count(memory, "memory", 1)
     if maxiter is not None:
         require_count(maxiter, "maxiter", 0)
+    if flexible is not None and not isinstance(flexible, bool | np.bool_):
+        raise InputError(f"flexible is {flexible!r}; it must be True, False or None.")
     require_callback(callback)
-    _require_attainable(rhs, check_tolerances(rtol, atol, maxiter, rhs.dtype), atol)
+    rtol, atol = check_tolerances(rtol, atol, maxiter, rhs.dtype), float(atol)
+    _require_attainable(rhs, rtol, atol)
     lambda_min = _eigenvalue_bound(lambda_min, "lambda_min", rhs)
     lambda_min_preconditioned = _eigenvalue_bound(lambda_min_preconditioned, "lambda_min_preconditioned", rhs)
     guess = None
@@ -231,7 +235,7 @@ def _eigenvalue_bound(bound: Any, name: str, rhs: Tensor) -> Tensor | None:
 
 
 def require_symmetric(operator: LinearOperator, rhs: Tensor) -> None:
-    """Compare u.Av with v.Au for one random pair, unless symmetry is known.
+    """Compare u.Av with v.Au for one random pair of vectors like rhs (..., n), unless symmetry is known.
 
     Raises
     ------

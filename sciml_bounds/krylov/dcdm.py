@@ -26,7 +26,7 @@ def convolution(dim: int, channels: int, out: int, width: int) -> nn.Module:
 
 
 def pooled(u: Tensor) -> Tensor:
-    """Average over blocks of two points along each axis."""
+    """Average (b, channel, *space) over blocks of two points along each axis."""
     return _POOLS[u.ndim - 2](u, 2)
 
 
@@ -58,7 +58,7 @@ class DirectionNetwork(nn.Module):
         self.apply(_start)
 
     def forward(self, r: Tensor) -> Tensor:
-        """Give a direction."""
+        """Give the directions (b, 1, *space) of residuals of the same shape."""
         b = self.lift(r)
         a: Tensor | float = 0.0
         for pair in self.before:

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.learned_directions import LearnedDirections
-from sciml_bounds.krylov.multigrid_shaped import AIR, FLUID, SOLID
+from sciml_bounds.krylov.multigrid_shaped import AIR, FLUID, SOLID, check_geometry
 from sciml_bounds.multigrid.cycle import Cycle
 from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem, subtract_means
 from sciml_bounds.operators.linear_operator import LinearOperator
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import node_system
+from sciml_bounds.store.memory import require_memory
 
 __all__ = ["DirectionPreconditioner", "cycle_preconditioner", "direction_preconditioner"]
 
@@ -110,6 +111,11 @@ def direction_preconditioner(
     """
     weight = next(model.parameters())
     place = _find_place(problem, weight.device)
+    if len(place.space) == 1:
+        raise InputError(
+            f"networks of directions are for two and three axes, and the vectors lie on a line of {place.space[0]} "
+            "points; take M from sb.prepare(problem, method='multigrid').as_preconditioner()."
+        )
     if len(place.space) != model.dim:
         raise InputError(
             f"the network is for {model.dim} axes, and the vectors lie on a lattice of {_times(place.space)}; use "
@@ -122,7 +128,13 @@ def direction_preconditioner(
 
 
 def cycle_preconditioner(model: LearnedDirections, problem: Any, *, geometry: Any, published: bool) -> Cycle:
-    """Make a learned cycle the preconditioner of a problem, a `Solver`, a lattice operator or its system."""
+    """Make a learned cycle the preconditioner of a problem, a `Solver`, a lattice operator or its system.
+
+    Raises
+    ------
+    InputError
+        If a geometry is given, the problem has no operator, or there is no cycle for it (`LearnedCycle.as_cycle`).
+    """
     if geometry is not None or published:
         raise InputError("a learned cycle sees the operator of the problem; leave out geometry and published.")
     problem = getattr(problem, "problem", problem)
@@ -225,6 +237,7 @@ def _find_place(problem: Any, device: torch.device) -> _Place:
         return _lattice(problem, problem.floating())
     if isinstance(problem, Sequence) and problem and all(isinstance(n, Integral) and int(n) > 0 for n in problem):
         space = tuple(int(n) for n in problem)
+        require_memory(8 * math.prod(space), f"a geometry of {_times(space)} points")
         geometry = torch.full((1, *space), FLUID, device=device)
         return _Place(space, geometry, lambda field: field, torch.float64, device)
     raise InputError(
@@ -286,10 +299,12 @@ def _checked_geometry(geometry: Any, place: _Place) -> Tensor:
             f"the geometry has shape {tuple(found.shape)}, and the vectors lie on a lattice of {_times(place.space)}; "
             "give one number for each point."
         )
-    numbers = found.dtype != torch.bool and not found.is_complex()
-    if not numbers or not bool(((found == SOLID) | (found == FLUID) | (found == AIR)).all()):
-        raise InputError("the geometry holds something else than 0 (solid), 1 (fluid) and 2 (air); give those numbers.")
-    return found.to(place.device).reshape(-1, *place.space)
+    if found.dtype == torch.bool or found.is_complex():
+        dtype = str(found.dtype).removeprefix("torch.")
+        raise InputError(f"the geometry has dtype {dtype}; give numbers, 0 (solid), 1 (fluid) or 2 (air).")
+    known = found.to(place.device).reshape(-1, *place.space)
+    check_geometry(known)
+    return known
 
 
 def _times(space: Sequence[int]) -> str:

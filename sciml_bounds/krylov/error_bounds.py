@@ -64,9 +64,10 @@ def gauss_radau(alphas: Tensor, betas: Tensor, rz: Tensor, mu: Tensor) -> Tensor
 
 
 def smallest_ritz_value(alphas: Tensor, betas: Tensor, steps: Tensor) -> Tensor:
-    """Smallest eigenvalue of the Lanczos matrix that the coefficients define, one a sample.
+    """Smallest eigenvalue of the Lanczos matrix that the coefficients define, one a sample: shape (b,).
 
-    It lies above the smallest eigenvalue of M^-1 A, so what is built on it is an estimate.
+    `alphas` and `betas` (m, b) are as in `gauss_radau`, and `steps` (b,) says how many each sample took. It
+    lies above the smallest eigenvalue of M^-1 A, so what is built on it is an estimate.
     """
     smallest = []
     for row in range(alphas.shape[1]):
@@ -84,5 +85,5 @@ def smallest_ritz_value(alphas: Tensor, betas: Tensor, steps: Tensor) -> Tensor:
 
 
 def residual_bound(residual_norm: Tensor, round_off: Tensor, eigenvalue_lower: Tensor) -> Tensor:
-    """Upper bound (||b - A x|| + round-off of computing it) / sqrt(mu), with mu below the spectrum of A."""
+    """Upper bound (||b - A x|| + round-off of computing it) / sqrt(mu), shape (b,), with mu below the spectrum of A."""
     return (residual_norm + round_off) / eigenvalue_lower.sqrt()

@@ -58,6 +58,9 @@ LARGEST = 0.999
 #: Logarithms of ratios of conductances are cut off here, and taken for zero below the other.
 FARTHEST, NOTHING = 6.0, 1e-3
 
+#: What to use in place of the cycle, where no weights will do.
+_INSTEAD = "M from sb.prepare(problem, method='multigrid').as_preconditioner(), or sb.solve with that method"
+
 Axes = tuple[bool, bool, bool]
 
 
@@ -250,12 +253,16 @@ class LearnedCycle(nn.Module):
         Raises
         ------
         InputError
-            If the operator has another number of axes, couples other points than nearest neighbours, or is periodic,
-            or weights are not finite.
+            If the operator has one axis or another number than the weights, couples other points than nearest
+            neighbours, or is periodic, or weights are not finite.
         """
         _require_neighbours(operator)
         if not all(bool(torch.isfinite(weight).all()) for weight in self.parameters()):
             raise InputError("the weights hold NaN or infinity; load others, or train anew with a smaller lr.")
+        if len(operator.offsets) == 1:
+            raise InputError(
+                f"the learned cycle is there in two and three dimensions, and the operator has one; take {_INSTEAD}."
+            )
         if len(operator.offsets) != self.dim:
             raise InputError(
                 f"the learned cycle is for {self.dim} axes and the operator has {len(operator.offsets)}; use weights "
@@ -297,8 +304,8 @@ def _require_neighbours(operator: LatticeOperator) -> None:
     for offset, conductance in zip(operator.offsets, operator.conductance):
         if sum(map(abs, offset)) != 1 or bool(conductance.select(1 + offset.index(1), -1).any()):
             raise InputError(
-                "the learned cycle is for operators that couple nearest neighbours on a box without periodic axes; use "
-                "method='multigrid'."
+                "the learned cycle is for operators that couple nearest neighbours on a box without periodic axes; "
+                f"take {_INSTEAD}."
             )
 
 

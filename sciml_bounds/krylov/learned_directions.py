@@ -17,7 +17,7 @@ from torch.nn import functional
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.dcdm import DirectionNetwork
 from sciml_bounds.krylov.learned_cycle import Hierarchy, LearnedCycle
-from sciml_bounds.krylov.multigrid_shaped import Kernels, MultigridShapedNetwork, geometry_image
+from sciml_bounds.krylov.multigrid_shaped import Kernels, MultigridShapedNetwork, check_geometry, geometry_image
 from sciml_bounds.multigrid.convolution_cycle import choose
 from sciml_bounds.multigrid.network_input import check_axes, check_values
 from sciml_bounds.store.weights import load_model, save_model
@@ -73,7 +73,8 @@ class LearnedDirections(nn.Module):
     ------
     InputError
         If options are unknown or out of range; from `forward`, if the input has another number of axes or channels,
-        another dtype or device than the weights, NaN or infinity (looked for in evaluation mode).
+        another dtype or device than the weights, a geometry of other numbers, NaN or infinity (looked for in
+        evaluation mode).
 
     Notes
     -----
@@ -93,7 +94,7 @@ class LearnedDirections(nn.Module):
     def __init__(self, network: str = "dcdm", *, dim: int = 3, **options: int) -> None:
         super().__init__()
         kind = NETWORKS[choose(network, tuple(NETWORKS), "network")]
-        if dim not in (2, 3):
+        if not isinstance(dim, int) or dim not in (2, 3):
             raise InputError(f"dim={dim!r} must be 2 or 3.")
         known = {p.name: p.default for p in inspect.signature(kind).parameters.values() if p.name != "dim"}
         for name, value in options.items():
@@ -107,11 +108,21 @@ class LearnedDirections(nn.Module):
         self.in_channels = 1 if network == "dcdm" else 2
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x (b, in_channels, *space) to directions (b, 1, *space)."""
+        """Map x (b, in_channels, *space) to directions (b, 1, *space).
+
+        Raises
+        ------
+        InputError
+            As the class says.
+        """
         check_axes(x, self.in_channels, self.dim)
         check_values(x, next(self.parameters()), training=self.training)
-        kernels = self.kernels(x[:, 1].round()) if self.in_channels == 2 else None
-        return self.along(x[:, :1], kernels)
+        if self.in_channels == 1:
+            return self.along(x)
+        if len(x) == 0:
+            return x[:, :1]
+        check_geometry(x[:, 1])
+        return self.along(x[:, :1], self.kernels(x[:, 1]))
 
     def kernels(self, geometry: Tensor) -> Kernels | Hierarchy:
         """Make the kernels or levels of a geometry (b, *space), for networks that take one."""
@@ -148,7 +159,13 @@ class LearnedDirections(nn.Module):
 
     @classmethod
     def load(cls, name_or_path: Path | str) -> LearnedDirections:
-        """Read a network from a file, or by name one that ships with the package; it comes in evaluation mode."""
+        """Read a network from a file, or by name one that ships with the package; it comes in evaluation mode.
+
+        Raises
+        ------
+        InputError
+            If there is no such file, or it holds another network.
+        """
         model = load_model(name_or_path)
         if not isinstance(model, cls):
             raise InputError(f"{name_or_path} holds a {type(model).__name__}, not a {cls.__name__}.")

@@ -16,7 +16,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from numbers import Real
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,6 +49,9 @@ NOTHING_NEW = 1e-4
 
 _RUNNING = None
 
+#: Ends that round-off brings about too, in systems that are nearly singular for their precision.
+_BREAKDOWNS = (Reason.INDEFINITE, Reason.INDEFINITE_PRECONDITIONER, Reason.NO_NEW_DIRECTION)
+
 
 def default_rtol(dtype: torch.dtype) -> float:
     """Return the relative residual that is asked for by default: 1e-8 in double precision, 1e-5 in single."""
@@ -58,9 +64,10 @@ def check_tolerances(rtol: float | None, atol: float, maxiter: int | None, dtype
     Raises
     ------
     InputError
-        If a tolerance is negative or not finite, rtol is below round-off, or maxiter is negative.
+        If a tolerance is no number, negative or not finite, rtol is below round-off, or maxiter is negative.
     """
-    rtol = default_rtol(dtype) if rtol is None else float(rtol)
+    rtol = default_rtol(dtype) if rtol is None else _number(rtol, "rtol")
+    atol = _number(atol, "atol")
     eps = torch.finfo(dtype).eps
     if not 0 <= rtol < float("inf") or not 0 <= atol < float("inf"):
         raise InputError(f"rtol={rtol} and atol={atol} must be finite and not negative.")
@@ -71,6 +78,15 @@ def check_tolerances(rtol: float | None, atol: float, maxiter: int | None, dtype
     if maxiter is not None and maxiter < 0:
         raise InputError(f"maxiter is {maxiter}; it must not be negative.")
     return rtol
+
+
+def _number(value: Any, name: str) -> float:
+    """Read a number, NaN and infinity too; arrays of one are taken for it."""
+    single = isinstance(value, Tensor | np.ndarray) and value.ndim == 0
+    number = value.item() if single else value
+    if not isinstance(number, Real) or isinstance(number, bool):
+        raise InputError(f"{name} is {value!r}; it must be a number.")
+    return float(number)
 
 
 @dataclass
@@ -188,8 +204,8 @@ class _Loop:
             self.stop(~torch.isfinite(rz), Reason.NOT_FINITE)
             if not self.flexible:
                 self.stop(rz <= 0, Reason.INDEFINITE_PRECONDITIONER)
-        if not bool(running.all()):  # whatever M makes of a residual that is done with, of zeros above all
-            self.z[~running] = 0.0
+        if not bool(self.running.all()):  # whatever M makes of a residual that is done with, of zeros above all
+            self.z[~self.running] = 0.0
         self._new_direction(rz)
         product = self.z  # which the direction was made of, and which is free now
         curvature = self.A.energy_into(self.d, product)
@@ -290,6 +306,7 @@ class _Loop:
         """Recompute the residual of all samples; those that had only seemed to converge run again."""
         self.replace_residual()
         true_norm = self.r.norm(dim=1)
+        self._acquit(true_norm)
         done = [reason in (Reason.CONVERGED, Reason.ROUND_OFF) for reason in self.reasons]
         slack = 1 + 1e3 * torch.finfo(self.b.dtype).eps
         deceived = torch.tensor(done, dtype=torch.bool, device=self.b.device)
@@ -300,6 +317,15 @@ class _Loop:
         self.norm = true_norm
         self.fresh = True
         self.memory.clear()
+
+    def _acquit(self, true_norm: Tensor) -> None:
+        """Call converged what broke down where the recurrence alone had not seen that nothing was left to do."""
+        level = torch.minimum(self.round_off_level(), self.rhs_norm)  # as in `mark_converged`
+        for row, reason in enumerate(self.reasons):
+            if reason in _BREAKDOWNS and bool(true_norm[row] <= self.tolerance[row]):
+                self.reasons[row] = Reason.CONVERGED
+            elif reason in _BREAKDOWNS and bool(true_norm[row] <= level[row]):
+                self.reasons[row] = Reason.ROUND_OFF
 
 
 def iterate(
@@ -318,7 +344,13 @@ def iterate(
     monitor: Monitor | None = None,
     start: float | None = None,
 ) -> LinearSolution:
-    """Run the loop of `cg` on checked input, without a warning at its end. It may overwrite x0."""
+    """Run the loop of `cg` on checked input (batch..., n), without a warning at its end. It may overwrite x0.
+
+    Raises
+    ------
+    InputError
+        If a tolerance, maxiter or memory is out of range.
+    """
     start = time.perf_counter() if start is None else start
     rtol = check_tolerances(rtol, atol, maxiter, b.dtype)
     if memory is None:

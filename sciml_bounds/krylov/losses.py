@@ -6,14 +6,15 @@ asked of the size and the sign of q. Reference: Kaneda et al., ICML 2023, sectio
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sciml_bounds.errors import InputError
-from sciml_bounds.krylov.multigrid_shaped import FLUID, SOLID
-from sciml_bounds.operators.linear_operator import LinearOperator, inner
+from sciml_bounds.krylov.multigrid_shaped import FLUID, SOLID, check_geometry
+from sciml_bounds.operators.linear_operator import LinearOperator, aslinearoperator, inner
 
 __all__ = ["LineSearchLoss", "contraction_loss", "line_search_loss", "pressure_product"]
 
@@ -24,7 +25,13 @@ class LineSearchLoss:
     Parameters
     ----------
     operator
-        A, whose vectors are the fields, last axis fastest. A batch of operators takes as many samples.
+        A, whose vectors are the fields, last axis fastest: a `LinearOperator`, or a symmetric matrix. A batch of
+        operators takes as many samples.
+
+    Raises
+    ------
+    InputError
+        If it is no operator; from a call, if fields do not fit it.
 
     Examples
     --------
@@ -36,12 +43,13 @@ class LineSearchLoss:
     tensor([0.])
     """
 
-    def __init__(self, operator: LinearOperator) -> None:
-        self.operator = operator
+    def __init__(self, operator: Any) -> None:
+        self.operator = aslinearoperator(operator)
 
     def __call__(self, prediction: Tensor, target: Tensor, inputs: Tensor | None = None) -> Tensor:
         """Give (b,) for directions and right-hand sides (b, 1, *space)."""
-        if prediction.shape != target.shape or prediction[0].numel() != self.operator.shape[0]:
+        _require_tensors(prediction, target)
+        if prediction.shape != target.shape or math.prod(prediction.shape[1:]) != self.operator.shape[0]:
             raise InputError(
                 f"directions of shape {tuple(prediction.shape)} for right-hand sides of shape {tuple(target.shape)} "
                 f"do not fit an operator of {self.operator.shape[0]} unknowns; give (b, 1, *space) of both."
@@ -66,14 +74,21 @@ def line_search_loss(prediction: Tensor, target: Tensor, inputs: Tensor | None =
     -------
     Tensor
         Shape (b,).
+
+    Raises
+    ------
+    InputError
+        If the fields do not fit, or the geometry holds other numbers.
     """
-    if target.shape != (len(prediction), 2, *prediction.shape[2:]) or prediction.shape[1] != 1:
+    _require_tensors(prediction, target)
+    if target.ndim < 3 or target.shape != (len(prediction), 2, *prediction.shape[2:]) or prediction.shape[1] != 1:
         raise InputError(
             f"directions of shape {tuple(prediction.shape)} need targets (b, 2, *space), right-hand side and geometry, "
             f"and these have shape {tuple(target.shape)}."
         )
     with torch.autocast(target.device.type, enabled=False):
         q, (b, geometry) = prediction[:, 0].to(target.dtype), target.unbind(1)
+        check_geometry(geometry)
         q = torch.where(geometry == FLUID, q, 0.0)
         return _left(q.flatten(1), b.flatten(1), pressure_product(q, geometry).flatten(1))
 
@@ -81,10 +96,14 @@ def line_search_loss(prediction: Tensor, target: Tensor, inputs: Tensor | None =
 def contraction_loss(prediction: Tensor, target: Tensor, inputs: Tensor | None = None) -> Tensor:
     """Give the logarithm (of base ten) of ||b - alpha A q|| / ||b||, arguments as of `line_search_loss`.
 
-    It weighs all geometries alike, where that loss sees little but the worst, and is computed in double precision.
+    It weighs all geometries alike, where that loss sees little but the worst, and is computed in double precision, to
+    whose round-off it falls at least. A sample that is solved already, of b = 0, gives 0 whatever the direction.
     """
+    _require_tensors(prediction, target)
     left = line_search_loss(prediction.double(), target.double())
-    return (left / target[:, 0].double().flatten(1).square().sum(1)).log10() / 2
+    size = target[:, 0].double().flatten(1).square().sum(1)
+    part = left / torch.where(size == 0, 1.0, size)
+    return torch.where(size == 0, 0.0, part.clamp_min(torch.finfo(part.dtype).eps ** 2).log10() / 2)
 
 
 def pressure_product(p: Tensor, geometry: Tensor) -> Tensor:
@@ -104,6 +123,14 @@ def pressure_product(p: Tensor, geometry: Tensor) -> Tensor:
         ends = [0] * 2 * (p.ndim - 1 - axis)
         out = out + torch.nn.functional.pad(flux, [*ends, 0, 1]) - torch.nn.functional.pad(flux, [*ends, 1, 0])
     return torch.where(fluid, out, 0.0)
+
+
+def _require_tensors(prediction: Tensor, target: Tensor) -> None:
+    if not (isinstance(prediction, Tensor) and isinstance(target, Tensor)):
+        raise InputError(
+            f"directions are a {type(prediction).__name__} and targets a {type(target).__name__}; give torch tensors "
+            "of both."
+        )
 
 
 def _left(q: Tensor, b: Tensor, product: Tensor) -> Tensor:

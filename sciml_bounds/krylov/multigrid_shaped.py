@@ -15,14 +15,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.dcdm import convolution, pooled
+from sciml_bounds.multigrid.network_input import is_recorded
 
-__all__ = ["AIR", "FLUID", "SOLID", "MultigridShapedNetwork", "geometry_image"]
+__all__ = ["AIR", "FLUID", "SOLID", "MultigridShapedNetwork", "check_geometry", "geometry_image"]
 
 #: What a point of a geometry is.
 SOLID, FLUID, AIR = 0, 1, 2
 
 _UP = {2: "bilinear", 3: "trilinear"}
+
+
+def check_geometry(geometry: Tensor) -> None:
+    """Refuse a geometry (b, *space) of other numbers, unless what is done with it is compiled or captured.
+
+    Raises
+    ------
+    InputError
+        With the first of them, and its sample.
+    """
+    if is_recorded(geometry):
+        return
+    other = (geometry != SOLID) & (geometry != FLUID) & (geometry != AIR)
+    if bool(other.any()):
+        first = float(geometry[other][0])
+        sample = f" in sample {int(other.nonzero()[0, 0])}" if len(geometry) > 1 else ""
+        raise InputError(f"the geometry is {first:g}{sample}; give 0 (solid), 1 (fluid) or 2 (air) for each point.")
 
 
 def geometry_image(geometry: Tensor) -> Tensor:
@@ -99,7 +118,7 @@ class MultigridShapedNetwork(nn.Module):
         return x
 
     def forward(self, r: Tensor, image: Tensor) -> Tensor:
-        """Give a direction."""
+        """Give the directions (b, 1, *space) of residuals, given the image (b, 3, *space) of their geometries."""
         return self.along(self.kernels(image), r)
 
 

@@ -48,7 +48,7 @@ def lanczos(A: Any, start: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
     Raises
     ------
     InputError
-        If A is not symmetric, does not fit, or `start` is zero or not finite.
+        If A is not symmetric, does not fit, or `start` is no vector of floating-point numbers, zero or not finite.
 
     Notes
     -----
@@ -63,6 +63,8 @@ def lanczos(A: Any, start: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
     (torch.Size([4, 4]), torch.Size([4]))
     """
     require_count(steps, "steps", 1)
+    if not isinstance(start, Tensor) or not start.is_floating_point():
+        raise InputError(f"start is {_kind(start)}; it must be a vector of floating-point numbers, a torch tensor.")
     size = start.norm()
     if start.ndim != 1 or not bool(size > 0) or not bool(torch.isfinite(size)):
         raise InputError(f"start of shape {tuple(start.shape)} must be one finite vector that is not zero.")
@@ -107,8 +109,9 @@ def ritz_pairs(A: Any, count: int, *, like: Tensor | None = None, seed: int = 0)
     Raises
     ------
     InputError
-        If A is not symmetric or indefinite.
+        If A is not symmetric or indefinite, or a number is out of range.
     """
+    require_count(seed, "seed", 0)
     operator = aslinearoperator(A, like)
     n = operator.shape[0]
     g = torch.randn(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -123,13 +126,15 @@ def ritz_pairs(A: Any, count: int, *, like: Tensor | None = None, seed: int = 0)
 
 def low_count(count: int) -> int:
     """Tell how many of so many vectors, ordered by their eigenvalues, count as low: half of them and five percent."""
+    require_count(count, "count", 0)
     return count // 2 + round(BEYOND_HALF * count)
 
 
 def mixing_weights(count: int) -> Tensor:
     """Give the standard deviations of the coefficients of Ritz vectors in ascending order, (count,)."""
+    low = low_count(count)
     weights = torch.ones(count, dtype=torch.float64)
-    weights[: low_count(count)] = AMPLITUDE
+    weights[:low] = AMPLITUDE
     return weights
 
 
@@ -149,8 +154,19 @@ def mixed_right_hand_sides(vectors: Tensor, count: int, *, seed: int = 0) -> Ten
     -------
     Tensor
         Shape (count, n).
+
+    Raises
+    ------
+    InputError
+        If the vectors are no matrix of floating-point numbers, or a number is out of range.
     """
     require_count(count, "count", 1)
+    require_count(seed, "seed", 0)
+    if not isinstance(vectors, Tensor) or vectors.ndim != 2 or not vectors.is_floating_point():
+        shape = f" of shape {tuple(vectors.shape)}" if isinstance(vectors, Tensor) else ""
+        raise InputError(
+            f"the vectors are {_kind(vectors)}{shape}; give a torch tensor (m, n) of floating-point numbers."
+        )
     generator = torch.Generator().manual_seed(seed)
     rows = [torch.randn(len(vectors), generator=generator, dtype=torch.float64) for _ in range(count)]
     mixed = (torch.stack(rows) * mixing_weights(len(vectors))).to(vectors) @ vectors
@@ -162,5 +178,14 @@ def _symmetric(A: Any, like: Tensor) -> LinearOperator:
     operator = aslinearoperator(A, like)
     if operator.shape[0] != len(like) or operator.batch != 1:
         raise InputError(f"A has shape {operator.shape}, and start has {len(like)} entries; they must agree.")
+    if (operator.dtype, operator.device) != (like.dtype, like.device):
+        ours, theirs = (f"{_kind(part)} on {part.device}" for part in (operator, like))
+        raise InputError(f"A works in {ours}, and start is {theirs}; convert one of them.")
     require_symmetric(operator, like)
     return operator
+
+
+def _kind(value: Any) -> str:
+    """Name the dtype of what has one of torch, and the type of all else."""
+    dtype = getattr(value, "dtype", None)
+    return str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype) else f"a {type(value).__name__}"

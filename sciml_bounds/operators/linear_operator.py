@@ -93,13 +93,21 @@ class LinearOperator:
         return found
 
     def _check_batch(self, x: Tensor) -> None:
-        """Refuse vectors whose number does not fit, before a compiled loop runs off the end of a batch.
+        """Refuse what are no vectors, or another number of them, before a compiled loop runs off the end of a batch.
 
         Raises
         ------
         InputError
-            With both numbers.
+            With what they are, or both numbers.
         """
+        tensor = isinstance(x, Tensor)
+        if not tensor or x.numel() % self.shape[0] or not (x.is_floating_point() or x.is_complex()):
+            dtype = str(x.dtype).removeprefix("torch.") if tensor else ""
+            kind = f"{dtype} of shape {tuple(x.shape)}" if tensor else f"a {type(x).__name__}"
+            raise InputError(
+                f"the operator takes vectors (..., {self.shape[0]}) of numbers, and this is {kind}; give a torch "
+                "tensor of that length."
+            )
         vectors = x.numel() // self.shape[0]
         if self.batch not in (1, vectors):
             raise InputError(f"a batch of {self.batch} operators cannot be applied to {vectors} vectors.")

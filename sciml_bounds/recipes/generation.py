@@ -270,6 +270,8 @@ class Job:
 def _make_job(
     recipe: str | Recipe, samples: int | None, seed: int, resolution: int | None, device: str | torch.device
 ) -> Job:
+    from sciml_bounds.arrays import check_device
+
     found = recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
     size = found.resolution if resolution is None else resolution
     found.check(size)
@@ -279,7 +281,7 @@ def _make_job(
         seed=_integer("the seed", seed, 0),
         resolution=int(size),
         samples=_integer("the number of samples", found.samples if samples is None else samples, 1),
-        device=_check_device(device),
+        device=str(check_device(device)),
     )
 
 
@@ -287,12 +289,6 @@ def _integer(what: str, value: Any, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) < 2**63:
         raise InputError(f"{what} is {value!r}; give an integer of at least {least}.")
     return int(value)
-
-
-def _check_device(device: str | torch.device) -> str:
-    from sciml_bounds.training.settings import check_device
-
-    return str(check_device(device))
 
 
 # --- making -----------------------------------------------------------------------------------------------------------

@@ -25,9 +25,11 @@ def check_target(path: Path | str, suffixes: tuple[str, ...]) -> Path:
     Raises
     ------
     InputError
-        If the ending is not one of `suffixes`, the folder does not exist or cannot be written to, or something that is
-        no file has this name.
+        If it is no path, the ending is not one of `suffixes`, the folder does not exist or cannot be written to, or
+        something that is no file has this name.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"the path of the output is {path!r}; give a string or a Path.")
     target = Path(path).resolve()
     if target.suffix.lower() not in suffixes:
         raise InputError(

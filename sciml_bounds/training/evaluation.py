@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sciml_bounds.arrays import require_count
+from sciml_bounds.arrays import check_device, require_count
 from sciml_bounds.errors import InputError
 from sciml_bounds.reports import summary_table
 from sciml_bounds.training.data import Samples, batches, load, require_samples, size_of
-from sciml_bounds.training.settings import Loss, check_device, find_loss, loss_name
+from sciml_bounds.training.settings import Loss, find_loss, loss_name
 
 __all__ = ["Evaluation", "Rollout", "check_losses", "evaluate", "evaluate_rollout", "evaluating", "roll_out"]
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from sciml_bounds.arrays import check_device
 from sciml_bounds.errors import InputError
 
-__all__ = ["Loss", "TrainingSettings", "check_device", "check_names", "find_loss", "loss_name"]
+__all__ = ["Loss", "TrainingSettings", "check_names", "find_loss", "loss_name"]
 
 #: loss(prediction, target, inputs) gives one number a sample, shape (b,).
 type Loss = Callable[[Any, Tensor, Tensor], Tensor]
@@ -147,27 +147,6 @@ class TrainingSettings:
         """Say all of it in JSON's words."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return values | {"loss": loss_name(self.loss), "select": loss_name(self.select)}
-
-
-def check_device(name: torch.device | str) -> torch.device:
-    """Make a device of its name.
-
-    Raises
-    ------
-    InputError
-        If there is none of that name, or it is not there.
-    """
-    try:
-        device = torch.device(name)
-    except (RuntimeError, TypeError):
-        raise InputError(f"device={name!r} is no device; use 'cpu' or 'cuda'.") from None
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"device={str(name)!r} is of a kind that is not supported; use 'cpu' or 'cuda'.")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device={str(name)!r} is not there: torch finds no CUDA device; use device='cpu'.")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device={str(name)!r} is not there: torch finds {torch.cuda.device_count()}, from cuda:0 on.")
-    return device
 
 
 def check_names(given: Iterable[str], known: Iterable[str], where: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,8 @@ class Entry:
         A lattice that is too small for it; None if it is for one lattice only, () if any will do.
     scale
         How large outputs are, for tolerances.
+    coded
+        Whether the last channel is no field, but the code of a geometry.
     """
 
     make: Callable[..., nn.Module]
@@ -41,13 +44,17 @@ class Entry:
     shape: tuple[int, ...]
     small: tuple[int, ...] | None
     scale: float = field(default=1.0)
+    coded: bool = False
 
     def model(self) -> Any:
         torch.manual_seed(0)
         return self.make(**self.options).eval()
 
     def x(self, count: int = 3) -> Tensor:
-        return 1 + torch.rand(count, *self.shape, generator=torch.Generator().manual_seed(1))
+        x = 1 + torch.rand(count, *self.shape, generator=torch.Generator().manual_seed(1))
+        if self.coded:
+            x[:, -1] = (3 * (x[:, -1] - 1)).floor()
+        return x
 
 
 _SMALL = {"channels": 6, "layers": 2, "levels": 3}
@@ -76,9 +83,11 @@ MODELS = {
     ),
     "2-D directions": Entry(LearnedDirections, {"network": "dcdm", "dim": 2, "channels": 6}, (1, 9, 12), ()),
     "3-D directions": Entry(LearnedDirections, {"network": "dcdm", "dim": 3, "channels": 6}, (1, 6, 5, 4), ()),
-    "2-D shaped directions": Entry(LearnedDirections, {"network": "multigrid", "dim": 2, "levels": 2}, (2, 9, 12), ()),
+    "2-D shaped directions": Entry(
+        LearnedDirections, {"network": "multigrid", "dim": 2, "levels": 2}, (2, 9, 12), (), coded=True
+    ),
     "3-D shaped directions": Entry(
-        LearnedDirections, {"network": "multigrid", "dim": 3, "levels": 2}, (2, 8, 5, 4), ()
+        LearnedDirections, {"network": "multigrid", "dim": 3, "levels": 2}, (2, 8, 5, 4), (), coded=True
     ),
 }
 
@@ -149,6 +158,8 @@ def test_every_weight_has_a_gradient(entry):
 def test_gradients_reach_the_input(entry):
     model, x = entry.model().double(), entry.x(1).double().requires_grad_()
     direction = torch.randn_like(x)
+    if entry.coded:
+        direction[:, -1] = 0.0
     model(x).sum().backward()
     with torch.no_grad():
         step = 1e-5 * direction
@@ -203,6 +214,20 @@ def test_another_number_of_axes_is_refused(entry):
         entry.model()(entry.x().unsqueeze(-1))
     with pytest.raises(InputError, match="axes"):
         entry.model()(entry.x()[0])
+
+
+@each_model
+@pytest.mark.parametrize("given", [None, [[1.0]], np.ones((1, 1, 8, 8))], ids=["nothing", "list", "array"])
+def test_what_is_no_tensor_is_refused(entry, given):
+    with pytest.raises(InputError, match=rf"the input is a {type(given).__name__}; give a tensor \(batch, "):
+        entry.model()(given)
+
+
+@each_model
+def test_a_lattice_without_points_is_refused(entry):
+    x = entry.x()
+    with pytest.raises(InputError, match=r"the input has shape .*, without a point along an axis"):
+        entry.model()(x[..., :0])
 
 
 @each_model

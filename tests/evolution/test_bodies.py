@@ -145,6 +145,7 @@ def test_the_later_of_two_bodies_decides():
         (lambda: Voxels(np.zeros((0, 2), bool), (1.0, 1.0)), r"the voxels have shape \(0, 2\); give at least one"),
         (lambda: Ball(True), r"the radius of a ball is True; it must be a positive number"),
         (lambda: Block(0.3), r"the side lengths of a block are 0.3; give one number an axis"),
+        (lambda: Block(iter((0.3, 0.3))), r"the side lengths of a block are <tuple_iterator .*>; give one number an"),
         (lambda: Star(0.1, arms=0), r"the number of arms of a star is 0; it must be a positive integer"),
         (lambda: Star(0.1, depth="deep"), r"the depth of a star is 'deep'; it must be a finite number"),
         (lambda: Body(None, (0.5, 0.5)), r"the shape of a body is None; give a Ball, Block, or function"),
@@ -152,7 +153,7 @@ def test_the_later_of_two_bodies_decides():
     ],
     ids=[
         "ball", "block", "star", "numbers as voxels", "axes of voxels", "flat voxels", "no voxels", "truth value",
-        "one length", "arms", "depth", "no shape", "spin",
+        "one length", "iterator of lengths", "arms", "depth", "no shape", "spin",
     ],
 )  # fmt: skip
 def test_bodies_that_cannot_be_are_refused(make, sentence):
@@ -171,9 +172,19 @@ def test_bodies_that_cannot_be_are_refused(make, sentence):
         (Body(lambda x: x[..., 0] * math.nan, (0.5, 0.5)), r"a shape gives NaN; it must give one number a position"),
         (Body(lambda x: x[..., 0] < 0, (0.5, 0.5)), r"a shape gives truth values; it must give one number"),
         (Body(lambda x: x, (0.5, 0.5)), r"a shape gives an array of shape \(8, 8, 2\) for positions of shape \(8, 8\)"),
+        (Body(lambda x: None, (0.5, 0.5)), r"a shape gives a NoneType; it must give one number a position, negative"),
+        (Body(lambda x: "inside", (0.5, 0.5)), r"a shape gives a str; it must give one number a position"),
+        (Body(lambda x: x[..., 0] * 1j, (0.5, 0.5)), r"a shape gives complex numbers; it must give one number a posi"),
+        (Body(Ball(0.1), lambda t: None), r"the centre of a body at time 0.1 is None; give 2 finite numbers"),
+        (Body(Ball(0.1), lambda t: "ab"), r"the centre of a body at time 0.1 is 'ab'; give 2 finite numbers"),
+        (Body(Ball(0.1), (None, 0.5)), r"the centre of a body is \(None, 0.5\); give 2 finite numbers"),
+        (Body(Ball(0.1), {"x": 0.5, "y": 0.5}), r"the centre of a body is {'x': 0.5, 'y': 0.5}; give 2 finite numbers"),
     ],
-    ids=["block", "voxels", "number as centre", "NaN as centre", "axes of centre", "NaN", "truth values", "vectors"],
-)
+    ids=[
+        "block", "voxels", "number as centre", "NaN as centre", "axes of centre", "NaN", "truth values", "vectors",
+        "nothing", "words", "complex", "no centre", "words as centre", "half a centre", "names in a centre",
+    ],
+)  # fmt: skip
 def test_bodies_that_do_not_fit_the_grid_are_refused(body, sentence):
     """Comparisons with NaN are false everywhere: such a body would vanish without a word."""
     with pytest.raises(InputError, match=sentence):

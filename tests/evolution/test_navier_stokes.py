@@ -270,9 +270,13 @@ def test_a_resolution_is_an_even_integer(resolution):
         ({"viscosity": 1e-3, "dtype": torch.float16}, "dtype is torch.float16; use torch.float32 or torch.float64"),
         ({"viscosity": 1e-3, "forcing": np.zeros((16, 8))}, r"forcing has shape \(16, 8\); the flow takes \(16, 16\)"),
         ({"viscosity": 1e-3, "forcing": np.full((16, 16), np.inf)}, "forcing has 256 entries that are NaN or infinite"),
+        ({"viscosity": 1e-3, "device": "gpu"}, "device='gpu' is no device; use 'cpu' or 'cuda'"),
     ],
-    ids=["negative viscosity", "NaN viscosity", "no cfl", "half precision", "forcing of a strip", "infinite forcing"],
-)
+    ids=[
+        "negative viscosity", "NaN viscosity", "no cfl", "half precision", "forcing of a strip", "infinite forcing",
+        "device",
+    ],
+)  # fmt: skip
 def test_a_flow_that_cannot_be_is_refused(arguments, sentence):
     with pytest.raises(InputError, match=sentence):
         NavierStokes(16, **arguments)
@@ -316,3 +320,23 @@ def test_a_flow_beyond_the_numbers_is_an_error_not_an_endless_loop():
         NavierStokes(16, 1e-3, dtype=torch.float32).evolve(1e38 * torch.cos(x + y) + 1e38 * torch.cos(x), [1e-37])
     with pytest.raises(ConvergenceError, match=r"reached speed .*e\+1\d, which takes more than 1e\+08 steps"):
         NavierStokes(16, 1e-3).evolve(1e15 * torch.cos(x + y), [1.0])
+
+
+@pytest.mark.parametrize(
+    ("duration", "step", "sentence"),
+    [
+        (1.5e-4, 1e-4, "duration is 0.00015, which is 1.5 steps of 0.0001; give a multiple of the step"),
+        (1e-4, 1e-3, "duration is 0.0001, which is 0.1 steps of 0.001"),
+        ("1", 1e-4, "duration is '1'; it must be a finite number, positive"),
+        (1.0, 0.0, "step is 0.0; it must be a finite number, positive"),
+    ],
+    ids=["one and a half", "less than one", "word", "none"],
+)
+def test_the_published_scheme_takes_whole_steps(duration, step, sentence):
+    with pytest.raises(InputError, match=sentence):
+        crank_nicolson_euler(NavierStokes(16, 1e-3), np.zeros((16, 16)), duration, step)
+
+
+def test_the_published_scheme_is_for_a_flow():
+    with pytest.raises(InputError, match="the flow is a float; give a NavierStokes"):
+        crank_nicolson_euler(1e-3, np.zeros((16, 16)), 1.0)

@@ -180,10 +180,20 @@ def test_a_damaged_state_is_one_sentence(tmp_path):
         ("none/smoke.h5", {}, "there is no folder"),
         ("smoke.h5", {"steps": 0}, "steps is 0; it must be a positive integer"),
         ("smoke.h5", {"every": 0}, "every is 0; it must be a positive integer"),
+        ("smoke.h5", {"asked": None}, "asked is None; give names and values that JSON has words for"),
+        ("smoke.h5", {"asked": {"a": {1}}}, r"asked is {'a': \{1\}}; give names and values that JSON has words for"),
+        ("smoke.h5", {"on_step": 3}, "on_step is 3; give a function, or None"),
+        ("smoke.h5", {"stop": True}, "stop is True; give a function, or None"),
     ],
-    ids=["ending", "folder", "no steps", "no frames"],
+    ids=["ending", "folder", "no steps", "no frames", "nothing asked", "no JSON", "no function", "truth value"],
 )
 def test_a_recording_that_cannot_be_is_refused(tmp_path, name, numbers, sentence):
     with pytest.raises(InputError, match=sentence):
         record(simulation(), tmp_path / name, **{"steps": 2, "asked": {}} | numbers)
+    assert not os.listdir(tmp_path)
+
+
+def test_what_is_no_simulation_is_refused(tmp_path):
+    with pytest.raises(InputError, match="a str is no simulation; give a Smoke"):
+        record("smoke", tmp_path / "smoke.h5", steps=2, asked={})
     assert not os.listdir(tmp_path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -286,11 +288,13 @@ def test_a_gpu_gives_the_same_flow():
         ((8, 8), {"pressure": "cg"}, r"pressure is 'cg'; give a solver, for example PressureSolver"),
         ((8, 8), {"open_sides": None}, r"open_sides is None; give a list of names of sides, such as \['y1'\]"),
         ((8, 8), {"open_sides": "y1"}, r"open_sides is 'y1'; give a list of names of sides"),
+        ((8, 8), {"pressure": PressureSolver}, r"pressure is <class .*PressureSolver'>; give a solver, for example"),
+        ((8, 8), {"device": "gpu"}, r"device='gpu' is no device; use 'cpu' or 'cuda'"),
     ],
     ids=[
         "line", "thin", "huge", "no step", "NaN step", "tolerance", "scheme", "side", "body", "source", "blow",
         "source outside", "body outside", "shape as body", "no list", "no solver", "name as solver", "no sides",
-        "one side",
+        "one side", "class as solver", "device",
     ],
 )  # fmt: skip
 def test_a_simulation_that_cannot_be_is_refused(shape, arguments, sentence):
@@ -310,8 +314,56 @@ def test_initial_fields_that_do_not_fit_are_refused():
         smoke.initial(velocity=0.0)
     with pytest.raises(InputError, match=r"the temperature is nan; give a finite number"):
         smoke.initial(temperature=float("nan"))
-    with pytest.raises(InputError, match=r"the state lies on 8 x 8 cells, and this simulation on 8 x 6; begin with"):
-        smoke.step(simulation((8, 8)).initial())
+
+
+def ways(smoke: Smoke) -> tuple[Callable[[SmokeState], object], ...]:
+    """What takes a state."""
+    systems, run = smoke.pressure_systems, smoke.run
+    return smoke.step, lambda state: list(run(state, 1)), lambda state: list(systems(state, [9]))
+
+
+NO_STATES = [
+    ({"density": torch.zeros(8, 8).double()}, r"density of the state is float64 of shape \(8, 8\) on cpu, and this"),
+    ({"temperature": torch.zeros(8, 6)}, r"temperature of the state is float32 of shape \(8, 6\) on cpu, and this"),
+    ({"pressure": None}, r"pressure of the state is a NoneType, and this simulation has float64 of shape \(8, 6\) on"),
+    ({"solid": torch.zeros(8, 6).long()}, r"solid of the state is int64 of .* has bool of shape \(8, 6\) on cpu; be"),
+    ({"velocity": torch.zeros(2).double()}, r"velocity along x of the state is float64 of shape \(\) on cpu, and"),
+    ({"velocity": 1.0}, r"the velocity of the state is 1.0; give one field an axis"),
+    ({"velocity": (torch.zeros(9, 6).double(),)}, r"velocity of the state has 1 components, but the grid has 2 axes"),
+    ({"step": -1}, r"the step of the state is -1; it must be a non-negative integer"),
+    ({"density": torch.full((8, 6), torch.nan).double()}, r"the density of the state has 48 entries that are NaN"),
+]
+
+
+@pytest.mark.parametrize(("changed", "sentence"), NO_STATES, ids=[f"{sentence}"[:40] for _, sentence in NO_STATES])
+def test_a_state_that_is_not_its_own_is_refused(changed, sentence):
+    smoke = simulation((8, 6))
+    state = dataclasses.replace(smoke.initial(), **changed)
+    for use in ways(smoke):
+        with pytest.raises(InputError, match=sentence):
+            use(state)
+
+
+@pytest.mark.parametrize("given", [None, "start", 3, ()], ids=str)
+def test_what_is_no_state_is_refused(given):
+    smoke = simulation((8, 6))
+    sentence = f"the state is a {type(given).__name__}; give a SmokeState, as initial"
+    for use in ways(smoke):
+        with pytest.raises(InputError, match=sentence):
+            use(given)
+
+
+@pytest.mark.parametrize("given", [3, None, np.array(3)], ids=["number", "none", "array of one"])
+def test_steps_whose_systems_are_asked_for_are_a_list(given):
+    smoke = simulation((8, 6))
+    with pytest.raises(InputError, match=r"the numbers of steps are .*; give a list of them, such as \[3, 7\]"):
+        list(smoke.pressure_systems(smoke.initial(), given))
+
+
+def test_a_solver_that_gives_no_solution_is_refused():
+    smoke = simulation((8, 6), pressure=lambda system, guess, atol: None)
+    with pytest.raises(InputError, match="the solver of the pressure gives a NoneType; let it give a LinearSolution"):
+        smoke.initial()
 
 
 @pytest.mark.parametrize("name", ["density", "temperature"])

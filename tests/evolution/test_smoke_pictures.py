@@ -82,3 +82,15 @@ def test_other_endings_are_refused(tmp_path):
         draw(tmp_path / "s.h5", tmp_path / "s.jpg")
     with pytest.raises(InputError, match=r"use one of \.gif"):
         animate(tmp_path / "s.h5", tmp_path / "s.mp4")
+
+
+def test_what_is_no_recording_is_refused(tmp_path):
+    np.save(tmp_path / "u.npy", np.zeros(3))
+    for make, picture in ((draw, "s.png"), (animate, "s.gif")):
+        with pytest.raises(InputError, match=r"u\.npy is no recording of smoke; it has no time, density, solid"):
+            make(tmp_path / "u.npy", tmp_path / picture)
+        with pytest.raises(InputError, match="the recording is None; give the name of a file"):
+            make(None, tmp_path / picture)
+        with pytest.raises(InputError, match="the recording: there is no file"):
+            make(tmp_path / "none.h5", tmp_path / picture)
+        assert not (tmp_path / picture).exists()

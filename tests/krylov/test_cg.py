@@ -306,8 +306,18 @@ def test_not_a_number_in_operator_or_preconditioner_is_named(solve):
     A = np.diag([1.0, np.nan])
     with pytest.warns(ConvergenceWarning, match="NaN or infinity"):
         assert solve(A, np.ones(2)).reason is Reason.NOT_FINITE
-    with pytest.warns(ConvergenceWarning, match="NaN or infinity"):
-        assert solve(np.eye(2), np.ones(2), M=A).reason is Reason.NOT_FINITE
+    for x0 in (None, np.ones(2)):
+        with pytest.warns(ConvergenceWarning, match="NaN or infinity"):
+            s = solve(2 * np.eye(2), np.ones(2), M=A, x0=x0)
+        assert s.reason is Reason.NOT_FINITE
+        assert bool(s.x.isfinite().all())  # the last iterate that is one
+
+
+@pytest.mark.parametrize(
+    "rtol", [1e-3, np.float32(1e-3), np.array(1e-3), torch.tensor(1e-3)], ids=lambda r: type(r).__name__
+)
+def test_tolerances_are_numbers_of_any_kind(solve, rtol):
+    assert bool(solve(np.diag([1.0, 3.0]), np.ones(2), rtol=rtol, atol=rtol).converged)
 
 
 @pytest.mark.parametrize(
@@ -327,6 +337,12 @@ def test_not_a_number_in_operator_or_preconditioner_is_named(solve):
         (np.eye(3), np.diag([1.0, 1e-170, 0.0]), {}, "the right-hand side b is of size 1e-170"),
         (np.eye(3), np.ones(3), {"maxiter": 1.5}, "maxiter is 1.5; it must be a non-negative integer"),
         (np.eye(3), np.ones(3), {"memory": 1.5}, "memory is 1.5; it must be a positive integer"),
+        (np.eye(3), np.ones(3), {"rtol": "1e-3"}, "rtol is '1e-3'; it must be a number"),
+        (np.eye(3), np.ones(3), {"rtol": [1e-3]}, "rtol is [0.001]; it must be a number"),
+        (np.eye(3), np.ones(3), {"rtol": True}, "rtol is True; it must be a number"),
+        (np.eye(3), np.ones(3), {"atol": None}, "atol is None; it must be a number"),
+        (np.eye(3), np.ones(3), {"atol": np.ones(3)}, "atol is array([1., 1., 1.]); it must be a number"),
+        (np.eye(3), np.ones(3), {"flexible": "no"}, "flexible is 'no'; it must be True, False or None"),
         (np.eye(3), np.ones(3), {"callback": 3}, "callback is 3; give a function, or None"),
         (np.eye(3), np.ones(3), {"lambda_min": torch.ones(2)}, "lambda_min has 2 entries, but b has 1 right-hand"),
         (np.eye(3), np.ones(3), {"lambda_min": 1j}, "lambda_min has dtype complex128"),

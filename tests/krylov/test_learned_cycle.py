@@ -182,13 +182,34 @@ def test_gradients_of_the_last_coarse_operator_are_those_of_finite_differences()
 def test_a_step_of_a_periodic_axis_or_to_a_diagonal_neighbour_is_refused():
     T, c = torch.ones(2, 1, 1, 16, 16, dtype=torch.float64), torch.ones(1, 1, 16, 16, dtype=torch.float64)
     for offsets in (((0, 1, 0), (0, 0, 1)), ((0, 1, 1), (0, 0, 1))):
-        with pytest.raises(InputError, match="nearest neighbours on a box without periodic axes"):
+        with pytest.raises(InputError, match=r"nearest neighbours on a box without periodic axes; take M from"):
             LearnedCycle(2).as_cycle(LatticeOperator(offsets, T, c))
 
 
 def test_weights_for_another_number_of_axes_are_refused():
     with pytest.raises(InputError, match="for 3 axes and the operator has 2; use weights for 2 axes"):
         LearnedCycle(3).as_cycle(pressure_operator(_geometry(2)))
+
+
+def test_the_multigrid_that_refusals_name_takes_periodic_axes_and_lines():
+    """As M too, where no method can be named."""
+    net = sb.LearnedDirections("cycle", dim=2)
+    sides = {"x0": sb.Periodic(), "x1": sb.Periodic(), "y0": sb.Dirichlet(0.0), "y1": sb.Dirichlet(0.0)}
+    periodic = sb.Diffusion(sb.Grid((24, 24)), 1.0, 1.0, boundary=sides)
+    for problem in (periodic, sb.Diffusion(sb.Grid((64,)), 1.0, 1.0)):
+        solver = sb.prepare(problem, method="multigrid")
+        with pytest.raises(InputError, match=r"take M from sb\.prepare\(problem, method='multigrid'\)\.as_prec"):
+            net.as_preconditioner(problem)
+        s = sb.cg(solver.operator, solver.rhs, M=solver.as_preconditioner())
+        assert bool(s.converged.all())
+
+
+def test_there_is_no_learned_cycle_in_one_dimension():
+    net = sb.LearnedDirections("cycle", dim=2)
+    problem = sb.Diffusion(sb.Grid((64,)), 1.0, 1.0)
+    for given in (problem, sb.prepare(problem).operator):
+        with pytest.raises(InputError, match=r"in two and three dimensions, and the operator has one; take M"):
+            net.as_preconditioner(given)
 
 
 def test_it_is_made_for_an_operator():
@@ -262,6 +283,12 @@ def test_in_training_a_solved_sample_stays_as_it_is():
     x.sum().backward()
     assert not x.any()
     assert all(bool(torch.isfinite(p.grad).all()) for p in cycle.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_no_samples_have_no_directions(training):
+    net = sb.LearnedDirections("cycle", dim=2).train(training)
+    assert net(torch.ones(0, 2, 17, 17)).shape == (0, 1, 17, 17)
 
 
 def test_training_on_a_lattice_that_is_solved_directly_is_refused():

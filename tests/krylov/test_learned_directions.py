@@ -87,11 +87,24 @@ def test_the_geometry_is_the_second_channel():
     torch.testing.assert_close(found, net.along(r, net.kernels(geometry[:, 0])))
 
 
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("network", ["multigrid", "cycle"])
+@pytest.mark.parametrize("value", [0.6, 3.0, -1.0, 255.0])
+def test_a_geometry_of_other_numbers_is_refused(network, value, training):
+    """In training too: nothing else would ever tell."""
+    net = sb.LearnedDirections(network, dim=2).train(training)
+    x = torch.ones(3, 2, 17, 17)
+    x[1, 1, 4, 5] = value
+    with pytest.raises(InputError, match=rf"the geometry is {value:g} in sample 1; give 0 \(solid\), 1 \(fluid\) or 2"):
+        net(x)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ({"network": "dcmd"}, "network='dcmd'"),
         ({"dim": 4}, "dim=4 must be 2 or 3"),
+        ({"dim": 2.0}, "dim=2.0 must be 2 or 3"),
         ({"levels": 3}, "the network 'dcdm' has no option 'levels'; it has channels, before, coarse, after"),
         ({"network": "multigrid", "channels": 3}, "the network 'multigrid' has no option 'channels'; it has levels"),
         ({"channels": 0}, "channels=0 must be a positive integer"),

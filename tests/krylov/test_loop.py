@@ -16,7 +16,7 @@ import sciml_bounds as sb
 from sciml_bounds.errors import ConvergenceWarning
 from sciml_bounds.krylov.loop import iterate
 from sciml_bounds.multigrid.geometric import lattice_cycle
-from sciml_bounds.operators.linear_operator import CallableOperator, MatrixOperator
+from sciml_bounds.operators.linear_operator import CallableOperator, LinearOperator, MatrixOperator
 from sciml_bounds.results import Reason
 
 A = pyamg.gallery.poisson((12, 12), format="csr")
@@ -444,3 +444,50 @@ def test_what_lies_in_the_null_space_is_dropped():
     s = sb.cg(MatrixOperator(ring, symmetric=True), b - b.mean(), M=_learned(torch.ones_like, n), rtol=1e-8)
     assert bool(s.converged)
     assert float((ring @ s.x - b + b.mean()).norm()) <= 1e-8 * float((b - b.mean()).norm()) * 1.01
+
+
+class _Rounding(MatrixOperator):
+    """Its products in the recurrence are off by a part, as those of a nearly singular system in single precision."""
+
+    def energy_into(self, x, out):
+        energy = super().energy_into(x, out)
+        out *= 1 + 1e-3
+        return energy
+
+
+class _Turning(LinearOperator):
+    """The identity at its first use, and its negative from then on."""
+
+    symmetric, linear = True, True
+
+    def __init__(self, n):
+        self.shape, self.dtype, self.device, self.uses = (n, n), torch.float64, torch.device("cpu"), 0
+
+    def matvec(self, x):
+        self.uses += 1
+        return x.clone() if self.uses == 1 else -x
+
+
+@pytest.mark.parametrize("part", [0.0, 1e-2])
+def test_a_breakdown_with_nothing_left_is_convergence(part):
+    """The first step solves the part of b along which A is 2, and the second breaks down."""
+    A = _Rounding(torch.diag(torch.tensor([2.0, 2.0, 1.0], dtype=torch.float64)), symmetric=True)
+    b = torch.tensor([[1.0, 1.0, part]], dtype=torch.float64)
+    s = iterate(A, b, _Turning(3), rtol=1e-6)
+    assert s.reason == (Reason.INDEFINITE_PRECONDITIONER if part else Reason.CONVERGED,)
+    assert s.converged.tolist() == [part == 0]
+    assert int(s.iterations) == 1
+
+
+@pytest.mark.parametrize("reaction", [1e-4, 1e-6, 1e-8])
+def test_what_ends_at_round_off_in_single_precision_says_so(reaction):
+    """Coarse grids lose a tiny reaction to rounding, so that cycles are not definite there."""
+    grid = sb.Grid((16, 16))
+    for source in (1.0, torch.randn(16, 16, generator=torch.Generator().manual_seed(1))):
+        problem = sb.Diffusion(grid, torch.ones(16, 16), source, boundary=sb.Neumann(), reaction=reaction)
+        solver = sb.prepare(problem, method="multigrid")
+        A, b = solver.operator, solver.rhs.flatten(1)
+        s = iterate(A, b, solver.as_preconditioner())
+        level = 10 * torch.finfo(torch.float32).eps * A.norm_upper * s.x.norm(dim=1)
+        reached = s.residual_norm <= torch.maximum(s.tolerance, torch.minimum(level, b.norm(dim=1)))
+        assert bool(s.converged.all()) or not bool(reached.all())

@@ -98,6 +98,36 @@ def test_the_contraction_is_the_logarithm_of_what_is_left():
     torch.testing.assert_close(10 ** contraction_loss(q, target), left)
 
 
+def test_a_solved_sample_adds_nothing_to_the_contraction_and_changes_no_gradient():
+    geometry = _geometry(SPACES[2])
+    b = torch.where(geometry == FLUID, torch.randn(geometry.shape, dtype=torch.float64), 0.0)
+    b[1] = 0.0
+    q = torch.randn(3, 1, *SPACES[2], dtype=torch.float64, requires_grad=True)
+    found = contraction_loss(q, torch.stack([b, geometry], 1))
+    (gradient,) = torch.autograd.grad(found.sum(), q)
+    others = contraction_loss(q[::2], torch.stack([b, geometry], 1)[::2])
+    assert float(found[1].detach()) == 0.0
+    assert torch.equal(found[::2], others)
+    assert not gradient[1].any()
+    assert torch.equal(gradient[::2], torch.autograd.grad(others.sum(), q)[0][::2])
+
+
+def test_the_contraction_of_nan_is_nan():
+    """What is wrong with the data is not taken for a solved sample."""
+    target = torch.ones(2, 2, 4, 4)
+    target[0, 0, 1, 1] = torch.nan
+    assert contraction_loss(torch.randn(2, 1, 4, 4), target).isnan().tolist() == [True, False]
+
+
+def test_the_contraction_of_the_solution_is_round_off():
+    """One cell with air beside it: nothing is left, to the last bit."""
+    geometry = torch.tensor([[[float(FLUID), float(AIR)]]], dtype=torch.float64)
+    q = torch.ones(1, 1, 1, 2, dtype=torch.float64, requires_grad=True)
+    found = contraction_loss(q, torch.stack([torch.tensor([[[2.0, 0.0]]]).double(), geometry], 1))
+    assert float(found.detach()) == pytest.approx(np.log10(np.finfo(float).eps), rel=1e-12)
+    assert torch.autograd.grad(found.sum(), q)[0].isfinite().all()
+
+
 def test_gradients_are_those_of_differences():
     geometry = _geometry((4, 4), 2)
     b = torch.randn(2, 4, 4, dtype=torch.float64)
@@ -126,9 +156,21 @@ def test_the_loss_of_an_operator_is_that_of_its_geometry():
 def test_fields_that_do_not_fit_are_refused():
     q, target = torch.ones(2, 1, 4, 4), torch.ones(2, 2, 4, 4)
     for prediction, other in ((q, target[:, :1]), (q, target[..., :3]), (torch.ones(2, 2, 4, 4), target)):
-        with pytest.raises(InputError, match=r"need targets \(b, 2, \*space\), right-hand side and geometry"):
-            line_search_loss(prediction, other)
+        for loss in (line_search_loss, contraction_loss):
+            with pytest.raises(InputError, match=r"need targets \(b, 2, \*space\), right-hand side and geometry"):
+                loss(prediction, other)
+    for loss in (line_search_loss, contraction_loss):
+        with pytest.raises(
+            InputError, match="directions are a ndarray and targets a Tensor; give torch tensors of both"
+        ):
+            loss(q.numpy(), target)
+        with pytest.raises(InputError, match=r"the geometry is 7 in sample 1; give 0 \(solid\), 1 \(fluid\) or 2"):
+            loss(q, torch.stack([target[:, 0], target[:, 0] * torch.tensor([1.0, 7.0]).view(2, 1, 1)], 1))
+    with pytest.raises(InputError, match="a str is not an operator"):
+        LineSearchLoss("A")
     loss = LineSearchLoss(MatrixOperator(torch.eye(9)))
+    with pytest.raises(InputError, match="directions are a Tensor and targets a NoneType; give torch tensors of both"):
+        loss(q, None)
     with pytest.raises(InputError, match="do not fit an operator of 9 unknowns"):
         loss(q, q)
 

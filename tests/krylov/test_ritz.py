@@ -116,9 +116,34 @@ def test_operators_that_are_not_positive_are_refused(matrix, words):
         (torch.ones(2, 4), 3, "start of shape (2, 4) must be one finite vector"),
         (torch.ones(3), 3, "A has shape (4, 4), and start has 3 entries"),
         (torch.ones(4), 0, "steps is 0"),
+        ([1.0] * 4, 3, "start is a list; it must be a vector of floating-point numbers, a torch tensor"),
+        (torch.ones(4, dtype=torch.int64), 3, "start is int64; it must be a vector of floating-point numbers"),
+        (torch.ones(4).double(), 3, "A works in float32 on cpu, and start is float64 on cpu; convert one of them"),
     ],
-    ids=["zero", "nan", "batch", "length", "steps"],
+    ids=["zero", "nan", "batch", "length", "steps", "list", "integers", "precision"],
 )
 def test_bad_input_is_said(start, steps, words):
     with pytest.raises(InputError, match=re.escape(words)):
         lanczos(torch.eye(4), start, steps)
+
+
+@pytest.mark.parametrize("seed", [None, "seed", 1.5, True, -1], ids=str)
+def test_seeds_are_whole_numbers(seed):
+    for make in (ritz_pairs, mixed_right_hand_sides):
+        with pytest.raises(InputError, match=f"seed is {seed!r}; it must be a non-negative integer"):
+            make(torch.eye(4), 3, seed=seed)
+
+
+@pytest.mark.parametrize(
+    "vectors", [None, torch.ones(3), torch.ones(3, 3).long(), np.eye(3)], ids=lambda v: type(v).__name__
+)
+def test_vectors_to_mix_are_a_matrix(vectors):
+    with pytest.raises(InputError, match=r"the vectors are .*; give a torch tensor \(m, n\) of floating-point numbers"):
+        mixed_right_hand_sides(vectors, 3)
+
+
+@pytest.mark.parametrize("count", [None, -1, 2.5], ids=str)
+def test_counts_are_whole_numbers(count):
+    for tell in (low_count, mixing_weights):
+        with pytest.raises(InputError, match=f"count is {count}; it must be a non-negative integer"):
+            tell(count)

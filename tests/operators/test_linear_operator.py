@@ -99,6 +99,23 @@ def test_a_callable_carries_what_its_caller_knows():
     assert (unknown.symmetric, unknown.linear, unknown.dtype) == (None, None, torch.float32)
 
 
+@pytest.mark.parametrize(
+    ("x", "word"),
+    [
+        (np.ones(N), "a ndarray"),
+        ([1.0] * N, "a list"),
+        (None, "a NoneType"),
+        (torch.ones(N - 1, dtype=torch.float64), r"float64 of shape \(5,\)"),
+        (torch.ones((), dtype=torch.float64), r"float64 of shape \(\)"),
+        (torch.ones(N, dtype=torch.int64), r"int64 of shape \(6,\)"),
+    ],
+    ids=["array", "list", "nothing", "length", "number", "integers"],
+)
+def test_what_is_no_vector_is_refused(x, word):
+    with pytest.raises(InputError, match=rf"the operator takes vectors \(\.\.\., 6\) of numbers, and this is {word}"):
+        MatrixOperator(torch.as_tensor(DENSE)).matvec(x)
+
+
 def test_the_base_class_multiplies_nothing():
     with pytest.raises(NotImplementedError):
         LinearOperator().matvec(torch.zeros(1))

@@ -78,6 +78,9 @@ def test_targets_are_checked_before_the_work(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe.nc")
     with pytest.raises(InputError, match=r"no folder .*none; make it first"):
         check_target(tmp_path / "none" / "u.nc", (".nc",))
+    for path in (None, 3):
+        with pytest.raises(InputError, match=f"the path of the output is {path}; give a string or a Path"):
+            check_target(path, (".nc",))
     with pytest.raises(InputError, match="is not a file"):
         check_target(tmp_path / "folder.nc", (".nc",))
     with pytest.raises(InputError, match="is not a file"):
