@@ -120,8 +120,8 @@ def survey(offsets: Offsets, T: Tensor, c: Tensor) -> Survey:
     data = rows(T), c, diagonal, absolute, parts.view(-1, len(T), 4), points.view(-1, 3), scratch
     _survey_numba(c.numel(), groups(offsets), *data)
     summed = parts[..., :2].sum(1), parts[..., 2:3].amin(1), parts[..., 3:].amax(1)
-    counted = points[..., :2].sum(1).unbind(1)
-    return Survey(diagonal, absolute, torch.cat(summed, 2), *counted, points[..., 2].amax(1))
+    isolated, excess = points[..., :2].sum(1).unbind(1)
+    return Survey(diagonal, absolute, torch.cat(summed, 2), isolated, excess, points[..., 2].amax(1))
 
 
 def rows(T: Tensor) -> Tensor:
