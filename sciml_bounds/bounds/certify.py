@@ -21,7 +21,7 @@ from sciml_bounds.bounds.parts import discrete_solution, l2_constant, model_inte
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES, Dirichlet, Robin, side_axis
 from sciml_bounds.kernels.majorant import safe_sqrt
-from sciml_bounds.kernels.memory import new_field
+from sciml_bounds.kernels.memory import elementwise, new_field
 from sciml_bounds.kernels.q1 import modes
 from sciml_bounds.krylov.loop import check_tolerances
 from sciml_bounds.problems.diffusion import Diffusion
@@ -281,8 +281,8 @@ def _indicators(bound: Majorant, upper: Tensor, factor: int, dim: int) -> Tensor
         n = squared.shape[axis] // factor
         squared = squared.reshape(*squared.shape[:axis], n, factor, *squared.shape[axis + 1 :]).sum(axis + 1)
     scale = torch.where(total > 0, upper / safe_sqrt(torch.where(total > 0, total, 1.0)), 0.0)
-    root = safe_sqrt(squared) if squared.requires_grad else squared.sqrt()
-    return root * scale.view(-1, *(1,) * dim)
+    root = safe_sqrt(squared) if squared.requires_grad else elementwise(torch.sqrt, squared)
+    return elementwise(torch.mul, root, scale.view(-1, *(1,) * dim))
 
 
 def _mesh_and_model(

@@ -17,6 +17,7 @@ from sciml_bounds.bounds.energy import EnergyForm
 from sciml_bounds.bounds.flux import FEW_CYCLES
 from sciml_bounds.grid import Dirichlet, side_axis
 from sciml_bounds.kernels.assembly import cell_sums
+from sciml_bounds.kernels.memory import elementwise
 from sciml_bounds.krylov.loop import iterate
 from sciml_bounds.operators.lattice import to_lattice
 from sciml_bounds.operators.linear_operator import LinearOperator
@@ -55,8 +56,9 @@ def correction_from_pressure(problem: Diffusion, values: Tensor, pressure: Tenso
         weights = cell_sums(a, everywhere, periodic, 1.0)
         if problem.solid is not None:
             weights = torch.where(weights > 0, weights, 1.0)
-        nodes = with_periodic_copies(cell_sums(a * pressure, everywhere, periodic, 1.0) / weights, periodic)
-        correction = nodes - values
+        sums = cell_sums(elementwise(torch.mul, a, pressure), everywhere, periodic, 1.0)
+        nodes = with_periodic_copies(elementwise(torch.div, sums, weights), periodic)
+        correction = elementwise(torch.sub, nodes, values)
         for name, condition in problem.boundary.items():
             if isinstance(condition, Dirichlet):
                 axis, end = side_axis(name)

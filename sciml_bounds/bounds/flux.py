@@ -16,7 +16,9 @@ from sciml_bounds.bounds.spanning_tree import open_side, sweep_out
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES, Neumann, Robin
 from sciml_bounds.kernels.majorant import BALANCE
+from sciml_bounds.kernels.memory import elementwise
 from sciml_bounds.operators.lattice import LatticeSystem, to_lattice
+from sciml_bounds.operators.linear_operator import inner
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import cell_fluxes
 
@@ -53,7 +55,7 @@ def divergence(faces: tuple[Tensor, ...], spacing: tuple[float, ...]) -> Tensor:
     parts = []
     for axis, (face, h) in enumerate(zip(faces, spacing)):
         n = face.shape[1 + axis] - 1
-        parts.append((face.narrow(1 + axis, 1, n) - face.narrow(1 + axis, 0, n)).mul_(1 / h))
+        parts.append(elementwise(torch.sub, face.narrow(1 + axis, 1, n), face.narrow(1 + axis, 0, n)).mul_(1 / h))
     total = parts[0]
     for part in parts[1:]:
         total = total.add_(part) if len(total) >= len(part) else total + part
@@ -100,7 +102,7 @@ def flux_and_pressure(problem: Diffusion, rtol: float = 1e-3) -> tuple[tuple[Ten
         scheme = cell_fluxes(problem)
         pressure, size = _pressure(problem, scheme.system, rtol)
         faces = tuple(face.expand(len(pressure), *face.shape[1:]) for face in scheme.faces(pressure))
-        target = -problem.samples(problem.source)
+        target = elementwise(torch.neg, problem.samples(problem.source))
         if bool(problem.reaction.any()):
             target = problem.samples(problem.reaction) * pressure + target
         return _swept(problem, faces, target, size), pressure
@@ -119,16 +121,17 @@ def _pressure(problem: Diffusion, system: LatticeSystem, rtol: float) -> tuple[T
     if problem.solid is not None:
         one = to_lattice(problem.fluid.to(problem.dtype), problem.grid.dim)
         level_load = level_load * one
-    flat = level_load.flatten(1)
-    size = torch.linalg.vecdot(flat, flat)
-    level = torch.linalg.vecdot(flat, system.rhs.flatten(1)) / torch.where(size > 0, size, 1.0)
+    flat, rhs = torch.broadcast_tensors(level_load.flatten(1), system.rhs.flatten(1))
+    size = inner(flat, flat)
+    level = inner(flat, rhs) / torch.where(size > 0, size, 1.0)
     level = level.view(-1, 1, 1, 1)
     solver = LinearSolver(system, FEW_CYCLES)
-    solution = solver.solve(rhs=system.rhs - level * level_load, stop=Stop(rtol=rtol))
+    varying = elementwise(torch.sub, system.rhs, elementwise(torch.mul, level_load, level))
+    solution = solver.solve(rhs=varying, stop=Stop(rtol=rtol))
     pressure = solution.x.view(-1, *system.rhs.shape[1:])
     largest = _largest(pressure)
     if bool(level.any()):
-        pressure = pressure + level * one
+        pressure = elementwise(torch.add, pressure, level * one)
     return pressure.view(-1, *problem.grid.shape), solver.operator.norm_upper * largest
 
 
@@ -198,7 +201,7 @@ def _sizes(problem: Diffusion, faces: tuple[Tensor, ...]) -> Tensor:
 
 
 def _missing_outflow(problem: Diffusion, faces: tuple[Tensor, ...], target: Tensor) -> Tensor:
-    missing = (target - divergence(faces, problem.grid.spacing)).mul_(problem.grid.cell_volume)
+    missing = elementwise(torch.sub, target, divergence(faces, problem.grid.spacing)).mul_(problem.grid.cell_volume)
     return missing if problem.solid is None else torch.where(problem.fluid, missing, 0.0)
 
 

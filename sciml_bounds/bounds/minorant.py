@@ -123,7 +123,8 @@ class _CellSums:
                     for q in parts)  # fmt: skip
         self.problem, self.values = problem, values
         self.data: Data = (tuple(a), c, f)
-        self.level = values.abs().flatten(1).amax(1)
+        lowest, highest = torch.aminmax(values.flatten(1), dim=1)  # without a temporary
+        self.level = torch.maximum(-lowest, highest)
         self.sides = list(_exchanges(problem))
 
     def of_nodes(self, e: Tensor) -> _TestFunction:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sciml_bounds.grid import Dirichlet, Robin, side_axis
 from sciml_bounds.kernels._backend import NumbaKernel
-from sciml_bounds.kernels.memory import new_field
+from sciml_bounds.kernels.memory import elementwise, new_field
 from sciml_bounds.problems.components import cell_graph
 from sciml_bounds.problems.diffusion import Diffusion
 
@@ -72,13 +72,13 @@ def _sweep_lines(problem: Diffusion, faces: tuple[Tensor, ...], needed: Tensor, 
     axis, end = side_axis(side)
     dim = 1 + axis
     if end:
-        carried = torch.cumsum(needed, dim)
+        carried = elementwise(torch.cumsum, needed, dim)
     else:
         carried = -torch.flip(torch.cumsum(torch.flip(needed, (dim,)), dim), (dim,))
     corrected = list(faces)
     shared = faces[axis].expand(len(needed), *faces[axis].shape[1:])
     corrected[axis] = new_field(shared).copy_(shared)
-    corrected[axis].narrow(dim, end, needed.shape[dim]).add_(carried / problem.grid.face_area(axis))
+    corrected[axis].narrow(dim, end, needed.shape[dim]).add_(carried, alpha=1 / problem.grid.face_area(axis))
     return tuple(corrected)
 
 

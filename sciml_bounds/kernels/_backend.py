@@ -126,7 +126,7 @@ class NumbaKernel:
         return _compiled(self.function, parallel=True)
 
     def __call__(self, size: int, *arguments: Any) -> None:
-        views = [a.detach().numpy() if isinstance(a, Tensor) else a for a in arguments]
+        views = [(a.detach() if a.requires_grad else a).numpy() if isinstance(a, Tensor) else a for a in arguments]
         threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
         if size < SERIAL_BELOW or threads == 1 or _in_forked_child:
             self.serial(*views)

@@ -141,10 +141,10 @@ class _Loop:
         self.flexible = flexible
         self.learned = flexible and M.linear is not True
         self.rhs_norm = b.norm(dim=1)
-        self.x = torch.zeros_like(b) if x0 is None else x0
+        self.x = new_field(b).zero_() if x0 is None else x0
         if x0 is not None:
             self.x[~b.any(1)] = 0.0  # the solution for b = 0 is known
-        self.r = b.clone() if x0 is None else new_field(b)
+        self.r = new_field(b)
         self.z, self.d = new_field(b), new_field(b)
         self.memory: deque[_Direction] = deque(maxlen=memory)
         self.floor = 10 * torch.finfo(b.dtype).eps
@@ -157,7 +157,9 @@ class _Loop:
         self.rz_old = torch.ones_like(self.tolerance)
         self.stiffness: Tensor | None = None  # the norm of A, or what the first residual tells of it
         self.fresh = True  # the next direction is the preconditioned residual itself
-        if x0 is not None:
+        if x0 is None:
+            self.r.copy_(b)
+        else:
             self.replace_residual()
         self.norm, self.size = self.r.norm(dim=1), self.x.norm(dim=1)
         self.history.residual_norms.append(self.norm)

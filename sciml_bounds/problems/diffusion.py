@@ -14,6 +14,8 @@ from torch import Tensor
 from sciml_bounds.arrays import Field, common_dtype_and_device, convert
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES, Boundary, Dirichlet, Grid, Neumann, Robin, side_axis
+from sciml_bounds.kernels._backend import needs_gradient
+from sciml_bounds.kernels.memory import new_field
 from sciml_bounds.problems.components import Components, balanced_source, check_balance, find_components
 from sciml_bounds.problems.fields import (
     cell_field,
@@ -295,7 +297,8 @@ class Diffusion:
         Put together anew each time, so that every solve has a gradient history of its own.
         """
         batch = max((len(part) for *_, part in self._held_sides()), default=1)
-        values = self._with_held_sides(torch.zeros((batch, *self.node_shape), dtype=self.dtype, device=self.device))
+        like = torch.empty((), dtype=self.dtype, device=self.device)
+        values = self._with_held_sides(new_field(like, (batch, *self.node_shape)).zero_())
         return values if self.solid is None else torch.where(self.dirichlet_nodes, values, 0.0)
 
     def complete(self, unknown: Tensor) -> Tensor:
@@ -303,7 +306,9 @@ class Diffusion:
         if self.solid is not None:
             return torch.where(self.active_nodes & ~self.dirichlet_nodes, unknown, self.dirichlet_values)
         batch = max([len(unknown), *(len(part) for *_, part in self._held_sides())])
-        return self._with_held_sides(unknown.expand(batch, *self.node_shape).clone())
+        unknown = unknown.expand(batch, *self.node_shape)
+        own = unknown.clone() if needs_gradient(unknown) else new_field(unknown).copy_(unknown)
+        return self._with_held_sides(own)
 
     def _held_sides(self) -> list[tuple[int, int, Tensor]]:
         """List the Dirichlet sides: axis, end and prescribed values (b, side)."""

@@ -23,7 +23,7 @@ from torch import Tensor
 from sciml_bounds.grid import AXES, Boundary, Dirichlet, Neumann, Periodic, Robin, side_axis
 from sciml_bounds.kernels.assembly import add_cell_sums, cell_sums
 from sciml_bounds.kernels.lattice import rows
-from sciml_bounds.kernels.memory import new_field
+from sciml_bounds.kernels.memory import elementwise, new_field
 from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem, to_lattice
 from sciml_bounds.operators.transform import AxisKind, BoxInverse, End
 from sciml_bounds.problems.diffusion import Diffusion
@@ -290,7 +290,7 @@ def cell_fluxes(problem: Diffusion) -> CellFluxes:
     fluid = problem.fluid
     T = _face_conductances(problem)
     c, b = _in_fluid(problem, problem.reaction), _in_fluid(problem, problem.source)
-    c, b = c * problem.grid.cell_volume, b * problem.grid.cell_volume
+    c, b = (elementwise(torch.mul, field, problem.grid.cell_volume) for field in (c, b))
     for side, condition in problem.boundary.items():
         if isinstance(condition, Periodic):
             continue
@@ -336,7 +336,7 @@ def _face_conductances(problem: Diffusion) -> Tensor:
         else:
             T[axis].select(dim, n - 1).zero_()
         for before, after, out, start in between:
-            total = before + after
+            total = elementwise(torch.add, before, after)
             if problem.solid is not None:  # where coefficients may be anything
                 open_faces = (problem.fluid & torch.roll(problem.fluid, -1, dim)).narrow(dim, start, before.shape[dim])
                 before, total = torch.where(open_faces, before, 0.0), torch.where(open_faces, total, 1.0)
