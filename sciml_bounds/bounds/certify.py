@@ -72,8 +72,8 @@ def certify(
         `bounds.improvement`): three gain about 3 % and cost a few passes over the grid. Gradients take what they change
         of the flux as constant.
     rtol
-        Relative residual of the flux solve. Any value gives a bound; with 1e-3 it was at most 1.0002 times that of a
-        complete solve in all media tried (jumps of 1e-6 to 1e6).
+        Relative residual of the flux solve. Any value gives a bound; with 1e-3 it was at most 1.0003 times that of a
+        complete solve on up to 512^2 and 128^3 cells (jumps of 1e-6 to 1e6 among them), and 1.007 times on 1024^2.
 
     Returns
     -------

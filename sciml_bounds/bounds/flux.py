@@ -41,8 +41,9 @@ LARGE_DEFECT = 1e-7
 #: largest number it came from, is that of data that are not compatible, and a bound made of it would be none.
 UNBALANCED = 1e-9
 
-#: How to solve where three digits are enough: full multigrid would cost more than the one cycle that it saves.
-FEW_CYCLES = Automatic(otherwise=Multigrid(cycle="V", sweeps=2))
+#: How to solve where three digits are enough. V-cycles from zero take as long to the same residual, and leave more of
+#: the slow components, which carry the energy: on 1024^2 cells a log-normal medium got a bound 2.5 % larger.
+FEW_CYCLES = Automatic(otherwise=Multigrid())
 
 
 def face_shape(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
@@ -188,8 +189,8 @@ def _is_balanced(problem: Diffusion, faces: tuple[Tensor, ...], missing: Tensor)
 
 def _largest(field: Tensor) -> Tensor:
     """Largest absolute value of each sample, shape (b,)."""
-    lowest, highest = torch.aminmax(field.detach().flatten(1), dim=1)  # without a temporary
-    return torch.maximum(-lowest, highest)
+    flat = field.detach().flatten(1)
+    return torch.maximum(-flat.amin(1), flat.amax(1))  # without a temporary; torch.aminmax takes one thread a sample
 
 
 def _sizes(problem: Diffusion, faces: tuple[Tensor, ...]) -> Tensor:

@@ -123,8 +123,8 @@ class _CellSums:
                     for q in parts)  # fmt: skip
         self.problem, self.values = problem, values
         self.data: Data = (tuple(a), c, f)
-        lowest, highest = torch.aminmax(values.flatten(1), dim=1)  # without a temporary
-        self.level = torch.maximum(-lowest, highest)
+        flat = values.flatten(1)
+        self.level = torch.maximum(-flat.amin(1), flat.amax(1))  # without a temporary
         self.sides = list(_exchanges(problem))
 
     def of_nodes(self, e: Tensor) -> _TestFunction:
