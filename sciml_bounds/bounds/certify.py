@@ -73,7 +73,7 @@ def certify(
         of the flux as constant.
     rtol
         Relative residual of the flux solve. Any value gives a bound; with 1e-3 it was at most 1.0003 times that of a
-        complete solve on up to 512^2 and 128^3 cells (jumps of 1e-6 to 1e6 among them), and 1.007 times on 1024^2.
+        complete solve on up to 512^2 and 128^3 cells (jumps of 1e-6 to 1e6 among them), and 1.025 times on 1024^2.
 
     Returns
     -------

@@ -60,8 +60,8 @@ def open_side(problem: Diffusion) -> str | None:
     if problem.solid is not None:
         return None
     held = [side for side, condition in problem.boundary.items() if isinstance(condition, Dirichlet)]
-    if held:  # towards the end of an axis, if possible: sums in that order are the cheaper ones
-        return max(held, key=lambda side: side[1])
+    if held:  # towards the end of the last axis, if possible: sums in that order, along memory, are the cheaper ones
+        return max(held, key=lambda side: (side[1], side[0]))
     for side, condition in problem.boundary.items():
         if isinstance(condition, Robin) and bool((condition.alpha.detach() > 0).all()):
             return side
