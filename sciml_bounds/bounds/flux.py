@@ -41,8 +41,8 @@ LARGE_DEFECT = 1e-7
 #: largest number it came from, is that of data that are not compatible, and a bound made of it would be none.
 UNBALANCED = 1e-9
 
-#: How to solve where three digits are enough: full multigrid takes as long, and may reach them by its first guess alone,
-#: which leaves more of what outputs depend on (see the tests of goals).
+#: How to solve where three digits are enough: full multigrid takes as long, and may reach them by its first guess
+#: alone, which leaves more of what outputs depend on (see the tests of goals).
 FEW_CYCLES = Automatic(otherwise=Multigrid(cycle="V", sweeps=2))
 
 
