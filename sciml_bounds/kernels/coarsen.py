@@ -25,8 +25,9 @@ from numba import prange
 from torch import Tensor
 
 from sciml_bounds.kernels._backend import NumbaKernel, backend_for
-from sciml_bounds.kernels.lattice import Offsets, Survey, residual, rows, shifted, strip_length, survey, wrapped
+from sciml_bounds.kernels.lattice import Offsets, residual, rows, shifted, strip_length, wrapped
 from sciml_bounds.kernels.memory import new_field
+from sciml_bounds.kernels.survey import Survey, survey
 from sciml_bounds.kernels.transfer import Bits, coarse_shape, pairs, parity_view, restrict
 
 __all__ = ["crosses_odd_seam", "galerkin", "half_stencil", "interpolation_weights"]

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from sciml_bounds.errors import InputError
 from sciml_bounds.kernels import lattice
 from sciml_bounds.kernels.coarsen import interpolation_weights
+from sciml_bounds.kernels.survey import Survey
 from sciml_bounds.kernels.transfer import prolonged, restrict_across, restricted
 from sciml_bounds.krylov.multigrid_shaped import FLUID, SOLID
 from sciml_bounds.multigrid.chebyshev import chebyshev_weights
@@ -269,7 +270,7 @@ class LearnedCycle(nn.Module):
                 f"for {len(operator.offsets)} axes."
             )
 
-        def coarsen(k: int, fine: LatticeOperator, survey: lattice.Survey, axes: Axes) -> Coarsened:
+        def coarsen(k: int, fine: LatticeOperator, survey: Survey, axes: Axes) -> Coarsened:
             weights, defect = interpolation_weights(fine.offsets, fine.conductance, fine.absorption, axes)
             coarse = self.coarse_operator(k, fine, axes, weights, defect)
             return Coarsened(weights, coarse, coarse.survey())

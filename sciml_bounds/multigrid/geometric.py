@@ -20,6 +20,7 @@ from torch import Tensor
 from sciml_bounds.kernels import lattice, smoothing
 from sciml_bounds.kernels.coarsen import crosses_odd_seam, galerkin, interpolation_weights
 from sciml_bounds.kernels.memory import new_field
+from sciml_bounds.kernels.survey import Survey
 from sciml_bounds.kernels.vectors import scaled_copy
 from sciml_bounds.multigrid.cycle import CoarseSolver, Cycle, Level, power_of_two, pseudo_inverse
 from sciml_bounds.multigrid.neighbour_coarsening import couples_neighbours, neighbour_operator
@@ -161,16 +162,14 @@ class Coarsened(NamedTuple):
 
     weights: Tensor
     operator: LatticeOperator
-    survey: lattice.Survey
+    survey: Survey
 
 
 #: Makes a coarser level of the k-th one (0: the finest), whose survey is at hand, along these axes.
-Coarsening = Callable[[int, LatticeOperator, lattice.Survey, tuple[bool, bool, bool]], Coarsened]
+Coarsening = Callable[[int, LatticeOperator, Survey, tuple[bool, bool, bool]], Coarsened]
 
 
-def galerkin_coarsening(
-    k: int, operator: LatticeOperator, survey: lattice.Survey, axes: tuple[bool, bool, bool]
-) -> Coarsened:
+def galerkin_coarsening(k: int, operator: LatticeOperator, survey: Survey, axes: tuple[bool, bool, bool]) -> Coarsened:
     """Make the coarse operator P^T A P of operator-dependent interpolation."""
     fine = operator.offsets, operator.conductance, operator.absorption, axes
     weights, defect = interpolation_weights(*fine)
@@ -178,9 +177,7 @@ def galerkin_coarsening(
     return Coarsened(weights, LatticeOperator(offsets, T, c), coarse_survey)
 
 
-def cheapest_coarsening(
-    k: int, operator: LatticeOperator, survey: lattice.Survey, axes: tuple[bool, bool, bool]
-) -> Coarsened:
+def cheapest_coarsening(k: int, operator: LatticeOperator, survey: Survey, axes: tuple[bool, bool, bool]) -> Coarsened:
     """Couple nearest neighbours only where these are coupled on three axes, with mild contrast; else P^T A P."""
     fine = operator.offsets, operator.conductance, operator.absorption, axes
     mild = len(operator.offsets) == 3 and couples_neighbours(operator.offsets)
@@ -245,7 +242,7 @@ def lattice_cycle(
     )
 
 
-def _suits_single_precision(survey: lattice.Survey, entry: Tensor) -> bool:
+def _suits_single_precision(survey: Survey, entry: Tensor) -> bool:
     """Whether no sample is almost singular, or has conductances too far from each other or its largest entry (b,)."""
     smallest, largest = survey.conductances[..., 2].amin(1), survey.conductances[..., 3].amax(1)
     near = (largest <= SINGLE_PRECISION_JUMP * smallest) & (entry <= SINGLE_PRECISION_RANGE * smallest)
@@ -264,7 +261,7 @@ def _scaled(field: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
     return field if field.dtype == dtype else scaled_copy(field, scale, new_field(field, dtype=dtype))
 
 
-def walls_of(operator: LatticeOperator, survey: lattice.Survey) -> Tensor | None:
+def walls_of(operator: LatticeOperator, survey: Survey) -> Tensor | None:
     """Mark the points without neighbours, shape (b, x, y, z); None if they all lie on sides, as Dirichlet nodes do."""
     if not bool(survey.isolated.any()):
         return None
@@ -291,7 +288,7 @@ def with_conducting_walls(operator: LatticeOperator, walls: Tensor, smallest: Te
     return LatticeOperator(operator.offsets, T, torch.where(walls, 0.0, operator.absorption))
 
 
-def axes_to_coarsen(operator: LatticeOperator, survey: lattice.Survey) -> tuple[bool, bool, bool] | None:
+def axes_to_coarsen(operator: LatticeOperator, survey: Survey) -> tuple[bool, bool, bool] | None:
     """Choose the axes to coarsen, the same for all samples; None on the coarsest level."""
     long = torch.tensor([n > SHORTEST_AXIS for n in operator.lattice])
     if operator.shape[0] <= COARSEST_POINTS or not bool(long.any()):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.kernels import lattice as kernel
+from sciml_bounds.kernels.survey import Survey, survey
 from sciml_bounds.operators.linear_operator import LinearOperator
 from sciml_bounds.operators.transform import BoxInverse
 
@@ -98,9 +99,9 @@ class LatticeOperator(LinearOperator):
         """Return sum_j |A_ij|, shape (b, x, y, z)."""
         return self.survey().absolute
 
-    def survey(self) -> kernel.Survey:
+    def survey(self) -> Survey:
         """Return diagonal, absolute row sums and the range of the conductances."""
-        found = kernel.survey(self.offsets, self.conductance.detach(), self.absorption.detach())
+        found = survey(self.offsets, self.conductance.detach(), self.absorption.detach())
         self._norm_upper = found.absolute.flatten(1).amax(1)
         return found
 

@@ -14,8 +14,6 @@ from torch import Tensor
 from sciml_bounds.arrays import Field, common_dtype_and_device, convert
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES, Boundary, Dirichlet, Grid, Neumann, Robin, side_axis
-from sciml_bounds.kernels._backend import needs_gradient
-from sciml_bounds.kernels.memory import new_field
 from sciml_bounds.problems.components import Components, balanced_source, check_balance, find_components
 from sciml_bounds.problems.fields import (
     cell_field,
@@ -296,6 +294,8 @@ class Diffusion:
 
         Put together anew each time, so that every solve has a gradient history of its own.
         """
+        from sciml_bounds.kernels.memory import new_field  # the compiler is not needed to describe a problem
+
         batch = max((len(part) for *_, part in self._held_sides()), default=1)
         like = torch.empty((), dtype=self.dtype, device=self.device)
         values = self._with_held_sides(new_field(like, (batch, *self.node_shape)).zero_())
@@ -305,6 +305,9 @@ class Diffusion:
         """Put values at free nodes (b, node_shape) and the prescribed ones together, zero inside solids."""
         if self.solid is not None:
             return torch.where(self.active_nodes & ~self.dirichlet_nodes, unknown, self.dirichlet_values)
+        from sciml_bounds.kernels._backend import needs_gradient
+        from sciml_bounds.kernels.memory import new_field
+
         batch = max([len(unknown), *(len(part) for *_, part in self._held_sides())])
         unknown = unknown.expand(batch, *self.node_shape)
         own = unknown.clone() if needs_gradient(unknown) else new_field(unknown).copy_(unknown)

@@ -22,6 +22,7 @@ from sciml_bounds.kernels._backend import NumbaKernel
 from sciml_bounds.kernels.assembly import cell_sums
 from sciml_bounds.kernels.majorant import majorant_terms
 from sciml_bounds.kernels.q1 import energy, stiffness
+from sciml_bounds.kernels.survey import survey
 
 #: One to three dimensions, odd and even, and a lattice that is long along one axis.
 SHAPES = [(1, 1, 9), (1, 6, 7), (1, 40, 3), (4, 5, 6)]
@@ -120,9 +121,9 @@ def _coarsening(case: Case) -> Run:
 
     def run() -> list[Tensor]:
         weights, defect = coarsen.interpolation_weights(offsets, T, c, case.axes)
-        diagonal = lattice.survey(offsets, T, c).diagonal
-        _, *coarse, survey = coarsen.galerkin(offsets, T, c, case.axes, weights, defect, diagonal)
-        return [weights, defect, *coarse, *survey]
+        diagonal = survey(offsets, T, c).diagonal
+        _, *coarse, told = coarsen.galerkin(offsets, T, c, case.axes, weights, defect, diagonal)
+        return [weights, defect, *coarse, *told]
 
     return run
 
@@ -171,7 +172,7 @@ def _sums(case: Case) -> Run:
 def _survey(case: Case) -> Run:
     offsets, T, c = _operator(case)
     T[:, :, :, :, 2:5] = 0.0  # a point without neighbours, at least
-    return lambda: [*lattice.survey(offsets, T, c), *lattice.survey(offsets, T - 0.3, c)]
+    return lambda: [*survey(offsets, T, c), *survey(offsets, T - 0.3, c)]
 
 
 def _smoothing(case: Case) -> Run:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from sciml_bounds.kernels import coarsen, lattice, transfer, use_backend
+from sciml_bounds.kernels import coarsen, transfer, use_backend
+from sciml_bounds.kernels.survey import survey
 
 
 def _interpolation(shape, axes, weights, sample):
@@ -37,9 +38,9 @@ def test_weights_and_coarse_operator_against_dense_matrices(lattice_case, oracle
     for axes in _every_choice(shape):
         with use_backend(backend):
             weights, defect = coarsen.interpolation_weights(offsets, T, c, axes)
-            diagonal = lattice.survey(offsets, T, c).diagonal
+            diagonal = survey(offsets, T, c).diagonal
             coarse_offsets, coarse_T, coarse_c, found = coarsen.galerkin(offsets, T, c, axes, weights, defect, diagonal)
-            expected = lattice.survey(coarse_offsets, coarse_T, coarse_c)
+            expected = survey(coarse_offsets, coarse_T, coarse_c)
         for ours, theirs in zip(found, expected):  # sums of at most 27 numbers of order one, in another order
             torch.testing.assert_close(ours, theirs, rtol=1e-13, atol=1e-13)
         for sample in range(2):
@@ -93,7 +94,7 @@ def test_constants_are_interpolated_exactly_on_every_level(oracle, backend):
     for _ in range(3):
         with use_backend(backend):
             weights, defect = coarsen.interpolation_weights(offsets, T, c, axes)
-            diagonal = lattice.survey(offsets, T, c).diagonal
+            diagonal = survey(offsets, T, c).diagonal
             offsets, T, c, _ = coarsen.galerkin(offsets, T, c, axes, weights, defect, diagonal)
         ones = torch.ones_like(c)
         fine = transfer.prolong_add(axes, weights, ones, torch.zeros(2, *shape, dtype=torch.float64))
@@ -116,7 +117,7 @@ def test_single_precision_keeps_an_excess_that_is_far_below_its_round_off(oracle
         with use_backend(backend):
             for _ in range(2):  # the second level has negative conductances too
                 weights, defect = coarsen.interpolation_weights(*data, axes)
-                diagonal = lattice.survey(*data).diagonal
+                diagonal = survey(*data).diagonal
                 *data, _ = coarsen.galerkin(*data, axes, weights, defect, diagonal)
         found[dtype] = data
     _, T, c = found[torch.float64]

@@ -17,6 +17,7 @@ from numba import prange
 from sciml_bounds.kernels import _backend, coarsen, lattice, smoothing, transfer, vectors
 from sciml_bounds.kernels.majorant import majorant_terms
 from sciml_bounds.kernels.q1 import stiffness
+from sciml_bounds.kernels.survey import survey
 
 
 @_backend.NumbaKernel
@@ -44,8 +45,8 @@ def every_kernel() -> list[torch.Tensor]:
             if step:
                 T[k].select(1 + axis, -1 if step > 0 else 0).zero_()
     weights, defect = coarsen.interpolation_weights(offsets, T, c, axes)
-    survey = lattice.survey(offsets, T, c)
-    _, coarse_T, coarse_c, _ = coarsen.galerkin(offsets, T, c, axes, weights, defect, survey.diagonal)
+    found = survey(offsets, T, c)
+    _, coarse_T, coarse_c, _ = coarsen.galerkin(offsets, T, c, axes, weights, defect, found.diagonal)
     stage = smoothing.Stage(offsets, T, c, s / 20, axes, weights)
     x, right, up = torch.empty_like(u), torch.empty_like(coarse_c), torch.empty_like(u)
     smoothing.descend(stage, (0.7, 0.9), b, x, right)
@@ -59,7 +60,7 @@ def every_kernel() -> list[torch.Tensor]:
         lattice.apply(offsets, T, c, u, torch.empty_like(u)),
         lattice.residual(offsets, T, c, u, b, torch.empty_like(u)),
         lattice.relax(offsets, T, c, s, u, b, 0.3, torch.empty_like(u)),
-        *survey,
+        *found,
         vectors.combine(torch.rand(2), flat[0], torch.rand(2), flat[1]),
         flat[1],
         x,

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.kernels import use_backend
 from sciml_bounds.kernels.coarsen import galerkin, interpolation_weights
 from sciml_bounds.multigrid.geometric import MILD_CONTRAST, galerkin_coarsening, lattice_cycle
 from sciml_bounds.multigrid.neighbour_coarsening import couples_neighbours, halves, in_series, neighbour_operator
@@ -171,16 +170,3 @@ def test_iterations_do_not_grow_with_the_grid(media):
         counts.append(int(sb.cg(A, b, M=M, rtol=1e-8).iterations))
     assert max(counts) <= 8
     assert counts[2] <= counts[1] + 1
-
-
-@pytest.mark.parametrize("backend", ["torch", "numba"])
-def test_the_contrast_of_a_survey_is_the_largest_ratio_of_neighbouring_conductances(backend, media):
-    a = np.random.default_rng(3).lognormal(size=(5, 6, 7))
-    A = media.operator(sb.Diffusion(sb.Grid((5, 6, 7)), a), "cells")
-    expected = 1.0
-    for offset, T in zip(A.offsets, A.conductance[:, 0].numpy()):
-        line = np.moveaxis(T, offset.index(1), 0)
-        ratio = line[1:-1] / line[:-2]  # the last is zero: nothing is behind it
-        expected = max(expected, ratio.max(), (1 / ratio).max())
-    with use_backend(backend):
-        assert float(A.survey().contrast) == pytest.approx(expected, rel=1e-14)
