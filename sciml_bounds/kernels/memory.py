@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import math
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Sequence
 
@@ -35,30 +34,28 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 class _Pool:
     """Blocks of memory that nothing uses at the moment, the last ones that were given up.
 
-    Garbage is collected at any moment, so that a block may come back while another one is taken: what is walked through
-    is a copy.
+    Garbage is collected at any moment and on any thread, so that a block may come back while another one is taken: what
+    is walked through is a copy, and a block is of whoever removes it. There is no lock: one that another thread holds
+    during a fork would never be released in the child.
     """
 
     def __init__(self) -> None:
         self._blocks: dict[int, Tensor] = {}
-        self._turn = threading.RLock()
 
     def take(self, size: int) -> Tensor | None:
         """Take the block of this size that came back last, or None."""
-        with self._turn:
-            for place, block in reversed(list(self._blocks.items())):
-                if len(block) == size and self._blocks.pop(place, None) is not None:
-                    return block
+        for place, block in reversed(self._blocks.copy().items()):
+            if len(block) == size and self._blocks.pop(place, None) is not None:
+                return block
         return None
 
     def give_back(self, block: Tensor) -> None:
         """Keep a block, at the cost of those that came back first."""
-        with self._turn:
-            self._blocks[block.data_ptr()] = block
-            for place in list(self._blocks):
-                if sum(map(len, list(self._blocks.values()))) <= KEPT:
-                    break
-                self._blocks.pop(place, None)
+        self._blocks[block.data_ptr()] = block
+        for place in self._blocks.copy():
+            if sum(map(len, self._blocks.copy().values())) <= KEPT:
+                break
+            self._blocks.pop(place, None)
 
 
 _pool = _Pool()

@@ -178,9 +178,14 @@ def galerkin_coarsening(k: int, operator: LatticeOperator, survey: Survey, axes:
 
 
 def cheapest_coarsening(k: int, operator: LatticeOperator, survey: Survey, axes: tuple[bool, bool, bool]) -> Coarsened:
-    """Couple nearest neighbours only where these are coupled on three axes, with mild contrast; else P^T A P."""
+    """Couple nearest neighbours only where these are coupled on three axes, with mild contrast; else P^T A P.
+
+    The latter too where a strongly coupled axis is left as it is, say because it is short: smoothing does little there,
+    and what coarse operators lack is not made up for. Measured: up to 50 iterations instead of 21.
+    """
     fine = operator.offsets, operator.conductance, operator.absorption, axes
     mild = len(operator.offsets) == 3 and couples_neighbours(operator.offsets)
+    mild = mild and not _leaves_the_strongest(operator, survey, axes)
     if not mild or bool((survey.contrast > MILD_CONTRAST).any()) or crosses_odd_seam(*fine[:2], axes):
         return galerkin_coarsening(k, operator, survey, axes)
     weights, defect = interpolation_weights(*fine)
@@ -298,6 +303,12 @@ def axes_to_coarsen(operator: LatticeOperator, survey: Survey) -> tuple[bool, bo
     relative = (coupling / coupling.amax(0).clamp_min(torch.finfo(coupling.dtype).tiny)).mean(1)
     chosen = long & (relative >= min(WEAK_COUPLING, float(relative.max())))
     return (bool(chosen[0]), bool(chosen[1]), bool(chosen[2]))
+
+
+def _leaves_the_strongest(operator: LatticeOperator, survey: Survey, axes: tuple[bool, bool, bool]) -> bool:
+    """Whether points of some sample are much more strongly coupled along an axis than along all that are coarsened."""
+    coupling = torch.stack([_coupling(operator.offsets, survey.conductances, axis) for axis in range(3)]).cpu()
+    return bool((coupling[torch.tensor(axes)].amax(0) < WEAK_COUPLING * coupling.amax(0)).any())
 
 
 def _coupling(offsets: lattice.Offsets, conductances: Tensor, axis: int) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 
 import pytest
@@ -91,3 +93,30 @@ def test_threads_that_make_and_drop_fields_never_share_one(pool):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+class _SlowToComeBack(torch.Tensor):
+    """A block whose place takes until `go` to tell."""
+
+    asked, go = threading.Event(), threading.Event()
+
+    def data_ptr(self) -> int:
+        self.asked.set()
+        self.go.wait()
+        return super().data_ptr()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork is of Linux and macOS")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_gets_memory_though_another_thread_gave_some_back_at_that_moment(pool):
+    block = torch.empty(10, dtype=torch.uint8).as_subclass(_SlowToComeBack)
+    thread = threading.Thread(target=pool.give_back, args=(block,))
+    thread.start()
+    block.asked.wait()
+    child = os.fork()
+    if child == 0:  # where that thread is not, and nothing ends what it has begun
+        signal.alarm(5)
+        os._exit(pool.take(10) is not None)
+    block.go.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -159,6 +159,19 @@ def test_they_cost_at_most_two_iterations(name, media):
     assert cheap <= products + 2
 
 
+def test_they_cost_as_little_where_the_strongest_axis_is_too_short_to_be_coarsened(media):
+    shape = (7, 12, 17)
+    sides = {**MIXED, "y0": sb.Periodic(), "y1": sb.Periodic(), "z0": sb.Robin(1.0, 0.0), "z1": sb.Neumann()}
+    A = media.operator(sb.Diffusion(sb.Grid(shape, (12.0, 0.075, 9.8)), boundary=sides), "cells")
+    b = torch.randn(1, A.shape[0], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    cheap, products = (
+        int(sb.cg(A, b, M=M, rtol=1e-8).iterations)
+        for M in (lattice_cycle(A), lattice_cycle(A, coarsen=galerkin_coarsening))
+    )
+    assert cheap <= products + 2
+    assert couples_neighbours(lattice_cycle(A).levels[1].operator.offsets)  # where that axis is coarsened still
+
+
 def test_iterations_do_not_grow_with_the_grid(media):
     counts = []
     for n in (16, 32, 64):
