@@ -85,7 +85,10 @@ def new_field(like: Tensor, shape: Sequence[int] | None = None, dtype: torch.dty
 
 
 def elementwise(operation: Callable[..., Tensor], *operands: Tensor | float) -> Tensor:
-    """Apply an operation of torch that takes `out` to fields, in memory as of `new_field` unless a gradient flows."""
+    """Apply an operation of torch that takes `out` to fields, in memory as of `new_field` unless a gradient flows.
+
+    What it gives has the shape that they broadcast to, and the dtype of the first.
+    """
     fields = [operand for operand in operands if isinstance(operand, Tensor)]
     if needs_gradient(*fields):
         return operation(*operands)
