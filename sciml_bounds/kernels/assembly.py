@@ -14,6 +14,7 @@ from torch import Tensor
 from sciml_bounds.kernels._backend import NumbaKernel, backend_for, needs_gradient
 from sciml_bounds.kernels.lattice import rows, strip_length
 from sciml_bounds.kernels.memory import new_field
+from sciml_bounds.kernels.rows import prefetch
 
 __all__ = ["add_cell_sums", "cell_sums"]
 
@@ -103,6 +104,10 @@ def _cell_sums_numba(cells, both, wraps, scale, out, k):
         x = i // strips % X
         start = i % strips * length
         for y in range(start, min(start + length, Y)):
+            if y + 2 < Y:
+                prefetch(out[n, x, y + 2, k])
+            if x < CX and y + 2 < CY:
+                prefetch(cells[n, x, y + 2])
             for z in range(Z):
                 out[n, x, y, k, z] = 0
             for dx in range(2 if both[0] else 1):

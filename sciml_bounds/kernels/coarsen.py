@@ -27,6 +27,7 @@ from torch import Tensor
 from sciml_bounds.kernels._backend import NumbaKernel, backend_for
 from sciml_bounds.kernels.lattice import Offsets, residual, rows, shifted, strip_length, wrapped
 from sciml_bounds.kernels.memory import new_field
+from sciml_bounds.kernels.rows import prefetch
 from sciml_bounds.kernels.survey import Survey, survey
 from sciml_bounds.kernels.transfer import Bits, coarse_shape, pairs, parity_view, restrict
 
@@ -310,6 +311,7 @@ def _weights_numba(classes, sources, products, defects, axes, T, c, weights, def
             lacking = scratch[i, 27]
             taken = scratch[i, 28]
             for J in range(start, min(start + length, CY)):
+                _fetch_ahead(axes, T[n], c[n], weights[n], defect[n], I, J + 2)
                 if size == 1:
                     for k in range(weights.shape[3]):
                         for L in range(CZ):
@@ -358,6 +360,20 @@ def _weights_numba(classes, sources, products, defects, axes, T, c, weights, def
                         _add_product(
                             target, summed[products[k, 0]], count, weights[n, P, Q], products[k, 2], products[k, 5]
                         )
+
+
+@numba.njit(inline="always")
+def _fetch_ahead(axes, T, c, weights, defect, I, J):
+    """Ask for what is wanted for a row of coarse points, if there is one: rows of many arrays, some of each."""
+    X, Y = c.shape[:2]
+    for x in range(max((1 + axes[0]) * I - 1, 0), min((1 + axes[0]) * I + 2, X)):
+        for y in range((1 + axes[1]) * J, min((1 + axes[1]) * (J + 1), Y)):
+            prefetch(T[x, y])
+            prefetch(c[x, y])
+            prefetch(defect[x, y])
+    if weights.shape[1] > J:
+        for i in range(I, min(I + 2, weights.shape[0])):
+            prefetch(weights[i, J])
 
 
 # Every second place of a row has a form of its own in these loops, which is vector code.

@@ -12,7 +12,7 @@ from torch import Tensor
 from sciml_bounds.kernels._backend import NumbaKernel, backend_for
 from sciml_bounds.kernels.lattice import Offsets, groups, rows, shifted, strip_length, wrapped
 from sciml_bounds.kernels.memory import new_field
-from sciml_bounds.kernels.rows import clear, row_loop
+from sciml_bounds.kernels.rows import clear, prefetch, row_loop
 
 __all__ = ["Survey", "survey"]
 
@@ -117,6 +117,11 @@ def _survey_numba(groups, T, c, diagonal, absolute, parts, points, scratch):
         alone = 0
         for y in range(start, min(start + length, Y)):
             total, size = diagonal[n, x, y], absolute[n, x, y]
+            if y + 1 < Y:
+                prefetch(T[n, x, y + 1])
+                prefetch(c[n, x, y + 1])
+                prefetch(diagonal[n, x, y + 1])
+                prefetch(absolute[n, x, y + 1])
             clear(total)
             clear(size)
             for g in range(groups.shape[0]):

@@ -162,7 +162,7 @@ def _mean_entry(T: Tensor, c: Tensor, free: Tensor) -> Tensor:
     It scales the equations x = 0 of those: it lies between the smallest eigenvalue and the norm of the rest, so that
     they spoil neither, and coefficients may have any size.
     """
-    count = free.flatten(1).sum(1).clamp_min(1)
+    count = torch.stack([mask.count_nonzero() for mask in free]).clamp_min(1)  # sums along axes copy to integers
     size = (c.detach().flatten(1).sum(1) + 2 * rows(T.detach()).flatten(1).sum(1)) / count
     return torch.where(size > 0, size, 1.0).view(-1, 1, 1, 1)
 
@@ -369,7 +369,7 @@ def box_inverse(problem: Diffusion, operator: LatticeOperator, *, nodal: bool) -
 
 def _constant(field: Tensor) -> Tensor | None:
     """Return the value of a field (b, n) in each sample, or None if it varies in any."""
-    flat = field.flatten(1)
+    flat = _distinct(field)
     first = flat[:, :1]
     for some in (flat[:, :64], flat):  # most fields that vary do so soon
         if not bool((some == first).all()):
@@ -385,9 +385,14 @@ def _end(condition: Boundary) -> End:
 
 def _smallest(field: Tensor) -> Tensor:
     """Return the smallest value of a field (b, n) in each sample."""
-    flat = field.flatten(1) if any(field.stride()[1:]) else field.flatten(1)[:, :1]  # one number for all cells
-    found: Tensor = flat.amin(1)
+    found: Tensor = _distinct(field).amin(1)
     return found
+
+
+def _distinct(field: Tensor) -> Tensor:
+    """Flatten a field (b, n), to one entry a sample where all cells share one number in memory."""
+    flat = field.flatten(1)
+    return flat if any(field.stride()[1:]) else flat[:, :1]
 
 
 # --- spectrum ---------------------------------------------------------------------------------------------------------
