@@ -12,7 +12,7 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
 #: So many rows of cells, in pieces of so many cells, are one piece of work: few enough for sums along them to gather
 #: little round-off and for scratch to stay in the cache.
@@ -50,12 +50,21 @@ def _fetch(context: Any, array: Any, place: Any) -> Any:
     return types.void(array, place), generate
 
 
+def _fetch_where_compiled(array, place):
+    """Do nothing in Python, which these loops run in under NUMBA_DISABLE_JIT."""
+
+
+@overload(_fetch_where_compiled)
+def _fetch_compiled(array, place):
+    return lambda array, place: _fetch(array, place)
+
+
 @row_loop
 def prefetch(rows):
     """Ask for rows that are wanted soon: hardware does not foresee that only some of those side by side are read."""
     flat = rows.reshape(-1)
     for place in range(0, flat.size, CACHE_LINE // flat.itemsize):
-        _fetch(flat, place)
+        _fetch_where_compiled(flat, place)
 
 
 @row_loop

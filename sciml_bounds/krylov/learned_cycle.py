@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.kernels import lattice
-from sciml_bounds.kernels.coarsen import interpolation_weights
+from sciml_bounds.kernels.interpolation import interpolation_weights
 from sciml_bounds.kernels.survey import Survey
 from sciml_bounds.kernels.transfer import prolonged, restrict_across, restricted
 from sciml_bounds.krylov.multigrid_shaped import FLUID, SOLID

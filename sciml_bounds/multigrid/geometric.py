@@ -1,8 +1,8 @@
 """The hierarchy of a lattice operator: operator-dependent interpolation, Galerkin coarse operators, semicoarsening.
 
 Every second point is kept along each coarsened axis, for any number of points. Interpolation is Dendy's black-box
-multigrid (see `kernels.coarsen`), which follows jumps of the coefficient. Axes along which neighbours are much more
-weakly coupled than along the strongest axis are not coarsened (semicoarsening: Trottenberg, Oosterlee, Schueller,
+multigrid (see `kernels.interpolation`), which follows jumps of the coefficient. Axes along which neighbours are much
+more weakly coupled than along the strongest axis are not coarsened (semicoarsening: Trottenberg, Oosterlee, Schueller,
 "Multigrid" (2001), section 5.1).
 
 Walls (points without neighbours, inside solids) take part in the hierarchy as if they conducted a little. Otherwise
@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.kernels import lattice, smoothing
-from sciml_bounds.kernels.coarsen import crosses_odd_seam, galerkin, interpolation_weights
+from sciml_bounds.kernels.coarsen import crosses_odd_seam, galerkin
+from sciml_bounds.kernels.interpolation import interpolation_weights
 from sciml_bounds.kernels.memory import new_field
 from sciml_bounds.kernels.survey import Survey
 from sciml_bounds.kernels.vectors import scaled_copy

@@ -38,7 +38,7 @@ def neighbour_operator(operator: LatticeOperator, axes: Axes, weights: Tensor, d
     axes
         Which are coarsened.
     weights, defect
-        The interpolation, of `kernels.coarsen.interpolation_weights`.
+        The interpolation, of `kernels.interpolation.interpolation_weights`.
     """
     T = weights.new_empty((len(operator.offsets), *weights.shape[1:]))
     for offset, fine, coarse in zip(operator.offsets, operator.conductance, T):

@@ -17,7 +17,17 @@ import torch
 from torch import Tensor
 
 import sciml_bounds.kernels as kernels
-from sciml_bounds.kernels import _backend, bubbles, coarsen, lattice, smoothing, transfer, use_backend, vectors
+from sciml_bounds.kernels import (
+    _backend,
+    bubbles,
+    coarsen,
+    interpolation,
+    lattice,
+    smoothing,
+    transfer,
+    use_backend,
+    vectors,
+)
 from sciml_bounds.kernels._backend import NumbaKernel
 from sciml_bounds.kernels.assembly import cell_sums
 from sciml_bounds.kernels.majorant import majorant_terms
@@ -120,7 +130,7 @@ def _coarsening(case: Case) -> Run:
     offsets, T, c = _operator(case)
 
     def run() -> list[Tensor]:
-        weights, defect = coarsen.interpolation_weights(offsets, T, c, case.axes)
+        weights, defect = interpolation.interpolation_weights(offsets, T, c, case.axes)
         diagonal = survey(offsets, T, c).diagonal
         _, *coarse, told = coarsen.galerkin(offsets, T, c, case.axes, weights, defect, diagonal)
         return [weights, defect, *coarse, *told]

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from sciml_bounds.kernels import transfer, use_backend
+
 #: Shapes with every parity of every axis, one to three dimensions, down to two points; True marks a periodic axis.
 LATTICES = [
     ((1, 1, 8), (False, False, False)),
@@ -95,6 +97,18 @@ def dense_interpolation(offsets, T, c, axes):
     return P
 
 
+def prolongation(shape, axes, weights, sample):
+    """Columns of the prolongation, by prolonging unit vectors with the reference (held to its definition elsewhere)."""
+    coarse = transfer.coarse_shape(shape, axes)
+    n = int(np.prod(coarse))
+    columns = torch.zeros(n, *shape, dtype=weights.dtype)
+    with use_backend("torch"):
+        transfer.prolong_add(
+            axes, weights[:, sample : sample + 1], torch.eye(n, dtype=weights.dtype).view(n, *coarse), columns
+        )
+    return columns.view(n, -1).T.double().numpy()
+
+
 @pytest.fixture(params=LATTICES, ids=lambda p: "x".join(map(str, p[0])) + "".join("-p"[q] for q in p[1]))
 def lattice_case(request):
     """A shape and which of its axes are periodic."""
@@ -110,4 +124,5 @@ def oracle():
         random_operator=random_operator,
         dense=dense,
         dense_interpolation=dense_interpolation,
+        prolongation=prolongation,
     )

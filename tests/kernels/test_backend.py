@@ -49,6 +49,22 @@ def _with_two_threads(*arguments: str, **environment: str) -> dict:
     return json.loads(done.stdout)
 
 
+def test_loops_run_as_python_where_nothing_is_compiled():
+    code = (
+        "import torch, sciml_bounds as sb; a = torch.linspace(1, 20, 216).double().view(6, 6, 6) ** 2;"
+        "solution = sb.solve(sb.Diffusion(sb.Grid((6, 6, 6)), a, 1.0), method='multigrid', certify=True);"
+        "found = [int(solution.iterations), float(solution.certificate.upper)]"
+    )
+    names: dict[str, list[float]] = {}
+    exec(code, names)
+    python = [sys.executable, "-c", f"{code}; print(found)"]
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run(python, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    # cycles are in single precision, and sums in another order; iterations stop at 1e-8
+    assert json.loads(done.stdout) == pytest.approx(names["found"], rel=1e-7)
+
+
 @pytest.mark.slow
 def test_two_threads_change_no_bit_of_any_kernel():
     assert _with_two_threads("differences") == {"differences": 0}

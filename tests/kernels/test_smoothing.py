@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sciml_bounds.kernels import coarsen, smoothing, transfer, use_backend, wavefront
+from sciml_bounds.kernels import interpolation, smoothing, transfer, use_backend, wavefront
 
 SHAPES = [(1, 1, 9), (1, 9, 8), (1, 8, 9), (7, 6, 9), (8, 9, 5), (6, 1, 7)]
 STEPS = [(), (0.9,), (0.6, 1.1), (1.2, 0.7, 0.5)]
@@ -15,7 +15,7 @@ def _stage(oracle, shape, stencil, periodic):
     offsets = getattr(oracle, stencil)(shape)
     T, c = oracle.random_operator(shape, offsets, (periodic,) * 3)
     axes = tuple(n > 1 for n in shape)
-    weights, _ = coarsen.interpolation_weights(offsets, T, c, axes)
+    weights, _ = interpolation.interpolation_weights(offsets, T, c, axes)
     return smoothing.Stage(offsets, T, c, torch.rand_like(c) / 10, axes, weights)
 
 
@@ -63,7 +63,7 @@ def test_neighbours_along_an_axis_of_one_point_are_zeros_whatever_memory_held_be
     for axis in range(3):
         T[axis].select(1 + axis, -1).fill_(0.0)
     axes = tuple(n > 4 for n in shape)
-    weights, _ = coarsen.interpolation_weights(offsets, T, c, axes)
+    weights, _ = interpolation.interpolation_weights(offsets, T, c, axes)
     b, x = torch.randn(2, 1, *shape, dtype=torch.float64)
     e = torch.randn(1, *weights.shape[2:], dtype=torch.float64)
     for steps in STEPS:

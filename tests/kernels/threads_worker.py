@@ -14,7 +14,7 @@ import numba
 import torch
 from numba import prange
 
-from sciml_bounds.kernels import _backend, coarsen, lattice, smoothing, transfer, vectors
+from sciml_bounds.kernels import _backend, coarsen, interpolation, lattice, smoothing, transfer, vectors
 from sciml_bounds.kernels.majorant import majorant_terms
 from sciml_bounds.kernels.q1 import stiffness
 from sciml_bounds.kernels.survey import survey
@@ -44,7 +44,7 @@ def every_kernel() -> list[torch.Tensor]:
         for axis, step in enumerate(offset):
             if step:
                 T[k].select(1 + axis, -1 if step > 0 else 0).zero_()
-    weights, defect = coarsen.interpolation_weights(offsets, T, c, axes)
+    weights, defect = interpolation.interpolation_weights(offsets, T, c, axes)
     found = survey(offsets, T, c)
     _, coarse_T, coarse_c, _ = coarsen.galerkin(offsets, T, c, axes, weights, defect, found.diagonal)
     stage = smoothing.Stage(offsets, T, c, s / 20, axes, weights)

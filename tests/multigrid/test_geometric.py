@@ -7,7 +7,8 @@ import torch
 
 import sciml_bounds as sb
 from sciml_bounds.kernels import use_backend
-from sciml_bounds.kernels.coarsen import galerkin, interpolation_weights
+from sciml_bounds.kernels.coarsen import galerkin
+from sciml_bounds.kernels.interpolation import interpolation_weights
 from sciml_bounds.multigrid.geometric import LatticeLevel, _coupling, galerkin_coarsening, lattice_cycle
 from sciml_bounds.operators.lattice import LatticeOperator
 

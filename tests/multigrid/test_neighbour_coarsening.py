@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.kernels.coarsen import galerkin, interpolation_weights
+from sciml_bounds.kernels.coarsen import galerkin
+from sciml_bounds.kernels.interpolation import interpolation_weights
 from sciml_bounds.multigrid.geometric import MILD_CONTRAST, galerkin_coarsening, lattice_cycle
 from sciml_bounds.multigrid.neighbour_coarsening import couples_neighbours, halves, in_series, neighbour_operator
 from sciml_bounds.operators.lattice import LatticeOperator
