@@ -142,7 +142,7 @@ class _Loop:
         self.learned = flexible and M.linear is not True
         self.rhs_norm = b.norm(dim=1)
         self.x = new_field(b).zero_() if x0 is None else x0
-        if x0 is not None:
+        if x0 is not None and bool((self.rhs_norm == 0).any()):  # the norm of tiny numbers is 0 too
             self.x[~b.any(1)] = 0.0  # the solution for b = 0 is known
         self.r = new_field(b)
         self.z, self.d = new_field(b), new_field(b)
