@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any, Literal
 
 import numpy as np
@@ -112,7 +113,8 @@ def _read_array(value: Any, name: str) -> np.ndarray[Any, Any]:
     except RuntimeError:  # numpy may not look into tensors that require gradients
         raise InputError(f"{name} is a {kind} of tensors that require gradients; join them by torch.stack.") from None
     if array.dtype.kind not in "biufc":
-        raise InputError(f"{name} cannot be read as an array of numbers ({kind}).")
+        remedy = "load the file first" if isinstance(value, str | PathLike) else "give a number or an array"
+        raise InputError(f"{name} cannot be read as an array of numbers ({kind}, dtype {array.dtype}); {remedy}.")
     return array
 
 
@@ -134,6 +136,8 @@ def _as_torch(array: np.ndarray[Any, Any]) -> Tensor:
 
 
 def _wrong_dtype(name: str, dtype: str, remedy: str) -> str:
+    if dtype.startswith("complex"):
+        return f"{name} has dtype {dtype}, but fields are real; give its real and imaginary part one by one."
     return f"{name} has dtype {dtype}; convert it to float32 or float64 first, for example with {remedy}."
 
 

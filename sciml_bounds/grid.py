@@ -44,8 +44,8 @@ class Grid:
     Raises
     ------
     InputError
-        If an axis has fewer than two cells, a length is not positive, a spacing is not between 1e-100 and 1e100, or
-        the numbers of entries differ.
+        If an axis has fewer than two cells, a length is not positive, a spacing is not between 1e-100 and 1e100, the
+        numbers of entries differ, or two plain integers leave open whether the second one is a length.
 
     Examples
     --------
@@ -67,6 +67,12 @@ class Grid:
         origin: float | Sequence[float] | None = None,
     ) -> None:
         cells = _integers(shape)
+        if isinstance(shape, Integral) and isinstance(lengths, Integral) and lengths > 1:
+            both = f"({shape}, {lengths})"
+            raise InputError(
+                f"Grid{both} is a line of {shape} cells, {lengths} long; give Grid({both}) for cells along two axes, "
+                f"or lengths=({lengths},) for the line."
+            )
         if not 1 <= len(cells) <= 3:
             raise InputError(f"a grid has one, two or three axes, but shape={tuple(cells)} has {len(cells)}.")
         for axis, n in zip(AXES, cells):

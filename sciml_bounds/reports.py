@@ -17,6 +17,7 @@ __all__ = [
     "describe",
     "describe_interval",
     "describe_reason",
+    "describe_residual",
     "describe_upper",
     "report_failure",
     "summary_table",
@@ -97,6 +98,14 @@ def describe_reason(reason: Reason | tuple[Reason, ...]) -> str:
         return str(reason)
     counts = {r: reason.count(r) for r in dict.fromkeys(reason)}
     return ", ".join(f"{count} x {r}" for r, count in counts.items())
+
+
+def describe_residual(norm: Tensor, tolerance: Tensor, reason: Reason | tuple[Reason, ...]) -> str:
+    """Write a norm, and what was asked of it: nothing where a bound of the error was."""
+    of_errors = (Reason.ERROR_REACHED, Reason.MESH_LIMITED)
+    if any(one in of_errors for one in ([reason] if isinstance(reason, Reason) else reason)):
+        return describe(norm)
+    return f"{describe(norm)} (asked: {describe(tolerance)})"
 
 
 def summary_table(title: str, rows: Mapping[str, str]) -> str:

@@ -18,6 +18,7 @@ from sciml_bounds.reports import (
     describe,
     describe_interval,
     describe_reason,
+    describe_residual,
     describe_upper,
     summary_table,
 )
@@ -91,7 +92,7 @@ class LinearSolution:
             "unknowns": str(self.x.shape[-1]),
             "reason": describe_reason(self.reason),
             "iterations": describe(self.iterations),
-            "residual": f"{describe(self.residual_norm)} (asked: {describe(self.tolerance)})",
+            "residual": describe_residual(self.residual_norm, self.tolerance, self.reason),
         }
         if self.dropped_directions is not None and bool(self.dropped_directions.any()):
             rows["dropped directions"] = describe(self.dropped_directions)
@@ -180,7 +181,7 @@ class Solution:
             "method": self.method,
             "reason": describe_reason(self.reason),
             "iterations": describe(self.iterations),
-            "residual": f"{describe(self.residual_norm)} (asked: {describe(self.tolerance)})",
+            "residual": describe_residual(self.residual_norm, self.tolerance, self.reason),
             "seconds": f"{self.seconds:.3g}",
         }
         if self.certificate is not None:

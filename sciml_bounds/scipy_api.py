@@ -93,6 +93,11 @@ def cg(
     if inverse is not None and inverse.shape != (n, n):
         raise InputError(f"A has shape {(n, n)} and M has shape {inverse.shape}; they must agree.")
     guess = _initial_guess(x0, rhs, inverse)
+    tolerance = _tolerance(rtol, atol, rhs)
+    if n == 0:
+        return np.zeros(0, dtype), 0
+    if not np.isfinite(rhs).all():  # in scipy, NaN after the first iteration, and then all others
+        return np.full(n, np.nan, dtype), max(1, 10 * n if maxiter is None else int(maxiter))
     vector = torch.from_numpy(rhs)
 
     def monitor(iteration: int, x: Tensor, norm: Tensor) -> None:
@@ -105,7 +110,7 @@ def cg(
         Identity(n, vector.dtype, vector.device) if inverse is None else _Hermitian(inverse, vector),
         torch.from_numpy(guess) if guess.any() else None,
         rtol=0.0,
-        atol=_tolerance(rtol, atol, rhs),
+        atol=tolerance,
         maxiter=maxiter,
         monitor=monitor,
     )
@@ -156,5 +161,5 @@ def _tolerance(rtol: float, atol: float, rhs: Array) -> float:
         if not isinstance(value, int | float | np.number) or not value >= 0:
             raise InputError(f"{name} is {value!r}; it must be a number that is not negative.")
     limits = np.finfo(rhs.dtype)
-    tolerance = max(float(atol), float(rtol) * float(np.linalg.norm(rhs)))  # atol if b is not finite
+    tolerance = max(float(atol), float(rtol) * float(np.linalg.norm(rhs)))  # atol if that is NaN
     return min(max(tolerance, float(limits.tiny)), float(limits.max))

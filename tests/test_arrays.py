@@ -192,6 +192,9 @@ def test_bad_values_are_named():
 
 NUMPY = "convert it to float32 or float64 first, for example with .astype('float64')."
 TORCH = "convert it to float32 or float64 first, for example with .to(torch.float64)."
+REAL = "but fields are real; give its real and imaginary part one by one."
+UNREAD = "a cannot be read as an array of numbers"
+FLOATS = "give a number or an array."
 BAD = {
     "truth value": (True, "a is a truth value; give a floating-point number or array."),
     "numpy truth value": (np.True_, "a is a truth value; give a floating-point number or array."),
@@ -207,20 +210,20 @@ BAD = {
     "truth values of torch": (torch.ones(3, dtype=torch.bool), f"a has dtype bool; {TORCH}"),
     "half precision": (np.ones(3, dtype=np.float16), f"a has dtype float16; {NUMPY}"),
     "half precision of torch": (torch.ones(3, dtype=torch.bfloat16), f"a has dtype bfloat16; {TORCH}"),
-    "complex number": (1j, f"a has dtype complex128; {NUMPY}"),
-    "complex numbers": (np.ones(3, dtype=np.complex64), f"a has dtype complex64; {NUMPY}"),
-    "complex numbers of torch": (torch.ones(3, dtype=torch.complex64), f"a has dtype complex64; {TORCH}"),
-    "nothing": (None, "a cannot be read as an array of numbers (NoneType)."),
-    "word": ("abc", "a cannot be read as an array of numbers (str)."),
-    "list of words": (["1.0"], "a cannot be read as an array of numbers (list)."),
-    "gap": ([1.0, None], "a cannot be read as an array of numbers (list)."),
-    "objects": (np.array([1.0], dtype=object), "a cannot be read as an array of numbers (ndarray)."),
-    "dates": (np.array(["2020-01-01"], dtype="M8[D]"), "a cannot be read as an array of numbers (ndarray)."),
-    "records": (np.zeros(2, dtype=[("x", "f8")]), "a cannot be read as an array of numbers (ndarray)."),
-    "by name": ({"x": 1.0}, "a cannot be read as an array of numbers (dict)."),
-    "function": (lambda x: x, "a cannot be read as an array of numbers (function)."),
-    "ragged": ([[1.0], [1.0, 2.0]], "a cannot be read as an array of numbers (list): setting an array element"),
-    "data set": (xarray.Dataset({"u": ("x", [1.0])}), "a cannot be read as an array of numbers (Dataset): "),
+    "complex number": (1j, f"a has dtype complex128, {REAL}"),
+    "complex numbers": (np.ones(3, dtype=np.complex64), f"a has dtype complex64, {REAL}"),
+    "complex numbers of torch": (torch.ones(3, dtype=torch.complex64), f"a has dtype complex64, {REAL}"),
+    "nothing": (None, f"{UNREAD} (NoneType, dtype object); {FLOATS}"),
+    "word": ("abc", f"{UNREAD} (str, dtype <U3); load the file first."),
+    "list of words": (["1.0"], f"{UNREAD} (list, dtype <U3); {FLOATS}"),
+    "gap": ([1.0, None], f"{UNREAD} (list, dtype object); {FLOATS}"),
+    "objects": (np.array([1.0], dtype=object), f"{UNREAD} (ndarray, dtype object); {FLOATS}"),
+    "dates": (np.array(["2020-01-01"], dtype="M8[D]"), f"{UNREAD} (ndarray, dtype datetime64[D])"),
+    "records": (np.zeros(2, dtype=[("x", "f8")]), f"{UNREAD} (ndarray, dtype [("),
+    "by name": ({"x": 1.0}, f"{UNREAD} (dict, dtype object); {FLOATS}"),
+    "function": (lambda x: x, f"{UNREAD} (function, dtype object); {FLOATS}"),
+    "ragged": ([[1.0], [1.0, 2.0]], f"{UNREAD} (list): setting an array element"),
+    "data set": (xarray.Dataset({"u": ("x", [1.0])}), f"{UNREAD} (Dataset): "),
     "masked": (
         np.ma.array([[1.0, 2.0], [3.0, 4.0]], mask=[[0, 1], [1, 0]]),
         "a has 2 masked entries; fill them with .filled(number) first.",

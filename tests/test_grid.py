@@ -165,6 +165,10 @@ NOT_A_SHAPE = "the shape of a grid is an integer or a tuple of integers, not "
 NOT_NUMBERS = "lengths is a number or one number an axis, not "
 BAD = {
     "one cell": ({"shape": 1}, "axis x has 1 cell; every axis needs at least 2"),
+    "two numbers for two axes": (
+        {"shape": 8, "lengths": 8},
+        "Grid(8, 8) is a line of 8 cells, 8 long; give Grid((8, 8)) for cells along two axes, or lengths=(8,)",
+    ),
     "one cell along y": ({"shape": (4, 1)}, "axis y has 1 cell"),
     "no cell": ({"shape": (4, 4, 0)}, "axis z has 0 cells"),
     "negative count": ({"shape": (-4, 4)}, "axis x has -4 cells"),

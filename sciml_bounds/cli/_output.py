@@ -38,7 +38,10 @@ __all__ = [
     "targets",
 ]
 
-OutOption = Annotated[Path | None, typer.Option(metavar="FILE.nc", help="Write the result as netCDF-4 (HDF5).")]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.nc", help="Write the result as netCDF-4 (HDF5); only one of its kind is replaced."),
+]
 PlotOption = Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw it, as .png, .pdf or .svg.")]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object instead of a table; null stands for an infinite bound.")
@@ -55,18 +58,19 @@ def error_console() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def targets(out: Path | None, plot: Path | None) -> None:
-    """Find out before the work whether the files can be written.
+def targets(out: Path | None, plot: Path | None, content: str = "") -> None:
+    """Find out before the work whether the files can be written, the first with a result of this kind.
 
     Raises
     ------
     InputError
         If one of them cannot.
     """
-    from sciml_bounds.store.writer import SUFFIXES, check_target
+    from sciml_bounds.store.results import check_replaceable
+    from sciml_bounds.store.writer import check_target
 
     if out is not None:
-        check_target(out, SUFFIXES)
+        check_replaceable(out, content)
     if plot is not None:
         check_target(plot, PICTURES)
 
@@ -139,14 +143,14 @@ def certificate_record(certificate: sb.Certificate) -> dict[str, Any]:
 
 def solution_rows(solution: sb.Solution) -> dict[str, str]:
     """Describe a solution in a few lines."""
-    from sciml_bounds.reports import describe, describe_reason
+    from sciml_bounds.reports import describe, describe_reason, describe_residual
 
     return {
         "grid": grid_row(solution.grid, tuple(solution.converged.shape)),
         "method": solution.method,
         "reason": describe_reason(solution.reason),
         "iterations": describe(solution.iterations),
-        "residual": f"{describe(solution.residual_norm)} (asked: {describe(solution.tolerance)})",
+        "residual": describe_residual(solution.residual_norm, solution.tolerance, solution.reason),
         "seconds": f"{solution.seconds:.3g}",
     }
 

@@ -109,8 +109,6 @@ def build_problem(options: ProblemOptions, *, certified: bool) -> sb.Diffusion:
     from sciml_bounds.store.memory import require_memory
     from sciml_bounds.store.readers import find_field, find_mask
 
-    if options.source is None and not options.boundary:
-        raise InputError("nothing drives this problem and its solution is zero; give --source or --boundary.")
     named = {"coefficient": options.coefficient, "source": options.source, "reaction": options.reaction}
     with ExitStack() as files:
         fields = {name: find_field(text, f"the {name}", files) for name, text in named.items() if text is not None}
@@ -124,7 +122,10 @@ def build_problem(options: ProblemOptions, *, certified: bool) -> sb.Diffusion:
     batch = max((array.size for array in taken.values()), default=1) / math.prod(grid.shape)
     fields_at_work = FIELDS_AT_WORK * (2**grid.dim if certified else 1)
     require_memory(int(8 * fields_at_work * max(batch, 1) * math.prod(n + 1 for n in grid.shape)), "this problem")
-    return sb.Diffusion(grid, **numbers, **taken, boundary=_boundary(options.boundary, grid))
+    problem = sb.Diffusion(grid, **numbers, **taken, boundary=_boundary(options.boundary, grid))
+    if options.source is None and not options.boundary:
+        raise InputError("nothing drives this problem and its solution is zero; give --source or --boundary.")
+    return problem
 
 
 def read_sample(found: FoundArray, dim: int, sample: int | None, name: str) -> Array:
@@ -170,9 +171,10 @@ def _first_shape(options: ProblemOptions, arrays: dict[str, FoundArray]) -> tupl
             "all fields are numbers, so the grid is unknown; give the cells along each axis: --shape 64,64."
         )
     axes = {name: len(array.shape) for name, array in arrays.items()}
-    name, array = min(arrays.items(), key=lambda item: axes[item[0]])  # the others may have batch axes before its own
-    shape: tuple[int, ...] = array.shape
-    if options.sample is not None and axes[name] == max(axes.values()):
+    # of the others it may be unknown whether they have batch axes before those of the grid
+    name, array = min(arrays.items(), key=lambda item: (item[1].batch_axes is None, axes[item[0]]))
+    shape: tuple[int, ...] = array.shape[array.batch_axes or 0 :]
+    if options.sample is not None and array.batch_axes is None and axes[name] == max(axes.values()):
         if len(shape) <= 3:  # with four axes the first one must be a batch
             choices = [",".join(map(str, cells)) for cells in (shape, shape[1:]) if cells]
             raise InputError(

@@ -52,7 +52,7 @@ def certify(
     """
     import sciml_bounds as sb
 
-    output.targets(out, plot)
+    output.targets(out, plot, "Certificate")
     if target is not None and not target > 0:
         raise InputError(
             f"--target {target:g} must be positive: the guaranteed relative energy error that is asked for."

@@ -54,7 +54,7 @@ def predict(
     import sciml_bounds as sb
     from sciml_bounds.store.weights import find_weights, read_weights
 
-    output.targets(out, plot)
+    output.targets(out, plot, "Certificate" if certify else "Dataset")
     if target is not None and not (certify and target > 0):
         raise InputError(
             "--target is the guaranteed relative energy error that is asked for: it needs --certify and > 0."

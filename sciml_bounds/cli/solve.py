@@ -47,7 +47,7 @@ def solve(
 
     Example: sciml-bounds solve --coefficient a.npy --source 1 --error 0.05 --out u.nc --plot u.png
     """
-    output.targets(out, plot)
+    output.targets(out, plot, "Solution")
     options = problem_options.ProblemOptions(
         coefficient, source, reaction, solid, shape, lengths, origin, boundary, sample
     )

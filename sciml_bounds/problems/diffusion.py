@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import Field, common_dtype_and_device, convert
+from sciml_bounds.arrays import Field, check_device, common_dtype_and_device, convert
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES, Boundary, Dirichlet, Grid, Neumann, Robin, side_axis
 from sciml_bounds.problems.components import Components, balanced_source, check_balance, find_components
@@ -133,11 +133,26 @@ class Diffusion:
             )
         return Diffusion(self.grid, **{**fields, **changes})
 
-    def to(self, dtype: torch.dtype) -> Diffusion:
-        """Return the problem with all fields in another floating-point dtype.
+    def to(self, target: torch.dtype | torch.device | str) -> Diffusion:
+        """Return the problem with all fields in another floating-point dtype, or on another device.
 
         Sources that balance up to the round-off of a narrower dtype are balanced anew in a wider one.
         """
+        return self._to_dtype(target) if isinstance(target, torch.dtype) else self._to_device(check_device(target))
+
+    def _to_device(self, device: torch.device) -> Diffusion:
+        if device == self.device:
+            return self
+        parts = tuple(part.to(device) for part in self.coefficient)
+        return self.replace(
+            coefficient=parts[0] if self.has_scalar_coefficient else parts,
+            source=self.source.to(device),
+            boundary={side: _map_data(c, lambda data: data.to(device)) for side, c in self.boundary.items()},
+            reaction=self.reaction.to(device),
+            solid=None if self.solid is None else self.solid.to(device),
+        )
+
+    def _to_dtype(self, dtype: torch.dtype) -> Diffusion:
         if dtype not in (torch.float32, torch.float64):
             raise InputError(f"a problem cannot be in {dtype!r}; give torch.float32 or torch.float64.")
         if dtype == self.dtype:
@@ -201,7 +216,8 @@ class Diffusion:
     def _broadcast_batches(self) -> torch.Size:
         dim = self.grid.dim
         fields = {"coefficient": self.coefficient[0], "source": self.source, "reaction": self.reaction}
-        fields |= {f"coefficient along {AXES[a]}": self.coefficient[a] for a in range(1, dim)}
+        if not self.has_scalar_coefficient:
+            fields |= {f"coefficient along {AXES[a]}": self.coefficient[a] for a in range(1, dim)}
         batches = {name: tensor.shape[: tensor.ndim - dim] for name, tensor in fields.items()}
         if self.solid is not None:
             batches["solid"] = self.solid.shape[: self.solid.ndim - dim]

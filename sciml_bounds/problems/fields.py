@@ -171,7 +171,8 @@ def named_sides(boundary: Any, grid: Grid) -> Sides:
         return dict.fromkeys(grid.sides, boundary)
     if not isinstance(boundary, dict):
         raise InputError(
-            f"boundary is one condition or a dict from side names to conditions, not {type(boundary).__name__}."
+            f"boundary is one condition, such as Dirichlet(0.0), or a dict from side names to conditions, not "
+            f"{getattr(boundary, '__name__', type(boundary).__name__)}."
         )
     unknown = [side for side in boundary if side not in grid.sides]
     if unknown:

@@ -21,7 +21,7 @@ from sciml_bounds.store.pdebench import describe_pdebench, is_pdebench
 from sciml_bounds.store.published import describe_fno, describe_neuraloperator, is_fno, is_neuraloperator
 from sciml_bounds.store.readers import one_sentence, open_file
 from sciml_bounds.store.sample_streams import stream_samples
-from sciml_bounds.store.writer import SUFFIXES, check_target
+from sciml_bounds.store.writer import SUFFIXES, check_new_file
 
 __all__ = ["KINDS", "import_dataset"]
 
@@ -59,7 +59,7 @@ def import_dataset(
     source
         The file: of PDEBench (.hdf5, .h5), the FNO authors (.mat of version 5 or 7.3) or neuraloperator (.pt).
     path
-        The data set, ending in .nc, .h5 or .hdf5; an existing file is replaced.
+        The data set, ending in .nc, .h5 or .hdf5; an existing file is never overwritten.
     kind
         "pdebench", "fno" or "neuraloperator"; found out from the arrays in the file if left out.
     callback
@@ -84,11 +84,9 @@ def import_dataset(
     file of version 5 is read whole.
     """
     source = Path(source)
-    target = check_target(path, SUFFIXES)
+    target = check_new_file(path, SUFFIXES)
     if kind is not None and kind not in KINDS:
         raise InputError(f"kind={kind!r} is not known; choose one of {', '.join(KINDS)}.")
-    if target.exists() and source.exists() and target.samefile(source):
-        raise InputError(f"{path} is the file that is imported; choose another name for the data set.")
     with ExitStack() as files:
         contents = open_file(source, "the file", files)
         with one_sentence(f"the file {source}"):

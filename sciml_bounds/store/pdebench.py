@@ -29,7 +29,7 @@ from sciml_bounds.store.foreign_layout import (
 from sciml_bounds.store.hdf5_output import Hdf5Output
 from sciml_bounds.store.physical_numbers import physical_numbers
 from sciml_bounds.store.readers import one_sentence
-from sciml_bounds.store.writer import FILTERS, check_target, replacing
+from sciml_bounds.store.writer import FILTERS, check_new_file, replacing
 
 if TYPE_CHECKING:
     import h5py
@@ -72,10 +72,8 @@ def export_pdebench(path: Path | str, out: Path | str, *, callback: Callable[[in
     A solution at nodes is averaged to the centres of cells, where PDEBench has it: for a bilinear solution, its value
     there. Indices and splits are kept in the arrays `sample` and `split`, which PDEBench's loader leaves alone.
     """
-    target = check_target(out, (".hdf5",))
+    target = check_new_file(out, (".hdf5",))
     source = open_source(path)
-    if target.exists() and target.samefile(source.path):
-        raise InputError(f"{out} is the data set that is exported; choose another name.")
     with one_sentence(f"the data set {path}"):
         axes = common_axes(source)
         darcy = _is_darcy(source, axes)

@@ -56,12 +56,14 @@ class FoundArray:
     """An array in an open file, of which nothing is read yet.
 
     `read()` gives all of it, and `read(sample)` one index of its first axis, for which the others are not read. `close`
-    when done, or give the finding function an `ExitStack` that closes it.
+    when done, or give the finding function an `ExitStack` that closes it. `batch_axes` is how many of its first axes
+    are a batch, where the names of the axes tell (`sample`, `batch1`, ..., as in files of this package), or None.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     read: Callable[[int | None], Array]
+    batch_axes: int | None = None
 
 
 def find_field(text: str, what: str, files: ExitStack) -> float | FoundArray:
@@ -172,7 +174,11 @@ def _find_array(text: str, what: str, files: ExitStack) -> FoundArray:
         with one_sentence(where):
             return contents.read(chosen, sample)
 
-    return FoundArray(info.shape, np.dtype(info.dtype), read)
+    return FoundArray(info.shape, np.dtype(info.dtype), read, _batch_axes(info.dims))
+
+
+def _batch_axes(dims: tuple[str, ...] | None) -> int | None:
+    return sum(dim.startswith(("sample", "batch")) for dim in dims or ()) or None
 
 
 def _split(text: str) -> tuple[Path, str | None]:

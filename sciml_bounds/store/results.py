@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from io import BytesIO
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ from sciml_bounds.store.writer import FILTERS, SUFFIXES, check_target, replacing
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["FORMAT_VERSION", "check_content", "check_format", "is_ours", "read", "write"]
+__all__ = ["FORMAT_VERSION", "check_content", "check_format", "check_replaceable", "is_ours", "read", "write"]
 
 #: Version of the layout of our files: a major one that no older program can read, and what was added since.
 FORMAT_VERSION = "0.1"
@@ -60,7 +61,8 @@ def write(
     result
         A solution, a certificate, or a data set of numbers with one name an axis.
     path
-        Where, ending in .nc, .h5 or .hdf5; an existing file is replaced.
+        Where, ending in .nc, .h5 or .hdf5. A file that holds a result of the same kind is replaced; anything else that
+        is there is refused.
     asked
         What was asked for, kept in the file as JSON.
     flux
@@ -69,7 +71,7 @@ def write(
     Raises
     ------
     InputError
-        If it cannot be written there, or is not made of numbers.
+        If it cannot be written there, something else is there, or it is not made of numbers.
 
     Notes
     -----
@@ -85,10 +87,44 @@ def write(
     ...     bool((sb.read(f"{folder}/u.nc").certificate.upper == solution.certificate.upper).all())
     True
     """
-    check_target(path, SUFFIXES)
-    image = _image(_to_dataset(result, flux=flux), type(result).__name__, asked)
+    content = type(result).__name__
+    check_replaceable(path, content)
+    if asked is not None and not isinstance(asked, Mapping):
+        raise InputError(f"asked is of type {type(asked).__name__}; give a dictionary of what was asked for.")
+    image = _image(_to_dataset(result, flux=flux), content, asked)
     with replacing(path) as part:
         part.write_bytes(image)
+
+
+def check_replaceable(path: Path | str, content: str) -> None:
+    """Find out, before the work, whether a result can be written, and destroys nothing but one of its kind.
+
+    Parameters
+    ----------
+    path
+        Where.
+    content
+        Of what kind it is: "Solution", "Certificate" or "Dataset".
+
+    Raises
+    ------
+    InputError
+        If it cannot be written there, or something else is there.
+    """
+    target = check_target(path, SUFFIXES)
+    if not target.exists():
+        return
+    try:
+        with ExitStack() as files:
+            contents = open_file(target, "the output", files)
+            there = contents.attributes.get("content") if is_ours(contents) else None
+            if "recipe" in contents.attributes:
+                there = "data set of a recipe"
+    except InputError:
+        there = None
+    if there != content:
+        what = "what is no result of this package" if there is None else f"a {there}, and no {content}"
+        raise InputError(f"{path} is there already and holds {what}; remove it, or choose another name.")
 
 
 def _image(dataset: xarray.Dataset, content: str, asked: Mapping[str, Any] | None) -> bytes:
@@ -226,6 +262,8 @@ def read(path: Path | str) -> Solution | Certificate | xarray.Dataset:
     InputError
         If it is not a file of this package, is damaged, or is written in a format that this version does not know.
     """
+    if not isinstance(path, str | PathLike):
+        raise InputError(f"the path of the result is {path!r}; give a string or a Path.")
     with ExitStack() as files:
         contents = open_file(Path(path), "the result", files)
         with one_sentence(f"the result in {path}"):

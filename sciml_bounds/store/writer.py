@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sciml_bounds.errors import InputError
 
-__all__ = ["FILTERS", "SUFFIXES", "check_target", "remove_leftovers", "replacing", "sync"]
+__all__ = ["FILTERS", "SUFFIXES", "check_new_file", "check_target", "remove_leftovers", "replacing", "sync"]
 
 #: Endings of netCDF-4 files, which are HDF5 files too.
 SUFFIXES = (".nc", ".h5", ".hdf5")
@@ -32,15 +32,30 @@ def check_target(path: Path | str, suffixes: tuple[str, ...]) -> Path:
         raise InputError(f"the path of the output is {path!r}; give a string or a Path.")
     target = Path(path).resolve()
     if target.suffix.lower() not in suffixes:
-        raise InputError(
-            f"the format of the output {path} is not known by its ending; use one of {', '.join(suffixes)}."
-        )
+        choices = ("one of " if len(suffixes) > 1 else "") + ", ".join(suffixes)
+        raise InputError(f"the format of the output {path} is not known by its ending; use {choices}.")
+    if target.parent.exists() and not target.parent.is_dir():
+        raise InputError(f"{path} cannot be written: {target.parent} is a file and no folder; choose another name.")
     if not target.parent.is_dir():
         raise InputError(f"{path} cannot be written: there is no folder {target.parent}; make it first.")
     if target.exists() and not target.is_file():
         raise InputError(f"{path} cannot be written: it is not a file; choose another name.")
     if not os.access(target.parent, os.W_OK):
         raise InputError(f"{path} cannot be written: the folder {target.parent} is read-only; choose another.")
+    return target
+
+
+def check_new_file(path: Path | str, suffixes: tuple[str, ...]) -> Path:
+    """Find out, before the work, whether a file can be made; as `check_target`, and nothing may be there.
+
+    Raises
+    ------
+    InputError
+        If it cannot, or something is there.
+    """
+    target = check_target(path, suffixes)
+    if target.exists():
+        raise InputError(f"{path} exists already and is never overwritten; remove it or choose another name.")
     return target
 
 

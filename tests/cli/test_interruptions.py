@@ -10,6 +10,8 @@ import time
 import numpy as np
 import pytest
 
+import sciml_bounds as sb
+
 RUN = "import sys; from sciml_bounds.cli.main import run; sys.exit(run(sys.argv[1:]))"
 
 
@@ -54,7 +56,9 @@ def test_a_signal_at_any_moment(tmp_path, number, code):
 def test_a_disk_that_takes_no_more(tmp_path, option):
     """A limit on the size of files does to a process what a full disk does: the old file stays, and nothing else."""
     target = tmp_path / ("u.nc" if option == "--out" else "u.png")
-    target.write_text("old")
+    sb.write(sb.solve(sb.Diffusion(sb.Grid((4, 4)), source=1.0)), tmp_path / "u.nc")
+    (tmp_path / "u.nc").rename(target)  # for the picture, any bytes do
+    old = target.read_bytes()
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000));"
     arguments = ["solve", "--coefficient", "1", "--source", "1", "--shape", "64,64", option, str(target)]
     done = subprocess.run(command(*arguments, before=limit), capture_output=True, text=True)
@@ -64,4 +68,4 @@ def test_a_disk_that_takes_no_more(tmp_path, option):
     assert lines[-1] == f"sciml-bounds: {sentence}"
     assert "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == [target.name]
-    assert target.read_text() == "old"
+    assert target.read_bytes() == old

@@ -141,6 +141,35 @@ def test_a_batch_and_one_sample_of_it(tmp_path, capsys):
     assert one["certificate"]["upper"] == pytest.approx(batch["certificate"]["upper"][2], rel=1e-6)
 
 
+def test_axes_that_have_names_tell_what_is_a_batch(tmp_path, capsys):
+    sb.make_dataset("darcy-rough", tmp_path / "d.nc", samples=3, resolution=8)
+    options = ["--coefficient", f"{tmp_path}/d.nc:coefficient", "--source", "1"]
+    batch = as_json(capsys, *options)
+    assert (batch["shape"], batch["batch_shape"]) == ([8, 8], [3])
+    one = as_json(capsys, *options, "--sample", "1")
+    assert (one["shape"], one["batch_shape"]) == ([8, 8], [])
+    np.save(tmp_path / "f.npy", np.ones((3, 8, 8)))
+    both = as_json(capsys, "--coefficient", f"{tmp_path}/f.npy", "--source", f"{tmp_path}/d.nc:coefficient")
+    assert (both["shape"], both["batch_shape"]) == ([8, 8], [3])
+
+
+def test_the_input_is_not_lost(tmp_path, capsys):
+    sb.make_dataset("darcy-rough", tmp_path / "d.nc", samples=3, resolution=8)
+    before = (tmp_path / "d.nc").read_bytes()
+    options = ["--coefficient", f"{tmp_path}/d.nc:coefficient", "--source", "1", "--out", f"{tmp_path}/d.nc"]
+    assert run(["solve", *options]) == 2
+    error = capsys.readouterr().err
+    assert "d.nc is there already and holds a data set of a recipe, and no Solution; remove it" in error
+    assert (tmp_path / "d.nc").read_bytes() == before
+
+
+def test_the_residual_is_not_asked_for_where_an_error_is(capsys):
+    assert run(["solve", *UNIT, "--error", "0.3"]) == 0
+    assert "asked" not in capsys.readouterr().out
+    assert run(["solve", *UNIT]) == 0
+    assert "asked" in capsys.readouterr().out
+
+
 def test_infinite_numbers_are_null(capsys):
     """A field that is zero has no relative error, and JSON has no infinity."""
     record = as_json(capsys, "--coefficient", "1", "--boundary", "all=dirichlet:0", "--shape", "4,4", "--certify")

@@ -165,7 +165,7 @@ def test_a_signal_loses_nothing(place, number, code):
         ("data.samples=many", r"\[data\] of small.toml: samples = 'many' is not a number"),
         ("data.file=none.nc", "there is no data set none.nc; make it first: sciml-bounds generate darcy-rough"),
         ('data.inputs=["permeability"]', "has no variable 'permeability'"),
-        ("output.weights=final.pt", "use one of .safetensors"),
+        ("output.weights=final.pt", "use .safetensors"),
         ("output.metrics=l2", "metrics = 'l2' is no list of names"),
         ('output.metrics=["l2", "h2"]', "metric='h2' is not known; did you mean 'l2'?"),
         ('output.metrics=["l2", "bound"]', "the bound is a loss for values and a stream function"),

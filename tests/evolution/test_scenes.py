@@ -46,7 +46,10 @@ def test_voxels_are_added():
         (("plume", 2, 0), "the number of cells is 0; it must be a positive integer"),
         (("plume", 2, 3), "a scene of 3 cells along an axis is too coarse; use at least 4"),
         (("plume", 2, 8, np.zeros((8, 9), bool)), r"the voxels have shape \(8, 9\), but the grid has 8 x 8 cells"),
-        (("plume", 2, 8, "solid.npy"), r"the array of voxels cannot be read as an array of numbers \(str\)"),
+        (
+            ("plume", 2, 8, "solid.npy"),
+            r"the array of voxels cannot be read as an array of numbers \(str, .*\); load the file",
+        ),
         (("plume", 2, 8, np.zeros((8, 8))), r"the array of voxels has dtype float64; it must be boolean"),
         ((["plume"], 2, 16), r"unknown scene \['plume'\]; the choices are 'plume', 'sphere', 'rotating'"),
         (("plume", 2.0, 16), "the scene has 2.0 dimensions; it can have 2 or 3"),

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -123,3 +124,23 @@ def test_what_scipy_refuses_is_refused_with_the_class_of_scipy(case):
     for f in (scipy.sparse.linalg.cg, scipy_api.cg):
         with pytest.raises(ValueError):  # noqa: PT011 - the words are not scipy's
             f(A, b, **options)
+
+
+@pytest.mark.parametrize("maxiter", [None, 5])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_right_hand_side_that_is_not_finite(bad, maxiter):
+    A, b = np.diag([1.0, 2.0, 3.0]), np.array([1.0, bad, 0.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs, their_info = scipy.sparse.linalg.cg(A, b, maxiter=maxiter)
+    x, info = scipy_api.cg(A, b, maxiter=maxiter)
+    assert np.isnan(x).all()
+    assert np.isnan(theirs).all()
+    assert info == their_info
+
+
+def test_a_system_without_unknowns():
+    A, b = np.zeros((0, 0), np.float32), np.zeros(0, np.float32)
+    x, info = scipy_api.cg(A, b)
+    theirs, their_info = scipy.sparse.linalg.cg(A, b)
+    assert (x.shape, x.dtype, info) == (theirs.shape, theirs.dtype, their_info)

@@ -163,7 +163,7 @@ def test_an_interrupted_command_goes_on_with_the_same_bits(program, tmp_path, mo
         (["--voxels", "full.npy"], "every cell is solid, so that there is no room for a fluid; use smaller bodies."),
         (["--voxels", "none.npy"], "the voxels: there is no file none.npy; give an existing file or a number."),
         (["--picture", "s.jpg"], "the format of the output s.jpg is not known by its ending; use one of .png, "),
-        (["--animation", "s.mp4"], "the format of the output s.mp4 is not known by its ending; use one of .gif."),
+        (["--animation", "s.mp4"], "the format of the output s.mp4 is not known by its ending; use .gif."),
         (["--out", "s.txt"], "the format of the output s.txt is not known by its ending; use one of .nc, "),
         (["--cells", "100000"], "smoke on 100000 x 100000 cells needs"),
     ],

@@ -102,4 +102,4 @@ def test_no_file_and_no_place(tmp_path):
 def test_the_file_itself_as_the_target(tmp_path):
     with h5py.File(tmp_path / "p.h5", "w") as file:
         file["tensor"] = np.ones((2, 3, 4))
-    refused(tmp_path / "p.h5", "is the file that is imported", name="p.h5")
+    refused(tmp_path / "p.h5", "p.h5 exists already and is never overwritten", name="p.h5")

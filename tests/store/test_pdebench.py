@@ -102,12 +102,12 @@ def test_a_data_set_that_pdebench_has_no_layout_for(tmp_path):
 
 
 def test_an_ending_that_means_another_layout(tmp_path):
-    refused(export_pdebench, tmp_path / "d.nc", tmp_path / "d.h5", "use one of .hdf5")
+    refused(export_pdebench, tmp_path / "d.nc", tmp_path / "d.h5", "use .hdf5")
 
 
 def test_the_data_set_itself_as_the_target(tmp_path):
     diffusion(tmp_path / "d.hdf5")
-    refused(export_pdebench, tmp_path / "d.hdf5", tmp_path / "d.hdf5", "is the data set that is exported")
+    refused(export_pdebench, tmp_path / "d.hdf5", tmp_path / "d.hdf5", "d.hdf5 exists already and is never")
 
 
 def test_nan_in_a_solution(tmp_path):

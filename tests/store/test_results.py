@@ -289,6 +289,52 @@ def test_what_is_not_made_of_numbers_leaves_nothing(tmp_path, thing, words):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [
+        ("solution", None),
+        ("certificate", "holds a Certificate, and no Solution; remove it, or choose another name."),
+        ("fields", "holds a Dataset, and no Solution"),
+        ("data set", "holds a data set of a recipe, and no Solution"),
+        ("hdf5", "holds what is no result of this package"),
+        ("text", "holds what is no result of this package"),
+    ],
+)
+def test_only_a_result_of_the_same_kind_is_replaced(tmp_path, solution, there, words):
+    path = tmp_path / "u.nc"
+    if there == "data set":
+        sb.make_dataset("poisson", path, samples=2, resolution=8)
+    elif there == "hdf5":
+        with h5py.File(path, "w") as file:
+            file["u"] = np.ones(3)
+    elif there == "text":
+        path.write_text("somebody's notes")
+    else:
+        sb.write({"solution": solution, "certificate": solution.certificate, "fields": dataset()}[there], path)
+    before = path.read_bytes()
+    if words is None:
+        sb.write(dataclasses.replace(solution, seconds=7.0), path)
+        assert sb.read(path).seconds == 7.0
+        return
+    with pytest.raises(InputError, match=words):
+        sb.write(solution, path)
+    assert path.read_bytes() == before
+
+
+def test_fields_do_not_replace_a_data_set_of_a_recipe(tmp_path):
+    sb.make_dataset("poisson", tmp_path / "d.nc", samples=2, resolution=8)
+    with pytest.raises(InputError, match="is there already and holds a data set of a recipe"):
+        sb.write(dataset(), tmp_path / "d.nc")
+
+
+def test_what_is_no_path_and_no_dictionary_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"the path of the result is 3; give a string or a Path\."):
+        sb.read(3)
+    with pytest.raises(InputError, match=r"asked is of type str; give a dictionary of what was asked for\."):
+        sb.write(dataset(), tmp_path / "u.nc", asked="hi")
+    assert not (tmp_path / "u.nc").exists()
+
+
 def test_a_flux_needs_a_certificate(tmp_path, solution):
     for thing in (dataset(), dataclasses.replace(solution, certificate=None)):
         with pytest.raises(InputError, match="flux=True needs a certificate"):
