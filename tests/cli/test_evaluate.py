@@ -83,7 +83,7 @@ def test_data_of_another_recipe_need_consent(tmp_path, capsys, darcy, model):
         (["--metrics", "l3"], "metric='l3' is not known"),
         (["--metrics", ","], "there is no metric to evaluate"),
         (["--device", "cdua"], "device='cdua' is no device"),
-        (["--out", "m.txt"], "use one of .csv"),
+        (["--out", "m.txt"], "use .csv"),
         (["--subsample", "3"], "does not divide"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
