@@ -280,5 +280,5 @@ def test_names_mean_what_ships(tmp_path, monkeypatch):
 
 
 def test_another_ending_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"use one of \.safetensors"):
+    with pytest.raises(InputError, match=r"use \.safetensors"):
         write_weights(tmp_path / "w.pt", {}, {})
