@@ -170,7 +170,7 @@ def draw(path: Path, sizes: Sequence[int], found: dict[str, dict[str, list[Count
 
     columns = min(4, len(found))
     rows = -(-len(found) // columns)
-    figure = Figure(figsize=(3.2 * columns, 0.8 + 2.8 * rows), layout="constrained")
+    figure = Figure(figsize=(1.8 + 3.2 * columns, 0.4 + 2.8 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).reshape(-1)
     for panel in panels[len(found) :]:
         panel.set_axis_off()
@@ -182,7 +182,7 @@ def draw(path: Path, sizes: Sequence[int], found: dict[str, dict[str, list[Count
         panel.set(title=case, xlabel="cells along an axis")
         panel.grid(alpha=0.3)
     panels[0].set_ylabel(f"iterations to {RTOLS[-1]:.0e}")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(counts))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
     figure.savefig(path, dpi=150)
 
 
