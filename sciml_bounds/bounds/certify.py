@@ -281,8 +281,8 @@ def _indicators(bound: Majorant, upper: Tensor, factor: int, dim: int) -> Tensor
         n = squared.shape[axis] // factor
         squared = squared.reshape(*squared.shape[:axis], n, factor, *squared.shape[axis + 1 :]).sum(axis + 1)
     scale = torch.where(total > 0, upper / safe_sqrt(torch.where(total > 0, total, 1.0)), 0.0)
-    root = safe_sqrt(squared) if squared.requires_grad else elementwise(torch.sqrt, squared)
-    return elementwise(torch.mul, root, scale.view(-1, *(1,) * dim))
+    scale = scale.view(-1, *(1,) * dim)
+    return safe_sqrt(squared) * scale if squared.requires_grad else elementwise(torch.mul, squared, scale**2).sqrt_()
 
 
 def _mesh_and_model(

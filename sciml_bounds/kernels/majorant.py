@@ -97,7 +97,7 @@ def majorant_terms(
     a, y = [_in_space(part, dim) for part in coefficient], [_pad(part, dim) for part in flux]
     a, y = [a[0]] * (3 - dim) + a, [y[0]] * (3 - dim) + y  # axes that are not there count for nothing
     rest = [_in_space(part, dim) for part in (reaction, source, fluid)]
-    reacts = any(reaction.stride()) or bool(reaction.any())
+    reacts = any(reaction.stride()[1:]) or bool(reaction[(slice(None), *(slice(1),) * dim)].any())
     out = new_field(values, (3 if reacts or backend == "triton" else 1, len(values), *rest[2].shape[1:]))
     if backend == "triton":
         fields = [part.to(values.dtype).contiguous() for part in (*a, *rest)]

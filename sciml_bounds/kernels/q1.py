@@ -36,6 +36,7 @@ from sciml_bounds.kernels.rows import (
     add_four,
     add_one,
     add_square,
+    add_squares,
     add_two,
     cells_of,
     chunks,
@@ -225,6 +226,9 @@ def _stiffness_numba(dim, cells, ax, ay, az, c, v, scale, out, sums, scratch):
                         r00, r01 = v[n, x, y, low : high + 1], v[n, x, y + ey, low : high + 1]
                         r10, r11 = v[n, x + ex, y, low : high + 1], v[n, x + ex, y + ey, low : high + 1]
                         write_modes(dim, r00, r01, r10, r11, m[8:], m)
+                        if sums.size > 0 and dim == 3:
+                            add_squares(m[12], m, scale, a0, a1, a2, a3)
+                            continue
                         if sums.size > 0:
                             for s in range(1 << dim):
                                 add_square(m[12], m[s], scale[s], a0, a1, a2, a3)

@@ -125,6 +125,26 @@ def add_square(energy, m, scale, ax, ay, az, c):
 
 
 @row_loop
+def add_squares(energy, m, scale, ax, ay, az, c):
+    """Do so for all eight modes of three axes at once, of which those along x are 4 to 7, y 2, 3, 6, 7, z the odd ones."""
+    x4, x5, x6, x7 = scale[4, 0], scale[5, 0], scale[6, 0], scale[7, 0]
+    y2, y3, y6, y7 = scale[2, 1], scale[3, 1], scale[6, 1], scale[7, 1]
+    z1, z3, z5, z7 = scale[1, 2], scale[3, 2], scale[5, 2], scale[7, 2]
+    c0, c1, c2, c3 = scale[0, 3], scale[1, 3], scale[2, 3], scale[3, 3]
+    c4, c5, c6, c7 = scale[4, 3], scale[5, 3], scale[6, 3], scale[7, 3]
+    m0, m1, m2, m3, m4, m5, m6, m7 = m[0], m[1], m[2], m[3], m[4], m[5], m[6], m[7]
+    for z in range(c.size):
+        q1, q2, q3, q4 = m1[z] * m1[z], m2[z] * m2[z], m3[z] * m3[z], m4[z] * m4[z]
+        q5, q6, q7 = m5[z] * m5[z], m6[z] * m6[z], m7[z] * m7[z]
+        energy[z] += (
+            ax[z] * (x4 * q4 + x5 * q5 + x6 * q6 + x7 * q7)
+            + ay[z] * (y2 * q2 + y3 * q3 + y6 * q6 + y7 * q7)
+            + az[z] * (z1 * q1 + z3 * q3 + z5 * q5 + z7 * q7)
+            + c[z] * (c0 * m0[z] * m0[z] + c1 * q1 + c2 * q2 + c3 * q3 + c4 * q4 + c5 * q5 + c6 * q6 + c7 * q7)
+        )
+
+
+@row_loop
 def join(mean, difference, nodes):
     """Give the nodes of a row what the cells on both sides of them have, from means and differences along it."""
     Z = nodes.size - 1
