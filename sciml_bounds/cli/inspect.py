@@ -23,7 +23,7 @@ _OF_DATA_SETS = ("title", "recipe", "seed", "resolution", "samples", "device", "
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .npy, .npz, .h5, .nc, .mat or .pt file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .npy, .npz, .h5, .nc, .mat, .pt or .mtx file.")],
     as_json: output.JsonOption = False,
 ) -> None:
     """Show the arrays in a file without loading them, and for files of this package, check them in full.
@@ -31,11 +31,13 @@ def inspect(
     Example: sciml-bounds inspect u.nc
     """
     import sciml_bounds
+    from sciml_bounds.store.matrices import describe_matrix
     from sciml_bounds.store.readers import one_sentence, open_file
     from sciml_bounds.store.results import check_content, is_ours
 
     with ExitStack() as files:
-        contents = open_file(file, "the file", files)
+        is_matrix = file.suffix.lower() == ".mtx"
+        contents = describe_matrix(file) if is_matrix else open_file(file, "the file", files)
         ours = is_ours(contents)
         if ours:
             with one_sentence(f"the file {file}"):
