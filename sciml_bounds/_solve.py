@@ -158,7 +158,7 @@ def prepare(problem: Diffusion, *, method: str | Method = "auto") -> Solver:
     True
     """
     if not isinstance(problem, Diffusion):
-        raise InputError(f"a Diffusion problem is needed, not a {type(problem).__name__}.")
+        raise InputError(f"a Diffusion problem is needed, not an object of type {type(problem).__name__}.")
     return Solver(problem, as_method(method))
 
 

@@ -13,10 +13,10 @@ import typer
 
 from sciml_bounds.cli import main
 from sciml_bounds.cli.consolidate import consolidate
-from sciml_bounds.cli.generate import generate
+from sciml_bounds.cli.generate import RECIPES, generate
 from sciml_bounds.cli.inspect import inspect
 from sciml_bounds.errors import ConvergenceError
-from sciml_bounds.recipes._registry import find_recipe
+from sciml_bounds.recipes._registry import find_recipe, recipe_names
 from sciml_bounds.store.datasets import open_dataset
 
 SMALL = ["generate", "poisson", "--resolution", "8", "--samples", "10"]
@@ -89,6 +89,10 @@ def test_one_sentence_for_what_is_wrong(folder, capsys, arguments, words):
     assert captured.err.startswith("sciml-bounds: ")
     assert len(captured.err.splitlines()) == 1
     assert os.listdir(folder) == []
+
+
+def test_the_help_names_all_recipes():
+    assert RECIPES.removesuffix(" (extra fem).").replace(" or ", ", ").split(", ") == list(recipe_names())
 
 
 @pytest.mark.parametrize("option", ["--samples", "--num-shards"])
