@@ -14,6 +14,7 @@ from sciml_bounds.errors import ConvergenceError, ConvergenceWarning
 
 __all__ = [
     "Reason",
+    "counted",
     "describe",
     "describe_interval",
     "describe_reason",
@@ -62,6 +63,11 @@ _ADVICE = {
         "grid."
     ),
 }
+
+
+def counted(count: int, noun: str) -> str:
+    """Write a number of things, whose plural ends in s."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def describe(value: Tensor, digits: int = 4, rounding: str = decimal.ROUND_HALF_EVEN) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import sciml_bounds as sb
 from sciml_bounds.cli.evaluate import evaluate
 from sciml_bounds.cli.main import app, run
 from sciml_bounds.multigrid.flux_head import CertifiedMgNO
@@ -121,6 +122,9 @@ def test_files_that_cannot_be_read_are_one_sentence(tmp_path, capsys, darcy, mod
     assert "none.nc" in capsys.readouterr().err
     assert run(["evaluate", str(tmp_path / "none.safetensors"), str(darcy)]) == 2
     assert "there is no file" in capsys.readouterr().err
+    sb.write(sb.solve(sb.Diffusion(sb.Grid((4, 4)), source=1.0)), tmp_path / "u.nc")
+    assert run(["evaluate", str(weights), str(tmp_path / "u.nc")]) == 2
+    assert "a Solution and no data set; show it with: sciml-bounds inspect." in capsys.readouterr().err
     weights.write_bytes(weights.read_bytes()[:-4])
     assert run(["evaluate", str(weights), str(darcy)]) == 2
     assert "not a whole safetensors file" in capsys.readouterr().err
