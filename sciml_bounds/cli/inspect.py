@@ -21,6 +21,9 @@ __all__ = ["inspect"]
 #: What data sets say about themselves; the names that a file may have are many.
 _OF_DATA_SETS = ("title", "recipe", "seed", "resolution", "samples", "device", "layout", "inputs", "targets")
 
+#: Up to here the names of arrays are not folded.
+WIDEST_NAME = 44
+
 
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .npy, .npz, .h5, .nc, .mat, .pt or .mtx file.")],
@@ -98,15 +101,23 @@ def _table(arrays: list[dict[str, Any]]) -> Table:
 
     from sciml_bounds.store.contents import printable
 
-    table = Table("name", "shape", "dtype", "dimensions", "units", "role")
-    for array in arrays:
-        cells = (
-            array["name"] or "(without name)",
-            str(tuple(array["shape"])),
-            array["dtype"],
-            ", ".join(array["dims"] or ()),
-            array["units"] or "",
-            array["role"],
-        )
-        table.add_row(*(Text(printable(cell), overflow="fold") for cell in cells))
+    rows = {
+        "name": [array["name"] or "(without name)" for array in arrays],
+        "shape": [str(tuple(array["shape"])) for array in arrays],
+        "dtype": [array["dtype"] for array in arrays],
+        "dimensions": [_axes(array) for array in arrays],
+        "units": ["" if array["units"] in (None, "1") else array["units"] for array in arrays],
+    }
+    told = {heading: [printable(cell) for cell in cells] for heading, cells in rows.items() if any(cells)}
+    table = Table()
+    for heading, cells in told.items():
+        whole = heading == "name" and max(map(len, cells)) <= WIDEST_NAME  # names are what is typed
+        table.add_column(heading, overflow="fold", no_wrap=whole)
+    for row in zip(*told.values()):
+        table.add_row(*(Text(cell, overflow="fold") for cell in row))
     return table
+
+
+def _axes(array: dict[str, Any]) -> str:
+    """Name the axes of an array; that of a coordinate bears its own name."""
+    return "(coordinate)" if array["role"] == "coordinate" else ", ".join(array["dims"] or ())

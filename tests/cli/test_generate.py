@@ -101,8 +101,8 @@ def test_a_file_that_is_something_else_stays(folder, capsys):
     capsys.readouterr()
     assert main.run([*SMALL, "--out", "u.nc"]) == 2
     assert capsys.readouterr().err == (
-        f"sciml-bounds: {folder / 'u.nc'} is there already, and is no whole data set: it holds a Solution and no data set; "
-        "remove it, or choose another name.\n"
+        f"sciml-bounds: {folder / 'u.nc'} is there already, and is no whole data set: it holds a Solution and no data "
+        "set; remove it, or choose another name.\n"
     )
 
 

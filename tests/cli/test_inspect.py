@@ -97,6 +97,29 @@ def test_what_nests_and_what_is_complex_is_told(folder, capsys):
     assert inspected(capsys, "a.mat")["arrays"][0]["dtype"] == "complex float64"
 
 
+def test_names_are_whole_in_eighty_columns(folder, capsys, monkeypatch):
+    """They are what is typed after a colon; columns that would say nothing are left out."""
+    monkeypatch.setenv("COLUMNS", "80")
+    names = ("algebraic_error_lower", "boundary_conditions/x_wall/mask", "dimensions/time")
+    with h5py.File("a.h5", "w") as file:
+        for name in names:
+            file[name] = np.ones((10, 20, 30))
+        for axis, long in enumerate(("trajectory", "x_node", "y_node")):
+            file[long] = np.ones(10 * (axis + 1))
+            file[long].make_scale(long)
+            file[names[0]].dims[axis].attach_scale(file[long])
+    assert run(["inspect", "a.h5"]) == 0
+    printed = capsys.readouterr().out
+    for word in (*names, "trajectory,", "(coordinate)"):
+        assert word in printed, word
+    assert "units" not in printed
+    assert max(map(len, printed.splitlines())) <= 80
+    with h5py.File("a.h5", "r+") as file:
+        file[names[0]].attrs["units"] = "m"
+    assert run(["inspect", "a.h5"]) == 0
+    assert "units" in capsys.readouterr().out
+
+
 def test_a_matrix_of_matrix_market(folder, capsys):
     """Its header only: the entries may be more than the memory takes."""
     head = "%%MatrixMarket matrix coordinate real symmetric\n"
