@@ -39,6 +39,10 @@ class Reason(StrEnum):
     ERROR_REACHED = "error bound reached"
     MESH_LIMITED = "error bound limited by the mesh"
 
+    def __repr__(self) -> str:
+        """Write it as the word that it is: the reasons of a batch are a tuple."""
+        return repr(self.value)
+
     @property
     def advice(self) -> str:
         """What to do about it, in one sentence; empty where all is well."""
