@@ -41,7 +41,7 @@ def open_torch(path: Path) -> Iterator[Contents]:
     """Open a file of tensors; their numbers stay in it until they are read."""
     loaded = read_torch(path)
     if not _is_tensor(loaded) and not isinstance(loaded, Mapping | list | tuple):
-        raise InputError(f"it holds a {type(loaded).__name__} and not a tensor; save the tensor alone.")
+        raise InputError(f"what it holds is of type {type(loaded).__name__} and not a tensor; save the tensor alone.")
     tensors = {"": loaded} if _is_tensor(loaded) else _named(loaded, "", set())
 
     def blocks(name: str, sample: int | None) -> Iterator[Array]:
