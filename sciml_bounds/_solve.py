@@ -20,7 +20,7 @@ from sciml_bounds.operators.lattice import LatticeOperator
 from sciml_bounds.operators.linear_operator import LinearOperator
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import node_system
-from sciml_bounds.reports import Reason, report_failure
+from sciml_bounds.reports import Reason, describe_upper, report_failure
 from sciml_bounds.results import Certificate, LinearSolution, Solution
 
 __all__ = ["Progress", "Solver", "prepare", "solve"]
@@ -158,7 +158,7 @@ def prepare(problem: Diffusion, *, method: str | Method = "auto") -> Solver:
     True
     """
     if not isinstance(problem, Diffusion):
-        raise InputError(f"a Diffusion problem is needed, not a {type(problem).__name__}.")
+        raise InputError(f"a Diffusion problem is needed, not an object of type {type(problem).__name__}.")
     return Solver(problem, as_method(method))
 
 
@@ -385,6 +385,6 @@ def _solution(
 
 def _detail(solution: Solution, error: float | None) -> str:
     if error is not None and solution.certificate is not None:
-        worst = float(solution.certificate.relative_upper.detach().max())
-        return f"the guaranteed relative error is {worst:.3g} where {error:g} was asked"
+        worst = describe_upper(solution.certificate.relative_upper.max())
+        return f"the guaranteed relative error is {worst} where {error:g} was asked"
     return solution.linear.progress

@@ -73,8 +73,21 @@ def plot_convergence(histories: Mapping[str, Sequence[tuple[float, float]]], rto
         axes.grid(alpha=0.3)
     by_count.set(xlabel="iteration", ylabel=r"relative residual $\|b - A x\| / \|b\|$", xlim=(0, None))
     by_time.set(xlabel="seconds since the start of the set-up")
+    _label_plainly(by_time)
     figure.legend(loc="outside right upper", fontsize=9)
     return figure
+
+
+def _label_plainly(axes: Axes) -> None:
+    """Where a logarithmic x axis spans less than two decades, write 0.04, not 4 x 10^-2, which would overlap."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
+
+    first, last = axes.get_xlim()
+    if last < 100 * first:
+        few = last < 10 * first
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]) if few else LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes.xaxis.set_minor_locator(NullLocator())
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -14,6 +14,7 @@ from sciml_bounds.errors import ConvergenceError, ConvergenceWarning
 
 __all__ = [
     "Reason",
+    "counted",
     "describe",
     "describe_interval",
     "describe_reason",
@@ -39,6 +40,10 @@ class Reason(StrEnum):
     ERROR_REACHED = "error bound reached"
     MESH_LIMITED = "error bound limited by the mesh"
 
+    def __repr__(self) -> str:
+        """Write it as the word that it is: the reasons of a batch are a tuple."""
+        return repr(self.value)
+
     @property
     def advice(self) -> str:
         """What to do about it, in one sentence; empty where all is well."""
@@ -63,6 +68,11 @@ _ADVICE = {
         "grid."
     ),
 }
+
+
+def counted(count: int, noun: str) -> str:
+    """Write a number of things, whose plural ends in s."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def describe(value: Tensor, digits: int = 4, rounding: str = decimal.ROUND_HALF_EVEN) -> str:

@@ -1,4 +1,5 @@
 import io
+import itertools
 import re
 
 import numpy as np
@@ -84,6 +85,20 @@ def test_results_plot_themselves(shape, certify):
         assert imread(buffer).std() > 0
     titles = [axes.get_title().split(" (")[0] for axes in figures[0].axes if axes.get_title()]
     assert titles == ["coefficient a", "solution u"] + ["error indicator"] * certify
+
+
+@pytest.mark.parametrize("last", [0.0201, 0.034, 0.095, 0.17, 1.5, 40.0])
+def test_labels_of_times_do_not_overlap(last):
+    times = np.linspace(0.02, last, 9)
+    figure = plot.plot_convergence({"pyamg:smoothed-aggregation": [(t, 10.0**-i) for i, t in enumerate(times)]}, 1e-8)
+    figure.draw_without_rendering()
+    axis = figure.axes[1].xaxis
+    low, high = axis.get_view_interval()
+    ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+    labels = [t.label1 for t in ticks if low <= t.get_loc() <= high and t.label1.get_text()]
+    boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: box.x0)
+    assert len(boxes) > 1
+    assert all(left.x1 + left.height < right.x0 for left, right in itertools.pairwise(boxes))
 
 
 def test_a_certificate_shows_its_numbers_rounded_outwards():

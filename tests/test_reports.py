@@ -139,6 +139,10 @@ def test_every_failure_has_advice_and_nothing_else_has():
         assert str(reason) == reason.value == reason
 
 
+def test_a_reason_is_written_as_a_word():
+    assert repr((Reason.CONVERGED, Reason.MAXITER)) == "('converged', 'maxiter reached')"
+
+
 def test_a_reason_survives_pickling_as_itself():
     assert all(pickle.loads(pickle.dumps(reason)) is reason for reason in Reason)
 

@@ -798,7 +798,7 @@ def test_other_things_that_are_refused():
     with pytest.raises(InputError, match="source has dtype int64"):
         sb.prepare(sb.Diffusion(sb.Grid(4))).solve(source=np.ones(4, dtype=int))
     for verb in (sb.solve, sb.prepare):
-        with pytest.raises(InputError, match="a Diffusion problem is needed, not a Grid"):
+        with pytest.raises(InputError, match="a Diffusion problem is needed, not an object of type Grid"):
             verb(sb.Grid(4))
     with pytest.raises(TypeError):
         sb.solve(sb.Diffusion(sb.Grid(4)), "cg")

@@ -103,7 +103,7 @@ def certify(
     """
     start = time.perf_counter()
     if not isinstance(problem, Diffusion):
-        raise InputError(f"certify needs a Diffusion problem, not a {type(problem).__name__}.")
+        raise InputError(f"certify needs a Diffusion problem, not an object of type {type(problem).__name__}.")
     require_count(improve, "improve", 0)
     check_tolerances(rtol, 0.0, None, torch.float64)
     data = problem.to(torch.float64)

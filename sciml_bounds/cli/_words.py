@@ -13,6 +13,7 @@ _WORDS = (
     ),
     (r", or an object such as sb\.Multigrid\(cycle='V'\)", ""),
     (r"\bgo on with resume=True", "go on with --resume"),
+    (r"; open it with sb\.read\.$", "; show it with: sciml-bounds inspect."),
     (r" or pass a flux of a finer grid", ""),
     (r"\b(method|layout)='([\w-]+)'", r"--\1 \2"),
     (r"^error=(\S+) ", r"--error \1 "),

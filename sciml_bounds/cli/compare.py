@@ -87,7 +87,7 @@ def compare(
     if as_json:
         output.print_json(_record(equations, results, rtol, maxiter, repeat, interrupted))
     else:
-        _print(equations, results, rtol, repeat)
+        _print(equations, results, rtol, repeat, "ones" if matrix is not None and rhs is None else None)
     if interrupted:
         done = f"{len(results)} of {len(names)} methods were measured"
         output.error_console().print(f"sciml-bounds: interrupted; {done}.", markup=False)
@@ -164,14 +164,17 @@ def _draw(results: list[Result], rtol: float, path: Path) -> None:
         plot_convergence(histories, rtol).savefig(part, format=path.suffix[1:].lower())
 
 
-def _print(equations: Equations, results: list[Result], rtol: float, repeat: int) -> None:
+def _print(equations: Equations, results: list[Result], rtol: float, repeat: int, rhs: str | None) -> None:
     import torch
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
+    from sciml_bounds.reports import counted
+
     with_energy = any(result.energy_error is not None for result in results)
     title = f"{len(equations.rhs)} unknowns, {equations.matrix.nnz} entries, relative residual {rtol:g}"
+    title += "" if rhs is None else f", right-hand side b: {rhs}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("method", no_wrap=True)
     numbers = ("set-up s", "solve s", "total s", "ratio", "iterations", "residual")
@@ -181,17 +184,20 @@ def _print(equations: Equations, results: list[Result], rtol: float, repeat: int
     fastest = min((result.total_seconds for result in results if result.converged), default=math.nan)
     for result in results:
         table.add_row(*_cells(result, fastest, with_energy))
-    console = Console(highlight=False, width=max(100, Console().width))  # the table needs that
+    needed = Console(width=200).measure(table).maximum  # names and reasons are never cut
+    console = Console(highlight=False, width=max(needed, Console().width))
     console.print(table)
     for result in results:
         if result.reason.startswith("failed"):
             console.print(f"{result.method} {result.reason}", soft_wrap=True, markup=False)
+    rounds = "of one round" if repeat == 1 else f"medians of {repeat} rounds"
     console.print(
-        f"\nTimes are medians of {repeat}, in rounds, with {torch.get_num_threads()} threads; kernels were compiled "
-        "before. They start from the assembled equations. ratio: total time over that of the fastest method that "
+        f"\nTimes are {rounds}, with {counted(torch.get_num_threads(), 'thread')}; kernels were compiled before. "
+        "They start from the assembled equations. ratio: total time over that of the fastest method that "
         "converged. residual: ||b - A x|| / ||b||, computed anew from what the method returned; converged: at most "
-        f"{rtol:g}, or 10 eps ||A|| ||x|| where that is larger. Inner products of numpy, which scipy and PyAMG use: "
-        f"OPENBLAS_NUM_THREADS={_blas_threads()} (threads that wait for each other on a busy machine cost a lot).",
+        f"{rtol:g}, or 10 eps ||A|| ||x|| / ||b|| where that is larger, up to 0.1. Inner products of numpy, "
+        f"which scipy and PyAMG use: OPENBLAS_NUM_THREADS={_blas_threads()} "
+        "(threads that wait for each other on a busy machine cost a lot).",
         soft_wrap=True,
     )
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate"]
 
+#: The metrics that are parts of the norm of what should be.
+RELATIVE = ("l2", "h1", "h1-periodic", "h1-spectral", "bound")
+
 
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A .safetensors file, or a name: darcy-rough.")],
@@ -29,8 +32,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME,NAME",
-            help="Which ones, such as h1-spectral. [default: l2,h1; bound for a network with a flux head; "
-            "line-search for learned directions]",
+            help="For fields l2, h1, h1-periodic, h1-spectral, all relative; for a network with a flux head bound; for "
+            "learned directions line-search, contraction. [default: l2,h1 or bound or line-search]",
             show_default=False,
         ),
     ] = None,
@@ -68,6 +71,7 @@ def evaluate(
         tell_of_resolution(model, card, [samples.resolution // subsample])
     network = load_model(model, device=_device(device))
     names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
+    _require_fitting(model, network, names or [])
     found = evaluate_network(network, samples, names, batch_size=batch_size, device=device)
     rollout = _roll_out(network, samples, batch_size, device) if samples.pairs else None
     if out is not None:
@@ -87,6 +91,20 @@ def _device(name: str) -> str:
     from sciml_bounds.training.settings import TrainingSettings
 
     return TrainingSettings(device=name).device
+
+
+def _require_fitting(model: str, network: nn.Module, names: list[str]) -> None:
+    """Refuse metrics that are for networks of another kind."""
+    from sciml_bounds.training.evaluation import metrics_for
+    from sciml_bounds.training.settings import loss_table
+
+    fitting = metrics_for(network)
+    for name in names:
+        if name in loss_table() and name not in fitting:
+            raise InputError(
+                f"the metric {name} does not fit {model}, a network of class {type(network).__name__}; judge it by "
+                f"{' or '.join(fitting)}."
+            )
 
 
 def _roll_out(network: nn.Module, samples: TorchDataset, batch_size: int, device: str) -> Rollout | None:
@@ -136,15 +154,14 @@ def _report(
         "samples": len(samples),
         "metrics": summary,
     }
-    rows = {"data": f"{samples.recipe}, {len(samples)} of {samples.split}"}
-    rows |= {
-        name: f"mean {numbers['mean']:.4g}, median {numbers['median']:.4g}, largest {numbers['max']:.4g}"
-        for name, numbers in summary.items()
-    }
+    rows = {"data": samples.recipe, "samples": f"{len(samples)} (split: {samples.split})"}
+    for name, numbers in summary.items():
+        label = f"{name} (relative)" if name in RELATIVE else name
+        rows[label] = f"mean {numbers['mean']:.4g}, median {numbers['median']:.4g}, largest {numbers['max']:.4g}"
     if rollout is not None:
         record["rollout"] = {"l2": float(rollout.whole.mean()), "steps": rollout.steps.mean(0).tolist()}
-        rows["rollout, all steps"] = f"mean {float(rollout.whole.mean()):.4g}"
-        rows["rollout, last step"] = f"mean {float(rollout.steps[:, -1].mean()):.4g}"
+        rows["rollout, all steps (l2, relative)"] = f"mean {float(rollout.whole.mean()):.4g}"
+        rows["rollout, last step (l2, relative)"] = f"mean {float(rollout.steps[:, -1].mean()):.4g}"
     files = {} if out is None else {"out": str(out)}
     if as_json:
         output.print_json(record | files)

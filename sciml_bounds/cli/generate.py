@@ -13,13 +13,21 @@ from sciml_bounds.errors import ConvergenceError, InputError
 
 __all__ = ["generate"]
 
+#: In words, since a list of the recipes themselves would load what they are made with.
+RECIPES = (
+    "darcy-smooth, darcy-rough, darcy-multiscale, poisson, ritz-poisson-2d, ritz-poisson-3d, pressure-2d, pressure-3d, "
+    "helmholtz, helmholtz-converged, navier-stokes-1e-3, navier-stokes-1e-4, navier-stokes-1e-5 or pipe (extra fem)."
+)
+
 
 def generate(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Its name, such as darcy-rough.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help=RECIPES)],
     out: Annotated[Path, typer.Option(metavar="FILE.nc", help="Write the data set as netCDF-4 (HDF5).")],
-    samples: Annotated[int | None, typer.Option(min=1, help="Number of samples; as published by default.")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Number of samples. [default: as published]")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Other seeds give other data.")] = 0,
-    resolution: Annotated[int | None, typer.Option(min=1, help="Of the grid; as published by default.")] = None,
+    resolution: Annotated[
+        int | None, typer.Option(min=1, help="Cells or points an axis. [default: as published]")
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that share the work; 0 for none but this.")] = 0,
     device: Annotated[str, typer.Option(help="Where equations are solved: cpu, cuda.")] = "cpu",
     shard_index: Annotated[int | None, typer.Option(min=0, help="Generate this shard of the data set only.")] = None,

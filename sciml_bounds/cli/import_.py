@@ -13,6 +13,9 @@ from sciml_bounds.cli._exchange import shown_samples
 
 __all__ = ["Kind", "import_"]
 
+#: How the files of others lie, in words.
+LAYOUTS = {"same": "inputs and targets at the same points", "time": "frames in time, of which each is to give the next"}
+
 
 class Kind(StrEnum):
     """Whose file it is."""
@@ -58,5 +61,6 @@ def import_(
         output.print_json(record)
         return
     rows = {name: str(record[name]) for name in ("file", "title", "samples", "layout", "out")}
+    rows["layout"] = LAYOUTS.get(header.layout, header.layout)
     shapes = {name: f"{', '.join(header.variables[name].dims)}: {header.shape(name)}" for name in header.variables}
     output.print_table("Imported", rows | shapes)

@@ -21,9 +21,12 @@ __all__ = ["inspect"]
 #: What data sets say about themselves; the names that a file may have are many.
 _OF_DATA_SETS = ("title", "recipe", "seed", "resolution", "samples", "device", "layout", "inputs", "targets")
 
+#: Up to here the names of arrays are not folded.
+WIDEST_NAME = 44
+
 
 def inspect(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .npy, .npz, .h5, .nc, .mat or .pt file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .npy, .npz, .h5, .nc, .mat, .pt or .mtx file.")],
     as_json: output.JsonOption = False,
 ) -> None:
     """Show the arrays in a file without loading them, and for files of this package, check them in full.
@@ -31,11 +34,13 @@ def inspect(
     Example: sciml-bounds inspect u.nc
     """
     import sciml_bounds
+    from sciml_bounds.store.matrices import describe_matrix
     from sciml_bounds.store.readers import one_sentence, open_file
     from sciml_bounds.store.results import check_content, is_ours
 
     with ExitStack() as files:
-        contents = open_file(file, "the file", files)
+        is_matrix = file.suffix.lower() == ".mtx"
+        contents = describe_matrix(file) if is_matrix else open_file(file, "the file", files)
         ours = is_ours(contents)
         if ours:
             with one_sentence(f"the file {file}"):
@@ -96,15 +101,23 @@ def _table(arrays: list[dict[str, Any]]) -> Table:
 
     from sciml_bounds.store.contents import printable
 
-    table = Table("name", "shape", "dtype", "dimensions", "units", "role")
-    for array in arrays:
-        cells = (
-            array["name"] or "(without name)",
-            str(tuple(array["shape"])),
-            array["dtype"],
-            ", ".join(array["dims"] or ()),
-            array["units"] or "",
-            array["role"],
-        )
-        table.add_row(*(Text(printable(cell), overflow="fold") for cell in cells))
+    rows = {
+        "name": [array["name"] or "(without name)" for array in arrays],
+        "shape": [str(tuple(array["shape"])) for array in arrays],
+        "dtype": [array["dtype"] for array in arrays],
+        "dimensions": [_axes(array) for array in arrays],
+        "units": ["" if array["units"] in (None, "1") else array["units"] for array in arrays],
+    }
+    told = {heading: [printable(cell) for cell in cells] for heading, cells in rows.items() if any(cells)}
+    table = Table()
+    for heading, cells in told.items():
+        whole = heading == "name" and max(map(len, cells)) <= WIDEST_NAME  # names are what is typed
+        table.add_column(heading, overflow="fold", no_wrap=whole)
+    for row in zip(*told.values()):
+        table.add_row(*(Text(cell, overflow="fold") for cell in row))
     return table
+
+
+def _axes(array: dict[str, Any]) -> str:
+    """Name the axes of an array; that of a coordinate bears its own name."""
+    return "(coordinate)" if array["role"] == "coordinate" else ", ".join(array["dims"] or ())

@@ -7,9 +7,10 @@ and 143 interrupted, 1 a bug of ours.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 import sciml_bounds
 from sciml_bounds.cli._program import run_program
@@ -28,8 +29,30 @@ from sciml_bounds.cli.train import train
 
 __all__ = ["app", "run"]
 
+
+class _Flags:
+    """A flag takes no value, so that the help names none beside it."""
+
+    def get_params(self, context: Any) -> list[Any]:
+        """Give the parameters, with no word for the values of flags."""
+        parameters: list[Any] = super().get_params(context)  # type: ignore[misc]
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+        return parameters
+
+
+class _Command(_Flags, TyperCommand):
+    pass
+
+
+class _Group(_Flags, TyperGroup):
+    pass
+
+
 app = typer.Typer(
     name="sciml-bounds",
+    cls=_Group,
     help="Solve partial differential equations, make data sets, train networks on them, and certify any answer to "
     "-div(a grad u) + c u = f with guaranteed error bounds.",
     epilog=(
@@ -39,11 +62,12 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # joins the lines of a paragraph, and leaves [default: 0] alone
 )
 for command in (solve, certify, compare, generate, consolidate, train, evaluate, predict, inspect, export):
-    app.command()(command)
-app.command("import")(import_)
-app.command()(demo)
+    app.command(cls=_Command)(command)
+app.command("import", cls=_Command)(import_)
+app.command(cls=_Command)(demo)
 
 
 def _print_version(wanted: bool) -> None:

@@ -117,10 +117,12 @@ def _check_axes(network: Any, problem: sb.Diffusion) -> None:
 
 
 def _missed(certificate: sb.Certificate, target: float) -> str | None:
-    worst = float(certificate.relative_upper.max())
-    if worst <= target:
+    from sciml_bounds.reports import describe_upper
+
+    worst = certificate.relative_upper.max()
+    if float(worst) <= target:
         return None
-    return f"the guaranteed relative error is {worst:.3g} where {target:g} was asked."
+    return f"the guaranteed relative error is {describe_upper(worst)} where {target:g} was asked."
 
 
 def _write(

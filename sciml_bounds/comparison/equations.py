@@ -18,6 +18,7 @@ from sciml_bounds.operators.lattice import LatticeSystem
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import node_system
 from sciml_bounds.problems.transfers import with_periodic_copies
+from sciml_bounds.reports import counted
 
 __all__ = ["Array", "Equations", "Solve", "Watch", "from_matrix", "from_problem"]
 
@@ -56,9 +57,12 @@ class Equations:
         return float(np.linalg.norm(self.rhs - self.matrix @ x) / self._norms[1])
 
     def round_off(self, x: Array) -> float:
-        """Relative residual below which it means nothing: 10 eps ||A|| ||x|| / ||b||, at most 1."""
+        """Relative residual below which it means nothing: 10 eps ||A|| ||x|| / ||b||, at most 0.1.
+
+        Where that is larger, x is hardly better than zero: the matrix is singular, and no x is a solution.
+        """
         size, start = self._norms
-        return float(min(1.0, 10 * np.finfo(float).eps * size * np.linalg.norm(x) / start))
+        return float(min(0.1, 10 * np.finfo(float).eps * size * np.linalg.norm(x) / start))
 
     def positive_diagonal(self) -> Array:
         """Take the diagonal of the matrix.
@@ -121,10 +125,24 @@ def from_matrix(matrix: Any, rhs: Any = None) -> Equations:
     b = np.ones(n) if rhs is None else np.asarray(rhs, dtype=np.float64)
     if b.shape not in ((n,), (n, 1)):
         raise InputError(f"the matrix has {n} rows, but the right-hand side has shape {b.shape}.")
-    if not (np.isfinite(csr.data).all() and np.isfinite(b).all()):
-        raise InputError("the matrix or the right-hand side has entries that are NaN or infinite.")
+    _require_finite(csr, b.reshape(-1))
     _require_drive(b)
     return Equations(csr, b.reshape(-1))
+
+
+def _require_finite(matrix: scipy.sparse.csr_array, rhs: Array) -> None:
+    for what, numbers in (("matrix", matrix.data), ("right-hand side", rhs)):
+        bad = np.flatnonzero(~np.isfinite(numbers))
+        if len(bad) == 0:
+            continue
+        first = int(bad[0])
+        where = f"row {first}"
+        if what == "matrix":
+            where = f"row {np.searchsorted(matrix.indptr, first, 'right') - 1}, column {matrix.indices[first]}"
+        raise InputError(
+            f"the {what} is {numbers[first]} in {where} (counted from 0), and NaN or infinite in "
+            f"{counted(len(bad), 'place')} altogether; give finite entries."
+        )
 
 
 def _require_drive(rhs: Array) -> None:

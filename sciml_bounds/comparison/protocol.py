@@ -149,7 +149,7 @@ class Comparison:
             return _failure(name, str(error).splitlines()[0] if str(error) else type(error).__name__)
         residual = self.equations.relative_residual(x)
         if not np.isfinite(residual):
-            return _failure(name, "not finite")
+            return _failure(name, _NOT_FINITE)
         reason = self._reason(residual, self.equations.round_off(x), iterations >= maxiter)
         energy = None if self.equations.energy_error is None else self.equations.energy_error(x)
         history = ((total, residual),) if name in DIRECT else tuple(watch.history)
@@ -162,6 +162,12 @@ class Comparison:
         if residual <= self.rtol + round_off:
             return "converged to round-off"
         return "maxiter reached" if exhausted else "ended above the tolerance"
+
+
+_NOT_FINITE = (
+    "its answer is NaN or infinite, as happens where the matrix is singular or indefinite; give a symmetric positive "
+    "definite one."
+)
 
 
 def _failure(name: str, why: str) -> Result:

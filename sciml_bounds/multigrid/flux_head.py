@@ -376,7 +376,7 @@ def _spacing(inputs: Tensor, lengths: tuple[float, float]) -> tuple[float, float
 def _require_plain(problem: Diffusion) -> None:
     """Refuse problems whose equilibrium is more than div y = -f on every cell, or whose flux has no stream function."""
     if not isinstance(problem, Diffusion):
-        raise InputError(f"a prediction needs a Diffusion problem, not a {type(problem).__name__}.")
+        raise InputError(f"a prediction needs a Diffusion problem, not an object of type {type(problem).__name__}.")
     if problem.grid.dim != 2:
         raise InputError(
             f"the flux head is for two dimensions, and this problem has {problem.grid.dim}; use sb.certify."

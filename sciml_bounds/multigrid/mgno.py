@@ -310,7 +310,7 @@ class MgNO(nn.Module):
     def _input(self, problem: Diffusion) -> Tensor:
         """Fields of a problem as (b, channel, *cells)."""
         if not isinstance(problem, Diffusion):
-            raise InputError(f"a prediction needs a Diffusion problem, not a {type(problem).__name__}.")
+            raise InputError(f"a prediction needs a Diffusion problem, not an object of type {type(problem).__name__}.")
         if problem.grid.dim != self.dim:
             raise InputError(f"the problem has {problem.grid.dim} axes and the network is for {self.dim}.")
         if len(self.fields) != self.in_channels:

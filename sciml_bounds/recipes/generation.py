@@ -25,6 +25,7 @@ from sciml_bounds.recipes import _workers
 from sciml_bounds.recipes._progress import Shown, shown
 from sciml_bounds.recipes._recipe import Array, Recipe
 from sciml_bounds.recipes._registry import find_recipe
+from sciml_bounds.reports import counted
 from sciml_bounds.store.datasets import (
     DatasetHeader,
     check_whole,
@@ -194,8 +195,9 @@ class Job:
         chunks = -(-self.samples // self.chunk)
         if count > chunks:
             raise InputError(
-                f"{count} shards are more than there are chunks: {self.samples} samples of {self.recipe.name} at "
-                f"resolution {self.resolution} are {chunks} chunks of {self.chunk}; ask for at most {chunks} shards."
+                f"{count} shards are more than there are chunks: {counted(self.samples, 'sample')} of "
+                f"{self.recipe.name} at resolution {self.resolution} make {counted(chunks, 'chunk')} of at most "
+                f"{self.chunk}; ask for at most {counted(chunks, 'shard')}."
             )
         if _integer("the index of the shard", index, 0) >= count:
             raise InputError(
@@ -337,8 +339,9 @@ def _is_there(target: Path, job: Job, samples: range) -> bool:
     try:
         shard = _open_shard(target)
     except InputError as error:
+        why = str(error).removeprefix(f"the data set in {target}: ").partition(";")[0].rstrip(".")  # without its advice
         raise InputError(
-            f"{target} is there already, and is no whole data set ({error}); remove it, or choose another name."
+            f"{target} is there already, and is no whole data set: {why}; remove it, or choose another name."
         ) from None
     there, wanted = shard.header.identity(), job.header({}).identity()
     differences = [name for name in wanted if there.get(name) != wanted[name]]

@@ -7,6 +7,8 @@ the axes of a file of version 7.3 in the opposite order, because MATLAB stores c
 from __future__ import annotations
 
 import math
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,9 @@ __all__ = ["open_matlab"]
 #: MATLAB's classes that are numbers, and what numpy calls them; all others are never loaded.
 _CLASSES = {"double": "float64", "single": "float32", "logical": "bool"}
 _CLASSES |= {f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+#: In files of version 5: the type of an element that is compressed, the flag of a complex array, and how many bytes of
+#: an element, compressed or not, certainly have its flags among them.
+_COMPRESSED, _COMPLEX, _START = 15, 0x800, 256
 
 
 @contextmanager
@@ -38,17 +43,33 @@ def open_matlab(path: Path) -> Iterator[Contents]:
 
     if matfile_version(path, appendmat=False)[0] != 1:
         raise InputError("it is not a MATLAB file of version 5 or later; save it again with save('-v7') or '-v7.3'.")
+    declared = [(name, shape, _CLASSES.get(kind, kind)) for name, shape, kind in whosmat(path, appendmat=False)]
     arrays = {
-        name: ArrayInfo(shape, _CLASSES.get(kind, kind), working=32 * math.prod(shape))
-        for name, shape, kind in whosmat(path, appendmat=False)
+        name: ArrayInfo(shape, f"complex {kind}" if is_complex else kind, working=32 * math.prod(shape))
+        for (name, shape, kind), is_complex in zip(declared, _complexity(path), strict=True)
     }
 
     def blocks(name: str, sample: int | None) -> Iterator[Array]:
         array = np.asarray(loadmat(path, appendmat=False, variable_names=[name])[name])
-        if array.dtype.kind == "c":
-            raise InputError(f"{name!r} is complex; give an array of real numbers.")
         if array.shape != arrays[name].shape:
             raise InputError(f"{name!r} has another shape than it declares; save it again.")
         yield (array if sample is None else array[sample]).astype(arrays[name].dtype)  # small integers on disk
 
     yield Contents("MATLAB", arrays, blocks)
+
+
+def _complexity(path: Path) -> Iterator[bool]:
+    """Tell of each array in a file of version 5 whether it is complex, which `whosmat` leaves out.
+
+    MATLAB, MAT-File Format (R2024a), "Level 5 MAT-Files": a header of 128 bytes, and elements of a type and a size,
+    compressed or not; in an array (another element) the first part is its class and its flags.
+    """
+    with path.open("rb") as file:
+        order = "<" if file.read(128)[126:] == b"IM" else ">"
+        while len(tag := file.read(8)) == 8:
+            kind, size = struct.unpack(f"{order}2I", tag)
+            start = file.read(min(size, _START))
+            file.seek(size - len(start), 1)
+            if kind == _COMPRESSED:
+                start = zlib.decompressobj().decompress(start, 20)[8:]  # the rest is not unpacked
+            yield bool(struct.unpack(f"{order}I", start[8:12])[0] & _COMPLEX)

@@ -15,14 +15,30 @@ import scipy.io
 import scipy.sparse
 
 from sciml_bounds.errors import InputError
+from sciml_bounds.store.contents import ArrayInfo, Contents
 from sciml_bounds.store.memory import require_memory
+from sciml_bounds.store.numpy_files import open_npz
 from sciml_bounds.store.quiet import no_warnings
 from sciml_bounds.store.readers import Array, one_sentence, read_array
 
-__all__ = ["read_matrix", "read_vector"]
+__all__ = ["describe_matrix", "read_matrix", "read_vector"]
 
 #: Characters that an entry of a MatrixMarket file takes at least: two indices, a number, what parts them; or a number.
 _SHORTEST = {"coordinate": 6, "array": 2}
+
+
+def describe_matrix(path: Path) -> Contents:
+    """Say what the header of a `.mtx` file declares, without reading its entries.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it has another header.
+    """
+    with one_sentence(f"the matrix in {_existing(path)}"):
+        rows, columns, entries, form, field, symmetry = scipy.io.mminfo(path)
+    stored = f"MatrixMarket ({form}, {symmetry}, {entries:,} entries stored)"
+    return Contents(stored, {"": ArrayInfo((rows, columns), field, role="matrix")}, lambda *_: iter(()))
 
 
 def read_matrix(path: Path | str) -> scipy.sparse.csr_array:
@@ -101,9 +117,10 @@ def _read_npz(path: Path) -> Any:
     if not {"format", "shape", "data"} <= members.keys():
         raise InputError("it is not a file of scipy.sparse.save_npz; save the matrix with that.")
     require_memory(3 * sum(members.values()), "the matrix")
-    for name in members.keys() - {"format"}:
-        read_array(f"{path}:{name}", "it")  # what the headers declare is there, and nothing is pickled
-    rows = int(read_array(f"{path}:shape", "it")[0])
+    with open_npz(path) as contents:
+        for name in contents.arrays.keys() - {"format"}:
+            contents.read(name)  # what the headers declare is there, and nothing is pickled
+        rows = int(contents.read("shape")[0])
     require_memory(16 * rows, "the matrix")
     with no_warnings():
         return scipy.sparse.load_npz(path)

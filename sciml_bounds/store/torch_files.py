@@ -40,18 +40,38 @@ _CALLS = {
 def open_torch(path: Path) -> Iterator[Contents]:
     """Open a file of tensors; their numbers stay in it until they are read."""
     loaded = read_torch(path)
-    if isinstance(loaded, Mapping):
-        tensors = {str(key): value for key, value in loaded.items() if hasattr(value, "untyped_storage")}
-    elif hasattr(loaded, "untyped_storage"):
-        tensors = {"": loaded}
-    else:
-        raise InputError(f"it holds a {type(loaded).__name__} and not a tensor; save the tensor alone.")
+    if not _is_tensor(loaded) and not isinstance(loaded, Mapping | list | tuple):
+        raise InputError(f"what it holds is of type {type(loaded).__name__} and not a tensor; save the tensor alone.")
+    tensors = {"": loaded} if _is_tensor(loaded) else _named(loaded, "", set())
 
     def blocks(name: str, sample: int | None) -> Iterator[Array]:
         tensor = tensors[name].detach()
         yield np.asarray((tensor if sample is None else tensor[sample]).numpy())
 
     yield Contents("torch", {name: _describe(tensor) for name, tensor in tensors.items()}, blocks)
+
+
+def _is_tensor(value: Any) -> bool:
+    return hasattr(value, "untyped_storage")
+
+
+def _named(held: Mapping[Any, Any] | list[Any] | tuple[Any, ...], prefix: str, seen: set[int]) -> dict[str, Any]:
+    """Name the tensors in nested dictionaries and lists: `model.weight`, `steps.0`.
+
+    What a container holds is listed where it is met first: it may hold itself, or be held very often.
+    """
+    seen.add(id(held))
+    items = held.items() if isinstance(held, Mapping) else enumerate(held)
+    tensors, nested = {}, []
+    for key, value in items:
+        if _is_tensor(value):
+            tensors[f"{prefix}{key}"] = value
+        elif isinstance(value, Mapping | list | tuple):
+            nested.append((key, value))
+    for key, value in nested:
+        if id(value) not in seen:
+            tensors = _named(value, f"{prefix}{key}.", seen) | tensors
+    return tensors
 
 
 def read_torch(source: Path | IO[bytes]) -> Any:

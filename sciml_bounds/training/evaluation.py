@@ -15,7 +15,16 @@ from sciml_bounds.reports import summary_table
 from sciml_bounds.training.data import Samples, batches, load, require_samples, size_of
 from sciml_bounds.training.settings import Loss, find_loss, loss_name
 
-__all__ = ["Evaluation", "Rollout", "check_losses", "evaluate", "evaluate_rollout", "evaluating", "roll_out"]
+__all__ = [
+    "Evaluation",
+    "Rollout",
+    "check_losses",
+    "evaluate",
+    "evaluate_rollout",
+    "evaluating",
+    "metrics_for",
+    "roll_out",
+]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -100,6 +109,17 @@ def evaluate(
             for name, values in measure(model, x, y, chosen).items():
                 found[name].append(values.double().cpu())
     return Evaluation({name: torch.cat(values) for name, values in found.items()})
+
+
+def metrics_for(model: nn.Module) -> tuple[str, ...]:
+    """Name the metrics that fit a network of this package: those of fields, or of a flux head, or of directions."""
+    from sciml_bounds.krylov.learned_directions import LearnedDirections
+    from sciml_bounds.multigrid.flux_head import CertifiedNetwork
+    from sciml_bounds.multigrid.losses import LOSSES
+
+    if isinstance(model, CertifiedNetwork):
+        return ("bound",)
+    return ("line-search", "contraction") if isinstance(model, LearnedDirections) else tuple(LOSSES)
 
 
 def _default_metrics(model: nn.Module) -> dict[str, Loss]:

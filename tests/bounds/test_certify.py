@@ -357,7 +357,7 @@ def test_a_flux_of_the_wrong_shape_is_refused(flux, message):
 def test_bad_arguments_are_refused(values, keywords, message):
     with pytest.raises(sb.InputError, match=message):
         sb.certify(rough_problem((2,)), values, **keywords)
-    with pytest.raises(sb.InputError, match="needs a Diffusion problem, not a int"):
+    with pytest.raises(sb.InputError, match="needs a Diffusion problem, not an object of type int"):
         sb.certify(3, values)
 
 

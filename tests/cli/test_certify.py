@@ -2,10 +2,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
 import xarray
 
 import sciml_bounds as sb
 from sciml_bounds.cli.main import run
+from sciml_bounds.reports import describe_upper
 
 PROBLEM = ["certify", "--coefficient", "a.npy", "--source", "1"]
 
@@ -85,12 +87,15 @@ def test_no_lower(problem, capsys):
 
 def test_target(problem, capsys):
     upper = as_json(capsys, "--values", "rough.npy")["relative_upper"]
+    shown = describe_upper(torch.tensor(upper, dtype=torch.float64))
+    assert run([*PROBLEM, "--values", "rough.npy"]) == 0
+    assert f"<= {shown}" in capsys.readouterr().out
     assert run([*PROBLEM, "--values", "rough.npy", "--target", str(1.001 * upper)]) == 0
     capsys.readouterr()
     assert run([*PROBLEM, "--values", "rough.npy", "--target", str(0.999 * upper), "--json"]) == 3
     captured = capsys.readouterr()
     assert json.loads(captured.out)["relative_upper"] == pytest.approx(upper, rel=1e-9)
-    assert captured.err.startswith(f"sciml-bounds: the guaranteed relative error is {upper:.3g} where ")
+    assert captured.err.startswith(f"sciml-bounds: the guaranteed relative error is {shown} where ")
     assert captured.err.count("\n") == 1
 
 

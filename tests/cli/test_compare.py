@@ -83,6 +83,11 @@ def test_matrices_from_files(tmp_path, capsys, ending):
     )
     assert [entry["method"] for entry in record["methods"]] == command.ON_MATRICES.split(",")
     assert all(entry["converged"] for entry in record["methods"])
+    assert run(["compare", "--matrix", str(file), "--methods", "cg", "--repeat", "1"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "right-hand side b: ones" in printed
+    assert "Times are of one round, with" in printed
+    assert "1 threads" not in printed
 
 
 def test_the_energy_error_against_a_reference(tmp_path, capsys):

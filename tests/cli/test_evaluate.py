@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import sciml_bounds as sb
 from sciml_bounds.cli.evaluate import evaluate
 from sciml_bounds.cli.main import app, run
 from sciml_bounds.multigrid.flux_head import CertifiedMgNO
@@ -16,6 +17,7 @@ from sciml_bounds.multigrid.mgno import MgNO
 from sciml_bounds.recipes.generation import make_dataset
 from sciml_bounds.store.datasets import DatasetHeader, writing_dataset
 from sciml_bounds.store.torch_dataset import TorchDataset
+from sciml_bounds.training.settings import loss_table
 
 if all(evaluate is not known.callback for known in app.registered_commands):
     app.command()(evaluate)
@@ -58,7 +60,9 @@ def test_the_metrics_are_those_of_the_losses(tmp_path, capsys, darcy, model):
 def test_a_table_is_printed(tmp_path, capsys, darcy, model):
     assert run(["evaluate", str(tmp_path / "w.safetensors"), str(darcy), "--split", "validation"]) == 0
     out = capsys.readouterr().out
-    assert "2 of validation" in out
+    assert "2 (split: validation)" in out
+    assert "l2 (relative)" in out
+    assert "h1 (relative)" in out
     assert "mean" in out
 
 
@@ -66,6 +70,25 @@ def test_a_flux_head_is_measured_by_its_bound(tmp_path, capsys, darcy):
     CertifiedMgNO(channels=2, layers=1, levels=2).save(tmp_path / "c.safetensors", recipe="darcy-rough")
     assert run(["evaluate", str(tmp_path / "c.safetensors"), str(darcy), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["metrics"].keys() == {"bound"}
+
+
+def test_a_metric_that_does_not_fit_names_those_that_do(tmp_path, capsys, darcy, model):
+    CertifiedMgNO(channels=2, layers=1, levels=2).save(tmp_path / "c.safetensors", recipe="darcy-rough")
+    for name, metric, fitting in (
+        ("w", "bound", "a network of class MgNO; judge it by l2 or h1 or h1-periodic or h1-spectral."),
+        ("w", "line-search", "a network of class MgNO; judge it by l2 or h1 or h1-periodic or h1-spectral."),
+        ("c", "l2", "a network of class CertifiedMgNO; judge it by bound."),
+    ):
+        file = str(tmp_path / f"{name}.safetensors")
+        assert run(["evaluate", file, str(darcy), "--metrics", metric]) == 2
+        assert capsys.readouterr().err == f"sciml-bounds: the metric {metric} does not fit {file}, {fitting}\n"
+
+
+def test_the_help_names_all_metrics(capsys):
+    assert run(["evaluate", "--help"]) == 0
+    out = capsys.readouterr().out
+    for name in loss_table():
+        assert name in out, name
 
 
 def test_data_of_another_recipe_need_consent(tmp_path, capsys, darcy, model):
@@ -99,6 +122,9 @@ def test_files_that_cannot_be_read_are_one_sentence(tmp_path, capsys, darcy, mod
     assert "none.nc" in capsys.readouterr().err
     assert run(["evaluate", str(tmp_path / "none.safetensors"), str(darcy)]) == 2
     assert "there is no file" in capsys.readouterr().err
+    sb.write(sb.solve(sb.Diffusion(sb.Grid((4, 4)), source=1.0)), tmp_path / "u.nc")
+    assert run(["evaluate", str(weights), str(tmp_path / "u.nc")]) == 2
+    assert "a Solution and no data set; show it with: sciml-bounds inspect." in capsys.readouterr().err
     weights.write_bytes(weights.read_bytes()[:-4])
     assert run(["evaluate", str(weights), str(darcy)]) == 2
     assert "not a whole safetensors file" in capsys.readouterr().err

@@ -13,10 +13,11 @@ import typer
 
 from sciml_bounds.cli import main
 from sciml_bounds.cli.consolidate import consolidate
-from sciml_bounds.cli.generate import generate
+from sciml_bounds.cli.generate import RECIPES, generate
 from sciml_bounds.cli.inspect import inspect
+from sciml_bounds.cli.solve import solve
 from sciml_bounds.errors import ConvergenceError
-from sciml_bounds.recipes._registry import find_recipe
+from sciml_bounds.recipes._registry import find_recipe, recipe_names
 from sciml_bounds.store.datasets import open_dataset
 
 SMALL = ["generate", "poisson", "--resolution", "8", "--samples", "10"]
@@ -25,7 +26,7 @@ SMALL = ["generate", "poisson", "--resolution", "8", "--samples", "10"]
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     app = typer.Typer(pretty_exceptions_enable=False)
-    for command in (generate, consolidate, inspect):
+    for command in (generate, consolidate, inspect, solve):
         app.command()(command)
     monkeypatch.setattr(main, "app", app)
     monkeypatch.chdir(tmp_path)
@@ -76,7 +77,10 @@ def test_it_can_be_inspected(capsys):
         ([*SMALL, "--out", "a.nc", "--device", "cuda:77"], "device='cuda:77' is not there: torch finds"),
         ([*SMALL, "--out", "a.nc", "--shard-index", "0"], "--shard-index and --num-shards belong together"),
         ([*SMALL, "--out", "a.nc", "--num-shards", "2"], "--shard-index and --num-shards belong together"),
-        ([*SMALL, "--out", "a.nc", "--num-shards", "2", "--shard-index", "2"], "2 shards are more than"),
+        (
+            [*SMALL, "--out", "a.nc", "--num-shards", "2", "--shard-index", "2"],
+            "2 shards are more than there are chunks: 10 samples of poisson at resolution 8 make 1 chunk of",
+        ),
         ([*SMALL[:2], "--resolution", "1", "--out", "a.nc"], "cannot be generated at resolution 1"),
     ],
     ids=["recipe", "ending", "folder", "device", "no such device", "no number", "no index", "shards", "resolution"],
@@ -89,6 +93,21 @@ def test_one_sentence_for_what_is_wrong(folder, capsys, arguments, words):
     assert captured.err.startswith("sciml-bounds: ")
     assert len(captured.err.splitlines()) == 1
     assert os.listdir(folder) == []
+
+
+def test_a_file_that_is_something_else_stays(folder, capsys):
+    command = ["solve", "--coefficient", "1", "--source", "1", "--shape", "8,8", "--out", "u.nc"]
+    assert main.run(command) == 0
+    capsys.readouterr()
+    assert main.run([*SMALL, "--out", "u.nc"]) == 2
+    assert capsys.readouterr().err == (
+        f"sciml-bounds: {folder / 'u.nc'} is there already, and is no whole data set: it holds a Solution and no data "
+        "set; remove it, or choose another name.\n"
+    )
+
+
+def test_the_help_names_all_recipes():
+    assert RECIPES.removesuffix(" (extra fem).").replace(" or ", ", ").split(", ") == list(recipe_names())
 
 
 @pytest.mark.parametrize("option", ["--samples", "--num-shards"])

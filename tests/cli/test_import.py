@@ -35,7 +35,13 @@ def test_a_file_of_neuraloperator(run):
 def test_the_table(run):
     result = run("d.pt", "--out", "d.nc", "--kind", "neuraloperator")
     assert result.exit_code == 0, result.output
-    for word in ("Darcy flow of neuraloperator", "phase", "x, y: (4, 4)", "d.nc"):
+    for word in (
+        "Darcy flow of neuraloperator",
+        "phase",
+        "x, y: (4, 4)",
+        "d.nc",
+        "inputs and targets at the same points",
+    ):
         assert word in result.stdout
 
 

@@ -90,6 +90,46 @@ def test_foreign_files(folder, capsys):
     assert "(without name)" in capsys.readouterr().out
 
 
+def test_what_nests_and_what_is_complex_is_told(folder, capsys):
+    torch.save({"a": torch.ones(2), "nest": {"b": torch.ones(3)}, "l": [torch.ones(4)]}, "a.pt")
+    assert {array["name"] for array in inspected(capsys, "a.pt")["arrays"]} == {"a", "nest.b", "l.0"}
+    scipy.io.savemat("a.mat", {"z": FIELD + 1j})
+    assert inspected(capsys, "a.mat")["arrays"][0]["dtype"] == "complex float64"
+
+
+def test_names_are_whole_in_eighty_columns(folder, capsys, monkeypatch):
+    """They are what is typed after a colon; columns that would say nothing are left out."""
+    monkeypatch.setenv("COLUMNS", "80")
+    names = ("algebraic_error_lower", "boundary_conditions/x_wall/mask", "dimensions/time")
+    with h5py.File("a.h5", "w") as file:
+        for name in names:
+            file[name] = np.ones((10, 20, 30))
+        for axis, long in enumerate(("trajectory", "x_node", "y_node")):
+            file[long] = np.ones(10 * (axis + 1))
+            file[long].make_scale(long)
+            file[names[0]].dims[axis].attach_scale(file[long])
+    assert run(["inspect", "a.h5"]) == 0
+    printed = capsys.readouterr().out
+    for word in (*names, "trajectory,", "(coordinate)"):
+        assert word in printed, word
+    assert "units" not in printed
+    assert max(map(len, printed.splitlines())) <= 80
+    with h5py.File("a.h5", "r+") as file:
+        file[names[0]].attrs["units"] = "m"
+    assert run(["inspect", "a.h5"]) == 0
+    assert "units" in capsys.readouterr().out
+
+
+def test_a_matrix_of_matrix_market(folder, capsys):
+    """Its header only: the entries may be more than the memory takes."""
+    head = "%%MatrixMarket matrix coordinate real symmetric\n"
+    (folder / "A.mtx").write_text(f"{head}9000000000 9000000000 1234\n1 1 1.0\n")
+    record = inspected(capsys, "A.mtx")
+    assert record["format"] == "MatrixMarket (coordinate, symmetric, 1,234 entries stored)"
+    (array,) = record["arrays"]
+    assert (array["shape"], array["dtype"], array["role"]) == ([9000000000, 9000000000], "real", "matrix")
+
+
 def test_names_are_shown_without_commanding_the_terminal(folder, capsys):
     with h5py.File("a.h5", "w") as file:
         file["red\x1b[31m\nline"] = FIELD
@@ -111,16 +151,18 @@ def test_names_are_shown_without_commanding_the_terminal(folder, capsys):
         ("bad.h5", "bad.h5 cannot be read"),
         ("bad.pt", "not a file that torch.save wrote"),
         ("bad.mat", "bad.mat"),
+        ("bad.mtx", "the matrix in bad.mtx cannot be read"),
+        ("none.mtx", "there is no file none.mtx; give an existing one."),
     ],
 )
 def test_bad_input_is_one_sentence(folder, capsys, name, words):
     (folder / "folder.h5").mkdir()
-    for bad in ("a.csv", "bad.npy", "bad.h5", "bad.pt", "bad.mat"):
+    for bad in ("a.csv", "bad.npy", "bad.h5", "bad.pt", "bad.mat", "bad.mtx"):
         (folder / bad).write_text("hello")
     assert run(["inspect", name]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
-    assert captured.err.startswith("sciml-bounds: the file")
+    assert captured.err.startswith("sciml-bounds: the")
     assert captured.err.endswith(".\n")
     assert words in captured.err

@@ -1,3 +1,4 @@
+import itertools
 import logging
 import os
 import re
@@ -38,6 +39,23 @@ def test_help(capsys, command):
         assert "Exit codes: 0 done, 2 bad input or a file that cannot be read or written, 3 not" in out
         for name in COMMANDS:
             assert f" {name} " in out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_flows_and_says_defaults(capsys, monkeypatch, command):
+    """Lines are filled up to the end of their paragraph, no flag takes a <bool>, and brackets are no markup."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run([command, "--help"]) == 0
+    out = capsys.readouterr().out
+    prose = "\n".join(line.strip() for line in out.partition("╭")[0].splitlines())
+    for paragraph in prose.split("\n\n"):
+        lines = paragraph.strip().splitlines()
+        for line, following in itertools.pairwise(lines):
+            assert len(line) + 1 + len(following.split()[0]) > 78, (line, following)  # two columns are a margin
+    assert "<bool>" not in out
+    if command in ("solve", "certify", "compare", "predict"):
+        for default in ("f in each cell. [default: 0]", "[default: 1 each]", "[default: all=dirichlet:0]"):
+            assert default in plain(out)
 
 
 @pytest.mark.parametrize(

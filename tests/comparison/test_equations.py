@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 import sciml_bounds as sb
 from sciml_bounds.comparison import from_matrix, from_problem
@@ -27,7 +28,12 @@ def test_boundary_values_belong_to_the_solution(run_one):
 REFUSED = {
     "a square one is needed": lambda A, _: from_matrix(A[:5]),
     "has 132 rows, but the right-hand side has shape": lambda A, _: from_matrix(A, np.ones(3)),
-    "NaN or infinite": lambda A, _: from_matrix(A, np.full(132, np.nan)),
+    "the right-hand side is nan in row 0 (counted from 0), and NaN or infinite in 132 places": lambda A, _: from_matrix(
+        A, np.full(132, np.nan)
+    ),
+    "the matrix is inf in row 5, column 7 (counted from 0), and NaN or infinite in 1 place": lambda A, _: from_matrix(
+        A + scipy.sparse.coo_array(([np.inf], ([5], [7])), A.shape)
+    ),
     "there is nothing to compare": lambda A, _: from_matrix(A, np.zeros(132)),
     "this is a batch of": lambda _, problem: from_problem(problem.replace(source=np.ones((3, 12, 9)))),
     "the reference has shape": lambda _, problem: from_problem(problem, np.ones((12, 9))),

@@ -49,6 +49,15 @@ def test_what_is_singular_is_not_called_solved(run_one):
         assert not run_one(from_matrix(singular), "direct").converged
 
 
+def test_what_has_no_solution_is_not_solved_to_round_off(run_one):
+    """The sum of the rows is zero and that of the right-hand side is not, so that iterates grow without end."""
+    chain = scipy.sparse.diags_array([-np.ones(49), np.r_[1, 2 * np.ones(48), 1], -np.ones(49)], offsets=(-1, 0, 1))
+    with np.errstate(all="ignore"):
+        assert not run_one(from_matrix(chain), "cg").converged
+        reason = run_one(from_matrix(chain), "pyamg:ruge-stuben").reason
+    assert reason.startswith("failed: its answer is NaN or infinite, as happens where the matrix is singular")
+
+
 def test_times_are_medians_of_the_rounds_and_the_clock_stands_while_residuals_are_computed(equations, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(protocol.time, "perf_counter", lambda: now[0])

@@ -349,7 +349,7 @@ def test_a_few_steps_of_training_make_the_bound_smaller():
 @pytest.mark.parametrize(
     ("problem", "words"),
     [
-        (lambda: 3, "needs a Diffusion problem, not a int"),
+        (lambda: 3, "needs a Diffusion problem, not an object of type int"),
         (lambda: sb.Diffusion(sb.Grid((4, 4, 4))), "for two dimensions, and this problem has 3"),
         (lambda: sb.Diffusion(sb.Grid((4, 4)), reaction=1.0), "without reaction"),
         (lambda: sb.Diffusion(sb.Grid((4, 4)), (1.0, 2.0)), "a scalar coefficient"),

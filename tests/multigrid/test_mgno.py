@@ -156,7 +156,7 @@ def test_predictions_refuse_what_does_not_fit():
         MgNO(1, 2, **SMALL).predict(sb.Diffusion(grid))
     with pytest.raises(InputError, match="8 cells along an axis are too few for 5 levels; give levels=3 or fewer, or"):
         MgNO().predict(sb.Diffusion(grid))
-    with pytest.raises(InputError, match="needs a Diffusion problem, not a Tensor"):
+    with pytest.raises(InputError, match="needs a Diffusion problem, not an object of type Tensor"):
         MgNO(**SMALL).predict(torch.ones(8, 8))
     with pytest.raises(InputError, match="infinity in sample 0, in the precision of the network"):
         MgNO(**SMALL).predict(sb.Diffusion(grid, 1e40))

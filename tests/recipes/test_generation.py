@@ -165,7 +165,7 @@ def test_another_data_set_that_is_there_is_never_replaced(folder, log, options, 
 
 def test_a_file_that_is_no_data_set_is_never_replaced(folder):
     (folder / "a.nc").write_bytes(b"results of last year")
-    with pytest.raises(InputError, match="is there already, and is no whole data set"):
+    with pytest.raises(InputError, match="is there already, and is no whole data set: "):
         make_dataset(FakeRecipe(), folder / "a.nc", samples=10, seed=3)
     assert (folder / "a.nc").read_bytes() == b"results of last year"
 

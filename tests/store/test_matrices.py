@@ -92,6 +92,7 @@ def test_bad_archives_are_one_sentence_and_nothing_is_executed(tmp_path, case, c
     with pytest.raises(InputError, match=r"^the matrix in [^\n]*$") as caught:
         read_matrix(tmp_path / "A.npz")
     assert words in str(caught.value)
+    assert str(caught.value).count("A.npz") == 1
     assert capsys.readouterr().out == ""
 
 

@@ -136,4 +136,6 @@ def test_wrong_torch_files(tmp_path):
     torch.save({"x": x, "y": print}, tmp_path / "w.pt")
     refused(tmp_path / "w.pt", "more than tensors")
     torch.save([x], tmp_path / "w.pt")
-    refused(tmp_path / "w.pt", "not a tensor")
+    refused(tmp_path / "w.pt", "not of a kind that is known by its arrays (0)")
+    torch.save(3, tmp_path / "w.pt")
+    refused(tmp_path / "w.pt", "of type int and not a tensor")

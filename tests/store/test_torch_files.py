@@ -80,6 +80,26 @@ def test_what_torch_saves_of_tensors_is_allowed(tmp_path):
     np.testing.assert_array_equal(read_array(f"{tmp_path}/b.pt:p", "a"), [1, 1])
 
 
+def test_tensors_in_dictionaries_and_lists_have_names_of_their_own(tmp_path):
+    """Containers that hold themselves, or each other many times over, are gone through once."""
+    a, b, c, d, e = (torch.full((2,), float(i)) for i in range(5))
+    held: dict = {"a": a, "nest": {"b": b, "deep": {0: c}}, "l": [d, (e,)], "n": 3, "nest.b": d}
+    held["nest"]["again"] = held
+    twice: dict = {}
+    for _ in range(60):
+        twice = {"x": twice, "y": twice}
+    held["twice"] = twice
+    torch.save(held, tmp_path / "a.pt")
+    with ExitStack() as files:
+        arrays = open_file(tmp_path / "a.pt", "a", files).arrays
+        assert sorted(arrays) == ["a", "l.0", "l.1.0", "nest.b", "nest.deep.0"]
+    expected = {"a": a, "l.0": d, "l.1.0": e, "nest.b": d, "nest.deep.0": c}  # of two with one name the outer one
+    for name, tensor in expected.items():
+        np.testing.assert_array_equal(read_array(f"{tmp_path}/a.pt:{name}", "a"), tensor)
+    with pytest.raises(InputError, match=r"it has no array 'nest'; the arrays in it are .*nest.b"):
+        read_array(f"{tmp_path}/a.pt:nest", "a")
+
+
 def test_compressed_files_are_refused(tmp_path):
     """torch maps the file into memory, where compressed bytes would be taken for numbers."""
     path = rewritten(tmp_path / "a.pt", compression=zipfile.ZIP_DEFLATED)
