@@ -44,7 +44,10 @@ OutOption = Annotated[
 ]
 PlotOption = Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw it, as .png, .pdf or .svg.")]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object instead of a table; null stands for an infinite bound.")
+    bool,
+    typer.Option(
+        "--json", help="Print one JSON object instead of a table; null stands for what is infinite or missing."
+    ),
 ]
 
 PICTURES = (".png", ".pdf", ".svg")

@@ -178,7 +178,9 @@ def _to_dataset(result: Any, *, flux: bool) -> xarray.Dataset:
         dataset, parts = result.copy(), []
         dataset.attrs = {name: value for name, value in result.attrs.items() if name not in _OF_THE_FILE}
     else:
-        raise InputError(f"a Solution, Certificate or xarray.Dataset can be written, not a {type(result).__name__}.")
+        raise InputError(
+            f"a Solution, Certificate or xarray.Dataset can be written, not an object of type {type(result).__name__}."
+        )
     if flux and not any(name.startswith("flux_") for variables, _ in parts for name in variables):
         raise InputError("flux=True needs a certificate, and there is none; ask for it with certify=True.")
     for variables, attributes in parts:

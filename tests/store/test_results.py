@@ -280,7 +280,7 @@ def test_a_changed_chunk_is_refused_by_every_library(tmp_path):
     [
         (xarray.Dataset({"u": (["x"], np.array([object()], dtype=object))}), "holds object values; only numbers"),
         (xarray.Dataset({"u": (["x"], np.array(["a"]))}), "only numbers"),
-        (FIELD, "can be written, not a ndarray"),
+        (FIELD, "can be written, not an object of type ndarray"),
     ],
 )
 def test_what_is_not_made_of_numbers_leaves_nothing(tmp_path, thing, words):
