@@ -126,7 +126,7 @@ def add_square(energy, m, scale, ax, ay, az, c):
 
 @row_loop
 def add_squares(energy, m, scale, ax, ay, az, c):
-    """Add the squares of all eight modes of three axes: 4 to 7 vary along x, 2, 3, 6, 7 along y, the odd ones along z."""
+    """Add the squares of all eight modes of three axes: 4 to 7 vary along x, 2, 3, 6, 7 along y, the odd along z."""
     x4, x5, x6, x7 = scale[4, 0], scale[5, 0], scale[6, 0], scale[7, 0]
     y2, y3, y6, y7 = scale[2, 1], scale[3, 1], scale[6, 1], scale[7, 1]
     z1, z3, z5, z7 = scale[1, 2], scale[3, 2], scale[5, 2], scale[7, 2]

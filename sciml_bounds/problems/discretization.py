@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.grid import AXES, Boundary, Dirichlet, Neumann, Periodic, Robin, side_axis
+from sciml_bounds.kernels._backend import needs_gradient
 from sciml_bounds.kernels.assembly import add_cell_sums, cell_sums
 from sciml_bounds.kernels.lattice import rows
 from sciml_bounds.kernels.memory import elementwise, new_field
@@ -235,9 +236,14 @@ class CellFluxes:
         n = self.problem.grid.shape[axis]
         batch = max(len(pressure), len(self.inner[axis]))
         faces = new_field(pressure, (batch, *pressure.shape[1:dim], n + 1, *pressure.shape[dim + 1 :]))
-        between = faces.narrow(dim, 1, n - 1)  # written in place: temporaries of this size cost more than the sums
-        between.copy_(pressure.narrow(dim, 1, n - 1)).sub_(pressure.narrow(dim, 0, n - 1))
-        between.mul_(1 / area).mul_(self.inner[axis].narrow(dim, 0, n - 1))
+        between = faces.narrow(dim, 1, n - 1)
+        parts = pressure.narrow(dim, 1, n - 1), pressure.narrow(dim, 0, n - 1), self.inner[axis].narrow(dim, 0, n - 1)
+        high, low, inner = (part.expand_as(between) for part in parts)
+        if needs_gradient(pressure, inner):
+            between.copy_((high - low) * inner / area)
+        else:  # written in place: ways through memory cost more than the sums
+            torch.sub(high, low, out=between)
+            torch.addcmul(_zero(between), between, inner, value=1 / area, out=between)
         first, last = pressure.select(dim, 0), pressure.select(dim, n - 1)
         if self.problem.periodic[axis]:
             across = self.inner[axis].select(dim, n - 1) * (first - last) / area
@@ -341,8 +347,22 @@ def _face_conductances(problem: Diffusion) -> Tensor:
                 open_faces = (problem.fluid & torch.roll(problem.fluid, -1, dim)).narrow(dim, start, before.shape[dim])
                 before, total = torch.where(open_faces, before, 0.0), torch.where(open_faces, total, 1.0)
                 after = torch.where(open_faces, after, 0.0)
-            out.copy_(before).mul_(after).div_(total).mul_(2 * grid.face_area(axis) / grid.spacing[axis])
+            _write_in_series(before, after, total, 2 * grid.face_area(axis) / grid.spacing[axis], out)
     return T.reshape(grid.dim, batch, *(1,) * (3 - grid.dim), *grid.shape)
+
+
+def _write_in_series(first: Tensor, second: Tensor, total: Tensor, factor: float, out: Tensor) -> None:
+    """Write a factor times the product of two coefficients over their sum, which is overwritten."""
+    if needs_gradient(first, second):
+        out.copy_(factor * first * (second / total))
+        return
+    share = torch.addcdiv(_zero(total), second, total, value=factor, out=total)
+    torch.mul(first.expand_as(out), share.expand_as(out), out=out)
+
+
+def _zero(like: Tensor) -> Tensor:
+    """Make what `addcmul` and `addcdiv` are to add to: nothing."""
+    return like.new_zeros(())
 
 
 # --- constant coefficients --------------------------------------------------------------------------------------------
