@@ -137,7 +137,7 @@ def _as_torch(array: np.ndarray[Any, Any]) -> Tensor:
 
 def _wrong_dtype(name: str, dtype: str, remedy: str) -> str:
     if dtype.startswith("complex"):
-        return f"{name} has dtype {dtype}, but fields are real; give its real and imaginary part one by one."
+        return f"{name} has dtype {dtype} and must be real; give its parts one by one, in float32 or float64."
     return f"{name} has dtype {dtype}; convert it to float32 or float64 first, for example with {remedy}."
 
 

@@ -192,7 +192,7 @@ def test_bad_values_are_named():
 
 NUMPY = "convert it to float32 or float64 first, for example with .astype('float64')."
 TORCH = "convert it to float32 or float64 first, for example with .to(torch.float64)."
-REAL = "but fields are real; give its real and imaginary part one by one."
+REAL = "and must be real; give its parts one by one, in float32 or float64."
 UNREAD = "a cannot be read as an array of numbers"
 FLOATS = "give a number or an array."
 BAD = {
@@ -210,9 +210,9 @@ BAD = {
     "truth values of torch": (torch.ones(3, dtype=torch.bool), f"a has dtype bool; {TORCH}"),
     "half precision": (np.ones(3, dtype=np.float16), f"a has dtype float16; {NUMPY}"),
     "half precision of torch": (torch.ones(3, dtype=torch.bfloat16), f"a has dtype bfloat16; {TORCH}"),
-    "complex number": (1j, f"a has dtype complex128, {REAL}"),
-    "complex numbers": (np.ones(3, dtype=np.complex64), f"a has dtype complex64, {REAL}"),
-    "complex numbers of torch": (torch.ones(3, dtype=torch.complex64), f"a has dtype complex64, {REAL}"),
+    "complex number": (1j, f"a has dtype complex128 {REAL}"),
+    "complex numbers": (np.ones(3, dtype=np.complex64), f"a has dtype complex64 {REAL}"),
+    "complex numbers of torch": (torch.ones(3, dtype=torch.complex64), f"a has dtype complex64 {REAL}"),
     "nothing": (None, f"{UNREAD} (NoneType, dtype object); {FLOATS}"),
     "word": ("abc", f"{UNREAD} (str, dtype <U3); load the file first."),
     "list of words": (["1.0"], f"{UNREAD} (list, dtype <U3); {FLOATS}"),
