@@ -352,10 +352,10 @@ def _face_conductances(problem: Diffusion) -> Tensor:
 
 
 def _write_in_series(first: Tensor, second: Tensor, total: Tensor, factor: float, out: Tensor) -> None:
-    """Write a factor times the product of two coefficients over their sum, which is overwritten."""
-    if needs_gradient(first, second):
-        out.copy_(factor * first * (second / total))
-        return
+    """Write a factor times the product of two coefficients over their sum, which is overwritten.
+
+    No gradient flows through: fluxes are computed of detached problems.
+    """
     share = torch.addcdiv(_zero(total), second, total, value=factor, out=total)
     torch.mul(first.expand_as(out), share.expand_as(out), out=out)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sciml_bounds.kernels import use_backend
-from sciml_bounds.kernels.q1 import from_modes, modes, stiffness
+from sciml_bounds.kernels.q1 import energy, from_modes, modes, stiffness
 
 SHAPES = [(7,), (5, 4), (2, 3, 4)]
 
@@ -42,14 +42,14 @@ def _matrix(coefficient, reaction, spacing):
 @pytest.mark.parametrize("backend", ["torch", "numba"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_stiffness_is_the_product_with_the_assembled_matrix(backend, dtype, shape):
+def test_stiffness_and_energy_are_those_of_the_assembled_matrix(backend, dtype, shape):
     spacing = (0.3, 0.2, 0.5)[: len(shape)]
     for data, fields in ((1, 1), (1, 3), (3, 3)):
         a = tuple(torch.rand(data, *shape, dtype=dtype) for _ in shape)
         c = torch.rand(data, *shape, dtype=dtype) * (torch.rand(data, *shape) > 0.5)
         v = torch.randn(fields, *(n + 1 for n in shape), dtype=dtype)
         with use_backend(backend):
-            product = stiffness(a, c, v, spacing)
+            product, energies = stiffness(a, c, v, spacing), energy(a, c, v, spacing)
         for sample in range(fields):
             k = sample if data > 1 else 0
             A = _matrix([q[k] for q in a], c[k], spacing)
@@ -57,6 +57,8 @@ def test_stiffness_is_the_product_with_the_assembled_matrix(backend, dtype, shap
             tolerance = 50 * torch.finfo(dtype).eps * np.abs(A).sum(1).max() * float(v.abs().max())
             expected = A @ v[sample].double().numpy().reshape(-1)
             np.testing.assert_allclose(product[sample].double().reshape(-1), expected, rtol=0, atol=tolerance)
+            squared = float(v[sample].double().numpy().reshape(-1) @ expected)  # a sum of positive numbers in `energy`
+            assert float(energies[sample]) == pytest.approx(squared, rel=200 * torch.finfo(dtype).eps)
 
 
 def test_gradients_pass_through_whatever_backend_is_chosen():
