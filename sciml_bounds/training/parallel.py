@@ -8,6 +8,7 @@ their own share only.
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -82,6 +83,9 @@ def joined(device: str) -> Iterator[Group]:
         chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(chosen)
     if not dist.is_initialized():
+        # Its functions keep, as defaults, the group that there is when they are defined. Defined later (an optimiser
+        # does so), they would keep ours alive, and with it threads that end a process badly when it ends before them.
+        importlib.import_module("torch.distributed.nn.functional")
         dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
         atexit.register(_leave)
     yield Group(chosen, dist.get_rank(), dist.get_world_size())
