@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.bounds.flux import divergence, equilibrate, equilibrated_flux
+from sciml_bounds._linear import LinearSolver, Stop
+from sciml_bounds.bounds import flux as flux_module
+from sciml_bounds.bounds.flux import FEW_CYCLES, divergence, equilibrate, equilibrated_flux
+from sciml_bounds.operators.lattice import LatticeSystem
 
 
 def mixed_problem(batch: tuple[int, ...] = (), *, reaction: bool = False) -> sb.Diffusion:
@@ -178,3 +183,70 @@ def test_the_two_copies_of_a_periodic_face_count_alike():
         x, y = equilibrate(problem, (along, across))
         assert torch.equal(x, torch.full_like(x, 2.0))
         assert torch.equal(y, across)
+
+
+def rough_problem(batch: tuple[int, ...] = (), *, level: float = 0.0, solid: bool = False) -> sb.Diffusion:
+    """A coefficient of two values in small patches, where the solution is far from smooth."""
+    rng = np.random.default_rng(3)
+    a = np.where(rng.random((*batch, 16, 16)) < 0.5, 12.0, 3.0).repeat(3, -1).repeat(3, -2)
+    walls = np.zeros((48, 48), dtype=bool)
+    walls[20:30, 10:40] = solid
+    sides = {"x0": sb.Dirichlet(level), "x1": sb.Robin(2.0, 2.0 * level), "y0": sb.Neumann(0.0), "y1": sb.Neumann(0.1)}
+    return sb.Diffusion(sb.Grid((48, 48)), a, 1.0, boundary=sides, solid=walls)
+
+
+def guess_of(problem: sb.Diffusion, values: torch.Tensor) -> tuple[LatticeSystem, torch.Tensor | None]:
+    """The system of what varies, and the first guess that the flux solve takes of a field that is certified."""
+    found = []
+
+    def keep(system, rhs, *rest):
+        x = guess(system, rhs, *rest)
+        found.append((replace(system, rhs=rhs), None if x is None else x.clone()))
+        return x
+
+    guess = flux_module._guess
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flux_module, "_guess", keep)
+        sb.certify(problem, values.squeeze(0), lower=False)
+    return found[0]
+
+
+@pytest.mark.parametrize("solid", [False, True])
+@pytest.mark.parametrize("level", [0.0, 300.0])
+def test_a_field_like_the_solution_is_the_first_guess_and_saves_an_iteration(level, solid):
+    problem = rough_problem(level=level, solid=solid)
+    system, guess = guess_of(problem, sb.solve(problem).values.unsqueeze(0))
+    assert guess is not None
+    x, b = guess.flatten(1), system.rhs.flatten(1)
+    product = torch.empty_like(x)
+    energy = float(system.operator.energy_into(x, product))
+    # nearest in energy among its multiples: what is left is orthogonal to it, up to the round-off of so many terms
+    assert float((b - product).flatten() @ x.flatten()) == pytest.approx(0.0, abs=1e-10 * energy)
+    assert not guess.view(problem.fluid.shape)[~problem.fluid].any()
+    solver = LinearSolver(system, FEW_CYCLES)
+    with_guess, without = (solver.solve(x0=x0, stop=Stop(rtol=1e-3)) for x0 in (guess, None))
+    assert int(with_guess.iterations) < int(without.iterations)
+
+
+def test_what_is_not_like_the_solution_is_no_first_guess():
+    problem = rough_problem()
+    solution = sb.solve(problem).values.unsqueeze(0)
+    noise = torch.randn(solution.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for field in (noise, -solution, 3 * solution, solution / 3, 0 * solution, 1e60 * noise):
+        assert guess_of(problem, field)[1] is None
+    assert guess_of(problem, solution.expand(2, -1, -1))[1] is None  # two solves in place of one
+    constant = sb.Diffusion(problem.grid, 1.0, 1.0)  # there are fast transforms
+    assert guess_of(constant, sb.solve(constant).values.unsqueeze(0))[1] is None
+
+
+def test_first_guesses_of_a_batch_are_of_each_sample_alone():
+    problem = rough_problem((3,))
+    fields = sb.solve(problem).values
+    fields[1] = 0.0
+    together = guess_of(problem, fields)[1]
+    assert together is not None
+    assert not together[1].any()
+    for k in (0, 2):
+        one = sb.Diffusion(problem.grid, problem.coefficient[0][k], 1.0, boundary=problem.boundary)
+        alone = guess_of(one, fields[k : k + 1])[1]
+        torch.testing.assert_close(alone[0], together[k], rtol=1e-12, atol=0)  # sums in another order
