@@ -118,9 +118,7 @@ def flux_and_pressure(
         return _swept(problem, faces, target, size), pressure
 
 
-def _pressure(
-    problem: Diffusion, system: LatticeSystem, rtol: float, values: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _pressure(problem: Diffusion, system: LatticeSystem, rtol: float, values: Tensor | None) -> tuple[Tensor, Tensor]:
     """Solve for the cell pressures around the constant that fits the data best, shape (b, n).
 
     Also returns the size (b,) of the terms that fluxes are differences of.
