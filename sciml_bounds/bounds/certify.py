@@ -74,7 +74,8 @@ def certify(
     rtol
         Relative residual of the flux solve. Any value gives a bound; with 1e-3 it was at most 1.0003 times that of a
         complete solve on up to 512^2 and 128^3 cells (jumps of 1e-6 to 1e6 among them), and 1.025 times on 1024^2. A
-        field that is like the solution is where the solve starts, and saves it an iteration or two.
+        field that is like the solution is where the solve starts, and saves it an iteration or two; for many fields of
+        one problem there is one solve, which starts from zero.
 
     Returns
     -------

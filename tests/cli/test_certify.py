@@ -48,7 +48,9 @@ def test_the_record_agrees_with_the_library(problem, capsys, name, layout):
 def test_one_sample_of_the_values(problem, capsys):
     both = as_json(capsys, "--values", "batch.npy")
     one = as_json(capsys, "--values", "batch.npy", "--sample", "1", "--shape", "8,8")
-    assert one["upper"] == pytest.approx(both["upper"][1], rel=1e-9)
+    # One flux serves many fields of one problem, and that of a single field starts from it: both leave 1e-3 of the
+    # residual, of which the bound sees the square.
+    assert one["upper"] == pytest.approx(both["upper"][1], rel=1e-6)
 
 
 def test_one_medium_and_a_batch_of_a_network(problem, capsys):
@@ -59,7 +61,8 @@ def test_one_medium_and_a_batch_of_a_network(problem, capsys):
     assert "the coefficient, of shape (8, 8), is a batch; give the cells" in capsys.readouterr().err
     record = as_json(capsys, *arguments, "--shape", "8,8")
     assert record["shape"] == [8, 8]
-    assert record["upper"] == pytest.approx([as_json(capsys, "--values", "batch.npy")["upper"][1]], rel=1e-9)
+    both = as_json(capsys, "--values", "batch.npy")
+    assert record["upper"] == pytest.approx([both["upper"][1]], rel=1e-6)  # as above
 
 
 def test_the_table_names_the_grid(problem, capsys):
