@@ -223,6 +223,11 @@ class Smoke:
         require_scheme(advection)
         if not callable(pressure) or isinstance(pressure, type):
             raise InputError(f"pressure is {pressure!r}; give a solver, for example PressureSolver('multigrid-pcg').")
+        if hasattr(pressure, "as_preconditioner"):  # a network can be called too, but not with a system
+            raise InputError(
+                f"pressure is a {type(pressure).__name__}; give PressureSolver(Preconditioned(...)) around its "
+                "as_preconditioner."
+            )
         self.dt = require_number(dt, "dt", positive=True)
         self.buoyancy, self.weight = require_number(buoyancy, "buoyancy"), require_number(weight, "weight")
         self.tolerance = require_number(tolerance, "tolerance", positive=True)
