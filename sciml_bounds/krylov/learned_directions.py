@@ -34,6 +34,12 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "cycle": LearnedCycle,
 }
 
+#: What so many channels of an input are.
+MEANING = {
+    1: ': the residual (inputs = ["rhs"] of a data set)',
+    2: ': the residual and the geometry (inputs = ["rhs", "geometry"] of a data set)',
+}
+
 #: The published networks.
 PUBLISHED: dict[str, dict[str, Any]] = {
     "dcdm-64": {"network": "dcdm", "before": 2, "coarse": 3, "after": 2},
@@ -115,7 +121,7 @@ class LearnedDirections(nn.Module):
         InputError
             As the class says.
         """
-        check_axes(x, self.in_channels, self.dim)
+        check_axes(x, self.in_channels, self.dim, MEANING[self.in_channels])
         check_values(x, next(self.parameters()), training=self.training)
         if self.in_channels == 1:
             return self.along(x)
