@@ -93,8 +93,8 @@ class MultigridShapedNetwork(nn.Module):
         super().__init__()
         if levels > MOST_LEVELS:
             raise InputError(
-                f"levels={levels} must be at most {MOST_LEVELS}: lattices are continued to multiples of 2^levels points "
-                "along each axis."
+                f"levels={levels} must be at most {MOST_LEVELS}: lattices are continued to multiples of 2^levels "
+                "points along each axis."
             )
         self.levels, self.multiple = levels, 2**levels
         self.pre = nn.ModuleList([convolution(dim, 3, 3**dim, 3) for _ in range(levels)])
