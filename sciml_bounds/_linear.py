@@ -136,10 +136,15 @@ def as_method(method: str | Method) -> Method:
     Raises
     ------
     InputError
-        If the name is unknown.
+        If the name is unknown, or it is a preconditioner or a network, which `sb.cg` takes.
     """
     if isinstance(method, Method):
         return method
+    kind = type(method).__name__
+    if isinstance(method, LinearOperator):
+        raise InputError(f"a {kind} is a preconditioner and no method; give it to sb.cg as M.")
+    if hasattr(method, "as_preconditioner") and not isinstance(method, type):
+        raise InputError(f"a {kind} is no method; give what its as_preconditioner(problem) returns to sb.cg as M.")
     if not isinstance(method, str) or method not in _NAMES:
         choices = ", ".join(map(repr, _NAMES))
         raise InputError(

@@ -193,7 +193,11 @@ class Solver:
 
     @property
     def rhs(self) -> Tensor:
-        """The right-hand side of the discrete equations, shape (b, nodes)."""
+        """The right-hand side of the discrete equations, shape (b, nodes).
+
+        Solutions x of them are zero where values are prescribed: nodal values are
+        `problem.impose_boundary(x.view(-1, *problem.node_shape))`, shape (b, *node_shape).
+        """
         return self._linear.system.rhs.detach().flatten(1)
 
     def as_preconditioner(self) -> LinearOperator:

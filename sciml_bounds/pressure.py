@@ -60,6 +60,11 @@ class Preconditioned:
     def __post_init__(self) -> None:
         if not callable(self.make):
             raise InputError(f"a preconditioner is made by a {type(self.make).__name__}; give a function of a system.")
+        if hasattr(self.make, "as_preconditioner"):
+            raise InputError(
+                f"a preconditioner is made by a {type(self.make).__name__}; give its method as_preconditioner, without "
+                "calling it."
+            )
         require_count(self.memory, "memory", 1)
 
 

@@ -49,6 +49,7 @@ def cg(
         Largest number of iterations; 10 n by default.
     M
         Preconditioner, Hermitian positive definite: an approximation of the inverse of A, in any of the forms of `A`.
+        No network of directions or MgNO, which are not: `sb.cg` takes those.
     callback
         Called with the current x after each iteration; x is overwritten by the next one.
 
@@ -62,7 +63,7 @@ def cg(
     Raises
     ------
     InputError
-        (a ValueError) If shapes do not fit, or a tolerance is negative or not a number.
+        (a ValueError) If shapes do not fit, a tolerance is negative or not a number, or M is a network.
 
     Notes
     -----
@@ -89,6 +90,10 @@ def cg(
         raise InputError(f"A has shape {(n, n)} and b has shape {rhs.shape}; b must have shape {(n,)} or {(n, 1)}.")
     dtype = np.result_type(*(t if t.char in _DTYPES else np.float64 for t in (np.dtype(operator.dtype), rhs.dtype)))
     rhs = np.array(rhs, dtype).reshape(1, n)
+    if isinstance(M, LinearOperator) and M.safeguard:  # the iteration would end where r.Mr <= 0, without a word
+        raise InputError(
+            f"M is a {type(M).__name__}, which is not linear and symmetric as scipy's iteration needs it; use sb.cg."
+        )
     inverse = None if M is None else _scipy_operator(M)
     if inverse is not None and inverse.shape != (n, n):
         raise InputError(f"A has shape {(n, n)} and M has shape {inverse.shape}; they must agree.")

@@ -97,6 +97,18 @@ def test_other_names_are_refused_with_the_choices(method):
         as_method(method)
 
 
+def test_networks_and_preconditioners_are_sent_to_cg():
+    network = sb.LearnedDirections("multigrid", dim=2, levels=1)
+    with pytest.raises(InputError) as refusal:
+        as_method(network)
+    assert str(refusal.value) == (
+        "a LearnedDirections is no method; give what its as_preconditioner(problem) returns to sb.cg as M."
+    )
+    problem = sb.Diffusion(sb.Grid((4, 4)), source=1.0)
+    with pytest.raises(InputError, match="a DirectionPreconditioner is a preconditioner and no method; give it to sb"):
+        sb.solve(problem, method=network.as_preconditioner(problem))
+
+
 def test_what_has_no_hash_is_refused_like_any_other_method():
     with pytest.raises(InputError, match="unknown method"):
         as_method(["cg"])

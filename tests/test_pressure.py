@@ -144,6 +144,8 @@ def test_a_solver_that_cannot_be_is_refused(arguments, sentence):
 def test_a_preconditioner_that_cannot_be_is_refused():
     with pytest.raises(InputError, match="a preconditioner is made by a int; give a function of a system"):
         Preconditioned(7)
+    with pytest.raises(InputError, match="made by a LearnedDirections; give its method as_preconditioner, without"):
+        Preconditioned(sb.LearnedDirections("multigrid", dim=2, levels=1))
     with pytest.raises(InputError, match="memory is 0; it must be a positive integer"):
         Preconditioned(jacobi, memory=0)
 

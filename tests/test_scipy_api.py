@@ -88,6 +88,16 @@ def test_what_means_nothing_is_refused(options, words):
         cg(np.eye(3), np.ones(3), **options)
 
 
+def test_a_network_as_preconditioner_is_sent_to_the_flexible_loop():
+    """Its answers need not descend: the iteration of scipy would give x = 0 and info = 1 after one step."""
+    solver = sb.prepare(sb.Diffusion(sb.Grid((4, 4)), source=1.0))
+    network = sb.LearnedDirections("multigrid", dim=2, levels=1)
+    with pytest.raises(InputError, match="M is a DirectionPreconditioner, which is not linear and symmetric as"):
+        cg(solver.operator, solver.rhs[0].numpy(), M=network.as_preconditioner(solver))
+    cycle = sb.LearnedDirections("cycle", dim=2).as_preconditioner(solver)
+    assert cg(solver.operator, solver.rhs[0].numpy(), M=cycle)[1] == 0
+
+
 def test_infinite_tolerances_take_the_guess():
     for tolerance in ({"rtol": np.inf}, {"atol": np.inf}):
         x, info = cg(np.eye(3, dtype=np.float32), np.ones(3, np.float32), x0=[1, 2, 3], **tolerance)

@@ -732,6 +732,17 @@ def test_the_preconditioner_of_a_solver_drives_our_loop_as_it_does_inside(name):
     np.testing.assert_allclose(s.x[0].numpy()[free], inside.values.numpy().reshape(-1)[free], rtol=0, atol=1e-13)
 
 
+def test_solutions_of_the_equations_become_nodal_values_by_imposing_the_boundary():
+    sides = {"x0": sb.Dirichlet(2.0), "x1": sb.Dirichlet(-1.0), "y0": sb.Neumann(0.0), "y1": sb.Neumann(1.0)}
+    problem = sb.Diffusion(sb.Grid((13, 11)), _batch(np.random.default_rng(0), 3), 1.0, boundary=sides)
+    solver = sb.prepare(problem)
+    s = sb.cg(solver.operator, solver.rhs, M=solver.as_preconditioner(), rtol=1e-11)
+    x = s.x.view(-1, *problem.node_shape)
+    assert not x[:, 0].any()
+    # condition numbers of a few thousand, and values of order one, times the tolerance
+    torch.testing.assert_close(problem.impose_boundary(x), solver.solve(rtol=1e-11).values, rtol=0, atol=1e-7)
+
+
 def test_a_cycle_per_sample_drives_a_batch():
     problem = sb.Diffusion(sb.Grid((13, 11)), _batch(np.random.default_rng(0), 3), 1.0)
     solver = sb.prepare(problem)

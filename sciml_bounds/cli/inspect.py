@@ -21,12 +21,20 @@ __all__ = ["inspect"]
 #: What data sets say about themselves; the names that a file may have are many.
 _OF_DATA_SETS = ("title", "recipe", "seed", "resolution", "samples", "device", "layout", "inputs", "targets")
 
+#: What cards of weights say that is short; the whole card stands in the JSON.
+_OF_WEIGHTS = ("content", "format_version", "class", "arguments", "parameters", "recipe", "seed", "metrics", "note")
+
 #: Up to here the names of arrays are not folded.
 WIDEST_NAME = 44
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .npy, .npz, .h5, .nc, .mat, .pt or .mtx file.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A .npy, .npz, .h5, .nc, .mat, .pt, .mtx or .safetensors file, or the name of weights."
+        ),
+    ],
     as_json: output.JsonOption = False,
 ) -> None:
     """Show the arrays in a file without loading them, and for files of this package, check them in full.
@@ -37,17 +45,23 @@ def inspect(
     from sciml_bounds.store.matrices import describe_matrix
     from sciml_bounds.store.readers import one_sentence, open_file
     from sciml_bounds.store.results import check_content, is_ours
+    from sciml_bounds.store.weights import SUFFIX, describe_weights, find_weights, shipped_weights
 
+    if str(file) in shipped_weights() and not file.exists():
+        file = find_weights(str(file))
     with ExitStack() as files:
-        is_matrix = file.suffix.lower() == ".mtx"
-        contents = describe_matrix(file) if is_matrix else open_file(file, "the file", files)
+        describe = {".mtx": describe_matrix, SUFFIX: describe_weights}.get(file.suffix.lower())
+        contents = open_file(file, "the file", files) if describe is None else describe(file)
         ours = is_ours(contents)
         if ours:
             with one_sentence(f"the file {file}"):
                 check_content(contents)
     record: dict[str, Any] = {"command": "inspect", "version": sciml_bounds.__version__, "file": str(file)}
     record |= {"format": contents.format, "bytes": file.stat().st_size, "arrays": _arrays(contents)}
-    record["sciml_bounds"] = _about(contents) if ours else None
+    if describe is describe_weights:
+        record["sciml_bounds"] = {**contents.attributes, "checksum": "verified"}
+    else:
+        record["sciml_bounds"] = _about(contents) if ours else None
     if as_json:
         output.print_json(record)
     else:
@@ -85,7 +99,10 @@ def _print(record: dict[str, Any]) -> None:
     from sciml_bounds.store.contents import printable
 
     rows = {"file": record["file"], "format": record["format"], "size": f"{record['bytes']:,} bytes"}
-    for name, value in (record["sciml_bounds"] or {}).items():
+    about = record["sciml_bounds"] or {}
+    shown = (*_OF_WEIGHTS, "checksum") if about.get("content") == "Weights" else tuple(about)
+    for name in shown:
+        value = about.get(name)
         if value is not None:
             rows[name.replace("_", " ")] = value if isinstance(value, str) else json.dumps(value)
     sizes = {dim: size for array in record["arrays"] for dim, size in zip(array["dims"] or (), array["shape"])}

@@ -6,6 +6,7 @@ distance is one, and so is whatever has its sign. A cell is solid if its centre 
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -144,7 +145,8 @@ class Body:
     Parameters
     ----------
     shape
-        Where it is: a `Ball`, `Block`, `Star`, `Voxels`, or any function that is negative inside.
+        Where it is: a `Ball`, `Block`, `Star`, `Voxels`, or any function that is negative inside, of a tensor
+        (..., axis) of positions relative to the centre, with one number a position.
     center
         Where its centre is: coordinates, or a function of time that gives them.
     spin
@@ -275,6 +277,15 @@ def require_shape(shape: Any, what: str) -> None:
     """
     if not callable(shape):
         raise InputError(f"the shape of {what} is {shape!r}; give a Ball, Block, or function that is negative inside.")
+    try:
+        inspect.signature(shape).bind(None)
+    except TypeError:
+        raise InputError(
+            f"the shape of {what} is a function that does not take one argument; it is given the positions relative to "
+            "the centre as one tensor (..., axis)."
+        ) from None
+    except ValueError:  # a function in C does not say what it takes
+        pass
 
 
 def require_vector(value: Any, what: str, dim: int) -> tuple[float, ...]:

@@ -11,21 +11,23 @@ do not let it, the same inflow in each of its cells is taken off, and reported.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sciml_bounds.arrays import convert, to_mask
 from sciml_bounds.errors import ConvergenceError, InputError
-from sciml_bounds.evolution.staggered import Velocity, divergence
+from sciml_bounds.evolution.staggered import Velocity, divergence, face_shape
 from sciml_bounds.grid import AXES, Grid, side_axis
 from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem, to_lattice
 from sciml_bounds.reports import describe_reason
 from sciml_bounds.results import LinearSolution
 
-__all__ = ["PressureEquations", "Projection", "SolvePressure"]
+__all__ = ["PressureEquations", "Projection", "SolvePressure", "require_sides"]
 
 #: Solves a system for phi, given a guess (b, x, y, z) or None and the residual norm that is asked for (the 2-norm).
 #: Systems of one geometry share their operator, so that a set-up can be kept.
@@ -57,6 +59,19 @@ class Projection:
     imbalance: float
 
 
+def require_sides(grid: Grid, open_sides: Sequence[str]) -> None:
+    """Refuse names of sides that the grid has not.
+
+    Raises
+    ------
+    InputError
+        With the first of them.
+    """
+    for side in open_sides:
+        if side not in grid.sides:
+            raise InputError(f"there is no side {side!r}; the sides of this grid are {', '.join(grid.sides)}.")
+
+
 class PressureEquations:
     """The equations of the pressure around the solids of one moment.
 
@@ -72,11 +87,30 @@ class PressureEquations:
     Raises
     ------
     InputError
-        If every cell is solid.
+        If the solid cells are no truth values, one a cell, there is no such side, or every cell is solid.
+
+    Examples
+    --------
+    Any velocity on the faces of cells, and any solver of the pressure:
+
+    >>> import torch, sciml_bounds as sb
+    >>> from sciml_bounds.pressure import PressureSolver
+    >>> equations = PressureEquations(sb.Grid((8, 8)), torch.zeros(8, 8, dtype=torch.bool), ["y1"])
+    >>> velocity = equations.close([torch.ones(9, 8).double(), torch.ones(8, 9).double()])
+    >>> projection = equations.project(velocity, PressureSolver("learned-cycle"), tolerance=1e-9)
+    >>> projection.divergence <= 1e-9
+    True
     """
 
-    def __init__(self, grid: Grid, solid: Tensor, open_sides: tuple[str, ...] = ()) -> None:
-        self.grid, self.open_sides = grid, open_sides
+    def __init__(self, grid: Grid, solid: Any, open_sides: Sequence[str] = ()) -> None:
+        self.grid, self.open_sides = grid, tuple(open_sides)
+        require_sides(grid, self.open_sides)
+        solid = to_mask(solid, "the array of solid cells")
+        if tuple(solid.shape) != grid.shape:
+            raise InputError(
+                f"the array of solid cells has shape {tuple(solid.shape)}, but the grid has "
+                f"{' x '.join(map(str, grid.shape))} cells; they must agree."
+            )
         self.fluid = ~solid
         if not bool(self.fluid.any()):
             raise InputError("every cell is solid, so that there is no room for a fluid; use smaller bodies.")
@@ -124,11 +158,31 @@ class PressureEquations:
         return found
 
     def system(self, velocity: Velocity) -> LatticeSystem:
-        """Give the system whose solution is phi; its right-hand side is balanced."""
+        """Give the system whose solution is phi; its right-hand side is balanced.
+
+        Raises
+        ------
+        InputError
+            If the velocity is not one field an axis, with n + 1 entries along its own.
+        """
+        velocity = self._faces(velocity)
         source = torch.where(self.fluid, divergence(velocity, self.grid) * -self.scale, 0.0)
         rhs = to_lattice(source - self._excess(source), self.grid.dim)
         weights = None if self._components is None else to_lattice(self.fluid.double(), self.grid.dim)
         return LatticeSystem(self.operator, rhs, self._components, weights)
+
+    def _faces(self, velocity: Any) -> Velocity:
+        """Read one field an axis, in double precision."""
+        given = tuple(velocity) if isinstance(velocity, Sequence) else ()
+        if len(given) != self.grid.dim:
+            raise InputError(f"the velocity has {len(given)} components; give a list of {self.grid.dim}, one an axis.")
+        fields = tuple(convert(part, "the velocity", torch.float64, self.fluid.device) for part in given)
+        for axis, part in enumerate(fields):
+            if tuple(part.shape) != (wanted := face_shape(self.grid, axis)):
+                raise InputError(
+                    f"the velocity along {AXES[axis]} has shape {tuple(part.shape)}; the grid has {wanted} faces there."
+                )
+        return fields
 
     def _excess(self, field: Tensor) -> Tensor:
         """Compute the mean of a cell field over each part of the fluid that floats; zero elsewhere."""
@@ -171,7 +225,8 @@ class PressureEquations:
         Parameters
         ----------
         velocity
-            What is to be projected.
+            What is to be projected, one field an axis, with n + 1 entries along its own. Faces of solids and of closed
+            sides keep what they have.
         solve
             The linear solver.
         tolerance
@@ -184,8 +239,10 @@ class PressureEquations:
         ConvergenceError
             If the divergence stays above the tolerance.
         InputError
-            If the divergence is NaN, infinite, or so large that its square is, or what solves gives no solution.
+            If the velocity has other shapes, the divergence is NaN, infinite, or so large that its square is, or what
+            solves gives no solution.
         """
+        velocity = self._faces(velocity)
         system = self.system(velocity)
         if not bool(torch.isfinite(system.rhs.square().sum())):
             raise InputError(

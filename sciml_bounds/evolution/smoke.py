@@ -25,7 +25,7 @@ from sciml_bounds.arrays import Field, check_device, convert, require_count, req
 from sciml_bounds.errors import InputError
 from sciml_bounds.evolution.advection import Scheme, advect_cells, advect_velocity, require_scheme, trace
 from sciml_bounds.evolution.bodies import Body, Shape, Solids, require_shape, require_vector
-from sciml_bounds.evolution.projection import PressureEquations, Projection, SolvePressure
+from sciml_bounds.evolution.projection import PressureEquations, Projection, SolvePressure, require_sides
 from sciml_bounds.evolution.staggered import (
     Velocity,
     at_centers,
@@ -223,6 +223,11 @@ class Smoke:
         require_scheme(advection)
         if not callable(pressure) or isinstance(pressure, type):
             raise InputError(f"pressure is {pressure!r}; give a solver, for example PressureSolver('multigrid-pcg').")
+        if hasattr(pressure, "as_preconditioner"):  # a network can be called too, but not with a system
+            raise InputError(
+                f"pressure is a {type(pressure).__name__}; give PressureSolver(Preconditioned(...)) around its "
+                "as_preconditioner."
+            )
         self.dt = require_number(dt, "dt", positive=True)
         self.buoyancy, self.weight = require_number(buoyancy, "buoyancy"), require_number(weight, "weight")
         self.tolerance = require_number(tolerance, "tolerance", positive=True)
@@ -230,7 +235,7 @@ class Smoke:
             raise InputError(f"tolerance is {tolerance}, below round-off; ask for at least {SMALLEST_TOLERANCE:g}.")
         self.grid, self.pressure, self.advection = grid, pressure, advection
         self.open_sides = _listed("open_sides", open_sides, str, "names of sides, such as ['y1']")
-        _check_sides(grid, self.open_sides)
+        require_sides(grid, self.open_sides)
         self.bodies = _listed("bodies", bodies, Body, "Body(...)")
         self.device = check_device(device)
         listed = _listed("sources", sources, Source, "Source(...)")
@@ -474,12 +479,6 @@ def _check_grid(grid: Grid) -> None:
         )
     cells = math.prod(grid.shape)
     require_memory(8 * FIELDS_AT_WORK * cells, f"smoke on {' x '.join(map(str, grid.shape))} cells")
-
-
-def _check_sides(grid: Grid, open_sides: Sequence[str]) -> None:
-    for side in open_sides:
-        if side not in grid.sides:
-            raise InputError(f"there is no side {side!r}; the sides of this grid are {', '.join(grid.sides)}.")
 
 
 def _described(dtype: torch.dtype, shape: tuple[int, ...], device: torch.device) -> str:

@@ -34,6 +34,12 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "cycle": LearnedCycle,
 }
 
+#: What so many channels of an input are.
+MEANING = {
+    1: ': the residual (inputs = ["rhs"] of a data set)',
+    2: ': the residual and the geometry (inputs = ["rhs", "geometry"] of a data set)',
+}
+
 #: The published networks.
 PUBLISHED: dict[str, dict[str, Any]] = {
     "dcdm-64": {"network": "dcdm", "before": 2, "coarse": 3, "after": 2},
@@ -115,7 +121,7 @@ class LearnedDirections(nn.Module):
         InputError
             As the class says.
         """
-        check_axes(x, self.in_channels, self.dim)
+        check_axes(x, self.in_channels, self.dim, MEANING[self.in_channels])
         check_values(x, next(self.parameters()), training=self.training)
         if self.in_channels == 1:
             return self.along(x)
@@ -142,10 +148,28 @@ class LearnedDirections(nn.Module):
     def as_preconditioner(
         self, problem: Any, *, geometry: Any = None, published: bool = False
     ) -> DirectionPreconditioner | Cycle:
-        """Make the network a preconditioner of conjugate gradients, see `direction_preconditioner`.
+        """Make the network a preconditioner of conjugate gradients.
 
-        A "cycle" is made for the operator of a problem, of which it sees all that it needs (no geometry is given), and
-        is linear, symmetric and positive definite.
+        `sciml_bounds.krylov.direction_preconditioner` tells more. A "cycle" is made for the operator of a problem, of
+        which it sees all that it needs, and is linear, symmetric and positive definite.
+
+        Parameters
+        ----------
+        problem
+            Where the vectors lie: a `Diffusion` problem or a `Solver` that was prepared for one, a `LatticeOperator` or
+            its system (as `Smoke.pressure_systems` gives it), or the number of points along each axis (not "cycle").
+        geometry
+            What each point is, shape (batch..., *space): 0 solid, 1 fluid, 2 air; by default as the problem says. Not
+            for "cycle".
+        published
+            Search along the network's direction and the last two alone, and not along the residual too. Not for
+            "cycle".
+
+        Raises
+        ------
+        InputError
+            If the network is for another number of axes or on another device, the geometry does not fit, or there is
+            no cycle for the operator.
         """
         from sciml_bounds.krylov.direction_preconditioner import cycle_preconditioner, direction_preconditioner
 

@@ -24,6 +24,9 @@ __all__ = ["AIR", "FLUID", "SOLID", "MultigridShapedNetwork", "check_geometry", 
 #: What a point of a geometry is.
 SOLID, FLUID, AIR = 0, 1, 2
 
+#: More would continue every lattice to more than a thousand points along each axis.
+MOST_LEVELS = 10
+
 _UP = {2: "bilinear", 3: "trilinear"}
 
 
@@ -79,10 +82,20 @@ class MultigridShapedNetwork(nn.Module):
         Number of space axes, 2 or 3.
     levels
         How often the lattice is halved; lengths are multiples of 2^levels.
+
+    Raises
+    ------
+    InputError
+        If there are more levels than any lattice in memory has.
     """
 
     def __init__(self, dim: int, *, levels: int = 4) -> None:
         super().__init__()
+        if levels > MOST_LEVELS:
+            raise InputError(
+                f"levels={levels} must be at most {MOST_LEVELS}: lattices are continued to multiples of 2^levels "
+                "points along each axis."
+            )
         self.levels, self.multiple = levels, 2**levels
         self.pre = nn.ModuleList([convolution(dim, 3, 3**dim, 3) for _ in range(levels)])
         self.post = nn.ModuleList([convolution(dim, 3, 3**dim, 3) for _ in range(levels)])

@@ -10,8 +10,8 @@ from sciml_bounds.errors import InputError
 __all__ = ["check_axes", "check_values", "is_recorded"]
 
 
-def check_axes(x: Tensor, channels: int, dim: int) -> None:
-    """Refuse what is no tensor, has no points, or another number of axes or channels.
+def check_axes(x: Tensor, channels: int, dim: int, meaning: str = "") -> None:
+    """Refuse what is no tensor, has no points, or another number of axes or channels, of which `meaning` may tell.
 
     Raises
     ------
@@ -23,7 +23,7 @@ def check_axes(x: Tensor, channels: int, dim: int) -> None:
     if x.ndim != dim + 2:
         raise InputError(f"the input has {x.ndim} axes; give (batch, {channels}, {dim} space axes).")
     if x.shape[1] != channels:
-        raise InputError(f"the input has {x.shape[1]} channels on axis 1, and the network takes {channels}.")
+        raise InputError(f"the input has {x.shape[1]} channels on axis 1, and the network takes {channels}{meaning}.")
     if 0 in x.shape[2:]:
         raise InputError(f"the input has shape {tuple(x.shape)}, without a point along an axis; give a lattice.")
 

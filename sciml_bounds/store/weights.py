@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sciml_bounds import __version__
 from sciml_bounds.errors import InputError
-from sciml_bounds.store.contents import printable
+from sciml_bounds.store.contents import ArrayInfo, Contents, printable
 from sciml_bounds.store.memory import require_memory
 from sciml_bounds.store.writer import check_target, replacing
 
@@ -30,6 +30,7 @@ __all__ = [
     "FORMAT_VERSION",
     "MODELS",
     "SUFFIX",
+    "describe_weights",
     "fill_model",
     "find_weights",
     "load_model",
@@ -122,6 +123,22 @@ def read_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(f"{path} was changed after it was written: its numbers do not fit its digest; get it again.")
     _check_finite(path, tensors)
     return tensors, card
+
+
+def describe_weights(path: Path | str) -> Contents:
+    """Say what a file of weights holds, with its card as attributes, after holding both against the digests.
+
+    Raises
+    ------
+    InputError
+        As `read_weights` does.
+    """
+    tensors, card = read_weights(path)
+    arrays = {
+        name: ArrayInfo(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+        for name, tensor in tensors.items()
+    }
+    return Contents("safetensors", arrays, lambda *_: iter(()), card)
 
 
 def _card(path: Path | str, metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ __all__ = [
     "evaluate_rollout",
     "evaluating",
     "metrics_for",
+    "require_fitting",
     "roll_out",
 ]
 
@@ -85,7 +86,7 @@ def evaluate(
     Raises
     ------
     InputError
-        If a metric is unknown, the data are not the network's, or a sample holds NaN.
+        If a metric is unknown or not for the network, the data are not the network's, or a sample holds NaN.
     """
     require_samples(samples, "data", "test")
     if size_of(samples) == 0:
@@ -99,6 +100,8 @@ def evaluate(
         chosen = _default_metrics(model)
     else:
         chosen = {loss_name(metric): find_loss(metric, "metric") for metric in metrics}
+        for metric in metrics:
+            require_fitting(model, metric=metric)
     if not chosen:
         raise InputError("there is no metric to evaluate; name one, such as 'l2'.")
     parts = batches(range(size_of(samples)), batch_size)
@@ -120,6 +123,26 @@ def metrics_for(model: nn.Module) -> tuple[str, ...]:
     if isinstance(model, CertifiedNetwork):
         return ("bound",)
     return ("line-search", "contraction") if isinstance(model, LearnedDirections) else tuple(LOSSES)
+
+
+def require_fitting(model: nn.Module, **losses: str | Loss) -> None:
+    """Refuse losses of fields for a network of directions, whose targets are no fields that it should give.
+
+    Raises
+    ------
+    InputError
+        If one of those names is given; what cannot be known is a callable's.
+    """
+    from sciml_bounds.krylov.learned_directions import LearnedDirections
+
+    if not isinstance(model, LearnedDirections):
+        return
+    fitting = metrics_for(model)
+    for word, loss in losses.items():
+        if isinstance(loss, str) and loss not in fitting:
+            raise InputError(
+                f"{word}={loss!r} does not fit a network of directions; take {' or '.join(map(repr, fitting))}."
+            )
 
 
 def _default_metrics(model: nn.Module) -> dict[str, Loss]:

@@ -17,7 +17,7 @@ from sciml_bounds.errors import InputError
 from sciml_bounds.store.torch_dataset import TorchDataset
 from sciml_bounds.store.weights import SUFFIX, fill_model, find_weights, make_model, read_weights
 from sciml_bounds.store.writer import check_target
-from sciml_bounds.training.evaluation import evaluate
+from sciml_bounds.training.evaluation import evaluate, require_fitting
 from sciml_bounds.training.settings import TrainingSettings, check_names, find_loss, loss_name
 
 __all__ = ["TrainingRecipe", "find_training_recipe", "read_training_recipe", "shipped_recipes"]
@@ -120,8 +120,9 @@ class TrainingRecipe:
         Raises
         ------
         InputError
-            If the split is empty, or a metric is not for the network.
+            If the split is empty, or a metric or the loss is not for the network.
         """
+        require_fitting(model, loss=self.settings.loss, select=self.settings.select)
         if "weights" in self.output:
             evaluate(model, Subset(self.samples("test"), [0]), self.metrics)
 

@@ -27,7 +27,7 @@ from sciml_bounds.training.data import (
     stack_all,
 )
 from sciml_bounds.training.display import Display, shown
-from sciml_bounds.training.evaluation import check_losses, evaluating, measure
+from sciml_bounds.training.evaluation import check_losses, evaluating, measure, require_fitting
 from sciml_bounds.training.graphs import GraphedStep
 from sciml_bounds.training.guard import Guard
 from sciml_bounds.training.log import TensorBoard, write_log
@@ -116,6 +116,9 @@ def train(
     if settings is not None and options:
         raise InputError(f"settings= and {next(iter(options))}= were both given; give one of them.")
     chosen = settings if settings is not None else TrainingSettings.of(options)
+    require_fitting(model, loss=chosen.loss)
+    if validation_set is not None:
+        require_fitting(model, select=chosen.select)
     check_samples(train_set, "training data", "train")
     if validation_set is not None:
         check_samples(validation_set, "validation data", "validation")

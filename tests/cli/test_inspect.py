@@ -23,6 +23,26 @@ def inspected(capsys, name: str) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
+def test_weights_are_checked_and_show_their_card(folder, capsys):
+    network = sb.LearnedDirections("multigrid", dim=2, levels=1)
+    network.save("net.safetensors", recipe="ritz-poisson-2d", metrics={"test line-search": 0.25}, note="of a test")
+    record = inspected(capsys, "net.safetensors")
+    assert record["format"] == "safetensors"
+    about = record["sciml_bounds"]
+    assert (about["class"], about["arguments"]["levels"], about["checksum"]) == ("LearnedDirections", 1, "verified")
+    assert {array["name"]: array["shape"] for array in record["arrays"]} == {
+        name: list(value.shape) for name, value in network.state_dict().items()
+    }
+    assert run(["inspect", "net.safetensors"]) == 0
+    told = capsys.readouterr().out
+    assert all(word in told for word in ("LearnedDirections", "ritz-poisson-2d", "0.25", "of a test", "verified"))
+    assert inspected(capsys, "cycle2d")["sciml_bounds"]["recipe"] == "pressure-2d"
+    whole = (folder / "net.safetensors").read_bytes()
+    (folder / "net.safetensors").write_bytes(whole[:-4])
+    assert run(["inspect", "net.safetensors"]) == 2
+    assert "not a whole safetensors file" in capsys.readouterr().err
+
+
 def test_a_result(folder, capsys):
     solve = ["solve", "--coefficient", "1", "--source", "1", "--shape", "8,6", "--certify", "--out", "u.nc"]
     assert run(solve) == 0

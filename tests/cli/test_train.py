@@ -281,6 +281,20 @@ def test_learned_directions_are_trained_from_a_recipe(tmp_path, monkeypatch):
     assert run(["predict", "directions.safetensors", "--shape", "8,8", "--out", "u.nc"]) == 2
 
 
+def test_a_recipe_of_directions_without_their_loss_is_refused_before_any_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make_dataset("ritz-poisson-2d", "ritz.nc", samples=20, seed=0, resolution=8)
+    (tmp_path / "directions.toml").write_text(DIRECTIONS.replace('loss = "line-search"\n', ""))
+    assert error_of(capsys, "train", "directions.toml") == (
+        "sciml-bounds: loss='h1' does not fit a network of directions; take 'line-search' or 'contraction'."
+    )
+    (tmp_path / "directions.toml").write_text(DIRECTIONS.replace('inputs = ["rhs", "geometry"]\n', ""))
+    assert error_of(capsys, "train", "directions.toml") == (
+        "sciml-bounds: the input has 1 channels on axis 1, and the network takes 2: the residual and the geometry "
+        '(inputs = ["rhs", "geometry"] of a data set).'
+    )
+
+
 def test_a_training_starts_from_the_weights_of_another_and_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     make_dataset("ritz-poisson-2d", "ritz.nc", samples=20, seed=0, resolution=8)

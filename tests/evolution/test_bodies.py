@@ -149,11 +149,15 @@ def test_the_later_of_two_bodies_decides():
         (lambda: Star(0.1, arms=0), r"the number of arms of a star is 0; it must be a positive integer"),
         (lambda: Star(0.1, depth="deep"), r"the depth of a star is 'deep'; it must be a finite number"),
         (lambda: Body(None, (0.5, 0.5)), r"the shape of a body is None; give a Ball, Block, or function"),
+        (
+            lambda: Body(lambda x, y: x**2 + y**2 - 0.01, (0.5, 0.5)),
+            r"the shape of a body is a function that does not take one argument; it is given the positions relative to",
+        ),
         (lambda: Body(Ball(0.1), (0.5, 0.5), spin=math.nan), r"the spin of a body is nan; it must be a finite number"),
     ],
     ids=[
         "ball", "block", "star", "numbers as voxels", "axes of voxels", "flat voxels", "no voxels", "truth value",
-        "one length", "iterator of lengths", "arms", "depth", "no shape", "spin",
+        "one length", "iterator of lengths", "arms", "depth", "no shape", "function of coordinates", "spin",
     ],
 )  # fmt: skip
 def test_bodies_that_cannot_be_are_refused(make, sentence):

@@ -201,6 +201,38 @@ def test_right_hand_sides_are_balanced_in_each_part_that_floats():
     assert float(rhs.abs().max()) > 0.01
 
 
+def test_velocities_of_other_programs_are_taken():
+    """Lists of numpy arrays in single precision, the solids as numpy has them."""
+    grid = GRIDS[0]
+    solid, velocity = random_solid(grid), random_velocity(grid)
+    equations = PressureEquations(grid, solid.numpy(), ["y1"])
+    single = [component.float().numpy() for component in velocity]
+    found = equations.project(single, solve_exactly, tolerance=1e-9)
+    expected = equations.project([component.float().double() for component in velocity], solve_exactly, tolerance=1e-9)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(found.velocity, expected.velocity))
+
+
+@pytest.mark.parametrize(
+    ("solid", "open_sides", "components", "sentence"),
+    [
+        (torch.zeros(14, 11), (), None, r"the array of solid cells has dtype float32; it must be boolean"),
+        (
+            torch.zeros(11, 14, dtype=torch.bool), (), None,
+            r"the array of solid cells has shape \(11, 14\), but the grid has 14 x 11 cells; they must agree",
+        ),
+        (torch.zeros(14, 11, dtype=torch.bool), ("top",), None, r"there is no side 'top'; the sides of this"),
+        (torch.zeros(14, 11, dtype=torch.bool), (), 1, r"the velocity has 1 components; give a list of 2, one an axis"),
+        (torch.zeros(14, 11, dtype=torch.bool), (), 3, r"the velocity along y has shape \(14, 11\); the grid has"),
+    ],
+    ids=["numbers", "shape", "side", "components", "cells"],
+)  # fmt: skip
+def test_what_does_not_fit_the_grid_is_refused(solid, open_sides, components, sentence):
+    grid = GRIDS[0]
+    given = {1: random_velocity(grid)[:1], 3: [random_velocity(grid)[0], torch.zeros(14, 11)]}
+    with pytest.raises(InputError, match=sentence):
+        PressureEquations(grid, solid, open_sides).system(given.get(components, random_velocity(grid)))
+
+
 def test_a_box_full_of_solids_is_refused():
     with pytest.raises(InputError, match="every cell is solid, so that there is no room for a fluid"):
         PressureEquations(Grid((4, 4)), torch.ones(4, 4, dtype=torch.bool))

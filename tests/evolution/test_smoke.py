@@ -289,12 +289,17 @@ def test_a_gpu_gives_the_same_flow():
         ((8, 8), {"open_sides": None}, r"open_sides is None; give a list of names of sides, such as \['y1'\]"),
         ((8, 8), {"open_sides": "y1"}, r"open_sides is 'y1'; give a list of names of sides"),
         ((8, 8), {"pressure": PressureSolver}, r"pressure is <class .*PressureSolver'>; give a solver, for example"),
+        (
+            (8, 8),
+            {"pressure": sb.LearnedDirections("multigrid", dim=2, levels=1)},
+            r"^pressure is a LearnedDirections; give PressureSolver\(Preconditioned\(...\)\) around its as_precondit",
+        ),
         ((8, 8), {"device": "gpu"}, r"device='gpu' is no device; use 'cpu' or 'cuda'"),
     ],
     ids=[
         "line", "thin", "huge", "no step", "NaN step", "tolerance", "scheme", "side", "body", "source", "blow",
         "source outside", "body outside", "shape as body", "no list", "no solver", "name as solver", "no sides",
-        "one side", "class as solver", "device",
+        "one side", "class as solver", "network as solver", "device",
     ],
 )  # fmt: skip
 def test_a_simulation_that_cannot_be_is_refused(shape, arguments, sentence):

@@ -107,6 +107,7 @@ def test_a_geometry_of_other_numbers_is_refused(network, value, training):
         ({"dim": 2.0}, "dim=2.0 must be 2 or 3"),
         ({"levels": 3}, "the network 'dcdm' has no option 'levels'; it has channels, before, coarse, after"),
         ({"network": "multigrid", "channels": 3}, "the network 'multigrid' has no option 'channels'; it has levels"),
+        ({"network": "multigrid", "levels": 11}, "levels=11 must be at most 10: lattices are continued to multiples"),
         ({"channels": 0}, "channels=0 must be a positive integer"),
         ({"coarse": True}, "coarse=True must be a positive integer"),
         ({"before": 1.5}, "before=1.5 must be a positive integer"),

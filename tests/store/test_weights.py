@@ -14,7 +14,7 @@ from torch import nn
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.store import weights
-from sciml_bounds.store.weights import load_model, read_weights, save_model, write_weights
+from sciml_bounds.store.weights import describe_weights, load_model, read_weights, save_model, write_weights
 
 
 class Tiny(nn.Module):
@@ -99,6 +99,16 @@ def test_the_card_says_what_is_in_the_file(file):
     assert (card["recipe"], card["seed"], card["metrics"]) == ("darcy-rough", 3, {"l2": 0.01})
     assert card["versions"].keys() == {"sciml_bounds", "torch"}
     assert len(card["sha256"]) == 64
+
+
+def test_a_description_is_card_and_shapes(file):
+    tensors, card = read_weights(file)
+    contents = describe_weights(file)
+    assert contents.attributes == card
+    assert {name: info.shape for name, info in contents.arrays.items()} == {
+        n: tuple(t.shape) for n, t in tensors.items()
+    }
+    assert {info.dtype for info in contents.arrays.values()} == {"float32"}
 
 
 def test_other_programs_read_the_tensors(file):

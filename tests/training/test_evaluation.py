@@ -44,6 +44,15 @@ def test_without_metrics_directions_are_measured_by_the_step_along_them():
     assert bool((found.values["line-search"] <= b.square().flatten(1).sum(1)).all())
 
 
+def test_metrics_of_fields_are_refused_for_directions():
+    b = torch.randn(3, 1, 6, 6)
+    data = TensorDataset(b, torch.cat([b, torch.ones_like(b)], 1))
+    with pytest.raises(
+        InputError, match="metric='h1' does not fit a network of directions; take 'line-search' or 'cont"
+    ):
+        evaluate(LearnedDirections(dim=2, channels=2), data, ["contraction", "h1"])
+
+
 def test_without_metrics_a_flux_head_is_measured_by_its_bound():
     x = 1.0 + torch.rand(2, 1, 8, 8)
     y = torch.nn.functional.pad(torch.full((2, 1, 7, 7), 0.01), (1, 1, 1, 1))

@@ -11,6 +11,8 @@ from torch import nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from sciml_bounds.errors import InputError, TrainingError
+from sciml_bounds.krylov.learned_directions import LearnedDirections
+from sciml_bounds.krylov.losses import line_search_loss
 from sciml_bounds.multigrid.flux_head import CertifiedMgNO
 from sciml_bounds.multigrid.losses import LOSSES
 from sciml_bounds.multigrid.mgno import MgNO
@@ -263,6 +265,24 @@ def test_a_metric_that_is_not_for_the_network_is_said_before_the_first_step(make
 
     with pytest.raises(InputError, match="train a CertifiedMgNO with it"):
         train(make(), *data, **OPTIONS | {"loss": loss, "select": "bound"})
+
+
+def test_losses_of_fields_are_refused_for_a_network_of_directions():
+    b = torch.randn(4, 1, 6, 6)
+    data = TensorDataset(b, torch.cat([b, torch.ones_like(b)], 1))
+    network = LearnedDirections(dim=2, channels=2)
+    with pytest.raises(InputError) as refusal:
+        train(network, data, None, **{name: value for name, value in OPTIONS.items() if name != "loss"})
+    assert str(refusal.value) == (
+        "loss='h1' does not fit a network of directions; take 'line-search' or 'contraction'."
+    )
+    with pytest.raises(InputError, match="select='l2' does not fit a network of directions"):
+        train(network, data, data, **OPTIONS | {"loss": "line-search", "select": "l2"})
+
+    def own(prediction, target, inputs):
+        return line_search_loss(prediction, target)
+
+    assert train(network, data, None, **OPTIONS | {"loss": own}).history  # select, "l2" by itself, is not looked at
 
 
 def test_nan_before_the_first_checkpoint_promises_none(tmp_path, make, data):
