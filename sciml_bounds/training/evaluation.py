@@ -13,7 +13,7 @@ from sciml_bounds.arrays import check_device, require_count
 from sciml_bounds.errors import InputError
 from sciml_bounds.reports import summary_table
 from sciml_bounds.training.data import Samples, batches, load, require_samples, size_of
-from sciml_bounds.training.settings import Loss, find_loss, loss_name
+from sciml_bounds.training.settings import Loss, loss_for, loss_name
 
 __all__ = [
     "Evaluation",
@@ -96,9 +96,8 @@ def evaluate(
     if isinstance(metrics, str):
         raise InputError(f"metrics={metrics!r} is one name; give a list of them: [{metrics!r}].")
     if metrics is None:
-        chosen = _default_metrics(model)
-    else:
-        chosen = {loss_name(metric): find_loss(metric, "metric") for metric in metrics}
+        metrics = _default_metrics(model)
+    chosen = {loss_name(metric): loss_for(model, metric, "metric") for metric in metrics}
     if not chosen:
         raise InputError("there is no metric to evaluate; name one, such as 'l2'.")
     parts = batches(range(size_of(samples)), batch_size)
@@ -122,16 +121,10 @@ def metrics_for(model: nn.Module) -> tuple[str, ...]:
     return ("line-search", "contraction") if isinstance(model, LearnedDirections) else tuple(LOSSES)
 
 
-def _default_metrics(model: nn.Module) -> dict[str, Loss]:
-    """Give the metrics of fields, or what a network with a flux head or one of directions is judged by."""
-    from sciml_bounds.krylov.learned_directions import LearnedDirections
-    from sciml_bounds.multigrid.flux_head import BoundLoss, CertifiedNetwork
-
-    if isinstance(model, CertifiedNetwork):
-        return {"bound": BoundLoss(model.fields, source=model.source)}
-    if isinstance(model, LearnedDirections):
-        return {"line-search": find_loss("line-search")}
-    return {name: find_loss(name) for name in ("l2", "h1")}
+def _default_metrics(model: nn.Module) -> tuple[str, ...]:
+    """Name the metrics of fields, or what a network with a flux head or one of directions is judged by."""
+    fitting = metrics_for(model)
+    return ("l2", "h1") if "l2" in fitting else fitting[:1]
 
 
 class evaluating:

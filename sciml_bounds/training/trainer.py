@@ -34,7 +34,7 @@ from sciml_bounds.training.log import TensorBoard, write_log
 from sciml_bounds.training.optimizers import make_optimizer, set_rates
 from sciml_bounds.training.parallel import Group, joined
 from sciml_bounds.training.result import TrainingResult
-from sciml_bounds.training.settings import TrainingSettings, find_loss, loss_name
+from sciml_bounds.training.settings import TrainingSettings, loss_for, loss_name
 from sciml_bounds.training.signals import StopRequest, listening
 
 __all__ = ["train"]
@@ -171,7 +171,7 @@ class _Trainer:
     ) -> None:
         self.model, self.train_set, self.validation_set = model, train_set, validation_set
         self.settings, self.group, self.folder, self.stop = settings, group, folder, stop
-        self.loss, self.select = find_loss(settings.loss), find_loss(settings.select, "select")
+        self.loss, self.select = loss_for(model, settings.loss), loss_for(model, settings.select, "select")
         self.count = size_of(train_set)
         self.steps = -(-self.count // settings.batch_size)
         self.card = _as_json(card | self._card())

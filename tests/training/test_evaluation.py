@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+import sciml_bounds as sb
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.learned_directions import LearnedDirections
 from sciml_bounds.multigrid.flux_head import CertifiedMgNO
@@ -54,6 +55,19 @@ def test_without_metrics_a_flux_head_is_measured_by_its_bound():
     network = CertifiedMgNO(fields=("coefficient", "source"), channels=2, layers=1, levels=2)
     assert evaluate(network, TensorDataset(torch.cat([x, x], 1), y)).values.keys() == {"bound"}
     assert evaluate(Scale(1.0), TensorDataset(x, x)).values.keys() == {"l2", "h1"}
+
+
+@pytest.mark.parametrize("fields", [("source",), ("coefficient", "source")], ids="-".join)
+def test_the_bound_by_its_name_is_that_of_the_fields_of_the_network(fields):
+    """Of a prediction, over the energy norm of the label; sources have both signs, which no coefficient has."""
+    torch.manual_seed(0)
+    channels = {"coefficient": 1.0 + torch.rand(2, 8, 8).double(), "source": torch.randn(2, 8, 8).double()}
+    problem = sb.Diffusion(sb.Grid((8, 8)), channels["coefficient"] if len(fields) > 1 else 1.0, channels["source"])
+    x, y = torch.stack([channels[name] for name in fields], 1), sb.solve(problem).values
+    network = CertifiedMgNO(fields=fields, channels=2, layers=1, levels=2).double()
+    found = evaluate(network, TensorDataset(x, y.unsqueeze(1)), ["bound"]).values["bound"]
+    energy = sb.certify(problem, y, lower=False).energy
+    torch.testing.assert_close(found * energy, network.bound(problem), rtol=1e-10, atol=0)
 
 
 def test_evaluating_leaves_the_mode_and_takes_no_gradients():

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from sciml_bounds.errors import InputError, TrainingError
-from sciml_bounds.multigrid.flux_head import CertifiedMgNO
+from sciml_bounds.multigrid.flux_head import BoundLoss, CertifiedMgNO
 from sciml_bounds.multigrid.losses import LOSSES
 from sciml_bounds.multigrid.mgno import MgNO
 from sciml_bounds.store.weights import load_model, read_weights
@@ -255,6 +255,18 @@ def test_a_flux_head_learns_from_its_own_bound(tmp_path, precision):
     assert result.best < result.history[0]["validation"]
     same = load_model(tmp_path / "best.safetensors")
     assert torch.equal(same(a), result.model(a))
+
+
+def test_the_bound_as_a_loss_knows_what_the_channels_are():
+    """With a rate of almost zero the weights stay: both means are those of the bounds, of problems with sources."""
+    torch.manual_seed(0)
+    f, u = torch.randn(6, 1, 8, 8), torch.nn.functional.pad(torch.randn(6, 1, 7, 7), (1, 1, 1, 1))
+    model = CertifiedMgNO(fields=("source",), channels=2, layers=1, levels=2)
+    sets = TensorDataset(f[:4], u[:4]), TensorDataset(f[4:], u[4:])
+    (row,) = train(model, *sets, loss="bound", epochs=1, lr=1e-12).history
+    for samples, name in zip(sets, ("loss", "validation")):
+        bound = BoundLoss(("source",))(model(samples.tensors[0]), samples.tensors[1], samples.tensors[0])
+        assert row[name] == pytest.approx(float(bound.detach().mean()), rel=1e-5)
 
 
 def test_a_metric_that_is_not_for_the_network_is_said_before_the_first_step(make, data):
