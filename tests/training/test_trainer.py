@@ -446,6 +446,34 @@ def test_bad_input_is_one_sentence(make, sets, options, words):
         train(make(), *sets, **OPTIONS | options)
 
 
+@pytest.mark.parametrize(
+    ("inputs", "model", "given"),
+    [
+        (("source",), MgNO(channels=2, layers=1, levels=2), "source, and MgNO.predict .* network coefficient"),
+        (("source",), CertifiedMgNO(channels=2, layers=1, levels=2), "source, and CertifiedMgNO.predict"),
+        (("coefficient", "source"), MgNO(2, channels=2, layers=1, levels=2), "coefficient, source"),
+    ],
+    ids=["source", "flux head", "more"],
+)
+def test_data_with_other_fields_than_a_prediction_are_one_sentence(inputs, model, given):
+    samples = Split("train")
+    samples.inputs = inputs
+    with pytest.raises(InputError, match=rf"the inputs of the training data are .*{given}.*; make it with fields="):
+        train(model, samples, None, **OPTIONS)
+
+
+@pytest.mark.parametrize("inputs", [("source",), ("wave_speed",)], ids=["same", "of another problem"])
+def test_fields_that_fit_and_those_of_other_problems_are_trained_on(inputs):
+    class Fields(Split):
+        def __getitem__(self, index):
+            return torch.rand(1, 8, 8), torch.rand(1, 9, 9)
+
+    samples = Fields("train")
+    samples.inputs = inputs
+    model = MgNO(fields=("source",), channels=2, layers=1, levels=2)
+    assert len(train(model, samples, None, **OPTIONS | {"epochs": 1}).history) == 1
+
+
 def test_a_network_for_other_data_is_one_sentence(make):
     class Half(nn.Module):
         def __init__(self):
