@@ -12,6 +12,7 @@ import torch
 import sciml_bounds as sb
 from sciml_bounds.bounds.calibrated import calibrate, calibrate_bound, least_units
 from sciml_bounds.errors import InputError
+from sciml_bounds.results import Interval
 
 HELD_OUT = 2000
 
@@ -181,6 +182,16 @@ def test_the_words_are_never_mixed():
     assert "guaranteed" in bound
     assert "guaranteed" not in calibrated
     assert "bound" not in calibrated
+    words = repr(calibration.interval([1.0, 2.0]))
+    assert "calibrated at 0.9" in words
+    assert "bound" not in words
+    assert "guaranteed" not in words
+
+
+def test_a_calibrated_interval_is_no_guaranteed_one():
+    interval = calibrate(np.arange(1.0, 100.0)).interval(0.0)
+    assert not isinstance(interval, Interval)
+    assert interval.coverage == 0.9
 
 
 def test_intervals_and_scales():
