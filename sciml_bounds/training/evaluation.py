@@ -176,7 +176,7 @@ class Rollout:
     Attributes
     ----------
     steps
-        Relative L2 error of each step, shape (trajectories, steps).
+        Relative L2 error of each step, shape (trajectories, steps); infinite where a prediction is no longer finite.
     whole
         Relative L2 error of all steps taken as one field, shape (trajectories,).
     """
@@ -198,6 +198,8 @@ class Rollout:
 def roll_out(model: nn.Module, first: Tensor, steps: int) -> Iterator[Tensor]:
     """Give the fields of the next steps: each is the network's answer to the one before it.
 
+    A sample whose field is no longer finite is infinite from there on; networks are asked for the others alone.
+
     Parameters
     ----------
     model
@@ -208,15 +210,18 @@ def roll_out(model: nn.Module, first: Tensor, steps: int) -> Iterator[Tensor]:
         How many.
     """
     field = first
+    blown = torch.zeros_like(first, dtype=torch.bool)
     with evaluating(model):
         for _ in range(steps):
-            answer = model(field)
+            answer = model(torch.where(blown, 0.0, field))
             if answer.shape != field.shape:
                 raise InputError(
                     f"the network turns {tuple(field.shape)} into {tuple(answer.shape)}, which cannot be its next "
                     "input; only a network that keeps the shape can be rolled out."
                 )
-            field = answer
+            lost = ~answer.isfinite().flatten(1).all(1)
+            blown = blown | lost.view(-1, *(1,) * (answer.ndim - 1))
+            field = torch.where(blown, torch.inf, answer)
             yield field
 
 

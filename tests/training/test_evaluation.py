@@ -11,6 +11,7 @@ import sciml_bounds as sb
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.learned_directions import LearnedDirections
 from sciml_bounds.multigrid.flux_head import CertifiedMgNO
+from sciml_bounds.multigrid.mgno import MgNO
 from sciml_bounds.training.evaluation import evaluate, evaluate_rollout, roll_out
 
 
@@ -141,6 +142,27 @@ def test_errors_of_a_rollout_grow_as_the_powers(batch_size):
     whole = ((size * exact**2).sum() / size.sum()).sqrt()
     torch.testing.assert_close(found.whole, whole.expand(5), rtol=1e-6, atol=0)
     assert "first step" in repr(found)
+
+
+def test_a_rollout_that_blows_up_is_infinitely_wrong_from_there_on_and_others_go_on():
+    """Factors of 1e20 leave single precision after one step, or from 1e-30 after three."""
+
+    class Strict(Scale):
+        def forward(self, x):
+            if not bool(x.isfinite().all()):  # as the networks of this package
+                raise InputError("the input has NaN or infinity.")
+            return super().forward(x)
+
+    start = torch.tensor([1.0, 1e-30])[:, None, None, None].expand(2, 1, 1, 4)
+    found = evaluate_rollout(Strict(1e20), start.expand(2, 5, 1, 4))
+    blown = [[False, True, True, True], [False, False, False, True]]
+    assert found.steps.isinf().tolist() == blown
+    assert not bool(found.steps.isnan().any())
+    assert found.whole.tolist() == [float("inf")] * 2
+    assert float(found.steps[1, 0]) == pytest.approx(1e20, rel=1e-5)
+    trained = MgNO(boundary="periodic", layout="same", channels=2, layers=1, levels=2)
+    torch.nn.init.constant_(trained.head.weight, 1e30)
+    assert bool(evaluate_rollout(trained, torch.ones(1, 4, 1, 8, 8)).steps[0, -1].isinf())
 
 
 def test_a_rollout_needs_a_network_that_keeps_the_shape():
