@@ -19,8 +19,8 @@ API = "\n".join(page.read_text() for page in PAGES if page.parent.name == "api")
 NAMES = [name for name in sb.__all__ if name != "__version__"]
 #: What users make by themselves, beside functions: the classes with a signature.
 MADE = (
-    "Algebraic", "BoundaryFlux", "Diffusion", "Dirichlet", "EffectivePermeability", "Grid", "Mean", "Multigrid",
-    "Neumann", "Periodic", "Robin",
+    "Algebraic", "BoundaryFlux", "CertifiedMgNO", "Diffusion", "Dirichlet", "EffectivePermeability", "Grid",
+    "LearnedDirections", "Mean", "MgNO", "Multigrid", "Neumann", "Periodic", "Robin", "TorchDataset",
 )  # fmt: skip
 
 

@@ -23,10 +23,18 @@ from torch import Tensor
 
 from sciml_bounds.arrays import require_finite, to_tensor
 from sciml_bounds.errors import InputError
-from sciml_bounds.reports import describe, summary_table
-from sciml_bounds.results import Certificate, Interval
+from sciml_bounds.reports import describe, describe_interval, summary_table
+from sciml_bounds.results import Certificate
 
-__all__ = ["BoundCalibration", "CalibratedPair", "Calibration", "calibrate", "calibrate_bound", "least_units"]
+__all__ = [
+    "BoundCalibration",
+    "CalibratedInterval",
+    "CalibratedPair",
+    "Calibration",
+    "calibrate",
+    "calibrate_bound",
+    "least_units",
+]
 
 _REDUCTIONS = ("max", "mean")
 
@@ -90,11 +98,11 @@ class Calibration:
         result: Tensor = self.threshold.to(factor.device) * factor
         return result
 
-    def interval(self, values: Any, scale: Any = 1.0) -> Interval:
+    def interval(self, values: Any, scale: Any = 1.0) -> CalibratedInterval:
         """Give the calibrated interval around predicted numbers, for scores |prediction - truth| / scale."""
         center = to_tensor(values, "values")
         width = self.apply(scale)
-        return Interval(center - width, center + width)
+        return CalibratedInterval(center - width, center + width, self.coverage)
 
     def coverage_on(self, scores: Any) -> Tensor:
         """Share of held-out units (n,) or (n, steps) that are covered: () or (steps,)."""
@@ -205,6 +213,27 @@ def _by_trajectory(scores: Tensor, trajectories: Any, reduction: str | None) -> 
         )
     how = "amax" if reduction == "max" else "mean"
     return scores.new_zeros(len(names)).scatter_reduce(0, place, scores, how, include_self=False)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class CalibratedInterval:
+    """Where the truth lies with a stated probability; nothing is guaranteed for any one.
+
+    Attributes
+    ----------
+    lower, upper
+        The ends, one a predicted number.
+    coverage
+        The probability.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    coverage: float
+
+    def __repr__(self) -> str:
+        ends = describe_interval(self.lower, self.upper, "truth")
+        return summary_table("CalibratedInterval", {f"calibrated at {self.coverage:.4g}": ends})
 
 
 @dataclass(frozen=True, repr=False, eq=False)

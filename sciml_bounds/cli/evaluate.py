@@ -59,14 +59,15 @@ def evaluate(
     if out is not None:
         check_target(out, (".csv",))
     card = read_weights(find_weights(model))[1]
-    inputs = _trained_on(card).get("inputs"), _trained_on(card).get("targets")
-    samples = TorchDataset(data, split, subsample=subsample, limit=limit, inputs=inputs[0], targets=inputs[1])  # type: ignore[arg-type]
-    trained = _trained_on(card).get("recipe", card.get("recipe"))
-    if trained not in (None, samples.recipe) and not any_recipe:
+    trained_on = _trained_on(card)
+    trained, there = trained_on.get("recipe", card.get("recipe")), TorchDataset(data, "all").recipe
+    if trained not in (None, there) and not any_recipe:
         raise InputError(
-            f"{model} was trained on the recipe {trained!r} and {data} is of {samples.recipe!r}; give --any-recipe if "
-            "that is meant."
+            f"{model} was trained on the recipe {trained!r} and {data} is of {there!r}; give --any-recipe if that is "
+            "meant."
         )
+    channels = {name: trained_on.get(name) for name in ("inputs", "targets")}
+    samples = TorchDataset(data, split, subsample=subsample, limit=limit, **channels)  # type: ignore[arg-type]
     if samples.resolution is not None:
         tell_of_resolution(model, card, [samples.resolution // subsample])
     network = load_model(model, device=_device(device))

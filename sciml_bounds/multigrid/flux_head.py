@@ -347,6 +347,8 @@ def _to_nodes(cells: Tensor) -> Tensor:
 
 
 def _checked_fields(fields: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(fields, str):
+        raise InputError(f"fields={fields!r} is one name; give a list of them: [{fields!r}].")
     unknown = [name for name in fields if name not in _FIELDS]
     if unknown or not fields or len(set(fields)) < len(fields):
         raise InputError(f"fields={tuple(fields)!r} must name some of {_FIELDS}, each once.")

@@ -170,6 +170,8 @@ class MgNO(nn.Module):
         if size is not None and (len(size) != dim or min(size) < 2):
             raise InputError(f"size={tuple(size)} must name at least 2 points along each of {dim} axes.")
         choose(head, HEADS, "head")
+        if isinstance(fields, str):
+            raise InputError(f"fields={fields!r} is one name; give a list of them: [{fields!r}].")
         for field in fields:
             choose(field, FIELDS, "fields")
         if len(normalization) != 2:

@@ -156,19 +156,21 @@ def consolidate(paths: Sequence[Path | str], out: Path | str, *, progress: bool 
     Raises
     ------
     InputError
-        If the shards are damaged, are not of one data set, overlap, or leave a gap.
+        If the shards are damaged, are not of one data set, overlap, or leave a gap, or something else is at `out`.
     """
-    check_target(out, SUFFIXES)
+    target = check_target(out, SUFFIXES)
     if isinstance(paths, str | Path) or not paths:
         raise InputError("there is no shard to join; give the files of all shards.")
     if Path(out).resolve() in (Path(path).resolve() for path in paths):
         raise InputError(f"{out} is one of the shards, which stay as they are; choose another name for the output.")
     shards = sorted((_open_shard(Path(path)) for path in paths), key=lambda shard: (shard.indices.start, shard.path))
     _check_shards(shards)
-    with shown(shards[0].header.samples, "joining", wanted=progress) as progressed:
-        sources = [(shard.path, shard.indices) for shard in shards]
-        whole = range(shards[0].header.samples)
-        join(sources, out, shards[0].header, whole, on_progress=progressed)
+    header = shards[0].header
+    whole = range(header.samples)
+    if _is_there(target, header, whole):
+        return
+    with shown(header.samples, "joining", wanted=progress) as progressed:
+        join([(shard.path, shard.indices) for shard in shards], target, header, whole, on_progress=progressed)
 
 
 # --- jobs -------------------------------------------------------------------------------------------------------------
@@ -299,8 +301,7 @@ def _integer(what: str, value: Any, least: int) -> int:
 def _make(job: Job, path: Path | str, samples: range, workers: int, progress: bool) -> None:
     workers = _integer("the number of workers", workers, 0)
     target = check_target(path, SUFFIXES)
-    if _is_there(target, job, samples):
-        _log.info("%s is there already, and is what is asked for.", path)
+    if _is_there(target, job.header({}), samples):
         return
     numbers = range(samples.start // job.chunk, -(-samples.stop // job.chunk))
     with _folder_of_parts(target, job, numbers) as folder:
@@ -332,7 +333,7 @@ def _make_parts(
         one_more(number)
 
 
-def _is_there(target: Path, job: Job, samples: range) -> bool:
+def _is_there(target: Path, asked: DatasetHeader, samples: range) -> bool:
     """Tell whether a file is what is asked for already, checked in full; anything else that is there stays."""
     if not target.exists():
         return False
@@ -343,15 +344,16 @@ def _is_there(target: Path, job: Job, samples: range) -> bool:
         raise InputError(
             f"{target} is there already, and is no whole data set: {why}; remove it, or choose another name."
         ) from None
-    there, wanted = shard.header.identity(), job.header({}).identity()
+    there, wanted = shard.header.identity(), asked.identity()
     differences = [name for name in wanted if there.get(name) != wanted[name]]
-    if shard.indices != samples or shard.header.samples != job.samples:
+    if shard.indices != samples or shard.header.samples != asked.samples:
         differences.append("samples")
     if differences:
         raise InputError(
             f"{target} holds another data set (it differs in {', '.join(differences)}); remove it, or choose another "
             "name."
         )
+    _log.info("%s is there already, and is what is asked for.", target)
     return True
 
 

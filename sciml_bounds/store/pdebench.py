@@ -52,7 +52,7 @@ def export_pdebench(path: Path | str, out: Path | str, *, callback: Callable[[in
         A data-set file of this package: one coefficient and one solution in two dimensions, or one field in time and
         one dimension.
     out
-        The file, ending in .hdf5, by which PDEBench's loader knows this layout; an existing one is replaced.
+        The file, ending in .hdf5, by which PDEBench's loader knows this layout; an existing one is never overwritten.
     callback
         Told after each sample how many are done, and how many there are.
 

@@ -138,12 +138,17 @@ class TorchDataset(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         Raises
         ------
         InputError
-            If the file has none, or the samples were taken to a coarser grid.
+            If the file has none, or the samples were taken to a coarser grid or to half precision.
         """
         if self.subsample != 1:
             raise InputError(
                 f"label_error holds on the grid that {self.path} was solved on, and not on one {self.subsample} times "
                 "coarser; take subsample=1, or certify the labels there."
+            )
+        if torch.finfo(self.dtype).bits < 32:  # labels are stored in single precision
+            raise InputError(
+                f"label_error holds for the labels that {self.path} stores, and not for them in {self.dtype}; take "
+                "dtype=torch.float32."
             )
         if self._label_error is None:
             raise InputError(f"the data set in {self.path} has no label_error: its labels are not certified.")

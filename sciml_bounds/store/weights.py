@@ -240,7 +240,10 @@ def load_model(path_or_name: Path | str, *, device: torch.device | str = "cpu") 
         raise InputError(
             f"{path} is the checkpoint of a training; the network of its best epoch is best{SUFFIX} beside it."
         )
-    model = make_model(card.get("class"), card.get("arguments"), f"the card of {path}")
+    made = (card.get("class"), card.get("arguments"), f"the card of {path}")
+    with torch.device("meta"):  # a card may ask for any size: it is held against the file before that takes memory
+        _check_names(make_model(*made), state, str(path))
+    model = make_model(*made)
     fill_model(model, state, str(path))
     return model.to(device).eval()
 
@@ -289,6 +292,15 @@ def fill_model(model: nn.Module, state: Mapping[str, Tensor], where: str) -> Non
     InputError
         If names or shapes differ: the weights are those of another architecture.
     """
+    _check_names(model, state, where)
+    precisions = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
+    if len(precisions) == 1:
+        model.to(precisions.pop())
+    model.load_state_dict(dict(state))
+
+
+def _check_names(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """Hold names and shapes of weights against those of a network, whose numbers are not looked at."""
     own = state_of(model)
     missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     unequal = [name for name in own if name in state and own[name].shape != state[name].shape]
@@ -297,10 +309,6 @@ def fill_model(model: nn.Module, state: Mapping[str, Tensor], where: str) -> Non
             f"the weights in {where} are those of another architecture: {_difference(own, state, missing, surplus)}; "
             "make the network with the arguments on the card of the file."
         )
-    precisions = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
-    if len(precisions) == 1:
-        model.to(precisions.pop())
-    model.load_state_dict(dict(state))
 
 
 def _difference(own: Mapping[str, Tensor], state: Mapping[str, Tensor], missing: list[str], surplus: list[str]) -> str:

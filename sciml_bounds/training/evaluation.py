@@ -13,7 +13,7 @@ from sciml_bounds.arrays import check_device, require_count
 from sciml_bounds.errors import InputError
 from sciml_bounds.reports import summary_table
 from sciml_bounds.training.data import Samples, batches, load, require_samples, size_of
-from sciml_bounds.training.settings import Loss, find_loss, loss_name
+from sciml_bounds.training.settings import Loss, loss_for, loss_name
 
 __all__ = [
     "Evaluation",
@@ -97,11 +97,16 @@ def evaluate(
     if isinstance(metrics, str):
         raise InputError(f"metrics={metrics!r} is one name; give a list of them: [{metrics!r}].")
     if metrics is None:
+<<<<<<< HEAD
         chosen = _default_metrics(model)
     else:
         chosen = {loss_name(metric): find_loss(metric, "metric") for metric in metrics}
         for metric in metrics:
             require_fitting(model, metric=metric)
+=======
+        metrics = _default_metrics(model)
+    chosen = {loss_name(metric): loss_for(model, metric, "metric") for metric in metrics}
+>>>>>>> r4
     if not chosen:
         raise InputError("there is no metric to evaluate; name one, such as 'l2'.")
     parts = batches(range(size_of(samples)), batch_size)
@@ -125,6 +130,7 @@ def metrics_for(model: nn.Module) -> tuple[str, ...]:
     return ("line-search", "contraction") if isinstance(model, LearnedDirections) else tuple(LOSSES)
 
 
+<<<<<<< HEAD
 def require_fitting(model: nn.Module, **losses: str | Loss) -> None:
     """Refuse losses of fields for a network of directions, whose targets are no fields that it should give.
 
@@ -155,6 +161,12 @@ def _default_metrics(model: nn.Module) -> dict[str, Loss]:
     if isinstance(model, LearnedDirections):
         return {"line-search": find_loss("line-search")}
     return {name: find_loss(name) for name in ("l2", "h1")}
+=======
+def _default_metrics(model: nn.Module) -> tuple[str, ...]:
+    """Name the metrics of fields, or what a network with a flux head or one of directions is judged by."""
+    fitting = metrics_for(model)
+    return ("l2", "h1") if "l2" in fitting else fitting[:1]
+>>>>>>> r4
 
 
 class evaluating:
@@ -206,7 +218,7 @@ class Rollout:
     Attributes
     ----------
     steps
-        Relative L2 error of each step, shape (trajectories, steps).
+        Relative L2 error of each step, shape (trajectories, steps); infinite where a prediction is no longer finite.
     whole
         Relative L2 error of all steps taken as one field, shape (trajectories,).
     """
@@ -228,6 +240,8 @@ class Rollout:
 def roll_out(model: nn.Module, first: Tensor, steps: int) -> Iterator[Tensor]:
     """Give the fields of the next steps: each is the network's answer to the one before it.
 
+    A sample whose field is no longer finite is infinite from there on; networks are asked for the others alone.
+
     Parameters
     ----------
     model
@@ -238,15 +252,18 @@ def roll_out(model: nn.Module, first: Tensor, steps: int) -> Iterator[Tensor]:
         How many.
     """
     field = first
+    blown = torch.zeros_like(first, dtype=torch.bool)
     with evaluating(model):
         for _ in range(steps):
-            answer = model(field)
+            answer = model(torch.where(blown, 0.0, field))
             if answer.shape != field.shape:
                 raise InputError(
                     f"the network turns {tuple(field.shape)} into {tuple(answer.shape)}, which cannot be its next "
                     "input; only a network that keeps the shape can be rolled out."
                 )
-            field = answer
+            lost = ~answer.isfinite().flatten(1).all(1)
+            blown = blown | lost.view(-1, *(1,) * (answer.ndim - 1))
+            field = torch.where(blown, torch.inf, answer)
             yield field
 
 

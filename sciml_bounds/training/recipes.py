@@ -266,6 +266,15 @@ def _check(content: Mapping[str, Any], where: str) -> None:
             raise InputError(
                 f"[data] of {where}: {name} = {data[name]!r} is not {'text' if kind is str else 'a number'}."
             )
+    for name in ("inputs", "targets"):
+        if name in data and not isinstance(data[name], str) and not _are_names(data[name]):
+            raise InputError(f'[data] of {where}: {name} = {data[name]!r} is no list of names such as ["coefficient"].')
+    if not isinstance(data.get("in_memory", False), bool):
+        raise InputError(f"[data] of {where}: in_memory = {data['in_memory']!r} is neither true nor false.")
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _check_output(output: Mapping[str, Any], where: str) -> None:
@@ -275,7 +284,7 @@ def _check_output(output: Mapping[str, Any], where: str) -> None:
     if not isinstance(output.get("tensorboard", False), bool):
         raise InputError(f"[output] of {where}: tensorboard = {output['tensorboard']!r} is neither true nor false.")
     metrics = output.get("metrics", [])
-    if not isinstance(metrics, list) or not all(isinstance(metric, str) for metric in metrics):
+    if not _are_names(metrics):
         raise InputError(f'[output] of {where}: metrics = {metrics!r} is no list of names such as ["l2", "h1"].')
     for metric in metrics:
         find_loss(metric, "metric")

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from sciml_bounds.arrays import check_device
 from sciml_bounds.errors import InputError
 
-__all__ = ["Loss", "TrainingSettings", "check_names", "find_loss", "loss_name"]
+__all__ = ["Loss", "TrainingSettings", "check_names", "find_loss", "loss_for", "loss_name"]
 
 #: loss(prediction, target, inputs) gives one number a sample, shape (b,).
 type Loss = Callable[[Any, Tensor, Tensor], Tensor]
@@ -178,6 +178,21 @@ def find_loss(loss: str | Loss, name: str = "loss") -> Loss:
     known = loss_table()
     _choice(name, loss, tuple(known))
     return known[loss]
+
+
+def loss_for(model: nn.Module, loss: str | Loss, name: str = "loss") -> Loss:
+    """Find a loss for a network: "bound" takes the channels of its inputs for what its flux head takes them for.
+
+    Raises
+    ------
+    InputError
+        As from `find_loss`.
+    """
+    from sciml_bounds.multigrid.flux_head import BoundLoss, CertifiedNetwork
+
+    if loss == "bound" and isinstance(model, CertifiedNetwork):
+        return BoundLoss(model.fields, source=model.source)
+    return find_loss(loss, name)
 
 
 def loss_table() -> dict[str, Loss]:

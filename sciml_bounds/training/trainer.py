@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sciml_bounds.errors import InputError
+from sciml_bounds.multigrid.mgno import FIELDS
 from sciml_bounds.store.weights import state_of, write_weights
 from sciml_bounds.training.checkpoints import BEST, LAST, State, load_checkpoint, save_checkpoint
 from sciml_bounds.training.data import (
@@ -34,7 +35,7 @@ from sciml_bounds.training.log import TensorBoard, write_log
 from sciml_bounds.training.optimizers import make_optimizer, set_rates
 from sciml_bounds.training.parallel import Group, joined
 from sciml_bounds.training.result import TrainingResult
-from sciml_bounds.training.settings import TrainingSettings, find_loss, loss_name
+from sciml_bounds.training.settings import TrainingSettings, loss_for, loss_name
 from sciml_bounds.training.signals import StopRequest, listening
 
 __all__ = ["train"]
@@ -124,6 +125,7 @@ def train(
         check_samples(validation_set, "validation data", "validation")
     elif chosen.patience is not None:
         raise InputError("patience needs validation data, which tell whether an epoch is better; give a data set.")
+    _check_fields(model, train_set)
     where = _folder(folder, resume=resume, tensorboard=tensorboard)
     with ExitStack() as stack:
         group = stack.enter_context(joined(chosen.device))
@@ -140,6 +142,17 @@ def train(
         logger.info("the checkpoint %s is whole; resume from it.", where / LAST)
     stop.raise_again()
     return result
+
+
+def _check_fields(model: nn.Module, samples: Samples) -> None:
+    """Refuse data with other fields of a problem than those that the network takes from one when it predicts."""
+    taken, given = tuple(getattr(model, "fields", ())), tuple(getattr(samples, "inputs", ()))
+    if not hasattr(model, "predict") or taken == given or not given or not set(given) <= set(FIELDS):
+        return
+    raise InputError(
+        f"the inputs of the training data are {', '.join(given)}, and {type(model).__name__}.predict would give the "
+        f"network {', '.join(taken)}; make it with fields={list(given)}."
+    )
 
 
 def _folder(folder: Path | str | None, *, resume: bool, tensorboard: bool) -> Path | None:
@@ -174,7 +187,7 @@ class _Trainer:
     ) -> None:
         self.model, self.train_set, self.validation_set = model, train_set, validation_set
         self.settings, self.group, self.folder, self.stop = settings, group, folder, stop
-        self.loss, self.select = find_loss(settings.loss), find_loss(settings.select, "select")
+        self.loss, self.select = loss_for(model, settings.loss), loss_for(model, settings.select, "select")
         self.count = size_of(train_set)
         self.steps = -(-self.count // settings.batch_size)
         self.card = _as_json(card | self._card())

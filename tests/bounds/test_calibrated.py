@@ -12,6 +12,7 @@ import torch
 import sciml_bounds as sb
 from sciml_bounds.bounds.calibrated import calibrate, calibrate_bound, least_units
 from sciml_bounds.errors import InputError
+from sciml_bounds.results import Interval
 
 HELD_OUT = 2000
 
@@ -78,6 +79,16 @@ def test_the_coverage_of_held_out_units_is_inside_its_binomial_interval(kind, co
     assert low <= covered <= high
 
 
+@pytest.mark.parametrize("coverage", [0.6, 0.75])
+def test_a_score_that_equals_the_threshold_is_covered(coverage):
+    """Exhaustively, as above, with ties: a discrete score is covered at least as often as a continuous one."""
+    scores = np.array([0.0, 0.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0])
+    covered = [
+        bool(calibrate(np.delete(scores, new), coverage=coverage).covers(scores[new])) for new in range(len(scores))
+    ]
+    assert np.mean(covered) >= coverage
+
+
 @pytest.mark.parametrize("coverage", [0.9, 0.95])
 def test_each_step_of_a_rollout_has_its_own_coverage(coverage):
     """Errors grow along a trajectory, and its frames depend on each other: units are trajectories."""
@@ -105,6 +116,14 @@ def test_a_calibrated_bound_covers_and_is_tighter(coverage):
     covered = int((torch.as_tensor(errors[500:]) <= pair.calibrated).sum())
     low, high = binomial_interval(HELD_OUT, 500, coverage)
     assert low <= covered <= high
+
+
+def test_no_calibrated_number_exceeds_its_bound():
+    """The upper end of an error may be larger than the bound; the error itself is not."""
+    found = calibrate_bound(np.linspace(0.9, 1.1, 99), np.ones(99), coverage=0.95)
+    pair = found.pair(2.0)
+    assert float(found.ratio.threshold) == 1.0
+    assert float(pair.calibrated) == float(pair.guaranteed) == 2.0
 
 
 def test_a_certificate_gets_its_calibrated_companion():
@@ -181,6 +200,16 @@ def test_the_words_are_never_mixed():
     assert "guaranteed" in bound
     assert "guaranteed" not in calibrated
     assert "bound" not in calibrated
+    words = repr(calibration.interval([1.0, 2.0]))
+    assert "calibrated at 0.9" in words
+    assert "bound" not in words
+    assert "guaranteed" not in words
+
+
+def test_a_calibrated_interval_is_no_guaranteed_one():
+    interval = calibrate(np.arange(1.0, 100.0)).interval(0.0)
+    assert not isinstance(interval, Interval)
+    assert interval.coverage == 0.9
 
 
 def test_intervals_and_scales():

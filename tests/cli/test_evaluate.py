@@ -97,6 +97,12 @@ def test_data_of_another_recipe_need_consent(tmp_path, capsys, darcy, model):
     assert run(command) == 2
     assert "was trained on the recipe 'darcy-smooth' and" in capsys.readouterr().err
     assert run([*command, "--any-recipe"]) == 0
+    # also where they lack the variables that it was trained on
+    model.save(tmp_path / "other.safetensors", data={"train": {"recipe": "poisson", "inputs": ["source"]}})
+    assert run(command) == 2
+    assert "was trained on the recipe 'poisson' and" in capsys.readouterr().err
+    assert run([*command, "--any-recipe"]) == 2
+    assert "it has no variable 'source' of samples" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

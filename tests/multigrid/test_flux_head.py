@@ -379,6 +379,11 @@ def test_unknown_fields_are_refused(fields):
         network(fields or ("none",)) if fields else CertifiedNetwork(Values(), Potential(), fields=())
 
 
+def test_one_name_in_place_of_a_list_is_told():
+    with pytest.raises(InputError, match=r"fields='source' is one name; give a list of them: \['source'\]"):
+        CertifiedMgNO(fields="source")
+
+
 def test_options_that_the_two_networks_have_of_their_own_are_refused():
     with pytest.raises(InputError, match="dim is given by what the two networks"):
         CertifiedMgNO(dim=3)

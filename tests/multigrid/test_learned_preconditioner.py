@@ -95,6 +95,26 @@ def test_random_weights_cost_iterations_and_not_correctness(fields):
     assert bool((found.iterations > multigrid.iterations).all())
 
 
+@pytest.mark.parametrize("factor", [1e-4, 3.0, -1e6], ids=str)
+def test_between_smoothing_steps_only_the_direction_of_an_answer_counts(factor):
+    """It is scaled to the least energy error, so that one that is far too long, or points back, does no harm."""
+
+    class Scaled(nn.Module):
+        def __init__(self, network, by):
+            super().__init__()
+            self.network, self.by = network, by
+
+        def forward(self, x):
+            return self.by * self.network(x)
+
+    solver = laplace(16)
+    torch.manual_seed(0)
+    network = nn.Conv2d(1, 1, 3, padding=1, bias=False).double()
+    r = torch.randn(2, 17 * 17, dtype=torch.float64)
+    plain, scaled = (network_preconditioner(Scaled(network, by), solver).matvec(r) for by in (1.0, factor))
+    torch.testing.assert_close(scaled, plain, rtol=1e-9, atol=1e-12)
+
+
 def test_networks_on_nodes_take_the_coefficient_there():
     class Halves(nn.Module):
         fields, layout = ("coefficient", "source"), "same"

@@ -288,6 +288,26 @@ def test_shards_that_do_not_fit(shards, folder):
     assert not out.exists()
 
 
+def test_what_is_there_is_not_replaced_by_joining(shards, folder, caplog):
+    out = folder / "a.nc"
+    make_dataset(FakeRecipe(), out, samples=10, seed=4)
+    before = out.read_bytes()
+    with pytest.raises(InputError, match=r"a\.nc holds another data set \(it differs in seed\); remove it, or choose"):
+        consolidate(shards, out)
+    assert out.read_bytes() == before
+    out.write_bytes(b"results of last year")
+    with pytest.raises(InputError, match="is there already, and is no whole data set: "):
+        consolidate(shards, out)
+    assert out.read_bytes() == b"results of last year"
+    out.unlink()
+    consolidate(shards, out)
+    written = out.stat().st_mtime_ns
+    with caplog.at_level("INFO", logger="sciml_bounds"):
+        consolidate(shards, out)  # a job that is queued once more
+    assert out.stat().st_mtime_ns == written
+    assert caplog.messages == [f"{out} is there already, and is what is asked for."]
+
+
 def test_shards_stay_as_they_are(shards):
     before = [shard.read_bytes() for shard in shards]
     with pytest.raises(InputError, match="is one of the shards, which stay as they are; choose another name"):

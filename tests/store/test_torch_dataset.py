@@ -199,6 +199,16 @@ def test_a_coarser_grid_loses_the_label_error_and_says_so(steady):
         _ = data.label_error
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_labels_in_half_precision_lose_the_label_error_and_say_so(steady, dtype):
+    """Rounding to half precision alone may be more than the bound."""
+    data = TorchDataset(steady[0], dtype=dtype)
+    with pytest.raises(InputError, match=rf"label_error holds for the labels that .* in {dtype}; take dtype="):
+        _ = data.label_error
+    for exact in (torch.float32, torch.float64):
+        assert len(TorchDataset(steady[0], dtype=exact).label_error) == 24
+
+
 # --- time -------------------------------------------------------------------------------------------------------------
 
 

@@ -245,7 +245,7 @@ def test_only_classes_of_the_table_are_made(tmp_path):
         ({"width": 0}, r"arguments that Tiny does not take: width=0 is not positive."),
         ({"size": 3}, r"arguments that Tiny does not take: .*unexpected keyword argument 'size'"),
         ({"width": "wide"}, r"arguments that Tiny does not take"),
-        ({"width": 10**9}, r"arguments that Tiny does not take"),
+        ({"width": 10**12}, r"arguments that Tiny does not take"),
         ([3], r"has no arguments for Tiny"),
         (None, r"has no arguments for Tiny"),
     ],
@@ -273,6 +273,19 @@ def test_weights_of_another_architecture(tmp_path, arguments, words):
         load_model(path)
     write_weights(path, {"mean": torch.tensor(0.0)}, {"class": "Tiny", "arguments": {}})
     with pytest.raises(InputError, match=r"layer\.bias is missing"):
+        load_model(path)
+
+
+def test_a_card_that_asks_for_more_than_the_file_holds_takes_no_memory(tmp_path):
+    """Of the 14 TB that a layer of this width takes, nothing is made before it is held against the file."""
+    path = tmp_path / "w.safetensors"
+    for width in (2 * 10**6, 10**8):
+        write_weights(path, Tiny().state_dict(), {"class": "Tiny", "arguments": {"width": width}})
+        with pytest.raises(InputError, match=rf"layer.weight has shape \(3, 3\) instead of \({width}, {width}\)"):
+            load_model(path)
+    arguments = {"channels": 10**5, "layers": 2, "levels": 2}
+    write_weights(path, {"a": torch.zeros(2)}, {"class": "MgNO", "arguments": arguments})
+    with pytest.raises(InputError, match="those of another architecture"):
         load_model(path)
 
 

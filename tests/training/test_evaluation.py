@@ -7,9 +7,11 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+import sciml_bounds as sb
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.learned_directions import LearnedDirections
 from sciml_bounds.multigrid.flux_head import CertifiedMgNO
+from sciml_bounds.multigrid.mgno import MgNO
 from sciml_bounds.training.evaluation import evaluate, evaluate_rollout, roll_out
 
 
@@ -63,6 +65,19 @@ def test_without_metrics_a_flux_head_is_measured_by_its_bound():
     network = CertifiedMgNO(fields=("coefficient", "source"), channels=2, layers=1, levels=2)
     assert evaluate(network, TensorDataset(torch.cat([x, x], 1), y)).values.keys() == {"bound"}
     assert evaluate(Scale(1.0), TensorDataset(x, x)).values.keys() == {"l2", "h1"}
+
+
+@pytest.mark.parametrize("fields", [("source",), ("coefficient", "source")], ids="-".join)
+def test_the_bound_by_its_name_is_that_of_the_fields_of_the_network(fields):
+    """Of a prediction, over the energy norm of the label; sources have both signs, which no coefficient has."""
+    torch.manual_seed(0)
+    channels = {"coefficient": 1.0 + torch.rand(2, 8, 8).double(), "source": torch.randn(2, 8, 8).double()}
+    problem = sb.Diffusion(sb.Grid((8, 8)), channels["coefficient"] if len(fields) > 1 else 1.0, channels["source"])
+    x, y = torch.stack([channels[name] for name in fields], 1), sb.solve(problem).values
+    network = CertifiedMgNO(fields=fields, channels=2, layers=1, levels=2).double()
+    found = evaluate(network, TensorDataset(x, y.unsqueeze(1)), ["bound"]).values["bound"]
+    energy = sb.certify(problem, y, lower=False).energy
+    torch.testing.assert_close(found * energy, network.bound(problem), rtol=1e-10, atol=0)
 
 
 def test_evaluating_leaves_the_mode_and_takes_no_gradients():
@@ -136,6 +151,27 @@ def test_errors_of_a_rollout_grow_as_the_powers(batch_size):
     whole = ((size * exact**2).sum() / size.sum()).sqrt()
     torch.testing.assert_close(found.whole, whole.expand(5), rtol=1e-6, atol=0)
     assert "first step" in repr(found)
+
+
+def test_a_rollout_that_blows_up_is_infinitely_wrong_from_there_on_and_others_go_on():
+    """Factors of 1e20 leave single precision after one step, or from 1e-30 after three."""
+
+    class Strict(Scale):
+        def forward(self, x):
+            if not bool(x.isfinite().all()):  # as the networks of this package
+                raise InputError("the input has NaN or infinity.")
+            return super().forward(x)
+
+    start = torch.tensor([1.0, 1e-30])[:, None, None, None].expand(2, 1, 1, 4)
+    found = evaluate_rollout(Strict(1e20), start.expand(2, 5, 1, 4))
+    blown = [[False, True, True, True], [False, False, False, True]]
+    assert found.steps.isinf().tolist() == blown
+    assert not bool(found.steps.isnan().any())
+    assert found.whole.tolist() == [float("inf")] * 2
+    assert float(found.steps[1, 0]) == pytest.approx(1e20, rel=1e-5)
+    trained = MgNO(boundary="periodic", layout="same", channels=2, layers=1, levels=2)
+    torch.nn.init.constant_(trained.head.weight, 1e30)
+    assert bool(evaluate_rollout(trained, torch.ones(1, 4, 1, 8, 8)).steps[0, -1].isinf())
 
 
 def test_a_rollout_needs_a_network_that_keeps_the_shape():

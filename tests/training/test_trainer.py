@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 from sciml_bounds.errors import InputError, TrainingError
 from sciml_bounds.krylov.learned_directions import LearnedDirections
 from sciml_bounds.krylov.losses import line_search_loss
-from sciml_bounds.multigrid.flux_head import CertifiedMgNO
+from sciml_bounds.multigrid.flux_head import BoundLoss, CertifiedMgNO
 from sciml_bounds.multigrid.losses import LOSSES
 from sciml_bounds.multigrid.mgno import MgNO
 from sciml_bounds.store.weights import load_model, read_weights
@@ -259,6 +259,18 @@ def test_a_flux_head_learns_from_its_own_bound(tmp_path, precision):
     assert torch.equal(same(a), result.model(a))
 
 
+def test_the_bound_as_a_loss_knows_what_the_channels_are():
+    """With a rate of almost zero the weights stay: both means are those of the bounds, of problems with sources."""
+    torch.manual_seed(0)
+    f, u = torch.randn(6, 1, 8, 8), torch.nn.functional.pad(torch.randn(6, 1, 7, 7), (1, 1, 1, 1))
+    model = CertifiedMgNO(fields=("source",), channels=2, layers=1, levels=2)
+    sets = TensorDataset(f[:4], u[:4]), TensorDataset(f[4:], u[4:])
+    (row,) = train(model, *sets, loss="bound", epochs=1, lr=1e-12).history
+    for samples, name in zip(sets, ("loss", "validation")):
+        bound = BoundLoss(("source",))(model(samples.tensors[0]), samples.tensors[1], samples.tensors[0])
+        assert row[name] == pytest.approx(float(bound.detach().mean()), rel=1e-5)
+
+
 def test_a_metric_that_is_not_for_the_network_is_said_before_the_first_step(make, data):
     def loss(prediction, target, inputs):
         raise AssertionError("a step was done")
@@ -452,6 +464,34 @@ class Split(Dataset):
 def test_bad_input_is_one_sentence(make, sets, options, words):
     with pytest.raises(InputError, match=words):
         train(make(), *sets, **OPTIONS | options)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "model", "given"),
+    [
+        (("source",), MgNO(channels=2, layers=1, levels=2), "source, and MgNO.predict .* network coefficient"),
+        (("source",), CertifiedMgNO(channels=2, layers=1, levels=2), "source, and CertifiedMgNO.predict"),
+        (("coefficient", "source"), MgNO(2, channels=2, layers=1, levels=2), "coefficient, source"),
+    ],
+    ids=["source", "flux head", "more"],
+)
+def test_data_with_other_fields_than_a_prediction_are_one_sentence(inputs, model, given):
+    samples = Split("train")
+    samples.inputs = inputs
+    with pytest.raises(InputError, match=rf"the inputs of the training data are .*{given}.*; make it with fields="):
+        train(model, samples, None, **OPTIONS)
+
+
+@pytest.mark.parametrize("inputs", [("source",), ("wave_speed",)], ids=["same", "of another problem"])
+def test_fields_that_fit_and_those_of_other_problems_are_trained_on(inputs):
+    class Fields(Split):
+        def __getitem__(self, index):
+            return torch.rand(1, 8, 8), torch.rand(1, 9, 9)
+
+    samples = Fields("train")
+    samples.inputs = inputs
+    model = MgNO(fields=("source",), channels=2, layers=1, levels=2)
+    assert len(train(model, samples, None, **OPTIONS | {"epochs": 1}).history) == 1
 
 
 def test_a_network_for_other_data_is_one_sentence(make):
