@@ -20,7 +20,7 @@ NAMES = [name for name in sb.__all__ if name != "__version__"]
 #: What users make by themselves, beside functions: the classes with a signature.
 MADE = (
     "Algebraic", "BoundaryFlux", "Diffusion", "Dirichlet", "EffectivePermeability", "Grid", "Mean", "Multigrid",
-    "Neumann", "Periodic", "Robin",
+    "Neumann", "Periodic", "Robin", "SketchedNewton",
 )  # fmt: skip
 
 
