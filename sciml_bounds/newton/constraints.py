@@ -25,7 +25,7 @@ def as_constraints(constraints: Any, x0: Tensor, *, tensors_first: bool) -> list
     ----------
     constraints
         A function, a `scipy.optimize.NonlinearConstraint` or `LinearConstraint` with equal bounds, a dictionary
-        {"type": "eq", "fun": ..., "jac": ...}, or a list or tuple of these.
+        {"type": "eq", "fun": ..., "jac": ..., "args": ...}, or a list or tuple of these.
     x0
         A point, shape (n,).
     tensors_first
@@ -90,7 +90,14 @@ def _of_dictionary(constraint: dict[str, Any], name: str) -> Given:
         raise InputError(_inequality(name, f"its type is {kind!r}, not 'eq'"))
     if not callable(constraint.get("fun")):
         raise InputError(f"{name} is a dictionary without 'fun'; give {{'type': 'eq', 'fun': c}}.")
-    return Given(constraint["fun"], constraint.get("jac"), None, name)
+    extra = constraint.get("args", ())
+    fun, jac = (_with(constraint.get(key), extra) for key in ("fun", "jac"))
+    assert fun is not None
+    return Given(fun, jac, None, name)
+
+
+def _with(function: Callable[..., Any] | None, extra: tuple[Any, ...]) -> Callable[[Any], Any] | None:
+    return function if function is None or not extra else lambda x: function(x, *extra)
 
 
 def _linear(constraint: scipy.optimize.LinearConstraint, name: str, x0: Tensor) -> Function:
