@@ -62,8 +62,9 @@ class Function:
         self.calls = 0
         self.of_torch = tensors_first
         self._last: tuple[Tensor, Tensor | None, Any] | None = None
+        self._count: int | None = None
         value = self._first_value(x0)
-        self.size = len(value)
+        self.size = self._count = len(value)
         if not bool(torch.isfinite(value).all()):
             raise InputError(f"{given.name} is NaN or infinite at x0; start from a point where it is finite.")
         y = self._evaluated(x0)[1]
@@ -121,8 +122,10 @@ class Function:
         if not self.given.scalar and vector.ndim > 1:
             raise InputError(f"{name} returns shape {tuple(vector.shape)}; it must return a vector (m,).")
         vector = vector.reshape(-1)
-        if hasattr(self, "size") and len(vector) != self.size:
-            raise InputError(f"{name} returned {self.size} values at x0 and {len(vector)} now; their number is fixed.")
+        if self._count not in (None, len(vector)):
+            raise InputError(
+                f"{name} returned {self._count} values at x0 and {len(vector)} now; their number is fixed."
+            )
         return vector
 
     def jacobian(self, x: Tensor) -> Tensor:
