@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -73,6 +73,16 @@ def estimated_multipliers(point: Point) -> Tensor:
     return found if usable else torch.zeros_like(found)
 
 
+@dataclass(frozen=True, eq=False)
+class _Used:
+    """What the last direction was made of: H, H grad_x L, the shift of H, and the size that shifts are relative to."""
+
+    H: Tensor
+    curved: Tensor
+    shift: float
+    size: float
+
+
 class AutomaticDirections:
     """Directions with as little regularisation as they need; shifts and penalties are carried from point to point."""
 
@@ -87,7 +97,7 @@ class AutomaticDirections:
         self._last_shift = 0.0
         self._failures = 0
         self._capped = False
-        self._used: tuple[Tensor, Tensor, float, float] | None = None
+        self._used: _Used | None = None
 
     def at(self, point: Point, last_length: float) -> Direction | Point | Reason:
         """Solve with the least shift that gives a direction of descent."""
@@ -103,7 +113,7 @@ class AutomaticDirections:
         A short step tells that the model does not hold as far as the direction goes.
         """
         size = frobenius(H)
-        used = self._used[2] if self._used is not None else 0.0
+        used = self._used.shift if self._used is not None else 0.0
         if last_length < SHORT:
             return max(10 * used, 1e-3 * size)
         return used / 10 if last_length < 1 and used > 1e-2 * size else 0.0
@@ -111,11 +121,10 @@ class AutomaticDirections:
     def after_failure(self, point: Point, failure: Reason) -> Direction | Point | Reason:
         """Shift the Hessian more, and if that does not help either, leave the objective aside."""
         self._failures += 1
-        assert self._used is not None
-        H, curved, shift, size = self._used
-        found = None
-        if self._failures <= FAILURES:
-            found = self._direction(point, H, curved, max(10 * shift, 1e-4 * size))
+        used = self._used
+        if used is None or self._failures > FAILURES:
+            return self._restored(point, failure)
+        found = self._direction(point, used.H, used.curved, max(10 * used.shift, 1e-4 * used.size))
         return found or self._restored(point, failure)
 
     def _restored(self, point: Point, failure: Reason) -> Point | Reason:
@@ -143,7 +152,7 @@ class AutomaticDirections:
             found = self._descent(solve, point, curved, b)
             if found is not None:
                 self._last_shift = shift if shift > 0 else self._last_shift
-                self._used = (H, curved, shift, size)
+                self._used = _Used(H, curved, shift, size)
                 return replace(found, shift=shift, damping=damping)
         return None
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sciml_bounds.newton.merit import Merit
 from sciml_bounds.newton.program import Point, Program
+from sciml_bounds.newton.restoration import is_stationary
 from sciml_bounds.reports import Reason
 from sciml_bounds.results import NewtonStep
 
@@ -97,13 +98,13 @@ def run(program: Program, directions: Directions, point: Point, stop: Stop) -> O
         moved = _advance(program, directions, point, history[-1].step_length if history else 1.0)
         if isinstance(moved, Reason):
             stuck = moved is Reason.STAGNATED and len(history) > 0
-            return Outcome(point, _stuck(history[-1]) if stuck else moved, tuple(history))
+            return Outcome(point, _stuck(point, history[-1], stop) if stuck else moved, tuple(history))
         before, (point, step) = point, moved
         history.append(step)
         idle = idle + 1 if point.kkt_residual >= best and _alike(before, point) else 0
         best = min(best, point.kkt_residual)
         if idle == IDLE:
-            return Outcome(point, _stuck(step), tuple(history))
+            return Outcome(point, _stuck(point, step, stop), tuple(history))
         if stop.callback(point.x):
             return Outcome(point, Reason.STOPPED, tuple(history))
     return Outcome(point, reason, tuple(history))
@@ -118,9 +119,12 @@ def _end(point: Point, stop: Stop, iterations: int) -> Reason | None:
     return Reason.MAXITER if iterations >= stop.maxiter else None
 
 
-def _stuck(step: NewtonStep) -> Reason:
+def _stuck(point: Point, step: NewtonStep, stop: Stop) -> Reason:
+    """Tell why no step leads further."""
     if step.inner_capped:
         return Reason.CAPPED
+    if point.constraint_violation > stop.tolerance and is_stationary(point):
+        return Reason.INFEASIBLE
     return Reason.NOT_FINITE if step.not_finite else Reason.STAGNATED
 
 

@@ -141,7 +141,7 @@ def minimize(
     directions: Directions = (
         AutomaticDirections(program, hessians, solver, tolerance)
         if settings is None
-        else SketchedDirections(settings, hessians, solver)
+        else SketchedDirections(settings, hessians, solver, tolerance)
     )
 
     def give(vector: Tensor) -> Any:

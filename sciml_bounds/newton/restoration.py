@@ -9,7 +9,7 @@ from sciml_bounds.newton.kkt import frobenius, kkt_matrix
 from sciml_bounds.newton.program import Point, Program
 from sciml_bounds.reports import Reason
 
-__all__ = ["restore"]
+__all__ = ["is_stationary", "restore"]
 
 #: Steps in all, and the part of the violation that is to be left.
 STEPS, LEFT = 100, 0.1
@@ -51,7 +51,12 @@ def restore(program: Program, point: Point, tolerance: float) -> Point | Reason 
             mu *= 4
     if here.constraint_violation <= 0.9 * violation:
         return here
-    return Reason.INFEASIBLE if _slope(here) <= NEARLY or gain <= STANDSTILL else None
+    return Reason.INFEASIBLE if is_stationary(here) or gain <= STANDSTILL else None
+
+
+def is_stationary(point: Point) -> bool:
+    """Whether no small change of x reduces a violation that is there."""
+    return point.constraint_violation > 0 and _slope(point) <= NEARLY
 
 
 def _slope(point: Point) -> float:

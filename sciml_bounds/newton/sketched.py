@@ -120,8 +120,9 @@ class SketchedDirections:
 
     shortest = 1e-16  # the published search has no end
 
-    def __init__(self, settings: SketchedNewton, hessians: Hessians, inner: InnerSolver) -> None:
+    def __init__(self, settings: SketchedNewton, hessians: Hessians, inner: InnerSolver, tolerance: float) -> None:
         self.settings = settings
+        self._tolerance = tolerance
         self.armijo = settings.beta
         self._hessians, self._inner = hessians, inner
         self._merit = Merit(settings.eta1, settings.eta2)
@@ -141,7 +142,7 @@ class SketchedDirections:
         solve = self._inner(system.A, system.b, settings.cap)
         size = float(system.b.norm())
         while True:
-            solve.refine(self._tolerance(system, point.kkt_residual, size))
+            solve.refine(self._accuracy(system, point.kkt_residual, size))
             slope = Slope.along(solve.z, point, curved).at(self._merit)
             exhausted = self._merit.eta1 > LARGEST_ETA1 or self._merit.eta2 < SMALLEST_ETA2
             if exhausted or not slope > -self._merit.eta2 / 2 * size**2:
@@ -166,7 +167,7 @@ class SketchedDirections:
     def _lower_delta(self, delta: float) -> None:
         self._delta = max(delta, self.settings.smallest_delta)
 
-    def _tolerance(self, system: _System, kkt_residual: float, size: float) -> float:
+    def _accuracy(self, system: _System, kkt_residual: float, size: float) -> float:
         """Ask for ||A|| Psi ||r|| <= theta_k delta ||b||."""
         theta = self.settings.theta * min(1.0, math.pow(kkt_residual, self.settings.power))
         relative = theta * self._delta / (frobenius(system.A) * system.psi)
@@ -184,6 +185,8 @@ class SketchedDirections:
         deficient = rank < floor
         damping, rank = (floor, floor) if deficient else (0.0, rank)
         b = -(attainable_residual(point) if deficient else point.residual)
+        if float(b.norm()) <= self._tolerance:
+            return Reason.INFEASIBLE
         B = shifted(H, shift)
         regular = min(rank, 1.0) * min(settings.hessian_shift, 1.0)
         psi = 20 * max(frobenius(B) ** 2, 1.0) / regular

@@ -122,6 +122,18 @@ def test_dependent_constraints_are_regularised_and_said():
     assert all(step.damping > 0 for step in result.history)
 
 
+@pytest.mark.parametrize("second", [2.0, 3.0])
+def test_constraints_that_contradict_each_other_are_said(second):
+    """At the mean of 1 and the other one, where the violation is smallest."""
+    with pytest.warns(sb.ConvergenceWarning, match="contradict each other"):
+        result = sb.minimize(
+            lambda x: x @ x, torch.tensor([3.0, 0.2], dtype=torch.float64), method="sketched",
+            constraints=lambda x: torch.stack([x[0] - 1, x[0] - second, 0 * x[1]]),
+        )  # fmt: skip
+    assert result.reason is sb.Reason.INFEASIBLE
+    torch.testing.assert_close(result.x, torch.tensor([(1 + second) / 2, 0.0], dtype=torch.float64), rtol=0, atol=1e-4)
+
+
 def test_a_cap_that_is_hit_is_said():
     """A solve that is cut short may still be good enough; where no step comes of it, that is the reason."""
     result = solve("HS7", sb.SketchedNewton(cap=64), inner="kaczmarz")
