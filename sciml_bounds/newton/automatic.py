@@ -19,7 +19,7 @@ from torch import Tensor
 from sciml_bounds.newton.hessians import Hessians
 from sciml_bounds.newton.inner import DirectSolve, InnerSolve, InnerSolver
 from sciml_bounds.newton.iteration import Direction
-from sciml_bounds.newton.kkt import frobenius, kkt_matrix, shifted
+from sciml_bounds.newton.kkt import frobenius, identity, kkt_matrix, shifted
 from sciml_bounds.newton.merit import Merit, Slope
 from sciml_bounds.newton.program import Point, Program
 from sciml_bounds.newton.rank import attainable_residual
@@ -67,7 +67,7 @@ def estimated_multipliers(point: Point) -> Tensor:
     if m == 0:
         return point.multipliers
     damping = DAMPING * max(1e-8, frobenius(point.jacobian) ** 2)
-    A = kkt_matrix(torch.eye(n).to(point.x), point.jacobian, damping)
+    A = kkt_matrix(identity(point.jacobian), point.jacobian, damping)
     found = DirectSolve(A, torch.cat([-point.gradient, point.x.new_zeros(m)]), 0).z[n:]
     usable = bool(torch.isfinite(found).all()) and float(found.abs().max()) <= LARGEST_MULTIPLIER
     return found if usable else torch.zeros_like(found)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sciml_bounds.operators.linear_operator import csr_tensor
 
-__all__ = ["added", "frobenius", "is_sparse", "kkt_matrix", "scipy_matrix", "shifted", "stacked"]
+__all__ = ["added", "frobenius", "identity", "is_sparse", "kkt_matrix", "scipy_matrix", "shifted", "stacked"]
 
 
 def is_sparse(matrix: Tensor) -> bool:
@@ -41,6 +41,14 @@ def added(first: Tensor, second: Tensor) -> Tensor:
     if is_sparse(first) and is_sparse(second):
         return csr_tensor(scipy_matrix(first) + scipy_matrix(second), device=first.device)
     return first.to_dense() + second.to_dense()
+
+
+def identity(G: Tensor, scale: float = 1.0) -> Tensor:
+    """Return a multiple of the identity on the columns of a matrix, sparse if that is."""
+    n = G.shape[1]
+    if is_sparse(G):
+        return csr_tensor(scale * scipy.sparse.eye_array(n, format="csr"), device=G.device)
+    return scale * torch.eye(n, dtype=G.dtype, device=G.device)
 
 
 def shifted(matrix: Tensor, shift: float) -> Tensor:

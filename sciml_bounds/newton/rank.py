@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.newton.inner import DirectSolve
-from sciml_bounds.newton.kkt import frobenius, kkt_matrix
+from sciml_bounds.newton.kkt import frobenius, identity, kkt_matrix
 from sciml_bounds.newton.program import Point
 
 __all__ = ["attainable_residual"]
@@ -21,6 +21,6 @@ def attainable_residual(point: Point) -> Tensor:
     c' = G p, with p from (e^2 I + G^T G) p = G^T c, solved as the KKT system [[e I, G^T], [G, -e I]] (p, y) = (0, c).
     """
     n, e = len(point.x), max(RANK * frobenius(point.jacobian), 1e-150)
-    A = kkt_matrix(e * torch.eye(n).to(point.x), point.jacobian, e)
+    A = kkt_matrix(identity(point.jacobian, e), point.jacobian, e)
     p = DirectSolve(A, torch.cat([point.x.new_zeros(n), point.constraints]), 0).z[:n]
     return torch.cat([point.lagrangian_gradient, point.jacobian @ p])

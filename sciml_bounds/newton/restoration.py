@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from sciml_bounds.newton.inner import DirectSolve
-from sciml_bounds.newton.kkt import frobenius, kkt_matrix
+from sciml_bounds.newton.kkt import frobenius, identity, kkt_matrix
 from sciml_bounds.newton.program import Point, Program
 from sciml_bounds.reports import Reason
 
@@ -22,10 +22,10 @@ STANDSTILL = 1e-9
 
 
 def restore(program: Program, point: Point, tolerance: float) -> Point | Reason | None:
-    """Reduce ||c||^2 to a tenth of ||c||.
+    """Reduce ||c|| to a tenth.
 
-    A step solves (mu I + J^T J) dx = -J^T c as the KKT system [[mu I, J^T], [J, -I]] (dx, y) = (0, -c), with mu
-    lowered where it leads downwards and raised where it does not (Marquardt, 1963).
+    A step solves (mu I + J^T J) dx = -J^T c as the KKT system [[I, J^T], [J, -mu I]] (dx, y) = (0, -c), with mu lowered
+    where it leads downwards and raised where it does not (Marquardt, 1963).
 
     Returns
     -------
@@ -68,6 +68,5 @@ def _slope(point: Point) -> float:
 
 def _step(point: Point, mu: float) -> torch.Tensor:
     n, m = len(point.x), len(point.multipliers)
-    # in units of sqrt(mu), so that the matrix is balanced: (dx, y) with B = mu I and damping 1, divided by mu
-    A = kkt_matrix(torch.eye(n).to(point.x), point.jacobian, mu)
+    A = kkt_matrix(identity(point.jacobian), point.jacobian, mu)
     return DirectSolve(A, torch.cat([point.x.new_zeros(n), -point.constraints]), m).z[:n]

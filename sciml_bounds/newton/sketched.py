@@ -19,7 +19,7 @@ from sciml_bounds.errors import InputError
 from sciml_bounds.newton.hessians import Hessians
 from sciml_bounds.newton.inner import InnerSolve, InnerSolver
 from sciml_bounds.newton.iteration import Direction
-from sciml_bounds.newton.kkt import frobenius, kkt_matrix, shifted
+from sciml_bounds.newton.kkt import frobenius, identity, kkt_matrix, shifted
 from sciml_bounds.newton.merit import Merit, Slope
 from sciml_bounds.newton.program import Point
 from sciml_bounds.newton.rank import attainable_residual
@@ -198,7 +198,7 @@ def _null_space_and_rank(G: Tensor) -> tuple[Tensor, float]:
     """Return an orthonormal basis of what G maps to zero, shape (n, n - m), and lambda_min(G G^T)."""
     m, n = G.shape
     if m == 0:
-        return torch.eye(n).to(G), 1.0
+        return identity(G), 1.0
     basis, _ = torch.linalg.qr(G.mT, mode="complete")
     smallest = 0.0 if m > n else float(torch.linalg.svdvals(G)[-1]) ** 2
     return basis[:, m:], smallest

@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse
 import torch
 
-from sciml_bounds.newton.kkt import added, frobenius, is_sparse, kkt_matrix, scipy_matrix, shifted, stacked
+from sciml_bounds.newton.kkt import added, frobenius, identity, is_sparse, kkt_matrix, scipy_matrix, shifted, stacked
 from sciml_bounds.operators.linear_operator import csr_tensor
 
 H = torch.tensor([[2.0, 1.0, 0.0], [1.0, -3.0, 0.5], [0.0, 0.5, 0.0]], dtype=torch.float64)
@@ -51,5 +51,7 @@ def test_shifts_and_norms(form):
     matrix = form(H)
     assert torch.equal(shifted(matrix, 0.5).to_dense(), H + 0.5 * torch.eye(3))
     assert shifted(matrix, 0.0) is matrix
+    assert torch.equal(identity(matrix, 2.0).to_dense(), 2 * torch.eye(3, dtype=torch.float64))
+    assert is_sparse(identity(matrix)) == is_sparse(matrix)
     assert frobenius(matrix) == pytest.approx(float(H.square().sum()) ** 0.5)
     assert (scipy_matrix(matrix).toarray() == H.numpy()).all()
