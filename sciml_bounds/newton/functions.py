@@ -213,9 +213,12 @@ def as_matrix(matrix: Any, name: str, shape: tuple[int, int], device: torch.devi
         If its shape is another one, or its entries are not float64.
     """
     if scipy.sparse.issparse(matrix):
-        found = csr_tensor(matrix.astype(np.float64), device=device)
+        found = csr_tensor(matrix, dtype=torch.float64, device=device)
     elif isinstance(matrix, Tensor) and matrix.layout != torch.strided:
-        found = matrix.detach().to_sparse_csr()
+        coo = matrix.detach().to_sparse_coo().coalesce().cpu()
+        entries = (coo.values().numpy(), tuple(coo.indices().numpy()))
+        # by way of scipy, since torch warns of its own sparse forms
+        found = csr_tensor(scipy.sparse.coo_array(entries, tuple(coo.shape)), dtype=torch.float64, device=device)
     else:
         found = as_numbers(matrix, name).to(device)
     if found.ndim == 1 and shape[0] == 1:

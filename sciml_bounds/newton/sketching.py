@@ -6,7 +6,7 @@ Gower and Richtarik, "Randomized iterative methods for linear systems", SIAM J. 
 
 Sketches of one vector are drawn in chunks, and the steps of a chunk are taken together: projections on the rows w_1,
 w_2, ... one after the other are a sweep of Gauss-Seidel on W W^T y = W z - S^T b, z+ = z - W^T y, that is, one
-substitution with the lower triangle of W W^T.
+substitution with the lower triangle of W W^T. With rows a step costs O(CHUNK N), and the residual O(N^2) once a chunk.
 """
 
 from __future__ import annotations
