@@ -8,7 +8,6 @@ import torch
 from sciml_bounds.newton.constraints import as_constraints
 from sciml_bounds.newton.functions import Function, Given
 from sciml_bounds.newton.program import Point, Program
-from sciml_bounds.newton.rank import attainable_residual
 from sciml_bounds.newton.restoration import restore
 from sciml_bounds.reports import Reason
 
@@ -41,16 +40,3 @@ def test_constraints_without_a_solution_are_stationary_somewhere():
 def test_constraints_that_hold_are_left():
     program, point = place(lambda x: x @ x - 1, 0.6, 0.8)
     assert restore(program, point, 1e-8) is None
-
-
-def test_what_can_be_attained_is_the_projection_on_the_range():
-    _, point = place(lambda x: torch.stack([x[0] + x[1], 2 * x[0] + 2 * x[1] - 1]), 1.0, 2.0)
-    direction = torch.tensor([1.0, 2.0], dtype=torch.float64) / 5**0.5
-    expected = direction * (direction @ point.constraints)
-    torch.testing.assert_close(attainable_residual(point)[2:], expected, rtol=0, atol=1e-10)
-    torch.testing.assert_close(attainable_residual(point)[:2], point.lagrangian_gradient)
-
-
-def test_all_of_independent_constraints_can_be_attained():
-    _, point = place(lambda x: x**2 - 4, 3.0, -2.5)
-    torch.testing.assert_close(attainable_residual(point), point.residual, rtol=1e-9, atol=0)
