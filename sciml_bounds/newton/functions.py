@@ -67,13 +67,9 @@ class Function:
         self.size = self._count = len(value)
         if not bool(torch.isfinite(value).all()):
             raise InputError(f"{given.name} is NaN or infinite at x0; start from a point where it is finite.")
-        y = self._evaluated(x0)[1]
-        self._differentiable = self.of_torch and isinstance(y, Tensor) and y.requires_grad
-        if self.of_torch and given.jac is None and not self._differentiable:
-            raise InputError(
-                f"{given.name} returns what torch cannot differentiate: a constant, or a number that left torch on its "
-                "way (.item(), .detach(), numpy); give jac=, or write a constant as 0 * x.sum()."
-            )
+        self._differentiable = self.of_torch and _has_graph(self._evaluated(x0)[1])
+        if self.of_torch and given.jac is None:
+            self._graph(x0)
 
     def _first_value(self, x0: Tensor) -> Tensor:
         try:
@@ -111,7 +107,11 @@ class Function:
 
     def _graph(self, x: Tensor) -> tuple[Tensor, Tensor]:
         leaf, y = self._evaluated(x)
-        assert leaf is not None
+        if leaf is None or not _has_graph(y):
+            raise InputError(
+                f"{self.given.name} returns what torch cannot differentiate: a constant, or a number that left torch "
+                "on its way (.item(), .detach(), numpy); give jac=, or write a constant as 0 * x.sum()."
+            )
         return leaf, y
 
     def _checked(self, y: Any) -> Tensor:
@@ -170,6 +170,10 @@ class Function:
             return x.new_zeros(len(x), len(x))
         rows = _rows(gradient, leaf).detach()
         return (rows + rows.mT) / 2  # symmetric to the last bit, as factorisations take it
+
+
+def _has_graph(y: Any) -> bool:
+    return isinstance(y, Tensor) and y.requires_grad
 
 
 def _rows(y: Tensor, leaf: Tensor) -> Tensor:

@@ -354,6 +354,11 @@ def test_a_number_of_constraints_that_changes_is_refused():
         sb.minimize(lambda x: x @ x, ONE, constraints=lambda x: x - 5 if x[0] == 1 else x[:1])
 
 
+def test_a_branch_that_leaves_torch_is_refused_when_it_is_taken():
+    with pytest.raises(sb.InputError, match="the constraint returns what torch cannot differentiate"):
+        sb.minimize(lambda x: x @ x, ONE, constraints=lambda x: x - 5 if x[0] == 1 else torch.zeros(2).double())
+
+
 def test_errors_of_the_users_functions_are_their_own():
     def broken(x):
         raise ZeroDivisionError("by the user")
