@@ -36,7 +36,7 @@ class SketchedSolve:
     Parameters
     ----------
     A, b
-        Matrix, shape (N, N), and right-hand side, shape (N,).
+        Matrix, shape (M, N), and right-hand side, shape (M,).
     sketch
         What is drawn.
     generator
@@ -52,7 +52,7 @@ class SketchedSolve:
     ) -> None:
         self.A, self.b = A.to_dense(), b
         self.sketch, self.generator, self.cap = sketch, generator, cap
-        self.z = torch.zeros_like(b) if z is None else z
+        self.z = b.new_zeros(self.A.shape[1]) if z is None else z
         self.steps = 0
         self.capped = False
         self.negative: int | None = None  # number of negative eigenvalues, which sketching does not find
@@ -107,9 +107,9 @@ def sketch_and_project(
     Parameters
     ----------
     A
-        Matrix, shape (N, N): a tensor, an array or a scipy sparse matrix, float64 or float32. It need not be symmetric.
+        Matrix, shape (M, N), M >= N: a tensor, an array or a scipy sparse matrix, float64 or float32.
     b
-        Right-hand side, shape (N,).
+        Right-hand side, shape (M,), in the range of A.
     sketch
         `GaussianVector()`, `Rows()`, `GaussianBlock()` or `RowBlock()` of `sciml_bounds.newton.sketches`, or any
         `Sketch`.
@@ -130,7 +130,7 @@ def sketch_and_project(
     Raises
     ------
     InputError
-        If shapes do not fit, or an entry is not finite.
+        If shapes do not fit, A has fewer rows than columns, or an entry is not finite.
 
     Notes
     -----
@@ -155,8 +155,8 @@ def sketch_and_project(
         raise InputError(f"b has shape {tuple(rhs.shape)}, but A has {len(matrix)} rows; give a vector of that length.")
     require_finite(rhs, "the right-hand side b")
     guess = None if x0 is None else convert(x0, "the initial guess x0", matrix.dtype, matrix.device)
-    if guess is not None and guess.shape != rhs.shape:
-        raise InputError(f"x0 has shape {tuple(guess.shape)}, but b has shape {tuple(rhs.shape)}; they must agree.")
+    if guess is not None and guess.shape != matrix.shape[1:]:
+        raise InputError(f"x0 has shape {tuple(guess.shape)}, but A has {matrix.shape[1]} columns; they must agree.")
     require_count(maxiter, "maxiter", 0)
     require_count(seed, "seed", 0)
     solve = SketchedSolve(matrix, rhs, sketch, torch.Generator().manual_seed(seed), maxiter, guess)
@@ -215,7 +215,7 @@ def expected_rate(A: Any, sketch: Sketch) -> ExpectedRate:
 
 def _matrix(A: Any) -> Tensor:
     matrix = (csr_tensor(A) if hasattr(A, "tocsr") else to_tensor(A, "the matrix A")).to_dense()
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise InputError(f"the matrix A has shape {tuple(matrix.shape)}; a square one is needed.")
+    if matrix.ndim != 2 or matrix.shape[0] < matrix.shape[1]:
+        raise InputError(f"the matrix A has shape {tuple(matrix.shape)}; it needs as many rows as columns, or more.")
     require_finite(matrix, "the matrix A")
     return matrix

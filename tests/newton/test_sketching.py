@@ -96,6 +96,18 @@ def test_matrices_may_come_in_any_form(matrix):
     torch.testing.assert_close(s.x, EXACT, rtol=0, atol=1e-8)
 
 
+@pytest.mark.parametrize("name", SKETCHES)
+def test_tall_systems_are_solved_if_they_are_consistent(name):
+    generator = torch.Generator().manual_seed(2)
+    tall = torch.randn((30, 7), generator=generator, dtype=torch.float64)
+    s = sketch_and_project(tall, tall @ EXACT, SKETCHES[name], rtol=1e-10)
+    torch.testing.assert_close(s.x, EXACT, rtol=0, atol=1e-8)
+    rate = expected_rate(tall, SKETCHES[name]).gamma
+    assert 0 < rate <= 1
+    # a step of q vectors projects on at most q of 7 dimensions, and the smallest eigenvalue is at most the mean
+    assert rate <= SKETCHES[name].draw(tall, tall[:, 0], 1, generator)[0].shape[1] / 7
+
+
 def test_rows_of_zeros_change_nothing():
     """As where a constraint has no gradient; with b zero there too the system is consistent."""
     matrix, b = A.clone(), B.clone()
@@ -121,12 +133,12 @@ def test_what_is_not_reached_is_said():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((A[:3], B), "a square one is needed"),
+        ((A[:3], B), "as many rows as columns, or more"),
         ((A, B[:3]), "b has shape"),
         ((A, np.full(7, np.nan)), "NaN or infinite"),
         ((A * np.nan, B), "the matrix A has 49 entries"),
     ],
-    ids=["not square", "lengths", "b NaN", "A NaN"],
+    ids=["wide", "lengths", "b NaN", "A NaN"],
 )
 def test_bad_input_is_one_sentence(arguments, message):
     with pytest.raises(sb.InputError, match=message):

@@ -20,7 +20,7 @@ SAMPLES = 4000
 class GaussianBlock:
     """S with `size` columns of independent normal numbers.
 
-    A step costs O(N^2 size). Rebrova and Needell (Numer. Algorithms 86, 2021) find its cost above that of blocks of
+    A step costs O(M N size). Rebrova and Needell (Numer. Algorithms 86, 2021) find its cost above that of blocks of
     rows on most systems.
 
     Parameters

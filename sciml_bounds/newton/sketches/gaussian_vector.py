@@ -18,7 +18,7 @@ __all__ = ["GaussianVector"]
 class GaussianVector:
     """S = s with s ~ N(0, I): the sketch "GV" of Hong, Na, Mahoney, Kolar (ICML 2023).
 
-    A step costs O(N^2), for the product s^T A.
+    A step costs O(M N), for the product s^T A.
     """
 
     def draw(self, A: Tensor, b: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

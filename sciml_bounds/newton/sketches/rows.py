@@ -49,6 +49,6 @@ class Rows:
         return A[chosen].unsqueeze(1), b[chosen].unsqueeze(1)
 
     def expected_rate(self, A: Tensor) -> ExpectedRate:
-        """Compute gamma from the mean of the N projections."""
+        """Compute gamma from the mean of the M projections."""
         mean = mean_projection(A.to_dense().unsqueeze(1), self._probabilities(A.to_dense()))
         return ExpectedRate(float(torch.linalg.eigvalsh(mean)[0].clamp_min(0.0)), "bound")

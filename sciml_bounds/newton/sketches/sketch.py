@@ -1,6 +1,6 @@
 """What every sketch can do.
 
-Legend: N rows and unknowns of A, q columns of a sketch S (N, q), t sketches drawn at once.
+Legend: M rows and N <= M columns of A, q columns of a sketch S (M, q), t sketches drawn at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Sketch(Protocol):
         ...
 
     def expected_rate(self, A: Tensor) -> ExpectedRate:
-        """Return gamma = lambda_min(E[A^T S (S^T A A^T S)^+ S^T A]) for a matrix A (N, N)."""
+        """Return gamma = lambda_min(E[A^T S (S^T A A^T S)^+ S^T A]) for a matrix A (M, N)."""
         ...
 
 
