@@ -121,8 +121,8 @@ class NewtonStep:
     fun, kkt_residual, constraint_violation
         At the new point, as in `OptimizeResult`.
     step_length
-        The part of the direction that was taken; NaN for a step that left the objective aside to reduce the constraint
-        violation, which has none of what follows.
+        The part of the direction that was taken. NaN for a step that reduced the constraint violation alone, or left a
+        stationary point that is no minimum; it has none of what follows.
     trials, not_finite
         Points at which the merit function was tried, and how many of them gave NaN or infinity.
     shift, damping

@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sciml_bounds.newton.hessians import Hessians
+from sciml_bounds.newton.escape import escape
+from sciml_bounds.newton.hessians import ExactHessian, Hessians
 from sciml_bounds.newton.inner import DirectSolve, InnerSolve, InnerSolver
 from sciml_bounds.newton.iteration import Direction
 from sciml_bounds.newton.kkt import frobenius, identity, kkt_matrix, shifted
@@ -53,6 +54,9 @@ SHORT = 0.1
 
 #: Directions with more and more shift that are tried where a line search fails.
 FAILURES = 6
+
+#: So often a stationary point that is no minimum is left.
+ESCAPES = 5
 
 #: Largest number of steps of an iterative inner solver.
 CAP = 100_000
@@ -97,6 +101,7 @@ class AutomaticDirections:
         self._last_shift = 0.0
         self._failures = 0
         self._capped = False
+        self._escapes = ESCAPES
         self._used: _Used | None = None
 
     def at(self, point: Point, last_length: float) -> Direction | Point | Reason:
@@ -117,6 +122,16 @@ class AutomaticDirections:
         if last_length < SHORT:
             return max(10 * used, 1e-3 * size)
         return used / 10 if last_length < 1 and used > 1e-2 * size else 0.0
+
+    def away_from(self, point: Point) -> Point | None:
+        """Leave a stationary point that is no minimum, where the Hessian is exact and dense; a few times at most."""
+        if self._escapes == 0 or not isinstance(self._hessians, ExactHessian):
+            return None
+        self._escapes -= 1
+        H, _ = self._hessians.at(point)
+        if not bool(torch.isfinite(H.to_dense()).all()):
+            return None
+        return escape(self._program, point, H, self._merit.eta1)
 
     def after_failure(self, point: Point, failure: Reason) -> Direction | Point | Reason:
         """Shift the Hessian more, and if that does not help either, leave the objective aside."""

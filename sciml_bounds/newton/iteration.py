@@ -67,6 +67,10 @@ class Directions(Protocol):
         """
         ...
 
+    def away_from(self, point: Point) -> Point | None:
+        """Find a point to go on from where this one is stationary, but is known to be no minimum."""
+        ...
+
     def after_failure(self, point: Point, failure: Reason) -> Direction | Point | Reason:
         """Find another direction where the last one led nowhere, or another point to go on from, or give up."""
         ...
@@ -94,11 +98,7 @@ def run(program: Program, directions: Directions, point: Point, stop: Stop) -> O
     """Iterate until one of the ends of `Stop` is reached, or no direction leads further."""
     history: list[NewtonStep] = []
     best, idle = point.kkt_residual, 0
-    while (reason := _end(point, stop, len(history))) is None:
-        moved = _advance(program, directions, point, history[-1].step_length if history else 1.0)
-        if isinstance(moved, Reason):
-            stuck = moved is Reason.STAGNATED and len(history) > 0
-            return Outcome(point, _stuck(point, history[-1], stop) if stuck else moved, tuple(history))
+    while not isinstance(moved := _next(program, directions, point, stop, history), Reason):
         before, (point, step) = point, moved
         history.append(step)
         idle = idle + 1 if point.kkt_residual >= best and _alike(before, point) else 0
@@ -107,7 +107,21 @@ def run(program: Program, directions: Directions, point: Point, stop: Stop) -> O
             return Outcome(point, _stuck(point, step, stop), tuple(history))
         if stop.callback(point.x):
             return Outcome(point, Reason.STOPPED, tuple(history))
-    return Outcome(point, reason, tuple(history))
+    return Outcome(point, moved, tuple(history))
+
+
+def _next(
+    program: Program, directions: Directions, point: Point, stop: Stop, history: list[NewtonStep]
+) -> tuple[Point, NewtonStep] | Reason:
+    """Go to the next point, or tell why this is the end."""
+    reason = _end(point, stop, len(history))
+    if reason is Reason.CONVERGED and len(history) < stop.maxiter:
+        away = directions.away_from(point)
+        return reason if away is None else (away, _without_direction(away))
+    if reason is not None:
+        return reason
+    moved = _advance(program, directions, point, history[-1].step_length if history else 1.0)
+    return _stuck(point, history[-1], stop) if moved is Reason.STAGNATED and history else moved
 
 
 def _end(point: Point, stop: Stop, iterations: int) -> Reason | None:
@@ -144,7 +158,7 @@ def _advance(
         if not isinstance(moved, Reason):
             return moved
         found = directions.after_failure(point, moved)
-    return (found, _restored(found)) if isinstance(found, Point) else found
+    return (found, _without_direction(found)) if isinstance(found, Point) else found
 
 
 def _search(
@@ -175,8 +189,8 @@ def _record(point: Point, direction: Direction, length: float, trials: tuple[int
     )  # fmt: skip
 
 
-def _restored(point: Point) -> NewtonStep:
-    """Record a step that left the objective aside to reduce the constraint violation."""
+def _without_direction(point: Point) -> NewtonStep:
+    """Record a step that reduced the constraint violation alone, or left a stationary point that is no minimum."""
     nan = math.nan
     return NewtonStep(
         point.fun, point.kkt_residual, point.constraint_violation, nan, 0, 0, nan, nan, nan, nan, 0, nan, False

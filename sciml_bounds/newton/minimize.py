@@ -102,8 +102,8 @@ def minimize(
     Notes
     -----
     Both methods take Newton steps on the exact augmented Lagrangian f + l.c + eta1/2 ||c||^2 + eta2/2 ||grad_x L||^2
-    with Armijo's rule (Hong, Na, Mahoney, Kolar, ICML 2023). They find stationary points; with Hessians of its own
-    "auto" steps away from those that are not minima where a dense factorisation tells it. Jacobians of the constraints
+    with Armijo's rule (Hong, Na, Mahoney, Kolar, ICML 2023). They find stationary points; "auto"
+    goes on from those that are no minima where exact Hessians, not sparse ones, tell it. Jacobians of the constraints
     may lose their rank, and there may be more constraints than unknowns. An objective below -1e15 where the constraints
     hold is called unbounded.
 

@@ -160,6 +160,9 @@ class SketchedDirections:
             solve.z, self._merit, slope, system.shift, system.damping, solve.steps, relative, solve.capped
         )  # fmt: skip
 
+    def away_from(self, point: Point) -> None:
+        """Take what is stationary for the end, as published."""
+
     def after_failure(self, point: Point, failure: Reason) -> Reason:
         """Give up: the published method has one direction a point."""
         return Reason.CAPPED if self._capped else failure

@@ -96,6 +96,16 @@ def test_problems_without_constraints_are_solved():
     assert (quadratic.nit, float(quadratic.x[0])) == (1, 3.0)
 
 
+def test_maxima_and_saddles_are_left():
+    """Both starts are exact solutions of the first-order conditions, or lead to one by symmetry."""
+    top = sb.minimize(lambda x: x[1], double(0.0, 1.0), constraints=lambda x: x @ x - 1)
+    assert top.fun == pytest.approx(-1.0)
+    wells = sb.minimize(lambda x: (x[0] ** 2 - 1) ** 2 + x[1] ** 2, double(0.0, 1.0), atol=1e-6)
+    assert wells.fun == pytest.approx(0.0)
+    published = sb.minimize(lambda x: x[1], double(0.0, 1.0), constraints=lambda x: x @ x - 1, method="sketched")
+    assert published.fun == pytest.approx(1.0)
+
+
 # --- Jacobians without full rank --------------------------------------------------------------------------------------
 
 

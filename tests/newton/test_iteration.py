@@ -32,6 +32,9 @@ class Fixed:
     def at(self, point, last_length):
         return self._make(self.direction)
 
+    def away_from(self, point):
+        return None
+
     def after_failure(self, point, failure):
         return failure if self.second is None else self._make(self.second)
 
