@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from sciml_bounds.krylov.learned_directions import LearnedDirections as LearnedDirections
     from sciml_bounds.multigrid.flux_head import CertifiedMgNO as CertifiedMgNO
     from sciml_bounds.multigrid.mgno import MgNO as MgNO
+    from sciml_bounds.newton.minimize import minimize as minimize
+    from sciml_bounds.newton.sketched import SketchedNewton as SketchedNewton
     from sciml_bounds.operators.linear_operator import LinearOperator as LinearOperator
     from sciml_bounds.operators.linear_operator import aslinearoperator as aslinearoperator
     from sciml_bounds.problems.diffusion import Diffusion as Diffusion
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from sciml_bounds.reports import Reason as Reason
     from sciml_bounds.results import Certificate as Certificate
     from sciml_bounds.results import LinearSolution as LinearSolution
+    from sciml_bounds.results import OptimizeResult as OptimizeResult
     from sciml_bounds.results import Solution as Solution
     from sciml_bounds.store.datasets import open_dataset as open_dataset
     from sciml_bounds.store.foreign import import_dataset as import_dataset
@@ -85,10 +88,12 @@ _HOME = {
     "MissingExtraError": "errors",
     "Multigrid": "_linear",
     "Neumann": "grid",
+    "OptimizeResult": "results",
     "Periodic": "grid",
     "Progress": "_solve",
     "Reason": "reports",
     "Robin": "grid",
+    "SketchedNewton": "newton.sketched",
     "Solution": "results",
     "Solver": "_solve",
     "TorchDataset": "store.torch_dataset",
@@ -108,6 +113,7 @@ _HOME = {
     "load_model": "store.weights",
     "make_dataset": "recipes.generation",
     "make_shard": "recipes.generation",
+    "minimize": "newton.minimize",
     "open_dataset": "store.datasets",
     "prepare": "_solve",
     "read": "store.results",

@@ -39,6 +39,10 @@ class Reason(StrEnum):
     STOPPED = "stopped by the callback"
     ERROR_REACHED = "error bound reached"
     MESH_LIMITED = "error bound limited by the mesh"
+    INFEASIBLE = "constraints cannot be met near x"
+    UNBOUNDED = "objective unbounded below"
+    SINGULAR_JACOBIAN = "Jacobian of the constraints rank-deficient"
+    CAPPED = "inner solver ended at its cap of steps"
 
     def __repr__(self) -> str:
         """Write it as the word that it is: the reasons of a batch are a tuple."""
@@ -67,6 +71,13 @@ _ADVICE = {
         "The bound of the discrete solution on this grid stays above that; refine the grid or pass a flux of a finer "
         "grid."
     ),
+    Reason.INFEASIBLE: (
+        "No small change of x reduces the constraint violation: the constraints may contradict each other; start from "
+        "another x0, or leave one out."
+    ),
+    Reason.UNBOUNDED: "The objective has no lower bound on the constraints; check its sign, or bound the variables.",
+    Reason.SINGULAR_JACOBIAN: "Use preset='robust', which goes on from there, or leave out a dependent constraint.",
+    Reason.CAPPED: "Its steps were not accurate enough; raise the cap, or use inner='direct'.",
 }
 
 

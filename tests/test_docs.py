@@ -20,7 +20,7 @@ NAMES = [name for name in sb.__all__ if name != "__version__"]
 #: What users make by themselves, beside functions: the classes with a signature.
 MADE = (
     "Algebraic", "BoundaryFlux", "CertifiedMgNO", "Diffusion", "Dirichlet", "EffectivePermeability", "Grid",
-    "LearnedDirections", "Mean", "MgNO", "Multigrid", "Neumann", "Periodic", "Robin", "TorchDataset",
+    "LearnedDirections", "Mean", "MgNO", "Multigrid", "Neumann", "Periodic", "Robin", "SketchedNewton", "TorchDataset",
 )  # fmt: skip
 
 

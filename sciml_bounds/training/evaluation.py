@@ -97,16 +97,10 @@ def evaluate(
     if isinstance(metrics, str):
         raise InputError(f"metrics={metrics!r} is one name; give a list of them: [{metrics!r}].")
     if metrics is None:
-<<<<<<< HEAD
-        chosen = _default_metrics(model)
-    else:
-        chosen = {loss_name(metric): find_loss(metric, "metric") for metric in metrics}
-        for metric in metrics:
-            require_fitting(model, metric=metric)
-=======
         metrics = _default_metrics(model)
+    for metric in metrics:
+        require_fitting(model, metric=metric)
     chosen = {loss_name(metric): loss_for(model, metric, "metric") for metric in metrics}
->>>>>>> r4
     if not chosen:
         raise InputError("there is no metric to evaluate; name one, such as 'l2'.")
     parts = batches(range(size_of(samples)), batch_size)
@@ -130,7 +124,6 @@ def metrics_for(model: nn.Module) -> tuple[str, ...]:
     return ("line-search", "contraction") if isinstance(model, LearnedDirections) else tuple(LOSSES)
 
 
-<<<<<<< HEAD
 def require_fitting(model: nn.Module, **losses: str | Loss) -> None:
     """Refuse losses of fields for a network of directions, whose targets are no fields that it should give.
 
@@ -151,22 +144,10 @@ def require_fitting(model: nn.Module, **losses: str | Loss) -> None:
             )
 
 
-def _default_metrics(model: nn.Module) -> dict[str, Loss]:
-    """Give the metrics of fields, or what a network with a flux head or one of directions is judged by."""
-    from sciml_bounds.krylov.learned_directions import LearnedDirections
-    from sciml_bounds.multigrid.flux_head import BoundLoss, CertifiedNetwork
-
-    if isinstance(model, CertifiedNetwork):
-        return {"bound": BoundLoss(model.fields, source=model.source)}
-    if isinstance(model, LearnedDirections):
-        return {"line-search": find_loss("line-search")}
-    return {name: find_loss(name) for name in ("l2", "h1")}
-=======
 def _default_metrics(model: nn.Module) -> tuple[str, ...]:
     """Name the metrics of fields, or what a network with a flux head or one of directions is judged by."""
     fitting = metrics_for(model)
     return ("l2", "h1") if "l2" in fitting else fitting[:1]
->>>>>>> r4
 
 
 class evaluating:

@@ -1,0 +1,234 @@
+"""Newton steps with no more regularisation than they need, in the same merit function as the published method.
+
+The Hessian is shifted only until the KKT matrix has n positive and m negative eigenvalues, or the step shows positive
+curvature where the solver does not count them (Chiang and Zavala, Comput.
+Optim. Appl. 64, 2016); each shift starts from a third of the last one that helped (Waechter and Biegler, Math. Program.
+106, 2006, algorithm IC). The corner is damped only where the Jacobian has lost its rank. Where no step is of descent,
+the objective is left aside until the constraint violation has fallen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from sciml_bounds.newton.escape import escape
+from sciml_bounds.newton.hessians import ExactHessian, Hessians
+from sciml_bounds.newton.inner import DirectSolve, InnerSolve, InnerSolver
+from sciml_bounds.newton.iteration import Direction
+from sciml_bounds.newton.kkt import frobenius, identity, kkt_matrix, shifted
+from sciml_bounds.newton.merit import Merit, Slope
+from sciml_bounds.newton.program import Point, Program
+from sciml_bounds.newton.rank import attainable_residual
+from sciml_bounds.newton.restoration import restore
+from sciml_bounds.reports import Reason
+
+__all__ = ["AutomaticDirections", "estimated_multipliers"]
+
+#: Penalties at the start, where they are allowed to go, and the factors by which they change.
+START = Merit(1.0, 0.1)
+LARGEST_ETA1, SMALLEST_ETA2 = 1e12, 1e-12
+GROWTH = 4.0
+
+#: The first shift, the least one, and the largest, relative to the Hessian.
+FIRST_SHIFT, LEAST_SHIFT, LARGEST_SHIFT = 1e-4, 1e-12, 1e10
+
+#: Damping of the corner where the Jacobian has lost its rank, relative to its norm squared.
+DAMPING = 1e-8
+
+#: The same relative to the Hessian, where the Jacobian is zero.
+LEAST_DAMPING = 1e-12
+
+#: A step shows positive curvature if that is at least this part of its squared length.
+CURVATURE = 1e-10
+
+#: A solve is singular if it leaves more than this part of the right-hand side.
+UNSOLVED = 1e-4
+
+#: Steps shorter than this part of their direction tell of a model that does not hold so far.
+SHORT = 0.1
+
+#: Directions with more and more shift that are tried where a line search fails.
+FAILURES = 6
+
+#: So often a stationary point that is no minimum is left.
+ESCAPES = 5
+
+#: Largest number of steps of an iterative inner solver.
+CAP = 100_000
+
+#: Multipliers that are estimated to be larger than this start at zero instead, as in IPOPT.
+LARGEST_MULTIPLIER = 1e3
+
+
+def estimated_multipliers(point: Point) -> Tensor:
+    """Return the l that minimises ||g + G^T l||, or zero where it is large or the Jacobian has no rank to tell it."""
+    n, m = len(point.x), len(point.multipliers)
+    if m == 0:
+        return point.multipliers
+    damping = DAMPING * max(1e-8, frobenius(point.jacobian) ** 2)
+    A = kkt_matrix(identity(point.jacobian), point.jacobian, damping)
+    found = DirectSolve(A, torch.cat([-point.gradient, point.x.new_zeros(m)]), 0).z[n:]
+    usable = bool(torch.isfinite(found).all()) and float(found.abs().max()) <= LARGEST_MULTIPLIER
+    return found if usable else torch.zeros_like(found)
+
+
+@dataclass(frozen=True, eq=False)
+class _Used:
+    """What the last direction was made of: H, H grad_x L, the shift of H, and the size that shifts are relative to."""
+
+    H: Tensor
+    curved: Tensor
+    shift: float
+    size: float
+
+
+class AutomaticDirections:
+    """Directions with as little regularisation as they need; shifts and penalties are carried from point to point."""
+
+    armijo = 1e-4
+    shortest = 1e-10
+
+    def __init__(self, program: Program, hessians: Hessians, inner: InnerSolver, tolerance: float) -> None:
+        self._program, self._hessians, self._inner = program, hessians, inner
+        self._tolerance = tolerance
+        self._start = START if program.m else Merit(START.eta1, 0.0)  # without constraints Newton's own: f alone
+        self._merit = self._start
+        self._last_shift = 0.0
+        self._failures = 0
+        self._capped = False
+        self._escapes = ESCAPES
+        self._used: _Used | None = None
+
+    def at(self, point: Point, last_length: float) -> Direction | Point | Reason:
+        """Solve with the least shift that gives a direction of descent."""
+        H, curved = self._hessians.at(point)
+        if not bool(torch.isfinite(curved).all()):
+            return Reason.NOT_FINITE
+        self._failures = 0
+        return self._direction(point, H, curved, self._least(H, last_length)) or self._restored(point, Reason.STAGNATED)
+
+    def _least(self, H: Tensor, last_length: float) -> float:
+        """Shift at least tenfold after a short step, less after a longer one, and no more than needed after a full one.
+
+        A short step tells that the model does not hold as far as the direction goes.
+        """
+        size = frobenius(H)
+        used = self._used.shift if self._used is not None else 0.0
+        if last_length < SHORT:
+            return max(10 * used, 1e-3 * size)
+        return used / 10 if last_length < 1 and used > 1e-2 * size else 0.0
+
+    def away_from(self, point: Point) -> Point | None:
+        """Leave a stationary point that is no minimum, where the Hessian is exact and dense; a few times at most."""
+        if self._escapes == 0 or not isinstance(self._hessians, ExactHessian):
+            return None
+        self._escapes -= 1
+        H, _ = self._hessians.at(point)
+        if not bool(torch.isfinite(H.to_dense()).all()):
+            return None
+        return escape(self._program, point, H, self._merit.eta1)
+
+    def after_failure(self, point: Point, failure: Reason) -> Direction | Point | Reason:
+        """Shift the Hessian more, and if that does not help either, leave the objective aside."""
+        self._failures += 1
+        used = self._used
+        if used is None or self._failures > FAILURES:
+            return self._restored(point, failure)
+        found = self._direction(point, used.H, used.curved, max(10 * used.shift, 1e-4 * used.size))
+        return found or self._restored(point, failure)
+
+    def _restored(self, point: Point, failure: Reason) -> Point | Reason:
+        self._merit, self._last_shift = self._start, 0.0
+        found = restore(self._program, point, self._tolerance)
+        if not isinstance(found, Point):
+            return found or (Reason.CAPPED if self._capped else failure)
+        return self._program.at(found.x, estimated_multipliers(found))
+
+    # --- one direction ------------------------------------------------------------------------------------------------
+
+    def _direction(self, point: Point, H: Tensor, curved: Tensor, least: float) -> Direction | Reason | None:
+        size = max(frobenius(H), float(point.lagrangian_gradient.norm()) / max(1.0, float(point.x.norm())), 1e-8)
+        b, damping = -point.residual, 0.0
+        for shift in self._shifts(least, size):
+            solve = self._solve(point, H, b, shift, damping)
+            if damping == 0 and len(point.multipliers) and _singular(solve, point.kkt_residual):
+                damping = max(DAMPING * frobenius(point.jacobian) ** 2, LEAST_DAMPING * size)
+                b = -attainable_residual(point)
+                if float(b.norm()) <= self._tolerance:
+                    return Reason.INFEASIBLE
+                solve = self._solve(point, H, b, shift, damping)
+            if not self._curves_upwards(solve, point, H, shift):
+                continue
+            found = self._descent(solve, point, curved, b)
+            if found is not None:
+                self._last_shift = shift if shift > 0 else self._last_shift
+                self._used = _Used(H, curved, shift, size)
+                return replace(found, shift=shift, damping=damping)
+        return None
+
+    def _shifts(self, least: float, size: float) -> Iterator[float]:
+        """Yield the shifts to try, upwards: from the least one, or none and then from a third of the last one."""
+        if least == 0:
+            yield 0.0
+        start = FIRST_SHIFT * size if self._last_shift == 0 else max(self._last_shift / 3, LEAST_SHIFT * size)
+        shift, factor = least or start, 100.0 if self._last_shift == 0 else 8.0
+        while shift <= LARGEST_SHIFT * size:
+            yield shift
+            shift *= factor
+
+    def _solve(self, point: Point, H: Tensor, b: Tensor, shift: float, damping: float) -> InnerSolve:
+        solve = self._inner(kkt_matrix(shifted(H, shift), point.jacobian, damping), b, CAP)
+        size = float(b.norm())
+        solve.refine(min(0.1, size) * size)
+        self._capped = solve.capped
+        return solve
+
+    def _curves_upwards(self, solve: InnerSolve, point: Point, H: Tensor, shift: float) -> bool:
+        """Whether the KKT matrix has the inertia of a minimum, or, where that is not known, the step looks like it."""
+        if not math.isfinite(solve.residual_norm) or _singular(solve, point.kkt_residual):
+            return False
+        if solve.negative is not None:
+            return solve.negative == len(point.multipliers)
+        dx, dl = solve.z[: len(point.x)], solve.z[len(point.x) :]
+        away = -(point.multipliers + dl) @ point.constraints  # what leads to the constraints may curve downwards
+        curvature = dx @ (H @ dx) + shift * dx.square().sum() + away.clamp_min(0.0)
+        return bool(curvature >= CURVATURE * frobenius(H) * dx.square().sum())
+
+    def _descent(self, solve: InnerSolve, point: Point, curved: Tensor, b: Tensor) -> Direction | None:
+        """Change the penalties, and the accuracy of an iterative solve, until the step is one of descent."""
+        n, size = len(point.x), float(b.norm())
+        squares = float(b[:n].square().sum()), float(b[n:].square().sum())
+        while True:
+            slope = Slope.along(solve.z, point, curved)
+            merit = self._penalties(slope, *squares)
+            if merit is not None:
+                self._merit = merit
+                relative = solve.residual_norm / size
+                return Direction(solve.z, merit, slope.at(merit), 0.0, 0.0, solve.steps, relative, solve.capped)
+            before = solve.residual_norm
+            solve.refine(0.1 * before)
+            if not solve.residual_norm < 0.5 * before:
+                return None
+
+    def _penalties(self, slope: Slope, g2: float, c2: float) -> Merit | None:
+        """Find penalties with a slope of at most -eta2/2 ||b||^2, and change only the one that stands in the way."""
+        merit = self._merit
+        while not slope.at(merit) <= -merit.eta2 / 2 * (g2 + c2) or slope.at(merit) == 0:
+            if slope.second + g2 / 2 > 0 or merit.eta1 > LARGEST_ETA1 / GROWTH:
+                merit = Merit(merit.eta1, merit.eta2 / GROWTH)
+            else:
+                merit = Merit(merit.eta1 * GROWTH, merit.eta2)
+            if merit.eta2 < SMALLEST_ETA2 or not math.isfinite(slope.at(merit)):
+                return None
+        return merit
+
+
+def _singular(solve: InnerSolve, size: float) -> bool:
+    """Whether a solver that should have been exact has left some of the right-hand side."""
+    exact = solve.steps == 0
+    return not math.isfinite(solve.residual_norm) or (exact and solve.residual_norm > UNSOLVED * size)

@@ -1,0 +1,232 @@
+"""Functions that users give, with their first and second derivatives, as float64 tensors.
+
+A function of torch is differentiated by torch: one pass forward a point, then one vectorised pass backward for all rows
+of a Jacobian or Hessian. A function of numpy has the derivatives that come with it; a Jacobian that does not is made
+of differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor
+
+from sciml_bounds.errors import InputError
+from sciml_bounds.operators.linear_operator import csr_tensor
+
+__all__ = ["Function", "Given", "as_matrix"]
+
+#: Relative step of a difference: where truncation and round-off are alike.
+DIFFERENCE = float(np.sqrt(np.finfo(np.float64).eps))
+
+#: What a function of the other kind raises when it is given an array of this one.
+_WRONG_KIND = (TypeError, AttributeError, RuntimeError)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a user gave: a function, its derivatives (None where they are to be found), and its name in messages."""
+
+    fun: Callable[[Any], Any]
+    jac: Callable[[Any], Any] | None
+    hess: Callable[..., Any] | None
+    name: str
+    scalar: bool = False
+
+
+class Function:
+    """A function R^n -> R^m with derivatives.
+
+    Parameters
+    ----------
+    given
+        The function. Where it is `scalar`, `hess` takes x, otherwise x and m weights.
+    x0
+        A point, float64, shape (n,), at which it is called once to see what it takes and returns.
+    tensors_first
+        Whether it is first called with a tensor, and with an array only if it cannot take that; or the reverse.
+
+    Raises
+    ------
+    InputError
+        If what it returns at x0 has the wrong shape or dtype, is not finite, or has no derivative.
+    """
+
+    def __init__(self, given: Given, x0: Tensor, *, tensors_first: bool) -> None:
+        self.given = given
+        self.calls = 0
+        self.of_torch = tensors_first
+        self._last: tuple[Tensor, Tensor | None, Any] | None = None
+        self._count: int | None = None
+        value = self._first_value(x0)
+        self.size = self._count = len(value)
+        if not bool(torch.isfinite(value).all()):
+            raise InputError(f"{given.name} is NaN or infinite at x0; start from a point where it is finite.")
+        self._differentiable = self.of_torch and _has_graph(self._evaluated(x0)[1])
+        if self.of_torch and given.jac is None:
+            self._graph(x0)
+
+    def _first_value(self, x0: Tensor) -> Tensor:
+        try:
+            return self.value(x0)
+        except _WRONG_KIND as error:
+            self.of_torch = not self.of_torch
+            try:
+                return self.value(x0)
+            except _WRONG_KIND:
+                raise error from None  # of the kind that x0 promised
+
+    @property
+    def has_jacobian(self) -> bool:
+        """Whether first derivatives are exact."""
+        return self.given.jac is not None or self._differentiable
+
+    @property
+    def has_hessian(self) -> bool:
+        """Whether there are second derivatives."""
+        return self.given.hess is not None or self._differentiable
+
+    def value(self, x: Tensor) -> Tensor:
+        """Return the values, shape (m,)."""
+        return self._checked(self._evaluated(x)[1])
+
+    def _evaluated(self, x: Tensor) -> tuple[Tensor | None, Any]:
+        """Return a leaf at x (None for numpy) and the result: what is asked for twice in a row is computed once."""
+        if self._last is None or not torch.equal(self._last[0], x):
+            leaf = x.detach().clone().requires_grad_() if self.of_torch else None
+            self.calls += 1
+            with torch.enable_grad():
+                y = self.given.fun(self._argument(x) if leaf is None else leaf.clone())  # it may write to its copy
+            self._last = (x.detach().clone(), leaf, y)
+        return self._last[1:]
+
+    def _graph(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        leaf, y = self._evaluated(x)
+        if leaf is None or not _has_graph(y):
+            raise InputError(
+                f"{self.given.name} returns what torch cannot differentiate: a constant, or a number that left torch "
+                "on its way (.item(), .detach(), numpy); give jac=, or write a constant as 0 * x.sum()."
+            )
+        return leaf, y
+
+    def _checked(self, y: Any) -> Tensor:
+        name = self.given.name
+        vector = as_numbers(y, name)
+        if self.given.scalar and vector.numel() != 1:
+            raise InputError(f"{name} returns shape {tuple(vector.shape)}; it must return one number.")
+        if not self.given.scalar and vector.ndim > 1:
+            raise InputError(f"{name} returns shape {tuple(vector.shape)}; it must return a vector (m,).")
+        vector = vector.reshape(-1)
+        if self._count not in (None, len(vector)):
+            raise InputError(
+                f"{name} returned {self._count} values at x0 and {len(vector)} now; their number is fixed."
+            )
+        return vector
+
+    def jacobian(self, x: Tensor) -> Tensor:
+        """Return the Jacobian, shape (m, n), dense or in CSR form."""
+        shape = (self.size, len(x))
+        if self.given.jac is not None:
+            return as_matrix(self.given.jac(self._argument(x)), f"the jac of {self.given.name}", shape, x.device)
+        if not self._differentiable:
+            return self._differences(x)
+        leaf, y = self._graph(x)
+        return _rows(y.reshape(-1), leaf).detach()
+
+    def _argument(self, x: Tensor) -> Any:
+        return x.detach().clone() if self.of_torch else x.detach().cpu().numpy().copy()
+
+    def _differences(self, x: Tensor) -> Tensor:
+        here = self.value(x)
+        columns = []
+        for i in range(len(x)):
+            moved = x.clone()
+            moved[i] += DIFFERENCE * max(1.0, abs(float(x[i])))
+            columns.append((self.value(moved) - here) / (moved[i] - x[i]))
+        return torch.stack(columns, 1)
+
+    def hessian(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Return the Hessian of the inner product with m weights, shape (n, n), dense or in CSR form."""
+        shape = (len(x), len(x))
+        if self.given.hess is None:
+            return self._differentiated_twice(x, weights)
+        name = f"the hess of {self.given.name}"
+        argument = self._argument(x)
+        if self.given.scalar:
+            return as_matrix(self.given.hess(argument), name, shape, x.device) * float(weights)
+        along = weights if self.of_torch else weights.cpu().numpy()
+        return as_matrix(self.given.hess(argument, along), name, shape, x.device)
+
+    def _differentiated_twice(self, x: Tensor, weights: Tensor) -> Tensor:
+        leaf, y = self._graph(x)
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(y.reshape(-1) @ weights, leaf, create_graph=True)
+        if not gradient.requires_grad:  # of a linear function
+            return x.new_zeros(len(x), len(x))
+        rows = _rows(gradient, leaf).detach()
+        return (rows + rows.mT) / 2  # symmetric to the last bit, as factorisations take it
+
+
+def _has_graph(y: Any) -> bool:
+    return isinstance(y, Tensor) and y.requires_grad
+
+
+def _rows(y: Tensor, leaf: Tensor) -> Tensor:
+    """Differentiate each entry of y (m,) by the leaf (n,): (m, n), in one pass backward."""
+    if len(y) == 0:
+        return leaf.new_zeros(0, len(leaf))
+    seeds = torch.eye(len(y), dtype=y.dtype, device=y.device)
+    (rows,) = torch.autograd.grad(
+        y, leaf, seeds, is_grads_batched=True, retain_graph=True, allow_unused=True, materialize_grads=True
+    )  # fmt: skip
+    found: Tensor = rows
+    return found
+
+
+def as_numbers(y: Any, name: str) -> Tensor:
+    """Read what a function returned as a float64 tensor; integers of Python and numpy are numbers too.
+
+    Raises
+    ------
+    InputError
+        If it is not real numbers, or in another precision than double.
+    """
+    try:
+        found = y.detach() if isinstance(y, Tensor) else torch.from_numpy(np.array(y, order="C"))
+    except (TypeError, ValueError):
+        raise InputError(f"{name} returns a {type(y).__name__}; it must return numbers.") from None
+    if found.dtype in (torch.int64, torch.int32) and not isinstance(y, Tensor):
+        return found.double()
+    if found.dtype != torch.float64:
+        dtype = str(found.dtype).removeprefix("torch.")
+        raise InputError(f"{name} returns {dtype}; it must compute in float64, as x is.")
+    return found
+
+
+def as_matrix(matrix: Any, name: str, shape: tuple[int, int], device: torch.device) -> Tensor:
+    """Read a dense or sparse matrix of torch, numpy or scipy as a float64 tensor, strided or CSR.
+
+    Raises
+    ------
+    InputError
+        If its shape is another one, or its entries are not float64.
+    """
+    if scipy.sparse.issparse(matrix):
+        found = csr_tensor(matrix, dtype=torch.float64, device=device)
+    elif isinstance(matrix, Tensor) and matrix.layout != torch.strided:
+        coo = matrix.detach().to_sparse_coo().coalesce().cpu()
+        entries = (coo.values().numpy(), tuple(coo.indices().numpy()))
+        # by way of scipy, since torch warns of its own sparse forms
+        found = csr_tensor(scipy.sparse.coo_array(entries, tuple(coo.shape)), dtype=torch.float64, device=device)
+    else:
+        found = as_numbers(matrix, name).to(device)
+    if found.ndim == 1 and shape[0] == 1:
+        found = found.unsqueeze(0)
+    if tuple(found.shape) != shape:
+        raise InputError(f"{name} returns shape {tuple(found.shape)}; it must return {shape}.")
+    return found

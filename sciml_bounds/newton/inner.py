@@ -1,0 +1,176 @@
+"""Ways to solve a KKT system: each starts at zero and goes on from where it is when more accuracy is asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import scipy.sparse.linalg
+import torch
+from torch import Tensor
+
+from sciml_bounds.errors import InputError
+from sciml_bounds.newton.kkt import is_sparse, scipy_matrix
+from sciml_bounds.newton.sketches.gaussian_vector import GaussianVector
+from sciml_bounds.newton.sketches.rows import Rows
+from sciml_bounds.newton.sketches.sketch import Sketch
+from sciml_bounds.newton.sketching import SketchedSolve
+
+__all__ = ["InnerSolve", "InnerSolver", "as_inner"]
+
+#: A pivot this much smaller than the largest is one of a singular matrix.
+SINGULAR = 1e-14
+
+
+class InnerSolve(Protocol):
+    """A symmetric system A z = b that is being solved.
+
+    Attributes
+    ----------
+    z
+        What has been found so far.
+    residual_norm
+        ||A z - b||; NaN where A is found singular.
+    steps
+        Steps of the solver so far; zero for direct ones.
+    negative
+        Number of negative eigenvalues of A, where the solver finds it out.
+    capped
+        Whether it ended because it may take no more steps.
+    """
+
+    z: Tensor
+    steps: int
+    negative: int | None
+
+    @property
+    def residual_norm(self) -> float:
+        """||A z - b||."""
+        ...
+
+    @property
+    def capped(self) -> bool:
+        """Whether it ended because it may take no more steps."""
+        ...
+
+    def refine(self, tolerance: float) -> None:
+        """Go on until the residual is that small, or as small as it gets."""
+        ...
+
+
+#: Starts on a system: matrix, right-hand side, and the largest number of steps.
+InnerSolver = Callable[[Tensor, Tensor, int], InnerSolve]
+
+
+class DirectSolve:
+    """L D L^T of a dense matrix, which counts negative eigenvalues, or LU of a sparse one, with one refinement."""
+
+    steps = 0
+    capped = False
+
+    def __init__(self, A: Tensor, b: Tensor, cap: int) -> None:
+        self.negative: int | None = None
+        substitute = _sparse_factors(A) if is_sparse(A) else self._dense_factors(A)
+        if substitute is None:
+            self.z, self.residual_norm = torch.full_like(b, math.nan), math.nan
+            return
+        z = substitute(b)
+        self.z = z + substitute(b - A @ z)
+        self.residual_norm = float((A @ self.z - b).norm())
+
+    def _dense_factors(self, A: Tensor) -> Callable[[Tensor], Tensor] | None:
+        if len(A) == 0:
+            self.negative = 0
+            return torch.zeros_like
+        LD, pivots, _ = torch.linalg.ldl_factor_ex(A)
+        eigenvalues = _pivot_eigenvalues(LD, pivots)
+        if not bool(eigenvalues.abs().min() > SINGULAR * eigenvalues.abs().max()):
+            return None
+        self.negative = int((eigenvalues < 0).sum())  # Sylvester's law of inertia
+        return lambda rhs: torch.linalg.ldl_solve(LD, pivots, rhs.unsqueeze(1)).squeeze(1)
+
+    def refine(self, tolerance: float) -> None:
+        """Leave it: it is as accurate as it gets."""
+
+
+def _pivot_eigenvalues(LD: Tensor, pivots: Tensor) -> Tensor:
+    """Return the eigenvalues of D, whose blocks of two are where LAPACK notes negative pivots."""
+    values = LD.diagonal().clone()
+    pairs = torch.nonzero(pivots < 0).view(-1)[::2]
+    if len(pairs):
+        a, d, off = values[pairs], values[pairs + 1], LD[pairs + 1, pairs]
+        middle, radius = (a + d) / 2, torch.hypot((a - d) / 2, off)
+        values[pairs], values[pairs + 1] = middle - radius, middle + radius
+    return values
+
+
+def _sparse_factors(A: Tensor) -> Callable[[Tensor], Tensor] | None:
+    try:
+        factors = scipy.sparse.linalg.splu(scipy_matrix(A).tocsc())
+    except RuntimeError:  # exactly singular
+        return None
+    return lambda rhs: torch.from_numpy(factors.solve(rhs.cpu().numpy())).to(rhs)
+
+
+class MinresSolve:
+    """MINRES without preconditioner, run again on the residual until that is small enough."""
+
+    def __init__(self, A: Tensor, b: Tensor, cap: int) -> None:
+        self.A, self.b, self.cap = A, b, cap
+        self.z, self.steps = torch.zeros_like(b), 0
+        self.negative: int | None = None
+        self.residual_norm = float(b.norm())
+        self.capped = False
+
+    def refine(self, tolerance: float) -> None:
+        """Run until the residual is that small, or stops falling."""
+        matrix: Any = scipy_matrix(self.A) if is_sparse(self.A) else self.A.cpu().numpy()
+        stalled = False
+        while self.residual_norm > tolerance and not (stalled or self.capped):
+            residual = self.b - self.A @ self.z
+            # scipy compares with ||A|| ||z|| where we compare with ||b||: ask for more, and look for ourselves
+            rtol = max(0.1 * tolerance / self.residual_norm, 1e-14)
+            maxiter = self.cap - self.steps
+            change, _ = scipy.sparse.linalg.minres(
+                matrix, residual.cpu().numpy(), rtol=rtol, maxiter=maxiter, callback=self._count
+            )
+            z = self.z + torch.from_numpy(change).to(self.z)
+            norm = float((self.A @ z - self.b).norm())
+            self.capped, stalled = self.steps >= self.cap, not norm < 0.9 * self.residual_norm
+            if norm < self.residual_norm:
+                self.z, self.residual_norm = z, norm
+
+    def _count(self, _: np.ndarray[Any, Any]) -> None:
+        self.steps += 1
+
+
+def as_inner(inner: str | Sketch, seed: int) -> InnerSolver:
+    """Turn a name or a sketch into an inner solver.
+
+    Parameters
+    ----------
+    inner
+        "direct", "minres", "kaczmarz" (uniform rows), "gaussian" (vectors), "auto" (direct), or any `Sketch`.
+    seed
+        Of the random numbers.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown.
+    """
+    if inner in ("auto", "direct"):
+        return DirectSolve
+    if inner == "minres":
+        return MinresSolve
+    sketches: dict[str, Sketch] = {"kaczmarz": Rows(), "gaussian": GaussianVector()}
+    sketch = sketches.get(inner) if isinstance(inner, str) else inner
+    if sketch is None or not hasattr(sketch, "draw"):
+        raise InputError(
+            f"unknown inner solver {inner!r}; the choices are 'auto', 'direct', 'minres', 'kaczmarz', 'gaussian', or a "
+            "sketch of sciml_bounds.newton.sketches."
+        )
+    generator = torch.Generator().manual_seed(seed)
+    return lambda A, b, cap: SketchedSolve(A, b, sketch, generator, cap)

@@ -1,0 +1,197 @@
+"""The loop of Newton's method on the exact augmented Lagrangian: directions, Armijo's rule, ends."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sciml_bounds.newton.merit import Merit
+from sciml_bounds.newton.program import Point, Program
+from sciml_bounds.newton.restoration import is_stationary
+from sciml_bounds.reports import Reason
+from sciml_bounds.results import NewtonStep
+
+__all__ = ["Direction", "Directions", "Outcome", "Stop", "run"]
+
+#: Objectives below this, at points that are nearly feasible, are taken for unbounded.
+UNBOUNDED = -1e15
+
+#: A difference of merit values below this part of their size is round-off.
+ROUND_OFF = 10 * torch.finfo(torch.float64).eps
+
+#: So many steps in a row that gain nothing but round-off are an end.
+IDLE = 10
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A direction of descent z = (dx, dl), and how it came about.
+
+    Attributes
+    ----------
+    z
+        Shape (n + m,).
+    merit, slope
+        The merit function, and its derivative along z, which is negative.
+    shift, damping
+        What was added to the Hessian, and what was subtracted in the corner of the KKT matrix.
+    inner_steps, inner_residual, capped
+        Of the inner solver: its steps, ||A z - b|| / ||b||, and whether it ended at its cap.
+    """
+
+    z: Tensor
+    merit: Merit
+    slope: float
+    shift: float
+    damping: float
+    inner_steps: int
+    inner_residual: float
+    capped: bool
+
+
+class Directions(Protocol):
+    """Where directions come from; it may carry penalties from one point to the next."""
+
+    armijo: float
+    shortest: float
+
+    def at(self, point: Point, last_length: float) -> Direction | Point | Reason:
+        """Find a direction, another point to go on from, or the reason why there is none.
+
+        `last_length` is that of the step before, 1 at first.
+        """
+        ...
+
+    def away_from(self, point: Point) -> Point | None:
+        """Find a point to go on from where this one is stationary, but is known to be no minimum."""
+        ...
+
+    def after_failure(self, point: Point, failure: Reason) -> Direction | Point | Reason:
+        """Find another direction where the last one led nowhere, or another point to go on from, or give up."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stop:
+    """When to stop: KKT residual, number of iterations, and a callback that is given x."""
+
+    tolerance: float
+    maxiter: int
+    callback: Callable[[Tensor], bool | None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where the loop ended, why, and how it came there."""
+
+    point: Point
+    reason: Reason
+    history: tuple[NewtonStep, ...]
+
+
+def run(program: Program, directions: Directions, point: Point, stop: Stop) -> Outcome:
+    """Iterate until one of the ends of `Stop` is reached, or no direction leads further."""
+    history: list[NewtonStep] = []
+    best, idle = point.kkt_residual, 0
+    while not isinstance(moved := _next(program, directions, point, stop, history), Reason):
+        before, (point, step) = point, moved
+        history.append(step)
+        idle = idle + 1 if point.kkt_residual >= best and _alike(before, point) else 0
+        best = min(best, point.kkt_residual)
+        if idle == IDLE:
+            return Outcome(point, _stuck(point, step, stop), tuple(history))
+        if stop.callback(point.x):
+            return Outcome(point, Reason.STOPPED, tuple(history))
+    return Outcome(point, moved, tuple(history))
+
+
+def _next(
+    program: Program, directions: Directions, point: Point, stop: Stop, history: list[NewtonStep]
+) -> tuple[Point, NewtonStep] | Reason:
+    """Go to the next point, or tell why this is the end."""
+    reason = _end(point, stop, len(history))
+    if reason is Reason.CONVERGED and len(history) < stop.maxiter:
+        away = directions.away_from(point)
+        return reason if away is None else (away, _without_direction(away))
+    if reason is not None:
+        return reason
+    moved = _advance(program, directions, point, history[-1].step_length if history else 1.0)
+    return _stuck(point, history[-1], stop) if moved is Reason.STAGNATED and history else moved
+
+
+def _end(point: Point, stop: Stop, iterations: int) -> Reason | None:
+    if point.kkt_residual <= stop.tolerance:
+        return Reason.CONVERGED
+    feasible = point.constraint_violation <= 1e-8 * max(1.0, float(point.x.norm()))
+    if point.fun < UNBOUNDED and feasible:
+        return Reason.UNBOUNDED
+    return Reason.MAXITER if iterations >= stop.maxiter else None
+
+
+def _stuck(point: Point, step: NewtonStep, stop: Stop) -> Reason:
+    """Tell why no step leads further."""
+    if step.inner_capped:
+        return Reason.CAPPED
+    if point.constraint_violation > stop.tolerance and is_stationary(point):
+        return Reason.INFEASIBLE
+    return Reason.NOT_FINITE if step.not_finite else Reason.STAGNATED
+
+
+def _alike(first: Point, second: Point) -> bool:
+    """Whether two points differ by no more than round-off in what the merit function is made of."""
+    change = abs(first.fun - second.fun) + abs(first.constraint_violation - second.constraint_violation)
+    return change <= ROUND_OFF * (abs(first.fun) + first.constraint_violation)
+
+
+def _advance(
+    program: Program, directions: Directions, point: Point, last_length: float
+) -> tuple[Point, NewtonStep] | Reason:
+    """Take one step, with as many directions as it takes."""
+    found: Direction | Point | Reason = directions.at(point, last_length)
+    while isinstance(found, Direction):
+        moved = _search(program, point, found, directions)
+        if not isinstance(moved, Reason):
+            return moved
+        found = directions.after_failure(point, moved)
+    return (found, _without_direction(found)) if isinstance(found, Point) else found
+
+
+def _search(
+    program: Program, point: Point, direction: Direction, directions: Directions
+) -> tuple[Point, NewtonStep] | Reason:
+    """Halve the step until the merit function has fallen enough; one length for x and multipliers."""
+    n, here = len(point.x), direction.merit.value(point)
+    slack = ROUND_OFF * abs(here)
+    length, trials, not_finite = 1.0, 0, 0
+    while length >= directions.shortest:
+        x, multipliers = point.x + length * direction.z[:n], point.multipliers + length * direction.z[n:]
+        if torch.equal(x, point.x) and torch.equal(multipliers, point.multipliers):
+            break
+        trial = program.at(x, multipliers)
+        trials += 1
+        not_finite += not trial.finite
+        value = direction.merit.value(trial) if trial.finite else math.inf
+        if value <= here + length * directions.armijo * direction.slope + slack:
+            return trial, _record(trial, direction, length, (trials, not_finite))
+        length /= 2
+    return Reason.NOT_FINITE if not_finite else Reason.STAGNATED
+
+
+def _record(point: Point, direction: Direction, length: float, trials: tuple[int, int]) -> NewtonStep:
+    return NewtonStep(
+        point.fun, point.kkt_residual, point.constraint_violation, length, *trials, direction.shift, direction.damping,
+        direction.merit.eta1, direction.merit.eta2, direction.inner_steps, direction.inner_residual, direction.capped,
+    )  # fmt: skip
+
+
+def _without_direction(point: Point) -> NewtonStep:
+    """Record a step that reduced the constraint violation alone, or left a stationary point that is no minimum."""
+    nan = math.nan
+    return NewtonStep(
+        point.fun, point.kkt_residual, point.constraint_violation, nan, 0, 0, nan, nan, nan, nan, 0, nan, False
+    )  # fmt: skip

@@ -1,0 +1,115 @@
+"""The problem min f(x) subject to c(x) = 0, and what is known of it at one point.
+
+Legend: n unknowns, m constraints; g = gradient of f, G = Jacobian of c (m, n), l = multipliers, L = f + l.c.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from sciml_bounds.newton.functions import Function
+from sciml_bounds.newton.kkt import added, stacked
+
+__all__ = ["Point", "Program"]
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """Values and first derivatives at x (n,) with multipliers (m,)."""
+
+    x: Tensor
+    multipliers: Tensor
+    fun: float
+    constraints: Tensor
+    gradient: Tensor
+    jacobian: Tensor
+
+    @cached_property
+    def lagrangian_gradient(self) -> Tensor:
+        """grad_x L = g + G^T l, shape (n,)."""
+        return self.gradient + self.jacobian.mT @ self.multipliers
+
+    @cached_property
+    def residual(self) -> Tensor:
+        """The left-hand sides of the first-order conditions, (grad_x L, c), shape (n + m,)."""
+        return torch.cat([self.lagrangian_gradient, self.constraints])
+
+    @cached_property
+    def kkt_residual(self) -> float:
+        """The Euclidean norm of `residual`."""
+        return float(self.residual.norm())
+
+    @property
+    def constraint_violation(self) -> float:
+        """The Euclidean norm of c."""
+        return float(self.constraints.norm())
+
+    @property
+    def finite(self) -> bool:
+        """Whether all numbers are."""
+        return math.isfinite(self.fun) and math.isfinite(self.kkt_residual)
+
+
+class Program:
+    """An objective, and constraints stacked one below the other.
+
+    Parameters
+    ----------
+    objective
+        f, with `size` 1.
+    constraints
+        The parts of c; none is allowed.
+    """
+
+    def __init__(self, objective: Function, constraints: list[Function]) -> None:
+        self.objective = objective
+        self.constraints = constraints
+        self.sizes = [part.size for part in constraints]
+        self.njev = self.nhev = 0
+
+    @property
+    def m(self) -> int:
+        """Number of constraints."""
+        return sum(self.sizes)
+
+    @property
+    def nfev(self) -> int:
+        """How often the objective was called, for differences too."""
+        return self.objective.calls
+
+    @property
+    def has_jacobians(self) -> bool:
+        """Whether first derivatives are exact."""
+        return all(function.has_jacobian for function in (self.objective, *self.constraints))
+
+    @property
+    def has_hessians(self) -> bool:
+        """Whether second derivatives are at hand."""
+        return all(function.has_hessian for function in (self.objective, *self.constraints))
+
+    def at(self, x: Tensor, multipliers: Tensor) -> Point:
+        """Evaluate; where values are not finite, derivatives are not asked for."""
+        fun = float(self.objective.value(x))
+        c = torch.cat([x.new_zeros(0), *(part.value(x) for part in self.constraints)])
+        if not (math.isfinite(fun) and bool(torch.isfinite(c).all())):
+            nowhere = x.new_full((1,), math.nan)
+            return Point(x, multipliers, fun, c, nowhere.expand(len(x)), nowhere.expand(len(c), len(x)))
+        return Point(x, multipliers, fun, c, *self._first_derivatives(x))
+
+    def _first_derivatives(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        self.njev += 1
+        gradient = self.objective.jacobian(x).to_dense().view(-1)
+        return gradient, stacked([part.jacobian(x) for part in self.constraints], x)
+
+    def hessian(self, point: Point) -> Tensor:
+        """Return the Hessian of the Lagrangian in x, shape (n, n), dense or in CSR form."""
+        self.nhev += 1
+        hessian = self.objective.hessian(point.x, point.x.new_ones(1))
+        for part, weights in zip(self.constraints, point.multipliers.split(self.sizes)):
+            hessian = added(hessian, part.hessian(point.x, weights))
+        return hessian

@@ -1,0 +1,43 @@
+"""What every sketch can do.
+
+Legend: M rows and N <= M columns of A, q columns of a sketch S (M, q), t sketches drawn at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sciml_bounds.results import Kind
+
+__all__ = ["ExpectedRate", "Sketch", "mean_projection"]
+
+
+@dataclass(frozen=True)
+class ExpectedRate:
+    """gamma in E ||z_t - z*||^2 <= (1 - gamma)^t ||z_0 - z*||^2, and whether it is computed ("bound") or estimated."""
+
+    gamma: float
+    kind: Kind
+
+
+class Sketch(Protocol):
+    """A distribution of matrices S with q columns, drawn independently of each other."""
+
+    def draw(self, A: Tensor, b: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw `count` sketches, and return S^T A, shape (count, q, N), and S^T b, shape (count, q)."""
+        ...
+
+    def expected_rate(self, A: Tensor) -> ExpectedRate:
+        """Return gamma = lambda_min(E[A^T S (S^T A A^T S)^+ S^T A]) for a matrix A (M, N)."""
+        ...
+
+
+def mean_projection(rows: Tensor, weights: Tensor) -> Tensor:
+    """Return the weighted mean of the orthogonal projections onto the row spaces of (t, q, N), shape (N, N)."""
+    projections = torch.linalg.pinv(rows) @ rows
+    mean: Tensor = (weights.view(-1, 1, 1) * projections).sum(0)
+    return mean

@@ -1,0 +1,76 @@
+"""Inner solvers: inertia, accuracy as asked, and going on from where they are."""
+
+from __future__ import annotations
+
+import pytest
+import scipy.sparse
+import torch
+
+from sciml_bounds.newton.inner import DirectSolve, as_inner
+from sciml_bounds.newton.kkt import kkt_matrix
+from sciml_bounds.operators.linear_operator import csr_tensor
+
+CAP = 100_000
+
+
+def system(seed, n=6, m=3):
+    """A KKT matrix with a Hessian of any sign, and a right-hand side."""
+    generator = torch.Generator().manual_seed(seed)
+    H = torch.randn((n, n), generator=generator, dtype=torch.float64)
+    G = torch.randn((m, n), generator=generator, dtype=torch.float64)
+    b = torch.randn(n + m, generator=generator, dtype=torch.float64)
+    return kkt_matrix(H + H.T, G), b
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_negative_eigenvalues_are_counted(seed):
+    A, b = system(seed)
+    assert DirectSolve(A, b, 0).negative == int((torch.linalg.eigvalsh(A) < 0).sum())
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_direct_solves_are_exact(sparse):
+    A, b = system(0)
+    solve = DirectSolve(csr_tensor(scipy.sparse.csr_array(A.numpy())) if sparse else A, b, 0)
+    torch.testing.assert_close(solve.z, torch.linalg.solve(A, b), rtol=1e-10, atol=1e-12)
+    assert solve.residual_norm <= 1e-13 * float(A.norm() * solve.z.norm())
+    assert (solve.steps, solve.capped) == (0, False)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_singular_systems_are_found_out(sparse):
+    A = torch.ones((3, 3), dtype=torch.float64)
+    solve = DirectSolve(csr_tensor(scipy.sparse.csr_array(A.numpy())) if sparse else A, A[0], 0)
+    assert not solve.residual_norm < torch.inf or solve.residual_norm < 1e-10  # b is in the range of A
+
+
+@pytest.mark.parametrize("inner", ["minres", "kaczmarz", "gaussian"])
+def test_iterative_solves_reach_the_tolerance_and_go_on_from_there(inner):
+    A, b = system(3, n=4, m=2)
+    solve = as_inner(inner, seed=0)(A, b, CAP)
+    steps = [solve.steps]
+    for tolerance in (1e-1, 1e-4, 1e-4, 1e-8):
+        solve.refine(tolerance)
+        assert solve.residual_norm <= tolerance
+        assert solve.residual_norm == pytest.approx(float((A @ solve.z - b).norm()), rel=1e-2)
+        steps.append(solve.steps)
+    assert steps == sorted(steps)
+    assert steps[2] == steps[3]  # nothing was left to do
+    assert not solve.capped
+
+
+@pytest.mark.parametrize("inner", ["minres", "kaczmarz", "gaussian"])
+def test_a_cap_ends_them(inner):
+    A, b = system(3)
+    solve = as_inner(inner, seed=0)(A, b, 2)
+    solve.refine(1e-12)
+    assert solve.capped
+    assert solve.steps == 2
+
+
+def test_minres_stops_at_round_off():
+    A, b = system(3)
+    solve = as_inner("minres", seed=0)(A, b, CAP)
+    solve.refine(0.0)
+    assert not solve.capped
+    assert solve.residual_norm <= 1e-10

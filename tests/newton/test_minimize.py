@@ -1,0 +1,379 @@
+"""The public face: what functions and constraints may be, what comes back, and bad input."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import scipy.optimize
+import scipy.sparse
+import torch
+from scipy.optimize import BFGS, LinearConstraint, NonlinearConstraint
+
+import sciml_bounds as sb
+from sciml_bounds.newton.sketches.row_block import RowBlock
+
+# HS7, in torch and in numpy, with all derivatives written out: the minimum is -sqrt(3), at (0, sqrt(3)).
+MINIMUM = -np.sqrt(3)
+START = (2.0, 2.0)
+
+
+def fun_torch(x):
+    return torch.log(1 + x[0] ** 2) - x[1]
+
+
+def fun(x):
+    return np.log(1 + x[0] ** 2) - x[1]
+
+
+def jac(x):
+    return np.array([2 * x[0] / (1 + x[0] ** 2), -1.0])
+
+
+def hess(x):
+    return np.diag([2 * (1 - x[0] ** 2) / (1 + x[0] ** 2) ** 2, 0.0])
+
+
+def circle(x):  # no circle, but its name is short
+    return (1 + x[0] ** 2) ** 2 + x[1] ** 2 - 4
+
+
+def circle_jac(x):
+    return np.array([[4 * x[0] * (1 + x[0] ** 2), 2 * x[1]]])
+
+
+def circle_hess(x, v):
+    return v[0] * np.diag([4 + 12 * x[0] ** 2, 2.0])
+
+
+def double(*numbers):
+    return torch.tensor(numbers, dtype=torch.float64)
+
+
+# --- functions --------------------------------------------------------------------------------------------------------
+
+NONLINEAR = NonlinearConstraint(circle, 0, 0, jac=circle_jac, hess=circle_hess)
+EXACT = {"jac": jac, "hess": hess, "constraints": NONLINEAR}
+NUMPY = {
+    "exact": EXACT,
+    "sparse": {
+        "jac": jac,
+        "hess": lambda x: scipy.sparse.csr_array(hess(x)),
+        "constraints": NonlinearConstraint(
+            circle, 0, 0, jac=lambda x: scipy.sparse.csr_array(circle_jac(x)),
+            hess=lambda x, v: scipy.sparse.coo_array(circle_hess(x, v)),
+        ),
+    },
+    "bounds that are not zero": EXACT | {
+        "constraints": NonlinearConstraint(lambda x: circle(x) + 4, 4, 4, jac=circle_jac, hess=circle_hess)
+    },
+    "BFGS": {"jac": jac, "constraints": NonlinearConstraint(circle, 0, 0, jac=circle_jac, hess=BFGS())},
+    "differences": {"constraints": circle},
+    "differences of one": {"jac": jac, "constraints": NonlinearConstraint(circle, 0, 0, jac="2-point")},
+    "dictionary": {"jac": jac, "constraints": {"type": "eq", "fun": circle, "jac": circle_jac}},
+    "list of two": EXACT | {"constraints": [NONLINEAR, LinearConstraint([[1.0, 0.0]], 0.0, 0.0)]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NUMPY)
+def test_numpy_in_and_numpy_out(name):
+    result = sb.minimize(fun, np.array(START), **NUMPY[name])
+    assert result.success
+    assert type(result.x) is type(result.multipliers) is np.ndarray
+    assert result.x.dtype == np.float64
+    accuracy = 1e-4 if "differences" in name else 1e-7
+    np.testing.assert_allclose(result.x, [0.0, np.sqrt(3)], rtol=0, atol=accuracy)
+    assert isinstance(result.fun, float)
+    assert result.fun == pytest.approx(MINIMUM, abs=accuracy)
+
+
+@pytest.mark.parametrize("method", ["auto", "sketched"])
+def test_exact_derivatives_of_numpy_do_as_those_of_torch(method):
+    """Iterates agree to round-off, and so do all counts."""
+    ours = sb.minimize(fun_torch, double(*START), constraints=circle, method=method)
+    theirs = sb.minimize(fun, np.array(START), method=method, **EXACT)
+    assert (ours.nit, ours.nfev, ours.njev, ours.nhev) == (theirs.nit, theirs.nfev, theirs.njev, theirs.nhev)
+    np.testing.assert_allclose(ours.x.numpy(), theirs.x, rtol=0, atol=1e-9)
+
+
+def test_a_list_is_a_start_for_numpy_and_functions_of_torch_are_found_out():
+    by_list = sb.minimize(fun, list(START), **EXACT)
+    by_torch = sb.minimize(fun_torch, np.array(START), jac=None, constraints=lambda x: circle(x) + 0 * torch.sum(x))
+    assert type(by_list.x) is type(by_torch.x) is np.ndarray
+    np.testing.assert_allclose(by_torch.x, by_list.x, rtol=0, atol=1e-7)
+    assert by_torch.nhev > 0  # by torch, not by updates
+    assert "BFGS" not in by_torch.method
+
+
+def test_functions_of_numpy_are_found_out_where_the_start_is_a_tensor():
+    result = sb.minimize(fun_torch, double(*START), constraints=NonlinearConstraint(
+        lambda x: np.square(1 + np.square(x[0])) + np.square(x[1]), 4.0, 4.0, jac=circle_jac, hess=circle_hess,
+    ))  # fmt: skip
+    assert isinstance(result.x, torch.Tensor)
+    assert result.fun == pytest.approx(MINIMUM)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_linear_constraints_of_scipy(sparse):
+    """HS28 is quadratic with a linear constraint: one exact step."""
+    rows = np.array([[1.0, 2.0, 3.0]])
+    constraint = LinearConstraint(scipy.sparse.csr_array(rows) if sparse else rows, 1.0, 1.0)
+    result = sb.minimize(
+        lambda x: (x[0] + x[1]) ** 2 + (x[1] + x[2]) ** 2, double(-4.0, 1.0, 1.0), constraints=constraint
+    )
+    assert result.nit == 1
+    torch.testing.assert_close(result.x, double(0.5, -0.5, 0.5), rtol=0, atol=1e-12)
+
+
+def test_multipliers_are_those_of_the_lagrangian_with_a_plus():
+    """f = x, x^2 = 1: at the minimum x = -1, and 1 + 2 l x = 0."""
+    result = sb.minimize(lambda x: x.sum(), double(-2.0), constraints=lambda x: x**2 - 1)
+    torch.testing.assert_close(result.multipliers, double(0.5), rtol=0, atol=1e-8)
+
+
+def luksan_vlcek(n):
+    """The first problem of Luksan and Vlcek (1999), LUKVLE1: chained Rosenbrock with three unknowns a constraint."""
+
+    def fun(x):
+        a, b = x[:-1], x[1:]
+        return (100 * (a**2 - b) ** 2 + (a - 1) ** 2).sum()
+
+    def jac(x):
+        gap, gradient = x[:-1] ** 2 - x[1:], np.zeros(n)
+        gradient[:-1] += 400 * x[:-1] * gap + 2 * (x[:-1] - 1)
+        gradient[1:] -= 200 * gap
+        return gradient
+
+    def hess(x):
+        diagonal = np.zeros(n)
+        diagonal[:-1] += 1200 * x[:-1] ** 2 - 400 * x[1:] + 2
+        diagonal[1:] += 200
+        return scipy.sparse.diags_array([diagonal, -400 * x[:-1], -400 * x[:-1]], offsets=[0, 1, -1])
+
+    def constraint(x):
+        u, v, w = x[:-2], x[1:-1], x[2:]
+        module = np if isinstance(x, np.ndarray) else torch
+        return 3 * v**3 + 2 * w - 8 + module.sin(v - w) * module.sin(v + w) + 4 * v - u * module.exp(u - v)
+
+    def rows(x):
+        u, v, w = x[:-2], x[1:-1], x[2:]
+        decay = np.exp(u - v)
+        diagonals = [-(1 + u) * decay, 9 * v**2 + np.sin(2 * v) + 4 + u * decay, 2 - np.sin(2 * w)]
+        return scipy.sparse.diags_array(diagonals, offsets=[0, 1, 2], shape=(n - 2, n))
+
+    def curvature(x, l):
+        u, v, w = x[:-2], x[1:-1], x[2:]
+        decay, diagonal, beside = np.exp(u - v), np.zeros(n), np.zeros(n - 1)
+        diagonal[:-2] -= l * (2 + u) * decay
+        diagonal[1:-1] += l * (18 * v + 2 * np.cos(2 * v) - u * decay)
+        diagonal[2:] -= 2 * l * np.cos(2 * w)
+        beside[:-1] += l * (1 + u) * decay
+        return scipy.sparse.diags_array([diagonal, beside, beside], offsets=[0, 1, -1])
+
+    start = np.where(np.arange(n) % 2 == 0, -1.2, 1.0)
+    derivatives = {"jac": jac, "hess": hess, "constraints": NonlinearConstraint(constraint, 0, 0, rows, curvature)}
+    return fun, start, constraint, derivatives
+
+
+def test_sparse_problems_are_factorised_sparsely():
+    """Where dense matrices would take 0.3 GB each; the minimum is the known one, for any n."""
+    fun, start, _, derivatives = luksan_vlcek(6000)
+    result = sb.minimize(fun, start, **derivatives)
+    assert result.success
+    assert result.fun == pytest.approx(6.23245863, rel=1e-8)
+    assert result.nit <= 15
+
+
+def test_derivatives_of_torch_do_as_sparse_ones():
+    fun, start, constraint, derivatives = luksan_vlcek(40)
+    by_hand = sb.minimize(fun, start, **derivatives)
+    by_torch = sb.minimize(fun, torch.from_numpy(start), constraints=constraint)
+    np.testing.assert_allclose(by_torch.x.numpy(), by_hand.x, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["torch", "numpy"])
+def test_functions_that_write_to_what_they_are_given_do_no_harm(kind):
+    def objective(x):
+        x *= 2
+        return (x**2).sum()
+
+    def constraint(x):
+        x += 1
+        return x.sum() - 4
+
+    x0 = double(1.0, 2.0) if kind == "torch" else np.array([1.0, 2.0])
+    result = sb.minimize(objective, x0, constraints=constraint)
+    np.testing.assert_allclose(np.asarray(result.x), [1.0, 1.0], rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(np.asarray(x0), [1.0, 2.0])
+
+
+def test_branches_on_values_are_allowed():
+    """Data-dependent control flow, which transformations of functions do not take."""
+    result = sb.minimize(lambda x: x[0] ** 2 if x[0] > 1 else 2 * x[0] - 1 + (x[0] - 1) ** 2, double(3.0))
+    assert result.fun == pytest.approx(0.0)  # both branches are x^2
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_result_has_scipys_names_and_says_what_was_reached():
+    result = sb.minimize(fun_torch, double(*START), constraints=circle)
+    for name in ("x", "fun", "success", "status", "message", "nit", "nfev", "njev", "nhev"):
+        assert hasattr(result, name)
+    assert (result.success, result.status, len(result.history)) == (True, 0, result.nit)
+    assert result.message.startswith("Converged: the KKT residual is")
+    assert result.history[-1].kkt_residual == result.kkt_residual <= result.tolerance == 1e-8
+    assert result.history[-1].fun == result.fun
+    table = repr(result).splitlines()
+    assert table[0] == "OptimizeResult"
+    assert any("-1.7320508" in line for line in table)
+    x = result.x
+    x_grad = torch.autograd.functional.jacobian(lambda x: fun_torch(x) + result.multipliers @ circle(x).view(1), x)
+    assert float(torch.cat([x_grad, circle(x).view(1)]).norm()) == pytest.approx(result.kkt_residual, abs=1e-15)
+    assert pickle.loads(pickle.dumps(result)).fun == result.fun
+
+
+@pytest.mark.parametrize("stop", [True, StopIteration])
+def test_a_callback_sees_every_iterate_and_can_stop(stop):
+    seen = []
+
+    def callback(x):
+        seen.append(x)
+        if len(seen) == 3 and stop is StopIteration:
+            raise StopIteration
+        return len(seen) == 3
+
+    result = sb.minimize(fun, np.array(START), callback=callback, **EXACT)  # a stop that was asked for is no warning
+    assert result.reason is sb.Reason.STOPPED
+    assert (len(seen), result.nit, result.success) == (3, 3, False)
+    assert all(type(x) is np.ndarray for x in seen)
+    np.testing.assert_array_equal(seen[-1], result.x)
+
+
+def test_maxiter_is_said_or_raised():
+    with pytest.warns(sb.ConvergenceWarning, match="maxiter reached; the KKT residual is .* Raise maxiter"):
+        result = sb.minimize(fun_torch, double(*START), constraints=circle, maxiter=2)
+    assert (result.reason, result.nit) == (sb.Reason.MAXITER, 2)
+    with pytest.raises(sb.ConvergenceError, match="maxiter reached"):
+        sb.minimize(fun_torch, double(*START), constraints=circle, maxiter=0, throw=True)
+
+
+def test_tolerances_are_absolute_or_relative_to_the_start():
+    loose = sb.minimize(fun_torch, double(*START), constraints=circle, atol=1e-2)
+    relative = sb.minimize(fun_torch, double(*START), constraints=circle, rtol=1e-1, atol=0.0)
+    assert loose.nit < 10
+    assert 1e-8 < loose.kkt_residual <= 1e-2
+    assert relative.kkt_residual <= relative.tolerance
+    assert relative.tolerance > 0.1
+
+
+def test_a_start_that_is_the_solution_takes_no_step():
+    result = sb.minimize(fun_torch, double(0.0, np.sqrt(3)), constraints=circle)
+    assert (result.nit, result.nfev) == (0, 1)
+
+
+def test_multipliers_may_be_given():
+    first = sb.minimize(fun_torch, double(*START), constraints=circle)
+    again = sb.minimize(fun_torch, first.x, constraints=circle, method="sketched", multipliers=first.multipliers)
+    assert again.nit == 0
+    with pytest.raises(sb.InputError, match=r"multipliers have shape \(2,\); there is one a constraint: \(1,\)"):
+        sb.minimize(fun_torch, first.x, constraints=circle, multipliers=[1.0, 2.0])
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+ONE = double(1.0, 2.0)
+BAD = {
+    "float32": ((lambda x: x.sum(), torch.ones(2)), {}, "x0 is float32"),
+    "x0 of two axes": ((lambda x: x.sum(), ONE.view(1, 2)), {}, r"x0 has shape \(1, 2\); give a vector"),
+    "x0 empty": ((lambda x: x.sum(), ONE[:0]), {}, r"x0 has shape \(0,\)"),
+    "x0 NaN": ((lambda x: x.sum(), ONE * np.nan), {}, "x0 has 2 entries that are NaN"),
+    "x0 integers": ((lambda x: x.sum(), np.array([1, 2])), {}, "x0 has dtype int64"),
+    "no function": ((3.0, ONE), {}, "fun is 3.0; give a function"),
+    "jac no function": ((lambda x: x.sum(), ONE), {"jac": True}, "jac is True; give a function of x, or None"),
+    "objective of two": ((lambda x: x, ONE), {}, r"fun returns shape \(2,\); it must return one number"),
+    "objective of float32": ((lambda x: x.sum().float(), ONE), {}, "fun returns float32; it must compute in float64"),
+    "objective a word": ((lambda x: "low", ONE), {}, "fun returns .*; it must"),
+    "objective NaN": ((lambda x: torch.log(-x).sum(), ONE), {}, "fun is NaN or infinite at x0"),
+    "gradient infinite": ((lambda x: torch.sqrt(x - ONE).sum(), ONE), {}, "a first derivative is NaN or infinite"),
+    "detached": ((lambda x: x.detach().sum(), ONE), {}, "fun returns what torch cannot differentiate"),
+    "item": ((lambda x: x.sum().item(), ONE), {}, "fun returns what torch cannot differentiate"),
+    "gradient of wrong shape": (
+        (lambda x: x.sum(), ONE), {"jac": lambda x: torch.cat([x, x])}, r"the jac of fun returns shape .*\(1, 2\)"
+    ),
+    "hessian of wrong shape": ((lambda x: x @ x, ONE), {"hess": lambda x: x}, "the hess of fun returns shape"),
+    "constraint of two axes": (
+        (lambda x: x.sum(), ONE), {"constraints": lambda x: x.view(1, 2)}, r"must return a vector \(m,\)"
+    ),
+    "constraint of float32": (
+        (lambda x: x.sum(), ONE), {"constraints": [lambda x: x, lambda x: x.float()]}, "constraint 1 returns float32"
+    ),
+    "constraint NaN": ((lambda x: x.sum(), ONE), {"constraints": lambda x: x / 0}, "the constraint is NaN or infinite"),
+    "constraint a word": ((lambda x: x.sum(), ONE), {"constraints": "x0 = 1"}, "the constraint is a str"),
+    "bounds": ((lambda x: x.sum(), ONE), {"constraints": scipy.optimize.Bounds(0, 1)}, "the constraint is a Bounds"),
+    "inequality": (
+        (lambda x: x.sum(), ONE), {"constraints": NonlinearConstraint(lambda x: x, 0, 1)},
+        "takes equalities only; add a slack",
+    ),
+    "half-line": (
+        (lambda x: x.sum(), ONE), {"constraints": LinearConstraint([[1, 1]], 0, np.inf)}, "takes equalities only"
+    ),
+    "inequality in a dictionary": (
+        (lambda x: x.sum(), ONE), {"constraints": {"type": "ineq", "fun": lambda x: x}}, "its type is 'ineq'"
+    ),
+    "dictionary without fun": ((lambda x: x.sum(), ONE), {"constraints": {"type": "eq"}}, "a dictionary without 'fun'"),
+    "bounds of another length": (
+        (lambda x: x.sum(), ONE), {"constraints": NonlinearConstraint(lambda x: x, [1, 1, 1], [1, 1, 1])},
+        r"returns shape \(2,\), but its bounds have \(3,\)",
+    ),
+    "matrix of another width": (
+        (lambda x: x.sum(), ONE), {"constraints": LinearConstraint([[1, 1, 1]], 0, 0)}, "the matrix A of the constraint"
+    ),
+    "method": ((lambda x: x.sum(), ONE), {"method": "slsqp"}, "unknown method 'slsqp'; the choices are 'auto'"),
+    "inner": ((lambda x: x.sum(), ONE), {"inner": "lu"}, "unknown inner solver 'lu'; the choices are 'auto'"),
+    "maxiter": ((lambda x: x.sum(), ONE), {"maxiter": -1}, "maxiter is -1"),
+    "seed": ((lambda x: x.sum(), ONE), {"seed": 0.5}, "seed is 0.5"),
+    "callback": ((lambda x: x.sum(), ONE), {"callback": 1}, "callback is 1"),
+    "tolerances": ((lambda x: x.sum(), ONE), {"atol": 0.0}, "one of them must be positive"),
+    "negative tolerance": ((lambda x: x.sum(), ONE), {"rtol": -1.0}, "must not be negative"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_sentence(name):
+    arguments, options, message = BAD[name]
+    with pytest.raises(sb.InputError, match=message) as caught:
+        sb.minimize(*arguments, **options)
+    assert str(caught.value).count(". ") == 0
+    assert str(caught.value).endswith(".")
+
+
+def test_a_number_of_constraints_that_changes_is_refused():
+    with pytest.raises(sb.InputError, match="returned 2 values at x0 and 1 now"):
+        sb.minimize(lambda x: x @ x, ONE, constraints=lambda x: x - 5 if x[0] == 1 else x[:1])
+
+
+def test_a_branch_that_leaves_torch_is_refused_when_it_is_taken():
+    with pytest.raises(sb.InputError, match="the constraint returns what torch cannot differentiate"):
+        sb.minimize(lambda x: x @ x, ONE, constraints=lambda x: x - 5 if x[0] == 1 else torch.zeros(2).double())
+
+
+def test_errors_of_the_users_functions_are_their_own():
+    def broken(x):
+        raise ZeroDivisionError("by the user")
+
+    with pytest.raises(ZeroDivisionError, match="by the user"):
+        sb.minimize(broken, ONE)
+
+    def typo(x):
+        return x.summ()
+
+    with pytest.raises(AttributeError, match="summ"):
+        sb.minimize(typo, ONE)
+
+
+def test_any_sketch_is_an_inner_solver():
+    result = sb.minimize(fun_torch, double(*START), constraints=circle, inner=RowBlock(2))
+    assert result.success
+    assert "RowBlock(size=2)" in result.method
