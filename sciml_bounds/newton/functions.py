@@ -180,11 +180,12 @@ def _rows(y: Tensor, leaf: Tensor) -> Tensor:
     """Differentiate each entry of y (m,) by the leaf (n,): (m, n), in one pass backward."""
     if len(y) == 0:
         return leaf.new_zeros(0, len(leaf))
-    seeds = torch.eye(len(y), dtype=y.dtype, device=y.device)
+    many = len(y) > 1  # a batch of one costs as much as any
+    seeds = torch.eye(len(y), dtype=y.dtype, device=y.device) if many else torch.ones_like(y)
     (rows,) = torch.autograd.grad(
-        y, leaf, seeds, is_grads_batched=True, retain_graph=True, allow_unused=True, materialize_grads=True
+        y, leaf, seeds, is_grads_batched=many, retain_graph=True, allow_unused=True, materialize_grads=True
     )  # fmt: skip
-    found: Tensor = rows
+    found: Tensor = rows.view(len(y), len(leaf))
     return found
 
 
