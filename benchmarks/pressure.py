@@ -27,7 +27,8 @@ a second, and where the network is no use nothing is learned from more.
 
 PyAMG is given the assembled matrix, and not charged for the assembly; everything else works on the lattice itself.
 Ours, the networks and the loop of all run on the given number of threads; PyAMG and the factors use one. Kernels are
-compiled before. Memory is what a process of its own takes at its peak beyond the system; the matrix of PyAMG counts.
+compiled before. Memory, told of more than 40^3 cells, is what a process of its own takes at its peak beyond the system;
+the matrix of PyAMG counts.
 
 In the closed box the matrix is singular. Its right-hand side has mean zero in each part of the fluid that floats, every
 method works on the singular matrix as it is, and the mean is taken off the answer.

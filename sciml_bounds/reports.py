@@ -63,7 +63,7 @@ _ADVICE = {
     Reason.INDEFINITE_PRECONDITIONER: (
         "The preconditioner gave r.Mr <= 0; use a symmetric positive definite one, or flexible=True."
     ),
-    Reason.NO_NEW_DIRECTION: "It repeats directions that were searched already; use another one.",
+    Reason.NO_NEW_DIRECTION: "It gives zeros, NaN, or what was searched along already; use another one.",
     Reason.NOT_FINITE: (
         "The operator or the preconditioner produced NaN or infinity; check them on the right-hand side."
     ),

@@ -74,7 +74,7 @@ def smoke(
     for target, endings in ((picture, pictures.PICTURES), (animation, pictures.ANIMATIONS)):
         if target is not None:
             check_target(target, endings)
-    solid = None if voxels is None else read_mask(voxels, "the voxels")
+    solid = None if voxels is None else read_mask(voxels, "the array of voxels")
     setting = make_scene(scene, dim, cells, solid)
     simulation = Smoke(
         setting.grid, dt=setting.dt if dt is None else dt, pressure=PressureSolver(method), advection=advection,

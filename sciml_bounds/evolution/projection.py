@@ -27,7 +27,7 @@ from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem, to_la
 from sciml_bounds.reports import describe_reason
 from sciml_bounds.results import LinearSolution
 
-__all__ = ["PressureEquations", "Projection", "SolvePressure", "require_sides"]
+__all__ = ["PressureEquations", "Projection", "SolvePressure", "require_sides", "require_solver"]
 
 #: Solves a system for phi, given a guess (b, x, y, z) or None and the residual norm that is asked for (the 2-norm).
 #: Systems of one geometry share their operator, so that a set-up can be kept.
@@ -72,6 +72,23 @@ def require_sides(grid: Grid, open_sides: Sequence[str]) -> None:
             raise InputError(f"there is no side {side!r}; the sides of this grid are {', '.join(grid.sides)}.")
 
 
+def require_solver(pressure: Any) -> None:
+    """Refuse what solves no systems of the pressure.
+
+    Raises
+    ------
+    InputError
+        With what it is.
+    """
+    if not callable(pressure) or isinstance(pressure, type):
+        raise InputError(f"pressure is {pressure!r}; give a solver, for example PressureSolver('multigrid-pcg').")
+    if hasattr(pressure, "as_preconditioner"):  # a network can be called too, but not with a system
+        raise InputError(
+            f"pressure is a {type(pressure).__name__}; give PressureSolver(Preconditioned(...)) around its "
+            "as_preconditioner."
+        )
+
+
 class PressureEquations:
     """The equations of the pressure around the solids of one moment.
 
@@ -103,6 +120,8 @@ class PressureEquations:
     """
 
     def __init__(self, grid: Grid, solid: Any, open_sides: Sequence[str] = ()) -> None:
+        if not isinstance(grid, Grid):
+            raise InputError(f"the grid is {grid!r}; give a Grid.")
         self.grid, self.open_sides = grid, tuple(open_sides)
         require_sides(grid, self.open_sides)
         solid = to_mask(solid, "the array of solid cells")
@@ -184,6 +203,13 @@ class PressureEquations:
                 )
         return fields
 
+    def _cells(self, guess: Any) -> Tensor:
+        """Read a guess of phi, zero in solids."""
+        phi = convert(guess, "the guess", torch.float64, self.fluid.device)
+        if tuple(phi.shape) != self.grid.shape:
+            raise InputError(f"the guess has shape {tuple(phi.shape)}; the grid has {self.grid.shape} cells.")
+        return torch.where(self.fluid, phi, 0.0)
+
     def _excess(self, field: Tensor) -> Tensor:
         """Compute the mean of a cell field over each part of the fluid that floats; zero elsewhere."""
         if self._floats is None:
@@ -210,12 +236,13 @@ class PressureEquations:
         return tuple(parts)
 
     def close(self, velocity: Velocity) -> Velocity:
-        """Let nothing pass through closed sides."""
-        for axis, component in enumerate(velocity):
+        """Give a velocity that is the same but for closed sides, through which nothing passes."""
+        closed = tuple(component.clone() for component in self._faces(velocity))
+        for axis, component in enumerate(closed):
             for end in (0, 1):
                 if f"{AXES[axis]}{end}" not in self.open_sides:
                     component.select(axis, -end).zero_()
-        return velocity
+        return closed
 
     def project(
         self, velocity: Velocity, solve: SolvePressure, *, tolerance: float, guess: Tensor | None = None
@@ -239,9 +266,10 @@ class PressureEquations:
         ConvergenceError
             If the divergence stays above the tolerance.
         InputError
-            If the velocity has other shapes, the divergence is NaN, infinite, or so large that its square is, or what
-            solves gives no solution.
+            If velocity or guess have other shapes, the divergence is NaN, infinite, or so large that its square is, or
+            what solves cannot be called, or gives no solution.
         """
+        require_solver(solve)
         velocity = self._faces(velocity)
         system = self.system(velocity)
         if not bool(torch.isfinite(system.rhs.square().sum())):
@@ -249,7 +277,7 @@ class PressureEquations:
                 "the divergence before the projection, or its square, is not a finite number; use smaller velocities, "
                 "forces, or time steps."
             )
-        start = None if guess is None else system.fix_mean(to_lattice(torch.where(self.fluid, guess, 0.0), guess.ndim))
+        start = None if guess is None else system.fix_mean(to_lattice(self._cells(guess), self.grid.dim))
         # the largest entry of a residual is at most its norm; round-off of the check takes its share
         solution = solve(system, start, 0.99 * tolerance * self.scale)
         if not isinstance(solution, LinearSolution):

@@ -25,7 +25,13 @@ from sciml_bounds.arrays import Field, check_device, convert, require_count, req
 from sciml_bounds.errors import InputError
 from sciml_bounds.evolution.advection import Scheme, advect_cells, advect_velocity, require_scheme, trace
 from sciml_bounds.evolution.bodies import Body, Shape, Solids, require_shape, require_vector
-from sciml_bounds.evolution.projection import PressureEquations, Projection, SolvePressure, require_sides
+from sciml_bounds.evolution.projection import (
+    PressureEquations,
+    Projection,
+    SolvePressure,
+    require_sides,
+    require_solver,
+)
 from sciml_bounds.evolution.staggered import (
     Velocity,
     at_centers,
@@ -221,13 +227,7 @@ class Smoke:
     ) -> None:
         _check_grid(grid)
         require_scheme(advection)
-        if not callable(pressure) or isinstance(pressure, type):
-            raise InputError(f"pressure is {pressure!r}; give a solver, for example PressureSolver('multigrid-pcg').")
-        if hasattr(pressure, "as_preconditioner"):  # a network can be called too, but not with a system
-            raise InputError(
-                f"pressure is a {type(pressure).__name__}; give PressureSolver(Preconditioned(...)) around its "
-                "as_preconditioner."
-            )
+        require_solver(pressure)
         self.dt = require_number(dt, "dt", positive=True)
         self.buoyancy, self.weight = require_number(buoyancy, "buoyancy"), require_number(weight, "weight")
         self.tolerance = require_number(tolerance, "tolerance", positive=True)

@@ -233,6 +233,28 @@ def test_what_does_not_fit_the_grid_is_refused(solid, open_sides, components, se
         PressureEquations(grid, solid, open_sides).system(given.get(components, random_velocity(grid)))
 
 
+def test_closing_leaves_the_given_velocity_as_it_is():
+    grid = GRIDS[0]
+    velocity = random_velocity(grid)
+    before = [component.clone() for component in velocity]
+    closed = PressureEquations(grid, random_solid(grid), ["x1"]).close(velocity)
+    assert all(torch.equal(now, then) for now, then in zip(velocity, before))
+    assert torch.equal(closed[0][1:], velocity[0][1:])
+    assert not closed[0][0].any()
+    assert not closed[1][:, [0, -1]].any()
+
+
+def test_what_cannot_project_is_refused():
+    grid = GRIDS[0]
+    equations, velocity = PressureEquations(grid, random_solid(grid)), random_velocity(grid)
+    with pytest.raises(InputError, match="pressure is 'learned-cycle'; give a solver, for example PressureSolver"):
+        equations.project(velocity, "learned-cycle", tolerance=1e-6)
+    with pytest.raises(InputError, match=r"the guess has shape \(11, 14\); the grid has \(14, 11\) cells"):
+        equations.project(velocity, solve_exactly, tolerance=1e-6, guess=torch.zeros(11, 14))
+    with pytest.raises(InputError, match=r"the grid is \(14, 11\); give a Grid"):
+        PressureEquations((14, 11), random_solid(grid))
+
+
 def test_a_box_full_of_solids_is_refused():
     with pytest.raises(InputError, match="every cell is solid, so that there is no room for a fluid"):
         PressureEquations(Grid((4, 4)), torch.ones(4, 4, dtype=torch.bool))
