@@ -46,6 +46,9 @@ __all__ = ["Job", "consolidate", "make_dataset", "make_shard"]
 #: What is in a folder of parts beside them: what they are parts of, and what tells that a process works there.
 _REQUEST, _LOCK = "request.json", "lock"
 
+#: What is logged where nothing is left to do.
+_THERE = "%s is there already, and is what is asked for."
+
 _log = logging.getLogger(__name__)
 
 
@@ -168,6 +171,7 @@ def consolidate(paths: Sequence[Path | str], out: Path | str, *, progress: bool 
     header = shards[0].header
     whole = range(header.samples)
     if _is_there(target, header, whole):
+        _log.info(_THERE, out)
         return
     with shown(header.samples, "joining", wanted=progress) as progressed:
         join([(shard.path, shard.indices) for shard in shards], target, header, whole, on_progress=progressed)
@@ -302,6 +306,7 @@ def _make(job: Job, path: Path | str, samples: range, workers: int, progress: bo
     workers = _integer("the number of workers", workers, 0)
     target = check_target(path, SUFFIXES)
     if _is_there(target, job.header({}), samples):
+        _log.info(_THERE, path)
         return
     numbers = range(samples.start // job.chunk, -(-samples.stop // job.chunk))
     with _folder_of_parts(target, job, numbers) as folder:
@@ -353,7 +358,6 @@ def _is_there(target: Path, asked: DatasetHeader, samples: range) -> bool:
             f"{target} holds another data set (it differs in {', '.join(differences)}); remove it, or choose another "
             "name."
         )
-    _log.info("%s is there already, and is what is asked for.", target)
     return True
 
 

@@ -121,7 +121,11 @@ def loss_case(dtype=torch.float64, fields=("coefficient",)):
     return problem, inputs.to(dtype), target.to(dtype)
 
 
-@pytest.mark.parametrize("fields", [("coefficient",), ("coefficient", "source")], ids=["Darcy", "both"])
+@pytest.mark.parametrize(
+    "fields",
+    [("coefficient",), ("coefficient", "source"), ("source", "coefficient")],
+    ids=["Darcy", "both", "reversed"],
+)
 def test_the_loss_is_the_relative_bound_that_a_prediction_is_given(fields):
     problem, inputs, target = loss_case(fields=fields)
     model = network(fields).double()

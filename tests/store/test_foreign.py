@@ -48,6 +48,17 @@ def test_darcy_flow_of_the_fno_authors(tmp_path, version):
     assert parameters["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
 
 
+@pytest.mark.parametrize("version", ["5", "7.3"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_not_imported(tmp_path, version, value):
+    solution = SOLUTION.copy()
+    solution[7, 2, 3] = value
+    source = write_mat(tmp_path / "d.mat", version, coeff=COEFFICIENT, sol=solution)
+    with pytest.raises(InputError, match=r"sample 7 of the file .*d\.mat: 'solution' holds NaN or infinite values"):
+        import_dataset(source, tmp_path / "d.nc")
+    assert [path.name for path in tmp_path.iterdir()] == ["d.mat"]
+
+
 def test_chunks_that_span_samples(tmp_path):
     values = RNG.standard_normal((30, 3, 16))
     with h5py.File(tmp_path / "p.hdf5", "w") as file:
