@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import runpy
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 import sciml_bounds as sb
+from sciml_bounds.newton.inner import DirectSolve
 from sciml_bounds.newton.sketches.row_block import RowBlock
 
 PROBLEMS = runpy.run_path(str(Path(__file__).with_name("problems.py")))["PROBLEMS"]
@@ -85,6 +87,19 @@ def test_the_first_accuracy_is_the_published_one(name, expected, psi):
     assert (tolerance, bound) == (pytest.approx(expected, rel=0.3), pytest.approx(psi, rel=0.1))
     (step,) = solve(name, sb.SketchedNewton(preset="published", cap=10_000_000), inner="gaussian", maxiter=1).history
     assert tolerance / 10 < step.inner_residual <= tolerance
+
+
+@pytest.mark.filterwarnings("ignore::sciml_bounds.ConvergenceWarning")
+def test_the_accuracy_follows_the_penalties(monkeypatch):
+    """Each change of the penalties divides delta by nu^4: what steps of descent allow falls by less than nu^3."""
+    asked = []
+    monkeypatch.setattr(DirectSolve, "refine", lambda self, tolerance: asked.append(tolerance))
+    method = sb.SketchedNewton(preset="published", eta1=0.01, smallest_delta=1e-300)
+    (step,) = solve("HS40", method, maxiter=1).history
+    changes = round(math.log(0.1 / step.eta2, 1.5))
+    assert changes >= 2
+    assert len(asked) == 1 + changes
+    assert [later / before for before, later in itertools.pairwise(asked)] == pytest.approx([1.5**-4] * changes)
 
 
 def test_a_power_sharpens_the_accuracy():
