@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sciml_bounds.cli import _output as output
-from sciml_bounds.errors import ConvergenceError
+from sciml_bounds.errors import ConvergenceError, InputError
 
 if TYPE_CHECKING:
     from sciml_bounds.training.recipes import TrainingRecipe
@@ -62,6 +62,7 @@ def _train(asked: TrainingRecipe, folder: Path, *, resume: bool) -> TrainingResu
     network = asked.make_model()
     started = asked.fill(network)
     asked.check_metrics(network)
+    _require_new_weights(asked, folder)
     return train_network(
         network,
         train_set,
@@ -73,6 +74,15 @@ def _train(asked: TrainingRecipe, folder: Path, *, resume: bool) -> TrainingResu
         tensorboard=bool(asked.output.get("tensorboard", False)),
         card={"recipe": train_set.recipe, "seed": asked.settings.seed, "training_recipe": asked.card(), **started},
     )
+
+
+def _require_new_weights(asked: TrainingRecipe, folder: Path) -> None:
+    """Refuse a training that would replace the weights of another one at its end."""
+    from sciml_bounds.training.checkpoints import LAST
+
+    weights = asked.output.get("weights")
+    if weights is not None and Path(weights).exists() and not (folder / LAST).exists():
+        raise InputError(f"{weights} is there already; move it, or name another file: --set output.weights=FILE.")
 
 
 def _finish(asked: TrainingRecipe, result: TrainingResult) -> dict[str, float]:

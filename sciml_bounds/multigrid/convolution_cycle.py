@@ -248,7 +248,7 @@ class ConvolutionCycle(nn.Module):
         idle_operator: bool = False,
     ) -> None:
         super().__init__()
-        if dim not in _CONVOLUTION:
+        if not isinstance(dim, int) or dim not in _CONVOLUTION:
             raise InputError(f"dim={dim!r} must be 1, 2 or 3.")
         count = level_count(levels, pre)
         self.dim, self.depth = dim, count

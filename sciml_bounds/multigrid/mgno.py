@@ -167,8 +167,8 @@ class MgNO(nn.Module):
         choose(norm, NORMS, "norm")
         if size is None and (norm != "none" or "pointwise" in normalization):
             raise InputError("norms over the lattice and pointwise statistics belong to one lattice; give its size.")
-        if size is not None and (len(size) != dim or min(size) < 2):
-            raise InputError(f"size={tuple(size)} must name at least 2 points along each of {dim} axes.")
+        if size is not None and (not isinstance(size, Sequence) or len(size) != dim or min(size) < 2):
+            raise InputError(f"size={size!r} must name at least 2 points along each of {dim} axes.")
         choose(head, HEADS, "head")
         if isinstance(fields, str):
             raise InputError(f"fields={fields!r} is one name; give a list of them: [{fields!r}].")

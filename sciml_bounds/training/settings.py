@@ -21,6 +21,7 @@ type Loss = Callable[[Any, Tensor, Tensor], Tensor]
 
 OPTIMIZERS = ("adam", "adamw")
 SCHEDULES = ("onecycle", "constant")
+_OF_THE_CYCLE = ("schedule_step", "pct_start", "div", "final_div", "cycle_momentum")
 SCHEDULE_STEPS = ("epoch", "step")
 PRECISIONS = ("full", "bf16")
 
@@ -121,8 +122,10 @@ class TrainingSettings:
         for name in ("cycle_momentum", "graphs"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name}={getattr(self, name)!r} is neither True nor False.")
-        if self.schedule == "constant" and self.cycle_momentum:
-            raise InputError("cycle_momentum needs schedule='onecycle'; a constant rate has no cycle.")
+        if self.schedule == "constant":
+            for field in dataclasses.fields(self):
+                if field.name in _OF_THE_CYCLE and getattr(self, field.name) != field.default:
+                    raise InputError(f"{field.name} needs schedule='onecycle'; a constant rate has no cycle.")
         loss = find_loss(self.loss)
         if self.select is None:
             object.__setattr__(self, "select", self.loss if _measures_alone(loss) else "l2")

@@ -110,6 +110,15 @@ def test_the_same_recipe_gives_the_same_weights(place):
     assert not all(torch.equal(ours[name], others[name]) for name in ours)
 
 
+def test_weights_of_another_training_are_not_replaced(place, capsys):
+    assert run(["train", "small.toml", "--set", "training.epochs=1"]) == 0
+    kept = (place / "final.safetensors").read_bytes()
+    capsys.readouterr()
+    assert "final.safetensors is there already" in error_of(capsys, "train", "small.toml", "--folder", "other")
+    assert not (place / "other").exists()
+    assert (place / "final.safetensors").read_bytes() == kept
+
+
 def test_a_table_is_printed_and_a_value_replaced(place, capsys):
     assert run(["train", "small.toml", "--set", "training.epochs=1", "--set", "training.loss=l2"]) == 0
     out = capsys.readouterr().out
@@ -133,7 +142,7 @@ def test_a_signal_loses_nothing(place, number, code):
     assert re.fullmatch(r"sciml-bounds: the checkpoint .*/run/last.safetensors is whole; resume from it\.", lines[-2])
     assert read_weights("run/last.safetensors")[1]["state"]["epoch"] < 40
     assert run([*arguments, "--resume"]) == 0
-    assert run([*arguments, "--folder", "whole"]) == 0
+    assert run([*arguments, "--folder", "whole", "--set", "output.weights=whole.safetensors"]) == 0
     for name in ("last.safetensors", "best.safetensors"):
         ours, theirs = (read_weights(f"{folder}/{name}")[0] for folder in ("run", "whole"))
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
@@ -242,7 +251,7 @@ def test_processes_of_torchrun_share_the_work_and_one_speaks(place):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1
-    assert run(["train", "small.toml", "--folder", "one"]) == 0
+    assert run(["train", "small.toml", "--folder", "one", "--set", "output.weights=one.safetensors"]) == 0
     ours, theirs = (read_weights(f"{folder}/best.safetensors")[1]["metrics"] for folder in ("two", "one"))
     assert ours["validation l2"] == pytest.approx(theirs["validation l2"], rel=1e-3)
 
@@ -303,7 +312,8 @@ def test_a_training_starts_from_the_weights_of_another_and_says_so(tmp_path, mon
     make_dataset("ritz-poisson-2d", "ritz.nc", samples=20, seed=0, resolution=8)
     (tmp_path / "directions.toml").write_text(DIRECTIONS)
     assert run(["train", "directions.toml", "--folder", "first"]) == 0
-    again = ["train", "directions.toml", "--set", "model.start=first/best.safetensors", "--set", "training.epochs=1"]
+    changes = ("model.start=first/best.safetensors", "training.epochs=1", "output.weights=second.safetensors")
+    again = ["train", "directions.toml", *(word for change in changes for word in ("--set", change))]
     assert run([*again, "--folder", "second", "--set", "training.lr=1e-9", "--set", "training.seed=1"]) == 0
     before, first = read_weights("first/best.safetensors")
     after, second = read_weights("second/best.safetensors")

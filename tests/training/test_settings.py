@@ -42,6 +42,8 @@ WRONG = [
     ({"graphs": True}, "graphs=True needs device='cuda', and the device is 'cpu'"),
     ({"device": "gpu"}, "device='gpu' is no device"),
     ({"schedule": "constant", "cycle_momentum": True}, "cycle_momentum needs schedule='onecycle'"),
+    ({"schedule": "constant", "pct_start": 0.3}, "pct_start needs schedule='onecycle'"),
+    ({"schedule": "constant", "schedule_step": "step"}, "schedule_step needs schedule='onecycle'"),
 ]
 
 
