@@ -51,7 +51,7 @@ def test_sums_stacks_and_kkt_systems_are_those_of_the_entries(which):
 
 
 def test_the_norm_is_an_estimate_and_the_same_each_time():
-    """Its square has the variance 2 (||A^T A||_F^2 - the squares of its diagonal) / 4: a deviation of 4 % here."""
+    """Its square has the variance 2 (||A^T A||_F^2 - the squares of its diagonal) / 4: 5 % of it here."""
     diagonal = by_products(identity(G, 2.0))
     assert frobenius(diagonal) == pytest.approx(2 * 7**0.5)  # exact for diagonals
     wide = torch.randn((200, 300), generator=GENERATOR, dtype=torch.float64)
