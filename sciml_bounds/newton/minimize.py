@@ -17,6 +17,8 @@ from sciml_bounds.newton.functions import Function, Given
 from sciml_bounds.newton.hessians import hessians_of
 from sciml_bounds.newton.inner import as_inner
 from sciml_bounds.newton.iteration import Directions, Stop, run
+from sciml_bounds.newton.minres import Minres, MinresSolver
+from sciml_bounds.newton.products import Products
 from sciml_bounds.newton.program import Point, Program
 from sciml_bounds.newton.sketched import SketchedDirections, SketchedNewton
 from sciml_bounds.newton.sketches.sketch import Sketch
@@ -38,7 +40,7 @@ def minimize(
     hess: Callable[[Any], Any] | None = None,
     constraints: Any = (),
     method: str | SketchedNewton = "auto",
-    inner: str | Sketch = "auto",
+    inner: str | Sketch | Minres = "auto",
     multipliers: Any = None,
     rtol: float | None = None,
     atol: float | None = None,
@@ -60,7 +62,8 @@ def minimize(
     jac, hess
         Gradient, shape (n,), and Hessian, shape (n, n), of `fun`: functions of x. Without them a function of torch is
         differentiated, and for one of numpy the gradient is made of differences and the Hessian of the Lagrangian of
-        damped BFGS updates. Matrices may be sparse.
+        damped BFGS updates. Matrices may be sparse; Hessians, and Jacobians of constraints, may be operators of scipy
+        or of this package, with `matvec`, and `rmatvec` where they are not symmetric.
     constraints
         Equalities: a function c of x that returns a vector (m,), to be zero; a `scipy.optimize.NonlinearConstraint` or
         `LinearConstraint` with equal bounds; or a list of these.
@@ -68,8 +71,9 @@ def minimize(
         "auto", or "sketched" for the published method of adaptive accuracy, or `SketchedNewton(...)` for that with
         other constants.
     inner
-        How KKT systems are solved: "direct", "minres", "kaczmarz", "gaussian", or a sketch of
-        `sciml_bounds.newton.sketches`. "auto" is "direct".
+        How KKT systems are solved: "direct"; "minres", or `Minres(preconditioner)`, with which derivatives of torch are
+        taken in products with vectors and no matrix is formed; "kaczmarz", "gaussian", or a sketch of
+        `sciml_bounds.newton.sketches`. "auto" is "direct", and "minres" where a Jacobian or Hessian is an operator.
     multipliers
         Initial multipliers, shape (m,). By default "auto" takes those that fit the gradient at x0 best, and "sketched"
         zero.
@@ -103,9 +107,9 @@ def minimize(
     -----
     Both methods take Newton steps on the exact augmented Lagrangian f + l.c + eta1/2 ||c||^2 + eta2/2 ||grad_x L||^2
     with Armijo's rule (Hong, Na, Mahoney, Kolar, ICML 2023). They find stationary points; "auto"
-    goes on from those that are no minima where exact Hessians, not sparse ones, tell it. Jacobians of the constraints
-    may lose their rank, and there may be more constraints than unknowns. An objective below -1e15 where the constraints
-    hold is called unbounded.
+    goes on from those that are no minima where exact Hessians tell it: dense ones always, sparse ones and operators
+    where a few products show that they curve downwards. Jacobians of the constraints may lose their rank, and there may
+    be more constraints than unknowns. An objective below -1e15 where the constraints hold is called unbounded.
 
     Examples
     --------
@@ -127,9 +131,19 @@ def minimize(
     require_callback(callback)
     settings = _settings(method)
     solver = as_inner(inner, seed)
+
+    def give(vector: Tensor) -> Any:
+        return vector.clone() if tensors_first else vector.cpu().numpy().copy()
+
+    if isinstance(solver, MinresSolver):
+        solver.give = give
     objective = Function(Given(fun, jac, hess, "fun", scalar=True), start, tensors_first=tensors_first)
     program = Program(objective, as_constraints(constraints, start, tensors_first=tensors_first))
+    if settings is None and isinstance(solver, MinresSolver):
+        program.use_products()
     point = program.at(start, start.new_zeros(program.m))
+    if isinstance(point.jacobian, Products):
+        program.use_products()
     if not point.finite:
         raise InputError("a first derivative is NaN or infinite at x0; start where the functions are smooth.")
     hessians = hessians_of(program)
@@ -141,11 +155,8 @@ def minimize(
     directions: Directions = (
         AutomaticDirections(program, hessians, solver, tolerance)
         if settings is None
-        else SketchedDirections(settings, hessians, solver, tolerance)
+        else SketchedDirections(settings, program, hessians, solver, tolerance)
     )
-
-    def give(vector: Tensor) -> Any:
-        return vector.clone() if tensors_first else vector.cpu().numpy().copy()
 
     outcome = run(program, directions, point, Stop(tolerance, maxiter, _caller(callback, give)))
     end = outcome.point
@@ -217,7 +228,8 @@ def _caller(callback: Callable[[Any], bool | None] | None, give: Callable[[Tenso
     return call
 
 
-def _describe(settings: SketchedNewton | None, inner: str | Sketch, program: Program) -> str:
+def _describe(settings: SketchedNewton | None, inner: str | Sketch | Minres, program: Program) -> str:
     name = "Newton" if settings is None else f"sketched Newton ({settings.preset})"
     hessian = "" if program.has_hessians else ", damped BFGS"
-    return f"{name} on the exact augmented Lagrangian{hessian}, inner solver {'direct' if inner == 'auto' else inner}"
+    used = ("minres" if program.by_products else "direct") if inner == "auto" else inner
+    return f"{name} on the exact augmented Lagrangian{hessian}, inner solver {used}"

@@ -16,13 +16,17 @@ from torch import Tensor
 
 from sciml_bounds.arrays import require_count, require_number
 from sciml_bounds.errors import InputError
+from sciml_bounds.newton.automatic import estimated_multipliers
 from sciml_bounds.newton.hessians import Hessians
 from sciml_bounds.newton.inner import InnerSolve, InnerSolver
 from sciml_bounds.newton.iteration import Direction
 from sciml_bounds.newton.kkt import frobenius, identity, kkt_matrix, shifted
 from sciml_bounds.newton.merit import Merit, Slope
-from sciml_bounds.newton.program import Point
+from sciml_bounds.newton.minres import MinresSolver
+from sciml_bounds.newton.products import Matrix, Products
+from sciml_bounds.newton.program import Point, Program
 from sciml_bounds.newton.rank import attainable_residual
+from sciml_bounds.newton.restoration import restore
 from sciml_bounds.reports import Reason
 
 __all__ = ["SketchedDirections", "SketchedNewton"]
@@ -67,7 +71,8 @@ class SketchedNewton:
         Largest number of steps of an inner solve; one that ends there is used as it is, and counted in the result.
     preset
         "published" gives up where lambda_min(G G^T) < 1e-2, as the published code does, and asks for residuals that
-        round-off may not allow. "robust" damps the KKT matrix where the Jacobian has lost its rank.
+        round-off may not allow. "robust" damps the KKT matrix where the Jacobian has lost its rank, and reduces the
+        constraint violation alone where no step leads further.
     """
 
     eta1: float = 1.0
@@ -118,18 +123,19 @@ class _System:
 class SketchedDirections:
     """Directions of the published method; penalties and delta are carried from point to point."""
 
-    shortest = 1e-16  # the published search has no end
-
-    def __init__(self, settings: SketchedNewton, hessians: Hessians, inner: InnerSolver, tolerance: float) -> None:
-        self.settings = settings
+    def __init__(
+        self, settings: SketchedNewton, program: Program, hessians: Hessians, inner: InnerSolver, tolerance: float
+    ) -> None:
+        self.settings, self._program = settings, program
         self._tolerance = tolerance
         self.armijo = settings.beta
+        self.shortest = 1e-16 if settings.preset == "published" else 1e-10  # the published search has no end
         self._hessians, self._inner = hessians, inner
         self._merit = Merit(settings.eta1, settings.eta2)
         self._delta = settings.delta
         self._capped = False
 
-    def at(self, point: Point, last_length: float) -> Direction | Reason:
+    def at(self, point: Point, last_length: float) -> Direction | Point | Reason:
         """Solve until the step is accurate enough and one of descent, with penalties that make it so."""
         H, curved = self._hessians.at(point)
         if not bool(torch.isfinite(curved).all()):
@@ -139,10 +145,12 @@ class SketchedDirections:
             return system
         settings = self.settings
         self._lower_delta(min(self._delta, system.largest_delta(settings, self._merit)))
+        if isinstance(self._inner, MinresSolver):
+            self._inner.at(point)
         solve = self._inner(system.A, system.b, settings.cap)
         size = float(system.b.norm())
         while True:
-            solve.refine(self._accuracy(system, point.kkt_residual, size))
+            solve.refine(self._accuracy(system, point.kkt_residual) * solve.rhs_norm)
             slope = Slope.along(solve.z, point, curved).at(self._merit)
             exhausted = self._merit.eta1 > LARGEST_ETA1 or self._merit.eta2 < SMALLEST_ETA2
             if exhausted or not slope > -self._merit.eta2 / 2 * size**2:
@@ -150,11 +158,11 @@ class SketchedDirections:
             self._merit = Merit(settings.nu**2 * self._merit.eta1, self._merit.eta2 / settings.nu)
             self._lower_delta(min(self._delta / settings.nu**4, system.largest_delta(settings, self._merit)))
         if not math.isfinite(slope):
-            return Reason.NOT_FINITE
-        return self._direction(system, solve, slope, size)
+            return self._restored(point, Reason.NOT_FINITE)
+        return self._direction(system, solve, slope)
 
-    def _direction(self, system: _System, solve: InnerSolve, slope: float, size: float) -> Direction:
-        relative = solve.residual_norm / size
+    def _direction(self, system: _System, solve: InnerSolve, slope: float) -> Direction:
+        relative = solve.residual_norm / solve.rhs_norm
         self._capped = solve.capped
         return Direction(
             solve.z, self._merit, slope, system.shift, system.damping, solve.steps, relative, solve.capped
@@ -163,21 +171,36 @@ class SketchedDirections:
     def away_from(self, point: Point) -> None:
         """Take what is stationary for the end, as published."""
 
-    def after_failure(self, point: Point, failure: Reason) -> Reason:
-        """Give up: the published method has one direction a point."""
-        return Reason.CAPPED if self._capped else failure
+    def after_failure(self, point: Point, failure: Reason) -> Point | Reason:
+        """Leave the objective aside; or give up, as published: there is one direction a point."""
+        return self._restored(point, failure)
+
+    def _restored(self, point: Point, failure: Reason) -> Point | Reason:
+        reason = Reason.CAPPED if self._capped else failure
+        if self.settings.preset == "published":
+            return reason
+        found = restore(self._program, point, self._tolerance)
+        if not isinstance(found, Point):
+            return found or reason
+        self._merit, self._delta = Merit(self.settings.eta1, self.settings.eta2), self.settings.delta
+        return self._program.at(found.x, estimated_multipliers(found))
 
     def _lower_delta(self, delta: float) -> None:
         self._delta = max(delta, self.settings.smallest_delta)
 
-    def _accuracy(self, system: _System, kkt_residual: float, size: float) -> float:
-        """Ask for ||A|| Psi ||r|| <= theta_k delta ||b||."""
+    def _accuracy(self, system: _System, kkt_residual: float) -> float:
+        """Ask for ||r|| / ||b|| such that ||A|| Psi ||r|| <= theta_k delta ||b||."""
         theta = self.settings.theta * min(1.0, math.pow(kkt_residual, self.settings.power))
         relative = theta * self._delta / (frobenius(system.A) * system.psi)
-        return size * (relative if self.settings.preset == "published" else max(relative, ATTAINABLE))
+        return relative if self.settings.preset == "published" else max(relative, ATTAINABLE)
 
-    def _system(self, point: Point, H: Tensor) -> _System | Reason:
+    def _system(self, point: Point, H: Matrix) -> _System | Reason:
         G, settings = point.jacobian, self.settings
+        if isinstance(G, Products) or isinstance(H, Products):
+            raise InputError(
+                "method='sketched' needs the entries of matrices, and a derivative is an operator; return matrices, or "
+                "use method='auto'."
+            )
         null_space, rank = _null_space_and_rank(G.to_dense())
         shift = 0.0
         if null_space.shape[1] and _smallest_curvature(H, null_space) < settings.smallest_curvature:
