@@ -111,8 +111,8 @@ def sketch_and_project(
     b
         Right-hand side, shape (M,), in the range of A.
     sketch
-        `GaussianVector()`, `Rows()`, `GaussianBlock()` or `RowBlock()` of `sciml_bounds.newton.sketches`, or any
-        `Sketch`.
+        `GaussianVector()`, `Rows()`, `GaussianBlock()`, `RowBlock()`, `CountSketch()`, `SparseSign()` or `SRHT()` of
+        `sciml_bounds.newton.sketches`, or any `Sketch`.
     x0
         Initial guess; zero by default.
     rtol, atol
@@ -196,7 +196,7 @@ def expected_rate(A: Any, sketch: Sketch) -> ExpectedRate:
     -------
     ExpectedRate
         `gamma`, and `kind`: "bound" where it is computed, so that the inequality holds, "estimate" where it is the mean
-        over drawn sketches (`GaussianBlock`).
+        over drawn sketches (`GaussianBlock`, `CountSketch`, `SparseSign`, `SRHT`).
 
     Notes
     -----
