@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.errors import InputError
+from sciml_bounds.newton.accelerated import AcceleratedSolve
 from sciml_bounds.newton.kkt import is_sparse, scipy_matrix
 from sciml_bounds.newton.sketches.gaussian_vector import GaussianVector
 from sciml_bounds.newton.sketches.rows import Rows
@@ -152,7 +153,8 @@ def as_inner(inner: str | Sketch, seed: int) -> InnerSolver:
     Parameters
     ----------
     inner
-        "direct", "minres", "kaczmarz" (uniform rows), "gaussian" (vectors), "auto" (direct), or any `Sketch`.
+        "direct", "minres", "kaczmarz" (uniform rows), "gaussian" (vectors), "accelerated" (blocks of mixed rows, with
+        momentum), "auto" (direct), or any `Sketch`.
     seed
         Of the random numbers.
 
@@ -165,12 +167,14 @@ def as_inner(inner: str | Sketch, seed: int) -> InnerSolver:
         return DirectSolve
     if inner == "minres":
         return MinresSolve
+    generator = torch.Generator().manual_seed(seed)
+    if inner == "accelerated":
+        return lambda A, b, cap: AcceleratedSolve(A, b, generator, cap)
     sketches: dict[str, Sketch] = {"kaczmarz": Rows(), "gaussian": GaussianVector()}
     sketch = sketches.get(inner) if isinstance(inner, str) else inner
     if sketch is None or not hasattr(sketch, "draw"):
         raise InputError(
-            f"unknown inner solver {inner!r}; the choices are 'auto', 'direct', 'minres', 'kaczmarz', 'gaussian', or a "
-            "sketch of sciml_bounds.newton.sketches."
+            f"unknown inner solver {inner!r}; the choices are 'auto', 'direct', 'minres', 'kaczmarz', 'gaussian', "
+            "'accelerated', or a sketch of sciml_bounds.newton.sketches."
         )
-    generator = torch.Generator().manual_seed(seed)
     return lambda A, b, cap: SketchedSolve(A, b, sketch, generator, cap)
