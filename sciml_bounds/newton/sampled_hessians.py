@@ -40,6 +40,8 @@ class SampledHessian:
         Number of all terms, N.
     size
         Number of terms of a sample; a few times n at least.
+    hess
+        The Hessian of that mean, of x and numbers of terms, shape (n, n); by default torch differentiates `mean`.
     seed
         Of the samples.
 
@@ -69,6 +71,7 @@ class SampledHessian:
     mean: Callable[[Tensor, Tensor], Tensor]
     count: int
     size: int
+    hess: Callable[[Tensor, Tensor], Tensor] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -82,6 +85,8 @@ class SampledHessian:
         """Return the Hessian at x, shape (n, n)."""
         point = to_tensor(x, "x")
         terms = torch.randperm(self.count, generator=_generator(point, self.seed))[: self.size].to(point.device)
+        if self.hess is not None:
+            return self.hess(point, terms)
         H: Tensor = torch.autograd.functional.hessian(lambda x: self.mean(x, terms), point, vectorize=True)
         return (H + H.mT) / 2
 

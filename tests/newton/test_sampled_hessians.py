@@ -36,7 +36,7 @@ def constraints(x):
 
 EXACT = root(START).T @ root(START)
 HESSIANS = {
-    "sampled": lambda seed: SampledHessian(mean, SAMPLES, 200, seed),
+    "sampled": lambda seed: SampledHessian(mean, SAMPLES, 200, seed=seed),
     "count sketch": lambda seed: SketchedHessian(root, CountSketch(200), seed),
     "sparse sign": lambda seed: SketchedHessian(root, SparseSign(200, 4), seed),
     "srht": lambda seed: SketchedHessian(root, SRHT(200), seed),
@@ -57,13 +57,22 @@ def test_a_sample_of_all_terms_is_exact():
     torch.testing.assert_close(SampledHessian(mean, SAMPLES, SAMPLES)(START), EXACT, rtol=1e-10, atol=1e-14)
 
 
+def test_hessians_by_hand_are_taken_of_the_same_samples():
+    def by_hand(x, terms):
+        rows = root(x)[terms]
+        return rows.T @ rows * (SAMPLES / len(terms))
+
+    H = SampledHessian(mean, SAMPLES, 200, hess=by_hand)(START)
+    torch.testing.assert_close(H, SampledHessian(mean, SAMPLES, 200)(START), rtol=1e-10, atol=1e-14)
+
+
 @pytest.mark.parametrize("name", HESSIANS)
 def test_they_are_right_on_average_and_close_each(name):
-    """e is about 2 sqrt(n / size) = 0.35 for one (twice that is allowed), and 1 / sqrt(400) of it for the mean."""
-    drawn = [HESSIANS[name](seed)(START) for seed in range(400)]
+    """e is about 2 sqrt(n / size) = 0.35 for one (twice that is allowed), and 1 / sqrt(200) of it for the mean."""
+    drawn = [HESSIANS[name](seed)(START) for seed in range(200)]
     errors = [relative_error(H) for H in drawn]
     assert 0.1 < float(np.median(errors)) < 0.7
-    assert relative_error(torch.stack(drawn).mean(0)) < 0.07
+    assert relative_error(torch.stack(drawn).mean(0)) < 0.1
     assert all(torch.equal(H, H.mT) for H in drawn)
 
 
