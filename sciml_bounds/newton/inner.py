@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.errors import InputError
+from sciml_bounds.newton.accelerated import AcceleratedSolve
 from sciml_bounds.newton.kkt import is_sparse, scipy_matrix
 from sciml_bounds.newton.minres import Minres, MinresSolver
 from sciml_bounds.newton.products import Matrix, Products
@@ -130,8 +131,8 @@ def as_inner(inner: str | Sketch | Minres, seed: int) -> InnerSolver:
     Parameters
     ----------
     inner
-        "direct", "minres", "kaczmarz" (uniform rows), "gaussian" (vectors), "auto" (direct for matrices, MINRES where
-        there are products only), a `Minres`, or any `Sketch`.
+        "direct", "minres", "kaczmarz" (uniform rows), "gaussian" (vectors), "accelerated" (blocks of mixed rows, with
+        momentum), "auto" (direct for matrices, MINRES where there are products only), a `Minres`, or any `Sketch`.
     seed
         Of the random numbers.
 
@@ -147,14 +148,16 @@ def as_inner(inner: str | Sketch | Minres, seed: int) -> InnerSolver:
         return lambda A, b, cap: by_products(A, b, cap) if isinstance(A, Products) else DirectSolve(A, b, cap)
     if inner == "direct":
         return lambda A, b, cap: DirectSolve(_entries(A, inner), b, cap)
+    generator = torch.Generator().manual_seed(seed)
+    if inner == "accelerated":
+        return lambda A, b, cap: AcceleratedSolve(_entries(A, inner), b, generator, cap)
     sketches: dict[str, Sketch] = {"kaczmarz": Rows(), "gaussian": GaussianVector()}
     sketch = sketches.get(inner) if isinstance(inner, str) else inner
     if sketch is None or not hasattr(sketch, "draw"):
         raise InputError(
             f"unknown inner solver {inner!r}; the choices are 'auto', 'direct', 'minres', 'kaczmarz', 'gaussian', "
-            "sb.Minres(preconditioner), or a sketch of sciml_bounds.newton.sketches."
+            "'accelerated', sb.Minres(preconditioner), or a sketch of sciml_bounds.newton.sketches."
         )
-    generator = torch.Generator().manual_seed(seed)
     return lambda A, b, cap: SketchedSolve(_entries(A, inner), b, sketch, generator, cap)
 
 

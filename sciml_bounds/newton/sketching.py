@@ -12,7 +12,8 @@ substitution with the lower triangle of W W^T. With rows a step costs O(CHUNK N)
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -24,10 +25,23 @@ from sciml_bounds.operators.linear_operator import csr_tensor
 from sciml_bounds.reports import Reason, report_failure
 from sciml_bounds.results import LinearSolution
 
-__all__ = ["CHUNK", "SketchedSolve", "expected_rate", "sketch_and_project"]
+__all__ = ["CHUNK", "SketchedSolve", "expected_rate", "read_system", "report", "sketch_and_project"]
 
 #: Steps between two looks at the residual, whose recomputation costs as much as a step with a Gaussian vector.
 CHUNK = 64
+
+
+class SolveByProjections(Protocol):
+    """A system that is being solved by projections, as `report` takes it."""
+
+    z: Tensor
+    steps: int
+    capped: bool
+
+    @property
+    def residual_norm(self) -> float:
+        """||A z - b||."""
+        ...
 
 
 class SketchedSolve:
@@ -112,8 +126,8 @@ def sketch_and_project(
     b
         Right-hand side, shape (M,), in the range of A.
     sketch
-        `GaussianVector()`, `Rows()`, `GaussianBlock()` or `RowBlock()` of `sciml_bounds.newton.sketches`, or any
-        `Sketch`.
+        `GaussianVector()`, `Rows()`, `GaussianBlock()`, `RowBlock()`, `CountSketch()`, `SparseSign()` or `SRHT()` of
+        `sciml_bounds.newton.sketches`, or any `Sketch`.
     x0
         Initial guess; zero by default.
     rtol, atol
@@ -150,6 +164,19 @@ def sketch_and_project(
     (tensor([1.0000, 1.0000], dtype=torch.float64), True)
     """
     start = time.perf_counter()
+    matrix, rhs, guess = read_system(A, b, x0)
+    require_count(maxiter, "maxiter", 0)
+    require_count(seed, "seed", 0)
+    solve = SketchedSolve(matrix, rhs, sketch, torch.Generator().manual_seed(seed), maxiter, guess)
+    tolerance = max(rtol * float(rhs.norm()), atol)
+    solve.refine(tolerance)
+    advice = {Reason.MAXITER: "Raise maxiter, or use another solver: this one needs about cond(A)^2 steps."}
+    norms = torch.stack(solve.residual_norms)
+    return report(solve, norms, tolerance, f"sketch-and-project with {sketch}", start, advice)
+
+
+def read_system(A: Any, b: Any, x0: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Check and convert a matrix (M, N), M >= N, a right-hand side (M,) and an initial guess (N,) or None."""
     matrix = _matrix(A)
     rhs = convert(b, "the right-hand side b", matrix.dtype, matrix.device)
     if rhs.shape != (len(matrix),):
@@ -158,29 +185,34 @@ def sketch_and_project(
     guess = None if x0 is None else convert(x0, "the initial guess x0", matrix.dtype, matrix.device)
     if guess is not None and guess.shape != matrix.shape[1:]:
         raise InputError(f"x0 has shape {tuple(guess.shape)}, but A has {matrix.shape[1]} columns; they must agree.")
-    require_count(maxiter, "maxiter", 0)
-    require_count(seed, "seed", 0)
-    solve = SketchedSolve(matrix, rhs, sketch, torch.Generator().manual_seed(seed), maxiter, guess)
-    tolerance = max(rtol * float(rhs.norm()), atol)
-    solve.refine(tolerance)
-    norms = torch.stack(solve.residual_norms)
+    return matrix, rhs, guess
+
+
+def report(
+    solve: SolveByProjections, norms: Tensor, tolerance: float, method: str, start: float, advice: Mapping[Reason, str]
+) -> LinearSolution:
+    """Put a solve that has ended into a solution, and warn where it has not reached the tolerance.
+
+    `start` is the time at which it began, `method` what was used, up to the word "with" in warnings.
+    """
     reason = _reason(solve, tolerance)
     solution = LinearSolution(
         x=solve.z, converged=torch.tensor(reason is Reason.CONVERGED), reason=reason,
         iterations=torch.tensor(solve.steps), residual_norms=norms, residual_norm=norms[-1],
-        tolerance=torch.tensor(tolerance, dtype=rhs.dtype), method=f"sketch-and-project with {sketch}",
-        seconds=time.perf_counter() - start,
+        tolerance=torch.tensor(tolerance, dtype=norms.dtype), method=method, seconds=time.perf_counter() - start,
     )  # fmt: skip
     if reason is not Reason.CONVERGED:
-        advice = {Reason.MAXITER: "Raise maxiter, or use another solver: this one needs about cond(A)^2 steps."}
-        report_failure("sketch-and-project", reason, solution.progress, throw=False, advice=advice)
+        what = method.partition(" with ")[0]
+        report_failure(what, reason, solution.progress, throw=False, advice=advice)
     return solution
 
 
-def _reason(solve: SketchedSolve, tolerance: float) -> Reason:
+def _reason(solve: SolveByProjections, tolerance: float) -> Reason:
     if solve.residual_norm <= tolerance:
         return Reason.CONVERGED
-    return Reason.MAXITER if solve.residual_norm < torch.inf else Reason.NOT_FINITE
+    if not solve.residual_norm < torch.inf:
+        return Reason.NOT_FINITE
+    return Reason.MAXITER if solve.capped else Reason.STAGNATED
 
 
 def expected_rate(A: Any, sketch: Sketch) -> ExpectedRate:
@@ -197,7 +229,7 @@ def expected_rate(A: Any, sketch: Sketch) -> ExpectedRate:
     -------
     ExpectedRate
         `gamma`, and `kind`: "bound" where it is computed, so that the inequality holds, "estimate" where it is the mean
-        over drawn sketches (`GaussianBlock`).
+        over drawn sketches (`GaussianBlock`, `CountSketch`, `SparseSign`, `SRHT`).
 
     Notes
     -----

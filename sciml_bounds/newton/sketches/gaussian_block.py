@@ -8,12 +8,9 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.arrays import require_count
-from sciml_bounds.newton.sketches.sketch import ExpectedRate, mean_projection
+from sciml_bounds.newton.sketches.sketch import ExpectedRate, estimated_rate
 
 __all__ = ["GaussianBlock"]
-
-#: Sketches whose mean estimates a rate: the smallest eigenvalue is then off by a few per cent.
-SAMPLES = 4000
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,4 @@ class GaussianBlock:
 
     def expected_rate(self, A: Tensor) -> ExpectedRate:
         """Estimate gamma by the smallest eigenvalue of a mean of projections, which is too small on average."""
-        generator = torch.Generator().manual_seed(0)
-        rows, _ = self.draw(A.to_dense(), A.new_zeros(len(A)), SAMPLES, generator)
-        mean = mean_projection(rows, A.new_full((SAMPLES,), 1 / SAMPLES))
-        return ExpectedRate(float(torch.linalg.eigvalsh(mean)[0].clamp_min(0.0)), "estimate")
+        return estimated_rate(self, A)
