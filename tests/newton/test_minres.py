@@ -119,7 +119,7 @@ def test_steps_are_as_accurate_as_they_are_worth():
 
 @pytest.mark.parametrize("N", [8, 16])
 def test_control_of_a_semilinear_equation(N):
-    """-Laplacian w + w^3 = z: the preconditioner follows the state, and inexact steps save at least a third of the work."""
+    """-Laplacian w + w^3 = z: the preconditioner follows the state, and inexact steps save a third of the work."""
     fun, poisson, x0 = control(N)
     columns = torch.stack([laplacian(e, N) for e in torch.eye(N**2, dtype=torch.float64)], 1)
 
