@@ -1,0 +1,234 @@
+"""Distributed control: the source of an elliptic equation is chosen so that its solution comes close to a target.
+
+Legend: u state, z control, l multipliers (n,) each; x = (u, z); K stiffness, M diagonal mass, p = phi(u).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.optimize
+import scipy.sparse
+import torch
+from torch import Tensor
+
+from sciml_bounds.arrays import convert, require_finite, require_number
+from sciml_bounds.errors import InputError
+from sciml_bounds.newton.minimize import minimize
+from sciml_bounds.newton.stiffness import GridStiffness, Stiffness
+from sciml_bounds.operators.linear_operator import LinearOperator
+from sciml_bounds.problems.diffusion import Diffusion
+from sciml_bounds.results import OptimizeResult
+
+__all__ = ["ControlPreconditioner", "DistributedControl", "TrackingProgram"]
+
+#: The state block of the preconditioner keeps this part of the mass where the Lagrangian's own is smaller.
+LEAST_WEIGHT = 0.1
+
+#: A function applied to each entry of the state, written in torch.
+Nonlinearity = Callable[[Tensor], Tensor]
+
+
+class TrackingProgram:
+    """min 1/2 |u - t|^2 + w/2 |z|^2 subject to K u + M phi(u) - M z = load, as functions that `sb.minimize` takes.
+
+    Norms are those of M: |v|^2 = v . M v. First and second derivatives are sparse matrices, or products with vectors.
+
+    Parameters
+    ----------
+    stiffness
+        K and M.
+    load
+        Shape (n,).
+    target
+        t, shape (n,).
+    weight
+        w, positive.
+    nonlinearity
+        phi, a function of torch that is applied to each entry, with derivatives of first and second order; None for the
+        linear equation.
+    """
+
+    def __init__(
+        self, stiffness: Stiffness, load: Tensor, target: Tensor, weight: float, nonlinearity: Nonlinearity | None = None
+    ) -> None:
+        if not weight > 0:
+            raise InputError(f"the weight of the control is {weight}; it must be positive.")
+        self.stiffness, self.load, self.target, self.weight = stiffness, load, target, weight
+        self.nonlinearity = nonlinearity
+        self.n = len(stiffness.mass)
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Part x (2n,) into state and control."""
+        return x[: self.n], x[self.n :]
+
+    # --- objective ----------------------------------------------------------------------------------------------------
+
+    def fun(self, x: Tensor) -> Tensor:
+        """Return the objective."""
+        u, z = self.split(x.detach())
+        mass = self.stiffness.mass
+        return (mass @ (u - self.target).square() + self.weight * (mass @ z.square())) / 2
+
+    def jac(self, x: Tensor) -> Tensor:
+        """Return its gradient, shape (2n,)."""
+        u, z = self.split(x.detach())
+        mass = self.stiffness.mass
+        return torch.cat([mass * (u - self.target), self.weight * mass * z])
+
+    def hess(self, x: Tensor) -> Any:
+        """Return its Hessian, a diagonal matrix."""
+        mass = self.stiffness.mass.numpy()
+        return scipy.sparse.diags_array(np.concatenate([mass, self.weight * mass]), format="csr")
+
+    # --- constraint ---------------------------------------------------------------------------------------------------
+
+    def equation(self, x: Tensor) -> Tensor:
+        """Return K u + M phi(u) - M z - load, shape (n,)."""
+        u, z = self.split(x.detach())
+        source = z if self.nonlinearity is None else z - self.nonlinearity(u)
+        return self.stiffness.matvec(u) - self.stiffness.mass * source - self.load
+
+    def equation_jac(self, x: Tensor) -> scipy.sparse.csr_array:
+        """Return its Jacobian (K + M phi'(u), -M), shape (n, 2n)."""
+        slope, _ = self.derivatives(x)
+        mass = self.stiffness.mass
+        K = self.stiffness.to_csr() + scipy.sparse.diags_array((mass * slope).numpy())
+        return scipy.sparse.csr_array(scipy.sparse.hstack([K, scipy.sparse.diags_array(-mass.numpy())]))
+
+    def equation_hess(self, x: Tensor, multipliers: Tensor) -> scipy.sparse.csr_array:
+        """Return the Hessian of its product with multipliers (n,): M phi''(u) l on the diagonal of the state."""
+        _, curvature = self.derivatives(x)
+        entries = self.stiffness.mass * curvature * multipliers
+        return scipy.sparse.diags_array(np.concatenate([entries.numpy(), np.zeros(self.n)]), format="csr")
+
+    def derivatives(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return phi'(u) and phi''(u), shape (n,) each."""
+        u, _ = self.split(x.detach())
+        zero = torch.zeros_like(u)
+        if self.nonlinearity is None:
+            return zero, zero
+        with torch.enable_grad():
+            u = u.requires_grad_()
+            (slope,) = torch.autograd.grad(self.nonlinearity(u).sum(), u, create_graph=True)
+            if not slope.requires_grad:
+                return slope, zero
+            (curvature,) = torch.autograd.grad(slope.sum(), u)
+        return slope.detach(), curvature
+
+    @property
+    def constraints(self) -> scipy.optimize.NonlinearConstraint:
+        """The equation, with its derivatives."""
+        return scipy.optimize.NonlinearConstraint(self.equation, 0.0, 0.0, jac=self.equation_jac, hess=self.equation_hess)
+
+    # --- solving ------------------------------------------------------------------------------------------------------
+
+    def minimize(self, *, inner: Any = "direct", rtol: float = 1e-8, maxiter: int = 100, **options: Any) -> OptimizeResult:
+        """Start from zero and call `sb.minimize`; `rtol` is relative to the KKT residual there.
+
+        Parameters
+        ----------
+        inner, rtol, maxiter, options
+            As in `sb.minimize`.
+        """
+        x0, multipliers = self.load.new_zeros(2 * self.n), self.load.new_zeros(self.n)
+        return minimize(
+            self.fun, x0, jac=self.jac, hess=self.hess, constraints=self.constraints, multipliers=multipliers,
+            inner=inner, rtol=rtol, atol=0.0, maxiter=maxiter, **options,
+        )  # fmt: skip
+
+    def preconditioner(self, x: Tensor, multipliers: Tensor) -> ControlPreconditioner:
+        """Return an approximate inverse of |KKT matrix| at x (2n,) with multipliers (n,)."""
+        return ControlPreconditioner(self, x, multipliers)
+
+
+class ControlPreconditioner(LinearOperator):
+    """blockdiag(W M, w M, S)^-1 with S = L (W M)^-1 L and L = K + M phi' + M sqrt(W / w), each L^-1 by one cycle.
+
+    S lies between the Schur complement of the KKT matrix and twice that where phi is zero, for any mesh and weight w
+    (Pearson and Wathen, "A new approximation of the Schur complement in preconditioners for PDE-constrained
+    optimization", Numer. Linear Algebra Appl. 19 (2012), theorem 4). W = 1 + l phi''(u), kept positive, makes the
+    first block that of the Lagrangian.
+    """
+
+    symmetric = True
+
+    def __init__(self, program: TrackingProgram, x: Tensor, multipliers: Tensor) -> None:
+        mass = program.stiffness.mass
+        slope, curvature = program.derivatives(x)
+        self.n = program.n
+        self.shape = (3 * self.n, 3 * self.n)
+        self.dtype, self.device = mass.dtype, mass.device
+        part = (1 + curvature * multipliers).clamp_min(LEAST_WEIGHT)
+        self._state, self._control = part * mass, program.weight * mass
+        diagonal = mass * (slope + torch.sqrt(part / program.weight)).clamp_min(0.0)
+        self._cycle = program.stiffness.cycle(diagonal)
+
+    def matvec(self, x: Tensor) -> Tensor:
+        """Apply to one vector (3n,)."""
+        u, z, multipliers = x.view(-1).split(self.n)
+        schur = self._cycle.matvec(self._state * self._cycle.matvec(multipliers))
+        return torch.cat([u / self._state, z / self._control, schur]).view(x.shape)
+
+
+class DistributedControl(TrackingProgram):
+    """Choose the source z of an elliptic equation so that its solution u comes close to a target.
+
+        min 1/2 ||u - target||^2 + weight/2 ||z||^2   subject to   -div(a grad u) + c u + phi(u) = f + z
+
+    with L2 norms over the domain, by the trapezoidal rule; u and z are nodal.
+
+    Parameters
+    ----------
+    problem
+        `sb.Diffusion`: coefficient a, reaction c, source f, conditions on the sides, solids; not a batch.
+    target
+        A nodal field, or a number, or a function of the coordinates.
+    weight
+        How dear the control is, positive.
+    nonlinearity
+        phi, a function of torch applied to each entry, such as `lambda u: u**3`; none by default.
+
+    Raises
+    ------
+    InputError
+        If the problem is a batch, the target has the wrong shape, or the weight is not positive.
+
+    Examples
+    --------
+    >>> import sciml_bounds as sb
+    >>> control = sb.DistributedControl(sb.Diffusion(sb.Grid((16, 16))), target=1.0, weight=1e-4)
+    >>> r = control.minimize()
+    >>> r.success
+    True
+    >>> state, source = control.fields(r.x)
+    >>> tuple(state.shape)
+    (17, 17)
+    """
+
+    def __init__(
+        self, problem: Diffusion, target: Any, *, weight: float, nonlinearity: Nonlinearity | None = None
+    ) -> None:
+        self.grid_stiffness = GridStiffness(problem)
+        weight = require_number(weight, "weight")
+        super().__init__(
+            self.grid_stiffness, self.grid_stiffness.load, self._target(problem, target), weight, nonlinearity
+        )
+
+    def fields(self, x: Any) -> tuple[Tensor, Tensor]:
+        """Return state and control of x (2n,) as nodal fields: prescribed values of the state are put in."""
+        u, z = self.split(torch.as_tensor(x, dtype=torch.float64))
+        return self.grid_stiffness.values(u), self.grid_stiffness.field(z)
+
+    def _target(self, problem: Diffusion, target: Any) -> Tensor:
+        grid = problem.grid
+        if callable(target) and not isinstance(target, Tensor):
+            axes = [grid.nodes(axis)[:count] for axis, count in enumerate(problem.node_shape)]
+            target = target(*torch.meshgrid(*axes, indexing="ij"))
+        field = convert(target, "the target", torch.float64, problem.device)
+        if field.ndim and field.shape != problem.node_shape:
+            raise InputError(f"the target has shape {tuple(field.shape)}; a nodal field here has {problem.node_shape}.")
+        require_finite(field, "the target")
+        return field.expand(problem.node_shape).reshape(-1)[self.grid_stiffness.free].clone()
