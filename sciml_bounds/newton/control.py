@@ -6,7 +6,7 @@ Legend: u state, z control, l multipliers (n,) each; x = (u, z); K stiffness, M 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.optimize
@@ -16,11 +16,17 @@ from torch import Tensor
 
 from sciml_bounds.arrays import convert, require_finite, require_number
 from sciml_bounds.errors import InputError
+from sciml_bounds.grid import AXES
 from sciml_bounds.newton.minimize import minimize
 from sciml_bounds.newton.stiffness import GridStiffness, Stiffness
 from sciml_bounds.operators.linear_operator import LinearOperator
 from sciml_bounds.problems.diffusion import Diffusion
+from sciml_bounds.problems.fields import is_array_free_callable
 from sciml_bounds.results import OptimizeResult
+
+if TYPE_CHECKING:
+    import xarray
+    from matplotlib.figure import Figure
 
 __all__ = ["ControlPreconditioner", "DistributedControl", "TrackingProgram"]
 
@@ -52,11 +58,15 @@ class TrackingProgram:
     """
 
     def __init__(
-        self, stiffness: Stiffness, load: Tensor, target: Tensor, weight: float, nonlinearity: Nonlinearity | None = None
+        self,
+        stiffness: Stiffness,
+        load: Tensor,
+        target: Tensor,
+        weight: float,
+        nonlinearity: Nonlinearity | None = None,
     ) -> None:
-        if not weight > 0:
-            raise InputError(f"the weight of the control is {weight}; it must be positive.")
-        self.stiffness, self.load, self.target, self.weight = stiffness, load, target, weight
+        self.weight = require_number(weight, "the weight of the control", positive=True)
+        self.stiffness, self.load, self.target = stiffness, load, target
         self.nonlinearity = nonlinearity
         self.n = len(stiffness.mass)
 
@@ -121,22 +131,26 @@ class TrackingProgram:
     @property
     def constraints(self) -> scipy.optimize.NonlinearConstraint:
         """The equation, with its derivatives."""
-        return scipy.optimize.NonlinearConstraint(self.equation, 0.0, 0.0, jac=self.equation_jac, hess=self.equation_hess)
+        return scipy.optimize.NonlinearConstraint(
+            self.equation, 0.0, 0.0, jac=self.equation_jac, hess=self.equation_hess
+        )
 
     # --- solving ------------------------------------------------------------------------------------------------------
 
-    def minimize(self, *, inner: Any = "direct", rtol: float = 1e-8, maxiter: int = 100, **options: Any) -> OptimizeResult:
+    def minimize(
+        self, *, inner: Any = "direct", rtol: float = 1e-8, atol: float = 0.0, maxiter: int = 100, **options: Any
+    ) -> OptimizeResult:
         """Start from zero and call `sb.minimize`; `rtol` is relative to the KKT residual there.
 
         Parameters
         ----------
-        inner, rtol, maxiter, options
+        inner, rtol, atol, maxiter, options
             As in `sb.minimize`.
         """
         x0, multipliers = self.load.new_zeros(2 * self.n), self.load.new_zeros(self.n)
         return minimize(
             self.fun, x0, jac=self.jac, hess=self.hess, constraints=self.constraints, multipliers=multipliers,
-            inner=inner, rtol=rtol, atol=0.0, maxiter=maxiter, **options,
+            inner=inner, rtol=rtol, atol=atol, maxiter=maxiter, **options,
         )  # fmt: skip
 
     def preconditioner(self, x: Tensor, multipliers: Tensor) -> ControlPreconditioner:
@@ -167,10 +181,10 @@ class ControlPreconditioner(LinearOperator):
         self._cycle = program.stiffness.cycle(diagonal)
 
     def matvec(self, x: Tensor) -> Tensor:
-        """Apply to one vector (3n,)."""
-        u, z, multipliers = x.view(-1).split(self.n)
+        """Apply to vectors (..., 3n)."""
+        u, z, multipliers = x.split(self.n, -1)
         schur = self._cycle.matvec(self._state * self._cycle.matvec(multipliers))
-        return torch.cat([u / self._state, z / self._control, schur]).view(x.shape)
+        return torch.cat([u / self._state, z / self._control, schur], -1)
 
 
 class DistributedControl(TrackingProgram):
@@ -185,7 +199,7 @@ class DistributedControl(TrackingProgram):
     problem
         `sb.Diffusion`: coefficient a, reaction c, source f, conditions on the sides, solids; not a batch.
     target
-        A nodal field, or a number, or a function of the coordinates.
+        Where the state is to be: a nodal field, or a number, or a function of the coordinates.
     weight
         How dear the control is, positive.
     nonlinearity
@@ -212,23 +226,58 @@ class DistributedControl(TrackingProgram):
         self, problem: Diffusion, target: Any, *, weight: float, nonlinearity: Nonlinearity | None = None
     ) -> None:
         self.grid_stiffness = GridStiffness(problem)
-        weight = require_number(weight, "weight")
-        super().__init__(
-            self.grid_stiffness, self.grid_stiffness.load, self._target(problem, target), weight, nonlinearity
-        )
+        self.target_field = _nodal_field(target, "the target", self.grid_stiffness.problem)
+        free = self.target_field.reshape(-1)[self.grid_stiffness.free]
+        super().__init__(self.grid_stiffness, self.grid_stiffness.load, free, weight, nonlinearity)
 
     def fields(self, x: Any) -> tuple[Tensor, Tensor]:
         """Return state and control of x (2n,) as nodal fields: prescribed values of the state are put in."""
         u, z = self.split(torch.as_tensor(x, dtype=torch.float64))
         return self.grid_stiffness.values(u), self.grid_stiffness.field(z)
 
-    def _target(self, problem: Diffusion, target: Any) -> Tensor:
-        grid = problem.grid
-        if callable(target) and not isinstance(target, Tensor):
-            axes = [grid.nodes(axis)[:count] for axis, count in enumerate(problem.node_shape)]
-            target = target(*torch.meshgrid(*axes, indexing="ij"))
-        field = convert(target, "the target", torch.float64, problem.device)
-        if field.ndim and field.shape != problem.node_shape:
-            raise InputError(f"the target has shape {tuple(field.shape)}; a nodal field here has {problem.node_shape}.")
-        require_finite(field, "the target")
-        return field.expand(problem.node_shape).reshape(-1)[self.grid_stiffness.free].clone()
+    def to_xarray(self, x: Any) -> xarray.Dataset:
+        """Return target, state and control of x (2n,) as labelled fields."""
+        import xarray
+
+        grid = self.grid_stiffness.problem.grid
+        axes = list(AXES[: grid.dim])
+        state, control = self.fields(x)
+        fields = {"target": self.target_field, "state": state, "control": control}
+        places = {
+            name: (name, grid.nodes(axis)[:count].numpy(), {"units": "1"})
+            for axis, (name, count) in enumerate(zip(axes, state.shape))
+        }
+        return xarray.Dataset({name: (axes, field.numpy(), {"units": "1"}) for name, field in fields.items()}, places)
+
+    def plot(self, x: Any) -> Figure:
+        """Draw target, state and control of x (2n,) side by side, the first two with the same colours."""
+        from matplotlib.colors import Normalize
+
+        from sciml_bounds.plot import draw_field, new_figure
+
+        grid = self.grid_stiffness.problem.grid
+        state, control = self.fields(x)
+        ends = torch.stack([self.target_field, state]).aminmax()
+        shared = Normalize(float(ends.min), float(ends.max))
+        figure = new_figure(12.6, 3.8)
+        panels = (("target", self.target_field, "viridis", shared), ("state u", state, "viridis", shared))
+        for axes, (title, field, colours, norm) in zip(
+            figure.subplots(1, 3), (*panels, ("control z", control, "RdBu_r", None))
+        ):
+            image = draw_field(axes, grid, field, title, colours, nodal=True, norm=norm)
+            if image is not None:
+                figure.colorbar(image, ax=axes, shrink=0.85)
+        return figure
+
+
+def _nodal_field(value: Any, name: str, problem: Diffusion) -> Tensor:
+    """Read a nodal field, a number, or a function of the coordinates."""
+    grid, shape = problem.grid, problem.node_shape
+    if is_array_free_callable(value):
+        axes = [grid.nodes(axis)[:count] for axis, count in enumerate(shape)]
+        value = value(*torch.meshgrid(*axes, indexing="ij"))
+    field = convert(value, name, torch.float64, problem.device)
+    if field.ndim and field.shape != shape:
+        raise InputError(f"{name} has shape {tuple(field.shape)}; a nodal field here has {tuple(shape)}.")
+    require_finite(field, name)
+    return field.expand(shape).contiguous()

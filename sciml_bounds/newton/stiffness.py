@@ -124,13 +124,12 @@ class _OnFreeNodes(LinearOperator):
         self._whole, self._free = whole, free
         self.shape = (len(free), len(free))
         self.dtype, self.device = whole.dtype, whole.device
-        self._padded = torch.zeros(1, whole.shape[0], dtype=whole.dtype, device=whole.device)
-        self._found = torch.empty_like(self._padded)
 
     def matvec(self, x: Tensor) -> Tensor:
-        """Apply to one vector (n,)."""
-        self._padded[0, self._free] = x
-        return self._whole.matvec_into(self._padded, self._found)[0, self._free]
+        """Apply to vectors (..., n)."""
+        padded = x.new_zeros(x.numel() // self.shape[0], self._whole.shape[0])
+        padded[:, self._free] = x.reshape(-1, self.shape[0])
+        return self._whole.matvec(padded)[:, self._free].view(x.shape)
 
 
 class MatrixStiffness:
