@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sciml_bounds.grid import Robin as Robin
     from sciml_bounds.krylov.cg import cg as cg
     from sciml_bounds.krylov.learned_directions import LearnedDirections as LearnedDirections
+    from sciml_bounds.krylov.minres import minres as minres
     from sciml_bounds.multigrid.flux_head import CertifiedMgNO as CertifiedMgNO
     from sciml_bounds.multigrid.mgno import MgNO as MgNO
     from sciml_bounds.newton.control import DistributedControl as DistributedControl
@@ -118,6 +119,7 @@ _HOME = {
     "make_dataset": "recipes.generation",
     "make_shard": "recipes.generation",
     "minimize": "newton.minimize",
+    "minres": "krylov.minres",
     "open_dataset": "store.datasets",
     "prepare": "_solve",
     "read": "store.results",
