@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from sciml_bounds.newton.control import DistributedControl as DistributedControl
     from sciml_bounds.newton.estimation import CoefficientEstimation as CoefficientEstimation
     from sciml_bounds.newton.minimize import minimize as minimize
+    from sciml_bounds.newton.minres import Minres as Minres
     from sciml_bounds.newton.sketched import SketchedNewton as SketchedNewton
     from sciml_bounds.operators.linear_operator import LinearOperator as LinearOperator
     from sciml_bounds.operators.linear_operator import aslinearoperator as aslinearoperator
@@ -90,6 +91,7 @@ _HOME = {
     "LinearSolution": "results",
     "Mean": "bounds.goals",
     "MgNO": "multigrid.mgno",
+    "Minres": "newton.minres",
     "MissingExtraError": "errors",
     "Multigrid": "_linear",
     "Neumann": "grid",
