@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import scipy.optimize
 import scipy.sparse
 import torch
@@ -18,6 +17,8 @@ from sciml_bounds.arrays import convert, require_finite, require_number
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES
 from sciml_bounds.newton.minimize import minimize
+from sciml_bounds.newton.minres import Minres
+from sciml_bounds.newton.products import Products
 from sciml_bounds.newton.stiffness import GridStiffness, Stiffness
 from sciml_bounds.operators.linear_operator import LinearOperator
 from sciml_bounds.problems.diffusion import Diffusion
@@ -33,14 +34,26 @@ __all__ = ["ControlPreconditioner", "DistributedControl", "TrackingProgram"]
 #: The state block of the preconditioner keeps this part of the mass where the Lagrangian's own is smaller.
 LEAST_WEIGHT = 0.1
 
+#: Relative residual of each inner solve at most. With 0.1 a tenth of the steps need line searches, since the merit
+#: function measures in other norms than the preconditioner; from 0.001 on more is solved than Newton's method can use.
+RTOL = 0.01
+
 #: A function applied to each entry of the state, written in torch.
 Nonlinearity = Callable[[Tensor], Tensor]
+
+
+def _diagonal(entries: Tensor) -> Products:
+    return Products.symmetric(len(entries), lambda v: entries * v, entries.device)
+
+
+def _diagonal_matrix(entries: Tensor) -> scipy.sparse.csr_array:
+    return scipy.sparse.csr_array(scipy.sparse.diags_array(entries.numpy()))
 
 
 class TrackingProgram:
     """min 1/2 |u - t|^2 + w/2 |z|^2 subject to K u + M phi(u) - M z = load, as functions that `sb.minimize` takes.
 
-    Norms are those of M: |v|^2 = v . M v. First and second derivatives are sparse matrices, or products with vectors.
+    Norms are those of M: |v|^2 = v . M v. Derivatives are products with vectors; `matrices` has them as matrices.
 
     Parameters
     ----------
@@ -69,6 +82,7 @@ class TrackingProgram:
         self.stiffness, self.load, self.target = stiffness, load, target
         self.nonlinearity = nonlinearity
         self.n = len(stiffness.mass)
+        self._preconditioner: ControlPreconditioner | None = None
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Part x (2n,) into state and control."""
@@ -88,10 +102,13 @@ class TrackingProgram:
         mass = self.stiffness.mass
         return torch.cat([mass * (u - self.target), self.weight * mass * z])
 
-    def hess(self, x: Tensor) -> Any:
-        """Return its Hessian, a diagonal matrix."""
-        mass = self.stiffness.mass.numpy()
-        return scipy.sparse.diags_array(np.concatenate([mass, self.weight * mass]), format="csr")
+    def hess(self, x: Tensor) -> Products:
+        """Return its Hessian, which is diagonal."""
+        return _diagonal(self._weights)
+
+    @property
+    def _weights(self) -> Tensor:
+        return torch.cat([self.stiffness.mass, self.weight * self.stiffness.mass])
 
     # --- constraint ---------------------------------------------------------------------------------------------------
 
@@ -101,18 +118,32 @@ class TrackingProgram:
         source = z if self.nonlinearity is None else z - self.nonlinearity(u)
         return self.stiffness.matvec(u) - self.stiffness.mass * source - self.load
 
-    def equation_jac(self, x: Tensor) -> scipy.sparse.csr_array:
+    def equation_jac(self, x: Tensor) -> Products:
         """Return its Jacobian (K + M phi'(u), -M), shape (n, 2n)."""
         slope, _ = self.derivatives(x)
         mass = self.stiffness.mass
-        K = self.stiffness.to_csr() + scipy.sparse.diags_array((mass * slope).numpy())
-        return scipy.sparse.csr_array(scipy.sparse.hstack([K, scipy.sparse.diags_array(-mass.numpy())]))
+        diagonal = mass * slope
 
-    def equation_hess(self, x: Tensor, multipliers: Tensor) -> scipy.sparse.csr_array:
-        """Return the Hessian of its product with multipliers (n,): M phi''(u) l on the diagonal of the state."""
+        def linearised(u: Tensor) -> Tensor:
+            return self.stiffness.matvec(u) + diagonal * u
+
+        def forward(v: Tensor) -> Tensor:
+            u, z = self.split(v)
+            return linearised(u) - mass * z
+
+        def adjoint(y: Tensor) -> Tensor:
+            return torch.cat([linearised(y), -mass * y])
+
+        return Products((self.n, 2 * self.n), forward, adjoint, mass.device)
+
+    def equation_hess(self, x: Tensor, multipliers: Tensor) -> Products:
+        """Return the Hessian of its product with multipliers (n,), which is diagonal."""
+        return _diagonal(self._curvature(x, multipliers))
+
+    def _curvature(self, x: Tensor, multipliers: Tensor) -> Tensor:
         _, curvature = self.derivatives(x)
         entries = self.stiffness.mass * curvature * multipliers
-        return scipy.sparse.diags_array(np.concatenate([entries.numpy(), np.zeros(self.n)]), format="csr")
+        return torch.cat([entries, torch.zeros_like(entries)])
 
     def derivatives(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return phi'(u) and phi''(u), shape (n,) each."""
@@ -131,31 +162,57 @@ class TrackingProgram:
     @property
     def constraints(self) -> scipy.optimize.NonlinearConstraint:
         """The equation, with its derivatives."""
-        return scipy.optimize.NonlinearConstraint(
-            self.equation, 0.0, 0.0, jac=self.equation_jac, hess=self.equation_hess
-        )
+        derivatives = {"jac": self.equation_jac, "hess": self.equation_hess}
+        return scipy.optimize.NonlinearConstraint(self.equation, 0.0, 0.0, **derivatives)
+
+    # --- with matrices ------------------------------------------------------------------------------------------------
+
+    def matrices(self) -> dict[str, Any]:
+        """Return `hess` and `constraints` for `sb.minimize` with sparse matrices in place of products."""
+        equation = {
+            "jac": self._equation_matrix,
+            "hess": lambda x, multipliers: _diagonal_matrix(self._curvature(x, multipliers)),
+        }
+        constraints = scipy.optimize.NonlinearConstraint(self.equation, 0.0, 0.0, **equation)
+        return {"hess": lambda x: _diagonal_matrix(self._weights), "constraints": constraints}
+
+    def _equation_matrix(self, x: Tensor) -> scipy.sparse.csr_array:
+        slope, _ = self.derivatives(x)
+        mass = self.stiffness.mass
+        state = self.stiffness.to_csr() + _diagonal_matrix(mass * slope)
+        return scipy.sparse.csr_array(scipy.sparse.hstack([state, _diagonal_matrix(-mass)]))
 
     # --- solving ------------------------------------------------------------------------------------------------------
 
     def minimize(
-        self, *, inner: Any = "direct", rtol: float = 1e-8, atol: float = 0.0, maxiter: int = 100, **options: Any
+        self, *, inner: Any = "auto", rtol: float = 1e-8, atol: float = 0.0, maxiter: int = 100, **options: Any
     ) -> OptimizeResult:
-        """Start from zero and call `sb.minimize`; `rtol` is relative to the KKT residual there.
+        """Start from zero and call `sb.minimize`.
 
         Parameters
         ----------
-        inner, rtol, atol, maxiter, options
+        inner
+            "auto": MINRES with the preconditioner below, by products. "direct": sparse LU. Or as in `sb.minimize`.
+        rtol, atol
+            Stop when the KKT residual is at most max(rtol times that at the start, atol).
+        maxiter, options
             As in `sb.minimize`.
         """
+        if inner == "auto":
+            inner = Minres(self.preconditioner, rtol=RTOL)
+        by_products = {"hess": self.hess, "constraints": self.constraints}
+        functions = by_products if isinstance(inner, Minres) else self.matrices()
         x0, multipliers = self.load.new_zeros(2 * self.n), self.load.new_zeros(self.n)
         return minimize(
-            self.fun, x0, jac=self.jac, hess=self.hess, constraints=self.constraints, multipliers=multipliers,
-            inner=inner, rtol=rtol, atol=atol, maxiter=maxiter, **options,
+            self.fun, x0, jac=self.jac, **functions, multipliers=multipliers, inner=inner, rtol=rtol, atol=atol,
+            maxiter=maxiter, **options,
         )  # fmt: skip
 
     def preconditioner(self, x: Tensor, multipliers: Tensor) -> ControlPreconditioner:
         """Return an approximate inverse of |KKT matrix| at x (2n,) with multipliers (n,)."""
-        return ControlPreconditioner(self, x, multipliers)
+        if self._preconditioner is None or self.nonlinearity is not None:
+            self._preconditioner = ControlPreconditioner(self, x, multipliers)
+        return self._preconditioner
 
 
 class ControlPreconditioner(LinearOperator):

@@ -43,6 +43,16 @@ def test_published_optima(n):
     assert r.fun / (2 / (n + 1)) ** 2 == pytest.approx(PUBLISHED[n], abs=1e-8)
 
 
+@pytest.mark.parametrize("n", [3, 16, pytest.param(64, marks=pytest.mark.slow)])
+def test_products_and_factors_lead_to_the_same(n):
+    """By products with a preconditioner of cycles, in a few steps of which none is exact."""
+    control = published(n)
+    r, exact = control.minimize(), control.minimize(inner="direct")
+    assert r.success
+    assert r.fun == pytest.approx(exact.fun, rel=1e-9)
+    assert r.kkt_residual <= 1e-8 * control.jac(torch.zeros_like(r.x)).norm()
+
+
 def test_published_state():
     control = published(3)
     state, _ = control.fields(control.minimize(inner="direct").x)
@@ -61,10 +71,28 @@ def test_derivatives_are_those_of_differences():
         return (function(x + t * v) - function(x - t * v)) / (2 * t)
 
     assert float(slope(control.fun)) == pytest.approx(float(control.jac(x) @ v), rel=1e-8)
-    np.testing.assert_allclose(slope(control.jac), control.hess(x) @ v.numpy(), atol=1e-9)
-    np.testing.assert_allclose(slope(control.equation), control.equation_jac(x) @ v.numpy(), atol=1e-8)
-    along = slope(lambda y: control.equation_jac(y).T @ multipliers.numpy())
-    np.testing.assert_allclose(along, control.equation_hess(x, multipliers) @ v.numpy(), atol=1e-8)
+    np.testing.assert_allclose(slope(control.jac), control.hess(x) @ v, atol=1e-9)
+    np.testing.assert_allclose(slope(control.equation), control.equation_jac(x) @ v, atol=1e-8)
+    along = slope(lambda y: control.equation_jac(y).mT @ multipliers)
+    np.testing.assert_allclose(along, control.equation_hess(x, multipliers) @ v, atol=1e-8)
+
+
+def jacobian(control, x):
+    return control.matrices()["constraints"].jac(x)
+
+
+def test_matrices_are_those_of_the_products():
+    control = general()
+    generator = torch.Generator().manual_seed(3)
+    x, v = (torch.randn(2 * control.n, generator=generator, dtype=torch.float64) for _ in range(2))
+    y = torch.randn(control.n, generator=generator, dtype=torch.float64)
+    matrices, products = control.matrices(), control.equation_jac(x)
+    J, tight = jacobian(control, x), {"rtol": 1e-12, "atol": 1e-12}
+    np.testing.assert_allclose(J @ v.numpy(), products @ v, **tight)
+    np.testing.assert_allclose(J.T @ y.numpy(), products.mT @ y, **tight)
+    np.testing.assert_allclose(matrices["hess"](x) @ v.numpy(), control.hess(x) @ v, **tight)
+    H = matrices["constraints"].hess(x, y)
+    np.testing.assert_allclose(H @ v.numpy(), control.equation_hess(x, y) @ v, **tight)
 
 
 def state_of(control, z):
@@ -72,7 +100,7 @@ def state_of(control, z):
     u = torch.zeros_like(z)
     for _ in range(30):
         x = torch.cat([u, z])
-        K = control.equation_jac(x)[:, : control.n].tocsc()
+        K = jacobian(control, x)[:, : control.n].tocsc()
         u = u - torch.from_numpy(scipy.sparse.linalg.spsolve(K, control.equation(x).numpy()))
     return u
 
@@ -83,7 +111,7 @@ def test_gradient_of_the_reduced_objective_by_the_adjoint():
     generator = torch.Generator().manual_seed(2)
     z, v = (torch.randn(control.n, generator=generator, dtype=torch.float64) for _ in range(2))
     x = torch.cat([state_of(control, z), z])
-    J, g = control.equation_jac(x), control.jac(x).numpy()
+    J, g = jacobian(control, x), control.jac(x).numpy()
     multipliers = scipy.sparse.linalg.spsolve(J[:, : control.n].T.tocsc(), -g[: control.n])
     gradient = (g + J.T @ multipliers)[control.n :]
     ends = [control.fun(torch.cat([state_of(control, z + t * v), z + t * v])) for t in (1e-5, -1e-5)]
@@ -102,7 +130,7 @@ def test_multipliers_are_the_implicit_adjoint_of_solve():
     misfit = (control.stiffness.mass @ (u - control.target) ** 2) / 2
     (gradient,) = torch.autograd.grad(misfit, source)
     x = torch.cat([u.detach(), torch.zeros_like(u)])
-    K = control.equation_jac(x)[:, : control.n].tocsc()
+    K = jacobian(control, x)[:, : control.n].tocsc()
     multipliers = torch.from_numpy(scipy.sparse.linalg.spsolve(K, -control.jac(x)[: control.n].numpy()))
     nodes = control.grid_stiffness.field(multipliers)
     mean = (nodes[1:, 1:] + nodes[1:, :-1] + nodes[:-1, 1:] + nodes[:-1, :-1]) / 4
@@ -124,8 +152,9 @@ def test_a_cubic_equation_is_controlled():
 
 
 def kkt_matrix(control, x, multipliers):
-    H = (control.hess(x) + control.equation_hess(x, multipliers)).toarray()
-    J = control.equation_jac(x).toarray()
+    matrices = control.matrices()
+    H = (matrices["hess"](x) + matrices["constraints"].hess(x, multipliers)).toarray()
+    J = matrices["constraints"].jac(x).toarray()
     return np.block([[H, J.T], [J, np.zeros((len(J), len(J)))]])
 
 
