@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sciml_bounds.arrays import require_number
 from sciml_bounds.cli import _output as output
 from sciml_bounds.cli._program import run_program
 from sciml_bounds.errors import ConvergenceError, InputError
@@ -52,9 +53,12 @@ def optimal_control(
     output.targets(out, picture, "Dataset")
     if method not in ("minres", "direct"):
         raise InputError(f"unknown method {method!r}; the choices are 'minres' and 'direct'.")
+    require_number(rtol, "rtol", positive=True)
     control = make_control(dim, cells, target, weight, cubic)
     try:
-        result = control.minimize(inner=method, rtol=rtol, maxiter=maxiter, throw=True)
+        result = control.minimize(
+            inner="auto" if method == "minres" else method, rtol=rtol, maxiter=maxiter, throw=True
+        )
     except ConvergenceError as error:
         output.error_console().print(f"{NAME}: {error}", markup=False)
         raise typer.Exit(output.NOT_REACHED) from None
@@ -78,7 +82,7 @@ def make_control(dim: int, cells: int, target: str, weight: float, cubic: float)
     if dim not in (1, 2, 3):
         raise InputError(f"the box has {dim} dimensions; it can have 1, 2 or 3.")
     if cubic < 0:
-        raise InputError(f"cubic is {cubic}; it must not be negative, or the equation may have several solutions.")
+        raise InputError(f"cubic is {cubic}; it must not be negative, since the equation may have several solutions.")
     problem = sb.Diffusion(sb.Grid((cells,) * dim))
     field = named_targets().get(target) or read_field(target, "the target")
     nonlinearity = (lambda u: cubic * u**3) if cubic else None
