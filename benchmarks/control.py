@@ -118,8 +118,12 @@ def semilinear(options: argparse.Namespace) -> None:
 
 def darcy(options: argparse.Namespace) -> None:
     """Print how a coefficient is found again."""
-    print("\nDarcy coefficient: a disc that conducts e times better, from noisy values at a part of the nodes; sparse LU")
-    print(f"{'cells':>6} {'observed':>8} {'noise':>6} {'hessian':>13} {'outer':>5} {'error of log a':>14} {'seconds':>8}")
+    print(
+        "\nDarcy coefficient: a disc that conducts e times better, from noisy values at a part of the nodes; sparse LU"
+    )
+    print(
+        f"{'cells':>6} {'observed':>8} {'noise':>6} {'hessian':>13} {'outer':>5} {'error of log a':>14} {'seconds':>8}"
+    )
     flow = {"x0": sb.Dirichlet(0.0), "x1": sb.Dirichlet(1.0), "y0": sb.Neumann(0.0), "y1": sb.Neumann(0.0)}
     random = torch.Generator().manual_seed(0)
     for cells in options.cells:

@@ -19,6 +19,7 @@ from sciml_bounds.grid import AXES
 from sciml_bounds.newton.minimize import minimize
 from sciml_bounds.newton.minres import Minres
 from sciml_bounds.newton.products import Products
+from sciml_bounds.newton.range_space import RangeSpace
 from sciml_bounds.newton.stiffness import GridStiffness, Stiffness
 from sciml_bounds.operators.linear_operator import LinearOperator
 from sciml_bounds.problems.diffusion import Diffusion
@@ -192,14 +193,15 @@ class TrackingProgram:
         Parameters
         ----------
         inner
-            "auto": MINRES with the preconditioner below, by products. "direct": sparse LU. Or as in `sb.minimize`.
+            "auto": conjugate gradients for the multipliers with the preconditioner below, by products, or MINRES where
+            the Hessian is not positive. "direct": sparse LU. Or as in `sb.minimize`.
         rtol, atol
             Stop when the KKT residual is at most max(rtol times that at the start, atol).
         maxiter, options
             As in `sb.minimize`.
         """
         if inner == "auto":
-            inner = Minres(self.preconditioner, rtol=RTOL)
+            inner = RangeSpace(self.preconditioner, rtol=RTOL)
         by_products = {"hess": self.hess, "constraints": self.constraints}
         functions = by_products if isinstance(inner, Minres) else self.matrices()
         x0, multipliers = self.load.new_zeros(2 * self.n), self.load.new_zeros(self.n)

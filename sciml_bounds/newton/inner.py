@@ -19,7 +19,7 @@ from sciml_bounds.newton.sketches.rows import Rows
 from sciml_bounds.newton.sketches.sketch import Sketch
 from sciml_bounds.newton.sketching import SketchedSolve
 
-__all__ = ["InnerSolve", "InnerSolver", "as_inner"]
+__all__ = ["InnerSolve", "InnerSolver", "as_inner", "sparse_factors"]
 
 #: A pivot this much smaller than the largest is one of a singular matrix.
 SINGULAR = 1e-14
@@ -81,7 +81,7 @@ class DirectSolve:
     def __init__(self, A: Tensor, b: Tensor, cap: int) -> None:
         self.negative: int | None = None
         self.rhs_norm = float(b.norm())
-        substitute = _sparse_factors(A) if is_sparse(A) else self._dense_factors(A)
+        substitute = sparse_factors(A) if is_sparse(A) else self._dense_factors(A)
         if substitute is None:
             self.z, self.residual_norm = torch.full_like(b, math.nan), math.nan
             return
@@ -115,7 +115,8 @@ def _pivot_eigenvalues(LD: Tensor, pivots: Tensor) -> Tensor:
     return values
 
 
-def _sparse_factors(A: Tensor) -> Callable[[Tensor], Tensor] | None:
+def sparse_factors(A: Tensor) -> Callable[[Tensor], Tensor] | None:
+    """Factorise a sparse matrix: a function that solves with it, or None where it is singular."""
     try:
         factors = scipy.sparse.linalg.splu(scipy_matrix(A).tocsc())
     except RuntimeError:  # exactly singular
@@ -140,7 +141,7 @@ def as_inner(inner: str | Sketch | Minres, seed: int) -> InnerSolver:
         If the name is unknown; or later, if the solver needs matrices, and there are products only.
     """
     if isinstance(inner, Minres) or inner == "minres":
-        return MinresSolver(inner if isinstance(inner, Minres) else Minres())
+        return (inner if isinstance(inner, Minres) else Minres()).solver()
     if inner == "auto":
         by_products = MinresSolver(Minres())
         return lambda A, b, cap: by_products(A, b, cap) if isinstance(A, Products) else DirectSolve(A, b, cap)
