@@ -167,9 +167,8 @@ def darcy(options: argparse.Namespace) -> None:
                     seconds, r = timed(estimation.minimize)
                 _, a = estimation.fields(r.x)
                 error = float((a / truth.coefficient[0]).log().norm() / truth.coefficient[0].log().norm())
-                failure = "" if r.success else f"  ({r.reason})"
-                print(f"{cells:6} {part:8.0%} {noise:6.1%} {hessian:>13} {r.nit:5} {error:14.3f} {seconds:8.2f}{failure}",
-                      flush=True)  # fmt: skip
+                case = f"{cells:6} {part:8.0%} {noise:6.1%} {hessian:>13}"
+                print(f"{case} {r.nit:5} {error:14.3f} {seconds:8.2f}  {'' if r.success else r.reason}", flush=True)
 
 
 def main() -> None:

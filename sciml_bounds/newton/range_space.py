@@ -49,47 +49,40 @@ class RangeSpaceSolver(MinresSolver):
         minres = super().__call__
         if self._point is None or not len(self._point.multipliers):
             return minres(A, b, cap)
-        n = len(self._point.x)
-        ones = torch.cat([b.new_ones(n), b.new_zeros(len(b) - n)])
-        diagonal = (A @ ones)[:n]  # that of a diagonal matrix
+        n, J = len(self._point.x), self._point.jacobian
+        first = torch.cat([b.new_ones(n), b.new_zeros(len(b) - n)])
+        diagonal = (A @ first)[:n]  # that of a diagonal matrix
         if not bool((diagonal > 0).all()):
             return minres(A, b, cap)
+        damping = -float((A @ (1 - first))[-1])
         M = self._preconditioner_at_point(b)
-        return RangeSpaceSolve(A, b, diagonal, M, self.settings.rtol, min(cap, self.settings.maxiter))
+        return RangeSpaceSolve((diagonal, J, damping), b, M, self.settings.rtol, min(cap, self.settings.maxiter))
 
 
 class RangeSpaceSolve:
     """A system that is solved a little further each time it is asked to.
 
     Norms of residuals are those of the preconditioner, of the equations of the multipliers; the others hold exactly.
+    `system` holds the diagonal of H, J, and d.
     """
 
-    def __init__(self, A: Matrix, b: Tensor, diagonal: Tensor, M: LinearOperator, rtol: float | None, cap: int) -> None:
-        self._A, self._diagonal, self._M, self._rtol, self._cap = A, diagonal, M, rtol, cap
-        self._n, m = len(diagonal), len(b) - len(diagonal)
-        self.negative: int | None = m  # that is the inertia, since both parts are positive definite
+    def __init__(
+        self, system: tuple[Tensor, Matrix, float], b: Tensor, M: LinearOperator, rtol: float | None, cap: int
+    ) -> None:
+        self._diagonal, self._J, self._damping = system
+        self._M, self._rtol, self._cap = M, rtol, cap
+        f, g = b.split([len(self._diagonal), len(b) - len(self._diagonal)])
+        self.negative: int | None = len(g)  # that is the inertia, since both parts are positive definite
         self.steps = 0
-        self._f, g = b.split([self._n, m])
-        self._y, self._x = torch.zeros_like(g), self._f / diagonal
-        self._r = self._image(self._x) - g
-        self._restart()
-        self.rhs_norm = self.residual_norm or 1.0
-
-    def _image(self, x: Tensor) -> Tensor:
-        """Return J x."""
-        return (self._A @ torch.cat([x, torch.zeros_like(self._y)]))[self._n :]
-
-    def _preimage(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return J^T y and -d y."""
-        product = self._A @ torch.cat([torch.zeros_like(self._f), y])
-        return product[: self._n], product[self._n :]
-
-    def _preconditioned(self) -> Tensor:
-        return self._M.matvec(torch.cat([torch.zeros_like(self._f), self._r]))[self._n :]
-
-    def _restart(self) -> None:
+        self._none = torch.zeros_like(f)
+        self._y, self._x = torch.zeros_like(g), f / self._diagonal
+        self._r = self._J @ self._x - g
         self._p = self._preconditioned()
         self._rho = float(self._r @ self._p)
+        self.rhs_norm = self.residual_norm or 1.0
+
+    def _preconditioned(self) -> Tensor:
+        return self._M.matvec(torch.cat([self._none, self._r]))[len(self._none) :]
 
     @property
     def z(self) -> Tensor:
@@ -115,9 +108,10 @@ class RangeSpaceSolve:
 
     def _advance(self) -> bool:
         """Take one step, and tell whether there was one to take."""
-        through, damped = self._preimage(self._p)
-        lifted = through / self._diagonal
-        Sp = self._image(lifted) - damped
+        lifted = (self._J.mT @ self._p) / self._diagonal
+        Sp = self._J @ lifted
+        if self._damping:
+            Sp = Sp + self._damping * self._p
         energy = float(self._p @ Sp)
         if not energy > 0:
             return False

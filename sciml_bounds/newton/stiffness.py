@@ -84,12 +84,10 @@ class GridStiffness:
         self.mass = self._gathered(sum_to_nodes(share, problem.periodic))
 
     def _gathered(self, lattice: Tensor) -> Tensor:
-        return lattice.reshape(-1)[self.free]
+        return lattice.reshape(-1).index_select(0, self.free)
 
     def _scattered(self, u: Tensor) -> Tensor:
-        found = u.new_zeros(1, self._operator.shape[0])
-        found[0, self.free] = u
-        return found
+        return u.new_zeros(1, self._operator.shape[0]).index_copy_(1, self.free, u.unsqueeze(0))
 
     def values(self, u: Tensor) -> Tensor:
         """Put free values (n,) and prescribed ones together: a nodal field."""
@@ -128,8 +126,8 @@ class _OnFreeNodes(LinearOperator):
     def matvec(self, x: Tensor) -> Tensor:
         """Apply to vectors (..., n)."""
         padded = x.new_zeros(x.numel() // self.shape[0], self._whole.shape[0])
-        padded[:, self._free] = x.reshape(-1, self.shape[0])
-        return self._whole.matvec(padded)[:, self._free].view(x.shape)
+        padded.index_copy_(1, self._free, x.reshape(-1, self.shape[0]))
+        return self._whole.matvec(padded).index_select(1, self._free).view(x.shape)
 
 
 class MatrixStiffness:

@@ -28,7 +28,7 @@ def system(diagonal=None, damping=0.0):
 def started(A, b, P, settings=RangeSpace, **arguments):
     solver = settings(P, **arguments).solver()
     zero = torch.zeros(N, dtype=torch.float64)
-    solver.at(Point(zero, zero[:M], 0.0, zero[:M], zero, torch.zeros(M, N, dtype=torch.float64)))
+    solver.at(Point(zero, zero[:M], 0.0, zero[:M], zero, A[N:, :N]))
     products = Products.symmetric(N + M, lambda z: A @ z, b.device)
     return solver(products, b, 1000)
 
