@@ -29,6 +29,9 @@ ENOUGH = 0.1
 #: Products with the Hessian that are spent on the search where it has no entries, or sparse ones.
 PRODUCTS = 20
 
+#: So many constraints, known by products, may be projected on: least squares take about as many products each time.
+CONSTRAINTS = 50
+
 #: Projections on the null space of a sparse Jacobian G are exact up to this, relative to ||G||^2 and squared.
 DAMPING = 1e-14
 
@@ -40,7 +43,8 @@ def escape(program: Program, point: Point, H: Matrix, eta1: float) -> Point | No
     """Step off a stationary point along negative curvature of H on the null space of the Jacobian.
 
     It is the most negative one where matrices are dense. Otherwise Lanczos' method looks for it with a few products, so
-    that what it finds is true, but weak curvature may go unseen.
+    that what it finds is true, but weak curvature may go unseen, and all of it where a Jacobian with many rows is known
+    by products.
 
     Returns
     -------
@@ -84,28 +88,18 @@ def _null_space(G: Tensor) -> Tensor:
 
 
 def _of_lanczos(H: Matrix, G: Matrix, n: int) -> tuple[float, Tensor] | None:
-    """Return the least Ritz value of H on the null space, and its vector; None where no direction is free.
-
-    Projections are dear: none is made where H shows no negative curvature even without them.
-    """
-    start = torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(H.device)
-    anywhere, _ = _least_ritz(lambda v: H @ v, start)
-    if anywhere >= 0:
+    """Return the least Ritz value of H on the null space, and its vector; None where no direction is free."""
+    if isinstance(G, Products) and G.shape[0] > CONSTRAINTS:
         return None
     project = _projection(G)
-    start = project(start)
+    start = project(torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(H.device))
     size = float(start.norm())
     if size == 0 or float((G @ start).norm()) > FREE * frobenius(G) * size:
         return None  # nothing but round-off is free, or the projection has not converged
-    return _least_ritz(lambda v: project(H @ v), start)
-
-
-def _least_ritz(product: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tensor]:
-    """Return the least Ritz value of a symmetric matrix, and its vector."""
-    operator = CallableOperator(
-        lambda v: product(v.view(-1)).view(v.shape), len(start), torch.float64, start.device, symmetric=True
+    projected = CallableOperator(
+        lambda v: project(H @ v.view(-1)).view(v.shape), n, torch.float64, H.device, symmetric=True
     )
-    basis, diagonal, off = lanczos(operator, start, PRODUCTS)
+    basis, diagonal, off = lanczos(projected, start, PRODUCTS)
     values, vectors = torch.linalg.eigh(torch.diag(diagonal) + torch.diag(off, 1) + torch.diag(off, -1))
     return float(values[0]), vectors[:, 0] @ basis
 
