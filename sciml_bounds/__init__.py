@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from sciml_bounds.krylov.minres import minres as minres
     from sciml_bounds.multigrid.flux_head import CertifiedMgNO as CertifiedMgNO
     from sciml_bounds.multigrid.mgno import MgNO as MgNO
+    from sciml_bounds.newton.control import DistributedControl as DistributedControl
+    from sciml_bounds.newton.estimation import CoefficientEstimation as CoefficientEstimation
     from sciml_bounds.newton.minimize import minimize as minimize
     from sciml_bounds.newton.minres import Minres as Minres
     from sciml_bounds.newton.sketched import SketchedNewton as SketchedNewton
@@ -75,10 +77,12 @@ _HOME = {
     "Calibration": "bounds.calibrated",
     "Certificate": "results",
     "CertifiedMgNO": "multigrid.flux_head",
+    "CoefficientEstimation": "newton.estimation",
     "ConvergenceError": "errors",
     "ConvergenceWarning": "errors",
     "Diffusion": "problems.diffusion",
     "Dirichlet": "grid",
+    "DistributedControl": "newton.control",
     "EffectivePermeability": "bounds.goals",
     "Grid": "grid",
     "InputError": "errors",

@@ -289,3 +289,14 @@ def test_the_cases_are_balanced_and_their_walls_have_slits(generalisation):
         assert int(system.components.max()) == 0  # one part
     blocks = np.asarray(generalisation["checkerboard"](16).operator.conductance)
     assert blocks.max() / blocks[blocks > 0].min() == pytest.approx(1000.0)
+
+
+@pytest.mark.slow
+def test_optimal_controls_are_compared(capsys):
+    run("control.py", "--sizes", "3", "16", "--weights", "1e-1", "1e-4", "--cells", "8")
+    printed = capsys.readouterr().out
+    (objective,) = re.findall(r"^   3   1e-01 +([0-9.]+)", printed, re.MULTILINE)[:1]
+    assert float(objective) == pytest.approx(9.64444205, abs=1e-7)
+    saved = [int(part) for part in re.findall(r"(\d+)%$", printed, re.MULTILINE)]
+    assert len(saved) == 4
+    assert min(saved) > 0  # inexact solves cost less

@@ -80,12 +80,40 @@ def learned_directions(names: dict[str, Any]) -> None:
     assert all(float((smoke - smokes["multigrid"]).abs().max()) < 1e-7 for smoke in smokes.values())
 
 
+def constrained_optimisation(names: dict[str, Any]) -> None:
+    auto = names["results"]["auto"]
+    assert auto.fun == pytest.approx(-(3**0.5), abs=1e-8)
+    for r in names["sketched"].values():
+        assert max(step.inner_steps for step in r.history) > 10_000  # "tens of thousands of steps"
+    assert names["smallest"].fun / 0.25 == pytest.approx(9.64444205, abs=1e-7)
+    distances = [
+        float((control.split(names["optimal"][weight].x)[0] - control.target).norm())
+        for weight, control in names["controls"].items()
+    ]
+    assert distances == sorted(distances, reverse=True)  # "the cheaper the source, the closer"
+    assert max(names["steps"].values()) <= 1.7 * min(names["steps"].values())  # "mesh and weight hardly matter"
+    assert names["balance"] < 1e-5  # "weight times z = l", to the tolerance
+    worth, exact, minres = (
+        sum(step.inner_steps for step in names["accuracy"][name].history)
+        for name in ("as worth", "MINRES, exact", "MINRES, as worth")
+    )
+    assert minres < 0.65 * exact  # "half of the inner steps"
+    assert worth < 0.6 * minres  # "half of that again"
+    values = [r.fun for r in names["accuracy"].values()]
+    assert max(values) - min(values) < 1e-7 * values[0]  # "the same optimum"
+    a = names["coefficient"]
+    n = len(a)
+    assert float(a[round(0.6 * n), n // 2]) > 2.0 > 1.4 > float(a[n // 8, n // 2])  # "the disc is found"
+    assert str(names["hopeless"].reason) == "constraints cannot be met near x"
+
+
 #: What the text of each tutorial claims, checked with the names that it leaves behind.
 CLAIMS = {
     "01_solve_and_certify": solve_and_certify,
     "02_generate_a_data_set": generate_a_data_set,
     "03_train_an_operator": train_an_operator,
     "04_learned_directions": learned_directions,
+    "05_constrained_optimisation": constrained_optimisation,
 }
 
 

@@ -142,7 +142,7 @@ def as_inner(inner: str | Sketch | Minres, seed: int) -> InnerSolver:
         If the name is unknown; or later, if the solver needs matrices, and there are products only.
     """
     if isinstance(inner, Minres) or inner == "minres":
-        return MinresSolver(inner if isinstance(inner, Minres) else Minres())
+        return (inner if isinstance(inner, Minres) else Minres()).solver()
     if inner == "auto":
         by_products = MinresSolver(Minres())
         return lambda A, b, cap: by_products(A, b, cap) if isinstance(A, Products) else DirectSolve(A, b, cap)

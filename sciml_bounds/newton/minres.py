@@ -95,6 +95,10 @@ class Minres:
             raise InputError(f"rtol of Minres is {self.rtol!r}; it must be between 0 and 1.")
         require_count(self.maxiter, "maxiter", 1)
 
+    def solver(self) -> MinresSolver:
+        """Return what solves systems."""
+        return MinresSolver(self)
+
     def __str__(self) -> str:
         return "minres" if self.preconditioner is None else "preconditioned minres"
 
@@ -122,10 +126,13 @@ class MinresSolver:
 
     def __call__(self, A: Matrix, b: Tensor, cap: int) -> MinresSolve:
         """Start on a system."""
+        settings = self.settings
+        return MinresSolve(A, b, self._preconditioner_at_point(b), settings.rtol, min(cap, settings.maxiter))
+
+    def _preconditioner_at_point(self, b: Tensor) -> LinearOperator:
         if self._M is None:
             self._M = self._preconditioner(b)
-        settings = self.settings
-        return MinresSolve(A, b, self._M, settings.rtol, min(cap, settings.maxiter))
+        return self._M
 
     def _preconditioner(self, b: Tensor) -> LinearOperator:
         found = self.settings.preconditioner

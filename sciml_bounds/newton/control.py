@@ -1,0 +1,342 @@
+"""Distributed control: the source of an elliptic equation is chosen so that its solution comes close to a target.
+
+Legend: u state, z control, l multipliers (n,) each; x = (u, z); K stiffness, M diagonal mass, p = phi(u).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import scipy.optimize
+import scipy.sparse
+import torch
+from torch import Tensor
+
+from sciml_bounds.arrays import convert, require_finite, require_number
+from sciml_bounds.errors import InputError
+from sciml_bounds.grid import AXES
+from sciml_bounds.newton.minimize import minimize
+from sciml_bounds.newton.minres import Minres
+from sciml_bounds.newton.products import Products
+from sciml_bounds.newton.range_space import RangeSpace
+from sciml_bounds.newton.stiffness import GridStiffness, Stiffness
+from sciml_bounds.operators.linear_operator import LinearOperator
+from sciml_bounds.problems.diffusion import Diffusion
+from sciml_bounds.problems.fields import is_array_free_callable
+from sciml_bounds.results import OptimizeResult
+
+if TYPE_CHECKING:
+    import xarray
+    from matplotlib.figure import Figure
+
+__all__ = ["ControlPreconditioner", "DistributedControl", "TrackingProgram"]
+
+#: The state block of the preconditioner keeps this part of the mass where the Lagrangian's own is smaller.
+LEAST_WEIGHT = 0.1
+
+#: Relative residual of each inner solve at most. With 0.1 a tenth of the steps need line searches, since the merit
+#: function measures in other norms than the preconditioner; from 0.001 on more is solved than Newton's method can use.
+RTOL = 0.01
+
+#: A function applied to each entry of the state, written in torch.
+Nonlinearity = Callable[[Tensor], Tensor]
+
+
+def _diagonal(entries: Tensor) -> Products:
+    return Products.symmetric(len(entries), lambda v: entries * v, entries.device)
+
+
+def _diagonal_matrix(entries: Tensor) -> scipy.sparse.csr_array:
+    return scipy.sparse.csr_array(scipy.sparse.diags_array(entries.numpy()))
+
+
+class TrackingProgram:
+    """min 1/2 |u - t|^2 + w/2 |z|^2 subject to K u + M phi(u) - M z = load, as functions that `sb.minimize` takes.
+
+    Norms are those of M: |v|^2 = v . M v. Derivatives are products with vectors; `matrices` has them as matrices.
+
+    Parameters
+    ----------
+    stiffness
+        K and M.
+    load
+        Shape (n,).
+    target
+        t, shape (n,).
+    weight
+        w, positive.
+    nonlinearity
+        phi, a function of torch that is applied to each entry, with derivatives of first and second order; None for the
+        linear equation.
+    """
+
+    def __init__(
+        self,
+        stiffness: Stiffness,
+        load: Tensor,
+        target: Tensor,
+        weight: float,
+        nonlinearity: Nonlinearity | None = None,
+    ) -> None:
+        self.weight = require_number(weight, "the weight of the control", positive=True)
+        self.stiffness, self.load, self.target = stiffness, load, target
+        self.nonlinearity = nonlinearity
+        self.n = len(stiffness.mass)
+        self._preconditioner: ControlPreconditioner | None = None
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Part x (2n,) into state and control."""
+        return x[: self.n], x[self.n :]
+
+    # --- objective ----------------------------------------------------------------------------------------------------
+
+    def fun(self, x: Tensor) -> Tensor:
+        """Return the objective."""
+        u, z = self.split(x.detach())
+        mass = self.stiffness.mass
+        return (mass @ (u - self.target).square() + self.weight * (mass @ z.square())) / 2
+
+    def jac(self, x: Tensor) -> Tensor:
+        """Return its gradient, shape (2n,)."""
+        u, z = self.split(x.detach())
+        mass = self.stiffness.mass
+        return torch.cat([mass * (u - self.target), self.weight * mass * z])
+
+    def hess(self, x: Tensor) -> Products:
+        """Return its Hessian, which is diagonal."""
+        return _diagonal(self._weights)
+
+    @property
+    def _weights(self) -> Tensor:
+        return torch.cat([self.stiffness.mass, self.weight * self.stiffness.mass])
+
+    # --- constraint ---------------------------------------------------------------------------------------------------
+
+    def equation(self, x: Tensor) -> Tensor:
+        """Return K u + M phi(u) - M z - load, shape (n,)."""
+        u, z = self.split(x.detach())
+        source = z if self.nonlinearity is None else z - self.nonlinearity(u)
+        return self.stiffness.matvec(u) - self.stiffness.mass * source - self.load
+
+    def equation_jac(self, x: Tensor) -> Products:
+        """Return its Jacobian (K + M phi'(u), -M), shape (n, 2n)."""
+        slope, _ = self.derivatives(x)
+        mass = self.stiffness.mass
+        diagonal = mass * slope
+
+        def linearised(u: Tensor) -> Tensor:
+            return self.stiffness.matvec(u) + diagonal * u
+
+        def forward(v: Tensor) -> Tensor:
+            u, z = self.split(v)
+            return linearised(u) - mass * z
+
+        def adjoint(y: Tensor) -> Tensor:
+            return torch.cat([linearised(y), -mass * y])
+
+        return Products((self.n, 2 * self.n), forward, adjoint, mass.device)
+
+    def equation_hess(self, x: Tensor, multipliers: Tensor) -> Products:
+        """Return the Hessian of its product with multipliers (n,), which is diagonal."""
+        return _diagonal(self._curvature(x, multipliers))
+
+    def _curvature(self, x: Tensor, multipliers: Tensor) -> Tensor:
+        _, curvature = self.derivatives(x)
+        entries = self.stiffness.mass * curvature * multipliers
+        return torch.cat([entries, torch.zeros_like(entries)])
+
+    def derivatives(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return phi'(u) and phi''(u), shape (n,) each."""
+        u, _ = self.split(x.detach())
+        zero = torch.zeros_like(u)
+        if self.nonlinearity is None:
+            return zero, zero
+        with torch.enable_grad():
+            u = u.requires_grad_()
+            (slope,) = torch.autograd.grad(self.nonlinearity(u).sum(), u, create_graph=True)
+            if not slope.requires_grad:
+                return slope, zero
+            (curvature,) = torch.autograd.grad(slope.sum(), u)
+        return slope.detach(), curvature
+
+    @property
+    def constraints(self) -> scipy.optimize.NonlinearConstraint:
+        """The equation, with its derivatives."""
+        derivatives = {"jac": self.equation_jac, "hess": self.equation_hess}
+        return scipy.optimize.NonlinearConstraint(self.equation, 0.0, 0.0, **derivatives)
+
+    # --- with matrices ------------------------------------------------------------------------------------------------
+
+    def matrices(self) -> dict[str, Any]:
+        """Return `hess` and `constraints` for `sb.minimize` with sparse matrices in place of products."""
+        equation = {
+            "jac": self._equation_matrix,
+            "hess": lambda x, multipliers: _diagonal_matrix(self._curvature(x, multipliers)),
+        }
+        constraints = scipy.optimize.NonlinearConstraint(self.equation, 0.0, 0.0, **equation)
+        return {"hess": lambda x: _diagonal_matrix(self._weights), "constraints": constraints}
+
+    def _equation_matrix(self, x: Tensor) -> scipy.sparse.csr_array:
+        slope, _ = self.derivatives(x)
+        mass = self.stiffness.mass
+        state = self.stiffness.to_csr() + _diagonal_matrix(mass * slope)
+        return scipy.sparse.csr_array(scipy.sparse.hstack([state, _diagonal_matrix(-mass)]))
+
+    # --- solving ------------------------------------------------------------------------------------------------------
+
+    def minimize(
+        self, *, inner: Any = "auto", rtol: float = 1e-8, atol: float = 0.0, maxiter: int = 100, **options: Any
+    ) -> OptimizeResult:
+        """Start from zero and call `sb.minimize`.
+
+        Parameters
+        ----------
+        inner
+            "auto": conjugate gradients for the multipliers with the preconditioner below, by products, or MINRES where
+            the Hessian is not positive. "direct": sparse LU. Or as in `sb.minimize`.
+        rtol, atol
+            Stop when the KKT residual is at most max(rtol times that at the start, atol).
+        maxiter, options
+            As in `sb.minimize`.
+        """
+        if inner == "auto":
+            inner = RangeSpace(self.preconditioner, rtol=RTOL)
+        by_products = {"hess": self.hess, "constraints": self.constraints}
+        functions = by_products if isinstance(inner, Minres) else self.matrices()
+        x0, multipliers = self.load.new_zeros(2 * self.n), self.load.new_zeros(self.n)
+        return minimize(
+            self.fun, x0, jac=self.jac, **functions, multipliers=multipliers, inner=inner, rtol=rtol, atol=atol,
+            maxiter=maxiter, **options,
+        )  # fmt: skip
+
+    def preconditioner(self, x: Tensor, multipliers: Tensor) -> ControlPreconditioner:
+        """Return an approximate inverse of |KKT matrix| at x (2n,) with multipliers (n,)."""
+        if self._preconditioner is None or self.nonlinearity is not None:
+            self._preconditioner = ControlPreconditioner(self, x, multipliers)
+        return self._preconditioner
+
+
+class ControlPreconditioner(LinearOperator):
+    """blockdiag(W M, w M, S)^-1 with S = L (W M)^-1 L and L = K + M phi' + M sqrt(W / w), each L^-1 by one cycle.
+
+    S lies between the Schur complement of the KKT matrix and twice that where phi is zero, for any mesh and weight w
+    (Pearson and Wathen, "A new approximation of the Schur complement in preconditioners for PDE-constrained
+    optimization", Numer. Linear Algebra Appl. 19 (2012), theorem 4). W = 1 + l phi''(u), kept positive, makes the
+    first block that of the Lagrangian.
+    """
+
+    symmetric = True
+
+    def __init__(self, program: TrackingProgram, x: Tensor, multipliers: Tensor) -> None:
+        mass = program.stiffness.mass
+        slope, curvature = program.derivatives(x)
+        self.n = program.n
+        self.shape = (3 * self.n, 3 * self.n)
+        self.dtype, self.device = mass.dtype, mass.device
+        part = (1 + curvature * multipliers).clamp_min(LEAST_WEIGHT)
+        self._state, self._control = part * mass, program.weight * mass
+        diagonal = mass * (slope + torch.sqrt(part / program.weight)).clamp_min(0.0)
+        self._cycle = program.stiffness.cycle(diagonal)
+
+    def matvec(self, x: Tensor) -> Tensor:
+        """Apply to vectors (..., 3n)."""
+        u, z, multipliers = x.split(self.n, -1)
+        schur = self._cycle.matvec(self._state * self._cycle.matvec(multipliers))
+        return torch.cat([u / self._state, z / self._control, schur], -1)
+
+
+class DistributedControl(TrackingProgram):
+    """Choose the source z of an elliptic equation so that its solution u comes close to a target.
+
+        min 1/2 ||u - target||^2 + weight/2 ||z||^2   subject to   -div(a grad u) + c u + phi(u) = f + z
+
+    with L2 norms over the domain, by the trapezoidal rule; u and z are nodal.
+
+    Parameters
+    ----------
+    problem
+        `sb.Diffusion`: coefficient a, reaction c, source f, conditions on the sides, solids; not a batch.
+    target
+        Where the state is to be: a nodal field, or a number, or a function of the coordinates.
+    weight
+        How dear the control is, positive.
+    nonlinearity
+        phi, a function of torch applied to each entry, such as `lambda u: u**3`; none by default.
+
+    Raises
+    ------
+    InputError
+        If the problem is a batch, the target has the wrong shape, or the weight is not positive.
+
+    Examples
+    --------
+    >>> import sciml_bounds as sb
+    >>> control = sb.DistributedControl(sb.Diffusion(sb.Grid((16, 16))), target=1.0, weight=1e-4)
+    >>> r = control.minimize()
+    >>> r.success
+    True
+    >>> state, source = control.fields(r.x)
+    >>> tuple(state.shape)
+    (17, 17)
+    """
+
+    def __init__(
+        self, problem: Diffusion, target: Any, *, weight: float, nonlinearity: Nonlinearity | None = None
+    ) -> None:
+        self.grid_stiffness = GridStiffness(problem)
+        self.target_field = _nodal_field(target, "the target", self.grid_stiffness.problem)
+        free = self.target_field.reshape(-1)[self.grid_stiffness.free]
+        super().__init__(self.grid_stiffness, self.grid_stiffness.load, free, weight, nonlinearity)
+
+    def fields(self, x: Any) -> tuple[Tensor, Tensor]:
+        """Return state and control of x (2n,) as nodal fields: prescribed values of the state are put in."""
+        u, z = self.split(torch.as_tensor(x, dtype=torch.float64))
+        return self.grid_stiffness.values(u), self.grid_stiffness.field(z)
+
+    def to_xarray(self, x: Any) -> xarray.Dataset:
+        """Return target, state and control of x (2n,) as labelled fields."""
+        import xarray
+
+        grid = self.grid_stiffness.problem.grid
+        axes = list(AXES[: grid.dim])
+        state, control = self.fields(x)
+        fields = {"target": self.target_field, "state": state, "control": control}
+        places = {
+            name: (name, grid.nodes(axis)[:count].numpy(), {"units": "1"})
+            for axis, (name, count) in enumerate(zip(axes, state.shape))
+        }
+        return xarray.Dataset({name: (axes, field.numpy(), {"units": "1"}) for name, field in fields.items()}, places)
+
+    def plot(self, x: Any) -> Figure:
+        """Draw target, state and control of x (2n,) side by side, the first two with the same colours."""
+        from matplotlib.colors import Normalize
+
+        from sciml_bounds.plot import draw_field, new_figure
+
+        grid = self.grid_stiffness.problem.grid
+        state, control = self.fields(x)
+        ends = torch.stack([self.target_field, state]).aminmax()
+        shared = Normalize(float(ends.min), float(ends.max))
+        figure = new_figure(12.6, 3.8)
+        panels = (("target", self.target_field, "viridis", shared), ("state u", state, "viridis", shared))
+        for axes, (title, field, colours, norm) in zip(
+            figure.subplots(1, 3), (*panels, ("control z", control, "RdBu_r", None))
+        ):
+            image = draw_field(axes, grid, field, title, colours, nodal=True, norm=norm)
+            if image is not None:
+                figure.colorbar(image, ax=axes, shrink=0.85)
+        return figure
+
+
+def _nodal_field(value: Any, name: str, problem: Diffusion) -> Tensor:
+    """Read a nodal field, a number, or a function of the coordinates."""
+    grid, shape = problem.grid, problem.node_shape
+    if is_array_free_callable(value):
+        axes = [grid.nodes(axis)[:count] for axis, count in enumerate(shape)]
+        value = value(*torch.meshgrid(*axes, indexing="ij"))
+    field = convert(value, name, torch.float64, problem.device)
+    if field.ndim and field.shape != shape:
+        raise InputError(f"{name} has shape {tuple(field.shape)}; a nodal field here has {tuple(shape)}.")
+    require_finite(field, name)
+    return field.expand(shape).contiguous()

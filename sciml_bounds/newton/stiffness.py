@@ -1,0 +1,172 @@
+"""Stiffness matrices of the equations that constrain an optimisation, on grids and on meshes, and cycles for them."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import scipy.sparse
+import torch
+from torch import Tensor
+
+from sciml_bounds.errors import InputError
+from sciml_bounds.multigrid.algebraic import algebraic_cycle
+from sciml_bounds.multigrid.geometric import lattice_cycle
+from sciml_bounds.operators.lattice import LatticeOperator
+from sciml_bounds.operators.linear_operator import LinearOperator, csr_tensor
+from sciml_bounds.problems.diffusion import Diffusion
+from sciml_bounds.problems.discretization import node_system
+from sciml_bounds.problems.transfers import sum_to_nodes
+
+__all__ = ["GridStiffness", "MatrixStiffness", "Stiffness"]
+
+
+class Stiffness(Protocol):
+    """A symmetric positive semi-definite matrix K (n, n) with a diagonal mass matrix.
+
+    Attributes
+    ----------
+    mass
+        Diagonal of the mass matrix, positive, shape (n,).
+    """
+
+    mass: Tensor
+
+    def matvec(self, u: Tensor) -> Tensor:
+        """Return K u, shape (n,)."""
+        ...
+
+    def to_csr(self) -> scipy.sparse.csr_array:
+        """Assemble K."""
+        ...
+
+    def cycle(self, diagonal: Tensor) -> LinearOperator:
+        """Return a fixed symmetric positive definite approximation of (K + diag(d))^-1, with d >= 0 of shape (n,)."""
+        ...
+
+
+class GridStiffness:
+    """The vertex-centred equations of a diffusion problem, for the nodes whose values are free.
+
+    Parameters
+    ----------
+    problem
+        A single problem, not a batch.
+
+    Attributes
+    ----------
+    load
+        Source, Neumann data and lifted Dirichlet values: K u = load is what `sb.solve` solves; shape (n,).
+    free
+        Indices of the free nodes among all, shape (n,).
+
+    Raises
+    ------
+    InputError
+        If it is not a single diffusion problem, or no node is free.
+    """
+
+    def __init__(self, problem: Diffusion) -> None:
+        if not isinstance(problem, Diffusion):
+            raise InputError(f"the state obeys an sb.Diffusion problem, and this is a {type(problem).__name__}.")
+        if problem.batch_shape:
+            raise InputError(
+                f"the problem has a batch {tuple(problem.batch_shape)}; an optimisation takes one problem at a time."
+            )
+        self.problem = problem = problem.detach().to(torch.float64)
+        system = node_system(problem)
+        self._operator: LatticeOperator = system.operator
+        free = problem.active_nodes & ~problem.dirichlet_nodes
+        self.free = torch.nonzero(free.view(-1)).view(-1)
+        if len(self.free) == 0:
+            raise InputError("the problem prescribes the values of all nodes; take a grid with more cells.")
+        self.load = self._gathered(system.rhs)
+        share = problem.fluid.to(torch.float64) * (problem.grid.cell_volume / 2**problem.grid.dim)
+        self.mass = self._gathered(sum_to_nodes(share, problem.periodic))
+
+    def _gathered(self, lattice: Tensor) -> Tensor:
+        return lattice.reshape(-1).index_select(0, self.free)
+
+    def _scattered(self, u: Tensor) -> Tensor:
+        return u.new_zeros(1, self._operator.shape[0]).index_copy_(1, self.free, u.unsqueeze(0))
+
+    def values(self, u: Tensor) -> Tensor:
+        """Put free values (n,) and prescribed ones together: a nodal field."""
+        return self.problem.complete(self._scattered(u).view(1, *self.problem.node_shape))[0]
+
+    def field(self, u: Tensor) -> Tensor:
+        """Put free values (n,) into a nodal field that is zero elsewhere."""
+        return self._scattered(u).view(self.problem.node_shape)
+
+    def matvec(self, u: Tensor) -> Tensor:
+        """Return K u, shape (n,)."""
+        return self._gathered(self._operator.matvec(self._scattered(u)))
+
+    def to_csr(self) -> scipy.sparse.csr_array:
+        """Assemble K."""
+        index = self.free.cpu().numpy()
+        return scipy.sparse.csr_array(self._operator.to_csr()[index][:, index])
+
+    def cycle(self, diagonal: Tensor) -> LinearOperator:
+        """Return a geometric V-cycle for K + diag(d)."""
+        A = self._operator
+        absorption = A.absorption + self._scattered(diagonal).view(A.absorption.shape)
+        return _OnFreeNodes(lattice_cycle(LatticeOperator(A.offsets, A.conductance, absorption)), self.free)
+
+
+class _OnFreeNodes(LinearOperator):
+    """The part of an operator on all nodes that acts on the free ones."""
+
+    symmetric = True
+
+    def __init__(self, whole: LinearOperator, free: Tensor) -> None:
+        self._whole, self._free = whole, free
+        self.shape = (len(free), len(free))
+        self.dtype, self.device = whole.dtype, whole.device
+
+    def matvec(self, x: Tensor) -> Tensor:
+        """Apply to vectors (..., n)."""
+        padded = x.new_zeros(x.numel() // self.shape[0], self._whole.shape[0])
+        padded.index_copy_(1, self._free, x.reshape(-1, self.shape[0]))
+        return self._whole.matvec(padded).index_select(1, self._free).view(x.shape)
+
+
+class MatrixStiffness:
+    """A matrix from elsewhere, such as linear elements on a mesh, with PyAMG's cycles.
+
+    Parameters
+    ----------
+    matrix
+        K, a scipy sparse matrix (n, n), symmetric positive semi-definite.
+    mass
+        Diagonal of the mass matrix, for example its row sums, shape (n,).
+
+    Raises
+    ------
+    InputError
+        If shapes do not fit, or a mass is not positive.
+    """
+
+    def __init__(self, matrix: Any, mass: Any) -> None:
+        self._matrix = scipy.sparse.csr_array(matrix)
+        self.mass = torch.as_tensor(mass, dtype=torch.float64)
+        n = self._matrix.shape[0]
+        if self._matrix.shape != (n, n) or self.mass.shape != (n,):
+            raise InputError(
+                f"the matrix has shape {self._matrix.shape} and the mass {tuple(self.mass.shape)}; give (n, n), (n,)."
+            )
+        if not bool((self.mass > 0).all()):
+            raise InputError("a mass is zero or negative; give the row sums of the mass matrix of linear elements.")
+        self._tensor = csr_tensor(self._matrix)
+
+    def matvec(self, u: Tensor) -> Tensor:
+        """Return K u, shape (n,)."""
+        product: Tensor = self._tensor @ u
+        return product
+
+    def to_csr(self) -> scipy.sparse.csr_array:
+        """Return K."""
+        return self._matrix
+
+    def cycle(self, diagonal: Tensor) -> LinearOperator:
+        """Return an algebraic V-cycle for K + diag(d)."""
+        return algebraic_cycle(self._matrix + scipy.sparse.diags_array(diagonal.numpy()))
