@@ -33,6 +33,9 @@ from sciml_bounds.newton.sketches.row_block import RowBlock
 #: A method wins where it takes at most this part of the other's time.
 WINS = 0.9
 
+#: What has been said, by the title of the table.
+VERDICTS: list[str] = []
+
 
 @dataclass(frozen=True)
 class Row:
@@ -57,16 +60,22 @@ def print_rows(title: str, rows: list[Row], error: str, left: str) -> None:
         print(f"  {row.name:34} {row.seconds:9.3f} {row.error:12.1e} {row.left:14.1e}  {row.work}", flush=True)
 
 
-def verdict(ours: Row, others: list[Row], accuracy: float) -> None:
+def say(title: str, sentence: str) -> None:
+    """Print what follows from a table, and keep it for the end."""
+    print(f"  {sentence}", flush=True)
+    VERDICTS.append(f"{title}: {sentence}")
+
+
+def verdict(title: str, ours: Row, others: list[Row], accuracy: float) -> None:
     """Say whether sketching wins against the fastest method that is as accurate as `accuracy` says."""
     fair = [row for row in others if row.error <= accuracy]
     if not fair:
-        print(f"  WINS: no other method has an error below {accuracy:.0e}")
+        say(title, f"WINS: no other method has an error below {accuracy:.0e}")
         return
     best = min(fair, key=lambda row: row.seconds)
     ratio = ours.seconds / best.seconds
     word = "WINS" if ratio <= WINS else "DRAWS" if ratio <= 1 / WINS else "LOSES"
-    print(f"  {word}: sketching takes {ratio:.2f} times as long as {best.name}")
+    say(title, f"{word}: sketching takes {ratio:.2f} times as long as {best.name}")
 
 
 # --- tall least squares -----------------------------------------------------------------------------------------------
@@ -111,7 +120,7 @@ def compare_least_squares(title: str, A: Tensor, b: Tensor, exact: Tensor, limit
     found, seconds = timed(lambda: scipy.sparse.linalg.lsqr(*arrays, 1e-14, 1e-14, iter_lim=limit))
     others.append(row("scipy lsqr", torch.from_numpy(found[0]), seconds, f"{found[2]} iterations, at most {limit}"))
     print_rows(title, [ours, *others], "error", "residual - 1")
-    verdict(ours, others, 10 * ours.error)
+    verdict(title, ours, others, 10 * ours.error)
 
 
 def least_squares(options: argparse.Namespace) -> None:
@@ -187,10 +196,10 @@ def compare_eigenpairs(H: ReducedHessian) -> None:
     lanczos = row("scipy eigsh, one by one", torch.from_numpy(found[0]).flip(0), seconds)
     title = f"Reduced Hessian, {H.n} controls, weight {H.weight:.0e}: {rank} eigenvalues above it"
     print_rows(title, [ours, lanczos, full], "error", "error / weight")
-    solve_newton(H, values, vectors)
+    solve_newton(title, H, values, vectors)
 
 
-def solve_newton(H: ReducedHessian, values: Tensor, vectors: Tensor) -> None:
+def solve_newton(title: str, H: ReducedHessian, values: Tensor, vectors: Tensor) -> None:
     """Count the products of conjugate gradients for one right-hand side, without and with the eigenpairs as M."""
     b = torch.randn(H.n, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     made = values.clamp_min(0.0) / (values.clamp_min(0.0) + H.weight)
@@ -206,10 +215,10 @@ def solve_newton(H: ReducedHessian, values: Tensor, vectors: Tensor) -> None:
     once = 2 * (len(values) + 10)
     print(f"  one Newton system to 1e-8: conjugate gradients {plain} products, with these eigenpairs {preconditioned}")
     if plain <= preconditioned:
-        print("  LOSES: the eigenpairs do not help conjugate gradients")
+        say(title, "LOSES: the eigenpairs do not help conjugate gradients")
         return
     needed = -(-once // (plain - preconditioned))
-    print(f"  {'WINS' if needed == 1 else 'LOSES'} for one system; pays from {needed} systems with this Hessian on")
+    say(title, f"{'WINS' if needed == 1 else 'LOSES'} for one system; pays from {needed} systems with this Hessian on")
 
 
 # --- square systems ---------------------------------------------------------------------------------------------------
@@ -255,7 +264,7 @@ def compare_solvers(A: Tensor, exact: Tensor, b: Tensor) -> None:
         rows.append(Row(name, seconds, error, found.residual_norm / float(b.norm()), work))
     title = f"KKT system of size {len(A)}, condition number {float(torch.linalg.cond(A)):.0e}"
     print_rows(title, rows, "error", "residual")
-    verdict(rows[-1], rows[:2], 1e-4)
+    verdict(title, rows[-1], rows[:2], 1e-4)
 
 
 TASKS = {
@@ -277,6 +286,7 @@ def main() -> None:
     print(f"{options.threads} thread(s), torch {torch.__version__}, scipy {scipy.__version__}")
     for name in options.tasks:
         TASKS[name](options)
+    print("\nWhere sketching wins and where it loses:", *VERDICTS, sep="\n  ")
 
 
 if __name__ == "__main__":

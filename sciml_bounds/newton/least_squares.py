@@ -52,7 +52,7 @@ def sketched_least_squares(
     Parameters
     ----------
     A
-        Matrix, shape (M, N), M >= N, with independent columns, float64 or float32; worth it from about M = 50 N on.
+        Matrix, shape (M, N), M >= N, with independent columns, float64 or float32.
     b
         Vector, shape (M,).
     sketch
@@ -79,7 +79,9 @@ def sketched_least_squares(
 
     Notes
     -----
-    A `ConvergenceWarning` says that the tolerance was not reached. Every iteration reads A once.
+    A `ConvergenceWarning` says that the tolerance was not reached. Every iteration reads A once. On one core this takes
+    about half the time of a QR factorisation at 100,000 x 500. With fewer than some hundred columns QR is faster, and
+    where cond(A) is below 1e6 or so the normal equations are, which lose all digits at 1e8.
 
     Examples
     --------
