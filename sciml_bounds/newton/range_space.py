@@ -21,6 +21,10 @@ from sciml_bounds.operators.linear_operator import LinearOperator
 
 __all__ = ["RangeSpace", "RangeSpaceSolve", "RangeSpaceSolver"]
 
+#: What a residual may be in the Euclidean norm, relative to the right-hand side: the merit function is made of such
+#: norms, which on fine meshes the norm of the preconditioner says little of.
+SHORTER = 0.5
+
 #: Residuals are not asked to fall below this part of the right-hand side.
 ATTAINABLE = 1e-14
 
@@ -71,6 +75,7 @@ class RangeSpaceSolve:
     ) -> None:
         self._diagonal, self._J, self._damping = system
         self._M, self._rtol, self._cap = M, rtol, cap
+        self._size = float(b.norm())
         f, g = b.split([len(self._diagonal), len(b) - len(self._diagonal)])
         self.negative: int | None = len(g)  # that is the inertia, since both parts are positive definite
         self.steps = 0
@@ -103,8 +108,11 @@ class RangeSpaceSolve:
         """Go on until the residual is that small, or as small as round-off lets it get."""
         wanted = tolerance if self._rtol is None else min(tolerance, self._rtol * self.rhs_norm)
         wanted = max(wanted, ATTAINABLE * self.rhs_norm)
-        while self.residual_norm > wanted and not self.capped and self._advance():
+        while (self.residual_norm > wanted or self._is_long()) and not self.capped and self._advance():
             pass
+
+    def _is_long(self) -> bool:
+        return float(self._r.norm()) > SHORTER * self._size
 
     def _advance(self) -> bool:
         """Take one step, and tell whether there was one to take."""

@@ -169,4 +169,4 @@ class MatrixStiffness:
 
     def cycle(self, diagonal: Tensor) -> LinearOperator:
         """Return an algebraic V-cycle for K + diag(d)."""
-        return algebraic_cycle(self._matrix + scipy.sparse.diags_array(diagonal.numpy()))
+        return algebraic_cycle(self._matrix + scipy.sparse.diags_array(diagonal.cpu().numpy()))

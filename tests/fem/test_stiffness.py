@@ -30,4 +30,5 @@ def test_optimal_controls_on_meshes():
         grid = sb.DistributedControl(problem, lambda x, y: x * y, weight=1e-4, nonlinearity=lambda u: u**3)
         assert found[f"square {n}"]["direct"] == pytest.approx(grid.minimize(inner="direct").fun, rel=1e-8)
     for shape in ("square", "ring"):
-        assert found[f"{shape} 32"]["inner"] <= 1.25 * found[f"{shape} 16"]["inner"]
+        # steps come whole, four or five a solve; without a cycle they would double
+        assert found[f"{shape} 32"]["inner"] <= 1.5 * found[f"{shape} 16"]["inner"]

@@ -194,3 +194,29 @@ def test_bad_input_is_one_sentence():
         sb.DistributedControl(problem, torch.ones(4, 4), weight=1.0)
     with pytest.raises(sb.InputError, match="the target is nan"):
         sb.DistributedControl(problem, math.nan, weight=1.0)
+    with pytest.raises(sb.InputError, match="the nonlinearity is 3; give a function of torch"):
+        sb.DistributedControl(problem, 1.0, weight=1.0, nonlinearity=3)
+
+
+@pytest.mark.parametrize(
+    ("nonlinearity", "kind"),
+    [(torch.sum, r"a tensor of shape \(\)"), (lambda u: u.detach(), r"a tensor of shape \(9,\)"), (len, "a int")],
+    ids=["sum", "detached", "integer"],
+)
+def test_nonlinearities_are_functions_of_each_entry(nonlinearity, kind):
+    with pytest.raises(sb.InputError, match=f"the nonlinearity makes {kind} of 9 values; let it return as many"):
+        sb.DistributedControl(sb.Diffusion(sb.Grid((4, 4))), 1.0, weight=1.0, nonlinearity=nonlinearity)
+
+
+def test_steps_are_cut_where_the_nonlinearity_is_nan():
+    """log(1 + u) is NaN below -1, and the target is there."""
+    control = sb.DistributedControl(sb.Diffusion(sb.Grid((8, 8))), -3.0, weight=1e-6, nonlinearity=torch.log1p)
+    r = control.minimize()
+    assert r.success
+    assert sum(step.not_finite for step in r.history) > 0
+
+
+def test_a_slope_that_is_infinite_where_it_starts_is_refused():
+    control = sb.DistributedControl(sb.Diffusion(sb.Grid((4, 4))), 1.0, weight=1.0, nonlinearity=torch.sqrt)
+    with pytest.raises(sb.InputError, match="a first derivative is NaN or infinite at x0"):
+        control.minimize()
