@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from sciml_bounds.newton.estimation import CoefficientEstimation as CoefficientEstimation
     from sciml_bounds.newton.minimize import minimize as minimize
     from sciml_bounds.newton.minres import Minres as Minres
+    from sciml_bounds.newton.result import OptimizeResult as OptimizeResult
     from sciml_bounds.newton.sketched import SketchedNewton as SketchedNewton
     from sciml_bounds.operators.linear_operator import LinearOperator as LinearOperator
     from sciml_bounds.operators.linear_operator import aslinearoperator as aslinearoperator
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
     from sciml_bounds.reports import Reason as Reason
     from sciml_bounds.results import Certificate as Certificate
     from sciml_bounds.results import LinearSolution as LinearSolution
-    from sciml_bounds.results import OptimizeResult as OptimizeResult
     from sciml_bounds.results import Solution as Solution
     from sciml_bounds.store.datasets import open_dataset as open_dataset
     from sciml_bounds.store.foreign import import_dataset as import_dataset
@@ -95,7 +95,7 @@ _HOME = {
     "MissingExtraError": "errors",
     "Multigrid": "_linear",
     "Neumann": "grid",
-    "OptimizeResult": "results",
+    "OptimizeResult": "newton.result",
     "Periodic": "grid",
     "Progress": "_solve",
     "Reason": "reports",

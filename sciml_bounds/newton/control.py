@@ -20,11 +20,11 @@ from sciml_bounds.newton.minimize import minimize
 from sciml_bounds.newton.minres import Minres
 from sciml_bounds.newton.products import Products
 from sciml_bounds.newton.range_space import RangeSpace
+from sciml_bounds.newton.result import OptimizeResult
 from sciml_bounds.newton.stiffness import GridStiffness, Stiffness
 from sciml_bounds.operators.linear_operator import LinearOperator
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.fields import is_array_free_callable
-from sciml_bounds.results import OptimizeResult
 
 if TYPE_CHECKING:
     import xarray

@@ -22,9 +22,9 @@ from sciml_bounds.arrays import convert, require_finite, require_number, to_mask
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import Grid
 from sciml_bounds.newton.minimize import minimize
+from sciml_bounds.newton.result import OptimizeResult
 from sciml_bounds.newton.stiffness import GridStiffness
 from sciml_bounds.problems.diffusion import Diffusion
-from sciml_bounds.results import OptimizeResult
 
 __all__ = ["CoefficientEstimation"]
 

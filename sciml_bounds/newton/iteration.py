@@ -13,8 +13,8 @@ from torch import Tensor
 from sciml_bounds.newton.merit import Merit
 from sciml_bounds.newton.program import Point, Program
 from sciml_bounds.newton.restoration import is_stationary
+from sciml_bounds.newton.result import NewtonStep
 from sciml_bounds.reports import Reason
-from sciml_bounds.results import NewtonStep
 
 __all__ = ["Direction", "Directions", "Outcome", "Stop", "run"]
 

@@ -20,10 +20,10 @@ from sciml_bounds.newton.iteration import Directions, Stop, run
 from sciml_bounds.newton.minres import Minres, MinresSolver
 from sciml_bounds.newton.products import Products
 from sciml_bounds.newton.program import Point, Program
+from sciml_bounds.newton.result import OptimizeResult
 from sciml_bounds.newton.sketched import SketchedDirections, SketchedNewton
 from sciml_bounds.newton.sketches.sketch import Sketch
 from sciml_bounds.reports import Reason, report_failure
-from sciml_bounds.results import OptimizeResult
 
 __all__ = ["minimize"]
 
