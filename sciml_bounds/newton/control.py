@@ -237,7 +237,7 @@ class ControlPreconditioner(LinearOperator):
 
     S lies between the Schur complement of the KKT matrix and twice that where phi is zero, for any mesh and weight w
     (Pearson and Wathen, "A new approximation of the Schur complement in preconditioners for PDE-constrained
-    optimization", Numer. Linear Algebra Appl. 19 (2012), theorem 4). W = 1 + l phi''(u), kept positive, makes the
+    optimization", Numer. Linear Algebra Appl. 19 (2012) 816-829). W = 1 + l phi''(u), kept positive, makes the
     first block that of the Lagrangian.
     """
 

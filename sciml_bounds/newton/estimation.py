@@ -61,9 +61,10 @@ class CoefficientEstimation:
 
     Notes
     -----
-    Without observations the minimiser is q0. The equations are those of `sb.solve`. Without the second derivatives of
-    the equation the Hessian is positive definite, and steps are as good where observations are fitted well; with them
-    convergence is quadratic at the end, but where `smoothing` is very small steps are short on the way.
+    Without observations the minimiser is q0. The equations are those of `sb.solve`, and all is computed on the CPU.
+    Without the second derivatives of the equation the Hessian is positive definite, and steps are as good where
+    observations are fitted well; with them convergence is quadratic at the end, but where `smoothing` is very small
+    steps are short on the way.
 
     Examples
     --------
@@ -86,7 +87,8 @@ class CoefficientEstimation:
         smoothing: float,
         hessian: str = "gauss-newton",
     ) -> None:
-        self.grid_stiffness = stiffness = GridStiffness(problem)
+        here = problem.to("cpu") if isinstance(problem, Diffusion) else problem
+        self.grid_stiffness = stiffness = GridStiffness(here)
         self.problem = problem = stiffness.problem
         _require_plain(problem)
         self.smoothing = require_number(smoothing, "smoothing", positive=True)

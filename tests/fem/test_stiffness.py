@@ -13,6 +13,7 @@ import sciml_bounds as sb
 
 
 @pytest.mark.fem
+@pytest.mark.slow
 def test_optimal_controls_on_meshes():
     """Linear elements on right-angled triangles with lumped masses are the five-point equations of a grid.
 

@@ -40,6 +40,7 @@ def test_fields_a_picture_and_a_table(program, tmp_path, monkeypatch, capsys):
     assert sorted(os.listdir()) == ["c.h5", "c.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dim", [1, 3])
 def test_other_dimensions_and_the_cubic_equation(program, tmp_path, monkeypatch, capsys, dim):
     monkeypatch.chdir(tmp_path)
