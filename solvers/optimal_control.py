@@ -40,7 +40,9 @@ def optimal_control(
     ] = "step",
     weight: Annotated[float, typer.Option(help="How dear the control is.")] = 1e-4,
     cubic: Annotated[float, typer.Option(help="Factor of u^3 in the equation, not negative.")] = 0.0,
-    method: Annotated[str, typer.Option(help="minres with multigrid, or direct: sparse LU.")] = "minres",
+    method: Annotated[
+        str, typer.Option(metavar="NAME", help="multigrid, inside of conjugate gradients, or direct: sparse LU.")
+    ] = "multigrid",
     rtol: Annotated[float, typer.Option(help="What is left of the optimality conditions, relative.")] = 1e-8,
     maxiter: Annotated[int, typer.Option(help="Largest number of Newton steps.")] = 100,
     picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw it, as .png, .pdf or .svg.")] = None,
@@ -51,13 +53,13 @@ def optimal_control(
     Example: python solvers/optimal_control.py --target waves --weight 1e-5 --out waves.h5 --picture waves.png
     """
     output.targets(out, picture, "Dataset")
-    if method not in ("minres", "direct"):
-        raise InputError(f"unknown method {method!r}; the choices are 'minres' and 'direct'.")
+    if method not in ("multigrid", "direct"):
+        raise InputError(f"unknown method {method!r}; the choices are 'multigrid' and 'direct'.")
     require_number(rtol, "rtol", positive=True)
     control = make_control(dim, cells, target, weight, cubic)
     try:
         result = control.minimize(
-            inner="auto" if method == "minres" else method, rtol=rtol, maxiter=maxiter, throw=True
+            inner="auto" if method == "multigrid" else method, rtol=rtol, maxiter=maxiter, throw=True
         )
     except ConvergenceError as error:
         output.error_console().print(f"{NAME}: {error}", markup=False)

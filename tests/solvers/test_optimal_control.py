@@ -47,7 +47,7 @@ def test_other_dimensions_and_the_cubic_equation(program, tmp_path, monkeypatch,
     np.save("t.npy", np.ones((9,) * dim))
     arguments = ["--dim", str(dim), "--cells", "8", "--target", "t.npy", "--cubic", "10", "--out", "c.h5", "--json"]
     found = []
-    for method in ("minres", "direct"):
+    for method in ("multigrid", "direct"):
         assert program(*arguments, "--method", method, "--picture", "c.pdf") == 0
         found.append(json.loads(capsys.readouterr().out))
     assert found[0]["objective"] == pytest.approx(found[1]["objective"], rel=1e-7)
@@ -71,7 +71,7 @@ def test_what_does_not_converge_is_told(program, tmp_path, monkeypatch, capsys):
         (["--cubic", "-1"], "cubic is -1.0; it must not be negative"),
         (["--dim", "4"], "the box has 4 dimensions; it can have 1, 2 or 3."),
         (["--cells", "1"], ""),
-        (["--method", "gmres"], "unknown method 'gmres'; the choices are 'minres' and 'direct'."),
+        (["--method", "gmres"], "unknown method 'gmres'; the choices are 'multigrid' and 'direct'."),
         (["--rtol", "0"], "rtol is 0.0; it must be a positive number."),
         (["--out", "c.txt"], "the format of the output c.txt is not known by its ending"),
         (["--picture", "c.txt"], "the format of the output c.txt is not known by its ending"),
