@@ -35,9 +35,11 @@ if TYPE_CHECKING:
     from sciml_bounds.grid import Robin as Robin
     from sciml_bounds.krylov.cg import cg as cg
     from sciml_bounds.krylov.learned_directions import LearnedDirections as LearnedDirections
+    from sciml_bounds.krylov.minres import minres as minres
     from sciml_bounds.multigrid.flux_head import CertifiedMgNO as CertifiedMgNO
     from sciml_bounds.multigrid.mgno import MgNO as MgNO
     from sciml_bounds.newton.minimize import minimize as minimize
+    from sciml_bounds.newton.minres import Minres as Minres
     from sciml_bounds.newton.sketched import SketchedNewton as SketchedNewton
     from sciml_bounds.operators.linear_operator import LinearOperator as LinearOperator
     from sciml_bounds.operators.linear_operator import aslinearoperator as aslinearoperator
@@ -85,6 +87,7 @@ _HOME = {
     "LinearSolution": "results",
     "Mean": "bounds.goals",
     "MgNO": "multigrid.mgno",
+    "Minres": "newton.minres",
     "MissingExtraError": "errors",
     "Multigrid": "_linear",
     "Neumann": "grid",
@@ -114,6 +117,7 @@ _HOME = {
     "make_dataset": "recipes.generation",
     "make_shard": "recipes.generation",
     "minimize": "newton.minimize",
+    "minres": "krylov.minres",
     "open_dataset": "store.datasets",
     "prepare": "_solve",
     "read": "store.results",

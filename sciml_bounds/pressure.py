@@ -25,9 +25,9 @@ from sciml_bounds._linear import (
 )
 from sciml_bounds.arrays import require_count, require_finite, require_number
 from sciml_bounds.errors import InputError
-from sciml_bounds.krylov.cg import require_fit
 from sciml_bounds.krylov.learned_directions import LearnedDirections
 from sciml_bounds.krylov.loop import LEARNED_MEMORY, iterate
+from sciml_bounds.krylov.system import require_fit
 from sciml_bounds.multigrid.cycle import Cycle
 from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem
 from sciml_bounds.operators.linear_operator import LinearOperator, aslinearoperator

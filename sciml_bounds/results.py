@@ -50,6 +50,7 @@ class LinearSolution:
         Number of iterations.
     residual_norms
         ||b - A x|| as the iteration saw it, before each iteration and at the end; shape (iterations + 1, batch...).
+        With `minres` and a preconditioner M the norm is sqrt(r.M r), here and below.
     residual_norm
         ||b - A x|| computed anew from the returned solution.
     tolerance

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import convert, require_callback, require_count, require_finite, to_tensor
+from sciml_bounds.arrays import require_count, require_finite, to_tensor
 from sciml_bounds.errors import InputError
-from sciml_bounds.krylov.loop import check_tolerances, iterate
+from sciml_bounds.krylov.loop import iterate
+from sciml_bounds.krylov.system import Callback, read_system
 from sciml_bounds.operators.lattice import LatticeOperator, subtract_means
-from sciml_bounds.operators.linear_operator import Identity, LinearOperator, aslinearoperator
 from sciml_bounds.reports import Reason, report_failure
 from sciml_bounds.results import LinearSolution
 
-__all__ = ["cg", "require_fit", "require_symmetric"]
+__all__ = ["cg"]
 
 #: So much larger than at the start is a residual that tells of more than an unlucky iteration.
 GROWN = 100
@@ -26,12 +25,6 @@ GROWN = 100
 SINGULAR = (
     "The residual has grown: A may be singular and b outside its range; subtract from b what lies in the null space."
 )
-
-#: Called after each iteration with the current x (batch..., n); returning True stops the loop.
-Callback = Callable[[Tensor], bool | None]
-
-#: An operator is called symmetric if u.Av and v.Au differ by less than this many round-offs of |u| |Av|.
-SYMMETRY_SLACK = 1e5
 
 
 def cg(
@@ -118,75 +111,31 @@ def cg(
     (True, 2)
     """
     start = time.perf_counter()
-    rhs = to_tensor(b, "the right-hand side b")
-    if rhs.ndim == 0 or rhs.shape[-1] == 0:
-        raise InputError(f"the right-hand side b has shape {tuple(rhs.shape)}; give at least one vector of numbers.")
-    operator = aslinearoperator(A, rhs)
-    rhs = convert(
-        b, "the right-hand side b", operator.dtype, operator.device if not isinstance(b, Tensor) else b.device
-    )
-    require_fit(operator, rhs, "A")
-    preconditioner = Identity(operator.shape[0], rhs.dtype, rhs.device) if M is None else aslinearoperator(M, rhs)
-    require_fit(preconditioner, rhs, "M")
-    require_finite(rhs, "the right-hand side b")
-    require_symmetric(operator, rhs)
+    system = read_system(A, b, M, x0, rtol=rtol, atol=atol, maxiter=maxiter, callback=callback)
+    rhs = system.b
     if memory is not None:
         require_count(memory, "memory", 1)
-    if maxiter is not None:
-        require_count(maxiter, "maxiter", 0)
     if flexible is not None and not isinstance(flexible, bool | np.bool_):
         raise InputError(f"flexible is {flexible!r}; it must be True, False or None.")
-    require_callback(callback)
-    rtol, atol = check_tolerances(rtol, atol, maxiter, rhs.dtype), float(atol)
-    _require_attainable(rhs, rtol, atol)
     lambda_min = _eigenvalue_bound(lambda_min, "lambda_min", rhs)
     lambda_min_preconditioned = _eigenvalue_bound(lambda_min_preconditioned, "lambda_min_preconditioned", rhs)
-    guess = None
-    if x0 is not None:
-        guess = convert(x0, "the initial guess x0", rhs.dtype, rhs.device).clone()
-        require_finite(guess, "the initial guess x0")
-        if guess.shape != rhs.shape:
-            raise InputError(f"x0 has shape {tuple(guess.shape)}, but b has shape {tuple(rhs.shape)}; they must agree.")
 
     def monitor(iteration: int, x: Tensor, norm: Tensor) -> bool | None:
         return callback is not None and callback(x.view(rhs.shape))
 
     solution = iterate(
-        operator, rhs, preconditioner, guess, rtol=rtol, atol=atol, maxiter=maxiter, memory=memory, flexible=flexible,
-        lambda_min=lambda_min, lambda_min_preconditioned=lambda_min_preconditioned, monitor=monitor, start=start,
+        system.A, rhs, system.M, system.x0, rtol=system.rtol, atol=system.atol, maxiter=maxiter, memory=memory,
+        flexible=flexible, lambda_min=lambda_min, lambda_min_preconditioned=lambda_min_preconditioned, monitor=monitor,
+        start=start,
     )  # fmt: skip
     reasons = {solution.reason} if isinstance(solution.reason, Reason) else set(solution.reason)
-    if isinstance(operator, LatticeOperator) and reasons - {Reason.CONVERGED, Reason.STOPPED}:
-        _require_in_range(operator, rhs, solution.tolerance)  # of an x that grows without end round-off grows too
+    if isinstance(system.A, LatticeOperator) and reasons - {Reason.CONVERGED, Reason.STOPPED}:
+        _require_in_range(system.A, rhs, solution.tolerance)  # of an x that grows without end round-off grows too
     if not bool(solution.converged.all()) and Reason.STOPPED not in reasons:
         worse = bool((solution.residual_norm > GROWN * solution.residual_norms[0]).any())
         advice = dict.fromkeys(Reason, SINGULAR) if worse else {}
         report_failure("conjugate gradients", solution.reason, solution.progress, throw=throw, advice=advice)
     return solution
-
-
-def require_fit(operator: LinearOperator, rhs: Tensor, name: str) -> None:
-    """Compare shape, device, dtype and batch of an operator with those of right-hand sides (..., n).
-
-    Raises
-    ------
-    InputError
-        If they differ.
-    """
-    n = rhs.shape[-1]
-    if operator.shape != (n, n):
-        raise InputError(
-            f"{name} has shape {operator.shape}, but b has {n} entries along its last axis; they must agree."
-        )
-    if operator.device != rhs.device:
-        raise InputError(f"{name} is on device {operator.device} and b on {rhs.device}; move one of them.")
-    if operator.dtype != rhs.dtype:
-        ours, theirs = (str(dtype).removeprefix("torch.") for dtype in (operator.dtype, rhs.dtype))
-        raise InputError(f"{name} works in {ours}, but b is {theirs}; convert one of them.")
-    if operator.batch not in (1, rhs.numel() // n):
-        raise InputError(
-            f"{name} is a batch of {operator.batch}, but b has {rhs.numel() // n} right-hand sides; they must agree."
-        )
 
 
 def _require_in_range(operator: LatticeOperator, rhs: Tensor, tolerance: Tensor) -> None:
@@ -205,20 +154,6 @@ def _require_in_range(operator: LatticeOperator, rhs: Tensor, tolerance: Tensor)
         )
 
 
-def _require_attainable(rhs: Tensor, rtol: float, atol: float) -> None:
-    """Refuse right-hand sides whose residuals could not be squared at the tolerance: their norms would be wrong."""
-    rows = rhs.detach().reshape(-1, rhs.shape[-1])
-    least = max(rtol, torch.finfo(rhs.dtype).eps)  # below it round-off ends the loop, whatever is asked for
-    squared = (least * rows.norm(dim=1)).clamp_min(atol) ** 2
-    lost = rows.any(1) & ((squared < torch.finfo(rhs.dtype).tiny) | ~torch.isfinite(squared))
-    if bool(lost.any()):
-        kind = str(rhs.dtype).removeprefix("torch.")
-        raise InputError(
-            f"the right-hand side b is of size {float(rows[lost][0].abs().max()):.3g}, where squares of residuals at "
-            f"the tolerance leave the range of {kind}; scale b to about 1, and x back."
-        )
-
-
 def _eigenvalue_bound(bound: Any, name: str, rhs: Tensor) -> Tensor | None:
     if bound is None:
         return None
@@ -232,30 +167,3 @@ def _eigenvalue_bound(bound: Any, name: str, rhs: Tensor) -> Tensor | None:
             f"{name} has {numbers.numel()} entries, but b has {count} right-hand sides; give one number, or one each."
         )
     return numbers.reshape(-1)
-
-
-def require_symmetric(operator: LinearOperator, rhs: Tensor) -> None:
-    """Compare u.Av with v.Au for one random pair of vectors like rhs (..., n), unless symmetry is known.
-
-    Raises
-    ------
-    InputError
-        If A is not symmetric.
-    """
-    if operator.symmetric is None and rhs.numel():
-        generator = torch.Generator().manual_seed(0)
-        pair = torch.randn((2, rhs.shape[-1]), generator=generator, dtype=torch.float64).to(rhs)
-        u, v = (row.expand_as(rhs) for row in pair)
-        product_u, product_v = operator.matvec(u.contiguous()), operator.matvec(v.contiguous())
-        difference = ((u * product_v).sum(-1) - (v * product_u).sum(-1)).abs()
-        scale = u.norm(dim=-1) * product_v.norm(dim=-1) + v.norm(dim=-1) * product_u.norm(dim=-1)
-        if bool((difference > SYMMETRY_SLACK * torch.finfo(rhs.dtype).eps * scale).any()):
-            relative = float((difference / scale).max())
-            raise InputError(
-                f"A is not symmetric (u.Av and v.Au differ by {relative:.2g} of their size); conjugate gradients need "
-                "a symmetric positive definite operator; use another method, or the normal equations A^T A x = A^T b."
-            )
-    if operator.symmetric is False:
-        raise InputError(
-            "A says that it is not symmetric; conjugate gradients need a symmetric positive definite operator."
-        )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sciml_bounds.arrays import require_count
 from sciml_bounds.errors import InputError
-from sciml_bounds.krylov.cg import require_symmetric
+from sciml_bounds.krylov.system import require_symmetric
 from sciml_bounds.operators.linear_operator import LinearOperator, aslinearoperator
 from sciml_bounds.store.memory import require_memory
 

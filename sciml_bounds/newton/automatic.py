@@ -22,6 +22,8 @@ from sciml_bounds.newton.inner import DirectSolve, InnerSolve, InnerSolver
 from sciml_bounds.newton.iteration import Direction
 from sciml_bounds.newton.kkt import frobenius, identity, kkt_matrix, shifted
 from sciml_bounds.newton.merit import Merit, Slope
+from sciml_bounds.newton.minres import MinresSolver
+from sciml_bounds.newton.products import Matrix, Products, damped_solution
 from sciml_bounds.newton.program import Point, Program
 from sciml_bounds.newton.rank import attainable_residual
 from sciml_bounds.newton.restoration import restore
@@ -61,6 +63,12 @@ ESCAPES = 5
 #: Largest number of steps of an iterative inner solver.
 CAP = 100_000
 
+#: Relative residual of the first iterative solve; later ones are as much more accurate as the KKT residual has fallen.
+LOOSEST = 0.1
+
+#: Steps that multipliers are estimated with by products: some are better than none, and Newton's method finds the rest.
+FEW = 30
+
 #: Multipliers that are estimated to be larger than this start at zero instead, as in IPOPT.
 LARGEST_MULTIPLIER = 1e3
 
@@ -70,9 +78,12 @@ def estimated_multipliers(point: Point) -> Tensor:
     n, m = len(point.x), len(point.multipliers)
     if m == 0:
         return point.multipliers
-    damping = DAMPING * max(1e-8, frobenius(point.jacobian) ** 2)
-    A = kkt_matrix(identity(point.jacobian), point.jacobian, damping)
-    found = DirectSolve(A, torch.cat([-point.gradient, point.x.new_zeros(m)]), 0).z[n:]
+    G, damping = point.jacobian, DAMPING * max(1e-8, frobenius(point.jacobian) ** 2)
+    if isinstance(G, Products):
+        found = damped_solution(G.mT, -point.gradient, damping, FEW)
+    else:
+        A = kkt_matrix(identity(G), G, damping)
+        found = DirectSolve(A, torch.cat([-point.gradient, point.x.new_zeros(m)]), 0).z[n:]
     usable = bool(torch.isfinite(found).all()) and float(found.abs().max()) <= LARGEST_MULTIPLIER
     return found if usable else torch.zeros_like(found)
 
@@ -81,7 +92,7 @@ def estimated_multipliers(point: Point) -> Tensor:
 class _Used:
     """What the last direction was made of: H, H grad_x L, the shift of H, and the size that shifts are relative to."""
 
-    H: Tensor
+    H: Matrix
     curved: Tensor
     shift: float
     size: float
@@ -101,6 +112,7 @@ class AutomaticDirections:
         self._last_shift = 0.0
         self._failures = 0
         self._capped = False
+        self._first_norm: float | None = None
         self._escapes = ESCAPES
         self._used: _Used | None = None
 
@@ -109,10 +121,12 @@ class AutomaticDirections:
         H, curved = self._hessians.at(point)
         if not bool(torch.isfinite(curved).all()):
             return Reason.NOT_FINITE
+        if isinstance(self._inner, MinresSolver):
+            self._inner.at(point)
         self._failures = 0
         return self._direction(point, H, curved, self._least(H, last_length)) or self._restored(point, Reason.STAGNATED)
 
-    def _least(self, H: Tensor, last_length: float) -> float:
+    def _least(self, H: Matrix, last_length: float) -> float:
         """Shift at least tenfold after a short step, less after a longer one, and no more than needed after a full one.
 
         A short step tells that the model does not hold as far as the direction goes.
@@ -129,7 +143,7 @@ class AutomaticDirections:
             return None
         self._escapes -= 1
         H, _ = self._hessians.at(point)
-        if not bool(torch.isfinite(H.to_dense()).all()):
+        if isinstance(H, Products) or not bool(torch.isfinite(H.to_dense()).all()):
             return None
         return escape(self._program, point, H, self._merit.eta1)
 
@@ -151,18 +165,18 @@ class AutomaticDirections:
 
     # --- one direction ------------------------------------------------------------------------------------------------
 
-    def _direction(self, point: Point, H: Tensor, curved: Tensor, least: float) -> Direction | Reason | None:
+    def _direction(self, point: Point, H: Matrix, curved: Tensor, least: float) -> Direction | Reason | None:
         size = max(frobenius(H), float(point.lagrangian_gradient.norm()) / max(1.0, float(point.x.norm())), 1e-8)
         b, damping = -point.residual, 0.0
         for shift in self._shifts(least, size):
-            solve = self._solve(point, H, b, shift, damping)
-            if damping == 0 and len(point.multipliers) and _singular(solve, point.kkt_residual):
+            solve, singular = self._solve(point, H, b, shift, damping)
+            if damping == 0 and len(point.multipliers) and singular:
                 damping = max(DAMPING * frobenius(point.jacobian) ** 2, LEAST_DAMPING * size)
                 b = -attainable_residual(point)
                 if float(b.norm()) <= self._tolerance:
                     return Reason.INFEASIBLE
-                solve = self._solve(point, H, b, shift, damping)
-            if not self._curves_upwards(solve, point, H, shift):
+                solve, singular = self._solve(point, H, b, shift, damping)
+            if singular or not self._curves_upwards(solve, point, H, shift):
                 continue
             found = self._descent(solve, point, curved, b)
             if found is not None:
@@ -181,17 +195,28 @@ class AutomaticDirections:
             yield shift
             shift *= factor
 
-    def _solve(self, point: Point, H: Tensor, b: Tensor, shift: float, damping: float) -> InnerSolve:
+    def _solve(self, point: Point, H: Matrix, b: Tensor, shift: float, damping: float) -> tuple[InnerSolve, bool]:
+        """Solve as accurately as it is worth, and tell whether the matrix seems singular."""
         solve = self._inner(kkt_matrix(shifted(H, shift), point.jacobian, damping), b, CAP)
         size = float(b.norm())
-        solve.refine(min(0.1, size) * size)
+        accuracy = self._accuracy(solve.rhs_norm, size)
+        solve.refine(accuracy * solve.rhs_norm)
         self._capped = solve.capped
-        return solve
+        left = solve.residual_norm / solve.rhs_norm * size  # in the Euclidean norm, as far as one can tell
+        unsolved = left > max(UNSOLVED * point.kkt_residual, accuracy * size) and not solve.capped
+        return solve, unsolved or not math.isfinite(solve.residual_norm)
 
-    def _curves_upwards(self, solve: InnerSolve, point: Point, H: Tensor, shift: float) -> bool:
+    def _accuracy(self, norm: float, size: float) -> float:
+        """Tell which relative residual a step is worth, given ||b|| in the norm of the solver and in the Euclidean one.
+
+        It falls with the norm relative to the start, so that no scale matters, and never below what the end asks for.
+        """
+        if self._first_norm is None:
+            self._first_norm = norm
+        return min(LOOSEST, max(norm / self._first_norm, LOOSEST * self._tolerance / size))
+
+    def _curves_upwards(self, solve: InnerSolve, point: Point, H: Matrix, shift: float) -> bool:
         """Whether the KKT matrix has the inertia of a minimum, or, where that is not known, the step looks like it."""
-        if not math.isfinite(solve.residual_norm) or _singular(solve, point.kkt_residual):
-            return False
         if solve.negative is not None:
             return solve.negative == len(point.multipliers)
         dx, dl = solve.z[: len(point.x)], solve.z[len(point.x) :]
@@ -201,14 +226,14 @@ class AutomaticDirections:
 
     def _descent(self, solve: InnerSolve, point: Point, curved: Tensor, b: Tensor) -> Direction | None:
         """Change the penalties, and the accuracy of an iterative solve, until the step is one of descent."""
-        n, size = len(point.x), float(b.norm())
+        n = len(point.x)
         squares = float(b[:n].square().sum()), float(b[n:].square().sum())
         while True:
             slope = Slope.along(solve.z, point, curved)
             merit = self._penalties(slope, *squares)
             if merit is not None:
                 self._merit = merit
-                relative = solve.residual_norm / size
+                relative = solve.residual_norm / solve.rhs_norm
                 return Direction(solve.z, merit, slope.at(merit), 0.0, 0.0, solve.steps, relative, solve.capped)
             before = solve.residual_norm
             solve.refine(0.1 * before)
@@ -226,9 +251,3 @@ class AutomaticDirections:
             if merit.eta2 < SMALLEST_ETA2 or not math.isfinite(slope.at(merit)):
                 return None
         return merit
-
-
-def _singular(solve: InnerSolve, size: float) -> bool:
-    """Whether a solver that should have been exact has left some of the right-hand side."""
-    exact = solve.steps == 0
-    return not math.isfinite(solve.residual_norm) or (exact and solve.residual_norm > UNSOLVED * size)

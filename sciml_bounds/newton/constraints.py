@@ -108,6 +108,5 @@ def _linear(constraint: scipy.optimize.LinearConstraint, name: str, x0: Tensor) 
     level = np.broadcast_to(np.atleast_1d(_level(constraint.lb, constraint.ub, name)), (matrix.shape[0],))
     b = torch.from_numpy(level.copy()).to(x0)
     n = len(x0)
-    sparse = A.layout != torch.strided
-    zero = csr_tensor(scipy.sparse.csr_array((n, n)), device=x0.device) if sparse else x0.new_zeros(n, n)
+    zero = csr_tensor(scipy.sparse.csr_array((n, n)), device=x0.device)
     return Function(Given(lambda x: A @ x - b, lambda x: A, lambda x, v: zero, name), x0, tensors_first=True)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sciml_bounds.newton.kkt import is_sparse
 from sciml_bounds.newton.merit import Merit
+from sciml_bounds.newton.products import Matrix, Products
 from sciml_bounds.newton.program import Point, Program
 
 __all__ = ["escape"]
@@ -21,7 +22,7 @@ FIRST, HALVINGS = 0.1, 10
 ENOUGH = 0.1
 
 
-def escape(program: Program, point: Point, H: Tensor, eta1: float) -> Point | None:
+def escape(program: Program, point: Point, H: Matrix, eta1: float) -> Point | None:
     """Step off a stationary point along the most negative curvature of H on the null space of the Jacobian.
 
     Returns
@@ -29,9 +30,10 @@ def escape(program: Program, point: Point, H: Tensor, eta1: float) -> Point | No
     Point or None
         A point with a lower f + l.c + eta1/2 ||c||^2; None where there is none, or matrices are sparse.
     """
-    if is_sparse(H) or is_sparse(point.jacobian):
+    G = point.jacobian
+    if isinstance(H, Products) or isinstance(G, Products) or is_sparse(H) or is_sparse(G):
         return None
-    free = _null_space(point.jacobian)
+    free = _null_space(G)
     values, vectors = torch.linalg.eigh(free.mT @ H @ free)
     if len(values) == 0 or values[0] >= -NEGATIVE * H.norm():
         return None

@@ -1,12 +1,13 @@
 """Functions that users give, with their first and second derivatives, as float64 tensors.
 
 A function of torch is differentiated by torch: one pass forward a point, then one vectorised pass backward for all rows
-of a Jacobian or Hessian. A function of numpy has the derivatives that come with it; a Jacobian that does not is made
-of differences.
+of a Jacobian or Hessian, or, by products, one pass for each vector. A function of numpy has the derivatives that come
+with it; a Jacobian that does not is made of differences.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.errors import InputError
+from sciml_bounds.newton.products import Matrix, Products, is_operator, products_of
 from sciml_bounds.operators.linear_operator import csr_tensor
 
 __all__ = ["Function", "Given", "as_matrix"]
@@ -51,6 +53,11 @@ class Function:
     tensors_first
         Whether it is first called with a tensor, and with an array only if it cannot take that; or the reverse.
 
+    Attributes
+    ----------
+    by_products
+        Whether torch is to differentiate in products with vectors, instead of in matrices.
+
     Raises
     ------
     InputError
@@ -61,6 +68,7 @@ class Function:
         self.given = given
         self.calls = 0
         self.of_torch = tensors_first
+        self.by_products = False
         self._last: tuple[Tensor, Tensor | None, Any] | None = None
         self._count: int | None = None
         value = self._first_value(x0)
@@ -128,8 +136,26 @@ class Function:
             )
         return vector
 
-    def jacobian(self, x: Tensor) -> Tensor:
-        """Return the Jacobian, shape (m, n), dense or in CSR form."""
+    def gradient(self, x: Tensor) -> Tensor:
+        """Return the gradient of a scalar function, shape (n,).
+
+        Raises
+        ------
+        InputError
+            If `jac` returns an operator.
+        """
+        found = self._jacobian(x)
+        if isinstance(found, Products):
+            raise InputError(f"the jac of {self.given.name} returns an operator; it must return a vector (n,).")
+        return found.to_dense().view(-1)
+
+    def jacobian(self, x: Tensor) -> Matrix:
+        """Return the Jacobian, shape (m, n): dense, in CSR form, or known by products."""
+        if self.by_products and self.given.jac is None and self._differentiable:
+            return self._pushed_and_pulled(x)
+        return self._jacobian(x)
+
+    def _jacobian(self, x: Tensor) -> Matrix:
         shape = (self.size, len(x))
         if self.given.jac is not None:
             return as_matrix(self.given.jac(self._argument(x)), f"the jac of {self.given.name}", shape, x.device)
@@ -137,6 +163,21 @@ class Function:
             return self._differences(x)
         leaf, y = self._graph(x)
         return _rows(y.reshape(-1), leaf).detach()
+
+    def _pushed_and_pulled(self, x: Tensor) -> Products:
+        """Products with J^T are passes backward; those with J pass backward through u -> J^T u, which is linear."""
+        leaf, y = self._graph(x)
+        flat = y.reshape(-1)
+        seed = torch.zeros_like(flat).requires_grad_()
+
+        @functools.cache
+        def pulled() -> Tensor:
+            with torch.enable_grad():
+                return _pull(flat, leaf, seed, create_graph=True)
+
+        return Products(
+            (self.size, len(x)), lambda v: _pull(pulled(), seed, v), lambda u: _pull(flat, leaf, u), x.device
+        )
 
     def _argument(self, x: Tensor) -> Any:
         return x.detach().clone() if self.of_torch else x.detach().cpu().numpy().copy()
@@ -150,8 +191,8 @@ class Function:
             columns.append((self.value(moved) - here) / (moved[i] - x[i]))
         return torch.stack(columns, 1)
 
-    def hessian(self, x: Tensor, weights: Tensor) -> Tensor:
-        """Return the Hessian of the inner product with m weights, shape (n, n), dense or in CSR form."""
+    def hessian(self, x: Tensor, weights: Tensor) -> Matrix:
+        """Return the Hessian of the inner product with m weights, shape (n, n): dense, in CSR form, or by products."""
         shape = (len(x), len(x))
         if self.given.hess is None:
             return self._differentiated_twice(x, weights)
@@ -162,14 +203,26 @@ class Function:
         along = weights if self.of_torch else weights.cpu().numpy()
         return as_matrix(self.given.hess(argument, along), name, shape, x.device)
 
-    def _differentiated_twice(self, x: Tensor, weights: Tensor) -> Tensor:
+    def _differentiated_twice(self, x: Tensor, weights: Tensor) -> Matrix:
         leaf, y = self._graph(x)
         with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(y.reshape(-1) @ weights, leaf, create_graph=True)
+            gradient = _pull(y.reshape(-1) @ weights, leaf, None, create_graph=True)
+        if self.by_products:
+            return Products.symmetric(len(x), lambda v: _pull(gradient, leaf, v), x.device)
         if not gradient.requires_grad:  # of a linear function
             return x.new_zeros(len(x), len(x))
         rows = _rows(gradient, leaf).detach()
         return (rows + rows.mT) / 2  # symmetric to the last bit, as factorisations take it
+
+
+def _pull(y: Tensor, leaf: Tensor, seed: Tensor | None, *, create_graph: bool = False) -> Tensor:
+    """Return the product of a vector `seed` with the derivative of y by the leaf; zeros where there is none."""
+    if not y.requires_grad:
+        return torch.zeros_like(leaf)
+    (found,) = torch.autograd.grad(
+        y, leaf, seed, create_graph=create_graph, retain_graph=True, allow_unused=True, materialize_grads=True
+    )
+    return found
 
 
 def _has_graph(y: Any) -> bool:
@@ -209,14 +262,16 @@ def as_numbers(y: Any, name: str) -> Tensor:
     return found
 
 
-def as_matrix(matrix: Any, name: str, shape: tuple[int, int], device: torch.device) -> Tensor:
-    """Read a dense or sparse matrix of torch, numpy or scipy as a float64 tensor, strided or CSR.
+def as_matrix(matrix: Any, name: str, shape: tuple[int, int], device: torch.device) -> Matrix:
+    """Read a dense or sparse matrix of torch, numpy or scipy as a float64 tensor, strided or CSR, or an operator.
 
     Raises
     ------
     InputError
         If its shape is another one, or its entries are not float64.
     """
+    if is_operator(matrix):
+        return products_of(matrix, name, shape, device)
     if scipy.sparse.issparse(matrix):
         found = csr_tensor(matrix, dtype=torch.float64, device=device)
     elif isinstance(matrix, Tensor) and matrix.layout != torch.strided:

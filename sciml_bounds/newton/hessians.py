@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sciml_bounds.newton.products import Matrix
 from sciml_bounds.newton.program import Point, Program
 
 __all__ = ["DampedBFGS", "ExactHessian", "Hessians", "hessians_of"]
@@ -16,7 +17,7 @@ class ExactHessian:
     def __init__(self, program: Program) -> None:
         self._program = program
 
-    def at(self, point: Point) -> tuple[Tensor, Tensor]:
+    def at(self, point: Point) -> tuple[Matrix, Tensor]:
         """Return H (n, n), and H grad_x L (n,)."""
         H = self._program.hessian(point)
         return H, H @ point.lagrangian_gradient

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
 import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.newton.kkt import is_sparse, scipy_matrix
+from sciml_bounds.newton.minres import Minres, MinresSolver
+from sciml_bounds.newton.products import Matrix, Products
 from sciml_bounds.newton.sketches.gaussian_vector import GaussianVector
 from sciml_bounds.newton.sketches.rows import Rows
 from sciml_bounds.newton.sketches.sketch import Sketch
@@ -32,7 +33,9 @@ class InnerSolve(Protocol):
     z
         What has been found so far.
     residual_norm
-        ||A z - b||; NaN where A is found singular.
+        ||A z - b|| in the norm that the solver minimises; NaN where A is found singular.
+    rhs_norm
+        ||b|| in that norm.
     steps
         Steps of the solver so far; zero for direct ones.
     negative
@@ -42,8 +45,13 @@ class InnerSolve(Protocol):
     """
 
     z: Tensor
-    steps: int
     negative: int | None
+    rhs_norm: float
+
+    @property
+    def steps(self) -> int:
+        """Steps so far."""
+        ...
 
     @property
     def residual_norm(self) -> float:
@@ -61,7 +69,7 @@ class InnerSolve(Protocol):
 
 
 #: Starts on a system: matrix, right-hand side, and the largest number of steps.
-InnerSolver = Callable[[Tensor, Tensor, int], InnerSolve]
+InnerSolver = Callable[[Matrix, Tensor, int], InnerSolve]
 
 
 class DirectSolve:
@@ -72,6 +80,7 @@ class DirectSolve:
 
     def __init__(self, A: Tensor, b: Tensor, cap: int) -> None:
         self.negative: int | None = None
+        self.rhs_norm = float(b.norm())
         substitute = _sparse_factors(A) if is_sparse(A) else self._dense_factors(A)
         if substitute is None:
             self.z, self.residual_norm = torch.full_like(b, math.nan), math.nan
@@ -114,63 +123,44 @@ def _sparse_factors(A: Tensor) -> Callable[[Tensor], Tensor] | None:
     return lambda rhs: torch.from_numpy(factors.solve(rhs.cpu().numpy())).to(rhs)
 
 
-class MinresSolve:
-    """MINRES without preconditioner, run again on the residual until that is small enough."""
-
-    def __init__(self, A: Tensor, b: Tensor, cap: int) -> None:
-        self.A, self.b, self.cap = A, b, cap
-        self.z, self.steps = torch.zeros_like(b), 0
-        self.negative: int | None = None
-        self.residual_norm = float(b.norm())
-        self.capped = False
-
-    def refine(self, tolerance: float) -> None:
-        """Run until the residual is that small, or stops falling."""
-        matrix: Any = scipy_matrix(self.A) if is_sparse(self.A) else self.A.cpu().numpy()
-        stalled = False
-        while self.residual_norm > tolerance and not (stalled or self.capped):
-            residual = self.b - self.A @ self.z
-            # scipy compares with ||A|| ||z|| where we compare with ||b||: ask for more, and look for ourselves
-            rtol = max(0.1 * tolerance / self.residual_norm, 1e-14)
-            maxiter = self.cap - self.steps
-            change, _ = scipy.sparse.linalg.minres(
-                matrix, residual.cpu().numpy(), rtol=rtol, maxiter=maxiter, callback=self._count
-            )
-            z = self.z + torch.from_numpy(change).to(self.z)
-            norm = float((self.A @ z - self.b).norm())
-            self.capped, stalled = self.steps >= self.cap, not norm < 0.9 * self.residual_norm
-            if norm < self.residual_norm:
-                self.z, self.residual_norm = z, norm
-
-    def _count(self, _: np.ndarray[Any, Any]) -> None:
-        self.steps += 1
-
-
-def as_inner(inner: str | Sketch, seed: int) -> InnerSolver:
-    """Turn a name or a sketch into an inner solver.
+def as_inner(inner: str | Sketch | Minres, seed: int) -> InnerSolver:
+    """Turn a name, a sketch, or MINRES with its preconditioner into an inner solver.
 
     Parameters
     ----------
     inner
-        "direct", "minres", "kaczmarz" (uniform rows), "gaussian" (vectors), "auto" (direct), or any `Sketch`.
+        "direct", "minres", "kaczmarz" (uniform rows), "gaussian" (vectors), "auto" (direct for matrices, MINRES where
+        there are products only), a `Minres`, or any `Sketch`.
     seed
         Of the random numbers.
 
     Raises
     ------
     InputError
-        If the name is unknown.
+        If the name is unknown; or later, if the solver needs matrices, and there are products only.
     """
-    if inner in ("auto", "direct"):
-        return DirectSolve
-    if inner == "minres":
-        return MinresSolve
+    if isinstance(inner, Minres) or inner == "minres":
+        return MinresSolver(inner if isinstance(inner, Minres) else Minres())
+    if inner == "auto":
+        by_products = MinresSolver(Minres())
+        return lambda A, b, cap: by_products(A, b, cap) if isinstance(A, Products) else DirectSolve(A, b, cap)
+    if inner == "direct":
+        return lambda A, b, cap: DirectSolve(_entries(A, inner), b, cap)
     sketches: dict[str, Sketch] = {"kaczmarz": Rows(), "gaussian": GaussianVector()}
     sketch = sketches.get(inner) if isinstance(inner, str) else inner
     if sketch is None or not hasattr(sketch, "draw"):
         raise InputError(
-            f"unknown inner solver {inner!r}; the choices are 'auto', 'direct', 'minres', 'kaczmarz', 'gaussian', or a "
-            "sketch of sciml_bounds.newton.sketches."
+            f"unknown inner solver {inner!r}; the choices are 'auto', 'direct', 'minres', 'kaczmarz', 'gaussian', "
+            "sb.Minres(preconditioner), or a sketch of sciml_bounds.newton.sketches."
         )
     generator = torch.Generator().manual_seed(seed)
-    return lambda A, b, cap: SketchedSolve(A, b, sketch, generator, cap)
+    return lambda A, b, cap: SketchedSolve(_entries(A, inner), b, sketch, generator, cap)
+
+
+def _entries(A: Matrix, inner: str | Sketch) -> Tensor:
+    if isinstance(A, Products):
+        raise InputError(
+            f"inner={inner!r} needs the entries of matrices, and a derivative is an operator; return matrices, or use "
+            "inner='minres' or sb.Minres(preconditioner)."
+        )
+    return A

@@ -17,6 +17,8 @@ from sciml_bounds.newton.functions import Function, Given
 from sciml_bounds.newton.hessians import hessians_of
 from sciml_bounds.newton.inner import as_inner
 from sciml_bounds.newton.iteration import Directions, Stop, run
+from sciml_bounds.newton.minres import Minres, MinresSolver
+from sciml_bounds.newton.products import Products
 from sciml_bounds.newton.program import Point, Program
 from sciml_bounds.newton.sketched import SketchedDirections, SketchedNewton
 from sciml_bounds.newton.sketches.sketch import Sketch
@@ -38,7 +40,7 @@ def minimize(
     hess: Callable[[Any], Any] | None = None,
     constraints: Any = (),
     method: str | SketchedNewton = "auto",
-    inner: str | Sketch = "auto",
+    inner: str | Sketch | Minres = "auto",
     multipliers: Any = None,
     rtol: float | None = None,
     atol: float | None = None,
@@ -127,9 +129,19 @@ def minimize(
     require_callback(callback)
     settings = _settings(method)
     solver = as_inner(inner, seed)
+
+    def give(vector: Tensor) -> Any:
+        return vector.clone() if tensors_first else vector.cpu().numpy().copy()
+
+    if isinstance(solver, MinresSolver):
+        solver.give = give
     objective = Function(Given(fun, jac, hess, "fun", scalar=True), start, tensors_first=tensors_first)
     program = Program(objective, as_constraints(constraints, start, tensors_first=tensors_first))
+    if settings is None and isinstance(solver, MinresSolver):
+        program.use_products()
     point = program.at(start, start.new_zeros(program.m))
+    if isinstance(point.jacobian, Products):
+        program.use_products()
     if not point.finite:
         raise InputError("a first derivative is NaN or infinite at x0; start where the functions are smooth.")
     hessians = hessians_of(program)
@@ -143,9 +155,6 @@ def minimize(
         if settings is None
         else SketchedDirections(settings, hessians, solver, tolerance)
     )
-
-    def give(vector: Tensor) -> Any:
-        return vector.clone() if tensors_first else vector.cpu().numpy().copy()
 
     outcome = run(program, directions, point, Stop(tolerance, maxiter, _caller(callback, give)))
     end = outcome.point
@@ -217,7 +226,8 @@ def _caller(callback: Callable[[Any], bool | None] | None, give: Callable[[Tenso
     return call
 
 
-def _describe(settings: SketchedNewton | None, inner: str | Sketch, program: Program) -> str:
+def _describe(settings: SketchedNewton | None, inner: str | Sketch | Minres, program: Program) -> str:
     name = "Newton" if settings is None else f"sketched Newton ({settings.preset})"
     hessian = "" if program.has_hessians else ", damped BFGS"
-    return f"{name} on the exact augmented Lagrangian{hessian}, inner solver {'direct' if inner == 'auto' else inner}"
+    used = ("minres" if program.by_products else "direct") if inner == "auto" else inner
+    return f"{name} on the exact augmented Lagrangian{hessian}, inner solver {used}"

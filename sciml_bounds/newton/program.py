@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sciml_bounds.newton.functions import Function
 from sciml_bounds.newton.kkt import added, stacked
+from sciml_bounds.newton.products import Matrix
 
 __all__ = ["Point", "Program"]
 
@@ -27,7 +28,7 @@ class Point:
     fun: float
     constraints: Tensor
     gradient: Tensor
-    jacobian: Tensor
+    jacobian: Matrix
 
     @cached_property
     def lagrangian_gradient(self) -> Tensor:
@@ -71,6 +72,7 @@ class Program:
         self.constraints = constraints
         self.sizes = [part.size for part in constraints]
         self.njev = self.nhev = 0
+        self.by_products = False
 
     @property
     def m(self) -> int:
@@ -92,6 +94,12 @@ class Program:
         """Whether second derivatives are at hand."""
         return all(function.has_hessian for function in (self.objective, *self.constraints))
 
+    def use_products(self) -> None:
+        """Differentiate functions of torch in products with vectors from now on: no matrix is formed."""
+        self.by_products = True
+        for function in (self.objective, *self.constraints):
+            function.by_products = True
+
     def at(self, x: Tensor, multipliers: Tensor) -> Point:
         """Evaluate; where values are not finite, derivatives are not asked for."""
         fun = float(self.objective.value(x))
@@ -101,13 +109,12 @@ class Program:
             return Point(x, multipliers, fun, c, nowhere.expand(len(x)), nowhere.expand(len(c), len(x)))
         return Point(x, multipliers, fun, c, *self._first_derivatives(x))
 
-    def _first_derivatives(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _first_derivatives(self, x: Tensor) -> tuple[Tensor, Matrix]:
         self.njev += 1
-        gradient = self.objective.jacobian(x).to_dense().view(-1)
-        return gradient, stacked([part.jacobian(x) for part in self.constraints], x)
+        return self.objective.gradient(x), stacked([part.jacobian(x) for part in self.constraints], x)
 
-    def hessian(self, point: Point) -> Tensor:
-        """Return the Hessian of the Lagrangian in x, shape (n, n), dense or in CSR form."""
+    def hessian(self, point: Point) -> Matrix:
+        """Return the Hessian of the Lagrangian in x, shape (n, n): dense, in CSR form, or known by products."""
         self.nhev += 1
         hessian = self.objective.hessian(point.x, point.x.new_ones(1))
         for part, weights in zip(self.constraints, point.multipliers.split(self.sizes)):

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sciml_bounds.newton.inner import DirectSolve
 from sciml_bounds.newton.kkt import frobenius, identity, kkt_matrix
+from sciml_bounds.newton.products import Products, damped_solution
 from sciml_bounds.newton.program import Point
 
 __all__ = ["attainable_residual"]
@@ -20,7 +21,10 @@ def attainable_residual(point: Point) -> Tensor:
 
     c' = G p, with p from (e^2 I + G^T G) p = G^T c, solved as the KKT system [[e I, G^T], [G, -e I]] (p, y) = (0, c).
     """
-    n, e = len(point.x), max(RANK * frobenius(point.jacobian), 1e-150)
-    A = kkt_matrix(identity(point.jacobian, e), point.jacobian, e)
-    p = DirectSolve(A, torch.cat([point.x.new_zeros(n), point.constraints]), 0).z[:n]
-    return torch.cat([point.lagrangian_gradient, point.jacobian @ p])
+    n, e, G = len(point.x), max(RANK * frobenius(point.jacobian), 1e-150), point.jacobian
+    if isinstance(G, Products):
+        p = damped_solution(G, point.constraints, e**2)
+    else:
+        A = kkt_matrix(identity(G, e), G, e)
+        p = DirectSolve(A, torch.cat([point.x.new_zeros(n), point.constraints]), 0).z[:n]
+    return torch.cat([point.lagrangian_gradient, G @ p])

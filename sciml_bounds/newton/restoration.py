@@ -6,6 +6,7 @@ import torch
 
 from sciml_bounds.newton.inner import DirectSolve
 from sciml_bounds.newton.kkt import frobenius, identity, kkt_matrix
+from sciml_bounds.newton.products import Products, damped_solution
 from sciml_bounds.newton.program import Point, Program
 from sciml_bounds.reports import Reason
 
@@ -68,5 +69,7 @@ def _slope(point: Point) -> float:
 
 def _step(point: Point, mu: float) -> torch.Tensor:
     n, m = len(point.x), len(point.multipliers)
+    if isinstance(point.jacobian, Products):
+        return damped_solution(point.jacobian, -point.constraints, mu)
     A = kkt_matrix(identity(point.jacobian), point.jacobian, mu)
     return DirectSolve(A, torch.cat([point.x.new_zeros(n), -point.constraints]), m).z[:n]

@@ -21,6 +21,8 @@ from sciml_bounds.newton.inner import InnerSolve, InnerSolver
 from sciml_bounds.newton.iteration import Direction
 from sciml_bounds.newton.kkt import frobenius, identity, kkt_matrix, shifted
 from sciml_bounds.newton.merit import Merit, Slope
+from sciml_bounds.newton.minres import MinresSolver
+from sciml_bounds.newton.products import Matrix, Products
 from sciml_bounds.newton.program import Point
 from sciml_bounds.newton.rank import attainable_residual
 from sciml_bounds.reports import Reason
@@ -139,10 +141,12 @@ class SketchedDirections:
             return system
         settings = self.settings
         self._lower_delta(min(self._delta, system.largest_delta(settings, self._merit)))
+        if isinstance(self._inner, MinresSolver):
+            self._inner.at(point)
         solve = self._inner(system.A, system.b, settings.cap)
         size = float(system.b.norm())
         while True:
-            solve.refine(self._accuracy(system, point.kkt_residual, size))
+            solve.refine(self._accuracy(system, point.kkt_residual) * solve.rhs_norm)
             slope = Slope.along(solve.z, point, curved).at(self._merit)
             exhausted = self._merit.eta1 > LARGEST_ETA1 or self._merit.eta2 < SMALLEST_ETA2
             if exhausted or not slope > -self._merit.eta2 / 2 * size**2:
@@ -151,10 +155,10 @@ class SketchedDirections:
             self._lower_delta(min(self._delta / settings.nu**4, system.largest_delta(settings, self._merit)))
         if not math.isfinite(slope):
             return Reason.NOT_FINITE
-        return self._direction(system, solve, slope, size)
+        return self._direction(system, solve, slope)
 
-    def _direction(self, system: _System, solve: InnerSolve, slope: float, size: float) -> Direction:
-        relative = solve.residual_norm / size
+    def _direction(self, system: _System, solve: InnerSolve, slope: float) -> Direction:
+        relative = solve.residual_norm / solve.rhs_norm
         self._capped = solve.capped
         return Direction(
             solve.z, self._merit, slope, system.shift, system.damping, solve.steps, relative, solve.capped
@@ -170,14 +174,19 @@ class SketchedDirections:
     def _lower_delta(self, delta: float) -> None:
         self._delta = max(delta, self.settings.smallest_delta)
 
-    def _accuracy(self, system: _System, kkt_residual: float, size: float) -> float:
-        """Ask for ||A|| Psi ||r|| <= theta_k delta ||b||."""
+    def _accuracy(self, system: _System, kkt_residual: float) -> float:
+        """Ask for ||r|| / ||b|| such that ||A|| Psi ||r|| <= theta_k delta ||b||."""
         theta = self.settings.theta * min(1.0, math.pow(kkt_residual, self.settings.power))
         relative = theta * self._delta / (frobenius(system.A) * system.psi)
-        return size * (relative if self.settings.preset == "published" else max(relative, ATTAINABLE))
+        return relative if self.settings.preset == "published" else max(relative, ATTAINABLE)
 
-    def _system(self, point: Point, H: Tensor) -> _System | Reason:
+    def _system(self, point: Point, H: Matrix) -> _System | Reason:
         G, settings = point.jacobian, self.settings
+        if isinstance(G, Products) or isinstance(H, Products):
+            raise InputError(
+                "method='sketched' needs the entries of matrices, and a derivative is an operator; return matrices, or "
+                "use method='auto'."
+            )
         null_space, rank = _null_space_and_rank(G.to_dense())
         shift = 0.0
         if null_space.shape[1] and _smallest_curvature(H, null_space) < settings.smallest_curvature:

@@ -55,6 +55,7 @@ class SketchedSolve:
         self.z = b.new_zeros(self.A.shape[1]) if z is None else z
         self.steps = 0
         self.capped = False
+        self.rhs_norm = float(b.norm())
         self.negative: int | None = None  # number of negative eigenvalues, which sketching does not find
         self.residual_norms = [(self.A @ self.z - b).norm()]
 

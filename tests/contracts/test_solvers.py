@@ -82,14 +82,14 @@ def _method(method, **facts) -> Entry:
     return Entry(prepare, **facts)
 
 
-def _krylov(**options) -> Entry:
-    """`sb.cg`, which warns where it does not converge; that it does is held in tests/krylov."""
+def _krylov(function=sb.cg, **options) -> Entry:
+    """`sb.cg` and its like, which warn where they do not converge; that they do is held in tests/krylov."""
 
     def over(A, M=None) -> Solve:
         def solve(b, x0=None, **rest):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", sb.ConvergenceWarning)
-                s = sb.cg(A, b, M=M, x0=x0, **options, **rest)
+                s = function(A, b, M=M, x0=x0, **options, **rest)
             return Outcome(s.x, s.converged.tolist(), s.iterations.tolist())
 
         return solve
@@ -137,6 +137,7 @@ SOLVERS = {
     "sb.cg": _krylov(),
     "sb.cg, flexible": _krylov(flexible=True),
     "sb.cg, memory 4": _krylov(memory=4),
+    "sb.minres": _krylov(sb.minres),
     "scipy_api.cg": _like_scipy(scipy_api.cg),
 }
 ITERATIVE = [name for name, entry in SOLVERS.items() if entry.iterative]

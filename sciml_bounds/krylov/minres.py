@@ -1,0 +1,335 @@
+"""Minimal residuals for symmetric operators of any sign, with a positive definite preconditioner.
+
+Reference: Paige, Saunders, "Solution of sparse indefinite systems of linear equations", SIAM J. Numer. Anal. 12 (1975)
+617-629; with a preconditioner as in Elman, Silvester, Wathen, "Finite elements and fast iterative solvers" (2014),
+algorithm 4.1. Whether a residual can fall at all is told by ||A r|| / ||r||, which the rotations know (Choi, Paige,
+Saunders, SIAM J. Sci. Comput. 33 (2011) 1810-1836, section 3).
+
+Legend: n unknowns, b samples of a batch; vectors have shape (b, n), and ||r||_M = sqrt(r.M r).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sciml_bounds.errors import InputError
+from sciml_bounds.krylov.system import Callback, read_system, require_symmetric
+from sciml_bounds.operators.linear_operator import Identity, LinearOperator, inner
+from sciml_bounds.reports import Reason, report_failure
+from sciml_bounds.results import LinearSolution
+
+__all__ = ["MinresLoop", "minres", "require_positive"]
+
+#: So often a residual that had seemed small enough is computed anew and reduced further, before round-off is to blame.
+MAX_RESTARTS = 5
+
+NEEDS = "MINRES needs a symmetric operator; use another method, or the normal equations A^T A x = A^T b."
+
+#: The same of its preconditioner.
+NEEDS_OF_M = (
+    "MINRES needs a symmetric positive definite preconditioner, for example a multigrid cycle without learning."
+)
+
+ADVICE = {
+    Reason.STAGNATED: (
+        "What is left of b lies outside the range of A, as far as round-off can tell: A may be singular, and x is then "
+        "a solution in the sense of least squares; or ask for a larger rtol."
+    ),
+    Reason.INDEFINITE_PRECONDITIONER: "The preconditioner gave v.Mv < 0; use a symmetric positive definite one.",
+}
+
+
+def minres(
+    A: Any,
+    b: Any,
+    *,
+    M: Any = None,
+    x0: Any = None,
+    rtol: float | None = None,
+    atol: float = 0.0,
+    maxiter: int | None = None,
+    callback: Callback | None = None,
+    throw: bool = False,
+) -> LinearSolution:
+    """Solve A x = b for symmetric A, definite or not, by minimal residuals.
+
+    Parameters
+    ----------
+    A
+        The operator: a `LinearOperator`, a torch, numpy, scipy or PETSc matrix, or a callable of vectors (..., n).
+        A consistent singular system is solved too.
+    b
+        Right-hand side, shape (..., n); leading axes are a batch.
+    M
+        Preconditioner, in any of the forms of `A`: linear, symmetric and positive definite. It approximates the inverse
+        of the absolute value of A, as block-diagonal ones do for saddle points.
+    x0
+        Initial guess; zero by default.
+    rtol, atol
+        Stop when ||b - A x||_M <= max(rtol ||b||_M, atol), with ||r||_M = sqrt(r.M r), the norm that is minimised: the
+        Euclidean one without M. The default of `rtol` is 1e-8 in float64 and 1e-5 in float32.
+    maxiter
+        Largest number of iterations; 10 n by default.
+    callback
+        Called after each iteration with the current x; returning True stops.
+    throw
+        Raise `ConvergenceError` instead of warning when the tolerance is not reached.
+
+    Returns
+    -------
+    LinearSolution
+        Its residual norms are ||b - A x||_M, and never grow from one iteration to the next; the last one,
+        `residual_norm`, is computed anew. There are no bounds of the error.
+
+    Raises
+    ------
+    InputError
+        If shapes, dtypes or devices do not fit, an entry is not finite, rtol is below 10 eps of the dtype, A or M is
+        found not to be symmetric, or M is not linear.
+    ConvergenceError
+        If `throw` is true and the tolerance is not reached.
+
+    Notes
+    -----
+    An iteration takes one product with A and one with M, whatever the number of iterations before. For definite A,
+    `cg` reaches the same residual in about as many iterations, and bounds the error. Where A is singular and b outside
+    its range, the iteration stagnates at a solution in the sense of least squares, and says so.
+
+    References
+    ----------
+    Paige, Saunders, SIAM J. Numer. Anal. 12 (1975) 617-629; Elman, Silvester, Wathen, "Finite elements and fast
+    iterative solvers", 2014, algorithm 4.1.
+
+    Examples
+    --------
+    >>> import torch, sciml_bounds as sb
+    >>> A = torch.tensor([[2.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
+    >>> s = sb.minres(A, [4.0, 1.0])
+    >>> s.x
+    tensor([1.0000, 2.0000], dtype=torch.float64)
+    >>> s.converged.item(), s.iterations.item()
+    (True, 2)
+    """
+    start = time.perf_counter()
+    system = read_system(A, b, M, x0, rtol=rtol, atol=atol, maxiter=maxiter, callback=callback, need=NEEDS)
+    rhs, n = system.b, system.b.shape[-1]
+    require_positive(system.M, rhs, "M")
+    with torch.no_grad():
+        flat = rhs.detach().reshape(-1, n).contiguous()
+        guess = None if system.x0 is None else system.x0.detach().reshape(-1, n).contiguous()
+        loop = MinresLoop(system.A, flat, system.M, guess)
+        loop.seek((system.rtol * loop.rhs_norm).clamp_min(system.atol))
+
+        def stopped() -> bool:
+            return callback is not None and bool(callback(loop.x.view(rhs.shape)))
+
+        loop.run(10 * n if maxiter is None else maxiter, stopped)
+    solution = _solution(loop, rhs, start)
+    if not bool(solution.converged.all()) and Reason.STOPPED not in loop.reasons:
+        report_failure("MINRES", solution.reason, solution.progress, throw=throw, advice=ADVICE)
+    return solution
+
+
+def require_positive(M: LinearOperator, like: Tensor, name: str) -> None:
+    """Refuse preconditioners that say or show that they are not linear or not symmetric; signs are seen later.
+
+    Raises
+    ------
+    InputError
+        If one is not.
+    """
+    if M.linear is False:
+        raise InputError(f"{name} is a {type(M).__name__}, which is not linear; {NEEDS_OF_M}")
+    require_symmetric(M, like, name=name, need=NEEDS_OF_M)
+
+
+def _solution(loop: MinresLoop, rhs: Tensor, start: float) -> LinearSolution:
+    batch = rhs.shape[:-1]
+    reasons = tuple(reason or Reason.MAXITER for reason in loop.reasons)
+    done = [reason in (Reason.CONVERGED, Reason.ROUND_OFF) for reason in reasons]
+    norms = torch.stack(loop.norms)
+    return LinearSolution(
+        x=loop.x.view(rhs.shape), converged=torch.tensor(done, dtype=torch.bool, device=rhs.device).view(batch),
+        reason=reasons if batch else reasons[0], iterations=loop.iterations.view(batch),
+        residual_norms=norms.view(len(norms), *batch), residual_norm=loop.norm.view(batch),
+        tolerance=loop.tolerance.view(batch), method="MINRES", seconds=time.perf_counter() - start,
+    )  # fmt: skip
+
+
+class MinresLoop:
+    """The state of one solve, which can be taken further each time that more accuracy is asked for.
+
+    Parameters
+    ----------
+    A, M
+        Operator, and preconditioner.
+    b
+        Right-hand sides, shape (b, n).
+    x0
+        Initial guess, which is overwritten; zero by default.
+
+    Attributes
+    ----------
+    x
+        What has been found so far, shape (b, n).
+    norm, rhs_norm
+        ||b - A x||_M and ||b||_M, shape (b,).
+    norms
+        `norm` before each iteration and at the end.
+    iterations
+        Of each sample.
+    reasons
+        Why each sample ended; None where it has not.
+    """
+
+    def __init__(self, A: LinearOperator, b: Tensor, M: LinearOperator, x0: Tensor | None = None) -> None:
+        self.A, self.M, self.b = A, M, b
+        self.x = torch.zeros_like(b) if x0 is None else x0
+        self.x[~b.any(1)] = 0.0  # the solution for b = 0 is known
+        self.product, self.z_next = torch.empty_like(b), torch.empty_like(b)
+        self.iterations = torch.zeros(len(b), dtype=torch.int64, device=b.device)
+        self.reasons: list[Reason | None] = [None] * len(b)
+        self.running = torch.ones(len(b), dtype=torch.bool, device=b.device)
+        self.tolerance = b.new_zeros(len(b))
+        self.eps = torch.finfo(b.dtype).eps
+        self._begin()
+        self.rhs_norm = self.norm if x0 is None else self._size(b, M.matvec_into(b, self.z_next))
+        self.norms = [self.norm]
+
+    def seek(self, tolerance: Tensor) -> None:
+        """Ask for ||b - A x||_M <= tolerance (b,): samples that had ended at a larger one run again."""
+        for row in torch.nonzero((self.norm > tolerance) & ~self.running).view(-1).tolist():
+            if self.reasons[row] in (Reason.CONVERGED, Reason.MAXITER, None):
+                self.reasons[row] = None
+                self.running[row] = True
+        self.tolerance = tolerance
+        self._mark_converged()
+
+    def run(self, maxiter: int, stopped: Callable[[], bool] | None = None) -> None:
+        """Iterate until every sample has ended, at most so often; `stopped` is asked after each iteration."""
+        count, restarts = 0, 0
+        while True:
+            while bool(self.running.any()) and count < maxiter:
+                self._step()
+                count += 1
+                if stopped is not None and stopped():
+                    self._stop(self.running, Reason.STOPPED)
+            self._restart_where_deceived()
+            if not bool(self.running.any()):
+                return
+            if count >= maxiter or restarts == MAX_RESTARTS:
+                self._stop(self.running, Reason.STAGNATED if count < maxiter else Reason.MAXITER)
+                return
+            restarts += 1
+
+    # --- one iteration ------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Compute the residual, and make it the first vector of a new Krylov space."""
+        self.v = self.A.residual_into(self.x, self.b, torch.empty_like(self.b))
+        self.z = self.M.matvec_into(self.v, torch.empty_like(self.b))
+        self.gamma = self.norm = self._size(self.v, self.z)
+        self.v_old, self.w, self.w_old = (torch.zeros_like(self.b) for _ in range(3))
+        one, zero = torch.ones_like(self.norm), torch.zeros_like(self.norm)
+        self.gamma_old, self.c, self.c_old, self.s, self.s_old = one, one, one, zero, zero
+        self.eta, self.scale = self.norm, zero
+        self._stop(~torch.isfinite(self.norm), Reason.NOT_FINITE)
+
+    def _size(self, v: Tensor, z: Tensor) -> Tensor:
+        """Return sqrt(v.z) for z = M v; where that is negative by more than round-off, M is not definite."""
+        square = inner(v, z)
+        if not bool((square > 0).all()):
+            negative = square < -1e3 * self.eps * v.norm(dim=1) * z.norm(dim=1)
+            self._stop(negative, Reason.INDEFINITE_PRECONDITIONER)
+        return torch.where(square < 0, 0.0, square).sqrt()
+
+    def _step(self) -> None:
+        before = self.running
+        gamma = torch.where(self.running & (self.gamma > 0), self.gamma, 1.0)
+        z = self.z.div_(gamma.unsqueeze(1))
+        product = self.A.matvec_into(z, self.product)
+        delta = inner(z, product)
+        product.addcmul_((delta / gamma).unsqueeze(1), self.v, value=-1)
+        product.addcmul_((gamma / self.gamma_old).unsqueeze(1), self.v_old, value=-1)
+        self.v, self.v_old, self.product = product, self.v, self.v_old
+        self.z_next = self.M.matvec_into(self.v, self.z_next)
+        gamma_new = self._size(self.v, self.z_next)
+        self._stop(~torch.isfinite(delta + gamma_new), Reason.NOT_FINITE)
+        self._rotate(delta, gamma, gamma_new, before)
+        self.z, self.z_next = self.z_next, z
+        self.gamma_old, self.gamma = gamma, gamma_new
+
+    def _rotate(self, delta: Tensor, gamma: Tensor, gamma_new: Tensor, before: Tensor) -> None:
+        """Minimise over the new column of the tridiagonal matrix, and take the step."""
+        diagonal = self.c * delta - self.c_old * self.s * gamma
+        self.scale = torch.maximum(self.scale, torch.hypot(delta, gamma_new))
+        flat = torch.hypot(diagonal, self.c * gamma_new) <= 10 * self.eps * self.scale  # ||A r||_M / ||r||_M
+        self._stop(flat, Reason.STAGNATED)
+        going = self.running & before
+        length = torch.where(going, torch.hypot(diagonal, gamma_new), 1.0)
+        above, far = self.s * delta + self.c_old * self.c * gamma, self.s_old * gamma
+        w = self.w_old.mul_(-far.unsqueeze(1)).addcmul_(above.unsqueeze(1), self.w, value=-1)
+        w.add_(self.z).div_(length.unsqueeze(1))
+        self.w, self.w_old = w, self.w
+        self.c_old, self.c = self.c, torch.where(going, diagonal / length, 1.0)
+        self.s_old, self.s = self.s, torch.where(going, gamma_new / length, 0.0)
+        step = torch.where(going, self.c * self.eta, 0.0)
+        if bool(going.all()):
+            self.x.addcmul_(step.unsqueeze(1), w)
+        else:  # rows that have ended may hold what is not finite
+            self.x[going] += step[going].unsqueeze(1) * w[going]
+        self.eta = torch.where(going, -self.s * self.eta, self.eta)
+        self.norm = torch.where(going, self.eta.abs(), self.norm)
+        self.iterations += going
+        self.norms.append(self.norm)
+        self._mark_converged()
+
+    # --- ends ---------------------------------------------------------------------------------------------------------
+
+    def _stop(self, which: Tensor, reason: Reason) -> None:
+        which = which & self.running
+        for row in torch.nonzero(which).view(-1).tolist():
+            self.reasons[row] = reason
+        self.running = self.running & ~which
+
+    def _mark_converged(self) -> None:
+        self._stop(self.norm <= self.tolerance, Reason.CONVERGED)
+
+    def _restart_where_deceived(self) -> None:
+        """Compute the residuals anew; samples that had only seemed to converge run again from where they are."""
+        true_norm = self._true_norm()
+        level = self._round_off_level()
+        for row, reason in enumerate(self.reasons):
+            small, unknown = bool(true_norm[row] <= self.tolerance[row]), bool(true_norm[row] <= level[row])
+            if reason is Reason.STAGNATED and (small or unknown):
+                self.reasons[row] = Reason.CONVERGED if small else Reason.ROUND_OFF
+            elif reason is Reason.CONVERGED and unknown and not small:
+                self.reasons[row] = Reason.ROUND_OFF
+        done = [reason is Reason.CONVERGED for reason in self.reasons]
+        deceived = torch.tensor(done, dtype=torch.bool, device=self.b.device)
+        deceived &= true_norm > self.tolerance * (1 + 1e3 * self.eps)
+        self.norm = true_norm
+        if not bool(deceived.any()):
+            return
+        for row in torch.nonzero(deceived).view(-1).tolist():
+            self.reasons[row] = None
+        self.running = deceived
+        self._begin()
+
+    def _true_norm(self) -> Tensor:
+        """Return ||b - A x||_M; the Euclidean norm where M is found not to have one."""
+        residual = self.A.residual_into(self.x, self.b, torch.empty_like(self.b))
+        square = inner(residual, self.M.matvec_into(residual, torch.empty_like(self.b)))
+        return torch.where(square >= 0, square, residual.square().sum(1)).sqrt()
+
+    def _round_off_level(self) -> Tensor:
+        """10 eps ||A|| ||x||: below it a residual means nothing; zero where ||A|| is unknown, or M changes the norm."""
+        if self.A.norm_upper is None or not isinstance(self.M, Identity):
+            return torch.zeros_like(self.norm)
+        level: Tensor = 10 * self.eps * self.A.norm_upper.to(self.norm) * self.x.norm(dim=1)
+        return torch.minimum(level, self.rhs_norm)  # x may have exploded

@@ -1,0 +1,244 @@
+"""Minimal residuals: minimal they are, in the norm of the preconditioner, for operators of any sign.
+
+What it shares with every other solver is held in tests/contracts/test_solvers.py.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse
+import scipy.sparse.linalg
+import torch
+
+import sciml_bounds as sb
+from sciml_bounds.krylov.minres import MinresLoop
+from sciml_bounds.operators.linear_operator import CallableOperator, Diagonal, Identity, MatrixOperator
+from sciml_bounds.reports import Reason
+
+EPS = torch.finfo(torch.float64).eps
+
+
+def saddle(seed=0, n=12, m=5, dtype=torch.float64):
+    """A KKT matrix, a right-hand side, and a positive definite matrix of that size."""
+    generator = torch.Generator().manual_seed(seed)
+    H, G, P, b = (
+        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((n, n), (m, n), (n + m,) * 2, n + m)
+    )
+    A = torch.cat([torch.cat([H @ H.T + torch.eye(n), G.T], 1), torch.cat([G, torch.zeros(m, m)], 1)])
+    return A.to(dtype), b.to(dtype), (P @ P.T + torch.eye(n + m)).to(dtype)
+
+
+def size(M, r):
+    return float((r @ M @ r).sqrt())
+
+
+# --- what is minimal --------------------------------------------------------------------------------------------------
+
+
+def test_every_iterate_is_the_best_of_its_krylov_space():
+    """The one of least ||b - A x||_M in span(M b, M A M b, ...), by dense least squares."""
+    A, b, M = saddle()
+    iterates = []
+    s = sb.minres(A, b, M=M, rtol=1e-6, callback=lambda x: iterates.append(x.clone()))
+    root = torch.linalg.cholesky(M).mT
+    basis = torch.empty(len(b), 0, dtype=torch.float64)
+    new = M @ b
+    for x, norm in list(zip(iterates, s.residual_norms[1:]))[:8]:
+        basis, _ = torch.linalg.qr(torch.cat([basis, new.unsqueeze(1)], 1))
+        new = M @ A @ basis[:, -1]
+        best = torch.linalg.lstsq(root @ A @ basis, (root @ b).unsqueeze(1)).solution.squeeze(1)
+        expected = size(M, b - A @ basis @ best)
+        assert size(M, b - A @ x) == pytest.approx(expected, rel=1e-8)
+        assert float(norm) == pytest.approx(expected, rel=1e-8)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_residual_norms_never_grow_and_the_last_one_is_true(seed):
+    A, b, M = saddle(seed)
+    for P in (None, M):
+        s = sb.minres(A, b, M=P, rtol=1e-10)
+        assert bool(s.converged)
+        assert (s.residual_norms[1:] <= s.residual_norms[:-1]).all()
+        metric = torch.eye(len(b), dtype=torch.float64) if P is None else P
+        # computed twice, with an error of some round-offs of ||A|| ||x||
+        assert float(s.residual_norm) == pytest.approx(size(metric, b - A @ s.x), abs=100 * EPS * float(A.norm()))
+        assert float(s.tolerance) == pytest.approx(1e-10 * size(metric, b))
+        torch.testing.assert_close(s.x, torch.linalg.solve(A, b), rtol=0, atol=1e-7)
+
+
+def test_as_many_iterations_are_taken_as_there_are_eigenvalues():
+    A = np.diag(np.resize([1.0, -2.0, 3.0, 0.5], 40))
+    assert int(sb.minres(A, np.linspace(1, 2, 40), rtol=1e-10).iterations) == 4
+
+
+@pytest.mark.parametrize("preconditioned", [False, True])
+def test_iterates_are_those_of_scipy(preconditioned):
+    """Which stops by another rule, so that the iterates are compared one by one."""
+    A, b, M = saddle(1)
+    ours, theirs = [], []
+    P = M if preconditioned else None
+    sb.minres(A, b, M=P, rtol=1e-8, callback=lambda x: ours.append(x.numpy().copy()))
+    scipy.sparse.linalg.minres(
+        A.numpy(), b.numpy(), M=None if P is None else P.numpy(), rtol=1e-12, callback=lambda x: theirs.append(x.copy())
+    )
+    for k in range(10):
+        np.testing.assert_allclose(ours[k], theirs[k], rtol=0, atol=1e-8)
+
+
+def test_a_preconditioner_with_the_schur_complement_takes_three_iterations():
+    """Murphy, Golub, Wathen (2000): diag(H, G H^-1 G^T)^-1 K has three eigenvalues."""
+    A, b, _ = saddle()
+    H, G = A[:12, :12], A[12:, :12]
+    M = torch.block_diag(torch.linalg.inv(H), torch.linalg.inv(G @ torch.linalg.inv(H) @ G.T))
+    s = sb.minres(A, b, M=(M + M.T) / 2, rtol=1e-8)
+    assert bool(s.converged)
+    assert int(s.iterations) <= 3
+
+
+# --- forms, batches, precision ----------------------------------------------------------------------------------------
+
+FORMS = {
+    "torch": lambda A: A,
+    "numpy": lambda A: A.numpy(),
+    "sparse": lambda A: scipy.sparse.csr_array(A.numpy()),
+    "scipy operator": lambda A: scipy.sparse.linalg.aslinearoperator(A.numpy()),
+    "function": lambda A: lambda x: x @ A,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_operators_and_preconditioners_come_in_any_form(form):
+    A, b, M = saddle()
+    s = sb.minres(FORMS[form](A), b, M=FORMS[form](M), rtol=1e-10)
+    torch.testing.assert_close(s.x, torch.linalg.solve(A, b), rtol=0, atol=1e-8)
+    assert "MINRES" in repr(s)
+
+
+def test_every_row_may_have_its_own_matrix_and_any_leading_axes():
+    systems = [saddle(k) for k in range(6)]
+    A, b = torch.stack([A for A, _, _ in systems]), torch.stack([b for _, b, _ in systems])
+    s = sb.minres(A, b.view(2, 3, -1), rtol=1e-10)
+    assert s.converged.shape == s.iterations.shape == s.residual_norm.shape == (2, 3)
+    assert len(s.reason) == 6
+    for k in range(6):
+        alone = sb.minres(A[k], b[k], rtol=1e-10)
+        assert abs(int(alone.iterations) - int(s.iterations.view(-1)[k])) <= 1
+        torch.testing.assert_close(s.x.view(6, -1)[k], alone.x, rtol=0, atol=1e-8)
+
+
+def test_round_off_of_single_precision_is_answered_with_another_start():
+    """With cond(A) = 1e3 the recurrence believes in a residual that is not there, at 11 round-offs."""
+    rng = np.random.default_rng(0)
+    Q, _ = np.linalg.qr(rng.standard_normal((40, 40)))
+    A = ((Q * np.geomspace(1e-3, 1, 40) * np.resize([1, -1], 40)) @ Q.T).astype(np.float32)
+    A = (A + A.T) / 2
+    b = (A @ rng.standard_normal(40).astype(np.float32)).astype(np.float32)
+    s = sb.minres(A, b, rtol=1.3e-6, maxiter=2000)
+    assert bool(s.converged)
+    assert float((torch.as_tensor(b) - torch.as_tensor(A) @ s.x).norm()) <= 1.4e-6 * np.linalg.norm(b)
+
+
+def test_more_accuracy_is_found_from_where_it_stands():
+    A, b, M = saddle(2)
+    loop = MinresLoop(MatrixOperator(A), b[None].clone(), MatrixOperator(M))
+    counts = []
+    for rtol in (0.5, 1e-3, 1e-3, 1e-10):
+        loop.seek(rtol * loop.rhs_norm)
+        loop.run(100)
+        assert bool(loop.norm <= rtol * loop.rhs_norm)
+        counts.append(int(loop.iterations))
+    assert counts[0] < counts[1] == counts[2] < counts[3]
+    assert counts[3] == int(sb.minres(A, b, M=M, rtol=1e-10).iterations)
+
+
+# --- what cannot be solved --------------------------------------------------------------------------------------------
+
+
+def test_inconsistent_systems_end_at_least_squares_and_say_so():
+    A = torch.diag(torch.tensor([2.0, -1.0, 3.0, 0.0], dtype=torch.float64))
+    with pytest.warns(sb.ConvergenceWarning, match="outside the range of A"):
+        s = sb.minres(A, [2.0, 1.0, 3.0, 5.0])
+    assert s.reason is Reason.STAGNATED
+    torch.testing.assert_close(s.x[:3], torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64), rtol=0, atol=1e-10)
+    assert float(s.residual_norm) == pytest.approx(5.0)
+
+
+def test_an_operator_of_zeros_is_no_breakdown():
+    with pytest.warns(sb.ConvergenceWarning, match="stagnated"):
+        s = sb.minres(np.zeros((3, 3)), np.ones(3))
+    assert not s.x.any()
+
+
+def test_consistent_singular_systems_are_solved():
+    A, b, _ = saddle()
+    A = torch.block_diag(A, torch.zeros(2, 2, dtype=torch.float64))
+    s = sb.minres(A, torch.cat([b, b.new_zeros(2)]), rtol=1e-10)
+    assert bool(s.converged)
+
+
+def test_a_preconditioner_that_is_not_definite_is_said():
+    A, b, _ = saddle()
+    M = torch.diag(torch.tensor([1.0] * 16 + [-1.0], dtype=torch.float64))
+    with pytest.warns(sb.ConvergenceWarning, match="v.Mv < 0; use a symmetric positive definite one"):
+        s = sb.minres(A, b, M=M)
+    assert s.reason is Reason.INDEFINITE_PRECONDITIONER
+    assert not s.converged
+
+
+def test_a_row_that_breaks_down_does_not_spoil_the_others():
+    A, b, _ = saddle()
+    M = Diagonal(torch.stack([torch.ones(17), torch.linspace(-1, 1, 17)]).double())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", sb.ConvergenceWarning)
+        s = sb.minres(A, torch.stack([b, b]), M=M, rtol=1e-10)
+    assert s.reason == (Reason.CONVERGED, Reason.INDEFINITE_PRECONDITIONER)
+    torch.testing.assert_close(s.x[0], torch.linalg.solve(A, b), rtol=0, atol=1e-8)
+    assert bool(torch.isfinite(s.x).all())
+
+
+class Absolute(sb.LinearOperator):
+    """A map that is not linear."""
+
+    shape, dtype, device, linear = (17, 17), torch.float64, torch.device("cpu"), False
+
+    def matvec(self, x):
+        return x.abs()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"M": Absolute()}, "M is a Absolute, which is not linear; MINRES needs a symmetric positive definite"),
+        ({"M": np.triu(np.ones((17, 17)))}, r"M is not symmetric .*; MINRES needs a symmetric positive definite"),
+        ({"M": np.eye(16)}, r"M has shape \(16, 16\), but b has 17 entries"),
+        ({"A": np.triu(np.ones((17, 17)))}, r"A is not symmetric .*; MINRES needs a symmetric operator"),
+        ({"b": np.full(17, np.nan)}, "the right-hand side b has 17 entries that are NaN"),
+        ({"x0": np.ones(16)}, r"x0 has shape \(16,\)"),
+        ({"rtol": 1e-17}, "below the round-off of float64"),
+        ({"maxiter": -1}, "maxiter is -1"),
+    ],
+    ids=["not linear", "M not symmetric", "M of another shape", "A not symmetric", "NaN", "x0", "rtol", "maxiter"],
+)
+def test_bad_input_is_one_sentence(options, words):
+    A, b, _ = saddle()
+    arguments = {"A": A, "b": b} | options
+    with pytest.raises(sb.InputError, match=words):
+        sb.minres(**arguments)
+
+
+def test_what_is_not_finite_is_said():
+    A = CallableOperator(lambda x: torch.full_like(x, torch.nan), 3, symmetric=True)
+    with pytest.warns(sb.ConvergenceWarning, match="not finite"):
+        s = sb.minres(A, [1.0, 2.0, 3.0])
+    assert s.reason is Reason.NOT_FINITE
+    loop = MinresLoop(Identity(3, torch.float64, torch.device("cpu")), torch.ones(1, 3).double(), A)
+    assert loop.reasons == [Reason.NOT_FINITE]
+
+
+def test_failures_are_errors_on_request():
+    A, b, _ = saddle()
+    with pytest.raises(sb.ConvergenceError, match="MINRES did not converge: maxiter reached; after 1 iteration "):
+        sb.minres(A, b, maxiter=1, throw=True)
