@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable
 from typing import Protocol
 
-import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
 from sciml_bounds.errors import InputError
-from sciml_bounds.newton.kkt import is_sparse, scipy_matrix
+from sciml_bounds.newton.factors import sparse_factors
+from sciml_bounds.newton.kkt import is_sparse
 from sciml_bounds.newton.minres import Minres, MinresSolver
 from sciml_bounds.newton.products import Matrix, Products
 from sciml_bounds.newton.sketches.gaussian_vector import GaussianVector
@@ -73,7 +73,7 @@ InnerSolver = Callable[[Matrix, Tensor, int], InnerSolve]
 
 
 class DirectSolve:
-    """L D L^T of a dense matrix, which counts negative eigenvalues, or LU of a sparse one, with one refinement."""
+    """L D L^T, dense or sparse, which counts negative eigenvalues, or LU where that fails, with one refinement."""
 
     steps = 0
     capped = False
@@ -81,13 +81,18 @@ class DirectSolve:
     def __init__(self, A: Tensor, b: Tensor, cap: int) -> None:
         self.negative: int | None = None
         self.rhs_norm = float(b.norm())
-        substitute = _sparse_factors(A) if is_sparse(A) else self._dense_factors(A)
+        substitute = self._sparse_factors(A) if is_sparse(A) else self._dense_factors(A)
         if substitute is None:
             self.z, self.residual_norm = torch.full_like(b, math.nan), math.nan
             return
         z = substitute(b)
         self.z = z + substitute(b - A @ z)
         self.residual_norm = float((A @ self.z - b).norm())
+
+    def _sparse_factors(self, A: Tensor) -> Callable[[Tensor], Tensor] | None:
+        factors = sparse_factors(A)
+        self.negative = None if factors is None else factors.negative
+        return factors
 
     def _dense_factors(self, A: Tensor) -> Callable[[Tensor], Tensor] | None:
         if len(A) == 0:
@@ -113,14 +118,6 @@ def _pivot_eigenvalues(LD: Tensor, pivots: Tensor) -> Tensor:
         middle, radius = (a + d) / 2, torch.hypot((a - d) / 2, off)
         values[pairs], values[pairs + 1] = middle - radius, middle + radius
     return values
-
-
-def _sparse_factors(A: Tensor) -> Callable[[Tensor], Tensor] | None:
-    try:
-        factors = scipy.sparse.linalg.splu(scipy_matrix(A).tocsc())
-    except RuntimeError:  # exactly singular
-        return None
-    return lambda rhs: torch.from_numpy(factors.solve(rhs.cpu().numpy())).to(rhs)
 
 
 def as_inner(inner: str | Sketch | Minres, seed: int) -> InnerSolver:
