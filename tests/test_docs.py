@@ -20,7 +20,8 @@ NAMES = [name for name in sb.__all__ if name != "__version__"]
 #: What users make by themselves, beside functions: the classes with a signature.
 MADE = (
     "Algebraic", "BoundaryFlux", "CertifiedMgNO", "Diffusion", "Dirichlet", "EffectivePermeability", "Grid",
-    "LearnedDirections", "Mean", "MgNO", "Multigrid", "Neumann", "Periodic", "Robin", "SketchedNewton", "TorchDataset",
+    "LearnedDirections", "Mean", "MgNO", "Minres", "Multigrid", "Neumann", "Periodic", "Robin",
+    "SketchedNewton", "TorchDataset",
 )  # fmt: skip
 
 

@@ -28,6 +28,9 @@ __all__ = ["MinresLoop", "minres", "require_positive"]
 #: So often a residual that had seemed small enough is computed anew and reduced further, before round-off is to blame.
 MAX_RESTARTS = 5
 
+#: A start that leaves more than this part of the true residual of the start before is the last.
+PROGRESS = 0.5
+
 NEEDS = "MINRES needs a symmetric operator; use another method, or the normal equations A^T A x = A^T b."
 
 #: The same of its preconditioner.
@@ -179,6 +182,8 @@ class MinresLoop:
         What has been found so far, shape (b, n).
     norm, rhs_norm
         ||b - A x||_M and ||b||_M, shape (b,).
+    euclidean
+        ||b - A x||, as it was at the end of the last run.
     norms
         `norm` before each iteration and at the end.
     iterations
@@ -198,6 +203,7 @@ class MinresLoop:
         self.tolerance = b.new_zeros(len(b))
         self.eps = torch.finfo(b.dtype).eps
         self._begin()
+        self.euclidean = self.v.norm(dim=1)
         self.rhs_norm = self.norm if x0 is None else self._size(b, M.matvec_into(b, self.z_next))
         self.norms = [self.norm]
 
@@ -212,7 +218,7 @@ class MinresLoop:
 
     def run(self, maxiter: int, stopped: Callable[[], bool] | None = None) -> None:
         """Iterate until every sample has ended, at most so often; `stopped` is asked after each iteration."""
-        count, restarts = 0, 0
+        count, restarts, last = 0, 0, torch.full_like(self.norm, torch.inf)
         while True:
             while bool(self.running.any()) and count < maxiter:
                 self._step()
@@ -220,6 +226,8 @@ class MinresLoop:
                 if stopped is not None and stopped():
                     self._stop(self.running, Reason.STOPPED)
             self._restart_where_deceived()
+            self._stop(self.norm > PROGRESS * last, Reason.STAGNATED)
+            last = self.norm
             if not bool(self.running.any()):
                 return
             if count >= maxiter or restarts == MAX_RESTARTS:
@@ -323,9 +331,10 @@ class MinresLoop:
 
     def _true_norm(self) -> Tensor:
         """Return ||b - A x||_M; the Euclidean norm where M is found not to have one."""
-        residual = self.A.residual_into(self.x, self.b, torch.empty_like(self.b))
-        square = inner(residual, self.M.matvec_into(residual, torch.empty_like(self.b)))
-        return torch.where(square >= 0, square, residual.square().sum(1)).sqrt()
+        r = self.A.residual_into(self.x, self.b, torch.empty_like(self.b))
+        self.euclidean = r.norm(dim=1)
+        square = inner(r, self.M.matvec_into(r, torch.empty_like(self.b)))
+        return torch.where(square >= 0, square.sqrt(), self.euclidean)
 
     def _round_off_level(self) -> Tensor:
         """10 eps ||A|| ||x||: below it a residual means nothing; zero where ||A|| is unknown, or M changes the norm."""

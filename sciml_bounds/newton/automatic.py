@@ -114,6 +114,7 @@ class AutomaticDirections:
         self._capped = False
         self._first_norm: float | None = None
         self._escapes = ESCAPES
+        self._counted = False  # whether the last KKT matrix is known to have the inertia of a minimum
         self._used: _Used | None = None
 
     def at(self, point: Point, last_length: float) -> Direction | Point | Reason:
@@ -138,12 +139,12 @@ class AutomaticDirections:
         return used / 10 if last_length < 1 and used > 1e-2 * size else 0.0
 
     def away_from(self, point: Point) -> Point | None:
-        """Leave a stationary point that is no minimum, where the Hessian is exact and dense; a few times at most."""
-        if self._escapes == 0 or not isinstance(self._hessians, ExactHessian):
+        """Leave a stationary point that is no minimum, where the Hessian is exact; a few times at most."""
+        if self._escapes == 0 or self._counted or not isinstance(self._hessians, ExactHessian):
             return None
         self._escapes -= 1
         H, _ = self._hessians.at(point)
-        if isinstance(H, Products) or not bool(torch.isfinite(H.to_dense()).all()):
+        if not math.isfinite(frobenius(H)):
             return None
         return escape(self._program, point, H, self._merit.eta1)
 
@@ -157,7 +158,7 @@ class AutomaticDirections:
         return found or self._restored(point, failure)
 
     def _restored(self, point: Point, failure: Reason) -> Point | Reason:
-        self._merit, self._last_shift = self._start, 0.0
+        self._merit, self._last_shift, self._counted = self._start, 0.0, False
         found = restore(self._program, point, self._tolerance)
         if not isinstance(found, Point):
             return found or (Reason.CAPPED if self._capped else failure)
@@ -182,6 +183,7 @@ class AutomaticDirections:
             if found is not None:
                 self._last_shift = shift if shift > 0 else self._last_shift
                 self._used = _Used(H, curved, shift, size)
+                self._counted = solve.negative is not None and shift == damping == 0
                 return replace(found, shift=shift, damping=damping)
         return None
 

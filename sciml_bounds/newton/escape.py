@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from sciml_bounds.newton.kkt import is_sparse
+from sciml_bounds.krylov.ritz import lanczos
+from sciml_bounds.newton.factors import sparse_factors
+from sciml_bounds.newton.kkt import frobenius, identity, is_sparse, kkt_matrix
 from sciml_bounds.newton.merit import Merit
-from sciml_bounds.newton.products import Matrix, Products
+from sciml_bounds.newton.products import Matrix, Products, damped_solution
 from sciml_bounds.newton.program import Point, Program
+from sciml_bounds.operators.linear_operator import CallableOperator
 
 __all__ = ["escape"]
 
@@ -21,31 +26,50 @@ FIRST, HALVINGS = 0.1, 10
 #: The part of the decrease that the curvature promises which is enough.
 ENOUGH = 0.1
 
+#: Products with the Hessian that are spent on the search where it has no entries, or sparse ones.
+PRODUCTS = 20
+
+#: Projections on the null space of a sparse Jacobian G are exact up to this, relative to ||G||^2 and squared.
+DAMPING = 1e-14
+
+#: ||G d|| / (||G|| ||d||) of a direction d that is taken for one of the null space.
+FREE = 1e-5
+
 
 def escape(program: Program, point: Point, H: Matrix, eta1: float) -> Point | None:
-    """Step off a stationary point along the most negative curvature of H on the null space of the Jacobian.
+    """Step off a stationary point along negative curvature of H on the null space of the Jacobian.
+
+    It is the most negative one where matrices are dense. Otherwise Lanczos' method looks for it with a few products, so
+    that what it finds is true, but weak curvature may go unseen.
 
     Returns
     -------
     Point or None
-        A point with a lower f + l.c + eta1/2 ||c||^2; None where there is none, or matrices are sparse.
+        A point with a lower f + l.c + eta1/2 ||c||^2, or None where none is found.
     """
     G = point.jacobian
-    if isinstance(H, Products) or isinstance(G, Products) or is_sparse(H) or is_sparse(G):
+    dense = not (isinstance(H, Products) or isinstance(G, Products) or is_sparse(H) or is_sparse(G))
+    found = _of_eigenvectors(H, G) if dense else _of_lanczos(H, G, len(point.x))
+    if found is None or found[0] >= -NEGATIVE * frobenius(H):
         return None
-    free = _null_space(G)
-    values, vectors = torch.linalg.eigh(free.mT @ H @ free)
-    if len(values) == 0 or values[0] >= -NEGATIVE * H.norm():
-        return None
-    merit, direction = Merit(eta1, 0.0), free @ vectors[:, 0]
+    merit, (curvature, direction) = Merit(eta1, 0.0), found
     here, length = merit.value(point), FIRST * (1 + float(point.x.norm()))
     for _ in range(HALVINGS):
         for step in (length * direction, -length * direction):
             trial = program.at(point.x + step, point.multipliers)
-            if trial.finite and merit.value(trial) <= here + ENOUGH * float(values[0]) / 2 * length**2:
+            if trial.finite and merit.value(trial) <= here + ENOUGH * curvature / 2 * length**2:
                 return trial
         length /= 2
     return None
+
+
+def _of_eigenvectors(H: Matrix, G: Matrix) -> tuple[float, Tensor] | None:
+    """Return the least curvature on the null space, and its direction."""
+    assert isinstance(H, Tensor)
+    assert isinstance(G, Tensor)
+    free = _null_space(G)
+    values, vectors = torch.linalg.eigh(free.mT @ H @ free)
+    return (float(values[0]), free @ vectors[:, 0]) if len(values) else None
 
 
 def _null_space(G: Tensor) -> Tensor:
@@ -57,3 +81,36 @@ def _null_space(G: Tensor) -> Tensor:
     rank = int((sizes > NEGATIVE * sizes[0]).sum())
     basis: Tensor = rows[rank:].mT
     return basis
+
+
+def _of_lanczos(H: Matrix, G: Matrix, n: int) -> tuple[float, Tensor] | None:
+    """Return the least Ritz value of H on the null space, and its vector; None where no direction is free."""
+    project = _projection(G)
+    start = project(torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(H.device))
+    size = float(start.norm())
+    if size == 0 or float((G @ start).norm()) > FREE * frobenius(G) * size:
+        return None  # nothing but round-off is free, or the projection has not converged
+    projected = CallableOperator(
+        lambda v: project(H @ v.view(-1)).view(v.shape), n, torch.float64, H.device, symmetric=True
+    )
+    basis, diagonal, off = lanczos(projected, start, PRODUCTS)
+    values, vectors = torch.linalg.eigh(torch.diag(diagonal) + torch.diag(off, 1) + torch.diag(off, -1))
+    return float(values[0]), vectors[:, 0] @ basis
+
+
+def _projection(G: Matrix) -> Callable[[Tensor], Tensor]:
+    """Return the orthogonal projection on the null space of G."""
+    m, n = G.shape
+    if m == 0:
+        return torch.clone
+    if isinstance(G, Products):
+        return lambda v: v - G.mT @ damped_solution(G.mT, v, 0.0)
+    e = max(DAMPING * frobenius(G) ** 2, 1e-150)
+    if not is_sparse(G):
+        _, sizes, rows = torch.linalg.svd(G, full_matrices=False)
+        rows = rows[sizes > NEGATIVE * sizes[0]]
+        return lambda v: v - rows.mT @ (rows @ v)
+    solve = sparse_factors(kkt_matrix(identity(G), G, e))
+    if solve is None:
+        return torch.zeros_like
+    return lambda v: solve(torch.cat([v, v.new_zeros(m)]))[:n]

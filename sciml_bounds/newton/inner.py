@@ -19,7 +19,7 @@ from sciml_bounds.newton.sketches.rows import Rows
 from sciml_bounds.newton.sketches.sketch import Sketch
 from sciml_bounds.newton.sketching import SketchedSolve
 
-__all__ = ["InnerSolve", "InnerSolver", "as_inner"]
+__all__ = ["InnerSolve", "InnerSolver", "as_inner", "sparse_factors"]
 
 #: A pivot this much smaller than the largest is one of a singular matrix.
 SINGULAR = 1e-14

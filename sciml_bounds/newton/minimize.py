@@ -63,7 +63,8 @@ def minimize(
     jac, hess
         Gradient, shape (n,), and Hessian, shape (n, n), of `fun`: functions of x. Without them a function of torch is
         differentiated, and for one of numpy the gradient is made of differences and the Hessian of the Lagrangian of
-        damped BFGS updates. Matrices may be sparse.
+        damped BFGS updates. Matrices may be sparse; Hessians, and Jacobians of constraints, may be operators of scipy
+        or of this package, with `matvec`, and `rmatvec` where they are not symmetric.
     constraints
         Equalities: a function c of x that returns a vector (m,), to be zero; a `scipy.optimize.NonlinearConstraint` or
         `LinearConstraint` with equal bounds; or a list of these.
@@ -71,8 +72,9 @@ def minimize(
         "auto", or "sketched" for the published method of adaptive accuracy, or `SketchedNewton(...)` for that with
         other constants.
     inner
-        How KKT systems are solved: "direct", "minres", "kaczmarz", "gaussian", or a sketch of
-        `sciml_bounds.newton.sketches`. "auto" is "direct".
+        How KKT systems are solved: "direct"; "minres", or `Minres(preconditioner)`, with which derivatives of torch are
+        taken in products with vectors and no matrix is formed; "kaczmarz", "gaussian", or a sketch of
+        `sciml_bounds.newton.sketches`. "auto" is "direct", and "minres" where a Jacobian or Hessian is an operator.
     multipliers
         Initial multipliers, shape (m,). By default "auto" takes those that fit the gradient at x0 best, and "sketched"
         zero.

@@ -35,6 +35,10 @@ __all__ = ["Minres", "MinresSolve", "MinresSolver"]
 #: Residuals are not asked to fall below this part of the right-hand side.
 ATTAINABLE = 1e-14
 
+#: The part of ||b|| that a residual may have in the Euclidean norm, in which the outer iteration measures its steps:
+#: the norm of the preconditioner may fall a long way before it does.
+SHORTER = 0.5
+
 
 @dataclass(frozen=True)
 class Minres:
@@ -148,6 +152,7 @@ class MinresSolve:
         self.negative: int | None = None
         self._rtol, self._cap = rtol, cap
         self._loop = MinresLoop(_operator(A, b), b.unsqueeze(0).clone(), M)
+        self._euclidean = float(b.norm())
         self._require_definite()
         self.rhs_norm = float(self._loop.rhs_norm)
         self.z = self._loop.x[0]
@@ -170,7 +175,18 @@ class MinresSolve:
     def refine(self, tolerance: float) -> None:
         """Go on until the residual is that small, or as small as round-off lets it get."""
         wanted = tolerance if self._rtol is None else min(tolerance, self._rtol * self.rhs_norm)
-        self._loop.seek(torch.full_like(self._loop.norm, max(wanted, ATTAINABLE * self.rhs_norm)))
+        self._run(wanted)
+        while self._too_long() and wanted > ATTAINABLE * self.rhs_norm:
+            wanted *= 0.1
+            self._run(wanted)
+
+    def _too_long(self) -> bool:
+        """Whether what is called solved is hardly shorter than b in the Euclidean norm."""
+        solved = self._loop.reasons[0] is Reason.CONVERGED
+        return solved and float(self._loop.euclidean) > SHORTER * self._euclidean
+
+    def _run(self, tolerance: float) -> None:
+        self._loop.seek(torch.full_like(self._loop.norm, max(tolerance, ATTAINABLE * self.rhs_norm)))
         self._loop.run(self._cap - self.steps)
         self._require_definite()
 

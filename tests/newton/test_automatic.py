@@ -102,6 +102,8 @@ def test_maxima_and_saddles_are_left():
     assert top.fun == pytest.approx(-1.0)
     wells = sb.minimize(lambda x: (x[0] ** 2 - 1) ** 2 + x[1] ** 2, double(0.0, 1.0), atol=1e-6)
     assert wells.fun == pytest.approx(0.0)
+    by_products = sb.minimize(lambda x: x[1], double(0.0, 1.0), constraints=lambda x: x @ x - 1, inner="minres")
+    assert by_products.fun == pytest.approx(-1.0)
     published = sb.minimize(lambda x: x[1], double(0.0, 1.0), constraints=lambda x: x @ x - 1, method="sketched")
     assert published.fun == pytest.approx(1.0)
 

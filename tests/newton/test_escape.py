@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import scipy.sparse
 import torch
@@ -9,6 +11,7 @@ import torch
 from sciml_bounds.newton.constraints import as_constraints
 from sciml_bounds.newton.escape import escape
 from sciml_bounds.newton.functions import Function, Given
+from sciml_bounds.newton.products import Products
 from sciml_bounds.newton.program import Program
 from sciml_bounds.operators.linear_operator import csr_tensor
 
@@ -54,6 +57,50 @@ def test_degenerate_minima_stay():
     assert escape(program, point, H, 1.0) is None
 
 
-def test_sparse_matrices_are_not_decomposed():
-    program, point, H = place(lambda x: -(x @ x), double(0.0, 0.0))
-    assert escape(program, point, csr_tensor(scipy.sparse.csr_array(H.numpy())), 1.0) is None
+# --- sparse matrices, and products ------------------------------------------------------------------------------------
+
+
+def sparse(matrix):
+    return csr_tensor(scipy.sparse.csr_array(matrix.numpy()))
+
+
+def products(matrix):
+    m, n = matrix.shape
+    return Products((m, n), lambda x: matrix @ x, lambda y: matrix.mT @ y, matrix.device)
+
+
+FORMS = {
+    "sparse": (sparse, sparse), "sparse Hessian": (sparse, torch.clone), "sparse Jacobian": (torch.clone, sparse),
+    "products": (products, products), "products and sparse": (products, sparse),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("height", "leaves"), [(1.0, True), (-1.0, False)])
+def test_entries_are_not_needed(form, height, leaves):
+    """The last of 40 unknowns on a sphere, at its top and its bottom."""
+    x = torch.zeros(40, dtype=torch.float64)
+    x[-1] = height
+    program, point, H = place(lambda x: x[-1], x, (-0.5 * height,), lambda x: x @ x - 1)
+    of_H, of_G = FORMS[form]
+    point = dataclasses.replace(point, jacobian=of_G(point.jacobian))
+    away = escape(program, point, of_H(H), 1.0)
+    assert (away is not None) == leaves
+
+
+@pytest.mark.parametrize("form", [sparse, products], ids=["sparse", "products"])
+def test_a_few_products_find_one_direction_among_many(form):
+    """One of 300 eigenvalues is negative, below a spectrum from 1 to 10: twenty products tell it apart."""
+    curvature = torch.linspace(1, 10, 300, dtype=torch.float64)
+    curvature[123] = -2.0
+    program, point, H = place(lambda x: curvature @ x**2, torch.zeros(300, dtype=torch.float64))
+    away = escape(program, point, form(H), 1.0)
+    assert away.fun < 0
+    assert int(away.x.abs().argmax()) == 123
+
+
+@pytest.mark.parametrize("form", [sparse, products], ids=["sparse", "products"])
+def test_points_without_a_free_direction_stay_in_any_form(form):
+    program, point, H = place(lambda x: -(x @ x), double(0.0, 0.0), (0.0, 0.0), lambda x: x)
+    point = dataclasses.replace(point, jacobian=form(point.jacobian))
+    assert escape(program, point, form(H), 1.0) is None
