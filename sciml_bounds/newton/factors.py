@@ -24,7 +24,7 @@ __all__ = ["SparseFactors", "sparse_factors"]
 #: What diagonal entries are moved by, relative to the largest entry, where they are smaller than that.
 MOVED = 1e-10
 
-#: The inertia is believed where refinement makes residuals this small, relative to the right-hand side, in so many steps.
+#: The inertia is believed where refinement makes residuals this small, relative to the right-hand side, and so soon.
 BELIEVED, REFINEMENTS = 1e-10, 4
 
 Vector = np.ndarray[Any, Any]
