@@ -10,6 +10,7 @@ Legend: n unknowns, b samples of a batch; vectors have shape (b, n), and ||r||_M
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -175,6 +176,9 @@ class MinresLoop:
         Right-hand sides, shape (b, n).
     x0
         Initial guess, which is overwritten; zero by default.
+    trusted
+        Residuals above this part of ||b||_M are taken as the recurrence has them: to compute one anew takes a product
+        with M. By default none are.
 
     Attributes
     ----------
@@ -192,8 +196,10 @@ class MinresLoop:
         Why each sample ended; None where it has not.
     """
 
-    def __init__(self, A: LinearOperator, b: Tensor, M: LinearOperator, x0: Tensor | None = None) -> None:
-        self.A, self.M, self.b = A, M, b
+    def __init__(
+        self, A: LinearOperator, b: Tensor, M: LinearOperator, x0: Tensor | None = None, *, trusted: float = math.inf
+    ) -> None:
+        self.A, self.M, self.b, self.trusted = A, M, b, trusted
         self.x = torch.zeros_like(b) if x0 is None else x0
         self.x[~b.any(1)] = 0.0  # the solution for b = 0 is known
         self.product, self.z_next = torch.empty_like(b), torch.empty_like(b)
@@ -310,7 +316,11 @@ class MinresLoop:
 
     def _restart_where_deceived(self) -> None:
         """Compute the residuals anew; samples that had only seemed to converge run again from where they are."""
-        true_norm = self._true_norm()
+        r = self.A.residual_into(self.x, self.b, torch.empty_like(self.b))
+        self.euclidean = r.norm(dim=1)
+        if bool((self.norm > self.trusted * self.rhs_norm).all()):
+            return
+        true_norm = self._true_norm(r)
         level = self._round_off_level()
         for row, reason in enumerate(self.reasons):
             small, unknown = bool(true_norm[row] <= self.tolerance[row]), bool(true_norm[row] <= level[row])
@@ -329,10 +339,8 @@ class MinresLoop:
         self.running = deceived
         self._begin()
 
-    def _true_norm(self) -> Tensor:
-        """Return ||b - A x||_M; the Euclidean norm where M is found not to have one."""
-        r = self.A.residual_into(self.x, self.b, torch.empty_like(self.b))
-        self.euclidean = r.norm(dim=1)
+    def _true_norm(self, r: Tensor) -> Tensor:
+        """Return ||r||_M; the Euclidean norm where M is found not to have one."""
         square = inner(r, self.M.matvec_into(r, torch.empty_like(self.b)))
         return torch.where(square >= 0, square.sqrt(), self.euclidean)
 

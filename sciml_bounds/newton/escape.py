@@ -29,6 +29,9 @@ ENOUGH = 0.1
 #: Products with the Hessian that are spent on the search where it has no entries, or sparse ones.
 PRODUCTS = 20
 
+#: So many constraints, known by products, may be projected on: least squares take about as many products each time.
+CONSTRAINTS = 50
+
 #: Projections on the null space of a sparse Jacobian G are exact up to this, relative to ||G||^2 and squared.
 DAMPING = 1e-14
 
@@ -40,7 +43,8 @@ def escape(program: Program, point: Point, H: Matrix, eta1: float) -> Point | No
     """Step off a stationary point along negative curvature of H on the null space of the Jacobian.
 
     It is the most negative one where matrices are dense. Otherwise Lanczos' method looks for it with a few products, so
-    that what it finds is true, but weak curvature may go unseen.
+    that what it finds is true, but weak curvature may go unseen, and all of it where a Jacobian with many rows is known
+    by products.
 
     Returns
     -------
@@ -85,6 +89,8 @@ def _null_space(G: Tensor) -> Tensor:
 
 def _of_lanczos(H: Matrix, G: Matrix, n: int) -> tuple[float, Tensor] | None:
     """Return the least Ritz value of H on the null space, and its vector; None where no direction is free."""
+    if isinstance(G, Products) and G.shape[0] > CONSTRAINTS:
+        return None
     project = _projection(G)
     start = project(torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(H.device))
     size = float(start.norm())

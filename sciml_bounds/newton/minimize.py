@@ -108,9 +108,9 @@ def minimize(
     -----
     Both methods take Newton steps on the exact augmented Lagrangian f + l.c + eta1/2 ||c||^2 + eta2/2 ||grad_x L||^2
     with Armijo's rule (Hong, Na, Mahoney, Kolar, ICML 2023). They find stationary points; "auto"
-    goes on from those that are no minima where exact Hessians, not sparse ones, tell it. Jacobians of the constraints
-    may lose their rank, and there may be more constraints than unknowns. An objective below -1e15 where the constraints
-    hold is called unbounded.
+    goes on from those that are no minima where exact Hessians tell it: dense ones always, sparse ones and operators
+    where a few products show that they curve downwards. Jacobians of the constraints may lose their rank, and there may
+    be more constraints than unknowns. An objective below -1e15 where the constraints hold is called unbounded.
 
     Examples
     --------
@@ -156,7 +156,7 @@ def minimize(
     directions: Directions = (
         AutomaticDirections(program, hessians, solver, tolerance)
         if settings is None
-        else SketchedDirections(settings, hessians, solver, tolerance)
+        else SketchedDirections(settings, program, hessians, solver, tolerance)
     )
 
     outcome = run(program, directions, point, Stop(tolerance, maxiter, _caller(callback, give)))

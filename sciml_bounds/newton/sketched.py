@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sciml_bounds.arrays import require_count, require_number
 from sciml_bounds.errors import InputError
+from sciml_bounds.newton.automatic import estimated_multipliers
 from sciml_bounds.newton.hessians import Hessians
 from sciml_bounds.newton.inner import InnerSolve, InnerSolver
 from sciml_bounds.newton.iteration import Direction
@@ -23,8 +24,9 @@ from sciml_bounds.newton.kkt import frobenius, identity, kkt_matrix, shifted
 from sciml_bounds.newton.merit import Merit, Slope
 from sciml_bounds.newton.minres import MinresSolver
 from sciml_bounds.newton.products import Matrix, Products
-from sciml_bounds.newton.program import Point
+from sciml_bounds.newton.program import Point, Program
 from sciml_bounds.newton.rank import attainable_residual
+from sciml_bounds.newton.restoration import restore
 from sciml_bounds.reports import Reason
 
 __all__ = ["SketchedDirections", "SketchedNewton"]
@@ -69,7 +71,8 @@ class SketchedNewton:
         Largest number of steps of an inner solve; one that ends there is used as it is, and counted in the result.
     preset
         "published" gives up where lambda_min(G G^T) < 1e-2, as the published code does, and asks for residuals that
-        round-off may not allow. "robust" damps the KKT matrix where the Jacobian has lost its rank.
+        round-off may not allow. "robust" damps the KKT matrix where the Jacobian has lost its rank, and reduces the
+        constraint violation alone where no step leads further.
     """
 
     eta1: float = 1.0
@@ -120,18 +123,19 @@ class _System:
 class SketchedDirections:
     """Directions of the published method; penalties and delta are carried from point to point."""
 
-    shortest = 1e-16  # the published search has no end
-
-    def __init__(self, settings: SketchedNewton, hessians: Hessians, inner: InnerSolver, tolerance: float) -> None:
-        self.settings = settings
+    def __init__(
+        self, settings: SketchedNewton, program: Program, hessians: Hessians, inner: InnerSolver, tolerance: float
+    ) -> None:
+        self.settings, self._program = settings, program
         self._tolerance = tolerance
         self.armijo = settings.beta
+        self.shortest = 1e-16 if settings.preset == "published" else 1e-10  # the published search has no end
         self._hessians, self._inner = hessians, inner
         self._merit = Merit(settings.eta1, settings.eta2)
         self._delta = settings.delta
         self._capped = False
 
-    def at(self, point: Point, last_length: float) -> Direction | Reason:
+    def at(self, point: Point, last_length: float) -> Direction | Point | Reason:
         """Solve until the step is accurate enough and one of descent, with penalties that make it so."""
         H, curved = self._hessians.at(point)
         if not bool(torch.isfinite(curved).all()):
@@ -154,7 +158,7 @@ class SketchedDirections:
             self._merit = Merit(settings.nu**2 * self._merit.eta1, self._merit.eta2 / settings.nu)
             self._lower_delta(min(self._delta / settings.nu**4, system.largest_delta(settings, self._merit)))
         if not math.isfinite(slope):
-            return Reason.NOT_FINITE
+            return self._restored(point, Reason.NOT_FINITE)
         return self._direction(system, solve, slope)
 
     def _direction(self, system: _System, solve: InnerSolve, slope: float) -> Direction:
@@ -167,9 +171,19 @@ class SketchedDirections:
     def away_from(self, point: Point) -> None:
         """Take what is stationary for the end, as published."""
 
-    def after_failure(self, point: Point, failure: Reason) -> Reason:
-        """Give up: the published method has one direction a point."""
-        return Reason.CAPPED if self._capped else failure
+    def after_failure(self, point: Point, failure: Reason) -> Point | Reason:
+        """Leave the objective aside; or give up, as published: there is one direction a point."""
+        return self._restored(point, failure)
+
+    def _restored(self, point: Point, failure: Reason) -> Point | Reason:
+        reason = Reason.CAPPED if self._capped else failure
+        if self.settings.preset == "published":
+            return reason
+        found = restore(self._program, point, self._tolerance)
+        if not isinstance(found, Point):
+            return found or reason
+        self._merit, self._delta = Merit(self.settings.eta1, self.settings.eta2), self.settings.delta
+        return self._program.at(found.x, estimated_multipliers(found))
 
     def _lower_delta(self, delta: float) -> None:
         self._delta = max(delta, self.settings.smallest_delta)

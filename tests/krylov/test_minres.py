@@ -154,6 +154,25 @@ def test_more_accuracy_is_found_from_where_it_stands():
     assert counts[3] == int(sb.minres(A, b, M=M, rtol=1e-10).iterations)
 
 
+@pytest.mark.parametrize(("rtol", "more"), [(1e-2, 1), (1e-9, 2)])
+def test_a_residual_that_recurrences_know_is_not_computed_anew(rtol, more):
+    """One product with M for b, one an iteration, and one at the end where it is needed."""
+    A, b, M = saddle(2)
+    products = []
+
+    def apply(x):
+        products.append(1)
+        return x @ M
+
+    loop = MinresLoop(MatrixOperator(A), b[None], CallableOperator(apply, len(b), symmetric=True), trusted=1e-6)
+    loop.seek(rtol * loop.rhs_norm)
+    loop.run(100)
+    assert len(products) == int(loop.iterations) + more
+    r = b - A @ loop.x[0]
+    assert float(loop.norm) == pytest.approx(size(M, r), rel=1e-6)
+    assert float(loop.euclidean) == pytest.approx(float(r.norm()))
+
+
 # --- what cannot be solved --------------------------------------------------------------------------------------------
 
 

@@ -117,6 +117,32 @@ def test_steps_are_as_accurate_as_they_are_worth():
     assert exact.history[0].inner_steps > inexact.history[0].inner_steps
 
 
+@pytest.mark.parametrize("N", [8, 16])
+def test_control_of_a_semilinear_equation(N):
+    """-Laplacian w + w^3 = z: the preconditioner follows the state, and inexact steps save at least a third of the work."""
+    fun, poisson, x0 = control(N)
+    columns = torch.stack([laplacian(e, N) for e in torch.eye(N**2, dtype=torch.float64)], 1)
+
+    def constraint(x):
+        return poisson(x) - x.chunk(2)[0] ** 3
+
+    def inverse(x, multipliers):
+        K = torch.diag(3 * x[: N**2] ** 2 + 1 / math.sqrt(WEIGHT)) - columns
+        return torch.block_diag(
+            torch.eye(N**2), torch.eye(N**2) / WEIGHT, torch.cholesky_inverse(torch.linalg.cholesky(K @ K))
+        )
+
+    exact = sb.minimize(fun, x0, constraints=constraint)
+    accurate = sb.minimize(fun, x0, constraints=constraint, inner=sb.Minres(inverse, rtol=1e-10))
+    inexact = sb.minimize(fun, x0, constraints=constraint, inner=sb.Minres(inverse))
+    for result in (accurate, inexact):
+        assert result.success
+        torch.testing.assert_close(result.x, exact.x, rtol=0, atol=1e-6)
+    steps = [sum(step.inner_steps for step in result.history) for result in (accurate, inexact)]
+    assert steps[1] < 0.7 * steps[0]
+    assert inexact.nit <= accurate.nit + 2
+
+
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_minima_of_the_literature_are_found_by_products(name):
     problem = PROBLEMS[name]

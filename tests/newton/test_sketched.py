@@ -195,3 +195,15 @@ def test_shifts_are_of_the_size_of_the_hessian():
 def test_constants_out_of_range_are_refused(options, message):
     with pytest.raises(sb.InputError, match=message):
         sb.SketchedNewton(**options)
+
+
+def test_constraints_that_contradict_each_other_are_said_where_no_step_leads_further():
+    """A circle and a line beside it: the published method ends at numbers that are not finite."""
+    start = torch.tensor([3.0, 0.2], dtype=torch.float64)
+
+    def constraints(x):
+        return torch.stack([x @ x - 1, x[0] - 2])
+
+    with pytest.warns(sb.ConvergenceWarning, match="contradict each other"):
+        result = sb.minimize(lambda x: x @ x, start, constraints=constraints, method="sketched", inner="direct")
+    assert result.reason is sb.Reason.INFEASIBLE
