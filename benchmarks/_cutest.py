@@ -257,9 +257,15 @@ def _pattern(products: Callable[..., Any], x0: np.ndarray, rest: tuple[np.ndarra
         seeds = np.zeros((CHUNK, len(x0)))
         count = min(CHUNK, len(x0) - start)
         seeds[np.arange(count), start + np.arange(count)] = 1.0
-        columns = sum(np.asarray(products(x, seeds, *rest))[:count] != 0 for x in (x0, moved))
+        columns = sum(_entries(np.asarray(products(x, seeds, *rest))[:count]) for x in (x0, moved))
         blocks.append(scipy.sparse.csr_array(columns))
     return scipy.sparse.csr_array(scipy.sparse.vstack(blocks).T.tocsr().astype(float))
+
+
+def _entries(columns: np.ndarray) -> np.ndarray:
+    """Tell what is not zero but for round-off, as differences of long sums leave it, in each row of an array."""
+    sizes = np.abs(columns)
+    return ~(sizes <= 1e-13 * sizes.max(axis=1, keepdims=True))
 
 
 def _colours(pattern: scipy.sparse.csr_array) -> np.ndarray:

@@ -40,7 +40,10 @@ GROWTH = 4.0
 FIRST_SHIFT, LEAST_SHIFT, LARGEST_SHIFT = 1e-4, 1e-12, 1e10
 
 #: Damping of the corner where the Jacobian has lost its rank, relative to its norm squared.
-DAMPING = 1e-8
+DAMPING = 1e-11
+
+#: The same for multipliers that are estimated, which are to stay small.
+ESTIMATE_DAMPING = 1e-8
 
 #: The same relative to the Hessian, where the Jacobian is zero.
 LEAST_DAMPING = 1e-12
@@ -69,6 +72,9 @@ LOOSEST = 0.1
 #: Steps that multipliers are estimated with by products: some are better than none, and Newton's method finds the rest.
 FEW = 30
 
+#: Where the constraints are met to this part of their violation at x0, it is worth to begin again.
+FEASIBLE = 1e-2
+
 #: Multipliers that are estimated to be larger than this start at zero instead, as in IPOPT.
 LARGEST_MULTIPLIER = 1e3
 
@@ -78,7 +84,7 @@ def estimated_multipliers(point: Point) -> Tensor:
     n, m = len(point.x), len(point.multipliers)
     if m == 0:
         return point.multipliers
-    G, damping = point.jacobian, DAMPING * max(1e-8, frobenius(point.jacobian) ** 2)
+    G, damping = point.jacobian, ESTIMATE_DAMPING * max(1e-8, frobenius(point.jacobian) ** 2)
     if isinstance(G, Products):
         found = damped_solution(G.mT, -point.gradient, damping, FEW)
     else:
@@ -116,6 +122,8 @@ class AutomaticDirections:
         self._escapes = ESCAPES
         self._counted = False  # whether the last KKT matrix is known to have the inertia of a minimum
         self._used: _Used | None = None
+        self._first: Point | None = None
+        self._began_again = False
 
     def at(self, point: Point, last_length: float) -> Direction | Point | Reason:
         """Solve with the least shift that gives a direction of descent."""
@@ -125,7 +133,9 @@ class AutomaticDirections:
         if isinstance(self._inner, MinresSolver):
             self._inner.at(point)
         self._failures = 0
-        return self._direction(point, H, curved, self._least(H, last_length)) or self._restored(point, Reason.STAGNATED)
+        self._first = self._first or point
+        found = self._direction(point, H, curved, self._least(H, last_length))
+        return self._anew(found or self._restored(point, Reason.STAGNATED))
 
     def _least(self, H: Matrix, last_length: float) -> float:
         """Shift at least tenfold after a short step, less after a longer one, and no more than needed after a full one.
@@ -153,9 +163,9 @@ class AutomaticDirections:
         self._failures += 1
         used = self._used
         if used is None or self._failures > FAILURES:
-            return self._restored(point, failure)
+            return self._anew(self._restored(point, failure))
         found = self._direction(point, used.H, used.curved, max(10 * used.shift, 1e-4 * used.size))
-        return found or self._restored(point, failure)
+        return self._anew(found or self._restored(point, failure))
 
     def _restored(self, point: Point, failure: Reason) -> Point | Reason:
         self._merit, self._last_shift, self._counted = self._start, 0.0, False
@@ -163,6 +173,19 @@ class AutomaticDirections:
         if not isinstance(found, Point):
             return found or (Reason.CAPPED if self._capped else failure)
         return self._program.at(found.x, estimated_multipliers(found))
+
+    def _anew(self, found: Direction | Point | Reason) -> Direction | Point | Reason:
+        """Begin again where the constraints cannot be met, once: meet them first, from x0, the objective aside."""
+        first = self._first
+        if found is not Reason.INFEASIBLE or first is None or self._began_again:
+            return found
+        self._began_again = True
+        nearer: Point | Reason | None = first
+        while isinstance(nearer, Point):
+            point, nearer = nearer, restore(self._program, nearer, self._tolerance)
+        if point.constraint_violation > FEASIBLE * first.constraint_violation:
+            return found
+        return self._program.at(point.x, estimated_multipliers(point))
 
     # --- one direction ------------------------------------------------------------------------------------------------
 
