@@ -289,10 +289,14 @@ def _colours(pattern: scipy.sparse.csr_array) -> np.ndarray:
 
 
 def morebvne(n: int = 10) -> Problem:
-    """More's discrete boundary value problem as n equations (More, Garbow and Hillstrom, 1981, problem 28)."""
+    """More's discrete boundary value problem as n equations (More, Garbow and Hillstrom, 1981, problem 28).
+
+    The last equation has x_{n-1} where x_n is meant, as in CUTEst: so it has the published residual at the start.
+    """
     h = 1 / (n + 1)
     t = h * np.arange(1, n + 1)
     second_difference = 2 * np.eye(n) - np.eye(n, k=1) - np.eye(n, k=-1)
+    second_difference[-1, -2:] = 1.0, 0.0
     return Problem(
         "MOREBVNE", t * (t - 1), np.zeros(n), fun=lambda x: 0.0, gradient=lambda x: np.zeros(n),
         hessian=lambda x: np.zeros((n, n)),

@@ -115,11 +115,11 @@ class Found:
 
 
 class Limited:
-    """The functions of a problem, which stop when the time is over, and count values of the objective."""
+    """The functions of a problem, which stop when the time is over, and count values and gradients of the objective."""
 
     def __init__(self, problem: Problem, seconds: float) -> None:
         self.problem, self.end = problem, time.perf_counter() + seconds
-        self.values = self.iterations = 0
+        self.values = self.gradients = self.iterations = 0
         self.x = problem.x0
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -129,9 +129,15 @@ class Limited:
             if time.perf_counter() > self.end:
                 raise OutOfTimeError
             self.values += name == "fun"
+            self.gradients += name == "gradient"
             return function(x, *rest)
 
         return call
+
+    @property
+    def evaluations(self) -> int:
+        """As published: two for values at a point, two for derivatives, and none for those at x0."""
+        return 2 * self.values + 2 * max(self.gradients - 1, 0)
 
     def iterate(self, x: np.ndarray, *_: Any) -> None:
         """Remember where a solver is."""
@@ -193,7 +199,7 @@ def trust_constr(limited: Limited) -> Found:
 
 def of_scipy(limited: Limited, result: Any) -> Found:
     reason = "converged" if result.success else str(result.message)
-    return Found(result.x, best_multipliers(limited.problem, result.x), reason, int(result.nit), 2 * limited.values)
+    return Found(result.x, best_multipliers(limited.problem, result.x), reason, int(result.nit), limited.evaluations)
 
 
 def best_multipliers(problem: Problem, x: np.ndarray) -> np.ndarray:
@@ -259,7 +265,7 @@ def ipopt(limited: Limited) -> Found:
         solver.add_option(name, value)
     solver.add_option("max_wall_time", seconds)
     x, told = solver.solve(problem.x0)
-    return Found(x, told["mult_g"], reason_of_ipopt(told), limited.iterations, 2 * limited.values)
+    return Found(x, told["mult_g"], reason_of_ipopt(told), limited.iterations, limited.evaluations)
 
 
 def reason_of_ipopt(told: dict[str, Any]) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -100,7 +101,8 @@ class DirectSolve:
             return torch.zeros_like
         LD, pivots, _ = torch.linalg.ldl_factor_ex(A)
         eigenvalues = _pivot_eigenvalues(LD, pivots)
-        if not bool(eigenvalues.abs().min() > SINGULAR * eigenvalues.abs().max()):
+        sizes = np.abs(eigenvalues)
+        if not sizes.min() > SINGULAR * sizes.max():
             return None
         self.negative = int((eigenvalues < 0).sum())  # Sylvester's law of inertia
         return lambda rhs: torch.linalg.ldl_solve(LD, pivots, rhs.unsqueeze(1)).squeeze(1)
@@ -109,13 +111,13 @@ class DirectSolve:
         """Leave it: it is as accurate as it gets."""
 
 
-def _pivot_eigenvalues(LD: Tensor, pivots: Tensor) -> Tensor:
+def _pivot_eigenvalues(LD: Tensor, pivots: Tensor) -> np.ndarray[Any, Any]:
     """Return the eigenvalues of D, whose blocks of two are where LAPACK notes negative pivots."""
-    values = LD.diagonal().clone()
-    pairs = torch.nonzero(pivots < 0).view(-1)[::2]
+    values = LD.diagonal().cpu().numpy().copy()
+    pairs = np.flatnonzero(pivots.cpu().numpy() < 0)[::2]
     if len(pairs):
-        a, d, off = values[pairs], values[pairs + 1], LD[pairs + 1, pairs]
-        middle, radius = (a + d) / 2, torch.hypot((a - d) / 2, off)
+        a, d, off = values[pairs], values[pairs + 1], LD.diagonal(-1).cpu().numpy()[pairs]
+        middle, radius = (a + d) / 2, np.hypot((a - d) / 2, off)
         values[pairs], values[pairs + 1] = middle - radius, middle + radius
     return values
 
