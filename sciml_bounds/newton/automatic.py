@@ -42,6 +42,9 @@ FIRST_SHIFT, LEAST_SHIFT, LARGEST_SHIFT = 1e-4, 1e-12, 1e10
 #: Damping of the corner where the Jacobian has lost its rank, relative to its norm squared.
 DAMPING = 1e-11
 
+#: How many times that it may become where no direction is found.
+STRONGEST = 1e6
+
 #: The same for multipliers that are estimated, which are to stay small.
 ESTIMATE_DAMPING = 1e-8
 
@@ -122,6 +125,7 @@ class AutomaticDirections:
         self._escapes = ESCAPES
         self._counted = False  # whether the last KKT matrix is known to have the inertia of a minimum
         self._used: _Used | None = None
+        self._damped, self._stronger = False, 1.0
         self._first: Point | None = None
         self._began_again = False
 
@@ -134,7 +138,11 @@ class AutomaticDirections:
             self._inner.at(point)
         self._failures = 0
         self._first = self._first or point
-        found = self._direction(point, H, curved, self._least(H, last_length))
+        least = self._least(H, last_length)
+        found = self._direction(point, H, curved, least)
+        while found is None and self._damped and self._stronger < STRONGEST:
+            self._stronger *= 100  # too little damping is lost in round-off, and eigenvalues are counted wrongly
+            found = self._direction(point, H, curved, least)
         return self._anew(found or self._restored(point, Reason.STAGNATED))
 
     def _least(self, H: Matrix, last_length: float) -> float:
@@ -191,11 +199,12 @@ class AutomaticDirections:
 
     def _direction(self, point: Point, H: Matrix, curved: Tensor, least: float) -> Direction | Reason | None:
         size = max(frobenius(H), float(point.lagrangian_gradient.norm()) / max(1.0, float(point.x.norm())), 1e-8)
-        b, damping = -point.residual, 0.0
+        b, damping, self._damped = -point.residual, 0.0, False
         for shift in self._shifts(least, size):
             solve, singular = self._solve(point, H, b, shift, damping)
             if damping == 0 and len(point.multipliers) and singular:
-                damping = max(DAMPING * frobenius(point.jacobian) ** 2, LEAST_DAMPING * size)
+                self._damped = True
+                damping = max(self._stronger * DAMPING * frobenius(point.jacobian) ** 2, LEAST_DAMPING * size)
                 b = -attainable_residual(point)
                 if float(b.norm()) <= self._tolerance:
                     return Reason.INFEASIBLE
