@@ -131,8 +131,8 @@ class NewtonStep:
     eta1, eta2
         Penalties of the merit function.
     inner_steps, inner_residual, inner_capped
-        Steps of the inner solver (zero for direct ones), its final residual relative to the right-hand side, and
-        whether it ended at its cap instead of its tolerance.
+        Steps of the inner solver (zero for direct ones), its final residual relative to the right-hand side, in the
+        norm that it minimises, and whether it ended at its cap instead of its tolerance.
     """
 
     fun: float

@@ -306,6 +306,8 @@ class MinresLoop:
     # --- ends ---------------------------------------------------------------------------------------------------------
 
     def _stop(self, which: Tensor, reason: Reason) -> None:
+        if not bool(which.any()):
+            return
         which = which & self.running
         for row in torch.nonzero(which).view(-1).tolist():
             self.reasons[row] = reason

@@ -19,13 +19,12 @@ from torch import Tensor
 from sciml_bounds.arrays import require_count, require_number
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.minres import MinresLoop, require_positive
-from sciml_bounds.newton.products import Matrix, Products, is_operator
+from sciml_bounds.newton.products import Matrix, is_operator
 from sciml_bounds.newton.program import Point
 from sciml_bounds.operators.linear_operator import (
     CallableOperator,
     Identity,
     LinearOperator,
-    MatrixOperator,
     aslinearoperator,
 )
 from sciml_bounds.reports import Reason
@@ -212,6 +211,4 @@ def _spoils(M: LinearOperator, vector: Tensor) -> bool:
 
 
 def _operator(A: Matrix, b: Tensor) -> LinearOperator:
-    if not isinstance(A, Products):
-        return MatrixOperator(A, symmetric=True)
     return CallableOperator(lambda z: (A @ z.view(-1)).view(z.shape), len(b), b.dtype, b.device, symmetric=True)

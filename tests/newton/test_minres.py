@@ -64,8 +64,10 @@ def inverse_of_blocks(N):
 # --- control of a PDE -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("N", [3, 8, 16])
-@pytest.mark.parametrize("preconditioned", [False, True])
+@pytest.mark.parametrize(
+    ("N", "preconditioned"),
+    [(3, False), (8, False), pytest.param(16, False, marks=pytest.mark.slow), (3, True), (8, True), (16, True)],
+)
 def test_control_by_products_is_that_of_direct_solves(N, preconditioned):
     fun, constraint, x0 = control(N)
     exact = sb.minimize(fun, x0, constraints=constraint)
@@ -117,9 +119,9 @@ def test_steps_are_as_accurate_as_they_are_worth():
     assert exact.history[0].inner_steps > inexact.history[0].inner_steps
 
 
-@pytest.mark.parametrize("N", [8, 16])
+@pytest.mark.parametrize("N", [8, pytest.param(16, marks=pytest.mark.slow)])
 def test_control_of_a_semilinear_equation(N):
-    """-Laplacian w + w^3 = z: the preconditioner follows the state, and inexact steps save at least a third of the work."""
+    """-Laplacian w + w^3 = z: the preconditioner follows the state, and inexact steps save a third of the work."""
     fun, poisson, x0 = control(N)
     columns = torch.stack([laplacian(e, N) for e in torch.eye(N**2, dtype=torch.float64)], 1)
 
