@@ -193,6 +193,7 @@ class AutomaticDirections:
             point, nearer = nearer, restore(self._program, nearer, self._tolerance)
         if point.constraint_violation > FEASIBLE * first.constraint_violation:
             return found
+        self._merit, self._last_shift, self._counted = self._start, 0.0, False
         return self._program.at(point.x, estimated_multipliers(point))
 
     # --- one direction ------------------------------------------------------------------------------------------------
