@@ -75,6 +75,9 @@ LOOSEST = 0.1
 #: Steps that multipliers are estimated with by products: some are better than none, and Newton's method finds the rest.
 FEW = 30
 
+#: Where what can be attained is attained to this part of the violation, there is no more of it.
+ATTAINED = 1e-5
+
 #: Where the constraints are met to this part of their violation at x0, it is worth to begin again.
 FEASIBLE = 1e-2
 
@@ -207,7 +210,7 @@ class AutomaticDirections:
                 self._damped = True
                 damping = max(self._stronger * DAMPING * frobenius(point.jacobian) ** 2, LEAST_DAMPING * size)
                 b = -attainable_residual(point)
-                if float(b.norm()) <= self._tolerance:
+                if float(b.norm()) <= max(self._tolerance, ATTAINED * point.constraint_violation):
                     return Reason.INFEASIBLE
                 solve, singular = self._solve(point, H, b, shift, damping)
             if singular or not self._curves_upwards(solve, point, H, shift):
