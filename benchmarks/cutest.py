@@ -25,7 +25,7 @@ derivatives. KKT is that norm at the end, for scipy's with the multipliers that 
 objective, and up to `--largest` unknowns; what both have in the same size counts once. `auto` and IPOPT are given the
 same functions of numpy, exact sparse derivatives among them, and both solve a problem if the error by which IPOPT stops
 (its scaled infeasibilities; Waechter and Biegler, 2006, equations 5 and 6) is at most 1e-6 at the end. Seconds are
-without loading and compiling.
+without loading and compiling, which some formulas of sif2jax take minutes for: beyond the limit they are left out.
 
 Results are appended to the file as they come, and what is in there is not done again. A method that runs for longer
 than the limit on one problem is given up. `paper` takes ten minutes, `all` about an hour.
@@ -40,6 +40,7 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import importlib.util
 import re
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -306,6 +307,24 @@ def measure(which: str, case: Case, problem: Problem, method: str, limit: float)
     )  # fmt: skip
 
 
+def loaded(case: Case, limit: float) -> Problem | None:
+    """Load and compile, unless that takes longer than the limit: some formulas of sif2jax are unrolled loops."""
+
+    def interrupt(*_: Any) -> None:
+        raise OutOfTimeError
+
+    signal.signal(signal.SIGALRM, interrupt)
+    signal.alarm(max(1, int(limit)))
+    try:
+        problem = load(case)
+        warm(problem)
+    except OutOfTimeError:
+        return None
+    finally:
+        signal.alarm(0)
+    return problem
+
+
 def warm(problem: Problem) -> None:
     """Compile everything."""
     x, v = problem.x0, np.ones(problem.m)
@@ -330,8 +349,10 @@ def run_all(arguments: argparse.Namespace) -> list[Run]:
         todo = [method for method in arguments.methods if (case.name, case.package, method) not in done]
         if not todo:
             continue
-        problem = load(case)
-        warm(problem)
+        problem = loaded(case, arguments.limit)
+        if problem is None:
+            print(f"{case.name} ({case.n}, {case.m}) of {case.package}: left out, not loaded and compiled in time")
+            continue
         for method in todo:
             run = measure(arguments.set, case, problem, method, arguments.limit)
             print(line(run), flush=True)
