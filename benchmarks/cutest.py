@@ -351,7 +351,10 @@ def run_all(arguments: argparse.Namespace) -> list[Run]:
             continue
         problem = loaded(case, arguments.limit)
         if problem is None:
-            print(f"{case.name} ({case.n}, {case.m}) of {case.package}: left out, not loaded and compiled in time")
+            print(
+                f"{case.name} ({case.n}, {case.m}) of {case.package}: left out, not loaded and compiled in time",
+                flush=True,
+            )
             continue
         for method in todo:
             run = measure(arguments.set, case, problem, method, arguments.limit)
