@@ -13,7 +13,7 @@ ARGS :=
 help:
 	@echo "make demo     solve and certify on public Darcy fields: a table, and a figure in demo/"
 	@echo "make test     run the tests and the tutorials"
-	@echo "make test-peers  run the tests that need The Well and neuraloperator, in .venv-peers"
+	@echo "make test-peers  run the tests that need The Well, neuraloperator, CUTEst, in .venv-peers"
 	@echo "make wheel    build the wheel, install it beside, and run the fast tests on it"
 	@echo "make lint     check style, types and the order of imports"
 	@echo "make bench    run the comparisons with other packages"
@@ -37,7 +37,8 @@ test: fem
 
 test-peers:
 	@tools/peers.sh
-	@.venv-peers/bin/python -m pytest tests/peers/test_the_well.py tests/peers/test_neuraloperator.py $(ARGS)
+	@.venv-peers/bin/python -m pytest tests/peers/test_the_well.py tests/peers/test_neuraloperator.py \
+	    tests/peers/test_cutest.py $(ARGS)
 
 # The folder of the wheel comes first on the path, and the one that Python is started in is not on it. The tests of the
 # public face load every module; those of single rooms would find out nothing more about the wheel.

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Make .venv-peers ready for use: the package with others that it is compared with, which pin what ours does not.
+# Make .venv-peers ready for use: the package with others that it is compared with, which pin what ours does not, and
+# those of the extra `peers`.
 #
 # the-well asks for one version of fsspec, and neuraloperator for some forty packages: neither belongs in .venv. Where a
 # version is not theirs to choose, it is that of constraints.txt. The environment is made anew if what it depends on
@@ -38,5 +39,5 @@ echo "Installing sciml-bounds and its peers into $venv (this takes some minutes)
 grep -v '^fsspec==' constraints.txt >"$venv/constraints.txt"
 # shellcheck disable=SC2086 # one word a package
 "$venv/bin/python" -m pip install -qq --disable-pip-version-check --constraint "$venv/constraints.txt" \
-    --editable . pytest hypothesis netCDF4 $peers || fail "The installation failed; the messages above say why."
+    --editable ".[peers]" pytest hypothesis netCDF4 $peers || fail "The installation failed; the messages above say why."
 checksum >"$venv/stamp"

@@ -40,7 +40,13 @@ GROWTH = 4.0
 FIRST_SHIFT, LEAST_SHIFT, LARGEST_SHIFT = 1e-4, 1e-12, 1e10
 
 #: Damping of the corner where the Jacobian has lost its rank, relative to its norm squared.
-DAMPING = 1e-8
+DAMPING = 1e-11
+
+#: How many times that it may become where no direction is found.
+STRONGEST = 1e6
+
+#: The same for multipliers that are estimated, which are to stay small.
+ESTIMATE_DAMPING = 1e-8
 
 #: The same relative to the Hessian, where the Jacobian is zero.
 LEAST_DAMPING = 1e-12
@@ -69,6 +75,12 @@ LOOSEST = 0.1
 #: Steps that multipliers are estimated with by products: some are better than none, and Newton's method finds the rest.
 FEW = 30
 
+#: Where what can be attained is attained to this part of the violation, there is no more of it.
+ATTAINED = 1e-5
+
+#: Where the constraints are met to this part of their violation at x0, it is worth to begin again.
+FEASIBLE = 1e-2
+
 #: Multipliers that are estimated to be larger than this start at zero instead, as in IPOPT.
 LARGEST_MULTIPLIER = 1e3
 
@@ -78,7 +90,7 @@ def estimated_multipliers(point: Point) -> Tensor:
     n, m = len(point.x), len(point.multipliers)
     if m == 0:
         return point.multipliers
-    G, damping = point.jacobian, DAMPING * max(1e-8, frobenius(point.jacobian) ** 2)
+    G, damping = point.jacobian, ESTIMATE_DAMPING * max(1e-8, frobenius(point.jacobian) ** 2)
     if isinstance(G, Products):
         found = damped_solution(G.mT, -point.gradient, damping, FEW)
     else:
@@ -116,6 +128,9 @@ class AutomaticDirections:
         self._escapes = ESCAPES
         self._counted = False  # whether the last KKT matrix is known to have the inertia of a minimum
         self._used: _Used | None = None
+        self._damped, self._stronger = False, 1.0
+        self._first: Point | None = None
+        self._began_again = False
 
     def at(self, point: Point, last_length: float) -> Direction | Point | Reason:
         """Solve with the least shift that gives a direction of descent."""
@@ -125,7 +140,13 @@ class AutomaticDirections:
         if isinstance(self._inner, MinresSolver):
             self._inner.at(point)
         self._failures = 0
-        return self._direction(point, H, curved, self._least(H, last_length)) or self._restored(point, Reason.STAGNATED)
+        self._first = self._first or point
+        least = self._least(H, last_length)
+        found = self._direction(point, H, curved, least)
+        while found is None and self._damped and self._stronger < STRONGEST:
+            self._stronger *= 100  # too little damping is lost in round-off, and eigenvalues are counted wrongly
+            found = self._direction(point, H, curved, least)
+        return self._anew(found or self._restored(point, Reason.STAGNATED))
 
     def _least(self, H: Matrix, last_length: float) -> float:
         """Shift at least tenfold after a short step, less after a longer one, and no more than needed after a full one.
@@ -153,9 +174,9 @@ class AutomaticDirections:
         self._failures += 1
         used = self._used
         if used is None or self._failures > FAILURES:
-            return self._restored(point, failure)
+            return self._anew(self._restored(point, failure))
         found = self._direction(point, used.H, used.curved, max(10 * used.shift, 1e-4 * used.size))
-        return found or self._restored(point, failure)
+        return self._anew(found or self._restored(point, failure))
 
     def _restored(self, point: Point, failure: Reason) -> Point | Reason:
         self._merit, self._last_shift, self._counted = self._start, 0.0, False
@@ -164,17 +185,32 @@ class AutomaticDirections:
             return found or (Reason.CAPPED if self._capped else failure)
         return self._program.at(found.x, estimated_multipliers(found))
 
+    def _anew(self, found: Direction | Point | Reason) -> Direction | Point | Reason:
+        """Begin again where the constraints cannot be met, once: meet them first, from x0, the objective aside."""
+        first = self._first
+        if found is not Reason.INFEASIBLE or first is None or self._began_again:
+            return found
+        self._began_again = True
+        nearer: Point | Reason | None = first
+        while isinstance(nearer, Point):
+            point, nearer = nearer, restore(self._program, nearer, self._tolerance)
+        if point.constraint_violation > FEASIBLE * first.constraint_violation:
+            return found
+        self._merit, self._last_shift, self._counted = self._start, 0.0, False
+        return self._program.at(point.x, estimated_multipliers(point))
+
     # --- one direction ------------------------------------------------------------------------------------------------
 
     def _direction(self, point: Point, H: Matrix, curved: Tensor, least: float) -> Direction | Reason | None:
         size = max(frobenius(H), float(point.lagrangian_gradient.norm()) / max(1.0, float(point.x.norm())), 1e-8)
-        b, damping = -point.residual, 0.0
+        b, damping, self._damped = -point.residual, 0.0, False
         for shift in self._shifts(least, size):
             solve, singular = self._solve(point, H, b, shift, damping)
             if damping == 0 and len(point.multipliers) and singular:
-                damping = max(DAMPING * frobenius(point.jacobian) ** 2, LEAST_DAMPING * size)
+                self._damped = True
+                damping = max(self._stronger * DAMPING * frobenius(point.jacobian) ** 2, LEAST_DAMPING * size)
                 b = -attainable_residual(point)
-                if float(b.norm()) <= self._tolerance:
+                if float(b.norm()) <= max(self._tolerance, ATTAINED * point.constraint_violation):
                     return Reason.INFEASIBLE
                 solve, singular = self._solve(point, H, b, shift, damping)
             if singular or not self._curves_upwards(solve, point, H, shift):

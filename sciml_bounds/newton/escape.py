@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.krylov.ritz import lanczos
-from sciml_bounds.newton.inner import sparse_factors
+from sciml_bounds.newton.factors import sparse_factors
 from sciml_bounds.newton.kkt import frobenius, identity, is_sparse, kkt_matrix
 from sciml_bounds.newton.merit import Merit
 from sciml_bounds.newton.products import Matrix, Products, damped_solution

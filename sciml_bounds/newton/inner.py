@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
-import scipy.sparse.linalg
+import numpy as np
 import torch
 from torch import Tensor
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.newton.accelerated import AcceleratedSolve
-from sciml_bounds.newton.kkt import is_sparse, scipy_matrix
+from sciml_bounds.newton.factors import sparse_factors
+from sciml_bounds.newton.kkt import is_sparse
 from sciml_bounds.newton.minres import Minres, MinresSolver
 from sciml_bounds.newton.products import Matrix, Products
 from sciml_bounds.newton.sketches.gaussian_vector import GaussianVector
@@ -74,7 +75,7 @@ InnerSolver = Callable[[Matrix, Tensor, int], InnerSolve]
 
 
 class DirectSolve:
-    """L D L^T of a dense matrix, which counts negative eigenvalues, or LU of a sparse one, with one refinement."""
+    """L D L^T, dense or sparse, which counts negative eigenvalues, or LU where that fails, with one refinement."""
 
     steps = 0
     capped = False
@@ -82,7 +83,7 @@ class DirectSolve:
     def __init__(self, A: Tensor, b: Tensor, cap: int) -> None:
         self.negative: int | None = None
         self.rhs_norm = float(b.norm())
-        substitute = sparse_factors(A) if is_sparse(A) else self._dense_factors(A)
+        substitute = self._sparse_factors(A) if is_sparse(A) else self._dense_factors(A)
         if substitute is None:
             self.z, self.residual_norm = torch.full_like(b, math.nan), math.nan
             return
@@ -90,13 +91,19 @@ class DirectSolve:
         self.z = z + substitute(b - A @ z)
         self.residual_norm = float((A @ self.z - b).norm())
 
+    def _sparse_factors(self, A: Tensor) -> Callable[[Tensor], Tensor] | None:
+        factors = sparse_factors(A)
+        self.negative = None if factors is None else factors.negative
+        return factors
+
     def _dense_factors(self, A: Tensor) -> Callable[[Tensor], Tensor] | None:
         if len(A) == 0:
             self.negative = 0
             return torch.zeros_like
         LD, pivots, _ = torch.linalg.ldl_factor_ex(A)
         eigenvalues = _pivot_eigenvalues(LD, pivots)
-        if not bool(eigenvalues.abs().min() > SINGULAR * eigenvalues.abs().max()):
+        sizes = np.abs(eigenvalues)
+        if not sizes.min() > SINGULAR * sizes.max():
             return None
         self.negative = int((eigenvalues < 0).sum())  # Sylvester's law of inertia
         return lambda rhs: torch.linalg.ldl_solve(LD, pivots, rhs.unsqueeze(1)).squeeze(1)
@@ -105,24 +112,15 @@ class DirectSolve:
         """Leave it: it is as accurate as it gets."""
 
 
-def _pivot_eigenvalues(LD: Tensor, pivots: Tensor) -> Tensor:
+def _pivot_eigenvalues(LD: Tensor, pivots: Tensor) -> np.ndarray[Any, Any]:
     """Return the eigenvalues of D, whose blocks of two are where LAPACK notes negative pivots."""
-    values = LD.diagonal().clone()
-    pairs = torch.nonzero(pivots < 0).view(-1)[::2]
+    values = LD.diagonal().cpu().numpy().copy()
+    pairs = np.flatnonzero(pivots.cpu().numpy() < 0)[::2]
     if len(pairs):
-        a, d, off = values[pairs], values[pairs + 1], LD[pairs + 1, pairs]
-        middle, radius = (a + d) / 2, torch.hypot((a - d) / 2, off)
+        a, d, off = values[pairs], values[pairs + 1], LD.diagonal(-1).cpu().numpy()[pairs]
+        middle, radius = (a + d) / 2, np.hypot((a - d) / 2, off)
         values[pairs], values[pairs + 1] = middle - radius, middle + radius
     return values
-
-
-def sparse_factors(A: Tensor) -> Callable[[Tensor], Tensor] | None:
-    """Factorise a sparse matrix: a function that solves with it, or None where it is singular."""
-    try:
-        factors = scipy.sparse.linalg.splu(scipy_matrix(A).tocsc())
-    except RuntimeError:  # exactly singular
-        return None
-    return lambda rhs: torch.from_numpy(factors.solve(rhs.cpu().numpy())).to(rhs)
 
 
 def as_inner(inner: str | Sketch | Minres, seed: int) -> InnerSolver:

@@ -172,12 +172,14 @@ def _search(
         x, multipliers = point.x + length * direction.z[:n], point.multipliers + length * direction.z[n:]
         if torch.equal(x, point.x) and torch.equal(multipliers, point.multipliers):
             break
-        trial = program.at(x, multipliers)
         trials += 1
-        not_finite += not trial.finite
-        value = direction.merit.value(trial) if trial.finite else math.inf
-        if value <= here + length * directions.armijo * direction.slope + slack:
-            return trial, _record(trial, direction, length, (trials, not_finite))
+        enough = here + length * directions.armijo * direction.slope + slack
+        least = direction.merit.least(*program.values(x), multipliers)
+        if not enough < least < math.inf:  # where it is larger, derivatives are not needed
+            trial = program.at(x, multipliers)
+            not_finite += not trial.finite
+            if trial.finite and direction.merit.value(trial) <= enough:
+                return trial, _record(trial, direction, length, (trials, not_finite))
         length /= 2
     return Reason.NOT_FINITE if not_finite else Reason.STAGNATED
 

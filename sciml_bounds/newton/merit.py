@@ -32,6 +32,10 @@ class Merit:
         squares = self.eta1 * point.constraints.square().sum() + self.eta2 * point.lagrangian_gradient.square().sum()
         return point.fun + float(point.multipliers @ point.constraints + squares / 2)
 
+    def least(self, fun: float, constraints: Tensor, multipliers: Tensor) -> float:
+        """Return what L_eta is at least, whatever the first derivatives are."""
+        return fun + float(multipliers @ constraints + self.eta1 / 2 * constraints.square().sum())
+
     def gradient(self, point: Point, curved: Tensor) -> Tensor:
         """Return the gradient in (x, l), shape (n + m,), given H grad_x L (n,)."""
         g, c, G = point.lagrangian_gradient, point.constraints, point.jacobian

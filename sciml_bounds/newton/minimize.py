@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -148,9 +149,9 @@ def minimize(
         raise InputError("a first derivative is NaN or infinite at x0; start where the functions are smooth.")
     hessians = hessians_of(program)
     if multipliers is not None:
-        point = program.at(start, _multipliers(multipliers, point))
+        point = replace(point, multipliers=_multipliers(multipliers, point))
     elif settings is None:
-        point = program.at(start, estimated_multipliers(point))
+        point = replace(point, multipliers=estimated_multipliers(point))
     tolerance = _tolerance(rtol, atol, program, settings, point.kkt_residual)
     directions: Directions = (
         AutomaticDirections(program, hessians, solver, tolerance)

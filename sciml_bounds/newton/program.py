@@ -100,10 +100,14 @@ class Program:
         for function in (self.objective, *self.constraints):
             function.by_products = True
 
+    def values(self, x: Tensor) -> tuple[float, Tensor]:
+        """Return the objective, and the constraints (m,)."""
+        fun = float(self.objective.value(x))
+        return fun, torch.cat([x.new_zeros(0), *(part.value(x) for part in self.constraints)])
+
     def at(self, x: Tensor, multipliers: Tensor) -> Point:
         """Evaluate; where values are not finite, derivatives are not asked for."""
-        fun = float(self.objective.value(x))
-        c = torch.cat([x.new_zeros(0), *(part.value(x) for part in self.constraints)])
+        fun, c = self.values(x)
         if not (math.isfinite(fun) and bool(torch.isfinite(c).all())):
             nowhere = x.new_full((1,), math.nan)
             return Point(x, multipliers, fun, c, nowhere.expand(len(x)), nowhere.expand(len(c), len(x)))

@@ -90,6 +90,20 @@ def least_squares(x: Tensor, scale: float) -> Tensor:
     return (scale * x[0] - x[1]) ** 2 + (x[1] + x[2] - 2) ** 2 + (x[3] - 1) ** 2 + (x[4] - 1) ** 2
 
 
+#: The lines of the affine plane of nine points, each of which is a triangle of MSS1 whose corners hang on its points.
+LINES = ("012", "345", "678", "048", "037", "056", "138", "146", "157", "258", "247", "236")
+
+
+def stable_set(x: Tensor) -> Tensor:
+    """MSS1 (N. Gould, 2002): vectors at the ends of an edge are orthogonal, and all together of length one."""
+    u = x.view(45, 2)
+    corners = u[9:].view(12, 3, 2)
+    points = u[[int(point) for line in LINES for point in line]].view(12, 3, 2)
+    beside = corners.roll(1, 1)
+    edges = [(corners * points).sum(-1).view(-1), (corners * beside).sum(-1).view(-1)]
+    return torch.cat([u.square().sum().view(1) - 1, *edges])
+
+
 ANGLES = (*[math.asin(math.sqrt(1 / 4.2))] * 3, math.asin(math.sqrt(5 / 7.2)))
 
 PROBLEMS = {
@@ -216,5 +230,13 @@ PROBLEMS = {
     "PRICE4NE": Problem(
         nothing, lambda x: torch.stack([2 * x[0] ** 3 * x[1] - x[1] ** 3, 6 * x[0] - x[1] ** 2 + x[1]]),
         (1.0, 5.0), 115.8, None, 0.0,
+    ),
+}  # fmt: skip
+
+#: Problems of CUTEst that "auto" failed on once.
+HARD = {
+    # Newton's steps from x0 end where the constraints are stationary, and not met; IPOPT takes 161 iterations.
+    "MSS1": Problem(
+        lambda x: -x.view(45, 2).sum(0).square().sum(), stable_set, (1.0,) * 90, 858.6, None, -15.0
     ),
 }  # fmt: skip

@@ -12,7 +12,8 @@ import torch
 
 import sciml_bounds as sb
 
-PROBLEMS = runpy.run_path(str(Path(__file__).with_name("problems.py")))["PROBLEMS"]
+MODULE = runpy.run_path(str(Path(__file__).with_name("problems.py")))
+PROBLEMS, HARD = MODULE["PROBLEMS"], MODULE["HARD"]
 INNER = ("direct", "minres", "kaczmarz", "gaussian")
 
 
@@ -33,6 +34,19 @@ def test_minima_of_the_literature_are_found(name):
     # to the digits that are known; where the minimum is zero, f is of second order in an error of at most 1e-3
     assert result.fun == pytest.approx(PROBLEMS[name].minimum, rel=1e-6, abs=1e-6)
     assert result.nit <= 30
+
+
+@pytest.mark.filterwarnings("ignore::sciml_bounds.ConvergenceWarning")
+@pytest.mark.parametrize("name", HARD)
+def test_dead_ends_are_left(name):
+    """It begins again from x0, where the constraints can be met; how it goes on is left to a degenerate minimum."""
+    problem = HARD[name]
+    start = sb.minimize(problem.fun, problem.start, constraints=problem.constraints, maxiter=0, method="sketched")
+    assert start.kkt_residual == pytest.approx(problem.start_residual, rel=1e-4)  # the formula is that of CUTEst
+    result = sb.minimize(problem.fun, problem.start, constraints=problem.constraints, maxiter=30)
+    violations = [step.constraint_violation for step in result.history if np.isnan(step.step_length)]
+    assert min(violations) <= 1e-6
+    assert result.reason is not sb.Reason.INFEASIBLE
 
 
 @pytest.mark.parametrize("inner", INNER)
