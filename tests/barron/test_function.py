@@ -148,33 +148,6 @@ def test_moments_of_gaussians_are_integrals_of_their_transforms(dim, width):
     assert float(f(torch.full((dim,), 0.5))) == 1
 
 
-@pytest.mark.parametrize("symmetry", ["cosine", "sine"])
-def test_products_of_sines_and_cosines_have_the_norms_of_their_waves(symmetry):
-    rng = np.random.default_rng(2)
-    for _ in range(100):
-        modes = rng.integers(1 if symmetry == "sine" else 0, 4, (4, 3))
-        f = getattr(B, symmetry)(modes, rng.standard_normal(4), [1.0, 2.0, 0.5])
-        g, x = f.waves(), rng.uniform(-1, 2, (20, 3))
-        np.testing.assert_allclose(g.tightened().moments, f.moments, rtol=1e-12)
-        np.testing.assert_allclose(g(x), f(x), rtol=0, atol=1e-12)
-        np.testing.assert_allclose((f * g).derivative(1)(x), (g * g).derivative(1)(x), rtol=0, atol=1e-9)
-        np.testing.assert_allclose(f.resolvent()(x), g.resolvent()(x), rtol=0, atol=1e-12)
-
-
-def test_hundred_dimensions_cost_no_more_than_their_terms():
-    """sum_i cos(pi x_i) / 100: m_1 = pi; and one sine in every axis, which has 2^100 waves."""
-    f = B.cosine(torch.eye(100, dtype=torch.int64), torch.full((100,), 0.01, dtype=torch.float64))
-    assert f.moments[:2] == pytest.approx((1, math.pi))
-    assert float(f(torch.zeros(100, dtype=torch.float64))) == pytest.approx(1)
-    square = f.waves() ** 2
-    assert square.norm == pytest.approx(1 + 2 * math.pi)
-    x = torch.rand((5, 100), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    torch.testing.assert_close(square(x), f(x).square(), rtol=0, atol=1e-13)
-    g = B.sine(torch.ones((1, 100), dtype=torch.int64), [3.0])
-    assert g.norm == pytest.approx(3 * (1 + 10 * math.pi))
-    assert float(g(torch.full((100,), 0.5, dtype=torch.float64))) == pytest.approx(3)
-
-
 def test_what_is_printed_is_a_bound():
     shown = repr(B.cosine([[1]], [1.0]))
     assert shown.splitlines()[2].split() == ["Barron", "norm", "(bound)", "4.142"]  # 1 + pi = 4.14159
