@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from sciml_bounds._solve import prepare as prepare
     from sciml_bounds._solve import solve as solve
     from sciml_bounds._versions import show_versions as show_versions
+    from sciml_bounds.barron.elliptic import SolutionNorms as SolutionNorms
+    from sciml_bounds.barron.elliptic import solution_norms as solution_norms
+    from sciml_bounds.barron.function import BarronFunction as BarronFunction
     from sciml_bounds.bounds.calibrated import CalibratedPair as CalibratedPair
     from sciml_bounds.bounds.calibrated import Calibration as Calibration
     from sciml_bounds.bounds.calibrated import calibrate as calibrate
@@ -72,6 +75,7 @@ if TYPE_CHECKING:
 #: The public names and the modules they come from; a module is imported when its first name is used.
 _HOME = {
     "Algebraic": "_linear",
+    "BarronFunction": "barron.function",
     "BoundaryFlux": "bounds.goals",
     "CalibratedPair": "bounds.calibrated",
     "Calibration": "bounds.calibrated",
@@ -102,6 +106,7 @@ _HOME = {
     "Robin": "grid",
     "SketchedNewton": "newton.sketched",
     "Solution": "results",
+    "SolutionNorms": "barron.elliptic",
     "Solver": "_solve",
     "TorchDataset": "store.torch_dataset",
     "TrainingError": "errors",
@@ -128,6 +133,7 @@ _HOME = {
     "recipe_names": "recipes._registry",
     "save_model": "store.weights",
     "show_versions": "_versions",
+    "solution_norms": "barron.elliptic",
     "solve": "_solve",
     "train": "training.trainer",
     "write": "store.results",

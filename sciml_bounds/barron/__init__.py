@@ -1,0 +1,1 @@
+"""Functions with bounded spectral Barron norms: series, rules that carry their norms, solutions of equations."""

@@ -1,0 +1,127 @@
+"""Norms of solutions before they are solved for: against dense Galerkin systems, quadrature, and closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import sciml_bounds as sb
+
+B = sb.BarronFunction
+LARGEST = 7  # modes of the Galerkin systems along each axis
+
+
+def galerkin(a, f, c):
+    """Solve for waves with |k_i| <= 7 on the torus of period 2 pi: {mode: coefficient} of a, f and c, as numpy sums."""
+    axis = range(-LARGEST, LARGEST + 1)
+    modes = [(k, l) for k in axis for l in axis]
+    place = {k: i for i, k in enumerate(modes)}
+    matrix, right = np.zeros((len(modes),) * 2, complex), np.array([f.get(k, 0) for k in modes], complex)
+    for (k, l), i in place.items():
+        for shifts, weight in ((a, lambda p, q: p[0] * q[0] + p[1] * q[1]), (c, lambda p, q: 1)):
+            for (s, t), value in shifts.items():
+                if (j := place.get((k - s, l - t))) is not None:
+                    matrix[i, j] += value * weight((k, l), modes[j])
+    if not any(c.values()):  # the mean is not determined
+        matrix[place[0, 0], place[0, 0]] = 1
+    found = np.abs(np.linalg.solve(matrix, right))
+    size = np.hypot(*np.array(modes).T)
+    return found.sum(), (size * found).sum()
+
+
+def waves(rng, count, mean, variation):
+    """Draw a real function whose waves besides the mean have magnitudes that sum up to the variation."""
+    drawn = {}
+    weights = rng.dirichlet(np.ones(count)) * variation / 2
+    for weight in weights:
+        k, l = rng.integers(1, 3), rng.integers(-2, 3)
+        value = weight * np.exp(2j * np.pi * rng.uniform())
+        drawn[k, l] = drawn.get((k, l), 0) + value
+        drawn[-k, -l] = np.conj(drawn[k, l])
+    return {**drawn, (0, 0): mean}
+
+
+def function(drawn):
+    return B.fourier(list(drawn), list(drawn.values()), 2 * np.pi)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_bounds_hold_on_the_torus(seed):
+    """Galerkin solutions obey the same bounds as the solution: projection enlarges no magnitude of a wave."""
+    rng = np.random.default_rng(seed)
+    a, f = waves(rng, 3, 1.5, 1.5 * rng.uniform(0.05, 0.8)), waves(rng, 4, 0.0, 1.0)
+    c = waves(rng, 2, 2.0, 0.3) if seed % 2 else {(0, 0): 0.0}
+    bounds = sb.solution_norms(function(a), function(f), function(c) if seed % 2 else 0.0)
+    value, gradient = galerkin(a, f, c)
+    assert value <= bounds.value * (1 + 1e-12)
+    assert gradient <= bounds.gradient * (1 + 1e-12)
+    assert bounds.gradient <= gradient / (1 - bounds.variation) * 2.5  # the rule's own factor, and a little
+
+
+@pytest.mark.parametrize("mean", [0.0, 3.0])
+def test_constant_coefficients_attain_the_bound(mean):
+    """U = F / (A |w|^2 + C): f = 3 sin(2 pi x) sin(pi y) on the unit square has |w|^2 = 5 pi^2."""
+    bounds = sb.solution_norms(2.0, B.sine([[2, 1]], [3.0]), mean)
+    exact = 3 / (2 * 5 * np.pi**2 + mean)
+    assert bounds.value == pytest.approx(exact)
+    assert bounds.gradient == pytest.approx(np.sqrt(5) * np.pi * exact)
+    assert bounds.kind == "bound"
+
+
+@pytest.mark.parametrize("variation", [0.1, 0.5, 0.9])
+def test_bounds_hold_with_values_on_the_sides(variation):
+    """(1 + q cos(pi x)) u' = cos(pi x) / pi + C in one dimension; 4,096 samples of the even continuation of u'."""
+    x = np.arange(4096) / 2048
+    a = 1 + variation * np.cos(np.pi * x)
+    free, per_constant = np.cos(np.pi * x) / np.pi / a, 1 / a
+    slope = free - free.mean() / per_constant.mean() * per_constant  # u(1) = u(0), and the continuation is even
+    exact = np.abs(np.fft.fft(slope, norm="forward"))
+    bounds = sb.solution_norms(B.cosine([[0], [1]], [1.0, variation]), B.sine([[1]], [1.0]))
+    assert exact.sum() <= bounds.gradient * (1 + 1e-12)
+    size = np.pi * np.abs(np.fft.fftfreq(4096, 1 / 4096))
+    assert (exact[1:] / size[1:]).sum() <= bounds.value * (1 + 1e-12)
+    assert bounds.gradient == pytest.approx(1 / np.pi / (1 - variation))
+
+
+def test_hundred_dimensions():
+    """a = 1 + 0.5 cos(pi x_1), f = cos(pi x_2), zero normal derivatives, c = 1: |w| = pi."""
+    modes = np.zeros((2, 100), dtype=int)
+    modes[1, 0] = 1
+    f = np.zeros((1, 100), dtype=int)
+    f[0, 1] = 1
+    bounds = sb.solution_norms(B.cosine(modes, [1.0, 0.5]), B.cosine(f, [1.0]), 1.0)
+    assert bounds.gradient == pytest.approx(2 * np.pi / (np.pi**2 + 1))
+
+
+def test_samples_make_estimates():
+    x = np.arange(16) / 16
+    f = B.sampled(np.sin(2 * np.pi * x))
+    assert sb.solution_norms(B.fourier([[0], [1]], [1.0, 0.2]), f).kind == "estimate"
+    assert "Barron norm (estimate)" in repr(sb.solution_norms(1.0, f))
+
+
+SINE, COSINE = B.sine([[1]], [1.0]), B.cosine([[1]], [1.0])
+
+
+@pytest.mark.parametrize(
+    ("words", "call"),
+    [
+        ("varies by 1 of its mean", lambda: sb.solution_norms(1.0 + B.fourier([[1]], [1.0]), B.fourier([[1]], [1.0]))),
+        (
+            "vary too much together",
+            lambda: sb.solution_norms(B.cosine([[0], [1]], [1.0, 0.9]), SINE, B.cosine([[0], [1]], [5.0, 4.9])),
+        ),
+        ("has mean -1", lambda: sb.solution_norms(-1.0, SINE)),
+        ("The reaction has mean 0 and varies", lambda: sb.solution_norms(1.0, SINE, COSINE)),
+        ("nothing balances it", lambda: sb.solution_norms(1.0, B.cosine([[0]], [1.0]))),
+        ("different conditions on the sides", lambda: sb.solution_norms(SINE, COSINE)),
+        ("different conditions on the sides", lambda: sb.solution_norms(B.fourier([[0]], [1.0]), COSINE)),
+        ("different conditions on the sides", lambda: sb.solution_norms(B.cosine([[0]], [1.0], 2.0), COSINE)),
+        ("source is not known as a series", lambda: sb.solution_norms(1.0, B.gaussian([0.0], 1.0))),
+        ("the reaction is nan", lambda: sb.solution_norms(1.0, SINE, float("nan"))),
+    ],
+    ids=range(10),
+)
+def test_bad_input_is_one_sentence(words, call):
+    with pytest.raises(sb.InputError, match=words):
+        call()
