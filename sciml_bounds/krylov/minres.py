@@ -32,6 +32,10 @@ MAX_RESTARTS = 5
 #: A start that leaves more than this part of the true residual of the start before is the last.
 PROGRESS = 0.5
 
+#: Where ||A r|| / (||A|| ||r||) is that many round-offs, or that small, r is taken to lie in the null space: round-off
+#: fills that in, so that a step along it would be as long as 1 / eps, and spoil what was found.
+FLAT, FLAT_AT_MOST = 1e3, 1e-5
+
 NEEDS = "MINRES needs a symmetric operator; use another method, or the normal equations A^T A x = A^T b."
 
 #: The same of its preconditioner.
@@ -87,8 +91,9 @@ def minres(
     Returns
     -------
     LinearSolution
-        Its residual norms are ||b - A x||_M, and never grow from one iteration to the next; the last one,
-        `residual_norm`, is computed anew. There are no bounds of the error.
+        Its residual norms are ||b - A x||_M by recurrence, and never grow but where round-off has made the recurrence
+        too small, and it starts anew; the last one, `residual_norm`, is computed anew. There are no bounds of the
+        error.
 
     Raises
     ------
@@ -208,6 +213,7 @@ class MinresLoop:
         self.running = torch.ones(len(b), dtype=torch.bool, device=b.device)
         self.tolerance = b.new_zeros(len(b))
         self.eps = torch.finfo(b.dtype).eps
+        self.flat = min(FLAT * self.eps, FLAT_AT_MOST)
         self._begin()
         self.euclidean = self.v.norm(dim=1)
         self.rhs_norm = self.norm if x0 is None else self._size(b, M.matvec_into(b, self.z_next))
@@ -282,7 +288,7 @@ class MinresLoop:
         """Minimise over the new column of the tridiagonal matrix, and take the step."""
         diagonal = self.c * delta - self.c_old * self.s * gamma
         self.scale = torch.maximum(self.scale, torch.hypot(delta, gamma_new))
-        flat = torch.hypot(diagonal, self.c * gamma_new) <= 10 * self.eps * self.scale  # ||A r||_M / ||r||_M
+        flat = torch.hypot(diagonal, self.c * gamma_new) <= self.flat * self.scale  # ||A r||_M / ||r||_M
         self._stop(flat, Reason.STAGNATED)
         going = self.running & before
         length = torch.where(going, torch.hypot(diagonal, gamma_new), 1.0)

@@ -140,12 +140,16 @@ def require_symmetric(operator: LinearOperator, rhs: Tensor, *, name: str = "A",
         pair = torch.randn((2, rhs.shape[-1]), generator=generator, dtype=torch.float64).to(rhs)
         u, v = (row.expand_as(rhs) for row in pair)
         product_u, product_v = operator.matvec(u.contiguous()), operator.matvec(v.contiguous())
+        size = torch.maximum(product_u.abs().amax(), product_v.abs().amax())
+        if bool(torch.isfinite(size) & (size > 0)):  # so that squares stay in range
+            product_u, product_v = product_u / size, product_v / size
         difference = ((u * product_v).sum(-1) - (v * product_u).sum(-1)).abs()
         scale = u.norm(dim=-1) * product_v.norm(dim=-1) + v.norm(dim=-1) * product_u.norm(dim=-1)
         if bool((difference > SYMMETRY_SLACK * torch.finfo(rhs.dtype).eps * scale).any()):
             relative = float((difference / scale).max())
+            letter = name if len(name) == 1 else "P"
             raise InputError(
-                f"{name} is not symmetric (u.{name}v and v.{name}u differ by {relative:.2g} of their size); {need}"
+                f"{name} is not symmetric (u.{letter}v and v.{letter}u differ by {relative:.2g} of their size); {need}"
             )
     if operator.symmetric is False:
         raise InputError(f"{name} says that it is not symmetric; {need}")

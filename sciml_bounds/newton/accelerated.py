@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sciml_bounds.arrays import require_count
 from sciml_bounds.newton.sketches.srht import mixed_rows
-from sciml_bounds.newton.sketching import read_system, report
+from sciml_bounds.newton.sketching import read_system, report, require_tolerances
 from sciml_bounds.reports import Reason
 from sciml_bounds.results import LinearSolution
 
@@ -151,7 +151,8 @@ def _dealt(A: Tensor, b: Tensor, size: int, generator: torch.Generator) -> tuple
 def _regularised_inverses(blocks: Tensor) -> Tensor:
     """Return W^T (W W^T + e^2 ||W||^2 I)^-1 for each W of (K, q, N): (K, N, q)."""
     left, sizes, right = torch.linalg.svd(blocks, full_matrices=False)
-    damping = (DAMPED * sizes[:, :1]).clamp_min(torch.finfo(sizes.dtype).tiny ** 0.5)
+    part = max(DAMPED, 10 * torch.finfo(sizes.dtype).eps)
+    damping = (part * sizes[:, :1]).clamp_min(torch.finfo(sizes.dtype).tiny ** 0.5)
     inverted = sizes / (sizes.square() + damping.square())
     inverses: Tensor = (right.mT * inverted.unsqueeze(1)) @ left.mT
     return inverses
@@ -215,6 +216,7 @@ def accelerated_kaczmarz(
     matrix, rhs, guess = read_system(A, b, x0)
     for value, name in ((size, "size"), (maxiter, "maxiter"), (seed, "seed")):
         require_count(value, name, 1 if name == "size" else 0)
+    require_tolerances(rtol, atol)
     solve = AcceleratedSolve(matrix, rhs, torch.Generator().manual_seed(seed), maxiter, size, guess)
     tolerance = max(rtol * float(rhs.norm()), atol)
     solve.refine(tolerance)

@@ -91,7 +91,11 @@ def _of_dictionary(constraint: dict[str, Any], name: str) -> Given:
     if not callable(constraint.get("fun")):
         raise InputError(f"{name} is a dictionary without 'fun'; give {{'type': 'eq', 'fun': c}}.")
     extra = constraint.get("args", ())
-    fun, jac = (_with(constraint.get(key), extra) for key in ("fun", "jac"))
+    if not (constraint.get("jac") is None or callable(constraint["jac"])):
+        raise InputError(f"the jac of {name} is {constraint['jac']!r}; give a function of x, or leave it out.")
+    if not isinstance(extra, tuple | list):
+        raise InputError(f"the args of {name} are {extra!r}; give a tuple of what its functions take beside x.")
+    fun, jac = (_with(constraint.get(key), tuple(extra)) for key in ("fun", "jac"))
     assert fun is not None
     return Given(fun, jac, None, name)
 

@@ -98,6 +98,8 @@ def sketched_least_squares(
     require_count(seed, "seed", 0)
     double = torch.finfo(rhs.dtype).bits == 64
     rtol = check_tolerances((1e-12 if double else 1e-5) if rtol is None else rtol, 0.0, maxiter, rhs.dtype)
+    if sketch is not None and not hasattr(sketch, "draw"):
+        raise InputError(f"the sketch is {sketch!r}; give one of sciml_bounds.newton.sketches, or None.")
     sketch = SparseSign(COLUMNS * matrix.shape[1], NONZEROS) if sketch is None else sketch
     R, x = _of_sketch(matrix, rhs, sketch, torch.Generator().manual_seed(seed))
     found = _Refined(matrix, rhs, R, x, rtol)
@@ -149,9 +151,10 @@ class _Refined:
         self.iterations = 0
         eps = torch.finfo(x.dtype).eps
         # of r, and of A^T r, whose entries are as exact as their columns are long, before R^-T enlarges that
-        inverse = torch.linalg.solve_triangular(R, torch.eye(len(R)).to(R), upper=True)
+        scaled = R / R.abs().max()
+        inverse = torch.linalg.solve_triangular(scaled, torch.eye(len(R)).to(R), upper=True)
         self._of_x, self._of_b = 10 * eps * float(R.norm()), 10 * eps * float(b.norm())
-        self._of_r = eps * float((R.norm(dim=0) * inverse.norm(dim=1)).norm())
+        self._of_r = eps * float((scaled.norm(dim=0) * inverse.norm(dim=1)).norm())
         self._look(x)
         self.norms = [self.norm]
         self.reason = Reason.CONVERGED

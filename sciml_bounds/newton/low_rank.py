@@ -12,11 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import require_count
+from sciml_bounds.arrays import require_count, require_finite
 from sciml_bounds.errors import InputError
 from sciml_bounds.operators.linear_operator import aslinearoperator
 
 __all__ = ["randomised_eigenpairs"]
+
+#: An operator is called symmetric if u.Av and v.Au differ by less than this many round-offs of the largest.
+SLACK = 1e5
 
 
 def randomised_eigenpairs(
@@ -45,7 +48,8 @@ def randomised_eigenpairs(
     Raises
     ------
     InputError
-        If a number is out of range, or more vectors are asked for than there are unknowns.
+        If a number is out of range, more vectors are asked for than there are unknowns, A is found not to be symmetric,
+        or its products are not finite.
 
     Notes
     -----
@@ -71,8 +75,13 @@ def randomised_eigenpairs(
         raise InputError(f"count={count} eigenpairs are asked for, and A has {n}; ask for fewer.")
     shape = (min(n, count + oversampling), n)
     vectors = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    basis, _ = torch.linalg.qr(operator.matvec(vectors.to(operator.device, operator.dtype)).mT)
+    products = operator.matvec(vectors.to(operator.device, operator.dtype))
+    require_finite(products, "the product of A with random vectors")
+    basis, _ = torch.linalg.qr(products.mT)
     small = operator.matvec(basis.mT.contiguous()) @ basis
+    size = float(small.abs().max())  # so that squares stay in range
+    if size > 0 and float((small / size - small.mT / size).norm()) > SLACK * torch.finfo(small.dtype).eps * len(small):
+        raise InputError("A is not symmetric; give (A + A^T) / 2, or use torch.svd_lowrank.")
     values, rotation = torch.linalg.eigh((small + small.mT) / 2)
     largest = values.abs().argsort(descending=True)[:count]
     return values[largest], (basis @ rotation[:, largest]).mT

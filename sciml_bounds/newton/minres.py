@@ -164,6 +164,11 @@ class MinresSolve:
         self._euclidean = float(b.norm())
         self._require_definite()
         self.rhs_norm = float(self._loop.rhs_norm)
+        if self.rhs_norm == 0 < self._euclidean:
+            raise InputError(
+                "the preconditioner P of Minres is not positive definite: b.Pb = 0 for the right-hand side b; "
+                "approximate the inverse of the absolute value of the KKT matrix."
+            )
         self.z = self._loop.x[0]
 
     @property

@@ -75,6 +75,8 @@ class SampledHessian:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not callable(self.mean):
+            raise InputError(f"the mean is {self.mean!r}; give a function of x and of the numbers of some terms.")
         require_count(self.count, "count", 1)
         require_count(self.size, "size", 1)
         require_count(self.seed, "seed", 0)
@@ -87,8 +89,15 @@ class SampledHessian:
         terms = torch.randperm(self.count, generator=_generator(point, self.seed))[: self.size].to(point.device)
         if self.hess is not None:
             return self.hess(point, terms)
-        H: Tensor = torch.autograd.functional.hessian(lambda x: self.mean(x, terms), point, vectorize=True)
+        H: Tensor = torch.autograd.functional.hessian(lambda x: self._number(x, terms), point, vectorize=True)
         return (H + H.mT) / 2
+
+    def _number(self, x: Tensor, terms: Tensor) -> Tensor:
+        value = self.mean(x, terms)
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise InputError(f"the mean returns {found}; it must return one number, a tensor.")
+        return value
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,22 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import convert, require_count, require_finite, to_tensor
+from sciml_bounds.arrays import convert, require_count, require_finite, require_number, to_tensor
 from sciml_bounds.errors import InputError
 from sciml_bounds.newton.sketches.sketch import ExpectedRate, Sketch
 from sciml_bounds.operators.linear_operator import csr_tensor
 from sciml_bounds.reports import Reason, report_failure
 from sciml_bounds.results import LinearSolution
 
-__all__ = ["CHUNK", "SketchedSolve", "expected_rate", "read_system", "report", "sketch_and_project"]
+__all__ = [
+    "CHUNK",
+    "SketchedSolve",
+    "expected_rate",
+    "read_system",
+    "report",
+    "require_tolerances",
+    "sketch_and_project",
+]
 
 #: Steps between two looks at the residual, whose recomputation costs as much as a step with a Gaussian vector.
 CHUNK = 64
@@ -145,7 +153,7 @@ def sketch_and_project(
     Raises
     ------
     InputError
-        If shapes do not fit, A has fewer rows than columns, or an entry is not finite.
+        If shapes do not fit, A has fewer rows than columns, an entry is not finite, or squares leave the dtype's range.
 
     Notes
     -----
@@ -167,12 +175,19 @@ def sketch_and_project(
     matrix, rhs, guess = read_system(A, b, x0)
     require_count(maxiter, "maxiter", 0)
     require_count(seed, "seed", 0)
+    require_tolerances(rtol, atol)
     solve = SketchedSolve(matrix, rhs, sketch, torch.Generator().manual_seed(seed), maxiter, guess)
     tolerance = max(rtol * float(rhs.norm()), atol)
     solve.refine(tolerance)
     advice = {Reason.MAXITER: "Raise maxiter, or use another solver: this one needs about cond(A)^2 steps."}
     norms = torch.stack(solve.residual_norms)
     return report(solve, norms, tolerance, f"sketch-and-project with {sketch}", start, advice)
+
+
+def require_tolerances(rtol: float, atol: float) -> None:
+    """Refuse tolerances that are negative or no numbers."""
+    if min(require_number(rtol, "rtol"), require_number(atol, "atol")) < 0:
+        raise InputError(f"rtol={rtol} and atol={atol} must not be negative.")
 
 
 def read_system(A: Any, b: Any, x0: Any) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -182,10 +197,28 @@ def read_system(A: Any, b: Any, x0: Any) -> tuple[Tensor, Tensor, Tensor | None]
     if rhs.shape != (len(matrix),):
         raise InputError(f"b has shape {tuple(rhs.shape)}, but A has {len(matrix)} rows; give a vector of that length.")
     require_finite(rhs, "the right-hand side b")
+    for numbers, name in ((matrix, "the matrix A"), (rhs, "the right-hand side b")):
+        _require_squares(numbers, name)
     guess = None if x0 is None else convert(x0, "the initial guess x0", matrix.dtype, matrix.device)
     if guess is not None and guess.shape != matrix.shape[1:]:
         raise InputError(f"x0 has shape {tuple(guess.shape)}, but A has {matrix.shape[1]} columns; they must agree.")
+    if guess is not None:
+        require_finite(guess, "the initial guess x0")
     return matrix, rhs, guess
+
+
+def _require_squares(numbers: Tensor, name: str) -> None:
+    """Refuse what is so small or large that norms at a tolerance leave the range of the dtype."""
+    if numbers.numel() == 0:
+        return
+    size = max(abs(float(end)) for end in numbers.aminmax())
+    info = torch.finfo(numbers.dtype)
+    least, most = info.tiny**0.5 / info.eps, info.max**0.5 * info.eps
+    if size > 0 and not least < size < most:
+        raise InputError(
+            f"{name} is of size {size:.3g}, where squares of residuals leave the range of "
+            f"{str(numbers.dtype).removeprefix('torch.')}; scale it to about 1, and x back."
+        )
 
 
 def report(
@@ -248,7 +281,9 @@ def expected_rate(A: Any, sketch: Sketch) -> ExpectedRate:
 
 def _matrix(A: Any) -> Tensor:
     matrix = (csr_tensor(A) if hasattr(A, "tocsr") else to_tensor(A, "the matrix A")).to_dense()
-    if matrix.ndim != 2 or matrix.shape[0] < matrix.shape[1]:
-        raise InputError(f"the matrix A has shape {tuple(matrix.shape)}; it needs as many rows as columns, or more.")
+    if matrix.ndim != 2 or not matrix.shape[0] >= matrix.shape[1] > 0:
+        raise InputError(
+            f"the matrix A has shape {tuple(matrix.shape)}; it needs columns, and as many rows as columns, or more."
+        )
     require_finite(matrix, "the matrix A")
     return matrix

@@ -15,7 +15,14 @@ import torch
 
 import sciml_bounds as sb
 from sciml_bounds.krylov.minres import MinresLoop
-from sciml_bounds.operators.linear_operator import CallableOperator, Diagonal, Identity, MatrixOperator
+from sciml_bounds.krylov.system import require_symmetric
+from sciml_bounds.operators.linear_operator import (
+    CallableOperator,
+    Diagonal,
+    Identity,
+    MatrixOperator,
+    aslinearoperator,
+)
 from sciml_bounds.reports import Reason
 
 EPS = torch.finfo(torch.float64).eps
@@ -183,6 +190,31 @@ def test_inconsistent_systems_end_at_least_squares_and_say_so():
     assert s.reason is Reason.STAGNATED
     torch.testing.assert_close(s.x[:3], torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64), rtol=0, atol=1e-10)
     assert float(s.residual_norm) == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("seed", range(15))
+def test_least_squares_of_a_singular_operator_are_found_where_its_null_space_is_hidden(seed, dtype):
+    """Round-off fills the null space in: a step along it would be as long as 1 / eps, and spoil what was found."""
+    generator = torch.Generator().manual_seed(seed)
+    Q, _ = torch.linalg.qr(torch.randn((7, 7), generator=generator, dtype=torch.float64))
+    b = torch.randn(7, generator=generator, dtype=torch.float64)
+    A = (Q * torch.tensor([0.0, 0.0, 0.0, -0.9, 1.8, -1.7, 2.4], dtype=torch.float64)) @ Q.T
+    with pytest.warns(sb.ConvergenceWarning, match="stagnated"):
+        s = sb.minres(((A + A.T) / 2).to(dtype), b.to(dtype))
+    best = float((Q[:, :3].T @ b).norm())  # the part of b outside the range
+    # vectors of the null space that are taken for solutions would change either by a part of order one
+    assert float(s.residual_norm) == pytest.approx(best, rel=1e-6 if dtype == torch.float64 else 1e-2)
+    assert float((A @ (b - A @ s.x.double())).norm()) <= (1e-6 if dtype == torch.float64 else 1e-1) * best
+
+
+@pytest.mark.parametrize(("scale", "dtype"), [(1e-170, torch.float64), (1e150, torch.float64), (1e-30, torch.float32)])
+def test_matrices_of_any_size_are_seen_to_be_symmetric(scale, dtype):
+    A, b, P = saddle()
+    A, b = (A + A.T) / 2 * scale, b.to(dtype)
+    require_symmetric(aslinearoperator(A.to(dtype), b), b)
+    with pytest.raises(sb.InputError, match=r"the operator is not symmetric \(u.Pv and v.Pu differ"):
+        require_symmetric(aslinearoperator((A @ P).to(dtype), b), b, name="the operator")
 
 
 def test_an_operator_of_zeros_is_no_breakdown():

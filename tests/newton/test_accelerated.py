@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import runpy
 from pathlib import Path
 
@@ -183,3 +184,29 @@ def test_problems_are_solved(name, method):
     assert result.success
     if method == "sketched":
         assert result.nit == problem.counts[0]
+
+
+@pytest.mark.parametrize("scale", [1e-170, 1e160])
+def test_what_cannot_be_squared_is_not_called_solved(scale):
+    with pytest.raises(sb.InputError, match="squares of residuals leave the range"):
+        accelerated_kaczmarz(scale * torch.eye(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64))
+    with pytest.raises(sb.InputError, match="right-hand side b is of size"):
+        accelerated_kaczmarz(torch.eye(3, dtype=torch.float64), scale * torch.ones(3, dtype=torch.float64))
+
+
+def test_dependent_columns_do_no_harm_in_single_precision():
+    """Their round-off, 1e-7, is damped in the projections."""
+    A = torch.randn((30, 12), generator=torch.Generator().manual_seed(0), dtype=torch.float32)
+    A[:, 0] = A[:, 1]
+    s = accelerated_kaczmarz(A, A @ torch.ones(12), rtol=1e-3, size=12)
+    assert bool(s.converged)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [({"rtol": -1.0}, "rtol=-1.0"), ({"rtol": math.nan}, "rtol is nan"), ({"atol": -1.0}, "atol=-1.0"),
+     ({"x0": [math.nan, 1.0, 1.0]}, "initial guess x0")],
+)  # fmt: skip
+def test_tolerances_and_guesses_that_are_none_are_refused(given, words):
+    with pytest.raises(sb.InputError, match=words):
+        accelerated_kaczmarz(torch.eye(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64), **given)

@@ -63,3 +63,9 @@ def test_none_are_allowed_and_one_that_is_wrong_is_named():
     assert as_constraints((), X, tensors_first=True) == []
     with pytest.raises(sb.InputError, match="constraint 1 is a int"):
         as_constraints([first, 3], X, tensors_first=True)
+
+
+@pytest.mark.parametrize(("key", "value"), [("jac", "2-point"), ("args", 3)])
+def test_dictionaries_with_entries_of_the_wrong_kind_are_refused(key, value):
+    with pytest.raises(sb.InputError, match=f"the {key} of the constraint"):
+        as_constraints({"type": "eq", "fun": lambda x: x - 1, key: value}, torch.ones(2).double(), tensors_first=True)

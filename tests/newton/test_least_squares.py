@@ -147,3 +147,26 @@ def test_bad_input_is_one_sentence():
     ):
         with pytest.raises(sb.InputError, match=message):
             sketched_least_squares(*arguments, **options)
+
+
+@pytest.mark.parametrize("scale", [1e-130, 1e-50, 1e50, 1e130])
+def test_the_size_of_the_matrix_does_not_matter(scale):
+    generator = torch.Generator().manual_seed(0)
+    A, b = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((120, 5), (120,)))
+    s = sketched_least_squares(scale * A, b)
+    assert bool(s.converged)
+    torch.testing.assert_close(scale * s.x, torch.linalg.lstsq(A, b.unsqueeze(1)).solution[:, 0], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e200])
+def test_what_cannot_be_squared_is_refused(scale):
+    A = scale * torch.eye(4, 2, dtype=torch.float64)
+    with pytest.raises(sb.InputError, match="squares of residuals leave the range"):
+        sketched_least_squares(A, torch.ones(4, dtype=torch.float64))
+
+
+def test_matrices_without_columns_and_sketches_that_are_none_are_refused():
+    with pytest.raises(sb.InputError, match="needs columns"):
+        sketched_least_squares(torch.zeros(3, 0, dtype=torch.float64), torch.ones(3, dtype=torch.float64))
+    with pytest.raises(sb.InputError, match="the sketch is 'srht'"):
+        sketched_least_squares(torch.eye(3, 2).double(), torch.ones(3).double(), sketch="srht")

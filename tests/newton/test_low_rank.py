@@ -59,3 +59,11 @@ def test_bad_input_is_one_sentence():
         randomised_eigenpairs(torch.eye(2, dtype=torch.float64), 3)
     with pytest.raises(sb.InputError, match="oversampling is -1"):
         randomised_eigenpairs(torch.eye(2, dtype=torch.float64), 1, oversampling=-1)
+
+
+def test_what_is_not_symmetric_or_not_finite_is_refused():
+    A = torch.ones(3, 3, dtype=torch.float64)
+    with pytest.raises(sb.InputError, match="A is not symmetric"):
+        randomised_eigenpairs(A.triu(), 2)
+    with pytest.raises(sb.InputError, match="product of A with random vectors"):
+        randomised_eigenpairs(lambda x: x * torch.nan, 2, like=A[0])

@@ -297,3 +297,8 @@ def test_a_solve_that_may_go_no_further_says_so():
     solve = MinresSolver(sb.Minres(maxiter=5))(A, torch.ones(50, dtype=torch.float64), 100)
     solve.refine(1e-10)
     assert (solve.capped, solve.steps) == (True, 5)
+
+
+def test_a_preconditioner_that_gives_zero_is_refused():
+    with pytest.raises(sb.InputError, match=r"b\.Pb = 0 for the right-hand side"):
+        sb.minimize(lambda x: x @ x + x.sum(), torch.ones(2).double(), inner=sb.Minres(torch.zeros(2, 2).double()))

@@ -125,3 +125,16 @@ def test_bad_input_is_one_sentence():
         SketchedHessian(lambda x: root(x)[:, 0], CountSketch(20))(START)
     with pytest.raises(sb.InputError, match="returns a ndarray"):
         SketchedHessian(lambda x: root(x).numpy(), CountSketch(20))(START)
+
+
+@pytest.mark.parametrize(
+    ("mean", "words"), [(lambda x, terms: x, r"shape \(2,\)"), (lambda x, terms: None, "NoneType")]
+)
+def test_means_that_are_no_numbers_are_refused(mean, words):
+    with pytest.raises(sb.InputError, match=words):
+        SampledHessian(mean, 5, 2)(torch.ones(2, dtype=torch.float64))
+
+
+def test_a_mean_that_is_no_function_is_refused():
+    with pytest.raises(sb.InputError, match="the mean is 3"):
+        SampledHessian(3, 5, 2)
