@@ -34,7 +34,7 @@ PROGRESS = 0.5
 
 #: Where ||A r|| / (||A|| ||r||) is that many round-offs, or that small, r is taken to lie in the null space: round-off
 #: fills that in, so that a step along it would be as long as 1 / eps, and spoil what was found.
-FLAT, FLAT_AT_MOST = 1e3, 1e-5
+FLAT, FLAT_AT_MOST = 1e3, 5e-6
 
 NEEDS = "MINRES needs a symmetric operator; use another method, or the normal equations A^T A x = A^T b."
 
