@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
 
-__all__ = ["ControlPreconditioner", "DistributedControl", "TrackingProgram"]
+__all__ = ["DistributedControl", "TrackingProgram"]
 
 #: The state block of the preconditioner keeps this part of the mass where the Lagrangian's own is smaller.
 LEAST_WEIGHT = 0.1
@@ -96,7 +96,7 @@ class TrackingProgram:
         self.stiffness, self.load, self.target = stiffness, load, target
         self.nonlinearity = nonlinearity
         self.n = len(stiffness.mass)
-        self._preconditioner: ControlPreconditioner | None = None
+        self._preconditioner: _Preconditioner | None = None
         if nonlinearity is not None:
             _require_pointwise(nonlinearity, torch.zeros_like(load))
 
@@ -225,14 +225,14 @@ class TrackingProgram:
             maxiter=maxiter, **options,
         )  # fmt: skip
 
-    def preconditioner(self, x: Tensor, multipliers: Tensor) -> ControlPreconditioner:
+    def preconditioner(self, x: Tensor, multipliers: Tensor) -> LinearOperator:
         """Return an approximate inverse of |KKT matrix| at x (2n,) with multipliers (n,)."""
         if self._preconditioner is None or self.nonlinearity is not None:
-            self._preconditioner = ControlPreconditioner(self, x, multipliers)
+            self._preconditioner = _Preconditioner(self, x, multipliers)
         return self._preconditioner
 
 
-class ControlPreconditioner(LinearOperator):
+class _Preconditioner(LinearOperator):
     """blockdiag(W M, w M, S)^-1 with S = L (W M)^-1 L and L = K + M phi' + M sqrt(W / w), each L^-1 by one cycle.
 
     S lies between the Schur complement of the KKT matrix and twice that where phi is zero, for any mesh and weight w
