@@ -7,14 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import require_count
-from sciml_bounds.newton.sketches.sketch import ExpectedRate, estimated_rate
+from sciml_bounds.newton.sketches.sketch import BlockSketch
 
 __all__ = ["GaussianBlock"]
 
 
 @dataclass(frozen=True)
-class GaussianBlock:
+class GaussianBlock(BlockSketch):
     """S with `size` columns of independent normal numbers.
 
     A step costs O(M N size). Rebrova and Needell (Numer. Algorithms 86, 2021) find its cost above that of blocks of
@@ -26,17 +25,8 @@ class GaussianBlock:
         Number of columns, q.
     """
 
-    size: int = 8
-
-    def __post_init__(self) -> None:
-        require_count(self.size, "size", 1)
-
     def draw(self, A: Tensor, b: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw sketches: S^T A, shape (count, q, N), and S^T b, shape (count, q)."""
         q = min(self.size, len(A))
         s = torch.randn((count * q, len(A)), generator=generator, dtype=A.dtype).to(A.device)
         return (s @ A).view(count, q, -1), (s @ b).view(count, q)
-
-    def expected_rate(self, A: Tensor) -> ExpectedRate:
-        """Estimate gamma by the smallest eigenvalue of a mean of projections, which is too small on average."""
-        return estimated_rate(self, A)

@@ -11,9 +11,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from sciml_bounds.arrays import require_count
 from sciml_bounds.results import Kind
 
-__all__ = ["ExpectedRate", "Sketch", "estimated_rate", "mean_projection", "random_signs"]
+__all__ = ["BlockSketch", "ExpectedRate", "Sketch", "mean_projection", "random_signs"]
 
 #: Sketches whose mean estimates a rate: the smallest eigenvalue is then off by a few per cent.
 SAMPLES = 4000
@@ -46,12 +47,31 @@ def mean_projection(rows: Tensor, weights: Tensor) -> Tensor:
     return mean
 
 
-def estimated_rate(sketch: Sketch, A: Tensor) -> ExpectedRate:
-    """Estimate gamma by the smallest eigenvalue of a mean of projections, which is too small on average."""
-    generator = torch.Generator().manual_seed(0)
-    rows, _ = sketch.draw(A.to_dense(), A.new_zeros(len(A)), SAMPLES, generator)
-    mean = mean_projection(rows, A.new_full((SAMPLES,), 1 / SAMPLES))
-    return ExpectedRate(float(torch.linalg.eigvalsh(mean)[0].clamp_min(0.0)), "estimate")
+@dataclass(frozen=True)
+class BlockSketch:
+    """A sketch with `size` columns, of whose rate no closed form is known.
+
+    Parameters
+    ----------
+    size
+        Number of columns, q.
+    """
+
+    size: int = 8
+
+    def __post_init__(self) -> None:
+        require_count(self.size, "size", 1)
+
+    def draw(self, A: Tensor, b: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw sketches: S^T A, shape (count, q, N), and S^T b, shape (count, q)."""
+        raise NotImplementedError
+
+    def expected_rate(self, A: Tensor) -> ExpectedRate:
+        """Estimate gamma by the smallest eigenvalue of a mean of projections, which is too small on average."""
+        generator = torch.Generator().manual_seed(0)
+        rows, _ = self.draw(A.to_dense(), A.new_zeros(len(A)), SAMPLES, generator)
+        mean = mean_projection(rows, A.new_full((SAMPLES,), 1 / SAMPLES))
+        return ExpectedRate(float(torch.linalg.eigvalsh(mean)[0].clamp_min(0.0)), "estimate")
 
 
 def random_signs(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:

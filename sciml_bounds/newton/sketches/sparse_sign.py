@@ -11,14 +11,14 @@ from torch import Tensor
 
 from sciml_bounds.arrays import require_count
 from sciml_bounds.errors import InputError
-from sciml_bounds.newton.sketches.sketch import ExpectedRate, estimated_rate, random_signs
+from sciml_bounds.newton.sketches.sketch import BlockSketch, random_signs
 from sciml_bounds.operators.linear_operator import csr_tensor
 
 __all__ = ["SparseSign", "draw_in_bands"]
 
 
 @dataclass(frozen=True)
-class SparseSign:
+class SparseSign(BlockSketch):
     """S with `nonzeros` entries +-1 / sqrt(nonzeros) a row, one in each of as many bands of columns; E[S S^T] = I.
 
     Kane and Nelson, "Sparser Johnson-Lindenstrauss transforms", J. ACM 61 (2014), the second construction. A sketch
@@ -33,11 +33,10 @@ class SparseSign:
         Entries a row that are not zero, at most `size`.
     """
 
-    size: int = 8
     nonzeros: int = 4
 
     def __post_init__(self) -> None:
-        require_count(self.size, "size", 1)
+        super().__post_init__()
         require_count(self.nonzeros, "nonzeros", 1)
         if self.nonzeros > self.size:
             raise InputError(f"nonzeros={self.nonzeros} of a row do not fit into size={self.size} columns; give fewer.")
@@ -46,10 +45,6 @@ class SparseSign:
         """Draw sketches: S^T A, shape (count, q, N), and S^T b, shape (count, q)."""
         q = min(self.size, len(A))
         return draw_in_bands(A, b, (count, q), min(self.nonzeros, q), generator)
-
-    def expected_rate(self, A: Tensor) -> ExpectedRate:
-        """Estimate gamma by the smallest eigenvalue of a mean of projections, which is too small on average."""
-        return estimated_rate(self, A)
 
 
 def draw_in_bands(

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sciml_bounds.arrays import require_count
-from sciml_bounds.newton.sketches.sketch import ExpectedRate, estimated_rate, random_signs
+from sciml_bounds.newton.sketches.sketch import BlockSketch, random_signs
 
 __all__ = ["SRHT", "mixed_rows", "walsh_hadamard"]
 
@@ -19,7 +18,7 @@ AT_ONCE = 2**22
 
 
 @dataclass(frozen=True)
-class SRHT:
+class SRHT(BlockSketch):
     """S^T = sqrt(M' / q) R H D: signs D, transform H of the rows padded to M' = 2^k, and q of them, R; E[S S^T] = I.
 
     Ailon and Chazelle (2006); Tropp, "Improved analysis of the subsampled randomized Hadamard transform", Adv. Adapt.
@@ -31,11 +30,6 @@ class SRHT:
         Number of columns, q.
     """
 
-    size: int = 8
-
-    def __post_init__(self) -> None:
-        require_count(self.size, "size", 1)
-
     def draw(self, A: Tensor, b: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw sketches: S^T A, shape (count, q, N), and S^T b, shape (count, q)."""
         q = min(self.size, len(A))
@@ -44,10 +38,6 @@ class SRHT:
         drawn = [_drawn(system, min(together, count - k), q, generator) for k in range(0, count, together)]
         sketched = torch.cat(drawn)
         return sketched[..., :-1], sketched[..., -1]
-
-    def expected_rate(self, A: Tensor) -> ExpectedRate:
-        """Estimate gamma by the smallest eigenvalue of a mean of projections, which is too small on average."""
-        return estimated_rate(self, A)
 
 
 def _drawn(system: Tensor, count: int, q: int, generator: torch.Generator) -> Tensor:
