@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sciml_bounds.errors import InputError
 from sciml_bounds.newton.minres import Minres, MinresSolve, MinresSolver
 from sciml_bounds.newton.products import Matrix
 from sciml_bounds.operators.linear_operator import LinearOperator
@@ -27,6 +28,9 @@ SHORTER = 0.5
 
 #: Residuals are not asked to fall below this part of the right-hand side.
 ATTAINABLE = 1e-14
+
+#: r.Pr may be negative by that part of ||r|| ||Pr||, and is not looked at where r is so small that squares vanish.
+ROUND_OFF, VANISHED = 1e-12, 1e-150
 
 
 @dataclass(frozen=True)
@@ -82,12 +86,19 @@ class RangeSpaceSolve:
         self._none = torch.zeros_like(f)
         self._y, self._x = torch.zeros_like(g), f / self._diagonal
         self._r = self._J @ self._x - g
-        self._p = self._preconditioned()
-        self._rho = float(self._r @ self._p)
+        self._p, self._rho = self._preconditioned()
         self.rhs_norm = self.residual_norm or 1.0
 
-    def _preconditioned(self) -> Tensor:
-        return self._M.matvec(torch.cat([self._none, self._r]))[len(self._none) :]
+    def _preconditioned(self) -> tuple[Tensor, float]:
+        """Return z = P r, and r.z, which is positive but for round-off."""
+        z = self._M.matvec(torch.cat([self._none, self._r]))[len(self._none) :]
+        rho, size = float(self._r @ z), float(self._r.norm())
+        if VANISHED < size < math.inf and not rho > -ROUND_OFF * size * float(z.norm()):
+            raise InputError(
+                f"the preconditioner P of RangeSpace is not positive definite: r.Pr = {rho:.3g} for a residual r; "
+                "approximate the inverse of J H^-1 J^T in the block for the multipliers."
+            )
+        return z, rho
 
     @property
     def z(self) -> Tensor:
@@ -128,7 +139,6 @@ class RangeSpaceSolve:
         self._x = self._x - alpha * lifted
         self._r = self._r - alpha * Sp
         self.steps += 1
-        z = self._preconditioned()
-        self._rho = float(self._r @ z)
+        z, self._rho = self._preconditioned()
         self._p = z + self._rho / rho * self._p
         return self._rho > 0

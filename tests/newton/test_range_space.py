@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import sciml_bounds as sb
 from sciml_bounds.newton.minres import MinresSolve
 from sciml_bounds.newton.products import Products
 from sciml_bounds.newton.program import Point
@@ -84,3 +85,10 @@ def test_a_cap_and_a_relative_tolerance_end_it():
     solve = started(A, b, P, rtol=1e-3)
     solve.refine(0.5 * solve.rhs_norm)
     assert solve.residual_norm <= 1e-3 * solve.rhs_norm
+
+
+@pytest.mark.parametrize("factor", [-1.0, 0.0, float("nan")])
+def test_preconditioners_that_are_not_positive_definite_are_one_sentence(factor):
+    A, b, P = system()
+    with pytest.raises(sb.InputError, match=r"P of RangeSpace is not positive definite: r\.Pr = "):
+        started(A, b, factor * P)
