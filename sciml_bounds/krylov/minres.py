@@ -107,7 +107,8 @@ def minres(
     -----
     An iteration takes one product with A and one with M, whatever the number of iterations before. For definite A,
     `cg` reaches the same residual in about as many iterations, and bounds the error. Where A is singular and b outside
-    its range, the iteration stagnates at a solution in the sense of least squares, and says so.
+    its range, the iteration stagnates and says so, at a solution in the sense of least squares as a rule; small systems
+    with clustered eigenvalues may end elsewhere (MINRES-QLP would not).
 
     References
     ----------
