@@ -11,6 +11,7 @@ import scipy.optimize
 import torch
 
 import sciml_bounds as sb
+from sciml_bounds.newton.automatic import AutomaticDirections
 
 MODULE = runpy.run_path(str(Path(__file__).with_name("problems.py")))
 PROBLEMS, HARD = MODULE["PROBLEMS"], MODULE["HARD"]
@@ -224,3 +225,18 @@ def test_second_derivatives_that_are_not_finite_are_said():
     with pytest.warns(sb.ConvergenceWarning, match="NaN or infinite near the last x"):
         result = sb.minimize(lambda x: x @ x, double(0.5, 0.0), hess=lambda x: nowhere)
     assert (result.reason, result.nit) == (sb.Reason.NOT_FINITE, 0)
+
+
+def test_dependent_constraints_are_damped_more_where_no_direction_is_found(monkeypatch):
+    """A hundredfold each time, up to a millionfold, before the objective is left aside."""
+    tried = []
+
+    def nothing(self, point, H, curved, least):
+        tried.append(self._stronger)
+        self._damped = True
+
+    monkeypatch.setattr(AutomaticDirections, "_direction", nothing)
+    with pytest.warns(sb.ConvergenceWarning):
+        result = sb.minimize(lambda x: x @ x + x[0], double(1.0, 0.0), constraints=lambda x: x[1:])
+    assert tried == [1.0, 1e2, 1e4, 1e6]
+    assert result.reason is sb.Reason.STAGNATED
