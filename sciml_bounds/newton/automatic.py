@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from sciml_bounds.newton.escape import escape
 from sciml_bounds.newton.hessians import ExactHessian, Hessians
@@ -202,7 +203,7 @@ class AutomaticDirections:
     # --- one direction ------------------------------------------------------------------------------------------------
 
     def _direction(self, point: Point, H: Matrix, curved: Tensor, least: float) -> Direction | Reason | None:
-        size = max(frobenius(H), float(point.lagrangian_gradient.norm()) / max(1.0, float(point.x.norm())), 1e-8)
+        size = max(frobenius(H), float(vector_norm(point.lagrangian_gradient)) / max(1.0, float(point.x.norm())), 1e-8)
         b, damping, self._damped = -point.residual, 0.0, False
         for shift in self._shifts(least, size):
             solve, singular = self._solve(point, H, b, shift, damping)
@@ -210,7 +211,7 @@ class AutomaticDirections:
                 self._damped = True
                 damping = max(self._stronger * DAMPING * frobenius(point.jacobian) ** 2, LEAST_DAMPING * size)
                 b = -attainable_residual(point)
-                if float(b.norm()) <= max(self._tolerance, ATTAINED * point.constraint_violation):
+                if float(vector_norm(b)) <= max(self._tolerance, ATTAINED * point.constraint_violation):
                     return Reason.INFEASIBLE
                 solve, singular = self._solve(point, H, b, shift, damping)
             if singular or not self._curves_upwards(solve, point, H, shift):
@@ -236,7 +237,7 @@ class AutomaticDirections:
     def _solve(self, point: Point, H: Matrix, b: Tensor, shift: float, damping: float) -> tuple[InnerSolve, bool]:
         """Solve as accurately as it is worth, and tell whether the matrix seems singular."""
         solve = self._inner(kkt_matrix(shifted(H, shift), point.jacobian, damping), b, CAP)
-        size = float(b.norm())
+        size = float(vector_norm(b))
         accuracy = self._accuracy(solve.rhs_norm, size)
         solve.refine(accuracy * solve.rhs_norm)
         self._capped = solve.capped

@@ -8,7 +8,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from scipy.linalg import lapack
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.newton.accelerated import AcceleratedSolve
@@ -25,6 +27,14 @@ __all__ = ["InnerSolve", "InnerSolver", "as_inner", "sparse_factors"]
 
 #: A pivot this much smaller than the largest is one of a singular matrix.
 SINGULAR = 1e-14
+
+#: A residual this small, relative to the right-hand side, is not refined.
+ACCURATE = 1e-15
+
+#: Columns that LAPACK eliminates at once.
+BLOCK = 64
+
+Array = np.ndarray[Any, Any]
 
 
 class InnerSolve(Protocol):
@@ -82,14 +92,17 @@ class DirectSolve:
 
     def __init__(self, A: Tensor, b: Tensor, cap: int) -> None:
         self.negative: int | None = None
-        self.rhs_norm = float(b.norm())
+        self.rhs_norm = float(vector_norm(b))
         substitute = self._sparse_factors(A) if is_sparse(A) else self._dense_factors(A)
         if substitute is None:
             self.z, self.residual_norm = torch.full_like(b, math.nan), math.nan
             return
-        z = substitute(b)
-        self.z = z + substitute(b - A @ z)
-        self.residual_norm = float((A @ self.z - b).norm())
+        self.z = substitute(b)
+        residual = b - A @ self.z
+        if not float(vector_norm(residual)) <= ACCURATE * self.rhs_norm:
+            self.z = self.z + substitute(residual)
+            residual = b - A @ self.z
+        self.residual_norm = float(vector_norm(residual))
 
     def _sparse_factors(self, A: Tensor) -> Callable[[Tensor], Tensor] | None:
         factors = sparse_factors(A)
@@ -97,27 +110,28 @@ class DirectSolve:
         return factors
 
     def _dense_factors(self, A: Tensor) -> Callable[[Tensor], Tensor] | None:
-        if len(A) == 0:
+        n = len(A)
+        if n == 0:
             self.negative = 0
             return torch.zeros_like
-        LD, pivots, _ = torch.linalg.ldl_factor_ex(A)
+        LD, pivots, _ = lapack.dsytrf(A.cpu().numpy(), lower=True, lwork=BLOCK * n)
         eigenvalues = _pivot_eigenvalues(LD, pivots)
         sizes = np.abs(eigenvalues)
         if not sizes.min() > SINGULAR * sizes.max():
             return None
         self.negative = int((eigenvalues < 0).sum())  # Sylvester's law of inertia
-        return lambda rhs: torch.linalg.ldl_solve(LD, pivots, rhs.unsqueeze(1)).squeeze(1)
+        return lambda rhs: torch.from_numpy(lapack.dsytrs(LD, pivots, rhs.cpu().numpy(), lower=True)[0]).to(rhs)
 
     def refine(self, tolerance: float) -> None:
         """Leave it: it is as accurate as it gets."""
 
 
-def _pivot_eigenvalues(LD: Tensor, pivots: Tensor) -> np.ndarray[Any, Any]:
+def _pivot_eigenvalues(LD: Array, pivots: Array) -> Array:
     """Return the eigenvalues of D, whose blocks of two are where LAPACK notes negative pivots."""
-    values = LD.diagonal().cpu().numpy().copy()
-    pairs = np.flatnonzero(pivots.cpu().numpy() < 0)[::2]
+    values = LD.diagonal().copy()
+    pairs = np.flatnonzero(pivots < 0)[::2]
     if len(pairs):
-        a, d, off = values[pairs], values[pairs + 1], LD.diagonal(-1).cpu().numpy()[pairs]
+        a, d, off = values[pairs], values[pairs + 1], LD.diagonal(-1)[pairs]
         middle, radius = (a + d) / 2, np.hypot((a - d) / 2, off)
         values[pairs], values[pairs + 1] = middle - radius, middle + radius
     return values

@@ -11,6 +11,7 @@ from typing import Any, overload
 import scipy.sparse
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from sciml_bounds.newton.products import Matrix, Products
 from sciml_bounds.operators.linear_operator import csr_tensor
@@ -97,7 +98,7 @@ def frobenius(matrix: Matrix) -> float:
     """Return the Frobenius norm, an estimate for products."""
     if isinstance(matrix, Products):
         return matrix.frobenius
-    return float((matrix.values() if is_sparse(matrix) else matrix).norm())
+    return float(vector_norm(matrix.values() if is_sparse(matrix) else matrix))
 
 
 @overload

@@ -29,12 +29,12 @@ class Merit:
 
     def value(self, point: Point) -> float:
         """Return L_eta at a point."""
-        squares = self.eta1 * point.constraints.square().sum() + self.eta2 * point.lagrangian_gradient.square().sum()
-        return point.fun + float(point.multipliers @ point.constraints + squares / 2)
+        g2, c2 = point.squares
+        return point.fun + float(point.multipliers @ point.constraints) + (self.eta1 * c2 + self.eta2 * g2) / 2
 
     def least(self, fun: float, constraints: Tensor, multipliers: Tensor) -> float:
         """Return what L_eta is at least, whatever the first derivatives are."""
-        return fun + float(multipliers @ constraints + self.eta1 / 2 * constraints.square().sum())
+        return fun + float(multipliers @ constraints) + self.eta1 / 2 * float(constraints @ constraints)
 
     def gradient(self, point: Point, curved: Tensor) -> Tensor:
         """Return the gradient in (x, l), shape (n + m,), given H grad_x L (n,)."""

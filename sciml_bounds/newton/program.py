@@ -11,6 +11,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from sciml_bounds.newton.functions import Function
 from sciml_bounds.newton.kkt import added, stacked
@@ -43,17 +44,23 @@ class Point:
     @cached_property
     def kkt_residual(self) -> float:
         """The Euclidean norm of `residual`."""
-        return float(self.residual.norm())
+        return float(vector_norm(self.residual))
 
-    @property
+    @cached_property
     def constraint_violation(self) -> float:
         """The Euclidean norm of c."""
-        return float(self.constraints.norm())
+        return float(vector_norm(self.constraints))
 
     @property
     def finite(self) -> bool:
-        """Whether all numbers are."""
+        """Whether all numbers are, and the sums of their squares."""
         return math.isfinite(self.fun) and math.isfinite(self.kkt_residual)
+
+    @cached_property
+    def squares(self) -> tuple[float, float]:
+        """||grad_x L||^2 and ||c||^2."""
+        g = self.lagrangian_gradient
+        return float(g @ g), float(self.constraints @ self.constraints)
 
 
 class Program:
@@ -108,7 +115,7 @@ class Program:
     def at(self, x: Tensor, multipliers: Tensor) -> Point:
         """Evaluate; where values are not finite, derivatives are not asked for."""
         fun, c = self.values(x)
-        if not (math.isfinite(fun) and bool(torch.isfinite(c).all())):
+        if not (math.isfinite(fun) and math.isfinite(float(c @ c))):
             nowhere = x.new_full((1,), math.nan)
             return Point(x, multipliers, fun, c, nowhere.expand(len(x)), nowhere.expand(len(c), len(x)))
         return Point(x, multipliers, fun, c, *self._first_derivatives(x))
