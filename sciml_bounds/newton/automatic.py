@@ -3,14 +3,15 @@
 The Hessian is shifted only until the KKT matrix has n positive and m negative eigenvalues, or the step shows positive
 curvature where the solver does not count them (Chiang and Zavala, Comput.
 Optim. Appl. 64, 2016); each shift starts from a third of the last one that helped (Waechter and Biegler, Math. Program.
-106, 2006, algorithm IC). The corner is damped only where the Jacobian has lost its rank. Where no step is of descent,
-the objective is left aside until the constraint violation has fallen.
+106, 2006, algorithm IC). The corner is damped only where the Jacobian has lost its rank. A whole step that leads away
+from curved constraints is corrected once. Where no step is of descent, or all are short, the objective is left aside
+until the constraint violation has fallen.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -33,7 +34,7 @@ from sciml_bounds.reports import Reason
 __all__ = ["AutomaticDirections", "estimated_multipliers"]
 
 #: Penalties at the start, where they are allowed to go, and the factors by which they change.
-START = Merit(1.0, 0.1)
+START = Merit(1.0, 0.01)
 LARGEST_ETA1, SMALLEST_ETA2 = 1e12, 1e-12
 GROWTH = 4.0
 
@@ -45,6 +46,9 @@ DAMPING = 1e-11
 
 #: How many times that it may become where no direction is found.
 STRONGEST = 1e6
+
+#: What it becomes smaller by again from step to step.
+WEAKER = 10.0
 
 #: The same for multipliers that are estimated, which are to stay small.
 ESTIMATE_DAMPING = 1e-8
@@ -60,6 +64,9 @@ UNSOLVED = 1e-4
 
 #: Steps shorter than this part of their direction tell of a model that does not hold so far.
 SHORT = 0.1
+
+#: After so many short steps in a row, the objective is left aside until the constraints are met better.
+MANY = 3
 
 #: Directions with more and more shift that are tried where a line search fails.
 FAILURES = 6
@@ -111,6 +118,14 @@ class _Used:
     size: float
 
 
+def _corrections(solve: InnerSolve, n: int) -> Callable[[Tensor], Tensor] | None:
+    """Return the step that takes constraint values c away to first order, where the factors that it needs are there."""
+    substitute = solve.substitute if isinstance(solve, DirectSolve) else None
+    if substitute is None:
+        return None
+    return lambda c: substitute(torch.cat([c.new_zeros(n), -c]))[:n]
+
+
 class AutomaticDirections:
     """Directions with as little regularisation as they need; shifts and penalties are carried from point to point."""
 
@@ -130,6 +145,7 @@ class AutomaticDirections:
         self._counted = False  # whether the last KKT matrix is known to have the inertia of a minimum
         self._used: _Used | None = None
         self._damped, self._stronger = False, 1.0
+        self._short = 0
         self._first: Point | None = None
         self._began_again = False
 
@@ -142,11 +158,17 @@ class AutomaticDirections:
             self._inner.at(point)
         self._failures = 0
         self._first = self._first or point
+        self._short = self._short + 1 if last_length < SHORT else 0
+        if self._short == MANY and point.constraint_violation > self._tolerance:
+            nearer = self._restored(point, Reason.STAGNATED)
+            if isinstance(nearer, Point):
+                return nearer
         least = self._least(H, last_length)
         found = self._direction(point, H, curved, least)
         while found is None and self._damped and self._stronger < STRONGEST:
             self._stronger *= 100  # too little damping is lost in round-off, and eigenvalues are counted wrongly
             found = self._direction(point, H, curved, least)
+        self._stronger = max(1.0, self._stronger / WEAKER)
         return self._anew(found or self._restored(point, Reason.STAGNATED))
 
     def _least(self, H: Matrix, last_length: float) -> float:
@@ -273,7 +295,17 @@ class AutomaticDirections:
             if merit is not None:
                 self._merit = merit
                 relative = solve.residual_norm / solve.rhs_norm
-                return Direction(solve.z, merit, slope.at(merit), 0.0, 0.0, solve.steps, relative, solve.capped)
+                return Direction(
+                    solve.z,
+                    merit,
+                    slope.at(merit),
+                    0.0,
+                    0.0,
+                    solve.steps,
+                    relative,
+                    solve.capped,
+                    _corrections(solve, n),
+                )
             before = solve.residual_norm
             solve.refine(0.1 * before)
             if not solve.residual_norm < 0.5 * before:

@@ -94,6 +94,7 @@ class DirectSolve:
         self.negative: int | None = None
         self.rhs_norm = float(vector_norm(b))
         substitute = self._sparse_factors(A) if is_sparse(A) else self._dense_factors(A)
+        self.substitute: Callable[[Tensor], Tensor] | None = substitute
         if substitute is None:
             self.z, self.residual_norm = torch.full_like(b, math.nan), math.nan
             return

@@ -42,6 +42,8 @@ class Direction:
         What was added to the Hessian, and what was subtracted in the corner of the KKT matrix.
     inner_steps, inner_residual, capped
         Of the inner solver: its steps, ||A z - b|| / ||b||, and whether it ended at its cap.
+    correction
+        What is added to x where the whole step has left constraint values c: a function of c, or None.
     """
 
     z: Tensor
@@ -52,6 +54,7 @@ class Direction:
     inner_steps: int
     inner_residual: float
     capped: bool
+    correction: Callable[[Tensor], Tensor] | None = None
 
 
 class Directions(Protocol):
@@ -174,14 +177,32 @@ def _search(
             break
         trials += 1
         enough = here + length * directions.armijo * direction.slope + slack
-        least = direction.merit.least(*program.values(x), multipliers)
-        if not enough < least < math.inf:  # where it is larger, derivatives are not needed
-            trial = program.at(x, multipliers)
-            not_finite += not trial.finite
-            if trial.finite and direction.merit.value(trial) <= enough:
-                return trial, _record(trial, direction, length, (trials, not_finite))
+        found, c, finite = _tried(program, direction.merit, x, multipliers, enough)
+        not_finite += not finite
+        if found is None and length == 1 and direction.correction and _overshot(point, c):
+            trials += 1
+            found, _, finite = _tried(program, direction.merit, x + direction.correction(c), multipliers, enough)
+            not_finite += not finite
+        if found is not None:
+            return found, _record(found, direction, length, (trials, not_finite))
         length /= 2
     return Reason.NOT_FINITE if not_finite else Reason.STAGNATED
+
+
+def _tried(
+    program: Program, merit: Merit, x: Tensor, multipliers: Tensor, enough: float
+) -> tuple[Point | None, Tensor, bool]:
+    """Return the point where its merit value is low enough, the constraints there, and whether all is finite."""
+    fun, c = program.values(x)
+    if enough < merit.least(fun, c, multipliers) < math.inf:  # derivatives are not needed
+        return None, c, True
+    trial = program.at(x, multipliers)
+    return trial if trial.finite and merit.value(trial) <= enough else None, c, trial.finite
+
+
+def _overshot(point: Point, c: Tensor) -> bool:
+    """Whether constraints are violated more after a step than before it, which a correction can mend (Maratos, 1978)."""
+    return point.constraint_violation < float(c.norm()) < math.inf
 
 
 def _record(point: Point, direction: Direction, length: float, trials: tuple[int, int]) -> NewtonStep:
