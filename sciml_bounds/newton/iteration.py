@@ -201,7 +201,7 @@ def _tried(
 
 
 def _overshot(point: Point, c: Tensor) -> bool:
-    """Whether constraints are violated more after a step than before it, which a correction can mend (Maratos, 1978)."""
+    """Whether a step has left constraints that are violated more than before, which can be mended (Maratos, 1978)."""
     return point.constraint_violation < float(c.norm()) < math.inf
 
 
