@@ -53,7 +53,7 @@ class Activation:
         if self.name == "tanh":
             return _tanh(t, order)
         if self.name == "sigmoid":  # (1 + tanh(t / 2)) / 2
-            return _tanh(t / 2, order) / 2 ** (order + 1) + (0.5 if order == 0 else 0.0)
+            return 0.5 ** (order + 1) * _tanh(t / 2, order) + (0.5 if order == 0 else 0.0)
         power = self.power if self.name == "relu" else 0
         return _truncated_power(t, power, order)
 

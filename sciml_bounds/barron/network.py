@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from decimal import ROUND_CEILING
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +13,15 @@ from torch import Tensor, nn
 from sciml_bounds.arrays import convert, require_count, require_finite, require_number
 from sciml_bounds.barron.activations import checked_activation
 from sciml_bounds.barron.distance import BoxDistance, checked_sides
-from sciml_bounds.barron.norms import Pair, linear_moments, of_product, projected, tanh_moments
+from sciml_bounds.barron.norms import affine_norm, feature_norms, path_norm, projected
 from sciml_bounds.barron.series import FourierSeries, ProductSeries, Sides
 from sciml_bounds.barron.series import checked_sides as checked_lengths
 from sciml_bounds.errors import InputError
 from sciml_bounds.reports import describe, summary_table
+
+if TYPE_CHECKING:
+    from sciml_bounds.bounds.interpolation import CellBounds
+    from sciml_bounds.grid import Grid
 
 __all__ = ["BarronNetwork"]
 
@@ -258,6 +262,20 @@ class BarronNetwork(nn.Module):
         mixed = self._derivative(x, 1) * (slope @ self.weights.T)
         return bends * factor[..., None] + 2 * mixed + self.activation(self._arguments(x)) * bend[..., None]
 
+    def cell_bounds(self, grid: Grid) -> CellBounds:
+        """Bound value, gradient, second and some third derivatives on every cell of a grid, d <= 3.
+
+        Guaranteed up to round-off, for the weights as float64 numbers; see `barron.cell_bounds`. No gradients flow.
+
+        Raises
+        ------
+        InputError
+            If the grid has another number of axes.
+        """
+        from sciml_bounds.barron.cell_bounds import cell_bounds  # the compiler is not needed to make a network
+
+        return cell_bounds(self, grid)
+
     def __repr__(self) -> str:
         activation = self.activation.name + (f"^{self.activation.power}" if self.activation.power > 1 else "")
         rows = {
@@ -280,11 +298,7 @@ class BarronNetwork(nn.Module):
         r_j = (max |w_j . x + b_j| over the box)^power for ReLUs (at most the (|w|_1 + |b|)^power of E, Ma and Wu,
         arXiv:1906.08039, on the unit box), 1 for all other activations.
         """
-        with torch.no_grad():
-            _, reach = self._reach()
-            sizes = reach**self.activation.power if self.activation.name == "relu" else torch.ones_like(reach)
-            own = self.outer.abs() @ sizes + self._affine_reach()
-        return float(own) + (0.0 if self.lifting is None else self.lifting.path_norm)
+        return path_norm(self) + (0.0 if self.lifting is None else self.lifting.path_norm)
 
     @property
     def barron_norm(self) -> float:
@@ -297,16 +311,11 @@ class BarronNetwork(nn.Module):
         with torch.no_grad():
             used = self.outer != 0  # neurons of infinite norm that are not used cost nothing
             own = self.outer[used].abs() @ self.feature_norms()[used]
-        return float(own) + self._affine_norm() + (0.0 if self.lifting is None else self.lifting.barron_norm)
+        return float(own) + affine_norm(self) + (0.0 if self.lifting is None else self.lifting.barron_norm)
 
     def feature_norms(self) -> Tensor:
         """Return what a unit outer weight of each neuron adds to `barron_norm`, shape (k,)."""
-        size = self.weights.square().sum(-1).sqrt()
-        if self.activation.is_piecewise:
-            power = self.activation.power if self.activation.name == "relu" else 0
-            return size**power if self.distance is None else torch.full_like(size, math.inf)
-        m0, m1 = self._profile_moments()
-        return self._with_distance((m0, size * m1))
+        return feature_norms(self)
 
     @torch.no_grad()
     def project_(self, bound: float) -> BarronNetwork:
@@ -319,7 +328,7 @@ class BarronNetwork(nn.Module):
         """
         bound = require_number(bound, "bound")
         norms = self.feature_norms()
-        left = bound - self._affine_norm() - (0.0 if self.lifting is None else self.lifting.barron_norm)
+        left = bound - affine_norm(self) - (0.0 if self.lifting is None else self.lifting.barron_norm)
         if left < 0:
             raise InputError(
                 f"bound is {bound:.4g}, and affine part and lifting alone have norm {bound - left:.4g}; give more."
@@ -372,43 +381,6 @@ class BarronNetwork(nn.Module):
 
     def _inner_gradient(self, x: Tensor) -> Tensor:
         return (self._derivative(x, 1) * self.outer) @ self.weights + self.slope
-
-    def _reach(self) -> Pair:
-        """Half the length of the interval of w . x + b over the box, and its largest magnitude, both (k,)."""
-        length, corner = (self.outer.new_tensor(v) for v in (self.lengths, self.origin))
-        half = self.weights.abs() @ (length / 2)
-        return half, (self.weights @ (corner + length / 2) + self.biases).abs() + half
-
-    def _profile_moments(self) -> Pair:
-        """Bound the spectral moments of the activation over the arguments that occur."""
-        if self.activation.name == "cosine":
-            one = torch.ones_like(self.biases)
-            return one, one
-        _, reach = self._reach()
-        if self.activation.name == "tanh":
-            return tanh_moments(reach)
-        m0, m1 = tanh_moments(reach / 2)  # (1 + tanh(t / 2)) / 2
-        return (1 + m0) / 2, m1 / 4
-
-    def _with_distance(self, moments: Pair) -> Tensor:
-        m0, m1 = moments if self.distance is None else of_product(moments, self.distance.moments)
-        return m0 + m1
-
-    def _affine_reach(self) -> Tensor:
-        length, corner = (self.outer.new_tensor(v) for v in (self.lengths, self.origin))
-        return self.slope.abs() @ (length / 2) + (self.slope @ (corner + length / 2) + self.offset).abs()
-
-    def _affine_norm(self) -> float:
-        """Bound the norm of D (c . x + c_0) as that of a constant, its value at the centre, and a ridge."""
-        if self.activation.is_piecewise:
-            moving = bool(self.slope.any() or self.offset != 0) and self.distance is not None
-            return math.inf if moving else 0.0
-        length, corner = (self.outer.new_tensor(v) for v in (self.lengths, self.origin))
-        with torch.no_grad():
-            constant = (self.slope @ (corner + length / 2) + self.offset).abs()
-            m0, m1 = linear_moments(self.slope.abs() @ (length / 2))
-            whole = (constant + m0, self.slope.square().sum().sqrt() * m1)
-            return float(self._with_distance(whole))
 
 
 def _numbers(value: Any, name: str) -> Tensor:

@@ -8,11 +8,25 @@ the interval of its arguments only. All pairs below are (m_0, m_1).
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-__all__ = ["Pair", "half_moments", "linear_moments", "of_product", "parabola_moments", "projected", "tanh_moments"]
+if TYPE_CHECKING:
+    from sciml_bounds.barron.network import BarronNetwork
+
+__all__ = [
+    "Pair",
+    "affine_norm",
+    "feature_norms",
+    "half_moments",
+    "linear_moments",
+    "parabola_moments",
+    "path_norm",
+    "projected",
+    "tanh_moments",
+]
 
 Pair = tuple[Tensor, Tensor]
 
@@ -60,11 +74,6 @@ def tanh_moments(reach: Tensor) -> Pair:
     return 2 / math.pi * grown + tail, 2 / math.pi * q * ratio + 1
 
 
-def of_product(f: Pair, g: tuple[float, float]) -> Pair:
-    """Bound those of a product: |v + w| <= |v| + |w|."""
-    return f[0] * g[0], f[0] * g[1] + f[1] * g[0]
-
-
 def projected(outer: Tensor, weights: Tensor, bound: float) -> Tensor:
     """Project a (k,) on {sum_j w_j |a_j| <= bound} with w > 0, exactly: the closest point in the Euclidean norm.
 
@@ -79,3 +88,74 @@ def projected(outer: Tensor, weights: Tensor, bound: float) -> Tensor:
     candidates = excess / w.square().cumsum(0)
     last = int((ratios > candidates).nonzero().max()) if bool((ratios > candidates).any()) else 0
     return outer.sign() * (outer.abs() - candidates[last] * weights).clamp_min(0)
+
+
+# --- networks ---------------------------------------------------------------------------------------------------------
+
+
+def path_norm(network: BarronNetwork) -> float:
+    """See `BarronNetwork.path_norm`; without the lifting."""
+    s = network.activation
+    with torch.no_grad():
+        reach = _reach(network)
+        sizes = reach**s.power if s.name == "relu" else torch.ones_like(reach)
+        half, constant = _affine(network)
+        return float(network.outer.abs() @ sizes + network.slope.abs() @ half + constant.abs())
+
+
+def feature_norms(network: BarronNetwork) -> Tensor:
+    """See `BarronNetwork.feature_norms`."""
+    s, size = network.activation, network.weights.square().sum(-1).sqrt()
+    if s.is_piecewise:
+        power = s.power if s.name == "relu" else 0
+        return size**power if network.distance is None else torch.full_like(size, math.inf)
+    m0, m1 = _profile_moments(network)
+    return _with_distance(network, (m0, size * m1))
+
+
+def affine_norm(network: BarronNetwork) -> float:
+    """Bound the norm of D (c . x + c_0), as that of its value at the centre and of a ridge."""
+    with torch.no_grad():
+        if network.activation.is_piecewise:
+            there = bool(network.slope.any() or network.offset != 0)
+            return math.inf if there and network.distance is not None else 0.0
+        half, constant = _affine(network)
+        m0, m1 = linear_moments(network.slope.abs() @ half)
+        whole = (constant.abs() + m0, network.slope.square().sum().sqrt() * m1)
+        return float(_with_distance(network, whole))
+
+
+def _box(network: BarronNetwork) -> Pair:
+    """Half sides and centre of the box, both (d,)."""
+    half = network.outer.new_tensor(network.lengths) / 2
+    return half, network.outer.new_tensor(network.origin) + half
+
+
+def _reach(network: BarronNetwork) -> Tensor:
+    """Return the largest |w . x + b| over the box, (k,)."""
+    half, centre = _box(network)
+    return (network.weights @ centre + network.biases).abs() + network.weights.abs() @ half
+
+
+def _affine(network: BarronNetwork) -> Pair:
+    """Half sides of the box, and the value of the affine part at its centre."""
+    half, centre = _box(network)
+    return half, network.slope @ centre + network.offset
+
+
+def _profile_moments(network: BarronNetwork) -> Pair:
+    """Bound the spectral moments of the activation over the arguments that occur."""
+    if network.activation.name == "cosine":
+        one = torch.ones_like(network.biases)
+        return one, one
+    reach = _reach(network)
+    if network.activation.name == "tanh":
+        return tanh_moments(reach)
+    m0, m1 = tanh_moments(reach / 2)  # (1 + tanh(t / 2)) / 2
+    return (1 + m0) / 2, m1 / 4
+
+
+def _with_distance(network: BarronNetwork, f: Pair) -> Tensor:
+    """m_0 + m_1 of D f: |v + w| <= |v| + |w|."""
+    g = (1.0, 0.0) if network.distance is None else network.distance.moments
+    return f[0] * g[0] + f[0] * g[1] + f[1] * g[0]
