@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sciml_bounds.barron.elliptic import SolutionNorms as SolutionNorms
     from sciml_bounds.barron.elliptic import solution_norms as solution_norms
     from sciml_bounds.barron.function import BarronFunction as BarronFunction
+    from sciml_bounds.barron.network import BarronNetwork as BarronNetwork
     from sciml_bounds.bounds.calibrated import CalibratedPair as CalibratedPair
     from sciml_bounds.bounds.calibrated import Calibration as Calibration
     from sciml_bounds.bounds.calibrated import calibrate as calibrate
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Algebraic": "_linear",
     "BarronFunction": "barron.function",
+    "BarronNetwork": "barron.network",
     "BoundaryFlux": "bounds.goals",
     "CalibratedPair": "bounds.calibrated",
     "Calibration": "bounds.calibrated",

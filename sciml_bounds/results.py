@@ -225,13 +225,13 @@ class Certificate:
     """Guaranteed bounds of the error of a field in the energy norm.
 
     |||w|||^2 is the integral of a |grad w|^2 + c w^2, plus that of alpha w^2 over Robin sides.
-    The bounds hold for the problem with the declared cellwise data and for the nodal field `values`, up to
-    floating-point round-off; every quantity has the batch shape.
+    The bounds hold for the problem with the declared cellwise data and for the nodal field `values`, or for the
+    function that was given, up to floating-point round-off; every quantity has the batch shape.
 
     Attributes
     ----------
     upper, lower
-        |||u - values||| lies between them; `lower` is zero where it was not asked for.
+        |||u - v||| lies between them, v the field or function; `lower` is zero where it was not asked for.
     kind
         "bound": guaranteed.
     energy
@@ -243,14 +243,15 @@ class Certificate:
     boundary_gap
         Largest difference between the field and the prescribed boundary values.
     terms
-        Squares of the other parts of `upper`, by name: flux, oscillation, reaction, robin.
+        Squares of the other parts of `upper`, by name: flux, oscillation, reaction, robin; for a function also
+        interpolation, the square of the bound of |||v - I v||| that was added.
     flux
         The equilibrated flux y ~ a grad u, one face field (batch..., n + 1 along its own axis) an axis; reuse it with
         `certify(problem, other_values, flux=certificate.flux)`.
     values
-        The nodal field that was certified, shape (batch..., nodes).
+        The nodal field that was certified, shape (batch..., nodes), or that of the function at the nodes.
     layout
-        How the field was given.
+        How the field was given; "function" for what is known between the nodes too.
     grid
         The grid of the values.
     seconds
@@ -314,6 +315,8 @@ class Certificate:
             "energy error": f"{describe_interval(self.lower, self.upper, 'error')}  ({self.kind})",
             "relative": f"<= {describe_upper(self.relative_upper)}",
         }
+        if "interpolation" in self.terms:
+            rows["between nodes"] = f"part of the bound: {describe_upper(self.terms['interpolation'].sqrt())}"
         if bool((self.boundary_part > 0).any()):
             rows["boundary values"] = (
                 f"off by up to {describe(self.boundary_gap)}; part of the bound: {describe(self.boundary_part)}"

@@ -14,6 +14,7 @@ from sciml_bounds.bounds.energy import EnergyForm
 from sciml_bounds.bounds.flux import Flux, equilibrate, face_shape, flux_and_pressure, with_known_faces
 from sciml_bounds.bounds.goals import Certified, goal_interval
 from sciml_bounds.bounds.improvement import improve_flux
+from sciml_bounds.bounds.interpolation import CellBounded, between_nodes, nodes_of
 from sciml_bounds.bounds.layouts import Layout, to_nodes
 from sciml_bounds.bounds.majorant import Majorant, majorant
 from sciml_bounds.bounds.minorant import minorant
@@ -55,7 +56,8 @@ def certify(
         The problem that the field is meant to solve.
     values
         Any field: shape (batch..., nodes), or as `layout` says; a `Solution` is taken too. Nodal values mean their
-        multilinear interpolant. Values at nodes inside solids are ignored.
+        multilinear interpolant. Values at nodes inside solids are ignored. Or a function that bounds itself on cells,
+        as `BarronNetwork` does: then the bounds are those of the function itself (see `bounds.interpolation`).
     flux
         A flux y ~ a grad u at face centres, one field an axis, to be used instead of computing one: the `flux` of an
         earlier certificate of the same problem, the output of a network, or one on a grid refined by an integer factor
@@ -106,6 +108,13 @@ def certify(
     start = time.perf_counter()
     if not isinstance(problem, Diffusion):
         raise InputError(f"certify needs a Diffusion problem, not an object of type {type(problem).__name__}.")
+    if isinstance(values, CellBounded):
+        if layout != "nodes":
+            raise InputError(f"layout={layout!r} is for fields; leave it out for a function.")
+        bounds = values.cell_bounds(problem.grid)
+        nodes = nodes_of(problem, bounds)
+        interpolant = certify(problem, nodes, flux=flux, lower=lower, strict=strict, improve=improve, rtol=rtol)
+        return between_nodes(interpolant, problem.to(torch.float64).detach(), bounds, start)
     require_count(improve, "improve", 0)
     check_tolerances(rtol, 0.0, None, torch.float64)
     data = problem.to(torch.float64)

@@ -1,0 +1,176 @@
+"""Two-layer networks: derivatives against automatic ones, norms against series, exact values on sides."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import sciml_bounds as sb
+
+B, N = sb.BarronFunction, sb.BarronNetwork
+KINDS = [("cosine", 1), ("tanh", 1), ("sigmoid", 1), ("relu", 2), ("relu", 3)]
+
+
+def points(count, dim, seed=0):
+    return torch.rand((count, dim), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def lifted(activation, power, dim=3):
+    """A network with everything: some held sides, an affine part, a lifting."""
+    affine = N.of(np.zeros((0, dim)), [], [], slope=np.arange(1.0, dim + 1), offset=0.5)
+    network = N(
+        dim, 7, activation, power=power, lengths=1.5, origin=-0.25, held=[(0, 0), (0, 1), (1, 1)], lifting=affine
+    )
+    with torch.no_grad():
+        network.slope += 0.3
+        network.offset += 0.2
+    return network
+
+
+@pytest.mark.parametrize(("activation", "power"), KINDS)
+@pytest.mark.parametrize("plain", [True, False])
+def test_derivatives_against_automatic_ones(activation, power, plain):
+    network = N(3, 7, activation, power=power) if plain else lifted(activation, power)
+    x = points(20, 3).requires_grad_()
+    (gradient,) = torch.autograd.grad(network(x).sum(), x, create_graph=True)
+    laplacian = sum(torch.autograd.grad(gradient[:, i].sum(), x, retain_graph=True)[0][:, i] for i in range(3))
+    torch.testing.assert_close(network.gradient(x), gradient, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(network.laplacian(x), laplacian, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("activation", "power"), KINDS)
+def test_features_are_what_outer_weights_multiply(activation, power):
+    network, other = lifted(activation, power), lifted(activation, power)
+    with torch.no_grad():
+        other.outer.zero_()
+    x = points(11, 3)
+    for whole, features in (
+        (lambda n: n(x), network.features(x)),
+        (lambda n: n.laplacian(x), network.feature_laplacians(x)),
+        (lambda n: n.gradient(x), network.feature_gradients(x).mT),
+    ):
+        torch.testing.assert_close(whole(network) - whole(other), features @ network.outer, rtol=1e-12, atol=1e-12)
+
+
+def test_parameters_learn_and_the_lifting_does_not():
+    network = lifted("tanh", 1)
+    loss = network(points(9, 3)).square().sum() + network.laplacian(points(9, 3)).square().sum()
+    loss.backward()
+    assert {name for name, p in network.named_parameters() if p.grad is not None and bool(p.grad.any())} == {
+        "weights", "biases", "outer", "slope", "offset",
+    }  # fmt: skip
+
+
+def test_held_sides_have_the_values_of_the_lifting():
+    network = lifted("cosine", 1)
+    x = points(50, 3) * 1.5 - 0.25
+    for axis, end in network.held:
+        y = x.clone()
+        y[:, axis] = -0.25 + 1.5 * end
+        torch.testing.assert_close(network(y), network.lifting(y), rtol=0, atol=1e-15)
+    assert not torch.allclose(network(x), network.lifting(x))
+
+
+def test_series_become_networks():
+    """A sine series is 2^(d-1) cosines a term; value, Laplacian and norm are those of the series."""
+    f = B.sine([[1, 2, 1], [2, 2, 3]], [1.0, -0.5], lengths=(1.0, 2.0, 0.7))
+    network = N.of_series(f)
+    assert network.width == 8
+    x = points(30, 3)
+    torch.testing.assert_close(network(x), f(x), rtol=0, atol=1e-14)
+    squares = (np.pi * np.array([[1, 2, 1], [2, 2, 3]]) / [1, 2, 0.7]) ** 2
+    laplacian = B.sine([[1, 2, 1], [2, 2, 3]], [-1.0, 0.5] * squares.sum(1), lengths=(1.0, 2.0, 0.7))
+    torch.testing.assert_close(network.laplacian(x), laplacian(x), rtol=0, atol=1e-11)
+    assert network.barron_norm == pytest.approx(f.norm)
+    g = B.fourier([[0, 0], [1, -2]], [3.0, 1j], periods=2.0)
+    torch.testing.assert_close(N.of_series(g)(x[:, :2]), g(x[:, :2]), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize(("activation", "power"), [*KINDS, ("relu", 1), ("step", 1)])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_path_norm_bounds_values(activation, power, seed):
+    network = N(2, 6, activation, power=power, lengths=(2.0, 0.5), origin=(-3.0, 1.0), scale=5.0, seed=seed)
+    x = points(4000, 2) * torch.tensor([2.0, 0.5]) + torch.tensor([-3.0, 1.0])
+    assert float(network(x).detach().abs().max()) <= network.path_norm
+
+
+def test_the_path_norm_of_one_relu_is_attained():
+    one = N.of([[1.0, -2.0]], [0.5], [-3.0], activation="relu", power=2, lengths=2.0, origin=-1.0)
+    assert one.path_norm == 3 * 3.5**2 == -one([1.0, -1.0]).item()
+
+
+@pytest.mark.parametrize("activation", ["cosine", "tanh", "sigmoid"])
+@pytest.mark.parametrize("held", [(), "all", [(1, 0)]])
+def test_the_spectral_norm_bounds_values_and_slopes(activation, held):
+    """max |u| <= m_0 and max |grad u| <= m_1 for every function, so that their sum is below the norm."""
+    for seed in range(5):
+        network = N(2, 4, activation, held=held, seed=seed, lengths=(1.0, 3.0))
+        with torch.no_grad():
+            network.slope += 0.5
+        x = points(2000, 2) * torch.tensor([1.0, 3.0])
+        largest = network(x).abs().max() + network.gradient(x).square().sum(-1).sqrt().max()
+        assert float(largest.detach()) <= network.barron_norm
+
+
+def test_the_norm_of_relus_is_the_variation_norm():
+    network = N.of([[3.0, 4.0], [0.0, 2.0]], [0.0, 1.0], [1.0, -2.0], activation="relu", power=2)
+    assert network.barron_norm == 25 + 2 * 4
+
+
+@pytest.mark.parametrize(("activation", "held"), [("cosine", ()), ("tanh", "all"), ("relu", ())])
+def test_projection_makes_the_norm_what_was_asked(activation, held):
+    network = N(3, 20, activation, held=held)
+    before = network.outer.detach().clone()
+    assert network.project_(2 * network.barron_norm) is network
+    torch.testing.assert_close(network.outer.detach(), before)
+    bound = 0.3 * network.barron_norm
+    network.project_(bound)
+    assert network.barron_norm == pytest.approx(bound)
+
+
+def test_dtypes_follow_and_numbers_are_taken():
+    network = N(2, 3, "tanh")
+    assert network([[0.1, 0.2]]).dtype == torch.float64
+    single = N(2, 3, "tanh").float()
+    assert single(np.zeros((4, 2))).dtype == torch.float32
+    torch.testing.assert_close(single(points(5, 2)).double(), network(points(5, 2)), rtol=0, atol=1e-5)
+
+
+def test_a_short_table():
+    assert repr(N.of([[1.0, 0.0]], [0.0], [1.0], activation="relu", power=2, held="all")).splitlines() == [
+        "BarronNetwork",
+        "  dimension            2",
+        "  width                1",
+        "  activation           relu^2",
+        "  path norm            1",
+        "  Barron norm (bound)  inf",
+        "  held sides           all",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "call"),
+    [
+        ("points need 2 coordinates", lambda: N(2, 3)([1.0, 2.0, 3.0])),
+        ("step of power 1 has no derivatives of order 1", lambda: N(2, 3, "step").gradient([0.0, 0.0])),
+        ("relu of power 1 has no derivatives of order 2", lambda: N(2, 3, "relu").laplacian([0.0, 0.0])),
+        ("weights has 1 entry that is NaN", lambda: N.of([[float("nan")]], [0.0], [1.0])),
+        (r"biases has shape \(2,\); weights \(1, 1\) need \(1,\)", lambda: N.of([[1.0]], [0.0, 1.0], [1.0])),
+        (r"weights has shape \(2,\); give one row", lambda: N.of([1.0, 2.0], [0.0], [1.0])),
+        ("dimension is 0", lambda: N(0, 3)),
+        ("width is -1", lambda: N(2, -1)),
+        ("scale is 0", lambda: N(2, 3, scale=0)),
+        ("origin has 1 numbers", lambda: N(2, 3, origin=[1.0])),
+        ("lifting is a float; give a BarronNetwork", lambda: N(2, 3, lifting=1.0)),
+        ("lifting has 3 variables, and the network has 2", lambda: N(2, 3, lifting=N(3, 3))),
+        ("lifting has held sides itself", lambda: N(2, 3, lifting=N(2, 3, held="all"))),
+        ("norm 2", lambda: N.of(np.zeros((0, 1)), [], [], offset=2.0).project_(1.0)),
+        ("networks with held sides is infinite", lambda: N(2, 3, "relu", held="all").project_(1.0)),
+        ("not known as a series", lambda: N.of_series(B.gaussian([0.0], 1.0))),
+    ],
+    ids=range(16),
+)
+def test_bad_input_is_one_sentence(words, call):
+    with pytest.raises(sb.InputError, match=words):
+        call()
