@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from sciml_bounds.newton.minres import Minres as Minres
     from sciml_bounds.newton.result import OptimizeResult as OptimizeResult
     from sciml_bounds.newton.sketched import SketchedNewton as SketchedNewton
+    from sciml_bounds.newton.variational import minimize_energy as minimize_energy
+    from sciml_bounds.newton.variational_result import VariationalSolution as VariationalSolution
     from sciml_bounds.operators.linear_operator import LinearOperator as LinearOperator
     from sciml_bounds.operators.linear_operator import aslinearoperator as aslinearoperator
     from sciml_bounds.problems.diffusion import Diffusion as Diffusion
@@ -130,6 +132,7 @@ _HOME = {
     "TrainingResult": "training.result",
     "TrainingSettings": "training.settings",
     "VariationalProblem": "problems.variational",
+    "VariationalSolution": "newton.variational_result",
     "aslinearoperator": "operators.linear_operator",
     "calibrate": "bounds.calibrated",
     "calibrate_bound": "bounds.calibrated",
@@ -144,6 +147,7 @@ _HOME = {
     "make_dataset": "recipes.generation",
     "make_shard": "recipes.generation",
     "minimize": "newton.minimize",
+    "minimize_energy": "newton.variational",
     "minres": "krylov.minres",
     "open_dataset": "store.datasets",
     "prepare": "_solve",

@@ -15,8 +15,8 @@ from sciml_bounds.problems.scalar_functions import Custom, ScalarFunction
 
 __all__ = ["require_what_is_declared"]
 
-#: Sizes of the values and gradients that are tried.
-SIZES = (1e-2, 0.3, 1.0, 3.0, 30.0)
+#: Sizes of the values and gradients that are tried, and the largest number a profile or potential is tried with.
+SIZES, LARGEST = (1e-2, 0.1, 0.3, 1.0, 3.0), 30.0
 
 #: Eigenvalues of second derivatives may be off by this part of the largest one through round-off.
 ROUND_OFF = 1e-9
@@ -65,7 +65,7 @@ def _look_at_potential(potential: ScalarFunction) -> None:
 
 
 def _numbers() -> Tensor:
-    r = torch.logspace(-3, math.log10(SIZES[-1]), 200, dtype=torch.float64)
+    r = torch.logspace(-3, math.log10(LARGEST), 200, dtype=torch.float64)
     return torch.cat([-r.flip(0), r])
 
 

@@ -36,9 +36,12 @@ class ScalarFunction(ABC):
         Whether it is convex.
     lower, upper
         The second derivative lies between them; 0 and inf where nothing better is known of a convex function.
+    secant_falls
+        Whether g'(r) / r is known not to grow with |r|.
     """
 
     convex: bool = True
+    secant_falls: bool = False
     lower: float = 0.0
     upper: float = math.inf
 
@@ -96,6 +99,7 @@ class Power(ScalarFunction):
 
     def __init__(self, exponent: float) -> None:
         self.exponent = exponent
+        self.secant_falls = exponent <= 2
         if exponent == 2:
             self.lower = self.upper = 1.0
 
@@ -132,6 +136,7 @@ class Area(ScalarFunction):
     """sqrt(1 + r^2), whose integral is the area of a graph; its conjugate is -sqrt(1 - s^2) for |s| <= 1."""
 
     upper = 1.0
+    secant_falls = True
 
     def value(self, r: Tensor) -> Tensor:
         """Return sqrt(1 + r^2)."""
@@ -162,6 +167,7 @@ class Stiffened(ScalarFunction):
     """r^2 / 2 + k (sqrt(1 + r^2) - 1): second derivatives from 1, where r is large, to 1 + k at 0."""
 
     lower = 1.0
+    secant_falls = True
 
     def __init__(self, extra: float) -> None:
         self.extra = extra
