@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sciml_bounds.errors import InputError as InputError
     from sciml_bounds.errors import MissingExtraError as MissingExtraError
     from sciml_bounds.errors import TrainingError as TrainingError
+    from sciml_bounds.grid import Box as Box
     from sciml_bounds.grid import Dirichlet as Dirichlet
     from sciml_bounds.grid import Grid as Grid
     from sciml_bounds.grid import Neumann as Neumann
@@ -48,9 +49,19 @@ if TYPE_CHECKING:
     from sciml_bounds.newton.minres import Minres as Minres
     from sciml_bounds.newton.result import OptimizeResult as OptimizeResult
     from sciml_bounds.newton.sketched import SketchedNewton as SketchedNewton
+    from sciml_bounds.newton.variational import minimize_energy as minimize_energy
+    from sciml_bounds.newton.variational_result import VariationalSolution as VariationalSolution
     from sciml_bounds.operators.linear_operator import LinearOperator as LinearOperator
     from sciml_bounds.operators.linear_operator import aslinearoperator as aslinearoperator
     from sciml_bounds.problems.diffusion import Diffusion as Diffusion
+    from sciml_bounds.problems.energies import EnergyDensity as EnergyDensity
+    from sciml_bounds.problems.energies import GinzburgLandau as GinzburgLandau
+    from sciml_bounds.problems.energies import IsotropicEnergy as IsotropicEnergy
+    from sciml_bounds.problems.energies import MinimalSurface as MinimalSurface
+    from sciml_bounds.problems.energies import PLaplacian as PLaplacian
+    from sciml_bounds.problems.energies import QuadraticEnergy as QuadraticEnergy
+    from sciml_bounds.problems.energies import ShearThinning as ShearThinning
+    from sciml_bounds.problems.variational import VariationalProblem as VariationalProblem
     from sciml_bounds.recipes._registry import recipe_names as recipe_names
     from sciml_bounds.recipes.generation import consolidate as consolidate
     from sciml_bounds.recipes.generation import make_dataset as make_dataset
@@ -79,6 +90,7 @@ _HOME = {
     "BarronFunction": "barron.function",
     "BarronNetwork": "barron.network",
     "BoundaryFlux": "bounds.goals",
+    "Box": "grid",
     "CalibratedPair": "bounds.calibrated",
     "Calibration": "bounds.calibrated",
     "Certificate": "results",
@@ -90,22 +102,29 @@ _HOME = {
     "Dirichlet": "grid",
     "DistributedControl": "newton.control",
     "EffectivePermeability": "bounds.goals",
+    "EnergyDensity": "problems.energies",
+    "GinzburgLandau": "problems.energies",
     "Grid": "grid",
     "InputError": "errors",
+    "IsotropicEnergy": "problems.energies",
     "LearnedDirections": "krylov.learned_directions",
     "LinearOperator": "operators.linear_operator",
     "LinearSolution": "results",
     "Mean": "bounds.goals",
     "MgNO": "multigrid.mgno",
+    "MinimalSurface": "problems.energies",
     "Minres": "newton.minres",
     "MissingExtraError": "errors",
     "Multigrid": "_linear",
     "Neumann": "grid",
     "OptimizeResult": "newton.result",
+    "PLaplacian": "problems.energies",
     "Periodic": "grid",
     "Progress": "_solve",
+    "QuadraticEnergy": "problems.energies",
     "Reason": "reports",
     "Robin": "grid",
+    "ShearThinning": "problems.energies",
     "SketchedNewton": "newton.sketched",
     "Solution": "results",
     "SolutionNorms": "barron.elliptic",
@@ -114,6 +133,8 @@ _HOME = {
     "TrainingError": "errors",
     "TrainingResult": "training.result",
     "TrainingSettings": "training.settings",
+    "VariationalProblem": "problems.variational",
+    "VariationalSolution": "newton.variational_result",
     "aslinearoperator": "operators.linear_operator",
     "calibrate": "bounds.calibrated",
     "calibrate_bound": "bounds.calibrated",
@@ -128,6 +149,7 @@ _HOME = {
     "make_dataset": "recipes.generation",
     "make_shard": "recipes.generation",
     "minimize": "newton.minimize",
+    "minimize_energy": "newton.variational",
     "minres": "krylov.minres",
     "open_dataset": "store.datasets",
     "prepare": "_solve",

@@ -19,7 +19,7 @@ from torch import Tensor
 from sciml_bounds.arrays import require_count
 from sciml_bounds.errors import InputError
 
-__all__ = ["AXES", "Boundary", "Dirichlet", "Grid", "Neumann", "Periodic", "Robin", "side_axis"]
+__all__ = ["AXES", "Boundary", "Box", "Dirichlet", "Grid", "Neumann", "Periodic", "Robin", "side_axis"]
 
 #: The names of the axes, in the order of the array dimensions.
 AXES = "xyz"
@@ -104,6 +104,11 @@ class Grid:
         return math.prod(self.spacing)
 
     @property
+    def box(self) -> Box:
+        """The box without its cells."""
+        return Box(self.lengths, self.origin)
+
+    @property
     def sides(self) -> tuple[str, ...]:
         """Names of the sides: `x0`, `x1`, `y0`, ..."""
         return tuple(f"{AXES[axis]}{end}" for axis in range(self.dim) for end in (0, 1))
@@ -126,6 +131,60 @@ class Grid:
         """Coordinates of the `n` cell centres along one axis."""
         steps = torch.arange(self.shape[axis], dtype=torch.float64, device=device) + 0.5
         return (self.origin[axis] + self.lengths[axis] * (steps / self.shape[axis])).to(dtype)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box in any number of dimensions, without cells: where functions live that no grid can hold.
+
+    Parameters
+    ----------
+    lengths
+        Side lengths, one an axis; a single number means one dimension.
+    origin
+        Coordinates of the corner where every coordinate is smallest; 0 by default.
+
+    Raises
+    ------
+    InputError
+        If a length is not positive, or the numbers of entries differ.
+
+    Examples
+    --------
+    >>> box = Box([1.0] * 10)
+    >>> box.dim, box.volume
+    (10, 1.0)
+    >>> Grid((4, 4), lengths=(1.0, 2.0)).box
+    Box(lengths=(1.0, 2.0), origin=(0.0, 0.0))
+    """
+
+    lengths: tuple[float, ...]
+    origin: tuple[float, ...] = ()
+
+    def __init__(self, lengths: float | Sequence[float], origin: float | Sequence[float] | None = None) -> None:
+        entries = _numbers(lengths, 1, "the lengths of a box are a number or one number an axis")
+        if not entries:
+            raise InputError("a box has at least one axis; give the length of each.")
+        object.__setattr__(self, "lengths", _floats(entries, 1.0, len(entries), "lengths"))
+        object.__setattr__(self, "origin", _floats(origin, 0.0, len(entries), "origin"))
+        for axis, length in enumerate(self.lengths):
+            if length <= 0:
+                raise InputError(f"the length of axis {axis} of the box is {length}; it must be positive.")
+
+    @property
+    def dim(self) -> int:
+        """Number of axes."""
+        return len(self.lengths)
+
+    @property
+    def volume(self) -> float:
+        """Volume (length, area, ...)."""
+        return math.prod(self.lengths)
+
+    def points(self, unit: Tensor) -> Tensor:
+        """Map points of the unit cube, (..., d), to the box."""
+        lengths, origin = (unit.new_tensor(numbers) for numbers in (self.lengths, self.origin))
+        return origin + lengths * unit
 
 
 @dataclass(frozen=True)

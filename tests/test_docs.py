@@ -19,9 +19,11 @@ API = "\n".join(page.read_text() for page in PAGES if page.parent.name == "api")
 NAMES = [name for name in sb.__all__ if name != "__version__"]
 #: What users make by themselves, beside functions: the classes with a signature.
 MADE = (
-    "Algebraic", "BarronNetwork", "BoundaryFlux", "CertifiedMgNO", "CoefficientEstimation", "Diffusion", "Dirichlet",
-    "DistributedControl", "EffectivePermeability", "Grid", "LearnedDirections", "Mean", "MgNO", "Minres", "Multigrid",
-    "Neumann", "Periodic", "Robin", "SketchedNewton", "TorchDataset",
+    "Algebraic", "BarronNetwork", "BoundaryFlux", "Box", "CertifiedMgNO", "CoefficientEstimation", "Diffusion",
+    "Dirichlet", "DistributedControl", "EffectivePermeability", "EnergyDensity", "GinzburgLandau", "Grid",
+    "IsotropicEnergy", "LearnedDirections", "Mean", "MgNO", "MinimalSurface", "Minres", "Multigrid", "Neumann",
+    "PLaplacian", "Periodic", "QuadraticEnergy", "Robin", "ShearThinning", "SketchedNewton", "TorchDataset",
+    "VariationalProblem",
 )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ from sciml_bounds.operators.transform import AxisKind, BoxInverse, End
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.transfers import node_average, spread_side, sum_to_nodes, with_periodic_copies
 
-__all__ = ["CellFluxes", "box_eigenvalue", "cell_fluxes", "lifting_system", "node_system"]
+__all__ = ["CellFluxes", "box_eigenvalue", "cell_fluxes", "lifting_system", "nodal_load", "node_system"]
 
 
 def axis_offsets(dim: int) -> tuple[tuple[int, int, int], ...]:
@@ -47,12 +47,17 @@ def node_system(problem: Diffusion) -> LatticeSystem:
     Nodes with a prescribed value and nodes inside solids keep their place with the equation x = 0 (times a number), so
     shapes never change.
     """
+    return _eliminate(problem, nodal_load(problem), problem.dirichlet_values)
+
+
+def nodal_load(problem: Diffusion) -> Tensor:
+    """Integrate source and side data times the nodal functions, shape (b, nodes): exactly, as they are multilinear."""
     load = _node_sums(problem, problem.source)
     for side, condition in problem.boundary.items():
         if isinstance(condition, Neumann | Robin):
             data = condition.flux if isinstance(condition, Neumann) else condition.g
             load = load + _side_to_nodes(problem, side, data)
-    return _eliminate(problem, load, problem.dirichlet_values)
+    return load
 
 
 def lifting_system(problem: Diffusion, known: Tensor) -> LatticeSystem:

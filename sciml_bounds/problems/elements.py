@@ -1,0 +1,125 @@
+"""Multilinear elements on a box grid, evaluated at the same points of every cell.
+
+Legend: q points of a cell, k its 2^d corners, n cells, d axes. Node fields have n + 1 nodes along every axis (periodic
+ones carry a copy of their first node).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from sciml_bounds.grid import Grid
+
+__all__ = ["GAUSS", "Elements", "corners", "sum_corners"]
+
+#: Two Gauss points of [0, 1]: products of them integrate cubics exactly, and so the energies of linear problems.
+GAUSS = ((0.5 - math.sqrt(1 / 12), 0.5), (0.5 + math.sqrt(1 / 12), 0.5))
+
+
+def corners(nodes: Tensor, dim: int) -> Tensor:
+    """Values at the corners of every cell: (..., n + 1) becomes (2^d, ..., n)."""
+    parts = [nodes]
+    for axis in range(dim):
+        position = nodes.ndim - dim + axis
+        n = nodes.shape[position] - 1
+        parts = [part.narrow(position, end, n) for part in parts for end in (0, 1)]
+    return torch.stack(parts)
+
+
+def sum_corners(parts: Tensor, dim: int) -> Tensor:
+    """Transpose of `corners`: add up what every corner gets, (2^d, ..., n) becomes (..., n + 1)."""
+    shape = parts.shape[1:]
+    sizes = (*shape[: len(shape) - dim], *(n + 1 for n in shape[len(shape) - dim :]))
+    total = parts.new_zeros(sizes)
+    for part, ends in zip(parts, product((0, 1), repeat=dim)):
+        view = total
+        for axis, end in enumerate(ends):
+            position = len(shape) - dim + axis
+            view = view.narrow(position, end, shape[position])
+        view += part
+    return total
+
+
+class Elements:
+    """Multilinear functions at tensor products of points of the unit interval.
+
+    Parameters
+    ----------
+    grid
+        The grid.
+    rule
+        Points of [0, 1] and their weights, which sum to 1.
+
+    Attributes
+    ----------
+    weights
+        Shape (q,): integrals over a cell are sums over its points.
+    points
+        Of the unit cell, shape (q, d).
+    """
+
+    def __init__(self, grid: Grid, rule: tuple[tuple[float, float], ...] = GAUSS) -> None:
+        self.grid = grid
+        one = torch.tensor(rule, dtype=torch.float64)
+        axes = [one[:, 0]] * grid.dim
+        self.points = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, grid.dim)
+        factors = torch.stack(torch.meshgrid(*[one[:, 1]] * grid.dim, indexing="ij"), -1)
+        self.weights = factors.reshape(-1, grid.dim).prod(-1) * grid.cell_volume
+
+    @cached_property
+    def shapes(self) -> Tensor:
+        """Nodal functions at the points, shape (q, k)."""
+        return self._products(None)
+
+    @cached_property
+    def slopes(self) -> Tensor:
+        """Their gradients, shape (q, k, d)."""
+        return torch.stack([self._products(axis) for axis in range(self.grid.dim)], -1)
+
+    def _products(self, slope: int | None) -> Tensor:
+        columns = []
+        for ends in product((0, 1), repeat=self.grid.dim):
+            column = torch.ones(len(self.points), dtype=torch.float64)
+            for axis, end in enumerate(ends):
+                t = self.points[:, axis]
+                h = self.grid.spacing[axis]
+                column = column * ((2 * end - 1) / h if axis == slope else t if end else 1 - t)
+            columns.append(column)
+        return torch.stack(columns, -1)
+
+    def at(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return values (q, ..., n) and gradients (q, ..., n, d) of a node field (..., n + 1)."""
+        of_corners = corners(nodes, self.grid.dim)
+        return torch.tensordot(self.shapes, of_corners, 1), torch.einsum("qkd,k...->q...d", self.slopes, of_corners)
+
+    def tested(self, by_value: Tensor, by_gradient: Tensor) -> Tensor:
+        """Integrate (s, phi) + (y, grad phi) for every nodal function, from s (q, ..., n) and y (q, ..., n, d).
+
+        Transpose of `at`, with the weights between: (..., n + 1).
+        """
+        shapes = self.shapes * self.weights.unsqueeze(-1)
+        slopes = self.slopes * self.weights.view(-1, 1, 1)
+        parts = torch.einsum("qk,q...->k...", shapes, by_value) + torch.einsum("qkd,q...d->k...", slopes, by_gradient)
+        return sum_corners(parts, self.grid.dim)
+
+    def integrate(self, values: Tensor) -> Tensor:
+        """Integrate what is given at the points, (q, n), over the box."""
+        return (self.weights @ values.reshape(len(self.weights), -1)).sum()
+
+    def coordinates(self) -> Tensor:
+        """Points of all cells, shape (q, n, d)."""
+        grid = self.grid
+        lines = []
+        for axis, h in enumerate(grid.spacing):
+            left = grid.nodes(axis)[:-1]
+            lines.append(left + h * self.points[:, axis].unsqueeze(-1))
+        full = [
+            line.view(len(line), *(-1 if other == axis else 1 for other in range(grid.dim)))
+            for axis, line in enumerate(lines)
+        ]
+        return torch.stack(torch.broadcast_tensors(*full), -1)

@@ -1,0 +1,272 @@
+"""Functions of one variable that energies are made of, with what solvers and certificates need of them.
+
+A profile g(r) of the length r = |p| of a gradient is even and has g'(0) = 0; a potential h(u) of the value need not.
+The convex conjugate is g*(s) = sup over r of r s - g(r). Where it has no closed form, r = (g')^-1 (s) is bracketed,
+r0 <= r <= r1, and since g*' = (g')^-1 increases,
+
+    g*(s) <= g*(s0) + (s - s0) r1    with s0 = g'(r0), g*(s0) = r0 s0 - g(r0),
+
+so that the number is never below the conjugate, whatever the bracket is. Rockafellar, "Convex Analysis" (1970), section
+12 and theorem 23.5.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sciml_bounds.errors import InputError
+
+__all__ = ["Area", "Custom", "DoubleWell", "Power", "ScalarFunction", "Stiffened"]
+
+#: Brackets are doubled so often before a slope counts as out of reach, and then halved until round-off.
+DOUBLINGS, HALVINGS = 128, 200
+
+
+class ScalarFunction(ABC):
+    """A function of one variable.
+
+    Attributes
+    ----------
+    convex
+        Whether it is convex.
+    lower, upper
+        The second derivative lies between them; 0 and inf where nothing better is known of a convex function.
+    secant_falls
+        Whether g'(r) / r is known not to grow with |r|.
+    """
+
+    convex: bool = True
+    secant_falls: bool = False
+    lower: float = 0.0
+    upper: float = math.inf
+
+    @abstractmethod
+    def value(self, r: Tensor) -> Tensor:
+        """Return g(r)."""
+
+    @abstractmethod
+    def slope(self, r: Tensor) -> Tensor:
+        """Return g'(r)."""
+
+    @abstractmethod
+    def curvature(self, r: Tensor) -> Tensor:
+        """Return g''(r); infinite where there is none."""
+
+    def secant(self, r: Tensor) -> Tensor:
+        """Return g'(r) / r, and g''(0) at 0, of a function with g'(0) = 0."""
+        zero = r == 0
+        return torch.where(zero, self.curvature(torch.zeros_like(r)), self.slope(r) / torch.where(zero, 1.0, r))
+
+    def inverse(self, s: Tensor) -> Tensor:
+        """Return an r with g'(r) = s up to round-off; infinite where there is none."""
+        low, high = self._bracket(s)
+        return torch.where(high.isfinite() & low.isfinite(), (low + high) / 2, torch.copysign(s * 0 + math.inf, s))
+
+    def conjugate(self, s: Tensor) -> Tensor:
+        """Return g*(s), or a number above it by less than round-off; infinite where it is."""
+        low, high = self._bracket(s)
+        known = high.isfinite() & low.isfinite()
+        low, high = torch.where(known, low, 0.0), torch.where(known, high, 0.0)
+        s0 = self.slope(low)
+        return torch.where(known, low * s0 - self.value(low) + (s - s0) * high, math.inf)
+
+    def _bracket(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (r0, r1) with g'(r0) <= s <= g'(r1); infinite where there is no such r0 or r1."""
+        low, high = -torch.ones_like(s), torch.ones_like(s)
+        for _ in range(DOUBLINGS):
+            short_low, short_high = self.slope(low) > s, self.slope(high) < s
+            if not bool(short_low.any() | short_high.any()):
+                break
+            low, high = torch.where(short_low, 2 * low, low), torch.where(short_high, 2 * high, high)
+        found = (self.slope(low) <= s) & (self.slope(high) >= s)
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            narrow = (middle <= low) | (middle >= high)
+            if bool((narrow | ~found).all()):
+                break
+            below = self.slope(middle) <= s
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return torch.where(found, low, -math.inf), torch.where(found, high, math.inf)
+
+
+class Power(ScalarFunction):
+    """|r|^m / m, m > 1; its conjugate is |s|^m' / m' with 1/m + 1/m' = 1."""
+
+    def __init__(self, exponent: float) -> None:
+        self.exponent = exponent
+        self.secant_falls = exponent <= 2
+        if exponent == 2:
+            self.lower = self.upper = 1.0
+
+    def value(self, r: Tensor) -> Tensor:
+        """Return |r|^m / m."""
+        return r.square() / 2 if self.exponent == 2 else r.abs() ** self.exponent / self.exponent
+
+    def slope(self, r: Tensor) -> Tensor:
+        """Return |r|^(m - 2) r."""
+        return r if self.exponent == 2 else torch.sign(r) * r.abs() ** (self.exponent - 1)
+
+    def curvature(self, r: Tensor) -> Tensor:
+        """Return (m - 1) |r|^(m - 2)."""
+        return torch.ones_like(r) if self.exponent == 2 else (self.exponent - 1) * r.abs() ** (self.exponent - 2)
+
+    def secant(self, r: Tensor) -> Tensor:
+        """Return |r|^(m - 2)."""
+        return torch.ones_like(r) if self.exponent == 2 else r.abs() ** (self.exponent - 2)
+
+    def inverse(self, s: Tensor) -> Tensor:
+        """Return |s|^(m' - 2) s."""
+        return self._dual.slope(s)
+
+    def conjugate(self, s: Tensor) -> Tensor:
+        """Return |s|^m' / m'."""
+        return self._dual.value(s)
+
+    @property
+    def _dual(self) -> Power:
+        return Power(self.exponent / (self.exponent - 1))
+
+
+class Area(ScalarFunction):
+    """sqrt(1 + r^2), whose integral is the area of a graph; its conjugate is -sqrt(1 - s^2) for |s| <= 1."""
+
+    upper = 1.0
+    secant_falls = True
+
+    def value(self, r: Tensor) -> Tensor:
+        """Return sqrt(1 + r^2)."""
+        return torch.sqrt(1 + r.square())
+
+    def slope(self, r: Tensor) -> Tensor:
+        """Return r / sqrt(1 + r^2)."""
+        return r * self.secant(r)
+
+    def curvature(self, r: Tensor) -> Tensor:
+        """Return (1 + r^2)^(-3/2)."""
+        return self.secant(r) ** 3
+
+    def secant(self, r: Tensor) -> Tensor:
+        """Return 1 / sqrt(1 + r^2)."""
+        return torch.rsqrt(1 + r.square())
+
+    def inverse(self, s: Tensor) -> Tensor:
+        """Return s / sqrt(1 - s^2)."""
+        return torch.where(s.abs() < 1, s / torch.sqrt((1 - s.square()).clamp_min(0)), torch.sign(s) * math.inf)
+
+    def conjugate(self, s: Tensor) -> Tensor:
+        """Return -sqrt(1 - s^2), infinite for |s| > 1."""
+        return torch.where(s.abs() <= 1, -torch.sqrt((1 - s.square()).clamp_min(0)), math.inf)
+
+
+class Stiffened(ScalarFunction):
+    """r^2 / 2 + k (sqrt(1 + r^2) - 1): second derivatives from 1, where r is large, to 1 + k at 0."""
+
+    lower = 1.0
+    secant_falls = True
+
+    def __init__(self, extra: float) -> None:
+        self.extra = extra
+        self.upper = 1.0 + extra
+
+    def value(self, r: Tensor) -> Tensor:
+        """Return r^2 / 2 + k (sqrt(1 + r^2) - 1), where the difference is formed without cancellation."""
+        return r.square() * (0.5 + self.extra / (1 + torch.sqrt(1 + r.square())))
+
+    def slope(self, r: Tensor) -> Tensor:
+        """Return r + k r / sqrt(1 + r^2)."""
+        return r * self.secant(r)
+
+    def curvature(self, r: Tensor) -> Tensor:
+        """Return 1 + k (1 + r^2)^(-3/2)."""
+        return 1 + self.extra * torch.rsqrt(1 + r.square()) ** 3
+
+    def secant(self, r: Tensor) -> Tensor:
+        """Return 1 + k / sqrt(1 + r^2)."""
+        return 1 + self.extra * torch.rsqrt(1 + r.square())
+
+    def _bracket(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Bracket by Newton: the slope is concave for r >= 0, so that steps from below stay below."""
+        t = s.abs()
+        r = t / self.upper
+        for _ in range(60):
+            step = (t - self.slope(r)) / self.curvature(r)
+            if not bool((step > 4e-16 * t).any()):
+                break
+            r = r + step.clamp_min(0)
+        below = torch.minimum(r, r + (t - self.slope(r)).clamp_max(0) / self.lower)  # should round-off have gone above
+        above = below + (t - self.slope(below)).clamp_min(0) / self.lower
+        return torch.where(s < 0, -above, below), torch.where(s < 0, -below, above)
+
+
+class DoubleWell(ScalarFunction):
+    """(u^2 - 1)^2 / 4, which is not convex."""
+
+    convex = False
+    lower = -1.0
+
+    def value(self, r: Tensor) -> Tensor:
+        """Return (u^2 - 1)^2 / 4."""
+        return (r.square() - 1).square() / 4
+
+    def slope(self, r: Tensor) -> Tensor:
+        """Return u^3 - u."""
+        return r * (r.square() - 1)
+
+    def curvature(self, r: Tensor) -> Tensor:
+        """Return 3 u^2 - 1."""
+        return 3 * r.square() - 1
+
+    def secant(self, r: Tensor) -> Tensor:
+        """Return u^2 - 1."""
+        return r.square() - 1
+
+
+class Custom(ScalarFunction):
+    """A function written in torch, applied entry by entry; derivatives are those of torch.
+
+    Parameters
+    ----------
+    function
+        Takes and returns tensors of one shape.
+    convex, lower, upper
+        What is declared of it.
+    """
+
+    def __init__(
+        self, function: Callable[[Tensor], Tensor], convex: bool, lower: float = 0.0, upper: float = math.inf
+    ) -> None:
+        self.function = function
+        self.convex, self.lower, self.upper = convex, lower if convex else -math.inf, upper
+
+    def value(self, r: Tensor) -> Tensor:
+        """Call the function."""
+        result = self.function(r)
+        if not isinstance(result, Tensor) or result.shape != r.shape:
+            kind = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else f"a {type(result).__name__}"
+            raise InputError(
+                f"the function makes {kind} of {tuple(r.shape)} numbers; let it return as many, as a torch tensor."
+            )
+        return result
+
+    def slope(self, r: Tensor) -> Tensor:
+        """Return its derivative."""
+        return self._derivatives(r, 1)
+
+    def curvature(self, r: Tensor) -> Tensor:
+        """Return its second derivative."""
+        return self._derivatives(r, 2)
+
+    def _derivatives(self, r: Tensor, order: int) -> Tensor:
+        with torch.enable_grad():
+            x = r.detach().requires_grad_()
+            result = self.value(x)
+            for _ in range(order):
+                if not result.requires_grad:
+                    return torch.zeros_like(r)
+                (result,) = torch.autograd.grad(result.sum(), x, create_graph=True)
+        return result.detach()

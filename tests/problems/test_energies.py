@@ -1,0 +1,98 @@
+"""Energy densities: derivatives of the formulas against those of torch, and what is refused."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import sciml_bounds as sb
+from sciml_bounds.errors import InputError
+
+DENSITIES = {
+    "quadratic": sb.QuadraticEnergy(2.0, 1.0),
+    "cubic reaction": sb.QuadraticEnergy(2.0, 1.0, power=4),
+    "p = 3": sb.PLaplacian(3, reaction=0.5),
+    "p = 1.5": sb.PLaplacian(1.5, 2.0, 1.0, power=1.5),
+    "minimal surface": sb.MinimalSurface(3.0, 1.0),
+    "shear thinning": sb.ShearThinning(3.0),
+    "two phases": sb.GinzburgLandau(0.1),
+    "own profile": sb.IsotropicEnergy(lambda r: torch.cosh(r), lambda u: torch.exp(u), convex=True),
+}
+
+
+def points(dim: int) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(dim)
+    a, c, u = torch.randn(3, 50, generator=generator, dtype=torch.float64)
+    return (a.exp(), c.exp()), u, torch.randn(50, dim, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 10])
+@pytest.mark.parametrize("name", DENSITIES)
+def test_derivatives_are_those_of_torch(name, dim):
+    density = DENSITIES[name]
+    place, u, p = points(dim)
+    general = sb.EnergyDensity(lambda x, u, p: density.value(place, u, p))
+    for ours, theirs in zip(density.first(place, u, p), general.first(p, u, p)):
+        torch.testing.assert_close(ours, theirs)
+    ours, theirs = density.second(place, u, p), general.second(p, u, p)
+    torch.testing.assert_close(ours.pp, theirs.pp)
+    torch.testing.assert_close(ours.uu, theirs.uu)
+    assert ours.up is None
+    assert not theirs.up.any()
+
+
+@pytest.mark.parametrize("name", DENSITIES)
+def test_frozen_weights_give_the_first_derivatives(name):
+    density = DENSITIES[name]
+    if name == "own profile":  # exp(u) has a slope at 0
+        density = sb.IsotropicEnergy(lambda r: torch.cosh(r), convex=True)
+    place, u, p = points(2)
+    k, m = density.frozen(place, u, p)
+    slope_u, slope_p = density.first(place, u, p)
+    torch.testing.assert_close(k.unsqueeze(-1) * p, slope_p)
+    torch.testing.assert_close(m * u, slope_u)
+
+
+@pytest.mark.parametrize("name", DENSITIES)
+def test_where_the_gradient_vanishes_derivatives_are_zero(name):
+    place, u, p = points(2)
+    _, slope = DENSITIES[name].first(place, u, torch.zeros_like(p))
+    assert (slope == 0).all()
+    p = torch.zeros_like(p).requires_grad_()
+    (flowing,) = torch.autograd.grad(DENSITIES[name].value(place, u, p).sum(), p)
+    assert (flowing == 0).all()
+
+
+def test_mixed_derivatives_of_a_general_density():
+    density = sb.EnergyDensity(lambda x, u, p: u * p[..., 0] * x[..., 1])
+    x, u, p = torch.full((4, 2), 3.0), torch.ones(4), torch.ones(4, 2)
+    assert density.second(x, u, p).up[0].tolist() == [3.0, 0.0]
+    with pytest.raises(InputError, match="Kacanov"):
+        density.frozen(x, u, p)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: sb.PLaplacian(1.0), "exponent is 1.0; it must be above 1"),
+        (lambda: sb.QuadraticEnergy(power=math.nan), "power is nan"),
+        (lambda: sb.ShearThinning(-0.5), "extra is -0.5"),
+        (lambda: sb.GinzburgLandau(0.0), "width is 0.0"),
+        (lambda: sb.EnergyDensity(3.0), "give a function of (x, u, p)"),
+        (lambda: sb.EnergyDensity(lambda x, u, p: u, lower=2.0, upper=1.0), "0 <= lower <= upper must hold"),
+        (lambda: sb.IsotropicEnergy(3.0), "the profile is 3.0; give a function of torch"),
+        (lambda: sb.IsotropicEnergy(torch.cosh, 3.0), "the potential is 3.0; give a function of torch"),
+        (lambda: sb.IsotropicEnergy(torch.cosh, reaction=1.0), "a reaction weighs a potential, and there is none"),
+    ],
+)
+def test_what_makes_no_density_is_refused(make, message):
+    with pytest.raises(InputError) as caught:
+        make()
+    assert message in str(caught.value)
+
+
+def test_a_function_that_returns_something_else_is_refused():
+    with pytest.raises(InputError, match="one number a point"):
+        sb.EnergyDensity(lambda x, u, p: p).value(torch.zeros(3, 2), torch.zeros(3), torch.zeros(3, 2))

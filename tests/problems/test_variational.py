@@ -1,0 +1,173 @@
+"""Variational problems: energies with known values, gradients against differences, data at points, bad input."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import sciml_bounds as sb
+from sciml_bounds.bounds.energy import EnergyForm
+from sciml_bounds.errors import InputError
+
+DENSITIES = {
+    "quadratic": sb.QuadraticEnergy(2.0, 1.0),
+    "p = 3": sb.PLaplacian(3, reaction=0.5, power=4),
+    "p = 1.5": sb.PLaplacian(1.5),
+    "minimal surface": sb.MinimalSurface(3.0, 1.0),
+    "shear thinning": sb.ShearThinning(3.0),
+    "two phases": sb.GinzburgLandau(0.1),
+    "general": sb.EnergyDensity(lambda x, u, p: (1 + x[..., 0]) * p.square().sum(-1) / 2 + u**4 / 4, convex=True),
+}
+MIXED = {"x0": sb.Dirichlet(1.0), "x1": sb.Neumann(0.5), "y0": sb.Periodic(), "y1": sb.Periodic()}
+
+
+def rand(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+# --- energies ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", DENSITIES)
+@pytest.mark.parametrize("boundary", [sb.Dirichlet(0.0), MIXED], ids=["held", "mixed"])
+def test_the_gradient_is_the_limit_of_differences(name, boundary):
+    """Central differences with h = 1e-5: h^2 of third derivatives (for p = 1.5 near zero gradients: 1e-5 of all)."""
+    problem = sb.VariationalProblem(sb.Grid((5, 4)), DENSITIES[name], lambda x, y: 1 + x, boundary=boundary)
+    v = problem.impose_boundary(rand(*problem.node_shape))
+    d, h = problem.free * rand(*problem.node_shape, seed=1), 1e-5
+    difference = (problem.energy(v + h * d) - problem.energy(v - h * d)) / (2 * h)
+    assert float((problem.gradient(v) * d).sum()) == pytest.approx(float(difference), rel=1e-5, abs=1e-6)
+    assert not (problem.gradient(v) * (1 - problem.free)).any()
+
+
+def test_the_energy_of_a_linear_problem_is_that_of_the_bilinear_form():
+    grid = sb.Grid((5, 4), lengths=(1.0, 2.0))
+    a, c, f = rand(5, 4).exp(), rand(5, 4, seed=1).exp(), rand(5, 4, seed=2)
+    problem = sb.VariationalProblem(grid, sb.QuadraticEnergy(a, c), f, boundary=MIXED)
+    form = EnergyForm(problem.as_diffusion())
+    v = problem.impose_boundary(rand(*problem.node_shape))
+    nodes = torch.cat([v, v[:, :1]], 1).unsqueeze(0)
+    expected = form.norm(nodes) ** 2 / 2 - (form.load * nodes).sum()
+    torch.testing.assert_close(problem.energy(v), expected[0])
+
+
+def test_the_energy_of_a_plane_is_known():
+    """u = 2 x: |grad u| = 2 everywhere, int u = 1."""
+    problem = sb.VariationalProblem(
+        sb.Grid((3, 3)), sb.MinimalSurface(), 3.0, boundary=sb.Dirichlet(lambda x, y: 2 * x)
+    )
+    x = torch.linspace(0, 2, 4, dtype=torch.float64).unsqueeze(1).expand(4, 4)
+    assert float(problem.energy(x)) == pytest.approx(math.sqrt(5) - 3)
+
+
+def test_a_refined_problem_has_the_same_energy():
+    """Of a linear problem, whose integrals are exact."""
+    problem = sb.VariationalProblem(
+        sb.Grid((4, 3)), sb.QuadraticEnergy(rand(4, 3).exp(), 1.0), rand(4, 3), boundary=MIXED
+    )
+    fine = problem.refine(2)
+    v = problem.impose_boundary(rand(*problem.node_shape))
+    full = torch.cat([v, v[:, :1]], 1)
+    rows = torch.cat([torch.stack([full[:-1], (full[:-1] + full[1:]) / 2], 1).flatten(0, 1), full[-1:]])
+    columns = torch.stack([rows[:, :-1], (rows[:, :-1] + rows[:, 1:]) / 2], 2).flatten(1, 2)
+    torch.testing.assert_close(fine.energy(columns), problem.energy(v))
+
+
+# --- what is known ----------------------------------------------------------------------------------------------------
+
+
+def test_linear_problems_are_recognised():
+    grid, box = sb.Grid((4, 4)), sb.Box([1.0] * 3)
+    assert sb.VariationalProblem(grid, sb.QuadraticEnergy(2.0, 1.0)).linear
+    assert sb.VariationalProblem(grid, sb.QuadraticEnergy(reaction=np.zeros((4, 4)), power=4)).linear
+    assert sb.VariationalProblem(box, sb.QuadraticEnergy(power=4)).linear
+    assert not sb.VariationalProblem(box, sb.QuadraticEnergy(reaction=1.0, power=4)).linear
+    assert not sb.VariationalProblem(grid, sb.ShearThinning(1.0)).linear
+
+
+def test_ellipticity_counts_the_coefficient():
+    grid = sb.Grid((2, 2))
+    a = np.array([[0.5, 1.0], [2.0, 3.0]])
+    assert sb.VariationalProblem(grid, sb.ShearThinning(3.0, a)).ellipticity == (0.5, 12.0)
+    assert sb.VariationalProblem(grid, sb.MinimalSurface(a)).ellipticity == (0.0, 3.0)
+    low, high = sb.VariationalProblem(sb.Box([1.0]), sb.QuadraticEnergy(lambda x: 1 + x[..., 0])).ellipticity
+    assert 1.0 <= low < 1.01
+    assert 1.99 < high <= 2.0
+
+
+# --- at points --------------------------------------------------------------------------------------------------------
+
+
+def test_data_at_points_are_those_of_the_cells():
+    grid = sb.Grid((2, 3), lengths=(1.0, 3.0), origin=(-1.0, 0.0))
+    f = torch.arange(6.0, dtype=torch.float64).view(2, 3)
+    problem = sb.VariationalProblem(grid, sb.QuadraticEnergy(1 + f, 2.0), f)
+    x = torch.tensor([[-0.9, 0.5], [-0.1, 2.5], [0.0, 3.0]], dtype=torch.float64)
+    assert problem.source_at(x).tolist() == [0.0, 5.0, 5.0]
+    assert problem.coefficient_at(x).tolist() == [1.0, 6.0, 6.0]
+    assert problem.reaction_at(x).tolist() == [2.0] * 3
+    u, p = torch.ones(3).double(), torch.ones(3, 2).double()
+    assert problem.integrand(x, u, p).tolist() == pytest.approx([2.0, 2.0, 2.0])  # (1 + f) 2 / 2 + 2 / 2 - f
+
+
+def test_gradients_flow_through_the_integrand_in_ten_dimensions():
+    problem = sb.VariationalProblem(
+        sb.Box([1.0] * 10), sb.ShearThinning(2.0, lambda x: 1 + x[..., 0]), lambda x: x.sum(-1)
+    )
+    x, u, p = rand(7, 10), rand(7, seed=1).requires_grad_(), rand(7, 10, seed=2).requires_grad_()
+    by_u, by_p = torch.autograd.grad(problem.integrand(x, u, p).sum(), (u, p))
+    torch.testing.assert_close(by_u, -x.sum(-1))
+    expected = (1 + x[:, :1]) * p * (1 + 2 / torch.sqrt(1 + p.square().sum(-1, keepdim=True)))
+    torch.testing.assert_close(by_p, expected)
+
+
+def test_dirichlet_values_of_a_box_are_known_at_points():
+    box = sb.Box([1.0, 1.0])
+    problem = sb.VariationalProblem(box, sb.MinimalSurface(), boundary=sb.Dirichlet(lambda x: x[..., 0]))
+    assert problem.boundary_at(torch.tensor([[1.0, 0.5]])).tolist() == [1.0]
+    with pytest.raises(InputError, match="no value is prescribed"):
+        sb.VariationalProblem(box, sb.MinimalSurface(), boundary=sb.Periodic()).boundary_at(torch.zeros(1, 2))
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+GRID, BOX = sb.Grid((4, 3)), sb.Box([1.0] * 5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: sb.VariationalProblem((4, 4), sb.QuadraticEnergy()), "the domain is a tuple"),
+        (lambda: sb.VariationalProblem(GRID, torch.square), "the energy density is a builtin"),
+        (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy(-1.0)), "coefficient must be positive"),
+        (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy(reaction=-1.0)), "reaction must not be negative"),
+        (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy(), math.nan), "source has 12 entries that are NaN"),
+        (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy(np.ones((2, 4, 3)))), "coefficient has a batch (2,)"),
+        (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy(), np.ones((2, 4, 3))), "the data have a batch (2,)"),
+        (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy(), boundary=sb.Robin(1.0)), "has a Robin condition"),
+        (lambda: sb.VariationalProblem(GRID, sb.PLaplacian(3), 1.0, boundary=sb.Neumann(0.0)), "must sum to zero"),
+        (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy(np.ones(3))), "coefficient is array"),
+        (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy(), math.inf), "source is inf"),
+        (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy(), boundary={"x0": sb.Dirichlet(0.0)}), "not dict"),
+        (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy(), boundary=sb.Neumann(1.0)), "Neumann flux is zero"),
+        (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy()).energy(0.0), "on a box without cells"),
+        (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy(), lambda x: x).source_at(torch.zeros(2, 5)),
+         "source makes shape (2, 5)"),
+        (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy()).energy(np.ones((4, 3))), "a node field here has"),
+        (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy()).energy(np.full((5, 4), np.nan)), "NaN"),
+        (lambda: sb.VariationalProblem(GRID, sb.MinimalSurface()).as_diffusion(), "the problem is not linear"),
+        (lambda: sb.VariationalProblem(GRID, sb.EnergyDensity(lambda x, u, p: u)).coefficient_at(torch.zeros(1, 2)),
+         "has no coefficient"),
+        (lambda: sb.Box([]), "at least one axis"),
+        (lambda: sb.Box([1.0, -1.0]), "length of axis 1 of the box is -1.0"),
+        (lambda: sb.Box([1.0, 1.0], [0.0]), "origin has 1 entry"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused_in_one_sentence(make, message):
+    with pytest.raises(InputError) as caught:
+        make()
+    assert message in str(caught.value)
