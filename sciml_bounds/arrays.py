@@ -27,6 +27,7 @@ __all__ = [
     "require_count",
     "require_finite",
     "require_number",
+    "require_seed",
     "to_mask",
     "to_tensor",
 ]
@@ -202,6 +203,19 @@ def require_count(value: Any, name: str, least: Literal[0, 1]) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise InputError(f"{name} is {value!r}; it must be {'a positive' if least else 'a non-negative'} integer.")
+
+
+def require_seed(value: Any) -> None:
+    """Refuse seeds that torch's generators do not take.
+
+    Raises
+    ------
+    InputError
+        With the value.
+    """
+    require_count(value, "seed", 0)
+    if value >= 2**64:
+        raise InputError(f"seed is {value}; it must be below 2**64.")
 
 
 def require_number(value: Any, name: str, *, positive: bool = False) -> float:

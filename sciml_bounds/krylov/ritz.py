@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import require_count
+from sciml_bounds.arrays import require_count, require_seed
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.system import require_symmetric
 from sciml_bounds.operators.linear_operator import LinearOperator, aslinearoperator
@@ -111,7 +111,7 @@ def ritz_pairs(A: Any, count: int, *, like: Tensor | None = None, seed: int = 0)
     InputError
         If A is not symmetric or indefinite, or a number is out of range.
     """
-    require_count(seed, "seed", 0)
+    require_seed(seed)
     operator = aslinearoperator(A, like)
     n = operator.shape[0]
     g = torch.randn(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -161,7 +161,7 @@ def mixed_right_hand_sides(vectors: Tensor, count: int, *, seed: int = 0) -> Ten
         If the vectors are no matrix of floating-point numbers, or a number is out of range.
     """
     require_count(count, "count", 1)
-    require_count(seed, "seed", 0)
+    require_seed(seed)
     if not isinstance(vectors, Tensor) or vectors.ndim != 2 or not vectors.is_floating_point():
         shape = f" of shape {tuple(vectors.shape)}" if isinstance(vectors, Tensor) else ""
         raise InputError(

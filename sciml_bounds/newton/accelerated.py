@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import require_count
+from sciml_bounds.arrays import require_count, require_seed
 from sciml_bounds.newton.sketches.srht import mixed_rows
 from sciml_bounds.newton.sketching import read_system, report, require_tolerances
 from sciml_bounds.reports import Reason
@@ -214,8 +214,9 @@ def accelerated_kaczmarz(
     """
     start = time.perf_counter()
     matrix, rhs, guess = read_system(A, b, x0)
-    for value, name in ((size, "size"), (maxiter, "maxiter"), (seed, "seed")):
-        require_count(value, name, 1 if name == "size" else 0)
+    require_count(size, "size", 1)
+    require_count(maxiter, "maxiter", 0)
+    require_seed(seed)
     require_tolerances(rtol, atol)
     solve = AcceleratedSolve(matrix, rhs, torch.Generator().manual_seed(seed), maxiter, size, guess)
     tolerance = max(rtol * float(rhs.norm()), atol)

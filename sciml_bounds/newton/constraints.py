@@ -60,7 +60,12 @@ def _as_function(constraint: Any, name: str, x0: Tensor, tensors_first: bool) ->
 
 def _level(lower: Any, upper: Any, name: str) -> np.ndarray[Any, Any]:
     """Return what the function is to be equal to."""
-    low, high = np.broadcast_arrays(np.asarray(lower, np.float64), np.asarray(upper, np.float64))
+    try:
+        low, high = np.broadcast_arrays(np.asarray(lower, np.float64), np.asarray(upper, np.float64))
+    except (TypeError, ValueError):
+        raise InputError(
+            f"the bounds of {name} are {lower!r} and {upper!r}; give numbers, or one number a constraint."
+        ) from None
     if not np.array_equal(low, high) or not np.isfinite(low).all():
         raise InputError(_inequality(name, f"its bounds {low} and {high} differ or are infinite"))
     return low
@@ -104,10 +109,17 @@ def _with(function: Callable[..., Any] | None, extra: tuple[Any, ...]) -> Callab
     return function if function is None or not extra else lambda x: function(x, *extra)
 
 
+def _numbers(matrix: Any, name: str) -> np.ndarray[Any, Any]:
+    try:
+        return np.atleast_2d(np.asarray(matrix, np.float64))
+    except (TypeError, ValueError):
+        raise InputError(f"the matrix A of {name} is no matrix of numbers; give a float64 array (m, n).") from None
+
+
 def _linear(constraint: scipy.optimize.LinearConstraint, name: str, x0: Tensor) -> Function:
     matrix = constraint.A
     if not scipy.sparse.issparse(matrix):
-        matrix = np.atleast_2d(np.asarray(matrix, np.float64))
+        matrix = _numbers(matrix, name)
     A = as_matrix(matrix, f"the matrix A of {name}", (matrix.shape[0], len(x0)), x0.device)
     level = np.broadcast_to(np.atleast_1d(_level(constraint.lb, constraint.ub, name)), (matrix.shape[0],))
     b = torch.from_numpy(level.copy()).to(x0)

@@ -26,6 +26,9 @@ __all__ = ["Function", "Given", "as_matrix"]
 #: Relative step of a difference: where truncation and round-off are alike.
 DIFFERENCE = float(np.sqrt(np.finfo(np.float64).eps))
 
+#: u.Hv and v.Hu may differ by this part of |u| |Hv| where H is symmetric: differences of gradients do by 1e-7 or so.
+SYMMETRIC = 1e-5
+
 #: What a function of the other kind raises when it is given an array of this one.
 _WRONG_KIND = (TypeError, AttributeError, RuntimeError)
 
@@ -71,6 +74,7 @@ class Function:
         self.by_products = False
         self._last: tuple[Tensor, Tensor | None, Any] | None = None
         self._count: int | None = None
+        self._symmetric = False  # whether a Hessian that was given has been seen to be
         value = self._first_value(x0)
         self.size = self._count = len(value)
         if not bool(torch.isfinite(value).all()):
@@ -142,12 +146,13 @@ class Function:
         Raises
         ------
         InputError
-            If `jac` returns an operator.
+            If `jac` returns what is no vector (n,).
         """
-        found = self._jacobian(x)
-        if isinstance(found, Products):
-            raise InputError(f"the jac of {self.given.name} returns an operator; it must return a vector (n,).")
-        return found.to_dense().view(-1)
+        if self.given.jac is None:
+            found = self._jacobian(x)
+            assert isinstance(found, Tensor)
+            return found.to_dense().view(-1)
+        return as_gradient(self.given.jac(self._argument(x)), f"the jac of {self.given.name}", x)
 
     def jacobian(self, x: Tensor) -> Matrix:
         """Return the Jacobian, shape (m, n): dense, in CSR form, or known by products."""
@@ -199,9 +204,14 @@ class Function:
         name = f"the hess of {self.given.name}"
         argument = self._argument(x)
         if self.given.scalar:
-            return as_matrix(self.given.hess(argument), name, shape, x.device) * float(weights)
-        along = weights if self.of_torch else weights.cpu().numpy()
-        return as_matrix(self.given.hess(argument, along), name, shape, x.device)
+            found = as_matrix(self.given.hess(argument), name, shape, x.device)
+        else:
+            along = weights if self.of_torch else weights.cpu().numpy()
+            found = as_matrix(self.given.hess(argument, along), name, shape, x.device)
+        if not (self._symmetric and isinstance(found, Products)):  # products cost more than a look at entries
+            _require_symmetric(found, name, x)
+            self._symmetric = True
+        return found * float(weights) if self.given.scalar else found
 
     def _differentiated_twice(self, x: Tensor, weights: Tensor) -> Matrix:
         leaf, y = self._graph(x)
@@ -242,6 +252,41 @@ def _rows(y: Tensor, leaf: Tensor) -> Tensor:
     return found
 
 
+def _require_symmetric(H: Matrix, name: str, like: Tensor) -> None:
+    """Compare u.Hv with v.Hu for one random pair of vectors.
+
+    Raises
+    ------
+    InputError
+        If they differ by more than differences, by which Hessians may be made, explain.
+    """
+    u, v = torch.randn((2, len(like)), generator=torch.Generator().manual_seed(0), dtype=like.dtype).to(like.device)
+    Hu, Hv = H @ u, H @ v
+    scale = float(u.norm() * Hv.norm() + v.norm() * Hu.norm())
+    difference = abs(float(u @ Hv) - float(v @ Hu))
+    if difference > SYMMETRIC * scale:
+        raise InputError(
+            f"{name} is not symmetric (u.Hv and v.Hu differ by {difference / scale:.2g} of their size); return both "
+            "triangles, for example (H + H.T) / 2."
+        )
+
+
+def as_gradient(found: Any, name: str, like: Tensor) -> Tensor:
+    """Read a gradient (n,), or a row (1, n), dense or sparse, as a float64 tensor (n,).
+
+    Raises
+    ------
+    InputError
+        If its shape is another one, or its entries are not float64.
+    """
+    if is_operator(found):
+        raise InputError(f"{name} returns an operator; it must return a vector (n,).")
+    entries = _entries(found, name, like.device)
+    if tuple(entries.shape) not in ((len(like),), (1, len(like))):
+        raise InputError(f"{name} returns shape {tuple(entries.shape)}; it must return ({len(like)},).")
+    return entries.to_dense().view(-1)
+
+
 def as_numbers(y: Any, name: str) -> Tensor:
     """Read what a function returned as a float64 tensor; integers of Python and numpy are numbers too.
 
@@ -272,17 +317,20 @@ def as_matrix(matrix: Any, name: str, shape: tuple[int, int], device: torch.devi
     """
     if is_operator(matrix):
         return products_of(matrix, name, shape, device)
-    if scipy.sparse.issparse(matrix):
-        found = csr_tensor(matrix, dtype=torch.float64, device=device)
-    elif isinstance(matrix, Tensor) and matrix.layout != torch.strided:
-        coo = matrix.detach().to_sparse_coo().coalesce().cpu()
-        entries = (coo.values().numpy(), tuple(coo.indices().numpy()))
-        # by way of scipy, since torch warns of its own sparse forms
-        found = csr_tensor(scipy.sparse.coo_array(entries, tuple(coo.shape)), dtype=torch.float64, device=device)
-    else:
-        found = as_numbers(matrix, name).to(device)
+    found = _entries(matrix, name, device)
     if found.ndim == 1 and shape[0] == 1:
         found = found.unsqueeze(0)
     if tuple(found.shape) != shape:
         raise InputError(f"{name} returns shape {tuple(found.shape)}; it must return {shape}.")
     return found
+
+
+def _entries(matrix: Any, name: str, device: torch.device) -> Tensor:
+    if scipy.sparse.issparse(matrix):
+        return csr_tensor(matrix, dtype=torch.float64, device=device)
+    if not isinstance(matrix, Tensor) or matrix.layout == torch.strided:
+        return as_numbers(matrix, name).to(device)
+    coo = matrix.detach().to_sparse_coo().coalesce().cpu()
+    entries = (coo.values().numpy(), tuple(coo.indices().numpy()))
+    # by way of scipy, since torch warns of its own sparse forms
+    return csr_tensor(scipy.sparse.coo_array(entries, tuple(coo.shape)), dtype=torch.float64, device=device)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from sciml_bounds.newton.kkt import frobenius
 from sciml_bounds.newton.products import Matrix
 from sciml_bounds.newton.program import Point, Program
 
 __all__ = ["DampedBFGS", "ExactHessian", "Hessians", "hessians_of"]
+
+
+#: A curvature s.Hs below this is left as it is: a smaller one would soon be lost.
+VANISHED = 1e-150
 
 
 class ExactHessian:
@@ -18,9 +25,11 @@ class ExactHessian:
         self._program = program
 
     def at(self, point: Point) -> tuple[Matrix, Tensor]:
-        """Return H (n, n), and H grad_x L (n,)."""
+        """Return H (n, n), and H grad_x L (n,), NaN where the norm of H is not finite."""
         H = self._program.hessian(point)
-        return H, H @ point.lagrangian_gradient
+        curved = H @ point.lagrangian_gradient
+        # shifts are relative to ||H||, and there is no end to them where that overflows
+        return H, curved if math.isfinite(frobenius(H)) else torch.full_like(curved, math.nan)
 
 
 class DampedBFGS:
@@ -54,6 +63,8 @@ class DampedBFGS:
             self._H = min(max(scale, 1e-4), 1e4) * torch.eye(len(s)).to(s)
         Hs = self._H @ s
         sHs, sy = s @ Hs, s @ y
+        if not sHs > VANISHED:  # where y is zero, each update leaves a fifth of H
+            return
         theta = 1.0 if sy >= 0.2 * sHs else float(0.8 * sHs / (sHs - sy))
         r = theta * y + (1 - theta) * Hs
         self._H = self._H - torch.outer(Hs, Hs) / sHs + torch.outer(r, r) / (s @ r)

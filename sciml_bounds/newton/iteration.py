@@ -21,6 +21,10 @@ __all__ = ["Direction", "Directions", "Outcome", "Stop", "run"]
 #: Objectives below this, at points that are nearly feasible, are taken for unbounded.
 UNBOUNDED = -1e15
 
+#: Where no step leads further, or there were too many, and the objective is this many times as low as it was high at
+#: first, points along the last step are looked at, so many times as far away.
+FALLEN, FAR = 1e3, [10.0**power for power in range(21)]
+
 #: A difference of merit values below this part of their size is round-off.
 ROUND_OFF = 10 * torch.finfo(torch.float64).eps
 
@@ -100,6 +104,7 @@ class Outcome:
 def run(program: Program, directions: Directions, point: Point, stop: Stop) -> Outcome:
     """Iterate until one of the ends of `Stop` is reached, or no direction leads further."""
     history: list[NewtonStep] = []
+    first = before = point
     best, idle = point.kkt_residual, 0
     while not isinstance(moved := _next(program, directions, point, stop, history), Reason):
         before, (point, step) = point, moved
@@ -107,10 +112,11 @@ def run(program: Program, directions: Directions, point: Point, stop: Stop) -> O
         idle = idle + 1 if point.kkt_residual >= best and _alike(before, point) else 0
         best = min(best, point.kkt_residual)
         if idle == IDLE:
-            return Outcome(point, _stuck(point, step, stop), tuple(history))
+            reason = _unless_unbounded(_stuck(point, step, stop), program, (first, before, point))
+            return Outcome(point, reason, tuple(history))
         if stop.callback(point.x):
             return Outcome(point, Reason.STOPPED, tuple(history))
-    return Outcome(point, moved, tuple(history))
+    return Outcome(point, _unless_unbounded(moved, program, (first, before, point)), tuple(history))
 
 
 def _next(
@@ -130,10 +136,30 @@ def _next(
 def _end(point: Point, stop: Stop, iterations: int) -> Reason | None:
     if point.kkt_residual <= stop.tolerance:
         return Reason.CONVERGED
-    feasible = point.constraint_violation <= 1e-8 * max(1.0, float(point.x.norm()))
-    if point.fun < UNBOUNDED and feasible:
+    if _is_unbounded(point.fun, point.constraints, point.x):
         return Reason.UNBOUNDED
     return Reason.MAXITER if iterations >= stop.maxiter else None
+
+
+def _is_unbounded(fun: float, constraints: Tensor, x: Tensor) -> bool:
+    """Whether the objective is taken for unbounded because of one point."""
+    return fun < UNBOUNDED and float(constraints.norm()) <= 1e-8 * max(1.0, float(x.norm()))
+
+
+def _unless_unbounded(reason: Reason, program: Program, points: tuple[Point, Point, Point]) -> Reason:
+    """Say so where the objective falls without end along the last step, which was too short to show it.
+
+    The points are the first one and the last two.
+    """
+    first, before, point = points
+    fallen = point.fun < -FALLEN * (1 + abs(first.fun))
+    if reason not in (Reason.MAXITER, Reason.STAGNATED, Reason.NOT_FINITE) or not fallen:
+        return reason
+    places = (point.x + far * (point.x - before.x) for far in FAR)
+    try:
+        return Reason.UNBOUNDED if any(_is_unbounded(*program.values(x), x) for x in places) else reason
+    except (ArithmeticError, ValueError):  # of the user's functions, so far out
+        return reason
 
 
 def _stuck(point: Point, step: NewtonStep, stop: Stop) -> Reason:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import require_count
+from sciml_bounds.arrays import require_count, require_seed
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.loop import check_tolerances
 from sciml_bounds.newton.sketches.sketch import Sketch
@@ -95,7 +95,7 @@ def sketched_least_squares(
     start = time.perf_counter()
     matrix, rhs, _ = read_system(A, b, None)
     require_count(maxiter, "maxiter", 0)
-    require_count(seed, "seed", 0)
+    require_seed(seed)
     double = torch.finfo(rhs.dtype).bits == 64
     rtol = check_tolerances((1e-12 if double else 1e-5) if rtol is None else rtol, 0.0, maxiter, rhs.dtype)
     if sketch is not None and not hasattr(sketch, "draw"):

@@ -7,10 +7,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import convert, require_callback, require_count, require_finite, require_number, to_tensor
+from sciml_bounds.arrays import (
+    convert,
+    require_callback,
+    require_count,
+    require_finite,
+    require_number,
+    require_seed,
+    to_tensor,
+)
 from sciml_bounds.errors import InputError
 from sciml_bounds.newton.automatic import AutomaticDirections, estimated_multipliers
 from sciml_bounds.newton.constraints import as_constraints
@@ -128,7 +137,7 @@ def minimize(
     start = _start(x0)
     _require_functions(fun=fun, jac=jac, hess=hess)
     require_count(maxiter, "maxiter", 0)
-    require_count(seed, "seed", 0)
+    require_seed(seed)
     require_callback(callback)
     settings = _settings(method)
     solver = as_inner(inner, seed)
@@ -222,9 +231,12 @@ def _tolerance(
 def _caller(callback: Callable[[Any], bool | None] | None, give: Callable[[Tensor], Any]) -> Callable[[Tensor], bool]:
     def call(x: Tensor) -> bool:
         try:
-            return callback is not None and bool(callback(give(x)))
+            answer = None if callback is None else callback(give(x))
         except StopIteration:
             return True
+        if not isinstance(answer, bool | np.bool_ | None):
+            raise InputError(f"callback returns a {type(answer).__name__}; it must return True to stop, or nothing.")
+        return bool(answer)
 
     return call
 

@@ -84,7 +84,8 @@ def products_of(operator: Any, name: str, shape: tuple[int, int], device: torch.
     Raises
     ------
     InputError
-        If its shape is another one; or later, if it is not symmetric and has no adjoint (`rmatvec`).
+        If its shape is another one; or later, if products have another one, or it is not symmetric and has no adjoint
+        (`rmatvec`).
     """
     if tuple(operator.shape) != shape:
         raise InputError(f"{name} returns an operator of shape {tuple(operator.shape)}; it must be {shape}.")
@@ -92,8 +93,18 @@ def products_of(operator: Any, name: str, shape: tuple[int, int], device: torch.
         return operator
     ours = not isinstance(operator, scipy.sparse.linalg.LinearOperator)
 
+    def of_scipy(product: Callable[[Any], Any], x: Tensor, size: int) -> Tensor:
+        try:
+            y = product(x.cpu().numpy())
+        except ValueError as error:  # scipy's own words, or those of the user's function
+            raise InputError(
+                f"{name} returns an operator whose product with a vector of {len(x)} numbers fails ({error}); it must "
+                f"return {size} numbers."
+            ) from error
+        return torch.as_tensor(y, dtype=torch.float64).to(device)
+
     def apply(product: Callable[[Any], Any], x: Tensor, size: int) -> Tensor:
-        y = product(x) if ours else torch.as_tensor(product(x.cpu().numpy()), dtype=torch.float64).to(device)
+        y = product(x) if ours else of_scipy(product, x, size)
         if not isinstance(y, Tensor) or y.numel() != size:
             raise InputError(f"{name} returns an operator whose products are no vectors of {size} numbers.")
         return y.reshape(-1)

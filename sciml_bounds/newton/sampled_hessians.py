@@ -80,6 +80,8 @@ class SampledHessian:
         require_count(self.count, "count", 1)
         require_count(self.size, "size", 1)
         require_count(self.seed, "seed", 0)
+        if not (self.hess is None or callable(self.hess)):
+            raise InputError(f"hess is {self.hess!r}; give a function of x and of the numbers of some terms, or None.")
         if self.size > self.count:
             raise InputError(f"size={self.size} is more than the count={self.count} of all terms; give fewer.")
 
@@ -119,7 +121,7 @@ class SketchedHessian:
     Raises
     ------
     InputError
-        If the sketch is none of these, or F is no matrix with n columns.
+        If `root` is no function, the sketch is none of these, or F is no matrix with n columns.
 
     Examples
     --------
@@ -138,6 +140,8 @@ class SketchedHessian:
 
     def __post_init__(self) -> None:
         require_count(self.seed, "seed", 0)
+        if not callable(self.root):
+            raise InputError(f"the root of the Hessian is {self.root!r}; give a function of x that returns (N, n).")
         if not isinstance(self.sketch, CountSketch | SparseSign | SRHT):
             raise InputError(
                 f"the sketch {self.sketch} does not keep lengths on average; use CountSketch, SparseSign or SRHT."

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import convert, require_count, require_finite, require_number, to_tensor
+from sciml_bounds.arrays import convert, require_count, require_finite, require_number, require_seed, to_tensor
 from sciml_bounds.errors import InputError
 from sciml_bounds.newton.sketches.sketch import ExpectedRate, Sketch
 from sciml_bounds.operators.linear_operator import csr_tensor
@@ -174,7 +174,7 @@ def sketch_and_project(
     start = time.perf_counter()
     matrix, rhs, guess = read_system(A, b, x0)
     require_count(maxiter, "maxiter", 0)
-    require_count(seed, "seed", 0)
+    require_seed(seed)
     require_tolerances(rtol, atol)
     solve = SketchedSolve(matrix, rhs, sketch, torch.Generator().manual_seed(seed), maxiter, guess)
     tolerance = max(rtol * float(rhs.norm()), atol)

@@ -220,6 +220,13 @@ def test_a_wall_of_nan_is_a_clear_stop():
     assert result.nit < 100
 
 
+def test_second_derivatives_beyond_all_numbers_are_an_end():
+    """Towards the edge of sqrt(x), second derivatives grow like x^-3/2, until their norm overflows."""
+    with pytest.warns(sb.ConvergenceWarning, match="NaN or infinite near the last x"):
+        result = sb.minimize(lambda x: torch.sqrt(x).sum(), double(1.0, 1.0))
+    assert result.reason is sb.Reason.NOT_FINITE
+
+
 def test_second_derivatives_that_are_not_finite_are_said():
     nowhere = torch.full((2, 2), torch.nan, dtype=torch.float64)
     with pytest.warns(sb.ConvergenceWarning, match="NaN or infinite near the last x"):

@@ -56,6 +56,24 @@ def test_products_are_those_of_the_true_hessian(name):
     assert float((product - exact).norm()) <= 1e-4 * float(exact.norm())
 
 
+def test_hessians_whose_norm_overflows_are_not_finite():
+    """At x = 1e-104, sqrt(x) has the second derivative -2.5e155, whose square overflows."""
+    x = torch.full((2,), 1e-104, dtype=torch.float64)
+    program = Program(Function(Given(lambda x: x.sqrt().sum(), None, None, "fun", True), x, tensors_first=True), [])
+    _, curved = ExactHessian(program).at(program.at(x, x.new_zeros(0)))
+    assert bool(curved.isnan().all())
+
+
+def test_updates_end_before_they_vanish():
+    """On a linear function each update leaves a fifth of the curvature along the step."""
+    x = torch.ones(2, dtype=torch.float64)
+    program = Program(Function(Given(lambda x: x.sum(), None, None, "fun", True), x, tensors_first=True), [])
+    bfgs = DampedBFGS(program)
+    for step in range(600):
+        H, _ = bfgs.at(program.at(x - step, x.new_zeros(0)))
+    assert bool(torch.isfinite(H).all())
+
+
 def test_exact_derivatives_are_taken_where_all_functions_have_them():
     program, _ = program_of("HS7")
     assert isinstance(hessians_of(program), ExactHessian)

@@ -81,6 +81,20 @@ def test_low_objectives_are_unbounded():
     assert len(outcome.history) == 11
 
 
+def test_objectives_that_go_on_falling_along_the_last_step_are_unbounded():
+    """At maxiter the objective is -9999; far along the step it is -1e15, or it rises again, or nothing is known."""
+    assert loop(lambda x: x.sum(), Fixed((-1e4,), -1e4), maxiter=1).reason is Reason.UNBOUNDED
+    assert loop(lambda x: x.sum() + (x / 1e6) ** 4, Fixed((-1e4,), -1e4), maxiter=1).reason is Reason.MAXITER
+    assert loop(lambda x: x.sum(), Fixed((-1e3,), -1e3), maxiter=1).reason is Reason.MAXITER  # it has hardly fallen
+
+    def near(x):
+        if x < -1e5:
+            raise ZeroDivisionError
+        return x.sum()
+
+    assert loop(near, Fixed((-1e4,), -1e4), maxiter=1).reason is Reason.MAXITER
+
+
 def test_tolerance_maxiter_and_callback_end_it_in_this_order():
     assert loop(lambda x: x @ x, Fixed((-1.0,), -2.0), x=(0.0,), maxiter=0).reason is Reason.CONVERGED
     assert loop(lambda x: x @ x, Fixed((-1.0,), -2.0), maxiter=0).reason is Reason.MAXITER

@@ -300,7 +300,27 @@ BAD = {
     "detached": ((lambda x: x.detach().sum(), ONE), {}, "fun returns what torch cannot differentiate"),
     "item": ((lambda x: x.sum().item(), ONE), {}, "fun returns what torch cannot differentiate"),
     "gradient of wrong shape": (
-        (lambda x: x.sum(), ONE), {"jac": lambda x: torch.cat([x, x])}, r"the jac of fun returns shape .*\(1, 2\)"
+        (lambda x: x.sum(), ONE), {"jac": lambda x: torch.cat([x, x])},
+        r"the jac of fun returns shape \(4,\); it must return \(2,\)",
+    ),
+    "gradient an operator": (
+        (lambda x: x @ x, ONE), {"jac": lambda x: scipy.sparse.linalg.aslinearoperator(np.ones((1, 2)))},
+        r"the jac of fun returns an operator; it must return a vector \(n,\)",
+    ),
+    "hessian not symmetric": (
+        (lambda x: x @ x, ONE), {"hess": lambda x: torch.tensor([[2.0, 1.0], [0.0, 2.0]]).double()},
+        r"the hess of fun is not symmetric \(u.Hv and v.Hu differ by .*return both triangles",
+    ),
+    "hessian of a constraint not symmetric": (
+        (lambda x: x @ x, ONE), {"constraints": NonlinearConstraint(
+            lambda x: x, 0, 0, jac=lambda x: np.eye(2), hess=lambda x, v: scipy.sparse.csr_array([[2.0, 1], [0, 2]]),
+        )},
+        "the hess of the constraint is not symmetric",
+    ),
+    "operator with products of another length": (
+        (lambda x: x @ x, ONE),
+        {"hess": lambda x: scipy.sparse.linalg.LinearOperator((2, 2), lambda v: np.ones(3), dtype=float)},
+        "an operator whose product with a vector of 2 numbers fails .*; it must return 2 numbers",
     ),
     "hessian of wrong shape": ((lambda x: x @ x, ONE), {"hess": lambda x: x}, "the hess of fun returns shape"),
     "constraint of two axes": (
@@ -323,6 +343,14 @@ BAD = {
         (lambda x: x.sum(), ONE), {"constraints": {"type": "ineq", "fun": lambda x: x}}, "its type is 'ineq'"
     ),
     "dictionary without fun": ((lambda x: x.sum(), ONE), {"constraints": {"type": "eq"}}, "a dictionary without 'fun'"),
+    "bounds in words": (
+        (lambda x: x.sum(), ONE), {"constraints": NonlinearConstraint(lambda x: x, "low", "low")},
+        "the bounds of the constraint are 'low' and 'low'; give numbers",
+    ),
+    "bounds of two lengths": (
+        (lambda x: x.sum(), ONE), {"constraints": NonlinearConstraint(lambda x: x, [0, 0], [0, 0, 0])},
+        r"the bounds of the constraint are \[0, 0\] and \[0, 0, 0\]",
+    ),
     "bounds of another length": (
         (lambda x: x.sum(), ONE), {"constraints": NonlinearConstraint(lambda x: x, [1, 1, 1], [1, 1, 1])},
         r"returns shape \(2,\), but its bounds have \(3,\)",
@@ -334,7 +362,9 @@ BAD = {
     "inner": ((lambda x: x.sum(), ONE), {"inner": "lu"}, "unknown inner solver 'lu'; the choices are 'auto'"),
     "maxiter": ((lambda x: x.sum(), ONE), {"maxiter": -1}, "maxiter is -1"),
     "seed": ((lambda x: x.sum(), ONE), {"seed": 0.5}, "seed is 0.5"),
+    "seed too large": ((lambda x: x.sum(), ONE), {"seed": 2**64}, r"it must be below 2\*\*64"),
     "callback": ((lambda x: x.sum(), ONE), {"callback": 1}, "callback is 1"),
+    "callback with a vector": ((lambda x: x @ x, ONE), {"callback": lambda x: x}, "callback returns a Tensor; it must"),
     "tolerances": ((lambda x: x.sum(), ONE), {"atol": 0.0}, "one of them must be positive"),
     "negative tolerance": ((lambda x: x.sum(), ONE), {"rtol": -1.0}, "must not be negative"),
 }  # fmt: skip
@@ -347,6 +377,17 @@ def test_bad_input_is_one_sentence(name):
         sb.minimize(*arguments, **options)
     assert str(caught.value).count(". ") == 0
     assert str(caught.value).endswith(".")
+
+
+def test_hessians_of_differences_are_symmetric_enough():
+    def hess(x):
+        return np.stack([(circle_gradient(x + 1e-8 * e) - circle_gradient(x)) / 1e-8 for e in np.eye(2)])
+
+    def circle_gradient(x):
+        return np.array([4 * x[0] * (x[0] ** 2 + x[1] ** 2), 4 * x[1] * (x[0] ** 2 + x[1] ** 2) - 1])
+
+    result = sb.minimize(lambda x: (x @ x) ** 2 - x[1], np.array([0.3, 0.7]), jac=circle_gradient, hess=hess)
+    np.testing.assert_allclose(result.x, [0.0, 0.25 ** (1 / 3)], rtol=0, atol=1e-8)
 
 
 def test_a_number_of_constraints_that_changes_is_refused():

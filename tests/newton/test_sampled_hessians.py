@@ -135,6 +135,10 @@ def test_means_that_are_no_numbers_are_refused(mean, words):
         SampledHessian(mean, 5, 2)(torch.ones(2, dtype=torch.float64))
 
 
-def test_a_mean_that_is_no_function_is_refused():
+def test_what_is_no_function_is_refused():
     with pytest.raises(sb.InputError, match="the mean is 3"):
         SampledHessian(3, 5, 2)
+    with pytest.raises(sb.InputError, match="hess is 3; give a function"):
+        SampledHessian(mean, 5, 2, hess=3)
+    with pytest.raises(sb.InputError, match="the root of the Hessian is None"):
+        SketchedHessian(None, CountSketch(20))

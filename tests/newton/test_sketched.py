@@ -7,6 +7,7 @@ import math
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -147,6 +148,32 @@ def test_constraints_that_contradict_each_other_are_said(second):
         )  # fmt: skip
     assert result.reason is sb.Reason.INFEASIBLE
     torch.testing.assert_close(result.x, torch.tensor([(1 + second) / 2, 0.0], dtype=torch.float64), rtol=0, atol=1e-4)
+
+
+UNBOUNDED = {
+    "cubic": (lambda x: (x**3).sum(), ()),
+    "exponential": (lambda x: -torch.exp(x).sum(), ()),
+    "linear": (lambda x: x.sum(), ()),
+    "cubic on a line": (lambda x: x[0] ** 3, lambda x: x[1] - x[0]),
+    "exponential on a line": (lambda x: -torch.exp(x).sum(), lambda x: x[1] - 1),
+}
+
+
+@pytest.mark.parametrize("name", UNBOUNDED)
+def test_objectives_without_a_lower_bound_are_said(name):
+    """Penalties end the search long before -1e15: what is far along the last step tells."""
+    fun, constraints = UNBOUNDED[name]
+    with pytest.warns(sb.ConvergenceWarning, match="no lower bound"):
+        result = sb.minimize(fun, torch.tensor([-1.0, 0.5]).double(), constraints=constraints, method="sketched")
+    assert result.reason is sb.Reason.UNBOUNDED
+
+
+@pytest.mark.parametrize("method", ["auto", "sketched"])
+def test_objectives_of_numpy_without_a_lower_bound_are_said(method):
+    """Updates of the Hessian shrink it with each step."""
+    with pytest.warns(sb.ConvergenceWarning, match="no lower bound"):
+        result = sb.minimize(lambda x: x.sum(), np.ones(3), jac=lambda x: np.ones(3), method=method)
+    assert result.reason is sb.Reason.UNBOUNDED
 
 
 def test_a_cap_that_is_hit_is_said():
