@@ -17,7 +17,7 @@ help:
 	@echo "make wheel    build the wheel, install it beside, and run the fast tests on it"
 	@echo "make lint     check style, types and the order of imports"
 	@echo "make bench    run the comparisons with other packages"
-	@echo "make verify   run the random tests of bounds and files at their full count"
+	@echo "make verify   run the random tests of bounds, controls and files at their full count"
 
 core:
 	@tools/environment.sh
@@ -64,4 +64,5 @@ bench: dev
 verify: dev
 	@SCIML_BOUNDS_CASES=20200 $(BIN)/python -m pytest tests/bounds/test_random_cases.py \
 	    tests/bounds/test_random_functions.py tests/barron/test_cell_bounds.py -s $(ARGS)
+	@SCIML_BOUNDS_CASES=2000 $(BIN)/python -m pytest tests/newton/test_random_controls.py -s $(ARGS)
 	@SCIML_BOUNDS_KILLS=200 SCIML_BOUNDS_FUZZ=250 $(BIN)/python -m pytest tests/store/test_kills.py tests/store/test_fuzz.py -s $(ARGS)

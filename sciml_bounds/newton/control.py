@@ -5,6 +5,7 @@ Legend: u state, z control, l multipliers (n,) each; x = (u, z); K stiffness, M 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,8 @@ from sciml_bounds.grid import AXES
 from sciml_bounds.newton.minimize import minimize
 from sciml_bounds.newton.minres import Minres
 from sciml_bounds.newton.products import Products
-from sciml_bounds.newton.range_space import RangeSpace
 from sciml_bounds.newton.result import OptimizeResult
+from sciml_bounds.newton.state_newton import Ending, minimize_in_state
 from sciml_bounds.newton.stiffness import GridStiffness, Stiffness
 from sciml_bounds.operators.linear_operator import LinearOperator
 from sciml_bounds.problems.diffusion import Diffusion
@@ -34,11 +35,6 @@ __all__ = ["DistributedControl", "TrackingProgram"]
 
 #: The state block of the preconditioner keeps this part of the mass where the Lagrangian's own is smaller.
 LEAST_WEIGHT = 0.1
-
-#: Relative residual of each inner solve at most. Measured on the published problem, linear and cubic, with weights from
-#: 1e-1 to 1e-6: with 0.1 the first steps are cut by the line search, since the merit function measures in other norms
-#: than the preconditioner; with 0.001 as many inner steps are taken in all.
-RTOL = 0.01
 
 #: A function applied to each entry of the state, written in torch.
 Nonlinearity = Callable[[Tensor], Tensor]
@@ -201,29 +197,65 @@ class TrackingProgram:
     # --- solving ------------------------------------------------------------------------------------------------------
 
     def minimize(
-        self, *, inner: Any = "auto", rtol: float = 1e-8, atol: float = 0.0, maxiter: int = 100, **options: Any
+        self,
+        *,
+        inner: Any = "auto",
+        rtol: float = 1e-8,
+        atol: float = 0.0,
+        maxiter: int = 100,
+        forcing: float | None = None,
+        callback: Callable[[Any], bool | None] | None = None,
+        throw: bool = False,
+        **options: Any,
     ) -> OptimizeResult:
-        """Start from zero and call `sb.minimize`.
+        """Start from zero and minimise.
 
         Parameters
         ----------
         inner
-            "auto": conjugate gradients for the multipliers with the preconditioner below, by products, or MINRES where
-            the Hessian is not positive. "direct": sparse LU. Or as in `sb.minimize`.
+            "auto": Newton's method for the state alone, whose steps are found by conjugate gradients with two multigrid
+            cycles as preconditioner. Otherwise `sb.minimize` for state and control, with "direct": sparse LU;
+            `sb.Minres(control.preconditioner)`; or another of its solvers.
         rtol, atol
-            Stop when the KKT residual is at most max(rtol times that at the start, atol).
-        maxiter, options
+            Stop when the residual is at most max(rtol times that of the data, atol). With "auto" it is the norm of the
+            gradient in the energy of the Hessian, about sqrt(2 (J - min J)): errors in L2 of the state, and of the
+            control times the root of its weight, of any mesh. Otherwise the Euclidean norm of the KKT residual and that
+            at the start.
+        maxiter
+            Largest number of Newton steps.
+        forcing
+            With "auto" and a nonlinearity, relative residual of each inner solve; by default 0.1 at first, and as much
+            smaller as the residual has fallen.
+        callback, throw
             As in `sb.minimize`.
+        options
+            Of `sb.minimize`, where that is called.
         """
-        if inner == "auto":
-            inner = RangeSpace(self.preconditioner, rtol=RTOL)
+        if isinstance(inner, str) and inner == "auto":
+            if options:
+                raise InputError(f"inner='auto' takes no {next(iter(options))}; leave it out, or use inner='direct'.")
+            return minimize_in_state(self, Ending(rtol, atol, maxiter, callback), forcing=forcing, throw=throw)
+        if forcing is not None:
+            raise InputError(f"forcing={forcing!r} is for inner='auto'; leave it out.")
         by_products = {"hess": self.hess, "constraints": self.constraints}
         functions = by_products if isinstance(inner, Minres) else self.matrices()
         x0, multipliers = self.load.new_zeros(2 * self.n), self.load.new_zeros(self.n)
         return minimize(
             self.fun, x0, jac=self.jac, **functions, multipliers=multipliers, inner=inner, rtol=rtol, atol=atol,
-            maxiter=maxiter, **options,
+            maxiter=maxiter, callback=callback, throw=throw, **options,
         )  # fmt: skip
+
+    def shift(self, x: Tensor, multipliers: Tensor) -> Tensor:
+        """Return the diagonal of M (phi' + sqrt(W / w)), kept from being negative, at x (2n,) with multipliers (n,)."""
+        if self.nonlinearity is None:
+            return self.stiffness.mass / math.sqrt(self.weight)
+        slope, _ = self.derivatives(x)
+        return self.stiffness.mass * (slope + torch.sqrt(self.part(x, multipliers) / self.weight)).clamp_min(0.0)
+
+    def part(self, x: Tensor, multipliers: Tensor) -> Tensor:
+        """Return W = 1 + l phi''(u), kept positive, shape (n,)."""
+        _, curvature = self.derivatives(x)
+        return (1 + curvature * multipliers).clamp_min(LEAST_WEIGHT)
 
     def preconditioner(self, x: Tensor, multipliers: Tensor) -> LinearOperator:
         """Return an approximate inverse of |KKT matrix| at x (2n,) with multipliers (n,)."""
@@ -245,14 +277,11 @@ class _Preconditioner(LinearOperator):
 
     def __init__(self, program: TrackingProgram, x: Tensor, multipliers: Tensor) -> None:
         mass = program.stiffness.mass
-        slope, curvature = program.derivatives(x)
         self.n = program.n
         self.shape = (3 * self.n, 3 * self.n)
         self.dtype, self.device = mass.dtype, mass.device
-        part = (1 + curvature * multipliers).clamp_min(LEAST_WEIGHT)
-        self._state, self._control = part * mass, program.weight * mass
-        diagonal = mass * (slope + torch.sqrt(part / program.weight)).clamp_min(0.0)
-        self._cycle = program.stiffness.cycle(diagonal)
+        self._state, self._control = program.part(x, multipliers) * mass, program.weight * mass
+        self._cycle = program.stiffness.cycle(program.shift(x, multipliers))
 
     def matvec(self, x: Tensor) -> Tensor:
         """Apply to vectors (..., 3n)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol
 
 import scipy.sparse
@@ -18,6 +19,12 @@ from sciml_bounds.problems.discretization import node_system
 from sciml_bounds.problems.transfers import sum_to_nodes
 
 __all__ = ["GridStiffness", "MatrixStiffness", "Stiffness"]
+
+
+#: Smoothing steps of geometric cycles. They stand for inverses in products of two, where what smoothing leaves counts
+#: twice: with 3 steps, as in solvers, conjugate gradients for Poisson control on 513^2 cells take 15 steps, with 4 of
+#: them 11, with 5 of them 10; with exact inverses 7.
+SWEEPS = 4
 
 
 class Stiffness(Protocol):
@@ -75,8 +82,8 @@ class GridStiffness:
         self.problem = problem = problem.detach().to(torch.float64)
         system = node_system(problem)
         self._operator: LatticeOperator = system.operator
-        free = problem.active_nodes & ~problem.dirichlet_nodes
-        self.free = torch.nonzero(free.view(-1)).view(-1)
+        self._chosen = _Chosen(problem.active_nodes & ~problem.dirichlet_nodes)
+        self.free = self._chosen.indices
         if len(self.free) == 0:
             raise InputError("the problem prescribes the values of all nodes; take a grid with more cells.")
         self.load = self._gathered(system.rhs)
@@ -84,10 +91,10 @@ class GridStiffness:
         self.mass = self._gathered(sum_to_nodes(share, problem.periodic))
 
     def _gathered(self, lattice: Tensor) -> Tensor:
-        return lattice.reshape(-1).index_select(0, self.free)
+        return self._chosen.gather(lattice.reshape(1, -1)).view(-1)
 
     def _scattered(self, u: Tensor) -> Tensor:
-        return u.new_zeros(1, self._operator.shape[0]).index_copy_(1, self.free, u.unsqueeze(0))
+        return self._chosen.scatter(u.unsqueeze(0))
 
     def values(self, u: Tensor) -> Tensor:
         """Put free values (n,) and prescribed ones together: a nodal field."""
@@ -110,7 +117,36 @@ class GridStiffness:
         """Return a geometric V-cycle for K + diag(d)."""
         A = self._operator
         absorption = A.absorption + self._scattered(diagonal).view(A.absorption.shape)
-        return _OnFreeNodes(lattice_cycle(LatticeOperator(A.offsets, A.conductance, absorption)), self.free)
+        return _OnFreeNodes(lattice_cycle(LatticeOperator(A.offsets, A.conductance, absorption), SWEEPS), self._chosen)
+
+
+class _Chosen:
+    """Nodes of a lattice, by slices where they fill a box: those copy three times as fast as indices do."""
+
+    def __init__(self, mask: Tensor) -> None:
+        self._lattice = tuple(mask.shape)
+        self.indices = torch.nonzero(mask.reshape(-1)).view(-1)
+        self.count = len(self.indices)
+        places = torch.nonzero(mask)
+        self._box: tuple[slice, ...] | None = None
+        if self.count:
+            box = tuple(slice(int(low), int(high) + 1) for low, high in zip(places.amin(0), places.amax(0)))
+            self._box = box if bool(mask[box].all()) else None
+
+    def gather(self, whole: Tensor) -> Tensor:
+        """Take the chosen ones, (b, nodes) -> (b, n)."""
+        if self._box is None:
+            return whole.index_select(1, self.indices)
+        return whole.view(-1, *self._lattice)[(slice(None), *self._box)].reshape(-1, self.count)
+
+    def scatter(self, x: Tensor) -> Tensor:
+        """Put them back among zeros, (b, n) -> (b, nodes)."""
+        whole = x.new_zeros(len(x), math.prod(self._lattice))
+        if self._box is None:
+            return whole.index_copy_(1, self.indices, x)
+        target = whole.view(-1, *self._lattice)[(slice(None), *self._box)]
+        target.copy_(x.view(target.shape))
+        return whole
 
 
 class _OnFreeNodes(LinearOperator):
@@ -118,16 +154,15 @@ class _OnFreeNodes(LinearOperator):
 
     symmetric = True
 
-    def __init__(self, whole: LinearOperator, free: Tensor) -> None:
-        self._whole, self._free = whole, free
-        self.shape = (len(free), len(free))
+    def __init__(self, whole: LinearOperator, chosen: _Chosen) -> None:
+        self._whole, self._chosen = whole, chosen
+        self.shape = (chosen.count, chosen.count)
         self.dtype, self.device = whole.dtype, whole.device
 
     def matvec(self, x: Tensor) -> Tensor:
         """Apply to vectors (..., n)."""
-        padded = x.new_zeros(x.numel() // self.shape[0], self._whole.shape[0])
-        padded.index_copy_(1, self._free, x.reshape(-1, self.shape[0]))
-        return self._whole.matvec(padded).index_select(1, self._free).view(x.shape)
+        padded = self._chosen.scatter(x.reshape(-1, self.shape[0]))
+        return self._chosen.gather(self._whole.matvec_into(padded, torch.empty_like(padded))).view(x.shape)
 
 
 class MatrixStiffness:
