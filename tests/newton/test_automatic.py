@@ -247,3 +247,52 @@ def test_dependent_constraints_are_damped_more_where_no_direction_is_found(monke
         result = sb.minimize(lambda x: x @ x + x[0], double(1.0, 0.0), constraints=lambda x: x[1:])
     assert tried == [1.0, 1e2, 1e4, 1e6]
     assert result.reason is sb.Reason.STAGNATED
+
+
+def rosenbrock(direct):
+    """HS6: the valley x1 = x0^2 is a constraint, which each whole step along it leaves."""
+    return sb.minimize(
+        lambda x: (1 - x[0]) ** 2, double(-1.2, 1.0), constraints=lambda x: 10 * (x[1:] - x[0] ** 2), inner=direct
+    )
+
+
+def test_steps_that_leave_curved_constraints_are_corrected():
+    corrected, plain = rosenbrock("direct"), rosenbrock("minres")  # which has no factors to do it with
+    assert corrected.success
+    assert corrected.nit <= 6 < plain.nit
+    taken = [(step.step_length, step.trials) for step in corrected.history]
+    assert (1.0, 2) in taken  # a whole step, after one trial that was refused
+
+
+def two_spheres():
+    """BYRDSPHR: both constraints hold on a circle only, far from the start."""
+    return sb.minimize(
+        lambda x: -x.sum(), double(5.0, 1e-4, -1e-4),
+        constraints=lambda x: torch.stack([x @ x - 9, (x - double(1, 0, 0)) @ (x - double(1, 0, 0)) - 9]),
+    )  # fmt: skip
+
+
+def test_constraints_are_met_first_after_short_steps():
+    result = two_spheres()
+    # on the circle x = 1/2, y^2 + z^2 = 35/4, the sum is largest at y = z
+    assert result.fun == pytest.approx(-0.5 - np.sqrt(35 / 2), abs=1e-6)
+    lengths = [step.step_length for step in result.history]
+    restored = next(i for i, length in enumerate(lengths) if np.isnan(length))
+    assert all(length < 0.1 for length in lengths[restored - 3 : restored])
+    assert result.nit <= 20
+
+
+def test_damping_becomes_weaker_again(monkeypatch):
+    tried, real = [], AutomaticDirections._direction
+
+    def once_nothing(self, point, H, curved, least):
+        tried.append(self._stronger)
+        self._damped = len(tried) <= 2
+        return None if self._damped else real(self, point, H, curved, least)
+
+    monkeypatch.setattr(AutomaticDirections, "_direction", once_nothing)
+    result = sb.minimize(
+        lambda x: (x**4).sum() + x.sum(), double(3.0, 2.0), constraints=lambda x: x[1:] - 1
+    )  # takes some steps
+    assert result.success
+    assert tried[:5] == [1.0, 1e2, 1e4, 1e3, 1e2]
