@@ -31,6 +31,9 @@ SINGULAR = 1e-14
 #: A residual this small, relative to the right-hand side, is not refined.
 ACCURATE = 1e-15
 
+#: Sparse matrices with more entries than this part of all are factorised as dense ones, which is several times faster.
+FILLED = 0.1
+
 #: Columns that LAPACK eliminates at once.
 BLOCK = 64
 
@@ -93,7 +96,8 @@ class DirectSolve:
     def __init__(self, A: Tensor, b: Tensor, cap: int) -> None:
         self.negative: int | None = None
         self.rhs_norm = float(vector_norm(b))
-        substitute = self._sparse_factors(A) if is_sparse(A) else self._dense_factors(A)
+        sparse = is_sparse(A) and A.values().numel() <= FILLED * A.shape[0] ** 2
+        substitute = self._sparse_factors(A) if sparse else self._dense_factors(A.to_dense())
         self.substitute: Callable[[Tensor], Tensor] | None = substitute
         if substitute is None:
             self.z, self.residual_norm = torch.full_like(b, math.nan), math.nan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import scipy.sparse
 import torch
@@ -74,3 +75,14 @@ def test_minres_stops_at_round_off():
     solve.refine(0.0)
     assert not solve.capped
     assert solve.residual_norm <= 1e-10
+
+
+@pytest.mark.parametrize("density", [0.02, 0.5])
+def test_sparse_matrices_are_solved_with_the_same_inertia_whatever_their_fill(density):
+    rng = np.random.default_rng(1)
+    B = scipy.sparse.random_array((60, 60), density=density, rng=rng)
+    A = (B + B.T + scipy.sparse.diags_array(np.where(np.arange(60) % 3 == 0, -40.0, 40.0))).tocsr()
+    b = torch.from_numpy(rng.standard_normal(60))
+    solve = DirectSolve(csr_tensor(A), b, 0)
+    assert solve.negative == 20  # the diagonal is dominant (rows of B + B^T sum to at most 2 * 30), so its signs decide
+    np.testing.assert_allclose(A @ solve.z.numpy(), b.numpy(), atol=1e-12)
