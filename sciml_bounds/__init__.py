@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from sciml_bounds.barron.elliptic import solution_norms as solution_norms
     from sciml_bounds.barron.function import BarronFunction as BarronFunction
     from sciml_bounds.barron.network import BarronNetwork as BarronNetwork
+    from sciml_bounds.barron.samplers import SampledNetwork as SampledNetwork
+    from sciml_bounds.barron.samplers import sample_network as sample_network
+    from sciml_bounds.barron.samplers import width_for as width_for
     from sciml_bounds.bounds.calibrated import CalibratedPair as CalibratedPair
     from sciml_bounds.bounds.calibrated import Calibration as Calibration
     from sciml_bounds.bounds.calibrated import calibrate as calibrate
@@ -124,6 +127,7 @@ _HOME = {
     "QuadraticEnergy": "problems.energies",
     "Reason": "reports",
     "Robin": "grid",
+    "SampledNetwork": "barron.samplers",
     "ShearThinning": "problems.energies",
     "SketchedNewton": "newton.sketched",
     "Solution": "results",
@@ -155,11 +159,13 @@ _HOME = {
     "prepare": "_solve",
     "read": "store.results",
     "recipe_names": "recipes._registry",
+    "sample_network": "barron.samplers",
     "save_model": "store.weights",
     "show_versions": "_versions",
     "solution_norms": "barron.elliptic",
     "solve": "_solve",
     "train": "training.trainer",
+    "width_for": "barron.samplers",
     "write": "store.results",
 }
 
