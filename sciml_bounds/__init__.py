@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from sciml_bounds._solve import prepare as prepare
     from sciml_bounds._solve import solve as solve
     from sciml_bounds._versions import show_versions as show_versions
+    from sciml_bounds.barron.capacity import Capacity as Capacity
+    from sciml_bounds.barron.capacity import capacity as capacity
     from sciml_bounds.barron.elliptic import SolutionNorms as SolutionNorms
     from sciml_bounds.barron.elliptic import solution_norms as solution_norms
     from sciml_bounds.barron.function import BarronFunction as BarronFunction
@@ -96,6 +98,7 @@ _HOME = {
     "Box": "grid",
     "CalibratedPair": "bounds.calibrated",
     "Calibration": "bounds.calibrated",
+    "Capacity": "barron.capacity",
     "Certificate": "results",
     "CertifiedMgNO": "multigrid.flux_head",
     "CoefficientEstimation": "newton.estimation",
@@ -142,6 +145,7 @@ _HOME = {
     "aslinearoperator": "operators.linear_operator",
     "calibrate": "bounds.calibrated",
     "calibrate_bound": "bounds.calibrated",
+    "capacity": "barron.capacity",
     "certify": "bounds.certify",
     "cg": "krylov.cg",
     "consolidate": "recipes.generation",
