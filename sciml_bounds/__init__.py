@@ -15,10 +15,15 @@ if TYPE_CHECKING:
     from sciml_bounds._solve import prepare as prepare
     from sciml_bounds._solve import solve as solve
     from sciml_bounds._versions import show_versions as show_versions
+    from sciml_bounds.barron.capacity import Capacity as Capacity
+    from sciml_bounds.barron.capacity import capacity as capacity
     from sciml_bounds.barron.elliptic import SolutionNorms as SolutionNorms
     from sciml_bounds.barron.elliptic import solution_norms as solution_norms
     from sciml_bounds.barron.function import BarronFunction as BarronFunction
     from sciml_bounds.barron.network import BarronNetwork as BarronNetwork
+    from sciml_bounds.barron.samplers import SampledNetwork as SampledNetwork
+    from sciml_bounds.barron.samplers import sample_network as sample_network
+    from sciml_bounds.barron.samplers import width_for as width_for
     from sciml_bounds.bounds.calibrated import CalibratedPair as CalibratedPair
     from sciml_bounds.bounds.calibrated import Calibration as Calibration
     from sciml_bounds.bounds.calibrated import calibrate as calibrate
@@ -93,6 +98,7 @@ _HOME = {
     "Box": "grid",
     "CalibratedPair": "bounds.calibrated",
     "Calibration": "bounds.calibrated",
+    "Capacity": "barron.capacity",
     "Certificate": "results",
     "CertifiedMgNO": "multigrid.flux_head",
     "CoefficientEstimation": "newton.estimation",
@@ -124,6 +130,7 @@ _HOME = {
     "QuadraticEnergy": "problems.energies",
     "Reason": "reports",
     "Robin": "grid",
+    "SampledNetwork": "barron.samplers",
     "ShearThinning": "problems.energies",
     "SketchedNewton": "newton.sketched",
     "Solution": "results",
@@ -138,6 +145,7 @@ _HOME = {
     "aslinearoperator": "operators.linear_operator",
     "calibrate": "bounds.calibrated",
     "calibrate_bound": "bounds.calibrated",
+    "capacity": "barron.capacity",
     "certify": "bounds.certify",
     "cg": "krylov.cg",
     "consolidate": "recipes.generation",
@@ -155,11 +163,13 @@ _HOME = {
     "prepare": "_solve",
     "read": "store.results",
     "recipe_names": "recipes._registry",
+    "sample_network": "barron.samplers",
     "save_model": "store.weights",
     "show_versions": "_versions",
     "solution_norms": "barron.elliptic",
     "solve": "_solve",
     "train": "training.trainer",
+    "width_for": "barron.samplers",
     "write": "store.results",
 }
 

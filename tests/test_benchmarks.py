@@ -301,3 +301,15 @@ def test_optimal_controls_are_compared(capsys):
     saved = [int(part) for part in re.findall(r"(\d+)%$", printed, re.MULTILINE)]
     assert len(saved) == 4
     assert min(saved) > 0  # inexact solves cost less
+
+
+def test_gradient_iterations_are_counted(capsys):
+    run("barron_iterations.py", "--cells", "12", "--steps", "40")
+    printed = capsys.readouterr().out
+    rows = re.findall(
+        r"^  \d+ +(standard|published) +.*?(\d\.\d+) +(\d\.\d+) +([\d,]+) +(> 40|\d+)$", printed, re.MULTILINE
+    )
+    assert len(rows) == 9
+    for _, proven, seen, guaranteed, observed in rows:
+        assert float(seen) <= float(proven) + 1e-4
+        assert ">" in observed or int(observed) <= int(guaranteed.replace(",", ""))

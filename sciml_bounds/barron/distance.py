@@ -11,7 +11,7 @@ from torch import Tensor
 from sciml_bounds.barron.norms import half_moments, parabola_moments
 from sciml_bounds.errors import InputError
 
-__all__ = ["BoxDistance", "Sides", "checked_sides"]
+__all__ = ["BoxDistance", "Sides", "checked_sides", "product_of_others"]
 
 #: Sides of a box: (axis, end) with end 0 where the coordinate is smallest, and 1 where it is largest.
 Sides = tuple[tuple[int, int], ...]
@@ -51,7 +51,7 @@ class BoxDistance:
     def jet(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Evaluate the product (...), its gradient (..., d) and its Laplacian (...)."""
         f, slope, bend = self.factors(x)
-        others = _product_of_others(f)
+        others = product_of_others(f)
         return f.prod(-1), slope * others, (bend * others).sum(-1)
 
     @property
@@ -66,7 +66,7 @@ class BoxDistance:
         return m0, m1
 
 
-def _product_of_others(f: Tensor) -> Tensor:
+def product_of_others(f: Tensor) -> Tensor:
     """Multiply all entries of the last axis but one, without dividing by it."""
     one = torch.ones_like(f[..., :1])
     before = torch.cat([one, f[..., :-1]], -1).cumprod(-1)

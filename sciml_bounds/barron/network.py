@@ -14,7 +14,7 @@ from sciml_bounds.arrays import convert, require_count, require_finite, require_
 from sciml_bounds.barron.activations import checked_activation
 from sciml_bounds.barron.distance import BoxDistance, checked_sides
 from sciml_bounds.barron.norms import affine_norm, feature_norms, path_norm, projected
-from sciml_bounds.barron.series import FourierSeries, ProductSeries, Sides
+from sciml_bounds.barron.series import ProductSeries, Sides
 from sciml_bounds.barron.series import checked_sides as checked_lengths
 from sciml_bounds.errors import InputError
 from sciml_bounds.reports import describe, summary_table
@@ -178,7 +178,7 @@ class BarronNetwork(nn.Module):
         """
         series = function.waves().value
         lengths = function.value.lengths if isinstance(function.value, ProductSeries) else series.periods
-        return cls.of(*_cosines(series), activation="cosine", offset=series.mean, lengths=lengths)
+        return cls.of(*series.cosines(), activation="cosine", offset=series.mean, lengths=lengths)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -398,11 +398,3 @@ def _checked_origin(origin: Sides, dimension: int) -> tuple[float, ...]:
     if len(given) != dimension:
         raise InputError(f"origin has {len(given)} numbers, and the network has {dimension} variables.")
     return tuple(require_number(entry, "origin") for entry in given)
-
-
-def _cosines(series: FourierSeries) -> tuple[Tensor, Tensor, Tensor]:
-    """Take each pair of conjugate waves once: c exp(i t) + conj = 2 |c| cos(t + arg c); the mean is left out."""
-    first = (series.modes != 0).to(torch.int64).argmax(-1, keepdim=True)
-    upper = series.modes.gather(1, first)[:, 0] > 0
-    c = series.coefficients[upper]
-    return series.frequencies[upper], c.angle(), 2 * c.abs()

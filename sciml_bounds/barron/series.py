@@ -78,6 +78,13 @@ class FourierSeries:
         """The smallest |w| but zero of all functions with these periods."""
         return 2 * math.pi / max(self.periods)
 
+    def cosines(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return w (m, d), h (m,) and a (m,) with sum_j a_j cos(w_j . x + h_j) = this function less its mean, a > 0."""
+        first = (self.modes != 0).to(torch.int64).argmax(-1, keepdim=True)
+        upper = self.modes.gather(1, first)[:, 0] > 0  # one of each conjugate pair
+        c = self.coefficients[upper]
+        return self.frequencies[upper], c.angle(), 2 * c.abs()
+
     def __call__(self, x: Tensor) -> Tensor:
         """Evaluate at points (..., d)."""
         phase = x @ self.frequencies.T.to(x)

@@ -1,0 +1,119 @@
+"""Dimensions of spans: known ranks, published figures, and lower bounds that least squares does not get below."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import sciml_bounds as sb
+from sciml_bounds.barron.capacity import band_limited_error
+
+B = sb.BarronFunction
+
+
+def tanh_features(width, bound, seed=0):
+    rng = np.random.default_rng(seed)
+    w, b = rng.uniform(-bound, bound, (2, width))
+    x = np.linspace(-1, 1, 1500)
+    return x, np.tanh(np.outer(x, w) + b)
+
+
+@pytest.mark.parametrize(("bound", "width", "tol", "expected"), [
+    (1.0, 300, 1e-12, 18), (1.0, 1200, 1e-12, 18), (1.0, 300, 1e-6, 9), (5.0, 1200, 1e-12, 58),
+])  # fmt: skip
+def test_figures_of_tanh_in_one_dimension(bound, width, tol, expected):
+    """On [-1, 1]: weights up to 1 never give more than 18 dimensions."""
+    found = sb.capacity(tanh_features(width, bound)[1], tol)
+    assert found.dimension == expected
+    assert found.width == width
+
+
+def test_known_ranks():
+    """20 cosines and 20 sines of a frequency are two functions; all monomials up to 4 are five."""
+    x = torch.linspace(0, 1, 200, dtype=torch.float64)[:, None]
+    phases = torch.linspace(0, 3, 20, dtype=torch.float64)
+    network = sb.BarronNetwork.of(np.full((20, 1), 7.0), phases, np.ones(20))
+    assert sb.capacity(network.features(x)).dimension == 2
+    cubes = sb.BarronNetwork.of(np.ones((9, 1)), np.arange(1.0, 10), np.ones(9), activation="relu", power=4)
+    assert sb.capacity(cubes.features(x), 1e-13).dimension == 5
+
+
+@pytest.mark.parametrize("outer_norm", [1.0, 1e3, 1e6])
+def test_no_weights_are_better_than_the_bound(outer_norm):
+    """The best weights of a bounded norm by ridge regression, its parameter found by bisection."""
+    x, features = tanh_features(40, 1.0)
+    target = np.sin(12 * x)
+    bound = sb.capacity(features, 1e-6).error_bound(target, outer_norm)
+    U, s, Vt = np.linalg.svd(features, full_matrices=False)
+    f = U.T @ target
+    low, high = 1e-18, 1e6
+    for _ in range(200):
+        ridge = math.sqrt(low * high)
+        a = Vt.T @ (s * f / (s**2 + ridge))
+        low, high = (ridge, high) if np.linalg.norm(a) > outer_norm else (low, ridge)
+    best = np.sqrt(np.mean((features @ a - target) ** 2))
+    assert np.linalg.norm(a) <= outer_norm * (1 + 1e-6)
+    assert bound <= best
+    if outer_norm == 1.0:
+        assert bound >= 0.5 * best
+
+
+def test_the_bound_is_the_distance_where_nothing_is_left_out():
+    rng = np.random.default_rng(0)
+    features, target = rng.standard_normal((50, 4)), rng.standard_normal(50)
+    residual = target - features @ np.linalg.lstsq(features, target)[0]
+    found = sb.capacity(features)
+    assert found.dimension == 4
+    assert found.error_bound(target) == pytest.approx(np.sqrt(np.mean(residual**2)))
+    x, many = tanh_features(60, 1.0)
+    assert sb.capacity(many).error_bound(np.sign(x)) == 0.0
+
+
+def test_distance_to_waves_of_a_band():
+    """Against quadrature on a fine lattice."""
+    n = 64
+    x = (np.arange(n) + 0.5) / n
+    points = np.stack(np.meshgrid(1.5 * x, 0.5 * x, indexing="ij"), -1)
+    f = B.cosine([[1, 0], [2, 1], [0, 3]], [1.0, 2.0, -0.5], lengths=(1.5, 0.5))
+    beyond = B.cosine([[2, 1], [0, 3]], [2.0, -0.5], lengths=(1.5, 0.5))
+    R = math.pi / 1.5
+    assert band_limited_error(f, R) == pytest.approx(math.sqrt(0.75 * float(beyond(points).square().mean())))
+    assert band_limited_error(f, 100.0) == 0.0
+    g = B.fourier([[1, 0], [2, 1]], [1j, 2.0], periods=(1.5, 0.5))
+    rest = B.fourier([[2, 1]], [2.0], periods=(1.5, 0.5))
+    assert band_limited_error(g, 5.0) == pytest.approx(math.sqrt(0.75 * float(rest(points).square().mean())))
+
+
+def test_a_short_table():
+    found = sb.capacity(np.array([[1.0, 1.0], [1.0, 1.0]]))
+    assert repr(found).splitlines()[:3] == [
+        "Capacity",
+        "  dimension               1 of 2 features",
+        "  tol                     1e-12",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "call"),
+    [
+        ("tol is 1e-18; give a number between 1e-15", lambda: sb.capacity(np.eye(3), 1e-18)),
+        ("tol is 2", lambda: sb.capacity(np.eye(3), 2.0)),
+        (r"features has shape \(3,\)", lambda: sb.capacity(np.ones(3))),
+        ("features has 1 entry that is NaN", lambda: sb.capacity(np.array([[1.0, np.nan]]))),
+        ("features are zero at all points", lambda: sb.capacity(np.zeros((3, 2)))),
+        (
+            r"target has shape \(2,\); the features have 3 points",
+            lambda: sb.capacity(np.eye(3)).error_bound(np.ones(2)),
+        ),
+        ("outer_norm is nan", lambda: sb.capacity(np.eye(3)).error_bound(np.ones(3), math.nan)),
+        ("not known as a series", lambda: band_limited_error(B.gaussian([0.0], 1.0), 1.0)),
+        ("largest is -1", lambda: band_limited_error(B.cosine([[1]], [1.0]), -1.0)),
+    ],
+    ids=range(9),
+)
+def test_bad_input_is_one_sentence(words, call):
+    with pytest.raises(sb.InputError, match=words):
+        call()

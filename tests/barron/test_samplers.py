@@ -1,0 +1,152 @@
+"""Sampled networks: mean errors over many draws against the bound, exact errors by closed forms and quadrature."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import sciml_bounds as sb
+from sciml_bounds.barron.samplers import _STEEPNESS
+
+B = sb.BarronFunction
+
+
+def squares(f, network, points, slopes):
+    """Mean of (f - network)^2 over points, and of the squared difference of the gradients where `slopes` are given."""
+    difference = (f(points) - network(points).detach()).square()
+    if slopes is not None:
+        difference = difference + (slopes - network.gradient(points).detach()).square().sum(-1)
+    return float(difference.mean())
+
+
+def gradient(f, points):
+    x = points.clone().requires_grad_()
+    return torch.autograd.grad(f(x).sum(), x)[0]
+
+
+def measured(f, volume, width, norm, activation, draws):
+    """Mean square errors of many draws; the points of each are drawn too, so that its square has the right mean."""
+    errors = []
+    lengths = torch.tensor(f.value.lengths if hasattr(f.value, "lengths") else f.value.periods, dtype=torch.float64)
+    for seed in range(draws):
+        sampled = sb.sample_network(f, width, norm, activation, seed=seed)
+        generator = torch.Generator().manual_seed(10**6 + seed)
+        points = torch.rand((200, f.dimension), generator=generator, dtype=torch.float64) * lengths
+        slopes = gradient(f, points) if norm == "H1" else None
+        errors.append(volume * squares(f, sampled.network, points, slopes))
+    return np.array(errors), sampled.error_bound
+
+
+FUNCTIONS = {
+    "fourier": (B.fourier([[1, -2], [0, 3], [2, 2], [0, 0]], [1 + 1j, -0.5, 0.3j, 2.0], periods=(1.5, 0.7)), 1.05),
+    "cosine": (B.cosine([[1, 2, 0], [0, 3, 1], [0, 0, 0]], [1.0, -0.5, 2.0], lengths=(1.5, 0.7, 1.0)), 1.05),
+    "sine": (B.sine([[1, 2], [2, 1]], [1.0, -0.5], lengths=(1.5, 0.7)), 1.05),
+}
+METHODS = [("L2", "cosine"), ("H1", "cosine"), ("L2", "step"), ("L2", "sigmoid"), ("L2", "relu"), ("H1", "relu")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("f", "volume"), FUNCTIONS.values(), ids=FUNCTIONS.keys())
+@pytest.mark.parametrize(("norm", "activation"), METHODS)
+def test_the_mean_error_obeys_the_bound(f, volume, norm, activation):
+    """Over 100 draws, up to 4 standard errors of the mean; and the bound is no more than 4 times too large."""
+    errors, bound = measured(f, volume, 20, norm, activation, 100)
+    margin = 4 * errors.std(ddof=1) / np.sqrt(len(errors))
+    assert errors.mean() <= bound**2 + margin
+    assert errors.mean() >= bound**2 / 16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("norm", "activation"), METHODS)
+def test_draws_have_no_bias(norm, activation):
+    """The mean of 10,000 networks of 20 neurons is one of 200,000, whose error is 1 / 100 of that of one."""
+    f = B.fourier([[1, -1], [0, 1]], [1 + 1j, -0.5], periods=(4.5, 5.7))  # with values and slopes at the centre
+    x = torch.rand((40, 2), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = x * torch.tensor([4.5, 5.7])
+    large = sb.sample_network(f, 200000, norm, activation, seed=7)
+    error = squares(f, large.network, x, gradient(f, x) if norm == "H1" else None) ** 0.5
+    # the mean of a squared norm over 40 points; 2 for what one draw may be above its mean
+    assert error * (4.5 * 5.7) ** 0.5 <= 2 * large.error_bound
+
+
+def test_the_figures_of_six_dimensions():
+    """400 random modes in d = 6: E err^2 k is constant, half of B^2 (L2) and B_H^2 (H1), and as the sharp form says.
+
+    Errors are exact: waves of whole periods are orthogonal, so that the error is a sum over modes of c_j - its draw.
+    """
+    rng = np.random.default_rng(0)
+    modes = rng.integers(-4, 5, (400, 6))
+    c = rng.standard_normal(400) / (1 + (modes**2).sum(1)) * np.exp(2j * np.pi * rng.random(400))
+    f = B.fourier(modes, c)
+    w, _, a = (part.numpy() for part in f.value.cosines())
+    squared = (w**2).sum(1)
+    for norm, sizes in (("L2", np.ones_like(a)), ("H1", np.sqrt(1 + squared))):
+        B0, exact = (a * sizes).sum(), (a**2 * sizes**2).sum() / 2
+        for width in (16, 128, 1024):
+            errors = []
+            for seed in range(60):
+                network = sb.sample_network(f, width, norm, seed=seed).network
+                place = {tuple(np.round(row, 6)): i for i, row in enumerate(w)}
+                rows = [place[tuple(np.round(row, 6))] for row in network.weights.detach().numpy()]
+                drawn = np.zeros(len(a))
+                np.add.at(drawn, rows, network.outer.detach().numpy())
+                errors.append(((drawn - a) ** 2 * sizes**2).sum() / 2)
+            mean, margin = np.mean(errors), 4 * np.std(errors, ddof=1) / 60**0.5
+            sharp = (B0**2 / 2 - exact) / width
+            assert abs(mean - sharp) <= margin
+            assert margin < 0.1 * sharp
+            assert 0.4 < mean / (B0**2 / width) < 0.51
+            assert sb.sample_network(f, width, norm).error_bound == pytest.approx(B0 / np.sqrt(2 * width))
+
+
+@pytest.mark.parametrize(("norm", "activation"), METHODS)
+def test_widths_are_those_of_the_bound(norm, activation):
+    f, _ = FUNCTIONS["cosine"]
+    width = sb.width_for(f, 0.5, norm, activation)
+    assert sb.sample_network(f, width, norm, activation).error_bound <= 0.5
+    assert width == 1 or sb.sample_network(f, width - 1, norm, activation).error_bound > 0.5
+
+
+def test_steep_sigmoids_are_nearly_steps():
+    """int (1[t > 0] - s(z t))^2 dt = (2 log 2 - 1) / z."""
+    t = torch.linspace(-40, 40, 800001, dtype=torch.float64)
+    square = float(((t > 0).double() - t.sigmoid()).square().sum() * 1e-4)
+    assert square * 4 / 0.05**2 == pytest.approx(_STEEPNESS, rel=1e-4)
+
+
+def test_constants_need_no_neurons():
+    sampled = sb.sample_network(B.cosine([[0, 0]], [3.0]), 5)
+    assert sampled.network.width == 0
+    assert sampled.error_bound == 0.0
+    assert sampled.network([0.2, 0.3]).item() == 3.0
+
+
+def test_a_short_table():
+    sampled = sb.sample_network(B.fourier([[1]], [2.0]), 7)
+    assert repr(sampled).splitlines() == [
+        "SampledNetwork",
+        "  width                                 7",
+        "  activation                            cosine",
+        "  root mean square error in L2 (bound)  0.5346",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "call"),
+    [
+        ("not known as a series", lambda: sb.width_for(B.gaussian([0.0], 1.0), 0.1)),
+        ("error is 0", lambda: sb.width_for(B.cosine([[1]], [1.0]), 0.0)),
+        ("norm is 'H2'", lambda: sb.width_for(B.cosine([[1]], [1.0]), 0.1, "H2")),
+        (
+            "activation is 'tanh'; networks can be sampled for",
+            lambda: sb.width_for(B.cosine([[1]], [1.0]), 0.1, "L2", "tanh"),
+        ),
+        ("Networks of steps are sampled in L2 only", lambda: sb.width_for(B.cosine([[1]], [1.0]), 0.1, "H1", "step")),
+        ("width is 0", lambda: sb.sample_network(B.cosine([[1]], [1.0]), 0)),
+    ],
+    ids=range(6),
+)
+def test_bad_input_is_one_sentence(words, call):
+    with pytest.raises(sb.InputError, match=words):
+        call()
