@@ -36,6 +36,13 @@ PROGRESS = 0.5
 #: fills that in, so that a step along it would be as long as 1 / eps, and spoil what was found.
 FLAT, FLAT_AT_MOST = 1e3, 5e-6
 
+#: Where eps ||A|| ||x|| is the first part of a residual that is the second part of b or more, A is singular to
+#: round-off and b outside its range: x grows without end, and the recurrence no longer knows the residual.
+LOST, LEFT = 1e-3, 1e-3
+
+#: So often, in iterations, that is looked at; and in double precision only, which has digits to lose.
+PERIOD, DOUBLE = 8, 1e-10
+
 NEEDS = "MINRES needs a symmetric operator; use another method, or the normal equations A^T A x = A^T b."
 
 #: The same of its preconditioner.
@@ -292,22 +299,29 @@ class MinresLoop:
         flat = torch.hypot(diagonal, self.c * gamma_new) <= self.flat * self.scale  # ||A r||_M / ||r||_M
         self._stop(flat, Reason.STAGNATED)
         going = self.running & before
-        length = torch.where(going, torch.hypot(diagonal, gamma_new), 1.0)
+        everywhere = bool(going.all())
+
+        def where(new: Tensor, old: Tensor | float) -> Tensor:
+            return new if everywhere else torch.where(going, new, old)
+
+        length = where(torch.hypot(diagonal, gamma_new), 1.0)
         above, far = self.s * delta + self.c_old * self.c * gamma, self.s_old * gamma
         w = self.w_old.mul_(-far.unsqueeze(1)).addcmul_(above.unsqueeze(1), self.w, value=-1)
         w.add_(self.z).div_(length.unsqueeze(1))
         self.w, self.w_old = w, self.w
-        self.c_old, self.c = self.c, torch.where(going, diagonal / length, 1.0)
-        self.s_old, self.s = self.s, torch.where(going, gamma_new / length, 0.0)
-        step = torch.where(going, self.c * self.eta, 0.0)
-        if bool(going.all()):
+        self.c_old, self.c = self.c, where(diagonal / length, 1.0)
+        self.s_old, self.s = self.s, where(gamma_new / length, 0.0)
+        step = where(self.c * self.eta, 0.0)
+        if everywhere:
             self.x.addcmul_(step.unsqueeze(1), w)
         else:  # rows that have ended may hold what is not finite
             self.x[going] += step[going].unsqueeze(1) * w[going]
-        self.eta = torch.where(going, -self.s * self.eta, self.eta)
-        self.norm = torch.where(going, self.eta.abs(), self.norm)
+        self.eta = where(-self.s * self.eta, self.eta)
+        self.norm = where(self.eta.abs(), self.norm)
         self.iterations += going
         self.norms.append(self.norm)
+        if len(self.norms) % PERIOD == 0:
+            self._stop_where_exploded()
         self._mark_converged()
 
     # --- ends ---------------------------------------------------------------------------------------------------------
@@ -319,6 +333,12 @@ class MinresLoop:
         for row in torch.nonzero(which).view(-1).tolist():
             self.reasons[row] = reason
         self.running = self.running & ~which
+
+    def _stop_where_exploded(self) -> None:
+        if not isinstance(self.M, Identity) or self.eps > DOUBLE:
+            return  # ||A|| ||x|| is of another norm than the residual
+        lost = self.eps * self.scale * self.x.norm(dim=1) > LOST * self.norm
+        self._stop(lost & (self.norm > LEFT * self.rhs_norm), Reason.STAGNATED)
 
     def _mark_converged(self) -> None:
         self._stop(self.norm <= self.tolerance, Reason.CONVERGED)

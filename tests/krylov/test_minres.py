@@ -223,6 +223,28 @@ def test_an_operator_of_zeros_is_no_breakdown():
     assert not s.x.any()
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_systems_whose_solution_explodes_are_no_success(seed):
+    """KKT systems with dependent constraints, outside their range: the recurrence goes on falling below what is there.
+
+    x is looked at when its round-off is a thousandth of the residual (`LOST`), and up to seven iterations later, when
+    it may be as large as the residual, but no larger: that would be 1e9 of it in the end.
+    """
+    rng = np.random.default_rng(seed)
+    Q, _ = np.linalg.qr(rng.standard_normal((30, 30)))
+    H, G = (Q * np.geomspace(1, 20, 30)) @ Q.T, rng.standard_normal((10, 30))
+    G[1:] = rng.standard_normal((9, 1)) @ G[:1]
+    A = np.block([[H, G.T], [G, np.zeros((10, 10))]])
+    A, b = torch.from_numpy((A + A.T) / 2), torch.from_numpy(rng.standard_normal(40))
+    best = float((b - A @ torch.linalg.lstsq(A, b.unsqueeze(1), driver="gelsd").solution.squeeze(1)).norm())
+    loop = MinresLoop(MatrixOperator(A), b.unsqueeze(0), Identity(40, b.dtype, b.device), trusted=1e-6)
+    loop.seek(torch.tensor([0.3 * best], dtype=torch.float64))
+    loop.run(2000)
+    assert loop.reasons[0] is Reason.STAGNATED
+    assert int(loop.iterations) < 100
+    assert float((b - A @ loop.x[0]).norm()) < 2 * best
+
+
 def test_consistent_singular_systems_are_solved():
     A, b, _ = saddle()
     A = torch.block_diag(A, torch.zeros(2, 2, dtype=torch.float64))

@@ -30,6 +30,17 @@ def test_a_batch_of_matrices_meets_a_batch_of_vectors():
     torch.testing.assert_close(product, torch.einsum("abij,abj->abi", matrices, x), rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("layout", [torch.strided, torch.sparse_csr, torch.sparse_csc, torch.sparse_coo], ids=str)
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.filterwarnings("ignore:Sparse C")
+def test_products_are_written_where_they_are_wanted(layout, count):
+    matrix = torch.as_tensor(DENSE)
+    x, out = torch.randn(count, N, dtype=torch.float64), torch.empty(count, N, dtype=torch.float64)
+    operator = MatrixOperator(matrix if layout is torch.strided else matrix.to_sparse(layout=layout))
+    assert operator.matvec_into(x, out) is out
+    torch.testing.assert_close(out, x @ matrix.mT, rtol=0, atol=1e-13)
+
+
 def test_the_preconditioners_of_pyamg_are_operators():
     A = pyamg.gallery.poisson((8, 8), format="csr")
     theirs = pyamg.smoothed_aggregation_solver(A, max_coarse=10).aspreconditioner()
