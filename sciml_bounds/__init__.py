@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from sciml_bounds.barron.elliptic import SolutionNorms as SolutionNorms
     from sciml_bounds.barron.elliptic import solution_norms as solution_norms
     from sciml_bounds.barron.function import BarronFunction as BarronFunction
+    from sciml_bounds.barron.greedy import greedy_network as greedy_network
     from sciml_bounds.barron.network import BarronNetwork as BarronNetwork
+    from sciml_bounds.barron.network_solution import NetworkSolution as NetworkSolution
     from sciml_bounds.barron.samplers import SampledNetwork as SampledNetwork
     from sciml_bounds.barron.samplers import sample_network as sample_network
     from sciml_bounds.barron.samplers import width_for as width_for
@@ -122,6 +124,7 @@ _HOME = {
     "Minres": "newton.minres",
     "MissingExtraError": "errors",
     "Multigrid": "_linear",
+    "NetworkSolution": "barron.network_solution",
     "Neumann": "grid",
     "OptimizeResult": "newton.result",
     "PLaplacian": "problems.energies",
@@ -152,6 +155,7 @@ _HOME = {
     "evaluate": "training.evaluation",
     "export_pdebench": "store.pdebench",
     "export_the_well": "store.the_well",
+    "greedy_network": "barron.greedy",
     "import_dataset": "store.foreign",
     "load_model": "store.weights",
     "make_dataset": "recipes.generation",

@@ -1,0 +1,112 @@
+"""What solvers by networks return: the network, and a record of how it came about."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from sciml_bounds.barron.network import BarronNetwork
+from sciml_bounds.reports import describe, summary_table
+
+__all__ = ["NetworkSolution", "NetworkStep"]
+
+
+@dataclass(frozen=True)
+class NetworkStep:
+    """One step of a solver by networks.
+
+    Attributes
+    ----------
+    width
+        Neurons of the network after it.
+    energy
+        J of the network, by the points of the solver.
+    norm
+        `barron_norm` of the network (of ReLU networks the variation norm).
+    size
+        How far the step moved the network in the energy norm, where it is known; otherwise NaN. After an orthogonal
+        projection the error before the step was at least that, up to the error of the integrals.
+    """
+
+    width: int
+    energy: float
+    norm: float
+    size: float = math.nan
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class NetworkSolution:
+    """The result of `greedy_network` and its like.
+
+    Attributes
+    ----------
+    network
+        The network.
+    energy
+        J of it, by other points than those of the solver: twice as many cells along each axis, or other samples.
+    energy_change
+        How much J differs between the two sets of points, an estimate of the error of the integrals; zero where
+        they are exact.
+    history
+        One record a step.
+    method
+        What was used, in words.
+    integrals
+        How integrals were computed, in words.
+    proven_order
+        The order of the error in the energy norm in the width that a theorem gives, where u has a finite variation norm
+        or Barron norm; None without a theorem.
+    seconds
+        Wall-clock time.
+    """
+
+    network: BarronNetwork
+    energy: float
+    energy_change: float
+    history: tuple[NetworkStep, ...]
+    method: str
+    integrals: str
+    proven_order: float | None
+    seconds: float
+
+    @property
+    def width(self) -> int:
+        """Neurons of the network."""
+        return self.network.width
+
+    @property
+    def fitted_order(self) -> float:
+        """The observed order, NaN where it is not known: an estimate.
+
+        Errors of orthogonal projections are |||u - u_n|||^2 = sum over later steps of size^2; what the last one leaves
+        is unknown and left out. The slope is that between an eighth and half of all neurons.
+        """
+        sizes = torch.tensor([step.size for step in self.history], dtype=torch.float64)
+        if len(sizes) < 16 or bool(sizes.isnan().any()):
+            return math.nan
+        widths = torch.tensor([step.width for step in self.history], dtype=torch.float64)
+        errors = sizes.square().flip(0).cumsum(0).flip(0)[1:].sqrt()
+        widths = widths[:-1]
+        used = (widths >= widths[-1] / 8) & (widths <= widths[-1] / 2) & (errors > 0)
+        n, e = widths[used].log(), errors[used].log()
+        n = n - n.mean()
+        return -float((n @ e) / (n @ n))
+
+    def __repr__(self) -> str:
+        rows = {
+            "method": self.method,
+            "width": str(self.width),
+            "energy": f"{self.energy:.10g}",
+            "integrals": self._integrals(),
+            "Barron norm": describe(torch.tensor(self.network.barron_norm, dtype=torch.float64)),
+        }
+        if self.proven_order is not None:
+            seen = "" if math.isnan(self.fitted_order) else f", fitted {self.fitted_order:.2f} (estimate)"
+            rows["order"] = f"proven {self.proven_order:.2f}{seen}"
+        return summary_table("NetworkSolution", rows)
+
+    def _integrals(self) -> str:
+        change = "" if self.energy_change == 0 else f"; other points change J by {self.energy_change:.1e}"
+        return self.integrals + change
