@@ -313,3 +313,14 @@ def test_gradient_iterations_are_counted(capsys):
     for _, proven, seen, guaranteed, observed in rows:
         assert float(seen) <= float(proven) + 1e-4
         assert ">" in observed or int(observed) <= int(guaranteed.replace(",", ""))
+
+
+def test_certificates_of_networks_are_measured(capsys):
+    run("network_certificate.py", "--cells", "2", "--width", "5")
+    rows = re.findall(r"^  (?:cosine|tanh|relu)\S* +(.*)$", capsys.readouterr().out, re.MULTILINE)
+    assert len(rows) == 15
+    for row in rows:
+        index = np.array(row.split(), dtype=float)
+        assert (index[:3] >= 1).all()
+        assert (index[6:9] <= 1).all()
+        assert index[2] < index[0]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from sciml_bounds.arrays import require_number
 from sciml_bounds.barron.function import BarronFunction
@@ -18,6 +20,8 @@ from sciml_bounds.reports import describe, summary_table
 __all__ = ["SolutionNorms", "solution_norms"]
 
 Series = FourierSeries | ProductSeries
+#: A scalar, or a matrix of d rows.
+Coefficient = BarronFunction | float | Sequence[Sequence[BarronFunction | float]]
 
 #: A mean of f below this part of its norm is round-off.
 MEAN_FREE = 1e-12
@@ -60,7 +64,7 @@ class SolutionNorms:
 
 
 def solution_norms(
-    coefficient: BarronFunction | float, source: BarronFunction, reaction: BarronFunction | float = 0.0
+    coefficient: Coefficient, source: BarronFunction, reaction: BarronFunction | float = 0.0
 ) -> SolutionNorms:
     """Bound the Barron norm of the solution of -div(a grad u) + c u = f, without solving it.
 
@@ -72,14 +76,16 @@ def solution_norms(
     where s and m bound |w| M and M over the frequencies that can occur, and |a'| is the sum of the magnitudes of its
     waves. If the matrix of this system has a spectral radius below 1, the map contracts, the solution exists in this
     class, and x and y are bounded by the solution of the system with equality. For constant c it reads
-    x <= sum |w| M |F| / (1 - |a'| / A).
+    x <= sum |w| M |F| / (1 - |a'| / A). With a matrix, M = 1 / (w . A w + C), |a'| is the sum of the spectral norms of
+    its waves, and A in all other places the smallest eigenvalue of the symmetric part of its mean.
 
     Parameters
     ----------
     coefficient, source, reaction
         a, f and c as series, or numbers for a and c. Either Fourier series of the same periods (u is periodic), or a
         and c cosine series and f a sine series (u = 0 on the sides) or cosine series (zero normal derivatives) of the
-        same sides. Without reaction the mean of f is zero, and u is the solution of mean zero.
+        same sides. Without reaction the mean of f is zero, and u is the solution of mean zero. a may also be a matrix,
+        given as d rows; for sine and cosine series a diagonal one.
 
     Returns
     -------
@@ -102,8 +108,10 @@ def solution_norms(
     (0.450158, 0.5, 'bound')
     """
     f = _as_series(source, "source")
-    a, c = _as_setting(coefficient, f, "coefficient"), _as_setting(reaction, f, "reaction")
-    (A, a_varies), (C, c_varies) = _split(a), _split(c)
+    c = _as_setting(reaction, f, "reaction")
+    mean, a_varies = _matrix(coefficient, f)
+    A = float(torch.linalg.eigvalsh((mean + mean.T) / 2)[0])
+    C, c_varies = _split(c)
     if A <= 0:
         raise InputError(f"The coefficient has mean {A:.4g}; give one with a positive mean.")
     if C < 0 or (C == 0 and c_varies > 0):
@@ -111,10 +119,11 @@ def solution_norms(
     if C == 0 and abs(f.mean) > MEAN_FREE * float(f.magnitudes.sum()):
         raise InputError(f"The source has mean {f.mean:.4g} and nothing balances it; subtract it, or add a reaction.")
     s, m = _largest_multipliers(f, A, C)
-    x, y = _transformed(f, A, C)
+    x, y = _transformed(f, mean, C)
     matrix = (a_varies / A, s * c_varies, s * a_varies, m * c_varies)
     gradient, value = _solved(matrix, x, y)
-    given = [g for g in (coefficient, source, reaction) if isinstance(g, BarronFunction)]
+    entries = [e for row in coefficient for e in row] if isinstance(coefficient, Sequence) else [coefficient]
+    given = [g for g in (*entries, source, reaction) if isinstance(g, BarronFunction)]
     exact = all(g.kind == "bound" and math.inf not in g.band for g in given)
     return SolutionNorms(value, gradient, a_varies / A, "bound" if exact else "estimate")
 
@@ -160,13 +169,41 @@ def _largest_multipliers(f: Series, A: float, C: float) -> tuple[float, float]:
     return top / (A * top**2 + C), 1 / (A * low**2 + C if always_moving else C)
 
 
-def _transformed(f: Series, A: float, C: float) -> tuple[float, float]:
+def _matrix(coefficient: Coefficient, f: Series) -> tuple[Tensor, float]:
+    """Return the mean of a coefficient (d, d), and the sum of the spectral norms of all its other waves."""
+    dim = f.modes.shape[1]
+    if not isinstance(coefficient, Sequence):
+        mean, varies = _split(_as_setting(coefficient, f, "coefficient"))
+        return mean * torch.eye(dim, dtype=torch.float64), varies
+    if [len(row) for row in coefficient] != [dim] * dim:
+        raise InputError(f"The coefficient is not {dim} by {dim}; give a row for each axis.")
+    zero = torch.zeros((dim, dim), dtype=torch.complex128)
+    waves = {(0,) * dim: zero.clone()}
+    for i, row in enumerate(coefficient):
+        for j, entry in enumerate(row):
+            series = _as_setting(entry, f, f"coefficient of row {i} and column {j}")
+            if i != j and isinstance(f, ProductSeries) and (not isinstance(series, float) or series != 0):
+                raise InputError("With sine or cosine series the matrix is diagonal; use Fourier series for others.")
+            for mode, value in _terms(series, dim):
+                waves.setdefault(mode, zero.clone())[i, j] = value
+    constant = waves.pop((0,) * dim).real
+    return constant, math.fsum(float(torch.linalg.matrix_norm(wave, 2)) for wave in waves.values())
+
+
+def _terms(function: Series | float, dim: int) -> list[tuple[tuple[int, ...], Tensor]]:
+    if isinstance(function, float):
+        return [((0,) * dim, torch.tensor(function, dtype=torch.float64))]
+    return [(tuple(mode), value) for mode, value in zip(function.modes.tolist(), function.coefficients)]
+
+
+def _transformed(f: Series, mean: Tensor, C: float) -> tuple[float, float]:
     """Return sum |w| M |F| and sum M |F|; where there is no reaction, the mean of f is zero and left out."""
-    squares, magnitudes = f.frequencies.square().sum(-1), f.magnitudes
+    w, magnitudes = f.frequencies, f.magnitudes
     if C == 0:
-        squares, magnitudes = squares[squares > 0], magnitudes[squares > 0]
-    weighted = magnitudes / (A * squares + C)
-    return float(squares.sqrt() @ weighted), float(weighted.sum())
+        moving = (w != 0).any(-1)
+        w, magnitudes = w[moving], magnitudes[moving]
+    weighted = magnitudes / (((w @ mean) * w).sum(-1) + C)
+    return float(w.square().sum(-1).sqrt() @ weighted), float(weighted.sum())
 
 
 def _solved(matrix: tuple[float, float, float, float], x: float, y: float) -> tuple[float, float]:

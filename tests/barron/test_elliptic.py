@@ -58,6 +58,47 @@ def test_bounds_hold_on_the_torus(seed):
     assert bounds.gradient <= gradient / (1 - bounds.variation) * 2.5  # the rule's own factor, and a little
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_bounds_hold_for_matrices_on_the_torus(seed):
+    """Galerkin systems with a matrix whose entries share some waves; the mean is not symmetric for odd seeds."""
+    rng = np.random.default_rng([1, seed])
+    mean = np.array([[2.0, 0.4], [0.4 + 0.5 * (seed % 2), 1.0]])
+    lowest = np.linalg.eigvalsh((mean + mean.T) / 2)[0]
+    size = 0.2 * lowest * rng.uniform(0.2, 0.95)
+    entries = [[waves(rng, 2, mean[i, j], size) for j in range(2)] for i in range(2)]
+    f, c = waves(rng, 4, 0.0, 1.0), {(0, 0): 0.7 * (seed % 3)}
+    bounds = sb.solution_norms([[function(e) for e in row] for row in entries], function(f), c[0, 0])
+    modes = [(k, l) for k in range(-LARGEST, LARGEST + 1) for l in range(-LARGEST, LARGEST + 1)]
+    place = {k: i for i, k in enumerate(modes)}
+    matrix = np.diag(np.full(len(modes), c[0, 0], dtype=complex))
+    for p, i in place.items():
+        for r in range(2):
+            for s in range(2):
+                for shift, value in entries[r][s].items():
+                    if (j := place.get((p[0] - shift[0], p[1] - shift[1]))) is not None:
+                        matrix[i, j] += p[r] * value * modes[j][s]
+    if not c[0, 0]:
+        matrix[place[0, 0], place[0, 0]] = 1
+    found = np.abs(np.linalg.solve(matrix, np.array([f.get(k, 0) for k in modes])))
+    assert found.sum() <= bounds.value * (1 + 1e-12)
+    assert (np.hypot(*np.array(modes).T) * found).sum() <= bounds.gradient * (1 + 1e-12)
+    assert bounds.variation < 0.8
+
+
+def test_multiples_of_the_identity_are_scalars():
+    a = B.cosine([[0, 0], [1, 2]], [1.0, 0.5])
+    f = B.sine([[1, 1], [2, 3]], [1.0, -0.3])
+    for given in ([[a, 0.0], [0.0, a]], ((a, 0), (0.0, a))):
+        assert sb.solution_norms(given, f, 2.0) == sb.solution_norms(a, f, 2.0)
+
+
+def test_constant_matrices_attain_the_bound():
+    """f = 2 cos(2 pi (x + y)) on the unit torus with A = [[2, 1], [1, 3]]: w . A w = 7 (2 pi)^2."""
+    bounds = sb.solution_norms([[2.0, 1.0], [1.0, 3.0]], B.fourier([[1, 1]], [2.0]))
+    assert bounds.value == pytest.approx(2 / (7 * 4 * np.pi**2))
+    assert bounds.variation == 0.0
+
+
 @pytest.mark.parametrize("mean", [0.0, 3.0])
 def test_constant_coefficients_attain_the_bound(mean):
     """U = F / (A |w|^2 + C): f = 3 sin(2 pi x) sin(pi y) on the unit square has |w|^2 = 5 pi^2."""
@@ -119,8 +160,14 @@ SINE, COSINE = B.sine([[1]], [1.0]), B.cosine([[1]], [1.0])
         ("different conditions on the sides", lambda: sb.solution_norms(B.cosine([[0]], [1.0], 2.0), COSINE)),
         ("source is not known as a series", lambda: sb.solution_norms(1.0, B.gaussian([0.0], 1.0))),
         ("the reaction is nan", lambda: sb.solution_norms(1.0, SINE, float("nan"))),
+        ("The coefficient is not 1 by 1; give a row", lambda: sb.solution_norms([[1.0, 0.0]], SINE)),
+        ("has mean -1", lambda: sb.solution_norms([[1.0, 2.0], [2.0, 1.0]], B.fourier([[1, 1]], [2.0]))),
+        (
+            "the matrix is diagonal; use Fourier",
+            lambda: sb.solution_norms([[1.0, 0.1], [0.1, 1.0]], B.sine([[1, 1]], [1.0])),
+        ),
     ],
-    ids=range(10),
+    ids=range(13),
 )
 def test_bad_input_is_one_sentence(words, call):
     with pytest.raises(sb.InputError, match=words):
