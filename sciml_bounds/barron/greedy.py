@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from sciml_bounds.arrays import require_count, require_seed
+from sciml_bounds.barron.cosine_greedy import CosineRun
 from sciml_bounds.barron.dictionaries import Ridges, circle, random_directions
 from sciml_bounds.barron.network import BarronNetwork
 from sciml_bounds.barron.network_solution import NetworkSolution, NetworkStep
@@ -23,6 +25,7 @@ from sciml_bounds.barron.trial_space import (
     network_arguments,
     require_linear,
 )
+from sciml_bounds.errors import InputError
 from sciml_bounds.problems.variational import VariationalProblem
 
 __all__ = ["greedy_network"]
@@ -37,16 +40,20 @@ def greedy_network(
     problem: VariationalProblem,
     width: int,
     *,
+    activation: Literal["relu", "cosine"] = "relu",
     power: int = 2,
     lifting: BarronNetwork | None = None,
     seed: int = 0,
 ) -> NetworkSolution:
-    """Solve a linear problem by a ReLU^k network that grows neuron by neuron.
+    """Solve a linear problem by a network that grows neuron by neuron.
 
-    Each step takes the neuron g = (w . x + b)_+^k, |w| = 1, with the largest |a(u_n, g) - int f g|, and projects the
-    solution onto the span of all neurons so far in the energy norm. For solutions of finite variation norm the error
-    falls like n^(-1/2 - (2k - 1) / (2d)) in that norm (Siegel, Hong, Jin, Hao and Xu, arXiv 2107.04466; Siegel and Xu,
-    arXiv 2106.15000), although the norms of the networks may grow.
+    "relu": each step takes the neuron g = (w . x + b)_+^k, |w| = 1, with the largest |a(u_n, g) - int f g|, and
+    projects the solution onto the span of all neurons so far in the energy norm. For solutions of finite variation norm
+    the error falls like n^(-1/2 - (2k - 1) / (2d)) in that norm (Siegel, Hong, Jin, Hao and Xu, arXiv 2107.04466;
+    Siegel and Xu, arXiv 2106.15000), although the norms of the networks may grow.
+
+    "cosine": neurons cos(w . x + b) whose half periods divide the sides of the box, for numbers a and c and free sides:
+    all integrals are exact in any dimension. See the notes.
 
     Parameters
     ----------
@@ -55,12 +62,14 @@ def greedy_network(
         or equals the lifting, or free.
     width
         Neurons at the end; fewer if no neuron is new. The affine part of the network takes part in every projection.
+    activation
+        "relu" or "cosine".
     power
-        k.
+        k, of ReLUs.
     lifting
         A network with the Dirichlet values, needed where they are not one number for all sides.
     seed
-        Of the directions that are drawn in more than two dimensions.
+        Of what is drawn: directions in more than two dimensions, frequencies, samples.
 
     Returns
     -------
@@ -78,6 +87,13 @@ def greedy_network(
     Integrals are by Gauss points in up to three dimensions, and exact in one where f is a polynomial on cells; in more
     they are means over samples, and what is small on the samples may be larger elsewhere.
 
+    Cosines are not tried all. Candidates are the neighbours of the 256 frequencies that carry most energy, and 256 that
+    are drawn in each step, so that a solution whose frequencies are far from each other may be missed. The source is
+    asked for its integrals with them only: exact ones if it is a number or a `BarronFunction` that is a series, means
+    over 65,536 samples otherwise. Of what the network does not explain yet, that is: L u_n is integrated exactly, and
+    f - L u_n sampled. A step adds up to a tenth of the neurons that are there, at once, so that no theorem about single
+    ones holds.
+
     Examples
     --------
     >>> import math
@@ -94,6 +110,10 @@ def greedy_network(
     require_count(width, "width", 1)
     require_count(power, "power", 1)
     require_seed(seed)
+    if activation not in ("relu", "cosine"):
+        raise InputError(f"activation is {activation!r}; the greedy algorithm has 'relu' and 'cosine'.")
+    if activation == "cosine":
+        return _by_cosines(problem, width, lifting, seed, start)
     run = _Run(problem, power, lifting, seed)
     history = tuple(run.steps(width))
     network = run.network()
@@ -107,6 +127,26 @@ def greedy_network(
         method=f"orthogonal greedy algorithm, ReLU^{power}",
         integrals=run.quadrature.words,
         proven_order=0.5 + (2 * power - 1) / (2 * dim),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _by_cosines(
+    problem: VariationalProblem, width: int, lifting: BarronNetwork | None, seed: int, start: float
+) -> NetworkSolution:
+    if lifting is not None:
+        raise InputError("activation='cosine' has free sides and takes no lifting; leave it out.")
+    run = CosineRun(problem, seed)
+    history = tuple(run.steps(width))
+    energy = run.energy_elsewhere()
+    return NetworkSolution(
+        network=run.network(),
+        energy=energy,
+        energy_change=abs(energy - run.energy),
+        history=history,
+        method="orthogonal greedy algorithm, cosines",
+        integrals=run.integrals,
+        proven_order=None,
         seconds=time.perf_counter() - start,
     )
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -215,7 +216,9 @@ def checked_modes(modes: Any) -> Tensor:
 
 def checked_coefficients(coefficients: Any, terms: int) -> Tensor:
     """Return coefficients (m,) in double precision, real or complex."""
-    given = torch.as_tensor(coefficients).cpu()
+    # numpy reads lists in double precision, and torch in single
+    given = coefficients if isinstance(coefficients, Tensor) else torch.as_tensor(np.asarray(coefficients))
+    given = given.cpu()
     given = given.to(torch.complex128 if given.is_complex() else torch.float64)
     if given.shape != (terms,):
         raise InputError(f"coefficients has shape {tuple(given.shape)}; the {terms} modes need ({terms},).")

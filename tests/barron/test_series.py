@@ -44,3 +44,8 @@ def test_repeated_modes_are_added_up():
     """cos(t) - cos(t) is nothing, and cos(-t) is cos(t)."""
     assert B.fourier([[1], [-1], [2]], [1.0, -1.0, 3.0], 2 * math.pi).norm == pytest.approx(9)
     assert B.cosine([[1], [1]], [1.0, -1.0]).norm == 0
+
+
+def test_lists_of_numbers_are_read_in_double_precision():
+    series = sb.BarronFunction.fourier([[1]], [0.1 + 0.3j]).value
+    assert series.coefficients.tolist() == [0.05 - 0.15j, 0.05 + 0.15j]
