@@ -22,7 +22,7 @@ from sciml_bounds.newton.escape import escape
 from sciml_bounds.newton.hessians import ExactHessian, Hessians
 from sciml_bounds.newton.inner import DirectSolve, InnerSolve, InnerSolver
 from sciml_bounds.newton.iteration import Direction
-from sciml_bounds.newton.kkt import frobenius, identity, kkt_matrix, shifted
+from sciml_bounds.newton.kkt import frobenius, identity, is_sparse, kkt_matrix, shifted
 from sciml_bounds.newton.merit import Merit, Slope
 from sciml_bounds.newton.minres import MinresSolver
 from sciml_bounds.newton.products import Matrix, Products, damped_solution
@@ -101,11 +101,25 @@ def estimated_multipliers(point: Point) -> Tensor:
     G, damping = point.jacobian, ESTIMATE_DAMPING * max(1e-8, frobenius(point.jacobian) ** 2)
     if isinstance(G, Products):
         found = damped_solution(G.mT, -point.gradient, damping, FEW)
-    else:
+    elif is_sparse(G):
         A = kkt_matrix(identity(G), G, damping)
         found = DirectSolve(A, torch.cat([-point.gradient, point.x.new_zeros(m)]), 0).z[n:]
+    else:
+        found = _damped_least_squares(G, -point.gradient, damping)
     usable = bool(torch.isfinite(found).all()) and float(found.abs().max()) <= LARGEST_MULTIPLIER
     return found if usable else torch.zeros_like(found)
+
+
+def _damped_least_squares(G: Tensor, rhs: Tensor, damping: float) -> Tensor:
+    """Minimise ||G^T l - rhs||^2 + damping ||l||^2 by normal equations, whose condition the damping bounds.
+
+    They are (G G^T + d I) l = G rhs, or, where that is smaller, l = G (G^T G + d I)^-1 rhs.
+    """
+    m, n = G.shape
+    gram, right = (G @ G.mT, G @ rhs) if m <= n else (G.mT @ G, rhs)
+    factor, _ = torch.linalg.cholesky_ex(shifted(gram, damping))
+    found: Tensor = torch.cholesky_solve(right.unsqueeze(1), factor).squeeze(1)
+    return found if m <= n else G @ found
 
 
 @dataclass(frozen=True, eq=False)

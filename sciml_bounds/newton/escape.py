@@ -29,8 +29,10 @@ ENOUGH = 0.1
 #: Products with the Hessian that are spent on the search where it has no entries, or sparse ones.
 PRODUCTS = 20
 
-#: So many constraints, known by products, may be projected on: least squares take about as many products each time.
-CONSTRAINTS = 50
+#: Projections on the null space of a Jacobian that is known by products are least squares, which take as many products
+#: as there are constraints, or more. With more than this number of them, H is looked at without constraints before, and
+#: fewer products with H are made.
+CONSTRAINTS, FEW = 50, 6
 
 #: Projections on the null space of a sparse Jacobian G are exact up to this, relative to ||G||^2 and squared.
 DAMPING = 1e-14
@@ -43,8 +45,7 @@ def escape(program: Program, point: Point, H: Matrix, eta1: float) -> Point | No
     """Step off a stationary point along negative curvature of H on the null space of the Jacobian.
 
     It is the most negative one where matrices are dense. Otherwise Lanczos' method looks for it with a few products, so
-    that what it finds is true, but weak curvature may go unseen, and all of it where a Jacobian with many rows is known
-    by products.
+    that what it finds is true, but weak curvature may go unseen.
 
     Returns
     -------
@@ -89,17 +90,29 @@ def _null_space(G: Tensor) -> Tensor:
 
 def _of_lanczos(H: Matrix, G: Matrix, n: int) -> tuple[float, Tensor] | None:
     """Return the least Ritz value of H on the null space, and its vector; None where no direction is free."""
-    if isinstance(G, Products) and G.shape[0] > CONSTRAINTS:
+    random = torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(H.device)
+    dear = isinstance(G, Products) and G.shape[0] > CONSTRAINTS
+    if dear and _least_ritz(H, torch.clone, random, PRODUCTS)[0] >= -NEGATIVE * frobenius(H):
         return None
     project = _projection(G)
-    start = project(torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(H.device))
-    size = float(start.norm())
-    if size == 0 or float((G @ start).norm()) > FREE * frobenius(G) * size:
+    start = project(random)
+    if not _is_free(G, start):
         return None  # nothing but round-off is free, or the projection has not converged
-    projected = CallableOperator(
-        lambda v: project(H @ v.view(-1)).view(v.shape), n, torch.float64, H.device, symmetric=True
+    found = _least_ritz(H, project, start, FEW if dear else PRODUCTS)
+    return found if _is_free(G, found[1]) else None
+
+
+def _is_free(G: Matrix, direction: Tensor) -> bool:
+    size = float(direction.norm())
+    return size > 0 and float((G @ direction).norm()) <= FREE * frobenius(G) * size
+
+
+def _least_ritz(H: Matrix, project: Callable[[Tensor], Tensor], start: Tensor, products: int) -> tuple[float, Tensor]:
+    """Return the least Ritz value of the projected H, and its vector."""
+    operator = CallableOperator(
+        lambda v: project(H @ v.view(-1)).view(v.shape), len(start), torch.float64, start.device, symmetric=True
     )
-    basis, diagonal, off = lanczos(projected, start, PRODUCTS)
+    basis, diagonal, off = lanczos(operator, start, products)
     values, vectors = torch.linalg.eigh(torch.diag(diagonal) + torch.diag(off, 1) + torch.diag(off, -1))
     return float(values[0]), vectors[:, 0] @ basis
 

@@ -8,10 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.optimize
+import scipy.sparse
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.newton.automatic import AutomaticDirections
+from sciml_bounds.newton.automatic import AutomaticDirections, estimated_multipliers
+from sciml_bounds.newton.products import Products
+from sciml_bounds.newton.program import Point
+from sciml_bounds.operators.linear_operator import csr_tensor
 
 MODULE = runpy.run_path(str(Path(__file__).with_name("problems.py")))
 PROBLEMS, HARD = MODULE["PROBLEMS"], MODULE["HARD"]
@@ -175,6 +179,38 @@ def test_inconsistent_constraints_are_said(name):
     c = constraints(result.x)
     J = torch.autograd.functional.jacobian(constraints, result.x).reshape(-1, 2)
     assert float((J.T @ c.view(-1)).norm()) <= 1e-3 * max(1.0, float(J.norm())) * float(c.norm())
+
+
+# --- first multipliers ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("m", "n"), [(3, 8), (8, 8), (12, 5)])
+@pytest.mark.parametrize("form", ["dense", "sparse", "products"])
+def test_first_multipliers_are_those_of_least_squares(form, m, n):
+    """Of least length where there are more than unknowns; damping of 1e-8 ||G||^2 is relative to singular values here.
+
+    LSMR ends after 30 steps, and at 1e-8.
+    """
+    generator = torch.Generator().manual_seed(m)
+    G = torch.randn((m, n), generator=generator, dtype=torch.float64)
+    left, _, right = torch.linalg.svd(G, full_matrices=False)
+    G = left @ torch.diag(torch.linspace(1, 3, min(m, n), dtype=torch.float64)) @ right
+    g = torch.randn(n, generator=generator, dtype=torch.float64)
+    forms = {
+        "dense": G, "sparse": csr_tensor(scipy.sparse.csr_array(G.numpy())),
+        "products": Products((m, n), lambda x: G @ x, lambda y: G.mT @ y, G.device),
+    }  # fmt: skip
+    point = Point(torch.zeros_like(g), g.new_zeros(m), 0.0, g.new_zeros(m), g, forms[form])
+    expected = torch.linalg.pinv(G.mT) @ -g
+    # the damping moves them by at most 1e-8 ||G||_F^2 / 1^2, relative to their length: ||G||_F^2 is below 12 * 9
+    torch.testing.assert_close(estimated_multipliers(point), expected, rtol=0, atol=2e-6 * float(expected.norm()))
+
+
+def test_first_multipliers_that_tell_nothing_are_zero():
+    g = torch.ones(3, dtype=torch.float64)
+    for G in (torch.zeros(2, 3).double(), torch.full((2, 3), torch.nan).double(), 1e-9 * torch.ones(2, 3).double()):
+        point = Point(torch.zeros_like(g), g.new_zeros(2), 0.0, g.new_zeros(2), g, G)
+        assert not estimated_multipliers(point).any()
 
 
 # --- objectives without an end ----------------------------------------------------------------------------------------

@@ -99,6 +99,36 @@ def test_a_few_products_find_one_direction_among_many(form):
     assert int(away.x.abs().argmax()) == 123
 
 
+def test_many_constraints_known_by_products_hide_no_saddle():
+    """Sums of pairs are fixed, so that 60 differences are free, of curvature 2 but for one, of -2."""
+    pairs, n = torch.eye(60, dtype=torch.float64), 120
+    rows = torch.cat([pairs, pairs], 1)
+    curvature = torch.full((n,), 1.0, dtype=torch.float64)
+    curvature[7] = curvature[67] = -1.0
+    start, none = torch.zeros(n, dtype=torch.float64), torch.zeros(60, dtype=torch.float64)
+    program, point, H = place(lambda x: curvature @ x**2, start, none, lambda x: rows @ x)
+    point = dataclasses.replace(point, jacobian=products(rows))
+    away = escape(program, point, products(H), 1.0)
+    assert away.fun < 0
+    assert away.constraint_violation < 1e-6
+    assert int(away.x.abs().argmax()) in (7, 67)
+
+
+def test_projections_are_saved_where_no_curvature_is_negative():
+    """Looking at H costs 20 products, and projecting on 60 constraints many more."""
+    asked = []
+
+    def count(v):
+        asked.append(v)
+        return v[:60]
+
+    G = Products((60, 80), count, lambda u: torch.cat([u, u.new_zeros(20)]), torch.device("cpu"))
+    start = torch.zeros(80, dtype=torch.float64)
+    program, point, H = place(lambda x: x @ x, start, torch.zeros(60, dtype=torch.float64), lambda x: x[:60])
+    assert escape(program, dataclasses.replace(point, jacobian=G), products(H), 1.0) is None
+    assert not asked
+
+
 @pytest.mark.parametrize("form", [sparse, products], ids=["sparse", "products"])
 def test_points_without_a_free_direction_stay_in_any_form(form):
     program, point, H = place(lambda x: -(x @ x), double(0.0, 0.0), (0.0, 0.0), lambda x: x)

@@ -9,7 +9,7 @@ import torch
 
 import sciml_bounds as sb
 from sciml_bounds.newton import least_squares
-from sciml_bounds.newton.least_squares import sketched_least_squares
+from sciml_bounds.newton.least_squares import _Refined, sketched_least_squares
 from sciml_bounds.newton.sketches.count_sketch import CountSketch
 from sciml_bounds.newton.sketches.sparse_sign import SparseSign
 from sciml_bounds.newton.sketches.srht import SRHT
@@ -130,6 +130,20 @@ def test_what_is_not_reached_is_said():
         s = sketched_least_squares(A, b, maxiter=3)
     assert (s.reason, int(s.iterations)) == (sb.Reason.MAXITER, 3)
     assert float(s.residual_norm) < float(s.residual_norms[0])  # what was found is returned all the same
+
+
+def test_a_correction_that_makes_it_worse_is_taken_back(monkeypatch):
+    """From a start that is ten times as long, a correction that leads away is not kept."""
+    A, _, b = planted(200, 5, 10.0, 0.1)
+    R = torch.linalg.qr(A)[1]
+    start = 10 * torch.linalg.lstsq(A, b.unsqueeze(1)).solution.squeeze(1)
+    refined = _Refined(A, b, R, start, 1e-12)
+    before = refined.norm
+    monkeypatch.setattr(refined, "_correction", lambda maxiter: 9 * start)
+    refined.run(10)
+    assert refined.reason is sb.Reason.STAGNATED
+    assert torch.equal(refined.x, start)
+    assert refined.norm == before
 
 
 def test_bad_input_is_one_sentence():
