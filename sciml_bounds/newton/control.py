@@ -36,6 +36,9 @@ __all__ = ["DistributedControl", "TrackingProgram"]
 #: The state block of the preconditioner keeps this part of the mass where the Lagrangian's own is smaller.
 LEAST_WEIGHT = 0.1
 
+#: Parts of derivatives that are round-off.
+POINTWISE = 1e-10
+
 #: A function applied to each entry of the state, written in torch.
 Nonlinearity = Callable[[Tensor], Tensor]
 
@@ -48,16 +51,48 @@ def _diagonal_matrix(entries: Tensor) -> scipy.sparse.csr_array:
     return scipy.sparse.csr_array(scipy.sparse.diags_array(entries.cpu().numpy()))
 
 
-def _require_pointwise(nonlinearity: Any, u: Tensor) -> None:
+class _Applied(torch.autograd.Function):
+    """A symmetric matrix, known by its product with vectors (..., n), times a vector."""
+
+    @staticmethod
+    def forward(matvec: Callable[[Tensor], Tensor], v: Tensor) -> Tensor:
+        return matvec(v.detach())
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.matvec = inputs[0]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
+        return None, _Applied.apply(ctx.matvec, gradients[0])
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], matvec: Any, v: Tensor) -> tuple[Tensor, int]:
+        return _Applied.apply(matvec, v.movedim(in_dims[1], 0)), 0
+
+
+def _require_pointwise(nonlinearity: Any, n: int, device: torch.device) -> None:
+    """Try it at some state: its Jacobian is to be diagonal, so that its products with vectors w are phi' w."""
     if not callable(nonlinearity):
         raise InputError(f"the nonlinearity is {nonlinearity!r}; give a function of torch, such as lambda u: u**3.")
+    generator = torch.Generator().manual_seed(0)
+    u, w = (torch.rand(n, generator=generator, dtype=torch.float64).to(device) for _ in range(2))
     with torch.enable_grad():
-        p = nonlinearity(u.requires_grad_())
-    if not isinstance(p, Tensor) or p.shape != u.shape or not p.requires_grad:
-        kind = f"a tensor of shape {tuple(p.shape)}" if isinstance(p, Tensor) else f"a {type(p).__name__}"
-        raise InputError(
-            f"the nonlinearity makes {kind} of {len(u)} values; let it return as many, which torch can differentiate."
-        )
+        leaf = (0.1 * u).requires_grad_()
+        try:
+            p = nonlinearity(leaf)
+        except (RuntimeError, TypeError) as error:
+            raise InputError(f"the nonlinearity is no function of torch that leaves its argument: {error}") from None
+        if not isinstance(p, Tensor) or p.shape != u.shape or p.dtype != u.dtype or not p.requires_grad:
+            kind = f"{str(p.dtype)[6:]} of shape {tuple(p.shape)}" if isinstance(p, Tensor) else f"a {type(p).__name__}"
+            raise InputError(
+                f"the nonlinearity makes {kind} of {n} values; let it return as many in float64, which torch can "
+                "differentiate."
+            )
+        slope, along = (torch.autograd.grad(p, leaf, v, retain_graph=True)[0] for v in (torch.ones_like(w), w))
+    off = (along - slope * w).abs()
+    if bool((off > POINTWISE * slope.abs().amax()).any()):
+        raise InputError("the nonlinearity mixes entries of the state; let each value depend on its own entry alone.")
 
 
 class TrackingProgram:
@@ -94,7 +129,7 @@ class TrackingProgram:
         self.n = len(stiffness.mass)
         self._preconditioner: _Preconditioner | None = None
         if nonlinearity is not None:
-            _require_pointwise(nonlinearity, torch.zeros_like(load))
+            _require_pointwise(nonlinearity, self.n, load.device)
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Part x (2n,) into state and control."""
@@ -104,7 +139,7 @@ class TrackingProgram:
 
     def fun(self, x: Tensor) -> Tensor:
         """Return the objective."""
-        u, z = self.split(x.detach())
+        u, z = self.split(x)
         mass = self.stiffness.mass
         return (mass @ (u - self.target).square() + self.weight * (mass @ z.square())) / 2
 
@@ -126,9 +161,9 @@ class TrackingProgram:
 
     def equation(self, x: Tensor) -> Tensor:
         """Return K u + M phi(u) - M z - load, shape (n,)."""
-        u, z = self.split(x.detach())
+        u, z = self.split(x)
         source = z if self.nonlinearity is None else z - self.nonlinearity(u)
-        return self.stiffness.matvec(u) - self.stiffness.mass * source - self.load
+        return _Applied.apply(self.stiffness.matvec, u) - self.stiffness.mass * source - self.load
 
     def equation_jac(self, x: Tensor) -> Products:
         """Return its Jacobian (K + M phi'(u), -M), shape (n, 2n)."""
@@ -365,10 +400,10 @@ class DistributedControl(TrackingProgram):
         ends = torch.stack([self.target_field, state]).aminmax()
         shared = Normalize(float(ends.min), float(ends.max))
         figure = new_figure(12.6, 3.8)
-        panels = (("target", self.target_field, "viridis", shared), ("state u", state, "viridis", shared))
-        for axes, (title, field, colours, norm) in zip(
-            figure.subplots(1, 3), (*panels, ("control z", control, "RdBu_r", None))
-        ):
+        panels = (("target", self.target_field, "viridis", shared), ("state", state, "viridis", shared))
+        largest = float(control.abs().max()) or 1.0
+        panels = (*panels, ("control", control, "RdBu_r", Normalize(-largest, largest)))  # white is no control
+        for axes, (title, field, colours, norm) in zip(figure.subplots(1, 3), panels):
             image = draw_field(axes, grid, field, title, colours, nodal=True, norm=norm)
             if image is not None:
                 figure.colorbar(image, ax=axes, shrink=0.85)

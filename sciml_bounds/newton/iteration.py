@@ -28,8 +28,8 @@ FALLEN, FAR = 1e3, [10.0**power for power in range(21)]
 #: A difference of merit values below this part of their size is round-off.
 ROUND_OFF = 10 * torch.finfo(torch.float64).eps
 
-#: So many steps in a row that gain nothing but round-off are an end.
-IDLE = 10
+#: So many steps in a row that gain nothing but round-off, and less than that part of the KKT residual, are an end.
+IDLE, GAIN = 10, 1e-3
 
 
 @dataclass(frozen=True)
@@ -105,12 +105,15 @@ def run(program: Program, directions: Directions, point: Point, stop: Stop) -> O
     """Iterate until one of the ends of `Stop` is reached, or no direction leads further."""
     history: list[NewtonStep] = []
     first = before = point
-    best, idle = point.kkt_residual, 0
+    best, idle, size = point.kkt_residual, 0, 0.0
     while not isinstance(moved := _next(program, directions, point, stop, history), Reason):
         before, (point, step) = point, moved
         history.append(step)
-        idle = idle + 1 if point.kkt_residual >= best and _alike(before, point) else 0
-        best = min(best, point.kkt_residual)
+        if not program.has_jacobians:  # differences carry the round-off of the largest values
+            size = max(size, _size(before))
+        better = point.kkt_residual < (1 - GAIN) * best
+        best = point.kkt_residual if better else best
+        idle = idle + 1 if not better and _alike(before, point, size) else 0
         if idle == IDLE:
             reason = _unless_unbounded(_stuck(point, step, stop), program, (first, before, point))
             return Outcome(point, reason, tuple(history))
@@ -171,10 +174,14 @@ def _stuck(point: Point, step: NewtonStep, stop: Stop) -> Reason:
     return Reason.NOT_FINITE if step.not_finite else Reason.STAGNATED
 
 
-def _alike(first: Point, second: Point) -> bool:
+def _size(point: Point) -> float:
+    return abs(point.fun) + point.constraint_violation
+
+
+def _alike(first: Point, second: Point, size: float) -> bool:
     """Whether two points differ by no more than round-off in what the merit function is made of."""
     change = abs(first.fun - second.fun) + abs(first.constraint_violation - second.constraint_violation)
-    return change <= ROUND_OFF * (abs(first.fun) + first.constraint_violation)
+    return change <= ROUND_OFF * max(_size(first), size)
 
 
 def _advance(

@@ -21,7 +21,7 @@ from torch import Tensor
 from sciml_bounds.arrays import require_count, require_seed
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.loop import check_tolerances
-from sciml_bounds.newton.sketches.sketch import Sketch
+from sciml_bounds.newton.sketches.sketch import Sketch, require_sketch
 from sciml_bounds.newton.sketches.sparse_sign import SparseSign
 from sciml_bounds.newton.sketching import read_system
 from sciml_bounds.reports import Reason, report_failure
@@ -98,9 +98,7 @@ def sketched_least_squares(
     require_seed(seed)
     double = torch.finfo(rhs.dtype).bits == 64
     rtol = check_tolerances((1e-12 if double else 1e-5) if rtol is None else rtol, 0.0, maxiter, rhs.dtype)
-    if sketch is not None and not hasattr(sketch, "draw"):
-        raise InputError(f"the sketch is {sketch!r}; give one of sciml_bounds.newton.sketches, or None.")
-    sketch = SparseSign(COLUMNS * matrix.shape[1], NONZEROS) if sketch is None else sketch
+    sketch = SparseSign(COLUMNS * matrix.shape[1], NONZEROS) if sketch is None else require_sketch(sketch)
     R, x = _of_sketch(matrix, rhs, sketch, torch.Generator().manual_seed(seed))
     found = _Refined(matrix, rhs, R, x, rtol)
     found.run(maxiter)

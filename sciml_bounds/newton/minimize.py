@@ -89,7 +89,8 @@ def minimize(
         zero.
     rtol, atol
         Stop when the Euclidean norm of (grad f + J^T l, c) is at most max(rtol times that at the start, atol). By
-        default `rtol` is zero and `atol` 1e-8, or 1e-5 where gradients are differences; for "sketched" 1e-4.
+        default `rtol` is zero and `atol` 1e-8, or 1e-5 where gradients are differences; for "sketched" 1e-4. These are
+        not relative to anything, and differences move x_i by 1.5e-8 max(1, |x_i|): scale x and f to be of order one.
     maxiter
         Largest number of iterations.
     callback

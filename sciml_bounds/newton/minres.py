@@ -57,8 +57,8 @@ class Minres:
         or scipy. Or a function of (x, multipliers) that returns one, which is called at each point where a step is
         made. None for none.
     rtol
-        Relative residual of each solve, in the norm of the preconditioner. By default it is 0.1 at first and falls with
-        the KKT residual.
+        Relative residual of each solve at most, in the norm of the preconditioner. By default each is as accurate as
+        its step is worth: 0.1 at first, and less as the KKT residual falls, which holds beside `rtol`.
     maxiter
         Largest number of iterations of one solve; one that ends there is used as it is, and counted in the result.
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sciml_bounds.arrays import convert, require_count, require_finite, require_number, require_seed, to_tensor
 from sciml_bounds.errors import InputError
-from sciml_bounds.newton.sketches.sketch import ExpectedRate, Sketch
+from sciml_bounds.newton.sketches.sketch import ExpectedRate, Sketch, require_sketch
 from sciml_bounds.operators.linear_operator import csr_tensor
 from sciml_bounds.reports import Reason, report_failure
 from sciml_bounds.results import LinearSolution
@@ -176,7 +176,7 @@ def sketch_and_project(
     require_count(maxiter, "maxiter", 0)
     require_seed(seed)
     require_tolerances(rtol, atol)
-    solve = SketchedSolve(matrix, rhs, sketch, torch.Generator().manual_seed(seed), maxiter, guess)
+    solve = SketchedSolve(matrix, rhs, require_sketch(sketch), torch.Generator().manual_seed(seed), maxiter, guess)
     tolerance = max(rtol * float(rhs.norm()), atol)
     solve.refine(tolerance)
     advice = {Reason.MAXITER: "Raise maxiter, or use another solver: this one needs about cond(A)^2 steps."}
@@ -276,7 +276,7 @@ def expected_rate(A: Any, sketch: Sketch) -> ExpectedRate:
     >>> expected_rate(torch.eye(4, dtype=torch.float64), Rows())
     ExpectedRate(gamma=0.25, kind='bound')
     """
-    return sketch.expected_rate(_matrix(A))
+    return require_sketch(sketch).expected_rate(_matrix(A))
 
 
 def _matrix(A: Any) -> Tensor:

@@ -216,7 +216,7 @@ def test_bad_input_is_one_sentence():
 
 @pytest.mark.parametrize(
     ("nonlinearity", "kind"),
-    [(torch.sum, r"a tensor of shape \(\)"), (lambda u: u.detach(), r"a tensor of shape \(9,\)"), (len, "a int")],
+    [(torch.sum, r"float64 of shape \(\)"), (lambda u: u.detach(), r"float64 of shape \(9,\)"), (len, "a int")],
     ids=["sum", "detached", "integer"],
 )
 def test_nonlinearities_are_functions_of_each_entry(nonlinearity, kind):
@@ -236,3 +236,50 @@ def test_a_slope_that_is_infinite_where_it_starts_is_refused():
     control = sb.DistributedControl(sb.Diffusion(sb.Grid((4, 4))), 1.0, weight=1.0, nonlinearity=torch.sqrt)
     with pytest.raises(sb.InputError, match="a first derivative is NaN or infinite at x0"):
         control.minimize()
+
+
+@pytest.mark.parametrize("equation", ["equation", "constraints"])
+def test_own_terms_are_added_to_the_objective(equation):
+    """With w/4 mass z^4 added, where the mass is h^2: the minimum of the same objective that is written out."""
+    control = sb.DistributedControl(sb.Diffusion(sb.Grid((8, 8))), target=1.0, weight=1e-3)
+    n, start = control.n, torch.zeros(2 * control.n, dtype=torch.float64)
+    K, mass = torch.from_numpy(control.stiffness.to_csr().toarray()), control.stiffness.mass
+
+    def own(x):
+        return 1e-3 * (x[n:] ** 4).sum() / n
+
+    def written_out(x):
+        u, z = x[:n], x[n:]
+        return (mass @ (u - 1) ** 2 + 1e-3 * (mass @ z**2)) / 2 + own(x)
+
+    expected = sb.minimize(written_out, start, constraints=lambda x: K @ x[:n] - mass * x[n:])
+    found = sb.minimize(lambda x: control.fun(x) + own(x), start, constraints=getattr(control, equation))
+    assert found.success
+    assert found.nit > 0
+    assert found.fun == pytest.approx(expected.fun, rel=1e-9)
+    # a KKT residual of 1e-8 over the least eigenvalue of the Hessian, weight times mass, is what x may be off by
+    torch.testing.assert_close(found.x, expected.x, rtol=0, atol=2e-8 / (1e-3 / 64))
+
+
+@pytest.mark.parametrize(
+    ("nonlinearity", "said"),
+    [
+        (lambda u: u * u.sum(), "mixes entries"),
+        (lambda u: u.cumsum(0), "mixes entries"),
+        (lambda u: torch.roll(u, 1), "mixes entries"),
+        (lambda u: 3 * u.mean() * u**2, "mixes entries"),
+        (lambda u: u.float(), "float64"),
+        (lambda u: u.mul_(2), "leaves its argument"),
+        (np.sin, "no function of torch"),
+    ],
+)
+def test_nonlinearities_that_are_no_functions_of_each_entry_are_refused(nonlinearity, said):
+    with pytest.raises(sb.InputError, match=said):
+        sb.DistributedControl(sb.Diffusion(sb.Grid((4, 4))), 1.0, weight=1e-3, nonlinearity=nonlinearity)
+
+
+def test_no_control_is_white():
+    control = sb.DistributedControl(sb.Diffusion(sb.Grid((8, 8))), target=1.0, weight=1e-3)
+    figure = control.plot(control.minimize().x)
+    (image,) = (*figure.axes[2].collections, *figure.axes[2].images)
+    assert image.norm.vmin == -image.norm.vmax

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import scipy.optimize
 import torch
 
+import sciml_bounds as sb
 from sciml_bounds.newton.functions import Function, Given
 from sciml_bounds.newton.iteration import IDLE, Direction, Stop, run
 from sciml_bounds.newton.merit import Merit
@@ -99,3 +102,13 @@ def test_tolerance_maxiter_and_callback_end_it_in_this_order():
     assert loop(lambda x: x @ x, Fixed((-1.0,), -2.0), x=(0.0,), maxiter=0).reason is Reason.CONVERGED
     assert loop(lambda x: x @ x, Fixed((-1.0,), -2.0), maxiter=0).reason is Reason.MAXITER
     assert loop(lambda x: x @ x, Fixed((-0.5,), -1.0), maxiter=9, callback=lambda x: True).reason is Reason.STOPPED
+
+
+@pytest.mark.parametrize("n", [5, 20])
+def test_noise_of_differences_is_an_end(n):
+    """With 1e4 as factor, differences leave a gradient of about 1e4 sqrt(eps), far above the 1e-5 that is asked for."""
+    with pytest.warns(sb.ConvergenceWarning, match="give exact derivatives"):
+        result = sb.minimize(lambda x: 1e4 * scipy.optimize.rosen(x), np.zeros(n))
+    assert result.reason is sb.Reason.STAGNATED
+    assert result.nit < 200
+    assert result.fun < 1e-5

@@ -157,3 +157,11 @@ def test_options_out_of_range_are_refused():
         sketch_and_project(A, B, Rows(), maxiter=-1)
     with pytest.raises(sb.InputError, match="x0 has shape"):
         sketch_and_project(A, B, Rows(), x0=[1.0])
+
+
+@pytest.mark.parametrize("sketch", ["rows", Rows])
+def test_names_and_classes_are_no_sketches(sketch):
+    A = torch.eye(3, dtype=torch.float64)
+    for call in (lambda: sketch_and_project(A, A[0], sketch), lambda: expected_rate(A, sketch)):
+        with pytest.raises(sb.InputError, match="give one of sciml_bounds"):
+            call()

@@ -6,15 +6,16 @@ Legend: M rows and N <= M columns of A, q columns of a sketch S (M, q), t sketch
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from sciml_bounds.arrays import require_count
+from sciml_bounds.errors import InputError
 from sciml_bounds.results import Kind
 
-__all__ = ["BlockSketch", "ExpectedRate", "Sketch", "mean_projection", "random_signs"]
+__all__ = ["BlockSketch", "ExpectedRate", "Sketch", "mean_projection", "random_signs", "require_sketch"]
 
 #: Sketches whose mean estimates a rate: the smallest eigenvalue is then off by a few per cent.
 SAMPLES = 4000
@@ -38,6 +39,19 @@ class Sketch(Protocol):
     def expected_rate(self, A: Tensor) -> ExpectedRate:
         """Return gamma = lambda_min(E[A^T S (S^T A A^T S)^+ S^T A]) for a matrix A (M, N)."""
         ...
+
+
+def require_sketch(sketch: Any) -> Sketch:
+    """Refuse names and classes where a sketch is due.
+
+    Raises
+    ------
+    InputError
+        If it is none.
+    """
+    if isinstance(sketch, type) or not hasattr(sketch, "draw"):
+        raise InputError(f"the sketch is {sketch!r}; give one of sciml_bounds.newton.sketches, such as Rows().")
+    return cast("Sketch", sketch)
 
 
 def mean_projection(rows: Tensor, weights: Tensor) -> Tensor:
