@@ -34,6 +34,8 @@ __all__ = ["greedy_network"]
 ON_CIRCLE, DRAWN = 128, 128
 #: Kinks for each direction above one dimension; in one they lie between the cells of the integrals.
 KINKS = 256
+#: How much finer integrals are than those of smooth networks.
+KINKED = 2
 
 
 def greedy_network(
@@ -117,7 +119,7 @@ def greedy_network(
     run = _Run(problem, power, lifting, seed)
     history = tuple(run.steps(width))
     network = run.network()
-    energy = energy_of(network, problem, quadrature_of(problem, fineness=2, seed=seed + 1))
+    energy = energy_of(network, problem, quadrature_of(problem, fineness=2 * KINKED, seed=seed + 1))
     dim = problem.dim
     return NetworkSolution(
         network=network,
@@ -158,7 +160,7 @@ class _Run:
         self._problem, self._power = problem, power
         self._arguments = {**network_arguments(problem, lifting), "activation": "relu", "power": power}
         self._generator = torch.Generator().manual_seed(seed)
-        self.quadrature = quadrature_of(problem, seed=seed)
+        self.quadrature = quadrature_of(problem, fineness=KINKED, seed=seed)
         self._space = EnergySpace(problem, self.quadrature)
         kinks = self.quadrature.cells[0] if problem.dim == 1 else KINKS
         self._ridges = Ridges(problem.box, self.quadrature.points, power, kinks)
