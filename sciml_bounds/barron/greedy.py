@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sciml_bounds.arrays import require_count, require_seed
 from sciml_bounds.barron.cosine_greedy import CosineRun
-from sciml_bounds.barron.dictionaries import Ridges, circle, random_directions
+from sciml_bounds.barron.dictionaries import Ridges, half_circle, random_directions
 from sciml_bounds.barron.network import BarronNetwork
 from sciml_bounds.barron.network_solution import NetworkSolution, NetworkStep
 from sciml_bounds.barron.projection import Projection
@@ -30,8 +30,8 @@ from sciml_bounds.problems.variational import VariationalProblem
 
 __all__ = ["greedy_network"]
 
-#: Directions that are tried in each step in two dimensions, and in more, where they are drawn anew.
-ON_CIRCLE, DRAWN = 128, 128
+#: Directions that are tried in each step with their opposites in two dimensions, and in more, where they are drawn.
+HALF_CIRCLE, DRAWN = 64, 64
 #: Kinks for each direction above one dimension; in one they lie between the cells of the integrals.
 KINKS = 256
 #: How much finer integrals are than those of smooth networks.
@@ -194,9 +194,9 @@ class _Run:
 
     def _directions(self) -> Tensor:
         if self._problem.dim == 1:
-            return torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
+            return torch.ones((1, 1), dtype=torch.float64)
         if self._problem.dim == 2:
-            return circle(ON_CIRCLE)
+            return half_circle(HALF_CIRCLE)
         return random_directions(DRAWN, self._problem.dim, self._generator)
 
     def network(self) -> BarronNetwork:

@@ -1,9 +1,10 @@
 """Points for least squares: drawn by the Christoffel function, one by one or by projection determinantal processes.
 
 With an orthonormal basis phi_1 ... phi_m of the space and K = sum phi_j^2, points of density K / m with weights
-m / (n K) make the Gram matrix G of the samples the identity in the mean. Independent points need n of the order m log m for G to
-be close to it; those of a determinantal process repel each other, and each alone has the same density (Nouy and Michel,
-arXiv 2312.14057; repeated independently n / m times, the error obeys the same bounds with fewer points).
+m / (n K) make the Gram matrix G of the samples the identity in the mean. Independent points need n of the order
+m log m for G to be close to it. Those of a determinantal process repel each other, and each alone has the same density;
+repeated independently n / m times, the error obeys the same bounds with fewer points (Nouy and Michel, arXiv
+2312.14057).
 
 Legend: M points of the pool, m basis functions, n samples.
 """
