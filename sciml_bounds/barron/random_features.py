@@ -12,15 +12,14 @@ from sciml_bounds.arrays import require_count, require_seed
 from sciml_bounds.barron.network import BarronNetwork
 from sciml_bounds.barron.network_solution import NetworkSolution, NetworkStep
 from sciml_bounds.barron.optimal_sampling import SamplingMethod, optimal_sample, orthonormal
+from sciml_bounds.barron.outer_fit import fit_outer, set_outer
 from sciml_bounds.barron.quadrature import Quadrature, quadrature_of
 from sciml_bounds.barron.trial_space import (
-    EnergySpace,
     affine_jets,
     energy_of,
-    feature_jets,
-    jet_of,
     network_arguments,
     require_linear,
+    require_problem,
 )
 from sciml_bounds.errors import InputError
 from sciml_bounds.problems.variational import VariationalProblem
@@ -43,21 +42,21 @@ def random_feature_network(
     lifting: BarronNetwork | None = None,
     seed: int = 0,
 ) -> NetworkSolution:
-    """Solve a linear problem by a network with drawn neurons, fitting its outer weights.
+    """Solve a convex problem by a network with drawn neurons, fitting its outer weights.
 
     Parameters
     ----------
     problem
-        With `linear` true: -div(a grad u) + c u = f, with Dirichlet or free sides.
+        With `convex` true, and Dirichlet or free sides.
     width
         Neurons. Beside them there is the affine part.
     activation, power, scale
         Those of `BarronNetwork`, whose random start gives the neurons: the entries of w_j times the sides have standard
         deviation `scale`. How much a scale can do is told by the number of dimensions that the features span.
     fit
-        "energy": the projection in the energy norm, the best network with these neurons up to the error of integrals.
+        "energy": the network of least energy with these neurons, up to the error of integrals.
         "collocation": least squares of -a Laplace v + c v - f at twice as many points as the features span dimensions,
-        for numbers a and Dirichlet values on all sides.
+        for linear problems with a number a and Dirichlet values on all sides.
     sampling
         How points of collocation are drawn: "dpp" or "iid", see `optimal_sample`.
     lifting
@@ -72,7 +71,7 @@ def random_feature_network(
     Raises
     ------
     InputError
-        If the problem is not linear, a side has a condition that networks do not meet, or collocation does not fit.
+        If the problem is not convex, a side has a condition that networks do not meet, or collocation does not fit.
 
     Examples
     --------
@@ -85,7 +84,9 @@ def random_feature_network(
     True
     """
     start = time.perf_counter()
-    require_linear(problem, "random_feature_network")
+    require_problem(problem, "random_feature_network")
+    if not problem.convex:
+        raise InputError("the energy is not declared to be convex, so that it has no best outer weights.")
     require_count(width, "width", 1)
     require_seed(seed)
     arguments = network_arguments(problem, lifting)
@@ -94,7 +95,7 @@ def random_feature_network(
         network.outer.zero_()
     quadrature = quadrature_of(problem, seed=seed)
     if fit == "energy":
-        words = _project(network, problem, quadrature)
+        words = f"least energy in {fit_outer(network, problem, quadrature)} dimensions"
     elif fit == "collocation":
         words = _collocate(network, problem, quadrature, sampling, seed)
     else:
@@ -113,26 +114,8 @@ def random_feature_network(
     )
 
 
-@torch.no_grad()
-def _set(network: BarronNetwork, coefficients: Tensor) -> None:
-    """Write the affine part and the outer weights."""
-    network.offset.copy_(coefficients[0])
-    network.slope.copy_(coefficients[1 : 1 + network.dimension])
-    network.outer.copy_(coefficients[1 + network.dimension :])
-
-
-def _project(network: BarronNetwork, problem: VariationalProblem, quadrature: Quadrature) -> str:
-    x = quadrature.points
-    jets = torch.cat([affine_jets(network, x), feature_jets(network, x)], -1)
-    space = EnergySpace(problem, quadrature)
-    load = space.load(jets) - space.product(jets, jet_of(network, x)[..., None])[:, 0]
-    rows = (jets * space.metric.sqrt()[..., None]).flatten(0, 1)
-    _, transform = orthonormal(rows)
-    _set(network, transform @ (transform.T @ load))
-    return f"projection in the energy norm onto {transform.shape[1]} dimensions"
-
-
 def _collocate(network: BarronNetwork, problem: VariationalProblem, pool: Quadrature, sampling: Any, seed: int) -> str:
+    require_linear(problem, "fit='collocation'")
     a = problem.density.fields["coefficient"]
     if not isinstance(a, int | float) and not (isinstance(a, Tensor) and a.numel() == 1):
         raise InputError("fit='collocation' needs a number as coefficient, whose slope is zero; take fit='energy'.")
@@ -152,7 +135,7 @@ def _collocate(network: BarronNetwork, problem: VariationalProblem, pool: Quadra
     matrix = rows[:, None] * basis[sample.indices]
     right = rows * (root * left)[sample.indices]
     found = torch.linalg.lstsq(matrix, right[:, None]).solution[:, 0]
-    _set(network, transform @ found)
+    set_outer(network, transform @ found)
     return f"collocation at {count} points ({sampling}), ||G - I|| = {sample.stability:.2f}"
 
 

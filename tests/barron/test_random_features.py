@@ -79,7 +79,8 @@ def test_five_dimensions_are_sampled():
 @pytest.mark.parametrize(
     ("problem", "arguments", "message"),
     [
-        (sb.VariationalProblem(sb.Grid(8), sb.PLaplacian(3), 1.0), {}, "solves linear problems"),
+        (sb.VariationalProblem(sb.Grid(8), sb.PLaplacian(3), 1.0), {"fit": "collocation"}, "solves linear problems"),
+        (sb.VariationalProblem(sb.Grid(8), sb.GinzburgLandau(0.1), 1.0), {}, "not declared to be convex"),
         (sines(), {"fit": "galerkin"}, "the choices are 'energy' and 'collocation'"),
         (
             sb.VariationalProblem(sb.Box(1.0), sb.QuadraticEnergy(reaction=1.0), boundary=sb.Neumann(0.0)),
