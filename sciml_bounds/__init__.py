@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from sciml_bounds.barron.greedy import greedy_network as greedy_network
     from sciml_bounds.barron.network import BarronNetwork as BarronNetwork
     from sciml_bounds.barron.network_solution import NetworkSolution as NetworkSolution
+    from sciml_bounds.barron.optimal_sampling import OptimalSample as OptimalSample
+    from sciml_bounds.barron.optimal_sampling import optimal_sample as optimal_sample
+    from sciml_bounds.barron.random_features import random_feature_network as random_feature_network
     from sciml_bounds.barron.samplers import SampledNetwork as SampledNetwork
     from sciml_bounds.barron.samplers import sample_network as sample_network
     from sciml_bounds.barron.samplers import width_for as width_for
@@ -126,6 +129,7 @@ _HOME = {
     "Multigrid": "_linear",
     "NetworkSolution": "barron.network_solution",
     "Neumann": "grid",
+    "OptimalSample": "barron.optimal_sampling",
     "OptimizeResult": "newton.result",
     "PLaplacian": "problems.energies",
     "Periodic": "grid",
@@ -164,7 +168,9 @@ _HOME = {
     "minimize_energy": "newton.variational",
     "minres": "krylov.minres",
     "open_dataset": "store.datasets",
+    "optimal_sample": "barron.optimal_sampling",
     "prepare": "_solve",
+    "random_feature_network": "barron.random_features",
     "read": "store.results",
     "recipe_names": "recipes._registry",
     "sample_network": "barron.samplers",

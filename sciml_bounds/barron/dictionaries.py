@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sciml_bounds.grid import Box
 
-__all__ = ["Neuron", "Ridges", "circle", "random_directions"]
+__all__ = ["Neuron", "Ridges", "half_circle", "random_directions"]
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Neuron:
     seen: float
 
 
-def circle(count: int) -> Tensor:
-    """Return unit vectors at equal angles, (count, 2)."""
-    angles = torch.arange(count, dtype=torch.float64) * (2 * math.pi / count)
+def half_circle(count: int) -> Tensor:
+    """Return unit vectors at equal angles, (count, 2); their opposites are left out."""
+    angles = torch.arange(count, dtype=torch.float64) * (math.pi / count)
     return torch.stack([angles.cos(), angles.sin()], -1)
 
 
@@ -64,7 +64,7 @@ class Ridges:
     power
         k.
     kinks
-        How many for each direction, the near end of the box among them.
+        n, how many parts: n + 1 kinks for each direction, the ends of the box among them.
     """
 
     def __init__(self, box: Box, points: Tensor, power: int, kinks: int) -> None:
@@ -73,36 +73,39 @@ class Ridges:
         self._points, self._power, self._kinks = points - self._centre, power, kinks
 
     def best(self, directions: Tensor, A: Tensor, B: Tensor) -> Neuron:
-        """Find the neuron with the largest |<r, g>| among all kinks of some directions (m, d)."""
+        """Find the neuron with the largest |<r, g>| among all kinks of some directions (m, d) and their opposites."""
         best = Neuron(directions[0], 0.0, 0.0)
         for w in directions:
             reach = float(w.abs() @ self._half)
             seen = self._seen(w, reach, A, B @ w)
             place = int(seen.abs().argmax())
-            if abs(float(seen[place])) > abs(best.seen):
-                bias = reach - place * (2 * reach / self._kinks)
-                best = Neuron(w, bias - float(w @ self._centre), float(seen[place]))
+            if abs(float(seen.flatten()[place])) > abs(best.seen):
+                side, kink = divmod(place, self._kinks + 1)
+                bias = reach - kink * (2 * reach / self._kinks) - float(w @ self._centre)
+                sign = -1 if side else 1
+                best = Neuron(sign * w, sign * bias, float(seen[side, kink]))
         return best
 
     def _seen(self, w: Tensor, reach: float, A: Tensor, slope: Tensor) -> Tensor:
-        """Return <r, g> for the kinks at t = -reach + j 2 reach / n, j = 0 ... n - 1."""
+        """Return <r, g> for g = (t - kink)_+^k and g = (kink - t)_+^k, (2, n + 1), kinks from -reach to reach."""
         t = self._points @ w
         step = 2 * reach / self._kinks
         bins = ((t + reach) / step).floor().long().clamp(0, self._kinks - 1)
-        kinks = torch.arange(self._kinks, dtype=torch.float64) * step - reach
-        return self._side(A, t, bins, kinks, self._power) + self._power * self._side(
-            slope, t, bins, kinks, self._power - 1
-        )
+        kinks = torch.arange(self._kinks + 1, dtype=torch.float64) * step - reach
+        values = self._sides(A, t, bins, kinks, self._power)
+        slopes = self._sides(slope, t, bins, kinks, self._power - 1)
+        seen = values + self._power * slopes
+        return torch.stack([seen[0], (-1) ** self._power * seen[1]])
 
-    def _side(self, values: Tensor, t: Tensor, bins: Tensor, kinks: Tensor, power: int) -> Tensor:
-        """Sum values times (t - kink)^power over the points beyond each kink.
-
-        Within the bin of a kink, points lie beyond it, since bins begin at kinks.
-        """
-        total = torch.zeros_like(kinks)
+    def _sides(self, values: Tensor, t: Tensor, bins: Tensor, kinks: Tensor, power: int) -> Tensor:
+        """Sum values times (t - kink)^power over the points on either side of each kink, (2, n + 1)."""
+        total = torch.zeros((2, len(kinks)), dtype=torch.float64)
         moment = values
         for p in range(power + 1):
-            sums = torch.bincount(bins, moment, self._kinks).flip(0).cumsum(0).flip(0)
-            total = total + math.comb(power, p) * (-kinks) ** (power - p) * sums
+            below = torch.zeros_like(kinks)
+            below[1:] = torch.bincount(bins, moment, self._kinks).cumsum(0)
+            factor = math.comb(power, p) * (-kinks) ** (power - p)
+            total[0] += factor * (below[-1] - below)
+            total[1] += factor * below
             moment = moment * t
         return total

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sciml_bounds.arrays import require_count, require_seed
 from sciml_bounds.barron.cosine_greedy import CosineRun
-from sciml_bounds.barron.dictionaries import Ridges, circle, random_directions
+from sciml_bounds.barron.dictionaries import Ridges, half_circle, random_directions
 from sciml_bounds.barron.network import BarronNetwork
 from sciml_bounds.barron.network_solution import NetworkSolution, NetworkStep
 from sciml_bounds.barron.projection import Projection
@@ -30,10 +30,12 @@ from sciml_bounds.problems.variational import VariationalProblem
 
 __all__ = ["greedy_network"]
 
-#: Directions that are tried in each step in two dimensions, and in more, where they are drawn anew.
-ON_CIRCLE, DRAWN = 128, 128
+#: Directions that are tried in each step with their opposites in two dimensions, and in more, where they are drawn.
+HALF_CIRCLE, DRAWN = 64, 64
 #: Kinks for each direction above one dimension; in one they lie between the cells of the integrals.
 KINKS = 256
+#: How much finer integrals are than those of smooth networks.
+KINKED = 2
 
 
 def greedy_network(
@@ -117,7 +119,7 @@ def greedy_network(
     run = _Run(problem, power, lifting, seed)
     history = tuple(run.steps(width))
     network = run.network()
-    energy = energy_of(network, problem, quadrature_of(problem, fineness=2, seed=seed + 1))
+    energy = energy_of(network, problem, quadrature_of(problem, fineness=2 * KINKED, seed=seed + 1))
     dim = problem.dim
     return NetworkSolution(
         network=network,
@@ -158,7 +160,7 @@ class _Run:
         self._problem, self._power = problem, power
         self._arguments = {**network_arguments(problem, lifting), "activation": "relu", "power": power}
         self._generator = torch.Generator().manual_seed(seed)
-        self.quadrature = quadrature_of(problem, seed=seed)
+        self.quadrature = quadrature_of(problem, fineness=KINKED, seed=seed)
         self._space = EnergySpace(problem, self.quadrature)
         kinks = self.quadrature.cells[0] if problem.dim == 1 else KINKS
         self._ridges = Ridges(problem.box, self.quadrature.points, power, kinks)
@@ -192,9 +194,9 @@ class _Run:
 
     def _directions(self) -> Tensor:
         if self._problem.dim == 1:
-            return torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
+            return torch.ones((1, 1), dtype=torch.float64)
         if self._problem.dim == 2:
-            return circle(ON_CIRCLE)
+            return half_circle(HALF_CIRCLE)
         return random_directions(DRAWN, self._problem.dim, self._generator)
 
     def network(self) -> BarronNetwork:

@@ -35,9 +35,9 @@ def test_cells_divide_those_of_the_grid():
 def test_samples_above_three_dimensions():
     problem = sb.VariationalProblem(sb.Box([2.0] * 5), sb.QuadraticEnergy(), 1.0)
     rule = quadrature_of(problem, seed=3)
-    assert rule.points.shape == (2**14, 5)
+    assert rule.points.shape == (2**13, 5)
     assert rule.cells == ()
     assert float(rule.weights.sum()) == pytest.approx(32.0, rel=1e-12)
     # scrambled nets integrate linear functions with an error far below the 1 / sqrt(N) of random points
-    assert float(rule.weights @ rule.points.sum(-1)) == pytest.approx(5 * 32.0, rel=1e-4)
-    assert torch.equal(rule.points, sobol(problem.box, 2**14, 3).points)
+    assert float(rule.weights @ rule.points.sum(-1)) == pytest.approx(5 * 32.0, rel=1e-3)
+    assert torch.equal(rule.points, sobol(problem.box, 2**13, 3).points)

@@ -1,0 +1,146 @@
+"""Networks whose neurons are drawn and stay: the outer weights solve a least squares problem."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from sciml_bounds.arrays import require_count, require_seed
+from sciml_bounds.barron.network import BarronNetwork
+from sciml_bounds.barron.network_solution import NetworkSolution, NetworkStep
+from sciml_bounds.barron.optimal_sampling import SamplingMethod, optimal_sample, orthonormal
+from sciml_bounds.barron.outer_fit import fit_outer, set_outer
+from sciml_bounds.barron.quadrature import Quadrature, quadrature_of
+from sciml_bounds.barron.trial_space import (
+    affine_jets,
+    energy_of,
+    network_arguments,
+    require_linear,
+    require_problem,
+)
+from sciml_bounds.errors import InputError
+from sciml_bounds.problems.variational import VariationalProblem
+
+__all__ = ["random_feature_network"]
+
+#: Points of collocation for each dimension of the space.
+POINTS = 2
+
+
+def random_feature_network(
+    problem: VariationalProblem,
+    width: int,
+    *,
+    activation: str = "tanh",
+    power: int = 1,
+    scale: float = 4.0,
+    fit: Literal["energy", "collocation"] = "energy",
+    sampling: SamplingMethod = "dpp",
+    lifting: BarronNetwork | None = None,
+    seed: int = 0,
+) -> NetworkSolution:
+    """Solve a convex problem by a network with drawn neurons, fitting its outer weights.
+
+    Parameters
+    ----------
+    problem
+        With `convex` true, and Dirichlet or free sides.
+    width
+        Neurons. Beside them there is the affine part.
+    activation, power, scale
+        Those of `BarronNetwork`, whose random start gives the neurons: the entries of w_j times the sides have standard
+        deviation `scale`. How much a scale can do is told by the number of dimensions that the features span.
+    fit
+        "energy": the network of least energy with these neurons, up to the error of integrals.
+        "collocation": least squares of -a Laplace v + c v - f at twice as many points as the features span dimensions,
+        for linear problems with a number a and Dirichlet values on all sides.
+    sampling
+        How points of collocation are drawn: "dpp" or "iid", see `optimal_sample`.
+    lifting
+        A network with the Dirichlet values, needed where they are not one number for all sides.
+    seed
+        Of neurons and points.
+
+    Returns
+    -------
+    NetworkSolution
+
+    Raises
+    ------
+    InputError
+        If the problem is not convex, a side has a condition that networks do not meet, or collocation does not fit.
+
+    Examples
+    --------
+    >>> import math
+    >>> import sciml_bounds as sb
+    >>> source = lambda x: 2 * math.pi**2 * (math.pi * x).sin().prod(-1)
+    >>> problem = sb.VariationalProblem(sb.Box([1.0, 1.0]), sb.QuadraticEnergy(), source)
+    >>> solution = sb.random_feature_network(problem, 60)
+    >>> abs(solution.network([0.5, 0.5]).item() - 1) < 1e-4
+    True
+    """
+    start = time.perf_counter()
+    require_problem(problem, "random_feature_network")
+    if not problem.convex:
+        raise InputError("the energy is not declared to be convex, so that it has no best outer weights.")
+    require_count(width, "width", 1)
+    require_seed(seed)
+    arguments = network_arguments(problem, lifting)
+    network = BarronNetwork(problem.dim, width, activation, power=power, scale=scale, seed=seed, **arguments)
+    with torch.no_grad():
+        network.outer.zero_()
+    quadrature = quadrature_of(problem, seed=seed)
+    if fit == "energy":
+        words = f"least energy in {fit_outer(network, problem, quadrature)} dimensions"
+    elif fit == "collocation":
+        words = _collocate(network, problem, quadrature, sampling, seed)
+    else:
+        raise InputError(f"fit is {fit!r}; the choices are 'energy' and 'collocation'.")
+    coarse = energy_of(network, problem, quadrature)
+    energy = energy_of(network, problem, quadrature_of(problem, fineness=2, seed=seed + 1))
+    return NetworkSolution(
+        network=network,
+        energy=energy,
+        energy_change=abs(energy - coarse),
+        history=(NetworkStep(width, coarse, network.barron_norm),),
+        method=f"random features, {words}",
+        integrals=quadrature.words,
+        proven_order=None,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _collocate(network: BarronNetwork, problem: VariationalProblem, pool: Quadrature, sampling: Any, seed: int) -> str:
+    require_linear(problem, "fit='collocation'")
+    a = problem.density.fields["coefficient"]
+    if not isinstance(a, int | float) and not (isinstance(a, Tensor) and a.numel() == 1):
+        raise InputError("fit='collocation' needs a number as coefficient, whose slope is zero; take fit='energy'.")
+    if len(network.held) != 2 * problem.dim:
+        raise InputError("fit='collocation' needs Dirichlet values on all sides; take fit='energy'.")
+    x, c = pool.points, problem.reaction_at(pool.points)
+    with torch.no_grad():
+        values = torch.cat([affine_jets(network, x)[:, 0], network.features(x)], 1)
+        bends = torch.cat([_affine_laplacians(network, x), network.feature_laplacians(x)], 1)
+        applied = c[:, None] * values - float(a) * bends
+        left = problem.source_at(x) - c * network(x) + float(a) * network.laplacian(x)
+    root = pool.weights.sqrt()
+    basis, transform = orthonormal(applied * root[:, None])
+    count = POINTS * basis.shape[1]
+    sample = optimal_sample(basis / root[:, None], count, weights=pool.weights, method=sampling, seed=seed)
+    rows = (sample.weights / pool.weights[sample.indices]).sqrt()
+    matrix = rows[:, None] * basis[sample.indices]
+    right = rows * (root * left)[sample.indices]
+    found = torch.linalg.lstsq(matrix, right[:, None]).solution[:, 0]
+    set_outer(network, transform @ found)
+    return f"collocation at {count} points ({sampling}), ||G - I|| = {sample.stability:.2f}"
+
+
+def _affine_laplacians(network: BarronNetwork, x: Tensor) -> Tensor:
+    """Laplacians of D, D x_1, ...: Laplace D, and x_i Laplace D + 2 dD / dx_i."""
+    assert network.distance is not None
+    _, slope, bend = network.distance.jet(x)
+    return torch.cat([bend[:, None], x * bend[:, None] + 2 * slope], 1)

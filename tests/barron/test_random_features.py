@@ -1,0 +1,99 @@
+"""Networks with drawn neurons: known solutions, conditions on sides, and points of collocation."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import sciml_bounds as sb
+
+PI = math.pi
+
+
+def sines(reaction=0.0):
+    """-Laplace u + c u = f on the unit square, whose solution is sin(pi x) sin(pi y)."""
+    source = lambda x: (reaction + 2 * PI**2) * (PI * x).sin().prod(-1)  # noqa: E731
+    return sb.VariationalProblem(sb.Box([1.0, 1.0]), sb.QuadraticEnergy(reaction=reaction), source)
+
+
+def largest_error(network, dim=2):
+    x = torch.rand((500, dim), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with torch.no_grad():
+        return float((network(x) - (PI * x).sin().prod(-1)).abs().max())
+
+
+@pytest.mark.parametrize("arguments", [{}, {"fit": "collocation"}, {"activation": "cosine"}])
+def test_a_known_solution(arguments):
+    few, many = (sb.random_feature_network(sines(1.0), width, **arguments) for width in (12, 48))
+    assert largest_error(many.network) < 5e-3
+    assert largest_error(many.network) < 0.5 * largest_error(few.network)
+    exact = -(1 + 2 * PI**2) / 8
+    assert many.energy - exact > -1e-9  # no network is better than the solution
+    assert few.energy > many.energy
+
+
+def test_the_projection_is_the_best_network_with_these_neurons():
+    """Any change of an outer weight raises the energy, by the points of the solver."""
+    from sciml_bounds.barron.quadrature import quadrature_of
+    from sciml_bounds.barron.trial_space import energy_of
+
+    problem = sines()
+    solution = sb.random_feature_network(problem, 10)
+    rule = quadrature_of(problem)
+    network, least = solution.network, energy_of(solution.network, problem, rule)
+    for j in range(10):
+        for change in (1e-2, -1e-2):
+            with torch.no_grad():
+                network.outer[j] += change
+                assert energy_of(network, problem, rule) > least
+                network.outer[j] -= change
+
+
+def test_free_sides_and_values_on_sides():
+    """u = cos(pi x) has free sides; 1 + x has values on both ends that only the lifting knows."""
+    source = lambda x: (1 + PI**2) * (PI * x[..., 0]).cos()  # noqa: E731
+    free = sb.VariationalProblem(sb.Box(1.0), sb.QuadraticEnergy(reaction=1.0), source, boundary=sb.Neumann(0.0))
+    x = torch.linspace(0, 1, 50, dtype=torch.float64)[:, None]
+    network = sb.random_feature_network(free, 30).network.requires_grad_(False)
+    assert float((network(x) - (PI * x[:, 0]).cos()).abs().max()) < 1e-6
+    ramp = sb.BarronNetwork.of(torch.zeros(0, 1).double(), [], [], slope=[1.0], offset=1.0)
+    held = sb.VariationalProblem(sb.Box(1.0), sb.QuadraticEnergy(), boundary=sb.Dirichlet(lambda x: 1 + x[..., 0]))
+    for fit in ("energy", "collocation"):
+        network = sb.random_feature_network(held, 10, fit=fit, lifting=ramp).network.requires_grad_(False)
+        assert float((network(x) - 1 - x[:, 0]).abs().max()) < 1e-9
+
+
+def test_five_dimensions_are_sampled():
+    source = lambda x: (1 + PI**2) * (PI * x).cos().sum(-1)  # noqa: E731
+    problem = sb.VariationalProblem(
+        sb.Box([1.0] * 5), sb.QuadraticEnergy(reaction=1.0), source, boundary=sb.Neumann(0.0)
+    )
+    solution = sb.random_feature_network(problem, 100, scale=1.5)
+    exact = -5 * (1 + PI**2) / 4
+    assert (solution.energy - exact) / -exact < 0.3
+    assert "Sobol" in repr(solution)
+
+
+@pytest.mark.parametrize(
+    ("problem", "arguments", "message"),
+    [
+        (sb.VariationalProblem(sb.Grid(8), sb.PLaplacian(3), 1.0), {"fit": "collocation"}, "solves linear problems"),
+        (sb.VariationalProblem(sb.Grid(8), sb.GinzburgLandau(0.1), 1.0), {}, "not declared to be convex"),
+        (sines(), {"fit": "galerkin"}, "the choices are 'energy' and 'collocation'"),
+        (
+            sb.VariationalProblem(sb.Box(1.0), sb.QuadraticEnergy(reaction=1.0), boundary=sb.Neumann(0.0)),
+            {"fit": "collocation"},
+            "needs Dirichlet values on all sides",
+        ),
+        (
+            sb.VariationalProblem(sb.Box(1.0), sb.QuadraticEnergy(lambda x: 1 + x[..., 0])),
+            {"fit": "collocation"},
+            "needs a number as coefficient",
+        ),
+    ],
+)
+def test_bad_input(problem, arguments, message):
+    with pytest.raises(sb.InputError, match=message):
+        sb.random_feature_network(problem, 5, **arguments)
