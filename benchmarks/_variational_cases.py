@@ -49,15 +49,15 @@ class Case:
         return sb.Dirichlet(0.0) if self.dirichlet else sb.Neumann(0.0)
 
     def u(self, x: Tensor) -> Tensor:
-        """The solution at points (..., d)."""
+        """Evaluate the solution at points (..., d)."""
         return self.exact(x.unbind(-1), torch)
 
     def gradient(self, x: Tensor) -> Tensor:
-        """Its gradient at points (..., d), shape (..., d)."""
+        """Evaluate its gradient at points (..., d), shape (..., d)."""
         return torch.func.grad(lambda y: self.u(y).sum())(x)
 
     def source(self, x: Tensor) -> Tensor:
-        """f at points (..., d)."""
+        """Evaluate f at points (..., d)."""
 
         def flux(y: Tensor) -> Tensor:
             p = torch.func.grad(self.u)(y)
@@ -68,7 +68,7 @@ class Case:
         return (self.reaction(self.u(flat)) - divergence).reshape(x.shape[:-1])
 
     def on_grid(self, cells: int) -> sb.VariationalProblem:
-        """The problem on a grid, with means of f over cells, by two Gauss points an axis."""
+        """Pose it on a grid, with means of f over cells, by two Gauss points an axis."""
         grid = sb.Grid((cells,) * self.dim)
         offset = torch.tensor([-1.0, 1.0], dtype=torch.float64) / (2 * math.sqrt(3))
         axis = ((torch.arange(cells).double() + 0.5).unsqueeze(1) + offset) / cells
@@ -79,7 +79,7 @@ class Case:
         return sb.VariationalProblem(grid, self.density, f, boundary=self.boundary)
 
     def on_box(self) -> sb.VariationalProblem:
-        """The problem without cells."""
+        """Pose it without cells."""
         return sb.VariationalProblem(sb.Box([1.0] * self.dim), self.density, self.source, boundary=self.boundary)
 
 

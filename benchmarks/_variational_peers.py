@@ -21,13 +21,22 @@ INSIDE, ON_SIDES = 1000, 200
 
 @dataclass(frozen=True)
 class Answer:
-    """A solution: its values at points, how many numbers it is made of, and what it cost."""
+    """A solution: how many numbers it is made of, and what it cost; its values at points, or its error in H1.
+
+    Attributes
+    ----------
+    at
+        A function of points (..., d), where the answer is one that can be evaluated anywhere.
+    error, bound
+        Of values and gradients, relative; None where it is not known yet, or never.
+    """
 
     parameters: int
     seconds: float
-    at: Callable[[Tensor], Tensor]
-    note: str = ""
-    h1_error: float | None = None
+    note: str
+    at: Callable[[Tensor], Tensor] | None = None
+    error: float | None = None
+    bound: float | None = None
 
 
 def snes(case: Case, cells: int) -> Answer:
@@ -70,7 +79,7 @@ def snes(case: Case, cells: int) -> Answer:
     ]
     note = f"{problem.solver.getIterationNumber()} Newton steps, {problem.solver.getLinearSolveIterations()} of CG"
     size = space.dofmap.index_map.size_global
-    return Answer(size, seconds, lambda points: torch.empty(0), note, float(np.sqrt(squares[0] / squares[1])))
+    return Answer(size, seconds, note, error=float(np.sqrt(squares[0] / squares[1])))
 
 
 def _cubes(dim, cells, mesh, comm):
@@ -86,7 +95,6 @@ def deepxde_network(case: Case, seconds: float) -> Answer:
     os.environ["DDE_BACKEND"] = "pytorch"
     import deepxde
 
-    deepxde.config.set_default_float("float32")
     deepxde.config.set_random_seed(0)
     begin = time.perf_counter()
     geometry = _geometry(case.dim, deepxde.geometry)
@@ -119,7 +127,7 @@ def deepxde_network(case: Case, seconds: float) -> Answer:
     def at(points: Tensor) -> Tensor:
         return network(points.float()).squeeze(-1).double()
 
-    return Answer(parameters, time.perf_counter() - begin, at, f"{model.train_state.step} steps of Adam")
+    return Answer(parameters, time.perf_counter() - begin, f"{model.train_state.step} steps of Adam", at)
 
 
 def _geometry(dim, geometry):

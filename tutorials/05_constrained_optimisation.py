@@ -100,8 +100,8 @@ _ = panels[1].legend(frameon=False)
 # %% [markdown]
 # Tens of thousands of steps for three equations: in effect the systems are solved exactly. The number of steps grows
 # with the square of the condition number, and so, for a differential equation, with the fourth power of the number of
-# grid points along an axis. The third system is left unsolved at the cap of 100,000 steps. Published is a grid with 3 x 3 of them. For finer ones the system must be solved in
-# another way, and with another idea of accuracy.
+# grid points along an axis. The third system is left unsolved at the cap of 100,000 steps. Published is a grid with
+# 3 x 3 points. For finer ones the system must be solved in another way, and with another idea of accuracy.
 #
 # ## The control of an equation
 #
