@@ -62,5 +62,6 @@ bench: dev
 	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
 verify: dev
-	@SCIML_BOUNDS_CASES=20200 $(BIN)/python -m pytest tests/bounds/test_random_cases.py -s $(ARGS)
+	@SCIML_BOUNDS_CASES=20200 $(BIN)/python -m pytest tests/bounds/test_random_cases.py \
+	    tests/bounds/test_random_energies.py -s $(ARGS)
 	@SCIML_BOUNDS_KILLS=200 SCIML_BOUNDS_FUZZ=250 $(BIN)/python -m pytest tests/store/test_kills.py tests/store/test_fuzz.py -s $(ARGS)
