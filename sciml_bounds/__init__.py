@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sciml_bounds.bounds.calibrated import calibrate as calibrate
     from sciml_bounds.bounds.calibrated import calibrate_bound as calibrate_bound
     from sciml_bounds.bounds.certify import certify as certify
+    from sciml_bounds.bounds.energy_certificate import EnergyCertificate as EnergyCertificate
     from sciml_bounds.bounds.goals import BoundaryFlux as BoundaryFlux
     from sciml_bounds.bounds.goals import EffectivePermeability as EffectivePermeability
     from sciml_bounds.bounds.goals import Mean as Mean
@@ -113,6 +114,7 @@ _HOME = {
     "Dirichlet": "grid",
     "DistributedControl": "newton.control",
     "EffectivePermeability": "bounds.goals",
+    "EnergyCertificate": "bounds.energy_certificate",
     "EnergyDensity": "problems.energies",
     "GinzburgLandau": "problems.energies",
     "Grid": "grid",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor
 
 from sciml_bounds._linear import Automatic, LinearSolver, Stop
 from sciml_bounds.arrays import convert, require_count, require_finite, to_tensor
+from sciml_bounds.bounds.convex import admissible, certify_energy, certify_linear_energy
 from sciml_bounds.bounds.energy import EnergyForm
+from sciml_bounds.bounds.energy_certificate import EnergyCertificate
 from sciml_bounds.bounds.flux import Flux, equilibrate, face_shape, flux_and_pressure, with_known_faces
 from sciml_bounds.bounds.goals import Certified, goal_interval
 from sciml_bounds.bounds.improvement import improve_flux
@@ -29,6 +31,7 @@ from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import lifting_system
 from sciml_bounds.problems.fields import require_samples, require_sizes
 from sciml_bounds.problems.transfers import interpolate_nodes, with_periodic_copies
+from sciml_bounds.problems.variational import VariationalProblem
 from sciml_bounds.results import Certificate, Interval, Solution
 
 __all__ = ["certify"]
@@ -37,8 +40,25 @@ __all__ = ["certify"]
 BOUNDARY_SLACK = {torch.float32: 8.0, torch.float64: 1e3}
 
 
+@overload
 def certify(
     problem: Diffusion,
+    values: Any,
+    *,
+    flux: tuple[Any, ...] | None = ...,
+    lower: bool = ...,
+    layout: Layout = ...,
+    strict: bool = ...,
+    improve: int = ...,
+    rtol: float = ...,
+) -> Certificate: ...
+@overload
+def certify(
+    problem: VariationalProblem, values: Any, *, flux: tuple[Any, ...] | None = ..., lower: bool = ...,
+    layout: Layout = ..., strict: bool = ..., improve: int = ..., rtol: float = ...,
+) -> EnergyCertificate: ...  # fmt: skip
+def certify(
+    problem: Diffusion | VariationalProblem,
     values: Any,
     *,
     flux: tuple[Any, ...] | None = None,
@@ -47,13 +67,13 @@ def certify(
     strict: bool = False,
     improve: int = 0,
     rtol: float = 1e-3,
-) -> Certificate:
+) -> Certificate | EnergyCertificate:
     """Bound the error of a field, wherever it comes from, from above and from below.
 
     Parameters
     ----------
     problem
-        The problem that the field is meant to solve.
+        The problem that the field is meant to solve; of an `sb.VariationalProblem` the energy is certified.
     values
         Any field: shape (batch..., nodes), or as `layout` says; a `Solution` is taken too. Nodal values mean their
         multilinear interpolant. Values at nodes inside solids are ignored. Or a function that bounds itself on cells,
@@ -72,7 +92,7 @@ def certify(
     improve
         Number of steps that lower the bound by changing the flux where the indicators are large (see
         `bounds.improvement`): three gain about 3 % and cost a few passes over the grid. Gradients take what they change
-        of the flux as constant.
+        of the flux as constant. For nonlinear variational problems: how often the cells of the flux are halved.
     rtol
         Relative residual of the flux solve. Any value gives a bound; with 1e-3 it was at most 1.0003 times that of a
         complete solve on up to 512^2 and 128^3 cells (jumps of 1e-6 to 1e6 among them), and 1.025 times on 1024^2. A
@@ -81,7 +101,7 @@ def certify(
 
     Returns
     -------
-    Certificate
+    Certificate or EnergyCertificate
         In float64 whatever the input. Gradients flow from `upper`, `indicators` and `energy` into `values` and `flux`,
         and from `energy` alone into the fields of the problem: on these an equilibrated flux depends too, which is not
         differentiated (so `relative_upper` has no gradient in them either).
@@ -89,7 +109,8 @@ def certify(
     Raises
     ------
     InputError
-        If shapes do not fit, an entry is not finite, or with `strict` the boundary values are off.
+        If shapes do not fit, an entry is not finite, or with `strict` the boundary values are off. For variational
+        problems: if boundary values are off, the energy is not convex, or its conjugate is not known.
 
     Notes
     -----
@@ -106,7 +127,7 @@ def certify(
     True
     """
     start = time.perf_counter()
-    if not isinstance(problem, Diffusion):
+    if not isinstance(problem, Diffusion | VariationalProblem):
         raise InputError(f"certify needs a Diffusion problem, not an object of type {type(problem).__name__}.")
     if isinstance(values, CellBounded):
         if layout != "nodes":
@@ -117,6 +138,14 @@ def certify(
         return between_nodes(interpolant, problem.to(torch.float64).detach(), bounds, start)
     require_count(improve, "improve", 0)
     check_tolerances(rtol, 0.0, None, torch.float64)
+    if isinstance(problem, VariationalProblem):
+        if layout != "nodes":
+            raise InputError(f"layout is {layout!r}; fields of variational problems are given at the nodes.")
+        if not problem.linear:
+            return certify_energy(problem, values, flux=flux, lower=lower, improve=improve, rtol=rtol)
+        v = admissible(problem, values)
+        linear = certify(problem.as_diffusion(), v, flux=flux, lower=lower, improve=improve, rtol=rtol)
+        return certify_linear_energy(problem, linear)
     data = problem.to(torch.float64)
     problem = data.detach()
     given = _tensor(problem, values)

@@ -62,7 +62,8 @@ def certify(
     )
     problem = problem_options.build_problem(options, certified=True)
     field = problem_options.read_values(values, problem, sample, "the field to certify", "values")
-    certificate = sb.certify(problem, field, layout=layout, strict=strict, lower=not no_lower)  # type: ignore[arg-type]
+    lower = not no_lower
+    certificate = sb.certify(problem, field, layout=layout, strict=strict, lower=lower)  # type: ignore[call-overload]
     rows = {"grid": output.grid_row(certificate.grid, tuple(certificate.upper.shape))}
     rows |= {"values": f"{tuple(certificate.values.shape)} nodes, given as {layout}"}
     rows |= output.certificate_rows(certificate)

@@ -19,8 +19,8 @@ from sciml_bounds.arrays import require_callback, require_count, require_number
 from sciml_bounds.errors import InputError
 from sciml_bounds.newton.cell_matrices import CellMatrices
 from sciml_bounds.newton.variational_result import EnergyStep, VariationalSolution
-from sciml_bounds.problems.energies import IsotropicEnergy, Second
-from sciml_bounds.problems.transfers import with_periodic_copies
+from sciml_bounds.problems.energies import IsotropicEnergy, Second, lengthened
+from sciml_bounds.problems.transfers import fold_periodic_copies, with_periodic_copies
 from sciml_bounds.problems.variational import VariationalProblem
 from sciml_bounds.reports import Reason, report_failure
 
@@ -29,10 +29,6 @@ __all__ = ["EnergyMethod", "minimize_energy"]
 EnergyMethod = Literal["newton", "kacanov", "gradient", "gns"]
 
 MAXITER = {"newton": 100, "kacanov": 500, "gradient": 5000, "gns": 500}
-
-#: Gradients shorter than this part of their root mean square are taken as that long where weights are computed, of
-#: energies that degenerate: otherwise weights vanish or are infinite where the gradient does.
-SHORTEST = 1e-3
 
 #: Residuals of inner solves. Those of "gradient" make the map that contracts; the next step corrects the others.
 EXACT, FORCING = 1e-11, 0.1
@@ -76,8 +72,7 @@ def minimize_energy(
         Where to start: a nodal field, whose values on Dirichlet sides are put right, or a solution; by default the
         solution of -div(a grad u) = f.
     rtol
-        Stop when the dual norm of g in B is at most `rtol` times that of zero values (or of the load, if that is
-        larger).
+        Stop when the dual norm of g in B is at most `rtol` times that of the load, or the norm of the flux dL/dp.
     maxiter
         Largest number of iterations; by default 100 for "newton", 500 for "kacanov" and "gns", 5000 for "gradient".
     callback
@@ -167,26 +162,23 @@ class _Point:
         """The derivative by the free values, a node field."""
         return self.problem.gradient(self.v)
 
-    def _nudged(self) -> tuple[Tensor, Tensor]:
-        """Values and gradients at the points, none of them shorter than a part of the mean where that would matter."""
+    def nudged(self) -> tuple[Tensor, Tensor]:
+        """Return values and gradients at the points, lengthened where the energy may degenerate."""
         u, p = self._fields
         density = self.problem.density
         if density.lower > 0 and math.isfinite(density.upper):
             return u, p
-        r = torch.linalg.vector_norm(p, dim=-1, keepdim=True)
-        shortest = SHORTEST * float(r.square().mean().sqrt()) or 1.0
-        along = torch.where(r > 0, p / torch.where(r > 0, r, 1.0), torch.eye(p.shape[-1], dtype=p.dtype)[0])
-        return u, torch.where(r < shortest, shortest * along, p)
+        return u, lengthened(p)
 
     def hessian(self) -> CellMatrices:
         """Assemble the second derivative, or its positive part where it is not positive."""
-        u, p = self._nudged()
+        u, p = self.nudged()
         second = self.problem.density.second(self.problem.cell_place, u, p)
         return CellMatrices(self.problem, second if self.problem.convex else _positive_part(second))
 
     def frozen(self) -> CellMatrices:
         """Assemble the quadratic energy with the weights of this point."""
-        u, p = self._nudged()
+        u, p = self.nudged()
         k, m = self.problem.density.frozen(self.problem.cell_place, u, p)
         return CellMatrices(self.problem, _isotropic(k, m.expand_as(u).clamp_min(0.0), p))
 
@@ -252,7 +244,7 @@ class _Run:
         self.point = _Point(self.problem, first)
         self.tolerance = rtol * self._scale()
         self.residual_norm = self._dual_norm(self.point.gradient)
-        while self.residual_norm > self.tolerance:
+        while not self._reached(rtol):
             if len(self.history) >= maxiter:
                 return Reason.MAXITER
             self._inner = 0
@@ -271,6 +263,13 @@ class _Run:
                 return Reason.STOPPED
         return Reason.CONVERGED if math.isfinite(self.residual_norm) else Reason.NOT_FINITE
 
+    def _reached(self, rtol: float) -> bool:
+        """Whether the residual is small, beside the first iterate and then beside the present one."""
+        if self.residual_norm > self.tolerance:
+            return False
+        self.tolerance = rtol * self._scale()
+        return not self.residual_norm > self.tolerance
+
     def _start(self, x0: Any) -> Tensor:
         problem = self.problem
         if x0 is not None:
@@ -279,11 +278,20 @@ class _Run:
         return lifted + self.inner_product.solve(problem.load - self.inner_product.apply(lifted), 1e-8)[0]
 
     def _scale(self) -> float:
-        """Compute the dual norm at zero values, or of the load."""
-        zero = self.problem.impose_boundary(torch.zeros(self.problem.node_shape, dtype=torch.float64))
-        norms = [
-            self._dual_norm(g) for g in (_Point(self.problem, zero).gradient, self.problem.free * self.problem.load)
-        ]
+        """Compute what residuals are relative to: the load, the flux and what the reaction changes by, in dual norms.
+
+        At the present iterate: at others, energies that grow exponentially may have any size.
+        """
+        u, p = self.point.nudged()
+        place, elements = self.problem.cell_place, self.problem.elements
+        second = self.problem.density.second(place, u, p)
+        reaction = (second.uu * u).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        tested = elements.tested(reaction, torch.zeros_like(p))
+        loads = (self.problem.load, fold_periodic_copies(tested, self.problem.frame.periodic))
+        flux = self.problem.density.first(place, u, p)[1].square().sum(-1)
+        weight = place[0] if isinstance(self.problem.density, IsotropicEnergy) else 1.0
+        norms = [self._dual_norm(self.problem.free * load) for load in loads]
+        norms.append(math.sqrt(float(elements.integrate(flux / weight))))
         size = max((norm for norm in norms if math.isfinite(norm)), default=0.0)
         return size if size > 0 else 1.0
 

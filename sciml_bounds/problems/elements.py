@@ -92,10 +92,11 @@ class Elements:
             columns.append(column)
         return torch.stack(columns, -1)
 
-    def at(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        """Return values (q, ..., n) and gradients (q, ..., n, d) of a node field (..., n + 1)."""
+    def at(self, nodes: Tensor, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Return values (q, ..., n) and gradients (q, ..., n, d) of a node field (..., n + 1), at some points."""
         of_corners = corners(nodes, self.grid.dim)
-        return torch.tensordot(self.shapes, of_corners, 1), torch.einsum("qkd,k...->q...d", self.slopes, of_corners)
+        values = torch.tensordot(self.shapes[rows], of_corners, 1)
+        return values, torch.einsum("qkd,k...->q...d", self.slopes[rows], of_corners)
 
     def tested(self, by_value: Tensor, by_gradient: Tensor) -> Tensor:
         """Integrate (s, phi) + (y, grad phi) for every nodal function, from s (q, ..., n) and y (q, ..., n, d).

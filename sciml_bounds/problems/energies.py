@@ -19,6 +19,7 @@ from sciml_bounds.errors import InputError
 from sciml_bounds.problems.scalar_functions import Area, Custom, DoubleWell, Power, ScalarFunction, Stiffened
 
 __all__ = [
+    "SHORTEST",
     "EnergyDensity",
     "GinzburgLandau",
     "IsotropicEnergy",
@@ -27,7 +28,11 @@ __all__ = [
     "QuadraticEnergy",
     "Second",
     "ShearThinning",
+    "lengthened",
 ]
+
+#: Gradients shorter than this part of their root mean square are lengthened to it, see `lengthened`.
+SHORTEST = 1e-3
 
 
 @dataclass(frozen=True)
@@ -361,6 +366,17 @@ class GinzburgLandau(IsotropicEnergy):
     def __init__(self, width: float) -> None:
         w = require_number(width, "width", positive=True)
         self._set(Power(2), DoubleWell(), w**2, 1.0, declared=False)
+
+
+def lengthened(p: Tensor) -> Tensor:
+    """Return gradients (..., d) none of which is shorter than a part of their root mean square, or of 1.
+
+    For second derivatives of energies that degenerate: these vanish, or are infinite, where the gradient vanishes.
+    """
+    r = torch.linalg.vector_norm(p, dim=-1, keepdim=True)
+    shortest = SHORTEST * float(r.square().mean().sqrt()) or 1.0
+    along = torch.where(r > 0, p / torch.where(r > 0, r, 1.0), torch.eye(p.shape[-1], dtype=p.dtype)[0])
+    return torch.where(r < shortest, shortest * along, p)
 
 
 def _gradients(total: Tensor, u: Tensor, p: Tensor, *, create_graph: bool) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sciml_bounds.errors import InputError
 
-__all__ = ["Area", "Custom", "DoubleWell", "Power", "ScalarFunction", "Stiffened"]
+__all__ = ["Area", "Custom", "DoubleWell", "Firmer", "Power", "ScalarFunction", "Stiffened"]
 
 #: Brackets are doubled so often before a slope counts as out of reach, and then halved until round-off.
 DOUBLINGS, HALVINGS = 128, 200
@@ -224,6 +224,26 @@ class DoubleWell(ScalarFunction):
     def secant(self, r: Tensor) -> Tensor:
         """Return u^2 - 1."""
         return r.square() - 1
+
+
+class Firmer(ScalarFunction):
+    """g(r) + e r^2 / 2 for a convex g, whose slopes reach every number."""
+
+    def __init__(self, function: ScalarFunction, extra: float) -> None:
+        self.function, self.extra = function, extra
+        self.lower, self.upper = function.lower + extra, function.upper + extra
+
+    def value(self, r: Tensor) -> Tensor:
+        """Return g(r) + e r^2 / 2."""
+        return self.function.value(r) + self.extra * r.square() / 2
+
+    def slope(self, r: Tensor) -> Tensor:
+        """Return g'(r) + e r."""
+        return self.function.slope(r) + self.extra * r
+
+    def curvature(self, r: Tensor) -> Tensor:
+        """Return g''(r) + e."""
+        return self.function.curvature(r) + self.extra
 
 
 class Custom(ScalarFunction):

@@ -210,6 +210,20 @@ def test_a_double_well_has_more_than_one_minimiser(method):
     assert solution.proven_contraction is None
 
 
+def test_energies_that_grow_exponentially_are_not_done_too_early():
+    """Zero values beside sides of 10 have an energy of e^60; the residual there says nothing."""
+    density = sb.IsotropicEnergy(lambda r: torch.cosh(r) - 1, convex=True, lower=1.0)
+    problem = sb.VariationalProblem(sb.Grid((6, 6)), density, 1.0, boundary=sb.Dirichlet(10.0))
+    level = sb.VariationalProblem(sb.Grid((6, 6)), density, 1.0)
+    solution = sb.minimize_energy(problem, x0=np.full((7, 7), 10.0))
+    torch.testing.assert_close(solution.values, sb.minimize_energy(level).values + 10, rtol=1e-9, atol=1e-7)
+    slope = sb.Dirichlet(lambda x, y: 10 * x)
+    steep = sb.minimize_energy(sb.VariationalProblem(sb.Grid((6, 6)), density, 1.0, boundary=slope))
+    assert (
+        float(sb.VariationalProblem(sb.Grid((6, 6)), density, 1.0, boundary=slope).gradient(steep).abs().max()) < 1e-3
+    )
+
+
 # --- how it ends ------------------------------------------------------------------------------------------------------
 
 

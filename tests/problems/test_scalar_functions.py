@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import minimize_scalar
 
 from sciml_bounds.errors import InputError
-from sciml_bounds.problems.scalar_functions import Area, Custom, DoubleWell, Power, Stiffened
+from sciml_bounds.problems.scalar_functions import Area, Custom, DoubleWell, Firmer, Power, Stiffened
 
 CONVEX = {
     "square": Power(2),
@@ -19,6 +19,7 @@ CONVEX = {
     "area": Area(),
     "stiffened": Stiffened(3.0),
     "not at all stiffened": Stiffened(0.0),
+    "firmer area": Firmer(Area(), 0.1),
     "log cosh": Custom(lambda r: torch.log(torch.cosh(r)), True),
     "exponential": Custom(lambda r: torch.exp(r) - r, True),
 }

@@ -1,0 +1,250 @@
+"""Certify the energy of any field: J(v) - J(u) from above by a Fenchel gap, from below by a better field.
+
+The lower bound is J(v) - J(w) for a field w on the grid of half the spacing, a few Newton steps from v; J(v) is bounded
+from below and J(w) from above.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sciml_bounds._linear import Automatic, LinearSolver, Multigrid, Stop
+from sciml_bounds.arrays import convert, require_finite
+from sciml_bounds.bounds.convex_sums import CellFlux
+from sciml_bounds.bounds.dual_flux import DualFlux
+from sciml_bounds.bounds.energy_certificate import EnergyCertificate
+from sciml_bounds.bounds.fenchel import Fenchel
+from sciml_bounds.bounds.flux import face_shape, with_known_faces
+from sciml_bounds.errors import InputError
+from sciml_bounds.grid import AXES
+from sciml_bounds.operators.lattice import to_lattice
+from sciml_bounds.problems.discretization import node_system
+from sciml_bounds.problems.energies import IsotropicEnergy, lengthened
+from sciml_bounds.problems.transfers import interpolate_nodes, with_periodic_copies, without_periodic_copies
+from sciml_bounds.problems.variational import VariationalProblem
+from sciml_bounds.results import Certificate, Interval
+
+__all__ = ["admissible", "certify_energy", "certify_linear_energy"]
+
+#: What bounding integrals may add to the bound, and how fine the sub-cells may get for that, by dimension.
+EXCESS, FINEST = 0.03, {1: 64, 2: 16, 3: 6}
+
+#: Newton steps to the better field, which end where one gains less than that part of all, and halvings of each.
+STEPS, ENOUGH, HALVINGS = 8, 0.02, 10
+
+#: Boundary values closer to the prescribed ones than this part of the largest count as equal.
+BOUNDARY_SLACK = 1e-12
+
+
+def certify_energy(
+    problem: VariationalProblem,
+    values: Any,
+    *,
+    flux: tuple[Any, ...] | None = None,
+    lower: bool = True,
+    improve: int = 0,
+    rtol: float = 1e-3,
+) -> EnergyCertificate:
+    """Bound J(v) - J(u) for a nodal field v; arguments and what is raised are those of `certify`."""
+    start = time.perf_counter()
+    _require_convex(problem)
+    v = admissible(problem, values)
+    given = None if flux is None else _given_faces(problem, flux)
+    factor = 2**improve if given is None else given[1]
+    fine = problem if factor == 1 else problem.refine(factor)
+    fenchel = Fenchel(fine)
+    nodes = _on(fine, problem, v, factor)
+    dual = DualFlux(fenchel, nodes)
+    faces = dual.found(rtol) if given is None else _reused(dual, given[0])
+    cells, count = _bounded(fenchel, nodes, dual.flux(faces))
+    upper = cells.sum()
+    load = (problem.load * v).sum()
+    high = fenchel.energy_above(nodes, count).sum() - load
+    low = fenchel.energy_below(nodes, count).sum() - load
+    least = _energy_of_better(problem, v) if lower else high
+    below = torch.minimum((low - least).clamp_min(0.0), upper)
+    minimum = Interval(high - upper, torch.minimum(least, high))
+    return _certificate(
+        problem, v, upper, below, Interval(low, high), minimum, indicators=_gathered(cells, factor, problem.dim),
+        flux=faces, subdivisions=count, seconds=time.perf_counter() - start,
+    )  # fmt: skip
+
+
+def certify_linear_energy(problem: VariationalProblem, certificate: Certificate) -> EnergyCertificate:
+    """Say of a linear problem what a certificate of its energy error says: J(v) - J(u) = |||u - v|||^2 / 2."""
+    upper, lower = certificate.upper.square() / 2, certificate.lower.square() / 2
+    v = certificate.values
+    energy = problem.energy(v)
+    return _certificate(
+        problem, v, upper, lower, Interval(energy, energy), Interval(energy - upper, energy - lower),
+        indicators=certificate.indicators.square() / 2, flux=certificate.flux, subdivisions=1,
+        seconds=certificate.seconds,
+    )  # fmt: skip
+
+
+def _certificate(
+    problem: VariationalProblem,
+    v: Tensor,
+    upper: Tensor,
+    lower: Tensor,
+    energy: Interval,
+    minimum: Interval,
+    **more: Any,
+) -> EnergyCertificate:
+    _, p = problem.elements.at(with_periodic_copies(v, problem.frame.periodic))
+    ellipticity, declared = problem.ellipticity[0], problem.density.declared
+    assert problem.grid is not None
+    return EnergyCertificate(
+        upper=upper,
+        lower=lower,
+        kind="assumes convexity" if declared else "bound",
+        energy=energy,
+        minimum=minimum,
+        gradient_upper=torch.sqrt(2 * upper / ellipticity) if ellipticity > 0 else upper + torch.inf,
+        gradient_kind="assumes lambda" if declared else "bound",
+        gradient_norm=problem.elements.integrate(p.square().sum(-1)).sqrt(),
+        values=v,
+        grid=problem.grid,
+        **more,
+    )
+
+
+def _require_convex(problem: VariationalProblem) -> None:
+    if problem.grid is None:
+        raise InputError("the problem is posed on a box without cells, where errors are measured but not certified.")
+    if not problem.convex:
+        raise InputError(
+            f"the energy is not convex ({type(problem.density).__name__}), so that no bound of J(v) - J(u) is known; "
+            "pose a convex one, or declare convex=True where it is."
+        )
+    if not isinstance(problem.density, IsotropicEnergy):
+        raise InputError(
+            "the convex conjugate of a general density L(x, u, p) is not known, so that no bound can be given; write "
+            "it as sb.IsotropicEnergy(profile, potential), if it is a g(|p|) + c h(u)."
+        )
+
+
+def admissible(problem: VariationalProblem, values: Any) -> Tensor:
+    """Convert a field, and see that it has the prescribed boundary values.
+
+    Raises
+    ------
+    InputError
+        If it has not, or is no nodal field.
+    """
+    v = problem.nodes(values)
+    exact = problem.impose_boundary(v)
+    gap = float((exact - v).abs().max())
+    if gap > BOUNDARY_SLACK * max(float(v.abs().max()), float(exact.abs().max())):
+        raise InputError(
+            f"values differ from the prescribed boundary values by up to {gap:.4g}, and a field that is not admissible "
+            "may have less energy than the minimiser; repair them with problem.impose_boundary(values)."
+        )
+    return exact
+
+
+def _on(fine: VariationalProblem, problem: VariationalProblem, v: Tensor, factor: int) -> Tensor:
+    """Evaluate a field on a finer grid, with copies of periodic nodes."""
+    nodes = interpolate_nodes(v.unsqueeze(0), factor, problem.frame.periodic)[0]
+    return with_periodic_copies(nodes, fine.frame.periodic)
+
+
+# --- upper bound ------------------------------------------------------------------------------------------------------
+
+
+def _given_faces(problem: VariationalProblem, flux: tuple[Any, ...]) -> tuple[tuple[Tensor, ...], int]:
+    """Convert a flux, on the grid of the problem or one that is finer by a factor."""
+    assert problem.grid is not None
+    dim = problem.dim
+    if not isinstance(flux, tuple | list) or len(flux) != dim:
+        raise InputError(f"flux is a tuple with one face field an axis ({dim}); take it from a certificate's .flux.")
+    faces = [convert(part, f"the flux along {a}", torch.float64, problem.frame.device) for a, part in zip(AXES, flux)]
+    factor = max(1, (faces[0].shape[0] - 1) // problem.grid.shape[0]) if faces[0].ndim == dim else 1
+    shape = tuple(n * factor for n in problem.grid.shape)
+    for axis, face in enumerate(faces):
+        expected = face_shape(shape, axis)
+        if tuple(face.shape) != expected:
+            raise InputError(f"the flux along {AXES[axis]} has shape {tuple(face.shape)}, but {expected} is expected.")
+        require_finite(face, f"the flux along {AXES[axis]}")
+    return tuple(faces), factor
+
+
+def _reused(dual: DualFlux, faces: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    known = with_known_faces(dual.frame, tuple(face.unsqueeze(0) for face in faces))
+    return dual.balanced(tuple(face[0] for face in known))
+
+
+def _bounded(fenchel: Fenchel, nodes: Tensor, flux: CellFlux) -> tuple[Tensor, int]:
+    """Bound the gap on sub-cells that are small enough for what the bound adds to be little beside it."""
+    finest = FINEST[fenchel.grid.dim]
+    nearly = float(fenchel.gap_nearly(nodes, flux).sum())
+    round_off = 1e-12 * float(fenchel.energy_nearly(nodes, 1).abs().sum())
+    count, cells = 1, fenchel.gap_above(nodes, flux, 1)
+    while count < finest and math.isfinite(nearly):
+        excess = float(cells.sum()) - nearly
+        allowed = max(EXCESS * nearly, round_off)
+        if not excess > allowed:
+            break
+        wanted = count * math.sqrt(excess / allowed)
+        count = min(finest, max(2 * count, math.ceil(min(wanted, finest))))
+        cells = torch.minimum(cells, fenchel.gap_above(nodes, flux, count))  # both are bounds of the same number
+    return cells, count
+
+
+def _gathered(cells: Tensor, factor: int, dim: int) -> Tensor:
+    for axis in range(dim) if factor > 1 else ():
+        shape = cells.shape
+        cells = cells.reshape(*shape[:axis], shape[axis] // factor, factor, *shape[axis + 1 :]).sum(axis + 1)
+    return cells
+
+
+# --- lower bound ------------------------------------------------------------------------------------------------------
+
+
+def _energy_of_better(problem: VariationalProblem, v: Tensor) -> Tensor:
+    """Bound the energy of a better field from above."""
+    fine = problem.refine(2)
+    w = without_periodic_copies(_on(fine, problem, v, 2), fine.frame.periodic)
+    first = energy = float(fine.energy(w))
+    for _ in range(STEPS):
+        w, lower = _improved(fine, w, energy)
+        gain, energy = energy - lower, lower
+        if gain <= ENOUGH * (first - energy):
+            break
+    nodes = with_periodic_copies(w, fine.frame.periodic)
+    count = max(2, FINEST[problem.dim] // 2)
+    return Fenchel(fine).energy_above(nodes, count).sum() - (fine.load * w).sum()
+
+
+def _improved(problem: VariationalProblem, w: Tensor, energy: float) -> tuple[Tensor, float]:
+    """Take a step of Newton with the diagonal of the second derivatives on the lattice, shortened until it helps."""
+    direction = _direction(problem, w)
+    length = 1.0
+    for _ in range(HALVINGS):
+        there = w + length * direction
+        lower = float(problem.energy(there))
+        if lower < energy:
+            return there, lower
+        length /= 2
+    return w, energy
+
+
+def _direction(problem: VariationalProblem, w: Tensor) -> Tensor:
+    frame, density = problem.frame, problem.density
+    u, p = problem.elements.at(with_periodic_copies(w, frame.periodic))
+    second = density.second(problem.cell_place, u, lengthened(p))
+    weights = second.pp.diagonal(dim1=-2, dim2=-1).mean(0)
+    size = float(weights[weights.isfinite()].max())
+    coefficient = tuple(
+        (weights[..., axis] / size).nan_to_num(posinf=1.0).clamp_min(1e-8) for axis in range(problem.dim)
+    )
+    reaction = torch.where(frame.reaction > 0, (second.uu.mean(0) / size).nan_to_num(posinf=1e8).clamp_min(1e-8), 0.0)
+    system = node_system(frame.replace(coefficient=coefficient, reaction=reaction))
+    solver = LinearSolver(system, Automatic(otherwise=Multigrid(cycle="V", sweeps=2)))
+    rhs = to_lattice(-problem.gradient(w).unsqueeze(0) / size, problem.dim)
+    return solver.solve(rhs=rhs, stop=Stop(rtol=1e-3)).x.view(w.shape) * problem.free

@@ -1,0 +1,151 @@
+"""Integrals of convex functions of polynomials, from above, from below and nearly exactly, cell by cell.
+
+A multilinear function on a cell is a mean of its corner values with weights that are positive and integrate to equal
+shares, so that by Jensen's inequality the mean of a convex function over the corners is no less than its mean over the
+cell; on sub-cells this is the trapezoidal rule. For polynomials of degree two along an axis, the coefficients of
+Bernstein take the place of corner values (Farouki, Comput. Aided Geom. Design 29 (2012) 379-419, section 2). The value
+at the midpoint is no more than the mean. What a quadratic function below a strongly convex one adds is integrated
+exactly: only the rest is left to the inequality.
+
+Legend: q points of a cell, n cells, d axes; N sub-cells along each axis.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from sciml_bounds.grid import Grid
+from sciml_bounds.kernels.q1 import modes
+from sciml_bounds.problems.elements import GAUSS
+
+__all__ = ["CellFlux", "Rule", "bubbles_of", "gauss", "midpoints", "simpson", "trapezoid"]
+
+Rule = tuple[tuple[float, float], ...]
+
+
+def trapezoid(count: int) -> Rule:
+    """Corners of N sub-intervals: an upper bound for convex functions of linear ones."""
+    return tuple((k / count, (1 if 0 < k < count else 0.5) / count) for k in range(count + 1))
+
+
+def midpoints(count: int) -> Rule:
+    """Midpoints of N sub-intervals: a lower bound."""
+    return tuple(((k + 0.5) / count, 1 / count) for k in range(count))
+
+
+def gauss(count: int) -> Rule:
+    """Two Gauss points in each of N sub-intervals: no bound, but close."""
+    return tuple(((k + t) / count, w / count) for k in range(count) for t, w in GAUSS)
+
+
+def simpson() -> Rule:
+    """Give the ends and the middle: no bound, but as close as two Gauss points, and infinite where an end is."""
+    return ((0.0, 1 / 6), (0.5, 2 / 3), (1.0, 1 / 6))
+
+
+def bernstein(count: int) -> Rule:
+    """Where coefficients of degree two on N sub-intervals belong: their ends and midpoints, with shares of a third."""
+    ends = [(k / count, (2 if 0 < k < count else 1) / (3 * count)) for k in range(count + 1)]
+    middles = [((k + 0.5) / count, 1 / (3 * count)) for k in range(count)]
+    return (*ends, *middles)
+
+
+@dataclass(frozen=True)
+class CellFlux:
+    """A flux y = y0 + b and its divergence in every cell.
+
+    y0 is linear along each axis and known by its faces. b vanishes on the faces of each cell, and its divergence is the
+    multilinear function with the given modes, whose mean is zero:
+
+        b_i = sum over sets S of axes with i in S of q_S / |S| h_i (xi_i^2 - 1/4) / 2 prod over S - i of xi.
+
+    Attributes
+    ----------
+    grid
+        The grid.
+    faces
+        One field (n, but n + 1 along its own axis) an axis.
+    bubbles
+        q_S by the bits of S, shape (n); empty for b = 0.
+    """
+
+    grid: Grid
+    faces: tuple[Tensor, ...]
+    bubbles: dict[tuple[int, ...], Tensor]
+
+    @property
+    def means(self) -> tuple[Tensor, ...]:
+        """Means of y0 (b has none of its own along grad v, see `convex`), shape (n) each."""
+        return tuple((low + high) / 2 for low, high in self._ends())
+
+    @property
+    def divergence(self) -> Tensor:
+        """Divergence of y0, shape (n)."""
+        return sum((high - low) / h for (low, high), h in zip(self._ends(), self.grid.spacing))  # type: ignore[return-value]
+
+    def _ends(self) -> list[tuple[Tensor, Tensor]]:
+        ends = []
+        for axis, face in enumerate(self.faces):
+            n = face.shape[axis] - 1
+            ends.append((face.narrow(axis, 0, n), face.narrow(axis, 1, n)))
+        return ends
+
+    def rule(self, count: int) -> Rule:
+        """Points whose `at` bounds integrals of convex functions from above."""
+        return bernstein(count) if self.bubbles else trapezoid(count)
+
+    def at(self, points: Tensor, count: int = 0) -> Tensor:
+        """Return y at points of the unit cell (q, d), shape (q, n, d).
+
+        With `count` the points are those of `rule(count)`, and coefficients of Bernstein are returned.
+        """
+        dim = self.grid.dim
+        shape = (-1, *(1,) * dim)
+        columns = []
+        for axis, (low, high) in enumerate(self._ends()):
+            t = points[:, axis].reshape(shape)
+            column = low * (1 - t) + high * t
+            bend = self._bend(axis, points)
+            if bend is not None:
+                profile = (t * (t - 1)) / 2
+                if count:  # at a midpoint, the coefficient is off the value by the second derivative over 8 N^2
+                    middle = ((t * count - (t * count).round()).abs() > 0.25).to(t.dtype)
+                    profile = profile - middle / (8 * count**2)
+                column = column + self.grid.spacing[axis] * profile * bend
+            columns.append(column)
+        return torch.stack(columns, -1)
+
+    def _bend(self, axis: int, points: Tensor) -> Tensor | None:
+        """Second derivative of b along its axis, over h_i, shape (q, n)."""
+        total = None
+        for bits, mode in self.bubbles.items():
+            if not bits[axis]:
+                continue
+            factor = points.new_ones(len(points))
+            for other, bit in enumerate(bits):
+                if bit and other != axis:
+                    factor = factor * (points[:, other] - 0.5)
+            part = factor.reshape(-1, *(1,) * self.grid.dim) * (mode / sum(bits))
+            total = part if total is None else total + part
+        return total
+
+    def dual_at(self, points: Tensor, source: Tensor) -> Tensor:
+        """Return s = div y + f at points, shape (q, n): multilinear."""
+        shape = (len(points), *self.grid.shape)
+        total = (self.divergence + source).expand(shape)
+        for bits, mode in self.bubbles.items():
+            factor = points.new_ones(len(points))
+            for axis, bit in enumerate(bits):
+                factor = factor * (points[:, axis] - 0.5) if bit else factor
+            total = total + factor.reshape(-1, *(1,) * self.grid.dim) * mode
+        return total
+
+
+def bubbles_of(nodal: Tensor, dim: int) -> dict[tuple[int, ...], Tensor]:
+    """Modes of a nodal field (n + 1) but its means: what `CellFlux` takes for s to vary as that field does."""
+    found = modes(nodal, dim)
+    return {bits: found[bits] for bits in product((0, 1), repeat=dim) if any(bits)}

@@ -1,0 +1,216 @@
+"""Certificates of energies: known minimisers, what makes them tight, and what is refused."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import sciml_bounds as sb
+from sciml_bounds.errors import InputError
+from sciml_bounds.problems.transfers import interpolate_nodes
+
+STIFF = sb.ShearThinning(3.0)
+MIXED = {"x0": sb.Dirichlet(1.0), "x1": sb.Neumann(0.5), "y0": sb.Periodic(), "y1": sb.Periodic()}
+
+
+def noise(problem: sb.VariationalProblem, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return problem.free * torch.randn(problem.node_shape, generator=generator, dtype=torch.float64)
+
+
+# --- known minimisers -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("q", [1.5, 2.0, 3.0, 4.0])
+def test_the_p_laplacian_on_an_interval(q):
+    """J(u) = -(1 - 1 / q) int u for f = 1, with int u = 1 / (q' + 1) 2^-q': known for the exact u."""
+    conjugate = q / (q - 1)
+    minimum = -(1 - 1 / q) * 0.5**conjugate / (conjugate + 1)
+    problem = sb.VariationalProblem(sb.Grid(12), sb.PLaplacian(q), 1.0)
+    solution = sb.minimize_energy(problem)
+    fields = {"discrete": solution.values, "zero": torch.zeros(13), "noise": solution.values + 0.01 * noise(problem)}
+    for v in fields.values():
+        v = v.double()
+        u, p = problem.elements.at(v)
+        excess = float((p[..., 0].abs() ** q / q).mean() - u.mean()) - minimum
+        certificate = sb.certify(problem, v)
+        assert certificate.upper >= excess
+        # in one dimension a flux can be exact; integrals may add 3 %, and steps end at gains of 2 %
+        assert certificate.upper <= 1.06 * excess + 1e-9
+        assert certificate.lower <= excess
+        assert certificate.minimum.lower <= minimum <= certificate.minimum.upper
+
+
+def test_a_plane_is_certified_to_be_the_minimiser():
+    """Flux and gradient are constant: the gap is round-off."""
+    problem = sb.VariationalProblem(sb.Grid((5, 4)), sb.MinimalSurface(), boundary=sb.Dirichlet(lambda x, y: 2 * x - y))
+    plane = sb.minimize_energy(problem).values
+    certificate = sb.certify(problem, plane)
+    assert 0 <= certificate.upper < 1e-10
+    assert certificate.lower < 1e-10
+
+
+@pytest.mark.parametrize("improve", [0, 1])
+@pytest.mark.parametrize(
+    "density",
+    [STIFF, sb.PLaplacian(3), sb.QuadraticEnergy(1.0, 10.0, power=4), sb.ShearThinning(2.0, 0.5, 3.0),
+     sb.MinimalSurface(2.0)],
+    ids=lambda density: type(density).__name__,
+)  # fmt: skip
+@pytest.mark.parametrize("boundary", [sb.Dirichlet(0.0), MIXED], ids=["held", "mixed"])
+def test_bounds_bracket_the_excess_over_a_fine_solution(density, boundary, improve):
+    """The minimiser on cells that are 8 times smaller has nearly the energy of u: 1/64 of the mesh error is left."""
+    problem = sb.VariationalProblem(sb.Grid((6, 5)), density, lambda x, y: 1 + x * y, boundary=boundary)
+    fine = problem.refine(8)
+    minimum = sb.minimize_energy(fine).energy
+    discrete = sb.minimize_energy(problem).values
+    for v, tight in ((discrete, 2.5), (discrete + 0.3 * noise(problem), 1.3)):
+        energy = float(fine.energy(interpolate_nodes(v.unsqueeze(0), 8, problem.frame.periodic)[0]))
+        certificate = sb.certify(problem, v, improve=improve)
+        excess = energy - minimum
+        slack = 0.05 * (float(problem.energy(discrete)) - minimum)
+        assert excess - slack <= certificate.upper <= tight * excess + slack
+        assert 0.4 * excess <= certificate.lower <= excess + slack
+        assert float(certificate.indicators.sum()) == pytest.approx(float(certificate.upper))
+        assert certificate.indicators.shape == problem.grid.shape
+
+
+def test_linear_problems_have_the_bound_of_prager_and_synge():
+    problem = sb.VariationalProblem(sb.Grid((6, 5)), sb.QuadraticEnergy(lambda x, y: 1 + x, 2.0), 1.0, boundary=MIXED)
+    v = sb.minimize_energy(problem).values + 0.1 * noise(problem)
+    certificate, linear = sb.certify(problem, v), sb.certify(problem.as_diffusion(), v)
+    assert float(certificate.upper) == pytest.approx(float(linear.upper) ** 2 / 2)
+    assert float(certificate.lower) == pytest.approx(float(linear.lower) ** 2 / 2)
+    assert certificate.minimum.lower <= certificate.minimum.upper <= certificate.energy.upper
+
+
+def test_without_reaction_the_gap_is_that_of_prager_and_synge():
+    """With the same flux: int (a |p|^2 + |y|^2 / a) / 2 - y . p is half the square of the hypercircle's bound."""
+    quadratic = sb.QuadraticEnergy(lambda x, y: 1 + x)
+    problem = sb.VariationalProblem(sb.Grid((6, 5)), quadratic, 1.0, boundary=MIXED)
+    nonlinear = sb.VariationalProblem(
+        problem.grid, sb.IsotropicEnergy(lambda r: r**2 / 2, coefficient=quadratic.coefficient, convex=True,
+                                         lower=1.0, upper=1.0), 1.0, boundary=MIXED,
+    )  # fmt: skip
+    v = problem.impose_boundary(noise(problem))
+    linear = sb.certify(problem.as_diffusion(), v, lower=False)
+    gap = sb.certify(nonlinear, v, flux=linear.flux, lower=False)
+    assert float(gap.upper) == pytest.approx(float(linear.upper) ** 2 / 2, rel=1e-9)
+    assert not nonlinear.linear
+
+
+def test_a_nonlinear_problem_is_solved_to_a_certified_per_cent():
+    """Of the energy norm of the gradient: the bound of the relative error falls with the spacing."""
+    relative = {}
+    for n in (16, 32):
+        problem = sb.VariationalProblem(sb.Grid((n, n)), STIFF, lambda x, y: 20 * x)
+        certificate = sb.certify(problem, sb.minimize_energy(problem), lower=False, improve=1)
+        relative[n] = float(certificate.relative_gradient_upper)
+    assert relative[32] < 0.55 * relative[16]
+    assert certificate.relative_upper < 0.01
+
+
+def test_the_bound_needs_no_good_first_flux():
+    """A field that is far off linearises to a flux that no surface carries; firmer profiles lead back."""
+    problem = sb.VariationalProblem(sb.Grid((6, 6)), sb.MinimalSurface(), 1.0)
+    v = 3 * noise(problem)
+    excess = float(problem.energy(v)) - sb.minimize_energy(problem).energy
+    assert 0.95 * excess < sb.certify(problem, v).upper < 1.1 * excess
+
+
+def test_where_no_flux_carries_the_load_there_is_no_bound():
+    problem = sb.VariationalProblem(sb.Grid((4, 4)), sb.MinimalSurface(), 10.0)
+    certificate = sb.certify(problem, torch.zeros(5, 5, dtype=torch.float64))
+    assert certificate.upper.isinf()
+    assert certificate.minimum.lower == -math.inf
+
+
+# --- what a certificate says ------------------------------------------------------------------------------------------
+
+
+def test_the_gradient_error_follows_from_lambda():
+    problem = sb.VariationalProblem(sb.Grid((8, 8)), sb.ShearThinning(3.0, 2.0), 5.0)
+    certificate = sb.certify(problem, sb.minimize_energy(problem))
+    assert float(certificate.gradient_upper) == pytest.approx(math.sqrt(float(certificate.upper)))
+    assert certificate.gradient_kind == certificate.kind == "bound"
+    assert "gradient error" in repr(certificate)
+    surface = sb.VariationalProblem(sb.Grid((8, 8)), sb.MinimalSurface(), 1.0)
+    certificate = sb.certify(surface, sb.minimize_energy(surface))
+    assert certificate.gradient_upper.isinf()
+    assert "gradient error" not in repr(certificate)
+
+
+def test_what_users_declare_is_said_to_be_assumed():
+    density = sb.IsotropicEnergy(lambda r: torch.log(torch.cosh(r)) + r**2 / 2, convex=True, lower=1.0, upper=2.0)
+    problem = sb.VariationalProblem(sb.Grid((6, 6)), density, 1.0)
+    certificate = sb.certify(problem, sb.minimize_energy(problem))
+    assert certificate.kind == "assumes convexity"
+    assert certificate.gradient_kind == "assumes lambda"
+    assert "assumes lambda" in repr(certificate)
+    assert certificate.lower < certificate.upper < 3 * certificate.lower
+
+
+def test_a_flux_may_be_reused_for_other_fields():
+    problem = sb.VariationalProblem(sb.Grid((6, 5)), STIFF, 5.0, boundary=MIXED)
+    v = sb.minimize_energy(problem).values
+    for improve in (0, 1):
+        first = sb.certify(problem, v, improve=improve, lower=False)
+        again = sb.certify(problem, v, flux=first.flux, lower=False)
+        assert float(again.upper) == pytest.approx(float(first.upper), rel=1e-6)
+        other = v + 0.1 * noise(problem)
+        fresh = sb.certify(problem, other, improve=improve, lower=False)
+        assert sb.certify(problem, other, flux=first.flux, lower=False).upper < 1.1 * fresh.upper
+
+
+def test_any_flux_gives_a_bound():
+    problem = sb.VariationalProblem(sb.Grid((4, 3)), STIFF, 5.0)
+    solution = sb.minimize_energy(problem)
+    first = sb.certify(problem, solution)
+    generator = torch.Generator().manual_seed(0)
+    wrong = tuple(y + torch.randn(y.shape, generator=generator, dtype=torch.float64) for y in first.flux)
+    assert sb.certify(problem, solution, flux=wrong, lower=False).upper > first.upper
+
+
+def test_without_lower_bound_there_is_zero():
+    problem = sb.VariationalProblem(sb.Grid((4, 3)), STIFF, 5.0)
+    certificate = sb.certify(problem, sb.minimize_energy(problem), lower=False)
+    assert certificate.lower == 0
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+GRID = sb.Grid((4, 3))
+
+
+def general(x, u, p):
+    return p.square().sum(-1) + u**2
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: sb.certify(sb.VariationalProblem(GRID, sb.GinzburgLandau(0.1)), np.zeros((5, 4))),
+         "the energy is not convex (GinzburgLandau)"),
+        (lambda: sb.certify(sb.VariationalProblem(GRID, sb.EnergyDensity(general)), np.zeros((5, 4))),
+         "the energy is not convex"),
+        (lambda: sb.certify(sb.VariationalProblem(GRID, sb.EnergyDensity(general, convex=True)), np.zeros((5, 4))),
+         "the convex conjugate of a general density"),
+        (lambda: sb.certify(sb.VariationalProblem(sb.Box([1.0]), STIFF), np.zeros(3)), "on a box without cells"),
+        (lambda: sb.certify(sb.VariationalProblem(GRID, STIFF), np.ones((5, 4))), "up to 1, and a field that is not"),
+        (lambda: sb.certify(sb.VariationalProblem(GRID, sb.QuadraticEnergy()), np.ones((5, 4))), "impose_boundary"),
+        (lambda: sb.certify(sb.VariationalProblem(GRID, STIFF), np.zeros((4, 3))), "a node field here has (5, 4)"),
+        (lambda: sb.certify(sb.VariationalProblem(GRID, STIFF), np.full((5, 4), np.nan)), "NaN"),
+        (lambda: sb.certify(sb.VariationalProblem(GRID, STIFF), np.zeros((5, 4)), layout="cells"), "at the nodes"),
+        (lambda: sb.certify(sb.VariationalProblem(GRID, STIFF), np.zeros((5, 4)), improve=-1), "improve is -1"),
+        (lambda: sb.certify(sb.VariationalProblem(GRID, STIFF), np.zeros((5, 4)), flux=(1.0,)), "one face field"),
+        (lambda: sb.certify(sb.VariationalProblem(GRID, STIFF), np.zeros((5, 4)), flux=(np.zeros((5, 3)),) * 2),
+         "the flux along y has shape (5, 3), but (4, 4) is expected"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused_in_one_sentence(call, message):
+    with pytest.raises(InputError) as caught:
+        call()
+    assert message in str(caught.value)

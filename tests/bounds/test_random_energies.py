@@ -1,0 +1,309 @@
+"""Guaranteed bounds of J(v) - J(u) in many random nonlinear problems, where J(u) is known or bracketed in numpy.
+
+On an interval without reaction the flux is known up to a constant C, y = C - int f, and
+
+    J(u) = max over C of y(1) u(1) - y(0) u(0) - int a g*(|y| / a),
+
+which scipy maximises on an integral of 40 Gauss points a cell; with a Neumann side C is known. Elsewhere, and with a
+reaction, any w gives J(v) - J(u) >= J(v) - J(w): here the minimiser on a grid that divides every cell. So the upper
+bound must not be below J(v) - J(w), and the lower one not above J(v) - J(w) by more than the energy that w may still
+lose, for which an extrapolation stands: a grid half as fine lost a multiple of it.
+
+A few hundred fields by default; the full count of problems, with a table of the results:
+
+    SCIML_BOUNDS_CASES=20200 pytest tests/bounds/test_random_energies.py -s
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.optimize
+import torch
+
+import sciml_bounds as sb
+
+#: The count of `test_random_cases.py` is that of fields; a quarter of it is the number of problems here.
+PROBLEMS = int(os.environ.get("SCIML_BOUNDS_CASES", "200")) // 4
+
+FIELDS = ("discrete", "20 % wrong", "zero", "noise")
+
+#: Of problems on an interval without reaction, out of ten.
+KNOWN = 7
+
+#: Round-off, relative to the energies that are subtracted, and quadrature of the known minimum where |y| has its kink.
+SLACK = 1e-9
+
+Numbers = np.ndarray[Any, Any]
+
+
+@dataclass
+class Profile:
+    """g, g*, and the density that has it."""
+
+    name: str
+    value: Any
+    conjugate: Any
+    density: Any
+
+
+def profiles(rng: np.random.Generator) -> Profile:
+    kind = rng.choice(["quadratic", "power", "surface", "shear thinning", "own"])
+    if kind == "power":
+        q = float(rng.uniform(1.4, 4.0))
+        dual = q / (q - 1)
+        return Profile(kind, lambda r: r**q / q, lambda t: t**dual / dual, lambda **k: sb.PLaplacian(q, **k))
+    if kind == "surface":
+        return Profile(kind, lambda r: np.sqrt(1 + r**2), lambda t: np.where(t <= 1, -np.sqrt(np.maximum(1 - t**2, 0)),
+                       np.inf), sb.MinimalSurface)  # fmt: skip
+    if kind == "shear thinning":
+        k = float(10 ** rng.uniform(-1, 1.5))
+
+        def value(r: Numbers) -> Numbers:
+            return r**2 / 2 + k * (np.sqrt(1 + r**2) - 1)
+
+        return Profile(kind, value, by_newton(value, lambda r: r + k * r / np.sqrt(1 + r**2),
+                       lambda r: 1 + k * (1 + r**2) ** -1.5), lambda **w: sb.ShearThinning(k, **w))  # fmt: skip
+    if kind == "own":  # g = cosh r - 1, g' = sinh
+
+        def make(**weights: Any) -> sb.IsotropicEnergy:
+            return sb.IsotropicEnergy(lambda r: torch.cosh(r) - 1, **own_potential(weights), convex=True, lower=1.0)
+
+        return Profile(kind, lambda r: np.cosh(r) - 1, lambda t: t * np.arcsinh(t) - np.sqrt(1 + t**2) + 1, make)
+    return Profile(kind, lambda r: r**2 / 2, lambda t: t**2 / 2, sb.QuadraticEnergy)
+
+
+def own_potential(weights: dict[str, Any]) -> dict[str, Any]:
+    weights = dict(weights)
+    m = weights.pop("power", 2.0)
+    if not np.any(weights.get("reaction", 0.0)):
+        weights.pop("reaction", None)
+        return weights
+    return weights | {"potential": lambda u: u.abs() ** m / m}
+
+
+def by_newton(value: Any, slope: Any, curvature: Any) -> Any:
+    """g*(t) = r t - g(r) at g'(r) = t, for a slope that is concave: steps from r = 0 stay below."""
+
+    def conjugate(t: Numbers) -> Numbers:
+        r = np.zeros_like(t)
+        for _ in range(80):
+            r = r + (t - slope(r)) / curvature(r)
+        return r * t - value(r)
+
+    return conjugate
+
+
+@dataclass
+class Case:
+    """One problem with its fields; arrays are (fields)."""
+
+    family: str
+    problem: sb.VariationalProblem
+    values: list[torch.Tensor]
+    excess: Numbers  # J(v) - J(u), or J(v) - J(w)
+    lost: float  # what J(w) may be above J(u)
+    upper: Numbers
+    lower: Numbers
+    size: Numbers  # of the energies
+
+
+# --- problems ---------------------------------------------------------------------------------------------------------
+
+
+def draw_weight(rng: np.random.Generator, shape: tuple[int, ...]) -> Numbers:
+    kind = rng.choice(["constant", "log-normal", "jumps"])
+    if kind == "constant":
+        return np.full(shape, 10.0 ** rng.uniform(-0.5, 0.5))
+    if kind == "log-normal":
+        return np.exp(0.5 * rng.standard_normal(shape))
+    return np.where(rng.random(shape) < 0.5, 1.0, 10.0 ** rng.uniform(0.3, 1.0))
+
+
+def draw_source(rng: np.random.Generator, shape: tuple[int, ...], size: float) -> Numbers:
+    kind = rng.choice(["constant", "random", "one cell"])
+    if kind == "one cell":
+        source = np.zeros(shape)
+        source[tuple(int(rng.integers(n)) for n in shape)] = size * math.prod(shape) / 4
+        return source
+    return size * (rng.standard_normal(shape) if kind == "random" else np.ones(shape))
+
+
+def draw(seed: int) -> tuple[str, Profile, sb.VariationalProblem, float, np.random.Generator]:
+    """Draw a problem; areas have small sources, which some flux carries."""
+    rng = np.random.default_rng([7, seed])
+    profile = profiles(rng)
+    known = seed % 10 < KNOWN
+    dim = 1 if known else int(rng.choice([1, 2, 2, 3]))
+    shape = tuple(int(n) for n in rng.integers(2, {1: 16, 2: 6, 3: 3}[dim] + 1, dim))
+    lengths = tuple(10.0 ** rng.uniform(-0.2, 0.2, dim))
+    surface = profile.name == "surface"
+    a = draw_weight(rng, shape)
+    size = 0.2 * float(a.min()) if surface else 10.0 ** rng.uniform(-1, 1)
+    source = draw_source(rng, shape, size)
+    weights: dict[str, Any] = {"coefficient": a}
+    power = 2.0
+    if not known and rng.random() < 0.7:
+        power = float(rng.choice([2.0, 4.0, 1.5]))
+        weights |= {"reaction": draw_weight(rng, shape) * (rng.random(shape) < 0.8) * 10.0 ** rng.uniform(-1, 2)}
+        weights |= {"power": power}
+    grid = sb.Grid(shape, lengths)
+    problem = sb.VariationalProblem(grid, profile.density(**weights), source, boundary=draw_sides(rng, grid, size))
+    return f"{dim}-D {profile.name}" + (" known" if known else ""), profile, problem, power, rng
+
+
+def draw_sides(rng: np.random.Generator, grid: sb.Grid, size: float) -> dict[str, Any]:
+    level, slopes = rng.standard_normal(), 0.5 * rng.standard_normal(grid.dim)
+
+    def value(*x: torch.Tensor) -> torch.Tensor:
+        return level + sum(s * c for s, c in zip(slopes, x))  # one linear function, so that sides meet
+
+    sides: dict[str, Any] = {}
+    for axis in "xyz"[: grid.dim]:
+        pair = [sb.Dirichlet(value), sb.Dirichlet(value)]
+        if axis != "x" and rng.random() < 0.2 and slopes["xyz".index(axis)]:
+            slopes["xyz".index(axis)] = 0.0
+            pair = [sb.Periodic(), sb.Periodic()]
+        elif rng.random() < 0.3:
+            pair[1] = sb.Neumann(0.3 * size * rng.standard_normal())
+        sides |= {f"{axis}0": pair[0], f"{axis}1": pair[1]}
+    return sides
+
+
+def draw_fields(rng: np.random.Generator, problem: sb.VariationalProblem) -> list[torch.Tensor]:
+    discrete = sb.minimize_energy(problem, rtol=1e-6).values
+    noise = problem.free * torch.as_tensor(rng.standard_normal(problem.node_shape))
+    spread = float((discrete - discrete.mean()).abs().max()) or 1.0
+    zero = problem.impose_boundary(torch.zeros(problem.node_shape, dtype=torch.float64))
+    return [discrete, discrete + 0.2 * spread * noise, zero, discrete + rng.uniform(0.5, 2.0) * spread * noise]
+
+
+# --- the truth --------------------------------------------------------------------------------------------------------
+
+
+def energy(problem: sb.VariationalProblem, profile: Profile, power: float, v: torch.Tensor) -> float:
+    """J by 6 Gauss points along each axis of every cell, in numpy."""
+    grid = problem.grid
+    nodes = v.numpy()
+    for axis, wraps in enumerate(problem.frame.periodic):
+        nodes = np.concatenate([nodes, np.take(nodes, [0], axis)], axis) if wraps else nodes
+    t, w = np.polynomial.legendre.leggauss(6)
+    t, w = (t + 1) / 2, w / 2
+    a, c = (q.numpy() for q in problem.cell_place)
+    total = 0.0
+    for index in np.ndindex(*(len(t),) * grid.dim):
+        u, weight = nodes, grid.cell_volume
+        for axis, k in enumerate(index):
+            low, high = (np.take(u, range(e, e + grid.shape[axis]), axis) for e in (0, 1))
+            u, weight = low * (1 - t[k]) + high * t[k], weight * w[k]
+        squares = 0.0
+        for along, h in enumerate(grid.spacing):
+            p = nodes
+            for axis, k in enumerate(index):
+                low, high = (np.take(p, range(e, e + grid.shape[axis]), axis) for e in (0, 1))
+                p = (high - low) / h if axis == along else low * (1 - t[k]) + high * t[k]
+            squares = squares + p**2
+        density = a * profile.value(np.sqrt(squares)) + c * np.abs(u) ** power / power
+        total += weight * density.sum()
+    return float(total - (problem.load * v).sum())
+
+
+def known_minimum(problem: sb.VariationalProblem, profile: Profile) -> float:
+    grid = problem.grid
+    h = grid.spacing[0]
+    a, f = problem.cell_place[0].numpy(), problem.source.numpy()
+    t, w = np.polynomial.legendre.leggauss(40)
+    t, w = (t + 1) / 2, w / 2 * h
+    before = np.concatenate([[0.0], np.cumsum(f * h)])
+    loads = before[:-1, None] + f[:, None] * h * t  # int f up to each point, (n, points)
+    sides = problem.boundary
+    left = float(sides["x0"].value)
+
+    def dual(C: float) -> float:
+        y = C - loads
+        right = 0.0 if isinstance(sides["x1"], sb.Neumann) else (C - before[-1]) * float(sides["x1"].value)
+        conjugates = a[:, None] * profile.conjugate(np.abs(y) / a[:, None])
+        return right - C * left - float((conjugates * w).sum())
+
+    if isinstance(sides["x1"], sb.Neumann):
+        return dual(float(sides["x1"].flux) + before[-1])
+    if profile.name == "surface":  # C for which no |y| is above a, at the ends of cells
+        ends = np.stack([before[:-1], before[1:]], 1)
+        low, high = float((ends - a[:, None]).max()), float((ends + a[:, None]).min())
+    else:
+        size = 1e3 * (1 + float(np.abs(before).max()) + float(a.max()))
+        low, high = -size, size
+    found = scipy.optimize.minimize_scalar(lambda C: -dual(C), bounds=(low, high), method="bounded",
+                                           options={"xatol": 1e-13 * (high - low), "maxiter": 500})  # fmt: skip
+    return -float(found.fun)
+
+
+def evaluate(seed: int) -> Case:
+    family, profile, problem, power, rng = draw(seed)
+    values = draw_fields(rng, problem)
+    energies = np.array([energy(problem, profile, power, v) for v in values])
+    lost = 0.0
+    if family.endswith("known"):
+        minimum = known_minimum(problem, profile)
+    else:
+        coarse, fine = (
+            energy(refined, profile, power, sb.minimize_energy(refined, rtol=1e-6).values)
+            for refined in (problem.refine(2), problem.refine(4))
+        )
+        minimum, lost = min(coarse, fine), abs(coarse - fine)
+    certificates = [sb.certify(problem, values[0])]
+    improve = int(rng.integers(0, 2)) if problem.dim < 3 else 0
+    for v in values[1:]:
+        certificates.append(sb.certify(problem, v, lower=bool(rng.random() < 0.3), improve=improve))
+    upper, lower = (np.array([float(getattr(c, name)) for c in certificates]) for name in ("upper", "lower"))
+    size = np.array([max(abs(float(end)) for end in c.energy) for c in certificates]) + abs(minimum)
+    return Case(family, problem, values, energies - minimum, lost, upper, lower, size)
+
+
+# --- what must hold ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cases() -> list[Case]:
+    return [evaluate(seed) for seed in range(PROBLEMS)]
+
+
+@pytest.mark.slow
+def test_no_upper_bound_is_below_the_excess(cases):
+    for case in cases:
+        bad = ~(case.upper >= case.excess - SLACK * case.size)  # NaN is bad
+        assert not bad.any(), (case.family, case.problem, np.array(FIELDS)[bad], case.upper[bad], case.excess[bad])
+
+
+@pytest.mark.slow
+def test_no_lower_bound_is_above_the_excess(cases):
+    for case in cases:
+        bad = ~(case.lower <= case.excess + case.lost + SLACK * case.size)
+        assert not bad.any(), (case.family, case.problem, np.array(FIELDS)[bad], case.lower[bad], case.excess[bad])
+
+
+@pytest.mark.slow
+def test_bounds_are_tight(cases):
+    """Of J(v) - J(w), which is no more than J(v) - J(u); fields that are the minimiser but for round-off left out."""
+    ratios: dict[str, list[float]] = {}
+    lowers: dict[str, list[float]] = {}
+    for case in cases:
+        for field, upper, lower, excess, size in zip(FIELDS, case.upper, case.lower, case.excess, case.size):
+            if excess > 1e3 * SLACK * size + 2 * case.lost:
+                for row in (case.family, field, "all"):
+                    ratios.setdefault(row, []).append(upper / excess)
+                    if lower > 0:
+                        lowers.setdefault(row, []).append(lower / excess)
+    print(f"\n{len(cases)} problems, {len(ratios['all'])} fields; upper and lower bound over J(v) - J(u)")
+    for row, found in sorted(ratios.items()):
+        quantiles = np.quantile(found, [0.5, 0.9, 1.0], method="higher")  # some may be infinite
+        below = f"{np.median(lowers[row]):7.3f}" if row in lowers else "   none"
+        print(f"{row:28s} {len(found):6d}  median {quantiles[0]:7.3f}  90 % {quantiles[1]:7.3f}  "
+              f"largest {quantiles[2]:9.3f}  lower {below}")  # fmt: skip
+    assert np.median(ratios["all"]) <= 2
+    assert np.quantile(ratios["1-D power known"], 0.9) < 1.1  # in one dimension fluxes can be exact
