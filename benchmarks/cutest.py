@@ -39,11 +39,12 @@ import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import importlib.util
-import signal
+import multiprocessing
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -92,6 +93,9 @@ class Run:
     fun: float
 
 
+#: Problems with more unknowns are run in a process of their own; a small one imports what methods need.
+LARGE, SMALL = 1000, Case("MOREBVNE", "formula", 4, 4)
+
 SETS = {"paper": tuple(METHODS), "all": ("ipopt", "auto")}
 
 
@@ -120,30 +124,42 @@ def measure(which: str, case: Case, problem: Problem, method: str, limit: float)
     )  # fmt: skip
 
 
-def loaded(case: Case, limit: float) -> Problem | None:
-    """Load and compile, unless that takes longer than the limit: some formulas of sif2jax are unrolled loops."""
-
-    def interrupt(*_: Any) -> None:
-        raise OutOfTimeError
-
-    signal.signal(signal.SIGALRM, interrupt)
-    signal.alarm(max(1, int(limit)))
-    try:
-        problem = load(case)
-        warm(problem)
-    except OutOfTimeError:
-        return None
-    finally:
-        signal.alarm(0)
-    return problem
-
-
 def warm(problem: Problem) -> None:
     """Compile everything."""
     x, v = problem.x0, np.ones(problem.m)
     for function in (problem.fun, problem.gradient, problem.hessian, problem.constraints, problem.jacobian):
         function(x)
     problem.curvature(x, v)
+
+
+def in_turn(which: str, case: Case, methods: Iterable[str], limit: float) -> Iterator[Run]:
+    """Run methods one after the other, on functions that have been compiled and whatever is imported on first use."""
+    for method in methods:
+        measure("none", SMALL, load(SMALL), method, 60.0)
+    problem = load(case)
+    warm(problem)
+    for method in methods:
+        yield measure(which, case, problem, method, limit)
+
+
+def in_own_process(which: str, case: Case, methods: Iterable[str], limit: float) -> Iterator[Run]:
+    """Do the same where it can be ended: formulas of sif2jax that are unrolled loops take very long to compile."""
+    context = multiprocessing.get_context("spawn")
+    runs, sender = context.Pipe(duplex=False)
+    process = context.Process(target=send_runs, args=(sender, which, case, list(methods), limit), daemon=True)
+    process.start()
+    for method in methods:
+        if not runs.poll(2 * limit):  # to load and compile may take the limit, too
+            print(f"{case.name} ({case.n}, {case.m}) of {case.package}: {method} left out, not loaded and run in time")
+            break
+        yield runs.recv()
+    process.kill()
+    process.join()
+
+
+def send_runs(sender: Connection, *arguments: Any) -> None:
+    for run in in_turn(*arguments):
+        sender.send(run)
 
 
 def paper_cases() -> list[Case]:
@@ -162,15 +178,7 @@ def run_all(arguments: argparse.Namespace) -> list[Run]:
         todo = [method for method in arguments.methods if (case.name, case.package, method) not in done]
         if not todo:
             continue
-        problem = loaded(case, arguments.limit)
-        if problem is None:
-            print(
-                f"{case.name} ({case.n}, {case.m}) of {case.package}: left out, not loaded and compiled in time",
-                flush=True,
-            )
-            continue
-        for method in todo:
-            run = measure(arguments.set, case, problem, method, arguments.limit)
+        for run in (in_own_process if case.n > LARGE else in_turn)(arguments.set, case, todo, arguments.limit):
             print(line(run), flush=True)
             runs.append(run)
             if arguments.out:
@@ -308,8 +316,6 @@ def main() -> None:
         print(f"skipped, since {', '.join(missing)} cannot be imported: pip install 'sciml-bounds[peers]'")
         return
     arguments.methods = arguments.methods or SETS[arguments.set]
-    for method in arguments.methods:  # what is imported on first use is not charged to the first problem
-        measure("none", Case("MOREBVNE", "formula", 4, 4), load(Case("MOREBVNE", "formula", 4, 4)), method, 60.0)
     runs = run_all(arguments)
     (judge_paper if arguments.set == "paper" else judge_all)(runs)
 
