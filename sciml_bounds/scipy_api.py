@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,11 +11,15 @@ import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
+from sciml_bounds.arrays import require_number
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.loop import iterate
+from sciml_bounds.krylov.minres import MinresLoop
+from sciml_bounds.krylov.system import require_symmetric
 from sciml_bounds.operators.linear_operator import Identity, LinearOperator
+from sciml_bounds.reports import Reason
 
-__all__ = ["cg"]
+__all__ = ["cg", "minres"]
 
 type Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -81,22 +86,8 @@ def cg(
     >>> info, np.allclose(A @ x, [1.0, 0.0])
     (0, True)
     """
-    operator = _scipy_operator(A)
-    n = operator.shape[0]
-    if operator.shape != (n, n):
-        raise InputError(f"A has shape {operator.shape}; expected a square matrix.")
-    rhs = np.asanyarray(b)
-    if rhs.shape not in ((n,), (n, 1)):
-        raise InputError(f"A has shape {(n, n)} and b has shape {rhs.shape}; b must have shape {(n,)} or {(n, 1)}.")
-    dtype = np.result_type(*(t if t.char in _DTYPES else np.float64 for t in (np.dtype(operator.dtype), rhs.dtype)))
-    rhs = np.array(rhs, dtype).reshape(1, n)
-    if isinstance(M, LinearOperator) and M.safeguard:  # the iteration would end where r.Mr <= 0, without a word
-        raise InputError(
-            f"M is a {type(M).__name__}, which is not linear and symmetric as scipy's iteration needs it; use sb.cg."
-        )
-    inverse = None if M is None else _scipy_operator(M)
-    if inverse is not None and inverse.shape != (n, n):
-        raise InputError(f"A has shape {(n, n)} and M has shape {inverse.shape}; they must agree.")
+    operator, rhs, inverse = _read_system(A, b, M)
+    n, dtype = rhs.size, rhs.dtype
     guess = _initial_guess(x0, rhs, inverse)
     tolerance = _tolerance(rtol, atol, rhs)
     if n == 0:
@@ -121,6 +112,160 @@ def cg(
     )
     done = bool(solution.converged)
     return solution.x.view(-1).numpy(), 0 if done else max(1, int(solution.iterations))
+
+
+def minres(
+    A: Any,
+    b: Any,
+    x0: Any = None,
+    *,
+    rtol: float = 1e-5,
+    shift: float = 0.0,
+    maxiter: int | None = None,
+    M: Any = None,
+    callback: Callable[[Array], Any] | None = None,
+    show: bool = False,
+    check: bool = False,
+) -> tuple[Array, int]:
+    """Solve (A - shift I) x = b for Hermitian A, definite or not, as `scipy.sparse.linalg.minres` does.
+
+    Parameters
+    ----------
+    A
+        Real or complex, n x n: an array, a scipy sparse array or matrix, a scipy `LinearOperator`, or one of ours.
+    b
+        Right-hand side, shape (n,) or (n, 1).
+    x0
+        Initial guess, shape (n,) or (n, 1), or "Mb" for M b; zero by default.
+    rtol
+        Stop when ||b - (A - shift I) x||_M <= rtol ||b||_M, with ||r||_M = sqrt(r.M r): the Euclidean norm without M.
+    shift
+        A number.
+    maxiter
+        Largest number of iterations; 5 n by default.
+    M
+        Preconditioner, Hermitian positive definite: an approximation of the inverse of the absolute value of A, in any
+        of the forms of `A`.
+    callback
+        Called with a copy of the current x after each iteration.
+    show
+        Print the residual norm of each iteration.
+    check
+        Refuse an A or M that is not Hermitian, as far as one product with two random vectors each can tell.
+
+    Returns
+    -------
+    x
+        The solution, shape (n,), in the wider of the dtypes of A and b.
+    info
+        0 if the residual of x is as small as asked; otherwise the number of iterations done, at least 1.
+
+    Raises
+    ------
+    InputError
+        (a ValueError) If shapes do not fit, a tolerance or shift is no number, M is a network or found not to be
+        positive definite, or `check` finds something.
+
+    Notes
+    -----
+    What differs from scipy: it stops relative to ||A|| ||x||, which is never smaller than our ||b|| but for the
+    residual, so that ours may take more iterations and is more accurate; `info` judges the residual of x, computed anew
+    at the end, and is not zero for a solution in the sense of least squares.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sciml_bounds.scipy_api import minres
+    >>> A = np.array([[2.0, 1.0j], [-1.0j, -3.0]])
+    >>> x, info = minres(A, np.array([1.0, 0.0]), rtol=1e-10)
+    >>> info, np.allclose(A @ x, [1.0, 0.0])
+    (0, True)
+    """
+    operator, rhs, inverse = _read_system(A, b, M)
+    n, dtype = rhs.size, rhs.dtype
+    guess = _initial_guess(x0, rhs, inverse)
+    tolerance, limit = _tolerance(rtol, 0.0, rhs), 5 * n if maxiter is None else int(maxiter)
+    shift = require_number(shift, "shift")
+    if n == 0:
+        return np.zeros(0, dtype), 0
+    if not np.isfinite(rhs).all():
+        return np.full(n, np.nan, dtype), max(1, limit)
+    vector = torch.from_numpy(_real(rhs))
+    shifted = _RealView(lambda x: operator.matvec(x) - shift * x if shift else operator.matvec(x), vector, dtype)
+    preconditioner: LinearOperator = (
+        Identity(vector.shape[1], vector.dtype, vector.device)
+        if inverse is None
+        else _RealView(inverse.matvec, vector, dtype)
+    )
+    if check:
+        for given, name in ((shifted, "A"), (preconditioner, "M")):
+            given.symmetric = None
+            require_symmetric(given, vector, name=name, need="MINRES needs a Hermitian one.")
+    loop = MinresLoop(shifted, vector, preconditioner, torch.from_numpy(_real(guess)) if guess.any() else None)
+    loop.seek(loop.rhs_norm * tolerance / float(np.linalg.norm(rhs)) if rhs.any() else loop.rhs_norm)
+
+    def after_iteration() -> bool:
+        if show:
+            sys.stdout.write(f"iteration {len(loop.norms) - 1}: residual norm {float(loop.norm):.6e}\n")
+        if callback is not None:
+            callback(loop.x.view(-1).numpy().view(dtype).copy())  # whatever it returns
+        return False
+
+    loop.run(limit, after_iteration)
+    if loop.reasons[0] is Reason.INDEFINITE_PRECONDITIONER:
+        raise InputError(
+            "M is not positive definite (v.Mv < 0 for a vector v of the iteration); MINRES needs it to be."
+        )
+    done = loop.reasons[0] in (Reason.CONVERGED, Reason.ROUND_OFF)
+    return loop.x.view(-1).numpy().view(dtype), 0 if done else max(1, int(loop.iterations))
+
+
+def _read_system(
+    A: Any, b: Any, M: Any
+) -> tuple[scipy.sparse.linalg.LinearOperator, Array, scipy.sparse.linalg.LinearOperator | None]:
+    """Read A, b (1, n) in the dtype of the answer, and M."""
+    operator = _scipy_operator(A)
+    n = operator.shape[0]
+    if operator.shape != (n, n):
+        raise InputError(f"A has shape {operator.shape}; expected a square matrix.")
+    rhs = np.asanyarray(b)
+    if rhs.shape not in ((n,), (n, 1)):
+        raise InputError(f"A has shape {(n, n)} and b has shape {rhs.shape}; b must have shape {(n,)} or {(n, 1)}.")
+    dtype = np.result_type(*(t if t.char in _DTYPES else np.float64 for t in (np.dtype(operator.dtype), rhs.dtype)))
+    if isinstance(M, LinearOperator) and M.safeguard:  # the iteration would end where r.Mr <= 0, without a word
+        raise InputError(
+            f"M is a {type(M).__name__}, which is not linear and symmetric as scipy's iteration needs it; use sb.cg."
+        )
+    inverse = None if M is None else _scipy_operator(M)
+    if inverse is not None and inverse.shape != (n, n):
+        raise InputError(f"A has shape {(n, n)} and M has shape {inverse.shape}; they must agree.")
+    return operator, np.array(rhs, dtype).reshape(1, n), inverse
+
+
+def _real(vector: Array) -> Array:
+    """See n complex numbers as 2 n real ones: a Hermitian matrix is symmetric there, and its Krylov spaces the same."""
+    found: Array = vector.view(vector.real.dtype)
+    return found
+
+
+class _RealView(LinearOperator):
+    """A Hermitian function of real or complex vectors (n,) of numpy, as a symmetric one of the real numbers in them."""
+
+    symmetric = True
+
+    def __init__(self, product: Callable[[Array], Array], like: Tensor, dtype: np.dtype[Any]) -> None:
+        self._product, self._dtype = product, dtype
+        self.shape = (like.shape[1], like.shape[1])
+        self.dtype, self.device = like.dtype, like.device
+
+    def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:
+        """Apply to one vector, in the memory of the tensors."""
+        out.view(-1).numpy().view(self._dtype)[...] = self._product(x.view(-1).numpy().view(self._dtype))
+        return out
+
+    def matvec(self, x: Tensor) -> Tensor:
+        """Apply to one vector."""
+        return self.matvec_into(x, torch.empty_like(x))
 
 
 class _Hermitian(LinearOperator):

@@ -1,4 +1,4 @@
-"""What `scipy_api.cg` does beyond scipy; that it does what scipy does is held in tests/peers/test_scipy.py."""
+"""What `scipy_api` does beyond scipy; that it does what scipy does is held in tests/peers/test_scipy.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import scipy.sparse.linalg
 
 import sciml_bounds as sb
 from sciml_bounds.errors import InputError
-from sciml_bounds.scipy_api import cg
+from sciml_bounds.scipy_api import cg, minres
 
 
 def test_our_preconditioners_and_operators_are_taken_as_they_are():
@@ -116,3 +116,44 @@ def test_hermitian_systems_of_pde_kind():
     x, info = cg(A, b, rtol=1e-12)
     assert info == 0
     np.testing.assert_allclose(x, scipy.sparse.linalg.spsolve(A.tocsc(), b.astype(complex)), rtol=0, atol=1e-10)
+
+
+# --- minres -----------------------------------------------------------------------------------------------------------
+
+
+def test_minres_does_not_call_least_squares_a_solution():
+    """What is left of b = (1, 1) is its part outside the range; the second unknown may be anything."""
+    x, info = minres(np.diag([2.0, 0.0]), np.ones(2))
+    assert info >= 1
+    assert x[0] == pytest.approx(0.5, abs=1e-12)
+
+
+def test_minres_says_what_is_not_hermitian_only_where_it_is_asked(capsys):
+    A = np.array([[2.0, 1.0], [0.0, 3.0]])
+    with pytest.raises(InputError, match="A is not symmetric"):
+        minres(A, np.ones(2), check=True)
+    with pytest.raises(InputError, match="M is not symmetric"):
+        minres(np.eye(2), np.ones(2), M=A, check=True)
+    minres(A, np.ones(2))
+    assert capsys.readouterr().out == ""
+
+
+def test_minres_refuses_preconditioners_that_are_not_positive_definite():
+    with pytest.raises(InputError, match="M is not positive definite"):
+        minres(np.diag([1.0, 2.0, 3.0]), np.ones(3), M=np.diag([1.0, -4.0, 1.0]))
+
+
+def test_minres_shows_its_iterations_where_it_is_asked(capsys):
+    _, info = minres(np.diag([1.0, -2.0, 3.0]), np.ones(3), show=True)
+    assert info == 0
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["1:", "2:", "3:"]
+
+
+@pytest.mark.parametrize(
+    "b", [np.zeros(3), np.zeros(3, np.complex64), np.array([1.0, np.nan, 0.0]), np.zeros(0)], ids=str
+)
+def test_right_hand_sides_that_need_no_iteration(b):
+    x, info = minres(np.eye(len(b)), b)
+    assert x.shape == b.shape
+    assert (info == 0) == bool(np.isfinite(b).all())
+    assert np.isnan(x).all() if info else not x.any()

@@ -240,16 +240,15 @@ def _has_graph(y: Any) -> bool:
 
 
 def _rows(y: Tensor, leaf: Tensor) -> Tensor:
-    """Differentiate each entry of y (m,) by the leaf (n,): (m, n), in one pass backward."""
-    if len(y) == 0:
-        return leaf.new_zeros(0, len(leaf))
-    many = len(y) > 1  # a batch of one costs as much as any
-    seeds = torch.eye(len(y), dtype=y.dtype, device=y.device) if many else torch.ones_like(y)
-    (rows,) = torch.autograd.grad(
-        y, leaf, seeds, is_grads_batched=many, retain_graph=True, allow_unused=True, materialize_grads=True
-    )  # fmt: skip
-    found: Tensor = rows.view(len(y), len(leaf))
-    return found
+    """Differentiate each entry of y (m,) by the leaf (n,): (m, n), in one pass backward where torch can."""
+    if len(y) <= 1:
+        return _pull(y, leaf, torch.ones_like(y)).unsqueeze(0)[: len(y)]
+    seeds = torch.eye(len(y), dtype=y.dtype, device=y.device)
+    try:
+        rows: Tensor = torch.func.vmap(lambda seed: _pull(y, leaf, seed))(seeds)
+    except RuntimeError:  # of passes backward that users wrote, for one vector at a time
+        rows = torch.stack([_pull(y, leaf, seed) for seed in seeds])
+    return rows
 
 
 def _require_symmetric(H: Matrix, name: str, like: Tensor) -> None:

@@ -44,6 +44,36 @@ def test_derivatives_of_torch_are_those_written_out():
     assert c.has_hessian
 
 
+class Cube(torch.autograd.Function):
+    """x^3 with a pass backward by hand, which cannot be vectorised: it looks at a number."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        return gradient * 3 * x**2 if bool(gradient.any()) else torch.zeros_like(x)
+
+
+def test_passes_backward_that_users_wrote_are_taken_one_by_one():
+    """x_i^3 + x_0^3."""
+    c = function(lambda x: Cube.apply(x) + Cube.apply(x[0]))
+    expected = torch.diag(3 * X**2)
+    expected[:, 0] += 3 * X[0] ** 2
+    torch.testing.assert_close(c.jacobian(X), expected)
+    weights = torch.tensor([4.0, 1.0, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(c.hessian(X, torch.ones_like(X)), torch.diag(6 * X * weights))
+
+
+def test_functions_without_values_or_without_derivatives_have_rows_of_zeros():
+    assert function(lambda x: x[:0]).jacobian(X).shape == (0, 3)
+    c = function(lambda x: torch.stack([x[0] * 0 + 1, torch.tensor(2.0, dtype=torch.float64)]))
+    assert not c.jacobian(X).any()
+
+
 def test_values_and_derivatives_at_one_point_take_one_call():
     c = function(value)
     c.value(X), c.jacobian(X), c.hessian(X, WEIGHTS), c.value(X.clone())

@@ -1,4 +1,4 @@
-"""Ours in the place of scipy's: scipy's own tests of `cg`, and the same iterates from the same call."""
+"""Ours in the place of scipy's: scipy's own tests of `cg` and `minres`, and the same iterates from the same call."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ from sciml_bounds import scipy_api
 
 
 @pytest.mark.slow
-def test_the_tests_that_scipy_ships_for_cg_pass_with_ours(tmp_path):
+def test_the_tests_that_scipy_ships_pass_with_ours(tmp_path):
     (tmp_path / "pytest.ini").write_text("[pytest]\n")  # neither our options nor scipy's
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "scipy_cg_plugin", "-p", "no:cacheprovider", "--pyargs"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "scipy_plugin", "-p", "no:cacheprovider", "--pyargs"]
     folders = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
-        [*command, "scipy.sparse.linalg._isolve.tests.test_iterative"],
+        [*command, *(f"scipy.sparse.linalg._isolve.tests.{name}" for name in ("test_iterative", "test_minres"))],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
     passed = int(re.search(r"(\d+) passed", done.stdout)[1])
-    calls = int(re.search(r"scipy_api.cg was called (\d+) times", done.stdout)[1])
-    assert passed >= 40  # of 1.17: 43; those left out ask for another solver or another matrix
-    assert calls > 5 * passed  # one of them tries 240 pairs of tolerances
+    calls = {name: int(count) for name, count in re.findall(r"scipy_api.(\w+) was called (\d+) times", done.stdout)}
+    assert passed >= 55  # of 1.17: 43 of cg, 15 of minres alone; those left out ask for another solver or matrix
+    assert calls["cg"] > 200  # one of them tries 240 pairs of tolerances
+    assert calls["minres"] >= 19
 
 
-def test_the_signature_is_scipys():
-    ours, theirs = (inspect.signature(f).parameters.values() for f in (scipy_api.cg, scipy.sparse.linalg.cg))
+@pytest.mark.parametrize("name", ["cg", "minres"])
+def test_the_signature_is_scipys(name):
+    ours, theirs = (inspect.signature(getattr(m, name)).parameters.values() for m in (scipy_api, scipy.sparse.linalg))
     assert [(p.name, p.kind, p.default) for p in ours] == [(p.name, p.kind, p.default) for p in theirs]
 
 
@@ -66,6 +68,30 @@ def test_iterates_are_those_of_scipy(dtype, preconditioned, guessed):
     assert len(ours) == len(theirs) > 2
     # the condition number 50 times the round-off that some ten steps leave
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=5e3 * np.finfo(dtype).eps * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("dtype", ["d", "D"])
+@pytest.mark.parametrize("preconditioned", [False, True], ids=["plain", "preconditioned"])
+@pytest.mark.parametrize("guessed", [False, True], ids=["from zero", "from a guess"])
+def test_iterates_of_minres_are_those_of_scipy(dtype, preconditioned, guessed):
+    """An indefinite matrix with the condition number 50, where ten steps leave 1e3 round-offs times that.
+
+    Later ones differ more, as Lanczos vectors lose their orthogonality, and they stop elsewhere. From a guess, scipy's
+    first residual leaves the shift out (scipy 1.17), so that there is none.
+    """
+    n = 40
+    A, rng = _matrix(n, dtype), np.random.default_rng(1)
+    A = A - 20.3 * np.eye(n)
+    b = rng.standard_normal(n) + (1j * rng.standard_normal(n) if dtype == "D" else 0)
+    M = np.linalg.inv(A @ A.conj().T + np.eye(n)) if preconditioned else None
+    options = {"M": M, "x0": np.arange(n) / n if guessed else None, "rtol": 1e-10, "shift": 0.0 if guessed else 0.25}
+    iterates = {scipy_api.minres: [], scipy.sparse.linalg.minres: []}
+    for f, seen in iterates.items():
+        x, info = f(A, b, callback=lambda x, seen=seen: seen.append(x.copy()), **options)
+        assert info == 0
+        assert np.linalg.norm(A @ x - options["shift"] * x - b) < 1e-7 * np.linalg.norm(b)
+    ours, theirs = (np.array(seen[:10]) for seen in iterates.values())
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=5e4 * np.finfo(float).eps * np.abs(theirs).max())
 
 
 @pytest.mark.parametrize("left", ["f", "d", "F", "D", "i", "?"])
