@@ -132,6 +132,11 @@ def certify(
     if isinstance(values, CellBounded):
         if layout != "nodes":
             raise InputError(f"layout={layout!r} is for fields; leave it out for a function.")
+        if isinstance(problem, VariationalProblem):
+            raise InputError(
+                "functions are certified for sb.Diffusion (problem.as_diffusion() where the energy is quadratic); give "
+                "the values at the nodes of a variational problem."
+            )
         bounds = values.cell_bounds(problem.grid)
         nodes = nodes_of(problem, bounds)
         interpolant = certify(problem, nodes, flux=flux, lower=lower, strict=strict, improve=improve, rtol=rtol)

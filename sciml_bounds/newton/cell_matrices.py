@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sciml_bounds._solve import prepare
 from sciml_bounds.krylov.loop import iterate
-from sciml_bounds.operators.linear_operator import LinearOperator
+from sciml_bounds.operators.linear_operator import CallableOperator, LinearOperator
 from sciml_bounds.problems.elements import corners, sum_corners
 from sciml_bounds.problems.energies import Second
 from sciml_bounds.problems.transfers import fold_periodic_copies, with_periodic_copies
@@ -27,7 +27,7 @@ LEAST_WEIGHT = 1e-8
 MAXITER = 200
 
 
-class CellMatrices(LinearOperator):
+class CellMatrices:
     """The second derivative of an energy in the free nodes, and the identity (times a number) at the others.
 
     Parameters
@@ -38,14 +38,9 @@ class CellMatrices(LinearOperator):
         Second derivatives of the density at the points of the elements, positive semi-definite.
     """
 
-    symmetric = True
-
     def __init__(self, problem: VariationalProblem, second: Second) -> None:
         self.problem = problem
         self._second = second
-        n = problem.free.numel()
-        self.shape = (n, n)
-        self.dtype, self.device = problem.free.dtype, problem.free.device
         self._matrices = self._assembled(second)
 
     def _assembled(self, second: Second) -> Tensor:
@@ -78,11 +73,16 @@ class CellMatrices(LinearOperator):
         parts = torch.einsum("kl...,l...->k...", self._matrices, of_corners)
         return problem.free * fold_periodic_copies(sum_corners(parts, dim), periodic)
 
-    def matvec(self, x: Tensor) -> Tensor:
-        """Apply to vectors (..., n)."""
+    @cached_property
+    def operator(self) -> LinearOperator:
+        """The matrix for flat vectors, with ones on the diagonal where values are prescribed."""
         free = self.problem.free
-        rows = [self.apply(free * row) + (1 - free) * row for row in x.reshape(-1, *free.shape)]
-        return torch.stack(rows).view(x.shape)
+
+        def matvec(x: Tensor) -> Tensor:
+            rows = [self.apply(free * row) + (1 - free) * row for row in x.reshape(-1, *free.shape)]
+            return torch.stack(rows).view(x.shape)
+
+        return CallableOperator(matvec, free.numel(), free.dtype, free.device, symmetric=True)
 
     def product(self, u: Tensor, v: Tensor) -> float:
         """Return u . A v for node fields."""
@@ -105,5 +105,5 @@ class CellMatrices(LinearOperator):
         b = (self.problem.free * rhs).reshape(1, -1)
         if not bool(b.any()):
             return torch.zeros_like(rhs), 0
-        solution = iterate(self, b, self.preconditioner, None, rtol=rtol, maxiter=MAXITER)
+        solution = iterate(self.operator, b, self.preconditioner, None, rtol=rtol, maxiter=MAXITER)
         return solution.x.view(rhs.shape), int(solution.iterations.max())

@@ -163,7 +163,8 @@ class TrackingProgram:
         """Return K u + M phi(u) - M z - load, shape (n,)."""
         u, z = self.split(x)
         source = z if self.nonlinearity is None else z - self.nonlinearity(u)
-        return _Applied.apply(self.stiffness.matvec, u) - self.stiffness.mass * source - self.load
+        applied: Tensor = _Applied.apply(self.stiffness.matvec, u)
+        return applied - self.stiffness.mass * source - self.load
 
     def equation_jac(self, x: Tensor) -> Products:
         """Return its Jacobian (K + M phi'(u), -M), shape (n, 2n)."""
@@ -400,9 +401,12 @@ class DistributedControl(TrackingProgram):
         ends = torch.stack([self.target_field, state]).aminmax()
         shared = Normalize(float(ends.min), float(ends.max))
         figure = new_figure(12.6, 3.8)
-        panels = (("target", self.target_field, "viridis", shared), ("state", state, "viridis", shared))
         largest = float(control.abs().max()) or 1.0
-        panels = (*panels, ("control", control, "RdBu_r", Normalize(-largest, largest)))  # white is no control
+        panels = (
+            ("target", self.target_field, "viridis", shared),
+            ("state", state, "viridis", shared),
+            ("control", control, "RdBu_r", Normalize(-largest, largest)),  # white is no control
+        )
         for axes, (title, field, colours, norm) in zip(figure.subplots(1, 3), panels):
             image = draw_field(axes, grid, field, title, colours, nodal=True, norm=norm)
             if image is not None:

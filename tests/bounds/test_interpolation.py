@@ -222,3 +222,9 @@ def test_relus_of_power_one_are_certified_by_their_slopes():
     kink = sb.BarronNetwork.of([[1.0]], [-0.35], [1.0], activation="relu")
     part = float(sb.certify(problem, kink).terms["interpolation"])
     assert part == pytest.approx(0.25 * 0.1)
+
+
+def test_functions_are_certified_for_diffusion_problems():
+    problem = sb.VariationalProblem(sb.Grid((4, 4)), sb.ShearThinning(3.0), source=1.0)
+    with pytest.raises(sb.InputError, match="functions are certified for sb.Diffusion"):
+        sb.certify(problem, sine(2))

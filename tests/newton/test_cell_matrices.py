@@ -43,7 +43,7 @@ def test_products_are_derivatives_of_the_gradient(name, dim):
 @pytest.mark.parametrize("name", DENSITIES)
 def test_the_matrix_is_symmetric_and_positive(name):
     _, _, A = made(name, 2)
-    dense = A.matvec(torch.eye(A.shape[0], dtype=torch.float64))
+    dense = A.operator.matvec(torch.eye(A.operator.shape[0], dtype=torch.float64))
     torch.testing.assert_close(dense, dense.mT)
     assert torch.linalg.eigvalsh(dense)[0] > 0
 
