@@ -20,8 +20,9 @@ from sciml_bounds.grid import AXES
 from sciml_bounds.newton.minimize import minimize
 from sciml_bounds.newton.minres import Minres
 from sciml_bounds.newton.products import Products
+from sciml_bounds.newton.reduced import Ending, minimize_reduced
 from sciml_bounds.newton.result import OptimizeResult
-from sciml_bounds.newton.state_newton import Ending, minimize_in_state
+from sciml_bounds.newton.state import StateObjective
 from sciml_bounds.newton.stiffness import GridStiffness, Stiffness
 from sciml_bounds.operators.linear_operator import LinearOperator
 from sciml_bounds.problems.diffusion import Diffusion
@@ -270,7 +271,8 @@ class TrackingProgram:
         if isinstance(inner, str) and inner == "auto":
             if options:
                 raise InputError(f"inner='auto' takes no {next(iter(options))}; leave it out, or use inner='direct'.")
-            return minimize_in_state(self, Ending(rtol, atol, maxiter, callback), forcing=forcing, throw=throw)
+            ending = Ending(rtol, atol, maxiter, callback)
+            return minimize_reduced(StateObjective(self), ending, forcing=forcing, throw=throw)
         if forcing is not None:
             raise InputError(f"forcing={forcing!r} is for inner='auto'; leave it out.")
         by_products = {"hess": self.hess, "constraints": self.constraints}

@@ -42,7 +42,8 @@ def draw(case):
     problem = sb.Diffusion(
         sb.Grid(shape, lengths=tuple(random.uniform(0.5, 2.0, len(shape)))),
         coefficient=np.where(random.random(shape) < 0.3, jump, 1.0),
-        reaction=float(random.integers(2)), source=random.normal(size=shape), boundary=sides(random, len(shape)),
+        reaction=max(float(random.integers(2)), float(solid is not None)),  # what solids cut off must be held
+        source=random.normal(size=shape), boundary=sides(random, len(shape)),
         solid=solid,
     )  # fmt: skip
     target = random.normal(size=problem.node_shape) if random.random() < 0.5 else float(random.normal())

@@ -1,16 +1,13 @@
-"""Newton's method in the state: derivatives, a preconditioner and a norm that no mesh hurts, and all of its ends."""
+"""Distributed control as an objective of the state: derivatives, and a preconditioner and a norm that no mesh hurts."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import pytest
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.newton.state_newton import Ending, StatePoint, StatePreconditioner, minimize_in_state
-from sciml_bounds.reports import Reason
+from sciml_bounds.newton.state import StatePoint, StatePreconditioner
 
 
 def published(n, weight, nonlinearity=None):
@@ -45,7 +42,7 @@ def test_derivatives_are_those_of_differences(nonlinearity):
     control = general(nonlinearity)
     point, v = somewhere(control)
     t = 1e-5  # central differences: an error of t^2 times third derivatives, which A^2 makes as large as 1e3
-    ends = [StatePoint.of(control, point.u + sign * t * v) for sign in (1, -1)]
+    ends = [StatePoint.of(control, point.v + sign * t * v) for sign in (1, -1)]
     assert (ends[0].fun - ends[1].fun) / (2 * t) == pytest.approx(float(point.gradient @ v), rel=1e-7)
     along = (ends[0].gradient - ends[1].gradient) / (2 * t)
     torch.testing.assert_close(along, point.hessian_product(v), rtol=1e-6, atol=1e-6)
@@ -55,7 +52,7 @@ def test_the_equation_holds_for_every_state_and_the_multipliers_are_those_of_the
     control = general(torch.sin)
     point, _ = somewhere(control)
     assert float(control.equation(point.x).norm()) < 1e-12
-    gradient = control.jac(point.x) + control.equation_jac(point.x).mT @ point.multipliers()
+    gradient = control.jac(point.x) + control.equation_jac(point.x).mT @ point.solution()[1]
     torch.testing.assert_close(gradient[: control.n], point.gradient, rtol=1e-12, atol=1e-13)
     assert float(gradient[control.n :].abs().max()) < 1e-13
 
@@ -97,69 +94,3 @@ def test_steps_depend_on_neither_mesh_nor_weight():
     assert max(steps.values()) <= 11
     for weight in (1.0, 1e-1, 1e-3):
         assert steps[255, weight] <= steps[31, weight] + 1
-
-
-def test_inexact_solves_take_fewer_steps_to_the_same_optimum():
-    control = published(31, 1e-4, lambda u: 10 * u**3)
-    runs = [control.minimize(forcing=forcing) for forcing in (None, 1e-9)]
-    adaptive, exact = (sum(step.inner_steps for step in r.history) for r in runs)
-    assert all(r.success for r in runs)
-    assert adaptive < 0.6 * exact
-    assert runs[0].fun == pytest.approx(runs[1].fun, rel=1e-12)
-
-
-def test_steps_converge_faster_than_linearly():
-    r = published(31, 1e-3, lambda u: u**3).minimize(rtol=1e-12)
-    norms = [step.kkt_residual for step in r.history]
-    assert r.success
-    assert norms[-1] / norms[-2] < 0.1 * norms[1] / norms[0]
-
-
-def test_it_descends_from_where_the_hessian_is_not_positive(monkeypatch):
-    """With phi = -c u^2 and u = m / 2 c times the first eigenvector, A almost maps that to zero, m its eigenvalue.
-
-    There z is about m^2 / 4 c and more, so that W = 1 + w z phi'' is about 1 - m^2 / 2 or less, with w = 1, m = 4.93.
-    """
-    control = published(15, 1.0, lambda u: -2.5 * u**2)
-    shape = torch.cos(torch.pi / 2 * torch.linspace(-1.0, 1.0, 17, dtype=torch.float64))[1:-1]
-    saddle = (shape[:, None] * shape).reshape(-1)
-    whole = StatePoint.of
-    start = whole(control, saddle)
-    assert np.linalg.eigvalsh(dense(start.hessian_product, control.n))[0] < 0
-    monkeypatch.setattr(StatePoint, "of", lambda program, u: whole(program, u if bool(u.any()) else saddle))
-    r = minimize_in_state(control, Ending(1e-8, 0.0, 100))
-    assert r.success
-    assert r.fun < start.fun
-    values = [step.fun for step in r.history]
-    assert values == sorted(values, reverse=True)
-    end = whole(control, control.split(r.x)[0])
-    assert np.linalg.eigvalsh(dense(end.hessian_product, control.n))[0] > 0
-
-
-def test_all_ends_are_told():
-    control = published(7, 1e-3, lambda u: 100 * u**3)
-    with pytest.warns(sb.ConvergenceWarning):
-        assert control.minimize(maxiter=1).reason is Reason.MAXITER
-    with pytest.raises(sb.ConvergenceError, match="maxiter reached"):
-        control.minimize(maxiter=1, throw=True)
-    assert control.minimize(callback=lambda x: True).reason is Reason.STOPPED
-    with pytest.warns(sb.ConvergenceWarning):
-        assert control.minimize(rtol=1e-30).reason is Reason.STAGNATED
-    nothing = sb.DistributedControl(sb.Diffusion(sb.Grid((4, 4))), 0.0, weight=1.0).minimize()
-    assert (nothing.nit, nothing.fun, nothing.success) == (0, 0.0, True)
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"forcing": 2.0}, r"forcing is 2\.0; it must be between 0 and 1"),
-        ({"rtol": -1.0}, r"rtol=-1\.0 and atol=0\.0 must not be negative"),
-        ({"rtol": math.nan}, "rtol"),
-        ({"maxiter": -1}, "maxiter"),
-        ({"callback": 3}, "callback"),
-    ],
-    ids=["forcing", "rtol", "NaN", "maxiter", "callback"],
-)
-def test_bad_input_is_one_sentence(options, sentence):
-    with pytest.raises(sb.InputError, match=sentence):
-        published(3, 0.1).minimize(**options)
