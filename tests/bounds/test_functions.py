@@ -97,6 +97,11 @@ def test_refusals():
         sb.certify(problem, sine(3))
     with pytest.raises(sb.InputError, match="layout='cells' is for fields"):
         sb.certify(problem, sine(2), layout="cells")
+    broken = sine(2)
+    with torch.no_grad():
+        broken.outer[0] = math.nan
+    with pytest.raises(sb.InputError, match=r"the field to certify has .* NaN"):
+        sb.certify(problem, broken)
     with pytest.raises(sb.InputError, match="differ from the prescribed boundary values"):
         sb.certify(problem, sb.BarronNetwork(2, 4), strict=True)
 
