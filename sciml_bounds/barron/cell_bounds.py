@@ -55,6 +55,8 @@ def cell_bounds(network: BarronNetwork, grid: Grid) -> CellBounds:
     """Bound a network on all cells of a grid; see `BarronNetwork.cell_bounds`."""
     if grid.dim != network.dimension:
         raise InputError(f"the network has {network.dimension} variables, and the grid has {grid.dim} axes.")
+    if network.activation.smoothness == 0:
+        raise InputError("A network of steps jumps, so its derivatives have no bounds; use another activation.")
     network = copy.deepcopy(network).double().cpu()
     with torch.no_grad():
         lower, upper = _on_cells(network, grid)

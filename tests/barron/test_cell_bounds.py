@@ -195,3 +195,8 @@ def test_single_precision_is_bounded_as_the_numbers_that_it_holds():
 def test_another_dimension_is_refused():
     with pytest.raises(sb.InputError, match="the network has 2 variables, and the grid has 3 axes"):
         N(2, 4).cell_bounds(sb.Grid((4, 4, 4)))
+
+
+def test_steps_are_refused():
+    with pytest.raises(sb.InputError, match="A network of steps jumps"):
+        sb.certify(sb.Diffusion(sb.Grid(4)), N(1, 4, "step"))
