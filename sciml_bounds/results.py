@@ -243,8 +243,8 @@ class Certificate:
     boundary_gap
         Largest difference between the field and the prescribed boundary values.
     terms
-        Squares of the other parts of `upper`, by name: flux, oscillation, reaction, robin; for a function also
-        interpolation, the square of the bound of |||v - I v||| that was added.
+        Squares of the other parts of `upper`, by name: flux, oscillation, reaction, robin; for a function
+        those of its interpolant, and interpolation, the square of what was added for what lies between the nodes.
     flux
         The equilibrated flux y ~ a grad u, one face field (batch..., n + 1 along its own axis) an axis; reuse it with
         `certify(problem, other_values, flux=certificate.flux)`.

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from sciml_bounds.bounds.interpolation import CellBounds
 from sciml_bounds.errors import InputError
-from sciml_bounds.grid import Grid
+from sciml_bounds.grid import AXES, Grid
 
 if TYPE_CHECKING:
     from sciml_bounds.barron.distance import BoxDistance
@@ -43,6 +43,8 @@ Jet = dict[Index, Enclosure]
 ORDER = 3
 #: Arguments of neurons that are held at a time.
 CHUNK = 2**21
+#: Sides of a box closer than this part of its length are one.
+SAME_PLACE = 1e-14
 #: Cells are divided where the radius of a second derivative is above this part of the root mean square over the grid.
 UNCERTAIN = 0.1
 #: How often at most, by dimension: each time the number of parts grows by 2^d.
@@ -53,6 +55,8 @@ def cell_bounds(network: BarronNetwork, grid: Grid) -> CellBounds:
     """Bound a network on all cells of a grid; see `BarronNetwork.cell_bounds`."""
     if grid.dim != network.dimension:
         raise InputError(f"the network has {network.dimension} variables, and the grid has {grid.dim} axes.")
+    if network.activation.smoothness == 0:
+        raise InputError("A network of steps jumps, so its derivatives have no bounds; use another activation.")
     network = copy.deepcopy(network).double().cpu()
     with torch.no_grad():
         lower, upper = _on_cells(network, grid)
@@ -71,7 +75,21 @@ def cell_bounds(network: BarronNetwork, grid: Grid) -> CellBounds:
         (gathered(lower, first)[0], gathered(upper, first)[0]),
         (gathered(lower, second), gathered(upper, second)),
         third,
+        _straight_sides(network, grid),
     )
+
+
+def _straight_sides(network: BarronNetwork, grid: Grid) -> tuple[str, ...]:
+    """Name the sides of a grid that are held, if the network is affine there."""
+    if network.lifting is not None and network.lifting.width:
+        return ()
+    sides = []
+    for axis, end in network.held:
+        own = network.origin[axis] + end * network.lengths[axis]
+        there = grid.origin[axis] + end * grid.lengths[axis]
+        if abs(own - there) <= SAME_PLACE * network.lengths[axis]:
+            sides.append(f"{AXES[axis]}{end}")
+    return tuple(sides)
 
 
 # --- cells ------------------------------------------------------------------------------------------------------------

@@ -270,7 +270,7 @@ class BarronNetwork(nn.Module):
         Raises
         ------
         InputError
-            If the grid has another number of axes.
+            If the grid has another number of axes, or the network is one of steps.
         """
         from sciml_bounds.barron.cell_bounds import cell_bounds  # the compiler is not needed to make a network
 

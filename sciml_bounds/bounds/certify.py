@@ -14,9 +14,10 @@ from sciml_bounds.bounds.convex import admissible, certify_energy, certify_linea
 from sciml_bounds.bounds.energy import EnergyForm
 from sciml_bounds.bounds.energy_certificate import EnergyCertificate
 from sciml_bounds.bounds.flux import Flux, equilibrate, face_shape, flux_and_pressure, with_known_faces
+from sciml_bounds.bounds.functions import Known, between_nodes, nodes_of
 from sciml_bounds.bounds.goals import Certified, goal_interval
 from sciml_bounds.bounds.improvement import improve_flux
-from sciml_bounds.bounds.interpolation import CellBounded, between_nodes, nodes_of
+from sciml_bounds.bounds.interpolation import CellBounded
 from sciml_bounds.bounds.layouts import Layout, to_nodes
 from sciml_bounds.bounds.majorant import Majorant, majorant
 from sciml_bounds.bounds.minorant import minorant
@@ -77,7 +78,7 @@ def certify(
     values
         Any field: shape (batch..., nodes), or as `layout` says; a `Solution` is taken too. Nodal values mean their
         multilinear interpolant. Values at nodes inside solids are ignored. Or a function that bounds itself on cells,
-        as `BarronNetwork` does: then the bounds are those of the function itself (see `bounds.interpolation`).
+        as `BarronNetwork` does: then the bounds are those of the function itself (see `bounds.functions`).
     flux
         A flux y ~ a grad u at face centres, one field an axis, to be used instead of computing one: the `flux` of an
         earlier certificate of the same problem, the output of a network, or one on a grid refined by an integer factor
@@ -129,6 +130,8 @@ def certify(
     start = time.perf_counter()
     if not isinstance(problem, Diffusion | VariationalProblem):
         raise InputError(f"certify needs a Diffusion problem, not an object of type {type(problem).__name__}.")
+    require_count(improve, "improve", 0)
+    check_tolerances(rtol, 0.0, None, torch.float64)
     if isinstance(values, CellBounded):
         if layout != "nodes":
             raise InputError(f"layout={layout!r} is for fields; leave it out for a function.")
@@ -139,10 +142,7 @@ def certify(
             )
         bounds = values.cell_bounds(problem.grid)
         nodes = nodes_of(problem, bounds)
-        interpolant = certify(problem, nodes, flux=flux, lower=lower, strict=strict, improve=improve, rtol=rtol)
-        return between_nodes(interpolant, problem.to(torch.float64).detach(), bounds, start)
-    require_count(improve, "improve", 0)
-    check_tolerances(rtol, 0.0, None, torch.float64)
+        return between_nodes(_certify(problem, nodes, flux, lower, layout, strict, improve, rtol, start), bounds, start)
     if isinstance(problem, VariationalProblem):
         if layout != "nodes":
             raise InputError(f"layout is {layout!r}; fields of variational problems are given at the nodes.")
@@ -151,6 +151,20 @@ def certify(
         v = admissible(problem, values)
         linear = certify(problem.as_diffusion(), v, flux=flux, lower=lower, improve=improve, rtol=rtol)
         return certify_linear_energy(problem, linear)
+    return _certify(problem, values, flux, lower, layout, strict, improve, rtol, start).certificate
+
+
+def _certify(
+    problem: Diffusion,
+    values: Any,
+    flux: tuple[Any, ...] | None,
+    lower: bool,
+    layout: Layout,
+    strict: bool,
+    improve: int,
+    rtol: float,
+    start: float,
+) -> Known:
     data = problem.to(torch.float64)
     problem = data.detach()
     given = _tensor(problem, values)
@@ -199,7 +213,7 @@ def certify(
     def goal(functional: Any) -> Interval:
         return Interval(*(_shape(problem, end) for end in goal_interval(certified, functional, factor)))
 
-    return Certificate(
+    certificate = Certificate(
         upper=_shape(problem, upper),
         lower=_shape(problem, (inner_lower - boundary_part.detach()).clamp_min(0)),
         energy=_shape(problem, _with_gradient(energy, data.broadcast(problem.batch_shape), own)),
@@ -217,6 +231,7 @@ def certify(
         _l2=l2,
         _goal=goal,
     )
+    return Known(certificate, bound, problem, with_copies.detach(), faces, factor, pressure)
 
 
 def _with_gradient(energy: Tensor, data: Diffusion, values: Tensor) -> Tensor:

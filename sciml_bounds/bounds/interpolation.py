@@ -21,26 +21,15 @@ interval of length W, |g - I g| <= W x (h - x) / h. On a face the axis normal to
 
 from __future__ import annotations
 
-import dataclasses
-import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from sciml_bounds.bounds.energy import EnergyForm
-from sciml_bounds.errors import InputError
-from sciml_bounds.grid import AXES, Grid, Robin, side_axis
-from sciml_bounds.problems.diffusion import Diffusion
-from sciml_bounds.problems.transfers import with_periodic_copies
-from sciml_bounds.results import Certificate, Interval
+from sciml_bounds.grid import Grid
 
-__all__ = ["CellBounded", "CellBounds", "between_nodes", "derivative_squares", "nodes_of", "value_squares"]
-
-#: Values on both sides of a periodic axis may differ by this part of the largest one, which round-off explains; what
-#: that costs is part of the bound.
-PERIODIC_SLACK = 1e-9
+__all__ = ["CellBounded", "CellBounds", "across_squares", "curved_squares", "derivative_squares", "value_squares"]
 
 
 class CellBounds(NamedTuple):
@@ -55,6 +44,8 @@ class CellBounds(NamedTuple):
         where there are none.
     third
         Bounds of |d_i d_j d_j v|, shape (d, d, n); infinite where there are none.
+    straight
+        Names of the sides of the grid on which the function is multilinear.
     """
 
     nodes: Tensor
@@ -62,6 +53,20 @@ class CellBounds(NamedTuple):
     gradient: tuple[Tensor, Tensor]
     second: tuple[Tensor, Tensor]
     third: Tensor
+    straight: tuple[str, ...] = ()
+
+    def to(self, device: torch.device) -> CellBounds:
+        """Return the bounds on another device."""
+        value, gradient, second = (
+            (low.to(device), high.to(device)) for low, high in (self.value, self.gradient, self.second)
+        )
+        return CellBounds(self.nodes.to(device), value, gradient, second, self.third.to(device), self.straight)
+
+    @property
+    def bends(self) -> Tensor:
+        """A guess of d_i d_i v on each cell, shape (d, n), zero where there is none."""
+        middle = torch.stack([(self.second[0][i, i] + self.second[1][i, i]) / 2 for i in range(len(self.third))])
+        return torch.where(torch.isfinite(middle), middle, 0.0)
 
 
 @runtime_checkable
@@ -73,44 +78,36 @@ class CellBounded(Protocol):
         ...
 
 
-def nodes_of(problem: Diffusion, bounds: CellBounds) -> Tensor:
-    """Return the values at the nodes of a problem, shape `node_shape`.
-
-    Raises
-    ------
-    InputError
-        If an axis is periodic and the function is not.
-    """
-    nodes = bounds.nodes.to(problem.device)
-    for axis, wraps in enumerate(problem.periodic):
-        if wraps:
-            last, first = nodes.select(axis, -1), nodes.select(axis, 0)
-            gap = float((last - first).abs().max())
-            if gap > PERIODIC_SLACK * float(nodes.abs().max()):
-                raise InputError(
-                    f"the function differs by up to {gap:.4g} between the two sides of axis {AXES[axis]}, which is "
-                    f"periodic; certify one that is periodic too, such as a cosine network of whole periods."
-                )
-            nodes = nodes.narrow(axis, 0, nodes.shape[axis] - 1)
-    return nodes
-
-
 def derivative_squares(bounds: CellBounds, spacing: Sequence[float], axis: int) -> Tensor:
     """Bound the mean square of d_axis (v - I v) over each cell, shape (n)."""
-    h = spacing[axis]
-    width = bounds.gradient[1][axis] - bounds.gradient[0][axis]
-    first = torch.minimum(h**2 / 12 * _largest(bounds, axis, axis).square(), width.square() / 4)
-    others = [j for j in range(len(spacing)) if j != axis]
+    width = _width(bounds, axis)
+    first = torch.minimum(spacing[axis] ** 2 / 12 * _largest(bounds, axis, axis).square(), width.square() / 4)
+    return torch.minimum(first + across_squares(bounds, spacing, axis), width.square())
+
+
+def across_squares(bounds: CellBounds, spacing: Sequence[float], axis: int) -> Tensor:
+    """Bound the mean square of the second part of it, m - J m, which does not depend on x_axis."""
+    width, others = _width(bounds, axis), [j for j in range(len(spacing)) if j != axis]
     bends = [torch.minimum(bounds.third[axis, j], 4 / spacing[j] * _largest(bounds, axis, j)) for j in others]
-    second = _bubble_squares(bends, [spacing[j] for j in others], width)
-    return torch.minimum(first + second, width.square())
+    return torch.minimum(_bubble_squares(bends, [spacing[j] for j in others], width), width.square())
+
+
+def curved_squares(bounds: CellBounds, spacing: Sequence[float], axis: int) -> Tensor:
+    """Bound the mean square of d_axis (v - I v) - b (x - x_K), b of `CellBounds.bends`, over each cell, shape (n)."""
+    h, width = spacing[axis], _width(bounds, axis)
+    spread = (bounds.second[1][axis, axis] - bounds.second[0][axis, axis]) / 2
+    first = torch.where(torch.isfinite(spread), h**2 / 12 * spread.square(), width.square() / 4)
+    return first + across_squares(bounds, spacing, axis)
 
 
 def value_squares(bounds: CellBounds, spacing: Sequence[float], axes: Sequence[int]) -> Tensor:
     """Bound the mean square of v - I v over each cell, or over a face with these axes, shape (n)."""
-    widths = [bounds.gradient[1][i] - bounds.gradient[0][i] for i in axes]
-    bends = [torch.minimum(_largest(bounds, i, i), 2 / spacing[i] * width) for i, width in zip(axes, widths)]
+    bends = [torch.minimum(_largest(bounds, i, i), 2 / spacing[i] * _width(bounds, i)) for i in axes]
     return _bubble_squares(bends, [spacing[i] for i in axes], bounds.value[0])
+
+
+def _width(bounds: CellBounds, axis: int) -> Tensor:
+    return bounds.gradient[1][axis] - bounds.gradient[0][axis]
 
 
 def _largest(bounds: CellBounds, i: int, j: int) -> Tensor:
@@ -125,89 +122,3 @@ def _bubble_squares(bends: list[Tensor], spacing: Sequence[float], like: Tensor)
         mean = mean + bend * (h**2 / 12)
         variance = variance + bend.square() * (h**4 / 120 - h**4 / 144)
     return mean.square() + variance
-
-
-def between_nodes(certificate: Certificate, problem: Diffusion, bounds: CellBounds, start: float) -> Certificate:
-    """Turn the certificate of an interpolant into that of its function: all norms are off by |||v - I v||| at most.
-
-    The triangle inequality asks for nothing on the sides: what the interpolant lacks there is in its certificate.
-    """
-    bounds = CellBounds(*(_moved(field, problem.device) for field in bounds))
-    squared = _energy_squares(problem, bounds)
-    batch = problem.batch_shape
-    cells = squared.expand(batch.numel(), *problem.grid.shape).reshape(*batch, *problem.grid.shape)
-    part = cells.flatten(len(batch)).sum(-1).sqrt() + _wrapping_part(problem, bounds).expand(batch.numel()).reshape(
-        batch
-    )
-    in_l2 = _l2_norm(problem, bounds).expand(batch.numel()).reshape(batch)
-
-    def parts() -> tuple[Interval, Interval]:
-        mesh, model = certificate.mesh, certificate.model
-        return mesh, Interval((model.lower - part).clamp_min(0), model.upper + part)
-
-    return dataclasses.replace(
-        certificate,
-        upper=certificate.upper + part,
-        lower=(certificate.lower - part).clamp_min(0),
-        indicators=_joined(certificate, cells, part),
-        terms={**certificate.terms, "interpolation": part.square()},
-        layout="function",
-        seconds=time.perf_counter() - start,
-        _parts=parts,
-        _l2=lambda: certificate.l2_upper + in_l2,
-    )
-
-
-def _moved(field: Any, device: torch.device) -> Any:
-    return field.to(device) if isinstance(field, Tensor) else tuple(part.to(device) for part in field)
-
-
-def _energy_squares(problem: Diffusion, bounds: CellBounds) -> Tensor:
-    """Bound |||v - I v|||^2 on every cell, shape (b, n)."""
-    grid, form = problem.grid, EnergyForm(problem)
-    axes = range(grid.dim)
-    squared = form.reaction * value_squares(bounds, grid.spacing, axes)
-    for axis, coefficient in enumerate(form.coefficient):
-        squared = squared + coefficient * derivative_squares(bounds, grid.spacing, axis)
-    squared = squared * grid.cell_volume
-    for side, condition in problem.boundary.items():
-        if isinstance(condition, Robin):
-            squared = squared + _on_side(problem, bounds, side, condition.alpha)
-    return squared
-
-
-def _wrapping_part(problem: Diffusion, bounds: CellBounds) -> Tensor:
-    """Norm of what the nodal values lack to be periodic, shape (b,)."""
-    if not any(problem.periodic):
-        return bounds.nodes.new_zeros(1)
-    lacking = with_periodic_copies(nodes_of(problem, bounds)[None], problem.periodic) - bounds.nodes
-    return EnergyForm(problem).norm(lacking.repeat(problem.batch_shape.numel(), *(1,) * problem.grid.dim))
-
-
-def _on_side(problem: Diffusion, bounds: CellBounds, side: str, alpha: Tensor) -> Tensor:
-    """Bound the integral of alpha (v - I v)^2 over the faces of a side, as a part of the cells there, shape (b, n)."""
-    grid = problem.grid
-    axis, end = side_axis(side)
-    on_faces = value_squares(bounds, grid.spacing, [i for i in range(grid.dim) if i != axis]).select(axis, -end)
-    weight = torch.where(problem.fluid.select(1 + axis, -end), problem.samples(alpha, grid.dim - 1), 0.0)
-    part = weight * on_faces * grid.face_area(axis)
-    squared = part.new_zeros(len(part), *grid.shape)
-    squared.select(1 + axis, -end).copy_(part)
-    return squared
-
-
-def _l2_norm(problem: Diffusion, bounds: CellBounds) -> Tensor:
-    squared = torch.where(problem.fluid, value_squares(bounds, problem.grid.spacing, range(problem.grid.dim)), 0.0)
-    return (squared.flatten(1).sum(1) * problem.grid.cell_volume).sqrt()
-
-
-def _joined(certificate: Certificate, cells: Tensor, part: Tensor) -> Tensor:
-    """Make indicators whose squares sum up to (A + B)^2 of A_K and B_K: (A + B) (A_K^2 / A + B_K^2 / B)."""
-    axes = tuple(range(part.ndim, cells.ndim))
-
-    def share(squared: Tensor, total: Tensor) -> Tensor:
-        whole = squared.sum(axes)
-        return (total / torch.where(whole > 0, whole, 1.0)).reshape(*total.shape, *(1,) * len(axes)) * squared
-
-    shares = share(certificate.indicators.square(), certificate.upper) + share(cells, part)
-    return (share(shares, (certificate.upper + part).square())).sqrt()

@@ -28,7 +28,7 @@ from sciml_bounds.kernels.bubbles import (
 )
 from sciml_bounds.problems.diffusion import Diffusion
 
-__all__ = ["minorant"]
+__all__ = ["minorant", "nodal_minorant"]
 
 #: Round-offs that may come together in a term of a sum over cells and in the sum.
 ROUND_OFF = 64
@@ -57,24 +57,41 @@ def minorant(problem: Diffusion, values: Tensor, pressure: Tensor | None = None,
     """
     with torch.no_grad():
         sums = _CellSums(problem, values)
-        if pressure is None or upper is None:
-            correction = correction_by_cycles(problem, values)
-            alone = sums.of_nodes(correction)
-        else:
-            correction = correction_from_pressure(problem, values, pressure)
-            alone = sums.of_nodes(correction)
-            misses = ~(alone.energy - 2 * alone.right <= (NO_HELP**2 - 1) * upper**2)
-            if bool(misses.any()):  # of each sample by itself, so that it does not depend on the others
-                by_cycles = correction_by_cycles(problem, values)
-                correction = torch.where(misses.view(-1, *(1,) * problem.grid.dim), by_cycles, correction)
-                alone = sums.of_nodes(correction)
-        sure = alone.right.sign() * (alone.right.abs() - ROUND_OFF * EPS * alone.noise).clamp_min(0)
+        correction, alone = _correction(sums, pressure, upper)
+        sure = _sure(alone)
         length = torch.where(alone.energy > 0, sure / alone.energy, 0.0)
         length = torch.where(length.isfinite(), length, 0.0).view(-1, *(1,) * problem.grid.dim)
         weights = sums.relaxed(torch.addcmul(values, length, correction))
         bubbles, product = sums.of_bubbles(weights, correction)
         lower = _best_ratio(alone, bubbles, product)
         return torch.where(torch.isfinite(lower), lower, 0.0)  # what overflowed bounds nothing
+
+
+def nodal_minorant(
+    problem: Diffusion, values: Tensor, pressure: Tensor | None = None, upper: Tensor | None = None
+) -> Tensor:
+    """Compute the lower bound that the first test function gives alone, a node function, shape (b,)."""
+    with torch.no_grad():
+        _, alone = _correction(_CellSums(problem, values), pressure, upper)
+        norm = alone.energy.sqrt() + ROUND_OFF * EPS * (alone.energy.sqrt() + alone.size.sqrt())
+        lower = torch.where(norm > 0, _sure(alone).abs() / torch.where(norm > 0, norm, 1.0), 0.0)
+        return torch.where(torch.isfinite(lower), lower, 0.0)
+
+
+def _correction(sums: _CellSums, pressure: Tensor | None, upper: Tensor | None) -> tuple[Tensor, _TestFunction]:
+    """Find the difference to another approximation, a node field, and what it is as a test function."""
+    problem, values = sums.problem, sums.values
+    if pressure is None or upper is None:
+        correction = correction_by_cycles(problem, values)
+        return correction, sums.of_nodes(correction)
+    correction = correction_from_pressure(problem, values, pressure)
+    alone = sums.of_nodes(correction)
+    misses = ~(alone.energy - 2 * alone.right <= (NO_HELP**2 - 1) * upper**2)
+    if bool(misses.any()):  # of each sample by itself, so that it does not depend on the others
+        by_cycles = correction_by_cycles(problem, values)
+        correction = torch.where(misses.view(-1, *(1,) * problem.grid.dim), by_cycles, correction)
+        alone = sums.of_nodes(correction)
+    return correction, alone
 
 
 @dataclass(frozen=True)
@@ -85,6 +102,11 @@ class _TestFunction:
     energy: Tensor
     noise: Tensor
     size: Tensor
+
+
+def _sure(alone: _TestFunction) -> Tensor:
+    """R(w) less what round-off may have added, shape (b,)."""
+    return alone.right.sign() * (alone.right.abs() - ROUND_OFF * EPS * alone.noise).clamp_min(0)
 
 
 def _best_ratio(e: _TestFunction, w: _TestFunction, product: Tensor) -> Tensor:
