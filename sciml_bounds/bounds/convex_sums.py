@@ -20,11 +20,9 @@ from torch import Tensor
 
 from sciml_bounds.grid import Grid
 from sciml_bounds.kernels.q1 import modes
-from sciml_bounds.problems.elements import GAUSS
+from sciml_bounds.problems.elements import GAUSS, Rule
 
-__all__ = ["CellFlux", "Rule", "bubbles_of", "gauss", "midpoints", "simpson", "trapezoid"]
-
-Rule = tuple[tuple[float, float], ...]
+__all__ = ["CellFlux", "bubbles_of", "gauss", "midpoints", "simpson", "trapezoid"]
 
 
 def trapezoid(count: int) -> Rule:

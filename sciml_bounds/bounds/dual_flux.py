@@ -21,8 +21,9 @@ from sciml_bounds.grid import AXES, Dirichlet
 from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem, to_lattice
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import axis_offsets
-from sciml_bounds.problems.elements import Elements
+from sciml_bounds.problems.elements import elements_on
 from sciml_bounds.problems.energies import SHORTEST
+from sciml_bounds.problems.scalar_functions import Firmer, Power
 from sciml_bounds.problems.transfers import node_average
 
 __all__ = ["DualFlux"]
@@ -35,6 +36,9 @@ ENOUGH, STEPS = 0.02, 15
 
 #: How much is added to the second derivative of profiles with bounded slopes, one after the other.
 FIRM = (1.0, 0.1, 0.01, 1e-3)
+
+#: A profile whose conjugate |s|^8 / 8 makes fluxes even: large values cost most.
+EVEN = Power(8 / 7)
 
 #: A step is shortened at most so often.
 HALVINGS = 20
@@ -57,7 +61,7 @@ class DualFlux:
         self.fenchel, self.nodes = fenchel, nodes
         self.problem, self.grid = fenchel.problem, fenchel.grid
         self.frame: Diffusion = self.problem.frame
-        self._rule = Elements(self.grid, simpson())
+        self._rule = elements_on(self.grid, simpson())
         self.bubbles = self._bubbles() if fenchel.has_reaction else {}
 
     def flux(self, faces: Faces) -> CellFlux:
@@ -72,20 +76,40 @@ class DualFlux:
         """Compute a flux that is in equilibrium and makes the gap small.
 
         Where slopes g' are bounded, a first flux may be out of their reach, and the gap infinite: then g + eps r^2 / 2
-        with smaller and smaller eps lead it inside, if anything does.
+        with smaller and smaller eps lead it inside. If that ends a little outside, it is drawn towards a flux of which
+        the largest |y| / a is small.
         """
         faces = self.linearised(rtol)
-        for firmness in FIRM if not self.gap(faces) < torch.inf else ():
-            faces = self.balanced(DualFlux(self.fenchel.firmer(firmness), self.nodes).lowered(faces))
-            if self.gap(faces) < torch.inf:
-                break
-        return self.balanced(self.lowered(faces))
+        return self.balanced(self.lowered(faces if self._reaches(faces) else self._led_inside(faces)))
+
+    def _led_inside(self, faces: Faces) -> Faces:
+        self.bubbles = {}  # what they add to the flux may be too much
+        for firmness in FIRM:
+            firmer = DualFlux(self.fenchel.with_profile(Firmer(self.fenchel.profile, firmness)), self.nodes)
+            firmer.bubbles = {}
+            faces = self.balanced(firmer.lowered(faces))
+            if self._reaches(faces):
+                return faces
+        even = DualFlux(self.fenchel.with_profile(EVEN), torch.zeros_like(self.nodes))
+        return self._drawn_in(faces, self.balanced(even.lowered(faces)))
+
+    def _reaches(self, faces: Faces) -> bool:
+        return self.gap(faces) < torch.inf
+
+    def _drawn_in(self, faces: Faces, inside: Faces) -> Faces:
+        """Go towards a flux until the gap is finite, by bisection; all the way where it is infinite even there."""
+        low, high = 0.0, 1.0
+        for _ in range(HALVINGS):
+            share = (low + high) / 2
+            there = tuple(face + share * (inner - face) for face, inner in zip(faces, inside))
+            low, high = (low, share) if self._reaches(there) else (share, high)
+        return tuple(face + high * (inner - face) for face, inner in zip(faces, inside))
 
     # --- linearised ---------------------------------------------------------------------------------------------------
 
     def _centred(self) -> tuple[Tensor, Tensor]:
         """Values (n) and gradients (n, d) at the centres of cells; gradients are not zero everywhere."""
-        u, p = Elements(self.grid, ((0.5, 1.0),)).at(self.nodes)
+        u, p = elements_on(self.grid, ((0.5, 1.0),)).at(self.nodes)
         return u[0], p[0]
 
     def _frozen(self) -> tuple[Tensor, Tensor, Tensor]:

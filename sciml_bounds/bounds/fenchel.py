@@ -20,11 +20,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sciml_bounds.bounds.convex_sums import CellFlux, Rule, gauss, midpoints, trapezoid
+from sciml_bounds.bounds.convex_sums import CellFlux, gauss, midpoints, trapezoid
 from sciml_bounds.kernels.q1 import modes
-from sciml_bounds.problems.elements import Elements
+from sciml_bounds.problems.elements import Elements, Rule, elements_on
 from sciml_bounds.problems.energies import IsotropicEnergy
-from sciml_bounds.problems.scalar_functions import Firmer, ScalarFunction
+from sciml_bounds.problems.scalar_functions import ScalarFunction
 from sciml_bounds.problems.variational import VariationalProblem
 
 __all__ = ["Fenchel"]
@@ -67,10 +67,10 @@ class Fenchel:
         self.profile, self.potential = problem.density.profile, problem.density.potential
         self.has_reaction = bool(self.c.any())
 
-    def firmer(self, extra: float) -> Fenchel:
-        """Return the same with g(r) + extra r^2 / 2 in place of g."""
+    def with_profile(self, profile: ScalarFunction) -> Fenchel:
+        """Return the same with another g."""
         other = copy.copy(self)
-        other.profile = Firmer(self.profile, extra)
+        other.profile = profile
         return other
 
     # --- energies -----------------------------------------------------------------------------------------------------
@@ -90,8 +90,8 @@ class Fenchel:
         return self._primal(nodes, gauss(count)).total
 
     def _primal(self, nodes: Tensor, rule: Rule) -> _Terms:
-        elements = Elements(self.grid, rule)
-        exact_u, exact_p = _squares(nodes, Elements(self.grid))
+        elements = elements_on(self.grid, rule)
+        exact_u, exact_p = _squares(nodes, elements_on(self.grid))
 
         def density(rows: slice) -> Tensor:
             u, p = elements.at(nodes, rows)
@@ -126,7 +126,7 @@ class Fenchel:
         return total - self._products(nodes, flux).total
 
     def _dual(self, flux: CellFlux, rule: Rule, count: int) -> _Terms:
-        elements = Elements(self.grid, rule)
+        elements = elements_on(self.grid, rule)
 
         def conjugate(rows: slice) -> Tensor:
             points = elements.points[rows]
@@ -145,7 +145,7 @@ class Fenchel:
     def _without_excess(self, flux: CellFlux, elements: Elements, count: int, total: Tensor, size: Tensor) -> _Terms:
         """Take back what the rule adds to the squares below the conjugates: g* is 1 / Lambda strongly convex."""
         steep, stiff = 1 / self.profile.upper, self.has_reaction / self.potential.upper
-        exact = Elements(self.grid, GAUSS3)
+        exact = elements_on(self.grid, GAUSS3)
 
         def squares(elements: Elements, count: int) -> Tensor:
             return self._sums(elements, lambda rows: flux.at(elements.points[rows], count).square().sum(-1))[0]

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+import sciml_bounds.bounds.certify as bounds
 from sciml_bounds.arrays import require_callback, require_count, require_number
 from sciml_bounds.errors import InputError
 from sciml_bounds.newton.cell_matrices import CellMatrices
@@ -54,6 +55,7 @@ def minimize_energy(
     x0: Any = None,
     rtol: float = 1e-8,
     maxiter: int | None = None,
+    certify: bool = False,
     callback: Callable[[int, Tensor], bool | None] | None = None,
     throw: bool = False,
 ) -> VariationalSolution:
@@ -75,6 +77,8 @@ def minimize_energy(
         Stop when the dual norm of g in B is at most `rtol` times that of the load, or the norm of the flux dL/dp.
     maxiter
         Largest number of iterations; by default 100 for "newton", 500 for "kacanov" and "gns", 5000 for "gradient".
+    certify
+        Fill `solution.certificate`; for convex energies of which the conjugate is known.
     callback
         Called after each iteration with its number and the nodal values; returning True stops.
     throw
@@ -134,6 +138,7 @@ def minimize_energy(
         contraction_of=run.contraction_of,
         method=run.words,
         grid=problem.grid,
+        certificate=bounds.certify(problem, point.v) if certify else None,
         seconds=time.perf_counter() - start,
     )
     if not solution.converged and reason is not Reason.STOPPED:

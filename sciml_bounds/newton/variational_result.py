@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from sciml_bounds.bounds.energy_certificate import EnergyCertificate
 from sciml_bounds.grid import Grid
-from sciml_bounds.reports import Reason, counted, summary_table
+from sciml_bounds.reports import Reason, counted, describe_interval, describe_upper, summary_table
 
 __all__ = ["EnergyStep", "VariationalSolution"]
 
@@ -69,6 +70,8 @@ class VariationalSolution:
         What was used, in words.
     grid
         The grid of the values.
+    certificate
+        Guaranteed bounds of J(v) - J(u), where they were asked for.
     seconds
         Wall-clock time.
     """
@@ -83,6 +86,7 @@ class VariationalSolution:
     contraction_of: str
     method: str
     grid: Grid
+    certificate: EnergyCertificate | None
     seconds: float
 
     @property
@@ -128,6 +132,10 @@ class VariationalSolution:
             "iterations": f"{self.iterations}, inner steps {self.inner_steps}",
             "contraction": self._contraction(),
         }
+        if self.certificate is not None:
+            ends = self.certificate.lower, self.certificate.upper
+            rows["J(v) - J(u)"] = f"{describe_interval(*ends, 'excess')}  ({self.certificate.kind})"
+            rows["relative"] = f"<= {describe_upper(self.certificate.relative_upper)}"
         return summary_table("VariationalSolution", rows)
 
     def _contraction(self) -> str:

@@ -7,7 +7,7 @@ ones carry a copy of their first node).
 from __future__ import annotations
 
 import math
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import product
 
 import torch
@@ -15,7 +15,10 @@ from torch import Tensor
 
 from sciml_bounds.grid import Grid
 
-__all__ = ["GAUSS", "Elements", "corners", "sum_corners"]
+__all__ = ["GAUSS", "Elements", "Rule", "corners", "elements_on", "sum_corners"]
+
+#: Points of [0, 1] and their weights.
+Rule = tuple[tuple[float, float], ...]
 
 #: Two Gauss points of [0, 1]: products of them integrate cubics exactly, and so the energies of linear problems.
 GAUSS = ((0.5 - math.sqrt(1 / 12), 0.5), (0.5 + math.sqrt(1 / 12), 0.5))
@@ -63,7 +66,7 @@ class Elements:
         Of the unit cell, shape (q, d).
     """
 
-    def __init__(self, grid: Grid, rule: tuple[tuple[float, float], ...] = GAUSS) -> None:
+    def __init__(self, grid: Grid, rule: Rule = GAUSS) -> None:
         self.grid = grid
         one = torch.tensor(rule, dtype=torch.float64)
         axes = [one[:, 0]] * grid.dim
@@ -124,3 +127,9 @@ class Elements:
             for axis, line in enumerate(lines)
         ]
         return torch.stack(torch.broadcast_tensors(*full), -1)
+
+
+@lru_cache(maxsize=64)
+def elements_on(grid: Grid, rule: Rule = GAUSS) -> Elements:
+    """Return the elements of a grid with a rule, which are made once."""
+    return Elements(grid, rule)

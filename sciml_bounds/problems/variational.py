@@ -15,7 +15,7 @@ from sciml_bounds.grid import Boundary, Box, Dirichlet, Grid, Neumann, Periodic,
 from sciml_bounds.problems.declarations import require_what_is_declared
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import nodal_load
-from sciml_bounds.problems.elements import Elements
+from sciml_bounds.problems.elements import Elements, elements_on
 from sciml_bounds.problems.energies import EnergyDensity, QuadraticEnergy
 from sciml_bounds.problems.fields import cell_field, is_array_free_callable
 from sciml_bounds.problems.transfers import fold_periodic_copies, repeat_cells, with_periodic_copies
@@ -228,7 +228,7 @@ class VariationalProblem:
         InputError
             If the problem is on a box.
         """
-        return Elements(self._require_grid())
+        return elements_on(self._require_grid())
 
     @cached_property
     def cell_place(self) -> Any:

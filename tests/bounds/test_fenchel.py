@@ -9,6 +9,7 @@ import torch
 import sciml_bounds as sb
 from sciml_bounds.bounds.convex_sums import CellFlux, bubbles_of, gauss
 from sciml_bounds.bounds.fenchel import Fenchel
+from sciml_bounds.problems.scalar_functions import Firmer
 
 #: Density, and numpy functions of |p|, |y|, u, s for a = c = 1: g, g*, h, h*.
 DENSITIES = {
@@ -105,4 +106,5 @@ def test_a_flux_out_of_reach_has_an_infinite_gap():
     fenchel, nodes, flux, *_ = made("minimal surface", 0.0)
     large = CellFlux(flux.grid, tuple(100 * face for face in flux.faces), {})
     assert fenchel.gap_above(nodes, large, 2).isinf().any()
-    assert fenchel.firmer(0.1).gap_above(nodes, large, 2).isfinite().all()
+    firmer = fenchel.with_profile(Firmer(fenchel.profile, 0.1))
+    assert firmer.gap_above(nodes, large, 2).isfinite().all()

@@ -29,7 +29,7 @@ import torch
 import sciml_bounds as sb
 
 #: The count of `test_random_cases.py` is that of fields; a quarter of it is the number of problems here.
-PROBLEMS = int(os.environ.get("SCIML_BOUNDS_CASES", "200")) // 4
+PROBLEMS = int(os.environ.get("SCIML_BOUNDS_CASES", "160")) // 4
 
 FIELDS = ("discrete", "20 % wrong", "zero", "noise")
 

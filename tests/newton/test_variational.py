@@ -249,6 +249,17 @@ def test_the_callback_may_stop():
     assert seen == [(k + 1, step.energy) for k, step in enumerate(solution.history)]
 
 
+def test_a_certificate_comes_with_the_solution():
+    problem = sb.VariationalProblem(sb.Grid((8, 8)), STIFF, 20.0)
+    solution = sb.minimize_energy(problem, certify=True)
+    assert solution.certificate.lower < solution.certificate.upper < 3 * solution.certificate.lower
+    assert solution.certificate.energy.lower <= solution.energy <= solution.certificate.energy.upper
+    assert "J(v) - J(u)" in repr(solution)
+    assert sb.minimize_energy(problem).certificate is None
+    with pytest.raises(InputError, match="not convex"):
+        sb.minimize_energy(sb.VariationalProblem(sb.Grid((4, 4)), sb.GinzburgLandau(0.5)), certify=True)
+
+
 def test_a_solution_may_be_where_another_method_starts():
     problem = sb.VariationalProblem(sb.Grid((8, 8)), STIFF, 20.0)
     solution = sb.minimize_energy(problem, rtol=1e-10)
