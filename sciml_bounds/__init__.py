@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sciml_bounds.barron.optimal_sampling import OptimalSample as OptimalSample
     from sciml_bounds.barron.optimal_sampling import optimal_sample as optimal_sample
     from sciml_bounds.barron.random_features import random_feature_network as random_feature_network
+    from sciml_bounds.barron.ritz import ritz_network as ritz_network
     from sciml_bounds.barron.samplers import SampledNetwork as SampledNetwork
     from sciml_bounds.barron.samplers import sample_network as sample_network
     from sciml_bounds.barron.samplers import width_for as width_for
@@ -175,6 +176,7 @@ _HOME = {
     "random_feature_network": "barron.random_features",
     "read": "store.results",
     "recipe_names": "recipes._registry",
+    "ritz_network": "barron.ritz",
     "sample_network": "barron.samplers",
     "save_model": "store.weights",
     "show_versions": "_versions",
