@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sciml_bounds.barron.samplers import SampledNetwork as SampledNetwork
     from sciml_bounds.barron.samplers import sample_network as sample_network
     from sciml_bounds.barron.samplers import width_for as width_for
+    from sciml_bounds.barron.unfolded import unfolded_network as unfolded_network
     from sciml_bounds.bounds.calibrated import CalibratedPair as CalibratedPair
     from sciml_bounds.bounds.calibrated import Calibration as Calibration
     from sciml_bounds.bounds.calibrated import calibrate as calibrate
@@ -183,6 +184,7 @@ _HOME = {
     "solution_norms": "barron.elliptic",
     "solve": "_solve",
     "train": "training.trainer",
+    "unfolded_network": "barron.unfolded",
     "width_for": "barron.samplers",
     "write": "store.results",
 }
