@@ -90,9 +90,7 @@ for bound in (1.0, 5.0, 20.0):
     features = sb.BarronNetwork.of(w[:, None], b, torch.ones(1000), activation="tanh").features(line)
     spans[bound] = sb.capacity(features)
     left = float(spans[bound].error_bound(torch.cos(30 * line[:, 0]), outer_norm=100.0))
-    print(
-        f"|w|, |b| <= {bound:4g}: {spans[bound].dimension:3} of 1000 count; cos(30 x) is missed by {left:.2f}"
-    )
+    print(f"|w|, |b| <= {bound:4g}: {spans[bound].dimension:3} of 1000 count; cos(30 x) is missed by {left:.2f}")
 
 # %% [markdown]
 # ## Its equation

@@ -20,11 +20,13 @@ from torch import Tensor
 
 from sciml_bounds.arrays import require_count, require_seed
 from sciml_bounds.barron.function import BarronFunction
+from sciml_bounds.barron.iteration import NormGrowth, linear_growth
 from sciml_bounds.barron.network import BarronNetwork
 from sciml_bounds.barron.network_solution import NetworkSolution, NetworkStep
 from sciml_bounds.barron.optimal_sampling import RANK, orthonormal
 from sciml_bounds.barron.outer_fit import OuterEnergy, set_outer
 from sciml_bounds.barron.quadrature import Quadrature, quadrature_of
+from sciml_bounds.barron.series import FourierSeries, ProductSeries
 from sciml_bounds.barron.trial_space import (
     affine_jets,
     dirichlet_sides,
@@ -82,10 +84,11 @@ def unfolded_network(
 
     Notes
     -----
-    The norm that theory allows obeys N_{t+1} = (1 + h (m_0(a) + m_1(a) / 2 + m_0(c))) N_t + h m_0(f), with the spectral
-    moments m_k, for linear problems whose a, c and f are numbers or `BarronFunction`: it bounds sum |U| over the waves
-    of the exact iterate, by |w + v| |w| / (1 + |w + v|^2) <= 1 + |v| / 2 (Chen, Lu and Lu, arXiv 2106.07539, with this
-    sharper factor). Where weights are functions on a box, mu and L are those in samples.
+    The norm that theory allows is that of `barron.iteration.linear_growth`, for linear problems on a box whose source
+    is a `BarronFunction` that is a series, and whose weights are such functions or numbers. It bounds the Barron norm
+    of the exact iterate; the network that stands for it may have a larger one, since neurons are given.
+
+    Where weights are functions on a box, mu and L are those in samples.
 
     Examples
     --------
@@ -129,7 +132,7 @@ def _iterated(
         network.outer.zero_()
     jets = torch.cat([affine_jets(network, x), feature_jets(network, x)], -1)
     start, basis = jet_of(network, x), _Basis(jets, rule.weights.sqrt())
-    allowed, growth = 0.0, _growth(problem, length)
+    growth, start_norm = _growth(problem, length), network.barron_norm
     growing = -(-steps // 2)
     history, z = [], torch.zeros(0, dtype=torch.float64)
     for step in range(1, steps + 1):
@@ -142,7 +145,7 @@ def _iterated(
         coefficients = jets.new_zeros(jets.shape[-1])
         coefficients[: 1 + d + neurons] = basis.transform @ z
         set_outer(network, coefficients)
-        allowed = growth[0] * allowed + growth[1]
+        allowed = math.nan if growth is None else growth.after(step, start_norm)
         history.append(NetworkStep(neurons, energy.value(z), network.barron_norm, float(move.norm()), allowed))
     return tuple(history)
 
@@ -198,16 +201,15 @@ def _spectrum(problem: VariationalProblem) -> tuple[float, float]:
     return mu, L
 
 
-def _growth(problem: VariationalProblem, length: float) -> tuple[float, float]:
-    """Return by what the norm of an iterate is multiplied at most, and what is added; NaN where norms are not known."""
+def _growth(problem: VariationalProblem, length: float) -> NormGrowth | None:
+    """Return how Barron norms of the exact iterates can grow; None where the data are no numbers and series."""
     if not problem.linear or problem.grid is not None:
-        return math.nan, math.nan
-    fields = problem.density.fields
-    a, c, f = (_moments(field) for field in (fields["coefficient"], fields["reaction"], problem.source))
-    return 1 + length * (a[0] + a[1] / 2 + c[0]), length * f[0]
+        return None
+    a, c, f = problem.density.fields["coefficient"], problem.density.fields["reaction"], problem.source
+    if not (_is_series(f) and all(_is_series(field) or isinstance(field, int | float) for field in (a, c))):
+        return None
+    return linear_growth(a, f, length, c)[1]  # type: ignore[arg-type]  # as was seen
 
 
-def _moments(field: Any) -> tuple[float, ...]:
-    if isinstance(field, BarronFunction):
-        return field.moments
-    return (abs(float(field)), 0.0) if isinstance(field, int | float) else (math.nan, math.nan)
+def _is_series(field: Any) -> bool:
+    return isinstance(field, BarronFunction) and isinstance(field.value, FourierSeries | ProductSeries)
