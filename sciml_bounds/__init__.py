@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from sciml_bounds.barron.optimal_sampling import OptimalSample as OptimalSample
     from sciml_bounds.barron.optimal_sampling import optimal_sample as optimal_sample
     from sciml_bounds.barron.random_features import random_feature_network as random_feature_network
+    from sciml_bounds.barron.ritz import ritz_network as ritz_network
     from sciml_bounds.barron.samplers import SampledNetwork as SampledNetwork
     from sciml_bounds.barron.samplers import sample_network as sample_network
     from sciml_bounds.barron.samplers import width_for as width_for
+    from sciml_bounds.barron.unfolded import unfolded_network as unfolded_network
     from sciml_bounds.bounds.calibrated import CalibratedPair as CalibratedPair
     from sciml_bounds.bounds.calibrated import Calibration as Calibration
     from sciml_bounds.bounds.calibrated import calibrate as calibrate
@@ -175,12 +177,14 @@ _HOME = {
     "random_feature_network": "barron.random_features",
     "read": "store.results",
     "recipe_names": "recipes._registry",
+    "ritz_network": "barron.ritz",
     "sample_network": "barron.samplers",
     "save_model": "store.weights",
     "show_versions": "_versions",
     "solution_norms": "barron.elliptic",
     "solve": "_solve",
     "train": "training.trainer",
+    "unfolded_network": "barron.unfolded",
     "width_for": "barron.samplers",
     "write": "store.results",
 }

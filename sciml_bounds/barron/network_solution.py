@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -28,12 +29,15 @@ class NetworkStep:
     size
         How far the step moved the network in the energy norm, where it is known; otherwise NaN. After an orthogonal
         projection the error before the step was at least that, up to the error of the integrals.
+    allowed
+        The norm that theory allows the iterate; NaN without such a theorem.
     """
 
     width: int
     energy: float
     norm: float
     size: float = math.nan
+    allowed: float = math.nan
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -60,6 +64,9 @@ class NetworkSolution:
         or Barron norm; None without a theorem.
     seconds
         Wall-clock time.
+    proven_contraction
+        What the error of an iteration is multiplied by in each step at most, up to what networks cannot fit; None
+        without such a theorem.
     """
 
     network: BarronNetwork
@@ -70,6 +77,7 @@ class NetworkSolution:
     integrals: str
     proven_order: float | None
     seconds: float
+    proven_contraction: float | None = None
 
     @property
     def width(self) -> int:
@@ -94,6 +102,14 @@ class NetworkSolution:
         n = n - n.mean()
         return -float((n @ e) / (n @ n))
 
+    @property
+    def observed_contraction(self) -> float:
+        """The largest ratio of a step that adds no neurons to the one before, without those of round-off; or NaN."""
+        least = 1e-9 * max((step.size for step in self.history), default=0.0)
+        pairs = itertools.pairwise(self.history)
+        ratios = [b.size / a.size for a, b in pairs if a.width == b.width and b.size > least]
+        return max(ratios, default=math.nan)
+
     def __repr__(self) -> str:
         rows = {
             "method": self.method,
@@ -105,6 +121,8 @@ class NetworkSolution:
         if self.proven_order is not None:
             seen = "" if math.isnan(self.fitted_order) else f", fitted {self.fitted_order:.2f} (estimate)"
             rows["order"] = f"proven {self.proven_order:.2f}{seen}"
+        if self.proven_contraction is not None:
+            rows["contraction"] = f"proven {self.proven_contraction:.3f}, observed {self.observed_contraction:.3f}"
         return summary_table("NetworkSolution", rows)
 
     def _integrals(self) -> str:

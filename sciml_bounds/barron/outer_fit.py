@@ -18,7 +18,7 @@ from sciml_bounds.barron.quadrature import Quadrature
 from sciml_bounds.barron.trial_space import affine_jets, feature_jets, jet_of
 from sciml_bounds.problems.variational import VariationalProblem
 
-__all__ = ["OuterEnergy", "fit_outer", "set_outer"]
+__all__ = ["OuterEnergy", "fit_outer", "independent_functions", "set_outer"]
 
 #: Newton steps at most, halvings of each, and the part of the decrease that the slope promises (Armijo).
 STEPS, HALVINGS, ARMIJO = 50, 40, 1e-4
@@ -46,7 +46,7 @@ class OuterEnergy:
         self._start, self._jets = start, jets
 
     def _fields(self, c: Tensor) -> tuple[Tensor, Tensor]:
-        jet = self._start + self._jets @ c
+        jet = self._start + self._jets @ c.detach()  # derivatives are formulas
         return jet[:, 0], jet[:, 1:]
 
     def value(self, c: Tensor) -> float:
@@ -101,17 +101,23 @@ def _solved(hessian: Tensor, g: Tensor) -> Tensor:
     return found
 
 
-def fit_outer(network: BarronNetwork, problem: VariationalProblem, quadrature: Quadrature) -> int:
-    """Set outer weights and affine part to the best ones by the points; return how many dimensions they span."""
-    x = quadrature.points
+def independent_functions(
+    network: BarronNetwork, problem: VariationalProblem, quadrature: Quadrature
+) -> tuple[OuterEnergy, Tensor, Tensor]:
+    """Return the energy in coordinates z of an orthonormal basis of H1, T (n, m) with c = T z, and z of the network."""
+    x, root = quadrature.points, quadrature.weights.sqrt()[:, None, None]
     jets = torch.cat([affine_jets(network, x), feature_jets(network, x)], -1)
     old = torch.cat([network.offset[None], network.slope, network.outer]).detach()
-    start = jet_of(network, x) - jets @ old
-    basis, transform = orthonormal((jets * quadrature.weights.sqrt()[:, None, None]).flatten(0, 1))
-    scaled = (basis.reshape(*jets.shape[:2], -1)) / quadrature.weights.sqrt()[:, None, None]
-    energy = OuterEnergy(problem, quadrature, start, scaled)
-    before = torch.linalg.lstsq(transform, old[:, None]).solution[:, 0]
-    set_outer(network, transform @ energy.least(before))
+    basis, transform = orthonormal((jets * root).flatten(0, 1))
+    start, functions = jet_of(network, x) - jets @ old, basis.reshape(*jets.shape[:2], -1) / root
+    energy = OuterEnergy(problem, quadrature, start, functions)
+    return energy, transform, torch.linalg.lstsq(transform, old[:, None]).solution[:, 0]
+
+
+def fit_outer(network: BarronNetwork, problem: VariationalProblem, quadrature: Quadrature) -> int:
+    """Set outer weights and affine part to the best ones by the points; return how many dimensions they span."""
+    energy, transform, start = independent_functions(network, problem, quadrature)
+    set_outer(network, transform @ energy.least(start))
     return transform.shape[1]
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.arrays import require_count, require_seed
+from sciml_bounds.barron.constrained_fit import fit_with_constraints, side_points
 from sciml_bounds.barron.network import BarronNetwork
 from sciml_bounds.barron.network_solution import NetworkSolution, NetworkStep
 from sciml_bounds.barron.optimal_sampling import SamplingMethod, optimal_sample, orthonormal
@@ -16,10 +17,13 @@ from sciml_bounds.barron.outer_fit import fit_outer, set_outer
 from sciml_bounds.barron.quadrature import Quadrature, quadrature_of
 from sciml_bounds.barron.trial_space import (
     affine_jets,
+    dirichlet_sides,
     energy_of,
+    free_arguments,
     network_arguments,
     require_linear,
     require_problem,
+    side_values,
 )
 from sciml_bounds.errors import InputError
 from sciml_bounds.problems.variational import VariationalProblem
@@ -38,6 +42,7 @@ def random_feature_network(
     power: int = 1,
     scale: float = 4.0,
     fit: Literal["energy", "collocation"] = "energy",
+    sides: Literal["factor", "constraints"] = "factor",
     sampling: SamplingMethod = "dpp",
     lifting: BarronNetwork | None = None,
     seed: int = 0,
@@ -57,6 +62,10 @@ def random_feature_network(
         "energy": the network of least energy with these neurons, up to the error of integrals.
         "collocation": least squares of -a Laplace v + c v - f at twice as many points as the features span dimensions,
         for linear problems with a number a and Dirichlet values on all sides.
+    sides
+        "factor": networks are exact on Dirichlet sides, by a factor that vanishes there. "constraints": they have the
+        values at points of the sides only, as equality constraints of `minimize`, without factor and lifting, in up to
+        three dimensions; for fit="energy".
     sampling
         How points of collocation are drawn: "dpp" or "iid", see `optimal_sample`.
     lifting
@@ -89,12 +98,16 @@ def random_feature_network(
         raise InputError("the energy is not declared to be convex, so that it has no best outer weights.")
     require_count(width, "width", 1)
     require_seed(seed)
-    arguments = network_arguments(problem, lifting)
+    constrained = _is_constrained(sides, fit, lifting)
+    arguments = free_arguments(problem) if constrained else network_arguments(problem, lifting)
     network = BarronNetwork(problem.dim, width, activation, power=power, scale=scale, seed=seed, **arguments)
     with torch.no_grad():
         network.outer.zero_()
     quadrature = quadrature_of(problem, seed=seed)
-    if fit == "energy":
+    if constrained:
+        places = side_points(network, dirichlet_sides(problem))
+        words = fit_with_constraints(network, problem, quadrature, places, side_values(problem, places))
+    elif fit == "energy":
         words = f"least energy in {fit_outer(network, problem, quadrature)} dimensions"
     elif fit == "collocation":
         words = _collocate(network, problem, quadrature, sampling, seed)
@@ -112,6 +125,14 @@ def random_feature_network(
         proven_order=None,
         seconds=time.perf_counter() - start,
     )
+
+
+def _is_constrained(sides: str, fit: str, lifting: BarronNetwork | None) -> bool:
+    if sides not in ("factor", "constraints"):
+        raise InputError(f"sides is {sides!r}; the choices are 'factor' and 'constraints'.")
+    if sides == "constraints" and (fit != "energy" or lifting is not None):
+        raise InputError("sides='constraints' goes with fit='energy' and without a lifting.")
+    return sides == "constraints"
 
 
 def _collocate(network: BarronNetwork, problem: VariationalProblem, pool: Quadrature, sampling: Any, seed: int) -> str:

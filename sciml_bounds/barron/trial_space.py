@@ -21,12 +21,15 @@ from sciml_bounds.problems.variational import VariationalProblem
 __all__ = [
     "EnergySpace",
     "affine_jets",
+    "dirichlet_sides",
     "energy_of",
     "feature_jets",
+    "free_arguments",
     "jet_of",
     "network_arguments",
     "require_linear",
     "require_problem",
+    "side_values",
 ]
 
 
@@ -58,20 +61,44 @@ def network_arguments(problem: VariationalProblem, lifting: BarronNetwork | None
     InputError
         If a side has a condition that networks do not meet, or its values need a lifting that is not given.
     """
-    box = problem.box
-    held, values = _dirichlet_sides(problem)
+    values = _dirichlet_values(problem)
     number = _one_number(values)
     if lifting is None and number is None:
         raise InputError(
             "the Dirichlet values are not one number for all sides; give lifting=, a network that has these values."
         )
     if lifting is None and number:
-        empty = torch.zeros((0, box.dim), dtype=torch.float64)
+        empty = torch.zeros((0, problem.dim), dtype=torch.float64)
         lifting = BarronNetwork.of(empty, [], [], offset=number)
-    return {"lengths": box.lengths, "origin": box.origin, "held": held, "lifting": lifting}
+    return {**free_arguments(problem), "held": dirichlet_sides(problem), "lifting": lifting}
 
 
-def _dirichlet_sides(problem: VariationalProblem) -> tuple[Any, list[Any]]:
+def free_arguments(problem: VariationalProblem) -> dict[str, Any]:
+    """Return the box only."""
+    return {"lengths": problem.box.lengths, "origin": problem.box.origin}
+
+
+def dirichlet_sides(problem: VariationalProblem) -> tuple[tuple[int, int], ...]:
+    """Return the sides (axis, end) whose values are given."""
+    return tuple(sorted(_dirichlet(problem)))
+
+
+def _dirichlet_values(problem: VariationalProblem) -> list[Any]:
+    return list(_dirichlet(problem).values())
+
+
+def side_values(problem: VariationalProblem, places: Tensor) -> Tensor:
+    """Return the given values at points of Dirichlet sides, (s,)."""
+    if problem.grid is None and isinstance(problem.boundary, Dirichlet):
+        return problem.boundary_at(places)
+    number = _one_number(_dirichlet_values(problem))
+    if number is None:
+        raise InputError("the Dirichlet values on the grid are not one number; pose the problem on an sb.Box.")
+    return torch.full((len(places),), number, dtype=torch.float64)
+
+
+def _dirichlet(problem: VariationalProblem) -> dict[tuple[int, int], Any]:
+    """Return the values by side (axis, end)."""
     boundary = problem.boundary
     if problem.grid is None:
         boundary = {f"{axis}{end}": boundary for axis in range(problem.dim) for end in (0, 1)}
@@ -82,12 +109,11 @@ def _dirichlet_sides(problem: VariationalProblem) -> tuple[Any, list[Any]]:
     for condition in boundary.values():
         if isinstance(condition, Neumann) and not _is_zero(condition.flux):
             raise InputError("a side has a Neumann flux other than zero; networks are solved for sb.Neumann(0.0) only.")
-    sides = {
+    return {
         (int(side[:-1]), int(side[-1])): condition.value
         for side, condition in boundary.items()
         if isinstance(condition, Dirichlet)
     }
-    return tuple(sorted(sides)), list(sides.values())
 
 
 def _is_zero(field: Any) -> bool:

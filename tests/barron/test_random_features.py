@@ -76,11 +76,39 @@ def test_five_dimensions_are_sampled():
     assert "Sobol" in repr(solution)
 
 
+def test_values_on_sides_as_constraints():
+    """exp(x) sin(y) is harmonic; its values on the sides are a function, and no lifting is needed."""
+    exact = lambda x: x[..., 0].exp() * x[..., 1].sin()  # noqa: E731
+    problem = sb.VariationalProblem(sb.Box([1.0, 1.0]), sb.QuadraticEnergy(), boundary=sb.Dirichlet(exact))
+    x = torch.rand((500, 2), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    errors = []
+    for width in (40, 80):
+        solution = sb.random_feature_network(problem, width, sides="constraints")
+        with torch.no_grad():
+            errors.append(float((solution.network(x) - exact(x)).abs().max()))
+    assert errors[1] < 0.01
+    assert errors[1] < 0.5 * errors[0]
+    assert "40 points of the sides as constraints" in solution.method
+    assert float(solution.method.split()[-1]) < 1e-10
+
+
+def test_constraints_of_nonlinear_problems_and_of_grids():
+    boundary = {"x0": sb.Dirichlet(1.0), "x1": sb.Neumann(0.0)}
+    problem = sb.VariationalProblem(sb.Grid(40), sb.ShearThinning(3.0), 20.0, boundary=boundary)
+    by_factor, by_constraint = (sb.random_feature_network(problem, 20, sides=s) for s in ("factor", "constraints"))
+    # in one dimension there is one point, and both are the same minimum over nearly the same functions
+    assert by_constraint.network([0.0]).item() == pytest.approx(1.0, abs=1e-10)
+    assert by_constraint.energy == pytest.approx(by_factor.energy, rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("problem", "arguments", "message"),
     [
         (sb.VariationalProblem(sb.Grid(8), sb.PLaplacian(3), 1.0), {"fit": "collocation"}, "solves linear problems"),
         (sb.VariationalProblem(sb.Grid(8), sb.GinzburgLandau(0.1), 1.0), {}, "not declared to be convex"),
+        (sines(), {"sides": "penalty"}, "the choices are 'factor' and 'constraints'"),
+        (sines(), {"sides": "constraints", "fit": "collocation"}, "goes with fit='energy'"),
+        (sb.VariationalProblem(sb.Box([1.0] * 4), sb.QuadraticEnergy()), {"sides": "constraints"}, "three dimensions"),
         (sines(), {"fit": "galerkin"}, "the choices are 'energy' and 'collocation'"),
         (
             sb.VariationalProblem(sb.Box(1.0), sb.QuadraticEnergy(reaction=1.0), boundary=sb.Neumann(0.0)),
