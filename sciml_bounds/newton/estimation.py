@@ -7,6 +7,7 @@ edges (e, n), C sums of the cells beside an edge (e, cells), so that K(q) = D^T 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
@@ -21,7 +22,9 @@ from torch import Tensor
 from sciml_bounds.arrays import convert, require_finite, require_number, to_mask
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import Grid
+from sciml_bounds.newton.coefficient import CoefficientObjective
 from sciml_bounds.newton.minimize import minimize
+from sciml_bounds.newton.reduced import Ending, minimize_reduced
 from sciml_bounds.newton.result import OptimizeResult
 from sciml_bounds.newton.stiffness import GridStiffness
 from sciml_bounds.problems.diffusion import Diffusion
@@ -61,7 +64,8 @@ class CoefficientEstimation:
 
     Notes
     -----
-    Without observations the minimiser is q0. The equations are those of `sb.solve`, and all is computed on the CPU.
+    Without observations the minimiser is q0. The equations are those of `sb.solve`, and all is computed on the CPU. A
+    coefficient changes by a factor of 150 at most in one step.
     Without the second derivatives of the equation the Hessian is positive definite, and steps are as good where
     observations are fitted well; with them convergence is quadratic at the end, but where `smoothing` is very small
     steps are short on the way.
@@ -101,8 +105,8 @@ class CoefficientEstimation:
         edges, self._sums = _edges(problem.grid)
         self._differences = csr_array(edges[:, free])
         self._held = edges @ problem.dirichlet_values.reshape(-1).numpy()
-        self._guess = problem.coefficient[0].expand(problem.grid.shape).reshape(-1).log().numpy()
-        T = self._sums @ np.exp(self._guess)
+        self.guess = problem.coefficient[0].expand(problem.grid.shape).reshape(-1).log().numpy()
+        T = self._sums @ np.exp(self.guess)
         self._absorption = stiffness.to_csr().diagonal() - self._stiffness(T).diagonal()
         self._load = stiffness.load.numpy() + self._differences.T @ (T * self._held)
         self._prior = self.smoothing * _prior(problem.grid)
@@ -116,8 +120,8 @@ class CoefficientEstimation:
                 raise InputError(f"{name} shape {tuple(field.shape)}; a nodal field here has {problem.node_shape}.")
         values = torch.where(seen, values, 0.0)
         require_finite(values, "the observations")
-        self._weights = (seen.reshape(-1)[free] * self.grid_stiffness.mass).numpy()
-        self._data = values.reshape(-1)[free].numpy()
+        self.weights = (seen.reshape(-1)[free] * self.grid_stiffness.mass).numpy()
+        self.data = values.reshape(-1)[free].numpy()
 
     def _stiffness(self, T: Any) -> csr_array:
         return csr_array(self._differences.T @ scipy.sparse.diags_array(T) @ self._differences)
@@ -126,22 +130,40 @@ class CoefficientEstimation:
         """Part x into free values of the state and logarithms of the coefficient."""
         return x[: self.n], x[self.n :]
 
+    # --- edges --------------------------------------------------------------------------------------------------------
+
+    def drops(self, u: Any, multipliers: Any) -> tuple[Any, Any]:
+        """Return the differences of a state, prescribed values included, and of multipliers along the edges."""
+        return self._differences @ u + self._held, self._differences @ multipliers
+
+    def pushed(self, drop: Any, change: Any) -> Any:
+        """Return how the equations change (n,) with the coefficient (cells,), for a field that drops along edges."""
+        return self._differences.T @ (drop * (self._sums @ change))
+
+    def pulled(self, drop: Any, y: Any) -> Any:
+        """Return the transpose of `pushed`, from y (n,) to (cells,)."""
+        return self.summed(drop * (self._differences @ y))
+
+    def summed(self, along: Any) -> Any:
+        """Sum what is given for edges over those of each cell, (cells,)."""
+        return self._sums.T @ along
+
     # --- objective ----------------------------------------------------------------------------------------------------
 
     def fun(self, x: np.ndarray[Any, Any]) -> float:
         """Return the objective."""
         u, q = self.split(x)
-        misfit, change = u - self._data, q - self._guess
-        return float(misfit @ (self._weights * misfit) + change @ (self._prior @ change)) / 2
+        misfit, change = u - self.data, q - self.guess
+        return float(misfit @ (self.weights * misfit) + change @ (self._prior @ change)) / 2
 
     def jac(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Return its gradient."""
         u, q = self.split(x)
-        return np.concatenate([self._weights * (u - self._data), self._prior @ (q - self._guess)])
+        return np.concatenate([self.weights * (u - self.data), self._prior @ (q - self.guess)])
 
     def hess(self, x: np.ndarray[Any, Any]) -> csr_array:
         """Return its Hessian."""
-        return csr_array(scipy.sparse.block_diag([scipy.sparse.diags_array(self._weights), self._prior]))
+        return csr_array(scipy.sparse.block_diag([scipy.sparse.diags_array(self.weights), self._prior]))
 
     # --- constraint ---------------------------------------------------------------------------------------------------
 
@@ -187,15 +209,57 @@ class CoefficientEstimation:
 
     def start(self) -> np.ndarray[Any, Any]:
         """Return x with q0 and the state that belongs to it."""
-        K = self.equation_jac(np.concatenate([np.zeros(self.n), self._guess]))[:, : self.n]
-        at_zero = self.equation(np.concatenate([np.zeros(self.n), self._guess]))
-        return np.concatenate([-scipy.sparse.linalg.spsolve(K.tocsc(), at_zero), self._guess])
+        K = self.equation_jac(np.concatenate([np.zeros(self.n), self.guess]))[:, : self.n]
+        at_zero = self.equation(np.concatenate([np.zeros(self.n), self.guess]))
+        return np.concatenate([-scipy.sparse.linalg.spsolve(K.tocsc(), at_zero), self.guess])
 
-    def minimize(self, *, rtol: float = 1e-8, atol: float = 0.0, maxiter: int = 100, **options: Any) -> OptimizeResult:
-        """Start from q0 and its state and call `sb.minimize`; `rtol` is relative to the KKT residual there."""
+    def minimize(
+        self,
+        *,
+        inner: Any = "auto",
+        rtol: float = 1e-8,
+        atol: float = 0.0,
+        maxiter: int = 100,
+        forcing: float | None = None,
+        callback: Callable[[Any], bool | None] | None = None,
+        throw: bool = False,
+        **options: Any,
+    ) -> OptimizeResult:
+        """Start from q0 and its state and minimise.
+
+        Parameters
+        ----------
+        inner
+            "multigrid": Newton's method for the coefficient alone, whose states come from solves by multigrid, and
+            whose steps are found by conjugate gradients with what is known beforehand as preconditioner; no matrix is
+            factorised. Otherwise `sb.minimize` for state and coefficient, by sparse LU ("auto", "direct") or another of
+            its solvers.
+        rtol, atol
+            Stop when the residual is at most max(rtol times that at the start, atol): with "multigrid" the norm of the
+            reduced gradient that is dual to that of the smoothing, otherwise the Euclidean norm of the KKT residual.
+        maxiter
+            Largest number of Newton steps.
+        forcing
+            With "multigrid", relative residual of each inner solve, and ten times that of each product in it; by
+            default 0.1 at first, and as much smaller as the residual has fallen.
+        callback, throw
+            As in `sb.minimize`.
+        options
+            Of `sb.minimize`, where that is called.
+        """
+        if isinstance(inner, str) and inner == "multigrid":
+            if options:
+                raise InputError(f"inner='multigrid' takes no {next(iter(options))}; leave it out.")
+            return minimize_reduced(
+                CoefficientObjective(self, exact=self._exact), Ending(rtol, atol, maxiter, callback), forcing=forcing,
+                throw=throw,
+            )  # fmt: skip
+        if forcing is not None:
+            raise InputError(f"forcing={forcing!r} is for inner='multigrid'; leave it out.")
         return minimize(
             self.fun, self.start(), jac=self.jac, hess=self.hess, constraints=self.constraints,
-            multipliers=np.zeros(self.n), rtol=rtol, atol=atol, maxiter=maxiter, **options,
+            multipliers=np.zeros(self.n), inner=inner, rtol=rtol, atol=atol, maxiter=maxiter, callback=callback,
+            throw=throw, **options,
         )  # fmt: skip
 
     def fields(self, x: Any) -> tuple[Tensor, Tensor]:

@@ -86,11 +86,12 @@ class GridStiffness:
         self.free = self._chosen.indices
         if len(self.free) == 0:
             raise InputError("the problem prescribes the values of all nodes; take a grid with more cells.")
-        self.load = self._gathered(system.rhs)
+        self.load = self.taken(system.rhs)
         share = problem.fluid.to(torch.float64) * (problem.grid.cell_volume / 2**problem.grid.dim)
-        self.mass = self._gathered(sum_to_nodes(share, problem.periodic))
+        self.mass = self.taken(sum_to_nodes(share, problem.periodic))
 
-    def _gathered(self, lattice: Tensor) -> Tensor:
+    def taken(self, lattice: Tensor) -> Tensor:
+        """Take the free values (n,) of all nodes."""
         return self._chosen.gather(lattice.reshape(1, -1)).view(-1)
 
     def _scattered(self, u: Tensor) -> Tensor:
@@ -106,7 +107,7 @@ class GridStiffness:
 
     def matvec(self, u: Tensor) -> Tensor:
         """Return K u, shape (n,)."""
-        return self._gathered(self._operator.matvec(self._scattered(u)))
+        return self.taken(self._operator.matvec(self._scattered(u)))
 
     def to_csr(self) -> scipy.sparse.csr_array:
         """Assemble K."""
