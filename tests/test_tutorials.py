@@ -107,6 +107,21 @@ def constrained_optimisation(names: dict[str, Any]) -> None:
     assert str(names["hopeless"].reason) == "constraints cannot be met near x"
 
 
+def barron_networks(names: dict[str, Any]) -> None:
+    errors, bounds, spans = (names[name] for name in ("errors", "bounds", "spans"))
+    # the mean square of 20 draws, whose own spread is about a third of it for so many neurons, at four widths
+    assert all(error < 1.15 * bound for error, bound in zip(errors, bounds))
+    assert errors[0] / errors[-1] == pytest.approx(8, rel=0.25)  # "falls like 1/k", squared, from 16 to 1024
+    assert spans[1.0].dimension < 20  # "a few dimensions"
+    assert names["square"].tightened().norm < names["square"].norm < names["f"].norm ** 2
+    uppers = [float(certificate.upper) for certificate in names["solved"].values()]
+    assert uppers == sorted(uppers, reverse=True)
+    assert all(certificate.lower <= certificate.upper for certificate in names["solved"].values())
+    assert names["newton"].converged
+    assert names["certificate_of_energy"].kind == names["of_network"].kind == "bound"
+    assert names["relative"] < 0.05
+
+
 #: What the text of each tutorial claims, checked with the names that it leaves behind.
 CLAIMS = {
     "01_solve_and_certify": solve_and_certify,
@@ -114,6 +129,7 @@ CLAIMS = {
     "03_train_an_operator": train_an_operator,
     "04_learned_directions": learned_directions,
     "05_constrained_optimisation": constrained_optimisation,
+    "06_barron_networks": barron_networks,
 }
 
 

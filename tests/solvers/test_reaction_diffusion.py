@@ -1,0 +1,86 @@
+"""The program, as it is run from a shell: what it writes, prints and draws, and its sentences on bad input."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import sciml_bounds as sb
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def program():
+    """Run the program in this process, which saves the start of another for every sentence."""
+    spec = importlib.util.spec_from_file_location("reaction_program", ROOT / "solvers" / "reaction_diffusion.py")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look there
+    spec.loader.exec_module(module)
+    return lambda *arguments: module.run_program(module.app, module.NAME, arguments)
+
+
+@pytest.mark.slow
+def test_every_method_is_certified_in_one_report(program, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--cells", "12", "--width", "20", "--out", "u.h5", "--picture", "u.png", "--json"]
+    assert program(*arguments) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert list(record["methods"]) == ["newton", "kacanov", "gradient", "gns", "features", "ritz", "unfolded"]
+    assert sorted(os.listdir()) == ["u.h5", "u.png"]
+    fields = sb.read("u.h5")
+    # the same problem on a grid of a quarter of the spacing lies closer to the least energy than any of these
+    density = sb.ShearThinning(3.0, reaction=5.0)
+    values = fields["u_newton"].values
+    problem = sb.VariationalProblem(sb.Grid((12, 12)), density, lambda x, y: 100 * (bump(x, y, 0.3) - bump(x, y, 0.7)))
+    fine = problem.refine(4)
+    least = sb.minimize_energy(fine).energy
+    for name, found in record["methods"].items():
+        excess = float(problem.energy(fields[f"u_{name}"].values)) - least
+        # the finer grid is not the least energy either: excess is a little less than J(v) - J(u)
+        assert excess <= found["excess_upper"]
+        assert found["excess_lower"] <= excess * 1.1
+    assert values.shape == (13, 13)
+
+
+def bump(x, y, centre):
+    return torch.exp(-50 * ((x - centre) ** 2 + (y - centre) ** 2))
+
+
+def test_methods_that_do_not_suit_are_left_out_with_the_reason(program, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--cells", "8", "--power", "4", "--methods", "newton", "--methods", "gradient", "--out", "u.h5"]
+    assert program(*arguments) == 0
+    printed = capsys.readouterr().out
+    assert "gradient" in printed
+    assert "at most" not in printed
+    assert list(sb.read("u.h5").data_vars) == ["u_newton"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--methods", "euler"], "unknown method 'euler'; the choices are newton, kacanov,"),
+        (["--dim", "4"], "the box has 4 dimensions; it can have 1, 2 or 3."),
+        (["--extra", "-1"], "extra is -1.0; it must not be negative."),
+        (["--reaction", "-1"], "reaction is -1.0; it must not be negative."),
+        (["--power", "1"], ""),
+        (["--cells", "1"], ""),
+        (["--rtol", "0"], "rtol is 0.0; it must be a positive number."),
+        (["--width", "0"], ""),
+        (["--out", "c.txt"], "the format of the output c.txt is not known by its ending"),
+    ],
+    ids=["method", "dim", "extra", "reaction", "power", "cells", "rtol", "width", "out"],
+)
+def test_bad_input_is_one_sentence(program, tmp_path, monkeypatch, capsys, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    assert program("--cells", "8", "--out", "c.h5", *arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"reaction_diffusion: {sentence}")
+    assert said.count("\n") == 1
+    assert os.listdir() == []
