@@ -90,6 +90,7 @@ def checked_sides(held: Any, dimension: int) -> Sides:
         return tuple((axis, end) for axis in range(dimension) for end in (0, 1))
     pairs = tuple(held) if isinstance(held, Iterable) else (held,)
     every = {(axis, end) for axis in range(dimension) for end in (0, 1)}
+    pairs = tuple(tuple(pair) if isinstance(pair, list) else pair for pair in pairs)  # as files have them
     for pair in pairs:
         if not isinstance(pair, tuple) or pair not in every:
             raise InputError(f"held has {pair!r}; a side is a pair of an axis below {dimension} and an end, 0 or 1.")

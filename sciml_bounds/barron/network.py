@@ -197,6 +197,27 @@ class BarronNetwork(nn.Module):
         """The sides (axis, end) on which the network equals its lifting."""
         return () if self.distance is None else self.distance.held
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What makes a network like this one again, with other numbers, in JSON's words; for `save_model`.
+
+        Raises
+        ------
+        InputError
+            If there is a lifting, which has numbers of its own.
+        """
+        if self.lifting is not None:
+            raise InputError("Networks with a lifting are not saved; save both, and give the lifting anew.")
+        return {
+            "dimension": self.dimension,
+            "width": self.width,
+            "activation": self.activation.name,
+            "power": self.activation.power,
+            "lengths": list(self.lengths),
+            "origin": list(self.origin),
+            "held": [list(side) for side in self.held],
+        }
+
     def forward(self, x: Any) -> Tensor:
         """Evaluate u at points (..., d), shape (...).
 

@@ -48,6 +48,7 @@ FORMAT_VERSION = "0.1"
 SUFFIX = ".safetensors"
 #: The networks that a file may ask for, and where they are; no other class is ever made.
 MODELS = {
+    "BarronNetwork": "sciml_bounds.barron.network:BarronNetwork",
     "MgNO": "sciml_bounds.multigrid.mgno:MgNO",
     "CertifiedMgNO": "sciml_bounds.multigrid.flux_head:CertifiedMgNO",
     "LearnedDirections": "sciml_bounds.krylov.learned_directions:LearnedDirections",

@@ -129,6 +129,19 @@ def test_projection_makes_the_norm_what_was_asked(activation, held):
     assert network.barron_norm == pytest.approx(bound)
 
 
+@pytest.mark.parametrize(("activation", "power"), KINDS)
+def test_files_bring_networks_back(activation, power, tmp_path):
+    network = N(3, 5, activation, power=power, lengths=(1.0, 2.0, 3.0), origin=-1.0, held=[(0, 1), (2, 0)], seed=4)
+    with torch.no_grad():
+        network.slope += 0.3
+    sb.save_model(network, tmp_path / "network.safetensors")
+    again = sb.load_model(tmp_path / "network.safetensors")
+    assert torch.equal(again(points(9, 3)), network(points(9, 3)))
+    assert repr(again) == repr(network)
+    with pytest.raises(sb.InputError, match="Networks with a lifting are not saved"):
+        sb.save_model(lifted(activation, power), tmp_path / "lifted.safetensors")
+
+
 def test_dtypes_follow_and_numbers_are_taken():
     network = N(2, 3, "tanh")
     assert network([[0.1, 0.2]]).dtype == torch.float64
