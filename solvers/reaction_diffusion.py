@@ -233,6 +233,8 @@ def draw(problem: sb.VariationalProblem, answers: dict[str, Answer]) -> Figure:
 
 def show(answers: dict[str, Answer], left_out: dict[str, str], files: dict[str, str], as_json: bool) -> None:
     """Print what each method found and what is guaranteed of it."""
+    from sciml_bounds.reports import describe_upper
+
     records: dict[str, Any] = {
         name: {"effort": answer.effort, "converged": answer.converged, **numbers(answer)}
         for name, answer in answers.items()
@@ -241,9 +243,9 @@ def show(answers: dict[str, Answer], left_out: dict[str, str], files: dict[str, 
         output.print_json({"methods": records, "left_out": left_out} | files)
         return
     rows = {
-        name: f"{record['effort']:>13} {record['seconds']:7.2f} s   J(v) - J(u) in [{record['excess_lower']:.3g}, "
-        f"{record['excess_upper']:.3g}]   gradient <= {record['relative_gradient_upper']:.1%}"
-        for name, record in records.items()
+        name: f"{answer.effort:>13} {answer.seconds:6.2f} s  J(v) - J(u) <= {describe_upper(answer.certificate.upper)},"
+        f" gradient <= {float(answer.certificate.relative_gradient_upper):.1%}"
+        for name, answer in answers.items()
     }
     output.print_table("reaction and diffusion", rows | left_out | files)
 

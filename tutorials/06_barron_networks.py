@@ -55,8 +55,8 @@ print(f"||f||^2 = {f.norm**2:.2f}, ||f f|| <= {square.norm:.2f}, counted {square
 # ## Its network
 #
 # A network of k cosines can be drawn: each neuron is one of the waves, chosen with a probability proportional to its
-# share. The mean of the squared error over all draws is below a bound that falls like 1/k (twenty draws may lie a little
-# above). A grid in six dimensions has ten to the sixth points for ten an axis.
+# share. The mean of the squared error over all draws is below a bound that falls like 1/k; twenty of them may miss it
+# by a little. A grid in six dimensions has ten to the sixth points for ten an axis.
 
 # %%
 widths = [16, 64, 256, 1024]
