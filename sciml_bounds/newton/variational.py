@@ -19,9 +19,10 @@ import sciml_bounds.bounds.certify as bounds
 from sciml_bounds.arrays import require_callback, require_count, require_number
 from sciml_bounds.errors import InputError
 from sciml_bounds.newton.cell_matrices import CellMatrices
+from sciml_bounds.newton.energy_point import EnergyPoint, isotropic
 from sciml_bounds.newton.variational_result import EnergyStep, VariationalSolution
-from sciml_bounds.problems.energies import IsotropicEnergy, Second, lengthened
-from sciml_bounds.problems.transfers import fold_periodic_copies, with_periodic_copies
+from sciml_bounds.problems.energies import IsotropicEnergy
+from sciml_bounds.problems.transfers import fold_periodic_copies
 from sciml_bounds.problems.variational import VariationalProblem
 from sciml_bounds.reports import Reason, report_failure
 
@@ -147,67 +148,6 @@ def minimize_energy(
     return solution
 
 
-class _Point:
-    """A nodal field with its energy and the derivatives of it."""
-
-    def __init__(self, problem: VariationalProblem, v: Tensor) -> None:
-        self.problem, self.v = problem, v
-
-    @cached_property
-    def _fields(self) -> tuple[Tensor, Tensor]:
-        return self.problem.elements.at(with_periodic_copies(self.v, self.problem.frame.periodic))
-
-    @cached_property
-    def energy(self) -> float:
-        """J."""
-        return float(self.problem.energy(self.v))
-
-    @cached_property
-    def gradient(self) -> Tensor:
-        """The derivative by the free values, a node field."""
-        return self.problem.gradient(self.v)
-
-    def nudged(self) -> tuple[Tensor, Tensor]:
-        """Return values and gradients at the points, lengthened where the energy may degenerate."""
-        u, p = self._fields
-        density = self.problem.density
-        if density.lower > 0 and math.isfinite(density.upper):
-            return u, p
-        return u, lengthened(p)
-
-    def hessian(self) -> CellMatrices:
-        """Assemble the second derivative, or its positive part where it is not positive."""
-        u, p = self.nudged()
-        second = self.problem.density.second(self.problem.cell_place, u, p)
-        return CellMatrices(self.problem, second if self.problem.convex else _positive_part(second))
-
-    def frozen(self) -> CellMatrices:
-        """Assemble the quadratic energy with the weights of this point."""
-        u, p = self.nudged()
-        k, m = self.problem.density.frozen(self.problem.cell_place, u, p)
-        return CellMatrices(self.problem, _isotropic(k, m.expand_as(u).clamp_min(0.0), p))
-
-    def frozen_falls(self) -> bool:
-        """Whether weights are known to fall where gradients and values grow."""
-        density = self.problem.density
-        assert isinstance(density, IsotropicEnergy)
-        return bool(density.profile.secant_falls and density.potential.secant_falls)
-
-
-def _isotropic(k: Tensor, m: Tensor, p: Tensor) -> Second:
-    return Second(torch.diag_embed(k.unsqueeze(-1).expand(p.shape)), None, m.expand(p.shape[:-1]))
-
-
-def _positive_part(second: Second) -> Second:
-    """Leave out the negative eigenvalues of the second derivatives in (u, p) together."""
-    cross = torch.zeros_like(second.pp[..., 0]) if second.up is None else second.up
-    top = torch.cat([second.uu.unsqueeze(-1), cross], -1).unsqueeze(-2)
-    whole = torch.cat([top, torch.cat([cross.unsqueeze(-1), second.pp], -1)], -2)
-    values, vectors = torch.linalg.eigh(whole)
-    kept = vectors * values.clamp_min(0.0).unsqueeze(-2) @ vectors.mT
-    return Second(kept[..., 1:, 1:], kept[..., 0, 1:], kept[..., 0, 0])
-
-
 class _Run:
     """One minimisation; methods differ in the step."""
 
@@ -224,7 +164,7 @@ class _Run:
         """Say what a theorem says."""
         return None
 
-    def step(self) -> tuple[_Point | None, float]:
+    def step(self) -> tuple[EnergyPoint | None, float]:
         """Make a step: the new point, None where there is none, and the part of the direction that was taken."""
         raise NotImplementedError
 
@@ -233,9 +173,9 @@ class _Run:
         """B: the weights of the problem, where it has some."""
         u, p = self.problem.elements.at(torch.zeros([n + 1 for n in self.problem.elements.grid.shape]).double())
         if not isinstance(self.problem.density, IsotropicEnergy):
-            return CellMatrices(self.problem, _isotropic(torch.ones_like(u), self._holding(u), p))
+            return CellMatrices(self.problem, isotropic(torch.ones_like(u), self._holding(u), p))
         a, c = self.problem.cell_place
-        return CellMatrices(self.problem, _isotropic(a.expand_as(u), c.expand_as(u), p))
+        return CellMatrices(self.problem, isotropic(a.expand_as(u), c.expand_as(u), p))
 
     def _holding(self, u: Tensor) -> Tensor:
         """Make up a reaction where no side holds the level."""
@@ -246,7 +186,7 @@ class _Run:
     ) -> Reason:
         """Run until the tolerance is reached, or nothing more can be."""
         first = self._start(x0)
-        self.point = _Point(self.problem, first)
+        self.point = EnergyPoint(self.problem, first)
         self.tolerance = rtol * self._scale()
         self.residual_norm = self._dual_norm(self.point.gradient)
         while not self._reached(rtol):
@@ -311,33 +251,35 @@ class _Run:
             return math.nan
         return math.sqrt(max(float((g * self.riesz(g, 1e-3)).sum()), 0.0))
 
-    def search(self, direction: Tensor, slope: float) -> tuple[_Point | None, float]:
+    def search(self, direction: Tensor, slope: float) -> tuple[EnergyPoint | None, float]:
         """Halve the step until the energy falls enough; `slope` is the derivative along the direction."""
         start, length = self.point, 1.0
         if -slope <= FLAT * abs(start.energy):  # energies differ by round-off
             return self._by_slopes(direction, slope)
         for _ in range(HALVINGS):
-            new = _Point(self.problem, start.v + length * direction)
+            new = EnergyPoint(self.problem, start.v + length * direction)
             if new.energy <= start.energy + ARMIJO * length * slope:
                 return self._drawn_back(new, length, direction, slope)
             length /= 2
         return None, 0.0
 
-    def _by_slopes(self, direction: Tensor, slope: float) -> tuple[_Point, float]:
-        new = _Point(self.problem, self.point.v + direction)
+    def _by_slopes(self, direction: Tensor, slope: float) -> tuple[EnergyPoint, float]:
+        new = EnergyPoint(self.problem, self.point.v + direction)
         along = float((new.gradient * direction).sum())
         if not along > -OVERSHOT * slope:
             return new, 1.0
         length = slope / (slope - along)
-        return _Point(self.problem, self.point.v + length * direction), length
+        return EnergyPoint(self.problem, self.point.v + length * direction), length
 
-    def _drawn_back(self, new: _Point, length: float, direction: Tensor, slope: float) -> tuple[_Point, float]:
+    def _drawn_back(
+        self, new: EnergyPoint, length: float, direction: Tensor, slope: float
+    ) -> tuple[EnergyPoint, float]:
         """Go back to where the slope vanishes by the rule of false position, if the step went far beyond."""
         along = float((new.gradient * direction).sum())
         if along <= -OVERSHOT * slope:
             return new, length
         shorter = length * slope / (slope - along)
-        other = _Point(self.problem, self.point.v + shorter * direction)
+        other = EnergyPoint(self.problem, self.point.v + shorter * direction)
         return (other, shorter) if other.energy < new.energy else (new, length)
 
     def _forcing(self) -> float:
@@ -359,7 +301,7 @@ class _Newton(_Run):
         """Assemble what stands for the second derivative."""
         return self.point.hessian()
 
-    def step(self) -> tuple[_Point | None, float]:
+    def step(self) -> tuple[EnergyPoint | None, float]:
         """Solve with it, and search along what comes out."""
         g = self.point.gradient
         direction, count = self.matrices().solve(-g, self._forcing())
@@ -402,10 +344,10 @@ class _Gradient(_Run):
         """Say what holds for any gradient that is mu-strongly monotone and L-Lipschitz."""
         return (self._L - self._mu) / (self._L + self._mu)
 
-    def step(self) -> tuple[_Point | None, float]:
+    def step(self) -> tuple[EnergyPoint | None, float]:
         """Go along B^-1 g."""
         length = 2 / (self._mu + self._L)
-        return _Point(self.problem, self.point.v - length * self.riesz(self.point.gradient, EXACT)), length
+        return EnergyPoint(self.problem, self.point.v - length * self.riesz(self.point.gradient, EXACT)), length
 
 
 class _GradientNormalised(_Run):
@@ -415,7 +357,7 @@ class _GradientNormalised(_Run):
         super().__init__(problem)
         self._gamma = 1.0
 
-    def step(self) -> tuple[_Point | None, float]:
+    def step(self) -> tuple[EnergyPoint | None, float]:
         """Accept where the energy falls by |g+|^2 / (8 |g| / gamma), and double gamma then; halve it until it does."""
         g, H = self.point.gradient, self.point.hessian()
         size = math.sqrt(float((g * self.riesz(g, 1e-3)).sum()))
@@ -425,7 +367,7 @@ class _GradientNormalised(_Run):
             shifted = H.shifted(self.inner_product, weight)
             direction, count = shifted.solve(-g, self._forcing())
             self._inner += count
-            new = _Point(self.problem, self.point.v + direction)
+            new = EnergyPoint(self.problem, self.point.v + direction)
             if math.isfinite(new.energy) and bool(new.gradient.isfinite().all()):
                 asked = self._dual_norm(new.gradient) ** 2 / (8 * weight)
                 if self.point.energy - new.energy >= asked - flat * (asked < flat):
