@@ -324,3 +324,23 @@ def test_certificates_of_networks_are_measured(capsys):
         assert (index[:3] >= 1).all()
         assert (index[6:9] <= 1).all()
         assert index[2] < index[0]
+
+
+def test_meshes_and_networks_are_compared_on_equations_with_known_solutions(capsys):
+    run("variational.py", "--only", "linear-1", "nonlinear-1", "--methods", "newton", "greedy", "features")
+    printed = capsys.readouterr().out
+    rows = re.findall(r"^  (\w+) +([0-9.]+)% +([0-9.]+)% +\d+ +[0-9.]+  ", printed, re.MULTILINE)
+    assert [name for name, *_ in rows] == ["newton", "greedy", "features", "newton", "features"]
+    assert all(float(error) <= float(bound) for _, error, bound in rows)
+    assert max(float(bound) for *_, bound in rows) < 1
+    assert "greedy    for linear equations" in printed
+    assert "about 9 cells an axis" in printed  # h |u''| / sqrt(12) of one cosine, relative to u itself
+
+
+def test_sources_belong_to_their_solutions():
+    """With u = prod(1 + cos(pi x_i) / 4), -Lap u + u is u (1 + sum of pi^2 cos(pi x_i) / 4 / (1 + cos(pi x_i) / 4))."""
+    case = runpy.run_path(str(SCRIPTS / "_variational_cases.py"))["linear"](4)
+    x = torch.rand((50, 4), generator=torch.manual_seed(0), dtype=torch.float64)
+    waves = torch.cos(np.pi * x) / 4
+    expected = (1 + waves).prod(-1) * (1 + (np.pi**2 * waves / (1 + waves)).sum(-1))
+    torch.testing.assert_close(case.source(x), expected)
