@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sciml_bounds._linear import Automatic, LinearSolver, Multigrid, Stop
-from sciml_bounds.arrays import convert, require_finite
+from sciml_bounds.arrays import convert, require_finite, to_tensor
 from sciml_bounds.bounds.convex_sums import CellFlux
 from sciml_bounds.bounds.dual_flux import DualFlux
 from sciml_bounds.bounds.energy_certificate import EnergyCertificate
@@ -37,8 +37,8 @@ EXCESS, FINEST = 0.03, {1: 64, 2: 16, 3: 6}
 #: Newton steps to the better field, which end where one gains less than that part of all, and halvings of each.
 STEPS, ENOUGH, HALVINGS = 8, 0.02, 10
 
-#: Boundary values closer to the prescribed ones than this part of the largest count as equal.
-BOUNDARY_SLACK = 1e-12
+#: Boundary values closer to the prescribed ones than this part of the largest count as equal, by their dtype.
+BOUNDARY_SLACK = {torch.float32: 1e-6, torch.float64: 1e-12}
 
 
 def certify_energy(
@@ -138,9 +138,11 @@ def admissible(problem: VariationalProblem, values: Any) -> Tensor:
         If it has not, or is no nodal field.
     """
     v = problem.nodes(values)
+    given = values if isinstance(values, Tensor) else getattr(values, "values", values)
+    slack = BOUNDARY_SLACK[to_tensor(given, "values").dtype]
     exact = problem.impose_boundary(v)
     gap = float((exact - v).abs().max())
-    if gap > BOUNDARY_SLACK * max(float(v.abs().max()), float(exact.abs().max())):
+    if gap > slack * max(float(v.abs().max()), float(exact.abs().max())):
         raise InputError(
             f"values differ from the prescribed boundary values by up to {gap:.4g}, and a field that is not admissible "
             "may have less energy than the minimiser; repair them with problem.impose_boundary(values)."

@@ -174,6 +174,17 @@ def test_any_flux_gives_a_bound():
     assert sb.certify(problem, solution, flux=wrong, lower=False).upper > first.upper
 
 
+def test_single_precision_on_the_sides_is_put_right():
+    """0.1 is another number in float32; what is certified has the prescribed one."""
+    problem = sb.VariationalProblem(sb.Grid((4, 3)), STIFF, 5.0, boundary=sb.Dirichlet(0.1))
+    v = sb.minimize_energy(problem).values
+    certificate = sb.certify(problem, v.float(), lower=False)
+    assert bool((certificate.values[0] == 0.1).all())
+    assert float(certificate.upper) == pytest.approx(float(sb.certify(problem, v, lower=False).upper), rel=1e-4)
+    with pytest.raises(InputError, match="impose_boundary"):
+        sb.certify(problem, v.float().double())
+
+
 def test_without_lower_bound_there_is_zero():
     problem = sb.VariationalProblem(sb.Grid((4, 3)), STIFF, 5.0)
     certificate = sb.certify(problem, sb.minimize_energy(problem), lower=False)
