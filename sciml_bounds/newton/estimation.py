@@ -31,6 +31,9 @@ from sciml_bounds.problems.diffusion import Diffusion
 
 __all__ = ["CoefficientEstimation"]
 
+#: KKT residuals below this part of the data are round-off.
+ROUND_OFF = 100 * np.finfo(np.float64).eps
+
 
 class CoefficientEstimation:
     """Estimate the coefficient a = exp(q) of a diffusion problem from values observed at nodes.
@@ -256,10 +259,12 @@ class CoefficientEstimation:
             )  # fmt: skip
         if forcing is not None:
             raise InputError(f"forcing={forcing!r} is for inner='multigrid'; leave it out.")
+        # q0 may be right: then the residual at the start is round-off of the data, and no part of it can be reached
+        least = ROUND_OFF * float(np.linalg.norm(self.weights * self.data) + np.linalg.norm(self._load))
         return minimize(
             self.fun, self.start(), jac=self.jac, hess=self.hess, constraints=self.constraints,
-            multipliers=np.zeros(self.n), inner=inner, rtol=rtol, atol=atol, maxiter=maxiter, callback=callback,
-            throw=throw, **options,
+            multipliers=np.zeros(self.n), inner=inner, rtol=rtol, atol=max(atol, least) if atol >= 0 else atol,
+            maxiter=maxiter, callback=callback, throw=throw, **options,
         )  # fmt: skip
 
     def fields(self, x: Any) -> tuple[Tensor, Tensor]:

@@ -165,3 +165,13 @@ def test_solids_and_several_coefficients_are_refused():
         problem = sb.Diffusion(sb.Grid((8, 8)), **changes)
         with pytest.raises(sb.InputError, match="a coefficient is estimated where it is one field for all axes"):
             sb.CoefficientEstimation(problem, torch.ones(9, 9), smoothing=1.0)
+
+
+@pytest.mark.parametrize("observed", [True, False])
+def test_a_guess_that_is_right_is_the_answer(observed):
+    problem = sb.Diffusion(sb.Grid((12, 12)), coefficient=1.0, source=10.0)
+    seen = np.full(problem.node_shape, observed)
+    estimation = sb.CoefficientEstimation(problem, sb.solve(problem).values, observed=seen, smoothing=1e-6)
+    r = estimation.minimize()
+    assert r.success
+    np.testing.assert_allclose(estimation.fields(r.x)[1], 1.0, rtol=1e-6)
