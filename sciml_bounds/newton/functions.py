@@ -114,6 +114,8 @@ class Function:
             self.calls += 1
             with torch.enable_grad():
                 y = self.given.fun(self._argument(x) if leaf is None else leaf.clone())  # it may write to its copy
+                if leaf is not None and isinstance(y, list | tuple) and any(isinstance(part, Tensor) for part in y):
+                    y = torch.stack([torch.as_tensor(part).to(leaf) for part in y])
             self._last = (x.detach().clone(), leaf, y)
         return self._last[1:]
 

@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse
 import torch
 
+import sciml_bounds as sb
 from sciml_bounds.newton.functions import Function, Given
 
 X = torch.tensor([0.5, -1.5, 2.0], dtype=torch.float64)
@@ -125,3 +126,9 @@ def test_functions_that_leave_out_an_unknown_have_a_column_of_zeros():
 def test_the_kind_of_a_function_is_found_out(fun, tensors_first, of_torch):
     """What can take both kinds is given that of x0; differences stand in for torch only where they have to."""
     assert function(fun, tensors_first=tensors_first).of_torch == of_torch
+
+
+def test_lists_of_numbers_of_torch_are_vectors():
+    x0 = torch.tensor([3.0, 1.0], dtype=torch.float64)
+    result = sb.minimize(lambda x: x @ x, x0, constraints=lambda x: [x[0] + x[1] - 1, 0.0])
+    torch.testing.assert_close(result.x, torch.tensor([0.5, 0.5], dtype=torch.float64))
