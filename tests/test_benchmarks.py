@@ -344,3 +344,18 @@ def test_sources_belong_to_their_solutions():
     waves = torch.cos(np.pi * x) / 4
     expected = (1 + waves).prod(-1) * (1 + (np.pi**2 * waves / (1 + waves)).sum(-1))
     torch.testing.assert_close(case.source(x), expected)
+
+
+@pytest.mark.slow
+def test_networks_that_solve_equations_are_measured(capsys):
+    run("greedy.py", "--only", "one", "ten", "points", "--width", "8", "--cosines", "24", "--draws", "8")
+    printed = capsys.readouterr().out
+    rows = re.findall(r"^   [123] +8 +(\S+) .* (\d\S+e\S+) ", printed, re.MULTILINE)
+    assert len(rows) == 3
+    assert all(float(l2) < float(h1) for l2, h1 in rows)
+    found = re.findall(r"^  (?:integrals|values) +24 +(\S+) +(\d+) ", printed, re.MULTILINE)
+    assert len(found) == 2
+    assert all(float(error) < 0.5 and int(theory) > 24 for error, theory in found)
+    means = re.findall(r"^  .* +(\S+) \(\S+\) +(\S+) \(\S+\)$", printed, re.MULTILINE)
+    assert len(means) == 8
+    assert all(float(repelled) < 5 for _, repelled in means)
