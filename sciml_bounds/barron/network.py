@@ -327,8 +327,12 @@ class BarronNetwork(nn.Module):
 
         Cosine, tanh, sigmoid: of the spectral norm, as `BarronFunction.norm` (see `barron.norms`). ReLU^k and step: of
         the variation norm for the neurons s(v . x + b) with |v| = 1 (Siegel and Xu, arXiv:2106.14997), for which affine
-        parts are free; infinite with held sides, where u is no combination of such neurons.
+        parts are free; infinite with held sides, where u is no combination of such neurons, and where the neurons of a
+        lifting have another norm.
         """
+        lifted = self.lifting if self.lifting is not None and self.lifting.width else None
+        if lifted is not None and self.width and _norm_of(lifted) != _norm_of(self):
+            return math.inf
         with torch.no_grad():
             used = self.outer != 0  # neurons of infinite norm that are not used cost nothing
             own = self.outer[used].abs() @ self.feature_norms()[used]
@@ -373,6 +377,8 @@ class BarronNetwork(nn.Module):
             raise InputError(f"lifting has {lifting.dimension} variables, and the network has {len(self.lengths)}.")
         if lifting.held:
             raise InputError("lifting has held sides itself, and would be zero there; give one without.")
+        if lifting.lifting is not None:
+            raise InputError("lifting has a lifting itself; give one network that is their sum.")
         copied = copy.deepcopy(lifting).requires_grad_(False)
         copied.lengths, copied.origin = self.lengths, self.origin
         return copied
@@ -402,6 +408,12 @@ class BarronNetwork(nn.Module):
 
     def _inner_gradient(self, x: Tensor) -> Tensor:
         return (self._derivative(x, 1) * self.outer) @ self.weights + self.slope
+
+
+def _norm_of(network: BarronNetwork) -> tuple[str, int]:
+    """Which norm `barron_norm` bounds: the spectral one, or that of the neurons of one kind."""
+    s = network.activation
+    return (s.name, s.power) if s.is_piecewise else ("spectral", 1)
 
 
 def _numbers(value: Any, name: str) -> Tensor:

@@ -32,6 +32,9 @@ __all__ = [
     "side_values",
 ]
 
+#: What a lifting may be off by, relative to one and the values.
+MATCHED = 1e-6
+
 
 #: Points where a network is evaluated at a time.
 CHUNK = 2**14
@@ -70,7 +73,36 @@ def network_arguments(problem: VariationalProblem, lifting: BarronNetwork | None
     if lifting is None and number:
         empty = torch.zeros((0, problem.dim), dtype=torch.float64)
         lifting = BarronNetwork.of(empty, [], [], offset=number)
+    elif lifting is not None:
+        _require_matched(problem, lifting)
     return {**free_arguments(problem), "held": dirichlet_sides(problem), "lifting": lifting}
+
+
+def _require_matched(problem: VariationalProblem, lifting: BarronNetwork) -> None:
+    """Compare a lifting with the prescribed values at points of the sides."""
+    for (axis, end), value in _dirichlet(problem).items():
+        x = _side_points(problem, axis, end)
+        expected = problem.boundary_at(x) if problem.grid is None else torch.as_tensor(value).expand(x.shape[:-1])
+        with torch.no_grad():
+            off = float((lifting(x) - expected).abs().max())
+        if not off <= MATCHED * (1 + float(expected.abs().max())):
+            raise InputError(
+                f"the lifting is off by up to {off:.3g} on a Dirichlet side (axis {axis}, end {end}); give a network "
+                "that has the prescribed values there."
+            )
+
+
+def _side_points(problem: VariationalProblem, axis: int, end: int) -> Tensor:
+    """Return points of a side: the nodes of a grid (..., d), or points that are spread over the side of a box."""
+    origin, length = problem.box.origin[axis], problem.box.lengths[axis]
+    if problem.grid is None:
+        x = problem.sample_points()
+    else:
+        lines = [problem.grid.nodes(other) for other in range(problem.dim)]
+        lines[axis] = lines[axis][:1]
+        x = torch.stack(torch.meshgrid(*lines, indexing="ij"), -1).squeeze(axis)
+    x[..., axis] = origin + end * length
+    return x
 
 
 def free_arguments(problem: VariationalProblem) -> dict[str, Any]:

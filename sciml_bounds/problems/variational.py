@@ -136,6 +136,11 @@ class VariationalProblem:
         if isinstance(boundary, Dirichlet):
             boundary = Dirichlet(_point_field(boundary.value, "the Dirichlet value"))
         self.boundary = boundary
+        x = self.sample_points()
+        weights = {name: self._weight_at(name, x) for name in self._weights}
+        for name, samples in {**weights, "source": self.source_at(x)}.items():
+            require_finite(samples, f"the {name}")
+        _require_signs(weights)
 
     # --- what is known ------------------------------------------------------------------------------------------------
 

@@ -187,3 +187,24 @@ def test_a_short_table():
 def test_bad_input_is_one_sentence(words, call):
     with pytest.raises(sb.InputError, match=words):
         call()
+
+
+def affine(dimension, **arguments):
+    return sb.BarronNetwork.of(torch.zeros((0, dimension)).double(), [], [], **arguments)
+
+
+def test_liftings_have_no_liftings():
+    """The box of the network would not reach them, nor norms: u(10, 0) = 10 here."""
+    with pytest.raises(sb.InputError, match="lifting has a lifting itself"):
+        affine(2, lifting=affine(2, lifting=affine(2, slope=[1.0, 0.0])), lengths=10.0)
+
+
+@pytest.mark.parametrize(("own", "other", "finite"), [
+    ("tanh", ("relu", 1), False), ("cosine", ("tanh", 1), True), ("relu", ("relu", 1), True),
+    ("relu", ("relu", 2), False), ("relu", ("cosine", 1), False),
+])  # fmt: skip
+def test_norms_of_different_kinds_are_not_added(own, other, finite):
+    name, power = other
+    lifting = sb.BarronNetwork.of([[1.0]], [-0.5], [5.0], activation=name, power=power)
+    network = sb.BarronNetwork.of([[2.0]], [0.5], [1.0], activation=own, lifting=lifting)
+    assert np.isfinite(network.barron_norm) == finite

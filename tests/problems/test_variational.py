@@ -156,7 +156,7 @@ GRID, BOX = sb.Grid((4, 3)), sb.Box([1.0] * 5)
         (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy(), boundary=sb.Neumann(1.0)), "Neumann flux is zero"),
         (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy()).energy(0.0), "on a box without cells"),
         (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy(), lambda x: x).source_at(torch.zeros(2, 5)),
-         "source makes shape (2, 5)"),
+         "source makes shape (256, 5)"),
         (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy()).energy(np.ones((4, 3))), "a node field here has"),
         (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy()).energy(np.full((5, 4), np.nan)), "NaN"),
         (lambda: sb.VariationalProblem(GRID, sb.MinimalSurface()).as_diffusion(), "the problem is not linear"),
@@ -171,3 +171,18 @@ def test_bad_input_is_refused_in_one_sentence(make, message):
     with pytest.raises(InputError) as caught:
         make()
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("density", "source", "said"),
+    [
+        (sb.QuadraticEnergy(-1.0), 0.0, "coefficient must be positive"),
+        (sb.QuadraticEnergy(lambda x: x[..., 0] - 0.5), 0.0, "coefficient must be positive"),
+        (sb.QuadraticEnergy(reaction=-50.0), 0.0, "reaction must not be negative"),
+        (sb.QuadraticEnergy(lambda x: x[..., 0] * math.nan), 0.0, "the coefficient has 256 entries that are NaN"),
+        (sb.QuadraticEnergy(), lambda x: x[..., 0] * math.nan, "the source has 256 entries that are NaN"),
+    ],
+)
+def test_data_on_boxes_are_checked_at_points(density, source, said):
+    with pytest.raises(sb.InputError, match=said):
+        sb.VariationalProblem(sb.Box([1.0]), density, source)
