@@ -8,6 +8,7 @@ import scipy.integrate
 import scipy.optimize
 import torch
 
+import sciml_bounds as sb
 from sciml_bounds.barron.norms import half_moments, linear_moments, parabola_moments, projected, tanh_moments
 
 
@@ -90,3 +91,12 @@ def test_projection_on_the_origin_and_of_what_is_inside():
     assert projected(a, w, 0.0).tolist() == [0.0, 0.0]
     assert projected(a, w, 3.0).tolist() == [1.0, -2.0]
     assert projected(a, w, 2.0).tolist() == [0.5, -1.5]
+
+
+def test_norms_of_products_with_the_distance_hold_its_slope():
+    """One neuron that is 1 makes u the distance function itself; |u| + |u'| is never above a Barron norm."""
+    network = sb.BarronNetwork.of([[0.0]], [0.0], [1.0], activation="cosine", held="all")
+    x = torch.linspace(0, 1, 101, dtype=torch.float64)[:, None]
+    with torch.no_grad():
+        largest = float(network(x).abs().max() + network.gradient(x).abs().max())
+    assert largest <= network.barron_norm <= 2 * largest
