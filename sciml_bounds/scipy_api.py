@@ -185,6 +185,8 @@ def minres(
     n, dtype = rhs.size, rhs.dtype
     guess = _initial_guess(x0, rhs, inverse)
     tolerance, limit = _tolerance(rtol, 0.0, rhs), 5 * n if maxiter is None else int(maxiter)
+    if limit < 0:
+        raise InputError(f"maxiter is {maxiter}; it must not be negative.")
     shift = require_number(shift, "shift")
     if n == 0:
         return np.zeros(0, dtype), 0

@@ -28,10 +28,6 @@ __all__ = [
 ]
 
 
-#: Layouts of torch whose products write into memory that is there.
-_DENSE_AND_CSR = (torch.strided, torch.sparse_csr)
-
-
 def inner(u: Tensor, v: Tensor) -> Tensor:
     """Inner products u^H v of the rows of (b, n), without a temporary of that size."""
     return torch.bmm(u.conj().unsqueeze(1), v.unsqueeze(2)).view(-1)
@@ -236,13 +232,6 @@ class MatrixOperator(LinearOperator):
         if self.matrix.layout == torch.strided and self.matrix.ndim == 3:
             return torch.matmul(self.matrix, flat.unsqueeze(-1)).reshape(x.shape)
         return (self.matrix @ flat.mT).mT.reshape(x.shape)
-
-    def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:
-        """Multiply and write the result into `out`; for a lone vector that takes half the time where A is sparse."""
-        if self.matrix.ndim > 2 or x.numel() != self.shape[0] or self.matrix.layout not in _DENSE_AND_CSR:
-            return super().matvec_into(x, out)
-        torch.mv(self.matrix, x.reshape(-1), out=out.view(-1))
-        return out
 
     def product_round_off(self, x: Tensor) -> Tensor:
         """Bound what rounding may add to A x in norm: in each row, n eps |A| |x|."""

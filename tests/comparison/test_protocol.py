@@ -54,8 +54,11 @@ def test_what_has_no_solution_is_not_solved_to_round_off(run_one):
     chain = scipy.sparse.diags_array([-np.ones(49), np.r_[1, 2 * np.ones(48), 1], -np.ones(49)], offsets=(-1, 0, 1))
     with np.errstate(all="ignore"):
         assert not run_one(from_matrix(chain), "cg").converged
-        reason = run_one(from_matrix(chain), "pyamg:ruge-stuben").reason
-    assert reason.startswith("failed: its answer is NaN or infinite, as happens where the matrix is singular")
+        peer = run_one(from_matrix(chain), "pyamg:ruge-stuben")
+    assert not peer.converged
+    # whether the factors of its coarsest level divide by zero or by round-off is up to the processor
+    singular = "failed: its answer is NaN or infinite, as happens where the matrix is singular"
+    assert peer.reason.startswith((singular, "maxiter reached"))
 
 
 def test_times_are_medians_of_the_rounds_and_the_clock_stands_while_residuals_are_computed(equations, monkeypatch):
