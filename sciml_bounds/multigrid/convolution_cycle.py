@@ -38,7 +38,22 @@ ALIGNMENTS = {"first": 1, "interior": 0}
 #: Where the iteration of a coarse level starts: from zero, or from a learnt restriction of u (as published).
 COARSE_STARTS = ("zero", "restricted")
 
-_CONVOLUTION: dict[int, type[nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+
+class _Conv3d(nn.Conv3d):
+    """That of torch, in the precision of the weights on lattices that are thinner than the kernel.
+
+    There, on the CPU and in bfloat16, the gradient of its weights reads memory that was never written (torch 2.14).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (b, channels, *lattice)."""
+        if x.device.type == "cpu" and min(x.shape[2:]) < self.kernel_size[0] and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(x.to(self.weight.dtype))
+        return super().forward(x)
+
+
+_CONVOLUTION: dict[int, type[nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: _Conv3d}
 _TRANSPOSED: dict[int, type[nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d]] = {
     1: nn.ConvTranspose1d,
     2: nn.ConvTranspose2d,
