@@ -45,6 +45,8 @@ ORDER = 3
 CHUNK = 2**21
 #: Sides of a box closer than this part of its length are one.
 SAME_PLACE = 1e-14
+#: Phases of waves are known up to so many round-offs.
+PHASES = 8
 #: Cells are divided where the radius of a second derivative is above this part of the root mean square over the grid.
 UNCERTAIN = 0.1
 #: How often at most, by dimension: each time the number of parts grows by 2^d.
@@ -80,16 +82,43 @@ def cell_bounds(network: BarronNetwork, grid: Grid) -> CellBounds:
 
 
 def _straight_sides(network: BarronNetwork, grid: Grid) -> tuple[str, ...]:
-    """Name the sides of a grid that are held, if the network is affine there."""
+    """Name the sides of a grid on which the network is affine: those that are held, and those where waves cancel."""
+    if grid.dim == 1:  # a side is a point
+        return ("x0", "x1")
     if network.lifting is not None and network.lifting.width:
         return ()
     sides = []
-    for axis, end in network.held:
-        own = network.origin[axis] + end * network.lengths[axis]
-        there = grid.origin[axis] + end * grid.lengths[axis]
-        if abs(own - there) <= SAME_PLACE * network.lengths[axis]:
-            sides.append(f"{AXES[axis]}{end}")
+    for axis in range(grid.dim):
+        for end in (0, 1):
+            place = grid.origin[axis] + end * grid.lengths[axis]
+            if _is_held(network, axis, end, place) or _waves_cancel(network, axis, place):
+                sides.append(f"{AXES[axis]}{end}")
     return tuple(sides)
+
+
+def _is_held(network: BarronNetwork, axis: int, end: int, place: float) -> bool:
+    own = network.origin[axis] + end * network.lengths[axis]
+    return (axis, end) in network.held and abs(own - place) <= SAME_PLACE * network.lengths[axis]
+
+
+def _waves_cancel(network: BarronNetwork, axis: int, place: float) -> bool:
+    """Whether the cosines add up to a constant where one coordinate is a number, as products of sines do at zeros.
+
+    Waves with the same frequencies along the other axes, up to a sign, add up to one: a sum of a exp(i phase).
+    """
+    if network.activation.name != "cosine" or network.distance is not None:
+        return False
+    along = network.weights[:, [i for i in range(network.dimension) if i != axis]]
+    phases = network.biases + network.weights[:, axis] * place
+    first = along.gather(1, (along != 0).long().argmax(1, keepdim=True))[:, 0]
+    sign = torch.where(first < 0, -1.0, 1.0)
+    _, group = torch.unique(along * sign[:, None] + 0.0, dim=0, return_inverse=True)  # + 0.0 makes -0.0 the same
+    round_off = PHASES * torch.finfo(torch.float64).eps * (1 + phases.abs())
+    waves = torch.polar(network.outer, sign * phases)
+    sums = torch.zeros(len(along), dtype=torch.complex128).index_add(0, group, waves)
+    slack = torch.zeros(len(along), dtype=torch.float64).index_add(0, group, network.outer.abs() * round_off)
+    moving = torch.zeros(len(along), dtype=torch.bool).index_put((group,), first != 0)
+    return bool((~moving | (sums.abs() <= slack)).all())
 
 
 # --- cells ------------------------------------------------------------------------------------------------------------

@@ -136,10 +136,7 @@ def certify(
         if layout != "nodes":
             raise InputError(f"layout={layout!r} is for fields; leave it out for a function.")
         if isinstance(problem, VariationalProblem):
-            raise InputError(
-                "functions are certified for sb.Diffusion (problem.as_diffusion() where the energy is quadratic); give "
-                "the values at the nodes of a variational problem."
-            )
+            return certify_energy(problem, values, flux=flux, lower=lower, improve=improve, rtol=rtol)
         bounds = values.cell_bounds(problem.grid)
         nodes = nodes_of(problem, bounds)
         return between_nodes(_certify(problem, nodes, flux, lower, layout, strict, improve, rtol, start), bounds, start)

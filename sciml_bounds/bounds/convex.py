@@ -17,9 +17,11 @@ from sciml_bounds._linear import Automatic, LinearSolver, Multigrid, Stop
 from sciml_bounds.arrays import convert, require_finite, to_tensor
 from sciml_bounds.bounds.convex_sums import CellFlux
 from sciml_bounds.bounds.dual_flux import DualFlux
+from sciml_bounds.bounds.energy_between_nodes import Between, admissible_nodes, between, gradient_part
 from sciml_bounds.bounds.energy_certificate import EnergyCertificate
 from sciml_bounds.bounds.fenchel import Fenchel
 from sciml_bounds.bounds.flux import face_shape, with_known_faces
+from sciml_bounds.bounds.interpolation import CellBounded, CellBounds
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES
 from sciml_bounds.operators.lattice import to_lattice
@@ -53,25 +55,29 @@ def certify_energy(
     """Bound J(v) - J(u) for a nodal field v; arguments and what is raised are those of `certify`."""
     start = time.perf_counter()
     _require_convex(problem)
-    v = admissible(problem, values)
     given = None if flux is None else _given_faces(problem, flux)
     factor = 2**improve if given is None else given[1]
     fine = problem if factor == 1 else problem.refine(factor)
-    fenchel = Fenchel(fine)
-    nodes = _on(fine, problem, v, factor)
-    dual = DualFlux(fenchel, nodes)
+    bounds = values.cell_bounds(fine.grid) if isinstance(values, CellBounded) else None
+    v, nodes = _fields(problem, fine, values if bounds is None else bounds, factor)
+    dual = DualFlux(Fenchel(fine), nodes)
     faces = dual.found(rtol) if given is None else _reused(dual, given[0])
-    cells, count = _bounded(fenchel, nodes, dual.flux(faces))
+    y = dual.flux(faces)
+    fenchel = dual.fenchel if bounds is None else dual.fenchel.with_bends(bounds.bends)
+    cells, count = _bounded(fenchel, nodes, y)
+    more = Between.nothing(cells) if bounds is None else between(fenchel, bounds, y, cells)
+    cells = cells + more.above
     upper = cells.sum()
-    load = (problem.load * v).sum()
-    high = fenchel.energy_above(nodes, count).sum() - load
-    low = fenchel.energy_below(nodes, count).sum() - load
+    load = (fine.load * without_periodic_copies(nodes, fine.frame.periodic)).sum() + fenchel.bent_products(y).sum()
+    high = fenchel.energy_above(nodes, count).sum() - load + more.above.sum()
+    low = fenchel.energy_below(nodes, count).sum() - load - more.below.sum()
     least = _energy_of_better(problem, v) if lower else high
     below = torch.minimum((low - least).clamp_min(0.0), upper)
     minimum = Interval(high - upper, torch.minimum(least, high))
     return _certificate(
         problem, v, upper, below, Interval(low, high), minimum, indicators=_gathered(cells, factor, problem.dim),
-        flux=faces, subdivisions=count, seconds=time.perf_counter() - start,
+        gradient_norm=_gradient_norm(fine, nodes, bounds), flux=faces, subdivisions=count,
+        layout="nodes" if bounds is None else "function", seconds=time.perf_counter() - start,
     )  # fmt: skip
 
 
@@ -80,10 +86,11 @@ def certify_linear_energy(problem: VariationalProblem, certificate: Certificate)
     upper, lower = certificate.upper.square() / 2, certificate.lower.square() / 2
     v = certificate.values
     energy = problem.energy(v)
+    nodes = with_periodic_copies(v, problem.frame.periodic)
     return _certificate(
         problem, v, upper, lower, Interval(energy, energy), Interval(energy - upper, energy - lower),
-        indicators=certificate.indicators.square() / 2, flux=certificate.flux, subdivisions=1,
-        seconds=certificate.seconds,
+        indicators=certificate.indicators.square() / 2, gradient_norm=_gradient_norm(problem, nodes, None),
+        flux=certificate.flux, subdivisions=1, layout="nodes", seconds=certificate.seconds,
     )  # fmt: skip
 
 
@@ -96,7 +103,6 @@ def _certificate(
     minimum: Interval,
     **more: Any,
 ) -> EnergyCertificate:
-    _, p = problem.elements.at(with_periodic_copies(v, problem.frame.periodic))
     ellipticity, declared = problem.ellipticity[0], problem.density.declared
     assert problem.grid is not None
     return EnergyCertificate(
@@ -107,11 +113,17 @@ def _certificate(
         minimum=minimum,
         gradient_upper=torch.sqrt(2 * upper / ellipticity) if ellipticity > 0 else upper + torch.inf,
         gradient_kind="assumes lambda" if declared else "bound",
-        gradient_norm=problem.elements.integrate(p.square().sum(-1)).sqrt(),
         values=v,
         grid=problem.grid,
         **more,
     )
+
+
+def _gradient_norm(problem: VariationalProblem, nodes: Tensor, bounds: CellBounds | None) -> Tensor:
+    """Compute the L2 norm of grad v of a field (n + 1), or bound that of a function from below."""
+    _, p = problem.elements.at(nodes)
+    norm = problem.elements.integrate(p.square().sum(-1)).sqrt()
+    return norm if bounds is None else (norm - gradient_part(problem.elements.grid, bounds)).clamp_min(0)
 
 
 def _require_convex(problem: VariationalProblem) -> None:
@@ -148,6 +160,15 @@ def admissible(problem: VariationalProblem, values: Any) -> Tensor:
             "may have less energy than the minimiser; repair them with problem.impose_boundary(values)."
         )
     return exact
+
+
+def _fields(problem: VariationalProblem, fine: VariationalProblem, given: Any, factor: int) -> tuple[Tensor, Tensor]:
+    """Return the nodal field of a problem, and that on the grid of the flux with copies of periodic nodes."""
+    if isinstance(given, CellBounds):
+        nodes = admissible_nodes(fine, given)
+        return nodes[(slice(None, None, factor),) * problem.dim], nodes
+    v = admissible(problem, given)
+    return v, _on(fine, problem, v, factor)
 
 
 def _on(fine: VariationalProblem, problem: VariationalProblem, v: Tensor, factor: int) -> Tensor:

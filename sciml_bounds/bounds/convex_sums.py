@@ -78,14 +78,15 @@ class CellFlux:
     @property
     def means(self) -> tuple[Tensor, ...]:
         """Means of y0 (b has none of its own along grad v, see `convex`), shape (n) each."""
-        return tuple((low + high) / 2 for low, high in self._ends())
+        return tuple((low + high) / 2 for low, high in self.ends())
 
     @property
     def divergence(self) -> Tensor:
         """Divergence of y0, shape (n)."""
-        return sum((high - low) / h for (low, high), h in zip(self._ends(), self.grid.spacing))  # type: ignore[return-value]
+        return sum((high - low) / h for (low, high), h in zip(self.ends(), self.grid.spacing))  # type: ignore[return-value]
 
-    def _ends(self) -> list[tuple[Tensor, Tensor]]:
+    def ends(self) -> list[tuple[Tensor, Tensor]]:
+        """Return the faces at both ends of each cell, shape (n) each, by axis."""
         ends = []
         for axis, face in enumerate(self.faces):
             n = face.shape[axis] - 1
@@ -104,7 +105,7 @@ class CellFlux:
         dim = self.grid.dim
         shape = (-1, *(1,) * dim)
         columns = []
-        for axis, (low, high) in enumerate(self._ends()):
+        for axis, (low, high) in enumerate(self.ends()):
             t = points[:, axis].reshape(shape)
             column = low * (1 - t) + high * t
             bend = self._bend(axis, points)
@@ -140,6 +141,15 @@ class CellFlux:
             for axis, bit in enumerate(bits):
                 factor = factor * (points[:, axis] - 0.5) if bit else factor
             total = total + factor.reshape(-1, *(1,) * self.grid.dim) * mode
+        return total
+
+    def spread(self, axis: int) -> Tensor:
+        """Bound |y_axis - its mean over the faces| in each cell, shape (n)."""
+        low, high = self.ends()[axis]
+        total = (high - low).abs() / 2
+        for bits, mode in self.bubbles.items():
+            if bits[axis]:  # |xi^2 - 1/4| <= 1/4 along the axis, |xi| <= 1/2 along the others
+                total = total + self.grid.spacing[axis] * mode.abs() / (8 * sum(bits) * 2 ** (sum(bits) - 1))
         return total
 
 

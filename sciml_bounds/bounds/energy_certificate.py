@@ -40,14 +40,16 @@ class EnergyCertificate:
     gradient_kind
         "bound", or "assumes lambda" where a user declared it.
     gradient_norm
-        L2 norm of grad v.
+        L2 norm of grad v; of a function, a number that it is not below.
     indicators
         The part of each cell in `upper`, shape (n).
     flux
         The flux y ~ dL/dp, one face field (n + 1 along its own axis) an axis; reuse it with
         `certify(problem, other_values, flux=certificate.flux)`.
     values
-        The nodal field that was certified.
+        The nodal field that was certified, or the values of the function at the nodes.
+    layout
+        "nodes" or "function": what was certified.
     subdivisions
         Number of sub-cells along each axis of a cell of the flux, on which integrals are bounded.
     grid
@@ -67,6 +69,7 @@ class EnergyCertificate:
     indicators: Tensor
     flux: tuple[Tensor, ...]
     values: Tensor
+    layout: Literal["nodes", "function"]
     subdivisions: int
     grid: Grid
     seconds: float
@@ -86,7 +89,7 @@ class EnergyCertificate:
 
     def __repr__(self) -> str:
         rows = {
-            "values": f"{tuple(self.values.shape)} float64",
+            "values": f"{tuple(self.values.shape)} float64, given as {self.layout}",
             "J(v) - J(u)": f"{describe_interval(self.lower, self.upper, 'excess')}  ({self.kind})",
             "J(u)": describe_interval(*self.minimum, "minimum"),
             "relative": f"<= {describe_upper(self.relative_upper)}",

@@ -9,6 +9,9 @@ whose integrand is never negative (Ekeland, Temam, "Convex Analysis and Variatio
 Repin, "A Posteriori Estimates for Partial Differential Equations" (2008), chapter 7). The products are integrated
 exactly: by parts in every cell, what b of `CellFlux` adds to y and to s cancels. The convex functions are bounded by
 `convex_sums`.
+
+Fields are multilinear ones, or these with gradients grad v + b (x - x_K), b_i a number for each cell and axis: still
+multilinear, so that all of the above holds, and b of `CellFlux`, even about x_K along its own axis, adds nothing.
 """
 
 from __future__ import annotations
@@ -66,12 +69,28 @@ class Fenchel:
         self.a, self.c = problem.cell_place
         self.profile, self.potential = problem.density.profile, problem.density.potential
         self.has_reaction = bool(self.c.any())
+        self.bends: Tensor | None = None
 
     def with_profile(self, profile: ScalarFunction) -> Fenchel:
         """Return the same with another g."""
         other = copy.copy(self)
         other.profile = profile
         return other
+
+    def with_bends(self, bends: Tensor) -> Fenchel:
+        """Return the same for fields with gradients grad v + b (x - x_K), b of shape (d, n)."""
+        other = copy.copy(self)
+        other.bends = bends
+        return other
+
+    def field_at(self, nodes: Tensor, elements: Elements, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Return values (q, n) and gradients (q, n, d) at some points of all cells."""
+        u, p = elements.at(nodes, rows)
+        if self.bends is None:
+            return u, p
+        h = torch.tensor(self.grid.spacing, dtype=torch.float64)
+        offsets = (elements.points[rows] - 0.5) * h
+        return u, p + offsets.view(-1, *(1,) * self.grid.dim, self.grid.dim) * self.bends.movedim(0, -1)
 
     # --- energies -----------------------------------------------------------------------------------------------------
 
@@ -91,17 +110,17 @@ class Fenchel:
 
     def _primal(self, nodes: Tensor, rule: Rule) -> _Terms:
         elements = elements_on(self.grid, rule)
-        exact_u, exact_p = _squares(nodes, elements_on(self.grid))
+        exact_u, exact_p = self._squares(nodes, elements_on(self.grid))
 
         def density(rows: slice) -> Tensor:
-            u, p = elements.at(nodes, rows)
+            u, p = self.field_at(nodes, elements, rows)
             value: Tensor = self.a * self.profile.value(torch.linalg.vector_norm(p, dim=-1))
             return value + self.c * self.potential.value(u) if self.has_reaction else value
 
         total, size = self._sums(elements, density)
         low, held = self._lower(self.profile), self._lower(self.potential) * self.has_reaction
         if low or held:
-            about_u, about_p = _squares(nodes, elements)
+            about_u, about_p = self._squares(nodes, elements)
             total = total - self.a * low / 2 * (about_p - exact_p) - self.c * held / 2 * (about_u - exact_u)
             size = size + self.a * low * about_p + self.c * held * about_u
         return _Terms(total, size)
@@ -175,8 +194,16 @@ class Fenchel:
             parts.append(volume * mean * found[bits] / h)
         dual = flux.divergence + self.problem.source
         parts.append(volume * torch.where(self.c > 0, dual, 0.0) * found[(0,) * dim])
+        parts.append(self.bent_products(flux))
         together = torch.stack(parts)
         return _Terms(together.sum(0), together.abs().sum(0))
+
+    def bent_products(self, flux: CellFlux) -> Tensor:
+        """Integrate y . b (x - x_K) over each cell, exactly: shape (n)."""
+        total = torch.zeros_like(self.a)
+        for b, (low, high), h in zip(() if self.bends is None else self.bends, flux.ends(), self.grid.spacing):
+            total = total + self.grid.cell_volume * (high - low) * b * h / 12
+        return total
 
     def _sums(self, elements: Elements, evaluate: Callable[[slice], Tensor]) -> tuple[Tensor, Tensor]:
         """Sum what is evaluated at some rows of points, and its absolute values, with the weights: shape (n)."""
@@ -189,15 +216,14 @@ class Fenchel:
             size += torch.tensordot(elements.weights[rows], values.abs(), 1)
         return total, size
 
-
-def _squares(nodes: Tensor, elements: Elements) -> tuple[Tensor, Tensor]:
-    """Sum u^2 and |grad u|^2 over the points of each cell, shape (n) each."""
-    step = max(1, CHUNK // max(1, nodes.numel()))
-    of_u: list[Tensor] = []
-    of_p: list[Tensor] = []
-    for start in range(0, len(elements.weights), step):
-        rows = slice(start, start + step)
-        u, p = elements.at(nodes, rows)
-        of_u.append(torch.tensordot(elements.weights[rows], u.square(), 1))
-        of_p.append(torch.tensordot(elements.weights[rows], p.square().sum(-1), 1))
-    return torch.stack(of_u).sum(0), torch.stack(of_p).sum(0)
+    def _squares(self, nodes: Tensor, elements: Elements) -> tuple[Tensor, Tensor]:
+        """Sum u^2 and |p|^2 over the points of each cell, shape (n) each."""
+        step = max(1, CHUNK // max(1, nodes.numel()))
+        of_u: list[Tensor] = []
+        of_p: list[Tensor] = []
+        for start in range(0, len(elements.weights), step):
+            rows = slice(start, start + step)
+            u, p = self.field_at(nodes, elements, rows)
+            of_u.append(torch.tensordot(elements.weights[rows], u.square(), 1))
+            of_p.append(torch.tensordot(elements.weights[rows], p.square().sum(-1), 1))
+        return torch.stack(of_u).sum(0), torch.stack(of_p).sum(0)

@@ -62,6 +62,10 @@ class ScalarFunction(ABC):
         zero = r == 0
         return torch.where(zero, self.curvature(torch.zeros_like(r)), self.slope(r) / torch.where(zero, 1.0, r))
 
+    def steepest(self, longest: Tensor) -> Tensor:
+        """Return a number that no second derivative at |r| <= longest is above."""
+        return torch.full_like(longest, self.upper)
+
     def inverse(self, s: Tensor) -> Tensor:
         """Return an r with g'(r) = s up to round-off; infinite where there is none."""
         low, high = self._bracket(s)
@@ -118,6 +122,10 @@ class Power(ScalarFunction):
     def secant(self, r: Tensor) -> Tensor:
         """Return |r|^(m - 2)."""
         return torch.ones_like(r) if self.exponent == 2 else r.abs() ** (self.exponent - 2)
+
+    def steepest(self, longest: Tensor) -> Tensor:
+        """Return (m - 1) |r|^(m - 2), which has no bound about 0 for m < 2."""
+        return self.curvature(longest) if self.exponent >= 2 else torch.full_like(longest, math.inf)
 
     def inverse(self, s: Tensor) -> Tensor:
         """Return |s|^(m' - 2) s."""

@@ -18,7 +18,9 @@ def sine(dim, lengths=1.0):
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
-def test_the_bound_is_that_of_the_interpolant_and_a_part_that_goes_to_zero(dim):
+def test_the_bound_is_that_of_the_interpolant_and_a_part_that_goes_to_zero(dim, monkeypatch):
+    """Of functions that are not known to be straight on the sides."""
+    monkeypatch.setattr(module, "_fits", lambda problem, bounds: False)
     network, parts = sine(dim), []
     for n in (6, 12, 24):
         problem = sb.Diffusion(sb.Grid((n,) * dim), 1.0, 1.0)
@@ -173,6 +175,22 @@ def test_which_functions_fit():
         assert network.cell_bounds(sb.Grid((2, 2))).straight == sides
     bent = sb.BarronNetwork(2, 3, held="all", lifting=sb.BarronNetwork(2, 1, "tanh"))
     assert bent.cell_bounds(sb.Grid((2, 2))).straight == ()
+    assert sb.BarronNetwork(1, 3).cell_bounds(sb.Grid(2)).straight == ("x0", "x1")  # any function is, at a point
+
+
+def test_waves_that_cancel_are_straight():
+    """Products of sines vanish at multiples of their half periods, and nowhere else."""
+    series = sb.BarronFunction.sine([[1, 2, 1], [3, 1, 2]], [0.5, -0.3], (1.0, 2.0, 1.0))
+    network = sb.BarronNetwork.of_series(series)
+    every = sb.Grid((2, 2, 2), (1.0, 2.0, 1.0))
+    assert network.cell_bounds(every).straight == tuple(every.sides)
+    half = sb.Grid((2, 2, 2), (0.5, 2.0, 1.0))  # sin(pi x) is 1 at its end, sin(3 pi x) is -1
+    assert network.cell_bounds(half).straight == ("x0", "y0", "y1", "z0", "z1")
+    with torch.no_grad():
+        network.outer[0] *= 1 + 1e-9
+    assert network.cell_bounds(every).straight == ()
+    columns = sb.BarronNetwork.of([[2.0, 0.0], [0.0, 3.0]], [0.2, 0.1], [1.0, 0.0])  # cos(2 x + 0.2)
+    assert columns.cell_bounds(sb.Grid((2, 2))).straight == ("x0", "x1")
 
 
 def test_bounds_are_attained_where_nothing_is_left():
@@ -206,9 +224,3 @@ def test_units_change_nothing():
         certificate = sb.certify(problem, network, rtol=1e-10)
         uppers.append((float(certificate.upper), float(certificate.lower)))
     np.testing.assert_allclose(uppers[1], np.sqrt(7) * np.array(uppers[0]), rtol=1e-5)
-
-
-def test_functions_are_certified_for_diffusion_problems():
-    problem = sb.VariationalProblem(sb.Grid((4, 4)), sb.ShearThinning(3.0), source=1.0)
-    with pytest.raises(sb.InputError, match="functions are certified for"):
-        sb.certify(problem, sine(2))

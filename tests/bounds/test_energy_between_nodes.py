@@ -1,0 +1,230 @@
+"""Certificates of networks in variational problems: exact solutions, quadrature, sampled suprema, refusals."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import sciml_bounds as sb
+import sciml_bounds.bounds.energy_between_nodes as module
+from sciml_bounds.bounds.convex_sums import CellFlux, bubbles_of, gauss
+from sciml_bounds.bounds.dual_flux import DualFlux
+from sciml_bounds.bounds.fenchel import Fenchel
+from sciml_bounds.errors import InputError
+from sciml_bounds.problems.elements import elements_on
+
+DENSITIES = {
+    "quadratic": sb.QuadraticEnergy(1.0, 2.0),
+    "reaction": sb.QuadraticEnergy(1.0, 10.0, power=4),
+    "root reaction": sb.QuadraticEnergy(1.0, 3.0, power=1.5),
+    "shear thinning": sb.ShearThinning(3.0),
+    "thick": sb.PLaplacian(3.0, reaction=1.0),
+    "thin": sb.PLaplacian(1.5),
+    "surface": sb.MinimalSurface(2.0),
+    "own": sb.IsotropicEnergy(lambda r: torch.cosh(r) - 1, convex=True, lower=1.0),
+}
+SIDES = {"x0": sb.Dirichlet(0.3), "x1": sb.Neumann(0.4), "y0": sb.Neumann(0.0), "y1": sb.Dirichlet(0.3)}
+HELD = [(0, 0), (1, 1)]
+
+
+def level(value, dim=2):
+    return sb.BarronNetwork.of(np.zeros((0, dim)), [], [], offset=value)
+
+
+def drawn(activation="tanh", power=1, seed=0):
+    return sb.BarronNetwork(
+        2, 8, activation, power=power, held=HELD, lifting=level(0.3), lengths=(1.0, 1.5), scale=2.0, seed=seed
+    )
+
+
+def problem_of(density, n, sides=SIDES):
+    return sb.VariationalProblem(sb.Grid((n, n + 1), (1.0, 1.5)), density, lambda x, y: 1 + x * y, boundary=sides)
+
+
+def energy(problem, network):
+    """J of a network: 8 Gauss points a cell and axis for L and the source, 8 a face for the Neumann side x1."""
+    rule = elements_on(problem.grid, gauss(4))
+    x = rule.coordinates()
+    u, p = network(x).detach(), network.gradient(x).detach()
+    inside = problem.density.value(problem.place_in_cells(rule), u, p) - problem.source * u
+    t, w = np.polynomial.legendre.leggauss(40)
+    y = torch.as_tensor(0.75 + 0.75 * t)
+    side = torch.as_tensor(0.75 * w) @ network(torch.stack([torch.ones_like(y), y], -1)).detach()
+    return float(rule.integrate(inside)) - 0.4 * float(side)
+
+
+# --- bounds -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_the_exact_solution_has_no_error(dim):
+    """-Laplace u = 1 between two plates: x (1 - x) / 2, whose flux is that of the cells, on any grid."""
+    sides = {side: sb.Neumann(0.0) for side in sb.Grid((2,) * dim).sides} | {"x0": sb.Dirichlet(), "x1": sb.Dirichlet()}
+    problem = sb.VariationalProblem(sb.Grid((3,) * dim), sb.QuadraticEnergy(), 1.0, boundary=sides)
+    exact = sb.BarronNetwork.of(np.zeros((0, dim)), [], [], offset=0.125, held=[(0, 0), (0, 1)])
+    certificate = sb.certify(problem, exact, rtol=1e-12)
+    assert float(certificate.upper) < 1e-12
+    assert float(certificate.energy.lower) == pytest.approx(-1 / 24)  # - int u / 2
+    assert float(certificate.minimum.upper) == pytest.approx(-1 / 24)
+    assert float(sb.certify(problem, certificate.values).upper) > 1e-3
+
+
+@pytest.mark.parametrize("name", DENSITIES)
+@pytest.mark.parametrize("kind", [("tanh", 1), ("relu", 2)], ids=["tanh", "relu2"])
+def test_energy_and_excess_are_bracketed_the_more_closely_the_finer_the_grid(name, kind):
+    """The minimum is that of a grid of half the spacing, which is above J(u): the excess cannot be above `upper`."""
+    widths = []
+    for n in (6, 12, 24):
+        problem, network = problem_of(DENSITIES[name], n), drawn(*kind)
+        certificate = sb.certify(problem, network)
+        J = energy(problem, network)
+        assert float(certificate.energy.lower) <= J <= float(certificate.energy.upper)
+        excess = J - sb.minimize_energy(problem.refine(2), rtol=1e-6).energy
+        assert excess <= float(certificate.upper)
+        assert float(certificate.lower) <= excess + 0.02 * abs(excess)  # J(u) is a little below that of the grid
+        assert float(certificate.indicators.sum()) == pytest.approx(float(certificate.upper))
+        widths.append(float(certificate.energy.upper - certificate.energy.lower))
+    # all that is left to bounds is of second order or better; kinks of second derivatives are in few cells
+    assert widths[2] < 0.35 * widths[1] < 0.2 * widths[0]
+    assert float(certificate.upper) <= 1.1 * excess
+    assert float(certificate.lower) >= 0.9 * excess
+
+
+def test_a_network_that_fits_is_told_from_its_nodal_values():
+    """D / 8 and a little: the nodal field has the error of 8 cells, the network nearly none."""
+    sides = {side: sb.Neumann(0.0) for side in sb.Grid((2, 2)).sides} | {"x0": sb.Dirichlet(), "x1": sb.Dirichlet()}
+    problem = sb.VariationalProblem(sb.Grid((8, 8)), sb.QuadraticEnergy(), 1.0, boundary=sides)
+    network = sb.BarronNetwork.of([[1.0, 0.5]], [0.0], [1e-3], offset=0.125, held=[(0, 0), (0, 1)])
+    certificate = sb.certify(problem, network)
+    assert float(certificate.upper) < 1e-2 * float(sb.certify(problem, certificate.values).lower)
+    assert certificate.layout == "function"
+
+
+def test_linear_problems_have_the_bound_of_diffusion():
+    """|||u - v|||^2 / 2, found in another way."""
+    problem = problem_of(sb.QuadraticEnergy(2.0), 16)
+    network = drawn()
+    of_energy = sb.certify(problem, network)
+    of_error = sb.certify(problem.as_diffusion(), network)
+    assert float(of_energy.upper) == pytest.approx(float(of_error.upper) ** 2 / 2, rel=0.02)
+    assert float(of_energy.gradient_upper) == pytest.approx(float(of_error.upper) / math.sqrt(2), rel=0.01)
+    slopes = network.gradient(elements_on(problem.grid, gauss(4)).coordinates()).detach().square().sum(-1)
+    norm = float(elements_on(problem.grid, gauss(4)).integrate(slopes).sqrt())
+    assert 0.9 * norm <= float(of_energy.gradient_norm) <= norm
+
+
+def test_fluxes_are_used_again_and_finer_ones_help():
+    problem, network = problem_of(sb.ShearThinning(2.0), 5), drawn()
+    first = sb.certify(problem, network)
+    again = sb.certify(problem, network, flux=first.flux, lower=False)
+    assert float(again.upper) == pytest.approx(float(first.upper), rel=1e-9)
+    assert float(again.lower) == 0.0
+    finer = sb.certify(problem, network, improve=2)
+    assert float(finer.upper) < float(first.upper)
+    assert finer.indicators.shape == (5, 6)
+    assert finer.values.shape == problem.node_shape
+    np.testing.assert_array_equal(finer.values, first.values)
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def parts(name, seed=0):
+    problem, network = problem_of(DENSITIES[name], 4), drawn(seed=seed)
+    bounds = network.cell_bounds(problem.grid)
+    dual = DualFlux(Fenchel(problem), bounds.nodes)
+    return problem, network, bounds, dual.fenchel.with_bends(bounds.bends), dual.flux(dual.found(1e-3))
+
+
+@pytest.mark.parametrize("name", DENSITIES)
+def test_suprema_are_not_below_samples(name):
+    problem, network, bounds, fenchel, y = parts(name)
+    rule = elements_on(problem.grid, gauss(6))
+    x = rule.coordinates()
+    u, p = network(x).detach(), network.gradient(x).detach()
+    value, gradient = problem.density.first(problem.place_in_cells(rule), u, p)
+    _, q = fenchel.field_at(bounds.nodes, rule)
+    _, of_q = problem.density.first(problem.place_in_cells(rule), u, q)
+    flux, s = y.at(rule.points), y.dual_at(rule.points, problem.source)
+    gradients, values = module._Gradients.of(fenchel, bounds, y), module._Values.of(fenchel, bounds, y)
+    for slope in (gradient, of_q):
+        farthest = torch.linalg.vector_norm(slope - flux, dim=-1).amax(0)
+        assert bool((farthest <= gradients.farthest).all())
+        assert bool((gradients.farthest <= 10 * farthest.max()).all())
+    profile, potential = problem.density.profile, problem.density.potential
+    for vectors in (p, q):
+        assert bool((profile.curvature(torch.linalg.vector_norm(vectors, dim=-1)).amax(0) <= gradients.steepest).all())
+    belongs = profile.inverse(torch.linalg.vector_norm(flux, dim=-1) / fenchel.a)
+    assert bool((profile.curvature(belongs).amax(0) <= gradients.steepest).all())
+    if fenchel.has_reaction:
+        assert bool(((value - s).abs().amax(0) <= values.farthest).all())
+        assert bool((potential.curvature(u).amax(0) <= values.steepest).all())
+
+
+@pytest.mark.parametrize("name", ["reaction", "shear thinning", "thin"])
+def test_each_way_is_a_bound_for_itself(name, monkeypatch):
+    """With one of the two left out, the excess of the network is still below."""
+    problem, network = problem_of(DENSITIES[name], 6), drawn(seed=3)
+    excess = energy(problem, network) - sb.minimize_energy(problem.refine(4), rtol=1e-6).energy
+    both = float(sb.certify(problem, network).upper)
+    for part in ("_Gradients", "_Values") if problem.cell_place[1].any() else ("_Gradients",):
+        of = getattr(module, part).of
+        for missing in ("steepest", "farthest"):
+
+            def without(fenchel, bounds, flux, of=of, missing=missing):
+                found = of(fenchel, bounds, flux)
+                return found._replace(**{missing: torch.full_like(found.steepest, math.inf)})
+
+            with monkeypatch.context() as patched:
+                patched.setattr(getattr(module, part), "of", staticmethod(without))
+                upper = float(sb.certify(problem, network).upper)
+            assert upper >= both
+            assert upper >= excess
+
+
+def test_products_with_the_slopes_are_integrals():
+    problem, _, bounds, fenchel, y = parts("reaction")
+    assert y.bubbles
+    rule = elements_on(problem.grid, gauss(2))
+    _, q = fenchel.field_at(bounds.nodes, rule)
+    _, p = rule.at(bounds.nodes)
+    exact = torch.tensordot(rule.weights, ((q - p) * y.at(rule.points)).sum(-1), 1)
+    torch.testing.assert_close(fenchel.bent_products(y), exact)
+
+
+def test_fluxes_do_not_leave_their_spread():
+    grid = sb.Grid((3, 2, 2), (1.0, 2.0, 0.5))
+    random = np.random.default_rng(0).standard_normal
+    faces = tuple(torch.as_tensor(random([n + (i == axis) for i, n in enumerate(grid.shape)])) for axis in range(3))
+    y = CellFlux(grid, faces, bubbles_of(torch.as_tensor(50 * random([n + 1 for n in grid.shape])), 3))
+    values = y.at(elements_on(grid, gauss(5)).points)
+    for axis, mean in enumerate(y.means):
+        off = (values[..., axis] - mean).abs().amax(0)
+        assert bool((off <= y.spread(axis)).all())
+        assert bool((y.spread(axis) <= 4 * off).all())
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def test_refusals():
+    problem = problem_of(sb.ShearThinning(3.0), 4)
+    with pytest.raises(InputError, match="not known to have the prescribed values on all of side x0"):
+        sb.certify(problem, sb.BarronNetwork(2, 4, lengths=(1.0, 1.5)))
+    with pytest.raises(InputError, match=r"differs from the prescribed boundary values by up to 0\.3"):
+        sb.certify(problem, sb.BarronNetwork(2, 4, "tanh", lengths=(1.0, 1.5), held=HELD))
+    wraps = {"y0": sb.Periodic(), "y1": sb.Periodic(), "x0": sb.Dirichlet(), "x1": sb.Dirichlet()}
+    with pytest.raises(InputError, match="an axis is periodic"):
+        sb.certify(problem_of(sb.ShearThinning(3.0), 4, wraps), drawn())
+    with pytest.raises(InputError, match="the energy is not convex"):
+        sb.certify(problem_of(sb.GinzburgLandau(0.1), 4), drawn())
+    with pytest.raises(InputError, match="layout='cells' is for fields"):
+        sb.certify(problem, drawn(), layout="cells")
+    broken = drawn()
+    with torch.no_grad():
+        broken.outer[0] = math.nan
+    with pytest.raises(InputError, match=r"NaN"):
+        sb.certify(problem, broken)
