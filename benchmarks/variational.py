@@ -117,10 +117,17 @@ def of_network(case: Case, fit: Callable[[sb.VariationalProblem], sb.NetworkSolu
     elapsed = time.perf_counter() - begin
     network = solution.network
     numbers = sum(p.numel() for p in network.parameters())
-    bound = None
-    if problem.linear and case.dim <= 3:  # of the network itself, between nodes too
-        bound = float(sb.certify(case.on_grid(CELLS[case.dim]).as_diffusion(), network).relative_upper)
-    return Answer(numbers, elapsed, f"width {solution.width}", network, bound=bound)
+    return Answer(numbers, elapsed, f"width {solution.width}", network, bound=bound_of_network(case, network))
+
+
+def bound_of_network(case: Case, network: sb.BarronNetwork) -> float | None:
+    """Bound the same of a network, between the nodes too."""
+    if case.dim > 3:
+        return None
+    problem = case.on_grid(CELLS[case.dim])
+    if problem.linear:
+        return float(sb.certify(problem.as_diffusion(), network).relative_upper)
+    return float(sb.certify(problem, network).relative_gradient_upper)
 
 
 def bound_of_nodes(problem: sb.VariationalProblem, nodes: Tensor) -> float:

@@ -50,7 +50,7 @@ PHASES = 8
 #: Cells are divided where the radius of a second derivative is above this part of the root mean square over the grid.
 UNCERTAIN = 0.1
 #: How often at most, by dimension: each time the number of parts grows by 2^d.
-DIVISIONS = {1: 3, 2: 2, 3: 1}
+DIVISIONS = {1: 8, 2: 3, 3: 1}
 
 
 def cell_bounds(network: BarronNetwork, grid: Grid) -> CellBounds:

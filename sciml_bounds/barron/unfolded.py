@@ -23,7 +23,7 @@ from sciml_bounds.barron.function import BarronFunction
 from sciml_bounds.barron.iteration import NormGrowth, linear_growth
 from sciml_bounds.barron.network import BarronNetwork
 from sciml_bounds.barron.network_solution import NetworkSolution, NetworkStep
-from sciml_bounds.barron.optimal_sampling import RANK, orthonormal
+from sciml_bounds.barron.optimal_sampling import orthonormal
 from sciml_bounds.barron.outer_fit import OuterEnergy, set_outer
 from sciml_bounds.barron.quadrature import Quadrature, quadrature_of
 from sciml_bounds.barron.series import FourierSeries, ProductSeries
@@ -137,8 +137,7 @@ def _iterated(
     history, z = [], torch.zeros(0, dtype=torch.float64)
     for step in range(1, steps + 1):
         neurons = min(network.width, step * network.width // growing)
-        basis.extend(1 + d + neurons)
-        z = torch.cat([z, z.new_zeros(basis.functions.shape[-1] - len(z))])
+        z = basis.extended(1 + d + neurons, z)
         energy = OuterEnergy(problem, rule, start, basis.functions)
         move = length * energy.gradient(z)  # in an orthonormal basis the gradient represents itself
         z = z - move
@@ -151,7 +150,11 @@ def _iterated(
 
 
 class _Basis:
-    """A basis that is orthonormal in H1 by points, of the first functions of a list; it grows at its end only."""
+    """A basis that is orthonormal in H1 by points, of the first functions of a list.
+
+    It is made anew for every count: directions that were added to an old one, with functions that nearly depend on it,
+    would need weights without bound.
+    """
 
     def __init__(self, jets: Tensor, root: Tensor) -> None:
         self._jets, self._root = jets, root[:, None, None]
@@ -159,25 +162,14 @@ class _Basis:
         self.transform = torch.zeros((0, 0), dtype=torch.float64)
         self.functions = jets[..., :0]
 
-    def extend(self, count: int) -> None:
-        """Take in the functions up to a count."""
-        old = len(self.transform)
-        if count == old:
-            return
-        new = (self._jets[..., old:count] * self._root).flatten(0, 1)
-        shares = self._rows.T @ new
-        left = new - self._rows @ shares
-        again = self._rows.T @ left  # once loses digits
-        left, shares = left - self._rows @ again, shares + again
-        if float(left.norm()) <= RANK * float(new.norm()):
-            shares, rows, block = shares[:, :0], left[:, :0], left.new_zeros((count - old, 0))
-        else:
-            rows, block = orthonormal(left)
-            shares = shares @ block
-        above = torch.cat([self.transform, -self.transform @ shares], 1)
-        below = torch.cat([block.new_zeros((count - old, self.transform.shape[1])), block], 1)
-        self._rows, self.transform = torch.cat([self._rows, rows], 1), torch.cat([above, below])
-        self.functions = self._jets[..., :count] @ self.transform
+    def extended(self, count: int, z: Tensor) -> Tensor:
+        """Take in the functions up to a count, and return the coordinates of what had the coordinates z."""
+        if count == len(self.transform):
+            return z
+        rows, self.transform = orthonormal((self._jets[..., :count] * self._root).flatten(0, 1))
+        z, self._rows = rows.T @ (self._rows @ z), rows
+        self.functions = rows.reshape(*self._jets.shape[:2], -1) / self._root
+        return z
 
 
 def _spectrum(problem: VariationalProblem) -> tuple[float, float]:

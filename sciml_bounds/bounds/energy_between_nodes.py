@@ -93,7 +93,7 @@ def admissible_nodes(problem: VariationalProblem, bounds: CellBounds) -> Tensor:
 def between(fenchel: Fenchel, bounds: CellBounds, flux: CellFlux, gap: Tensor) -> Between:
     """Bound what v adds, beside the gap (n) of (q, I v); `fenchel` has the slopes b."""
     grid, volume = fenchel.grid, fenchel.grid.cell_volume
-    of_r = sum(curved_squares(bounds, grid.spacing, axis) for axis in range(grid.dim)) * volume
+    of_r = torch.stack([curved_squares(bounds, grid.spacing, axis) for axis in range(grid.dim)]).sum(0) * volume
     of_e = value_squares(bounds, grid.spacing, range(grid.dim)) * volume
     gradients, values = _Gradients.of(fenchel, bounds, flux), _Values.of(fenchel, bounds, flux)
     E = (_product(fenchel.a * gradients.steepest, of_r) + _product(fenchel.c * values.steepest, of_e)) / 2
@@ -104,8 +104,8 @@ def between(fenchel: Fenchel, bounds: CellBounds, flux: CellFlux, gap: Tensor) -
 
 def gradient_part(grid: Grid, bounds: CellBounds) -> Tensor:
     """Bound the L2 norm of grad (v - I v)."""
-    cells = sum(derivative_squares(bounds, grid.spacing, axis) for axis in range(grid.dim))
-    return (torch.as_tensor(cells).sum() * grid.cell_volume).sqrt()
+    squares = torch.stack([derivative_squares(bounds, grid.spacing, axis) for axis in range(grid.dim)])
+    return (squares.sum() * grid.cell_volume).sqrt()
 
 
 class _Gradients(NamedTuple):

@@ -90,3 +90,13 @@ def test_bad_input(density, boundary, message):
     problem = sb.VariationalProblem(sb.Box([1.0, 1.0]), density, 0.1, boundary=boundary)
     with pytest.raises(sb.InputError, match=message):
         sb.unfolded_network(problem, 4)
+
+
+def test_neurons_that_depend_on_others_add_no_noise():
+    """On an interval 100 tanh span some 38 dimensions: those of the second half are round-off beside the first."""
+    problem = sb.VariationalProblem(sb.Box([1.0]), sb.ShearThinning(3.0, reaction=5.0), lambda x: 10 * x[..., 0])
+    solution = sb.unfolded_network(problem, 100, steps=20)
+    best = sb.random_feature_network(problem, 100)
+    assert solution.energy == pytest.approx(best.energy, rel=1e-6)
+    assert solution.observed_contraction <= solution.proven_contraction * (1 + 1e-6)
+    assert solution.network.path_norm < 10 * best.network.path_norm

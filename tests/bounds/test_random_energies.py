@@ -406,9 +406,8 @@ def test_bounds_are_tight(cases):
                     ratios.setdefault(row, []).append(upper / excess)
                     if lower > 0:
                         lowers.setdefault(row, []).append(lower / excess)
-    print(
-        f"\n{len(cases)} problems, {sum(len(case.upper) for case in cases)} fields and networks; upper and lower bound over J(v) - J(u)"
-    )
+    count = sum(len(case.upper) for case in cases)
+    print(f"\n{len(cases)} problems, {count} fields and networks; upper and lower bound over J(v) - J(u)")
     for row, found in sorted(ratios.items()):
         quantiles = np.quantile(found, [0.5, 0.9, 1.0], method="higher")  # some may be infinite
         below = f"{np.median(lowers[row]):7.3f}" if row in lowers else "   none"
