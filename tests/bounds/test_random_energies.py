@@ -112,6 +112,9 @@ class Case:
     upper: Numbers
     lower: Numbers
     size: Numbers  # of the energies
+    above: (
+        Numbers  # by how much the bounds of J(u) and J(v) are on the right side of J(u), or J(w), and J(v): (fields, 3)
+    )
 
 
 # --- problems ---------------------------------------------------------------------------------------------------------
@@ -270,7 +273,11 @@ def evaluate(seed: int) -> Case:
         certificates.append(sb.certify(problem, v, lower=bool(rng.random() < 0.3), improve=improve))
     upper, lower = (np.array([float(getattr(c, name)) for c in certificates]) for name in ("upper", "lower"))
     size = np.array([max(abs(float(end)) for end in c.energy) for c in certificates]) + abs(minimum)
-    return Case(family, problem, values, energies - minimum, lost, upper, lower, size)
+    above = [
+        (minimum - c.minimum.lower, energy - c.energy.lower, c.energy.upper - energy)
+        for c, energy in zip(certificates, energies)
+    ]
+    return Case(family, problem, values, energies - minimum, lost, upper, lower, size, np.array(above))
 
 
 # --- what must hold ---------------------------------------------------------------------------------------------------
@@ -293,6 +300,14 @@ def test_no_lower_bound_is_above_the_excess(cases):
     for case in cases:
         bad = ~(case.lower <= case.excess + case.lost + SLACK * case.size)
         assert not bad.any(), (case.family, case.problem, np.array(FIELDS)[bad], case.lower[bad], case.excess[bad])
+
+
+@pytest.mark.slow
+def test_energies_lie_between_their_bounds(cases):
+    """J(u) is no less than its lower bound, so that J(w) is not either; J(v) lies between its two."""
+    for case in cases:
+        bad = ~(case.above >= -SLACK * case.size[:, None])
+        assert not bad.any(), (case.family, case.problem, case.above, case.size)
 
 
 @pytest.mark.slow
