@@ -64,16 +64,17 @@ def certify_energy(
     faces = dual.found(rtol) if given is None else _reused(dual, given[0])
     y = dual.flux(faces)
     fenchel = dual.fenchel if bounds is None else dual.fenchel.with_bends(bounds.bends)
-    cells, count = _bounded(fenchel, nodes, y)
-    more = Between.nothing(cells) if bounds is None else between(fenchel, bounds, y, cells)
-    cells = cells + more.above
+    primal, conjugates, count = _bounded(fenchel, nodes, y)
+    gap = primal + conjugates
+    more = Between.nothing(gap) if bounds is None else between(fenchel, bounds, y, gap)
+    cells = gap + more.above
     upper = cells.sum()
     load = (fine.load * without_periodic_copies(nodes, fine.frame.periodic)).sum() + fenchel.bent_products(y).sum()
-    high = fenchel.energy_above(nodes, count).sum() - load + more.above.sum()
+    high = primal.sum() - load + more.above.sum()
     low = fenchel.energy_below(nodes, count).sum() - load - more.below.sum()
     least = _energy_of_better(problem, v) if lower else high
     below = torch.minimum((low - least).clamp_min(0.0), upper)
-    minimum = Interval(high - upper, torch.minimum(least, high))
+    minimum = Interval(-conjugates.sum() - load, torch.minimum(least, high))
     return _certificate(
         problem, v, upper, below, Interval(low, high), minimum, indicators=_gathered(cells, factor, problem.dim),
         gradient_norm=_gradient_norm(fine, nodes, bounds), flux=faces, subdivisions=count,
@@ -202,21 +203,25 @@ def _reused(dual: DualFlux, faces: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return dual.balanced(tuple(face[0] for face in known))
 
 
-def _bounded(fenchel: Fenchel, nodes: Tensor, flux: CellFlux) -> tuple[Tensor, int]:
-    """Bound the gap on sub-cells that are small enough for what the bound adds to be little beside it."""
+def _bounded(fenchel: Fenchel, nodes: Tensor, flux: CellFlux) -> tuple[Tensor, Tensor, int]:
+    """Bound the two parts of the gap on sub-cells that are small enough for what the bound adds to be little beside it.
+
+    Apart, since the second alone bounds J(u); rules on finer sub-cells need not be better in every cell.
+    """
     finest = FINEST[fenchel.grid.dim]
     nearly = float(fenchel.gap_nearly(nodes, flux).sum())
     round_off = 1e-12 * float(fenchel.energy_nearly(nodes, 1).abs().sum())
-    count, cells = 1, fenchel.gap_above(nodes, flux, 1)
+    count, primal, dual = 1, fenchel.energy_above(nodes, 1), fenchel.dual_above(nodes, flux, 1)
     while count < finest and math.isfinite(nearly):
-        excess = float(cells.sum()) - nearly
+        excess = float((primal + dual).sum()) - nearly
         allowed = max(EXCESS * nearly, round_off)
         if not excess > allowed:
             break
         wanted = count * math.sqrt(excess / allowed)
         count = min(finest, max(2 * count, math.ceil(min(wanted, finest))))
-        cells = torch.minimum(cells, fenchel.gap_above(nodes, flux, count))  # both are bounds of the same number
-    return cells, count
+        primal = torch.minimum(primal, fenchel.energy_above(nodes, count))  # both are bounds of the same number
+        dual = torch.minimum(dual, fenchel.dual_above(nodes, flux, count))
+    return primal, dual, count
 
 
 def _gathered(cells: Tensor, factor: int, dim: int) -> Tensor:

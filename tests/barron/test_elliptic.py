@@ -141,6 +141,70 @@ def test_samples_make_estimates():
     assert "Barron norm (estimate)" in repr(sb.solution_norms(1.0, f))
 
 
+def on_the_circle(a, c, f, largest=60):
+    """Sums of |U| and |w| |U| of -(a u')' + c u = f of period 2 pi, by waves up to a mode; {k: coefficient} each."""
+    k = np.arange(-largest, largest + 1)
+    matrix = np.zeros((len(k),) * 2)
+    for terms, weight in ((a, np.outer(k, k)), (c, np.ones((len(k),) * 2))):
+        for mode, value in terms.items():
+            matrix += np.where(k[:, None] - k == mode, value * weight, 0.0)
+    found = np.abs(np.linalg.solve(matrix, [f.get(mode, 0.0) for mode in k]))
+    return found.sum(), np.abs(k) @ found
+
+
+def even(mean, mode, amplitude):
+    """mean + amplitude cos(mode x), as waves."""
+    return {0: mean, mode: amplitude / 2, -mode: amplitude / 2}
+
+
+@pytest.mark.parametrize(
+    ("a", "c", "f", "value", "gradient"),
+    [
+        # a tiny: u = 1 / (2 - 1.5 cos x), of which all waves are positive and add up to u(0)
+        ({0: 1e-8}, even(2.0, 1, -1.5), {0: 1.0}, 0.99, 0.0),
+        # |w| = 10 = sqrt(C / A), where |w| M is largest, and not at the lowest frequency
+        ({0: 0.01}, even(1.0, 10, -0.01), {0: 1.0}, 0.99, 0.99),
+        # the mean of u comes from the waves, through M = 1 / C at w = 0
+        ({0: 1.0}, even(0.1, 1, -0.02), even(0.0, 1, 1.0), 0.88, 0.98),
+        # fast waves of u, which a slow one of a moves by little: a |w| |U| adds up again, and |U| does not
+        (even(1.0, 1, -0.1), {}, even(0.0, 40, 1.0), 0.2, 0.999),
+    ],
+)
+def test_bounds_are_nearly_attained_where_waves_add_up(a, c, f, value, gradient):
+    def series(terms):
+        return B.fourier([[mode] for mode in terms], list(terms.values()), 2 * np.pi)
+
+    sums = on_the_circle(a, c or {0: 1e-12}, f)  # without a reaction the mean is not determined
+    bounds = sb.solution_norms(series(a), series(f), series(c) if c else 0.0)
+    assert value * bounds.value <= sums[0] <= bounds.value * (1 + 1e-9)
+    assert gradient * bounds.gradient <= sums[1] <= bounds.gradient * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("mean", [[[1.0, 0.8], [0.0, 1.0]], [[1.0, 0.0], [0.8, 1.0]], [[2.0, 1.5], [-0.5, 1.0]]])
+def test_means_that_are_not_symmetric_count_by_their_least_quotient(mean):
+    """A = min w . mean w over unit vectors; the variation is a wave of the spectral norm 0.1 in two terms."""
+    angle = np.linspace(0, np.pi, 100001)
+    w = np.stack([np.cos(angle), np.sin(angle)], 1)
+    least = np.einsum("ni,ij,nj->n", w, np.array(mean), w).min()
+    wave = B.fourier([[1, 0]], [0.1])
+    entries = [[mean[0][0] + wave, mean[0][1]], [mean[1][0], mean[1][1]]]
+    found = sb.solution_norms(entries, B.fourier([[1, 1]], [1.0])).variation
+    assert found == pytest.approx(0.1 / least, rel=1e-8)
+
+
+def test_tails_and_sampled_reactions_make_estimates():
+    """What samples miss of a function is not in its series, though its norm may be bounded."""
+    x = np.arange(16) / 16
+    f = B.sampled(np.sin(2 * np.pi * x), decay=(3, (2 * np.pi) ** 3))
+    assert f.kind == "bound"
+    assert sb.solution_norms(1.0, f).kind == "estimate"
+    known = B.fourier([[1]], [1.0])
+    sampled = B.sampled(2 + np.cos(2 * np.pi * x))
+    assert sb.solution_norms(1.0, known, 2.0).kind == "bound"
+    assert sb.solution_norms(1.0, known, sampled).kind == "estimate"
+    assert sb.solution_norms(sampled, known, 2.0).kind == "estimate"
+
+
 SINE, COSINE = B.sine([[1]], [1.0]), B.cosine([[1]], [1.0])
 
 

@@ -115,6 +115,30 @@ def test_fast_coefficients_make_slow_waves_of_fast_ones():
     assert 0.45 * (value.factor - 1) <= after - 1 <= value.factor - 1
 
 
+def test_growth_by_reactions_is_attained():
+    """u = 1 and c = -2 cos w x, w = sqrt 2 - 1, where (1 + w) / (1 + w^2) is largest; and c = -3 at w = 0."""
+    w, step = math.sqrt(2) - 1, 0.25
+    c, one = B.fourier([[1]], [-2.0], 2 * np.pi / w), B.fourier([[0]], [1.0], 2 * np.pi / w)
+    value, barron = linear_growth(0.0, 0.0 * one, step, c)
+    after = (one - step * (c * one).resolvent()).tightened()
+    assert barron.after(1, 1.0) == pytest.approx(after.norm, rel=1e-12)
+    assert after.moments[0] == pytest.approx(1 + step * 2 / (1 + w**2), rel=1e-12)
+    assert value.after(1, 1.0) == 1 + step * 2
+    for growth in linear_growth(0.0, 0.0 * one, step, -3.0):
+        assert growth.after(1, 1.0) >= 1 + 3 * step
+    assert linear_growth(0.0, 0.0 * one, step, -3.0)[0].factor == 1.75
+
+
+def test_factors_by_hand():
+    """a = 3 + 4 cos 5 x and c = 2 - cos x: 1 + step (3 + 4 (1 + 5 / 2) + 2 + 1) and 1 + 1.2071 step (3 + 4 + 2 + 1)."""
+    a, c = B.fourier([[0], [5]], [3.0, 4.0], 2 * np.pi), B.fourier([[0], [1]], [2.0, -1.0], 2 * np.pi)
+    value, barron = linear_growth(a, B.fourier([[0], [2]], [7.0, 5.0], 2 * np.pi), 0.5, c)
+    assert value.factor == pytest.approx(1 + 0.5 * (3 + 4 * 3.5 + 2 + 1))
+    assert barron.factor == pytest.approx(1 + 0.5 * (1 + math.sqrt(2)) / 2 * 10)
+    assert value.constant == pytest.approx(0.5 * (7 + 5 / 5))
+    assert barron.constant == pytest.approx(0.5 * (7 + 5 * 3 / 5))
+
+
 def test_growth_of_constant_coefficients():
     """a = 2, f = cos(2 pi x), step 1 / 4: one wave of |w| = 2 pi."""
     value, barron = linear_growth(2.0, B.cosine([[2]], [1.0]), 0.25)

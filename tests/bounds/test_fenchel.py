@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -85,7 +87,7 @@ def test_energies_and_gaps_are_those_of_numpy(name, reaction):
     excess = []
     for count in (1, 2, 8):
         above, below = fenchel.energy_above(nodes, count), fenchel.energy_below(nodes, count)
-        gap = fenchel.gap_above(nodes, flux, count)
+        gap = above + fenchel.dual_above(nodes, flux, count)
         assert (above >= energies - slack).all()
         assert (below <= energies + slack).all()
         assert (gap >= gaps - slack).all()
@@ -99,12 +101,38 @@ def test_of_quadratic_energies_one_subcell_is_exact():
     energies, gaps = (torch.as_tensor(q) for q in by_numpy("quadratic", fenchel, nodes, flux, a, c))
     torch.testing.assert_close(fenchel.energy_above(nodes, 1), energies, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(fenchel.energy_below(nodes, 1), energies, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(fenchel.gap_above(nodes, flux, 1), gaps, rtol=1e-12, atol=1e-12)
+    gap = fenchel.energy_above(nodes, 1) + fenchel.dual_above(nodes, flux, 1)
+    torch.testing.assert_close(gap, gaps, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_round_off_is_on_the_safe_side(count):
+    """Quadratic energies of 256 cells in rational numbers: a (r - l)^2 / (2 h) + c h (l^2 + l r + r^2) / 6."""
+    n, h = 256, Fraction(1, 64)
+    a, c, v = rand(n, seed=1).exp(), rand(n, seed=2).exp(), rand(n + 1, seed=3)
+    grid = sb.Grid(n, lengths=4.0)
+    fenchel = Fenchel(sb.VariationalProblem(grid, sb.QuadraticEnergy(a, c), boundary=sb.Neumann(0.0)))
+    above, below = fenchel.energy_above(v, count), fenchel.energy_below(v, count)
+    energies = []
+    for A, C, l, r in zip(*([Fraction(x) for x in part.tolist()] for part in (a, c, v[:-1], v[1:]))):
+        energies.append(A * (r - l) ** 2 / (2 * h) + C * h * (l * l + l * r + r * r) / 6)
+    assert all(Fraction(x) >= energy for x, energy in zip(above.tolist(), energies))
+    assert all(Fraction(x) <= energy for x, energy in zip(below.tolist(), energies))
+    torch.testing.assert_close(above, below, rtol=1e-13, atol=0.0)
+    flux = CellFlux(grid, (rand(n + 1, seed=4),), {})  # y = a p and s = c v have no gap, and others have a known one
+    dual = []
+    for A, C, l, r, y, z in zip(
+        *([Fraction(x) for x in part.tolist()] for part in (a, c, v[:-1], v[1:], flux.faces[0][:-1], flux.faces[0][1:]))
+    ):
+        s = (z - y) / h
+        conjugates = h * (y * y + y * z + z * z) / (6 * A) + h * s * s / (2 * C)
+        dual.append(conjugates - (y + z) * (r - l) / 2 - h * s * (l + r) / 2)
+    assert all(Fraction(x) >= part for x, part in zip(fenchel.dual_above(v, flux, count).tolist(), dual))
 
 
 def test_a_flux_out_of_reach_has_an_infinite_gap():
     fenchel, nodes, flux, *_ = made("minimal surface", 0.0)
     large = CellFlux(flux.grid, tuple(100 * face for face in flux.faces), {})
-    assert fenchel.gap_above(nodes, large, 2).isinf().any()
+    assert fenchel.dual_above(nodes, large, 2).isinf().any()
     firmer = fenchel.with_profile(Firmer(fenchel.profile, 0.1))
-    assert firmer.gap_above(nodes, large, 2).isfinite().all()
+    assert firmer.dual_above(nodes, large, 2).isfinite().all()

@@ -117,6 +117,7 @@ class Case:
     lower: Numbers
     size: Numbers  # of the energies
     missed: Numbers  # by quadrature
+    above: Numbers  # how far the bounds of J(u) and J(v) are on the right side of J(u), or J(w), and J(v): (fields, 4)
 
 
 # --- problems ---------------------------------------------------------------------------------------------------------
@@ -353,10 +354,11 @@ def evaluate(seed: int) -> Case:
         certificates.append(sb.certify(problem, v, lower=bool(rng.random() < 0.3), improve=improve))
     upper, lower = (np.array([float(getattr(c, name)) for c in certificates]) for name in ("upper", "lower"))
     size = np.array([max(abs(float(end)) for end in c.energy) for c in certificates]) + abs(minimum)
-    for J, c, off, scale in zip(energies, certificates, missed, size):
-        slack = off + SLACK * scale
-        assert float(c.energy.lower) - slack <= J <= float(c.energy.upper) + slack, (seed, family, J, c.energy)
-    return Case(family, problem, energies - minimum, lost, upper, lower, size, missed)
+    above = [
+        (minimum - c.minimum.lower, c.minimum.upper - minimum + lost, J - c.energy.lower, c.energy.upper - J)
+        for c, J in zip(certificates, energies)
+    ]
+    return Case(family, problem, energies - minimum, lost, upper, lower, size, missed, np.array(above))
 
 
 # --- what must hold ---------------------------------------------------------------------------------------------------
@@ -391,6 +393,14 @@ def test_no_lower_bound_is_above_the_excess(cases):
             case.lower[bad],
             case.excess[bad],
         )
+
+
+@pytest.mark.slow
+def test_energies_lie_between_their_bounds(cases):
+    """J(u) lies between its two, so that J(w) is not below the lower one; J(v) lies between its two."""
+    for case in cases:
+        bad = ~(case.above >= -(case.missed + SLACK * case.size)[:, None])
+        assert not bad.any(), (case.family, case.problem, case.above, case.size)
 
 
 @pytest.mark.slow

@@ -1,0 +1,85 @@
+"""Records of solvers by networks: orders and contractions of sequences that are written down."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import sciml_bounds as sb
+from sciml_bounds.barron.network_solution import NetworkSolution, NetworkStep
+
+
+def solution(widths, sizes, **more) -> NetworkSolution:
+    history = tuple(NetworkStep(int(n), -1.0, 1.0, float(size)) for n, size in zip(widths, sizes))
+    network = sb.BarronNetwork.of([[1.0, 2.0], [0.0, 1.0]], [0.0, 0.5], [3.0, -1.0])
+    given = {
+        "energy": -1.25, "energy_change": 0.0, "method": "by hand", "integrals": "exact", "proven_order": None,
+        "seconds": 0.0,
+    }  # fmt: skip
+    return NetworkSolution(network=network, history=history, **(given | more))
+
+
+def sizes_of(errors):
+    """Steps of orthogonal projections: e_(n-1)^2 = e_n^2 + size_n^2, of which the last one leaves nothing."""
+    squares = np.append(errors, 0.0) ** 2
+    return np.sqrt(squares[:-1] - squares[1:])
+
+
+@pytest.mark.parametrize("neurons", [1, 3])
+@pytest.mark.parametrize("order", [0.5, 2.0])
+def test_the_order_of_a_power_is_found(neurons, order):
+    n = np.arange(41)
+    errors = np.append(2.0, 1 / n[1:].astype(float) ** order)
+    assert solution(neurons * (n + 1), sizes_of(errors)).fitted_order == pytest.approx(order, rel=1e-9)
+
+
+def test_the_order_is_that_between_an_eighth_and_half_of_the_neurons():
+    """1 / n^2 from 8 to 32 of 64 neurons that leave something, n^(-1/2) before and n^-4 after; numpy's line says 2."""
+    n = np.arange(1, 65)
+    errors = np.where(n < 8, 8.0**-1.5 * n**-0.5, np.where(n > 32, 32.0**2 * n**-4.0, n**-2.0))
+    found = solution(np.arange(1, 66), sizes_of(np.append(2.0, errors))).fitted_order
+    used = (n >= 8) & (n <= 32)
+    assert found == pytest.approx(-np.polyfit(np.log(n[used]), np.log(errors[used]), 1)[0], rel=1e-9)
+    assert found == pytest.approx(2, rel=1e-9)
+
+
+def test_without_enough_steps_or_sizes_there_is_no_order():
+    sizes = sizes_of(1 / np.arange(1, 17))
+    widths = np.arange(1, 17)
+    assert math.isfinite(solution(widths, sizes).fitted_order)
+    assert math.isnan(solution(widths[:15], sizes[:15]).fitted_order)
+    sizes[3] = math.nan
+    assert math.isnan(solution(widths, sizes).fitted_order)
+
+
+def test_contractions_are_those_of_steps_that_add_no_neurons():
+    """A growing step may be any size; 1e-12 and 8e-12 beside 5 are round-off."""
+    widths, sizes = [2, 4, 4, 4, 4, 6, 6, 6, 6], [1.0, 5.0, 2.0, 1.0, 0.3, 1.5, 0.45, 1e-12, 8e-12]
+    assert solution(widths, sizes).observed_contraction == 0.5
+    assert math.isnan(solution([2, 4], [1.0, 0.5]).observed_contraction)
+    assert math.isnan(solution([], []).observed_contraction)
+
+
+def test_a_short_table():
+    """|a| (1 + |w|_2): 3 (1 + sqrt 5) + 2."""
+    given = solution([2], [1.0], proven_contraction=0.25, proven_order=1.5, energy_change=2e-7)
+    assert given.width == 2
+    assert repr(given).splitlines() == [
+        "NetworkSolution",
+        "  method       by hand",
+        "  width        2",
+        "  energy       -1.25",
+        "  integrals    exact; other points change J by 2.0e-07",
+        f"  Barron norm  {3 * (1 + math.sqrt(5)) + 2:.4g}",
+        "  order        proven 1.50",
+        "  contraction  proven 0.250, observed nan",
+    ]
+    n = torch.arange(1, 33).double()
+    assert "proven 1.00, fitted 1.00 (estimate)" in repr(
+        solution(n, sizes_of(np.append(2.0, 1 / n[:-1].numpy())), proven_order=1.0)
+    )
+    assert "order" not in repr(solution(n, n))
+    assert "change J" not in repr(solution(n, n))
