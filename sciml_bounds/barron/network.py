@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sciml_bounds.arrays import convert, require_count, require_finite, require_number
+from sciml_bounds.arrays import convert, require_count, require_finite, require_number, require_seed
 from sciml_bounds.barron.activations import checked_activation
 from sciml_bounds.barron.distance import BoxDistance, checked_sides
 from sciml_bounds.barron.norms import affine_norm, feature_norms, path_norm, projected
-from sciml_bounds.barron.series import ProductSeries, Sides
-from sciml_bounds.barron.series import checked_sides as checked_lengths
+from sciml_bounds.barron.series import ProductSeries, Sides, checked_lengths
 from sciml_bounds.errors import InputError
+from sciml_bounds.grid import axis_numbers
 from sciml_bounds.reports import describe, summary_table
 
 if TYPE_CHECKING:
@@ -98,9 +98,10 @@ class BarronNetwork(nn.Module):
         require_count(dimension, "dimension", 1)
         require_count(width, "width", 0)
         scale = require_number(scale, "scale", positive=True)
+        seed = require_seed(seed)
         self.activation = checked_activation(activation, power)
         self.lengths = checked_lengths(lengths, dimension, "lengths")
-        self.origin = _checked_origin(origin, dimension)
+        self.origin = axis_numbers(origin, dimension, "origin")
         sides = checked_sides(held, dimension)
         self.distance = BoxDistance(self.origin, self.lengths, sides) if sides else None
         self.lifting = None if lifting is None else self._taken_over(lifting)
@@ -424,10 +425,3 @@ def _numbers(value: Any, name: str) -> Tensor:
 
 def _upwards(number: float) -> str:
     return describe(torch.tensor(number, dtype=torch.float64), rounding=ROUND_CEILING)
-
-
-def _checked_origin(origin: Sides, dimension: int) -> tuple[float, ...]:
-    given = (origin,) * dimension if isinstance(origin, int | float) else tuple(origin)
-    if len(given) != dimension:
-        raise InputError(f"origin has {len(given)} numbers, and the network has {dimension} variables.")
-    return tuple(require_number(entry, "origin") for entry in given)

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import require_count, require_finite, require_seed, to_tensor
+from sciml_bounds.arrays import require_choice, require_count, require_finite, require_seed, to_tensor
 from sciml_bounds.errors import InputError
 from sciml_bounds.reports import summary_table
 
@@ -111,9 +111,8 @@ def optimal_sample(
     if measure.shape != (len(table),) or not bool((measure > 0).all()):
         raise InputError(f"weights must be {len(table)} positive numbers, one for each point of the pool.")
     require_count(count, "count", 1)
-    require_seed(seed)
-    if method not in get_args(SamplingMethod):
-        raise InputError(f"method is {method!r}; the choices are 'dpp' and 'iid'.")
+    seed = require_seed(seed)
+    require_choice(method, "method", get_args(SamplingMethod))
     basis, _ = orthonormal(table * measure.sqrt()[:, None])
     rank = basis.shape[1]
     if count < rank:

@@ -29,7 +29,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import require_count, require_number
+from sciml_bounds.arrays import require_choice, require_count, require_number, require_seed
 from sciml_bounds.barron.network import BarronNetwork
 from sciml_bounds.barron.waves import Drawn, Waves, waves_of
 from sciml_bounds.errors import InputError
@@ -108,7 +108,14 @@ def width_for(function: Any, error: float, norm: Norm = "L2", activation: str = 
     """
     error = require_number(error, "error", positive=True)
     waves = waves_of(function)
-    return max(1, math.ceil(_total(waves, norm, activation) ** 2 / error**2))
+    total = _total(waves, norm, activation)
+    root = total / error
+    if not math.isfinite(root * root):
+        raise InputError(
+            f"error is {error!r}, and the terms of the function add up to {total:.3g}: no width in double "
+            "precision is enough; give a larger error."
+        )
+    return max(1, math.ceil(root * root))
 
 
 def sample_network(
@@ -139,6 +146,7 @@ def sample_network(
         As for `width_for`, or if the width is not positive.
     """
     require_count(width, "width", 1)
+    seed = require_seed(seed)
     waves = waves_of(function)
     total = _total(waves, norm, activation)
     if total == 0:  # a constant
@@ -165,11 +173,8 @@ def sample_network(
 
 def _total(waves: Waves, norm: Norm, activation: str) -> float:
     """M times the square root of the volume."""
-    if norm not in get_args(Norm):
-        raise InputError(f"norm is {norm!r}; the choices are 'L2' and 'H1'.")
-    if activation not in _BUILDERS:
-        known = ", ".join(map(repr, _BUILDERS))
-        raise InputError(f"activation is {activation!r}; networks can be sampled for {known}.")
+    require_choice(norm, "norm", get_args(Norm))
+    require_choice(activation, "activation", _BUILDERS)
     if norm == "H1" and activation in ("step", "sigmoid"):
         raise InputError(f"Networks of {activation}s are sampled in L2 only; use 'cosine' or 'relu' for H1.")
     return float(waves.coefficients.abs() @ _sizes(waves, norm, activation)) * math.sqrt(math.prod(waves.lengths))

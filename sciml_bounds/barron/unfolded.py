@@ -102,7 +102,7 @@ def unfolded_network(
     require_problem(problem, "unfolded_network")
     require_count(width, "width", 1)
     require_count(steps, "steps", 1)
-    require_seed(seed)
+    seed = require_seed(seed)
     mu, L = _spectrum(problem)
     length = 2 / (mu + L)
     arguments = network_arguments(problem, lifting)

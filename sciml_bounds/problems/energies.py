@@ -396,7 +396,7 @@ def _exponent(value: float, name: str) -> float:
 
 def _range(lower: float, upper: float) -> tuple[float, float]:
     low = require_number(lower, "lower")
-    high = math.inf if upper == math.inf else require_number(upper, "upper", positive=True)
+    high = math.inf if isinstance(upper, float) and upper == math.inf else require_number(upper, "upper", positive=True)
     if not 0 <= low <= high:
         raise InputError(f"lower is {lower!r} and upper {upper!r}; 0 <= lower <= upper must hold.")
     return low, high

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import torch
@@ -131,7 +132,7 @@ class VariationalProblem:
                 "on a box all sides have one condition, sb.Dirichlet, sb.Neumann(0.0) or sb.Periodic(), not "
                 f"{type(boundary).__name__}."
             )
-        if isinstance(boundary, Neumann) and boundary.flux != 0:
+        if isinstance(boundary, Neumann) and not (isinstance(boundary.flux, Real) and boundary.flux == 0):
             raise InputError("on a box the Neumann flux is zero; give sb.Neumann(0.0), or an sb.Grid.")
         if isinstance(boundary, Dirichlet):
             boundary = Dirichlet(_point_field(boundary.value, "the Dirichlet value"))
@@ -176,6 +177,7 @@ class VariationalProblem:
 
     def source_at(self, x: Tensor) -> Tensor:
         """Return f at points (..., d) of the box, shape (...)."""
+        x = self._points(x)
         return self._of_cells(self.source, x) if self.grid is not None else _call(self.source, x, "source")
 
     def coefficient_at(self, x: Tensor) -> Tensor:
@@ -196,13 +198,20 @@ class VariationalProblem:
         """
         if not isinstance(self.boundary, Dirichlet):
             raise InputError("no value is prescribed on all sides of a box; see problem.boundary.")
-        return _call(self.boundary.value, x, "the Dirichlet value")
+        return _call(self.boundary.value, self._points(x), "the Dirichlet value")
 
     def _weight_at(self, name: str, x: Tensor) -> Tensor:
         if name not in self._weights:
             raise InputError(f"a general energy density has no {name}; it is a function of (x, u, p).")
-        weight = self._weights[name]
+        x, weight = self._points(x), self._weights[name]
         return self._of_cells(weight, x) if self.grid is not None else _call(weight, x, name)
+
+    def _points(self, x: Any) -> Tensor:
+        points = x if isinstance(x, Tensor) else convert(x, "x", *_EXACT)
+        if points.ndim == 0 or points.shape[-1] != self.dim:
+            shape = tuple(points.shape)
+            raise InputError(f"x has shape {shape}; points need {self.dim} coordinates in the last axis.")
+        return points
 
     def _of_cells(self, field: Tensor, x: Tensor) -> Tensor:
         """Look up a cell field at points; on faces the cell behind counts."""

@@ -174,7 +174,7 @@ def test_a_short_table():
         ("dimension is 0", lambda: N(0, 3)),
         ("width is -1", lambda: N(2, -1)),
         ("scale is 0", lambda: N(2, 3, scale=0)),
-        ("origin has 1 numbers", lambda: N(2, 3, origin=[1.0])),
+        ("origin has 1 entry, but there are 2 axes", lambda: N(2, 3, origin=[1.0])),
         ("lifting is a float; give a BarronNetwork", lambda: N(2, 3, lifting=1.0)),
         ("lifting has 3 variables, and the network has 2", lambda: N(2, 3, lifting=N(3, 3))),
         ("lifting has held sides itself", lambda: N(2, 3, lifting=N(2, 3, held="all"))),
