@@ -17,7 +17,8 @@ from sciml_bounds.problems.declarations import require_what_is_declared
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import nodal_load
 from sciml_bounds.problems.elements import Elements, elements_on
-from sciml_bounds.problems.energies import EnergyDensity, QuadraticEnergy
+from sciml_bounds.problems.energies import QuadraticEnergy
+from sciml_bounds.problems.energy_density import EnergyDensity
 from sciml_bounds.problems.fields import cell_field, is_array_free_callable
 from sciml_bounds.problems.transfers import fold_periodic_copies, repeat_cells, with_periodic_copies
 
