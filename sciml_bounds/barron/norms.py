@@ -127,16 +127,17 @@ def barron_norm(network: BarronNetwork) -> float:
 def words(network: BarronNetwork) -> str:
     """Write `barron_norm`, and where it is infinite why."""
     norm = barron_norm(network)
-    return upwards(norm) if math.isfinite(norm) else f"infinite, since {_obstacle(network)}"
+    return upwards(norm) if math.isfinite(norm) else f"infinite, since {_obstacle(network)[0]}"
 
 
-def _obstacle(network: BarronNetwork) -> str:
-    """Say why there is no finite norm."""
+def _obstacle(network: BarronNetwork) -> tuple[str, str]:
+    """Say why there is no finite norm, and what to do."""
     if _is_mixed(network):
-        return "the neurons of the lifting have another norm"
+        return "the neurons of the lifting have another norm", "give a lifting with the same activation"
     if network.activation.is_piecewise and network.held:
-        return f"{network.activation.name} neurons times a factor (held sides) have no variation norm"
-    return "its numbers are beyond double precision"
+        name = network.activation.name
+        return f"{name} neurons times a factor (held sides) have no variation norm", "take cosine or tanh"
+    return "its numbers are beyond double precision", "give smaller weights"
 
 
 def project(network: BarronNetwork, bound: float) -> None:
@@ -144,7 +145,8 @@ def project(network: BarronNetwork, bound: float) -> None:
     require_finite_parameters(network)
     sizes = feature_norms(network).detach()
     if not (math.isfinite(barron_norm(network)) and bool(torch.isfinite(sizes).all())):
-        raise InputError(f"The Barron norm is infinite, since {_obstacle(network)}; use cosine neurons.")
+        why, remedy = _obstacle(network)
+        raise InputError(f"The Barron norm is infinite, since {why}; {remedy}.")
     left = bound - _norm_of_the_rest(network)
     if left < 0:
         raise InputError(

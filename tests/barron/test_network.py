@@ -202,10 +202,14 @@ def with_nan(name):
         ("lifting has held sides itself", lambda: N(2, 3, lifting=N(2, 3, held="all"))),
         ("norm 2", lambda: N.of(np.zeros((0, 1)), [], [], offset=2.0).project_(1.0)),
         (
-            r"relu neurons times a factor \(held sides\) have no variation norm; use cosine",
+            r"relu neurons times a factor \(held sides\) have no variation norm; take cosine or tanh",
             lambda: N(2, 3, "relu", held="all").project_(1.0),
         ),
-        ("lifting have another norm; use", lambda: N(2, 3, "relu", lifting=N(2, 3)).project_(1.0)),
+        (
+            "lifting have another norm; give a lifting with the same activation",
+            lambda: N(2, 3, "relu", lifting=N(2, 3)).project_(1.0),
+        ),
+        ("beyond double precision; give smaller", lambda: N.of([[1e200] * 2], [0.0], [1e200]).project_(1.0)),
         ("weights of the network has 1 entry that is NaN", lambda: with_nan("weights").project_(1.0)),
         ("biases of the network has 1 entry that is NaN", lambda: with_nan("biases").project_(1.0)),
         ("lifting.outer of the network has 1 entry", lambda: N(2, 3, lifting=with_nan("outer")).project_(1.0)),
@@ -222,7 +226,7 @@ def with_nan(name):
         ("a float is no series; give an sb.BarronFunction", lambda: N.of_series(1.0)),
         ("not known as a series", lambda: N.of_series(B.gaussian([0.0], 1.0))),
     ],
-    ids=range(31),
+    ids=range(32),
 )
 def test_bad_input_is_one_sentence(words, call):
     with pytest.raises(sb.InputError, match=words):
