@@ -29,10 +29,10 @@ class BarronFunction:
     """A real function of d variables with its band limits and a bound of its spectral Barron norm.
 
     ||f|| = inf int (1 + |w|) |F(w)| dw over all f = int F(w) exp(i w . x) dw on the domain (Barron 1993; the form of
-    Marwah, Lipton, Lu and Risteski, arXiv:2210.12101). Sums, products, powers, derivatives, polynomials and
+    Marwah, Lipton, Lu and Risteski, arXiv:2210.12101). Sums, products, powers, multiples, derivatives, polynomials and
     (I - Laplace)^-1 give functions again, whose norms follow by rules that hold for all functions: the binomial rule
-    for products is never above ||f|| ||g||, and (I - Laplace)^-1 gains two orders. Functions are made by the class
-    methods. Bounds hold up to floating-point round-off.
+    for products is never above ||f|| ||g||, a number joins the mean of a series, and (I - Laplace)^-1 gains two orders.
+    Functions are made by the class methods. Bounds hold up to floating-point round-off.
 
     Attributes
     ----------

@@ -80,7 +80,7 @@ def greedy_network(
     Raises
     ------
     InputError
-        If the problem is not linear, or a side has a condition that networks do not meet.
+        If an argument does not fit, the problem is not linear, or a side has a condition that networks do not meet.
 
     Notes
     -----

@@ -80,7 +80,13 @@ def random_feature_network(
     Raises
     ------
     InputError
-        If the problem is not convex, a side has a condition that networks do not meet, or collocation does not fit.
+        If an argument does not fit, the problem is not convex, a side has a condition that networks do not meet, or
+        collocation does not fit.
+
+    Notes
+    -----
+    Points of collocation are those of `optimal_sample` (Nouy and Michel, arXiv 2312.14057). Nothing is proven of the
+    neurons that are drawn; see `capacity` for what a range of them can do at all.
 
     Examples
     --------

@@ -73,7 +73,8 @@ def ritz_network(
     Raises
     ------
     InputError
-        If a side has a condition that networks do not meet, or there is no network of that norm.
+        If an argument does not fit, a side has a condition that networks do not meet, there is no network of that
+        norm, or the energy leaves the finite numbers.
 
     Notes
     -----

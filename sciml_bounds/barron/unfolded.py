@@ -54,7 +54,7 @@ def unfolded_network(
     lifting: BarronNetwork | None = None,
     seed: int = 0,
 ) -> NetworkSolution:
-    """Simulate the preconditioned gradient iteration by networks.
+    """Simulate the preconditioned gradient iteration by networks (after Marwah et al., arXiv:2210.12101).
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def unfolded_network(
     Raises
     ------
     InputError
-        If mu or L is not known, or a side has a condition that networks do not meet.
+        If an argument does not fit, mu or L is not known, or a side has a condition that networks do not meet.
 
     Notes
     -----

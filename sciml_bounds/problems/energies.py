@@ -48,7 +48,7 @@ class IsotropicEnergy(EnergyDensity):
     Raises
     ------
     InputError
-        If an argument does not fit.
+        If a function cannot be called, a reaction comes without a potential, or 0 <= lower <= upper does not hold.
 
     Examples
     --------
@@ -137,6 +137,11 @@ class QuadraticEnergy(IsotropicEnergy):
     power
         m > 1.
 
+    Raises
+    ------
+    InputError
+        If the power is not above 1; what fields must be, `sb.VariationalProblem` says.
+
     Examples
     --------
     >>> QuadraticEnergy(2.0, reaction=1.0).linear, QuadraticEnergy(reaction=1.0, power=4).linear
@@ -163,6 +168,11 @@ class PLaplacian(IsotropicEnergy):
     coefficient, reaction, power
         As in `sb.QuadraticEnergy`.
 
+    Raises
+    ------
+    InputError
+        If the exponent or the power is not above 1.
+
     Examples
     --------
     >>> PLaplacian(3).convex, PLaplacian(3).lower
@@ -181,6 +191,11 @@ class MinimalSurface(IsotropicEnergy):
     ----------
     coefficient, reaction, power
         As in `sb.QuadraticEnergy`.
+
+    Raises
+    ------
+    InputError
+        If the power is not above 1.
 
     Notes
     -----
@@ -210,6 +225,11 @@ class ShearThinning(IsotropicEnergy):
     coefficient, reaction, power
         As in `sb.QuadraticEnergy`.
 
+    Raises
+    ------
+    InputError
+        If the extra is negative, or the power not above 1.
+
     Examples
     --------
     >>> ShearThinning(3.0).lower, ShearThinning(3.0).upper
@@ -232,6 +252,11 @@ class GinzburgLandau(IsotropicEnergy):
     ----------
     width
         w > 0.
+
+    Raises
+    ------
+    InputError
+        If the width is not positive.
 
     Examples
     --------

@@ -177,7 +177,13 @@ class VariationalProblem:
     # --- at points ----------------------------------------------------------------------------------------------------
 
     def source_at(self, x: Tensor) -> Tensor:
-        """Return f at points (..., d) of the box, shape (...)."""
+        """Return f at points (..., d) of the box, shape (...).
+
+        Raises
+        ------
+        InputError
+            Here and for the weights, if points have another number of coordinates.
+        """
         x = self._points(x)
         return self._of_cells(self.source, x) if self.grid is not None else _call(self.source, x, "source")
 
@@ -262,7 +268,7 @@ class VariationalProblem:
         return nodal_load(self.frame)[0]
 
     def energy(self, values: Any) -> Tensor:
-        """Compute J of a node field, with two Gauss points an axis; exact for linear problems."""
+        """Compute J of a node field (see `nodes`), with two Gauss points an axis; exact for linear problems."""
         v = self.nodes(values)
         u, p = self.elements.at(with_periodic_copies(v, self.frame.periodic))
         return self.elements.integrate(self.density.value(self.cell_place, u, p)) - (self.load * v).sum()
@@ -286,7 +292,7 @@ class VariationalProblem:
         Raises
         ------
         InputError
-            If its shape is another, or an entry is not finite.
+            If its shape is another, an entry is not finite, or the problem is on a box.
         """
         self._require_grid()
         given = values if isinstance(values, Tensor) else getattr(values, "values", values)  # a solution is taken too
@@ -297,7 +303,13 @@ class VariationalProblem:
         return field
 
     def impose_boundary(self, values: Any) -> Tensor:
-        """Return a node field with the prescribed values put in where they belong."""
+        """Return a node field with the prescribed values put in where they belong.
+
+        Raises
+        ------
+        InputError
+            If its shape is another, or the problem is on a box.
+        """
         self._require_grid()
         return self.frame.impose_boundary(values)
 
@@ -320,7 +332,14 @@ class VariationalProblem:
         return self.frame.replace(coefficient=self._weights["coefficient"], reaction=self._weights["reaction"])
 
     def refine(self, factor: int = 2) -> VariationalProblem:
-        """Return the same problem on the grid with every cell divided: the same data, the same minimiser."""
+        """Return the same problem on the grid with every cell divided: the same data, the same minimiser.
+
+        Raises
+        ------
+        InputError
+            If the factor is no positive integer, or the problem is on a box.
+        """
+        self._require_grid()
         fine = self.frame.refine(factor)
         other = object.__new__(VariationalProblem)
         other.density, other.grid, other.box, other.frame = self.density, fine.grid, self.box, fine

@@ -161,6 +161,8 @@ GRID, BOX = sb.Grid((4, 3)), sb.Box([1.0] * 5)
         (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy(), boundary={"x0": sb.Dirichlet(0.0)}), "not dict"),
         (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy(), boundary=sb.Neumann(1.0)), "Neumann flux is zero"),
         (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy()).energy(0.0), "on a box without cells"),
+        (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy()).refine(), "on a box without cells"),
+        (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy()).refine(0), "the refinement factor is 0"),
         (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy(), lambda x: x).source_at(torch.zeros(2, 5)),
          "source makes shape (256, 5)"),
         (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy()).energy(np.ones((4, 3))), "a node field here has"),
