@@ -113,6 +113,26 @@ def test_the_spectral_norm_bounds_values_and_slopes(activation, held):
         assert float(largest.detach()) <= network.barron_norm
 
 
+@pytest.mark.parametrize("activation", ["cosine", "tanh", "relu"])
+def test_norms_count_the_lifting(activation):
+    """That of g is most of it here: without it values and slopes would be above the norms."""
+    held = () if activation == "relu" else "all"
+    g = N.of([[2.0, 1.0]], [0.5], [5.0], activation=activation, slope=[3.0, -1.0], offset=2.0)
+    network = N(2, 4, activation, held=held, lifting=g, lengths=(1.0, 3.0), origin=-1.0)
+    x = points(2000, 2) * torch.tensor([1.0, 3.0]) - 1.0
+    largest = float(network(x).detach().abs().max())
+    assert largest <= network.path_norm
+    if activation != "relu":  # affine parts are free in the variation norm
+        slope = float(network.gradient(x).detach().square().sum(-1).sqrt().max())
+        assert largest + slope <= network.barron_norm
+    alone = N.of([[2.0, 1.0]], [0.5], [5.0], activation=activation, slope=[3.0, -1.0], offset=2.0, lengths=(1.0, 3.0),
+                 origin=-1.0)  # fmt: skip
+    bound = alone.barron_norm + 0.1
+    assert network.project_(bound).barron_norm == pytest.approx(bound)
+    with pytest.raises(sb.InputError, match="affine part and lifting alone have norm"):
+        network.project_(alone.barron_norm - 0.1)
+
+
 def test_the_norm_of_relus_is_the_variation_norm():
     network = N.of([[3.0, 4.0], [0.0, 2.0]], [0.0, 1.0], [1.0, -2.0], activation="relu", power=2)
     assert network.barron_norm == 25 + 2 * 4
