@@ -67,13 +67,13 @@ if TYPE_CHECKING:
     from sciml_bounds.operators.linear_operator import LinearOperator as LinearOperator
     from sciml_bounds.operators.linear_operator import aslinearoperator as aslinearoperator
     from sciml_bounds.problems.diffusion import Diffusion as Diffusion
-    from sciml_bounds.problems.energies import EnergyDensity as EnergyDensity
     from sciml_bounds.problems.energies import GinzburgLandau as GinzburgLandau
     from sciml_bounds.problems.energies import IsotropicEnergy as IsotropicEnergy
     from sciml_bounds.problems.energies import MinimalSurface as MinimalSurface
     from sciml_bounds.problems.energies import PLaplacian as PLaplacian
     from sciml_bounds.problems.energies import QuadraticEnergy as QuadraticEnergy
     from sciml_bounds.problems.energies import ShearThinning as ShearThinning
+    from sciml_bounds.problems.energy_density import EnergyDensity as EnergyDensity
     from sciml_bounds.problems.variational import VariationalProblem as VariationalProblem
     from sciml_bounds.recipes._registry import recipe_names as recipe_names
     from sciml_bounds.recipes.generation import consolidate as consolidate
@@ -117,7 +117,7 @@ _HOME = {
     "DistributedControl": "newton.control",
     "EffectivePermeability": "bounds.goals",
     "EnergyCertificate": "bounds.energy_certificate",
-    "EnergyDensity": "problems.energies",
+    "EnergyDensity": "problems.energy_density",
     "GinzburgLandau": "problems.energies",
     "Grid": "grid",
     "InputError": "errors",

@@ -24,6 +24,7 @@ __all__ = [
     "common_dtype_and_device",
     "convert",
     "require_callback",
+    "require_choice",
     "require_count",
     "require_finite",
     "require_number",
@@ -205,8 +206,8 @@ def require_count(value: Any, name: str, least: Literal[0, 1]) -> None:
         raise InputError(f"{name} is {value!r}; it must be {'a positive' if least else 'a non-negative'} integer.")
 
 
-def require_seed(value: Any) -> None:
-    """Refuse seeds that torch's generators do not take.
+def require_seed(value: Any) -> int:
+    """Read a seed that torch's generators take, which is no integer of numpy.
 
     Raises
     ------
@@ -216,6 +217,20 @@ def require_seed(value: Any) -> None:
     require_count(value, "seed", 0)
     if value >= 2**64:
         raise InputError(f"seed is {value}; it must be below 2**64.")
+    return int(value)
+
+
+def require_choice(value: Any, name: str, choices: Iterable[str]) -> None:
+    """Refuse words that are not among the choices, and what is no word.
+
+    Raises
+    ------
+    InputError
+        With the value and the choices.
+    """
+    known = tuple(choices)
+    if not isinstance(value, str) or value not in known:
+        raise InputError(f"{name} is {value!r}; the choices are {', '.join(map(repr, known))}.")
 
 
 def require_number(value: Any, name: str, *, positive: bool = False) -> float:

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import require_count
+from sciml_bounds.arrays import require_count, to_tensor
 from sciml_bounds.errors import InputError
 
-__all__ = ["AXES", "Boundary", "Box", "Dirichlet", "Grid", "Neumann", "Periodic", "Robin", "side_axis"]
+__all__ = ["AXES", "Boundary", "Box", "Dirichlet", "Grid", "Neumann", "Periodic", "Robin", "axis_numbers", "side_axis"]
 
 #: The names of the axes, in the order of the array dimensions.
 AXES = "xyz"
@@ -79,8 +79,8 @@ class Grid:
             if n < 2:
                 raise InputError(f"axis {axis} has {n} {'cell' if n == 1 else 'cells'}; every axis needs at least 2.")
         object.__setattr__(self, "shape", cells)
-        object.__setattr__(self, "lengths", _floats(lengths, 1.0, len(cells), "lengths"))
-        object.__setattr__(self, "origin", _floats(origin, 0.0, len(cells), "origin"))
+        object.__setattr__(self, "lengths", axis_numbers(1.0 if lengths is None else lengths, len(cells), "lengths"))
+        object.__setattr__(self, "origin", axis_numbers(0.0 if origin is None else origin, len(cells), "origin"))
         for axis, length in zip(AXES, self.lengths):
             if length <= 0:
                 raise InputError(f"the length of axis {axis} is {length}; it must be positive.")
@@ -165,8 +165,8 @@ class Box:
         entries = _numbers(lengths, 1, "the lengths of a box are a number or one number an axis")
         if not entries:
             raise InputError("a box has at least one axis; give the length of each.")
-        object.__setattr__(self, "lengths", _floats(entries, 1.0, len(entries), "lengths"))
-        object.__setattr__(self, "origin", _floats(origin, 0.0, len(entries), "origin"))
+        object.__setattr__(self, "lengths", axis_numbers(entries, len(entries), "lengths"))
+        object.__setattr__(self, "origin", axis_numbers(0.0 if origin is None else origin, len(entries), "origin"))
         for axis, length in enumerate(self.lengths):
             if length <= 0:
                 raise InputError(f"the length of axis {axis} of the box is {length}; it must be positive.")
@@ -182,7 +182,17 @@ class Box:
         return math.prod(self.lengths)
 
     def points(self, unit: Tensor) -> Tensor:
-        """Map points of the unit cube, (..., d), to the box."""
+        """Map points of the unit cube, (..., d), to the box.
+
+        Raises
+        ------
+        InputError
+            If points have another number of coordinates.
+        """
+        unit = to_tensor(unit, "the points")
+        if unit.ndim == 0 or unit.shape[-1] != self.dim:
+            shape = tuple(unit.shape)
+            raise InputError(f"the points have shape {shape}; they need {self.dim} coordinates in the last axis.")
         lengths, origin = (unit.new_tensor(numbers) for numbers in (self.lengths, self.origin))
         return origin + lengths * unit
 
@@ -251,13 +261,18 @@ def _integers(shape: int | Sequence[int]) -> tuple[int, ...]:
     return tuple(int(n) for n in entries)
 
 
-def _floats(value: float | Sequence[float] | None, default: float, count: int, name: str) -> tuple[float, ...]:
-    if value is None:
-        return (default,) * count
-    entries = tuple(float(v) for v in _numbers(value, count, f"{name} is a number or one number an axis"))
+def axis_numbers(value: Any, count: int, name: str) -> tuple[float, ...]:
+    """Read one finite number for each of so many axes, or one for all.
+
+    Raises
+    ------
+    InputError
+        If entries are no finite numbers, or more or less than the axes.
+    """
+    entries = tuple(_double(v) for v in _numbers(value, count, f"{name} is a number or one number an axis"))
     if len(entries) != count:
         given = "1 entry" if len(entries) == 1 else f"{len(entries)} entries"
-        raise InputError(f"{name} has {given}, but the grid has {count} {'axis' if count == 1 else 'axes'}.")
+        raise InputError(f"{name} has {given}, but there {'is 1 axis' if count == 1 else f'are {count} axes'}.")
     if not all(math.isfinite(v) for v in entries):
         raise InputError(f"{name} has an entry that is not finite: {entries}.")
     return entries
@@ -270,6 +285,13 @@ def _numbers(value: Any, count: int, words: str) -> tuple[float, ...]:
     if not all(isinstance(v, Real) and not isinstance(v, bool) for v in entries):
         raise InputError(f"{words}, not {value!r}.")
     return entries
+
+
+def _double(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # an integer beyond double precision
+        return math.inf
 
 
 def _plain(value: Any) -> Any:

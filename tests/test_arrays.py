@@ -13,8 +13,10 @@ from sciml_bounds.arrays import (
     check_device,
     common_dtype_and_device,
     convert,
+    require_choice,
     require_finite,
     require_number,
+    require_seed,
     to_tensor,
 )
 
@@ -274,6 +276,26 @@ def test_large_small_and_no_numbers_are_finite():
     largest = torch.finfo(torch.float64).max
     require_finite(torch.tensor([largest, -largest, 5e-324, 0.0, -0.0], dtype=torch.float64), "a")
     require_finite(torch.empty(0, 3), "a")
+
+
+@pytest.mark.parametrize("good", [0, 2**64 - 1, np.int64(3), np.uint8(7)], ids=str)
+def test_seeds_of_any_kind_are_taken_by_generators(good):
+    seed = require_seed(good)
+    assert type(seed) is int
+    assert torch.Generator().manual_seed(seed).initial_seed() == good
+
+
+@pytest.mark.parametrize("bad", ["a", -1, 1.5, True, None, 2**64, 10**400, [1]], ids=lambda bad: str(bad)[:5])
+def test_what_is_no_seed_is_refused(bad):
+    with pytest.raises(sb.InputError, match=r"^seed is .*; it must be .*\.$"):
+        require_seed(bad)
+
+
+@pytest.mark.parametrize("bad", ["cat", 1, None, [], {}, np.zeros(2)], ids=lambda bad: type(bad).__name__)
+def test_what_is_no_choice_is_told_the_choices(bad):
+    require_choice("a", "letter", ("a", "b"))
+    with pytest.raises(sb.InputError, match=r"^letter is .*; the choices are 'a', 'b'\.$"):
+        require_choice(bad, "letter", ("a", "b"))
 
 
 @pytest.mark.parametrize("good", [0, -3, 1.5, np.float32(0.5), np.int64(4), 1e308], ids=str)

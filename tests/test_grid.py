@@ -191,9 +191,9 @@ BAD = {
     "negative length": ({"shape": (4, 4), "lengths": -1}, "the length of axis x is -1.0; it must be positive"),
     "NaN length": ({"shape": (4, 4), "lengths": (1.0, NAN)}, "lengths has an entry that is not finite: (1.0, nan)"),
     "infinite length": ({"shape": 4, "lengths": INF}, "lengths has an entry that is not finite: (inf,)"),
-    "too few lengths": ({"shape": (4, 4), "lengths": (1.0,)}, "lengths has 1 entry, but the grid has 2 axes"),
-    "too many lengths": ({"shape": (4, 4), "lengths": (1, 2, 3)}, "lengths has 3 entries, but the grid has 2 axes"),
-    "no lengths": ({"shape": (4, 4), "lengths": ()}, "lengths has 0 entries, but the grid has 2 axes"),
+    "too few lengths": ({"shape": (4, 4), "lengths": (1.0,)}, "lengths has 1 entry, but there are 2 axes"),
+    "too many lengths": ({"shape": (4, 4), "lengths": (1, 2, 3)}, "lengths has 3 entries, but there are 2 axes"),
+    "no lengths": ({"shape": (4, 4), "lengths": ()}, "lengths has 0 entries, but there are 2 axes"),
     "length in words": ({"shape": (4, 4), "lengths": "12"}, NOT_NUMBERS + "'12'"),
     "length in bytes": ({"shape": (4, 4), "lengths": b"12"}, NOT_NUMBERS + "b'12'"),
     "true length": ({"shape": 4, "lengths": True}, NOT_NUMBERS + "True"),
@@ -206,7 +206,11 @@ BAD = {
     "spacing that overflows": ({"shape": 2, "lengths": 1e150}, "the spacing along axis x is 5e+149; choose units"),
     "NaN origin": ({"shape": (4, 4), "origin": (NAN, 0)}, "origin has an entry that is not finite: (nan, 0.0)"),
     "infinite origin": ({"shape": 4, "origin": -INF}, "origin has an entry that is not finite: (-inf,)"),
-    "origin of other axes": ({"shape": 4, "origin": (0, 0)}, "origin has 2 entries, but the grid has 1 axis"),
+    "origin of other axes": ({"shape": 4, "origin": (0, 0)}, "origin has 2 entries, but there is 1 axis"),
+    "length beyond double precision": (
+        {"shape": (4,), "lengths": 10**400},
+        "lengths has an entry that is not finite: (inf,)",
+    ),
     "origin in words": ({"shape": 4, "origin": "0"}, "origin is a number or one number an axis, not '0'"),
 }
 
@@ -261,3 +265,39 @@ def test_conditions_are_plain_values(condition):
     assert eval(repr(condition), vars(sb)) == condition
     with pytest.raises(dataclasses.FrozenInstanceError):
         condition.value = 2.0
+
+
+# --- boxes without cells ----------------------------------------------------------------------------------------------
+
+
+def test_boxes_map_points_of_the_unit_cube():
+    box = sb.Box(np.array([1.0, 2.0]), torch.tensor([0.5, -1.0]))
+    assert (box.lengths, box.origin, box.dim, box.volume) == ((1.0, 2.0), (0.5, -1.0), 2, 2.0)
+    assert sb.Box(3).lengths == (3.0,)
+    assert box.points([[0.0, 0.0], [1.0, 0.5]]).tolist() == [[0.5, -1.0], [1.5, 0.0]]
+    assert box.points(torch.zeros(3, 4, 2)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("words", "call"),
+    [
+        ("a box has at least one axis", lambda: sb.Box([])),
+        ("the lengths of a box are a number or one number an axis, not 'ab'", lambda: sb.Box("ab")),
+        ("the lengths of a box are a number or one number an axis, not None", lambda: sb.Box(None)),
+        ("the length of axis 1 of the box is 0.0; it must be positive", lambda: sb.Box([1.0, 0.0])),
+        ("lengths has an entry that is not finite: (1.0, nan)", lambda: sb.Box([1.0, NAN])),
+        ("lengths has an entry that is not finite: (inf,)", lambda: sb.Box(10**400)),
+        ("origin has 3 entries, but there are 2 axes", lambda: sb.Box([1.0, 1.0], [0.0] * 3)),
+        ("origin is a number or one number an axis, not 'a'", lambda: sb.Box([1.0, 1.0], "a")),
+        (
+            "the points have shape (3,); they need 2 coordinates in the last axis",
+            lambda: sb.Box([1.0, 1.0]).points([1, 2, 3]),
+        ),
+        ("the points have shape (); they need 1", lambda: sb.Box(1.0).points(0.5)),
+        ("the points cannot be read as an array of numbers", lambda: sb.Box(1.0).points("a")),
+    ],
+    ids=range(11),
+)
+def test_bad_boxes_without_cells_are_refused_in_one_sentence(words, call):
+    with pytest.raises(sb.InputError, match=re.escape(words)):
+        call()

@@ -141,16 +141,17 @@ print(solution)
 nodes = torch.stack(torch.meshgrid(grid.nodes(0), grid.nodes(1), indexing="ij"), -1)
 with torch.no_grad():
     values = solution.network(nodes)
+largest = float(values.abs().max())  # white is zero
 figure, panels = plt.subplots(1, 3, figsize=(12, 3.4))
-for panel, (title, field, colours) in zip(
+for panel, (title, field, colours, limits) in zip(
     panels,
     (
-        ("coefficient", on_grid(a), "viridis"),
-        ("network", values, "RdBu_r"),
-        ("error indicators", certificate.indicators, "magma"),
+        ("coefficient", on_grid(a), "viridis", {}),
+        ("network", values, "RdBu_r", {"vmin": -largest, "vmax": largest}),
+        ("error indicators", certificate.indicators, "magma", {}),
     ),
 ):
-    image = panel.imshow(field.T, origin="lower", extent=(0, 1, 0, 1), cmap=colours)
+    image = panel.imshow(field.T, origin="lower", extent=(0, 1, 0, 1), cmap=colours, **limits)
     panel.set(title=title, xlabel="x", ylabel="y")
     figure.colorbar(image, ax=panel, shrink=0.85)
 

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import require_count
+from sciml_bounds.arrays import require_choice, require_count
 from sciml_bounds.errors import InputError
 
 __all__ = ["Activation", "ActivationName", "checked_activation"]
@@ -76,9 +76,7 @@ def checked_activation(name: str, power: int) -> Activation:
     InputError
         If there is none of that name, or a power other than 1 is no power of a ReLU.
     """
-    if name not in get_args(ActivationName):
-        known = ", ".join(map(repr, get_args(ActivationName)))
-        raise InputError(f"activation is {name!r}; the choices are {known}.")
+    require_choice(name, "activation", get_args(ActivationName))
     require_count(power, "power", 1)
     if power > 1 and name != "relu":
         raise InputError(f"power is {power}, and only activation='relu' has powers.")

@@ -73,7 +73,8 @@ class Capacity:
         if f.shape != (points,):
             raise InputError(f"target has shape {tuple(f.shape)}; the features have {points} points.")
         require_finite(f, "target")
-        if not outer_norm >= 0:
+        unlimited = isinstance(outer_norm, float) and outer_norm == math.inf
+        if not unlimited and require_number(outer_norm, "outer_norm") < 0:
             raise InputError(f"outer_norm is {outer_norm}; give a number that is not negative.")
         left = f - self._basis @ (self._basis.T @ f)
         rest = self.singular_values[self.dimension :]

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from sciml_bounds.barron.norms import require_finite_parameters
 from sciml_bounds.bounds.interpolation import CellBounds
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES, Grid
@@ -55,10 +56,13 @@ DIVISIONS = {1: 8, 2: 3, 3: 1}
 
 def cell_bounds(network: BarronNetwork, grid: Grid) -> CellBounds:
     """Bound a network on all cells of a grid; see `BarronNetwork.cell_bounds`."""
+    if not isinstance(grid, Grid):
+        raise InputError(f"grid is a {type(grid).__name__}; give an sb.Grid, on whose cells to bound the network.")
     if grid.dim != network.dimension:
         raise InputError(f"the network has {network.dimension} variables, and the grid has {grid.dim} axes.")
     if network.activation.smoothness == 0:
         raise InputError("A network of steps jumps, so its derivatives have no bounds; use another activation.")
+    require_finite_parameters(network)
     network = copy.deepcopy(network).double().cpu()
     with torch.no_grad():
         lower, upper = _on_cells(network, grid)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -88,10 +87,12 @@ def checked_sides(held: Any, dimension: int) -> Sides:
                 f"held is {held!r}; give 'all', or pairs such as (0, 1) for the far side of the first axis."
             )
         return tuple((axis, end) for axis in range(dimension) for end in (0, 1))
-    pairs = tuple(held) if isinstance(held, Iterable) else (held,)
-    every = {(axis, end) for axis in range(dimension) for end in (0, 1)}
+    every = tuple((axis, end) for axis in range(dimension) for end in (0, 1))
+    pairs = tuple(held) if isinstance(held, list | tuple | set | frozenset) else (held,)
     pairs = tuple(tuple(pair) if isinstance(pair, list) else pair for pair in pairs)  # as files have them
+    if len(pairs) == 2 and all(isinstance(entry, int) for entry in pairs):
+        raise InputError(f"held is {held!r}, one side by itself; give a list of sides, held=[{pairs!r}].")
     for pair in pairs:
         if not isinstance(pair, tuple) or pair not in every:
             raise InputError(f"held has {pair!r}; a side is a pair of an axis below {dimension} and an end, 0 or 1.")
-    return tuple(sorted(set(pairs)))
+    return tuple(side for side in every if side in pairs)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sciml_bounds.arrays import require_number
 from sciml_bounds.barron.function import BarronFunction
-from sciml_bounds.barron.series import FourierSeries, ProductSeries
+from sciml_bounds.barron.series import FourierSeries, ProductSeries, checked_rows
 from sciml_bounds.errors import InputError
 from sciml_bounds.reports import describe, summary_table
 
@@ -175,11 +175,9 @@ def _matrix(coefficient: Coefficient, f: Series) -> tuple[Tensor, float]:
     if not isinstance(coefficient, Sequence):
         mean, varies = _split(_as_setting(coefficient, f, "coefficient"))
         return mean * torch.eye(dim, dtype=torch.float64), varies
-    if [len(row) for row in coefficient] != [dim] * dim:
-        raise InputError(f"The coefficient is not {dim} by {dim}; give a row for each axis.")
     zero = torch.zeros((dim, dim), dtype=torch.complex128)
     waves = {(0,) * dim: zero.clone()}
-    for i, row in enumerate(coefficient):
+    for i, row in enumerate(checked_rows(coefficient, dim)):
         for j, entry in enumerate(row):
             series = _as_setting(entry, f, f"coefficient of row {i} and column {j}")
             if i != j and isinstance(f, ProductSeries) and (not isinstance(series, float) or series != 0):

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING
-from typing import Any, Literal, cast
+from numbers import Real
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import convert, require_count, require_finite, require_number
+from sciml_bounds.arrays import convert, require_count, require_number
 from sciml_bounds.barron import moments as rules
+from sciml_bounds.barron import pointwise
+from sciml_bounds.barron.pointwise import Value
 from sciml_bounds.barron.sampling import interpolant, tails
-from sciml_bounds.barron.series import FourierSeries, ProductSeries, Sides
+from sciml_bounds.barron.series import FourierSeries, ProductSeries, Sides, checked_rows, checked_vector
 from sciml_bounds.errors import InputError
 from sciml_bounds.reports import describe, summary_table
 
 __all__ = ["BarronFunction"]
-
-Value = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, repr=False)
@@ -29,10 +29,10 @@ class BarronFunction:
     """A real function of d variables with its band limits and a bound of its spectral Barron norm.
 
     ||f|| = inf int (1 + |w|) |F(w)| dw over all f = int F(w) exp(i w . x) dw on the domain (Barron 1993; the form of
-    Marwah, Lipton, Lu and Risteski, arXiv:2210.12101). Sums, products, powers, derivatives, polynomials and
+    Marwah, Lipton, Lu and Risteski, arXiv:2210.12101). Sums, products, powers, multiples, derivatives, polynomials and
     (I - Laplace)^-1 give functions again, whose norms follow by rules that hold for all functions: the binomial rule
-    for products is never above ||f|| ||g||, and (I - Laplace)^-1 gains two orders. Functions are made by the class
-    methods. Bounds hold up to floating-point round-off.
+    for products is never above ||f|| ||g||, a number joins the mean of a series, and (I - Laplace)^-1 gains two orders.
+    Functions are made by the class methods. Bounds hold up to floating-point round-off.
 
     Attributes
     ----------
@@ -125,7 +125,7 @@ class BarronFunction:
         InputError
             If the centre is no finite vector or the width not positive.
         """
-        x0 = _vector(centre, "centre")
+        x0 = checked_vector(centre, "centre")
         s, dim = require_number(width, "width", positive=True), len(x0)
         growth = (math.exp(math.lgamma((dim + k) / 2) - math.lgamma(dim / 2)) for k in range(rules.ORDERS))
         moments = tuple((math.sqrt(2) / s) ** k * factor for k, factor in enumerate(growth))
@@ -140,11 +140,13 @@ class BarronFunction:
         InputError
             If the profile has more than one variable, or the direction is no finite vector.
         """
+        if not isinstance(profile, BarronFunction):
+            raise InputError(f"profile is a {type(profile).__name__}; give a BarronFunction of one variable.")
         if profile.dimension != 1:
             raise InputError(
                 f"profile is a function of {profile.dimension} variables; a ridge needs one of one variable."
             )
-        a, b = _vector(direction, "direction"), require_number(offset, "offset")
+        a, b = checked_vector(direction, "direction"), require_number(offset, "offset")
         size = float(a.square().sum().sqrt())
         if size == 0:
             raise InputError("direction is zero; give a vector that points somewhere.")
@@ -224,22 +226,37 @@ class BarronFunction:
     # --- rules --------------------------------------------------------------------------------------------------------
 
     def __add__(self, other: BarronFunction | float) -> BarronFunction:
+        if not isinstance(other, BarronFunction):
+            return self._shifted(require_number(other, "the number"))
         g = self._paired(other)
         band = tuple(max(a, b) for a, b in zip(self.band, g.band))
-        return self._joined(g, operator.add, band, rules.of_sum(self.moments, g.moments))
+        return self._joined(g, pointwise.added, band, rules.of_sum(self.moments, g.moments))
 
     def __mul__(self, other: BarronFunction | float) -> BarronFunction:
+        if not isinstance(other, BarronFunction):
+            return self._scaled(require_number(other, "the number"))
         g = self._paired(other)
         band = tuple(a + b for a, b in zip(self.band, g.band))
-        return self._joined(g, operator.mul, band, rules.of_product(self.moments, g.moments))
+        return self._joined(g, pointwise.multiplied, band, rules.of_product(self.moments, g.moments))
 
     __radd__, __rmul__ = __add__, __mul__
 
+    def __truediv__(self, other: float) -> BarronFunction:
+        if isinstance(other, BarronFunction):
+            raise InputError("Functions are divided by numbers only: 1 / f need not have a Barron norm.")
+        number = require_number(other, "the divisor")
+        if number == 0 or math.isinf(1 / number):
+            raise InputError(f"the divisor is {other!r}; give a number whose inverse is finite.")
+        return self._scaled(1 / number)
+
+    def __rtruediv__(self, other: Any) -> BarronFunction:
+        raise InputError("A number is not divided by a function: 1 / f need not have a Barron norm.")
+
     def __neg__(self) -> BarronFunction:
-        return self * -1.0
+        return self._scaled(-1.0)
 
     def __sub__(self, other: BarronFunction | float) -> BarronFunction:
-        return self + -other
+        return self + (-other if isinstance(other, BarronFunction) else -require_number(other, "the number"))
 
     def __rsub__(self, other: float) -> BarronFunction:
         return -self + other
@@ -256,11 +273,16 @@ class BarronFunction:
         InputError
             If there is no coefficient, or one is not a finite number.
         """
-        if len(coefficients) == 0:
+        try:
+            numbers = [require_number(a, "a coefficient") for a in coefficients]
+        except TypeError:
+            raise InputError(f"coefficients is {coefficients!r}; give a list of those of f^0, f^1 and so on.") from None
+        if not numbers:
             raise InputError("coefficients is empty; give those of f^0, f^1 and so on.")
-        numbers = [require_number(a, "a coefficient") for a in coefficients]
-        total = self._constant(numbers[-1])
-        for number in reversed(numbers[:-1]):
+        if len(numbers) == 1:
+            return self._constant(numbers[0])
+        total = self * numbers[-1] + numbers[-2]
+        for number in reversed(numbers[:-2]):
             total = total * self + number
         return total
 
@@ -275,10 +297,8 @@ class BarronFunction:
         require_count(axis, "axis", 0)
         if axis >= self.dimension:
             raise InputError(f"axis is {axis}, and this is a function of {self.dimension} variables.")
-        value: Value = (
-            self.value.derivative(axis) if isinstance(self.value, FourierSeries) else _slope(self.value, axis)
-        )
-        return self._with(value, self.band, rules.of_derivative(self.moments, self.band[axis]))
+        moments = rules.of_derivative(self.moments, self.band[axis])
+        return self._with(pointwise.derivative(self.value, axis), self.band, moments)
 
     def gradient(self) -> tuple[BarronFunction, ...]:
         """Return the derivatives along all axes."""
@@ -295,12 +315,11 @@ class BarronFunction:
             If the matrix is not d by d, or an entry has another number of variables.
         """
         slopes = self.gradient()
-        if isinstance(coefficient, BarronFunction | int | float):
+        if isinstance(coefficient, BarronFunction | Real):
             return tuple(slope * coefficient for slope in slopes)
-        if [len(row) for row in coefficient] != [self.dimension] * self.dimension:
-            raise InputError(f"coefficient is not {self.dimension} by {self.dimension}; give a row for each axis.")
-        rows = [[slope * entry for slope, entry in zip(slopes, row)] for row in coefficient]
-        return tuple(sum(row[1:], start=row[0]) for row in rows)
+        rows = checked_rows(coefficient, self.dimension)
+        products = [[slope * entry for slope, entry in zip(slopes, row)] for row in rows]
+        return tuple(sum(row[1:], start=row[0]) for row in products)
 
     def resolvent(self) -> BarronFunction:
         """Return u = (I - Laplace)^-1 f for a series: m_k is at most m_k, m_(k-1) / 2 and m_(k-2) of f.
@@ -346,14 +365,20 @@ class BarronFunction:
 
     def _constant(self, number: float) -> BarronFunction:
         moments = (abs(number),) + (0.0,) * (rules.ORDERS - 1)
-        value: Value = lambda x: 0 * x[..., 0] + number  # noqa: E731 -- depends on x, so that it has a derivative
-        if isinstance(self.value, FourierSeries):
-            value = self.value.constant(number)
-        return BarronFunction(value, (0.0,) * self.dimension, moments)
+        return BarronFunction(pointwise.constant(self.value, number), (0.0,) * self.dimension, moments)
 
-    def _paired(self, other: BarronFunction | float) -> BarronFunction:
-        if not isinstance(other, BarronFunction):
-            return self._constant(require_number(other, "the number"))
+    def _scaled(self, number: float) -> BarronFunction:
+        moments = rules.of_product(self.moments, self._constant(number).moments)
+        return self._with(pointwise.scaled(self.value, number), self.band, moments)
+
+    def _shifted(self, number: float) -> BarronFunction:
+        """Add a number. It joins the mean of a series, so that m_0 grows by what the magnitude of the mean does."""
+        mean = pointwise.mean(self.value)
+        grown = max(self.moments[0] - abs(mean), 0.0) + abs(mean + number)
+        value = pointwise.added(self.value, pointwise.constant(self.value, number))
+        return self._with(value, self.band, (grown, *self.moments[1:]))
+
+    def _paired(self, other: BarronFunction) -> BarronFunction:
         if other.dimension != self.dimension:
             raise InputError(
                 f"The functions have {self.dimension} and {other.dimension} variables; they need the same."
@@ -361,33 +386,10 @@ class BarronFunction:
         return other
 
     def _joined(
-        self, g: BarronFunction, join: Callable[[Any, Any], Any], band: tuple[float, ...], moments: rules.Moments
+        self, g: BarronFunction, join: Callable[[Value, Value], Value], band: tuple[float, ...], moments: rules.Moments
     ) -> BarronFunction:
-        f, h = self.value, g.value
         kind: Literal["bound", "estimate"] = "estimate" if "estimate" in (self.kind, g.kind) else "bound"
-        series = isinstance(f, FourierSeries) and isinstance(h, FourierSeries) and f.periods == h.periods
-        value = cast(Value, join(f, h)) if series else lambda x: cast(Tensor, join(f(x), h(x)))
-        return BarronFunction(value, band, rules.within_band(moments, band), kind)
+        return BarronFunction(join(self.value, g.value), band, rules.within_band(moments, band), kind)
 
     def _with(self, value: Value, band: tuple[float, ...], moments: rules.Moments) -> BarronFunction:
         return BarronFunction(value, band, rules.within_band(moments, band), self.kind)
-
-
-def _slope(value: Value, axis: int) -> Value:
-    """Differentiate a function of torch along one axis; points are independent, so their values may be added up."""
-
-    def slope(x: Tensor) -> Tensor:
-        with torch.enable_grad():
-            y = x if x.requires_grad else x.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(value(y).sum(), y, create_graph=x.requires_grad)
-        return gradient[..., axis]
-
-    return slope
-
-
-def _vector(entries: Any, name: str) -> Tensor:
-    vector = convert(entries, name, torch.float64, torch.device("cpu"))
-    if vector.ndim != 1 or len(vector) == 0:
-        raise InputError(f"{name} has shape {tuple(vector.shape)}; give a vector with one entry for each axis.")
-    require_finite(vector, name)
-    return vector

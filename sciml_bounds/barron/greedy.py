@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import require_count, require_seed
+from sciml_bounds.arrays import require_choice, require_count, require_seed
 from sciml_bounds.barron.cosine_greedy import CosineRun
 from sciml_bounds.barron.dictionaries import Ridges, half_circle, random_directions
 from sciml_bounds.barron.network import BarronNetwork
@@ -80,7 +80,7 @@ def greedy_network(
     Raises
     ------
     InputError
-        If the problem is not linear, or a side has a condition that networks do not meet.
+        If an argument does not fit, the problem is not linear, or a side has a condition that networks do not meet.
 
     Notes
     -----
@@ -111,9 +111,8 @@ def greedy_network(
     require_linear(problem, "greedy_network")
     require_count(width, "width", 1)
     require_count(power, "power", 1)
-    require_seed(seed)
-    if activation not in ("relu", "cosine"):
-        raise InputError(f"activation is {activation!r}; the greedy algorithm has 'relu' and 'cosine'.")
+    seed = require_seed(seed)
+    require_choice(activation, "activation", ("relu", "cosine"))
     if activation == "cosine":
         return _by_cosines(problem, width, lifting, seed, start)
     run = _Run(problem, power, lifting, seed)

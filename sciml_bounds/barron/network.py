@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import copy
 import math
-from decimal import ROUND_CEILING
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from sciml_bounds.arrays import convert, require_count, require_finite, require_number
+from sciml_bounds.arrays import convert, require_count, require_finite, require_number, require_seed
+from sciml_bounds.barron import norms
 from sciml_bounds.barron.activations import checked_activation
 from sciml_bounds.barron.distance import BoxDistance, checked_sides
-from sciml_bounds.barron.norms import affine_norm, feature_norms, path_norm, projected
-from sciml_bounds.barron.series import ProductSeries, Sides
-from sciml_bounds.barron.series import checked_sides as checked_lengths
+from sciml_bounds.barron.function import BarronFunction
+from sciml_bounds.barron.series import ProductSeries, Sides, checked_lengths
 from sciml_bounds.errors import InputError
-from sciml_bounds.reports import describe, summary_table
+from sciml_bounds.grid import axis_numbers
+from sciml_bounds.reports import summary_table
 
 if TYPE_CHECKING:
     from sciml_bounds.bounds.interpolation import CellBounds
@@ -98,9 +98,10 @@ class BarronNetwork(nn.Module):
         require_count(dimension, "dimension", 1)
         require_count(width, "width", 0)
         scale = require_number(scale, "scale", positive=True)
+        seed = require_seed(seed)
         self.activation = checked_activation(activation, power)
         self.lengths = checked_lengths(lengths, dimension, "lengths")
-        self.origin = _checked_origin(origin, dimension)
+        self.origin = axis_numbers(origin, dimension, "origin")
         sides = checked_sides(held, dimension)
         self.distance = BoxDistance(self.origin, self.lengths, sides) if sides else None
         self.lifting = None if lifting is None else self._taken_over(lifting)
@@ -176,7 +177,9 @@ class BarronNetwork(nn.Module):
         InputError
             If the function is no series, or has more than 65,536 waves.
         """
-        series = function.waves().value
+        if not isinstance(function, BarronFunction):
+            raise InputError(f"a {type(function).__name__} is no series; give an sb.BarronFunction that is one.")
+        series: Any = function.waves().value
         lengths = function.value.lengths if isinstance(function.value, ProductSeries) else series.periods
         return cls.of(*series.cosines(), activation="cosine", offset=series.mean, lengths=lengths)
 
@@ -291,7 +294,7 @@ class BarronNetwork(nn.Module):
         Raises
         ------
         InputError
-            If the grid has another number of axes, or the network is one of steps.
+            If the grid is none or has other axes, the network is one of steps, or a parameter is not finite.
         """
         from sciml_bounds.barron.cell_bounds import cell_bounds  # the compiler is not needed to make a network
 
@@ -303,8 +306,8 @@ class BarronNetwork(nn.Module):
             "dimension": str(self.dimension),
             "width": str(self.width),
             "activation": activation,
-            "path norm": _upwards(self.path_norm),
-            "Barron norm (bound)": _upwards(self.barron_norm),
+            "path norm": norms.upwards(self.path_norm),
+            "Barron norm (bound)": norms.words(self),
         }
         if self.held:
             rows["held sides"] = "all" if len(self.held) == 2 * self.dimension else str(self.held)
@@ -319,7 +322,7 @@ class BarronNetwork(nn.Module):
         r_j = (max |w_j . x + b_j| over the box)^power for ReLUs (at most the (|w|_1 + |b|)^power of E, Ma and Wu,
         arXiv:1906.08039, on the unit box), 1 for all other activations.
         """
-        return path_norm(self) + (0.0 if self.lifting is None else self.lifting.path_norm)
+        return norms.path_norm(self)
 
     @property
     def barron_norm(self) -> float:
@@ -330,40 +333,21 @@ class BarronNetwork(nn.Module):
         parts are free; infinite with held sides, where u is no combination of such neurons, and where the neurons of a
         lifting have another norm.
         """
-        lifted = self.lifting if self.lifting is not None and self.lifting.width else None
-        if lifted is not None and self.width and _norm_of(lifted) != _norm_of(self):
-            return math.inf
-        with torch.no_grad():
-            used = self.outer != 0  # neurons of infinite norm that are not used cost nothing
-            own = self.outer[used].abs() @ self.feature_norms()[used]
-        return float(own) + affine_norm(self) + (0.0 if self.lifting is None else self.lifting.barron_norm)
+        return norms.barron_norm(self)
 
     def feature_norms(self) -> Tensor:
         """Return what a unit outer weight of each neuron adds to `barron_norm`, shape (k,)."""
-        return feature_norms(self)
+        return norms.feature_norms(self)
 
-    @torch.no_grad()
     def project_(self, bound: float) -> BarronNetwork:
         """Move the outer weights to the closest ones with `barron_norm` <= bound, in place; the rest stays.
 
         Raises
         ------
         InputError
-            If what stays is larger than the bound already, or the norm is infinite.
+            If what stays is larger than the bound already, the norm is infinite, or a parameter is not finite.
         """
-        bound = require_number(bound, "bound")
-        norms = self.feature_norms()
-        left = bound - affine_norm(self) - (0.0 if self.lifting is None else self.lifting.barron_norm)
-        if left < 0:
-            raise InputError(
-                f"bound is {bound:.4g}, and affine part and lifting alone have norm {bound - left:.4g}; give more."
-            )
-        if not bool(torch.isfinite(norms).all()):
-            raise InputError(
-                f"The Barron norm of {self.activation.name} networks with held sides is infinite; train without held."
-            )
-        counted = norms > 0  # neurons of norm zero are constants to this norm
-        self.outer[counted] = projected(self.outer[counted], norms[counted], left)
+        norms.project(self, require_number(bound, "bound"))
         return self
 
     # --- parts --------------------------------------------------------------------------------------------------------
@@ -395,13 +379,10 @@ class BarronNetwork(nn.Module):
         return x @ self.weights.T + self.biases
 
     def _derivative(self, x: Tensor, order: int) -> Tensor:
-        self._require_smooth(order)
-        return self.activation(self._arguments(x), order)
-
-    def _require_smooth(self, order: int) -> None:
         if order > self.activation.smoothness:
             name = f"{self.activation.name} of power {self.activation.power}"
             raise InputError(f"A network of {name} has no derivatives of order {order}; use a smoother activation.")
+        return self.activation(self._arguments(x), order)
 
     def _inner(self, x: Tensor) -> Tensor:
         return self.activation(self._arguments(x)) @ self.outer + x @ self.slope + self.offset
@@ -410,24 +391,7 @@ class BarronNetwork(nn.Module):
         return (self._derivative(x, 1) * self.outer) @ self.weights + self.slope
 
 
-def _norm_of(network: BarronNetwork) -> tuple[str, int]:
-    """Which norm `barron_norm` bounds: the spectral one, or that of the neurons of one kind."""
-    s = network.activation
-    return (s.name, s.power) if s.is_piecewise else ("spectral", 1)
-
-
 def _numbers(value: Any, name: str) -> Tensor:
     tensor = convert(value, name, torch.float64, torch.device("cpu"))
     require_finite(tensor, name)
     return tensor
-
-
-def _upwards(number: float) -> str:
-    return describe(torch.tensor(number, dtype=torch.float64), rounding=ROUND_CEILING)
-
-
-def _checked_origin(origin: Sides, dimension: int) -> tuple[float, ...]:
-    given = (origin,) * dimension if isinstance(origin, int | float) else tuple(origin)
-    if len(given) != dimension:
-        raise InputError(f"origin has {len(given)} numbers, and the network has {dimension} variables.")
-    return tuple(require_number(entry, "origin") for entry in given)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from sciml_bounds.barron import norms
 from sciml_bounds.barron.network import BarronNetwork
 from sciml_bounds.reports import describe, summary_table
 
@@ -116,7 +117,7 @@ class NetworkSolution:
             "width": str(self.width),
             "energy": f"{self.energy:.10g}",
             "integrals": self._integrals(),
-            "Barron norm": describe(torch.tensor(self.network.barron_norm, dtype=torch.float64)),
+            **self._norms(),
         }
         if self.proven_order is not None:
             seen = "" if math.isnan(self.fitted_order) else f", fitted {self.fitted_order:.2f} (estimate)"
@@ -124,6 +125,14 @@ class NetworkSolution:
         if self.proven_contraction is not None:
             rows["contraction"] = f"proven {self.proven_contraction:.3f}, observed {self.observed_contraction:.3f}"
         return summary_table("NetworkSolution", rows)
+
+    def _norms(self) -> dict[str, str]:
+        """Write the norm, or where it is infinite why, and the path norm, which never is."""
+        norm = self.network.barron_norm
+        if math.isfinite(norm):
+            return {"Barron norm": describe(torch.tensor(norm, dtype=torch.float64))}
+        path = torch.tensor(self.network.path_norm, dtype=torch.float64)
+        return {"Barron norm": norms.words(self.network), "path norm": describe(path)}
 
     def _integrals(self) -> str:
         change = "" if self.energy_change == 0 else f"; other points change J by {self.energy_change:.1e}"

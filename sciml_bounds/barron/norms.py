@@ -8,10 +8,15 @@ the interval of its arguments only. All pairs below are (m_0, m_1).
 from __future__ import annotations
 
 import math
+from decimal import ROUND_CEILING
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from sciml_bounds.arrays import require_finite
+from sciml_bounds.errors import InputError
+from sciml_bounds.reports import describe
 
 if TYPE_CHECKING:
     from sciml_bounds.barron.network import BarronNetwork
@@ -19,13 +24,18 @@ if TYPE_CHECKING:
 __all__ = [
     "Pair",
     "affine_norm",
+    "barron_norm",
     "feature_norms",
     "half_moments",
     "linear_moments",
     "parabola_moments",
     "path_norm",
+    "project",
     "projected",
+    "require_finite_parameters",
     "tanh_moments",
+    "upwards",
+    "words",
 ]
 
 Pair = tuple[Tensor, Tensor]
@@ -94,13 +104,87 @@ def projected(outer: Tensor, weights: Tensor, bound: float) -> Tensor:
 
 
 def path_norm(network: BarronNetwork) -> float:
-    """See `BarronNetwork.path_norm`; without the lifting."""
+    """See `BarronNetwork.path_norm`."""
     s = network.activation
     with torch.no_grad():
         reach = _reach(network)
         sizes = reach**s.power if s.name == "relu" else torch.ones_like(reach)
         half, constant = _affine(network)
-        return float(network.outer.abs() @ sizes + network.slope.abs() @ half + constant.abs())
+        own = float(network.outer.abs() @ sizes + network.slope.abs() @ half + constant.abs())
+    return own + (0.0 if network.lifting is None else path_norm(network.lifting))
+
+
+def barron_norm(network: BarronNetwork) -> float:
+    """See `BarronNetwork.barron_norm`."""
+    if _is_mixed(network):
+        return math.inf
+    with torch.no_grad():
+        used = network.outer != 0  # neurons of infinite norm that are not used cost nothing
+        own = float(network.outer[used].abs() @ feature_norms(network)[used])
+    return own + _norm_of_the_rest(network)
+
+
+def words(network: BarronNetwork) -> str:
+    """Write `barron_norm`, and where it is infinite why."""
+    norm = barron_norm(network)
+    return upwards(norm) if math.isfinite(norm) else f"infinite, since {_obstacle(network)[0]}"
+
+
+def _obstacle(network: BarronNetwork) -> tuple[str, str]:
+    """Say why there is no finite norm, and what to do."""
+    if _is_mixed(network):
+        return "the neurons of the lifting have another norm", "give a lifting with the same activation"
+    if network.activation.is_piecewise and network.held:
+        name = network.activation.name
+        return f"{name} neurons times a factor (held sides) have no variation norm", "take cosine or tanh"
+    return "its numbers are beyond double precision", "give smaller weights"
+
+
+def project(network: BarronNetwork, bound: float) -> None:
+    """See `BarronNetwork.project_`."""
+    require_finite_parameters(network)
+    sizes = feature_norms(network).detach()
+    if not (math.isfinite(barron_norm(network)) and bool(torch.isfinite(sizes).all())):
+        why, remedy = _obstacle(network)
+        raise InputError(f"The Barron norm is infinite, since {why}; {remedy}.")
+    left = bound - _norm_of_the_rest(network)
+    if left < 0:
+        raise InputError(
+            f"bound is {bound:.4g}, and affine part and lifting alone have norm {bound - left:.4g}; give more."
+        )
+    counted = sizes > 0  # neurons of norm zero are constants to this norm
+    with torch.no_grad():
+        network.outer[counted] = projected(network.outer[counted], sizes[counted], left)
+
+
+def require_finite_parameters(network: BarronNetwork) -> None:
+    """Refuse networks that hold NaN or infinity: comparisons with bounds of them would say nothing."""
+    for name, values in network.named_parameters():
+        require_finite(values, f"the parameter {name} of the network")
+
+
+def _norm_of_the_rest(network: BarronNetwork) -> float:
+    """Bound that of affine part and lifting."""
+    return affine_norm(network) + (0.0 if network.lifting is None else barron_norm(network.lifting))
+
+
+def _is_mixed(network: BarronNetwork) -> bool:
+    """Whether network and lifting have neurons whose norms are not those of one space."""
+    lifting = network.lifting
+    if lifting is None or not (lifting.width and network.width):
+        return False
+    return _kind(lifting) != _kind(network)
+
+
+def _kind(network: BarronNetwork) -> tuple[str, int]:
+    """Which norm `barron_norm` bounds: the spectral one, or that of the neurons of one kind."""
+    s = network.activation
+    return (s.name, s.power) if s.is_piecewise else ("spectral", 1)
+
+
+def upwards(number: float) -> str:
+    """Write a bound so that it stays one."""
+    return describe(torch.tensor(number, dtype=torch.float64), rounding=ROUND_CEILING)
 
 
 def feature_norms(network: BarronNetwork) -> Tensor:

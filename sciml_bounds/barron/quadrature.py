@@ -56,7 +56,7 @@ def gauss(box: Box, cells: tuple[int, ...]) -> Quadrature:
 
 def sobol(box: Box, count: int, seed: int) -> Quadrature:
     """Take scrambled Sobol points of equal weights."""
-    engine = torch.quasirandom.SobolEngine(box.dim, scramble=True, seed=seed)
+    engine = torch.quasirandom.SobolEngine(box.dim, scramble=True, seed=seed % 2**64)  # solvers ask for the next one
     points = box.points(engine.draw(count, dtype=torch.float64))
     weights = torch.full((count,), box.volume / count, dtype=torch.float64)
     return Quadrature(points, weights, (), f"{count} scrambled Sobol points")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import require_count, require_seed
+from sciml_bounds.arrays import require_choice, require_count, require_seed
 from sciml_bounds.barron.constrained_fit import fit_with_constraints, side_points
 from sciml_bounds.barron.network import BarronNetwork
 from sciml_bounds.barron.network_solution import NetworkSolution, NetworkStep
@@ -80,7 +80,13 @@ def random_feature_network(
     Raises
     ------
     InputError
-        If the problem is not convex, a side has a condition that networks do not meet, or collocation does not fit.
+        If an argument does not fit, the problem is not convex, a side has a condition that networks do not meet, or
+        collocation does not fit.
+
+    Notes
+    -----
+    Points of collocation are those of `optimal_sample` (Nouy and Michel, arXiv 2312.14057). Nothing is proven of the
+    neurons that are drawn; see `capacity` for what a range of them can do at all.
 
     Examples
     --------
@@ -97,7 +103,9 @@ def random_feature_network(
     if not problem.convex:
         raise InputError("the energy is not declared to be convex, so that it has no best outer weights.")
     require_count(width, "width", 1)
-    require_seed(seed)
+    require_choice(fit, "fit", ("energy", "collocation"))
+    require_choice(sampling, "sampling", get_args(SamplingMethod))
+    seed = require_seed(seed)
     constrained = _is_constrained(sides, fit, lifting)
     arguments = free_arguments(problem) if constrained else network_arguments(problem, lifting)
     network = BarronNetwork(problem.dim, width, activation, power=power, scale=scale, seed=seed, **arguments)
@@ -109,10 +117,8 @@ def random_feature_network(
         words = fit_with_constraints(network, problem, quadrature, places, side_values(problem, places))
     elif fit == "energy":
         words = f"least energy in {fit_outer(network, problem, quadrature)} dimensions"
-    elif fit == "collocation":
-        words = _collocate(network, problem, quadrature, sampling, seed)
     else:
-        raise InputError(f"fit is {fit!r}; the choices are 'energy' and 'collocation'.")
+        words = _collocate(network, problem, quadrature, sampling, seed)
     coarse = energy_of(network, problem, quadrature)
     energy = energy_of(network, problem, quadrature_of(problem, fineness=2, seed=seed + 1))
     return NetworkSolution(
@@ -128,8 +134,7 @@ def random_feature_network(
 
 
 def _is_constrained(sides: str, fit: str, lifting: BarronNetwork | None) -> bool:
-    if sides not in ("factor", "constraints"):
-        raise InputError(f"sides is {sides!r}; the choices are 'factor' and 'constraints'.")
+    require_choice(sides, "sides", ("factor", "constraints"))
     if sides == "constraints" and (fit != "energy" or lifting is not None):
         raise InputError("sides='constraints' goes with fit='energy' and without a lifting.")
     return sides == "constraints"

@@ -73,7 +73,8 @@ def ritz_network(
     Raises
     ------
     InputError
-        If a side has a condition that networks do not meet, or there is no network of that norm.
+        If an argument does not fit, a side has a condition that networks do not meet, there is no network of that
+        norm, or the energy leaves the finite numbers.
 
     Notes
     -----
@@ -92,7 +93,7 @@ def ritz_network(
     require_problem(problem, "ritz_network")
     for value, name in ((width, "width"), (steps, "steps")):
         require_count(value, name, 1)
-    require_seed(seed)
+    seed = require_seed(seed)
     rate = require_number(learning_rate, "learning_rate", positive=True)
     arguments = network_arguments(problem, lifting)
     network = BarronNetwork(problem.dim, width, activation, power=power, scale=scale, seed=seed, **arguments)

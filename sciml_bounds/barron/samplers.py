@@ -29,7 +29,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import require_count, require_number
+from sciml_bounds.arrays import require_choice, require_count, require_number, require_seed
 from sciml_bounds.barron.network import BarronNetwork
 from sciml_bounds.barron.waves import Drawn, Waves, waves_of
 from sciml_bounds.errors import InputError
@@ -76,7 +76,9 @@ class SampledNetwork:
 def width_for(function: Any, error: float, norm: Norm = "L2", activation: str = "cosine") -> int:
     """Return a width at which some network of this activation comes within an error of a series.
 
-    The width at which `sample_network` has this bound of its mean error, so that some draw is as good.
+    The width at which `sample_network` has this bound of its mean error, so that some draw is as good: (M / error)^2
+    times the volume of the box, M the sum of the magnitudes of the terms, each times a size that the neurons have
+    (see `barron.samplers`). This is Maurey's argument as Barron has it (IEEE Trans. Inf. Theory 39 (1993) 930-945).
 
     Parameters
     ----------
@@ -97,7 +99,8 @@ def width_for(function: Any, error: float, norm: Norm = "L2", activation: str = 
     Raises
     ------
     InputError
-        If the function is no series, the error not positive, or nothing is known of this activation in this norm.
+        If the function is no series, the error not positive or beyond what a number of neurons can reach, or nothing
+        is known of this activation in this norm.
 
     Examples
     --------
@@ -108,7 +111,14 @@ def width_for(function: Any, error: float, norm: Norm = "L2", activation: str = 
     """
     error = require_number(error, "error", positive=True)
     waves = waves_of(function)
-    return max(1, math.ceil(_total(waves, norm, activation) ** 2 / error**2))
+    total = _total(waves, norm, activation)
+    root = total / error
+    if not math.isfinite(root * root):
+        raise InputError(
+            f"error is {error!r}, and the terms of the function add up to {total:.3g}: no width in double "
+            "precision is enough; give a larger error."
+        )
+    return max(1, math.ceil(root * root))
 
 
 def sample_network(
@@ -124,21 +134,43 @@ def sample_network(
     function, norm, activation
         As for `width_for`.
     width
-        Number of neurons.
+        Number of neurons, k.
     seed
-        Of the draw.
+        Of the draw; the same one gives the same network.
 
     Returns
     -------
     SampledNetwork
-        The network and the bound of the root mean square of its error, M sqrt(volume / width).
+        The network, on the box of the series, and the bound of the root mean square of its error over all draws,
+        M sqrt(volume / k).
 
     Raises
     ------
     InputError
-        As for `width_for`, or if the width is not positive.
+        As for `width_for`, or if the width is not positive or the seed no seed.
+
+    Notes
+    -----
+    A function that is a mean over a density of neurons is approximated by the mean of k that are drawn from it (Barron,
+    IEEE Trans. Inf. Theory 39 (1993) 930-945). The densities and M for each activation are in `barron.samplers`.
+
+    Examples
+    --------
+    >>> import math
+    >>> import torch
+    >>> import sciml_bounds as sb
+    >>> f = sb.BarronFunction.cosine([[1, 2, 0], [0, 1, 3]], [1.0, 0.5])
+    >>> sampled = sb.sample_network(f, 113)
+    >>> round(sampled.error_bound, 4), sampled.network.width
+    (0.0998, 113)
+    >>> x = torch.rand((10_000, 3), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    >>> draws = [sb.sample_network(f, 113, seed=seed).network for seed in range(20)]
+    >>> squares = [(network(x) - f(x)).square().mean().item() for network in draws]
+    >>> f"{math.sqrt(sum(squares) / 20):.3f}"  # some draws are worse than the mean, as the first one
+    '0.091'
     """
     require_count(width, "width", 1)
+    seed = require_seed(seed)
     waves = waves_of(function)
     total = _total(waves, norm, activation)
     if total == 0:  # a constant
@@ -165,11 +197,8 @@ def sample_network(
 
 def _total(waves: Waves, norm: Norm, activation: str) -> float:
     """M times the square root of the volume."""
-    if norm not in get_args(Norm):
-        raise InputError(f"norm is {norm!r}; the choices are 'L2' and 'H1'.")
-    if activation not in _BUILDERS:
-        known = ", ".join(map(repr, _BUILDERS))
-        raise InputError(f"activation is {activation!r}; networks can be sampled for {known}.")
+    require_choice(norm, "norm", get_args(Norm))
+    require_choice(activation, "activation", _BUILDERS)
     if norm == "H1" and activation in ("step", "sigmoid"):
         raise InputError(f"Networks of {activation}s are sampled in L2 only; use 'cosine' or 'relu' for H1.")
     return float(waves.coefficients.abs() @ _sizes(waves, norm, activation)) * math.sqrt(math.prod(waves.lengths))

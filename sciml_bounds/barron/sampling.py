@@ -9,7 +9,7 @@ import torch
 
 from sciml_bounds.arrays import require_count, require_finite, require_number, to_tensor
 from sciml_bounds.barron.moments import ORDERS, Moments
-from sciml_bounds.barron.series import FourierSeries, Sides, checked_sides
+from sciml_bounds.barron.series import FourierSeries, Sides, checked_lengths
 from sciml_bounds.errors import InputError
 
 __all__ = ["interpolant", "tails"]
@@ -33,11 +33,15 @@ def tails(shape: tuple[int, ...], periods: Sides, decay: tuple[int, float]) -> M
     A frequency that the lattice does not resolve has |w| >= W = min pi n_i / P_i, so that their part of m_k is at most
     T / W^(s - k). It counts twice, since samples show it at a smaller frequency.
     """
+    if not isinstance(decay, tuple | list) or len(decay) != 2:
+        raise InputError(
+            f"decay is {decay!r}; give an order s and a number T with int |w|^s |F| <= T, such as (2, 50.0)."
+        )
     order, moment = decay
     require_count(order, "the order in decay", 1)
     moment = require_number(moment, "the moment in decay")
     if moment < 0:
         raise InputError(f"the moment in decay is {moment}; it is the integral of |w|^s |F|, and never negative.")
-    sides = checked_sides(periods, len(shape), "periods")
+    sides = checked_lengths(periods, len(shape), "periods")
     resolved = min(math.pi * n / side for n, side in zip(shape, sides))
     return tuple(2 * moment / resolved ** (order - k) if k <= order else math.inf for k in range(ORDERS))

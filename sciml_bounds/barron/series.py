@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import require_number, to_tensor
+from sciml_bounds.arrays import convert, require_finite, to_tensor
 from sciml_bounds.errors import InputError
+from sciml_bounds.grid import axis_numbers
 
 __all__ = ["FourierSeries", "ProductSeries", "Sides", "Symmetry"]
 
@@ -55,7 +56,7 @@ class FourierSeries:
         """
         modes = checked_modes(modes)
         coefficients = checked_coefficients(coefficients, len(modes)).to(torch.complex128)
-        sides = checked_sides(periods, modes.shape[1], "periods")
+        sides = checked_lengths(periods, modes.shape[1], "periods")
         both = torch.cat([coefficients, coefficients.conj()]) / 2
         return cls(*added_up(torch.cat([modes, -modes]), both), sides)
 
@@ -63,6 +64,10 @@ class FourierSeries:
         """Return a constant function as a series of the same periods."""
         modes = torch.zeros((1, len(self.periods)), dtype=torch.int64)
         return FourierSeries(modes, torch.tensor([number], dtype=torch.complex128), self.periods)
+
+    def scaled(self, number: float) -> FourierSeries:
+        """Multiply by a number."""
+        return FourierSeries(self.modes, number * self.coefficients, self.periods)
 
     @property
     def magnitudes(self) -> Tensor:
@@ -138,9 +143,18 @@ class ProductSeries:
             raise InputError(f"modes has {int(modes.min())}, and those of a {symmetry} series are at least {least}.")
         real = to_tensor(coefficients, "coefficients")
         self.modes, self.coefficients = added_up(modes, checked_coefficients(real, len(modes)))
-        self.lengths = checked_sides(lengths, modes.shape[1], "lengths")
+        self.lengths = checked_lengths(lengths, modes.shape[1], "lengths")
         self.symmetry: Symmetry = symmetry
         self.frequencies = self.modes * (math.pi / torch.tensor(self.lengths, dtype=torch.float64))
+
+    def constant(self, number: float) -> ProductSeries:
+        """Return a constant function as a series of cosines on the same box; there is none of sines."""
+        modes = torch.zeros((1, len(self.lengths)), dtype=torch.int64)
+        return ProductSeries(modes, [number], self.lengths, "cosine")
+
+    def scaled(self, number: float) -> ProductSeries:
+        """Multiply by a number."""
+        return ProductSeries(self.modes, number * self.coefficients, self.lengths, self.symmetry)
 
     @property
     def magnitudes(self) -> Tensor:
@@ -163,6 +177,14 @@ class ProductSeries:
         angles = x[..., None, :] * self.frequencies.to(x)
         factors = angles.sin() if self.symmetry == "sine" else angles.cos()
         return factors.prod(-1) @ self.coefficients.to(x)
+
+    def fits(self, other: ProductSeries) -> bool:
+        """Whether the sum with another one is one again."""
+        return (self.lengths, self.symmetry) == (other.lengths, other.symmetry)
+
+    def __add__(self, other: ProductSeries) -> ProductSeries:
+        modes = torch.cat([self.modes, other.modes])
+        return ProductSeries(modes, torch.cat([self.coefficients, other.coefficients]), self.lengths, self.symmetry)
 
     def resolvent(self) -> ProductSeries:
         """Return the solution u of u - Laplace u = this function, with the conditions on the sides that it meets."""
@@ -206,7 +228,11 @@ def added_up(modes: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
 
 def checked_modes(modes: Any) -> Tensor:
     """Return modes as integers (m, d)."""
-    given = torch.as_tensor(modes)
+    try:
+        given = torch.as_tensor(modes)
+    except (TypeError, ValueError, RuntimeError):
+        kind = type(modes).__name__
+        raise InputError(f"modes ({kind}) cannot be read; give one row of d integers for each term.") from None
     if given.ndim != 2 or given.numel() == 0:
         raise InputError(f"modes has shape {tuple(given.shape)}; give one row of d integers for each term.")
     if given.is_complex() or given.is_floating_point() or given.dtype == torch.bool:
@@ -216,8 +242,11 @@ def checked_modes(modes: Any) -> Tensor:
 
 def checked_coefficients(coefficients: Any, terms: int) -> Tensor:
     """Return coefficients (m,) in double precision, real or complex."""
-    # numpy reads lists in double precision, and torch in single
-    given = coefficients if isinstance(coefficients, Tensor) else torch.as_tensor(np.asarray(coefficients))
+    try:  # numpy reads lists in double precision, and torch in single
+        given = coefficients if isinstance(coefficients, Tensor) else torch.as_tensor(np.asarray(coefficients))
+    except (TypeError, ValueError):
+        kind = type(coefficients).__name__
+        raise InputError(f"coefficients ({kind}) cannot be read; give one number for each term.") from None
     given = given.cpu()
     given = given.to(torch.complex128 if given.is_complex() else torch.float64)
     if given.shape != (terms,):
@@ -227,9 +256,30 @@ def checked_coefficients(coefficients: Any, terms: int) -> Tensor:
     return given
 
 
-def checked_sides(sides: Sides, dim: int, name: str) -> tuple[float, ...]:
+def checked_lengths(lengths: Sides, dim: int, name: str) -> tuple[float, ...]:
     """Return one positive length for each axis."""
-    given = (sides,) * dim if isinstance(sides, int | float) else tuple(sides)
-    if len(given) != dim:
-        raise InputError(f"{name} has {len(given)} numbers, and the modes have {dim} axes.")
-    return tuple(require_number(side, name, positive=True) for side in given)
+    given = axis_numbers(lengths, dim, name)
+    if min(given) <= 0:
+        raise InputError(f"{name} has {min(given)}; every side must be positive.")
+    return given
+
+
+def checked_vector(entries: Any, name: str) -> Tensor:
+    """Return a vector with one finite number for each axis."""
+    vector = convert(entries, name, torch.float64, torch.device("cpu"))
+    if vector.ndim != 1 or len(vector) == 0:
+        raise InputError(f"{name} has shape {tuple(vector.shape)}; give a vector with one entry for each axis.")
+    require_finite(vector, name)
+    return vector
+
+
+def checked_rows(matrix: Any, dim: int) -> list[list[Any]]:
+    """Return the d rows of a matrix of functions and numbers."""
+    try:
+        rows = [list(row) for row in matrix]
+    except TypeError:
+        kind = type(matrix).__name__
+        raise InputError(f"coefficient is a {kind}; give a number, a BarronFunction, or {dim} rows of them.") from None
+    if [len(row) for row in rows] != [dim] * dim:
+        raise InputError(f"coefficient is not {dim} by {dim}; give a row for each axis.")
+    return rows

@@ -74,12 +74,17 @@ def network_arguments(problem: VariationalProblem, lifting: BarronNetwork | None
         empty = torch.zeros((0, problem.dim), dtype=torch.float64)
         lifting = BarronNetwork.of(empty, [], [], offset=number)
     elif lifting is not None:
-        _require_matched(problem, lifting)
+        _require_lifting(problem, lifting)
     return {**free_arguments(problem), "held": dirichlet_sides(problem), "lifting": lifting}
 
 
-def _require_matched(problem: VariationalProblem, lifting: BarronNetwork) -> None:
+def _require_lifting(problem: VariationalProblem, lifting: Any) -> None:
     """Compare a lifting with the prescribed values at points of the sides."""
+    if not isinstance(lifting, BarronNetwork):
+        kind = type(lifting).__name__
+        raise InputError(f"lifting is a {kind}; give a BarronNetwork, one without neurons if it is affine.")
+    if lifting.dimension != problem.dim:
+        raise InputError(f"lifting has {lifting.dimension} variables, and the problem has {problem.dim}.")
     for (axis, end), value in _dirichlet(problem).items():
         x = _side_points(problem, axis, end)
         expected = problem.boundary_at(x) if problem.grid is None else torch.as_tensor(value).expand(x.shape[:-1])

@@ -54,7 +54,7 @@ def unfolded_network(
     lifting: BarronNetwork | None = None,
     seed: int = 0,
 ) -> NetworkSolution:
-    """Simulate the preconditioned gradient iteration by networks.
+    """Simulate the preconditioned gradient iteration by networks (after Marwah et al., arXiv:2210.12101).
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def unfolded_network(
     Raises
     ------
     InputError
-        If mu or L is not known, or a side has a condition that networks do not meet.
+        If an argument does not fit, mu or L is not known, or a side has a condition that networks do not meet.
 
     Notes
     -----
@@ -102,7 +102,7 @@ def unfolded_network(
     require_problem(problem, "unfolded_network")
     require_count(width, "width", 1)
     require_count(steps, "steps", 1)
-    require_seed(seed)
+    seed = require_seed(seed)
     mu, L = _spectrum(problem)
     length = 2 / (mu + L)
     arguments = network_arguments(problem, lifting)

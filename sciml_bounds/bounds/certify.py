@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any, overload
 
 import torch
@@ -133,14 +134,14 @@ def certify(
         raise InputError(f"certify needs a Diffusion problem, not an object of type {type(problem).__name__}.")
     require_count(improve, "improve", 0)
     check_tolerances(rtol, 0.0, None, torch.float64)
+    asked = _Asked(flux=flux, lower=lower, layout=layout, strict=strict, improve=improve, rtol=rtol, start=start)
     if isinstance(values, CellBounded):
         if layout != "nodes":
             raise InputError(f"layout={layout!r} is for fields; leave it out for a function.")
         if isinstance(problem, VariationalProblem):
             return certify_energy(problem, values, flux=flux, lower=lower, improve=improve, rtol=rtol)
         bounds = values.cell_bounds(problem.grid)
-        nodes = nodes_of(problem, bounds)
-        return between_nodes(_certify(problem, nodes, flux, lower, layout, strict, improve, rtol, start), bounds, start)
+        return between_nodes(_certify(problem, nodes_of(problem, bounds), asked), bounds, start)
     if isinstance(problem, VariationalProblem):
         if layout != "nodes":
             raise InputError(f"layout is {layout!r}; fields of variational problems are given at the nodes.")
@@ -149,24 +150,27 @@ def certify(
         v = admissible(problem, values)
         linear = certify(problem.as_diffusion(), v, flux=flux, lower=lower, improve=improve, rtol=rtol)
         return certify_linear_energy(problem, linear)
-    return _certify(problem, values, flux, lower, layout, strict, improve, rtol, start).certificate
+    return _certify(problem, values, asked).certificate
 
 
-def _certify(
-    problem: Diffusion,
-    values: Any,
-    flux: tuple[Any, ...] | None,
-    lower: bool,
-    layout: Layout,
-    strict: bool,
-    improve: int,
-    rtol: float,
-    start: float,
-) -> Known:
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What `certify` was asked beside the field, and when it began."""
+
+    flux: tuple[Any, ...] | None
+    lower: bool
+    layout: Layout
+    strict: bool
+    improve: int
+    rtol: float
+    start: float
+
+
+def _certify(problem: Diffusion, values: Any, asked: _Asked) -> Known:
     data = problem.to(torch.float64)
     problem = data.detach()
     given = _tensor(problem, values)
-    nodes = to_nodes(problem, given.to(torch.float64), layout)
+    nodes = to_nodes(problem, given.to(torch.float64), asked.layout)
     require_samples(nodes, "values")
     batch = nodes.shape[: nodes.ndim - problem.grid.dim]
     problem = problem.broadcast(torch.broadcast_shapes(batch, problem.batch_shape))
@@ -176,18 +180,18 @@ def _certify(
     require_finite(_shape(problem, v), "the field to certify")
     require_sizes(v, "the field to certify", large_only=True)
     slack = BOUNDARY_SLACK[given.dtype] * torch.finfo(given.dtype).eps
-    lifting, gap = _lifting(problem, v, slack, strict=strict)
+    lifting, gap = _lifting(problem, v, slack, strict=asked.strict)
     own = with_periodic_copies(v, problem.periodic)
     with_copies = own if lifting is None else with_periodic_copies(v + lifting, problem.periodic)
 
-    fine, faces, factor, pressure = _flux(problem, flux, rtol, with_copies.detach())
+    fine, faces, factor, pressure = _flux(problem, asked.flux, asked.rtol, with_copies.detach())
     fine_values = interpolate_nodes(with_copies, factor, (False,) * problem.grid.dim)
     bound = majorant(fine, fine_values, faces)
-    if flux is not None and (any(face.requires_grad for face in faces) or bool((bound.excess > 0).any())):
+    if asked.flux is not None and (any(face.requires_grad for face in faces) or bool((bound.excess > 0).any())):
         faces = equilibrate(fine, faces)
         bound = majorant(fine, fine_values, faces)
-    if improve:
-        faces = improve_flux(fine, fine_values, faces, bound.squared.detach(), improve)
+    if asked.improve:
+        faces = improve_flux(fine, fine_values, faces, bound.squared.detach(), asked.improve)
         bound = majorant(fine, fine_values, faces)
     form = EnergyForm(problem)
     boundary_part = torch.zeros_like(gap)
@@ -196,7 +200,9 @@ def _certify(
     energy = form.norm(own)
     upper = bound.total + boundary_part
     inner_lower = (
-        minorant(problem, with_copies.detach(), pressure, bound.total.detach()) if lower else torch.zeros_like(upper)
+        minorant(problem, with_copies.detach(), pressure, bound.total.detach())
+        if asked.lower
+        else torch.zeros_like(upper)
     )
     certified = Certified(fine, fine_values.detach(), faces, bound.total.detach(), inner_lower)
 
@@ -222,9 +228,9 @@ def _certify(
         terms={name: _shape(problem, total) for name, total in bound.totals.items()},
         flux=Flux.of(problem, faces, pressure),
         values=_shape(problem, v),
-        layout=layout,
+        layout=asked.layout,
         grid=problem.grid,
-        seconds=time.perf_counter() - start,
+        seconds=time.perf_counter() - asked.start,
         _parts=parts,
         _l2=l2,
         _goal=goal,

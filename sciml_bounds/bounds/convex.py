@@ -26,7 +26,8 @@ from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES
 from sciml_bounds.operators.lattice import to_lattice
 from sciml_bounds.problems.discretization import node_system
-from sciml_bounds.problems.energies import IsotropicEnergy, lengthened
+from sciml_bounds.problems.energies import IsotropicEnergy
+from sciml_bounds.problems.energy_density import lengthened
 from sciml_bounds.problems.transfers import interpolate_nodes, with_periodic_copies, without_periodic_copies
 from sciml_bounds.problems.variational import VariationalProblem
 from sciml_bounds.results import Certificate, Interval

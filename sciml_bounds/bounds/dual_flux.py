@@ -22,7 +22,7 @@ from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem, to_la
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import axis_offsets
 from sciml_bounds.problems.elements import elements_on
-from sciml_bounds.problems.energies import SHORTEST
+from sciml_bounds.problems.energy_density import SHORTEST
 from sciml_bounds.problems.scalar_functions import Firmer, Power
 from sciml_bounds.problems.transfers import node_average
 

@@ -111,7 +111,7 @@ def ritz_pairs(A: Any, count: int, *, like: Tensor | None = None, seed: int = 0)
     InputError
         If A is not symmetric or indefinite, or a number is out of range.
     """
-    require_seed(seed)
+    seed = require_seed(seed)
     operator = aslinearoperator(A, like)
     n = operator.shape[0]
     g = torch.randn(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -161,7 +161,7 @@ def mixed_right_hand_sides(vectors: Tensor, count: int, *, seed: int = 0) -> Ten
         If the vectors are no matrix of floating-point numbers, or a number is out of range.
     """
     require_count(count, "count", 1)
-    require_seed(seed)
+    seed = require_seed(seed)
     if not isinstance(vectors, Tensor) or vectors.ndim != 2 or not vectors.is_floating_point():
         shape = f" of shape {tuple(vectors.shape)}" if isinstance(vectors, Tensor) else ""
         raise InputError(

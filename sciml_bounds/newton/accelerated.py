@@ -216,7 +216,7 @@ def accelerated_kaczmarz(
     matrix, rhs, guess = read_system(A, b, x0)
     require_count(size, "size", 1)
     require_count(maxiter, "maxiter", 0)
-    require_seed(seed)
+    seed = require_seed(seed)
     require_tolerances(rtol, atol)
     solve = AcceleratedSolve(matrix, rhs, torch.Generator().manual_seed(seed), maxiter, size, guess)
     tolerance = max(rtol * float(rhs.norm()), atol)

@@ -14,7 +14,7 @@ from sciml_bounds._solve import prepare
 from sciml_bounds.krylov.loop import iterate
 from sciml_bounds.operators.linear_operator import CallableOperator, LinearOperator
 from sciml_bounds.problems.elements import corners, sum_corners
-from sciml_bounds.problems.energies import Second
+from sciml_bounds.problems.energy_density import Second
 from sciml_bounds.problems.transfers import fold_periodic_copies, with_periodic_copies
 from sciml_bounds.problems.variational import VariationalProblem
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.newton.cell_matrices import CellMatrices
-from sciml_bounds.problems.energies import IsotropicEnergy, Second, lengthened
+from sciml_bounds.problems.energies import IsotropicEnergy
+from sciml_bounds.problems.energy_density import Second, lengthened
 from sciml_bounds.problems.transfers import with_periodic_copies
 from sciml_bounds.problems.variational import VariationalProblem
 

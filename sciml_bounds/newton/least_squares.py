@@ -95,7 +95,7 @@ def sketched_least_squares(
     start = time.perf_counter()
     matrix, rhs, _ = read_system(A, b, None)
     require_count(maxiter, "maxiter", 0)
-    require_seed(seed)
+    seed = require_seed(seed)
     double = torch.finfo(rhs.dtype).bits == 64
     rtol = check_tolerances((1e-12 if double else 1e-5) if rtol is None else rtol, 0.0, maxiter, rhs.dtype)
     sketch = SparseSign(COLUMNS * matrix.shape[1], NONZEROS) if sketch is None else require_sketch(sketch)

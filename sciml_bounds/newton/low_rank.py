@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import require_count, require_finite
+from sciml_bounds.arrays import require_count, require_finite, require_seed
 from sciml_bounds.errors import InputError
 from sciml_bounds.operators.linear_operator import aslinearoperator
 
@@ -68,7 +68,7 @@ def randomised_eigenpairs(
     """
     require_count(count, "count", 1)
     require_count(oversampling, "oversampling", 0)
-    require_count(seed, "seed", 0)
+    seed = require_seed(seed)
     operator = aslinearoperator(A, like)
     n = operator.shape[0]
     if count > n:

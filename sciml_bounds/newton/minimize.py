@@ -138,7 +138,7 @@ def minimize(
     start = _start(x0)
     _require_functions(fun=fun, jac=jac, hess=hess)
     require_count(maxiter, "maxiter", 0)
-    require_seed(seed)
+    seed = require_seed(seed)
     require_callback(callback)
     settings = _settings(method)
     solver = as_inner(inner, seed)

@@ -174,7 +174,7 @@ def sketch_and_project(
     start = time.perf_counter()
     matrix, rhs, guess = read_system(A, b, x0)
     require_count(maxiter, "maxiter", 0)
-    require_seed(seed)
+    seed = require_seed(seed)
     require_tolerances(rtol, atol)
     solve = SketchedSolve(matrix, rhs, require_sketch(sketch), torch.Generator().manual_seed(seed), maxiter, guess)
     tolerance = max(rtol * float(rhs.norm()), atol)

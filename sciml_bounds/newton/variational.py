@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import sciml_bounds.bounds.certify as bounds
-from sciml_bounds.arrays import require_callback, require_count, require_number
+from sciml_bounds.arrays import require_callback, require_choice, require_count, require_number
 from sciml_bounds.errors import InputError
 from sciml_bounds.newton.cell_matrices import CellMatrices
 from sciml_bounds.newton.energy_point import EnergyPoint, isotropic
@@ -118,8 +118,7 @@ def minimize_energy(
     if not isinstance(problem, VariationalProblem) or problem.grid is None:
         kind = type(problem).__name__ if not isinstance(problem, VariationalProblem) else "problem on a box"
         raise InputError(f"minimize_energy needs an sb.VariationalProblem on an sb.Grid, and this is a {kind}.")
-    if method not in _METHODS:
-        raise InputError(f"unknown method {method!r}; the choices are {', '.join(map(repr, _METHODS))}.")
+    require_choice(method, "method", _METHODS)
     if require_number(rtol, "rtol", positive=True) < 1e-14:
         raise InputError(f"rtol={rtol:g} is below round-off; ask for 1e-14 at least.")
     if maxiter is not None:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from sciml_bounds.arrays import require_finite
 from sciml_bounds.errors import InputError
-from sciml_bounds.problems.energies import EnergyDensity, IsotropicEnergy
+from sciml_bounds.problems.energies import IsotropicEnergy
+from sciml_bounds.problems.energy_density import EnergyDensity
 from sciml_bounds.problems.scalar_functions import Custom, ScalarFunction
 
 __all__ = ["require_what_is_declared"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ from sciml_bounds.problems.declarations import require_what_is_declared
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import nodal_load
 from sciml_bounds.problems.elements import Elements, elements_on
-from sciml_bounds.problems.energies import EnergyDensity, QuadraticEnergy
+from sciml_bounds.problems.energies import QuadraticEnergy
+from sciml_bounds.problems.energy_density import EnergyDensity
 from sciml_bounds.problems.fields import cell_field, is_array_free_callable
 from sciml_bounds.problems.transfers import fold_periodic_copies, repeat_cells, with_periodic_copies
 
@@ -131,7 +133,7 @@ class VariationalProblem:
                 "on a box all sides have one condition, sb.Dirichlet, sb.Neumann(0.0) or sb.Periodic(), not "
                 f"{type(boundary).__name__}."
             )
-        if isinstance(boundary, Neumann) and boundary.flux != 0:
+        if isinstance(boundary, Neumann) and not (isinstance(boundary.flux, Real) and boundary.flux == 0):
             raise InputError("on a box the Neumann flux is zero; give sb.Neumann(0.0), or an sb.Grid.")
         if isinstance(boundary, Dirichlet):
             boundary = Dirichlet(_point_field(boundary.value, "the Dirichlet value"))
@@ -175,7 +177,14 @@ class VariationalProblem:
     # --- at points ----------------------------------------------------------------------------------------------------
 
     def source_at(self, x: Tensor) -> Tensor:
-        """Return f at points (..., d) of the box, shape (...)."""
+        """Return f at points (..., d) of the box, shape (...).
+
+        Raises
+        ------
+        InputError
+            Here and for the weights, if points have another number of coordinates.
+        """
+        x = self._points(x)
         return self._of_cells(self.source, x) if self.grid is not None else _call(self.source, x, "source")
 
     def coefficient_at(self, x: Tensor) -> Tensor:
@@ -196,13 +205,20 @@ class VariationalProblem:
         """
         if not isinstance(self.boundary, Dirichlet):
             raise InputError("no value is prescribed on all sides of a box; see problem.boundary.")
-        return _call(self.boundary.value, x, "the Dirichlet value")
+        return _call(self.boundary.value, self._points(x), "the Dirichlet value")
 
     def _weight_at(self, name: str, x: Tensor) -> Tensor:
         if name not in self._weights:
             raise InputError(f"a general energy density has no {name}; it is a function of (x, u, p).")
-        weight = self._weights[name]
+        x, weight = self._points(x), self._weights[name]
         return self._of_cells(weight, x) if self.grid is not None else _call(weight, x, name)
+
+    def _points(self, x: Any) -> Tensor:
+        points = x if isinstance(x, Tensor) else convert(x, "x", *_EXACT)
+        if points.ndim == 0 or points.shape[-1] != self.dim:
+            shape = tuple(points.shape)
+            raise InputError(f"x has shape {shape}; points need {self.dim} coordinates in the last axis.")
+        return points
 
     def _of_cells(self, field: Tensor, x: Tensor) -> Tensor:
         """Look up a cell field at points; on faces the cell behind counts."""
@@ -252,7 +268,7 @@ class VariationalProblem:
         return nodal_load(self.frame)[0]
 
     def energy(self, values: Any) -> Tensor:
-        """Compute J of a node field, with two Gauss points an axis; exact for linear problems."""
+        """Compute J of a node field (see `nodes`), with two Gauss points an axis; exact for linear problems."""
         v = self.nodes(values)
         u, p = self.elements.at(with_periodic_copies(v, self.frame.periodic))
         return self.elements.integrate(self.density.value(self.cell_place, u, p)) - (self.load * v).sum()
@@ -276,7 +292,7 @@ class VariationalProblem:
         Raises
         ------
         InputError
-            If its shape is another, or an entry is not finite.
+            If its shape is another, an entry is not finite, or the problem is on a box.
         """
         self._require_grid()
         given = values if isinstance(values, Tensor) else getattr(values, "values", values)  # a solution is taken too
@@ -287,7 +303,13 @@ class VariationalProblem:
         return field
 
     def impose_boundary(self, values: Any) -> Tensor:
-        """Return a node field with the prescribed values put in where they belong."""
+        """Return a node field with the prescribed values put in where they belong.
+
+        Raises
+        ------
+        InputError
+            If its shape is another, or the problem is on a box.
+        """
         self._require_grid()
         return self.frame.impose_boundary(values)
 
@@ -310,7 +332,14 @@ class VariationalProblem:
         return self.frame.replace(coefficient=self._weights["coefficient"], reaction=self._weights["reaction"])
 
     def refine(self, factor: int = 2) -> VariationalProblem:
-        """Return the same problem on the grid with every cell divided: the same data, the same minimiser."""
+        """Return the same problem on the grid with every cell divided: the same data, the same minimiser.
+
+        Raises
+        ------
+        InputError
+            If the factor is no positive integer, or the problem is on a box.
+        """
+        self._require_grid()
         fine = self.frame.refine(factor)
         other = object.__new__(VariationalProblem)
         other.density, other.grid, other.box, other.frame = self.density, fine.grid, self.box, fine

@@ -109,10 +109,15 @@ def test_a_short_table():
             lambda: sb.capacity(np.eye(3)).error_bound(np.ones(2)),
         ),
         ("outer_norm is nan", lambda: sb.capacity(np.eye(3)).error_bound(np.ones(3), math.nan)),
+        ("outer_norm is 'a'; it must be", lambda: sb.capacity(np.eye(3)).error_bound(np.ones(3), "a")),
+        ("outer_norm is -1.0; give", lambda: sb.capacity(np.eye(3)).error_bound(np.ones(3), -1.0)),
+        ("outer_norm is array", lambda: sb.capacity(np.eye(3)).error_bound(np.ones(3), np.ones(3))),
+        ("target has 1 entry that is NaN", lambda: sb.capacity(np.eye(3)).error_bound(np.array([1.0, 2.0, np.nan]))),
+        ("tol is 'a'", lambda: sb.capacity(np.eye(3), "a")),
         ("not known as a series", lambda: band_limited_error(B.gaussian([0.0], 1.0), 1.0)),
         ("largest is -1", lambda: band_limited_error(B.cosine([[1]], [1.0]), -1.0)),
     ],
-    ids=range(9),
+    ids=range(14),
 )
 def test_bad_input_is_one_sentence(words, call):
     with pytest.raises(sb.InputError, match=words):

@@ -192,11 +192,23 @@ def test_single_precision_is_bounded_as_the_numbers_that_it_holds():
     assert network.outer.dtype == torch.float32
 
 
-def test_another_dimension_is_refused():
-    with pytest.raises(sb.InputError, match="the network has 2 variables, and the grid has 3 axes"):
-        N(2, 4).cell_bounds(sb.Grid((4, 4, 4)))
+def with_nan():
+    network = N(1, 4)
+    with torch.no_grad():
+        network.slope[0] = float("nan")
+    return network
 
 
-def test_steps_are_refused():
-    with pytest.raises(sb.InputError, match="A network of steps jumps"):
-        sb.certify(sb.Diffusion(sb.Grid(4)), N(1, 4, "step"))
+@pytest.mark.parametrize(
+    ("words", "call"),
+    [
+        ("grid is a tuple; give an sb.Grid", lambda: N(2, 4).cell_bounds((4, 4))),
+        ("the network has 2 variables, and the grid has 3 axes", lambda: N(2, 4).cell_bounds(sb.Grid((4, 4, 4)))),
+        ("A network of steps jumps", lambda: sb.certify(sb.Diffusion(sb.Grid(4)), N(1, 4, "step"))),
+        ("parameter slope of the network has 1 entry that is NaN", lambda: with_nan().cell_bounds(sb.Grid(4))),
+    ],
+    ids=range(4),
+)
+def test_bad_input_is_one_sentence(words, call):
+    with pytest.raises(sb.InputError, match=words):
+        call()

@@ -31,6 +31,13 @@ def test_derivatives_against_automatic_ones_also_on_sides():
     torch.testing.assert_close(bend, laplacian, rtol=0, atol=1e-12)
 
 
+def test_one_side_by_itself_is_told_how_to_be_given():
+    words = r"held is \(0, 1\), one side by itself; give a list of sides, held=\[\(0, 1\)\]\."
+    with pytest.raises(sb.InputError, match=words):
+        checked_sides((0, 1), 2)
+    assert checked_sides([(1, 0), [0, 1], (1, 0)], 2) == ((0, 1), (1, 0))
+
+
 @pytest.mark.parametrize("held", ["some", [(0, 2)], [(3, 0)], [0], 1])
 def test_bad_sides_are_one_sentence(held):
     with pytest.raises(sb.InputError, match="held"):

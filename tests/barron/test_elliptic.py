@@ -224,7 +224,7 @@ SINE, COSINE = B.sine([[1]], [1.0]), B.cosine([[1]], [1.0])
         ("different conditions on the sides", lambda: sb.solution_norms(B.cosine([[0]], [1.0], 2.0), COSINE)),
         ("source is not known as a series", lambda: sb.solution_norms(1.0, B.gaussian([0.0], 1.0))),
         ("the reaction is nan", lambda: sb.solution_norms(1.0, SINE, float("nan"))),
-        ("The coefficient is not 1 by 1; give a row", lambda: sb.solution_norms([[1.0, 0.0]], SINE)),
+        ("coefficient is not 1 by 1; give a row", lambda: sb.solution_norms([[1.0, 0.0]], SINE)),
         ("has mean -1", lambda: sb.solution_norms([[1.0, 2.0], [2.0, 1.0]], B.fourier([[1, 1]], [2.0]))),
         (
             "the matrix is diagonal; use Fourier",

@@ -114,6 +114,48 @@ def test_polynomials_of_small_functions_are_not_bounded_by_the_highest_power():
     assert f.polynomial([1.0, 1.0]).norm == pytest.approx(1.02)
 
 
+@pytest.mark.parametrize("kind", ["fourier", "cosine"])
+def test_a_number_joins_the_constant_of_a_series(kind):
+    """1 + f has the norm that its waves have, also where it takes a constant away, and stays a series."""
+    rng = np.random.default_rng(3)
+    for _ in range(200):
+        modes = np.vstack([np.zeros((1, 2), dtype=int), rng.integers(0, 4, (3, 2))])
+        coefficients, number = rng.standard_normal(4), rng.standard_normal()
+        f = getattr(B, kind)(modes, coefficients, [1.0, 2.0])
+        expected = getattr(B, kind)(modes, coefficients + np.array([number, 0, 0, 0]), [1.0, 2.0])
+        x = rng.uniform(-1, 2, (5, 2))
+        for total in (f + number, number + f, f - -number, -(-number - f)):
+            assert total.norm == pytest.approx(expected.norm, rel=1e-13)
+            assert total.norm == pytest.approx(total.tightened().norm, rel=1e-13)
+            np.testing.assert_allclose(total(x), expected(x), rtol=0, atol=1e-13)
+            np.testing.assert_allclose(total.waves()(x), expected(x), rtol=0, atol=1e-13)
+
+
+def test_a_number_beside_waves_that_are_not_a_series_of_cosines():
+    """1 + sin is no sine series, and its norm is that of both; samples may hide a part, which stays counted."""
+    f = 1.0 + B.sine([[1, 1]], [2.0])
+    assert f.norm == 3 + 2 * math.pi * math.sqrt(2)
+    assert float(f([0.5, 0.5])) == 3
+    samples = [3.0, 1.0, -1.0, 1.0]  # 1 + 2 cos(2 pi x)
+    known = B.sampled(samples, decay=(2, 500.0))
+    assert (known - 1.0).moments[0] == pytest.approx(known.moments[0] - 1)
+    assert (known - 1.0).moments[1:] == known.moments[1:]
+    assert (B.gaussian([0.0], 1.0) + 2.0).moments[0] == 3
+
+
+@pytest.mark.parametrize(
+    "f",
+    [B.fourier([[1], [2]], [1.0, 2j]), B.cosine([[0], [2]], [1.0, 2.0]), B.sine([[1]], [3.0]), B.gaussian([0.0], 1.0)],
+)
+def test_functions_are_divided_by_numbers(f):
+    half, x = f / 2, np.linspace(0, 1, 9)[:, None]
+    np.testing.assert_allclose(half(x), f(x).numpy() / 2, rtol=1e-15)
+    assert half.norm == f.norm / 2
+    assert type(half.value) is type(f.value)
+    assert (f / np.float64(-0.5)).norm == 2 * f.norm
+    assert (-f / 4).kind == f.kind
+
+
 def test_functions_without_series_follow_the_same_rules():
     """A Gaussian times a ridge in d = 3, and its slope by differences of order two (h = 1e-4: 1e-8 and more)."""
     profile = B.gaussian([0.3], 0.7)
@@ -164,8 +206,8 @@ ONE = B.cosine([[1, 1]], [1.0])
         (r"coefficients has shape \(2,\); the 1 modes need \(1,\)", lambda: B.fourier([[1]], [1.0, 2.0])),
         ("coefficients holds NaN", lambda: B.cosine([[1]], [math.nan])),
         ("modes has 0, and those of a sine series are at least 1", lambda: B.sine([[1, 0]], [1.0])),
-        ("periods is 0.0; it must be a positive", lambda: B.fourier([[1]], [1.0], 0.0)),
-        ("lengths has 2 numbers, and the modes have 1 axes", lambda: B.cosine([[1]], [1.0], (1.0, 2.0))),
+        ("periods has 0.0; every side must be positive", lambda: B.fourier([[1]], [1.0], 0.0)),
+        ("lengths has 2 entries, but there is 1 axis", lambda: B.cosine([[1]], [1.0], (1.0, 2.0))),
         ("width is -1.0", lambda: B.gaussian([0.0], -1.0)),
         ("a ridge needs one of one variable", lambda: B.ridge(ONE, [1.0])),
         ("direction is zero", lambda: B.ridge(B.gaussian([0.0], 1.0), [0.0, 0.0])),
@@ -183,6 +225,26 @@ ONE = B.cosine([[1, 1]], [1.0])
         ("values has 1 entry that is NaN", lambda: B.sampled([0.0, math.nan])),
         ("the order in decay is 0", lambda: B.sampled([0.0, 1.0], decay=(0, 1.0))),
         ("never negative", lambda: B.sampled([0.0, 1.0], decay=(2, -1.0))),
+        ("decay is 2; give an order s and a number T", lambda: B.sampled([0.0, 1.0], decay=2)),
+        ("lengths is a number or one number an axis, not 'ab'", lambda: B.cosine([[1, 1]], [1.0], "ab")),
+        ("lengths is a number or one number an axis, not None", lambda: B.sine([[1, 1]], [1.0], None)),
+        ("periods has an entry that is not finite", lambda: B.fourier([[1]], [1.0], math.inf)),
+        (r"modes \(str\) cannot be read", lambda: B.cosine("ab", [1.0])),
+        (r"modes \(list\) cannot be read", lambda: B.fourier([[1], [1, 2]], [1.0, 2.0])),
+        (r"coefficients \(str\) cannot be read", lambda: B.fourier([[1]], "a")),
+        (r"centre has shape \(\); give a vector", lambda: B.gaussian(0.5, 1.0)),
+        ("centre has 1 entry that is NaN", lambda: B.gaussian([math.nan], 1.0)),
+        ("profile is a float; give a BarronFunction", lambda: B.ridge(1.0, [1.0])),
+        ("the number is 'a'", lambda: ONE + "a"),
+        ("the number is None", lambda: ONE * None),
+        (r"the number is \[1.0\]", lambda: ONE - [1.0]),
+        ("the divisor is 0; give a number whose inverse is finite", lambda: ONE / 0),
+        ("the divisor is 5e-324; give", lambda: ONE / 5e-324),
+        ("the divisor is 'a'; it must be a finite number", lambda: ONE / "a"),
+        ("divided by numbers only", lambda: ONE / ONE),
+        ("not divided by a function", lambda: 1.0 / ONE),
+        ("coefficients is 1.0; give a list", lambda: ONE.polynomial(1.0)),
+        ("coefficient is a NoneType; give a number", lambda: ONE.flux(None)),
     ],
     ids=lambda value: value[:30].replace(" ", "-") if isinstance(value, str) else "",
 )

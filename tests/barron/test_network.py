@@ -113,6 +113,26 @@ def test_the_spectral_norm_bounds_values_and_slopes(activation, held):
         assert float(largest.detach()) <= network.barron_norm
 
 
+@pytest.mark.parametrize("activation", ["cosine", "tanh", "relu"])
+def test_norms_count_the_lifting(activation):
+    """That of g is most of it here: without it values and slopes would be above the norms."""
+    held = () if activation == "relu" else "all"
+    g = N.of([[2.0, 1.0]], [0.5], [5.0], activation=activation, slope=[3.0, -1.0], offset=2.0)
+    network = N(2, 4, activation, held=held, lifting=g, lengths=(1.0, 3.0), origin=-1.0)
+    x = points(2000, 2) * torch.tensor([1.0, 3.0]) - 1.0
+    largest = float(network(x).detach().abs().max())
+    assert largest <= network.path_norm
+    if activation != "relu":  # affine parts are free in the variation norm
+        slope = float(network.gradient(x).detach().square().sum(-1).sqrt().max())
+        assert largest + slope <= network.barron_norm
+    alone = N.of([[2.0, 1.0]], [0.5], [5.0], activation=activation, slope=[3.0, -1.0], offset=2.0, lengths=(1.0, 3.0),
+                 origin=-1.0)  # fmt: skip
+    bound = alone.barron_norm + 0.1
+    assert network.project_(bound).barron_norm == pytest.approx(bound)
+    with pytest.raises(sb.InputError, match="affine part and lifting alone have norm"):
+        network.project_(alone.barron_norm - 0.1)
+
+
 def test_the_norm_of_relus_is_the_variation_norm():
     network = N.of([[3.0, 4.0], [0.0, 2.0]], [0.0, 1.0], [1.0, -2.0], activation="relu", power=2)
     assert network.barron_norm == 25 + 2 * 4
@@ -142,6 +162,12 @@ def test_files_bring_networks_back(activation, power, tmp_path):
         sb.save_model(lifted(activation, power), tmp_path / "lifted.safetensors")
 
 
+def test_sides_origins_and_seeds_of_numpy_and_torch_are_numbers():
+    network = N(2, 3, lengths=torch.tensor(2.0), origin=np.int64(-1), seed=np.int64(5))
+    assert (network.lengths, network.origin) == ((2.0, 2.0), (-1.0, -1.0))
+    assert torch.equal(network.weights, N(2, 3, lengths=(2.0, 2.0), origin=[-1, -1], seed=5).weights)
+
+
 def test_dtypes_follow_and_numbers_are_taken():
     network = N(2, 3, "tanh")
     assert network([[0.1, 0.2]]).dtype == torch.float64
@@ -157,9 +183,25 @@ def test_a_short_table():
         "  width                1",
         "  activation           relu^2",
         "  path norm            1",
-        "  Barron norm (bound)  inf",
+        "  Barron norm (bound)  infinite, since relu neurons times a factor (held sides) have no variation norm",
         "  held sides           all",
     ]
+    mixed = N(1, 2, "relu", lifting=N(1, 2))
+    assert (
+        repr(mixed).splitlines()[5]
+        == "  Barron norm (bound)  infinite, since the neurons of the lifting have another norm"
+    )
+    huge = N.of([[1e200, 1e200]], [0.0], [1e200])
+    assert (
+        repr(huge).splitlines()[5] == "  Barron norm (bound)  infinite, since its numbers are beyond double precision"
+    )
+
+
+def with_nan(name):
+    network = N(2, 3)
+    with torch.no_grad():
+        getattr(network, name).view(-1)[0] = float("nan")
+    return network
 
 
 @pytest.mark.parametrize(
@@ -174,15 +216,37 @@ def test_a_short_table():
         ("dimension is 0", lambda: N(0, 3)),
         ("width is -1", lambda: N(2, -1)),
         ("scale is 0", lambda: N(2, 3, scale=0)),
-        ("origin has 1 numbers", lambda: N(2, 3, origin=[1.0])),
+        ("origin has 1 entry, but there are 2 axes", lambda: N(2, 3, origin=[1.0])),
         ("lifting is a float; give a BarronNetwork", lambda: N(2, 3, lifting=1.0)),
         ("lifting has 3 variables, and the network has 2", lambda: N(2, 3, lifting=N(3, 3))),
         ("lifting has held sides itself", lambda: N(2, 3, lifting=N(2, 3, held="all"))),
         ("norm 2", lambda: N.of(np.zeros((0, 1)), [], [], offset=2.0).project_(1.0)),
-        ("networks with held sides is infinite", lambda: N(2, 3, "relu", held="all").project_(1.0)),
+        (
+            r"relu neurons times a factor \(held sides\) have no variation norm; take cosine or tanh",
+            lambda: N(2, 3, "relu", held="all").project_(1.0),
+        ),
+        (
+            "lifting have another norm; give a lifting with the same activation",
+            lambda: N(2, 3, "relu", lifting=N(2, 3)).project_(1.0),
+        ),
+        ("beyond double precision; give smaller", lambda: N.of([[1e200] * 2], [0.0], [1e200]).project_(1.0)),
+        ("weights of the network has 1 entry that is NaN", lambda: with_nan("weights").project_(1.0)),
+        ("biases of the network has 1 entry that is NaN", lambda: with_nan("biases").project_(1.0)),
+        ("lifting.outer of the network has 1 entry", lambda: N(2, 3, lifting=with_nan("outer")).project_(1.0)),
+        ("seed is 'a'; it must be", lambda: N(2, 3, seed="a")),
+        ("seed is -1", lambda: N(2, 3, seed=-1)),
+        ("seed is 1.5", lambda: N(2, 3, seed=1.5)),
+        (r"must be below 2\*\*64", lambda: N(2, 3, seed=2**64)),
+        ("lengths is a number or one number an axis, not 'ab'", lambda: N(2, 3, lengths="ab")),
+        ("lengths is a number or one number an axis, not None", lambda: N(2, 3, lengths=None)),
+        ("lengths has -1.0; every side must be positive", lambda: N(2, 3, lengths=-1.0)),
+        ("origin has an entry that is not finite", lambda: N(2, 3, origin=float("nan"))),
+        ("origin is a number or one number an axis", lambda: N(2, 3, origin=object())),
+        ("activation is 3; the choices are 'cosine'", lambda: N(2, 3, 3)),
+        ("a float is no series; give an sb.BarronFunction", lambda: N.of_series(1.0)),
         ("not known as a series", lambda: N.of_series(B.gaussian([0.0], 1.0))),
     ],
-    ids=range(16),
+    ids=range(32),
 )
 def test_bad_input_is_one_sentence(words, call):
     with pytest.raises(sb.InputError, match=words):

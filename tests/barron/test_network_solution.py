@@ -16,10 +16,10 @@ def solution(widths, sizes, **more) -> NetworkSolution:
     history = tuple(NetworkStep(int(n), -1.0, 1.0, float(size)) for n, size in zip(widths, sizes))
     network = sb.BarronNetwork.of([[1.0, 2.0], [0.0, 1.0]], [0.0, 0.5], [3.0, -1.0])
     given = {
-        "energy": -1.25, "energy_change": 0.0, "method": "by hand", "integrals": "exact", "proven_order": None,
-        "seconds": 0.0,
+        "network": network, "energy": -1.25, "energy_change": 0.0, "method": "by hand", "integrals": "exact",
+        "proven_order": None, "seconds": 0.0,
     }  # fmt: skip
-    return NetworkSolution(network=network, history=history, **(given | more))
+    return NetworkSolution(history=history, **(given | more))
 
 
 def sizes_of(errors):
@@ -83,3 +83,13 @@ def test_a_short_table():
     )
     assert "order" not in repr(solution(n, n))
     assert "change J" not in repr(solution(n, n))
+
+
+def test_held_relus_say_why_their_norm_is_infinite_and_what_is_finite():
+    network = sb.BarronNetwork.of([[1.0, 0.0]], [0.0], [2.0], activation="relu", power=2, held="all")
+    assert network.barron_norm == math.inf
+    assert repr(solution([1], [1.0], network=network)).splitlines()[-2:] == [
+        "  Barron norm  infinite, since relu neurons times a factor (held sides) have no variation norm",
+        "  path norm    2",
+    ]
+    assert float(network(torch.rand(100, 2).double()).detach().abs().max()) <= network.path_norm

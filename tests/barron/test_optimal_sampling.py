@@ -84,7 +84,7 @@ def test_dependent_features_span_less():
         ({"features": legendre(3) * np.nan}, "features holds|features has"),
         ({"count": 4}, "span 5 dimensions"),
         ({"weights": -W}, "weights must be 400 positive numbers"),
-        ({"method": "volume"}, "the choices are 'dpp' and 'iid'"),
+        ({"method": "volume"}, "the choices are 'dpp', 'iid'"),
         ({"features": legendre(3) * 0}, "zero at all points"),
     ],
 )

@@ -41,3 +41,9 @@ def test_samples_above_three_dimensions():
     # scrambled nets integrate linear functions with an error far below the 1 / sqrt(N) of random points
     assert float(rule.weights @ rule.points.sum(-1)) == pytest.approx(5 * 32.0, rel=1e-3)
     assert torch.equal(rule.points, sobol(problem.box, 2**13, 3).points)
+
+
+def test_after_the_largest_seed_comes_the_first():
+    """Solvers measure energies by the points of the next seed."""
+    box = sb.Box([1.0] * 4)
+    assert torch.equal(sobol(box, 8, 2**64).points, sobol(box, 8, 0).points)

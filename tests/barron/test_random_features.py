@@ -106,10 +106,10 @@ def test_constraints_of_nonlinear_problems_and_of_grids():
     [
         (sb.VariationalProblem(sb.Grid(8), sb.PLaplacian(3), 1.0), {"fit": "collocation"}, "solves linear problems"),
         (sb.VariationalProblem(sb.Grid(8), sb.GinzburgLandau(0.1), 1.0), {}, "not declared to be convex"),
-        (sines(), {"sides": "penalty"}, "the choices are 'factor' and 'constraints'"),
+        (sines(), {"sides": "penalty"}, "the choices are 'factor', 'constraints'"),
         (sines(), {"sides": "constraints", "fit": "collocation"}, "goes with fit='energy'"),
         (sb.VariationalProblem(sb.Box([1.0] * 4), sb.QuadraticEnergy()), {"sides": "constraints"}, "three dimensions"),
-        (sines(), {"fit": "galerkin"}, "the choices are 'energy' and 'collocation'"),
+        (sines(), {"fit": "galerkin"}, "the choices are 'energy', 'collocation'"),
         (
             sb.VariationalProblem(sb.Box(1.0), sb.QuadraticEnergy(reaction=1.0), boundary=sb.Neumann(0.0)),
             {"fit": "collocation"},

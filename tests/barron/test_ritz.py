@@ -73,10 +73,16 @@ def test_five_dimensions():
         (sb.VariationalProblem(sb.Grid(8), sb.QuadraticEnergy()), {"activation": "step"}, "activation is 'step'"),
         (sb.VariationalProblem(sb.Grid(8), sb.QuadraticEnergy()), {"bound": -1.0}, "bound is -1"),
         (sb.VariationalProblem(sb.Grid(8), sb.QuadraticEnergy()), {"steps": 0}, "steps is 0"),
+        (sb.VariationalProblem(sb.Grid(8), sb.QuadraticEnergy()), {"seed": "a"}, "seed is 'a'"),
+        (
+            sb.VariationalProblem(sb.Grid(8), sb.QuadraticEnergy(), 1.0),
+            {"steps": 5, "learning_rate": 1e300},
+            "the energy is not finite after 1 steps; give a smaller learning_rate",
+        ),
         (
             sb.VariationalProblem(sb.Grid(8), sb.QuadraticEnergy(), 1.0),
             {"activation": "relu", "bound": 1.0},
-            "with held sides is infinite",
+            "have no variation norm; take cosine or tanh",
         ),
     ],
 )

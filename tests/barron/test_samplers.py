@@ -122,6 +122,13 @@ def test_constants_need_no_neurons():
     assert sampled.network([0.2, 0.3]).item() == 3.0
 
 
+def test_small_errors_of_small_functions_have_widths():
+    """Only their ratio counts: squares of either would underflow."""
+    f, small = B.cosine([[1]], [1.0]), B.cosine([[1]], [1e-170])
+    assert sb.width_for(small, 1e-172) == pytest.approx(sb.width_for(f, 1e-2), abs=1)
+    assert sb.width_for(f, 1e-150) == pytest.approx(5e299)
+
+
 def test_a_short_table():
     sampled = sb.sample_network(B.fourier([[1]], [2.0]), 7)
     assert repr(sampled).splitlines() == [
@@ -139,13 +146,23 @@ def test_a_short_table():
         ("error is 0", lambda: sb.width_for(B.cosine([[1]], [1.0]), 0.0)),
         ("norm is 'H2'", lambda: sb.width_for(B.cosine([[1]], [1.0]), 0.1, "H2")),
         (
-            "activation is 'tanh'; networks can be sampled for",
+            "activation is 'tanh'; the choices are 'cosine', 'relu', 'sigmoid', 'step'",
             lambda: sb.width_for(B.cosine([[1]], [1.0]), 0.1, "L2", "tanh"),
         ),
         ("Networks of steps are sampled in L2 only", lambda: sb.width_for(B.cosine([[1]], [1.0]), 0.1, "H1", "step")),
         ("width is 0", lambda: sb.sample_network(B.cosine([[1]], [1.0]), 0)),
+        (
+            "error is 1e-200, and the terms of the function",
+            lambda: sb.width_for(B.cosine([[1]], [1.0]), 1e-200),
+        ),
+        ("error is 5e-324, and", lambda: sb.width_for(B.cosine([[1]], [1.0]), 5e-324)),
+        ("error is 'a'", lambda: sb.width_for(B.cosine([[1]], [1.0]), "a")),
+        (r"activation is \[\]; the choices are", lambda: sb.width_for(B.cosine([[1]], [1.0]), 0.1, "L2", [])),
+        ("seed is 'a'", lambda: sb.sample_network(B.cosine([[1]], [1.0]), 2, seed="a")),
+        ("seed is -1", lambda: sb.sample_network(B.cosine([[1]], [1.0]), 2, seed=-1)),
+        ("seed is 1.5", lambda: sb.sample_network(B.cosine([[1]], [1.0]), 2, seed=1.5)),
     ],
-    ids=range(6),
+    ids=range(13),
 )
 def test_bad_input_is_one_sentence(words, call):
     with pytest.raises(sb.InputError, match=words):

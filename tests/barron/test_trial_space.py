@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.barron.trial_space import network_arguments
+from sciml_bounds.barron.trial_space import network_arguments, require_linear, require_problem, side_values
 
 
 @pytest.mark.parametrize("on_grid", [False, True])
@@ -26,3 +26,49 @@ def test_liftings_have_the_prescribed_values(on_grid):
         wrong = sb.BarronNetwork.of(none, [], [], slope=slope, offset=offset)
         with pytest.raises(sb.InputError, match=r"the lifting is off by up to 0\.[0-9]+ on a Dirichlet side"):
             network_arguments(problem, wrong)
+
+
+def on_line(density=None, **sides):
+    """A problem on a grid of one axis, with Dirichlet sides of value 0 where nothing else is said."""
+    boundary = {"x0": sb.Dirichlet(0.0), "x1": sb.Dirichlet(0.0)} | sides
+    return sb.VariationalProblem(sb.Grid(8), density or sb.QuadraticEnergy(), boundary=boundary)
+
+
+PLACES = torch.zeros((1, 1), dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("words", "call"),
+    [
+        (
+            "here needs an sb.VariationalProblem, and this is a Diffusion",
+            lambda: require_problem(sb.Diffusion(sb.Grid(4)), "here"),
+        ),
+        (
+            "here solves linear problems, and PLaplacian is none",
+            lambda: require_linear(on_line(sb.PLaplacian(3)), "here"),
+        ),
+        ("not one number for all sides; give lifting=", lambda: network_arguments(on_line(x1=sb.Dirichlet(1.0)), None)),
+        ("lifting is a float; give a BarronNetwork", lambda: network_arguments(on_line(), 1.0)),
+        (
+            "lifting has 2 variables, and the problem has 1",
+            lambda: network_arguments(on_line(), sb.BarronNetwork(2, 3)),
+        ),
+        (
+            "the lifting is off by up to 1 on a Dirichlet side",
+            lambda: network_arguments(on_line(), sb.BarronNetwork.of([[0.0]], [0.0], [1.0])),
+        ),
+        (
+            "a side is periodic",
+            lambda: network_arguments(
+                on_line(sb.QuadraticEnergy(reaction=1.0), x0=sb.Periodic(), x1=sb.Periodic()), None
+            ),
+        ),
+        ("a Neumann flux other than zero", lambda: network_arguments(on_line(x1=sb.Neumann(1.0)), None)),
+        ("values on the grid are not one number", lambda: side_values(on_line(x1=sb.Dirichlet(1.0)), PLACES)),
+    ],
+    ids=range(9),
+)
+def test_bad_input_is_one_sentence(words, call):
+    with pytest.raises(sb.InputError, match=words):
+        call()

@@ -13,6 +13,7 @@ import sciml_bounds.bounds.energy_between_nodes as module
 from sciml_bounds.bounds.convex_sums import CellFlux, bubbles_of, gauss
 from sciml_bounds.bounds.dual_flux import DualFlux
 from sciml_bounds.bounds.fenchel import Fenchel
+from sciml_bounds.bounds.interpolation import CellBounds
 from sciml_bounds.errors import InputError
 from sciml_bounds.problems.elements import elements_on
 
@@ -205,6 +206,59 @@ def test_fluxes_do_not_leave_their_spread():
         off = (values[..., axis] - mean).abs().amax(0)
         assert bool((off <= y.spread(axis)).all())
         assert bool((y.spread(axis) <= 4 * off).all())
+
+
+class Bubbles:
+    """I u plus beta (x - x_K)^2 / 2 in every cell, -u'' = 1, of which no second derivative is known but its size."""
+
+    def __init__(self, beta):
+        self.beta = beta
+
+    def cell_bounds(self, grid):
+        x, h = grid.nodes(0), grid.spacing[0]
+        nodes = x * (1 - x) / 2
+        slopes, half = (nodes[1:] - nodes[:-1]) / h, abs(self.beta) * h / 2
+        value = torch.minimum(nodes[1:], nodes[:-1]) - abs(self.beta) * h**2 / 8
+        second = torch.full((1, 1, *grid.shape), abs(self.beta), dtype=torch.float64)
+        return CellBounds(
+            nodes, (value, value + 1), ((slopes - half)[None], (slopes + half)[None]), (-second, second), 0 * second,
+            ("x0", "x1"),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("beta", [0.2, 1.0, 5.0])
+def test_bounds_are_attained_where_what_is_left_lies_along_the_residual(beta):
+    """slope - y is x - x_K, and what is left beta times that: J(v) - J(u) = (1 + beta)^2 h^2 / 24 on the unit interval.
+
+    With the other sign, the lower bound of J(v) misses the square of what is left alone, beta^2 h^2 / 24.
+    """
+    problem = sb.VariationalProblem(sb.Grid(4), sb.QuadraticEnergy(), 1.0)
+    unit = 0.25**2 / 24
+    certificate = sb.certify(problem, Bubbles(beta), rtol=1e-12)
+    assert float(certificate.upper) == pytest.approx((1 + beta) ** 2 * unit, rel=1e-9)
+    assert float(certificate.energy.upper) == pytest.approx(-1 / 24 + (1 + beta) ** 2 * unit, rel=1e-9)
+    other = sb.certify(problem, Bubbles(-beta), rtol=1e-12)
+    assert float(other.energy.lower) == pytest.approx(-1 / 24 + ((1 - beta) ** 2 - beta**2) * unit, rel=1e-9)
+
+
+def test_the_slopes_of_a_wrong_guess_are_among_the_gradients():
+    """Second derivatives from 0 to 8 make b = 4, but I u has none: slopes of q differ by 4 h within a cell."""
+
+    class Straight(Bubbles):
+        def cell_bounds(self, grid):
+            known = super().cell_bounds(grid)
+            slopes = (known.gradient[0] + known.gradient[1]) / 2
+            return known._replace(gradient=(slopes, slopes), second=(0 * known.second[0], 8 * known.second[1]))
+
+    problem = sb.VariationalProblem(sb.Grid(4), sb.PLaplacian(1.5), 1.0)
+    bounds = Straight(1.0).cell_bounds(problem.grid)
+    dual = DualFlux(Fenchel(problem), bounds.nodes)
+    fenchel, y = dual.fenchel.with_bends(bounds.bends), dual.flux(dual.found(1e-6))
+    rule = elements_on(problem.grid, gauss(8))
+    u, q = fenchel.field_at(bounds.nodes, rule)
+    _, slope = problem.density.first(problem.place_in_cells(rule), u, q)
+    farthest = (slope - y.at(rule.points)).abs()[..., 0].amax(0)
+    assert bool((farthest <= module._Gradients.of(fenchel, bounds, y).farthest).all())
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

@@ -249,7 +249,7 @@ REFUSALS = {
     f"{ON_GOOD} --solid good.npy": "the mask of solid cells in good.npy has dtype float64; convert it to bool",
     f"{ON_GOOD} --solid walls.npy": "every cell is solid",
     f"{ON_GOOD} --lengths 1,-1": "the length of axis y is -1.0",
-    f"{ON_GOOD} --lengths 1,2,3": "lengths has 3 entries, but the grid has 2 axes",
+    f"{ON_GOOD} --lengths 1,2,3": "lengths has 3 entries, but there are 2 axes",
     f"{ON_GOOD} --lengths one,two": "--lengths one,two cannot be read; give one number an axis, such as 1.5,2",
     f"{ON_GOOD} --origin nan,0": "origin has an entry that is not finite",
     "--coefficient two.npy --source 1 --sample 2 --shape 8,6": "--sample 2 does not exist; there are 2 samples of the",

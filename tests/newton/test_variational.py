@@ -281,7 +281,7 @@ GRID = sb.Grid((4, 4))
     [
         (lambda: sb.minimize_energy(sb.Diffusion(GRID)), "and this is a Diffusion"),
         (lambda: sb.minimize_energy(sb.VariationalProblem(sb.Box([1.0]), STIFF)), "this is a problem on a box"),
-        (lambda: sb.minimize_energy(sb.VariationalProblem(GRID, STIFF), method="ritz"), "unknown method 'ritz'"),
+        (lambda: sb.minimize_energy(sb.VariationalProblem(GRID, STIFF), method="ritz"), "the choices are 'newton'"),
         (lambda: sb.minimize_energy(sb.VariationalProblem(GRID, STIFF), rtol=0.0), "rtol is 0.0"),
         (lambda: sb.minimize_energy(sb.VariationalProblem(GRID, STIFF), rtol=1e-16), "below round-off"),
         (lambda: sb.minimize_energy(sb.VariationalProblem(GRID, STIFF), maxiter=-1), "maxiter is -1"),

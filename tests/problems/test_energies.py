@@ -65,14 +65,6 @@ def test_where_the_gradient_vanishes_derivatives_are_zero(name):
     assert (flowing == 0).all()
 
 
-def test_mixed_derivatives_of_a_general_density():
-    density = sb.EnergyDensity(lambda x, u, p: u * p[..., 0] * x[..., 1])
-    x, u, p = torch.full((4, 2), 3.0), torch.ones(4), torch.ones(4, 2)
-    assert density.second(x, u, p).up[0].tolist() == [3.0, 0.0]
-    with pytest.raises(InputError, match="Kacanov"):
-        density.frozen(x, u, p)
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -80,19 +72,14 @@ def test_mixed_derivatives_of_a_general_density():
         (lambda: sb.QuadraticEnergy(power=math.nan), "power is nan"),
         (lambda: sb.ShearThinning(-0.5), "extra is -0.5"),
         (lambda: sb.GinzburgLandau(0.0), "width is 0.0"),
-        (lambda: sb.EnergyDensity(3.0), "give a function of (x, u, p)"),
-        (lambda: sb.EnergyDensity(lambda x, u, p: u, lower=2.0, upper=1.0), "0 <= lower <= upper must hold"),
         (lambda: sb.IsotropicEnergy(3.0), "the profile is 3.0; give a function of torch"),
         (lambda: sb.IsotropicEnergy(torch.cosh, 3.0), "the potential is 3.0; give a function of torch"),
         (lambda: sb.IsotropicEnergy(torch.cosh, reaction=1.0), "a reaction weighs a potential, and there is none"),
+        (lambda: sb.IsotropicEnergy(torch.cosh, lower=-1.0), "lower is -1.0 and upper inf; 0 <= lower <= upper"),
+        (lambda: sb.PLaplacian("a"), "exponent is 'a'; it must be a finite number"),
     ],
 )
 def test_what_makes_no_density_is_refused(make, message):
     with pytest.raises(InputError) as caught:
         make()
     assert message in str(caught.value)
-
-
-def test_a_function_that_returns_something_else_is_refused():
-    with pytest.raises(InputError, match="one number a point"):
-        sb.EnergyDensity(lambda x, u, p: p).value(torch.zeros(3, 2), torch.zeros(3), torch.zeros(3, 2))

@@ -124,6 +124,12 @@ def test_gradients_flow_through_the_integrand_in_ten_dimensions():
     torch.testing.assert_close(by_p, expected)
 
 
+def test_points_may_be_lists():
+    problem = sb.VariationalProblem(sb.Box([1.0, 1.0]), sb.QuadraticEnergy(lambda x: 1 + x[..., 0]), 2.0)
+    assert problem.coefficient_at([[0.5, 0.0], [1.0, 1.0]]).tolist() == [1.5, 2.0]
+    assert problem.source_at([0.5, 0.5]).item() == 2.0
+
+
 def test_dirichlet_values_of_a_box_are_known_at_points():
     box = sb.Box([1.0, 1.0])
     problem = sb.VariationalProblem(box, sb.MinimalSurface(), boundary=sb.Dirichlet(lambda x: x[..., 0]))
@@ -155,6 +161,8 @@ GRID, BOX = sb.Grid((4, 3)), sb.Box([1.0] * 5)
         (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy(), boundary={"x0": sb.Dirichlet(0.0)}), "not dict"),
         (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy(), boundary=sb.Neumann(1.0)), "Neumann flux is zero"),
         (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy()).energy(0.0), "on a box without cells"),
+        (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy()).refine(), "on a box without cells"),
+        (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy()).refine(0), "the refinement factor is 0"),
         (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy(), lambda x: x).source_at(torch.zeros(2, 5)),
          "source makes shape (256, 5)"),
         (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy()).energy(np.ones((4, 3))), "a node field here has"),
@@ -162,9 +170,11 @@ GRID, BOX = sb.Grid((4, 3)), sb.Box([1.0] * 5)
         (lambda: sb.VariationalProblem(GRID, sb.MinimalSurface()).as_diffusion(), "the problem is not linear"),
         (lambda: sb.VariationalProblem(GRID, sb.EnergyDensity(lambda x, u, p: u)).coefficient_at(torch.zeros(1, 2)),
          "has no coefficient"),
-        (lambda: sb.Box([]), "at least one axis"),
-        (lambda: sb.Box([1.0, -1.0]), "length of axis 1 of the box is -1.0"),
-        (lambda: sb.Box([1.0, 1.0], [0.0]), "origin has 1 entry"),
+        (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy(), boundary=sb.Neumann(np.ones(2))), "flux is zero"),
+        (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy(), boundary=sb.Dirichlet("a")), "'a' (str); on a box"),
+        (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy()).source_at("a"), "x cannot be read as an array"),
+        (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy()).source_at([0.0] * 4), "points need 5 coordinates"),
+        (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy()).reaction_at(1.0), "points need 2 coordinates"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_in_one_sentence(make, message):

@@ -1,0 +1,62 @@
+"""General energy densities: derivatives of torch, gradients that are long enough, and what is refused."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import sciml_bounds as sb
+from sciml_bounds.errors import InputError
+from sciml_bounds.problems.energy_density import SHORTEST, lengthened
+
+
+def test_mixed_derivatives_of_a_general_density():
+    density = sb.EnergyDensity(lambda x, u, p: u * p[..., 0] * x[..., 1])
+    x, u, p = torch.full((4, 2), 3.0), torch.ones(4), torch.ones(4, 2)
+    assert density.second(x, u, p).up[0].tolist() == [3.0, 0.0]
+    with pytest.raises(InputError, match="Kacanov"):
+        density.frozen(x, u, p)
+
+
+def test_a_density_that_does_not_depend_on_what_it_is_given_has_no_slopes():
+    density = sb.EnergyDensity(lambda x, u, p: x[..., 0])
+    x, u, p = torch.ones(4, 2), torch.ones(4), torch.ones(4, 2)
+    assert not any(bool(slope.any()) for slope in density.first(x, u, p))
+    second = density.second(x, sb.EnergyDensity(lambda x, u, p: u).first(x, u, p)[0], p)
+    assert not bool(second.pp.any() or second.uu.any())
+
+
+def test_short_gradients_are_lengthened_along_themselves():
+    """To a part of the root mean square, here 5 sqrt(1 / 3); where there is none, along the first axis."""
+    p = torch.tensor([[3.0, 4.0], [0.0, 1e-9], [0.0, 0.0]], dtype=torch.float64)
+    shortest = SHORTEST * 5 * math.sqrt(1 / 3)
+    expected = torch.tensor([[3.0, 4.0], [0.0, shortest], [shortest, 0.0]], dtype=torch.float64)
+    torch.testing.assert_close(lengthened(p), expected, rtol=1e-13, atol=0)
+    assert lengthened(torch.zeros(2, 3)).tolist() == [[1.0, 0.0, 0.0]] * 2
+
+
+def plain(x, u, p):
+    return u
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: sb.EnergyDensity(3.0), "give a function of (x, u, p)"),
+        (lambda: sb.EnergyDensity(plain, lower=2.0, upper=1.0), "0 <= lower <= upper must hold"),
+        (lambda: sb.EnergyDensity(plain, lower=-1.0), "0 <= lower <= upper must hold"),
+        (lambda: sb.EnergyDensity(plain, lower=math.nan), "lower is nan; it must be a finite number"),
+        (lambda: sb.EnergyDensity(plain, upper=torch.ones(2)), "upper is tensor([1., 1.]); it must be a positive"),
+        (lambda: sb.EnergyDensity(plain).frozen(None, None, None), "Kacanov's method needs dL/dp = k(x, u, p) p"),
+        (lambda: sb.EnergyDensity(lambda x, u, p: p).value(None, torch.zeros(3), torch.zeros(3, 2)),
+         "makes shape (3, 2) of (3,) points; let it return one number a point"),
+        (lambda: sb.EnergyDensity(lambda x, u, p: 1.0).value(None, torch.zeros(3), torch.zeros(3, 2)),
+         "makes a float of (3,) points; let it return one number a point"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_density_is_refused(make, message):
+    with pytest.raises(InputError) as caught:
+        make()
+    assert message in str(caught.value)
