@@ -119,12 +119,13 @@ def check(case):
     value, slope = dense.phi(u)
     left = dense.K @ u + M * (value - z) - dense.load
     assert np.abs(left).max() <= 1e-12 * np.abs(abs(dense.K) @ abs(u) + M * abs(z) + abs(dense.load)).max()
-    # 0 = M (u - t) + A (w z), through L^-1: 2 (J - J*) is at most that, and what the iteration measured at least half
+    # 0 = M (u - t) + A (w z), through L^-1: half its square is at most J - J* (Pearson and Wathen), and the iteration
+    # measures at least the root of 0.4 of 2 (J - J*), as far as Ritz values tell: 1.6 tolerances, 2 to be safe
     A = dense.K + np.diag(M * slope)
     L = A + np.diag(M * control.shift(r.x, r.multipliers).numpy() / M) - np.diag(M * slope)
     adjoint = np.linalg.solve(L, M * (u - dense.target) + A @ (control.weight * z))
     optimality = math.sqrt(adjoint @ (M * adjoint) / control.weight)
-    assert optimality <= 3 * r.tolerance, f"case {case}"
+    assert optimality <= 2 * r.tolerance, f"case {case}"
     direction = random.normal(size=len(z))
     other = z + random.normal(size=len(z)) * (np.abs(z).max() + 0.1)
     state = dense.state(other, u)
@@ -145,7 +146,7 @@ def check(case):
         return optimality / size, math.nan
     best_u, best_z = dense.linear_optimum()
     square = (u - best_u) @ (M * (u - best_u)) + control.weight * (z - best_z) @ (M * (z - best_z))
-    assert math.sqrt(square) <= 3 * r.tolerance, f"case {case}"
+    assert math.sqrt(square) <= 2 * r.tolerance, f"case {case}"  # that is sqrt(2 (J - J*))
     return optimality / size, math.sqrt(square) / size
 
 
