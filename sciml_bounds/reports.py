@@ -43,6 +43,7 @@ class Reason(StrEnum):
     UNBOUNDED = "objective unbounded below"
     SINGULAR_JACOBIAN = "Jacobian of the constraints rank-deficient"
     CAPPED = "inner solver ended at its cap of steps"
+    SADDLE = "stationary, but no minimum"
 
     def __repr__(self) -> str:
         """Write it as the word that it is: the reasons of a batch are a tuple."""
@@ -78,6 +79,7 @@ _ADVICE = {
     Reason.UNBOUNDED: "The objective has no lower bound on the constraints; check its sign, or bound the variables.",
     Reason.SINGULAR_JACOBIAN: "Use preset='robust', which goes on from there, or leave out a dependent constraint.",
     Reason.CAPPED: "Its steps were not accurate enough; raise the cap, or use inner='direct'.",
+    Reason.SADDLE: "Steps away from there lead back; start from another x0, or use inner='direct'.",
 }
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from sciml_bounds.newton.escape import escape
+from sciml_bounds.newton.escape import escape, free_part
 from sciml_bounds.newton.hessians import ExactHessian, Hessians
 from sciml_bounds.newton.inner import DirectSolve, InnerSolve, InnerSolver
 from sciml_bounds.newton.iteration import Direction
@@ -156,6 +156,7 @@ class AutomaticDirections:
         self._capped = False
         self._first_norm: float | None = None
         self._escapes = ESCAPES
+        self._wary = False  # whether a stationary point was left that is no minimum
         self._counted = False  # whether the last KKT matrix is known to have the inertia of a minimum
         self._used: _Used | None = None
         self._damped, self._stronger = False, 1.0
@@ -196,15 +197,21 @@ class AutomaticDirections:
             return max(10 * used, 1e-3 * size)
         return used / 10 if last_length < 1 and used > 1e-2 * size else 0.0
 
-    def away_from(self, point: Point) -> Point | None:
+    def away_from(self, point: Point) -> Point | Reason | None:
         """Leave a stationary point that is no minimum, where the Hessian is exact; a few times at most."""
-        if self._escapes == 0 or self._counted or not isinstance(self._hessians, ExactHessian):
+        if self._counted or not isinstance(self._hessians, ExactHessian):
             return None
-        self._escapes -= 1
         H, _ = self._hessians.at(point)
         if not math.isfinite(frobenius(H)):
             return None
-        return escape(self._program, point, H, self._merit.eta1)
+        found = escape(self._program, point, H, self._start.eta1, self._tolerance)
+        if found is None:
+            return None
+        if self._escapes == 0:
+            return Reason.SADDLE
+        self._escapes -= 1
+        self._wary, self._merit, self._last_shift = True, self._start, 0.0
+        return found
 
     def after_failure(self, point: Point, failure: Reason) -> Direction | Point | Reason:
         """Shift the Hessian more, and if that does not help either, leave the objective aside."""
@@ -297,7 +304,19 @@ class AutomaticDirections:
         dx, dl = solve.z[: len(point.x)], solve.z[len(point.x) :]
         away = -(point.multipliers + dl) @ point.constraints  # what leads to the constraints may curve downwards
         curvature = dx @ (H @ dx) + shift * dx.square().sum() + away.clamp_min(0.0)
-        return bool(curvature >= CURVATURE * frobenius(H) * dx.square().sum())
+        published = bool(curvature >= CURVATURE * frobenius(H) * dx.square().sum())
+        return published and not (self._wary and self._leads_back(dx, point, H, shift))
+
+    def _leads_back(self, dx: Tensor, point: Point, H: Matrix, shift: float) -> bool:
+        """Whether a step goes along negative curvature that what leads to the constraints hides.
+
+        From close to a saddle Newton's steps lead to it, uphill along the constraints.
+        """
+        free = free_part(point.jacobian, dx)
+        if free is None:
+            return False
+        curvature = free @ (H @ free) + shift * free.square().sum()
+        return bool(curvature < -CURVATURE * frobenius(H) * dx.square().sum())
 
     def _descent(self, solve: InnerSolve, point: Point, curved: Tensor, b: Tensor) -> Direction | None:
         """Change the penalties, and the accuracy of an iterative solve, until the step is one of descent."""

@@ -170,6 +170,7 @@ class CoefficientObjective:
     """
 
     quadratic = False
+    least = 0.0  # |g|_P is dual to the norm of the smoothing
     name = "Newton in the coefficient, inner solver conjugate gradients"
 
     def __init__(self, estimation: CoefficientEstimation, *, exact: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -13,9 +14,10 @@ from sciml_bounds.newton.kkt import frobenius, identity, is_sparse, kkt_matrix
 from sciml_bounds.newton.merit import Merit
 from sciml_bounds.newton.products import Matrix, Products, damped_solution
 from sciml_bounds.newton.program import Point, Program
+from sciml_bounds.newton.restoration import restore
 from sciml_bounds.operators.linear_operator import CallableOperator
 
-__all__ = ["escape"]
+__all__ = ["escape", "free_part"]
 
 #: Curvature is negative below this part of the norm of the Hessian: less may be round-off at a degenerate minimum.
 NEGATIVE = 1e-6
@@ -41,7 +43,7 @@ DAMPING = 1e-14
 FREE = 1e-5
 
 
-def escape(program: Program, point: Point, H: Matrix, eta1: float) -> Point | None:
+def escape(program: Program, point: Point, H: Matrix, eta1: float, tolerance: float) -> Point | None:
     """Step off a stationary point along negative curvature of H on the null space of the Jacobian.
 
     It is the most negative one where matrices are dense. Otherwise Lanczos' method looks for it with a few products, so
@@ -61,11 +63,21 @@ def escape(program: Program, point: Point, H: Matrix, eta1: float) -> Point | No
     here, length = merit.value(point), FIRST * (1 + float(point.x.norm()))
     for _ in range(HALVINGS):
         for step in (length * direction, -length * direction):
-            trial = program.at(point.x + step, point.multipliers)
+            trial = _near_the_constraints(program, program.at(point.x + step, point.multipliers), tolerance)
             if trial.finite and merit.value(trial) <= here + ENOUGH * curvature / 2 * length**2:
                 return trial
         length /= 2
     return None
+
+
+def _near_the_constraints(program: Program, trial: Point, tolerance: float) -> Point:
+    """Go back to the constraints, which a straight step leaves where they are curved.
+
+    Their penalty would shorten the step, and what the next direction does about them hides that it leads back along
+    negative curvature.
+    """
+    nearer = restore(program, trial, tolerance) if trial.finite else None
+    return replace(nearer, multipliers=trial.multipliers) if isinstance(nearer, Point) else trial
 
 
 def _of_eigenvectors(H: Matrix, G: Matrix) -> tuple[float, Tensor] | None:
@@ -100,6 +112,12 @@ def _of_lanczos(H: Matrix, G: Matrix, n: int) -> tuple[float, Tensor] | None:
         return None  # nothing but round-off is free, or the projection has not converged
     found = _least_ritz(H, project, start, FEW if dear else PRODUCTS)
     return found if _is_free(G, found[1]) else None
+
+
+def free_part(G: Matrix, direction: Tensor) -> Tensor | None:
+    """Return the part of a direction (n,) in the null space of G (m, n), or None where it is nothing but errors."""
+    part = _projection(G)(direction)
+    return part if _is_free(G, part) else None
 
 
 def _is_free(G: Matrix, direction: Tensor) -> bool:

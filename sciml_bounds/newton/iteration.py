@@ -74,8 +74,8 @@ class Directions(Protocol):
         """
         ...
 
-    def away_from(self, point: Point) -> Point | None:
-        """Find a point to go on from where this one is stationary, but is known to be no minimum."""
+    def away_from(self, point: Point) -> Point | Reason | None:
+        """Find a point to go on from where this one is stationary, but is known to be no minimum, or give up."""
         ...
 
     def after_failure(self, point: Point, failure: Reason) -> Direction | Point | Reason:
@@ -127,9 +127,11 @@ def _next(
 ) -> tuple[Point, NewtonStep] | Reason:
     """Go to the next point, or tell why this is the end."""
     reason = _end(point, stop, len(history))
-    if reason is Reason.CONVERGED and len(history) < stop.maxiter:
+    if reason is Reason.CONVERGED:
         away = directions.away_from(point)
-        return reason if away is None else (away, _without_direction(away))
+        if isinstance(away, Point) and len(history) < stop.maxiter:
+            return away, _without_direction(away)
+        return Reason.MAXITER if isinstance(away, Point) else away or reason
     if reason is not None:
         return reason
     moved = _advance(program, directions, point, history[-1].step_length if history else 1.0)

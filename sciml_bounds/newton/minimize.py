@@ -119,8 +119,9 @@ def minimize(
     Both methods take Newton steps on the exact augmented Lagrangian f + l.c + eta1/2 ||c||^2 + eta2/2 ||grad_x L||^2
     with Armijo's rule (Hong, Na, Mahoney, Kolar, ICML 2023). They find stationary points; "auto"
     goes on from those that are no minima where exact Hessians tell it: dense ones always, sparse ones and operators
-    where a few products show that they curve downwards. Jacobians of the constraints may lose their rank, and there may
-    be more constraints than unknowns. An objective below -1e15 where the constraints hold is called unbounded.
+    where a few products show that they curve downwards. One that it cannot leave, or has no
+    iterations left to leave, is no success. Jacobians of the constraints may lose their rank, and there may be more
+    constraints than unknowns. An objective below -1e15 where the constraints hold is called unbounded.
 
     Examples
     --------

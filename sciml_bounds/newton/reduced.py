@@ -2,10 +2,12 @@
 
 J(v) has gradients g and Hessians H that are known by products, each as accurate as it is asked to be, and a symmetric
 positive definite operator P close to H^-1. Residuals are measured as |g|_P: where P is H^-1 and J quadratic, half its
-square is J - min J, whatever the mesh. Steps are solved for by conjugate gradients as accurately as they are worth
-(Eisenstat and Walker, SIAM J. Sci. Comput. 17 (1996) 16-32), up to where H is not positive (Steihaug, SIAM J. Numer.
-Anal. 20 (1983) 626-637), and cut by Armijo's rule. Products may be less accurate the smaller the residual has become
-(van den Eshof and Sleijpen, SIAM J. Matrix Anal. Appl. 26 (2004) 125-153).
+square is J - min J, whatever the mesh; where conjugate gradients see that P is smaller somewhere than it is meant to
+be, residuals count for as much more (Meurant and Tichy, Numer. Algorithms 62 (2013) 163-191). Steps are solved for by
+conjugate gradients as accurately as they are worth (Eisenstat and Walker, SIAM J. Sci. Comput. 17 (1996) 16-32), up to
+where H is not positive (Steihaug, SIAM J. Numer. Anal. 20 (1983) 626-637), and cut by Armijo's rule. Products
+may be less accurate the smaller the residual has become (van den Eshof and Sleijpen, SIAM J. Matrix Anal. Appl. 26
+(2004) 125-153).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from torch import Tensor
 
 from sciml_bounds.arrays import require_callback, require_count, require_number
 from sciml_bounds.errors import InputError
+from sciml_bounds.krylov.error_bounds import smallest_ritz_value
 from sciml_bounds.newton.result import NewtonStep, OptimizeResult
 from sciml_bounds.reports import Reason, report_failure
 
@@ -99,11 +102,14 @@ class Reduced(Protocol):
     ----------
     quadratic
         Whether it is.
+    least
+        What the eigenvalues of P H are at least where P is as good as it is meant to be; zero to take |g|_P as it is.
     name
         What it is minimised by, in words.
     """
 
     quadratic: bool
+    least: float
     name: str
 
     def start(self) -> Tensor:
@@ -174,6 +180,7 @@ class _Iteration:
         self.history: list[NewtonStep] = []
         self.evaluations, self.hessians = 1, 0
         self._P = problem.preconditioner(self.point, None)
+        self._lack, self._seen = 1.0, 0  # what |.|_P is multiplied by, and how many steps it took to see that
         self._size = problem.size(self.point, self._P)
         self.tolerance = max(ending.rtol * self._size, ending.atol)
         self._finest = PART * self.tolerance / self._size if self._size > 0 else PART
@@ -182,10 +189,13 @@ class _Iteration:
         self._idle = 0
 
     def _measure(self) -> None:
-        """Compute P g and |g|_P, again where less is left than the gradient is accurate to."""
-        self._P = self.problem.preconditioner(self.point, self._P)
+        """Compute P g and the residual, again where less is left than the gradient is accurate to."""
+        last, self._P = self._P, self.problem.preconditioner(self.point, self._P)
+        if self._P is not last:
+            self._lack, self._seen = 1.0, 0
         self._Pg = self._P.matvec(self.point.gradient)
-        self.norm = math.sqrt(max(float(self.point.gradient @ self._Pg), 0.0))
+        self._square = max(float(self.point.gradient @ self._Pg), 0.0)
+        self.norm = self._lack * math.sqrt(self._square)
         if self.norm <= self.tolerance and self._accuracy > self._finest:
             self._refine()
 
@@ -204,15 +214,22 @@ class _Iteration:
             before = self.point.fun
             failure = self._advance()
             if failure is not None:
-                return failure
+                return self._end(failure)
             if self.ending.called(self.point):
                 return Reason.STOPPED
             gained = self.norm < self._best or before - self.point.fun > ROUND_OFF * abs(before)
             self._idle = 0 if gained else self._idle + 1
             self._best = min(self._best, self.norm)
             if self._idle == IDLE:
-                return Reason.CAPPED if self.history[-1].inner_capped else Reason.STAGNATED
+                return self._end(Reason.CAPPED if self.history[-1].inner_capped else Reason.STAGNATED)
         return Reason.CONVERGED if math.isfinite(self.norm) else Reason.NOT_FINITE
+
+    def _end(self, failure: Reason) -> Reason:
+        """Take the residual as it is measured where nothing but round-off is left, which P lacks nothing for."""
+        if failure is not Reason.STAGNATED:
+            return failure
+        self.norm = math.sqrt(self._square)
+        return Reason.CONVERGED if self.norm <= self.tolerance else failure
 
     def _worth(self) -> float:
         """Tell the relative residual that a step is worth: no smaller than what the end asks for."""
@@ -259,28 +276,43 @@ class _Iteration:
         )  # fmt: skip
 
     def _solve(self, worth: float) -> _Direction:
-        """Solve H d = -g by conjugate gradients until |H d + g|_P <= worth |g|_P, or H is seen not to be positive.
+        """Solve H d = -g by conjugate gradients until the residual is `worth` of g, or H is seen not to be positive.
 
         There what has been found is a direction of descent, or -P g if that is nothing.
         """
         self.hessians += 1
         d, r = torch.zeros_like(self.point.v), self.point.gradient.clone()
-        p, rho = self._Pg.neg(), self.norm**2
-        wanted, steps = (worth * self.norm) ** 2, 0
-        while rho > wanted and steps < CAP:
+        p, rho = self._Pg.neg(), self._square
+        wanted, alphas, betas = (worth * self.norm) ** 2, list[float](), list[float]()
+        while len(alphas) < CAP and not self._enough(rho, wanted, alphas, betas):
             Hp = self.point.hessian_product(p, min(PART, PART * math.sqrt(wanted / rho)))
             curvature = float(p @ Hp)
             if not curvature > 0:
-                d = d if steps else p
+                d = d if alphas else p
                 break
-            alpha = rho / curvature
-            d.add_(p, alpha=alpha)
-            r.add_(Hp, alpha=alpha)
+            alphas.append(rho / curvature)
+            d.add_(p, alpha=alphas[-1])
+            r.add_(Hp, alpha=alphas[-1])
             z = self._P.matvec(r)
             before, rho = rho, float(r @ z)
-            p.mul_(rho / before).sub_(z)
-            steps += 1
-        return _Direction(d, steps, math.sqrt(max(rho, 0.0)) / self.norm)
+            betas.append(rho / before)
+            p.mul_(betas[-1]).sub_(z)
+        return _Direction(d, len(alphas), math.sqrt(max(rho, 0.0) / self._square))
+
+    def _enough(self, rho: float, wanted: float, alphas: list[float], betas: list[float]) -> bool:
+        """Whether a residual with |r|_P^2 = rho is small enough, given the coefficients of the steps so far.
+
+        The square of the error in energy is at most rho over the least eigenvalue of P H, which the smallest Ritz value
+        comes close to; a short solve sees less of the spectrum than a longer one before it.
+        """
+        if rho > wanted or not alphas:
+            return False
+        if self.problem.least > 0 and len(alphas) >= self._seen:
+            lengths, ratios = (torch.tensor([part], dtype=torch.float64).mT for part in (alphas, betas))
+            self._seen = len(alphas)
+            ritz = float(smallest_ritz_value(lengths, ratios, torch.tensor([self._seen])))
+            self._lack = math.sqrt(max(1.0, self.problem.least / ritz))
+        return self._lack**2 * rho <= wanted
 
 
 def minimize_reduced(

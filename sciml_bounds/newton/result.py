@@ -103,7 +103,7 @@ class OptimizeResult:
 
     @property
     def success(self) -> bool:
-        """Whether the KKT residual is as small as asked."""
+        """Whether the KKT residual is as small as asked, at a point that is not known to be no minimum."""
         return self.reason is Reason.CONVERGED
 
     @property

@@ -127,6 +127,39 @@ def test_maxima_and_saddles_are_left():
     assert published.fun == pytest.approx(1.0)
 
 
+#: Quadratic objectives x.Px/2 + q.x on the unit circle, and starts from which iterative solvers run into the maximum.
+ON_A_CIRCLE = {
+    "accelerated": ([[2.4, 0.2], [0.2, 2.9]], (-0.1, 0.2), (1.4, 1.4)),
+    "minres": ([[2.6, -0.1], [-0.1, 2.2]], (-0.2, -0.1), (-1.5, -0.6)),
+}
+
+
+@pytest.mark.parametrize("inner", ON_A_CIRCLE)
+def test_iterative_solvers_do_not_lead_back_to_a_maximum(inner):
+    """What leads to the circle hides that a step goes up along it, since the inertia is not known."""
+    P, q, start = (double(*numbers) for numbers in ON_A_CIRCLE[inner])
+    result = sb.minimize(lambda x: x @ (P @ x) / 2 + q @ x, start, constraints=lambda x: (x @ x - 1) / 2, inner=inner)
+    assert result.success
+    assert any(np.isnan(step.step_length) for step in result.history)  # it came there, and left
+    along = torch.stack([-result.x[1], result.x[0]])
+    assert float(along @ (P @ along) + result.multipliers[0]) > 0
+
+
+def test_a_maximum_that_cannot_be_left_is_no_success(monkeypatch):
+    """Without any escapes the maximum of x1 on a circle is found, and it is said that it is none of the minima."""
+    monkeypatch.setattr("sciml_bounds.newton.automatic.ESCAPES", 0)
+    with pytest.warns(sb.ConvergenceWarning, match="stationary, but no minimum"):
+        result = sb.minimize(lambda x: x[1], double(0.0, 1.0), constraints=lambda x: x @ x - 1)
+    assert result.reason is sb.Reason.SADDLE
+    assert result.fun == 1.0
+
+
+def test_a_maximum_that_maxiter_leaves_no_time_for_is_no_success():
+    with pytest.warns(sb.ConvergenceWarning, match="maxiter"):
+        result = sb.minimize(lambda x: x[1], double(0.0, 1.0), constraints=lambda x: x @ x - 1, maxiter=0)
+    assert result.reason is sb.Reason.MAXITER
+
+
 # --- Jacobians without full rank --------------------------------------------------------------------------------------
 
 

@@ -29,7 +29,7 @@ def place(fun, x, multipliers=(), constraints=()):
 
 def test_saddles_are_left_along_the_most_negative_curvature():
     program, point, H = place(lambda x: x[0] ** 2 - 3 * x[1] ** 2 - x[2] ** 2, double(0.0, 0.0, 0.0))
-    away = escape(program, point, H, 1.0)
+    away = escape(program, point, H, 1.0, 1e-8)
     assert away.fun < 0
     assert not away.x[[0, 2]].any()
 
@@ -39,22 +39,30 @@ def test_what_the_constraints_leave_free_decides(height, leaves):
     """x1 on the unit circle: with 1 + 2 l x1 = 0, the Hessian 2 l I is negative at the top, positive at the bottom."""
     circle = place(lambda x: x[1], double(0.0, height), (-0.5 * height,), lambda x: x @ x - 1)
     assert circle[1].kkt_residual == 0.0
-    assert (escape(*circle, 1.0) is not None) == leaves
+    assert (escape(*circle, 1.0, 1e-8) is not None) == leaves
+
+
+@pytest.mark.parametrize("eta1", [1.0, 1e3])
+def test_steps_follow_the_constraints(eta1):
+    """Along the circle x1 falls by t^2 / 2 with a step of length t, which a penalty for t^2 / 2 would shorten."""
+    away = escape(*place(lambda x: x[1], double(0.0, 1.0), (-0.5,), lambda x: x @ x - 1), eta1, 1e-8)
+    assert away.constraint_violation < 1e-3
+    assert 1 - away.fun == pytest.approx(0.2**2 / 2, rel=0.1)  # FIRST (1 + ||x||) = 0.2
 
 
 def test_negative_curvature_against_the_constraints_does_not_count():
     program, point, H = place(lambda x: x[0] ** 2 - x[1] ** 2, double(0.0, 0.0), (0.0,), lambda x: x[1])
-    assert escape(program, point, H, 1.0) is None
+    assert escape(program, point, H, 1.0, 1e-8) is None
 
 
 def test_points_that_are_fixed_by_their_constraints_stay():
     program, point, H = place(lambda x: -(x @ x), double(0.0, 0.0), (0.0, 0.0), lambda x: x)
-    assert escape(program, point, H, 1.0) is None
+    assert escape(program, point, H, 1.0, 1e-8) is None
 
 
 def test_degenerate_minima_stay():
     program, point, H = place(lambda x: x[0] ** 4 + x[1] ** 2 - 1e-9 * x[0] ** 2, double(0.0, 0.0))
-    assert escape(program, point, H, 1.0) is None
+    assert escape(program, point, H, 1.0, 1e-8) is None
 
 
 # --- sparse matrices, and products ------------------------------------------------------------------------------------
@@ -84,7 +92,7 @@ def test_entries_are_not_needed(form, height, leaves):
     program, point, H = place(lambda x: x[-1], x, (-0.5 * height,), lambda x: x @ x - 1)
     of_H, of_G = FORMS[form]
     point = dataclasses.replace(point, jacobian=of_G(point.jacobian))
-    away = escape(program, point, of_H(H), 1.0)
+    away = escape(program, point, of_H(H), 1.0, 1e-8)
     assert (away is not None) == leaves
 
 
@@ -94,7 +102,7 @@ def test_a_few_products_find_one_direction_among_many(form):
     curvature = torch.linspace(1, 10, 300, dtype=torch.float64)
     curvature[123] = -2.0
     program, point, H = place(lambda x: curvature @ x**2, torch.zeros(300, dtype=torch.float64))
-    away = escape(program, point, form(H), 1.0)
+    away = escape(program, point, form(H), 1.0, 1e-8)
     assert away.fun < 0
     assert int(away.x.abs().argmax()) == 123
 
@@ -108,7 +116,7 @@ def test_many_constraints_known_by_products_hide_no_saddle():
     start, none = torch.zeros(n, dtype=torch.float64), torch.zeros(60, dtype=torch.float64)
     program, point, H = place(lambda x: curvature @ x**2, start, none, lambda x: rows @ x)
     point = dataclasses.replace(point, jacobian=products(rows))
-    away = escape(program, point, products(H), 1.0)
+    away = escape(program, point, products(H), 1.0, 1e-8)
     assert away.fun < 0
     assert away.constraint_violation < 1e-6
     assert int(away.x.abs().argmax()) in (7, 67)
@@ -125,7 +133,7 @@ def test_projections_are_saved_where_no_curvature_is_negative():
     G = Products((60, 80), count, lambda u: torch.cat([u, u.new_zeros(20)]), torch.device("cpu"))
     start = torch.zeros(80, dtype=torch.float64)
     program, point, H = place(lambda x: x @ x, start, torch.zeros(60, dtype=torch.float64), lambda x: x[:60])
-    assert escape(program, dataclasses.replace(point, jacobian=G), products(H), 1.0) is None
+    assert escape(program, dataclasses.replace(point, jacobian=G), products(H), 1.0, 1e-8) is None
     assert not asked
 
 
@@ -133,4 +141,4 @@ def test_projections_are_saved_where_no_curvature_is_negative():
 def test_points_without_a_free_direction_stay_in_any_form(form):
     program, point, H = place(lambda x: -(x @ x), double(0.0, 0.0), (0.0, 0.0), lambda x: x)
     point = dataclasses.replace(point, jacobian=form(point.jacobian))
-    assert escape(program, point, form(H), 1.0) is None
+    assert escape(program, point, form(H), 1.0, 1e-8) is None

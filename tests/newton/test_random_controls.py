@@ -95,6 +95,11 @@ class Dense:
         A = self.K + self.M @ np.diag(self.phi(u)[1])
         return self.M @ (self.weight * z - np.linalg.solve(A, self.M @ (self.target - u)))
 
+    def central_difference(self, u, z, step):
+        """Return half of what J changes by from z - step to z + step, where u is the state at z."""
+        higher, lower = (self.objective(self.state(z + sign * step, u), z + sign * step) for sign in (1, -1))
+        return (higher - lower) / 2
+
     def linear_optimum(self):
         """Solve the KKT system of the linear equation, scaled so that its blocks are alike."""
         n, s = len(self.K), math.sqrt(self.weight)
@@ -114,19 +119,22 @@ def check(case):
     value, slope = dense.phi(u)
     left = dense.K @ u + M * (value - z) - dense.load
     assert np.abs(left).max() <= 1e-12 * np.abs(abs(dense.K) @ abs(u) + M * abs(z) + abs(dense.load)).max()
-    # 0 = M (u - t) + A (w z), through L^-1: 2 (J - J*) is at most that, and what the iteration measured at least half
+    # 0 = M (u - t) + A (w z), through L^-1: half its square is at most J - J* (Pearson and Wathen), and the iteration
+    # measures at least the root of 0.4 of 2 (J - J*), as far as Ritz values tell: 1.6 tolerances, 2 to be safe
     A = dense.K + np.diag(M * slope)
     L = A + np.diag(M * control.shift(r.x, r.multipliers).numpy() / M) - np.diag(M * slope)
     adjoint = np.linalg.solve(L, M * (u - dense.target) + A @ (control.weight * z))
     optimality = math.sqrt(adjoint @ (M * adjoint) / control.weight)
-    assert optimality <= 3 * r.tolerance, f"case {case}"
+    assert optimality <= 2 * r.tolerance, f"case {case}"
     direction = random.normal(size=len(z))
     other = z + random.normal(size=len(z)) * (np.abs(z).max() + 0.1)
     state = dense.state(other, u)
+    # J(z + t d) - J(z - t d) over 2 t is J' + c t^2 + O(t^4), and c t^2 up to 1 % of a J' that is small beside J (case
+    # 1062: 1.3e-5 of 1.1e-3 with this t, and 1.3e-7 with a tenth of it): t and t/2 together cancel it
     t = 1e-4 * (np.abs(other).max() + 0.1)
-    ends = [(dense.state(other + sign * t * direction, state), other + sign * t * direction) for sign in (1, -1)]
     slope_of = dense.reduced_gradient(state, other) @ direction
-    difference = (dense.objective(*ends[0]) - dense.objective(*ends[1])) / (2 * t)
+    coarse, fine = (dense.central_difference(state, other, step * direction) / step for step in (t, t / 2))
+    difference = (4 * fine - coarse) / 3
     x = torch.from_numpy(np.concatenate([state, other]))
     multipliers = torch.from_numpy(control.weight * other - dense.reduced_gradient(state, other) / M)
     ours = control.jac(x) + control.equation_jac(x).mT @ multipliers
@@ -138,7 +146,7 @@ def check(case):
         return optimality / size, math.nan
     best_u, best_z = dense.linear_optimum()
     square = (u - best_u) @ (M * (u - best_u)) + control.weight * (z - best_z) @ (M * (z - best_z))
-    assert math.sqrt(square) <= 3 * r.tolerance, f"case {case}"
+    assert math.sqrt(square) <= 2 * r.tolerance, f"case {case}"  # that is sqrt(2 (J - J*))
     return optimality / size, math.sqrt(square) / size
 
 

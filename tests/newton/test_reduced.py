@@ -33,6 +33,7 @@ class Quartic:
     """
 
     quadratic = False
+    least = 0.0
     name = "test"
 
     def __init__(self, n):
@@ -92,6 +93,73 @@ def test_inaccurate_values_and_products_lead_to_the_accurate_optimum():
     assert max(problem.asked) > 1e-3  # and it began with little
     assert min(problem.asked) == pytest.approx(1e-10, rel=0.05)
     assert 0.01 < max(problem.products) <= 0.1  # and the last products of a solve need least
+
+
+class Lopsided:
+    """J = sum of s_i v_i^2 / 2 - b_i v_i, and P = diag(part / s), whose eigenvalues times those of H are `part`."""
+
+    quadratic = True
+    least = 0.4
+    name = "test"
+
+    def __init__(self, part):
+        self.scale, self.part = torch.logspace(0, 3, len(part), dtype=torch.float64), part
+        self.b = self.scale.sqrt()  # errors of the start are 1 in energy, each
+
+    def start(self):
+        return torch.zeros_like(self.b)
+
+    def at(self, v, accuracy, near):
+        return LopsidedPoint(self, v)
+
+    def preconditioner(self, point, last):
+        return self
+
+    def matvec(self, r):
+        return self.part / self.scale * r
+
+    def size(self, point, P):
+        return float(point.gradient @ P.matvec(point.gradient)) ** 0.5
+
+    def error(self, v):
+        """sqrt(2 (J - min J))."""
+        return float(((self.scale * v - self.b) ** 2 / self.scale).sum()) ** 0.5
+
+
+class LopsidedPoint:
+    violation = 0.0
+
+    def __init__(self, problem, v):
+        self.problem, self.v = problem, v
+        self.gradient = problem.scale * v - problem.b
+        self.fun = float(v @ (problem.scale * v / 2 - problem.b))
+
+    def hessian_product(self, p, accuracy):
+        return self.problem.scale * p
+
+    def solution(self):
+        return self.v, self.v[:0]
+
+
+@pytest.mark.parametrize("rtol", [1e-4, 1e-6, 1e-8])
+@pytest.mark.parametrize("smallest", [0.5, 0.1, 1e-2, 1e-3])
+def test_residuals_tell_the_error_where_preconditioners_are_worse_than_meant(smallest, rtol):
+    """|g|_P^2 >= least 2 (J - min J), with what conjugate gradients see; without it errors are 15 tolerances at 1e-3.
+
+    Ritz values lie above the least eigenvalue, but a bound by that alone is too large by as much and more.
+    """
+    problem = Lopsided(torch.linspace(math.log(smallest), 0.0, 50, dtype=torch.float64).exp())
+    r = minimize_reduced(problem, Ending(rtol, 0.0, 50))
+    assert r.success
+    assert problem.error(r.x) <= r.kkt_residual / problem.least**0.5
+
+
+def test_round_off_is_measured_as_it_is():
+    """Steps do not take it away, whatever they have seen of P; each part of the energy is known to eps."""
+    problem = Lopsided(torch.logspace(-4, 0, 50, dtype=torch.float64))
+    r = minimize_reduced(problem, Ending(3e-16, 0.0, 50))
+    assert r.success
+    assert problem.error(r.x) <= 2 * np.finfo(np.float64).eps * len(problem.b) ** 0.5
 
 
 def test_inexact_solves_take_fewer_steps_to_the_same_optimum():
