@@ -333,10 +333,14 @@ def known_minimum(problem: sb.VariationalProblem, profile: Profile) -> float:
 def evaluate(seed: int) -> Case:
     family, profile, problem, power, rng = draw(seed)
     values = draw_fields(rng, problem)
-    networks = draw_networks(rng, problem, values[0])
     found = [energy(problem, profile, power, v) for v in values]
-    coarser = [energy_of_network(problem, profile, power, network, 3) for network in networks]
-    better = [energy_of_network(problem, profile, power, network, 4) for network in networks]
+    networks, coarser, better = [], [], []
+    for network in draw_networks(rng, problem, values[0]):
+        J = energy_of_network(problem, profile, power, network, 4)
+        if math.isfinite(J):  # cosh of steep ones is not
+            networks.append(network)
+            better.append(J)
+            coarser.append(energy_of_network(problem, profile, power, network, 3))
     energies = np.array(found + better)
     missed = 3 * np.abs(energies - np.array(found + coarser))
     lost = 0.0
