@@ -261,6 +261,18 @@ def test_the_slopes_of_a_wrong_guess_are_among_the_gradients():
     assert bool((farthest <= module._Gradients.of(fenchel, bounds, y).farthest).all())
 
 
+def test_slopes_may_change_faster_than_gradients_turn():
+    """Gradients from 1 to 3 and g' = r^9, in one dimension, where none turns."""
+    problem = sb.VariationalProblem(sb.Grid(4), sb.PLaplacian(10.0), 1.0)
+    known = Bubbles(0.0).cell_bounds(problem.grid)
+    one = torch.ones_like(known.gradient[0])
+    y = DualFlux(Fenchel(problem), known.nodes).flux((torch.zeros(5, dtype=torch.float64),))
+    fenchel = Fenchel(problem).with_bends(known.bends)
+    found = module._Gradients.of(fenchel, known._replace(gradient=(one, 3 * one)), y)
+    assert bool((found.farthest >= 3.0**9).all())
+    assert bool((found.steepest >= 9 * 3.0**8).all())
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
