@@ -22,8 +22,8 @@ def made(minimum=(2.0, 3.0), upper=1.0, gradient_upper=math.inf, gradient_norm=5
         "upper": number(upper), "lower": number(0.25), "kind": "bound", "energy": Interval(number(3.0), number(3.0)),
         "minimum": Interval(*map(number, minimum)), "gradient_upper": number(gradient_upper), "gradient_kind": "bound",
         "gradient_norm": number(gradient_norm), "indicators": torch.ones(2).double() / 2,
-        "flux": (torch.zeros(3).double(),), "values": torch.zeros(3).double(), "subdivisions": 1, "grid": grid,
-        "seconds": 0.0,
+        "flux": (torch.zeros(3).double(),), "values": torch.zeros(3).double(), "layout": "nodes",
+        "subdivisions": 1, "grid": grid, "seconds": 0.0,
     }  # fmt: skip
     return EnergyCertificate(**(given | more))
 
