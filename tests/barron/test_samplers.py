@@ -112,10 +112,10 @@ def test_widths_are_those_of_the_bound(norm, activation):
 
 @pytest.mark.parametrize("symmetry", ["fourier", "cosine", "sine"])
 def test_bounds_by_hand(symmetry):
-    """Whole and half periods have S = 0 and K = 1 / 2: 3 cos (x + 2 y) pi / 2 and products of them, on 4 x 4."""
-    f = B.fourier([[1, 2]], [3.0], 4.0) if symmetry == "fourier" else getattr(B, symmetry)([[2, 4]], [3.0], 4.0)
-    w, r = np.pi / 2 * np.array([1, 2]), 3 * np.pi
-    w, root = float(np.hypot(*w)), 4 * 3 / np.sqrt(7 * 2)
+    """Of whole and half periods S = 0 and K = 1 / 2; w l / 2 = pi / 2 for three halves, on a cube of sides 4."""
+    f = B.fourier([[1, 1, 1]], [3.0], 4.0) if symmetry == "fourier" else getattr(B, symmetry)([[1, 1, 1]], [3.0], 4.0)
+    w, r = (np.pi / 2, 3 * np.pi) if symmetry == "fourier" else (np.pi / 4, 1.5 * np.pi)
+    w, root = w * np.sqrt(3), 3 * np.sqrt(64 / (7 * 2))
     expected = {
         ("L2", "cosine"): root, ("H1", "cosine"): root * np.hypot(1, w), ("L2", "step"): root * r,
         ("L2", "sigmoid"): 1.05 * root * r, ("L2", "relu"): root * r**2, ("H1", "relu"): root * r * np.hypot(r, w),
