@@ -72,6 +72,16 @@ def test_the_bound_is_the_distance_where_nothing_is_left_out():
     assert sb.capacity(many).error_bound(np.sign(x)) == 0.0
 
 
+@pytest.mark.parametrize("points", [4, 400])
+def test_the_bound_is_attained_by_the_next_singular_vector(points):
+    """Features of singular values 1 and 1e-3; of the second vector with rms 1, weights of norm 100 give 100 / 1000."""
+    q = np.linalg.qr(np.random.default_rng(0).standard_normal((points, 3)))[0] * np.sqrt(points)
+    found = sb.capacity(q @ np.diag([1.0, 1e-3, 1e-5]), 0.01)
+    assert found.dimension == 1
+    np.testing.assert_allclose(found.singular_values, [1.0, 1e-3, 1e-5], rtol=1e-10)
+    assert found.error_bound(5 * q[:, 0] + q[:, 1], 100.0) == pytest.approx(0.9, rel=1e-9)
+
+
 def test_distance_to_waves_of_a_band():
     """Against quadrature on a fine lattice."""
     n = 64

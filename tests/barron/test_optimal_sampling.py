@@ -73,6 +73,8 @@ def test_dependent_features_span_less():
     V = legendre(5)
     sample = sb.optimal_sample(np.concatenate([V, V @ np.ones((5, 3))], 1), 10, weights=W)
     assert sample.rank == 5
+    density = (legendre(5) ** 2).sum(1)[sample.indices] / 5
+    np.testing.assert_allclose(sample.weights, 1 / (10 * density), rtol=1e-10)
     assert len(set(sample.indices.tolist())) >= 5
     assert "determinantal" in repr(sample)
 

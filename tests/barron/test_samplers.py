@@ -42,6 +42,8 @@ FUNCTIONS = {
     "fourier": (B.fourier([[1, -2], [0, 3], [2, 2], [0, 0]], [1 + 1j, -0.5, 0.3j, 2.0], periods=(1.5, 0.7)), 1.05),
     "cosine": (B.cosine([[1, 2, 0], [0, 3, 1], [0, 0, 0]], [1.0, -0.5, 2.0], lengths=(1.5, 0.7, 1.0)), 1.05),
     "sine": (B.sine([[1, 2], [2, 1]], [1.0, -0.5], lengths=(1.5, 0.7)), 1.05),
+    "large box": (B.fourier([[1, -1], [0, 1]], [1 + 1j, -0.5], periods=(9.0, 11.0)), 99.0),
+    "small box": (B.cosine([[1, 0], [2, 1]], [1.0, 0.4], lengths=(0.1, 0.2)), 0.02),
 }
 METHODS = [("L2", "cosine"), ("H1", "cosine"), ("L2", "step"), ("L2", "sigmoid"), ("L2", "relu"), ("H1", "relu")]
 
@@ -106,6 +108,20 @@ def test_widths_are_those_of_the_bound(norm, activation):
     width = sb.width_for(f, 0.5, norm, activation)
     assert sb.sample_network(f, width, norm, activation).error_bound <= 0.5
     assert width == 1 or sb.sample_network(f, width - 1, norm, activation).error_bound > 0.5
+
+
+@pytest.mark.parametrize("symmetry", ["fourier", "cosine", "sine"])
+def test_bounds_by_hand(symmetry):
+    """Of whole and half periods S = 0 and K = 1 / 2; w l / 2 = pi / 2 for three halves, on a cube of sides 4."""
+    f = B.fourier([[1, 1, 1]], [3.0], 4.0) if symmetry == "fourier" else getattr(B, symmetry)([[1, 1, 1]], [3.0], 4.0)
+    w, r = (np.pi / 2, 3 * np.pi) if symmetry == "fourier" else (np.pi / 4, 1.5 * np.pi)
+    w, root = w * np.sqrt(3), 3 * np.sqrt(64 / (7 * 2))
+    expected = {
+        ("L2", "cosine"): root, ("H1", "cosine"): root * np.hypot(1, w), ("L2", "step"): root * r,
+        ("L2", "sigmoid"): 1.05 * root * r, ("L2", "relu"): root * r**2, ("H1", "relu"): root * r * np.hypot(r, w),
+    }  # fmt: skip
+    for (norm, activation), bound in expected.items():
+        assert sb.sample_network(f, 7, norm, activation).error_bound == pytest.approx(bound, rel=1e-12)
 
 
 def test_steep_sigmoids_are_nearly_steps():

@@ -10,6 +10,7 @@ import torch
 
 import sciml_bounds as sb
 import sciml_bounds.bounds.functions as module
+from sciml_bounds.bounds.interpolation import CellBounds
 
 
 def sine(dim, lengths=1.0):
@@ -212,6 +213,35 @@ def test_what_is_left_counts_with_the_reaction_too():
     wave = sb.BarronNetwork.of([[8 * np.pi]], [-np.pi / 2], [1.0])
     certificate = sb.certify(sb.Diffusion(sb.Grid(4), 1e-6, boundary=sides, reaction=1.0), wave)
     assert float(certificate.upper) >= math.sqrt((1 + 1e-6 * (8 * np.pi) ** 2) / 2)
+
+
+class Nodal:
+    """A function that is multilinear on every cell, and knows it."""
+
+    def __init__(self, nodes):
+        self.nodes = torch.tensor(nodes, dtype=torch.float64)
+
+    def cell_bounds(self, grid):
+        (h,) = grid.spacing
+        low, high = self.nodes[:-1], self.nodes[1:]
+        slopes = ((high - low) / h)[None]
+        none = torch.zeros((1, 1, *grid.shape), dtype=torch.float64)
+        ends = torch.minimum(low, high), torch.maximum(low, high)
+        return CellBounds(self.nodes, ends, (slopes, slopes), (none, none), none[0, 0][None, None], ("x0", "x1"))
+
+
+@pytest.mark.parametrize("reaction", [0.0, 2.0])
+@pytest.mark.parametrize("nodes", [[1.0, 0.0, 0.0, -2.0], [1.0, 1.0, 1.0, 1.0], [1.0, 2.0, 0.0, -1.0]])
+def test_wrong_values_on_the_sides_are_part_of_both_bounds(nodes, reaction):
+    """u = 0 on three cells of length 1: of 1, 0, 0, -2 nothing but the lifting is wrong, of 1, 1, 1, 1 much less."""
+    problem = sb.Diffusion(sb.Grid(3, 3.0), reaction=reaction)
+    certificate = sb.certify(problem, Nodal(nodes))
+    v = np.array(nodes)
+    squares = (v[1:] ** 2 + v[1:] * v[:-1] + v[:-1] ** 2) / 3
+    error = math.sqrt((np.diff(v) ** 2).sum() + reaction * squares.sum())
+    assert float(certificate.lower) <= error + 1e-12
+    assert error - 1e-12 <= float(certificate.upper)
+    assert float(certificate.upper) == pytest.approx(float(sb.certify(problem, v).upper))  # a field says the same
 
 
 def test_units_change_nothing():
