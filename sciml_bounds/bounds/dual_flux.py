@@ -37,11 +37,14 @@ ENOUGH, STEPS = 0.02, 15
 #: How much is added to the second derivative of profiles with bounded slopes, one after the other.
 FIRM = (1.0, 0.1, 0.01, 1e-3)
 
-#: A profile whose conjugate |s|^8 / 8 makes fluxes even: large values cost most.
-EVEN = Power(8 / 7)
+#: Profiles whose conjugates |s|^m / m make fluxes the more even the larger m is: large values cost most.
+EVEN = (Power(8 / 7), Power(32 / 31), Power(128 / 127))
 
 #: A step is shortened at most so often.
 HALVINGS = 20
+
+#: A flux is drawn in this part of the way further than it must, so that steps have room.
+ROOM = 0.02
 
 Faces = tuple[Tensor, ...]
 
@@ -77,7 +80,7 @@ class DualFlux:
 
         Where slopes g' are bounded, a first flux may be out of their reach, and the gap infinite: then g + eps r^2 / 2
         with smaller and smaller eps lead it inside. If that ends a little outside, it is drawn towards a flux of which
-        the largest |y| / a is small.
+        the largest |y| / a is small, or towards none at all, which will do where every cell has a reaction.
         """
         faces = self.linearised(rtol)
         return self.balanced(self.lowered(faces if self._reaches(faces) else self._led_inside(faces)))
@@ -90,8 +93,15 @@ class DualFlux:
             faces = self.balanced(firmer.lowered(faces))
             if self._reaches(faces):
                 return faces
-        even = DualFlux(self.fenchel.with_profile(EVEN), torch.zeros_like(self.nodes))
-        return self._drawn_in(faces, self.balanced(even.lowered(faces)))
+        inside = faces
+        for profile in EVEN:
+            even = DualFlux(self.fenchel.with_profile(profile), torch.zeros_like(self.nodes))
+            inside = self.balanced(even.lowered(inside))
+            if self._reaches(inside):
+                break
+        else:
+            inside = self.balanced(tuple(torch.zeros_like(face) for face in faces))  # a reaction carries every load
+        return self._drawn_in(faces, inside)
 
     def _reaches(self, faces: Faces) -> bool:
         return self.gap(faces) < torch.inf
@@ -103,6 +113,7 @@ class DualFlux:
             share = (low + high) / 2
             there = tuple(face + share * (inner - face) for face, inner in zip(faces, inside))
             low, high = (low, share) if self._reaches(there) else (share, high)
+        high += ROOM * (1 - high)
         return tuple(face + high * (inner - face) for face, inner in zip(faces, inside))
 
     # --- linearised ---------------------------------------------------------------------------------------------------

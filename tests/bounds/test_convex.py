@@ -86,6 +86,26 @@ def test_a_minimiser_of_the_grid_is_no_better_than_it_is():
         assert float(certificate.energy.lower) <= 1 / 3 + excess <= float(certificate.energy.upper)
 
 
+def test_loads_that_hardly_any_flux_carries():
+    """On the unit square a surface carries sources up to 2 + sqrt(pi) = 3.77, its perimeter over its area (Cheeger)."""
+    problem = sb.VariationalProblem(sb.Grid((16, 16)), sb.MinimalSurface(), 3.5)
+    solution = sb.minimize_energy(problem)
+    certificate = sb.certify(problem, solution)
+    excess = solution.energy - sb.minimize_energy(problem.refine(2)).energy
+    assert excess <= float(certificate.upper) < 3 * excess
+
+
+def test_with_a_reaction_every_load_has_a_bound():
+    problem = sb.VariationalProblem(
+        sb.Grid((12, 12)), sb.MinimalSurface(reaction=1.0), lambda x, y: 20 * torch.sin(3 * x) * y
+    )
+    solution = sb.minimize_energy(problem)
+    certificate = sb.certify(problem, solution)
+    excess = solution.energy - sb.minimize_energy(problem.refine(4)).energy  # u is nearly upright at two sides
+    assert 0.4 * excess <= float(certificate.lower)
+    assert excess <= float(certificate.upper) < 6 * excess
+
+
 @pytest.mark.parametrize("improve", [0, 1])
 @pytest.mark.parametrize(
     "density",
