@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from sciml_bounds.grid import Grid
+from sciml_bounds.plot import plot_certificate
 from sciml_bounds.reports import describe_interval, describe_upper, summary_table
 from sciml_bounds.results import Interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["EnergyCertificate"]
 
@@ -86,6 +90,13 @@ class EnergyCertificate:
         """Bound of the norm of grad (u - v) over that of grad u; infinite where it is as large as that of grad v."""
         rest = self.gradient_norm - self.gradient_upper
         return torch.where(rest > 0, self.gradient_upper / torch.where(rest > 0, rest, 1.0), torch.inf)
+
+    def plot(self) -> Figure:
+        """Draw the field and the part of each cell in `upper`, with the bounds as the title."""
+        figure = plot_certificate(self.grid, self.values, self.indicators)
+        interval = describe_interval(self.lower, self.upper, "J(v) - J(u)")
+        figure.suptitle(f"{interval} ({self.kind})")
+        return figure
 
     def __repr__(self) -> str:
         rows = {

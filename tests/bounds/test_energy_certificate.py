@@ -79,3 +79,14 @@ def test_a_short_table_rounds_to_the_safe_side():
     assert "gradient error  <= 1.001, relative <= 0.2501  (assumes lambda)" in text
     assert "<= 0.3501" in text  # 0.70003 / 2.00004 = 0.350008
     assert "gradient error" not in repr(made())
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 3), (3, 2, 2)])
+def test_it_draws_itself(shape):
+    problem = sb.VariationalProblem(sb.Grid(shape), sb.ShearThinning(3.0), 1.0)
+    certificate = sb.certify(problem, sb.minimize_energy(problem))
+    figure = certificate.plot()
+    assert [axes.get_title().split(" (")[0] for axes in figure.axes[:2]] == ["certified field", "error indicator"]
+    low, high = (float(part) for part in figure.get_suptitle().removesuffix(" (bound)").split(" <= J(v) - J(u) <= "))
+    assert 0.99 * float(certificate.lower) <= low <= float(certificate.lower)
+    assert float(certificate.upper) <= high <= 1.01 * float(certificate.upper)
