@@ -113,13 +113,7 @@ print(norms)
 # %%
 cells = 64 if quick else 128
 grid = sb.Grid((cells, cells))
-
-
-def on_grid(function):
-    return function(torch.stack(torch.meshgrid(grid.centers(0), grid.centers(1), indexing="ij"), -1))
-
-
-problem = sb.VariationalProblem(grid, sb.QuadraticEnergy(on_grid(a)), on_grid(source))
+problem = sb.VariationalProblem(grid, sb.QuadraticEnergy(a), source)
 equation = problem.as_diffusion()
 solved = {}
 for width in (8, 16, 32) if quick else (8, 16, 32, 64):
@@ -146,7 +140,7 @@ figure, panels = plt.subplots(1, 3, figsize=(12, 3.4))
 for panel, (title, field, colours, limits) in zip(
     panels,
     (
-        ("coefficient", on_grid(a), "viridis", {}),
+        ("coefficient", equation.coefficient[0], "viridis", {}),
         ("network", values, "RdBu_r", {"vmin": -largest, "vmax": largest}),
         ("error indicators", certificate.indicators, "magma", {}),
     ),
@@ -174,7 +168,7 @@ _ = axes.legend(frameon=False)
 # functions, and how far its gradient is from that of the solution.
 
 # %%
-steep = sb.VariationalProblem(grid, sb.ShearThinning(3.0), on_grid(source))
+steep = sb.VariationalProblem(grid, sb.ShearThinning(3.0), source)
 newton = sb.minimize_energy(steep)
 certificate_of_energy = sb.certify(steep, newton)
 print(newton)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING
 from numbers import Real
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -60,6 +60,9 @@ class BarronFunction:
     band: tuple[float, ...]
     moments: rules.Moments
     kind: Literal["bound", "estimate"] = "bound"
+
+    #: It is called with points (..., d), where other functions that fields of a grid are given by take coordinates.
+    of_points: ClassVar[bool] = True
 
     # --- making -------------------------------------------------------------------------------------------------------
 

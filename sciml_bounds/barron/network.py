@@ -74,6 +74,9 @@ class BarronNetwork(nn.Module):
     (2.0, -50.0, 12.0)
     """
 
+    #: As that of `BarronFunction`.
+    of_points = True
+
     weights: nn.Parameter
     biases: nn.Parameter
     outer: nn.Parameter

@@ -73,7 +73,8 @@ class Diffusion:
     Notes
     -----
     Every field may also be given as a callable of the coordinates, sampled at cell centres (at the nodes of the side
-    for Dirichlet data, at face centres for Neumann and Robin data). Gradients flow into fields that require them.
+    for Dirichlet data, at face centres for Neumann and Robin data), or as an `sb.BarronFunction` or network. Gradients
+    flow into fields that require them.
 
     Examples
     --------

@@ -268,7 +268,12 @@ def _sample(
 
 
 def _call(function: Any, name: str, coordinates: Sequence[Tensor]) -> Any:
-    """Call a function of the coordinates; what goes wrong inside of it is the user's to see."""
+    """Call a function of the coordinates; what goes wrong inside of it is the user's to see.
+
+    Those that say that they are functions `of_points`, as Barron functions and networks do, get points (..., d).
+    """
+    if getattr(function, "of_points", False):
+        return function(torch.stack(tuple(coordinates), -1))
     try:
         inspect.signature(function).bind(*coordinates)
     except TypeError:

@@ -64,3 +64,24 @@ def test_an_error_inside_a_callable_is_not_hidden():
 
     with pytest.raises(TypeError, match="unsupported operand"):
         cell_field(wrong, "a", GRID, torch.float64, CPU)
+
+
+def test_functions_of_points_are_sampled_like_functions_of_coordinates():
+    f = sb.BarronFunction.cosine([[1, 2], [0, 1]], [1.0, 0.25])
+    network = sb.BarronNetwork(2, 5, "tanh")
+    grid = sb.Grid((4, 3), origin=(0.5, -1.0))
+
+    def of_coordinates(x, y):
+        return f(torch.stack([x, y], -1))
+
+    given = sb.Diffusion(grid, 2 + f, f, boundary=sb.Dirichlet(network))
+    plain = sb.Diffusion(
+        grid, lambda x, y: 2 + of_coordinates(x, y), of_coordinates,
+        boundary=sb.Dirichlet(lambda x, y: network(torch.stack([x, y], -1))),
+    )  # fmt: skip
+    torch.testing.assert_close(given.coefficient[0], plain.coefficient[0])
+    torch.testing.assert_close(given.source, plain.source)
+    for side in grid.sides:
+        torch.testing.assert_close(given.boundary[side].value, plain.boundary[side].value)
+    with pytest.raises(sb.InputError, match="points need 2 coordinates"):
+        sb.Diffusion(sb.Grid(4), f)
