@@ -9,6 +9,8 @@ Legend: q points, n functions, m of them independent, d axes; a jet is values an
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -16,12 +18,16 @@ from sciml_bounds.barron.network import BarronNetwork
 from sciml_bounds.barron.optimal_sampling import orthonormal
 from sciml_bounds.barron.quadrature import Quadrature
 from sciml_bounds.barron.trial_space import affine_jets, feature_jets, jet_of
+from sciml_bounds.problems.energies import IsotropicEnergy
+from sciml_bounds.problems.energy_density import lengthened
 from sciml_bounds.problems.variational import VariationalProblem
 
 __all__ = ["OuterEnergy", "fit_outer", "independent_functions", "set_outer"]
 
-#: Newton steps at most, halvings of each, and the part of the decrease that the slope promises (Armijo).
-STEPS, HALVINGS, ARMIJO = 50, 40, 1e-4
+#: Newton steps at most, trials along each, and the part of the slope that may be left after it.
+STEPS, TRIALS, LEFT = 50, 60, 0.25
+#: Eigenvalues of second derivatives below this part of the largest are raised to it (Levenberg).
+SHIFT = 1e-12
 #: Stop where a step promises to lower the energy by less than this part of it.
 FLAT = 1e-13
 
@@ -62,8 +68,11 @@ class OuterEnergy:
         return flat.flatten() @ self._jets.flatten(0, 1)
 
     def hessian(self, c: Tensor) -> Tensor:
-        """Its second derivative, (n, n)."""
-        second = self._problem.density.second(self._place, *self._fields(c))
+        """Its second derivative, (n, n); where it may vanish or be infinite, that of gradients that do not vanish."""
+        u, p = self._fields(c)
+        if not self._elliptic():
+            u, p = lengthened(u[:, None])[:, 0], lengthened(p)
+        second = self._problem.density.second(self._place, u, p)
         values, slopes = self._jets[:, 0], self._jets[:, 1:]
         fluxes = second.pp @ slopes
         by_value = second.uu.expand(len(values))[:, None] * values
@@ -73,31 +82,69 @@ class OuterEnergy:
         applied = torch.cat([by_value[:, None], fluxes], 1) * self._w[:, None, None]
         return self._jets.flatten(0, 1).T @ applied.flatten(0, 1)
 
+    def _elliptic(self) -> bool:
+        """Whether second derivatives are known to be neither zero nor infinite anywhere."""
+        density = self._problem.density
+        elliptic = density.lower > 0 and math.isfinite(density.upper)
+        return elliptic and (not isinstance(density, IsotropicEnergy) or math.isfinite(density.potential.upper))
+
+    def residual(self, c: Tensor) -> float:
+        """Return the size of the gradient, relative to that of what it is a difference of: zero at the minimum."""
+        u, p = self._fields(c)
+        by_u, by_p = self._problem.density.first(self._place, u, p)
+        parts = [self._source, by_u, by_p.square().sum(-1).sqrt()]
+        scale = max(math.sqrt(float(self._w @ part.square())) for part in parts)
+        size = float(self.gradient(c).norm())
+        return size / scale if size != 0 else 0.0
+
     def least(self, c: Tensor) -> Tensor:
-        """Minimise from a start by Newton's method."""
-        energy = self.value(c)
+        """Minimise from a start by Newton's method, in coordinates that are orthonormal in H1."""
+        if not self._elliptic():
+            c = self._along(c, self._linear_gradient(c))
         for _ in range(STEPS):
             g = self.gradient(c)
             step = -_solved(self.hessian(c), g)
-            slope = float(g @ step)
-            if not -slope > FLAT * abs(energy):
+            if not -float(g @ step) > FLAT * abs(self.value(c)):
                 break
-            for _ in range(HALVINGS):
-                lower = self.value(c + step)
-                if lower <= energy + ARMIJO * slope:
-                    break
-                step, slope = step / 2, slope / 2
-            else:
+            new = self._along(c, step)
+            if torch.equal(new, c):
                 break
-            c, energy = c + step, lower
+            c = new
         return c
+
+    def _linear_gradient(self, c: Tensor) -> Tensor:
+        """Return the way to the minimum of int |u|^2 / 2 + |grad u|^2 / 2 - f u, a start for all energies."""
+        u, p = self._fields(c)
+        flat = torch.cat([(self._source - u)[:, None], -p], 1) * self._w[:, None]
+        return flat.flatten() @ self._jets.flatten(0, 1)
+
+    def _along(self, c: Tensor, step: Tensor) -> Tensor:
+        """Search along a step for a place where the slope is a part of that at the start; the slope increases."""
+        (u, p), way = self._fields(c), self._jets @ step
+
+        def slope(t: float) -> float:
+            by_u, by_p = self._problem.density.first(self._place, u + t * way[:, 0], p + t * way[:, 1:])
+            found = float(self._w @ ((by_u - self._source) * way[:, 0] + (by_p * way[:, 1:]).sum(-1)))
+            return found if math.isfinite(found) else math.inf
+
+        first, low, high, t = slope(0.0), 0.0, math.inf, 1.0
+        if not first < 0:
+            return c
+        for _ in range(TRIALS):
+            here = slope(t)
+            if abs(here) <= -LEFT * first:
+                return c + t * step
+            low, high = (t, high) if here < 0 else (low, t)
+            t = (low + high) / 2 if math.isfinite(high) else 2 * t
+        return c + low * step
 
 
 def _solved(hessian: Tensor, g: Tensor) -> Tensor:
-    """Solve where the second derivative is positive: energies may be flat in some directions, as for |grad u|^4."""
+    """Solve with the second derivative, shifted to be positive: energies may be flat in some directions."""
+    if not bool(hessian.isfinite().all()):
+        return g
     values, vectors = torch.linalg.eigh(hessian)
-    kept = values > 1e-12 * values[-1]
-    found: Tensor = vectors[:, kept] @ ((vectors[:, kept].T @ g) / values[kept])
+    found: Tensor = vectors @ ((vectors.T @ g) / values.clamp_min(SHIFT * float(values[-1]) or 1.0))
     return found
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import scipy.optimize
 import torch
 
 import sciml_bounds as sb
 from sciml_bounds.barron.network import BarronNetwork
-from sciml_bounds.barron.outer_fit import OuterEnergy, fit_outer
+from sciml_bounds.barron.outer_fit import OuterEnergy, fit_outer, independent_functions
 from sciml_bounds.barron.quadrature import gauss
 from sciml_bounds.barron.trial_space import affine_jets, energy_of, feature_jets, jet_of
 
@@ -62,3 +63,57 @@ def test_close_to_the_classical_minimum():
     solution = sb.random_feature_network(problem, 60)
     assert solution.energy < classical.energy
     assert solution.energy == pytest.approx(classical.energy, rel=2e-3)
+
+
+@pytest.mark.parametrize("exponent", [1.5, 3, 4])
+def test_degenerate_energies_reach_their_minimum(exponent):
+    """At u = 0 their second derivatives are zero or infinite. 40 neurons come within 1 % of a fine mesh."""
+    density = sb.PLaplacian(exponent)
+    classical = sb.minimize_energy(sb.VariationalProblem(sb.Grid((64, 64)), density, 1.0))
+    solution = sb.random_feature_network(sb.VariationalProblem(sb.Box([1.0, 1.0]), density, 1.0), 40)
+    assert solution.energy == pytest.approx(classical.energy, rel=0.01)
+
+
+def spots(x):
+    """A source and a sink."""
+    squares = [(x - centre).square().sum(-1) for centre in (0.3, 0.7)]
+    return 100 * ((-50 * squares[0]).exp() - (-50 * squares[1]).exp())
+
+
+HARD = [
+    *((sb.PLaplacian(q), 1.0) for q in (1.2, 1.5, 2.5, 4, 10)),
+    *((sb.QuadraticEnergy(reaction=10.0, power=m), 1.0) for m in (1.1, 1.5, 4)),
+    *((sb.ShearThinning(0.0, reaction=5.0, power=m), spots) for m in (1.1, 1.5)),
+    (sb.PLaplacian(4, reaction=2.0, power=1.2), spots),
+    (sb.EnergyDensity(lambda x, u, p: p.square().sum(-1).square() + u.square().square(), convex=True), spots),
+]
+
+
+@pytest.mark.parametrize("width", [10, 20])
+@pytest.mark.parametrize(("density", "source"), HARD, ids=range(len(HARD)))
+def test_no_quasi_newton_method_goes_lower(density, source, width):
+    problem = sb.VariationalProblem(sb.Box([1.0, 1.0]), density, source)
+    network = BarronNetwork(2, width, "tanh", held="all", seed=3)
+    with torch.no_grad():
+        network.outer.zero_()
+    energy, _, start = independent_functions(network, problem, gauss(problem.box, (16, 16)))
+    c = energy.least(start)
+
+    def both(z):
+        at = torch.from_numpy(z)
+        return energy.value(at), energy.gradient(at).numpy()
+
+    other = scipy.optimize.minimize(both, c.numpy(), jac=True, method="BFGS", options={"gtol": 1e-12, "maxiter": 50})
+    least = energy.value(c)
+    assert least < 0
+    assert least - other.fun < 1e-11 * -least  # Newton stops where a step promises 1e-13
+    assert energy.residual(c) < 1e-6
+    assert energy.residual(start) > 1e-3
+
+
+def test_loads_that_no_network_carries_leave_a_gradient():
+    """The area of a graph grows like the slope: beyond Cheeger's constant 3.77 loads pull it down without end."""
+    problem = sb.VariationalProblem(sb.Box([1.0, 1.0]), sb.MinimalSurface(), 50.0)
+    network = BarronNetwork(2, 10, "tanh", held="all", seed=3)
+    energy, _, start = independent_functions(network, problem, gauss(problem.box, (16, 16)))
+    assert energy.residual(energy.least(start)) > 0.1
