@@ -113,7 +113,7 @@ def certify(
     ------
     InputError
         If shapes do not fit, an entry is not finite, or with `strict` the boundary values are off. For variational
-        problems: if boundary values are off, the energy is not convex, or its conjugate is not known.
+        problems: if boundary values are off, the energy is not convex or not finite, or its conjugate is not known.
 
     Notes
     -----
