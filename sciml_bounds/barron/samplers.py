@@ -57,18 +57,21 @@ class SampledNetwork:
         A bound of the root mean square of its error over all draws.
     norm
         The norm of the error, "L2" or "H1", over the box.
+    kind
+        "bound", or "estimate" where the waves of the function are: then so is `error_bound`.
     """
 
     network: BarronNetwork
     error_bound: float
     norm: Norm
+    kind: Literal["bound", "estimate"]
 
     def __repr__(self) -> str:
         bound = describe(torch.tensor(self.error_bound, dtype=torch.float64), rounding=ROUND_CEILING)
         rows = {
             "width": str(self.network.width),
             "activation": self.network.activation.name,
-            f"root mean square error in {self.norm} (bound)": bound,
+            f"root mean square error in {self.norm} ({self.kind})": bound,
         }
         return summary_table("SampledNetwork", rows)
 
@@ -151,6 +154,8 @@ def sample_network(
 
     Notes
     -----
+    The error is that against the series; what `BarronFunction.sampled` says of the values between samples comes on top.
+
     A function that is a mean over a density of neurons is approximated by the mean of k that are drawn from it (Barron,
     IEEE Trans. Inf. Theory 39 (1993) 930-945). The densities and M for each activation are in `barron.samplers`.
 
@@ -182,14 +187,14 @@ def sample_network(
             offset=waves.mean,
             lengths=waves.lengths,
         )
-        return SampledNetwork(network, 0.0, norm)
+        return SampledNetwork(network, 0.0, norm, function.kind)
     generator = torch.Generator().manual_seed(seed)
     sizes = _sizes(waves, norm, activation)
     shares = waves.coefficients.abs() * sizes
     drawn = waves.drawn(shares / shares.sum(), width, generator)
     scale = drawn.signs * shares.sum() / (width * sizes[drawn.terms])  # sign |c| / (k p)
     network = _BUILDERS[activation](waves, drawn, scale, generator)
-    return SampledNetwork(network, total / math.sqrt(width), norm)
+    return SampledNetwork(network, total / math.sqrt(width), norm, function.kind)
 
 
 # --- sizes of terms ---------------------------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ def certify(
     values
         Any field: shape (batch..., nodes), or as `layout` says; a `Solution` is taken too. Nodal values mean their
         multilinear interpolant. Values at nodes inside solids are ignored. Or a function that bounds itself on cells,
-        as `BarronNetwork` does: then the bounds are those of the function itself (see `bounds.functions`, and for
+        as `BarronNetwork` does, or a `NetworkSolution` with one: then the bounds are those of the function itself (see `bounds.functions`, and for
         variational problems `bounds.energy_between_nodes`: there it must have the prescribed values on the sides).
     flux
         A flux y ~ a grad u at face centres, one field an axis, to be used instead of computing one: the `flux` of an
@@ -113,7 +113,7 @@ def certify(
     ------
     InputError
         If shapes do not fit, an entry is not finite, or with `strict` the boundary values are off. For variational
-        problems: if boundary values are off, the energy is not convex, or its conjugate is not known.
+        problems: if boundary values are off, the energy is not convex or not finite, or its conjugate is not known.
 
     Notes
     -----
@@ -130,6 +130,8 @@ def certify(
     True
     """
     start = time.perf_counter()
+    network = getattr(values, "network", None)  # of what solvers by networks return
+    values = network if isinstance(network, CellBounded) else values
     if not isinstance(problem, Diffusion | VariationalProblem):
         raise InputError(f"certify needs a Diffusion problem, not an object of type {type(problem).__name__}.")
     require_count(improve, "improve", 0)

@@ -61,6 +61,7 @@ def certify_energy(
     fine = problem if factor == 1 else problem.refine(factor)
     bounds = values.cell_bounds(fine.elements.grid) if isinstance(values, CellBounded) else None
     v, nodes = _fields(problem, fine, values if bounds is None else bounds, factor)
+    _require_finite_energy(fine, nodes)
     dual = DualFlux(Fenchel(fine), nodes)
     faces = dual.found(rtol) if given is None else _reused(dual, given[0])
     y = dual.flux(faces)
@@ -140,6 +141,17 @@ def _require_convex(problem: VariationalProblem) -> None:
         raise InputError(
             "the convex conjugate of a general density L(x, u, p) is not known, so that no bound can be given; write "
             "it as sb.IsotropicEnergy(profile, potential), if it is a g(|p|) + c h(u)."
+        )
+
+
+def _require_finite_energy(problem: VariationalProblem, nodes: Tensor) -> None:
+    u, p = problem.elements.at(nodes)
+    if not bool(problem.density.value(problem.cell_place, u, p).isfinite().all()):
+        longest = float(torch.linalg.vector_norm(p, dim=-1).max())
+        raise InputError(
+            "the energy of what is to be certified is not finite in double precision (|grad v| is up to "
+            f"{longest:.3g}, |v| up to {float(u.abs().max()):.3g}); certify a field of finite energy, or write "
+            "the density so that it does not overflow there."
         )
 
 
@@ -240,6 +252,8 @@ def _energy_of_better(problem: VariationalProblem, v: Tensor) -> Tensor:
     fine = problem.refine(2)
     w = without_periodic_copies(_on(fine, problem, v, 2), fine.frame.periodic)
     first = energy = float(fine.energy(w))
+    if not math.isfinite(energy):
+        return fine.load.new_tensor(math.inf)  # finite on coarser cells, whose points see less of the gradients
     for _ in range(STEPS):
         w, lower = _improved(fine, w, energy)
         gain, energy = energy - lower, lower

@@ -60,6 +60,11 @@ class CellMatrices:
             matrices += mixed @ second.up.movedim(-1, 1).reshape(-1, cells.numel())
         return matrices.view(count, count, *cells)
 
+    @property
+    def finite(self) -> bool:
+        """Whether all second derivatives are numbers."""
+        return all(bool(part.isfinite().all()) for part in (self._second.pp, self._second.uu))
+
     def shifted(self, other: CellMatrices, weight: float) -> CellMatrices:
         """Return A + weight times another."""
         mine, theirs = self._second, other._second

@@ -79,7 +79,8 @@ def minimize_energy(
     maxiter
         Largest number of iterations; by default 100 for "newton", 500 for "kacanov" and "gns", 5000 for "gradient".
     certify
-        Fill `solution.certificate`; for convex energies of which the conjugate is known.
+        Fill `solution.certificate`; for convex energies of which the conjugate is known. It stays None where the energy
+        that was reached is not finite.
     callback
         Called after each iteration with its number and the nodal values; returning True stops.
     throw
@@ -138,7 +139,7 @@ def minimize_energy(
         contraction_of=run.contraction_of,
         method=run.words,
         grid=problem.grid,
-        certificate=bounds.certify(problem, point.v) if certify else None,
+        certificate=bounds.certify(problem, point.v) if certify and math.isfinite(point.energy) else None,
         seconds=time.perf_counter() - start,
     )
     if not solution.converged and reason is not Reason.STOPPED:
@@ -158,6 +159,7 @@ class _Run:
         self.history: list[EnergyStep] = []
         self.tolerance = self.residual_norm = math.nan
         self._inner = 0
+        self._curved = True
 
     def proven_contraction(self) -> float | None:
         """Say what a theorem says."""
@@ -194,7 +196,7 @@ class _Run:
             self._inner = 0
             new, length = self.step()
             if new is None or not math.isfinite(new.energy):
-                finite = math.isfinite(self.point.energy) and math.isfinite(self.residual_norm)
+                finite = self._curved and math.isfinite(self.point.energy) and math.isfinite(self.residual_norm)
                 return Reason.STAGNATED if finite else Reason.NOT_FINITE
             if float(new.v.abs().max()) > FAR * max(1.0, float(first.abs().max())):
                 return Reason.UNBOUNDED
@@ -238,6 +240,11 @@ class _Run:
         norms.append(math.sqrt(float(elements.integrate(flux / weight))))
         size = max((norm for norm in norms if math.isfinite(norm)), default=0.0)
         return size if size > 0 else 1.0
+
+    def _usable(self, matrices: CellMatrices) -> bool:
+        """Whether second derivatives are finite; that they are not is why the run ends then."""
+        self._curved = matrices.finite
+        return self._curved
 
     def riesz(self, g: Tensor, rtol: float) -> Tensor:
         """Return B^-1 g."""
@@ -302,8 +309,10 @@ class _Newton(_Run):
 
     def step(self) -> tuple[EnergyPoint | None, float]:
         """Solve with it, and search along what comes out."""
-        g = self.point.gradient
-        direction, count = self.matrices().solve(-g, self._forcing())
+        g, matrices = self.point.gradient, self.matrices()
+        if not self._usable(matrices):
+            return None, 0.0
+        direction, count = matrices.solve(-g, self._forcing())
         self._inner += count
         slope = float((g * direction).sum())
         if not slope < 0:
@@ -359,6 +368,8 @@ class _GradientNormalised(_Run):
     def step(self) -> tuple[EnergyPoint | None, float]:
         """Accept where the energy falls by |g+|^2 / (8 |g| / gamma), and double gamma then; halve it until it does."""
         g, H = self.point.gradient, self.point.hessian()
+        if not self._usable(H):
+            return None, 0.0
         size = math.sqrt(float((g * self.riesz(g, 1e-3)).sum()))
         flat = FLAT * abs(self.point.energy)
         for _ in range(HALVINGS):

@@ -19,7 +19,8 @@ _ADVICE = {
     Reason.MAXITER: "Raise maxiter, or take method='newton'.",
     Reason.STAGNATED: "No step lowers the energy any more; ask for a larger rtol.",
     Reason.UNBOUNDED: "The energy has no lower bound: the load is more than any flux of finite energy carries.",
-    Reason.NOT_FINITE: "The energy is NaN or infinite near the last iterate; start from another x0.",
+    Reason.NOT_FINITE: "The energy or a derivative is NaN or infinite near the last iterate; start from another x0, or "
+    "write the density so that it does not overflow there.",
 }
 
 
@@ -71,7 +72,7 @@ class VariationalSolution:
     grid
         The grid of the values.
     certificate
-        Guaranteed bounds of J(v) - J(u), where they were asked for.
+        Guaranteed bounds of J(v) - J(u), where they were asked for and `energy` is finite.
     seconds
         Wall-clock time.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from numbers import Real
@@ -30,6 +31,10 @@ _EXACT = (torch.float64, torch.device("cpu"))
 
 #: Functions on a box are looked at in so many points.
 SAMPLES = 256
+
+#: The mean of a source on a box, where it has to be zero, is that of so many drawn points, and zero up to so many
+#: standard errors of it.
+DRAWN, ERRORS = 2**14, 6.0
 
 #: A weight or source: a number, or of points (..., d).
 PointField = float | Callable[[Tensor], Tensor]
@@ -64,7 +69,7 @@ class VariationalProblem:
     ------
     InputError
         If data do not fit, the density is declared to be convex or to have a lambda or Lambda and samples show
-        otherwise, or nothing fixes the level of u and the sources do not balance.
+        otherwise, or nothing fixes the level of u and the sources do not balance (on a box as far as samples show).
 
     Notes
     -----
@@ -143,6 +148,24 @@ class VariationalProblem:
         for name, samples in {**weights, "source": self.source_at(x)}.items():
             require_finite(samples, f"the {name}")
         _require_signs(weights)
+        if not isinstance(boundary, Dirichlet) and "reaction" in weights and not bool(weights["reaction"].any()):
+            self._require_balance()
+
+    def _require_balance(self) -> None:
+        """Refuse a source on a box whose mean is not zero, as far as independent points can tell."""
+        generator = torch.Generator().manual_seed(0)
+        source = self.source_at(
+            self.box.points(torch.rand((DRAWN, self.dim), generator=generator, dtype=torch.float64))
+        )
+        mean, error = float(source.mean()), float(source.std()) / math.sqrt(DRAWN)
+        if abs(mean) > ERRORS * error:
+            raise InputError(
+                f"the source has the mean {mean:.6g}"
+                + (f" +- {error:.2g}" if error > 0 else "")
+                + ", but nothing fixes "
+                "the level of u (free or periodic sides, and no reaction), so it must have the mean zero; subtract the "
+                "mean, or give a reaction."
+            )
 
     # --- what is known ------------------------------------------------------------------------------------------------
 

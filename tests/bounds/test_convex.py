@@ -262,6 +262,30 @@ def test_without_lower_bound_there_is_zero():
     assert certificate.lower == 0
 
 
+def overflowing(slope: float) -> tuple[sb.VariationalProblem, torch.Tensor]:
+    """log(cosh r) is infinite from r = 711 on in double precision; also a field with gradients up to `slope`."""
+    density = sb.IsotropicEnergy(lambda r: torch.log(torch.cosh(r)) + r**2 / 2, convex=True, lower=1.0, upper=2.0)
+    problem = sb.VariationalProblem(sb.Grid(4), density, 1e5)
+    return problem, slope / 4 * torch.tensor([0.0, 1.0, 0.0, 1.0, 0.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("improve", [0, 1])
+def test_an_infinite_energy_is_refused(improve):
+    problem, v = overflowing(800.0)
+    with pytest.raises(InputError, match=r"not finite in double precision \(\|grad v\| is up to 800"):
+        sb.certify(problem, v, improve=improve)
+    network = sb.BarronNetwork.of([[0.0]], [0.0], [1e4], held="all")  # 1e4 x (1 - x) has gradients beyond 711
+    with pytest.raises(InputError, match="not finite in double precision"):
+        sb.certify(problem, network, improve=improve)
+
+
+def test_an_energy_that_is_nearly_infinite_has_bounds():
+    problem, v = overflowing(700.0)
+    certificate = sb.certify(problem, v)
+    assert certificate.lower <= certificate.upper
+    assert certificate.energy.lower <= problem.energy(v) <= certificate.energy.upper
+
+
 # --- bad input --------------------------------------------------------------------------------------------------------
 
 GRID = sb.Grid((4, 3))

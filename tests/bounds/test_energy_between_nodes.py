@@ -117,6 +117,15 @@ def test_linear_problems_have_the_bound_of_diffusion():
     assert 0.9 * norm <= float(of_energy.gradient_norm) <= norm
 
 
+def test_what_solvers_return_is_certified_as_its_network():
+    problem = sb.VariationalProblem(sb.Grid((8, 8)), sb.QuadraticEnergy(reaction=1.0), 1.0)
+    solution = sb.greedy_network(problem, 6)
+    for posed in (problem, problem.as_diffusion()):
+        mine, of_network = sb.certify(posed, solution), sb.certify(posed, solution.network)
+        assert mine.layout == "function"
+        assert float(mine.upper) == float(of_network.upper)
+
+
 def test_fluxes_are_used_again_and_finer_ones_help():
     problem, network = problem_of(sb.ShearThinning(2.0), 5), drawn()
     first = sb.certify(problem, network)

@@ -273,6 +273,23 @@ def test_an_energy_without_a_lower_bound_is_not_said_to_have_a_minimum():
         assert not sb.minimize_energy(problem).converged
 
 
+@pytest.mark.parametrize(
+    "profile",
+    [
+        lambda r: torch.log(torch.cosh(r)) + r**2 / 2,  # infinite beyond 711
+        lambda r: torch.logaddexp(r, -r) + r**2 / 2,  # finite, but torch has NaN for its second derivative
+    ],
+)
+@pytest.mark.parametrize("method", ["newton", "gns"])
+def test_energies_that_overflow_are_said_to(profile, method):
+    density = sb.IsotropicEnergy(profile, convex=True, lower=1.0, upper=2.0)
+    problem = sb.VariationalProblem(sb.Grid((8, 8)), density, 1e5)
+    with pytest.warns(ConvergenceWarning, match="does not overflow"):
+        solution = sb.minimize_energy(problem, method=method, certify=math.isinf(profile(torch.tensor(1e3))))
+    assert solution.reason is Reason.NOT_FINITE
+    assert solution.certificate is None
+
+
 GRID = sb.Grid((4, 4))
 
 

@@ -183,6 +183,24 @@ def test_bad_input_is_refused_in_one_sentence(make, message):
     assert message in str(caught.value)
 
 
+UNBALANCED = [1.0, lambda x: 0 * x[..., 0] - 1e-9, lambda x: (3 * x[..., 0]).cos()]
+BALANCED = [0.0, lambda x: (math.pi * x).cos().sum(-1), lambda x: 1e-3 * (256 * math.pi * x).cos().prod(-1)]
+
+
+@pytest.mark.parametrize("boundary", [sb.Neumann(0.0), sb.Periodic()])
+@pytest.mark.parametrize("density", [sb.QuadraticEnergy(), sb.PLaplacian(3.0, reaction=lambda x: 0 * x[..., 0])])
+def test_sources_on_boxes_must_balance_where_nothing_fixes_the_level(density, boundary):
+    """The energy has no lower bound otherwise, and each solver would find another number."""
+    for source in UNBALANCED:
+        with pytest.raises(InputError, match=r"^the source has the mean .*nothing fixes the level of u"):
+            sb.VariationalProblem(sb.Box([1.0, 1.0]), density, source, boundary=boundary)
+    for source in BALANCED:
+        sb.VariationalProblem(sb.Box([1.0, 1.0]), density, source, boundary=boundary)
+    for source in UNBALANCED:
+        sb.VariationalProblem(sb.Box([1.0, 1.0]), sb.QuadraticEnergy(reaction=1.0), source, boundary=boundary)
+        sb.VariationalProblem(sb.Box([1.0, 1.0]), density, source)
+
+
 @pytest.mark.parametrize(
     ("density", "source", "said"),
     [
