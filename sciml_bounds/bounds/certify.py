@@ -79,8 +79,9 @@ def certify(
     values
         Any field: shape (batch..., nodes), or as `layout` says; a `Solution` is taken too. Nodal values mean their
         multilinear interpolant. Values at nodes inside solids are ignored. Or a function that bounds itself on cells,
-        as `BarronNetwork` does, or a `NetworkSolution` with one: then the bounds are those of the function itself (see `bounds.functions`, and for
-        variational problems `bounds.energy_between_nodes`: there it must have the prescribed values on the sides).
+        as `BarronNetwork` and what solvers by networks return do: then the bounds are those of the function itself (see
+        `bounds.functions`, and for variational problems `bounds.energy_between_nodes`: there it must have the
+        prescribed values on the sides).
     flux
         A flux y ~ a grad u at face centres, one field an axis, to be used instead of computing one: the `flux` of an
         earlier certificate of the same problem, the output of a network, or one on a grid refined by an integer factor

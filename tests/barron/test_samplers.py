@@ -160,7 +160,8 @@ def test_waves_that_are_estimates_make_estimates():
     x = np.arange(16) / 16
     sampled = sb.sample_network(B.sampled(np.cos(2 * np.pi * x) + np.cos(32 * np.pi * x)), 10)
     assert sampled.kind == "estimate"
-    assert "(estimate)" in repr(sampled) and "bound)" not in repr(sampled)
+    assert "(estimate)" in repr(sampled)
+    assert "bound)" not in repr(sampled)
     assert sb.sample_network(B.sampled(np.ones(16)), 10).kind == "estimate"
     assert sb.sample_network(B.sampled(np.cos(2 * np.pi * x), decay=(2, 40.0)), 10).kind == "bound"
 
