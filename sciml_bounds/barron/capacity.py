@@ -41,14 +41,15 @@ class Capacity:
     width: int
     tol: float
     singular_values: Tensor
-    _basis: Tensor = field(repr=False)  # its leading left singular vectors, (m, dimension)
+    _basis: Tensor = field(repr=False)  # its left singular vectors, those of values above round-off
 
     def error_bound(self, target: Any, outer_norm: float = math.inf) -> float:
         """Bound from below how far a target is from all combinations of the features with outer weights |a|_2 <= A.
 
-        The part of the target that is orthogonal to the leading singular vectors can only come from the others, which
-        give at most A times the next singular value. Without a bound of the weights the others are as good as any, and
-        the bound is zero unless the features span all they can.
+        For any r: the part of the target that is orthogonal to the first r left singular vectors can only come from the
+        others, which give at most A times the singular value r + 1. The best of these bounds is returned; singular
+        values count as round-off at least. Without a bound of the weights it is zero, unless the features are
+        independent beyond round-off.
 
         Parameters
         ----------
@@ -76,10 +77,14 @@ class Capacity:
         unlimited = isinstance(outer_norm, float) and outer_norm == math.inf
         if not unlimited and require_number(outer_norm, "outer_norm") < 0:
             raise InputError(f"outer_norm is {outer_norm}; give a number that is not negative.")
-        left = f - self._basis @ (self._basis.T @ f)
-        rest = self.singular_values[self.dimension :]
-        least = float(rest[0]) * outer_norm if len(rest) and float(rest[0]) > 0 else 0.0
-        return max(0.0, float(left.square().mean().sqrt()) - least)
+        seen = self._basis.T @ f
+        beyond = (f - self._basis @ seen).square().sum().reshape(1)
+        left = torch.cat([beyond, seen.square().flip(0)]).cumsum(0).flip(0).div(points).sqrt()  # for r = 0, 1, ...
+        following = self.singular_values[: len(left)]
+        following = torch.where(following > 0, following.clamp_min(ROUND_OFF * float(following[0])), 0.0)
+        following = torch.cat([following, following.new_zeros(len(left) - len(following))])
+        most = torch.where(following > 0, following * outer_norm, 0.0)
+        return max(0.0, float((left - most).max()))
 
     def __repr__(self) -> str:
         rows = {
@@ -138,8 +143,8 @@ def capacity(features: Any, tol: float = 1e-12) -> Capacity:
     vectors, values, _ = torch.linalg.svd(matrix / math.sqrt(len(matrix)), full_matrices=False)
     if float(values[0]) == 0:
         raise InputError("features are zero at all points, and span nothing; give points where they are not.")
-    count = int((values > tol * values[0]).sum())
-    return Capacity(count, matrix.shape[1], tol, values, vectors[:, :count].clone())
+    count, known = (int((values > part * values[0]).sum()) for part in (tol, ROUND_OFF))
+    return Capacity(count, matrix.shape[1], tol, values, vectors[:, :known].clone())
 
 
 def band_limited_error(function: Any, largest: float) -> float:

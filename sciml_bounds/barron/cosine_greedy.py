@@ -1,8 +1,9 @@
 """The orthogonal greedy algorithm with cosines on boxes, whose integrals are exact in any dimension.
 
 The neurons are cos(w . (x - o)) with w_i = pi k_i / l_i and integers k_i. Single ones have slopes on the sides; the
-projection finds combinations that have none. Candidates are the neighbours of the modes that carry most of the energy
-so far, and some that are drawn: which frequencies the solution has is not asked of the source, only integrals of it.
+projection finds combinations that have none. Candidates are the neighbours and mirror images of the modes that carry
+most of the energy so far, and some that are drawn; and the waves of a source that is a series, where they show that the
+search has missed something: the solution for a source of many waves has better ones.
 
 Legend: n modes of the network, m candidates, q samples, d axes; a mode is a row of d integers, its first nonzero one
 positive.
@@ -30,8 +31,10 @@ __all__ = ["CosineRun"]
 
 #: A step adds this part of the neurons that are there, one at least: the best ones are almost orthogonal.
 GROWTH = 0.1
-#: Neighbours are tried of so many modes, those with most energy; so many more are drawn in each step.
+#: Neighbours and mirror images are tried of so many modes, those with most energy; so many more are drawn in each step.
 PARENTS, DRAWN = 256, 256
+#: So many waves of the source are tried, the largest; they count where they are seen so much better than all others.
+OWN, MISSED = 4096, 2.0
 #: The largest entry of modes that are drawn or tried at the start.
 LARGEST = 8
 #: Samples of a source that is no series, and those of them that choose neurons.
@@ -67,6 +70,7 @@ class CosineRun:
         self._series = _as_series(problem)
         self._samples = None if self._series is not None else self._sampled(seed)
         self._gram = torch.zeros((0, 0), dtype=torch.float64)
+        self._own = self._modes_of_source()
         self._known: dict[tuple[int, ...], float] = {}
         self._first = 0.0
         self.modes = torch.zeros((0, problem.dim), dtype=torch.int64)
@@ -110,28 +114,45 @@ class CosineRun:
 
     def _best(self, count: int) -> Tensor:
         """Return the modes that the residual sees best, up to a count."""
-        candidates = self._candidates()
+        searched = self._without_known(self._candidates())
+        candidates = torch.cat([searched, self._without_known(self._own)])
         norms = self._form(*cosine_squares(candidates, self._box)).sqrt()
-        candidates, norms = candidates[norms > 0], norms[norms > 0]
-        seen = self._seen(candidates, CHOOSING).abs() / norms
+        seen = torch.where(norms > 0, self._seen(candidates, CHOOSING).abs() / norms, 0.0)
+        found = float(seen[: len(searched)].max()) if len(searched) else 0.0
+        seen[len(searched) :] *= seen[len(searched) :] > MISSED * found
         self._first = self._first or float(seen.max())
         best = seen.topk(min(count, len(seen)))
         return candidates[best.indices[best.values > ROUND_OFF * self._first]]
 
     def _candidates(self) -> Tensor:
-        """Neighbours of the modes with most energy, and drawn ones, without those that are there."""
+        """Return relatives of the modes with most energy, and drawn ones."""
         dim = self._problem.dim
         if len(self.modes) == 0:
             tried = torch.cat([torch.arange(LARGEST + 1)[:, None] * row for row in torch.eye(dim, dtype=torch.int64)])
         else:
             shares = self.outer.abs() * self._gram.diagonal().sqrt()
             parents = self.modes[shares.topk(min(PARENTS, len(shares))).indices]
-            steps = torch.cat([torch.eye(dim, dtype=torch.int64), -torch.eye(dim, dtype=torch.int64)])
-            tried = torch.cat([(parents[:, None] + steps).flatten(0, 1), self._drawn()])
-        tried = torch.unique(_canonical(tried), dim=0)
-        _, place, counts = torch.unique(torch.cat([self.modes, tried]), dim=0, return_inverse=True, return_counts=True)
-        new: Tensor = tried[counts[place[len(self.modes) :]] == 1]
+            one = torch.eye(dim, dtype=torch.int64)
+            relatives = [parents[:, None] + one, parents[:, None] - one, parents[:, None] * (1 - 2 * one)]
+            tried = torch.cat([*(part.flatten(0, 1) for part in relatives), self._drawn()])
+        return tried
+
+    def _without_known(self, modes: Tensor) -> Tensor:
+        """Return each mode once, and none that is there."""
+        modes = torch.unique(_canonical(modes), dim=0)
+        _, place, counts = torch.unique(torch.cat([self.modes, modes]), dim=0, return_inverse=True, return_counts=True)
+        new: Tensor = modes[counts[place[len(self.modes) :]] == 1]
         return new
+
+    def _modes_of_source(self) -> Tensor:
+        """Return the modes closest to the waves of a series; of a product one, whose mirror images are the others."""
+        if self._series is None:
+            return torch.zeros((0, self._problem.dim), dtype=torch.int64)
+        series = self._series.value
+        assert isinstance(series, FourierSeries | ProductSeries)
+        largest = series.magnitudes.topk(min(OWN, len(series.modes))).indices
+        lengths = torch.tensor(self._box.lengths, dtype=torch.float64)
+        return (series.frequencies[largest] * lengths / math.pi).round().to(torch.int64)
 
     def _drawn(self) -> Tensor:
         """Draw modes with one to three entries that are not zero."""

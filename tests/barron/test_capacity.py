@@ -41,12 +41,17 @@ def test_known_ranks():
     assert sb.capacity(cubes.features(x), 1e-13).dimension == 5
 
 
+@pytest.mark.parametrize("tol", [1e-3, 1e-6, 1e-12])
+@pytest.mark.parametrize("frequency", [12, 30])
 @pytest.mark.parametrize("outer_norm", [1.0, 1e3, 1e6])
-def test_no_weights_are_better_than_the_bound(outer_norm):
-    """The best weights of a bounded norm by ridge regression, its parameter found by bisection."""
+def test_no_weights_are_better_than_the_bound(outer_norm, frequency, tol):
+    """The best weights of a bounded norm by ridge regression, its parameter found by bisection.
+
+    The bound does not depend on tol: it is the best over all cuts, and more than half of what is possible.
+    """
     x, features = tanh_features(40, 1.0)
-    target = np.sin(12 * x)
-    bound = sb.capacity(features, 1e-6).error_bound(target, outer_norm)
+    target = np.sin(frequency * x)
+    bound = sb.capacity(features, tol).error_bound(target, outer_norm)
     U, s, Vt = np.linalg.svd(features, full_matrices=False)
     f = U.T @ target
     low, high = 1e-18, 1e6
@@ -56,9 +61,7 @@ def test_no_weights_are_better_than_the_bound(outer_norm):
         low, high = (ridge, high) if np.linalg.norm(a) > outer_norm else (low, ridge)
     best = np.sqrt(np.mean((features @ a - target) ** 2))
     assert np.linalg.norm(a) <= outer_norm * (1 + 1e-6)
-    assert bound <= best
-    if outer_norm == 1.0:
-        assert bound >= 0.5 * best
+    assert 0.5 * best <= bound <= best
 
 
 def test_the_bound_is_the_distance_where_nothing_is_left_out():

@@ -89,6 +89,26 @@ def product_problem(dim, exact_integrals):
     return posed(f, sb.Box([1.0] * dim), sb.QuadraticEnergy(reaction=1.0)), energy
 
 
+def test_one_wave_of_ten_dimensions_is_found_and_its_mirror_image():
+    """cos pi x cos 2 pi y is half of (1, 2) and half of (1, -2): no mode along an axis leads there."""
+    f = sb.BarronFunction.cosine([[1, 2] + [0] * 8], [5 * PI**2 + 2])
+    solution = sb.greedy_network(posed(f, sb.Box([1.0] * 10), sb.QuadraticEnergy(reaction=2.0)), 8, activation="cosine")
+    assert solution.width == 2
+    assert solution.energy == pytest.approx(-(5 * PI**2 + 2) / 8, rel=1e-12)
+
+
+def test_waves_far_from_each_other_are_found():
+    modes = [[1, 2] + [0] * 8, [0] * 6 + [3, 0, 5, 7], [0] * 3 + [9] + [0] * 6]
+    f = sb.BarronFunction.cosine(modes, [1.0, 2.0, 0.5])
+    solution = sb.greedy_network(
+        posed(f, sb.Box([1.0] * 10), sb.QuadraticEnergy(reaction=2.0)), 20, activation="cosine"
+    )
+    assert solution.width == 2 + 4 + 1
+    k = torch.tensor(modes).double()
+    terms = torch.tensor([1.0, 2.0, 0.5]).square() * 0.5 ** (k > 0).sum(-1) / (2 + PI**2 * k.square().sum(-1))
+    assert solution.energy == pytest.approx(-float(terms.sum()) / 2, rel=1e-10)
+
+
 def test_five_dimensions():
     problem, energy = product_problem(5, exact_integrals=True)
     solution = sb.greedy_network(problem, 60, activation="cosine")
