@@ -97,8 +97,10 @@ def between(fenchel: Fenchel, bounds: CellBounds, flux: CellFlux, gap: Tensor) -
     of_e = value_squares(bounds, grid.spacing, range(grid.dim)) * volume
     gradients, values = _Gradients.of(fenchel, bounds, flux), _Values.of(fenchel, bounds, flux)
     E = (_product(fenchel.a * gradients.steepest, of_r) + _product(fenchel.c * values.steepest, of_e)) / 2
-    cross = torch.where(E.isfinite(), 2 * torch.sqrt(gap.clamp_min(0) * E), torch.inf)  # not NaN where gap is zero
-    plain = math.sqrt(volume) * (gradients.farthest * of_r.sqrt() + values.farthest * of_e.sqrt())
+    known = E.isfinite() & gap.isfinite()  # zero times infinity would be NaN
+    cross = torch.where(known, 2 * torch.sqrt(torch.where(known, gap.clamp_min(0) * E, 0.0)), torch.inf)
+    plain = _product(gradients.farthest, of_r.sqrt()) + _product(values.farthest, of_e.sqrt())
+    plain = math.sqrt(volume) * plain
     return Between(torch.minimum(cross + E, plain), torch.minimum(cross, plain))
 
 

@@ -250,6 +250,17 @@ def test_bounds_are_attained_where_what_is_left_lies_along_the_residual(beta):
     assert float(other.energy.lower) == pytest.approx(-1 / 24 + ((1 - beta) ** 2 - beta**2) * unit, rel=1e-9)
 
 
+@pytest.mark.parametrize("beta", [0.0, 1.0])
+def test_an_infinite_gap_stays_infinite(beta):
+    """Where the flux is out of reach, with or without something left."""
+    problem = sb.VariationalProblem(sb.Grid(4), sb.QuadraticEnergy(), 1.0)
+    bounds = Bubbles(beta).cell_bounds(problem.grid)
+    dual = DualFlux(Fenchel(problem), bounds.nodes)
+    fenchel, y = dual.fenchel.with_bends(bounds.bends), dual.flux(dual.found(1e-6))
+    more = module.between(fenchel, bounds, y, torch.full((4,), math.inf, dtype=torch.float64))
+    assert not bool(more.above.isnan().any() | more.below.isnan().any())
+
+
 def test_the_slopes_of_a_wrong_guess_are_among_the_gradients():
     """Second derivatives from 0 to 8 make b = 4, but I u has none: slopes of q differ by 4 h within a cell."""
 

@@ -235,15 +235,15 @@ def affine(problem: sb.VariationalProblem, held: list[tuple[int, int]]) -> sb.Ba
 # --- the truth --------------------------------------------------------------------------------------------------------
 
 
-def energy(problem: sb.VariationalProblem, profile: Profile, power: float, v: torch.Tensor) -> float:
-    """J by 6 Gauss points along each axis of every cell, in numpy."""
+def energy(problem: sb.VariationalProblem, profile: Profile, power: float, v: torch.Tensor, count: int = 6) -> float:
+    """J by Gauss points along each axis of every cell, in numpy."""
     grid = problem.grid
     nodes = v.numpy()
     for axis, wraps in enumerate(problem.frame.periodic):
         nodes = np.concatenate([nodes, np.take(nodes, [0], axis)], axis) if wraps else nodes
     a, c = (q.numpy() for q in problem.cell_place)
     total = 0.0
-    for t, weight in gauss_points(6, grid):
+    for t, weight in gauss_points(count, grid):
         u = nodes
         for axis, s in enumerate(t):
             low, high = (np.take(u, range(e, e + grid.shape[axis]), axis) for e in (0, 1))
@@ -334,6 +334,7 @@ def evaluate(seed: int) -> Case:
     family, profile, problem, power, rng = draw(seed)
     values = draw_fields(rng, problem)
     found = [energy(problem, profile, power, v) for v in values]
+    fewer = [energy(problem, profile, power, v, 5) for v in values]  # cosh of steep fields is not resolved
     networks, coarser, better = [], [], []
     for network in draw_networks(rng, problem, values[0]):
         J = energy_of_network(problem, profile, power, network, 4)
@@ -342,7 +343,7 @@ def evaluate(seed: int) -> Case:
             better.append(J)
             coarser.append(energy_of_network(problem, profile, power, network, 3))
     energies = np.array(found + better)
-    missed = 3 * np.abs(energies - np.array(found + coarser))
+    missed = 3 * np.abs(energies - np.array(fewer + coarser))
     lost = 0.0
     if family.endswith("known"):
         minimum = known_minimum(problem, profile)
