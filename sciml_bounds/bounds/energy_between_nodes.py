@@ -28,7 +28,7 @@ from torch import Tensor
 
 from sciml_bounds.bounds.convex_sums import CellFlux, trapezoid
 from sciml_bounds.bounds.fenchel import Fenchel
-from sciml_bounds.bounds.interpolation import CellBounds, curved_squares, derivative_squares, value_squares
+from sciml_bounds.bounds.interpolation import CellBounds, curved_squares, derivative_squares, value_squares, weighted
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import Dirichlet, Grid
 from sciml_bounds.problems.elements import elements_on
@@ -96,11 +96,9 @@ def between(fenchel: Fenchel, bounds: CellBounds, flux: CellFlux, gap: Tensor) -
     of_r = torch.stack([curved_squares(bounds, grid.spacing, axis) for axis in range(grid.dim)]).sum(0) * volume
     of_e = value_squares(bounds, grid.spacing, range(grid.dim)) * volume
     gradients, values = _Gradients.of(fenchel, bounds, flux), _Values.of(fenchel, bounds, flux)
-    E = (_product(fenchel.a * gradients.steepest, of_r) + _product(fenchel.c * values.steepest, of_e)) / 2
-    known = E.isfinite() & gap.isfinite()  # zero times infinity would be NaN
-    cross = torch.where(known, 2 * torch.sqrt(torch.where(known, gap.clamp_min(0) * E, 0.0)), torch.inf)
-    plain = _product(gradients.farthest, of_r.sqrt()) + _product(values.farthest, of_e.sqrt())
-    plain = math.sqrt(volume) * plain
+    E = (weighted(fenchel.a * gradients.steepest, of_r) + weighted(fenchel.c * values.steepest, of_e)) / 2
+    cross = torch.where(E.isfinite(), 2 * torch.sqrt(weighted(gap.clamp_min(0), E)), torch.inf)
+    plain = math.sqrt(volume) * (weighted(gradients.farthest, of_r.sqrt()) + weighted(values.farthest, of_e.sqrt()))
     return Between(torch.minimum(cross + E, plain), torch.minimum(cross, plain))
 
 
@@ -122,7 +120,8 @@ class _Gradients(NamedTuple):
         dim, profile = fenchel.grid.dim, fenchel.profile
         spacing = torch.tensor(fenchel.grid.spacing, dtype=torch.float64).view(-1, *(1,) * dim)
         low, high = bounds.gradient
-        centre, half = (low + high) / 2, (high - low) / 2 + fenchel.bends.abs() * spacing / 2  # with q
+        centre = torch.where((high - low).isfinite(), (low + high) / 2, 0.0)
+        half = (high - low) / 2 + fenchel.bends.abs() * spacing / 2  # with q
         y, spread = torch.stack(flux.means), torch.stack([flux.spread(axis) for axis in range(dim)])
 
         length = torch.linalg.vector_norm(centre, dim=0)
@@ -137,7 +136,7 @@ class _Gradients(NamedTuple):
         direction = centre / torch.where(length > 0, length, 1.0)
         middle = torch.linalg.vector_norm(fenchel.a * slope * direction - y, dim=0)
         farthest = middle + fenchel.a * change + torch.linalg.vector_norm(spread, dim=0)
-        return _Gradients(profile.steepest(torch.maximum(longest, dual)), farthest)
+        return _Gradients(profile.steepest(torch.maximum(longest, dual)), _finite_or_unbounded(farthest))
 
 
 class _Values(NamedTuple):
@@ -158,9 +157,9 @@ class _Values(NamedTuple):
         dual = torch.maximum(potential.inverse(least / c).abs(), potential.inverse(most / c).abs())
         steepest = potential.steepest(torch.maximum(torch.maximum(low.abs(), high.abs()), dual))
         farthest = torch.maximum(c * potential.slope(high) - least, most - c * potential.slope(low))
-        return _Values(torch.where(holds, steepest, 0.0), torch.where(holds, farthest, 0.0))
+        return _Values(torch.where(holds, steepest, 0.0), torch.where(holds, _finite_or_unbounded(farthest), 0.0))
 
 
-def _product(weights: Tensor, squares: Tensor) -> Tensor:
-    """Multiply by integrals, which are zero only where nothing is integrated: then infinite weights do not matter."""
-    return torch.where(squares == 0, 0.0, weights * squares)
+def _finite_or_unbounded(suprema: Tensor) -> Tensor:
+    """Say infinite where infinite or overflowing gradients or values leave no number at all."""
+    return suprema.nan_to_num(nan=math.inf, posinf=math.inf)

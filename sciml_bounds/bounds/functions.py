@@ -37,6 +37,7 @@ from sciml_bounds.bounds.interpolation import (
     curved_squares,
     derivative_squares,
     value_squares,
+    weighted,
 )
 from sciml_bounds.bounds.majorant import Majorant
 from sciml_bounds.bounds.minorant import nodal_minorant
@@ -198,11 +199,11 @@ def _rest_squares(problem: Diffusion, bounds: CellBounds) -> Tensor:
     grid, form = problem.grid, EnergyForm(problem)
     flux, longest = torch.zeros_like(form.coefficient[0]), torch.zeros_like(form.coefficient[0])
     for axis, coefficient in enumerate(form.coefficient):
-        flux = flux + coefficient * curved_squares(bounds, grid.spacing, axis)
+        flux = flux + weighted(coefficient, curved_squares(bounds, grid.spacing, axis))
         longest = torch.maximum(longest, grid.spacing[axis] ** 2 / torch.where(coefficient > 0, coefficient, 1.0))
     value = value_squares(bounds, grid.spacing, range(grid.dim))
-    oscillation = longest.sqrt() / math.pi * form.reaction * value.sqrt()
-    squared = ((flux.sqrt() + oscillation).square() + form.reaction * value) * grid.cell_volume
+    oscillation = weighted(longest.sqrt() / math.pi * form.reaction, value.sqrt())
+    squared = ((flux.sqrt() + oscillation).square() + weighted(form.reaction, value)) * grid.cell_volume
     return _with_sides(problem, bounds, squared)
 
 
@@ -212,18 +213,18 @@ def _rest_squares(problem: Diffusion, bounds: CellBounds) -> Tensor:
 def _energy_squares(problem: Diffusion, bounds: CellBounds) -> Tensor:
     """Bound |||v - I v|||^2 on every cell, shape (b, n)."""
     grid, form = problem.grid, EnergyForm(problem)
-    squared = form.reaction * value_squares(bounds, grid.spacing, range(grid.dim))
+    squared = weighted(form.reaction, value_squares(bounds, grid.spacing, range(grid.dim)))
     for axis, coefficient in enumerate(form.coefficient):
-        squared = squared + coefficient * derivative_squares(bounds, grid.spacing, axis)
+        squared = squared + weighted(coefficient, derivative_squares(bounds, grid.spacing, axis))
     return _with_sides(problem, bounds, squared * grid.cell_volume)
 
 
 def _across_part(problem: Diffusion, bounds: CellBounds) -> Tensor:
     """Bound what node functions see of v - I v in the energy product, over their norm, shape (b,)."""
     grid, form = problem.grid, EnergyForm(problem)
-    squared = form.reaction * value_squares(bounds, grid.spacing, range(grid.dim))
+    squared = weighted(form.reaction, value_squares(bounds, grid.spacing, range(grid.dim)))
     for axis, coefficient in enumerate(form.coefficient):
-        squared = squared + coefficient * across_squares(bounds, grid.spacing, axis)
+        squared = squared + weighted(coefficient, across_squares(bounds, grid.spacing, axis))
     whole = _norm(_with_sides(problem, bounds, squared * grid.cell_volume), 1)
     return whole + _wrapping_part(problem, bounds)
 
@@ -247,7 +248,7 @@ def _with_sides(problem: Diffusion, bounds: CellBounds, squared: Tensor) -> Tens
             weight = torch.where(
                 problem.fluid.select(1 + axis, -end), problem.samples(condition.alpha, grid.dim - 1), 0.0
             )
-            part = weight * on_faces * grid.face_area(axis)
+            part = weighted(weight, on_faces) * grid.face_area(axis)
             wide = squared.expand(max(len(squared), len(part)), *grid.shape).clone()
             wide.select(1 + axis, -end).add_(part)
             squared = wide

@@ -29,7 +29,15 @@ from torch import Tensor
 
 from sciml_bounds.grid import Grid
 
-__all__ = ["CellBounded", "CellBounds", "across_squares", "curved_squares", "derivative_squares", "value_squares"]
+__all__ = [
+    "CellBounded",
+    "CellBounds",
+    "across_squares",
+    "curved_squares",
+    "derivative_squares",
+    "value_squares",
+    "weighted",
+]
 
 
 class CellBounds(NamedTuple):
@@ -104,6 +112,11 @@ def value_squares(bounds: CellBounds, spacing: Sequence[float], axes: Sequence[i
     """Bound the mean square of v - I v over each cell, or over a face with these axes, shape (n)."""
     bends = [torch.minimum(_largest(bounds, i, i), 2 / spacing[i] * _width(bounds, i)) for i in axes]
     return _bubble_squares(bends, [spacing[i] for i in axes], bounds.value[0])
+
+
+def weighted(weights: Tensor, squares: Tensor) -> Tensor:
+    """Multiply weights and what they weigh, either of which may be infinite; nothing where the other is zero."""
+    return torch.where((weights == 0) | (squares == 0), 0.0, weights * squares)
 
 
 def _width(bounds: CellBounds, axis: int) -> Tensor:

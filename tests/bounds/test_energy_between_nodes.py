@@ -293,6 +293,50 @@ def test_slopes_may_change_faster_than_gradients_turn():
     assert bool((found.steepest >= 9 * 3.0**8).all())
 
 
+def test_energies_have_bounds_where_no_flux_carries_the_load():
+    """The energy of a minimal surface under 3 > 2 a is not bounded below, and nothing is left of a parabola."""
+    problem = sb.VariationalProblem(sb.Grid(4), sb.MinimalSurface(), 3.0)
+    network = sb.BarronNetwork.of(np.zeros((0, 1)), [], [], offset=0.1, held="all")
+    certificate = sb.certify(problem, network)
+    assert float(certificate.upper) == math.inf
+    assert float(certificate.minimum.lower) == -math.inf
+    assert math.isfinite(float(certificate.lower))
+    t, w = np.polynomial.legendre.leggauss(40)  # 0.4 x (1 - x) has slopes of 0.4 (1 - 2 x) and the mean 0.4 / 6
+    J = float(w @ np.sqrt(1 + (0.4 * t) ** 2)) / 2 - 3 * 0.4 / 6
+    assert float(certificate.energy.lower) <= J <= float(certificate.energy.upper) <= J + 0.01
+
+
+class Scaled:
+    """The interpolant of x (1 - x) / 2 times a number, of which some parts are not known."""
+
+    def __init__(self, scale, unknown=()):
+        self.scale, self.unknown = scale, unknown
+
+    def cell_bounds(self, grid):
+        known = Bubbles(0.0).cell_bounds(grid)
+        nodes, slopes = self.scale * known.nodes, self.scale * known.gradient[0]
+        ends = torch.minimum(nodes[1:], nodes[:-1]), torch.maximum(nodes[1:], nodes[:-1])
+        known = known._replace(nodes=nodes, value=ends, gradient=(slopes, slopes))
+        return known._replace(**{part: (getattr(known, part)[0] - math.inf, getattr(known, part)[1] + math.inf)
+                                 for part in self.unknown})  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["quadratic", "reaction", "root reaction", "thin", "surface", "own"])
+@pytest.mark.parametrize(
+    "unknown", [("value",), ("gradient",), ("gradient", "second"), ("value", "gradient", "second")]
+)
+def test_what_is_not_known_leaves_larger_bounds_and_no_nan(name, unknown):
+    """Of zero nothing is left even where values and gradients are not known."""
+    problem = sb.VariationalProblem(sb.Grid(4), DENSITIES[name], 1.0)
+    for scale in (0.0, 1.0):
+        found, all_known = (sb.certify(problem, Scaled(scale, left_out)) for left_out in (unknown, ()))
+        assert float(found.upper) >= float(all_known.upper)
+        assert 0 <= float(found.lower) <= float(found.upper)
+        assert float(found.energy.lower) <= float(all_known.energy.lower)
+        assert float(found.energy.upper) >= float(all_known.energy.upper)
+        assert 0 <= float(found.gradient_norm) <= float(all_known.gradient_norm)
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 

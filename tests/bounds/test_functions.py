@@ -230,10 +230,16 @@ class Nodal:
         return CellBounds(self.nodes, ends, (slopes, slopes), (none, none), none[0, 0][None, None], ("x0", "x1"))
 
 
-@pytest.mark.parametrize("reaction", [0.0, 2.0])
-@pytest.mark.parametrize("nodes", [[1.0, 0.0, 0.0, -2.0], [1.0, 1.0, 1.0, 1.0], [1.0, 2.0, 0.0, -1.0]])
+NODES = ([1.0, 0.0, 0.0, -2.0], [1.0, 1.0, 1.0, 1.0], [1.0, 2.0, 0.0, -1.0], [1.0, -2.0, 2.0, -1.0])
+
+
+@pytest.mark.parametrize("reaction", [0.0, 2.0, 1000.0])
+@pytest.mark.parametrize("nodes", NODES)
 def test_wrong_values_on_the_sides_are_part_of_both_bounds(nodes, reaction):
-    """u = 0 on three cells of length 1: of 1, 0, 0, -2 nothing but the lifting is wrong, of 1, 1, 1, 1 much less."""
+    """u = 0 on three cells of length 1: of 1, 0, 0, -2 nothing but the lifting is wrong, of 1, 1, 1, 1 much less.
+
+    With a large reaction, the last ones with a lifting are further from u than without.
+    """
     problem = sb.Diffusion(sb.Grid(3, 3.0), reaction=reaction)
     certificate = sb.certify(problem, Nodal(nodes))
     v = np.array(nodes)
@@ -242,6 +248,21 @@ def test_wrong_values_on_the_sides_are_part_of_both_bounds(nodes, reaction):
     assert float(certificate.lower) <= error + 1e-12
     assert error - 1e-12 <= float(certificate.upper)
     assert float(certificate.upper) == pytest.approx(float(sb.certify(problem, v).upper))  # a field says the same
+
+
+@pytest.mark.parametrize("reaction", [0.0, 2.0])
+def test_without_bounds_of_the_gradient_there_is_no_bound_of_the_error(reaction):
+    """Infinite, not NaN, also where no reaction weighs what is infinite."""
+
+    class Unknown(Nodal):
+        def cell_bounds(self, grid):
+            known = super().cell_bounds(grid)
+            gradient, second = ((low - math.inf, high + math.inf) for low, high in (known.gradient, known.second))
+            return known._replace(gradient=gradient, second=second)
+
+    certificate = sb.certify(sb.Diffusion(sb.Grid(3, 3.0), reaction=reaction), Unknown([0.0, 1.0, 2.0, 0.0]))
+    assert float(certificate.upper) == math.inf
+    assert float(certificate.lower) >= 0
 
 
 def test_units_change_nothing():
