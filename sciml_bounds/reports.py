@@ -22,6 +22,7 @@ __all__ = [
     "describe_upper",
     "report_failure",
     "summary_table",
+    "warn",
 ]
 
 
@@ -152,5 +153,10 @@ def report_failure(
     message = f"{what} did not converge: {describe_reason(reason)}; {detail}. {sentences}".strip()
     if throw:
         raise ConvergenceError(message)
+    warn(message)
+
+
+def warn(message: str) -> None:
+    """Give a `ConvergenceWarning` that points at the user's line."""
     package = os.path.join(os.path.dirname(__file__), "")
-    warnings.warn(message, ConvergenceWarning, skip_file_prefixes=(package,))  # points at the user's line
+    warnings.warn(message, ConvergenceWarning, skip_file_prefixes=(package,))

@@ -139,10 +139,10 @@ def solve(problem: sb.VariationalProblem, name: str, width: int, rtol: float) ->
     fits: dict[str, Callable[..., sb.NetworkSolution]] = {
         "features": sb.random_feature_network, "ritz": sb.ritz_network, "unfolded": sb.unfolded_network,
     }  # fmt: skip
-    network = fits[name](problem, width).network
+    fitted = fits[name](problem, width)
     seconds = time.perf_counter() - begin
-    certificate = sb.certify(problem, network)
-    return Answer(certificate.values, f"{network.width} neurons", True, seconds, certificate)
+    certificate = sb.certify(problem, fitted.network)
+    return Answer(certificate.values, f"{fitted.width} neurons", fitted.converged, seconds, certificate)
 
 
 def numbers(answer: Answer) -> dict[str, float]:

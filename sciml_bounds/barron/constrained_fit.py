@@ -43,13 +43,13 @@ def side_points(network: BarronNetwork, held: tuple[tuple[int, int], ...]) -> Te
 
 def fit_with_constraints(
     network: BarronNetwork, problem: VariationalProblem, rule: Quadrature, places: Tensor, values: Tensor
-) -> str:
+) -> tuple[str, float]:
     """Set the outer weights and affine part of least energy among those with values (s,) at places (s, d).
 
     Returns
     -------
-    str
-        How close the values are met, in words.
+    tuple
+        How close the values are met, in words, and the residual of `minimize`, relative to the gradient at the start.
     """
     energy, transform, start = independent_functions(network, problem, rule)
     with torch.no_grad():
@@ -57,15 +57,17 @@ def fit_with_constraints(
     left, sizes, right = torch.linalg.svd(features, full_matrices=False)
     kept = sizes > IMPLIED * sizes[0]
     rows, wanted = right[kept], (left[:, kept].T @ values) / sizes[kept]
+    scale = max(1.0, float(energy.gradient(start).norm()))
     result = minimize(
         energy.value,
         start,
         jac=energy.gradient,
         hess=energy.hessian,
         constraints=lambda z: rows @ z - wanted,
-        atol=1e-9 * max(1.0, float(energy.gradient(start).norm())),
+        atol=1e-9 * scale,
     )
     set_outer(network, transform @ result.x)
     with torch.no_grad():
         missed = float((network(places) - values).abs().max())
-    return f"values at {len(values)} points of the sides as constraints, met to {missed:.1e}"
+    words = f"values at {len(values)} points of the sides as constraints, met to {missed:.1e}"
+    return words, float(result.kkt_residual) / scale

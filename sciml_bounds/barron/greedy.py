@@ -13,9 +13,9 @@ from sciml_bounds.arrays import require_choice, require_count, require_seed
 from sciml_bounds.barron.cosine_greedy import CosineRun
 from sciml_bounds.barron.dictionaries import Ridges, half_circle, random_directions
 from sciml_bounds.barron.network import BarronNetwork
-from sciml_bounds.barron.network_solution import NetworkSolution, NetworkStep
+from sciml_bounds.barron.network_solution import NetworkSolution, NetworkStep, warn_unless_converged
 from sciml_bounds.barron.projection import Projection
-from sciml_bounds.barron.quadrature import quadrature_of
+from sciml_bounds.barron.quadrature import Quadrature, quadrature_of
 from sciml_bounds.barron.trial_space import (
     EnergySpace,
     affine_jets,
@@ -32,10 +32,11 @@ __all__ = ["greedy_network"]
 
 #: Directions that are tried in each step with their opposites in two dimensions, and in more, where they are drawn.
 HALF_CIRCLE, DRAWN = 64, 64
-#: Kinks for each direction above one dimension; in one they lie between the cells of the integrals.
-KINKS = 256
-#: How much finer integrals are than those of smooth networks.
-KINKED = 2
+#: How much finer integrals are than those of smooth networks, how many points there are for each neuron at least, and
+#: numbers of the projection at most.
+KINKED, POINTS, ENTRIES = 2, 500, 2**27
+#: Kinks for each direction above three dimensions; below they are as many as cells along an axis.
+SAMPLED_KINKS = 256
 
 
 def greedy_network(
@@ -115,12 +116,12 @@ def greedy_network(
     require_choice(activation, "activation", ("relu", "cosine"))
     if activation == "cosine":
         return _by_cosines(problem, width, lifting, seed, start)
-    run = _Run(problem, power, lifting, seed)
+    run = _Run(problem, width, power, lifting, seed)
     history = tuple(run.steps(width))
     network = run.network()
-    energy = energy_of(network, problem, quadrature_of(problem, fineness=2 * KINKED, seed=seed + 1))
+    energy = energy_of(network, problem, _points_for(problem, width, 2, seed + 1))
     dim = problem.dim
-    return NetworkSolution(
+    solution = NetworkSolution(
         network=network,
         energy=energy,
         energy_change=abs(energy - run.projection.energy),
@@ -130,6 +131,8 @@ def greedy_network(
         proven_order=0.5 + (2 * power - 1) / (2 * dim),
         seconds=time.perf_counter() - start,
     )
+    warn_unless_converged(solution)
+    return solution
 
 
 def _by_cosines(
@@ -140,7 +143,7 @@ def _by_cosines(
     run = CosineRun(problem, seed)
     history = tuple(run.steps(width))
     energy = run.energy_elsewhere()
-    return NetworkSolution(
+    solution = NetworkSolution(
         network=run.network(),
         energy=energy,
         energy_change=abs(energy - run.energy),
@@ -150,18 +153,30 @@ def _by_cosines(
         proven_order=None,
         seconds=time.perf_counter() - start,
     )
+    warn_unless_converged(solution)
+    return solution
+
+
+def _points_for(problem: VariationalProblem, width: int, fineness: int, seed: int) -> Quadrature:
+    """Choose points whose cells are as fine as the kinks; there are more where there are more neurons."""
+    functions = 1 + problem.dim + width
+    least = min(POINTS * functions, ENTRIES // ((1 + problem.dim) * functions))
+    least = least // KINKED**problem.dim if problem.dim in (2, 3) else 0  # in one dimension integrals are exact
+    return quadrature_of(problem, least=least, kinked=True, fineness=KINKED * fineness, seed=seed)
 
 
 class _Run:
     """One run: the neurons so far, and the projection onto their span."""
 
-    def __init__(self, problem: VariationalProblem, power: int, lifting: BarronNetwork | None, seed: int) -> None:
+    def __init__(
+        self, problem: VariationalProblem, width: int, power: int, lifting: BarronNetwork | None, seed: int
+    ) -> None:
         self._problem, self._power = problem, power
         self._arguments = {**network_arguments(problem, lifting), "activation": "relu", "power": power}
         self._generator = torch.Generator().manual_seed(seed)
-        self.quadrature = quadrature_of(problem, fineness=KINKED, seed=seed)
+        self.quadrature = _points_for(problem, width, 1, seed)
         self._space = EnergySpace(problem, self.quadrature)
-        kinks = self.quadrature.cells[0] if problem.dim == 1 else KINKS
+        kinks = max(self.quadrature.cells, default=SAMPLED_KINKS)  # more would make splines that no point sees
         self._ridges = Ridges(problem.box, self.quadrature.points, power, kinks)
         self._weights, self._biases = torch.zeros((0, problem.dim), dtype=torch.float64), torch.zeros(0).double()
 

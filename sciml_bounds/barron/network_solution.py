@@ -10,9 +10,13 @@ import torch
 
 from sciml_bounds.barron import norms
 from sciml_bounds.barron.network import BarronNetwork
-from sciml_bounds.reports import describe, summary_table
+from sciml_bounds.reports import describe, summary_table, warn
 
-__all__ = ["NetworkSolution", "NetworkStep"]
+__all__ = ["NetworkSolution", "NetworkStep", "energies_agree", "warn_unless_converged"]
+
+#: How much the energy may differ between two sets of points, as a part of it or by round-off; what may be left of the
+#: gradient after a fit; how far a contraction may be above the proven one.
+CHANGED, ROUND_OFF, LEFT, MARGIN = 1e-2, 1e-14, 1e-4, 1e-6
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,9 @@ class NetworkSolution:
     proven_contraction
         What the error of an iteration is multiplied by in each step at most, up to what networks cannot fit; None
         without such a theorem.
+    residual
+        What is left of the gradient after the outer weights were fitted, relative to the source and the flux in L2;
+        zero where none were.
     """
 
     network: BarronNetwork
@@ -79,6 +86,37 @@ class NetworkSolution:
     proven_order: float | None
     seconds: float
     proven_contraction: float | None = None
+    residual: float = 0.0
+
+    @property
+    def converged(self) -> bool:
+        """Whether all that is known speaks for the answer.
+
+        False if a gradient is left after the fit (`residual` above 1e-4), if `energy_change` is more than 1 % of the
+        energy, or if steps contract by less than is proven. True is no guarantee: see `sb.certify`.
+        """
+        return not self.shortcoming
+
+    @property
+    def shortcoming(self) -> str:
+        """Which number is off, and what to do; nothing where it converged."""
+        if not self.residual <= LEFT:
+            return (
+                f"a gradient of {self.residual:.1e} is left after the fit, relative to source and flux; see whether "
+                "the energy has a minimum, or take other neurons (scale, seed)"
+            )
+        if not energies_agree(self.energy - self.energy_change, self.energy):
+            return (
+                f"the energy differs by {self.energy_change:.1e} between the points of the solver and others; take "
+                "fewer neurons, a smaller scale, or an sb.Grid with more cells"
+            )
+        proven, observed = self.proven_contraction, self.observed_contraction
+        if proven is not None and observed > proven + MARGIN:
+            return (
+                f"steps shrink by {observed:.4g} only where {proven:.4g} is proven; take fewer neurons, which depend "
+                "less on each other"
+            )
+        return ""
 
     @property
     def width(self) -> int:
@@ -114,6 +152,7 @@ class NetworkSolution:
     def __repr__(self) -> str:
         rows = {
             "method": self.method,
+            "converged": f"no: {self.shortcoming}" if self.shortcoming else "yes",
             "width": str(self.width),
             "energy": f"{self.energy:.10g}",
             "integrals": self._integrals(),
@@ -137,3 +176,14 @@ class NetworkSolution:
     def _integrals(self) -> str:
         change = "" if self.energy_change == 0 else f"; other points change J by {self.energy_change:.1e}"
         return self.integrals + change
+
+
+def energies_agree(coarse: float, fine: float) -> bool:
+    """Whether two sets of points give nearly the same energy."""
+    return math.isfinite(fine) and abs(fine - coarse) <= CHANGED * abs(fine) + ROUND_OFF
+
+
+def warn_unless_converged(solution: NetworkSolution) -> None:
+    """Say which number is off."""
+    if not solution.converged:
+        warn(f"the network did not converge: {solution.shortcoming}.")

@@ -10,6 +10,7 @@ Legend: q points, n functions, m of them independent, d axes; a jet is values an
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,14 +23,22 @@ from sciml_bounds.problems.energies import IsotropicEnergy
 from sciml_bounds.problems.energy_density import lengthened
 from sciml_bounds.problems.variational import VariationalProblem
 
-__all__ = ["OuterEnergy", "fit_outer", "independent_functions", "set_outer"]
+__all__ = ["OuterEnergy", "OuterFit", "fit_outer", "independent_functions", "set_outer"]
 
 #: Newton steps at most, trials along each, and the part of the slope that may be left after it.
 STEPS, TRIALS, LEFT = 50, 60, 0.25
 #: Eigenvalues of second derivatives below this part of the largest are raised to it (Levenberg).
 SHIFT = 1e-12
-#: Stop where a step promises to lower the energy by less than this part of it.
-FLAT = 1e-13
+#: Stop where the relative gradient is below the first number, or a step promises to lower the energy by less than the
+#: second, as a part of it.
+RESIDUAL, FLAT = 1e-11, 1e-13
+
+
+class OuterFit(NamedTuple):
+    """How many dimensions the functions span, and what is left of the gradient, see `OuterEnergy.residual`."""
+
+    dimensions: int
+    residual: float
 
 
 class OuterEnergy:
@@ -102,6 +111,8 @@ class OuterEnergy:
         if not self._elliptic():
             c = self._along(c, self._linear_gradient(c))
         for _ in range(STEPS):
+            if self.residual(c) < RESIDUAL:
+                break
             g = self.gradient(c)
             step = -_solved(self.hessian(c), g)
             if not -float(g @ step) > FLAT * abs(self.value(c)):
@@ -161,11 +172,12 @@ def independent_functions(
     return energy, transform, torch.linalg.lstsq(transform, old[:, None]).solution[:, 0]
 
 
-def fit_outer(network: BarronNetwork, problem: VariationalProblem, quadrature: Quadrature) -> int:
-    """Set outer weights and affine part to the best ones by the points; return how many dimensions they span."""
+def fit_outer(network: BarronNetwork, problem: VariationalProblem, quadrature: Quadrature) -> OuterFit:
+    """Set outer weights and affine part to the best ones by the points."""
     energy, transform, start = independent_functions(network, problem, quadrature)
-    set_outer(network, transform @ energy.least(start))
-    return transform.shape[1]
+    found = energy.least(start)
+    set_outer(network, transform @ found)
+    return OuterFit(transform.shape[1], energy.residual(found))
 
 
 @torch.no_grad()

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from sciml_bounds.arrays import require_count, require_number, require_seed
 from sciml_bounds.barron.network import BarronNetwork
-from sciml_bounds.barron.network_solution import NetworkSolution, NetworkStep
+from sciml_bounds.barron.network_solution import NetworkSolution, NetworkStep, warn_unless_converged
 from sciml_bounds.barron.outer_fit import fit_outer
-from sciml_bounds.barron.quadrature import Quadrature, quadrature_of
+from sciml_bounds.barron.quadrature import Quadrature, points_for
 from sciml_bounds.barron.trial_space import energy_of, network_arguments, require_problem
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import Box
@@ -102,13 +102,12 @@ def ritz_network(
     if bound is not None:
         network.project_(bound)
     history = tuple(_trained(network, problem, bound, steps, rate, seed))
-    rule = quadrature_of(problem, seed=seed)
+    rule = points_for(problem, network, seed=seed)
     words = "deep Ritz, Adam" + ("" if bound is None else f", Barron norm at most {bound:g}")
-    if problem.convex:
-        _fit(network, problem, rule, bound)
+    residual = _fit(network, problem, rule, bound) if problem.convex else 0.0
     coarse = energy_of(network, problem, rule)
-    energy = energy_of(network, problem, quadrature_of(problem, fineness=2, seed=seed + 1))
-    return NetworkSolution(
+    energy = energy_of(network, problem, points_for(problem, network, fineness=2, seed=seed + 1))
+    solution = NetworkSolution(
         network=network,
         energy=energy,
         energy_change=abs(energy - coarse),
@@ -117,7 +116,10 @@ def ritz_network(
         integrals=f"{BATCH} Sobol points a step; at the end {rule.words}",
         proven_order=None,
         seconds=time.perf_counter() - start,
+        residual=residual,
     )
+    warn_unless_converged(solution)
+    return solution
 
 
 def _trained(
@@ -149,12 +151,18 @@ def _batches(box: Box, count: int, seed: int) -> Iterator[Tensor]:
         yield box.points(engine.draw(BATCH, dtype=torch.float64))
 
 
-def _fit(network: BarronNetwork, problem: VariationalProblem, rule: Quadrature, bound: float | None) -> None:
-    """Move to the best outer weights, or towards them as far as the bound lets: energy and norm are both convex."""
+def _fit(network: BarronNetwork, problem: VariationalProblem, rule: Quadrature, bound: float | None) -> float:
+    """Move to the best outer weights, or towards them as far as the bound lets: energy and norm are both convex.
+
+    Returns
+    -------
+    float
+        What is left of the gradient at the best ones.
+    """
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    fit_outer(network, problem, rule)
+    residual = fit_outer(network, problem, rule).residual
     if bound is None or network.barron_norm <= bound:
-        return
+        return residual
     best = {name: value.clone() for name, value in network.state_dict().items()}
     low, high = 0.0, 1.0
     for _ in range(BISECTIONS):
@@ -162,3 +170,4 @@ def _fit(network: BarronNetwork, problem: VariationalProblem, rule: Quadrature, 
         network.load_state_dict({name: torch.lerp(before[name], best[name], middle) for name in best})
         low, high = (middle, high) if network.barron_norm <= bound else (low, middle)
     network.load_state_dict({name: torch.lerp(before[name], best[name], low) for name in best})
+    return residual

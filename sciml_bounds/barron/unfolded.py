@@ -22,10 +22,10 @@ from sciml_bounds.arrays import require_count, require_seed
 from sciml_bounds.barron.function import BarronFunction
 from sciml_bounds.barron.iteration import NormGrowth, linear_growth
 from sciml_bounds.barron.network import BarronNetwork
-from sciml_bounds.barron.network_solution import NetworkSolution, NetworkStep
+from sciml_bounds.barron.network_solution import NetworkSolution, NetworkStep, warn_unless_converged
 from sciml_bounds.barron.optimal_sampling import orthonormal
 from sciml_bounds.barron.outer_fit import OuterEnergy, set_outer
-from sciml_bounds.barron.quadrature import Quadrature, quadrature_of
+from sciml_bounds.barron.quadrature import Quadrature, points_for
 from sciml_bounds.barron.series import FourierSeries, ProductSeries
 from sciml_bounds.barron.trial_space import (
     affine_jets,
@@ -107,11 +107,11 @@ def unfolded_network(
     length = 2 / (mu + L)
     arguments = network_arguments(problem, lifting)
     network = BarronNetwork(problem.dim, width, activation, power=power, scale=scale, seed=seed, **arguments)
-    rule = quadrature_of(problem, seed=seed)
+    rule = points_for(problem, network, seed=seed)
     history = _iterated(network, problem, rule, steps, length)
     coarse = energy_of(network, problem, rule)
-    energy = energy_of(network, problem, quadrature_of(problem, fineness=2, seed=seed + 1))
-    return NetworkSolution(
+    energy = energy_of(network, problem, points_for(problem, network, fineness=2, seed=seed + 1))
+    solution = NetworkSolution(
         network=network,
         energy=energy,
         energy_change=abs(energy - coarse),
@@ -122,6 +122,8 @@ def unfolded_network(
         seconds=time.perf_counter() - start,
         proven_contraction=(L - mu) / (L + mu),
     )
+    warn_unless_converged(solution)
+    return solution
 
 
 def _iterated(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.barron.network_solution import NetworkSolution, NetworkStep
+from sciml_bounds.barron.network_solution import NetworkSolution, NetworkStep, warn_unless_converged
 
 
 def solution(widths, sizes, **more) -> NetworkSolution:
@@ -70,6 +70,7 @@ def test_a_short_table():
     assert repr(given).splitlines() == [
         "NetworkSolution",
         "  method       by hand",
+        "  converged    yes",
         "  width        2",
         "  energy       -1.25",
         "  integrals    exact; other points change J by 2.0e-07",
@@ -93,3 +94,44 @@ def test_held_relus_say_why_their_norm_is_infinite_and_what_is_finite():
         "  path norm    2",
     ]
     assert float(network(torch.rand(100, 2).double()).detach().abs().max()) <= network.path_norm
+
+
+SHRINKING = ([2, 2], [1.0, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"residual": 1.1e-4}, "a gradient of 1.1e-04 is left after the fit"),
+        ({"residual": math.nan}, "a gradient of nan is left"),
+        ({"energy_change": 0.0126}, "the energy differs by 1.3e-02 between the points of the solver and others"),
+        ({"energy": math.inf}, "the energy differs by"),
+        ({"energy_change": math.nan}, "the energy differs by nan"),
+        ({"proven_contraction": 0.49999}, "steps shrink by 0.5 only where 0.5 is proven"),
+    ],
+    ids=range(6),
+)
+def test_what_is_off_is_said(given, words):
+    found = solution(*SHRINKING, **given)
+    assert not found.converged
+    assert found.shortcoming.startswith(words)
+    assert f"converged    no: {words}" in repr(found)
+    with pytest.warns(sb.ConvergenceWarning, match=f"the network did not converge: {words}"):
+        warn_unless_converged(found)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"residual": 0.9e-4},
+        {"energy_change": 0.0124},
+        {"energy": 1e-17, "energy_change": 1e-16},  # round-off of a zero
+        {"proven_contraction": 0.5 - 1e-7},
+    ],
+    ids=range(4),
+)
+def test_what_is_within_its_margin_converged(given):
+    found = solution(*SHRINKING, **given)
+    assert found.converged
+    warn_unless_converged(found)
+    assert "converged    yes" in repr(found)

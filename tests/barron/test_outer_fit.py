@@ -44,7 +44,7 @@ def test_the_minimum_is_stationary(density):
     problem = sb.VariationalProblem(sb.Box([1.0, 1.0]), density, 3.0)
     network = BarronNetwork(2, 12, "tanh", held="all", seed=1)
     rule = gauss(problem.box, (8, 8))
-    assert fit_outer(network, problem, rule) == 15
+    assert fit_outer(network, problem, rule).dimensions == 15
     x = rule.points
     jets = torch.cat([affine_jets(network, x), feature_jets(network, x)], -1)
     c = torch.cat([network.offset[None], network.slope, network.outer]).detach()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.barron.quadrature import gauss, quadrature_of, sobol
+from sciml_bounds.barron.quadrature import gauss, points_for, quadrature_of, sobol
 
 
 @pytest.mark.parametrize(("dim", "degree"), [(1, 7), (2, 5), (3, 3)])
@@ -29,7 +29,35 @@ def test_cells_divide_those_of_the_grid():
     assert rule.cells[1] % 7 == 0
     exact = float(a.sum()) * 2 / 35
     assert float(rule.weights @ problem.coefficient_at(rule.points)) == pytest.approx(exact, rel=1e-12)
-    assert quadrature_of(problem, fineness=2).cells == (2 * rule.cells[0], 2 * rule.cells[1])
+    finer = quadrature_of(problem, fineness=2)
+    assert all(n % own == 0 for n, own in zip(finer.cells, grid.shape))
+    assert len(finer.points) >= 4 * 96**2  # twice 96 points an axis
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 5])
+@pytest.mark.parametrize("kinked", [False, True])
+def test_there_are_at_least_so_many_points(dim, kinked):
+    problem = sb.VariationalProblem(sb.Box([1.0] * dim), sb.QuadraticEnergy(), 1.0)
+    least = 20000 if dim > 1 else 3000
+    rule = quadrature_of(problem, least=least, kinked=kinked)
+    assert least <= len(rule.points) < 2 * least
+    assert len(quadrature_of(problem, least=least, fineness=2, kinked=kinked).points) > 1.9 * len(rule.points)
+    assert len(quadrature_of(problem, kinked=kinked).points) < least
+
+
+def test_kinks_lie_between_more_cells():
+    problem = sb.VariationalProblem(sb.Box([1.0, 1.0]), sb.QuadraticEnergy(), 1.0)
+    smooth, kinked = (quadrature_of(problem, kinked=choice) for choice in (False, True))
+    assert smooth.cells == (8, 8)
+    assert kinked.cells == (32, 32)
+    assert len(smooth.points) == len(kinked.points)
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_fits_have_more_points_than_unknowns(dim):
+    problem = sb.VariationalProblem(sb.Box([1.0] * dim), sb.QuadraticEnergy(), 1.0)
+    for width in (100, 2000):
+        assert len(points_for(problem, sb.BarronNetwork(dim, width)).points) >= 8 * width
 
 
 def test_samples_above_three_dimensions():

@@ -101,6 +101,36 @@ def test_constraints_of_nonlinear_problems_and_of_grids():
     assert by_constraint.energy == pytest.approx(by_factor.energy, rel=1e-6)
 
 
+@pytest.mark.slow
+def test_many_neurons_in_three_dimensions():
+    """604 unknowns once made use of the errors of 4096 points: the energy was above that of u = 0."""
+    solution = sb.random_feature_network(sb.VariationalProblem(sb.Box([1.0] * 3), sb.QuadraticEnergy(), 1.0), 600)
+    assert solution.energy < -0.0100
+    assert solution.energy_change < 1e-5
+    assert solution.converged
+
+
+def test_a_fit_that_other_points_deny_is_made_again_on_finer_ones(monkeypatch):
+    monkeypatch.setattr("sciml_bounds.barron.quadrature.CELLS", {2: 2})
+    monkeypatch.setattr("sciml_bounds.barron.quadrature.OVERSAMPLING", 1)
+    problem = sb.VariationalProblem(sb.Box([1.0, 1.0]), sb.QuadraticEnergy(), lambda x: 10 * (9 * x).sin().prod(-1))
+    least = sb.minimize_energy(
+        sb.VariationalProblem(sb.Grid((64, 64)), sb.QuadraticEnergy(), lambda x, y: 10 * (9 * x).sin() * (9 * y).sin())
+    )
+    solution = sb.random_feature_network(problem, 100)
+    assert "9 Gauss points an axis in 2 x 2 cells" in solution.integrals  # 18^2 >= 3 * 103 points, after 11^2
+    assert solution.energy == pytest.approx(least.energy, rel=0.05)
+
+
+def test_energies_without_a_minimum_are_not_called_converged():
+    """Of the area of a graph, a load beyond Cheeger's constant 3.77 pulls it down without end."""
+    problem = sb.VariationalProblem(sb.Box([1.0, 1.0]), sb.MinimalSurface(), 50.0)
+    with pytest.warns(sb.ConvergenceWarning, match=r"did not converge: a gradient of .* is left after the fit"):
+        solution = sb.random_feature_network(problem, 10)
+    assert not solution.converged
+    assert "converged    no: a gradient" in repr(solution)
+
+
 @pytest.mark.parametrize(
     ("problem", "arguments", "message"),
     [

@@ -84,6 +84,13 @@ def test_five_dimensions():
             {"activation": "relu", "bound": 1.0},
             "have no variation norm; take cosine or tanh",
         ),
+        (
+            sb.VariationalProblem(
+                sb.Box([1.0, 1.0]), sb.QuadraticEnergy(), boundary=sb.Dirichlet(lambda x: x.sum(-1) ** 2)
+            ),
+            {"bound": 5.0, "lifting": sb.BarronNetwork.of([[1.0, 1.0]], [0.0], [1.0], activation="relu", power=2)},
+            "Barron norm is infinite, since the neurons of the lifting",
+        ),
     ],
 )
 def test_bad_input(problem, arguments, message):

@@ -62,6 +62,27 @@ def test_methods_that_do_not_suit_are_left_out_with_the_reason(program, tmp_path
     assert list(sb.read("u.h5").data_vars) == ["u_newton"]
 
 
+def test_networks_that_did_not_converge_are_told_by_the_exit_code(program, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--cells", "8", "--width", "10", "--methods", "newton", "--methods", "features", "--out", "u.h5"]
+    assert program(*arguments) == 0
+    capsys.readouterr()
+    monkeypatch.setattr("sciml_bounds.barron.network_solution.LEFT", -1.0)  # no gradient is that small
+    with pytest.warns(sb.ConvergenceWarning, match="the network did not converge"):
+        assert program(*arguments, "--json") == 3
+    methods = json.loads(capsys.readouterr().out)["methods"]
+    assert [methods[name]["converged"] for name in ("newton", "features")] == [True, False]
+
+
+def test_reactions_that_degenerate_are_solved_by_networks(program, tmp_path, monkeypatch, capsys):
+    """At u = 0 the second derivative of |u|^1.5 is infinite; the zero network was once the answer."""
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--cells", "16", "--width", "40", "--extra", "0", "--power", "1.5", "--out", "u.h5", "--json"]
+    assert program(*arguments, "--methods", "newton", "--methods", "features") == 0
+    methods = json.loads(capsys.readouterr().out)["methods"]
+    assert methods["features"]["excess_upper"] < 1.0  # zero is 4.3 above the least energy
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
