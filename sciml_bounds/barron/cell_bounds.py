@@ -66,7 +66,7 @@ def cell_bounds(network: BarronNetwork, grid: Grid) -> CellBounds:
     network = copy.deepcopy(network).double().cpu()
     with torch.no_grad():
         lower, upper = _on_cells(network, grid)
-        nodes = _at_nodes(network, grid)
+        nodes, round_off = _at_nodes(network, grid)
     units = [_unit(grid.dim, i) for i in range(grid.dim)]
     place = {index: i for i, index in enumerate(_indices(grid.dim))}
 
@@ -82,6 +82,7 @@ def cell_bounds(network: BarronNetwork, grid: Grid) -> CellBounds:
         (gathered(lower, second), gathered(upper, second)),
         third,
         _straight_sides(network, grid),
+        round_off,
     )
 
 
@@ -132,11 +133,29 @@ def _points(axes: list[Tensor]) -> Tensor:
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
 
 
-def _at_nodes(network: BarronNetwork, grid: Grid) -> Tensor:
+def _at_nodes(network: BarronNetwork, grid: Grid) -> tuple[Tensor, float]:
+    """Values at the nodes, and how far round-off may have put them from those of the network."""
     points = _points([grid.nodes(axis) for axis in range(grid.dim)])
     size = max(1, CHUNK // max(network.width, 1))
-    parts = [network.forward(chunk) for chunk in points.flatten(0, -2).split(size)]
-    return torch.cat(parts).reshape(points.shape[:-1])
+    chunks = points.flatten(0, -2).split(size)
+    values = torch.cat([network.forward(chunk) for chunk in chunks]).reshape(points.shape[:-1])
+    return values, max(float(_round_off(network, chunk).max()) for chunk in chunks)
+
+
+def _round_off(network: BarronNetwork, x: Tensor) -> Tensor:
+    """Bound the errors of `forward` at points (C, d): those of the sum, and of the arguments through the slopes.
+
+    A sum of k terms is off by at most k eps times that of their sizes (Higham, "Accuracy and Stability of Numerical
+    Algorithms" (2002), section 4.2); a few eps more are for products and the activation.
+    """
+    s, w, eps = network.activation, network.weights, torch.finfo(torch.float64).eps
+    t, size = x @ w.T + network.biases, x.abs() @ w.abs().T + network.biases.abs()
+    terms = (network.width + network.dimension + 8) * eps
+    errors = terms * s(t).abs() + (network.dimension + 2) * eps * s(t, 1).abs() * size
+    total = errors @ network.outer.abs() + terms * (x.abs() @ network.slope.abs() + network.offset.abs())
+    if network.distance is not None:
+        total = total * network.distance.factors(x)[0].prod(-1).abs()
+    return total if network.lifting is None else total + _round_off(network.lifting, x)
 
 
 def _on_cells(network: BarronNetwork, grid: Grid) -> tuple[Tensor, Tensor]:

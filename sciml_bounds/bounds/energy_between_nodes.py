@@ -121,7 +121,7 @@ class _Gradients(NamedTuple):
         spacing = torch.tensor(fenchel.grid.spacing, dtype=torch.float64).view(-1, *(1,) * dim)
         low, high = bounds.gradient
         centre = torch.where((high - low).isfinite(), (low + high) / 2, 0.0)
-        half = (high - low) / 2 + fenchel.bends.abs() * spacing / 2  # with q
+        half = (high - low) / 2 + fenchel.bends.abs() * spacing / 2 + 2 * bounds.round_off / spacing  # with q
         y, spread = torch.stack(flux.means), torch.stack([flux.spread(axis) for axis in range(dim)])
 
         length = torch.linalg.vector_norm(centre, dim=0)
@@ -151,7 +151,7 @@ class _Values(NamedTuple):
             return _Values(torch.zeros_like(fenchel.a), torch.zeros_like(fenchel.a))
         holds, potential = fenchel.c > 0, fenchel.potential
         c = torch.where(holds, fenchel.c, 1.0)
-        low, high = bounds.value
+        low, high = bounds.value[0] - bounds.round_off, bounds.value[1] + bounds.round_off  # with I v
         s = flux.dual_at(elements_on(fenchel.grid, trapezoid(1)).points, fenchel.problem.source)
         least, most = s.amin(0), s.amax(0)
         dual = torch.maximum(potential.inverse(least / c).abs(), potential.inverse(most / c).abs())

@@ -17,6 +17,9 @@ second does not depend on x_i, so that their squares add up.
 
 Values. |v - I v| <= sum_i S_i x_i (h_i - x_i) / 2 in the same way, S_i = min(M_ii, 2 W_i / h_i): with slopes in an
 interval of length W, |g - I g| <= W x (h - x) / h. On a face the axis normal to it drops out.
+
+Round-off. Where nodal values are off by at most t, I v is off by t too and its derivatives by 2 t / h_i, which adds to
+the norms. A network of large weights that cancel has a t that is not small beside what its cells differ in.
 """
 
 from __future__ import annotations
@@ -54,6 +57,8 @@ class CellBounds(NamedTuple):
         Bounds of |d_i d_j d_j v|, shape (d, d, n); infinite where there are none.
     straight
         Names of the sides of the grid on which the function is multilinear.
+    round_off
+        How far the nodes may be off the values of the function.
     """
 
     nodes: Tensor
@@ -62,13 +67,16 @@ class CellBounds(NamedTuple):
     second: tuple[Tensor, Tensor]
     third: Tensor
     straight: tuple[str, ...] = ()
+    round_off: float = 0.0
 
     def to(self, device: torch.device) -> CellBounds:
         """Return the bounds on another device."""
         value, gradient, second = (
             (low.to(device), high.to(device)) for low, high in (self.value, self.gradient, self.second)
         )
-        return CellBounds(self.nodes.to(device), value, gradient, second, self.third.to(device), self.straight)
+        return self._replace(
+            nodes=self.nodes.to(device), value=value, gradient=gradient, second=second, third=self.third.to(device)
+        )
 
     @property
     def bends(self) -> Tensor:
@@ -90,11 +98,16 @@ def derivative_squares(bounds: CellBounds, spacing: Sequence[float], axis: int) 
     """Bound the mean square of d_axis (v - I v) over each cell, shape (n)."""
     width = _width(bounds, axis)
     first = torch.minimum(spacing[axis] ** 2 / 12 * _largest(bounds, axis, axis).square(), width.square() / 4)
-    return torch.minimum(first + across_squares(bounds, spacing, axis), width.square())
+    squares = torch.minimum(first + _across(bounds, spacing, axis), width.square())
+    return _moved(squares, 2 * bounds.round_off / spacing[axis])
 
 
 def across_squares(bounds: CellBounds, spacing: Sequence[float], axis: int) -> Tensor:
     """Bound the mean square of the second part of it, m - J m, which does not depend on x_axis."""
+    return _moved(_across(bounds, spacing, axis), 2 * bounds.round_off / spacing[axis])
+
+
+def _across(bounds: CellBounds, spacing: Sequence[float], axis: int) -> Tensor:
     width, others = _width(bounds, axis), [j for j in range(len(spacing)) if j != axis]
     bends = [torch.minimum(bounds.third[axis, j], 4 / spacing[j] * _largest(bounds, axis, j)) for j in others]
     return torch.minimum(_bubble_squares(bends, [spacing[j] for j in others], width), width.square())
@@ -105,18 +118,23 @@ def curved_squares(bounds: CellBounds, spacing: Sequence[float], axis: int) -> T
     h, width = spacing[axis], _width(bounds, axis)
     spread = (bounds.second[1][axis, axis] - bounds.second[0][axis, axis]) / 2
     first = torch.where(torch.isfinite(spread), h**2 / 12 * spread.square(), width.square() / 4)
-    return first + across_squares(bounds, spacing, axis)
+    return _moved(first + _across(bounds, spacing, axis), 2 * bounds.round_off / spacing[axis])
 
 
 def value_squares(bounds: CellBounds, spacing: Sequence[float], axes: Sequence[int]) -> Tensor:
     """Bound the mean square of v - I v over each cell, or over a face with these axes, shape (n)."""
     bends = [torch.minimum(_largest(bounds, i, i), 2 / spacing[i] * _width(bounds, i)) for i in axes]
-    return _bubble_squares(bends, [spacing[i] for i in axes], bounds.value[0])
+    return _moved(_bubble_squares(bends, [spacing[i] for i in axes], bounds.value[0]), bounds.round_off)
 
 
 def weighted(weights: Tensor, squares: Tensor) -> Tensor:
     """Multiply weights and what they weigh, either of which may be infinite; nothing where the other is zero."""
     return torch.where((weights == 0) | (squares == 0), 0.0, weights * squares)
+
+
+def _moved(squares: Tensor, size: float) -> Tensor:
+    """Mean squares of what is off by another size at most."""
+    return (squares.sqrt() + size).square() if size else squares
 
 
 def _width(bounds: CellBounds, axis: int) -> Tensor:

@@ -337,6 +337,18 @@ def test_what_is_not_known_leaves_larger_bounds_and_no_nan(name, unknown):
         assert 0 <= float(found.gradient_norm) <= float(all_known.gradient_norm)
 
 
+def test_round_off_of_the_nodes_is_among_what_occurs():
+    """Slopes of I v may be off by 2 t / h, and values by t; of squares all of that counts."""
+    problem = sb.VariationalProblem(sb.Grid(4), sb.QuadraticEnergy(1.0, 2.0), 1.0)
+    known = Bubbles(1.0).cell_bounds(problem.grid)
+    dual = DualFlux(Fenchel(problem), known.nodes)
+    fenchel, y = dual.fenchel.with_bends(known.bends), dual.flux(dual.found(1e-3))
+    off = known._replace(round_off=0.1)
+    for part, more in ((module._Gradients, 2 * 0.1 / 0.25), (module._Values, 2.0 * 0.1)):
+        added = part.of(fenchel, off, y).farthest - part.of(fenchel, known, y).farthest
+        assert bool((added >= more * (1 - 1e-12)).all())
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 

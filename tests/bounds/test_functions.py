@@ -265,6 +265,27 @@ def test_without_bounds_of_the_gradient_there_is_no_bound_of_the_error(reaction)
     assert float(certificate.lower) >= 0
 
 
+def test_large_weights_that_cancel_leave_their_round_off():
+    """A tanh(t + d) - A tanh(t) = A sinh(d) / (cosh t cosh(t + d)), but values of 1e13 are off by a thousandth.
+
+    With u = 0, that is most of the gradient of the nodal values on fine grids; it is not an error of the network.
+    """
+    A, first, last = 1e13, 1.0, 1.0 + 450 * 2.0**-52
+    network = sb.BarronNetwork.of([[1.0], [1.0]], [last, first], [A, -A], activation="tanh")
+    t, w = np.polynomial.legendre.leggauss(40)
+    x, w = first + (1 + t) / 2, w / 2
+    v = A * (last - first) / np.cosh(x) ** 2
+    squares = w @ (v**2 + (2 * v * np.tanh(x)) ** 2)
+    sides = dict.fromkeys(("x0", "x1"), sb.Neumann(0.0))
+    error = sb.certify(sb.Diffusion(sb.Grid(1000), boundary=sides, reaction=1.0), network)
+    energy = sb.certify(sb.VariationalProblem(sb.Grid(1000), sb.QuadraticEnergy(1.0, 1.0), boundary=sides), network)
+    assert float(error.lower) <= math.sqrt(squares) <= float(error.upper)
+    assert float(energy.lower) <= squares / 2 <= float(energy.upper)
+    assert float(energy.energy.lower) <= squares / 2 <= float(energy.energy.upper)
+    small = sb.BarronNetwork.of([[1.0], [1.0]], [1.1, 1.0], [1.0, -1.0], activation="tanh")
+    assert small.cell_bounds(sb.Grid(1000)).round_off < 1e-14
+
+
 def test_units_change_nothing():
     """All of a, c, f and alpha times 7: bounds grow by its root."""
     network = sb.BarronNetwork(2, 9, "tanh", held=[(0, 0)])

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from sciml_bounds.bounds.interpolation import CellBounds, curved_squares, derivative_squares, value_squares
+from sciml_bounds.bounds.interpolation import (
+    CellBounds,
+    across_squares,
+    curved_squares,
+    derivative_squares,
+    value_squares,
+)
 
 SPACING = (0.5, 0.2, 0.3)
 
@@ -132,3 +138,15 @@ def test_a_kink_in_the_middle_attains_the_bound_of_slopes():
     found = bounds(1, infinite, infinite, gradient=(-1.0, 1.0))
     assert float(derivative_squares(found, SPACING[:1], 0)) == 1.0
     assert float(value_squares(found, SPACING[:1], [0])) >= SPACING[0] ** 2 / 12  # of h / 2 - |x - h / 2|
+
+
+def test_round_off_of_the_nodes_is_attained():
+    """v = 0 whose nodes are t and -t in turn: I v has the slope 2 t / h; of what else is left the norms add up."""
+    off = bounds(2)._replace(round_off=0.1)
+    for axis, h in enumerate(SPACING[:2]):
+        for squares in (derivative_squares, curved_squares, across_squares):
+            assert float(squares(off, SPACING[:2], axis)) == pytest.approx((0.2 / h) ** 2)
+    assert float(value_squares(off, SPACING[:2], range(2))) == pytest.approx(0.01)
+    bent = bounds(1, second=[[3.0]])
+    together = derivative_squares(bent._replace(round_off=0.1), SPACING[:1], 0).sqrt()
+    assert float(together) == pytest.approx(float(derivative_squares(bent, SPACING[:1], 0).sqrt()) + 0.4)
