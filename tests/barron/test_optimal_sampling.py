@@ -56,6 +56,16 @@ def test_sums_are_unbiased(method, count):
     assert float((total - torch.eye(4)).abs().max()) < 3 * 4 / (count * 400) ** 0.5
 
 
+def test_the_measure_of_a_pool_is_one_by_default():
+    """Sums are means over the pool: as with equal weights of sum 1, and not those of the points."""
+    V = legendre(3)[::40]
+    mine, given = (sb.optimal_sample(V, 6, weights=w) for w in (None, np.full(len(V), 1 / len(V))))
+    assert mine.indices.tolist() == given.indices.tolist()
+    np.testing.assert_allclose(mine.weights, given.weights)
+    one = sb.optimal_sample(np.ones((10, 1)), 5)  # K = 1, so that all weights are 1 / 5
+    np.testing.assert_allclose(one.weights, 1 / 5)
+
+
 def test_a_process_has_the_density_of_squared_determinants():
     """Pairs of 4 points by enumeration: probability det^2, whose sum over pairs is 1."""
     basis, _ = orthonormal(torch.tensor([[1.0, 2.0], [0.5, -1.0], [2.0, 0.3], [-1.0, 1.0]], dtype=torch.float64))

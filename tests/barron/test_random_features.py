@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import sciml_bounds as sb
+import sciml_bounds.barron.random_features as module
 
 PI = math.pi
 
@@ -49,6 +50,32 @@ def test_the_projection_is_the_best_network_with_these_neurons():
                 network.outer[j] += change
                 assert energy_of(network, problem, rule) > least
                 network.outer[j] -= change
+
+
+def test_collocation_minimises_the_weighted_sum_of_squares(monkeypatch):
+    """Residuals at the points drawn, with the weights of the sample, are orthogonal to what neurons change."""
+    seen = {}
+
+    def keeping(name, place):
+        function = getattr(module, name)
+
+        def kept(*arguments, **named):
+            result = function(*arguments, **named)
+            seen[name] = result if place is None else arguments[place]
+            return result
+
+        monkeypatch.setattr(module, name, kept)
+
+    keeping("_collocate", 2)
+    keeping("optimal_sample", None)
+    network = sb.random_feature_network(sines(), 12, fit="collocation").network.requires_grad_(False)
+    pool, sample = seen["_collocate"], seen["optimal_sample"]
+    x = pool.points[sample.indices]
+    residuals = 2 * PI**2 * (PI * x).sin().prod(-1) + network.laplacian(x)
+    changes = network.feature_laplacians(x)
+    slopes, sizes = (sample.weights * r @ c for r, c in ((residuals, changes), (residuals.abs(), changes.abs())))
+    assert float((slopes.abs() / sizes).max()) < 1e-8
+    assert float((residuals @ changes).abs().max()) > 1e-3 * float((residuals.abs() @ changes.abs()).max())
 
 
 def test_free_sides_and_values_on_sides():

@@ -349,6 +349,14 @@ def test_round_off_of_the_nodes_is_among_what_occurs():
         assert bool((added >= more * (1 - 1e-12)).all())
 
 
+def test_waves_may_have_all_nodes_at_their_zeros():
+    """sin(2 pi x) on two cells: values at the nodes are round-off, those on the sides among them."""
+    network = sb.BarronNetwork.of_series(sb.BarronFunction.sine([[2]], [1.0], (1.0,)))
+    certificate = sb.certify(sb.VariationalProblem(sb.Grid(2), sb.QuadraticEnergy()), network)
+    assert float(certificate.energy.lower) <= math.pi**2 <= float(certificate.energy.upper)  # (2 pi)^2 / 4
+    assert float(certificate.upper) >= math.pi**2
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
