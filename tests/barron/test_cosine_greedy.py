@@ -131,6 +131,20 @@ def test_singular_gram_matrices_are_solved_in_their_range():
     torch.testing.assert_close(gram @ _solved(gram, right), right, rtol=1e-12, atol=1e-12)
 
 
+def test_sizes_are_norms_of_the_steps():
+    """Projections are orthogonal: the squared norm of a step is twice the energy that it gains, from zero on."""
+    box = sb.Box([1.0, 2.0, 0.5])
+    modes = torch.tensor([[1, 0, 0], [1, 1, 0], [0, 2, 1]], dtype=torch.float64)
+    corner, lengths = (torch.tensor(part, dtype=torch.float64) for part in (box.origin, box.lengths))
+    history = sb.greedy_network(
+        posed(shifted(modes, COEFFICIENTS, corner, lengths), box), 20, activation="cosine"
+    ).history
+    energies = [0.0, *(step.energy for step in history)]
+    gains = [2 * (before - after) for before, after in itertools.pairwise(energies)]
+    assert [step.size**2 for step in history] == pytest.approx(gains, abs=1e-15)
+    assert gains[0] > 1e-3
+
+
 def test_modes_have_one_sign():
     assert _canonical(torch.tensor([[0, -1, 2], [0, 0, 0], [3, -1, 0]])).tolist() == [[0, 1, -2], [0, 0, 0], [3, -1, 0]]
 
