@@ -145,9 +145,16 @@ def draw_field(
         _draw_line(axes, grid, data, title, nodal=nodal)
         return None
     if grid.dim == 3:
-        data = data[:, :, data.shape[2] // 2]
+        data = _middle_slice(data, grid, nodal=nodal)
         title = f"{title} (middle slice in z)"
     return _draw_image(axes, grid, data, title, colours, nodal=nodal, norm=norm)
+
+
+def _middle_slice(data: Tensor, grid: Grid, *, nodal: bool) -> Tensor:
+    """Take the slice half way along z, the mean of two where none lies there."""
+    twice = grid.shape[2] - (0 if nodal else 1)
+    low, high = twice // 2, (twice + 1) // 2 % data.shape[2]
+    return data[:, :, low] if low == high else (data[:, :, low] + data[:, :, high]) / 2
 
 
 def _one_sample(field: Tensor, grid: Grid, sample: int) -> Tensor:

@@ -11,6 +11,7 @@ cannot be read or written, 3 not converged, 130 and 143 interrupted.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -76,7 +77,8 @@ def reaction_diffusion(
     unknown = [name for name in names if name not in ON_GRID + NETWORKS]
     if unknown:
         raise InputError(f"unknown method {unknown[0]!r}; the choices are {', '.join(ON_GRID + NETWORKS)}.")
-    require_number(rtol, "rtol", positive=True)
+    if require_number(rtol, "rtol", positive=True) < 1e-14:
+        raise InputError(f"rtol is {rtol:g}, which is below round-off; ask for 1e-14 at least.")
     require_count(width, "width", 1)
     problem = make_problem(dim, cells, extra, reaction, power, strength)
     answers, left_out = {}, {}
@@ -182,6 +184,12 @@ def write(
             draw(problem, answers).savefig(part, format=picture.suffix[1:].lower())
 
 
+def best_of(answers: dict[str, Answer]) -> str:
+    """Return the method with the least bound, the first of those that are equally good."""
+    uppers = {name: float(answer.certificate.upper) for name, answer in answers.items()}
+    return next(name for name in uppers if not uppers[name] > 1.001 * min(uppers.values()))
+
+
 def draw(problem: sb.VariationalProblem, answers: dict[str, Answer]) -> Figure:
     """Draw the source, the best answer, where its error may be, and what the methods guarantee."""
     from matplotlib.colors import Normalize
@@ -195,7 +203,7 @@ def draw(problem: sb.VariationalProblem, answers: dict[str, Answer]) -> Figure:
     grid = problem.grid
     assert grid is not None
     source = problem.frame.source.reshape(grid.shape)
-    best = min(answers, key=lambda name: float(answers[name].certificate.upper))
+    best = best_of(answers)
     certificate = answers[best].certificate
     figure = new_figure(16.0, 3.6)
     panels = figure.subplots(1, 4)
@@ -221,8 +229,14 @@ def draw(problem: sb.VariationalProblem, answers: dict[str, Answer]) -> Figure:
     panels[3].set(title="energy above the least one")
     panels[3].ticklabel_format(axis="x", style="scientific", scilimits=(-2, 2))
     panels[3].invert_yaxis()
-    panels[3].legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)
+    panels[3].legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     return figure
+
+
+def gradient_error(certificate: EnergyCertificate) -> str:
+    """Put the relative bound of the gradient into words."""
+    relative = float(certificate.relative_gradient_upper)
+    return f"<= {relative:.1%}" if math.isfinite(relative) else "not bounded"
 
 
 def show(answers: dict[str, Answer], left_out: dict[str, str], files: dict[str, str], as_json: bool) -> None:
@@ -238,7 +252,7 @@ def show(answers: dict[str, Answer], left_out: dict[str, str], files: dict[str, 
         return
     rows = {
         name: f"{answer.effort:>13} {answer.seconds:6.2f} s  J(v) - J(u) <= {describe_upper(answer.certificate.upper)},"
-        f" gradient <= {float(answer.certificate.relative_gradient_upper):.1%}"
+        f" gradient {gradient_error(answer.certificate)}"
         for name, answer in answers.items()
     }
     output.print_table("reaction and diffusion", rows | left_out | files)

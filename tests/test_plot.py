@@ -54,6 +54,13 @@ def test_three_dimensions_show_the_middle_slice(axes):
     assert "middle slice in z" in axes.get_title()
 
 
+@pytest.mark.parametrize(("cells", "nodal", "middle"), [(4, False, 1.5), (4, True, 2.0), (5, True, 2.5)])
+def test_the_middle_slice_is_in_the_middle(axes, cells, nodal, middle):
+    grid, more = sb.Grid((2, 3, cells)), int(nodal)
+    field = torch.arange(float(cells + more)).expand(2 + more, 3 + more, -1)
+    assert (image_of(axes, grid, field, nodal=nodal) == middle).all()
+
+
 def test_one_dimension_is_a_line(axes):
     grid = sb.Grid(4, origin=1.0)
     assert plot.draw_field(axes, grid, torch.arange(5.0), "", "viridis", nodal=True) is None

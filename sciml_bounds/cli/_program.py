@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
 from sciml_bounds.cli._words import in_shell_words
-from sciml_bounds.errors import InputError, MissingExtraError
+from sciml_bounds.errors import ConvergenceWarning, InputError, MissingExtraError
 
 __all__ = ["interrupt", "run_program"]
 
@@ -52,20 +53,31 @@ def interrupt(name: str, number: int, frame: FrameType | None) -> NoReturn:
 
 def _means_out_of_memory(error: Exception) -> bool:
     torch = sys.modules.get("torch")
-    return isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError))
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    return "can't allocate memory" in str(error)  # of torch on the CPU, which has no class for it
 
 
 @contextmanager
 def _messages_shown(name: str) -> Iterator[None]:
-    """Print what the library tells its logger, one line a message."""
+    """Print what the library tells its logger, and what it warns of, one line a message."""
     logger = logging.getLogger("sciml_bounds")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(f"{name}: %(message)s"))
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+
+    def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        if issubclass(category, ConvergenceWarning):
+            print(f"{name}: {message}", file=sys.stderr)  # without the line of the program that it points at
+        else:
+            shown(message, category, *where)
+
     try:
-        yield
+        with warnings.catch_warnings():
+            shown, warnings.showwarning = warnings.showwarning, show
+            yield
     finally:
         logger.setLevel(level)
         logger.removeHandler(handler)

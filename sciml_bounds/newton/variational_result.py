@@ -56,7 +56,8 @@ class VariationalSolution:
     values
         Nodal values, shape (nodes).
     energy
-        J of them, as `VariationalProblem.energy`.
+        J of them, as `VariationalProblem.energy`: by two Gauss points an axis, so that it may lie outside the bounds of
+        `certificate.energy` where the density is no square.
     residual_norm, tolerance
         Dual norm of the derivative of J, and what it was asked to fall below.
     reason
@@ -115,6 +116,8 @@ class VariationalSolution:
     @property
     def advice(self) -> str:
         """What to do about the reason, in one sentence; empty where all is well."""
+        if self.reason is Reason.MAXITER and self.method.startswith("Newton, line search"):
+            return "Raise maxiter, or ask for a larger rtol."
         return _ADVICE.get(self.reason, self.reason.advice)
 
     @property

@@ -64,6 +64,8 @@ class VariationalProblem:
         The grid; None on a box.
     density, source, boundary
         As given, on a grid with fields as tensors.
+    node_shape
+        Shape of a node field, on a grid only.
 
     Raises
     ------

@@ -236,6 +236,16 @@ def test_what_is_not_reached_is_said():
         sb.minimize_energy(problem, method="gradient", maxiter=2, throw=True)
 
 
+def test_newton_is_no_advice_for_newton():
+    problem = sb.VariationalProblem(sb.Grid((4, 4)), STIFF, 20.0)
+    with pytest.warns(ConvergenceWarning):
+        advice = {method: sb.minimize_energy(problem, method=method, maxiter=1).advice for method in ("newton", "gns")}
+    assert advice == {
+        "newton": "Raise maxiter, or ask for a larger rtol.",
+        "gns": "Raise maxiter, or take method='newton'.",
+    }
+
+
 def test_the_callback_may_stop():
     seen = []
 

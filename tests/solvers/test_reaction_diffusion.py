@@ -93,10 +93,11 @@ def test_reactions_that_degenerate_are_solved_by_networks(program, tmp_path, mon
         (["--power", "1"], ""),
         (["--cells", "1"], ""),
         (["--rtol", "0"], "rtol is 0.0; it must be a positive number."),
+        (["--rtol", "1e-20"], "rtol is 1e-20, which is below round-off; ask for 1e-14 at least."),
         (["--width", "0"], ""),
         (["--out", "c.txt"], "the format of the output c.txt is not known by its ending"),
     ],
-    ids=["method", "dim", "extra", "reaction", "power", "cells", "rtol", "width", "out"],
+    ids=["method", "dim", "extra", "reaction", "power", "cells", "rtol", "round-off", "width", "out"],
 )
 def test_bad_input_is_one_sentence(program, tmp_path, monkeypatch, capsys, arguments, sentence):
     monkeypatch.chdir(tmp_path)

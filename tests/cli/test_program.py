@@ -1,0 +1,50 @@
+"""How programs end: one line for what went wrong."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+import typer
+
+from sciml_bounds.cli._program import run_program
+from sciml_bounds.reports import Reason, report_failure
+
+
+def run(command) -> int:
+    app = typer.Typer()
+    app.command()(command)
+    return run_program(app, "program", [])
+
+
+def test_what_does_not_converge_is_one_line(capsys):
+    """Not two, the second of which shows the line of the program that called."""
+
+    def command() -> None:
+        report_failure("the energy", Reason.MAXITER, "after 2 iterations", throw=False)
+        warnings.warn("of others", UserWarning, stacklevel=1)
+
+    shown = warnings.showwarning
+    with pytest.warns(UserWarning, match="of others"):
+        assert run(command) == 0
+    assert warnings.showwarning is shown
+    said = capsys.readouterr().err
+    assert said.startswith("program: the energy did not converge: maxiter reached; after 2 iterations.")
+    assert said.count("\n") == 1
+
+
+def test_too_little_memory_is_one_line(capsys):
+    def command() -> None:
+        torch.empty(10**15, dtype=torch.float64)
+
+    assert run(command) == 2
+    assert capsys.readouterr().err.startswith("program: there is not enough memory for this;")
+
+
+def test_other_errors_are_shown_as_they_are():
+    def command() -> None:
+        raise RuntimeError("a mistake")
+
+    with pytest.raises(RuntimeError, match="a mistake"):
+        run(command)
