@@ -76,7 +76,7 @@ def _messages_shown(name: str) -> Iterator[None]:
 
     try:
         with warnings.catch_warnings():
-            shown, warnings.showwarning = warnings.showwarning, show
+            shown, warnings.showwarning = warnings.showwarning, show  # type: ignore[assignment]  # of any place
             yield
     finally:
         logger.setLevel(level)

@@ -261,6 +261,8 @@ class VariationalProblem:
 
     def integrand(self, x: Tensor, u: Tensor, p: Tensor) -> Tensor:
         """Return L(x, u, p) - f u at points (..., d), shape (...); J is its integral on a box."""
+        if p.ndim == 0 or p.shape[-1] != self.dim:
+            raise InputError(f"p has shape {tuple(p.shape)}; gradients need {self.dim} entries in the last axis.")
         return self.density.value(self.place(x), u, p) - self.source_at(x) * u
 
     # --- on a grid ----------------------------------------------------------------------------------------------------
@@ -406,8 +408,9 @@ def _point_field(value: Any, name: str) -> PointField:
         return require_number(value, name)
     except InputError:
         kind = type(value).__name__
+        shown = f"of shape {tuple(value.shape)}" if getattr(value, "shape", ()) else repr(value)
         raise InputError(
-            f"{name} is {value!r} ({kind}); on a box give a number, or a function of points (..., d)."
+            f"{name} is {shown} ({kind}); on a box give a number, or a function of points (..., d)."
         ) from None
 
 

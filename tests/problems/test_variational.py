@@ -156,7 +156,7 @@ GRID, BOX = sb.Grid((4, 3)), sb.Box([1.0] * 5)
         (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy(), np.ones((2, 4, 3))), "the data have a batch (2,)"),
         (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy(), boundary=sb.Robin(1.0)), "has a Robin condition"),
         (lambda: sb.VariationalProblem(GRID, sb.PLaplacian(3), 1.0, boundary=sb.Neumann(0.0)), "must sum to zero"),
-        (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy(np.ones(3))), "coefficient is array"),
+        (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy(np.ones(3))), "coefficient is of shape (3,)"),
         (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy(), math.inf), "source is inf"),
         (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy(), boundary={"x0": sb.Dirichlet(0.0)}), "not dict"),
         (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy(), boundary=sb.Neumann(1.0)), "Neumann flux is zero"),
@@ -172,6 +172,9 @@ GRID, BOX = sb.Grid((4, 3)), sb.Box([1.0] * 5)
          "has no coefficient"),
         (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy(), boundary=sb.Neumann(np.ones(2))), "flux is zero"),
         (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy(), boundary=sb.Dirichlet("a")), "'a' (str); on a box"),
+        (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy(), np.ones((40, 40))), "source is of shape (40, 40)"),
+        (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy()).integrand(
+            torch.zeros(3, 5), torch.zeros(3), torch.zeros(3, 4)), "p has shape (3, 4); gradients need 5"),
         (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy()).source_at("a"), "x cannot be read as an array"),
         (lambda: sb.VariationalProblem(BOX, sb.QuadraticEnergy()).source_at([0.0] * 4), "points need 5 coordinates"),
         (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy()).reaction_at(1.0), "points need 2 coordinates"),
