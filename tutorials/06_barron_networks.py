@@ -27,7 +27,7 @@ import torch
 
 import sciml_bounds as sb
 
-plt.rcParams.update({"figure.dpi": 60, "figure.constrained_layout.use": True, "image.interpolation": "nearest"})
+plt.rcParams.update({"figure.dpi": 80, "figure.constrained_layout.use": True, "image.interpolation": "nearest"})
 quick = bool(os.environ.get("SCIML_BOUNDS_QUICK"))  # the tests run this with fewer neurons
 
 # %% [markdown]
@@ -137,29 +137,30 @@ print(solution)
 nodes = torch.stack(torch.meshgrid(grid.nodes(0), grid.nodes(1), indexing="ij"), -1)
 with torch.no_grad():
     values = solution.network(nodes)
-largest = float(values.abs().max())  # white is zero
 figure, panels = plt.subplots(1, 3, figsize=(12, 3.4))
-for panel, (title, field, colours, limits) in zip(
+for panel, (title, field, colours) in zip(
     panels,
     (
-        ("coefficient", equation.coefficient[0], "viridis", {}),
-        ("network", values, "RdBu_r", {"vmin": -largest, "vmax": largest}),
-        ("error indicators", certificate.indicators, "magma", {}),
+        ("coefficient", equation.coefficient[0], "cividis"),
+        ("network", values, "viridis"),
+        ("error indicators", certificate.indicators, "magma"),
     ),
 ):
-    image = panel.imshow(field.T, origin="lower", extent=(0, 1, 0, 1), cmap=colours, **limits)
+    image = panel.imshow(field.T, origin="lower", extent=(0, 1, 0, 1), cmap=colours)
     panel.set(title=title, xlabel="x", ylabel="y")
     figure.colorbar(image, ax=panel, shrink=0.85)
 
 # %%
 figure, axes = plt.subplots(figsize=(5, 3.4))
 reached = list(solved)
-axes.fill_between(
-    reached, [float(c.lower) for c in solved.values()], [float(c.upper) for c in solved.values()], alpha=0.3
-)
+uppers = [float(c.upper) for c in solved.values()]
+lowers = [max(float(c.lower), uppers[-1] / 4) for c in solved.values()]  # zero has no place on this axis
+axes.fill_between(reached, lowers, uppers, alpha=0.3, label="between the bounds")
 first = float(solved[8].upper)
 axes.loglog(reached, [first * (n / 8) ** -solution.proven_order for n in reached], "k--", label="proven order")
-axes.set(xlabel="neurons", ylabel="energy error", title="the true error lies in the band")
+axes.set(xlabel="neurons", ylabel="energy error", title="the true error lies in the band", ylim=(uppers[-1] / 4, None))
+axes.set_xticks(reached, [str(n) for n in reached])
+axes.xaxis.minorticks_off()
 _ = axes.legend(frameon=False)
 
 # %% [markdown]
