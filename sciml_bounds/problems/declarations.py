@@ -1,8 +1,9 @@
-"""Whether an energy density is what its author declared: looked at in samples, which can refute but not prove it."""
+"""Whether densities and sources are what they must be: looked at in samples, which can refute but not prove it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,17 +11,41 @@ from torch import Tensor
 
 from sciml_bounds.arrays import require_finite
 from sciml_bounds.errors import InputError
+from sciml_bounds.grid import Box
 from sciml_bounds.problems.energies import IsotropicEnergy
 from sciml_bounds.problems.energy_density import EnergyDensity
 from sciml_bounds.problems.scalar_functions import Custom, ScalarFunction
 
-__all__ = ["require_what_is_declared"]
+__all__ = ["require_balance", "require_what_is_declared"]
 
 #: Sizes of the values and gradients that are tried, and the largest number a profile or potential is tried with.
 SIZES, LARGEST = (1e-2, 0.1, 0.3, 1.0, 3.0), 30.0
 
 #: Eigenvalues of second derivatives may be off by this part of the largest one through round-off.
 ROUND_OFF = 1e-9
+
+#: The mean of a source on a box, where it has to be zero, is that of so many drawn points, and zero up to so many
+#: standard errors of it.
+DRAWN, ERRORS = 2**14, 6.0
+
+
+def require_balance(source: Callable[[Tensor], Tensor], box: Box) -> None:
+    """Look at the mean of a source on a box where nothing fixes the level of u, as far as independent points can tell.
+
+    Raises
+    ------
+    InputError
+        If it is not zero.
+    """
+    generator = torch.Generator().manual_seed(0)
+    values = source(box.points(torch.rand((DRAWN, box.dim), generator=generator, dtype=torch.float64)))
+    mean, error = float(values.mean()), float(values.std()) / math.sqrt(DRAWN)
+    if abs(mean) > ERRORS * error:
+        about = f" +- {error:.2g}" if error > 0 else ""
+        raise InputError(
+            f"the source has the mean {mean:.6g}{about}, but nothing fixes the level of u (free or periodic sides, and "
+            "no reaction), so it must have the mean zero; subtract the mean, or give a reaction."
+        )
 
 
 def require_what_is_declared(density: EnergyDensity, points: Tensor) -> None:

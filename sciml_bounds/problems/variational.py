@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from numbers import Real
@@ -14,7 +13,7 @@ from torch import Tensor
 from sciml_bounds.arrays import Field, convert, require_finite, require_number
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import Boundary, Box, Dirichlet, Grid, Neumann, Periodic, Robin
-from sciml_bounds.problems.declarations import require_what_is_declared
+from sciml_bounds.problems.declarations import require_balance, require_what_is_declared
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import nodal_load
 from sciml_bounds.problems.elements import Elements, elements_on
@@ -31,10 +30,6 @@ _EXACT = (torch.float64, torch.device("cpu"))
 
 #: Functions on a box are looked at in so many points.
 SAMPLES = 256
-
-#: The mean of a source on a box, where it has to be zero, is that of so many drawn points, and zero up to so many
-#: standard errors of it.
-DRAWN, ERRORS = 2**14, 6.0
 
 #: A weight or source: a number, or of points (..., d).
 PointField = float | Callable[[Tensor], Tensor]
@@ -151,23 +146,7 @@ class VariationalProblem:
             require_finite(samples, f"the {name}")
         _require_signs(weights)
         if not isinstance(boundary, Dirichlet) and "reaction" in weights and not bool(weights["reaction"].any()):
-            self._require_balance()
-
-    def _require_balance(self) -> None:
-        """Refuse a source on a box whose mean is not zero, as far as independent points can tell."""
-        generator = torch.Generator().manual_seed(0)
-        source = self.source_at(
-            self.box.points(torch.rand((DRAWN, self.dim), generator=generator, dtype=torch.float64))
-        )
-        mean, error = float(source.mean()), float(source.std()) / math.sqrt(DRAWN)
-        if abs(mean) > ERRORS * error:
-            raise InputError(
-                f"the source has the mean {mean:.6g}"
-                + (f" +- {error:.2g}" if error > 0 else "")
-                + ", but nothing fixes "
-                "the level of u (free or periodic sides, and no reaction), so it must have the mean zero; subtract the "
-                "mean, or give a reaction."
-            )
+            require_balance(self.source_at, box)
 
     # --- what is known ------------------------------------------------------------------------------------------------
 
