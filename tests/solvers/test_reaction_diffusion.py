@@ -62,6 +62,7 @@ def test_methods_that_do_not_suit_are_left_out_with_the_reason(program, tmp_path
     assert list(sb.read("u.h5").data_vars) == ["u_newton"]
 
 
+@pytest.mark.filterwarnings("default")
 def test_networks_that_did_not_converge_are_told_by_the_exit_code(program, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     arguments = ["--cells", "8", "--width", "10", "--methods", "newton", "--methods", "features", "--out", "u.h5"]
