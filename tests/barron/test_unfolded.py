@@ -60,6 +60,15 @@ def test_norms_that_theory_allows_hold_for_the_exact_iterates():
     assert allowed[1] < 10 * norms[1]
 
 
+def test_the_least_reaction_holds_free_sides():
+    """c from 1 / 4 to 3 / 4, a = 1: mu = 1 / 4 and L = 1, up to what samples miss of the ends; step 2 / (mu + L)."""
+    density = sb.QuadraticEnergy(reaction=lambda x: 0.25 + x[..., 0] / 2)
+    problem = sb.VariationalProblem(sb.Box(1.0), density, 1.0, boundary=sb.Neumann(0.0))
+    solution = sb.unfolded_network(problem, 6, steps=6)
+    assert solution.proven_contraction == pytest.approx(0.6, rel=0.01)
+    assert solution.observed_contraction <= solution.proven_contraction * (1 + 1e-6)
+
+
 def test_no_norm_is_allowed_where_none_is_known():
     problem = sb.VariationalProblem(sb.Box(1.0), sb.ShearThinning(1.0), 1.0)
     assert all(math.isnan(step.allowed) for step in sb.unfolded_network(problem, 4, steps=2).history)

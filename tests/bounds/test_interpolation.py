@@ -132,3 +132,12 @@ def test_a_kink_in_the_middle_attains_the_bound_of_slopes():
     found = bounds(1, infinite, infinite, gradient=(-1.0, 1.0))
     assert float(derivative_squares(found, SPACING[:1], 0)) == 1.0
     assert float(value_squares(found, SPACING[:1], [0])) >= SPACING[0] ** 2 / 12  # of h / 2 - |x - h / 2|
+    assert float(curved_squares(found, SPACING[:1], 0)) == 1.0  # b = 0 where no second derivative is known
+
+
+def test_a_fold_across_the_axis_is_within_the_bound_of_mixed_derivatives():
+    """v = x |y - h / 2|: d_x d_y v is 1 or -1, and d_x (v - I v) = |y - h / 2| - h / 2 of mean square h^2 / 12."""
+    infinite, h = np.full((2, 2), np.inf), SPACING[1]
+    found = bounds(2, np.array([[0.0, 1.0], [1.0, np.inf]]), infinite, gradient=(-1e9, 1e9))
+    bound = float(derivative_squares(found, SPACING[:2], 0))
+    assert h**2 / 12 <= bound <= 1.7 * h**2 / 12  # that of the parabola above the fold, 16 / 120
