@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import sciml_bounds as sb
+from sciml_bounds.barron.iteration import linear_growth
 
 B = sb.BarronFunction
 
@@ -67,6 +68,15 @@ def test_the_least_reaction_holds_free_sides():
     solution = sb.unfolded_network(problem, 6, steps=6)
     assert solution.proven_contraction == pytest.approx(0.6, rel=0.01)
     assert solution.observed_contraction <= solution.proven_contraction * (1 + 1e-6)
+
+
+def test_norms_that_theory_allows_grow_from_that_of_the_lifting():
+    """u_0 = 2 has the Barron norm 2; mu = pi^2 / (1 + pi^2) and L = 1."""
+    f = B.sine([[1]], [1.0])
+    problem = sb.VariationalProblem(sb.Box(1.0), sb.QuadraticEnergy(), f, boundary=sb.Dirichlet(2.0))
+    growth = linear_growth(1.0, f, 2 / (1 + math.pi**2 / (1 + math.pi**2)))[1]
+    allowed = [step.allowed for step in sb.unfolded_network(problem, 4, steps=2).history]
+    assert allowed == pytest.approx([growth.after(1, 2.0), growth.after(2, 2.0)])
 
 
 def test_no_norm_is_allowed_where_none_is_known():
