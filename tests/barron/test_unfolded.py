@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import sciml_bounds as sb
+from sciml_bounds.barron.iteration import linear_growth
 
 B = sb.BarronFunction
 
@@ -58,6 +59,24 @@ def test_norms_that_theory_allows_hold_for_the_exact_iterates():
     assert all(norm <= bound * (1 + 1e-12) for norm, bound in zip(norms, allowed))
     assert allowed[0] == pytest.approx(norms[0])  # from zero the first iterate is h (I - Laplace)^-1 f
     assert allowed[1] < 10 * norms[1]
+
+
+def test_the_least_reaction_holds_free_sides():
+    """c from 1 / 4 to 3 / 4, a = 1: mu = 1 / 4 and L = 1, up to what samples miss of the ends; step 2 / (mu + L)."""
+    density = sb.QuadraticEnergy(reaction=lambda x: 0.25 + x[..., 0] / 2)
+    problem = sb.VariationalProblem(sb.Box(1.0), density, 1.0, boundary=sb.Neumann(0.0))
+    solution = sb.unfolded_network(problem, 6, steps=6)
+    assert solution.proven_contraction == pytest.approx(0.6, rel=0.01)
+    assert solution.observed_contraction <= solution.proven_contraction * (1 + 1e-6)
+
+
+def test_norms_that_theory_allows_grow_from_that_of_the_lifting():
+    """u_0 = 2 has the Barron norm 2; mu = pi^2 / (1 + pi^2) and L = 1."""
+    f = B.sine([[1]], [1.0])
+    problem = sb.VariationalProblem(sb.Box(1.0), sb.QuadraticEnergy(), f, boundary=sb.Dirichlet(2.0))
+    growth = linear_growth(1.0, f, 2 / (1 + math.pi**2 / (1 + math.pi**2)))[1]
+    allowed = [step.allowed for step in sb.unfolded_network(problem, 4, steps=2).history]
+    assert allowed == pytest.approx([growth.after(1, 2.0), growth.after(2, 2.0)])
 
 
 def test_no_norm_is_allowed_where_none_is_known():

@@ -150,3 +150,13 @@ def test_round_off_of_the_nodes_is_attained():
     bent = bounds(1, second=[[3.0]])
     together = derivative_squares(bent._replace(round_off=0.1), SPACING[:1], 0).sqrt()
     assert float(together) == pytest.approx(float(derivative_squares(bent, SPACING[:1], 0).sqrt()) + 0.4)
+
+    assert float(curved_squares(found, SPACING[:1], 0)) == 1.0  # b = 0 where no second derivative is known
+
+
+def test_a_fold_across_the_axis_is_within_the_bound_of_mixed_derivatives():
+    """v = x |y - h / 2|: d_x d_y v is 1 or -1, and d_x (v - I v) = |y - h / 2| - h / 2 of mean square h^2 / 12."""
+    infinite, h = np.full((2, 2), np.inf), SPACING[1]
+    found = bounds(2, np.array([[0.0, 1.0], [1.0, np.inf]]), infinite, gradient=(-1e9, 1e9))
+    bound = float(derivative_squares(found, SPACING[:2], 0))
+    assert h**2 / 12 <= bound <= 1.7 * h**2 / 12  # that of the parabola above the fold, 16 / 120

@@ -63,6 +63,22 @@ def test_conjugates_are_the_supremum(name):
         assert float(g.inverse(torch.tensor(s, dtype=torch.float64))) == pytest.approx(best.x, rel=1e-6, abs=1e-6)
 
 
+@pytest.mark.parametrize("width", [1e-3, 0.1, 1.0])
+def test_conjugates_are_no_smaller_whatever_the_bracket_is(width):
+    """r^2 / 2 + r^4 / 4 at s = r + r^3, where g* = r s - g(r); brackets that end elsewhere raise it."""
+
+    class Bracketed(Custom):
+        def _bracket(self, s):
+            return r - 0.3 * width, r + 0.7 * width
+
+    g = Bracketed(lambda r: r.square() / 2 + r**4 / 4, True)
+    r = torch.linspace(-2, 2, 9, dtype=torch.float64)
+    exact = r * (r + r**3) - g.value(r)
+    found = g.conjugate(r + r**3)
+    assert (found > exact).all()
+    assert (found <= exact + width**2 * 20).all()  # second derivatives are up to 1 + 3 r^2 = 23 in the bracket
+
+
 @pytest.mark.parametrize("name", CONVEX)
 def test_fenchels_inequality_is_never_violated(name):
     """g(r) + g*(s) >= r s, with equality for s = g'(r); round-off is relative to the terms."""
