@@ -138,6 +138,7 @@ def test_a_kink_in_the_middle_attains_the_bound_of_slopes():
     found = bounds(1, infinite, infinite, gradient=(-1.0, 1.0))
     assert float(derivative_squares(found, SPACING[:1], 0)) == 1.0
     assert float(value_squares(found, SPACING[:1], [0])) >= SPACING[0] ** 2 / 12  # of h / 2 - |x - h / 2|
+    assert float(curved_squares(found, SPACING[:1], 0)) == 1.0  # b = 0 where no second derivative is known
 
 
 def test_round_off_of_the_nodes_is_attained():
@@ -150,8 +151,6 @@ def test_round_off_of_the_nodes_is_attained():
     bent = bounds(1, second=[[3.0]])
     together = derivative_squares(bent._replace(round_off=0.1), SPACING[:1], 0).sqrt()
     assert float(together) == pytest.approx(float(derivative_squares(bent, SPACING[:1], 0).sqrt()) + 0.4)
-
-    assert float(curved_squares(found, SPACING[:1], 0)) == 1.0  # b = 0 where no second derivative is known
 
 
 def test_a_fold_across_the_axis_is_within_the_bound_of_mixed_derivatives():
