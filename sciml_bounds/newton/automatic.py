@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from sciml_bounds.newton.escape import escape, free_part
-from sciml_bounds.newton.hessians import ExactHessian, Hessians
+from sciml_bounds.newton.escape import Escapes, free_part
+from sciml_bounds.newton.hessians import Hessians
 from sciml_bounds.newton.inner import DirectSolve, InnerSolve, InnerSolver
 from sciml_bounds.newton.iteration import Direction
 from sciml_bounds.newton.kkt import frobenius, identity, is_sparse, kkt_matrix, shifted
@@ -70,9 +70,6 @@ MANY = 3
 
 #: Directions with more and more shift that are tried where a line search fails.
 FAILURES = 6
-
-#: So often a stationary point that is no minimum is left.
-ESCAPES = 5
 
 #: Largest number of steps of an iterative inner solver.
 CAP = 100_000
@@ -155,7 +152,7 @@ class AutomaticDirections:
         self._failures = 0
         self._capped = False
         self._first_norm: float | None = None
-        self._escapes = ESCAPES
+        self._escapes = Escapes(program, hessians, tolerance)
         self._wary = False  # whether a stationary point was left that is no minimum
         self._counted = False  # whether the last KKT matrix is known to have the inertia of a minimum
         self._used: _Used | None = None
@@ -198,19 +195,10 @@ class AutomaticDirections:
         return used / 10 if last_length < 1 and used > 1e-2 * size else 0.0
 
     def away_from(self, point: Point) -> Point | Reason | None:
-        """Leave a stationary point that is no minimum, where the Hessian is exact; a few times at most."""
-        if self._counted or not isinstance(self._hessians, ExactHessian):
-            return None
-        H, _ = self._hessians.at(point)
-        if not math.isfinite(frobenius(H)):
-            return None
-        found = escape(self._program, point, H, self._start.eta1, self._tolerance)
-        if found is None:
-            return None
-        if self._escapes == 0:
-            return Reason.SADDLE
-        self._escapes -= 1
-        self._wary, self._merit, self._last_shift = True, self._start, 0.0
+        """Leave a stationary point that is not a minimum."""
+        found = None if self._counted else self._escapes.away_from(point, self._start.eta1)
+        if isinstance(found, Point):
+            self._wary, self._merit, self._last_shift = True, self._start, 0.0
         return found
 
     def after_failure(self, point: Point, failure: Reason) -> Direction | Point | Reason:

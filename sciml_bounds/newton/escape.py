@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,14 +11,19 @@ from torch import Tensor
 
 from sciml_bounds.krylov.ritz import lanczos
 from sciml_bounds.newton.factors import sparse_factors
+from sciml_bounds.newton.hessians import ExactHessian, Hessians
 from sciml_bounds.newton.kkt import frobenius, identity, is_sparse, kkt_matrix
 from sciml_bounds.newton.merit import Merit
 from sciml_bounds.newton.products import Matrix, Products, damped_solution
 from sciml_bounds.newton.program import Point, Program
 from sciml_bounds.newton.restoration import restore
 from sciml_bounds.operators.linear_operator import CallableOperator
+from sciml_bounds.reports import Reason
 
-__all__ = ["escape", "free_part"]
+__all__ = ["Escapes", "escape", "free_part"]
+
+#: A stationary point that is not a minimum is left so often.
+ESCAPES = 5
 
 #: Curvature is negative below this part of the norm of the Hessian: less may be round-off at a degenerate minimum.
 NEGATIVE = 1e-6
@@ -41,6 +47,35 @@ DAMPING = 1e-14
 
 #: ||G d|| / (||G|| ||d||) of a direction d that is taken for one of the null space.
 FREE = 1e-5
+
+
+class Escapes:
+    """Ways on from stationary points that are known not to be minima, a few times at most.
+
+    Parameters
+    ----------
+    program, hessians, tolerance
+        As for directions; only exact Hessians tell minima from other points.
+    count
+        Largest number of escapes.
+    """
+
+    def __init__(self, program: Program, hessians: Hessians, tolerance: float, count: int | None = None) -> None:
+        self._program, self._hessians, self._tolerance = program, hessians, tolerance
+        self._left = ESCAPES if count is None else count
+
+    def away_from(self, point: Point, eta1: float) -> Point | Reason | None:
+        """Return a point to go on from, SADDLE where there have been too many, or None where a minimum is possible."""
+        if not isinstance(self._hessians, ExactHessian):
+            return None
+        H, _ = self._hessians.at(point)
+        if not math.isfinite(frobenius(H)):
+            return None
+        found = escape(self._program, point, H, eta1, self._tolerance)
+        if found is not None and self._left == 0:
+            return Reason.SADDLE
+        self._left -= found is not None
+        return found
 
 
 def escape(program: Program, point: Point, H: Matrix, eta1: float, tolerance: float) -> Point | None:

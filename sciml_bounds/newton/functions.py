@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.errors import InputError
+from sciml_bounds.newton.kkt import scaled_rows
 from sciml_bounds.newton.products import Matrix, Products, is_operator, products_of
 from sciml_bounds.operators.linear_operator import csr_tensor
 
@@ -60,6 +61,8 @@ class Function:
     ----------
     by_products
         Whether torch is to differentiate in products with vectors, instead of in matrices.
+    scale
+        What values and derivatives are multiplied by: a number, or one per value (m,).
 
     Raises
     ------
@@ -72,6 +75,7 @@ class Function:
         self.calls = 0
         self.of_torch = tensors_first
         self.by_products = False
+        self.scale: float | Tensor = 1.0
         self._last: tuple[Tensor, Tensor | None, Any] | None = None
         self._count: int | None = None
         self._symmetric = False  # whether a Hessian that was given has been seen to be
@@ -105,6 +109,9 @@ class Function:
 
     def value(self, x: Tensor) -> Tensor:
         """Return the values, shape (m,)."""
+        return self._value(x) * self.scale
+
+    def _value(self, x: Tensor) -> Tensor:
         return self._checked(self._evaluated(x)[1])
 
     def _evaluated(self, x: Tensor) -> tuple[Tensor | None, Any]:
@@ -153,14 +160,13 @@ class Function:
         if self.given.jac is None:
             found = self._jacobian(x)
             assert isinstance(found, Tensor)
-            return found.to_dense().view(-1)
-        return as_gradient(self.given.jac(self._argument(x)), f"the jac of {self.given.name}", x)
+            return found.to_dense().view(-1) * self.scale
+        return as_gradient(self.given.jac(self._argument(x)), f"the jac of {self.given.name}", x) * self.scale
 
     def jacobian(self, x: Tensor) -> Matrix:
         """Return the Jacobian, shape (m, n): dense, in CSR form, or known by products."""
-        if self.by_products and self.given.jac is None and self._differentiable:
-            return self._pushed_and_pulled(x)
-        return self._jacobian(x)
+        by_products = self.by_products and self.given.jac is None and self._differentiable
+        return scaled_rows(self._pushed_and_pulled(x) if by_products else self._jacobian(x), self.scale)
 
     def _jacobian(self, x: Tensor) -> Matrix:
         shape = (self.size, len(x))
@@ -190,17 +196,17 @@ class Function:
         return x.detach().clone() if self.of_torch else x.detach().cpu().numpy().copy()
 
     def _differences(self, x: Tensor) -> Tensor:
-        here = self.value(x)
+        here = self._value(x)
         columns = []
         for i in range(len(x)):
             moved = x.clone()
             moved[i] += DIFFERENCE * max(1.0, abs(float(x[i])))
-            columns.append((self.value(moved) - here) / (moved[i] - x[i]))
+            columns.append((self._value(moved) - here) / (moved[i] - x[i]))
         return torch.stack(columns, 1)
 
     def hessian(self, x: Tensor, weights: Tensor) -> Matrix:
         """Return the Hessian of the inner product with m weights, shape (n, n): dense, in CSR form, or by products."""
-        shape = (len(x), len(x))
+        shape, weights = (len(x), len(x)), weights * self.scale
         if self.given.hess is None:
             return self._differentiated_twice(x, weights)
         name = f"the hess of {self.given.name}"

@@ -25,6 +25,10 @@ UNBOUNDED = -1e15
 #: first, points along the last step are looked at, so many times as far away.
 FALLEN, FAR = 1e3, [10.0**power for power in range(21)]
 
+#: After so many iterations, and each time that their number has doubled, points along the last step are looked at where
+#: the objective has fallen in the second half of them by this part of what it fell in the first, or more.
+FIRST_LOOK, AS_FAST = 16, 0.5
+
 #: A difference of merit values below this part of their size is round-off.
 ROUND_OFF = 10 * torch.finfo(torch.float64).eps
 
@@ -85,11 +89,20 @@ class Directions(Protocol):
 
 @dataclass(frozen=True)
 class Stop:
-    """When to stop: KKT residual, number of iterations, and a callback that is given x."""
+    """When to stop: KKT residual, number of iterations, and a callback that is given x.
+
+    The residual is that in the user's units, and, for default tolerances, which are not `given`, that in the program's
+    units too.
+    """
 
     tolerance: float
     maxiter: int
     callback: Callable[[Tensor], bool | None]
+    given: bool = True
+
+    def largest(self, of_user: float, of_program: float) -> float:
+        """Return which of two numbers, in the units of the user and of the program, is to be small."""
+        return of_user if self.given else max(of_user, of_program)
 
 
 @dataclass(frozen=True)
@@ -105,7 +118,8 @@ def run(program: Program, directions: Directions, point: Point, stop: Stop) -> O
     """Iterate until one of the ends of `Stop` is reached, or no direction leads further."""
     history: list[NewtonStep] = []
     first = before = point
-    best, idle, size = point.kkt_residual, 0, 0.0
+    best, idle, size, look = point.kkt_residual, 0, 0.0, FIRST_LOOK
+    first_fun = program.unscaled(first).fun
     while not isinstance(moved := _next(program, directions, point, stop, history), Reason):
         before, (point, step) = point, moved
         history.append(step)
@@ -115,10 +129,14 @@ def run(program: Program, directions: Directions, point: Point, stop: Stop) -> O
         best = point.kkt_residual if better else best
         idle = idle + 1 if not better and _alike(before, point, size) else 0
         if idle == IDLE:
-            reason = _unless_unbounded(_stuck(point, step, stop), program, (first, before, point))
+            reason = _unless_unbounded(_stuck(program, point, step, stop), program, (first, before, point))
             return Outcome(point, reason, tuple(history))
         if stop.callback(point.x):
             return Outcome(point, Reason.STOPPED, tuple(history))
+        if len(history) == look:
+            if _falls_as_fast(history, first_fun) and _is_unbounded_along(program, before, point):
+                return Outcome(point, Reason.UNBOUNDED, tuple(history))
+            look *= 2
     return Outcome(point, _unless_unbounded(moved, program, (first, before, point)), tuple(history))
 
 
@@ -126,29 +144,49 @@ def _next(
     program: Program, directions: Directions, point: Point, stop: Stop, history: list[NewtonStep]
 ) -> tuple[Point, NewtonStep] | Reason:
     """Go to the next point, or tell why this is the end."""
-    reason = _end(point, stop, len(history))
+    reason = _end(program, point, stop, len(history))
     if reason is Reason.CONVERGED:
         away = directions.away_from(point)
         if isinstance(away, Point) and len(history) < stop.maxiter:
-            return away, _without_direction(away)
+            return away, _without_direction(program, away)
         return Reason.MAXITER if isinstance(away, Point) else away or reason
     if reason is not None:
         return reason
     moved = _advance(program, directions, point, history[-1].step_length if history else 1.0)
-    return _stuck(point, history[-1], stop) if moved is Reason.STAGNATED and history else moved
+    return _stuck(program, point, history[-1], stop) if moved is Reason.STAGNATED and history else moved
 
 
-def _end(point: Point, stop: Stop, iterations: int) -> Reason | None:
-    if point.kkt_residual <= stop.tolerance:
+def _end(program: Program, point: Point, stop: Stop, iterations: int) -> Reason | None:
+    told = program.unscaled(point)
+    if stop.largest(told.kkt_residual, point.kkt_residual) <= stop.tolerance:
         return Reason.CONVERGED
-    if _is_unbounded(point.fun, point.constraints, point.x):
+    if _is_unbounded(told.fun, told.constraint_violation, point.x):
         return Reason.UNBOUNDED
     return Reason.MAXITER if iterations >= stop.maxiter else None
 
 
-def _is_unbounded(fun: float, constraints: Tensor, x: Tensor) -> bool:
+def _is_unbounded(fun: float, violation: float, x: Tensor) -> bool:
     """Whether the objective is taken for unbounded because of one point."""
-    return fun < UNBOUNDED and float(constraints.norm()) <= 1e-8 * max(1.0, float(x.norm()))
+    return fun < UNBOUNDED and violation <= 1e-8 * max(1.0, float(x.norm()))
+
+
+def _falls_as_fast(history: list[NewtonStep], first: float) -> bool:
+    """Whether the objective has fallen in the second half of the iterations about as much as in the first, or more."""
+    middle, last = history[len(history) // 2 - 1].fun, history[-1].fun
+    return middle - last >= AS_FAST * max(first - middle, 0.0) and last < middle
+
+
+def _is_unbounded_along(program: Program, before: Point, point: Point) -> bool:
+    """Whether the objective falls without end along the last step."""
+    try:
+        for far in FAR:
+            x = point.x + far * (point.x - before.x)
+            told = program.unscaled_values(x)
+            if _is_unbounded(*told, x):
+                return True
+    except (ArithmeticError, ValueError):  # of the user's functions, so far out
+        pass
+    return False
 
 
 def _unless_unbounded(reason: Reason, program: Program, points: tuple[Point, Point, Point]) -> Reason:
@@ -157,21 +195,18 @@ def _unless_unbounded(reason: Reason, program: Program, points: tuple[Point, Poi
     The points are the first one and the last two.
     """
     first, before, point = points
-    fallen = point.fun < -FALLEN * (1 + abs(first.fun))
+    fallen = program.unscaled(point).fun < -FALLEN * (1 + abs(program.unscaled(first).fun))
     if reason not in (Reason.MAXITER, Reason.STAGNATED, Reason.NOT_FINITE) or not fallen:
         return reason
-    places = (point.x + far * (point.x - before.x) for far in FAR)
-    try:
-        return Reason.UNBOUNDED if any(_is_unbounded(*program.values(x), x) for x in places) else reason
-    except (ArithmeticError, ValueError):  # of the user's functions, so far out
-        return reason
+    return Reason.UNBOUNDED if _is_unbounded_along(program, before, point) else reason
 
 
-def _stuck(point: Point, step: NewtonStep, stop: Stop) -> Reason:
+def _stuck(program: Program, point: Point, step: NewtonStep, stop: Stop) -> Reason:
     """Tell why no step leads further."""
     if step.inner_capped:
         return Reason.CAPPED
-    if point.constraint_violation > stop.tolerance and is_stationary(point):
+    violation = stop.largest(program.unscaled(point).constraint_violation, point.constraint_violation)
+    if violation > stop.tolerance and is_stationary(point):
         return Reason.INFEASIBLE
     return Reason.NOT_FINITE if step.not_finite else Reason.STAGNATED
 
@@ -196,7 +231,7 @@ def _advance(
         if not isinstance(moved, Reason):
             return moved
         found = directions.after_failure(point, moved)
-    return (found, _without_direction(found)) if isinstance(found, Point) else found
+    return (found, _without_direction(program, found)) if isinstance(found, Point) else found
 
 
 def _search(
@@ -219,7 +254,7 @@ def _search(
             found, _, finite = _tried(program, direction.merit, x + direction.correction(c), multipliers, enough)
             not_finite += not finite
         if found is not None:
-            return found, _record(found, direction, length, (trials, not_finite))
+            return found, _record(program, found, direction, length, (trials, not_finite))
         length /= 2
     return Reason.NOT_FINITE if not_finite else Reason.STAGNATED
 
@@ -240,16 +275,17 @@ def _overshot(point: Point, c: Tensor) -> bool:
     return point.constraint_violation < float(c.norm()) < math.inf
 
 
-def _record(point: Point, direction: Direction, length: float, trials: tuple[int, int]) -> NewtonStep:
+def _record(program: Program, point: Point, direction: Direction, length: float, trials: tuple[int, int]) -> NewtonStep:
+    told = program.unscaled(point)
     return NewtonStep(
-        point.fun, point.kkt_residual, point.constraint_violation, length, *trials, direction.shift, direction.damping,
+        told.fun, told.kkt_residual, told.constraint_violation, length, *trials, direction.shift, direction.damping,
         direction.merit.eta1, direction.merit.eta2, direction.inner_steps, direction.inner_residual, direction.capped,
     )  # fmt: skip
 
 
-def _without_direction(point: Point) -> NewtonStep:
+def _without_direction(program: Program, point: Point) -> NewtonStep:
     """Record a step that reduced the constraint violation alone, or left a stationary point that is no minimum."""
-    nan = math.nan
+    told, nan = program.unscaled(point), math.nan
     return NewtonStep(
-        point.fun, point.kkt_residual, point.constraint_violation, nan, 0, 0, nan, nan, nan, nan, 0, nan, False
+        told.fun, told.kkt_residual, told.constraint_violation, nan, 0, 0, nan, nan, nan, nan, 0, nan, False
     )  # fmt: skip

@@ -16,7 +16,17 @@ from torch.linalg import vector_norm
 from sciml_bounds.newton.products import Matrix, Products
 from sciml_bounds.operators.linear_operator import csr_tensor
 
-__all__ = ["added", "frobenius", "identity", "is_sparse", "kkt_matrix", "scipy_matrix", "shifted", "stacked"]
+__all__ = [
+    "added",
+    "frobenius",
+    "identity",
+    "is_sparse",
+    "kkt_matrix",
+    "scaled_rows",
+    "scipy_matrix",
+    "shifted",
+    "stacked",
+]
 
 
 def is_sparse(matrix: Matrix) -> bool:
@@ -64,6 +74,18 @@ def added(first: Matrix, second: Matrix) -> Matrix:
     if is_sparse(first) and is_sparse(second):
         return csr_tensor(scipy_matrix(first) + scipy_matrix(second), device=first.device)
     return first.to_dense() + second.to_dense()
+
+
+def scaled_rows(matrix: Matrix, scale: float | Tensor) -> Matrix:
+    """Multiply the rows of a matrix by one number, or by one each (m,)."""
+    if not isinstance(scale, Tensor):
+        return matrix if scale == 1 else matrix * scale
+    if isinstance(matrix, Products):
+        return Products(matrix.shape, lambda x: scale * (matrix @ x), lambda y: matrix.mT @ (scale * y), matrix.device)
+    if is_sparse(matrix):
+        rows = scipy.sparse.diags_array(scale.cpu().numpy()) @ scipy_matrix(matrix)
+        return csr_tensor(rows, device=matrix.device)
+    return scale.unsqueeze(1) * matrix
 
 
 def identity(G: Tensor, scale: float = 1.0) -> Tensor:

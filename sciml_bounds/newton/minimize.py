@@ -31,6 +31,7 @@ from sciml_bounds.newton.minres import Minres, MinresSolver
 from sciml_bounds.newton.products import Products
 from sciml_bounds.newton.program import Point, Program
 from sciml_bounds.newton.result import OptimizeResult
+from sciml_bounds.newton.scaling import scale_program
 from sciml_bounds.newton.sketched import SketchedDirections, SketchedNewton
 from sciml_bounds.newton.sketches.sketch import Sketch
 from sciml_bounds.reports import Reason, report_failure
@@ -161,20 +162,24 @@ def minimize(
     hessians = hessians_of(program)
     if multipliers is not None:
         point = replace(point, multipliers=_multipliers(multipliers, point))
-    elif settings is None:
+    if not (isinstance(solver, MinresSolver) and solver.settings.preconditioner is not None):  # it has the user's units
+        point = scale_program(program, point)
+    if multipliers is None and settings is None:
         point = replace(point, multipliers=estimated_multipliers(point))
-    tolerance = _tolerance(rtol, atol, program, settings, point.kkt_residual)
+    tolerance = _tolerance(rtol, atol, program, settings, program.unscaled(point).kkt_residual)
+    in_program = tolerance * program.least_scale()
     directions: Directions = (
-        AutomaticDirections(program, hessians, solver, tolerance)
+        AutomaticDirections(program, hessians, solver, in_program)
         if settings is None
-        else SketchedDirections(settings, program, hessians, solver, tolerance)
+        else SketchedDirections(settings, program, hessians, solver, in_program)
     )
 
-    outcome = run(program, directions, point, Stop(tolerance, maxiter, _caller(callback, give)))
-    end = outcome.point
+    given = rtol is not None or atol is not None
+    outcome = run(program, directions, point, Stop(tolerance, maxiter, _caller(callback, give), given))
+    end, told = outcome.point, program.unscaled(outcome.point)
     result = OptimizeResult(
-        x=give(end.x), fun=end.fun, multipliers=give(end.multipliers), kkt_residual=end.kkt_residual,
-        constraint_violation=end.constraint_violation, tolerance=tolerance, reason=outcome.reason,
+        x=give(end.x), fun=told.fun, multipliers=give(told.multipliers), kkt_residual=told.kkt_residual,
+        constraint_violation=told.constraint_violation, tolerance=tolerance, reason=outcome.reason,
         nit=len(outcome.history), nfev=program.nfev, njev=program.njev, nhev=program.nhev, history=outcome.history,
         method=_describe(settings, inner, program), seconds=time.perf_counter() - begin,
     )  # fmt: skip

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from sciml_bounds.newton.functions import Function
-from sciml_bounds.newton.kkt import added, stacked
+from sciml_bounds.newton.kkt import added, scaled_rows, stacked
 from sciml_bounds.newton.products import Matrix
 
-__all__ = ["Point", "Program"]
+__all__ = ["Measures", "Point", "Program"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +63,16 @@ class Point:
         return float(g @ g), float(self.constraints @ self.constraints)
 
 
+@dataclass(frozen=True, eq=False)
+class Measures:
+    """Objective, KKT residual, constraint violation and multipliers of a point in the user's units."""
+
+    fun: float
+    kkt_residual: float
+    constraint_violation: float
+    multipliers: Tensor
+
+
 class Program:
     """An objective, and constraints stacked one below the other.
 
@@ -80,6 +90,7 @@ class Program:
         self.sizes = [part.size for part in constraints]
         self.njev = self.nhev = 0
         self.by_products = False
+        self._of_f, self._of_c = 1.0, torch.ones(())
 
     @property
     def m(self) -> int:
@@ -106,6 +117,41 @@ class Program:
         self.by_products = True
         for function in (self.objective, *self.constraints):
             function.by_products = True
+
+    # --- units --------------------------------------------------------------------------------------------------------
+
+    def scale(self, of_f: float, of_c: Tensor) -> None:
+        """Multiply the objective and each constraint (m,) by a number, from now on."""
+        self._of_f, self._of_c = of_f, of_c
+        self.objective.scale = of_f
+        for part, factors in zip(self.constraints, of_c.split(self.sizes)):
+            part.scale = factors
+
+    def scaled(self, point: Point) -> Point:
+        """Bring a point from the user's units to those of the program."""
+        a, d = self._of_f, self._of_c
+        return Point(
+            point.x, point.multipliers * (a / d), point.fun * a, point.constraints * d, point.gradient * a,
+            scaled_rows(point.jacobian, d),
+        )  # fmt: skip
+
+    def unscaled(self, point: Point) -> Measures:
+        """Return what a user is told of a point, in the user's units."""
+        a, d = self._of_f, self._of_c
+        gradient, constraints = point.lagrangian_gradient / a, point.constraints / d
+        violation, residual = (float(vector_norm(part)) for part in (constraints, torch.cat([gradient, constraints])))
+        return Measures(point.fun / a, residual, violation, point.multipliers * (d / a))
+
+    def unscaled_values(self, x: Tensor) -> tuple[float, float]:
+        """Return the objective and the constraint violation at x in the user's units."""
+        fun, c = self.values(x)
+        return fun / self._of_f, float(vector_norm(c / self._of_c))
+
+    def least_scale(self) -> float:
+        """Return the smallest factor, 1 at most."""
+        return min(1.0, self._of_f, float(self._of_c.amin()) if self._of_c.numel() else 1.0)
+
+    # --- evaluation ---------------------------------------------------------------------------------------------------
 
     def values(self, x: Tensor) -> tuple[float, Tensor]:
         """Return the objective, and the constraints (m,)."""

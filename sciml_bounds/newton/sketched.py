@@ -17,6 +17,7 @@ from torch import Tensor
 from sciml_bounds.arrays import require_count, require_number
 from sciml_bounds.errors import InputError
 from sciml_bounds.newton.automatic import estimated_multipliers
+from sciml_bounds.newton.escape import Escapes
 from sciml_bounds.newton.hessians import Hessians
 from sciml_bounds.newton.inner import InnerSolve, InnerSolver
 from sciml_bounds.newton.iteration import Direction
@@ -131,9 +132,9 @@ class SketchedDirections:
         self.armijo = settings.beta
         self.shortest = 1e-16 if settings.preset == "published" else 1e-10  # the published search has no end
         self._hessians, self._inner = hessians, inner
-        self._merit = Merit(settings.eta1, settings.eta2)
-        self._delta = settings.delta
+        self._escapes = Escapes(program, hessians, tolerance, 0 if settings.preset == "published" else None)
         self._capped = False
+        self._begin_again()
 
     def at(self, point: Point, last_length: float) -> Direction | Point | Reason:
         """Solve until the step is accurate enough and one of descent, with penalties that make it so."""
@@ -168,8 +169,12 @@ class SketchedDirections:
             solve.z, self._merit, slope, system.shift, system.damping, solve.steps, relative, solve.capped
         )  # fmt: skip
 
-    def away_from(self, point: Point) -> None:
-        """Take what is stationary for the end, as published."""
+    def away_from(self, point: Point) -> Point | Reason | None:
+        """Leave a stationary point that is not a minimum; the published method ends there."""
+        found = self._escapes.away_from(point, self.settings.eta1)
+        if isinstance(found, Point):
+            self._begin_again()
+        return found
 
     def after_failure(self, point: Point, failure: Reason) -> Point | Reason:
         """Leave the objective aside; or give up, as published: there is one direction a point."""
@@ -182,8 +187,11 @@ class SketchedDirections:
         found = restore(self._program, point, self._tolerance)
         if not isinstance(found, Point):
             return found or reason
-        self._merit, self._delta = Merit(self.settings.eta1, self.settings.eta2), self.settings.delta
+        self._begin_again()
         return self._program.at(found.x, estimated_multipliers(found))
+
+    def _begin_again(self) -> None:
+        self._merit, self._delta = Merit(self.settings.eta1, self.settings.eta2), self.settings.delta
 
     def _lower_delta(self, delta: float) -> None:
         self._delta = max(delta, self.settings.smallest_delta)

@@ -147,7 +147,7 @@ def test_iterative_solvers_do_not_lead_back_to_a_maximum(inner):
 
 def test_a_maximum_that_cannot_be_left_is_no_success(monkeypatch):
     """Without any escapes the maximum of x1 on a circle is found, and it is said that it is none of the minima."""
-    monkeypatch.setattr("sciml_bounds.newton.automatic.ESCAPES", 0)
+    monkeypatch.setattr("sciml_bounds.newton.escape.ESCAPES", 0)
     with pytest.warns(sb.ConvergenceWarning, match="stationary, but no minimum"):
         result = sb.minimize(lambda x: x[1], double(0.0, 1.0), constraints=lambda x: x @ x - 1)
     assert result.reason is sb.Reason.SADDLE

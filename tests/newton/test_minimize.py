@@ -281,6 +281,95 @@ def test_multipliers_may_be_given():
         sb.minimize(fun_torch, first.x, constraints=circle, multipliers=[1.0, 2.0])
 
 
+# --- ends that the methods share --------------------------------------------------------------------------------------
+
+METHODS = ("auto", "sketched", sb.SketchedNewton(preset="published"))
+
+
+def sphere(x):
+    return x @ x - 1
+
+
+#: Objective, constraint, a start that leads to a stationary point which is not a minimum, and the minimum.
+SADDLES = {
+    "top of the circle": (lambda x: x[0], sphere, (1.0, 0.0), -1.0),
+    "exactly there": (lambda x: x[1], sphere, (0.0, 1.0), -1.0),
+    "large curvature": (lambda x: 1e3 * x[1], sphere, (0.0, 1.0), -1e3),
+    "saddle": (lambda x: x[0] ** 2 - x[1] ** 2 + x[1] ** 4, (), (0.5, 0.0), -0.25),
+    "ridge": (lambda x: (x[0] ** 2 - 1) ** 2 + x[1] ** 2, (), (0.0, 1.0), 0.0),
+}
+
+
+@pytest.mark.parametrize("method", METHODS[:2])
+@pytest.mark.parametrize("name", SADDLES)
+def test_stationary_points_that_are_not_minima_are_left(name, method):
+    objective, constraints, start, minimum = SADDLES[name]
+    result = sb.minimize(objective, double(*start), constraints=constraints, method=method, atol=1e-6)
+    assert result.success
+    assert result.fun == pytest.approx(minimum, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", SADDLES)
+def test_the_published_method_stays_there_and_does_not_call_it_a_success(name):
+    objective, constraints, start, minimum = SADDLES[name]
+    with pytest.warns(sb.ConvergenceWarning, match="stationary, but no minimum"):
+        result = sb.minimize(objective, double(*start), constraints=constraints, method=METHODS[2])
+    assert result.reason is sb.Reason.SADDLE
+    assert result.fun > minimum + 0.1
+
+
+def scaled_program(of_f, of_c, of_x):
+    """HS7 in other units: a f(x / s) subject to b c(x / s) = 0."""
+    return lambda x: of_f * fun_torch(x / of_x), lambda x: of_c * circle(x / of_x)
+
+
+UNITS = {
+    **{f"objective {scale:g}": (scale, 1.0, 1.0) for scale in (1e-12, 1e-8, 1e-4, 1e4, 1e8)},
+    **{f"constraint {scale:g}": (1.0, scale, 1.0) for scale in (1e-12, 1e-8, 1e-4, 1e4, 1e8)},
+    **{f"both {scale:g}": (scale, scale, 1.0) for scale in (1e-10, 1e-6)},
+    **{f"unknowns {scale:g}": (1.0, 1.0, scale) for scale in (1e-3, 1e3, 1e6)},
+}
+
+
+@pytest.mark.filterwarnings("ignore::sciml_bounds.ConvergenceWarning")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", UNITS)
+def test_success_means_the_same_in_any_units(name, method):
+    """Default tolerances are relative to derivatives that are small.
+
+    In units of one, a KKT residual of 1e-4 leaves errors of at most 1e-3 in x and f: the smallest singular value of the
+    KKT matrix of HS7 at the solution is above 0.1.
+    """
+    of_f, of_c, of_x = UNITS[name]
+    objective, constraint = scaled_program(of_f, of_c, of_x)
+    result = sb.minimize(objective, of_x * double(*START), constraints=constraint, method=method)
+    if method == "auto" or (method == "sketched" and of_x < 1e6):
+        assert result.success
+    if result.success:
+        np.testing.assert_allclose(result.x.numpy() / of_x, [0.0, np.sqrt(3)], rtol=0, atol=1e-3)
+        assert result.fun / of_f == pytest.approx(MINIMUM, abs=1e-3)
+        assert float(result.multipliers[0]) * of_c / of_f == pytest.approx(1 / np.sqrt(12), abs=1e-3)
+
+
+LINEAR = {
+    "on a line": (lambda x: x[0] - x[1], lambda x: x[0] + x[1] - 2, (1.0, 1.0)),
+    "far from zero": (lambda x: 1e6 + x[0] - x[1], lambda x: x[0] + x[1] - 2, (1.0, 1.0)),
+    "small": (lambda x: 1e-6 * (x[0] - x[1]), lambda x: x[0] + x[1] - 2, (1.0, 1.0)),
+    "free": (lambda x: x.sum(), (), (1.0, 1.0)),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", LINEAR)
+def test_objectives_that_fall_as_fast_as_ever_are_seen_to_be_unbounded(name, method):
+    """Steps of a length that does not grow would need 1e14 iterations to come to -1e15."""
+    objective, constraint, start = LINEAR[name]
+    with pytest.warns(sb.ConvergenceWarning, match="no lower bound"):
+        result = sb.minimize(objective, double(*start), constraints=constraint, method=method)
+    assert result.reason is sb.Reason.UNBOUNDED
+    assert result.nit <= 64
+
+
 # --- bad input --------------------------------------------------------------------------------------------------------
 
 ONE = double(1.0, 2.0)

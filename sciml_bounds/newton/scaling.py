@@ -1,0 +1,70 @@
+"""Units for the objective and each constraint in which their derivatives at x0 are of order one.
+
+Penalties, shifts and default tolerances are absolute, so that they mean the same only for functions of one size. IPOPT
+divides by large gradients for the same reason (Waechter and Biegler, Math. Program. 106, 2006, section 3.8). Factors
+are powers of two and bring no round-off.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.linalg import vector_norm
+
+from sciml_bounds.newton.kkt import frobenius, scipy_matrix
+from sciml_bounds.newton.products import Matrix, Products
+from sciml_bounds.newton.program import Point, Program
+
+__all__ = ["scale_program"]
+
+#: Functions whose derivatives are of a size between these are left as they are; others are brought to 1.
+SMALL, LARGE = 0.1, 1e4
+
+#: Relative step of the difference that stands for a Hessian.
+DIFFERENCE = 1e-4
+
+
+def scale_program(program: Program, point: Point) -> Point:
+    """Scale the functions of a program by their sizes at a point, and return the point in the new units."""
+    slopes, length = _row_lengths(point.jacobian), float(vector_norm(point.x))
+    values = torch.where(slopes < SMALL, torch.maximum(slopes, point.constraints.abs()), slopes)
+    f = _factors(point.gradient.new_tensor([_objective_size(program, point)]), length)
+    c = _factors(values, length)
+    program.scale(float(f), c)
+    return program.scaled(point)
+
+
+def _factors(sizes: Tensor, length: float) -> Tensor:
+    """Return powers of two that bring sizes which are too small or too large to about 1; zero tells nothing.
+
+    Large derivatives with regard to an x that is as small do not make large functions.
+    """
+    large = sizes * min(1.0, length or 1.0) > LARGE
+    off = (sizes > 0) & ((sizes < SMALL) | large) & torch.isfinite(sizes)
+    return torch.where(off, torch.exp2(-torch.log2(torch.where(off, sizes, 1.0)).round()), 1.0)
+
+
+def _objective_size(program: Program, point: Point) -> float:
+    """Return ||g||, or what curvature makes of it over the length of x where that is more: x0 may be a minimum."""
+    size = float(vector_norm(point.gradient))
+    if not 0 < size < SMALL:
+        return size
+    return max(size, _curvature(program, point) * max(1.0, float(vector_norm(point.x))))
+
+
+def _curvature(program: Program, point: Point) -> float:
+    if program.has_hessians:
+        return frobenius(program.objective.hessian(point.x, point.x.new_ones(1)))
+    step = DIFFERENCE * max(1.0, float(vector_norm(point.x))) / float(vector_norm(point.gradient)) * point.gradient
+    change = program.objective.gradient(point.x + step) - point.gradient
+    return float(vector_norm(change) / vector_norm(step))
+
+
+def _row_lengths(G: Matrix) -> Tensor:
+    m = G.shape[0]
+    if isinstance(G, Products):  # the mean of them all
+        return torch.full((m,), G.frobenius / max(m, 1) ** 0.5, dtype=torch.float64, device=G.device)
+    if G.layout == torch.strided:
+        return vector_norm(G, dim=1)
+    squares = scipy_matrix(G).power(2).sum(axis=1)
+    return torch.from_numpy(squares).to(G.device).sqrt()
