@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from sciml_bounds.newton.escape import Escapes, free_part
-from sciml_bounds.newton.hessians import Hessians
+from sciml_bounds.newton.hessians import ExactHessian, Hessians
 from sciml_bounds.newton.inner import DirectSolve, InnerSolve, InnerSolver
 from sciml_bounds.newton.iteration import Direction
 from sciml_bounds.newton.kkt import frobenius, identity, is_sparse, kkt_matrix, shifted
@@ -146,7 +146,8 @@ class AutomaticDirections:
     def __init__(self, program: Program, hessians: Hessians, inner: InnerSolver, tolerance: float) -> None:
         self._program, self._hessians, self._inner = program, hessians, inner
         self._tolerance = tolerance
-        self._start = START if program.m else Merit(START.eta1, 0.0)  # without constraints Newton's own: f alone
+        # without constraints f alone; and steps of updated Hessians need not shorten grad L, so that it has no penalty
+        self._start = START if program.m and isinstance(hessians, ExactHessian) else Merit(START.eta1, 0.0)
         self._merit = self._start
         self._last_shift = 0.0
         self._failures = 0
@@ -336,10 +337,11 @@ class AutomaticDirections:
         """Find penalties with a slope of at most -eta2/2 ||b||^2, and change only the one that stands in the way."""
         merit = self._merit
         while not slope.at(merit) <= -merit.eta2 / 2 * (g2 + c2) or slope.at(merit) == 0:
-            if slope.second + g2 / 2 > 0 or merit.eta1 > LARGEST_ETA1 / GROWTH:
+            if merit.eta2 > 0 and (slope.second + g2 / 2 > 0 or merit.eta1 > LARGEST_ETA1 / GROWTH):
                 merit = Merit(merit.eta1, merit.eta2 / GROWTH)
             else:
                 merit = Merit(merit.eta1 * GROWTH, merit.eta2)
-            if merit.eta2 < SMALLEST_ETA2 or not math.isfinite(slope.at(merit)):
+            too_small = 0 < merit.eta2 < SMALLEST_ETA2 or merit.eta1 > LARGEST_ETA1 or slope.first == merit.eta2 == 0
+            if too_small or not math.isfinite(slope.at(merit)):
                 return None
         return merit

@@ -36,30 +36,31 @@ class DampedBFGS:
     """Powell's damped update of a positive definite approximation, one each time that the point has moved.
 
     Powell, "A fast algorithm for nonlinearly constrained optimization calculations", Lecture Notes in Math. 630 (1978);
-    Nocedal and Wright, Numerical Optimization (2006), procedure 18.2. The product H grad_x L, which the slope of the
-    merit function needs, is that of the true Hessian, by a difference of gradients.
+    Nocedal and Wright, Numerical Optimization (2006), procedure 18.2. With `true_products` the product H grad_x L, which
+    the slope of the merit function needs where that has eta2 > 0, is that of the true Hessian, by a difference of
+    gradients.
     """
 
-    def __init__(self, program: Program) -> None:
-        self._program = program
+    def __init__(self, program: Program, *, true_products: bool = True) -> None:
+        self._program, self._true_products = program, true_products
         self._last: Point | None = None
         self._H: Tensor | None = None
 
     def at(self, point: Point) -> tuple[Tensor, Tensor]:
-        """Return the approximation (n, n), and the true H grad_x L (n,) by a difference."""
+        """Return the approximation (n, n), and H grad_x L (n,), the true one by a difference if asked for."""
         if self._last is not None and self._last is not point:
             self._update(self._last, point)
         self._last = point
         H = torch.eye(len(point.x)).to(point.x) if self._H is None else self._H
-        return H, self._curved(point)
+        return H, self._curved(point) if self._true_products else H @ point.lagrangian_gradient
 
     def _update(self, last: Point, point: Point) -> None:
         s = point.x - last.x
         y = point.lagrangian_gradient - (last.gradient + last.jacobian.mT @ point.multipliers)
         if not bool(s.any()):
             return
-        if self._H is None:  # the first one takes its scale from the first change (Nocedal and Wright, 6.20)
-            scale = float(y @ y / (s @ y).abs().clamp_min(1e-300)) if bool(y.any()) else 1.0
+        if self._H is None:  # its scale is that of the first change (Nocedal and Wright, 6.20), where that curves upwards
+            scale = float(y @ y / (s @ y)) if s @ y > 0 else 1.0
             self._H = min(max(scale, 1e-4), 1e4) * torch.eye(len(s)).to(s)
         Hs = self._H @ s
         sHs, sy = s @ Hs, s @ y
@@ -85,6 +86,6 @@ class DampedBFGS:
 Hessians = ExactHessian | DampedBFGS
 
 
-def hessians_of(program: Program) -> Hessians:
+def hessians_of(program: Program, *, true_products: bool = True) -> Hessians:
     """Take exact second derivatives where all functions have them."""
-    return ExactHessian(program) if program.has_hessians else DampedBFGS(program)
+    return ExactHessian(program) if program.has_hessians else DampedBFGS(program, true_products=true_products)

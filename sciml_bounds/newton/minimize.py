@@ -159,7 +159,7 @@ def minimize(
         program.use_products()
     if not point.finite:
         raise InputError("a first derivative is NaN or infinite at x0; start where the functions are smooth.")
-    hessians = hessians_of(program)
+    hessians = hessians_of(program, true_products=settings is not None)
     if multipliers is not None:
         point = replace(point, multipliers=_multipliers(multipliers, point))
     if not (isinstance(solver, MinresSolver) and solver.settings.preconditioner is not None):  # it has the user's units

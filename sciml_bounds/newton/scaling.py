@@ -1,7 +1,7 @@
 """Units for the objective and each constraint in which their derivatives at x0 are of order one.
 
-Penalties, shifts and default tolerances are absolute, so that they mean the same only for functions of one size. IPOPT
-divides by large gradients for the same reason (Waechter and Biegler, Math. Program. 106, 2006, section 3.8). Factors
+Penalties, shifts and default tolerances are absolute, so that they mean the same only for functions of one size: a start
+where constraints are steep is else led along them to points without rank. IPOPT divides by large gradients (Waechter and Biegler, Math. Program. 106, 2006, section 3.8). Factors
 are powers of two and bring no round-off.
 """
 
@@ -18,7 +18,7 @@ from sciml_bounds.newton.program import Point, Program
 __all__ = ["scale_program"]
 
 #: Functions whose derivatives are of a size between these are left as they are; others are brought to 1.
-SMALL, LARGE = 0.1, 1e4
+SMALL, LARGE = 0.1, 10.0
 
 #: Relative step of the difference that stands for a Hessian.
 DIFFERENCE = 1e-4
