@@ -12,7 +12,8 @@ from numba import prange
 from torch import Tensor
 
 from sciml_bounds.kernels._backend import NumbaKernel, backend_for, needs_gradient
-from sciml_bounds.kernels.lattice import rows, strip_length
+from sciml_bounds.kernels.lattice import rows
+from sciml_bounds.kernels._numba_lattice import strip_length
 from sciml_bounds.kernels.memory import new_field
 from sciml_bounds.kernels.rows import prefetch
 
@@ -64,7 +65,7 @@ def add_cell_sums(cells: Tensor, along: Axes, periodic: Axes, scale: float, out:
     missing = 3 - len(along)
     padded = cells.reshape(len(cells), *(1,) * missing, *cells.shape[1:])
     both, wraps = (False,) * missing + along, (False,) * missing + periodic
-    if backend_for(cells) == "numba" and not needs_gradient(cells):
+    if backend_for(cells) == "compiled" and not needs_gradient(cells):
         target = rows(out)
         _cell_sums_numba(
             target[..., 0, :].numel(), padded.contiguous(), np.array(both), np.array(wraps), scale, target, k

@@ -123,7 +123,7 @@ def bubble_products(
 def _uses_reference(v: Tensor, *others: Tensor) -> bool:
     """Whether the plain version serves: points, the sides of a line, are no cells of the compiled one."""
     require_batches(len(v), *others)
-    return backend_for(v) != "numba" or v.ndim == 1
+    return backend_for(v) != "compiled" or v.ndim == 1
 
 
 def _edges(cells: tuple[int, ...], axis: int) -> tuple[int, ...]:

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from sciml_bounds.kernels._backend import NumbaKernel, backend_for
 from sciml_bounds.kernels.interpolation import add_product, empty_rows, full_stencil, scratch_rows, take
-from sciml_bounds.kernels.lattice import Offsets, residual, rows, shifted, strip_length, wrapped
+from sciml_bounds.kernels.lattice import Offsets, residual, rows, shifted
+from sciml_bounds.kernels._numba_lattice import strip_length, wrapped
 from sciml_bounds.kernels.memory import new_field
 from sciml_bounds.kernels.survey import Survey, survey
 from sciml_bounds.kernels.transfer import Bits, pairs, parity_view, restrict
@@ -45,7 +46,7 @@ def galerkin(
     """
     coarse_offsets = half_stencil(tuple(n > 1 for n in c.shape[1:]))
     coarse_T = empty_rows(len(coarse_offsets), c, tuple(weights.shape[2:]))
-    if backend_for(c) == "numba" and not crosses_odd_seam(offsets, T, axes):
+    if backend_for(c) == "compiled" and not crosses_odd_seam(offsets, T, axes):
         tables = _galerkin_tables(offsets, axes, coarse_offsets)
         steps = np.array([1 + coarsened for coarsened in axes])
         scratch = scratch_rows(len(coarse_T) + 1, weights)

@@ -22,7 +22,8 @@ from numba import prange
 from torch import Tensor
 
 from sciml_bounds.kernels._backend import NumbaKernel, backend_for
-from sciml_bounds.kernels.lattice import Offsets, rows, shifted, strip_length, wrapped
+from sciml_bounds.kernels.lattice import Offsets, rows, shifted
+from sciml_bounds.kernels._numba_lattice import strip_length, wrapped
 from sciml_bounds.kernels.memory import new_field
 from sciml_bounds.kernels.rows import prefetch
 from sciml_bounds.kernels.transfer import Bits, coarse_shape, pairs, parity_view
@@ -39,7 +40,7 @@ def interpolation_weights(
     """
     weights = empty_rows(len(pairs(axes)), c, coarse_shape(tuple(c.shape[1:]), axes))
     defect = new_field(c)
-    if backend_for(c) == "numba":  # which makes zeros of them
+    if backend_for(c) == "compiled":  # which makes zeros of them
         tables = _weight_tables(offsets, axes)
         found = rows(weights), defect, scratch_rows(29, weights)
         _weights_numba(c.numel(), *tables, np.array(axes, dtype=np.int64), rows(T), c, *found)

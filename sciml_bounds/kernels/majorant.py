@@ -32,7 +32,7 @@ from sciml_bounds.kernels._backend import (
     tl,
     triton_jit,
 )
-from sciml_bounds.kernels.lattice import strip_length
+from sciml_bounds.kernels._numba_lattice import strip_length
 from sciml_bounds.kernels.memory import new_field
 from sciml_bounds.kernels.q1 import _pad, modes
 

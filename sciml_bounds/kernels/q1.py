@@ -75,7 +75,7 @@ def stiffness(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor,
     dim = len(spacing)
     nodes = _pad(values, dim)
     out = new_field(nodes).zero_()
-    if backend == "numba":
+    if backend == "compiled":
         _on_cells(coefficient, reaction, nodes, spacing, out, nodes.new_empty((0, 0, 0)))
     else:
         fields = [_pad(part, dim) for part in (*coefficient, reaction)]
@@ -86,7 +86,7 @@ def stiffness(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor,
 def energy(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor, spacing: tuple[float, ...]) -> Tensor:
     """Compute (a grad v, grad v) + (c v, v), shape (b,), for arguments as of `stiffness`."""
     require_batches(len(values), *coefficient, reaction)
-    if backend_for(values) != "numba" or needs_gradient(*coefficient, reaction, values):
+    if backend_for(values) != "compiled" or needs_gradient(*coefficient, reaction, values):
         product = stiffness(coefficient, reaction, values, spacing)
         return torch.linalg.vecdot(values.flatten(1), product.flatten(1))
     nodes = _pad(values, len(spacing))

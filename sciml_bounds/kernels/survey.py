@@ -10,7 +10,8 @@ from numba import prange
 from torch import Tensor
 
 from sciml_bounds.kernels._backend import NumbaKernel, backend_for
-from sciml_bounds.kernels.lattice import Offsets, groups, rows, shifted, strip_length, wrapped
+from sciml_bounds.kernels.lattice import Offsets, groups, rows, shifted
+from sciml_bounds.kernels._numba_lattice import strip_length, wrapped
 from sciml_bounds.kernels.memory import new_field
 from sciml_bounds.kernels.rows import clear, prefetch, row_loop
 
@@ -48,7 +49,7 @@ class Survey(NamedTuple):
 
 def survey(offsets: Offsets, T: Tensor, c: Tensor) -> Survey:
     """Read an operator once."""
-    if backend_for(c) != "numba":
+    if backend_for(c) != "compiled":
         return _survey_torch(offsets, T, c)
     B, X, Y, Z = c.shape
     strips = X * -(-Y // strip_length(Y, Z))

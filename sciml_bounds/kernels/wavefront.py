@@ -22,7 +22,8 @@ from numba import prange
 from torch import Tensor
 
 from sciml_bounds.kernels._backend import NumbaKernel
-from sciml_bounds.kernels.lattice import Offsets, groups, rows, wrapped, write_product
+from sciml_bounds.kernels.lattice import Offsets, groups, rows
+from sciml_bounds.kernels._numba_lattice import wrapped, write_product
 from sciml_bounds.kernels.rows import prefetch, row_loop
 
 __all__ = ["march_down", "march_up"]

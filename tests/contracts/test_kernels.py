@@ -267,7 +267,7 @@ def never_reached(backend: str, kind: type, reached: set[int]) -> set[str]:
 def test_every_loop_of_numba_is_reached_from_the_table(monkeypatch):
     reached: set[int] = set()
     monkeypatch.setattr(NumbaKernel, "__call__", lambda self, *_: reached.add(id(self)))
-    assert not never_reached("numba", NumbaKernel, reached)
+    assert not never_reached("compiled", NumbaKernel, reached)
 
 
 def test_every_loop_of_triton_is_reached_from_the_table(monkeypatch):
@@ -287,7 +287,7 @@ def test_the_compiled_form_does_what_the_reference_does(kernel, shape, dtype):
     for data, fields in BATCHES:
         run = kernel(Case(shape, data, fields, dtype))
         results = []
-        for backend in ("torch", "numba"):
+        for backend in ("torch", "compiled"):
             with use_backend(backend):
                 results.append(run())
         for reference, compiled in zip(*results, strict=True):
@@ -297,7 +297,7 @@ def test_the_compiled_form_does_what_the_reference_does(kernel, shape, dtype):
 
 def test_samples_do_not_notice_each_other(kernel):
     """With NaN in one of them, the others are as they were."""
-    for backend in ("torch", "numba"):
+    for backend in ("torch", "compiled"):
         with use_backend(backend):
             torch.manual_seed(0)
             clean = kernel(Case((1, 6, 7), 3, 3, torch.float64))()
@@ -326,7 +326,7 @@ class _Spoilt(Case):
         return t
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "compiled"])
 def test_it_repeats_bit_for_bit_and_does_not_write_to_its_input(kernel, backend):
     run = kernel(Case((4, 5, 6), 1, 2, torch.float64))
     with use_backend(backend):
@@ -342,7 +342,7 @@ def test_threads_change_no_bit(kernel, monkeypatch):
 
 
 def test_an_empty_batch_of_fields_is_no_error(kernel):
-    for backend in ("torch", "numba"):
+    for backend in ("torch", "compiled"):
         with use_backend(backend):
             for result in kernel(Case((1, 6, 7), 1, 0, torch.float64))():
                 assert result.numel() == 0 or result.isfinite().all()

@@ -29,7 +29,7 @@ def _run(stage, steps, b, x, e):
     return smoothed, restricted, out
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "compiled"])
 @pytest.mark.parametrize("periodic", [False, True], ids=["ends", "periodic"])
 @pytest.mark.parametrize("stencil", ["cross", "box"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -68,7 +68,7 @@ def test_neighbours_along_an_axis_of_one_point_are_zeros_whatever_memory_held_be
     e = torch.randn(1, *weights.shape[2:], dtype=torch.float64)
     for steps in STEPS:
         found = []
-        for backend in ("numba", "torch"):
+        for backend in ("compiled", "torch"):
             held = [torch.full((n,), torch.nan, dtype=torch.float64) for n in range(20, 8000, 20)]
             del held
             with use_backend(backend):
