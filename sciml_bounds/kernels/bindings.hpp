@@ -9,6 +9,8 @@ void bind_for(nb::module_ &m) {
     define(m, "combine", combine<double, T>);
     define(m, "combine", combine<float, T>);
     define(m, "sweep", sweep<T>);
+    define(m, "descend", descend<T>);
+    define(m, "ascend", ascend<T>);
 }
 
 void bind(nb::module_ m) {

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sciml_bounds.kernels import lattice, transfer
 from sciml_bounds.kernels._backend import backend_for, require_batches
-from sciml_bounds.kernels.wavefront import march_down, march_up
+from sciml_bounds.kernels.wavefront import Work, march_down, march_up
 
 __all__ = ["Stage", "ascend", "descend"]
 
@@ -44,7 +44,7 @@ class Stage:
     s: Tensor
     axes: tuple[bool, bool, bool]
     weights: Tensor
-    work: dict[int, Tensor] = field(default_factory=dict, repr=False)
+    work: Work = field(default_factory=dict, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Leave the buffers out of copies."""
