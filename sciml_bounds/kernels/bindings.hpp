@@ -11,6 +11,12 @@ void bind_for(nb::module_ &m) {
     define(m, "sweep", sweep<T>);
     define(m, "descend", descend<T>);
     define(m, "ascend", ascend<T>);
+    define(m, "cell_sums", cell_sums<T>);
+    define(m, "survey", survey<T>);
+    define(m, "interpolation_weights", interpolation_weights<T>);
+    define(m, "galerkin", galerkin<T>);
+    define(m, "add_to_parents", add_to_parents<T>);
+    define(m, "add_to_children", add_to_children<T>);
 }
 
 void bind(nb::module_ m) {

@@ -28,4 +28,32 @@ void ascend(int threads, View<const int64_t, 2> groups, View<const T, 5> flow, V
             View<T, 5> rings, View<const double, 1> steps, View<const T, 4> b, View<const T, 4> x, View<T, 4> out,
             View<const T, 4> coarse);
 
+// assembly.cpp
+template <class T>
+void cell_sums(int threads, View<const T, 4> cells, View<const bool, 1> both, View<const bool, 1> wraps, double scale,
+               View<T, 5> out, int k);
+
+// survey.cpp
+template <class T>
+void survey(int threads, View<const int64_t, 2> groups, View<const T, 5> conductances, View<const T, 4> c,
+            View<T, 4> diagonal, View<T, 4> absolute, View<T, 4> parts, View<T, 3> points, View<T, 3> of_conductances,
+            View<T, 2> of_points);
+
+// interpolation.cpp
+template <class T>
+void interpolation_weights(int threads, View<const int64_t, 2> classes, View<const int64_t, 2> sources,
+                           View<const int64_t, 2> products, View<const int64_t, 2> defects, View<const int64_t, 1> steps,
+                           View<const T, 5> conductances, View<const T, 4> c, View<T, 5> weights, View<T, 4> defect);
+
+// coarsen.cpp
+template <class T>
+void galerkin(int threads, View<const int64_t, 2> left, View<const int64_t, 2> right, View<const int64_t, 1> steps,
+              View<const T, 5> conductances, View<const T, 4> diagonal, View<const T, 5> weights, View<T, 5> coarse);
+
+// spanning_tree.cpp
+template <class T>
+void add_to_parents(int threads, View<const int64_t, 1> order, View<const int64_t, 1> parent, View<T, 1> values);
+template <class T>
+void add_to_children(int threads, View<const int64_t, 1> order, View<const int64_t, 1> parent, View<T, 1> values);
+
 }  // namespace sb::SB_ISA
