@@ -16,6 +16,7 @@ void bind_for(nb::module_ &m) {
     define(m, "interpolation_weights", interpolation_weights<T>);
     define(m, "galerkin", galerkin<T>);
     define(m, "add_to_parents", add_to_parents<T>);
+    define(m, "majorant_terms", majorant_terms<T>);
     define(m, "add_to_children", add_to_children<T>);
 }
 

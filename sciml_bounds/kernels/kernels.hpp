@@ -56,4 +56,11 @@ void add_to_parents(int threads, View<const int64_t, 1> order, View<const int64_
 template <class T>
 void add_to_children(int threads, View<const int64_t, 1> order, View<const int64_t, 1> parent, View<T, 1> values);
 
+// majorant.cpp
+template <class T>
+void majorant_terms(int threads, View<const T, 4> ax, View<const T, 4> ay, View<const T, 4> az, View<const T, 4> c,
+                    View<const T, 4> f, View<const bool, 4> fluid, View<const T, 4> v, View<const T, 4> yx,
+                    View<const T, 4> yy, View<const T, 4> yz, View<const double, 1> spacing, View<const bool, 1> there,
+                    double round_off, View<T, 5> out, View<T, 3> scratch, View<T, 1> excess);
+
 }  // namespace sb::SB_ISA
