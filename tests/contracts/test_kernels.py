@@ -1,6 +1,6 @@
 """The contract that every kernel keeps: its compiled form does what its plain torch form does, the reference.
 
-What the reference does is held against definitions in tests/kernels. Whether triton does it too is found out there, in
+What the reference does is compared with definitions in tests/kernels. Whether triton does it too is found out there, in
 a process of its own, with the table of this file. A new kernel is entered in KERNELS: random input in, a list of
 results out.
 """
@@ -28,7 +28,6 @@ from sciml_bounds.kernels import (
     use_backend,
     vectors,
 )
-from sciml_bounds.kernels._backend import NumbaKernel
 from sciml_bounds.kernels.assembly import cell_sums
 from sciml_bounds.kernels.majorant import majorant_terms
 from sciml_bounds.kernels.q1 import energy, stiffness
@@ -254,20 +253,20 @@ def kernel(request) -> Callable[[Case], Run]:
 MODULES = [importlib.import_module(f"{kernels.__name__}.{m.name}") for m in pkgutil.iter_modules(kernels.__path__)]
 
 
-def never_reached(backend: str, kind: type, reached: set[int]) -> set[str]:
-    """Run the whole table, and name the loops of a kind that are not among those `reached` meanwhile."""
+def _run_table(backend: str) -> None:
     for make in KERNELS.values():
         with use_backend(backend):
             make(Case((4, 5, 6), 1, 1, torch.float64))()
-    there = {id(part): name for module in MODULES for name, part in vars(module).items() if isinstance(part, kind)}
-    assert len(there) >= 5  # they are found at all
-    return {name for part, name in there.items() if part not in reached}
 
 
-def test_every_loop_of_numba_is_reached_from_the_table(monkeypatch):
-    reached: set[int] = set()
-    monkeypatch.setattr(NumbaKernel, "__call__", lambda self, *_: reached.add(id(self)))
-    assert not never_reached("compiled", NumbaKernel, reached)
+def test_every_compiled_loop_is_reached_from_the_table(monkeypatch):
+    reached: set[str] = set()
+    for module in MODULES:
+        monkeypatch.setattr(module, "run_compiled", lambda name, *_: reached.add(name), raising=False)
+    _run_table("compiled")
+    (functions, *_) = _backend.instruction_sets().values()
+    # the loops on spanning trees are tested in tests/kernels/test_spanning_tree.py
+    assert {name for name in dir(functions) if not name.startswith("_")} - {"add_to_parents", "add_to_children"} == reached
 
 
 def test_every_loop_of_triton_is_reached_from_the_table(monkeypatch):
@@ -276,7 +275,11 @@ def test_every_loop_of_triton_is_reached_from_the_table(monkeypatch):
     reached: set[int] = set()
     for module in MODULES:
         monkeypatch.setattr(module, "launch", lambda loop, *_, **__: reached.add(id(loop)), raising=False)
-    assert not never_reached("triton", triton.runtime.jit.KernelInterface, reached)
+    _run_table("triton")
+    kind = triton.runtime.jit.KernelInterface
+    loops = {id(part): name for module in MODULES for name, part in vars(module).items() if isinstance(part, kind)}
+    assert len(loops) >= 5  # they are found at all
+    assert not {name for part, name in loops.items() if part not in reached}
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
@@ -334,11 +337,20 @@ def test_it_repeats_bit_for_bit_and_does_not_write_to_its_input(kernel, backend)
     assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
 
 
-def test_threads_change_no_bit(kernel, monkeypatch):
-    run = kernel(Case((1, 40, 3), 1, 2, torch.float64))
-    serial = run()
+@pytest.mark.parametrize("shape", [(1, 40, 3), (5, 6, 40)], ids=str)
+def test_neither_threads_nor_instruction_sets_change_a_bit(kernel, monkeypatch, shape):
+    run = kernel(Case(shape, 1, 2, torch.float64))
+    expected = run()
+    found = torch.get_num_threads()
     monkeypatch.setattr(_backend, "SERIAL_BELOW", 0)
-    assert all(torch.equal(one, other) for one, other in zip(serial, run(), strict=True))
+    try:
+        for functions in _backend.instruction_sets().values():
+            monkeypatch.setattr(_backend, "_functions", functions)
+            for threads in (1, 3):
+                torch.set_num_threads(threads)
+                assert all(torch.equal(one, other) for one, other in zip(expected, run(), strict=True))
+    finally:
+        torch.set_num_threads(found)
 
 
 def test_an_empty_batch_of_fields_is_no_error(kernel):
