@@ -17,4 +17,12 @@ template <class T>
 void sweep(int threads, int mode, View<const int64_t, 2> groups, View<const T, 5> conductances, View<const T, 4> c,
            View<const T, 4> s, View<const T, 4> u, View<const T, 4> b, double step, View<T, 4> out, View<T, 3> sums);
 
+// q1.cpp
+template <class T>
+void stiffness(int threads, int dim, View<const T, 4> ax, View<const T, 4> ay, View<const T, 4> az, View<const T, 4> c,
+               View<const T, 4> v, View<const double, 1> h, View<T, 4> out);
+template <class T>
+void stiffness_energy(int threads, int dim, View<const T, 4> ax, View<const T, 4> ay, View<const T, 4> az,
+                      View<const T, 4> c, View<const T, 4> v, View<const double, 1> h, View<T, 3> parts, View<T, 2> out);
+
 }  // namespace sb::SB_ISA
