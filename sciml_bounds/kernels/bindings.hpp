@@ -8,6 +8,8 @@ template <class T>
 void bind_for(nb::module_ &m) {
     define(m, "combine", combine<double, T>);
     define(m, "combine", combine<float, T>);
+    define(m, "stiffness", stiffness<T>);
+    define(m, "stiffness_energy", stiffness_energy<T>);
     define(m, "sweep", sweep<T>);
     define(m, "descend", descend<T>);
     define(m, "ascend", ascend<T>);

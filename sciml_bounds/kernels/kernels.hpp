@@ -63,4 +63,12 @@ void majorant_terms(int threads, View<const T, 4> ax, View<const T, 4> ay, View<
                     View<const T, 4> yy, View<const T, 4> yz, View<const double, 1> spacing, View<const bool, 1> there,
                     double round_off, View<T, 5> out, View<T, 3> scratch, View<T, 1> excess);
 
+// q1.cpp
+template <class T>
+void stiffness(int threads, int dim, View<const T, 4> ax, View<const T, 4> ay, View<const T, 4> az, View<const T, 4> c,
+               View<const T, 4> v, View<const double, 1> h, View<T, 4> out);
+template <class T>
+void stiffness_energy(int threads, int dim, View<const T, 4> ax, View<const T, 4> ay, View<const T, 4> az,
+                      View<const T, 4> c, View<const T, 4> v, View<const double, 1> h, View<T, 3> parts, View<T, 2> out);
+
 }  // namespace sb::SB_ISA
