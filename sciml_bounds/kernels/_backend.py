@@ -158,6 +158,3 @@ def constant_table(values: Any, dtype: torch.dtype, device: torch.device) -> Ten
 def launch(kernel: Any, points: int, batch: int, *arguments: Any, block: int = 256, **constants: Any) -> None:
     """Run a triton kernel with one program for each block of lattice points and each sample."""
     kernel[(triton.cdiv(points, block), batch)](*arguments, BLOCK=block, **constants)
-
-
-from sciml_bounds.kernels._numba import NumbaKernel  # noqa

@@ -25,8 +25,10 @@
 // sets must be inlined or have internal linkage: of a function out of line the linker would keep one copy for all sets.
 #if defined(__GNUC__)
 #define SB_INLINE __attribute__((always_inline)) inline
+#define SB_NOINLINE __attribute__((noinline))
 #else
 #define SB_INLINE __forceinline
+#define SB_NOINLINE __declspec(noinline)
 #endif
 
 namespace sb {

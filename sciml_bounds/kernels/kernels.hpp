@@ -12,6 +12,26 @@ template <class U, class T>
 void combine(int threads, View<const double, 1> alpha, View<const U, 2> u, View<const double, 1> beta, View<T, 2> out,
              View<double, 2> sums, View<double, 1> norms);
 
+// bubbles.cpp
+template <class T>
+void nodal_products(int threads, int dim, View<const T, 4> ax, View<const T, 4> ay, View<const T, 4> az,
+                    View<const T, 4> c, View<const T, 4> f, View<const T, 4> v, View<const T, 4> e,
+                    View<const T, 1> level, View<const double, 1> h, View<const double, 1> kappa, View<T, 3> parts,
+                    View<T, 2> out);
+template <class T>
+void bubble_products(int threads, int dim, View<const T, 4> ax, View<const T, 4> ay, View<const T, 4> az,
+                     View<const T, 4> c, View<const T, 4> f, View<const T, 4> v, View<const T, 4> e,
+                     View<const T, 4> wx, View<const T, 4> wy, View<const T, 4> wz, View<const T, 1> level,
+                     View<const double, 1> h, View<const double, 1> kappa, View<T, 3> parts, View<T, 2> out);
+template <class T>
+void bubble_residual(int threads, int dim, View<const T, 4> ax, View<const T, 4> ay, View<const T, 4> az,
+                     View<const T, 4> c, View<const T, 4> f, View<const T, 4> v, View<const double, 1> h, View<T, 4> wx,
+                     View<T, 4> wy, View<T, 4> wz);
+template <class T>
+void relax_bubbles(int threads, int dim, View<const T, 4> ax, View<const T, 4> ay, View<const T, 4> az,
+                   View<const T, 4> c, View<const double, 2> own, View<const bool, 1> wraps, View<T, 4> wx, View<T, 4> wy,
+                   View<T, 4> wz);
+
 // lattice.cpp
 template <class T>
 void sweep(int threads, int mode, View<const int64_t, 2> groups, View<const T, 5> conductances, View<const T, 4> c,

@@ -147,7 +147,7 @@ def groups(offsets: Offsets) -> np.ndarray:
 
 
 def strip_length(Y: int, Z: int) -> int:
-    """Number of rows of a plane that are one piece of work, as in `array.hpp`."""
+    """Return how many rows of a plane are one piece of work, as in `array.hpp`."""
     return max(1, min(Y, 16384 // Z))
 
 

@@ -1,15 +1,11 @@
 // The terms of the guaranteed error bound on every cell, see majorant.py.
 
+#include "rows.hpp"
+
 #include "kernels.hpp"
 
 namespace sb::SB_ISA {
 namespace {
-
-// One row of a field; of one that is the same in all samples, or in all rows, there is but one.
-template <class T>
-SB_INLINE const T *row_of(View<const T, 4> field, int64_t n, int64_t x, int64_t y) {
-    return field.at(field.n[0] > 1 ? n : 0, field.n[1] > 1 ? x : 0, field.n[2] > 1 ? y : 0);
-}
 
 // What is the same for all cells: 1 or 0 for the first two axes, the spacings, their inverses, and the volume of a cell.
 template <class T>
@@ -109,8 +105,8 @@ void majorant_terms(int threads, View<const T, 4> ax, View<const T, 4> ay, View<
         for (int64_t z = 0; z < Z; ++z) worst[z] = 0;
         const int64_t nx = yx.n[0] > 1 ? n : 0, ny = yy.n[0] > 1 ? n : 0, nz = yz.n[0] > 1 ? n : 0;
         for (int64_t y = start; y < smaller(start + length, Y); ++y) {
-            const Cells<T> k{row_of(ax, n, x, y), row_of(ay, n, x, y), row_of(az, n, x, y),
-                             row_of(c, n, x, y),  row_of(f, n, x, y),  row_of(fluid, n, x, y)};
+            const Cells<T> k{cell_row(ax, n, x, y), cell_row(ay, n, x, y), cell_row(az, n, x, y),
+                             cell_row(c, n, x, y),  cell_row(f, n, x, y),  cell_row(fluid, n, x, y)};
             T *flux = out.at(0, n, x, y);
             flux_row(g, k, v.at(n, x, y), v.at(n, x, y + ey), v.at(n, x + ex, y), v.at(n, x + ex, y + ey),
                      yx.at(nx, x, y), yx.at(nx, x + ex, y), yy.at(ny, x, y), yy.at(ny, x, y + ey), yz.at(nz, x, y),

@@ -87,7 +87,7 @@ def energy(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor, sp
 
 def sums_over_cells(values: Tensor, count: int, cells: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Allocate `count` sums per sample, shape (b, count), and the scratch of the loops that compute them."""
-    X, Y = ((1, 1) + tuple(cells))[-3:-1]
+    X, Y = (1, 1, *cells)[-3:-1]
     return values.new_empty((len(values), count, X * -(-Y // STRIP))), values.new_empty((len(values), count))
 
 

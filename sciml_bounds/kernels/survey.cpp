@@ -7,7 +7,8 @@
 namespace sb::SB_ISA {
 namespace {
 
-// Sums and extremes that are formed side by side, as the vector units of a processor do.
+// Sums and extremes that are formed side by side, as the vector units of a processor do. Functions with such loops are
+// not inlined: GCC 12 vectorises finish_row wrongly where it is part of a larger function (sums came out too small).
 constexpr int64_t LANES = 16;
 
 // Largest number of offsets: half of the 26 neighbours.
@@ -59,7 +60,7 @@ struct Statistics {
 
 // Take a row of conductances into the statistics.
 template <class T>
-void take_row(Statistics<T> &of_all, const T *row, int64_t Z) {
+SB_NOINLINE void take_row(Statistics<T> &of_all, const T *row, int64_t Z) {
     Statistics<T> found = of_all;
     const int64_t whole = Z / LANES * LANES;
     for (int64_t first = 0; first < whole; first += LANES)
@@ -85,7 +86,7 @@ SB_INLINE T ratio(T t, T before) {
 
 // Take the ratios of conductances that follow each other into the largest so far.
 template <class T>
-void compare(T *of_all, const T *t, const T *before, int64_t count) {
+SB_NOINLINE void compare(T *of_all, const T *t, const T *before, int64_t count) {
     T found[LANES];
     for (int64_t j = 0; j < LANES; ++j) found[j] = of_all[j];
     const int64_t whole = count / LANES * LANES;
@@ -97,7 +98,7 @@ void compare(T *of_all, const T *t, const T *before, int64_t count) {
 
 // Finish the sums of a row of points with their absorption, and sum that where there are neighbours.
 template <class T>
-void finish_row(T *SB_RESTRICT total, T *SB_RESTRICT size, T *of_all, const T *c, int64_t Z) {
+SB_NOINLINE void finish_row(T *SB_RESTRICT total, T *SB_RESTRICT size, T *of_all, const T *c, int64_t Z) {
     const int64_t whole = Z / LANES * LANES;
     for (int64_t first = 0; first < whole; first += LANES)
         for (int64_t j = 0; j < LANES; ++j) of_all[j] += size[first + j] > 0 ? c[first + j] : T(0);

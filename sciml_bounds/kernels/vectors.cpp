@@ -12,7 +12,7 @@ constexpr int64_t BLOCK = 4096;
 constexpr int64_t LANES = 32;
 
 template <class T>
-double sum_of_squares(const T *u, int64_t n) {
+SB_NOINLINE double sum_of_squares(const T *u, int64_t n) {
     T sums[LANES] = {};
     const int64_t whole = n / LANES * LANES;
     for (int64_t first = 0; first < whole; first += LANES)

@@ -58,6 +58,13 @@ def test_without_compiled_kernels_the_reference_runs_and_that_is_said_once(caplo
 )
 def test_a_compiled_loop_takes_no_array_that_does_not_fit(wrong):
     one, sums = torch.ones(2, dtype=torch.float64), torch.empty(2, 1, dtype=torch.float64)
-    arguments = {"alpha": one, "u": torch.ones(2, 5).double(), "beta": one, "out": None, "sums": sums, "norms": one} | wrong
+    arguments = {
+        "alpha": one,
+        "u": torch.ones(2, 5).double(),
+        "beta": one,
+        "out": None,
+        "sums": sums,
+        "norms": one,
+    } | wrong
     with pytest.raises(TypeError, match="incompatible function arguments"):
         _backend.run_compiled("combine", 10, *arguments.values())
