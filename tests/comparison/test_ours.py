@@ -30,5 +30,5 @@ def test_a_matrix_is_solved_to_what_is_asked(equations, name):
 
 @pytest.mark.parametrize("name", ["auto", "transform", "multigrid"])
 def test_a_matrix_has_no_grid(equations, name):
-    with pytest.raises(InputError, match=f"{name} needs a problem on a grid; for a matrix there are cg, algebraic and"):
+    with pytest.raises(InputError, match=f"{name}.*grid"):
         ours(name, equations)
