@@ -21,6 +21,7 @@ from sciml_bounds.problems.fields import (
     named_sides,
     node_shape,
     require_sizes,
+    side_values,
     solid_field,
     unbatched_shape,
 )
@@ -98,7 +99,7 @@ class Diffusion:
         boundary = dict(boundary) if isinstance(boundary, Mapping) else boundary
         parts = _coefficient_parts(coefficient, grid)
         named = [(name, value) for name, value in parts]
-        named += [("source", source), ("reaction", reaction), *_side_values(named_sides(boundary, grid))]
+        named += [("source", source), ("reaction", reaction), *side_values(named_sides(boundary, grid))]
         self.dtype, self.device = common_dtype_and_device(named)
         size = self.dtype.itemsize * math.prod(n + 1 for n in grid.shape)
         require_memory(size, f"one field on a grid of {'x'.join(map(str, grid.shape))} cells")
@@ -224,7 +225,7 @@ class Diffusion:
             batches["solid"] = self.solid.shape[: self.solid.ndim - dim]
         for side, condition in self.boundary.items():
             size = len(unbatched_shape(side, condition, self.grid, self.periodic))
-            for name, value in _side_values({side: condition}):
+            for name, value in side_values({side: condition}):
                 batches[name] = value.shape[: value.ndim - size]
         try:
             batch: torch.Size = torch.broadcast_shapes(*batches.values())
@@ -403,15 +404,3 @@ def _coefficient_parts(coefficient: Any, grid: Grid) -> list[tuple[str, Any]]:
             f"a diagonal coefficient has one field an axis ({grid.dim}), but the tuple has {len(coefficient)}."
         )
     return [(f"coefficient along {AXES[axis]}", value) for axis, value in enumerate(coefficient)]
-
-
-def _side_values(sides: Mapping[str, Boundary]) -> list[tuple[str, Any]]:
-    values: list[tuple[str, Any]] = []
-    for side, condition in sides.items():
-        if isinstance(condition, Dirichlet):
-            values.append((f"the Dirichlet value on {side}", condition.value))
-        elif isinstance(condition, Neumann):
-            values.append((f"the Neumann flux on {side}", condition.flux))
-        elif isinstance(condition, Robin):
-            values += [(f"alpha on {side}", condition.alpha), (f"g on {side}", condition.g)]
-    return values

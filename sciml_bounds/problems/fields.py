@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ __all__ = [
     "node_shape",
     "require_samples",
     "require_sizes",
+    "side_values",
     "solid_field",
     "unbatched_shape",
 ]
@@ -192,6 +193,19 @@ def named_sides(boundary: Any, grid: Grid) -> Sides:
         if first != second:
             raise InputError(f"only one of {axis}0 and {axis}1 is periodic; both sides of an axis must be.")
     return {side: boundary[side] for side in grid.sides}
+
+
+def side_values(sides: Mapping[str, Boundary]) -> list[tuple[str, Any]]:
+    """List the data of all sides, each with a name for messages."""
+    values: list[tuple[str, Any]] = []
+    for side, condition in sides.items():
+        if isinstance(condition, Dirichlet):
+            values.append((f"the Dirichlet value on {side}", condition.value))
+        elif isinstance(condition, Neumann):
+            values.append((f"the Neumann flux on {side}", condition.flux))
+        elif isinstance(condition, Robin):
+            values += [(f"alpha on {side}", condition.alpha), (f"g on {side}", condition.g)]
+    return values
 
 
 def _convert_side(

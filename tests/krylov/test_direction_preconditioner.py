@@ -270,14 +270,13 @@ def test_a_source_without_a_pressure_is_refused(name):
         sb.cg(operator.to_csr(), batch[1], M=shape, maxiter=100)
 
 
-@pytest.mark.gpu
 @pytest.mark.parametrize("name", NAMES)
-def test_it_follows_its_device(name):
-    net = _network(name, 3).cuda()
-    problem = sb.Diffusion(sb.Grid((8, 8, 8)), torch.ones((), device="cuda", dtype=torch.float64), 1.0)
+def test_it_follows_its_device(name, device):
+    net = _network(name, 3).to(device)
+    problem = sb.Diffusion(sb.Grid((8, 8, 8)), torch.ones((), device=device, dtype=torch.float64), 1.0)
     solver = sb.prepare(problem, method="multigrid")
     s = sb.cg(solver.operator, solver.rhs, M=net.as_preconditioner(solver))
-    assert s.x.is_cuda
+    assert s.x.device == device
     assert bool(s.converged.all())
-    with pytest.raises(InputError, match="the weights are on cpu and the problem on cuda"):
+    with pytest.raises(InputError, match=f"the weights are on cpu and the problem on {device}"):
         net.cpu().as_preconditioner(solver)
