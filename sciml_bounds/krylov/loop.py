@@ -47,10 +47,14 @@ LEARNED_MEMORY = 2
 #: iterations became 1,400.
 NOTHING_NEW = 1e-4
 
-_RUNNING = None
-
-#: Ends that round-off brings about too, in systems that are nearly singular for their precision.
-_BREAKDOWNS = (Reason.INDEFINITE, Reason.INDEFINITE_PRECONDITIONER, Reason.NO_NEW_DIRECTION)
+#: Reasons by their number on the device; a sample that still runs, or ran until the last iteration, has the first one.
+#: Those between `INDEFINITE` and `NO_NEW_DIRECTION` are breakdowns, which round-off brings about too, in systems that
+#: are nearly singular for their precision.
+_ENDS = (
+    Reason.MAXITER, Reason.CONVERGED, Reason.ROUND_OFF, Reason.INDEFINITE, Reason.INDEFINITE_PRECONDITIONER,
+    Reason.NO_NEW_DIRECTION, Reason.NOT_FINITE, Reason.STOPPED, Reason.STAGNATED,
+)  # fmt: skip
+_NUMBER = {reason: number for number, reason in enumerate(_ENDS)}
 
 
 def default_rtol(dtype: torch.dtype) -> float:
@@ -124,7 +128,10 @@ class _Search:
 
 
 class _Loop:
-    """The state of one solve; `step` is one iteration for all samples that still run."""
+    """The state of one solve; `step` is one iteration for all samples that still run.
+
+    The host waits for the device once an iteration, to learn whether a sample has ended, and once more if one has.
+    """
 
     def __init__(
         self,
@@ -142,18 +149,19 @@ class _Loop:
         self.learned = flexible and M.linear is not True
         self.rhs_norm = b.norm(dim=1)
         self.x = new_field(b).zero_() if x0 is None else x0
-        if x0 is not None and bool((self.rhs_norm == 0).any()):  # the norm of tiny numbers is 0 too
-            self.x[~b.any(1)] = 0.0  # the solution for b = 0 is known
+        self.unseen = b.device.type != "cpu"  # where the host would wait for the device, exceptions are not looked for
+        if x0 is not None and (self.unseen or bool((self.rhs_norm == 0).any())):  # the norm of tiny numbers is 0 too
+            self.x.masked_fill_(~b.any(1, keepdim=True), 0.0)  # the solution for b = 0 is known
         self.r = new_field(b)
         self.z, self.d = new_field(b), new_field(b)
         self.memory: deque[_Direction] = deque(maxlen=memory)
         self.floor = 10 * torch.finfo(b.dtype).eps
         self.tolerance = (rtol * self.rhs_norm).clamp_min(atol)
         self.history = _History()
-        self.reasons: list[Reason | None] = [_RUNNING] * len(b)
+        self.ends = torch.zeros(len(b), dtype=torch.int64, device=b.device)  # numbers of `_ENDS`
         self.running = torch.ones(len(b), dtype=torch.bool, device=b.device)
-        self.iterations = torch.zeros(len(b), dtype=torch.int64, device=b.device)
-        self.dropped = torch.zeros_like(self.iterations)
+        self.seen, self.alive = self.running, len(b) > 0  # which samples run, and whether any does, as the host knows it
+        self.iterations, self.dropped = torch.zeros_like(self.ends), torch.zeros_like(self.ends)
         self.rz_old = torch.ones_like(self.tolerance)
         self.stiffness: Tensor | None = None  # the norm of A, or what the first residual tells of it
         self.fresh = True  # the next direction is the preconditioned residual itself
@@ -179,22 +187,27 @@ class _Loop:
     def stop(self, which: Tensor, reason: Reason) -> None:
         """End the samples that still run and fulfil a condition."""
         which = which & self.running
-        for row in torch.nonzero(which).view(-1).tolist():
-            self.reasons[row] = reason
+        self.ends = torch.where(which, _NUMBER[reason], self.ends)
         self.running = self.running & ~which
 
-    def mark_converged(self) -> None:
-        """End the samples whose residual is small enough, or not finite."""
+    def mark_converged(self, going: Tensor | None = None, others: Iterable[tuple[Tensor, Reason]] = ()) -> None:
+        """End the samples whose residual is small enough, or not finite.
+
+        Where not all samples that ran are `going`, `others` are reasons to end that come first.
+        """
         level = torch.minimum(self.round_off_level(), self.rhs_norm)  # x may have exploded
-        if bool((self.norm > torch.maximum(level, self.tolerance)).logical_and_(self.norm < torch.inf).all()):
+        above = (self.norm > torch.maximum(level, self.tolerance)) & (self.norm < torch.inf)
+        if bool((above & (self.running if going is None else going) | ~self.seen).all()):  # here the host waits
             return
+        for which, reason in others:
+            self.stop(which, reason)
         self.stop(~torch.isfinite(self.norm), Reason.NOT_FINITE)
         self.stop(self.norm <= self.tolerance, Reason.CONVERGED)
         self.stop(self.norm <= level, Reason.ROUND_OFF)
+        self.seen, self.alive = self.running, bool(self.running.any())
 
     def step(self) -> None:
         """Do one iteration."""
-        running = self.running
         self.M.matvec_into(self.r, self.z)
         if self.learned:
             self._tame()
@@ -202,52 +215,62 @@ class _Loop:
             self._step_in_span()
             return
         rz = inner(self.r, self.z).real
-        if not bool((rz > 0).logical_and_(rz < torch.inf).all()):
-            self.stop(~torch.isfinite(rz), Reason.NOT_FINITE)
-            if not self.flexible:
-                self.stop(rz <= 0, Reason.INDEFINITE_PRECONDITIONER)
-        if not bool(self.running.all()):  # whatever M makes of a residual that is done with, of zeros above all
-            self.z[~self.running] = 0.0
-        self._new_direction(rz)
+        useful = self.running & ((rz.abs() if self.flexible else rz) < torch.inf)
+        useful = useful if self.flexible else useful & (rz > 0)
+        if self.unseen or not bool(useful.all()):  # whatever M makes of a residual that is done with, of zeros above all
+            self.z.masked_fill_(~useful.unsqueeze(1), 0.0)
+        lost = self._new_direction(rz, useful)
         product = self.z  # which the direction was made of, and which is free now
         curvature = self.A.energy_into(self.d, product)
         slope = inner(self.d, self.r) if self.flexible else rz  # the directions before are orthogonal to r
-        if not bool((curvature > 0).logical_and_(curvature < torch.inf).logical_and_(slope != 0).all()):
-            self.stop(~torch.isfinite(curvature), Reason.NOT_FINITE)
-            self.stop(slope == 0, Reason.NO_NEW_DIRECTION)
-            self.stop(curvature <= 0, Reason.INDEFINITE)
-        going = self.running & running
-        alpha = torch.where(going, slope / torch.where(going, curvature, 1.0), 0.0)
+        going = useful & (curvature > 0) & (curvature < torch.inf) & (slope != 0)
+        going = going if lost is None else going & ~lost
+        along = torch.where(going, slope, 0.0)
+        alpha = along / torch.where(going, curvature, 1.0)
         one = torch.ones_like(alpha)
         size, norm = combine(alpha, self.d, one, self.x), combine(-alpha, product, one, self.r)
         self.iterations += going
         self.size, self.norm = torch.where(going, size, self.size), torch.where(going, norm, self.norm)
         h = self.history
-        h.decreases.append((alpha.conj() * torch.where(going, slope, 0.0)).real)
+        h.decreases.append((alpha.conj() * along).real)
         h.alphas.append(alpha.real)
         h.rz.append(rz)
         h.residual_norms.append(self.norm)
         self.rz_old = rz
         if self.flexible:
             self.memory.append((self.d.clone(), product.clone(), torch.where(going, curvature, 1.0)))
-        self.mark_converged()
+        self.mark_converged(going, self._failures(rz, lost, curvature, slope))
 
-    def _new_direction(self, rz: Tensor) -> None:
-        """Set d from the preconditioned residual."""
+    def _failures(
+        self, rz: Tensor, lost: Tensor | None, curvature: Tensor, slope: Tensor
+    ) -> Iterator[tuple[Tensor, Reason]]:
+        """List why a sample cannot go on, in order."""
+        yield ~torch.isfinite(rz), Reason.NOT_FINITE
+        if lost is None:
+            yield rz <= 0, Reason.INDEFINITE_PRECONDITIONER
+        else:
+            yield lost, Reason.NO_NEW_DIRECTION
+        yield ~torch.isfinite(curvature), Reason.NOT_FINITE
+        yield slope == 0, Reason.NO_NEW_DIRECTION
+        yield curvature <= 0, Reason.INDEFINITE
+
+    def _new_direction(self, rz: Tensor, useful: Tensor) -> Tensor | None:
+        """Set d from the preconditioned residual; tell where a flexible loop finds nothing new."""
         if self.flexible:
             self.d.copy_(self.z)
             for direction, product, curvature in self.memory:
                 self.d.addcmul_((inner(product, self.z) / curvature).unsqueeze(1), direction, value=-1)
             lost = self.d.norm(dim=1) <= self.floor * self.z.norm(dim=1)
             if self.learned:
-                self.dropped += lost & self.running
-            self.stop(lost, Reason.NO_NEW_DIRECTION)
-        elif self.fresh:
+                self.dropped += lost & useful
+            return lost
+        if self.fresh:
             self.d, self.z = self.z, self.d
         else:
-            beta = torch.where(self.running, rz / torch.where(self.running, self.rz_old, 1.0), 0.0)
+            beta = torch.where(useful, rz / torch.where(useful, self.rz_old, 1.0), 0.0)
             combine(torch.ones_like(beta), self.z, beta, self.d, norms=False)
         self.fresh = False
+        return None
 
     def _tame(self) -> None:
         """Scale what a learned preconditioner gave, whose size means nothing, and drop what is not finite."""
@@ -255,7 +278,7 @@ class _Loop:
         useful = (size > 0) & (size < torch.inf) & self.running
         z = torch.view_as_real(self.z).view(len(self.z), -1) if self.z.is_complex() else self.z  # division may overflow
         z /= torch.where(useful, size, 1.0).unsqueeze(1)
-        self.z[~useful] = 0.0
+        self.z.masked_fill_(~useful.unsqueeze(1), 0.0)
 
     def _step_in_span(self) -> None:
         """Minimise the energy over the span of the preconditioned residual, the residual and the memory."""
@@ -309,13 +332,11 @@ class _Loop:
         self.replace_residual()
         true_norm = self.r.norm(dim=1)
         self._acquit(true_norm)
-        done = [reason in (Reason.CONVERGED, Reason.ROUND_OFF) for reason in self.reasons]
         slack = 1 + 1e3 * torch.finfo(self.b.dtype).eps
-        deceived = torch.tensor(done, dtype=torch.bool, device=self.b.device)
-        deceived &= (true_norm > self.tolerance * slack) & (true_norm > 2 * self.round_off_level())
-        for row in torch.nonzero(deceived).view(-1).tolist():
-            self.reasons[row] = _RUNNING
-        self.running = deceived
+        deceived = self.converged & (true_norm > self.tolerance * slack) & (true_norm > 2 * self.round_off_level())
+        self.ends = torch.where(deceived, 0, self.ends)
+        self.running = self.seen = deceived
+        self.alive = bool(deceived.any())
         self.norm = true_norm
         self.fresh = True
         self.memory.clear()
@@ -323,11 +344,14 @@ class _Loop:
     def _acquit(self, true_norm: Tensor) -> None:
         """Call converged what broke down where the recurrence alone had not seen that nothing was left to do."""
         level = torch.minimum(self.round_off_level(), self.rhs_norm)  # as in `mark_converged`
-        for row, reason in enumerate(self.reasons):
-            if reason in _BREAKDOWNS and bool(true_norm[row] <= self.tolerance[row]):
-                self.reasons[row] = Reason.CONVERGED
-            elif reason in _BREAKDOWNS and bool(true_norm[row] <= level[row]):
-                self.reasons[row] = Reason.ROUND_OFF
+        broke = (self.ends >= _NUMBER[Reason.INDEFINITE]) & (self.ends <= _NUMBER[Reason.NO_NEW_DIRECTION])
+        for limit, reason in ((level, Reason.ROUND_OFF), (self.tolerance, Reason.CONVERGED)):
+            self.ends = torch.where(broke & (true_norm <= limit), _NUMBER[reason], self.ends)
+
+    @property
+    def converged(self) -> Tensor:
+        """Which samples have ended at the tolerance or at the level of round-off."""
+        return (self.ends == _NUMBER[Reason.CONVERGED]) | (self.ends == _NUMBER[Reason.ROUND_OFF])
 
 
 def iterate(
@@ -369,14 +393,11 @@ def iterate(
         restarts = _run(loop, maxiter, monitor)
         residual_norm = loop.norm
         bounds = _bounds(loop, restarts, residual_norm, lambda_min, lambda_min_preconditioned)
-    reasons = tuple(reason or Reason.MAXITER for reason in loop.reasons)
-    converged = torch.tensor(
-        [r in (Reason.CONVERGED, Reason.ROUND_OFF) for r in reasons], dtype=torch.bool, device=b.device
-    )
+    reasons = tuple(_ENDS[number] for number in loop.ends.tolist())
     norms = torch.stack(loop.history.residual_norms)
     return LinearSolution(
         x=loop.x.view(b.shape),
-        converged=converged.view(batch),
+        converged=loop.converged.view(batch),
         reason=reasons[0] if not batch else reasons,
         iterations=loop.iterations.view(batch),
         residual_norms=norms.view(len(norms), *batch),
@@ -397,13 +418,14 @@ def _run(loop: _Loop, maxiter: int, monitor: Monitor | None) -> int:
     restarts = 0
     iteration = 0
     while True:
-        while bool(loop.running.any()) and iteration < maxiter:
+        while loop.alive and iteration < maxiter:
             loop.step()
             iteration += 1
             if monitor is not None and monitor(iteration, loop.x, loop.norm):
                 loop.stop(loop.running, Reason.STOPPED)
+                loop.alive = False
         loop.restart_where_deceived()
-        if not bool(loop.running.any()):
+        if not loop.alive:
             return restarts
         if iteration >= maxiter or restarts == MAX_RESTARTS:
             loop.stop(loop.running, Reason.STAGNATED)

@@ -97,7 +97,8 @@ def pseudo_inverse(matrix: Tensor) -> Tensor:
     scale = torch.where(diagonal > 0, diagonal.rsqrt(), 0.0)
     unit = scale.unsqueeze(-1) * exact * scale.unsqueeze(-2)
     factor, failed = torch.linalg.cholesky_ex(unit)
-    if not bool(failed.any()) and bool((factor.diagonal(dim1=-2, dim2=-1) > REGULAR_PIVOT).all()):
+    pivots = factor.diagonal(dim1=-2, dim2=-1).amin(-1)
+    if bool(((failed == 0) & (pivots > REGULAR_PIVOT)).all()):
         result = torch.cholesky_inverse(factor)  # ten times as fast
     else:
         values, vectors = torch.linalg.eigh(unit)
@@ -200,10 +201,11 @@ class Cycle(LinearOperator):
     def _into_range(self, x: Tensor, out: Tensor) -> Tensor:
         """Write right-hand sides over (about) their norms in the dtype of the levels; returns the divisors, (b,).
 
-        Powers of two round nothing. Residuals of one solve are of like size, so that of the last one is tried first.
+        Powers of two round nothing. Residuals of one solve are of like size, so that of the last one is tried first,
+        where the host need not wait to see whether it fits.
         """
         size = self._sizes.get(len(x))
-        if size is not None:
+        if size is not None and x.device.type == "cpu":
             norm = combine(1 / size, x.flatten(1), torch.zeros_like(size), out.flatten(1))
             if bool(((norm > 1 / RANGE) & (norm < RANGE)).all()):
                 self._sizes = {len(x): size * power_of_two(norm)}
