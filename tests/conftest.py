@@ -33,8 +33,13 @@ NEEDS = {
 }
 
 
+PRETENDED = runpy.run_path(str(Path(__file__).with_name("pretended_device.py")))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what cannot run here, and say why; names with addresses differ between the processes that share the work."""
+    if not torch.cuda.is_available() and any("device" in getattr(item, "fixturenames", ()) for item in items):
+        PRETENDED["register"]()  # before the first gradient is computed: the engine counts the devices then
     named = [item.nodeid for item in items if " at 0x" in item.nodeid]
     if named:
         raise pytest.UsageError(f"the cases of these tests need names of their own (ids=): {named[:3]}")
@@ -42,9 +47,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark, (present, reason) in NEEDS.items():
             if not present and item.get_closest_marker(mark):
                 item.add_marker(pytest.mark.skip(reason=reason))
-
-
-PRETENDED = runpy.run_path(str(Path(__file__).with_name("pretended_device.py")))
 
 
 @pytest.fixture(

@@ -24,6 +24,9 @@ READS = (
     "_linalg_check_errors", "histc",
 )  # fmt: skip
 
+#: Functions that copy what the host holds.
+READ_FROM_THE_HOST = torch.tensor, torch.as_tensor
+
 #: Operations that may take a tensor of another device: copies, and indices, which are copied.
 CROSSINGS = ("copy_", "_copy_from", "_to_copy", "index", "index_put", "index_put_", "_index_put_impl_")
 
@@ -138,8 +141,8 @@ def _needs_shape(name: str, args: Any) -> bool:
 
 
 @cache
-def _register() -> torch.library.Library:
-    """Make the device known to torch, once in a process."""
+def register() -> torch.library.Library:
+    """Make the device known to torch, once in a process and before its first gradient."""
     from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
     module = _DummyBackendModule()
@@ -158,7 +161,8 @@ def _made(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
             copied = original is not torch.as_tensor
             return data.to(device=device or data.device, dtype=kwargs.get("dtype") or data.dtype, copy=copied)
         if device is not None and torch.device(device).type == NAME:
-            return original(data, *args, **kwargs).to(NAME)
+            made = original(data, *args, **kwargs)
+            return made.to(NAME) if original in READ_FROM_THE_HOST else Pretended(made)
         return original(data, *args, device=device, **kwargs)
 
     return make
@@ -167,7 +171,7 @@ def _made(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
 @contextmanager
 def present() -> Iterator[torch.device]:
     """Provide the device inside a `with` block, and count from zero how often the host waits for it."""
-    _register()
+    register()
     waits.clear()
     with pytest.MonkeyPatch.context() as patch:
         for name in ("tensor", "as_tensor", "arange", "eye", "linspace", "logspace"):

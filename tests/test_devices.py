@@ -417,3 +417,54 @@ def test_devices_do_not_mix(device):
         sb.Diffusion(sb.Grid((4, 4)), torch.ones(4, 4, device="cpu").to(device), torch.ones(4, 4))
     with pytest.raises(sb.InputError, match="device"):
         sb.VariationalProblem(sb.Grid((4, 4)), sb.QuadraticEnergy(torch.ones(4, 4)), torch.ones(4, 4).to(device))
+
+
+# --- how often the host waits -----------------------------------------------------------------------------------------
+
+#: Waits of a solve beside one an iteration: whether the start is good enough, whether another sample runs when one has
+#: ended, whether the recomputed residual agrees, and why all have ended.
+HANDFUL = 4
+
+#: Problems whose level is free are asked how many parts they have, before and after.
+WAITS = {
+    ("line", "multigrid"): HANDFUL, ("mixed", "multigrid"): HANDFUL, ("batch", "multigrid"): HANDFUL,
+    ("constant", "transform"): HANDFUL, ("mixed", "cg"): HANDFUL, ("periodic", "multigrid"): HANDFUL + 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "method"), WAITS)
+def test_the_host_waits_once_an_iteration(name, method, device, waits):
+    solver = sb.prepare(problem(name, device), method=method)
+    waits.clear()
+    solution = solver.solve(rtol=1e-6)
+    assert len(waits) <= int(solution.iterations.max()) + WAITS[name, method], waits
+
+
+def test_a_new_source_is_looked_at_once(device, waits):
+    solver, sources = sb.prepare(problem("line", device)), [field(16, device=device, seed=seed) for seed in range(2)]
+    solver.solve(source=sources[0])  # what the sides give is assembled here
+    waits.clear()
+    solution = solver.solve(source=sources[1])
+    assert len(waits) <= 1 + int(solution.iterations) + HANDFUL, waits
+
+
+def test_samples_that_end_one_after_the_other_cost_one_wait_more_each(device, waits):
+    """The k-th matrix has the eigenvalues 1 to k, so that conjugate gradients take k iterations."""
+    diagonals = [torch.arange(20).remainder(k + 1) + 1.0 for k in range(6)]
+    matrices, b = torch.stack([torch.diag(d) for d in diagonals]).double().to(device), field(6, 20, device=device)
+    sb.cg(matrices, b, atol=1e9)  # which zero reaches
+    posing = len(waits)
+    waits.clear()
+    solution = sb.cg(matrices, b)
+    assert sorted(solution.iterations.tolist()) == [1, 2, 3, 4, 5, 6]
+    assert len(waits) <= posing + 6 + 6
+
+
+def test_a_problem_is_posed_and_set_up_with_few_waits(device, waits):
+    """One for each field that is an array; the set-up asks how each level is to be coarsened."""
+    a, f = field(16, 16, device=device), field(16, 16, device=device, seed=1)
+    waits.clear()
+    posed = sb.Diffusion(sb.Grid((16, 16)), a, f)
+    assert len(waits) == 2, waits
+    sb.prepare(posed, method="multigrid")
+    assert len(waits) <= 2 + 7, waits

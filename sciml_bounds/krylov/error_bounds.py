@@ -22,10 +22,8 @@ SPREAD = 1e4
 
 def energy_lower_bounds(decreases: Tensor) -> Tensor:
     """Turn the energy decreases alpha_j r_j.d_j, shape (m, b), into lower bounds at the m + 1 iterates."""
-    tail = torch.flip(torch.cumsum(torch.flip(decreases, (0,)), 0), (0,))
-    return torch.cat(
-        [tail, torch.zeros_like(tail[:1]) if len(tail) else decreases.new_zeros(1, decreases.shape[1])]
-    ).sqrt()
+    with_zero = torch.cat([decreases, decreases.new_zeros(1, decreases.shape[1])])
+    return with_zero.flip(0).cumsum(0).flip(0).sqrt()
 
 
 def gauss_radau(alphas: Tensor, betas: Tensor, rz: Tensor, mu: Tensor) -> Tensor:

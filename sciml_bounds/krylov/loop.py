@@ -12,9 +12,10 @@ Legend: n unknowns, b samples of a batch; vectors have shape (b, n).
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.kernels.memory import new_field
@@ -127,6 +129,11 @@ class _Search:
         return found
 
 
+def _where(which: Tensor | None, numbers: Tensor, otherwise: Tensor | float) -> Tensor:
+    """Take numbers where a condition holds; everywhere if it is None."""
+    return numbers if which is None else torch.where(which, numbers, otherwise)
+
+
 class _Loop:
     """The state of one solve; `step` is one iteration for all samples that still run.
 
@@ -147,7 +154,7 @@ class _Loop:
         self.A, self.M, self.b = A, M, b
         self.flexible = flexible
         self.learned = flexible and M.linear is not True
-        self.rhs_norm = b.norm(dim=1)
+        self.rhs_norm = vector_norm(b, dim=1)
         self.x = new_field(b).zero_() if x0 is None else x0
         self.unseen = b.device.type != "cpu"  # where the host would wait for the device, exceptions are not looked for
         if x0 is not None and (self.unseen or bool((self.rhs_norm == 0).any())):  # the norm of tiny numbers is 0 too
@@ -160,18 +167,19 @@ class _Loop:
         self.history = _History()
         self.ends = torch.zeros(len(b), dtype=torch.int64, device=b.device)  # numbers of `_ENDS`
         self.running = torch.ones(len(b), dtype=torch.bool, device=b.device)
-        self.seen, self.alive = self.running, len(b) > 0  # which samples run, and whether any does, as the host knows it
+        self.seen, self.whole, self.alive = self.running, True, len(b) > 0  # who runs, all, any, as the host knows it
         self.iterations, self.dropped = torch.zeros_like(self.ends), torch.zeros_like(self.ends)
-        self.rz_old = torch.ones_like(self.tolerance)
+        self.one = torch.ones_like(self.tolerance)
+        self.rz_old = self.one
         self.stiffness: Tensor | None = None  # the norm of A, or what the first residual tells of it
         self.fresh = True  # the next direction is the preconditioned residual itself
         if x0 is None:
             self.r.copy_(b)
         else:
             self.replace_residual()
-        self.norm, self.size = self.r.norm(dim=1), self.x.norm(dim=1)
+        self.norm, self.size = vector_norm(self.r, dim=1), vector_norm(self.x, dim=1)
         self.history.residual_norms.append(self.norm)
-        self.mark_converged()
+        self.mark_converged(None)
 
     def replace_residual(self) -> None:
         """Compute the residual anew, so that round-off of the recurrence cannot deceive."""
@@ -187,24 +195,34 @@ class _Loop:
     def stop(self, which: Tensor, reason: Reason) -> None:
         """End the samples that still run and fulfil a condition."""
         which = which & self.running
-        self.ends = torch.where(which, _NUMBER[reason], self.ends)
-        self.running = self.running & ~which
+        if self.unseen or bool(which.any()):
+            self.ends = torch.where(which, _NUMBER[reason], self.ends)
+            self.running = self.running & ~which
 
-    def mark_converged(self, going: Tensor | None = None, others: Iterable[tuple[Tensor, Reason]] = ()) -> None:
+    def positive(self, numbers: Tensor, among: Tensor | None) -> Tensor | None:
+        """Tell which samples among some have a positive and finite number; None if all are known to."""
+        if among is None and not self.unseen and len(numbers):
+            low, high = numbers.aminmax()
+            if float(low) > 0 and float(high) < torch.inf:
+                return None
+        found = (numbers > 0) & (numbers < torch.inf)
+        return found if among is None else found & among
+
+    def mark_converged(self, going: Tensor | None, others: Iterable[tuple[Tensor, Reason]] = ()) -> None:
         """End the samples whose residual is small enough, or not finite.
 
-        Where not all samples that ran are `going`, `others` are reasons to end that come first.
+        Where not all samples that ran are `going` (None for all), `others` are reasons to end that come first.
         """
         level = torch.minimum(self.round_off_level(), self.rhs_norm)  # x may have exploded
-        above = (self.norm > torch.maximum(level, self.tolerance)) & (self.norm < torch.inf)
-        if bool((above & (self.running if going is None else going) | ~self.seen).all()):  # here the host waits
+        above = self.positive(self.norm - torch.maximum(level, self.tolerance), going)
+        if above is None or bool((above if self.whole else above | ~self.seen).all()):  # here the host waits
             return
-        for which, reason in others:
+        for which, reason in others if going is not None else ():
             self.stop(which, reason)
         self.stop(~torch.isfinite(self.norm), Reason.NOT_FINITE)
         self.stop(self.norm <= self.tolerance, Reason.CONVERGED)
         self.stop(self.norm <= level, Reason.ROUND_OFF)
-        self.seen, self.alive = self.running, bool(self.running.any())
+        self.seen, self.whole, self.alive = self.running, False, bool(self.running.any())
 
     def step(self) -> None:
         """Do one iteration."""
@@ -215,22 +233,22 @@ class _Loop:
             self._step_in_span()
             return
         rz = inner(self.r, self.z).real
-        useful = self.running & ((rz.abs() if self.flexible else rz) < torch.inf)
-        useful = useful if self.flexible else useful & (rz > 0)
-        if self.unseen or not bool(useful.all()):  # whatever M makes of a residual that is done with, of zeros above all
-            self.z.masked_fill_(~useful.unsqueeze(1), 0.0)
+        running = None if self.whole else self.running
+        useful = self.running & (rz.abs() < torch.inf) if self.flexible else self.positive(rz, running)
+        if useful is not None and (self.unseen or not bool(useful.all())):
+            self.z.masked_fill_(~useful.unsqueeze(1), 0.0)  # whatever M makes of a residual that is done with
         lost = self._new_direction(rz, useful)
         product = self.z  # which the direction was made of, and which is free now
         curvature = self.A.energy_into(self.d, product)
         slope = inner(self.d, self.r) if self.flexible else rz  # the directions before are orthogonal to r
-        going = useful & (curvature > 0) & (curvature < torch.inf) & (slope != 0)
-        going = going if lost is None else going & ~lost
-        along = torch.where(going, slope, 0.0)
-        alpha = along / torch.where(going, curvature, 1.0)
-        one = torch.ones_like(alpha)
-        size, norm = combine(alpha, self.d, one, self.x), combine(-alpha, product, one, self.r)
-        self.iterations += going
-        self.size, self.norm = torch.where(going, size, self.size), torch.where(going, norm, self.norm)
+        going = self.positive(curvature, useful)
+        if lost is not None and going is not None:
+            going = going & ~lost & (slope != 0)
+        along = _where(going, slope, 0.0)
+        alpha = along / _where(going, curvature, 1.0)
+        size, norm = combine(alpha, self.d, self.one, self.x), combine(-alpha, product, self.one, self.r)
+        self.iterations += 1 if going is None else going
+        self.size, self.norm = _where(going, size, self.size), _where(going, norm, self.norm)
         h = self.history
         h.decreases.append((alpha.conj() * along).real)
         h.alphas.append(alpha.real)
@@ -238,7 +256,7 @@ class _Loop:
         h.residual_norms.append(self.norm)
         self.rz_old = rz
         if self.flexible:
-            self.memory.append((self.d.clone(), product.clone(), torch.where(going, curvature, 1.0)))
+            self.memory.append((self.d.clone(), product.clone(), _where(going, curvature, 1.0)))
         self.mark_converged(going, self._failures(rz, lost, curvature, slope))
 
     def _failures(
@@ -254,21 +272,21 @@ class _Loop:
         yield slope == 0, Reason.NO_NEW_DIRECTION
         yield curvature <= 0, Reason.INDEFINITE
 
-    def _new_direction(self, rz: Tensor, useful: Tensor) -> Tensor | None:
+    def _new_direction(self, rz: Tensor, useful: Tensor | None) -> Tensor | None:
         """Set d from the preconditioned residual; tell where a flexible loop finds nothing new."""
         if self.flexible:
             self.d.copy_(self.z)
             for direction, product, curvature in self.memory:
                 self.d.addcmul_((inner(product, self.z) / curvature).unsqueeze(1), direction, value=-1)
-            lost = self.d.norm(dim=1) <= self.floor * self.z.norm(dim=1)
-            if self.learned:
+            lost: Tensor = vector_norm(self.d, dim=1) <= self.floor * vector_norm(self.z, dim=1)
+            if self.learned and useful is not None:
                 self.dropped += lost & useful
             return lost
         if self.fresh:
             self.d, self.z = self.z, self.d
         else:
-            beta = torch.where(useful, rz / torch.where(useful, self.rz_old, 1.0), 0.0)
-            combine(torch.ones_like(beta), self.z, beta, self.d, norms=False)
+            beta = _where(useful, rz, 0.0) / _where(useful, self.rz_old, 1.0)
+            combine(self.one, self.z, beta, self.d, norms=False)
         self.fresh = False
         return None
 
@@ -301,7 +319,7 @@ class _Loop:
         self.history.decreases.append((first.conj() * given.slope + second.conj() * plain.slope).real)
         self.history.residual_norms.append(self.norm)
         self.memory.append((direction, product, torch.where(going, inner(direction, product).real, 1.0)))
-        self.mark_converged()
+        self.mark_converged(self.running)
 
     def _search(self, v: Tensor, known: Iterable[_Direction], floor: float) -> _Search:
         """Make vectors A-orthogonal to known directions; zero where no more than `floor` of them is left."""
@@ -310,7 +328,7 @@ class _Loop:
         for _ in range(2):  # a network may give nearly what is known, and twice is enough (Kahan; Parlett, 1980)
             for other, product, curvature in known:
                 direction.addcmul_((inner(product, direction) / curvature).unsqueeze(1), other, value=-1)
-        lost = direction.norm(dim=1) <= floor * v.norm(dim=1)
+        lost = vector_norm(direction, dim=1) <= floor * vector_norm(v, dim=1)
         direction[lost] = 0.0
         product = torch.empty_like(direction)
         curvature = self.A.energy_into(direction, product)
@@ -323,35 +341,36 @@ class _Loop:
             known = self.A.norm_upper
             curvature = self.A.energy_into(self.r, torch.empty_like(self.r)) / self.norm.square().clamp_min(1e-300)
             self.stiffness = curvature if known is None else known.to(curvature)
-        flat = given.curvature <= self.floor * self.stiffness * given.direction.norm(dim=1).square()
+        flat = given.curvature <= self.floor * self.stiffness * vector_norm(given.direction, dim=1).square()
         given.direction[flat], given.product[flat] = 0.0, 0.0
         return replace(given, curvature=torch.where(flat, 0.0, given.curvature), slope=inner(given.direction, self.r))
 
     def restart_where_deceived(self) -> None:
         """Recompute the residual of all samples; those that had only seemed to converge run again."""
         self.replace_residual()
-        true_norm = self.r.norm(dim=1)
-        self._acquit(true_norm)
+        self.norm = vector_norm(self.r, dim=1)
+        level = self.round_off_level()
+        self._acquit(torch.minimum(level, self.rhs_norm))  # as in `mark_converged`
         slack = 1 + 1e3 * torch.finfo(self.b.dtype).eps
-        deceived = self.converged & (true_norm > self.tolerance * slack) & (true_norm > 2 * self.round_off_level())
-        self.ends = torch.where(deceived, 0, self.ends)
+        deceived = self.converged & (self.norm > torch.maximum(self.tolerance * slack, 2 * level))
         self.running = self.seen = deceived
-        self.alive = bool(deceived.any())
-        self.norm = true_norm
+        self.whole, self.alive = False, bool(deceived.any())
+        if self.unseen or self.alive:
+            self.ends = torch.where(deceived, 0, self.ends)
         self.fresh = True
         self.memory.clear()
 
-    def _acquit(self, true_norm: Tensor) -> None:
+    def _acquit(self, level: Tensor) -> None:
         """Call converged what broke down where the recurrence alone had not seen that nothing was left to do."""
-        level = torch.minimum(self.round_off_level(), self.rhs_norm)  # as in `mark_converged`
         broke = (self.ends >= _NUMBER[Reason.INDEFINITE]) & (self.ends <= _NUMBER[Reason.NO_NEW_DIRECTION])
-        for limit, reason in ((level, Reason.ROUND_OFF), (self.tolerance, Reason.CONVERGED)):
-            self.ends = torch.where(broke & (true_norm <= limit), _NUMBER[reason], self.ends)
+        if self.unseen or bool(broke.any()):
+            for limit, reason in ((level, Reason.ROUND_OFF), (self.tolerance, Reason.CONVERGED)):
+                self.ends = torch.where(broke & (self.norm <= limit), _NUMBER[reason], self.ends)
 
     @property
     def converged(self) -> Tensor:
         """Which samples have ended at the tolerance or at the level of round-off."""
-        return (self.ends == _NUMBER[Reason.CONVERGED]) | (self.ends == _NUMBER[Reason.ROUND_OFF])
+        return (self.ends > 0) & (self.ends <= _NUMBER[Reason.ROUND_OFF])
 
 
 def iterate(
@@ -450,13 +469,13 @@ def _bounds(
     uppers: list[Tensor] = []
     round_off = None if lambda_min is None else loop.A.product_round_off(loop.x)
     if lambda_min is not None and round_off is not None:
-        round_off = round_off + 2 * torch.finfo(loop.b.dtype).eps * loop.b.norm(dim=1)  # of the difference b - A x
+        round_off = round_off + 2 * torch.finfo(loop.b.dtype).eps * loop.rhs_norm  # of the difference b - A x
         uppers.append(residual_bound(residual_norm, round_off, torch.as_tensor(lambda_min).to(loop.tolerance)))
     plain = not loop.flexible and restarts == 0 and len(h.alphas) > 0
     if plain and mu is not None:
         uppers.append(_radau(loop, torch.as_tensor(mu).to(loop.tolerance).expand(len(loop.b))))
     if uppers:
-        return _Bounds(lower, torch.stack([u.expand(len(loop.b)) for u in uppers]).amin(0), "bound")
+        return _Bounds(lower, functools.reduce(torch.minimum, uppers).expand(len(loop.b)), "bound")
     if lambda_min is not None:  # what rounding did to the residual of an unknown operator is not bounded
         return _Bounds(lower, residual_norm / torch.as_tensor(lambda_min).to(loop.tolerance).sqrt(), "estimate")
     if plain:

@@ -233,7 +233,7 @@ BAD = {
         "coefficient has 1 entry that is NaN or infinite, at index (1, 2); remove or replace it.",
     ),
     "infinity": ({"source": _with(np.inf)}, "source has 1 entry that is NaN or infinite, at index (1, 2)"),
-    "NaN on a side": ({"boundary": sb.Dirichlet(np.nan)}, "the Dirichlet value on x0 has 4 entries that are NaN"),
+    "NaN on a side": ({"boundary": sb.Dirichlet(np.nan)}, "the Dirichlet value on x0 is nan; give a finite number"),
     "negative reaction": ({"reaction": -2.0}, "reaction is negative (-2)"),
     "negative reaction with gradients": (
         {"reaction": torch.tensor(-2.0, requires_grad=True)},
