@@ -16,16 +16,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, lru_cache
+from importlib import import_module
 from types import ModuleType
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+_compiled: ModuleType | None
 try:
-    from sciml_bounds.kernels import _compiled
+    _compiled = import_module("sciml_bounds.kernels._compiled")
 except ImportError:  # a pure installation
-    _compiled = None  # type: ignore[assignment]
+    _compiled = None
 
 try:
     import triton
