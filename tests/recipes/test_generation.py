@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -257,12 +258,17 @@ def test_shards_join_to_the_data_set_of_one_run(folder, expected, count):
         assert joined["x"].attrs == once["x"].attrs
 
 
+@pytest.fixture(scope="module")
+def made_shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    for i in range(3):
+        make_shard(FakeRecipe(), folder / f"{i}.nc", samples=10, seed=3, shard_index=i, num_shards=3)
+    return folder
+
+
 @pytest.fixture
-def shards(folder):
-    paths = [folder / f"{i}.nc" for i in range(3)]
-    for i, path in enumerate(paths):
-        make_shard(FakeRecipe(), path, samples=10, seed=3, shard_index=i, num_shards=3)
-    return paths
+def shards(folder, made_shards):
+    return [Path(shutil.copy(made_shards / f"{i}.nc", folder)) for i in range(3)]
 
 
 def test_shards_that_do_not_fit(shards, folder):

@@ -209,6 +209,7 @@ for limit in {limits!r}:
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_takes_no_more(tmp_path):
     """A limit on the size of files does to a process what a full disk does: the old file stays, and nothing else."""
     target = tmp_path / "a.nc"
