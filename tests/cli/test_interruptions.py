@@ -37,6 +37,7 @@ def test_a_signal_at_any_moment(tmp_path, number, code):
     assert os.listdir(tmp_path) == ["a.npy"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--out", "--plot"])
 def test_a_disk_that_takes_no_more(tmp_path, option):
     """A limit on the size of files does to a process what a full disk does: the old file stays, and nothing else."""

@@ -101,6 +101,7 @@ def test_a_recipe_leads_to_weights_whose_card_says_everything(place, capsys):
     assert load_model("final.safetensors")(torch.ones(1, 1, 16, 16)).shape == (1, 1, 17, 17)
 
 
+@pytest.mark.slow
 def test_the_same_recipe_gives_the_same_weights(place):
     for folder in ("a", "b"):
         assert run(["train", "small.toml", "--folder", folder, "--set", f"output.weights={folder}.safetensors"]) == 0

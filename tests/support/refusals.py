@@ -1,6 +1,6 @@
-"""Tables of calls that must be refused: one sentence that names what is wrong.
+"""Calls that must be refused with one sentence that names what is wrong.
 
-The words of a row are key nouns, names and numbers, in any order; how the sentence is phrased is not tested.
+The words of a refusal are key nouns, names and numbers, in any order; how the sentence is phrased is not tested.
 """
 
 from __future__ import annotations
@@ -14,17 +14,22 @@ import pytest
 from sciml_bounds.errors import InputError
 
 
-def refused(words: str, call: Callable[[], object], error: type[Exception] = InputError) -> str:
-    """Check that a call is refused in one sentence that contains all words, and return the sentence."""
+def refused(words: str, call: Callable[..., object], /, *arguments: object, **options: object) -> str:
+    """Check that a call is refused as bad input in one sentence that contains all words, and return the sentence."""
+    message = failing(InputError, words, lambda: call(*arguments, **options))
+    assert "\n" not in message
+    assert message.endswith(".")
+    assert not message.endswith("..")
+    return message
+
+
+def failing(error: type[Exception], words: str, call: Callable[[], object]) -> str:
+    """Check that a call raises an error whose message contains all words, and return the message."""
     with pytest.raises(error) as caught:
         call()
     message = str(caught.value)
     missing = [word for word in words.split() if word.lower() not in message.lower()]
     assert not missing, f"{missing} not in {message!r}"
-    if error is InputError:
-        assert "\n" not in message
-        assert message.endswith(".")
-        assert not message.endswith("..")
     return message
 
 
@@ -36,6 +41,9 @@ def refusals(*rows: tuple[Any, ...]) -> Callable[..., None]:
         words, call, *error = row
         names = [n for n, p in inspect.signature(call).parameters.items() if p.default is p.empty]
         arguments = {name: request.getfixturevalue(name) for name in names}
-        refused(words, lambda: call(**arguments), *error)
+        if error:
+            failing(*error, words, lambda: call(**arguments))
+        else:
+            refused(words, call, **arguments)
 
     return test
