@@ -85,7 +85,6 @@ def restrict_across(axis: int, axes: tuple[bool, bool, bool], weights: Tensor, f
         return restricted(across, weights[[k for k, kept in enumerate(inside) if kept]], fine)
     coarse = fine.new_empty((len(fine), *weights.shape[2:]))
     kept = tuple(pair if within else None for pair, within in zip(pairs(axes), inside))
-    fine = fine.contiguous()
     march_down((), None, across, kept, weights, fine, fine, coarse, {})
     return coarse
 
