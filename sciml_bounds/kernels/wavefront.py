@@ -57,7 +57,8 @@ def march_down(
         Where buffers are kept from one call to the next; empty at first.
     """
     fixed = _fixed(steps, operator, axes, pairs, P, b, work)
-    run_compiled("descend", b.numel(), *fixed, _lengths(steps), b.contiguous(), x, coarse)
+    b = b.contiguous()
+    run_compiled("descend", b.numel(), *fixed, _lengths(steps), b, x if steps else b, coarse)
 
 
 def march_up(
