@@ -46,6 +46,7 @@ def test_the_table_shows_who_did_not_arrive(capsys):
     assert "kernels were compiled before" in " ".join(printed.split())
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_gives_inner_products_of_numpy_one_thread():
     """Two that wait for each other on a busy machine make scipy and PyAMG many times slower than they are."""
     environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 import typer
+from interruptions import interrupting
 
 from sciml_bounds.cli import main
 from sciml_bounds.cli.consolidate import consolidate
@@ -137,12 +138,9 @@ def test_a_signal_leaves_finished_parts_and_no_worker(folder):
         "sys.exit(main.run(sys.argv[1:]))"
     )
     arguments = ["generate", "poisson", "--resolution", "64", "--samples", "3200", "--workers", "1", "--out", "a.nc"]
-    command = [sys.executable, "-c", code, *arguments]
+    # after the first tenth; as a terminal does: to the worker, too
+    command = [sys.executable, "-c", interrupting(signal.SIGINT, "samples", group=True) + code, *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        for line in process.stderr:
-            if "samples" in line:  # the first tenth
-                break
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the worker, too
         lines = process.stderr.read().splitlines()
     assert process.returncode == 130
     assert "sciml-bounds: stopped by SIGINT; no half-written file is left." in lines

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from interruptions import interrupting
 
 from sciml_bounds.cli.evaluate import evaluate
 from sciml_bounds.cli.main import app, run
@@ -100,6 +101,7 @@ def test_a_recipe_leads_to_weights_whose_card_says_everything(place, capsys):
     assert load_model("final.safetensors")(torch.ones(1, 1, 16, 16)).shape == (1, 1, 17, 17)
 
 
+@pytest.mark.slow
 def test_the_same_recipe_gives_the_same_weights(place):
     for folder in ("a", "b"):
         assert run(["train", "small.toml", "--folder", folder, "--set", f"output.weights={folder}.safetensors"]) == 0
@@ -131,13 +133,10 @@ def test_a_table_is_printed_and_a_value_replaced(place, capsys):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_loses_nothing(place, number, code):
     arguments = ["train", "small.toml", "--set", "training.epochs=40"]
-    with subprocess.Popen(
-        [sys.executable, "-c", RUN, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    ) as process:
-        assert "epoch 1 of 40" in process.stderr.readline()
-        process.send_signal(number)
-        lines = process.stderr.read().splitlines()
-    assert process.returncode == code
+    code_of_run = interrupting(number, "epoch 1 of 40") + RUN
+    done = subprocess.run([sys.executable, "-c", code_of_run, *arguments], capture_output=True, text=True)
+    assert done.returncode == code
+    lines = done.stderr.splitlines()
     assert lines[-1] == f"sciml-bounds: stopped by {number.name}; no half-written file is left."
     assert re.fullmatch(r"sciml-bounds: the checkpoint .*/run/last.safetensors is whole; resume from it\.", lines[-2])
     assert read_weights("run/last.safetensors")[1]["state"]["epoch"] < 40

@@ -12,6 +12,7 @@ import pytest
 import scipy.sparse
 import scipy.sparse.linalg
 import torch
+from refusals import refusals, refused
 
 import sciml_bounds as sb
 from sciml_bounds.krylov.minres import MinresLoop
@@ -213,8 +214,7 @@ def test_matrices_of_any_size_are_seen_to_be_symmetric(scale, dtype):
     A, b, P = saddle()
     A, b = (A + A.T) / 2 * scale, b.to(dtype)
     require_symmetric(aslinearoperator(A.to(dtype), b), b)
-    with pytest.raises(sb.InputError, match=r"the operator is not symmetric \(u.Pv and v.Pu differ"):
-        require_symmetric(aslinearoperator((A @ P).to(dtype), b), b, name="the operator")
+    refused("symmetric", lambda: require_symmetric(aslinearoperator((A @ P).to(dtype), b), b, name="the operator"))
 
 
 def test_an_operator_of_zeros_is_no_breakdown():
@@ -281,25 +281,23 @@ class Absolute(sb.LinearOperator):
         return x.abs()
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"M": Absolute()}, "M is a Absolute, which is not linear; MINRES needs a symmetric positive definite"),
-        ({"M": np.triu(np.ones((17, 17)))}, r"M is not symmetric .*; MINRES needs a symmetric positive definite"),
-        ({"M": np.eye(16)}, r"M has shape \(16, 16\), but b has 17 entries"),
-        ({"A": np.triu(np.ones((17, 17)))}, r"A is not symmetric .*; MINRES needs a symmetric operator"),
-        ({"b": np.full(17, np.nan)}, "the right-hand side b has 17 entries that are NaN"),
-        ({"x0": np.ones(16)}, r"x0 has shape \(16,\)"),
-        ({"rtol": 1e-17}, "below the round-off of float64"),
-        ({"maxiter": -1}, "maxiter is -1"),
-    ],
-    ids=["not linear", "M not symmetric", "M of another shape", "A not symmetric", "NaN", "x0", "rtol", "maxiter"],
+SADDLE = dict(zip("Ab", saddle()))
+
+test_bad_input = refusals(
+    *[
+        (words, lambda options=options: sb.minres(**SADDLE | options))
+        for words, options in [
+            ("M Absolute linear MINRES", {"M": Absolute()}),
+            ("M symmetric MINRES", {"M": np.triu(np.ones((17, 17)))}),
+            ("M (16, 16) b 17", {"M": np.eye(16)}),
+            ("A symmetric MINRES", {"A": np.triu(np.ones((17, 17)))}),
+            ("right-hand side b 17 NaN", {"b": np.full(17, np.nan)}),
+            ("x0 (16,)", {"x0": np.ones(16)}),
+            ("round-off float64", {"rtol": 1e-17}),
+            ("maxiter -1", {"maxiter": -1}),
+        ]
+    ]
 )
-def test_bad_input_is_one_sentence(options, words):
-    A, b, _ = saddle()
-    arguments = {"A": A, "b": b} | options
-    with pytest.raises(sb.InputError, match=words):
-        sb.minres(**arguments)
 
 
 def test_what_is_not_finite_is_said():
@@ -313,5 +311,5 @@ def test_what_is_not_finite_is_said():
 
 def test_failures_are_errors_on_request():
     A, b, _ = saddle()
-    with pytest.raises(sb.ConvergenceError, match="MINRES did not converge: maxiter reached; after 1 iteration "):
+    with pytest.raises(sb.ConvergenceError, match="maxiter"):
         sb.minres(A, b, maxiter=1, throw=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray
+from interruptions import interrupting
 
 import sciml_bounds as sb
 
@@ -120,15 +121,13 @@ def whole(program, tmp_path_factory) -> xarray.Dataset:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
 def test_an_interrupted_command_goes_on_with_the_same_bits(program, tmp_path, monkeypatch, capsys, whole, number, code):
     monkeypatch.chdir(tmp_path)
-    with subprocess.Popen(
-        command(*INTERRUPTED, "--out", "s.h5"), stderr=subprocess.PIPE, text=True, env=environment()
-    ) as process:
-        while not process.stderr.readline().startswith("step 3 "):
-            pass
-        process.send_signal(number)
-        lines = process.stderr.read().splitlines()
-    assert process.returncode == code
-    assert lines[-1].startswith("smoke: what is finished of s.h5 is kept in ")
+    code_of_run = interrupting(number, "step 3 of") + (
+        f"import runpy; runpy.run_path({str(ROOT / 'solvers' / 'smoke.py')!r}, run_name='__main__')"
+    )
+    arguments = [sys.executable, "-c", code_of_run, *INTERRUPTED, "--out", "s.h5"]
+    done = subprocess.run(arguments, capture_output=True, text=True, env=environment())
+    assert done.returncode == code
+    assert done.stderr.splitlines()[-1].startswith("smoke: what is finished of s.h5 is kept in ")
     assert os.listdir() == [".s.h5.parts"]
     capsys.readouterr()
     assert program(*INTERRUPTED, "--out", "s.h5") == 0
