@@ -8,7 +8,7 @@ ARGS :=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-peers wheel lint bench verify core dev fem
+.PHONY: help demo test test-peers wheel lint bench gpu verify core dev fem
 
 help:
 	@echo "make demo     solve and certify on public Darcy fields: a table, and a figure in demo/"
@@ -17,6 +17,7 @@ help:
 	@echo "make wheel    build the wheel, install it beside, and run the fast tests on it"
 	@echo "make lint     check style, types and the order of imports"
 	@echo "make bench    run the comparisons with other packages"
+	@echo "make gpu      run the tests and the benchmark that need a CUDA device, which leaves gpu.json"
 	@echo "make verify   run the random tests of bounds, controls and files at their full count"
 
 core:
@@ -61,9 +62,14 @@ lint: dev
 
 # Those of networks need neuraloperator, a data set or an hour: their first lines say how they are started.
 NETWORKS := benchmarks/operators.py benchmarks/predictions.py benchmarks/calibration.py
-BENCHMARKS := $(filter-out benchmarks/_% $(NETWORKS),$(wildcard benchmarks/*.py))
+BENCHMARKS := $(filter-out benchmarks/_% benchmarks/gpu.py $(NETWORKS),$(wildcard benchmarks/*.py))
 bench: dev
 	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+gpu: dev
+	@$(BIN)/python benchmarks/gpu.py --check
+	@$(BIN)/python -m pytest -m gpu $(ARGS)
+	@$(BIN)/python benchmarks/gpu.py
 
 verify: dev
 	@SCIML_BOUNDS_CASES=20200 $(BIN)/python -m pytest tests/bounds/test_random_cases.py \

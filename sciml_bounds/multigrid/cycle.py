@@ -82,7 +82,7 @@ class CoarseSolver:
 
 def power_of_two(size: Tensor) -> Tensor:
     """Return the power of two next to a positive number, so that nothing is rounded when it divides; 1 for zero."""
-    exponent = torch.where((size > 0) & torch.isfinite(size), size, 1.0).log2().round()
+    exponent = torch.where((size > 0) & (size < torch.inf), size, 1.0).log2().round()
     found: Tensor = torch.exp2(exponent)
     return found
 
