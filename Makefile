@@ -21,10 +21,13 @@ help:
 
 core:
 	@tools/environment.sh
+	@tools/compile.sh
 dev:
 	@tools/environment.sh dev
+	@tools/compile.sh
 fem:
 	@tools/environment.sh dev fem
+	@tools/compile.sh
 
 demo: core
 	@ls $(DARCY)/neuraloperator-0.3.0-*.whl >/dev/null 2>&1 \
@@ -45,6 +48,7 @@ test-peers:
 wheel: fem
 	@rm -rf $(WHEEL) && mkdir -p $(WHEEL)
 	@$(BIN)/python -m build --wheel --no-isolation --outdir $(WHEEL) >$(WHEEL).log 2>&1 || { cat $(WHEEL).log; exit 1; }
+	@$(BIN)/auditwheel show $(WHEEL)/*.whl
 	@$(BIN)/python -m pip install -qq --no-index --no-deps --target $(WHEEL)/installed $(WHEEL)/*.whl
 	@SCIML_BOUNDS_HOME=$(WHEEL)/installed PYTHONPATH=$(CURDIR)/$(WHEEL)/installed PYTHONSAFEPATH=1 \
 	    $(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS) tests/test_*.py tests/cli tests/samples tests/store

@@ -51,5 +51,5 @@ echo "Installing sciml-bounds${wanted:+[$wanted]} into $venv (the first time thi
 mkdir -p "$venv/stamps"
 for extra in core $extras; do rm -f "$venv/stamps/$extra"; done
 "$venv/bin/python" -m pip install -qq --disable-pip-version-check --constraint constraints.txt \
-    --editable ".${wanted:+[$wanted]}" || fail "The installation failed; the messages above say why."
+    --editable ".${wanted:+[$wanted]}" cmake nanobind ninja || fail "The installation failed; the messages above say why."
 for extra in core $extras; do checksum >"$venv/stamps/$extra"; done

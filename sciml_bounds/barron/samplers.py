@@ -54,9 +54,10 @@ class SampledNetwork:
     network
         The network.
     error_bound
-        A bound of the root mean square of its error over all draws.
+        A bound of sqrt(E ||error||^2), the mean taken over all draws.
     norm
-        The norm of the error, "L2" or "H1", over the box.
+        The norm ||.|| of the error, "L2" or "H1": an integral over the box, not a mean, so that it grows with the
+        square root of the volume.
     kind
         "bound", or "estimate" where the waves of the function are: then so is `error_bound`.
     """
@@ -71,7 +72,7 @@ class SampledNetwork:
         rows = {
             "width": str(self.network.width),
             "activation": self.network.activation.name,
-            f"root mean square error in {self.norm} ({self.kind})": bound,
+            f"{self.norm} norm of the error ({self.kind})": bound,
         }
         return summary_table("SampledNetwork", rows)
 
@@ -144,8 +145,8 @@ def sample_network(
     Returns
     -------
     SampledNetwork
-        The network, on the box of the series, and the bound of the root mean square of its error over all draws,
-        M sqrt(volume / k).
+        The network, on the box of the series, and the bound M sqrt(volume / k) of sqrt(E ||error||^2), the mean taken
+        over all draws.
 
     Raises
     ------

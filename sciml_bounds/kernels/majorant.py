@@ -17,18 +17,16 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import torch
-from numba import prange
 from torch import Tensor
 
 from sciml_bounds.kernels._backend import (
-    NumbaKernel,
     backend_for,
     launch,
     needs_gradient,
     require_batches,
+    run_compiled,
     tl,
     triton_jit,
 )
@@ -134,7 +132,8 @@ def _terms_on_strips(
     a, rest = ([_one_row(field, Z) for field in fields] for fields in (a, rest))
     excess = nodes.new_empty((B, strips))
     round_off = BALANCE * torch.finfo(nodes.dtype).eps
-    _terms_numba(out[0].numel(), *a, *rest, nodes, *y, h, there, round_off, out, scratch, excess.view(-1))
+    arrays = (*a, *rest, nodes, *y)
+    run_compiled("majorant_terms", out[0].numel(), *arrays, h, there, round_off, out, scratch, excess.view(-1))
     found: Tensor = excess.amax(1)
     return found
 
@@ -213,107 +212,6 @@ def _excess(
     excess = divergence.abs() * volume - BALANCE * torch.finfo(values.dtype).eps * size
     worst: Tensor = torch.where(fluid & (reaction <= 0), excess, 0.0).flatten(1).amax(1)
     return worst.expand(len(values))
-
-
-# --- numba ------------------------------------------------------------------------------------------------------------
-
-
-@numba.njit(inline="always")
-def _sample(field, n):
-    """Take one sample of a field, or that of all."""
-    return field[n if field.shape[0] > 1 else 0]
-
-
-@numba.njit(inline="always")
-def _row(field, n, x, y):
-    """Take one row of a field, or that of all samples, or of all rows."""
-    return field[n if field.shape[0] > 1 else 0, x if field.shape[1] > 1 else 0, y if field.shape[2] > 1 else 0]
-
-
-@numba.njit(inline="always")
-def _mismatch(a, gradient, twisted_1, twisted_2, twisted_3, low, high, there):
-    """|| a^-1/2 (a d v - y) ||^2 along one axis, per volume, from the modes of d v and the fluxes at both ends."""
-    middle = a * gradient - there * 0.5 * (low + high)
-    sides = (a * twisted_1) ** 2 + (a * twisted_2) ** 2 + there * (high - low) ** 2
-    return (middle * middle + sides / 12.0 + (a * twisted_3) ** 2 / 144.0) / a
-
-
-@NumbaKernel
-def _terms_numba(ax, ay, az, c, f, fluid, v, yx, yy, yz, h, there, round_off, out, scratch, excess):
-    # Row by row. Along an axis that is not there both ends of a cell are one and the same row, so that all differences
-    # vanish.
-    B, X, Y, Z = out.shape[1:]
-    volume = h[0] * h[1] * h[2]
-    tx, ty = 1.0 * there[0], 1.0 * there[1]
-    ix, iy, iz = 1.0 / h[0], 1.0 / h[1], 1.0 / h[2]
-    pi_squared = math.pi * math.pi
-    length = strip_length(Y, Z)
-    strips = (Y + length - 1) // length
-    for i in prange(B * X * strips):
-        n = i // (X * strips)
-        x = i // strips % X
-        start = i % strips * length
-        worst, mean, variance, divergence = scratch[i, 0], scratch[i, 1], scratch[i, 2], scratch[i, 3]
-        for z in range(Z):
-            worst[z] = 0.0
-        ex, ey = (1 if there[0] else 0), (1 if there[1] else 0)
-        for y in range(start, min(start + length, Y)):
-            v0, v1, v2, v3 = v[n, x, y], v[n, x, y + ey], v[n, x + ex, y], v[n, x + ex, y + ey]
-            a0, a1, a2 = _row(ax, n, x, y), _row(ay, n, x, y), _row(az, n, x, y)
-            kc, source, inside = _row(c, n, x, y), _row(f, n, x, y), _row(fluid, n, x, y)
-            px, qx = _sample(yx, n)[x, y], _sample(yx, n)[x + ex, y]
-            py, qy = _sample(yy, n)[x, y], _sample(yy, n)[x, y + ey]
-            faces = _sample(yz, n)[x, y]
-            first = out[0, n, x, y]
-            for z in range(Z):
-                # the modes of v: a mean or a difference along x, y, z
-                m0, d0 = 0.5 * (v0[z] + v0[z + 1]), v0[z + 1] - v0[z]
-                m1, d1 = 0.5 * (v1[z] + v1[z + 1]), v1[z + 1] - v1[z]
-                m2, d2 = 0.5 * (v2[z] + v2[z + 1]), v2[z + 1] - v2[z]
-                m3, d3 = 0.5 * (v3[z] + v3[z + 1]), v3[z + 1] - v3[z]
-                e000, e100 = 0.25 * ((m0 + m1) + (m2 + m3)), 0.5 * ((m2 + m3) - (m0 + m1))
-                e010, e110 = 0.5 * ((m1 - m0) + (m3 - m2)), (m3 - m2) - (m1 - m0)
-                e001, e101 = 0.25 * ((d0 + d1) + (d2 + d3)), 0.5 * ((d2 + d3) - (d0 + d1))
-                e011, e111 = 0.5 * ((d1 - d0) + (d3 - d2)), (d3 - d2) - (d1 - d0)
-                open_cell = inside[z]
-                ka = a0[z] if open_cell else 1.0
-                kb = a1[z] if open_cell else 1.0
-                kd = a2[z] if open_cell else 1.0
-                part = _mismatch(ka, ix * e100, ix * e110, ix * e101, ix * e111, px[z], qx[z], tx)
-                part += _mismatch(kb, iy * e010, iy * e110, iy * e011, iy * e111, py[z], qy[z], ty)
-                part += _mismatch(kd, iz * e001, iz * e101, iz * e011, iz * e111, faces[z], faces[z + 1], 1.0)
-                first[z] = volume * part if open_cell else 0.0
-                out_of = tx * ix * (qx[z] - px[z]) + ty * iy * (qy[z] - py[z]) + iz * (faces[z + 1] - faces[z])
-                size = max(volume * abs(source[z]), volume * iz * max(abs(faces[z]), abs(faces[z + 1])))
-                size = max(size, volume * tx * ix * max(abs(px[z]), abs(qx[z])))
-                size = max(size, volume * ty * iy * max(abs(py[z]), abs(qy[z])))
-                lack = volume * abs(source[z] + out_of) - round_off * size
-                worst[z] = max(worst[z], lack if open_cell and kc[z] <= 0.0 else 0.0)
-                mean[z] = e000
-                divergence[z] = out_of
-                variance[z] = (
-                    (e100 * e100 + e010 * e010 + e001 * e001) / 12.0
-                    + (e110 * e110 + e101 * e101 + e011 * e011) / 144.0
-                    + e111 * e111 / 1728.0
-                )
-            if out.shape[0] > 1:
-                second, third = out[1, n, x, y], out[2, n, x, y]
-                for z in range(Z):
-                    reacts = inside[z] and kc[z] > 0.0
-                    k = kc[z] if reacts else 1.0
-                    constant = max(tx * h[0] ** 2 / (a0[z] if reacts else 1.0), h[2] ** 2 / (a2[z] if reacts else 1.0))
-                    constant = max(constant, ty * h[1] ** 2 / (a1[z] if reacts else 1.0)) / pi_squared
-                    rest = volume * k * k * variance[z]
-                    residual = source[z] + divergence[z] - k * mean[z]
-                    squared = volume * residual * residual / k
-                    oscillation = math.sqrt(constant * rest)
-                    total = math.sqrt(first[z]) + oscillation
-                    better = total * total > first[z] + rest / k
-                    second[z] = 0.0 if better or not reacts else oscillation
-                    third[z] = (squared + (rest / k if better else 0.0)) if reacts else 0.0
-        excess[i] = 0.0
-        for z in range(Z):
-            excess[i] = max(excess[i], worst[z])
 
 
 # --- triton -----------------------------------------------------------------------------------------------------------

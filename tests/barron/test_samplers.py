@@ -146,13 +146,16 @@ def test_small_errors_of_small_functions_have_widths():
     assert sb.width_for(f, 1e-150) == pytest.approx(5e299)
 
 
-def test_a_short_table():
-    sampled = sb.sample_network(B.fourier([[1]], [2.0]), 7)
+@pytest.mark.parametrize(("period", "printed"), [(1.0, "0.5346"), (4.0, "1.07")])
+def test_the_table_prints_the_norm_over_the_box(period, printed):
+    """sqrt(2 / 7) times the root of the volume, rounded upwards: an integral over the box, not a mean."""
+    sampled = sb.sample_network(B.fourier([[1]], [2.0], period), 7)
+    assert sampled.error_bound == pytest.approx(np.sqrt(period * 2 / 7))
     assert repr(sampled).splitlines() == [
         "SampledNetwork",
-        "  width                                 7",
-        "  activation                            cosine",
-        "  root mean square error in L2 (bound)  0.5346",
+        "  width                         7",
+        "  activation                    cosine",
+        f"  L2 norm of the error (bound)  {printed}",
     ]
 
 

@@ -180,12 +180,11 @@ def test_autocast_to_bfloat16_works(entry):
 
 
 @each_model
-@pytest.mark.gpu
-def test_it_follows_its_device(entry):
+def test_it_follows_its_device(entry, device):
     model = entry.model()
     expected = model(entry.x()).detach()
-    found = model.to("cuda")(entry.x().to("cuda")).detach()
-    assert found.is_cuda
+    found = model.to(device)(entry.x().to(device)).detach()
+    assert found.device == device
     torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=1e-2 * entry.scale)  # convolutions in TF32
 
 

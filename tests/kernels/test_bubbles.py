@@ -19,7 +19,7 @@ from sciml_bounds.kernels.bubbles import (
 )
 
 SHAPES = [(5,), (3, 4), (2, 3, 2), (2, 600)]
-BACKENDS = pytest.mark.parametrize("backend", ["torch", "numba"])
+BACKENDS = pytest.mark.parametrize("backend", ["torch", "compiled"])
 POINTS, WEIGHTS = np.polynomial.legendre.leggauss(5)  # exact for polynomials of degree 9, and these have degree 4
 
 
@@ -179,7 +179,7 @@ def test_round_off_is_within_what_is_stated(backend, shape, level):
 
 def test_energies_are_never_negative():
     """Every term is a square times a positive weight; a field of hats and bubbles that nearly cancel has some left."""
-    for shape, backend in product(SHAPES, ("torch", "numba")):
+    for shape, backend in product(SHAPES, ("torch", "compiled")):
         data, v, e, w, spacing, _ = case(shape, 2)
         with use_backend(backend):
             sums = bubble_products(data, v, e, tuple(1e-200 * part for part in w), v.new_ones(1), spacing)

@@ -193,14 +193,13 @@ def test_to_moves_to_a_device():
         refused(f"device='{place}' device", problem.to, place)
 
 
-@pytest.mark.gpu
-def test_to_moves_every_field_to_a_gpu():
+def test_to_moves_every_field_to_a_device(device):
     sides = {"x0": sb.Robin(1.0, 2.0), "x1": sb.Neumann(1.0), "y0": ZERO, "y1": ZERO}
     solid = torch.zeros(GRID.shape, dtype=torch.bool)
-    there = sb.Diffusion(GRID, 2.0, 1.0, boundary=sides, reaction=1.0, solid=solid).to("cuda")
+    there = sb.Diffusion(GRID, 2.0, 1.0, boundary=sides, reaction=1.0, solid=solid).to(device)
     fields = [*there.coefficient, there.source, there.reaction, there.solid, there.boundary["x0"].alpha,
               there.boundary["x0"].g, there.boundary["x1"].flux, there.boundary["y0"].value]  # fmt: skip
-    assert {field.device.type for field in fields} == {"cuda"}
+    assert {field.device for field in fields} == {device}
 
 
 def test_it_describes_itself():
@@ -231,7 +230,7 @@ BAD = {
         "coefficient has 1 entry that is NaN or infinite, at index (1, 2); remove or replace it.",
     ),
     "infinity": ({"source": _with(np.inf)}, "source has 1 entry that is NaN or infinite, at index (1, 2)"),
-    "NaN on a side": ({"boundary": sb.Dirichlet(np.nan)}, "the Dirichlet value on x0 has 4 entries that are NaN"),
+    "NaN on a side": ({"boundary": sb.Dirichlet(np.nan)}, "the Dirichlet value on x0 is nan; give a finite number"),
     "negative reaction": ({"reaction": -2.0}, "reaction is negative (-2)"),
     "negative reaction with gradients": (
         {"reaction": torch.tensor(-2.0, requires_grad=True)},

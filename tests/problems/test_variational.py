@@ -154,7 +154,7 @@ GRID, BOX = sb.Grid((4, 3)), sb.Box([1.0] * 5)
         (lambda: sb.VariationalProblem(GRID, torch.square), "the energy density is a builtin"),
         (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy(-1.0)), "coefficient must be positive"),
         (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy(reaction=-1.0)), "reaction must not be negative"),
-        (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy(), math.nan), "source has 12 entries that are NaN"),
+        (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy(), math.nan), "source is nan; give a finite number"),
         (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy(np.ones((2, 4, 3)))), "coefficient has a batch (2,)"),
         (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy(), np.ones((2, 4, 3))), "the data have a batch (2,)"),
         (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy(), boundary=sb.Robin(1.0)), "has a Robin condition"),

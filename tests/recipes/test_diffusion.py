@@ -180,12 +180,11 @@ def test_a_single_cell_has_no_unknowns_and_is_refused(name):
     refused(f"recipe {name} resolution 1 integer", lambda: find_recipe(name).generate(0, 0, 1, 1, CPU))
 
 
-@pytest.mark.gpu
 @RECIPES
-def test_a_graphics_card_gives_the_same_numbers(name):
+def test_every_device_gives_the_same_numbers(name, device):
     """Fields to the last bit, since they are drawn on the CPU; solutions to the residual."""
     recipe = find_recipe(name)
-    here, there = (recipe.generate(0, 0, 2, 48, torch.device(kind)) for kind in ("cpu", "cuda"))
+    here, there = (recipe.generate(0, 0, 2, 48, place) for place in (CPU, device))
     (drawn,) = recipe.inputs
     np.testing.assert_array_equal(here[drawn], there[drawn])
     np.testing.assert_allclose(there["solution"], here["solution"], rtol=1e-6, atol=1e-8)

@@ -101,7 +101,6 @@ def test_a_resolution_that_is_too_small_is_refused(short):
     refused("resolution 4 integer 8", short.generate, 0, 0, 1, 4, CPU)
 
 
-@pytest.mark.gpu
-def test_a_gpu_gives_the_same_samples_to_rounding(short):
-    cpu, gpu = (short.generate(0, 0, 3, 16, torch.device(kind))["vorticity"] for kind in ("cpu", "cuda"))
-    np.testing.assert_allclose(gpu, cpu, rtol=0, atol=1e-6)
+def test_every_device_gives_the_same_samples_to_rounding(short, device):
+    here, there = (short.generate(0, 0, 3, 16, place)["vorticity"] for place in (CPU, device))
+    np.testing.assert_allclose(there, here, rtol=0, atol=1e-6)
