@@ -50,6 +50,6 @@ wanted=$(echo "$extras" | tr ' ' ',')
 echo "Installing sciml-bounds${wanted:+[$wanted]} into $venv (the first time this takes a few minutes) ..."
 mkdir -p "$venv/stamps"
 for extra in core $extras; do rm -f "$venv/stamps/$extra"; done
-"$venv/bin/python" -m pip install -qq --disable-pip-version-check --constraint constraints.txt \
-    --editable ".${wanted:+[$wanted]}" cmake nanobind ninja || fail "The installation failed; the messages above say why."
+"$venv/bin/python" -m pip install -qq --disable-pip-version-check --constraint constraints.txt cmake nanobind ninja \
+    --editable ".${wanted:+[$wanted]}" || fail "The installation failed; the messages above say why."
 for extra in core $extras; do checksum >"$venv/stamps/$extra"; done

@@ -55,7 +55,7 @@ def _uniform_sums(cells: Tensor, along: Axes, periodic: Axes, scale: float) -> T
         if needs_gradient(total):
             total = total * factor
         else:
-            total = torch.mul(total, factor, out=new_field(total, torch.broadcast_shapes(total.shape, factor.shape)))
+            total = torch.mul(total, factor, out=new_field(total, np.broadcast_shapes(total.shape, factor.shape)))
     return total
 
 

@@ -33,7 +33,8 @@ def combine(alpha: Tensor, u: Tensor, beta: Tensor, out: Tensor, *, norms: bool 
     B, n = out.shape
     sums = torch.empty((B, -(-n // BLOCK) if norms else 0), dtype=torch.float64)
     found = torch.empty(B, dtype=torch.float64)
-    run_compiled("combine", out.numel(), alpha.double(), u, beta.double(), out, sums, found)
+    alpha, u, beta = alpha.double().contiguous(), u.contiguous(), beta.double().contiguous()
+    run_compiled("combine", out.numel(), alpha, u, beta, out, sums, found)
     return found.to(out.dtype)
 
 

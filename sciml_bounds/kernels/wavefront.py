@@ -57,7 +57,8 @@ def march_down(
         Where buffers are kept from one call to the next; empty at first.
     """
     fixed = _fixed(steps, operator, axes, pairs, P, b, work)
-    run_compiled("descend", b.numel(), *fixed, _lengths(steps), b, x, coarse)
+    b = b.contiguous()
+    run_compiled("descend", b.numel(), *fixed, _lengths(steps), b, x if steps else b, coarse)
 
 
 def march_up(
@@ -66,7 +67,7 @@ def march_up(
 ) -> None:  # fmt: skip
     """Write x plus the prolongation after steps into `out`, which may be x where there are none."""
     fixed = _fixed(steps, operator, axes, pairs, P, b, work)
-    run_compiled("ascend", b.numel(), *fixed, _lengths(steps), b, x, out, coarse)
+    run_compiled("ascend", b.numel(), *fixed, _lengths(steps), b.contiguous(), x, out, coarse.contiguous())
 
 
 @lru_cache
@@ -94,7 +95,7 @@ def _fixed(
         scratch = weights.new_zeros((key[1], 2, Z))
         rings = weights.new_zeros((key[1], halo, 3, height, Z))  # 0 times what was there before might be NaN
         arrays = [table, *data, places, joins, weights, scratch, rings]
-        work[key] = [a.detach().numpy() if isinstance(a, Tensor) else a for a in arrays]
+        work[key] = [a.detach().contiguous().numpy() if isinstance(a, Tensor) else a for a in arrays]
     return work[key]
 
 

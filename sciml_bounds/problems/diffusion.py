@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -212,7 +213,7 @@ class Diffusion:
         wider = copy.copy(self)
         for name in _CACHED:
             wider.__dict__.pop(name, None)
-        wider.batch_shape = torch.broadcast_shapes(batch_shape, self.batch_shape)
+        wider.batch_shape = torch.Size(np.broadcast_shapes(batch_shape, self.batch_shape))
         return wider
 
     @property
@@ -250,7 +251,7 @@ class Diffusion:
             batches["solid"] = self.solid.shape[: self.solid.ndim - dim]
         shapes = {shape for shape in batches.values() if shape}
         try:
-            batch: torch.Size = torch.broadcast_shapes(*shapes) if shapes else torch.Size()
+            batch = torch.Size(np.broadcast_shapes(*shapes))
         except RuntimeError:
             listing = ", ".join(f"{name} {tuple(shape)}" for name, shape in batches.items() if shape)
             raise InputError(f"the batch axes of the fields do not broadcast: {listing}.") from None
@@ -396,7 +397,7 @@ class Diffusion:
             )
         given = field.shape[: field.ndim - self.grid.dim]
         try:
-            batch: torch.Size = torch.broadcast_shapes(given, self.batch_shape)
+            batch = torch.Size(np.broadcast_shapes(given, self.batch_shape))
         except RuntimeError:
             raise InputError(
                 f"the batch axes {tuple(given)} of the values do not broadcast to those of the problem, "
