@@ -9,21 +9,21 @@ namespace sb::SB_ISA {
 constexpr int64_t PIECE = 128;
 
 // Call body(L - begin, row[step L + start]) for begin <= L < end, indices modulo the length; step is 1 or 2. Only the
-// first and the last can lie beyond the ends. The calls must not depend on each other.
+// first and the last may lie beyond the ends. The calls must not depend on each other.
 template <class T, class Body>
 SB_INLINE void each(const T *row, int64_t start, int64_t step, int64_t begin, int64_t end, int64_t Z, Body &&body) {
-    const int64_t inside = step == 2 ? (Z - start + 1) / 2 : Z - start;
-    const int64_t stop = smaller(end, inside);
-    int64_t L = begin;
-    for (; L < stop && step * L + start < 0; ++L) body(L - begin, row[step * L + start + Z]);
+    const int64_t first = step * begin + start, last = step * (end - 1) + start;
+    const int64_t low = first < 0 ? 1 : 0, count = end - begin, high = last >= Z && count > low ? count - 1 : count;
+    const T *from = row + first;
+    if (low > 0) body(0, row[first + Z]);
     if (step == 2) {
         SB_INDEPENDENT
-        for (int64_t l = L; l < stop; ++l) body(l - begin, row[2 * l + start]);
+        for (int64_t j = low; j < high; ++j) body(j, from[2 * j]);
     } else {
         SB_INDEPENDENT
-        for (int64_t l = L; l < stop; ++l) body(l - begin, row[l + start]);
+        for (int64_t j = low; j < high; ++j) body(j, from[j]);
     }
-    for (L = larger(L, stop); L < end; ++L) body(L - begin, row[step * L + start - Z]);
+    if (high < count) body(high, row[last - Z]);
 }
 
 // Add factor[L - begin] row[L + shift] to out[L - begin] for begin <= L < end, indices modulo the length; without a row, add

@@ -88,6 +88,9 @@ void interpolation_weights(int threads, View<const int64_t, 2> classes, View<con
                 for (int64_t py = pass; py < pass + together; ++py)
                     for (int64_t J = start; J < smaller(start + length, CY); ++J) {
                         const int64_t y = sy * J + py;
+                        for (int64_t plane = x - px; y + sy < Y && plane < smaller(x + 1, X); ++plane)
+                            prefetch(conductances.at(n, plane, y + sy), conductances.n[3] * Z);
+                        if (J + 1 < CY) prefetch(weights.at(n, I, J + 1), weights.n[3] * CZ);
                         if (px + py == 0) {
                             T *even = defect.at(n, x, y);
                             for (int64_t z = 0; z < Z; ++z) even[z] = 0;
