@@ -8,11 +8,12 @@ ARGS :=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-peers wheel lint bench gpu verify core dev fem
+.PHONY: help demo test test-all test-peers wheel lint bench gpu verify core dev fem
 
 help:
 	@echo "make demo     solve and certify on public Darcy fields: a table, and a figure in demo/"
-	@echo "make test     run the tests and the tutorials"
+	@echo "make test     run the fast tests, about five minutes on two cores"
+	@echo "make test-all run all tests and the tutorials"
 	@echo "make test-peers  run the tests that need The Well, neuraloperator, CUTEst, in .venv-peers"
 	@echo "make wheel    build the wheel, install it beside, and run the fast tests on it"
 	@echo "make lint     check style, types and the order of imports"
@@ -37,6 +38,9 @@ demo: core
 	@$(BIN)/sciml-bounds demo --data $(DARCY) --out demo
 
 test: fem
+	@$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
+
+test-all: fem
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
 test-peers:

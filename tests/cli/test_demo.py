@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.image import imread
-from refusals import refused
+from refusals import complaint, refused
 
 from sciml_bounds.cli import _darcy
 from sciml_bounds.cli._demo_figure import _percent
@@ -139,16 +139,13 @@ def test_the_command(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--split", "6"], "--split 6 is not a multiple of 4"),
-        (["--fields", "9"], "9 fields are asked for, but there are 8"),
-        (["--out", "file/demo"], "cannot be made: Not a directory; choose another with --out."),
+        (["--split", "6"], "6 multiple 4"),
+        (["--fields", "9"], "9 fields 8"),
+        (["--out", "file/demo"], "Not directory"),
     ],
 )
 def test_bad_input_is_one_sentence(tmp_path, monkeypatch, capsys, options, sentence):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
     assert run(["demo", "--data", "none", *options]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    assert sentence in captured.err
+    complaint(capsys, sentence)

@@ -47,3 +47,15 @@ def refusals(*rows: tuple[Any, ...]) -> Callable[..., None]:
             refused(words, call, **arguments)
 
     return test
+
+
+def complaint(capsys: pytest.CaptureFixture[str], words: str, program: str = "sciml-bounds") -> str:
+    """Check that a program has printed one sentence that contains all words, on stderr, and nothing else."""
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith(f"{program}: ")
+    assert line.endswith((".", "?"))
+    missing = [word for word in words.split() if word.lower() not in line.lower()]
+    assert not missing, f"{missing} not in {line!r}"
+    return line
