@@ -78,10 +78,10 @@ void add_to_children(int threads, View<const int64_t, 1> order, View<const int64
 
 // majorant.cpp
 template <class T>
-void majorant_terms(int threads, View<const T, 4> ax, View<const T, 4> ay, View<const T, 4> az, View<const T, 4> c,
-                    View<const T, 4> f, View<const bool, 4> fluid, View<const T, 4> v, View<const T, 4> yx,
-                    View<const T, 4> yy, View<const T, 4> yz, View<const double, 1> spacing, View<const bool, 1> there,
-                    double round_off, View<T, 5> out, View<T, 3> scratch, View<T, 1> excess);
+void majorant_terms(int threads, int dim, View<const T, 4> ax, View<const T, 4> ay, View<const T, 4> az,
+                    View<const T, 4> c, View<const T, 4> f, View<const bool, 4> fluid, View<const T, 4> v,
+                    View<const T, 4> yx, View<const T, 4> yy, View<const T, 4> yz, View<const double, 1> h,
+                    double round_off, View<T, 5> out, View<T, 2> excess);
 
 // q1.cpp
 template <class T>
@@ -89,6 +89,7 @@ void stiffness(int threads, int dim, View<const T, 4> ax, View<const T, 4> ay, V
                View<const T, 4> v, View<const double, 1> h, View<T, 4> out);
 template <class T>
 void stiffness_energy(int threads, int dim, View<const T, 4> ax, View<const T, 4> ay, View<const T, 4> az,
-                      View<const T, 4> c, View<const T, 4> v, View<const double, 1> h, View<T, 3> parts, View<T, 2> out);
+                      View<const T, 4> c, View<const T, 4> v, View<const double, 1> h, View<T, 3> parts,
+                      View<T, 2> out);
 
 }  // namespace sb::SB_ISA

@@ -1,4 +1,4 @@
-"""The terms of the guaranteed error bound on every cell, in one pass over the grid.
+"""Terms of the guaranteed error bound on every cell, in one pass over the grid.
 
 For -div(a grad u) + c u = f, a multilinear field v and a flux y that is linear along its own axis on each cell
 (lowest-order Raviart-Thomas), with r = f + div y - c v and its cell mean r':
@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,30 +29,29 @@ from sciml_bounds.kernels._backend import (
     tl,
     triton_jit,
 )
-from sciml_bounds.kernels.lattice import strip_length
 from sciml_bounds.kernels.memory import new_field
-from sciml_bounds.kernels.q1 import _pad, modes
+from sciml_bounds.kernels.q1 import STRIP, _pad, cell_rows, modes, padded_spacing
 
 __all__ = ["BALANCE", "Terms", "majorant_terms", "safe_sqrt"]
 
-#: A defect below so many round-offs of the fluxes of its cell counts as none, and is left as it is.
+#: A defect below this number of round-offs of the fluxes of its cell counts as zero.
 BALANCE = 16
 
 
 class Terms(NamedTuple):
-    """What the bound is made of.
+    """Terms of the bound.
 
     Attributes
     ----------
     flux
         The first term of each cell, squared, shape (b, n); zero in solids.
     oscillation
-        The second term, not squared. Without reaction it is one zero for all cells, and so is the third.
+        The second term, not squared. Without reaction this term and the third are one zero, expanded to all cells.
     reaction
         The third term, squared.
     excess
-        By how much the flux through a cell without reaction is out of balance beyond round-off, shape (b,): the largest
-        | integral of f + div y | less `BALANCE` round-offs of the largest of its fluxes and its source.
+        Imbalance of the flux of cells without reaction beyond round-off, shape (b,): the largest
+        | integral of f + div y | less `BALANCE` round-offs of the largest of the fluxes and the source of the cell.
     """
 
     flux: Tensor
@@ -84,25 +82,31 @@ def majorant_terms(
     spacing
         h along each axis.
     """
-    cells = (*coefficient, reaction, source)
-    require_batches(len(values), *cells, fluid, *flux)
+    data = (*coefficient, reaction, source)
+    require_batches(len(values), *data, fluid, *flux)
     backend = backend_for(values)
-    if backend == "torch" or needs_gradient(*cells, values, *flux):
+    if backend == "torch" or needs_gradient(*data, values, *flux):
         terms = _terms_torch(coefficient, reaction, source, fluid, values, flux, spacing)
         return Terms(*terms, _excess(reaction, source, fluid, values, flux, spacing))
     dim = len(spacing)
-    nodes = _pad(values, dim)
-    a, y = [_in_space(part, dim) for part in coefficient], [_pad(part, dim) for part in flux]
-    a, y = [a[0]] * (3 - dim) + a, [y[0]] * (3 - dim) + y  # axes that are not there count for nothing
-    rest = [_in_space(part, dim) for part in (reaction, source, fluid)]
+    nodes, y = _pad(values, dim), [_pad(part, dim) for part in flux]
+    y = [y[0]] * (3 - dim) + y  # those of missing axes are not read
     reacts = any(reaction.stride()[1:]) or bool(reaction[(slice(None), *(slice(1),) * dim)].any())
-    out = new_field(values, (3 if reacts or backend == "triton" else 1, len(values), *rest[2].shape[1:]))
+    cells = (1,) * (3 - dim) + tuple(source.shape[1:])
+    out = new_field(values, (3 if reacts or backend == "triton" else 1, len(values), *cells))
     if backend == "triton":
-        fields = [part.to(values.dtype).contiguous() for part in (*a, *rest)]
+        a = [_in_space(part, dim) for part in coefficient]
+        rest = [_in_space(part, dim) for part in (reaction, source, fluid)]
+        fields = [part.to(values.dtype).contiguous() for part in [a[0]] * (3 - dim) + a + rest]
         _terms_triton(dim, fields[:3], fields[3:], nodes, y, spacing, out)
         excess = _excess(reaction, source, fluid, values, flux, spacing)
     else:
-        excess = _terms_on_strips(a, rest, nodes, y, spacing, out)
+        found = values.new_empty((len(values), cells[0] * -(-cells[1] // STRIP)))
+        run_compiled(
+            "majorant_terms", out[0].numel(), dim, *cell_rows(coefficient, reaction, source, fluid), nodes, *y,
+            padded_spacing(spacing), BALANCE * torch.finfo(values.dtype).eps, out, found,
+        )  # fmt: skip
+        excess = found.amax(1)
     parts = [part.view(len(values), *source.shape[1:]) for part in out]
     if len(parts) == 1:
         parts += [values.new_zeros(1).expand_as(parts[0])] * 2
@@ -112,30 +116,6 @@ def majorant_terms(
 def _in_space(field: Tensor, dim: int) -> Tensor:
     """View a cell field (b, n) in three dimensions."""
     return field.reshape(len(field), *(1,) * (3 - dim), *field.shape[1:])
-
-
-def _one_row(field: Tensor, length: int) -> Tensor:
-    """Make a field contiguous, or one row (b, 1, 1, z) if it has one number for all cells."""
-    uniform = not any(field.stride()[1:]) or all(n == 1 for n in field.shape[1:])
-    return (field[:, :1, :1, :1].expand(-1, -1, -1, length) if uniform else field).contiguous()
-
-
-def _terms_on_strips(
-    a: list[Tensor], rest: list[Tensor], nodes: Tensor, y: list[Tensor], spacing: tuple[float, ...], out: Tensor
-) -> Tensor:
-    B, X, Y, Z = out.shape[1:]
-    there = np.arange(3) >= 3 - len(spacing)
-    h = np.ones(3)
-    h[there] = spacing
-    strips = X * -(-Y // strip_length(Y, Z))
-    scratch = nodes.new_empty((B * strips, 4, Z))
-    a, rest = ([_one_row(field, Z) for field in fields] for fields in (a, rest))
-    excess = nodes.new_empty((B, strips))
-    round_off = BALANCE * torch.finfo(nodes.dtype).eps
-    arrays = (*a, *rest, nodes, *y)
-    run_compiled("majorant_terms", out[0].numel(), *arrays, h, there, round_off, out, scratch, excess.view(-1))
-    found: Tensor = excess.amax(1)
-    return found
 
 
 def safe_sqrt(squared: Tensor) -> Tensor:
