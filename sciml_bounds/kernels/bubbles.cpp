@@ -74,11 +74,11 @@ SB_INLINE EdgeRows<DIM, T> edges_around(View<const T, 4> wx, View<const T, 4> wy
                                         int64_t x, int64_t y) {
     EdgeRows<DIM, T> found;
     found.z = rows_around<DIM>(wz, n, x, y);
-    if constexpr (DIM == 2) found.y.row[0] = wy.at(n, x, y);
+    if constexpr (DIM == 2) found.y.row[0] = wy.sample(n).at(x, y);
     if constexpr (DIM == 3)
         for (int q = 0; q < 2; ++q) {
-            found.y.row[q] = wy.at(n, x + q, y);
-            found.x.row[q] = wx.at(n, x, y + q);
+            found.y.row[q] = wy.sample(n).at(x + q, y);
+            found.x.row[q] = wx.sample(n).at(x, y + q);
         }
     return found;
 }
@@ -320,8 +320,8 @@ void bubble_residual(int threads, int dim, View<const T, 4> ax, View<const T, 4>
 
 template <class T>
 void relax_bubbles(int threads, int dim, View<const T, 4> ax, View<const T, 4> ay, View<const T, 4> az,
-                   View<const T, 4> c, View<const double, 2> own, View<const bool, 1> wraps, View<T, 4> wx, View<T, 4> wy,
-                   View<T, 4> wz) {
+                   View<const T, 4> c, View<const double, 2> own, View<const bool, 1> wraps, View<T, 4> wx,
+                   View<T, 4> wy, View<T, 4> wz) {
     with_dim(dim, [&](auto constant) {
         constexpr int DIM = decltype(constant)::value;
         const CellFields<T> fields = {ax, ay, az, c};

@@ -10,8 +10,8 @@ on a cell a sum of bubbles is the sum over axes of q(xi_i) W_i(other xi), W_i mu
 with the weights k_S of the energy of modes, R = int q^2 = 8/15 and D = int q'^2 = 16/3. Every term is positive, so that
 nothing cancels. The residual of a field in one bubble is Q times that of its mean along the axis in the hat across it.
 
-All that a lower bound needs is a sum over cells; nothing is stored on a finer grid. Beside the values there are sums of
-what round-off may change them by, in units of it:
+All that a lower bound needs is a sum over cells; nothing is stored on a finer grid. Each value comes with sums that
+bound what round-off may change it by, in units of round-off:
 
     noise = sum over cells of (V |f| + level kappa) omega,      size = sum of kappa omega^2,
 
@@ -45,7 +45,7 @@ __all__ = ["bubble_products", "bubble_residual", "bubble_scales", "nodal_product
 #: Integrals of q, q^2 and q'^2 over [-1/2, 1/2].
 Q, R, D = 2 / 3, 8 / 15, 16 / 3
 
-#: What all functions take first: a along each axis, c and f, shape (1 or b, n), zero in solids.
+#: First argument of all functions: a along each axis, c and f, shape (1 or b, n), zero in solids.
 Data = tuple[tuple[Tensor, ...], Tensor, Tensor]
 
 
@@ -67,7 +67,7 @@ def nodal_products(data: Data, v: Tensor, e: Tensor, level: Tensor, spacing: tup
 
 
 def bubble_residual(data: Data, v: Tensor, spacing: tuple[float, ...]) -> tuple[Tensor, ...]:
-    """Compute f(b) - a(v, b) for the bubble b of every edge: for each axis (b, n + 1, but n along the axis)."""
+    """Compute f(b) - a(v, b) for the bubble b of every edge, one field per axis (b, n + 1, but n along the axis)."""
     a, c, f = data
     if _uses_reference(v, *a, c, f):
         return _residual_torch(data, v, spacing)
@@ -82,7 +82,10 @@ def bubble_residual(data: Data, v: Tensor, spacing: tuple[float, ...]) -> tuple[
 def relax_bubbles(
     data: Data, residual: tuple[Tensor, ...], spacing: tuple[float, ...], periodic: tuple[bool, ...]
 ) -> tuple[Tensor, ...]:
-    """Divide numbers of edges, in place, by the energies |||b|||^2 of their bubbles b (where there is any)."""
+    """Divide the value of each edge by the energy |||b|||^2 of its bubble, in place, and return the fields.
+
+    An edge that only solids surround has no energy; its value is divided by the smallest normal number.
+    """
     a, c, f = data
     if _uses_reference(residual[0], *a, c, f):
         for r, scale in zip(residual, bubble_scales(data, spacing, periodic)):
@@ -113,13 +116,13 @@ def bubble_products(
 
 
 def _uses_reference(v: Tensor, *others: Tensor) -> bool:
-    """Whether the plain version serves: points, the sides of a line, are no cells of the compiled one."""
+    """Return whether the plain version runs. The compiled one needs cells, and a point, a side of a line, has none."""
     require_batches(len(v), *others)
     return backend_for(v) != "compiled" or v.ndim == 1
 
 
 def _in_space(edges: tuple[Tensor, ...]) -> list[Tensor]:
-    """Return fields of edges in three dimensions; those of axes that are missing are not looked at."""
+    """Return fields of edges in three dimensions; those of missing axes are not read."""
     dim = len(edges)
     fields = [_pad(part, dim) for part in edges]
     return [fields[0]] * (3 - dim) + fields
@@ -203,7 +206,7 @@ def _nodal_torch(data: Data, v: Tensor, e: Tensor, level: Tensor, spacing: tuple
         sum((weights[bits] * mode**2 for bits, mode in own.items()), torch.zeros(())),
         *_round_off_terms(data, omega, level, spacing),
     ]
-    return torch.stack([term.reshape(len(term), math.prod(term.shape[1:])).sum(1) for term in terms], 1)
+    return _sums_over_cells(terms)
 
 
 def _round_off_terms(data: Data, omega: Tensor, level: Tensor, spacing: tuple[float, ...]) -> tuple[Tensor, Tensor]:
@@ -215,6 +218,12 @@ def _round_off_terms(data: Data, omega: Tensor, level: Tensor, spacing: tuple[fl
         kappa = kappa + float(table[3 - dim + axis]) * a[axis]
     level = level.view(-1, *(1,) * dim)
     return (math.prod(spacing) * f.abs() + level * kappa) * omega, kappa * omega**2
+
+
+def _sums_over_cells(terms: list[Tensor]) -> Tensor:
+    """Sum each term over the cells, shape (b, terms); a term of one sample is that of all."""
+    sums = [term.reshape(len(term), math.prod(term.shape[1:])).sum(1) for term in terms]
+    return torch.stack(torch.broadcast_tensors(*sums), 1)
 
 
 def _corner_sums(field: Tensor, dim: int) -> Tensor:
@@ -262,4 +271,4 @@ def _products_torch(
         sum((Q**2 * weights[bits] * mode**2 for bits, mode in joined.items()), energy),
         *_round_off_terms(data, omega, level, spacing),
     ]
-    return torch.stack([term.reshape(len(term), math.prod(term.shape[1:])).sum(1) for term in terms], 1)
+    return _sums_over_cells(terms)

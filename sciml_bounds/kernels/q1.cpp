@@ -68,7 +68,8 @@ void stiffness(int threads, int dim, View<const T, 4> ax, View<const T, 4> ay, V
 
 template <class T>
 void stiffness_energy(int threads, int dim, View<const T, 4> ax, View<const T, 4> ay, View<const T, 4> az,
-                      View<const T, 4> c, View<const T, 4> v, View<const double, 1> h, View<T, 3> parts, View<T, 2> out) {
+                      View<const T, 4> c, View<const T, 4> v, View<const double, 1> h, View<T, 3> parts,
+                      View<T, 2> out) {
     with_dim(dim, [&](auto constant) {
         constexpr int DIM = decltype(constant)::value;
         const CellFields<T> fields = {ax, ay, az, c};

@@ -6,7 +6,7 @@ On a cell a multilinear function is a sum of products of centred coordinates xi_
     xi,
 
 and these products are orthogonal with mean squares 12^-|S|. In the coefficients m_S every integral of this package is
-therefore a weighted sum of squares. The transform from corner values is one mean and one difference an axis.
+therefore a weighted sum of squares. The transform from corner values is one mean and one difference per axis.
 
 Node fields have n + 1 nodes along every axis here (periodic ones carry a copy of their first node).
 """
@@ -54,7 +54,7 @@ def stiffness(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor,
     Returns
     -------
     Tensor
-        One number a node, shape (b, n + 1).
+        One value per node, shape (b, n + 1).
     """
     require_batches(len(values), *coefficient, reaction)
     backend = backend_for(values)
@@ -73,7 +73,7 @@ def stiffness(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor,
 
 
 def energy(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor, spacing: tuple[float, ...]) -> Tensor:
-    """Compute (a grad v, grad v) + (c v, v), shape (b,), for arguments as of `stiffness`."""
+    """Compute (a grad v, grad v) + (c v, v), shape (b,); the arguments are those of `stiffness`."""
     require_batches(len(values), *coefficient, reaction)
     if backend_for(values) != "compiled" or needs_gradient(*coefficient, reaction, values):
         product = stiffness(coefficient, reaction, values, spacing)
@@ -97,7 +97,7 @@ def padded_spacing(spacing: tuple[float, ...]) -> np.ndarray:
 
 
 def cell_rows(coefficient: tuple[Tensor, ...], *others: Tensor) -> list[Tensor]:
-    """Return cell fields in three dimensions, for the compiled loops, which do not read a of axes that are missing."""
+    """Return cell fields in three dimensions for the compiled loops, which do not read a of missing axes."""
     dim = len(coefficient)
     fields = [_pad_cells(part, dim) for part in (*coefficient, *others)]
     return [fields[0]] * (3 - dim) + fields
@@ -147,7 +147,7 @@ def modes(values: Tensor, dim: int) -> dict[tuple[int, ...], Tensor]:
 
 
 def from_modes(parts: dict[tuple[int, ...], Tensor], dim: int) -> Tensor:
-    """Transpose of `modes`: one number a node from one number a mode and cell."""
+    """Transpose of `modes`: one value per node from one value per mode and cell."""
     for axis in reversed(range(dim)):
         joined = {}
         for bits in [b for b in parts if b[axis] == 0]:

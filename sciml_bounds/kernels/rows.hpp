@@ -1,8 +1,8 @@
 // Rows of cells and the rows of nodes around them, shared by the kernels on cells.
 //
 // On a cell of DIM axes a multilinear function is given by its 2^DIM values at the corners, or by its modes, see q1.py.
-// Corners and modes are numbered by bits: bit 0 is the last axis (z), bit 1 the one before (y), bit 2 the first (x). The
-// modes are kept without factors, as sums and differences along each axis: 2^(DIM - |S|) times those of q1.py.
+// Corners and modes are numbered by bits: bit 0 is the last axis (z), bit 1 the one before (y), bit 2 the first (x).
+// The modes are kept without factors, as sums and differences along each axis: 2^(DIM - |S|) times those of q1.py.
 #pragma once
 
 #include <limits>
@@ -119,11 +119,11 @@ struct NodeRows {
     const T *row[corners(DIM - 1)];
 };
 
-// The rows (x, y), (x, y + 1), (x + 1, y), (x + 1, y + 1) of a field, those of them that there are.
+// The rows (x, y), (x, y + 1), (x + 1, y), (x + 1, y + 1) of a field, as far as the axes exist.
 template <int DIM, class T>
 SB_INLINE NodeRows<DIM, T> rows_around(View<const T, 4> field, int64_t n, int64_t x, int64_t y) {
     NodeRows<DIM, T> found;
-    for (int q = 0; q < corners(DIM - 1); ++q) found.row[q] = field.at(n, x + (q >> 1), y + (q & 1));
+    for (int q = 0; q < corners(DIM - 1); ++q) found.row[q] = field.at(field.n[0] > 1 ? n : 0, x + (q >> 1), y + (q & 1));
     return found;
 }
 
@@ -231,7 +231,8 @@ SB_INLINE T sum_by_halves(T *row, int64_t n) {
 // Compute COUNT sums over the cells of each sample: body(n, x, y, begin, end, sums) adds those of a chunk of a row of
 // cells to sums[0 .. COUNT - 1][0 .. end - begin - 1]. `parts` (b, COUNT, X * strips) is scratch.
 template <int COUNT, class T, class Body>
-SB_INLINE void sum_over_cells(int64_t X, int64_t Y, int64_t Z, int threads, View<T, 3> parts, View<T, 2> out, Body &&body) {
+SB_INLINE void sum_over_cells(int64_t X, int64_t Y, int64_t Z, int threads, View<T, 3> parts, View<T, 2> out,
+                              Body &&body) {
     const int64_t B = out.n[0], strips = (Y + STRIP - 1) / STRIP, pieces = X * strips;
     parallel(B * pieces, threads, [&](int64_t k) {
         const int64_t n = k / pieces, x = k / strips % X, start = k % strips * STRIP, width = smaller(Z, LENGTH);

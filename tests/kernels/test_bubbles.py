@@ -111,6 +111,24 @@ def test_products_are_the_integrals(backend, shape):
 
 @BACKENDS
 @pytest.mark.parametrize("shape", SHAPES[:3], ids=str)
+def test_one_test_function_serves_all_samples(backend, shape):
+    data, v, e, w, spacing, _ = case(shape)
+    v = torch.cat([v, 2 * v, 3 * v])
+    level = v.abs().flatten(1).amax(1)
+    with use_backend(backend):
+        found = nodal_products(data, v, e, level, spacing), bubble_products(data, v, e, w, level, spacing)
+        for i in range(3):
+            one = data, v[i : i + 1], e
+            for both, expected in zip(
+                found,
+                (nodal_products(*one, level[i], spacing), bubble_products(*one, w, level[i], spacing)),
+                strict=True,
+            ):
+                torch.testing.assert_close(both[i : i + 1], expected, rtol=1e-12, atol=1e-12)
+
+
+@BACKENDS
+@pytest.mark.parametrize("shape", SHAPES[:3], ids=str)
 def test_residual_and_scales_are_those_of_every_single_bubble(backend, shape):
     data, v, _, w, spacing, quadrature = case(shape)
     function = quadrature.expand(v[0].numpy(), None)
