@@ -92,7 +92,7 @@ def _check_batch(problem: Diffusion, field: Tensor) -> None:
 def _broadcasts(problem: Diffusion, batch: tuple[int, ...]) -> bool:
     try:
         np.broadcast_shapes(batch, problem.batch_shape)
-    except RuntimeError:
+    except ValueError:
         return False
     return True
 

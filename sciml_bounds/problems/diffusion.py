@@ -252,7 +252,7 @@ class Diffusion:
         shapes = {shape for shape in batches.values() if shape}
         try:
             batch = torch.Size(np.broadcast_shapes(*shapes))
-        except RuntimeError:
+        except ValueError:
             listing = ", ".join(f"{name} {tuple(shape)}" for name, shape in batches.items() if shape)
             raise InputError(f"the batch axes of the fields do not broadcast: {listing}.") from None
         return batch
@@ -398,7 +398,7 @@ class Diffusion:
         given = field.shape[: field.ndim - self.grid.dim]
         try:
             batch = torch.Size(np.broadcast_shapes(given, self.batch_shape))
-        except RuntimeError:
+        except ValueError:
             raise InputError(
                 f"the batch axes {tuple(given)} of the values do not broadcast to those of the problem, "
                 f"{tuple(self.batch_shape)}."

@@ -10,7 +10,7 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
-from refusals import refused
+from refusals import failing, refused
 from torch import nn
 
 from sciml_bounds.errors import InputError
@@ -236,14 +236,14 @@ def test_only_classes_of_the_table_are_made(tmp_path):
 def test_arguments_that_make_no_network(tmp_path, arguments, words):
     path = tmp_path / "w.safetensors"
     write_weights(path, Tiny().state_dict(), {"class": "Tiny", "arguments": arguments})
-    refused(words, load_model, path)
+    failing(InputError, words, lambda: load_model(path))
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"width": 4}, r"layer.weight has shape \(3, 3\) instead of \(4, 4\)"),
-        ({"bias": False}, r"the network has no layer.bias"),
+        ({"width": 4}, "layer.weight (3, 3) (4, 4)"),
+        ({"bias": False}, "layer.bias"),
     ],
     ids=["shape", "surplus"],
 )

@@ -48,12 +48,12 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path, fai
 
 
 def test_what_the_system_refuses_is_one_sentence(tmp_path):
-    def refused() -> None:
+    def on_a_full_disk() -> None:
         with replacing(tmp_path / "u.nc") as part:
             part.write_text("half")
             raise OSError(28, "No space left on device")
 
-    refused("device", refused)
+    refused("u.nc space", on_a_full_disk)
     assert list(tmp_path.iterdir()) == []
 
 

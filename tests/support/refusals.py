@@ -18,7 +18,7 @@ def refused(words: str, call: Callable[..., object], /, *arguments: object, **op
     """Check that a call is refused as bad input in one sentence that contains all words, and return the sentence."""
     message = failing(InputError, words, lambda: call(*arguments, **options))
     assert "\n" not in message
-    assert message.endswith(".")
+    assert message.endswith((".", "?"))
     assert not message.endswith("..")
     return message
 
