@@ -42,8 +42,9 @@ FLAT, FLAT_AT_MOST = 1e3, 5e-6
 #: single precision has no digits to spare.
 EXPLOSION_SHARE, UNSOLVED_SHARE, DOUBLE = 1e-3, 1e-3, 1e-10
 
-#: The true residual is computed where the estimated drift of the recurrence exceeds the first part of it. The
-#: recurrence has lost it where the true one is larger by the second factor, or has grown by the third in one step.
+#: The true residual is computed where the estimated drift of the recurrence exceeds the first part of it, or of the
+#: tolerance if that is larger. The recurrence has lost it where the true one is larger by the second factor, or has
+#: grown by the third in one step.
 DRIFT_SHARE, MAX_DRIFT, MAX_GROWTH = 0.1, 2.0, 1.1
 
 NEEDS = "MINRES needs a symmetric operator; use another method, or the normal equations A^T A x = A^T b."
@@ -321,7 +322,7 @@ class MinresLoop:
         exploded &= (left > UNSOLVED_SHARE * self.rhs_norm) & (stride < torch.inf)  # the square of w may overflow
         going = self.running & before & ~flat & ~exploded
         drift = self.drift + self.eps * self.scale * size * self.scale * stride
-        suspect = going & (drift > DRIFT_SHARE * left)
+        suspect = going & (drift > DRIFT_SHARE * torch.maximum(left, self.tolerance))
         everywhere, watched = torch.stack([going.all(), suspect.any()]).tolist()
         if not everywhere:
             self._stop(flat | exploded, Reason.STAGNATED)
