@@ -8,23 +8,28 @@ ARGS :=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-peers wheel lint bench verify core dev fem
+.PHONY: help demo test test-all test-peers wheel lint bench gpu verify core dev fem
 
 help:
 	@echo "make demo     solve and certify on public Darcy fields: a table, and a figure in demo/"
-	@echo "make test     run the tests and the tutorials"
+	@echo "make test     run the fast tests, about five minutes on two cores"
+	@echo "make test-all run all tests and the tutorials"
 	@echo "make test-peers  run the tests that need The Well, neuraloperator, CUTEst, in .venv-peers"
 	@echo "make wheel    build the wheel, install it beside, and run the fast tests on it"
 	@echo "make lint     check style, types and the order of imports"
 	@echo "make bench    run the comparisons with other packages"
+	@echo "make gpu      run the tests and the benchmark that need a CUDA device, which leaves gpu.json"
 	@echo "make verify   run the random tests of bounds, controls and files at their full count"
 
 core:
 	@tools/environment.sh
+	@tools/compile.sh
 dev:
 	@tools/environment.sh dev
+	@tools/compile.sh
 fem:
 	@tools/environment.sh dev fem
+	@tools/compile.sh
 
 demo: core
 	@ls $(DARCY)/neuraloperator-0.3.0-*.whl >/dev/null 2>&1 \
@@ -33,6 +38,9 @@ demo: core
 	@$(BIN)/sciml-bounds demo --data $(DARCY) --out demo
 
 test: fem
+	@$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
+
+test-all: fem
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
 test-peers:
@@ -45,6 +53,7 @@ test-peers:
 wheel: fem
 	@rm -rf $(WHEEL) && mkdir -p $(WHEEL)
 	@$(BIN)/python -m build --wheel --no-isolation --outdir $(WHEEL) >$(WHEEL).log 2>&1 || { cat $(WHEEL).log; exit 1; }
+	@$(BIN)/auditwheel show $(WHEEL)/*.whl
 	@$(BIN)/python -m pip install -qq --no-index --no-deps --target $(WHEEL)/installed $(WHEEL)/*.whl
 	@SCIML_BOUNDS_HOME=$(WHEEL)/installed PYTHONPATH=$(CURDIR)/$(WHEEL)/installed PYTHONSAFEPATH=1 \
 	    $(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS) tests/test_*.py tests/cli tests/samples tests/store
@@ -57,9 +66,14 @@ lint: dev
 
 # Those of networks need neuraloperator, a data set or an hour: their first lines say how they are started.
 NETWORKS := benchmarks/operators.py benchmarks/predictions.py benchmarks/calibration.py
-BENCHMARKS := $(filter-out benchmarks/_% $(NETWORKS),$(wildcard benchmarks/*.py))
+BENCHMARKS := $(filter-out benchmarks/_% benchmarks/gpu.py $(NETWORKS),$(wildcard benchmarks/*.py))
 bench: dev
 	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+gpu: dev
+	@$(BIN)/python benchmarks/gpu.py --check
+	@$(BIN)/python -m pytest -m gpu $(ARGS)
+	@$(BIN)/python benchmarks/gpu.py
 
 verify: dev
 	@SCIML_BOUNDS_CASES=20200 $(BIN)/python -m pytest tests/bounds/test_random_cases.py \

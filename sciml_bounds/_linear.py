@@ -253,8 +253,6 @@ class LinearSolver:
         stop = Stop() if stop is None else stop
         if stop.maxiter is None and isinstance(self.method, Multigrid | Algebraic):
             stop = replace(stop, maxiter=MAXITER_MULTIGRID)
-        # Nobody watches the adjoint, and the size of what it is solved for says nothing.
-        adjoint_stop = replace(stop, rtol=stop.rtol or None, atol=0.0, monitor=None)
         solutions: list[LinearSolution] = []
 
         def forward(b: Tensor) -> Tensor:
@@ -262,7 +260,8 @@ class LinearSolver:
             return solutions[-1].x.view(b.shape)
 
         def adjoint(b: Tensor) -> Tensor:
-            solution = self._run(b, None, adjoint_stop)
+            # Nobody watches the adjoint, and the size of what it is solved for says nothing.
+            solution = self._run(b, None, replace(stop, rtol=stop.rtol or None, atol=0.0, monitor=None))
             if not bool(solution.converged.all()):
                 report_failure("the adjoint solve", solution.reason, solution.progress, throw=False)
             return self.system.fix_mean(solution.x.view(b.shape))  # whatever level the method gave

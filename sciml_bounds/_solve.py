@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,7 +21,7 @@ from sciml_bounds.krylov.loop import check_tolerances
 from sciml_bounds.operators.lattice import LatticeOperator
 from sciml_bounds.operators.linear_operator import LinearOperator
 from sciml_bounds.problems.diffusion import Diffusion
-from sciml_bounds.problems.discretization import node_system
+from sciml_bounds.problems.discretization import boundary_load, node_system, source_load
 from sciml_bounds.reports import Reason, describe_upper, report_failure
 from sciml_bounds.results import Certificate, LinearSolution, Solution
 
@@ -224,9 +226,7 @@ class Solver:
     ) -> Solution:
         """Solve; arguments are those of `sb.solve`, and `source` replaces the problem's own (cells, (batch..., n))."""
         if source is not None:
-            problem = self.problem.replace(source=source).to(self.problem.dtype)
-            other = Solver(problem, self.method, self._linear)
-            return other.solve(
+            return self._with_source(source).solve(
                 x0=x0,
                 rtol=rtol,
                 atol=atol,
@@ -256,11 +256,28 @@ class Solver:
         values = self._values(linear)
         certificate = run.certify(values) if certify or error is not None else None
         solution = _solution(self.problem, values, linear, certificate, error, time.perf_counter() - start)
-        if not bool(solution.converged.all()) and not run.stopped:
+        ended = {solution.reason} if isinstance(solution.reason, Reason) else set(solution.reason)
+        if ended - {Reason.CONVERGED, Reason.ROUND_OFF, Reason.ERROR_REACHED} and not run.stopped:
             better = "" if isinstance(self._linear.method, Multigrid) else ", or use method='multigrid'"
             advice = {Reason.MAXITER: f"Raise maxiter{better}."}
             report_failure("the solve", solution.reason, _detail(solution, error), throw=throw, advice=advice)
         return solution
+
+    def _with_source(self, source: Any) -> Solver:
+        """Return the solver for another source: only what the source gives to the right-hand side is assembled."""
+        problem = self.problem.replace(source=source).to(self.problem.dtype)
+        system, sides = self._linear.system, self._boundary_load
+        shared = problem.batch_shape == self.problem.batch_shape or len(sides) == self.operator.batch == 1
+        if sides.requires_grad or system.operator.requires_grad or not shared:
+            return Solver(problem, self.method, self._linear)  # with a gradient history of its own
+        other = copy.copy(self)
+        other.problem = problem
+        other._linear = self._linear.with_system(replace(system, rhs=sides + source_load(problem)))
+        return other
+
+    @cached_property
+    def _boundary_load(self) -> Tensor:
+        return boundary_load(self.problem)
 
     def _guess(self, x0: Any) -> Tensor | None:
         if x0 is None:
@@ -283,7 +300,7 @@ class Solver:
             nodes = problem.samples(field.expand(shape))
         except RuntimeError:
             raise InputError(f"{name} has shape {tuple(field.shape)}, but a nodal field here has {shape}.") from None
-        free = problem.active_nodes & ~problem.dirichlet_nodes
+        free = problem.free_nodes
         guess = torch.where(free, nodes, 0.0).reshape(-1, *self.operator.lattice)
         guess = self._linear.system.fix_mean(guess)  # round-off is relative to ||x||, so a level would end the search
         return self._scaled(guess) if predicted else guess

@@ -251,7 +251,7 @@ def require_number(value: Any, name: str, *, positive: bool = False) -> float:
 
 
 def check_device(name: torch.device | str) -> torch.device:
-    """Make a device of its name.
+    """Make a device of its name: the CPU, a CUDA device, or another accelerator with double precision.
 
     Raises
     ------
@@ -262,13 +262,19 @@ def check_device(name: torch.device | str) -> torch.device:
         device = torch.device(name)
     except (RuntimeError, TypeError):
         raise InputError(f"device={name!r} is no device; use 'cpu' or 'cuda'.") from None
-    if device.type not in ("cpu", "cuda"):
+    if device.type not in ("cpu", "cuda") and not _is_accelerator(device):
         raise InputError(f"device={str(name)!r} is of a kind that is not supported; use 'cpu' or 'cuda'.")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device={str(name)!r} is not there: torch finds no CUDA device; use device='cpu'.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device={str(name)!r} is not there: torch finds {torch.cuda.device_count()}, from cuda:0 on.")
     return device
+
+
+def _is_accelerator(device: torch.device) -> bool:
+    """Whether torch finds an accelerator of this kind; those of Apple have no double precision."""
+    found = torch.accelerator.current_accelerator()
+    return found is not None and found.type == device.type != "mps"
 
 
 def require_callback(value: Any, name: str = "callback") -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import runpy
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 
-# Worker processes share the cores. This must stand before the first import of torch and numba.
+# Worker processes share the cores. This must stand before the first import of torch.
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if WORKERS > 1:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
@@ -30,8 +33,13 @@ NEEDS = {
 }
 
 
+PRETENDED = runpy.run_path(str(Path(__file__).with_name("pretended_device.py")))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what cannot run here, and say why; names with addresses differ between the processes that share the work."""
+    if not torch.cuda.is_available() and any("device" in getattr(item, "fixturenames", ()) for item in items):
+        PRETENDED["register"]()  # before the first gradient is computed: the engine counts the devices then
     named = [item.nodeid for item in items if " at 0x" in item.nodeid]
     if named:
         raise pytest.UsageError(f"the cases of these tests need names of their own (ids=): {named[:3]}")
@@ -39,6 +47,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark, (present, reason) in NEEDS.items():
             if not present and item.get_closest_marker(mark):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("pretended", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU takes its place")),
+        pytest.param("cuda", marks=pytest.mark.gpu),
+    ]
+)
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """A device other than the CPU: the pretended one, or a GPU."""
+    if request.param == "cuda":
+        yield torch.device("cuda", 0)
+    else:
+        with PRETENDED["present"]() as pretended:
+            yield pretended
+
+
+@pytest.fixture
+def waits(device: torch.device) -> list[str]:
+    """What made the host wait for the pretended device so far, by name of the operation."""
+    if device.type == "cuda":
+        pytest.skip("waits are counted on the pretended device")
+    found: list[str] = PRETENDED["waits"]
+    return found
 
 
 @pytest.fixture(autouse=True)

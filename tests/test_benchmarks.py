@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import sys
@@ -64,6 +65,24 @@ def solvers():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(SCRIPTS)
         return runpy.run_path(str(SCRIPTS / "_solvers.py"))
+
+
+@pytest.mark.slow
+def test_a_gpu_is_measured_part_by_part(tmp_path):
+    run("gpu.py", "--tiny", "--out", str(tmp_path / "gpu.json"))
+    report = json.loads((tmp_path / "gpu.json").read_text())
+    assert report["card"]
+    assert report["figures"].keys() == {"kernels", "poisson", "media", "certificate", "epoch"}
+    for row in report["figures"]["poisson"].values():
+        assert row["residual"] <= 1.001e-8  # asked for 1e-8, and recomputed from the answer
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")
+def test_without_a_gpu_it_says_so(capsys):
+    with pytest.raises(SystemExit) as end:
+        run("gpu.py", "--check")
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "torch finds no CUDA device; run this on a machine with one, or see --tiny.\n"
 
 
 @pytest.mark.slow

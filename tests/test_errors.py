@@ -53,13 +53,13 @@ def test_exceptions_are_pickled(name):
 
 @pytest.mark.parametrize("kind", [sb.InputError, ValueError])
 def test_wrong_input_is_caught_as_either_class(kind):
-    with pytest.raises(kind, match="axis x has 1 cell"):
+    with pytest.raises(kind, match="cell"):
         sb.Grid(1)
 
 
 def test_work_that_fails_is_no_wrong_input():
     problem = sb.Diffusion(sb.Grid((4, 4)), source=1.0)
-    with pytest.raises(RuntimeError, match="maxiter reached") as caught:
+    with pytest.raises(RuntimeError, match="maxiter") as caught:
         sb.solve(problem, method="cg", maxiter=1, throw=True)
     assert type(caught.value) is sb.ConvergenceError
     assert not isinstance(caught.value, ValueError)

@@ -54,13 +54,13 @@ def test_import_loads_none_of_the_dependencies():
 def test_describing_a_problem_loads_no_compiler():
     loaded = loaded_after("import sciml_bounds as sb; sb.Diffusion(sb.Grid((4, 4)), source=1.0)")
     assert "torch" in loaded
-    assert not loaded & {"numba", "triton"}
+    assert "triton" not in loaded
 
 
 def test_solving_and_certifying_load_no_more_than_they_need():
     code = "import sciml_bounds as sb; p = sb.Diffusion(sb.Grid((4, 4)), source=1.0); sb.certify(p, sb.solve(p))"
     loaded = loaded_after(code)
-    assert {"torch", "numpy", "numba"} <= loaded
+    assert {"torch", "numpy"} <= loaded
     assert not loaded & {"pyamg", "h5py", "h5netcdf", "xarray", "matplotlib", "typer", "rich", "safetensors", "dolfinx"}
 
 
@@ -139,15 +139,15 @@ def test_wheel_holds_the_package_only_and_works(tmp_path):
     metadata = f"sciml_bounds-{sciml_bounds.__version__}.dist-info"
     assert {name.partition("/")[0] for name in names} == {"sciml_bounds", metadata}
     files = {path.relative_to(ROOT) for path in (ROOT / "sciml_bounds").rglob("*") if path.is_file()}
-    expected = {path.as_posix() for path in files if path.parent.name != "__pycache__"}
+    sources = {".cpp", ".hpp"}
+    expected = {path.as_posix() for path in files if path.parent.name != "__pycache__" and path.suffix not in sources}
     assert {name for name in names if not name.startswith(metadata)} == expected
     assert {"sciml_bounds/py.typed", f"{metadata}/licenses/LICENSE", f"{metadata}/licenses/NOTICE"} <= names
     code = (
         "import sciml_bounds as sb; print(sb.__file__);"
         "p = sb.Diffusion(sb.Grid((4, 4)), source=1.0); print(bool(sb.solve(p, error=0.9).converged))"
     )
-    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}  # nothing is compiled yet there, and the grid is tiny
-    place, converged = run_python(code, cwd=tmp_path, env=environment).split()  # the folder comes first on the path
+    place, converged = run_python(code, cwd=tmp_path).split()  # the folder comes first on the path
     assert Path(place).is_relative_to(tmp_path)
     assert converged == "True"
 
@@ -240,6 +240,6 @@ def test_missing_python_is_one_sentence(tmp_path):
 def test_make_alone_lists_its_targets():
     makefile = (ROOT / "Makefile").read_text()
     shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    listed = re.findall(r"^make (\w+)", shown, re.MULTILINE)
-    assert {"demo", "test", "wheel", "lint", "bench", "verify"} <= set(listed)
+    listed = re.findall(r"^make ([\w-]+)", shown, re.MULTILINE)
+    assert {"demo", "test", "test-all", "wheel", "lint", "bench", "verify"} <= set(listed)
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in listed)

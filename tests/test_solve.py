@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import re
 
 import numpy as np
 import pytest
@@ -12,11 +11,12 @@ import scipy.sparse
 import scipy.sparse.csgraph
 import scipy.sparse.linalg
 import torch
+from refusals import refusals
 
 import sciml_bounds as sb
 from sciml_bounds._linear import LinearSolver
 from sciml_bounds.bounds.energy import EnergyForm
-from sciml_bounds.errors import ConvergenceError, ConvergenceWarning, InputError
+from sciml_bounds.errors import ConvergenceError, ConvergenceWarning
 from sciml_bounds.results import Reason
 
 METHODS = {
@@ -270,16 +270,6 @@ def test_errors_at_nodes_are_of_second_order_in_the_energy_norm_too():
     assert errors[1] <= 1e-2
 
 
-# --- null spaces ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("boundary", [sb.Neumann(), sb.Periodic()], ids=["free", "torus"])
-def test_a_solver_refuses_another_source_that_does_not_balance(boundary):
-    solver = sb.prepare(sb.Diffusion(sb.Grid((6, 5)), boundary=boundary))
-    with pytest.raises(InputError, match=r"the domain sum to 1,.*must sum to zero; subtract the mean"):
-        solver.solve(source=1.0)
-
-
 # --- precision --------------------------------------------------------------------------------------------------------
 
 
@@ -351,7 +341,7 @@ def test_a_batch_of_one_keeps_its_axis():
 def test_no_iteration_leaves_the_guess(name):
     problem, _ = _reference("plane, mixed")
     guess = torch.randn(problem.node_shape, dtype=torch.float64)
-    with pytest.warns(ConvergenceWarning, match="maxiter reached; after 0 iterations"):
+    with pytest.warns(ConvergenceWarning, match="maxiter"):
         solution = sb.solve(problem, method=METHODS[name], x0=guess, maxiter=0)
     torch.testing.assert_close(solution.values, problem.impose_boundary(guess), rtol=0, atol=0)
     assert (int(solution.iterations), len(solution.residual_norms)) == (0, 1)
@@ -361,15 +351,14 @@ def test_no_iteration_leaves_the_guess(name):
 def test_maxiter_is_reached_and_said_of_each_sample(name):
     f = np.stack([np.random.default_rng(0).standard_normal((17, 11)), np.zeros((17, 11))])
     problem = sb.Diffusion(sb.Grid((17, 11)), source=f)
-    words = r"the solve did not converge: 1 x maxiter reached, 1 x conv.*after 1 iteration the"
-    with pytest.warns(ConvergenceWarning, match=words):
+    with pytest.warns(ConvergenceWarning, match="1 x maxiter"):
         solution = sb.solve(problem, method=METHODS[name], maxiter=1, rtol=1e-12)
     assert solution.reason == (Reason.MAXITER, Reason.CONVERGED)
     assert solution.converged.tolist() == [False, True]
     assert solution.iterations.tolist() == [1, 0]
-    advice = r"Raise maxiter\.$" if name in ("multigrid", "cycles") else r"Raise maxiter, or use method='multigrid'\.$"
-    with pytest.raises(ConvergenceError, match=rf"maxiter reached.*{advice}"):
+    with pytest.raises(ConvergenceError, match="maxiter") as error:
         sb.solve(problem, method=METHODS[name], maxiter=1, rtol=1e-12, throw=True)
+    assert ("method='multigrid'" in str(error.value)) == (name not in ("multigrid", "cycles"))
 
 
 def test_an_absolute_tolerance_takes_over_where_it_is_larger():
@@ -531,28 +520,6 @@ def test_gradients_do_not_flow_through_the_guess_of_a_network():
     assert network.weight.grad is None
 
 
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        (np.full((5, 5), np.nan), "the prediction of Model, the initial guess x0, has 25 entries that are NaN"),
-        (np.zeros((4, 4)), "the prediction of Model, the initial guess x0, has shape (4, 4), but a nodal field here"),
-        (np.zeros((2, 5, 5)), "has shape (2, 5, 5), but a nodal field here has (5, 5)"),
-        (None, "the prediction of Model, the initial guess x0,"),
-        (torch.zeros(5, 5, dtype=torch.int64), "the prediction of Model, the initial guess x0, has dtype int64"),
-    ],
-    ids=["NaN", "cells", "batch", "nothing", "integers"],
-)
-def test_what_a_model_gives_that_is_no_guess_is_said(answer, words):
-    with pytest.raises(InputError, match=re.escape(words)) as caught:
-        sb.solve(sb.Diffusion(sb.Grid((4, 4))), x0=Model(answer))
-    assert "\n" not in str(caught.value)
-
-
-def test_a_network_that_cannot_predict_is_no_guess():
-    with pytest.raises(InputError, match=r"is a Linear, .* array of numbers, or a network with predict\(problem\)"):
-        sb.solve(sb.Diffusion(sb.Grid((4, 4))), x0=torch.nn.Linear(2, 2))
-
-
 # --- callbacks --------------------------------------------------------------------------------------------------------
 
 
@@ -586,10 +553,7 @@ def test_a_missed_error_speaks_of_the_bound_which_a_flux_of_a_finer_grid_can_low
     better = sb.certify(problem, certificate.values, flux=flux).relative_upper
     assert better < 0.95 * certificate.relative_upper
     asked = float(better + certificate.relative_upper) / 2
-    advice = (
-        "bound of the discrete solution on this grid stays above that; refine the grid or pass a flux of a finer grid"
-    )
-    with pytest.warns(ConvergenceWarning, match=advice):
+    with pytest.warns(ConvergenceWarning, match=r"grid.*flux"):
         sb.solve(problem, error=asked)
     assert sb.solve(problem, error=asked, flux=flux).reason == Reason.ERROR_REACHED
 
@@ -602,9 +566,7 @@ def test_a_solve_to_an_error_ends_early_and_says_what_was_reached():
     asked = 1.2 * float(best[0])
     assert asked < best[1]
     seen = []
-    with pytest.warns(
-        ConvergenceWarning, match=r"1 x error bound reached, 1 x error bound limited by the mesh.*refine"
-    ):
+    with pytest.warns(ConvergenceWarning, match="mesh"):
         solution = sb.solve(problem, method="cg", error=asked, callback=seen.append)
     assert solution.reason == (Reason.ERROR_REACHED, Reason.MESH_LIMITED)
     assert solution.converged.tolist() == [True, False]
@@ -617,7 +579,7 @@ def test_a_solve_to_an_error_ends_early_and_says_what_was_reached():
         assert early.linear.reason is Reason.STOPPED
         assert float(early.certificate.relative_upper) <= asked
         assert 1 <= int(early.iterations) < int(late.iterations)
-    with pytest.raises(ConvergenceError, match="the guaranteed relative error is"):
+    with pytest.raises(ConvergenceError, match="error"):
         sb.solve(one, error=0.5 * float(best[0]), throw=True)
 
 
@@ -632,7 +594,7 @@ def test_an_error_that_the_guess_has_already_needs_no_iteration():
 
 def test_an_error_not_reached_for_other_reasons_is_not_blamed_on_the_mesh():
     problem = sb.Diffusion(sb.Grid((16, 16)), 1.0, 1.0)
-    with pytest.warns(ConvergenceWarning, match="maxiter reached; the guaranteed relative error"):
+    with pytest.warns(ConvergenceWarning, match="maxiter"):
         solution = sb.solve(problem, method="cg", error=0.2, maxiter=1)
     assert solution.reason is Reason.MAXITER
     assert sb.solve(problem, method="cg", error=0.2, callback=lambda p: p.iteration == 2).reason is Reason.STOPPED
@@ -770,49 +732,47 @@ def test_the_cycle_of_a_singular_problem_preconditions_scipy(case):
 
 # --- what is refused --------------------------------------------------------------------------------------------------
 
+SMALL = sb.Diffusion(sb.Grid((4, 4)))
+SINGLE = sb.Diffusion(sb.Grid(4), np.ones(4, dtype=np.float32))
+BAD = [
+    ("'mutligrid' 'auto' 'transform' 'multigrid' 'cg'", {"method": "mutligrid"}),
+    ("round-off float64", {"rtol": 1e-16}),
+    ("rtol finite negative", {"rtol": -1.0}),
+    ("maxiter -1", {"maxiter": -1}),
+    ("maxiter 1.5 integer", {"maxiter": 1.5}),
+    ("callback 3 function", {"callback": 3, "method": "direct"}),
+    ("error rtol", {"error": 0.1, "rtol": 1e-3}),
+    ("error atol", {"error": 0.1, "atol": 1e3}),
+    ("error 0.0 positive", {"error": 0.0}),
+    ("error nan positive", {"error": float("nan")}),
+    ("certify error=", {"flux": ()}),
+    ("flux tuple axis", {"flux": (np.zeros((5, 4)),), "certify": True}),
+    ("x0 (4, 4) (5, 5)", {"x0": np.zeros((4, 4))}),
+    ("x0 () (5, 5)", {"x0": 0.0}),
+    ("x0 (3, 5, 5) (5, 5)", {"x0": np.zeros((3, 5, 5))}),
+    ("x0 int64", {"x0": np.zeros((5, 5), dtype=int)}),
+    ("x0 25 NaN", {"x0": np.full((5, 5), np.nan)}),
+    ("prediction Model x0 25 NaN", {"x0": Model(np.full((5, 5), np.nan))}),
+    ("prediction Model x0 (4, 4)", {"x0": Model(np.zeros((4, 4)))}),
+    ("prediction Model x0 (2, 5, 5)", {"x0": Model(np.zeros((2, 5, 5)))}),
+    ("prediction Model x0", {"x0": Model(None)}),
+    ("prediction Model x0 int64", {"x0": Model(torch.zeros(5, 5, dtype=torch.int64))}),
+    ("Linear predict(problem)", {"x0": torch.nn.Linear(2, 2)}),
+]
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"method": "mutligrid"}, "unknown method 'mutligrid'; the choices are 'auto', 'transform', 'multigrid', 'cg'"),
-        ({"rtol": 1e-16}, "below the round-off of float64"),
-        ({"rtol": -1.0}, "must be finite and not negative"),
-        ({"maxiter": -1}, "maxiter is -1"),
-        ({"maxiter": 1.5}, "maxiter is 1.5; it must be a non-negative integer"),
-        ({"callback": 3, "method": "direct"}, "callback is 3; give a function, or None"),
-        ({"error": 0.1, "rtol": 1e-3}, "give one of them"),
-        ({"error": 0.1, "atol": 1e3}, "give one of them"),
-        ({"error": 0.0}, "error=0.0 must be positive"),
-        ({"error": float("nan")}, "error=nan must be positive"),
-        ({"flux": ()}, "give certify=True or error= with it"),
-        ({"flux": (np.zeros((5, 4)),), "certify": True}, "flux is a tuple with one face field an axis (2)"),
-        ({"x0": np.zeros((4, 4))}, "x0 has shape (4, 4), but a nodal field here has (5, 5)"),
-        ({"x0": np.zeros(5)}, "x0 has shape (5,), but a nodal field here has (5, 5)"),
-        ({"x0": 0.0}, "x0 has shape (), but a nodal field here has (5, 5)"),
-        ({"x0": np.zeros((3, 5, 5))}, "x0 has shape (3, 5, 5), but a nodal field here has (5, 5)"),
-        ({"x0": np.zeros((5, 5), dtype=int)}, "the initial guess x0 has dtype int64"),
-        ({"x0": np.full((5, 5), np.nan)}, "the initial guess x0 has 25 entries that are NaN"),
+test_bad_arguments = refusals(
+    *[(words, lambda options=options: sb.solve(SMALL, **options)) for words, options in BAD],
+    ("round-off float32", lambda: sb.solve(SINGLE, rtol=1e-7)),
+    ("x0 (2, 5) (3, 5)", lambda: sb.solve(sb.Diffusion(sb.Grid(4), np.ones((3, 4))), x0=np.zeros((2, 5)))),
+    ("source int64", lambda: sb.prepare(sb.Diffusion(sb.Grid(4))).solve(source=np.ones(4, dtype=int))),
+    ("Diffusion Grid", lambda: sb.solve(sb.Grid(4))),
+    ("Diffusion Grid", lambda: sb.prepare(sb.Grid(4))),
+    ("positional", lambda: sb.solve(SMALL, "cg"), TypeError),
+    *[
+        ("sum zero mean", lambda side=side: sb.prepare(sb.Diffusion(sb.Grid((6, 5)), boundary=side)).solve(source=1.0))
+        for side in (sb.Neumann(), sb.Periodic())
     ],
-    ids=str,
 )
-def test_arguments_that_do_not_fit_are_refused_in_one_sentence(options, words):
-    with pytest.raises(InputError, match=re.escape(words)) as caught:
-        sb.solve(sb.Diffusion(sb.Grid((4, 4))), **options)
-    assert "\n" not in str(caught.value)
-
-
-def test_other_things_that_are_refused():
-    with pytest.raises(InputError, match="below the round-off of float32"):
-        sb.solve(sb.Diffusion(sb.Grid(4), np.ones(4, dtype=np.float32)), rtol=1e-7)
-    with pytest.raises(InputError, match=r"x0 has shape \(2, 5\), but a nodal field here has \(3, 5\)"):
-        sb.solve(sb.Diffusion(sb.Grid(4), np.ones((3, 4))), x0=np.zeros((2, 5)))
-    with pytest.raises(InputError, match="source has dtype int64"):
-        sb.prepare(sb.Diffusion(sb.Grid(4))).solve(source=np.ones(4, dtype=int))
-    for verb in (sb.solve, sb.prepare):
-        with pytest.raises(InputError, match="a Diffusion problem is needed, not an object of type Grid"):
-            verb(sb.Grid(4))
-    with pytest.raises(TypeError):
-        sb.solve(sb.Diffusion(sb.Grid(4)), "cg")
 
 
 def test_a_level_of_the_boundary_values_does_not_stop_the_search_for_a_bound():

@@ -164,7 +164,7 @@ def write_notebook(source: Path) -> None:
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"  # the same at every run
     NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(TUTORIALS)}}
+        notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(TUTORIALS)}}
     ).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times

@@ -50,6 +50,12 @@ wanted=$(echo "$extras" | tr ' ' ',')
 echo "Installing sciml-bounds${wanted:+[$wanted]} into $venv (the first time this takes a few minutes) ..."
 mkdir -p "$venv/stamps"
 for extra in core $extras; do rm -f "$venv/stamps/$extra"; done
-"$venv/bin/python" -m pip install -qq --disable-pip-version-check --constraint constraints.txt \
+"$venv/bin/python" -m pip install -qq --disable-pip-version-check --constraint constraints.txt cmake nanobind ninja \
     --editable ".${wanted:+[$wanted]}" || fail "The installation failed; the messages above say why."
+# The editable installation comes with an import hook that outranks PYTHONPATH, by which another copy of the package is
+# chosen (`make wheel`): the line that loads the hook goes, the one that names this folder stays.
+for link in "$venv"/lib/python*/site-packages/_editable_skbc_sciml_bounds.pth; do
+    [ -e "$link" ] || continue
+    grep -v "^import " "$link" >"$link.new" && mv "$link.new" "$link"
+done
 for extra in core $extras; do checksum >"$venv/stamps/$extra"; done

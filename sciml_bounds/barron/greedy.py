@@ -21,6 +21,7 @@ from sciml_bounds.barron.trial_space import (
     affine_jets,
     energy_of,
     feature_jets,
+    fitted_on_cpu,
     jet_of,
     network_arguments,
     require_linear,
@@ -39,6 +40,7 @@ KINKED, POINTS, ENTRIES = 2, 500, 2**27
 SAMPLED_KINKS = 256
 
 
+@fitted_on_cpu
 def greedy_network(
     problem: VariationalProblem,
     width: int,

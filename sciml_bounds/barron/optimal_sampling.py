@@ -109,12 +109,13 @@ def optimal_sample(
     >>> sample.rank, len(sample.indices), sample.stability < 1
     (10, 20, True)
     """
-    table = to_tensor(features, "features").detach().double()
+    given = to_tensor(features, "features")
+    table = given.detach().double().cpu()  # points are drawn one by one
     if table.ndim != 2:
         raise InputError(f"features has shape {tuple(table.shape)}; give a row for each point of the pool.")
     require_finite(table, "features")
     measure = torch.full((len(table),), 1 / len(table)).double() if weights is None else to_tensor(weights, "weights")
-    measure = measure.detach().double()
+    measure = measure.detach().double().cpu()
     if measure.shape != (len(table),) or not bool((measure > 0).all()):
         raise InputError(f"weights must be {len(table)} positive numbers, one for each point of the pool.")
     require_count(count, "count", 1)
@@ -132,7 +133,8 @@ def optimal_sample(
     sampled = basis[indices]
     gram = sampled.T @ (shares[:, None] * sampled)
     stability = float(torch.linalg.matrix_norm(gram - torch.eye(rank).double(), 2))
-    return OptimalSample(indices, shares * measure[indices], rank, stability, method)
+    found = indices.to(given.device), (shares * measure[indices]).to(given.device)
+    return OptimalSample(*found, rank, stability, method)
 
 
 def orthonormal(rows: Tensor) -> tuple[Tensor, Tensor]:

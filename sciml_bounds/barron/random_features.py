@@ -19,6 +19,7 @@ from sciml_bounds.barron.trial_space import (
     affine_jets,
     dirichlet_sides,
     energy_of,
+    fitted_on_cpu,
     free_arguments,
     network_arguments,
     require_linear,
@@ -36,6 +37,7 @@ POINTS = 2
 FINER = 3
 
 
+@fitted_on_cpu
 def random_feature_network(
     problem: VariationalProblem,
     width: int,

@@ -14,7 +14,7 @@ from sciml_bounds.barron.network import BarronNetwork
 from sciml_bounds.barron.network_solution import NetworkSolution, NetworkStep, warn_unless_converged
 from sciml_bounds.barron.outer_fit import fit_outer
 from sciml_bounds.barron.quadrature import Quadrature, points_for
-from sciml_bounds.barron.trial_space import energy_of, network_arguments, require_problem
+from sciml_bounds.barron.trial_space import energy_of, fitted_on_cpu, network_arguments, require_problem
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import Box
 from sciml_bounds.problems.variational import VariationalProblem
@@ -29,6 +29,7 @@ RECORDS = 20
 BISECTIONS = 50
 
 
+@fitted_on_cpu
 def ritz_network(
     problem: VariationalProblem,
     width: int,

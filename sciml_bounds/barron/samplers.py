@@ -56,8 +56,8 @@ class SampledNetwork:
     error_bound
         A bound of sqrt(E ||error||^2), the mean taken over all draws.
     norm
-        The norm ||.|| of the error, "L2" or "H1": an integral over the box, not a mean, so that it grows with the square
-        root of the volume.
+        The norm ||.|| of the error, "L2" or "H1": an integral over the box, not a mean, so that it grows with the
+        square root of the volume.
     kind
         "bound", or "estimate" where the waves of the function are: then so is `error_bound`.
     """

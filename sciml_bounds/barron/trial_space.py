@@ -5,7 +5,10 @@ Legend: q points, n functions, d axes; a jet is values and gradients of function
 
 from __future__ import annotations
 
-from functools import cached_property
+import copy
+import dataclasses
+from collections.abc import Callable
+from functools import cached_property, wraps
 from typing import Any
 
 import torch
@@ -13,6 +16,7 @@ from torch import Tensor
 
 from sciml_bounds.barron.distance import BoxDistance
 from sciml_bounds.barron.network import BarronNetwork
+from sciml_bounds.barron.network_solution import NetworkSolution
 from sciml_bounds.barron.quadrature import Quadrature
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import Dirichlet, Neumann, Periodic
@@ -24,6 +28,7 @@ __all__ = [
     "dirichlet_sides",
     "energy_of",
     "feature_jets",
+    "fitted_on_cpu",
     "free_arguments",
     "jet_of",
     "network_arguments",
@@ -38,6 +43,22 @@ MATCHED = 1e-6
 
 #: Points where a network is evaluated at a time.
 CHUNK = 2**14
+
+
+def fitted_on_cpu[Solver: Callable[..., NetworkSolution]](solver: Solver) -> Solver:
+    """Let a solver by networks run on the CPU, and return the network on the device of the problem."""
+
+    @wraps(solver)
+    def solve(problem: Any, *arguments: Any, lifting: Any = None, **options: Any) -> NetworkSolution:
+        device = getattr(problem, "device", torch.device("cpu"))
+        if isinstance(lifting, BarronNetwork):
+            lifting = copy.deepcopy(lifting).cpu()
+        if not isinstance(problem, VariationalProblem) or device.type == "cpu":
+            return solver(problem, *arguments, lifting=lifting, **options)
+        solution = solver(problem.to("cpu"), *arguments, lifting=lifting, **options)
+        return dataclasses.replace(solution, network=solution.network.to(device))
+
+    return solve  # type: ignore[return-value]
 
 
 def require_problem(problem: Any, what: str) -> None:

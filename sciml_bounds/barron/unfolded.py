@@ -32,6 +32,7 @@ from sciml_bounds.barron.trial_space import (
     dirichlet_sides,
     energy_of,
     feature_jets,
+    fitted_on_cpu,
     jet_of,
     network_arguments,
     require_problem,
@@ -43,6 +44,7 @@ from sciml_bounds.problems.variational import VariationalProblem
 __all__ = ["unfolded_network"]
 
 
+@fitted_on_cpu
 def unfolded_network(
     problem: VariationalProblem,
     width: int,

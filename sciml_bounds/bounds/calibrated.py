@@ -95,13 +95,14 @@ class Calibration:
                 f"scale has shape {tuple(factor.shape)}, but the calibration is for {len(self.threshold)} steps along "
                 "the last axis; give (..., 1) where all steps have the same."
             )
-        result: Tensor = self.threshold.to(factor.device) * factor
+        device = scale.device if isinstance(scale, Tensor) else self.threshold.device
+        result: Tensor = self.threshold.to(device) * factor.to(device)
         return result
 
     def interval(self, values: Any, scale: Any = 1.0) -> CalibratedInterval:
         """Give the calibrated interval around predicted numbers, for scores |prediction - truth| / scale."""
         center = to_tensor(values, "values")
-        width = self.apply(scale)
+        width = self.apply(scale).to(center.device)
         return CalibratedInterval(center - width, center + width, self.coverage)
 
     def coverage_on(self, scores: Any) -> Tensor:

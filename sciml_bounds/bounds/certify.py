@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -176,7 +177,7 @@ def _certify(problem: Diffusion, values: Any, asked: _Asked) -> Known:
     nodes = to_nodes(problem, given.to(torch.float64), asked.layout)
     require_samples(nodes, "values")
     batch = nodes.shape[: nodes.ndim - problem.grid.dim]
-    problem = problem.broadcast(torch.broadcast_shapes(batch, problem.batch_shape))
+    problem = problem.broadcast(torch.Size(np.broadcast_shapes(batch, problem.batch_shape)))
     v = nodes.expand(*problem.batch_shape, *problem.node_shape).reshape(-1, *problem.node_shape)
     # in memory of its own, whatever becomes of that of the values
     v = new_field(v).copy_(v) if problem.solid is None else torch.where(problem.active_nodes, v, 0.0)

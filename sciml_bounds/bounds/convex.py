@@ -59,7 +59,7 @@ def certify_energy(
     given = None if flux is None else _given_faces(problem, flux)
     factor = 2**improve if given is None else given[1]
     fine = problem if factor == 1 else problem.refine(factor)
-    bounds = values.cell_bounds(fine.elements.grid) if isinstance(values, CellBounded) else None
+    bounds = values.cell_bounds(fine.elements.grid).to(problem.device) if isinstance(values, CellBounded) else None
     v, nodes = _fields(problem, fine, values if bounds is None else bounds, factor)
     _require_finite_energy(fine, nodes)
     dual = DualFlux(Fenchel(fine), nodes)

@@ -68,7 +68,7 @@ def correction_from_pressure(problem: Diffusion, values: Tensor, pressure: Tenso
 
 def _levelled(problem: Diffusion, values: Tensor, pressure: Tensor) -> Tensor:
     """Give pressures the mean of the field where nothing holds them: constants have no energy, but round-off."""
-    if not bool(problem.components.floating.any()):
+    if not problem.floats:
         return pressure
     found = problem.components.for_batch(len(pressure))
     labels = found.labels
@@ -112,7 +112,7 @@ class _StiffnessOperator(LinearOperator):
         problem = self.form.problem
         nodes = with_periodic_copies(x.reshape(-1, *problem.node_shape), problem.periodic)
         image = fold_periodic_copies(self.form.apply(nodes), problem.periodic)
-        return torch.where(problem.active_nodes & ~problem.dirichlet_nodes, image, 0.0).reshape(x.shape)
+        return torch.where(problem.free_nodes, image, 0.0).reshape(x.shape)
 
 
 def _diagonal(form: EnergyForm) -> Tensor:

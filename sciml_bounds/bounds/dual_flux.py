@@ -21,7 +21,6 @@ from sciml_bounds.grid import AXES, Dirichlet
 from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem, to_lattice
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import axis_offsets
-from sciml_bounds.problems.elements import elements_on
 from sciml_bounds.problems.energy_density import SHORTEST
 from sciml_bounds.problems.scalar_functions import Firmer, Power
 from sciml_bounds.problems.transfers import node_average
@@ -64,7 +63,7 @@ class DualFlux:
         self.fenchel, self.nodes = fenchel, nodes
         self.problem, self.grid = fenchel.problem, fenchel.grid
         self.frame: Diffusion = self.problem.frame
-        self._rule = elements_on(self.grid, simpson())
+        self._rule = self.problem.elements_with(simpson())
         self.bubbles = self._bubbles() if fenchel.has_reaction else {}
 
     def flux(self, faces: Faces) -> CellFlux:
@@ -120,7 +119,7 @@ class DualFlux:
 
     def _centred(self) -> tuple[Tensor, Tensor]:
         """Values (n) and gradients (n, d) at the centres of cells; gradients are not zero everywhere."""
-        u, p = elements_on(self.grid, ((0.5, 1.0),)).at(self.nodes)
+        u, p = self.problem.elements_with(((0.5, 1.0),)).at(self.nodes)
         return u[0], p[0]
 
     def _frozen(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -284,8 +283,7 @@ class DualFlux:
     def _multiplier(self, conductances: list[Tensor], K: Tensor, loose: Faces) -> Tensor:
         dim, shape = self.grid.dim, self.grid.shape
         c = torch.where(K > 0, self.grid.cell_volume / torch.where(K > 0, K, 1.0), 0.0)
-        outflow = torch.zeros(shape, dtype=torch.float64)
-        T = torch.zeros((dim, *shape), dtype=torch.float64)
+        outflow, T = K.new_zeros(shape), K.new_zeros((dim, *shape))
         for axis, (conductance, z) in enumerate(zip(conductances, loose)):
             n = shape[axis]
             outflow += self.grid.face_area(axis) * (z.narrow(axis, 1, n) - z.narrow(axis, 0, n))

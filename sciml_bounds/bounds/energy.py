@@ -82,7 +82,7 @@ class EnergyForm:
     @cached_property
     def _free_nodes(self) -> Tensor:
         problem = self.problem
-        return with_periodic_copies(problem.active_nodes & ~problem.dirichlet_nodes, problem.periodic)
+        return with_periodic_copies(problem.free_nodes, problem.periodic)
 
     def free(self, residual: Tensor) -> Tensor:
         """Keep the entries of free nodes, and give both copies of a periodic node their sum."""

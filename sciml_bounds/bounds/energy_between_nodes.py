@@ -31,7 +31,6 @@ from sciml_bounds.bounds.fenchel import Fenchel
 from sciml_bounds.bounds.interpolation import CellBounds, curved_squares, derivative_squares, value_squares, weighted
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import Dirichlet, Grid
-from sciml_bounds.problems.elements import elements_on
 from sciml_bounds.problems.variational import VariationalProblem
 
 __all__ = ["Between", "admissible_nodes", "between", "gradient_part"]
@@ -119,7 +118,7 @@ class _Gradients(NamedTuple):
     def of(fenchel: Fenchel, bounds: CellBounds, flux: CellFlux) -> _Gradients:
         assert fenchel.bends is not None
         dim, profile = fenchel.grid.dim, fenchel.profile
-        spacing = torch.tensor(fenchel.grid.spacing, dtype=torch.float64).view(-1, *(1,) * dim)
+        spacing = bounds.nodes.new_tensor(fenchel.grid.spacing).view(-1, *(1,) * dim)
         low, high = bounds.gradient
         centre = torch.where((high - low).isfinite(), (low + high) / 2, 0.0)
         half = (high - low) / 2 + fenchel.bends.abs() * spacing / 2 + 2 * bounds.round_off / spacing  # with q
@@ -153,7 +152,7 @@ class _Values(NamedTuple):
         holds, potential = fenchel.c > 0, fenchel.potential
         c = torch.where(holds, fenchel.c, 1.0)
         low, high = bounds.value[0] - bounds.round_off, bounds.value[1] + bounds.round_off  # with I v
-        s = flux.dual_at(elements_on(fenchel.grid, trapezoid(1)).points, fenchel.problem.source)
+        s = flux.dual_at(fenchel.problem.elements_with(trapezoid(1)).points, fenchel.problem.source)
         least, most = s.amin(0), s.amax(0)
         dual = torch.maximum(potential.inverse(least / c).abs(), potential.inverse(most / c).abs())
         steepest = potential.steepest(torch.maximum(torch.maximum(low.abs(), high.abs()), dual))

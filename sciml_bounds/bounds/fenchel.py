@@ -25,7 +25,7 @@ from torch import Tensor
 
 from sciml_bounds.bounds.convex_sums import CellFlux, gauss, midpoints, trapezoid
 from sciml_bounds.kernels.q1 import modes
-from sciml_bounds.problems.elements import Elements, Rule, elements_on
+from sciml_bounds.problems.elements import Elements, Rule
 from sciml_bounds.problems.energies import IsotropicEnergy
 from sciml_bounds.problems.scalar_functions import ScalarFunction
 from sciml_bounds.problems.variational import VariationalProblem
@@ -88,7 +88,7 @@ class Fenchel:
         u, p = elements.at(nodes, rows)
         if self.bends is None:
             return u, p
-        h = torch.tensor(self.grid.spacing, dtype=torch.float64)
+        h = elements.points.new_tensor(self.grid.spacing)
         offsets = (elements.points[rows] - 0.5) * h
         return u, p + offsets.view(-1, *(1,) * self.grid.dim, self.grid.dim) * self.bends.movedim(0, -1)
 
@@ -109,8 +109,8 @@ class Fenchel:
         return self._primal(nodes, gauss(count)).total
 
     def _primal(self, nodes: Tensor, rule: Rule) -> _Terms:
-        elements = elements_on(self.grid, rule)
-        exact_u, exact_p = self._squares(nodes, elements_on(self.grid))
+        elements = self.problem.elements_with(rule)
+        exact_u, exact_p = self._squares(nodes, self.problem.elements)
 
         def density(rows: slice) -> Tensor:
             u, p = self.field_at(nodes, elements, rows)
@@ -146,7 +146,7 @@ class Fenchel:
         return total - self._products(nodes, flux).total
 
     def _dual(self, flux: CellFlux, rule: Rule, count: int) -> _Terms:
-        elements = elements_on(self.grid, rule)
+        elements = self.problem.elements_with(rule)
 
         def conjugate(rows: slice) -> Tensor:
             points = elements.points[rows]
@@ -165,7 +165,7 @@ class Fenchel:
     def _without_excess(self, flux: CellFlux, elements: Elements, count: int, total: Tensor, size: Tensor) -> _Terms:
         """Take back what the rule adds to the squares below the conjugates: g* is 1 / Lambda strongly convex."""
         steep, stiff = 1 / self.profile.upper, self.has_reaction / self.potential.upper
-        exact = elements_on(self.grid, GAUSS3)
+        exact = self.problem.elements_with(GAUSS3)
 
         def squares(elements: Elements, count: int) -> Tensor:
             return self._sums(elements, lambda rows: flux.at(elements.points[rows], count).square().sum(-1))[0]

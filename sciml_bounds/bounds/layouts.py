@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -90,8 +91,8 @@ def _check_batch(problem: Diffusion, field: Tensor) -> None:
 
 def _broadcasts(problem: Diffusion, batch: tuple[int, ...]) -> bool:
     try:
-        torch.broadcast_shapes(batch, problem.batch_shape)
-    except RuntimeError:
+        np.broadcast_shapes(batch, problem.batch_shape)
+    except ValueError:
         return False
     return True
 

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.grid import Dirichlet, Robin, side_axis
-from sciml_bounds.kernels._backend import NumbaKernel
 from sciml_bounds.kernels.memory import elementwise, new_field
+from sciml_bounds.kernels.spanning_tree import add_to_children, add_to_parents
 from sciml_bounds.problems.components import cell_graph
 from sciml_bounds.problems.diffusion import Diffusion
 
@@ -239,7 +239,7 @@ class _TreeFlow(torch.autograd.Function):
     @staticmethod
     def forward(needed: Tensor, tree: _Tree) -> Tensor:
         flow = needed.detach().cpu().reshape(-1).clone()
-        _pass_on(0, tree.order, tree.parent, flow, True)
+        add_to_parents(tree.order, tree.parent, flow)
         return flow.view(needed.shape).to(needed.device)
 
     @staticmethod
@@ -249,17 +249,5 @@ class _TreeFlow(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         gradient = gradients[0].detach().cpu().reshape(-1).clone()
-        _pass_on(0, ctx.tree.order, ctx.tree.parent, gradient, False)
+        add_to_children(ctx.tree.order, ctx.tree.parent, gradient)
         return gradient.view(gradients[0].shape).to(gradients[0].device), None
-
-
-@NumbaKernel
-def _pass_on(order, parent, values, to_parents):  # type: ignore[no-untyped-def]
-    # `order` lists parents before their children
-    for k in range(order.shape[0]):
-        cell = order[order.shape[0] - 1 - k] if to_parents else order[k]
-        if parent[cell] >= 0:
-            if to_parents:
-                values[parent[cell]] += values[cell]
-            else:
-                values[cell] += values[parent[cell]]

@@ -154,7 +154,7 @@ def _energy_error(problem: Diffusion, reference: Any) -> Callable[[Array], float
     nodes = torch.as_tensor(reference, dtype=torch.float64)
     if tuple(nodes.shape) != problem.node_shape:
         raise InputError(f"the reference has shape {tuple(nodes.shape)}, but nodal values are {problem.node_shape}.")
-    form, free = EnergyForm(problem), problem.active_nodes & ~problem.dirichlet_nodes
+    form, free = EnergyForm(problem), problem.free_nodes
 
     def norm(field: torch.Tensor) -> float:
         return float(form.norm(with_periodic_copies(field.view(1, *problem.node_shape), problem.periodic)))

@@ -238,12 +238,12 @@ def _folder_of_parts(target: Path, wanted: Mapping[str, Any]) -> Iterator[Path]:
     lock = filelock.FileLock(folder / _LOCK, timeout=0)
     try:
         folder.mkdir(exist_ok=True)
-        lock.acquire()
+        held = lock.acquire()
     except filelock.Timeout:
         raise InputError(f"another process is simulating {target}; wait until it has finished.") from None
     except OSError as error:
         raise InputError(f"{folder} cannot be made: {error.strerror}; choose another folder for the output.") from None
-    with lock:
+    with held:
         _claim(folder, target, wanted)
         try:
             yield folder

@@ -1,4 +1,4 @@
-"""The few hot loops, one file an operation: plain torch (the reference), numba (CPU) and triton (CUDA) face to face.
+"""The few hot loops, one file per operation: plain torch (the reference), C++ (CPU) and triton (CUDA) side by side.
 
 Axis letters: b batch, x y z lattice axes (lower dimensions are padded by 1 in front, so that the last axis is always
 contiguous and long). Every array is contiguous; coefficient arrays may have a batch axis of 1, which serves all

@@ -6,15 +6,15 @@ end that is not periodic count as zero.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
-from numba import prange
 from torch import Tensor
 
-from sciml_bounds.kernels._backend import NumbaKernel, backend_for, needs_gradient
-from sciml_bounds.kernels.lattice import rows, strip_length
+from sciml_bounds.kernels._backend import backend_for, needs_gradient, require_batches, run_compiled
+from sciml_bounds.kernels.lattice import rows
 from sciml_bounds.kernels.memory import new_field
-from sciml_bounds.kernels.rows import prefetch
 
 __all__ = ["add_cell_sums", "cell_sums"]
 
@@ -55,7 +55,7 @@ def _uniform_sums(cells: Tensor, along: Axes, periodic: Axes, scale: float) -> T
         if needs_gradient(total):
             total = total * factor
         else:
-            total = torch.mul(total, factor, out=new_field(total, torch.broadcast_shapes(total.shape, factor.shape)))
+            total = torch.mul(total, factor, out=new_field(total, np.broadcast_shapes(total.shape, factor.shape)))
     return total
 
 
@@ -64,16 +64,20 @@ def add_cell_sums(cells: Tensor, along: Axes, periodic: Axes, scale: float, out:
     missing = 3 - len(along)
     padded = cells.reshape(len(cells), *(1,) * missing, *cells.shape[1:])
     both, wraps = (False,) * missing + along, (False,) * missing + periodic
-    if backend_for(cells) == "numba" and not needs_gradient(cells):
-        target = rows(out)
-        _cell_sums_numba(
-            target[..., 0, :].numel(), padded.contiguous(), np.array(both), np.array(wraps), scale, target, k
-        )
+    if backend_for(cells) == "compiled" and not needs_gradient(cells):
+        require_batches(out.shape[1], padded)
+        size = out.shape[1:].numel()
+        run_compiled("cell_sums", size, padded.contiguous(), _flags(both), _flags(wraps), scale, rows(out), k)
         return
     summed = padded * scale
     for axis in range(3):
         summed = _summed_along(summed, 1 + axis, both[axis], wraps[axis], out.shape[2 + axis])
     out[k].copy_(summed)
+
+
+@lru_cache
+def _flags(axes: Axes) -> np.ndarray:
+    return np.array(axes)
 
 
 # --- reference --------------------------------------------------------------------------------------------------------
@@ -87,40 +91,3 @@ def _summed_along(cells: Tensor, dim: int, both: bool, wraps: bool, length: int)
     zero = torch.zeros_like(cells.narrow(dim, 0, 1))
     after = torch.cat([cells, zero], dim)
     return after + torch.cat([zero, cells], dim) if both else after
-
-
-# --- numba ------------------------------------------------------------------------------------------------------------
-
-
-@NumbaKernel
-def _cell_sums_numba(cells, both, wraps, scale, out, k):
-    B, X, Y = out.shape[:3]
-    Z = out.shape[4]
-    CX, CY, CZ = cells.shape[1:]
-    length = strip_length(Y, Z)
-    strips = (Y + length - 1) // length
-    for i in prange(B * X * strips):
-        n = i // (X * strips)
-        x = i // strips % X
-        start = i % strips * length
-        for y in range(start, min(start + length, Y)):
-            if y + 2 < Y:
-                prefetch(out[n, x, y + 2, k])
-            if x < CX and y + 2 < CY:
-                prefetch(cells[n, x, y + 2])
-            for z in range(Z):
-                out[n, x, y, k, z] = 0
-            for dx in range(2 if both[0] else 1):
-                cx = CX - 1 if x - dx < 0 and wraps[0] else x - dx
-                for dy in range(2 if both[1] else 1):
-                    cy = CY - 1 if y - dy < 0 and wraps[1] else y - dy
-                    if cx < 0 or cx >= CX or cy < 0 or cy >= CY:
-                        continue
-                    if not both[2]:
-                        for z in range(CZ):
-                            out[n, x, y, k, z] += scale * cells[n, cx, cy, z]
-                        continue
-                    for z in range(1, CZ):
-                        out[n, x, y, k, z] += scale * (cells[n, cx, cy, z] + cells[n, cx, cy, z - 1])
-                    out[n, x, y, k, 0] += scale * cells[n, cx, cy, 0]
-                    out[n, x, y, k, 0 if wraps[2] else CZ] += scale * cells[n, cx, cy, CZ - 1]

@@ -15,12 +15,11 @@ from itertools import product
 
 import numpy as np
 import torch
-from numba import prange
 from torch import Tensor
 
-from sciml_bounds.kernels._backend import NumbaKernel, backend_for
-from sciml_bounds.kernels.interpolation import add_product, empty_rows, full_stencil, scratch_rows, take
-from sciml_bounds.kernels.lattice import Offsets, residual, rows, shifted, strip_length, wrapped
+from sciml_bounds.kernels._backend import backend_for, run_compiled
+from sciml_bounds.kernels.interpolation import empty_rows, full_stencil
+from sciml_bounds.kernels.lattice import Offsets, residual, rows, shifted
 from sciml_bounds.kernels.memory import new_field
 from sciml_bounds.kernels.survey import Survey, survey
 from sciml_bounds.kernels.transfer import Bits, pairs, parity_view, restrict
@@ -45,11 +44,9 @@ def galerkin(
     """
     coarse_offsets = half_stencil(tuple(n > 1 for n in c.shape[1:]))
     coarse_T = empty_rows(len(coarse_offsets), c, tuple(weights.shape[2:]))
-    if backend_for(c) == "numba" and not crosses_odd_seam(offsets, T, axes):
+    if backend_for(c) == "compiled" and not crosses_odd_seam(offsets, T, axes):
         tables = _galerkin_tables(offsets, axes, coarse_offsets)
-        steps = np.array([1 + coarsened for coarsened in axes])
-        scratch = scratch_rows(len(coarse_T) + 1, weights)
-        _galerkin_numba(c.numel(), *tables, rows(T), diagonal, steps, rows(weights), rows(coarse_T), scratch)
+        run_compiled("galerkin", c.numel(), *tables, rows(T), diagonal, rows(weights), rows(coarse_T))
     else:
         _galerkin_torch(offsets, T, c, axes, weights, coarse_offsets, coarse_T.zero_())
     of_ones = residual(offsets, T, c, defect, c, new_field(c))
@@ -58,7 +55,7 @@ def galerkin(
 
 
 def crosses_odd_seam(offsets: Offsets, T: Tensor, axes: tuple[bool, bool, bool]) -> bool:
-    """Whether an axis is coarsened that is periodic and odd: across its seam two even points are neighbours."""
+    """Check for a coarsened axis that is periodic and odd: across its seam two even points are neighbours."""
     for axis, coarsened in enumerate(axes):
         if not coarsened or T.shape[2 + axis] % 2 == 0:
             continue
@@ -72,8 +69,8 @@ def crosses_odd_seam(offsets: Offsets, T: Tensor, axes: tuple[bool, bool, bool])
 @lru_cache
 def _galerkin_tables(
     offsets: Offsets, axes: tuple[bool, bool, bool], coarse_offsets: Offsets
-) -> tuple[np.ndarray, np.ndarray]:
-    """List the products that make up P^T A P, relative to a coarse point I.
+) -> tuple[np.ndarray, ...]:
+    """List the products that make up P^T A P relative to a coarse point I, and the step along each axis.
 
     A product joins the fine point f = 2 I + S - 2 C of class S, whose weight p(f; I) is stored at I - C, with its
     neighbour g = f + o, whose weight p(g; J) for the coarse point J is stored at I + base. Left factors: number of the
@@ -103,7 +100,7 @@ def _galerkin_tables(
             if len(right) > start:
                 place = tuple(i + j for i, j in zip(f, stored))
                 left.append((entry, *place, number.get((S, C), -1), *C, start, len(right)))
-    return np.array(left), np.array(right)
+    return tuple(np.array(t, dtype=np.int64) for t in (left, right, [1 + coarsened for coarsened in axes]))
 
 
 # --- reference --------------------------------------------------------------------------------------------------------
@@ -170,52 +167,3 @@ def _galerkin_torch(
                     if difference in position:
                         value = shifted(w1 * entry * shifted(w2, base), tuple(-i for i in C1))
                         coarse_T[position[difference]] -= value
-
-
-# --- numba ------------------------------------------------------------------------------------------------------------
-
-
-@NumbaKernel
-def _galerkin_numba(left, right, T, diagonal, steps, weights, coarse_T, scratch):
-    # One row of coarse points at a time: a left factor into `part`, then all its products into `sums`, which are the
-    # off-diagonal entries of -P^T A P.
-    B, X, Y = diagonal.shape[:3]
-    CX, CY, K, CZ = coarse_T.shape[1:]
-    length = strip_length(CY, CZ)
-    strips = (CY + length - 1) // length
-    for i in prange(B * CX * strips):
-        n = i // (CX * strips)
-        I = i // strips % CX
-        start = i % strips * length
-        sums = scratch[i, :K]
-        part = scratch[i, K]
-        for J in range(start, min(start + length, CY)):
-            for k in range(K):
-                for L in range(CZ):
-                    sums[k, L] = 0
-            for k in range(left.shape[0]):
-                x = wrapped(steps[0] * I + left[k, 1], X)
-                y = wrapped(steps[1] * J + left[k, 2], Y)
-                P = wrapped(I - left[k, 5], CX)
-                Q = wrapped(J - left[k, 6], CY)
-                source = diagonal[n, x, y] if left[k, 0] < 0 else T[n, x, y, left[k, 0]]
-                take(part, source, left[k, 3], steps[2], CZ)
-                if left[k, 0] < 0:
-                    for L in range(CZ):
-                        part[L] = -part[L]
-                if left[k, 4] >= 0:
-                    w = weights[n, P, Q, left[k, 4]]
-                    if left[k, 7] == 0:
-                        for L in range(CZ):
-                            part[L] *= w[L]
-                    else:
-                        for L in range(1, CZ):
-                            part[L] *= w[L - 1]
-                        part[0] *= w[CZ - 1]
-                for q in range(left[k, 8], left[k, 9]):
-                    P = wrapped(I + right[q, 1], CX)
-                    Q = wrapped(J + right[q, 2], CY)
-                    add_product(sums[right[q, 4]], part, CZ, weights[n, P, Q], right[q, 0], right[q, 3])
-            for k in range(K):
-                for L in range(CZ):
-                    coarse_T[n, I, J, k, L] = sums[k, L]

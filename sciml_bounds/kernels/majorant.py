@@ -1,4 +1,4 @@
-"""The terms of the guaranteed error bound on every cell, in one pass over the grid.
+"""Terms of the guaranteed error bound on every cell, in one pass over the grid.
 
 For -div(a grad u) + c u = f, a multilinear field v and a flux y that is linear along its own axis on each cell
 (lowest-order Raviart-Thomas), with r = f + div y - c v and its cell mean r':
@@ -17,45 +17,41 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba
-import numpy as np
 import torch
-from numba import prange
 from torch import Tensor
 
 from sciml_bounds.kernels._backend import (
-    NumbaKernel,
     backend_for,
     launch,
     needs_gradient,
     require_batches,
+    run_compiled,
     tl,
     triton_jit,
 )
-from sciml_bounds.kernels.lattice import strip_length
 from sciml_bounds.kernels.memory import new_field
-from sciml_bounds.kernels.q1 import _pad, modes
+from sciml_bounds.kernels.q1 import STRIP, _pad, cell_rows, modes, padded_spacing
 
 __all__ = ["BALANCE", "Terms", "majorant_terms", "safe_sqrt"]
 
-#: A defect below so many round-offs of the fluxes of its cell counts as none, and is left as it is.
+#: A defect below this number of round-offs of the fluxes of its cell counts as zero.
 BALANCE = 16
 
 
 class Terms(NamedTuple):
-    """What the bound is made of.
+    """Terms of the bound.
 
     Attributes
     ----------
     flux
         The first term of each cell, squared, shape (b, n); zero in solids.
     oscillation
-        The second term, not squared. Without reaction it is one zero for all cells, and so is the third.
+        The second term, not squared. Without reaction this term and the third are one zero, expanded to all cells.
     reaction
         The third term, squared.
     excess
-        By how much the flux through a cell without reaction is out of balance beyond round-off, shape (b,): the largest
-        | integral of f + div y | less `BALANCE` round-offs of the largest of its fluxes and its source.
+        Imbalance of the flux of cells without reaction beyond round-off, shape (b,): the largest
+        | integral of f + div y | less `BALANCE` round-offs of the largest of the fluxes and the source of the cell.
     """
 
     flux: Tensor
@@ -86,25 +82,31 @@ def majorant_terms(
     spacing
         h along each axis.
     """
-    cells = (*coefficient, reaction, source)
-    require_batches(len(values), *cells, fluid, *flux)
+    data = (*coefficient, reaction, source)
+    require_batches(len(values), *data, fluid, *flux)
     backend = backend_for(values)
-    if backend == "torch" or needs_gradient(*cells, values, *flux):
+    if backend == "torch" or needs_gradient(*data, values, *flux):
         terms = _terms_torch(coefficient, reaction, source, fluid, values, flux, spacing)
         return Terms(*terms, _excess(reaction, source, fluid, values, flux, spacing))
     dim = len(spacing)
-    nodes = _pad(values, dim)
-    a, y = [_in_space(part, dim) for part in coefficient], [_pad(part, dim) for part in flux]
-    a, y = [a[0]] * (3 - dim) + a, [y[0]] * (3 - dim) + y  # axes that are not there count for nothing
-    rest = [_in_space(part, dim) for part in (reaction, source, fluid)]
+    nodes, y = _pad(values, dim), [_pad(part, dim) for part in flux]
+    y = [y[0]] * (3 - dim) + y  # those of missing axes are not read
     reacts = any(reaction.stride()[1:]) or bool(reaction[(slice(None), *(slice(1),) * dim)].any())
-    out = new_field(values, (3 if reacts or backend == "triton" else 1, len(values), *rest[2].shape[1:]))
+    cells = (1,) * (3 - dim) + tuple(source.shape[1:])
+    out = new_field(values, (3 if reacts or backend == "triton" else 1, len(values), *cells))
     if backend == "triton":
-        fields = [part.to(values.dtype).contiguous() for part in (*a, *rest)]
+        a = [_in_space(part, dim) for part in coefficient]
+        rest = [_in_space(part, dim) for part in (reaction, source, fluid)]
+        fields = [part.to(values.dtype).contiguous() for part in [a[0]] * (3 - dim) + a + rest]
         _terms_triton(dim, fields[:3], fields[3:], nodes, y, spacing, out)
         excess = _excess(reaction, source, fluid, values, flux, spacing)
     else:
-        excess = _terms_on_strips(a, rest, nodes, y, spacing, out)
+        found = values.new_empty((len(values), cells[0] * -(-cells[1] // STRIP)))
+        run_compiled(
+            "majorant_terms", out[0].numel(), dim, *cell_rows(coefficient, reaction, source, fluid), nodes, *y,
+            padded_spacing(spacing), BALANCE * torch.finfo(values.dtype).eps, out, found,
+        )  # fmt: skip
+        excess = found.amax(1)
     parts = [part.view(len(values), *source.shape[1:]) for part in out]
     if len(parts) == 1:
         parts += [values.new_zeros(1).expand_as(parts[0])] * 2
@@ -114,29 +116,6 @@ def majorant_terms(
 def _in_space(field: Tensor, dim: int) -> Tensor:
     """View a cell field (b, n) in three dimensions."""
     return field.reshape(len(field), *(1,) * (3 - dim), *field.shape[1:])
-
-
-def _one_row(field: Tensor, length: int) -> Tensor:
-    """Make a field contiguous, or one row (b, 1, 1, z) if it has one number for all cells."""
-    uniform = not any(field.stride()[1:]) or all(n == 1 for n in field.shape[1:])
-    return (field[:, :1, :1, :1].expand(-1, -1, -1, length) if uniform else field).contiguous()
-
-
-def _terms_on_strips(
-    a: list[Tensor], rest: list[Tensor], nodes: Tensor, y: list[Tensor], spacing: tuple[float, ...], out: Tensor
-) -> Tensor:
-    B, X, Y, Z = out.shape[1:]
-    there = np.arange(3) >= 3 - len(spacing)
-    h = np.ones(3)
-    h[there] = spacing
-    strips = X * -(-Y // strip_length(Y, Z))
-    scratch = nodes.new_empty((B * strips, 4, Z))
-    a, rest = ([_one_row(field, Z) for field in fields] for fields in (a, rest))
-    excess = nodes.new_empty((B, strips))
-    round_off = BALANCE * torch.finfo(nodes.dtype).eps
-    _terms_numba(out[0].numel(), *a, *rest, nodes, *y, h, there, round_off, out, scratch, excess.view(-1))
-    found: Tensor = excess.amax(1)
-    return found
 
 
 def safe_sqrt(squared: Tensor) -> Tensor:
@@ -213,107 +192,6 @@ def _excess(
     excess = divergence.abs() * volume - BALANCE * torch.finfo(values.dtype).eps * size
     worst: Tensor = torch.where(fluid & (reaction <= 0), excess, 0.0).flatten(1).amax(1)
     return worst.expand(len(values))
-
-
-# --- numba ------------------------------------------------------------------------------------------------------------
-
-
-@numba.njit(inline="always")
-def _sample(field, n):
-    """Take one sample of a field, or that of all."""
-    return field[n if field.shape[0] > 1 else 0]
-
-
-@numba.njit(inline="always")
-def _row(field, n, x, y):
-    """Take one row of a field, or that of all samples, or of all rows."""
-    return field[n if field.shape[0] > 1 else 0, x if field.shape[1] > 1 else 0, y if field.shape[2] > 1 else 0]
-
-
-@numba.njit(inline="always")
-def _mismatch(a, gradient, twisted_1, twisted_2, twisted_3, low, high, there):
-    """|| a^-1/2 (a d v - y) ||^2 along one axis, per volume, from the modes of d v and the fluxes at both ends."""
-    middle = a * gradient - there * 0.5 * (low + high)
-    sides = (a * twisted_1) ** 2 + (a * twisted_2) ** 2 + there * (high - low) ** 2
-    return (middle * middle + sides / 12.0 + (a * twisted_3) ** 2 / 144.0) / a
-
-
-@NumbaKernel
-def _terms_numba(ax, ay, az, c, f, fluid, v, yx, yy, yz, h, there, round_off, out, scratch, excess):
-    # Row by row. Along an axis that is not there both ends of a cell are one and the same row, so that all differences
-    # vanish.
-    B, X, Y, Z = out.shape[1:]
-    volume = h[0] * h[1] * h[2]
-    tx, ty = 1.0 * there[0], 1.0 * there[1]
-    ix, iy, iz = 1.0 / h[0], 1.0 / h[1], 1.0 / h[2]
-    pi_squared = math.pi * math.pi
-    length = strip_length(Y, Z)
-    strips = (Y + length - 1) // length
-    for i in prange(B * X * strips):
-        n = i // (X * strips)
-        x = i // strips % X
-        start = i % strips * length
-        worst, mean, variance, divergence = scratch[i, 0], scratch[i, 1], scratch[i, 2], scratch[i, 3]
-        for z in range(Z):
-            worst[z] = 0.0
-        ex, ey = (1 if there[0] else 0), (1 if there[1] else 0)
-        for y in range(start, min(start + length, Y)):
-            v0, v1, v2, v3 = v[n, x, y], v[n, x, y + ey], v[n, x + ex, y], v[n, x + ex, y + ey]
-            a0, a1, a2 = _row(ax, n, x, y), _row(ay, n, x, y), _row(az, n, x, y)
-            kc, source, inside = _row(c, n, x, y), _row(f, n, x, y), _row(fluid, n, x, y)
-            px, qx = _sample(yx, n)[x, y], _sample(yx, n)[x + ex, y]
-            py, qy = _sample(yy, n)[x, y], _sample(yy, n)[x, y + ey]
-            faces = _sample(yz, n)[x, y]
-            first = out[0, n, x, y]
-            for z in range(Z):
-                # the modes of v: a mean or a difference along x, y, z
-                m0, d0 = 0.5 * (v0[z] + v0[z + 1]), v0[z + 1] - v0[z]
-                m1, d1 = 0.5 * (v1[z] + v1[z + 1]), v1[z + 1] - v1[z]
-                m2, d2 = 0.5 * (v2[z] + v2[z + 1]), v2[z + 1] - v2[z]
-                m3, d3 = 0.5 * (v3[z] + v3[z + 1]), v3[z + 1] - v3[z]
-                e000, e100 = 0.25 * ((m0 + m1) + (m2 + m3)), 0.5 * ((m2 + m3) - (m0 + m1))
-                e010, e110 = 0.5 * ((m1 - m0) + (m3 - m2)), (m3 - m2) - (m1 - m0)
-                e001, e101 = 0.25 * ((d0 + d1) + (d2 + d3)), 0.5 * ((d2 + d3) - (d0 + d1))
-                e011, e111 = 0.5 * ((d1 - d0) + (d3 - d2)), (d3 - d2) - (d1 - d0)
-                open_cell = inside[z]
-                ka = a0[z] if open_cell else 1.0
-                kb = a1[z] if open_cell else 1.0
-                kd = a2[z] if open_cell else 1.0
-                part = _mismatch(ka, ix * e100, ix * e110, ix * e101, ix * e111, px[z], qx[z], tx)
-                part += _mismatch(kb, iy * e010, iy * e110, iy * e011, iy * e111, py[z], qy[z], ty)
-                part += _mismatch(kd, iz * e001, iz * e101, iz * e011, iz * e111, faces[z], faces[z + 1], 1.0)
-                first[z] = volume * part if open_cell else 0.0
-                out_of = tx * ix * (qx[z] - px[z]) + ty * iy * (qy[z] - py[z]) + iz * (faces[z + 1] - faces[z])
-                size = max(volume * abs(source[z]), volume * iz * max(abs(faces[z]), abs(faces[z + 1])))
-                size = max(size, volume * tx * ix * max(abs(px[z]), abs(qx[z])))
-                size = max(size, volume * ty * iy * max(abs(py[z]), abs(qy[z])))
-                lack = volume * abs(source[z] + out_of) - round_off * size
-                worst[z] = max(worst[z], lack if open_cell and kc[z] <= 0.0 else 0.0)
-                mean[z] = e000
-                divergence[z] = out_of
-                variance[z] = (
-                    (e100 * e100 + e010 * e010 + e001 * e001) / 12.0
-                    + (e110 * e110 + e101 * e101 + e011 * e011) / 144.0
-                    + e111 * e111 / 1728.0
-                )
-            if out.shape[0] > 1:
-                second, third = out[1, n, x, y], out[2, n, x, y]
-                for z in range(Z):
-                    reacts = inside[z] and kc[z] > 0.0
-                    k = kc[z] if reacts else 1.0
-                    constant = max(tx * h[0] ** 2 / (a0[z] if reacts else 1.0), h[2] ** 2 / (a2[z] if reacts else 1.0))
-                    constant = max(constant, ty * h[1] ** 2 / (a1[z] if reacts else 1.0)) / pi_squared
-                    rest = volume * k * k * variance[z]
-                    residual = source[z] + divergence[z] - k * mean[z]
-                    squared = volume * residual * residual / k
-                    oscillation = math.sqrt(constant * rest)
-                    total = math.sqrt(first[z]) + oscillation
-                    better = total * total > first[z] + rest / k
-                    second[z] = 0.0 if better or not reacts else oscillation
-                    third[z] = (squared + (rest / k if better else 0.0)) if reacts else 0.0
-        excess[i] = 0.0
-        for z in range(Z):
-            excess[i] = max(excess[i], worst[z])
 
 
 # --- triton -----------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import sys
 import weakref
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -92,4 +93,4 @@ def elementwise(operation: Callable[..., Tensor], *operands: Tensor | float) -> 
     fields = [operand for operand in operands if isinstance(operand, Tensor)]
     if needs_gradient(*fields):
         return operation(*operands)
-    return operation(*operands, out=new_field(fields[0], torch.broadcast_shapes(*[field.shape for field in fields])))
+    return operation(*operands, out=new_field(fields[0], np.broadcast_shapes(*[field.shape for field in fields])))

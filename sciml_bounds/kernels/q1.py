@@ -6,47 +6,35 @@ On a cell a multilinear function is a sum of products of centred coordinates xi_
     xi,
 
 and these products are orthogonal with mean squares 12^-|S|. In the coefficients m_S every integral of this package is
-therefore a weighted sum of squares. The transform from corner values is one mean and one difference an axis.
+therefore a weighted sum of squares. The transform from corner values is one mean and one difference per axis.
 
 Node fields have n + 1 nodes along every axis here (periodic ones carry a copy of their first node).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
 import torch
-from numba import prange
 from torch import Tensor
 
 from sciml_bounds.kernels._backend import (
-    NumbaKernel,
     backend_for,
     launch,
     needs_gradient,
     require_batches,
+    run_compiled,
     tl,
     triton_jit,
 )
 from sciml_bounds.kernels.memory import new_field
-from sciml_bounds.kernels.rows import (
-    LENGTH,
-    STRIP,
-    add_four,
-    add_one,
-    add_square,
-    add_squares,
-    add_two,
-    cells_of,
-    chunks,
-    clear,
-    join,
-    weigh,
-    write_modes,
-)
 
 __all__ = ["energy", "from_modes", "mode_weights", "modes", "stiffness"]
+
+#: Rows of cells whose sums are formed together, as in `rows.hpp`.
+STRIP = 16
 
 
 def stiffness(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor, spacing: tuple[float, ...]) -> Tensor:
@@ -66,7 +54,7 @@ def stiffness(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor,
     Returns
     -------
     Tensor
-        One number a node, shape (b, n + 1).
+        One value per node, shape (b, n + 1).
     """
     require_batches(len(values), *coefficient, reaction)
     backend = backend_for(values)
@@ -74,9 +62,10 @@ def stiffness(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor,
         return _stiffness_torch(coefficient, reaction, values, spacing)
     dim = len(spacing)
     nodes = _pad(values, dim)
-    out = new_field(nodes).zero_()
-    if backend == "numba":
-        _on_cells(coefficient, reaction, nodes, spacing, out, nodes.new_empty((0, 0, 0)))
+    out = new_field(nodes)
+    if backend == "compiled":
+        fields = cell_rows(coefficient, reaction)
+        run_compiled("stiffness", nodes.numel(), dim, *fields, nodes, padded_spacing(spacing), out)
     else:
         fields = [_pad(part, dim) for part in (*coefficient, reaction)]
         _stiffness_triton(dim, [fields[0]] * (3 - dim) + fields, nodes, _mode_scales(spacing), out)
@@ -84,30 +73,34 @@ def stiffness(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor,
 
 
 def energy(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor, spacing: tuple[float, ...]) -> Tensor:
-    """Compute (a grad v, grad v) + (c v, v), shape (b,), for arguments as of `stiffness`."""
+    """Compute (a grad v, grad v) + (c v, v), shape (b,); the arguments are those of `stiffness`."""
     require_batches(len(values), *coefficient, reaction)
-    if backend_for(values) != "numba" or needs_gradient(*coefficient, reaction, values):
+    if backend_for(values) != "compiled" or needs_gradient(*coefficient, reaction, values):
         product = stiffness(coefficient, reaction, values, spacing)
         return torch.linalg.vecdot(values.flatten(1), product.flatten(1))
-    nodes = _pad(values, len(spacing))
-    X, Y = (max(n - 1, 1) for n in nodes.shape[1:3])
-    sums = nodes.new_empty((len(nodes), X, -(-Y // STRIP)))
-    _on_cells(coefficient, reaction, nodes, spacing, nodes[:0], sums)
-    return torch.from_numpy(sums.flatten(1).numpy().sum(1))  # in one order for any number of samples
-
-
-def _on_cells(
-    coefficient: tuple[Tensor, ...], reaction: Tensor, nodes: Tensor, spacing: tuple[float, ...], out: Tensor,
-    sums: Tensor,
-) -> None:  # fmt: skip
-    """Run the loop on a CPU: it writes to `out`, or where there are sums to these."""
     dim = len(spacing)
-    fields = [_pad_cells(part, dim) for part in (*coefficient, reaction)]
-    fields = [fields[0]] * (3 - dim) + fields  # axes that are not there have weights of zero
-    cells = (1,) * (3 - dim) + tuple(reaction.shape[1:])
-    scratch = nodes.new_empty((chunks(len(nodes), cells), 13, min(cells[2], LENGTH) + 1))
-    scale = _mode_scales(spacing).astype(nodes.numpy().dtype)
-    _stiffness_numba(nodes.numel(), dim, np.array(cells), *fields, nodes, scale, out, sums, scratch)
+    nodes, fields = _pad(values, dim), cell_rows(coefficient, reaction)
+    parts, sums = sums_over_cells(values, 1, reaction.shape[1:])
+    run_compiled("stiffness_energy", nodes.numel(), dim, *fields, nodes, padded_spacing(spacing), parts, sums)
+    return sums[:, 0]
+
+
+def sums_over_cells(values: Tensor, count: int, cells: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Allocate `count` sums per sample, shape (b, count), and the scratch of the loops that compute them."""
+    X, Y = (1, 1, *cells)[-3:-1]
+    return values.new_empty((len(values), count, X * -(-Y // STRIP))), values.new_empty((len(values), count))
+
+
+def padded_spacing(spacing: tuple[float, ...]) -> np.ndarray:
+    """Return the spacing in three dimensions; the axes that are missing have length one."""
+    return np.array((1.0,) * (3 - len(spacing)) + tuple(spacing))
+
+
+def cell_rows(coefficient: tuple[Tensor, ...], *others: Tensor) -> list[Tensor]:
+    """Return cell fields in three dimensions for the compiled loops, which do not read a of missing axes."""
+    dim = len(coefficient)
+    fields = [_pad_cells(part, dim) for part in (*coefficient, *others)]
+    return [fields[0]] * (3 - dim) + fields
 
 
 def _pad(field: Tensor, dim: int) -> Tensor:
@@ -115,7 +108,7 @@ def _pad(field: Tensor, dim: int) -> Tensor:
 
 
 def _pad_cells(field: Tensor, dim: int) -> Tensor:
-    """Pad a field of cells; of one number for all cells of a sample there is but one row."""
+    """Pad a field of cells; one with the same value in all cells of a sample is cut to one row."""
     padded = field.reshape(len(field), *(1,) * (3 - dim), *field.shape[1:])
     return (padded if any(field.stride()[1:]) else padded[:, :1, :1]).contiguous()
 
@@ -154,7 +147,7 @@ def modes(values: Tensor, dim: int) -> dict[tuple[int, ...], Tensor]:
 
 
 def from_modes(parts: dict[tuple[int, ...], Tensor], dim: int) -> Tensor:
-    """Transpose of `modes`: one number a node from one number a mode and cell."""
+    """Transpose of `modes`: one value per node from one value per mode and cell."""
     for axis in reversed(range(dim)):
         joined = {}
         for bits in [b for b in parts if b[axis] == 0]:
@@ -191,68 +184,6 @@ def _stiffness_torch(
     dim = len(spacing)
     weights = mode_weights(coefficient, reaction, spacing)
     return from_modes({bits: weights[bits] * mode for bits, mode in modes(values, dim).items()}, dim)
-
-
-# --- numba ------------------------------------------------------------------------------------------------------------
-
-
-@NumbaKernel
-def _stiffness_numba(dim, cells, ax, ay, az, c, v, scale, out, sums, scratch):
-    # Row by row, as the loops over a row are vector code. Strips of cells that share no node are done at the same time.
-    B = v.shape[0]
-    X, Y, Z = cells
-    ex = 1 if dim > 2 else 0
-    ey = 1 if dim > 1 else 0
-    parts = scratch.shape[0]
-    strips = (Y + STRIP - 1) // STRIP
-    for colour in range(4):
-        px = colour >> 1
-        py = colour & 1
-        planes = (X - px + 1) // 2
-        pairs = (strips - py + 1) // 2
-        count = B * planes * pairs
-        for chunk in prange(parts):
-            m = scratch[chunk]
-            for k in range(chunk * count // parts, (chunk + 1) * count // parts):
-                n = k // (planes * pairs)
-                x = 2 * (k // pairs % planes) + px
-                start = STRIP * (2 * (k % pairs) + py)
-                clear(m[12])
-                for y in range(start, min(start + STRIP, Y)):
-                    for low in range(0, Z, LENGTH):
-                        high = min(low + LENGTH, Z)
-                        a0, a1 = cells_of(ax, n, x, y, low, high), cells_of(ay, n, x, y, low, high)
-                        a2, a3 = cells_of(az, n, x, y, low, high), cells_of(c, n, x, y, low, high)
-                        r00, r01 = v[n, x, y, low : high + 1], v[n, x, y + ey, low : high + 1]
-                        r10, r11 = v[n, x + ex, y, low : high + 1], v[n, x + ex, y + ey, low : high + 1]
-                        write_modes(dim, r00, r01, r10, r11, m[8:], m)
-                        if sums.size > 0 and dim == 3:
-                            add_squares(m[12], m, scale, a0, a1, a2, a3)
-                            continue
-                        if sums.size > 0:
-                            for s in range(1 << dim):
-                                add_square(m[12], m[s], scale[s], a0, a1, a2, a3)
-                            continue
-                        for s in range(1 << dim):
-                            weigh(m[s], 1.0, scale[s], a0, a1, a2, a3)
-                        for s in range(1 << (dim - 1)):
-                            join(m[2 * s], m[2 * s + 1], m[8 + s, : high - low + 1])
-                        if dim == 1:
-                            add_one(out[n, x, y, low : high + 1], m[8])
-                        elif dim == 2:
-                            add_two(out[n, x, y, low : high + 1], m[8], m[9], -1)
-                            add_two(out[n, x, y + 1, low : high + 1], m[8], m[9], 1)
-                        else:
-                            for q in range(4):
-                                s1 = 2 * (q >> 1) - 1
-                                s2 = 2 * (q & 1) - 1
-                                row = out[n, x + (q >> 1), y + (q & 1), low : high + 1]
-                                add_four(row, m[8], m[9], m[10], m[11], s1, s2)
-                if sums.size > 0:
-                    total = 0.0
-                    for z in range(min(Z, LENGTH)):
-                        total += m[12, z]
-                    sums[n, x, start // STRIP] = total
 
 
 # --- triton -----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sciml_bounds.kernels import lattice, transfer
 from sciml_bounds.kernels._backend import backend_for, require_batches
-from sciml_bounds.kernels.wavefront import march_down, march_up
+from sciml_bounds.kernels.wavefront import Work, march_down, march_up
 
 __all__ = ["Stage", "ascend", "descend"]
 
@@ -44,7 +44,7 @@ class Stage:
     s: Tensor
     axes: tuple[bool, bool, bool]
     weights: Tensor
-    work: dict[int, Tensor] = field(default_factory=dict, repr=False)
+    work: Work = field(default_factory=dict, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Leave the buffers out of copies."""
@@ -66,7 +66,7 @@ def descend(stage: Stage, steps: Steps, b: Tensor, x: Tensor, coarse: Tensor) ->
     Without steps x is left alone, and the restriction is that of b.
     """
     stage.require(b, x, coarse)
-    if backend_for(b) == "numba":
+    if backend_for(b) == "compiled":
         march_down(
             steps, stage.operator, stage.axes, transfer.pairs(stage.axes), stage.weights, b, x, coarse, stage.work
         )
@@ -87,7 +87,7 @@ def ascend(stage: Stage, steps: Steps, coarse: Tensor, b: Tensor, x: Tensor, out
     Without steps `out` is x.
     """
     stage.require(b, x, coarse, out)
-    if backend_for(b) == "numba":
+    if backend_for(b) == "compiled":
         march_up(
             steps, stage.operator, stage.axes, transfer.pairs(stage.axes), stage.weights, coarse, b, x, out, stage.work
         )

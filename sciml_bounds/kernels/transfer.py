@@ -50,7 +50,7 @@ def prolong_add(axes: tuple[bool, bool, bool], weights: Tensor, coarse: Tensor, 
     """Add the interpolated coarse field (b, X, Y, Z) to the fine one (b, x, y, z), in place."""
     require_batches(len(fine), weights[0], coarse)
     backend = backend_for(fine)
-    if backend == "numba":
+    if backend == "compiled":
         march_up((), None, axes, pairs(axes), weights, coarse, fine, fine, fine, {})
     elif backend == "triton":
         _transfer_triton(_prolong_kernel, axes, rows(weights), coarse, fine, fine)
@@ -63,7 +63,7 @@ def restrict(axes: tuple[bool, bool, bool], weights: Tensor, fine: Tensor, coars
     """Write the restriction (transpose of the interpolation) of the fine field into the coarse one."""
     require_batches(len(fine), weights[0], coarse)
     backend = backend_for(fine)
-    if backend == "numba":
+    if backend == "compiled":
         march_down((), None, axes, pairs(axes), weights, fine, fine, coarse, {})
     elif backend == "triton":
         _transfer_triton(_restrict_kernel, axes, rows(weights), coarse, fine, coarse)
@@ -81,7 +81,7 @@ def restrict_across(axis: int, axes: tuple[bool, bool, bool], weights: Tensor, f
     if not any(across):
         return fine
     inside = [pair[0][axis] == 0 for pair in pairs(axes)]
-    if backend_for(fine) != "numba" or needs_gradient(fine):
+    if backend_for(fine) != "compiled" or needs_gradient(fine):
         return restricted(across, weights[[k for k, kept in enumerate(inside) if kept]], fine)
     coarse = fine.new_empty((len(fine), *weights.shape[2:]))
     kept = tuple(pair if within else None for pair, within in zip(pairs(axes), inside))

@@ -22,10 +22,8 @@ SPREAD = 1e4
 
 def energy_lower_bounds(decreases: Tensor) -> Tensor:
     """Turn the energy decreases alpha_j r_j.d_j, shape (m, b), into lower bounds at the m + 1 iterates."""
-    tail = torch.flip(torch.cumsum(torch.flip(decreases, (0,)), 0), (0,))
-    return torch.cat(
-        [tail, torch.zeros_like(tail[:1]) if len(tail) else decreases.new_zeros(1, decreases.shape[1])]
-    ).sqrt()
+    with_zero = torch.cat([decreases, decreases.new_zeros(1, decreases.shape[1])])
+    return with_zero.flip(0).cumsum(0).flip(0).sqrt()
 
 
 def gauss_radau(alphas: Tensor, betas: Tensor, rz: Tensor, mu: Tensor) -> Tensor:
@@ -69,9 +67,11 @@ def smallest_ritz_value(alphas: Tensor, betas: Tensor, steps: Tensor) -> Tensor:
     `alphas` and `betas` (m, b) are as in `gauss_radau`, and `steps` (b,) says how many each sample took. It
     lies above the smallest eigenvalue of M^-1 A, so what is built on it is an estimate.
     """
-    smallest = []
-    for row in range(alphas.shape[1]):
-        m = int(steps[row])
+    smallest, device = [], alphas.device
+    known = torch.cat([alphas, betas, steps.to(alphas)[None]]).cpu()  # at once, since the host waits for it
+    alphas, betas, counts = known.split([len(alphas), len(betas), 1])
+    for row, count in enumerate(counts[0].tolist()):
+        m = int(count)
         if m == 0:
             smallest.append(alphas.new_tensor(1.0))
             continue
@@ -81,7 +81,7 @@ def smallest_ritz_value(alphas: Tensor, betas: Tensor, steps: Tensor) -> Tensor:
         off = beta.clamp_min(0).sqrt() / alpha[:-1]
         matrix = torch.diag(diagonal) + torch.diag(off, 1) + torch.diag(off, -1)
         smallest.append(torch.linalg.eigvalsh(matrix)[0].clamp_min(torch.finfo(matrix.dtype).tiny))
-    return torch.stack(smallest)
+    return torch.stack(smallest).to(device)
 
 
 def residual_bound(residual_norm: Tensor, round_off: Tensor, eigenvalue_lower: Tensor) -> Tensor:

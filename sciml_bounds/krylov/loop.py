@@ -12,9 +12,10 @@ Legend: n unknowns, b samples of a batch; vectors have shape (b, n).
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.kernels.memory import new_field
@@ -47,10 +49,14 @@ LEARNED_MEMORY = 2
 #: iterations became 1,400.
 NOTHING_NEW = 1e-4
 
-_RUNNING = None
-
-#: Ends that round-off brings about too, in systems that are nearly singular for their precision.
-_BREAKDOWNS = (Reason.INDEFINITE, Reason.INDEFINITE_PRECONDITIONER, Reason.NO_NEW_DIRECTION)
+#: Reasons by their number on the device; a sample that still runs, or ran until the last iteration, has the first one.
+#: Those between `INDEFINITE` and `NO_NEW_DIRECTION` are breakdowns, which round-off brings about too, in systems that
+#: are nearly singular for their precision.
+_ENDS = (
+    Reason.MAXITER, Reason.CONVERGED, Reason.ROUND_OFF, Reason.INDEFINITE, Reason.INDEFINITE_PRECONDITIONER,
+    Reason.NO_NEW_DIRECTION, Reason.NOT_FINITE, Reason.STOPPED, Reason.STAGNATED,
+)  # fmt: skip
+_NUMBER = {reason: number for number, reason in enumerate(_ENDS)}
 
 
 def default_rtol(dtype: torch.dtype) -> float:
@@ -123,8 +129,16 @@ class _Search:
         return found
 
 
+def _where(which: Tensor | None, numbers: Tensor, otherwise: Tensor | float) -> Tensor:
+    """Take numbers where a condition holds; everywhere if it is None."""
+    return numbers if which is None else torch.where(which, numbers, otherwise)
+
+
 class _Loop:
-    """The state of one solve; `step` is one iteration for all samples that still run."""
+    """The state of one solve; `step` is one iteration for all samples that still run.
+
+    The host waits for the device once an iteration, to learn whether a sample has ended, and once more if one has.
+    """
 
     def __init__(
         self,
@@ -140,30 +154,32 @@ class _Loop:
         self.A, self.M, self.b = A, M, b
         self.flexible = flexible
         self.learned = flexible and M.linear is not True
-        self.rhs_norm = b.norm(dim=1)
+        self.rhs_norm = vector_norm(b, dim=1)
         self.x = new_field(b).zero_() if x0 is None else x0
-        if x0 is not None and bool((self.rhs_norm == 0).any()):  # the norm of tiny numbers is 0 too
-            self.x[~b.any(1)] = 0.0  # the solution for b = 0 is known
+        self.unseen = b.device.type != "cpu"  # where the host would wait for the device, exceptions are not looked for
+        if x0 is not None and (self.unseen or bool((self.rhs_norm == 0).any())):  # the norm of tiny numbers is 0 too
+            self.x.masked_fill_(~b.any(1, keepdim=True), 0.0)  # the solution for b = 0 is known
         self.r = new_field(b)
         self.z, self.d = new_field(b), new_field(b)
         self.memory: deque[_Direction] = deque(maxlen=memory)
         self.floor = 10 * torch.finfo(b.dtype).eps
         self.tolerance = (rtol * self.rhs_norm).clamp_min(atol)
         self.history = _History()
-        self.reasons: list[Reason | None] = [_RUNNING] * len(b)
+        self.ends = torch.zeros(len(b), dtype=torch.int64, device=b.device)  # numbers of `_ENDS`
         self.running = torch.ones(len(b), dtype=torch.bool, device=b.device)
-        self.iterations = torch.zeros(len(b), dtype=torch.int64, device=b.device)
-        self.dropped = torch.zeros_like(self.iterations)
-        self.rz_old = torch.ones_like(self.tolerance)
+        self.seen, self.whole, self.alive = self.running, True, len(b) > 0  # who runs, all, any, as the host knows it
+        self.iterations, self.dropped = torch.zeros_like(self.ends), torch.zeros_like(self.ends)
+        self.one = torch.ones_like(self.tolerance)
+        self.rz_old = self.one
         self.stiffness: Tensor | None = None  # the norm of A, or what the first residual tells of it
         self.fresh = True  # the next direction is the preconditioned residual itself
         if x0 is None:
             self.r.copy_(b)
         else:
             self.replace_residual()
-        self.norm, self.size = self.r.norm(dim=1), self.x.norm(dim=1)
+        self.norm, self.size = vector_norm(self.r, dim=1), vector_norm(self.x, dim=1)
         self.history.residual_norms.append(self.norm)
-        self.mark_converged()
+        self.mark_converged(None)
 
     def replace_residual(self) -> None:
         """Compute the residual anew, so that round-off of the recurrence cannot deceive."""
@@ -179,22 +195,37 @@ class _Loop:
     def stop(self, which: Tensor, reason: Reason) -> None:
         """End the samples that still run and fulfil a condition."""
         which = which & self.running
-        for row in torch.nonzero(which).view(-1).tolist():
-            self.reasons[row] = reason
-        self.running = self.running & ~which
+        if self.unseen or bool(which.any()):
+            self.ends = torch.where(which, _NUMBER[reason], self.ends)
+            self.running = self.running & ~which
 
-    def mark_converged(self) -> None:
-        """End the samples whose residual is small enough, or not finite."""
+    def positive(self, numbers: Tensor, among: Tensor | None) -> Tensor | None:
+        """Tell which samples among some have a positive and finite number; None if all are known to."""
+        if among is None and not self.unseen and len(numbers):
+            low, high = numbers.aminmax()
+            if float(low) > 0 and float(high) < torch.inf:
+                return None
+        found = (numbers > 0) & (numbers < torch.inf)
+        return found if among is None else found & among
+
+    def mark_converged(self, going: Tensor | None, others: Iterable[tuple[Tensor, Reason]] = ()) -> None:
+        """End the samples whose residual is small enough, or not finite.
+
+        Where not all samples that ran are `going` (None for all), `others` are reasons to end that come first.
+        """
         level = torch.minimum(self.round_off_level(), self.rhs_norm)  # x may have exploded
-        if bool((self.norm > torch.maximum(level, self.tolerance)).logical_and_(self.norm < torch.inf).all()):
+        above = self.positive(self.norm - torch.maximum(level, self.tolerance), going)
+        if above is None or bool((above if self.whole else above | ~self.seen).all()):  # here the host waits
             return
+        for which, reason in others if going is not None else ():
+            self.stop(which, reason)
         self.stop(~torch.isfinite(self.norm), Reason.NOT_FINITE)
         self.stop(self.norm <= self.tolerance, Reason.CONVERGED)
         self.stop(self.norm <= level, Reason.ROUND_OFF)
+        self.seen, self.whole, self.alive = self.running, False, bool(self.running.any())
 
     def step(self) -> None:
         """Do one iteration."""
-        running = self.running
         self.M.matvec_into(self.r, self.z)
         if self.learned:
             self._tame()
@@ -202,52 +233,62 @@ class _Loop:
             self._step_in_span()
             return
         rz = inner(self.r, self.z).real
-        if not bool((rz > 0).logical_and_(rz < torch.inf).all()):
-            self.stop(~torch.isfinite(rz), Reason.NOT_FINITE)
-            if not self.flexible:
-                self.stop(rz <= 0, Reason.INDEFINITE_PRECONDITIONER)
-        if not bool(self.running.all()):  # whatever M makes of a residual that is done with, of zeros above all
-            self.z[~self.running] = 0.0
-        self._new_direction(rz)
+        running = None if self.whole else self.running
+        useful = self.running & (rz.abs() < torch.inf) if self.flexible else self.positive(rz, running)
+        if useful is not None and (self.unseen or not bool(useful.all())):
+            self.z.masked_fill_(~useful.unsqueeze(1), 0.0)  # whatever M makes of a residual that is done with
+        lost = self._new_direction(rz, useful)
         product = self.z  # which the direction was made of, and which is free now
         curvature = self.A.energy_into(self.d, product)
         slope = inner(self.d, self.r) if self.flexible else rz  # the directions before are orthogonal to r
-        if not bool((curvature > 0).logical_and_(curvature < torch.inf).logical_and_(slope != 0).all()):
-            self.stop(~torch.isfinite(curvature), Reason.NOT_FINITE)
-            self.stop(slope == 0, Reason.NO_NEW_DIRECTION)
-            self.stop(curvature <= 0, Reason.INDEFINITE)
-        going = self.running & running
-        alpha = torch.where(going, slope / torch.where(going, curvature, 1.0), 0.0)
-        one = torch.ones_like(alpha)
-        size, norm = combine(alpha, self.d, one, self.x), combine(-alpha, product, one, self.r)
-        self.iterations += going
-        self.size, self.norm = torch.where(going, size, self.size), torch.where(going, norm, self.norm)
+        going = self.positive(curvature, useful)
+        if lost is not None and going is not None:
+            going = going & ~lost & (slope != 0)
+        along = _where(going, slope, 0.0)
+        alpha = along / _where(going, curvature, 1.0)
+        size, norm = combine(alpha, self.d, self.one, self.x), combine(-alpha, product, self.one, self.r)
+        self.iterations += 1 if going is None else going
+        self.size, self.norm = _where(going, size, self.size), _where(going, norm, self.norm)
         h = self.history
-        h.decreases.append((alpha.conj() * torch.where(going, slope, 0.0)).real)
+        h.decreases.append((alpha.conj() * along).real)
         h.alphas.append(alpha.real)
         h.rz.append(rz)
         h.residual_norms.append(self.norm)
         self.rz_old = rz
         if self.flexible:
-            self.memory.append((self.d.clone(), product.clone(), torch.where(going, curvature, 1.0)))
-        self.mark_converged()
+            self.memory.append((self.d.clone(), product.clone(), _where(going, curvature, 1.0)))
+        self.mark_converged(going, self._failures(rz, lost, curvature, slope))
 
-    def _new_direction(self, rz: Tensor) -> None:
-        """Set d from the preconditioned residual."""
+    def _failures(
+        self, rz: Tensor, lost: Tensor | None, curvature: Tensor, slope: Tensor
+    ) -> Iterator[tuple[Tensor, Reason]]:
+        """List why a sample cannot go on, in order."""
+        yield ~torch.isfinite(rz), Reason.NOT_FINITE
+        if lost is None:
+            yield rz <= 0, Reason.INDEFINITE_PRECONDITIONER
+        else:
+            yield lost, Reason.NO_NEW_DIRECTION
+        yield ~torch.isfinite(curvature), Reason.NOT_FINITE
+        yield slope == 0, Reason.NO_NEW_DIRECTION
+        yield curvature <= 0, Reason.INDEFINITE
+
+    def _new_direction(self, rz: Tensor, useful: Tensor | None) -> Tensor | None:
+        """Set d from the preconditioned residual; tell where a flexible loop finds nothing new."""
         if self.flexible:
             self.d.copy_(self.z)
             for direction, product, curvature in self.memory:
                 self.d.addcmul_((inner(product, self.z) / curvature).unsqueeze(1), direction, value=-1)
-            lost = self.d.norm(dim=1) <= self.floor * self.z.norm(dim=1)
-            if self.learned:
-                self.dropped += lost & self.running
-            self.stop(lost, Reason.NO_NEW_DIRECTION)
-        elif self.fresh:
+            lost: Tensor = vector_norm(self.d, dim=1) <= self.floor * vector_norm(self.z, dim=1)
+            if self.learned and useful is not None:
+                self.dropped += lost & useful
+            return lost
+        if self.fresh:
             self.d, self.z = self.z, self.d
         else:
-            beta = torch.where(self.running, rz / torch.where(self.running, self.rz_old, 1.0), 0.0)
-            combine(torch.ones_like(beta), self.z, beta, self.d, norms=False)
+            beta = _where(useful, rz, 0.0) / _where(useful, self.rz_old, 1.0)
+            combine(self.one, self.z, beta, self.d, norms=False)
         self.fresh = False
+        return None
 
     def _tame(self) -> None:
         """Scale what a learned preconditioner gave, whose size means nothing, and drop what is not finite."""
@@ -255,7 +296,7 @@ class _Loop:
         useful = (size > 0) & (size < torch.inf) & self.running
         z = torch.view_as_real(self.z).view(len(self.z), -1) if self.z.is_complex() else self.z  # division may overflow
         z /= torch.where(useful, size, 1.0).unsqueeze(1)
-        self.z[~useful] = 0.0
+        self.z.masked_fill_(~useful.unsqueeze(1), 0.0)
 
     def _step_in_span(self) -> None:
         """Minimise the energy over the span of the preconditioned residual, the residual and the memory."""
@@ -278,7 +319,7 @@ class _Loop:
         self.history.decreases.append((first.conj() * given.slope + second.conj() * plain.slope).real)
         self.history.residual_norms.append(self.norm)
         self.memory.append((direction, product, torch.where(going, inner(direction, product).real, 1.0)))
-        self.mark_converged()
+        self.mark_converged(self.running)
 
     def _search(self, v: Tensor, known: Iterable[_Direction], floor: float) -> _Search:
         """Make vectors A-orthogonal to known directions; zero where no more than `floor` of them is left."""
@@ -287,7 +328,7 @@ class _Loop:
         for _ in range(2):  # a network may give nearly what is known, and twice is enough (Kahan; Parlett, 1980)
             for other, product, curvature in known:
                 direction.addcmul_((inner(product, direction) / curvature).unsqueeze(1), other, value=-1)
-        lost = direction.norm(dim=1) <= floor * v.norm(dim=1)
+        lost = vector_norm(direction, dim=1) <= floor * vector_norm(v, dim=1)
         direction[lost] = 0.0
         product = torch.empty_like(direction)
         curvature = self.A.energy_into(direction, product)
@@ -300,34 +341,36 @@ class _Loop:
             known = self.A.norm_upper
             curvature = self.A.energy_into(self.r, torch.empty_like(self.r)) / self.norm.square().clamp_min(1e-300)
             self.stiffness = curvature if known is None else known.to(curvature)
-        flat = given.curvature <= self.floor * self.stiffness * given.direction.norm(dim=1).square()
+        flat = given.curvature <= self.floor * self.stiffness * vector_norm(given.direction, dim=1).square()
         given.direction[flat], given.product[flat] = 0.0, 0.0
         return replace(given, curvature=torch.where(flat, 0.0, given.curvature), slope=inner(given.direction, self.r))
 
     def restart_where_deceived(self) -> None:
         """Recompute the residual of all samples; those that had only seemed to converge run again."""
         self.replace_residual()
-        true_norm = self.r.norm(dim=1)
-        self._acquit(true_norm)
-        done = [reason in (Reason.CONVERGED, Reason.ROUND_OFF) for reason in self.reasons]
+        self.norm = vector_norm(self.r, dim=1)
+        level = self.round_off_level()
+        self._acquit(torch.minimum(level, self.rhs_norm))  # as in `mark_converged`
         slack = 1 + 1e3 * torch.finfo(self.b.dtype).eps
-        deceived = torch.tensor(done, dtype=torch.bool, device=self.b.device)
-        deceived &= (true_norm > self.tolerance * slack) & (true_norm > 2 * self.round_off_level())
-        for row in torch.nonzero(deceived).view(-1).tolist():
-            self.reasons[row] = _RUNNING
-        self.running = deceived
-        self.norm = true_norm
+        deceived = self.converged & (self.norm > torch.maximum(self.tolerance * slack, 2 * level))
+        self.running = self.seen = deceived
+        self.whole, self.alive = False, bool(deceived.any())
+        if self.unseen or self.alive:
+            self.ends = torch.where(deceived, 0, self.ends)
         self.fresh = True
         self.memory.clear()
 
-    def _acquit(self, true_norm: Tensor) -> None:
+    def _acquit(self, level: Tensor) -> None:
         """Call converged what broke down where the recurrence alone had not seen that nothing was left to do."""
-        level = torch.minimum(self.round_off_level(), self.rhs_norm)  # as in `mark_converged`
-        for row, reason in enumerate(self.reasons):
-            if reason in _BREAKDOWNS and bool(true_norm[row] <= self.tolerance[row]):
-                self.reasons[row] = Reason.CONVERGED
-            elif reason in _BREAKDOWNS and bool(true_norm[row] <= level[row]):
-                self.reasons[row] = Reason.ROUND_OFF
+        broke = (self.ends >= _NUMBER[Reason.INDEFINITE]) & (self.ends <= _NUMBER[Reason.NO_NEW_DIRECTION])
+        if self.unseen or bool(broke.any()):
+            for limit, reason in ((level, Reason.ROUND_OFF), (self.tolerance, Reason.CONVERGED)):
+                self.ends = torch.where(broke & (self.norm <= limit), _NUMBER[reason], self.ends)
+
+    @property
+    def converged(self) -> Tensor:
+        """Which samples have ended at the tolerance or at the level of round-off."""
+        return (self.ends > 0) & (self.ends <= _NUMBER[Reason.ROUND_OFF])
 
 
 def iterate(
@@ -369,14 +412,11 @@ def iterate(
         restarts = _run(loop, maxiter, monitor)
         residual_norm = loop.norm
         bounds = _bounds(loop, restarts, residual_norm, lambda_min, lambda_min_preconditioned)
-    reasons = tuple(reason or Reason.MAXITER for reason in loop.reasons)
-    converged = torch.tensor(
-        [r in (Reason.CONVERGED, Reason.ROUND_OFF) for r in reasons], dtype=torch.bool, device=b.device
-    )
+    reasons = tuple(_ENDS[number] for number in loop.ends.tolist())
     norms = torch.stack(loop.history.residual_norms)
     return LinearSolution(
         x=loop.x.view(b.shape),
-        converged=converged.view(batch),
+        converged=loop.converged.view(batch),
         reason=reasons[0] if not batch else reasons,
         iterations=loop.iterations.view(batch),
         residual_norms=norms.view(len(norms), *batch),
@@ -397,13 +437,14 @@ def _run(loop: _Loop, maxiter: int, monitor: Monitor | None) -> int:
     restarts = 0
     iteration = 0
     while True:
-        while bool(loop.running.any()) and iteration < maxiter:
+        while loop.alive and iteration < maxiter:
             loop.step()
             iteration += 1
             if monitor is not None and monitor(iteration, loop.x, loop.norm):
                 loop.stop(loop.running, Reason.STOPPED)
+                loop.alive = False
         loop.restart_where_deceived()
-        if not bool(loop.running.any()):
+        if not loop.alive:
             return restarts
         if iteration >= maxiter or restarts == MAX_RESTARTS:
             loop.stop(loop.running, Reason.STAGNATED)
@@ -428,13 +469,13 @@ def _bounds(
     uppers: list[Tensor] = []
     round_off = None if lambda_min is None else loop.A.product_round_off(loop.x)
     if lambda_min is not None and round_off is not None:
-        round_off = round_off + 2 * torch.finfo(loop.b.dtype).eps * loop.b.norm(dim=1)  # of the difference b - A x
+        round_off = round_off + 2 * torch.finfo(loop.b.dtype).eps * loop.rhs_norm  # of the difference b - A x
         uppers.append(residual_bound(residual_norm, round_off, torch.as_tensor(lambda_min).to(loop.tolerance)))
     plain = not loop.flexible and restarts == 0 and len(h.alphas) > 0
     if plain and mu is not None:
         uppers.append(_radau(loop, torch.as_tensor(mu).to(loop.tolerance).expand(len(loop.b))))
     if uppers:
-        return _Bounds(lower, torch.stack([u.expand(len(loop.b)) for u in uppers]).amin(0), "bound")
+        return _Bounds(lower, functools.reduce(torch.minimum, uppers).expand(len(loop.b)), "bound")
     if lambda_min is not None:  # what rounding did to the residual of an unknown operator is not bounded
         return _Bounds(lower, residual_norm / torch.as_tensor(lambda_min).to(loop.tolerance).sqrt(), "estimate")
     if plain:

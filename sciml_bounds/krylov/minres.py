@@ -29,19 +29,23 @@ __all__ = ["MinresLoop", "minres", "require_positive"]
 #: So often a residual that had seemed small enough is computed anew and reduced further, before round-off is to blame.
 MAX_RESTARTS = 5
 
-#: A start that leaves more than this part of the true residual of the start before is the last.
-PROGRESS = 0.5
+#: Stop once a restart leaves more than the first part of the true residual of the start before it, unless the second
+#: multiple of the tolerance is reached: the rest is round-off of a few iterations.
+PROGRESS, NEARLY = 0.5, 2.0
 
 #: Where ||A r|| / (||A|| ||r||) is that many round-offs, or that small, r is taken to lie in the null space: round-off
 #: fills that in, so that a step along it would be as long as 1 / eps, and spoil what was found.
 FLAT, FLAT_AT_MOST = 1e3, 5e-6
 
-#: Where eps ||A|| ||x|| is the first part of a residual that is the second part of b or more, A is singular to
-#: round-off and b outside its range: x grows without end, and the recurrence no longer knows the residual.
-LOST, LEFT = 1e-3, 1e-3
+#: Where eps ||A|| ||s|| of a step s is the first part of a residual that would stay above the second part of b, A is
+#: singular to round-off and b outside its range: x would grow without end. Checked where eps is below the third number:
+#: single precision has no digits to spare.
+EXPLOSION_SHARE, UNSOLVED_SHARE, DOUBLE = 1e-3, 1e-3, 1e-10
 
-#: So often, in iterations, that is looked at; and in double precision only, which has digits to lose.
-PERIOD, DOUBLE = 8, 1e-10
+#: The true residual is computed where the estimated drift of the recurrence exceeds the first part of it, or of the
+#: tolerance if that is larger. The recurrence has lost it where the true one is larger by the second factor, or has
+#: grown by the third in one step.
+DRIFT_SHARE, MAX_DRIFT, MAX_GROWTH = 0.1, 2.0, 1.1
 
 NEEDS = "MINRES needs a symmetric operator; use another method, or the normal equations A^T A x = A^T b."
 
@@ -112,7 +116,8 @@ def minres(
 
     Notes
     -----
-    An iteration takes one product with A and one with M, whatever the number of iterations before. For definite A,
+    An iteration takes one product with A and one with M, and one more of each where round-off may have spoilt the
+    recurrence: the iteration starts again from the best x where the true residual is no longer that. For definite A,
     `cg` reaches the same residual in about as many iterations, and bounds the error. Where A is singular and b outside
     its range, the iteration stagnates and says so, at a solution in the sense of least squares as a rule; small systems
     with clustered eigenvalues may end elsewhere (MINRES-QLP would not).
@@ -222,6 +227,8 @@ class MinresLoop:
         self.tolerance = b.new_zeros(len(b))
         self.eps = torch.finfo(b.dtype).eps
         self.flat = min(FLAT * self.eps, FLAT_AT_MOST)
+        self.explosion = EXPLOSION_SHARE if self.eps < DOUBLE else math.inf
+        self.parted = torch.zeros_like(self.running)
         self._begin()
         self.euclidean = self.v.norm(dim=1)
         self.rhs_norm = self.norm if x0 is None else self._size(b, M.matvec_into(b, self.z_next))
@@ -246,7 +253,7 @@ class MinresLoop:
                 if stopped is not None and stopped():
                     self._stop(self.running, Reason.STOPPED)
             self._restart_where_deceived()
-            self._stop(self.norm > PROGRESS * last, Reason.STAGNATED)
+            self._stop(self.norm > torch.maximum(PROGRESS * last, NEARLY * self.tolerance), Reason.STAGNATED)
             last = self.norm
             if not bool(self.running.any()):
                 return
@@ -265,7 +272,10 @@ class MinresLoop:
         self.v_old, self.w, self.w_old = (torch.zeros_like(self.b) for _ in range(3))
         one, zero = torch.ones_like(self.norm), torch.zeros_like(self.norm)
         self.gamma_old, self.c, self.c_old, self.s, self.s_old = one, one, one, zero, zero
-        self.eta, self.scale = self.norm, zero
+        self.eta, self.scale, self.drift = self.norm, zero, zero
+        self.u, self.u_old = self.w, self.w_old  # M^-1 w
+        if not isinstance(self.M, Identity):
+            self.u, self.u_old = torch.zeros_like(self.b), torch.zeros_like(self.b)
         self._stop(~torch.isfinite(self.norm), Reason.NOT_FINITE)
 
     def _size(self, v: Tensor, z: Tensor) -> Tensor:
@@ -293,36 +303,59 @@ class MinresLoop:
         self.gamma_old, self.gamma = gamma, gamma_new
 
     def _rotate(self, delta: Tensor, gamma: Tensor, gamma_new: Tensor, before: Tensor) -> None:
-        """Minimise over the new column of the tridiagonal matrix, and take the step."""
+        """Minimise over the new column of the tridiagonal matrix, and take the step unless round-off would spoil x."""
         diagonal = self.c * delta - self.c_old * self.s * gamma
         self.scale = torch.maximum(self.scale, torch.hypot(delta, gamma_new))
         flat = torch.hypot(diagonal, self.c * gamma_new) <= self.flat * self.scale  # ||A r||_M / ||r||_M
-        self._stop(flat, Reason.STAGNATED)
-        going = self.running & before
-        everywhere = bool(going.all())
+        length = torch.where(flat, 1.0, torch.hypot(diagonal, gamma_new))
+        above, far = (self.s * delta + self.c_old * self.c * gamma) / length, self.s_old * gamma / length
+        c, s = diagonal / length, gamma_new / length
+        step, left = c * self.eta, (s * self.eta).abs()
+        self.w, self.w_old = _combined(self.w_old, far, self.w, above, self.z, 1 / length), self.w
+        if isinstance(self.M, Identity):
+            self.u = self.w
+        else:
+            self.u, self.u_old = _combined(self.u_old, far, self.u, above, self.v_old, 1 / (length * gamma)), self.u
+        size = inner(self.w, self.u).clamp_min(0).sqrt()  # of w, in the norm of M^-1
+        stride = step.abs() * size
+        exploded = self.eps * self.scale * stride > self.explosion * self.norm
+        exploded &= (left > UNSOLVED_SHARE * self.rhs_norm) & (stride < torch.inf)  # the square of w may overflow
+        going = self.running & before & ~flat & ~exploded
+        drift = self.drift + self.eps * self.scale * size * self.scale * stride
+        suspect = going & (drift > DRIFT_SHARE * torch.maximum(left, self.tolerance))
+        everywhere, watched = torch.stack([going.all(), suspect.any()]).tolist()
+        if not everywhere:
+            self._stop(flat | exploded, Reason.STAGNATED)
+        if watched:
+            going = going & ~self._spoilt(suspect, step, left)
+            drift, everywhere = torch.where(suspect, 0.0, drift), bool(going.all())
 
         def where(new: Tensor, old: Tensor | float) -> Tensor:
             return new if everywhere else torch.where(going, new, old)
 
-        length = where(torch.hypot(diagonal, gamma_new), 1.0)
-        above, far = self.s * delta + self.c_old * self.c * gamma, self.s_old * gamma
-        w = self.w_old.mul_(-far.unsqueeze(1)).addcmul_(above.unsqueeze(1), self.w, value=-1)
-        w.add_(self.z).div_(length.unsqueeze(1))
-        self.w, self.w_old = w, self.w
-        self.c_old, self.c = self.c, where(diagonal / length, 1.0)
-        self.s_old, self.s = self.s, where(gamma_new / length, 0.0)
-        step = where(self.c * self.eta, 0.0)
         if everywhere:
-            self.x.addcmul_(step.unsqueeze(1), w)
+            self.x.addcmul_(step.unsqueeze(1), self.w)
         else:  # rows that have ended may hold what is not finite
-            self.x[going] += step[going].unsqueeze(1) * w[going]
-        self.eta = where(-self.s * self.eta, self.eta)
-        self.norm = where(self.eta.abs(), self.norm)
+            self.x[going] += step[going].unsqueeze(1) * self.w[going]
+        self.c_old, self.c = self.c, where(c, 1.0)
+        self.s_old, self.s = self.s, where(s, 0.0)
+        self.eta = where(-s * self.eta, self.eta)
+        self.norm = where(left, self.norm)
+        self.drift = where(drift, self.drift)
         self.iterations += going
         self.norms.append(self.norm)
-        if len(self.norms) % PERIOD == 0:
-            self._stop_where_exploded()
         self._mark_converged()
+
+    def _spoilt(self, suspect: Tensor, step: Tensor, left: Tensor) -> Tensor:
+        """Compute true residuals after the step: end samples where the recurrence lost it, and find where it grew."""
+        trial = torch.where(suspect.unsqueeze(1), self.x + step.unsqueeze(1) * self.w, self.x)
+        true_norm = self._true_norm(self.A.residual_into(trial, self.b, torch.empty_like(self.b)))
+        limit = torch.minimum(MAX_DRIFT * left, MAX_GROWTH * self.norm)
+        limit = torch.where(left <= self.tolerance, self.tolerance, limit)
+        parted = suspect & ~(true_norm <= limit)
+        self._stop(parted, Reason.CONVERGED)  # until the residual is computed anew
+        self.parted |= parted
+        return parted & ~(true_norm < self.norm)
 
     # --- ends ---------------------------------------------------------------------------------------------------------
 
@@ -334,12 +367,6 @@ class MinresLoop:
             self.reasons[row] = reason
         self.running = self.running & ~which
 
-    def _stop_where_exploded(self) -> None:
-        if not isinstance(self.M, Identity) or self.eps > DOUBLE:
-            return  # ||A|| ||x|| is of another norm than the residual
-        lost = self.eps * self.scale * self.x.norm(dim=1) > LOST * self.norm
-        self._stop(lost & (self.norm > LEFT * self.rhs_norm), Reason.STAGNATED)
-
     def _mark_converged(self) -> None:
         self._stop(self.norm <= self.tolerance, Reason.CONVERGED)
 
@@ -347,8 +374,9 @@ class MinresLoop:
         """Compute the residuals anew; samples that had only seemed to converge run again from where they are."""
         r = self.A.residual_into(self.x, self.b, torch.empty_like(self.b))
         self.euclidean = r.norm(dim=1)
-        if bool((self.norm > self.trusted * self.rhs_norm).all()):
+        if bool((self.norm > self.trusted * self.rhs_norm).logical_and_(~self.parted).all()):
             return
+        self.parted.zero_()
         true_norm = self._true_norm(r)
         level = self._round_off_level()
         for row, reason in enumerate(self.reasons):
@@ -371,7 +399,7 @@ class MinresLoop:
     def _true_norm(self, r: Tensor) -> Tensor:
         """Return ||r||_M; the Euclidean norm where M is found not to have one."""
         square = inner(r, self.M.matvec_into(r, torch.empty_like(self.b)))
-        return torch.where(square >= 0, square.sqrt(), self.euclidean)
+        return torch.where(square >= 0, square.sqrt(), r.norm(dim=1))
 
     def _round_off_level(self) -> Tensor:
         """10 eps ||A|| ||x||: below it a residual means nothing; zero where ||A|| is unknown, or M changes the norm."""
@@ -379,3 +407,9 @@ class MinresLoop:
             return torch.zeros_like(self.norm)
         level: Tensor = 10 * self.eps * self.A.norm_upper.to(self.norm) * self.x.norm(dim=1)
         return torch.minimum(level, self.rhs_norm)  # x may have exploded
+
+
+def _combined(old: Tensor, far: Tensor, last: Tensor, above: Tensor, new: Tensor, part: Tensor) -> Tensor:
+    """Return part new - above last - far old, written over `old`."""
+    old.mul_(-far.unsqueeze(1)).addcmul_(above.unsqueeze(1), last, value=-1)
+    return old.addcmul_(part.unsqueeze(1), new)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -26,8 +26,9 @@ __all__ = ["CoarseSolver", "Cycle", "Level", "power_of_two", "pseudo_inverse"]
 REGULAR_PIVOT = 1e-3
 
 
-#: A right-hand side whose norm is off by no more than this factor is in the middle of the range of single precision.
-RANGE = 2.0**30
+#: A right-hand side whose norm is off by no more than the first factor is in the middle of the range of single
+#: precision; if by no more than the second one, the next one is scaled as it is.
+RANGE, NEAR = 2.0**30, 2.0**20
 
 
 class Level(Protocol):
@@ -81,7 +82,7 @@ class CoarseSolver:
 
 def power_of_two(size: Tensor) -> Tensor:
     """Return the power of two next to a positive number, so that nothing is rounded when it divides; 1 for zero."""
-    exponent = torch.where((size > 0) & torch.isfinite(size), size, 1.0).log2().round()
+    exponent = torch.where((size > 0) & (size < torch.inf), size, 1.0).log2().round()
     found: Tensor = torch.exp2(exponent)
     return found
 
@@ -97,7 +98,8 @@ def pseudo_inverse(matrix: Tensor) -> Tensor:
     scale = torch.where(diagonal > 0, diagonal.rsqrt(), 0.0)
     unit = scale.unsqueeze(-1) * exact * scale.unsqueeze(-2)
     factor, failed = torch.linalg.cholesky_ex(unit)
-    if not bool(failed.any()) and bool((factor.diagonal(dim1=-2, dim2=-1) > REGULAR_PIVOT).all()):
+    pivots = factor.diagonal(dim1=-2, dim2=-1).amin(-1)
+    if bool(((failed == 0) & (pivots > REGULAR_PIVOT)).all()):
         result = torch.cholesky_inverse(factor)  # ten times as fast
     else:
         values, vectors = torch.linalg.eigh(unit)
@@ -106,6 +108,14 @@ def pseudo_inverse(matrix: Tensor) -> Tensor:
         result = (vectors * inverse.unsqueeze(-2)) @ vectors.mT
     scaled: Tensor = scale.unsqueeze(-1) * result * scale.unsqueeze(-2)
     return scaled.to(matrix.dtype)
+
+
+class _Scaling(NamedTuple):
+    """One over the size of right-hand sides, the factors on the way back, and zeros; shape (b,) each."""
+
+    inverse: Tensor
+    back: Tensor
+    zero: Tensor
 
 
 class Cycle(LinearOperator):
@@ -148,7 +158,7 @@ class Cycle(LinearOperator):
         self.device = coarsest.inverse.device
         self.scale = torch.ones(1, dtype=self.dtype, device=self.device) if scale is None else scale
         self._work: dict[int, list[list[Tensor]]] = {}
-        self._sizes: dict[int, Tensor] = {}  # of the right-hand sides of the last application
+        self._sizes: dict[int, _Scaling] = {}  # of the right-hand sides of the last application
         self._turn = threading.RLock()  # threads that share a cycle share its buffers
 
     def __getstate__(self) -> dict[str, Any]:
@@ -179,9 +189,9 @@ class Cycle(LinearOperator):
                 self._descend(0, x.reshape(shape), out.view(shape))
                 return out
             b, z = work[-1]
-            size = self._into_range(x.reshape(shape), b)
+            back = self._into_range(x.reshape(shape), b)
             self._descend(0, b, z)
-            scaled_copy(z, size / self.scale, out.view(shape))
+            scaled_copy(z, back, out.view(shape))
             return out
 
     def full_multigrid(self, b: Tensor) -> Tensor:
@@ -193,25 +203,31 @@ class Cycle(LinearOperator):
         with self._turn:
             fine = b.reshape(self._workspace(batch)[0][0].shape).contiguous()
             right = new_field(fine, dtype=self.coarsest.inverse.dtype)
-            size = self._into_range(fine, right)
+            back = self._into_range(fine, right)
             found = self._ascend(0, right)
-            return scaled_copy(found, size / self.scale, new_field(fine)).view(b.shape)
+            return scaled_copy(found, back, new_field(fine)).view(b.shape)
 
     def _into_range(self, x: Tensor, out: Tensor) -> Tensor:
-        """Write right-hand sides over (about) their norms in the dtype of the levels; returns the divisors, (b,).
+        """Write right-hand sides over (about) their norms in the dtype of the levels; returns factors of the way back.
 
-        Powers of two round nothing. Residuals of one solve are of like size, so that of the last one is tried first.
+        Powers of two round nothing. Residuals of one solve are of like size, so that of the last one is tried first,
+        where the host need not wait to see whether it fits.
         """
-        size = self._sizes.get(len(x))
-        if size is not None:
-            norm = combine(1 / size, x.flatten(1), torch.zeros_like(size), out.flatten(1))
-            if bool(((norm > 1 / RANGE) & (norm < RANGE)).all()):
-                self._sizes = {len(x): size * power_of_two(norm)}
-                return size
-        size = power_of_two(x.flatten(1).norm(dim=1))
-        self._sizes = {len(x): size}
-        scaled_copy(x, 1 / size, out)
-        return size
+        known = self._sizes.get(len(x))
+        if known is not None and x.device.type == "cpu":
+            norm = combine(known.inverse, x.flatten(1), known.zero, out.flatten(1))
+            low, high = map(float, norm.aminmax())
+            if low > 1 / RANGE and high < RANGE:
+                if low < 1 / NEAR or high > NEAR:
+                    self._sizes = {len(x): self._scaling(power_of_two(norm) / known.inverse)}
+                return known.back
+        known = self._scaling(power_of_two(x.flatten(1).norm(dim=1)))
+        self._sizes = {len(x): known}
+        scaled_copy(x, known.inverse, out)
+        return known.back
+
+    def _scaling(self, size: Tensor) -> _Scaling:
+        return _Scaling(1 / size, size / self.scale, torch.zeros_like(size))
 
     def _workspace(self, batch: int) -> list[list[Tensor]]:
         """Vectors of each level: a temporary one, then right-hand side and solution of the level below.

@@ -299,7 +299,7 @@ def axes_to_coarsen(operator: LatticeOperator, survey: Survey) -> tuple[bool, bo
     long = torch.tensor([n > SHORTEST_AXIS for n in operator.lattice])
     if operator.shape[0] <= COARSEST_POINTS or not bool(long.any()):
         return None
-    coupling = torch.stack([_coupling(operator.offsets, survey.conductances, axis) for axis in range(3)]).cpu()
+    coupling = _couplings(operator, survey)
     coupling[~long] = 0.0
     relative = (coupling / coupling.amax(0).clamp_min(torch.finfo(coupling.dtype).tiny)).mean(1)
     chosen = long & (relative >= min(WEAK_COUPLING, float(relative.max())))
@@ -308,8 +308,14 @@ def axes_to_coarsen(operator: LatticeOperator, survey: Survey) -> tuple[bool, bo
 
 def _leaves_the_strongest(operator: LatticeOperator, survey: Survey, axes: tuple[bool, bool, bool]) -> bool:
     """Whether points of some sample are much more strongly coupled along an axis than along all that are coarsened."""
-    coupling = torch.stack([_coupling(operator.offsets, survey.conductances, axis) for axis in range(3)]).cpu()
+    coupling = _couplings(operator, survey)
     return bool((coupling[torch.tensor(axes)].amax(0) < WEAK_COUPLING * coupling.amax(0)).any())
+
+
+def _couplings(operator: LatticeOperator, survey: Survey) -> Tensor:
+    """Mean conductances across the three axes, shape (3, b), on the CPU."""
+    conductances = survey.conductances.cpu()
+    return torch.stack([_coupling(operator.offsets, conductances, axis) for axis in range(3)])
 
 
 def _coupling(offsets: lattice.Offsets, conductances: Tensor, axis: int) -> Tensor:

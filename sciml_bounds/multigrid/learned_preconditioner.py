@@ -90,7 +90,7 @@ class NetworkPreconditioner(LinearOperator):
         self.on_cells = getattr(model, "layout", "same") == "cells->nodes"
         with torch.no_grad():
             self.operator: LatticeOperator = node_system(self.problem).operator
-            self._free = self.problem.active_nodes & ~self.problem.dirichlet_nodes
+            self._free = self.problem.free_nodes
             shares = sum_to_nodes(self.problem.fluid.to(self.problem.dtype), self.problem.periodic)
             self._volume = shares * (self.problem.grid.cell_volume / 2**self.problem.grid.dim)
             self._known = {name: self._channel(name) for name in self.fields if name != "source"}

@@ -82,7 +82,7 @@ class GridStiffness:
         self.problem = problem = problem.detach().to(torch.float64)
         system = node_system(problem)
         self._operator: LatticeOperator = system.operator
-        self._chosen = _Chosen(problem.active_nodes & ~problem.dirichlet_nodes)
+        self._chosen = _Chosen(problem.free_nodes)
         self.free = self._chosen.indices
         if len(self.free) == 0:
             raise InputError("the problem prescribes the values of all nodes; take a grid with more cells.")

@@ -172,11 +172,12 @@ class _Run:
     @cached_property
     def inner_product(self) -> CellMatrices:
         """B: the weights of the problem, where it has some."""
-        u, p = self.problem.elements.at(torch.zeros([n + 1 for n in self.problem.elements.grid.shape]).double())
-        if not isinstance(self.problem.density, IsotropicEnergy):
-            return CellMatrices(self.problem, isotropic(torch.ones_like(u), self._holding(u), p))
-        a, c = self.problem.cell_place
-        return CellMatrices(self.problem, isotropic(a.expand_as(u), c.expand_as(u), p))
+        problem = self.problem
+        u, p = problem.elements.at(problem.load.new_zeros([n + 1 for n in problem.elements.grid.shape]))
+        if not isinstance(problem.density, IsotropicEnergy):
+            return CellMatrices(problem, isotropic(torch.ones_like(u), self._holding(u), p))
+        a, c = problem.cell_place
+        return CellMatrices(problem, isotropic(a.expand_as(u), c.expand_as(u), p))
 
     def _holding(self, u: Tensor) -> Tensor:
         """Make up a reaction where no side holds the level."""
@@ -220,7 +221,7 @@ class _Run:
         problem = self.problem
         if x0 is not None:
             return problem.impose_boundary(problem.nodes(x0))
-        lifted = problem.impose_boundary(torch.zeros(problem.node_shape, dtype=torch.float64))
+        lifted = problem.impose_boundary(torch.zeros_like(problem.load))
         return lifted + self.inner_product.solve(problem.load - self.inner_product.apply(lifted), 1e-8)[0]
 
     def _scale(self) -> float:

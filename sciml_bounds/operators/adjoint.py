@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sciml_bounds.kernels._backend import needs_gradient
 from sciml_bounds.operators.lattice import LatticeOperator
 
 __all__ = ["implicit_solve"]
@@ -31,6 +32,8 @@ def implicit_solve(operator: LatticeOperator, b: Tensor, solve: Solve, solve_adj
         Solves with A (which is symmetric) for the gradients.
     """
     T, c, offsets = operator.conductance, operator.absorption, operator.offsets
+    if not needs_gradient(T, c, b):
+        return solve(b)
     x: Tensor = _ImplicitSolve.apply(T, c, b, offsets, solve, solve_adjoint)
     return x
 

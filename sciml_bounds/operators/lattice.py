@@ -69,6 +69,11 @@ class LatticeOperator(LinearOperator):
         """Number of operators: 1 or the number of samples."""
         return self.absorption.shape[0]
 
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients flow into its coefficients."""
+        return self.conductance.requires_grad or self.absorption.requires_grad
+
     def _view(self, x: Tensor) -> Tensor:
         return x.reshape(-1, *self.lattice)
 
@@ -203,9 +208,12 @@ def subtract_means(x: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     labels, weights = labels.expand(x.shape), weights.expand(x.shape)
     count = int(labels.max()) + 1
     step = torch.arange(batch, device=x.device).view(-1, 1, 1, 1) * count  # numbers distinct over the samples
-    where = labels >= 0
-    index = (labels + step)[where]
-    sums = torch.zeros(batch * count, dtype=x.dtype, device=x.device).index_add(0, index, (x * weights)[where])
-    sizes = torch.zeros(batch * count, dtype=x.dtype, device=x.device).index_add(0, index, weights[where])
-    means = sums / torch.where(sizes > 0, sizes, 1.0)
-    return torch.where(where, x - means[(labels + step).clamp_min(0)], x)
+    where, index = labels >= 0, labels.clamp_min(0) + step
+
+    def summed(field: Tensor) -> Tensor:
+        entries = torch.where(where, field, 0.0).reshape(-1)  # selecting those of parts, the host would have to wait
+        return torch.zeros(batch * count, dtype=x.dtype, device=x.device).index_add(0, index.reshape(-1), entries)
+
+    sizes = summed(weights)
+    means = summed(x * weights) / torch.where(sizes > 0, sizes, 1.0)
+    return torch.where(where, x - means[index], x)

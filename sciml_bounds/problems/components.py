@@ -85,7 +85,7 @@ def check_balance(problem: Diffusion) -> None:
     InputError
         With the imbalance and what to do.
     """
-    if not bool(problem.components.floating.any()):
+    if not problem.floats:
         return
     supply, size = _supply(problem, problem.dtype)
     components = problem.components.for_batch(max(len(supply), len(problem.components.labels)))
@@ -105,7 +105,7 @@ def check_balance(problem: Diffusion) -> None:
 def balanced_source(problem: Diffusion, dtype: torch.dtype) -> Tensor:
     """Convert the source to a wider dtype, with what the narrower left of its balance spread over each component."""
     source: Tensor = problem.source.to(dtype)
-    if not bool(problem.components.floating.any()):
+    if not problem.floats:
         return source
     supply, _ = _supply(problem, dtype)
     components = problem.components.for_batch(max(len(supply), len(problem.components.labels)))

@@ -64,8 +64,8 @@ def require_what_is_declared(density: EnergyDensity, points: Tensor) -> None:
         return
     generator = torch.Generator().manual_seed(0)
     for size in SIZES:
-        u = size * torch.randn(len(points), generator=generator, dtype=points.dtype)
-        p = size * torch.randn(points.shape, generator=generator, dtype=points.dtype)
+        u = size * torch.randn(len(points), generator=generator, dtype=points.dtype).to(points.device)
+        p = size * torch.randn(points.shape, generator=generator, dtype=points.dtype).to(points.device)
         _look_at(density, points, u, p)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,10 +19,12 @@ from sciml_bounds.grid import AXES, Boundary, Dirichlet, Grid, Neumann, Robin, s
 from sciml_bounds.problems.components import Components, balanced_source, check_balance, find_components
 from sciml_bounds.problems.fields import (
     cell_field,
+    cell_range,
     convert_sides,
     named_sides,
     node_shape,
-    require_sizes,
+    require_size,
+    side_values,
     solid_field,
     unbatched_shape,
 )
@@ -31,6 +35,9 @@ from sciml_bounds.store.memory import require_memory
 __all__ = ["Diffusion"]
 
 _ZERO = Dirichlet(0.0)
+
+#: Bytes of a field from which on it is asked whether there is memory for it.
+LARGE = 1 << 20
 
 
 class Diffusion:
@@ -97,42 +104,63 @@ class Diffusion:
         self.grid = _require_grid(grid)
         boundary = dict(boundary) if isinstance(boundary, Mapping) else boundary
         parts = _coefficient_parts(coefficient, grid)
-        named = [(name, value) for name, value in parts]
-        named += [("source", source), ("reaction", reaction), *_side_values(named_sides(boundary, grid))]
+        sides = named_sides(boundary, grid)
+        named = [*parts, ("source", source), ("reaction", reaction), *side_values(sides)]
         self.dtype, self.device = common_dtype_and_device(named)
         size = self.dtype.itemsize * math.prod(n + 1 for n in grid.shape)
-        require_memory(size, f"one field on a grid of {'x'.join(map(str, grid.shape))} cells")
+        if size > LARGE:
+            require_memory(size, f"one field on a grid of {'x'.join(map(str, grid.shape))} cells")
         self.solid = solid_field(solid, grid, self.dtype, self.device)
-        self.coefficient = tuple(self._positive(value, name) for name, value in parts)
-        if len(self.coefficient) == 1:
-            self.coefficient = self.coefficient * grid.dim
-        self.source = cell_field(source, "source", grid, self.dtype, self.device)
-        self.reaction = cell_field(reaction, "reaction", grid, self.dtype, self.device)
-        if bool((self.reaction < 0).any()):
-            raise InputError(
-                f"reaction is negative ({self.reaction.detach().min():g}); -div(a grad u) + c u = f needs c >= 0."
-            )
+        self._set_cells({"coefficient": coefficient, "source": source, "reaction": reaction})
         self.boundary, self.periodic = convert_sides(boundary, grid, self.dtype, self.device)
         self.node_shape = node_shape(grid, self.periodic)
         self.batch_shape = self._broadcast_batches()
-        self._check_corners()
+        if not _is_one_number(sides):
+            self._check_corners()
         check_balance(self)
+
+    def _set_cells(self, fields: Mapping[str, Any]) -> None:
+        """Convert and check fields that are given per cell."""
+        place = self.grid, self.dtype, self.device
+        if "coefficient" in fields:
+            parts = _coefficient_parts(fields["coefficient"], self.grid)
+            self.coefficient = tuple(self._positive(value, name) for name, value in parts)
+            if len(self.coefficient) == 1:
+                self.coefficient = self.coefficient * self.grid.dim
+        if "source" in fields:
+            self.source = cell_field(fields["source"], "source", *place)
+        if "reaction" in fields:
+            self.reaction, low, _ = cell_range(fields["reaction"], "reaction", *place)
+            if low < 0:
+                raise InputError(f"reaction is negative ({low:g}); -div(a grad u) + c u = f needs c >= 0.")
 
     def replace(self, **changes: Any) -> Diffusion:
         """Return the problem with some of its fields given anew (`coefficient=`, `source=`, `boundary=`, ...)."""
-        fields = {
-            "coefficient": self.coefficient[0] if self.has_scalar_coefficient else self.coefficient,
-            "source": self.source,
-            "boundary": self.boundary,
-            "reaction": self.reaction,
-            "solid": self.solid,
-        }
-        unknown = set(changes) - set(fields)
+        names = ("coefficient", "source", "boundary", "reaction", "solid")
+        unknown = changes.keys() - names
         if unknown:
             raise InputError(
-                f"a diffusion problem has no field {sorted(unknown)[0]!r}; its fields are {', '.join(fields)}."
+                f"a diffusion problem has no field {sorted(unknown)[0]!r}; its fields are {', '.join(names)}."
             )
+        if changes.keys() <= {"coefficient", "source", "reaction"}:
+            parts = _coefficient_parts(changes["coefficient"], self.grid) if "coefficient" in changes else []
+            named = [*parts, *((name, value) for name, value in changes.items() if name != "coefficient")]
+            if common_dtype_and_device([("the problem", self.source), *named])[0] == self.dtype:
+                return self._with_cells(changes)
+        coefficient = self.coefficient[0] if self.has_scalar_coefficient else self.coefficient
+        fields = {name: getattr(self, name) for name in names} | {"coefficient": coefficient}
         return Diffusion(self.grid, **{**fields, **changes})
+
+    def _with_cells(self, changes: Mapping[str, Any]) -> Diffusion:
+        """Return the problem with other fields on cells, in the same dtype and on the same device."""
+        other = copy.copy(self)
+        other._set_cells(changes)
+        other.batch_shape = other._broadcast_batches()
+        stale = _CACHED if other.batch_shape != self.batch_shape else _OF_REACTION if "reaction" in changes else ()
+        for name in stale:
+            other.__dict__.pop(name, None)
+        check_balance(other)
+        return other
 
     def to(self, target: torch.dtype | torch.device | str) -> Diffusion:
         """Return the problem with all fields in another floating-point dtype, or on another device.
@@ -185,7 +213,7 @@ class Diffusion:
         wider = copy.copy(self)
         for name in _CACHED:
             wider.__dict__.pop(name, None)
-        wider.batch_shape = torch.broadcast_shapes(batch_shape, self.batch_shape)
+        wider.batch_shape = torch.Size(np.broadcast_shapes(batch_shape, self.batch_shape))
         return wider
 
     @property
@@ -202,16 +230,15 @@ class Diffusion:
     # --- checks -------------------------------------------------------------------------------------------------------
 
     def _positive(self, value: Any, name: str) -> Tensor:
-        field = cell_field(value, name, self.grid, self.dtype, self.device)
-        bad = field.detach() <= 0
-        if self.solid is not None:
-            bad = bad & ~self.solid
-        if bool(bad.any()):
+        field, low, _ = cell_range(value, name, self.grid, self.dtype, self.device)
+        fluid = None if self.solid is None else torch.where(self.solid, 1.0, field.detach())
+        low = low if fluid is None else float(fluid.amin())
+        if low <= 0:
+            bad = (field.detach() if fluid is None else fluid) <= 0
             where, count = tuple(int(i) for i in torch.nonzero(bad)[0]), int(bad.sum())
             found = "1 cell is zero or negative," if count == 1 else f"{count} cells are zero or negative, the first"
             raise InputError(f"{name} must be positive; {found} at index {where}.")
-        fluid = field if self.solid is None else torch.where(self.solid, 1.0, field)
-        require_sizes(fluid.detach().amin(), f"the smallest {name}")
+        require_size(low, self.dtype, f"the smallest {name}")
         return field
 
     def _broadcast_batches(self) -> torch.Size:
@@ -219,42 +246,45 @@ class Diffusion:
         fields = {"coefficient": self.coefficient[0], "source": self.source, "reaction": self.reaction}
         if not self.has_scalar_coefficient:
             fields |= {f"coefficient along {AXES[a]}": self.coefficient[a] for a in range(1, dim)}
-        batches = {name: tensor.shape[: tensor.ndim - dim] for name, tensor in fields.items()}
+        batches = {name: tensor.shape[: tensor.ndim - dim] for name, tensor in fields.items()} | self._side_batches
         if self.solid is not None:
             batches["solid"] = self.solid.shape[: self.solid.ndim - dim]
-        for side, condition in self.boundary.items():
-            size = len(unbatched_shape(side, condition, self.grid, self.periodic))
-            for name, value in _side_values({side: condition}):
-                batches[name] = value.shape[: value.ndim - size]
+        shapes = {shape for shape in batches.values() if shape}
         try:
-            batch: torch.Size = torch.broadcast_shapes(*batches.values())
-        except RuntimeError:
+            batch = torch.Size(np.broadcast_shapes(*shapes))
+        except ValueError:
             listing = ", ".join(f"{name} {tuple(shape)}" for name, shape in batches.items() if shape)
             raise InputError(f"the batch axes of the fields do not broadcast: {listing}.") from None
         return batch
 
+    @cached_property
+    def _side_batches(self) -> dict[str, torch.Size]:
+        """The batch axes of the data of all sides, by name."""
+        found: dict[str, torch.Size] = {}
+        for side, condition in self.boundary.items():
+            size = len(unbatched_shape(side, condition, self.grid, self.periodic))
+            found |= {name: value.shape[: value.ndim - size] for name, value in side_values({side: condition})}
+        return found
+
     def _check_corners(self) -> None:
         """Refuse Dirichlet data that differ at a node which two sides share."""
-        scale = max(
-            [float(c.value.detach().abs().max()) for c in self.boundary.values() if isinstance(c, Dirichlet)],
-            default=0.0,
-        )
-        slack = 1e3 * torch.finfo(self.dtype).eps * scale
-        names = [side for side, c in self.boundary.items() if isinstance(c, Dirichlet)]
-        for i, first in enumerate(names):
-            for second in names[i + 1 :]:
-                (axis, end), (other, other_end) = side_axis(first), side_axis(second)
-                if axis == other:
-                    continue
-                ours = self._side_at(first, other, other_end)
-                theirs = self._side_at(second, axis, end)
-                gap = float((ours - theirs).detach().abs().max())
-                if gap > slack:
-                    raise InputError(
-                        f"the Dirichlet values on {first} and {second} differ by {gap:g} where the two sides meet; a "
-                        "solution of finite energy needs continuous data, so let one of them go over to the other's "
-                        "value at its last nodes."
-                    )
+        held = {side: c.value.detach() for side, c in self.boundary.items() if isinstance(c, Dirichlet)}
+        pairs = [(a, b) for a, b in itertools.combinations(held, 2) if a[0] != b[0]]
+        if not pairs:
+            return
+        sizes = [value.abs().amax() for value in held.values()]
+        gaps = [
+            (self._side_at(a, *side_axis(b)) - self._side_at(b, *side_axis(a))).detach().abs().amax() for a, b in pairs
+        ]
+        numbers = torch.stack(sizes + gaps).tolist()  # at once, since the host waits for them
+        slack = 1e3 * torch.finfo(self.dtype).eps * max(numbers[: len(held)])
+        for (first, second), gap in zip(pairs, numbers[len(held) :]):
+            if gap > slack:
+                raise InputError(
+                    f"the Dirichlet values on {first} and {second} differ by {gap:g} where the two sides meet; a "
+                    "solution of finite energy needs continuous data, so let one of them go over to the other's "
+                    "value at its last nodes."
+                )
 
     def _side_at(self, side: str, axis: int, end: int) -> Tensor:
         """Dirichlet values of one side along its edge with the side at the given end of another axis."""
@@ -289,6 +319,13 @@ class Diffusion:
         return find_components(self)
 
     @cached_property
+    def floats(self) -> bool:
+        """Whether nothing fixes the level of the solution on some component of some sample."""
+        if self.solid is None and any(isinstance(condition, Dirichlet) for condition in self.boundary.values()):
+            return False
+        return bool(self.components.floating.any())
+
+    @cached_property
     def active_nodes(self) -> Tensor:
         """The nodes that touch a fluid cell: boolean, shape (b, node_shape)."""
         if self.solid is None:
@@ -305,6 +342,11 @@ class Diffusion:
                 mask.select(axis, -end).fill_(True)
         return mask & self.active_nodes
 
+    @cached_property
+    def free_nodes(self) -> Tensor:
+        """The nodes whose values are unknown: boolean, shape (b, node_shape)."""
+        return self.active_nodes & ~self.dirichlet_nodes
+
     @property
     def dirichlet_values(self) -> Tensor:
         """The prescribed values at their nodes and zero elsewhere, shape (b, node_shape).
@@ -313,36 +355,38 @@ class Diffusion:
         """
         from sciml_bounds.kernels.memory import new_field  # the compiler is not needed to describe a problem
 
-        batch = max((len(part) for *_, part in self._held_sides()), default=1)
+        held = self._held_sides()
+        batch = max((len(part) for *_, part in held), default=1)
         like = torch.empty((), dtype=self.dtype, device=self.device)
-        values = self._with_held_sides(new_field(like, (batch, *self.node_shape)).zero_())
+        values = _with_held_sides(new_field(like, (batch, *self.node_shape)).zero_(), held)
         return values if self.solid is None else torch.where(self.dirichlet_nodes, values, 0.0)
 
     def complete(self, unknown: Tensor) -> Tensor:
         """Put values at free nodes (b, node_shape) and the prescribed ones together, zero inside solids."""
         if self.solid is not None:
-            return torch.where(self.active_nodes & ~self.dirichlet_nodes, unknown, self.dirichlet_values)
+            return torch.where(self.free_nodes, unknown, self.dirichlet_values)
         from sciml_bounds.kernels._backend import needs_gradient
         from sciml_bounds.kernels.memory import new_field
 
-        batch = max([len(unknown), *(len(part) for *_, part in self._held_sides())])
+        held = self._held_sides()
+        batch = max([len(unknown), *(len(part) for *_, part in held)])
         unknown = unknown.expand(batch, *self.node_shape)
         own = unknown.clone() if needs_gradient(unknown) else new_field(unknown).copy_(unknown)
-        return self._with_held_sides(own)
+        return _with_held_sides(own, held)
 
     def _held_sides(self) -> list[tuple[int, int, Tensor]]:
         """List the Dirichlet sides: axis, end and prescribed values (b, side)."""
-        return [
+        known: list[tuple[int, int, Tensor]] | None = self.__dict__.get("_held")
+        if known is not None:
+            return known
+        found = [
             (*side_axis(side), self.samples(condition.value, self.grid.dim - 1))
             for side, condition in self.boundary.items()
             if isinstance(condition, Dirichlet)
         ]
-
-    def _with_held_sides(self, values: Tensor) -> Tensor:
-        """Write the prescribed values into a field (b, node_shape)."""
-        for axis, end, part in self._held_sides():
-            values.select(1 + axis, -end).copy_(part)
-        return values
+        if not any(part.requires_grad for *_, part in found):  # otherwise with a gradient history of its own
+            self._held = found
+        return found
 
     def impose_boundary(self, values: Any) -> Tensor:
         """Return a nodal field (batch..., node_shape) with the prescribed values put in where they belong."""
@@ -353,8 +397,8 @@ class Diffusion:
             )
         given = field.shape[: field.ndim - self.grid.dim]
         try:
-            batch: torch.Size = torch.broadcast_shapes(given, self.batch_shape)
-        except RuntimeError:
+            batch = torch.Size(np.broadcast_shapes(given, self.batch_shape))
+        except ValueError:
             raise InputError(
                 f"the batch axes {tuple(given)} of the values do not broadcast to those of the problem, "
                 f"{tuple(self.batch_shape)}."
@@ -373,7 +417,23 @@ class Diffusion:
 
 
 #: Properties that depend on the batch.
-_CACHED = ("fluid", "components", "active_nodes", "dirichlet_nodes")
+_CACHED = ("fluid", "components", "floats", "active_nodes", "dirichlet_nodes", "free_nodes", "_held")
+
+#: Those that depend on the reaction.
+_OF_REACTION = ("components", "floats")
+
+
+def _is_one_number(sides: Mapping[str, Boundary]) -> bool:
+    """Whether all Dirichlet values are the same plain number."""
+    values = [condition.value for condition in sides.values() if isinstance(condition, Dirichlet)]
+    return all(isinstance(value, int | float) and value == values[0] for value in values)
+
+
+def _with_held_sides(values: Tensor, held: list[tuple[int, int, Tensor]]) -> Tensor:
+    """Write prescribed values into a field (b, node_shape)."""
+    for axis, end, part in held:
+        values.select(1 + axis, -end).copy_(part)
+    return values
 
 
 def _map_data(condition: Boundary, change: Callable[[Tensor], Tensor]) -> Boundary:
@@ -403,15 +463,3 @@ def _coefficient_parts(coefficient: Any, grid: Grid) -> list[tuple[str, Any]]:
             f"a diagonal coefficient has one field an axis ({grid.dim}), but the tuple has {len(coefficient)}."
         )
     return [(f"coefficient along {AXES[axis]}", value) for axis, value in enumerate(coefficient)]
-
-
-def _side_values(sides: Mapping[str, Boundary]) -> list[tuple[str, Any]]:
-    values: list[tuple[str, Any]] = []
-    for side, condition in sides.items():
-        if isinstance(condition, Dirichlet):
-            values.append((f"the Dirichlet value on {side}", condition.value))
-        elif isinstance(condition, Neumann):
-            values.append((f"the Neumann flux on {side}", condition.flux))
-        elif isinstance(condition, Robin):
-            values += [(f"alpha on {side}", condition.alpha), (f"g on {side}", condition.g)]
-    return values

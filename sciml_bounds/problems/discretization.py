@@ -30,7 +30,16 @@ from sciml_bounds.operators.transform import AxisKind, BoxInverse, End
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.transfers import node_average, spread_side, sum_to_nodes, with_periodic_copies
 
-__all__ = ["CellFluxes", "box_eigenvalue", "cell_fluxes", "lifting_system", "nodal_load", "node_system"]
+__all__ = [
+    "CellFluxes",
+    "boundary_load",
+    "box_eigenvalue",
+    "cell_fluxes",
+    "lifting_system",
+    "nodal_load",
+    "node_system",
+    "source_load",
+]
 
 
 def axis_offsets(dim: int) -> tuple[tuple[int, int, int], ...]:
@@ -52,7 +61,11 @@ def node_system(problem: Diffusion) -> LatticeSystem:
 
 def nodal_load(problem: Diffusion) -> Tensor:
     """Integrate source and side data times the nodal functions, shape (b, nodes): exactly, as they are multilinear."""
-    load = _node_sums(problem, problem.source)
+    return _with_side_data(problem, _node_sums(problem, problem.source))
+
+
+def _with_side_data(problem: Diffusion, load: Tensor) -> Tensor:
+    """Add the integrals of side data to a load."""
     for side, condition in problem.boundary.items():
         if isinstance(condition, Neumann | Robin):
             data = condition.flux if isinstance(condition, Neumann) else condition.g
@@ -65,8 +78,30 @@ def lifting_system(problem: Diffusion, known: Tensor) -> LatticeSystem:
     return _eliminate(problem, torch.zeros_like(known), known)
 
 
+def boundary_load(problem: Diffusion) -> Tensor:
+    """Assemble what the sides give to the right-hand side of `node_system`, shape (b, x, y, z)."""
+    nothing = torch.zeros((1, *problem.node_shape), dtype=problem.dtype, device=problem.device)
+    return _assembled(problem, _with_side_data(problem, nothing), problem.dirichlet_values)[2]
+
+
+def source_load(problem: Diffusion) -> Tensor:
+    """Assemble what the source gives to it."""
+    load = to_lattice(_node_sums(problem, problem.source), problem.grid.dim)
+    return torch.where(to_lattice(problem.free_nodes, problem.grid.dim), load, 0.0)
+
+
 def _eliminate(problem: Diffusion, load: Tensor, known: Tensor) -> LatticeSystem:
     """Assemble A and b for the free nodes, with the known values moved to the right-hand side."""
+    T, c, load = _assembled(problem, load, known)
+    operator = _operator(T, c, problem.grid.dim)
+    components, weights = _floating_nodes(problem, operator, problem.free_nodes)
+    if problem.solid is None:
+        operator.eigenvalue_lower = box_eigenvalue(problem, nodal=True)
+    return LatticeSystem(operator, load, components, weights, box_inverse(problem, operator, nodal=True))
+
+
+def _assembled(problem: Diffusion, load: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return conductances, absorption and right-hand side of the free nodes."""
     dim = problem.grid.dim
     c = _node_sums(problem, problem.reaction)
     for side, condition in problem.boundary.items():
@@ -80,7 +115,7 @@ def _eliminate(problem: Diffusion, load: Tensor, known: Tensor) -> LatticeSystem
         load = _repeated(load, max(T.shape[1], len(load), len(known)))
     for axis, end in held:
         _hold_side(T, c, load, known, axis + 3 - dim, end)
-    free = problem.active_nodes & ~problem.dirichlet_nodes
+    free = problem.free_nodes
     if problem.solid is not None:
         c, load = (torch.where(to_lattice(free, dim), field, 0.0) for field in (c, load))
     size = _mean_entry(T, c, free)
@@ -89,11 +124,7 @@ def _eliminate(problem: Diffusion, load: Tensor, known: Tensor) -> LatticeSystem
         held_entries.copy_(size.squeeze(-1).expand_as(held_entries))
     if problem.solid is not None:
         c = torch.where(to_lattice(free, dim), c, size)
-    operator = _operator(T, c, dim)
-    components, weights = _floating_nodes(problem, operator, free)
-    if problem.solid is None:
-        operator.eigenvalue_lower = box_eigenvalue(problem, nodal=True)
-    return LatticeSystem(operator, load, components, weights, box_inverse(problem, operator, nodal=True))
+    return T, c, load
 
 
 def _repeated(field: Tensor, batch: int) -> Tensor:
@@ -181,7 +212,7 @@ def _operator(T: Tensor, c: Tensor, dim: int) -> LatticeOperator:
 
 def _floating_nodes(problem: Diffusion, operator: LatticeOperator, free: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """Find the node components with constants in the null space, and the volumes of the nodes."""
-    if not bool(problem.components.floating.any()):
+    if not problem.floats:
         return None, None
     dim = problem.grid.dim
     T = operator.conductance.detach().flatten(2).cpu().numpy()
@@ -319,7 +350,7 @@ def cell_fluxes(problem: Diffusion) -> CellFluxes:
     if problem.solid is None:
         operator.eigenvalue_lower = box_eigenvalue(problem, nodal=False)
     components = weights = None
-    if bool(problem.components.floating.any()):
+    if problem.floats:
         found = problem.components.for_batch(max(operator.batch, len(problem.components.labels)))
         held = ~found.floating[found.labels.clamp_min(0)]
         components = to_lattice(torch.where(held, -1, found.labels), dim)
@@ -379,10 +410,10 @@ def box_inverse(problem: Diffusion, operator: LatticeOperator, *, nodal: bool) -
     exchanging = [c for pair in sides for c in pair if isinstance(c, Robin)]
     if problem.solid is not None or any(bool(c.alpha.any()) for c in exchanging):
         return None
-    numbers = [_constant(problem.samples(q.detach())) for q in (*problem.coefficient, problem.reaction)]
-    if any(number is None for number in numbers):
+    known = {id(q): _constant(problem.samples(q.detach())) for q in (*problem.coefficient, problem.reaction)}
+    if any(number is None for number in known.values()):
         return None
-    *coefficient, reaction = torch.broadcast_tensors(*numbers)
+    *coefficient, reaction = torch.broadcast_tensors(*(known[id(q)] for q in (*problem.coefficient, problem.reaction)))
     ends: list[tuple[End, End]] = [(_end(first), _end(last)) for first, last in sides]
     axes = tuple(AxisKind(n, nodal, *pair) for n, pair in zip(problem.grid.shape, ends))
     weights = tuple(a / h**2 for a, h in zip(coefficient, problem.grid.spacing))
@@ -396,7 +427,8 @@ def _constant(field: Tensor) -> Tensor | None:
     """Return the value of a field (b, n) in each sample, or None if it varies in any."""
     flat = _distinct(field)
     first = flat[:, :1]
-    for some in (flat[:, :64], flat):  # most fields that vary do so soon
+    soon = [flat[:, :64]] if flat.device.type == "cpu" else []  # most fields that vary do so soon
+    for some in [*soon, flat] if flat.shape[1] > 1 else []:
         if not bool((some == first).all()):
             return None
     return first[:, 0]
@@ -448,7 +480,7 @@ def box_eigenvalue(problem: Diffusion, *, nodal: bool) -> Tensor | None:
             free_axes.append(eigenvalue)
         if nodal and not problem.periodic[axis] and held < 2:
             mass /= 2  # the last node of such an axis stands for half a cell
-    floating = problem.components.floating  # without solids every sample is one component
-    if bool(floating.any()):
-        total = torch.where(floating, torch.stack(torch.broadcast_tensors(*free_axes)).amin(0), total)
+    if problem.floats:  # without solids every sample is one component
+        nonzero = torch.stack(torch.broadcast_tensors(*free_axes)).amin(0)
+        total = torch.where(problem.components.floating, nonzero, total)
     return total * mass if bool((total > 0).all()) else None

@@ -57,6 +57,8 @@ class Elements:
         The grid.
     rule
         Points of [0, 1] and their weights, which sum to 1.
+    device
+        Where the fields are.
 
     Attributes
     ----------
@@ -66,9 +68,9 @@ class Elements:
         Of the unit cell, shape (q, d).
     """
 
-    def __init__(self, grid: Grid, rule: Rule = GAUSS) -> None:
-        self.grid = grid
-        one = torch.tensor(rule, dtype=torch.float64)
+    def __init__(self, grid: Grid, rule: Rule = GAUSS, device: torch.device | str = "cpu") -> None:
+        self.grid, self.device = grid, torch.device(device)
+        one = torch.tensor(rule, dtype=torch.float64, device=device)
         axes = [one[:, 0]] * grid.dim
         self.points = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, grid.dim)
         factors = torch.stack(torch.meshgrid(*[one[:, 1]] * grid.dim, indexing="ij"), -1)
@@ -87,7 +89,7 @@ class Elements:
     def _products(self, slope: int | None) -> Tensor:
         columns = []
         for ends in product((0, 1), repeat=self.grid.dim):
-            column = torch.ones(len(self.points), dtype=torch.float64)
+            column = self.points.new_ones(len(self.points))
             for axis, end in enumerate(ends):
                 t = self.points[:, axis]
                 h = self.grid.spacing[axis]
@@ -120,7 +122,7 @@ class Elements:
         grid = self.grid
         lines = []
         for axis, h in enumerate(grid.spacing):
-            left = grid.nodes(axis)[:-1]
+            left = grid.nodes(axis, device=self.device)[:-1]
             lines.append(left + h * self.points[:, axis].unsqueeze(-1))
         full = [
             line.view(len(line), *(-1 if other == axis else 1 for other in range(grid.dim)))
@@ -130,6 +132,6 @@ class Elements:
 
 
 @lru_cache(maxsize=64)
-def elements_on(grid: Grid, rule: Rule = GAUSS) -> Elements:
+def elements_on(grid: Grid, rule: Rule = GAUSS, device: torch.device | str = "cpu") -> Elements:
     """Return the elements of a grid with a rule, which are made once."""
-    return Elements(grid, rule)
+    return Elements(grid, rule, device)

@@ -146,7 +146,8 @@ def lengthened(p: Tensor) -> Tensor:
     """
     r = torch.linalg.vector_norm(p, dim=-1, keepdim=True)
     shortest = SHORTEST * float(r.square().mean().sqrt()) or 1.0
-    along = torch.where(r > 0, p / torch.where(r > 0, r, 1.0), torch.eye(p.shape[-1], dtype=p.dtype)[0])
+    first = torch.eye(p.shape[-1], dtype=p.dtype, device=p.device)[0]
+    along = torch.where(r > 0, p / torch.where(r > 0, r, 1.0), first)
     return torch.where(r < shortest, shortest * along, p)
 
 

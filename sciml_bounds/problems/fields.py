@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,11 +17,14 @@ from sciml_bounds.grid import AXES, Boundary, Dirichlet, Grid, Neumann, Periodic
 __all__ = [
     "Sides",
     "cell_field",
+    "cell_range",
     "convert_sides",
     "is_array_free_callable",
     "node_shape",
     "require_samples",
+    "require_size",
     "require_sizes",
+    "side_values",
     "solid_field",
     "unbatched_shape",
 ]
@@ -41,10 +45,22 @@ def require_sizes(tensor: Tensor, name: str, *, large_only: bool = False) -> Non
     InputError
         With the size and what to do.
     """
-    size = max(map(abs, map(float, tensor.detach().aminmax()))) if tensor.numel() else 0.0
-    smallest, largest = LIMITS[tensor.dtype]
+    if tensor.numel():
+        require_size(max(map(abs, _range(tensor))), tensor.dtype, name, large_only=large_only)
+
+
+def _range(tensor: Tensor) -> list[float]:
+    """Read the smallest and the largest entry, for which the host waits once; NaN if there is one."""
+    one = tensor.detach() if any(tensor.stride()) else tensor.detach()[(0,) * tensor.ndim]  # one number for all cells
+    ends: list[float] = torch.stack(one.aminmax()).tolist()
+    return ends
+
+
+def require_size(size: float, dtype: torch.dtype, name: str, *, large_only: bool = False) -> None:
+    """Refuse a size as `require_sizes` does."""
+    smallest, largest = LIMITS[dtype]
     if size > largest or (0.0 < size < smallest and not large_only):
-        kind = str(tensor.dtype).removeprefix("torch.")
+        kind = str(dtype).removeprefix("torch.")
         wider = ", or use float64" if kind == "float32" else ""
         raise InputError(
             f"{name} is of size {size:.3g}, whose squares leave the range of {kind}; choose units in which it lies "
@@ -65,13 +81,37 @@ def cell_field(value: Any, name: str, grid: Grid, dtype: torch.dtype, device: to
     InputError
         If the shape does not end with the grid's, or an entry is not finite.
     """
-    tensor = convert(_at_centers(value, name, grid, dtype, device), name, dtype, device)
-    if tensor.ndim == 0:
-        tensor = tensor.expand(grid.shape)
-    _require_cells(tensor, name, grid)
-    require_finite(tensor, name)
-    require_sizes(tensor, name)
-    return tensor
+    return cell_range(value, name, grid, dtype, device)[0]
+
+
+def cell_range(
+    value: Any, name: str, grid: Grid, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, float, float]:
+    """Convert a field as `cell_field` does; also return its smallest and its largest entry."""
+    given = _at_centers(value, name, grid, dtype, device)
+    return _checked(given, name, grid.shape, dtype, device, lambda tensor: _require_cells(tensor, name, grid))
+
+
+def _checked(
+    value: Any,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    device: torch.device,
+    require_shape: Callable[[Tensor], None],
+) -> tuple[Tensor, float, float]:
+    """Convert a field and check it, for which the host waits once, or not at all for a plain number."""
+    plain = isinstance(value, int | float)
+    tensor = convert(value, name, dtype, torch.device("cpu") if plain else device)
+    if tensor.ndim:
+        require_shape(tensor)
+    low, high = (math.nan, math.nan) if tensor.is_meta else _range(tensor)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        require_finite(tensor, name)
+    require_size(max(abs(low), abs(high)), dtype, name)
+    if plain and device.type != "cpu":
+        tensor = torch.full((), low, dtype=dtype, device=device)
+    return tensor if tensor.ndim else tensor.expand(shape), low, high
 
 
 def solid_field(value: Any, grid: Grid, dtype: torch.dtype, device: torch.device) -> Tensor | None:
@@ -194,6 +234,19 @@ def named_sides(boundary: Any, grid: Grid) -> Sides:
     return {side: boundary[side] for side in grid.sides}
 
 
+def side_values(sides: Mapping[str, Boundary]) -> list[tuple[str, Any]]:
+    """List the data of all sides, each with a name for messages."""
+    values: list[tuple[str, Any]] = []
+    for side, condition in sides.items():
+        if isinstance(condition, Dirichlet):
+            values.append((f"the Dirichlet value on {side}", condition.value))
+        elif isinstance(condition, Neumann):
+            values.append((f"the Neumann flux on {side}", condition.flux))
+        elif isinstance(condition, Robin):
+            values += [(f"alpha on {side}", condition.alpha), (f"g on {side}", condition.g)]
+    return values
+
+
 def _convert_side(
     side: str, condition: Boundary, grid: Grid, periodic: tuple[bool, ...], dtype: torch.dtype, device: torch.device
 ) -> Boundary:
@@ -201,21 +254,19 @@ def _convert_side(
         return condition
     shape = unbatched_shape(side, condition, grid, periodic)
 
-    def data(value: Any, name: str) -> Tensor:
+    def data(value: Any, name: str) -> tuple[Tensor, float]:
         return _side_field(
             value, f"{name} on {side}", side, isinstance(condition, Dirichlet), shape, grid, dtype, device
         )
 
     if isinstance(condition, Dirichlet):
-        return Dirichlet(data(condition.value, "the Dirichlet value"))
+        return Dirichlet(data(condition.value, "the Dirichlet value")[0])
     if isinstance(condition, Neumann):
-        return Neumann(data(condition.flux, "the Neumann flux"))
-    alpha = data(condition.alpha, "the Robin coefficient alpha")
-    if bool((alpha < 0).any()):
-        raise InputError(
-            f"the Robin coefficient alpha on {side} is negative ({float(alpha.detach().min()):g}); it must not be."
-        )
-    return Robin(alpha, data(condition.g, "the Robin right-hand side g"))
+        return Neumann(data(condition.flux, "the Neumann flux")[0])
+    alpha, low = data(condition.alpha, "the Robin coefficient alpha")
+    if low < 0:
+        raise InputError(f"the Robin coefficient alpha on {side} is negative ({low:g}); it must not be.")
+    return Robin(alpha, data(condition.g, "the Robin right-hand side g")[0])
 
 
 def _side_field(
@@ -227,23 +278,22 @@ def _side_field(
     grid: Grid,
     dtype: torch.dtype,
     device: torch.device,
-) -> Tensor:
+) -> tuple[Tensor, float]:
+    """Convert the data of a side; also return the smallest entry."""
     axis, end = side_axis(side)
     if is_array_free_callable(value):
         value = _sample(value, name, axis, end, nodal, shape, grid, dtype, device)
-    tensor = convert(value, name, dtype, device)
-    if tensor.ndim == 0:
-        tensor = tensor.expand(shape)
-    if tensor.ndim < len(shape) or tuple(tensor.shape[tensor.ndim - len(shape) :]) != shape:
-        place = "node" if nodal else "face"
-        expected = f"(batch..., {_join(shape)})" if shape else "(batch...)"
-        raise InputError(
-            f"{name} has shape {tuple(tensor.shape)}, but one value a {place} of that side is expected: {expected}."
-        )
-    require_samples(tensor, name)
-    require_finite(tensor, name)
-    require_sizes(tensor, name)
-    return tensor
+
+    def require_shape(tensor: Tensor) -> None:
+        if tensor.ndim < len(shape) or tuple(tensor.shape[tensor.ndim - len(shape) :]) != shape:
+            place = "node" if nodal else "face"
+            expected = f"(batch..., {_join(shape)})" if shape else "(batch...)"
+            raise InputError(
+                f"{name} has shape {tuple(tensor.shape)}, but one value a {place} of that side is expected: {expected}."
+            )
+        require_samples(tensor, name)
+
+    return _checked(value, name, shape, dtype, device, require_shape)[:2]
 
 
 def _sample(

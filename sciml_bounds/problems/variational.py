@@ -10,23 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import Field, convert, require_finite, require_number
+from sciml_bounds.arrays import Field, common_dtype_and_device, convert, require_finite, require_number
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import Boundary, Box, Dirichlet, Grid, Neumann, Periodic, Robin
 from sciml_bounds.problems.declarations import require_balance, require_what_is_declared
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import nodal_load
-from sciml_bounds.problems.elements import Elements, elements_on
+from sciml_bounds.problems.elements import GAUSS, Elements, Rule, elements_on
 from sciml_bounds.problems.energies import QuadraticEnergy
 from sciml_bounds.problems.energy_density import EnergyDensity
-from sciml_bounds.problems.fields import cell_field, is_array_free_callable
+from sciml_bounds.problems.fields import cell_field, is_array_free_callable, named_sides, side_values
 from sciml_bounds.problems.transfers import fold_periodic_copies, repeat_cells, with_periodic_copies
 
 __all__ = ["VariationalProblem"]
 
 _ZERO = Dirichlet(0.0)
-
-_EXACT = (torch.float64, torch.device("cpu"))
 
 #: Functions on a box are looked at in so many points.
 SAMPLES = 256
@@ -70,7 +68,8 @@ class VariationalProblem:
 
     Notes
     -----
-    On a grid the data are cellwise: that is the problem which is solved and certified, in float64.
+    On a grid the data are cellwise: that is the problem which is solved and certified, in float64, on the device of its
+    fields. Networks are fitted on the CPU and returned on that device.
 
     Examples
     --------
@@ -110,10 +109,12 @@ class VariationalProblem:
         require_what_is_declared(self.density, self.sample_points())
 
     def _set_cells(self, grid: Grid, source: Any, boundary: Any) -> None:
+        sides = named_sides(dict(boundary) if isinstance(boundary, Mapping) else boundary, grid)
+        _, device = common_dtype_and_device([*self.density.fields.items(), ("source", source), *side_values(sides)])
         for name, value in self.density.fields.items():
-            self._weights[name] = _single(cell_field(value, name, grid, *_EXACT), name, grid)
+            self._weights[name] = _single(cell_field(value, name, grid, torch.float64, device), name, grid)
         _require_signs(self._weights)
-        holds = self._weights.get("reaction", torch.ones(grid.shape, dtype=torch.float64))
+        holds = self._weights.get("reaction", torch.ones(grid.shape, dtype=torch.float64, device=device))
         frame = Diffusion(grid, 1.0, source, boundary=boundary, reaction=holds).to(torch.float64).detach()
         if frame.batch_shape:
             raise InputError(
@@ -154,6 +155,11 @@ class VariationalProblem:
     def dim(self) -> int:
         """Number of axes."""
         return self.box.dim
+
+    @property
+    def device(self) -> torch.device:
+        """Where the fields of the problem are; on a box the CPU."""
+        return torch.device("cpu") if self.grid is None else self.frame.device
 
     @property
     def linear(self) -> bool:
@@ -218,7 +224,7 @@ class VariationalProblem:
         return self._of_cells(weight, x) if self.grid is not None else _call(weight, x, name)
 
     def _points(self, x: Any) -> Tensor:
-        points = x if isinstance(x, Tensor) else convert(x, "x", *_EXACT)
+        points = x if isinstance(x, Tensor) else convert(x, "x", torch.float64, self.device)
         if points.ndim == 0 or points.shape[-1] != self.dim:
             shape = tuple(points.shape)
             raise InputError(f"x has shape {shape}; points need {self.dim} coordinates in the last axis.")
@@ -255,7 +261,11 @@ class VariationalProblem:
         InputError
             If the problem is on a box.
         """
-        return elements_on(self._require_grid())
+        return self.elements_with(GAUSS)
+
+    def elements_with(self, rule: Rule) -> Elements:
+        """Return the multilinear elements with another rule."""
+        return elements_on(self._require_grid(), rule, self.device)
 
     @cached_property
     def cell_place(self) -> Any:
@@ -302,7 +312,7 @@ class VariationalProblem:
         """
         self._require_grid()
         given = values if isinstance(values, Tensor) else getattr(values, "values", values)  # a solution is taken too
-        field = convert(given, "values", *_EXACT)
+        field = convert(given, "values", torch.float64, self.device)
         if tuple(field.shape) != self.node_shape:
             raise InputError(f"values have shape {tuple(field.shape)}, but a node field here has {self.node_shape}.")
         require_finite(field, "values")
@@ -346,11 +356,24 @@ class VariationalProblem:
             If the factor is no positive integer, or the problem is on a box.
         """
         self._require_grid()
-        fine = self.frame.refine(factor)
+        return self._with(self.frame.refine(factor), lambda weight: repeat_cells(weight, factor, self.dim))
+
+    def to(self, device: torch.device | str) -> VariationalProblem:
+        """Return the same problem with its fields on another device; on a box it has none.
+
+        Raises
+        ------
+        InputError
+            If the device is not available.
+        """
+        return self if self.grid is None else self._with(self.frame.to(device), lambda weight: weight.to(device))
+
+    def _with(self, frame: Diffusion, change: Callable[[Tensor], Tensor]) -> VariationalProblem:
+        """Return the same problem with another frame and changed weights."""
         other = object.__new__(VariationalProblem)
-        other.density, other.grid, other.box, other.frame = self.density, fine.grid, self.box, fine
-        other.source, other.boundary, other.node_shape = fine.source, fine.boundary, fine.node_shape
-        other._weights = {name: repeat_cells(weight, factor, self.dim) for name, weight in self._weights.items()}
+        other.density, other.grid, other.box, other.frame = self.density, frame.grid, self.box, frame
+        other.source, other.boundary, other.node_shape = frame.source, frame.boundary, frame.node_shape
+        other._weights = {name: change(weight) for name, weight in self._weights.items()}
         return other
 
     def __repr__(self) -> str:
@@ -360,7 +383,7 @@ class VariationalProblem:
     def sample_points(self) -> Tensor:
         """Return points that are spread over the box, always the same, shape (m, d)."""
         engine = torch.quasirandom.SobolEngine(self.dim, scramble=True, seed=0)
-        return self.box.points(engine.draw(SAMPLES, dtype=torch.float64))
+        return self.box.points(engine.draw(SAMPLES, dtype=torch.float64).to(self.device))
 
 
 def _single(field: Tensor, name: str, grid: Grid) -> Tensor:

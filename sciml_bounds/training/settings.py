@@ -131,6 +131,7 @@ class TrainingSettings:
             object.__setattr__(self, "select", self.loss if _measures_alone(loss) else "l2")
         find_loss(self.select, "select")
         device = check_device(self.device)
+        object.__setattr__(self, "device", str(self.device))  # as it is written to the card
         if self.graphs and device.type != "cuda":
             raise InputError(f"graphs=True needs device='cuda', and the device is {self.device!r}; leave it out.")
 

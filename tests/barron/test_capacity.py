@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.barron.capacity import band_limited_error
@@ -112,26 +113,25 @@ def test_a_short_table():
 @pytest.mark.parametrize(
     ("words", "call"),
     [
-        ("tol is 1e-18; give a number between 1e-15", lambda: sb.capacity(np.eye(3), 1e-18)),
-        ("tol is 2", lambda: sb.capacity(np.eye(3), 2.0)),
-        (r"features has shape \(3,\)", lambda: sb.capacity(np.ones(3))),
-        ("features has 1 entry that is NaN", lambda: sb.capacity(np.array([[1.0, np.nan]]))),
-        ("features are zero at all points", lambda: sb.capacity(np.zeros((3, 2)))),
+        ("tol 1e-18 number 1e-15", lambda: sb.capacity(np.eye(3), 1e-18)),
+        ("tol 2", lambda: sb.capacity(np.eye(3), 2.0)),
+        ("features shape (3,)", lambda: sb.capacity(np.ones(3))),
+        ("features 1 NaN", lambda: sb.capacity(np.array([[1.0, np.nan]]))),
+        ("features zero points", lambda: sb.capacity(np.zeros((3, 2)))),
         (
-            r"target has shape \(2,\); the features have 3 points",
+            "target shape (2,) 3 points",
             lambda: sb.capacity(np.eye(3)).error_bound(np.ones(2)),
         ),
-        ("outer_norm is nan", lambda: sb.capacity(np.eye(3)).error_bound(np.ones(3), math.nan)),
-        ("outer_norm is 'a'; it must be", lambda: sb.capacity(np.eye(3)).error_bound(np.ones(3), "a")),
-        ("outer_norm is -1.0; give", lambda: sb.capacity(np.eye(3)).error_bound(np.ones(3), -1.0)),
-        ("outer_norm is array", lambda: sb.capacity(np.eye(3)).error_bound(np.ones(3), np.ones(3))),
-        ("target has 1 entry that is NaN", lambda: sb.capacity(np.eye(3)).error_bound(np.array([1.0, 2.0, np.nan]))),
-        ("tol is 'a'", lambda: sb.capacity(np.eye(3), "a")),
-        ("not known as a series", lambda: band_limited_error(B.gaussian([0.0], 1.0), 1.0)),
-        ("largest is -1", lambda: band_limited_error(B.cosine([[1]], [1.0]), -1.0)),
+        ("outer_norm nan", lambda: sb.capacity(np.eye(3)).error_bound(np.ones(3), math.nan)),
+        ("outer_norm 'a'", lambda: sb.capacity(np.eye(3)).error_bound(np.ones(3), "a")),
+        ("outer_norm -1.0", lambda: sb.capacity(np.eye(3)).error_bound(np.ones(3), -1.0)),
+        ("outer_norm array", lambda: sb.capacity(np.eye(3)).error_bound(np.ones(3), np.ones(3))),
+        ("target 1 NaN", lambda: sb.capacity(np.eye(3)).error_bound(np.array([1.0, 2.0, np.nan]))),
+        ("tol 'a'", lambda: sb.capacity(np.eye(3), "a")),
+        ("series", lambda: band_limited_error(B.gaussian([0.0], 1.0), 1.0)),
+        ("largest -1", lambda: band_limited_error(B.cosine([[1]], [1.0]), -1.0)),
     ],
     ids=range(14),
 )
 def test_bad_input_is_one_sentence(words, call):
-    with pytest.raises(sb.InputError, match=words):
-        call()
+    refused(words, call)

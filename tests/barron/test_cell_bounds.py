@@ -12,6 +12,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 import sciml_bounds.barron.cell_bounds as module
@@ -202,13 +203,12 @@ def with_nan():
 @pytest.mark.parametrize(
     ("words", "call"),
     [
-        ("grid is a tuple; give an sb.Grid", lambda: N(2, 4).cell_bounds((4, 4))),
-        ("the network has 2 variables, and the grid has 3 axes", lambda: N(2, 4).cell_bounds(sb.Grid((4, 4, 4)))),
-        ("A network of steps jumps", lambda: sb.certify(sb.Diffusion(sb.Grid(4)), N(1, 4, "step"))),
-        ("parameter slope of the network has 1 entry that is NaN", lambda: with_nan().cell_bounds(sb.Grid(4))),
+        ("grid tuple", lambda: N(2, 4).cell_bounds((4, 4))),
+        ("network 2 variables grid 3 axes", lambda: N(2, 4).cell_bounds(sb.Grid((4, 4, 4)))),
+        ("network steps", lambda: sb.certify(sb.Diffusion(sb.Grid(4)), N(1, 4, "step"))),
+        ("parameter slope network 1 NaN", lambda: with_nan().cell_bounds(sb.Grid(4))),
     ],
     ids=range(4),
 )
 def test_bad_input_is_one_sentence(words, call):
-    with pytest.raises(sb.InputError, match=words):
-        call()
+    refused(words, call)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from refusals import refused
 
 import sciml_bounds as sb
 
@@ -211,28 +212,27 @@ SINE, COSINE = B.sine([[1]], [1.0]), B.cosine([[1]], [1.0])
 @pytest.mark.parametrize(
     ("words", "call"),
     [
-        ("varies by 1 of its mean", lambda: sb.solution_norms(1.0 + B.fourier([[1]], [1.0]), B.fourier([[1]], [1.0]))),
+        ("1 mean", lambda: sb.solution_norms(1.0 + B.fourier([[1]], [1.0]), B.fourier([[1]], [1.0]))),
         (
-            "vary too much together",
+            "together",
             lambda: sb.solution_norms(B.cosine([[0], [1]], [1.0, 0.9]), SINE, B.cosine([[0], [1]], [5.0, 4.9])),
         ),
-        ("has mean -1", lambda: sb.solution_norms(-1.0, SINE)),
-        ("The reaction has mean 0 and varies", lambda: sb.solution_norms(1.0, SINE, COSINE)),
-        ("nothing balances it", lambda: sb.solution_norms(1.0, B.cosine([[0]], [1.0]))),
-        ("different conditions on the sides", lambda: sb.solution_norms(SINE, COSINE)),
-        ("different conditions on the sides", lambda: sb.solution_norms(B.fourier([[0]], [1.0]), COSINE)),
-        ("different conditions on the sides", lambda: sb.solution_norms(B.cosine([[0]], [1.0], 2.0), COSINE)),
-        ("source is not known as a series", lambda: sb.solution_norms(1.0, B.gaussian([0.0], 1.0))),
-        ("the reaction is nan", lambda: sb.solution_norms(1.0, SINE, float("nan"))),
-        ("coefficient is not 1 by 1; give a row", lambda: sb.solution_norms([[1.0, 0.0]], SINE)),
-        ("has mean -1", lambda: sb.solution_norms([[1.0, 2.0], [2.0, 1.0]], B.fourier([[1, 1]], [2.0]))),
+        ("mean -1", lambda: sb.solution_norms(-1.0, SINE)),
+        ("reaction mean 0", lambda: sb.solution_norms(1.0, SINE, COSINE)),
+        ("nothing", lambda: sb.solution_norms(1.0, B.cosine([[0]], [1.0]))),
+        ("sides", lambda: sb.solution_norms(SINE, COSINE)),
+        ("sides", lambda: sb.solution_norms(B.fourier([[0]], [1.0]), COSINE)),
+        ("sides", lambda: sb.solution_norms(B.cosine([[0]], [1.0], 2.0), COSINE)),
+        ("source series", lambda: sb.solution_norms(1.0, B.gaussian([0.0], 1.0))),
+        ("reaction nan", lambda: sb.solution_norms(1.0, SINE, float("nan"))),
+        ("coefficient 1 row", lambda: sb.solution_norms([[1.0, 0.0]], SINE)),
+        ("mean -1", lambda: sb.solution_norms([[1.0, 2.0], [2.0, 1.0]], B.fourier([[1, 1]], [2.0]))),
         (
-            "the matrix is diagonal; use Fourier",
+            "matrix Fourier",
             lambda: sb.solution_norms([[1.0, 0.1], [0.1, 1.0]], B.sine([[1, 1]], [1.0])),
         ),
     ],
     ids=range(13),
 )
 def test_bad_input_is_one_sentence(words, call):
-    with pytest.raises(sb.InputError, match=words):
-        call()
+    refused(words, call)

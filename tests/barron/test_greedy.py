@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.barron.quadrature import gauss
@@ -94,8 +95,7 @@ def test_values_on_sides_and_jumps_of_the_coefficient():
     grid = sb.Grid(4)
     boundary = {"x0": sb.Dirichlet(2.0), "x1": sb.Dirichlet(3.0)}
     problem = sb.VariationalProblem(grid, sb.QuadraticEnergy(a), boundary=boundary)
-    with pytest.raises(sb.InputError, match="give lifting="):
-        sb.greedy_network(problem, 4)
+    refused("lifting=", sb.greedy_network, problem, 4)
     ramp = sb.BarronNetwork.of(torch.zeros(0, 1).double(), [], [], slope=[1.0], offset=2.0)
     solution = sb.greedy_network(problem, 60, power=1, lifting=ramp)
     x = torch.linspace(0, 1, 201, dtype=torch.float64)
@@ -153,23 +153,22 @@ TORSION = sum(32 / (PI**6 * i**2 * j**2 * (i**2 + j**2)) for i in range(1, 200, 
 @pytest.mark.parametrize(
     ("problem", "arguments", "message"),
     [
-        (sb.VariationalProblem(sb.Grid(8), sb.PLaplacian(3), 1.0), (4,), "take sb.ritz_network"),
-        (sb.Diffusion(sb.Grid(8)), (4,), "needs an sb.VariationalProblem, and this is a Diffusion"),
-        (cosines(1), (0,), "width is 0"),
+        (sb.VariationalProblem(sb.Grid(8), sb.PLaplacian(3), 1.0), (4,), "sb.ritz_network"),
+        (sb.Diffusion(sb.Grid(8)), (4,), "sb.VariationalProblem Diffusion"),
+        (cosines(1), (0,), "width 0"),
         (
             sb.VariationalProblem(
                 sb.Grid(8), sb.QuadraticEnergy(), boundary={"x0": sb.Neumann(1.0), "x1": sb.Dirichlet(0.0)}
             ),
             (4,),
-            "Neumann flux other than zero",
+            "Neumann flux zero",
         ),
         (
             sb.VariationalProblem(sb.Box([1.0]), sb.QuadraticEnergy(reaction=1.0), boundary=sb.Periodic()),
             (4,),
-            "a side is periodic",
+            "side periodic",
         ),
     ],
 )
 def test_bad_input(problem, arguments, message):
-    with pytest.raises(sb.InputError, match=message):
-        sb.greedy_network(problem, *arguments)
+    refused(message, sb.greedy_network, problem, *arguments)

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.barron.iteration import (
@@ -174,16 +175,15 @@ def test_a_short_table():
 @pytest.mark.parametrize(
     ("words", "call"),
     [
-        ("upper is 1 and lower 2", lambda: standard_iteration(2.0, 1.0)),
-        ("lower is 0", lambda: standard_iteration(0.0, 1.0)),
-        ("poincare is -1", lambda: standard_iteration(1.0, 2.0, -1.0)),
-        ("it supposes lower <= 1 / poincare", lambda: published_iteration(9.0, 9.0, 0.1)),
-        ("reduction is 2", lambda: standard_iteration(1.0, 2.0).iterations(2.0)),
-        ("step is 0", lambda: linear_growth(1.0, B.cosine([[1]], [1.0]), 0.0)),
-        ("The source is not known as a series", lambda: linear_growth(1.0, B.gaussian([0.0], 1.0), 0.1)),
+        ("upper 1 2", lambda: standard_iteration(2.0, 1.0)),
+        ("lower 0", lambda: standard_iteration(0.0, 1.0)),
+        ("poincare -1", lambda: standard_iteration(1.0, 2.0, -1.0)),
+        ("<= 1 /", lambda: published_iteration(9.0, 9.0, 0.1)),
+        ("reduction 2", lambda: standard_iteration(1.0, 2.0).iterations(2.0)),
+        ("step 0", lambda: linear_growth(1.0, B.cosine([[1]], [1.0]), 0.0)),
+        ("source series", lambda: linear_growth(1.0, B.gaussian([0.0], 1.0), 0.1)),
     ],
     ids=range(7),
 )
 def test_bad_input_is_one_sentence(words, call):
-    with pytest.raises(sb.InputError, match=words):
-        call()
+    refused(words, call)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.barron.optimal_sampling import orthonormal
@@ -92,15 +93,14 @@ def test_dependent_features_span_less():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"features": X}, r"features has shape \(400,\)"),
-        ({"features": legendre(3) * np.nan}, "features holds|features has"),
-        ({"count": 4}, "span 5 dimensions"),
-        ({"weights": -W}, "weights must be 400 positive numbers"),
-        ({"method": "volume"}, "the choices are 'dpp', 'iid'"),
-        ({"features": legendre(3) * 0}, "zero at all points"),
+        ({"features": X}, "features shape (400,)"),
+        ({"features": legendre(3) * np.nan}, "features"),
+        ({"count": 4}, "5 dimensions"),
+        ({"weights": -W}, "weights 400 positive numbers"),
+        ({"method": "volume"}, "choices 'dpp' 'iid'"),
+        ({"features": legendre(3) * 0}, "zero points"),
     ],
 )
 def test_bad_input(arguments, message):
     given = {"features": legendre(5), "count": 10, "weights": W, **arguments}
-    with pytest.raises(sb.InputError, match=message):
-        sb.optimal_sample(given.pop("features"), given.pop("count"), **given)
+    refused(message, lambda: sb.optimal_sample(given.pop("features"), given.pop("count"), **given))

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 import sciml_bounds.barron.random_features as module
@@ -161,24 +162,23 @@ def test_energies_without_a_minimum_are_not_called_converged():
 @pytest.mark.parametrize(
     ("problem", "arguments", "message"),
     [
-        (sb.VariationalProblem(sb.Grid(8), sb.PLaplacian(3), 1.0), {"fit": "collocation"}, "solves linear problems"),
-        (sb.VariationalProblem(sb.Grid(8), sb.GinzburgLandau(0.1), 1.0), {}, "not declared to be convex"),
-        (sines(), {"sides": "penalty"}, "the choices are 'factor', 'constraints'"),
-        (sines(), {"sides": "constraints", "fit": "collocation"}, "goes with fit='energy'"),
-        (sb.VariationalProblem(sb.Box([1.0] * 4), sb.QuadraticEnergy()), {"sides": "constraints"}, "three dimensions"),
-        (sines(), {"fit": "galerkin"}, "the choices are 'energy', 'collocation'"),
+        (sb.VariationalProblem(sb.Grid(8), sb.PLaplacian(3), 1.0), {"fit": "collocation"}, "linear"),
+        (sb.VariationalProblem(sb.Grid(8), sb.GinzburgLandau(0.1), 1.0), {}, "convex"),
+        (sines(), {"sides": "penalty"}, "choices 'factor' 'constraints'"),
+        (sines(), {"sides": "constraints", "fit": "collocation"}, "fit='energy'"),
+        (sb.VariationalProblem(sb.Box([1.0] * 4), sb.QuadraticEnergy()), {"sides": "constraints"}, "dimensions"),
+        (sines(), {"fit": "galerkin"}, "choices 'energy' 'collocation'"),
         (
             sb.VariationalProblem(sb.Box(1.0), sb.QuadraticEnergy(reaction=1.0), boundary=sb.Neumann(0.0)),
             {"fit": "collocation"},
-            "needs Dirichlet values on all sides",
+            "Dirichlet values sides",
         ),
         (
             sb.VariationalProblem(sb.Box(1.0), sb.QuadraticEnergy(lambda x: 1 + x[..., 0])),
             {"fit": "collocation"},
-            "needs a number as coefficient",
+            "number coefficient",
         ),
     ],
 )
 def test_bad_input(problem, arguments, message):
-    with pytest.raises(sb.InputError, match=message):
-        sb.random_feature_network(problem, 5, **arguments)
+    refused(message, sb.random_feature_network, problem, 5, **arguments)

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 
@@ -69,30 +70,29 @@ def test_five_dimensions():
 @pytest.mark.parametrize(
     ("problem", "arguments", "message"),
     [
-        (sb.Diffusion(sb.Grid(8)), {}, "needs an sb.VariationalProblem"),
-        (sb.VariationalProblem(sb.Grid(8), sb.QuadraticEnergy()), {"activation": "step"}, "activation is 'step'"),
-        (sb.VariationalProblem(sb.Grid(8), sb.QuadraticEnergy()), {"bound": -1.0}, "bound is -1"),
-        (sb.VariationalProblem(sb.Grid(8), sb.QuadraticEnergy()), {"steps": 0}, "steps is 0"),
-        (sb.VariationalProblem(sb.Grid(8), sb.QuadraticEnergy()), {"seed": "a"}, "seed is 'a'"),
+        (sb.Diffusion(sb.Grid(8)), {}, "sb.VariationalProblem"),
+        (sb.VariationalProblem(sb.Grid(8), sb.QuadraticEnergy()), {"activation": "step"}, "activation 'step'"),
+        (sb.VariationalProblem(sb.Grid(8), sb.QuadraticEnergy()), {"bound": -1.0}, "bound -1"),
+        (sb.VariationalProblem(sb.Grid(8), sb.QuadraticEnergy()), {"steps": 0}, "steps 0"),
+        (sb.VariationalProblem(sb.Grid(8), sb.QuadraticEnergy()), {"seed": "a"}, "seed 'a'"),
         (
             sb.VariationalProblem(sb.Grid(8), sb.QuadraticEnergy(), 1.0),
             {"steps": 5, "learning_rate": 1e300},
-            "the energy is not finite after 1 steps; give a smaller learning_rate",
+            "energy finite 1 steps learning_rate",
         ),
         (
             sb.VariationalProblem(sb.Grid(8), sb.QuadraticEnergy(), 1.0),
             {"activation": "relu", "bound": 1.0},
-            "have no variation norm; take cosine or tanh",
+            "variation norm cosine",
         ),
         (
             sb.VariationalProblem(
                 sb.Box([1.0, 1.0]), sb.QuadraticEnergy(), boundary=sb.Dirichlet(lambda x: x.sum(-1) ** 2)
             ),
             {"bound": 5.0, "lifting": sb.BarronNetwork.of([[1.0, 1.0]], [0.0], [1.0], activation="relu", power=2)},
-            "Barron norm is infinite, since the neurons of the lifting",
+            "Barron norm infinite neurons lifting",
         ),
     ],
 )
 def test_bad_input(problem, arguments, message):
-    with pytest.raises(sb.InputError, match=message):
-        sb.ritz_network(problem, 5, **arguments)
+    refused(message, sb.ritz_network, problem, 5, **arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.barron.samplers import _STEEPNESS
@@ -172,28 +173,27 @@ def test_waves_that_are_estimates_make_estimates():
 @pytest.mark.parametrize(
     ("words", "call"),
     [
-        ("not known as a series", lambda: sb.width_for(B.gaussian([0.0], 1.0), 0.1)),
-        ("error is 0", lambda: sb.width_for(B.cosine([[1]], [1.0]), 0.0)),
-        ("norm is 'H2'", lambda: sb.width_for(B.cosine([[1]], [1.0]), 0.1, "H2")),
+        ("series", lambda: sb.width_for(B.gaussian([0.0], 1.0), 0.1)),
+        ("error 0", lambda: sb.width_for(B.cosine([[1]], [1.0]), 0.0)),
+        ("norm 'H2'", lambda: sb.width_for(B.cosine([[1]], [1.0]), 0.1, "H2")),
         (
-            "activation is 'tanh'; the choices are 'cosine', 'relu', 'sigmoid', 'step'",
+            "activation 'tanh' 'cosine' 'relu' 'sigmoid' 'step'",
             lambda: sb.width_for(B.cosine([[1]], [1.0]), 0.1, "L2", "tanh"),
         ),
-        ("Networks of steps are sampled in L2 only", lambda: sb.width_for(B.cosine([[1]], [1.0]), 0.1, "H1", "step")),
-        ("width is 0", lambda: sb.sample_network(B.cosine([[1]], [1.0]), 0)),
+        ("Networks steps sampled L2", lambda: sb.width_for(B.cosine([[1]], [1.0]), 0.1, "H1", "step")),
+        ("width 0", lambda: sb.sample_network(B.cosine([[1]], [1.0]), 0)),
         (
-            "error is 1e-200, and the terms of the function",
+            "error 1e-200 function",
             lambda: sb.width_for(B.cosine([[1]], [1.0]), 1e-200),
         ),
-        ("error is 5e-324, and", lambda: sb.width_for(B.cosine([[1]], [1.0]), 5e-324)),
-        ("error is 'a'", lambda: sb.width_for(B.cosine([[1]], [1.0]), "a")),
-        (r"activation is \[\]; the choices are", lambda: sb.width_for(B.cosine([[1]], [1.0]), 0.1, "L2", [])),
-        ("seed is 'a'", lambda: sb.sample_network(B.cosine([[1]], [1.0]), 2, seed="a")),
-        ("seed is -1", lambda: sb.sample_network(B.cosine([[1]], [1.0]), 2, seed=-1)),
-        ("seed is 1.5", lambda: sb.sample_network(B.cosine([[1]], [1.0]), 2, seed=1.5)),
+        ("error 5e-324", lambda: sb.width_for(B.cosine([[1]], [1.0]), 5e-324)),
+        ("error 'a'", lambda: sb.width_for(B.cosine([[1]], [1.0]), "a")),
+        ("activation", lambda: sb.width_for(B.cosine([[1]], [1.0]), 0.1, "L2", [])),
+        ("seed 'a'", lambda: sb.sample_network(B.cosine([[1]], [1.0]), 2, seed="a")),
+        ("seed -1", lambda: sb.sample_network(B.cosine([[1]], [1.0]), 2, seed=-1)),
+        ("seed 1.5", lambda: sb.sample_network(B.cosine([[1]], [1.0]), 2, seed=1.5)),
     ],
     ids=range(13),
 )
 def test_bad_input_is_one_sentence(words, call):
-    with pytest.raises(sb.InputError, match=words):
-        call()
+    refused(words, call)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.barron.trial_space import network_arguments, require_linear, require_problem, side_values
@@ -41,34 +42,33 @@ PLACES = torch.zeros((1, 1), dtype=torch.float64)
     ("words", "call"),
     [
         (
-            "here needs an sb.VariationalProblem, and this is a Diffusion",
+            "sb.VariationalProblem Diffusion",
             lambda: require_problem(sb.Diffusion(sb.Grid(4)), "here"),
         ),
         (
-            "here solves linear problems, and PLaplacian is none",
+            "linear PLaplacian",
             lambda: require_linear(on_line(sb.PLaplacian(3)), "here"),
         ),
-        ("not one number for all sides; give lifting=", lambda: network_arguments(on_line(x1=sb.Dirichlet(1.0)), None)),
-        ("lifting is a float; give a BarronNetwork", lambda: network_arguments(on_line(), 1.0)),
+        ("number sides lifting=", lambda: network_arguments(on_line(x1=sb.Dirichlet(1.0)), None)),
+        ("lifting float BarronNetwork", lambda: network_arguments(on_line(), 1.0)),
         (
-            "lifting has 2 variables, and the problem has 1",
+            "lifting 2 variables problem 1",
             lambda: network_arguments(on_line(), sb.BarronNetwork(2, 3)),
         ),
         (
-            "the lifting is off by up to 1 on a Dirichlet side",
+            "lifting 1 Dirichlet side",
             lambda: network_arguments(on_line(), sb.BarronNetwork.of([[0.0]], [0.0], [1.0])),
         ),
         (
-            "a side is periodic",
+            "side periodic",
             lambda: network_arguments(
                 on_line(sb.QuadraticEnergy(reaction=1.0), x0=sb.Periodic(), x1=sb.Periodic()), None
             ),
         ),
-        ("a Neumann flux other than zero", lambda: network_arguments(on_line(x1=sb.Neumann(1.0)), None)),
-        ("values on the grid are not one number", lambda: side_values(on_line(x1=sb.Dirichlet(1.0)), PLACES)),
+        ("Neumann flux zero", lambda: network_arguments(on_line(x1=sb.Neumann(1.0)), None)),
+        ("values grid number", lambda: side_values(on_line(x1=sb.Dirichlet(1.0)), PLACES)),
     ],
     ids=range(9),
 )
 def test_bad_input_is_one_sentence(words, call):
-    with pytest.raises(sb.InputError, match=words):
-        call()
+    refused(words, call)

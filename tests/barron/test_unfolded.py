@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.barron.iteration import linear_growth
@@ -99,16 +100,15 @@ def test_mixed_sides_and_liftings():
 @pytest.mark.parametrize(
     ("density", "boundary", "message"),
     [
-        (sb.PLaplacian(3), sb.Dirichlet(0.0), "mu = 0"),
-        (sb.MinimalSurface(), sb.Dirichlet(0.0), "take sb.ritz_network"),
-        (sb.QuadraticEnergy(reaction=1.0, power=4), sb.Dirichlet(0.0), "L = inf"),
-        (sb.GinzburgLandau(0.1), sb.Dirichlet(0.0), "needs a convex isotropic energy"),
+        (sb.PLaplacian(3), sb.Dirichlet(0.0), "= 0"),
+        (sb.MinimalSurface(), sb.Dirichlet(0.0), "sb.ritz_network"),
+        (sb.QuadraticEnergy(reaction=1.0, power=4), sb.Dirichlet(0.0), "= inf"),
+        (sb.GinzburgLandau(0.1), sb.Dirichlet(0.0), "convex energy"),
     ],
 )
 def test_bad_input(density, boundary, message):
     problem = sb.VariationalProblem(sb.Box([1.0, 1.0]), density, 0.1, boundary=boundary)
-    with pytest.raises(sb.InputError, match=message):
-        sb.unfolded_network(problem, 4)
+    refused(message, sb.unfolded_network, problem, 4)
 
 
 def test_neurons_that_depend_on_others_add_no_noise():

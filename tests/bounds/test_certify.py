@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 import sciml_bounds.bounds.certify as certify_module
@@ -163,10 +163,11 @@ def test_strict_says_where_and_by_how_much():
     v = sb.solve(problem).values.clone()
     v[4, 2] += 0.25
     v[1, 0] -= 0.125
-    with pytest.raises(sb.InputError, match=r"by up to 0\.25, at node \(4, 2\) \(x=2, y=0\.25\).*impose_boundary"):
-        sb.certify(problem, v, strict=True)
-    with pytest.raises(sb.InputError, match=r"by up to 0\.25, at node \(4, 2\) \(x=2, y=0\.25\) of sample 1"):
-        sb.certify(problem, torch.stack([sb.solve(problem).values, v]), strict=True)
+    refused("0.25 (4, 2) x=2 y=0.25) impose_boundary", sb.certify, problem, v, strict=True)
+    refused(
+        "0.25 (4, 2) x=2 y=0.25) sample 1",
+        lambda: sb.certify(problem, torch.stack([sb.solve(problem).values, v]), strict=True),
+    )
     repaired = sb.certify(problem, problem.impose_boundary(v), strict=True)
     assert repaired.boundary_gap.item() == repaired.boundary_part.item() == 0
     assert repaired.upper.item() == pytest.approx(sb.certify(problem, sb.solve(problem)).upper.item(), rel=1e-10)
@@ -323,42 +324,36 @@ def test_improvement_lowers_the_bound_and_keeps_it_one():
 @pytest.mark.parametrize(
     ("flux", "message"),
     [
-        (lambda x, y: (x,), r"a tuple with one face field an axis \(2\)"),
-        (lambda x, y: x, r"a tuple with one face field an axis \(2\)"),
-        (lambda x, y: (y, x), r"along x has shape \(8, 9\), but \(batch\.\.\., 9, 8\)"),
-        (lambda x, y: (x, y[:-1]), r"along y has shape \(7, 9\), but \(batch\.\.\., 8, 9\)"),
-        (lambda x, y: (x[0], y), r"along x has shape \(8,\), but"),
-        (lambda x, y: (x.expand(3, 9, 8), y), r"\(3, 9, 8\), whose batch does not broadcast to \(2,\)"),
-        (lambda x, y: (x / 0, y), r"along x has \d+ entries that are NaN or infinite"),
+        (lambda x, y: (x,), "tuple field axis (2)"),
+        (lambda x, y: x, "tuple field axis (2)"),
+        (lambda x, y: (y, x), "x shape (8, 9) batch 9 8)"),
+        (lambda x, y: (x, y[:-1]), "y shape (7, 9) batch 8 9)"),
+        (lambda x, y: (x[0], y), "x shape (8,)"),
+        (lambda x, y: (x.expand(3, 9, 8), y), "(3, 9, 8) batch broadcast (2,)"),
+        (lambda x, y: (x / 0, y), "x entries NaN"),
     ],
 )  # fmt: skip
 def test_a_flux_of_the_wrong_shape_is_refused(flux, message):
     problem = rough_problem((2,))
     x, y = torch.ones(9, 8, dtype=torch.float64), torch.ones(8, 9, dtype=torch.float64)
-    with pytest.raises(sb.InputError, match=message):
-        sb.certify(problem, torch.zeros(9, 9, dtype=torch.float64), flux=flux(x, y))
+    refused(message, lambda: sb.certify(problem, torch.zeros(9, 9, dtype=torch.float64), flux=flux(x, y)))
 
 
 @pytest.mark.parametrize(
     ("values", "keywords", "message"),
     [
-        (torch.zeros(9, 9, dtype=torch.int64), {}, "the field to certify has dtype int64"),
-        (torch.full((9, 9), torch.nan), {}, "entries that are NaN"),
-        (torch.zeros(3, 9, 9), {}, r"batch \(3,\), not broadcastable with the problem's \(2,\)"),
-        (torch.zeros(9, 9).to_sparse(), {}, "the field to certify is a sparse tensor; give a dense one"),
-        (torch.zeros(9, 9), {"layout": "corners"}, "unknown layout 'corners'"),
+        (torch.zeros(9, 9, dtype=torch.int64), {}, "field dtype int64"),
+        (torch.full((9, 9), torch.nan), {}, "entries NaN"),
+        (torch.zeros(3, 9, 9), {}, "batch (3,) problem's (2,)"),
+        (torch.zeros(9, 9).to_sparse(), {}, "field sparse tensor"),
+        (torch.zeros(9, 9), {"layout": "corners"}, "layout 'corners'"),
         (torch.zeros(9, 9), {"rtol": 1e-17}, "rtol"),
-        *(
-            (torch.zeros(9, 9), {"improve": n}, rf"improve is {n}; it must be a non-neg")
-            for n in (None, 1.5, math.nan, -1)
-        ),
+        *((torch.zeros(9, 9), {"improve": n}, f"improve {n}") for n in (None, 1.5, math.nan, -1)),
     ],
 )
 def test_bad_arguments_are_refused(values, keywords, message):
-    with pytest.raises(sb.InputError, match=message):
-        sb.certify(rough_problem((2,)), values, **keywords)
-    with pytest.raises(sb.InputError, match="needs a Diffusion problem, not an object of type int"):
-        sb.certify(3, values)
+    refused(message, lambda: sb.certify(rough_problem((2,)), values, **keywords))
+    refused("Diffusion problem object type int", sb.certify, 3, values)
 
 
 @pytest.mark.parametrize("batch", [(), (2,), (3, 2)])
@@ -366,9 +361,8 @@ def test_what_is_not_finite_is_found_at_its_own_index(batch):
     values = torch.zeros(*batch, 9, 9)
     index = (*(n - 1 for n in batch), 1, 6)
     values[index] = torch.nan
-    words = re.escape(f"the field to certify has 1 entry that is NaN or infinite, at index {index}")
-    with pytest.raises(sb.InputError, match=words):
-        sb.certify(sb.Diffusion(sb.Grid((8, 8)), 1.0, 1.0), values)
+    words = f"field 1 NaN infinite index {index}"
+    refused(words, lambda: sb.certify(sb.Diffusion(sb.Grid((8, 8)), 1.0, 1.0), values))
 
 
 def test_a_solution_is_taken_as_it_is():

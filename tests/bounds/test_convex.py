@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.errors import InputError
@@ -106,7 +107,6 @@ def test_with_a_reaction_every_load_has_a_bound():
     assert excess <= float(certificate.upper) < 6 * excess
 
 
-@pytest.mark.parametrize("improve", [0, 1])
 @pytest.mark.parametrize(
     "density",
     [STIFF, sb.PLaplacian(3), sb.QuadraticEnergy(1.0, 10.0, power=4), sb.ShearThinning(2.0, 0.5, 3.0),
@@ -114,7 +114,7 @@ def test_with_a_reaction_every_load_has_a_bound():
     ids=lambda density: type(density).__name__,
 )  # fmt: skip
 @pytest.mark.parametrize("boundary", [sb.Dirichlet(0.0), MIXED], ids=["held", "mixed"])
-def test_bounds_bracket_the_excess_over_a_fine_solution(density, boundary, improve):
+def test_bounds_bracket_the_excess_over_a_fine_solution(density, boundary):
     """The minimiser on cells that are 8 times smaller has nearly the energy of u: 1/64 of the mesh error is left."""
     problem = sb.VariationalProblem(sb.Grid((6, 5)), density, lambda x, y: 1 + x * y, boundary=boundary)
     fine = problem.refine(8)
@@ -122,13 +122,14 @@ def test_bounds_bracket_the_excess_over_a_fine_solution(density, boundary, impro
     discrete = sb.minimize_energy(problem).values
     for v, tight in ((discrete, 2.5), (discrete + 0.3 * noise(problem), 1.3)):
         energy = float(fine.energy(interpolate_nodes(v.unsqueeze(0), 8, problem.frame.periodic)[0]))
-        certificate = sb.certify(problem, v, improve=improve)
         excess = energy - minimum
         slack = 0.05 * (float(problem.energy(discrete)) - minimum)
-        assert excess - slack <= certificate.upper <= tight * excess + slack
-        assert 0.4 * excess <= certificate.lower <= excess + slack
-        assert float(certificate.indicators.sum()) == pytest.approx(float(certificate.upper))
-        assert certificate.indicators.shape == problem.grid.shape
+        for improve in (0, 1):
+            certificate = sb.certify(problem, v, improve=improve)
+            assert excess - slack <= certificate.upper <= tight * excess + slack
+            assert 0.4 * excess <= certificate.lower <= excess + slack
+            assert float(certificate.indicators.sum()) == pytest.approx(float(certificate.upper))
+            assert certificate.indicators.shape == problem.grid.shape
 
 
 def test_linear_problems_have_the_bound_of_prager_and_synge():
@@ -252,8 +253,7 @@ def test_single_precision_on_the_sides_is_put_right():
     certificate = sb.certify(problem, v.float(), lower=False)
     assert bool((certificate.values[0] == 0.1).all())
     assert float(certificate.upper) == pytest.approx(float(sb.certify(problem, v, lower=False).upper), rel=1e-4)
-    with pytest.raises(InputError, match="impose_boundary"):
-        sb.certify(problem, v.float().double())
+    refused("impose_boundary", lambda: sb.certify(problem, v.float().double()))
 
 
 def test_without_lower_bound_there_is_zero():
@@ -272,11 +272,9 @@ def overflowing(slope: float) -> tuple[sb.VariationalProblem, torch.Tensor]:
 @pytest.mark.parametrize("improve", [0, 1])
 def test_an_infinite_energy_is_refused(improve):
     problem, v = overflowing(800.0)
-    with pytest.raises(InputError, match=r"not finite in double precision \(\|grad v\| is up to 800"):
-        sb.certify(problem, v, improve=improve)
+    refused("finite double precision 800", sb.certify, problem, v, improve=improve)
     network = sb.BarronNetwork.of([[0.0]], [0.0], [1e4], held="all")  # 1e4 x (1 - x) has gradients beyond 711
-    with pytest.raises(InputError, match="not finite in double precision"):
-        sb.certify(problem, network, improve=improve)
+    refused("finite double precision", sb.certify, problem, network, improve=improve)
 
 
 def test_an_energy_that_is_nearly_infinite_has_bounds():

@@ -51,7 +51,10 @@ def test_fluxes_are_in_equilibrium_and_steps_lower_the_gap(density, sides):
     assert 0 < dual.gap(best) <= dual.gap(first)
 
 
-@pytest.mark.parametrize("density", ["shear thinning", "p = 3", "p = 1.5, reaction"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("shear thinning", "p = 1.5, reaction")]
+
+
+@pytest.mark.parametrize("density", ["p = 3", *SLOW])
 def test_the_gap_is_nearly_the_least_of_all_fluxes(density):
     """Against scipy, which minimises over circulations (and divergences where there is a reaction)."""
     _, dual = made(density, "held")

@@ -44,7 +44,7 @@ def with_copies(problem: sb.Diffusion, field: torch.Tensor) -> torch.Tensor:
     return with_periodic_copies(field.unsqueeze(0), problem.periodic)
 
 
-@pytest.mark.parametrize("backend", ["numba", "torch"])
+@pytest.mark.parametrize("backend", ["compiled", "torch"])
 def test_norm_and_form_are_the_integrals(problem, gauss, backend):
     form, exact = EnergyForm(problem), gauss(problem)
     v, w = nodal(problem, 0) + 0.3, nodal(problem, 1)  # v does not vanish on Dirichlet sides, and has to count there

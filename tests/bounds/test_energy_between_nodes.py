@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 import sciml_bounds.bounds.energy_between_nodes as module
@@ -14,7 +15,6 @@ from sciml_bounds.bounds.convex_sums import CellFlux, bubbles_of, gauss
 from sciml_bounds.bounds.dual_flux import DualFlux
 from sciml_bounds.bounds.fenchel import Fenchel
 from sciml_bounds.bounds.interpolation import CellBounds
-from sciml_bounds.errors import InputError
 from sciml_bounds.problems.elements import elements_on
 
 DENSITIES = {
@@ -74,7 +74,9 @@ def test_the_exact_solution_has_no_error(dim):
 
 
 @pytest.mark.parametrize("name", DENSITIES)
-@pytest.mark.parametrize("kind", [("tanh", 1), ("relu", 2)], ids=["tanh", "relu2"])
+@pytest.mark.parametrize(
+    "kind", [("tanh", 1), pytest.param(("relu", 2), marks=pytest.mark.slow)], ids=["tanh", "relu2"]
+)
 def test_energy_and_excess_are_bracketed_the_more_closely_the_finer_the_grid(name, kind):
     """The minimum is that of a grid of half the spacing, which is above J(u): the excess cannot be above `upper`."""
     widths = []
@@ -321,7 +323,7 @@ class Scaled:
                                  for part in self.unknown})  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["quadratic", "reaction", "root reaction", "thin", "surface", "own"])
+@pytest.mark.parametrize("name", ["quadratic", "root reaction", "thin", "surface", "own"])
 @pytest.mark.parametrize(
     "unknown", [("value",), ("gradient",), ("gradient", "second"), ("value", "gradient", "second")]
 )
@@ -362,19 +364,16 @@ def test_waves_may_have_all_nodes_at_their_zeros():
 
 def test_refusals():
     problem = problem_of(sb.ShearThinning(3.0), 4)
-    with pytest.raises(InputError, match="not known to have the prescribed values on all of side x0"):
-        sb.certify(problem, sb.BarronNetwork(2, 4, lengths=(1.0, 1.5)))
-    with pytest.raises(InputError, match=r"differs from the prescribed boundary values by up to 0\.3"):
-        sb.certify(problem, sb.BarronNetwork(2, 4, "tanh", lengths=(1.0, 1.5), held=HELD))
+    refused("values side x0", lambda: sb.certify(problem, sb.BarronNetwork(2, 4, lengths=(1.0, 1.5))))
+    refused(
+        "boundary values 0.3",
+        lambda: sb.certify(problem, sb.BarronNetwork(2, 4, "tanh", lengths=(1.0, 1.5), held=HELD)),
+    )
     wraps = {"y0": sb.Periodic(), "y1": sb.Periodic(), "x0": sb.Dirichlet(), "x1": sb.Dirichlet()}
-    with pytest.raises(InputError, match="an axis is periodic"):
-        sb.certify(problem_of(sb.ShearThinning(3.0), 4, wraps), drawn())
-    with pytest.raises(InputError, match="the energy is not convex"):
-        sb.certify(problem_of(sb.GinzburgLandau(0.1), 4), drawn())
-    with pytest.raises(InputError, match="layout='cells' is for fields"):
-        sb.certify(problem, drawn(), layout="cells")
+    refused("axis periodic", lambda: sb.certify(problem_of(sb.ShearThinning(3.0), 4, wraps), drawn()))
+    refused("energy convex", lambda: sb.certify(problem_of(sb.GinzburgLandau(0.1), 4), drawn()))
+    refused("layout='cells' fields", lambda: sb.certify(problem, drawn(), layout="cells"))
     broken = drawn()
     with torch.no_grad():
         broken.outer[0] = math.nan
-    with pytest.raises(InputError, match=r"NaN"):
-        sb.certify(problem, broken)
+    refused("NaN", sb.certify, problem, broken)

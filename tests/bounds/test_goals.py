@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.results import Interval
@@ -262,42 +263,40 @@ def test_permeability_of_a_porous_sample():
 @pytest.mark.parametrize(
     ("functional", "message"),
     [
-        (sb.Mean(np.zeros((4, 4))), "the region of the mean is empty"),
-        (sb.Mean(np.ones((5, 5))), r"the weights of the functional has shape \(5, 5\)"),
-        (sb.BoundaryFlux("z0"), "unknown side 'z0'"),
-        (sb.BoundaryFlux("y0"), "side y0 is periodic"),
-        (sb.EffectivePermeability("z"), "unknown axis 'z'"),
-        (sb.EffectivePermeability("xy"), "unknown axis 'xy'; the axes of this grid are x, y"),
-        (sb.EffectivePermeability(""), "unknown axis ''"),
-        (sb.EffectivePermeability(None), "unknown axis None"),
-        (sb.Mean, r"the output is the class Mean; give an object of it, such as sb\.Mean\(\)"),
-        (sb.Mean(np.ones((5, 4, 4))), r"have shape \(5, 4, 4\), whose batch does not broadcast to \(\)"),
-        (np.ones((5, 4, 4)), r"have shape \(5, 4, 4\), whose batch does not broadcast to \(\)"),
-        (sb.EffectivePermeability("y"), "needs Dirichlet values on y0 and y1"),
-        *((wrong, "an output is sb.Mean") for wrong in ("mean", 3, 3.0, None, np.float64(3), torch.tensor(3.0))),
+        (sb.Mean(np.zeros((4, 4))), "region mean"),
+        (sb.Mean(np.ones((5, 5))), "weights functional shape (5, 5)"),
+        (sb.BoundaryFlux("z0"), "side 'z0'"),
+        (sb.BoundaryFlux("y0"), "side y0 periodic"),
+        (sb.EffectivePermeability("z"), "axis 'z'"),
+        (sb.EffectivePermeability("xy"), "axis 'xy' axes grid x y"),
+        (sb.EffectivePermeability(""), "axis ''"),
+        (sb.EffectivePermeability(None), "axis None"),
+        (sb.Mean, "output class Mean object"),
+        (sb.Mean(np.ones((5, 4, 4))), "shape (5, 4, 4) batch broadcast"),
+        (np.ones((5, 4, 4)), "shape (5, 4, 4) batch broadcast"),
+        (sb.EffectivePermeability("y"), "Dirichlet values y0 y1"),
+        *((wrong, "sb.Mean") for wrong in ("mean", 3, 3.0, None, np.float64(3), torch.tensor(3.0))),
     ],
 )
 def test_outputs_that_do_not_fit_are_refused(functional, message):
     sides = {"x0": sb.Dirichlet(1.0), "x1": sb.Dirichlet(0.0), "y0": sb.Periodic(), "y1": sb.Periodic()}
     problem = sb.Diffusion(sb.Grid((4, 4)), boundary=sides)
-    with pytest.raises(sb.InputError, match=message):
-        sb.certify(problem, sb.solve(problem)).goal(functional)
+    refused(message, lambda: sb.certify(problem, sb.solve(problem)).goal(functional))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"source": 1.0}, "no source and no reaction"),
-        ({"reaction": 1.0}, "no source and no reaction"),
-        ({"boundary": UNIT_DROP | {"x0": sb.Dirichlet(lambda x, y: y)}}, "needs constant values"),
-        ({"boundary": UNIT_DROP | {"y0": sb.Neumann(0.1)}}, r"Neumann\(0\) or Periodic elsewhere"),
-        ({"boundary": UNIT_DROP | {"x0": sb.Dirichlet(0.0)}}, "are equal, so nothing flows"),
+        ({"source": 1.0}, "source reaction"),
+        ({"reaction": 1.0}, "source reaction"),
+        ({"boundary": UNIT_DROP | {"x0": sb.Dirichlet(lambda x, y: y)}}, "constant values"),
+        ({"boundary": UNIT_DROP | {"y0": sb.Neumann(0.1)}}, "Neumann(0) Periodic"),
+        ({"boundary": UNIT_DROP | {"x0": sb.Dirichlet(0.0)}}, "equal"),
     ],
 )
 def test_permeability_of_another_problem_is_refused(changes, message):
     problem = sb.Diffusion(sb.Grid((4, 4)), boundary=UNIT_DROP).replace(**changes)
-    with pytest.raises(sb.InputError, match=message):
-        sb.certify(problem, sb.solve(problem)).goal(sb.EffectivePermeability("x"))
+    refused(message, lambda: sb.certify(problem, sb.solve(problem)).goal(sb.EffectivePermeability("x")))
 
 
 def test_level_of_a_floating_problem_has_no_mean_but_differences_have():
@@ -305,8 +304,7 @@ def test_level_of_a_floating_problem_has_no_mean_but_differences_have():
     source[0], source[5] = 1.0, -1.0
     problem = sb.Diffusion(sb.Grid(6), 1.0, source, boundary=sb.Neumann(0.0))
     certificate = sb.certify(problem, sb.solve(problem))
-    with pytest.raises(sb.InputError, match="nothing fixes the level of u"):
-        certificate.goal(sb.Mean())
+    refused("level", lambda: certificate.goal(sb.Mean()))
     interval = certificate.goal(
         torch.tensor([1.0, 0, 0, 0, 0, -1.0], dtype=torch.float64)
     )  # u = x (h - x / 2) at first

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 
@@ -120,28 +121,28 @@ def test_an_axis_of_size_one_stays_where_only_with_it_the_batches_broadcast(layo
     ("layout", "shape"), [("nodes", (5, 6)), ("cells", (4, 6)), ("interior", (4, 6)), ("coarse", (3, 3))]
 )
 def test_batches_that_do_not_fit_are_refused(layout, shape, solids):
-    with pytest.raises(sb.InputError, match=r"values have batch \(3,\), not broadcastable with the problem's \(2,\)"):
-        sb.certify(problem_of((2,), solids=solids), np.zeros((3, *shape)), layout=layout)
-    with pytest.raises(sb.InputError, match=r"values have batch \(2, 5\), not"):  # a channel axis of size five
-        sb.certify(problem_of((2,)), np.zeros((2, 5, *shape)), layout=layout)
+    refused(
+        "values batch (3,) problem's (2,)",
+        lambda: sb.certify(problem_of((2,), solids=solids), np.zeros((3, *shape)), layout=layout),
+    )
+    refused("values batch (2, 5)", lambda: sb.certify(problem_of((2,)), np.zeros((2, 5, *shape)), layout=layout))
 
 
 @pytest.mark.parametrize(
     ("shape", "layout", "message"),
     [
-        ((4, 5), "nodes", r"\(4, 5\), but layout='nodes' expects \(batch\.\.\., 5, 6\).*a coarser grid"),
-        ((4, 6), "nodes", r"expects \(batch\.\.\., 5, 6\)\. It fits layout='cells'"),
-        ((5, 6), "cells", r"expects \(batch\.\.\., 4, 6\)\. It fits layout='nodes'"),
-        ((5, 6), "interior", r"expects \(batch\.\.\., 4, 6\)\. It fits layout='nodes'"),
-        ((6,), "nodes", r"\(6,\), but layout='nodes' expects"),
-        ((4, 4), "coarse", r"layout='coarse' needs the nodes of a coarser grid"),
-        ((3, 2), "coarse", r"different factors along the axes \(\[2, 3\]\)"),
-        ((0, 0), "coarse", r"layout='coarse' needs"),
-        ((0, 5, 6), "nodes", r"values has shape \(0, 5, 6\), a batch without samples; give at least one"),
-        ((), "coarse", r"values have shape \(\); layout='coarse' needs"),
-        ((3,), "coarse", r"values have shape \(3,\); layout='coarse' needs"),
+        ((4, 5), "nodes", "(4, 5) layout='nodes' batch 5 6) grid"),
+        ((4, 6), "nodes", "batch 5 6) layout='cells'"),
+        ((5, 6), "cells", "batch 4 6) layout='nodes'"),
+        ((5, 6), "interior", "batch 4 6) layout='nodes'"),
+        ((6,), "nodes", "(6,) layout='nodes'"),
+        ((4, 4), "coarse", "layout='coarse' nodes grid"),
+        ((3, 2), "coarse", "axes [2 3])"),
+        ((0, 0), "coarse", "layout='coarse'"),
+        ((0, 5, 6), "nodes", "values shape (0, 5, 6) batch samples"),
+        ((), "coarse", "values shape layout='coarse'"),
+        ((3,), "coarse", "values shape (3,) layout='coarse'"),
     ],
 )
 def test_wrong_shapes_are_refused_with_a_hint(shape, layout, message):
-    with pytest.raises(sb.InputError, match=message):
-        sb.certify(problem_of(), np.zeros(shape), layout=layout)
+    refused(message, lambda: sb.certify(problem_of(), np.zeros(shape), layout=layout))

@@ -47,7 +47,7 @@ SHAPES = pytest.mark.parametrize("shape", [(6,), (5, 4), (3, 4, 3)], ids=["1d", 
 
 @SHAPES
 @pytest.mark.parametrize("noise", [1e-3, 0.03, 1.0])
-@pytest.mark.parametrize("backend", ["numba", "torch"])
+@pytest.mark.parametrize("backend", ["compiled", "torch"])
 def test_terms_are_the_integrals(shape, noise, backend, gauss):
     """Any flux will do here, equilibrated or not, since every term is a plain integral over a cell.
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import xarray
+from refusals import complaint
 
 import sciml_bounds as sb
 from sciml_bounds.cli.main import run
@@ -58,7 +59,7 @@ def test_one_medium_and_a_batch_of_a_network(problem, capsys):
     np.save("network.npy", np.load("batch.npy")[:, None])
     arguments = ["--values", "network.npy", "--sample", "1"]
     assert run([*PROBLEM, *arguments]) == 2
-    assert "the coefficient, of shape (8, 8), is a batch; give the cells" in capsys.readouterr().err
+    complaint(capsys, "coefficient shape (8, 8) batch")
     record = as_json(capsys, *arguments, "--shape", "8,8")
     assert record["shape"] == [8, 8]
     both = as_json(capsys, "--values", "batch.npy")
@@ -106,9 +107,7 @@ def test_boundary_values_that_are_off(problem, capsys):
     assert run([*PROBLEM, "--values", "off.npy"]) == 0
     assert "off by up to 0.01" in capsys.readouterr().out
     assert run([*PROBLEM, "--values", "off.npy", "--strict"]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("sciml-bounds: values differ from the prescribed boundary values by up to 0.01")
+    complaint(capsys, "boundary values 0.01")
 
 
 def test_outputs(problem, tmp_path):
@@ -129,24 +128,21 @@ def test_what_solve_writes_can_be_certified(problem, capsys):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("--values none.npy", "the field to certify: there is no file none.npy"),
+        ("--values none.npy", "field file"),
         (
             "--values a.npy",
-            "values have shape (8, 8), but --layout nodes expects (batch..., 9, 9). It fits --layout cells",
+            "values shape (8, 8) nodes 9 9)",
         ),
-        ("--values u.npy --layout faces", "unknown layout 'faces'; the choices are 'nodes'"),
+        ("--values u.npy --layout faces", "layout 'faces' 'nodes'"),
         ("--values nan.npy", "NaN"),
-        ("--values off.npy --strict", "repair them, or leave out --strict."),
-        ("--values u.npy --target -1", "--target -1 must be positive"),
-        ("--values u.npy --target nan", "--target nan must be positive"),
-        ("--values batch.npy --sample 5 --shape 8,8", "--sample 5 does not exist; there are 2 samples of the values"),
+        ("--values off.npy --strict", "repair"),
+        ("--values u.npy --target -1", "-1 positive"),
+        ("--values u.npy --target nan", "nan positive"),
+        ("--values batch.npy --sample 5 --shape 8,8", "5 2 samples values"),
     ],
 )
 def test_bad_input_is_one_sentence(problem, capsys, tmp_path, arguments, sentence):
     before = sorted(tmp_path.iterdir())
     assert run([*PROBLEM, *arguments.split(), "--out", "c.nc", "--plot", "c.png"]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    assert sentence in captured.err
+    complaint(capsys, sentence)
     assert sorted(tmp_path.iterdir()) == before

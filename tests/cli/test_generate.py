@@ -10,6 +10,8 @@ import sys
 
 import pytest
 import typer
+from interruptions import interrupting
+from refusals import complaint
 
 from sciml_bounds.cli import main
 from sciml_bounds.cli.consolidate import consolidate
@@ -70,28 +72,23 @@ def test_it_can_be_inspected(capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["generate", "poison", "--out", "a.nc"], "there is no recipe 'poison'; the recipes are poisson, "),
-        ([*SMALL, "--out", "a.csv"], "not known by its ending; use one of .nc, .h5, .hdf5"),
-        ([*SMALL, "--out", "none/a.nc"], "make it first"),
-        ([*SMALL, "--out", "a.nc", "--device", "gpu"], "device='gpu' is no device; use 'cpu' or 'cuda'"),
-        ([*SMALL, "--out", "a.nc", "--device", "cuda:77"], "device='cuda:77' is not there: torch finds"),
-        ([*SMALL, "--out", "a.nc", "--shard-index", "0"], "--shard-index and --num-shards belong together"),
-        ([*SMALL, "--out", "a.nc", "--num-shards", "2"], "--shard-index and --num-shards belong together"),
+        (["generate", "poison", "--out", "a.nc"], "recipe 'poison' recipes"),
+        ([*SMALL, "--out", "a.csv"], "ending h5 hdf5"),
+        ([*SMALL, "--out", "none/a.nc"], "first"),
+        ([*SMALL, "--out", "a.nc", "--device", "gpu"], "device='gpu' device 'cpu' 'cuda'"),
+        ([*SMALL, "--out", "a.nc", "--device", "cuda:77"], "device='cuda:77'"),
+        ([*SMALL, "--out", "a.nc", "--shard-index", "0"], "--shard-index"),
+        ([*SMALL, "--out", "a.nc", "--num-shards", "2"], "--shard-index"),
         (
             [*SMALL, "--out", "a.nc", "--num-shards", "2", "--shard-index", "2"],
-            "2 shards are more than there are chunks: 10 samples of poisson at resolution 8 make 1 chunk of",
+            "2 shards 10 samples resolution 8",
         ),
-        ([*SMALL[:2], "--resolution", "1", "--out", "a.nc"], "cannot be generated at resolution 1"),
+        ([*SMALL[:2], "--resolution", "1", "--out", "a.nc"], "resolution 1"),
     ],
-    ids=["recipe", "ending", "folder", "device", "no such device", "no number", "no index", "shards", "resolution"],
 )
 def test_one_sentence_for_what_is_wrong(folder, capsys, arguments, words):
     assert main.run(arguments) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert words in captured.err
-    assert captured.err.startswith("sciml-bounds: ")
-    assert len(captured.err.splitlines()) == 1
+    complaint(capsys, words)
     assert os.listdir(folder) == []
 
 
@@ -100,10 +97,7 @@ def test_a_file_that_is_something_else_stays(folder, capsys):
     assert main.run(command) == 0
     capsys.readouterr()
     assert main.run([*SMALL, "--out", "u.nc"]) == 2
-    assert capsys.readouterr().err == (
-        f"sciml-bounds: {folder / 'u.nc'} is there already, and is no whole data set: it holds a Solution and no data "
-        "set; remove it, or choose another name.\n"
-    )
+    complaint(capsys, "u.nc Solution data set")
 
 
 def test_the_help_names_all_recipes():
@@ -124,7 +118,7 @@ def test_an_equation_that_is_not_solved(folder, capsys, monkeypatch):
 
     monkeypatch.setattr(type(recipe), "generate", fail)
     assert main.run([*SMALL, "--out", "a.nc"]) == 3
-    assert capsys.readouterr().err == "sciml-bounds: sample 3 was not solved.\n"
+    complaint(capsys, "sample 3")
     assert os.listdir(folder) == []
 
 
@@ -137,12 +131,9 @@ def test_a_signal_leaves_finished_parts_and_no_worker(folder):
         "sys.exit(main.run(sys.argv[1:]))"
     )
     arguments = ["generate", "poisson", "--resolution", "64", "--samples", "3200", "--workers", "1", "--out", "a.nc"]
-    command = [sys.executable, "-c", code, *arguments]
+    # after the first tenth; as a terminal does: to the worker, too
+    command = [sys.executable, "-c", interrupting(signal.SIGINT, "samples", group=True) + code, *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        for line in process.stderr:
-            if "samples" in line:  # the first tenth
-                break
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the worker, too
         lines = process.stderr.read().splitlines()
     assert process.returncode == 130
     assert "sciml-bounds: stopped by SIGINT; no half-written file is left." in lines

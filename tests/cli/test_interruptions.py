@@ -5,10 +5,10 @@ import random
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
+from interruptions import interrupting
 
 import sciml_bounds as sb
 
@@ -24,34 +24,20 @@ def command(*arguments: str, before: str = "") -> list[str]:
 def test_a_signal_at_any_moment(tmp_path, number, code):
     """From the first line of progress on, which is when the handlers are there, to the end."""
     np.save(tmp_path / "a.npy", np.random.default_rng(0).uniform(1, 10, (400, 400)))
-    draw = random.Random(int(number))
-    arguments = [
-        "solve",
-        "--coefficient",
-        "a.npy",
-        "--source",
-        "1",
-        "--out",
-        "u.nc",
-        "--method",
-        "cg",
-        "--rtol",
-        "1e-12",
-    ]
-    with subprocess.Popen(command(*arguments), cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
-        first = process.stderr.readline()
-        if "compiling" in first:  # where this is the first to need a kernel
-            first = process.stderr.readline()
-        assert "iteration 1:" in first
-        time.sleep(draw.uniform(0.0, 0.3))
-        process.send_signal(number)
-        lines = process.stderr.read().splitlines()
-    assert process.returncode == code
+    delay = random.Random(int(number)).uniform(0.01, 0.3)
+    before = interrupting(number, "iteration 1:", delay=delay, wait_at="iteration 512:")
+    arguments = ["solve", "--coefficient", "a.npy", "--source", "1", "--out", "u.nc", "--method", "cg"]
+    arguments += ["--rtol", "1e-12"]
+    done = subprocess.run(command(*arguments, before=before), cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == code
+    lines = [line for line in done.stderr.splitlines() if "compiling" not in line]
     assert lines[-1] == f"sciml-bounds: stopped by {number.name}; no half-written file is left."
+    assert len(lines) > 1
     assert all("iteration" in line for line in lines[:-1])
     assert os.listdir(tmp_path) == ["a.npy"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--out", "--plot"])
 def test_a_disk_that_takes_no_more(tmp_path, option):
     """A limit on the size of files does to a process what a full disk does: the old file stays, and nothing else."""

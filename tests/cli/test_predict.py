@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import xarray
+from refusals import complaint
 
 import sciml_bounds as sb
 from sciml_bounds.cli.main import app, run
@@ -57,9 +58,9 @@ def test_the_certificate_is_that_of_the_prediction(place, capsys):
 
 def test_a_target_that_is_missed_ends_with_three(place, capsys):
     assert run([*COMMAND, "--certify", "--target", "0.001"]) == 3
-    assert "the guaranteed relative error is" in capsys.readouterr().err
+    assert "relative error" in capsys.readouterr().err
     assert run([*COMMAND, "--target", "0.1"]) == 2
-    assert "needs --certify" in capsys.readouterr().err
+    complaint(capsys, "--certify")
 
 
 def test_bad_input_is_one_sentence(place, capsys):
@@ -73,17 +74,17 @@ def test_bad_input_is_one_sentence(place, capsys):
         assert run([*command, "--shape", "8,8"]) == 0
         assert json.loads(capsys.readouterr().out)["batch_shape"] == [8]
     assert run(["predict", "nothing", "--coefficient", "a.npy", "--source", "1", "--json"]) == 2
-    assert "no weights 'nothing' ship with this package" in capsys.readouterr().err
+    complaint(capsys, "weights 'nothing' package")
     assert run([*COMMAND, "--json", "--device", "cdua"]) == 2
-    assert "is no device" in capsys.readouterr().err
+    complaint(capsys, "device")
     assert run([*COMMAND, "--out", "u.txt"]) == 2
-    assert "use one of" in capsys.readouterr().err
+    complaint(capsys, ".nc")
 
 
 def test_a_prediction_that_nobody_sees_is_refused_before_the_work(place, capsys):
     (place / "w.safetensors").unlink()
     assert run(COMMAND) == 2
-    assert "nothing of the prediction is kept; give --out, --plot or --certify." in capsys.readouterr().err
+    complaint(capsys, "prediction")
 
 
 def test_a_flux_head_brings_its_own_bound(place, capsys):

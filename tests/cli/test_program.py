@@ -7,6 +7,7 @@ import warnings
 import pytest
 import torch
 import typer
+from refusals import complaint
 
 from sciml_bounds.cli._program import run_program
 from sciml_bounds.reports import Reason, report_failure
@@ -39,7 +40,7 @@ def test_too_little_memory_is_one_line(capsys):
         torch.empty(10**15, dtype=torch.float64)
 
     assert run(command) == 2
-    assert capsys.readouterr().err.startswith("program: there is not enough memory for this;")
+    complaint(capsys, "memory", "program")
 
 
 def test_other_errors_are_shown_as_they_are():

@@ -1,6 +1,6 @@
 """The contract that every kernel keeps: its compiled form does what its plain torch form does, the reference.
 
-What the reference does is held against definitions in tests/kernels. Whether triton does it too is found out there, in
+What the reference does is compared with definitions in tests/kernels. Whether triton does it too is found out there, in
 a process of its own, with the table of this file. A new kernel is entered in KERNELS: random input in, a list of
 results out.
 """
@@ -28,14 +28,13 @@ from sciml_bounds.kernels import (
     use_backend,
     vectors,
 )
-from sciml_bounds.kernels._backend import NumbaKernel
 from sciml_bounds.kernels.assembly import cell_sums
 from sciml_bounds.kernels.majorant import majorant_terms
 from sciml_bounds.kernels.q1 import energy, stiffness
 from sciml_bounds.kernels.survey import survey
 
-#: One to three dimensions, odd and even, and a lattice that is long along one axis.
-SHAPES = [(1, 1, 9), (1, 6, 7), (1, 40, 3), (4, 5, 6)]
+#: One to three dimensions, odd and even, and lattices that are long along one axis: rows of many vectors and a rest.
+SHAPES = [(1, 1, 9), (1, 6, 7), (1, 40, 3), (4, 5, 6), (1, 4, 75), (3, 4, 40)]
 #: Samples of the coefficients and of the fields.
 BATCHES = [(1, 1), (1, 3), (3, 3)]
 
@@ -254,20 +253,23 @@ def kernel(request) -> Callable[[Case], Run]:
 MODULES = [importlib.import_module(f"{kernels.__name__}.{m.name}") for m in pkgutil.iter_modules(kernels.__path__)]
 
 
-def never_reached(backend: str, kind: type, reached: set[int]) -> set[str]:
-    """Run the whole table, and name the loops of a kind that are not among those `reached` meanwhile."""
+def _run_table(backend: str) -> None:
     for make in KERNELS.values():
         with use_backend(backend):
             make(Case((4, 5, 6), 1, 1, torch.float64))()
-    there = {id(part): name for module in MODULES for name, part in vars(module).items() if isinstance(part, kind)}
-    assert len(there) >= 5  # they are found at all
-    return {name for part, name in there.items() if part not in reached}
 
 
-def test_every_loop_of_numba_is_reached_from_the_table(monkeypatch):
-    reached: set[int] = set()
-    monkeypatch.setattr(NumbaKernel, "__call__", lambda self, *_: reached.add(id(self)))
-    assert not never_reached("numba", NumbaKernel, reached)
+def test_every_compiled_loop_is_reached_from_the_table(monkeypatch):
+    reached: set[str] = set()
+    for module in MODULES:
+        monkeypatch.setattr(module, "run_compiled", lambda name, *_: reached.add(name), raising=False)
+    _run_table("compiled")
+    (functions, *_) = _backend.instruction_sets().values()
+    # the loops on spanning trees are tested in tests/kernels/test_spanning_tree.py
+    assert {name for name in dir(functions) if not name.startswith("_")} - {
+        "add_to_parents",
+        "add_to_children",
+    } == reached
 
 
 def test_every_loop_of_triton_is_reached_from_the_table(monkeypatch):
@@ -276,28 +278,32 @@ def test_every_loop_of_triton_is_reached_from_the_table(monkeypatch):
     reached: set[int] = set()
     for module in MODULES:
         monkeypatch.setattr(module, "launch", lambda loop, *_, **__: reached.add(id(loop)), raising=False)
-    assert not never_reached("triton", triton.runtime.jit.KernelInterface, reached)
+    _run_table("triton")
+    kind = triton.runtime.jit.KernelInterface
+    loops = {id(part): name for module in MODULES for name, part in vars(module).items() if isinstance(part, kind)}
+    assert len(loops) >= 5  # they are found at all
+    assert not {name for part, name in loops.items() if part not in reached}
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_the_compiled_form_does_what_the_reference_does(kernel, shape, dtype):
+def test_the_compiled_form_does_what_the_reference_does(kernel, shape, dtype, monkeypatch):
     # sums of at most some hundred products of numbers of order one, in another order
     tolerance = 1e-12 if dtype == torch.float64 else 1e-3
     for data, fields in BATCHES:
         run = kernel(Case(shape, data, fields, dtype))
-        results = []
-        for backend in ("torch", "numba"):
-            with use_backend(backend):
-                results.append(run())
-        for reference, compiled in zip(*results, strict=True):
-            assert (compiled.dtype, compiled.shape) == (dtype, reference.shape)
-            torch.testing.assert_close(compiled, reference, rtol=tolerance, atol=tolerance)
+        with use_backend("torch"):
+            expected = run()
+        for functions in _backend.instruction_sets().values():
+            monkeypatch.setattr(_backend, "_functions", functions)
+            for reference, compiled in zip(expected, run(), strict=True):
+                assert (compiled.dtype, compiled.shape) == (dtype, reference.shape)
+                torch.testing.assert_close(compiled, reference, rtol=tolerance, atol=tolerance)
 
 
 def test_samples_do_not_notice_each_other(kernel):
     """With NaN in one of them, the others are as they were."""
-    for backend in ("torch", "numba"):
+    for backend in ("torch", "compiled"):
         with use_backend(backend):
             torch.manual_seed(0)
             clean = kernel(Case((1, 6, 7), 3, 3, torch.float64))()
@@ -326,7 +332,7 @@ class _Spoilt(Case):
         return t
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "compiled"])
 def test_it_repeats_bit_for_bit_and_does_not_write_to_its_input(kernel, backend):
     run = kernel(Case((4, 5, 6), 1, 2, torch.float64))
     with use_backend(backend):
@@ -334,15 +340,24 @@ def test_it_repeats_bit_for_bit_and_does_not_write_to_its_input(kernel, backend)
     assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
 
 
-def test_threads_change_no_bit(kernel, monkeypatch):
-    run = kernel(Case((1, 40, 3), 1, 2, torch.float64))
-    serial = run()
+@pytest.mark.parametrize("shape", [(1, 40, 3), (5, 6, 40)], ids=str)
+def test_neither_threads_nor_instruction_sets_change_a_bit(kernel, monkeypatch, shape):
+    run = kernel(Case(shape, 1, 2, torch.float64))
+    expected = run()
+    found = torch.get_num_threads()
     monkeypatch.setattr(_backend, "SERIAL_BELOW", 0)
-    assert all(torch.equal(one, other) for one, other in zip(serial, run(), strict=True))
+    try:
+        for functions in _backend.instruction_sets().values():
+            monkeypatch.setattr(_backend, "_functions", functions)
+            for threads in (1, 3):
+                torch.set_num_threads(threads)
+                assert all(torch.equal(one, other) for one, other in zip(expected, run(), strict=True))
+    finally:
+        torch.set_num_threads(found)
 
 
 def test_an_empty_batch_of_fields_is_no_error(kernel):
-    for backend in ("torch", "numba"):
+    for backend in ("torch", "compiled"):
         with use_backend(backend):
             for result in kernel(Case((1, 6, 7), 1, 0, torch.float64))():
                 assert result.numel() == 0 or result.isfinite().all()

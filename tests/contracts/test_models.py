@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 from torch import Tensor, nn
 
-from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.learned_directions import LearnedDirections
 from sciml_bounds.multigrid.mgno import MgNO
 from sciml_bounds.store.weights import load_model, save_model
@@ -180,54 +180,46 @@ def test_autocast_to_bfloat16_works(entry):
 
 
 @each_model
-@pytest.mark.gpu
-def test_it_follows_its_device(entry):
+def test_it_follows_its_device(entry, device):
     model = entry.model()
     expected = model(entry.x()).detach()
-    found = model.to("cuda")(entry.x().to("cuda")).detach()
-    assert found.is_cuda
+    found = model.to(device)(entry.x().to(device)).detach()
+    assert found.device == device
     torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=1e-2 * entry.scale)  # convolutions in TF32
 
 
 @each_model
 def test_an_input_elsewhere_is_refused(entry):
-    with pytest.raises(InputError, match="the input is on meta and the weights are on cpu"):
-        entry.model()(entry.x().to("meta"))
+    refused("input meta weights cpu", lambda: entry.model()(entry.x().to("meta")))
 
 
 @each_model
 def test_another_dtype_is_refused(entry):
-    with pytest.raises(InputError, match=r"the input is torch\.float64 and the weights are torch\.float32"):
-        entry.model()(entry.x().double())
+    refused("input torch.float64 weights torch.float32", lambda: entry.model()(entry.x().double()))
 
 
 @each_model
 def test_another_number_of_channels_is_refused(entry):
     x = entry.x()
-    with pytest.raises(InputError, match=f"the input has {x.shape[1] + 1} channels on axis 1"):
-        entry.model()(torch.cat([x, x[:, :1]], 1))
+    refused(f"input {x.shape[1] + 1} channels axis 1", lambda: entry.model()(torch.cat([x, x[:, :1]], 1)))
 
 
 @each_model
 def test_another_number_of_axes_is_refused(entry):
-    with pytest.raises(InputError, match="axes"):
-        entry.model()(entry.x().unsqueeze(-1))
-    with pytest.raises(InputError, match="axes"):
-        entry.model()(entry.x()[0])
+    refused("axes", lambda: entry.model()(entry.x().unsqueeze(-1)))
+    refused("axes", lambda: entry.model()(entry.x()[0]))
 
 
 @each_model
 @pytest.mark.parametrize("given", [None, [[1.0]], np.ones((1, 1, 8, 8))], ids=["nothing", "list", "array"])
 def test_what_is_no_tensor_is_refused(entry, given):
-    with pytest.raises(InputError, match=rf"the input is a {type(given).__name__}; give a tensor \(batch, "):
-        entry.model()(given)
+    refused(f"input {type(given).__name__} tensor batch", lambda: entry.model()(given))
 
 
 @each_model
 def test_a_lattice_without_points_is_refused(entry):
     x = entry.x()
-    with pytest.raises(InputError, match=r"the input has shape .*, without a point along an axis"):
-        entry.model()(x[..., :0])
+    refused("input shape axis", lambda: entry.model()(x[..., :0]))
 
 
 @each_model
@@ -235,17 +227,15 @@ def test_a_lattice_that_is_too_small_is_refused(entry):
     if entry.small == ():
         pytest.skip("any lattice will do")
     small = entry.small or tuple(n - 1 for n in entry.shape[1:])
-    words = "for a lattice of .* only" if entry.small is None else "too (few|small) for 3 levels"
-    with pytest.raises(InputError, match=words):
-        entry.model()(torch.rand(2, entry.shape[0], *small))
+    words = "lattice" if entry.small is None else "3 levels"
+    refused(words, lambda: entry.model()(torch.rand(2, entry.shape[0], *small)))
 
 
 @each_model
 def test_nan_is_refused(entry):
     x = entry.x()
     x[1].view(-1)[3] = float("nan")
-    with pytest.raises(InputError, match="NaN or infinity in sample 1"):
-        entry.model()(x)
+    refused("NaN infinity sample 1", lambda: entry.model()(x))
 
 
 @each_model

@@ -9,8 +9,9 @@ import re
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
-from sciml_bounds.errors import InputError, MissingExtraError
+from sciml_bounds.errors import MissingExtraError
 from sciml_bounds.recipes._recipe import Recipe
 from sciml_bounds.recipes._registry import find_recipe, recipe_names
 
@@ -156,8 +157,6 @@ def test_boundary_values_are_exact(name):
 
 
 @EVERY
-@pytest.mark.parametrize("resolution", [0, -4, 2.5, "64", True, None], ids=repr)
-def test_what_is_no_resolution_is_refused_in_one_sentence(name, resolution):
-    with pytest.raises(InputError, match=re.escape(f"resolution {resolution!r}")) as raised:
-        found(name).check(resolution)
-    assert name in str(raised.value)
+def test_what_is_no_resolution_is_refused_in_one_sentence(name):
+    for resolution in (0, -4, 2.5, "64", True, None):
+        refused(f"{name} resolution {resolution!r}", found(name).check, resolution)

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
-from sciml_bounds.errors import ConvergenceError, InputError
+from sciml_bounds.errors import ConvergenceError
 from sciml_bounds.evolution.navier_stokes import CFL, NavierStokes, crank_nicolson_euler, diagonal_forcing
 
 
@@ -230,13 +231,12 @@ def test_single_precision_gives_single_precision():
     assert error(single.double(), exact) < 1e-4
 
 
-@pytest.mark.gpu
-def test_a_gpu_gives_the_same_flow():
+def test_every_device_gives_the_same_flow(device):
     w = smooth_vorticity(64, 3)
-    on_cpu = NavierStokes(64, 1e-3, diagonal_forcing).evolve(w, [0.5])
-    on_gpu = NavierStokes(64, 1e-3, diagonal_forcing, device="cuda").evolve(w, [0.5])
-    assert on_gpu.is_cuda
-    assert torch.allclose(on_gpu.cpu(), on_cpu, rtol=0, atol=1e-11)
+    here = NavierStokes(64, 1e-3, diagonal_forcing).evolve(w, [0.5])
+    there = NavierStokes(64, 1e-3, diagonal_forcing, device=device).evolve(w, [0.5])
+    assert there.device == device
+    assert torch.allclose(there.cpu(), here, rtol=0, atol=1e-11)
 
 
 def test_forcing_is_a_function_or_values():
@@ -251,72 +251,61 @@ def test_forcing_is_a_function_or_values():
 
 
 def test_a_grid_that_no_memory_holds_is_refused():
-    with pytest.raises(InputError, match=r"a flow of 400000 x 400000 points needs .* GiB of memory, but"):
-        NavierStokes(400_000, 1e-3)
+    refused("400000 x points GiB memory", NavierStokes, 400_000, 1e-3)
 
 
 @pytest.mark.parametrize("resolution", [31, 6, 32.0, True, None], ids=str)
 def test_a_resolution_is_an_even_integer(resolution):
-    with pytest.raises(InputError, match=f"resolution is {resolution}; it must be an even integer of at least 8"):
-        NavierStokes(resolution, 1e-3)
+    refused(f"resolution {resolution} integer 8", NavierStokes, resolution, 1e-3)
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"viscosity": -1e-3}, "viscosity is -0.001; it must be a finite number, zero or positive"),
-        ({"viscosity": math.nan}, "viscosity is nan"),
-        ({"viscosity": 1e-3, "cfl": 0.0}, "cfl is 0.0; it must be a finite number, positive"),
-        ({"viscosity": 1e-3, "dtype": torch.float16}, "dtype is torch.float16; use torch.float32 or torch.float64"),
-        ({"viscosity": 1e-3, "forcing": np.zeros((16, 8))}, r"forcing has shape \(16, 8\); the flow takes \(16, 16\)"),
-        ({"viscosity": 1e-3, "forcing": np.full((16, 16), np.inf)}, "forcing has 256 entries that are NaN or infinite"),
-        ({"viscosity": 1e-3, "device": "gpu"}, "device='gpu' is no device; use 'cpu' or 'cuda'"),
+        ({"viscosity": -1e-3}, "viscosity -0.001 finite number zero"),
+        ({"viscosity": math.nan}, "viscosity nan"),
+        ({"viscosity": 1e-3, "cfl": 0.0}, "cfl 0.0 finite number positive"),
+        ({"viscosity": 1e-3, "dtype": torch.float16}, "dtype torch.float16 torch.float32 torch.float64"),
+        ({"viscosity": 1e-3, "forcing": np.zeros((16, 8))}, "forcing shape (16, 8) (16, 16)"),
+        ({"viscosity": 1e-3, "forcing": np.full((16, 16), np.inf)}, "forcing 256 entries NaN infinite"),
+        ({"viscosity": 1e-3, "device": "gpu"}, "device='gpu' device 'cpu' 'cuda'"),
     ],
-    ids=[
-        "negative viscosity", "NaN viscosity", "no cfl", "half precision", "forcing of a strip", "infinite forcing",
-        "device",
-    ],
-)  # fmt: skip
+)
 def test_a_flow_that_cannot_be_is_refused(arguments, sentence):
-    with pytest.raises(InputError, match=sentence):
-        NavierStokes(16, **arguments)
+    refused(sentence, NavierStokes, 16, **arguments)
 
 
 @pytest.mark.parametrize(
     ("vorticity", "sentence"),
     [
-        (np.zeros((16, 12)), r"vorticity has shape \(16, 12\), but the flow has \(batch..., 16, 16\)"),
-        (np.zeros(16), r"vorticity has shape \(16,\)"),
-        (np.zeros((0, 16, 16)), "give one value a point and at least one sample"),
-        (np.pad(np.full((1, 1), np.nan), ((3, 12), (2, 13))), r"vorticity has 1 entry .* at index \(3, 2\)"),
-        (np.zeros((16, 16), dtype=int), "vorticity has dtype int64; convert it to float32 or float64"),
+        (np.zeros((16, 12)), "vorticity shape (16, 12) batch 16 16)"),
+        (np.zeros(16), "vorticity shape (16,)"),
+        (np.zeros((0, 16, 16)), "sample"),
+        (np.pad(np.full((1, 1), np.nan), ((3, 12), (2, 13))), "vorticity 1 index (3, 2)"),
+        (np.zeros((16, 16), dtype=int), "vorticity dtype int64 float32 float64"),
     ],
-    ids=["strip", "line", "no samples", "NaN", "integers"],
 )
 def test_a_vorticity_that_does_not_fit_is_refused(vorticity, sentence):
-    with pytest.raises(InputError, match=sentence):
-        NavierStokes(16, 1e-3).evolve(vorticity, [1.0])
+    refused(sentence, lambda: NavierStokes(16, 1e-3).evolve(vorticity, [1.0]))
 
 
 @pytest.mark.parametrize(
     ("times", "sentence"),
     [
-        ([], "give a list of at least one time"),
-        ([[1.0]], r"times has shape \(1, 1\)"),
-        ([-1.0, 1.0], "times starts at -1; the vorticity is given at time 0"),
-        ([1.0, 2.0, 2.0], r"times does not increase from 2 to 2 \(entries 1 and 2\); sort them"),
-        ([1.0, math.nan], "times has 1 entry that is NaN or infinite, at index"),
+        ([], "list time"),
+        ([[1.0]], "times shape (1, 1)"),
+        ([-1.0, 1.0], "times -1 time 0"),
+        ([1.0, 2.0, 2.0], "times 2 entries 1 2)"),
+        ([1.0, math.nan], "times 1 NaN infinite index"),
     ],
-    ids=["none", "nested", "negative", "twice", "NaN"],
 )
 def test_times_increase_from_zero(times, sentence):
-    with pytest.raises(InputError, match=sentence):
-        NavierStokes(16, 1e-3).evolve(np.zeros((16, 16)), times)
+    refused(sentence, lambda: NavierStokes(16, 1e-3).evolve(np.zeros((16, 16)), times))
 
 
 def test_a_flow_beyond_the_numbers_is_an_error_not_an_endless_loop():
     x, y = points(16)
-    with pytest.raises(ConvergenceError, match="the flow left the range of float32"):
+    with pytest.raises(ConvergenceError, match=r"range.*float32"):
         NavierStokes(16, 1e-3, dtype=torch.float32).evolve(1e38 * torch.cos(x + y) + 1e38 * torch.cos(x), [1e-37])
     with pytest.raises(ConvergenceError, match=r"reached speed .*e\+1\d, which takes more than 1e\+08 steps"):
         NavierStokes(16, 1e-3).evolve(1e15 * torch.cos(x + y), [1.0])
@@ -325,18 +314,15 @@ def test_a_flow_beyond_the_numbers_is_an_error_not_an_endless_loop():
 @pytest.mark.parametrize(
     ("duration", "step", "sentence"),
     [
-        (1.5e-4, 1e-4, "duration is 0.00015, which is 1.5 steps of 0.0001; give a multiple of the step"),
-        (1e-4, 1e-3, "duration is 0.0001, which is 0.1 steps of 0.001"),
-        ("1", 1e-4, "duration is '1'; it must be a finite number, positive"),
-        (1.0, 0.0, "step is 0.0; it must be a finite number, positive"),
+        (1.5e-4, 1e-4, "duration 0.00015 1.5 steps 0.0001 multiple"),
+        (1e-4, 1e-3, "duration 0.0001 0.1 steps 0.001"),
+        ("1", 1e-4, "duration '1' finite number positive"),
+        (1.0, 0.0, "step 0.0 finite number positive"),
     ],
-    ids=["one and a half", "less than one", "word", "none"],
 )
 def test_the_published_scheme_takes_whole_steps(duration, step, sentence):
-    with pytest.raises(InputError, match=sentence):
-        crank_nicolson_euler(NavierStokes(16, 1e-3), np.zeros((16, 16)), duration, step)
+    refused(sentence, lambda: crank_nicolson_euler(NavierStokes(16, 1e-3), np.zeros((16, 16)), duration, step))
 
 
 def test_the_published_scheme_is_for_a_flow():
-    with pytest.raises(InputError, match="the flow is a float; give a NavierStokes"):
-        crank_nicolson_euler(1e-3, np.zeros((16, 16)), 1.0)
+    refused("flow float NavierStokes", lambda: crank_nicolson_euler(1e-3, np.zeros((16, 16)), 1.0))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from refusals import refused
 
-from sciml_bounds.errors import ConvergenceError, InputError
+from sciml_bounds.errors import ConvergenceError
 from sciml_bounds.evolution.bodies import Ball, Block, Body, Solids, Star
 from sciml_bounds.evolution.projection import PressureEquations
 from sciml_bounds.evolution.staggered import divergence, face_shape
@@ -215,22 +216,25 @@ def test_velocities_of_other_programs_are_taken():
 @pytest.mark.parametrize(
     ("solid", "open_sides", "components", "sentence"),
     [
-        (torch.zeros(14, 11), (), None, r"the array of solid cells has dtype float32; it must be boolean"),
+        (torch.zeros(14, 11), (), None, "array solid cells float32"),
         (
-            torch.zeros(11, 14, dtype=torch.bool), (), None,
-            r"the array of solid cells has shape \(11, 14\), but the grid has 14 x 11 cells; they must agree",
+            torch.zeros(11, 14, dtype=torch.bool),
+            (),
+            None,
+            "array solid cells (11, 14) 14 x",
         ),
-        (torch.zeros(14, 11, dtype=torch.bool), ("top",), None, r"there is no side 'top'; the sides of this"),
-        (torch.zeros(14, 11, dtype=torch.bool), (), 1, r"the velocity has 1 components; give a list of 2, one an axis"),
-        (torch.zeros(14, 11, dtype=torch.bool), (), 3, r"the velocity along y has shape \(14, 11\); the grid has"),
+        (torch.zeros(14, 11, dtype=torch.bool), ("top",), None, "side 'top' sides"),
+        (torch.zeros(14, 11, dtype=torch.bool), (), 1, "velocity 1 components list 2 axis"),
+        (torch.zeros(14, 11, dtype=torch.bool), (), 3, "velocity y shape (14, 11) grid"),
     ],
-    ids=["numbers", "shape", "side", "components", "cells"],
-)  # fmt: skip
+)
 def test_what_does_not_fit_the_grid_is_refused(solid, open_sides, components, sentence):
     grid = GRIDS[0]
     given = {1: random_velocity(grid)[:1], 3: [random_velocity(grid)[0], torch.zeros(14, 11)]}
-    with pytest.raises(InputError, match=sentence):
-        PressureEquations(grid, solid, open_sides).system(given.get(components, random_velocity(grid)))
+    refused(
+        sentence,
+        lambda: PressureEquations(grid, solid, open_sides).system(given.get(components, random_velocity(grid))),
+    )
 
 
 def test_closing_leaves_the_given_velocity_as_it_is():
@@ -247,17 +251,18 @@ def test_closing_leaves_the_given_velocity_as_it_is():
 def test_what_cannot_project_is_refused():
     grid = GRIDS[0]
     equations, velocity = PressureEquations(grid, random_solid(grid)), random_velocity(grid)
-    with pytest.raises(InputError, match="pressure is 'learned-cycle'; give a solver, for example PressureSolver"):
-        equations.project(velocity, "learned-cycle", tolerance=1e-6)
-    with pytest.raises(InputError, match=r"the guess has shape \(11, 14\); the grid has \(14, 11\) cells"):
-        equations.project(velocity, solve_exactly, tolerance=1e-6, guess=torch.zeros(11, 14))
-    with pytest.raises(InputError, match=r"the grid is \(14, 11\); give a Grid"):
-        PressureEquations((14, 11), random_solid(grid))
+    refused(
+        "pressure 'learned-cycle' solver PressureSolver", equations.project, velocity, "learned-cycle", tolerance=1e-6
+    )
+    refused(
+        "guess shape (11, 14) grid (14, 11) cells",
+        lambda: equations.project(velocity, solve_exactly, tolerance=1e-6, guess=torch.zeros(11, 14)),
+    )
+    refused("grid (14, 11) Grid", lambda: PressureEquations((14, 11), random_solid(grid)))
 
 
 def test_a_box_full_of_solids_is_refused():
-    with pytest.raises(InputError, match="every cell is solid, so that there is no room for a fluid"):
-        PressureEquations(Grid((4, 4)), torch.ones(4, 4, dtype=torch.bool))
+    refused("cell solid fluid", lambda: PressureEquations(Grid((4, 4)), torch.ones(4, 4, dtype=torch.bool)))
 
 
 def test_a_solver_that_does_not_reach_the_tolerance_is_an_error():
@@ -268,7 +273,7 @@ def test_a_solver_that_does_not_reach_the_tolerance_is_an_error():
         return Identity(system.operator.shape[0], torch.float64, CPU)
 
     short = PressureSolver(Preconditioned(identity), maxiter=2)
-    with pytest.raises(ConvergenceError, match=r"the divergence after the projection is .* where 1e-06 was asked: .*"):
+    with pytest.raises(ConvergenceError, match=r"divergence.*projection"):
         equations.project(u, short, tolerance=1e-6)
 
 

@@ -8,6 +8,7 @@ import os
 import numpy as np
 import pytest
 import xarray
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.errors import ConvergenceError, InputError
@@ -127,8 +128,7 @@ def test_what_is_there_already_is_not_made_again(tmp_path):
     before = path.read_bytes()
     assert record(simulation(), path, **call, on_step=pytest.fail)
     assert path.read_bytes() == before
-    with pytest.raises(InputError, match=r"is there already and holds something else \(it differs in steps\); remove"):
-        record(simulation(), path, steps=3, every=1, asked={"a": 1})
+    refused("steps", lambda: record(simulation(), path, steps=3, every=1, asked={"a": 1}))
     path.write_bytes(b"something of the user's")
     with pytest.raises(InputError):
         record(simulation(), path, **call)
@@ -138,8 +138,7 @@ def test_what_is_there_already_is_not_made_again(tmp_path):
 def test_the_finished_part_of_something_else_is_not_touched(tmp_path):
     path = tmp_path / "smoke.h5"
     record(simulation(), path, steps=5, asked={"a": 1, "b": 2}, stop=stop_after(2))
-    with pytest.raises(InputError, match=r"holds the finished part of another simulation .* \(it differs in a\)"):
-        record(simulation(), path, steps=5, asked={"a": 2, "b": 2})
+    refused("part simulation", lambda: record(simulation(), path, steps=5, asked={"a": 2, "b": 2}))
     assert record(simulation(), path, steps=5, asked={"a": 1, "b": 2})
 
 
@@ -151,7 +150,7 @@ def test_a_failed_solve_keeps_the_state_before_it(tmp_path):
         if report.step == 3:
             smoke.pressure.maxiter = 1
 
-    with pytest.raises(ConvergenceError, match="the divergence after the projection"):
+    with pytest.raises(ConvergenceError, match=r"divergence.*projection"):
         record(smoke, path, steps=5, asked={}, on_step=spoil)
     steps = []
     assert record(simulation(), path, steps=5, asked={}, on_step=lambda report: steps.append(report.step))
@@ -159,7 +158,7 @@ def test_a_failed_solve_keeps_the_state_before_it(tmp_path):
 
 
 def test_a_failure_at_the_start_leaves_nothing(tmp_path):
-    with pytest.raises(ConvergenceError, match="the divergence after the projection"):
+    with pytest.raises(ConvergenceError, match=r"divergence.*projection"):
         record(simulation(maxiter=1), tmp_path / "smoke.h5", steps=5, asked={})
     assert not os.listdir(tmp_path)
 
@@ -169,31 +168,27 @@ def test_a_damaged_state_is_one_sentence(tmp_path):
     record(simulation(), path, steps=5, asked={}, stop=stop_after(2))
     state = tmp_path / ".smoke.h5.parts" / "state.npz"
     state.write_bytes(state.read_bytes()[:1000])
-    with pytest.raises(InputError, match=r"the stored state in .* cannot be read"):
-        record(simulation(), path, steps=5, asked={})
+    refused("stored", lambda: record(simulation(), path, steps=5, asked={}))
 
 
 @pytest.mark.parametrize(
     ("name", "numbers", "sentence"),
     [
-        ("smoke.txt", {}, "is not known by its ending; use one of .nc, .h5, .hdf5"),
-        ("none/smoke.h5", {}, "there is no folder"),
-        ("smoke.h5", {"steps": 0}, "steps is 0; it must be a positive integer"),
-        ("smoke.h5", {"every": 0}, "every is 0; it must be a positive integer"),
-        ("smoke.h5", {"asked": None}, "asked is None; give names and values that JSON has words for"),
-        ("smoke.h5", {"asked": {"a": {1}}}, r"asked is {'a': \{1\}}; give names and values that JSON has words for"),
-        ("smoke.h5", {"on_step": 3}, "on_step is 3; give a function, or None"),
-        ("smoke.h5", {"stop": True}, "stop is True; give a function, or None"),
+        ("smoke.txt", {}, "ending h5 hdf5"),
+        ("none/smoke.h5", {}, "folder"),
+        ("smoke.h5", {"steps": 0}, "steps 0 positive integer"),
+        ("smoke.h5", {"every": 0}, "every 0 positive integer"),
+        ("smoke.h5", {"asked": None}, "asked None values JSON"),
+        ("smoke.h5", {"asked": {"a": {1}}}, "asked {'a': {1}} JSON"),
+        ("smoke.h5", {"on_step": 3}, "on_step 3 function None"),
+        ("smoke.h5", {"stop": True}, "stop True function None"),
     ],
-    ids=["ending", "folder", "no steps", "no frames", "nothing asked", "no JSON", "no function", "truth value"],
 )
 def test_a_recording_that_cannot_be_is_refused(tmp_path, name, numbers, sentence):
-    with pytest.raises(InputError, match=sentence):
-        record(simulation(), tmp_path / name, **{"steps": 2, "asked": {}} | numbers)
+    refused(sentence, lambda: record(simulation(), tmp_path / name, **{"steps": 2, "asked": {}} | numbers))
     assert not os.listdir(tmp_path)
 
 
 def test_what_is_no_simulation_is_refused(tmp_path):
-    with pytest.raises(InputError, match="a str is no simulation; give a Smoke"):
-        record("smoke", tmp_path / "smoke.h5", steps=2, asked={})
+    refused("str simulation Smoke", record, "smoke", tmp_path / "smoke.h5", steps=2, asked={})
     assert not os.listdir(tmp_path)

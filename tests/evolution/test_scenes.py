@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
-from sciml_bounds.errors import InputError
 from sciml_bounds.evolution.bodies import Solids
 from sciml_bounds.evolution.scenes import SCENES, make_scene
 
@@ -41,21 +41,19 @@ def test_voxels_are_added():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("steam", 2, 16), "unknown scene 'steam'; the choices are 'plume', 'sphere', 'rotating'"),
-        (("plume", 4, 16), "the scene has 4 dimensions; it can have 2 or 3"),
-        (("plume", 2, 0), "the number of cells is 0; it must be a positive integer"),
-        (("plume", 2, 3), "a scene of 3 cells along an axis is too coarse; use at least 4"),
-        (("plume", 2, 8, np.zeros((8, 9), bool)), r"the voxels have shape \(8, 9\), but the grid has 8 x 8 cells"),
+        (("steam", 2, 16), "scene 'steam' 'plume' 'sphere' 'rotating'"),
+        (("plume", 4, 16), "scene 4 dimensions 2 3"),
+        (("plume", 2, 0), "number cells 0 positive"),
+        (("plume", 2, 3), "scene 3 cells axis 4"),
+        (("plume", 2, 8, np.zeros((8, 9), bool)), "voxels shape (8, 9) grid 8 x"),
         (
             ("plume", 2, 8, "solid.npy"),
-            r"the array of voxels cannot be read as an array of numbers \(str, .*\); load the file",
+            "array voxels str",
         ),
-        (("plume", 2, 8, np.zeros((8, 8))), r"the array of voxels has dtype float64; it must be boolean"),
-        ((["plume"], 2, 16), r"unknown scene \['plume'\]; the choices are 'plume', 'sphere', 'rotating'"),
-        (("plume", 2.0, 16), "the scene has 2.0 dimensions; it can have 2 or 3"),
+        (("plume", 2, 8, np.zeros((8, 8))), "array voxels dtype float64"),
+        ((["plume"], 2, 16), "scene ['plume'] 'plume' 'sphere' 'rotating'"),
+        (("plume", 2.0, 16), "scene 2.0 dimensions 2 3"),
     ],
-    ids=["name", "axes", "cells", "coarse", "voxels", "file of voxels", "numbers as voxels", "names", "fraction"],
 )
 def test_a_scene_that_cannot_be_is_refused(arguments, sentence):
-    with pytest.raises(InputError, match=sentence):
-        make_scene(*arguments)
+    refused(sentence, make_scene, *arguments)

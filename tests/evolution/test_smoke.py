@@ -9,10 +9,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds._linear import Multigrid
-from sciml_bounds.errors import ConvergenceError, InputError
+from sciml_bounds.errors import ConvergenceError
 from sciml_bounds.evolution.bodies import Ball, Block, Body, Star
 from sciml_bounds.evolution.smoke import Smoke, SmokeState, Source, StepReport
 from sciml_bounds.evolution.staggered import cell_points, divergence, face_points
@@ -169,7 +170,7 @@ def test_air_in_a_source_is_blown():
 
 @pytest.mark.parametrize("shape", [(24, 24), (10, 10, 10)], ids=["2-D", "3-D"])
 def test_no_method_changes_the_physics(shape):
-    """Ten steps to 1e-10 with each: the fields differ by what the solvers leave, times how much the flow amplifies it.
+    """Five steps to 1e-10 with each: the fields differ by what the solvers leave, times how much the flow amplifies it.
 
     That is measured: the same solver with a tolerance ten times as large differs by ten times as much.
     """
@@ -179,7 +180,7 @@ def test_no_method_changes_the_physics(shape):
     results = {}
     for name in ("multigrid-pcg", "cg", "pyamg", Multigrid(sweeps=1)):
         smoke = simulation(shape, pressure=PressureSolver(name), open_sides=[f"{'xyz'[dim - 1]}1"], **others)
-        results[str(name)], _ = last(smoke, smoke.initial(), 10)
+        results[str(name)], _ = last(smoke, smoke.initial(), 5)
     reference = results.pop("multigrid-pcg")
     assert float(reference.velocity[-1].abs().max()) > 0.2
     for state in results.values():
@@ -208,7 +209,7 @@ def test_no_network_changes_the_physics(weights, open_sides):
     states = []
     for solver in (PressureSolver(), network(2, weights)):
         smoke = simulation((16, 16), pressure=solver, **others)
-        states.append(last(smoke, smoke.initial(), 6)[0])
+        states.append(last(smoke, smoke.initial(), 3)[0])
     assert float(states[0].velocity[1].abs().max()) > 0.1
     for name in ("density", "pressure"):
         a, b = (getattr(state, name) for state in states)
@@ -217,10 +218,7 @@ def test_no_network_changes_the_physics(weights, open_sides):
 
 def test_weights_for_another_dimension_are_refused():
     smoke = simulation((8, 8), pressure=network(3), sources=[Source(Ball(0.15), (0.25, 0.3))])
-    with pytest.raises(
-        InputError, match="the network is for 3 axes, and the vectors lie on a lattice of 8x8; use weig"
-    ):
-        smoke.step(smoke.initial())
+    refused("network 3 axes vectors lattice 8x8", lambda: smoke.step(smoke.initial()))
 
 
 def test_the_exported_systems_are_those_that_are_solved():
@@ -236,26 +234,24 @@ def test_the_exported_systems_are_those_that_are_solved():
         x = PressureSolver("cg")(system, None, 1e-13).x.view(16, 16)
         assert torch.allclose(torch.where(states[number].solid, 0.0, x), states[number].pressure, rtol=0, atol=1e-9)
         assert system.components is None
-    with pytest.raises(InputError, match="step 2 does not come after step 2; give increasing numbers"):
-        list(smoke.pressure_systems(states[2], [2]))
+    refused("step 2 increasing", lambda: list(smoke.pressure_systems(states[2], [2])))
 
 
 def test_a_failed_solve_is_an_error_and_leaves_the_state():
     smoke = simulation((16, 16), sources=[Source(Ball(0.15), (0.5, 0.2))], pressure=PressureSolver("cg", maxiter=1))
     state = smoke.initial()
-    with pytest.raises(ConvergenceError, match=r"the divergence after the projection is .* conjugate gradients"):
+    with pytest.raises(ConvergenceError, match=r"divergence.*projection"):
         smoke.step(state)
     assert state.step == 0
 
 
-@pytest.mark.gpu
-def test_a_gpu_gives_the_same_flow():
+def test_every_device_gives_the_same_flow(device):
     body = Body(Star(0.15), (0.5, 0.55), spin=2.0)
     results = []
-    for device in ("cpu", "cuda"):
-        smoke = simulation((24, 24), bodies=[body], sources=[Source(Ball(0.15), (0.5, 0.2))], device=device)
+    for place in ("cpu", device):
+        smoke = simulation((24, 24), bodies=[body], sources=[Source(Ball(0.15), (0.5, 0.2))], device=place)
         results.append(last(smoke, smoke.initial(), 10)[0])
-    assert results[1].density.is_cuda
+    assert results[1].density.device == device
     assert torch.allclose(results[1].density.cpu(), results[0].density, rtol=0, atol=1e-8)
 
 
@@ -265,60 +261,49 @@ def test_a_gpu_gives_the_same_flow():
 @pytest.mark.parametrize(
     ("shape", "arguments", "sentence"),
     [
-        ((8,), {}, r"the grid has 8 cells; smoke needs two or three axes with at least 4 cells each"),
-        ((8, 3), {}, r"the grid has 8 x 3 cells; smoke needs"),
-        ((200_000, 200_000), {}, r"smoke on 200000 x 200000 cells needs .* GiB of memory"),
-        ((8, 8), {"dt": 0.0}, r"dt is 0.0; it must be a positive number"),
-        ((8, 8), {"dt": float("nan")}, r"dt is nan; it must be a positive number"),
-        ((8, 8), {"tolerance": 1e-14}, r"tolerance is 1e-14, below round-off; ask for at least 1e-12"),
-        ((8, 8), {"advection": "upwind"}, r"unknown advection 'upwind'"),
-        ((8, 8), {"open_sides": ["z1"]}, r"there is no side 'z1'; the sides of this grid are x0, x1, y0, y1"),
-        ((8, 8), {"bodies": [Body(Ball(0.1), (0.5,))]}, r"the centre of a body is \(0.5,\); give 2 finite numbers"),
-        ((8, 8), {"sources": [Source(Ball(0.1), (0.5, float("inf")))]}, r"the centre of a source is \(0.5, inf\)"),
+        ((8,), {}, "grid 8 cells axes 4"),
+        ((8, 3), {}, "grid 8 x 3 cells"),
+        ((200_000, 200_000), {}, "200000 x cells GiB memory"),
+        ((8, 8), {"dt": 0.0}, "dt 0.0 positive number"),
+        ((8, 8), {"dt": float("nan")}, "dt nan positive number"),
+        ((8, 8), {"tolerance": 1e-14}, "tolerance 1e-14 1e-12"),
+        ((8, 8), {"advection": "upwind"}, "advection 'upwind'"),
+        ((8, 8), {"open_sides": ["z1"]}, "side 'z1' sides grid x0 x1"),
+        ((8, 8), {"bodies": [Body(Ball(0.1), (0.5,))]}, "body (0.5,) 2 finite numbers"),
+        ((8, 8), {"sources": [Source(Ball(0.1), (0.5, float("inf")))]}, "source 0.5"),
         (
             (8, 8),
             {"sources": [Source(Ball(0.1), (0.5, 0.5), velocity=(1.0,))]},
-            r"the velocity of a source is \(1.0,\)",
+            "velocity source (1.0,)",
         ),
-        ((8, 8), {"sources": [Source(Ball(0.1), (2.0, 0.5))]}, r"the source at \(2.0, 0.5\) holds no cell centre"),
-        ((8, 8), {"bodies": [Body(Ball(0.1), (2.0, 0.5))]}, r"the body at \(2.0, 0.5\) covers no cell centre and"),
-        ((8, 8), {"bodies": [Ball(0.1)]}, r"bodies is \[Ball\(radius=0.1\)\]; give a list of Body\(...\)"),
-        ((8, 8), {"sources": None}, r"sources is None; give a list of Source\(...\)"),
-        ((8, 8), {"pressure": None}, r"pressure is None; give a solver, for example PressureSolver"),
-        ((8, 8), {"pressure": "cg"}, r"pressure is 'cg'; give a solver, for example PressureSolver"),
-        ((8, 8), {"open_sides": None}, r"open_sides is None; give a list of names of sides, such as \['y1'\]"),
-        ((8, 8), {"open_sides": "y1"}, r"open_sides is 'y1'; give a list of names of sides"),
-        ((8, 8), {"pressure": PressureSolver}, r"pressure is <class .*PressureSolver'>; give a solver, for example"),
+        ((8, 8), {"sources": [Source(Ball(0.1), (2.0, 0.5))]}, "source (2.0, 0.5) cell"),
+        ((8, 8), {"bodies": [Body(Ball(0.1), (2.0, 0.5))]}, "body (2.0, 0.5) cell"),
+        ((8, 8), {"bodies": [Ball(0.1)]}, "bodies [Ball(radius=0.1)] list Body(...)"),
+        ((8, 8), {"sources": None}, "sources None list Source(...)"),
+        ((8, 8), {"pressure": None}, "pressure None solver PressureSolver"),
+        ((8, 8), {"pressure": "cg"}, "pressure 'cg' solver PressureSolver"),
+        ((8, 8), {"open_sides": None}, "open_sides None list sides ['y1']"),
+        ((8, 8), {"open_sides": "y1"}, "open_sides 'y1' list sides"),
+        ((8, 8), {"pressure": PressureSolver}, "pressure PressureSolver'> solver"),
         (
             (8, 8),
             {"pressure": sb.LearnedDirections("multigrid", dim=2, levels=1)},
-            r"^pressure is a LearnedDirections; give PressureSolver\(Preconditioned\(...\)\) around its as_precondit",
+            "pressure LearnedDirections PressureSolver(Preconditioned(...)) as_precondit",
         ),
-        ((8, 8), {"device": "gpu"}, r"device='gpu' is no device; use 'cpu' or 'cuda'"),
+        ((8, 8), {"device": "gpu"}, "device='gpu' device 'cpu' 'cuda'"),
     ],
-    ids=[
-        "line", "thin", "huge", "no step", "NaN step", "tolerance", "scheme", "side", "body", "source", "blow",
-        "source outside", "body outside", "shape as body", "no list", "no solver", "name as solver", "no sides",
-        "one side", "class as solver", "network as solver", "device",
-    ],
-)  # fmt: skip
+)
 def test_a_simulation_that_cannot_be_is_refused(shape, arguments, sentence):
-    with pytest.raises(InputError, match=sentence):
-        simulation(shape, **arguments)
+    refused(sentence, simulation, shape, **arguments)
 
 
 def test_initial_fields_that_do_not_fit_are_refused():
     smoke = simulation((8, 6))
-    with pytest.raises(InputError, match=r"the density has shape \(6, 8\); the grid needs \(8, 6\) there"):
-        smoke.initial(density=np.zeros((6, 8)))
-    with pytest.raises(InputError, match=r"the velocity has 1 components, but the grid has 2 axes"):
-        smoke.initial(velocity=[0.0])
-    with pytest.raises(InputError, match=r"the velocity has shape \(8, 6\); the grid needs \(9, 6\) there"):
-        smoke.initial(velocity=[np.zeros((8, 6)), 0.0])
-    with pytest.raises(InputError, match=r"the velocity is 0.0; give one field an axis"):
-        smoke.initial(velocity=0.0)
-    with pytest.raises(InputError, match=r"the temperature is nan; give a finite number"):
-        smoke.initial(temperature=float("nan"))
+    refused("density shape (6, 8) grid (8, 6)", lambda: smoke.initial(density=np.zeros((6, 8))))
+    refused("velocity 1 components grid 2 axes", smoke.initial, velocity=[0.0])
+    refused("velocity shape (8, 6) grid (9, 6)", lambda: smoke.initial(velocity=[np.zeros((8, 6)), 0.0]))
+    refused("velocity 0.0 field axis", smoke.initial, velocity=0.0)
+    refused("temperature nan finite number", lambda: smoke.initial(temperature=float("nan")))
 
 
 def ways(smoke: Smoke) -> tuple[Callable[[SmokeState], object], ...]:
@@ -328,15 +313,15 @@ def ways(smoke: Smoke) -> tuple[Callable[[SmokeState], object], ...]:
 
 
 NO_STATES = [
-    ({"density": torch.zeros(8, 8).double()}, r"density of the state is float64 of shape \(8, 8\) on cpu, and this"),
-    ({"temperature": torch.zeros(8, 6)}, r"temperature of the state is float32 of shape \(8, 6\) on cpu, and this"),
-    ({"pressure": None}, r"pressure of the state is a NoneType, and this simulation has float64 of shape \(8, 6\) on"),
-    ({"solid": torch.zeros(8, 6).long()}, r"solid of the state is int64 of .* has bool of shape \(8, 6\) on cpu; be"),
-    ({"velocity": torch.zeros(2).double()}, r"velocity along x of the state is float64 of shape \(\) on cpu, and"),
-    ({"velocity": 1.0}, r"the velocity of the state is 1.0; give one field an axis"),
-    ({"velocity": (torch.zeros(9, 6).double(),)}, r"velocity of the state has 1 components, but the grid has 2 axes"),
-    ({"step": -1}, r"the step of the state is -1; it must be a non-negative integer"),
-    ({"density": torch.full((8, 6), torch.nan).double()}, r"the density of the state has 48 entries that are NaN"),
+    ({"density": torch.zeros(8, 8).double()}, "density float64 shape (8, 8) cpu"),
+    ({"temperature": torch.zeros(8, 6)}, "float32 shape (8, 6) cpu"),
+    ({"pressure": None}, "pressure NoneType simulation float64 shape (8, 6)"),
+    ({"solid": torch.zeros(8, 6).long()}, "solid int64 bool shape (8, 6) cpu"),
+    ({"velocity": torch.zeros(2).double()}, "velocity x float64 shape cpu"),
+    ({"velocity": 1.0}, "velocity 1.0 field axis"),
+    ({"velocity": (torch.zeros(9, 6).double(),)}, "velocity 1 components grid 2"),
+    ({"step": -1}, "step -1 integer"),
+    ({"density": torch.full((8, 6), torch.nan).double()}, "density 48 entries NaN"),
 ]
 
 
@@ -345,37 +330,32 @@ def test_a_state_that_is_not_its_own_is_refused(changed, sentence):
     smoke = simulation((8, 6))
     state = dataclasses.replace(smoke.initial(), **changed)
     for use in ways(smoke):
-        with pytest.raises(InputError, match=sentence):
-            use(state)
+        refused(sentence, use, state)
 
 
 @pytest.mark.parametrize("given", [None, "start", 3, ()], ids=str)
 def test_what_is_no_state_is_refused(given):
     smoke = simulation((8, 6))
-    sentence = f"the state is a {type(given).__name__}; give a SmokeState, as initial"
+    sentence = f"state {type(given).__name__} SmokeState"
     for use in ways(smoke):
-        with pytest.raises(InputError, match=sentence):
-            use(given)
+        refused(sentence, use, given)
 
 
 @pytest.mark.parametrize("given", [3, None, np.array(3)], ids=["number", "none", "array of one"])
 def test_steps_whose_systems_are_asked_for_are_a_list(given):
     smoke = simulation((8, 6))
-    with pytest.raises(InputError, match=r"the numbers of steps are .*; give a list of them, such as \[3, 7\]"):
-        list(smoke.pressure_systems(smoke.initial(), given))
+    refused("numbers steps list [3 7]", lambda: list(smoke.pressure_systems(smoke.initial(), given)))
 
 
 def test_a_solver_that_gives_no_solution_is_refused():
     smoke = simulation((8, 6), pressure=lambda system, guess, atol: None)
-    with pytest.raises(InputError, match="the solver of the pressure gives a NoneType; let it give a LinearSolution"):
-        smoke.initial()
+    refused("solver pressure NoneType LinearSolution", smoke.initial)
 
 
 @pytest.mark.parametrize("name", ["density", "temperature"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None, "warm"], ids=str)
 def test_sources_of_no_finite_number_are_refused(name, value):
-    with pytest.raises(InputError, match=rf"the {name} of a source is {value!r}; it must be a finite number"):
-        Source(Ball(0.1), (0.5, 0.5), **{name: value})
+    refused(f"{name} source {value!r} finite number", lambda: Source(Ball(0.1), (0.5, 0.5), **{name: value}))
 
 
 def test_a_body_that_moves_may_be_outside_for_a_time():
@@ -386,11 +366,9 @@ def test_a_body_that_moves_may_be_outside_for_a_time():
 
 def test_a_flow_beyond_double_precision_is_said():
     smoke = simulation((8, 8), sources=[Source(Ball(0.2), (0.5, 0.3), temperature=1e300)])
-    with pytest.raises(InputError, match="the divergence before the projection, or its square, is not a finite number"):
-        smoke.step(smoke.initial())
+    refused("divergence projection square", lambda: smoke.step(smoke.initial()))
 
 
 def test_a_body_that_comes_to_fill_the_box_is_refused():
     smoke = simulation((8, 8), bodies=[Body(Block((2.0, 2.0)), lambda t: (-1.0 + 20 * t, 0.5))])
-    with pytest.raises(InputError, match="every cell is solid, so that there is no room for a fluid"):
-        last(smoke, smoke.initial(), 3)
+    refused("cell solid fluid", lambda: last(smoke, smoke.initial(), 3))

@@ -9,8 +9,9 @@ import sys
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
-from sciml_bounds.errors import ConvergenceError, InputError, MissingExtraError
+from sciml_bounds.errors import ConvergenceError, MissingExtraError
 from sciml_bounds.fem import require_dolfinx
 from sciml_bounds.fem.pipe_flow import PIPE, Centreline, PipeFlow, _discretisation, draw_centreline, solve_pipe_flow
 from sciml_bounds.recipes._registry import find_recipe
@@ -178,7 +179,7 @@ def test_no_steady_flow_is_one_sentence(monkeypatch):
     with pytest.raises(ConvergenceError, match=r"followed to \d+% of its inertia only") as caught:
         solve_pipe_flow(BENT, 8)
     assert "\n" not in str(caught.value)
-    with pytest.raises(ConvergenceError, match="sample 4 of seed 1: the steady flow"):
+    with pytest.raises(ConvergenceError, match=r"sample.*4"):
         PIPE.generate(1, 4, 1, 8, CPU)
 
 
@@ -187,22 +188,18 @@ def test_no_steady_flow_is_one_sentence(monkeypatch):
 
 @pytest.mark.parametrize("cells", [0, 4, 14, 16.0, True, "128"])
 def test_meshes_that_do_not_fit_are_refused(cells):
-    with pytest.raises(InputError, match="give a multiple of 4, at least 8"):
-        solve_pipe_flow(STRAIGHT, cells)
+    refused("multiple 4 8", solve_pipe_flow, STRAIGHT, cells)
 
 
 @pytest.mark.parametrize("viscosity", [0.0, -1.0, math.inf, math.nan, "water"])
 def test_viscosity_is_positive(viscosity):
-    with pytest.raises(InputError, match=r"viscosity is .*; it must be a positive number"):
-        solve_pipe_flow(STRAIGHT, 8, viscosity=viscosity)
+    refused("viscosity positive number", solve_pipe_flow, STRAIGHT, 8, viscosity=viscosity)
 
 
 @pytest.mark.parametrize("values", [[0.0] * 4, [[0.0] * 5], [0, 0, math.nan, 0, 0]])
 def test_a_centreline_has_five_heights_and_slopes(values):
-    with pytest.raises(InputError, match="heights of a centreline must be five finite numbers"):
-        Centreline(values, [0.0] * 5)
-    with pytest.raises(InputError, match="slopes of a centreline must be five finite numbers"):
-        Centreline([0.0] * 5, values)
+    refused("heights finite numbers", Centreline, values, [0.0] * 5)
+    refused("slopes finite numbers", Centreline, [0.0] * 5, values)
 
 
 # --- the recipe -------------------------------------------------------------------------------------------------------
@@ -219,14 +216,13 @@ def test_found_by_name_without_loading_dolfinx():
 def test_without_dolfinx_generation_is_one_sentence(monkeypatch):
     for name in ("dolfinx_solver", "dolfinx"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'sciml-bounds\[fem\]'"):
+    with pytest.raises(MissingExtraError, match=r"'sciml-bounds\[fem\]'"):
         PIPE.generate(0, 0, 1, 24, CPU)
 
 
 @pytest.mark.parametrize("resolution", [16, 28, 34, 64.0, True, "64"])
 def test_impossible_resolutions_are_one_sentence(resolution):
-    with pytest.raises(InputError, match=r"recipe pipe cannot .*; give a multiple of 4, at least 32"):
-        PIPE.check(resolution)
+    refused("recipe pipe multiple 4 32", PIPE.check, resolution)
 
 
 def test_centrelines_are_drawn_from_seed_and_index():

@@ -20,7 +20,7 @@ def test_optimal_controls_on_meshes():
     In a process of its own, since PETSc brings an HDF5 of its own.
     """
     command = [sys.executable, str(Path(__file__).with_name("control.py"))]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout)
     for one in found.values():

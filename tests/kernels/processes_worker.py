@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 
-import numba
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -80,17 +79,14 @@ def on_one_thread(number: int) -> list[float]:
 
 
 def settings() -> None:
-    """The settings of torch and numba are those found, in the first solve and in later ones."""
-    threaded = answer()  # starts the threads of numba
+    """The setting of torch is the one found, in the first solve and in later ones, and kernels follow it."""
+    threaded = answer()  # starts the threads of the kernels
     assert torch.get_num_threads() == 2
     torch.set_num_threads(1)
     require_close(answer(), threaded)
     assert torch.get_num_threads() == 1
-    torch.set_num_threads(2)
-    for mine in (1, 2):
-        numba.set_num_threads(mine)
-        answer()
-        assert numba.get_num_threads() == mine
+    torch.set_num_threads(5)  # more than there are cores
+    require_close(answer(), threaded)
 
 
 def threads() -> None:
@@ -170,7 +166,6 @@ def interrupt() -> None:
     """Ctrl-C at twenty moments of a solve: the process goes on, with its settings and the same answers."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs tests in the background ignores it
     expected = on_threads(2)
-    numba.set_num_threads(1)  # somebody else's setting
     start = time.perf_counter()
     answer()
     seconds = time.perf_counter() - start
@@ -186,7 +181,7 @@ def interrupt() -> None:
             caught.set()
             interrupted += 1
         nagging.join()
-        assert (torch.get_num_threads(), numba.get_num_threads()) == (2, 1)
+        assert torch.get_num_threads() == 2
         assert torch.equal(answer(), expected)
     assert interrupted == 20
 

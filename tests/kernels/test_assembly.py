@@ -19,7 +19,7 @@ def _by_definition(cells, along, periodic, scale):
     return out
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "compiled"])
 @pytest.mark.parametrize("shape", [(5,), (4, 3), (3, 2, 4)])
 def test_every_cell_counts_for_the_nodes_and_edges_around_it(backend, shape):
     cells = np.random.default_rng(0).standard_normal((2, *shape))

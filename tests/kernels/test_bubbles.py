@@ -19,7 +19,7 @@ from sciml_bounds.kernels.bubbles import (
 )
 
 SHAPES = [(5,), (3, 4), (2, 3, 2), (2, 600)]
-BACKENDS = pytest.mark.parametrize("backend", ["torch", "numba"])
+BACKENDS = pytest.mark.parametrize("backend", ["torch", "compiled"])
 POINTS, WEIGHTS = np.polynomial.legendre.leggauss(5)  # exact for polynomials of degree 9, and these have degree 4
 
 
@@ -111,6 +111,24 @@ def test_products_are_the_integrals(backend, shape):
 
 @BACKENDS
 @pytest.mark.parametrize("shape", SHAPES[:3], ids=str)
+def test_one_test_function_serves_all_samples(backend, shape):
+    data, v, e, w, spacing, _ = case(shape)
+    v = torch.cat([v, 2 * v, 3 * v])
+    level = v.abs().flatten(1).amax(1)
+    with use_backend(backend):
+        found = nodal_products(data, v, e, level, spacing), bubble_products(data, v, e, w, level, spacing)
+        for i in range(3):
+            one = data, v[i : i + 1], e
+            for both, expected in zip(
+                found,
+                (nodal_products(*one, level[i], spacing), bubble_products(*one, w, level[i], spacing)),
+                strict=True,
+            ):
+                torch.testing.assert_close(both[i : i + 1], expected, rtol=1e-12, atol=1e-12)
+
+
+@BACKENDS
+@pytest.mark.parametrize("shape", SHAPES[:3], ids=str)
 def test_residual_and_scales_are_those_of_every_single_bubble(backend, shape):
     data, v, _, w, spacing, quadrature = case(shape)
     function = quadrature.expand(v[0].numpy(), None)
@@ -179,7 +197,7 @@ def test_round_off_is_within_what_is_stated(backend, shape, level):
 
 def test_energies_are_never_negative():
     """Every term is a square times a positive weight; a field of hats and bubbles that nearly cancel has some left."""
-    for shape, backend in product(SHAPES, ("torch", "numba")):
+    for shape, backend in product(SHAPES, ("torch", "compiled")):
         data, v, e, w, spacing, _ = case(shape, 2)
         with use_backend(backend):
             sums = bubble_products(data, v, e, tuple(1e-200 * part for part in w), v.new_ones(1), spacing)

@@ -17,7 +17,7 @@ def _every_choice(shape):
             yield axes
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "compiled"])
 @pytest.mark.parametrize("stencil", ["cross", "box"])
 def test_weights_and_coarse_operator_against_dense_matrices(lattice_case, oracle, backend, stencil):
     shape, periodic = lattice_case
@@ -43,7 +43,7 @@ def test_weights_and_coarse_operator_against_dense_matrices(lattice_case, oracle
             np.testing.assert_allclose(coarse, P.T @ A @ P, rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "compiled"])
 def test_constants_are_interpolated_exactly_on_every_level(oracle, backend):
     shape = (1, 9, 8)
     offsets = oracle.cross(shape)
@@ -62,7 +62,7 @@ def test_constants_are_interpolated_exactly_on_every_level(oracle, backend):
         shape = tuple(c.shape[1:])
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "compiled"])
 @pytest.mark.parametrize("size", [1e-12, 1e-6, 1.0])
 def test_single_precision_keeps_an_excess_that_is_far_below_its_round_off(oracle, backend, size):
     """Excesses are sums of positive numbers, so that even those of 1e-12 of the entries are right to some digits."""

@@ -10,7 +10,7 @@ from sciml_bounds.kernels import use_backend
 from sciml_bounds.kernels.interpolation import interpolation_weights
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "compiled"])
 @pytest.mark.parametrize("shape", [(1, 1, 8), (1, 6, 7), (4, 5, 6)], ids=str)
 @pytest.mark.parametrize("periodic", [False, True])
 def test_constant_coefficients_give_tensor_products_of_linear_interpolation(oracle, backend, shape, periodic):
@@ -40,7 +40,7 @@ def test_constant_coefficients_give_tensor_products_of_linear_interpolation(orac
     np.testing.assert_allclose(oracle.prolongation(shape, axes, weights, 0), expected, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "compiled"])
 def test_points_without_any_coupling_get_no_weights(oracle, backend):
     shape = (1, 5, 6)
     offsets = oracle.cross(shape)

@@ -21,7 +21,7 @@ def _sweeps(offsets, T, c, s, u, b):
     return out
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "compiled"])
 @pytest.mark.parametrize("stencil", ["cross", "box"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
 def test_sweeps_are_products_with_the_assembled_matrix(lattice_case, oracle, backend, stencil, dtype):
@@ -78,7 +78,7 @@ def test_constant_coefficients_give_the_kronecker_sum_of_one_dimensional_matrice
     np.testing.assert_allclose(product.reshape(-1), expected @ u.reshape(-1).numpy(), rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "compiled"])
 def test_constants_are_in_the_null_space_without_round_off(backend, oracle):
     # the difference form: with T u_i - T u_j kept as T (u_i - u_j) nothing is left to cancel, for any numbers
     shape = (3, 4, 5)

@@ -51,7 +51,7 @@ def _by_quadrature(a, c, f, fluid, v, y, spacing):
     return out
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "compiled"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_terms_are_the_integrals_they_stand_for(backend, shape):
     spacing = (0.3, 0.2, 0.5)[: len(shape)]
@@ -86,7 +86,7 @@ def test_terms_are_the_integrals_they_stand_for(backend, shape):
     assert chosen == {True, False}  # the oscillation was put into either term
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "compiled"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_excess_is_what_the_worst_cell_lacks(backend, shape):
     spacing = (0.3, 0.2, 0.5)[: len(shape)]
@@ -127,7 +127,7 @@ def test_the_safe_square_root_hides_no_nan():
     assert torch.isnan(safe_sqrt(torch.tensor([torch.nan, 1.0]))).tolist() == [True, False]
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "compiled"])
 def test_a_flux_that_is_not_a_number_gives_no_bound(backend):
     a = torch.ones(1, 2, 2, dtype=torch.float64)
     y = (torch.full((1, 3, 2), torch.nan, dtype=torch.float64), torch.zeros(1, 2, 3, dtype=torch.float64))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes.util
 import os
 import subprocess
 import sys
@@ -11,14 +10,14 @@ from pathlib import Path
 import pytest
 
 WORKER = Path(__file__).with_name("processes_worker.py")
-LIMIT = 240  # seconds after which a scenario is taken to hang
+LIMIT = 1800  # seconds after which a scenario hangs beyond doubt, on whatever machine
 
 pytestmark = pytest.mark.slow
 
 
 def run(scenario: str, **environment: str) -> None:
     """Run a scenario on two threads, in a process group that is killed as a whole if it hangs."""
-    environment = {"OMP_NUM_THREADS": "2", "NUMBA_NUM_THREADS": "4", "OMP_WAIT_POLICY": "passive"} | environment
+    environment = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"} | environment
     command = [sys.executable, WORKER, scenario]
     with subprocess.Popen(
         command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -36,14 +35,3 @@ def run(scenario: str, **environment: str) -> None:
 @pytest.mark.parametrize("scenario", ["settings", "threads", "fork", "pools", "loaders", "interrupt"])
 def test_nothing_dies_hangs_or_gives_another_answer(scenario):
     run(scenario)
-
-
-@pytest.mark.parametrize("scenario", ["settings", "threads", "fork"])
-def test_nor_with_the_thread_pool_of_numba(scenario):
-    run(scenario, NUMBA_THREADING_LAYER="workqueue")
-
-
-@pytest.mark.skipif(ctypes.util.find_library("gomp") is None, reason="the system has no OpenMP library of GNU")
-@pytest.mark.parametrize("scenario", ["settings", "threads", "fork"])
-def test_nor_where_torch_and_numba_share_one_openmp_library(scenario):
-    run(scenario, NUMBA_THREADING_LAYER="omp", LD_PRELOAD="libgomp.so.1")

@@ -39,7 +39,7 @@ def _matrix(coefficient, reaction, spacing):
     return A
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "compiled"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_stiffness_and_energy_are_those_of_the_assembled_matrix(backend, dtype, shape):

@@ -14,7 +14,7 @@ from sciml_bounds.operators.lattice import LatticeOperator
 from sciml_bounds.problems.discretization import cell_fluxes
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "compiled"])
 @pytest.mark.parametrize("shape", [(1, 1, 9), (1, 6, 5), (4, 3, 5)], ids=str)
 def test_sums_are_those_of_the_matrix(backend, shape):
     offsets = half_stencil(tuple(n > 1 for n in shape))
@@ -36,7 +36,7 @@ def test_sums_are_those_of_the_matrix(backend, shape):
     assert not found.isolated.any()
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "compiled"])
 def test_the_contrast_of_a_survey_is_the_largest_ratio_of_neighbouring_conductances(backend):
     a = np.random.default_rng(3).lognormal(size=(5, 6, 7))
     A = cell_fluxes(sb.Diffusion(sb.Grid((5, 6, 7)), a)).system.operator

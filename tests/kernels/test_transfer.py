@@ -32,7 +32,7 @@ def _matrix(shape, axes, weights):
     return P
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "compiled"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
 def test_prolongation_and_restriction_are_products_with_one_matrix_and_its_transpose(lattice_case, backend, dtype):
     shape, _ = lattice_case
@@ -63,7 +63,7 @@ def test_every_pair_has_its_corner_within_its_class_and_smaller_classes_come_fir
         assert sizes == sorted(sizes)
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "compiled"])
 def test_what_is_restricted_across_an_axis_stays_in_its_plane(lattice_case, backend):
     """A field that lives on the even planes of an axis is restricted within them, as by the whole restriction."""
     shape, _ = lattice_case

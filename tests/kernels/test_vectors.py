@@ -6,7 +6,7 @@ import torch
 from sciml_bounds.kernels import use_backend, vectors
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "compiled"])
 @pytest.mark.parametrize("n", [1, 31, 32, 33, 4095, 4096, 4097, 50_000])
 def test_vectors_are_combined_and_their_norms_returned(n, backend):
     torch.manual_seed(n)
@@ -22,7 +22,7 @@ def test_vectors_are_combined_and_their_norms_returned(n, backend):
     torch.testing.assert_close(norms, expected.norm(dim=1), rtol=1e-13, atol=0)
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "compiled"])
 def test_vectors_may_be_complex_and_in_single_precision(backend):
     for dtype in (torch.complex128, torch.float32):
         alpha, beta = torch.tensor([[0.5, 2.0], [1.0, -0.3]], dtype=dtype)
@@ -34,7 +34,7 @@ def test_vectors_may_be_complex_and_in_single_precision(backend):
         torch.testing.assert_close(norms, expected.norm(dim=1))
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "compiled"])
 def test_copies_are_scaled_from_one_precision_to_the_other(backend):
     u = torch.tensor([[3.0, -5.0], [1e200, 1e-200]], dtype=torch.float64)
     with use_backend(backend):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 import torch
+from refusals import refusals, refused
 
 import sciml_bounds as sb
-from sciml_bounds.errors import InputError
 from sciml_bounds.evolution.projection import PressureEquations
 from sciml_bounds.problems.discretization import cell_fluxes
 
@@ -188,8 +186,7 @@ def test_each_sample_may_have_its_geometry():
     assert M.batch == 3
     apart = [net.as_preconditioner((6, 6), geometry=g).matvec(row) for g, row in zip(geometry, r)]
     torch.testing.assert_close(M.matvec(r), torch.stack(apart))
-    with pytest.raises(InputError, match="a batch of 3 operators cannot be applied to 2 vectors"):
-        M.matvec(r[:2])
+    refused("batch 3 2", lambda: M.matvec(r[:2]))
 
 
 def test_the_published_span_is_asked_for_at_the_preconditioner():
@@ -212,72 +209,59 @@ def test_networks_of_both_kinds_are_interchangeable():
         assert bool(s.converged.all())
 
 
-@pytest.mark.parametrize(
-    ("dim", "place", "options", "words"),
-    [
-        (3, (8, 8), {}, "the network is for 3 axes, and the vectors lie on a lattice of 8x8; use weights for 2 axes"),
-        (2, (8, 8, 8), {}, "the network is for 2 axes, and the vectors lie on a lattice of 8x8x8"),
-        (2, (8,), {}, "networks of directions are for two and three axes, and the vectors lie on a line of 8 points;"),
-        (2, 3, {}, "a int does not tell where the residuals lie; give a Diffusion problem, a Solver"),
-        (2, (8, 0), {}, "a tuple does not tell where the residuals lie"),
-        (2, (8, 8), {"geometry": np.ones((8, 9))}, "the geometry has shape (8, 9), and the vectors lie on"),
-        (2, (8, 8), {"geometry": np.ones(8)}, "the geometry has shape (8,)"),
-        (2, (8, 8), {"geometry": np.full((8, 8), 3)}, "the geometry is 3; give 0 (solid), 1 (fluid) or 2 (air)"),
-        (2, (8, 8), {"geometry": np.full((8, 8), np.nan)}, "the geometry is nan; give 0 (solid)"),
-        (2, (8, 8), {"geometry": np.ones((8, 8), dtype=bool)}, "the geometry has dtype bool; give numbers"),
-        (2, (8, 8), {"geometry": np.ones((8, 8), dtype=complex)}, "the geometry has dtype complex128; give num"),
-        (2, (10**7, 10**7), {}, "a geometry of 10000000x10000000 points needs"),
-        (2, (8, 8), {"geometry": "box"}, "the geometry cannot be read as an array"),
-    ],
-)  # fmt: skip
-def test_bad_input_is_said(dim, place, options, words):
-    with pytest.raises(InputError, match=re.escape(words)):
-        _network("multigrid", dim).as_preconditioner(place, **options)
-
-
-def test_bad_input_of_the_loop_is_said():
-    M = _network("dcdm").as_preconditioner((2, 2))
-    with pytest.raises(InputError, match="A is not symmetric"):
-        sb.cg(np.triu(np.ones((4, 4))), np.ones(4), M=M)
-    with pytest.warns(sb.ConvergenceWarning, match="operator not positive definite"):
-        sb.cg(np.diag([1.0, 2.0, -3.0, 4.0]), np.ones(4), M=M, rtol=1e-12)
-    with pytest.raises(InputError, match="b has 1 entry that is NaN or infinite"):
-        sb.cg(np.eye(4), [1.0, np.nan, 1.0, 1.0], M=M)
-    with pytest.raises(InputError, match=r"M has shape \(4, 4\), but b has 5 entries"):
-        sb.cg(np.eye(5), np.ones(5), M=M)
-    with pytest.raises(InputError, match="a LearnedDirections is not an operator by itself; give what its method as_p"):
-        sb.cg(np.eye(4), np.ones(4), M=_network("dcdm"))
-    M = _network("multigrid").as_preconditioner((2, 2), geometry=np.ones((2, 2, 2)))
-    with pytest.raises(InputError, match="M is a batch of 2, but b has 3 right-hand sides; they must agree"):
-        sb.cg(np.eye(4), np.ones((3, 4)), M=M)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_a_source_without_a_pressure_is_refused(name):
     """With walls all around, what flows in must flow out."""
     operator = _pressure((6, 7)).operator
     M = _network(name).as_preconditioner(operator)
-    with pytest.raises(InputError, match=r"b has a mean of size 1, which must be zero; subtract it"):
-        sb.cg(operator, np.ones(42), M=M)
+    refused("b mean 1 zero", lambda: sb.cg(operator, np.ones(42), M=M))
     batch = torch.randn(2, 42, dtype=torch.float64)
     batch -= batch.mean(1, keepdim=True)
     batch[1] += 1e-3
-    with pytest.raises(InputError, match=r"b has a mean of size 0.001"):
-        sb.cg(operator, batch, M=M)
+    refused("b mean 0.001", lambda: sb.cg(operator, batch, M=M))
     assert bool(sb.cg(operator, batch, M=M, atol=0.1).converged.all())  # where no more is asked for
     shape = _network(name).as_preconditioner((6, 7))  # of a matrix nothing is known, but residuals that grow are told
-    with pytest.warns(sb.ConvergenceWarning, match="The residual has grown: A may be singular and b outside its range"):
+    with pytest.warns(sb.ConvergenceWarning, match="singular"):
         sb.cg(operator.to_csr(), batch[1], M=shape, maxiter=100)
 
 
-@pytest.mark.gpu
+def test_an_indefinite_matrix_is_told():
+    with pytest.warns(sb.ConvergenceWarning, match="positive definite"):
+        sb.cg(np.diag([1.0, 2.0, -3.0, 4.0]), np.ones(4), M=_network("dcdm").as_preconditioner((2, 2)), rtol=1e-12)
+
+
+def _on(place, dim=2, **options):
+    return _network("multigrid", dim).as_preconditioner(place, **options)
+
+
+test_bad_input = refusals(
+    ("3 axes 8x8", lambda: _on((8, 8), 3)),
+    ("2 axes 8x8x8", lambda: _on((8, 8, 8))),
+    ("two three axes line 8", lambda: _on((8,))),
+    ("int Diffusion Solver", lambda: _on(3)),
+    ("tuple", lambda: _on((8, 0))),
+    ("geometry (8, 9)", lambda: _on((8, 8), geometry=np.ones((8, 9)))),
+    ("geometry (8,)", lambda: _on((8, 8), geometry=np.ones(8))),
+    ("geometry 3 solid fluid air", lambda: _on((8, 8), geometry=np.full((8, 8), 3))),
+    ("geometry nan solid", lambda: _on((8, 8), geometry=np.full((8, 8), np.nan))),
+    ("geometry bool", lambda: _on((8, 8), geometry=np.ones((8, 8), dtype=bool))),
+    ("geometry complex128", lambda: _on((8, 8), geometry=np.ones((8, 8), dtype=complex))),
+    ("geometry 10000000x10000000", lambda: _on((10**7, 10**7))),
+    ("geometry array", lambda: _on((8, 8), geometry="box")),
+    ("A symmetric", lambda: sb.cg(np.triu(np.ones((4, 4))), np.ones(4), M=_on((2, 2)))),
+    ("b 1 NaN", lambda: sb.cg(np.eye(4), [1.0, np.nan, 1.0, 1.0], M=_on((2, 2)))),
+    ("M (4, 4) b 5", lambda: sb.cg(np.eye(5), np.ones(5), M=_on((2, 2)))),
+    ("LearnedDirections operator", lambda: sb.cg(np.eye(4), np.ones(4), M=_network("dcdm"))),
+    ("M batch 2 3", lambda: sb.cg(np.eye(4), np.ones((3, 4)), M=_on((2, 2), geometry=np.ones((2, 2, 2))))),
+)
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_it_follows_its_device(name):
-    net = _network(name, 3).cuda()
-    problem = sb.Diffusion(sb.Grid((8, 8, 8)), torch.ones((), device="cuda", dtype=torch.float64), 1.0)
+def test_it_follows_its_device(name, device):
+    net = _network(name, 3).to(device)
+    problem = sb.Diffusion(sb.Grid((8, 8, 8)), torch.ones((), device=device, dtype=torch.float64), 1.0)
     solver = sb.prepare(problem, method="multigrid")
     s = sb.cg(solver.operator, solver.rhs, M=net.as_preconditioner(solver))
-    assert s.x.is_cuda
+    assert s.x.device == device
     assert bool(s.converged.all())
-    with pytest.raises(InputError, match="the weights are on cpu and the problem on cuda"):
-        net.cpu().as_preconditioner(solver)
+    refused(f"weights cpu {device}", lambda: net.cpu().as_preconditioner(solver))

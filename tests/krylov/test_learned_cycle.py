@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from refusals import refusals, refused
 
 import sciml_bounds as sb
-from sciml_bounds.errors import InputError
 from sciml_bounds.evolution.scenes import make_scene
 from sciml_bounds.evolution.smoke import Smoke
 from sciml_bounds.krylov.learned_cycle import LEVELS, LearnedCycle, pressure_operator
@@ -179,18 +179,6 @@ def test_gradients_of_the_last_coarse_operator_are_those_of_finite_differences()
         assert float(weight.grad[place]) == pytest.approx(expected, rel=1e-4, abs=1e-8 * float(loss()))
 
 
-def test_a_step_of_a_periodic_axis_or_to_a_diagonal_neighbour_is_refused():
-    T, c = torch.ones(2, 1, 1, 16, 16, dtype=torch.float64), torch.ones(1, 1, 16, 16, dtype=torch.float64)
-    for offsets in (((0, 1, 0), (0, 0, 1)), ((0, 1, 1), (0, 0, 1))):
-        with pytest.raises(InputError, match=r"nearest neighbours on a box without periodic axes; take M from"):
-            LearnedCycle(2).as_cycle(LatticeOperator(offsets, T, c))
-
-
-def test_weights_for_another_number_of_axes_are_refused():
-    with pytest.raises(InputError, match="for 3 axes and the operator has 2; use weights for 2 axes"):
-        LearnedCycle(3).as_cycle(pressure_operator(_geometry(2)))
-
-
 def test_the_multigrid_that_refusals_name_takes_periodic_axes_and_lines():
     """As M too, where no method can be named."""
     net = sb.LearnedDirections("cycle", dim=2)
@@ -198,27 +186,16 @@ def test_the_multigrid_that_refusals_name_takes_periodic_axes_and_lines():
     periodic = sb.Diffusion(sb.Grid((24, 24)), 1.0, 1.0, boundary=sides)
     for problem in (periodic, sb.Diffusion(sb.Grid((64,)), 1.0, 1.0)):
         solver = sb.prepare(problem, method="multigrid")
-        with pytest.raises(InputError, match=r"take M from sb\.prepare\(problem, method='multigrid'\)\.as_prec"):
-            net.as_preconditioner(problem)
+        refused("sb.prepare method='multigrid'", lambda problem=problem: net.as_preconditioner(problem))
         s = sb.cg(solver.operator, solver.rhs, M=solver.as_preconditioner())
         assert bool(s.converged.all())
 
 
-def test_there_is_no_learned_cycle_in_one_dimension():
-    net = sb.LearnedDirections("cycle", dim=2)
-    problem = sb.Diffusion(sb.Grid((64,)), 1.0, 1.0)
-    for given in (problem, sb.prepare(problem).operator):
-        with pytest.raises(InputError, match=r"in two and three dimensions, and the operator has one; take M"):
-            net.as_preconditioner(given)
-
-
 def test_it_is_made_for_an_operator():
     net = sb.LearnedDirections("cycle", dim=2)
-    with pytest.raises(InputError, match="a learned cycle is made for an operator, which a tuple has not"):
-        net.as_preconditioner((16, 16))
+    refused("operator tuple", lambda: net.as_preconditioner((16, 16)))
     solver = sb.prepare(sb.Diffusion(sb.Grid((24, 16)), lambda x, y: 1 + x * y, 1.0), method="multigrid")
-    with pytest.raises(InputError, match="sees the operator of the problem; leave out geometry"):
-        net.as_preconditioner(solver, geometry=torch.ones(25, 17))
+    refused("operator geometry", lambda: net.as_preconditioner(solver, geometry=torch.ones(25, 17)))
     s = sb.cg(solver.operator, solver.rhs, M=net.as_preconditioner(solver))
     torch.testing.assert_close(s.x.reshape(-1), solver.solve().values.reshape(-1), rtol=0, atol=1e-7)
     assert int(s.iterations.max()) <= 8
@@ -232,15 +209,6 @@ def test_weights_of_any_finite_size_make_a_positive_definite_cycle():
         M, _ = _matrix(_cycle(2, seed, size=1e30), operator)
         values = torch.linalg.eigvalsh(M[fluid][:, fluid])
         assert float(values[0]) > 1e-6  # as above
-
-
-def test_weights_that_are_not_finite_are_refused():
-    cycle = LearnedCycle(2)
-    for value in (float("nan"), float("inf")):
-        with torch.no_grad():
-            cycle.conductance[0].bias[0] = value
-        with pytest.raises(InputError, match="weights hold NaN or infinity"):
-            cycle.as_cycle(pressure_operator(_geometry(2)))
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e30])
@@ -291,12 +259,6 @@ def test_no_samples_have_no_directions(training):
     assert net(torch.ones(0, 2, 17, 17)).shape == (0, 1, 17, 17)
 
 
-def test_training_on_a_lattice_that_is_solved_directly_is_refused():
-    cycle = LearnedCycle(2).train()
-    with pytest.raises(InputError, match="8x8 points is solved directly, and nothing is learned from it"):
-        cycle.along(cycle.kernels(torch.full((1, 8, 8), FLUID)), torch.zeros(1, 1, 8, 8))
-
-
 @pytest.mark.parametrize(("name", "dim"), [("cycle2d", 2), ("cycle3d", 3)])
 def test_the_weights_that_ship_are_read_by_name(name, dim):
     net = sb.LearnedDirections.load(name)
@@ -315,3 +277,39 @@ def test_trained_it_needs_no_more_iterations_than_multigrid_among_bodies_it_neve
         asked = 1e-6 * float(system.rhs.norm())
         counts = {m: int(PressureSolver(m)(system, None, asked).iterations.max()) for m in NAMES}
         assert counts["learned-cycle"] <= counts["multigrid-pcg"] < counts["cg"]
+
+
+def _spoilt(value):
+    cycle = LearnedCycle(2)
+    with torch.no_grad():
+        cycle.conductance[0].bias[0] = value
+    return cycle
+
+
+def _training_on(geometry):
+    cycle = LearnedCycle(2).train()
+    return cycle.along(cycle.kernels(geometry), torch.zeros(geometry.shape).unsqueeze(1))
+
+
+LINE = sb.Diffusion(sb.Grid((64,)), 1.0, 1.0)
+ONES = torch.ones(2, 1, 1, 16, 16, dtype=torch.float64)
+
+test_bad_input = refusals(
+    *[
+        (
+            "neighbours box periodic M",
+            lambda steps=steps: LearnedCycle(2).as_cycle(LatticeOperator(steps, ONES, ONES[0])),
+        )
+        for steps in (((0, 1, 0), (0, 0, 1)), ((0, 1, 1), (0, 0, 1)))
+    ],
+    ("3 axes 2", lambda: LearnedCycle(3).as_cycle(pressure_operator(_geometry(2)))),
+    *[
+        ("dimensions one M", lambda given=given: sb.LearnedDirections("cycle", dim=2).as_preconditioner(given))
+        for given in (LINE, sb.prepare(LINE).operator)
+    ],
+    *[
+        ("weights NaN", lambda value=value: _spoilt(value).as_cycle(pressure_operator(_geometry(2))))
+        for value in (float("nan"), float("inf"))
+    ],
+    ("8x8 directly", lambda: _training_on(torch.full((1, 8, 8), FLUID))),
+)

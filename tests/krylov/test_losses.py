@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from refusals import refusals
 from torch.utils.data import TensorDataset
 
 import sciml_bounds as sb
-from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.losses import LineSearchLoss, contraction_loss, line_search_loss, pressure_product
 from sciml_bounds.krylov.multigrid_shaped import AIR, FLUID, SOLID
 from sciml_bounds.operators.linear_operator import MatrixOperator
@@ -153,26 +153,25 @@ def test_the_loss_of_an_operator_is_that_of_its_geometry():
     assert single.dtype == torch.float32
 
 
-def test_fields_that_do_not_fit_are_refused():
-    q, target = torch.ones(2, 1, 4, 4), torch.ones(2, 2, 4, 4)
-    for prediction, other in ((q, target[:, :1]), (q, target[..., :3]), (torch.ones(2, 2, 4, 4), target)):
-        for loss in (line_search_loss, contraction_loss):
-            with pytest.raises(InputError, match=r"need targets \(b, 2, \*space\), right-hand side and geometry"):
-                loss(prediction, other)
-    for loss in (line_search_loss, contraction_loss):
-        with pytest.raises(
-            InputError, match="directions are a ndarray and targets a Tensor; give torch tensors of both"
-        ):
-            loss(q.numpy(), target)
-        with pytest.raises(InputError, match=r"the geometry is 7 in sample 1; give 0 \(solid\), 1 \(fluid\) or 2"):
-            loss(q, torch.stack([target[:, 0], target[:, 0] * torch.tensor([1.0, 7.0]).view(2, 1, 1)], 1))
-    with pytest.raises(InputError, match="a str is not an operator"):
-        LineSearchLoss("A")
-    loss = LineSearchLoss(MatrixOperator(torch.eye(9)))
-    with pytest.raises(InputError, match="directions are a Tensor and targets a NoneType; give torch tensors of both"):
-        loss(q, None)
-    with pytest.raises(InputError, match="do not fit an operator of 9 unknowns"):
-        loss(q, q)
+Q, TARGET = torch.ones(2, 1, 4, 4), torch.ones(2, 2, 4, 4)
+SPOILT = TARGET * torch.tensor([[1.0, 1.0], [1.0, 7.0]]).view(2, 2, 1, 1)
+
+test_bad_input = refusals(
+    *[
+        (words, lambda loss=loss, fields=fields: loss(*fields))
+        for words, *fields in [
+            ("targets right-hand geometry", Q, TARGET[:, :1]),
+            ("targets right-hand geometry", Q, TARGET[..., :3]),
+            ("targets right-hand geometry", torch.ones(2, 2, 4, 4), TARGET),
+            ("directions ndarray targets Tensor", Q.numpy(), TARGET),
+            ("geometry 7 1 solid fluid", Q, SPOILT),
+        ]
+        for loss in (line_search_loss, contraction_loss)
+    ],
+    ("str operator", lambda: LineSearchLoss("A")),
+    ("directions Tensor targets NoneType", lambda: LineSearchLoss(MatrixOperator(torch.eye(9)))(Q, None)),
+    ("operator 9", lambda: LineSearchLoss(MatrixOperator(torch.eye(9)))(Q, Q)),
+)
 
 
 @pytest.mark.slow

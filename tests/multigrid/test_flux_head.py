@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 from torch import nn
 from torch.nn.functional import avg_pool2d, pad
 
@@ -310,8 +311,7 @@ def test_a_certified_mgno_is_kept_in_one_file(tmp_path):
 
 def test_a_file_with_another_network_is_refused(tmp_path):
     MgNO(channels=2, layers=1, levels=2).save(tmp_path / "model.safetensors")
-    with pytest.raises(InputError, match="holds a MgNO, not a CertifiedMgNO"):
-        CertifiedMgNO.load(tmp_path / "model.safetensors")
+    refused("MgNO CertifiedMgNO", CertifiedMgNO.load, tmp_path / "model.safetensors")
 
 
 def test_predictions_do_not_depend_on_the_batch_nor_on_the_mode():
@@ -353,26 +353,23 @@ def test_a_few_steps_of_training_make_the_bound_smaller():
 @pytest.mark.parametrize(
     ("problem", "words"),
     [
-        (lambda: 3, "needs a Diffusion problem, not an object of type int"),
-        (lambda: sb.Diffusion(sb.Grid((4, 4, 4))), "for two dimensions, and this problem has 3"),
-        (lambda: sb.Diffusion(sb.Grid((4, 4)), reaction=1.0), "without reaction"),
-        (lambda: sb.Diffusion(sb.Grid((4, 4)), (1.0, 2.0)), "a scalar coefficient"),
+        (lambda: 3, "Diffusion problem type int"),
+        (lambda: sb.Diffusion(sb.Grid((4, 4, 4))), "dimensions problem 3"),
+        (lambda: sb.Diffusion(sb.Grid((4, 4)), reaction=1.0), "reaction"),
+        (lambda: sb.Diffusion(sb.Grid((4, 4)), (1.0, 2.0)), "scalar coefficient"),
         (lambda: sb.Diffusion(sb.Grid((4, 4)), solid=np.eye(4, dtype=bool)), "solid cells"),
-        (lambda: sb.Diffusion(sb.Grid((4, 4)), boundary=sb.Robin(1.0, 0.0)), "Dirichlet values on all sides"),
+        (lambda: sb.Diffusion(sb.Grid((4, 4)), boundary=sb.Robin(1.0, 0.0)), "Dirichlet values sides"),
     ],
-    ids=["no problem", "three dimensions", "reaction", "diagonal", "solids", "Robin"],
 )
 def test_what_the_flux_head_is_not_for_is_refused(problem, words):
-    with pytest.raises(InputError, match=words):
-        network().bound(problem())
+    refused(words, lambda: network().bound(problem()))
 
 
 def test_weights_that_are_not_numbers_are_said():
     model = network()
     with torch.no_grad():
         model.values.convolution.weight[:] = torch.nan
-    with pytest.raises(InputError, match="NaN"):
-        model.bound(darcy(np.random.default_rng(0), (), (8, 8)))
+    refused("NaN", lambda: model.bound(darcy(np.random.default_rng(0), (), (8, 8))))
 
 
 @pytest.mark.parametrize("fields", [(), ("speed",), ("source", "source")], ids=str)
@@ -384,25 +381,25 @@ def test_unknown_fields_are_refused(fields):
 
 
 def test_one_name_in_place_of_a_list_is_told():
-    with pytest.raises(InputError, match=r"fields='source' is one name; give a list of them: \['source'\]"):
-        CertifiedMgNO(fields="source")
+    refused("fields='source' list ['source']", CertifiedMgNO, fields="source")
 
 
 def test_options_that_the_two_networks_have_of_their_own_are_refused():
-    with pytest.raises(InputError, match="dim is given by what the two networks"):
-        CertifiedMgNO(dim=3)
+    refused("dim", CertifiedMgNO, dim=3)
 
 
 @pytest.mark.parametrize("source", [0.0, float("nan")])
 def test_a_source_that_scales_nothing_is_refused(source):
-    with pytest.raises(InputError, match="must be finite and not zero"):
-        CertifiedMgNO(source=source, channels=2, layers=1, levels=2)
+    refused("finite zero", CertifiedMgNO, source=source, channels=2, layers=1, levels=2)
 
 
 def test_wrong_shapes_are_refused():
-    with pytest.raises(InputError, match=r"takes \(b, 1, n_x, n_y\) for coefficient, and not shape \(1, 2, 8, 8\)"):
-        network()(torch.ones(1, 2, 8, 8))
-    with pytest.raises(InputError, match=r"not for shape \(1, 1, 9, 9\); train a CertifiedMgNO"):
-        bound_loss(torch.ones(1, 1, 9, 9), torch.ones(1, 1, 9, 9), torch.ones(1, 1, 8, 8))
-    with pytest.raises(InputError, match=r"inputs have shape \(1, 2, 8, 8\)"):
-        bound_loss(torch.ones(1, 2, 9, 9), torch.ones(1, 1, 9, 9), torch.ones(1, 2, 8, 8))
+    refused("b 1 n_x n_y) coefficient shape", lambda: network()(torch.ones(1, 2, 8, 8)))
+    refused(
+        "shape (1, 1, 9, 9) train CertifiedMgNO",
+        lambda: bound_loss(torch.ones(1, 1, 9, 9), torch.ones(1, 1, 9, 9), torch.ones(1, 1, 8, 8)),
+    )
+    refused(
+        "inputs shape (1, 2, 8, 8)",
+        lambda: bound_loss(torch.ones(1, 2, 9, 9), torch.ones(1, 1, 9, 9), torch.ones(1, 2, 8, 8)),
+    )

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from refusals import refused
 
-from sciml_bounds.errors import InputError
 from sciml_bounds.multigrid.poisson_cycle import poisson_cycle, poisson_operator
 
 # --- multigrid with matrices ------------------------------------------------------------------------------------------
@@ -173,14 +173,12 @@ def test_iterating_solves_poisson_with_the_textbook_contraction(dim, boundary):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"cells": 12}, "power of two"),
-        ({"cells": 1}, "power of two"),
+        ({"cells": 12}, "power"),
+        ({"cells": 1}, "power"),
         ({"cells": 8, "boundary": "robin"}, "unknown"),
         ({"cells": 8, "smoother": "jacobi"}, "unknown"),
-        ({"cells": 8, "dim": 4}, "must be 1, 2 or 3"),
+        ({"cells": 8, "dim": 4}, "1 2 3"),
     ],
-    ids=["twelve", "one", "boundary", "smoother", "dim"],
 )
 def test_bad_input_is_one_sentence(options, words):
-    with pytest.raises(InputError, match=words):
-        poisson_cycle(**options)
+    refused(words, poisson_cycle, **options)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.newton.accelerated import AcceleratedSolve, accelerated_kaczmarz
@@ -155,10 +156,8 @@ def test_a_right_hand_side_of_zero_takes_no_step():
 
 
 def test_bad_input_is_one_sentence():
-    with pytest.raises(sb.InputError, match="size is 0"):
-        accelerated_kaczmarz(A, B, size=0)
-    with pytest.raises(sb.InputError, match="b has shape"):
-        accelerated_kaczmarz(A, B[:3])
+    refused("size 0", accelerated_kaczmarz, A, B, size=0)
+    refused("b shape", lambda: accelerated_kaczmarz(A, B[:3]))
 
 
 # --- as an inner solver -----------------------------------------------------------------------------------------------
@@ -167,8 +166,7 @@ def test_bad_input_is_one_sentence():
 def test_it_has_a_name():
     solve = as_inner("accelerated", seed=0)(A, B, 100_000)
     assert isinstance(solve, AcceleratedSolve)
-    with pytest.raises(sb.InputError, match="'accelerated'"):
-        as_inner("speedy", seed=0)
+    refused("'accelerated'", as_inner, "speedy", seed=0)
 
 
 @pytest.mark.parametrize("method", ["sketched", "auto"])
@@ -188,10 +186,14 @@ def test_problems_are_solved(name, method):
 
 @pytest.mark.parametrize("scale", [1e-170, 1e160])
 def test_what_cannot_be_squared_is_not_called_solved(scale):
-    with pytest.raises(sb.InputError, match="squares of residuals leave the range"):
-        accelerated_kaczmarz(scale * torch.eye(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64))
-    with pytest.raises(sb.InputError, match="right-hand side b is of size"):
-        accelerated_kaczmarz(torch.eye(3, dtype=torch.float64), scale * torch.ones(3, dtype=torch.float64))
+    refused(
+        "squares residuals range",
+        lambda: accelerated_kaczmarz(scale * torch.eye(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)),
+    )
+    refused(
+        "side b size",
+        lambda: accelerated_kaczmarz(torch.eye(3, dtype=torch.float64), scale * torch.ones(3, dtype=torch.float64)),
+    )
 
 
 def test_dependent_columns_do_no_harm_in_single_precision():
@@ -204,9 +206,11 @@ def test_dependent_columns_do_no_harm_in_single_precision():
 
 @pytest.mark.parametrize(
     ("given", "words"),
-    [({"rtol": -1.0}, "rtol=-1.0"), ({"rtol": math.nan}, "rtol is nan"), ({"atol": -1.0}, "atol=-1.0"),
-     ({"x0": [math.nan, 1.0, 1.0]}, "initial guess x0")],
+    [({"rtol": -1.0}, "rtol=-1.0"), ({"rtol": math.nan}, "rtol nan"), ({"atol": -1.0}, "atol=-1.0"),
+     ({"x0": [math.nan, 1.0, 1.0]}, "guess x0")],
 )  # fmt: skip
 def test_tolerances_and_guesses_that_are_none_are_refused(given, words):
-    with pytest.raises(sb.InputError, match=words):
-        accelerated_kaczmarz(torch.eye(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64), **given)
+    refused(
+        words,
+        lambda: accelerated_kaczmarz(torch.eye(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64), **given),
+    )

@@ -9,6 +9,7 @@ import pytest
 import scipy.linalg
 import scipy.sparse.linalg
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.newton.control import TrackingProgram
@@ -63,10 +64,8 @@ def test_cycles_and_factors_lead_to_the_same(n, nonlinearity):
 
 def test_options_of_other_solvers_are_refused():
     control = published(3)
-    with pytest.raises(sb.InputError, match="inner='auto' takes no seed; leave it out, or use inner='direct'"):
-        control.minimize(seed=1)
-    with pytest.raises(sb.InputError, match=r"forcing=0\.1 is for inner='auto'; leave it out"):
-        control.minimize(inner="direct", forcing=0.1)
+    refused("inner='auto' seed inner='direct'", control.minimize, seed=1)
+    refused("forcing=0.1 inner='auto'", control.minimize, inner="direct", forcing=0.1)
 
 
 def test_published_state():
@@ -204,24 +203,24 @@ def test_a_mesh_of_our_own_gives_the_same_as_the_grid():
 
 def test_bad_input_is_one_sentence():
     problem = sb.Diffusion(sb.Grid((4, 4)))
-    with pytest.raises(sb.InputError, match=r"the weight of the control is 0\.0; it must be a positive number"):
-        sb.DistributedControl(problem, 1.0, weight=0.0)
-    with pytest.raises(sb.InputError, match=r"the target has shape \(4, 4\); a nodal field here has \(5, 5\)"):
-        sb.DistributedControl(problem, torch.ones(4, 4), weight=1.0)
-    with pytest.raises(sb.InputError, match="the target is nan"):
-        sb.DistributedControl(problem, math.nan, weight=1.0)
-    with pytest.raises(sb.InputError, match="the nonlinearity is 3; give a function of torch"):
-        sb.DistributedControl(problem, 1.0, weight=1.0, nonlinearity=3)
+    refused("weight 0.0 positive number", sb.DistributedControl, problem, 1.0, weight=0.0)
+    refused(
+        "target shape (4, 4) nodal field (5, 5)", lambda: sb.DistributedControl(problem, torch.ones(4, 4), weight=1.0)
+    )
+    refused("target nan", sb.DistributedControl, problem, math.nan, weight=1.0)
+    refused("nonlinearity 3 function", sb.DistributedControl, problem, 1.0, weight=1.0, nonlinearity=3)
 
 
 @pytest.mark.parametrize(
     ("nonlinearity", "kind"),
-    [(torch.sum, r"float64 of shape \(\)"), (lambda u: u.detach(), r"float64 of shape \(9,\)"), (len, "a int")],
+    [(torch.sum, "float64 ()"), (lambda u: u.detach(), "float64 (9,)"), (len, "int")],
     ids=["sum", "detached", "integer"],
 )
 def test_nonlinearities_are_functions_of_each_entry(nonlinearity, kind):
-    with pytest.raises(sb.InputError, match=f"the nonlinearity makes {kind} of 9 values; let it return as many"):
-        sb.DistributedControl(sb.Diffusion(sb.Grid((4, 4))), 1.0, weight=1.0, nonlinearity=nonlinearity)
+    refused(
+        f"nonlinearity {kind} 9 values",
+        lambda: sb.DistributedControl(sb.Diffusion(sb.Grid((4, 4))), 1.0, weight=1.0, nonlinearity=nonlinearity),
+    )
 
 
 def test_steps_are_cut_where_the_nonlinearity_is_nan():
@@ -234,8 +233,7 @@ def test_steps_are_cut_where_the_nonlinearity_is_nan():
 
 def test_a_slope_that_is_infinite_where_it_starts_is_refused():
     control = sb.DistributedControl(sb.Diffusion(sb.Grid((4, 4))), 1.0, weight=1.0, nonlinearity=torch.sqrt)
-    with pytest.raises(sb.InputError, match="a first derivative is NaN or infinite at x0"):
-        control.minimize()
+    refused("derivative NaN infinite x0", control.minimize)
 
 
 @pytest.mark.parametrize("equation", ["equation", "constraints"])
@@ -264,18 +262,19 @@ def test_own_terms_are_added_to_the_objective(equation):
 @pytest.mark.parametrize(
     ("nonlinearity", "said"),
     [
-        (lambda u: u * u.sum(), "mixes entries"),
-        (lambda u: u.cumsum(0), "mixes entries"),
-        (lambda u: torch.roll(u, 1), "mixes entries"),
-        (lambda u: 3 * u.mean() * u**2, "mixes entries"),
+        (lambda u: u * u.sum(), "entries"),
+        (lambda u: u.cumsum(0), "entries"),
+        (lambda u: torch.roll(u, 1), "entries"),
+        (lambda u: 3 * u.mean() * u**2, "entries"),
         (lambda u: u.float(), "float64"),
-        (lambda u: u.mul_(2), "leaves its argument"),
-        (np.sin, "no function of torch"),
+        (lambda u: u.mul_(2), "leaves"),
+        (np.sin, "function"),
     ],
 )
 def test_nonlinearities_that_are_no_functions_of_each_entry_are_refused(nonlinearity, said):
-    with pytest.raises(sb.InputError, match=said):
-        sb.DistributedControl(sb.Diffusion(sb.Grid((4, 4))), 1.0, weight=1e-3, nonlinearity=nonlinearity)
+    refused(
+        said, lambda: sb.DistributedControl(sb.Diffusion(sb.Grid((4, 4))), 1.0, weight=1e-3, nonlinearity=nonlinearity)
+    )
 
 
 def test_no_control_is_white():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse.linalg
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.grid import AXES
@@ -145,26 +146,26 @@ def test_without_observations_the_guess_remains():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"observations": torch.ones(8, 8)}, r"the observations have shape \(8, 8\); a nodal field here has \(9, 9\)"),
-        ({"observed": torch.ones(8, 9) > 0}, r"observed has shape \(8, 9\)"),
-        ({"observed": torch.ones(9, 9)}, "observed has dtype float32; it must be boolean"),
-        ({"observations": torch.full((9, 9), math.nan)}, "the observations ha"),
-        ({"hessian": "bfgs"}, "unknown hessian 'bfgs'; the choices are 'gauss-newton' and 'exact'"),
-        ({"smoothing": -1.0}, r"smoothing is -1\.0; it must be a positive number"),
+        ({"observations": torch.ones(8, 8)}, "observations shape (8, 8) nodal (9, 9)"),
+        ({"observed": torch.ones(8, 9) > 0}, "observed shape (8, 9)"),
+        ({"observed": torch.ones(9, 9)}, "observed dtype float32 boolean"),
+        ({"observations": torch.full((9, 9), math.nan)}, "observations"),
+        ({"hessian": "bfgs"}, "hessian 'bfgs' 'gauss-newton' 'exact'"),
+        ({"smoothing": -1.0}, "smoothing -1.0 positive number"),
     ],
-    ids=["shape", "mask", "dtype", "NaN", "hessian", "smoothing"],
 )
 def test_bad_input_is_one_sentence(arguments, sentence):
     problem = sb.Diffusion(sb.Grid((8, 8)))
-    with pytest.raises(sb.InputError, match=sentence):
-        sb.CoefficientEstimation(problem, **{"observations": torch.ones(9, 9), "smoothing": 1.0} | arguments)
+    refused(
+        sentence,
+        lambda: sb.CoefficientEstimation(problem, **{"observations": torch.ones(9, 9), "smoothing": 1.0} | arguments),
+    )
 
 
 def test_solids_and_several_coefficients_are_refused():
     for changes in ({"coefficient": (1.0, 2.0)}, {"solid": np.eye(8) > 0}):
         problem = sb.Diffusion(sb.Grid((8, 8)), **changes)
-        with pytest.raises(sb.InputError, match="a coefficient is estimated where it is one field for all axes"):
-            sb.CoefficientEstimation(problem, torch.ones(9, 9), smoothing=1.0)
+        refused("coefficient field axes", sb.CoefficientEstimation, problem, torch.ones(9, 9), smoothing=1.0)
 
 
 @pytest.mark.parametrize("observed", [True, False])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.newton import least_squares
@@ -150,17 +151,16 @@ def test_bad_input_is_one_sentence():
     A, _, b = planted(100, 5, 10.0, 0.1)
     dependent = torch.cat([A, A[:, :1] + A[:, 1:2]], 1)
     for arguments, options, message in (
-        ((A.T, b[:5]), {}, "as many rows as columns, or more"),
-        ((A, b[:3]), {}, "b has shape"),
-        ((A * np.nan, b), {}, "the matrix A has 500 entries"),
-        ((dependent, b), {}, "columns of A depend on each other"),
-        ((0 * A, b), {}, "columns of A depend on each other"),
-        ((A, b), {"sketch": CountSketch(4)}, "the sketch has 4 columns, and A has 5"),
-        ((A, b), {"rtol": 1e-16}, "below the round-off of float64"),
-        ((A, b), {"maxiter": -1}, "maxiter is -1"),
+        ((A.T, b[:5]), {}, "rows columns"),
+        ((A, b[:3]), {}, "b shape"),
+        ((A * np.nan, b), {}, "matrix A 500"),
+        ((dependent, b), {}, "columns A"),
+        ((0 * A, b), {}, "columns A"),
+        ((A, b), {"sketch": CountSketch(4)}, "sketch 4 A 5"),
+        ((A, b), {"rtol": 1e-16}, "round-off float64"),
+        ((A, b), {"maxiter": -1}, "maxiter -1"),
     ):
-        with pytest.raises(sb.InputError, match=message):
-            sketched_least_squares(*arguments, **options)
+        refused(message, sketched_least_squares, *arguments, **options)
 
 
 @pytest.mark.parametrize("scale", [1e-130, 1e-50, 1e50, 1e130])
@@ -175,12 +175,14 @@ def test_the_size_of_the_matrix_does_not_matter(scale):
 @pytest.mark.parametrize("scale", [1e-150, 1e200])
 def test_what_cannot_be_squared_is_refused(scale):
     A = scale * torch.eye(4, 2, dtype=torch.float64)
-    with pytest.raises(sb.InputError, match="squares of residuals leave the range"):
-        sketched_least_squares(A, torch.ones(4, dtype=torch.float64))
+    refused("squares residuals range", lambda: sketched_least_squares(A, torch.ones(4, dtype=torch.float64)))
 
 
 def test_matrices_without_columns_and_sketches_that_are_none_are_refused():
-    with pytest.raises(sb.InputError, match="needs columns"):
-        sketched_least_squares(torch.zeros(3, 0, dtype=torch.float64), torch.ones(3, dtype=torch.float64))
-    with pytest.raises(sb.InputError, match="the sketch is 'srht'"):
-        sketched_least_squares(torch.eye(3, 2).double(), torch.ones(3).double(), sketch="srht")
+    refused(
+        "columns",
+        lambda: sketched_least_squares(torch.zeros(3, 0, dtype=torch.float64), torch.ones(3, dtype=torch.float64)),
+    )
+    refused(
+        "sketch 'srht'", lambda: sketched_least_squares(torch.eye(3, 2).double(), torch.ones(3).double(), sketch="srht")
+    )

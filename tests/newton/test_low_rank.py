@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from refusals import refused
 
-import sciml_bounds as sb
 from sciml_bounds.newton.low_rank import randomised_eigenpairs
 
 ROTATION, _ = torch.linalg.qr(torch.randn((80, 80), generator=torch.Generator().manual_seed(0), dtype=torch.float64))
@@ -55,15 +55,11 @@ def test_all_eigenpairs_may_be_asked_for():
 
 
 def test_bad_input_is_one_sentence():
-    with pytest.raises(sb.InputError, match="count=3 eigenpairs are asked for, and A has 2"):
-        randomised_eigenpairs(torch.eye(2, dtype=torch.float64), 3)
-    with pytest.raises(sb.InputError, match="oversampling is -1"):
-        randomised_eigenpairs(torch.eye(2, dtype=torch.float64), 1, oversampling=-1)
+    refused("count=3 eigenpairs 2", lambda: randomised_eigenpairs(torch.eye(2, dtype=torch.float64), 3))
+    refused("oversampling -1", lambda: randomised_eigenpairs(torch.eye(2, dtype=torch.float64), 1, oversampling=-1))
 
 
 def test_what_is_not_symmetric_or_not_finite_is_refused():
     A = torch.ones(3, 3, dtype=torch.float64)
-    with pytest.raises(sb.InputError, match="A is not symmetric"):
-        randomised_eigenpairs(A.triu(), 2)
-    with pytest.raises(sb.InputError, match="product of A with random vectors"):
-        randomised_eigenpairs(lambda x: x * torch.nan, 2, like=A[0])
+    refused("symmetric", lambda: randomised_eigenpairs(A.triu(), 2))
+    refused("product random vectors", lambda: randomised_eigenpairs(lambda x: x * torch.nan, 2, like=A[0]))

@@ -12,6 +12,7 @@ import scipy.optimize
 import scipy.sparse
 import scipy.sparse.linalg
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.newton.kkt import kkt_matrix
@@ -208,16 +209,17 @@ def test_derivatives_may_be_operators(inner):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"inner": "direct"}, "inner='direct' needs the entries of matrices"),
-        ({"inner": "kaczmarz"}, "inner='kaczmarz' needs the entries of matrices"),
-        ({"method": "sketched", "inner": "minres"}, "method='sketched' needs the entries of matrices"),
+        ({"inner": "direct"}, "inner='direct' entries matrices"),
+        ({"inner": "kaczmarz"}, "inner='kaczmarz' entries matrices"),
+        ({"method": "sketched", "inner": "minres"}, "method='sketched' entries matrices"),
     ],
-    ids=["direct", "kaczmarz", "sketched"],
 )
 def test_what_needs_entries_says_so(options, words):
     constraint = scipy.optimize.NonlinearConstraint(_circle, 0, 0, **OPERATORS)
-    with pytest.raises(sb.InputError, match=words):
-        sb.minimize(lambda x: torch.log(1 + x[0] ** 2) - x[1], [2.0, 2.0], constraints=constraint, **options)
+    refused(
+        words,
+        lambda: sb.minimize(lambda x: torch.log(1 + x[0] ** 2) - x[1], [2.0, 2.0], constraints=constraint, **options),
+    )
 
 
 def test_the_published_method_takes_it_too():
@@ -245,34 +247,35 @@ def _spoilt(x, multipliers):
 @pytest.mark.parametrize(
     ("preconditioner", "words"),
     [
-        (np.eye(2), r"the preconditioner of Minres has shape \(2, 2\), but the KKT system has n \+ m = 3 unknowns"),
-        (np.diag([1.0, -1.0, 1.0]), "the preconditioner P of Minres is not positive definite"),
-        (-np.eye(3), "the preconditioner P of Minres is not positive definite"),
-        (_spoilt, "the preconditioner of Minres returns NaN or infinity"),
-        (np.triu(np.ones((3, 3))), "the preconditioner of Minres is not symmetric"),
-        (np.eye(3, dtype=np.float32), "the preconditioner of Minres works in float32"),
-        (lambda x, multipliers: "inverse", "a str is not an operator"),
+        (np.eye(2), "preconditioner Minres shape (2, 2) KKT system"),
+        (np.diag([1.0, -1.0, 1.0]), "preconditioner Minres positive definite"),
+        (-np.eye(3), "preconditioner Minres positive definite"),
+        (_spoilt, "preconditioner Minres NaN infinity"),
+        (np.triu(np.ones((3, 3))), "preconditioner Minres symmetric"),
+        (np.eye(3, dtype=np.float32), "preconditioner Minres float32"),
+        (lambda x, multipliers: "inverse", "str operator"),
     ],
-    ids=["shape", "indefinite", "negative", "NaN", "not symmetric", "single", "a word"],
 )
 def test_bad_preconditioners_are_one_sentence(preconditioner, words):
     problem = PROBLEMS["HS7"]
-    with pytest.raises(sb.InputError, match=words):
-        sb.minimize(problem.fun, problem.start, constraints=problem.constraints, inner=sb.Minres(preconditioner))
+    refused(
+        words,
+        lambda: sb.minimize(
+            problem.fun, problem.start, constraints=problem.constraints, inner=sb.Minres(preconditioner)
+        ),
+    )
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"preconditioner": "multigrid"}, "the preconditioner of Minres is 'multigrid'; give an operator"),
-        ({"rtol": 2.0}, "rtol of Minres is 2.0; it must be between 0 and 1"),
-        ({"maxiter": 0}, "maxiter is 0"),
+        ({"preconditioner": "multigrid"}, "preconditioner Minres 'multigrid' operator"),
+        ({"rtol": 2.0}, "rtol Minres 2.0 0 1"),
+        ({"maxiter": 0}, "maxiter 0"),
     ],
-    ids=["word", "rtol", "maxiter"],
 )
 def test_bad_settings_are_one_sentence(settings, words):
-    with pytest.raises(sb.InputError, match=words):
-        sb.Minres(**settings)
+    refused(words, sb.Minres, **settings)
 
 
 # --- the solver by itself ---------------------------------------------------------------------------------------------
@@ -300,5 +303,9 @@ def test_a_solve_that_may_go_no_further_says_so():
 
 
 def test_a_preconditioner_that_gives_zero_is_refused():
-    with pytest.raises(sb.InputError, match=r"b\.Pb = 0 for the right-hand side"):
-        sb.minimize(lambda x: x @ x + x.sum(), torch.ones(2).double(), inner=sb.Minres(torch.zeros(2, 2).double()))
+    refused(
+        "= 0 side",
+        lambda: sb.minimize(
+            lambda x: x @ x + x.sum(), torch.ones(2).double(), inner=sb.Minres(torch.zeros(2, 2).double())
+        ),
+    )

@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse
 import scipy.sparse.linalg
 import torch
+from refusals import refused
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.newton.functions import Function, Given
@@ -100,10 +101,9 @@ def test_a_symmetric_operator_needs_no_adjoint():
 
 
 def test_operators_that_do_not_fit_are_refused():
-    with pytest.raises(InputError, match=r"the jac returns an operator of shape \(3, 7\); it must be \(4, 7\)"):
-        products_of(Rectangular(G), "the jac", (4, 7), CPU)
+    refused("operator shape (3, 7) (4, 7)", lambda: products_of(Rectangular(G), "the jac", (4, 7), CPU))
     for one in (MatrixOperator(S), scipy.sparse.linalg.LinearOperator((7, 7), matvec=lambda x: x, dtype=np.float64)):
-        with pytest.raises(InputError, match="without rmatvec"):
+        with pytest.raises(InputError, match="rmatvec"):
             products_of(one, "the jac", (7, 7), CPU).mT @ X
     short = scipy.sparse.linalg.LinearOperator((7, 7), matvec=lambda x: x, dtype=np.float64)
     short._matvec = lambda x: x[:3]
@@ -151,5 +151,4 @@ def test_the_gradient_of_an_objective_stays_a_vector():
     function.by_products = True
     torch.testing.assert_close(function.gradient(X), 2 * X)
     operator = Given(lambda x: x @ x, lambda x: MatrixOperator(H), None, "fun", scalar=True)
-    with pytest.raises(InputError, match="the jac of fun returns an operator"):
-        Function(operator, X, tensors_first=True).gradient(X)
+    refused("operator", lambda: Function(operator, X, tensors_first=True).gradient(X))

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.newton.reduced import Ending, minimize_reduced
@@ -215,14 +216,12 @@ def test_all_ends_are_told():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"forcing": 2.0}, r"forcing is 2\.0; it must be between 0 and 1"),
-        ({"rtol": -1.0}, r"rtol=-1\.0 and atol=0\.0 must not be negative"),
+        ({"forcing": 2.0}, "forcing 2.0 0 1"),
+        ({"rtol": -1.0}, "rtol=-1.0 atol=0.0 negative"),
         ({"rtol": math.nan}, "rtol"),
         ({"maxiter": -1}, "maxiter"),
         ({"callback": 3}, "callback"),
     ],
-    ids=["forcing", "rtol", "NaN", "maxiter", "callback"],
 )
 def test_bad_input_is_one_sentence(options, sentence):
-    with pytest.raises(sb.InputError, match=sentence):
-        published(3, 0.1).minimize(**options)
+    refused(sentence, lambda: published(3, 0.1).minimize(**options))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.newton.sampled_hessians import SampledHessian, SketchedHessian
@@ -115,30 +116,19 @@ def test_arrays_do_too(name):
 
 
 def test_bad_input_is_one_sentence():
-    with pytest.raises(sb.InputError, match="size=11 is more than the count=10"):
-        SampledHessian(mean, 10, 11)
-    with pytest.raises(sb.InputError, match="size is 0"):
-        SampledHessian(mean, 10, 0)
-    with pytest.raises(sb.InputError, match="does not keep lengths on average"):
-        SketchedHessian(root, GaussianBlock(20))
-    with pytest.raises(sb.InputError, match=r"returns shape \(2000,\); it must return a tensor \(N, 6\)"):
-        SketchedHessian(lambda x: root(x)[:, 0], CountSketch(20))(START)
-    with pytest.raises(sb.InputError, match="returns a ndarray"):
-        SketchedHessian(lambda x: root(x).numpy(), CountSketch(20))(START)
+    refused("size=11 count=10", SampledHessian, mean, 10, 11)
+    refused("size 0", SampledHessian, mean, 10, 0)
+    refused("lengths average", lambda: SketchedHessian(root, GaussianBlock(20)))
+    refused("shape (2000,) tensor 6)", lambda: SketchedHessian(lambda x: root(x)[:, 0], CountSketch(20))(START))
+    refused("ndarray", lambda: SketchedHessian(lambda x: root(x).numpy(), CountSketch(20))(START))
 
 
-@pytest.mark.parametrize(
-    ("mean", "words"), [(lambda x, terms: x, r"shape \(2,\)"), (lambda x, terms: None, "NoneType")]
-)
+@pytest.mark.parametrize(("mean", "words"), [(lambda x, terms: x, "shape (2,)"), (lambda x, terms: None, "NoneType")])
 def test_means_that_are_no_numbers_are_refused(mean, words):
-    with pytest.raises(sb.InputError, match=words):
-        SampledHessian(mean, 5, 2)(torch.ones(2, dtype=torch.float64))
+    refused(words, lambda: SampledHessian(mean, 5, 2)(torch.ones(2, dtype=torch.float64)))
 
 
 def test_what_is_no_function_is_refused():
-    with pytest.raises(sb.InputError, match="the mean is 3"):
-        SampledHessian(3, 5, 2)
-    with pytest.raises(sb.InputError, match="hess is 3; give a function"):
-        SampledHessian(mean, 5, 2, hess=3)
-    with pytest.raises(sb.InputError, match="the root of the Hessian is None"):
-        SketchedHessian(None, CountSketch(20))
+    refused("mean 3", SampledHessian, 3, 5, 2)
+    refused("hess 3 function", SampledHessian, mean, 5, 2, hess=3)
+    refused("root Hessian None", lambda: SketchedHessian(None, CountSketch(20)))

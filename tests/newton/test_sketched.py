@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.newton.inner import DirectSolve
@@ -209,19 +210,18 @@ def test_shifts_are_of_the_size_of_the_hessian():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"eta1": 0.0}, "eta1 is 0.0; it must be a positive number"),
-        ({"beta": 0.5}, "beta is 0.5; it must be between 0 and 1/2"),
-        ({"theta": 2.0}, "theta is 2.0; it must be above 0 and at most 1"),
-        ({"nu": 1.0}, "nu is 1.0; it must be above 1"),
-        ({"power": -1.0}, "power is -1.0; it must not be negative"),
-        ({"cap": 0}, "cap is 0; it must be a positive integer"),
-        ({"preset": "paper"}, "unknown preset 'paper'"),
+        ({"eta1": 0.0}, "eta1 0.0 positive number"),
+        ({"beta": 0.5}, "beta 0.5 0 1/2"),
+        ({"theta": 2.0}, "theta 2.0 0 1"),
+        ({"nu": 1.0}, "nu 1.0 1"),
+        ({"power": -1.0}, "power -1.0 negative"),
+        ({"cap": 0}, "cap 0 positive integer"),
+        ({"preset": "paper"}, "'paper'"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_constants_out_of_range_are_refused(options, message):
-    with pytest.raises(sb.InputError, match=message):
-        sb.SketchedNewton(**options)
+    refused(message, sb.SketchedNewton, **options)
 
 
 def test_constraints_that_contradict_each_other_are_said_where_no_step_leads_further():

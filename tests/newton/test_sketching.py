@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.newton.sketches.count_sketch import CountSketch
@@ -140,28 +141,23 @@ def test_what_is_not_reached_is_said():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((A[:3], B), "as many rows as columns, or more"),
-        ((A, B[:3]), "b has shape"),
-        ((A, np.full(7, np.nan)), "NaN or infinite"),
-        ((A * np.nan, B), "the matrix A has 49 entries"),
+        ((A[:3], B), "rows columns"),
+        ((A, B[:3]), "b shape"),
+        ((A, np.full(7, np.nan)), "NaN infinite"),
+        ((A * np.nan, B), "matrix 49 entries"),
     ],
-    ids=["wide", "lengths", "b NaN", "A NaN"],
 )
 def test_bad_input_is_one_sentence(arguments, message):
-    with pytest.raises(sb.InputError, match=message):
-        sketch_and_project(*arguments, Rows())
+    refused(message, lambda: sketch_and_project(*arguments, Rows()))
 
 
 def test_options_out_of_range_are_refused():
-    with pytest.raises(sb.InputError, match="maxiter is -1"):
-        sketch_and_project(A, B, Rows(), maxiter=-1)
-    with pytest.raises(sb.InputError, match="x0 has shape"):
-        sketch_and_project(A, B, Rows(), x0=[1.0])
+    refused("maxiter -1", lambda: sketch_and_project(A, B, Rows(), maxiter=-1))
+    refused("x0 shape", lambda: sketch_and_project(A, B, Rows(), x0=[1.0]))
 
 
 @pytest.mark.parametrize("sketch", ["rows", Rows])
 def test_names_and_classes_are_no_sketches(sketch):
     A = torch.eye(3, dtype=torch.float64)
     for call in (lambda: sketch_and_project(A, A[0], sketch), lambda: expected_rate(A, sketch)):
-        with pytest.raises(sb.InputError, match="give one of sciml_bounds"):
-            call()
+        refused("sciml_bounds", call)

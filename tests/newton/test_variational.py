@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.errors import ConvergenceError, ConvergenceWarning, InputError
@@ -266,8 +267,10 @@ def test_a_certificate_comes_with_the_solution():
     assert solution.certificate.energy.lower <= solution.energy <= solution.certificate.energy.upper
     assert "J(v) - J(u)" in repr(solution)
     assert sb.minimize_energy(problem).certificate is None
-    with pytest.raises(InputError, match="not convex"):
-        sb.minimize_energy(sb.VariationalProblem(sb.Grid((4, 4)), sb.GinzburgLandau(0.5)), certify=True)
+    refused(
+        "convex",
+        lambda: sb.minimize_energy(sb.VariationalProblem(sb.Grid((4, 4)), sb.GinzburgLandau(0.5)), certify=True),
+    )
 
 
 def test_a_solution_may_be_where_another_method_starts():

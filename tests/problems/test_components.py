@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.errors import InputError
@@ -124,12 +125,9 @@ def test_one_face_of_exchange_is_enough_and_faces_of_solids_do_not_count():
 
 def test_what_does_not_balance_is_refused_with_the_sum():
     grid = sb.Grid((4, 5), lengths=(2.0, 1.0))
-    with pytest.raises(InputError, match=r"of the domain sum to 6, .*must sum to zero; subtract the mean"):
-        sb.Diffusion(grid, source=3.0, boundary=sb.Neumann())
-    with pytest.raises(InputError, match="sum to 6"):
-        sb.Diffusion(grid, source=3.0, boundary=sb.Periodic())
-    with pytest.raises(InputError, match="sum to 3"):  # flux 0.5 through a perimeter of 6
-        sb.Diffusion(grid, boundary=sb.Neumann(0.5))
+    refused("domain 6 zero mean", lambda: sb.Diffusion(grid, source=3.0, boundary=sb.Neumann()))
+    refused("6", lambda: sb.Diffusion(grid, source=3.0, boundary=sb.Periodic()))
+    refused("3", lambda: sb.Diffusion(grid, boundary=sb.Neumann(0.5)))
     sb.Diffusion(grid, source=-1.5, boundary=sb.Neumann(0.5))  # -1.5 * 2 + 0.5 * 6 = 0
     sb.Diffusion(grid, source=-0.1 * 3, boundary=sb.Neumann(0.1))  # up to round-off
 
@@ -138,8 +136,9 @@ def test_what_does_not_balance_is_refused_with_the_sum():
 def test_the_slack_of_the_balance_is_round_off_and_no_more(boundary):
     """1e4 round-offs are 2.2e-12 of the sum of absolute values, which is 2 here."""
     for imbalance in (4e-7, 1e-10, 1e-11):
-        with pytest.raises(InputError, match="must sum to zero"):
-            sb.Diffusion(sb.Grid(2, lengths=2.0), source=np.array([1.0 + imbalance, -1.0]), boundary=boundary)
+        refused(
+            "zero", sb.Diffusion, sb.Grid(2, lengths=2.0), source=np.array([1.0 + imbalance, -1.0]), boundary=boundary
+        )
     sb.Diffusion(sb.Grid(2, lengths=2.0), source=np.array([1.0 + 1e-12, -1.0]), boundary=boundary)
 
 
@@ -161,8 +160,7 @@ def test_a_batch_balances_sample_by_sample():
     f[:, 0, 0], f[:, 2, 2] = 1.0, -1.0
     sb.Diffusion(sb.Grid((3, 3)), source=f, boundary=sb.Neumann())
     f[1, 2, 2] = 1.0
-    with pytest.raises(InputError, match=r"sum to 0\.222222"):
-        sb.Diffusion(sb.Grid((3, 3)), source=f, boundary=sb.Neumann())
+    refused("0.222222", lambda: sb.Diffusion(sb.Grid((3, 3)), source=f, boundary=sb.Neumann()))
 
 
 @pytest.mark.parametrize("batch", [(), (3,)])

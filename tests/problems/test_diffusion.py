@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.errors import InputError
@@ -156,11 +157,9 @@ def test_impose_boundary_writes_the_prescribed_values_only():
     assert (repaired[:, 1:-1, 1:-1] == 9).all()
     np.testing.assert_allclose(repaired[1, 0], -np.arange(4) / 3, atol=1e-15)
     assert (v == 9).all()
-    with pytest.raises(InputError, match=re.escape("values have shape (4, 3)")):
-        problem.impose_boundary(np.zeros((4, 3)))
+    refused("values shape (4, 3)", lambda: problem.impose_boundary(np.zeros((4, 3))))
     batched = sb.Diffusion(GRID, np.ones((2, 4, 3)))
-    with pytest.raises(InputError, match=r"the batch axes \(3,\) of the values .* those of the problem, \(2,\)"):
-        batched.impose_boundary(np.zeros((3, 5, 4)))
+    refused("batch axes (3,) values (2,)", lambda: batched.impose_boundary(np.zeros((3, 5, 4))))
 
 
 # --- other problems from one ------------------------------------------------------------------------------------------
@@ -174,8 +173,7 @@ def test_replace_changes_what_it_is_told_and_nothing_else():
     assert (other.reaction == 4).all()
     assert (other.boundary["x0"].alpha == 1).all()
     assert problem.replace(coefficient=7.0).has_scalar_coefficient
-    with pytest.raises(InputError, match="has no field 'sources'; its fields are coefficient, source, boundary"):
-        problem.replace(sources=1.0)
+    refused("field 'sources' fields coefficient", problem.replace, sources=1.0)
 
 
 def test_to_converts_every_field():
@@ -192,18 +190,16 @@ def test_to_moves_to_a_device():
     assert problem.to("cpu") is problem
     assert problem.to(torch.device("cpu")) is problem
     for place in ("nowhere", "float32"):
-        with pytest.raises(InputError, match=f"device='{place}' is no device"):
-            problem.to(place)
+        refused(f"device='{place}' device", problem.to, place)
 
 
-@pytest.mark.gpu
-def test_to_moves_every_field_to_a_gpu():
+def test_to_moves_every_field_to_a_device(device):
     sides = {"x0": sb.Robin(1.0, 2.0), "x1": sb.Neumann(1.0), "y0": ZERO, "y1": ZERO}
     solid = torch.zeros(GRID.shape, dtype=torch.bool)
-    there = sb.Diffusion(GRID, 2.0, 1.0, boundary=sides, reaction=1.0, solid=solid).to("cuda")
+    there = sb.Diffusion(GRID, 2.0, 1.0, boundary=sides, reaction=1.0, solid=solid).to(device)
     fields = [*there.coefficient, there.source, there.reaction, there.solid, there.boundary["x0"].alpha,
               there.boundary["x0"].g, there.boundary["x1"].flux, there.boundary["y0"].value]  # fmt: skip
-    assert {field.device.type for field in fields} == {"cuda"}
+    assert {field.device for field in fields} == {device}
 
 
 def test_it_describes_itself():
@@ -234,7 +230,7 @@ BAD = {
         "coefficient has 1 entry that is NaN or infinite, at index (1, 2); remove or replace it.",
     ),
     "infinity": ({"source": _with(np.inf)}, "source has 1 entry that is NaN or infinite, at index (1, 2)"),
-    "NaN on a side": ({"boundary": sb.Dirichlet(np.nan)}, "the Dirichlet value on x0 has 4 entries that are NaN"),
+    "NaN on a side": ({"boundary": sb.Dirichlet(np.nan)}, "the Dirichlet value on x0 is nan; give a finite number"),
     "negative reaction": ({"reaction": -2.0}, "reaction is negative (-2)"),
     "negative reaction with gradients": (
         {"reaction": torch.tensor(-2.0, requires_grad=True)},
@@ -365,14 +361,12 @@ def test_bad_input_is_refused_in_one_sentence(name):
 @pytest.mark.parametrize("shape", [(10**9,) * 3, (10**7,) * 2])
 def test_a_grid_that_no_memory_holds_is_refused(shape):
     cells = "x".join(map(str, shape))
-    with pytest.raises(InputError, match=f"one field on a grid of {cells} cells needs .* GiB of memory, but"):
-        sb.Diffusion(sb.Grid(shape), 1.0, 1.0)
+    refused(f"field grid {cells} cells GiB", lambda: sb.Diffusion(sb.Grid(shape), 1.0, 1.0))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.int64])
 def test_a_problem_is_in_single_or_double_precision(dtype):
-    with pytest.raises(InputError, match=re.escape(f"in {dtype!r}; give torch.float32 or torch.float64.")):
-        sb.Diffusion(GRID).to(dtype)
+    refused(f"{dtype!r} torch.float32 torch.float64", lambda: sb.Diffusion(GRID).to(dtype))
 
 
 def test_corner_data_may_differ_by_round_off_and_where_sides_do_not_meet():
@@ -386,8 +380,12 @@ def test_corner_data_may_differ_by_round_off_and_where_sides_do_not_meet():
 def test_the_slack_of_corners_is_round_off_and_no_more():
     """1e3 round-offs are 2.2e-13 of the data."""
     for gap in (1e-9, 1e-12):
-        with pytest.raises(InputError, match="where the two sides meet"):
-            sb.Diffusion(GRID, boundary=dict.fromkeys(GRID.sides, sb.Dirichlet(1.0)) | {"x1": sb.Dirichlet(1.0 + gap)})
+        refused(
+            "sides",
+            sb.Diffusion,
+            GRID,
+            boundary=dict.fromkeys(GRID.sides, sb.Dirichlet(1.0)) | {"x1": sb.Dirichlet(1.0 + gap)},
+        )
     sb.Diffusion(GRID, boundary=dict.fromkeys(GRID.sides, sb.Dirichlet(1.0)) | {"x1": sb.Dirichlet(1.0 + 1e-13)})
 
 
@@ -397,21 +395,17 @@ def test_corners_are_compared_along_whole_edges_in_three_dimensions():
     sb.Diffusion(grid, boundary=sides)
     value = sb.Diffusion(grid, boundary=sides).boundary["y1"].value.clone()
     value[1, 0] += 0.25  # on the edge with z0, away from the corners
-    with pytest.raises(InputError, match=r"on y1 and z0 differ by 0\.25"):
-        sb.Diffusion(grid, boundary=sides | {"y1": sb.Dirichlet(value)})
+    refused("y1 z0 0.25", lambda: sb.Diffusion(grid, boundary=sides | {"y1": sb.Dirichlet(value)}))
 
 
 def test_coefficients_in_solids_may_be_anything_finite():
     solid = np.zeros((4, 3), dtype=bool)
     solid[1, 2] = True
     sb.Diffusion(GRID, _with(-1.0), solid=solid)
-    with pytest.raises(InputError, match="NaN"):
-        sb.Diffusion(GRID, _with(np.nan), solid=solid)
+    refused("NaN", lambda: sb.Diffusion(GRID, _with(np.nan), solid=solid))
 
 
 @pytest.mark.parametrize("shape", [(8, 8), [8, 8], 8])
 def test_a_shape_in_place_of_the_grid_is_refused_with_the_grid_to_give(shape):
-    with pytest.raises(InputError, match=re.escape(f"a {type(shape).__name__}; give sb.Grid({shape!r}).")):
-        sb.Diffusion(shape, 1.0, 1.0)
-    with pytest.raises(InputError, match="the grid is a ndarray; give a Grid, such as"):
-        sb.Diffusion(np.ones((8, 8)), 1.0)
+    refused(f"{type(shape).__name__} sb.Grid({shape!r})", sb.Diffusion, shape, 1.0, 1.0)
+    refused("grid ndarray Grid", lambda: sb.Diffusion(np.ones((8, 8)), 1.0))

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
-from sciml_bounds.errors import InputError
 from sciml_bounds.problems.fields import cell_field, node_shape, unbatched_shape
 
 GRID = sb.Grid((2, 3, 4))
@@ -35,23 +35,22 @@ def test_an_array_that_is_callable_is_an_array():
 
 
 def test_what_a_callable_returns_is_checked_like_an_array():
-    with pytest.raises(InputError, match=r"a has shape \(3, 4\)"):
-        cell_field(lambda x, y, z: x[0], "a", GRID, torch.float64, CPU)
-    with pytest.raises(InputError, match="a has dtype int64"):
-        cell_field(lambda x, y, z: (x > 0).long(), "a", GRID, torch.float64, CPU)
-    with pytest.raises(InputError, match="a has 24 entries that are NaN"):
-        cell_field(lambda x, y, z: x / 0 - x / 0, "a", GRID, torch.float64, CPU)
+    refused("a shape (3, 4)", lambda: cell_field(lambda x, y, z: x[0], "a", GRID, torch.float64, CPU))
+    refused("a dtype int64", lambda: cell_field(lambda x, y, z: (x > 0).long(), "a", GRID, torch.float64, CPU))
+    refused("a 24 entries NaN", cell_field, lambda x, y, z: x / 0 - x / 0, "a", GRID, torch.float64, CPU)
 
 
 def test_a_callable_of_too_few_or_too_many_coordinates_is_refused():
     words = "is a function that cannot be called with 3 coordinates; the grid has 3 axes, so let it take x, y and z"
     for function in (lambda x, y: x, lambda x, y, z, t: x, lambda: 1.0, lambda x, y, z, *, t: x):
-        with pytest.raises(InputError, match=f"a {words}"):
-            cell_field(function, "a", GRID, torch.float64, CPU)
-    with pytest.raises(InputError, match=r"with 1 coordinate; the grid has 1 axis, so let it take x\.$"):
-        cell_field(lambda x, y: x, "a", sb.Grid(4), torch.float64, CPU)
-    with pytest.raises(InputError, match=f"the Neumann flux on y1 {words}"):
-        sb.Diffusion(GRID, boundary=dict.fromkeys(GRID.sides, sb.Dirichlet()) | {"y1": sb.Neumann(lambda x, z: x)})
+        refused(f"{words}", cell_field, function, "a", GRID, torch.float64, CPU)
+    refused("1 grid axis x", lambda: cell_field(lambda x, y: x, "a", sb.Grid(4), torch.float64, CPU))
+    refused(
+        f"Neumann flux y1 {words}",
+        lambda: sb.Diffusion(
+            GRID, boundary=dict.fromkeys(GRID.sides, sb.Dirichlet()) | {"y1": sb.Neumann(lambda x, z: x)}
+        ),
+    )
     for function in (lambda *x: x[0], lambda x, y, z, t=0.0: x + t, torch.add):
         dim = 2 if function is torch.add else 3
         field = cell_field(function, "a", sb.Grid((2,) * dim), torch.float64, CPU)
@@ -62,7 +61,7 @@ def test_an_error_inside_a_callable_is_not_hidden():
     def wrong(x, y, z):
         return x + "1"
 
-    with pytest.raises(TypeError, match="unsupported operand"):
+    with pytest.raises(TypeError, match="unsupported"):
         cell_field(wrong, "a", GRID, torch.float64, CPU)
 
 
@@ -83,5 +82,4 @@ def test_functions_of_points_are_sampled_like_functions_of_coordinates():
     torch.testing.assert_close(given.source, plain.source)
     for side in grid.sides:
         torch.testing.assert_close(given.boundary[side].value, plain.boundary[side].value)
-    with pytest.raises(sb.InputError, match="points need 2 coordinates"):
-        sb.Diffusion(sb.Grid(4), f)
+    refused("points 2 coordinates", lambda: sb.Diffusion(sb.Grid(4), f))

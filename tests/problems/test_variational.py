@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.bounds.energy import EnergyForm
@@ -134,8 +135,10 @@ def test_dirichlet_values_of_a_box_are_known_at_points():
     box = sb.Box([1.0, 1.0])
     problem = sb.VariationalProblem(box, sb.MinimalSurface(), boundary=sb.Dirichlet(lambda x: x[..., 0]))
     assert problem.boundary_at(torch.tensor([[1.0, 0.5]])).tolist() == [1.0]
-    with pytest.raises(InputError, match="no value is prescribed"):
-        sb.VariationalProblem(box, sb.MinimalSurface(), boundary=sb.Periodic()).boundary_at(torch.zeros(1, 2))
+    refused(
+        "value",
+        lambda: sb.VariationalProblem(box, sb.MinimalSurface(), boundary=sb.Periodic()).boundary_at(torch.zeros(1, 2)),
+    )
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------
@@ -151,7 +154,7 @@ GRID, BOX = sb.Grid((4, 3)), sb.Box([1.0] * 5)
         (lambda: sb.VariationalProblem(GRID, torch.square), "the energy density is a builtin"),
         (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy(-1.0)), "coefficient must be positive"),
         (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy(reaction=-1.0)), "reaction must not be negative"),
-        (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy(), math.nan), "source has 12 entries that are NaN"),
+        (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy(), math.nan), "source is nan; give a finite number"),
         (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy(np.ones((2, 4, 3)))), "coefficient has a batch (2,)"),
         (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy(), np.ones((2, 4, 3))), "the data have a batch (2,)"),
         (lambda: sb.VariationalProblem(GRID, sb.QuadraticEnergy(), boundary=sb.Robin(1.0)), "has a Robin condition"),
@@ -195,8 +198,7 @@ BALANCED = [0.0, lambda x: (math.pi * x).cos().sum(-1), lambda x: 1e-3 * (256 * 
 def test_sources_on_boxes_must_balance_where_nothing_fixes_the_level(density, boundary):
     """The energy has no lower bound otherwise, and each solver would find another number."""
     for source in UNBALANCED:
-        with pytest.raises(InputError, match=r"^the source has the mean .*nothing fixes the level of u"):
-            sb.VariationalProblem(sb.Box([1.0, 1.0]), density, source, boundary=boundary)
+        refused("source mean level", sb.VariationalProblem, sb.Box([1.0, 1.0]), density, source, boundary=boundary)
     for source in BALANCED:
         sb.VariationalProblem(sb.Box([1.0, 1.0]), density, source, boundary=boundary)
     for source in UNBALANCED:
@@ -207,13 +209,12 @@ def test_sources_on_boxes_must_balance_where_nothing_fixes_the_level(density, bo
 @pytest.mark.parametrize(
     ("density", "source", "said"),
     [
-        (sb.QuadraticEnergy(-1.0), 0.0, "coefficient must be positive"),
-        (sb.QuadraticEnergy(lambda x: x[..., 0] - 0.5), 0.0, "coefficient must be positive"),
-        (sb.QuadraticEnergy(reaction=-50.0), 0.0, "reaction must not be negative"),
-        (sb.QuadraticEnergy(lambda x: x[..., 0] * math.nan), 0.0, "the coefficient has 256 entries that are NaN"),
-        (sb.QuadraticEnergy(), lambda x: x[..., 0] * math.nan, "the source has 256 entries that are NaN"),
+        (sb.QuadraticEnergy(-1.0), 0.0, "coefficient positive"),
+        (sb.QuadraticEnergy(lambda x: x[..., 0] - 0.5), 0.0, "coefficient positive"),
+        (sb.QuadraticEnergy(reaction=-50.0), 0.0, "reaction negative"),
+        (sb.QuadraticEnergy(lambda x: x[..., 0] * math.nan), 0.0, "coefficient 256 entries NaN"),
+        (sb.QuadraticEnergy(), lambda x: x[..., 0] * math.nan, "source 256 entries NaN"),
     ],
 )
 def test_data_on_boxes_are_checked_at_points(density, source, said):
-    with pytest.raises(sb.InputError, match=said):
-        sb.VariationalProblem(sb.Box([1.0]), density, source)
+    refused(said, lambda: sb.VariationalProblem(sb.Box([1.0]), density, source))

@@ -15,7 +15,10 @@ from sciml_bounds.recipes._recipe import Recipe, Variable, sample_rng
 
 @dataclass(frozen=True, repr=False)
 class FakeRecipe(Recipe):
-    """Cells in, nodes out, four samples a chunk; `log` gets a line for each chunk that is generated."""
+    """Cells in, nodes out, four samples per chunk.
+
+    `log` gets a line for each chunk; from the third chunk on, each waits until the file `gate` exists, if one is named.
+    """
 
     name: str = "fake"
     title: str = "A fake"
@@ -28,7 +31,7 @@ class FakeRecipe(Recipe):
     layout: str = "cells->nodes"
     scale: float = 1.0
     log: Path | None = None
-    seconds: float = 0.0
+    gate: Path | None = None
     failing: dict[int, str] = field(default_factory=dict)  # by the first sample of a chunk
 
     def chunk(self, resolution):
@@ -64,7 +67,8 @@ class FakeRecipe(Recipe):
         if self.log is not None:
             with self.log.open("a") as file:
                 print(first, os.getpid(), os.environ.get("OMP_NUM_THREADS"), file=file)
-        time.sleep(self.seconds)
+        while self.gate is not None and first >= 8 and not self.gate.exists():
+            time.sleep(0.01)
         match self.failing.get(first):
             case "sentence":
                 raise ConvergenceError("the equation of sample 5 was not solved.")

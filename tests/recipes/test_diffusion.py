@@ -7,10 +7,11 @@ import pytest
 import scipy.sparse
 import scipy.sparse.linalg
 import torch
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.bounds.energy import EnergyForm
-from sciml_bounds.errors import ConvergenceError, InputError
+from sciml_bounds.errors import ConvergenceError
 from sciml_bounds.problems.transfers import interpolate_nodes
 from sciml_bounds.recipes import _diffusion
 from sciml_bounds.recipes._diffusion import CHUNK_CELLS, CHUNK_SAMPLES
@@ -165,28 +166,25 @@ def test_chunks_fit_into_memory_and_hold_two_samples(resolution):
 
 @RECIPES
 def test_a_grid_that_no_memory_holds_is_refused(name):
-    with pytest.raises(InputError, match=f"a chunk of {name} at resolution 200000 needs .* GiB of memory, but"):
-        find_recipe(name).generate(0, 0, 1, 200_000, CPU)
+    refused(f"chunk {name} resolution 200000 GiB memory", lambda: find_recipe(name).generate(0, 0, 1, 200_000, CPU))
 
 
 def test_what_is_not_solved_is_not_stored(monkeypatch):
     monkeypatch.setattr(_diffusion, "solve", functools.partial(sb.solve, maxiter=0))
-    with pytest.raises(ConvergenceError, match=r"^recipe darcy-rough, samples 32 to 63 of seed 7: .*residual"):
+    with pytest.raises(ConvergenceError, match=r"recipe.*samples"):
         find_recipe("darcy-rough").generate(7, 40, 1, 16, CPU)
 
 
 @RECIPES
 def test_a_single_cell_has_no_unknowns_and_is_refused(name):
-    with pytest.raises(InputError, match=f"recipe {name} cannot be generated at resolution 1; give an integer"):
-        find_recipe(name).generate(0, 0, 1, 1, CPU)
+    refused(f"recipe {name} resolution 1 integer", lambda: find_recipe(name).generate(0, 0, 1, 1, CPU))
 
 
-@pytest.mark.gpu
 @RECIPES
-def test_a_graphics_card_gives_the_same_numbers(name):
+def test_every_device_gives_the_same_numbers(name, device):
     """Fields to the last bit, since they are drawn on the CPU; solutions to the residual."""
     recipe = find_recipe(name)
-    here, there = (recipe.generate(0, 0, 2, 48, torch.device(kind)) for kind in ("cpu", "cuda"))
+    here, there = (recipe.generate(0, 0, 2, 48, place) for place in (CPU, device))
     (drawn,) = recipe.inputs
     np.testing.assert_array_equal(here[drawn], there[drawn])
     np.testing.assert_allclose(there["solution"], here["solution"], rtol=1e-6, atol=1e-8)

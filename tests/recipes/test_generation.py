@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,8 +18,9 @@ import torch
 sys.path.append(str(Path(__file__).parent))  # workers are given it, too
 
 from fake_recipe import FakeRecipe
+from refusals import refused
 
-from sciml_bounds.errors import ConvergenceError, InputError
+from sciml_bounds.errors import ConvergenceError
 from sciml_bounds.recipes.generation import consolidate, make_dataset, make_shard
 from sciml_bounds.store.datasets import open_dataset
 
@@ -96,7 +98,7 @@ def test_nor_on_a_seed_or_resolution_that_is_another(folder, expected):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_nor_on_the_number_of_workers(folder, log, expected, workers, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    make_dataset(FakeRecipe(log=log, seconds=0.1), folder / "a.nc", samples=10, seed=3, workers=workers)
+    make_dataset(FakeRecipe(log=log), folder / "a.nc", samples=10, seed=3, workers=workers)
     assert arrays(folder / "a.nc") == expected
     lines = [line.split() for line in log.read_text().splitlines()]
     assert sorted(int(first) for first, *_ in lines) == [0, 4, 8]
@@ -157,26 +159,24 @@ def test_another_data_set_that_is_there_is_never_replaced(folder, log, options, 
     make_dataset(FakeRecipe(), folder / "a.nc", samples=10, seed=3)
     before = (folder / "a.nc").read_bytes()
     recipe = FakeRecipe(log=log, scale=options.pop("scale", 1.0))
-    with pytest.raises(InputError, match=rf"holds another data set \(it differs in .*{words}.*\); remove it"):
-        make_dataset(recipe, folder / "a.nc", **({"seed": 3} | options))
+    refused(f"data {words}", make_dataset, recipe, folder / "a.nc", **({"seed": 3} | options))
     assert chunks_in(log) == []
     assert (folder / "a.nc").read_bytes() == before
 
 
 def test_a_file_that_is_no_data_set_is_never_replaced(folder):
     (folder / "a.nc").write_bytes(b"results of last year")
-    with pytest.raises(InputError, match="is there already, and is no whole data set: "):
-        make_dataset(FakeRecipe(), folder / "a.nc", samples=10, seed=3)
+    refused("data", lambda: make_dataset(FakeRecipe(), folder / "a.nc", samples=10, seed=3))
     assert (folder / "a.nc").read_bytes() == b"results of last year"
 
 
 def test_finished_parts_of_a_larger_data_set_are_not_thrown_away(folder, log):
-    with pytest.raises(ConvergenceError):
+    with pytest.raises(ConvergenceError) as kept:
         make_dataset(FakeRecipe(failing={8: "sentence"}), folder / "a.nc", samples=12, seed=3)
-    with pytest.raises(InputError, match=r"finished part of another data set .* \(it differs in samples\)"):
-        make_dataset(FakeRecipe(), folder / "a.nc", samples=4, seed=3)
+    refused("part data samples", lambda: make_dataset(FakeRecipe(), folder / "a.nc", samples=4, seed=3))
     make_dataset(FakeRecipe(log=log), folder / "a.nc", samples=12, seed=3)
     assert chunks_in(log) == [8]
+    assert kept.value  # until here, as notebooks keep the last one; it must not keep the lock
 
 
 # --- kills ------------------------------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ from sciml_bounds.cli._program import interrupt
 from sciml_bounds.recipes.generation import make_dataset
 import signal
 signal.signal(signal.SIGTERM, partial(interrupt, "sciml-bounds"))
-recipe = FakeRecipe(log=Path({log!r}), seconds={seconds})
+recipe = FakeRecipe(log=Path({log!r}), gate=Path({gate!r}))
 make_dataset(recipe, {path!r}, samples=26, seed=3, workers={workers})
 """
 
@@ -207,24 +207,25 @@ def lives(process: int) -> bool:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_killed_in_the_midst_of_it(tmp_path, folder, log, workers, number):
-    code = RUN.format(here=str(HERE), log=str(log), seconds=0.5, path=str(folder / "a.nc"), workers=workers)
+    gate = tmp_path / "gate"
+    places = {"here": HERE, "log": log, "gate": gate, "path": folder / "a.nc"}
+    code = RUN.format(**{name: str(place) for name, place in places.items()}, workers=workers)
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as process:
-        end = time.monotonic() + 60
-        while len(chunks_in(log)) < 2 + bool(workers) and time.monotonic() < end:
+        while len(chunks_in(log)) < 3 and process.poll() is None:  # the third chunk waits at the gate
             time.sleep(0.01)
         process.send_signal(number)
+        process.wait()
+        gate.touch()  # workers whose parent was killed end after the chunk at hand
         complaint = process.stderr.read()
     assert "Traceback" not in complaint
     assert process.returncode == (-9 if number == signal.SIGKILL else 143)
-    while any(lives(int(line.split()[1])) for line in log.read_text().splitlines()) and time.monotonic() < end:
+    while any(lives(int(line.split()[1])) for line in log.read_text().splitlines()):
         time.sleep(0.01)
-    assert not any(lives(int(line.split()[1])) for line in log.read_text().splitlines())
     assert os.listdir(folder) == [".a.nc.parts"]
     if number == signal.SIGTERM:
         assert not [name for name in os.listdir(folder / ".a.nc.parts") if name.endswith(".part")]
     finished = {int(path.stem) for path in (folder / ".a.nc.parts").glob("*.nc")}
-    assert finished
-    assert len(finished) < 7
+    assert 0 < len(finished) < 7
     log.unlink()
     make_dataset(FakeRecipe(log=log), folder / "a.nc", samples=26, seed=3)
     assert chunks_in(log) == sorted(set(range(0, 26, 4)) - finished)
@@ -258,33 +259,31 @@ def test_shards_join_to_the_data_set_of_one_run(folder, expected, count):
         assert joined["x"].attrs == once["x"].attrs
 
 
+@pytest.fixture(scope="module")
+def made_shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    for i in range(3):
+        make_shard(FakeRecipe(), folder / f"{i}.nc", samples=10, seed=3, shard_index=i, num_shards=3)
+    return folder
+
+
 @pytest.fixture
-def shards(folder):
-    paths = [folder / f"{i}.nc" for i in range(3)]
-    for i, path in enumerate(paths):
-        make_shard(FakeRecipe(), path, samples=10, seed=3, shard_index=i, num_shards=3)
-    return paths
+def shards(folder, made_shards):
+    return [Path(shutil.copy(made_shards / f"{i}.nc", folder)) for i in range(3)]
 
 
 def test_shards_that_do_not_fit(shards, folder):
     first, second, third = shards
     out = folder / "out.nc"
-    with pytest.raises(InputError, match=r"the samples 4 to 7 are in none of the shards; give the shard that has them"):
-        consolidate([first, third], out)
-    with pytest.raises(InputError, match="the samples 8 to 9 are in none"):
-        consolidate([first, second], out)
-    with pytest.raises(InputError, match="the samples 0 to 3 are in none"):
-        consolidate([third, second], out)
+    refused("samples 4 7 shards shard", consolidate, [first, third], out)
+    refused("samples 8 9", consolidate, [first, second], out)
+    refused("samples 0 3", consolidate, [third, second], out)
     other = folder / "other.nc"
     make_shard(FakeRecipe(), other, samples=10, seed=3, shard_index=0, num_shards=2)
-    with pytest.raises(InputError, match=r"0\.nc and .*other\.nc both hold the samples 0 to 3; leave one out"):
-        consolidate([first, second, third, other], out)
-    with pytest.raises(InputError, match="both hold the samples 4 to 7"):
-        consolidate([first, second, second, third], out)
-    with pytest.raises(InputError, match="there is no shard to join"):
-        consolidate([], out)
-    with pytest.raises(InputError, match=r"there is no file .*none\.nc"):
-        consolidate([first, folder / "none.nc"], out)
+    refused("0.nc samples 0 3", consolidate, [first, second, third, other], out)
+    refused("samples 4 7", consolidate, [first, second, second, third], out)
+    refused("shard", consolidate, [], out)
+    refused("file", consolidate, [first, folder / "none.nc"], out)
     assert not out.exists()
 
 
@@ -292,12 +291,10 @@ def test_what_is_there_is_not_replaced_by_joining(shards, folder, caplog):
     out = folder / "a.nc"
     make_dataset(FakeRecipe(), out, samples=10, seed=4)
     before = out.read_bytes()
-    with pytest.raises(InputError, match=r"a\.nc holds another data set \(it differs in seed\); remove it, or choose"):
-        consolidate(shards, out)
+    refused("data seed", consolidate, shards, out)
     assert out.read_bytes() == before
     out.write_bytes(b"results of last year")
-    with pytest.raises(InputError, match="is there already, and is no whole data set: "):
-        consolidate(shards, out)
+    refused("data", consolidate, shards, out)
     assert out.read_bytes() == b"results of last year"
     out.unlink()
     consolidate(shards, out)
@@ -310,8 +307,7 @@ def test_what_is_there_is_not_replaced_by_joining(shards, folder, caplog):
 
 def test_shards_stay_as_they_are(shards):
     before = [shard.read_bytes() for shard in shards]
-    with pytest.raises(InputError, match="is one of the shards, which stay as they are; choose another name"):
-        consolidate(shards, shards[1].parent / "." / shards[1].name)
+    refused("shards name", lambda: consolidate(shards, shards[1].parent / "." / shards[1].name))
     assert [shard.read_bytes() for shard in shards] == before
 
 
@@ -328,16 +324,14 @@ def test_shards_stay_as_they_are(shards):
 )
 def test_shards_of_other_data_sets(shards, folder, recipe, asked, words):
     make_shard(recipe, folder / "other.nc", shard_index=1, num_shards=3, **asked)
-    with pytest.raises(InputError, match=rf"are not shards of one data set: they differ in {words}; give the"):
-        consolidate([shards[0], folder / "other.nc", shards[2]], folder / "out.nc")
+    refused(f"shards data {words}", lambda: consolidate([shards[0], folder / "other.nc", shards[2]], folder / "out.nc"))
 
 
 def test_shards_that_are_damaged(shards, folder):
     content = shards[1].read_bytes()
     middle = len(content) // 2
     shards[1].write_bytes(content[:middle] + bytes(500) + content[middle + 500 :])
-    with pytest.raises(InputError, match=r"1\.nc"):
-        consolidate(shards, folder / "out.nc")
+    refused("1.nc", consolidate, shards, folder / "out.nc")
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------
@@ -346,25 +340,24 @@ def test_shards_that_are_damaged(shards, folder):
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"samples": 0}, "the number of samples is 0; give an integer of at least 1"),
-        ({"samples": 2.5}, "the number of samples is 2.5"),
-        ({"seed": -1}, "the seed is -1; give an integer of at least 0"),
-        ({"seed": 2**63}, "the seed is 9223372036854775808"),
-        ({"seed": True}, "the seed is True"),
-        ({"workers": -1}, "the number of workers is -1"),
-        ({"resolution": 1}, "recipe fake cannot be generated at resolution 1"),
-        ({"device": "gpu"}, "device='gpu' is no device; use 'cpu' or 'cuda'"),
-        ({"device": "cuda:77"}, "device='cuda:77' is not there: torch finds"),
-        ({"recipe": "darcy-ruff"}, "there is no recipe 'darcy-ruff'; the recipes are darcy-rough"),
-        ({"path": "none/a.nc"}, "there is no folder"),
-        ({"path": "a.csv"}, "not known by its ending"),
+        ({"samples": 0}, "number samples 0 integer 1"),
+        ({"samples": 2.5}, "number samples 2.5"),
+        ({"seed": -1}, "seed -1 integer 0"),
+        ({"seed": 2**63}, "seed 9223372036854775808"),
+        ({"seed": True}, "seed True"),
+        ({"workers": -1}, "number workers -1"),
+        ({"resolution": 1}, "recipe resolution 1"),
+        ({"device": "gpu"}, "device='gpu' device 'cpu' 'cuda'"),
+        ({"device": "cuda:77"}, "device='cuda:77'"),
+        ({"recipe": "darcy-ruff"}, "recipe 'darcy-ruff' recipes"),
+        ({"path": "none/a.nc"}, "folder"),
+        ({"path": "a.csv"}, "ending"),
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "-".join(map(str, value)),
 )
 def test_arguments_that_are_wrong(folder, monkeypatch, changed, words):
     monkeypatch.chdir(folder)
-    with pytest.raises(InputError, match=words):
-        make_dataset(**({"recipe": FakeRecipe(), "path": "a.nc", "samples": 4} | changed))
+    refused(words, lambda: make_dataset(**({"recipe": FakeRecipe(), "path": "a.nc", "samples": 4} | changed)))
     assert os.listdir(folder) == []
 
 
@@ -372,30 +365,26 @@ def test_shards_that_cannot_be(folder):
     def make(index: int, count: int) -> None:
         make_shard(FakeRecipe(), folder / "a.nc", samples=10, shard_index=index, num_shards=count)
 
-    with pytest.raises(InputError, match=r"4 shards are more than there are chunks: 10 samples .* ask for at most 3"):
-        make(0, 4)
-    with pytest.raises(InputError, match="the index of the shard is 3, but 3 shards are counted from 0 to 2"):
-        make(3, 3)
-    with pytest.raises(InputError, match="the number of shards is 0"):
-        make(0, 0)
+    refused("4 shards 10 samples 3", make, 0, 4)
+    refused("index shard 3 shards 0 2", make, 3, 3)
+    refused("number shards 0", make, 0, 0)
 
 
 def test_parts_of_another_request_are_not_touched(folder):
     with pytest.raises(ConvergenceError):
         make_dataset(FakeRecipe(failing={4: "sentence"}), folder / "a.nc", samples=10, seed=3)
     before = sorted(os.listdir(folder / ".a.nc.parts"))
-    with pytest.raises(InputError, match=r"\.a\.nc\.parts holds the finished part .* differs in seed\); delete that"):
-        make_dataset(FakeRecipe(), folder / "a.nc", samples=10, seed=4)
-    with pytest.raises(InputError, match=r"it differs in resolution, parameters\)"):
-        make_dataset(FakeRecipe(), folder / "a.nc", samples=10, seed=3, resolution=5)
+    refused("part seed", lambda: make_dataset(FakeRecipe(), folder / "a.nc", samples=10, seed=4))
+    refused(
+        "resolution parameters", lambda: make_dataset(FakeRecipe(), folder / "a.nc", samples=10, seed=3, resolution=5)
+    )
     assert sorted(os.listdir(folder / ".a.nc.parts")) == before
     (folder / ".a.nc.parts" / "request.json").write_text("nonsense")
-    with pytest.raises(InputError, match=r"differs in request\.json"):
-        make_dataset(FakeRecipe(), folder / "a.nc", samples=10, seed=3)
+    refused("differs", lambda: make_dataset(FakeRecipe(), folder / "a.nc", samples=10, seed=3))
 
 
 def test_a_failure_before_the_first_part_leaves_nothing(folder):
-    with pytest.raises(ConvergenceError, match="sample 5 was not solved"):
+    with pytest.raises(ConvergenceError, match=r"sample.*5"):
         make_dataset(FakeRecipe(failing={0: "sentence"}), folder / "a.nc")
     assert os.listdir(folder) == []
 
@@ -405,23 +394,23 @@ def test_two_at_a_time(folder):
         def generate(self, *arguments):
             make_dataset(FakeRecipe(), folder / "a.nc")
 
-    with pytest.raises(InputError, match=r"another process is generating .*a\.nc; wait until it has finished"):
-        make_dataset(Nested(), folder / "a.nc")
+    refused("process", lambda: make_dataset(Nested(), folder / "a.nc"))
 
 
 def test_recipes_that_do_not_give_what_they_promise(folder):
-    with pytest.raises(ConvergenceError, match=r"not finite in 'solution' of sample 5; .* at resolution 4 and seed 0"):
+    with pytest.raises(ConvergenceError, match=r"finite.*'solution'"):
         make_dataset(FakeRecipe(failing={4: "nan"}), folder / "a.nc")
-    with pytest.raises(InputError, match=r"recipe fake gives 'solution' as float64 of shape \(4, 4, 5\) where it"):
-        make_dataset(FakeRecipe(failing={0: "shape"}), folder / "b.nc")
+    refused(
+        "recipe 'solution' float64 shape (4, 4, 5)",
+        lambda: make_dataset(FakeRecipe(failing={0: "shape"}), folder / "b.nc"),
+    )
 
 
 @pytest.mark.slow
 def test_workers_that_fail(folder):
-    with pytest.raises(ConvergenceError, match="the equation of sample 5 was not solved"):
-        make_dataset(FakeRecipe(failing={4: "sentence"}, seconds=0.2), folder / "a.nc", workers=2)
-    with pytest.raises(InputError, match="a worker ended with signal SIGKILL in the midst of its work"):
-        make_dataset(FakeRecipe(failing={4: "die"}), folder / "a.nc", workers=1)
+    with pytest.raises(ConvergenceError, match=r"sample.*5"):
+        make_dataset(FakeRecipe(failing={4: "sentence"}), folder / "a.nc", workers=2)
+    refused("worker signal SIGKILL", lambda: make_dataset(FakeRecipe(failing={4: "die"}), folder / "a.nc", workers=1))
     with pytest.raises(RuntimeError, match=r"(?s)Traceback.*ZeroDivisionError: a bug"):
         make_dataset(FakeRecipe(failing={4: "bug"}), folder / "a.nc", workers=1)
 
@@ -430,8 +419,7 @@ def test_recipes_that_workers_cannot_have(folder):
     class Local(FakeRecipe):
         pass
 
-    with pytest.raises(InputError, match=r"recipe fake cannot be sent to other processes .* define it in a module"):
-        make_dataset(Local(), folder / "a.nc", workers=1)
+    refused("recipe module", lambda: make_dataset(Local(), folder / "a.nc", workers=1))
 
 
 @pytest.mark.slow

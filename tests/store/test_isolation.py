@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
+from refusals import refused
 
-from sciml_bounds.errors import InputError
 from sciml_bounds.store import isolation
 from sciml_bounds.store.readers import open_file, read_array
 
@@ -42,8 +42,7 @@ def path(tmp_path):
 )
 def test_deaths(path, monkeypatch, what, words):
     monkeypatch.setattr(isolation, "_COMMAND", what)
-    with pytest.raises(InputError, match=rf"a in .*a.h5 cannot be read \(.*{words}.*\); the file is damaged"):
-        read_array(str(path), "a")
+    refused(f"a.h5 {words} file", lambda: read_array(str(path), "a"))
 
 
 @pytest.fixture
@@ -89,8 +88,7 @@ def test_memory_is_limited(path, monkeypatch):
         "from sciml_bounds.store import isolation as i; i._limit(0); i.Path = lambda _: bytearray(2**31); i.main('')"
     )
     monkeypatch.setattr(isolation, "_COMMAND", greedy)
-    with pytest.raises(InputError, match="MemoryError"):
-        read_array(str(path), "a")
+    refused("MemoryError", lambda: read_array(str(path), "a"))
 
 
 def test_modules_beside_the_file_are_not_imported(path):

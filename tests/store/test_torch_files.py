@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
-from sciml_bounds.errors import InputError
 from sciml_bounds.store.readers import find_field, open_file, read_array
 from sciml_bounds.store.torch_files import read_torch
 
@@ -66,8 +66,7 @@ BOMB = b"\x80\x02cbuiltins\nbytearray\n\x8a\x06" + (2**46).to_bytes(6, "little")
 def test_pickles_that_would_call_something(tmp_path, pickled):
     path = rewritten(tmp_path / "a.pt", pickled)
     for read in (lambda: read_array(str(path), "a"), lambda: read_torch(path.open("rb"))):
-        with pytest.raises(InputError, match="more than tensors, which is never loaded"):
-            read()
+        refused("tensors", read)
 
 
 def test_what_torch_saves_of_tensors_is_allowed(tmp_path):
@@ -96,15 +95,13 @@ def test_tensors_in_dictionaries_and_lists_have_names_of_their_own(tmp_path):
     expected = {"a": a, "l.0": d, "l.1.0": e, "nest.b": d, "nest.deep.0": c}  # of two with one name the outer one
     for name, tensor in expected.items():
         np.testing.assert_array_equal(read_array(f"{tmp_path}/a.pt:{name}", "a"), tensor)
-    with pytest.raises(InputError, match=r"it has no array 'nest'; the arrays in it are .*nest.b"):
-        read_array(f"{tmp_path}/a.pt:nest", "a")
+    refused("array 'nest'", read_array, f"{tmp_path}/a.pt:nest", "a")
 
 
 def test_compressed_files_are_refused(tmp_path):
     """torch maps the file into memory, where compressed bytes would be taken for numbers."""
     path = rewritten(tmp_path / "a.pt", compression=zipfile.ZIP_DEFLATED)
-    with pytest.raises(InputError, match=r"compressed, which torch.save never does"):
-        read_array(str(path), "a")
+    refused("compressed", lambda: read_array(str(path), "a"))
 
 
 @pytest.mark.parametrize("place", [20, 24], ids=["compressed", "unpacked"])
@@ -119,8 +116,7 @@ def test_a_member_that_declares_more_than_the_file_holds(tmp_path, place):
     tracemalloc.start()
     try:
         for read in (lambda: read_array(str(path), "a"), lambda: read_torch(path.open("rb"))):
-            with pytest.raises(InputError, match="it is truncated: it declares more than it holds"):
-                read()
+            refused("truncated", read)
         assert tracemalloc.get_traced_memory()[1] < 2e6
     finally:
         tracemalloc.stop()
@@ -128,7 +124,6 @@ def test_a_member_that_declares_more_than_the_file_holds(tmp_path, place):
 
 def test_a_shape_whose_size_overflows(tmp_path):
     torch.save(torch.ones(1).expand(2**31, 2**31), tmp_path / "a.pt")  # 2^64 bytes: zero in 64 bits
-    with pytest.raises(InputError, match="GiB of memory"):
-        read_array(f"{tmp_path}/a.pt", "a")
+    refused("GiB memory", read_array, f"{tmp_path}/a.pt", "a")
     with ExitStack() as files:
         assert open_file(tmp_path / "a.pt", "a", files).arrays[""].shape == (2**31, 2**31)

@@ -10,6 +10,7 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
+from refusals import failing, refused
 from torch import nn
 
 from sciml_bounds.errors import InputError
@@ -126,11 +127,9 @@ def test_a_truncated_file_is_one_sentence_wherever_it_ends(file):
     content = file.read_bytes()
     for length in [0, 1, 7, 8, 9, 100, len(content) // 2, len(content) - 1]:
         file.write_bytes(content[:length])
-        with pytest.raises(InputError, match="not a whole safetensors file"):
-            read_weights(file)
+        refused("file", read_weights, file)
     file.write_bytes(content + b"\0")
-    with pytest.raises(InputError, match="not a whole safetensors file"):
-        read_weights(file)
+    refused("file", read_weights, file)
 
 
 @pytest.mark.slow
@@ -158,14 +157,12 @@ def test_no_byte_can_be_changed_unnoticed(file):
 def test_changed_numbers_and_changed_cards_are_told_apart(file):
     header, numbers = parts(file)
     join(file, header, bytes([numbers[0] ^ 1]) + numbers[1:])
-    with pytest.raises(InputError, match=r"was changed .* its numbers do not fit its digest"):
-        read_weights(file)
+    refused("numbers digest", read_weights, file)
     sealed = json.loads(header["__metadata__"]["sciml_bounds"])
     sealed["card"]["metrics"] = {"l2": 0.001}
     header["__metadata__"]["sciml_bounds"] = json.dumps(sealed)
     join(file, header, numbers)
-    with pytest.raises(InputError, match=r"was changed .* its card does not fit its digest"):
-        read_weights(file)
+    refused("card digest", read_weights, file)
 
 
 @pytest.mark.parametrize("text", ["", "no JSON", "[]", "{}", '{"card": 3, "sha256": ""}', '{"card": {}, "sha256": 1}'])
@@ -173,38 +170,30 @@ def test_a_card_that_is_none_is_one_sentence(file, text):
     header, numbers = parts(file)
     header["__metadata__"]["sciml_bounds"] = text
     join(file, header, numbers)
-    with pytest.raises(InputError, match="cannot be read; the file is damaged"):
-        read_weights(file)
+    refused("file", read_weights, file)
 
 
 def test_a_foreign_file_is_one_sentence(tmp_path):
     path = tmp_path / "w.safetensors"
     safetensors.torch.save_file({"a": torch.zeros(2)}, path)
-    with pytest.raises(InputError, match="holds tensors but no card of this package"):
-        read_weights(path)
+    refused("tensors card package", read_weights, path)
     torch.save({"a": torch.zeros(2)}, path)
-    with pytest.raises(InputError, match="not a whole safetensors file"):
-        read_weights(path)
-    with pytest.raises(InputError, match="there is no file"):
-        read_weights(tmp_path / "none.safetensors")
-    with pytest.raises(InputError, match="there is no file"):
-        read_weights(tmp_path)
+    refused("file", read_weights, path)
+    refused("file", read_weights, tmp_path / "none.safetensors")
+    refused("file", read_weights, tmp_path)
 
 
 def test_a_newer_format_is_one_sentence(tmp_path):
     write_weights(tmp_path / "w.safetensors", {"a": torch.zeros(2)}, {"format_version": "1.0"})
-    with pytest.raises(InputError, match=r"has format version 1.0, and this program reads 0.1"):
-        read_weights(tmp_path / "w.safetensors")
+    refused("version 1.0 0.1", read_weights, tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_numbers_that_are_none_are_never_written(tmp_path, value):
     model = Tiny()
     model.layer.weight.data[0, 0] = value
-    with pytest.raises(InputError, match=r"the tensor layer.weight of .* holds NaN or infinity"):
-        save_model(model, tmp_path / "w.safetensors")
-    with pytest.raises(InputError, match=r"cannot be written as JSON"):
-        save_model(Tiny(), tmp_path / "w.safetensors", loss=value)
+    refused("tensor NaN infinity", save_model, model, tmp_path / "w.safetensors")
+    refused("JSON", lambda: save_model(Tiny(), tmp_path / "w.safetensors", loss=value))
     assert os.listdir(tmp_path) == []
 
 
@@ -215,8 +204,7 @@ def test_a_refused_write_keeps_the_old_file(file, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(InputError, match="No space left on device"):
-        save_model(Tiny(5), file)
+    refused("device", lambda: save_model(Tiny(5), file))
     assert file.read_bytes() == before
     assert os.listdir(file.parent) == [file.name]
 
@@ -224,56 +212,47 @@ def test_a_refused_write_keeps_the_old_file(file, monkeypatch):
 def test_only_classes_of_the_table_are_made(tmp_path):
     path = tmp_path / "w.safetensors"
     write_weights(path, {"a": torch.zeros(2)}, {"class": "Tyni", "arguments": {}})
-    with pytest.raises(InputError, match=r"there is no network 'Tyni'; did you mean Tiny\?"):
-        load_model(path)
+    refused("network 'Tyni' mean Tiny?", load_model, path)
     write_weights(path, {"a": torch.zeros(2)}, {"class": "subprocess:Popen", "arguments": {}})
-    with pytest.raises(InputError, match="there is no network"):
-        load_model(path)
+    refused("network", load_model, path)
     write_weights(path, {"a": torch.zeros(2)}, {})
-    with pytest.raises(InputError, match=r"the card of .* names no class of network"):
-        load_model(path)
-    with pytest.raises(InputError, match="a Linear cannot be saved as a model"):
-        save_model(nn.Linear(2, 2), path)
+    refused("card names class", load_model, path)
+    refused("Linear", lambda: save_model(nn.Linear(2, 2), path))
     impostor = type("Tiny", (nn.Linear,), {"arguments": {}})(2, 2)
-    with pytest.raises(InputError, match="a Tiny cannot be saved as a model"):
-        save_model(impostor, path)
+    refused("Tiny", save_model, impostor, path)
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"width": 0}, r"arguments that Tiny does not take: width=0 is not positive."),
-        ({"size": 3}, r"arguments that Tiny does not take: .*unexpected keyword argument 'size'"),
-        ({"width": "wide"}, r"arguments that Tiny does not take"),
-        ({"width": 10**12}, r"arguments that Tiny does not take"),
-        ([3], r"has no arguments for Tiny"),
-        (None, r"has no arguments for Tiny"),
+        ({"width": 0}, "arguments Tiny width=0 positive"),
+        ({"size": 3}, "arguments Tiny keyword 'size'"),
+        ({"width": "wide"}, "arguments Tiny"),
+        ({"width": 10**12}, "arguments Tiny"),
+        ([3], "arguments Tiny"),
+        (None, "arguments Tiny"),
     ],
-    ids=["refused", "unknown", "of another type", "huge", "a list", "none"],
 )
 def test_arguments_that_make_no_network(tmp_path, arguments, words):
     path = tmp_path / "w.safetensors"
     write_weights(path, Tiny().state_dict(), {"class": "Tiny", "arguments": arguments})
-    with pytest.raises(InputError, match=words):
-        load_model(path)
+    failing(InputError, words, lambda: load_model(path))
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"width": 4}, r"layer.weight has shape \(3, 3\) instead of \(4, 4\)"),
-        ({"bias": False}, r"the network has no layer.bias"),
+        ({"width": 4}, "layer.weight (3, 3) (4, 4)"),
+        ({"bias": False}, "layer.bias"),
     ],
     ids=["shape", "surplus"],
 )
 def test_weights_of_another_architecture(tmp_path, arguments, words):
     path = tmp_path / "w.safetensors"
     write_weights(path, Tiny().state_dict(), {"class": "Tiny", "arguments": arguments})
-    with pytest.raises(InputError, match=f"those of another architecture: {words}"):
-        load_model(path)
+    refused(f"architecture {words}", load_model, path)
     write_weights(path, {"mean": torch.tensor(0.0)}, {"class": "Tiny", "arguments": {}})
-    with pytest.raises(InputError, match=r"layer\.bias is missing"):
-        load_model(path)
+    refused("layer.bias", load_model, path)
 
 
 def test_a_card_that_asks_for_more_than_the_file_holds_takes_no_memory(tmp_path):
@@ -281,27 +260,21 @@ def test_a_card_that_asks_for_more_than_the_file_holds_takes_no_memory(tmp_path)
     path = tmp_path / "w.safetensors"
     for width in (2 * 10**6, 10**8):
         write_weights(path, Tiny().state_dict(), {"class": "Tiny", "arguments": {"width": width}})
-        with pytest.raises(InputError, match=rf"layer.weight has shape \(3, 3\) instead of \({width}, {width}\)"):
-            load_model(path)
+        refused(f"shape (3, 3) {width} {width})", load_model, path)
     arguments = {"channels": 10**5, "layers": 2, "levels": 2}
     write_weights(path, {"a": torch.zeros(2)}, {"class": "MgNO", "arguments": arguments})
-    with pytest.raises(InputError, match="those of another architecture"):
-        load_model(path)
+    refused("architecture", load_model, path)
 
 
 def test_names_mean_what_ships(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "_SHIPPED", tmp_path)
-    with pytest.raises(InputError, match=r"no weights 'darcy-rough' ship with this package; none are installed"):
-        load_model("darcy-rough")
+    refused("weights 'darcy-rough' package", load_model, "darcy-rough")
     model = Tiny()
     save_model(model, tmp_path / "darcy-rough.safetensors")
     assert torch.equal(load_model("darcy-rough").layer.weight, model.layer.weight)
-    with pytest.raises(InputError, match=r"did you mean darcy-rough\?"):
-        load_model("darcy-ruogh")
-    with pytest.raises(InputError, match="there is no file"):
-        load_model(tmp_path / "darcy-rough")
+    refused("mean", load_model, "darcy-ruogh")
+    refused("file", load_model, tmp_path / "darcy-rough")
 
 
 def test_another_ending_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"use \.safetensors"):
-        write_weights(tmp_path / "w.pt", {}, {})
+    refused("safetensors", write_weights, tmp_path / "w.pt", {}, {})

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from refusals import refused
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -49,10 +50,10 @@ def test_without_metrics_directions_are_measured_by_the_step_along_them():
 def test_metrics_of_fields_are_refused_for_directions():
     b = torch.randn(3, 1, 6, 6)
     data = TensorDataset(b, torch.cat([b, torch.ones_like(b)], 1))
-    with pytest.raises(
-        InputError, match="metric='h1' does not fit a network of directions; take 'line-search' or 'cont"
-    ):
-        evaluate(LearnedDirections(dim=2, channels=2), data, ["contraction", "h1"])
+    refused(
+        "metric='h1' network directions 'line-search' 'cont",
+        lambda: evaluate(LearnedDirections(dim=2, channels=2), data, ["contraction", "h1"]),
+    )
 
 
 def test_without_metrics_a_flux_head_is_measured_by_its_bound():
@@ -101,42 +102,36 @@ def test_a_callable_is_a_metric():
 @pytest.mark.parametrize(
     ("y", "metrics", "words"),
     [
-        (torch.ones(2, 1, 5), ("l2",), r"must agree|make the network for these data"),
-        (torch.ones(2, 1, 4), ("l3",), r"metric='l3' is not known"),
-        (torch.ones(2, 1, 4), (), "no metric"),
-        (torch.full((2, 1, 4), float("nan")), ("l2",), "the target of sample 0 of the data holds NaN"),
+        (torch.ones(2, 1, 5), ("l2",), ""),
+        (torch.ones(2, 1, 4), ("l3",), "metric='l3'"),
+        (torch.ones(2, 1, 4), (), "metric"),
+        (torch.full((2, 1, 4), float("nan")), ("l2",), "target sample 0 data NaN"),
     ],
-    ids=["shape", "unknown", "none", "nan"],
 )
 def test_bad_input_is_one_sentence(y, metrics, words):
-    with pytest.raises(InputError, match=words):
-        evaluate(Scale(1.0), TensorDataset(torch.ones(2, 1, 4), y), metrics)
+    refused(words, lambda: evaluate(Scale(1.0), TensorDataset(torch.ones(2, 1, 4), y), metrics))
 
 
 @pytest.mark.parametrize("path", ["d.nc", Path("d.nc")], ids=["text", "path"])
 def test_the_path_of_a_data_set_is_told_from_its_samples(path):
-    with pytest.raises(InputError, match=r"the path d\.nc; give sb\.TorchDataset\('d\.nc', 'test'\)"):
-        evaluate(Scale(1.0), path)
+    refused("path sb.TorchDataset('d.nc' 'test')", lambda: evaluate(Scale(1.0), path))
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"workers": -1}, "workers is -1"),
-        ({"device": "gpu"}, "device='gpu' is no device"),
-        ({"metrics": "l2"}, "metrics='l2' is one name"),
+        ({"batch_size": 0}, "batch_size 0"),
+        ({"workers": -1}, "workers -1"),
+        ({"device": "gpu"}, "device='gpu' device"),
+        ({"metrics": "l2"}, "metrics='l2' name"),
     ],
-    ids=["batch", "workers", "device", "metrics"],
 )
 def test_options_that_cannot_be_are_one_sentence(options, words):
-    with pytest.raises(InputError, match=words):
-        evaluate(Scale(1.0), TensorDataset(torch.ones(2, 1, 4), torch.ones(2, 1, 4)), **options)
+    refused(words, lambda: evaluate(Scale(1.0), TensorDataset(torch.ones(2, 1, 4), torch.ones(2, 1, 4)), **options))
 
 
 def test_no_samples_are_one_sentence():
-    with pytest.raises(InputError, match="hold no samples"):
-        evaluate(Scale(1.0), TensorDataset(torch.ones(0, 1, 4), torch.ones(0, 1, 4)))
+    refused("samples", lambda: evaluate(Scale(1.0), TensorDataset(torch.ones(0, 1, 4), torch.ones(0, 1, 4))))
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 16])
@@ -175,9 +170,6 @@ def test_a_rollout_that_blows_up_is_infinitely_wrong_from_there_on_and_others_go
 
 
 def test_a_rollout_needs_a_network_that_keeps_the_shape():
-    with pytest.raises(InputError, match="cannot be its next input"):
-        list(roll_out(nn.Conv1d(1, 2, 1), torch.ones(2, 1, 5), 3))
-    with pytest.raises(InputError, match="at least two frames"):
-        evaluate_rollout(Scale(1.0), torch.ones(3, 1, 1, 5))
-    with pytest.raises(InputError, match="trajectories hold NaN or infinity"):
-        evaluate_rollout(Scale(1.0), torch.full((3, 2, 1, 5), torch.nan))
+    refused("input", lambda: list(roll_out(nn.Conv1d(1, 2, 1), torch.ones(2, 1, 5), 3)))
+    refused("frames", lambda: evaluate_rollout(Scale(1.0), torch.ones(3, 1, 1, 5)))
+    refused("trajectories NaN infinity", lambda: evaluate_rollout(Scale(1.0), torch.full((3, 2, 1, 5), torch.nan)))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from refusals import refused
 
-import sciml_bounds as sb
 from sciml_bounds.newton.sketches.row_block import RowBlock
 from sciml_bounds.newton.sketches.rows import Rows
 
@@ -30,5 +30,4 @@ def test_blocks_of_one_row_are_rows():
 
 
 def test_a_size_of_zero_is_refused():
-    with pytest.raises(sb.InputError, match="size is 0"):
-        RowBlock(0)
+    refused("size 0", RowBlock, 0)

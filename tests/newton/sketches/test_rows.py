@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from refusals import refused
 
-import sciml_bounds as sb
 from sciml_bounds.newton.sketches.rows import Rows
 
 #: Symmetric and indefinite, as a KKT matrix; condition number about 5.
@@ -42,5 +42,4 @@ def test_rows_come_with_their_entries_as_often_as_they_should():
 
 
 def test_unknown_weights_are_refused():
-    with pytest.raises(sb.InputError, match="unknown weights 'squares'"):
-        Rows("squares")
+    refused("weights 'squares'", Rows, "squares")

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 import torch
+from refusals import refused
 
-import sciml_bounds as sb
 from sciml_bounds.newton.sketches.sparse_sign import SparseSign
 
 
@@ -40,7 +40,5 @@ def test_lengths_in_a_subspace_are_kept():
 
 
 def test_numbers_that_do_not_fit_are_refused():
-    with pytest.raises(sb.InputError, match="nonzeros=9 of a row do not fit into size=8"):
-        SparseSign(8, 9)
-    with pytest.raises(sb.InputError, match="nonzeros is 0"):
-        SparseSign(8, 0)
+    refused("nonzeros=9 row size=8", SparseSign, 8, 9)
+    refused("nonzeros 0", SparseSign, 8, 0)

@@ -1,0 +1,64 @@
+"""Sums along the branches of a spanning forest.
+
+A forest is given by its cells in the order of a breadth-first search, and by the parent of each cell (-1 for a root).
+Each step needs the one before, so there is no triton version: fields on CUDA are summed on the host.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sciml_bounds.kernels._backend import backend_for, run_compiled
+
+__all__ = ["add_to_children", "add_to_parents"]
+
+Integers = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+
+def add_to_parents(order: Integers, parent: Integers, values: Tensor) -> Tensor:
+    """Replace the value of each cell by the sum over its descendants and itself, in place.
+
+    Parameters
+    ----------
+    order
+        Cells in the order of a breadth-first search that starts at all roots.
+    parent
+        Parent of each cell, -1 for roots.
+    values
+        Shape (n,), on the CPU.
+    """
+    if backend_for(values) == "compiled":
+        run_compiled("add_to_parents", 0, order, parent, values)
+        return values
+    for cells, parents in reversed(_levels(order, parent)):
+        values.index_add_(0, parents, values[cells])
+    return values
+
+
+def add_to_children(order: Integers, parent: Integers, values: Tensor) -> Tensor:
+    """Replace the value of each cell by the sum over its ancestors and itself, in place.
+
+    Parameters are those of `add_to_parents`, of which this is the transpose.
+    """
+    if backend_for(values) == "compiled":
+        run_compiled("add_to_children", 0, order, parent, values)
+        return values
+    for cells, parents in _levels(order, parent):
+        values[cells] += values[parents]
+    return values
+
+
+def _levels(order: Integers, parent: Integers) -> list[tuple[Tensor, Tensor]]:
+    """List the cells of equal distance to a root, with their parents, nearest first and without the roots."""
+    place = np.empty(len(parent), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    above = parent[order]
+    before = np.where(above >= 0, place[above], -1)  # ascending, since the search is breadth-first
+    levels, start = [], int(np.searchsorted(before, 0))
+    while start < len(order):
+        end = int(np.searchsorted(before, start))
+        levels.append((torch.from_numpy(order[start:end]), torch.from_numpy(above[start:end])))
+        start = end
+    return levels
