@@ -18,7 +18,7 @@ from sciml_bounds.newton.program import Point, Program
 __all__ = ["scale_program"]
 
 #: Functions whose derivatives are of a size between these are left as they are; others are brought to 1.
-SMALL, LARGE = 0.1, 10.0
+SMALL, LARGE = 0.1, 1e4
 
 #: Relative step of the difference that stands for a Hessian.
 DIFFERENCE = 1e-4
