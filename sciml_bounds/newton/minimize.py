@@ -42,6 +42,11 @@ __all__ = ["minimize"]
 #: with differences, which carry an error of about 1e-8 of the functions themselves.
 PUBLISHED, EXACT, DIFFERENCES = 1e-4, 1e-8, 1e-5
 
+#: Functions with derivatives above this at x0 are scaled, as in IPOPT: steep constraints outweigh the objective in the
+#: merit function, and iterations then end where the Jacobian has lost its rank (ORTHREGD, ORTHRGDM of CUTEst). The
+#: published method scales none; its iteration counts on CUTEst stay as published with this limit.
+STEEP, STEEP_PUBLISHED = 100.0, 1e4
+
 
 def minimize(
     fun: Callable[[Any], Any],
@@ -163,7 +168,7 @@ def minimize(
     if multipliers is not None:
         point = replace(point, multipliers=_multipliers(multipliers, point))
     if not (isinstance(solver, MinresSolver) and solver.settings.preconditioner is not None):  # it has the user's units
-        point = scale_program(program, point)
+        point = scale_program(program, point, STEEP if settings is None else STEEP_PUBLISHED)
     if multipliers is None and settings is None:
         point = replace(point, multipliers=estimated_multipliers(point))
     tolerance = _tolerance(rtol, atol, program, settings, program.unscaled(point).kkt_residual)

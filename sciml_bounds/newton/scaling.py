@@ -1,8 +1,8 @@
 """Units for the objective and each constraint in which their derivatives at x0 are of order one.
 
-Penalties, shifts and default tolerances are absolute, so that they mean the same only for functions of one size: a start
-where constraints are steep is else led along them to points without rank. IPOPT divides by large gradients (Waechter and Biegler, Math. Program. 106, 2006, section 3.8). Factors
-are powers of two and bring no round-off.
+Penalties, shifts and default tolerances are absolute, so they have the same meaning only for functions of one size. IPOPT
+divides by large gradients for the same reason (Waechter and Biegler, Math. Program. 106, 2006, section 3.8). Factors
+are powers of two, which add no round-off.
 """
 
 from __future__ import annotations
@@ -17,31 +17,32 @@ from sciml_bounds.newton.program import Point, Program
 
 __all__ = ["scale_program"]
 
-#: Functions whose derivatives are of a size between these are left as they are; others are brought to 1.
-SMALL, LARGE = 0.1, 1e4
+#: Functions whose derivatives are smaller are scaled to derivatives of size 1.
+SMALL = 0.1
 
 #: Relative step of the difference that stands for a Hessian.
 DIFFERENCE = 1e-4
 
 
-def scale_program(program: Program, point: Point) -> Point:
-    """Scale the functions of a program by their sizes at a point, and return the point in the new units."""
+def scale_program(program: Program, point: Point, largest: float) -> Point:
+    """Scale functions whose derivatives at a point are small, or above `largest`; return the point in the new units."""
     slopes, length = _row_lengths(point.jacobian), float(vector_norm(point.x))
     values = torch.where(slopes < SMALL, torch.maximum(slopes, point.constraints.abs()), slopes)
-    f = _factors(point.gradient.new_tensor([_objective_size(program, point)]), length)
-    c = _factors(values, length)
+    f = _factors(point.gradient.new_tensor([_objective_size(program, point)]), length, largest)
+    c = _factors(values, length, largest)
     program.scale(float(f), c)
     return program.scaled(point)
 
 
-def _factors(sizes: Tensor, length: float) -> Tensor:
-    """Return powers of two that bring sizes which are too small or too large to about 1; zero tells nothing.
+def _factors(sizes: Tensor, length: float, largest: float) -> Tensor:
+    """Return powers of two that bring small and large sizes to about 1; a size of zero is left alone.
 
-    Large derivatives with regard to an x that is as small do not make large functions.
+    Where x is shorter than 1, the change of the function over that length decides whether derivatives are large.
     """
-    large = sizes * min(1.0, length or 1.0) > LARGE
-    off = (sizes > 0) & ((sizes < SMALL) | large) & torch.isfinite(sizes)
-    return torch.where(off, torch.exp2(-torch.log2(torch.where(off, sizes, 1.0)).round()), 1.0)
+    changes = sizes * min(1.0, length or 1.0)
+    brought = torch.where(sizes < SMALL, sizes, changes)
+    off = (sizes > 0) & ((sizes < SMALL) | (changes > largest)) & torch.isfinite(sizes)
+    return torch.where(off, torch.exp2(-torch.log2(torch.where(off, brought, 1.0)).round()), 1.0)
 
 
 def _objective_size(program: Program, point: Point) -> float:
