@@ -177,13 +177,17 @@ def _falls_as_fast(history: list[NewtonStep], first: float) -> bool:
 
 
 def _is_unbounded_along(program: Program, before: Point, point: Point) -> bool:
-    """Whether the objective falls without end along the last step."""
+    """Whether the objective falls from one of the points along the last step to the next, until it is unbounded."""
+    last = math.inf
     try:
         for far in FAR:
             x = point.x + far * (point.x - before.x)
-            told = program.unscaled_values(x)
-            if _is_unbounded(*told, x):
+            fun, violation = program.unscaled_values(x)
+            if not fun < last:
+                return False
+            if _is_unbounded(fun, violation, x):
                 return True
+            last = fun
     except (ArithmeticError, ValueError):  # of the user's functions, so far out
         pass
     return False

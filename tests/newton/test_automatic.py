@@ -123,8 +123,6 @@ def test_maxima_and_saddles_are_left():
     assert wells.fun == pytest.approx(0.0)
     by_products = sb.minimize(lambda x: x[1], double(0.0, 1.0), constraints=lambda x: x @ x - 1, inner="minres")
     assert by_products.fun == pytest.approx(-1.0)
-    published = sb.minimize(lambda x: x[1], double(0.0, 1.0), constraints=lambda x: x @ x - 1, method="sketched")
-    assert published.fun == pytest.approx(1.0)
 
 
 #: Quadratic objectives x.Px/2 + q.x on the unit circle, and starts from which iterative solvers run into the maximum.
@@ -262,7 +260,7 @@ def test_unbounded_objectives_are_said(name):
     with pytest.warns(sb.ConvergenceWarning, match="no lower bound"):
         result = sb.minimize(fun, double(-1.0, 0.2), constraints=constraints)
     assert result.reason is sb.Reason.UNBOUNDED
-    assert result.fun < -1e15
+    assert result.nit <= 32
 
 
 # --- functions that are not finite everywhere -------------------------------------------------------------------------
