@@ -25,24 +25,28 @@ DIFFERENCE = 1e-4
 
 
 def scale_program(program: Program, point: Point, largest: float) -> Point:
-    """Scale functions whose derivatives at a point are small, or above `largest`; return the point in the new units."""
+    """Scale functions whose derivatives at a point are small, or above `largest`; return the point in the new units.
+
+    Steep constraints are scaled to derivatives of size 1, a steep objective to `largest`, as in IPOPT: it may be flat
+    at the minimum. With 1 there, LUKVLE15 (n = 21) of CUTEst takes 749 quasi-Newton iterations instead of 148.
+    """
     slopes, length = _row_lengths(point.jacobian), float(vector_norm(point.x))
     values = torch.where(slopes < SMALL, torch.maximum(slopes, point.constraints.abs()), slopes)
-    f = _factors(point.gradient.new_tensor([_objective_size(program, point)]), length, largest)
-    c = _factors(values, length, largest)
+    size = point.gradient.new_tensor([_objective_size(program, point)])
+    f, c = _factors(size, length, largest, largest), _factors(values, length, largest, 1.0)
     program.scale(float(f), c)
     return program.scaled(point)
 
 
-def _factors(sizes: Tensor, length: float, largest: float) -> Tensor:
-    """Return powers of two that bring small and large sizes to about 1; a size of zero is left alone.
+def _factors(sizes: Tensor, length: float, largest: float, target: float) -> Tensor:
+    """Return powers of two that bring small sizes to about 1 and large ones to the target; zero is left alone.
 
     Where x is shorter than 1, the change of the function over that length decides whether derivatives are large.
     """
     changes = sizes * min(1.0, length or 1.0)
-    brought = torch.where(sizes < SMALL, sizes, changes)
+    excess = torch.where(sizes < SMALL, sizes, changes / target)
     off = (sizes > 0) & ((sizes < SMALL) | (changes > largest)) & torch.isfinite(sizes)
-    return torch.where(off, torch.exp2(-torch.log2(torch.where(off, brought, 1.0)).round()), 1.0)
+    return torch.where(off, torch.exp2(-torch.log2(torch.where(off, excess, 1.0)).round()), 1.0)
 
 
 def _objective_size(program: Program, point: Point) -> float:
