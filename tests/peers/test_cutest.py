@@ -128,6 +128,17 @@ def test_auto_is_compared_with_ipopt(capsys, tmp_path):
     assert re.search(r"^  (?:PASS|MISS)  median of time", printed, re.MULTILINE)
 
 
+@needs_peers
+def test_gradients_alone_are_compared_with_slsqp(capsys, tmp_path):
+    """SLSQP takes 15 iterations on each. A steep constraint at x0 led `minimize` to other points, in 1,000 or 69."""
+    printed = run(capsys, tmp_path, "--set", "gradients", "--only", "ORTHREGD", "ORTHRGDM")
+    counts = [int(count) for count in re.findall(r"gradients +(\d+) it", printed)]
+    assert len(counts) == 2
+    assert max(counts) <= 50
+    assert "PASS  solved by SLSQP and not by minimize: none" in printed
+    assert "minimize ends" not in printed
+
+
 @pytest.mark.skipif(not MISSING, reason="all peers are there")
 def test_without_peers_it_says_so(capsys, tmp_path):
     assert re.match(r"skipped, since .* cannot be imported: pip install", run(capsys, tmp_path))
