@@ -208,6 +208,6 @@ def reason_of_ipopt(told: dict[str, Any]) -> str:
 
 METHODS: dict[str, Callable[[Limited], Found]] = {
     "published": sketched("direct", "published"), "kaczmarz": sketched("kaczmarz", "robust"),
-    "gaussian": sketched("gaussian", "robust"), "auto": auto, "gradients": gradients, "slsqp": slsqp, "trust-constr": trust_constr,
-    "ipopt": ipopt,
+    "gaussian": sketched("gaussian", "robust"), "auto": auto, "gradients": gradients, "slsqp": slsqp,
+    "trust-constr": trust_constr, "ipopt": ipopt,
 }  # fmt: skip

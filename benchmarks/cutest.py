@@ -29,8 +29,8 @@ IPOPT stops (its scaled infeasibilities; Waechter and Biegler, 2006, equations 5
 Seconds are without loading and compiling, which some formulas of sif2jax take minutes for: beyond the limit they are
 left out.
 
-`gradients` is the part of these with up to 100 unknowns, for `minimize` without Hessians and SLSQP. Both solve a problem
-if that error is at most 1e-4 at the end: SLSQP stops by changes of the objective, not by derivatives.
+`gradients` is the part of these with up to 100 unknowns, for `minimize` without Hessians and SLSQP. Both solve a
+problem if that error is at most 1e-4 at the end: SLSQP stops by changes of the objective, not by derivatives.
 
 Results are appended to the file as they come, and what is in there is not done again. A method that runs for longer
 than the limit on one problem is given up. `paper` takes ten minutes, `all` about an hour,

@@ -83,6 +83,9 @@ FEW = 30
 #: Where what can be attained is attained to this part of the violation, there is no more of it.
 ATTAINED = 1e-5
 
+#: Where no step is found, multipliers that fit best are taken if they leave at most this part of the KKT residual.
+FITTED = 0.01
+
 #: Where the constraints are met to this part of their violation at x0, it is worth to begin again.
 FEASIBLE = 1e-2
 
@@ -146,7 +149,7 @@ class AutomaticDirections:
     def __init__(self, program: Program, hessians: Hessians, inner: InnerSolver, tolerance: float) -> None:
         self._program, self._hessians, self._inner = program, hessians, inner
         self._tolerance = tolerance
-        # without constraints f alone; and steps of updated Hessians need not shorten grad L, so that it has no penalty
+        # without constraints, f alone; steps of updated Hessians need not shorten grad L, so it has no penalty
         self._start = START if program.m and isinstance(hessians, ExactHessian) else Merit(START.eta1, 0.0)
         self._merit = self._start
         self._last_shift = 0.0
@@ -187,10 +190,13 @@ class AutomaticDirections:
     def _least(self, H: Matrix, last_length: float) -> float:
         """Shift at least tenfold after a short step, less after a longer one, and no more than needed after a full one.
 
-        A short step tells that the model does not hold as far as the direction goes.
+        A short step tells that the model does not hold as far as the direction goes. Updated Hessians are positive
+        definite and learn that from the step itself.
         """
         size = frobenius(H)
         used = self._used.shift if self._used is not None else 0.0
+        if not isinstance(self._hessians, ExactHessian):
+            return 0.0
         if last_length < SHORT:
             return max(10 * used, 1e-3 * size)
         return used / 10 if last_length < 1 and used > 1e-2 * size else 0.0
@@ -212,6 +218,10 @@ class AutomaticDirections:
         return self._anew(found or self._restored(point, failure))
 
     def _restored(self, point: Point, failure: Reason) -> Point | Reason:
+        if self._start.eta2 == 0:  # where c = 0, the merit function does not depend on the multipliers
+            fitted = replace(point, multipliers=estimated_multipliers(point))
+            if fitted.kkt_residual < FITTED * point.kkt_residual:
+                return fitted
         self._merit, self._last_shift, self._counted = self._start, 0.0, False
         found = restore(self._program, point, self._tolerance)
         if not isinstance(found, Point):

@@ -36,9 +36,8 @@ class DampedBFGS:
     """Powell's damped update of a positive definite approximation, one each time that the point has moved.
 
     Powell, "A fast algorithm for nonlinearly constrained optimization calculations", Lecture Notes in Math. 630 (1978);
-    Nocedal and Wright, Numerical Optimization (2006), procedure 18.2. With `true_products` the product H grad_x L, which
-    the slope of the merit function needs where that has eta2 > 0, is that of the true Hessian, by a difference of
-    gradients.
+    Nocedal and Wright, Numerical Optimization (2006), procedure 18.2. The slope of a merit function with eta2 > 0 needs
+    H grad_x L: with `true_products` it is that of the true Hessian, by a difference of gradients.
     """
 
     def __init__(self, program: Program, *, true_products: bool = True) -> None:
@@ -47,7 +46,7 @@ class DampedBFGS:
         self._H: Tensor | None = None
 
     def at(self, point: Point) -> tuple[Tensor, Tensor]:
-        """Return the approximation (n, n), and H grad_x L (n,), the true one by a difference if asked for."""
+        """Return the approximation (n, n), and H grad_x L (n,)."""
         if self._last is not None and self._last is not point:
             self._update(self._last, point)
         self._last = point
@@ -59,7 +58,7 @@ class DampedBFGS:
         y = point.lagrangian_gradient - (last.gradient + last.jacobian.mT @ point.multipliers)
         if not bool(s.any()):
             return
-        if self._H is None:  # its scale is that of the first change (Nocedal and Wright, 6.20), where that curves upwards
+        if self._H is None:  # scaled by the first change (Nocedal and Wright, 6.20), where that curves upwards
             scale = float(y @ y / (s @ y)) if s @ y > 0 else 1.0
             self._H = min(max(scale, 1e-4), 1e4) * torch.eye(len(s)).to(s)
         Hs = self._H @ s

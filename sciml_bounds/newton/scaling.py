@@ -1,6 +1,6 @@
 """Units for the objective and each constraint in which their derivatives at x0 are of order one.
 
-Penalties, shifts and default tolerances are absolute, so they have the same meaning only for functions of one size. IPOPT
+Penalties, shifts and default tolerances are absolute, so they mean the same only for functions of one size. IPOPT
 divides by large gradients for the same reason (Waechter and Biegler, Math. Program. 106, 2006, section 3.8). Factors
 are powers of two, which add no round-off.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 
 import numpy as np
@@ -375,6 +376,63 @@ def test_objectives_that_fall_as_fast_as_ever_are_seen_to_be_unbounded(name, met
         result = sb.minimize(objective, double(*start), constraints=constraint, method=method)
     assert result.reason is sb.Reason.UNBOUNDED
     assert result.nit <= 64
+
+
+# --- gradients without Hessians ---------------------------------------------------------------------------------------
+
+
+def circle_fit(points):
+    """ORTHREGD of CUTEst: the circle next to points, whose feet are unknown too; unknowns (x, y, r, feet)."""
+    angle = 2 * math.pi * torch.arange(points, dtype=torch.float64) / points
+    radius = (3.89 + torch.cos(angle)) * (1 + 0.2 * torch.cos(237.1531 * angle))
+    data = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], 1)
+
+    def constraint(x):
+        squares = (x[3:].view(-1, 2) - x[:2]).square().sum(1)
+        return squares**2 - squares * (1 + x[2] ** 2) ** 2
+
+    start = torch.cat([double(1.0, 0.0, 1.0), data.view(-1)])
+    return lambda x: (x[3:] - data.view(-1)).square().sum(), constraint, start
+
+
+def chained_hs50(n):
+    """LUKVLE15 of CUTEst, with a gradient of 3e7 at x0 and second derivatives of order one at the minimum."""
+
+    def fun(x):
+        a, b, c, d, e = (x[i : i + n - 1 : 4] for i in range(5))
+        return ((a - b) ** 2 + (b - c) ** 2 + (c - d) ** 4 + (d - e) ** 4).sum()
+
+    count = 3 * (n - 1) // 4
+    start = double(35.0, 11.0, 5.0, -5.0).repeat(n // 4 + 1)[:n]
+    return fun, lambda x: x[:count] ** 2 + 2 * x[1 : count + 1] + 3 * x[2 : count + 2] - 6, start
+
+
+#: Objective, constraint and start; the minimum; the largest number of iterations, about twice what it takes.
+BY_GRADIENTS = {
+    "steep constraints": (circle_fit(10), 3.412121065, 40),
+    "objective steep at the start": (chained_hs50(21), 0.0, 300),
+    # the first step ends at the minimum, but half a step changes the multiplier too little
+    "multipliers last": ((lambda x: x[1] ** 2 * (x[0] - 2) ** 2, lambda x: x[1] - 1, double(1.0, 1.0)), 0.0, 5),
+}
+
+
+@pytest.mark.parametrize("name", BY_GRADIENTS)
+def test_gradients_are_enough(name):
+    (fun, constraint, start), minimum, most = BY_GRADIENTS[name]
+
+    def numpy_of(function):
+        return lambda x: np.atleast_1d(function(torch.from_numpy(x)).numpy())
+
+    def derivative_of(function):
+        return lambda x: torch.autograd.functional.jacobian(function, torch.from_numpy(x)).numpy()
+
+    result = sb.minimize(
+        lambda x: float(fun(torch.from_numpy(x))), start.numpy(), jac=derivative_of(fun), maxiter=most,
+        constraints={"type": "eq", "fun": numpy_of(constraint), "jac": derivative_of(constraint)},
+    )  # fmt: skip
+    assert "BFGS" in result.method
+    assert result.success
+    assert result.fun == pytest.approx(minimum, abs=1e-6)
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------
