@@ -95,8 +95,9 @@ def minimize(
         zero.
     rtol, atol
         Stop when the Euclidean norm of (grad f + J^T l, c) is at most max(rtol times that at the start, atol). By
-        default `rtol` is zero and `atol` 1e-8, or 1e-5 where gradients are differences; for "sketched" 1e-4. These are
-        not relative to anything, and differences move x_i by 1.5e-8 max(1, |x_i|): scale x and f to be of order one.
+        default `rtol` is zero and `atol` 1e-8, or 1e-5 where gradients are differences; for "sketched" 1e-4. The default
+        must also be met by functions scaled as in the Notes. Differences move x_i by 1.5e-8 max(1, |x_i|): scale x to
+        be of order one.
     maxiter
         Largest number of iterations.
     callback
@@ -123,11 +124,12 @@ def minimize(
     Notes
     -----
     Both methods take Newton steps on the exact augmented Lagrangian f + l.c + eta1/2 ||c||^2 + eta2/2 ||grad_x L||^2
-    with Armijo's rule (Hong, Na, Mahoney, Kolar, ICML 2023). They find stationary points; "auto"
-    goes on from those that are no minima where exact Hessians tell it: dense ones always, sparse ones and operators
-    where a few products show that they curve downwards. One that it cannot leave, or has no
-    iterations left to leave, is no success. Jacobians of the constraints may lose their rank, and there may be more
-    constraints than unknowns. An objective below -1e15 where the constraints hold is called unbounded.
+    with Armijo's rule (Hong, Na, Mahoney, Kolar, ICML 2023). They leave stationary points that are not minima where
+    exact Hessians show it: dense ones always, sparse ones and operators where a few products find negative curvature.
+    If such a point cannot be left, `success` is False; the preset "published" leaves none. Functions with very small or
+    large derivatives at x0 are scaled by powers of two, unless `Minres` has a preconditioner; results are in the units
+    of the caller. Jacobians of the constraints may lose their rank, and there may be more constraints than unknowns. An
+    objective below -1e15, at an iterate or further along a step, where the constraints hold is called unbounded.
 
     Examples
     --------

@@ -134,7 +134,7 @@ class SketchedDirections:
         self._hessians, self._inner = hessians, inner
         self._escapes = Escapes(program, hessians, tolerance, 0 if settings.preset == "published" else None)
         self._capped = False
-        self._begin_again()
+        self._merit, self._delta = Merit(settings.eta1, settings.eta2), settings.delta
 
     def at(self, point: Point, last_length: float) -> Direction | Point | Reason:
         """Solve until the step is accurate enough and one of descent, with penalties that make it so."""

@@ -410,7 +410,7 @@ def chained_hs50(n):
 #: Objective, constraint and start; the minimum; the largest number of iterations, about twice what it takes.
 BY_GRADIENTS = {
     "steep constraints": (circle_fit(10), 3.412121065, 40),
-    "objective steep at the start": (chained_hs50(21), 0.0, 300),
+    "objective steep at the start": (chained_hs50(49), 0.0, 700),
     # the first step ends at the minimum, but half a step changes the multiplier too little
     "multipliers last": ((lambda x: x[1] ** 2 * (x[0] - 2) ** 2, lambda x: x[1] - 1, double(1.0, 1.0)), 0.0, 5),
 }
