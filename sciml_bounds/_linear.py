@@ -59,7 +59,7 @@ class Multigrid:
         Use the cycle as the preconditioner of conjugate gradients; otherwise cycles are iterated by themselves.
     precision
         "auto": cycles in single precision inside iterations in double precision, which reach the same residuals, unless
-        coefficients jump by more than 1e5. "double": cycles in the precision of the problem.
+        coefficients jump by more than 1e5 or the grid is small. "double": cycles in the precision of the problem.
     """
 
     cycle: Literal["full", "V"] = "full"
