@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,11 +32,11 @@ def combine(alpha: Tensor, u: Tensor, beta: Tensor, out: Tensor, *, norms: bool 
         out.copy_(alpha.unsqueeze(1) * u + kept)
         return out.norm(dim=1)
     B, n = out.shape
-    sums = torch.empty((B, -(-n // BLOCK) if norms else 0), dtype=torch.float64)
-    found = torch.empty(B, dtype=torch.float64)
+    sums, found = np.empty((B, -(-n // BLOCK) if norms else 0)), np.empty(B)
     alpha, u, beta = alpha.double().contiguous(), u.contiguous(), beta.double().contiguous()
     run_compiled("combine", out.numel(), alpha, u, beta, out, sums, found)
-    return found.to(out.dtype)
+    norm = torch.from_numpy(found)
+    return norm if out.dtype == torch.float64 else norm.to(out.dtype)
 
 
 def scaled_copy(u: Tensor, scale: Tensor, out: Tensor) -> Tensor:

@@ -50,13 +50,14 @@ LEARNED_MEMORY = 2
 NOTHING_NEW = 1e-4
 
 #: Reasons by their number on the device; a sample that still runs, or ran until the last iteration, has the first one.
-#: Those between `INDEFINITE` and `NO_NEW_DIRECTION` are breakdowns, which round-off brings about too, in systems that
-#: are nearly singular for their precision.
 _ENDS = (
     Reason.MAXITER, Reason.CONVERGED, Reason.ROUND_OFF, Reason.INDEFINITE, Reason.INDEFINITE_PRECONDITIONER,
     Reason.NO_NEW_DIRECTION, Reason.NOT_FINITE, Reason.STOPPED, Reason.STAGNATED,
 )  # fmt: skip
 _NUMBER = {reason: number for number, reason in enumerate(_ENDS)}
+
+#: Numbers of ends that round-off brings about too, in systems that are nearly singular for their precision.
+_BREAKDOWNS = {3, 4, 5}
 
 
 def default_rtol(dtype: torch.dtype) -> float:
@@ -157,7 +158,7 @@ class _Loop:
         self.rhs_norm = vector_norm(b, dim=1)
         self.x = new_field(b).zero_() if x0 is None else x0
         self.unseen = b.device.type != "cpu"  # where the host would wait for the device, exceptions are not looked for
-        if x0 is not None and (self.unseen or bool((self.rhs_norm == 0).any())):  # the norm of tiny numbers is 0 too
+        if x0 is not None and (self.unseen or not bool(self.rhs_norm.all())):  # the norm of tiny numbers is 0 too
             self.x.masked_fill_(~b.any(1, keepdim=True), 0.0)  # the solution for b = 0 is known
         self.r = new_field(b)
         self.z, self.d = new_field(b), new_field(b)
@@ -168,8 +169,11 @@ class _Loop:
         self.ends = torch.zeros(len(b), dtype=torch.int64, device=b.device)  # numbers of `_ENDS`
         self.running = torch.ones(len(b), dtype=torch.bool, device=b.device)
         self.seen, self.whole, self.alive = self.running, True, len(b) > 0  # who runs, all, any, as the host knows it
-        self.iterations, self.dropped = torch.zeros_like(self.ends), torch.zeros_like(self.ends)
+        self.iterations = torch.zeros_like(self.ends)
+        self.dropped = torch.zeros_like(self.ends) if self.learned else None
         self.one = torch.ones_like(self.tolerance)
+        self.zero, self.infinity = torch.zeros_like(self.one), self.one * torch.inf
+        self.unit_level = self.zero if A.norm_upper is None else self.floor * A.norm_upper.to(self.one)
         self.rz_old = self.one
         self.stiffness: Tensor | None = None  # the norm of A, or what the first residual tells of it
         self.fresh = True  # the next direction is the preconditioned residual itself
@@ -187,10 +191,8 @@ class _Loop:
 
     def round_off_level(self) -> Tensor:
         """10 eps ||A|| ||x||: below it the residual means nothing."""
-        if self.A.norm_upper is None:
-            return torch.zeros_like(self.tolerance)
-        level: Tensor = self.floor * self.A.norm_upper.to(self.tolerance) * self.size
-        return torch.where(self.size < torch.inf, level, 0.0)  # the square of ||x|| may leave the range of its dtype
+        level = self.unit_level * self.size
+        return torch.where(self.size < self.infinity, level, self.zero)  # ||x||^2 may leave the range of its dtype
 
     def stop(self, which: Tensor, reason: Reason) -> None:
         """End the samples that still run and fulfil a condition."""
@@ -279,7 +281,7 @@ class _Loop:
             for direction, product, curvature in self.memory:
                 self.d.addcmul_((inner(product, self.z) / curvature).unsqueeze(1), direction, value=-1)
             lost: Tensor = vector_norm(self.d, dim=1) <= self.floor * vector_norm(self.z, dim=1)
-            if self.learned and useful is not None:
+            if self.dropped is not None and useful is not None:
                 self.dropped += lost & useful
             return lost
         if self.fresh:
@@ -302,6 +304,7 @@ class _Loop:
         """Minimise the energy over the span of the preconditioned residual, the residual and the memory."""
         running = self.running
         given = self._curved(self._search(self.z, self.memory, self.floor))
+        assert self.dropped is not None
         self.dropped += running & (given.curvature == 0)
         plain = self._search(self.r, [*self.memory, given.entry], NOTHING_NEW)
         self.stop((plain.curvature <= 0) & plain.direction.any(1), Reason.INDEFINITE)
@@ -350,7 +353,8 @@ class _Loop:
         self.replace_residual()
         self.norm = vector_norm(self.r, dim=1)
         level = self.round_off_level()
-        self._acquit(torch.minimum(level, self.rhs_norm))  # as in `mark_converged`
+        if self.unseen or _BREAKDOWNS.intersection(self.ends.tolist()):
+            self._acquit(torch.minimum(level, self.rhs_norm))  # as in `mark_converged`
         slack = 1 + 1e3 * torch.finfo(self.b.dtype).eps
         deceived = self.converged & (self.norm > torch.maximum(self.tolerance * slack, 2 * level))
         self.running = self.seen = deceived
@@ -362,10 +366,9 @@ class _Loop:
 
     def _acquit(self, level: Tensor) -> None:
         """Call converged what broke down where the recurrence alone had not seen that nothing was left to do."""
-        broke = (self.ends >= _NUMBER[Reason.INDEFINITE]) & (self.ends <= _NUMBER[Reason.NO_NEW_DIRECTION])
-        if self.unseen or bool(broke.any()):
-            for limit, reason in ((level, Reason.ROUND_OFF), (self.tolerance, Reason.CONVERGED)):
-                self.ends = torch.where(broke & (self.norm <= limit), _NUMBER[reason], self.ends)
+        broke = (self.ends >= min(_BREAKDOWNS)) & (self.ends <= max(_BREAKDOWNS))
+        for limit, reason in ((level, Reason.ROUND_OFF), (self.tolerance, Reason.CONVERGED)):
+            self.ends = torch.where(broke & (self.norm <= limit), _NUMBER[reason], self.ends)
 
     @property
     def converged(self) -> Tensor:
@@ -414,19 +417,23 @@ def iterate(
         bounds = _bounds(loop, restarts, residual_norm, lambda_min, lambda_min_preconditioned)
     reasons = tuple(_ENDS[number] for number in loop.ends.tolist())
     norms = torch.stack(loop.history.residual_norms)
+
+    def shaped(field: Tensor) -> Tensor:
+        return field if len(batch) == 1 else field.reshape((*field.shape[: field.ndim - 1], *batch))
+
     return LinearSolution(
         x=loop.x.view(b.shape),
-        converged=loop.converged.view(batch),
+        converged=shaped(loop.converged),
         reason=reasons[0] if not batch else reasons,
-        iterations=loop.iterations.view(batch),
-        residual_norms=norms.view(len(norms), *batch),
-        residual_norm=residual_norm.view(batch),
-        tolerance=loop.tolerance.view(batch),
-        error_lower=bounds.lower.view(len(norms), *batch),
-        error_upper=None if bounds.upper is None else bounds.upper.view(batch),
+        iterations=shaped(loop.iterations),
+        residual_norms=shaped(norms),
+        residual_norm=shaped(residual_norm),
+        tolerance=shaped(loop.tolerance),
+        error_lower=shaped(bounds.lower),
+        error_upper=None if bounds.upper is None else shaped(bounds.upper),
         error_upper_kind=bounds.kind,
         flexible=flexible,
-        dropped_directions=loop.dropped.view(batch) if loop.learned else None,
+        dropped_directions=None if loop.dropped is None else shaped(loop.dropped),
         method="flexible conjugate gradients" if flexible else "conjugate gradients",
         seconds=time.perf_counter() - start,
     )
@@ -463,8 +470,7 @@ def _bounds(
     loop: _Loop, restarts: int, residual_norm: Tensor, lambda_min: float | Tensor | None, mu: float | Tensor | None
 ) -> _Bounds:
     h = loop.history
-    empty = loop.tolerance.new_zeros(0, len(loop.b))
-    lower = energy_lower_bounds(torch.stack(h.decreases) if h.decreases else empty)
+    lower = energy_lower_bounds(torch.stack(h.decreases) if h.decreases else loop.tolerance.new_zeros(0, len(loop.b)))
     lambda_min = loop.A.eigenvalue_lower if lambda_min is None else lambda_min
     uppers: list[Tensor] = []
     round_off = None if lambda_min is None else loop.A.product_round_off(loop.x)
