@@ -30,9 +30,11 @@ except ImportError:  # a pure installation
     _compiled = None
 
 try:
+    if not (torch.cuda.device_count() or os.environ.get("TRITON_INTERPRET")):
+        raise ImportError  # loading it takes a tenth of a second, and there is no device to run it on
     import triton
     import triton.language as tl
-except ImportError:  # no CUDA build of torch: the reference serves every device but the CPU
+except ImportError:  # the reference serves every device but the CPU
     triton = None
     tl = None
 
