@@ -215,6 +215,10 @@ class _Loop:
 
         Where not all samples that ran are `going` (None for all), `others` are reasons to end that come first.
         """
+        if going is None and self.whole and not self.unseen:  # as a rule nobody is near an end
+            above = self.positive(self.norm - torch.maximum(self.unit_level * self.size, self.tolerance), None)
+            if above is None:
+                return
         level = torch.minimum(self.round_off_level(), self.rhs_norm)  # x may have exploded
         above = self.positive(self.norm - torch.maximum(level, self.tolerance), going)
         if above is None or bool((above if self.whole else above | ~self.seen).all()):  # here the host waits
