@@ -41,6 +41,11 @@ Monitor = Callable[[int, Tensor, Tensor], bool | None]
 #: So often the recomputed residual may turn out larger than the tolerance before round-off is held responsible.
 MAX_RESTARTS = 5
 
+#: A sample whose residual is below 10 eps ||A|| ||x|| goes on to the round-off of its rows. It stagnates where more
+#: than `PROGRESS` of the residual is left after `PATIENCE` iterations (or half of all so far, if that is more) or a
+#: restart, and has converged to round-off even so up to `NEARLY` times the level of the rows.
+PROGRESS, PATIENCE, NEARLY = 0.5, 20, 10.0
+
 #: Directions that are kept for a preconditioner that is not known to be linear, as published for learned ones.
 LEARNED_MEMORY = 2
 
@@ -56,8 +61,9 @@ _ENDS = (
 )  # fmt: skip
 _NUMBER = {reason: number for number, reason in enumerate(_ENDS)}
 
-#: Numbers of ends that round-off brings about too, in systems that are nearly singular for their precision.
-_BREAKDOWNS = {3, 4, 5}
+#: Numbers of ends that may come with nothing left to do: out of iterations, and what round-off brings about too, in
+#: systems that are nearly singular for their precision.
+_BREAKDOWNS = {0, 3, 4, 5}
 
 
 def default_rtol(dtype: torch.dtype) -> float:
@@ -175,6 +181,9 @@ class _Loop:
         self.zero, self.infinity = torch.zeros_like(self.one), self.one * torch.inf
         self.unit_level = self.zero if A.norm_upper is None else self.floor * A.norm_upper.to(self.one)
         self.rz_old = self.one
+        self.exhausted = ~self.running  # the round-off of the rows is out of reach
+        self.best, self.waited = self.infinity, torch.zeros_like(self.ends)  # what progress is told from
+        self.recomputed = self.infinity  # residual norms of the last restart
         self.stiffness: Tensor | None = None  # the norm of A, or what the first residual tells of it
         self.fresh = True  # the next direction is the preconditioned residual itself
         if x0 is None:
@@ -193,6 +202,14 @@ class _Loop:
         """10 eps ||A|| ||x||: below it the residual means nothing."""
         level = self.unit_level * self.size
         return torch.where(self.size < self.infinity, level, self.zero)  # ||x||^2 may leave the range of its dtype
+
+    def row_level(self, level: Tensor) -> Tensor:
+        """Lower a level of round-off to 10 eps || |A| |x| + |b| ||: far less where rows differ by decades."""
+        sizes = self.A.product_sizes(self.x)
+        if sizes is None:
+            return level
+        rows = self.floor * vector_norm(sizes.add_(self.b.abs()), dim=1)
+        return torch.minimum(level, torch.where(self.exhausted, NEARLY * rows, rows))
 
     def stop(self, which: Tensor, reason: Reason) -> None:
         """End the samples that still run and fulfil a condition."""
@@ -227,8 +244,16 @@ class _Loop:
             self.stop(which, reason)
         self.stop(~torch.isfinite(self.norm), Reason.NOT_FINITE)
         self.stop(self.norm <= self.tolerance, Reason.CONVERGED)
-        self.stop(self.norm <= level, Reason.ROUND_OFF)
-        self.seen, self.whole, self.alive = self.running, False, bool(self.running.any())
+        low = self.running & (self.norm <= level)
+        if self.unseen or bool(low.any()):
+            better = self.norm <= PROGRESS * self.best
+            self.best = torch.where(better, self.norm, self.best)
+            self.waited = torch.where(better, 0, self.waited + low)
+            self.exhausted |= self.waited > (self.iterations // 2).clamp_min(PATIENCE)
+            self.stop(self.norm <= self.row_level(level), Reason.ROUND_OFF)
+            self.stop(low & self.exhausted, Reason.STAGNATED)
+        count = int(self.running.sum())
+        self.seen, self.whole, self.alive = self.running, count == len(self.running), count > 0
 
     def step(self) -> None:
         """Do one iteration."""
@@ -359,18 +384,22 @@ class _Loop:
         level = self.round_off_level()
         if self.unseen or _BREAKDOWNS.intersection(self.ends.tolist()):
             self._acquit(torch.minimum(level, self.rhs_norm))  # as in `mark_converged`
-        slack = 1 + 1e3 * torch.finfo(self.b.dtype).eps
-        deceived = self.converged & (self.norm > torch.maximum(self.tolerance * slack, 2 * level))
+        missed = self.norm > self.tolerance * (1 + 1e3 * torch.finfo(self.b.dtype).eps)
+        if self.unseen or bool(missed.any()):
+            self.exhausted |= (self.norm > PROGRESS * self.recomputed) & (self.norm <= 2 * level)
+            self.best, self.recomputed, level = self.infinity, self.norm, self.row_level(level)
+        deceived = self.converged & missed & (self.norm > 2 * level)
+        given_up, deceived = deceived & self.exhausted, deceived & ~self.exhausted
         self.running = self.seen = deceived
         self.whole, self.alive = False, bool(deceived.any())
-        if self.unseen or self.alive:
-            self.ends = torch.where(deceived, 0, self.ends)
+        if self.unseen or self.alive or bool(given_up.any()):
+            self.ends = torch.where(deceived, 0, torch.where(given_up, _NUMBER[Reason.STAGNATED], self.ends))
         self.fresh = True
         self.memory.clear()
 
     def _acquit(self, level: Tensor) -> None:
-        """Call converged what broke down where the recurrence alone had not seen that nothing was left to do."""
-        broke = (self.ends >= min(_BREAKDOWNS)) & (self.ends <= max(_BREAKDOWNS))
+        """Call converged what broke down, or ran out of iterations, where nothing was left to do."""
+        broke = (self.ends <= max(_BREAKDOWNS)) & ~self.converged
         for limit, reason in ((level, Reason.ROUND_OFF), (self.tolerance, Reason.CONVERGED)):
             self.ends = torch.where(broke & (self.norm <= limit), _NUMBER[reason], self.ends)
 
@@ -458,6 +487,7 @@ def _run(loop: _Loop, maxiter: int, monitor: Monitor | None) -> int:
         if not loop.alive:
             return restarts
         if iteration >= maxiter or restarts == MAX_RESTARTS:
+            loop.stop(loop.norm <= 2 * loop.round_off_level(), Reason.ROUND_OFF)
             loop.stop(loop.running, Reason.STAGNATED)
             return restarts
         restarts += 1
