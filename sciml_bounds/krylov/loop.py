@@ -27,7 +27,7 @@ from torch.linalg import vector_norm
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.kernels.memory import new_field
-from sciml_bounds.kernels.vectors import combine
+from sciml_bounds.kernels.vectors import advance, combine
 from sciml_bounds.krylov.error_bounds import energy_lower_bounds, gauss_radau, residual_bound, smallest_ritz_value
 from sciml_bounds.operators.linear_operator import LinearOperator, inner
 from sciml_bounds.reports import Reason
@@ -277,7 +277,7 @@ class _Loop:
             going = going & ~lost & (slope != 0)
         along = _where(going, slope, 0.0)
         alpha = along / _where(going, curvature, 1.0)
-        size, norm = combine(alpha, self.d, self.one, self.x), combine(-alpha, product, self.one, self.r)
+        size, norm = advance(alpha, self.d, product, self.x, self.r)
         self.iterations += 1 if going is None else going
         self.size, self.norm = _where(going, size, self.size), _where(going, norm, self.norm)
         h = self.history
@@ -344,8 +344,7 @@ class _Loop:
         combine(second, plain.product, first, given.product, norms=False)
         direction, product = given.direction, given.product
         direction[~going], product[~going] = 0.0, 0.0
-        one = torch.ones_like(first)
-        size, norm = combine(one, direction, one, self.x), combine(-one, product, one, self.r)
+        size, norm = advance(torch.ones_like(first), direction, product, self.x, self.r)
         self.iterations += going
         self.size, self.norm = torch.where(going, size, self.size), torch.where(going, norm, self.norm)
         self.history.decreases.append((first.conj() * given.slope + second.conj() * plain.slope).real)

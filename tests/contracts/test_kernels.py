@@ -230,6 +230,17 @@ def _combine(case: Case) -> Run:
     return run
 
 
+def _advance(case: Case) -> Run:
+    alpha = case.positive(case.fields)
+    d, product, x, r = case.normal(4, case.fields, *case.shape).flatten(2)
+
+    def run() -> list[Tensor]:
+        results = [x.clone(), r.clone()]
+        return [*vectors.advance(alpha, d, product, *results), *results]
+
+    return run
+
+
 KERNELS: dict[str, Callable[[Case], Run]] = {
     "sweeps": _sweeps,
     "transfers": _transfers,
@@ -243,6 +254,7 @@ KERNELS: dict[str, Callable[[Case], Run]] = {
     "smoothing": _smoothing,
     "scaled copy": _scaled_copy,
     "combine": _combine,
+    "advance": _advance,
 }
 
 
