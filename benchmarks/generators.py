@@ -5,7 +5,7 @@
 Seconds are medians over the repeats, in which the methods take turns. Both solve the same equations of the nodes for
 the same samples of darcy-smooth: ours from the coefficient, in chunks, to a relative residual of 1e-8, which is
 computed anew; scipy is given the assembled matrix and is not charged for that. Ours runs on the given number of
-threads; the factorisation of scipy uses one. Kernels are compiled before.
+threads; the factorisation of scipy uses one.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def direct(field: torch.Tensor, name: str) -> tuple[float, np.ndarray]:
 
 def darcy(arguments: argparse.Namespace) -> None:
     fields = draw(arguments.samples, arguments.cells)
-    certify(fields, solve(fields))  # compiles
+    certify(fields, solve(fields))  # loads what is loaded once
     times: dict[str, list[float]] = {name: [] for name in ("draw", "solve", "certify", *DIRECT)}
     for repeat in range(arguments.repeats):
         times["draw"].append(seconds(lambda: draw(arguments.samples, arguments.cells))[0] / len(fields))

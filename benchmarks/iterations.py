@@ -301,7 +301,7 @@ def measure(case: Case, shape: Shape, seeds: int, with_peers: bool) -> dict[str,
 
 
 def seconds(case: Case, shape: Shape) -> dict[str, float]:
-    """Time set-up and solve with f = 1 for every method, kernels compiled before."""
+    """Time set-up and solve with f = 1 for every method."""
     equations = system(case, shape, 0)
     A = matrix(equations)
 

@@ -26,8 +26,8 @@ with it are given up after 100 iterations, as in the published tests, all others
 a second, and where the network is no use nothing is learned from more.
 
 PyAMG is given the assembled matrix, and not charged for the assembly; everything else works on the lattice itself.
-Ours, the networks and the loop of all run on the given number of threads; PyAMG and the factors use one. Kernels are
-compiled before. Memory, told of more than 40^3 cells, is what a process of its own takes at its peak beyond the system;
+Ours, the networks and the loop of all run on the given number of threads; PyAMG and the factors use one. Memory,
+told of more than 40^3 cells, is what a process of its own takes at its peak beyond the system;
 the matrix of PyAMG counts.
 
 In the closed box the matrix is singular. Its right-hand side has mean zero in each part of the fluid that floats, every
@@ -66,7 +66,7 @@ from sciml_bounds.pressure import PressureSolver
 BAR = 15  # iterations of our multigrid to the smaller residual
 GAIN = 1.3  # what the learned cycle should be ahead of it in time
 SMALLEST = 16  # where the growth of the iterations begins
-COMPILES_AT = 40  # enough cells for the kernels with threads
+LOADS_AT = 40  # enough cells for the kernels with threads
 
 
 def relative_residual(system: LatticeSystem, x: torch.Tensor) -> float:
@@ -129,7 +129,7 @@ def measure(cases: list[LatticeSystem], names: Sequence[str], repeats: int) -> d
 
 def _peak(name: str, system: LatticeSystem, threads: int, pipe: Any) -> None:
     torch.set_num_threads(threads)
-    attempt(name, next(systems("closed", COMPILES_AT, [1])))  # compiles
+    attempt(name, next(systems("closed", LOADS_AT, [1])))  # loads what is loaded once
     system.operator.matvec(system.rhs.flatten(1))  # what the system holds is there already, and so is its matrix
     given = matrix(system.operator) if name in ON_MATRIX else scipy.sparse.csr_matrix((1, 1))
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
@@ -235,7 +235,7 @@ def study(cells: int, arguments: argparse.Namespace, names: Sequence[str]) -> li
         found.append(measure(cases, names, arguments.repeats if asked else 1))
         if asked:
             print_costs(f"{scene}, {cells}^3", found[-1])
-    if asked and cells > COMPILES_AT:  # what is compiled before has taken memory too, some of which is used again
+    if asked and cells > LOADS_AT:  # what is loaded before has taken memory too, some of which is used again
         print_memory(f"{scene}, {cells}^3", cases[-1], names)
     return found
 
@@ -266,7 +266,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     warnings.simplefilter("ignore", scipy.sparse.SparseEfficiencyWarning)
     names = [name for name in METHODS if name == "multigrid-pcg" or name in arguments.only]
-    measure(list(systems("closed", COMPILES_AT, [1])), names, 1)  # compiles
+    measure(list(systems("closed", LOADS_AT, [1])), names, 1)  # loads what is loaded once
     print(f"threads: {torch.get_num_threads()}, steps of {STEPS_AT}^3: {arguments.steps}, repeats: {arguments.repeats}")
     doubled = takewhile(lambda n: n <= max(arguments.sizes), (SMALLEST * 2**k for k in range(10)))
     sizes = sorted({*doubled, *arguments.sizes})

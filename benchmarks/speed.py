@@ -5,7 +5,7 @@
 Seconds are medians over the repeats, in which the methods take turns (ours before each of the others). All solve to the
 same relative residual (1e-8 unless a table says more), which is computed anew from the answer. Ours starts from the
 coefficient: its set-up contains the assembly, which the others, who are given the assembled matrix, are not charged
-for. Kernels are compiled before. Certificates and their solves take turns three times as often.
+for. Certificates and their solves take turns three times as often.
 PETSc runs on two ranks, ours and the transforms of scipy on two threads; PyAMG and the products of scipy use one.
 """
 
@@ -146,7 +146,7 @@ def compare(medium: str, shape: tuple[int, ...], repeats: int) -> None:
     csr = scipy.sparse.csr_matrix(system.operator.to_csr())
     b = system.rhs.reshape(-1).numpy()
     found: dict[str, list[dict[str, float]]] = {"ours": [], **{name: [] for name in HIERARCHIES}, "PETSc GAMG": []}
-    ours(problem)  # compiles
+    ours(problem)  # the first one fetches memory
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "system.npz"
         np.savez(path, indptr=csr.indptr, indices=csr.indices, data=csr.data, rhs=b)
@@ -235,7 +235,7 @@ def growth(arguments: argparse.Namespace) -> None:
 
 def _peak(n: int, pipe: Any) -> None:
     problem_of("12/3", (n,) * 3)
-    ours(problem_of("12/3", (40,) * 3))  # compiles
+    ours(problem_of("12/3", (40,) * 3))  # loads what is loaded once
     problem = problem_of("12/3", (n,) * 3)
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
@@ -285,6 +285,57 @@ def bandwidth(arguments: argparse.Namespace) -> None:
             judge(f"{label} ({1e3 * times['kernel']:.2f} ms)", times["copy"] / times["kernel"], 0.6, at_least=True)
 
 
+# --- the first answer, and the next ones ------------------------------------------------------------------------------
+
+_FIRST_USE = """
+import sys, time, numpy, torch
+field = numpy.load(sys.argv[1])
+start = time.perf_counter()
+import sciml_bounds as sb
+imported = time.perf_counter()
+problem = sb.Diffusion(sb.Grid(field.shape), field, 1.0)
+sb.certify(problem, sb.solve(problem))
+print(imported - start, time.perf_counter() - imported)
+"""
+
+
+def first(arguments: argparse.Namespace) -> None:
+    field = MEDIA["12/3"](gaussian((256, 256)))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "field.npy"
+        np.save(path, field)
+        command = [sys.executable, "-c", _FIRST_USE, str(path)]
+        runs = [
+            [float(word) for word in subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()]
+            for _ in range(arguments.repeats)
+        ]
+    importing, answering = (median(column) for column in zip(*runs))
+    print("\nfirst solve and certificate of a new process, 12/3, 256^2, after torch is imported")
+    judge("seconds of importing the package", importing, 0.2, at_least=False)
+    judge("seconds of both, importing included", importing + answering, 3, at_least=False)
+
+
+def prepared(arguments: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    print("\nprepared solve with a new source, 12/3, one thread: milliseconds")
+    for n, bar in ((32, 2), (64, 4)):
+        problem = problem_of("12/3", (n, n))
+        solver, system = sb.prepare(problem, method="multigrid"), node_system(problem)
+        free = system.rhs.reshape(-1).numpy() != 0  # all but prescribed nodes: the source is positive
+        factors = scipy.sparse.linalg.splu(scipy.sparse.csc_matrix(system.operator.to_csr())[free][:, free])
+        source = torch.rand(n, n, dtype=torch.float64)
+        b = sb.prepare(problem.replace(source=source)).rhs.reshape(-1).numpy()[free]
+        works: dict[str, Callable[[], Any]] = {
+            "ours": lambda s=solver, f=source: s.solve(source=f, rtol=RTOL),
+            "scipy": lambda f=factors, b=b: f.solve(b),
+        }
+        gap = np.abs(works["ours"]().values.reshape(-1).numpy()[free] - works["scipy"]()).max()
+        times = median_seconds(works, 100)
+        judge(f"ours, {n}^2", 1e3 * times["ours"], bar, at_least=False)
+        print(f"        scipy, splu of before, {n}^2: {1e3 * times['scipy']:.2f}; answers differ by {gap:.1e}")
+    torch.set_num_threads(2)
+
+
 # --- batches, certificates, gradients ---------------------------------------------------------------------------------
 
 
@@ -321,7 +372,6 @@ def batches(arguments: argparse.Namespace) -> None:
             "batch": lambda small=small, one=one: sb.solve(sb.Diffusion(one, small, 1.0), method="multigrid"),
         }
         works["batch"]()
-        sb.solve(sb.Diffusion(one, small[0], 1.0), method="multigrid")  # compiles what runs on one thread
         times = median_seconds(works, 1)
         print(f"  {size:3}^2 {1e6 * times['one'] / many:10.0f} {1e6 * times['batch'] / many:10.0f}", flush=True)
 
@@ -358,8 +408,8 @@ def gradients(arguments: argparse.Namespace) -> None:
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
-    "solve": solves, "constant": constant, "growth": growth, "memory": memory, "bandwidth": bandwidth,
-    "batch": batches, "certificate": certificates, "gradient": gradients,
+    "first": first, "prepared": prepared, "solve": solves, "constant": constant, "growth": growth, "memory": memory,
+    "bandwidth": bandwidth, "batch": batches, "certificate": certificates, "gradient": gradients,
 }  # fmt: skip
 
 

@@ -13,9 +13,9 @@ import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import require_count
+from sciml_bounds.arrays import binary_scales, require_count
 from sciml_bounds.errors import InputError
-from sciml_bounds.krylov.loop import Monitor, check_tolerances, iterate
+from sciml_bounds.krylov.loop import NEARLY, Monitor, check_tolerances, iterate
 from sciml_bounds.multigrid.algebraic import algebraic_cycle, require_kind
 from sciml_bounds.multigrid.cycle import Cycle
 from sciml_bounds.multigrid.geometric import Precision, lattice_cycle
@@ -43,6 +43,9 @@ __all__ = [
 #: A solve with multigrid that needs more iterations than this will not come to an end by more of them.
 MAXITER_MULTIGRID = 500
 
+#: Cycles alone stagnate at round-off where one leaves more than this of the residual.
+STAGNATION = 0.9
+
 
 @dataclass(frozen=True)
 class Multigrid:
@@ -59,7 +62,7 @@ class Multigrid:
         Use the cycle as the preconditioner of conjugate gradients; otherwise cycles are iterated by themselves.
     precision
         "auto": cycles in single precision inside iterations in double precision, which reach the same residuals, unless
-        coefficients jump by more than 1e5. "double": cycles in the precision of the problem.
+        coefficients jump by more than 1e5 or the grid is small. "double": cycles in the precision of the problem.
     """
 
     cycle: Literal["full", "V"] = "full"
@@ -260,11 +263,12 @@ class LinearSolver:
             return solutions[-1].x.view(b.shape)
 
         def adjoint(b: Tensor) -> Tensor:
-            # Nobody watches the adjoint, and the size of what it is solved for says nothing.
-            solution = self._run(b, None, replace(stop, rtol=stop.rtol or None, atol=0.0, monitor=None))
+            # Nobody watches the adjoint, and the scale of a cotangent is arbitrary: its norm may underflow or overflow.
+            scales = binary_scales(b.flatten(1)).view(-1, 1, 1, 1)
+            solution = self._run(b / scales, None, replace(stop, rtol=stop.rtol or None, atol=0.0, monitor=None))
             if not bool(solution.converged.all()):
                 report_failure("the adjoint solve", solution.reason, solution.progress, throw=False)
-            return self.system.fix_mean(solution.x.view(b.shape))  # whatever level the method gave
+            return self.system.fix_mean(solution.x.view(b.shape)) * scales  # whatever level the method gave
 
         batch = max(len(rhs), self.operator.batch, 1 if x0 is None else len(x0))
         rhs = rhs.expand(batch, *rhs.shape[1:])
@@ -355,13 +359,13 @@ def _iterate_cycles(A: LatticeOperator, M: Cycle, b: Tensor, x0: Tensor | None, 
     norms = [A.residual_into(x, b, r).norm(dim=1)]
     count = torch.zeros(len(b), dtype=torch.int64, device=b.device)
     stopped = False
-    while not stopped and len(norms) <= maxiter and bool((running := goal.missed(x, norms[-1])).any()):
+    while not stopped and len(norms) <= maxiter and bool((running := goal.missed(x, *norms[-2:][::-1])).any()):
         M.matvec_into(r, z)
         x += torch.where(running.unsqueeze(1), z, 0.0)
         count += running
         norms.append(A.residual_into(x, b, r).norm(dim=1))
         stopped = stop.monitor is not None and bool(stop.monitor(len(norms) - 1, x, norms[-1]))
-    failure = Reason.STOPPED if stopped else Reason.MAXITER
+    failure = Reason.STOPPED if stopped else Reason.MAXITER if len(norms) > maxiter else Reason.STAGNATED
     return goal.solution(x, torch.stack(norms), count, failure, time.perf_counter() - start)
 
 
@@ -372,21 +376,31 @@ class _Goal:
         assert A.norm_upper is not None
         rtol = check_tolerances(stop.rtol, stop.atol, stop.maxiter, b.dtype)
         self.tolerance = (rtol * b.norm(dim=1)).clamp_min(stop.atol)
-        self._round_off = 10 * torch.finfo(b.dtype).eps * A.norm_upper
-        self._start = b.norm(dim=1)
+        self._floor = 10 * torch.finfo(b.dtype).eps
+        self._A, self._b, self._start = A, b, b.norm(dim=1)
 
-    def reached(self, x: Tensor, residual_norm: Tensor) -> Tensor:
-        """Tell which samples have reached the tolerance or the level of round-off."""
-        level = torch.minimum(self._round_off * x.norm(dim=1), self._start)  # x may have exploded
+    def _norm_level(self, x: Tensor) -> Tensor:
+        return torch.minimum(self._floor * self._A.norm_upper * x.norm(dim=1), self._start)  # x may have exploded
+
+    def reached(self, x: Tensor, residual_norm: Tensor, slack: float = 1.0) -> Tensor:
+        """Tell which samples have reached the tolerance or, up to a factor, the round-off of their rows."""
+        level = self._norm_level(x)
+        if bool(((residual_norm > self.tolerance) & (residual_norm <= level)).any()):
+            sizes = self._A.product_sizes(x).add_(self._b.abs())
+            level = torch.minimum(level, slack * self._floor * sizes.norm(dim=1))
         return torch.isfinite(residual_norm) & (residual_norm <= torch.maximum(self.tolerance, level))
 
-    def missed(self, x: Tensor, residual_norm: Tensor) -> Tensor:
-        """Tell which samples have not, and still may: those that are not finite never will."""
-        return torch.isfinite(residual_norm) & ~self.reached(x, residual_norm)
+    def missed(self, x: Tensor, residual_norm: Tensor, before: Tensor | float = torch.inf) -> Tensor:
+        """Tell which samples have not, and still may: neither those that are not finite nor those that stagnate.
+
+        `before` are their residual norms one cycle ago; what stagnates above 10 eps ||A|| ||x|| may go on.
+        """
+        stagnates = (residual_norm > STAGNATION * before) & (residual_norm <= self._norm_level(x))
+        return torch.isfinite(residual_norm) & ~self.reached(x, residual_norm) & ~stagnates
 
     def solution(self, x: Tensor, norms: Tensor, iterations: Tensor, failure: Reason, seconds: float) -> LinearSolution:
         """Put the outcome into words."""
-        converged = self.reached(x, norms[-1])
+        converged = self.reached(x, norms[-1], 1 / self._floor if failure is Reason.MAXITER else NEARLY)
         reasons = [
             Reason.NOT_FINITE if not finite
             else failure if not done

@@ -81,7 +81,7 @@ def solve(
         `sb.Multigrid(cycle="V")`.
     rtol, atol
         Stop when ||b - A x|| <= max(rtol ||b||, atol), b with the boundary values moved into it, or at the round-off
-        level 10 eps ||A|| ||x||. The default of `rtol` is 1e-8 in float64 and 1e-5 in float32.
+        level 10 eps || |A| |x| + |b| ||. The default of `rtol` is 1e-8 in float64 and 1e-5 in float32.
     maxiter
         Largest number of iterations; by default 500 with multigrid and ten times the number of nodes without.
     x0

@@ -20,6 +20,7 @@ from sciml_bounds.errors import InputError
 
 __all__ = [
     "Field",
+    "binary_scales",
     "check_device",
     "common_dtype_and_device",
     "convert",
@@ -192,6 +193,18 @@ def convert(value: Any, name: str, dtype: torch.dtype, device: torch.device) -> 
     if device.type != "meta":
         _require_entries(tensor, name)
     return tensor.to(device=device, dtype=dtype)
+
+
+def binary_scales(x: Tensor) -> Tensor:
+    """Return powers of two that bring the largest entry of each row of real x (b, n) into [1, 2), shape (b, 1).
+
+    Division by them and multiplication round nothing that stays in range, and squares of the quotients do. The scale is
+    1 for a row of zeros and NaN for a row that is not finite.
+    """
+    size = x.detach().abs().amax(1, keepdim=True)
+    one = torch.where((size > 0) & (size < torch.inf), size, 1.0)
+    scales = (one / (2 * torch.frexp(one).mantissa)).clamp_min(torch.finfo(x.dtype).tiny)  # 1 / scale is finite too
+    return torch.where(size < torch.inf, scales, torch.nan)
 
 
 def require_count(value: Any, name: str, least: Literal[0, 1]) -> None:

@@ -11,7 +11,7 @@ import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import require_number
+from sciml_bounds.arrays import binary_scales, require_number
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.loop import iterate
 from sciml_bounds.krylov.minres import MinresLoop
@@ -56,7 +56,7 @@ def cg(
         Preconditioner, Hermitian positive definite: an approximation of the inverse of A, in any of the forms of `A`.
         No network of directions or MgNO, which are not: `sb.cg` takes those.
     callback
-        Called with the current x after each iteration; x is overwritten by the next one.
+        Called with a copy of the current x after each iteration.
 
     Returns
     -------
@@ -89,7 +89,8 @@ def cg(
     operator, rhs, inverse = _read_system(A, b, M)
     n, dtype = rhs.size, rhs.dtype
     guess = _initial_guess(x0, rhs, inverse)
-    tolerance = _tolerance(rtol, atol, rhs)
+    scale = _divide_by_scale(rhs, guess)
+    tolerance = _tolerance(rtol, atol, rhs, scale)
     if n == 0:
         return np.zeros(0, dtype), 0
     if not np.isfinite(rhs).all():  # in scipy, NaN after the first iteration, and then all others
@@ -98,7 +99,7 @@ def cg(
 
     def monitor(iteration: int, x: Tensor, norm: Tensor) -> None:
         if callback is not None:
-            callback(x.view(-1).numpy())  # whatever it returns
+            callback(_scaled_back(x, scale, dtype))  # whatever it returns
 
     solution = iterate(
         _Hermitian(operator, vector),
@@ -111,7 +112,7 @@ def cg(
         monitor=monitor,
     )
     done = bool(solution.converged)
-    return solution.x.view(-1).numpy(), 0 if done else max(1, int(solution.iterations))
+    return _scaled_back(solution.x, scale, dtype), 0 if done else max(1, int(solution.iterations))
 
 
 def minres(
@@ -184,7 +185,8 @@ def minres(
     operator, rhs, inverse = _read_system(A, b, M)
     n, dtype = rhs.size, rhs.dtype
     guess = _initial_guess(x0, rhs, inverse)
-    tolerance, limit = _tolerance(rtol, 0.0, rhs), 5 * n if maxiter is None else int(maxiter)
+    scale = _divide_by_scale(rhs, guess)
+    tolerance, limit = _tolerance(rtol, 0.0, rhs, scale), 5 * n if maxiter is None else int(maxiter)
     if limit < 0:
         raise InputError(f"maxiter is {maxiter}; it must not be negative.")
     shift = require_number(shift, "shift")
@@ -208,9 +210,9 @@ def minres(
 
     def after_iteration() -> bool:
         if show:
-            sys.stdout.write(f"iteration {len(loop.norms) - 1}: residual norm {float(loop.norm):.6e}\n")
+            sys.stdout.write(f"iteration {len(loop.norms) - 1}: residual norm {scale * float(loop.norm):.6e}\n")
         if callback is not None:
-            callback(loop.x.view(-1).numpy().view(dtype).copy())  # whatever it returns
+            callback(_scaled_back(loop.x, scale, dtype))  # whatever it returns
         return False
 
     loop.run(limit, after_iteration)
@@ -219,7 +221,7 @@ def minres(
             "M is not positive definite (v.Mv < 0 for a vector v of the iteration); MINRES needs it to be."
         )
     done = loop.reasons[0] in (Reason.CONVERGED, Reason.ROUND_OFF)
-    return loop.x.view(-1).numpy().view(dtype), 0 if done else max(1, int(loop.iterations))
+    return _scaled_back(loop.x, scale, dtype), 0 if done else max(1, int(loop.iterations))
 
 
 def _read_system(
@@ -307,11 +309,33 @@ def _initial_guess(x0: Any, rhs: Array, inverse: scipy.sparse.linalg.LinearOpera
     return guess.reshape(1, n)
 
 
-def _tolerance(rtol: float, atol: float, rhs: Array) -> float:
-    """max(rtol ||b||, atol), but a positive number of the dtype, so that a residual of zero is always small enough."""
+def _divide_by_scale(rhs: Array, guess: Array) -> float:
+    """Divide b and the guess (1, n) in place by a power of two near the largest entry of b, and return it.
+
+    Squares of residuals stay in range then. A guess that is much larger than b is kept in range as well.
+    """
+    if rhs.size == 0 or not np.isfinite(rhs).all():
+        return 1.0
+    sizes = [float(binary_scales(torch.from_numpy(_real(field)))) for field in (rhs, guess)]
+    scale = max(sizes[0], sizes[1] * 2.0 ** -(np.finfo(rhs.dtype).maxexp // 4)) if guess.any() else sizes[0]
+    for field in (rhs, guess):
+        numbers = _real(field)
+        numbers /= scale
+    return scale
+
+
+def _scaled_back(x: Tensor, scale: float, dtype: np.dtype[Any]) -> Array:
+    """Return a copy of x (1, n), as it is for the b that was given."""
+    reals = torch.view_as_real(x) if x.is_complex() else x
+    found: Array = (reals * scale).view(-1).numpy().view(dtype)
+    return found
+
+
+def _tolerance(rtol: float, atol: float, rhs: Array, scale: float) -> float:
+    """max(rtol ||b||, atol / scale), but a positive number of the dtype: residuals of zero are always small enough."""
     for name, value in (("rtol", rtol), ("atol", atol)):
         if not isinstance(value, int | float | np.number) or not value >= 0:
             raise InputError(f"{name} is {value!r}; it must be a number that is not negative.")
     limits = np.finfo(rhs.dtype)
-    tolerance = max(float(atol), float(rtol) * float(np.linalg.norm(rhs)))  # atol if that is NaN
+    tolerance = max(float(atol) / scale, float(rtol) * float(np.linalg.norm(rhs)))  # atol if that is NaN
     return min(max(tolerance, float(limits.tiny)), float(limits.max))

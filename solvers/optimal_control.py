@@ -144,7 +144,7 @@ def show(control: sb.DistributedControl, result: sb.OptimizeResult, files: dict[
         "||z||": f"{record['control_norm']:.4g}",
         "KKT residual": f"{record['kkt_residual']:.3g} (asked: {record['tolerance']:.3g})",
         "Newton steps": f"{record['steps']}, with {inner_steps} of the inner solver",
-        "seconds": f"{record['seconds']:.3g}, as for {record['forward_solves']:.1f} solves without u^3",
+        "seconds": f"{record['seconds']:.3g}, as for {record['forward_solves']:.1f} solves of the linear part",
     }
     if inner_steps:
         rows["Newton steps"] += f", each of which leaves {record['inner_factor']:.2f} of the residual"

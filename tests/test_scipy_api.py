@@ -102,6 +102,33 @@ def test_hermitian_systems_of_pde_kind():
     np.testing.assert_allclose(x, scipy.sparse.linalg.spsolve(A.tocsc(), b.astype(complex)), rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("function", [cg, minres])
+@pytest.mark.parametrize(("dtype", "exponent"), [("f", 60), ("f", 100), ("d", 550), ("d", 900), ("D", 550)])
+def test_right_hand_sides_whose_norms_leave_the_range_are_solved_all_the_same(function, dtype, exponent):
+    """Of 1e-18 to 1e-30 in single precision, of 1e-165 to 1e-270 in double: powers of two round nothing."""
+    rng = np.random.default_rng(0)
+    A = np.diag(np.arange(1.0, 21.0)).astype(dtype) + np.float32(0.1)
+    b, x0 = (rng.standard_normal(20).astype(dtype) for _ in range(2))
+    options = {"atol": 1e-3} if function is cg else {}  # absolute
+    seen = []
+    plain, _ = function(A, b, x0, **options)
+    for scale in (2.0**-exponent, 2.0**exponent):
+        scaled_options = {name: scale * value for name, value in options.items()}
+        x, info = function(A, scale * b, scale * x0, callback=seen.append, **scaled_options)
+        assert info == 0
+        round_off = 100 * np.finfo(dtype).eps * np.abs(plain).max()  # of products whose order depends on alignment
+        np.testing.assert_allclose(x / scale, plain, rtol=0, atol=round_off)
+        np.testing.assert_array_equal(seen[-1], x)
+
+
+@pytest.mark.parametrize("function", [cg, minres])
+def test_a_guess_far_larger_than_the_right_hand_side_is_no_solution(function):
+    A = np.diag(np.arange(1.0, 21.0)) + 0.1
+    x, info = function(A, np.full(20, 1e-250), np.ones(20))
+    assert np.isfinite(x).all()
+    assert info > 0 or np.linalg.norm(A @ x * 1e250 - 1) < 1e-4
+
+
 # --- minres -----------------------------------------------------------------------------------------------------------
 
 

@@ -46,6 +46,16 @@ if ! "$venv/bin/python" -c "$new_enough" >/dev/null 2>&1; then
     "$python" -m venv --clear "$venv" || fail "No virtual environment could be made in $venv."
 fi
 
+# Looked for before minutes of installation, not after them.
+have_compiler() {
+    [ -z "${SCIML_BOUNDS_PURE:-}${CXX:-}" ] || return 0
+    for name in c++ g++ clang++; do
+        ! command -v "$name" >/dev/null 2>&1 || return 0
+    done
+    return 1
+}
+have_compiler || fail "A C++17 compiler is needed and none was found: install one (g++ or clang), or set SCIML_BOUNDS_PURE=1 to go without compiled kernels, which is much slower."
+
 wanted=$(echo "$extras" | tr ' ' ',')
 echo "Installing sciml-bounds${wanted:+[$wanted]} into $venv (the first time this takes a few minutes) ..."
 mkdir -p "$venv/stamps"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +28,7 @@ def run_program(app: typer.Typer, name: str, arguments: Sequence[str] | None = N
     """Run a command line and return its exit code."""
     previous = {number: signal.signal(number, partial(interrupt, name)) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with _messages_shown(name):
+        with _messages_shown(name), _interrupts_kept():
             app(arguments, prog_name=name)
     except (InputError, MissingExtraError) as error:
         print(f"{name}: {in_shell_words(str(error))}", file=sys.stderr)
@@ -49,6 +51,29 @@ def interrupt(name: str, number: int, frame: FrameType | None) -> NoReturn:
     """Leave through every `finally`, so that no half-written file stays."""
     print(f"{name}: stopped by {signal.Signals(number).name}; no half-written file is left.", file=sys.stderr)
     raise SystemExit(128 + number)
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Interrupt again where Python drops the exception of `interrupt`, as within a callback of garbage collection."""
+    shown = sys.unraisablehook
+    timers: list[threading.Timer] = []
+
+    def repeat(dropped: Any) -> None:
+        if isinstance(dropped.exc_value, SystemExit) and dropped.exc_value.code in (130, 143):
+            # a moment later, outside of this function, where it would be dropped as well
+            timers.append(threading.Timer(0.05, os.kill, (os.getpid(), dropped.exc_value.code - 128)))
+            timers[-1].start()
+        else:
+            shown(dropped)
+
+    sys.unraisablehook = repeat
+    try:
+        yield
+        for timer in timers:
+            timer.join()
+    finally:
+        sys.unraisablehook = shown
 
 
 def _means_out_of_memory(error: Exception) -> bool:

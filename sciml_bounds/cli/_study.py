@@ -16,8 +16,8 @@ __all__ = ["Answer", "Study", "darcy_problem", "reference_intervals", "run_study
 
 #: The two conductivities of the published Darcy fields.
 LOW, HIGH = 3.0, 12.0
-#: How much coarser the grid of the surrogate is.
-COARSENING = 4
+#: The shipped network that predicts, and the cells per axis that it was trained on.
+NETWORK, TRAINED_CELLS = "darcy-rough", 64
 #: How much finer the grid of the reference is.
 REFINEMENT = 4
 #: Centre, radius and height (relative to the largest value) of the planted error.
@@ -68,11 +68,11 @@ def run_study(phases: Tensor, stored: Tensor, split: int, refinement: int = REFI
     Parameters
     ----------
     phases
-        Boolean, shape (samples, n, n).
+        Boolean, shape (samples, n, n), where n divides TRAINED_CELLS.
     stored
         Answers that came with the fields, shape (samples, n, n), up to a factor.
     split
-        Every cell of the fields is divided into split x split cells; a multiple of 4.
+        Every cell of the fields is divided into split x split cells; n split is a multiple of TRAINED_CELLS.
     refinement
         How much finer the grid of the reference is.
     """
@@ -80,8 +80,8 @@ def run_study(phases: Tensor, stored: Tensor, split: int, refinement: int = REFI
     solution = sb.solve(problem)
     certificates = {"our solution": sb.certify(problem, solution)}
     flux = certificates["our solution"].flux
-    coarse = sb.solve(darcy_problem(phases, split // COARSENING)).values
-    certificates["coarse surrogate"] = sb.certify(problem, coarse, layout="coarse", flux=flux)
+    prediction = sb.MgNO.load(NETWORK).predict(darcy_problem(phases, TRAINED_CELLS // phases.shape[-1]))
+    certificates["network prediction"] = sb.certify(problem, prediction, layout="coarse", flux=flux)
     certificates["spoilt solution"] = sb.certify(problem, _spoil(problem.grid, solution.values), flux=flux)
     certificates["stored answer"] = sb.certify(problem, _at_nodes(stored, solution.values, split), flux=flux)
     fields = torch.stack([torch.zeros_like(solution.values), *(c.values for c in certificates.values())])

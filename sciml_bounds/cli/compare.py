@@ -192,7 +192,7 @@ def _print(equations: Equations, results: list[Result], rtol: float, repeat: int
             console.print(f"{result.method} {result.reason}", soft_wrap=True, markup=False)
     rounds = "of one round" if repeat == 1 else f"medians of {repeat} rounds"
     console.print(
-        f"\nTimes are {rounds}, with {counted(torch.get_num_threads(), 'thread')}; kernels were compiled before. "
+        f"\nTimes are {rounds}, with {counted(torch.get_num_threads(), 'thread')}; all was loaded before. "
         "They start from the assembled equations. ratio: total time over that of the fastest method that "
         "converged. residual: ||b - A x|| / ||b||, computed anew from what the method returned; converged: at most "
         f"{rtol:g}, or 10 eps ||A|| ||x|| / ||b|| where that is larger, up to 0.1. Inner products of numpy, "

@@ -124,7 +124,7 @@ class Comparison:
         tell = notify or (lambda words: None)
         for name in self._records:
             if name not in DIRECT:
-                tell(f"{name}: compiling and loading, before any clock runs")
+                tell(f"{name}: loading, before any clock runs")
                 self._measure(name, maxiter=1)
         for count in range(1, repeat + 1):
             for name, record in self._records.items():
@@ -152,7 +152,8 @@ class Comparison:
             return _failure(name, _NOT_FINITE)
         reason = self._reason(residual, self.equations.round_off(x), iterations >= maxiter)
         energy = None if self.equations.energy_error is None else self.equations.energy_error(x)
-        history = ((total, residual),) if name in DIRECT else tuple(watch.history)
+        direct = name in DIRECT or iterations == 0  # as multigrid on a grid that is its own coarsest one
+        history = ((total, residual),) if direct else tuple(watch.history)
         converged = reason.startswith("converged")
         return Result(name, setup, total - setup, iterations, residual, converged, reason, energy, history)
 

@@ -30,9 +30,11 @@ except ImportError:  # a pure installation
     _compiled = None
 
 try:
+    if not (torch.cuda.device_count() or os.environ.get("TRITON_INTERPRET")):
+        raise ImportError  # loading it takes a tenth of a second, and there is no device to run it on
     import triton
     import triton.language as tl
-except ImportError:  # no CUDA build of torch: the reference serves every device but the CPU
+except ImportError:  # the reference serves every device but the CPU
     triton = None
     tl = None
 
@@ -73,7 +75,7 @@ def backend_for(tensor: Tensor) -> Backend:
     forced = _forced.get()
     if forced is not None:
         return forced
-    if tensor.device.type == "cpu":
+    if tensor.is_cpu:
         return "compiled" if _functions is not None else _without_compiler()
     return "triton" if tensor.device.type == "cuda" and triton is not None else "torch"
 
@@ -101,7 +103,7 @@ def require_batches(batch: int, *fields: Tensor) -> None:
         This is a bug of the package; users' batches are checked before.
     """
     for field in fields:
-        if len(field) != 1 and len(field) != batch:
+        if field.shape[0] not in (1, batch):
             raise ValueError(f"fields with batches of {[len(f) for f in fields]} do not fit a batch of {batch}.")
 
 

@@ -6,6 +6,7 @@ namespace sb::SB_ISA {
 
 template <class T>
 void bind_for(nb::module_ &m) {
+    define(m, "advance", advance<T>);
     define(m, "bubble_products", bubble_products<T>);
     define(m, "bubble_residual", bubble_residual<T>);
     define(m, "combine", combine<double, T>);

@@ -11,6 +11,9 @@ namespace sb::SB_ISA {
 template <class U, class T>
 void combine(int threads, View<const double, 1> alpha, View<const U, 2> u, View<const double, 1> beta, View<T, 2> out,
              View<double, 2> sums, View<double, 1> norms);
+template <class T>
+void advance(int threads, View<const double, 1> alpha, View<const T, 2> d, View<const T, 2> product, View<T, 2> x,
+             View<T, 2> r, View<double, 3> sums, View<double, 2> norms);
 
 // bubbles.cpp
 template <class T>

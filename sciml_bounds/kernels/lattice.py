@@ -88,8 +88,8 @@ def _sweep(
     backend = backend_for(u)
     if backend == "compiled":
         sums = u.new_empty((0, 0, 0)) if sums is None else sums
-        inputs = (field.contiguous() for field in (c, s, u, b))  # a field may serve a whole batch
-        run_compiled("sweep", u.numel(), mode, groups(offsets), rows(T), *inputs, w, out, sums)
+        c, s, u, b = c.contiguous(), s.contiguous(), u.contiguous(), b.contiguous()  # one may serve a whole batch
+        run_compiled("sweep", u.numel(), mode, groups(offsets), rows(T), c, s, u, b, w, out, sums)
     elif backend == "triton":
         _sweep_triton(mode, offsets, rows(T), c, s, u, b, w, out)
     else:

@@ -63,7 +63,7 @@ void write_terms(const Row<DIM, T> &row, const Lengths<DIM, T> &h, T round_off, 
         const T first = open ? h.volume * mismatch : none;
         flux_term[z] = first;
         const T lack = h.volume * magnitude(f + divergence) - round_off * size;
-        worst[z - begin] = larger(worst[z - begin], open & (c <= none) ? lack : none);
+        worst[z - begin] = larger(worst[z - begin], (open & (c <= none)) ? lack : none);
         if constexpr (REACTS) {
             const bool reacts = open & (c > none);
             const T k = reacts ? c : one, inverse = one / k, mean = m[0] / corners(DIM);
@@ -75,7 +75,7 @@ void write_terms(const Row<DIM, T> &row, const Lengths<DIM, T> &h, T round_off, 
             const T oscillation = std::sqrt(constant * rest), total = std::sqrt(first) + oscillation;
             const T squared = h.volume * residual * residual * inverse, alternative = rest * inverse;
             const bool better = total * total > first + alternative;
-            oscillation_term[z] = better | !reacts ? none : oscillation;
+            oscillation_term[z] = (better | !reacts) ? none : oscillation;
             reaction_term[z] = reacts ? squared + (better ? alternative : none) : none;
         }
     }

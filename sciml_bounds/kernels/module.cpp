@@ -6,6 +6,12 @@
 
 #include "array.hpp"
 
+#if defined(SB_X86) && defined(_MSC_VER)
+#include <intrin.h>
+#elif defined(SB_X86)
+#include <cpuid.h>
+#endif
+
 namespace nb = nanobind;
 
 // Arrays come in through the buffer protocol. Of a call only the pointer and the lengths are kept: the caller holds the
@@ -68,6 +74,58 @@ void define(nb::module_ &m, const char *name, Function function) {
     m.def(name, function, nb::call_guard<nb::gil_scoped_release>());
 }
 
+#ifdef SB_X86
+// Features of the processor, which every compiler can read in this way.
+struct Processor {
+    unsigned features = 0;  // leaf 1, ECX
+    unsigned extended = 0;  // leaf 7, EBX
+    unsigned saved = 0;     // registers that the operating system saves
+
+    Processor() {
+        constexpr unsigned OSXSAVE = 1u << 27;
+        unsigned found[4];
+        read(0, found);
+        const unsigned leaves = found[0];
+        read(1, found);
+        features = found[2];
+        if (features & OSXSAVE) saved = saved_registers();
+        if (leaves < 7) return;
+        read(7, found);
+        extended = found[1];
+    }
+
+    static void read(int leaf, unsigned (&found)[4]) {
+#ifdef _MSC_VER
+        __cpuidex(reinterpret_cast<int *>(found), leaf, 0);
+#else
+        __cpuid_count(leaf, 0, found[0], found[1], found[2], found[3]);
+#endif
+    }
+
+    static unsigned saved_registers() {
+#ifdef _MSC_VER
+        return static_cast<unsigned>(_xgetbv(0));
+#else
+        unsigned low, high;
+        __asm__ __volatile__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+        return low;
+#endif
+    }
+
+    bool has_avx2() const {
+        constexpr unsigned FMA = 1u << 12, AVX = 1u << 28, BMI1 = 1u << 3, AVX2 = 1u << 5, BMI2 = 1u << 8;
+        return all(saved, 0x06) && all(features, FMA | AVX) && all(extended, BMI1 | AVX2 | BMI2);
+    }
+
+    bool has_avx512() const {
+        constexpr unsigned F = 1u << 16, DQ = 1u << 17, CD = 1u << 28, BW = 1u << 30, VL = 1u << 31;
+        return has_avx2() && all(saved, 0xe6) && all(extended, F | DQ | CD | BW | VL);
+    }
+
+    static bool all(unsigned bits, unsigned wanted) { return (bits & wanted) == wanted; }
+};
+#endif
+
 }  // namespace
 
 #define SB_ISA baseline
@@ -87,10 +145,8 @@ NB_MODULE(_compiled, m) {
     m.doc() = "The compiled loops of sciml_bounds.kernels, one sub-module per instruction set of this processor.";
     sb::baseline::bind(m.def_submodule("baseline"));
 #ifdef SB_X86
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2")) sb::avx2::bind(m.def_submodule("avx2"));
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512bw"))
-        sb::avx512::bind(m.def_submodule("avx512"));
+    const Processor processor;
+    if (processor.has_avx2()) sb::avx2::bind(m.def_submodule("avx2"));
+    if (processor.has_avx512()) sb::avx512::bind(m.def_submodule("avx512"));
 #endif
 }

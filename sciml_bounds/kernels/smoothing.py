@@ -8,6 +8,7 @@ of the kernels of `lattice` and `transfer`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -57,7 +58,13 @@ class Stage:
 
     def require(self, *fields: Tensor) -> None:
         """Refuse fields whose batches do not fit, see `require_batches`."""
-        require_batches(max(map(len, fields)), *fields, self.c, self.s, self.weights[0])
+        batches = {field.shape[0] for field in fields}
+        if not batches | self._batches <= {1, max(batches)}:
+            require_batches(max(batches), *fields, self.c, self.s, self.weights[0])
+
+    @cached_property
+    def _batches(self) -> set[int]:
+        return {len(self.c), len(self.s), len(self.weights[0])}
 
 
 def descend(stage: Stage, steps: Steps, b: Tensor, x: Tensor, coarse: Tensor) -> None:

@@ -14,7 +14,7 @@
 #include <immintrin.h>
 #define SB_PAUSE() _mm_pause()
 #elif defined(__aarch64__) && defined(__GNUC__)
-#define SB_PAUSE() __asm__ __volatile__("yield")
+#define SB_PAUSE() [] { __asm__ __volatile__("yield"); }()
 #else
 #define SB_PAUSE() std::this_thread::yield()
 #endif

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sciml_bounds.kernels._backend import backend_for, require_batches, run_compiled
 
-__all__ = ["combine", "scaled_copy"]
+__all__ = ["advance", "combine", "scaled_copy"]
 
 #: Entries that are one piece of work in `vectors.cpp`: sums are formed per piece, whatever the number of threads.
 BLOCK = 4096
@@ -31,11 +32,28 @@ def combine(alpha: Tensor, u: Tensor, beta: Tensor, out: Tensor, *, norms: bool 
         out.copy_(alpha.unsqueeze(1) * u + kept)
         return out.norm(dim=1)
     B, n = out.shape
-    sums = torch.empty((B, -(-n // BLOCK) if norms else 0), dtype=torch.float64)
-    found = torch.empty(B, dtype=torch.float64)
+    sums, found = np.empty((B, -(-n // BLOCK) if norms else 0)), np.empty(B)
     alpha, u, beta = alpha.double().contiguous(), u.contiguous(), beta.double().contiguous()
     run_compiled("combine", out.numel(), alpha, u, beta, out, sums, found)
-    return found.to(out.dtype)
+    norm = torch.from_numpy(found)
+    return norm if out.dtype == torch.float64 else norm.to(out.dtype)
+
+
+def advance(alpha: Tensor, d: Tensor, product: Tensor, x: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+    """Write x + alpha d into x and r - alpha product into r, all (b, n), and return the norms (b,) of both.
+
+    `alpha` has one factor a sample, shape (b,).
+    """
+    if backend_for(x) != "compiled" or x.is_complex():
+        one = torch.ones_like(alpha)
+        return combine(alpha, d, one, x), combine(-alpha, product, one, r)
+    require_batches(len(x), d, product, r)
+    B, n = x.shape
+    sums, norms = np.empty((2, B, -(-n // BLOCK))), np.empty((2, B))
+    alpha, d, product = alpha.double().contiguous(), d.contiguous(), product.contiguous()
+    run_compiled("advance", x.numel(), alpha, d, product, x, r, sums, norms)
+    size, norm = torch.from_numpy(norms).to(x.dtype)
+    return size, norm
 
 
 def scaled_copy(u: Tensor, scale: Tensor, out: Tensor) -> Tensor:

@@ -57,8 +57,8 @@ def cg(
     x0
         Initial guess; zero by default.
     rtol, atol
-        Stop when ||b - A x|| <= max(rtol ||b||, atol), or at 10 eps ||A|| ||x|| where the operator knows a bound of
-        its norm. The default of `rtol` is 1e-8 in float64 and 1e-5 in float32.
+        Stop when ||b - A x|| <= max(rtol ||b||, atol), or at 10 eps || |A| |x| + |b| || where the operator is
+        that of a problem. The default of `rtol` is 1e-8 in float64 and 1e-5 in float32.
     maxiter
         Largest number of iterations; 10 n by default.
     memory

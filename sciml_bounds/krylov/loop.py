@@ -27,7 +27,7 @@ from torch.linalg import vector_norm
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.kernels.memory import new_field
-from sciml_bounds.kernels.vectors import combine
+from sciml_bounds.kernels.vectors import advance, combine
 from sciml_bounds.krylov.error_bounds import energy_lower_bounds, gauss_radau, residual_bound, smallest_ritz_value
 from sciml_bounds.operators.linear_operator import LinearOperator, inner
 from sciml_bounds.reports import Reason
@@ -41,6 +41,11 @@ Monitor = Callable[[int, Tensor, Tensor], bool | None]
 #: So often the recomputed residual may turn out larger than the tolerance before round-off is held responsible.
 MAX_RESTARTS = 5
 
+#: A sample whose residual is below 10 eps ||A|| ||x|| goes on to the round-off of its rows. It stagnates where more
+#: than `PROGRESS` of the residual is left after `PATIENCE` iterations (or half of all so far, if that is more) or a
+#: restart, and has converged to round-off even so up to `NEARLY` times the level of the rows.
+PROGRESS, PATIENCE, NEARLY = 0.5, 20, 10.0
+
 #: Directions that are kept for a preconditioner that is not known to be linear, as published for learned ones.
 LEARNED_MEMORY = 2
 
@@ -50,13 +55,15 @@ LEARNED_MEMORY = 2
 NOTHING_NEW = 1e-4
 
 #: Reasons by their number on the device; a sample that still runs, or ran until the last iteration, has the first one.
-#: Those between `INDEFINITE` and `NO_NEW_DIRECTION` are breakdowns, which round-off brings about too, in systems that
-#: are nearly singular for their precision.
 _ENDS = (
     Reason.MAXITER, Reason.CONVERGED, Reason.ROUND_OFF, Reason.INDEFINITE, Reason.INDEFINITE_PRECONDITIONER,
     Reason.NO_NEW_DIRECTION, Reason.NOT_FINITE, Reason.STOPPED, Reason.STAGNATED,
 )  # fmt: skip
 _NUMBER = {reason: number for number, reason in enumerate(_ENDS)}
+
+#: Numbers of ends that may come with nothing left to do: out of iterations, and what round-off brings about too, in
+#: systems that are nearly singular for their precision.
+_BREAKDOWNS = {0, 3, 4, 5}
 
 
 def default_rtol(dtype: torch.dtype) -> float:
@@ -157,7 +164,7 @@ class _Loop:
         self.rhs_norm = vector_norm(b, dim=1)
         self.x = new_field(b).zero_() if x0 is None else x0
         self.unseen = b.device.type != "cpu"  # where the host would wait for the device, exceptions are not looked for
-        if x0 is not None and (self.unseen or bool((self.rhs_norm == 0).any())):  # the norm of tiny numbers is 0 too
+        if x0 is not None and (self.unseen or not bool(self.rhs_norm.all())):  # the norm of tiny numbers is 0 too
             self.x.masked_fill_(~b.any(1, keepdim=True), 0.0)  # the solution for b = 0 is known
         self.r = new_field(b)
         self.z, self.d = new_field(b), new_field(b)
@@ -168,9 +175,15 @@ class _Loop:
         self.ends = torch.zeros(len(b), dtype=torch.int64, device=b.device)  # numbers of `_ENDS`
         self.running = torch.ones(len(b), dtype=torch.bool, device=b.device)
         self.seen, self.whole, self.alive = self.running, True, len(b) > 0  # who runs, all, any, as the host knows it
-        self.iterations, self.dropped = torch.zeros_like(self.ends), torch.zeros_like(self.ends)
+        self.iterations = torch.zeros_like(self.ends)
+        self.dropped = torch.zeros_like(self.ends) if self.learned else None
         self.one = torch.ones_like(self.tolerance)
+        self.zero, self.infinity = torch.zeros_like(self.one), self.one * torch.inf
+        self.unit_level = self.zero if A.norm_upper is None else self.floor * A.norm_upper.to(self.one)
         self.rz_old = self.one
+        self.exhausted = ~self.running  # the round-off of the rows is out of reach
+        self.best, self.waited = self.infinity, torch.zeros_like(self.ends)  # what progress is told from
+        self.recomputed = self.infinity  # residual norms of the last restart
         self.stiffness: Tensor | None = None  # the norm of A, or what the first residual tells of it
         self.fresh = True  # the next direction is the preconditioned residual itself
         if x0 is None:
@@ -187,10 +200,16 @@ class _Loop:
 
     def round_off_level(self) -> Tensor:
         """10 eps ||A|| ||x||: below it the residual means nothing."""
-        if self.A.norm_upper is None:
-            return torch.zeros_like(self.tolerance)
-        level: Tensor = self.floor * self.A.norm_upper.to(self.tolerance) * self.size
-        return torch.where(self.size < torch.inf, level, 0.0)  # the square of ||x|| may leave the range of its dtype
+        level = self.unit_level * self.size
+        return torch.where(self.size < self.infinity, level, self.zero)  # ||x||^2 may leave the range of its dtype
+
+    def row_level(self, level: Tensor) -> Tensor:
+        """Lower a level of round-off to 10 eps || |A| |x| + |b| ||: far less where rows differ by decades."""
+        sizes = self.A.product_sizes(self.x)
+        if sizes is None:
+            return level
+        rows = self.floor * vector_norm(sizes.add_(self.b.abs()), dim=1)
+        return torch.minimum(level, torch.where(self.exhausted, NEARLY * rows, rows))
 
     def stop(self, which: Tensor, reason: Reason) -> None:
         """End the samples that still run and fulfil a condition."""
@@ -213,6 +232,10 @@ class _Loop:
 
         Where not all samples that ran are `going` (None for all), `others` are reasons to end that come first.
         """
+        if going is None and self.whole and not self.unseen:  # as a rule nobody is near an end
+            above = self.positive(self.norm - torch.maximum(self.unit_level * self.size, self.tolerance), None)
+            if above is None:
+                return
         level = torch.minimum(self.round_off_level(), self.rhs_norm)  # x may have exploded
         above = self.positive(self.norm - torch.maximum(level, self.tolerance), going)
         if above is None or bool((above if self.whole else above | ~self.seen).all()):  # here the host waits
@@ -221,8 +244,16 @@ class _Loop:
             self.stop(which, reason)
         self.stop(~torch.isfinite(self.norm), Reason.NOT_FINITE)
         self.stop(self.norm <= self.tolerance, Reason.CONVERGED)
-        self.stop(self.norm <= level, Reason.ROUND_OFF)
-        self.seen, self.whole, self.alive = self.running, False, bool(self.running.any())
+        low = self.running & (self.norm <= level)
+        if self.unseen or bool(low.any()):
+            better = self.norm <= PROGRESS * self.best
+            self.best = torch.where(better, self.norm, self.best)
+            self.waited = torch.where(better, 0, self.waited + low)
+            self.exhausted |= self.waited > (self.iterations // 2).clamp_min(PATIENCE)
+            self.stop(self.norm <= self.row_level(level), Reason.ROUND_OFF)
+            self.stop(low & self.exhausted, Reason.STAGNATED)
+        count = int(self.running.sum())
+        self.seen, self.whole, self.alive = self.running, count == len(self.running), count > 0
 
     def step(self) -> None:
         """Do one iteration."""
@@ -246,7 +277,7 @@ class _Loop:
             going = going & ~lost & (slope != 0)
         along = _where(going, slope, 0.0)
         alpha = along / _where(going, curvature, 1.0)
-        size, norm = combine(alpha, self.d, self.one, self.x), combine(-alpha, product, self.one, self.r)
+        size, norm = advance(alpha, self.d, product, self.x, self.r)
         self.iterations += 1 if going is None else going
         self.size, self.norm = _where(going, size, self.size), _where(going, norm, self.norm)
         h = self.history
@@ -279,7 +310,7 @@ class _Loop:
             for direction, product, curvature in self.memory:
                 self.d.addcmul_((inner(product, self.z) / curvature).unsqueeze(1), direction, value=-1)
             lost: Tensor = vector_norm(self.d, dim=1) <= self.floor * vector_norm(self.z, dim=1)
-            if self.learned and useful is not None:
+            if self.dropped is not None and useful is not None:
                 self.dropped += lost & useful
             return lost
         if self.fresh:
@@ -302,6 +333,7 @@ class _Loop:
         """Minimise the energy over the span of the preconditioned residual, the residual and the memory."""
         running = self.running
         given = self._curved(self._search(self.z, self.memory, self.floor))
+        assert self.dropped is not None
         self.dropped += running & (given.curvature == 0)
         plain = self._search(self.r, [*self.memory, given.entry], NOTHING_NEW)
         self.stop((plain.curvature <= 0) & plain.direction.any(1), Reason.INDEFINITE)
@@ -312,8 +344,7 @@ class _Loop:
         combine(second, plain.product, first, given.product, norms=False)
         direction, product = given.direction, given.product
         direction[~going], product[~going] = 0.0, 0.0
-        one = torch.ones_like(first)
-        size, norm = combine(one, direction, one, self.x), combine(-one, product, one, self.r)
+        size, norm = advance(torch.ones_like(first), direction, product, self.x, self.r)
         self.iterations += going
         self.size, self.norm = torch.where(going, size, self.size), torch.where(going, norm, self.norm)
         self.history.decreases.append((first.conj() * given.slope + second.conj() * plain.slope).real)
@@ -350,22 +381,26 @@ class _Loop:
         self.replace_residual()
         self.norm = vector_norm(self.r, dim=1)
         level = self.round_off_level()
-        self._acquit(torch.minimum(level, self.rhs_norm))  # as in `mark_converged`
-        slack = 1 + 1e3 * torch.finfo(self.b.dtype).eps
-        deceived = self.converged & (self.norm > torch.maximum(self.tolerance * slack, 2 * level))
+        if self.unseen or _BREAKDOWNS.intersection(self.ends.tolist()):
+            self._acquit(torch.minimum(level, self.rhs_norm))  # as in `mark_converged`
+        missed = self.norm > self.tolerance * (1 + 1e3 * torch.finfo(self.b.dtype).eps)
+        if self.unseen or bool(missed.any()):
+            self.exhausted |= (self.norm > PROGRESS * self.recomputed) & (self.norm <= 2 * level)
+            self.best, self.recomputed, level = self.infinity, self.norm, self.row_level(level)
+        deceived = self.converged & missed & (self.norm > 2 * level)
+        given_up, deceived = deceived & self.exhausted, deceived & ~self.exhausted
         self.running = self.seen = deceived
         self.whole, self.alive = False, bool(deceived.any())
-        if self.unseen or self.alive:
-            self.ends = torch.where(deceived, 0, self.ends)
+        if self.unseen or self.alive or bool(given_up.any()):
+            self.ends = torch.where(deceived, 0, torch.where(given_up, _NUMBER[Reason.STAGNATED], self.ends))
         self.fresh = True
         self.memory.clear()
 
     def _acquit(self, level: Tensor) -> None:
-        """Call converged what broke down where the recurrence alone had not seen that nothing was left to do."""
-        broke = (self.ends >= _NUMBER[Reason.INDEFINITE]) & (self.ends <= _NUMBER[Reason.NO_NEW_DIRECTION])
-        if self.unseen or bool(broke.any()):
-            for limit, reason in ((level, Reason.ROUND_OFF), (self.tolerance, Reason.CONVERGED)):
-                self.ends = torch.where(broke & (self.norm <= limit), _NUMBER[reason], self.ends)
+        """Call converged what broke down, or ran out of iterations, where nothing was left to do."""
+        broke = (self.ends <= max(_BREAKDOWNS)) & ~self.converged
+        for limit, reason in ((level, Reason.ROUND_OFF), (self.tolerance, Reason.CONVERGED)):
+            self.ends = torch.where(broke & (self.norm <= limit), _NUMBER[reason], self.ends)
 
     @property
     def converged(self) -> Tensor:
@@ -414,19 +449,23 @@ def iterate(
         bounds = _bounds(loop, restarts, residual_norm, lambda_min, lambda_min_preconditioned)
     reasons = tuple(_ENDS[number] for number in loop.ends.tolist())
     norms = torch.stack(loop.history.residual_norms)
+
+    def shaped(field: Tensor) -> Tensor:
+        return field if len(batch) == 1 else field.reshape((*field.shape[: field.ndim - 1], *batch))
+
     return LinearSolution(
         x=loop.x.view(b.shape),
-        converged=loop.converged.view(batch),
+        converged=shaped(loop.converged),
         reason=reasons[0] if not batch else reasons,
-        iterations=loop.iterations.view(batch),
-        residual_norms=norms.view(len(norms), *batch),
-        residual_norm=residual_norm.view(batch),
-        tolerance=loop.tolerance.view(batch),
-        error_lower=bounds.lower.view(len(norms), *batch),
-        error_upper=None if bounds.upper is None else bounds.upper.view(batch),
+        iterations=shaped(loop.iterations),
+        residual_norms=shaped(norms),
+        residual_norm=shaped(residual_norm),
+        tolerance=shaped(loop.tolerance),
+        error_lower=shaped(bounds.lower),
+        error_upper=None if bounds.upper is None else shaped(bounds.upper),
         error_upper_kind=bounds.kind,
         flexible=flexible,
-        dropped_directions=loop.dropped.view(batch) if loop.learned else None,
+        dropped_directions=None if loop.dropped is None else shaped(loop.dropped),
         method="flexible conjugate gradients" if flexible else "conjugate gradients",
         seconds=time.perf_counter() - start,
     )
@@ -447,6 +486,7 @@ def _run(loop: _Loop, maxiter: int, monitor: Monitor | None) -> int:
         if not loop.alive:
             return restarts
         if iteration >= maxiter or restarts == MAX_RESTARTS:
+            loop.stop(loop.norm <= 2 * loop.round_off_level(), Reason.ROUND_OFF)
             loop.stop(loop.running, Reason.STAGNATED)
             return restarts
         restarts += 1
@@ -463,8 +503,7 @@ def _bounds(
     loop: _Loop, restarts: int, residual_norm: Tensor, lambda_min: float | Tensor | None, mu: float | Tensor | None
 ) -> _Bounds:
     h = loop.history
-    empty = loop.tolerance.new_zeros(0, len(loop.b))
-    lower = energy_lower_bounds(torch.stack(h.decreases) if h.decreases else empty)
+    lower = energy_lower_bounds(torch.stack(h.decreases) if h.decreases else loop.tolerance.new_zeros(0, len(loop.b)))
     lambda_min = loop.A.eigenvalue_lower if lambda_min is None else lambda_min
     uppers: list[Tensor] = []
     round_off = None if lambda_min is None else loop.A.product_round_off(loop.x)

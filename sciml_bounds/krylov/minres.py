@@ -47,6 +47,9 @@ EXPLOSION_SHARE, UNSOLVED_SHARE, DOUBLE = 1e-3, 1e-3, 1e-10
 #: grown by the third in one step.
 DRIFT_SHARE, MAX_DRIFT, MAX_GROWTH = 0.1, 2.0, 1.1
 
+#: Round-offs of the rows that a residual which stagnates may have: conjugate gradients allow as many.
+ROWS = 100
+
 NEEDS = "MINRES needs a symmetric operator; use another method, or the normal equations A^T A x = A^T b."
 
 #: The same of its preconditioner.
@@ -402,10 +405,17 @@ class MinresLoop:
         return torch.where(square >= 0, square.sqrt(), r.norm(dim=1))
 
     def _round_off_level(self) -> Tensor:
-        """10 eps ||A|| ||x||: below it a residual means nothing; zero where ||A|| is unknown, or M changes the norm."""
+        """Level of residuals that are round-off; zero where nothing is known of ||A||, or M changes the norm.
+
+        It is 10 eps ||A|| ||x||, and at most `ROWS` times eps || |A| |x| + |b| || where that is known: far less where
+        rows differ by decades.
+        """
         if self.A.norm_upper is None or not isinstance(self.M, Identity):
             return torch.zeros_like(self.norm)
         level: Tensor = 10 * self.eps * self.A.norm_upper.to(self.norm) * self.x.norm(dim=1)
+        sizes = self.A.product_sizes(self.x)
+        if sizes is not None:
+            level = torch.minimum(level, ROWS * self.eps * (sizes + self.b.abs()).norm(dim=1))
         return torch.minimum(level, self.rhs_norm)  # x may have exploded
 
 

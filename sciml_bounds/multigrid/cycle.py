@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.kernels.memory import new_field
-from sciml_bounds.kernels.vectors import combine, scaled_copy
+from sciml_bounds.kernels.vectors import combine
 from sciml_bounds.multigrid.chebyshev import chebyshev_weights
 from sciml_bounds.operators.linear_operator import LinearOperator
 
@@ -26,9 +26,8 @@ __all__ = ["CoarseSolver", "Cycle", "Level", "power_of_two", "pseudo_inverse"]
 REGULAR_PIVOT = 1e-3
 
 
-#: A right-hand side whose norm is off by no more than the first factor is in the middle of the range of single
-#: precision; if by no more than the second one, the next one is scaled as it is.
-RANGE, NEAR = 2.0**30, 2.0**20
+#: A right-hand side whose norm is off by no more than this factor is in the middle of the range of single precision.
+RANGE = 2.0**30
 
 
 class Level(Protocol):
@@ -76,7 +75,7 @@ class CoarseSolver:
     def solve(self, b: Tensor, out: Tensor) -> None:
         """Write the solution of smallest norm."""
         batch = b.shape[0]
-        inverse = self.inverse.expand(batch, -1, -1)
+        inverse = self.inverse if len(self.inverse) == batch else self.inverse.expand(batch, -1, -1)
         torch.bmm(inverse, b.view(batch, inverse.shape[-1], 1), out=out.view(batch, inverse.shape[-1], 1))
 
 
@@ -158,7 +157,7 @@ class Cycle(LinearOperator):
         self.device = coarsest.inverse.device
         self.scale = torch.ones(1, dtype=self.dtype, device=self.device) if scale is None else scale
         self._work: dict[int, list[list[Tensor]]] = {}
-        self._sizes: dict[int, _Scaling] = {}  # of the right-hand sides of the last application
+        self._sizes: dict[int, _Scaling] = {}  # of right-hand sides, by their number
         self._turn = threading.RLock()  # threads that share a cycle share its buffers
 
     def __getstate__(self) -> dict[str, Any]:
@@ -181,17 +180,18 @@ class Cycle(LinearOperator):
 
     def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:
         """Apply one V-cycle without allocation (after the first call with this batch size)."""
-        batch = x.numel() // self.shape[0]
+        n = self.shape[0]
+        batch = x.numel() // n
         with self._turn:
             work = self._workspace(batch)
-            shape = work[0][0].shape
             if self.coarsest.inverse.dtype == self.dtype:
+                shape = work[0][0].shape
                 self._descend(0, x.reshape(shape), out.view(shape))
                 return out
-            b, z = work[-1]
-            back = self._into_range(x.reshape(shape), b)
+            b, z, right, found = work[-1]
+            scaling = self._into_range(x.reshape(batch, n), right)
             self._descend(0, b, z)
-            scaled_copy(z, back, out.view(shape))
+            combine(scaling.back, found, scaling.zero, out.view(batch, n), norms=False)
             return out
 
     def full_multigrid(self, b: Tensor) -> Tensor:
@@ -199,41 +199,37 @@ class Cycle(LinearOperator):
 
         Not symmetric, so it serves as an initial guess and not as a preconditioner.
         """
-        batch = b.numel() // self.shape[0]
+        n = self.shape[0]
+        batch = b.numel() // n
         with self._turn:
-            fine = b.reshape(self._workspace(batch)[0][0].shape).contiguous()
-            right = new_field(fine, dtype=self.coarsest.inverse.dtype)
-            back = self._into_range(fine, right)
-            found = self._ascend(0, right)
-            return scaled_copy(found, back, new_field(fine)).view(b.shape)
+            flat, right = b.reshape(batch, n).contiguous(), new_field(self._workspace(batch)[0][0])
+            scaling = self._into_range(flat, right.view(batch, n))
+            found, result = self._ascend(0, right), new_field(flat)
+            combine(scaling.back, found.view(batch, n), scaling.zero, result, norms=False)
+            return result.view(b.shape)
 
-    def _into_range(self, x: Tensor, out: Tensor) -> Tensor:
-        """Write right-hand sides over (about) their norms in the dtype of the levels; returns factors of the way back.
+    def _into_range(self, x: Tensor, out: Tensor) -> _Scaling:
+        """Write right-hand sides (b, n) over (about) their norms in the dtype of the levels.
 
-        Powers of two round nothing. Residuals of one solve are of like size, so that of the last one is tried first,
-        where the host need not wait to see whether it fits.
+        Powers of two round nothing. The size of an earlier one is tried first, where the host need not wait to see
+        whether it fits.
         """
         known = self._sizes.get(len(x))
         if known is not None and x.device.type == "cpu":
-            norm = combine(known.inverse, x.flatten(1), known.zero, out.flatten(1))
-            low, high = map(float, norm.aminmax())
+            low, high = map(float, combine(known.inverse, x, known.zero, out).aminmax())
             if low > 1 / RANGE and high < RANGE:
-                if low < 1 / NEAR or high > NEAR:
-                    self._sizes = {len(x): self._scaling(power_of_two(norm) / known.inverse)}
-                return known.back
-        known = self._scaling(power_of_two(x.flatten(1).norm(dim=1)))
+                return known
+        size = power_of_two(x.norm(dim=1))
+        known = _Scaling(1 / size, size / self.scale, torch.zeros_like(size))
         self._sizes = {len(x): known}
-        scaled_copy(x, known.inverse, out)
-        return known.back
-
-    def _scaling(self, size: Tensor) -> _Scaling:
-        return _Scaling(1 / size, size / self.scale, torch.zeros_like(size))
+        combine(known.inverse, x, known.zero, out, norms=False)
+        return known
 
     def _workspace(self, batch: int) -> list[list[Tensor]]:
         """Vectors of each level: a temporary one, then right-hand side and solution of the level below.
 
         Levels of another dtype than the vectors outside have a right-hand side and a solution of the finest level too,
-        at the end of the list.
+        at the end of the list, and both once more as (b, n).
         """
         if batch not in self._work:
             self._work.clear()  # one batch size at a time is kept
@@ -242,8 +238,8 @@ class Cycle(LinearOperator):
                 [level.empty(batch), lower.empty(batch), lower.empty(batch)] for level, lower in zip(self.levels, below)
             ] or [[self.coarsest.empty(batch)]]
             if self.coarsest.inverse.dtype != self.dtype:
-                like = self._work[batch][0][0]
-                self._work[batch].append([new_field(like), new_field(like)])
+                b, x = (new_field(self._work[batch][0][0]) for _ in range(2))
+                self._work[batch].append([b, x, b.flatten(1), x.flatten(1)])
         return self._work[batch]
 
     def _descend(self, k: int, b: Tensor, out: Tensor) -> None:

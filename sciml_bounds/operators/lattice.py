@@ -100,6 +100,11 @@ class LatticeOperator(LinearOperator):
         """Return the diagonal, shape (b, x, y, z)."""
         return self.survey().diagonal
 
+    def product_sizes(self, x: Tensor) -> Tensor:
+        """Return |A| |x| for flat x (b, n), by one product with A: conductances are not negative."""
+        size, diagonal = x.abs(), self.diagonal().flatten(1)
+        return (diagonal + diagonal.abs()) * size - self.matvec(size)
+
     def absolute_row_sums(self) -> Tensor:
         """Return sum_j |A_ij|, shape (b, x, y, z)."""
         return self.survey().absolute

@@ -92,6 +92,10 @@ class LinearOperator:
         found: Tensor = 32 * torch.finfo(self.dtype).eps * self.norm_upper * x.norm(dim=1)  # at most 27 entries a row
         return found
 
+    def product_sizes(self, x: Tensor) -> Tensor | None:
+        """Return |A| |x| entry by entry, (b, n): round-off of A x is eps times it. None where entries are unknown."""
+        return None
+
     def _check_batch(self, x: Tensor) -> None:
         """Refuse what are no vectors, or another number of them, before a compiled loop runs off the end of a batch.
 

@@ -10,11 +10,12 @@ import torch
 from matplotlib.image import imread
 from refusals import complaint, refused
 
-from sciml_bounds.cli import _darcy
+from sciml_bounds.cli import _darcy, _study
 from sciml_bounds.cli._demo_figure import _percent
 from sciml_bounds.cli._study import darcy_problem, reference_intervals, run_study
 from sciml_bounds.cli.main import run
 from sciml_bounds.samples import load_two_phase
+from sciml_bounds.store.weights import find_weights, read_weights
 
 
 def sample(count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -90,7 +91,7 @@ def test_the_study():
     phases, stored = sample(2)
     study = run_study(phases, stored, split=4, refinement=2)
     answers = {answer.name: answer for answer in study.answers}
-    assert list(answers) == ["our solution", "coarse surrogate", "spoilt solution", "stored answer"]
+    assert list(answers) == ["our solution", "network prediction", "spoilt solution", "stored answer"]
     for answer in study.answers:
         certificate = answer.certificate
         # Both are guaranteed intervals of the same number, so they overlap.
@@ -103,8 +104,15 @@ def test_the_study():
     for field in spoilt:
         i, j = divmod(int(field.argmax()), field.shape[1])
         assert np.hypot((i + 0.5) / 64 - 0.7, (j + 0.5) / 64 - 0.3) < 0.08 + 1 / 64
-    ratio = answers["coarse surrogate"].certificate.upper / answers["our solution"].certificate.upper
-    assert bool((ratio > 1.5).all())
+    # The network has not seen a = 3, so it is worse than the solver, and better than no answer.
+    network, solver = (study.relative(answers[name].bounds) for name in ("network prediction", "our solution"))
+    assert bool((solver.upper < network.lower).all())
+    assert bool((network.upper < 0.5).all())
+
+
+def test_the_network_predicts_on_the_grid_that_it_was_trained_on():
+    card = read_weights(find_weights(_study.NETWORK))[1]
+    assert card["data"]["train"]["resolution"] == _study.TRAINED_CELLS
 
 
 def test_bounds_in_the_picture_are_rounded_outwards():
@@ -123,7 +131,7 @@ def test_the_command(tmp_path, capsys):
     assert "Fields: the sample that ships with this package, because there is no neuraloperator-0.3.0" in printed
     assert "64 x 64 cells" in printed
     assert "True error between its bounds: 4 of 4" in printed
-    for name in ("our solution", "coarse surrogate", "spoilt solution", "stored answer"):
+    for name in ("our solution", "network prediction", "spoilt solution", "stored answer"):
         row = next(line for line in printed.splitlines() if line.startswith(name))
         lower, upper, ratio, true, _, spread, index, _ = (float(word.replace("±", "0")) for word in row.split()[2:])
         assert lower <= true <= upper

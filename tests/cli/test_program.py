@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import time
 import warnings
+import weakref
 
 import pytest
 import torch
@@ -49,3 +52,18 @@ def test_other_errors_are_shown_as_they_are():
 
     with pytest.raises(RuntimeError, match="a mistake"):
         run(command)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_during_garbage_collection_is_not_lost(capsys, number):
+    """Python drops what is raised in the callback of a weak reference."""
+    reached = []
+
+    def work() -> None:
+        reference = weakref.ref(set(), lambda _: signal.raise_signal(number))  # which nothing keeps alive
+        reached.append(reference() is None)
+        time.sleep(60)
+
+    assert run(work) == 128 + number
+    assert reached == [True]
+    assert number.name in capsys.readouterr().err

@@ -327,6 +327,15 @@ def test_its_bounds_of_the_spectrum_are_bounds(pair):
 # --- as scipy's -------------------------------------------------------------------------------------------------------
 
 
+def test_the_sizes_of_its_products_are_those_of_its_matrix(pair):
+    """Up to round-off of sums of at most n terms, all of one sign."""
+    x = _vectors(pair.operator)
+    found = pair.operator.product_sizes(x)
+    if found is not None:
+        expected = (pair.matrices.abs() @ x.to(pair.matrices).abs().unsqueeze(2)).squeeze(2)
+        torch.testing.assert_close(found.to(expected), expected, rtol=0, atol=4 * N * pair.eps * float(expected.max()))
+
+
 def test_scipy_sees_the_same_operator(pair):
     operator, matrices, eps = pair
     if operator.batch > 1:

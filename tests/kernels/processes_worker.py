@@ -155,11 +155,11 @@ def loaders() -> None:
 
 
 def interrupt_until(caught: threading.Event, delay: float) -> None:
-    """Interrupt the main thread, and again each second: Python drops what is raised in a finalizer."""
+    """Interrupt the main thread, and again each minute: Python drops what is raised in a finalizer."""
     time.sleep(delay)
     while not caught.is_set():
         _thread.interrupt_main()
-        caught.wait(1.0)
+        caught.wait(60.0)  # far longer than a loaded machine needs to report the first one
 
 
 def interrupt() -> None:

@@ -15,7 +15,7 @@ WORKER = Path(__file__).with_name("triton_worker.py")
 def test_triton_kernels_agree_with_the_reference_in_the_interpreter():
     pytest.importorskip("triton")
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    done = subprocess.run([sys.executable, WORKER], env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, WORKER], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout == "every kernel agrees\n"
 

@@ -16,6 +16,7 @@ import sciml_bounds as sb
 from sciml_bounds.errors import ConvergenceWarning
 from sciml_bounds.krylov.loop import iterate
 from sciml_bounds.multigrid.geometric import lattice_cycle
+from sciml_bounds.operators.lattice import LatticeOperator
 from sciml_bounds.operators.linear_operator import CallableOperator, LinearOperator, MatrixOperator
 from sciml_bounds.results import Reason
 
@@ -490,3 +491,27 @@ def test_what_ends_at_round_off_in_single_precision_says_so(reaction):
         level = 10 * torch.finfo(torch.float32).eps * A.norm_upper * s.x.norm(dim=1)
         reached = s.residual_norm <= torch.maximum(s.tolerance, torch.minimum(level, b.norm(dim=1)))
         assert bool(s.converged.all()) or not bool(reached.all())
+
+
+class _Inexact(LatticeOperator):
+    """Its residuals are off by random numbers of a given size."""
+
+    error = 0.0
+    generator = torch.Generator().manual_seed(0)
+
+    def residual_into(self, x, b, out):
+        return super().residual_into(x, b, out).add_(self.error * torch.randn(b.shape, generator=self.generator))
+
+
+@pytest.mark.parametrize(("part", "reason"), [(0.0, Reason.ROUND_OFF), (1e-3, Reason.STAGNATED)])
+def test_round_off_of_the_rows_that_is_out_of_reach_is_no_convergence(part, reason):
+    """Of 10 eps ||A|| ||x||, the level of norms, which is 1e6 times that of the rows."""
+    ramp = np.logspace(-4, 4, 12)[:, None] * np.ones((12, 12))
+    solver = sb.prepare(sb.Diffusion(sb.Grid((12, 12)), ramp, 1.0), method="multigrid")
+    given, b = solver.operator, solver.rhs
+    A = _Inexact(given.offsets, given.conductance, given.absorption)
+    exact = iterate(A, b, solver.as_preconditioner(), rtol=1e-13).x
+    A.error = part * 10 * torch.finfo(b.dtype).eps * float(A.norm_upper * exact.norm()) / b.numel() ** 0.5
+    s = iterate(A, b, solver.as_preconditioner(), rtol=0.0, atol=1e-300)
+    assert s.reason == (reason,)
+    assert int(s.iterations) <= 100

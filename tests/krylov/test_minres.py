@@ -358,3 +358,15 @@ def test_failures_are_errors_on_request():
     A, b, _ = saddle()
     with pytest.raises(sb.ConvergenceError, match="maxiter"):
         sb.minres(A, b, maxiter=1, throw=True)
+
+
+@pytest.mark.parametrize("decades", [8, 12])
+@pytest.mark.filterwarnings("ignore::sciml_bounds.ConvergenceWarning")
+def test_what_stagnates_above_the_round_off_of_the_rows_is_not_called_converged(decades):
+    """10 eps ||A|| ||x|| is as large as b here; a hundred round-offs of the rows are far below it."""
+    ramp = np.logspace(-decades, decades, 9)[:, None] * np.ones((9, 9))
+    sides = dict(zip(("x0", "x1", "y0", "y1"), (sb.Dirichlet(1.0), sb.Dirichlet(0.0), sb.Neumann(), sb.Neumann())))
+    solver = sb.prepare(sb.Diffusion(sb.Grid((9, 9)), ramp, boundary=sides), method="multigrid")
+    s = sb.minres(solver.operator, solver.rhs)
+    level = 100 * torch.finfo(torch.float64).eps * (solver.operator.product_sizes(s.x) + solver.rhs.abs()).norm()
+    assert bool(s.converged) == bool(s.residual_norm <= torch.maximum(s.tolerance, level))

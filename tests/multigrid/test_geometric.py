@@ -9,6 +9,7 @@ import sciml_bounds as sb
 from sciml_bounds.kernels import use_backend
 from sciml_bounds.kernels.coarsen import galerkin
 from sciml_bounds.kernels.interpolation import interpolation_weights
+from sciml_bounds.multigrid import geometric
 from sciml_bounds.multigrid.geometric import LatticeLevel, _coupling, galerkin_coarsening, lattice_cycle
 from sciml_bounds.operators.lattice import LatticeOperator
 
@@ -200,6 +201,18 @@ def test_single_precision(media):
     assert int(s.iterations) <= 12
 
 
+@pytest.fixture
+def single_on_small_grids(monkeypatch):
+    monkeypatch.setattr(geometric, "SINGLE_PRECISION_POINTS", 0)
+
+
+def test_single_precision_serves_large_grids(media):
+    for n, expected in ((64, torch.float64), (128, torch.float32)):
+        cycle = lattice_cycle(media.operator(sb.Diffusion(sb.Grid((n, n))), "nodes"))
+        assert cycle.levels[0].operator.dtype == expected
+
+
+@pytest.mark.usefixtures("single_on_small_grids")
 @pytest.mark.parametrize("name", ["mixed sides", "neumann", "periodic", "solids", "reaction", "box"])
 def test_mixed_precision_takes_the_same_iterations_to_the_same_residual(name, media):
     """Down to the round-off of double precision: only cycles are single."""
@@ -216,6 +229,7 @@ def test_mixed_precision_takes_the_same_iterations_to_the_same_residual(name, me
         assert int(mixed.iterations) <= int(pure.iterations) + 1
 
 
+@pytest.mark.usefixtures("single_on_small_grids")
 @pytest.mark.parametrize("size", [1e-70, 1e70])
 def test_single_precision_has_range_enough(size, media):
     """Beyond 1e38 there is no number: matrices, residuals and solutions are scaled before."""
@@ -238,6 +252,7 @@ def test_batches_in_single_precision(media):
     assert bool(sb.cg(A, b, M=lattice_cycle(A), rtol=1e-4, maxiter=12).converged.all())
 
 
+@pytest.mark.usefixtures("single_on_small_grids")
 def test_large_jumps_are_left_in_double_precision(media):
     for jump, expected in ((1e4, torch.float32), (1e6, torch.float64)):
         a = np.where(np.arange(40) < 20, jump, 1.0)[:, None].repeat(40, 1)
