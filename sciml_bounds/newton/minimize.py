@@ -95,9 +95,9 @@ def minimize(
         zero.
     rtol, atol
         Stop when the Euclidean norm of (grad f + J^T l, c) is at most max(rtol times that at the start, atol). By
-        default `rtol` is zero and `atol` 1e-8, or 1e-5 where gradients are differences; for "sketched" 1e-4. The default
-        must also be met by functions scaled as in the Notes. Differences move x_i by 1.5e-8 max(1, |x_i|): scale x to
-        be of order one.
+        default `rtol` is zero and `atol` 1e-8, or 1e-5 where gradients are differences; for "sketched" 1e-4. The
+        default must also be met by the scaled functions (see Notes). Differences move x_i by 1.5e-8 max(1, |x_i|):
+        scale x to be of order one.
     maxiter
         Largest number of iterations.
     callback

@@ -70,6 +70,7 @@ def _row_lengths(G: Matrix) -> Tensor:
     if isinstance(G, Products):  # the mean of them all
         return torch.full((m,), G.frobenius / max(m, 1) ** 0.5, dtype=torch.float64, device=G.device)
     if G.layout == torch.strided:
-        return vector_norm(G, dim=1)
-    squares = torch.from_numpy(scipy_matrix(G).power(2).sum(axis=1)).to(G.device)
-    return torch.sqrt(squares)
+        lengths: Tensor = vector_norm(G, dim=1)
+        return lengths
+    squares: Tensor = torch.from_numpy(scipy_matrix(G).power(2).sum(axis=1)).to(G.device)
+    return squares.sqrt()
