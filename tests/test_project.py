@@ -189,7 +189,7 @@ class Sandbox:
 
     def set_up(self, *extras: str) -> subprocess.CompletedProcess[str]:
         command = [str(self.root / "tools" / "environment.sh"), *extras]
-        return subprocess.run(command, capture_output=True, text=True, env={"PATH": str(self.programs)})
+        return subprocess.run(command, capture_output=True, text=True, env={"PATH": str(self.programs), "CXX": "c++"})
 
     @property
     def installations(self) -> list[str]:
