@@ -13,12 +13,13 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from sciml_bounds.arrays import binary_scales
 from sciml_bounds.kernels.memory import new_field
 from sciml_bounds.kernels.vectors import combine
 from sciml_bounds.multigrid.chebyshev import chebyshev_weights
 from sciml_bounds.operators.linear_operator import LinearOperator
 
-__all__ = ["CoarseSolver", "Cycle", "Level", "power_of_two", "pseudo_inverse"]
+__all__ = ["CoarseSolver", "Cycle", "Level", "pseudo_inverse"]
 
 
 #: A matrix of unit diagonal whose Cholesky factor has no smaller diagonal entry is regular beyond all doubt: its
@@ -26,7 +27,7 @@ __all__ = ["CoarseSolver", "Cycle", "Level", "power_of_two", "pseudo_inverse"]
 REGULAR_PIVOT = 1e-3
 
 
-#: A right-hand side whose norm is off by no more than this factor is in the middle of the range of single precision.
+#: A right-hand side whose norm is between this and its reciprocal is in the middle of the range of single precision.
 RANGE = 2.0**30
 
 
@@ -77,13 +78,6 @@ class CoarseSolver:
         batch = b.shape[0]
         inverse = self.inverse if len(self.inverse) == batch else self.inverse.expand(batch, -1, -1)
         torch.bmm(inverse, b.view(batch, inverse.shape[-1], 1), out=out.view(batch, inverse.shape[-1], 1))
-
-
-def power_of_two(size: Tensor) -> Tensor:
-    """Return the power of two next to a positive number, so that nothing is rounded when it divides; 1 for zero."""
-    exponent = torch.where((size > 0) & (size < torch.inf), size, 1.0).log2().round()
-    found: Tensor = torch.exp2(exponent)
-    return found
 
 
 def pseudo_inverse(matrix: Tensor) -> Tensor:
@@ -209,7 +203,7 @@ class Cycle(LinearOperator):
             return result.view(b.shape)
 
     def _into_range(self, x: Tensor, out: Tensor) -> _Scaling:
-        """Write right-hand sides (b, n) over (about) their norms in the dtype of the levels.
+        """Write right-hand sides (b, n) over (about) their largest entries in the dtype of the levels.
 
         Powers of two round nothing. The size of an earlier one is tried first, where the host need not wait to see
         whether it fits.
@@ -219,7 +213,7 @@ class Cycle(LinearOperator):
             low, high = map(float, combine(known.inverse, x, known.zero, out).aminmax())
             if low > 1 / RANGE and high < RANGE:
                 return known
-        size = power_of_two(x.norm(dim=1))
+        size = binary_scales(x).squeeze(1)  # not the norm, whose squares leave the range of the dtype first
         known = _Scaling(1 / size, size / self.scale, torch.zeros_like(size))
         self._sizes = {len(x): known}
         combine(known.inverse, x, known.zero, out, norms=False)

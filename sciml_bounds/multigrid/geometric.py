@@ -17,13 +17,14 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from sciml_bounds.arrays import binary_scales
 from sciml_bounds.kernels import lattice, smoothing
 from sciml_bounds.kernels.coarsen import crosses_odd_seam, galerkin
 from sciml_bounds.kernels.interpolation import interpolation_weights
 from sciml_bounds.kernels.memory import new_field
 from sciml_bounds.kernels.survey import Survey
 from sciml_bounds.kernels.vectors import scaled_copy
-from sciml_bounds.multigrid.cycle import CoarseSolver, Cycle, Level, power_of_two, pseudo_inverse
+from sciml_bounds.multigrid.cycle import CoarseSolver, Cycle, Level, pseudo_inverse
 from sciml_bounds.multigrid.neighbour_coarsening import couples_neighbours, neighbour_operator
 from sciml_bounds.operators.lattice import LatticeOperator
 
@@ -228,7 +229,7 @@ def lattice_cycle(
     large = operator.absorption.numel() >= SINGLE_PRECISION_POINTS
     single = precision == "auto" and operator.dtype == torch.float64 and suits and large
     dtype = torch.float32 if single else operator.dtype
-    scale = power_of_two(largest) if single else torch.ones_like(largest)
+    scale = binary_scales(largest.unsqueeze(1)).squeeze(1) if single else torch.ones_like(largest)
     current = _scaled_operator(operator.detach(), 1 / scale, dtype if suits else torch.float64)
     walls = walls_of(current, survey)
     if walls is not None:

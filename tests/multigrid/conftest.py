@@ -10,6 +10,7 @@ import scipy.fft
 import scipy.ndimage
 
 import sciml_bounds as sb
+from sciml_bounds.multigrid import geometric
 from sciml_bounds.problems.discretization import cell_fluxes
 
 
@@ -62,3 +63,9 @@ def operator(problem, lattice):
 def media():
     """The functions of this file."""
     return SimpleNamespace(field=lambda name, shape, seed=0: FIELDS[name](shape, seed), discs=discs, operator=operator)
+
+
+@pytest.fixture
+def single_on_small_grids(monkeypatch):
+    """Cycles in single precision on lattices of any size."""
+    monkeypatch.setattr(geometric, "SINGLE_PRECISION_POINTS", 0)

@@ -93,6 +93,7 @@ def test_buffers_are_allocated_once_and_the_result_repeats_bit_for_bit():
     assert allocated < x[0].numel() * x.element_size() / 10  # no vector of the finest level, nor of the next ones
 
 
+@pytest.mark.usefixtures("single_on_small_grids")
 @pytest.mark.parametrize(("precision", "round_off"), [("double", 1e-14), ("auto", 1e-6)])
 def test_each_batch_size_gets_its_own_buffers_and_the_same_numbers(precision, round_off):
     """But for the order of the sums on the coarsest level."""
@@ -104,16 +105,21 @@ def test_each_batch_size_gets_its_own_buffers_and_the_same_numbers(precision, ro
         torch.testing.assert_close(M @ row, expected, rtol=0, atol=round_off * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize("power", [-200, -50, -20, 0, 20, 50, 200])
+@pytest.mark.usefixtures("single_on_small_grids")
+@pytest.mark.parametrize("power", [-1000, -200, -50, -20, 0, 20, 50, 200, 1000])
 def test_the_size_of_the_vector_before_leaves_no_trace(power):
     """Levels in single precision are given vectors over a power of two, first over that of the vector before."""
     A, M = _cycle()
+    assert M.levels[0].operator.dtype == torch.float32
     x = torch.randn(A.shape[0], dtype=torch.float64)
-    expected = M @ x
+    expected, start = M @ x, M.full_multigrid(x)
     assert torch.equal(M @ (x * 2.0**power), expected * 2.0**power)
+    assert torch.equal(M.full_multigrid(x), start)
+    assert torch.equal(M.full_multigrid(x * 2.0**power), start * 2.0**power)
     assert torch.equal(M @ x, expected)
 
 
+@pytest.mark.usefixtures("single_on_small_grids")
 @pytest.mark.parametrize(("precision", "round_off"), [("double", 1e-13), ("auto", 1e-4)])
 def test_the_cycle_is_linear(precision, round_off):
     """Up to round-off, which the condition of the matrix (here some 10^3) may enlarge."""
@@ -161,6 +167,19 @@ def test_a_batch_of_the_wrong_size_is_refused_before_a_loop_runs_off_its_end():
             operator @ x
 
 
+@pytest.mark.usefixtures("single_on_small_grids")
+def test_samples_are_scaled_each_by_its_size():
+    A, M = _cycle()
+    x = torch.randn(4, A.shape[0], dtype=torch.float64)
+    x[3] = 0.0
+    expected = M @ x
+    scale = torch.tensor([2.0**-200, 1.0, 2.0**200, 1.0], dtype=torch.float64).unsqueeze(1)
+    assert torch.equal(M @ (scale * x), scale * expected)
+    x[1, 0] = torch.nan
+    assert torch.equal((M @ x)[[0, 2, 3]], expected[[0, 2, 3]])
+
+
+@pytest.mark.usefixtures("single_on_small_grids")
 def test_threads_may_share_a_cycle_and_copies_have_buffers_of_their_own():
     A, M = _cycle()
     x = torch.randn(2, A.shape[0], dtype=torch.float64)

@@ -9,7 +9,6 @@ import sciml_bounds as sb
 from sciml_bounds.kernels import use_backend
 from sciml_bounds.kernels.coarsen import galerkin
 from sciml_bounds.kernels.interpolation import interpolation_weights
-from sciml_bounds.multigrid import geometric
 from sciml_bounds.multigrid.geometric import LatticeLevel, _coupling, galerkin_coarsening, lattice_cycle
 from sciml_bounds.operators.lattice import LatticeOperator
 
@@ -199,11 +198,6 @@ def test_single_precision(media):
     s = sb.cg(A, torch.randn(A.shape[0]), M=M)
     assert bool(s.converged)
     assert int(s.iterations) <= 12
-
-
-@pytest.fixture
-def single_on_small_grids(monkeypatch):
-    monkeypatch.setattr(geometric, "SINGLE_PRECISION_POINTS", 0)
 
 
 def test_single_precision_serves_large_grids(media):
