@@ -1,4 +1,4 @@
-"""Gradients of a certificate in the values and in the flux, and the torch and numba paths beside each other."""
+"""Gradients of a certificate in the values and in the flux, with plain torch next to the compiled kernels."""
 
 from __future__ import annotations
 

@@ -37,8 +37,10 @@ from sciml_bounds.kernels.survey import survey
 
 #: One to three dimensions, odd and even, and lattices that are long along one axis: rows of many vectors and a rest.
 SHAPES = [(1, 1, 9), (1, 6, 7), (1, 40, 3), (4, 5, 6), (1, 4, 75), (3, 4, 40)]
+#: What the compiled loops divide: rows of several chunks, two and three blocks of planes and of rows, strips of a row.
+LARGE_SHAPES = [(3, 2, 600), (10, 48, 3), (17, 20, 3), (1, 3, 33_000)]
 #: Samples of the coefficients and of the fields.
-BATCHES = [(1, 1), (1, 3), (3, 3)]
+BATCHES = [(1, 1), (1, 3), (2, 2)]
 
 
 @dataclass(frozen=True)
@@ -131,10 +133,11 @@ def _coarsening(case: Case) -> Run:
     offsets, T, c = _operator(case)
 
     def run() -> list[Tensor]:
+        with_negative = interpolation.interpolation_weights(offsets, T, c - 0.5, case.axes)
         weights, defect = interpolation.interpolation_weights(offsets, T, c, case.axes)
         diagonal = survey(offsets, T, c).diagonal
         _, *coarse, told = coarsen.galerkin(offsets, T, c, case.axes, weights, defect, diagonal)
-        return [weights, defect, *coarse, *told]
+        return [weights, defect, *coarse, *told, *with_negative]
 
     return run
 
@@ -183,7 +186,9 @@ def _sums(case: Case) -> Run:
 def _survey(case: Case) -> Run:
     offsets, T, c = _operator(case)
     T[:, :, :, :, 2:5] = 0.0  # a point without neighbours, at least
-    return lambda: [*survey(offsets, T, c), *survey(offsets, T - 0.3, c)]
+    seam = case.positive(*T.shape)  # pairs across the ends
+    seam[..., -1] *= 100
+    return lambda: [told for flow in (T, T - 0.3, seam) for told in survey(offsets, flow, c)]
 
 
 def _smoothing(case: Case) -> Run:
@@ -299,10 +304,11 @@ def test_every_loop_of_triton_is_reached_from_the_table(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES + LARGE_SHAPES, ids=str)
 def test_the_compiled_form_does_what_the_reference_does(kernel, shape, dtype, monkeypatch):
-    # sums of at most some hundred products of numbers of order one, in another order
-    tolerance = 1e-12 if dtype == torch.float64 else 1e-3
+    # Sums of at most some hundred products of numbers of order one, in another order. The contrast is the largest of
+    # many quotients, which lose up to two digits where a coarse conductance is small.
+    tolerance = 1e-11 if dtype == torch.float64 else 1e-3
     for data, fields in BATCHES:
         run = kernel(Case(shape, data, fields, dtype))
         with use_backend("torch"):
@@ -353,7 +359,7 @@ def test_it_repeats_bit_for_bit_and_does_not_write_to_its_input(kernel, backend)
     assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
 
 
-@pytest.mark.parametrize("shape", [(1, 40, 3), (5, 6, 40)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 40, 3), (5, 6, 40), (51, 4, 3)], ids=str)
 def test_neither_threads_nor_instruction_sets_change_a_bit(kernel, monkeypatch, shape):
     run = kernel(Case(shape, 1, 2, torch.float64))
     expected = run()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -53,8 +54,9 @@ def test_without_compiled_kernels_the_reference_runs_and_that_is_said_once(caplo
         {"out": torch.empty(2, 5, dtype=torch.int32)},
         {"out": torch.empty(5, 2, dtype=torch.float64).T},
         {"out": torch.empty(2, 5, 1, dtype=torch.float64)},
+        {"out": np.broadcast_to(np.ones((2, 5)), (2, 5))},
     ],
-    ids=["dtype", "strides", "axes"],
+    ids=["dtype", "strides", "axes", "read-only"],
 )
 def test_a_compiled_loop_takes_no_array_that_does_not_fit(wrong):
     one, sums = torch.ones(2, dtype=torch.float64), torch.empty(2, 1, dtype=torch.float64)

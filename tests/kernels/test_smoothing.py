@@ -80,7 +80,7 @@ def test_neighbours_along_an_axis_of_one_point_are_zeros_whatever_memory_held_be
 
 
 @pytest.mark.parametrize("stencil", ["cross", "box"])
-@pytest.mark.parametrize("shape", [(1, 1, 9), (1, 9, 8), (13, 12, 9), (12, 40, 5), (1, 70, 9)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 1, 9), (1, 9, 8), (13, 12, 9), (12, 40, 5), (1, 70, 9), (51, 4, 3)], ids=str)
 def test_results_do_not_depend_on_tiles_and_threads(monkeypatch, oracle, shape, stencil):
     stage = _stage(oracle, shape, stencil, periodic=False)
     b, x = torch.randn(2, 2, *shape, dtype=torch.float64)

@@ -9,6 +9,7 @@ import torch
 import sciml_bounds as sb
 from sciml_bounds.kernels import use_backend
 from sciml_bounds.kernels.coarsen import half_stencil
+from sciml_bounds.kernels.lattice import shifted
 from sciml_bounds.kernels.survey import survey
 from sciml_bounds.operators.lattice import LatticeOperator
 from sciml_bounds.problems.discretization import cell_fluxes
@@ -34,6 +35,21 @@ def test_sums_are_those_of_the_matrix(backend, shape):
     torch.testing.assert_close(found.conductances[0, :, 3], flat.amax(1))
     torch.testing.assert_close(found.excess, c.flatten(1).sum(1))
     assert not found.isolated.any()
+
+
+@pytest.mark.parametrize("backend", ["torch", "compiled"])
+@pytest.mark.parametrize("shape", [(1, 1, 9), (1, 6, 5), (4, 3, 5)], ids=str)
+def test_points_without_neighbours_are_counted_where_they_lie_on_no_side(backend, shape):
+    """One inside, and all of the sides across the last axis, as where values are prescribed."""
+    offsets = half_stencil(tuple(n > 1 for n in shape))
+    T, c = torch.ones(len(offsets), 1, *shape, dtype=torch.float64), torch.ones(1, *shape, dtype=torch.float64)
+    alone = torch.zeros(shape, dtype=torch.bool)
+    alone[..., 0] = alone[..., -1] = True
+    alone[tuple(n // 2 for n in shape)] = True
+    for k, offset in enumerate(offsets):
+        T[k, 0][alone | shifted(alone, offset)] = 0.0
+    with use_backend(backend):
+        assert survey(offsets, T, c).isolated.tolist() == [1]
 
 
 @pytest.mark.parametrize("backend", ["torch", "compiled"])
