@@ -235,7 +235,7 @@ def study(cells: int, arguments: argparse.Namespace, names: Sequence[str]) -> li
         found.append(measure(cases, names, arguments.repeats if asked else 1))
         if asked:
             print_costs(f"{scene}, {cells}^3", found[-1])
-    if asked and cells > LOADS_AT:  # what is loaded before has taken memory too, some of which is used again
+    if asked and cells > LOADS_AT:  # memory of what was loaded before is partly used again
         print_memory(f"{scene}, {cells}^3", cases[-1], names)
     return found
 

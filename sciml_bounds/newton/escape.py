@@ -22,7 +22,7 @@ from sciml_bounds.reports import Reason
 
 __all__ = ["Escapes", "escape", "free_part"]
 
-#: A stationary point that is not a minimum is left so often.
+#: Largest number of stationary points that are left because they are not minima.
 ESCAPES = 5
 
 #: Curvature is negative below this part of the norm of the Hessian: less may be round-off at a degenerate minimum.

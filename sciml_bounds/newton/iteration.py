@@ -25,8 +25,8 @@ UNBOUNDED = -1e15
 #: first, points along the last step are looked at, so many times as far away.
 FALLEN, FAR = 1e3, [10.0**power for power in range(21)]
 
-#: After so many iterations, and each time that their number has doubled, points along the last step are looked at where
-#: the objective has fallen in the second half of them by this part of what it fell in the first, or more.
+#: After 16 iterations, and each time their number has doubled, points far along the last step are evaluated, if the
+#: objective fell in the second half of the iterations by at least half of what it fell in the first.
 FIRST_LOOK, AS_FAST = 16, 0.5
 
 #: A difference of merit values below this part of their size is round-off.
