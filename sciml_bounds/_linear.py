@@ -400,7 +400,7 @@ class _Goal:
 
     def solution(self, x: Tensor, norms: Tensor, iterations: Tensor, failure: Reason, seconds: float) -> LinearSolution:
         """Put the outcome into words."""
-        converged = self.reached(x, norms[-1], 1 / self._floor if failure is Reason.MAXITER else NEARLY)
+        converged = self.reached(x, norms[-1], NEARLY)
         reasons = [
             Reason.NOT_FINITE if not finite
             else failure if not done

@@ -329,6 +329,21 @@ def test_round_off_is_that_of_the_rows(method, field):
     assert np.linalg.norm(x - exact) <= 1e-6 * np.linalg.norm(exact)
 
 
+@pytest.mark.parametrize("method", [METHODS["multigrid"], CYCLES, METHODS["cg"]], ids=["multigrid", "cycles", "cg"])
+@pytest.mark.parametrize("seed", [0, 3, 5])
+def test_round_off_is_that_of_the_rows_where_maxiter_ends_too(method, seed):
+    """The tolerance is out of reach; twice the level is what a recomputed residual may leave of what had stagnated."""
+    decades = torch.rand(24, 24, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    system = node_system(sb.Diffusion(sb.Grid((24, 24)), coefficient=10 ** (14 * decades - 7), source=1.0))
+    A, b = system.operator.to_csr(), system.rhs.reshape(-1).numpy()
+    solver = LinearSolver(system, method)
+    for maxiter in (4, 8, 12, 20, 50):
+        s = solver.solve(stop=Stop(rtol=3e-15, maxiter=maxiter))
+        x = s.x[0].numpy()
+        level = 10 * EPS * np.linalg.norm(abs(A) @ abs(x) + abs(b))
+        assert s.reason != (Reason.ROUND_OFF,) or np.linalg.norm(b - A @ x) <= 21 * level
+
+
 @pytest.mark.parametrize("maxiter", [0, 1, 3])
 def test_cycles_end_at_maxiter(maxiter):
     s = LinearSolver(_system(), CYCLES).solve(_random(1, 1, 16, 13), stop=Stop(rtol=1e-12, maxiter=maxiter))

@@ -382,7 +382,7 @@ class _Loop:
         self.norm = vector_norm(self.r, dim=1)
         level = self.round_off_level()
         if self.unseen or _BREAKDOWNS.intersection(self.ends.tolist()):
-            self._acquit(torch.minimum(level, self.rhs_norm))  # as in `mark_converged`
+            self._acquit(self.row_level(torch.minimum(level, self.rhs_norm)))  # as in `mark_converged`
         missed = self.norm > self.tolerance * (1 + 1e3 * torch.finfo(self.b.dtype).eps)
         if self.unseen or bool(missed.any()):
             self.exhausted |= (self.norm > PROGRESS * self.recomputed) & (self.norm <= 2 * level)
@@ -486,7 +486,7 @@ def _run(loop: _Loop, maxiter: int, monitor: Monitor | None) -> int:
         if not loop.alive:
             return restarts
         if iteration >= maxiter or restarts == MAX_RESTARTS:
-            loop.stop(loop.norm <= 2 * loop.round_off_level(), Reason.ROUND_OFF)
+            loop.stop(loop.norm <= 2 * loop.row_level(loop.round_off_level()), Reason.ROUND_OFF)
             loop.stop(loop.running, Reason.STAGNATED)
             return restarts
         restarts += 1
