@@ -30,6 +30,9 @@ DIFFERENCE = float(np.sqrt(np.finfo(np.float64).eps))
 #: u.Hv and v.Hu may differ by this part of |u| |Hv| where H is symmetric: differences of gradients do by 1e-7 or so.
 SYMMETRIC = 1e-5
 
+#: Hessians whose products are below this are not judged: far out on a tail they are what round-off leaves of zero.
+NEGLIGIBLE = 1e-50
+
 #: What a function of the other kind raises when it is given an array of this one.
 _WRONG_KIND = (TypeError, AttributeError, RuntimeError)
 
@@ -271,7 +274,7 @@ def _require_symmetric(H: Matrix, name: str, like: Tensor) -> None:
     Hu, Hv = H @ u, H @ v
     scale = float(u.norm() * Hv.norm() + v.norm() * Hu.norm())
     difference = abs(float(u @ Hv) - float(v @ Hu))
-    if difference > SYMMETRIC * scale:
+    if scale > NEGLIGIBLE and difference > SYMMETRIC * scale:
         raise InputError(
             f"{name} is not symmetric (u.Hv and v.Hu differ by {difference / scale:.2g} of their size); return both "
             "triangles, for example (H + H.T) / 2."

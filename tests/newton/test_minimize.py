@@ -574,3 +574,20 @@ def test_any_sketch_is_an_inner_solver():
     result = sb.minimize(fun_torch, double(*START), constraints=circle, inner=RowBlock(2))
     assert result.success
     assert "RowBlock(size=2)" in result.method
+
+
+@pytest.mark.filterwarnings("ignore::sciml_bounds.errors.ConvergenceWarning")
+@pytest.mark.parametrize("start", [26.0, 27.0, 27.8])
+def test_hessians_far_out_on_a_tail_are_not_judged(start):
+    """Products of their entries underflow, and what is left of zero need not be symmetric."""
+
+    def gaussian(x):
+        return np.exp(-(x @ x) / 2)
+
+    result = sb.minimize(
+        gaussian,
+        np.array([start, 1.0]),
+        jac=lambda x: -x * gaussian(x),
+        hess=lambda x: (np.outer(x, x) - np.eye(2)) * gaussian(x),
+    )
+    assert not result.success
