@@ -13,6 +13,7 @@ Legend: n unknowns, b samples of a batch; vectors have shape (b, n).
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -220,10 +221,8 @@ class _Loop:
 
     def positive(self, numbers: Tensor, among: Tensor | None) -> Tensor | None:
         """Tell which samples among some have a positive and finite number; None if all are known to."""
-        if among is None and not self.unseen and len(numbers):
-            low, high = numbers.aminmax()
-            if float(low) > 0 and float(high) < torch.inf:
-                return None
+        if among is None and not self.unseen and all(0 < number < math.inf for number in numbers.tolist()):
+            return None
         found = (numbers > 0) & (numbers < torch.inf)
         return found if among is None else found & among
 
