@@ -93,8 +93,8 @@ def cg(
     tolerance = _tolerance(rtol, atol, rhs, scale)
     if n == 0:
         return np.zeros(0, dtype), 0
-    if not np.isfinite(rhs).all():  # in scipy, NaN after the first iteration, and then all others
-        return np.full(n, np.nan, dtype), max(1, 10 * n if maxiter is None else int(maxiter))
+    if not np.isfinite(rhs).all():
+        return _without_solution(guess, 10 * n if maxiter is None else int(maxiter))
     vector = torch.from_numpy(rhs)
 
     def monitor(iteration: int, x: Tensor, norm: Tensor) -> None:
@@ -111,8 +111,7 @@ def cg(
         maxiter=maxiter,
         monitor=monitor,
     )
-    done = bool(solution.converged)
-    return _scaled_back(solution.x, scale, dtype), 0 if done else max(1, int(solution.iterations))
+    return _outcome(_scaled_back(solution.x, scale, dtype), bool(solution.converged), solution.iterations)
 
 
 def minres(
@@ -193,7 +192,7 @@ def minres(
     if n == 0:
         return np.zeros(0, dtype), 0
     if not np.isfinite(rhs).all():
-        return np.full(n, np.nan, dtype), max(1, limit)
+        return _without_solution(guess, limit)
     vector = torch.from_numpy(_real(rhs))
     shifted = _RealView(lambda x: operator.matvec(x) - shift * x if shift else operator.matvec(x), vector, dtype)
     preconditioner: LinearOperator = (
@@ -221,7 +220,17 @@ def minres(
             "M is not positive definite (v.Mv < 0 for a vector v of the iteration); MINRES needs it to be."
         )
     done = loop.reasons[0] in (Reason.CONVERGED, Reason.ROUND_OFF)
-    return _scaled_back(loop.x, scale, dtype), 0 if done else max(1, int(loop.iterations))
+    return _outcome(_scaled_back(loop.x, scale, dtype), done, loop.iterations)
+
+
+def _without_solution(guess: Array, maxiter: int) -> tuple[Array, int]:
+    """Return what scipy does where b is not finite: NaN after the first iteration, and no end before the last."""
+    return guess[0] if maxiter == 0 else np.full_like(guess[0], np.nan), max(1, maxiter)
+
+
+def _outcome(x: Array, converged: bool, iterations: Tensor) -> tuple[Array, int]:
+    """Return x and its `info`: x may overflow where it is scaled back."""
+    return x, 0 if converged and np.isfinite(x).all() else max(1, int(iterations))
 
 
 def _read_system(
