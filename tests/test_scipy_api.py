@@ -129,6 +129,16 @@ def test_a_guess_far_larger_than_the_right_hand_side_is_no_solution(function):
     assert info > 0 or np.linalg.norm(A @ x * 1e250 - 1) < 1e-4
 
 
+@pytest.mark.parametrize("function", [cg, minres])
+@pytest.mark.parametrize("maxiter", [1, None])
+def test_residuals_of_zero_are_always_small_enough(function, maxiter):
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        A, b = rng.integers(1, 9, (1, 1)) * 1.0, rng.standard_normal(1)
+        x, info = function(A, b, rtol=0.0, maxiter=maxiter)
+        assert (info == 0) == bool(b == A @ x)
+
+
 # --- minres -----------------------------------------------------------------------------------------------------------
 
 

@@ -50,6 +50,9 @@ DRIFT_SHARE, MAX_DRIFT, MAX_GROWTH = 0.1, 2.0, 1.1
 #: Round-offs of the rows that a residual which stagnates may have: conjugate gradients allow as many.
 ROWS = 100
 
+#: Ends after which the recomputed residual decides whether a sample has converged; None where iterations ran out.
+_JUDGED = (None, Reason.CONVERGED, Reason.STAGNATED, Reason.NOT_FINITE)
+
 NEEDS = "MINRES needs a symmetric operator; use another method, or the normal equations A^T A x = A^T b."
 
 #: The same of its preconditioner.
@@ -382,22 +385,19 @@ class MinresLoop:
         self.parted.zero_()
         true_norm = self._true_norm(r)
         level = self._round_off_level()
+        small, unknown = (true_norm <= self.tolerance).tolist(), (true_norm <= level).tolist()
+        nearly = (true_norm <= self.tolerance * (1 + 1e3 * self.eps)).tolist()
+        deceived = False
         for row, reason in enumerate(self.reasons):
-            small, unknown = bool(true_norm[row] <= self.tolerance[row]), bool(true_norm[row] <= level[row])
-            if reason is Reason.STAGNATED and (small or unknown):
-                self.reasons[row] = Reason.CONVERGED if small else Reason.ROUND_OFF
-            elif reason is Reason.CONVERGED and unknown and not small:
-                self.reasons[row] = Reason.ROUND_OFF
-        done = [reason is Reason.CONVERGED for reason in self.reasons]
-        deceived = torch.tensor(done, dtype=torch.bool, device=self.b.device)
-        deceived &= true_norm > self.tolerance * (1 + 1e3 * self.eps)
+            if reason in _JUDGED and (small[row] or unknown[row]):
+                self.reasons[row] = Reason.CONVERGED if small[row] else Reason.ROUND_OFF
+            elif reason is Reason.CONVERGED and not nearly[row]:  # NaN, too, where x overflows
+                self.reasons[row], deceived = None, True
         self.norm = true_norm
-        if not bool(deceived.any()):
-            return
-        for row in torch.nonzero(deceived).view(-1).tolist():
-            self.reasons[row] = None
-        self.running = deceived
-        self._begin()
+        unfinished = [reason is None for reason in self.reasons]
+        self.running = torch.tensor(unfinished, dtype=torch.bool, device=self.b.device)
+        if deceived:
+            self._begin()
 
     def _true_norm(self, r: Tensor) -> Tensor:
         """Return ||r||_M; the Euclidean norm where M is found not to have one."""

@@ -360,6 +360,19 @@ def test_failures_are_errors_on_request():
         sb.minres(A, b, maxiter=1, throw=True)
 
 
+@pytest.mark.parametrize("maxiter", [1, 5])
+@pytest.mark.filterwarnings("ignore::sciml_bounds.ConvergenceWarning")
+def test_residuals_of_zero_are_converged_where_maxiter_ends(maxiter):
+    """The recurrence knows of no zero: it leaves a round-off in each iteration."""
+    rng = np.random.default_rng(0)
+    A, b = torch.from_numpy(rng.integers(1, 9, (300, 1, 1)) * 1.0), torch.from_numpy(rng.standard_normal((300, 1)))
+    s = sb.minres(A, b, rtol=0, atol=1e-300, maxiter=maxiter)
+    solved = s.residual_norm == 0
+    assert solved.any()
+    assert s.converged.equal(solved)
+    assert {reason for reason, zero in zip(s.reason, solved) if zero} == {Reason.CONVERGED}
+
+
 @pytest.mark.parametrize("decades", [8, 12])
 @pytest.mark.filterwarnings("ignore::sciml_bounds.ConvergenceWarning")
 def test_what_stagnates_above_the_round_off_of_the_rows_is_not_called_converged(decades):
