@@ -130,6 +130,22 @@ def test_a_guess_far_larger_than_the_right_hand_side_is_no_solution(function):
 
 
 @pytest.mark.parametrize("function", [cg, minres])
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e160, 1e300])
+def test_operators_of_any_size_are_solved(function, scale):
+    signs = [1.0, 1.0, 1.0] if function is cg else [1.0, -1.0, 1.0]
+    x, info = function(np.diag([1.0, 2.0, 3.0] * np.array(signs)) * scale, np.ones(3))
+    assert info == 0
+    np.testing.assert_allclose(x * scale, np.array(signs) / [1, 2, 3], rtol=1e-5)
+
+
+@pytest.mark.parametrize("function", [cg, minres])
+def test_solutions_outside_the_range_of_numbers_are_not_called_solved(function):
+    x, info = function(np.eye(3) * 1e-300, np.full(3, 1e20))
+    assert not np.isfinite(x).any()
+    assert info >= 1
+
+
+@pytest.mark.parametrize("function", [cg, minres])
 @pytest.mark.parametrize("maxiter", [1, None])
 def test_residuals_of_zero_are_always_small_enough(function, maxiter):
     rng = np.random.default_rng(0)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sciml_bounds.arrays import binary_scales
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.system import Callback, read_system, require_symmetric
 from sciml_bounds.operators.linear_operator import Identity, LinearOperator, inner
@@ -235,6 +236,7 @@ class MinresLoop:
         self.flat = min(FLAT * self.eps, FLAT_AT_MOST)
         self.explosion = EXPLOSION_SHARE if self.eps < DOUBLE else math.inf
         self.parted = torch.zeros_like(self.running)
+        self.largest = torch.finfo(b.dtype).max ** 0.25  # products up to this may be squared twice
         self._begin()
         self.euclidean = self.v.norm(dim=1)
         self.rhs_norm = self.norm if x0 is None else self._size(b, M.matvec_into(b, self.z_next))
@@ -279,6 +281,8 @@ class MinresLoop:
         one, zero = torch.ones_like(self.norm), torch.zeros_like(self.norm)
         self.gamma_old, self.c, self.c_old, self.s, self.s_old = one, one, one, zero, zero
         self.eta, self.scale, self.drift = self.norm, zero, zero
+        self.first = True
+        self.unit: Tensor | None = None  # A is divided by it
         self.u, self.u_old = self.w, self.w_old  # M^-1 w
         if not isinstance(self.M, Identity):
             self.u, self.u_old = torch.zeros_like(self.b), torch.zeros_like(self.b)
@@ -297,6 +301,10 @@ class MinresLoop:
         gamma = torch.where(self.running & (self.gamma > 0), self.gamma, 1.0)
         z = self.z.div_(gamma.unsqueeze(1))
         product = self.A.matvec_into(z, self.product)
+        if self.first:
+            self.first, self.unit = False, self._unit(product)
+        if self.unit is not None:
+            product.div_(self.unit)
         delta = inner(z, product)
         product.addcmul_((delta / gamma).unsqueeze(1), self.v, value=-1)
         product.addcmul_((gamma / self.gamma_old).unsqueeze(1), self.v_old, value=-1)
@@ -307,6 +315,12 @@ class MinresLoop:
         self._rotate(delta, gamma, gamma_new, before)
         self.z, self.z_next = self.z_next, z
         self.gamma_old, self.gamma = gamma, gamma_new
+
+    def _unit(self, product: Tensor) -> Tensor | None:
+        """Powers of two (b, 1) by which A is divided in the recurrence, to keep squares in range; None if all are 1."""
+        unit = binary_scales(product)
+        outside = (unit > self.largest) | (unit < 1 / self.largest)
+        return torch.where(outside, unit, 1.0) if bool(outside.any()) else None
 
     def _rotate(self, delta: Tensor, gamma: Tensor, gamma_new: Tensor, before: Tensor) -> None:
         """Minimise over the new column of the tridiagonal matrix, and take the step unless round-off would spoil x."""
@@ -330,19 +344,20 @@ class MinresLoop:
         drift = self.drift + self.eps * self.scale * size * self.scale * stride
         suspect = going & (drift > DRIFT_SHARE * torch.maximum(left, self.tolerance))
         everywhere, watched = torch.stack([going.all(), suspect.any()]).tolist()
+        along = step.unsqueeze(1) if self.unit is None else step.unsqueeze(1) / self.unit
         if not everywhere:
             self._stop(flat | exploded, Reason.STAGNATED)
         if watched:
-            going = going & ~self._spoilt(suspect, step, left)
+            going = going & ~self._spoilt(suspect, along, left)
             drift, everywhere = torch.where(suspect, 0.0, drift), bool(going.all())
 
         def where(new: Tensor, old: Tensor | float) -> Tensor:
             return new if everywhere else torch.where(going, new, old)
 
         if everywhere:
-            self.x.addcmul_(step.unsqueeze(1), self.w)
+            self.x.addcmul_(along, self.w)
         else:  # rows that have ended may hold what is not finite
-            self.x[going] += step[going].unsqueeze(1) * self.w[going]
+            self.x[going] += along[going] * self.w[going]
         self.c_old, self.c = self.c, where(c, 1.0)
         self.s_old, self.s = self.s, where(s, 0.0)
         self.eta = where(-s * self.eta, self.eta)
@@ -352,9 +367,9 @@ class MinresLoop:
         self.norms.append(self.norm)
         self._mark_converged()
 
-    def _spoilt(self, suspect: Tensor, step: Tensor, left: Tensor) -> Tensor:
+    def _spoilt(self, suspect: Tensor, along: Tensor, left: Tensor) -> Tensor:
         """Compute true residuals after the step: end samples where the recurrence lost it, and find where it grew."""
-        trial = torch.where(suspect.unsqueeze(1), self.x + step.unsqueeze(1) * self.w, self.x)
+        trial = torch.where(suspect.unsqueeze(1), self.x + along * self.w, self.x)
         true_norm = self._true_norm(self.A.residual_into(trial, self.b, torch.empty_like(self.b)))
         limit = torch.minimum(MAX_DRIFT * left, MAX_GROWTH * self.norm)
         limit = torch.where(left <= self.tolerance, self.tolerance, limit)

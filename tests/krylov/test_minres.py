@@ -373,6 +373,36 @@ def test_residuals_of_zero_are_converged_where_maxiter_ends(maxiter):
     assert {reason for reason, zero in zip(s.reason, solved) if zero} == {Reason.CONVERGED}
 
 
+EXPONENTS = [(torch.float64, 531), (torch.float64, 830), (torch.float32, 70), (torch.float32, 100)]
+
+
+@pytest.mark.parametrize(("dtype", "exponent"), EXPONENTS)
+@pytest.mark.parametrize("preconditioned", [False, True])
+def test_operators_whose_squares_leave_the_range_are_solved_as_any(dtype, exponent, preconditioned):
+    """Of 1e160 and 1e250 in double precision, 1e21 and 1e30 in single, and of the inverse of that.
+
+    Powers of two round nothing; ten round-offs are for sums whose order depends on where arrays begin.
+    """
+    A, b, M = saddle(dtype=dtype)
+    options = {"M": M if preconditioned else None, "rtol": 1e-4}
+    plain = sb.minres(A, b, **options)
+    for scale in (2.0**exponent, 2.0**-exponent):
+        s = sb.minres(scale * A, b, **options)
+        assert bool(s.converged)
+        assert int(s.iterations) == int(plain.iterations)
+        slack = 10 * torch.finfo(dtype).eps * float(plain.x.abs().max())
+        torch.testing.assert_close(s.x * scale, plain.x, rtol=0, atol=slack)
+
+
+def test_each_row_of_a_batch_has_its_own_scale():
+    A, b, _ = saddle()
+    scales = torch.tensor([2.0**-600, 1.0, 2.0**600], dtype=torch.float64)
+    s = sb.minres(scales.view(3, 1, 1) * A, b.expand(3, -1), rtol=1e-10)
+    assert bool(s.converged.all())
+    expected = torch.linalg.solve(A, b).expand(3, -1)
+    torch.testing.assert_close(s.x * scales.unsqueeze(1), expected, rtol=0, atol=1e-8)
+
+
 @pytest.mark.parametrize("decades", [8, 12])
 @pytest.mark.filterwarnings("ignore::sciml_bounds.ConvergenceWarning")
 def test_what_stagnates_above_the_round_off_of_the_rows_is_not_called_converged(decades):
