@@ -13,7 +13,7 @@ import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import binary_scales, require_count
+from sciml_bounds.arrays import require_count
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov.loop import NEARLY, Monitor, check_tolerances, iterate
 from sciml_bounds.multigrid.algebraic import algebraic_cycle, require_kind
@@ -263,12 +263,11 @@ class LinearSolver:
             return solutions[-1].x.view(b.shape)
 
         def adjoint(b: Tensor) -> Tensor:
-            # Nobody watches the adjoint, and the scale of a cotangent is arbitrary: its norm may underflow or overflow.
-            scales = binary_scales(b.flatten(1)).view(-1, 1, 1, 1)
-            solution = self._run(b / scales, None, replace(stop, rtol=stop.rtol or None, atol=0.0, monitor=None))
+            # nobody watches the adjoint
+            solution = self._run(b, None, replace(stop, rtol=stop.rtol or None, atol=0.0, monitor=None))
             if not bool(solution.converged.all()):
                 report_failure("the adjoint solve", solution.reason, solution.progress, throw=False)
-            return self.system.fix_mean(solution.x.view(b.shape)) * scales  # whatever level the method gave
+            return self.system.fix_mean(solution.x.view(b.shape))  # whatever level the method gave
 
         batch = max(len(rhs), self.operator.batch, 1 if x0 is None else len(x0))
         rhs = rhs.expand(batch, *rhs.shape[1:])

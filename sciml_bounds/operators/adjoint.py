@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sciml_bounds.arrays import binary_scales
 from sciml_bounds.kernels._backend import needs_gradient
 from sciml_bounds.operators.lattice import LatticeOperator
 
@@ -41,7 +42,8 @@ def implicit_solve(operator: LatticeOperator, b: Tensor, solve: Solve, solve_adj
 class _ImplicitSolve(torch.autograd.Function):
     """x = A^-1 b with the implicit adjoint: b_bar = A^-1 x_bar, A_bar = -b_bar x^T on the pattern of A.
 
-    The backward pass is the function itself, so that second derivatives exist.
+    The backward pass is the function itself, so that second derivatives exist. The scale of a cotangent is arbitrary:
+    it is kept apart from the adjoint, which may leave the range where its products with x do not.
     """
 
     @staticmethod
@@ -56,15 +58,32 @@ class _ImplicitSolve(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         T, c, x = ctx.saved_tensors
-        w = _ImplicitSolve.apply(T, c, gradients[0], ctx.offsets, ctx.solve, ctx.solve)
+        scale = _scales(gradients[0])
+        w = _ImplicitSolve.apply(T, c, gradients[0] / scale, ctx.offsets, ctx.solve, ctx.solve)
         grad_T = grad_c = None
+        grad_b = w * scale if ctx.needs_input_grad[2] else None
+        if any(ctx.needs_input_grad[:2]):
+            w, x = _factors(w, x, scale)
         if ctx.needs_input_grad[0]:
             grad_T = torch.stack([-_difference(w, o) * _difference(x, o) for o in ctx.offsets])
             grad_T = grad_T.sum(1, keepdim=True) if T.shape[1] == 1 else grad_T
         if ctx.needs_input_grad[1]:
             grad_c = -w * x
             grad_c = grad_c.sum(0, keepdim=True) if len(c) == 1 else grad_c
-        return grad_T, grad_c, w, None, None, None
+        return grad_T, grad_c, grad_b, None, None, None
+
+
+def _scales(field: Tensor) -> Tensor:
+    """Powers of two that bring each sample near one, shape (b, 1, 1, 1)."""
+    return binary_scales(field.flatten(1)).view(-1, 1, 1, 1)
+
+
+def _factors(w: Tensor, x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Divide `scale` w x between two fields of about one size: products of them leave the range only where it does."""
+    sizes = _scales(w), _scales(x)
+    exponent = (scale.log2() + sizes[0].log2() + sizes[1].log2()).round()
+    half = (exponent / 2).floor()
+    return w / sizes[0] * half.exp2(), x / sizes[1] * (exponent - half).exp2()
 
 
 def _difference(u: Tensor, offset: tuple[int, ...]) -> Tensor:

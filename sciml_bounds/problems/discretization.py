@@ -148,7 +148,10 @@ def _hold_side(T: Tensor, c: Tensor, load: Tensor, known: Tensor, axis: int, end
     edge.zero_()
     behind = nodes - 2 if end else 1
     c.select(dim, behind).add_(leaving)
-    load.select(dim, behind).add_(leaving * known.select(dim, -end))
+    values = known.select(dim, -end)
+    if needs_gradient(leaving) and not values.requires_grad:  # an adjoint that overflows, times zero, would be NaN
+        leaving = torch.where(values != 0, leaving, 0.0)
+    load.select(dim, behind).add_(leaving * values)
     c.select(dim, -end).zero_()
     load.select(dim, -end).zero_()
 

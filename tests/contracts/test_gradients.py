@@ -260,3 +260,47 @@ def test_a_cotangent_of_zeros_gives_gradients_of_zeros(make, dtype):
 def test_a_cotangent_that_is_not_finite_gives_no_number_that_looks_right(make, dtype, factor):
     for gradient, plain in zip(_gradients(make(dtype), factor), _gradients(make(dtype), 1.0)):
         assert not bool(torch.isfinite(gradient[plain != 0]).any())
+
+
+# --- products of the adjoint and the solution -------------------------------------------------------------------------
+
+#: Exponents of coefficient, source and cotangent, powers of two. The adjoint leaves the range (above 2^1024, or 2^128,
+#: and below the inverse of that), and so do gradients in sources; those in coefficients do not.
+EDGES = [
+    (torch.float64, (-66, -200, 1000)), (torch.float64, (100, 240, -1000)),
+    (torch.float32, (-30, -48, 107)), (torch.float32, (20, 46, -115)),
+]  # fmt: skip
+
+
+def _at_the_edge(method, dtype: torch.dtype, exponents: tuple[int, int, int]) -> list[Tensor]:
+    """Gradients in the data of a problem where one is linear in each power of two: a, c, alpha, then f, g."""
+    of_a, of_f, of_cotangent = (2.0**exponent for exponent in exponents)
+    a, c, alpha = (_random(*n, dtype=dtype).abs().add(0.5) * of_a for n in ((7, 6), (7, 6), (6,)))
+    f, g = (_random(*n, dtype=dtype, seed=1).abs().add(0.5) * of_f for n in ((2, 7, 6), (6,)))
+    data = [field.requires_grad_() for field in (a, c, alpha, f, g)]
+    sides = {"x0": sb.Robin(alpha, g), "x1": sb.Dirichlet(0.0), "y0": sb.Neumann(), "y1": sb.Dirichlet(0.0)}
+    problem = sb.Diffusion(sb.Grid((7, 6)), a, f, reaction=c, boundary=sides)
+    values = sb.solve(problem, method=method).values
+    cotangent = _random(*values.shape, dtype=dtype).abs() * of_cotangent
+    return list(torch.autograd.grad(values, data, cotangent))
+
+
+@pytest.mark.parametrize("method", ["multigrid", "cg", "algebraic", "direct"])
+@pytest.mark.parametrize(("dtype", "exponents"), EDGES)
+def test_gradients_that_are_representable_are_finite_and_others_infinite(method, dtype, exponents):
+    """Round-offs as above, and ten of the numbers below the normal ones."""
+    of_a, of_f, of_cotangent = exponents
+    plain = _at_the_edge(method, dtype, (0, 0, 0))
+    for k, (ours, expected) in enumerate(zip(_at_the_edge(method, dtype, exponents), plain)):
+        exponent = of_cotangent - of_a + (of_f - of_a if k < 3 else 0)
+        expected = (expected.double() * 2.0 ** (exponent // 2) * 2.0 ** (exponent - exponent // 2)).to(dtype)
+        limits, size = torch.finfo(dtype), float(expected.nan_to_num(posinf=0.0).abs().max())
+        torch.testing.assert_close(ours, expected, rtol=0, atol=limits.eps * (100 * size + 10 * limits.tiny))
+
+
+def test_gradients_in_the_coefficient_overflow_with_their_sign():
+    """More conductance lowers the mean of the solution everywhere."""
+    a = torch.full((8,), 1e-10, dtype=torch.float64, requires_grad=True)
+    values = sb.solve(sb.Diffusion(sb.Grid((8,)), a, 1.0)).values
+    values.backward(torch.full_like(values, 1e300))
+    assert (a.grad == -torch.inf).all()
