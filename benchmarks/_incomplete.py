@@ -10,13 +10,20 @@ Legend: k axes, n cells; T[k, i] couples cell i and cell i + steps[k], and is ze
 
 from __future__ import annotations
 
-import numba
+import sys
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from sciml_bounds.operators.lattice import LatticeSystem
 from sciml_bounds.operators.linear_operator import CallableOperator
+
+try:
+    import numba
+except ImportError:
+    print("incomplete Cholesky factors need numba, of the extra dev: pip install 'sciml-bounds[dev]'", file=sys.stderr)
+    sys.exit(2)
 
 #: A pivot below this share of its diagonal entry is replaced by the entry (Bridson): in a part of the fluid that floats
 #: the last one may come out as zero.

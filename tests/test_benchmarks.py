@@ -245,6 +245,20 @@ def dense(operator: LinearOperator) -> np.ndarray:
     return np.array([operator.matvec(row.unsqueeze(0))[0].numpy() for row in torch.eye(n, dtype=torch.float64)])
 
 
+@pytest.mark.parametrize("name", ["generalisation.py", "pressure.py"])
+def test_a_missing_numba_is_said_in_one_sentence(name, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    for module in ("_incomplete", "_solvers"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(SystemExit) as ended:
+        run(name, "--help")
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert "numba" in error
+    assert "sciml-bounds[dev]" in error
+    assert error.count("\n") == 1
+
+
 def test_incomplete_factors_have_the_entries_of_the_matrix_where_it_has_any(incomplete):
     system = pressure_system(("z1",))
     inverse = dense(incomplete["incomplete_cholesky"](system))
