@@ -82,6 +82,8 @@ def backend_for(tensor: Tensor) -> Backend:
 
 @cache
 def _without_compiler() -> Backend:
+    if os.environ.setdefault("SCIML_BOUNDS_PURE_SAID", pid := str(os.getpid())) != pid:
+        return "torch"  # the process that started this one has said it
     logging.getLogger("sciml_bounds").warning(
         "this installation has no compiled kernels, so everything runs in plain torch operations, which is slow; "
         "install the package where a C++ compiler is at hand to have them"

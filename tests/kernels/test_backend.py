@@ -36,11 +36,17 @@ def test_constant_tables_are_made_once():
 
 def test_without_compiled_kernels_the_reference_runs_and_that_is_said_once(caplog, monkeypatch):
     monkeypatch.setattr(_backend, "_functions", None)
+    monkeypatch.delenv("SCIML_BOUNDS_PURE_SAID", raising=False)
     _backend._without_compiler.cache_clear()
     a = torch.linspace(1, 20, 216).double().view(6, 6, 6) ** 2
     problem = sb.Diffusion(sb.Grid((6, 6, 6)), a, 1.0)
     pure = sb.solve(problem, method="multigrid", certify=True)
-    assert [record.message.count("C++ compiler") for record in caplog.records] == [1]
+    _backend._without_compiler.cache_clear()
+    assert _backend._without_compiler() == "torch"
+    monkeypatch.setenv("SCIML_BOUNDS_PURE_SAID", "0")  # by a parent
+    _backend._without_compiler.cache_clear()
+    assert _backend._without_compiler() == "torch"
+    assert [record.message.count("C++ compiler") for record in caplog.records] == [1, 1]
     monkeypatch.undo()
     compiled = sb.solve(problem, method="multigrid", certify=True)
     # iterations stop at 1e-8 of the right-hand side
