@@ -14,6 +14,7 @@ from sciml_bounds.newton.merit import Merit
 from sciml_bounds.newton.program import Point, Program
 from sciml_bounds.newton.restoration import is_stationary
 from sciml_bounds.newton.result import NewtonStep
+from sciml_bounds.newton.round_off import is_round_off
 from sciml_bounds.reports import Reason
 
 __all__ = ["Direction", "Directions", "Outcome", "Stop", "run"]
@@ -31,6 +32,10 @@ FIRST_LOOK, AS_FAST = 16, 0.5
 
 #: A difference of merit values below this part of their size is round-off.
 ROUND_OFF = 10 * torch.finfo(torch.float64).eps
+
+#: Decreases below this part of max(1, merit value) may be lost in values, while gradients still tell them: a whole step
+#: that promises less, and raises the merit value by less, is taken if it leaves this part of the KKT residual at most.
+UNRESOLVED, HALVED = 1e-10, 0.5
 
 #: So many steps in a row that gain nothing but round-off, and less than that part of the KKT residual, are an end.
 IDLE, GAIN = 10, 1e-3
@@ -118,9 +123,9 @@ def run(program: Program, directions: Directions, point: Point, stop: Stop) -> O
     """Iterate until one of the ends of `Stop` is reached, or no direction leads further."""
     history: list[NewtonStep] = []
     first = before = point
-    best, idle, size, look = point.kkt_residual, 0, 0.0, FIRST_LOOK
+    best, idle, stalled, size, look = point.kkt_residual, 0, 0, 0.0, FIRST_LOOK
     first_fun = program.unscaled(first).fun
-    while not isinstance(moved := _next(program, directions, point, stop, history), Reason):
+    while not isinstance(moved := _next(program, directions, point, stop, history, (idle, stalled)), Reason):
         before, (point, step) = point, moved
         history.append(step)
         if not program.has_jacobians:  # differences carry the round-off of the largest values
@@ -128,9 +133,7 @@ def run(program: Program, directions: Directions, point: Point, stop: Stop) -> O
         better = point.kkt_residual < (1 - GAIN) * best
         best = point.kkt_residual if better else best
         idle = idle + 1 if not better and _alike(before, point, size) else 0
-        if idle == IDLE:
-            reason = _unless_unbounded(_stuck(program, point, step, stop), program, (first, before, point))
-            return Outcome(point, reason, tuple(history))
+        stalled = 0 if better else stalled + 1
         if stop.callback(point.x):
             return Outcome(point, Reason.STOPPED, tuple(history))
         if len(history) == look:
@@ -141,19 +144,43 @@ def run(program: Program, directions: Directions, point: Point, stop: Stop) -> O
 
 
 def _next(
-    program: Program, directions: Directions, point: Point, stop: Stop, history: list[NewtonStep]
+    program: Program,
+    directions: Directions,
+    point: Point,
+    stop: Stop,
+    history: list[NewtonStep],
+    fruitless: tuple[int, int],
 ) -> tuple[Point, NewtonStep] | Reason:
-    """Go to the next point, or tell why this is the end."""
+    """Go to the next point, or tell why this is the end.
+
+    `fruitless` are the numbers of last steps that gained nothing but round-off, and that did not lower the residual.
+    """
     reason = _end(program, point, stop, len(history))
-    if reason is Reason.CONVERGED:
-        away = directions.away_from(point)
-        if isinstance(away, Point) and len(history) < stop.maxiter:
-            return away, _without_direction(program, away)
-        return Reason.MAXITER if isinstance(away, Point) else away or reason
-    if reason is not None:
+    if reason is None:
+        moved = _moved(program, directions, point, history, fruitless)
+        if not isinstance(moved, Reason):
+            return moved
+        reason = moved
+    if reason in (Reason.STAGNATED, Reason.MAXITER) and is_round_off(program, point):
+        reason = Reason.ROUND_OFF
+    if reason is Reason.STAGNATED and history:
+        return _stuck(program, point, history[-1], stop)
+    if reason not in (Reason.CONVERGED, Reason.ROUND_OFF):
         return reason
-    moved = _advance(program, directions, point, history[-1].step_length if history else 1.0)
-    return _stuck(program, point, history[-1], stop) if moved is Reason.STAGNATED and history else moved
+    away = directions.away_from(point)
+    if isinstance(away, Point) and len(history) < stop.maxiter:
+        return away, _without_direction(program, away)
+    return Reason.MAXITER if isinstance(away, Point) else away or reason
+
+
+def _moved(
+    program: Program, directions: Directions, point: Point, history: list[NewtonStep], fruitless: tuple[int, int]
+) -> tuple[Point, NewtonStep] | Reason:
+    """Take a step where the last ones were of use."""
+    idle, stalled = fruitless
+    if idle >= IDLE or (stalled > 0 and stalled % IDLE == 0 and is_round_off(program, point)):
+        return Reason.STAGNATED
+    return _advance(program, directions, point, history[-1].step_length if history else 1.0)
 
 
 def _end(program: Program, point: Point, stop: Stop, iterations: int) -> Reason | None:
@@ -257,6 +284,8 @@ def _search(
             trials += 1
             found, _, finite = _tried(program, direction.merit, x + direction.correction(c), multipliers, enough)
             not_finite += not finite
+        if found is None and length == 1:
+            found = _shorter_residual(program, point, direction, x, multipliers, here)
         if found is not None:
             return found, _record(program, found, direction, length, (trials, not_finite))
         length /= 2
@@ -272,6 +301,18 @@ def _tried(
         return None, c, True
     trial = program.at(x, multipliers)
     return trial if trial.finite and merit.value(trial) <= enough else None, c, trial.finite
+
+
+def _shorter_residual(
+    program: Program, point: Point, direction: Direction, x: Tensor, multipliers: Tensor, here: float
+) -> Point | None:
+    """Return the point after a whole step if values cannot tell whether it is better, and the residual does."""
+    unresolved = UNRESOLVED * max(1.0, abs(here))
+    if -direction.slope > unresolved:
+        return None
+    trial = program.at(x, multipliers)
+    better = trial.finite and trial.kkt_residual <= HALVED * point.kkt_residual
+    return trial if better and direction.merit.value(trial) <= here + unresolved else None
 
 
 def _overshot(point: Point, c: Tensor) -> bool:

@@ -103,13 +103,13 @@ class OptimizeResult:
 
     @property
     def success(self) -> bool:
-        """Whether the KKT residual is as small as asked, at a point that is not known to be no minimum."""
-        return self.reason is Reason.CONVERGED
+        """Whether the KKT residual is as small as asked, or as round-off allows, at a point not known to be a saddle."""
+        return self.reason in (Reason.CONVERGED, Reason.ROUND_OFF)
 
     @property
     def status(self) -> int:
         """Zero for success, otherwise the place of `reason` in `Reason`."""
-        return list(Reason).index(self.reason)
+        return 0 if self.success else list(Reason).index(self.reason)
 
     @property
     def message(self) -> str:

@@ -359,6 +359,33 @@ def test_success_means_the_same_in_any_units(name, method):
         assert float(result.multipliers[0]) * of_c / of_f == pytest.approx(1 / np.sqrt(12), abs=1e-3)
 
 
+@pytest.mark.parametrize("scale", [1e4, 1e6, 1e8])
+def test_residuals_at_round_off_are_a_success(scale):
+    """Both terms of g + J^T l are 1800 times the scale, and the curvature 4000 times."""
+
+    def objective(x):
+        return scale * (100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2)
+
+    result = sb.minimize(objective, double(-1.2, 1.0), constraints=lambda x: x.sum() - 3)
+    assert result.success
+    assert result.kkt_residual <= 1e-11 * scale
+    exact = sb.minimize(lambda x: objective(x) / scale, double(-1.2, 1.0), constraints=lambda x: x.sum() - 3)
+    torch.testing.assert_close(result.x, exact.x, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("seed", [0, 4, 11, 22, 24, 40])
+def test_gradients_go_on_where_values_no_longer_tell_steps_apart(seed):
+    """A step that gains 1e-16 of a value near 0.1 may still shorten the gradient from 1e-7 to 1e-9."""
+    rng = np.random.default_rng(seed)
+    basis, _ = np.linalg.qr(rng.standard_normal((8, 8)))
+    G, centre = (basis * np.logspace(-2, 2, 8)) @ basis.T, rng.standard_normal(8)
+    result = sb.minimize(
+        lambda x: 0.5 * (x - centre) @ G @ (x - centre), rng.standard_normal(8), jac=lambda x: G @ (x - centre),
+        constraints=NonlinearConstraint(lambda x: x @ x - 2 * centre @ centre, 0, 0, jac=lambda x: 2 * x[None]),
+    )  # fmt: skip
+    assert result.reason is sb.Reason.CONVERGED
+
+
 LINEAR = {
     "on a line": (lambda x: x[0] - x[1], lambda x: x[0] + x[1] - 2, (1.0, 1.0)),
     "far from zero": (lambda x: 1e6 + x[0] - x[1], lambda x: x[0] + x[1] - 2, (1.0, 1.0)),
