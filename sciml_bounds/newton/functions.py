@@ -8,6 +8,7 @@ with it; a Jacobian that does not is made of differences.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,9 @@ __all__ = ["Function", "Given", "as_matrix"]
 
 #: Relative step of a difference: where truncation and round-off are alike.
 DIFFERENCE = float(np.sqrt(np.finfo(np.float64).eps))
+
+#: The same for central differences.
+CENTRAL_DIFFERENCE = float(np.cbrt(np.finfo(np.float64).eps))
 
 #: u.Hv and v.Hu may differ by this part of |u| |Hv| where H is symmetric: differences of gradients do by 1e-7 or so.
 SYMMETRIC = 1e-5
@@ -66,6 +70,8 @@ class Function:
         Whether torch is to differentiate in products with vectors, instead of in matrices.
     scale
         What values and derivatives are multiplied by: a number, or one per value (m,).
+    central
+        Whether differences are central ones, which take twice as many calls.
 
     Raises
     ------
@@ -79,6 +85,7 @@ class Function:
         self.of_torch = tensors_first
         self.by_products = False
         self.scale: float | Tensor = 1.0
+        self.central = False
         self._last: tuple[Tensor, Tensor | None, Any] | None = None
         self._count: int | None = None
         self._symmetric = False  # whether a Hessian that was given has been seen to be
@@ -199,13 +206,34 @@ class Function:
         return x.detach().clone() if self.of_torch else x.detach().cpu().numpy().copy()
 
     def _differences(self, x: Tensor) -> Tensor:
+        return self._central(x, CENTRAL_DIFFERENCE) if self.central else self._forward(x)
+
+    def _forward(self, x: Tensor) -> Tensor:
         here = self._value(x)
         columns = []
         for i in range(len(x)):
-            moved = x.clone()
-            moved[i] += DIFFERENCE * max(1.0, abs(float(x[i])))
+            moved = _moved(x, i, DIFFERENCE)
             columns.append((self._value(moved) - here) / (moved[i] - x[i]))
         return torch.stack(columns, 1)
+
+    def _central(self, x: Tensor, relative: float) -> Tensor:
+        """Return central differences, or forward ones where the function is not defined on both sides."""
+        columns = []
+        for i in range(len(x)):
+            above, below = _moved(x, i, relative), _moved(x, i, -relative)
+            try:
+                columns.append((self._value(above) - self._value(below)) / (above[i] - below[i]))
+            except (ArithmeticError, ValueError):
+                columns.append(torch.full((self.size,), math.nan, dtype=x.dtype, device=x.device))
+        found = torch.stack(columns, 1)
+        return found if bool(torch.isfinite(found).all()) else torch.where(found.isfinite(), found, self._forward(x))
+
+    def difference_error(self, x: Tensor) -> Tensor:
+        """Estimate the error of each central difference (m, n), by those of twice the step; zero for derivatives."""
+        if self.has_jacobian:
+            return x.new_zeros(self.size, len(x))
+        error = (self._central(x, 2 * CENTRAL_DIFFERENCE) - self._central(x, CENTRAL_DIFFERENCE)).abs() / 3
+        return scaled_rows(error, self.scale)
 
     def hessian(self, x: Tensor, weights: Tensor) -> Matrix:
         """Return the Hessian of the inner product with m weights, shape (n, n): dense, in CSR form, or by products."""
@@ -234,6 +262,12 @@ class Function:
             return x.new_zeros(len(x), len(x))
         rows = _rows(gradient, leaf).detach()
         return (rows + rows.mT) / 2  # symmetric to the last bit, as factorisations take it
+
+
+def _moved(x: Tensor, i: int, relative: float) -> Tensor:
+    moved = x.clone()
+    moved[i] += relative * max(1.0, abs(float(x[i])))
+    return moved
 
 
 def _pull(y: Tensor, leaf: Tensor, seed: Tensor | None, *, create_graph: bool = False) -> Tensor:

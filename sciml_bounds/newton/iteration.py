@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -14,7 +14,7 @@ from sciml_bounds.newton.merit import Merit
 from sciml_bounds.newton.program import Point, Program
 from sciml_bounds.newton.restoration import is_stationary
 from sciml_bounds.newton.result import NewtonStep
-from sciml_bounds.newton.round_off import is_round_off
+from sciml_bounds.newton.round_off import is_negligible, is_round_off
 from sciml_bounds.reports import Reason
 
 __all__ = ["Direction", "Directions", "Outcome", "Stop", "run"]
@@ -36,6 +36,9 @@ ROUND_OFF = 10 * torch.finfo(torch.float64).eps
 #: Decreases below this part of max(1, merit value) may be lost in values, while gradients still tell them: a whole step
 #: that promises less, and raises the merit value by less, is taken if it leaves this part of the KKT residual at most.
 UNRESOLVED, HALVED = 1e-10, 0.5
+
+#: Ends after which more accurate derivatives may help.
+EXHAUSTED = (Reason.CONVERGED, Reason.ROUND_OFF, Reason.STAGNATED)
 
 #: So many steps in a row that gain nothing but round-off, and less than that part of the KKT residual, are an end.
 IDLE, GAIN = 10, 1e-3
@@ -112,16 +115,45 @@ class Stop:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where the loop ended, why, and how it came there."""
+    """Where the loop ended, why, how it came there, and what differences add to grad_x L (n,) as an error."""
 
     point: Point
     reason: Reason
     history: tuple[NewtonStep, ...]
+    error: Tensor | float = 0.0
 
 
 def run(program: Program, directions: Directions, point: Point, stop: Stop) -> Outcome:
-    """Iterate until one of the ends of `Stop` is reached, or no direction leads further."""
+    """Iterate until one of the ends of `Stop` is reached, or no direction leads further.
+
+    Where forward differences lead no further, central ones go on, and the error of these counts at the end.
+    """
     history: list[NewtonStep] = []
+    outcome = _iterate(program, directions, point, stop, history)
+    last = outcome.point
+    if outcome.reason in EXHAUSTED and program.use_central_differences():
+        outcome = _iterate(program, directions, program.at(last.x, last.multipliers), stop, history)
+    if program.has_jacobians or outcome.reason not in EXHAUSTED:
+        return outcome
+    return _with_error(program, outcome, stop)
+
+
+def _with_error(program: Program, outcome: Outcome, stop: Stop) -> Outcome:
+    """Judge the last point with the error of differences."""
+    point, reason = outcome.point, outcome.reason
+    error = program.difference_error(point)
+    in_program = float(torch.cat([point.lagrangian_gradient.abs() + error, point.constraints]).norm())
+    if reason is not Reason.STAGNATED:
+        reached = stop.largest(program.unscaled(point, error).kkt_residual, in_program) <= stop.tolerance
+        negligible = is_negligible(program, point, error)
+        reason = Reason.CONVERGED if reached else Reason.ROUND_OFF if negligible else Reason.STAGNATED
+    return replace(outcome, reason=reason, error=error)
+
+
+def _iterate(
+    program: Program, directions: Directions, point: Point, stop: Stop, history: list[NewtonStep]
+) -> Outcome:
+    """Iterate with the derivatives that the program has, and go on with a history."""
     first = before = point
     best, idle, stalled, size, look = point.kkt_residual, 0, 0, 0.0, FIRST_LOOK
     first_fun = program.unscaled(first).fun

@@ -183,7 +183,7 @@ def minimize(
 
     given = rtol is not None or atol is not None
     outcome = run(program, directions, point, Stop(tolerance, maxiter, _caller(callback, give), given))
-    end, told = outcome.point, program.unscaled(outcome.point)
+    end, told = outcome.point, program.unscaled(outcome.point, outcome.error)
     result = OptimizeResult(
         x=give(end.x), fun=told.fun, multipliers=give(told.multipliers), kkt_residual=told.kkt_residual,
         constraint_violation=told.constraint_violation, tolerance=tolerance, reason=outcome.reason,

@@ -135,10 +135,10 @@ class Program:
             scaled_rows(point.jacobian, d),
         )  # fmt: skip
 
-    def unscaled(self, point: Point) -> Measures:
-        """Return what a user is told of a point, in the user's units."""
+    def unscaled(self, point: Point, error: Tensor | float = 0.0) -> Measures:
+        """Return what a user is told of a point, in the user's units, with the error of grad_x L (n,) added to it."""
         a, d = self._of_f, self._of_c
-        gradient, constraints = point.lagrangian_gradient / a, point.constraints / d
+        gradient, constraints = (point.lagrangian_gradient.abs() + error) / a, point.constraints / d
         violation, residual = (float(vector_norm(part)) for part in (constraints, torch.cat([gradient, constraints])))
         return Measures(point.fun / a, residual, violation, point.multipliers * (d / a))
 
@@ -169,6 +169,20 @@ class Program:
     def _first_derivatives(self, x: Tensor) -> tuple[Tensor, Matrix]:
         self.njev += 1
         return self.objective.gradient(x), stacked([part.jacobian(x) for part in self.constraints], x)
+
+    def use_central_differences(self) -> bool:
+        """Make differences central ones from now on; return whether they were not yet, and there are any."""
+        changed = [f for f in (self.objective, *self.constraints) if not (f.has_jacobian or f.central)]
+        for function in changed:
+            function.central = True
+        return bool(changed)
+
+    def difference_error(self, point: Point) -> Tensor:
+        """Estimate the error of grad_x L that differences make (n,)."""
+        error = self.objective.difference_error(point.x).view(-1)
+        for part, weights in zip(self.constraints, point.multipliers.split(self.sizes)):
+            error = error + part.difference_error(point.x).mT @ weights.abs()
+        return error
 
     def hessian(self, point: Point) -> Matrix:
         """Return the Hessian of the Lagrangian in x, shape (n, n): dense, in CSR form, or known by products."""

@@ -15,7 +15,7 @@ from sciml_bounds.newton.products import Products
 from sciml_bounds.newton.program import Point, Program
 from sciml_bounds.operators.linear_operator import csr_tensor
 
-__all__ = ["is_round_off"]
+__all__ = ["is_negligible", "is_round_off"]
 
 #: Points near x at which the residual is evaluated; their entries differ from those of x in the last digit.
 PROBES = 3
@@ -32,16 +32,21 @@ EPS = torch.finfo(torch.float64).eps
 
 def is_round_off(program: Program, point: Point) -> bool:
     """Return whether no entry of the residual of a point is larger than round-off explains."""
-    terms, largest = _terms(point), EXACT if program.has_jacobians else DIFFERENCES
-    small = float(vector_norm(point.lagrangian_gradient)) <= largest * max(1.0, float(vector_norm(terms)))
-    if not (small and point.constraint_violation <= largest):
+    if not is_negligible(program, point):
         return False
-    level = torch.cat([EPS * terms, torch.zeros_like(point.constraints)])
+    level = torch.cat([EPS * _terms(point), torch.zeros_like(point.constraints)])
     signs = torch.randint(0, 2, (PROBES, len(point.x)), generator=torch.Generator().manual_seed(0)).to(point.x)
     for row in 2 * signs - 1:
         near = program.at(point.x * (1 + EPS * row), point.multipliers)
         level = torch.maximum(level, (near.residual - point.residual).abs())
     return bool((point.residual.abs() <= DIGITS * level).all())
+
+
+def is_negligible(program: Program, point: Point, error: Tensor | float = 0.0) -> bool:
+    """Return whether the residual, with an error of grad_x L (n,), is much smaller than its terms."""
+    largest = EXACT if program.has_jacobians else DIFFERENCES
+    size = float(vector_norm(point.lagrangian_gradient.abs() + error))
+    return size <= largest * max(1.0, float(vector_norm(_terms(point)))) and point.constraint_violation <= largest
 
 
 def _terms(point: Point) -> Tensor:

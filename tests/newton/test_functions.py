@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -132,3 +134,17 @@ def test_lists_of_numbers_of_torch_are_vectors():
     x0 = torch.tensor([3.0, 1.0], dtype=torch.float64)
     result = sb.minimize(lambda x: x @ x, x0, constraints=lambda x: [x[0] + x[1] - 1, 0.0])
     torch.testing.assert_close(result.x, torch.tensor([0.5, 0.5], dtype=torch.float64))
+
+
+def test_central_differences_stay_in_the_domain():
+    """Below zero math.sqrt raises, so that the first entry is a forward difference; the other one has an error of 2e-11."""
+    x = torch.tensor([1e-7, 1.0], dtype=torch.float64)
+    given = Given(lambda x: math.sqrt(x[0]) + math.exp(x[1]), None, None, "fun", True)
+    function = Function(given, x, tensors_first=False)
+    forward = function.gradient(x)
+    function.central = True
+    central = function.gradient(x)
+    assert central[0] == forward[0]
+    assert abs(float(forward[1]) - math.e) > 1e-9
+    assert abs(float(central[1]) - math.e) < 1e-9
+    assert 1e-12 < float(function.difference_error(x)[0, 1]) < 1e-9
