@@ -19,7 +19,7 @@ from sciml_bounds.reports import Reason
 
 __all__ = ["Direction", "Directions", "Outcome", "Stop", "run"]
 
-#: Objectives below this, at points that are nearly feasible, are taken for unbounded.
+#: Objectives below this in the program's units, at points that are nearly feasible, are taken for unbounded.
 UNBOUNDED = -1e15
 
 #: Where no step leads further, or there were too many, and the objective is this many times as low as it was high at
@@ -219,7 +219,7 @@ def _end(program: Program, point: Point, stop: Stop, iterations: int) -> Reason 
     told = program.unscaled(point)
     if stop.largest(told.kkt_residual, point.kkt_residual) <= stop.tolerance:
         return Reason.CONVERGED
-    if _is_unbounded(told.fun, told.constraint_violation, point.x):
+    if _is_unbounded(point.fun, point.constraint_violation, point.x):
         return Reason.UNBOUNDED
     return Reason.MAXITER if iterations >= stop.maxiter else None
 
@@ -241,10 +241,10 @@ def _is_unbounded_along(program: Program, before: Point, point: Point) -> bool:
     try:
         for far in FAR:
             x = point.x + far * (point.x - before.x)
-            fun, violation = program.unscaled_values(x)
+            fun, c = program.values(x)
             if not fun < last:
                 return False
-            if _is_unbounded(fun, violation, x):
+            if _is_unbounded(fun, float(c.norm()), x):
                 return True
             last = fun
     except (ArithmeticError, ValueError):  # of the user's functions, so far out
@@ -258,7 +258,7 @@ def _unless_unbounded(reason: Reason, program: Program, points: tuple[Point, Poi
     The points are the first one and the last two.
     """
     first, before, point = points
-    fallen = program.unscaled(point).fun < -FALLEN * (1 + abs(program.unscaled(first).fun))
+    fallen = point.fun < -FALLEN * (1 + abs(first.fun))
     if reason not in (Reason.MAXITER, Reason.STAGNATED, Reason.NOT_FINITE) or not fallen:
         return reason
     return Reason.UNBOUNDED if _is_unbounded_along(program, before, point) else reason

@@ -129,7 +129,8 @@ def minimize(
     If such a point cannot be left, `success` is False; the preset "published" leaves none. Functions with very small or
     large derivatives at x0 are scaled by powers of two, unless `Minres` has a preconditioner; results are in the units
     of the caller. Jacobians of the constraints may lose their rank, and there may be more constraints than unknowns. An
-    objective below -1e15, at an iterate or further along a step, where the constraints hold is called unbounded.
+    objective that scaled is below -1e15, at an iterate or further along a step, where the constraints hold is called
+    unbounded.
 
     Examples
     --------

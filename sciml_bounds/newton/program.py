@@ -142,11 +142,6 @@ class Program:
         violation, residual = (float(vector_norm(part)) for part in (constraints, torch.cat([gradient, constraints])))
         return Measures(point.fun / a, residual, violation, point.multipliers * (d / a))
 
-    def unscaled_values(self, x: Tensor) -> tuple[float, float]:
-        """Return the objective and the constraint violation at x in the user's units."""
-        fun, c = self.values(x)
-        return fun / self._of_f, float(vector_norm(c / self._of_c))
-
     def least_scale(self) -> float:
         """Return the smallest factor, 1 at most."""
         return min(1.0, self._of_f, float(self._of_c.amin()) if self._of_c.numel() else 1.0)

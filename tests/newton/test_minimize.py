@@ -390,6 +390,7 @@ LINEAR = {
     "on a line": (lambda x: x[0] - x[1], lambda x: x[0] + x[1] - 2, (1.0, 1.0)),
     "far from zero": (lambda x: 1e6 + x[0] - x[1], lambda x: x[0] + x[1] - 2, (1.0, 1.0)),
     "small": (lambda x: 1e-6 * (x[0] - x[1]), lambda x: x[0] + x[1] - 2, (1.0, 1.0)),
+    "tiny": (lambda x: 1e-12 * (x[0] - x[1]), lambda x: x[0] + x[1] - 2, (1.0, 1.0)),
     "free": (lambda x: x.sum(), (), (1.0, 1.0)),
 }
 
@@ -403,6 +404,13 @@ def test_objectives_that_fall_as_fast_as_ever_are_seen_to_be_unbounded(name, met
         result = sb.minimize(objective, double(*start), constraints=constraint, method=method)
     assert result.reason is sb.Reason.UNBOUNDED
     assert result.nit <= 64
+
+
+@pytest.mark.parametrize("method", METHODS[:2])
+def test_large_objectives_are_not_unbounded(method):
+    result = sb.minimize(lambda x: 1e16 * x[0], double(0.6, 0.8), constraints=sphere, method=method)
+    assert result.success
+    assert result.fun == pytest.approx(-1e16)
 
 
 # --- gradients without Hessians ---------------------------------------------------------------------------------------
