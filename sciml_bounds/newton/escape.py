@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from sciml_bounds.krylov.ritz import lanczos
 from sciml_bounds.newton.factors import sparse_factors
@@ -22,8 +23,9 @@ from sciml_bounds.reports import Reason
 
 __all__ = ["Escapes", "escape", "free_part"]
 
-#: Largest number of stationary points that are left because they are not minima.
-ESCAPES = 5
+#: Largest number of stationary points in a row that are left because they are not minima, without a notable decrease of
+#: the objective from one to the next: this part of the decrease since the first one.
+ESCAPES, NOTABLE = 5, 1e-3
 
 #: Curvature is negative below this part of the norm of the Hessian: less may be round-off at a degenerate minimum.
 NEGATIVE = 1e-6
@@ -50,19 +52,20 @@ FREE = 1e-5
 
 
 class Escapes:
-    """Ways on from stationary points that are known not to be minima, a few times at most.
+    """Ways on from stationary points that are known not to be minima, a few times at most while nothing is gained.
 
     Parameters
     ----------
     program, hessians, tolerance
         As for directions; only exact Hessians tell minima from other points.
     count
-        Largest number of escapes.
+        Largest number of escapes that gain little.
     """
 
     def __init__(self, program: Program, hessians: Hessians, tolerance: float, count: int | None = None) -> None:
         self._program, self._hessians, self._tolerance = program, hessians, tolerance
-        self._left = ESCAPES if count is None else count
+        self._count = self._left = ESCAPES if count is None else count
+        self._funs: list[float] = []  # at the points that were left
 
     def away_from(self, point: Point, eta1: float) -> Point | Reason | None:
         """Return a point to go on from, SADDLE where there have been too many, or None where a minimum is possible."""
@@ -72,16 +75,21 @@ class Escapes:
         if not math.isfinite(frobenius(H)):
             return None
         found = escape(self._program, point, H, eta1, self._tolerance)
-        if found is not None and self._left == 0:
+        if found is None:
+            return None
+        funs = self._funs = [*self._funs, point.fun]
+        if len(funs) > 1 and funs[-2] - funs[-1] > NOTABLE * abs(funs[0] - funs[-1]):
+            self._left = self._count
+        if self._left == 0:
             return Reason.SADDLE
-        self._left -= found is not None
+        self._left -= 1
         return found
 
 
 def escape(program: Program, point: Point, H: Matrix, eta1: float, tolerance: float) -> Point | None:
     """Step off a stationary point along negative curvature of H on the null space of the Jacobian.
 
-    It is the most negative one where matrices are dense. Otherwise Lanczos' method looks for it with a few products, so
+    It is a mean of all that is negative where matrices are dense. Otherwise Lanczos' method looks for it with a few products, so
     that what it finds is true, but weak curvature may go unseen.
 
     Returns
@@ -116,12 +124,20 @@ def _near_the_constraints(program: Program, trial: Point, tolerance: float) -> P
 
 
 def _of_eigenvectors(H: Matrix, G: Matrix) -> tuple[float, Tensor] | None:
-    """Return the least curvature on the null space, and its direction."""
+    """Return a negative curvature on the null space, and its direction; or the least one.
+
+    Eigenvectors are mixed by their negative curvature, since one alone leads to the next of many saddles in a row.
+    """
     assert isinstance(H, Tensor)
     assert isinstance(G, Tensor)
     free = _null_space(G)
     values, vectors = torch.linalg.eigh(free.mT @ H @ free)
-    return (float(values[0]), free @ vectors[:, 0]) if len(values) else None
+    if not len(values):
+        return None
+    part = (values / values[0]).clamp_min(0.0) if values[0] < 0 else torch.eye(len(values)).to(values)[0]
+    weights = part * (0.5 + torch.rand(len(values), generator=torch.Generator().manual_seed(0)).to(values))
+    weights = weights / vector_norm(weights)
+    return float(weights.square() @ values), free @ (vectors @ weights)
 
 
 def _null_space(G: Tensor) -> Tensor:

@@ -195,13 +195,13 @@ def _next(
         reason = moved
     if reason in (Reason.STAGNATED, Reason.MAXITER) and is_round_off(program, point):
         reason = Reason.ROUND_OFF
-    if reason is Reason.STAGNATED and history:
-        return _stuck(program, point, history[-1], stop)
-    if reason not in (Reason.CONVERGED, Reason.ROUND_OFF):
+    if reason not in EXHAUSTED:
         return reason
-    away = directions.away_from(point)
+    away = directions.away_from(point)  # close to a saddle, steps may be too short to tell
     if isinstance(away, Point) and len(history) < stop.maxiter:
         return away, _without_direction(program, away)
+    if reason is Reason.STAGNATED:
+        return _stuck(program, point, history[-1], stop) if history else reason
     return Reason.MAXITER if isinstance(away, Point) else away or reason
 
 

@@ -52,7 +52,7 @@ def _factors(sizes: Tensor, length: float, largest: float, target: float) -> Ten
 def _objective_size(program: Program, point: Point) -> float:
     """Return ||g||, or what curvature makes of it over the length of x where that is more: x0 may be a minimum."""
     size = float(vector_norm(point.gradient))
-    if not 0 < size < SMALL:
+    if not size < SMALL:
         return size
     return max(size, _curvature(program, point) * max(1.0, float(vector_norm(point.x))))
 
@@ -60,7 +60,8 @@ def _objective_size(program: Program, point: Point) -> float:
 def _curvature(program: Program, point: Point) -> float:
     if program.has_hessians:
         return frobenius(program.objective.hessian(point.x, point.x.new_ones(1)))
-    step = DIFFERENCE * max(1.0, float(vector_norm(point.x))) / float(vector_norm(point.gradient)) * point.gradient
+    along = point.gradient if bool(point.gradient.any()) else torch.ones_like(point.gradient)
+    step = DIFFERENCE * max(1.0, float(vector_norm(point.x))) / float(vector_norm(along)) * along
     change = program.objective.gradient(point.x + step) - point.gradient
     return float(vector_norm(change) / vector_norm(step))
 

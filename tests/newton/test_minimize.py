@@ -317,6 +317,22 @@ def test_stationary_points_that_are_not_minima_are_left(name, method):
     assert result.fun == pytest.approx(minimum, abs=1e-5)
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e3, 1e9])
+@pytest.mark.parametrize("method", METHODS[:2])
+def test_maxima_of_many_unknowns_are_left_in_any_units(method, scale):
+    """With n wells there are 3^n stationary points, and the gradient at x0 is zero, so that it tells no unit."""
+    result = sb.minimize(lambda x: scale * ((x**2 - 1) ** 2).sum(), torch.zeros(6, dtype=torch.float64), method=method)
+    assert result.success
+    assert result.fun <= 1e-8 * scale
+
+
+def test_saddles_in_a_row_are_left_as_long_as_the_objective_falls():
+    depth = torch.logspace(0, 2, 12, dtype=torch.float64)
+    result = sb.minimize(lambda x: depth @ (x**2 - 1) ** 2, torch.zeros(12, dtype=torch.float64))
+    assert result.success
+    assert result.fun == pytest.approx(0.0, abs=1e-12)
+
+
 @pytest.mark.parametrize("name", SADDLES)
 def test_the_published_method_stays_there_and_does_not_call_it_a_success(name):
     objective, constraints, start, minimum = SADDLES[name]
