@@ -57,7 +57,7 @@ ESTIMATE_DAMPING = 1e-8
 LEAST_DAMPING = 1e-12
 
 #: A step shows positive curvature if that is at least this part of its squared length.
-CURVATURE = 1e-10
+CURVATURE = 1e-13
 
 #: A solve is singular if it leaves more than this part of the right-hand side.
 UNSOLVED = 1e-4

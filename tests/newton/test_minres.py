@@ -87,6 +87,14 @@ def test_control_by_products_is_that_of_direct_solves(N, preconditioned):
     assert float(true.norm()) == pytest.approx(result.kkt_residual, rel=1e-3)
 
 
+def test_weak_curvature_needs_no_shift():
+    """Curvatures of 1 beside 1e11: shifts relative to the larger one would shorten steps to nothing."""
+    start = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    result = sb.minimize(lambda x: 5e10 * x[0] ** 2 + torch.cosh(x[1]), start, inner="minres")
+    assert result.success
+    assert result.nit <= 10
+
+
 def test_the_number_of_iterations_does_not_depend_on_the_mesh():
     counts = {}
     for N in (8, 16, 32):
