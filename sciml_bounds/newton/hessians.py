@@ -13,6 +13,9 @@ from sciml_bounds.newton.program import Point, Program
 
 __all__ = ["DampedBFGS", "ExactHessian", "Hessians", "hessians_of"]
 
+#: Curvatures s.Hs below this part of ||H|| ||s||^2 are not lowered where the true one is negative: in the end round-off
+#: makes them negative, and steps lead uphill.
+FLATTEST = 1e-8
 
 #: A curvature s.Hs below this is left as it is: a smaller one would soon be lost.
 VANISHED = 1e-150
@@ -63,7 +66,8 @@ class DampedBFGS:
             self._H = min(max(scale, 1e-4), 1e4) * torch.eye(len(s)).to(s)
         Hs = self._H @ s
         sHs, sy = s @ Hs, s @ y
-        if not sHs > VANISHED:  # where y is zero, each update leaves a fifth of H
+        flat = float(sHs) <= FLATTEST * frobenius(self._H) * float(s @ s)
+        if not abs(sHs) > VANISHED or (flat and sy <= 0):  # each damped update leaves a fifth of the curvature
             return
         theta = 1.0 if sy >= 0.2 * sHs else float(0.8 * sHs / (sHs - sy))
         r = theta * y + (1 - theta) * Hs

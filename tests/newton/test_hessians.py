@@ -74,6 +74,22 @@ def test_updates_end_before_they_vanish():
     assert bool(torch.isfinite(H).all())
 
 
+def test_updates_along_negative_curvature_stay_positive_definite():
+    """Beside a curvature of 1e8, each step lowers the other one to a fifth, until round-off of the first decides."""
+    x = torch.zeros(2, dtype=torch.float64)
+    turn = torch.tensor([[0.8, 0.6], [-0.6, 0.8]], dtype=torch.float64)
+    curvature = torch.tensor([1e8, -1.0], dtype=torch.float64)
+    objective = Function(
+        Given(lambda x: curvature @ (turn @ x) ** 2 / 2, None, None, "fun", True), x, tensors_first=True
+    )
+    program, bfgs = Program(objective, []), DampedBFGS
+    updates = bfgs(program)
+    for step in range(60):
+        x = x + (turn[0] if step % 2 else turn[1])
+        H, _ = updates.at(program.at(x, x.new_zeros(0)))
+        assert float(torch.linalg.eigvalsh(H)[0]) > 0, step
+
+
 def test_exact_derivatives_are_taken_where_all_functions_have_them():
     program, _ = program_of("HS7")
     assert isinstance(hessians_of(program), ExactHessian)
