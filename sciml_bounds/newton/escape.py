@@ -89,8 +89,8 @@ class Escapes:
 def escape(program: Program, point: Point, H: Matrix, eta1: float, tolerance: float) -> Point | None:
     """Step off a stationary point along negative curvature of H on the null space of the Jacobian.
 
-    It is a mean of all that is negative where matrices are dense. Otherwise Lanczos' method looks for it with a few products, so
-    that what it finds is true, but weak curvature may go unseen.
+    It is a mean of all that is negative where matrices are dense. Otherwise Lanczos' method looks for it with a few
+    products, so that what it finds is true, but weak curvature may go unseen.
 
     Returns
     -------

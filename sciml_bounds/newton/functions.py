@@ -233,7 +233,7 @@ class Function:
         if self.has_jacobian:
             return x.new_zeros(self.size, len(x))
         error = (self._central(x, 2 * CENTRAL_DIFFERENCE) - self._central(x, CENTRAL_DIFFERENCE)).abs() / 3
-        return scaled_rows(error, self.scale)
+        return error * (self.scale.unsqueeze(1) if isinstance(self.scale, Tensor) else self.scale)
 
     def hessian(self, x: Tensor, weights: Tensor) -> Matrix:
         """Return the Hessian of the inner product with m weights, shape (n, n): dense, in CSR form, or by products."""

@@ -150,9 +150,7 @@ def _with_error(program: Program, outcome: Outcome, stop: Stop) -> Outcome:
     return replace(outcome, reason=reason, error=error)
 
 
-def _iterate(
-    program: Program, directions: Directions, point: Point, stop: Stop, history: list[NewtonStep]
-) -> Outcome:
+def _iterate(program: Program, directions: Directions, point: Point, stop: Stop, history: list[NewtonStep]) -> Outcome:
     """Iterate with the derivatives that the program has, and go on with a history."""
     first = before = point
     best, idle, stalled, size, look = point.kkt_residual, 0, 0, 0.0, FIRST_LOOK

@@ -94,10 +94,11 @@ def minimize(
         Initial multipliers, shape (m,). By default "auto" takes those that fit the gradient at x0 best, and "sketched"
         zero.
     rtol, atol
-        Stop when the Euclidean norm of (grad f + J^T l, c) is at most max(rtol times that at the start, atol). By
-        default `rtol` is zero and `atol` 1e-8, or 1e-5 where gradients are differences; for "sketched" 1e-4. The
-        default must also be met by the scaled functions (see Notes). Differences move x_i by 1.5e-8 max(1, |x_i|):
-        scale x to be of order one.
+        Stop when the Euclidean norm of (grad f + J^T l, c) is at most max(rtol times that at the start, atol), or as
+        small as round-off lets it get and 1e-8 of its terms (1e-5 with differences). By default `rtol` is zero and
+        `atol` 1e-8, or 1e-5 where gradients are differences; for "sketched" 1e-4. The default must also be met by the
+        scaled functions (see Notes). Differences move x_i by 1.5e-8 max(1, |x_i|), and at the end by up to
+        1.2e-5 max(1, |x_i|) to both sides: scale x to be of order one.
     maxiter
         Largest number of iterations.
     callback

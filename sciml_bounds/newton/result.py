@@ -68,7 +68,8 @@ class OptimizeResult:
     multipliers
         Lagrange multipliers l of f + l.c, shape (m,), of the kind of x.
     kkt_residual
-        Euclidean norm of (grad f + J^T l, c) at x.
+        Euclidean norm of (grad f + J^T l, c) at x; where derivatives are differences and the iteration came to its end,
+        with an estimate of their error added.
     constraint_violation
         Euclidean norm of c at x.
     tolerance
@@ -103,7 +104,7 @@ class OptimizeResult:
 
     @property
     def success(self) -> bool:
-        """Whether the KKT residual is as small as asked, or as round-off allows, at a point not known to be a saddle."""
+        """Whether the KKT residual is as small as asked, or as round-off allows, and x is not a known saddle."""
         return self.reason in (Reason.CONVERGED, Reason.ROUND_OFF)
 
     @property

@@ -23,8 +23,8 @@ PROBES = 3
 #: An entry of the residual may be this many times what the last digit of x, or of one of its terms, changes in it.
 DIGITS = 10.0
 
-#: Largest residual relative to its terms, with exact first derivatives and with differences: at a kink the last digit of
-#: x changes gradients by their own size.
+#: Largest residual relative to its terms, with exact first derivatives and with differences: at a kink the last digit
+#: of x changes gradients by their own size.
 EXACT, DIFFERENCES = 1e-8, 1e-5
 
 EPS = torch.finfo(torch.float64).eps

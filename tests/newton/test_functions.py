@@ -137,7 +137,7 @@ def test_lists_of_numbers_of_torch_are_vectors():
 
 
 def test_central_differences_stay_in_the_domain():
-    """Below zero math.sqrt raises, so that the first entry is a forward difference; the other one has an error of 2e-11."""
+    """Below zero math.sqrt raises: the first entry is a forward difference, and the other one has an error of 2e-11."""
     x = torch.tensor([1e-7, 1.0], dtype=torch.float64)
     given = Given(lambda x: math.sqrt(x[0]) + math.exp(x[1]), None, None, "fun", True)
     function = Function(given, x, tensors_first=False)

@@ -107,7 +107,7 @@ def test_tolerance_maxiter_and_callback_end_it_in_this_order():
 @pytest.mark.parametrize("scale", [1e2, 1e4, 1e6, 1e8])
 @pytest.mark.parametrize("n", [5, 20])
 def test_reported_residuals_contain_the_error_of_differences(n, scale):
-    """Central differences leave h^2 / 6 times third derivatives, with h = 6e-6 and 2400: 1.5e-8 of the scale for each unknown."""
+    """Central differences leave h^2 / 6 times third derivatives of 2400 times the scale, h = 6e-6: 1.5e-8 of it."""
     result = sb.minimize(lambda x: scale * scipy.optimize.rosen(x), np.zeros(n))
     assert result.success
     true = float(np.linalg.norm(scale * scipy.optimize.rosen_der(result.x)))
