@@ -86,7 +86,7 @@ def ours(limited: Limited, **options: Any) -> Found:
 
 def sketched(inner: str, preset: str) -> Callable[[Limited], Found]:
     def solve(limited: Limited) -> Found:
-        method, multipliers = sb.SketchedNewton(preset=preset), limited.problem.multipliers
+        method, multipliers = sb.optimize.SketchedNewton(preset=preset), limited.problem.multipliers
         return ours(limited, method=method, inner=inner, multipliers=multipliers, atol=PUBLISHED)
 
     return solve

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml_bounds.operators.lattice import LatticeSystem
-from sciml_bounds.operators.linear_operator import CallableOperator
+from sciml_bounds.operators._lattice_operator import LatticeSystem
+from sciml_bounds.operators._linear_operator import CallableOperator
 
 try:
     import numba

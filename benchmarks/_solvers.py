@@ -13,8 +13,8 @@ from _incomplete import incomplete_cholesky
 import sciml_bounds as sb
 from sciml_bounds.evolution.scenes import make_scene
 from sciml_bounds.evolution.smoke import Smoke
-from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem
-from sciml_bounds.operators.linear_operator import Diagonal, Identity, LinearOperator, aslinearoperator
+from sciml_bounds.operators._lattice_operator import LatticeOperator, LatticeSystem
+from sciml_bounds.operators._linear_operator import Diagonal, Identity, LinearOperator, aslinearoperator
 from sciml_bounds.pressure import Preconditioned, PressureSolver, learned_cycle
 
 RTOLS = (1e-4, 1e-6)

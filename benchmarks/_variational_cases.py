@@ -67,7 +67,7 @@ class Case:
         divergence = torch.func.vmap(lambda y: torch.func.jacrev(flux)(y).trace(), chunk_size=4096)(flat)
         return (self.reaction(self.u(flat)) - divergence).reshape(x.shape[:-1])
 
-    def on_grid(self, cells: int) -> sb.VariationalProblem:
+    def on_grid(self, cells: int) -> sb.variational.VariationalProblem:
         """Pose it on a grid, with means of f over cells, by two Gauss points an axis."""
         grid = sb.Grid((cells,) * self.dim)
         offset = torch.tensor([-1.0, 1.0], dtype=torch.float64) / (2 * math.sqrt(3))
@@ -76,11 +76,13 @@ class Case:
         f = self.source(points)
         for k in range(self.dim):
             f = f.unflatten(k, (cells, 2)).mean(k + 1)
-        return sb.VariationalProblem(grid, self.density, f, boundary=self.boundary)
+        return sb.variational.VariationalProblem(grid, self.density, f, boundary=self.boundary)
 
-    def on_box(self) -> sb.VariationalProblem:
+    def on_box(self) -> sb.variational.VariationalProblem:
         """Pose it without cells."""
-        return sb.VariationalProblem(sb.Box([1.0] * self.dim), self.density, self.source, boundary=self.boundary)
+        return sb.variational.VariationalProblem(
+            sb.barron.Box([1.0] * self.dim), self.density, self.source, boundary=self.boundary
+        )
 
 
 def linear(dim: int) -> Case:
@@ -94,7 +96,7 @@ def linear(dim: int) -> Case:
 
     return Case(
         f"-Lap u + u, d = {dim}", dim, exact, lambda square, module: 1.0 + 0 * square, lambda u: u,
-        sb.QuadraticEnergy(reaction=1.0), dirichlet=False,
+        sb.variational.QuadraticEnergy(reaction=1.0), dirichlet=False,
     )  # fmt: skip
 
 
@@ -109,5 +111,5 @@ def shear_thinning(dim: int) -> Case:
 
     return Case(
         f"shear thinning, d = {dim}", dim, exact, lambda square, module: 1 + EXTRA / module.sqrt(1 + square),
-        lambda u: u**3, sb.ShearThinning(EXTRA, reaction=1.0, power=4.0), dirichlet=True,
+        lambda u: u**3, sb.variational.ShearThinning(EXTRA, reaction=1.0, power=4.0), dirichlet=True,
     )  # fmt: skip

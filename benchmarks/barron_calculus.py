@@ -17,7 +17,7 @@ import numpy as np
 
 import sciml_bounds as sb
 
-B = sb.BarronFunction
+B = sb.barron.BarronFunction
 
 #: What a rule makes of f and g, and what it says if ||f||, ||g|| and the band limit W are all that is known.
 RULES: dict[str, tuple[Callable[[B, B], B], Callable[[B, B], float]]] = {
@@ -74,7 +74,7 @@ def compare_solutions(functions: int, seed: int) -> None:
             free = -antiderivative(x).numpy() / values
             slope = free - free.mean() / (1 / values).mean() / values
             exact = np.abs(np.fft.fft(slope, norm="forward")).sum()
-            ratios.append(sb.solution_norms(a, B.fourier(modes, c)).gradient / exact)
+            ratios.append(sb.barron.solution_norms(a, B.fourier(modes, c)).gradient / exact)
         violations = int((np.array(ratios) < 1 - 1e-12).sum())
         print(f"  {variation:<20} {violations:10d} {np.median(ratios):7.2f} {max(ratios):8.2f}")
 

@@ -17,7 +17,7 @@ import math
 import numpy as np
 import scipy.fft
 
-from sciml_bounds.barron.iteration import (
+from sciml_bounds.barron._norm_growth import (
     GradientIteration,
     corrected_growth,
     published_growth,

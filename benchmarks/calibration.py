@@ -20,8 +20,8 @@ from _coverage import print_coverage
 from torch import Tensor
 
 import sciml_bounds as sb
-from sciml_bounds.bounds.calibrated import calibrate
-from sciml_bounds.training.evaluation import evaluate_rollout
+from sciml_bounds.bounds._calibration import calibrate
+from sciml_bounds.training._evaluation import evaluate_rollout
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def errors_of(model: sb.MgNO, data: Path) -> Tensor:
     """Relative L2 errors: (samples,), or (trajectories, steps) of rollouts."""
     samples = sb.TorchDataset(data, "all", pairs=False)
     if samples.layout != "time":
-        return sb.evaluate(model, samples, metrics=("l2",)).values["l2"]
+        return sb.training.evaluate(model, samples, metrics=("l2",)).values["l2"]
     frames = torch.stack([samples[i][1] for i in range(len(samples))]).unsqueeze(2)
     return evaluate_rollout(model, frames, batch_size=64).steps
 

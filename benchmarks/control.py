@@ -30,10 +30,10 @@ import torch
 from torch import Tensor
 
 import sciml_bounds as sb
-from sciml_bounds.newton.coefficient import CoefficientObjective
-from sciml_bounds.newton.reduced import Ending, minimize_reduced
-from sciml_bounds.newton.stiffness import SWEEPS
-from sciml_bounds.operators.linear_operator import CallableOperator, LinearOperator
+from sciml_bounds.control._coefficient_objective import CoefficientObjective
+from sciml_bounds.control._constraint_equations import SWEEPS
+from sciml_bounds.control._reduced_newton import Ending, minimize_reduced
+from sciml_bounds.operators._linear_operator import CallableOperator, LinearOperator
 
 #: Objectives with weight 0.1, by sparse LU.
 KNOWN = {3: 9.64444205, 32: 1177.82129923, 64: 4067.77371213, 128: 9538.72015339}
@@ -48,12 +48,14 @@ COARSE = 1e-6
 REPEATS = 5
 
 
-def problem_of(n: int, weight: float, nonlinearity: Callable[[Tensor], Tensor] | None = None) -> sb.DistributedControl:
+def problem_of(
+    n: int, weight: float, nonlinearity: Callable[[Tensor], Tensor] | None = None
+) -> sb.control.DistributedControl:
     """Make the published problem with n x n free nodes."""
     wave = 0.1 / math.sqrt(15) * (torch.arange(n + 2, dtype=torch.float64) - (n + 1) / 2)
     target = torch.sin(4 + wave)[:, None] + torch.cos(3 + wave)
     problem = sb.Diffusion(sb.Grid((n + 1, n + 1), lengths=(2.0, 2.0), origin=(-1.0, -1.0)))
-    return sb.DistributedControl(problem, target, weight=weight, nonlinearity=nonlinearity)
+    return sb.control.DistributedControl(problem, target, weight=weight, nonlinearity=nonlinearity)
 
 
 def timed(work: Callable[[], Any], repeats: int = 1) -> tuple[float, Any]:
@@ -86,7 +88,7 @@ def forward(n: int) -> Forward:
     return Forward(seconds, sb.Multigrid().sweeps * (iterations + 1))
 
 
-def counted(control: sb.DistributedControl) -> list[int]:
+def counted(control: sb.control.DistributedControl) -> list[int]:
     """Count from now on how often cycles are applied, in the list that is returned."""
     give, calls = control.stiffness.cycle, [0]
 
@@ -107,7 +109,7 @@ def counted(control: sb.DistributedControl) -> list[int]:
 class Run:
     """An optimisation: what came out, seconds with set-up, and smoothing steps."""
 
-    result: sb.OptimizeResult
+    result: sb.optimize.OptimizeResult
     seconds: float
     sweeps: int
 
@@ -126,7 +128,7 @@ class Run:
 def run(n: int, weight: float, phi: Any = None, **options: Any) -> Run:
     """Minimise, once with cycles counted, and then with time taken."""
 
-    def work() -> sb.OptimizeResult:
+    def work() -> sb.optimize.OptimizeResult:
         return problem_of(n, weight, phi).minimize(rtol=TOLERANCE, **options)
 
     control = problem_of(n, weight, phi)
@@ -135,7 +137,7 @@ def run(n: int, weight: float, phi: Any = None, **options: Any) -> Run:
     return Run(result, timed(work, REPEATS)[0], SWEEPS * calls[0])
 
 
-def minres(n: int, weight: float) -> sb.LinearSolution:
+def minres(n: int, weight: float) -> sb.results.LinearSolution:
     """Solve the KKT system of the linear equation by MINRES with the block preconditioner."""
     control = problem_of(n, weight)
     x, zero = control.load.new_zeros(2 * control.n), torch.zeros_like(control.load)
@@ -198,7 +200,7 @@ def semilinear(options: argparse.Namespace) -> None:
             print(f"{n:4} {weight:7.0e} | {columns} | {1 - runs[0].sweeps / runs[1].sweeps:6.0%}", flush=True)
 
 
-def observed(cells: int, part: float, noise: float) -> tuple[sb.CoefficientEstimation, Tensor, sb.Diffusion]:
+def observed(cells: int, part: float, noise: float) -> tuple[sb.control.CoefficientEstimation, Tensor, sb.Diffusion]:
     """Observe flow through a disc that conducts e times better than what is around it; return its log a too."""
     flow = {"x0": sb.Dirichlet(0.0), "x1": sb.Dirichlet(1.0), "y0": sb.Neumann(0.0), "y1": sb.Neumann(0.0)}
     random = torch.Generator().manual_seed(0)
@@ -208,11 +210,13 @@ def observed(cells: int, part: float, noise: float) -> tuple[sb.CoefficientEstim
     size = noise * float(u.std())
     data = u + size * torch.randn(u.shape, generator=random, dtype=torch.float64)
     seen = torch.rand(u.shape, generator=random) <= part
-    estimation = sb.CoefficientEstimation(guess, data, observed=seen, smoothing=size**2 / cells**2)
+    estimation = sb.control.CoefficientEstimation(guess, data, observed=seen, smoothing=size**2 / cells**2)
     return estimation, truth.coefficient[0].log(), truth
 
 
-def estimate(estimation: sb.CoefficientEstimation, forcing: float | None) -> tuple[float, int, sb.OptimizeResult]:
+def estimate(
+    estimation: sb.control.CoefficientEstimation, forcing: float | None
+) -> tuple[float, int, sb.optimize.OptimizeResult]:
     """Minimise, and return seconds, cycles and the result."""
     objective = CoefficientObjective(estimation, exact=False)
     with warnings.catch_warnings():
@@ -228,7 +232,7 @@ def solved(problem: sb.Diffusion) -> tuple[float, int]:
     return seconds, int(solution.iterations) + 1
 
 
-def described(run: tuple[float, int, sb.OptimizeResult], alone: float, cycles: int) -> str:
+def described(run: tuple[float, int, sb.optimize.OptimizeResult], alone: float, cycles: int) -> str:
     """Put a run into words, given seconds and cycles of a solve."""
     seconds, count, r = run
     inner = sum(step.inner_steps for step in r.history)
@@ -236,7 +240,7 @@ def described(run: tuple[float, int, sb.OptimizeResult], alone: float, cycles: i
     return f"{r.nit:5} {inner:5} {count / cycles:7.1f} {seconds / alone:7.1f}{missed:11}"
 
 
-def estimated_by_factors(estimation: sb.CoefficientEstimation) -> float:
+def estimated_by_factors(estimation: sb.control.CoefficientEstimation) -> float:
     """Return the seconds of sparse LU."""
     return timed(lambda: estimation.minimize(inner="direct", rtol=COARSE))[0]
 

@@ -36,8 +36,8 @@ from _solvers import LEARNED, METHODS, RTOLS, SCENES, most, systems
 from iterations import gaussian
 
 import sciml_bounds as sb
-from sciml_bounds.operators.lattice import LatticeSystem
-from sciml_bounds.operators.linear_operator import LinearOperator
+from sciml_bounds.operators._lattice_operator import LatticeSystem
+from sciml_bounds.operators._linear_operator import LinearOperator
 from sciml_bounds.pressure import Preconditioned, PressureSolver
 from sciml_bounds.problems.discretization import cell_fluxes
 

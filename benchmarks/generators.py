@@ -27,7 +27,7 @@ import torch
 
 import sciml_bounds as sb
 from sciml_bounds.problems.discretization import node_system
-from sciml_bounds.recipes._diffusion import METHOD
+from sciml_bounds.recipes._elliptic_samples import METHOD
 from sciml_bounds.recipes._recipe import sample_rng
 from sciml_bounds.recipes._registry import find_recipe
 from sciml_bounds.recipes.darcy_smooth import DARCY_SMOOTH

@@ -7,7 +7,8 @@
   are those of the last two doublings, and "proven" is n^(-1/2 - (2 (k - m) + 1) / (2d)) in H^m.
 - ten: the same equation on (0, 1)^10 with u = prod(1 + cos(pi x_i) / 4), by cosines whose frequencies are searched,
   with exact integrals of the source, and with values of it only. Errors are relative in H1, in closed form, and not
-  those that the solver knows. "theory" is the width at which `sb.width_for` says that some network is that close.
+  those that the solver knows. "theory" is the width at which `sb.barron.width_for` says that some network is that
+  close.
 - points: mean and median of the squared error over the best one, least squares with Legendre polynomials.
 - nonlinear: shear thinning on the unit square by a mesh and by networks, and what `sb.certify` guarantees: the L2
   error of the gradient, relative, of the values at the nodes (with a flux on cells of half the spacing), and of the
@@ -27,23 +28,32 @@ import numpy as np
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.barron.cosine_integrals import cosine_products, series_load
-from sciml_bounds.barron.quadrature import gauss
+from sciml_bounds.barron import BarronFunction, Box, width_for
+from sciml_bounds.network_solvers import (
+    greedy_network,
+    optimal_sample,
+    random_feature_network,
+    ritz_network,
+    unfolded_network,
+)
+from sciml_bounds.network_solvers._cosine_integrals import cosine_products, series_load
+from sciml_bounds.network_solvers._quadrature import gauss
+from sciml_bounds.variational import QuadraticEnergy, ShearThinning, VariationalProblem, minimize_energy
 
 PI = math.pi
 NEUMANN = sb.Neumann(0.0)
-DENSITY = sb.QuadraticEnergy(reaction=1.0)
+DENSITY = QuadraticEnergy(reaction=1.0)
 
 #: Cells of the points where errors are computed, by dimension.
 FINE = {1: 5000, 2: 150}
 
 
-def cosine_problem(dim: int) -> sb.VariationalProblem:
-    box = sb.Box([2.0] * dim, [-1.0] * dim)
-    return sb.VariationalProblem(box, DENSITY, lambda x: (1 + dim * PI**2) * (PI * x).cos().prod(-1), boundary=NEUMANN)
+def cosine_problem(dim: int) -> VariationalProblem:
+    box = Box([2.0] * dim, [-1.0] * dim)
+    return VariationalProblem(box, DENSITY, lambda x: (1 + dim * PI**2) * (PI * x).cos().prod(-1), boundary=NEUMANN)
 
 
-def errors(network: sb.BarronNetwork, problem: sb.VariationalProblem) -> tuple[float, float]:
+def errors(network: sb.BarronNetwork, problem: VariationalProblem) -> tuple[float, float]:
     """L2 and H1 errors."""
     rule = gauss(problem.box, (FINE[problem.dim],) * problem.dim)
     l2 = h1 = 0.0
@@ -64,7 +74,7 @@ def greedy_orders(dim: int, powers: tuple[int, ...], width: int) -> None:
     for power in powers:
         found: list[tuple[float, float]] = []
         for n in [2**i for i in range(3, 20) if 2**i <= width]:
-            solution = sb.greedy_network(problem, n, power=power)
+            solution = greedy_network(problem, n, power=power)
             found.append(errors(solution.network, problem))
             seen = [math.log(a / b, 4) for a, b in zip(found[-3], found[-1])] if len(found) > 2 else [math.nan] * 2
             proven = [0.5 + (2 * (power - m) + 1) / (2 * dim) for m in (0, 1)]
@@ -72,12 +82,12 @@ def greedy_orders(dim: int, powers: tuple[int, ...], width: int) -> None:
             print(f"  {power:2d} {n:5d} {figures} {solution.history[-1].norm:7.1f} {solution.seconds:6.1f}", flush=True)
 
 
-def product_solution(dim: int) -> tuple[sb.BarronFunction, sb.BarronFunction, float]:
+def product_solution(dim: int) -> tuple[BarronFunction, BarronFunction, float]:
     """U = prod(1 + cos(pi x_i) / 4), f = u - Laplace u, and the squared H1 norm of u."""
     modes = torch.tensor(list(itertools.product((0, 1), repeat=dim)))
     ones = modes.sum(-1).double()
     values = 0.25**ones
-    u, f = (sb.BarronFunction.cosine(modes, c) for c in (values, values * (1 + PI**2 * ones)))
+    u, f = (BarronFunction.cosine(modes, c) for c in (values, values * (1 + PI**2 * ones)))
     return u, f, float((values**2 * 0.5**ones * (1 + PI**2 * ones)).sum())
 
 
@@ -89,20 +99,20 @@ def values_only(x: torch.Tensor) -> torch.Tensor:
 
 def ten_dimensions(width: int, dim: int = 10) -> None:
     u, f, square = product_solution(dim)
-    box = sb.Box([1.0] * dim)
+    box = Box([1.0] * dim)
     print(f"\ngreedy cosines, d = {dim}: u = prod(1 + cos(pi x_i) / 4), frequencies not given; relative H1 errors")
     print(f"  {'source':9} {'n':>5} {'error':>7} {'theory':>7} {'norm':>7} {'s':>6}")
     for name, source in (("integrals", f), ("values", values_only)):
-        problem = sb.VariationalProblem(box, DENSITY, source, boundary=NEUMANN)
+        problem = VariationalProblem(box, DENSITY, source, boundary=NEUMANN)
         for n in sorted({width // 4, width // 2, 3 * width // 4, width}):
-            solution = sb.greedy_network(problem, n, activation="cosine")
+            solution = greedy_network(problem, n, activation="cosine")
             error = relative_error(solution.network, f, square, box)
-            theory = sb.width_for(u, error * math.sqrt(square), "H1", "cosine")
+            theory = width_for(u, error * math.sqrt(square), "H1", "cosine")
             figures = f"{solution.width:5d} {error:7.4f} {theory:7d} {solution.network.barron_norm:7.1f}"
             print(f"  {name:9} {figures} {solution.seconds:6.1f}", flush=True)
 
 
-def relative_error(network: sb.BarronNetwork, f: sb.BarronFunction, square: float, box: sb.Box) -> float:
+def relative_error(network: sb.BarronNetwork, f: BarronFunction, square: float, box: Box) -> float:
     """|||u - v|||^2 = |||u|||^2 - 2 int f v + |||v|||^2, all in closed form."""
     modes = (network.weights.detach() / PI).round().long()
     mass, stiffness = cosine_products(modes, modes, box)
@@ -127,7 +137,7 @@ def points(draws: int) -> None:
             for method in ("iid", "dpp"):
                 ratios = []
                 for seed in range(draws):
-                    sample = sb.optimal_sample(table, n, weights=w, method=method, seed=seed)
+                    sample = optimal_sample(table, n, weights=w, method=method, seed=seed)
                     i, root = sample.indices.numpy(), np.sqrt(sample.weights.numpy())
                     c = np.linalg.lstsq(root[:, None] * table[i], root * values[i], rcond=None)[0]
                     ratios.append(float(w @ (values - table @ c) ** 2 / (w @ best**2)))
@@ -136,18 +146,18 @@ def points(draws: int) -> None:
 
 
 def nonlinear(cells: int, width: int) -> None:
-    density = sb.ShearThinning(3.0)
-    problem = sb.VariationalProblem(sb.Grid((cells, cells)), density, source=20.0)
-    for_networks = sb.VariationalProblem(sb.Box([1.0, 1.0]), density, 20.0)
+    density = ShearThinning(3.0)
+    problem = VariationalProblem(sb.Grid((cells, cells)), density, source=20.0)
+    for_networks = VariationalProblem(Box([1.0, 1.0]), density, 20.0)
     print(f"\nshear thinning on {cells}^2 cells: certified relative error of the gradient")
     print(f"  {'method':28} {'unknowns':>8} {'J <=':>12} {'nodes':>8} {'network':>8} {'s':>6}")
     start = time.perf_counter()
-    classical = sb.minimize_energy(problem)
+    classical = minimize_energy(problem)
     show("Newton, multigrid", classical.values.numel(), time.perf_counter() - start, problem, classical.values, None)
     solvers = {
-        "random features": lambda: sb.random_feature_network(for_networks, width),
-        "gradient iteration, networks": lambda: sb.unfolded_network(for_networks, width, steps=20),
-        "deep Ritz": lambda: sb.ritz_network(for_networks, width, steps=300),
+        "random features": lambda: random_feature_network(for_networks, width),
+        "gradient iteration, networks": lambda: unfolded_network(for_networks, width, steps=20),
+        "deep Ritz": lambda: ritz_network(for_networks, width, steps=300),
     }
     for name, solver in solvers.items():
         solution = solver()
@@ -163,7 +173,7 @@ def show(
     name: str,
     unknowns: int,
     seconds: float,
-    problem: sb.VariationalProblem,
+    problem: VariationalProblem,
     values: torch.Tensor,
     network: sb.BarronNetwork | None,
 ) -> None:

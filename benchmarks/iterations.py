@@ -30,8 +30,8 @@ import scipy.sparse
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.multigrid.geometric import lattice_cycle
-from sciml_bounds.operators.lattice import LatticeSystem
+from sciml_bounds.multigrid._geometric import lattice_cycle
+from sciml_bounds.operators._lattice_operator import LatticeSystem
 from sciml_bounds.problems.discretization import cell_fluxes, node_system
 
 RTOL = 1e-8

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 import sciml_bounds as sb
-from sciml_bounds.newton.sampled_hessians import SampledHessian, SketchedHessian
-from sciml_bounds.newton.sketches.sparse_sign import SparseSign
+from sciml_bounds.sketching._sampled_hessians import SampledHessian, SketchedHessian
+from sciml_bounds.sketching._sketches.sparse_sign import SparseSign
 
 try:
     import cyipopt

@@ -42,8 +42,10 @@ def energy_error(network: sb.BarronNetwork, x: torch.Tensor, weight: torch.Tenso
 
 
 def drawn(dim: int, activation: str, power: int, width: int, seed: int) -> sb.BarronNetwork:
-    """Add a random network to u, both as one: the parabola of the held sides carries the constant 1 / 8."""
-    network = sb.BarronNetwork(dim, width, activation, power=power, held=[(0, 0), (0, 1)], scale=4.0, seed=seed)
+    """Add a random network to u, both as one: the parabola of the Dirichlet sides carries the constant 1 / 8."""
+    network = sb.BarronNetwork(
+        dim, width, activation, power=power, dirichlet_sides=[(0, 0), (0, 1)], scale=4.0, seed=seed
+    )
     with torch.no_grad():
         network.offset.fill_(1 / 8)
         error = energy_error(network, *places(dim))

@@ -36,8 +36,8 @@ import torch
 from torch import Tensor, nn
 
 import sciml_bounds as sb
-from sciml_bounds.multigrid.node_lattice import average_to_interior_nodes, with_zero_boundary
-from sciml_bounds.multigrid.normalizer import Normalizer
+from sciml_bounds.multigrid._node_lattice import average_to_interior_nodes, with_zero_boundary
+from sciml_bounds.nn.normalizer import Normalizer
 
 TASKS = ("darcy-rough", "darcy-smooth", "navier-stokes-1e-5")
 
@@ -159,7 +159,7 @@ def trained(make: Callable[[], nn.Module], data: tuple[sb.TorchDataset, ...], ep
         seed=0,
     )
     seconds = (time.perf_counter() - start) / max(1, len(result.history))
-    return Result(sb.evaluate(model, test, metrics=("l2",)).mean("l2"), epochs, seconds, rate)
+    return Result(sb.training.evaluate(model, test, metrics=("l2",)).mean("l2"), epochs, seconds, rate)
 
 
 def best_rate(

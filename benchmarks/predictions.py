@@ -29,15 +29,15 @@ from _coverage import COVERAGES, print_coverage
 from torch import Tensor
 
 import sciml_bounds as sb
-from sciml_bounds.bounds.calibrated import calibrate, calibrate_bound
-from sciml_bounds.bounds.energy import EnergyForm
-from sciml_bounds.bounds.flux import equilibrated_flux
-from sciml_bounds.multigrid.flux_head import BoundLoss, CertifiedMgNO
-from sciml_bounds.multigrid.mgno import MgNO
+from sciml_bounds.bounds._calibration import calibrate, calibrate_bound
+from sciml_bounds.bounds._energy import EnergyForm
+from sciml_bounds.bounds._flux import equilibrated_flux
+from sciml_bounds.multigrid._flux_head import BoundLoss, CertifiedMgNO
+from sciml_bounds.multigrid._mgno import MgNO
 from sciml_bounds.problems.transfers import interpolate_nodes
-from sciml_bounds.store.torch_dataset import TorchDataset
-from sciml_bounds.store.weights import load_model
-from sciml_bounds.training.trainer import train
+from sciml_bounds.store.datasets.torch_dataset import TorchDataset
+from sciml_bounds.store.datasets.weights import load_model
+from sciml_bounds.training._trainer import train
 
 FACTOR = 4
 TOGETHER = 32  # problems certified at once

@@ -60,7 +60,7 @@ import torch
 from _solvers import LEARNED, METHODS, ON_MATRIX, OURS, RTOLS, SCENES, STEPS_AT, matrix, most, systems
 from speed import judge, seconds
 
-from sciml_bounds.operators.lattice import LatticeSystem
+from sciml_bounds.operators._lattice_operator import LatticeSystem
 from sciml_bounds.pressure import PressureSolver
 
 BAR = 15  # iterations of our multigrid to the smaller residual

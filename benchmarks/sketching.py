@@ -25,10 +25,10 @@ import torch
 from torch import Tensor
 
 import sciml_bounds as sb
-from sciml_bounds.newton.inner import InnerSolve, InnerSolver, as_inner
-from sciml_bounds.newton.least_squares import sketched_least_squares
-from sciml_bounds.newton.low_rank import randomised_eigenpairs
-from sciml_bounds.newton.sketches.row_block import RowBlock
+from sciml_bounds.optimize._inner_solvers import InnerSolve, InnerSolver, as_inner
+from sciml_bounds.sketching._least_squares import sketched_least_squares
+from sciml_bounds.sketching._low_rank import randomised_eigenpairs
+from sciml_bounds.sketching._sketches.row_block import RowBlock
 
 #: A method wins where it takes at most this part of the other's time.
 WINS = 0.9

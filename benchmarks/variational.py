@@ -87,7 +87,7 @@ def error_of_nodes(case: Case, nodes: Tensor) -> float:
 def newton(case: Case, seconds: float) -> Answer:
     begin = time.perf_counter()
     problem = case.on_grid(CELLS[case.dim])
-    solution = sb.minimize_energy(problem)
+    solution = sb.variational.minimize_energy(problem)
     elapsed = time.perf_counter() - begin
     note = f"{solution.iterations} Newton steps" if solution.iterations else "one solve"
     error, bound = error_of_nodes(case, solution.values), bound_of_nodes(problem, solution.values)
@@ -98,19 +98,21 @@ def greedy(case: Case, seconds: float) -> Answer:
     waves = case.dim > 3
     width = 1200 if waves else 64
     options = {"activation": "cosine"} if waves else {"power": 2}
-    return of_network(case, lambda problem: sb.greedy_network(problem, width, **options))
+    return of_network(case, lambda problem: sb.network_solvers.greedy_network(problem, width, **options))
 
 
 def features(case: Case, seconds: float) -> Answer:
     width = {1: 64, 2: 400}.get(case.dim, 1000)
-    return of_network(case, lambda problem: sb.random_feature_network(problem, width))
+    return of_network(case, lambda problem: sb.network_solvers.random_feature_network(problem, width))
 
 
 def ritz(case: Case, seconds: float) -> Answer:
-    return of_network(case, lambda problem: sb.ritz_network(problem, 64))
+    return of_network(case, lambda problem: sb.network_solvers.ritz_network(problem, 64))
 
 
-def of_network(case: Case, fit: Callable[[sb.VariationalProblem], sb.NetworkSolution]) -> Answer:
+def of_network(
+    case: Case, fit: Callable[[sb.variational.VariationalProblem], sb.network_solvers.NetworkSolution]
+) -> Answer:
     problem = case.on_box()
     begin = time.perf_counter()
     solution = fit(problem)
@@ -130,7 +132,7 @@ def bound_of_network(case: Case, network: sb.BarronNetwork) -> float | None:
     return float(sb.certify(problem, network).relative_gradient_upper)
 
 
-def bound_of_nodes(problem: sb.VariationalProblem, nodes: Tensor) -> float:
+def bound_of_nodes(problem: sb.variational.VariationalProblem, nodes: Tensor) -> float:
     """Bound the error in energy of a linear problem, or of the gradient, relative to the solution."""
     if problem.linear:
         return float(sb.certify(problem.as_diffusion(), nodes).relative_upper)
@@ -182,7 +184,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="time that DeepXDE's training may take")
     arguments = parser.parse_args()
     for case in (linear(1), shear_thinning(2)):  # what is compiled or imported on first use is not charged
-        sb.minimize_energy(case.on_grid(8))
+        sb.variational.minimize_energy(case.on_grid(8))
     orders: dict[int, float] = {}
     for name in arguments.only:
         case = CASES[name]

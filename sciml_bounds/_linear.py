@@ -15,14 +15,14 @@ from torch import Tensor
 
 from sciml_bounds.arrays import require_count
 from sciml_bounds.errors import InputError
-from sciml_bounds.krylov.loop import NEARLY, Monitor, check_tolerances, iterate
-from sciml_bounds.multigrid.algebraic import algebraic_cycle, require_kind
-from sciml_bounds.multigrid.cycle import Cycle
-from sciml_bounds.multigrid.geometric import Precision, lattice_cycle
-from sciml_bounds.operators.adjoint import implicit_solve
-from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem
-from sciml_bounds.operators.linear_operator import Diagonal, LinearOperator, Stacked
-from sciml_bounds.operators.transform import BoxInverse
+from sciml_bounds.krylov._loop import NEARLY, Monitor, check_tolerances, iterate
+from sciml_bounds.multigrid._algebraic import algebraic_cycle, require_kind
+from sciml_bounds.multigrid._cycle import Cycle
+from sciml_bounds.multigrid._geometric import Precision, lattice_cycle
+from sciml_bounds.operators._adjoint import implicit_solve
+from sciml_bounds.operators._lattice_operator import LatticeOperator, LatticeSystem
+from sciml_bounds.operators._linear_operator import Diagonal, LinearOperator, Stacked
+from sciml_bounds.operators._transform import BoxInverse
 from sciml_bounds.reports import Reason, report_failure
 from sciml_bounds.results import LinearSolution
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -14,40 +14,18 @@ from torch import Tensor
 
 from sciml_bounds._linear import LinearSolver, Method, Multigrid, Stop, as_method
 from sciml_bounds.arrays import convert, require_callback, require_count, require_finite
-from sciml_bounds.bounds.certify import certify
-from sciml_bounds.bounds.flux import Flux, flux_and_pressure
+from sciml_bounds.bounds._certify import certify
+from sciml_bounds.bounds._flux import Flux, flux_and_pressure
 from sciml_bounds.errors import InputError
-from sciml_bounds.krylov.loop import check_tolerances
-from sciml_bounds.operators.lattice import LatticeOperator
-from sciml_bounds.operators.linear_operator import LinearOperator
+from sciml_bounds.krylov._loop import check_tolerances
+from sciml_bounds.operators._lattice_operator import LatticeOperator
+from sciml_bounds.operators._linear_operator import LinearOperator
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import boundary_load, node_system, source_load
 from sciml_bounds.reports import Reason, describe_upper, report_failure
-from sciml_bounds.results import Certificate, LinearSolution, Solution
+from sciml_bounds.results import Certificate, LinearSolution, Progress, Solution
 
-__all__ = ["Progress", "Solver", "prepare", "solve"]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What the callback of `solve` is told after each iteration.
-
-    Attributes
-    ----------
-    iteration
-        Number of iterations done.
-    values
-        The current nodal values, shape (batch..., nodes).
-    residual_norm
-        Residual norm of each sample, shape (batch...).
-    relative_upper
-        Guaranteed bound of the relative energy error of each sample, shape (batch...); None unless `error` was given.
-    """
-
-    iteration: int
-    values: Tensor
-    residual_norm: Tensor
-    relative_upper: Tensor | None = None
+__all__ = ["Solver", "prepare", "solve"]
 
 
 #: Called after each iteration; returning True stops.

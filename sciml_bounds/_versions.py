@@ -10,7 +10,7 @@ import sys
 __all__ = ["show_versions"]
 
 _PACKAGES = (
-    "torch", "numpy", "scipy", "filelock", "triton", "pyamg", "h5py", "h5netcdf", "xarray",
+    "torch", "numpy", "scipy", "filelock", "lazy-loader", "triton", "pyamg", "h5py", "h5netcdf", "xarray",
     "safetensors", "matplotlib", "typer", "rich", "dolfinx-solver-real",
 )  # fmt: skip
 

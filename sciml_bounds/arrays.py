@@ -233,8 +233,8 @@ def require_seed(value: Any) -> int:
     return int(value)
 
 
-def require_choice(value: Any, name: str, choices: Iterable[str]) -> None:
-    """Refuse words that are not among the choices, and what is no word.
+def require_choice(value: Any, name: str, choices: Iterable[str]) -> str:
+    """Return a word that is among the choices.
 
     Raises
     ------
@@ -244,6 +244,7 @@ def require_choice(value: Any, name: str, choices: Iterable[str]) -> None:
     known = tuple(choices)
     if not isinstance(value, str) or value not in known:
         raise InputError(f"{name} is {value!r}; the choices are {', '.join(map(repr, known))}.")
+    return value
 
 
 def require_number(value: Any, name: str, *, positive: bool = False) -> float:

@@ -25,12 +25,12 @@ from sciml_bounds._linear import (
 )
 from sciml_bounds.arrays import require_count, require_finite, require_number
 from sciml_bounds.errors import InputError
-from sciml_bounds.krylov.learned_directions import LearnedDirections
-from sciml_bounds.krylov.loop import LEARNED_MEMORY, iterate
-from sciml_bounds.krylov.system import require_fit
-from sciml_bounds.multigrid.cycle import Cycle
-from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem
-from sciml_bounds.operators.linear_operator import LinearOperator, aslinearoperator
+from sciml_bounds.krylov._learned_directions import LearnedDirections
+from sciml_bounds.krylov._loop import LEARNED_MEMORY, iterate
+from sciml_bounds.krylov._system import require_fit
+from sciml_bounds.multigrid._cycle import Cycle
+from sciml_bounds.operators._lattice_operator import LatticeOperator, LatticeSystem
+from sciml_bounds.operators._linear_operator import LinearOperator, aslinearoperator
 from sciml_bounds.results import LinearSolution
 
 __all__ = ["METHODS", "Preconditioned", "PressureSolver", "learned_cycle", "learned_directions"]
@@ -131,13 +131,13 @@ class PressureSolver:
     "dcdm" is flexible conjugate gradients along the directions of the network that ships as `poisson3d-64`, the
     residual, and the last two (Kaneda et al., ICML 2023); it was trained in a closed box without solids.
     "learned-cycle" is plain conjugate gradients with the multigrid cycle of `cycle2d` or `cycle3d`
-    (`sciml_bounds.krylov.learned_cycle`), from full multigrid as "multigrid-pcg".
+    (`sciml_bounds.krylov._learned_cycle`), from full multigrid as "multigrid-pcg".
 
     Examples
     --------
     Conjugate gradients with a preconditioner of one's own:
 
-    >>> from sciml_bounds.operators.linear_operator import Diagonal
+    >>> from sciml_bounds.operators._linear_operator import Diagonal
     >>> from sciml_bounds.pressure import Preconditioned, PressureSolver
     >>> def jacobi(system):
     ...     return Diagonal(system.operator.diagonal().flatten(1).reciprocal())

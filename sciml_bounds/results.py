@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import decimal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -27,10 +27,32 @@ if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
 
-__all__ = ["Certificate", "Interval", "Kind", "LinearSolution", "Solution"]
+__all__ = ["Certificate", "Interval", "LinearSolution", "Progress", "Reason", "Solution"]
 
 #: How far a number can be trusted: a *bound* is guaranteed (up to floating-point round-off), an *estimate* is not.
 Kind = Literal["bound", "estimate"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the callback of `solve` is told after each iteration.
+
+    Attributes
+    ----------
+    iteration
+        Number of iterations done.
+    values
+        The current nodal values, shape (batch..., nodes).
+    residual_norm
+        Residual norm of each sample, shape (batch...).
+    relative_upper
+        Guaranteed bound of the relative energy error of each sample, shape (batch...); None unless `error` was given.
+    """
+
+    iteration: int
+    values: Tensor
+    residual_norm: Tensor
+    relative_upper: Tensor | None = None
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -216,8 +238,17 @@ class Solution:
         return self.coefficient if self.coefficient.ndim == dim else self.coefficient.expand(*batch, *self.grid.shape)
 
 
-def _without_problem(*_: Any) -> Any:
-    raise RuntimeError("this certificate is a copy without its problem; certify the values again.")
+class CertificateDetails(Protocol):
+    """What a certificate computes on request, from the problem and the flux."""
+
+    def mesh_and_model(self) -> tuple[Interval, Interval]:
+        """Return `Certificate.mesh` and `Certificate.model`."""
+
+    def l2_upper(self) -> Tensor:
+        """Return `Certificate.l2_upper`."""
+
+    def goal(self, functional: Any) -> Interval:
+        """Return `Certificate.goal` of a functional."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -271,14 +302,8 @@ class Certificate:
     grid: Grid
     seconds: float
     kind: Kind = "bound"
+    _details: CertificateDetails | None = field(repr=False, default=None)  # None if read from a file
     _energy_of_values: Tensor | None = field(repr=False, default=None)  # energy, with the gradients that `upper` has
-    _parts: Callable[[], tuple[Interval, Interval]] = field(repr=False, default=_without_problem)
-    _l2: Callable[[], Tensor] = field(repr=False, default=_without_problem)
-    _goal: Callable[[Any], Interval] = field(repr=False, default=_without_problem)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out what holds on to the problem: a pickled certificate has its numbers, but computes no new ones."""
-        return self.__dict__ | dict.fromkeys(("_parts", "_l2", "_goal"), _without_problem)
 
     @property
     def relative_upper(self) -> Tensor:
@@ -286,9 +311,14 @@ class Certificate:
         rest = (self.energy if self._energy_of_values is None else self._energy_of_values) - self.upper
         return torch.where(rest > 0, self.upper / torch.where(rest > 0, rest, 1.0), torch.inf)
 
+    def _known(self) -> CertificateDetails:
+        if self._details is None:
+            raise RuntimeError("this certificate was read from a file, without its problem; certify the values again.")
+        return self._details
+
     @cached_property
     def _mesh_and_model(self) -> tuple[Interval, Interval]:
-        return self._parts()
+        return self._known().mesh_and_model()
 
     @property
     def mesh(self) -> Interval:
@@ -303,11 +333,11 @@ class Certificate:
     @cached_property
     def l2_upper(self) -> Tensor:
         """Bound of the L2 norm of the error; infinite where none is known (no Dirichlet side, no reaction, solids)."""
-        return self._l2()
+        return self._known().l2_upper()
 
     def goal(self, functional: Any) -> Interval:
         """Bound a linear output of the exact solution: `sb.Mean`, `sb.BoundaryFlux`, `sb.EffectivePermeability`."""
-        return self._goal(functional)
+        return self._known().goal(functional)
 
     def __repr__(self) -> str:
         rows = {

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from sciml_bounds.arrays import binary_scales, require_number
 from sciml_bounds.errors import InputError
-from sciml_bounds.krylov.loop import iterate
-from sciml_bounds.krylov.minres import MinresLoop
-from sciml_bounds.krylov.system import require_symmetric
-from sciml_bounds.operators.linear_operator import Identity, LinearOperator
+from sciml_bounds.krylov._loop import iterate
+from sciml_bounds.krylov._minres import MinresLoop
+from sciml_bounds.krylov._system import require_symmetric
+from sciml_bounds.operators._linear_operator import Identity, LinearOperator
 from sciml_bounds.reports import Reason
 
 __all__ = ["cg", "minres"]

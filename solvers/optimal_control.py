@@ -71,7 +71,7 @@ def optimal_control(
     show(control, result, files, as_json)
 
 
-def make_control(dim: int, cells: int, target: str, weight: float, cubic: float) -> sb.DistributedControl:
+def make_control(dim: int, cells: int, target: str, weight: float, cubic: float) -> sb.control.DistributedControl:
     """Set the problem up.
 
     Raises
@@ -80,7 +80,7 @@ def make_control(dim: int, cells: int, target: str, weight: float, cubic: float)
         If an argument is of the wrong size, or the target cannot be read.
     """
     import sciml_bounds as sb
-    from sciml_bounds.store.readers import read_field
+    from sciml_bounds.store.reading.readers import read_field
 
     if dim not in (1, 2, 3):
         raise InputError(f"the box has {dim} dimensions; it can have 1, 2 or 3.")
@@ -89,7 +89,7 @@ def make_control(dim: int, cells: int, target: str, weight: float, cubic: float)
     problem = sb.Diffusion(sb.Grid((cells,) * dim))
     field = named_targets().get(target) or read_field(target, "the target")
     nonlinearity = (lambda u: cubic * u**3) if cubic else None
-    return sb.DistributedControl(problem, field, weight=weight, nonlinearity=nonlinearity)
+    return sb.control.DistributedControl(problem, field, weight=weight, nonlinearity=nonlinearity)
 
 
 def named_targets() -> dict[str, Callable[..., Any]]:
@@ -109,21 +109,27 @@ def named_targets() -> dict[str, Callable[..., Any]]:
 
 
 def write(
-    control: sb.DistributedControl, result: sb.OptimizeResult, out: Path, picture: Path | None, asked: dict[str, Any]
+    control: sb.control.DistributedControl,
+    result: sb.optimize.OptimizeResult,
+    out: Path,
+    picture: Path | None,
+    asked: dict[str, Any],
 ) -> None:
     """Write the fields, with what each Newton step left, and the picture."""
     import sciml_bounds as sb
-    from sciml_bounds.store.writer import replacing
+    from sciml_bounds.store.safety.writer import replacing
 
     steps = {name: [getattr(step, name) for step in result.history] for name in ("kkt_residual", "inner_steps")}
     dataset = control.to_xarray(result.x).assign({f"step_{name}": ("step", value) for name, value in steps.items()})
-    sb.write(dataset, out, asked=asked)
+    sb.data.write(dataset, out, asked=asked)
     if picture is not None:
         with replacing(picture) as part:
             control.plot(result.x).savefig(part, format=picture.suffix[1:].lower())
 
 
-def show(control: sb.DistributedControl, result: sb.OptimizeResult, files: dict[str, str], as_json: bool) -> None:
+def show(
+    control: sb.control.DistributedControl, result: sb.optimize.OptimizeResult, files: dict[str, str], as_json: bool
+) -> None:
     """Print what came out."""
     mass = control.stiffness.mass
     state, source = control.split(result.x)
@@ -151,13 +157,13 @@ def show(control: sb.DistributedControl, result: sb.OptimizeResult, files: dict[
     output.print_table("optimal control", rows | files)
 
 
-def inner_factor(result: sb.OptimizeResult) -> float | None:
+def inner_factor(result: sb.optimize.OptimizeResult) -> float | None:
     """Tell what a step of the inner solver leaves of the residual, on the mean; None for direct solvers."""
     steps = sum(step.inner_steps for step in result.history)
     return math.prod(step.inner_residual for step in result.history) ** (1 / steps) if steps else None
 
 
-def forward_seconds(control: sb.DistributedControl, result: sb.OptimizeResult) -> float:
+def forward_seconds(control: sb.control.DistributedControl, result: sb.optimize.OptimizeResult) -> float:
     """Solve the linear equation once, for a source of one, as accurately as the control."""
     import sciml_bounds as sb
 

@@ -25,13 +25,14 @@ from sciml_bounds.arrays import require_count, require_number
 from sciml_bounds.cli import _output as output
 from sciml_bounds.cli._program import run_program
 from sciml_bounds.errors import InputError
+from sciml_bounds.network_solvers import NetworkSolution, random_feature_network, ritz_network, unfolded_network
+from sciml_bounds.variational import ShearThinning, VariationalProblem, minimize_energy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    import sciml_bounds as sb
-    from sciml_bounds.bounds.energy_certificate import EnergyCertificate
+    from sciml_bounds.bounds._energy_certificate import EnergyCertificate
 
 NAME = "reaction_diffusion"
 ON_GRID = ("newton", "kacanov", "gradient", "gns")
@@ -102,7 +103,7 @@ def reaction_diffusion(
 
 def make_problem(
     dim: int, cells: int, extra: float, reaction: float, power: float, strength: float
-) -> sb.VariationalProblem:
+) -> VariationalProblem:
     """Set the problem up.
 
     Raises
@@ -124,22 +125,22 @@ def make_problem(
         squares = [sum((x - centre) ** 2 for x in place) for centre in (0.3, 0.7)]
         return strength * (torch.exp(-50 * squares[0]) - torch.exp(-50 * squares[1]))
 
-    density = sb.ShearThinning(extra, reaction=reaction, power=power)
-    return sb.VariationalProblem(sb.Grid((cells,) * dim), density, source)
+    density = ShearThinning(extra, reaction=reaction, power=power)
+    return VariationalProblem(sb.Grid((cells,) * dim), density, source)
 
 
-def solve(problem: sb.VariationalProblem, name: str, width: int, rtol: float) -> Answer:
+def solve(problem: VariationalProblem, name: str, width: int, rtol: float) -> Answer:
     """Solve by one method, and certify what it found."""
     import sciml_bounds as sb
 
     begin = time.perf_counter()
     if name in ON_GRID:
-        found = sb.minimize_energy(problem, method=name, rtol=rtol)  # type: ignore[arg-type]  # a name that was checked
+        found = minimize_energy(problem, method=name, rtol=rtol)  # type: ignore[arg-type]  # a name that was checked
         seconds = time.perf_counter() - begin
         certificate = sb.certify(problem, found)
         return Answer(found.values, f"{found.iterations} iterations", found.converged, seconds, certificate)
-    fits: dict[str, Callable[..., sb.NetworkSolution]] = {
-        "features": sb.random_feature_network, "ritz": sb.ritz_network, "unfolded": sb.unfolded_network,
+    fits: dict[str, Callable[..., NetworkSolution]] = {
+        "features": random_feature_network, "ritz": ritz_network, "unfolded": unfolded_network,
     }  # fmt: skip
     fitted = fits[name](problem, width)
     seconds = time.perf_counter() - begin
@@ -157,7 +158,7 @@ def numbers(answer: Answer) -> dict[str, float]:
 
 
 def write(
-    problem: sb.VariationalProblem,
+    problem: VariationalProblem,
     answers: dict[str, Answer],
     out: Path,
     picture: Path | None,
@@ -168,7 +169,7 @@ def write(
 
     import sciml_bounds as sb
     from sciml_bounds.grid import AXES
-    from sciml_bounds.store.writer import replacing
+    from sciml_bounds.store.safety.writer import replacing
 
     grid = problem.grid
     assert grid is not None
@@ -178,7 +179,7 @@ def write(
         f"u_{name}": (axes, answer.values.numpy(), {"units": "1", **numbers(answer)})
         for name, answer in answers.items()
     }
-    sb.write(xarray.Dataset(variables, places), out, asked=asked)
+    sb.data.write(xarray.Dataset(variables, places), out, asked=asked)
     if picture is not None:
         with replacing(picture) as part:
             draw(problem, answers).savefig(part, format=picture.suffix[1:].lower())
@@ -190,7 +191,7 @@ def best_of(answers: dict[str, Answer]) -> str:
     return next(name for name in uppers if not uppers[name] > 1.001 * min(uppers.values()))
 
 
-def draw(problem: sb.VariationalProblem, answers: dict[str, Answer]) -> Figure:
+def draw(problem: VariationalProblem, answers: dict[str, Answer]) -> Figure:
     """Draw the source, the best answer, where its error may be, and what the methods guarantee."""
     from matplotlib.colors import Normalize
 

@@ -67,9 +67,9 @@ def smoke(
     from sciml_bounds.evolution.scenes import make_scene
     from sciml_bounds.evolution.smoke import Smoke
     from sciml_bounds.pressure import PressureSolver
-    from sciml_bounds.store.readers import read_mask
-    from sciml_bounds.store.writer import check_target
-    from sciml_bounds.training.signals import listening
+    from sciml_bounds.store.reading.readers import read_mask
+    from sciml_bounds.store.safety.writer import check_target
+    from sciml_bounds.training._signals import listening
 
     for target, endings in ((picture, pictures.PICTURES), (animation, pictures.ANIMATIONS)):
         if target is not None:
@@ -130,7 +130,7 @@ def show(path: Path, files: dict[str, str], seconds: float, as_json: bool) -> No
     """Print what the log of the steps says as a whole."""
     from contextlib import ExitStack
 
-    from sciml_bounds.store.readers import open_file
+    from sciml_bounds.store.reading.readers import open_file
 
     with ExitStack() as stack:
         contents = open_file(path, "the output", stack)

@@ -13,10 +13,10 @@ import pytest
 import scipy.sparse.linalg
 import torch
 
-from sciml_bounds.evolution.projection import PressureEquations
+from sciml_bounds.evolution.pressure_projection import PressureEquations
 from sciml_bounds.grid import Grid
-from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem
-from sciml_bounds.operators.linear_operator import CallableOperator, LinearOperator
+from sciml_bounds.operators._lattice_operator import LatticeOperator, LatticeSystem
+from sciml_bounds.operators._linear_operator import CallableOperator, LinearOperator
 from sciml_bounds.pressure import Preconditioned, PressureSolver
 from sciml_bounds.recipes.generation import make_dataset
 

@@ -15,12 +15,33 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 import sciml_bounds as sb
-from sciml_bounds.krylov.ritz import ritz_pairs
-from sciml_bounds.newton.accelerated import accelerated_kaczmarz
-from sciml_bounds.newton.least_squares import sketched_least_squares
-from sciml_bounds.newton.low_rank import randomised_eigenpairs
+from sciml_bounds.barron import BarronFunction, sample_network
+from sciml_bounds.control import DistributedControl
+from sciml_bounds.data import read, write
+from sciml_bounds.krylov._ritz_vectors import ritz_pairs
+from sciml_bounds.network_solvers import (
+    NetworkSolution,
+    greedy_network,
+    optimal_sample,
+    random_feature_network,
+    ritz_network,
+    unfolded_network,
+)
 from sciml_bounds.pressure import METHODS, PressureSolver
 from sciml_bounds.problems.discretization import cell_fluxes
+from sciml_bounds.sketching._accelerated_kaczmarz import accelerated_kaczmarz
+from sciml_bounds.sketching._least_squares import sketched_least_squares
+from sciml_bounds.sketching._low_rank import randomised_eigenpairs
+from sciml_bounds.training import evaluate
+from sciml_bounds.variational import (
+    EnergyDensity,
+    GinzburgLandau,
+    PLaplacian,
+    QuadraticEnergy,
+    ShearThinning,
+    VariationalProblem,
+    minimize_energy,
+)
 
 #: Both devices solve to this relative residual, and condition numbers are below 1e4: answers agree to 1e-7.
 RTOL, AGREE = 1e-11, 1e-7
@@ -246,24 +267,28 @@ verb(partial(minimize, constraints=ON_A_PLANE, method="sketched"), "minimize by 
 @verb
 def optimal_control(device: Place) -> Any:
     state = sb.Diffusion(sb.Grid((12, 12)), field(12, 12, device=device))
-    control = sb.DistributedControl(state, field(13, 13, device=device), weight=1e-2)
+    control = DistributedControl(state, field(13, 13, device=device), weight=1e-2)
     found = control.minimize(rtol=1e-10)
     control.to_xarray(found.x)
     control.plot(found.x)
     return control.fields(found.x)
 
 
-def density(name: str, device: Place) -> sb.EnergyDensity:
+def density(name: str, device: Place) -> EnergyDensity:
     if name == "weighted":
-        return sb.QuadraticEnergy(field(10, 10, device=device), reaction=field(10, 10, device=device, seed=3))
+        return QuadraticEnergy(field(10, 10, device=device), reaction=field(10, 10, device=device, seed=3))
     if name == "declared":
-        return sb.EnergyDensity(lambda x, u, p: (1 + x[..., 0]) * p.square().sum(-1) / 2 + u**4 / 4, convex=True)
-    return {"p-Laplacian": sb.PLaplacian(3), "shear": sb.ShearThinning(3.0), "Ginzburg": sb.GinzburgLandau(0.3)}[name]
+        return EnergyDensity(lambda x, u, p: (1 + x[..., 0]) * p.square().sum(-1) / 2 + u**4 / 4, convex=True)
+    return {
+        "p-Laplacian": PLaplacian(3),
+        "shear": ShearThinning(3.0),
+        "Ginzburg": GinzburgLandau(0.3),
+    }[name]
 
 
 def energy(device: Place, name: str, method: Any) -> Any:
-    posed = sb.VariationalProblem(sb.Grid((10, 10)), density(name, device), field(10, 10, device=device))
-    solution = sb.minimize_energy(posed, method=method, **ENERGY, certify=name in ("weighted", "p-Laplacian", "shear"))
+    posed = VariationalProblem(sb.Grid((10, 10)), density(name, device), field(10, 10, device=device))
+    solution = minimize_energy(posed, method=method, **ENERGY, certify=name in ("weighted", "p-Laplacian", "shear"))
     repr(solution)
     c = solution.certificate
     return [solution.values] if c is None else [solution.values, c.upper, c.lower, c.indicators, *c.minimum]
@@ -280,14 +305,14 @@ verb(partial(energy, name="weighted", method="gradient"), "energy by gradient")
 def energy_between_all_kinds_of_sides(device: Place) -> Any:
     held, pushed = (field(10, device=device, seed=seed) for seed in range(2))
     sides = {"x0": sb.Dirichlet(held), "x1": sb.Neumann(pushed), "y0": sb.Periodic(), "y1": sb.Periodic()}
-    posed = sb.VariationalProblem(sb.Grid((10, 10)), sb.ShearThinning(3.0), 1.0, boundary=sides)
-    return sb.minimize_energy(posed, **ENERGY).values
+    posed = VariationalProblem(sb.Grid((10, 10)), ShearThinning(3.0), 1.0, boundary=sides)
+    return minimize_energy(posed, **ENERGY).values
 
 
 @verb
 def a_moved_energy(device: Place) -> Any:
-    posed = sb.VariationalProblem(sb.Grid((8, 8)), sb.PLaplacian(3), field(8, 8, device="cpu")).to(device)
-    return sb.minimize_energy(posed, **ENERGY).values
+    posed = VariationalProblem(sb.Grid((8, 8)), PLaplacian(3), field(8, 8, device="cpu")).to(device)
+    return minimize_energy(posed, **ENERGY).values
 
 
 # --- networks ---------------------------------------------------------------------------------------------------------
@@ -330,7 +355,7 @@ def training(device: Place) -> Any:
     model = sb.MgNO(in_channels=1, out_channels=1, dim=2, channels=4, layers=1, levels=2)
     samples = TensorDataset(torch.rand(6, 1, 16, 16), torch.rand(6, 1, 17, 17))
     sb.train(model, samples, samples, device=device, epochs=2, batch_size=3, loss="l2", lr=1e-3)
-    sb.evaluate(model, samples, device=device)
+    evaluate(model, samples, device=device)
     return [parameter.detach() for parameter in model.parameters()]
 
 
@@ -343,22 +368,22 @@ def a_barron_network(device: Place) -> Any:
 
 @verb
 def a_barron_function(device: Place) -> Any:
-    f = sb.BarronFunction.cosine([[1, 1], [2, 0]], [1.0, 0.5])
+    f = BarronFunction.cosine([[1, 1], [2, 0]], [1.0, 0.5])
     x, source = field(5, 2, device=device), sb.Diffusion(sb.Grid((16, 16)), field(16, 16, device=device), f).source
-    return source, f(x), sb.sample_network(f, 16).network.to(device)(x)
+    return source, f(x), sample_network(f, 16).network.to(device)(x)
 
 
-def fitted(device: Place, solver: Callable[..., sb.NetworkSolution], options: dict[str, Any]) -> Any:
-    weighted = sb.QuadraticEnergy(field(8, 8, device=device))
-    posed = sb.VariationalProblem(sb.Grid((8, 8)), weighted, field(8, 8, device=device))
+def fitted(device: Place, solver: Callable[..., NetworkSolution], options: dict[str, Any]) -> Any:
+    weighted = QuadraticEnergy(field(8, 8, device=device))
+    posed = VariationalProblem(sb.Grid((8, 8)), weighted, field(8, 8, device=device))
     solution = solver(posed, 12, lifting=sb.BarronNetwork.of(torch.zeros(0, 2), [], []).to(device), **options)
     c = sb.certify(posed, solution)
     return solution.network(field(5, 2, device=device)), c.upper, c.lower
 
 
 FITS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "greedy": (sb.greedy_network, {}), "random features": (sb.random_feature_network, {}),
-    "Ritz": (sb.ritz_network, {"steps": 5}), "unfolded": (sb.unfolded_network, {}),
+    "greedy": (greedy_network, {}), "random features": (random_feature_network, {}),
+    "Ritz": (ritz_network, {"steps": 5}), "unfolded": (unfolded_network, {}),
 }  # fmt: skip
 for name, (solver, options) in FITS.items():
     verb(partial(fitted, solver=solver, options=options), f"{name} network")
@@ -374,7 +399,7 @@ def calibrated_errors(device: Place) -> Any:
 
 @verb
 def points_drawn_for_least_squares(device: Place) -> Any:
-    sample = sb.optimal_sample(field(30, 4, device=device), 8)
+    sample = optimal_sample(field(30, 4, device=device), 8)
     return sample.indices, sample.weights
 
 
@@ -403,8 +428,8 @@ def test_results_are_written_and_drawn(device, tmp_path):
     repr((solution, solution.linear, solution.certificate))
     for result in (solution, solution.certificate):
         path = tmp_path / f"{type(result).__name__}.nc"
-        sb.write(result, path)
-        torch.testing.assert_close(sb.read(path).values, result.values.cpu(), rtol=0, atol=0)
+        write(result, path)
+        torch.testing.assert_close(read(path).values, result.values.cpu(), rtol=0, atol=0)
         result.to_xarray()
         result.plot()
     pyplot.close("all")
@@ -416,7 +441,7 @@ def test_devices_do_not_mix(device):
     with pytest.raises(sb.InputError, match="device"):
         sb.Diffusion(sb.Grid((4, 4)), torch.ones(4, 4, device="cpu").to(device), torch.ones(4, 4))
     with pytest.raises(sb.InputError, match="device"):
-        sb.VariationalProblem(sb.Grid((4, 4)), sb.QuadraticEnergy(torch.ones(4, 4)), torch.ones(4, 4).to(device))
+        VariationalProblem(sb.Grid((4, 4)), QuadraticEnergy(torch.ones(4, 4)), torch.ones(4, 4).to(device))
 
 
 # --- how often the host waits -----------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from sciml_bounds import scipy_api
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 API = "\n".join(page.read_text() for page in PAGES if page.parent.name == "api")
-NAMES = [name for name in sb.__all__ if name != "__version__"]
+NAMES = [name for name in sb.__all__ if not inspect.ismodule(getattr(sb, name)) and name != "__version__"]
 #: What users make by themselves, beside functions: the classes with a signature.
 MADE = (
     "Algebraic", "BarronNetwork", "BoundaryFlux", "Box", "CertifiedMgNO", "CoefficientEstimation", "Diffusion",

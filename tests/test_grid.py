@@ -196,16 +196,16 @@ test_bad_boxes = refusals(
         for factor in (0, -2, 1.5, 2.0, NAN, INF, "2", None, True)
     ],
     ("refinement factor 0", lambda: sb.Diffusion(sb.Grid((4, 4))).refine(0)),
-    ("box axis", lambda: sb.Box([])),
-    ("lengths box number 'ab'", lambda: sb.Box("ab")),
-    ("lengths box number None", lambda: sb.Box(None)),
-    ("length axis 1 box 0.0 positive", lambda: sb.Box([1.0, 0.0])),
-    ("lengths finite nan", lambda: sb.Box([1.0, NAN])),
-    ("origin 3 2 axes", lambda: sb.Box([1.0, 1.0], [0.0] * 3)),
-    ("origin number 'a'", lambda: sb.Box([1.0, 1.0], "a")),
-    ("points (3,) 2 coordinates", lambda: sb.Box([1.0, 1.0]).points([1, 2, 3])),
-    ("points () 1", lambda: sb.Box(1.0).points(0.5)),
-    ("points array", lambda: sb.Box(1.0).points("a")),
+    ("box axis", lambda: sb.barron.Box([])),
+    ("lengths box number 'ab'", lambda: sb.barron.Box("ab")),
+    ("lengths box number None", lambda: sb.barron.Box(None)),
+    ("length axis 1 box 0.0 positive", lambda: sb.barron.Box([1.0, 0.0])),
+    ("lengths finite nan", lambda: sb.barron.Box([1.0, NAN])),
+    ("origin 3 2 axes", lambda: sb.barron.Box([1.0, 1.0], [0.0] * 3)),
+    ("origin number 'a'", lambda: sb.barron.Box([1.0, 1.0], "a")),
+    ("points (3,) 2 coordinates", lambda: sb.barron.Box([1.0, 1.0]).points([1, 2, 3])),
+    ("points () 1", lambda: sb.barron.Box(1.0).points(0.5)),
+    ("points array", lambda: sb.barron.Box(1.0).points("a")),
 )
 
 
@@ -247,8 +247,8 @@ def test_conditions_are_plain_values(condition):
 
 
 def test_boxes_map_points_of_the_unit_cube():
-    box = sb.Box(np.array([1.0, 2.0]), torch.tensor([0.5, -1.0]))
+    box = sb.barron.Box(np.array([1.0, 2.0]), torch.tensor([0.5, -1.0]))
     assert (box.lengths, box.origin, box.dim, box.volume) == ((1.0, 2.0), (0.5, -1.0), 2, 2.0)
-    assert sb.Box(3).lengths == (3.0,)
+    assert sb.barron.Box(3).lengths == (3.0,)
     assert box.points([[0.0, 0.0], [1.0, 0.5]]).tolist() == [[0.5, -1.0], [1.5, 0.0]]
     assert box.points(torch.zeros(3, 4, 2)).dtype == torch.float32

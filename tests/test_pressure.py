@@ -11,11 +11,11 @@ from refusals import refusals
 
 import sciml_bounds as sb
 from sciml_bounds._linear import Multigrid
-from sciml_bounds.evolution.projection import PressureEquations
+from sciml_bounds.evolution.pressure_projection import PressureEquations
 from sciml_bounds.grid import Grid
-from sciml_bounds.multigrid.geometric import lattice_cycle
-from sciml_bounds.operators.lattice import LatticeSystem
-from sciml_bounds.operators.linear_operator import CallableOperator, Diagonal, LinearOperator
+from sciml_bounds.multigrid._geometric import lattice_cycle
+from sciml_bounds.operators._lattice_operator import LatticeSystem
+from sciml_bounds.operators._linear_operator import CallableOperator, Diagonal, LinearOperator
 from sciml_bounds.pressure import METHODS, Preconditioned, PressureSolver, learned_cycle, learned_directions
 from sciml_bounds.problems.discretization import node_system
 from sciml_bounds.reports import Reason

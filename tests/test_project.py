@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import doctest
 import importlib
+import inspect
 import json
 import os
+import pydoc
 import re
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import grimp
+import networkx
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -48,7 +51,7 @@ def loaded_after(code: str) -> set[str]:
 
 def test_import_loads_none_of_the_dependencies():
     names = {Requirement(line).name for line in PROJECT["dependencies"]}
-    assert not names & loaded_after("import sciml_bounds")
+    assert names & loaded_after("import sciml_bounds") == {"lazy_loader"}
 
 
 def test_describing_a_problem_loads_no_compiler():
@@ -64,13 +67,40 @@ def test_solving_and_certifying_load_no_more_than_they_need():
     assert not loaded & {"pyamg", "h5py", "h5netcdf", "xarray", "matplotlib", "typer", "rich", "safetensors", "dolfinx"}
 
 
-def test_public_names_are_those_that_type_checkers_see():
-    tree = ast.parse(Path(sciml_bounds.__file__).read_text())
-    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 0]
-    seen = {alias.name: node.module for node in imports for alias in node.names if alias.asname == alias.name}
-    assert {name: f"sciml_bounds.{home}" for name, home in sciml_bounds._HOME.items()} == seen
+CHAPTERS = [
+    "barron", "bounds", "control", "data", "fem", "krylov", "multigrid", "network_solvers", "operators", "optimize",
+    "results", "scipy_api", "simulation", "sketching", "training", "variational",
+]  # fmt: skip
+
+
+def test_every_public_name_is_there_and_has_a_sentence():
+    assert len(sciml_bounds.__all__) <= 40 + len(CHAPTERS)
+    assert set(CHAPTERS) <= set(sciml_bounds.__all__)
     for name in sciml_bounds.__all__:
         assert getattr(sciml_bounds, name) is not None
+    for chapter in CHAPTERS:
+        module = getattr(sciml_bounds, chapter)
+        for name in module.__all__:
+            assert name.isupper() or inspect.getdoc(getattr(module, name)), name
+        assert all(name in pydoc.render_doc(module, renderer=pydoc.plaintext) for name in module.__all__)
+
+
+# --- layout -----------------------------------------------------------------------------------------------------------
+
+#: Two sides of a pair: a kernel and what calls it, an equation and its data set, a function and its command.
+PAIRS = {"certify", "helmholtz", "majorant", "navier_stokes", "pressure", "solve"}
+
+
+def test_files_that_are_not_the_same_thing_have_names_of_their_own():
+    names = [path.stem.lstrip("_") for path in (ROOT / "sciml_bounds").rglob("*.py") if path.stem != "__init__"]
+    assert {name for name in names if names.count(name) > 1} == PAIRS
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    """Imports inside functions and of type checkers count."""
+    graph = grimp.build_graph("sciml_bounds", exclude_type_checking_imports=False, cache_dir=None)
+    imports = networkx.DiGraph((m, n) for m in graph.modules for n in graph.find_modules_directly_imported_by(m))
+    assert [part for part in networkx.strongly_connected_components(imports) if len(part) > 1] == []
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)

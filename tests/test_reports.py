@@ -180,7 +180,7 @@ def test_a_failure_without_advice_ends_with_its_detail():
 
 @pytest.mark.parametrize(
     ("file", "is_users"),
-    [("krylov/cg.py", False), ("../study.py", True), ("../sciml_bounds_study/run.py", True)],
+    [("krylov/_cg.py", False), ("../study.py", True), ("../sciml_bounds_study/run.py", True)],
 )
 def test_a_warning_points_at_the_users_line(file, is_users):
     """A file beside the package is the user's, also where its folder's name begins with the name of the package."""

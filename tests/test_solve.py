@@ -15,7 +15,7 @@ from refusals import refusals
 
 import sciml_bounds as sb
 from sciml_bounds._linear import LinearSolver
-from sciml_bounds.bounds.energy import EnergyForm
+from sciml_bounds.bounds._energy import EnergyForm
 from sciml_bounds.errors import ConvergenceError, ConvergenceWarning
 from sciml_bounds.results import Reason
 

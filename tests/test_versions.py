@@ -5,7 +5,6 @@ import platform
 import subprocess
 import sys
 import traceback
-import types
 
 import pytest
 import torch
@@ -83,14 +82,6 @@ def test_a_star_import_gives_every_public_name():
     assert all(namespace[name] is getattr(sb, name) for name in sb.__all__)
 
 
-def test_public_names_are_no_modules_and_know_where_they_are_defined():
-    for name, home in sb._HOME.items():
-        item = getattr(sb, name)
-        assert not isinstance(item, types.ModuleType)  # `certify` is a module of `bounds`, too
-        assert (item.__module__, item.__name__) == (f"sciml_bounds.{home}", name)
-        assert item.__doc__
-
-
 def test_a_name_is_looked_up_once(monkeypatch):
     grid = sb.Grid
     monkeypatch.delitem(vars(sb), "Grid")
@@ -100,7 +91,7 @@ def test_a_name_is_looked_up_once(monkeypatch):
 
 
 def test_unknown_names_are_attribute_errors_with_a_suggestion():
-    with pytest.raises(AttributeError, match=r"module.*'sciml_bounds'") as caught:
+    with pytest.raises(AttributeError, match="sciml_bounds") as caught:
         _ = sb.Dirichlett
     assert "Did you mean: 'Dirichlet'?" in "".join(traceback.format_exception(caught.value))
     assert not hasattr(sb, "AXES")

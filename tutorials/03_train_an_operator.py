@@ -47,7 +47,7 @@ torch.manual_seed(0)
 model = sb.MgNO(channels=16, levels=4)
 result = sb.train(model, train, validation, loss="h1", epochs=epochs, batch_size=8, lr=2e-3)
 print(result)
-print(sb.evaluate(model, test))
+print(sb.training.evaluate(model, test))
 
 # %%
 figure, axes = plt.subplots(figsize=(5.6, 3.2))

@@ -30,8 +30,8 @@ import torch
 import sciml_bounds as sb
 from sciml_bounds.evolution.scenes import make_scene
 from sciml_bounds.evolution.smoke import Smoke
-from sciml_bounds.multigrid.geometric import lattice_cycle
-from sciml_bounds.operators.linear_operator import Diagonal
+from sciml_bounds.multigrid._geometric import lattice_cycle
+from sciml_bounds.operators._linear_operator import Diagonal
 from sciml_bounds.pressure import Preconditioned, PressureSolver
 
 plt.rcParams.update({"figure.dpi": 80, "figure.constrained_layout.use": True, "image.interpolation": "nearest"})

@@ -111,7 +111,7 @@ _ = panels[1].legend(frameon=False)
 
 # %%
 wave = 0.1 / 15**0.5 * (torch.arange(5, dtype=torch.float64) - 2)
-published = sb.DistributedControl(
+published = sb.control.DistributedControl(
     sb.Diffusion(sb.Grid((4, 4), lengths=(2.0, 2.0), origin=(-1.0, -1.0))),
     torch.sin(4 + wave)[:, None] + torch.cos(3 + wave),
     weight=0.1,
@@ -129,7 +129,7 @@ def inside(x, y):
 
 
 problem = sb.Diffusion(sb.Grid((cells, cells)))
-controls = {weight: sb.DistributedControl(problem, inside, weight=weight) for weight in (1e-2, 1e-4, 1e-6)}
+controls = {weight: sb.control.DistributedControl(problem, inside, weight=weight) for weight in (1e-2, 1e-4, 1e-6)}
 optimal = {weight: control.minimize() for weight, control in controls.items()}
 figure, panels = plt.subplots(2, 3, figsize=(10.5, 6.2))
 for column, (weight, control) in enumerate(controls.items()):
@@ -154,7 +154,7 @@ steps = {}
 meshes = (cells // 2, cells, 2 * cells)
 for n in meshes:
     for weight in controls:
-        control = sb.DistributedControl(sb.Diffusion(sb.Grid((n, n))), inside, weight=weight)
+        control = sb.control.DistributedControl(sb.Diffusion(sb.Grid((n, n))), inside, weight=weight)
         r = control.minimize()
         steps[n, weight] = sum(step.inner_steps for step in r.history)
 print("cells   " + "".join(f"weight {weight:<9g}" for weight in controls))
@@ -184,13 +184,13 @@ print(f"weight z and l differ by {balance:.1e}, relative")
 # exact, and the published idea: state and source as unknowns of `sb.minimize`, whose KKT systems MINRES solves.
 
 # %%
-cubic = sb.DistributedControl(problem, inside, weight=1e-4, nonlinearity=lambda u: 10 * u**3)
+cubic = sb.control.DistributedControl(problem, inside, weight=1e-4, nonlinearity=lambda u: 10 * u**3)
 accuracy = {}
 for name, options in {
     "as worth": {},
     "exact": {"forcing": 1e-9},
-    "MINRES, exact": {"inner": sb.Minres(cubic.preconditioner, rtol=1e-9)},
-    "MINRES, as worth": {"inner": sb.Minres(cubic.preconditioner)},
+    "MINRES, exact": {"inner": sb.optimize.Minres(cubic.preconditioner, rtol=1e-9)},
+    "MINRES, as worth": {"inner": sb.optimize.Minres(cubic.preconditioner)},
 }.items():
     began = time.process_time()
     r = accuracy[name] = cubic.minimize(**options)
@@ -230,7 +230,7 @@ noise = 0.01 * float(pressure.std())
 observations = pressure + noise * torch.randn(pressure.shape, generator=random, dtype=torch.float64)
 observed = torch.rand(pressure.shape, generator=random) < 0.2
 
-estimation = sb.CoefficientEstimation(
+estimation = sb.control.CoefficientEstimation(
     guess, observations, observed=observed, smoothing=noise**2 * guess.grid.cell_volume
 )  # fmt: skip
 found = estimation.minimize()

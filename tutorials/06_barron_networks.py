@@ -40,7 +40,7 @@ quick = bool(os.environ.get("SCIML_BOUNDS_QUICK"))  # the tests run this with fe
 generator = torch.Generator().manual_seed(0)
 modes = torch.randint(-2, 3, (40, 6), generator=generator)
 amplitudes = torch.randn(40, generator=generator, dtype=torch.float64) / 40
-f = sb.BarronFunction.fourier(modes, amplitudes)
+f = sb.barron.BarronFunction.fourier(modes, amplitudes)
 print(f)
 
 # %% [markdown]
@@ -63,12 +63,12 @@ widths = [16, 64, 256, 1024]
 x = torch.rand((2000, 6), generator=generator, dtype=torch.float64)
 errors, bounds = [], []
 for width in widths:
-    draws = [sb.sample_network(f, width, seed=seed) for seed in range(20)]
+    draws = [sb.barron.sample_network(f, width, seed=seed) for seed in range(20)]
     squares = [float((draw.network(x) - f(x)).detach().square().mean()) for draw in draws]
     errors.append(math.sqrt(sum(squares) / len(squares)))
     bounds.append(draws[0].error_bound)
     print(f"width {width:5}: error {errors[-1]:.4f}, bound {bounds[-1]:.4f}")
-print(f"an error of 0.01 is certain to be possible with a width of {sb.width_for(f, 0.01)}")
+print(f"an error of 0.01 is certain to be possible with a width of {sb.barron.width_for(f, 0.01)}")
 
 # %%
 figure, axes = plt.subplots(figsize=(5, 3.4))
@@ -88,7 +88,7 @@ spans = {}
 for bound in (1.0, 5.0, 20.0):
     w, b = bound * (2 * torch.rand((2, 1000), generator=generator, dtype=torch.float64) - 1)
     features = sb.BarronNetwork.of(w[:, None], b, torch.ones(1000), activation="tanh").features(line)
-    spans[bound] = sb.capacity(features)
+    spans[bound] = sb.barron.capacity(features)
     left = float(spans[bound].error_bound(torch.cos(30 * line[:, 0]), outer_norm=100.0))
     print(
         f"|w|, |b| <= {bound:4g}: {spans[bound].dimension:3} of 1000 count; cos(30 x) is missed by at least {left:.2f}"
@@ -101,9 +101,9 @@ for bound in (1.0, 5.0, 20.0):
 # not vary too much, and the bound is computed before anything is solved:
 
 # %%
-a = sb.BarronFunction.cosine([[0, 0], [1, 1], [2, 0]], [1.0, 0.2, 0.15])
-source = sb.BarronFunction.sine([[1, 1], [3, 2]], [20.0, 30.0])
-norms = sb.solution_norms(a, source)
+a = sb.barron.BarronFunction.cosine([[0, 0], [1, 1], [2, 0]], [1.0, 0.2, 0.15])
+source = sb.barron.BarronFunction.sine([[1, 1], [3, 2]], [20.0, 30.0])
+norms = sb.barron.solution_norms(a, source)
 print(norms)
 
 # %% [markdown]
@@ -115,12 +115,12 @@ print(norms)
 # %%
 cells = 64 if quick else 128
 grid = sb.Grid((cells, cells))
-problem = sb.VariationalProblem(grid, sb.QuadraticEnergy(a), source)
+problem = sb.variational.VariationalProblem(grid, sb.variational.QuadraticEnergy(a), source)
 equation = problem.as_diffusion()
 solved = {}
 for width in (8, 16, 32) if quick else (8, 16, 32, 64):
     began = time.perf_counter()
-    solution = sb.greedy_network(problem, width)
+    solution = sb.network_solvers.greedy_network(problem, width)
     certificate = sb.certify(equation, solution.network)
     solved[width] = certificate
     print(
@@ -171,8 +171,8 @@ _ = axes.legend(frameon=False)
 # functions, and how far its gradient is from that of the solution.
 
 # %%
-steep = sb.VariationalProblem(grid, sb.ShearThinning(3.0), source)
-newton = sb.minimize_energy(steep)
+steep = sb.variational.VariationalProblem(grid, sb.variational.ShearThinning(3.0), source)
+newton = sb.variational.minimize_energy(steep)
 certificate_of_energy = sb.certify(steep, newton)
 print(newton)
 print(certificate_of_energy)
@@ -182,7 +182,7 @@ print(certificate_of_energy)
 # that of the network, between the nodes too:
 
 # %%
-drawn = sb.random_feature_network(steep, 100 if quick else 300)
+drawn = sb.network_solvers.random_feature_network(steep, 100 if quick else 300)
 of_network = sb.certify(steep, drawn.network)
 print(f"network: gradient off by at most {float(of_network.relative_gradient_upper):.1%}")
 print(f"grid:    gradient off by at most {float(certificate_of_energy.relative_gradient_upper):.1%}")
@@ -208,11 +208,11 @@ def right_hand_side(x):
     return factors.prod(-1) * (1 + bends.sum(-1))
 
 
-high = sb.VariationalProblem(
-    sb.Box([1.0] * dim), sb.QuadraticEnergy(reaction=1.0), right_hand_side, boundary=sb.Neumann(0.0)
+high = sb.variational.VariationalProblem(
+    sb.barron.Box([1.0] * dim), sb.variational.QuadraticEnergy(reaction=1.0), right_hand_side, boundary=sb.Neumann(0.0)
 )
 began = time.perf_counter()
-waves = sb.greedy_network(high, 100 if quick else 300, activation="cosine")
+waves = sb.network_solvers.greedy_network(high, 100 if quick else 300, activation="cosine")
 points = torch.rand((4000, dim), generator=generator, dtype=torch.float64)
 u, p = product(points), torch.func.grad(lambda y: product(y).sum())(points)
 with torch.no_grad():

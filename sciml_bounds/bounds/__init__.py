@@ -1,1 +1,27 @@
-"""Guaranteed bounds on the error of any answer."""
+"""Error bounds of any answer: guaranteed certificates, intervals for linear outputs, statistical calibration."""
+
+from sciml_bounds.bounds._calibration import (
+    BoundCalibration,
+    CalibratedInterval,
+    CalibratedPair,
+    Calibration,
+    calibrate,
+    calibrate_bound,
+)
+from sciml_bounds.bounds._certify import certify
+from sciml_bounds.bounds._energy_certificate import EnergyCertificate
+from sciml_bounds.bounds._goals import BoundaryFlux, EffectivePermeability, Mean
+
+__all__ = [
+    "BoundCalibration",
+    "BoundaryFlux",
+    "CalibratedInterval",
+    "CalibratedPair",
+    "Calibration",
+    "EffectivePermeability",
+    "EnergyCertificate",
+    "Mean",
+    "calibrate",
+    "calibrate_bound",
+    "certify",
+]

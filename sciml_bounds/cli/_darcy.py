@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.samples import load_two_phase
-from sciml_bounds.store.torch_files import read_torch
+from sciml_bounds.store.reading.torch_files import read_torch
 
 __all__ = ["DarcyFields", "load_fields"]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     import sciml_bounds as sb
-    from sciml_bounds._solve import Progress
+    from sciml_bounds.results import Progress
 
 __all__ = [
     "JsonOption",
@@ -69,8 +69,8 @@ def targets(out: Path | None, plot: Path | None, content: str = "") -> None:
     InputError
         If one of them cannot.
     """
-    from sciml_bounds.store.results import check_replaceable
-    from sciml_bounds.store.writer import check_target
+    from sciml_bounds.store.datasets.saved_results import check_replaceable
+    from sciml_bounds.store.safety.writer import check_target
 
     if out is not None:
         check_replaceable(out, content)
@@ -200,8 +200,8 @@ def finish(
     typer.Exit
         If `failure` says that something was not reached.
     """
-    from sciml_bounds.store.results import write
-    from sciml_bounds.store.writer import replacing
+    from sciml_bounds.store.datasets.saved_results import write
+    from sciml_bounds.store.safety.writer import replacing
 
     if out is not None:
         write(result, out, asked=asked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +14,8 @@ from sciml_bounds.errors import InputError
 
 if TYPE_CHECKING:
     import sciml_bounds as sb
-    from sciml_bounds.store.readers import Array, FoundArray
+    from sciml_bounds.grid import Boundary
+    from sciml_bounds.store.reading.readers import Array, FoundArray
 
 __all__ = [
     "BoundaryOption",
@@ -106,8 +108,8 @@ def build_problem(options: ProblemOptions, *, certified: bool) -> sb.Diffusion:
         If an option cannot be understood or does not fit the others.
     """
     import sciml_bounds as sb
-    from sciml_bounds.store.memory import require_memory
-    from sciml_bounds.store.readers import find_field, find_mask
+    from sciml_bounds.memory import require_memory
+    from sciml_bounds.store.reading.readers import find_field, find_mask
 
     named = {"coefficient": options.coefficient, "source": options.source, "reaction": options.reaction}
     with ExitStack() as files:
@@ -155,7 +157,7 @@ def read_values(text: str, problem: sb.Diffusion, sample: int | None, what: str,
     """
     import numpy as np
 
-    from sciml_bounds.store.readers import find_field
+    from sciml_bounds.store.reading.readers import find_field
 
     with ExitStack() as files:
         field = find_field(text, what, files)
@@ -200,12 +202,12 @@ def _numbers[Number: (int, float)](text: str | None, kind: type[Number], option:
         raise InputError(f"{option} {text} cannot be read; give one number an axis, such as {example}.") from None
 
 
-def _boundary(texts: list[str] | None, grid: sb.Grid) -> sb.Boundary | dict[str, sb.Boundary]:
+def _boundary(texts: list[str] | None, grid: sb.Grid) -> Boundary | dict[str, Boundary]:
     import sciml_bounds as sb
 
     if not texts:
         return sb.Dirichlet(0.0)
-    given: dict[str, sb.Boundary] = {}
+    given: dict[str, Boundary] = {}
     for text in texts:
         side, equals, condition = text.partition("=")
         if not equals:
@@ -217,7 +219,7 @@ def _boundary(texts: list[str] | None, grid: sb.Grid) -> sb.Boundary | dict[str,
     return given if others is None else dict.fromkeys(grid.sides, others) | given
 
 
-def _condition(text: str, condition: str) -> sb.Boundary:
+def _condition(text: str, condition: str) -> Boundary:
     import sciml_bounds as sb
 
     kind, *values = condition.split(":")
@@ -230,5 +232,10 @@ def _condition(text: str, condition: str) -> sb.Boundary:
     counts, form = _KINDS[kind]
     if len(numbers) not in counts:
         raise InputError(f"--boundary {text} has {len(numbers)} numbers; write the condition as {form}.")
-    classes = {"dirichlet": sb.Dirichlet, "neumann": sb.Neumann, "robin": sb.Robin, "periodic": sb.Periodic}
+    classes: dict[str, Callable[..., Boundary]] = {
+        "dirichlet": sb.Dirichlet,
+        "neumann": sb.Neumann,
+        "robin": sb.Robin,
+        "periodic": sb.Periodic,
+    }
     return classes[kind](*numbers)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import sciml_bounds as sb
-from sciml_bounds.bounds.energy import EnergyForm
+from sciml_bounds.bounds._energy import EnergyForm
 from sciml_bounds.problems.transfers import interpolate_nodes, repeat_cells
 from sciml_bounds.results import Interval
 

@@ -101,7 +101,7 @@ def _equations(
     options: problem_options.ProblemOptions, reference: str | None, matrix: Path | None, rhs: str | None
 ) -> Equations:
     from sciml_bounds.comparison import from_matrix, from_problem
-    from sciml_bounds.store.matrices import read_matrix, read_vector
+    from sciml_bounds.store.reading.matrices import read_matrix, read_vector
 
     if (matrix is None) == (not options.coefficient):
         raise InputError("give either a problem (--coefficient and what belongs to it) or a matrix (--matrix).")
@@ -157,7 +157,7 @@ def _record(
 
 def _draw(results: list[Result], rtol: float, path: Path) -> None:
     from sciml_bounds.plot import plot_convergence
-    from sciml_bounds.store.writer import replacing
+    from sciml_bounds.store.safety.writer import replacing
 
     with replacing(path) as part:
         histories = {result.method: result.history for result in results if result.history}

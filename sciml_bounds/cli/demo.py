@@ -42,7 +42,7 @@ def demo(
     from sciml_bounds.cli._darcy import load_fields
     from sciml_bounds.cli._demo_figure import draw_study
     from sciml_bounds.cli._study import run_study
-    from sciml_bounds.store.writer import replacing
+    from sciml_bounds.store.safety.writer import replacing
 
     console = Console(highlight=False, width=max(80, Console().width))  # the table needs that
     chosen = load_fields(data, fields)

@@ -15,8 +15,8 @@ from sciml_bounds.errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
-    from sciml_bounds.store.torch_dataset import TorchDataset
-    from sciml_bounds.training.evaluation import Evaluation, Rollout
+    from sciml_bounds.store.datasets.torch_dataset import TorchDataset
+    from sciml_bounds.training._evaluation import Evaluation, Rollout
 
 __all__ = ["evaluate"]
 
@@ -51,10 +51,10 @@ def evaluate(
 
     Example: sciml-bounds evaluate darcy-rough darcy.nc --split test --metrics l2,h1
     """
-    from sciml_bounds.store.torch_dataset import TorchDataset
-    from sciml_bounds.store.weights import find_weights, load_model, read_weights
-    from sciml_bounds.store.writer import check_target
-    from sciml_bounds.training.evaluation import evaluate as evaluate_network
+    from sciml_bounds.store.datasets.torch_dataset import TorchDataset
+    from sciml_bounds.store.datasets.weights import find_weights, load_model, read_weights
+    from sciml_bounds.store.safety.writer import check_target
+    from sciml_bounds.training._evaluation import evaluate as evaluate_network
 
     if out is not None:
         check_target(out, (".csv",))
@@ -89,15 +89,15 @@ def _trained_on(card: dict[str, Any]) -> dict[str, Any]:
 
 def _device(name: str) -> str:
     """Refuse a device that is not there."""
-    from sciml_bounds.training.settings import TrainingSettings
+    from sciml_bounds.training._settings import TrainingSettings
 
     return TrainingSettings(device=name).device
 
 
 def _require_fitting(model: str, network: nn.Module, names: list[str]) -> None:
     """Refuse metrics that are for networks of another kind."""
-    from sciml_bounds.training.evaluation import metrics_for
-    from sciml_bounds.training.settings import loss_table
+    from sciml_bounds.training._evaluation import metrics_for
+    from sciml_bounds.training._settings import loss_table
 
     fitting = metrics_for(network)
     for name in names:
@@ -112,9 +112,9 @@ def _roll_out(network: nn.Module, samples: TorchDataset, batch_size: int, device
     """Roll out each trajectory from its first frame, where the network predicts the variable that it takes."""
     import torch
 
-    from sciml_bounds.store.torch_dataset import TorchDataset
-    from sciml_bounds.training.data import stack_all
-    from sciml_bounds.training.evaluation import evaluate_rollout
+    from sciml_bounds.store.datasets.torch_dataset import TorchDataset
+    from sciml_bounds.training._batches import stack_all
+    from sciml_bounds.training._evaluation import evaluate_rollout
 
     if samples.inputs != samples.targets or len(samples.inputs) != 1:
         return None
@@ -125,7 +125,7 @@ def _roll_out(network: nn.Module, samples: TorchDataset, batch_size: int, device
 
 
 def _write_samples(out: Path, samples: TorchDataset, found: Evaluation) -> None:
-    from sciml_bounds.store.writer import replacing
+    from sciml_bounds.store.safety.writer import replacing
 
     with replacing(out) as part, part.open("w", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")

@@ -34,8 +34,8 @@ def export(
     Example: sciml-bounds export darcy.nc --format the-well --out darcy
     """
     import sciml_bounds
-    from sciml_bounds.store.pdebench import export_pdebench
-    from sciml_bounds.store.the_well import export_the_well
+    from sciml_bounds.store.formats.pdebench import export_pdebench
+    from sciml_bounds.store.formats.the_well import export_the_well
 
     write = export_the_well if format is Format.THE_WELL else export_pdebench
     with shown_samples() as callback:

@@ -66,7 +66,7 @@ def show_dataset(command: str, path: Path, seconds: float, *, as_json: bool) -> 
 
     import sciml_bounds
     from sciml_bounds.reports import describe_upper
-    from sciml_bounds.store.datasets import open_dataset
+    from sciml_bounds.store.datasets.dataset_files import open_dataset
 
     with open_dataset(path) as data:
         sizes = {str(dim): size for dim, size in data.sizes.items()}

@@ -38,8 +38,8 @@ def import_(
     Example: sciml-bounds import darcy_train_16.pt --out darcy.nc
     """
     import sciml_bounds
-    from sciml_bounds.store.dataset_source import open_source
-    from sciml_bounds.store.foreign import import_dataset
+    from sciml_bounds.store.datasets.dataset_source import open_source
+    from sciml_bounds.store.formats.foreign import import_dataset
 
     with shown_samples() as callback:
         import_dataset(source, out, kind=None if kind is None else str(kind), callback=callback)

@@ -14,7 +14,7 @@ from sciml_bounds.cli import _output as output
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sciml_bounds.store.contents import Contents
+    from sciml_bounds.store.reading.contents import Contents
 
 __all__ = ["inspect"]
 
@@ -42,10 +42,10 @@ def inspect(
     Example: sciml-bounds inspect u.nc
     """
     import sciml_bounds
-    from sciml_bounds.store.matrices import describe_matrix
-    from sciml_bounds.store.readers import one_sentence, open_file
-    from sciml_bounds.store.results import check_content, is_ours
-    from sciml_bounds.store.weights import SUFFIX, describe_weights, find_weights, shipped_weights
+    from sciml_bounds.store.datasets.saved_results import check_content, is_ours
+    from sciml_bounds.store.datasets.weights import SUFFIX, describe_weights, find_weights, shipped_weights
+    from sciml_bounds.store.reading.matrices import describe_matrix
+    from sciml_bounds.store.reading.readers import one_sentence, open_file
 
     if str(file) in shipped_weights() and not file.exists():
         file = find_weights(str(file))
@@ -96,7 +96,7 @@ def _about(contents: Contents) -> dict[str, Any]:
 def _print(record: dict[str, Any]) -> None:
     from rich.console import Console
 
-    from sciml_bounds.store.contents import printable
+    from sciml_bounds.store.reading.contents import printable
 
     rows = {"file": record["file"], "format": record["format"], "size": f"{record['bytes']:,} bytes"}
     about = record["sciml_bounds"] or {}
@@ -116,7 +116,7 @@ def _table(arrays: list[dict[str, Any]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from sciml_bounds.store.contents import printable
+    from sciml_bounds.store.reading.contents import printable
 
     rows = {
         "name": [array["name"] or "(without name)" for array in arrays],

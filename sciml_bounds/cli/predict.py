@@ -52,7 +52,7 @@ def predict(
     Example: sciml-bounds predict darcy-rough --coefficient a.npy --source 1 --certify --out u.nc
     """
     import sciml_bounds as sb
-    from sciml_bounds.store.weights import find_weights, read_weights
+    from sciml_bounds.store.datasets.weights import find_weights, read_weights
 
     output.targets(out, plot, "Certificate" if certify else "Dataset")
     if target is not None and not (certify and target > 0):
@@ -95,8 +95,8 @@ def predict(
 
 def _network(name: str, device: str) -> Any:
     """Load a network that answers diffusion problems."""
-    from sciml_bounds.store.weights import load_model
-    from sciml_bounds.training.settings import TrainingSettings
+    from sciml_bounds.store.datasets.weights import load_model
+    from sciml_bounds.training._settings import TrainingSettings
 
     network = load_model(name, device=TrainingSettings(device=device).device)
     if not hasattr(network, "predict"):
@@ -106,7 +106,7 @@ def _network(name: str, device: str) -> Any:
 
 def _check_axes(network: Any, problem: sb.Diffusion) -> None:
     """Where the grid is that of an array with one axis too many, say how to tell that this is a batch."""
-    from sciml_bounds.multigrid.flux_head import CertifiedNetwork
+    from sciml_bounds.multigrid._flux_head import CertifiedNetwork
 
     wanted = 2 if isinstance(network, CertifiedNetwork) else getattr(network, "dim", None)
     if wanted is not None and problem.grid.dim == wanted + 1:
@@ -130,8 +130,8 @@ def _write(
 ) -> dict[str, str]:
     """Write a prediction without a certificate."""
     from sciml_bounds.plot import plot_solution
-    from sciml_bounds.store.results import write
-    from sciml_bounds.store.writer import replacing
+    from sciml_bounds.store.datasets.saved_results import write
+    from sciml_bounds.store.safety.writer import replacing
 
     if out is not None:
         write(_labelled(problem, values), out, asked=asked)

@@ -12,8 +12,8 @@ from sciml_bounds.cli import _output as output
 from sciml_bounds.errors import ConvergenceError, InputError
 
 if TYPE_CHECKING:
-    from sciml_bounds.training.recipes import TrainingRecipe
-    from sciml_bounds.training.result import TrainingResult
+    from sciml_bounds.training._training_recipes import TrainingRecipe
+    from sciml_bounds.training._training_result import TrainingResult
 
 __all__ = ["train"]
 
@@ -41,7 +41,7 @@ def train(
 
     Example: sciml-bounds train darcy-rough --set training.epochs=2 --folder run
     """
-    from sciml_bounds.training.recipes import read_training_recipe
+    from sciml_bounds.training._training_recipes import read_training_recipe
 
     asked = read_training_recipe(recipe, changes or (), {} if device is None else {"device": device})
     target = folder if folder is not None else Path(asked.output.get("folder", "training"))
@@ -55,7 +55,7 @@ def train(
 
 
 def _train(asked: TrainingRecipe, folder: Path, *, resume: bool) -> TrainingResult:
-    from sciml_bounds.training.trainer import train as train_network
+    from sciml_bounds.training._trainer import train as train_network
 
     train_set, validation_set = asked.samples("train"), asked.samples("validation")
     asked.check_samples()
@@ -78,7 +78,7 @@ def _train(asked: TrainingRecipe, folder: Path, *, resume: bool) -> TrainingResu
 
 def _require_new_weights(asked: TrainingRecipe, folder: Path) -> None:
     """Refuse a training that would replace the weights of another one at its end."""
-    from sciml_bounds.training.checkpoints import LAST
+    from sciml_bounds.training._checkpoints import LAST
 
     weights = asked.output.get("weights")
     if weights is not None and Path(weights).exists() and not (folder / LAST).exists():
@@ -89,8 +89,8 @@ def _finish(asked: TrainingRecipe, result: TrainingResult) -> dict[str, float]:
     """Evaluate the finished network on the test split, once, and write it where the recipe says."""
     if "weights" not in asked.output or len(result.history) == 0:
         return {}
-    from sciml_bounds.store.weights import state_of, write_weights
-    from sciml_bounds.training.evaluation import evaluate
+    from sciml_bounds.store.datasets.weights import state_of, write_weights
+    from sciml_bounds.training._evaluation import evaluate
 
     found = evaluate(result.model, asked.samples("test"), asked.metrics, device=asked.settings.device)
     metrics: dict[str, Any] = {f"test {name}": found.mean(name) for name in asked.metrics}

@@ -12,9 +12,9 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from sciml_bounds.bounds.energy import EnergyForm
+from sciml_bounds.bounds._energy import EnergyForm
 from sciml_bounds.errors import InputError
-from sciml_bounds.operators.lattice import LatticeSystem
+from sciml_bounds.operators._lattice_operator import LatticeSystem
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import node_system
 from sciml_bounds.problems.transfers import with_periodic_copies

@@ -8,9 +8,9 @@ import torch
 from sciml_bounds._linear import LinearSolver, Stop, as_method
 from sciml_bounds.comparison.equations import Array, Equations, Solve, Watch
 from sciml_bounds.errors import InputError
-from sciml_bounds.krylov.cg import cg
-from sciml_bounds.multigrid.algebraic import algebraic_cycle
-from sciml_bounds.operators.linear_operator import Diagonal, LinearOperator
+from sciml_bounds.krylov._cg import cg
+from sciml_bounds.multigrid._algebraic import algebraic_cycle
+from sciml_bounds.operators._linear_operator import Diagonal, LinearOperator
 
 __all__ = ["ours"]
 

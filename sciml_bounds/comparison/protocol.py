@@ -15,7 +15,7 @@ from sciml_bounds.comparison.equations import Array, Equations
 from sciml_bounds.comparison.methods import DIRECT, METHODS
 from sciml_bounds.comparison.peers import load_petsc
 from sciml_bounds.errors import ConvergenceWarning, InputError
-from sciml_bounds.krylov.loop import check_tolerances
+from sciml_bounds.krylov._loop import check_tolerances
 
 __all__ = ["Comparison", "Result"]
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sciml_bounds.arrays import Field, check_device, convert, require_finite
 from sciml_bounds.errors import ConvergenceError, InputError
-from sciml_bounds.store.memory import require_memory
+from sciml_bounds.memory import require_memory
 
 __all__ = ["NavierStokes", "crank_nicolson_euler", "diagonal_forcing"]
 

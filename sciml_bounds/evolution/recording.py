@@ -26,10 +26,10 @@ from sciml_bounds.arrays import require_callback, require_count
 from sciml_bounds.errors import InputError
 from sciml_bounds.evolution.smoke import Smoke, SmokeState, StepReport
 from sciml_bounds.grid import AXES, Grid
-from sciml_bounds.store.contents import Array
-from sciml_bounds.store.movies import MovieHeader, MovieVariable, writing_movie
-from sciml_bounds.store.readers import open_file
-from sciml_bounds.store.writer import SUFFIXES, check_target, replacing
+from sciml_bounds.store.datasets.movies import MovieHeader, MovieVariable, writing_movie
+from sciml_bounds.store.reading.contents import Array
+from sciml_bounds.store.reading.readers import open_file
+from sciml_bounds.store.safety.writer import SUFFIXES, check_target, replacing
 
 __all__ = ["record"]
 

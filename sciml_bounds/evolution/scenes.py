@@ -12,7 +12,7 @@ from sciml_bounds.errors import InputError
 from sciml_bounds.evolution.bodies import Ball, Body, Star, Voxels
 from sciml_bounds.evolution.smoke import FEWEST_CELLS, Source
 from sciml_bounds.grid import Grid
-from sciml_bounds.store.contents import Array
+from sciml_bounds.store.reading.contents import Array
 
 __all__ = ["SCENES", "Scene", "make_scene"]
 

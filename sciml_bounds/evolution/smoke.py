@@ -25,7 +25,7 @@ from sciml_bounds.arrays import Field, check_device, convert, require_count, req
 from sciml_bounds.errors import InputError
 from sciml_bounds.evolution.advection import Scheme, advect_cells, advect_velocity, require_scheme, trace
 from sciml_bounds.evolution.bodies import Body, Shape, Solids, require_shape, require_vector
-from sciml_bounds.evolution.projection import (
+from sciml_bounds.evolution.pressure_projection import (
     PressureEquations,
     Projection,
     SolvePressure,
@@ -42,8 +42,8 @@ from sciml_bounds.evolution.staggered import (
     kinetic_energy,
 )
 from sciml_bounds.grid import AXES, Grid
-from sciml_bounds.operators.lattice import LatticeSystem
-from sciml_bounds.store.memory import require_memory
+from sciml_bounds.memory import require_memory
+from sciml_bounds.operators._lattice_operator import LatticeSystem
 
 __all__ = ["Smoke", "SmokeState", "Source", "StepReport"]
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.plot import new_figure
-from sciml_bounds.store.contents import Array, Contents
-from sciml_bounds.store.readers import open_file
-from sciml_bounds.store.writer import check_target, replacing
+from sciml_bounds.store.reading.contents import Array, Contents
+from sciml_bounds.store.reading.readers import open_file
+from sciml_bounds.store.safety.writer import check_target, replacing
 
 __all__ = ["ANIMATIONS", "PICTURES", "animate", "draw"]
 

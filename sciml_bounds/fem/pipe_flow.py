@@ -17,8 +17,8 @@ from torch import Tensor
 
 from sciml_bounds.errors import ConvergenceError, InputError
 from sciml_bounds.fem import require_dolfinx
+from sciml_bounds.memory import require_memory
 from sciml_bounds.recipes._recipe import JSON, Array, Recipe, Variable, sample_rng
-from sciml_bounds.store.memory import require_memory
 
 __all__ = ["PIPE", "Centreline", "PipeFlow", "draw_centreline", "solve_pipe_flow"]
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.kernels._backend import backend_for, needs_gradient, require_batches, run_compiled
+from sciml_bounds.kernels.field_memory import new_field
 from sciml_bounds.kernels.lattice import rows
-from sciml_bounds.kernels.memory import new_field
 
 __all__ = ["add_cell_sums", "cell_sums"]
 

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.kernels._backend import backend_for, require_batches, run_compiled
-from sciml_bounds.kernels.memory import new_field
+from sciml_bounds.kernels.field_memory import new_field
 from sciml_bounds.kernels.q1 import (
     _mode_scales,
     _pad,

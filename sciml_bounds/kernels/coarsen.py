@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.kernels._backend import backend_for, run_compiled
+from sciml_bounds.kernels.field_memory import new_field
 from sciml_bounds.kernels.interpolation import empty_rows, full_stencil
 from sciml_bounds.kernels.lattice import Offsets, residual, rows, shifted
-from sciml_bounds.kernels.memory import new_field
 from sciml_bounds.kernels.survey import Survey, survey
 from sciml_bounds.kernels.transfer import Bits, pairs, parity_view, restrict
 

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.kernels._backend import backend_for, run_compiled
+from sciml_bounds.kernels.field_memory import new_field
 from sciml_bounds.kernels.lattice import Offsets, rows, shifted
-from sciml_bounds.kernels.memory import new_field
 from sciml_bounds.kernels.transfer import Bits, coarse_shape, pairs, parity_view
 
 __all__ = ["empty_rows", "full_stencil", "interpolation_weights"]

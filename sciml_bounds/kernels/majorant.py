@@ -29,7 +29,7 @@ from sciml_bounds.kernels._backend import (
     tl,
     triton_jit,
 )
-from sciml_bounds.kernels.memory import new_field
+from sciml_bounds.kernels.field_memory import new_field
 from sciml_bounds.kernels.q1 import STRIP, _pad, cell_rows, modes, padded_spacing
 
 __all__ = ["BALANCE", "Terms", "majorant_terms", "safe_sqrt"]

@@ -29,7 +29,7 @@ from sciml_bounds.kernels._backend import (
     tl,
     triton_jit,
 )
-from sciml_bounds.kernels.memory import new_field
+from sciml_bounds.kernels.field_memory import new_field
 
 __all__ = ["energy", "from_modes", "mode_weights", "modes", "stiffness"]
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.kernels._backend import backend_for, run_compiled
+from sciml_bounds.kernels.field_memory import new_field
 from sciml_bounds.kernels.lattice import Offsets, groups, rows, shifted, strip_length
-from sciml_bounds.kernels.memory import new_field
 
 __all__ = ["Survey", "survey"]
 

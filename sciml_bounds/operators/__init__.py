@@ -1,1 +1,19 @@
-"""What multiplies: lattice stencils, matrices, callables."""
+"""Linear operators: lattice stencils, sparse matrices, callables, and adapters for those of other packages."""
+
+from sciml_bounds.operators._lattice_operator import LatticeOperator
+from sciml_bounds.operators._linear_operator import (
+    CallableOperator,
+    Diagonal,
+    Identity,
+    LinearOperator,
+    aslinearoperator,
+)
+
+__all__ = [
+    "CallableOperator",
+    "Diagonal",
+    "Identity",
+    "LatticeOperator",
+    "LinearOperator",
+    "aslinearoperator",
+]

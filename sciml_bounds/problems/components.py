@@ -1,4 +1,4 @@
-"""Which cells hang together: the connected components of the fluid, and whether the data leave them a solution.
+"""Connected components of the fluid cells, and whether the data leave them a solution.
 
 Cells are connected through faces only; cells that meet at a vertex (or, in three dimensions, along an edge) are not,
 because no flux passes there. A component floats if nothing fixes the level of u on it: no Dirichlet face, no Robin face
@@ -7,8 +7,9 @@ with alpha > 0, no reaction. Its sources must then balance.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -17,12 +18,8 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.errors import InputError
-from sciml_bounds.grid import Dirichlet, Neumann, Robin, side_axis
 
-if TYPE_CHECKING:
-    from sciml_bounds.problems.diffusion import Diffusion
-
-__all__ = ["Components", "balanced_source", "cell_graph", "check_balance", "find_components"]
+__all__ = ["Components", "add_on_sides", "cell_graph", "check_balance", "find_components", "mean_excess"]
 
 #: A floating component must balance its sources to this many round-offs of their absolute sum.
 BALANCE_SLACK = 1e4
@@ -66,35 +63,55 @@ class Components:
         return total.index_add(0, index, field.expand(fluid.shape)[fluid]).view(count, parts).sum(1)
 
 
-def find_components(problem: Diffusion) -> Components:
-    """Label the components of a problem and find those that float."""
-    labels = _labels(problem)
-    held = _holds(problem)
+def find_components(fluid: Tensor, periodic: tuple[bool, ...], fixed: Tensor) -> Components:
+    """Label the components of the fluid, and find those on which nothing fixes the level of the solution.
+
+    Parameters
+    ----------
+    fluid
+        The cells of the domain: boolean, shape (s, n).
+    periodic
+        Whether each axis is.
+    fixed
+        The cells that fix the level: boolean, shape (s, n).
+    """
+    labels = _labels(fluid, periodic)
     count = int(labels.max()) + 1
     components = Components(labels, torch.zeros(count, dtype=torch.bool, device=labels.device))
-    components = components.for_batch(max(len(labels), len(held)))
-    held_sums = components.sums(held.to(torch.float64))
-    return Components(components.labels, held_sums == 0)
+    components = components.for_batch(max(len(labels), len(fixed)))
+    return Components(components.labels, components.sums(fixed.to(torch.float64)) == 0)
 
 
-def check_balance(problem: Diffusion) -> None:
-    """Refuse sources that do not balance on a floating component: the equation has no solution there.
+def add_on_sides(cells: Tensor, sides: Iterable[tuple[int, int, Tensor]]) -> Tensor:
+    """Add fields on sides, given with axis and end, to the cells (s, n) next to them; of booleans it is "or"."""
+    for axis, end, faces in sides:
+        cells = cells.expand(max(len(cells), len(faces)), *cells.shape[1:]).clone()
+        cells.select(1 + axis, -end).add_(faces)
+    return cells
+
+
+def check_balance(components: Components, supply: Tensor, size: Tensor) -> None:
+    """Raise unless the sources balance on every floating component: otherwise the equation has no solution.
+
+    Parameters
+    ----------
+    components
+        Of the fluid.
+    supply, size
+        What sources and fluxes through sides bring into each cell, and the sum of their magnitudes, shape (s, n).
 
     Raises
     ------
     InputError
-        With the imbalance and what to do.
+        With the imbalance and the remedy.
     """
-    if not problem.floats:
-        return
-    supply, size = _supply(problem, problem.dtype)
-    components = problem.components.for_batch(max(len(supply), len(problem.components.labels)))
-    total, scale = components.sums(supply), components.sums(size)
-    slack = BALANCE_SLACK * torch.finfo(problem.dtype).eps * scale
-    bad = components.floating & (total.abs() > slack)
+    repeated = components.for_batch(max(len(supply), len(components.labels)))
+    total, scale = repeated.sums(supply), repeated.sums(size)
+    slack = BALANCE_SLACK * torch.finfo(supply.dtype).eps * scale
+    bad = repeated.floating & (total.abs() > slack)
     if bool(bad.any()):
         number = int(torch.nonzero(bad)[0])
-        part = "the domain" if len(problem.components.floating) == 1 else f"component {number} of the fluid"
+        part = "the domain" if len(components.floating) == 1 else f"component {number} of the fluid"
         raise InputError(
             f"sources and boundary fluxes of {part} sum to {float(total[number]):.6g}, but nothing there fixes the "
             "level of u (only Neumann or periodic sides and no reaction), so they must sum to zero; subtract the mean "
@@ -102,16 +119,12 @@ def check_balance(problem: Diffusion) -> None:
         )
 
 
-def balanced_source(problem: Diffusion, dtype: torch.dtype) -> Tensor:
-    """Convert the source to a wider dtype, with what the narrower left of its balance spread over each component."""
-    source: Tensor = problem.source.to(dtype)
-    if not problem.floats:
-        return source
-    supply, _ = _supply(problem, dtype)
-    components = problem.components.for_batch(max(len(supply), len(problem.components.labels)))
-    cells = components.sums((components.labels >= 0).to(dtype))
-    excess = torch.where(components.floating, components.sums(supply) / cells, 0.0) / problem.grid.cell_volume
-    return source - problem.unflatten(torch.where(components.labels >= 0, excess[components.labels], 0.0))
+def mean_excess(components: Components, supply: Tensor) -> Tensor:
+    """Return the mean of the supply of the cells of each floating component, zero elsewhere, shape (s, n)."""
+    components = components.for_batch(max(len(supply), len(components.labels)))
+    cells = components.sums((components.labels >= 0).to(supply.dtype))
+    mean = torch.where(components.floating, components.sums(supply) / cells, 0.0)
+    return torch.where(components.labels >= 0, mean[components.labels], 0.0)
 
 
 def cell_graph(
@@ -135,48 +148,15 @@ def cell_graph(
     return graph.tocsr(), numbers
 
 
-def _labels(problem: Diffusion) -> Tensor:
-    if problem.solid is None:
-        return torch.zeros((1, *problem.grid.shape), dtype=torch.int64, device=problem.device)
-    masks = problem.fluid.cpu().numpy()
+def _labels(fluid: Tensor, periodic: tuple[bool, ...]) -> Tensor:
+    if bool(fluid.all()):
+        return torch.zeros((1, *fluid.shape[1:]), dtype=torch.int64, device=fluid.device)
+    masks = fluid.cpu().numpy()
     labels = np.full(masks.shape, -1, dtype=np.int64)
     first = 0
     for mask, label in zip(masks, labels):
-        graph, numbers = cell_graph(mask, problem.periodic)
+        graph, numbers = cell_graph(mask, periodic)
         count, found = scipy.sparse.csgraph.connected_components(graph, directed=False)
         label[mask] = found[numbers[mask]] + first
         first += count
-    return torch.as_tensor(labels, device=problem.device)
-
-
-def _holds(problem: Diffusion) -> Tensor:
-    """Cells that fix the level of u: boolean, shape (s, n)."""
-    holds = problem.samples(problem.reaction.detach() > 0)
-    for side, condition in problem.boundary.items():
-        if not isinstance(condition, Dirichlet | Robin):
-            continue
-        axis, end = side_axis(side)
-        if isinstance(condition, Robin):
-            faces = problem.samples(condition.alpha.detach() > 0, problem.grid.dim - 1)
-        else:
-            faces = torch.ones((1,) * problem.grid.dim, dtype=torch.bool, device=problem.device)
-        holds = holds.expand(max(len(holds), len(faces)), *problem.grid.shape).clone()
-        holds.select(1 + axis, -end).logical_or_(faces)
-    return holds & problem.fluid
-
-
-def _supply(problem: Diffusion, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Compute what sources and Neumann sides bring into each cell, and its size, shape (s, n)."""
-    supply = problem.samples(problem.source.detach().to(dtype)) * problem.grid.cell_volume
-    size = supply.abs()
-    for side, condition in problem.boundary.items():
-        if not isinstance(condition, Neumann | Robin):
-            continue
-        axis, end = side_axis(side)
-        data = condition.flux if isinstance(condition, Neumann) else condition.g
-        inflow = problem.samples(data.detach().to(dtype), problem.grid.dim - 1) * problem.grid.face_area(axis)
-        shape = (max(len(supply), len(inflow)), *problem.grid.shape)
-        supply, size = supply.expand(shape).clone(), size.expand(shape).clone()
-        supply.select(1 + axis, -end).add_(inflow)
-        size.select(1 + axis, -end).add_(inflow.abs())
-    return supply, size
+    return torch.as_tensor(labels, device=fluid.device)

@@ -16,7 +16,8 @@ from torch import Tensor
 from sciml_bounds.arrays import Field, check_device, common_dtype_and_device, convert
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES, Boundary, Dirichlet, Grid, Neumann, Robin, side_axis
-from sciml_bounds.problems.components import Components, balanced_source, check_balance, find_components
+from sciml_bounds.memory import require_memory
+from sciml_bounds.problems.components import Components, add_on_sides, check_balance, find_components, mean_excess
 from sciml_bounds.problems.fields import (
     cell_field,
     cell_range,
@@ -28,9 +29,8 @@ from sciml_bounds.problems.fields import (
     solid_field,
     unbatched_shape,
 )
-from sciml_bounds.problems.refinement import refine_problem
-from sciml_bounds.problems.transfers import sum_to_nodes
-from sciml_bounds.store.memory import require_memory
+from sciml_bounds.problems.refinement import refine_condition
+from sciml_bounds.problems.transfers import repeat_cells, sum_to_nodes
 
 __all__ = ["Diffusion"]
 
@@ -80,8 +80,8 @@ class Diffusion:
     Notes
     -----
     Every field may also be given as a callable of the coordinates, sampled at cell centres (at the nodes of the side
-    for Dirichlet data, at face centres for Neumann and Robin data), or as an `sb.BarronFunction` or network. Gradients
-    flow into fields that require them.
+    for Dirichlet data, at face centres for Neumann and Robin data), or as an `sb.barron.BarronFunction` or network.
+    Gradients flow into fields that require them.
 
     Examples
     --------
@@ -117,7 +117,7 @@ class Diffusion:
         self.batch_shape = self._broadcast_batches()
         if not _is_one_number(sides):
             self._check_corners()
-        check_balance(self)
+        self._check_balance()
 
     def _set_cells(self, fields: Mapping[str, Any]) -> None:
         """Convert and check fields that are given per cell."""
@@ -159,7 +159,7 @@ class Diffusion:
         stale = _CACHED if other.batch_shape != self.batch_shape else _OF_REACTION if "reaction" in changes else ()
         for name in stale:
             other.__dict__.pop(name, None)
-        check_balance(other)
+        other._check_balance()
         return other
 
     def to(self, target: torch.dtype | torch.device | str) -> Diffusion:
@@ -189,7 +189,7 @@ class Diffusion:
         parts = tuple(part.to(dtype) for part in self.coefficient)
         return self.replace(
             coefficient=parts[0] if self.has_scalar_coefficient else parts,
-            source=balanced_source(self, dtype),
+            source=self._balanced_source(dtype),
             boundary={side: _map_data(c, lambda data: data.to(dtype)) for side, c in self.boundary.items()},
             reaction=self.reaction.to(dtype),
         )
@@ -316,7 +316,14 @@ class Diffusion:
     @cached_property
     def components(self) -> Components:
         """The face-connected components of the fluid, and which of them nothing holds."""
-        return find_components(self)
+        fixed = self.samples(self.reaction.detach() > 0)
+        sides = []
+        for side, condition in self.boundary.items():
+            if isinstance(condition, Dirichlet):
+                sides.append((*side_axis(side), torch.ones((1,) * self.grid.dim, dtype=torch.bool, device=self.device)))
+            elif isinstance(condition, Robin):
+                sides.append((*side_axis(side), self.samples(condition.alpha.detach() > 0, self.grid.dim - 1)))
+        return find_components(self.fluid, self.periodic, add_on_sides(fixed, sides) & self.fluid)
 
     @cached_property
     def floats(self) -> bool:
@@ -324,6 +331,31 @@ class Diffusion:
         if self.solid is None and any(isinstance(condition, Dirichlet) for condition in self.boundary.values()):
             return False
         return bool(self.components.floating.any())
+
+    def _supply(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Compute what sources and sides bring into each cell, and the sum of magnitudes, shape (s, n)."""
+        supply = self.samples(self.source.detach().to(dtype)) * self.grid.cell_volume
+        inflows = []
+        for side, condition in self.boundary.items():
+            if isinstance(condition, Neumann | Robin):
+                data = condition.flux if isinstance(condition, Neumann) else condition.g
+                axis, end = side_axis(side)
+                inflow = self.samples(data.detach().to(dtype), self.grid.dim - 1) * self.grid.face_area(axis)
+                inflows.append((axis, end, inflow))
+        sizes = [(axis, end, inflow.abs()) for axis, end, inflow in inflows]
+        return add_on_sides(supply, inflows), add_on_sides(supply.abs(), sizes)
+
+    def _check_balance(self) -> None:
+        if self.floats:
+            check_balance(self.components, *self._supply(self.dtype))
+
+    def _balanced_source(self, dtype: torch.dtype) -> Tensor:
+        """Convert the source to a wider dtype, and spread what is left of its balance over each component."""
+        source: Tensor = self.source.to(dtype)
+        if not self.floats:
+            return source
+        excess = mean_excess(self.components, self._supply(dtype)[0]) / self.grid.cell_volume
+        return source - self.unflatten(excess)
 
     @cached_property
     def active_nodes(self) -> Tensor:
@@ -353,7 +385,7 @@ class Diffusion:
 
         Put together anew each time, so that every solve has a gradient history of its own.
         """
-        from sciml_bounds.kernels.memory import new_field  # the compiler is not needed to describe a problem
+        from sciml_bounds.kernels.field_memory import new_field  # the compiler is not needed to describe a problem
 
         held = self._held_sides()
         batch = max((len(part) for *_, part in held), default=1)
@@ -366,7 +398,7 @@ class Diffusion:
         if self.solid is not None:
             return torch.where(self.free_nodes, unknown, self.dirichlet_values)
         from sciml_bounds.kernels._backend import needs_gradient
-        from sciml_bounds.kernels.memory import new_field
+        from sciml_bounds.kernels.field_memory import new_field
 
         held = self._held_sides()
         batch = max([len(unknown), *(len(part) for *_, part in held)])
@@ -413,7 +445,23 @@ class Diffusion:
 
     def refine(self, factor: int = 2) -> Diffusion:
         """Return the same problem on the grid with every cell divided: the same data, the same exact solution."""
-        return refine_problem(self, factor)
+        grid, dim = self.grid.refine(factor), self.grid.dim
+        parts = self.coefficient[:1] if self.has_scalar_coefficient else self.coefficient
+        refined = tuple(repeat_cells(part, factor, dim) for part in parts)
+        boundary = {}
+        for side, condition in self.boundary.items():
+            axis, _ = side_axis(side)
+            periodic = tuple(p for a, p in enumerate(self.periodic) if a != axis)
+            boundary[side] = refine_condition(condition, factor, periodic)
+        finer = Diffusion(
+            grid,
+            coefficient=refined[0] if self.has_scalar_coefficient else refined,
+            source=repeat_cells(self.source, factor, dim),
+            boundary=boundary,
+            reaction=repeat_cells(self.reaction, factor, dim),
+            solid=None if self.solid is None else repeat_cells(self.solid, factor, dim),
+        )
+        return finer.broadcast(self.batch_shape)
 
 
 #: Properties that depend on the batch.

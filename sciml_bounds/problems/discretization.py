@@ -23,10 +23,10 @@ from torch import Tensor
 from sciml_bounds.grid import AXES, Boundary, Dirichlet, Neumann, Periodic, Robin, side_axis
 from sciml_bounds.kernels._backend import needs_gradient
 from sciml_bounds.kernels.assembly import add_cell_sums, cell_sums
+from sciml_bounds.kernels.field_memory import elementwise, new_field
 from sciml_bounds.kernels.lattice import rows
-from sciml_bounds.kernels.memory import elementwise, new_field
-from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem, to_lattice
-from sciml_bounds.operators.transform import AxisKind, BoxInverse, End
+from sciml_bounds.operators._lattice_operator import LatticeOperator, LatticeSystem, to_lattice
+from sciml_bounds.operators._transform import AxisKind, BoxInverse, End
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.transfers import node_average, spread_side, sum_to_nodes, with_periodic_copies
 

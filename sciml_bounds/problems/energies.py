@@ -37,7 +37,7 @@ class IsotropicEnergy(EnergyDensity):
     potential
         h, likewise; None for none.
     coefficient
-        a > 0, as in `sb.Diffusion`; on an `sb.Box` a number or a function of points (..., d).
+        a > 0, as in `sb.Diffusion`; on an `sb.barron.Box` a number or a function of points (..., d).
     reaction
         c >= 0, likewise; it is taken as 1 where a potential is given and no reaction.
     convex
@@ -133,14 +133,14 @@ class QuadraticEnergy(IsotropicEnergy):
     Parameters
     ----------
     coefficient, reaction
-        a > 0 and c >= 0, as in `sb.Diffusion`; on an `sb.Box` numbers or functions of points (..., d).
+        a > 0 and c >= 0, as in `sb.Diffusion`; on an `sb.barron.Box` numbers or functions of points (..., d).
     power
         m > 1.
 
     Raises
     ------
     InputError
-        If the power is not above 1; what fields must be, `sb.VariationalProblem` says.
+        If the power is not above 1; what fields must be, `sb.variational.VariationalProblem` says.
 
     Examples
     --------
@@ -166,7 +166,7 @@ class PLaplacian(IsotropicEnergy):
     exponent
         q > 1. For q other than 2 there is no positive lambda, and no finite Lambda.
     coefficient, reaction, power
-        As in `sb.QuadraticEnergy`.
+        As in `sb.variational.QuadraticEnergy`.
 
     Raises
     ------
@@ -190,7 +190,7 @@ class MinimalSurface(IsotropicEnergy):
     Parameters
     ----------
     coefficient, reaction, power
-        As in `sb.QuadraticEnergy`.
+        As in `sb.variational.QuadraticEnergy`.
 
     Raises
     ------
@@ -223,7 +223,7 @@ class ShearThinning(IsotropicEnergy):
     extra
         k >= 0.
     coefficient, reaction, power
-        As in `sb.QuadraticEnergy`.
+        As in `sb.variational.QuadraticEnergy`.
 
     Raises
     ------

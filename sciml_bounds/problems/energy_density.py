@@ -62,7 +62,7 @@ class EnergyDensity:
 
     Notes
     -----
-    What is declared is tested on samples by `sb.VariationalProblem`.
+    What is declared is tested on samples by `sb.variational.VariationalProblem`.
 
     Examples
     --------
@@ -135,7 +135,7 @@ class EnergyDensity:
         """
         raise InputError(
             "Kacanov's method needs dL/dp = k(x, u, p) p, which is not known of a function (x, u, p); give an "
-            "sb.IsotropicEnergy, or take method='newton'."
+            "sb.variational.IsotropicEnergy, or take method='newton'."
         )
 
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from sciml_bounds.arrays import Field, convert, require_count, require_finite
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import side_axis
+from sciml_bounds.memory import require_memory
 from sciml_bounds.problems.spectral_elements import SpectralElements
-from sciml_bounds.store.memory import require_memory
 
 __all__ = ["Helmholtz", "HelmholtzSolution", "Strip"]
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from sciml_bounds.errors import ConvergenceError, InputError, MissingExtraError
 
 if TYPE_CHECKING:
-    from sciml_bounds.recipes.generation import Job
+    from sciml_bounds.recipes._job import Job
 
 __all__ = ["main", "run"]
 

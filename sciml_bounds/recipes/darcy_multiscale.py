@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sciml_bounds.recipes._diffusion import STORED, DiffusionRecipe
+from sciml_bounds.recipes._elliptic_samples import STORED, DiffusionRecipe
 from sciml_bounds.recipes._recipe import JSON
 
 __all__ = ["DARCY_MULTISCALE", "trigonometric_coefficient"]

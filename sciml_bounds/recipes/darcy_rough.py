@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sciml_bounds.recipes._diffusion import STORED, TwoPhaseRecipe
+from sciml_bounds.recipes._elliptic_samples import STORED, TwoPhaseRecipe
 
 __all__ = ["DARCY_ROUGH"]
 

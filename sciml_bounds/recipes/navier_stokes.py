@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sciml_bounds.evolution.navier_stokes import CFL, FIELDS_AT_WORK, NavierStokes, diagonal_forcing
+from sciml_bounds.memory import require_memory
 from sciml_bounds.problems.random_fields import torus_field
 from sciml_bounds.recipes._recipe import JSON, Array, Recipe, Variable, sample_rng
-from sciml_bounds.store.memory import require_memory
 
 __all__ = ["NAVIER_STOKES_1E3", "NAVIER_STOKES_1E4", "NAVIER_STOKES_1E5", "NavierStokesRecipe"]
 

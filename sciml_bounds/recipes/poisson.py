@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciml_bounds.problems.random_fields import cosine_field
-from sciml_bounds.recipes._diffusion import GAUSSIAN, STORED, DiffusionRecipe
+from sciml_bounds.recipes._elliptic_samples import GAUSSIAN, STORED, DiffusionRecipe
 from sciml_bounds.recipes._recipe import JSON
 
 __all__ = ["POISSON"]

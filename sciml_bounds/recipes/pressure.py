@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from sciml_bounds.krylov.multigrid_shaped import AIR, FLUID, SOLID
+from sciml_bounds.krylov._multigrid_shaped import AIR, FLUID, SOLID
 from sciml_bounds.recipes._recipe import JSON, Array, sample_rng
 from sciml_bounds.recipes._residuals import ResidualRecipe
 

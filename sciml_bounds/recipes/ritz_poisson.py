@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sciml_bounds.krylov.multigrid_shaped import FLUID
-from sciml_bounds.krylov.ritz import low_count, mixing_weights
-from sciml_bounds.operators.transform import AxisKind
+from sciml_bounds.krylov._multigrid_shaped import FLUID
+from sciml_bounds.krylov._ritz_vectors import low_count, mixing_weights
+from sciml_bounds.memory import require_memory
+from sciml_bounds.operators._transform import AxisKind
 from sciml_bounds.recipes._recipe import JSON, Array, sample_rng
 from sciml_bounds.recipes._residuals import ResidualRecipe
-from sciml_bounds.store.memory import require_memory
 
 __all__ = ["RITZ_POISSON_2D", "RITZ_POISSON_3D", "spread_over"]
 

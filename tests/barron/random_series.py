@@ -24,7 +24,7 @@ class RandomSeries:
 
     @property
     def function(self):
-        return sb.BarronFunction.fourier(
+        return sb.barron.BarronFunction.fourier(
             self.modes, self.amplitudes * np.exp(1j * self.phases), tuple(map(float, self.periods))
         )
 

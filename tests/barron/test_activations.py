@@ -6,7 +6,7 @@ import pytest
 import torch
 from refusals import refused
 
-from sciml_bounds.barron.activations import Activation, checked_activation
+from sciml_bounds.barron._activations import Activation, checked_activation
 
 SMOOTH = [Activation("cosine"), Activation("tanh"), Activation("sigmoid"), Activation("relu", 5)]
 ALL = [*SMOOTH, Activation("relu"), Activation("relu", 2), Activation("relu", 3)]

@@ -15,7 +15,7 @@ import torch
 from refusals import refused
 
 import sciml_bounds as sb
-import sciml_bounds.barron.cell_bounds as module
+import sciml_bounds.barron._cell_bounds as module
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ def draw(rng):
     lifting = N(dim, 3, "tanh", seed=int(rng.integers(99)), scale=2.0) if rng.random() < 0.2 else None
     network = N.of(
         w, b, rng.standard_normal(width), activation=activation, power=power, slope=rng.standard_normal(dim),
-        offset=1.0, lengths=lengths, held=held, lifting=lifting,
+        offset=1.0, lengths=lengths, dirichlet_sides=held, lifting=lifting,
     )  # fmt: skip
     shape = tuple(int(n) for n in rng.integers(2, {1: 20, 2: 8, 3: 4}[dim], dim))
     origin = tuple(map(float, rng.uniform(-0.3, 0.3, dim)))
@@ -65,7 +65,7 @@ def value(network, x):
     v = v + x @ network.slope + network.offset
     for axis, length in enumerate(network.lengths):
         s = x[..., axis] / length
-        ends = [end for held, end in network.held if held == axis]
+        ends = [end for held, end in network.dirichlet_sides if held == axis]
         v = v * ((4 if len(ends) == 2 else 1) * (s if 0 in ends else 1) * (1 - s if 1 in ends else 1))
     return v if network.lifting is None else v + value(network.lifting, x)
 
@@ -155,7 +155,7 @@ def test_bounds_of_smooth_networks_are_tight(results):
 @pytest.mark.parametrize("held", [(), "all"])
 def test_widths_shrink_with_the_cells(held):
     """First order in the spacing: twice as many cells halve the largest width of every derivative, within 25 %."""
-    network = N(2, 30, "tanh", held=held, scale=6.0)
+    network = N(2, 30, "tanh", dirichlet_sides=held, scale=6.0)
     widths = []
     for n in (32, 64, 128):
         bounds = network.cell_bounds(sb.Grid((n, n)))
@@ -176,7 +176,7 @@ def test_cells_away_from_kinks_are_exact():
 
 
 def test_chunks_change_nothing(monkeypatch):
-    network, grid = N(2, 30, "tanh", held="all"), sb.Grid((9, 5))
+    network, grid = N(2, 30, "tanh", dirichlet_sides="all"), sb.Grid((9, 5))
     whole = network.cell_bounds(grid)
     monkeypatch.setattr(module, "CHUNK", 100)
     parts = network.cell_bounds(grid)

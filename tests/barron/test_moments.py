@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from sciml_bounds.barron.moments import of_derivative, of_product, of_resolvent, of_sum, of_terms, within_band
+from sciml_bounds.barron._moments import of_derivative, of_product, of_resolvent, of_sum, of_terms, within_band
 
 F, NOTHING, ROUGH = (1.0, 2.0, 5.0, 14.0, 41.0), (0.0,) * 5, (1.0, 3.0, math.inf, math.inf, math.inf)
 

@@ -9,7 +9,8 @@ import scipy.optimize
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.barron.norms import half_moments, linear_moments, parabola_moments, projected, tanh_moments
+from sciml_bounds.barron._interval_moments import half_moments, linear_moments, parabola_moments, tanh_moments
+from sciml_bounds.barron._norms import projected
 
 
 def tensor(*numbers):
@@ -95,7 +96,7 @@ def test_projection_on_the_origin_and_of_what_is_inside():
 
 def test_norms_of_products_with_the_distance_hold_its_slope():
     """One neuron that is 1 makes u the distance function itself; |u| + |u'| is never above a Barron norm."""
-    network = sb.BarronNetwork.of([[0.0]], [0.0], [1.0], activation="cosine", held="all")
+    network = sb.BarronNetwork.of([[0.0]], [0.0], [1.0], activation="cosine", dirichlet_sides="all")
     x = torch.linspace(0, 1, 101, dtype=torch.float64)[:, None]
     with torch.no_grad():
         largest = float(network(x).abs().max() + network.gradient(x).abs().max())

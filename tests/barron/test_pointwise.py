@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.barron import pointwise
-from sciml_bounds.barron.series import FourierSeries, ProductSeries
+from sciml_bounds.barron import _pointwise as pointwise
+from sciml_bounds.barron._series import FourierSeries, ProductSeries
 
-B = sb.BarronFunction
+B = sb.barron.BarronFunction
 X = torch.rand((40, 2), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 #: One value of each kind, and another one of the same.

@@ -10,7 +10,7 @@ import torch
 
 import sciml_bounds as sb
 
-B = sb.BarronFunction
+B = sb.barron.BarronFunction
 
 
 @pytest.mark.parametrize("symmetry", ["cosine", "sine"])
@@ -47,5 +47,5 @@ def test_repeated_modes_are_added_up():
 
 
 def test_lists_of_numbers_are_read_in_double_precision():
-    series = sb.BarronFunction.fourier([[1]], [0.1 + 0.3j]).value
+    series = sb.barron.BarronFunction.fourier([[1]], [0.1 + 0.3j]).value
     assert series.coefficients.tolist() == [0.05 - 0.15j, 0.05 + 0.15j]

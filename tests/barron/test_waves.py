@@ -10,9 +10,9 @@ import torch
 from refusals import refused
 
 import sciml_bounds as sb
-from sciml_bounds.barron.waves import waves_of
+from sciml_bounds.barron._waves import waves_of
 
-B = sb.BarronFunction
+B = sb.barron.BarronFunction
 FUNCTIONS = {
     "fourier": B.fourier([[1, -2], [0, 3], [0, 0]], [1 + 1j, -0.5, 2.0], periods=(1.5, 0.7)),
     "cosine": B.cosine([[1, 2], [0, 3], [0, 0]], [1.0, -0.5, 2.0], lengths=(1.5, 0.7)),

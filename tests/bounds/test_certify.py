@@ -11,9 +11,9 @@ import torch
 from refusals import refused
 
 import sciml_bounds as sb
-import sciml_bounds.bounds.certify as certify_module
-import sciml_bounds.bounds.flux as flux_module
-from sciml_bounds.bounds.energy import EnergyForm
+import sciml_bounds.bounds._certify as certify_module
+import sciml_bounds.bounds._flux as flux_module
+from sciml_bounds.bounds._energy import EnergyForm
 
 #: The true error comes from quadrature and dense linear algebra, exact to about this.
 ROUND_OFF = 1e-9
@@ -458,7 +458,7 @@ def test_solve_stops_as_soon_as_the_bound_is_reached():
     asked = 1.05 * best
     solution = sb.solve(problem, method="cg", error=asked, callback=lambda p: history.append(p.relative_upper.item()))
     assert solution.converged.item()
-    assert str(solution.reason) != str(sb.Reason.CONVERGED)
+    assert str(solution.reason) != str(sb.results.Reason.CONVERGED)
     assert solution.certificate.relative_upper.item() <= asked
     assert len(history) == solution.iterations.item() >= 2
     assert history[-1] <= asked < history[-2]

@@ -10,14 +10,26 @@ import torch
 from refusals import refused
 
 import sciml_bounds as sb
+from sciml_bounds.barron import Box
 from sciml_bounds.errors import InputError
 from sciml_bounds.problems.transfers import interpolate_nodes
+from sciml_bounds.variational import (
+    EnergyDensity,
+    GinzburgLandau,
+    IsotropicEnergy,
+    MinimalSurface,
+    PLaplacian,
+    QuadraticEnergy,
+    ShearThinning,
+    VariationalProblem,
+    minimize_energy,
+)
 
-STIFF = sb.ShearThinning(3.0)
+STIFF = ShearThinning(3.0)
 MIXED = {"x0": sb.Dirichlet(1.0), "x1": sb.Neumann(0.5), "y0": sb.Periodic(), "y1": sb.Periodic()}
 
 
-def noise(problem: sb.VariationalProblem, seed: int = 0) -> torch.Tensor:
+def noise(problem: VariationalProblem, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return problem.free * torch.randn(problem.node_shape, generator=generator, dtype=torch.float64)
 
@@ -30,8 +42,8 @@ def test_the_p_laplacian_on_an_interval(q):
     """J(u) = -(1 - 1 / q) int u for f = 1, with int u = 1 / (q' + 1) 2^-q': known for the exact u."""
     conjugate = q / (q - 1)
     minimum = -(1 - 1 / q) * 0.5**conjugate / (conjugate + 1)
-    problem = sb.VariationalProblem(sb.Grid(12), sb.PLaplacian(q), 1.0)
-    solution = sb.minimize_energy(problem)
+    problem = VariationalProblem(sb.Grid(12), PLaplacian(q), 1.0)
+    solution = minimize_energy(problem)
     fields = {"discrete": solution.values, "zero": torch.zeros(13), "noise": solution.values + 0.01 * noise(problem)}
     for v in fields.values():
         v = v.double()
@@ -53,8 +65,8 @@ def test_the_bound_of_the_minimum_holds_where_finer_subcells_are_worse():
     """
     v = torch.tensor([1.0, *[-1.5, 1.0], *[-0.01 / 0.99, 1.0] * 65], dtype=torch.float64)
     n = len(v) - 1
-    density = sb.QuadraticEnergy(1e-10, 1.0, power=1.01)
-    problem = sb.VariationalProblem(sb.Grid(n, float(n)), density, 1.0, boundary=sb.Neumann(0.0))
+    density = QuadraticEnergy(1e-10, 1.0, power=1.01)
+    problem = VariationalProblem(sb.Grid(n, float(n)), density, 1.0, boundary=sb.Neumann(0.0))
     certificate = sb.certify(problem, v, flux=(torch.zeros(n + 1, dtype=torch.float64),), lower=False)
     least = (1 / 1.01 - 1) * n
     assert certificate.subdivisions == 64  # otherwise nothing is tested
@@ -63,8 +75,8 @@ def test_the_bound_of_the_minimum_holds_where_finer_subcells_are_worse():
 
 def test_a_plane_is_certified_to_be_the_minimiser():
     """Flux and gradient are constant: the gap is round-off."""
-    problem = sb.VariationalProblem(sb.Grid((5, 4)), sb.MinimalSurface(), boundary=sb.Dirichlet(lambda x, y: 2 * x - y))
-    plane = sb.minimize_energy(problem).values
+    problem = VariationalProblem(sb.Grid((5, 4)), MinimalSurface(), boundary=sb.Dirichlet(lambda x, y: 2 * x - y))
+    plane = minimize_energy(problem).values
     certificate = sb.certify(problem, plane)
     assert 0 <= certificate.upper < 1e-10
     assert certificate.lower < 1e-10
@@ -75,8 +87,8 @@ def test_a_minimiser_of_the_grid_is_no_better_than_it_is():
 
     The better field is u itself, but for the tolerance of its steps: an energy that is too small makes a violation.
     """
-    density = sb.IsotropicEnergy(lambda r: r.square() / 2, convex=True)
-    problem = sb.VariationalProblem(sb.Grid((2, 2)), density, boundary=sb.Dirichlet(lambda x, y: x * y))
+    density = IsotropicEnergy(lambda r: r.square() / 2, convex=True)
+    problem = VariationalProblem(sb.Grid((2, 2)), density, boundary=sb.Dirichlet(lambda x, y: x * y))
     u = problem.impose_boundary(torch.full((3, 3), 0.25, dtype=torch.float64))
     for size in (0.0, 0.1):
         v = u + size * problem.free
@@ -89,37 +101,37 @@ def test_a_minimiser_of_the_grid_is_no_better_than_it_is():
 
 def test_loads_that_hardly_any_flux_carries():
     """On the unit square a surface carries sources up to 2 + sqrt(pi) = 3.77, its perimeter over its area (Cheeger)."""
-    problem = sb.VariationalProblem(sb.Grid((16, 16)), sb.MinimalSurface(), 3.5)
-    solution = sb.minimize_energy(problem)
+    problem = VariationalProblem(sb.Grid((16, 16)), MinimalSurface(), 3.5)
+    solution = minimize_energy(problem)
     certificate = sb.certify(problem, solution)
-    excess = solution.energy - sb.minimize_energy(problem.refine(2)).energy
+    excess = solution.energy - minimize_energy(problem.refine(2)).energy
     assert excess <= float(certificate.upper) < 3 * excess
 
 
 def test_with_a_reaction_every_load_has_a_bound():
-    problem = sb.VariationalProblem(
-        sb.Grid((12, 12)), sb.MinimalSurface(reaction=1.0), lambda x, y: 20 * torch.sin(3 * x) * y
+    problem = VariationalProblem(
+        sb.Grid((12, 12)), MinimalSurface(reaction=1.0), lambda x, y: 20 * torch.sin(3 * x) * y
     )
-    solution = sb.minimize_energy(problem)
+    solution = minimize_energy(problem)
     certificate = sb.certify(problem, solution)
-    excess = solution.energy - sb.minimize_energy(problem.refine(4)).energy  # u is nearly upright at two sides
+    excess = solution.energy - minimize_energy(problem.refine(4)).energy  # u is nearly upright at two sides
     assert 0.4 * excess <= float(certificate.lower)
     assert excess <= float(certificate.upper) < 6 * excess
 
 
 @pytest.mark.parametrize(
     "density",
-    [STIFF, sb.PLaplacian(3), sb.QuadraticEnergy(1.0, 10.0, power=4), sb.ShearThinning(2.0, 0.5, 3.0),
-     sb.MinimalSurface(2.0)],
+    [STIFF, PLaplacian(3), QuadraticEnergy(1.0, 10.0, power=4), ShearThinning(2.0, 0.5, 3.0),
+     MinimalSurface(2.0)],
     ids=lambda density: type(density).__name__,
 )  # fmt: skip
 @pytest.mark.parametrize("boundary", [sb.Dirichlet(0.0), MIXED], ids=["held", "mixed"])
 def test_bounds_bracket_the_excess_over_a_fine_solution(density, boundary):
     """The minimiser on cells that are 8 times smaller has nearly the energy of u: 1/64 of the mesh error is left."""
-    problem = sb.VariationalProblem(sb.Grid((6, 5)), density, lambda x, y: 1 + x * y, boundary=boundary)
+    problem = VariationalProblem(sb.Grid((6, 5)), density, lambda x, y: 1 + x * y, boundary=boundary)
     fine = problem.refine(8)
-    minimum = sb.minimize_energy(fine).energy
-    discrete = sb.minimize_energy(problem).values
+    minimum = minimize_energy(fine).energy
+    discrete = minimize_energy(problem).values
     for v, tight in ((discrete, 2.5), (discrete + 0.3 * noise(problem), 1.3)):
         energy = float(fine.energy(interpolate_nodes(v.unsqueeze(0), 8, problem.frame.periodic)[0]))
         excess = energy - minimum
@@ -133,8 +145,8 @@ def test_bounds_bracket_the_excess_over_a_fine_solution(density, boundary):
 
 
 def test_linear_problems_have_the_bound_of_prager_and_synge():
-    problem = sb.VariationalProblem(sb.Grid((6, 5)), sb.QuadraticEnergy(lambda x, y: 1 + x, 2.0), 1.0, boundary=MIXED)
-    v = sb.minimize_energy(problem).values + 0.1 * noise(problem)
+    problem = VariationalProblem(sb.Grid((6, 5)), QuadraticEnergy(lambda x, y: 1 + x, 2.0), 1.0, boundary=MIXED)
+    v = minimize_energy(problem).values + 0.1 * noise(problem)
     certificate, linear = sb.certify(problem, v), sb.certify(problem.as_diffusion(), v)
     assert float(certificate.upper) == pytest.approx(float(linear.upper) ** 2 / 2)
     assert float(certificate.lower) == pytest.approx(float(linear.lower) ** 2 / 2)
@@ -144,10 +156,10 @@ def test_linear_problems_have_the_bound_of_prager_and_synge():
 
 def test_without_reaction_the_gap_is_that_of_prager_and_synge():
     """With the same flux: int (a |p|^2 + |y|^2 / a) / 2 - y . p is half the square of the hypercircle's bound."""
-    quadratic = sb.QuadraticEnergy(lambda x, y: 1 + x)
-    problem = sb.VariationalProblem(sb.Grid((6, 5)), quadratic, 1.0, boundary=MIXED)
-    nonlinear = sb.VariationalProblem(
-        problem.grid, sb.IsotropicEnergy(lambda r: r**2 / 2, coefficient=quadratic.coefficient, convex=True,
+    quadratic = QuadraticEnergy(lambda x, y: 1 + x)
+    problem = VariationalProblem(sb.Grid((6, 5)), quadratic, 1.0, boundary=MIXED)
+    nonlinear = VariationalProblem(
+        problem.grid, IsotropicEnergy(lambda r: r**2 / 2, coefficient=quadratic.coefficient, convex=True,
                                          lower=1.0, upper=1.0), 1.0, boundary=MIXED,
     )  # fmt: skip
     v = problem.impose_boundary(noise(problem))
@@ -161,8 +173,8 @@ def test_a_nonlinear_problem_is_solved_to_a_certified_per_cent():
     """Of the energy norm of the gradient: the bound of the relative error falls with the spacing."""
     relative = {}
     for n in (16, 32):
-        problem = sb.VariationalProblem(sb.Grid((n, n)), STIFF, lambda x, y: 20 * x)
-        certificate = sb.certify(problem, sb.minimize_energy(problem), lower=False, improve=1)
+        problem = VariationalProblem(sb.Grid((n, n)), STIFF, lambda x, y: 20 * x)
+        certificate = sb.certify(problem, minimize_energy(problem), lower=False, improve=1)
         relative[n] = float(certificate.relative_gradient_upper)
     assert relative[32] < 0.55 * relative[16]
     assert certificate.relative_upper < 0.01
@@ -170,14 +182,14 @@ def test_a_nonlinear_problem_is_solved_to_a_certified_per_cent():
 
 def test_the_bound_needs_no_good_first_flux():
     """A field that is far off linearises to a flux that no surface carries; firmer profiles lead back."""
-    problem = sb.VariationalProblem(sb.Grid((6, 6)), sb.MinimalSurface(), 1.0)
+    problem = VariationalProblem(sb.Grid((6, 6)), MinimalSurface(), 1.0)
     v = 3 * noise(problem)
-    excess = float(problem.energy(v)) - sb.minimize_energy(problem).energy
+    excess = float(problem.energy(v)) - minimize_energy(problem).energy
     assert 0.95 * excess < sb.certify(problem, v).upper < 1.1 * excess
 
 
 def test_where_no_flux_carries_the_load_there_is_no_bound():
-    problem = sb.VariationalProblem(sb.Grid((4, 4)), sb.MinimalSurface(), 10.0)
+    problem = VariationalProblem(sb.Grid((4, 4)), MinimalSurface(), 10.0)
     certificate = sb.certify(problem, torch.zeros(5, 5, dtype=torch.float64))
     assert certificate.upper.isinf()
     assert certificate.minimum.lower == -math.inf
@@ -187,21 +199,21 @@ def test_where_no_flux_carries_the_load_there_is_no_bound():
 
 
 def test_the_gradient_error_follows_from_lambda():
-    problem = sb.VariationalProblem(sb.Grid((8, 8)), sb.ShearThinning(3.0, 2.0), 5.0)
-    certificate = sb.certify(problem, sb.minimize_energy(problem))
+    problem = VariationalProblem(sb.Grid((8, 8)), ShearThinning(3.0, 2.0), 5.0)
+    certificate = sb.certify(problem, minimize_energy(problem))
     assert float(certificate.gradient_upper) == pytest.approx(math.sqrt(float(certificate.upper)))
     assert certificate.gradient_kind == certificate.kind == "bound"
     assert "gradient error" in repr(certificate)
-    surface = sb.VariationalProblem(sb.Grid((8, 8)), sb.MinimalSurface(), 1.0)
-    certificate = sb.certify(surface, sb.minimize_energy(surface))
+    surface = VariationalProblem(sb.Grid((8, 8)), MinimalSurface(), 1.0)
+    certificate = sb.certify(surface, minimize_energy(surface))
     assert certificate.gradient_upper.isinf()
     assert "gradient error" not in repr(certificate)
 
 
 def test_what_users_declare_is_said_to_be_assumed():
-    density = sb.IsotropicEnergy(lambda r: torch.log(torch.cosh(r)) + r**2 / 2, convex=True, lower=1.0, upper=2.0)
-    problem = sb.VariationalProblem(sb.Grid((6, 6)), density, 1.0)
-    certificate = sb.certify(problem, sb.minimize_energy(problem))
+    density = IsotropicEnergy(lambda r: torch.log(torch.cosh(r)) + r**2 / 2, convex=True, lower=1.0, upper=2.0)
+    problem = VariationalProblem(sb.Grid((6, 6)), density, 1.0)
+    certificate = sb.certify(problem, minimize_energy(problem))
     assert certificate.kind == "assumes convexity"
     assert certificate.gradient_kind == "assumes lambda"
     assert "assumes lambda" in repr(certificate)
@@ -209,8 +221,8 @@ def test_what_users_declare_is_said_to_be_assumed():
 
 
 def test_a_flux_may_be_reused_for_other_fields():
-    problem = sb.VariationalProblem(sb.Grid((6, 5)), STIFF, 5.0, boundary=MIXED)
-    v = sb.minimize_energy(problem).values
+    problem = VariationalProblem(sb.Grid((6, 5)), STIFF, 5.0, boundary=MIXED)
+    v = minimize_energy(problem).values
     for improve in (0, 1):
         first = sb.certify(problem, v, improve=improve, lower=False)
         again = sb.certify(problem, v, flux=first.flux, lower=False)
@@ -221,8 +233,8 @@ def test_a_flux_may_be_reused_for_other_fields():
 
 
 def test_any_flux_gives_a_bound():
-    problem = sb.VariationalProblem(sb.Grid((4, 3)), STIFF, 5.0)
-    solution = sb.minimize_energy(problem)
+    problem = VariationalProblem(sb.Grid((4, 3)), STIFF, 5.0)
+    solution = minimize_energy(problem)
     first = sb.certify(problem, solution)
     generator = torch.Generator().manual_seed(0)
     wrong = tuple(y + torch.randn(y.shape, generator=generator, dtype=torch.float64) for y in first.flux)
@@ -231,11 +243,11 @@ def test_any_flux_gives_a_bound():
 
 def test_energies_are_bounded_whatever_the_flux():
     """u^7 pulls to 1 at once, so that rules differ: J(v) is off by up to the gap of a bad flux, on the safe sides."""
-    density = sb.QuadraticEnergy(0.01, 1.0, power=8)
-    problem = sb.VariationalProblem(sb.Grid(6), density, 1.0)
+    density = QuadraticEnergy(0.01, 1.0, power=8)
+    problem = VariationalProblem(sb.Grid(6), density, 1.0)
     fine = problem.refine(64)
-    minimum = sb.minimize_energy(fine).energy  # above J(u) by some 1e-3 of what v is
-    v = sb.minimize_energy(problem).values
+    minimum = minimize_energy(fine).energy  # above J(u) by some 1e-3 of what v is
+    v = minimize_energy(problem).values
     energy = float(fine.energy(interpolate_nodes(v.unsqueeze(0), 64, (False,))[0]))
     for size in (0.0, 0.2, 1.0):
         certificate = sb.certify(problem, v, flux=(torch.linspace(-size, size, 7).double(),), lower=False)
@@ -248,8 +260,8 @@ def test_energies_are_bounded_whatever_the_flux():
 
 def test_single_precision_on_the_sides_is_put_right():
     """0.1 is another number in float32; what is certified has the prescribed one."""
-    problem = sb.VariationalProblem(sb.Grid((4, 3)), STIFF, 5.0, boundary=sb.Dirichlet(0.1))
-    v = sb.minimize_energy(problem).values
+    problem = VariationalProblem(sb.Grid((4, 3)), STIFF, 5.0, boundary=sb.Dirichlet(0.1))
+    v = minimize_energy(problem).values
     certificate = sb.certify(problem, v.float(), lower=False)
     assert bool((certificate.values[0] == 0.1).all())
     assert float(certificate.upper) == pytest.approx(float(sb.certify(problem, v, lower=False).upper), rel=1e-4)
@@ -257,15 +269,15 @@ def test_single_precision_on_the_sides_is_put_right():
 
 
 def test_without_lower_bound_there_is_zero():
-    problem = sb.VariationalProblem(sb.Grid((4, 3)), STIFF, 5.0)
-    certificate = sb.certify(problem, sb.minimize_energy(problem), lower=False)
+    problem = VariationalProblem(sb.Grid((4, 3)), STIFF, 5.0)
+    certificate = sb.certify(problem, minimize_energy(problem), lower=False)
     assert certificate.lower == 0
 
 
-def overflowing(slope: float) -> tuple[sb.VariationalProblem, torch.Tensor]:
+def overflowing(slope: float) -> tuple[VariationalProblem, torch.Tensor]:
     """log(cosh r) is infinite from r = 711 on in double precision; also a field with gradients up to `slope`."""
-    density = sb.IsotropicEnergy(lambda r: torch.log(torch.cosh(r)) + r**2 / 2, convex=True, lower=1.0, upper=2.0)
-    problem = sb.VariationalProblem(sb.Grid(4), density, 1e5)
+    density = IsotropicEnergy(lambda r: torch.log(torch.cosh(r)) + r**2 / 2, convex=True, lower=1.0, upper=2.0)
+    problem = VariationalProblem(sb.Grid(4), density, 1e5)
     return problem, slope / 4 * torch.tensor([0.0, 1.0, 0.0, 1.0, 0.0], dtype=torch.float64)
 
 
@@ -273,7 +285,9 @@ def overflowing(slope: float) -> tuple[sb.VariationalProblem, torch.Tensor]:
 def test_an_infinite_energy_is_refused(improve):
     problem, v = overflowing(800.0)
     refused("finite double precision 800", sb.certify, problem, v, improve=improve)
-    network = sb.BarronNetwork.of([[0.0]], [0.0], [1e4], held="all")  # 1e4 x (1 - x) has gradients beyond 711
+    network = sb.BarronNetwork.of(
+        [[0.0]], [0.0], [1e4], dirichlet_sides="all"
+    )  # 1e4 x (1 - x) has gradients beyond 711
     refused("finite double precision", sb.certify, problem, network, improve=improve)
 
 
@@ -296,21 +310,21 @@ def general(x, u, p):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: sb.certify(sb.VariationalProblem(GRID, sb.GinzburgLandau(0.1)), np.zeros((5, 4))),
+        (lambda: sb.certify(VariationalProblem(GRID, GinzburgLandau(0.1)), np.zeros((5, 4))),
          "the energy is not convex (GinzburgLandau)"),
-        (lambda: sb.certify(sb.VariationalProblem(GRID, sb.EnergyDensity(general)), np.zeros((5, 4))),
+        (lambda: sb.certify(VariationalProblem(GRID, EnergyDensity(general)), np.zeros((5, 4))),
          "the energy is not convex"),
-        (lambda: sb.certify(sb.VariationalProblem(GRID, sb.EnergyDensity(general, convex=True)), np.zeros((5, 4))),
+        (lambda: sb.certify(VariationalProblem(GRID, EnergyDensity(general, convex=True)), np.zeros((5, 4))),
          "the convex conjugate of a general density"),
-        (lambda: sb.certify(sb.VariationalProblem(sb.Box([1.0]), STIFF), np.zeros(3)), "on a box without cells"),
-        (lambda: sb.certify(sb.VariationalProblem(GRID, STIFF), np.ones((5, 4))), "up to 1, and a field that is not"),
-        (lambda: sb.certify(sb.VariationalProblem(GRID, sb.QuadraticEnergy()), np.ones((5, 4))), "impose_boundary"),
-        (lambda: sb.certify(sb.VariationalProblem(GRID, STIFF), np.zeros((4, 3))), "a node field here has (5, 4)"),
-        (lambda: sb.certify(sb.VariationalProblem(GRID, STIFF), np.full((5, 4), np.nan)), "NaN"),
-        (lambda: sb.certify(sb.VariationalProblem(GRID, STIFF), np.zeros((5, 4)), layout="cells"), "at the nodes"),
-        (lambda: sb.certify(sb.VariationalProblem(GRID, STIFF), np.zeros((5, 4)), improve=-1), "improve is -1"),
-        (lambda: sb.certify(sb.VariationalProblem(GRID, STIFF), np.zeros((5, 4)), flux=(1.0,)), "one face field"),
-        (lambda: sb.certify(sb.VariationalProblem(GRID, STIFF), np.zeros((5, 4)), flux=(np.zeros((5, 3)),) * 2),
+        (lambda: sb.certify(VariationalProblem(Box([1.0]), STIFF), np.zeros(3)), "on a box without cells"),
+        (lambda: sb.certify(VariationalProblem(GRID, STIFF), np.ones((5, 4))), "up to 1, and a field that is not"),
+        (lambda: sb.certify(VariationalProblem(GRID, QuadraticEnergy()), np.ones((5, 4))), "impose_boundary"),
+        (lambda: sb.certify(VariationalProblem(GRID, STIFF), np.zeros((4, 3))), "a node field here has (5, 4)"),
+        (lambda: sb.certify(VariationalProblem(GRID, STIFF), np.full((5, 4), np.nan)), "NaN"),
+        (lambda: sb.certify(VariationalProblem(GRID, STIFF), np.zeros((5, 4)), layout="cells"), "at the nodes"),
+        (lambda: sb.certify(VariationalProblem(GRID, STIFF), np.zeros((5, 4)), improve=-1), "improve is -1"),
+        (lambda: sb.certify(VariationalProblem(GRID, STIFF), np.zeros((5, 4)), flux=(1.0,)), "one face field"),
+        (lambda: sb.certify(VariationalProblem(GRID, STIFF), np.zeros((5, 4)), flux=(np.zeros((5, 3)),) * 2),
          "the flux along y has shape (5, 3), but (4, 4) is expected"),
     ],
 )  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.bounds.convex_sums import CellFlux, bernstein, bubbles_of, gauss, midpoints, simpson, trapezoid
+from sciml_bounds.bounds._convex_sums import CellFlux, bernstein, bubbles_of, gauss, midpoints, simpson, trapezoid
 from sciml_bounds.problems.elements import Elements
 
 GRIDS = {1: sb.Grid(3, lengths=2.0), 2: sb.Grid((3, 2), lengths=(1.0, 0.5)), 3: sb.Grid((2, 2, 3))}

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.bounds.correction import correction_by_cycles, correction_from_pressure
-from sciml_bounds.bounds.energy import EnergyForm
-from sciml_bounds.bounds.flux import flux_and_pressure
+from sciml_bounds.bounds._correction import correction_by_cycles, correction_from_pressure
+from sciml_bounds.bounds._energy import EnergyForm
+from sciml_bounds.bounds._flux import flux_and_pressure
 from sciml_bounds.problems.transfers import with_periodic_copies
 
 SIDES = {

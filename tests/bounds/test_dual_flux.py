@@ -9,9 +9,9 @@ import scipy.optimize
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.bounds.dual_flux import DualFlux
-from sciml_bounds.bounds.fenchel import Fenchel
-from sciml_bounds.bounds.flux import divergence
+from sciml_bounds.bounds._dual_flux import DualFlux
+from sciml_bounds.bounds._fenchel import Fenchel
+from sciml_bounds.bounds._flux import divergence
 
 SIDES = {
     "held": dict.fromkeys(("x0", "x1", "y0", "y1"), sb.Dirichlet(0.0)),
@@ -19,17 +19,17 @@ SIDES = {
     "floating": dict.fromkeys(("x0", "x1", "y0", "y1"), sb.Neumann(0.0)),
 }
 DENSITIES = {
-    "shear thinning": sb.ShearThinning(3.0, lambda x, y: 1 + x),
-    "p = 3": sb.PLaplacian(3),
-    "p = 1.5, reaction": sb.PLaplacian(1.5, reaction=lambda x, y: 5.0 * (x > 0.5), power=4),
-    "surface": sb.MinimalSurface(2.0),
+    "shear thinning": sb.variational.ShearThinning(3.0, lambda x, y: 1 + x),
+    "p = 3": sb.variational.PLaplacian(3),
+    "p = 1.5, reaction": sb.variational.PLaplacian(1.5, reaction=lambda x, y: 5.0 * (x > 0.5), power=4),
+    "surface": sb.variational.MinimalSurface(2.0),
 }
 
 
-def made(density: str, sides: str) -> tuple[sb.VariationalProblem, DualFlux]:
+def made(density: str, sides: str) -> tuple[sb.variational.VariationalProblem, DualFlux]:
     grid = sb.Grid((4, 3))
     source = np.cos(np.pi * (np.arange(4) + 0.5) / 4)[:, None] * np.ones(3)
-    problem = sb.VariationalProblem(grid, DENSITIES[density], source, boundary=SIDES[sides])
+    problem = sb.variational.VariationalProblem(grid, DENSITIES[density], source, boundary=SIDES[sides])
     generator = torch.Generator().manual_seed(0)
     v = problem.impose_boundary(torch.randn(problem.node_shape, generator=generator, dtype=torch.float64) / 4)
     nodes = torch.cat([v, v[:, :1]], 1) if problem.frame.periodic[1] else v

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.bounds.energy import EnergyForm
+from sciml_bounds.bounds._energy import EnergyForm
 from sciml_bounds.kernels import use_backend
 from sciml_bounds.problems.transfers import with_periodic_copies
 

@@ -10,22 +10,22 @@ import torch
 from refusals import refused
 
 import sciml_bounds as sb
-import sciml_bounds.bounds.energy_between_nodes as module
-from sciml_bounds.bounds.convex_sums import CellFlux, bubbles_of, gauss
-from sciml_bounds.bounds.dual_flux import DualFlux
-from sciml_bounds.bounds.fenchel import Fenchel
-from sciml_bounds.bounds.interpolation import CellBounds
+import sciml_bounds.bounds._energy_between_nodes as module
+from sciml_bounds.bounds._convex_sums import CellFlux, bubbles_of, gauss
+from sciml_bounds.bounds._dual_flux import DualFlux
+from sciml_bounds.bounds._fenchel import Fenchel
+from sciml_bounds.bounds._interpolation_error import CellBounds
 from sciml_bounds.problems.elements import elements_on
 
 DENSITIES = {
-    "quadratic": sb.QuadraticEnergy(1.0, 2.0),
-    "reaction": sb.QuadraticEnergy(1.0, 10.0, power=4),
-    "root reaction": sb.QuadraticEnergy(1.0, 3.0, power=1.5),
-    "shear thinning": sb.ShearThinning(3.0),
-    "thick": sb.PLaplacian(3.0, reaction=1.0),
-    "thin": sb.PLaplacian(1.5),
-    "surface": sb.MinimalSurface(2.0),
-    "own": sb.IsotropicEnergy(lambda r: torch.cosh(r) - 1, convex=True, lower=1.0),
+    "quadratic": sb.variational.QuadraticEnergy(1.0, 2.0),
+    "reaction": sb.variational.QuadraticEnergy(1.0, 10.0, power=4),
+    "root reaction": sb.variational.QuadraticEnergy(1.0, 3.0, power=1.5),
+    "shear thinning": sb.variational.ShearThinning(3.0),
+    "thick": sb.variational.PLaplacian(3.0, reaction=1.0),
+    "thin": sb.variational.PLaplacian(1.5),
+    "surface": sb.variational.MinimalSurface(2.0),
+    "own": sb.variational.IsotropicEnergy(lambda r: torch.cosh(r) - 1, convex=True, lower=1.0),
 }
 SIDES = {"x0": sb.Dirichlet(0.3), "x1": sb.Neumann(0.4), "y0": sb.Neumann(0.0), "y1": sb.Dirichlet(0.3)}
 HELD = [(0, 0), (1, 1)]
@@ -37,12 +37,22 @@ def level(value, dim=2):
 
 def drawn(activation="tanh", power=1, seed=0):
     return sb.BarronNetwork(
-        2, 8, activation, power=power, held=HELD, lifting=level(0.3), lengths=(1.0, 1.5), scale=2.0, seed=seed
+        2,
+        8,
+        activation,
+        power=power,
+        dirichlet_sides=HELD,
+        lifting=level(0.3),
+        lengths=(1.0, 1.5),
+        scale=2.0,
+        seed=seed,
     )
 
 
 def problem_of(density, n, sides=SIDES):
-    return sb.VariationalProblem(sb.Grid((n, n + 1), (1.0, 1.5)), density, lambda x, y: 1 + x * y, boundary=sides)
+    return sb.variational.VariationalProblem(
+        sb.Grid((n, n + 1), (1.0, 1.5)), density, lambda x, y: 1 + x * y, boundary=sides
+    )
 
 
 def energy(problem, network):
@@ -64,8 +74,10 @@ def energy(problem, network):
 def test_the_exact_solution_has_no_error(dim):
     """-Laplace u = 1 between two plates: x (1 - x) / 2, whose flux is that of the cells, on any grid."""
     sides = {side: sb.Neumann(0.0) for side in sb.Grid((2,) * dim).sides} | {"x0": sb.Dirichlet(), "x1": sb.Dirichlet()}
-    problem = sb.VariationalProblem(sb.Grid((3,) * dim), sb.QuadraticEnergy(), 1.0, boundary=sides)
-    exact = sb.BarronNetwork.of(np.zeros((0, dim)), [], [], offset=0.125, held=[(0, 0), (0, 1)])
+    problem = sb.variational.VariationalProblem(
+        sb.Grid((3,) * dim), sb.variational.QuadraticEnergy(), 1.0, boundary=sides
+    )
+    exact = sb.BarronNetwork.of(np.zeros((0, dim)), [], [], offset=0.125, dirichlet_sides=[(0, 0), (0, 1)])
     certificate = sb.certify(problem, exact, rtol=1e-12)
     assert float(certificate.upper) < 1e-12
     assert float(certificate.energy.lower) == pytest.approx(-1 / 24)  # - int u / 2
@@ -85,7 +97,7 @@ def test_energy_and_excess_are_bracketed_the_more_closely_the_finer_the_grid(nam
         certificate = sb.certify(problem, network)
         J = energy(problem, network)
         assert float(certificate.energy.lower) <= J <= float(certificate.energy.upper)
-        excess = J - sb.minimize_energy(problem.refine(2), rtol=1e-6).energy
+        excess = J - sb.variational.minimize_energy(problem.refine(2), rtol=1e-6).energy
         assert excess <= float(certificate.upper)
         assert float(certificate.lower) <= excess + 0.02 * abs(excess)  # J(u) is a little below that of the grid
         assert float(certificate.indicators.sum()) == pytest.approx(float(certificate.upper))
@@ -99,8 +111,8 @@ def test_energy_and_excess_are_bracketed_the_more_closely_the_finer_the_grid(nam
 def test_a_network_that_fits_is_told_from_its_nodal_values():
     """D / 8 and a little: the nodal field has the error of 8 cells, the network nearly none."""
     sides = {side: sb.Neumann(0.0) for side in sb.Grid((2, 2)).sides} | {"x0": sb.Dirichlet(), "x1": sb.Dirichlet()}
-    problem = sb.VariationalProblem(sb.Grid((8, 8)), sb.QuadraticEnergy(), 1.0, boundary=sides)
-    network = sb.BarronNetwork.of([[1.0, 0.5]], [0.0], [1e-3], offset=0.125, held=[(0, 0), (0, 1)])
+    problem = sb.variational.VariationalProblem(sb.Grid((8, 8)), sb.variational.QuadraticEnergy(), 1.0, boundary=sides)
+    network = sb.BarronNetwork.of([[1.0, 0.5]], [0.0], [1e-3], offset=0.125, dirichlet_sides=[(0, 0), (0, 1)])
     certificate = sb.certify(problem, network)
     assert float(certificate.upper) < 1e-2 * float(sb.certify(problem, certificate.values).lower)
     assert certificate.layout == "function"
@@ -108,7 +120,7 @@ def test_a_network_that_fits_is_told_from_its_nodal_values():
 
 def test_linear_problems_have_the_bound_of_diffusion():
     """|||u - v|||^2 / 2, found in another way."""
-    problem = problem_of(sb.QuadraticEnergy(2.0), 16)
+    problem = problem_of(sb.variational.QuadraticEnergy(2.0), 16)
     network = drawn()
     of_energy = sb.certify(problem, network)
     of_error = sb.certify(problem.as_diffusion(), network)
@@ -120,8 +132,8 @@ def test_linear_problems_have_the_bound_of_diffusion():
 
 
 def test_what_solvers_return_is_certified_as_its_network():
-    problem = sb.VariationalProblem(sb.Grid((8, 8)), sb.QuadraticEnergy(reaction=1.0), 1.0)
-    solution = sb.greedy_network(problem, 6)
+    problem = sb.variational.VariationalProblem(sb.Grid((8, 8)), sb.variational.QuadraticEnergy(reaction=1.0), 1.0)
+    solution = sb.network_solvers.greedy_network(problem, 6)
     for posed in (problem, problem.as_diffusion()):
         mine, of_network = sb.certify(posed, solution), sb.certify(posed, solution.network)
         assert mine.layout == "function"
@@ -129,7 +141,7 @@ def test_what_solvers_return_is_certified_as_its_network():
 
 
 def test_fluxes_are_used_again_and_finer_ones_help():
-    problem, network = problem_of(sb.ShearThinning(2.0), 5), drawn()
+    problem, network = problem_of(sb.variational.ShearThinning(2.0), 5), drawn()
     first = sb.certify(problem, network)
     again = sb.certify(problem, network, flux=first.flux, lower=False)
     assert float(again.upper) == pytest.approx(float(first.upper), rel=1e-9)
@@ -180,7 +192,7 @@ def test_suprema_are_not_below_samples(name):
 def test_each_way_is_a_bound_for_itself(name, monkeypatch):
     """With one of the two left out, the excess of the network is still below."""
     problem, network = problem_of(DENSITIES[name], 6), drawn(seed=3)
-    excess = energy(problem, network) - sb.minimize_energy(problem.refine(4), rtol=1e-6).energy
+    excess = energy(problem, network) - sb.variational.minimize_energy(problem.refine(4), rtol=1e-6).energy
     both = float(sb.certify(problem, network).upper)
     for part in ("_Gradients", "_Values") if problem.cell_place[1].any() else ("_Gradients",):
         of = getattr(module, part).of
@@ -243,7 +255,7 @@ def test_bounds_are_attained_where_what_is_left_lies_along_the_residual(beta):
 
     With the other sign, the lower bound of J(v) misses the square of what is left alone, beta^2 h^2 / 24.
     """
-    problem = sb.VariationalProblem(sb.Grid(4), sb.QuadraticEnergy(), 1.0)
+    problem = sb.variational.VariationalProblem(sb.Grid(4), sb.variational.QuadraticEnergy(), 1.0)
     unit = 0.25**2 / 24
     certificate = sb.certify(problem, Bubbles(beta), rtol=1e-12)
     assert float(certificate.upper) == pytest.approx((1 + beta) ** 2 * unit, rel=1e-9)
@@ -255,7 +267,7 @@ def test_bounds_are_attained_where_what_is_left_lies_along_the_residual(beta):
 @pytest.mark.parametrize("beta", [0.0, 1.0])
 def test_an_infinite_gap_stays_infinite(beta):
     """Where the flux is out of reach, with or without something left."""
-    problem = sb.VariationalProblem(sb.Grid(4), sb.QuadraticEnergy(), 1.0)
+    problem = sb.variational.VariationalProblem(sb.Grid(4), sb.variational.QuadraticEnergy(), 1.0)
     bounds = Bubbles(beta).cell_bounds(problem.grid)
     dual = DualFlux(Fenchel(problem), bounds.nodes)
     fenchel, y = dual.fenchel.with_bends(bounds.bends), dual.flux(dual.found(1e-6))
@@ -272,7 +284,7 @@ def test_the_slopes_of_a_wrong_guess_are_among_the_gradients():
             slopes = (known.gradient[0] + known.gradient[1]) / 2
             return known._replace(gradient=(slopes, slopes), second=(0 * known.second[0], 8 * known.second[1]))
 
-    problem = sb.VariationalProblem(sb.Grid(4), sb.PLaplacian(1.5), 1.0)
+    problem = sb.variational.VariationalProblem(sb.Grid(4), sb.variational.PLaplacian(1.5), 1.0)
     bounds = Straight(1.0).cell_bounds(problem.grid)
     dual = DualFlux(Fenchel(problem), bounds.nodes)
     fenchel, y = dual.fenchel.with_bends(bounds.bends), dual.flux(dual.found(1e-6))
@@ -285,7 +297,7 @@ def test_the_slopes_of_a_wrong_guess_are_among_the_gradients():
 
 def test_slopes_may_change_faster_than_gradients_turn():
     """Gradients from 1 to 3 and g' = r^9, in one dimension, where none turns."""
-    problem = sb.VariationalProblem(sb.Grid(4), sb.PLaplacian(10.0), 1.0)
+    problem = sb.variational.VariationalProblem(sb.Grid(4), sb.variational.PLaplacian(10.0), 1.0)
     known = Bubbles(0.0).cell_bounds(problem.grid)
     one = torch.ones_like(known.gradient[0])
     y = DualFlux(Fenchel(problem), known.nodes).flux((torch.zeros(5, dtype=torch.float64),))
@@ -297,8 +309,8 @@ def test_slopes_may_change_faster_than_gradients_turn():
 
 def test_energies_have_bounds_where_no_flux_carries_the_load():
     """The energy of a minimal surface under 3 > 2 a is not bounded below, and nothing is left of a parabola."""
-    problem = sb.VariationalProblem(sb.Grid(4), sb.MinimalSurface(), 3.0)
-    network = sb.BarronNetwork.of(np.zeros((0, 1)), [], [], offset=0.1, held="all")
+    problem = sb.variational.VariationalProblem(sb.Grid(4), sb.variational.MinimalSurface(), 3.0)
+    network = sb.BarronNetwork.of(np.zeros((0, 1)), [], [], offset=0.1, dirichlet_sides="all")
     certificate = sb.certify(problem, network)
     assert float(certificate.upper) == math.inf
     assert float(certificate.minimum.lower) == -math.inf
@@ -329,7 +341,7 @@ class Scaled:
 )
 def test_what_is_not_known_leaves_larger_bounds_and_no_nan(name, unknown):
     """Of zero nothing is left even where values and gradients are not known."""
-    problem = sb.VariationalProblem(sb.Grid(4), DENSITIES[name], 1.0)
+    problem = sb.variational.VariationalProblem(sb.Grid(4), DENSITIES[name], 1.0)
     for scale in (0.0, 1.0):
         found, all_known = (sb.certify(problem, Scaled(scale, left_out)) for left_out in (unknown, ()))
         assert float(found.upper) >= float(all_known.upper)
@@ -341,7 +353,7 @@ def test_what_is_not_known_leaves_larger_bounds_and_no_nan(name, unknown):
 
 def test_round_off_of_the_nodes_is_among_what_occurs():
     """Slopes of I v may be off by 2 t / h, and values by t; of squares all of that counts."""
-    problem = sb.VariationalProblem(sb.Grid(4), sb.QuadraticEnergy(1.0, 2.0), 1.0)
+    problem = sb.variational.VariationalProblem(sb.Grid(4), sb.variational.QuadraticEnergy(1.0, 2.0), 1.0)
     known = Bubbles(1.0).cell_bounds(problem.grid)
     dual = DualFlux(Fenchel(problem), known.nodes)
     fenchel, y = dual.fenchel.with_bends(known.bends), dual.flux(dual.found(1e-3))
@@ -353,8 +365,8 @@ def test_round_off_of_the_nodes_is_among_what_occurs():
 
 def test_waves_may_have_all_nodes_at_their_zeros():
     """sin(2 pi x) on two cells: values at the nodes are round-off, those on the sides among them."""
-    network = sb.BarronNetwork.of_series(sb.BarronFunction.sine([[2]], [1.0], (1.0,)))
-    certificate = sb.certify(sb.VariationalProblem(sb.Grid(2), sb.QuadraticEnergy()), network)
+    network = sb.BarronNetwork.of_series(sb.barron.BarronFunction.sine([[2]], [1.0], (1.0,)))
+    certificate = sb.certify(sb.variational.VariationalProblem(sb.Grid(2), sb.variational.QuadraticEnergy()), network)
     assert float(certificate.energy.lower) <= math.pi**2 <= float(certificate.energy.upper)  # (2 pi)^2 / 4
     assert float(certificate.upper) >= math.pi**2
 
@@ -363,15 +375,15 @@ def test_waves_may_have_all_nodes_at_their_zeros():
 
 
 def test_refusals():
-    problem = problem_of(sb.ShearThinning(3.0), 4)
+    problem = problem_of(sb.variational.ShearThinning(3.0), 4)
     refused("values side x0", lambda: sb.certify(problem, sb.BarronNetwork(2, 4, lengths=(1.0, 1.5))))
     refused(
         "boundary values 0.3",
-        lambda: sb.certify(problem, sb.BarronNetwork(2, 4, "tanh", lengths=(1.0, 1.5), held=HELD)),
+        lambda: sb.certify(problem, sb.BarronNetwork(2, 4, "tanh", lengths=(1.0, 1.5), dirichlet_sides=HELD)),
     )
     wraps = {"y0": sb.Periodic(), "y1": sb.Periodic(), "x0": sb.Dirichlet(), "x1": sb.Dirichlet()}
-    refused("axis periodic", lambda: sb.certify(problem_of(sb.ShearThinning(3.0), 4, wraps), drawn()))
-    refused("energy convex", lambda: sb.certify(problem_of(sb.GinzburgLandau(0.1), 4), drawn()))
+    refused("axis periodic", lambda: sb.certify(problem_of(sb.variational.ShearThinning(3.0), 4, wraps), drawn()))
+    refused("energy convex", lambda: sb.certify(problem_of(sb.variational.GinzburgLandau(0.1), 4), drawn()))
     refused("layout='cells' fields", lambda: sb.certify(problem, drawn(), layout="cells"))
     broken = drawn()
     with torch.no_grad():

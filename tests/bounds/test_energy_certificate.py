@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.bounds.energy_certificate import EnergyCertificate
+from sciml_bounds.bounds._energy_certificate import EnergyCertificate
 from sciml_bounds.results import Interval
 
 
@@ -50,9 +50,9 @@ def test_gradient_errors_are_relative_to_the_norm_of_the_exact_gradient(bound, e
 
 def test_of_a_parabola_all_that_is_said_is_true():
     """-u'' = 8 with u = 0 at both ends: u = 4 x (1 - x), int u'^2 = 16 / 3 and J(u) = -8 / 3; v = t u at nodes."""
-    density = sb.IsotropicEnergy(lambda r: r.square() / 2, convex=True, lower=1.0)
+    density = sb.variational.IsotropicEnergy(lambda r: r.square() / 2, convex=True, lower=1.0)
     n = 7
-    problem = sb.VariationalProblem(sb.Grid(n), density, 8.0)
+    problem = sb.variational.VariationalProblem(sb.Grid(n), density, 8.0)
     x = torch.linspace(0, 1, n + 1, dtype=torch.float64)
     for t in (1.0, 0.8, -0.5):
         certificate = sb.certify(problem, t * 4 * x * (1 - x))
@@ -83,8 +83,8 @@ def test_a_short_table_rounds_to_the_safe_side():
 
 @pytest.mark.parametrize("shape", [(5,), (4, 3), (3, 2, 2)])
 def test_it_draws_itself(shape):
-    problem = sb.VariationalProblem(sb.Grid(shape), sb.ShearThinning(3.0), 1.0)
-    certificate = sb.certify(problem, sb.minimize_energy(problem))
+    problem = sb.variational.VariationalProblem(sb.Grid(shape), sb.variational.ShearThinning(3.0), 1.0)
+    certificate = sb.certify(problem, sb.variational.minimize_energy(problem))
     figure = certificate.plot()
     assert [axes.get_title().split(" (")[0] for axes in figure.axes[:2]] == ["certified field", "error indicator"]
     low, high = (float(part) for part in figure.get_suptitle().removesuffix(" (bound)").split(" <= J(v) - J(u) <= "))

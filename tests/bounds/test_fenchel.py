@@ -9,18 +9,19 @@ import pytest
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.bounds.convex_sums import CellFlux, bubbles_of, gauss
-from sciml_bounds.bounds.fenchel import Fenchel
+from sciml_bounds.bounds._convex_sums import CellFlux, bubbles_of, gauss
+from sciml_bounds.bounds._fenchel import Fenchel
 from sciml_bounds.problems.scalar_functions import Firmer
+from sciml_bounds.variational import MinimalSurface, PLaplacian, QuadraticEnergy, VariationalProblem
 
 #: Density, and numpy functions of |p|, |y|, u, s for a = c = 1: g, g*, h, h*.
 DENSITIES = {
-    "quadratic": (sb.QuadraticEnergy, {}, lambda r: r**2 / 2, lambda t: t**2 / 2, 2.0),
-    "cubic reaction": (sb.QuadraticEnergy, {"power": 4}, lambda r: r**2 / 2, lambda t: t**2 / 2, 4.0),
-    "p = 3": (lambda **k: sb.PLaplacian(3, **k), {}, lambda r: r**3 / 3, lambda t: t**1.5 / 1.5, 2.0),
-    "p = 1.5": (lambda **k: sb.PLaplacian(1.5, **k), {"power": 1.5}, lambda r: r**1.5 / 1.5, lambda t: t**3 / 3, 1.5),
+    "quadratic": (QuadraticEnergy, {}, lambda r: r**2 / 2, lambda t: t**2 / 2, 2.0),
+    "cubic reaction": (QuadraticEnergy, {"power": 4}, lambda r: r**2 / 2, lambda t: t**2 / 2, 4.0),
+    "p = 3": (lambda **k: PLaplacian(3, **k), {}, lambda r: r**3 / 3, lambda t: t**1.5 / 1.5, 2.0),
+    "p = 1.5": (lambda **k: PLaplacian(1.5, **k), {"power": 1.5}, lambda r: r**1.5 / 1.5, lambda t: t**3 / 3, 1.5),
     "minimal surface": (
-        sb.MinimalSurface, {}, lambda r: np.sqrt(1 + r**2), lambda t: -np.sqrt(1 - np.minimum(t, 1) ** 2), 2.0,
+        MinimalSurface, {}, lambda r: np.sqrt(1 + r**2), lambda t: -np.sqrt(1 - np.minimum(t, 1) ** 2), 2.0,
     ),
 }  # fmt: skip
 
@@ -34,7 +35,7 @@ def made(name: str, reaction: float) -> tuple[Fenchel, torch.Tensor, CellFlux, t
     kind, more, *_ = DENSITIES[name]
     a, c = rand(3, 2, seed=1).exp(), reaction * rand(3, 2, seed=2).exp()
     density = kind(coefficient=a, reaction=c, **(more if reaction else {}))
-    problem = sb.VariationalProblem(grid, density, rand(3, 2, seed=3))
+    problem = VariationalProblem(grid, density, rand(3, 2, seed=3))
     nodes = rand(4, 3, seed=4)
     faces = (0.3 * rand(4, 2, seed=5) * a.min(), 0.3 * rand(3, 3, seed=6) * a.min())
     bubbles = {bits: 0.2 * mode for bits, mode in bubbles_of(nodes, 2).items()} if reaction else {}
@@ -111,7 +112,7 @@ def test_round_off_is_on_the_safe_side(count):
     n, h = 256, Fraction(1, 64)
     a, c, v = rand(n, seed=1).exp(), rand(n, seed=2).exp(), rand(n + 1, seed=3)
     grid = sb.Grid(n, lengths=4.0)
-    fenchel = Fenchel(sb.VariationalProblem(grid, sb.QuadraticEnergy(a, c), boundary=sb.Neumann(0.0)))
+    fenchel = Fenchel(VariationalProblem(grid, QuadraticEnergy(a, c), boundary=sb.Neumann(0.0)))
     above, below = fenchel.energy_above(v, count), fenchel.energy_below(v, count)
     energies = []
     for A, C, l, r in zip(*([Fraction(x) for x in part.tolist()] for part in (a, c, v[:-1], v[1:]))):

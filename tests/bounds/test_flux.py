@@ -11,9 +11,9 @@ from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds._linear import LinearSolver, Stop
-from sciml_bounds.bounds import flux as flux_module
-from sciml_bounds.bounds.flux import FEW_CYCLES, divergence, equilibrate, equilibrated_flux
-from sciml_bounds.operators.lattice import LatticeSystem
+from sciml_bounds.bounds import _flux as flux_module
+from sciml_bounds.bounds._flux import FEW_CYCLES, divergence, equilibrate, equilibrated_flux
+from sciml_bounds.operators._lattice_operator import LatticeSystem
 
 
 def mixed_problem(batch: tuple[int, ...] = (), *, reaction: bool = False) -> sb.Diffusion:
@@ -99,7 +99,7 @@ def test_round_off_is_judged_sample_by_sample():
 
 def test_data_that_cannot_be_balanced_give_no_bound(monkeypatch):
     """Such data are refused when the problem is made; should any slip by, no number that is no bound may come out."""
-    monkeypatch.setattr("sciml_bounds.problems.diffusion.check_balance", lambda problem: None)
+    monkeypatch.setattr("sciml_bounds.problems.diffusion.check_balance", lambda *args: None)
     problem = sb.Diffusion(sb.Grid((4, 4)), 1.0, 1.0, boundary=sb.Neumann())
     for flux in (None, (torch.zeros(5, 4, dtype=torch.float64), torch.zeros(4, 5, dtype=torch.float64))):
         refused("flux", sb.certify, problem, torch.zeros(5, 5, dtype=torch.float64), flux=flux)

@@ -330,7 +330,7 @@ def test_what_varies_within_a_cell_counts_for_the_dual_too(field, exact_line, mo
         reaction=torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64),
     )
     falling = torch.tensor([0.5, 0.5, -0.5, -0.5], dtype=torch.float64)
-    monkeypatch.setattr("sciml_bounds.bounds.goals.discrete_solution", lambda dual: (falling[None], torch.zeros(1)))
+    monkeypatch.setattr("sciml_bounds.bounds._goals.discrete_solution", lambda dual: (falling[None], torch.zeros(1)))
     v = falling if field == "near" else 0 * falling
     interval = sb.certify(problem, v, rtol=1e-12).goal(sources)
     # by hand: odd about the middle, with slope -1 at the ends of the cell, so u = -sinh(x - 3/2) / cosh(1/2)

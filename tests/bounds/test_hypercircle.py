@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.bounds.flux import equilibrated_flux
-from sciml_bounds.bounds.hypercircle import hypercircle_vector
-from sciml_bounds.bounds.majorant import majorant
+from sciml_bounds.bounds._flux import equilibrated_flux
+from sciml_bounds.bounds._hypercircle import hypercircle_vector
+from sciml_bounds.bounds._majorant import majorant
 
 
 def problem_of(shape: tuple[int, ...], *, reaction: bool, solids: bool = False) -> sb.Diffusion:

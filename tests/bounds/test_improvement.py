@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.bounds.flux import divergence, equilibrated_flux
-from sciml_bounds.bounds.improvement import improve_flux
-from sciml_bounds.bounds.majorant import majorant
+from sciml_bounds.bounds._flux import divergence, equilibrated_flux
+from sciml_bounds.bounds._improvement import improve_flux
+from sciml_bounds.bounds._majorant import majorant
 from sciml_bounds.problems.transfers import with_periodic_copies
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.bounds.flux import equilibrated_flux
-from sciml_bounds.bounds.majorant import majorant
+from sciml_bounds.bounds._flux import equilibrated_flux
+from sciml_bounds.bounds._majorant import majorant
 from sciml_bounds.kernels import use_backend
 from sciml_bounds.problems.transfers import with_periodic_copies
 

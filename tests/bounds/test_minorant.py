@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.bounds.flux import flux_and_pressure
-from sciml_bounds.bounds.minorant import minorant
+from sciml_bounds.bounds._flux import flux_and_pressure
+from sciml_bounds.bounds._minorant import minorant
 from sciml_bounds.problems.transfers import with_periodic_copies
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.bounds.energy import EnergyForm
-from sciml_bounds.bounds.parts import model_interval
+from sciml_bounds.bounds._energy import EnergyForm
+from sciml_bounds.bounds._parts import model_interval
 
 
 def rough_problem(batch: tuple[int, ...] = (), n: int = 8) -> sb.Diffusion:

@@ -29,7 +29,7 @@ import pytest
 import torch
 
 import sciml_bounds as sb
-import sciml_bounds.bounds.certify as certify_module
+import sciml_bounds.bounds._certify as certify_module
 
 ref = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("reference.py"))))
 
@@ -490,7 +490,7 @@ def check_faces(data: Any, faces: tuple[np.ndarray, ...]) -> None:
 
 
 def test_bound_is_the_documented_formula(batches: list[Batch]) -> None:
-    """Gauss quadrature of the formula in `bounds.majorant`, from the certificate's values and flux, cell by cell."""
+    """Gauss quadrature of the formula in `bounds._majorant`, from the certificate's values and flux, cell by cell."""
     for batch in batches:
         for dtype, certificate in batch.certificates.items():
             rows = rows_of(dtype)

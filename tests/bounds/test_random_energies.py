@@ -30,6 +30,16 @@ import scipy.optimize
 import torch
 
 import sciml_bounds as sb
+from sciml_bounds.variational import (
+    IsotropicEnergy,
+    MinimalSurface,
+    PLaplacian,
+    QuadraticEnergy,
+    ShearThinning,
+    VariationalProblem,
+    VariationalSolution,
+    minimize_energy,
+)
 
 #: The count of `test_random_cases.py` is that of fields; a quarter of it is the number of problems here.
 PROBLEMS = int(os.environ.get("SCIML_BOUNDS_CASES", "160")) // 4
@@ -66,10 +76,10 @@ def profiles(rng: np.random.Generator) -> Profile:
     if kind == "power":
         q = float(rng.uniform(1.4, 4.0))
         dual = q / (q - 1)
-        return Profile(kind, lambda r: r**q / q, lambda t: t**dual / dual, lambda **k: sb.PLaplacian(q, **k))
+        return Profile(kind, lambda r: r**q / q, lambda t: t**dual / dual, lambda **k: PLaplacian(q, **k))
     if kind == "surface":
         return Profile(kind, lambda r: np.sqrt(1 + r**2), lambda t: np.where(t <= 1, -np.sqrt(np.maximum(1 - t**2, 0)),
-                       np.inf), sb.MinimalSurface)  # fmt: skip
+                       np.inf), MinimalSurface)  # fmt: skip
     if kind == "shear thinning":
         k = float(10 ** rng.uniform(-1, 1.5))
 
@@ -77,14 +87,14 @@ def profiles(rng: np.random.Generator) -> Profile:
             return r**2 / 2 + k * (np.sqrt(1 + r**2) - 1)
 
         return Profile(kind, value, by_newton(value, lambda r: r + k * r / np.sqrt(1 + r**2),
-                       lambda r: 1 + k * (1 + r**2) ** -1.5), lambda **w: sb.ShearThinning(k, **w))  # fmt: skip
+                       lambda r: 1 + k * (1 + r**2) ** -1.5), lambda **w: ShearThinning(k, **w))  # fmt: skip
     if kind == "own":  # g = cosh r - 1, g' = sinh
 
-        def make(**weights: Any) -> sb.IsotropicEnergy:
-            return sb.IsotropicEnergy(lambda r: torch.cosh(r) - 1, **own_potential(weights), convex=True, lower=1.0)
+        def make(**weights: Any) -> IsotropicEnergy:
+            return IsotropicEnergy(lambda r: torch.cosh(r) - 1, **own_potential(weights), convex=True, lower=1.0)
 
         return Profile(kind, lambda r: np.cosh(r) - 1, lambda t: t * np.arcsinh(t) - np.sqrt(1 + t**2) + 1, make)
-    return Profile(kind, lambda r: r**2 / 2, lambda t: t**2 / 2, sb.QuadraticEnergy)
+    return Profile(kind, lambda r: r**2 / 2, lambda t: t**2 / 2, QuadraticEnergy)
 
 
 def own_potential(weights: dict[str, Any]) -> dict[str, Any]:
@@ -113,7 +123,7 @@ class Case:
     """One problem with its fields and networks; arrays are (fields)."""
 
     family: str
-    problem: sb.VariationalProblem
+    problem: VariationalProblem
     excess: Numbers  # J(v) - J(u), or J(v) - J(w)
     lost: float  # what J(w) may be above J(u)
     upper: Numbers
@@ -144,7 +154,7 @@ def draw_source(rng: np.random.Generator, shape: tuple[int, ...], size: float) -
     return size * (rng.standard_normal(shape) if kind == "random" else np.ones(shape))
 
 
-def draw(seed: int) -> tuple[str, Profile, sb.VariationalProblem, float, np.random.Generator]:
+def draw(seed: int) -> tuple[str, Profile, VariationalProblem, float, np.random.Generator]:
     """Draw a problem; areas have small sources, which some flux carries."""
     rng = np.random.default_rng([7, seed])
     profile = profiles(rng)
@@ -163,7 +173,7 @@ def draw(seed: int) -> tuple[str, Profile, sb.VariationalProblem, float, np.rand
         weights |= {"reaction": draw_weight(rng, shape) * (rng.random(shape) < 0.8) * 10.0 ** rng.uniform(-1, 2)}
         weights |= {"power": power}
     grid = sb.Grid(shape, lengths)
-    problem = sb.VariationalProblem(grid, profile.density(**weights), source, boundary=draw_sides(rng, grid, size))
+    problem = VariationalProblem(grid, profile.density(**weights), source, boundary=draw_sides(rng, grid, size))
     return f"{dim}-D {profile.name}" + (" known" if known else ""), profile, problem, power, rng
 
 
@@ -185,14 +195,14 @@ def draw_sides(rng: np.random.Generator, grid: sb.Grid, size: float) -> dict[str
     return sides
 
 
-def solved(problem: sb.VariationalProblem) -> sb.VariationalSolution:
+def solved(problem: VariationalProblem) -> VariationalSolution:
     """Solve; bounds hold of any field, and one that is not quite the minimiser serves as well."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", sb.ConvergenceWarning)
-        return sb.minimize_energy(problem, rtol=1e-6)
+        return minimize_energy(problem, rtol=1e-6)
 
 
-def draw_fields(rng: np.random.Generator, problem: sb.VariationalProblem) -> list[torch.Tensor]:
+def draw_fields(rng: np.random.Generator, problem: VariationalProblem) -> list[torch.Tensor]:
     discrete = solved(problem).values
     noise = problem.free * torch.as_tensor(rng.standard_normal(problem.node_shape))
     spread = float((discrete - discrete.mean()).abs().max()) or 1.0
@@ -200,7 +210,7 @@ def draw_fields(rng: np.random.Generator, problem: sb.VariationalProblem) -> lis
     return [discrete, discrete + 0.2 * spread * noise, zero, discrete + rng.uniform(0.5, 2.0) * spread * noise]
 
 
-def draw_networks(rng: np.random.Generator, problem: sb.VariationalProblem, discrete: torch.Tensor) -> list[Any]:
+def draw_networks(rng: np.random.Generator, problem: VariationalProblem, discrete: torch.Tensor) -> list[Any]:
     """Draw a network with the prescribed values, and one of which the outer weights are fitted to the minimiser."""
     grid, dim = problem.grid, problem.dim
     if any(problem.frame.periodic):
@@ -212,8 +222,8 @@ def draw_networks(rng: np.random.Generator, problem: sb.VariationalProblem, disc
     for fitted in (False, True):
         activation, power = KINDS[rng.integers(len(KINDS))]
         network = sb.BarronNetwork(
-            dim, int(rng.integers(1, 20)), activation, power=power, lengths=grid.lengths, held=held, lifting=lifting,
-            scale=float(10 ** rng.uniform(-0.3, 0.8)), seed=int(rng.integers(1000)),
+            dim, int(rng.integers(1, 20)), activation, power=power, lengths=grid.lengths, dirichlet_sides=held,
+            lifting=lifting, scale=float(10 ** rng.uniform(-0.3, 0.8)), seed=int(rng.integers(1000)),
         )  # fmt: skip
         with torch.no_grad():
             network.outer.mul_(10 ** rng.uniform(-1, 1))
@@ -225,7 +235,7 @@ def draw_networks(rng: np.random.Generator, problem: sb.VariationalProblem, disc
     return networks
 
 
-def affine(problem: sb.VariationalProblem, held: list[tuple[int, int]]) -> sb.BarronNetwork:
+def affine(problem: VariationalProblem, held: list[tuple[int, int]]) -> sb.BarronNetwork:
     """The linear function that the Dirichlet data are, from the values at the nodes."""
     values = problem.impose_boundary(torch.zeros(problem.node_shape, dtype=torch.float64))
     x = torch.stack(torch.meshgrid(*[problem.grid.nodes(i) for i in range(problem.dim)], indexing="ij"), -1)
@@ -238,7 +248,7 @@ def affine(problem: sb.VariationalProblem, held: list[tuple[int, int]]) -> sb.Ba
 # --- the truth --------------------------------------------------------------------------------------------------------
 
 
-def energy(problem: sb.VariationalProblem, profile: Profile, power: float, v: torch.Tensor, count: int = 6) -> float:
+def energy(problem: VariationalProblem, profile: Profile, power: float, v: torch.Tensor, count: int = 6) -> float:
     """J by Gauss points along each axis of every cell, in numpy."""
     grid = problem.grid
     nodes = v.numpy()
@@ -271,7 +281,7 @@ def gauss_points(count: int, grid: sb.Grid) -> list[tuple[Numbers, float]]:
 
 
 def energy_of_network(
-    problem: sb.VariationalProblem, profile: Profile, power: float, network: sb.BarronNetwork, count: int
+    problem: VariationalProblem, profile: Profile, power: float, network: sb.BarronNetwork, count: int
 ) -> float:
     """J by Gauss points on 3 parts of every cell along each axis, and on those of Neumann sides."""
     grid = problem.grid.refine(3)
@@ -303,7 +313,7 @@ def spread(field: Numbers) -> Numbers:
     return field
 
 
-def known_minimum(problem: sb.VariationalProblem, profile: Profile) -> float:
+def known_minimum(problem: VariationalProblem, profile: Profile) -> float:
     grid = problem.grid
     h = grid.spacing[0]
     a, f = problem.cell_place[0].numpy(), problem.source.numpy()

@@ -21,7 +21,7 @@ import pytest
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.bounds.functions import _fits
+from sciml_bounds.bounds._function_certificates import _fits
 
 pytestmark = pytest.mark.slow
 
@@ -107,7 +107,7 @@ def draw_network(rng, data, truth):
         held = [(axis, end) for axis, end, side in data.named_sides() if side.kind == "dirichlet"]
         lifting = sb.BarronNetwork.of(np.zeros((0, dim)), [], [], offset=value)
     network = sb.BarronNetwork.of(
-        w, b, outer, activation=activation, power=power, lengths=tuple(map(float, data.lengths)), held=held,
+        w, b, outer, activation=activation, power=power, lengths=tuple(map(float, data.lengths)), dirichlet_sides=held,
         lifting=lifting,
     )  # fmt: skip
     fitted = bool(rng.random() < 0.5)

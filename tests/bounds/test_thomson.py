@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.bounds.thomson import energy_error_bound
-from sciml_bounds.operators.lattice import LatticeOperator
+from sciml_bounds.bounds._thomson import energy_error_bound
+from sciml_bounds.operators._lattice_operator import LatticeOperator
 from sciml_bounds.problems.discretization import cell_fluxes, node_system
 
 

@@ -104,7 +104,7 @@ def test_the_energy_error_against_a_reference(tmp_path, capsys):
 def test_a_sample_of_the_fields_is_measured_against_that_of_the_reference(tmp_path, capsys):
     fields = np.random.default_rng(0).lognormal(size=(3, 9, 8))
     np.save(tmp_path / "a.npy", fields)
-    sb.write(sb.solve(sb.Diffusion(sb.Grid((9, 8)), fields, 1.0), rtol=1e-12), tmp_path / "u.nc")
+    sb.data.write(sb.solve(sb.Diffusion(sb.Grid((9, 8)), fields, 1.0), rtol=1e-12), tmp_path / "u.nc")
     arguments = ["compare", "--coefficient", f"{tmp_path}/a.npy", "--source", "1", "--shape", "9,8", "--sample", "2"]
     arguments += ["--reference", f"{tmp_path}/u.nc:solution", "--methods", "direct", "--repeat", "1"]
     assert record_of(capsys, *arguments)["methods"][0]["energy_error"] < 1e-10

@@ -12,7 +12,7 @@ from refusals import complaint
 from sciml_bounds.cli import main
 from sciml_bounds.cli.consolidate import consolidate
 from sciml_bounds.cli.generate import generate
-from sciml_bounds.store.datasets import open_dataset
+from sciml_bounds.store.datasets.dataset_files import open_dataset
 
 SMALL = ["generate", "poisson", "--resolution", "8", "--samples", "70"]
 

@@ -15,7 +15,7 @@ from sciml_bounds.cli._demo_figure import _percent
 from sciml_bounds.cli._study import darcy_problem, reference_intervals, run_study
 from sciml_bounds.cli.main import run
 from sciml_bounds.samples import load_two_phase
-from sciml_bounds.store.weights import find_weights, read_weights
+from sciml_bounds.store.datasets.weights import find_weights, read_weights
 
 
 def sample(count: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,13 +12,13 @@ from refusals import complaint
 import sciml_bounds as sb
 from sciml_bounds.cli.evaluate import evaluate
 from sciml_bounds.cli.main import app, run
-from sciml_bounds.multigrid.flux_head import CertifiedMgNO
-from sciml_bounds.multigrid.losses import LOSSES
-from sciml_bounds.multigrid.mgno import MgNO
+from sciml_bounds.multigrid._flux_head import CertifiedMgNO
+from sciml_bounds.multigrid._mgno import MgNO
+from sciml_bounds.nn.losses import LOSSES
 from sciml_bounds.recipes.generation import make_dataset
-from sciml_bounds.store.datasets import DatasetHeader, writing_dataset
-from sciml_bounds.store.torch_dataset import TorchDataset
-from sciml_bounds.training.settings import loss_table
+from sciml_bounds.store.datasets.dataset_files import DatasetHeader, writing_dataset
+from sciml_bounds.store.datasets.torch_dataset import TorchDataset
+from sciml_bounds.training._settings import loss_table
 
 if all(evaluate is not known.callback for known in app.registered_commands):
     app.command()(evaluate)
@@ -111,7 +111,7 @@ def test_data_of_another_recipe_need_consent(tmp_path, capsys, darcy, model):
     ("arguments", "words"),
     [
         (["--split", "tset"], "split='tset'"),
-        (["--metrics", "l3"], "metric='l3'"),
+        (["--metrics", "l3"], "metric 'l3'"),
         (["--metrics", ","], "metric"),
         (["--device", "cdua"], "device='cdua' device"),
         (["--out", "m.txt"], ".csv"),
@@ -130,7 +130,7 @@ def test_files_that_cannot_be_read_are_one_sentence(tmp_path, capsys, darcy, mod
     complaint(capsys, "none.nc")
     assert run(["evaluate", str(tmp_path / "none.safetensors"), str(darcy)]) == 2
     complaint(capsys, "file")
-    sb.write(sb.solve(sb.Diffusion(sb.Grid((4, 4)), source=1.0)), tmp_path / "u.nc")
+    sb.data.write(sb.solve(sb.Diffusion(sb.Grid((4, 4)), source=1.0)), tmp_path / "u.nc")
     assert run(["evaluate", str(weights), str(tmp_path / "u.nc")]) == 2
     complaint(capsys, "Solution data")
     weights.write_bytes(weights.read_bytes()[:-4])

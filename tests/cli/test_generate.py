@@ -20,7 +20,7 @@ from sciml_bounds.cli.inspect import inspect
 from sciml_bounds.cli.solve import solve
 from sciml_bounds.errors import ConvergenceError
 from sciml_bounds.recipes._registry import find_recipe, recipe_names
-from sciml_bounds.store.datasets import open_dataset
+from sciml_bounds.store.datasets.dataset_files import open_dataset
 
 SMALL = ["generate", "poisson", "--resolution", "8", "--samples", "10"]
 

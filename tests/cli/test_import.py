@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from sciml_bounds.cli.import_ import import_
 from sciml_bounds.errors import InputError
-from sciml_bounds.store.datasets import open_dataset
+from sciml_bounds.store.datasets.dataset_files import open_dataset
 
 
 @pytest.fixture

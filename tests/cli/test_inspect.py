@@ -66,7 +66,7 @@ def test_a_result(folder, capsys):
 
 
 def test_a_result_that_changed(folder, capsys):
-    sb.write(sb.solve(sb.Diffusion(sb.Grid((4, 4)), source=1.0)), "u.nc")
+    sb.data.write(sb.solve(sb.Diffusion(sb.Grid((4, 4)), source=1.0)), "u.nc")
     with h5py.File("u.nc", "r+") as file:
         file["solution"][0, 0] = 1.0
     assert run(["inspect", "u.nc"]) == 2

@@ -42,7 +42,7 @@ def test_a_signal_at_any_moment(tmp_path, number, code):
 def test_a_disk_that_takes_no_more(tmp_path, option):
     """A limit on the size of files does to a process what a full disk does: the old file stays, and nothing else."""
     target = tmp_path / ("u.nc" if option == "--out" else "u.png")
-    sb.write(sb.solve(sb.Diffusion(sb.Grid((4, 4)), source=1.0)), tmp_path / "u.nc")
+    sb.data.write(sb.solve(sb.Diffusion(sb.Grid((4, 4)), source=1.0)), tmp_path / "u.nc")
     (tmp_path / "u.nc").rename(target)  # for the picture, any bytes do
     old = target.read_bytes()
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000));"

@@ -11,8 +11,8 @@ from refusals import complaint
 import sciml_bounds as sb
 from sciml_bounds.cli.main import app, run
 from sciml_bounds.cli.predict import predict
-from sciml_bounds.multigrid.flux_head import CertifiedMgNO
-from sciml_bounds.multigrid.mgno import MgNO
+from sciml_bounds.multigrid._flux_head import CertifiedMgNO
+from sciml_bounds.multigrid._mgno import MgNO
 
 if all(predict is not known.callback for known in app.registered_commands):
     app.command()(predict)
@@ -53,7 +53,7 @@ def test_the_certificate_is_that_of_the_prediction(place, capsys):
     assert record["certificate"]["upper"] == pytest.approx(float(expected.upper), rel=1e-5)
     assert 0 < record["certificate"]["lower"] < record["certificate"]["upper"]
     assert record["certificate"]["kind"] == "bound"
-    assert type(sb.read("c.nc")).__name__ == "Certificate"
+    assert type(sb.data.read("c.nc")).__name__ == "Certificate"
 
 
 def test_a_target_that_is_missed_ends_with_three(place, capsys):

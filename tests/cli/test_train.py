@@ -15,7 +15,7 @@ from sciml_bounds.cli.main import app, run
 from sciml_bounds.cli.predict import predict
 from sciml_bounds.cli.train import train
 from sciml_bounds.recipes.generation import make_dataset
-from sciml_bounds.store.weights import load_model, read_weights
+from sciml_bounds.store.datasets.weights import load_model, read_weights
 
 for _command in (train, evaluate, predict):
     if all(_command is not known.callback for known in app.registered_commands):
@@ -181,7 +181,7 @@ def test_a_signal_loses_nothing(place, number, code):
         ("data.in_memory=yes", "in_memory = 'yes'"),
         ("output.weights=final.pt", "safetensors"),
         ("output.metrics=l2", "= 'l2' list names"),
-        ('output.metrics=["l2", "h2"]', "metric='h2' 'l2'"),
+        ('output.metrics=["l2", "h2"]', "metric 'h2' 'l2'"),
         ('output.metrics=["l2", "bound"]', "bound loss values function"),
         ("training.select=bound", "bound loss values function"),
         ("output.folder=3", "folder = 3"),
@@ -234,7 +234,7 @@ def test_a_training_that_breaks_ends_with_three(place, capsys):
 
 
 def test_the_recipes_that_ship_can_be_read():
-    from sciml_bounds.training.recipes import read_training_recipe, shipped_recipes
+    from sciml_bounds.training._training_recipes import read_training_recipe, shipped_recipes
 
     assert "darcy-rough" in shipped_recipes()
     for name in shipped_recipes():

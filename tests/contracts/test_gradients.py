@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 import sciml_bounds as sb
-from sciml_bounds.bounds.flux import equilibrate
-from sciml_bounds.krylov.learned_cycle import LearnedCycle, pressure_operator
-from sciml_bounds.krylov.losses import LineSearchLoss, contraction_loss, line_search_loss
-from sciml_bounds.krylov.multigrid_shaped import AIR, FLUID
-from sciml_bounds.multigrid.flux_head import BoundLoss
-from sciml_bounds.multigrid.losses import LOSSES
+from sciml_bounds.bounds._flux import equilibrate
+from sciml_bounds.krylov._direction_loss import LineSearchLoss, contraction_loss, line_search_loss
+from sciml_bounds.krylov._learned_cycle import LearnedCycle, pressure_operator
+from sciml_bounds.krylov._multigrid_shaped import AIR, FLUID
+from sciml_bounds.multigrid._flux_head import BoundLoss
+from sciml_bounds.nn.losses import LOSSES
 
 #: Cotangents are multiplied by powers of two up to these, about 1e30 and 1e250: no rounding in what is linear. Factors
 #: of 1e-8 that gradients of these functions have themselves leave them in the range of normal numbers.
@@ -114,13 +114,15 @@ _WALLS = {side: sb.Neumann() for side in ("x1", "y0", "y1")}
 
 
 def _control(dtype: torch.dtype) -> Differentiated:
-    control = sb.DistributedControl(sb.Diffusion(sb.Grid((6, 5)), 2.0), 1.0, weight=1e-2, nonlinearity=torch.sin)
+    control = sb.control.DistributedControl(
+        sb.Diffusion(sb.Grid((6, 5)), 2.0), 1.0, weight=1e-2, nonlinearity=torch.sin
+    )
     x = _random(2 * control.n).requires_grad_()
     return Differentiated((control.fun(x), control.equation(x)), (x,))
 
 
 def _energy(dtype: torch.dtype) -> Differentiated:
-    problem = sb.VariationalProblem(sb.Grid((6, 5)), sb.PLaplacian(3), 1.0)
+    problem = sb.variational.VariationalProblem(sb.Grid((6, 5)), sb.variational.PLaplacian(3), 1.0)
     x, u, p = _random(7, 2), _random(7).requires_grad_(), _random(7, 2, seed=1).requires_grad_()
     return Differentiated((problem.integrand(x, u, p),), (u, p))
 

@@ -14,9 +14,9 @@ import torch
 from refusals import refused
 from torch import Tensor, nn
 
-from sciml_bounds.krylov.learned_directions import LearnedDirections
-from sciml_bounds.multigrid.mgno import MgNO
-from sciml_bounds.store.weights import load_model, save_model
+from sciml_bounds.krylov._learned_directions import LearnedDirections
+from sciml_bounds.multigrid._mgno import MgNO
+from sciml_bounds.store.datasets.weights import load_model, save_model
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ from torch import Tensor
 import sciml_bounds as sb
 from sciml_bounds._linear import LinearSolver, Multigrid
 from sciml_bounds.fem import require_dolfinx
-from sciml_bounds.multigrid.algebraic import algebraic_cycle
-from sciml_bounds.multigrid.learned_preconditioner import network_preconditioner
-from sciml_bounds.multigrid.poisson_cycle import poisson_cycle
-from sciml_bounds.operators.linear_operator import (
+from sciml_bounds.multigrid._algebraic import algebraic_cycle
+from sciml_bounds.multigrid._learned_preconditioner import network_preconditioner
+from sciml_bounds.multigrid._poisson_cycle import poisson_cycle
+from sciml_bounds.operators._linear_operator import (
     CallableOperator,
     Diagonal,
     Identity,

@@ -22,7 +22,7 @@ from torch import Tensor
 import sciml_bounds as sb
 from sciml_bounds import _linear, scipy_api
 from sciml_bounds._linear import Algebraic, LinearSolver, Multigrid, Stop, as_method
-from sciml_bounds.operators.lattice import LatticeOperator, LatticeSystem
+from sciml_bounds.operators._lattice_operator import LatticeOperator, LatticeSystem
 from sciml_bounds.problems.discretization import node_system
 
 EPS = torch.finfo(torch.float64).eps

@@ -42,7 +42,7 @@ def whole(tmp_path_factory) -> xarray.Dataset:
     path = tmp_path_factory.mktemp("whole") / "smoke.h5"
     assert record(simulation(), path, steps=10, every=4, asked={"scene": "sphere"})
     assert os.listdir(path.parent) == ["smoke.h5"]
-    return sb.read(path)
+    return sb.data.read(path)
 
 
 def test_the_file_is_labelled_and_complete(whole):
@@ -82,7 +82,7 @@ def test_an_interrupted_simulation_goes_on_with_the_same_bits(tmp_path, whole, c
     call = {"steps": 10, "every": 4, "asked": {"scene": "sphere"}}
     assert record(simulation(), path, **call, on_step=lambda report: steps.append(report.step))
     assert steps == list(range(sum(counts) + 1, 11))
-    found = sb.read(path)
+    found = sb.data.read(path)
     assert set(found.variables) == set(whole.variables)
     for name in set(whole.variables) - SECONDS:
         assert np.array_equal(found[name], whole[name]), name
@@ -94,7 +94,7 @@ def test_a_frame_that_a_signal_broke_is_made_again(tmp_path, whole):
     record(simulation(), path, **call, stop=stop_after(4))
     (tmp_path / ".smoke.h5.parts" / f"{4:09d}.npz").unlink()
     assert record(simulation(), path, **call)
-    assert np.array_equal(sb.read(path)["density"], whole["density"])
+    assert np.array_equal(sb.data.read(path)["density"], whole["density"])
 
 
 def test_an_exception_anywhere_loses_no_step(tmp_path, whole):
@@ -110,7 +110,7 @@ def test_an_exception_anywhere_loses_no_step(tmp_path, whole):
     assert record(simulation(), path, **call, on_step=lambda report: steps.append(report.step))
     assert steps == [8, 9, 10]
     for name in ("density", "velocity_y", "step_energy", "step_iterations"):
-        assert np.array_equal(sb.read(path)[name], whole[name]), name
+        assert np.array_equal(sb.data.read(path)[name], whole[name]), name
 
 
 def test_three_dimensions(tmp_path):

@@ -9,7 +9,7 @@ from refusals import refused
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.evolution.smoke_pictures import BODY, animate, draw
-from sciml_bounds.store.movies import MovieHeader, MovieVariable, writing_movie
+from sciml_bounds.store.datasets.movies import MovieHeader, MovieVariable, writing_movie
 
 
 def recording(path, density: np.ndarray, solid: np.ndarray) -> None:

@@ -14,8 +14,8 @@ import torch
 from dolfinx import fem, mesh
 from mpi4py import MPI
 
-from sciml_bounds.fem.stiffness import MeshStiffness
-from sciml_bounds.newton.control import TrackingProgram
+from sciml_bounds.control._distributed_control import TrackingProgram
+from sciml_bounds.fem.mesh_equations import MeshStiffness
 
 WEIGHT = 1e-4
 

@@ -11,7 +11,7 @@ from sciml_bounds.kernels import use_backend
 from sciml_bounds.kernels.coarsen import half_stencil
 from sciml_bounds.kernels.lattice import shifted
 from sciml_bounds.kernels.survey import survey
-from sciml_bounds.operators.lattice import LatticeOperator
+from sciml_bounds.operators._lattice_operator import LatticeOperator
 from sciml_bounds.problems.discretization import cell_fluxes
 
 

@@ -19,8 +19,8 @@ from refusals import refusals
 import sciml_bounds as sb
 from sciml_bounds.errors import ConvergenceError, ConvergenceWarning
 from sciml_bounds.fem import require_dolfinx
-from sciml_bounds.operators.lattice import LatticeOperator
-from sciml_bounds.operators.linear_operator import LinearOperator
+from sciml_bounds.operators._lattice_operator import LatticeOperator
+from sciml_bounds.operators._linear_operator import LinearOperator
 from sciml_bounds.results import Reason
 
 A = pyamg.gallery.poisson((12, 12), format="csr")

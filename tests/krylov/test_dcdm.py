@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from sciml_bounds.krylov.dcdm import DirectionNetwork
+from sciml_bounds.krylov._dcdm import DirectionNetwork
 
 CONVOLVE = {2: functional.conv2d, 3: functional.conv3d}
 

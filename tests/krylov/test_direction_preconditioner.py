@@ -8,7 +8,7 @@ import torch
 from refusals import refusals, refused
 
 import sciml_bounds as sb
-from sciml_bounds.evolution.projection import PressureEquations
+from sciml_bounds.evolution.pressure_projection import PressureEquations
 from sciml_bounds.problems.discretization import cell_fluxes
 
 NAMES = ("dcdm", "multigrid")

@@ -11,8 +11,8 @@ import torch
 
 import sciml_bounds as sb
 from sciml_bounds.errors import ConvergenceWarning
-from sciml_bounds.krylov.error_bounds import energy_lower_bounds, gauss_radau, residual_bound, smallest_ritz_value
-from sciml_bounds.operators.linear_operator import CallableOperator, MatrixOperator
+from sciml_bounds.krylov._error_bounds import energy_lower_bounds, gauss_radau, residual_bound, smallest_ritz_value
+from sciml_bounds.operators._linear_operator import CallableOperator, MatrixOperator
 
 N, CASES = 24, 300
 

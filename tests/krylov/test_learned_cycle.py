@@ -10,12 +10,12 @@ from refusals import refusals, refused
 import sciml_bounds as sb
 from sciml_bounds.evolution.scenes import make_scene
 from sciml_bounds.evolution.smoke import Smoke
-from sciml_bounds.krylov.learned_cycle import LEVELS, LearnedCycle, pressure_operator
-from sciml_bounds.krylov.loop import iterate
-from sciml_bounds.krylov.losses import pressure_product
-from sciml_bounds.krylov.multigrid_shaped import AIR, FLUID, SOLID
-from sciml_bounds.operators.lattice import LatticeOperator
-from sciml_bounds.operators.linear_operator import MatrixOperator
+from sciml_bounds.krylov._direction_loss import pressure_product
+from sciml_bounds.krylov._learned_cycle import LEVELS, LearnedCycle, pressure_operator
+from sciml_bounds.krylov._loop import iterate
+from sciml_bounds.krylov._multigrid_shaped import AIR, FLUID, SOLID
+from sciml_bounds.operators._lattice_operator import LatticeOperator
+from sciml_bounds.operators._linear_operator import MatrixOperator
 from sciml_bounds.pressure import PressureSolver
 
 SPACES = {2: (17, 14), 3: (8, 7, 6)}

@@ -10,8 +10,8 @@ from refusals import refusals
 
 import sciml_bounds as sb
 from sciml_bounds.problems.discretization import cell_fluxes
-from sciml_bounds.store.weights import find_weights, read_weights
-from sciml_bounds.training.recipes import read_training_recipe
+from sciml_bounds.store.datasets.weights import find_weights, read_weights
+from sciml_bounds.training._training_recipes import read_training_recipe
 
 
 def _size(net):

@@ -14,10 +14,10 @@ import torch
 
 import sciml_bounds as sb
 from sciml_bounds.errors import ConvergenceWarning
-from sciml_bounds.krylov.loop import iterate
-from sciml_bounds.multigrid.geometric import lattice_cycle
-from sciml_bounds.operators.lattice import LatticeOperator
-from sciml_bounds.operators.linear_operator import CallableOperator, LinearOperator, MatrixOperator
+from sciml_bounds.krylov._loop import iterate
+from sciml_bounds.multigrid._geometric import lattice_cycle
+from sciml_bounds.operators._lattice_operator import LatticeOperator
+from sciml_bounds.operators._linear_operator import CallableOperator, LinearOperator, MatrixOperator
 from sciml_bounds.results import Reason
 
 A = pyamg.gallery.poisson((12, 12), format="csr")

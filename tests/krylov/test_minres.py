@@ -15,9 +15,9 @@ import torch
 from refusals import refusals, refused
 
 import sciml_bounds as sb
-from sciml_bounds.krylov.minres import MAX_GROWTH, MinresLoop
-from sciml_bounds.krylov.system import require_symmetric
-from sciml_bounds.operators.linear_operator import (
+from sciml_bounds.krylov._minres import MAX_GROWTH, MinresLoop
+from sciml_bounds.krylov._system import require_symmetric
+from sciml_bounds.operators._linear_operator import (
     CallableOperator,
     Diagonal,
     Identity,
@@ -317,7 +317,7 @@ def test_a_row_that_breaks_down_does_not_spoil_the_others():
     assert bool(torch.isfinite(s.x).all())
 
 
-class Absolute(sb.LinearOperator):
+class Absolute(sb.operators.LinearOperator):
     """A map that is not linear."""
 
     shape, dtype, device, linear = (17, 17), torch.float64, torch.device("cpu"), False

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sciml_bounds.krylov.multigrid_shaped import AIR, FLUID, SOLID, MultigridShapedNetwork, geometry_image
+from sciml_bounds.krylov._multigrid_shaped import AIR, FLUID, SOLID, MultigridShapedNetwork, geometry_image
 
 SPACES = {2: (8, 12), 3: (8, 4, 8)}
 

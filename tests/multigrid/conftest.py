@@ -10,7 +10,7 @@ import scipy.fft
 import scipy.ndimage
 
 import sciml_bounds as sb
-from sciml_bounds.multigrid import geometric
+from sciml_bounds.multigrid import _geometric as geometric
 from sciml_bounds.problems.discretization import cell_fluxes
 
 

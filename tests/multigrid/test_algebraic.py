@@ -9,7 +9,7 @@ import torch
 from refusals import refused
 
 import sciml_bounds as sb
-from sciml_bounds.multigrid.algebraic import algebraic_cycle
+from sciml_bounds.multigrid._algebraic import algebraic_cycle
 
 KINDS = ["ruge-stuben", "smoothed-aggregation"]
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sciml_bounds.multigrid.chebyshev import LOWER, chebyshev_weights
+from sciml_bounds.multigrid._chebyshev import LOWER, chebyshev_weights
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])

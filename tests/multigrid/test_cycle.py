@@ -10,8 +10,8 @@ import torch
 
 import sciml_bounds as sb
 from sciml_bounds.errors import InputError
-from sciml_bounds.multigrid.cycle import pseudo_inverse
-from sciml_bounds.multigrid.geometric import lattice_cycle
+from sciml_bounds.multigrid._cycle import pseudo_inverse
+from sciml_bounds.multigrid._geometric import lattice_cycle
 
 
 def _graph_laplacian(n, jump, seed=0):

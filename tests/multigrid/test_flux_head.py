@@ -15,10 +15,10 @@ from torch.nn.functional import avg_pool2d, pad
 
 import sciml_bounds as sb
 import sciml_bounds._linear as linear
-from sciml_bounds.bounds.flux import divergence
-from sciml_bounds.bounds.majorant import majorant
+from sciml_bounds.bounds._flux import divergence
+from sciml_bounds.bounds._majorant import majorant
 from sciml_bounds.errors import InputError
-from sciml_bounds.multigrid.flux_head import (
+from sciml_bounds.multigrid._flux_head import (
     BoundLoss,
     CertifiedMgNO,
     CertifiedNetwork,
@@ -27,7 +27,7 @@ from sciml_bounds.multigrid.flux_head import (
     flux_term,
     particular_flux,
 )
-from sciml_bounds.multigrid.mgno import MgNO
+from sciml_bounds.multigrid._mgno import MgNO
 from sciml_bounds.problems.transfers import interpolate_nodes
 
 ref = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "bounds" / "reference.py")))

@@ -9,8 +9,8 @@ import sciml_bounds as sb
 from sciml_bounds.kernels import use_backend
 from sciml_bounds.kernels.coarsen import galerkin
 from sciml_bounds.kernels.interpolation import interpolation_weights
-from sciml_bounds.multigrid.geometric import LatticeLevel, _coupling, galerkin_coarsening, lattice_cycle
-from sciml_bounds.operators.lattice import LatticeOperator
+from sciml_bounds.multigrid._geometric import LatticeLevel, _coupling, galerkin_coarsening, lattice_cycle
+from sciml_bounds.operators._lattice_operator import LatticeOperator
 
 RNG = np.random.default_rng(0)
 

@@ -9,9 +9,9 @@ from refusals import refused
 from torch import nn
 
 import sciml_bounds as sb
-from sciml_bounds.multigrid.learned_preconditioner import network_preconditioner
-from sciml_bounds.multigrid.mgno import MgNO
-from sciml_bounds.multigrid.poisson_cycle import poisson_cycle
+from sciml_bounds.multigrid._learned_preconditioner import network_preconditioner
+from sciml_bounds.multigrid._mgno import MgNO
+from sciml_bounds.multigrid._poisson_cycle import poisson_cycle
 
 
 def iterations(solver, M, rtol=1e-8, maxiter=200):

@@ -10,9 +10,9 @@ from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.errors import InputError
-from sciml_bounds.multigrid.losses import relative_h1
-from sciml_bounds.multigrid.mgno import MgNO
-from sciml_bounds.multigrid.published import PUBLISHED
+from sciml_bounds.multigrid._mgno import MgNO
+from sciml_bounds.multigrid._published_mgno import PUBLISHED
+from sciml_bounds.nn.losses import relative_h1
 
 SMALL = {"channels": 6, "layers": 2, "levels": 3}
 
@@ -190,7 +190,7 @@ def test_it_learns():
     [
         ({"in_channels": 0}, "in_channels=0 positive integer"),
         ({"layers": 0}, "layers=0 positive integer"),
-        ({"layout": "nodes"}, "layout='nodes'"),
+        ({"layout": "nodes"}, "layout 'nodes'"),
         ({"boundary": "periodic", "layout": "cells->nodes"}, "'periodic' 'same'"),
         ({"increment": True}, "layout='same'"),
         ({"increment": True, "layout": "same", "out_channels": 2}, "<= in_channels"),
@@ -198,9 +198,9 @@ def test_it_learns():
         ({"normalization": ("scalar", "pointwise")}, "size"),
         ({"normalization": ("scalar",)}, "kinds"),
         ({"normalization": ("scalar", "minmax")}, "'minmax'"),
-        ({"norm": "batch", "size": (8, 8)}, "norm='batch'"),
-        ({"head": "mlp"}, "head='mlp'"),
-        ({"fields": ("pressure",)}, "fields='pressure'"),
+        ({"norm": "batch", "size": (8, 8)}, "norm 'batch'"),
+        ({"head": "mlp"}, "head 'mlp'"),
+        ({"fields": ("pressure",)}, "fields 'pressure'"),
         ({"fields": "source"}, "fields='source' list ['source']"),
         ({"size": (8,)}, "2 axes"),
         ({"size": 8}, "size=8 2 points axes"),

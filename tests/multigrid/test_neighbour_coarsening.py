@@ -9,9 +9,9 @@ import torch
 import sciml_bounds as sb
 from sciml_bounds.kernels.coarsen import galerkin
 from sciml_bounds.kernels.interpolation import interpolation_weights
-from sciml_bounds.multigrid.geometric import MILD_CONTRAST, galerkin_coarsening, lattice_cycle
-from sciml_bounds.multigrid.neighbour_coarsening import couples_neighbours, halves, in_series, neighbour_operator
-from sciml_bounds.operators.lattice import LatticeOperator
+from sciml_bounds.multigrid._geometric import MILD_CONTRAST, galerkin_coarsening, lattice_cycle
+from sciml_bounds.multigrid._neighbour_coarsening import couples_neighbours, halves, in_series, neighbour_operator
+from sciml_bounds.operators._lattice_operator import LatticeOperator
 
 EVERY = (True, True, True)
 CROSS = ((0, 0, 1), (0, 1, 0), (1, 0, 0))

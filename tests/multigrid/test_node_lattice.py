@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from sciml_bounds.multigrid.node_lattice import average_to_interior_nodes, interior_of, with_zero_boundary
+from sciml_bounds.multigrid._node_lattice import average_to_interior_nodes, interior_of, with_zero_boundary
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sciml_bounds.operators.adjoint import implicit_solve
-from sciml_bounds.operators.lattice import LatticeOperator
+from sciml_bounds.operators._adjoint import implicit_solve
+from sciml_bounds.operators._lattice_operator import LatticeOperator
 
 LATTICE = (1, 2, 3)
 OFFSETS = ((0, 1, 0), (0, 0, 1))

@@ -8,7 +8,7 @@ import scipy.sparse.linalg
 import torch
 from refusals import refusals, refused
 
-from sciml_bounds.operators.linear_operator import (
+from sciml_bounds.operators._linear_operator import (
     CallableOperator,
     Identity,
     LinearOperator,

@@ -10,7 +10,7 @@ import torch
 from refusals import refused
 
 import sciml_bounds as sb
-from sciml_bounds.operators.transform import AxisKind
+from sciml_bounds.operators._transform import AxisKind
 from sciml_bounds.problems.discretization import cell_fluxes, node_system
 
 ENDS = [*itertools.product(["held", "free"], repeat=2), ("periodic", "periodic")]

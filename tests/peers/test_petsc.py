@@ -25,7 +25,7 @@ RTOL = 1e-10
 class CyclePreconditioner:
     """A PETSc preconditioner of type python that applies one of our cycles."""
 
-    def __init__(self, cycle: sb.LinearOperator) -> None:
+    def __init__(self, cycle: sb.operators.LinearOperator) -> None:
         self.cycle = cycle
 
     def apply(self, pc: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec) -> None:

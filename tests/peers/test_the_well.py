@@ -15,7 +15,7 @@ import torch
 import xarray
 from torch.utils.data import DataLoader
 
-from sciml_bounds.store.the_well import export_the_well
+from sciml_bounds.store.formats.the_well import export_the_well
 
 data = pytest.importorskip("the_well.data", reason="the package the-well is not installed here: make test-peers")
 normalization = pytest.importorskip("the_well.data.normalization", reason="the package the-well is not installed here")

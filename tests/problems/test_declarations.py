@@ -18,39 +18,58 @@ def squared(x, u, p):
 @pytest.mark.parametrize(
     "density",
     [
-        sb.EnergyDensity(squared, convex=True, lower=1.0, upper=1.0),
-        sb.EnergyDensity(lambda x, u, p: squared(x, u, p) + u**4, convex=True),
-        sb.EnergyDensity(lambda x, u, p: squared(x, u, p) - u**2),  # nothing is declared
-        sb.EnergyDensity(lambda x, u, p: squared(x, u, p) * (1 + x[..., 0]), convex=True, lower=1.0, upper=2.0),
-        sb.IsotropicEnergy(lambda r: torch.log(torch.cosh(r)) + r**2 / 2, convex=True, lower=1.0, upper=2.0),
-        sb.IsotropicEnergy(lambda r: r**2, lambda u: u**2 / 2 + torch.cos(u) / 2, convex=True, lower=2.0),
-        sb.IsotropicEnergy(lambda r: r**2, torch.cos),
+        sb.variational.EnergyDensity(squared, convex=True, lower=1.0, upper=1.0),
+        sb.variational.EnergyDensity(lambda x, u, p: squared(x, u, p) + u**4, convex=True),
+        sb.variational.EnergyDensity(lambda x, u, p: squared(x, u, p) - u**2),  # nothing is declared
+        sb.variational.EnergyDensity(
+            lambda x, u, p: squared(x, u, p) * (1 + x[..., 0]), convex=True, lower=1.0, upper=2.0
+        ),
+        sb.variational.IsotropicEnergy(
+            lambda r: torch.log(torch.cosh(r)) + r**2 / 2, convex=True, lower=1.0, upper=2.0
+        ),
+        sb.variational.IsotropicEnergy(lambda r: r**2, lambda u: u**2 / 2 + torch.cos(u) / 2, convex=True, lower=2.0),
+        sb.variational.IsotropicEnergy(lambda r: r**2, torch.cos),
     ],
 )
 def test_what_is_true_passes(density):
-    sb.VariationalProblem(GRID, density)
-    sb.VariationalProblem(sb.Box([1.0, 1.0]), density)
+    sb.variational.VariationalProblem(GRID, density)
+    sb.variational.VariationalProblem(sb.barron.Box([1.0, 1.0]), density)
 
 
 @pytest.mark.parametrize(
     ("density", "message"),
     [
-        (sb.EnergyDensity(lambda x, u, p: -squared(x, u, p), convex=True), "declared convex, but samples have"),
-        (sb.EnergyDensity(lambda x, u, p: squared(x, u, p) - u**2 / 9, convex=True), "convex in (u, p) together"),
-        (sb.EnergyDensity(lambda x, u, p: squared(x, u, p) + 2 * u * p[..., 0] + u**2, convex=True), "together"),
-        (sb.EnergyDensity(squared, convex=True, lower=1.5), "lower = 1.5, but samples show 1"),
-        (sb.EnergyDensity(squared, convex=True, upper=0.5), "upper = 0.5, but samples show 1"),
-        (sb.EnergyDensity(lambda x, u, p: torch.log(u), convex=True), "NaN or infinite"),
-        (sb.IsotropicEnergy(lambda r: torch.cos(r), convex=True), "the profile is declared convex"),
-        (sb.IsotropicEnergy(lambda r: r**2, torch.cos, convex=True), "the potential is declared convex"),
-        (sb.IsotropicEnergy(lambda r: r**2, convex=True, lower=2.5), "the profile is declared to have lower = 2.5"),
-        (sb.IsotropicEnergy(lambda r: r**2, convex=True, upper=1.5), "the profile is declared to have upper = 1.5"),
-        (sb.IsotropicEnergy(lambda r: (r - 1) ** 2, convex=True), "the profile g is not even"),
-        (sb.IsotropicEnergy(lambda r: torch.sqrt(r), convex=True), "NaN or infinite"),
-        (sb.IsotropicEnergy(lambda r: r**2, lambda u: torch.log(u), convex=True), "the potential h(u)"),
+        (
+            sb.variational.EnergyDensity(lambda x, u, p: -squared(x, u, p), convex=True),
+            "declared convex, but samples have",
+        ),
+        (
+            sb.variational.EnergyDensity(lambda x, u, p: squared(x, u, p) - u**2 / 9, convex=True),
+            "convex in (u, p) together",
+        ),
+        (
+            sb.variational.EnergyDensity(lambda x, u, p: squared(x, u, p) + 2 * u * p[..., 0] + u**2, convex=True),
+            "together",
+        ),
+        (sb.variational.EnergyDensity(squared, convex=True, lower=1.5), "lower = 1.5, but samples show 1"),
+        (sb.variational.EnergyDensity(squared, convex=True, upper=0.5), "upper = 0.5, but samples show 1"),
+        (sb.variational.EnergyDensity(lambda x, u, p: torch.log(u), convex=True), "NaN or infinite"),
+        (sb.variational.IsotropicEnergy(lambda r: torch.cos(r), convex=True), "the profile is declared convex"),
+        (sb.variational.IsotropicEnergy(lambda r: r**2, torch.cos, convex=True), "the potential is declared convex"),
+        (
+            sb.variational.IsotropicEnergy(lambda r: r**2, convex=True, lower=2.5),
+            "the profile is declared to have lower = 2.5",
+        ),
+        (
+            sb.variational.IsotropicEnergy(lambda r: r**2, convex=True, upper=1.5),
+            "the profile is declared to have upper = 1.5",
+        ),
+        (sb.variational.IsotropicEnergy(lambda r: (r - 1) ** 2, convex=True), "the profile g is not even"),
+        (sb.variational.IsotropicEnergy(lambda r: torch.sqrt(r), convex=True), "NaN or infinite"),
+        (sb.variational.IsotropicEnergy(lambda r: r**2, lambda u: torch.log(u), convex=True), "the potential h(u)"),
     ],
 )
 def test_what_samples_refute_is_refused(density, message):
     with pytest.raises(InputError) as caught:
-        sb.VariationalProblem(GRID, density)
+        sb.variational.VariationalProblem(GRID, density)
     assert message in str(caught.value)

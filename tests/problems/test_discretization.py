@@ -11,7 +11,7 @@ import scipy.sparse.linalg
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.operators.lattice import to_lattice
+from sciml_bounds.operators._lattice_operator import to_lattice
 from sciml_bounds.problems.discretization import box_eigenvalue, cell_fluxes, lifting_system, node_system
 from sciml_bounds.problems.transfers import without_periodic_copies
 

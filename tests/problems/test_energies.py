@@ -11,14 +11,14 @@ import sciml_bounds as sb
 from sciml_bounds.errors import InputError
 
 DENSITIES = {
-    "quadratic": sb.QuadraticEnergy(2.0, 1.0),
-    "cubic reaction": sb.QuadraticEnergy(2.0, 1.0, power=4),
-    "p = 3": sb.PLaplacian(3, reaction=0.5),
-    "p = 1.5": sb.PLaplacian(1.5, 2.0, 1.0, power=1.5),
-    "minimal surface": sb.MinimalSurface(3.0, 1.0),
-    "shear thinning": sb.ShearThinning(3.0),
-    "two phases": sb.GinzburgLandau(0.1),
-    "own profile": sb.IsotropicEnergy(lambda r: torch.cosh(r), lambda u: torch.exp(u), convex=True),
+    "quadratic": sb.variational.QuadraticEnergy(2.0, 1.0),
+    "cubic reaction": sb.variational.QuadraticEnergy(2.0, 1.0, power=4),
+    "p = 3": sb.variational.PLaplacian(3, reaction=0.5),
+    "p = 1.5": sb.variational.PLaplacian(1.5, 2.0, 1.0, power=1.5),
+    "minimal surface": sb.variational.MinimalSurface(3.0, 1.0),
+    "shear thinning": sb.variational.ShearThinning(3.0),
+    "two phases": sb.variational.GinzburgLandau(0.1),
+    "own profile": sb.variational.IsotropicEnergy(lambda r: torch.cosh(r), lambda u: torch.exp(u), convex=True),
 }
 
 
@@ -33,7 +33,7 @@ def points(dim: int) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor, t
 def test_derivatives_are_those_of_torch(name, dim):
     density = DENSITIES[name]
     place, u, p = points(dim)
-    general = sb.EnergyDensity(lambda x, u, p: density.value(place, u, p))
+    general = sb.variational.EnergyDensity(lambda x, u, p: density.value(place, u, p))
     for ours, theirs in zip(density.first(place, u, p), general.first(p, u, p)):
         torch.testing.assert_close(ours, theirs)
     ours, theirs = density.second(place, u, p), general.second(p, u, p)
@@ -47,7 +47,7 @@ def test_derivatives_are_those_of_torch(name, dim):
 def test_frozen_weights_give_the_first_derivatives(name):
     density = DENSITIES[name]
     if name == "own profile":  # exp(u) has a slope at 0
-        density = sb.IsotropicEnergy(lambda r: torch.cosh(r), convex=True)
+        density = sb.variational.IsotropicEnergy(lambda r: torch.cosh(r), convex=True)
     place, u, p = points(2)
     k, m = density.frozen(place, u, p)
     slope_u, slope_p = density.first(place, u, p)
@@ -68,15 +68,21 @@ def test_where_the_gradient_vanishes_derivatives_are_zero(name):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: sb.PLaplacian(1.0), "exponent is 1.0; it must be above 1"),
-        (lambda: sb.QuadraticEnergy(power=math.nan), "power is nan"),
-        (lambda: sb.ShearThinning(-0.5), "extra is -0.5"),
-        (lambda: sb.GinzburgLandau(0.0), "width is 0.0"),
-        (lambda: sb.IsotropicEnergy(3.0), "the profile is 3.0; give a function of torch"),
-        (lambda: sb.IsotropicEnergy(torch.cosh, 3.0), "the potential is 3.0; give a function of torch"),
-        (lambda: sb.IsotropicEnergy(torch.cosh, reaction=1.0), "a reaction weighs a potential, and there is none"),
-        (lambda: sb.IsotropicEnergy(torch.cosh, lower=-1.0), "lower is -1.0 and upper inf; 0 <= lower <= upper"),
-        (lambda: sb.PLaplacian("a"), "exponent is 'a'; it must be a finite number"),
+        (lambda: sb.variational.PLaplacian(1.0), "exponent is 1.0; it must be above 1"),
+        (lambda: sb.variational.QuadraticEnergy(power=math.nan), "power is nan"),
+        (lambda: sb.variational.ShearThinning(-0.5), "extra is -0.5"),
+        (lambda: sb.variational.GinzburgLandau(0.0), "width is 0.0"),
+        (lambda: sb.variational.IsotropicEnergy(3.0), "the profile is 3.0; give a function of torch"),
+        (lambda: sb.variational.IsotropicEnergy(torch.cosh, 3.0), "the potential is 3.0; give a function of torch"),
+        (
+            lambda: sb.variational.IsotropicEnergy(torch.cosh, reaction=1.0),
+            "a reaction weighs a potential, and there is none",
+        ),
+        (
+            lambda: sb.variational.IsotropicEnergy(torch.cosh, lower=-1.0),
+            "lower is -1.0 and upper inf; 0 <= lower <= upper",
+        ),
+        (lambda: sb.variational.PLaplacian("a"), "exponent is 'a'; it must be a finite number"),
     ],
 )
 def test_what_makes_no_density_is_refused(make, message):

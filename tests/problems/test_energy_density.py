@@ -8,23 +8,23 @@ import pytest
 import torch
 from refusals import refused
 
-import sciml_bounds as sb
 from sciml_bounds.errors import InputError
 from sciml_bounds.problems.energy_density import SHORTEST, lengthened
+from sciml_bounds.variational import EnergyDensity
 
 
 def test_mixed_derivatives_of_a_general_density():
-    density = sb.EnergyDensity(lambda x, u, p: u * p[..., 0] * x[..., 1])
+    density = EnergyDensity(lambda x, u, p: u * p[..., 0] * x[..., 1])
     x, u, p = torch.full((4, 2), 3.0), torch.ones(4), torch.ones(4, 2)
     assert density.second(x, u, p).up[0].tolist() == [3.0, 0.0]
     refused("Kacanov", density.frozen, x, u, p)
 
 
 def test_a_density_that_does_not_depend_on_what_it_is_given_has_no_slopes():
-    density = sb.EnergyDensity(lambda x, u, p: x[..., 0])
+    density = EnergyDensity(lambda x, u, p: x[..., 0])
     x, u, p = torch.ones(4, 2), torch.ones(4), torch.ones(4, 2)
     assert not any(bool(slope.any()) for slope in density.first(x, u, p))
-    second = density.second(x, sb.EnergyDensity(lambda x, u, p: u).first(x, u, p)[0], p)
+    second = density.second(x, EnergyDensity(lambda x, u, p: u).first(x, u, p)[0], p)
     assert not bool(second.pp.any() or second.uu.any())
 
 
@@ -44,15 +44,15 @@ def plain(x, u, p):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: sb.EnergyDensity(3.0), "give a function of (x, u, p)"),
-        (lambda: sb.EnergyDensity(plain, lower=2.0, upper=1.0), "0 <= lower <= upper must hold"),
-        (lambda: sb.EnergyDensity(plain, lower=-1.0), "0 <= lower <= upper must hold"),
-        (lambda: sb.EnergyDensity(plain, lower=math.nan), "lower is nan; it must be a finite number"),
-        (lambda: sb.EnergyDensity(plain, upper=torch.ones(2)), "upper is tensor([1., 1.]); it must be a positive"),
-        (lambda: sb.EnergyDensity(plain).frozen(None, None, None), "Kacanov's method needs dL/dp = k(x, u, p) p"),
-        (lambda: sb.EnergyDensity(lambda x, u, p: p).value(None, torch.zeros(3), torch.zeros(3, 2)),
+        (lambda: EnergyDensity(3.0), "give a function of (x, u, p)"),
+        (lambda: EnergyDensity(plain, lower=2.0, upper=1.0), "0 <= lower <= upper must hold"),
+        (lambda: EnergyDensity(plain, lower=-1.0), "0 <= lower <= upper must hold"),
+        (lambda: EnergyDensity(plain, lower=math.nan), "lower is nan; it must be a finite number"),
+        (lambda: EnergyDensity(plain, upper=torch.ones(2)), "upper is tensor([1., 1.]); it must be a positive"),
+        (lambda: EnergyDensity(plain).frozen(None, None, None), "Kacanov's method needs dL/dp = k(x, u, p) p"),
+        (lambda: EnergyDensity(lambda x, u, p: p).value(None, torch.zeros(3), torch.zeros(3, 2)),
          "makes shape (3, 2) of (3,) points; let it return one number a point"),
-        (lambda: sb.EnergyDensity(lambda x, u, p: 1.0).value(None, torch.zeros(3), torch.zeros(3, 2)),
+        (lambda: EnergyDensity(lambda x, u, p: 1.0).value(None, torch.zeros(3), torch.zeros(3, 2)),
          "makes a float of (3,) points; let it return one number a point"),
     ],
 )  # fmt: skip

@@ -66,7 +66,7 @@ def test_an_error_inside_a_callable_is_not_hidden():
 
 
 def test_functions_of_points_are_sampled_like_functions_of_coordinates():
-    f = sb.BarronFunction.cosine([[1, 2], [0, 1]], [1.0, 0.25])
+    f = sb.barron.BarronFunction.cosine([[1, 2], [0, 1]], [1.0, 0.25])
     network = sb.BarronNetwork(2, 5, "tanh")
     grid = sb.Grid((4, 3), origin=(0.5, -1.0))
 

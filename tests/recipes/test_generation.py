@@ -22,7 +22,7 @@ from refusals import refused
 
 from sciml_bounds.errors import ConvergenceError
 from sciml_bounds.recipes.generation import consolidate, make_dataset, make_shard
-from sciml_bounds.store.datasets import open_dataset
+from sciml_bounds.store.datasets.dataset_files import open_dataset
 
 HERE = Path(__file__).parent
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from sciml_bounds.krylov.multigrid_shaped import AIR, FLUID, SOLID
+from sciml_bounds.krylov._multigrid_shaped import AIR, FLUID, SOLID
 from sciml_bounds.recipes._registry import find_recipe
 
 CPU = torch.device("cpu")

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.krylov.losses import pressure_product
-from sciml_bounds.krylov.ritz import low_count, ritz_pairs
+from sciml_bounds.krylov._direction_loss import pressure_product
+from sciml_bounds.krylov._ritz_vectors import low_count, ritz_pairs
 from sciml_bounds.problems.discretization import cell_fluxes
 from sciml_bounds.recipes import ritz_poisson
 from sciml_bounds.recipes._registry import find_recipe

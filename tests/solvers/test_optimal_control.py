@@ -31,10 +31,10 @@ def test_fields_a_picture_and_a_table(program, tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "Newton steps" in printed
     assert "c.png" in printed
-    fields = sb.read("c.h5")
+    fields = sb.data.read("c.h5")
     assert {"target", "state", "control", "step_kkt_residual", "step_inner_steps"} <= set(fields)
     problem = sb.Diffusion(sb.Grid((16, 16)))
-    exact = sb.DistributedControl(problem, fields["target"].values, weight=1e-4)
+    exact = sb.control.DistributedControl(problem, fields["target"].values, weight=1e-4)
     state, control = exact.fields(exact.minimize(inner="direct").x)
     np.testing.assert_allclose(fields["state"], state, atol=1e-6)
     np.testing.assert_allclose(fields["control"], control, atol=1e-4 * float(control.abs().max()))
@@ -53,7 +53,7 @@ def test_other_dimensions_and_the_cubic_equation(program, tmp_path, monkeypatch,
         found.append(json.loads(capsys.readouterr().out))
     assert found[0]["objective"] == pytest.approx(found[1]["objective"], rel=1e-7)
     assert found[0]["inner_steps"] > found[1]["inner_steps"] == 0
-    assert sb.read("c.h5")["state"].shape == (9,) * dim
+    assert sb.data.read("c.h5")["state"].shape == (9,) * dim
 
 
 def test_what_does_not_converge_is_told(program, tmp_path, monkeypatch, capsys):

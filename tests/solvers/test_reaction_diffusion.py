@@ -34,13 +34,15 @@ def test_every_method_is_certified_in_one_report(program, tmp_path, monkeypatch,
     record = json.loads(capsys.readouterr().out)
     assert list(record["methods"]) == ["newton", "kacanov", "gradient", "gns", "features", "ritz", "unfolded"]
     assert sorted(os.listdir()) == ["u.h5", "u.png"]
-    fields = sb.read("u.h5")
+    fields = sb.data.read("u.h5")
     # the same problem on a grid of a quarter of the spacing lies closer to the least energy than any of these
-    density = sb.ShearThinning(3.0, reaction=5.0)
+    density = sb.variational.ShearThinning(3.0, reaction=5.0)
     values = fields["u_newton"].values
-    problem = sb.VariationalProblem(sb.Grid((12, 12)), density, lambda x, y: 100 * (bump(x, y, 0.3) - bump(x, y, 0.7)))
+    problem = sb.variational.VariationalProblem(
+        sb.Grid((12, 12)), density, lambda x, y: 100 * (bump(x, y, 0.3) - bump(x, y, 0.7))
+    )
     fine = problem.refine(4)
-    least = sb.minimize_energy(fine).energy
+    least = sb.variational.minimize_energy(fine).energy
     for name, found in record["methods"].items():
         excess = float(problem.energy(fields[f"u_{name}"].values)) - least
         # the finer grid is not the least energy either: excess is a little less than J(v) - J(u)
@@ -60,7 +62,7 @@ def test_methods_that_do_not_suit_are_left_out_with_the_reason(program, tmp_path
     printed = capsys.readouterr().out
     assert "gradient" in printed
     assert "at most" not in printed
-    assert list(sb.read("u.h5").data_vars) == ["u_newton"]
+    assert list(sb.data.read("u.h5").data_vars) == ["u_newton"]
 
 
 @pytest.mark.filterwarnings("default")
@@ -69,7 +71,7 @@ def test_networks_that_did_not_converge_are_told_by_the_exit_code(program, tmp_p
     arguments = ["--cells", "8", "--width", "10", "--methods", "newton", "--methods", "features", "--out", "u.h5"]
     assert program(*arguments) == 0
     capsys.readouterr()
-    monkeypatch.setattr("sciml_bounds.barron.network_solution.LEFT", -1.0)  # no gradient is that small
+    monkeypatch.setattr("sciml_bounds.network_solvers._network_solution.LEFT", -1.0)  # no gradient is that small
     assert program(*arguments, "--json") == 3
     printed = capsys.readouterr()
     assert "reaction_diffusion: the network did not converge: a gradient of" in printed.err

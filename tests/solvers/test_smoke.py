@@ -56,7 +56,7 @@ def test_simulate_draw_and_animate(program, tmp_path, monkeypatch, capsys):
     printed = json.loads(done.stdout)
     assert (printed["steps"], printed["frames"]) == (6, 4)
     assert printed["divergence"] <= 1e-6
-    assert sb.read(tmp_path / "s.h5")["density"].shape == (4, 32, 32)
+    assert sb.data.read(tmp_path / "s.h5")["density"].shape == (4, 32, 32)
     monkeypatch.chdir(tmp_path)
     assert program(*arguments, "--animation", "s.gif") == 0  # another picture of what is there
     assert capsys.readouterr().err == "smoke: s.h5 is there already, and is what is asked for.\n"
@@ -71,7 +71,7 @@ def test_voxels_and_three_dimensions(program, tmp_path, monkeypatch, capsys):
     arguments = ["--dim", "3", "--cells", "8", "--steps", "2", "--method", "cg", "--voxels", "v.npy", "--out", "s.h5"]
     assert program(*arguments) == 0
     assert "0.03125 to 0.03125" in capsys.readouterr().out  # 16 of 512 cells
-    assert np.array_equal(sb.read("s.h5")["solid"][-1] != 0, solid)
+    assert np.array_equal(sb.data.read("s.h5")["solid"][-1] != 0, solid)
 
 
 @pytest.mark.parametrize("method", ["multigrid-pcg", "cg", "pyamg"])
@@ -83,7 +83,7 @@ def test_a_wall_that_parts_the_fluid_is_no_obstacle_to_the_solver(program, tmp_p
     np.save("v.npy", solid)
     arguments = ["--cells", "8", "--steps", "4", "--method", method, "--voxels", "v.npy", "--out", "s.h5"]
     assert program(*arguments) == 0, capsys.readouterr().err
-    pressure = sb.read("s.h5")["pressure"][-1].values
+    pressure = sb.data.read("s.h5")["pressure"][-1].values
     assert np.abs(pressure[:, :4]).max() > 0
     assert abs(pressure[:, :4].mean()) < 1e-6 * np.abs(pressure[:, :4]).max()
 
@@ -95,7 +95,7 @@ def test_the_network_that_ships_changes_no_flow(program, tmp_path, monkeypatch):
     frames = {}
     for method in ("multigrid-pcg", "dcdm"):
         assert program(*arguments, "--method", method, "--every", "3", "--out", f"{method}.h5") == 0
-        frames[method] = sb.read(f"{method}.h5")["density"]
+        frames[method] = sb.data.read(f"{method}.h5")["density"]
     # what 1e-9 of divergence leaves in a velocity is below 1e3 times that, and a density is moved by it in three steps
     assert np.allclose(frames["dcdm"], frames["multigrid-pcg"], rtol=0, atol=1e-5)
 
@@ -115,7 +115,7 @@ def whole(program, tmp_path_factory) -> xarray.Dataset:
     """What a command that is not interrupted makes."""
     path = tmp_path_factory.mktemp("whole") / "s.h5"
     assert program(*INTERRUPTED, "--out", str(path)) == 0
-    return sb.read(path)
+    return sb.data.read(path)
 
 
 @pytest.mark.slow
@@ -135,7 +135,7 @@ def test_an_interrupted_command_goes_on_with_the_same_bits(program, tmp_path, mo
     resumed = capsys.readouterr().err
     assert "step 3 of 40" not in resumed
     assert "step 40 of 40" in resumed
-    found = sb.read("s.h5")
+    found = sb.data.read("s.h5")
     for name in set(whole.variables) - SECONDS:
         assert np.array_equal(found[name], whole[name]), name
     assert os.listdir() == ["s.h5"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sciml_bounds.recipes._recipe import Variable
-from sciml_bounds.store.datasets import DatasetHeader, writing_dataset
+from sciml_bounds.store.datasets.dataset_files import DatasetHeader, writing_dataset
 
 HEADER = DatasetHeader(
     recipe="darcy-test",

@@ -15,7 +15,7 @@ import numpy as np
 import xarray
 
 import sciml_bounds as sb
-from sciml_bounds.store.results import write
+from sciml_bounds.store.datasets.saved_results import write
 
 NOISE = np.random.default_rng(0).standard_normal(200_000)  # does not compress: 1.5 MB to write and to sync
 
@@ -23,7 +23,7 @@ NOISE = np.random.default_rng(0).standard_normal(200_000)  # does not compress: 
 def main(target: str) -> None:
     """Answer until stdin ends."""
     xarray.Dataset().to_netcdf(engine="h5netcdf")  # import now what writing needs
-    assert sb.write is write
+    assert sb.data.write is write
     for line in sys.stdin:
         first, *wait = line.split()
         child = os.fork()

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import sciml_bounds as sb
-from sciml_bounds.store.results import FORMAT_VERSION
+from sciml_bounds.store.datasets.saved_results import FORMAT_VERSION
 
 
 def main(target: Path) -> None:
@@ -19,7 +19,7 @@ def main(target: Path) -> None:
     source = [[[2.0] * 2] * 3, [[4.0] * 2] * 3]
     problem = sb.Diffusion(grid, 2.0, source, boundary=sides | {"y1": sb.Neumann(0.0)})
     solution = sb.solve(problem, method="multigrid", rtol=1e-14, certify=True)
-    sb.write(solution, target, asked={"made by": "tests/store/make_stored.py"}, flux=True)
+    sb.data.write(solution, target, asked={"made by": "tests/store/make_stored.py"}, flux=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import sciml_bounds as sb
 from sciml_bounds.errors import InputError
-from sciml_bounds.store.readers import read_array
+from sciml_bounds.store.reading.readers import read_array
 
 #: Damaged files of each kind that need a process of their own; of the others 25 times as many.
 COUNT = int(os.environ.get("SCIML_BOUNDS_FUZZ", "6"))
@@ -92,7 +92,7 @@ def test_damage_to_our_files_never_goes_unseen(intact, damage, tmp_path):
     def run(seed):
         path.write_bytes(damage(intact["ours.nc"], seed))
         try:
-            read = sb.read(path)
+            read = sb.data.read(path)
         except InputError:
             counts["refused"] += 1
             return

@@ -29,7 +29,7 @@ def check(target: Path, known: list[int], started: int) -> str:
     if not target.exists():
         assert not known
         return "absent"
-    read = sb.read(target)  # compares the whole content with its checksum
+    read = sb.data.read(target)  # compares the whole content with its checksum
     number = int(read["number"])
     assert read["noise"].size == 200_000
     assert float(read["noise"][0]) == pytest.approx(0.12573022 + number, abs=1e-6)
@@ -76,6 +76,6 @@ def test_killed_at_random_moments(tmp_path):
             leftovers += own in left
         worker.stdin.close()
     assert sum(outcomes.values()) == KILLS
-    sb.write(xarray.Dataset({"u": (["x"], np.zeros(3))}), target)
+    sb.data.write(xarray.Dataset({"u": (["x"], np.zeros(3))}), target)
     assert os.listdir(tmp_path) == ["u.nc"]
     print(f"\n{KILLS} kills: {outcomes}, {leftovers} of them left a temporary file, none of them half a target")

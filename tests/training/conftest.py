@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from sciml_bounds.store import weights
+from sciml_bounds.store.datasets import weights
 
 
 class Smoother(nn.Module):

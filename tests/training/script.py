@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch.utils.data import TensorDataset
 
-from sciml_bounds.multigrid.losses import LOSSES
-from sciml_bounds.training.trainer import train
+from sciml_bounds.nn.losses import LOSSES
+from sciml_bounds.training._trainer import train
 
 
 class Network(torch.nn.Sequential):

@@ -5,8 +5,8 @@ import torch
 from refusals import refused
 from torch.utils.data import TensorDataset
 
-from sciml_bounds.store.weights import load_model, read_weights, save_model, write_weights
-from sciml_bounds.training.trainer import train
+from sciml_bounds.store.datasets.weights import load_model, read_weights, save_model, write_weights
+from sciml_bounds.training._trainer import train
 
 OPTIONS = {"loss": "l2", "epochs": 3, "batch_size": 4, "lr": 1e-2}
 

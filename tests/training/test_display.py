@@ -2,8 +2,8 @@
 
 import re
 
-from sciml_bounds.training.display import _duration
-from sciml_bounds.training.trainer import train
+from sciml_bounds.training._display import _duration
+from sciml_bounds.training._trainer import train
 
 
 def test_lines_on_stderr_only_when_asked(make, data, capsys):

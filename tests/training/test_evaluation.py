@@ -10,10 +10,10 @@ from torch.utils.data import TensorDataset
 
 import sciml_bounds as sb
 from sciml_bounds.errors import InputError
-from sciml_bounds.krylov.learned_directions import LearnedDirections
-from sciml_bounds.multigrid.flux_head import CertifiedMgNO
-from sciml_bounds.multigrid.mgno import MgNO
-from sciml_bounds.training.evaluation import evaluate, evaluate_rollout, roll_out
+from sciml_bounds.krylov._learned_directions import LearnedDirections
+from sciml_bounds.multigrid._flux_head import CertifiedMgNO
+from sciml_bounds.multigrid._mgno import MgNO
+from sciml_bounds.training._evaluation import evaluate, evaluate_rollout, roll_out
 
 
 class Scale(nn.Module):
@@ -103,7 +103,7 @@ def test_a_callable_is_a_metric():
     ("y", "metrics", "words"),
     [
         (torch.ones(2, 1, 5), ("l2",), ""),
-        (torch.ones(2, 1, 4), ("l3",), "metric='l3'"),
+        (torch.ones(2, 1, 4), ("l3",), "metric 'l3'"),
         (torch.ones(2, 1, 4), (), "metric"),
         (torch.full((2, 1, 4), float("nan")), ("l2",), "target sample 0 data NaN"),
     ],

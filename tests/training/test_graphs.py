@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from sciml_bounds.training.graphs import GraphedStep
-from sciml_bounds.training.trainer import train
+from sciml_bounds.training._graphs import GraphedStep
+from sciml_bounds.training._trainer import train
 
 
 @pytest.mark.gpu

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sciml_bounds.errors import ConvergenceError, TrainingError
-from sciml_bounds.training.guard import Guard
+from sciml_bounds.training._guard import Guard
 
 
 @pytest.mark.parametrize(("loss", "norm"), [(float("nan"), 1.0), (1.0, float("inf")), (float("inf"), float("nan"))])

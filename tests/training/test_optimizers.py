@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from sciml_bounds.training.optimizers import learning_rate, make_optimizer, onecycle, set_rates
-from sciml_bounds.training.settings import TrainingSettings
+from sciml_bounds.training._optimizers import learning_rate, make_optimizer, onecycle, set_rates
+from sciml_bounds.training._settings import TrainingSettings
 
 
 @pytest.mark.parametrize("steps", [2, 3, 7, 60, 500])

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sciml_bounds.store.weights import read_weights
-from sciml_bounds.training.parallel import Group, joined
+from sciml_bounds.store.datasets.weights import read_weights
+from sciml_bounds.training._parallel import Group, joined
 
 SCRIPT = Path(__file__).with_name("script.py")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sciml_bounds.store.weights import read_weights
-from sciml_bounds.training.signals import StopRequest, listening
+from sciml_bounds.store.datasets.weights import read_weights
+from sciml_bounds.training._signals import StopRequest, listening
 
 SCRIPT = Path(__file__).with_name("script.py")
 

@@ -12,14 +12,14 @@ from torch import nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from sciml_bounds.errors import InputError, TrainingError
-from sciml_bounds.krylov.learned_directions import LearnedDirections
-from sciml_bounds.krylov.losses import line_search_loss
-from sciml_bounds.multigrid.flux_head import BoundLoss, CertifiedMgNO
-from sciml_bounds.multigrid.losses import LOSSES
-from sciml_bounds.multigrid.mgno import MgNO
-from sciml_bounds.store.weights import load_model, read_weights
-from sciml_bounds.training.settings import TrainingSettings
-from sciml_bounds.training.trainer import train
+from sciml_bounds.krylov._direction_loss import line_search_loss
+from sciml_bounds.krylov._learned_directions import LearnedDirections
+from sciml_bounds.multigrid._flux_head import BoundLoss, CertifiedMgNO
+from sciml_bounds.multigrid._mgno import MgNO
+from sciml_bounds.nn.losses import LOSSES
+from sciml_bounds.store.datasets.weights import load_model, read_weights
+from sciml_bounds.training._settings import TrainingSettings
+from sciml_bounds.training._trainer import train
 
 OPTIONS = {"loss": "l2", "epochs": 6, "batch_size": 4, "lr": 1e-2}
 

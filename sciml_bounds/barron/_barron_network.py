@@ -1,0 +1,403 @@
+"""Two-layer networks as functions of points: exact derivatives, norms, and exact values on sides of a box."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from sciml_bounds.arrays import convert, require_count, require_finite, require_number, require_seed
+from sciml_bounds.barron import _norms as norms
+from sciml_bounds.barron._activations import checked_activation
+from sciml_bounds.barron._barron_function import BarronFunction
+from sciml_bounds.barron._box_distance import BoxDistance, checked_sides
+from sciml_bounds.barron._cell_bounds import cell_bounds
+from sciml_bounds.barron._series import ProductSeries, Sides, checked_lengths
+from sciml_bounds.errors import InputError
+from sciml_bounds.grid import axis_numbers
+from sciml_bounds.reports import summary_table
+
+if TYPE_CHECKING:
+    from sciml_bounds.bounds._interpolation_error import CellBounds
+    from sciml_bounds.grid import Grid
+
+__all__ = ["BarronNetwork"]
+
+
+class BarronNetwork(nn.Module):
+    """u(x) = D(x) (sum_j a_j s(w_j . x + b_j)^power + c . x + c_0) + g(x), a function of d variables on a box.
+
+    D is 1 without Dirichlet sides. Otherwise it is the product of parabolas (`barron._box_distance`) that vanishes on
+    the Dirichlet sides, where u equals g for all weights. Derivatives are formulas, not automatic; everything can be
+    differentiated in the parameters. In float64 until moved by `to`. Sizes (norms, bounds on cells) are those on the
+    box.
+
+    Parameters
+    ----------
+    dimension, width
+        d, and the number k of neurons.
+    activation
+        s: "cosine", "relu", "tanh", "sigmoid", or "step", which has values only.
+    power
+        Power of the ReLU.
+    lengths, origin
+        The box: sides, and the corner where all coordinates are smallest; one number for each axis or one for all.
+    dirichlet_sides
+        Sides (axis, end) on which u equals g, or "all".
+    lifting
+        g, a network without Dirichlet sides; one without neurons is an affine function. It is copied and does not
+        learn; zero if not given.
+    scale
+        Standard deviation of the entries of w_j times the sides at the random start; ridges and ReLU kinks start in the
+        box.
+    seed
+        Of the random start, with outer weights of variance 1 / k^2 and no affine part.
+
+    Attributes
+    ----------
+    weights, biases, outer
+        w (k, d), b (k,) and a (k,).
+    slope, offset
+        c (d,) and c_0 ().
+
+    Raises
+    ------
+    InputError
+        If activation, box or sides are not valid, or the lifting has another dimension or Dirichlet sides.
+
+    Examples
+    --------
+    >>> import sciml_bounds as sb
+    >>> network = sb.BarronNetwork.of([[3.0, 4.0]], [0.0], [2.0], activation="cosine")
+    >>> network([0.0, 0.0]).item(), network.laplacian([0.0, 0.0]).item(), network.barron_norm
+    (2.0, -50.0, 12.0)
+    """
+
+    #: As that of `BarronFunction`.
+    of_points = True
+
+    weights: nn.Parameter
+    biases: nn.Parameter
+    outer: nn.Parameter
+    slope: nn.Parameter
+    offset: nn.Parameter
+
+    def __init__(
+        self,
+        dimension: int,
+        width: int,
+        activation: str = "cosine",
+        *,
+        power: int = 1,
+        lengths: Sides = 1.0,
+        origin: Sides = 0.0,
+        dirichlet_sides: Any = (),
+        lifting: BarronNetwork | None = None,
+        scale: float = 4.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        require_count(dimension, "dimension", 1)
+        require_count(width, "width", 0)
+        scale = require_number(scale, "scale", positive=True)
+        seed = require_seed(seed)
+        self.activation = checked_activation(activation, power)
+        self.lengths = checked_lengths(lengths, dimension, "lengths")
+        self.origin = axis_numbers(origin, dimension, "origin")
+        sides = checked_sides(dirichlet_sides, dimension)
+        self.distance = BoxDistance(self.origin, self.lengths, sides) if sides else None
+        self.lifting = None if lifting is None else self._taken_over(lifting)
+        generator = torch.Generator().manual_seed(seed)
+        length, corner = (torch.tensor(v, dtype=torch.float64) for v in (self.lengths, self.origin))
+        w = scale * torch.randn((width, dimension), generator=generator, dtype=torch.float64) / length
+        places = corner + length * torch.rand((width, dimension), generator=generator, dtype=torch.float64)
+        a = torch.randn(width, generator=generator, dtype=torch.float64) / max(width, 1)
+        turn = 2 * math.pi * torch.rand(width, generator=generator, dtype=torch.float64)
+        b = turn if activation == "cosine" else -(w * places).sum(-1)
+        self._set(w, b, a, torch.zeros(dimension, dtype=torch.float64), torch.zeros((), dtype=torch.float64))
+
+    def _set(self, *parameters: Tensor) -> None:
+        for name, value in zip(("weights", "biases", "outer", "slope", "offset"), parameters):
+            setattr(self, name, nn.Parameter(value))
+
+    @classmethod
+    def of(
+        cls,
+        weights: Any,
+        biases: Any,
+        outer: Any,
+        *,
+        activation: str = "cosine",
+        power: int = 1,
+        slope: Any = None,
+        offset: float = 0.0,
+        lengths: Sides = 1.0,
+        origin: Sides = 0.0,
+        dirichlet_sides: Any = (),
+        lifting: BarronNetwork | None = None,
+    ) -> BarronNetwork:
+        """Make a network of given numbers: w (k, d), b (k,), a (k,), c (d,) and c_0; the rest as for the class.
+
+        Raises
+        ------
+        InputError
+            If shapes do not fit, or a number is not finite.
+        """
+        w, b, a = (
+            _numbers(value, name) for value, name in ((weights, "weights"), (biases, "biases"), (outer, "outer"))
+        )
+        if w.ndim != 2 or w.shape[1] == 0:
+            raise InputError(f"weights has shape {tuple(w.shape)}; give one row of d numbers for each neuron.")
+        width, dimension = w.shape
+        c = torch.zeros(dimension, dtype=torch.float64) if slope is None else _numbers(slope, "slope")
+        for value, name, count in ((b, "biases", width), (a, "outer", width), (c, "slope", dimension)):
+            if value.shape != (count,):
+                raise InputError(f"{name} has shape {tuple(value.shape)}; weights {tuple(w.shape)} need ({count},).")
+        network = cls(
+            dimension,
+            width,
+            activation,
+            power=power,
+            lengths=lengths,
+            origin=origin,
+            dirichlet_sides=dirichlet_sides,
+            lifting=lifting,
+        )
+        c0 = torch.tensor(require_number(offset, "offset"), dtype=torch.float64)
+        network._set(*(value.detach().clone() for value in (w, b, a, c, c0)))
+        return network
+
+    @classmethod
+    def of_series(cls, function: Any) -> BarronNetwork:
+        """Write a `BarronFunction` that is a series as a cosine network, one neuron a wave.
+
+        A product of cosines or sines of s variables is no neuron but 2^(s-1) of them, its reflections. That of a sine
+        series is zero on the sides of its box up to round-off, for these weights only; `dirichlet_sides` makes it so
+        for all.
+
+        Raises
+        ------
+        InputError
+            If the function is no series, or has more than 65,536 waves.
+        """
+        if not isinstance(function, BarronFunction):
+            raise InputError(f"a {type(function).__name__} is no series; give an sb.barron.BarronFunction that is one.")
+        series: Any = function.waves().value
+        lengths = function.value.lengths if isinstance(function.value, ProductSeries) else series.periods
+        return cls.of(*series.cosines(), activation="cosine", offset=series.mean, lengths=lengths)
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    @property
+    def dimension(self) -> int:
+        """The number of variables."""
+        return self.weights.shape[1]
+
+    @property
+    def width(self) -> int:
+        """The number of neurons."""
+        return self.weights.shape[0]
+
+    @property
+    def dirichlet_sides(self) -> tuple[tuple[int, int], ...]:
+        """The sides (axis, end) on which the network equals its lifting."""
+        return () if self.distance is None else self.distance.sides
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What makes a network like this one again, with other numbers, in JSON's words; for `save_model`.
+
+        Raises
+        ------
+        InputError
+            If there is a lifting, which has numbers of its own.
+        """
+        if self.lifting is not None:
+            raise InputError("Networks with a lifting are not saved; save both, and give the lifting anew.")
+        return {
+            "dimension": self.dimension,
+            "width": self.width,
+            "activation": self.activation.name,
+            "power": self.activation.power,
+            "lengths": list(self.lengths),
+            "origin": list(self.origin),
+            "dirichlet_sides": [list(side) for side in self.dirichlet_sides],
+        }
+
+    def forward(self, x: Any) -> Tensor:
+        """Evaluate u at points (..., d), shape (...).
+
+        Raises
+        ------
+        InputError
+            Here and below, if points have another number of coordinates.
+        """
+        x = self._points(x)
+        inner = self._inner(x)
+        if self.distance is not None:
+            inner = inner * self.distance.factors(x)[0].prod(-1)
+        return inner if self.lifting is None else inner + self.lifting.forward(x)
+
+    def gradient(self, x: Any) -> Tensor:
+        """Evaluate the gradient of u, shape (..., d).
+
+        Raises
+        ------
+        InputError
+            Here and for all derivatives, also if the activation has none of that order.
+        """
+        x = self._points(x)
+        inner = self._inner_gradient(x)
+        if self.distance is not None:
+            factor, slope, _ = self.distance.jet(x)
+            inner = inner * factor[..., None] + self._inner(x)[..., None] * slope
+        return inner if self.lifting is None else inner + self.lifting.gradient(x)
+
+    def laplacian(self, x: Any) -> Tensor:
+        """Evaluate the Laplacian of u, shape (...); that of a ReLU of power 1 lives on its kinks and is refused."""
+        x = self._points(x)
+        inner = self._derivative(x, 2) @ (self.outer * self.weights.square().sum(-1))
+        if self.distance is not None:
+            factor, slope, bend = self.distance.jet(x)
+            mixed = (self._inner_gradient(x) * slope).sum(-1)
+            inner = inner * factor + 2 * mixed + self._inner(x) * bend
+        return inner if self.lifting is None else inner + self.lifting.laplacian(x)
+
+    def features(self, x: Any) -> Tensor:
+        """Evaluate D(x) s(w_j . x + b_j)^power, what the outer weights multiply, shape (..., k)."""
+        x = self._points(x)
+        neurons = self.activation(self._arguments(x))
+        return neurons if self.distance is None else neurons * self.distance.factors(x)[0].prod(-1, keepdim=True)
+
+    def feature_gradients(self, x: Any) -> Tensor:
+        """Evaluate the gradients of the features, shape (..., k, d)."""
+        x = self._points(x)
+        gradients = self._derivative(x, 1)[..., None] * self.weights
+        if self.distance is None:
+            return gradients
+        factor, slope, _ = self.distance.jet(x)
+        neurons = self.activation(self._arguments(x))
+        return gradients * factor[..., None, None] + neurons[..., None] * slope[..., None, :]
+
+    def feature_laplacians(self, x: Any) -> Tensor:
+        """Evaluate the Laplacians of the features, shape (..., k)."""
+        x = self._points(x)
+        bends = self._derivative(x, 2) * self.weights.square().sum(-1)
+        if self.distance is None:
+            return bends
+        factor, slope, bend = self.distance.jet(x)
+        mixed = self._derivative(x, 1) * (slope @ self.weights.T)
+        return bends * factor[..., None] + 2 * mixed + self.activation(self._arguments(x)) * bend[..., None]
+
+    def cell_bounds(self, grid: Grid) -> CellBounds:
+        """Bound value, gradient, second and some third derivatives on every cell of a grid, d <= 3.
+
+        Guaranteed up to round-off, for the weights as float64 numbers; see `barron._cell_bounds`. No gradients flow.
+
+        Raises
+        ------
+        InputError
+            If the grid is none or has other axes, the network is one of steps, or a parameter is not finite.
+        """
+        return cell_bounds(copy.deepcopy(self).double().cpu(), grid)
+
+    def __repr__(self) -> str:
+        activation = self.activation.name + (f"^{self.activation.power}" if self.activation.power > 1 else "")
+        rows = {
+            "dimension": str(self.dimension),
+            "width": str(self.width),
+            "activation": activation,
+            "path norm": norms.upwards(self.path_norm),
+            "Barron norm (bound)": norms.words(self),
+        }
+        if self.dirichlet_sides:
+            rows["Dirichlet sides"] = (
+                "all" if len(self.dirichlet_sides) == 2 * self.dimension else str(self.dirichlet_sides)
+            )
+        return summary_table("BarronNetwork", rows)
+
+    # --- norms --------------------------------------------------------------------------------------------------------
+
+    @property
+    def path_norm(self) -> float:
+        """A bound of |u| on the box: sum_j |a_j| r_j + max |c . x + c_0|, and that of the lifting.
+
+        r_j = (max |w_j . x + b_j| over the box)^power for ReLUs (at most the (|w|_1 + |b|)^power of E, Ma and Wu,
+        arXiv:1906.08039, on the unit box), 1 for all other activations.
+        """
+        return norms.path_norm(self)
+
+    @property
+    def barron_norm(self) -> float:
+        """A bound of the Barron norm of u on the box, sum_j |a_j| n_j with n_j = `feature_norms`, and the affine part.
+
+        Cosine, tanh, sigmoid: of the spectral norm, as `BarronFunction.norm` (see `barron._norms`). ReLU^k and step: of
+        the variation norm for the neurons s(v . x + b) with |v| = 1 (Siegel and Xu, arXiv:2106.14997), for which affine
+        parts are free; infinite with Dirichlet sides, where u is no combination of such neurons, and where the neurons
+        of a lifting have another norm.
+        """
+        return norms.barron_norm(self)
+
+    def feature_norms(self) -> Tensor:
+        """Return what a unit outer weight of each neuron adds to `barron_norm`, shape (k,)."""
+        return norms.feature_norms(self)
+
+    def project_(self, bound: float) -> BarronNetwork:
+        """Move the outer weights to the closest ones with `barron_norm` <= bound, in place; the rest stays.
+
+        Raises
+        ------
+        InputError
+            If what stays is larger than the bound already, the norm is infinite, or a parameter is not finite.
+        """
+        norms.project(self, require_number(bound, "bound"))
+        return self
+
+    # --- parts --------------------------------------------------------------------------------------------------------
+
+    def _taken_over(self, lifting: Any) -> BarronNetwork:
+        """Copy a lifting for the box of this network, with weights that do not learn."""
+        if not isinstance(lifting, BarronNetwork):
+            kind = type(lifting).__name__
+            raise InputError(f"lifting is a {kind}; give a BarronNetwork, one without neurons if it is affine.")
+        if lifting.dimension != len(self.lengths):
+            raise InputError(f"lifting has {lifting.dimension} variables, and the network has {len(self.lengths)}.")
+        if lifting.dirichlet_sides:
+            raise InputError("lifting has Dirichlet sides itself, and would be zero there; give one without.")
+        if lifting.lifting is not None:
+            raise InputError("lifting has a lifting itself; give one network that is their sum.")
+        copied = copy.deepcopy(lifting).requires_grad_(False)
+        copied.lengths, copied.origin = self.lengths, self.origin
+        return copied
+
+    def _points(self, x: Any) -> Tensor:
+        points = convert(x, "x", self.outer.dtype, self.outer.device)
+        if points.ndim == 0 or points.shape[-1] != self.dimension:
+            raise InputError(
+                f"x has shape {tuple(points.shape)}; points need {self.dimension} coordinates in the last axis."
+            )
+        return points
+
+    def _arguments(self, x: Tensor) -> Tensor:
+        return x @ self.weights.T + self.biases
+
+    def _derivative(self, x: Tensor, order: int) -> Tensor:
+        if order > self.activation.smoothness:
+            name = f"{self.activation.name} of power {self.activation.power}"
+            raise InputError(f"A network of {name} has no derivatives of order {order}; use a smoother activation.")
+        return self.activation(self._arguments(x), order)
+
+    def _inner(self, x: Tensor) -> Tensor:
+        return self.activation(self._arguments(x)) @ self.outer + x @ self.slope + self.offset
+
+    def _inner_gradient(self, x: Tensor) -> Tensor:
+        return (self._derivative(x, 1) * self.outer) @ self.weights + self.slope
+
+
+def _numbers(value: Any, name: str) -> Tensor:
+    tensor = convert(value, name, torch.float64, torch.device("cpu"))
+    require_finite(tensor, name)
+    return tensor

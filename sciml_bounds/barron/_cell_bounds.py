@@ -1,0 +1,337 @@
+"""Guaranteed bounds of a two-layer network and its derivatives on the cells of a grid.
+
+On a cell with centre x and half sides r, derivatives up to order 3 are exact at the centre, and those of order 4 are
+bounded by sum_j |a_j w_j^m| sup |s''''| over the arguments w_j . x + b_j +- |w_j| . r that occur (a path bound). By the
+formula of Taylor, for a multi-index m,
+
+    |d^m v(y) - d^m v(x)| <= sum over 1 <= |n| <= 3 - |m| of r^n / n! |d^(m+n) v(x)|
+                             + sum over |n| = 4 - |m| of r^n / n! sup |d^(m+n) v|.
+
+ReLUs whose kink crosses the cell are left out of that: the derivatives of t_+^p up to order p do not fall, so they lie
+between zero and what t + |w| . r gives; higher ones have no bound. All others are polynomials on the cell. Products
+with a distance function are enclosed by Leibniz' rule and interval arithmetic, where (centre, radius) stands for a set.
+Where second derivatives stay too uncertain, cells are divided. Cost and memory: linear in cells times width, in chunks.
+
+Legend: C cells of a chunk, k neurons, d axes; a jet maps multi-indices up to order 3 to (centre, radius), each (C,).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor
+
+from sciml_bounds.barron._box_distance import BoxDistance
+from sciml_bounds.barron._norms import require_finite_parameters
+from sciml_bounds.barron._two_layer import TwoLayer
+from sciml_bounds.bounds._interpolation_error import CellBounds
+from sciml_bounds.errors import InputError
+from sciml_bounds.grid import AXES, Grid
+
+__all__ = ["cell_bounds"]
+
+Index = tuple[int, ...]
+Enclosure = tuple[Tensor, Tensor]
+Jet = dict[Index, Enclosure]
+
+#: The highest order of derivatives that are enclosed.
+ORDER = 3
+#: Arguments of neurons that are in memory at a time.
+CHUNK = 2**21
+#: Sides of a box closer than this part of its length are one.
+SAME_PLACE = 1e-14
+#: Phases of waves are known up to so many round-offs.
+PHASES = 8
+#: Cells are divided where the radius of a second derivative is above this part of the root mean square over the grid.
+UNCERTAIN = 0.1
+#: How often at most, by dimension: each time the number of parts grows by 2^d.
+DIVISIONS = {1: 8, 2: 3, 3: 1}
+
+
+def cell_bounds(network: TwoLayer, grid: Grid) -> CellBounds:
+    """Bound a network on all cells of a grid; see `BarronNetwork.cell_bounds`."""
+    if not isinstance(grid, Grid):
+        raise InputError(f"grid is a {type(grid).__name__}; give an sb.Grid, on whose cells to bound the network.")
+    if grid.dim != network.dimension:
+        raise InputError(f"the network has {network.dimension} variables, and the grid has {grid.dim} axes.")
+    if network.activation.smoothness == 0:
+        raise InputError("A network of steps jumps, so its derivatives have no bounds; use another activation.")
+    require_finite_parameters(network)
+    with torch.no_grad():
+        lower, upper = _on_cells(network, grid)
+        nodes, round_off = _at_nodes(network, grid)
+    units = [_unit(grid.dim, i) for i in range(grid.dim)]
+    place = {index: i for i, index in enumerate(_indices(grid.dim))}
+
+    def gathered(bounds: Tensor, rows: list[list[Index]]) -> Tensor:
+        return torch.stack([torch.stack([bounds[place[index]] for index in row]) for row in rows])
+
+    first, second = [units], [[_plus(a, b) for b in units] for a in units]
+    third = gathered(torch.maximum(lower.abs(), upper.abs()), [[_plus(a, _plus(b, b)) for b in units] for a in units])
+    return CellBounds(
+        nodes,
+        (lower[0], upper[0]),
+        (gathered(lower, first)[0], gathered(upper, first)[0]),
+        (gathered(lower, second), gathered(upper, second)),
+        third,
+        _straight_sides(network, grid),
+        round_off,
+    )
+
+
+def _straight_sides(network: TwoLayer, grid: Grid) -> tuple[str, ...]:
+    """Name the sides of a grid on which the network is affine: Dirichlet sides, and those where waves cancel."""
+    if grid.dim == 1:  # a side is a point
+        return ("x0", "x1")
+    if network.lifting is not None and network.lifting.width:
+        return ()
+    sides = []
+    for axis in range(grid.dim):
+        for end in (0, 1):
+            place = grid.origin[axis] + end * grid.lengths[axis]
+            if _is_held(network, axis, end, place) or _waves_cancel(network, axis, place):
+                sides.append(f"{AXES[axis]}{end}")
+    return tuple(sides)
+
+
+def _is_held(network: TwoLayer, axis: int, end: int, place: float) -> bool:
+    own = network.origin[axis] + end * network.lengths[axis]
+    return (axis, end) in network.dirichlet_sides and abs(own - place) <= SAME_PLACE * network.lengths[axis]
+
+
+def _waves_cancel(network: TwoLayer, axis: int, place: float) -> bool:
+    """Whether the cosines add up to a constant where one coordinate is a number, as products of sines do at zeros.
+
+    Waves with the same frequencies along the other axes, up to a sign, add up to one: a sum of a exp(i phase).
+    """
+    if network.activation.name != "cosine" or network.distance is not None:
+        return False
+    along = network.weights[:, [i for i in range(network.dimension) if i != axis]]
+    phases = network.biases + network.weights[:, axis] * place
+    first = along.gather(1, (along != 0).long().argmax(1, keepdim=True))[:, 0]
+    sign = torch.where(first < 0, -1.0, 1.0)
+    _, group = torch.unique(along * sign[:, None] + 0.0, dim=0, return_inverse=True)  # + 0.0 makes -0.0 the same
+    round_off = PHASES * torch.finfo(torch.float64).eps * (1 + phases.abs())
+    waves = torch.polar(network.outer, sign * phases)
+    sums = torch.zeros(len(along), dtype=torch.complex128).index_add(0, group, waves)
+    slack = torch.zeros(len(along), dtype=torch.float64).index_add(0, group, network.outer.abs() * round_off)
+    moving = torch.zeros(len(along), dtype=torch.bool).index_put((group,), first != 0)
+    return bool((~moving | (sums.abs() <= slack)).all())
+
+
+# --- cells ------------------------------------------------------------------------------------------------------------
+
+
+def _points(axes: list[Tensor]) -> Tensor:
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+
+
+def _at_nodes(network: TwoLayer, grid: Grid) -> tuple[Tensor, float]:
+    """Values at the nodes, and how far round-off may have put them from those of the network."""
+    points = _points([grid.nodes(axis) for axis in range(grid.dim)])
+    size = max(1, CHUNK // max(network.width, 1))
+    chunks = points.flatten(0, -2).split(size)
+    values = torch.cat([network.forward(chunk) for chunk in chunks]).reshape(points.shape[:-1])
+    return values, max(float(_round_off(network, chunk).max()) for chunk in chunks)
+
+
+def _round_off(network: TwoLayer, x: Tensor) -> Tensor:
+    """Bound the errors of `forward` at points (C, d): those of the sum, and of the arguments through the slopes.
+
+    A sum of k terms is off by at most k eps times that of their sizes (Higham, "Accuracy and Stability of Numerical
+    Algorithms" (2002), section 4.2); a few eps more are for products and the activation.
+    """
+    s, w, eps = network.activation, network.weights, torch.finfo(torch.float64).eps
+    t, size = x @ w.T + network.biases, x.abs() @ w.abs().T + network.biases.abs()
+    terms = (network.width + network.dimension + 8) * eps
+    errors = terms * s(t).abs() + (network.dimension + 2) * eps * s(t, 1).abs() * size
+    total = errors @ network.outer.abs() + terms * (x.abs() @ network.slope.abs() + network.offset.abs())
+    if network.distance is not None:
+        total = total * network.distance.factors(x)[0].prod(-1).abs()
+    return total if network.lifting is None else total + _round_off(network.lifting, x)
+
+
+def _on_cells(network: TwoLayer, grid: Grid) -> tuple[Tensor, Tensor]:
+    """Bounds of all derivatives up to order 3, each (number of them, n)."""
+    centres = _points([grid.centers(axis) for axis in range(grid.dim)]).flatten(0, -2)
+    radius = torch.tensor(grid.spacing, dtype=torch.float64) / 2
+    lower, upper = _enclosed(network, centres, radius)
+    for division in range(DIVISIONS[grid.dim] if network.activation.smoothness > 2 else 0):
+        loose = _loose(lower, upper, grid.dim)
+        if not bool(loose.any()):
+            break
+        parts = 2 ** (division + 1)
+        children = _children(centres[loose], radius, parts)
+        low, high = _enclosed(network, children.flatten(0, 1), radius / parts)
+        shape = (len(lower), *children.shape[:2])
+        lower[:, loose] = torch.maximum(lower[:, loose], low.reshape(shape).amin(-1))
+        upper[:, loose] = torch.minimum(upper[:, loose], high.reshape(shape).amax(-1))
+    return lower.reshape(-1, *grid.shape), upper.reshape(-1, *grid.shape)
+
+
+def _loose(lower: Tensor, upper: Tensor, dim: int) -> Tensor:
+    """Find the cells with an uncertain second derivative (those without any are beyond help), shape (cells,)."""
+    rows = [i for i, index in enumerate(_indices(dim)) if sum(index) == 2]
+    low, high = lower[rows], upper[rows]
+    finite = torch.isfinite(high - low)
+    size = torch.where(finite, torch.maximum(low.abs(), high.abs()), 0.0).square().mean(1, keepdim=True).sqrt()
+    return (finite & (high - low > 2 * UNCERTAIN * size.amax())).any(0)
+
+
+def _children(centres: Tensor, radius: Tensor, parts: int) -> Tensor:
+    """Centres of the parts^d boxes of each cell, shape (C, parts^d, d)."""
+    steps = (torch.arange(parts, dtype=torch.float64) + 0.5) * (2 / parts) - 1
+    offsets = _points([steps] * len(radius)).flatten(0, -2) * radius
+    return centres[:, None] + offsets
+
+
+def _enclosed(network: TwoLayer, centres: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+    size = max(1, CHUNK // max(network.width, 1))
+    parts = [_stacked(_network_jet(network, chunk, radius)) for chunk in centres.split(size)]
+    lower, upper = zip(*parts)
+    return torch.cat(lower, 1), torch.cat(upper, 1)
+
+
+def _stacked(jet: Jet) -> tuple[Tensor, Tensor]:
+    pairs = [jet[index] for index in _indices(len(next(iter(jet))))]
+    centre, radius = (torch.stack(part) for part in zip(*pairs))
+    return centre - radius, centre + radius
+
+
+# --- jets -------------------------------------------------------------------------------------------------------------
+
+
+def _network_jet(network: TwoLayer, centres: Tensor, radius: Tensor) -> Jet:
+    jet = _inner_jet(network, centres, radius)
+    if network.distance is not None:
+        jet = _product(_distance_jet(network.distance, centres, radius), jet)
+    if network.lifting is not None:
+        lifting = _network_jet(network.lifting, centres, radius)
+        jet = {index: (jet[index][0] + centre, jet[index][1] + r) for index, (centre, r) in lifting.items()}
+    return jet
+
+
+def _inner_jet(network: TwoLayer, centres: Tensor, radius: Tensor) -> Jet:
+    """Enclose sum_j a_j s(w_j . x + b_j) + c . x + c_0."""
+    s, dim = network.activation, network.dimension
+    w, slope = network.weights, network.slope
+    t, reach = centres @ w.T + network.biases, w.abs() @ radius
+    crossing = (t.abs() <= reach) if s.is_piecewise else torch.zeros_like(t, dtype=torch.bool)
+    paths = {index: network.outer * _power(w, index) for index in _indices(dim, ORDER + 1)}
+    smooth: dict[Index, Tensor] = {}
+    for order in range(ORDER + 1):
+        smooth |= _summed(torch.where(crossing, 0.0, s(t, order)), paths, _of_order(dim, order))
+    smooth[(0,) * dim] = smooth[(0,) * dim] + centres @ slope + network.offset
+    for axis in range(dim):
+        smooth[_unit(dim, axis)] = smooth[_unit(dim, axis)] + slope[axis]
+    sizes = {index: path.abs() for index, path in paths.items()}
+    largest = _summed(torch.where(crossing, 0.0, s.largest_fourth(t, reach)), sizes, _of_order(dim, ORDER + 1))
+    jet = {index: (smooth[index], _remainder(index, smooth, largest, radius)) for index in _indices(dim)}
+    return _with_kinks(jet, network, t + reach, crossing, paths) if bool(crossing.any()) else jet
+
+
+def _summed(neurons: Tensor, paths: dict[Index, Tensor], indices: list[Index]) -> dict[Index, Tensor]:
+    """Sum values of neurons (C, k) with the weights of each index, all in one product."""
+    sums = neurons @ torch.stack([paths[index] for index in indices], 1)
+    return dict(zip(indices, sums.unbind(1)))
+
+
+def _remainder(index: Index, at_centre: dict[Index, Tensor], largest: dict[Index, Tensor], radius: Tensor) -> Tensor:
+    """Bound how far a derivative is from its value at the centre, by Taylor's formula."""
+    total = torch.zeros_like(at_centre[index])
+    left = ORDER + 1 - sum(index)
+    for step in _indices(len(index), left):
+        if any(step):
+            size = math.prod(float(r) ** n / math.factorial(n) for r, n in zip(radius, step))
+            other = _plus(index, step)
+            total = total + size * (largest[other] if sum(step) == left else at_centre[other].abs())
+    return total
+
+
+def _with_kinks(jet: Jet, network: TwoLayer, top: Tensor, crossing: Tensor, paths: dict[Index, Tensor]) -> Jet:
+    """Add the neurons whose kink crosses a cell; `top` are the largest arguments, (C, k)."""
+    s = network.activation
+    highest = s.power if s.name == "relu" else 0
+    added = {}
+    for index, (centre, radius) in jet.items():
+        if sum(index) > highest:
+            unbounded = (crossing & (paths[index] != 0)).any(1)
+            added[index] = (centre, torch.where(unbounded, math.inf, radius))
+        else:
+            half = torch.where(crossing, s(top, sum(index)), 0.0) / 2
+            added[index] = (centre + half @ paths[index], radius + half @ paths[index].abs())
+    return added
+
+
+def _distance_jet(distance: BoxDistance, centres: Tensor, radius: Tensor) -> Jet:
+    """Enclose the derivatives of a product of parabolas: those of each factor by its values at ends and vertex."""
+    _, slope, bend = distance.factors(centres)
+    low, high = (distance.factors(centres + sign * radius)[0] for sign in (-1, 1))
+    vertex_inside = slope.abs() < bend.abs() * radius
+    vertex = torch.where(vertex_inside, centres - slope / torch.where(bend == 0, 1.0, bend), centres)
+    peak = torch.where(vertex_inside, distance.factors(vertex)[0], low)
+    values = torch.stack([low, high, peak])
+    least, most = values.amin(0), values.amax(0)
+    factors = (((least + most) / 2, (most - least) / 2), (slope, bend.abs() * radius), (bend, torch.zeros_like(bend)))
+    jet = {}
+    for index in _indices(len(radius)):
+        if max(index) > 2:
+            continue
+        product = (torch.ones_like(centres[:, 0]), torch.zeros_like(centres[:, 0]))
+        for axis, order in enumerate(index):
+            centre, r = factors[order]
+            product = _times(product, (centre[:, axis], r[:, axis]))
+        jet[index] = product
+    return jet
+
+
+def _product(f: Jet, g: Jet) -> Jet:
+    """Leibniz' rule; derivatives that f lacks are zero."""
+    result = {}
+    for index in g:
+        centre, radius = torch.zeros_like(g[index][0]), torch.zeros_like(g[index][0])
+        for part in itertools.product(*(range(n + 1) for n in index)):
+            if part in f:
+                rest = tuple(n - p for n, p in zip(index, part))
+                count = math.prod(math.comb(n, p) for n, p in zip(index, part))
+                c, r = _times(f[part], g[rest])
+                centre, radius = centre + count * c, radius + count * r
+        result[index] = (centre, radius)
+    return result
+
+
+def _times(f: Enclosure, g: Enclosure) -> Enclosure:
+    """Multiply sets; nothing times what has no bound is nothing."""
+    size = f[0].abs() + f[1]
+    spread = torch.where(size > 0, size * g[1], 0.0)
+    return f[0] * g[0], spread + f[1] * g[0].abs()
+
+
+# --- multi-indices ----------------------------------------------------------------------------------------------------
+
+
+def _of_order(dim: int, order: int) -> list[Index]:
+    return [index for index in itertools.product(range(order + 1), repeat=dim) if sum(index) == order]
+
+
+def _indices(dim: int, highest: int = ORDER) -> list[Index]:
+    """All multi-indices up to an order, zero first."""
+    return [index for order in range(highest + 1) for index in _of_order(dim, order)]
+
+
+def _unit(dim: int, axis: int) -> Index:
+    return tuple(int(i == axis) for i in range(dim))
+
+
+def _plus(a: Index, b: Index) -> Index:
+    return tuple(x + y for x, y in zip(a, b))
+
+
+def _power(w: Tensor, index: Index) -> Tensor:
+    """w^index for every neuron, shape (k,)."""
+    result = torch.ones_like(w[:, 0])
+    for axis, order in enumerate(index):
+        result = result * w[:, axis] ** order
+    return result

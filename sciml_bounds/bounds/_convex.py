@@ -1,0 +1,293 @@
+"""Certify the energy of any field: J(v) - J(u) from above by a Fenchel gap, from below by a better field.
+
+The lower bound is J(v) - J(w) for a field w on the grid of half the spacing, a few Newton steps from v; J(v) is bounded
+from below and J(w) from above.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sciml_bounds._linear import Automatic, LinearSolver, Multigrid, Stop
+from sciml_bounds.arrays import convert, require_finite, to_tensor
+from sciml_bounds.bounds._convex_sums import CellFlux
+from sciml_bounds.bounds._dual_flux import DualFlux
+from sciml_bounds.bounds._energy_between_nodes import Between, admissible_nodes, between, gradient_part
+from sciml_bounds.bounds._energy_certificate import EnergyCertificate
+from sciml_bounds.bounds._fenchel import Fenchel
+from sciml_bounds.bounds._flux import face_shape, with_known_faces
+from sciml_bounds.bounds._interpolation_error import CellBounded, CellBounds
+from sciml_bounds.errors import InputError
+from sciml_bounds.grid import AXES
+from sciml_bounds.operators._lattice_operator import to_lattice
+from sciml_bounds.problems.discretization import node_system
+from sciml_bounds.problems.energies import IsotropicEnergy
+from sciml_bounds.problems.energy_density import lengthened
+from sciml_bounds.problems.transfers import interpolate_nodes, with_periodic_copies, without_periodic_copies
+from sciml_bounds.problems.variational_problem import VariationalProblem
+from sciml_bounds.results import Certificate, Interval
+
+__all__ = ["admissible", "certify_energy", "certify_linear_energy"]
+
+#: What bounding integrals may add to the bound, and how fine the sub-cells may get for that, by dimension.
+EXCESS, FINEST = 0.03, {1: 64, 2: 16, 3: 6}
+
+#: Newton steps to the better field, which end where one gains less than that part of all, and halvings of each.
+STEPS, ENOUGH, HALVINGS = 8, 0.02, 10
+
+#: Boundary values closer to the prescribed ones than this part of the largest count as equal, by their dtype.
+BOUNDARY_SLACK = {torch.float32: 1e-6, torch.float64: 1e-12}
+
+
+def certify_energy(
+    problem: VariationalProblem,
+    values: Any,
+    *,
+    flux: tuple[Any, ...] | None = None,
+    lower: bool = True,
+    improve: int = 0,
+    rtol: float = 1e-3,
+) -> EnergyCertificate:
+    """Bound J(v) - J(u) for a nodal field v; arguments and what is raised are those of `certify`."""
+    start = time.perf_counter()
+    _require_convex(problem)
+    given = None if flux is None else _given_faces(problem, flux)
+    factor = 2**improve if given is None else given[1]
+    fine = problem if factor == 1 else problem.refine(factor)
+    bounds = values.cell_bounds(fine.elements.grid).to(problem.device) if isinstance(values, CellBounded) else None
+    v, nodes = _fields(problem, fine, values if bounds is None else bounds, factor)
+    _require_finite_energy(fine, nodes)
+    dual = DualFlux(Fenchel(fine), nodes)
+    faces = dual.found(rtol) if given is None else _reused(dual, given[0])
+    y = dual.flux(faces)
+    fenchel = dual.fenchel if bounds is None else dual.fenchel.with_bends(bounds.bends)
+    primal, conjugates, count = _bounded(fenchel, nodes, y)
+    gap = primal + conjugates
+    more = Between.nothing(gap) if bounds is None else between(fenchel, bounds, y, gap)
+    cells = gap + more.above
+    upper = cells.sum()
+    load = (fine.load * without_periodic_copies(nodes, fine.frame.periodic)).sum() + fenchel.bent_products(y).sum()
+    high = primal.sum() - load + more.above.sum()
+    low = fenchel.energy_below(nodes, count).sum() - load - more.below.sum()
+    least = _energy_of_better(problem, v) if lower else high
+    below = torch.minimum((low - least).clamp_min(0.0), upper)
+    minimum = Interval(-conjugates.sum() - load, torch.minimum(least, high))
+    return _certificate(
+        problem, v, upper, below, Interval(low, high), minimum, indicators=_gathered(cells, factor, problem.dim),
+        gradient_norm=_gradient_norm(fine, nodes, bounds), flux=faces, subdivisions=count,
+        layout="nodes" if bounds is None else "function", seconds=time.perf_counter() - start,
+    )  # fmt: skip
+
+
+def certify_linear_energy(problem: VariationalProblem, certificate: Certificate) -> EnergyCertificate:
+    """Say of a linear problem what a certificate of its energy error says: J(v) - J(u) = |||u - v|||^2 / 2."""
+    upper, lower = certificate.upper.square() / 2, certificate.lower.square() / 2
+    v = certificate.values
+    energy = problem.energy(v)
+    nodes = with_periodic_copies(v, problem.frame.periodic)
+    return _certificate(
+        problem, v, upper, lower, Interval(energy, energy), Interval(energy - upper, energy - lower),
+        indicators=certificate.indicators.square() / 2, gradient_norm=_gradient_norm(problem, nodes, None),
+        flux=certificate.flux, subdivisions=1, layout="nodes", seconds=certificate.seconds,
+    )  # fmt: skip
+
+
+def _certificate(
+    problem: VariationalProblem,
+    v: Tensor,
+    upper: Tensor,
+    lower: Tensor,
+    energy: Interval,
+    minimum: Interval,
+    **more: Any,
+) -> EnergyCertificate:
+    ellipticity, declared = problem.ellipticity[0], problem.density.declared
+    assert problem.grid is not None
+    return EnergyCertificate(
+        upper=upper,
+        lower=lower,
+        kind="assumes convexity" if declared else "bound",
+        energy=energy,
+        minimum=minimum,
+        gradient_upper=torch.sqrt(2 * upper / ellipticity) if ellipticity > 0 else upper + torch.inf,
+        gradient_kind="assumes lambda" if declared else "bound",
+        values=v,
+        grid=problem.grid,
+        **more,
+    )
+
+
+def _gradient_norm(problem: VariationalProblem, nodes: Tensor, bounds: CellBounds | None) -> Tensor:
+    """Compute the L2 norm of grad v of a field (n + 1), or bound that of a function from below."""
+    _, p = problem.elements.at(nodes)
+    norm = problem.elements.integrate(p.square().sum(-1)).sqrt()
+    return norm if bounds is None else (norm - gradient_part(problem.elements.grid, bounds)).clamp_min(0)
+
+
+def _require_convex(problem: VariationalProblem) -> None:
+    if problem.grid is None:
+        raise InputError("the problem is posed on a box without cells, where errors are measured but not certified.")
+    if not problem.convex:
+        raise InputError(
+            f"the energy is not convex ({type(problem.density).__name__}), so that no bound of J(v) - J(u) is known; "
+            "pose a convex one, or declare convex=True where it is."
+        )
+    if not isinstance(problem.density, IsotropicEnergy):
+        raise InputError(
+            "the convex conjugate of a general density L(x, u, p) is not known, so that no bound can be given; write "
+            "it as sb.variational.IsotropicEnergy(profile, potential), if it is a g(|p|) + c h(u)."
+        )
+
+
+def _require_finite_energy(problem: VariationalProblem, nodes: Tensor) -> None:
+    u, p = problem.elements.at(nodes)
+    if not bool(problem.density.value(problem.cell_place, u, p).isfinite().all()):
+        longest = float(torch.linalg.vector_norm(p, dim=-1).max())
+        raise InputError(
+            "the energy of what is to be certified is not finite in double precision (|grad v| is up to "
+            f"{longest:.3g}, |v| up to {float(u.abs().max()):.3g}); certify a field of finite energy, or write "
+            "the density so that it does not overflow there."
+        )
+
+
+def admissible(problem: VariationalProblem, values: Any) -> Tensor:
+    """Convert a field, and see that it has the prescribed boundary values.
+
+    Raises
+    ------
+    InputError
+        If it has not, or is no nodal field.
+    """
+    v = problem.nodes(values)
+    given = values if isinstance(values, Tensor) else getattr(values, "values", values)
+    slack = BOUNDARY_SLACK[to_tensor(given, "values").dtype]
+    exact = problem.impose_boundary(v)
+    gap = float((exact - v).abs().max())
+    if gap > slack * max(float(v.abs().max()), float(exact.abs().max())):
+        raise InputError(
+            f"values differ from the prescribed boundary values by up to {gap:.4g}, and a field that is not admissible "
+            "may have less energy than the minimiser; repair them with problem.impose_boundary(values)."
+        )
+    return exact
+
+
+def _fields(problem: VariationalProblem, fine: VariationalProblem, given: Any, factor: int) -> tuple[Tensor, Tensor]:
+    """Return the nodal field of a problem, and that on the grid of the flux with copies of periodic nodes."""
+    if isinstance(given, CellBounds):
+        nodes = admissible_nodes(fine, given)
+        return nodes[(slice(None, None, factor),) * problem.dim], nodes
+    v = admissible(problem, given)
+    return v, _on(fine, problem, v, factor)
+
+
+def _on(fine: VariationalProblem, problem: VariationalProblem, v: Tensor, factor: int) -> Tensor:
+    """Evaluate a field on a finer grid, with copies of periodic nodes."""
+    nodes = interpolate_nodes(v.unsqueeze(0), factor, problem.frame.periodic)[0]
+    return with_periodic_copies(nodes, fine.frame.periodic)
+
+
+# --- upper bound ------------------------------------------------------------------------------------------------------
+
+
+def _given_faces(problem: VariationalProblem, flux: tuple[Any, ...]) -> tuple[tuple[Tensor, ...], int]:
+    """Convert a flux, on the grid of the problem or one that is finer by a factor."""
+    assert problem.grid is not None
+    dim = problem.dim
+    if not isinstance(flux, tuple | list) or len(flux) != dim:
+        raise InputError(f"flux is a tuple with one face field an axis ({dim}); take it from a certificate's .flux.")
+    faces = [convert(part, f"the flux along {a}", torch.float64, problem.frame.device) for a, part in zip(AXES, flux)]
+    factor = max(1, (faces[0].shape[0] - 1) // problem.grid.shape[0]) if faces[0].ndim == dim else 1
+    shape = tuple(n * factor for n in problem.grid.shape)
+    for axis, face in enumerate(faces):
+        expected = face_shape(shape, axis)
+        if tuple(face.shape) != expected:
+            raise InputError(f"the flux along {AXES[axis]} has shape {tuple(face.shape)}, but {expected} is expected.")
+        require_finite(face, f"the flux along {AXES[axis]}")
+    return tuple(faces), factor
+
+
+def _reused(dual: DualFlux, faces: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    known = with_known_faces(dual.frame, tuple(face.unsqueeze(0) for face in faces))
+    return dual.balanced(tuple(face[0] for face in known))
+
+
+def _bounded(fenchel: Fenchel, nodes: Tensor, flux: CellFlux) -> tuple[Tensor, Tensor, int]:
+    """Bound the two parts of the gap on sub-cells that are small enough for what the bound adds to be little beside it.
+
+    Apart, since the second alone bounds J(u); rules on finer sub-cells need not be better in every cell.
+    """
+    finest = FINEST[fenchel.grid.dim]
+    nearly = float(fenchel.gap_nearly(nodes, flux).sum())
+    round_off = 1e-12 * float(fenchel.energy_nearly(nodes, 1).abs().sum())
+    count, primal, dual = 1, fenchel.energy_above(nodes, 1), fenchel.dual_above(nodes, flux, 1)
+    while count < finest and math.isfinite(nearly):
+        excess = float((primal + dual).sum()) - nearly
+        allowed = max(EXCESS * nearly, round_off)
+        if not excess > allowed:
+            break
+        wanted = count * math.sqrt(excess / allowed)
+        count = min(finest, max(2 * count, math.ceil(min(wanted, finest))))
+        primal = torch.minimum(primal, fenchel.energy_above(nodes, count))  # both are bounds of the same number
+        dual = torch.minimum(dual, fenchel.dual_above(nodes, flux, count))
+    return primal, dual, count
+
+
+def _gathered(cells: Tensor, factor: int, dim: int) -> Tensor:
+    for axis in range(dim) if factor > 1 else ():
+        shape = cells.shape
+        cells = cells.reshape(*shape[:axis], shape[axis] // factor, factor, *shape[axis + 1 :]).sum(axis + 1)
+    return cells
+
+
+# --- lower bound ------------------------------------------------------------------------------------------------------
+
+
+def _energy_of_better(problem: VariationalProblem, v: Tensor) -> Tensor:
+    """Bound the energy of a better field from above."""
+    fine = problem.refine(2)
+    w = without_periodic_copies(_on(fine, problem, v, 2), fine.frame.periodic)
+    first = energy = float(fine.energy(w))
+    if not math.isfinite(energy):
+        return fine.load.new_tensor(math.inf)  # finite on coarser cells, whose points see less of the gradients
+    for _ in range(STEPS):
+        w, lower = _improved(fine, w, energy)
+        gain, energy = energy - lower, lower
+        if gain <= ENOUGH * (first - energy):
+            break
+    nodes = with_periodic_copies(w, fine.frame.periodic)
+    count = max(2, FINEST[problem.dim] // 2)
+    return Fenchel(fine).energy_above(nodes, count).sum() - (fine.load * w).sum()
+
+
+def _improved(problem: VariationalProblem, w: Tensor, energy: float) -> tuple[Tensor, float]:
+    """Take a step of Newton with the diagonal of the second derivatives on the lattice, shortened until it helps."""
+    direction = _direction(problem, w)
+    length = 1.0
+    for _ in range(HALVINGS):
+        there = w + length * direction
+        lower = float(problem.energy(there))
+        if lower < energy:
+            return there, lower
+        length /= 2
+    return w, energy
+
+
+def _direction(problem: VariationalProblem, w: Tensor) -> Tensor:
+    frame, density = problem.frame, problem.density
+    u, p = problem.elements.at(with_periodic_copies(w, frame.periodic))
+    second = density.second(problem.cell_place, u, lengthened(p))
+    weights = second.pp.diagonal(dim1=-2, dim2=-1).mean(0)
+    size = float(weights[weights.isfinite()].max())
+    coefficient = tuple(
+        (weights[..., axis] / size).nan_to_num(posinf=1.0).clamp_min(1e-8) for axis in range(problem.dim)
+    )
+    reaction = torch.where(frame.reaction > 0, (second.uu.mean(0) / size).nan_to_num(posinf=1e8).clamp_min(1e-8), 0.0)
+    system = node_system(frame.replace(coefficient=coefficient, reaction=reaction))
+    solver = LinearSolver(system, Automatic(otherwise=Multigrid(cycle="V", sweeps=2)))
+    rhs = to_lattice(-problem.gradient(w).unsqueeze(0) / size, problem.dim)
+    return solver.solve(rhs=rhs, stop=Stop(rtol=1e-3)).x.view(w.shape) * problem.free

@@ -1,0 +1,276 @@
+"""Certificates of functions, of which cells know more than the nodes say.
+
+Let v be the function, I v its interpolant, w the lifting of what I v lacks on Dirichlet sides, and y the equilibrated
+flux of the certificate of I v. There are two upper bounds.
+
+Triangle: |||u - v||| <= |||u - I v||| + |||v - I v|||, which asks for nothing on the sides.
+
+Curved: where v is multilinear on all Dirichlet sides, v + w has the right values there, and the bound N of
+`bounds._majorant` holds for v + w itself. N is a norm of residuals, so that a part of v - I v may be put into it
+exactly: the slopes b_i (x_i - x_K) along each axis, b_i a number for each cell and axis. Since y_i is linear in x_i,
+with slope s_i, its flux term is
+
+    sum_i 1 / a_i (||a_i d_i (I v + w) - mean of y_i||^2 + |K| (a_i b_i - s_i)^2 h_i^2 / 12),
+
+small where v is close to u, while |||u - I v||| holds the error of the grid. All else of d = v - I v is bounded in N:
+it adds (||a^1/2 (grad d - b (x - x_K))|| + m c ||d||)^2 + c ||d||^2 on each cell, and alpha ||d||^2 on Robin faces.
+
+Lower: for a node function t that vanishes on Dirichlet sides, a(v - I v, t) sees the second part of d_i (v - I v) only
+(`bounds._interpolation_error`), as d_i t does not depend on x_i. So |||u - v||| is at least R(t) / |||t||| less the
+norm of that part, R the residual of I v + w, and less |||w|||.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sciml_bounds.bounds._energy import EnergyForm
+from sciml_bounds.bounds._interpolation_error import (
+    CellBounds,
+    across_squares,
+    curved_squares,
+    derivative_squares,
+    value_squares,
+    weighted,
+)
+from sciml_bounds.bounds._majorant import Majorant
+from sciml_bounds.bounds._minorant import nodal_minorant
+from sciml_bounds.errors import InputError
+from sciml_bounds.grid import AXES, Dirichlet, Robin, side_axis
+from sciml_bounds.kernels.q1 import modes
+from sciml_bounds.problems.diffusion import Diffusion
+from sciml_bounds.problems.transfers import with_periodic_copies
+from sciml_bounds.results import Certificate, Interval
+
+__all__ = ["Known", "between_nodes", "nodes_of"]
+
+#: Values on both sides of a periodic axis may differ by this part of the largest one, which round-off explains; what
+#: that costs is part of the bound.
+PERIODIC_SLACK = 1e-9
+
+
+class Known(NamedTuple):
+    """The certificate of an interpolant, and what it was made of.
+
+    Attributes
+    ----------
+    certificate
+        The certificate.
+    bound
+        Its upper bound, on the grid of the flux.
+    problem
+        The problem, in float64 and with the batch of the certificate.
+    values
+        I v + w with copies of periodic nodes, shape (b, n + 1).
+    faces
+        y, on a grid that is finer by `factor`.
+    factor
+        See there.
+    pressure
+        The cell pressures that y came from, if they are known.
+    """
+
+    certificate: Certificate
+    bound: Majorant
+    problem: Diffusion
+    values: Tensor
+    faces: tuple[Tensor, ...]
+    factor: int
+    pressure: Tensor | None
+
+
+def nodes_of(problem: Diffusion, bounds: CellBounds) -> Tensor:
+    """Return the values at the nodes of a problem, shape `node_shape`.
+
+    Raises
+    ------
+    InputError
+        If an axis is periodic and the function is not.
+    """
+    nodes = bounds.nodes.to(problem.device)
+    for axis, wraps in enumerate(problem.periodic):
+        if wraps:
+            last, first = nodes.select(axis, -1), nodes.select(axis, 0)
+            gap = float((last - first).abs().max())
+            if gap > PERIODIC_SLACK * float(nodes.abs().max()):
+                raise InputError(
+                    f"the function differs by up to {gap:.4g} between the two sides of axis {AXES[axis]}, which is "
+                    f"periodic; certify one that is periodic too, such as a cosine network of whole periods."
+                )
+            nodes = nodes.narrow(axis, 0, nodes.shape[axis] - 1)
+    return nodes
+
+
+def between_nodes(known: Known, bounds: CellBounds, start: float) -> Certificate:
+    """Turn the certificate of an interpolant into that of its function."""
+    bounds, problem = bounds.to(known.problem.device), known.problem
+    certificate, batch = known.certificate, problem.batch_shape
+
+    def shaped(field: Tensor) -> Tensor:
+        return field.expand(batch.numel(), *field.shape[1:]).reshape((*batch, *field.shape[1:]))
+
+    cells = shaped(_energy_squares(problem, bounds))
+    part = _norm(cells, len(batch)) + shaped(_wrapping_part(problem, bounds))
+    upper, indicators = certificate.upper + part, _joined(certificate.indicators, certificate.upper, cells, part)
+    added = part
+    if known.factor == 1 and _fits(problem, bounds):
+        curved = dataclasses.replace(known.bound, flux=_curved_flux(known, bounds))
+        rest = shaped(_rest_squares(problem, bounds))
+        first, second = shaped(curved.total) + certificate.boundary_part, _norm(rest, len(batch))
+        better = first + second < upper
+        joined = _joined(shaped(curved.squared.clamp_min(0)).sqrt(), first, rest, second)
+        indicators = torch.where(better.reshape(*batch, *(1,) * problem.grid.dim), joined, indicators)
+        upper, added = torch.where(better, first + second, upper), torch.where(better, second, part)
+    lower = certificate.lower - part
+    if bool((certificate.lower > 0).any()):
+        nodal = nodal_minorant(problem, known.values, known.pressure, known.bound.total)
+        lower = torch.maximum(lower, shaped(nodal) - shaped(_across_part(problem, bounds)) - certificate.boundary_part)
+    return dataclasses.replace(
+        certificate,
+        upper=upper,
+        lower=lower.clamp_min(0),
+        indicators=indicators,
+        terms={**certificate.terms, "interpolation": added.square()},
+        layout="function",
+        seconds=time.perf_counter() - start,
+        _details=_Details(certificate, part, shaped(_l2_norm(problem, bounds))),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Details:
+    """The certificate of the interpolant, and what function and interpolant differ by in the energy norm and in L2."""
+
+    certificate: Certificate
+    part: Tensor
+    in_l2: Tensor
+
+    def mesh_and_model(self) -> tuple[Interval, Interval]:
+        """Bound the errors of mesh and model."""
+        mesh, model = self.certificate.mesh, self.certificate.model
+        return mesh, Interval((model.lower - self.part).clamp_min(0), model.upper + self.part)
+
+    def l2_upper(self) -> Tensor:
+        """Bound the L2 norm of the error."""
+        return self.certificate.l2_upper + self.in_l2
+
+    def goal(self, functional: Any) -> Interval:
+        """Bound a linear output, which is one of the exact solution."""
+        return self.certificate.goal(functional)
+
+
+def _norm(squares: Tensor, first: int) -> Tensor:
+    return squares.flatten(first).sum(-1).sqrt()
+
+
+def _joined(indicators: Tensor, upper: Tensor, cells: Tensor, part: Tensor) -> Tensor:
+    """Make indicators whose squares sum up to (A + B)^2 of A_K and B_K^2: (A + B) (A_K^2 / A + B_K^2 / B)."""
+    axes = tuple(range(part.ndim, cells.ndim))
+
+    def share(squared: Tensor, total: Tensor) -> Tensor:
+        whole = squared.sum(axes)
+        return (total / torch.where(whole > 0, whole, 1.0)).reshape(*total.shape, *(1,) * len(axes)) * squared
+
+    shares = share(indicators.square(), upper) + share(cells, part)
+    return share(shares, (upper + part).square()).sqrt()
+
+
+# --- curved -----------------------------------------------------------------------------------------------------------
+
+
+def _fits(problem: Diffusion, bounds: CellBounds) -> bool:
+    """Whether the function has the values of its interpolant on all Dirichlet sides, and no axis is periodic."""
+    held = [side for side, condition in problem.boundary.items() if isinstance(condition, Dirichlet)]
+    return not any(problem.periodic) and all(side in bounds.straight for side in held)
+
+
+def _curved_flux(known: Known, bounds: CellBounds) -> Tensor:
+    """Compute the flux term with the slopes b (x - x_K), shape (b, n); sums of squares only, so nothing cancels."""
+    problem, dim = known.problem, known.problem.grid.dim
+    found = modes(known.values, dim)
+    total = torch.zeros_like(known.bound.flux)
+    for axis, h in enumerate(problem.grid.spacing):
+        a, y, count = problem.samples(problem.coefficient[axis]), known.faces[axis], problem.grid.shape[axis]
+        a = a if problem.solid is None else torch.where(problem.fluid, a, 1.0)
+        low, high = y.narrow(1 + axis, 0, count), y.narrow(1 + axis, 1, count)
+        along = tuple(int(i == axis) for i in range(dim))
+        squared = (a * found[along] / h - (low + high) / 2).square() / a
+        squared = squared + (a * bounds.bends[axis] * h - (high - low)).square() / (12 * a)
+        for bits, mode in found.items():
+            if bits[axis] and bits != along:
+                squared = squared + a * (mode / h).square() * 12.0 ** (1 - sum(bits))
+        total = total + squared
+    return torch.where(problem.fluid, total, 0.0) * problem.grid.cell_volume
+
+
+def _rest_squares(problem: Diffusion, bounds: CellBounds) -> Tensor:
+    """Bound what the curved flux term leaves out, in the norm of residuals, on each cell, shape (b, n)."""
+    grid, form = problem.grid, EnergyForm(problem)
+    flux, longest = torch.zeros_like(form.coefficient[0]), torch.zeros_like(form.coefficient[0])
+    for axis, coefficient in enumerate(form.coefficient):
+        flux = flux + weighted(coefficient, curved_squares(bounds, grid.spacing, axis))
+        longest = torch.maximum(longest, grid.spacing[axis] ** 2 / torch.where(coefficient > 0, coefficient, 1.0))
+    value = value_squares(bounds, grid.spacing, range(grid.dim))
+    oscillation = weighted(longest.sqrt() / math.pi * form.reaction, value.sqrt())
+    squared = ((flux.sqrt() + oscillation).square() + weighted(form.reaction, value)) * grid.cell_volume
+    return _with_sides(problem, bounds, squared)
+
+
+# --- parts of v - I v -------------------------------------------------------------------------------------------------
+
+
+def _energy_squares(problem: Diffusion, bounds: CellBounds) -> Tensor:
+    """Bound |||v - I v|||^2 on every cell, shape (b, n)."""
+    grid, form = problem.grid, EnergyForm(problem)
+    squared = weighted(form.reaction, value_squares(bounds, grid.spacing, range(grid.dim)))
+    for axis, coefficient in enumerate(form.coefficient):
+        squared = squared + weighted(coefficient, derivative_squares(bounds, grid.spacing, axis))
+    return _with_sides(problem, bounds, squared * grid.cell_volume)
+
+
+def _across_part(problem: Diffusion, bounds: CellBounds) -> Tensor:
+    """Bound what node functions see of v - I v in the energy product, over their norm, shape (b,)."""
+    grid, form = problem.grid, EnergyForm(problem)
+    squared = weighted(form.reaction, value_squares(bounds, grid.spacing, range(grid.dim)))
+    for axis, coefficient in enumerate(form.coefficient):
+        squared = squared + weighted(coefficient, across_squares(bounds, grid.spacing, axis))
+    whole = _norm(_with_sides(problem, bounds, squared * grid.cell_volume), 1)
+    return whole + _wrapping_part(problem, bounds)
+
+
+def _wrapping_part(problem: Diffusion, bounds: CellBounds) -> Tensor:
+    """Norm of what the nodal values lack to be periodic, shape (b,)."""
+    if not any(problem.periodic):
+        return bounds.nodes.new_zeros(1)
+    lacking = with_periodic_copies(nodes_of(problem, bounds)[None], problem.periodic) - bounds.nodes
+    return EnergyForm(problem).norm(lacking.repeat(problem.batch_shape.numel(), *(1,) * problem.grid.dim))
+
+
+def _with_sides(problem: Diffusion, bounds: CellBounds, squared: Tensor) -> Tensor:
+    """Add the integrals of alpha (v - I v)^2 over Robin sides to the cells there, shape (b, n)."""
+    grid = problem.grid
+    for side, condition in problem.boundary.items():
+        if isinstance(condition, Robin):
+            axis, end = side_axis(side)
+            others = [i for i in range(grid.dim) if i != axis]
+            on_faces = value_squares(bounds, grid.spacing, others).select(axis, -end)
+            weight = torch.where(
+                problem.fluid.select(1 + axis, -end), problem.samples(condition.alpha, grid.dim - 1), 0.0
+            )
+            part = weighted(weight, on_faces) * grid.face_area(axis)
+            wide = squared.expand(max(len(squared), len(part)), *grid.shape).clone()
+            wide.select(1 + axis, -end).add_(part)
+            squared = wide
+    return squared
+
+
+def _l2_norm(problem: Diffusion, bounds: CellBounds) -> Tensor:
+    squared = torch.where(problem.fluid, value_squares(bounds, problem.grid.spacing, range(problem.grid.dim)), 0.0)
+    return (squared.flatten(1).sum(1) * problem.grid.cell_volume).sqrt()

@@ -1,0 +1,265 @@
+"""Guaranteed intervals for linear outputs of the exact solution.
+
+With the dual solution z of the output s and approximations v, z_h with known fluxes, the error representation
+s(u) - s(v) = R_v(z_h) + a(u - v, z - z_h) leaves one unknown product. Both errors are projections of known vectors
+X_v = (a^-1/2 (y - a grad v), c^-1/2 r', alpha^-1/2 rho) and X_z on the same space, and twice a projection minus the
+identity is an isometry, so the product lies within |X_v| |X_z| / 2 of X_v.X_z / 2 (Prager and Synge's hypercircle; the
+oscillation terms of `bounds._majorant` widen it). Half as wide as the usual product of two bounds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sciml_bounds.arrays import Field
+from sciml_bounds.bounds._energy import EnergyForm
+from sciml_bounds.bounds._flux import equilibrated_flux
+from sciml_bounds.bounds._hypercircle import hypercircle_vector, rows
+from sciml_bounds.bounds._parts import discrete_solution
+from sciml_bounds.errors import InputError
+from sciml_bounds.grid import AXES, Boundary, Dirichlet, Neumann, Periodic, Robin, side_axis
+from sciml_bounds.kernels.q1 import modes
+from sciml_bounds.problems.diffusion import Diffusion
+from sciml_bounds.problems.fields import cell_field, is_array_free_callable
+from sciml_bounds.problems.transfers import interpolate_nodes, repeat_cells
+from sciml_bounds.results import Interval
+
+__all__ = ["BoundaryFlux", "Certified", "EffectivePermeability", "Mean", "goal_interval"]
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of u over a region.
+
+    Parameters
+    ----------
+    region
+        Weight of each cell (1 inside, 0 outside), shape (n) or (batch..., n); the whole domain by default.
+    """
+
+    region: Field = 1.0
+
+
+@dataclass(frozen=True)
+class BoundaryFlux:
+    """The total outward flux, the integral of a du/dn over a side.
+
+    Where a Dirichlet side meets another one the flux itself may be infinite. There it is weighted with the function
+    that is 1 at the nodes of the side and 0 at all others: it takes in a part of the flux through the other side, with
+    a weight that falls to zero over the first cell.
+
+    Parameters
+    ----------
+    side
+        Name of the side.
+    """
+
+    side: str
+
+
+@dataclass(frozen=True)
+class EffectivePermeability:
+    """The permeability along an axis: flux per area, times length, over the drop of u.
+
+    Needs constant Dirichlet values at the two sides of the axis, no flux through the others (or periodic), no source
+    and no reaction.
+
+    Parameters
+    ----------
+    axis
+        "x", "y" or "z".
+    """
+
+    axis: str = "x"
+
+
+@dataclass(frozen=True)
+class Certified:
+    """What a certificate knows of a node field (b, n + 1) with the right boundary values: problem, flux and bounds."""
+
+    problem: Diffusion
+    values: Tensor
+    flux: tuple[Tensor, ...]
+    upper: Tensor
+    lower: Tensor
+
+
+def goal_interval(certified: Certified, functional: Any, factor: int) -> Interval:
+    """Bound a linear output of the exact solution.
+
+    Parameters
+    ----------
+    certified
+        The certified field, on the grid of its flux.
+    functional
+        `Mean`, `BoundaryFlux`, `EffectivePermeability`, or an array of weights q per cell for the output int q u.
+    factor
+        How many cells of that grid make one cell of the user's grid, along each axis.
+
+    Raises
+    ------
+    InputError
+        If the functional does not fit the problem.
+    """
+    with torch.no_grad():
+        if isinstance(functional, type):
+            raise InputError(f"the output is the class {functional.__name__}; give an object of it, such as sb.Mean().")
+        if isinstance(functional, EffectivePermeability):
+            return _permeability(certified, functional.axis)
+        if isinstance(functional, BoundaryFlux):
+            return _boundary_flux(certified, functional.side, factor)
+        if not isinstance(functional, Mean) and not _holds_weights(functional):
+            raise InputError(
+                f"an output is sb.Mean(), sb.BoundaryFlux(side), sb.EffectivePermeability(axis) or an array with one "
+                f"weight a cell, not {functional!r}."
+            )
+        return _weighted_integral(certified, functional, factor)
+
+
+def _holds_weights(functional: Any) -> bool:
+    """Whether it is an array, a list, or a function of the coordinates; one number would be no output that is meant."""
+    if isinstance(functional, list | tuple) or is_array_free_callable(functional):
+        return not isinstance(functional, type)
+    return getattr(functional, "ndim", 0) > 0
+
+
+def _weighted_integral(certified: Certified, functional: Any, factor: int) -> Interval:
+    problem = certified.problem
+    region = functional.region if isinstance(functional, Mean) else functional
+    coarse = (
+        problem.grid
+        if factor == 1
+        else type(problem.grid)(
+            tuple(n // factor for n in problem.grid.shape), problem.grid.lengths, problem.grid.origin
+        )
+    )
+    weights = cell_field(region, "the weights of the functional", coarse, problem.dtype, problem.device)
+    _check_batch(problem, weights)
+    weights = torch.where(problem.fluid, problem.samples(repeat_cells(weights, factor, problem.grid.dim)), 0.0)
+    if isinstance(functional, Mean):
+        size = weights.flatten(1).sum(1).view(-1, *(1,) * problem.grid.dim) * problem.grid.cell_volume
+        if bool((size <= 0).any()):
+            raise InputError("the region of the mean is empty; give weights that are positive on some fluid cells.")
+        weights = weights / size
+    dual = _dual(problem, source=problem.unflatten(weights))
+    mean = modes(certified.values, problem.grid.dim)[(0,) * problem.grid.dim]
+    output = (weights * mean).flatten(1).sum(1) * problem.grid.cell_volume
+    return _interval(certified, dual, output, 1.0)
+
+
+def _check_batch(problem: Diffusion, weights: Tensor) -> None:
+    try:
+        weights.expand(*problem.batch_shape, *weights.shape[weights.ndim - problem.grid.dim :])
+    except RuntimeError:
+        raise InputError(
+            f"the weights of the functional have shape {tuple(weights.shape)}, whose batch does not broadcast to "
+            f"{tuple(problem.batch_shape)}."
+        ) from None
+
+
+def _boundary_flux(certified: Certified, side: str, factor: int) -> Interval:
+    problem = certified.problem
+    if side not in problem.grid.sides:
+        raise InputError(f"unknown side {side!r}; the sides of this grid are {', '.join(problem.grid.sides)}.")
+    axis, end = side_axis(side)
+    condition = problem.boundary[side]
+    area = problem.grid.face_area(axis)
+    space = problem.grid.dim - 1
+    open_faces = problem.fluid.select(1 + axis, -end)
+    if isinstance(condition, Neumann):
+        total = rows(problem.samples(condition.flux, space) * open_faces).sum(1) * area
+        return Interval(*(total.expand(len(certified.values)),) * 2)
+    if isinstance(condition, Robin):
+        alpha, g = (problem.samples(q, space) for q in (condition.alpha, condition.g))
+        trace = modes(certified.values.select(1 + axis, -end), space)[(0,) * space]
+        output = rows((g - alpha * trace) * open_faces).sum(1) * area
+        weighted = Robin(condition.alpha, -condition.alpha)
+        return _interval(certified, _dual(problem, sides={side: weighted}), output, 1.0)
+    if isinstance(condition, Periodic):
+        raise InputError(f"side {side} is periodic, so nothing leaves there; take the flux through another side.")
+    dual = _dual(problem, sides=_indicator_sides(problem, side, factor))
+    return _interval(certified, dual, None, -1.0)
+
+
+def _permeability(certified: Certified, axis_name: str) -> Interval:
+    problem = certified.problem
+    if axis_name not in tuple(AXES[: problem.grid.dim]):
+        raise InputError(
+            f"unknown axis {axis_name!r}; the axes of this grid are {', '.join(AXES[: problem.grid.dim])}."
+        )
+    axis = AXES.index(axis_name)
+    first, last = (problem.boundary[f"{axis_name}{end}"] for end in (0, 1))
+    if not isinstance(first, Dirichlet) or not isinstance(last, Dirichlet):
+        raise InputError(f"the permeability along {axis_name} needs Dirichlet values on {axis_name}0 and {axis_name}1.")
+    high, low = (rows(problem.samples(side.value, problem.grid.dim - 1)) for side in (first, last))
+    others = [c for name, c in problem.boundary.items() if name[0] != axis_name]
+    closed = all(isinstance(c, Periodic) or (isinstance(c, Neumann) and not bool(c.flux.any())) for c in others)
+    constant = bool((high == high[:, :1]).all()) and bool((low == low[:, :1]).all())
+    if not closed or not constant or bool(problem.source.any()) or bool(problem.reaction.any()):
+        raise InputError(
+            f"the permeability along {axis_name} needs constant values on {axis_name}0 and {axis_name}1, Neumann(0) or "
+            "Periodic elsewhere, no source and no reaction."
+        )
+    drop = high[:, 0] - low[:, 0]
+    if bool((drop == 0).any()):
+        raise InputError(
+            f"the values on {axis_name}0 and {axis_name}1 are equal, so nothing flows; give them a difference."
+        )
+    length = problem.grid.lengths[axis]
+    section = problem.grid.cell_volume * problem.fluid[0].numel() / length
+    scale = length / (section * drop**2)
+    energy = EnergyForm(problem).norm(certified.values) ** 2  # u minimises it: |||v|||^2 = |||u|||^2 + |||u - v|||^2
+    return Interval((energy - certified.upper**2).clamp_min(0) * scale, (energy - certified.lower**2) * scale)
+
+
+def _interval(certified: Certified, dual: Diffusion, output: Tensor | None, sign: float) -> Interval:
+    """Evaluate the error representation; without `output` the functional is the flux weighted by the dual solution."""
+    problem, v = certified.problem, certified.values
+    form = EnergyForm(problem)
+    z, _ = discrete_solution(dual)
+    if output is None:
+        center = ((form.apply(v) - form.load) * z).flatten(1).sum(1)
+    else:
+        center = output + form.pair(form.residual(v), z)
+    ours = hypercircle_vector(problem, v, certified.flux)
+    theirs = hypercircle_vector(dual, z, equilibrated_flux(dual))
+    half_width = (
+        ours.norm * theirs.norm / 2
+        + ours.norm * theirs.oscillation
+        + ours.oscillation * (theirs.norm + theirs.oscillation)
+    )
+    center = center + sign * ours.dot(theirs) / 2
+    return Interval(center - half_width, center + half_width)
+
+
+def _dual(problem: Diffusion, source: Tensor | float = 0.0, sides: dict[str, Boundary] | None = None) -> Diffusion:
+    """Make the problem with homogeneous data, except what is given."""
+    homogeneous = {side: _homogeneous(condition) for side, condition in problem.boundary.items()}
+    try:
+        dual = problem.replace(source=source, boundary=homogeneous | (sides or {}))
+    except InputError as error:
+        raise InputError(f"this output is not defined where nothing fixes the level of u: {error}") from None
+    return dual.broadcast(problem.batch_shape)
+
+
+def _homogeneous(condition: Boundary) -> Boundary:
+    if isinstance(condition, Dirichlet):
+        return Dirichlet(0.0)
+    if isinstance(condition, Neumann):
+        return Neumann(0.0)
+    return Robin(condition.alpha, 0.0) if isinstance(condition, Robin) else condition
+
+
+def _indicator_sides(problem: Diffusion, side: str, factor: int) -> dict[str, Boundary]:
+    """Dirichlet data of the node function of the user's grid that is one on a side and zero at the other nodes."""
+    axis, end = side_axis(side)
+    coarse = tuple(n // factor + (not wraps) for n, wraps in zip(problem.grid.shape, problem.periodic))
+    indicator = torch.zeros(coarse, dtype=problem.dtype, device=problem.device)
+    indicator.select(axis, -end).fill_(1.0)
+    indicator = interpolate_nodes(indicator, factor, problem.periodic)
+    sides = {name: side_axis(name) for name, condition in problem.boundary.items() if isinstance(condition, Dirichlet)}
+    return {name: Dirichlet(indicator.select(own, -own_end)) for name, (own, own_end) in sides.items()}

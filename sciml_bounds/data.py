@@ -1,0 +1,27 @@
+"""Data sets: recipes that make them, readers, exporters to the formats of others, results and weights in files."""
+
+from sciml_bounds.recipes._registry import recipe_names
+from sciml_bounds.recipes.generation import consolidate, make_dataset, make_shard
+from sciml_bounds.store.datasets.dataset_files import open_dataset
+from sciml_bounds.store.datasets.saved_results import read, write
+from sciml_bounds.store.datasets.torch_dataset import TorchDataset
+from sciml_bounds.store.datasets.weights import load_model, save_model
+from sciml_bounds.store.formats.foreign import import_dataset
+from sciml_bounds.store.formats.pdebench import export_pdebench
+from sciml_bounds.store.formats.the_well import export_the_well
+
+__all__ = [
+    "TorchDataset",
+    "consolidate",
+    "export_pdebench",
+    "export_the_well",
+    "import_dataset",
+    "load_model",
+    "make_dataset",
+    "make_shard",
+    "open_dataset",
+    "read",
+    "recipe_names",
+    "save_model",
+    "write",
+]

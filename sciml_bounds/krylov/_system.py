@@ -1,0 +1,155 @@
+"""What is asked of every linear system, whichever Krylov method solves it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sciml_bounds.arrays import convert, require_callback, require_count, require_finite, to_tensor
+from sciml_bounds.errors import InputError
+from sciml_bounds.krylov._loop import check_tolerances
+from sciml_bounds.operators._linear_operator import Identity, LinearOperator, aslinearoperator
+
+__all__ = ["Callback", "LinearSystem", "read_system", "require_fit", "require_symmetric"]
+
+#: Called after each iteration with the current x (batch..., n); returning True stops the loop.
+Callback = Callable[[Tensor], bool | None]
+
+#: An operator is called symmetric if u.Av and v.Au differ by less than this many round-offs of |u| |Av|.
+SYMMETRY_SLACK = 1e5
+
+#: What a method needs of A, and what to do where it is something else: read after a semicolon.
+CG_NEEDS = (
+    "conjugate gradients need a symmetric positive definite operator; use another method, or the normal equations "
+    "A^T A x = A^T b."
+)
+
+
+@dataclass(frozen=True)
+class LinearSystem:
+    """A x = b with a preconditioner M, right-hand sides (..., n), a guess of their shape, and tolerances."""
+
+    A: LinearOperator
+    b: Tensor
+    M: LinearOperator
+    x0: Tensor | None
+    rtol: float
+    atol: float
+
+
+def read_system(
+    A: Any,
+    b: Any,
+    M: Any,
+    x0: Any,
+    *,
+    rtol: float | None,
+    atol: float,
+    maxiter: int | None,
+    callback: Callback | None,
+    need: str = CG_NEEDS,
+) -> LinearSystem:
+    """Convert what a user gave, and refuse what cannot be solved.
+
+    Raises
+    ------
+    InputError
+        If shapes, dtypes or devices do not fit, an entry is not finite, A is not symmetric, or a tolerance, maxiter or
+        the callback is none.
+    """
+    rhs = to_tensor(b, "the right-hand side b")
+    if rhs.ndim == 0 or rhs.shape[-1] == 0:
+        raise InputError(f"the right-hand side b has shape {tuple(rhs.shape)}; give at least one vector of numbers.")
+    operator = aslinearoperator(A, rhs)
+    rhs = convert(
+        b, "the right-hand side b", operator.dtype, operator.device if not isinstance(b, Tensor) else b.device
+    )
+    require_fit(operator, rhs, "A")
+    preconditioner = Identity(operator.shape[0], rhs.dtype, rhs.device) if M is None else aslinearoperator(M, rhs)
+    require_fit(preconditioner, rhs, "M")
+    require_finite(rhs, "the right-hand side b")
+    require_symmetric(operator, rhs, need=need)
+    if maxiter is not None:
+        require_count(maxiter, "maxiter", 0)
+    require_callback(callback)
+    rtol, atol = check_tolerances(rtol, atol, maxiter, rhs.dtype), float(atol)
+    _require_attainable(rhs, rtol, atol)
+    return LinearSystem(operator, rhs, preconditioner, None if x0 is None else _guess(x0, rhs), rtol, atol)
+
+
+def _guess(x0: Any, rhs: Tensor) -> Tensor:
+    guess = convert(x0, "the initial guess x0", rhs.dtype, rhs.device).clone()
+    require_finite(guess, "the initial guess x0")
+    if guess.shape != rhs.shape:
+        raise InputError(f"x0 has shape {tuple(guess.shape)}, but b has shape {tuple(rhs.shape)}; they must agree.")
+    return guess
+
+
+def require_fit(operator: LinearOperator, rhs: Tensor, name: str) -> None:
+    """Compare shape, device, dtype and batch of an operator with those of right-hand sides (..., n).
+
+    Raises
+    ------
+    InputError
+        If they differ.
+    """
+    n = rhs.shape[-1]
+    if operator.shape != (n, n):
+        raise InputError(
+            f"{name} has shape {operator.shape}, but b has {n} entries along its last axis; they must agree."
+        )
+    if operator.device != rhs.device:
+        raise InputError(f"{name} is on device {operator.device} and b on {rhs.device}; move one of them.")
+    if operator.dtype != rhs.dtype:
+        ours, theirs = (str(dtype).removeprefix("torch.") for dtype in (operator.dtype, rhs.dtype))
+        raise InputError(f"{name} works in {ours}, but b is {theirs}; convert one of them.")
+    if operator.batch not in (1, rhs.numel() // n):
+        raise InputError(
+            f"{name} is a batch of {operator.batch}, but b has {rhs.numel() // n} right-hand sides; they must agree."
+        )
+
+
+def _require_attainable(rhs: Tensor, rtol: float, atol: float) -> None:
+    """Refuse right-hand sides whose residuals could not be squared at the tolerance: their norms would be wrong."""
+    rows = rhs.detach().reshape(-1, rhs.shape[-1])
+    least = max(rtol, torch.finfo(rhs.dtype).eps)  # below it round-off ends the loop, whatever is asked for
+    squared = (least * rows.norm(dim=1)).clamp_min(atol) ** 2
+    lost = rows.any(1) & ((squared < torch.finfo(rhs.dtype).tiny) | ~torch.isfinite(squared))
+    if bool(lost.any()):
+        kind = str(rhs.dtype).removeprefix("torch.")
+        raise InputError(
+            f"the right-hand side b is of size {float(rows[lost][0].abs().max()):.3g}, where squares of residuals at "
+            f"the tolerance leave the range of {kind}; scale b to about 1, and x back."
+        )
+
+
+def require_symmetric(operator: LinearOperator, rhs: Tensor, *, name: str = "A", need: str = CG_NEEDS) -> None:
+    """Compare u.Av with v.Au for one random pair of vectors like rhs (..., n), unless symmetry is known.
+
+    Raises
+    ------
+    InputError
+        If the operator is not symmetric.
+    """
+    if operator.symmetric is None and rhs.numel():
+        generator = torch.Generator().manual_seed(0)
+        pair = torch.randn((2, rhs.shape[-1]), generator=generator, dtype=torch.float64).to(rhs)
+        u, v = (row.expand_as(rhs) for row in pair)
+        product_u, product_v = operator.matvec(u.contiguous()), operator.matvec(v.contiguous())
+        size = torch.maximum(product_u.abs().amax(), product_v.abs().amax())
+        if bool(torch.isfinite(size) & (size > 0)):  # so that squares stay in range
+            product_u, product_v = product_u / size, product_v / size
+        difference = ((u * product_v).sum(-1) - (v * product_u).sum(-1)).abs()
+        scale = u.norm(dim=-1) * product_v.norm(dim=-1) + v.norm(dim=-1) * product_u.norm(dim=-1)
+        if bool((difference > SYMMETRY_SLACK * torch.finfo(rhs.dtype).eps * scale).any()):
+            relative = float((difference / scale).max())
+            letter = name if len(name) == 1 else "P"
+            raise InputError(
+                f"{name} is not symmetric (u.{letter}v and v.{letter}u differ by {relative:.2g} of their size); {need}"
+            )
+    if operator.symmetric is False:
+        raise InputError(f"{name} says that it is not symmetric; {need}")

@@ -1,0 +1,115 @@
+"""Algebraic multigrid: PyAMG builds the hierarchy, torch applies it on the device of the matrix.
+
+Reference: Bell, Olson, Schroder, Southworth, "PyAMG: Algebraic Multigrid Solvers in Python", J. Open Source Softw. 8
+(2023) 5495. The smoother is the package's own (Chebyshev steps with l1 scaling), which is symmetric and runs on any
+device.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor
+
+from sciml_bounds.errors import InputError
+from sciml_bounds.multigrid._cycle import CoarseSolver, Cycle, pseudo_inverse
+from sciml_bounds.operators._linear_operator import csr_tensor
+
+__all__ = ["MatrixLevel", "algebraic_cycle"]
+
+
+class MatrixLevel:
+    """One level of a PyAMG hierarchy with its matrices on a torch device; vectors have shape (b, n)."""
+
+    def __init__(self, A: Any, P: Any, dtype: torch.dtype, device: torch.device) -> None:
+        self.A = csr_tensor(A, dtype, device)
+        self.P = csr_tensor(P, dtype, device)
+        self.R = csr_tensor(P.T, dtype, device)
+        row_sums = np.asarray(abs(scipy.sparse.csr_array(A)).sum(axis=1)).reshape(-1)
+        self.inverse_row_sums = torch.as_tensor(1 / np.where(row_sums > 0, row_sums, 1.0), dtype=dtype, device=device)
+
+    def empty(self, batch: int) -> Tensor:
+        """Allocate vectors (b, n)."""
+        return torch.empty((batch, self.A.shape[0]), dtype=self.A.dtype, device=self.A.device)
+
+    def descend(self, b: Tensor, steps: tuple[float, ...], x: Tensor, coarse: Tensor) -> None:
+        """Write x after smoothing steps from zero, and the restriction of its residual."""
+        residual = b
+        if steps:
+            torch.mul(b, self.inverse_row_sums, out=x).mul_(steps[0])
+            self._relax(x, b, steps[1:])
+            residual = b - self._product(x)
+        coarse.copy_((self.R @ residual.mT).mT)
+
+    def ascend(self, coarse: Tensor, b: Tensor, steps: tuple[float, ...], x: Tensor, out: Tensor) -> None:
+        """Write x and the prolonged correction after smoothing steps."""
+        torch.add(x, (self.P @ coarse.mT).mT, out=out)
+        self._relax(out, b, steps)
+
+    def residual(self, x: Tensor, b: Tensor, out: Tensor) -> None:
+        """Write b - A x."""
+        torch.sub(b, self._product(x), out=out)
+
+    def _relax(self, x: Tensor, b: Tensor, steps: tuple[float, ...]) -> None:
+        for step in steps:
+            x.add_(self.inverse_row_sums * (b - self._product(x)), alpha=step)
+
+    def _product(self, x: Tensor) -> Tensor:
+        product: Tensor = (self.A @ x.mT).mT
+        return product
+
+
+def require_kind(kind: str) -> None:
+    """Refuse a hierarchy that PyAMG is not asked for.
+
+    Raises
+    ------
+    InputError
+        With the choices.
+    """
+    choices = ("ruge-stuben", "smoothed-aggregation")
+    if kind not in choices:
+        raise InputError(f"unknown algebraic hierarchy {kind!r}; the choices are {', '.join(map(repr, choices))}.")
+
+
+def algebraic_cycle(
+    matrix: Any,
+    *,
+    kind: Literal["ruge-stuben", "smoothed-aggregation"] = "ruge-stuben",
+    sweeps: int = 2,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | str = "cpu",
+) -> Cycle:
+    """Set up a V-cycle for a symmetric positive semi-definite scipy sparse matrix.
+
+    Parameters
+    ----------
+    matrix
+        Any scipy sparse matrix.
+    kind
+        The PyAMG hierarchy.
+    sweeps
+        Chebyshev steps before and after each coarse correction.
+    dtype, device
+        Where the cycle is applied.
+
+    Raises
+    ------
+    InputError
+        If the kind is unknown.
+    """
+    import pyamg
+
+    require_kind(kind)
+    builders = {"ruge-stuben": pyamg.ruge_stuben_solver, "smoothed-aggregation": pyamg.smoothed_aggregation_solver}
+    csr = scipy.sparse.csr_matrix(matrix)
+    csr.indptr, csr.indices = csr.indptr.astype(np.int32), csr.indices.astype(np.int32)  # PyAMG takes nothing else
+    hierarchy = builders[kind](csr, max_coarse=100)
+    place = torch.device(device)
+    levels = [MatrixLevel(level.A, level.P, dtype, place) for level in hierarchy.levels[:-1]]
+    coarsest = torch.as_tensor(hierarchy.levels[-1].A.toarray(), dtype=dtype, device=place).unsqueeze(0)
+    solver = CoarseSolver(pseudo_inverse(coarsest), (coarsest.shape[-1],))
+    return Cycle(levels, solver, csr.shape[0], sweeps)

@@ -1,0 +1,396 @@
+"""Predictions that bring their own guaranteed bound: a network for the values, another for a stream function.
+
+With any stream function psi at the nodes, y = y_0 + curl psi has the divergence of y_0, and y_0 is put together from
+sums of the source so that div y_0 = -f on every cell. So y is in equilibrium whatever the weights are, and for every
+field v with the right boundary values (Prager, Synge, Quart. Appl. Math. 5 (1947) 241-269)
+
+    |||u - v|||^2 = ||a^-1/2 (a grad v - y)||^2 - ||a^-1/2 (a grad u - y)||^2  <=  ||a^-1/2 (a grad v - y)||^2.
+
+Nothing is solved. The right side is a sum of squares over cells in which v and psi are linear, so it serves as the loss
+from which both networks learn: it has no unknown constant and no weight to tune.
+
+In two dimensions only: in three, a divergence-free flux is the curl of a field on edges.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from sciml_bounds.errors import InputError
+from sciml_bounds.grid import Dirichlet
+from sciml_bounds.multigrid._mgno import MgNO
+from sciml_bounds.problems.diffusion import Diffusion
+from sciml_bounds.store.datasets.weights import load_model, save_model
+
+if TYPE_CHECKING:
+    from sciml_bounds.results import Certificate
+
+__all__ = ["BoundLoss", "CertifiedMgNO", "CertifiedNetwork", "bound_loss", "flux_of", "flux_term", "particular_flux"]
+
+#: Where a room above this one keeps what turns values and a flux into a certificate.
+_CERTIFY = ("sciml_bounds.bounds._certify", "certify")
+
+#: Samples that go through the networks at once.
+TOGETHER = 64
+
+_FIELDS = ("coefficient", "source")
+
+#: Channels that the potential is predicted from: a, y_0 and a grad v - y_0.
+_POTENTIAL_CHANNELS = 5
+
+#: A stream function is about this part of the box times its flux.
+POTENTIAL_SIZE = 0.2
+
+
+def particular_flux(source: Tensor, spacing: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    """Compute a flux with div y = -f on every cell: half of f leaves along each axis, as much at either end.
+
+    Parameters
+    ----------
+    source
+        f, shape (b, n_x, n_y).
+    spacing
+        h along each axis.
+
+    Returns
+    -------
+    tuple of Tensor
+        y at the face centres, shapes (b, n_x + 1, n_y) and (b, n_x, n_y + 1).
+    """
+    along_x, along_y = (pad(source.cumsum(1), (0, 0, 1, 0)), pad(source.cumsum(2), (1, 0)))
+    return (
+        (along_x[:, -1:] / 2 - along_x) * (spacing[0] / 2),
+        (along_y[..., -1:] / 2 - along_y) * (spacing[1] / 2),
+    )
+
+
+def flux_of(potential: Tensor, source: Tensor, spacing: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    """Compute y_0 + curl psi from psi at the nodes (b, n_x + 1, n_y + 1) and f on the cells (b, n_x, n_y)."""
+    first, second = particular_flux(source, spacing)
+    return first + potential.diff(dim=2) / spacing[1], second - potential.diff(dim=1) / spacing[0]
+
+
+def flux_term(coefficient: Tensor, values: Tensor, flux: tuple[Tensor, Tensor], spacing: tuple[float, float]) -> Tensor:
+    """Integrate a^-1 |a grad v - y|^2 over each cell, exactly.
+
+    On a cell a d_x v - y_x is a constant plus one term in x and one in y, which are orthogonal with mean square 1 / 12.
+
+    Parameters
+    ----------
+    coefficient
+        a, shape (b, n_x, n_y).
+    values
+        v at the nodes, shape (b, n_x + 1, n_y + 1).
+    flux
+        y at the face centres, as `particular_flux` returns it.
+    spacing
+        h along each axis.
+
+    Returns
+    -------
+    Tensor
+        Shape (b, n_x, n_y).
+    """
+    hx, hy = spacing
+    slope_x, slope_y = values.diff(dim=1), values.diff(dim=2)
+    twist = slope_x.diff(dim=2)
+    x, y = flux
+    squared: Tensor = (
+        (_mean(x, 1) - coefficient * _mean(slope_x, 2) / hx) ** 2
+        + (_mean(y, 2) - coefficient * _mean(slope_y, 1) / hy) ** 2
+        + (x.diff(dim=1) ** 2 + y.diff(dim=2) ** 2 + (1 / hx**2 + 1 / hy**2) * (coefficient * twist) ** 2) / 12
+    )
+    return squared / coefficient * (hx * hy)
+
+
+def _mean(field: Tensor, dim: int) -> Tensor:
+    n = field.shape[dim] - 1
+    return (field.narrow(dim, 0, n) + field.narrow(dim, 1, n)) / 2
+
+
+class BoundLoss:
+    """The guaranteed bound itself as a loss: |||u - v||| <= bound, over |||target|||.
+
+    Parameters
+    ----------
+    fields
+        What the channels of the inputs are: "coefficient", "source".
+    coefficient, source
+        The constants that stand for what is not among the channels.
+    lengths
+        Sides of the box.
+
+    Notes
+    -----
+    Called as `loss(prediction, target, inputs)` with a prediction (b, 2, n + 1) of values and stream function, a target
+    (b, 1, n + 1), and inputs (b, channels, n); returns one number a sample. The target only sets the scale.
+    """
+
+    def __init__(
+        self,
+        fields: Sequence[str] = ("coefficient",),
+        *,
+        coefficient: float = 1.0,
+        source: float = 1.0,
+        lengths: tuple[float, float] = (1.0, 1.0),
+    ) -> None:
+        self.fields = _checked_fields(fields)
+        self.coefficient, self.source, self.lengths = float(coefficient), float(source), lengths
+
+    def __call__(self, prediction: Tensor, target: Tensor, inputs: Tensor) -> Tensor:
+        """Compute the relative bound of each sample, shape (b,)."""
+        if prediction.ndim != 4 or prediction.shape[1] != 2:
+            raise InputError(
+                f"the bound is a loss for values and a stream function, (b, 2, nodes), and not for shape "
+                f"{tuple(prediction.shape)}; train a CertifiedMgNO with it."
+            )
+        exact = torch.promote_types(target.dtype, torch.float32)  # half precision loses what is subtracted here
+        with torch.autocast(target.device.type, enabled=False):
+            a, f = _cell_fields(inputs.to(exact), self.fields, self.coefficient, self.source)
+            spacing = _spacing(inputs, self.lengths)
+            values, potential = prediction.to(exact).unbind(1)
+            flux = flux_of(potential, f, spacing)
+            squared = flux_term(a, values, flux, spacing).flatten(1).sum(1)
+            still = (torch.zeros_like(flux[0]), torch.zeros_like(flux[1]))
+            size = flux_term(a, target[:, 0].to(exact), still, spacing).flatten(1).sum(1)
+        tiny = torch.finfo(exact).tiny
+        return squared.clamp_min(tiny).sqrt() / size.clamp_min(tiny).sqrt()
+
+
+class CertifiedNetwork(nn.Module):
+    """Two networks, for values and stream function, whose every prediction has a guaranteed bound.
+
+    Parameters
+    ----------
+    values
+        Network from cell fields (b, fields, n) to nodal values (b, 1, n + 1) that vanish on the boundary.
+    potential
+        Network from nodal fields (b, 5, n + 1) to a stream function (b, 1, n + 1): it sees a, y_0 and a grad v - y_0.
+    fields
+        The fields of a problem that are the channels of the input: "coefficient", "source".
+    source
+        The constant source that the networks are trained with, where "source" is no channel.
+
+    Notes
+    -----
+    The model is for the unit square, values zero on the boundary. For a constant source and a box of another size the
+    prediction is scaled as the solution is; whatever else differs costs sharpness, but not the guarantee.
+    """
+
+    def __init__(
+        self,
+        values: nn.Module,
+        potential: nn.Module,
+        *,
+        fields: Sequence[str] = ("coefficient",),
+        source: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.fields = _checked_fields(fields)
+        self.source = float(source)
+        if not math.isfinite(self.source) or self.source == 0:
+            raise InputError(f"source={source} must be finite and not zero; predictions are relative to it.")
+        self.values, self.potential = values, potential
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map cell fields (b, fields, n_x, n_y) to values and stream function, (b, 2, n_x + 1, n_y + 1)."""
+        if inputs.ndim != 4 or inputs.shape[1] != len(self.fields):
+            raise InputError(
+                f"the network takes (b, {len(self.fields)}, n_x, n_y) for {', '.join(self.fields)}, and not shape "
+                f"{tuple(inputs.shape)}."
+            )
+        values = self.values(inputs)
+        potential = self.potential(self.potential_inputs(inputs, values.detach()))
+        return torch.cat([values, potential], 1)
+
+    def potential_inputs(self, inputs: Tensor, values: Tensor) -> Tensor:
+        """Build what the stream function is predicted from: a, y_0 and a grad v - y_0 at the nodes, (b, 5, n + 1)."""
+        a, f = _cell_fields(inputs, self.fields, 1.0, self.source)
+        spacing = _spacing(inputs, (1.0, 1.0))
+        v = values[:, 0]
+        x, y = particular_flux(f, spacing)
+        x, y = _mean(x, 1), _mean(y, 2)
+        gradient_x, gradient_y = _mean(v.diff(dim=1), 2) / spacing[0], _mean(v.diff(dim=2), 1) / spacing[1]
+        return _to_nodes(torch.stack([a, x, y, a * gradient_x - x, a * gradient_y - y], 1))
+
+    def fit_normalizer(self, inputs: Tensor, targets: Tensor) -> None:
+        """Set the scales of both networks from training data, where they have a `fit_normalizer`."""
+        every = max(1, len(inputs) // TOGETHER)  # a few tell the scales of what the potential sees
+        seen = self.potential_inputs(inputs[::every], targets[::every])
+        for network, data in (
+            (self.values, (inputs, targets)),
+            (self.potential, (seen, POTENTIAL_SIZE * seen[:, 3:4])),
+        ):
+            fit: Any = getattr(network, "fit_normalizer", None)
+            if fit is not None:
+                fit(*data)
+
+    def predict(self, problem: Diffusion) -> Tensor:
+        """Predict the solution of a problem: nodal values (batch..., nodes) in float64 with the prescribed ones."""
+        return self._predict(problem)[0]
+
+    def predict_flux(self, problem: Diffusion) -> tuple[Tensor, Tensor]:
+        """Predict a flux y ~ a grad u with div y = -f on every cell: faces (batch..., n + 1 along its axis) an axis."""
+        return self._predict(problem)[1]
+
+    def certify(self, problem: Diffusion, *, improve: int = 0) -> Certificate:
+        """Predict, and bound the error of the prediction from above; nothing is solved.
+
+        Parameters
+        ----------
+        problem
+            A two-dimensional problem with Dirichlet sides, without reaction and solids.
+        improve
+            Steps that lower the bound where the flux is bad, as in `sb.certify`.
+
+        Returns
+        -------
+        Certificate
+            Of the predicted values, without a lower bound (`lower` is zero).
+        """
+        values, flux = self._predict(problem)
+        certify: Callable[..., Any] = getattr(importlib.import_module(_CERTIFY[0]), _CERTIFY[1])
+        certificate: Certificate = certify(problem.detach(), values, flux=flux, lower=False, improve=improve)
+        return certificate
+
+    def bound(self, problem: Diffusion, *, improve: int = 0) -> Tensor:
+        """Bound the energy error of `predict(problem)`, shape (batch...); nothing is solved."""
+        return self.certify(problem, improve=improve).upper
+
+    def _predict(self, problem: Diffusion) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        _require_plain(problem)
+        exact = problem.detach().to(torch.float64)
+        count = exact.batch_shape.numel()
+        a, f = (exact.samples(field).expand(count, *exact.grid.shape) for field in (exact.coefficient[0], exact.source))
+        channels = {"coefficient": a, "source": f}
+        parameter = next(self.parameters(), torch.zeros(()))
+        with torch.no_grad():
+            inputs = torch.stack([channels[name] for name in self.fields], 1).to(parameter)
+            found = _evaluated(self, inputs).to(a) * self._scale(exact, f)
+            values, potential = found.unbind(1)
+            flux = flux_of(potential, f, (exact.grid.spacing[0], exact.grid.spacing[1]))
+        batch = exact.batch_shape
+        first, second = (face.reshape(*batch, *face.shape[1:]) for face in flux)
+        return exact.impose_boundary(values.reshape(*batch, *values.shape[1:])), (first, second)
+
+    def _scale(self, problem: Diffusion, source: Tensor) -> Tensor:
+        """By how much solution and stream function are larger than those of the unit square, shape (b, 1, 1, 1)."""
+        area = problem.grid.lengths[0] * problem.grid.lengths[1]
+        mean = source.flatten(1).mean(1) / self.source if "source" not in self.fields else source.new_ones(len(source))
+        return (mean * area).view(-1, 1, 1, 1)
+
+
+class CertifiedMgNO(CertifiedNetwork):
+    """Two MgNO, for values and stream function, whose every prediction has a guaranteed bound without a solve.
+
+    Parameters
+    ----------
+    fields, source
+        As in `CertifiedNetwork`.
+    **network
+        Options of both `sb.MgNO`, such as `channels` and `layers`.
+
+    Examples
+    --------
+    >>> import sciml_bounds as sb
+    >>> from sciml_bounds.multigrid._flux_head import CertifiedMgNO
+    >>> model = CertifiedMgNO(channels=4, layers=2, levels=3)
+    >>> problem = sb.Diffusion(sb.Grid((16, 16)), coefficient=1.0, source=1.0)
+    >>> bool(model.bound(problem) >= 0)  # large, since the weights are random, and guaranteed
+    True
+    """
+
+    def __init__(self, *, fields: Sequence[str] = ("coefficient",), source: float = 1.0, **network: Any) -> None:
+        own = [name for name in ("in_channels", "out_channels", "dim", "boundary", "layout") if name in network]
+        if own:
+            raise InputError(f"{own[0]} is given by what the two networks of a CertifiedMgNO are for; leave it out.")
+        values = MgNO(len(fields), 1, dim=2, boundary="dirichlet", layout="cells->nodes", **network)
+        potential = MgNO(_POTENTIAL_CHANNELS, 1, dim=2, boundary="neumann", layout="same", **network)
+        super().__init__(values, potential, fields=fields, source=source)
+        self.arguments: dict[str, Any] = {"fields": list(fields), "source": source, **network}
+
+    def save(self, path: Path | str, **card: Any) -> None:
+        """Write weights and card (what made them: recipe, seed, metrics) to a safetensors file."""
+        save_model(self, path, **card)
+
+    @classmethod
+    def load(cls, name_or_path: Path | str) -> CertifiedMgNO:
+        """Read a network from a file, or by name one that ships with the package; it comes in evaluation mode."""
+        model = load_model(name_or_path)
+        if not isinstance(model, cls):
+            raise InputError(f"{name_or_path} holds a {type(model).__name__}, not a {cls.__name__}.")
+        return model.eval()
+
+
+def _evaluated(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Call a network in evaluation mode, and leave it in the mode that it was in."""
+    training = model.training
+    try:
+        model.eval()
+        return torch.cat([model(part) for part in inputs.split(TOGETHER)])
+    finally:
+        model.train(training)
+
+
+def _to_nodes(cells: Tensor) -> Tensor:
+    """Average the cells (b, channel, n_x, n_y) around each node, those at the boundary repeated."""
+    wide = pad(cells, (1, 1, 1, 1), mode="replicate")
+    return _mean(_mean(wide, 2), 3)
+
+
+def _checked_fields(fields: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(fields, str):
+        raise InputError(f"fields={fields!r} is one name; give a list of them: [{fields!r}].")
+    unknown = [name for name in fields if name not in _FIELDS]
+    if unknown or not fields or len(set(fields)) < len(fields):
+        raise InputError(f"fields={tuple(fields)!r} must name some of {_FIELDS}, each once.")
+    return tuple(fields)
+
+
+def _cell_fields(inputs: Tensor, fields: tuple[str, ...], coefficient: float, source: float) -> tuple[Tensor, Tensor]:
+    """Take coefficient and source out of the channels, with constants for what is not there."""
+    if inputs.ndim != 4 or inputs.shape[1] != len(fields):
+        raise InputError(
+            f"inputs have shape {tuple(inputs.shape)}, but (b, {len(fields)}, n_x, n_y) is needed for the fields "
+            f"{', '.join(fields)}."
+        )
+    channels = dict(zip(fields, inputs.unbind(1)))
+    a, f = channels.get("coefficient"), channels.get("source")
+    like = inputs[:, 0]
+    return (
+        torch.full_like(like, coefficient) if a is None else a,
+        torch.full_like(like, source) if f is None else f,
+    )
+
+
+def _spacing(inputs: Tensor, lengths: tuple[float, float]) -> tuple[float, float]:
+    return lengths[0] / inputs.shape[2], lengths[1] / inputs.shape[3]
+
+
+def _require_plain(problem: Diffusion) -> None:
+    """Refuse problems whose equilibrium is more than div y = -f on every cell, or whose flux has no stream function."""
+    if not isinstance(problem, Diffusion):
+        raise InputError(f"a prediction needs a Diffusion problem, not an object of type {type(problem).__name__}.")
+    if problem.grid.dim != 2:
+        raise InputError(
+            f"the flux head is for two dimensions, and this problem has {problem.grid.dim}; use sb.certify."
+        )
+    held = all(isinstance(condition, Dirichlet) for condition in problem.boundary.values())
+    plain = held and problem.solid is None and not bool(problem.reaction.any()) and problem.has_scalar_coefficient
+    if not plain:
+        raise InputError(
+            "the flux head is for a scalar coefficient and Dirichlet values on all sides, without reaction and solid "
+            "cells; certify other predictions with sb.certify(problem, values)."
+        )
+
+
+#: `BoundLoss` for the Darcy recipes: the coefficient is the input, the source is one, the box is the unit square.
+bound_loss = BoundLoss()

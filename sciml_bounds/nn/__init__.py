@@ -1,0 +1,1 @@
+"""What every network shares: input checks, normalisers and losses."""

@@ -1,0 +1,96 @@
+"""Means and deviations of training data, kept with the weights of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sciml_bounds.arrays import require_choice
+from sciml_bounds.errors import InputError
+
+__all__ = ["KINDS", "Normalizer"]
+
+#: One mean and deviation a channel; one a channel and node (for one lattice only); none.
+KINDS = ("scalar", "pointwise", "none")
+
+#: Deviations below this fraction of the largest one count as constant, and are divided by that fraction instead.
+FLOOR = 1e-5
+#: Samples taken at once, so that no copy of a whole data set is made.
+CHUNK = 64
+
+
+class Normalizer(nn.Module):
+    """The affine map x -> (x - mean) / scale and its inverse; the identity until it is fitted.
+
+    Parameters
+    ----------
+    channels
+        Of the fields (b, channels, *space).
+    size
+        Their lattice; any numbers will do unless the statistics are pointwise.
+    kind
+        "scalar" (one mean and deviation a channel), "pointwise" (one a channel and node) or "none".
+
+    Notes
+    -----
+    `fit` must be given training data only. Mean and scale are buffers, hence part of the state of a model.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, channels: int, size: Sequence[int], kind: str = "scalar") -> None:
+        super().__init__()
+        self.kind = require_choice(kind, "normalization", KINDS)
+        shape = (1, channels, *(size if kind == "pointwise" else (1,) * len(size)))
+        if kind != "none":
+            self.register_buffer("mean", torch.zeros(shape))
+            self.register_buffer("scale", torch.ones(shape))
+
+    def fit(self, fields: Tensor) -> None:
+        """Take mean and deviation from samples (samples, channels, *space)."""
+        if self.kind == "none":
+            return
+        if len(fields) == 0 or not bool(torch.isfinite(fields).all()):
+            raise InputError("a normaliser is fitted to finite fields of at least one sample; check the training data.")
+        if self.kind == "pointwise":
+            self._check(fields)
+        mean = self._mean(fields)
+        deviation = self._mean(fields, mean).sqrt()
+        largest = deviation.amax(tuple(range(2, deviation.ndim)), keepdim=True)
+        floor = torch.where(largest > 0, FLOOR * largest, 1.0)
+        self.mean.copy_(mean)
+        self.scale.copy_(torch.maximum(deviation, floor))
+
+    def _mean(self, fields: Tensor, center: Tensor | None = None) -> Tensor:
+        """Average the fields, or their squared distances from a centre, in float64."""
+        total = torch.zeros((1, *fields.shape[1:]), dtype=torch.float64, device=fields.device)
+        for part in fields.split(CHUNK):
+            exact = part.double()
+            total += (exact if center is None else (exact - center).square()).sum(0, keepdim=True)
+        mean = total / len(fields)
+        return mean if self.kind == "pointwise" else mean.mean(tuple(range(2, mean.ndim)), keepdim=True)
+
+    def encode(self, fields: Tensor) -> Tensor:
+        """Give (x - mean) / scale."""
+        if self.kind == "none":
+            return fields
+        self._check(fields)
+        return (fields - self.mean) / self.scale
+
+    def decode(self, fields: Tensor) -> Tensor:
+        """Give mean + scale x."""
+        if self.kind == "none":
+            return fields
+        self._check(fields)
+        return torch.addcmul(self.mean, self.scale, fields.to(self.mean.dtype))
+
+    def _check(self, fields: Tensor) -> None:
+        fitted = self.mean.shape[2:]
+        if any(n not in (1, m) for n, m in zip(fitted, fields.shape[2:])):
+            raise InputError(
+                f"the pointwise statistics were fitted on a lattice of {'x'.join(map(str, fitted))}, not "
+                f"{'x'.join(map(str, fields.shape[2:]))}; use that one, or normalization='scalar'."
+            )

@@ -1,0 +1,242 @@
+"""The published method: inexact Newton steps whose accuracy adapts to the penalties of the merit function.
+
+Hong, Na, Mahoney, Kolar, "Constrained optimization via exact augmented Lagrangian and randomized iterative sketching",
+ICML 2023, with the constants of its code. Where that code slips, the formulas hold: the gradient of the merit function
+has the Hessian of the Lagrangian, and the first residual of an inner solve is -b.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sciml_bounds.arrays import require_count, require_number
+from sciml_bounds.errors import InputError
+from sciml_bounds.optimize._hessians import Hessians
+from sciml_bounds.optimize._inner_solvers import InnerSolve, InnerSolver
+from sciml_bounds.optimize._kkt import frobenius, identity, kkt_matrix, shifted
+from sciml_bounds.optimize._kkt_minres import MinresSolver
+from sciml_bounds.optimize._merit import Merit, Slope
+from sciml_bounds.optimize._newton_loop import Direction
+from sciml_bounds.optimize._nonlinear_program import Point, Program
+from sciml_bounds.optimize._products import Matrix, Products
+from sciml_bounds.optimize._rank_deficiency import attainable_residual
+from sciml_bounds.optimize._regularised_newton import estimated_multipliers
+from sciml_bounds.optimize._restoration import restore
+from sciml_bounds.optimize._saddle_escape import Escapes
+from sciml_bounds.reports import Reason
+
+__all__ = ["SketchedDirections", "SketchedNewton"]
+
+#: Beyond these penalties a direction is accepted as it is: the safeguard of the published code.
+LARGEST_ETA1, SMALLEST_ETA2 = 1e8, 1e-8
+
+#: Where lambda_min(G G^T) is below this, the published code gives up.
+PUBLISHED_RANK = 1e-2
+
+#: Where it is below this part of ||G||^2, we damp the KKT matrix by as much, and take it for that in Psi.
+RANK = 1e-8
+
+#: Residuals are not asked to fall below this part of ||b||, but for the published preset, which never gets there.
+ATTAINABLE = 1e-14
+
+
+@dataclass(frozen=True)
+class SketchedNewton:
+    """Newton's method with an adaptive accuracy of its inner solves (AdaSketch-Newton), for `minimize(method=)`.
+
+    Parameters
+    ----------
+    eta1, eta2
+        First penalties of ||c||^2 / 2 and ||grad_x L||^2 / 2 in the merit function.
+    delta
+        First accuracy of the inner solves, relative to the step.
+    hessian_shift
+        xi_B: what is added to the Hessian, beside its norm, where it is not positive definite on the null space of G.
+    beta
+        Constant of Armijo's rule, below 1/2.
+    nu
+        Factor by which penalties and accuracy change where a step is no descent.
+    theta, power
+        theta_k = theta min(1, ||R_k||^power) sharpens the accuracy: linear convergence for `power` 0, and of order
+        1 + power otherwise.
+    smallest_delta
+        Floor of delta.
+    smallest_curvature
+        Least eigenvalue of the Hessian on the null space of G that needs no shift.
+    cap
+        Largest number of steps of an inner solve; one that ends there is used as it is, and counted in the result.
+    preset
+        "published" gives up where lambda_min(G G^T) < 1e-2, as the published code does, and asks for residuals that
+        round-off may not allow. "robust" damps the KKT matrix where the Jacobian has lost its rank, and reduces the
+        constraint violation alone where no step leads further.
+    """
+
+    eta1: float = 1.0
+    eta2: float = 0.1
+    delta: float = 0.1
+    hessian_shift: float = 0.1
+    beta: float = 0.1
+    nu: float = 1.5
+    theta: float = 1.0
+    power: float = 0.0
+    smallest_delta: float = 1e-6
+    smallest_curvature: float = 1e-6
+    cap: int = 100_000
+    preset: Literal["robust", "published"] = "robust"
+
+    def __post_init__(self) -> None:
+        for name in ("eta1", "eta2", "delta", "hessian_shift", "beta", "theta", "smallest_delta"):
+            require_number(getattr(self, name), name, positive=True)
+        for name in ("power", "smallest_curvature"):
+            if require_number(getattr(self, name), name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)!r}; it must not be negative.")
+        for name, low, high in (("beta", 0.0, 0.5), ("theta", 0.0, math.nextafter(1.0, 2.0)), ("nu", 1.0, math.inf)):
+            if not low < require_number(getattr(self, name), name) < high:
+                allowed = {"beta": "between 0 and 1/2", "theta": "above 0 and at most 1", "nu": "above 1"}[name]
+                raise InputError(f"{name} is {getattr(self, name)!r}; it must be {allowed}.")
+        require_count(self.cap, "cap", 1)
+        if self.preset not in ("robust", "published"):
+            raise InputError(f"unknown preset {self.preset!r}; the choices are 'robust' and 'published'.")
+
+
+@dataclass(frozen=True)
+class _System:
+    """The KKT system at a point, with the numbers that the accuracy depends on."""
+
+    A: Tensor
+    b: Tensor
+    shift: float
+    damping: float
+    psi: float
+    upsilon: float
+
+    def largest_delta(self, settings: SketchedNewton, merit: Merit) -> float:
+        """Return the accuracy at which steps are of descent for small enough eta2."""
+        penalties = 1 + merit.eta1 + merit.eta2
+        return (0.5 - settings.beta) * merit.eta2 / (penalties * self.upsilon**2 * self.psi**2)
+
+
+class SketchedDirections:
+    """Directions of the published method; penalties and delta are carried from point to point."""
+
+    def __init__(
+        self, settings: SketchedNewton, program: Program, hessians: Hessians, inner: InnerSolver, tolerance: float
+    ) -> None:
+        self.settings, self._program = settings, program
+        self._tolerance = tolerance
+        self.armijo = settings.beta
+        self.shortest = 1e-16 if settings.preset == "published" else 1e-10  # the published search has no end
+        self._hessians, self._inner = hessians, inner
+        self._escapes = Escapes(program, hessians, tolerance, 0 if settings.preset == "published" else None)
+        self._capped = False
+        self._merit, self._delta = Merit(settings.eta1, settings.eta2), settings.delta
+
+    def at(self, point: Point, last_length: float) -> Direction | Point | Reason:
+        """Solve until the step is accurate enough and one of descent, with penalties that make it so."""
+        H, curved = self._hessians.at(point)
+        if not bool(torch.isfinite(curved).all()):
+            return Reason.NOT_FINITE
+        system = self._system(point, H)
+        if isinstance(system, Reason):
+            return system
+        settings = self.settings
+        self._lower_delta(min(self._delta, system.largest_delta(settings, self._merit)))
+        if isinstance(self._inner, MinresSolver):
+            self._inner.at(point)
+        solve = self._inner(system.A, system.b, settings.cap)
+        size = float(system.b.norm())
+        while True:
+            solve.refine(self._accuracy(system, point.kkt_residual) * solve.rhs_norm)
+            slope = Slope.along(solve.z, point, curved).at(self._merit)
+            exhausted = self._merit.eta1 > LARGEST_ETA1 or self._merit.eta2 < SMALLEST_ETA2
+            if exhausted or not slope > -self._merit.eta2 / 2 * size**2:
+                break
+            self._merit = Merit(settings.nu**2 * self._merit.eta1, self._merit.eta2 / settings.nu)
+            self._lower_delta(min(self._delta / settings.nu**4, system.largest_delta(settings, self._merit)))
+        if not math.isfinite(slope):
+            return self._restored(point, Reason.NOT_FINITE)
+        return self._direction(system, solve, slope)
+
+    def _direction(self, system: _System, solve: InnerSolve, slope: float) -> Direction:
+        relative = solve.residual_norm / solve.rhs_norm
+        self._capped = solve.capped
+        return Direction(
+            solve.z, self._merit, slope, system.shift, system.damping, solve.steps, relative, solve.capped
+        )  # fmt: skip
+
+    def away_from(self, point: Point) -> Point | Reason | None:
+        """Leave a stationary point that is not a minimum; the published method ends there."""
+        found = self._escapes.away_from(point, self.settings.eta1)
+        if isinstance(found, Point):
+            self._begin_again()
+        return found
+
+    def after_failure(self, point: Point, failure: Reason) -> Point | Reason:
+        """Leave the objective aside; or give up, as published: there is one direction a point."""
+        return self._restored(point, failure)
+
+    def _restored(self, point: Point, failure: Reason) -> Point | Reason:
+        reason = Reason.CAPPED if self._capped else failure
+        if self.settings.preset == "published":
+            return reason
+        found = restore(self._program, point, self._tolerance)
+        if not isinstance(found, Point):
+            return found or reason
+        self._begin_again()
+        return self._program.at(found.x, estimated_multipliers(found))
+
+    def _begin_again(self) -> None:
+        self._merit, self._delta = Merit(self.settings.eta1, self.settings.eta2), self.settings.delta
+
+    def _lower_delta(self, delta: float) -> None:
+        self._delta = max(delta, self.settings.smallest_delta)
+
+    def _accuracy(self, system: _System, kkt_residual: float) -> float:
+        """Ask for ||r|| / ||b|| such that ||A|| Psi ||r|| <= theta_k delta ||b||."""
+        theta = self.settings.theta * min(1.0, math.pow(kkt_residual, self.settings.power))
+        relative = theta * self._delta / (frobenius(system.A) * system.psi)
+        return relative if self.settings.preset == "published" else max(relative, ATTAINABLE)
+
+    def _system(self, point: Point, H: Matrix) -> _System | Reason:
+        G, settings = point.jacobian, self.settings
+        if isinstance(G, Products) or isinstance(H, Products):
+            raise InputError(
+                "method='sketched' needs the entries of matrices, and a derivative is an operator; return matrices, or "
+                "use method='auto'."
+            )
+        null_space, rank = _null_space_and_rank(G.to_dense())
+        shift = 0.0
+        if null_space.shape[1] and _smallest_curvature(H, null_space) < settings.smallest_curvature:
+            shift = settings.hessian_shift + frobenius(H)
+        if settings.preset == "published" and rank < PUBLISHED_RANK:
+            return Reason.SINGULAR_JACOBIAN
+        floor = RANK * max(1.0, frobenius(G) ** 2)
+        deficient = rank < floor
+        damping, rank = (floor, floor) if deficient else (0.0, rank)
+        b = -(attainable_residual(point) if deficient else point.residual)
+        if float(b.norm()) <= self._tolerance:
+            return Reason.INFEASIBLE
+        B = shifted(H, shift)
+        regular = min(rank, 1.0) * min(settings.hessian_shift, 1.0)
+        psi = 20 * max(frobenius(B) ** 2, 1.0) / regular
+        upsilon = max(frobenius(G), frobenius(H), 1.0)
+        return _System(kkt_matrix(B, G, damping), b, shift, damping, psi, upsilon)
+
+
+def _null_space_and_rank(G: Tensor) -> tuple[Tensor, float]:
+    """Return an orthonormal basis of what G maps to zero, shape (n, n - m), and lambda_min(G G^T)."""
+    m, n = G.shape
+    if m == 0:
+        return identity(G), 1.0
+    basis, _ = torch.linalg.qr(G.mT, mode="complete")
+    smallest = 0.0 if m > n else float(torch.linalg.svdvals(G)[-1]) ** 2
+    return basis[:, m:], smallest
+
+
+def _smallest_curvature(H: Tensor, null_space: Tensor) -> float:
+    return float(torch.linalg.eigvalsh(null_space.mT @ (H @ null_space))[0])

@@ -1,0 +1,36 @@
+"""Simulations: pressure solvers for codes of one's own, smoke, and incompressible flow on the torus."""
+
+from sciml_bounds.evolution.bodies import Ball, Block, Body, Star, Voxels
+from sciml_bounds.evolution.navier_stokes import NavierStokes, crank_nicolson_euler, diagonal_forcing
+from sciml_bounds.evolution.pressure_projection import PressureEquations
+from sciml_bounds.evolution.recording import record
+from sciml_bounds.evolution.scenes import SCENES, Scene, make_scene
+from sciml_bounds.evolution.smoke import Smoke, SmokeState, Source, StepReport
+from sciml_bounds.evolution.smoke_pictures import animate, draw
+from sciml_bounds.pressure import Preconditioned, PressureSolver, learned_cycle, learned_directions
+
+__all__ = [
+    "SCENES",
+    "Ball",
+    "Block",
+    "Body",
+    "NavierStokes",
+    "Preconditioned",
+    "PressureEquations",
+    "PressureSolver",
+    "Scene",
+    "Smoke",
+    "SmokeState",
+    "Source",
+    "Star",
+    "StepReport",
+    "Voxels",
+    "animate",
+    "crank_nicolson_euler",
+    "diagonal_forcing",
+    "draw",
+    "learned_cycle",
+    "learned_directions",
+    "make_scene",
+    "record",
+]

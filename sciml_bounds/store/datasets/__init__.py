@@ -1,0 +1,1 @@
+"""Our own files: data sets, results and weights, checked and versioned."""

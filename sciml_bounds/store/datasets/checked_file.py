@@ -1,0 +1,71 @@
+"""An HDF5 file of ours that is written piece by piece on a disk that may be full, with a checksum of its content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sciml_bounds.store.reading.hdf5_files import CHECKSUM, stored_digest
+from sciml_bounds.store.safety.stream import Disk, signals_wait
+
+if TYPE_CHECKING:
+    import h5py
+
+__all__ = ["CheckedFile"]
+
+
+class CheckedFile:
+    """A new file; nothing makes it appear whole but `replacing` around it.
+
+    Parameters
+    ----------
+    path
+        Where; what is there is lost.
+    make_structure
+        Writes names, axes, units and attributes; the numbers follow.
+    """
+
+    def __init__(self, path: Path, make_structure: Callable[[Disk], None]) -> None:
+        self._path = path
+        self._disk = Disk(path, new=True)
+        self._file: h5py.File | None = None
+        try:
+            with self._step():
+                make_structure(self._disk)
+                self._file = self._open()
+        except BaseException:
+            self.close()  # the library must not find the file open when Python ends
+            raise
+
+    def finish(self) -> None:
+        """Close the file and write down the checksum of what is read back from it."""
+        import h5py
+
+        with self._step() as file:
+            file.close()
+        with h5py.File(self._path, "r") as file:  # without us in between, so that a signal may come
+            digest = stored_digest(file)
+        with self._step():
+            self._file = self._open()
+            self._file.attrs[CHECKSUM] = digest
+            self._file.close()
+
+    def close(self) -> None:
+        """Let go of the file, whatever has happened to it."""
+        with signals_wait():
+            if self._file is not None:
+                self._file.close()
+            self._disk.close()
+
+    def _open(self) -> h5py.File:
+        import h5py
+
+        return h5py.File(self._disk, "r+")
+
+    @contextmanager
+    def _step(self) -> Iterator[Any]:
+        with signals_wait():
+            yield self._file
+            self._disk.check()

@@ -1,0 +1,401 @@
+"""Our own files: results and labelled fields, written whole and read back.
+
+They are netCDF-4 (and so HDF5) files with named axes, coordinates and units, which `xarray.open_dataset` and `h5py`
+open without this package. The root attributes say what they are: `content` ("Solution", "Certificate" or "Dataset"),
+`format_version`, `sciml_bounds_version`, `created`, `asked` (JSON) and `checksum` (SHA-256 of the whole content).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from io import BytesIO
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from sciml_bounds import __version__
+from sciml_bounds.errors import InputError
+from sciml_bounds.grid import AXES, Grid
+from sciml_bounds.memory import require_memory
+from sciml_bounds.reports import Reason
+from sciml_bounds.results import Certificate, LinearSolution, Solution
+from sciml_bounds.store.reading.contents import Contents
+from sciml_bounds.store.reading.hdf5_files import CHECKSUM, stored_digest
+from sciml_bounds.store.reading.readers import one_sentence, open_file
+from sciml_bounds.store.safety.writer import FILTERS, SUFFIXES, check_target, replacing
+
+if TYPE_CHECKING:
+    import xarray
+
+__all__ = ["FORMAT_VERSION", "check_content", "check_format", "check_replaceable", "is_ours", "read", "write"]
+
+#: Version of the layout of our files: a major one that no older program can read, and what was added since.
+FORMAT_VERSION = "0.1"
+#: What belongs to the file and not to its content.
+_OF_THE_FILE = ("content", "format_version", "sciml_bounds_version", "created", CHECKSUM)
+#: Chunks of 4 GiB are more than older versions of HDF5 read.
+_LARGEST_CHUNK = 2**28
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write(
+    result: Solution | Certificate | xarray.Dataset,
+    path: Path | str,
+    *,
+    asked: Mapping[str, Any] | None = None,
+    flux: bool = False,
+) -> None:
+    """Write a result or labelled fields as netCDF-4; the file appears whole and checked, or not at all.
+
+    Parameters
+    ----------
+    result
+        A solution, a certificate, or a data set of numbers with one name an axis.
+    path
+        Where, ending in .nc, .h5 or .hdf5. A file that holds a result of the same kind is replaced; anything else that
+        is there is refused.
+    asked
+        What was asked for, kept in the file as JSON.
+    flux
+        Whether to keep the flux of the certificate, 2^d d times as many numbers as the values have in d dimensions.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written there, something else is there, or it is not made of numbers.
+
+    Notes
+    -----
+    The file is made in memory, which therefore has to hold it: the HDF5 library does not survive a full disk.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import sciml_bounds as sb
+    >>> solution = sb.solve(sb.Diffusion(sb.Grid((8, 8)), source=1.0), certify=True)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     sb.data.write(solution, f"{folder}/u.nc")
+    ...     bool((sb.data.read(f"{folder}/u.nc").certificate.upper == solution.certificate.upper).all())
+    True
+    """
+    content = type(result).__name__
+    check_replaceable(path, content)
+    if asked is not None and not isinstance(asked, Mapping):
+        raise InputError(f"asked is of type {type(asked).__name__}; give a dictionary of what was asked for.")
+    image = _image(_to_dataset(result, flux=flux), content, asked)
+    with replacing(path) as part:
+        part.write_bytes(image)
+
+
+def check_replaceable(path: Path | str, content: str) -> None:
+    """Find out, before the work, whether a result can be written, and destroys nothing but one of its kind.
+
+    Parameters
+    ----------
+    path
+        Where.
+    content
+        Of what kind it is: "Solution", "Certificate" or "Dataset".
+
+    Raises
+    ------
+    InputError
+        If it cannot be written there, or something else is there.
+    """
+    target = check_target(path, SUFFIXES)
+    if not target.exists():
+        return
+    try:
+        with ExitStack() as files:
+            contents = open_file(target, "the output", files)
+            there = contents.attributes.get("content") if is_ours(contents) else None
+            if "recipe" in contents.attributes:
+                there = "data set of a recipe"
+    except InputError:
+        there = None
+    if there != content:
+        what = "what is no result of this package" if there is None else f"a {there}, and no {content}"
+        raise InputError(f"{path} is there already and holds {what}; remove it, or choose another name.")
+
+
+def _image(dataset: xarray.Dataset, content: str, asked: Mapping[str, Any] | None) -> bytes:
+    """Make the bytes of the file, with the checksum of what is read back from them."""
+    import h5py
+
+    for name, variable in dataset.variables.items():
+        if variable.dtype.kind not in "fiubMm":
+            raise InputError(f"variable {name!r} holds {variable.dtype} values; only numbers can be written.")
+    dataset = dataset.assign_attrs(
+        content=content,
+        format_version=FORMAT_VERSION,
+        sciml_bounds_version=__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    if asked is not None:
+        dataset.attrs["asked"] = json.dumps(asked, default=str)
+    stream = BytesIO()
+    encoding = {str(name): _encoding(variable) for name, variable in dataset.variables.items()}
+    dataset.to_netcdf(stream, engine="h5netcdf", encoding=encoding)
+    with h5py.File(stream, "r+") as file:
+        file.attrs[CHECKSUM] = stored_digest(file)
+    return stream.getvalue()  # a view of it that outlives an error in a traceback crashes Python 3.12
+
+
+def _encoding(variable: xarray.Variable) -> dict[str, Any]:
+    """Compress and checksum, a sample of a field a chunk, so that one sample can be read alone."""
+    plain: dict[str, Any] = {"_FillValue": None}
+    if not variable.size or not variable.ndim:
+        return plain
+    batch = [str(dim).startswith(("sample", "batch")) for dim in variable.dims]
+    chunks = [1 if one and not all(batch) else size for one, size in zip(batch, variable.shape)]
+    rest = math.prod(chunks) * variable.dtype.itemsize
+    if rest > _LARGEST_CHUNK and not all(batch):
+        axis = batch.index(False)
+        chunks[axis] = max(1, chunks[axis] * _LARGEST_CHUNK // rest)
+    return plain | {"chunksizes": tuple(chunks)} | FILTERS
+
+
+def _to_dataset(result: Any, *, flux: bool) -> xarray.Dataset:
+    import xarray
+
+    if isinstance(result, Solution):
+        dataset = result.to_xarray()
+        parts = [_solution_parts(result)]
+        if result.certificate is not None:
+            parts.append(_certificate_parts(result.certificate, flux=flux))
+    elif isinstance(result, Certificate):
+        dataset, parts = result.to_xarray(), [_certificate_parts(result, flux=flux)]
+    elif isinstance(result, xarray.Dataset):
+        dataset, parts = result.copy(), []
+        dataset.attrs = {name: value for name, value in result.attrs.items() if name not in _OF_THE_FILE}
+    else:
+        raise InputError(
+            f"a Solution, Certificate or xarray.Dataset can be written, not an object of type {type(result).__name__}."
+        )
+    if flux and not any(name.startswith("flux_") for variables, _ in parts for name in variables):
+        raise InputError("flux=True needs a certificate, and there is none; ask for it with certify=True.")
+    for variables, attributes in parts:
+        dataset = dataset.assign(variables).assign_attrs(attributes)
+    if isinstance(result, xarray.Dataset):
+        return dataset
+    grid = {f"grid_{name}": list(getattr(result.grid, name)) for name in ("shape", "lengths", "origin")}
+    return dataset.assign_attrs(grid)
+
+
+def _batch_dims(count: int) -> list[str]:
+    return [f"batch{i}" if i else "sample" for i in range(count)]
+
+
+def _per_sample(tensor: torch.Tensor, long_name: str, *before: str, **attributes: Any) -> tuple[list[str], Any, Any]:
+    dims = [*before, *_batch_dims(tensor.ndim - len(before))]
+    return dims, tensor.detach().cpu().numpy(), {"long_name": long_name, "units": "1"} | attributes
+
+
+def _reasons(reason: Reason | tuple[Reason, ...], like: torch.Tensor, long_name: str) -> tuple[list[str], Any, Any]:
+    """Write reasons as numbers with their meanings beside them, as the CF conventions do."""
+    each = reason if isinstance(reason, tuple) else (reason,) * like.numel()
+    known = list(Reason)
+    numbers = torch.tensor([known.index(one) for one in each], dtype=torch.int8).reshape(like.shape)
+    meanings = " ".join(str(one).replace(" ", "_") for one in known)
+    return _per_sample(numbers, long_name, flag_values=np.arange(len(known), dtype=np.int8), flag_meanings=meanings)
+
+
+def _solution_parts(solution: Solution) -> tuple[dict[str, Any], dict[str, Any]]:
+    linear = solution.linear
+    variables = {
+        "converged": _per_sample(solution.converged, "whether what was asked is reached"),
+        "reason": _reasons(solution.reason, solution.converged, "why the solver stopped"),
+        "iterations": _per_sample(solution.iterations, "number of iterations"),
+        "residual_norm": _per_sample(solution.residual_norm, "residual norm"),
+        "tolerance": _per_sample(solution.tolerance, "what the residual norm was asked to fall below"),
+        "residual_norms": _per_sample(linear.residual_norms, "residual norm before each iteration", "iteration"),
+        "linear_converged": _per_sample(linear.converged, "whether the residual norm is below the tolerance"),
+        "linear_reason": _reasons(linear.reason, linear.converged, "why the linear solver stopped"),
+    }
+    if linear.error_lower is not None:
+        variables["algebraic_error_lower"] = _per_sample(
+            linear.error_lower, "lower bound of the A-norm error before each iteration", "iteration"
+        )
+    if linear.error_upper is not None:
+        kind = {"kind": str(linear.error_upper_kind)}
+        variables["algebraic_error_upper"] = _per_sample(linear.error_upper, "largest A-norm error", **kind)
+    attributes = {"seconds": solution.seconds, "linear_seconds": linear.seconds, "flexible": int(linear.flexible)}
+    return variables, attributes
+
+
+def _certificate_parts(certificate: Certificate, *, flux: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    variables = {
+        "energy": _per_sample(certificate.energy, "energy norm of the values"),
+        "boundary_gap": _per_sample(certificate.boundary_gap, "largest error of the boundary values"),
+    }
+    for name, term in certificate.terms.items():
+        variables[f"term_{name}"] = _per_sample(term, f"part of the squared upper bound: {name}")
+    for axis, face in zip(AXES, certificate.flux if flux else ()):
+        dims = [f"{other}_flux_{axis}" for other in AXES[: certificate.grid.dim]]
+        values = face.detach().cpu().numpy()
+        attributes = {"long_name": f"equilibrated flux along {axis}, at face centres", "units": "1"}
+        variables[f"flux_{axis}"] = ([*_batch_dims(values.ndim - len(dims)), *dims], values, attributes)
+    return variables, {"layout": certificate.layout, "certificate_seconds": certificate.seconds}
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read(path: Path | str) -> Solution | Certificate | xarray.Dataset:
+    """Read back what `write` wrote, after comparing the whole content with its checksum.
+
+    Returns
+    -------
+    Solution, Certificate or xarray.Dataset
+        On the CPU. A certificate has its numbers, but computes no new ones, since the problem is not in the file; its
+        `flux` is empty unless it was written. Of a solution, `linear.x` holds the nodal values.
+
+    Raises
+    ------
+    InputError
+        If it is not a file of this package, is damaged, or is written in a format that this version does not know.
+    """
+    if not isinstance(path, str | PathLike):
+        raise InputError(f"the path of the result is {path!r}; give a string or a Path.")
+    with ExitStack() as files:
+        contents = open_file(Path(path), "the result", files)
+        with one_sentence(f"the result in {path}"):
+            check_content(contents)
+            dataset = _read_dataset(contents)
+            content = contents.attributes["content"]
+            makers = {"Solution": _make_solution, "Certificate": _make_certificate, "Dataset": _make_dataset}
+            if content not in makers:
+                raise InputError(f"it holds a {content}, which this version does not know; install a newer one.")
+            return makers[content](dataset)
+
+
+def is_ours(contents: Contents) -> bool:
+    """Whether a file says that this package wrote it."""
+    return "format_version" in contents.attributes and "sciml_bounds_version" in contents.attributes
+
+
+def check_content(contents: Contents) -> None:
+    """Check that a file is ours, that its format is known, and that its content is what was written.
+
+    Raises
+    ------
+    InputError
+        If one of them fails.
+    """
+    if not is_ours(contents):
+        raise InputError("this package did not write it; open it with xarray or h5py.")
+    check_format(contents)
+    if contents.digest is None or contents.digest() != contents.attributes.get(CHECKSUM):
+        raise InputError("its content is not what its checksum says; it was damaged or changed after it was written.")
+
+
+def check_format(contents: Contents) -> None:
+    """Check that this version knows the format of a file of ours; its content is not looked at.
+
+    Raises
+    ------
+    InputError
+        If it does not.
+    """
+    version, ours = str(contents.attributes["format_version"]), int(FORMAT_VERSION.partition(".")[0])
+    major = version.partition(".")[0]
+    if not (major.isascii() and major.isdigit()):
+        raise InputError(f"its format version is {version!r}, which is none; the file is damaged.")
+    if int(major) > ours:
+        raise InputError(
+            f"it has format {version}, and this version of sciml_bounds reads formats up to {ours}; install the one "
+            f"that wrote it ({contents.attributes['sciml_bounds_version']}) or a newer one."
+        )
+
+
+def _read_dataset(contents: Contents) -> xarray.Dataset:
+    import xarray
+
+    sizes = (math.prod(info.shape) * np.dtype(info.dtype).itemsize for info in contents.arrays.values())
+    require_memory(sum(sizes), "its content")
+    variables = {name: _read_variable(contents, name) for name in contents.arrays}
+    attributes = {name: value for name, value in contents.attributes.items() if name not in _OF_THE_FILE}
+    return xarray.decode_cf(xarray.Dataset(variables, attrs=attributes))
+
+
+def _read_variable(contents: Contents, name: str) -> tuple[tuple[str, ...], Any, dict[str, Any]]:
+    info = contents.arrays[name]
+    return info.dims or (), contents.read(name), dict(info.attributes)
+
+
+def _make_dataset(dataset: xarray.Dataset) -> xarray.Dataset:
+    return dataset
+
+
+def _make_solution(dataset: xarray.Dataset) -> Solution:
+    values, flexible = _tensor(dataset, "solution"), bool(dataset.attrs["flexible"])
+    grid = _grid(dataset)
+    upper = dataset.get("algebraic_error_upper")
+    linear = LinearSolution(
+        x=values.flatten(values.ndim - grid.dim),
+        converged=_tensor(dataset, "linear_converged"),
+        reason=_read_reasons(dataset["linear_reason"]),
+        iterations=_tensor(dataset, "iterations"),
+        residual_norms=_tensor(dataset, "residual_norms"),
+        residual_norm=_tensor(dataset, "residual_norm"),
+        tolerance=_tensor(dataset, "tolerance"),
+        error_lower=_tensor(dataset, "algebraic_error_lower") if "algebraic_error_lower" in dataset else None,
+        error_upper=None if upper is None else _tensor(dataset, "algebraic_error_upper"),
+        error_upper_kind=None if upper is None else upper.attrs["kind"],
+        flexible=flexible,
+        method=str(dataset.attrs["method"]),
+        seconds=float(dataset.attrs["linear_seconds"]),
+    )
+    return Solution(
+        values=values,
+        converged=_tensor(dataset, "converged"),
+        reason=_read_reasons(dataset["reason"]),
+        linear=linear,
+        grid=grid,
+        coefficient=_tensor(dataset, "coefficient"),
+        certificate=_make_certificate(dataset) if "error_upper" in dataset else None,
+        seconds=float(dataset.attrs["seconds"]),
+    )
+
+
+def _make_certificate(dataset: xarray.Dataset) -> Certificate:
+    grid = _grid(dataset)
+    return Certificate(
+        upper=_tensor(dataset, "error_upper"),
+        lower=_tensor(dataset, "error_lower"),
+        energy=_tensor(dataset, "energy"),
+        indicators=_tensor(dataset, "error_indicator"),
+        boundary_part=_tensor(dataset, "boundary_part"),
+        boundary_gap=_tensor(dataset, "boundary_gap"),
+        terms={str(n).removeprefix("term_"): _tensor(dataset, n) for n in dataset if str(n).startswith("term_")},
+        flux=tuple(_tensor(dataset, f"flux_{axis}") for axis in AXES[: grid.dim] if f"flux_{axis}" in dataset),
+        values=_tensor(dataset, "values" if "values" in dataset else "solution").double(),
+        layout=str(dataset.attrs["layout"]),
+        grid=grid,
+        seconds=float(dataset.attrs["certificate_seconds"]),
+        kind=dataset["error_upper"].attrs["kind"],
+    )
+
+
+def _tensor(dataset: xarray.Dataset, name: Any) -> torch.Tensor:
+    return torch.from_numpy(np.array(dataset[name].values))
+
+
+def _grid(dataset: xarray.Dataset) -> Grid:
+    shape, lengths, origin = (np.atleast_1d(dataset.attrs[f"grid_{name}"]) for name in ("shape", "lengths", "origin"))
+    return Grid(tuple(map(int, shape)), tuple(map(float, lengths)), tuple(map(float, origin)))
+
+
+def _read_reasons(variable: xarray.DataArray) -> Reason | tuple[Reason, ...]:
+    meanings = [meaning.replace("_", " ") for meaning in variable.attrs["flag_meanings"].split()]
+    reasons = tuple(Reason(meanings[number]) for number in variable.values.reshape(-1).tolist())
+    return reasons if variable.ndim else reasons[0]

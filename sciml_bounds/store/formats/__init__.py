@@ -1,0 +1,1 @@
+"""Published formats and those of other packages: import and export."""

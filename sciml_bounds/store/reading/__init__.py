@@ -1,0 +1,1 @@
+"""Readers of files that others made: nothing is unpickled, and sizes are checked before memory is allocated."""

@@ -1,0 +1,1 @@
+"""Atomic writes, full disks, interrupts, and the warnings of other packages."""

@@ -1,0 +1,139 @@
+"""Where a training stands, in one safetensors file: weights, the best ones, optimiser and random numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sciml_bounds.errors import InputError
+from sciml_bounds.store.datasets.weights import SUFFIX, fill_model, read_weights, state_of, write_weights
+
+__all__ = ["BEST", "LAST", "State", "load_checkpoint", "save_checkpoint"]
+
+#: The files of a training in its folder.
+LAST, BEST = f"last{SUFFIX}", f"best{SUFFIX}"
+#: Settings that may differ when a training is continued, since they do not change what is computed.
+_FREE = ("device", "workers", "checkpoint_every", "patience", "graphs")
+
+
+@dataclass
+class State:
+    """Where a training stands.
+
+    Attributes
+    ----------
+    epoch, step
+        Epochs that are done, and steps of the one at hand.
+    losses, norms
+        Sums over this epoch: of the losses of its samples, and of the norms of its gradients.
+    seconds
+        Time spent in this epoch so far.
+    history
+        One row an epoch that is done.
+    best_epoch, best
+        The epoch whose weights are best (from one; zero if none), and its metric on the validation data.
+    best_state
+        Those weights, on the CPU.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    losses: float = 0.0
+    norms: float = 0.0
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int = 0
+    best: float | None = None
+    best_state: dict[str, Tensor] = field(default_factory=dict)
+
+    def numbers(self) -> dict[str, Any]:
+        """Everything but the weights, in JSON's words."""
+        return {name: getattr(self, name) for name in _NUMBERS}
+
+
+_NUMBERS = tuple(entry.name for entry in dataclasses.fields(State) if entry.name != "best_state")
+
+
+def save_checkpoint(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: State, card: Mapping[str, Any]
+) -> None:
+    """Write where the training stands; the file before it stays until this one is whole.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written, or a weight is not finite.
+    """
+    tensors = {f"model/{name}": tensor for name, tensor in state_of(model).items()}
+    tensors |= {f"best/{name}": tensor for name, tensor in state.best_state.items()}
+    for index, entries in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in entries.items()}
+    tensors["random/cpu"] = torch.get_rng_state()
+    device = next(model.parameters()).device
+    if device.type == "cuda":
+        tensors["random/cuda"] = torch.cuda.get_rng_state(device)
+    write_weights(folder / LAST, tensors, {**card, "content": "Checkpoint", "state": state.numbers()})
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, card: Mapping[str, Any]) -> State:
+    """Put network, optimiser and random numbers where a checkpoint left them, and return where that is.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or belongs to another network, other settings or other data.
+    """
+    tensors, found = read_weights(path)
+    if found.get("content") != "Checkpoint":
+        raise InputError(f"{path} is no checkpoint of a training; give the folder of one.")
+    _check_same(path, found, card)
+    fill_model(model, _part(tensors, "model/"), str(path))
+    _fill_optimizer(optimizer, _part(tensors, "optimizer/"), path)
+    torch.set_rng_state(tensors["random/cpu"])
+    device = next(model.parameters()).device
+    if device.type == "cuda" and "random/cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random/cuda"], device)
+    return State(**found["state"], best_state=_part(tensors, "best/"))
+
+
+def _check_same(path: Path, found: Mapping[str, Any], card: Mapping[str, Any]) -> None:
+    """Refuse to go on with something else than what was begun."""
+    for name, what in (("class", "network"), ("arguments", "arguments of the network")):
+        if found.get(name) != card[name]:
+            raise InputError(
+                f"{path} is the checkpoint of another architecture: its {what} are {found.get(name)}, and here they "
+                f"are {card[name]}; choose another folder, or make the same network."
+            )
+    before, now = found["settings"], card["settings"]
+    free = (*_FREE, "epochs") if now["schedule"] == "constant" else _FREE
+    for name in now:
+        if name not in free and before.get(name) != now[name]:
+            raise InputError(
+                f"{path} was trained with {name}={before.get(name)!r}, and here it is {now[name]!r}; give the same, or "
+                "choose another folder."
+            )
+    if found["data"] != card["data"]:
+        raise InputError(f"{path} was trained with other data; give the same, or choose another folder.")
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _fill_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], path: Path) -> None:
+    entries: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, _, key = name.partition("/")
+        entries.setdefault(int(index), {})[key] = tensor
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    # Before the first step there is nothing; afterwards each number of an entry belongs to one of a parameter.
+    whole = not entries or entries.keys() == set(range(len(parameters)))
+    if not whole or any(t.dim() and t.shape != parameters[i].shape for i, e in entries.items() for t in e.values()):
+        raise InputError(f"the optimiser in {path} does not fit the network; choose another folder.")
+    optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,294 @@
+"""Recipes of trainings: TOML files that say data, network, settings and where the result goes."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import Subset
+
+from sciml_bounds.errors import InputError
+from sciml_bounds.store.datasets.torch_dataset import TorchDataset
+from sciml_bounds.store.datasets.weights import SUFFIX, fill_model, find_weights, make_model, read_weights
+from sciml_bounds.store.safety.writer import check_target
+from sciml_bounds.training._evaluation import evaluate, require_fitting
+from sciml_bounds.training._settings import TrainingSettings, check_names, find_loss, loss_name
+
+__all__ = ["TrainingRecipe", "find_training_recipe", "read_training_recipe", "shipped_recipes"]
+
+#: What each table of a recipe may hold, beside the settings of a training.
+_TABLES = {
+    "data": ("file", "recipe", "samples", "seed", "resolution", "inputs", "targets", "subsample", "limit", "in_memory"),
+    "model": ("class", "arguments", "start"),
+    "training": tuple(field.name for field in dataclasses.fields(TrainingSettings)),
+    "output": ("folder", "weights", "metrics", "tensorboard"),
+}
+#: What of the data is handed to the data set, and what the file must fit.
+_VIEW = ("inputs", "targets", "subsample", "in_memory")
+_MUST = ("seed", "resolution")
+_SHIPPED = Path(__file__).resolve().parent.parent / "weights"
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """What a recipe says.
+
+    Attributes
+    ----------
+    data
+        file: the data set. recipe, samples, seed, resolution: what it must be. inputs, targets, subsample, in_memory:
+        how it is seen. limit: the largest number of training samples.
+    model
+        class: a name in the table of networks. arguments: what it is made with. start: a file of weights, or the name
+        of some that ship, from which the training starts; a normaliser is fitted anew.
+    settings
+        How it is trained.
+    output
+        folder: for checkpoints and logs. weights: a file for the finished network, with its metrics on the test split.
+        metrics: which ones. tensorboard: whether to write curves.
+    where
+        The file, for messages.
+    """
+
+    data: Mapping[str, Any]
+    model: Mapping[str, Any]
+    settings: TrainingSettings
+    output: Mapping[str, Any]
+    where: str
+
+    def card(self) -> dict[str, Any]:
+        """Say all of it in JSON's words."""
+        return {
+            "data": dict(self.data),
+            "model": dict(self.model),
+            "training": self.settings.card(),
+            "output": dict(self.output),
+        }
+
+    def samples(self, split: str) -> TorchDataset:
+        """Open the data set.
+
+        Raises
+        ------
+        InputError
+            If it is not there, or not what the recipe says; the command that makes it is named where it is known.
+        """
+        file = Path(self.data["file"])
+        if not file.exists():
+            raise InputError(f"there is no data set {file}; make it first{self._command()}.")
+        view = {name: self.data[name] for name in _VIEW if name in self.data}
+        limit = self.data.get("limit") if split == "train" else None
+        found = TorchDataset(file, split, limit=limit, recipe=self.data.get("recipe"), **view)  # type: ignore[arg-type]
+        for name in _MUST:
+            if name in self.data and self.data[name] != getattr(found, name):
+                raise InputError(
+                    f"{file} has {name} {getattr(found, name)}, and {self.where} says {self.data[name]}; use the data "
+                    f"set that the recipe means{self._command()}."
+                )
+        return found
+
+    def check_samples(self) -> None:
+        """Hold the number of samples in the file against the recipe.
+
+        Raises
+        ------
+        InputError
+            If there are others.
+        """
+        wanted = self.data.get("samples")
+        count = len(TorchDataset(self.data["file"], "all", pairs=False).samples) if wanted is not None else None
+        if count != wanted:
+            raise InputError(
+                f"{self.data['file']} has {count} samples, and {self.where} says {wanted}; use the data set that the "
+                f"recipe means{self._command()}."
+            )
+
+    @property
+    def metrics(self) -> list[str]:
+        """Metrics on the test split, those that select if no others are named."""
+        return list(self.output.get("metrics", [loss_name(self.settings.select)]))
+
+    def check_metrics(self, model: nn.Module) -> None:
+        """Try the metrics of the test split on one sample, before any work.
+
+        Raises
+        ------
+        InputError
+            If the split is empty, or a metric or the loss is not for the network.
+        """
+        require_fitting(model, loss=self.settings.loss, select=self.settings.select)
+        if "weights" in self.output:
+            evaluate(model, Subset(self.samples("test"), [0]), self.metrics)
+
+    def make_model(self) -> nn.Module:
+        """Make the network, from the seed of the recipe.
+
+        Raises
+        ------
+        InputError
+            If there is no such class, or it refuses the arguments.
+        """
+        with torch.random.fork_rng([]):
+            torch.manual_seed(self.settings.seed)
+            return make_model(self.model["class"], self.model.get("arguments", {}), f"[model] of {self.where}")
+
+    def fill(self, model: nn.Module) -> dict[str, str]:
+        """Give a network the weights that the recipe starts from, if any, and say for the card which they are.
+
+        Raises
+        ------
+        InputError
+            If they are not there, or those of another network.
+        """
+        if "start" not in self.model:
+            return {}
+        path = find_weights(self.model["start"])
+        state, card = read_weights(path)
+        fill_model(model, state, str(path))
+        return {"start": str(card["sha256"])}
+
+    def _command(self) -> str:
+        if "recipe" not in self.data:
+            return ""
+        options = "".join(
+            f" --{name} {self.data[name]}" for name in ("samples", "seed", "resolution") if name in self.data
+        )
+        return f": sciml-bounds generate {self.data['recipe']}{options} --out {self.data['file']}"
+
+
+def shipped_recipes() -> tuple[str, ...]:
+    """Give the names of the recipes that ship with the package."""
+    return tuple(sorted(file.stem for file in _SHIPPED.glob("*.toml")))
+
+
+def find_training_recipe(path_or_name: Path | str) -> Path:
+    """Give the path of a recipe, or of one that ships with the package by its name.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    path, names = Path(path_or_name), shipped_recipes()
+    if path.is_file():
+        return path
+    if str(path_or_name) in names:
+        return _SHIPPED / f"{path_or_name}.toml"
+    raise InputError(f"there is no recipe {path_or_name}; give a TOML file, or one of {', '.join(names)}.")
+
+
+def read_training_recipe(
+    path_or_name: Path | str, changes: Sequence[str] = (), settings: Mapping[str, Any] | None = None
+) -> TrainingRecipe:
+    """Read a recipe.
+
+    Parameters
+    ----------
+    path_or_name
+        A TOML file, or the name of one that ships.
+    changes
+        What to put in place of what stands there: "training.epochs=2", each value as TOML writes it.
+    settings
+        Further settings of the training that replace those of the file.
+
+    Raises
+    ------
+    InputError
+        If it is no TOML, something is missing, unknown (the closest name is given), or cannot be.
+    """
+    path = find_training_recipe(path_or_name)
+    where = path.name
+    try:
+        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not a TOML file; give a recipe of training.") from None
+    except tomllib.TOMLDecodeError as error:
+        if path.suffix != ".toml":
+            raise InputError(f"{path} is not a TOML file; give a recipe of training.") from None
+        raise InputError(f"{path} is not TOML: {error}.") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+    for change in changes:
+        _change(content, change)
+    _check(content, where)
+    training = {**content.get("training", {}), **(settings or {})}
+    _check_output(content.get("output", {}), where)
+    return TrainingRecipe(
+        data=content["data"],
+        model=content["model"],
+        settings=TrainingSettings.of(training, f"[training] of {where}"),
+        output=content.get("output", {}),
+        where=where,
+    )
+
+
+def _change(content: dict[str, Any], change: str) -> None:
+    """Put one value into a recipe."""
+    name, equals, text = change.partition("=")
+    *tables, key = name.strip().split(".")
+    if not equals or not tables:
+        raise InputError(f"--set {change} is not TABLE.NAME=VALUE, such as training.epochs=2.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # words need no quotes in a shell
+    table = content
+    for part in tables:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise InputError(f"--set {change}: {part} is a value and no table.")
+    table[key] = value
+
+
+def _check(content: Mapping[str, Any], where: str) -> None:
+    """Refuse what means nothing, and ask for what is missing."""
+    check_names(content, _TABLES, where)
+    for table, names in _TABLES.items():
+        entries = content.get(table, {})
+        if not isinstance(entries, dict):
+            raise InputError(f"{table} in {where} is a value; write a table [{table}].")
+        check_names(entries, names, f"[{table}] of {where}")
+    for table, name, example in (("data", "file", '"darcy.nc"'), ("model", "class", '"MgNO"')):
+        if name not in content.get(table, {}):
+            raise InputError(f"[{table}] of {where} has no {name}; write {name} = {example}.")
+    start = content["model"].get("start", "")
+    if not isinstance(start, str):
+        raise InputError(f"[model] of {where}: start = {start!r} is not text; give a file of weights.")
+    data = content["data"]
+    for name, kind in (("file", str), ("recipe", str), ("samples", int), ("seed", int), ("resolution", int)):
+        if name in data and (not isinstance(data[name], kind) or isinstance(data[name], bool)):
+            raise InputError(
+                f"[data] of {where}: {name} = {data[name]!r} is not {'text' if kind is str else 'a number'}."
+            )
+    for name in ("inputs", "targets"):
+        if name in data and not isinstance(data[name], str) and not _are_names(data[name]):
+            raise InputError(f'[data] of {where}: {name} = {data[name]!r} is no list of names such as ["coefficient"].')
+    if not isinstance(data.get("in_memory", False), bool):
+        raise InputError(f"[data] of {where}: in_memory = {data['in_memory']!r} is neither true nor false.")
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _check_output(output: Mapping[str, Any], where: str) -> None:
+    for name in ("folder", "weights"):
+        if name in output and not isinstance(output[name], str):
+            raise InputError(f"[output] of {where}: {name} = {output[name]!r} is not text.")
+    if not isinstance(output.get("tensorboard", False), bool):
+        raise InputError(f"[output] of {where}: tensorboard = {output['tensorboard']!r} is neither true nor false.")
+    metrics = output.get("metrics", [])
+    if not _are_names(metrics):
+        raise InputError(f'[output] of {where}: metrics = {metrics!r} is no list of names such as ["l2", "h1"].')
+    for metric in metrics:
+        find_loss(metric, "metric")
+    if "weights" in output:
+        check_target(output["weights"], (SUFFIX,))
+    elif metrics:
+        raise InputError(f"[output] of {where}: metrics are for the card of the weights; name a file: weights = ...")

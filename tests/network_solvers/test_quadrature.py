@@ -1,0 +1,77 @@
+"""Integrals over boxes: polynomials are exact, and cells are those of the data."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import sciml_bounds as sb
+from sciml_bounds.network_solvers._quadrature import gauss, points_for, quadrature_of, sobol
+
+
+@pytest.mark.parametrize(("dim", "degree"), [(1, 7), (2, 5), (3, 3)])
+def test_gauss_points_integrate_polynomials_exactly(dim, degree):
+    box = sb.barron.Box([1.5, 2.0, 0.5][:dim], [-1.0, 0.5, 2.0][:dim])
+    rule = gauss(box, (2, 3, 1)[:dim])
+    exact = 1.0
+    for a, length in zip(box.origin, box.lengths):
+        exact *= ((a + length) ** (degree + 1) - a ** (degree + 1)) / (degree + 1)
+    assert float(rule.weights @ rule.points.prod(-1) ** degree) == pytest.approx(exact, rel=1e-13)
+
+
+def test_cells_divide_those_of_the_grid():
+    """So that a coefficient that jumps between cells is integrated exactly."""
+    grid = sb.Grid((5, 7), lengths=(1.0, 2.0))
+    a = torch.rand(5, 7, dtype=torch.float64) + 1
+    problem = sb.variational.VariationalProblem(grid, sb.variational.QuadraticEnergy(a), 1.0)
+    rule = quadrature_of(problem)
+    assert rule.cells[0] % 5 == 0
+    assert rule.cells[1] % 7 == 0
+    exact = float(a.sum()) * 2 / 35
+    assert float(rule.weights @ problem.coefficient_at(rule.points)) == pytest.approx(exact, rel=1e-12)
+    finer = quadrature_of(problem, fineness=2)
+    assert all(n % own == 0 for n, own in zip(finer.cells, grid.shape))
+    assert len(finer.points) >= 4 * 96**2  # twice 96 points an axis
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 5])
+@pytest.mark.parametrize("kinked", [False, True])
+def test_there_are_at_least_so_many_points(dim, kinked):
+    problem = sb.variational.VariationalProblem(sb.barron.Box([1.0] * dim), sb.variational.QuadraticEnergy(), 1.0)
+    least = 20000 if dim > 1 else 3000
+    rule = quadrature_of(problem, least=least, kinked=kinked)
+    assert least <= len(rule.points) < 2 * least
+    assert len(quadrature_of(problem, least=least, fineness=2, kinked=kinked).points) > 1.9 * len(rule.points)
+    assert len(quadrature_of(problem, kinked=kinked).points) < least
+
+
+def test_kinks_lie_between_more_cells():
+    problem = sb.variational.VariationalProblem(sb.barron.Box([1.0, 1.0]), sb.variational.QuadraticEnergy(), 1.0)
+    smooth, kinked = (quadrature_of(problem, kinked=choice) for choice in (False, True))
+    assert smooth.cells == (8, 8)
+    assert kinked.cells == (32, 32)
+    assert len(smooth.points) == len(kinked.points)
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_fits_have_more_points_than_unknowns(dim):
+    problem = sb.variational.VariationalProblem(sb.barron.Box([1.0] * dim), sb.variational.QuadraticEnergy(), 1.0)
+    for width in (100, 2000):
+        assert len(points_for(problem, sb.BarronNetwork(dim, width)).points) >= 8 * width
+
+
+def test_samples_above_three_dimensions():
+    problem = sb.variational.VariationalProblem(sb.barron.Box([2.0] * 5), sb.variational.QuadraticEnergy(), 1.0)
+    rule = quadrature_of(problem, seed=3)
+    assert rule.points.shape == (2**13, 5)
+    assert rule.cells == ()
+    assert float(rule.weights.sum()) == pytest.approx(32.0, rel=1e-12)
+    # scrambled nets integrate linear functions with an error far below the 1 / sqrt(N) of random points
+    assert float(rule.weights @ rule.points.sum(-1)) == pytest.approx(5 * 32.0, rel=1e-3)
+    assert torch.equal(rule.points, sobol(problem.box, 2**13, 3).points)
+
+
+def test_after_the_largest_seed_comes_the_first():
+    """Solvers measure energies by the points of the next seed."""
+    box = sb.barron.Box([1.0] * 4)
+    assert torch.equal(sobol(box, 8, 2**64).points, sobol(box, 8, 0).points)
