@@ -8,7 +8,7 @@ ARGS :=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-all test-peers wheel lint bench gpu verify core dev fem
+.PHONY: help demo test test-all test-peers wheel lint docs bench gpu verify core dev fem
 
 help:
 	@echo "make demo     solve and certify on public Darcy fields: a table, and a figure in demo/"
@@ -17,7 +17,8 @@ help:
 	@echo "make test-peers  run the tests that need The Well, neuraloperator, CUTEst, in .venv-peers"
 	@echo "make wheel    build the wheel, install it beside, and run the fast tests on it"
 	@echo "make lint     check style, types and the order of imports"
-	@echo "make bench    run the comparisons with other packages"
+	@echo "make docs     build the documentation site in docs/_build"
+	@echo "make bench    run the comparisons with other packages, and keep what they print in benchmarks/results/"
 	@echo "make gpu      run the tests and the benchmark that need a CUDA device, which leaves gpu.json"
 	@echo "make verify   run the random tests of bounds, controls and files at their full count"
 
@@ -64,11 +65,18 @@ lint: dev
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo
 
+# Offline, and a warning is an error. The pages of the gallery and of the theory run their scripts if these have changed.
+docs: dev
+	@tools/environment.sh dev docs
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+	@$(BIN)/python -m pytest -q tests/test_site.py
+	@echo "The site is in docs/_build/index.html."
+
 # Those of networks need neuraloperator, a data set or an hour: their first lines say how they are started.
 NETWORKS := benchmarks/operators.py benchmarks/predictions.py benchmarks/calibration.py
-BENCHMARKS := $(filter-out benchmarks/_% benchmarks/gpu.py $(NETWORKS),$(wildcard benchmarks/*.py))
+BENCHMARKS := $(basename $(notdir $(filter-out benchmarks/_% benchmarks/gpu.py benchmarks/record.py $(NETWORKS),$(wildcard benchmarks/*.py))))
 bench: dev
-	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python benchmarks/record.py "$$script" || exit 1; done
 
 gpu: dev
 	@$(BIN)/python benchmarks/gpu.py --check

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Make a data set as a job array of Slurm, and join its shards:
+# Generate a data set by a Slurm job array, and join its shards:
 #
 #   array=$(sbatch --parsable --array=0-15 datasets/job_array.sh darcy-rough darcy-rough.nc)
 #   sbatch --dependency=afterok:$array datasets/job_array.sh darcy-rough darcy-rough.nc
 #
-# The first makes one shard a job, the second, without --array, joins them. Submit the same array again where jobs were
-# stopped: they go on, and those that had finished are left alone. (--array says into how many shards the data set is
-# cut, so that another one makes other shards.) Options after the output are those of `sciml-bounds generate`.
+# Each job of the first command generates one shard; the second command, without --array, joins them. If jobs were
+# stopped, submit the same array again: they resume, and finished shards are skipped. The size of the array is the number
+# of shards, so a different array makes different shards. Options after the output are those of `sciml-bounds generate`.
 #SBATCH --ntasks=1
 #SBATCH --cpus-per-task=4
 #SBATCH --requeue

@@ -1,4 +1,4 @@
-"""Lattice system in, `LinearSolution` out: the only place where a cycle meets a Krylov loop."""
+"""Solve lattice systems by every method of `sb.solve`: the only module that joins multigrid cycles and Krylov loops."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sciml_bounds.arrays import require_count
 from sciml_bounds.errors import InputError
-from sciml_bounds.krylov._loop import NEARLY, Monitor, check_tolerances, iterate
+from sciml_bounds.krylov._loop import ROW_LEVEL_SLACK, Monitor, check_tolerances, iterate
 from sciml_bounds.multigrid._algebraic import algebraic_cycle, require_kind
 from sciml_bounds.multigrid._cycle import Cycle
 from sciml_bounds.multigrid._geometric import Precision, lattice_cycle
@@ -40,10 +40,10 @@ __all__ = [
 ]
 
 
-#: A solve with multigrid that needs more iterations than this will not come to an end by more of them.
+#: Default maximum of multigrid iterations; solves that exceed it do not converge.
 MAXITER_MULTIGRID = 500
 
-#: Cycles alone stagnate at round-off where one leaves more than this of the residual.
+#: Stationary cycles near round-off have stagnated once a cycle reduces the residual by less than this factor.
 STAGNATION = 0.9
 
 
@@ -53,16 +53,15 @@ class Multigrid:
 
     Parameters
     ----------
-    cycle
-        "full": full multigrid makes the initial guess, or corrects the one that is given, then V-cycles. "V": V-cycles
-        alone.
-    sweeps
+    cycle : {"full", "V"}, default "full"
+        "full": full multigrid computes or corrects the initial guess, V-cycles follow. "V": V-cycles only.
+    sweeps : int, default 3
         Smoothing steps before and after each coarse correction.
-    accelerate
-        Use the cycle as the preconditioner of conjugate gradients; otherwise cycles are iterated by themselves.
-    precision
-        "auto": cycles in single precision inside iterations in double precision, which reach the same residuals, unless
-        coefficients jump by more than 1e5 or the grid is small. "double": cycles in the precision of the problem.
+    accelerate : bool, default True
+        Use the cycle to precondition conjugate gradients; otherwise iterate cycles alone.
+    precision : {"auto", "double"}, default "auto"
+        "auto": single-precision cycles inside double-precision iterations, which reach the same residuals, unless the
+        coefficient jumps by more than 1e5 or the grid is small. "double": cycles in the precision of the problem.
     """
 
     cycle: Literal["full", "V"] = "full"
@@ -80,13 +79,13 @@ class Multigrid:
 
 @dataclass(frozen=True)
 class Algebraic:
-    """PyAMG hierarchy as the preconditioner of conjugate gradients, applied by torch; one sample at a time.
+    """Conjugate gradients preconditioned by a PyAMG hierarchy, which torch applies to one sample at a time.
 
     Parameters
     ----------
-    kind
-        "ruge-stuben" or "smoothed-aggregation".
-    sweeps
+    kind : {"ruge-stuben", "smoothed-aggregation"}, default "ruge-stuben"
+        How the hierarchy is built.
+    sweeps : int, default 2
         Smoothing steps before and after each coarse correction.
     """
 
@@ -100,7 +99,7 @@ class Algebraic:
 
 @dataclass(frozen=True)
 class ConjugateGradients:
-    """Conjugate gradients with the diagonal as preconditioner."""
+    """Conjugate gradients with Jacobi preconditioning."""
 
 
 @dataclass(frozen=True)
@@ -110,17 +109,17 @@ class Direct:
 
 @dataclass(frozen=True)
 class Transform:
-    """Fast sine, cosine and Fourier transforms: constant coefficients on a box only."""
+    """Fast sine, cosine and Fourier transforms, for constant coefficients on a box."""
 
 
 @dataclass(frozen=True)
 class Automatic:
-    """Fast transforms where they apply, geometric multigrid elsewhere."""
+    """Fast transforms if they apply, otherwise geometric multigrid."""
 
     otherwise: Multigrid = Multigrid()
 
 
-#: A way to solve a lattice system.
+#: Any method for a lattice system.
 Method = Automatic | Transform | Multigrid | Algebraic | ConjugateGradients | Direct
 
 _NAMES: dict[str, Method] = {
@@ -134,20 +133,20 @@ _NAMES: dict[str, Method] = {
 
 
 def as_method(method: str | Method) -> Method:
-    """Turn a name into a method.
+    """Return the method with a given name; methods are returned unchanged.
 
     Raises
     ------
     InputError
-        If the name is unknown, or it is a preconditioner or a network, which `sb.cg` takes.
+        If the name is unknown, or if `method` is a preconditioner or network, which belong in `sb.cg`.
     """
     if isinstance(method, Method):
         return method
     kind = type(method).__name__
     if isinstance(method, LinearOperator):
-        raise InputError(f"a {kind} is a preconditioner and no method; give it to sb.cg as M.")
+        raise InputError(f"method is a {kind}, which is a preconditioner; pass it to sb.cg as M.")
     if hasattr(method, "as_preconditioner") and not isinstance(method, type):
-        raise InputError(f"a {kind} is no method; give what its as_preconditioner(problem) returns to sb.cg as M.")
+        raise InputError(f"method is a {kind}; pass the result of its as_preconditioner(problem) to sb.cg as M.")
     if not isinstance(method, str) or method not in _NAMES:
         choices = ", ".join(map(repr, _NAMES))
         raise InputError(
@@ -158,7 +157,7 @@ def as_method(method: str | Method) -> Method:
 
 @dataclass(frozen=True)
 class Stop:
-    """When to stop: ||b - A x|| <= max(rtol ||b||, atol), or after maxiter iterations, or when the monitor says so."""
+    """Stopping rule: ||b - A x|| <= max(rtol ||b||, atol), `maxiter` iterations, or True from the monitor."""
 
     rtol: float | None = None
     atol: float = 0.0
@@ -167,14 +166,14 @@ class Stop:
 
 
 class LinearSolver:
-    """A system that is set up once and solved for any right-hand side, with gradients.
+    """A differentiable solver that is set up once per matrix and used for any right-hand side.
 
     Parameters
     ----------
-    system
+    system : LatticeSystem
         Operator, right-hand side and null space.
-    method
-        How to solve.
+    method : Method
+        The method of solution.
     """
 
     def __init__(self, system: LatticeSystem, method: Method) -> None:
@@ -202,7 +201,7 @@ class LinearSolver:
         return [scipy.sparse.linalg.splu(m.tocsc().astype(np.float64)) for m in matrices]
 
     def _regular_matrix(self, sample: int) -> Any:
-        """Assemble one sample, with one point of each floating component held so that the matrix is regular."""
+        """Assemble the matrix of one sample, made regular by doubling one diagonal entry per floating component."""
         matrix = self.operator.to_csr(sample)
         if self.system.components is None:
             return matrix
@@ -214,19 +213,19 @@ class LinearSolver:
         return matrix
 
     def with_system(self, system: LatticeSystem) -> LinearSolver:
-        """Return a solver that keeps the set-up for a system with the same matrix."""
+        """Return a solver for a system with the same matrix, which reuses this set-up."""
         other = copy.copy(self)
         other.system = system
         return other
 
     @property
     def preconditioner(self) -> LinearOperator:
-        """An approximate inverse as a `LinearOperator`.
+        """The approximate inverse as a `LinearOperator`.
 
         Raises
         ------
         InputError
-            For a factorisation.
+            If the method is "direct".
         """
         if isinstance(self._inverse, LinearOperator):
             return self._inverse
@@ -235,22 +234,22 @@ class LinearSolver:
     # --- solving ------------------------------------------------------------------------------------------------------
 
     def solve(self, rhs: Tensor | None = None, x0: Tensor | None = None, stop: Stop | None = None) -> LinearSolution:
-        """Solve for one right-hand side a sample.
+        """Solve for one right-hand side per sample.
 
         Parameters
         ----------
-        rhs
-            Shape (b, x, y, z); the system's own by default.
-        x0
-            Initial guess of the same shape.
-        stop
-            The stop rule; that of `Stop()` by default.
+        rhs : Tensor (b, x, y, z), optional
+            Right-hand side; that of the system by default.
+        x0 : Tensor (b, x, y, z), optional
+            Initial guess; zero by default.
+        stop : Stop, optional
+            Stopping rule; `Stop()` by default.
 
         Returns
         -------
         LinearSolution
-            With x of shape (b, n). Gradients flow from x into the coefficients of the system and into `rhs`; an adjoint
-            solve that does not converge warns.
+            Its x has shape (b, n) and is differentiable with respect to the coefficients of the system and `rhs`. An
+            adjoint solve that does not converge warns.
         """
         rhs = self.system.rhs if rhs is None else rhs
         stop = Stop() if stop is None else stop
@@ -263,11 +262,11 @@ class LinearSolver:
             return solutions[-1].x.view(b.shape)
 
         def adjoint(b: Tensor) -> Tensor:
-            # nobody watches the adjoint
+            # the monitor is for the forward solve only
             solution = self._run(b, None, replace(stop, rtol=stop.rtol or None, atol=0.0, monitor=None))
             if not bool(solution.converged.all()):
                 report_failure("the adjoint solve", solution.reason, solution.progress, throw=False)
-            return self.system.fix_mean(solution.x.view(b.shape))  # whatever level the method gave
+            return self.system.fix_mean(solution.x.view(b.shape))  # the method fixes no mean on floating components
 
         batch = max(len(rhs), self.operator.batch, 1 if x0 is None else len(x0))
         rhs = rhs.expand(batch, *rhs.shape[1:])
@@ -321,55 +320,55 @@ def _describe(method: Method) -> str:
 
 
 def full_multigrid_guess(A: LatticeOperator, M: Cycle, b: Tensor, x0: Tensor | None, stop: Stop) -> Tensor:
-    """Start from full multigrid; for a given guess it solves for the correction.
+    """Return the initial guess of full multigrid, which solves for the correction if x0 is given.
 
-    What has converged is left as it is, and so is everything where no iteration is allowed.
+    Samples of x0 that have converged stay unchanged, and all of them if `maxiter` is 0.
     """
     if x0 is None:
         return M.full_multigrid(b)
     if stop.maxiter == 0:
         return x0
     r = A.residual_into(x0.contiguous(), b, torch.empty_like(b))
-    missed = _Goal(A, b, stop).missed(x0, r.norm(dim=1)).unsqueeze(1)
-    if not bool(missed.any()):
+    open_samples = _StoppingTest(A, b, stop).must_continue(x0, r.norm(dim=1)).unsqueeze(1)
+    if not bool(open_samples.any()):
         return x0
-    return x0 + torch.where(missed, M.full_multigrid(torch.where(missed, r, 0.0)), 0.0)
+    return x0 + torch.where(open_samples, M.full_multigrid(torch.where(open_samples, r, 0.0)), 0.0)
 
 
 def _substitute(A: LatticeOperator, factors: list[Any], b: Tensor, stop: Stop) -> LinearSolution:
-    """Solve with the factors of each sample, or of all."""
+    """Solve with the factors of each sample, or with one factorisation for all samples."""
     start = time.perf_counter()
-    goal = _Goal(A, b, stop)
+    test = _StoppingTest(A, b, stop)
     columns = [factors[i if len(factors) > 1 else 0].solve(row.double().cpu().numpy()) for i, row in enumerate(b)]
     x = torch.as_tensor(np.stack(columns)).to(b)
     norms = torch.stack([b.norm(dim=1), (b - A.matvec(x)).norm(dim=1)])
     count = torch.zeros(len(b), dtype=torch.int64, device=b.device)
-    return goal.solution(x, norms, count, Reason.STAGNATED, time.perf_counter() - start)
+    return test.solution(x, norms, count, Reason.STAGNATED, time.perf_counter() - start)
 
 
 def _iterate_cycles(A: LatticeOperator, M: Cycle, b: Tensor, x0: Tensor | None, stop: Stop) -> LinearSolution:
     """Iterate x <- x + M (b - A x)."""
     start = time.perf_counter()
-    goal = _Goal(A, b, stop)
+    test = _StoppingTest(A, b, stop)
     maxiter = MAXITER_MULTIGRID if stop.maxiter is None else stop.maxiter
     x = torch.zeros_like(b) if x0 is None else x0
-    x[b.abs().amax(1) == 0] = 0.0  # the solution for b = 0 is known
+    x[b.abs().amax(1) == 0] = 0.0  # the exact solution for b = 0
     r, z = torch.empty_like(b), torch.empty_like(b)
     norms = [A.residual_into(x, b, r).norm(dim=1)]
     count = torch.zeros(len(b), dtype=torch.int64, device=b.device)
     stopped = False
-    while not stopped and len(norms) <= maxiter and bool((running := goal.missed(x, *norms[-2:][::-1])).any()):
+    while not stopped and len(norms) <= maxiter and bool((running := test.must_continue(x, *norms[-2:][::-1])).any()):
         M.matvec_into(r, z)
         x += torch.where(running.unsqueeze(1), z, 0.0)
         count += running
         norms.append(A.residual_into(x, b, r).norm(dim=1))
         stopped = stop.monitor is not None and bool(stop.monitor(len(norms) - 1, x, norms[-1]))
     failure = Reason.STOPPED if stopped else Reason.MAXITER if len(norms) > maxiter else Reason.STAGNATED
-    return goal.solution(x, torch.stack(norms), count, failure, time.perf_counter() - start)
+    return test.solution(x, torch.stack(norms), count, failure, time.perf_counter() - start)
 
 
-class _Goal:
-    """What the residual is asked to fall below, for the methods that do not run in the Krylov loop."""
+class _StoppingTest:
+    """Stopping test by residual norms, for the methods that do not run in the Krylov loop."""
 
     def __init__(self, A: LatticeOperator, b: Tensor, stop: Stop) -> None:
         assert A.norm_upper is not None
@@ -382,24 +381,24 @@ class _Goal:
         return torch.minimum(self._floor * self._A.norm_upper * x.norm(dim=1), self._start)  # x may have exploded
 
     def reached(self, x: Tensor, residual_norm: Tensor, slack: float = 1.0) -> Tensor:
-        """Tell which samples have reached the tolerance or, up to a factor, the round-off of their rows."""
+        """Return which samples have reached the tolerance, or `slack` times the round-off level of their rows."""
         level = self._norm_level(x)
         if bool(((residual_norm > self.tolerance) & (residual_norm <= level)).any()):
             sizes = self._A.product_sizes(x).add_(self._b.abs())
             level = torch.minimum(level, slack * self._floor * sizes.norm(dim=1))
         return torch.isfinite(residual_norm) & (residual_norm <= torch.maximum(self.tolerance, level))
 
-    def missed(self, x: Tensor, residual_norm: Tensor, before: Tensor | float = torch.inf) -> Tensor:
-        """Tell which samples have not, and still may: neither those that are not finite nor those that stagnate.
+    def must_continue(self, x: Tensor, residual_norm: Tensor, before: Tensor | float = torch.inf) -> Tensor:
+        """Return which samples need another cycle: finite, above the tolerance, and not stagnating.
 
-        `before` are their residual norms one cycle ago; what stagnates above 10 eps ||A|| ||x|| may go on.
+        `before` holds the residual norms one cycle ago. Stagnation is tested only below 10 eps ||A|| ||x||.
         """
         stagnates = (residual_norm > STAGNATION * before) & (residual_norm <= self._norm_level(x))
         return torch.isfinite(residual_norm) & ~self.reached(x, residual_norm) & ~stagnates
 
     def solution(self, x: Tensor, norms: Tensor, iterations: Tensor, failure: Reason, seconds: float) -> LinearSolution:
-        """Put the outcome into words."""
-        converged = self.reached(x, norms[-1], NEARLY)
+        """Return the `LinearSolution`, with a reason for each sample."""
+        converged = self.reached(x, norms[-1], ROW_LEVEL_SLACK)
         reasons = [
             Reason.NOT_FINITE if not finite
             else failure if not done

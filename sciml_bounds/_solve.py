@@ -1,4 +1,4 @@
-"""Problem in, `Solution` out, certified on request."""
+"""Solve a `Diffusion` problem and return a `Solution`, certified on request."""
 
 from __future__ import annotations
 
@@ -50,50 +50,50 @@ def solve(
 
     Parameters
     ----------
-    problem
-        What to solve.
-    method
-        "auto": fast transforms where the coefficients are constant, geometric multigrid elsewhere. "transform": sine,
-        cosine and Fourier transforms. "multigrid": conjugate gradients with geometric multigrid. "cg": with the
-        diagonal. "algebraic": with algebraic multigrid (PyAMG). "direct": sparse LU (scipy). Or an object such as
-        `sb.Multigrid(cycle="V")`.
-    rtol, atol
-        Stop when ||b - A x|| <= max(rtol ||b||, atol), b with the boundary values moved into it, or at the round-off
-        level 10 eps || |A| |x| + |b| ||. The default of `rtol` is 1e-8 in float64 and 1e-5 in float32.
-    maxiter
-        Largest number of iterations; by default 500 with multigrid and ten times the number of nodes without.
-    x0
-        Initial guess: a nodal field (batch..., nodes), a `Solution`, or a model with `predict(problem)`, such as an
-        `sb.MgNO`; zero by default. Whatever a model predicts can cost iterations, but not the tolerance.
-    error
-        Stop as soon as the guaranteed relative energy error (the certificate's `relative_upper`) is at most this;
-        instead of `rtol` and `atol`.
-    certify
-        Fill `solution.certificate`; implied by `error`.
-    flux
-        An equilibrated flux to certify with, such as an earlier `certificate.flux`, instead of computing one; with
-        `certify` or `error` only.
-    callback
-        Called with a `Progress` after each iteration; returning True stops.
-    throw
-        Raise `ConvergenceError` instead of warning when what was asked is not reached.
+    problem : Diffusion
+        The problem, or a batch of problems on the same grid.
+    method : str or Method, default "auto"
+        "auto": fast transforms if the coefficients are constant, otherwise geometric multigrid. "transform": sine,
+        cosine and Fourier transforms. "multigrid": conjugate gradients preconditioned by geometric multigrid. "cg":
+        conjugate gradients with Jacobi preconditioning. "algebraic": conjugate gradients preconditioned by algebraic
+        multigrid (PyAMG). "direct": sparse LU (scipy). Or an object such as `sb.Multigrid(cycle="V")`.
+    rtol, atol : float
+        Stop when ||b - A x|| <= max(rtol ||b||, atol), where b includes the boundary values, or at the round-off level
+        10 eps || |A| |x| + |b| ||. The default of `rtol` is 1e-8 in float64 and 1e-5 in float32.
+    maxiter : int, optional
+        Maximum number of iterations; by default 500 with multigrid, ten times the number of nodes otherwise.
+    x0 : array (batch..., nodes), Solution or model, optional
+        Initial guess: nodal values, an earlier solution, or a model with `predict(problem)` such as an `sb.MgNO`; zero
+        by default. A poor guess costs iterations, never accuracy.
+    error : float, optional
+        Stop once the guaranteed relative energy error (the certificate's `relative_upper`) is at most this value. Use
+        it instead of `rtol` and `atol`.
+    certify : bool, default False
+        Compute `solution.certificate`; implied by `error`.
+    flux : tuple of Tensor, optional
+        Equilibrated flux for the certificate, such as an earlier `certificate.flux`; computed by default. Needs
+        `certify` or `error`.
+    callback : callable, optional
+        Called with a `Progress` after each iteration; iteration stops if it returns True.
+    throw : bool, default False
+        Raise `ConvergenceError` instead of warning if the tolerance is not reached.
 
     Returns
     -------
     Solution
-        Gradients flow from `values` into every field of the problem that requires them (implicit adjoint).
+        `values` is differentiable with respect to every field of the problem with `requires_grad` (implicit adjoint).
 
     Raises
     ------
     InputError
-        If an argument does not fit.
+        If an argument is invalid.
     ConvergenceError
-        If `throw` is true and what was asked is not reached.
+        If `throw` is true and the tolerance is not reached.
 
     Notes
     -----
-    The discrete equations are those of multilinear elements with the trapezoidal rule (2 d + 1 points). The mean of the
-    solution is zero on every part of the domain that nothing holds.
+    The discretisation is multilinear elements with the trapezoidal rule (a stencil of 2 d + 1 points). On every
+    connected part of the domain without Dirichlet or Robin sides and without reaction, the solution has mean zero.
 
     Examples
     --------
@@ -121,9 +121,9 @@ def prepare(problem: Diffusion, *, method: str | Method = "auto") -> Solver:
 
     Parameters
     ----------
-    problem
-        Gives coefficient, reaction, boundary conditions and solids; its source is the default of `Solver.solve`.
-    method
+    problem : Diffusion
+        Coefficient, reaction, boundary conditions and solids; its source is the default of `Solver.solve`.
+    method : str or Method, default "auto"
         As in `solve`.
 
     Returns
@@ -138,20 +138,20 @@ def prepare(problem: Diffusion, *, method: str | Method = "auto") -> Solver:
     True
     """
     if not isinstance(problem, Diffusion):
-        raise InputError(f"a Diffusion problem is needed, not an object of type {type(problem).__name__}.")
+        raise InputError(f"problem must be a Diffusion, but it is a {type(problem).__name__}.")
     return Solver(problem, as_method(method))
 
 
 class Solver:
-    """A problem that is set up: hierarchy or factors are built, right-hand sides may change.
+    """A solver whose set-up (multigrid hierarchy or factors) is reused for every right-hand side.
 
     Attributes
     ----------
-    problem
+    problem : Diffusion
         The problem it was prepared for.
-    method
-        The method.
-    setup_seconds
+    method : Method
+        The method of solution.
+    setup_seconds : float
         Wall-clock time of the set-up.
     """
 
@@ -162,26 +162,26 @@ class Solver:
         system = node_system(problem)
         if linear is not None and linear.operator.batch == system.operator.batch:
             self._linear = linear.with_system(system)
-        else:  # also where a source brings a batch in which the matrices repeat
+        else:  # also if a batched source repeats the matrices
             self._linear = LinearSolver(system, method)
         self.setup_seconds = time.perf_counter() - start
 
     @property
     def operator(self) -> LatticeOperator:
-        """The matrix of the discrete equations, on flat node vectors (batch, nodes); `.to_csr()` assembles it."""
+        """Matrix of the discrete equations, acting on flat node vectors (batch, nodes); `.to_csr()` assembles it."""
         return self._linear.operator
 
     @property
     def rhs(self) -> Tensor:
-        """The right-hand side of the discrete equations, shape (b, nodes).
+        """Right-hand side of the discrete equations, shape (b, nodes).
 
-        Solutions x of them are zero where values are prescribed: nodal values are
-        `problem.impose_boundary(x.view(-1, *problem.node_shape))`, shape (b, *node_shape).
+        The unknowns x are zero at Dirichlet nodes. The nodal values, shape (b, *node_shape), are
+        `problem.impose_boundary(x.view(-1, *problem.node_shape))`.
         """
         return self._linear.system.rhs.detach().flatten(1)
 
     def as_preconditioner(self) -> LinearOperator:
-        """Return an approximate inverse of `operator`, such as one cycle; `.to_scipy()` fits `scipy.sparse.linalg`."""
+        """Return an approximate inverse of `operator`, such as one multigrid cycle; `.to_scipy()` suits scipy."""
         return self._linear.preconditioner
 
     def update(self, *, coefficient: Any) -> Solver:
@@ -202,7 +202,7 @@ class Solver:
         callback: ProgressCallback | None = None,
         throw: bool = False,
     ) -> Solution:
-        """Solve; arguments are those of `sb.solve`, and `source` replaces the problem's own (cells, (batch..., n))."""
+        """Solve with the arguments of `sb.solve`; `source` (batch..., cells) replaces that of the problem."""
         if source is not None:
             return self._with_source(source).solve(
                 x0=x0,
@@ -216,20 +216,22 @@ class Solver:
                 throw=throw,
             )
         if error is not None and not error > 0:
-            raise InputError(f"error={error} must be positive: the relative energy error that is asked for.")
+            raise InputError(f"error={error} must be positive: it is the relative energy error to reach.")
         if error is not None and (rtol is not None or atol > 0):
-            raise InputError("rtol and atol are one stop rule and error is another; give one of them.")
+            raise InputError(
+                "error cannot be combined with rtol or atol, another stopping rule; give only one of them."
+            )
         if flux is not None and error is None and not certify:
-            raise InputError("a flux serves to certify only; give certify=True or error= with it.")
+            raise InputError("flux is used only for a certificate; add certify=True or error=.")
         start = time.perf_counter() - self.setup_seconds
         require_callback(callback)
         if maxiter is not None:
             require_count(maxiter, "maxiter", 0)
         check_tolerances(rtol, atol, maxiter, self.problem.dtype)
-        run = _Run(self.problem, error, flux, callback)
-        if error is not None:  # the bound is to end the iteration, not the residual
+        run = _SolveMonitor(self.problem, error, flux, callback)
+        if error is not None:  # the bound stops the iteration, not the residual
             rtol = 10 * torch.finfo(self.problem.dtype).eps
-        stop = Stop(rtol, atol, maxiter, run.monitor if run.watches else None)
+        stop = Stop(rtol, atol, maxiter, run.monitor if run.is_active else None)
         linear = self._linear.solve(x0=self._guess(x0), stop=stop)
         values = self._values(linear)
         certificate = run.certify(values) if certify or error is not None else None
@@ -242,12 +244,12 @@ class Solver:
         return solution
 
     def _with_source(self, source: Any) -> Solver:
-        """Return the solver for another source: only what the source gives to the right-hand side is assembled."""
+        """Return the solver for another source; only the source term of the right-hand side is assembled again."""
         problem = self.problem.replace(source=source).to(self.problem.dtype)
         system, sides = self._linear.system, self._boundary_load
         shared = problem.batch_shape == self.problem.batch_shape or len(sides) == self.operator.batch == 1
         if sides.requires_grad or system.operator.requires_grad or not shared:
-            return Solver(problem, self.method, self._linear)  # with a gradient history of its own
+            return Solver(problem, self.method, self._linear)  # its gradients need a right-hand side of its own
         other = copy.copy(self)
         other.problem = problem
         other._linear = self._linear.with_system(replace(system, rhs=sides + source_load(problem)))
@@ -265,8 +267,8 @@ class Solver:
         name = f"the prediction of {type(x0).__name__}, the initial guess x0," if predicted else "the initial guess x0"
         if isinstance(x0, torch.nn.Module) and not predicted:
             raise InputError(
-                f"{name} is a {type(x0).__name__}, which cannot predict; give an array of numbers, or a network with "
-                "predict(problem)."
+                f"{name} is a {type(x0).__name__} without the method predict(problem); give a network that has it, or "
+                "an array."
             )
         given = _prediction(x0, problem) if predicted else x0.values if isinstance(x0, Solution) else x0
         field = convert(given, name, problem.dtype, problem.device)
@@ -277,28 +279,30 @@ class Solver:
                 raise RuntimeError
             nodes = problem.samples(field.expand(shape))
         except RuntimeError:
-            raise InputError(f"{name} has shape {tuple(field.shape)}, but a nodal field here has {shape}.") from None
+            raise InputError(
+                f"{name} has shape {tuple(field.shape)}, but nodal values of this problem have shape {shape}."
+            ) from None
         free = problem.free_nodes
         guess = torch.where(free, nodes, 0.0).reshape(-1, *self.operator.lattice)
-        guess = self._linear.system.fix_mean(guess)  # round-off is relative to ||x||, so a level would end the search
+        guess = self._linear.system.fix_mean(guess)  # round-off is relative to ||x||: a large mean would stop early
         return self._scaled(guess) if predicted else guess
 
     def _scaled(self, guess: Tensor) -> Tensor:
-        """Multiply a guess by the number for which its energy error is least: no larger than that of zero."""
+        """Scale a guess to the least energy error, which never exceeds that of the zero guess."""
         flat = guess.reshape(-1, self.operator.shape[0]).expand(max(len(guess), self.operator.batch), -1).contiguous()
         energy = self.operator.energy_into(flat, torch.empty_like(flat))
         load = (self.rhs * flat).sum(1)
-        known = (energy > 0) & torch.isfinite(load / energy)
-        factor = torch.where(known, load / torch.where(known, energy, 1.0), 0.0)
+        usable = (energy > 0) & torch.isfinite(load / energy)
+        factor = torch.where(usable, load / torch.where(usable, energy, 1.0), 0.0)
         return (factor.unsqueeze(1) * flat).view(-1, *self.operator.lattice)
 
     def _values(self, linear: LinearSolution) -> Tensor:
-        """Put the unknowns and the prescribed values together, shape (batch..., nodes)."""
+        """Combine unknowns and Dirichlet values, shape (batch..., nodes)."""
         return _nodal_values(self.problem, linear.x)
 
 
 def _prediction(model: Any, problem: Diffusion) -> Any:
-    """Ask a model, and take the precision of the problem where it gives floating-point numbers."""
+    """Return the prediction of a model, in the precision of the problem if it is floating-point."""
     with torch.no_grad():
         predicted = model.predict(problem.detach())
     if isinstance(predicted, Tensor) and predicted.is_floating_point():
@@ -311,14 +315,14 @@ def _nodal_values(problem: Diffusion, x: Tensor) -> Tensor:
     return nodes.reshape(*problem.batch_shape, *problem.node_shape) if problem.batch_shape else nodes[0]
 
 
-class _Run:
-    """What is watched during one solve: the user's callback, and the bound where one was asked for."""
+class _SolveMonitor:
+    """Monitor of one solve: calls the user's callback, and computes the error bound if `error` is given."""
 
     def __init__(
         self, problem: Diffusion, error: float | None, flux: tuple[Any, ...] | None, callback: ProgressCallback | None
     ) -> None:
         self.problem, self.error, self.flux, self.callback = problem, error, flux, callback
-        self.watches = error is not None or callback is not None
+        self.is_active = error is not None or callback is not None
         self.stopped = False
         if error is not None and flux is None:
             exact = problem.to(torch.float64)
@@ -385,5 +389,5 @@ def _solution(
 def _detail(solution: Solution, error: float | None) -> str:
     if error is not None and solution.certificate is not None:
         worst = describe_upper(solution.certificate.relative_upper.max())
-        return f"the guaranteed relative error is {worst} where {error:g} was asked"
+        return f"the guaranteed relative error is {worst}, but {error:g} was requested"
     return solution.linear.progress

@@ -1,4 +1,4 @@
-"""What is installed, for bug reports."""
+"""Versions of the package and its dependencies, for bug reports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PACKAGES = (
 
 
 def show_versions() -> None:
-    """Print the versions of this package, of Python, of what it depends on, and of the device."""
+    """Print the versions of this package, Python and the dependencies, and the device."""
     import torch
 
     import sciml_bounds

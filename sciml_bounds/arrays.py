@@ -1,7 +1,7 @@
-"""Conversion at the public face: whatever a user holds becomes a `torch.Tensor`, once, with checks.
+"""Validation of user input and its conversion to `torch.Tensor`.
 
-Accepted are tensors, numpy arrays, xarray objects, nested lists and plain numbers. Floating-point tensors and arrays
-keep their dtype and tensors keep their device; plain numbers have none of their own.
+Accepted are tensors, numpy arrays, xarray objects, nested lists and Python numbers. Floating-point tensors and arrays
+keep their dtype, and tensors keep their device; Python numbers and lists adopt those of the other inputs.
 """
 
 from __future__ import annotations
@@ -34,22 +34,23 @@ __all__ = [
     "to_tensor",
 ]
 
-#: What a field may be given as; a callable takes the coordinates and is sampled.
+#: Accepted types of a field; a callable takes the coordinates and is sampled.
 Field = float | Tensor | np.ndarray[Any, Any] | Sequence[Any] | Callable[..., Any]
 
 _FLOATS = (torch.float32, torch.float64)
 
 
 def to_tensor(value: Any, name: str) -> Tensor:
-    """Turn one array-like into a tensor without changing its dtype, except plain numbers and lists (float64).
+    """Convert an array-like to a tensor of the same dtype; Python numbers and lists become float64.
 
     Raises
     ------
     InputError
-        If the value is not numeric, is too large, is nested, or has an integer, complex or half-precision dtype.
+        If the value is not numeric, is beyond double precision, is a nested tensor, or has an integer, complex or
+        half-precision dtype.
     """
     if isinstance(value, bool | np.bool_):
-        raise InputError(f"{name} is a truth value; give a floating-point number or array.")
+        raise InputError(f"{name} is {bool(value)}; it must be a number or an array of numbers.")
     if isinstance(value, int | float):
         return torch.tensor(_plain_number(value, name), dtype=torch.float64)
     if not isinstance(value, Tensor):
@@ -61,12 +62,12 @@ def to_tensor(value: Any, name: str) -> Tensor:
 
 
 def to_mask(value: Any, name: str) -> Tensor:
-    """Turn one array-like of truth values into a dense boolean tensor.
+    """Convert a boolean array-like to a dense boolean tensor.
 
     Raises
     ------
     InputError
-        If the value cannot be read as an array, holds anything but truth values, or is a sparse, nested or meta tensor.
+        If the value cannot be read as an array, is not boolean, or is a sparse, nested or meta tensor.
     """
     given = value if isinstance(value, Tensor) else _read_array(value, name)
     dtype = str(given.dtype).removeprefix("torch.")
@@ -83,26 +84,26 @@ def _plain_number(value: float, name: str) -> float:
     try:
         return float(value)
     except OverflowError:
-        raise InputError(f"{name} is an integer beyond the range of double precision; choose other units.") from None
+        raise InputError(f"{name} exceeds the range of double precision; choose other units.") from None
 
 
 def _require_one_shape(tensor: Tensor, name: str) -> None:
     if tensor.is_nested:
-        raise InputError(f"{name} is a nested tensor, whose samples differ in shape; give them one by one.")
+        raise InputError(f"{name} is a nested tensor, whose samples differ in shape; pass the samples one by one.")
 
 
 def _require_dense(tensor: Tensor, name: str) -> None:
     if tensor.layout != torch.strided:
-        raise InputError(f"{name} is a sparse tensor; give a dense one, for example with .to_dense().")
+        raise InputError(f"{name} is a sparse tensor; make it dense, for example with .to_dense().")
 
 
 def _require_entries(tensor: Tensor, name: str) -> None:
     if tensor.is_meta:
-        raise InputError(f"{name} is on device meta, which holds no numbers; give a tensor on the CPU or a GPU.")
+        raise InputError(f"{name} is on device meta, which stores no values; pass a tensor on the CPU or a GPU.")
 
 
 def _read_array(value: Any, name: str) -> np.ndarray[Any, Any]:
-    """Let numpy read an array-like, whatever its dtype."""
+    """Convert an array-like of any numeric or boolean dtype to a numpy array."""
     kind = type(value).__name__
     if np.ma.is_masked(value):
         raise InputError(
@@ -113,17 +114,17 @@ def _read_array(value: Any, name: str) -> np.ndarray[Any, Any]:
     except (TypeError, ValueError) as error:
         reason = str(error).rstrip(".")
         raise InputError(f"{name} cannot be read as an array of numbers ({kind}): {reason}.") from None
-    except RuntimeError:  # numpy may not look into tensors that require gradients
-        raise InputError(f"{name} is a {kind} of tensors that require gradients; join them by torch.stack.") from None
+    except RuntimeError:  # numpy cannot read tensors that require gradients
+        raise InputError(f"{name} is a {kind} of tensors that require gradients; use torch.stack first.") from None
     if array.dtype.kind not in "biufc":
-        remedy = "load the file first" if isinstance(value, str | PathLike) else "give a number or an array"
+        remedy = "load the file first" if isinstance(value, str | PathLike) else "pass a number or an array"
         raise InputError(f"{name} cannot be read as an array of numbers ({kind}, dtype {array.dtype}); {remedy}.")
     return array
 
 
 def _float_tensor(value: Any, name: str) -> Tensor:
     array = _read_array(value, name)
-    if isinstance(value, list | tuple) and array.dtype.kind in "iuf":  # a list of ints is a list of numbers
+    if isinstance(value, list | tuple) and array.dtype.kind in "iuf":  # lists of integers are accepted as numbers
         array = array.astype(np.float64)
     native = array.dtype.newbyteorder("=")
     if native not in (np.float32, np.float64):
@@ -132,20 +133,22 @@ def _float_tensor(value: Any, name: str) -> Tensor:
 
 
 def _as_torch(array: np.ndarray[Any, Any]) -> Tensor:
-    """Share or copy what numpy holds: torch takes contiguous, writeable memory in the byte order of this machine."""
-    # torch warns about read-only memory, and a solver never writes to its input
+    """Convert a numpy array to a tensor, copying only if torch cannot share its memory.
+
+    Torch shares contiguous, writeable memory in native byte order. Read-only memory is copied, as torch warns about it.
+    """
     native = array.astype(array.dtype.newbyteorder("="), order="C", copy=not array.flags.writeable)
     return torch.from_numpy(native)
 
 
 def _wrong_dtype(name: str, dtype: str, remedy: str) -> str:
     if dtype.startswith("complex"):
-        return f"{name} has dtype {dtype} and must be real; give its parts one by one, in float32 or float64."
-    return f"{name} has dtype {dtype}; convert it to float32 or float64 first, for example with {remedy}."
+        return f"{name} has dtype {dtype} but must be real; pass real and imaginary parts as float32 or float64."
+    return f"{name} has dtype {dtype}; convert it to float32 or float64, for example with {remedy}."
 
 
 def _is_weak(value: Any) -> bool:
-    """Whether a value has no dtype of its own (plain numbers, lists, callables) and follows the others."""
+    """Return whether a value has no dtype of its own (Python numbers, lists, callables) and adopts another's."""
     return value is None or isinstance(value, int | float | list | tuple) or (callable(value) and not _has_dtype(value))
 
 
@@ -154,14 +157,15 @@ def _has_dtype(value: Any) -> bool:
 
 
 def common_dtype_and_device(values: Iterable[tuple[str, Any]]) -> tuple[torch.dtype, torch.device]:
-    """Find the dtype and device that a set of named inputs agree on.
+    """Return the common dtype and device of named inputs.
 
-    The widest floating-point dtype wins; without any array the dtype is float64. Tensors decide the device.
+    The dtype is the widest floating-point dtype of the arrays, float64 if there are none. The device is that of the
+    tensors, the CPU if there are none.
 
     Raises
     ------
     InputError
-        If two tensors lie on different devices.
+        If two tensors are on different devices.
     """
     dtype: torch.dtype | None = None
     device: tuple[str, torch.device] | None = None
@@ -181,12 +185,12 @@ def common_dtype_and_device(values: Iterable[tuple[str, Any]]) -> tuple[torch.dt
 
 
 def convert(value: Any, name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Convert one array-like to a dense tensor of the given dtype and device; gradients flow through.
+    """Convert an array-like to a dense tensor of the given dtype and device, differentiably.
 
     Raises
     ------
     InputError
-        If the value is not numeric, has a dtype that is not accepted, or is a sparse or meta tensor.
+        If the value is not numeric, is not of float32 or float64, or is a sparse or meta tensor.
     """
     tensor = to_tensor(value, name)
     _require_dense(tensor, name)
@@ -196,36 +200,36 @@ def convert(value: Any, name: str, dtype: torch.dtype, device: torch.device) -> 
 
 
 def binary_scales(x: Tensor) -> Tensor:
-    """Return powers of two that bring the largest entry of each row of real x (b, n) into [1, 2), shape (b, 1).
+    """Return, for each row of a real x (b, n), the power of two not above its largest absolute entry, shape (b, 1).
 
-    Division by them and multiplication round nothing that stays in range, and squares of the quotients do. The scale is
-    1 for a row of zeros and NaN for a row that is not finite.
+    Dividing by it brings that entry into [1, 2) without rounding, so that the squares of the row neither over- nor
+    underflow. The scale is 1 for a row of zeros and NaN for a row that is not finite.
     """
     size = x.detach().abs().amax(1, keepdim=True)
     one = torch.where((size > 0) & (size < torch.inf), size, 1.0)
-    scales = (one / (2 * torch.frexp(one).mantissa)).clamp_min(torch.finfo(x.dtype).tiny)  # 1 / scale is finite too
+    scales = (one / (2 * torch.frexp(one).mantissa)).clamp_min(torch.finfo(x.dtype).tiny)  # keeps 1 / scale finite
     return torch.where(size < torch.inf, scales, torch.nan)
 
 
 def require_count(value: Any, name: str, least: Literal[0, 1]) -> None:
-    """Refuse what counts nothing: fractions, truth values, words and integers below the least.
+    """Raise unless the value is an integer >= `least`.
 
     Raises
     ------
     InputError
-        With the value.
+        If it is a bool, not an integer, or below `least`.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise InputError(f"{name} is {value!r}; it must be {'a positive' if least else 'a non-negative'} integer.")
 
 
 def require_seed(value: Any) -> int:
-    """Read a seed that torch's generators take, which is no integer of numpy.
+    """Return a seed as a Python integer, as torch generators do not take numpy integers.
 
     Raises
     ------
     InputError
-        With the value.
+        If it is not an integer from 0 to 2^64 - 1.
     """
     require_count(value, "seed", 0)
     if value >= 2**64:
@@ -234,12 +238,12 @@ def require_seed(value: Any) -> int:
 
 
 def require_choice(value: Any, name: str, choices: Iterable[str]) -> str:
-    """Return a word that is among the choices.
+    """Return the value if it is one of the choices.
 
     Raises
     ------
     InputError
-        With the value and the choices.
+        If it is not; the message lists the choices.
     """
     known = tuple(choices)
     if not isinstance(value, str) or value not in known:
@@ -248,12 +252,12 @@ def require_choice(value: Any, name: str, choices: Iterable[str]) -> str:
 
 
 def require_number(value: Any, name: str, *, positive: bool = False) -> float:
-    """Read one number; truth values, words, NaN and infinity are none.
+    """Return a finite real number as a float.
 
     Raises
     ------
     InputError
-        With the value.
+        If the value is a bool, not a real number, not finite or, with `positive`, not above zero.
     """
     try:
         number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
@@ -265,59 +269,60 @@ def require_number(value: Any, name: str, *, positive: bool = False) -> float:
 
 
 def check_device(name: torch.device | str) -> torch.device:
-    """Make a device of its name: the CPU, a CUDA device, or another accelerator with double precision.
+    """Return the device of a name: the CPU, a CUDA device, or another accelerator with double precision.
 
     Raises
     ------
     InputError
-        If there is none of that name, or it is not there.
+        If the name is not a device, or the device is not supported or not available.
     """
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError):
-        raise InputError(f"device={name!r} is no device; use 'cpu' or 'cuda'.") from None
+        raise InputError(f"device={name!r} is not a device; use 'cpu' or 'cuda'.") from None
     if device.type not in ("cpu", "cuda") and not _is_accelerator(device):
-        raise InputError(f"device={str(name)!r} is of a kind that is not supported; use 'cpu' or 'cuda'.")
+        raise InputError(f"device={str(name)!r} is not supported; use 'cpu' or 'cuda'.")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device={str(name)!r} is not there: torch finds no CUDA device; use device='cpu'.")
+        raise InputError(f"device={str(name)!r} is not available: torch finds no CUDA device; use device='cpu'.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device={str(name)!r} is not there: torch finds {torch.cuda.device_count()}, from cuda:0 on.")
+        last = torch.cuda.device_count() - 1
+        raise InputError(f"device={str(name)!r} is not available; the CUDA devices are cuda:0 to cuda:{last}.")
     return device
 
 
 def _is_accelerator(device: torch.device) -> bool:
-    """Whether torch finds an accelerator of this kind; those of Apple have no double precision."""
+    """Return whether torch finds an accelerator of this type; Apple's (mps) lack double precision and do not count."""
     found = torch.accelerator.current_accelerator()
     return found is not None and found.type == device.type != "mps"
 
 
 def require_callback(value: Any, name: str = "callback") -> None:
-    """Refuse a callback that cannot be called.
+    """Raise unless the value is callable or None.
 
     Raises
     ------
     InputError
-        With the value.
+        If it is neither.
     """
     if value is not None and not callable(value):
-        raise InputError(f"{name} is {value!r}; give a function, or None.")
+        raise InputError(f"{name} is {value!r}; it must be a function or None.")
 
 
 def require_finite(tensor: Tensor, name: str) -> None:
-    """Refuse NaN and infinity, and say where the first one is.
+    """Raise unless every entry is finite; the message gives the index of the first that is not.
 
     Raises
     ------
     InputError
-        If any entry is not finite, or the device holds no entries at all.
+        If an entry is NaN or infinite, or the tensor is on device meta.
     """
     _require_entries(tensor, name)
-    if bool(torch.isfinite(tensor.detach().sum())):  # what is not finite stays so in sums
+    if bool(torch.isfinite(tensor.detach().sum())):  # a NaN or an infinity makes the sum not finite
         return
     finite = torch.isfinite(tensor.detach())
     if not bool(finite.all()):
         if tensor.ndim == 0:
-            raise InputError(f"{name} is {tensor.item()}; give a finite number.")
+            raise InputError(f"{name} is {tensor.item()}; it must be finite.")
         where = tuple(int(i) for i in torch.nonzero(~finite)[0])
         count = int((~finite).sum())
         if count == 1:

@@ -1,5 +1,7 @@
-"""Data sets: recipes that make them, readers, exporters to the formats of others, results and weights in files."""
+"""Data sets: generation from recipes, reading, export to other formats, and files of results and weights."""
 
+from sciml_bounds.recipes._elliptic_samples import DiffusionRecipe
+from sciml_bounds.recipes._recipe import Recipe, Variable, sample_rng
 from sciml_bounds.recipes._registry import recipe_names
 from sciml_bounds.recipes.generation import consolidate, make_dataset, make_shard
 from sciml_bounds.store.datasets.dataset_files import open_dataset
@@ -11,7 +13,10 @@ from sciml_bounds.store.formats.pdebench import export_pdebench
 from sciml_bounds.store.formats.the_well import export_the_well
 
 __all__ = [
+    "DiffusionRecipe",
+    "Recipe",
     "TorchDataset",
+    "Variable",
     "consolidate",
     "export_pdebench",
     "export_the_well",
@@ -22,6 +27,7 @@ __all__ = [
     "open_dataset",
     "read",
     "recipe_names",
+    "sample_rng",
     "save_model",
     "write",
 ]

@@ -1,7 +1,7 @@
-"""What can go wrong, in classes that a caller can tell apart.
+"""Exceptions and warnings of the package.
 
-Every exception is a `ValueError` (the input is wrong) or a `RuntimeError` (the input was fine and the work failed), so
-code that catches the built-in classes keeps working.
+Every exception is a `ValueError` (invalid input) or a `RuntimeError` (valid input, failed computation), so code that
+catches the built-in classes also catches these.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ __all__ = ["ConvergenceError", "ConvergenceWarning", "InputError", "MissingExtra
 
 
 class InputError(ValueError):
-    """Input that cannot be used; the message says what is wrong, where, and what to do."""
+    """Invalid input; the message gives cause, location and remedy."""
 
 
 class ConvergenceError(RuntimeError):
-    """An iteration that ended without reaching what was asked, where the caller wanted that to be an error."""
+    """An iteration ended without reaching its tolerance, and the caller asked for an error in this case."""
 
 
 class TrainingError(ConvergenceError):
-    """A training that cannot go on; the message says where it ended, what is kept, and what to do."""
+    """A training run cannot continue; the message says where it stopped, which files are kept, and the remedy."""
 
 
 class MissingExtraError(RuntimeError):
-    """An optional dependency that is needed here is not installed; the message gives the command."""
+    """An optional dependency is not installed; the message gives the install command."""
 
 
 class ConvergenceWarning(UserWarning):
-    """An iteration ended without reaching what was asked; the result says how far it came."""
+    """An iteration ended without reaching its tolerance; the result contains the residual reached."""

@@ -1,8 +1,8 @@
-"""Grids of box cells, and the conditions on their sides.
+"""Grids of box cells, and boundary conditions on their sides.
 
-Axis letters: x, y, z are the axes of the grid in this order ('ij' indexing); side `x0` is where x is smallest, `x1`
-where it is largest. Node fields have shape `n + 1` along an axis, cell fields `n`, face fields `n + 1` along their own
-axis. A periodic axis has `n` nodes.
+The axes of a grid are x, y, z in this order ('ij' indexing). Side `x0` is where x is smallest, `x1` where it is
+largest. Along an axis with `n` cells a node field has `n + 1` values (`n` if the axis is periodic), a cell field `n`,
+and a face field `n + 1` along the axis normal to its faces.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["AXES", "Boundary", "Box", "Dirichlet", "Grid", "Neumann", "Periodic"
 #: The names of the axes, in the order of the array dimensions.
 AXES = "xyz"
 
-#: Spacings outside of this range have squares or volumes that under- or overflow, and bounds with them.
+#: Allowed range of spacings: outside of it squares and volumes, and so the bounds, under- or overflow.
 _SPACINGS = (1e-100, 1e100)
 
 
@@ -34,18 +34,18 @@ class Grid:
 
     Parameters
     ----------
-    shape
-        Number of cells along each axis, each at least 2; a plain integer means one dimension.
-    lengths
+    shape : int or sequence of int
+        Number of cells along each axis, each at least 2. An integer means one dimension.
+    lengths : float or sequence of float, optional
         Side lengths of the box; 1 along every axis by default.
-    origin
+    origin : float or sequence of float, optional
         Coordinates of the corner where every coordinate is smallest; 0 by default.
 
     Raises
     ------
     InputError
-        If an axis has fewer than two cells, a length is not positive, a spacing is not between 1e-100 and 1e100, the
-        numbers of entries differ, or two plain integers leave open whether the second one is a length.
+        If an axis has fewer than two cells, a length is not positive, a spacing is not between 1e-100 and 1e100,
+        `lengths` or `origin` do not have one entry per axis, or two integers, as in `Grid(4, 2)`, are ambiguous.
 
     Examples
     --------
@@ -70,14 +70,14 @@ class Grid:
         if isinstance(shape, Integral) and isinstance(lengths, Integral) and lengths > 1:
             both = f"({shape}, {lengths})"
             raise InputError(
-                f"Grid{both} is a line of {shape} cells, {lengths} long; give Grid({both}) for cells along two axes, "
-                f"or lengths=({lengths},) for the line."
+                f"Grid{both} is ambiguous; write Grid({both}) for two axes with these numbers of cells, or "
+                f"Grid({shape}, lengths=({lengths},)) for one axis of length {lengths}."
             )
         if not 1 <= len(cells) <= 3:
-            raise InputError(f"a grid has one, two or three axes, but shape={tuple(cells)} has {len(cells)}.")
+            raise InputError(f"a grid must have one, two or three axes, but shape={tuple(cells)} has {len(cells)}.")
         for axis, n in zip(AXES, cells):
             if n < 2:
-                raise InputError(f"axis {axis} has {n} {'cell' if n == 1 else 'cells'}; every axis needs at least 2.")
+                raise InputError(f"axis {axis} has {n} {'cell' if n == 1 else 'cells'}; each axis needs at least 2.")
         object.__setattr__(self, "shape", cells)
         object.__setattr__(self, "lengths", axis_numbers(1.0 if lengths is None else lengths, len(cells), "lengths"))
         object.__setattr__(self, "origin", axis_numbers(0.0 if origin is None else origin, len(cells), "origin"))
@@ -86,7 +86,10 @@ class Grid:
                 raise InputError(f"the length of axis {axis} is {length}; it must be positive.")
         for axis, h in zip(AXES, self.spacing):
             if not _SPACINGS[0] <= h <= _SPACINGS[1]:
-                raise InputError(f"the spacing along axis {axis} is {h:g}; choose units that bring it close to 1.")
+                raise InputError(
+                    f"the spacing along axis {axis} is {h:g}, outside [{_SPACINGS[0]:g}, {_SPACINGS[1]:g}]; choose "
+                    "units in which it is close to 1."
+                )
 
     @property
     def dim(self) -> int:
@@ -95,17 +98,17 @@ class Grid:
 
     @property
     def spacing(self) -> tuple[float, ...]:
-        """Side lengths of one cell."""
+        """Side lengths of a cell."""
         return tuple(length / n for length, n in zip(self.lengths, self.shape))
 
     @property
     def cell_volume(self) -> float:
-        """Volume (length, area) of one cell."""
+        """Volume of a cell (length in 1-D, area in 2-D)."""
         return math.prod(self.spacing)
 
     @property
     def box(self) -> Box:
-        """The box without its cells."""
+        """The box that the grid covers."""
         return Box(self.lengths, self.origin)
 
     @property
@@ -114,40 +117,40 @@ class Grid:
         return tuple(f"{AXES[axis]}{end}" for axis in range(self.dim) for end in (0, 1))
 
     def face_area(self, axis: int) -> float:
-        """Area (length, 1) of one cell face that is perpendicular to `axis`."""
+        """Return the area of a cell face perpendicular to `axis` (length in 2-D, 1 in 1-D)."""
         return self.cell_volume / self.spacing[axis]
 
     def refine(self, factor: int = 2) -> Grid:
-        """Return the grid of the same box with every cell divided into `factor` cells along each axis."""
+        """Return the grid that divides every cell into `factor` cells along each axis."""
         require_count(factor, "the refinement factor", 1)
         return Grid(tuple(n * factor for n in self.shape), self.lengths, self.origin)
 
     def nodes(self, axis: int, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> Tensor:
-        """Coordinates of the `n + 1` nodes along one axis."""
+        """Return the coordinates of the `n + 1` nodes along an axis."""
         steps = torch.arange(self.shape[axis] + 1, dtype=torch.float64, device=device)
         return (self.origin[axis] + self.lengths[axis] * (steps / self.shape[axis])).to(dtype)
 
     def centers(self, axis: int, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> Tensor:
-        """Coordinates of the `n` cell centres along one axis."""
+        """Return the coordinates of the `n` cell centres along an axis."""
         steps = torch.arange(self.shape[axis], dtype=torch.float64, device=device) + 0.5
         return (self.origin[axis] + self.lengths[axis] * (steps / self.shape[axis])).to(dtype)
 
 
 @dataclass(frozen=True)
 class Box:
-    """A box in any number of dimensions, without cells: where functions live that no grid can hold.
+    """A box in any number of dimensions, without a grid: the domain of networks and other functions.
 
     Parameters
     ----------
-    lengths
-        Side lengths, one an axis; a single number means one dimension.
-    origin
+    lengths : float or sequence of float
+        Side length along each axis. A single number means one dimension.
+    origin : float or sequence of float, optional
         Coordinates of the corner where every coordinate is smallest; 0 by default.
 
     Raises
     ------
     InputError
-        If a length is not positive, or the numbers of entries differ.
+        If a length is not positive, or `origin` does not have one entry per axis.
 
     Examples
     --------
@@ -162,9 +165,9 @@ class Box:
     origin: tuple[float, ...] = ()
 
     def __init__(self, lengths: float | Sequence[float], origin: float | Sequence[float] | None = None) -> None:
-        entries = _numbers(lengths, 1, "the lengths of a box are a number or one number an axis")
+        entries = _numbers(lengths, 1, "the lengths of a box must be a number or one number per axis")
         if not entries:
-            raise InputError("a box has at least one axis; give the length of each.")
+            raise InputError("the lengths of a box are empty; give one length per axis.")
         object.__setattr__(self, "lengths", axis_numbers(entries, len(entries), "lengths"))
         object.__setattr__(self, "origin", axis_numbers(0.0 if origin is None else origin, len(entries), "origin"))
         for axis, length in enumerate(self.lengths):
@@ -178,32 +181,32 @@ class Box:
 
     @property
     def volume(self) -> float:
-        """Volume (length, area, ...)."""
+        """Volume (length in 1-D, area in 2-D)."""
         return math.prod(self.lengths)
 
     def points(self, unit: Tensor) -> Tensor:
-        """Map points of the unit cube, (..., d), to the box.
+        """Map points of the unit cube, shape (..., dim), to the box.
 
         Raises
         ------
         InputError
-            If points have another number of coordinates.
+            If the last axis of `unit` does not have `dim` entries.
         """
         unit = to_tensor(unit, "the points")
         if unit.ndim == 0 or unit.shape[-1] != self.dim:
             shape = tuple(unit.shape)
-            raise InputError(f"the points have shape {shape}; they need {self.dim} coordinates in the last axis.")
+            raise InputError(f"the points have shape {shape}; they need {self.dim} coordinates along the last axis.")
         lengths, origin = (unit.new_tensor(numbers) for numbers in (self.lengths, self.origin))
         return origin + lengths * unit
 
 
 @dataclass(frozen=True)
 class Dirichlet:
-    """Prescribed values u = value; nodal data mean their multilinear interpolant.
+    """Prescribed values u = value; an array over nodes stands for its multilinear interpolant.
 
     Parameters
     ----------
-    value
+    value : float, array or callable
         A number, an array over the nodes of the side, or a callable of the coordinates.
     """
 
@@ -212,11 +215,11 @@ class Dirichlet:
 
 @dataclass(frozen=True)
 class Neumann:
-    """Prescribed flux a du/dn = flux, n the outward normal, constant on each face of the side.
+    """Prescribed flux a du/dn = flux with the outward normal n, constant on each cell face of the side.
 
     Parameters
     ----------
-    flux
+    flux : float, array or callable
         A number, an array over the faces of the side, or a callable of the coordinates, sampled at face centres.
     """
 
@@ -225,14 +228,14 @@ class Neumann:
 
 @dataclass(frozen=True)
 class Robin:
-    """Exchange with the outside: a du/dn + alpha u = g, n the outward normal, alpha and g constant on each face.
+    """Exchange with the outside, a du/dn + alpha u = g; n is the outward normal, alpha and g are constant on each face.
 
     Parameters
     ----------
-    alpha
+    alpha : float, array or callable
         Exchange coefficient, not negative.
-    g
-        Right-hand side (alpha times the outside value, where there is one).
+    g : float, array or callable
+        Right-hand side: alpha times the value outside.
     """
 
     alpha: Any
@@ -241,20 +244,20 @@ class Robin:
 
 @dataclass(frozen=True)
 class Periodic:
-    """The two sides of an axis are the same place; both sides of the axis must be periodic."""
+    """The two sides of an axis are identified; both must be declared periodic."""
 
 
-#: A condition on one side.
+#: Boundary condition on one side.
 Boundary = Dirichlet | Neumann | Robin | Periodic
 
 
 def side_axis(side: str) -> tuple[int, int]:
-    """Split a side name into the number of its axis and its end (0 or 1)."""
+    """Split a side name such as "y1" into the number of its axis and its end (0 or 1)."""
     return AXES.index(side[0]), int(side[1])
 
 
 def _integers(shape: int | Sequence[int]) -> tuple[int, ...]:
-    words = "the shape of a grid is an integer or a tuple of integers"
+    words = "the shape of a grid must be an integer or a sequence of integers"
     entries = _numbers(shape, 1, words)
     if not all(isinstance(n, Integral) or float(n).is_integer() for n in entries):
         raise InputError(f"{words}, not {shape!r}.")
@@ -262,19 +265,19 @@ def _integers(shape: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def axis_numbers(value: Any, count: int, name: str) -> tuple[float, ...]:
-    """Read one finite number for each of so many axes, or one for all.
+    """Read one finite number per axis; a single number is repeated for all `count` axes.
 
     Raises
     ------
     InputError
-        If entries are no finite numbers, or more or less than the axes.
+        If an entry is not a finite number, or there are not `count` entries.
     """
-    entries = tuple(_double(v) for v in _numbers(value, count, f"{name} is a number or one number an axis"))
+    entries = tuple(_double(v) for v in _numbers(value, count, f"{name} must be a number or one number per axis"))
     if len(entries) != count:
         given = "1 entry" if len(entries) == 1 else f"{len(entries)} entries"
         raise InputError(f"{name} has {given}, but there {'is 1 axis' if count == 1 else f'are {count} axes'}.")
     if not all(math.isfinite(v) for v in entries):
-        raise InputError(f"{name} has an entry that is not finite: {entries}.")
+        raise InputError(f"{name} must be finite, but is {entries}; replace NaN and infinity.")
     return entries
 
 
@@ -295,5 +298,5 @@ def _double(number: float) -> float:
 
 
 def _plain(value: Any) -> Any:
-    """Turn arrays and tensors into lists, and their scalars into plain numbers."""
+    """Convert arrays and tensors to lists, and their scalars to Python numbers."""
     return value.tolist() if hasattr(value, "tolist") else value

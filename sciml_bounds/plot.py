@@ -1,4 +1,4 @@
-"""Pictures: one row of panels a result, drawn with matplotlib, which is loaded on first use."""
+"""Plots of results with matplotlib, which is imported on first use."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_field", "indicator_colours", "new_figure", "plot_certificate", "plot_convergence", "plot_solution"]
 
-#: Indicators are shown down to this part of the largest.
+#: Smallest indicator of the colour scale, relative to the largest.
 INDICATOR_RANGE = 1e-3
-#: Boxes longer than this are not drawn to scale, as nothing could be seen.
-LONGEST_BOX = 4.0
+#: Boxes with a larger ratio of side lengths are not drawn to scale, as they would be too thin to read.
+MAX_ASPECT_RATIO = 4.0
 
 
 def plot_solution(
     grid: Grid, coefficient: Tensor, values: Tensor, indicators: Tensor | None, sample: int = 0
 ) -> Figure:
-    """Draw coefficient, solution and error indicators of one sample side by side."""
+    """Plot coefficient, solution and error indicators of one sample side by side."""
     figure, panels = _row(2 if indicators is None else 3)
     _panel(panels[0], grid, coefficient, "coefficient a", "cividis", sample, nodal=False)
     _panel(panels[1], grid, values, "solution u", "viridis", sample, nodal=True)
@@ -38,7 +38,7 @@ def plot_solution(
 
 
 def plot_certificate(grid: Grid, values: Tensor, indicators: Tensor, sample: int = 0) -> Figure:
-    """Draw the certified field and its error indicators of one sample side by side."""
+    """Plot the certified field and its error indicators of one sample side by side."""
     figure, panels = _row(2)
     _panel(panels[0], grid, values, "certified field", "viridis", sample, nodal=True)
     _indicator_panel(panels[1], grid, indicators, sample)
@@ -46,15 +46,15 @@ def plot_certificate(grid: Grid, values: Tensor, indicators: Tensor, sample: int
 
 
 def plot_convergence(histories: Mapping[str, Sequence[tuple[float, float]]], rtol: float) -> Figure:
-    """Draw residuals over iterations and over time.
+    """Plot relative residuals against iterations and against time.
 
     Parameters
     ----------
-    histories
-        For each method, seconds and relative residual, at first those of the guess and then after each iteration; of a
-        direct method only those at its end.
-    rtol
-        What was asked.
+    histories : mapping of str to sequence of (float, float)
+        For each method, pairs of seconds and relative residual: of the initial guess and after each iteration. A direct
+        method has one pair, at its end.
+    rtol : float
+        Requested relative residual, drawn as a line.
     """
     figure = new_figure(11.5, 4.6)
     by_count, by_time = figure.subplots(1, 2, sharey=True)
@@ -79,7 +79,7 @@ def plot_convergence(histories: Mapping[str, Sequence[tuple[float, float]]], rto
 
 
 def _label_plainly(axes: Axes) -> None:
-    """Where a logarithmic x axis spans less than two decades, write 0.04, not 4 x 10^-2, which would overlap."""
+    """Label a logarithmic x axis of less than two decades by 0.04 rather than 4 x 10^-2, whose labels would overlap."""
     from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 
     first, last = axes.get_xlim()
@@ -91,14 +91,14 @@ def _label_plainly(axes: Axes) -> None:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Make a figure that needs no display."""
+    """Return a figure that does not need a display."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained", dpi=130)
 
 
 def indicator_colours(indicators: Tensor) -> LogNorm | None:
-    """Make a logarithmic colour scale that ends at the largest indicator; None where there is none above zero."""
+    """Return a logarithmic colour scale up to the largest indicator; None if all are zero."""
     from matplotlib.colors import LogNorm
 
     top = float(indicators.max())
@@ -116,29 +116,29 @@ def draw_field(
     sample: int = 0,
     norm: Normalize | None = None,
 ) -> AxesImage | None:
-    """Draw one sample of a cell or node field.
+    """Plot one sample of a cell or node field.
 
     Parameters
     ----------
-    axes
-        Where to draw.
-    grid
+    axes : matplotlib.axes.Axes
+        Axes to draw on.
+    grid : Grid
         The grid of the field.
-    field
-        Shape (batch..., space); a field without batch serves for every sample.
-    title, colours
+    field : Tensor (batch..., space)
+        The field. Without batch axes it is the field of every sample.
+    title, colours : str
         Title and colour map.
-    nodal
-        Whether the field lies on nodes.
-    sample
+    nodal : bool
+        Whether the field is given at nodes rather than in cells.
+    sample : int
         Number of the sample, in batch order.
-    norm
-        Colour scale, to share one between panels.
+    norm : Normalize, optional
+        Colour scale, for panels that share one.
 
     Returns
     -------
     AxesImage or None
-        The image of a plane, or of the middle slice of three dimensions; None for a line in one dimension.
+        The image in 2-D, that of the middle slice in 3-D, and None in 1-D, where a line is drawn.
     """
     data = _one_sample(field, grid, sample)
     if grid.dim == 1:
@@ -151,17 +151,17 @@ def draw_field(
 
 
 def _middle_slice(data: Tensor, grid: Grid, *, nodal: bool) -> Tensor:
-    """Take the slice half way along z, the mean of two where none lies there."""
+    """Return the slice half way along z, or the mean of the two nearest to it."""
     twice = grid.shape[2] - (0 if nodal else 1)
     low, high = twice // 2, (twice + 1) // 2 % data.shape[2]
     return data[:, :, low] if low == high else (data[:, :, low] + data[:, :, high]) / 2
 
 
 def _one_sample(field: Tensor, grid: Grid, sample: int) -> Tensor:
-    """Take one sample of a field (batch..., space); a field without batch serves for every sample."""
+    """Return one sample of a field (batch..., space); a field without batch axes is that of every sample."""
     data = field.detach().cpu().reshape(-1, *field.shape[field.ndim - grid.dim :])
     if len(data) > 1 and not 0 <= sample < len(data):
-        raise InputError(f"there is no sample {sample}; this batch has {len(data)}, counted from 0.")
+        raise InputError(f"sample is {sample}, but the batch has {len(data)} samples; use 0 to {len(data) - 1}.")
     return data[sample if len(data) > 1 else 0]
 
 
@@ -182,14 +182,14 @@ def _draw_image(
         extent=(*edges[0], *edges[1]),
         cmap=colours,
         norm=norm,
-        aspect="equal" if longest <= LONGEST_BOX else "auto",
+        aspect="equal" if longest <= MAX_ASPECT_RATIO else "auto",
     )
     axes.set(title=title, xlabel=AXES[0], ylabel=AXES[1], xlim=_box(grid, 0), ylim=_box(grid, 1))
     return image
 
 
 def _pixel_edges(grid: Grid, axis: int, count: int, *, nodal: bool) -> tuple[float, float]:
-    """Where the first pixel begins and the last ends: a node stands for half a spacing on either side of it."""
+    """Return the outer edges of the first and last pixel; a node's pixel extends half a spacing to either side."""
     h = grid.spacing[axis]
     first = grid.origin[axis] - (h / 2 if nodal else 0.0)
     return first, first + count * h

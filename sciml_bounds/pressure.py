@@ -1,6 +1,6 @@
-"""Linear solvers for the pressure of a flow, by name or around any preconditioner.
+"""Pressure solvers for incompressible flow, by name or with any preconditioner.
 
-They fit `sciml_bounds.evolution.smoke.Smoke(pressure=...)`, and keep their set-up while the solids stay where they are.
+Pass them to `sciml_bounds.evolution.smoke.Smoke(pressure=...)`. The set-up is reused while the solids do not move.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ __all__ = ["METHODS", "Preconditioned", "PressureSolver", "learned_cycle", "lear
 
 @dataclass(frozen=True)
 class Preconditioned:
-    """Conjugate gradients with a preconditioner that is made for each geometry.
+    """Conjugate gradients with a preconditioner that is set up for each geometry.
 
     Parameters
     ----------
-    make
-        Makes the preconditioner from a system: an approximate inverse of its operator, anything that `sb.cg` takes as
-        M. The loop is flexible where that is not known to be linear and symmetric, as of a network.
-    memory
-        Number of previous directions that a flexible loop makes the new one orthogonal to.
+    make : callable
+        Function of a `LatticeSystem` that returns the preconditioner, an approximate inverse in any form that `sb.cg`
+        accepts as M. The iteration is flexible unless the preconditioner is known to be linear and symmetric.
+    memory : int, default 1
+        Number of previous directions to which the flexible iteration makes a new one orthogonal.
 
     Raises
     ------
     InputError
-        If `make` cannot be called, or `memory` is no positive integer.
+        If `make` is not callable, or `memory` is not a positive integer.
     """
 
     make: Callable[[LatticeSystem], Any]
@@ -59,48 +59,50 @@ class Preconditioned:
 
     def __post_init__(self) -> None:
         if not callable(self.make):
-            raise InputError(f"a preconditioner is made by a {type(self.make).__name__}; give a function of a system.")
+            raise InputError(
+                f"make is a {type(self.make).__name__}, which is not callable; give a function of a LatticeSystem that "
+                "returns a preconditioner."
+            )
         if hasattr(self.make, "as_preconditioner"):
             raise InputError(
-                f"a preconditioner is made by a {type(self.make).__name__}; give its method as_preconditioner, without "
-                "calling it."
+                f"make is a {type(self.make).__name__}; give its method as_preconditioner, without calling it."
             )
         require_count(self.memory, "memory", 1)
 
 
-#: Sources that should balance do so to this part of their norm, whatever they were rounded to.
-UNBALANCED = 1e-6
+#: Part of the norm of a source that may lie outside the range of the operator, as rounding leaves it.
+IMBALANCE_TOL = 1e-6
 
 
 @lru_cache
-def _trained(name: str, device: torch.device) -> LearnedDirections:
+def _shipped_network(name: str, device: torch.device) -> LearnedDirections:
     return LearnedDirections.load(name).to(device)
 
 
 def learned_cycle(system: LatticeSystem) -> LinearOperator:
-    """Make the learned cycle of a system, in two or three dimensions, with the weights that ship."""
+    """Return the learned multigrid cycle for a system in two or three dimensions, with the shipped weights."""
     _require_system(system)
     dim = len(system.operator.offsets)
     if dim == 1:
         raise InputError(
-            "the learned cycle is there in two and three dimensions, and the system has one; take 'multigrid-pcg'."
+            "the learned cycle exists for two and three dimensions, but the system has one; use 'multigrid-pcg'."
         )
-    return _trained(f"cycle{dim}d", system.rhs.device).as_preconditioner(system)
+    return _shipped_network(f"cycle{dim}d", system.rhs.device).as_preconditioner(system)
 
 
 def learned_directions(system: LatticeSystem) -> LinearOperator:
-    """Make the network of directions that ships, which is for three dimensions, a preconditioner of a system."""
+    """Return the preconditioner of the shipped direction network, which is for systems in three dimensions."""
     _require_system(system)
     lattice = system.operator.lattice
     if lattice[0] == 1:
         raise InputError(
-            f"the weights of 'dcdm' are for three dimensions, and the lattice is {lattice[1]}x{lattice[2]}; take a "
-            "method without weights, or Preconditioned around a network of your own."
+            f"the weights of 'dcdm' are for three dimensions, but the lattice is {lattice[1]}x{lattice[2]}; use a "
+            "method without weights, or Preconditioned with a network of your own."
         )
-    return _trained("poisson3d-64", system.rhs.device).as_preconditioner(system)
+    return _shipped_network("poisson3d-64", system.rhs.device).as_preconditioner(system)
 
 
-#: What names stand for.
+#: Methods by name.
 METHODS: dict[str, Method | Preconditioned] = {
     "multigrid-pcg": Multigrid(),
     "learned-cycle": Preconditioned(learned_cycle),
@@ -111,31 +113,31 @@ METHODS: dict[str, Method | Preconditioned] = {
 
 
 class PressureSolver:
-    """Solves systems of the pressure, one geometry after the other.
+    """A solver for pressure systems that sets up again whenever the geometry changes.
 
     Parameters
     ----------
-    method
+    method : str, Method or Preconditioned, default "multigrid-pcg"
         A name ("multigrid-pcg", "learned-cycle", "cg", "pyamg", "dcdm"), a method such as `sb.Multigrid(sweeps=2)`, or
         `Preconditioned`.
-    maxiter
-        Largest number of iterations; by default 500 with multigrid, ten times the number of cells otherwise.
+    maxiter : int, optional
+        Maximum number of iterations; by default 500 with multigrid, ten times the number of cells otherwise.
 
     Raises
     ------
     InputError
-        If the method is unknown; from a solve with "dcdm", if the system has not three axes.
+        If the method is unknown. A solve with "dcdm" raises it if the system is not three-dimensional.
 
     Notes
     -----
-    "dcdm" is flexible conjugate gradients along the directions of the network that ships as `poisson3d-64`, the
-    residual, and the last two (Kaneda et al., ICML 2023); it was trained in a closed box without solids.
-    "learned-cycle" is plain conjugate gradients with the multigrid cycle of `cycle2d` or `cycle3d`
-    (`sciml_bounds.krylov._learned_cycle`), from full multigrid as "multigrid-pcg".
+    "dcdm" is flexible conjugate gradients along the direction of the shipped network `poisson3d-64`, the residual and
+    the last two directions (Kaneda et al., ICML 2023). The network was trained in a closed box without solids.
+    "learned-cycle" is conjugate gradients preconditioned by the learned multigrid cycle `cycle2d` or `cycle3d`
+    (`sciml_bounds.krylov._learned_cycle`); like "multigrid-pcg" it starts from full multigrid.
 
     Examples
     --------
-    Conjugate gradients with a preconditioner of one's own:
+    Conjugate gradients with your own preconditioner:
 
     >>> from sciml_bounds.operators._linear_operator import Diagonal
     >>> from sciml_bounds.pressure import Preconditioned, PressureSolver
@@ -145,7 +147,7 @@ class PressureSolver:
     """
 
     def __init__(self, method: str | Method | Preconditioned = "multigrid-pcg", *, maxiter: int | None = None) -> None:
-        self.method = _named(method)
+        self.method = _as_pressure_method(method)
         self.maxiter = maxiter
         if maxiter is not None:
             require_count(maxiter, "maxiter", 0)
@@ -157,27 +159,27 @@ class PressureSolver:
 
         Parameters
         ----------
-        system
-            On one sample.
-        guess
-            Initial guess (1, x, y, z), or None.
-        atol
-            What is asked for.
+        system : LatticeSystem
+            A system with one sample.
+        guess : Tensor (1, x, y, z) or None
+            Initial guess; zero if None.
+        atol : float
+            Absolute tolerance, positive.
 
         Returns
         -------
         LinearSolution
-            With `seconds` that include the set-up, where the geometry is another one than before.
+            Its `seconds` include the set-up if the geometry has changed.
 
         Raises
         ------
         InputError
-            If the right-hand side or the guess is not finite or has another shape than the lattice, `atol` is not
-            positive, the source does not balance in a part of the fluid that floats, or the preconditioner does not
-            fit.
+            If the right-hand side or the guess is not finite or does not have the shape of the lattice, `atol` is not
+            positive, the source does not balance on a floating component of the fluid, or the preconditioner does not
+            fit the system.
         """
         start = time.perf_counter()
-        _check(system, guess, atol)
+        _check_system(system, guess, atol)
         self.prepare(system)
         if isinstance(self._ready, LinearSolver):
             stop = Stop(rtol=0.0, atol=atol, maxiter=self.maxiter)
@@ -187,7 +189,7 @@ class PressureSolver:
         return replace(solution, seconds=time.perf_counter() - start)
 
     def prepare(self, system: LatticeSystem) -> None:
-        """Set up for the geometry of a system, unless it is that of the system before."""
+        """Set up for the geometry of a system, unless it is that of the previous system."""
         _require_system(system)
         if self._operator is not system.operator:
             self._ready, self._operator = self._set_up(system), system.operator
@@ -195,9 +197,9 @@ class PressureSolver:
     def _set_up(self, system: LatticeSystem) -> LinearSolver | LinearOperator:
         if isinstance(self.method, Preconditioned):
             rhs = system.rhs.flatten(1)
-            found = aslinearoperator(self.method.make(system), rhs)
-            require_fit(found, rhs, "the preconditioner")
-            return found
+            preconditioner = aslinearoperator(self.method.make(system), rhs)
+            require_fit(preconditioner, rhs, "the preconditioner")
+            return preconditioner
         return LinearSolver(system, self.method)
 
     def _iterate(self, system: LatticeSystem, guess: Tensor | None, atol: float) -> LinearSolution:
@@ -216,35 +218,37 @@ class PressureSolver:
 
 def _require_system(system: LatticeSystem) -> None:
     if not isinstance(system, LatticeSystem):
-        raise InputError(f"the system is a {type(system).__name__}; give a LatticeSystem, as pressure_systems does.")
+        raise InputError(
+            f"the system is a {type(system).__name__}; give a LatticeSystem, such as pressure_systems returns."
+        )
 
 
-def _check(system: LatticeSystem, guess: Tensor | None, atol: float) -> None:
+def _check_system(system: LatticeSystem, guess: Tensor | None, atol: float) -> None:
     _require_system(system)
     if guess is not None and not isinstance(guess, Tensor):
         kind = type(guess).__name__
-        raise InputError(f"the guess of the pressure is a {kind}; give a tensor of the shape of the lattice.")
+        raise InputError(f"the guess of the pressure is a {kind}; give a tensor with the shape of the lattice.")
     rhs, lattice = system.rhs, system.operator.lattice
     require_number(atol, "atol", positive=True)
     for field, name in ((rhs, "the right-hand side of the pressure"), (guess, "the guess of the pressure")):
         if field is None:
             continue
         if tuple(field.shape) != (1, *lattice):
-            raise InputError(f"{name} has shape {tuple(field.shape)}; the lattice of one sample is {(1, *lattice)}.")
+            raise InputError(f"{name} has shape {tuple(field.shape)}; it must have shape {(1, *lattice)}.")
         require_finite(field, name)
     outside = float((rhs - system.into_range(rhs)).norm())
-    if outside > max(atol, UNBALANCED * float(rhs.norm())):
+    if outside > max(atol, IMBALANCE_TOL * float(rhs.norm())):
         raise InputError(
-            f"the source does not balance in a part of the fluid that floats: {outside:.3g} of its norm is outside the "
-            "range of the operator; subtract its mean there, or open a side."
+            f"the source does not balance on a floating component of the fluid: its part outside the range of the "
+            f"operator has norm {outside:.3g}; subtract the mean of the source there, or open a side of the domain."
         )
 
 
-def _named(method: str | Method | Preconditioned) -> Method | Preconditioned:
+def _as_pressure_method(method: str | Method | Preconditioned) -> Method | Preconditioned:
     if isinstance(method, Method | Preconditioned):
         return method
     if not isinstance(method, str):
-        raise InputError(f"the method is a {type(method).__name__}; give a name, a method, or Preconditioned(...).")
+        raise InputError(f"method is a {type(method).__name__}; give a name, a method, or Preconditioned(...).")
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}; the choices are {', '.join(map(repr, METHODS))}.")
     return METHODS[method]

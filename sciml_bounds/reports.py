@@ -1,4 +1,4 @@
-"""How results are put into words: reasons, numbers, short tables, and the warning that something was not reached."""
+"""Text of results: stopping reasons, formatted numbers, short tables and convergence warnings."""
 
 from __future__ import annotations
 
@@ -44,53 +44,57 @@ class Reason(StrEnum):
     UNBOUNDED = "objective unbounded below"
     SINGULAR_JACOBIAN = "Jacobian of the constraints rank-deficient"
     CAPPED = "inner solver ended at its cap of steps"
-    SADDLE = "stationary, but no minimum"
+    SADDLE = "stationary, but not a minimum"
 
     def __repr__(self) -> str:
-        """Write it as the word that it is: the reasons of a batch are a tuple."""
+        """Return the quoted value, so that the tuple of reasons of a batch is readable."""
         return repr(self.value)
 
     @property
     def advice(self) -> str:
-        """What to do about it, in one sentence; empty where all is well."""
+        """Remedy, in one sentence; empty if none is needed."""
         return _ADVICE.get(self, "")
 
 
 _ADVICE = {
     Reason.MAXITER: "Raise maxiter, or use a better preconditioner (M=).",
-    Reason.STAGNATED: "The residual stopped falling; ask for a larger rtol, or for float64 where the data are float32.",
+    Reason.STAGNATED: "The residual stopped falling; use a larger rtol, or float64 data.",
     Reason.INDEFINITE: (
-        "Conjugate gradients need a symmetric positive definite operator, and this one is singular or indefinite."
+        "Conjugate gradients need a symmetric positive definite operator, but this one is singular or indefinite."
     ),
     Reason.INDEFINITE_PRECONDITIONER: (
         "The preconditioner gave r.Mr <= 0; use a symmetric positive definite one, or flexible=True."
     ),
-    Reason.NO_NEW_DIRECTION: "It gives zeros, NaN, or what was searched along already; use another one.",
-    Reason.NOT_FINITE: (
-        "The operator or the preconditioner produced NaN or infinity; check them on the right-hand side."
+    Reason.NO_NEW_DIRECTION: (
+        "The preconditioner returned zeros, NaN or combinations of earlier directions; use another one."
     ),
+    Reason.NOT_FINITE: "The operator or the preconditioner returned NaN or infinity; apply each to b to see which.",
     Reason.MESH_LIMITED: (
-        "The bound of the discrete solution on this grid stays above that; refine the grid or pass a flux of a finer "
-        "grid."
+        "The error bound of the discrete solution on this grid exceeds the requested one; refine the grid, or pass a "
+        "flux of a finer grid."
     ),
     Reason.INFEASIBLE: (
-        "No small change of x reduces the constraint violation: the constraints may contradict each other; start from "
-        "another x0, or leave one out."
+        "No small change of x reduces the constraint violation, so the constraints may be inconsistent; start from "
+        "another x0, or remove a constraint."
     ),
-    Reason.UNBOUNDED: "The objective has no lower bound on the constraints; check its sign, or bound the variables.",
-    Reason.SINGULAR_JACOBIAN: "Use preset='robust', which goes on from there, or leave out a dependent constraint.",
-    Reason.CAPPED: "Its steps were not accurate enough; raise the cap, or use inner='direct'.",
-    Reason.SADDLE: "Steps away from there lead back; start from another x0, or use inner='direct'.",
+    Reason.UNBOUNDED: (
+        "The objective has no lower bound on the feasible set; check its sign, or add bounds on the variables."
+    ),
+    Reason.SINGULAR_JACOBIAN: (
+        "Use preset='robust', which continues with a rank-deficient Jacobian, or remove a dependent constraint."
+    ),
+    Reason.CAPPED: "The inner steps were not accurate enough; raise the cap, or use inner='direct'.",
+    Reason.SADDLE: "Steps away from this point led back to it; start from another x0, or use inner='direct'.",
 }
 
 
 def counted(count: int, noun: str) -> str:
-    """Write a number of things, whose plural ends in s."""
+    """Format a count and its noun: "1 cell", "3 cells"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def describe(value: Tensor, digits: int = 4, rounding: str = decimal.ROUND_HALF_EVEN) -> str:
-    """Write a number, or the range of a batch of them; bounds are rounded outwards, so that they stay bounds."""
+    """Format a number, or the range of a batch of numbers; pass `rounding` to round bounds outwards."""
     flat = value.detach().reshape(-1)
     if flat.numel() == 0:
         return "empty"
@@ -101,23 +105,23 @@ def describe(value: Tensor, digits: int = 4, rounding: str = decimal.ROUND_HALF_
 def _describe_number(number: float, digits: int, rounding: str) -> str:
     if isinstance(number, int):
         return str(number)
-    # Fewer digits below 1e-307: there a float no longer has as many, and writing it could undo the rounding.
+    # Fewer digits below 1e-307, where floats have fewer and conversion to float could undo the rounding.
     context = decimal.Context(prec=digits, rounding=rounding, Emin=-307)
     return f"{float(context.create_decimal_from_float(number)):z.{digits}g}"
 
 
 def describe_interval(lower: Tensor, upper: Tensor, between: str) -> str:
-    """Write two bounds and what lies between them."""
+    """Format an inequality lower <= `between` <= upper, with both bounds rounded outwards."""
     return f"{describe(lower, rounding=decimal.ROUND_FLOOR)} <= {between} <= {describe_upper(upper)}"
 
 
 def describe_upper(upper: Tensor, digits: int = 4) -> str:
-    """Write an upper bound."""
+    """Format an upper bound, rounded up."""
     return describe(upper, digits, decimal.ROUND_CEILING)
 
 
 def describe_reason(reason: Reason | tuple[Reason, ...]) -> str:
-    """Write a reason, or how often each occurred in a batch."""
+    """Format a reason, or the number of samples with each reason in a batch."""
     if isinstance(reason, Reason):
         return str(reason)
     counts = {r: reason.count(r) for r in dict.fromkeys(reason)}
@@ -125,15 +129,15 @@ def describe_reason(reason: Reason | tuple[Reason, ...]) -> str:
 
 
 def describe_residual(norm: Tensor, tolerance: Tensor, reason: Reason | tuple[Reason, ...]) -> str:
-    """Write a norm, and what was asked of it: nothing where a bound of the error was."""
-    of_errors = (Reason.ERROR_REACHED, Reason.MESH_LIMITED)
-    if any(one in of_errors for one in ([reason] if isinstance(reason, Reason) else reason)):
+    """Format a residual norm and its tolerance; without the tolerance if the solver stopped on an error bound."""
+    error_reasons = (Reason.ERROR_REACHED, Reason.MESH_LIMITED)
+    if any(one in error_reasons for one in ([reason] if isinstance(reason, Reason) else reason)):
         return describe(norm)
     return f"{describe(norm)} (asked: {describe(tolerance)})"
 
 
 def summary_table(title: str, rows: Mapping[str, str]) -> str:
-    """Lay out a short two-column table."""
+    """Format a titled table of two columns."""
     width = max(len(key) for key in rows)
     return "\n".join([title, *(f"  {key:<{width}}  {value}" for key, value in rows.items())])
 
@@ -141,7 +145,20 @@ def summary_table(title: str, rows: Mapping[str, str]) -> str:
 def report_failure(
     what: str, reason: Reason | tuple[Reason, ...], detail: str, *, throw: bool, advice: Mapping[Reason, str] = _ADVICE
 ) -> None:
-    """Warn, or raise if asked, that an iteration did not reach what was asked; `advice` is what to do, by reason.
+    """Warn that an iteration did not reach its tolerance, or raise an error.
+
+    Parameters
+    ----------
+    what : str
+        Name of the computation.
+    reason : Reason or tuple of Reason
+        Why it stopped, per sample of a batch.
+    detail : str
+        Iterations and residual reached.
+    throw : bool
+        Whether to raise instead of warning.
+    advice : mapping of Reason to str, optional
+        Remedies that replace those of `Reason.advice`.
 
     Raises
     ------
@@ -157,6 +174,6 @@ def report_failure(
 
 
 def warn(message: str) -> None:
-    """Give a `ConvergenceWarning` that points at the user's line."""
+    """Issue a `ConvergenceWarning` located at the user's line that called the package."""
     package = os.path.join(os.path.dirname(__file__), "")
     warnings.warn(message, ConvergenceWarning, skip_file_prefixes=(package,))

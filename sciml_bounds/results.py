@@ -1,4 +1,4 @@
-"""What the verbs return: frozen records that say what was asked, what was reached, and why it stopped."""
+"""Immutable result classes of `solve`, `certify` and the linear solvers."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ if TYPE_CHECKING:
 
 __all__ = ["Certificate", "Interval", "LinearSolution", "Progress", "Reason", "Solution"]
 
-#: How far a number can be trusted: a *bound* is guaranteed (up to floating-point round-off), an *estimate* is not.
+#: Trust in an error figure: a *bound* is guaranteed (up to floating-point round-off), an *estimate* is not.
 Kind = Literal["bound", "estimate"]
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What the callback of `solve` is told after each iteration.
+    """Argument of the callback of `solve`, passed after each iteration.
 
     Attributes
     ----------
-    iteration
+    iteration : int
         Number of iterations done.
-    values
-        The current nodal values, shape (batch..., nodes).
-    residual_norm
-        Residual norm of each sample, shape (batch...).
-    relative_upper
-        Guaranteed bound of the relative energy error of each sample, shape (batch...); None unless `error` was given.
+    values : Tensor (batch..., nodes)
+        Current nodal values.
+    residual_norm : Tensor (batch...)
+        Residual norm of each sample.
+    relative_upper : Tensor (batch...) or None
+        Guaranteed bound of the relative energy error of each sample; None unless `error` was given.
     """
 
     iteration: int
@@ -57,40 +57,41 @@ class Progress:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class LinearSolution:
-    """The result of a linear solve; every quantity has the batch shape of the right-hand side.
+    """Result of a linear solve A x = b; every quantity has the batch shape of b.
 
     Attributes
     ----------
-    x
-        The solution, shape (batch..., n).
-    converged
-        Whether the requested residual was reached.
-    reason
-        Why the iteration stopped: one `Reason`, or a tuple of them in batch order.
-    iterations
+    x : Tensor (batch..., n)
+        The solution.
+    converged : Tensor of bool (batch...)
+        Whether the residual reached the tolerance.
+    reason : Reason or tuple of Reason
+        Why the iteration stopped; for a batch, one reason per sample.
+    iterations : Tensor of int (batch...)
         Number of iterations.
-    residual_norms
-        ||b - A x|| as the iteration saw it, before each iteration and at the end; shape (iterations + 1, batch...).
-        With `minres` and a preconditioner M the norm is sqrt(r.M r), here and below.
-    residual_norm
-        ||b - A x|| computed anew from the returned solution.
-    tolerance
-        What the residual was asked to fall below.
-    error_lower
-        Lower bound of the error in the A-norm at each iterate, from the steps that followed it (zero for the last);
-        shape as `residual_norms`. None for methods without such steps.
-    error_upper
+    residual_norms : Tensor (iterations + 1, batch...)
+        ||b - A x|| before each iteration and at the end, as computed by the recurrence of the iteration. For `minres`
+        with a preconditioner M, all residual norms are sqrt(r.M r).
+    residual_norm : Tensor (batch...)
+        ||b - A x||, recomputed from the returned solution.
+    tolerance : Tensor (batch...)
+        Requested bound of the residual norm.
+    error_lower : Tensor (iterations + 1, batch...) or None
+        Lower bound of the A-norm of the error of each iterate, computed from the later steps (zero for the last
+        iterate). None for methods that do not provide it.
+    error_upper : Tensor (batch...) or None
         Upper bound or estimate of ||x - x*||_A for the returned solution; see `error_upper_kind`.
-    error_upper_kind
-        "bound" or "estimate"; None where there is no number.
-    flexible
-        Whether the loop orthogonalised explicitly, as a preconditioner not known to be linear and symmetric requires.
-    dropped_directions
-        In how many iterations what the preconditioner gave was dropped, since it was zero, NaN, infinite or nothing
-        new. None where the preconditioner is known to be linear, of which nothing is dropped.
-    method
-        What was used, in words.
-    seconds
+    error_upper_kind : {"bound", "estimate"} or None
+        Kind of `error_upper`; None if there is none.
+    flexible : bool
+        Whether directions were orthogonalised explicitly, as is needed for a preconditioner that may be nonlinear or
+        nonsymmetric.
+    dropped_directions : Tensor of int (batch...) or None
+        Number of iterations in which the output of the preconditioner was dropped because it was zero, not finite or
+        linearly dependent on earlier directions. None if the preconditioner is known to be linear.
+    method : str
+        Description of the method.
+    seconds : float
         Wall-clock time of set-up and solve.
     """
 
@@ -126,7 +127,7 @@ class LinearSolution:
 
     @property
     def progress(self) -> str:
-        """How far the iteration came, in words."""
+        """Sentence part that states the iterations and the residual reached, for messages."""
         tiny = torch.finfo(self.x.dtype).tiny
         worst = float((self.residual_norm / self.tolerance.clamp_min(tiny)).max())
         count = int(self.iterations.max())
@@ -135,7 +136,7 @@ class LinearSolution:
 
 
 class Interval(NamedTuple):
-    """Two numbers a sample between which the true value is guaranteed to lie."""
+    """Guaranteed lower and upper bounds of a quantity, one pair per sample."""
 
     lower: Tensor
     upper: Tensor
@@ -146,22 +147,22 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Solution:
-    """The answer to a problem; every quantity has the batch shape of the problem.
+    """Discrete solution of a problem; every quantity has the batch shape of the problem.
 
     Attributes
     ----------
-    values
-        Nodal values, shape (batch..., nodes).
+    values : Tensor (batch..., nodes)
+        Nodal values.
     converged, reason, iterations, residual_norms, residual_norm, tolerance, method, seconds
         As in `LinearSolution`.
-    linear
-        The linear solve behind it.
-    certificate
-        Guaranteed bounds of its error, where they were asked for.
-    grid
+    linear : LinearSolution
+        Result of the linear solve.
+    certificate : Certificate or None
+        Guaranteed bounds of the error, if requested.
+    grid : Grid
         The grid of the values.
-    coefficient
-        The coefficient along the first axis, for pictures, shape (batch..., cells).
+    coefficient : Tensor (batch..., cells)
+        The coefficient along the first axis, for plots.
     """
 
     values: Tensor
@@ -185,17 +186,17 @@ class Solution:
 
     @property
     def residual_norm(self) -> Tensor:
-        """Residual norm of the returned values, computed anew."""
+        """Residual norm, recomputed from the returned values."""
         return self.linear.residual_norm
 
     @property
     def tolerance(self) -> Tensor:
-        """What the residual norm was asked to fall below."""
+        """Requested bound of the residual norm."""
         return self.linear.tolerance
 
     @property
     def method(self) -> str:
-        """What was used, in words."""
+        """Description of the method."""
         return self.linear.method
 
     def __repr__(self) -> str:
@@ -213,7 +214,7 @@ class Solution:
         return summary_table("Solution", rows)
 
     def to_xarray(self) -> xarray.Dataset:
-        """Return the values, and the certificate where there is one, as a labelled data set."""
+        """Return the values and the certificate, if any, as a labelled data set."""
         data = {"solution": _variable(self.values, self.grid, nodal=True, long_name="solution u")}
         data["coefficient"] = _variable(self._own_coefficient, self.grid, nodal=False, long_name="coefficient a")
         attributes = {
@@ -227,19 +228,19 @@ class Solution:
         return _dataset(data, self.grid, self.values.shape, attributes)
 
     def plot(self, sample: int = 0) -> Figure:
-        """Draw coefficient, solution and, where there is a certificate, its error indicators."""
+        """Plot coefficient, solution and, if there is a certificate, its error indicators."""
         indicators = None if self.certificate is None else self.certificate.indicators
         return plot_solution(self.grid, self._own_coefficient, self.values, indicators, sample)
 
     @property
     def _own_coefficient(self) -> Tensor:
-        """The coefficient of each sample; without batch where all samples share it."""
+        """The coefficient of each sample; without batch axes if all samples share it."""
         dim, batch = self.grid.dim, self.values.shape[: self.values.ndim - self.grid.dim]
         return self.coefficient if self.coefficient.ndim == dim else self.coefficient.expand(*batch, *self.grid.shape)
 
 
 class CertificateDetails(Protocol):
-    """What a certificate computes on request, from the problem and the flux."""
+    """Quantities that a certificate computes on demand from the problem and the flux."""
 
     def mesh_and_model(self) -> tuple[Interval, Interval]:
         """Return `Certificate.mesh` and `Certificate.model`."""
@@ -255,37 +256,37 @@ class CertificateDetails(Protocol):
 class Certificate:
     """Guaranteed bounds of the error of a field in the energy norm.
 
-    |||w|||^2 is the integral of a |grad w|^2 + c w^2, plus that of alpha w^2 over Robin sides.
-    The bounds hold for the problem with the declared cellwise data and for the nodal field `values`, or for the
-    function that was given, up to floating-point round-off; every quantity has the batch shape.
+    |||w|||^2 is the integral of a |grad w|^2 + c w^2, plus the integral of alpha w^2 over Robin sides.
+    The bounds hold, up to floating-point round-off, for the problem with the declared cellwise data and for v, which is
+    the multilinear interpolant of `values` or the function that was certified. Every quantity has the batch shape.
 
     Attributes
     ----------
-    upper, lower
-        |||u - v||| lies between them, v the field or function; `lower` is zero where it was not asked for.
-    kind
-        "bound": guaranteed.
-    energy
+    upper, lower : Tensor (batch...)
+        Bounds: lower <= |||u - v||| <= upper. `lower` is zero unless requested.
+    kind : {"bound"}
+        "bound" means guaranteed.
+    energy : Tensor (batch...)
         |||values|||.
-    indicators
-        Error indicator of each cell, shape (batch..., n): their squares sum to the square of `upper`.
-    boundary_part
-        The part of `upper` that comes from boundary values that are not the prescribed ones: |||w||| of a lifting w.
-    boundary_gap
+    indicators : Tensor (batch..., cells)
+        Error indicator of each cell. The sum of their squares is the square of `upper`.
+    boundary_part : Tensor (batch...)
+        Part of `upper` due to wrong boundary values: |||w||| of a lifting w of the difference.
+    boundary_gap : Tensor (batch...)
         Largest difference between the field and the prescribed boundary values.
-    terms
-        Squares of the other parts of `upper`, by name: flux, oscillation, reaction, robin; for a function
-        those of its interpolant, and interpolation, the square of what was added for what lies between the nodes.
-    flux
-        The equilibrated flux y ~ a grad u, one face field (batch..., n + 1 along its own axis) an axis; reuse it with
-        `certify(problem, other_values, flux=certificate.flux)`.
-    values
-        The nodal field that was certified, shape (batch..., nodes), or that of the function at the nodes.
-    layout
-        How the field was given; "function" for what is known between the nodes too.
-    grid
+    terms : mapping of str to Tensor (batch...)
+        Squares of the other parts of `upper`: flux, oscillation, reaction and robin. For a function these are the
+        parts of its interpolant, and interpolation is the square of the part due to its values between the nodes.
+    flux : tuple of Tensor
+        The equilibrated flux y ~ a grad u: one face field per axis, shape (batch..., n + 1 along its own axis). Reuse
+        it with `certify(problem, other_values, flux=certificate.flux)`.
+    values : Tensor (batch..., nodes)
+        The certified nodal field, or the nodal values of the certified function.
+    layout : str
+        Form in which the field was given; "function" if its values between the nodes are known too.
+    grid : Grid
         The grid of the values.
-    seconds
+    seconds : float
         Wall-clock time.
     """
 
@@ -303,41 +304,46 @@ class Certificate:
     seconds: float
     kind: Kind = "bound"
     _details: CertificateDetails | None = field(repr=False, default=None)  # None if read from a file
-    _energy_of_values: Tensor | None = field(repr=False, default=None)  # energy, with the gradients that `upper` has
+    _energy_of_values: Tensor | None = field(repr=False, default=None)  # energy, differentiable as `upper` is
 
     @property
     def relative_upper(self) -> Tensor:
-        """Bound of |||u - values||| / |||u|||; infinite where the bound is as large as the field."""
+        """Bound of |||u - values||| / |||u|||; infinite if `upper` is not below |||values|||."""
         rest = (self.energy if self._energy_of_values is None else self._energy_of_values) - self.upper
         return torch.where(rest > 0, self.upper / torch.where(rest > 0, rest, 1.0), torch.inf)
 
-    def _known(self) -> CertificateDetails:
+    def _require_details(self) -> CertificateDetails:
         if self._details is None:
-            raise RuntimeError("this certificate was read from a file, without its problem; certify the values again.")
+            raise RuntimeError(
+                "this certificate was read from a file, which does not contain its problem; call certify again."
+            )
         return self._details
 
     @cached_property
     def _mesh_and_model(self) -> tuple[Interval, Interval]:
-        return self._known().mesh_and_model()
+        return self._require_details().mesh_and_model()
 
     @property
     def mesh(self) -> Interval:
-        """Bounds of the energy error of the discrete solution on this grid (computed on first use, one solve)."""
+        """Bounds of the energy error of the discrete solution on this grid; one solve on first use."""
         return self._mesh_and_model[0]
 
     @property
     def model(self) -> Interval:
-        """Bounds of the energy distance of the field to the discrete solution (computed on first use, one solve)."""
+        """Bounds of the energy norm of the field minus the discrete solution; one solve on first use."""
         return self._mesh_and_model[1]
 
     @cached_property
     def l2_upper(self) -> Tensor:
-        """Bound of the L2 norm of the error; infinite where none is known (no Dirichlet side, no reaction, solids)."""
-        return self._known().l2_upper()
+        """Bound of the L2 norm of the error.
+
+        Infinite where no bound is known: without Dirichlet sides and reaction, or with solid cells.
+        """
+        return self._require_details().l2_upper()
 
     def goal(self, functional: Any) -> Interval:
         """Bound a linear output of the exact solution: `sb.Mean`, `sb.BoundaryFlux`, `sb.EffectivePermeability`."""
-        return self._known().goal(functional)
+        return self._require_details().goal(functional)
 
     def __repr__(self) -> str:
         rows = {
@@ -360,7 +366,7 @@ class Certificate:
         return _dataset(data, self.grid, self.values.shape, {"layout": self.layout})
 
     def plot(self, sample: int = 0) -> Figure:
-        """Draw the field and the error indicators of one sample, with its bounds as the title."""
+        """Plot the field and the error indicators of one sample, with its bounds as the title."""
         figure = plot_certificate(self.grid, self.values, self.indicators, sample)
         ends = (end.detach().reshape(-1) for end in (self.lower, self.upper, self.relative_upper))
         lower, upper, relative = (end[sample if len(end) > 1 else 0] for end in ends)

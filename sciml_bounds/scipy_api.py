@@ -1,4 +1,4 @@
-"""scipy's exact signatures, numpy in and numpy out, on the loops of this package: only the import has to change."""
+"""`cg` and `minres` with scipy's signatures, numpy in and numpy out: drop-in replacements that run on our loops."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["cg", "minres"]
 
 type Array = np.ndarray[Any, np.dtype[Any]]
 
-#: The dtypes that are computed in; whatever else is given becomes float64, as in scipy.
+#: Codes of the dtypes that are kept; any other dtype becomes float64, as in scipy.
 _DTYPES = "fdFD"
 
 
@@ -42,40 +42,40 @@ def cg(
 
     Parameters
     ----------
-    A
-        Real or complex, n x n: an array, a scipy sparse array or matrix, a scipy `LinearOperator`, or one of ours.
-    b
-        Right-hand side, shape (n,) or (n, 1).
-    x0
-        Initial guess, shape (n,) or (n, 1), or "Mb" for M b; zero by default.
-    rtol, atol
+    A : ndarray, sparse array or LinearOperator
+        Real or complex matrix (n, n); the operator may be scipy's or ours.
+    b : ndarray (n,) or (n, 1)
+        Right-hand side.
+    x0 : ndarray (n,) or (n, 1), or "Mb", optional
+        Initial guess; "Mb" means M b. Zero by default.
+    rtol, atol : float
         Stop when ||b - A x|| <= max(rtol ||b||, atol).
-    maxiter
-        Largest number of iterations; 10 n by default.
-    M
-        Preconditioner, Hermitian positive definite: an approximation of the inverse of A, in any of the forms of `A`.
-        No network of directions or MgNO, which are not: `sb.cg` takes those.
-    callback
+    maxiter : int, optional
+        Maximum number of iterations; 10 n by default.
+    M : ndarray, sparse array or LinearOperator, optional
+        Preconditioner: a Hermitian positive definite approximation of the inverse of A. Direction networks and MgNO
+        are neither linear nor symmetric; pass them to `sb.cg`.
+    callback : callable, optional
         Called with a copy of the current x after each iteration.
 
     Returns
     -------
-    x
-        The solution, shape (n,), in the wider of the dtypes of A and b.
-    info
-        0 if the residual of x is as small as asked; otherwise the number of iterations done, at least 1.
+    x : ndarray (n,)
+        The solution, in the wider of the dtypes of A and b.
+    info : int
+        0 if the residual of x meets the tolerance; otherwise the number of iterations, at least 1.
 
     Raises
     ------
     InputError
-        (a ValueError) If shapes do not fit, a tolerance is negative or not a number, or M is a network.
+        (a ValueError) If shapes disagree, a tolerance is negative or not a number, or M is a network.
 
     Notes
     -----
-    The iterates are scipy's, up to round-off. What differs: `info` judges the residual of x, computed anew at the end,
-    where scipy trusts its recurrence, so that a tolerance that round-off does not allow is reported as not reached, and
-    one that the last allowed iteration reaches as reached. An operator or preconditioner that turns out not to be
-    positive definite, or not finite, ends the iteration where scipy goes on. There is no `A.psolve`.
+    The iterates equal scipy's up to round-off. Three differences: `info` is based on the residual b - A x, recomputed
+    at the end, not on the recurrence, so a tolerance below round-off is reported as not reached, and one reached in the
+    last allowed iteration as reached. Iteration stops as soon as A or M proves not positive definite or not finite.
+    `A.psolve` is not used.
 
     Examples
     --------
@@ -99,7 +99,7 @@ def cg(
 
     def monitor(iteration: int, x: Tensor, norm: Tensor) -> None:
         if callback is not None:
-            callback(_scaled_back(x, scale, dtype))  # whatever it returns
+            callback(_scaled_back(x, scale, dtype))  # its result is ignored, as in scipy
 
     solution = iterate(
         _Hermitian(operator, vector),
@@ -131,46 +131,47 @@ def minres(
 
     Parameters
     ----------
-    A
-        Real or complex, n x n: an array, a scipy sparse array or matrix, a scipy `LinearOperator`, or one of ours.
-    b
-        Right-hand side, shape (n,) or (n, 1).
-    x0
-        Initial guess, shape (n,) or (n, 1), or "Mb" for M b; zero by default.
-    rtol
-        Stop when ||b - (A - shift I) x||_M <= rtol ||b||_M, with ||r||_M = sqrt(r.M r): the Euclidean norm without M.
-    shift
-        A number.
-    maxiter
-        Largest number of iterations; 5 n by default.
-    M
-        Preconditioner, Hermitian positive definite: an approximation of the inverse of the absolute value of A, in any
-        of the forms of `A`.
-    callback
+    A : ndarray, sparse array or LinearOperator
+        Real or complex matrix (n, n); the operator may be scipy's or ours.
+    b : ndarray (n,) or (n, 1)
+        Right-hand side.
+    x0 : ndarray (n,) or (n, 1), or "Mb", optional
+        Initial guess; "Mb" means M b. Zero by default.
+    rtol : float, default 1e-5
+        Stop when ||b - (A - shift I) x||_M <= rtol ||b||_M, with ||r||_M = sqrt(r.M r), or the Euclidean norm if M is
+        not given.
+    shift : float, default 0.0
+        Multiple of the identity that is subtracted from A.
+    maxiter : int, optional
+        Maximum number of iterations; 5 n by default.
+    M : ndarray, sparse array or LinearOperator, optional
+        Preconditioner: a Hermitian positive definite approximation of the inverse of |A|, the matrix with the absolute
+        values of the eigenvalues of A.
+    callback : callable, optional
         Called with a copy of the current x after each iteration.
-    show
+    show : bool, default False
         Print the residual norm of each iteration.
-    check
-        Refuse an A or M that is not Hermitian, as far as one product with two random vectors each can tell.
+    check : bool, default False
+        Test with random vectors whether A and M are Hermitian.
 
     Returns
     -------
-    x
-        The solution, shape (n,), in the wider of the dtypes of A and b.
-    info
-        0 if the residual of x is as small as asked; otherwise the number of iterations done, at least 1.
+    x : ndarray (n,)
+        The solution, in the wider of the dtypes of A and b.
+    info : int
+        0 if the residual of x meets the tolerance; otherwise the number of iterations, at least 1.
 
     Raises
     ------
     InputError
-        (a ValueError) If shapes do not fit, a tolerance or shift is no number, M is a network or found not to be
-        positive definite, or `check` finds something.
+        (a ValueError) If shapes disagree, a tolerance or the shift is not a number, M is a network or proves not
+        positive definite, or `check` finds A or M not Hermitian.
 
     Notes
     -----
-    What differs from scipy: it stops relative to ||A|| ||x||, which is never smaller than our ||b|| but for the
-    residual, so that ours may take more iterations and is more accurate; `info` judges the residual of x, computed anew
-    at the end, and is not zero for a solution in the sense of least squares.
+    Two differences from scipy: it stops relative to ||A|| ||x||, which exceeds our ||b|| up to the residual, so ours
+    may take more iterations and is more accurate. `info` is based on the residual of x, recomputed at the end, and is
+    therefore not 0 for a least-squares solution of an inconsistent system.
 
     Examples
     --------
@@ -211,43 +212,44 @@ def minres(
         if show:
             sys.stdout.write(f"iteration {len(loop.norms) - 1}: residual norm {scale * float(loop.norm):.6e}\n")
         if callback is not None:
-            callback(_scaled_back(loop.x, scale, dtype))  # whatever it returns
+            callback(_scaled_back(loop.x, scale, dtype))  # its result is ignored, as in scipy
         return False
 
     loop.run(limit, after_iteration)
     if loop.reasons[0] is Reason.INDEFINITE_PRECONDITIONER:
         raise InputError(
-            "M is not positive definite (v.Mv < 0 for a vector v of the iteration); MINRES needs it to be."
+            "M is not positive definite (v.Mv < 0 for a vector v of the iteration); MINRES needs a positive definite "
+            "preconditioner."
         )
     done = loop.reasons[0] in (Reason.CONVERGED, Reason.ROUND_OFF)
     return _outcome(_scaled_back(loop.x, scale, dtype), done, loop.iterations)
 
 
 def _without_solution(guess: Array, maxiter: int) -> tuple[Array, int]:
-    """Return what scipy does where b is not finite: NaN after the first iteration, and no end before the last."""
+    """Return the outcome of scipy for b that is not finite: NaN, after `maxiter` iterations."""
     return guess[0] if maxiter == 0 else np.full_like(guess[0], np.nan), max(1, maxiter)
 
 
 def _outcome(x: Array, converged: bool, iterations: Tensor) -> tuple[Array, int]:
-    """Return x and its `info`: x may overflow where it is scaled back."""
+    """Return x and its `info`, which is not 0 if x has overflowed when scaled back."""
     return x, 0 if converged and np.isfinite(x).all() else max(1, int(iterations))
 
 
 def _read_system(
     A: Any, b: Any, M: Any
 ) -> tuple[scipy.sparse.linalg.LinearOperator, Array, scipy.sparse.linalg.LinearOperator | None]:
-    """Read A, b (1, n) in the dtype of the answer, and M."""
+    """Return A, b (1, n) in the dtype of the solution, and M, checked."""
     operator = _scipy_operator(A)
     n = operator.shape[0]
     if operator.shape != (n, n):
-        raise InputError(f"A has shape {operator.shape}; expected a square matrix.")
+        raise InputError(f"A has shape {operator.shape}; it must be square.")
     rhs = np.asanyarray(b)
     if rhs.shape not in ((n,), (n, 1)):
         raise InputError(f"A has shape {(n, n)} and b has shape {rhs.shape}; b must have shape {(n,)} or {(n, 1)}.")
     dtype = np.result_type(*(t if t.char in _DTYPES else np.float64 for t in (np.dtype(operator.dtype), rhs.dtype)))
-    if isinstance(M, LinearOperator) and M.safeguard:  # the iteration would end where r.Mr <= 0, without a word
+    if isinstance(M, LinearOperator) and M.safeguard:  # the iteration would stop silently at r.Mr <= 0
         raise InputError(
-            f"M is a {type(M).__name__}, which is not linear and symmetric as scipy's iteration needs it; use sb.cg."
+            f"M is a {type(M).__name__}, but this iteration needs a linear and symmetric preconditioner; use sb.cg."
         )
     inverse = None if M is None else _scipy_operator(M)
     if inverse is not None and inverse.shape != (n, n):
@@ -256,13 +258,13 @@ def _read_system(
 
 
 def _real(vector: Array) -> Array:
-    """See n complex numbers as 2 n real ones: a Hermitian matrix is symmetric there, and its Krylov spaces the same."""
-    found: Array = vector.view(vector.real.dtype)
-    return found
+    """View n complex numbers as 2 n real ones: Hermitian matrices become symmetric, and Krylov spaces stay the same."""
+    reals: Array = vector.view(vector.real.dtype)
+    return reals
 
 
 class _RealView(LinearOperator):
-    """A Hermitian function of real or complex vectors (n,) of numpy, as a symmetric one of the real numbers in them."""
+    """Symmetric operator on real vectors, from a Hermitian product with real or complex numpy vectors (n,)."""
 
     symmetric = True
 
@@ -282,7 +284,7 @@ class _RealView(LinearOperator):
 
 
 class _Hermitian(LinearOperator):
-    """An operator of scipy on single vectors, taken to be Hermitian as scipy takes it."""
+    """A scipy operator on single vectors, assumed to be Hermitian, as in scipy."""
 
     symmetric = True
 
@@ -319,9 +321,9 @@ def _initial_guess(x0: Any, rhs: Array, inverse: scipy.sparse.linalg.LinearOpera
 
 
 def _divide_by_scale(rhs: Array, guess: Array) -> float:
-    """Divide b and the guess (1, n) in place by a power of two near the largest entry of b, and return it.
+    """Divide b and the guess (1, n) in place by a power of two near the largest entry of b; return the divisor.
 
-    Squares of residuals stay in range then. A guess that is much larger than b is kept in range as well.
+    This keeps the squares of residuals in range. The divisor is larger if the guess is much larger than b.
     """
     if rhs.size == 0 or not np.isfinite(rhs).all():
         return 1.0
@@ -334,17 +336,17 @@ def _divide_by_scale(rhs: Array, guess: Array) -> float:
 
 
 def _scaled_back(x: Tensor, scale: float, dtype: np.dtype[Any]) -> Array:
-    """Return a copy of x (1, n), as it is for the b that was given."""
+    """Return a copy of x (1, n) with the scaling of b undone, shape (n,)."""
     reals = torch.view_as_real(x) if x.is_complex() else x
-    found: Array = (reals * scale).view(-1).numpy().view(dtype)
-    return found
+    restored: Array = (reals * scale).view(-1).numpy().view(dtype)
+    return restored
 
 
 def _tolerance(rtol: float, atol: float, rhs: Array, scale: float) -> float:
-    """max(rtol ||b||, atol / scale), but a positive number of the dtype: residuals of zero are always small enough."""
+    """Return max(rtol ||b||, atol / scale), clipped to positive finite numbers so that a zero residual meets it."""
     for name, value in (("rtol", rtol), ("atol", atol)):
         if not isinstance(value, int | float | np.number) or not value >= 0:
-            raise InputError(f"{name} is {value!r}; it must be a number that is not negative.")
+            raise InputError(f"{name} is {value!r}; it must be a nonnegative number.")
     limits = np.finfo(rhs.dtype)
     tolerance = max(float(atol) / scale, float(rtol) * float(np.linalg.norm(rhs)))  # atol if that is NaN
     return min(max(tolerance, float(limits.tiny)), float(limits.max))

@@ -1,4 +1,4 @@
-"""Simulations: pressure solvers for codes of one's own, smoke, and incompressible flow on the torus."""
+"""Simulations: pressure solvers for external codes, smoke, and incompressible flow on the torus."""
 
 from sciml_bounds.evolution.bodies import Ball, Block, Body, Star, Voxels
 from sciml_bounds.evolution.navier_stokes import NavierStokes, crank_nicolson_euler, diagonal_forcing

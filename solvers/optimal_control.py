@@ -1,10 +1,10 @@
-"""Optimal control of an elliptic equation: find the source whose solution comes closest to a target, and draw it.
+"""Optimal control of an elliptic equation: find the source whose solution is closest to a target, and draw it.
 
     python solvers/optimal_control.py --cells 128 --target step --weight 1e-4 --out step.h5 --picture step.png
     python solvers/optimal_control.py --dim 3 --cells 32 --cubic 10 --out bump.h5
 
 It minimises 1/2 ||u - target||^2 + weight/2 ||z||^2 over z, where -Lap u + cubic u^3 = z in the unit box and u = 0 on
-its sides. Exit codes: 0 done, 2 bad input or a file that cannot be read or written, 3 not converged, 130 and 143
+the boundary. Exit codes: 0 done, 2 bad input or a file that cannot be read or written, 3 not converged, 130 and 143
 interrupted.
 """
 
@@ -34,26 +34,31 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def optimal_control(
     out: Annotated[Path, typer.Option(metavar="FILE.h5", help="Write target, state and control as netCDF-4 (HDF5).")],
-    dim: Annotated[int, typer.Option(help="1, 2 or 3.")] = 2,
+    dim: Annotated[int, typer.Option(help="Number of dimensions: 1, 2 or 3.")] = 2,
     cells: Annotated[int, typer.Option(help="Number of cells along each axis.")] = 64,
     target: Annotated[
-        str, typer.Option(metavar="NAME", help="bump, step, waves, or a file with a number for each node.")
+        str, typer.Option(metavar="NAME", help="bump, step, waves, or a file with one number per node.")
     ] = "step",
-    weight: Annotated[float, typer.Option(help="How dear the control is.")] = 1e-4,
-    cubic: Annotated[float, typer.Option(help="Factor of u^3 in the equation, not negative.")] = 0.0,
+    weight: Annotated[float, typer.Option(help="Regularisation weight of the control.")] = 1e-4,
+    cubic: Annotated[float, typer.Option(help="Factor of u^3 in the equation, nonnegative.")] = 0.0,
     method: Annotated[
-        str, typer.Option(metavar="NAME", help="multigrid, inside of conjugate gradients, or direct: sparse LU.")
+        str,
+        typer.Option(
+            metavar="NAME", help="Linear solver: multigrid-preconditioned conjugate gradients, or direct (sparse LU)."
+        ),
     ] = "multigrid",
-    rtol: Annotated[float, typer.Option(help="What is left of the optimality conditions, relative.")] = 1e-8,
-    maxiter: Annotated[int, typer.Option(help="Largest number of Newton steps.")] = 100,
-    picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw it, as .png, .pdf or .svg.")] = None,
+    rtol: Annotated[float, typer.Option(help="Relative tolerance of the optimality conditions.")] = 1e-8,
+    maxiter: Annotated[int, typer.Option(help="Maximum number of Newton steps.")] = 100,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the result as .png, .pdf or .svg.")
+    ] = None,
     as_json: output.JsonOption = False,
 ) -> None:
-    """Find the source whose solution comes closest to a target, and write target, state and control.
+    """Find the source whose solution is closest to a target, and write target, state and control.
 
     Example: python solvers/optimal_control.py --target waves --weight 1e-5 --out waves.h5 --picture waves.png
     """
-    output.targets(out, picture, "Dataset")
+    output.check_targets(out, picture, "Dataset")
     if method not in ("multigrid", "direct"):
         raise InputError(f"unknown method {method!r}; the choices are 'multigrid' and 'direct'.")
     require_number(rtol, "rtol", positive=True)
@@ -72,20 +77,22 @@ def optimal_control(
 
 
 def make_control(dim: int, cells: int, target: str, weight: float, cubic: float) -> sb.control.DistributedControl:
-    """Set the problem up.
+    """Return the control problem.
 
     Raises
     ------
     InputError
-        If an argument is of the wrong size, or the target cannot be read.
+        If an argument is out of range, or the target cannot be read.
     """
     import sciml_bounds as sb
     from sciml_bounds.store.reading.readers import read_field
 
     if dim not in (1, 2, 3):
-        raise InputError(f"the box has {dim} dimensions; it can have 1, 2 or 3.")
+        raise InputError(f"dim is {dim}; it must be 1, 2 or 3.")
     if cubic < 0:
-        raise InputError(f"cubic is {cubic}; it must not be negative, since the equation may have several solutions.")
+        raise InputError(
+            f"cubic is {cubic}; it must be nonnegative, otherwise the equation can have several solutions."
+        )
     problem = sb.Diffusion(sb.Grid((cells,) * dim))
     field = named_targets().get(target) or read_field(target, "the target")
     nonlinearity = (lambda u: cubic * u**3) if cubic else None
@@ -93,7 +100,7 @@ def make_control(dim: int, cells: int, target: str, weight: float, cubic: float)
 
 
 def named_targets() -> dict[str, Callable[..., Any]]:
-    """Targets by name, functions of the coordinates: one that can be reached, one with jumps, one that changes sign."""
+    """Return the targets by name, as functions of the coordinates: smooth, with jumps, and with changes of sign."""
     import torch
 
     def bump(*place: Any) -> Any:
@@ -115,7 +122,7 @@ def write(
     picture: Path | None,
     asked: dict[str, Any],
 ) -> None:
-    """Write the fields, with what each Newton step left, and the picture."""
+    """Write the fields and the residuals of the Newton steps, and draw the picture."""
     import sciml_bounds as sb
     from sciml_bounds.store.safety.writer import replacing
 
@@ -130,7 +137,7 @@ def write(
 def show(
     control: sb.control.DistributedControl, result: sb.optimize.OptimizeResult, files: dict[str, str], as_json: bool
 ) -> None:
-    """Print what came out."""
+    """Print the result."""
     mass = control.stiffness.mass
     state, source = control.split(result.x)
     inner_steps, alone = sum(step.inner_steps for step in result.history), forward_seconds(control, result)
@@ -148,23 +155,23 @@ def show(
         "objective": f"{record['objective']:.8g}",
         "||u - target||": f"{record['distance']:.4g}",
         "||z||": f"{record['control_norm']:.4g}",
-        "KKT residual": f"{record['kkt_residual']:.3g} (asked: {record['tolerance']:.3g})",
-        "Newton steps": f"{record['steps']}, with {inner_steps} of the inner solver",
-        "seconds": f"{record['seconds']:.3g}, as for {record['forward_solves']:.1f} solves of the linear part",
+        "KKT residual": f"{record['kkt_residual']:.3g} (tolerance: {record['tolerance']:.3g})",
+        "Newton steps": f"{record['steps']}, with {inner_steps} inner iterations",
+        "seconds": f"{record['seconds']:.3g}, as many as {record['forward_solves']:.1f} solves of the linear equation",
     }
     if inner_steps:
-        rows["Newton steps"] += f", each of which leaves {record['inner_factor']:.2f} of the residual"
+        rows["Newton steps"] += f", which reduce the residual by {record['inner_factor']:.2f} each"
     output.print_table("optimal control", rows | files)
 
 
 def inner_factor(result: sb.optimize.OptimizeResult) -> float | None:
-    """Tell what a step of the inner solver leaves of the residual, on the mean; None for direct solvers."""
+    """Return the mean reduction factor of the residual per inner iteration; None for direct solvers."""
     steps = sum(step.inner_steps for step in result.history)
     return math.prod(step.inner_residual for step in result.history) ** (1 / steps) if steps else None
 
 
 def forward_seconds(control: sb.control.DistributedControl, result: sb.optimize.OptimizeResult) -> float:
-    """Solve the linear equation once, for a source of one, as accurately as the control."""
+    """Return the time of one solve of the linear equation, with source 1 and the accuracy of the control."""
     import sciml_bounds as sb
 
     problem = control.grid_stiffness.problem.replace(source=1.0)

@@ -1,12 +1,12 @@
-"""A steady nonlinear reaction and diffusion by every method of the package, with one report: what each guarantees.
+"""Solve a steady nonlinear reaction-diffusion equation by every method of the package, and compare error bounds.
 
     python solvers/reaction_diffusion.py --cells 64 --out fields.h5 --picture fields.png
     python solvers/reaction_diffusion.py --extra 0 --power 4 --reaction 5 --methods newton --methods features --out u.h5
 
-It solves -div((1 + extra / sqrt(1 + |grad u|^2)) grad u) + reaction |u|^(power - 2) u = f in the unit box, u = 0 on its
-sides, where f is a source and a sink of a given strength. Methods: newton, kacanov, gradient, gns on the grid, and the
-networks features, ritz and unfolded, certified between the nodes too. Exit codes: 0 done, 2 bad input or a file that
-cannot be read or written, 3 not converged, 130 and 143 interrupted.
+The equation is -div((1 + extra / sqrt(1 + |grad u|^2)) grad u) + reaction |u|^(power - 2) u = f in the unit box, u = 0
+on the boundary, where f consists of a source and a sink. Methods on the grid: newton, kacanov, gradient and gns.
+Networks, with certificates that hold between the nodes too: features, ritz and unfolded. Exit codes: 0 done, 2 bad
+input or a file that cannot be read or written, 3 not converged, 130 and 143 interrupted.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @dataclass(frozen=True)
 class Answer:
-    """What a method found: nodal values, how many iterations or neurons it took, whether it converged, seconds."""
+    """Result of one method: nodal values, iterations or neurons (`effort`), convergence, seconds and certificate."""
 
     values: Tensor
     effort: str
@@ -56,40 +56,45 @@ class Answer:
 def reaction_diffusion(
     out: Annotated[Path, typer.Option(metavar="FILE.h5", help="Write the solutions as netCDF-4 (HDF5).")],
     methods: Annotated[
-        list[str] | None, typer.Option("--methods", metavar="NAME", help="Which; all by default. Repeat it for more.")
+        list[str] | None,
+        typer.Option("--methods", metavar="NAME", help="Method to run; may be repeated. [default: all]"),
     ] = None,
-    dim: Annotated[int, typer.Option(help="1, 2 or 3.")] = 2,
+    dim: Annotated[int, typer.Option(help="Number of dimensions: 1, 2 or 3.")] = 2,
     cells: Annotated[int, typer.Option(help="Number of cells along each axis.")] = 64,
-    extra: Annotated[float, typer.Option(help="What conducts more where u is flat, not negative.")] = 3.0,
-    reaction: Annotated[float, typer.Option(help="Factor of the reaction, not negative.")] = 5.0,
-    power: Annotated[float, typer.Option(help="2 for a linear reaction, 4 for a cubic one; above 1.")] = 2.0,
-    strength: Annotated[float, typer.Option(help="Of the source and the sink.")] = 100.0,
-    width: Annotated[int, typer.Option(help="Number of neurons of networks.")] = 100,
-    rtol: Annotated[float, typer.Option(help="What is left of the residual on the grid, relative.")] = 1e-8,
-    picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw it, as .png, .pdf or .svg.")] = None,
+    extra: Annotated[float, typer.Option(help="Additional conductivity at zero gradient, nonnegative.")] = 3.0,
+    reaction: Annotated[float, typer.Option(help="Factor of the reaction term, nonnegative.")] = 5.0,
+    power: Annotated[
+        float, typer.Option(help="Exponent of the reaction, above 1: 2 is a linear reaction, 4 a cubic one.")
+    ] = 2.0,
+    strength: Annotated[float, typer.Option(help="Strength of the source and the sink.")] = 100.0,
+    width: Annotated[int, typer.Option(help="Number of neurons of each network.")] = 100,
+    rtol: Annotated[float, typer.Option(help="Relative residual tolerance on the grid.")] = 1e-8,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the result as .png, .pdf or .svg.")
+    ] = None,
     as_json: output.JsonOption = False,
 ) -> None:
-    """Solve one equation by every method, certify each answer, and write and draw the fields.
+    """Solve one equation by every method, certify each solution, and write and draw the fields.
 
     Example: python solvers/reaction_diffusion.py --methods newton --methods ritz --out u.h5 --picture u.png
     """
-    output.targets(out, picture, "Dataset")
+    output.check_targets(out, picture, "Dataset")
     names = list(dict.fromkeys(methods or (*ON_GRID, *NETWORKS)))
     unknown = [name for name in names if name not in ON_GRID + NETWORKS]
     if unknown:
         raise InputError(f"unknown method {unknown[0]!r}; the choices are {', '.join(ON_GRID + NETWORKS)}.")
     if require_number(rtol, "rtol", positive=True) < 1e-14:
-        raise InputError(f"rtol is {rtol:g}, which is below round-off; ask for 1e-14 at least.")
+        raise InputError(f"rtol is {rtol:g}, which is below round-off; give at least 1e-14.")
     require_count(width, "width", 1)
     problem = make_problem(dim, cells, extra, reaction, power, strength)
     answers, left_out = {}, {}
     for name in names:
         try:
             answers[name] = solve(problem, name, width, rtol)
-        except InputError as error:  # of a method that an energy does not suit
+        except InputError as error:  # the method does not apply to this energy
             left_out[name] = str(error)
     if not answers:
-        raise InputError(f"no method is left: {'; '.join(left_out.values())}")
+        raise InputError(f"no method applies: {'; '.join(left_out.values())}")
     files = {name: str(path) for name, path in (("out", out), ("picture", picture)) if path}
     asked = {
         "dim": dim, "cells": cells, "extra": extra, "reaction": reaction, "power": power, "strength": strength,
@@ -104,22 +109,22 @@ def reaction_diffusion(
 def make_problem(
     dim: int, cells: int, extra: float, reaction: float, power: float, strength: float
 ) -> VariationalProblem:
-    """Set the problem up.
+    """Return the variational problem.
 
     Raises
     ------
     InputError
-        If an argument is of the wrong size.
+        If an argument is out of range.
     """
     import torch
 
     import sciml_bounds as sb
 
     if dim not in (1, 2, 3):
-        raise InputError(f"the box has {dim} dimensions; it can have 1, 2 or 3.")
+        raise InputError(f"dim is {dim}; it must be 1, 2 or 3.")
     for name, value in (("extra", extra), ("reaction", reaction)):
         if require_number(value, name) < 0:
-            raise InputError(f"{name} is {value}; it must not be negative.")
+            raise InputError(f"{name} is {value}; it must be nonnegative.")
 
     def source(*place: Tensor) -> Tensor:
         squares = [sum((x - centre) ** 2 for x in place) for centre in (0.3, 0.7)]
@@ -130,15 +135,15 @@ def make_problem(
 
 
 def solve(problem: VariationalProblem, name: str, width: int, rtol: float) -> Answer:
-    """Solve by one method, and certify what it found."""
+    """Solve by one method, and certify its solution."""
     import sciml_bounds as sb
 
     begin = time.perf_counter()
     if name in ON_GRID:
-        found = minimize_energy(problem, method=name, rtol=rtol)  # type: ignore[arg-type]  # a name that was checked
+        solution = minimize_energy(problem, method=name, rtol=rtol)  # type: ignore[arg-type]  # the name was checked
         seconds = time.perf_counter() - begin
-        certificate = sb.certify(problem, found)
-        return Answer(found.values, f"{found.iterations} iterations", found.converged, seconds, certificate)
+        certificate = sb.certify(problem, solution)
+        return Answer(solution.values, f"{solution.iterations} iterations", solution.converged, seconds, certificate)
     fits: dict[str, Callable[..., NetworkSolution]] = {
         "features": random_feature_network, "ritz": ritz_network, "unfolded": unfolded_network,
     }  # fmt: skip
@@ -149,7 +154,7 @@ def solve(problem: VariationalProblem, name: str, width: int, rtol: float) -> An
 
 
 def numbers(answer: Answer) -> dict[str, float]:
-    """Collect what is guaranteed of an answer, and how long it took."""
+    """Return the error bounds of an answer and its time."""
     certificate = answer.certificate
     return {
         "excess_lower": float(certificate.lower), "excess_upper": float(certificate.upper),
@@ -186,13 +191,13 @@ def write(
 
 
 def best_of(answers: dict[str, Answer]) -> str:
-    """Return the method with the least bound, the first of those that are equally good."""
+    """Return the method with the smallest bound, the first one if several are within 0.1 %."""
     uppers = {name: float(answer.certificate.upper) for name, answer in answers.items()}
     return next(name for name in uppers if not uppers[name] > 1.001 * min(uppers.values()))
 
 
 def draw(problem: VariationalProblem, answers: dict[str, Answer]) -> Figure:
-    """Draw the source, the best answer, where its error may be, and what the methods guarantee."""
+    """Draw the source, the best solution, its error indicators, and the bounds of all methods."""
     from matplotlib.colors import Normalize
 
     from sciml_bounds.plot import draw_field, indicator_colours, new_figure
@@ -227,7 +232,7 @@ def draw(problem: VariationalProblem, answers: dict[str, Answer]) -> Figure:
     lowers = [float(answer.certificate.lower) for answer in answers.values()]
     panels[3].barh(list(answers), uppers, color="0.8", label="at most")
     panels[3].barh(list(answers), lowers, color="0.4", label="at least")
-    panels[3].set(title="energy above the least one")
+    panels[3].set(title="energy above the minimum")
     panels[3].ticklabel_format(axis="x", style="scientific", scilimits=(-2, 2))
     panels[3].invert_yaxis()
     panels[3].legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
@@ -235,13 +240,13 @@ def draw(problem: VariationalProblem, answers: dict[str, Answer]) -> Figure:
 
 
 def gradient_error(certificate: EnergyCertificate) -> str:
-    """Put the relative bound of the gradient into words."""
+    """Return the relative bound of the gradient error as text."""
     relative = float(certificate.relative_gradient_upper)
     return f"<= {relative:.1%}" if math.isfinite(relative) else "not bounded"
 
 
 def show(answers: dict[str, Answer], left_out: dict[str, str], files: dict[str, str], as_json: bool) -> None:
-    """Print what each method found and what is guaranteed of it."""
+    """Print the results and error bounds of all methods."""
     from sciml_bounds.reports import describe_upper
 
     records: dict[str, Any] = {

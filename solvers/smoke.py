@@ -1,10 +1,10 @@
-"""Smoke in a box, in two and three dimensions: simulate, record, draw.
+"""Simulate smoke in a box in two or three dimensions, record it and draw it.
 
     python solvers/smoke.py --dim 2 --cells 128 --steps 200 --scene plume --out smoke.h5 --picture smoke.png
     python solvers/smoke.py --dim 3 --cells 64 --steps 100 --scene rotating --out smoke3d.h5 --animation smoke3d.gif
 
-Exit codes: 0 done, 2 bad input or a file that cannot be read or written, 3 the pressure could not be solved for, 130
-and 143 interrupted: the same command then goes on where it was.
+Exit codes: 0 done, 2 bad input or a file that cannot be read or written, 3 the pressure solver did not converge, 130
+and 143 interrupted. After an interruption the same command resumes.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from sciml_bounds.cli._program import run_program
 from sciml_bounds.errors import ConvergenceError
 
 NAME = "smoke"
-#: In how many steps lines tell what a terminal shows in place.
-LINES = 10
+#: Number of progress lines if stderr is not a terminal.
+PROGRESS_LINES = 10
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -33,32 +33,35 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def smoke(
     out: Annotated[Path, typer.Option(metavar="FILE.h5", help="Write the frames as netCDF-4 (HDF5).")],
-    dim: Annotated[int, typer.Option(help="2 or 3.")] = 2,
+    dim: Annotated[int, typer.Option(help="Number of dimensions: 2 or 3.")] = 2,
     cells: Annotated[int, typer.Option(help="Number of cells along each axis.")] = 128,
     steps: Annotated[int, typer.Option(min=1, help="Number of time steps.")] = 200,
     scene: Annotated[
-        str, typer.Option(help="plume, sphere (one that swings) or rotating (a body with arms).")
+        str, typer.Option(help="plume, sphere (a swinging sphere) or rotating (a rotating body with arms).")
     ] = "plume",
     method: Annotated[
         str,
-        typer.Option(
-            help="Solver of the pressure: multigrid-pcg, learned-cycle, cg, pyamg or, in three dimensions, dcdm."
-        ),
+        typer.Option(help="Pressure solver: multigrid-pcg, learned-cycle, cg, pyamg or, in three dimensions, dcdm."),
     ] = "multigrid-pcg",
     advection: Annotated[str, typer.Option(help="maccormack or semi-lagrangian.")] = "maccormack",
-    dt: Annotated[float | None, typer.Option(help="Time of a step; by default one that suits the cells.")] = None,
-    tolerance: Annotated[float, typer.Option(help="Largest |div u| dt that is left in any cell.")] = 1e-6,
+    dt: Annotated[float | None, typer.Option(help="Time step; by default chosen from the cell size.")] = None,
+    tolerance: Annotated[float, typer.Option(help="Largest |div u| dt in any cell after projection.")] = 1e-6,
     voxels: Annotated[
-        str | None, typer.Option(metavar="FILE.npy", help="Cells that are solid too: truth values, one a cell.")
+        str | None,
+        typer.Option(metavar="FILE.npy", help="Additional solid cells: a boolean array with one value per cell."),
     ] = None,
-    every: Annotated[int, typer.Option(min=1, help="Keep a frame after so many steps.")] = 5,
-    picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw it, as .png, .pdf or .svg.")] = None,
-    animation: Annotated[Path | None, typer.Option(metavar="FILE.gif", help="Show all frames, as .gif.")] = None,
-    device: Annotated[str, typer.Option(help="Where it is computed: cpu, cuda.")] = "cpu",
-    verbose: Annotated[bool, typer.Option("--verbose", help="Print a line for every step.")] = False,
+    every: Annotated[int, typer.Option(min=1, help="Number of steps between frames.")] = 5,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the frames as .png, .pdf or .svg.")
+    ] = None,
+    animation: Annotated[
+        Path | None, typer.Option(metavar="FILE.gif", help="Write an animation of all frames.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Device of the simulation: cpu or cuda.")] = "cpu",
+    verbose: Annotated[bool, typer.Option("--verbose", help="Print one line per step.")] = False,
     as_json: output.JsonOption = False,
 ) -> None:
-    """Simulate smoke that rises in a box and write what is seen; an interrupted command goes on where it was.
+    """Simulate smoke that rises in a box and write its frames; after an interruption the same command resumes.
 
     Example: python solvers/smoke.py --cells 64 --scene sphere --out smoke.h5 --picture smoke.png
     """
@@ -85,7 +88,7 @@ def smoke(
     asked["voxels"] = None if solid is None else hashlib.sha256(solid.tobytes()).hexdigest()
     start = time.perf_counter()
     try:
-        with listening() as request, shown(steps, verbose) as on_step:
+        with listening() as request, step_progress(steps, verbose) as on_step:
             whole = record(
                 simulation, out, steps=steps, every=every, asked=asked, on_step=on_step, stop=lambda: request.number > 0
             )
@@ -94,7 +97,7 @@ def smoke(
         raise typer.Exit(output.NOT_REACHED) from None
     if not whole:
         raise typer.Exit(128 + request.number)
-    request.raise_again()  # it came when nothing was left to stop
+    request.raise_again()  # the interruption came after the last step
     if picture is not None:
         pictures.draw(out, picture)
     if animation is not None:
@@ -104,8 +107,8 @@ def smoke(
 
 
 @contextmanager
-def shown(steps: int, verbose: bool) -> Iterator[Callable[[Any], None]]:
-    """Show the steps on stderr: in place on a terminal, otherwise ten lines or a line each."""
+def step_progress(steps: int, verbose: bool) -> Iterator[Callable[[Any], None]]:
+    """Show the steps on stderr: in place on a terminal, otherwise in ten lines, or one line per step if verbose."""
     console = output.error_console()
 
     def line(report: Any) -> str:
@@ -120,14 +123,14 @@ def shown(steps: int, verbose: bool) -> Iterator[Callable[[Any], None]]:
         return
 
     def tell(report: Any) -> None:
-        if verbose or report.step * LINES // steps > (report.step - 1) * LINES // steps:
+        if verbose or report.step * PROGRESS_LINES // steps > (report.step - 1) * PROGRESS_LINES // steps:
             console.print(line(report), markup=False)
 
     yield tell
 
 
 def show(path: Path, files: dict[str, str], seconds: float, as_json: bool) -> None:
-    """Print what the log of the steps says as a whole."""
+    """Print a summary of the step log."""
     from contextlib import ExitStack
 
     from sciml_bounds.store.reading.readers import open_file
@@ -149,8 +152,10 @@ def show(path: Path, files: dict[str, str], seconds: float, as_json: bool) -> No
         return
     rows = {
         "steps": f"{record['steps']}, {frames} frames",
-        "iterations a step": f"{record['iterations']:.3g} on average, {record['most_iterations']} at most",
-        "seconds a step": f"{record['seconds_a_step']:.3g}, of which pressure {record['pressure_seconds_a_step']:.3g}",
+        "iterations per step": f"{record['iterations']:.3g} on average, {record['most_iterations']} at most",
+        "seconds per step": (
+            f"{record['seconds_a_step']:.3g}, including {record['pressure_seconds_a_step']:.3g} for the pressure"
+        ),
         "largest |div u| dt": f"{record['divergence']:.3g}",
         "volume of solids": "{:.4g} to {:.4g}".format(*record["solid_volume"]),
         "seconds": f"{seconds:.3g}",

@@ -1,4 +1,4 @@
-"""What may stand for a tensor at the public face, which dtype and device it gets, and what is refused."""
+"""Conversion of user input to tensors: accepted types, dtype and device, and invalid input."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""Grids: where their nodes and cells lie, in how many ways they can be said, and what is refused."""
+"""Grids: positions of nodes and cells, forms of the arguments, and invalid input."""
 
 import dataclasses
 import math

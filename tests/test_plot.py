@@ -32,7 +32,7 @@ def test_x_runs_to_the_right_and_y_upwards(axes):
 
 @pytest.mark.parametrize("periodic", [False, True])
 def test_a_node_is_drawn_around_its_place(axes, periodic):
-    """The pixel of node k is [k - 1/2, k + 1/2] spacings, also where a periodic axis has no last node."""
+    """The pixel of node k is [k - 1/2, k + 1/2] spacings, also on a periodic axis without a last node."""
     grid = sb.Grid((4, 4))
     image = plot.draw_field(axes, grid, torch.zeros(4 if periodic else 5, 5), "", "viridis", nodal=True)
     assert image is not None
@@ -134,7 +134,7 @@ def test_a_sample_that_is_not_there_is_refused():
 
 
 def test_an_exact_field_has_a_plot():
-    """Indicators that are all zero have no logarithm."""
+    """Indicators that are all zero are not drawn on a logarithmic scale."""
     grid = sb.Grid((3, 3))
     sides = {"x0": sb.Dirichlet(0.0), "x1": sb.Dirichlet(0.0), "y0": sb.Neumann(0.0), "y1": sb.Neumann(0.0)}
     certificate = sb.certify(sb.Diffusion(grid, boundary=sides), torch.zeros(4, 4))

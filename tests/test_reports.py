@@ -183,7 +183,7 @@ def test_a_failure_without_advice_ends_with_its_detail():
     [("krylov/_cg.py", False), ("../study.py", True), ("../sciml_bounds_study/run.py", True)],
 )
 def test_a_warning_points_at_the_users_line(file, is_users):
-    """A file beside the package is the user's, also where its folder's name begins with the name of the package."""
+    """A file next to the package belongs to the user, even if its folder's name begins with that of the package."""
     filename = str((Path(sb.__file__).parent / file).resolve())
     report = functools.partial(report_failure, "it", Reason.MAXITER, "late", throw=False)
     with warnings.catch_warnings(record=True) as seen:

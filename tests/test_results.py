@@ -1,4 +1,4 @@
-"""Result records: what they print, how they become data sets and figures, and what is derived from their numbers."""
+"""Result records: printed form, data sets, figures, and derived quantities."""
 
 import copy
 import dataclasses

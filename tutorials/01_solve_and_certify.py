@@ -13,8 +13,11 @@
 # %% [markdown]
 # # Solve, and know how wrong you are
 #
-# A solver returns numbers. How far are they from the solution of the equation? The usual answers are a finer grid, an
-# experienced eye, or silence. Here is another one: for the diffusion equation
+# After this notebook you can solve a diffusion problem, bound the true error of the answer and of any other field, and
+# find where on the grid the error is.
+#
+# A solver returns numbers. How far are they from the solution of the equation? Usually one compares with a finer grid,
+# or does not ask. There is another way: for the diffusion equation
 #
 # $$-\nabla\cdot(a\,\nabla u) = f$$
 #
@@ -23,9 +26,9 @@
 #
 # $$\text{lower} \;\le\; |||u - v||| \;\le\; \text{upper}, \qquad |||w|||^2 = \int a\,|\nabla w|^2 .$$
 #
-# Neither bound contains an unknown constant, and neither asks where $v$ comes from. It may be a finite-element
-# solution, the output of a neural network, or a guess. We solve a problem, certify the answer, spoil the answer on
-# purpose, and watch the bounds follow.
+# Neither bound contains an unknown constant, and neither depends on where $v$ comes from: a finite-element solution,
+# the output of a neural network, or a guess. We solve a problem, certify the answer, perturb it on purpose, and compare
+# the bounds with the true error.
 
 # %%
 import matplotlib.pyplot as plt
@@ -40,8 +43,8 @@ plt.rcParams.update({"figure.dpi": 80, "figure.constrained_layout.use": True, "i
 # ## A problem
 #
 # The unit square, zero on the boundary, a unit source, and a medium of two phases: conductivity 12 in one, 3 in the
-# other. The pattern is a smooth random field, cut at its median. Coefficient and source are one number a cell; that is
-# the problem which is solved, and the one that is certified.
+# other. The pattern is a smooth random field, cut at its median. Coefficient and source have one value per cell. This
+# is the problem that is solved and certified.
 
 # %%
 n = 64
@@ -56,16 +59,16 @@ solution = sb.solve(problem)
 print(solution)
 
 # %% [markdown]
-# A few iterations of conjugate gradients with multigrid bring the residual of the *discrete* equations to $10^{-8}$.
-# That says nothing about how well they describe the continuous one. So we ask:
+# A few iterations of conjugate gradients with multigrid reduce the residual of the *discrete* equations to $10^{-8}$.
+# This does not say how well the discrete solution approximates the exact one. The certificate does:
 
 # %%
 certificate = sb.certify(problem, solution)
 print(certificate)
 
 # %% [markdown]
-# The answer is off by seven to twelve per cent in energy, although all its digits have converged: at the phase
-# boundaries the solution bends more sharply than this grid can follow. The indicators of the cells show it; their
+# The error is seven to twelve per cent in the energy norm, although the iteration has converged: at the phase
+# boundaries the solution varies more sharply than this grid can resolve. The indicators of the cells show where; their
 # squares sum to the square of the upper bound.
 
 
@@ -84,10 +87,10 @@ show(panels[2], certificate.indicators, "error indicators", "magma")
 # %% [markdown]
 # ## Is it true?
 #
-# A certificate needs no reference. We do, once, to believe it: the solution on a grid four times as fine stands in for
-# the exact one. `layout="coarse"` interpolates our field to that grid; `model` is its energy distance to the discrete
-# solution there, and `mesh` what that solution is still off by. The two are at right angles (but for the quadrature of
-# the scheme), so Pythagoras puts them together.
+# A certificate needs no reference solution. To check it once, we take the solution on a grid four times as fine in
+# place of the exact one. `layout="coarse"` interpolates our field to that grid; `model` is its energy distance to the
+# discrete solution there, and `mesh` the remaining error of that solution. The two are orthogonal (except for the
+# quadrature of the scheme), so their squares add up.
 
 # %%
 fine = problem.refine(4)
@@ -102,12 +105,11 @@ error = true_error(solution.values)
 print(f"{certificate.lower:.5f}  <=  {error:.5f}  <=  {certificate.upper:.5f}")
 
 # %% [markdown]
-# ## Spoil the answer
+# ## Perturb the answer
 #
-# Now we add to the solution what it should not have: a smooth wave, from a ten-thousandth of the solution's size to
-# ten times that size. All fields are certified in one call, as a batch. The auxiliary flux behind the upper bound
-# depends on the problem and not on the field, so the one we have is used again: certifying a field then costs one pass
-# over the grid.
+# Now we add an error to the solution: a smooth wave, from a ten-thousandth of the solution's size to ten times that
+# size. All fields are certified in one call, as a batch. The flux behind the upper bound depends on the problem and not
+# on the field, so we pass the one that we have: certifying a field then costs one pass over the grid.
 
 # %%
 x, y = torch.meshgrid(grid.nodes(0), grid.nodes(1), indexing="ij")
@@ -131,8 +133,8 @@ axes.legend(frameon=False)
 axes.grid(alpha=0.15)
 
 # %% [markdown]
-# On the left the perturbation is invisible behind the error that the mesh makes anyway; on the right it is all there
-# is, and the bounds close on it. Their ratio shows how tight they are:
+# On the left the perturbation is smaller than the error of the mesh; on the right it dominates, and both bounds
+# approach it. Their ratio shows how tight they are:
 
 # %%
 print("   size    true error   lower / true   upper / true")
@@ -140,19 +142,19 @@ for size, e, low, high in zip(sizes[::3], errors[::3], sweep.lower[::3], sweep.u
     print(f"{size:8.1e}   {e:10.5f}   {low / e:10.3f}   {high / e:12.3f}")
 
 # %% [markdown]
-# A certificate also tells the two kinds of error apart: `mesh` encloses the error of the discrete solution on this
-# grid, `model` the distance of our field from it. The second is the fair measure for a learned solver that was trained
-# on solutions of this grid.
+# A certificate also separates the two kinds of error: `mesh` encloses the error of the discrete solution on this grid,
+# `model` the distance of our field from it. The second is the fair measure for a learned solver that was trained on
+# solutions on this grid.
 
 # %%
 print("mesh ", certificate.mesh)
 print("model", sb.certify(problem, spoilt[6], flux=certificate.flux).model, f" at size {sizes[6]:.1e}")
 
 # %% [markdown]
-# ## Find the spoilt place
+# ## Find a local fault
 #
-# A local fault, a bump a few cells wide and one tenth as high as the solution, is easily overlooked in a picture of
-# the field. The indicators point at it.
+# A bump a few cells wide and one tenth as high as the solution is easily overlooked in a picture of the field. The
+# indicators show it.
 
 # %%
 bump = 0.1 * solution.values.max() * torch.exp(-((x - 0.7) ** 2 + (y - 0.3) ** 2) / 0.02**2)
@@ -166,12 +168,12 @@ worst = divmod(int(found.indicators.argmax()), n)
 print(f"largest indicator at x = {grid.centers(0)[worst[0]]:.3f}, y = {grid.centers(1)[worst[1]]:.3f}")
 
 # %% [markdown]
-# ## Bounds for what you wanted to know
+# ## Bounds of outputs
 #
-# Often the field is only a means to a number: a mean value, a flux, a permeability. `goal` encloses that number for
-# the *exact* solution. The interval is ten times narrower than the error of the field suggests, because errors of such
-# outputs are of second order. The interval of the faulty field is hardly wider: what its residual reveals is
-# corrected.
+# Often only a number is needed: a mean value, a flux, a permeability. `goal` encloses that number for the *exact*
+# solution. The interval is ten times narrower than the error of the field suggests, because errors of such outputs are
+# of second order. The interval of the faulty field is hardly wider, since the part of its error that the residual shows
+# is corrected.
 
 # %%
 print("mean of u, from our solution    ", certificate.goal(sb.Mean()))
@@ -181,9 +183,8 @@ print("mean of u, on the finer grid    ", sb.certify(fine, sb.solve(fine)).goal(
 # %% [markdown]
 # ## A gradient with respect to the medium
 #
-# Let the same medium conduct from left to right: $u = 1$ on one side, $0$ on the other, nothing through the top and
-# the bottom. Its effective permeability $k$ is the energy of the solution, so its interval comes straight from the
-# certificate.
+# Let the same medium conduct from left to right: $u = 1$ on one side, $0$ on the other, no flux through the top and the
+# bottom. Its effective permeability $k$ is the energy of the solution, so the certificate encloses it directly.
 
 # %%
 conductivity = torch.tensor(a, requires_grad=True)
@@ -194,9 +195,9 @@ print("effective permeability between", flow.goal(sb.EffectivePermeability("x"))
 print(f"arithmetic mean of the cells {a.mean():.2f}, harmonic {1 / (1 / a).mean():.2f}")
 
 # %% [markdown]
-# Where would a little more conductivity help most? `solve` is differentiable (by one more solve with the same matrix,
-# whatever the number of cells), so PyTorch can tell. Multiplied by $a$, the derivative is the share of each cell in
-# $k$: the relative change of $k$ for a relative change of the cell.
+# Where would a little more conductivity increase $k$ most? `solve` is differentiable, by one more solve with the same
+# matrix for any number of cells. Multiplied by $a$, the derivative is the share of each cell in $k$: the relative
+# change of $k$ for a relative change of the cell.
 
 # %%
 k = flow.energy**2
@@ -209,9 +210,8 @@ show(panels[0], a, "conductivity $a$", "cividis")
 show(panels[1], shares * n**2, "share of each cell in $k$ (mean 1)", "inferno", vmax=4)
 
 # %% [markdown]
-# The shares are large where the flow has to squeeze: in the necks of the well-conducting phase and at the corners of
-# the other one. We trust the gradient no more than we trusted the solution, and compare it with a difference quotient
-# in one cell:
+# The shares are large where the flow is narrow: in the necks of the well-conducting phase and at the corners of the
+# other one. We check the gradient with a difference quotient in one cell:
 
 # %%
 cell = divmod(int(derivative.argmax()), n)
@@ -232,9 +232,13 @@ print(f"automatic {derivative[cell]:.8f}   difference quotient {quotient:.8f}")
 # ## What is guaranteed, and what is not
 #
 # The bounds hold for the equation with the declared cellwise data and for the multilinear interpolant of the nodal
-# values, up to floating-point round-off. They say nothing about data that were wrong to begin with: if the true medium
-# varies within a cell, that is an error of the model, and no computation with the cell values can see it.
+# values, up to floating-point round-off. They do not cover wrong data: if the true medium varies within a cell, no
+# computation with the cell values can detect it.
 #
-# From here: other boundary conditions and reaction terms (`sb.Neumann`, `sb.Robin`, `sb.Periodic`, `reaction=`), solid
-# cells (`solid=`), three dimensions, fields that are given per cell (`layout="cells"`), and `sb.solve(problem,
-# error=0.05)`, which iterates until the *guaranteed* relative error is below five per cent.
+# ## What to try
+#
+# - Halve the cells. By how much does the relative bound fall, and why not by a factor of two?
+# - Other boundary conditions and reaction terms: `sb.Neumann`, `sb.Robin`, `sb.Periodic`, `reaction=`; solid cells,
+#   `solid=`; three dimensions.
+# - `sb.solve(problem, error=0.05)` iterates until the *guaranteed* relative error is below five per cent. Which grid
+#   does this medium need?

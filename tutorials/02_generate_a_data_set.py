@@ -11,11 +11,13 @@
 # ---
 
 # %% [markdown]
-# # A data set that knows how wrong its labels are
+# # A data set with certified labels
 #
-# Networks learn from the solutions of a solver, and take over its errors. Here every label of a diffusion problem comes
-# with a guaranteed bound of its own error. We generate a small data set, look at it, see what its labels are worth, and
-# hand it to PyTorch.
+# After this notebook you can generate a data set from a recipe, read the guaranteed error of each label, split the work
+# over the jobs of a cluster, and load the file in PyTorch.
+#
+# Networks learn from the solutions of a solver, including its errors. Here every label of a diffusion problem comes
+# with a guaranteed bound of its own error.
 
 # %%
 import os
@@ -37,7 +39,7 @@ quick = bool(os.environ.get("SCIML_BOUNDS_QUICK"))  # the tests run this with fe
 #
 # A *recipe* fixes what is drawn, what is solved and what is stored. `darcy-rough` draws media of two phases with
 # conductivities 12 and 2 and solves $-\nabla\cdot(a\nabla u) = 1$ with $u = 0$ on the boundary. The published grid has
-# 512 cells an axis; 64 are enough here.
+# 512 cells per axis; 64 are enough here.
 
 # %%
 samples = 40 if quick else 200
@@ -47,9 +49,9 @@ data = sb.open_dataset(path)
 print(data)
 
 # %% [markdown]
-# The file is plain netCDF-4: `xarray.open_dataset` and `h5py` read it without this package. Coefficients are one number
-# a cell, solutions one number a node, with the boundary values exact. The attributes hold everything that is needed to
-# make the same numbers again.
+# The file is plain netCDF-4: `xarray.open_dataset` and `h5py` read it without this package. Coefficients have one value
+# per cell, solutions one value per node, with exact boundary values. The attributes contain everything that is needed
+# to make the same numbers again.
 
 # %%
 figure, rows = plt.subplots(2, 4, figsize=(11, 5.2))
@@ -64,7 +66,8 @@ for panel in rows.flat:
 # ## How wrong are the labels?
 #
 # `label_error` bounds the distance of each stored solution from the exact solution of its equation, in the energy norm
-# and relative to it. The solver's residual is of no help here: it is tiny, and the error is that of the grid.
+# and relative to it. The residual of the solver does not show this error: it is tiny, and the error is that of the
+# grid.
 
 # %%
 errors = data.label_error.values
@@ -74,7 +77,7 @@ axes.set(xlabel="guaranteed bound of the label's error, % of the energy norm", y
 print(f"label errors: at most {100 * errors.min():.1f} % for the best sample, {100 * errors.max():.1f} % for the worst")
 
 # %% [markdown]
-# The same media on a finer grid have better labels. The low frequencies of a sample depend on the seed and its index
+# On a finer grid the same media have better labels. The low frequencies of a sample depend on the seed and its index
 # only, so sample 0 shows (nearly) the same medium at every resolution.
 
 # %%
@@ -87,11 +90,10 @@ for resolution in (32, 64, 128):
     print(f"{resolution:4d} cells an axis: median bound {100 * bounds[-1]:.1f} %")
 
 # %% [markdown]
-# ## Sample i is sample i
+# ## Reproducible, sample by sample
 #
-# A sample depends on the seed and its index, never on how many workers there are, how many samples are asked for, or
-# whether the generation was interrupted. A job array makes shards, `consolidate` joins them, and the arrays are
-# the same to the last bit. In a shell:
+# A sample depends on the seed and its index only, not on the number of workers or samples, nor on interruptions. A job
+# array makes shards, `consolidate` joins them, and the arrays are identical bit for bit. In a shell:
 #
 # ```sh
 # sciml-bounds generate darcy-rough --samples 200 --seed 0 --resolution 64 --out part0.h5 --shard-index 0 --num-shards 2
@@ -108,8 +110,9 @@ print("the first samples of a smaller data set are the same, bit for bit:", same
 # %% [markdown]
 # ## To PyTorch
 #
-# Of ten samples in a row eight train, one validates and one tests; that is decided by the index alone, so no sample
-# ever changes sides. `TorchDataset` reads lazily, works in the workers of a data loader, and gives pairs of channels.
+# Of ten consecutive samples eight are for training, one for validation and one for testing. The index alone decides, so
+# no sample ever moves to another split. `TorchDataset` reads lazily, works in the workers of a data loader, and returns
+# pairs of tensors with a channel axis.
 
 # %%
 train, validation, test = (sb.TorchDataset(path, split=name) for name in ("train", "validation", "test"))
@@ -119,4 +122,8 @@ x, y = next(iter(loader))
 print("input", tuple(x.shape), "target", tuple(y.shape))
 
 # %% [markdown]
-# Next: [train an operator](03_train_an_operator.ipynb) on such a file, and certify what it predicts.
+# ## What to try
+#
+# - `sb.data.recipe_names()` lists the other recipes. Make twenty samples of `poisson` and compare the label errors.
+# - Write a recipe of your own: the how-to page "Add a data set recipe" needs twenty lines.
+# - [Train an operator](03_train_an_operator.ipynb) on such a file, and certify its predictions.

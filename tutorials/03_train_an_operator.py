@@ -11,11 +11,14 @@
 # ---
 
 # %% [markdown]
-# # Train an operator, and certify what it predicts
+# # Train an operator, and certify its predictions
 #
-# A neural operator maps a coefficient to a solution, in milliseconds and without any promise. We train a small MgNO, an
-# operator made of multigrid cycles of convolutions, on a CPU, in a few minutes. Then we bound the true error of each of
-# its predictions. Nothing about the network enters the bounds, so they hold for the worst prediction as for the best.
+# After this notebook you can train a neural operator, bound the true error of each of its predictions, and use a
+# prediction as the initial guess of a solver.
+#
+# A neural operator maps a coefficient to a solution in milliseconds, without any guarantee. We train a small MgNO, an
+# operator made of multigrid cycles of convolutions, on a CPU in a few minutes. Then we bound the true error of each
+# prediction. The bounds do not depend on the network, so they hold for its worst predictions too.
 
 # %%
 import os
@@ -35,7 +38,7 @@ samples, epochs = (60, 2) if quick else (500, 20)
 # %% [markdown]
 # ## Data and training
 #
-# Two materials, 32 cells an axis. Eight of ten samples train the network, one of ten chooses the epoch, and one is kept
+# Two materials, 32 cells per axis. Of ten samples eight train the network, one selects the best epoch, and one is kept
 # for the test. The loss is the relative H1 norm: derivatives matter, since the bounds are in the energy norm.
 
 # %%
@@ -59,7 +62,7 @@ _ = axes.legend(frameon=False)
 # %% [markdown]
 # ## Every prediction gets its bounds
 #
-# `predict` takes a problem and gives nodal values with the exact boundary values, which is all that `certify` needs.
+# `predict` takes a problem and returns nodal values with the exact boundary values, which is all that `certify` needs.
 # The whole test set is one batch.
 
 # %%
@@ -70,9 +73,8 @@ certificate = sb.certify(problem, predictions)
 print(certificate)
 
 # %% [markdown]
-# We check them against a solution on a grid four times as fine. `mesh` is the part of the error that the grid makes
-# whatever the network does, `model` the distance of the prediction from the discrete solution: that is what training
-# can make smaller.
+# We compare with a solution on a grid four times as fine. `mesh` is the part of the error that is due to the grid,
+# `model` the distance of the prediction from the discrete solution: only the second can be reduced by training.
 
 # %%
 fine = sb.certify(problem.refine(4), predictions, layout="coarse", lower=False)
@@ -99,8 +101,8 @@ for panel, field, title, colours in (
 # %% [markdown]
 # ## A prediction is a good start
 #
-# Where a bound is too large for your purpose, the solver takes over from the prediction. A wrong network costs it
-# iterations, never correctness.
+# If a bound is too large for your purpose, the solver continues from the prediction. A poor network costs iterations,
+# never accuracy.
 
 # %%
 alone = sb.solve(problem, method=sb.Multigrid(cycle="V"))
@@ -113,8 +115,8 @@ print("distance of the answers", distance)
 # %% [markdown]
 # ## What ships, and how it fails
 #
-# The package holds an MgNO that was trained longer, on 64 cells an axis. It has never seen conductivities other than 12
-# and 2. Give it a medium of another kind, and its predictions are wrong. The certificate says so.
+# An MgNO that was trained longer, on 64 cells per axis, ships with the package. Its training data have conductivities
+# 12 and 2 only. For another kind of medium its predictions are wrong, and the certificate shows it.
 
 # %%
 shipped = sb.MgNO.load("darcy-rough")
@@ -125,3 +127,10 @@ for low in (2.0, 0.5):
     strange = sb.Diffusion(sb.Grid((64, 64)), coefficient=torch.where(known > 2, 12.0, low), source=1.0)
     relative.append(sb.certify(strange, shipped.predict(strange)).relative_upper.item())
     print(f"conductivities 12 and {low}: relative error at most {100 * relative[-1]:.1f} %")
+
+# %% [markdown]
+# ## What to try
+#
+# - Train with `loss="l2"` instead of H1: the plots of errors look better, what do the bounds say?
+# - Train `sb.CertifiedMgNO` with `loss="bound"`: its certificates need no solve.
+# - Make the test set from `darcy-smooth`: which part of the error grows, `mesh` or `model`?

@@ -13,10 +13,13 @@
 # %% [markdown]
 # # Learned directions, and what happens when they are wrong
 #
-# Conjugate gradients walk to the solution of `A x = b` along directions made of residuals. A network that has seen many
-# right-hand sides may know better directions. We train a small one on a CPU in less than a minute, watch it beside
-# conjugate gradients and multigrid, and then break it on purpose. It gets slow. The answer stays right, since the
-# length of every step is computed from `A` and not by the network.
+# After this notebook you can train a network that gives search directions to conjugate gradients, compare it with
+# multigrid, and explain why a poor network costs iterations but never accuracy.
+#
+# Conjugate gradients approach the solution of `A x = b` along directions made from residuals. A network that has seen
+# many right-hand sides may find better directions. We train a small one on a CPU in less than a minute, compare it with
+# conjugate gradients and multigrid, and then damage it on purpose. It becomes slow, but the answer stays right, since
+# the length of every step is computed from `A` and not by the network.
 
 # %%
 import os
@@ -28,11 +31,7 @@ import matplotlib.pyplot as plt
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.evolution.scenes import make_scene
-from sciml_bounds.evolution.smoke import Smoke
-from sciml_bounds.multigrid._geometric import lattice_cycle
-from sciml_bounds.operators._linear_operator import Diagonal
-from sciml_bounds.pressure import Preconditioned, PressureSolver
+from sciml_bounds.simulation import Preconditioned, PressureSolver, Smoke, make_scene
 
 plt.rcParams.update({"figure.dpi": 80, "figure.constrained_layout.use": True, "image.interpolation": "nearest"})
 folder = Path(tempfile.mkdtemp())
@@ -42,9 +41,9 @@ epochs = 2 if quick else 5
 # %% [markdown]
 # ## A system to solve
 #
-# Smoke rises in a closed box of 48 x 48 cells, past a body with three arms that turns. Every time step needs one
-# pressure, from a Poisson equation with walls around the box and around the body. We take the system of the twentieth
-# step. Constants are in its null space; its solution has mean zero.
+# Smoke rises in a closed box of 48 x 48 cells, past a rotating body with three arms. Every time step solves a Poisson
+# equation for the pressure, with walls around the box and around the body. We take the system of the twentieth step.
+# Constants are in its null space; we choose the solution with mean zero.
 
 # %%
 scene = make_scene("rotating", dim=2, cells=48)
@@ -59,10 +58,10 @@ print(f"{fluid.numel()} cells, of which {int(fluid.sum())} are fluid")
 # %% [markdown]
 # ## Train
 #
-# The data set `ritz-poisson-2d` holds right-hand sides for the *empty* box: random mixtures of eigenvectors, more of
-# the smooth ones. No solution is needed. The loss is what one step along the network's direction leaves of the
-# residual, so that size and sign of its answer do not matter. The network is the published one for deep conjugate
-# directions, with half the channels. It sees a residual and nothing else: it does not know that there is a body.
+# The data set `ritz-poisson-2d` contains right-hand sides for the *empty* box: random mixtures of eigenvectors, mostly
+# smooth ones. No solutions are needed. The loss is the part of the residual that remains after one step along the
+# network's direction, so size and sign of its output do not matter. The network is the published one for deep conjugate
+# directions, with half the channels. Its only input is a residual: it does not know that there is a body.
 
 # %%
 path = folder / "residuals.nc"
@@ -81,17 +80,17 @@ for row in result.history:
 
 
 # %% [markdown]
-# ## Watch
+# ## Compare
 #
-# `cg` takes all five: nothing, the diagonal (Jacobi), a multigrid V-cycle, the network, and a multigrid cycle with 145
-# weights that was trained on other bodies and ships with the package, each as the preconditioner `M`. After each
-# iteration we note the residual and the error in the A-norm, which is what conjugate gradients minimise. The last
-# residual is computed anew, by scipy. Seconds are of CPU.
+# We run `cg` with five preconditioners `M`: none, the diagonal (Jacobi), a multigrid V-cycle, the network, and a
+# multigrid cycle with 145 weights that was trained on other bodies and ships with the package. After each iteration we
+# record the residual and the error in the A-norm, which conjugate gradients minimise. The last residual is recomputed
+# by scipy. Seconds are CPU seconds.
 
 
 # %%
 def watch(M, system=system):
-    """Solve to a relative residual of 1e-6, keep what is seen on the way, and hold it against multigrid."""
+    """Solve to a relative residual of 1e-6, record the iteration, and compare with multigrid."""
     A, b = system.operator, system.rhs.flatten(1)
     size = float(b.norm())
     exact = PressureSolver("multigrid-pcg")(system, None, 1e-12 * size).x
@@ -121,8 +120,8 @@ def table(runs):
 
 preconditioners = {
     "conjugate gradients": None,
-    "Jacobi": Diagonal(A.diagonal().flatten(1).reciprocal()),
-    "multigrid": lattice_cycle(A),
+    "Jacobi": sb.operators.Diagonal(A.diagonal().flatten(1).reciprocal()),
+    "multigrid": sb.multigrid.lattice_cycle(A),
     "learned directions": net.as_preconditioner(system),
     "learned cycle": sb.LearnedDirections.load("cycle2d").as_preconditioner(system),
 }
@@ -143,20 +142,20 @@ panels[2].set(title="A-norm of the error, relative", xlabel="iterations", ylim=(
 _ = panels[2].legend(frameon=False)
 
 # %% [markdown]
-# The network needs a fraction of the iterations of conjugate gradients, though the body was never in its data. Two
-# things put this into proportion. An iteration is dearer, since it evaluates a network; on a CPU and at this size that
-# costs more than the iterations it saves. And multigrid, which was not trained at all, needs fewer by far. Weights help
-# most where they are few and the structure is known to be right: the learned cycle is multigrid with coarse operators
-# and smoothing steps from a training, symmetric and positive definite whatever they are.
+# The network needs a fraction of the iterations of conjugate gradients, although the body was not in its data. Two
+# remarks put this into proportion. Each iteration evaluates a network, which on a CPU and at this size costs more than
+# the saved iterations. And multigrid, without any training, needs far fewer iterations. Training helps most where there
+# are few weights in a structure that is known to work: the learned cycle is multigrid with trained coarse operators and
+# smoothing steps, symmetric and positive definite for any weights.
 #
-# The curves of the A-norm never rise, whatever the direction. That is the guarantee: each step minimises this norm over
-# a space that holds the network's direction, the residual and the last two directions.
+# The A-norm of the error never increases, for any direction. This is the guarantee: each step minimises this norm over
+# a space that contains the network's direction, the residual and the last two directions.
 
 # %% [markdown]
-# ## Break it
+# ## Damage the network
 #
-# Weights at random, of zeros and of NaN, and a network whose answers have the wrong sign. Directions that are zero or
-# not finite are dropped and counted.
+# We try random weights, weights of zero and of NaN, and a network whose output has the wrong sign. Directions that are
+# zero or not finite are dropped and counted.
 
 
 # %%
@@ -190,14 +189,14 @@ table(wrong)
 
 # %% [markdown]
 # Every true residual is below 1e-6, and every answer agrees with that of multigrid. Zeros and NaN are dropped in every
-# iteration, and what remains is conjugate gradients. The flipped sign changes nothing. Random directions cost the most:
-# they are not dropped, and disturb the recurrence that makes conjugate gradients fast.
+# iteration, which leaves conjugate gradients. The flipped sign changes nothing. Random directions cost the most: they
+# are not dropped, and they disturb the recurrence that makes conjugate gradients fast.
 #
-# ## Show it what it does not know
+# ## A geometry that it has never seen
 #
-# All of the network's data were empty boxes, and the bodies of the learned cycle's had some thickness. A labyrinth of
-# plates, one cell thick and with a slit each, is unlike either. (An open side is no such thing: where air comes and
-# goes, `as_preconditioner` puts an image of the box behind the side, in which the network is at home again.)
+# The network was trained on empty boxes, the learned cycle among thick bodies. A labyrinth of plates that are one cell
+# thick, each with a slit, resembles neither. (An open side is easier: `as_preconditioner` continues the residual behind
+# it with the opposite sign, which gives a closed box again.)
 
 # %%
 plates = torch.zeros(48, 48, dtype=torch.bool)
@@ -212,20 +211,20 @@ winding = Smoke(
 (_, strange), = winding.pressure_systems(winding.initial(), [20])  # fmt: skip
 outside = {
     "conjugate gradients": watch(None, strange),
-    "multigrid": watch(lattice_cycle(strange.operator), strange),
+    "multigrid": watch(sb.multigrid.lattice_cycle(strange.operator), strange),
     "learned directions": watch(net.as_preconditioner(strange), strange),
     "learned cycle": watch(sb.LearnedDirections.load("cycle2d").as_preconditioner(strange), strange),
 }
 table(outside)
 
 # %% [markdown]
-# Much of the gain is gone, of both. The answers are as right as before, and nothing but the count of iterations tells
-# you: look at it.
+# Both lose much of their gain. The answers are as accurate as before; only the number of iterations tells you, so watch
+# it.
 #
 # ## In a simulation
 #
-# The network that was trained and the one with random weights each solve for the pressure of three time steps. Each
-# step recomputes the divergence that is left of the flow. The smoke is where multigrid has it.
+# The trained network and the one with random weights each solve for the pressure of three time steps. Each step
+# recomputes the remaining divergence of the flow. The smoke agrees with that of multigrid.
 
 # %%
 smokes = {}
@@ -239,3 +238,10 @@ for name, solver in {
     smokes[name] = state.density
     apart = float((state.density - smokes["multigrid"]).abs().max())
     print(f"{name:16} {report.iterations:4} iterations, divergence {report.divergence:.0e}, smoke apart {apart:.0e}")
+
+# %% [markdown]
+# ## What to try
+#
+# - Train for ten epochs instead of five. How many iterations does the network take then?
+# - Use the trained network on 96 x 96 cells: the loss of directions depends on the size of the grid.
+# - Pass `published=True` to `as_preconditioner`: the search then uses the network's directions alone.

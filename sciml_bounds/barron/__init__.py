@@ -1,8 +1,8 @@
-"""Barron functions: series and networks whose spectral norms are known, and what these norms promise.
+"""Barron functions: series and two-layer networks with known spectral norms, and error bounds that follow from them.
 
-Functions with bounded Barron norm are approximated by two-layer networks with an error that does not depend on the
-dimension (Barron, IEEE Trans. Inf. Theory 39 (1993) 930-945). Solutions of elliptic equations with such data have
-bounded Barron norms too (Marwah, Lipton, Lu, Risteski, 2022).
+Two-layer networks approximate functions of bounded Barron norm with an error that does not depend on the dimension
+(Barron, IEEE Trans. Inf. Theory 39 (1993) 930-945). Solutions of elliptic equations with such data have bounded Barron
+norms too (Marwah, Lipton, Lu, Risteski, 2022).
 """
 
 from sciml_bounds.barron._barron_function import BarronFunction

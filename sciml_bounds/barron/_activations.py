@@ -1,4 +1,4 @@
-"""Functions of one variable that two-layer networks are built of, with four exact derivatives and what bounds them."""
+"""Activations of two-layer networks, with four exact derivatives and bounds of the fourth derivative."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ __all__ = ["Activation", "ActivationName", "checked_activation"]
 
 ActivationName = Literal["cosine", "relu", "tanh", "sigmoid", "step"]
 
-#: Where y (16 - 40 y^2 + 24 y^4), the fourth derivative of y = tanh t, is largest: y^2 = 1/2 -+ sqrt(7/60).
-_STEEPEST = tuple(math.sqrt(0.5 + sign * math.sqrt(7 / 60)) for sign in (-1, 1))
+#: Values y = tanh t at which the fourth derivative y (16 - 40 y^2 + 24 y^4) is extremal: y^2 = 1/2 -+ sqrt(7/60).
+_EXTREMAL_TANH = tuple(math.sqrt(0.5 + sign * math.sqrt(7 / 60)) for sign in (-1, 1))
 
 
 @dataclass(frozen=True)
 class Activation:
-    """s(t)^power for the ReLU, s(t) for all others.
+    """An activation s(t), or s(t)^power for the ReLU.
 
     Attributes
     ----------
-    name
-        "cosine", "relu", "tanh", "sigmoid" or "step" (1 for t > 0, otherwise 0).
-    power
-        The power of the ReLU; 1 for all others.
+    name : {"cosine", "relu", "tanh", "sigmoid", "step"}
+        The function s; "step" is 1 for t > 0 and 0 otherwise.
+    power : int
+        Power of the ReLU; 1 for all other activations.
     """
 
     name: ActivationName
@@ -37,16 +37,16 @@ class Activation:
 
     @property
     def smoothness(self) -> int:
-        """How many derivatives there are almost everywhere, without masses where they jump; 4 stands for all."""
+        """Largest order of a derivative that is a function, without point masses at t = 0; 4 means all orders."""
         return {"relu": min(self.power, 4), "step": 0}.get(self.name, 4)
 
     @property
     def is_piecewise(self) -> bool:
-        """Whether it is a polynomial on either side of t = 0."""
+        """Whether the activation is a polynomial on each side of t = 0."""
         return self.name in ("relu", "step")
 
     def __call__(self, t: Tensor, order: int = 0) -> Tensor:
-        """Evaluate the derivative of an order up to 4; that of a jump is taken as zero."""
+        """Evaluate the derivative of an order up to 4; the derivative at a jump is set to zero."""
         if self.name == "cosine":
             wave = t.cos() if order % 2 == 0 else t.sin()
             return wave if order in (0, 3, 4) else -wave
@@ -58,7 +58,7 @@ class Activation:
         return _truncated_power(t, power, order)
 
     def largest_fourth(self, t: Tensor, radius: Tensor) -> Tensor:
-        """Bound the magnitude of the fourth derivative on [t - radius, t + radius]; 0 does not lie inside for ReLUs."""
+        """Bound |s''''| on [t - radius, t + radius]; for ReLUs the interval must not contain 0."""
         if self.name == "cosine":
             return _largest_cosine(t, radius)
         if self.name == "tanh":
@@ -69,17 +69,17 @@ class Activation:
 
 
 def checked_activation(name: str, power: int) -> Activation:
-    """Make an activation of what a user gave.
+    """Return the activation of a given name and power.
 
     Raises
     ------
     InputError
-        If there is none of that name, or a power other than 1 is no power of a ReLU.
+        If the name is unknown, or the power is not 1 for an activation other than the ReLU.
     """
     require_choice(name, "activation", get_args(ActivationName))
     require_count(power, "power", 1)
     if power > 1 and name != "relu":
-        raise InputError(f"power is {power}, and only activation='relu' has powers.")
+        raise InputError(f"power is {power}, but only activation='relu' has powers; leave power out.")
     return Activation(name, int(power))  # type: ignore[arg-type]  # one of the names
 
 
@@ -93,7 +93,7 @@ def _tanh(t: Tensor, order: int) -> Tensor:
 
 
 def _truncated_power(t: Tensor, power: int, order: int) -> Tensor:
-    """Differentiate max(t, 0)^power, 0^0 being the step."""
+    """Differentiate max(t, 0)^power, where power 0 is the step function."""
     if order > power:
         return torch.zeros_like(t)
     factor, left = math.perm(power, order), power - order
@@ -101,15 +101,15 @@ def _truncated_power(t: Tensor, power: int, order: int) -> Tensor:
 
 
 def _largest_cosine(t: Tensor, radius: Tensor) -> Tensor:
-    """1 if a multiple of pi lies within the radius, otherwise what the ends have."""
-    off = torch.remainder(t + math.pi / 2, math.pi) - math.pi / 2  # from the nearest multiple
+    """Return 1 if a multiple of pi lies within the radius, otherwise the larger |cos| of the two ends."""
+    off = torch.remainder(t + math.pi / 2, math.pi) - math.pi / 2  # signed distance to the nearest multiple
     return torch.where(off.abs() <= radius, 1.0, (off.abs() - radius).cos().abs())
 
 
 def _largest_tanh(t: Tensor, radius: Tensor) -> Tensor:
     low, high = (t - radius).tanh(), (t + radius).tanh()
     largest = torch.maximum(_fourth(low).abs(), _fourth(high).abs())
-    for y in _STEEPEST:
+    for y in _EXTREMAL_TANH:
         inside = ((low < y) & (y < high)) | ((low < -y) & (-y < high))
         peak = abs(y * (16 - 40 * y**2 + 24 * y**4))
         largest = torch.where(inside, largest.clamp_min(peak), largest)

@@ -1,4 +1,4 @@
-"""Functions that carry their values, their band limits and bounds of their Barron norms through a calculation."""
+"""Functions with band limits and bounds of their Barron norms, which sums, products and derivatives propagate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from sciml_bounds.arrays import convert, require_count, require_number
 from sciml_bounds.barron import _moments as rules
 from sciml_bounds.barron import _pointwise as pointwise
-from sciml_bounds.barron._lattice_samples import interpolant, tails
+from sciml_bounds.barron._lattice_samples import interpolant, unresolved_moments
 from sciml_bounds.barron._pointwise import Value
 from sciml_bounds.barron._series import FourierSeries, ProductSeries, Sides, checked_rows, checked_vector
 from sciml_bounds.errors import InputError
@@ -28,22 +28,22 @@ __all__ = ["BarronFunction"]
 class BarronFunction:
     """A real function of d variables with its band limits and a bound of its spectral Barron norm.
 
-    ||f|| = inf int (1 + |w|) |F(w)| dw over all f = int F(w) exp(i w . x) dw on the domain (Barron 1993; the form of
-    Marwah, Lipton, Lu and Risteski, arXiv:2210.12101). Sums, products, powers, multiples, derivatives, polynomials and
-    (I - Laplace)^-1 give functions again, whose norms follow by rules that hold for all functions: the binomial rule
-    for products is never above ||f|| ||g||, a number joins the mean of a series, and (I - Laplace)^-1 gains two orders.
-    Functions are made by the class methods. Bounds hold up to floating-point round-off.
+    ||f|| = inf int (1 + |w|) |F(w)| dw over all F with f = int F(w) exp(i w . x) dw on the domain (Barron 1993, in the
+    form of Marwah, Lipton, Lu and Risteski, arXiv:2210.12101). Sums, products, powers, multiples, derivatives,
+    polynomials and (I - Laplace)^-1 return Barron functions, with norm bounds from general rules: the binomial rule
+    for products yields at most ||f|| ||g||, an added number changes the mean of a series, and (I - Laplace)^-1 gains
+    two orders. Construct functions by the class methods. Bounds are valid up to floating-point round-off.
 
     Attributes
     ----------
-    value
-        f as a function of points (..., d), written in torch; a `FourierSeries` where the waves are known.
-    band
-        W, one for each axis: frequencies have |w_i| <= W_i; infinite where there is no limit.
-    moments
+    value : callable
+        f as a torch function of points (..., d); a `FourierSeries` or `ProductSeries` if the waves are known.
+    band : tuple of float
+        Band limit W_i per axis: frequencies satisfy |w_i| <= W_i. Infinite if there is no limit.
+    moments : tuple of float
         Bounds of m_k = int |w|^k |F(w)| dw for k = 0 ... 4.
-    kind
-        "bound", or "estimate" where samples stood for a function.
+    kind : {"bound", "estimate"}
+        "estimate" if the function was constructed from samples without a decay bound.
 
     Examples
     --------
@@ -61,7 +61,7 @@ class BarronFunction:
     moments: rules.Moments
     kind: Literal["bound", "estimate"] = "bound"
 
-    #: It is called with points (..., d), where other functions that fields of a grid are given by take coordinates.
+    #: Called with points (..., d), unlike other callables for fields of a grid, which take coordinates.
     of_points: ClassVar[bool] = True
 
     # --- making -------------------------------------------------------------------------------------------------------
@@ -72,12 +72,12 @@ class BarronFunction:
 
         Parameters
         ----------
-        modes
-            k, integers of shape (m, d), in any dimension.
-        coefficients
-            c, real or complex, shape (m,).
-        periods
-            P, one for each axis or one for all.
+        modes : array of int, shape (m, d)
+            Modes k, in any dimension d.
+        coefficients : array, shape (m,)
+            Real or complex coefficients c.
+        periods : float or sequence of d floats
+            Periods P, one per axis or one for all axes.
 
         Raises
         ------
@@ -92,17 +92,17 @@ class BarronFunction:
 
         Parameters
         ----------
-        modes
-            k, integers of shape (m, d) that are at least 0, in any dimension.
-        coefficients
-            c, shape (m,).
-        lengths
-            l, the sides of the box, one for each axis or one for all.
+        modes : array of int, shape (m, d)
+            Modes k >= 0, in any dimension d.
+        coefficients : array, shape (m,)
+            Coefficients c.
+        lengths : float or sequence of d floats
+            Side lengths l of the box, one per axis or one for all axes.
 
         Raises
         ------
         InputError
-            If a mode is negative or no integer, or shapes or numbers do not fit.
+            If a mode is negative or not an integer, or shapes or numbers do not fit.
         """
         return cls._of_series(ProductSeries(modes, coefficients, lengths, "cosine"))
 
@@ -113,20 +113,27 @@ class BarronFunction:
         Raises
         ------
         InputError
-            If a mode is below 1 or no integer, or shapes or numbers do not fit.
+            If a mode is below 1 or not an integer, or shapes or numbers do not fit.
         """
         return cls._of_series(ProductSeries(modes, coefficients, lengths, "sine"))
 
     @classmethod
     def gaussian(cls, centre: Any, width: float) -> BarronFunction:
-        """Return exp(-|x - x_0|^2 / (2 s^2)), x_0 of shape (d,), whose transform is a normal density of variance s^-2.
+        """Return exp(-|x - x_0|^2 / (2 s^2)), whose Fourier transform is a normal density of variance s^-2.
 
         m_k = E |w|^k = (sqrt(2) / s)^k Gamma((d + k) / 2) / Gamma(d / 2).
+
+        Parameters
+        ----------
+        centre : array, shape (d,)
+            Centre x_0.
+        width : float
+            Width s > 0.
 
         Raises
         ------
         InputError
-            If the centre is no finite vector or the width not positive.
+            If the centre is not a finite vector, or the width is not positive.
         """
         x0 = checked_vector(centre, "centre")
         s, dim = require_number(width, "width", positive=True), len(x0)
@@ -136,52 +143,64 @@ class BarronFunction:
 
     @classmethod
     def ridge(cls, profile: BarronFunction, direction: Any, offset: float = 0.0) -> BarronFunction:
-        """Return g(a . x + b) for a profile g of one variable and a direction a of shape (d,): m_k grows by |a|^k.
+        """Return the ridge function g(a . x + b), whose moments are |a|^k m_k with the moments m_k of g.
+
+        Parameters
+        ----------
+        profile : BarronFunction
+            Function g of one variable.
+        direction : array, shape (d,)
+            Vector a.
+        offset : float
+            Number b.
 
         Raises
         ------
         InputError
-            If the profile has more than one variable, or the direction is no finite vector.
+            If the profile has more than one variable, or the direction is zero or not a finite vector.
         """
         if not isinstance(profile, BarronFunction):
             raise InputError(f"profile is a {type(profile).__name__}; give a BarronFunction of one variable.")
         if profile.dimension != 1:
             raise InputError(
-                f"profile is a function of {profile.dimension} variables; a ridge needs one of one variable."
+                f"profile is a function of {profile.dimension} variables, but a ridge function needs a profile of one "
+                "variable."
             )
         a, b = checked_vector(direction, "direction"), require_number(offset, "offset")
         size = float(a.square().sum().sqrt())
         if size == 0:
-            raise InputError("direction is zero; give a vector that points somewhere.")
+            raise InputError("direction is the zero vector; give a vector with a nonzero entry.")
         moments = tuple(size**k * moment for k, moment in enumerate(profile.moments))
         band = tuple(abs(entry) * profile.band[0] if entry else 0.0 for entry in a.tolist())
         return cls(lambda x: profile.value((x @ a.to(x) + b)[..., None]), band, moments, profile.kind)
 
     @classmethod
     def sampled(cls, values: Any, periods: Sides = 1.0, decay: tuple[int, float] | None = None) -> BarronFunction:
-        """Return the trigonometric interpolant of a periodic function, with moments that are those of the function.
+        """Return the trigonometric interpolant of samples of a periodic function, with moments of that function.
 
         Parameters
         ----------
-        values
-            Samples at x_i = P_i j_i / n_i, shape (n_1, ..., n_d), d at most 3.
-        periods
-            P, one for each axis or one for all.
-        decay
-            (s, T) with int |w|^s |F| <= T for the function that was sampled. Then moments up to s bound those of the
-            function and of its interpolant, and values differ by at most 2 T / W^s, W = min pi n_i / P_i. Without it
-            nothing is known of what lies between the samples, and the norm is an estimate.
+        values : array, shape (n_1, ..., n_d)
+            Samples at x_i = P_i j_i / n_i, with d at most 3.
+        periods : float or sequence of d floats
+            Periods P, one per axis or one for all axes.
+        decay : tuple of int and float, optional
+            (s, T) with int |w|^s |F| <= T for the sampled function. Then the moments up to order s are bounds for the
+            function and for its interpolant, and their values differ by at most 2 T / W^s, W = min pi n_i / P_i.
+            Without `decay`, the values between the samples are unknown and the norm is an estimate.
 
         Raises
         ------
         InputError
-            If values are not finite or have more than three axes, or decay is not an order and a moment.
+            If values are not finite or have more than three axes, or decay is not a pair of an order and a moment.
         """
         series = interpolant(values, periods)
         seen, band = rules.of_terms(series.frequencies, series.magnitudes), (math.inf,) * series.modes.shape[1]
         if decay is None:
             return cls(series, band, seen, "estimate")
-        return cls(series, band, rules.of_sum(seen, tails(tuple(torch.as_tensor(values).shape), periods, decay)))
+        return cls(
+            series, band, rules.of_sum(seen, unresolved_moments(tuple(torch.as_tensor(values).shape), periods, decay))
+        )
 
     @classmethod
     def _of_series(cls, series: FourierSeries | ProductSeries) -> BarronFunction:
@@ -192,12 +211,12 @@ class BarronFunction:
 
     @property
     def dimension(self) -> int:
-        """The number of variables."""
+        """Number of variables."""
         return len(self.band)
 
     @property
     def norm(self) -> float:
-        """The bound of the Barron norm, m_0 + m_1."""
+        """Bound of the Barron norm, m_0 + m_1."""
         return self.moments[0] + self.moments[1]
 
     def __call__(self, x: Any) -> Tensor:
@@ -211,7 +230,7 @@ class BarronFunction:
         points = convert(x, "x", torch.float64, torch.device("cpu")) if not isinstance(x, Tensor) else x
         if points.ndim == 0 or points.shape[-1] != self.dimension:
             raise InputError(
-                f"x has shape {tuple(points.shape)}; points need {self.dimension} coordinates in the last axis."
+                f"x has shape {tuple(points.shape)}; points need {self.dimension} coordinates along the last axis."
             )
         return self.value(points)
 
@@ -231,29 +250,29 @@ class BarronFunction:
     def __add__(self, other: BarronFunction | float) -> BarronFunction:
         if not isinstance(other, BarronFunction):
             return self._shifted(require_number(other, "the number"))
-        g = self._paired(other)
+        g = self._require_same_dimension(other)
         band = tuple(max(a, b) for a, b in zip(self.band, g.band))
-        return self._joined(g, pointwise.added, band, rules.of_sum(self.moments, g.moments))
+        return self._combined(g, pointwise.added, band, rules.of_sum(self.moments, g.moments))
 
     def __mul__(self, other: BarronFunction | float) -> BarronFunction:
         if not isinstance(other, BarronFunction):
             return self._scaled(require_number(other, "the number"))
-        g = self._paired(other)
+        g = self._require_same_dimension(other)
         band = tuple(a + b for a, b in zip(self.band, g.band))
-        return self._joined(g, pointwise.multiplied, band, rules.of_product(self.moments, g.moments))
+        return self._combined(g, pointwise.multiplied, band, rules.of_product(self.moments, g.moments))
 
     __radd__, __rmul__ = __add__, __mul__
 
     def __truediv__(self, other: float) -> BarronFunction:
         if isinstance(other, BarronFunction):
-            raise InputError("Functions are divided by numbers only: 1 / f need not have a Barron norm.")
+            raise InputError("A function can only be divided by a number, because 1 / f may have no Barron norm.")
         number = require_number(other, "the divisor")
         if number == 0 or math.isinf(1 / number):
-            raise InputError(f"the divisor is {other!r}; give a number whose inverse is finite.")
+            raise InputError(f"the divisor is {other!r}; give a number with a finite inverse.")
         return self._scaled(1 / number)
 
     def __rtruediv__(self, other: Any) -> BarronFunction:
-        raise InputError("A number is not divided by a function: 1 / f need not have a Barron norm.")
+        raise InputError("A number cannot be divided by a function, because 1 / f may have no Barron norm.")
 
     def __neg__(self) -> BarronFunction:
         return self._scaled(-1.0)
@@ -269,19 +288,28 @@ class BarronFunction:
         return self.polynomial([0.0] * power + [1.0])
 
     def polynomial(self, coefficients: Sequence[float]) -> BarronFunction:
-        """Return sum_k a_k f^k: m_0 is at most P(m_0) and m_1 at most P'(m_0) m_1, with P of coefficients |a_k|.
+        """Return the polynomial sum_k a_k f^k.
+
+        m_0 is at most P(m_0) and m_1 at most P'(m_0) m_1, where P is the polynomial with coefficients |a_k|.
+
+        Parameters
+        ----------
+        coefficients : sequence of float
+            Coefficients a_0, a_1, ...
 
         Raises
         ------
         InputError
-            If there is no coefficient, or one is not a finite number.
+            If there is no coefficient, or a coefficient is not a finite number.
         """
         try:
             numbers = [require_number(a, "a coefficient") for a in coefficients]
         except TypeError:
-            raise InputError(f"coefficients is {coefficients!r}; give a list of those of f^0, f^1 and so on.") from None
+            raise InputError(
+                f"coefficients is {coefficients!r}; give a list of the coefficients of f^0, f^1 and so on."
+            ) from None
         if not numbers:
-            raise InputError("coefficients is empty; give those of f^0, f^1 and so on.")
+            raise InputError("coefficients is empty; give the coefficients of f^0, f^1 and so on.")
         if len(numbers) == 1:
             return self._constant(numbers[0])
         total = self * numbers[-1] + numbers[-2]
@@ -290,18 +318,18 @@ class BarronFunction:
         return total
 
     def derivative(self, axis: int) -> BarronFunction:
-        """Return df / dx_axis: m_k is at most min(W m_k, m_(k+1)), W the band limit of the axis.
+        """Return the derivative df / dx_axis; its m_k is at most min(W m_k, m_(k+1)), W the band limit of the axis.
 
         Raises
         ------
         InputError
-            If there is no such axis.
+            If the function has no such axis.
         """
         require_count(axis, "axis", 0)
         if axis >= self.dimension:
-            raise InputError(f"axis is {axis}, and this is a function of {self.dimension} variables.")
+            raise InputError(f"axis is {axis}, but the function has {self.dimension} variables, counted from 0.")
         moments = rules.of_derivative(self.moments, self.band[axis])
-        return self._with(pointwise.derivative(self.value, axis), self.band, moments)
+        return self._replaced(pointwise.derivative(self.value, axis), self.band, moments)
 
     def gradient(self) -> tuple[BarronFunction, ...]:
         """Return the derivatives along all axes."""
@@ -315,7 +343,7 @@ class BarronFunction:
         Raises
         ------
         InputError
-            If the matrix is not d by d, or an entry has another number of variables.
+            If the matrix is not d by d, or an entry has a different number of variables.
         """
         slopes = self.gradient()
         if isinstance(coefficient, BarronFunction | Real):
@@ -325,43 +353,49 @@ class BarronFunction:
         return tuple(sum(row[1:], start=row[0]) for row in products)
 
     def resolvent(self) -> BarronFunction:
-        """Return u = (I - Laplace)^-1 f for a series: m_k is at most m_k, m_(k-1) / 2 and m_(k-2) of f.
+        """Return u = (I - Laplace)^-1 f for a series; its m_k is at most m_k, m_(k-1) / 2 and m_(k-2) of f.
 
-        u has the periods of a Fourier series, and meets the conditions on the sides that a sine or cosine series meets.
+        u has the periods of a Fourier series f, or satisfies the boundary conditions of a sine or cosine series f.
 
         Raises
         ------
         InputError
-            If f is not known as a series.
+            If f is not a series.
         """
         if not isinstance(self.value, FourierSeries | ProductSeries):
-            raise InputError("This function is not known as a series, so u - Laplace u = f is not solved; see waves().")
-        return self._with(self.value.resolvent(), self.band, rules.of_resolvent(self.moments))
+            raise InputError(
+                "u - Laplace u = f is solved for a series only, and this function is not a series; for a product of "
+                "sine or cosine series, call waves() on the factors."
+            )
+        return self._replaced(self.value.resolvent(), self.band, rules.of_resolvent(self.moments))
 
     def waves(self) -> BarronFunction:
-        """Return the same function with sines and cosines written out as waves, so that products stay series.
+        """Return the function with products of sines or cosines expanded into waves, so that products remain series.
 
         Raises
         ------
         InputError
-            If f is not known as a series, or has more than 65,536 waves.
+            If f is not a series, or has more than 65,536 waves.
         """
         if isinstance(self.value, FourierSeries):
             return self
         if not isinstance(self.value, ProductSeries):
-            raise InputError("This function is not known as a series; sample it and use BarronFunction.sampled.")
-        return self._with(self.value.waves(), self.band, self.moments)
+            raise InputError("This function is not a series; sample it and use BarronFunction.sampled.")
+        return self._replaced(self.value.waves(), self.band, self.moments)
 
     def tightened(self) -> BarronFunction:
-        """Return the same function with moments and band summed over its own waves, instead of what rules carried.
+        """Return the function with moments and band computed from its waves instead of the propagation rules.
 
         Raises
         ------
         InputError
-            If f is not known as a series, or its series stands for a function between samples.
+            If f is not a series, or its series interpolates samples.
         """
         if not isinstance(self.value, FourierSeries | ProductSeries) or math.inf in self.band:
-            raise InputError("The waves of this function are not all known, so there is nothing to sum its norm over.")
+            raise InputError(
+                "The waves of this function are not all known, so its norm cannot be summed over them; only a series "
+                "that was not sampled can be tightened."
+            )
         return self._of_series(self.value)
 
     # --- parts --------------------------------------------------------------------------------------------------------
@@ -372,27 +406,28 @@ class BarronFunction:
 
     def _scaled(self, number: float) -> BarronFunction:
         moments = rules.of_product(self.moments, self._constant(number).moments)
-        return self._with(pointwise.scaled(self.value, number), self.band, moments)
+        return self._replaced(pointwise.scaled(self.value, number), self.band, moments)
 
     def _shifted(self, number: float) -> BarronFunction:
-        """Add a number. It joins the mean of a series, so that m_0 grows by what the magnitude of the mean does."""
+        """Add a number. It is added to the mean of a series, so m_0 changes by the change of |mean|."""
         mean = pointwise.mean(self.value)
         grown = max(self.moments[0] - abs(mean), 0.0) + abs(mean + number)
         value = pointwise.added(self.value, pointwise.constant(self.value, number))
-        return self._with(value, self.band, (grown, *self.moments[1:]))
+        return self._replaced(value, self.band, (grown, *self.moments[1:]))
 
-    def _paired(self, other: BarronFunction) -> BarronFunction:
+    def _require_same_dimension(self, other: BarronFunction) -> BarronFunction:
         if other.dimension != self.dimension:
             raise InputError(
-                f"The functions have {self.dimension} and {other.dimension} variables; they need the same."
+                f"The functions have {self.dimension} and {other.dimension} variables; give functions of equally many "
+                "variables."
             )
         return other
 
-    def _joined(
+    def _combined(
         self, g: BarronFunction, join: Callable[[Value, Value], Value], band: tuple[float, ...], moments: rules.Moments
     ) -> BarronFunction:
         kind: Literal["bound", "estimate"] = "estimate" if "estimate" in (self.kind, g.kind) else "bound"
         return BarronFunction(join(self.value, g.value), band, rules.within_band(moments, band), kind)
 
-    def _with(self, value: Value, band: tuple[float, ...], moments: rules.Moments) -> BarronFunction:
+    def _replaced(self, value: Value, band: tuple[float, ...], moments: rules.Moments) -> BarronFunction:
         return BarronFunction(value, band, rules.within_band(moments, band), self.kind)

@@ -1,4 +1,4 @@
-"""Two-layer networks as functions of points: exact derivatives, norms, and exact values on sides of a box."""
+"""Two-layer networks with exact derivatives, norms, and prescribed values on sides of a box."""
 
 from __future__ import annotations
 
@@ -30,43 +30,45 @@ __all__ = ["BarronNetwork"]
 class BarronNetwork(nn.Module):
     """u(x) = D(x) (sum_j a_j s(w_j . x + b_j)^power + c . x + c_0) + g(x), a function of d variables on a box.
 
-    D is 1 without Dirichlet sides. Otherwise it is the product of parabolas (`barron._box_distance`) that vanishes on
-    the Dirichlet sides, where u equals g for all weights. Derivatives are formulas, not automatic; everything can be
-    differentiated in the parameters. In float64 until moved by `to`. Sizes (norms, bounds on cells) are those on the
-    box.
+    Without Dirichlet sides, D = 1. Otherwise D is a product of parabolas (`barron._box_distance`) that vanishes on the
+    Dirichlet sides, so u equals g there for all weights. Derivatives with respect to x are explicit formulas; all
+    results are differentiable with respect to the parameters. Parameters are float64 until changed by `to`. Norms and
+    cell bounds refer to the box.
 
     Parameters
     ----------
-    dimension, width
-        d, and the number k of neurons.
-    activation
-        s: "cosine", "relu", "tanh", "sigmoid", or "step", which has values only.
-    power
+    dimension : int
+        Number d of variables.
+    width : int
+        Number k of neurons.
+    activation : {"cosine", "relu", "tanh", "sigmoid", "step"}
+        Activation s; "step" has no derivatives.
+    power : int
         Power of the ReLU.
-    lengths, origin
-        The box: sides, and the corner where all coordinates are smallest; one number for each axis or one for all.
-    dirichlet_sides
-        Sides (axis, end) on which u equals g, or "all".
-    lifting
-        g, a network without Dirichlet sides; one without neurons is an affine function. It is copied and does not
-        learn; zero if not given.
-    scale
-        Standard deviation of the entries of w_j times the sides at the random start; ridges and ReLU kinks start in the
-        box.
-    seed
-        Of the random start, with outer weights of variance 1 / k^2 and no affine part.
+    lengths, origin : float or sequence of d floats
+        Side lengths of the box and its corner of smallest coordinates, one number per axis or one for all axes.
+    dirichlet_sides : "all" or list of (axis, end)
+        Sides on which u equals g; end is 0 or 1.
+    lifting : BarronNetwork, optional
+        Function g, a network without Dirichlet sides; a network without neurons is an affine function. It is copied,
+        and its parameters are not trained. Zero by default.
+    scale : float
+        Standard deviation of the entries of w_j times the side lengths at initialisation. ReLU kinks and ridges are
+        initialised inside the box.
+    seed : int
+        Seed of the initialisation, with outer weights of variance 1 / k^2 and no affine part.
 
     Attributes
     ----------
-    weights, biases, outer
-        w (k, d), b (k,) and a (k,).
-    slope, offset
-        c (d,) and c_0 ().
+    weights, biases, outer : Parameter, shapes (k, d), (k,) and (k,)
+        w, b and a.
+    slope, offset : Parameter, shapes (d,) and ()
+        c and c_0.
 
     Raises
     ------
     InputError
-        If activation, box or sides are not valid, or the lifting has another dimension or Dirichlet sides.
+        If activation, box or sides are invalid, or the lifting has another dimension or Dirichlet sides.
 
     Examples
     --------
@@ -76,7 +78,7 @@ class BarronNetwork(nn.Module):
     (2.0, -50.0, 12.0)
     """
 
-    #: As that of `BarronFunction`.
+    #: Called with points (..., d), as `BarronFunction`.
     of_points = True
 
     weights: nn.Parameter
@@ -109,7 +111,7 @@ class BarronNetwork(nn.Module):
         self.origin = axis_numbers(origin, dimension, "origin")
         sides = checked_sides(dirichlet_sides, dimension)
         self.distance = BoxDistance(self.origin, self.lengths, sides) if sides else None
-        self.lifting = None if lifting is None else self._taken_over(lifting)
+        self.lifting = None if lifting is None else self._copied_lifting(lifting)
         generator = torch.Generator().manual_seed(seed)
         length, corner = (torch.tensor(v, dtype=torch.float64) for v in (self.lengths, self.origin))
         w = scale * torch.randn((width, dimension), generator=generator, dtype=torch.float64) / length
@@ -117,9 +119,9 @@ class BarronNetwork(nn.Module):
         a = torch.randn(width, generator=generator, dtype=torch.float64) / max(width, 1)
         turn = 2 * math.pi * torch.rand(width, generator=generator, dtype=torch.float64)
         b = turn if activation == "cosine" else -(w * places).sum(-1)
-        self._set(w, b, a, torch.zeros(dimension, dtype=torch.float64), torch.zeros((), dtype=torch.float64))
+        self._set_parameters(w, b, a, torch.zeros(dimension, dtype=torch.float64), torch.zeros((), dtype=torch.float64))
 
-    def _set(self, *parameters: Tensor) -> None:
+    def _set_parameters(self, *parameters: Tensor) -> None:
         for name, value in zip(("weights", "biases", "outer", "slope", "offset"), parameters):
             setattr(self, name, nn.Parameter(value))
 
@@ -139,7 +141,18 @@ class BarronNetwork(nn.Module):
         dirichlet_sides: Any = (),
         lifting: BarronNetwork | None = None,
     ) -> BarronNetwork:
-        """Make a network of given numbers: w (k, d), b (k,), a (k,), c (d,) and c_0; the rest as for the class.
+        """Return a network with given parameters.
+
+        Parameters
+        ----------
+        weights, biases, outer : array, shapes (k, d), (k,) and (k,)
+            w, b and a.
+        slope : array, shape (d,), optional
+            c, zero by default.
+        offset : float
+            c_0.
+        activation, power, lengths, origin, dirichlet_sides, lifting
+            As for the class.
 
         Raises
         ------
@@ -150,12 +163,14 @@ class BarronNetwork(nn.Module):
             _numbers(value, name) for value, name in ((weights, "weights"), (biases, "biases"), (outer, "outer"))
         )
         if w.ndim != 2 or w.shape[1] == 0:
-            raise InputError(f"weights has shape {tuple(w.shape)}; give one row of d numbers for each neuron.")
+            raise InputError(f"weights has shape {tuple(w.shape)}; give one row of d numbers per neuron.")
         width, dimension = w.shape
         c = torch.zeros(dimension, dtype=torch.float64) if slope is None else _numbers(slope, "slope")
         for value, name, count in ((b, "biases", width), (a, "outer", width), (c, "slope", dimension)):
             if value.shape != (count,):
-                raise InputError(f"{name} has shape {tuple(value.shape)}; weights {tuple(w.shape)} need ({count},).")
+                raise InputError(
+                    f"{name} has shape {tuple(value.shape)}, but weights of shape {tuple(w.shape)} need ({count},)."
+                )
         network = cls(
             dimension,
             width,
@@ -167,24 +182,31 @@ class BarronNetwork(nn.Module):
             lifting=lifting,
         )
         c0 = torch.tensor(require_number(offset, "offset"), dtype=torch.float64)
-        network._set(*(value.detach().clone() for value in (w, b, a, c, c0)))
+        network._set_parameters(*(value.detach().clone() for value in (w, b, a, c, c0)))
         return network
 
     @classmethod
     def of_series(cls, function: Any) -> BarronNetwork:
-        """Write a `BarronFunction` that is a series as a cosine network, one neuron a wave.
+        """Return the cosine network of a series, with one neuron per wave.
 
-        A product of cosines or sines of s variables is no neuron but 2^(s-1) of them, its reflections. That of a sine
-        series is zero on the sides of its box up to round-off, for these weights only; `dirichlet_sides` makes it so
-        for all.
+        A product of cosines or sines of s variables becomes 2^(s-1) neurons, its reflections. The network of a sine
+        series is zero on the sides of its box up to round-off, but only for these weights; with `dirichlet_sides` a
+        network is zero there for all weights.
+
+        Parameters
+        ----------
+        function : BarronFunction
+            A series.
 
         Raises
         ------
         InputError
-            If the function is no series, or has more than 65,536 waves.
+            If the function is not a series, or has more than 65,536 waves.
         """
         if not isinstance(function, BarronFunction):
-            raise InputError(f"a {type(function).__name__} is no series; give an sb.barron.BarronFunction that is one.")
+            raise InputError(
+                f"function is a {type(function).__name__}; give an sb.barron.BarronFunction that is a series."
+            )
         series: Any = function.waves().value
         lengths = function.value.lengths if isinstance(function.value, ProductSeries) else series.periods
         return cls.of(*series.cosines(), activation="cosine", offset=series.mean, lengths=lengths)
@@ -193,30 +215,33 @@ class BarronNetwork(nn.Module):
 
     @property
     def dimension(self) -> int:
-        """The number of variables."""
+        """Number of variables."""
         return self.weights.shape[1]
 
     @property
     def width(self) -> int:
-        """The number of neurons."""
+        """Number of neurons."""
         return self.weights.shape[0]
 
     @property
     def dirichlet_sides(self) -> tuple[tuple[int, int], ...]:
-        """The sides (axis, end) on which the network equals its lifting."""
+        """Sides (axis, end) on which the network equals its lifting."""
         return () if self.distance is None else self.distance.sides
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What makes a network like this one again, with other numbers, in JSON's words; for `save_model`.
+        """Constructor arguments of a network like this one, without its parameters, as JSON values; for `save_model`.
 
         Raises
         ------
         InputError
-            If there is a lifting, which has numbers of its own.
+            If there is a lifting, whose parameters are not saved.
         """
         if self.lifting is not None:
-            raise InputError("Networks with a lifting are not saved; save both, and give the lifting anew.")
+            raise InputError(
+                "Networks with a lifting cannot be saved; save a network without it, save the lifting separately, and "
+                "combine them after loading."
+            )
         return {
             "dimension": self.dimension,
             "width": self.width,
@@ -233,7 +258,7 @@ class BarronNetwork(nn.Module):
         Raises
         ------
         InputError
-            Here and below, if points have another number of coordinates.
+            If points have another number of coordinates; so do all methods that evaluate at points.
         """
         x = self._points(x)
         inner = self._inner(x)
@@ -247,7 +272,7 @@ class BarronNetwork(nn.Module):
         Raises
         ------
         InputError
-            Here and for all derivatives, also if the activation has none of that order.
+            If the activation has no derivative; so do all methods that evaluate derivatives.
         """
         x = self._points(x)
         inner = self._inner_gradient(x)
@@ -257,7 +282,7 @@ class BarronNetwork(nn.Module):
         return inner if self.lifting is None else inner + self.lifting.gradient(x)
 
     def laplacian(self, x: Any) -> Tensor:
-        """Evaluate the Laplacian of u, shape (...); that of a ReLU of power 1 lives on its kinks and is refused."""
+        """Evaluate the Laplacian of u, shape (...); not available for ReLUs of power 1, where it is a measure."""
         x = self._points(x)
         inner = self._derivative(x, 2) @ (self.outer * self.weights.square().sum(-1))
         if self.distance is not None:
@@ -267,7 +292,7 @@ class BarronNetwork(nn.Module):
         return inner if self.lifting is None else inner + self.lifting.laplacian(x)
 
     def features(self, x: Any) -> Tensor:
-        """Evaluate D(x) s(w_j . x + b_j)^power, what the outer weights multiply, shape (..., k)."""
+        """Evaluate the features D(x) s(w_j . x + b_j)^power, shape (..., k)."""
         x = self._points(x)
         neurons = self.activation(self._arguments(x))
         return neurons if self.distance is None else neurons * self.distance.factors(x)[0].prod(-1, keepdim=True)
@@ -295,12 +320,13 @@ class BarronNetwork(nn.Module):
     def cell_bounds(self, grid: Grid) -> CellBounds:
         """Bound value, gradient, second and some third derivatives on every cell of a grid, d <= 3.
 
-        Guaranteed up to round-off, for the weights as float64 numbers; see `barron._cell_bounds`. No gradients flow.
+        The bounds are guaranteed up to round-off for the weights as float64 numbers; see `barron._cell_bounds`. They
+        are not differentiable.
 
         Raises
         ------
         InputError
-            If the grid is none or has other axes, the network is one of steps, or a parameter is not finite.
+            If `grid` is not a grid of dimension d, the activation is "step", or a parameter is not finite.
         """
         return cell_bounds(copy.deepcopy(self).double().cpu(), grid)
 
@@ -311,7 +337,7 @@ class BarronNetwork(nn.Module):
             "width": str(self.width),
             "activation": activation,
             "path norm": norms.upwards(self.path_norm),
-            "Barron norm (bound)": norms.words(self),
+            "Barron norm (bound)": norms.describe_norm(self),
         }
         if self.dirichlet_sides:
             rows["Dirichlet sides"] = (
@@ -323,52 +349,57 @@ class BarronNetwork(nn.Module):
 
     @property
     def path_norm(self) -> float:
-        """A bound of |u| on the box: sum_j |a_j| r_j + max |c . x + c_0|, and that of the lifting.
+        """Bound of |u| on the box: sum_j |a_j| r_j + max |c . x + c_0|, plus the path norm of the lifting.
 
-        r_j = (max |w_j . x + b_j| over the box)^power for ReLUs (at most the (|w|_1 + |b|)^power of E, Ma and Wu,
-        arXiv:1906.08039, on the unit box), 1 for all other activations.
+        For ReLUs r_j = (max |w_j . x + b_j| over the box)^power, which on the unit box is at most (|w|_1 + |b|)^power
+        of E, Ma and Wu, arXiv:1906.08039. For all other activations r_j = 1.
         """
         return norms.path_norm(self)
 
     @property
     def barron_norm(self) -> float:
-        """A bound of the Barron norm of u on the box, sum_j |a_j| n_j with n_j = `feature_norms`, and the affine part.
+        """Bound of the Barron norm of u on the box: sum_j |a_j| n_j plus the norms of affine part and lifting.
 
-        Cosine, tanh, sigmoid: of the spectral norm, as `BarronFunction.norm` (see `barron._norms`). ReLU^k and step: of
-        the variation norm for the neurons s(v . x + b) with |v| = 1 (Siegel and Xu, arXiv:2106.14997), for which affine
-        parts are free; infinite with Dirichlet sides, where u is no combination of such neurons, and where the neurons
-        of a lifting have another norm.
+        n_j is `feature_norms`. For cosine, tanh and sigmoid it is the spectral norm, as in `BarronFunction.norm` (see
+        `barron._norms`). For ReLU^k and step it is the variation norm for the neurons s(v . x + b) with |v| = 1 (Siegel
+        and Xu, arXiv:2106.14997), in which affine parts have norm zero. The variation norm is infinite with Dirichlet
+        sides, where u is not a combination of such neurons. The bound is also infinite if the neurons of the lifting
+        have a different kind of norm.
         """
         return norms.barron_norm(self)
 
     def feature_norms(self) -> Tensor:
-        """Return what a unit outer weight of each neuron adds to `barron_norm`, shape (k,)."""
+        """Return the norms of the features: the contribution to `barron_norm` per unit outer weight, shape (k,)."""
         return norms.feature_norms(self)
 
     def project_(self, bound: float) -> BarronNetwork:
-        """Move the outer weights to the closest ones with `barron_norm` <= bound, in place; the rest stays.
+        """Project the outer weights, in place, to the closest ones with `barron_norm` <= bound.
+
+        All other parameters are unchanged.
 
         Raises
         ------
         InputError
-            If what stays is larger than the bound already, the norm is infinite, or a parameter is not finite.
+            If affine part and lifting exceed the bound, the norm is infinite, or a parameter is not finite.
         """
         norms.project(self, require_number(bound, "bound"))
         return self
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
-    def _taken_over(self, lifting: Any) -> BarronNetwork:
-        """Copy a lifting for the box of this network, with weights that do not learn."""
+    def _copied_lifting(self, lifting: Any) -> BarronNetwork:
+        """Copy a lifting to the box of this network, with parameters that are not trained."""
         if not isinstance(lifting, BarronNetwork):
             kind = type(lifting).__name__
-            raise InputError(f"lifting is a {kind}; give a BarronNetwork, one without neurons if it is affine.")
+            raise InputError(f"lifting is a {kind}; give a BarronNetwork, of width 0 for an affine function.")
         if lifting.dimension != len(self.lengths):
-            raise InputError(f"lifting has {lifting.dimension} variables, and the network has {len(self.lengths)}.")
+            raise InputError(
+                f"lifting has {lifting.dimension} variables, but the network has {len(self.lengths)}; they must agree."
+            )
         if lifting.dirichlet_sides:
-            raise InputError("lifting has Dirichlet sides itself, and would be zero there; give one without.")
+            raise InputError("lifting has Dirichlet sides, where it would be zero; give a lifting without them.")
         if lifting.lifting is not None:
-            raise InputError("lifting has a lifting itself; give one network that is their sum.")
+            raise InputError("lifting has a lifting itself; give a single network that is their sum.")
         copied = copy.deepcopy(lifting).requires_grad_(False)
         copied.lengths, copied.origin = self.lengths, self.origin
         return copied
@@ -377,7 +408,7 @@ class BarronNetwork(nn.Module):
         points = convert(x, "x", self.outer.dtype, self.outer.device)
         if points.ndim == 0 or points.shape[-1] != self.dimension:
             raise InputError(
-                f"x has shape {tuple(points.shape)}; points need {self.dimension} coordinates in the last axis."
+                f"x has shape {tuple(points.shape)}; points need {self.dimension} coordinates along the last axis."
             )
         return points
 
@@ -387,7 +418,9 @@ class BarronNetwork(nn.Module):
     def _derivative(self, x: Tensor, order: int) -> Tensor:
         if order > self.activation.smoothness:
             name = f"{self.activation.name} of power {self.activation.power}"
-            raise InputError(f"A network of {name} has no derivatives of order {order}; use a smoother activation.")
+            raise InputError(
+                f"A network with activation {name} has no derivatives of order {order}; use a smoother activation."
+            )
         return self.activation(self._arguments(x), order)
 
     def _inner(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Products of parabolas that vanish on sides of a box, so that networks have exact values there."""
+"""Products of parabolas that vanish on sides of a box; factors of networks with prescribed values there."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ Sides = tuple[tuple[int, int], ...]
 
 
 class BoxDistance:
-    """prod_i f_i(x_i): f_i = 4 s (1 - s) with s = (x_i - o_i) / l_i if both sides of the axis are given, s or 1 - s if
-    one is, and 1 otherwise; between 0 and 1 in the box.
+    """Product D = prod_i f_i(x_i) that vanishes on given sides of a box and lies between 0 and 1 inside.
+
+    With s = (x_i - o_i) / l_i: f_i = 4 s (1 - s) if both sides of axis i are given, f_i = s or 1 - s if one side is
+    given, and f_i = 1 otherwise.
 
     Parameters
     ----------
-    origin, lengths
-        The box, one number for each axis.
-    sides
-        The sides on which the product is zero.
-    """  # noqa: D205 -- the formula is the summary
+    origin, lengths : tuple of float
+        Lower corner o and side lengths l of the box.
+    sides : tuple of (axis, end)
+        Sides on which the product is zero.
+    """
 
     def __init__(self, origin: tuple[float, ...], lengths: tuple[float, ...], sides: Sides) -> None:
         self.origin, self.lengths, self.sides = origin, lengths, sides
@@ -34,14 +36,14 @@ class BoxDistance:
         self.polynomials = torch.tensor(rows, dtype=torch.float64)
 
     def _polynomial(self, axis: int) -> tuple[float, float, float]:
-        """Coefficients of f_i in powers of s."""
+        """Return the coefficients of f_i in powers of s."""
         low, high = (axis, 0) in self.sides, (axis, 1) in self.sides
         if low and high:
             return 0.0, 4.0, -4.0
         return (0.0, 1.0, 0.0) if low else (1.0, -1.0, 0.0) if high else (1.0, 0.0, 0.0)
 
     def factors(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Evaluate f_i and its two derivatives at points (..., d); the shapes are those of the points."""
+        """Evaluate f_i, f_i' and f_i'' at points (..., d), shape (..., d) each."""
         a, b, c = self.polynomials.to(x).unbind(-1)
         length = x.new_tensor(self.lengths)
         s = (x - x.new_tensor(self.origin)) / length
@@ -66,7 +68,7 @@ class BoxDistance:
 
 
 def product_of_others(f: Tensor) -> Tensor:
-    """Multiply all entries of the last axis but one, without dividing by it."""
+    """Return, for each entry of the last axis, the product of all other entries, without division."""
     one = torch.ones_like(f[..., :1])
     before = torch.cat([one, f[..., :-1]], -1).cumprod(-1)
     after = torch.cat([f[..., 1:], one], -1).flip(-1).cumprod(-1).flip(-1)
@@ -74,27 +76,28 @@ def product_of_others(f: Tensor) -> Tensor:
 
 
 def checked_sides(sides: Any, dimension: int) -> Sides:
-    """Return sides as pairs in order; "all" means all of them.
+    """Return sides as sorted pairs (axis, end); "all" stands for all sides.
 
     Raises
     ------
     InputError
-        If an entry is no pair of an axis and an end.
+        If an entry is not a pair of an axis and an end.
     """
     if isinstance(sides, str):
         if sides != "all":
             raise InputError(
-                f"dirichlet_sides is {sides!r}; give 'all', or pairs such as (0, 1) for the far side of the first axis."
+                f"dirichlet_sides is {sides!r}; give 'all', or pairs such as (0, 1) for the upper side of the first "
+                "axis."
             )
         return tuple((axis, end) for axis in range(dimension) for end in (0, 1))
     every = tuple((axis, end) for axis in range(dimension) for end in (0, 1))
     pairs = tuple(sides) if isinstance(sides, list | tuple | set | frozenset) else (sides,)
-    pairs = tuple(tuple(pair) if isinstance(pair, list) else pair for pair in pairs)  # as files have them
+    pairs = tuple(tuple(pair) if isinstance(pair, list) else pair for pair in pairs)  # model files contain lists
     if len(pairs) == 2 and all(isinstance(entry, int) for entry in pairs):
         raise InputError(f"dirichlet_sides is {sides!r}, a single side; give a list, [{pairs!r}].")
     for pair in pairs:
         if not isinstance(pair, tuple) or pair not in every:
             raise InputError(
-                f"dirichlet_sides has {pair!r}; a side is a pair of an axis below {dimension} and an end, 0 or 1."
+                f"dirichlet_sides contains {pair!r}; a side is a pair of an axis below {dimension} and an end, 0 or 1."
             )
     return tuple(side for side in every if side in pairs)

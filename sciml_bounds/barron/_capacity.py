@@ -1,4 +1,4 @@
-"""What a family of features can represent, before anything is trained."""
+"""Numerical dimension of a family of features, and lower bounds of its approximation error, before any training."""
 
 from __future__ import annotations
 
@@ -17,66 +17,68 @@ from sciml_bounds.reports import describe, summary_table
 
 __all__ = ["Capacity", "band_limited_error", "capacity"]
 
-#: Singular values below this part of the largest one are round-off.
+#: Singular values below this fraction of the largest one are round-off.
 ROUND_OFF = 1e-15
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Capacity:
-    """The numerical dimension of the span of some features.
+    """Numerical dimension of the span of given features.
 
     Attributes
     ----------
-    dimension
-        Number of singular values above tol times the largest one.
-    width
+    dimension : int
+        Number of singular values above `tol` times the largest one.
+    width : int
         Number of features.
-    tol
-        What counts as nothing.
-    singular_values
-        Of the matrix of features, divided by the root of the number of points, falling.
+    tol : float
+        Relative threshold of the singular values.
+    singular_values : Tensor
+        Singular values of the feature matrix divided by the square root of the number of points, in descending order.
     """
 
     dimension: int
     width: int
     tol: float
     singular_values: Tensor
-    _basis: Tensor = field(repr=False)  # its left singular vectors, those of values above round-off
+    _basis: Tensor = field(repr=False)  # left singular vectors for the singular values above round-off
 
     def error_bound(self, target: Any, outer_norm: float = math.inf) -> float:
-        """Bound from below how far a target is from all combinations of the features with outer weights |a|_2 <= A.
+        """Return a lower bound of the approximation error of a target by the features with outer weights |a|_2 <= A.
 
-        For any r: the part of the target that is orthogonal to the first r left singular vectors can only come from the
-        others, which give at most A times the singular value r + 1. The best of these bounds is returned; singular
-        values count as round-off at least. Without a bound of the weights it is zero, unless the features are
-        independent beyond round-off.
+        For any r, only the singular vectors after the first r contribute to the part of the target that is orthogonal
+        to the first r left singular vectors, and their contribution is at most A times the singular value r + 1. The
+        largest of these bounds over r is returned. Nonzero singular values are taken to be at least round-off. For
+        unbounded weights the bound is zero, unless the features are linearly independent beyond round-off.
 
         Parameters
         ----------
-        target
-            Values at the points of the features, shape (m,).
-        outer_norm
-            A, the largest Euclidean norm of outer weights; 1 / tol is as much as rounding allows, which cancels the
-            rest.
+        target : array, shape (m,)
+            Values of the target at the points of the features.
+        outer_norm : float
+            Bound A of the Euclidean norm of the outer weights. Beyond 1 / tol, round-off in the cancellation of large
+            weights exceeds the tolerance.
 
         Returns
         -------
         float
-            Of the root mean square over the points.
+            Lower bound of the root mean square error over the points.
 
         Raises
         ------
         InputError
-            If the target does not have one value a point, or A is negative or NaN.
+            If the target does not have one value per point, or A is negative or NaN.
         """
         f = convert(target, "target", torch.float64, torch.device("cpu"))
         points = len(self._basis)
         if f.shape != (points,):
-            raise InputError(f"target has shape {tuple(f.shape)}; the features have {points} points.")
+            raise InputError(
+                f"target has shape {tuple(f.shape)}, but the features have {points} points; give one value per point."
+            )
         require_finite(f, "target")
         unlimited = isinstance(outer_norm, float) and outer_norm == math.inf
         if not unlimited and require_number(outer_norm, "outer_norm") < 0:
-            raise InputError(f"outer_norm is {outer_norm}; give a number that is not negative.")
+            raise InputError(f"outer_norm is {outer_norm}; give a non-negative number.")
         seen = self._basis.T @ f
         beyond = (f - self._basis @ seen).square().sum().reshape(1)
         left = torch.cat([beyond, seen.square().flip(0)]).cumsum(0).flip(0).div(points).sqrt()  # for r = 0, 1, ...
@@ -93,34 +95,34 @@ class Capacity:
             "largest singular value": describe(self.singular_values[0]),
         }
         if self.dimension < len(self.singular_values):
-            rows["next one left out"] = describe(self.singular_values[self.dimension])
+            rows["next singular value"] = describe(self.singular_values[self.dimension])
         return summary_table("Capacity", rows)
 
 
 def capacity(features: Any, tol: float = 1e-12) -> Capacity:
-    """Count how many of some features are different numerically, whatever their number.
+    """Compute the numerical dimension of the span of given features.
 
-    Bounded hidden weights of an analytic activation span a space that is nearly of finite dimension: more width than
-    that does nothing in floating-point numbers. This is the singular-value count behind the numerical span dimension of
-    Liu, Yu and Yong (arXiv:2409.16697), for the features that are given; a family is exhausted when more of it no
-    longer raises the count.
+    Neurons with an analytic activation and bounded hidden weights span a space of nearly finite dimension; in
+    floating-point arithmetic, a larger width has no effect. This function counts singular values, as in the numerical
+    span dimension of Liu, Yu and Yong (arXiv:2409.16697), for the given features. A family of features is exhausted if
+    adding members no longer increases the count.
 
     Parameters
     ----------
-    features
-        Their values at many points, shape (m, k), such as `network.features(x)`.
-    tol
-        Singular values below tol times the largest one count as nothing; at least 1e-15, which is round-off.
+    features : array, shape (m, k)
+        Values of k features at m points, such as `network.features(x)`.
+    tol : float
+        Singular values below `tol` times the largest one are not counted; at least 1e-15, which is round-off.
 
     Returns
     -------
     Capacity
-        With a lower bound of the error for any target.
+        Dimension, singular values, and a lower bound of the error for any target.
 
     Raises
     ------
     InputError
-        If features are no matrix, not finite or all zero, or tol is not between 1e-15 and 1.
+        If `features` is not a matrix, not finite or all zero, or `tol` is not between 1e-15 and 1.
 
     Examples
     --------
@@ -138,38 +140,41 @@ def capacity(features: Any, tol: float = 1e-12) -> Capacity:
     given = features.detach() if isinstance(features, Tensor) else features
     matrix = convert(given, "features", torch.float64, torch.device("cpu"))
     if matrix.ndim != 2 or matrix.numel() == 0:
-        raise InputError(f"features has shape {tuple(matrix.shape)}; give one row a point and one column a feature.")
+        raise InputError(
+            f"features has shape {tuple(matrix.shape)}; give one row per point and one column per feature."
+        )
     require_finite(matrix, "features")
     vectors, values, _ = torch.linalg.svd(matrix / math.sqrt(len(matrix)), full_matrices=False)
     if float(values[0]) == 0:
-        raise InputError("features are zero at all points, and span nothing; give points where they are not.")
+        raise InputError("features are zero at all points; give points where some feature is not zero.")
     count, known = (int((values > part * values[0]).sum()) for part in (tol, ROUND_OFF))
     return Capacity(count, matrix.shape[1], tol, values, vectors[:, :known].clone())
 
 
 def band_limited_error(function: Any, largest: float) -> float:
-    """Return the L2 distance of a series to all waves of its box with |w| <= R, exactly: that of what lies beyond.
+    """Return the exact L2 distance of a series to the span of all waves of its box with |w| <= R.
 
-    So random cosine features of whole periods with frequencies up to R have no smaller error, at any width. (For
-    general bounded hidden weights a lower bound is known as well, Li, Sonoda, Cao, Wang and Liang, arXiv:2008.08427.)
+    The distance is the norm of the waves with |w| > R. It is a lower bound of the error of random cosine features with
+    whole periods and frequencies up to R, for any width. (For general bounded hidden weights, see the lower bound of
+    Li, Sonoda, Cao, Wang and Liang, arXiv:2008.08427.)
 
     Parameters
     ----------
-    function
-        A `BarronFunction` that is a series.
-    largest
-        R.
+    function : BarronFunction
+        A series.
+    largest : float
+        Largest frequency R.
 
     Raises
     ------
     InputError
-        If the function is no series, or R is negative.
+        If the function is not a series, or R is negative.
     """
     if not isinstance(function, BarronFunction) or not isinstance(function.value, FourierSeries | ProductSeries):
-        raise InputError("The function is not known as a series; make it by fourier, sine, cosine or sampled.")
+        raise InputError("The function is not a series; construct it by fourier, sine, cosine or sampled.")
     R = require_number(largest, "largest")
     if R < 0:
-        raise InputError(f"largest is {R}; give the largest |w| of the features.")
+        raise InputError(f"largest is {R}, but the largest |w| of the features is a non-negative number.")
     series = function.value
     beyond = series.frequencies.square().sum(-1) > R**2
     if isinstance(series, FourierSeries):

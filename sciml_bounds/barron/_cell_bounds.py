@@ -1,16 +1,17 @@
 """Guaranteed bounds of a two-layer network and its derivatives on the cells of a grid.
 
-On a cell with centre x and half sides r, derivatives up to order 3 are exact at the centre, and those of order 4 are
-bounded by sum_j |a_j w_j^m| sup |s''''| over the arguments w_j . x + b_j +- |w_j| . r that occur (a path bound). By the
-formula of Taylor, for a multi-index m,
+On a cell with centre x and half side lengths r, derivatives up to order 3 are evaluated at the centre. Derivatives of
+order 4 are bounded by sum_j |a_j w_j^m| sup |s''''| over the arguments w_j . x + b_j +- |w_j| . r (a path bound). By
+Taylor's formula, for a multi-index m,
 
     |d^m v(y) - d^m v(x)| <= sum over 1 <= |n| <= 3 - |m| of r^n / n! |d^(m+n) v(x)|
                              + sum over |n| = 4 - |m| of r^n / n! sup |d^(m+n) v|.
 
-ReLUs whose kink crosses the cell are left out of that: the derivatives of t_+^p up to order p do not fall, so they lie
-between zero and what t + |w| . r gives; higher ones have no bound. All others are polynomials on the cell. Products
-with a distance function are enclosed by Leibniz' rule and interval arithmetic, where (centre, radius) stands for a set.
-Where second derivatives stay too uncertain, cells are divided. Cost and memory: linear in cells times width, in chunks.
+ReLUs whose kink crosses the cell are treated separately: the derivatives of t_+^p up to order p are non-decreasing, so
+they lie between zero and their value at t + |w| . r; higher derivatives are unbounded. All other ReLUs are polynomials
+on the cell. Products with a distance function are enclosed by Leibniz' rule and interval arithmetic with pairs
+(centre, radius). Cells are subdivided if the bounds of second derivatives are too wide. Cost and memory are linear in
+the number of cells times the width; memory is limited by processing chunks.
 
 Legend: C cells of a chunk, k neurons, d axes; a jet maps multi-indices up to order 3 to (centre, radius), each (C,).
 """
@@ -36,32 +37,36 @@ Index = tuple[int, ...]
 Enclosure = tuple[Tensor, Tensor]
 Jet = dict[Index, Enclosure]
 
-#: The highest order of derivatives that are enclosed.
+#: Highest order of derivatives that are enclosed.
 ORDER = 3
-#: Arguments of neurons that are in memory at a time.
-CHUNK = 2**21
-#: Sides of a box closer than this part of its length are one.
-SAME_PLACE = 1e-14
-#: Phases of waves are known up to so many round-offs.
-PHASES = 8
-#: Cells are divided where the radius of a second derivative is above this part of the root mean square over the grid.
-UNCERTAIN = 0.1
-#: How often at most, by dimension: each time the number of parts grows by 2^d.
-DIVISIONS = {1: 8, 2: 3, 3: 1}
+#: Number of neuron arguments in memory at a time.
+CHUNK_SIZE = 2**21
+#: Sides of box and grid coincide if their distance is at most this fraction of the side length.
+COORDINATE_TOL = 1e-14
+#: Round-off of the phases of waves, in machine epsilons.
+PHASE_ROUND_OFF = 8
+#: Cells are subdivided if the radius of a second derivative exceeds this fraction of its root mean square on the grid.
+MAX_RELATIVE_RADIUS = 0.1
+#: Maximum number of subdivisions, by dimension; each multiplies the number of parts by 2^d.
+MAX_DIVISIONS = {1: 8, 2: 3, 3: 1}
 
 
 def cell_bounds(network: TwoLayer, grid: Grid) -> CellBounds:
     """Bound a network on all cells of a grid; see `BarronNetwork.cell_bounds`."""
     if not isinstance(grid, Grid):
-        raise InputError(f"grid is a {type(grid).__name__}; give an sb.Grid, on whose cells to bound the network.")
+        raise InputError(f"grid is a {type(grid).__name__}; give an sb.Grid.")
     if grid.dim != network.dimension:
-        raise InputError(f"the network has {network.dimension} variables, and the grid has {grid.dim} axes.")
+        raise InputError(
+            f"the network has {network.dimension} variables, but the grid has {grid.dim} axes; they must agree."
+        )
     if network.activation.smoothness == 0:
-        raise InputError("A network of steps jumps, so its derivatives have no bounds; use another activation.")
+        raise InputError(
+            "A network with step activation is discontinuous, so its derivatives are unbounded; use another activation."
+        )
     require_finite_parameters(network)
     with torch.no_grad():
-        lower, upper = _on_cells(network, grid)
-        nodes, round_off = _at_nodes(network, grid)
+        lower, upper = _derivative_bounds(network, grid)
+        nodes, round_off = _nodal_values(network, grid)
     units = [_unit(grid.dim, i) for i in range(grid.dim)]
     place = {index: i for i, index in enumerate(_indices(grid.dim))}
 
@@ -82,7 +87,7 @@ def cell_bounds(network: TwoLayer, grid: Grid) -> CellBounds:
 
 
 def _straight_sides(network: TwoLayer, grid: Grid) -> tuple[str, ...]:
-    """Name the sides of a grid on which the network is affine: Dirichlet sides, and those where waves cancel."""
+    """Return the sides of a grid on which the network is affine: Dirichlet sides, and sides where waves cancel."""
     if grid.dim == 1:  # a side is a point
         return ("x0", "x1")
     if network.lifting is not None and network.lifting.width:
@@ -91,20 +96,21 @@ def _straight_sides(network: TwoLayer, grid: Grid) -> tuple[str, ...]:
     for axis in range(grid.dim):
         for end in (0, 1):
             place = grid.origin[axis] + end * grid.lengths[axis]
-            if _is_held(network, axis, end, place) or _waves_cancel(network, axis, place):
+            if _is_dirichlet(network, axis, end, place) or _waves_cancel(network, axis, place):
                 sides.append(f"{AXES[axis]}{end}")
     return tuple(sides)
 
 
-def _is_held(network: TwoLayer, axis: int, end: int, place: float) -> bool:
+def _is_dirichlet(network: TwoLayer, axis: int, end: int, place: float) -> bool:
     own = network.origin[axis] + end * network.lengths[axis]
-    return (axis, end) in network.dirichlet_sides and abs(own - place) <= SAME_PLACE * network.lengths[axis]
+    return (axis, end) in network.dirichlet_sides and abs(own - place) <= COORDINATE_TOL * network.lengths[axis]
 
 
 def _waves_cancel(network: TwoLayer, axis: int, place: float) -> bool:
-    """Whether the cosines add up to a constant where one coordinate is a number, as products of sines do at zeros.
+    """Check that the cosines sum to a constant on a side, as products of sines do at their zeros.
 
-    Waves with the same frequencies along the other axes, up to a sign, add up to one: a sum of a exp(i phase).
+    On the side, waves with the same frequencies along the other axes (up to a common sign) combine into one wave, whose
+    complex amplitude is the sum of a exp(i phase).
     """
     if network.activation.name != "cosine" or network.distance is not None:
         return False
@@ -112,8 +118,8 @@ def _waves_cancel(network: TwoLayer, axis: int, place: float) -> bool:
     phases = network.biases + network.weights[:, axis] * place
     first = along.gather(1, (along != 0).long().argmax(1, keepdim=True))[:, 0]
     sign = torch.where(first < 0, -1.0, 1.0)
-    _, group = torch.unique(along * sign[:, None] + 0.0, dim=0, return_inverse=True)  # + 0.0 makes -0.0 the same
-    round_off = PHASES * torch.finfo(torch.float64).eps * (1 + phases.abs())
+    _, group = torch.unique(along * sign[:, None] + 0.0, dim=0, return_inverse=True)  # + 0.0 turns -0.0 into 0.0
+    round_off = PHASE_ROUND_OFF * torch.finfo(torch.float64).eps * (1 + phases.abs())
     waves = torch.polar(network.outer, sign * phases)
     sums = torch.zeros(len(along), dtype=torch.complex128).index_add(0, group, waves)
     slack = torch.zeros(len(along), dtype=torch.float64).index_add(0, group, network.outer.abs() * round_off)
@@ -128,20 +134,20 @@ def _points(axes: list[Tensor]) -> Tensor:
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
 
 
-def _at_nodes(network: TwoLayer, grid: Grid) -> tuple[Tensor, float]:
-    """Values at the nodes, and how far round-off may have put them from those of the network."""
+def _nodal_values(network: TwoLayer, grid: Grid) -> tuple[Tensor, float]:
+    """Return the values at the nodes, and a bound of their round-off."""
     points = _points([grid.nodes(axis) for axis in range(grid.dim)])
-    size = max(1, CHUNK // max(network.width, 1))
+    size = max(1, CHUNK_SIZE // max(network.width, 1))
     chunks = points.flatten(0, -2).split(size)
     values = torch.cat([network.forward(chunk) for chunk in chunks]).reshape(points.shape[:-1])
     return values, max(float(_round_off(network, chunk).max()) for chunk in chunks)
 
 
 def _round_off(network: TwoLayer, x: Tensor) -> Tensor:
-    """Bound the errors of `forward` at points (C, d): those of the sum, and of the arguments through the slopes.
+    """Bound the round-off of `forward` at points (C, d): that of the sum, and that of the arguments times the slopes.
 
-    A sum of k terms is off by at most k eps times that of their sizes (Higham, "Accuracy and Stability of Numerical
-    Algorithms" (2002), section 4.2); a few eps more are for products and the activation.
+    The round-off of a sum of k terms is at most k eps times the sum of their absolute values (Higham, "Accuracy and
+    Stability of Numerical Algorithms" (2002), section 4.2). A few eps are added for products and the activation.
     """
     s, w, eps = network.activation, network.weights, torch.finfo(torch.float64).eps
     t, size = x @ w.T + network.biases, x.abs() @ w.abs().T + network.biases.abs()
@@ -153,42 +159,42 @@ def _round_off(network: TwoLayer, x: Tensor) -> Tensor:
     return total if network.lifting is None else total + _round_off(network.lifting, x)
 
 
-def _on_cells(network: TwoLayer, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Bounds of all derivatives up to order 3, each (number of them, n)."""
+def _derivative_bounds(network: TwoLayer, grid: Grid) -> tuple[Tensor, Tensor]:
+    """Return lower and upper bounds of all derivatives up to order 3, shape (number of derivatives, n) each."""
     centres = _points([grid.centers(axis) for axis in range(grid.dim)]).flatten(0, -2)
     radius = torch.tensor(grid.spacing, dtype=torch.float64) / 2
-    lower, upper = _enclosed(network, centres, radius)
-    for division in range(DIVISIONS[grid.dim] if network.activation.smoothness > 2 else 0):
-        loose = _loose(lower, upper, grid.dim)
-        if not bool(loose.any()):
+    lower, upper = _enclose(network, centres, radius)
+    for division in range(MAX_DIVISIONS[grid.dim] if network.activation.smoothness > 2 else 0):
+        uncertain = _uncertain_cells(lower, upper, grid.dim)
+        if not bool(uncertain.any()):
             break
         parts = 2 ** (division + 1)
-        children = _children(centres[loose], radius, parts)
-        low, high = _enclosed(network, children.flatten(0, 1), radius / parts)
+        children = _children(centres[uncertain], radius, parts)
+        low, high = _enclose(network, children.flatten(0, 1), radius / parts)
         shape = (len(lower), *children.shape[:2])
-        lower[:, loose] = torch.maximum(lower[:, loose], low.reshape(shape).amin(-1))
-        upper[:, loose] = torch.minimum(upper[:, loose], high.reshape(shape).amax(-1))
+        lower[:, uncertain] = torch.maximum(lower[:, uncertain], low.reshape(shape).amin(-1))
+        upper[:, uncertain] = torch.minimum(upper[:, uncertain], high.reshape(shape).amax(-1))
     return lower.reshape(-1, *grid.shape), upper.reshape(-1, *grid.shape)
 
 
-def _loose(lower: Tensor, upper: Tensor, dim: int) -> Tensor:
-    """Find the cells with an uncertain second derivative (those without any are beyond help), shape (cells,)."""
+def _uncertain_cells(lower: Tensor, upper: Tensor, dim: int) -> Tensor:
+    """Mark the cells whose bounds of a second derivative are finite but too wide, shape (cells,)."""
     rows = [i for i, index in enumerate(_indices(dim)) if sum(index) == 2]
     low, high = lower[rows], upper[rows]
     finite = torch.isfinite(high - low)
     size = torch.where(finite, torch.maximum(low.abs(), high.abs()), 0.0).square().mean(1, keepdim=True).sqrt()
-    return (finite & (high - low > 2 * UNCERTAIN * size.amax())).any(0)
+    return (finite & (high - low > 2 * MAX_RELATIVE_RADIUS * size.amax())).any(0)
 
 
 def _children(centres: Tensor, radius: Tensor, parts: int) -> Tensor:
-    """Centres of the parts^d boxes of each cell, shape (C, parts^d, d)."""
+    """Return the centres of the parts^d sub-boxes of each cell, shape (C, parts^d, d)."""
     steps = (torch.arange(parts, dtype=torch.float64) + 0.5) * (2 / parts) - 1
     offsets = _points([steps] * len(radius)).flatten(0, -2) * radius
     return centres[:, None] + offsets
 
 
-def _enclosed(network: TwoLayer, centres: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
-    size = max(1, CHUNK // max(network.width, 1))
+def _enclose(network: TwoLayer, centres: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+    size = max(1, CHUNK_SIZE // max(network.width, 1))
     parts = [_stacked(_network_jet(network, chunk, radius)) for chunk in centres.split(size)]
     lower, upper = zip(*parts)
     return torch.cat(lower, 1), torch.cat(upper, 1)
@@ -233,13 +239,13 @@ def _inner_jet(network: TwoLayer, centres: Tensor, radius: Tensor) -> Jet:
 
 
 def _summed(neurons: Tensor, paths: dict[Index, Tensor], indices: list[Index]) -> dict[Index, Tensor]:
-    """Sum values of neurons (C, k) with the weights of each index, all in one product."""
+    """Sum values of neurons (C, k), weighted for each multi-index, in one matrix product."""
     sums = neurons @ torch.stack([paths[index] for index in indices], 1)
     return dict(zip(indices, sums.unbind(1)))
 
 
 def _remainder(index: Index, at_centre: dict[Index, Tensor], largest: dict[Index, Tensor], radius: Tensor) -> Tensor:
-    """Bound how far a derivative is from its value at the centre, by Taylor's formula."""
+    """Bound the difference of a derivative to its value at the centre, by Taylor's formula."""
     total = torch.zeros_like(at_centre[index])
     left = ORDER + 1 - sum(index)
     for step in _indices(len(index), left):
@@ -251,7 +257,7 @@ def _remainder(index: Index, at_centre: dict[Index, Tensor], largest: dict[Index
 
 
 def _with_kinks(jet: Jet, network: TwoLayer, top: Tensor, crossing: Tensor, paths: dict[Index, Tensor]) -> Jet:
-    """Add the neurons whose kink crosses a cell; `top` are the largest arguments, (C, k)."""
+    """Add the neurons whose kink crosses a cell; `top` contains the largest arguments, shape (C, k)."""
     s = network.activation
     highest = s.power if s.name == "relu" else 0
     added = {}
@@ -266,7 +272,7 @@ def _with_kinks(jet: Jet, network: TwoLayer, top: Tensor, crossing: Tensor, path
 
 
 def _distance_jet(distance: BoxDistance, centres: Tensor, radius: Tensor) -> Jet:
-    """Enclose the derivatives of a product of parabolas: those of each factor by its values at ends and vertex."""
+    """Enclose the derivatives of a product of parabolas; a parabola is enclosed by its values at ends and vertex."""
     _, slope, bend = distance.factors(centres)
     low, high = (distance.factors(centres + sign * radius)[0] for sign in (-1, 1))
     vertex_inside = slope.abs() < bend.abs() * radius
@@ -288,7 +294,7 @@ def _distance_jet(distance: BoxDistance, centres: Tensor, radius: Tensor) -> Jet
 
 
 def _product(f: Jet, g: Jet) -> Jet:
-    """Leibniz' rule; derivatives that f lacks are zero."""
+    """Multiply jets by Leibniz' rule; derivatives missing in f are zero."""
     result = {}
     for index in g:
         centre, radius = torch.zeros_like(g[index][0]), torch.zeros_like(g[index][0])
@@ -303,7 +309,7 @@ def _product(f: Jet, g: Jet) -> Jet:
 
 
 def _times(f: Enclosure, g: Enclosure) -> Enclosure:
-    """Multiply sets; nothing times what has no bound is nothing."""
+    """Multiply enclosures, where zero times an unbounded set is zero."""
     size = f[0].abs() + f[1]
     spread = torch.where(size > 0, size * g[1], 0.0)
     return f[0] * g[0], spread + f[1] * g[0].abs()
@@ -317,7 +323,7 @@ def _of_order(dim: int, order: int) -> list[Index]:
 
 
 def _indices(dim: int, highest: int = ORDER) -> list[Index]:
-    """All multi-indices up to an order, zero first."""
+    """Return all multi-indices up to an order, starting with zero."""
     return [index for order in range(highest + 1) for index in _of_order(dim, order)]
 
 
@@ -330,7 +336,7 @@ def _plus(a: Index, b: Index) -> Index:
 
 
 def _power(w: Tensor, index: Index) -> Tensor:
-    """w^index for every neuron, shape (k,)."""
+    """Return w^index for every neuron, shape (k,)."""
     result = torch.ones_like(w[:, 0])
     for axis, order in enumerate(index):
         result = result * w[:, axis] ** order

@@ -1,4 +1,4 @@
-"""Fields that are known at the points of a periodic lattice only, in up to three dimensions."""
+"""Trigonometric interpolation of samples on a periodic lattice, in up to three dimensions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sciml_bounds.barron._moments import ORDERS, Moments
 from sciml_bounds.barron._series import FourierSeries, Sides, checked_lengths
 from sciml_bounds.errors import InputError
 
-__all__ = ["interpolant", "tails"]
+__all__ = ["interpolant", "unresolved_moments"]
 
 
 def interpolant(values: Any, periods: Sides) -> FourierSeries:
-    """Return the trigonometric interpolant of values at x_i = P_i j_i / n_i, shape (n_1, ..., n_d), d <= 3."""
+    """Return the trigonometric interpolant of values (n_1, ..., n_d) at x_i = P_i j_i / n_i, d <= 3."""
     field = to_tensor(values, "values").detach().cpu().double()
     if field.ndim not in (1, 2, 3) or field.numel() == 0:
         raise InputError(f"values has shape {tuple(field.shape)}; give samples on a lattice of 1, 2 or 3 axes.")
@@ -27,11 +27,11 @@ def interpolant(values: Any, periods: Sides) -> FourierSeries:
     return FourierSeries.real_part(modes, coefficients, periods)
 
 
-def tails(shape: tuple[int, ...], periods: Sides, decay: tuple[int, float]) -> Moments:
-    """Bound what samples leave out of the moments of a function, given (s, T) with m_s <= T.
+def unresolved_moments(shape: tuple[int, ...], periods: Sides, decay: tuple[int, float]) -> Moments:
+    """Bound the moments of the unresolved part of a sampled function, given (s, T) with m_s <= T.
 
-    A frequency that the lattice does not resolve has |w| >= W = min pi n_i / P_i, so that their part of m_k is at most
-    T / W^(s - k). It counts twice, since samples show it at a smaller frequency.
+    Frequencies that the lattice does not resolve have |w| >= W = min pi n_i / P_i, so they contribute at most
+    T / W^(s - k) to m_k. The contribution counts twice, because sampling aliases it to a smaller frequency.
     """
     if not isinstance(decay, tuple | list) or len(decay) != 2:
         raise InputError(
@@ -41,7 +41,9 @@ def tails(shape: tuple[int, ...], periods: Sides, decay: tuple[int, float]) -> M
     require_count(order, "the order in decay", 1)
     moment = require_number(moment, "the moment in decay")
     if moment < 0:
-        raise InputError(f"the moment in decay is {moment}; it is the integral of |w|^s |F|, and never negative.")
+        raise InputError(
+            f"the moment in decay is {moment}, but the integral of |w|^s |F| is never negative; give a bound of it."
+        )
     sides = checked_lengths(periods, len(shape), "periods")
     resolved = min(math.pi * n / side for n, side in zip(shape, sides))
     return tuple(2 * moment / resolved ** (order - k) if k <= order else math.inf for k in range(ORDERS))

@@ -1,8 +1,8 @@
-"""Norms of the parts of a two-layer network on a box, and the projection on balls of such norms.
+"""Norms of two-layer networks on a box, and projections onto balls of these norms.
 
-The spectral Barron norm of f on a box is the smallest m_0 + m_1 of an extension, m_k = int |w|^k |F(w)| dw for
-f = int F(w) exp(i w . x) dw. A ridge function g(w . x + b) has m_k = |w|^k m_k(g), where g needs to be extended from
-the interval of its arguments only. All pairs below are (m_0, m_1).
+The spectral Barron norm of f on a box is the smallest m_0 + m_1 among the extensions of f, with
+m_k = int |w|^k |F(w)| dw for f = int F(w) exp(i w . x) dw. A ridge function g(w . x + b) has m_k = |w|^k m_k(g), where
+it suffices to extend g from the interval of its arguments. All pairs below are (m_0, m_1).
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from sciml_bounds.reports import describe
 __all__ = [
     "affine_norm",
     "barron_norm",
+    "describe_norm",
     "feature_norms",
     "path_norm",
     "project",
     "projected",
     "require_finite_parameters",
     "upwards",
-    "words",
 ]
 
 
 def projected(outer: Tensor, weights: Tensor, bound: float) -> Tensor:
-    """Project a (k,) on {sum_j w_j |a_j| <= bound} with w > 0, exactly: the closest point in the Euclidean norm.
+    """Return the Euclidean projection of a (k,) onto {sum_j w_j |a_j| <= bound} with w > 0.
 
-    It is sign(a) max(|a| - z w, 0) with the z that makes the sum equal to the bound (Karush, Kuhn, Tucker); the entries
-    that stay are those of largest |a| / w, so one sort finds it.
+    It is sign(a) max(|a| - z w, 0), where z makes the sum equal to the bound (Karush, Kuhn, Tucker). The nonzero
+    entries are those of largest |a| / w, so one sort determines z.
     """
     if float((weights * outer.abs()).sum()) <= bound:
         return outer.clone()
@@ -52,7 +52,7 @@ def projected(outer: Tensor, weights: Tensor, bound: float) -> Tensor:
 
 
 def path_norm(network: TwoLayer) -> float:
-    """See `BarronNetwork.path_norm`."""
+    """Compute `BarronNetwork.path_norm`."""
     s = network.activation
     with torch.no_grad():
         reach = _reach(network)
@@ -63,61 +63,61 @@ def path_norm(network: TwoLayer) -> float:
 
 
 def barron_norm(network: TwoLayer) -> float:
-    """See `BarronNetwork.barron_norm`."""
-    if _is_mixed(network):
+    """Compute `BarronNetwork.barron_norm`."""
+    if _has_mixed_norms(network):
         return math.inf
     with torch.no_grad():
-        used = network.outer != 0  # neurons of infinite norm that are not used cost nothing
+        used = network.outer != 0  # neurons of infinite norm with outer weight zero do not count
         own = float(network.outer[used].abs() @ feature_norms(network)[used])
-    return own + _norm_of_the_rest(network)
+    return own + _affine_and_lifting_norm(network)
 
 
-def words(network: TwoLayer) -> str:
-    """Write `barron_norm`, and where it is infinite why."""
+def describe_norm(network: TwoLayer) -> str:
+    """Format `barron_norm`, with the reason if it is infinite."""
     norm = barron_norm(network)
-    return upwards(norm) if math.isfinite(norm) else f"infinite, since {_obstacle(network)[0]}"
+    return upwards(norm) if math.isfinite(norm) else f"infinite, since {_infinite_norm_reason(network)[0]}"
 
 
-def _obstacle(network: TwoLayer) -> tuple[str, str]:
-    """Say why there is no finite norm, and what to do."""
-    if _is_mixed(network):
-        return "the neurons of the lifting have another norm", "give a lifting with the same activation"
+def _infinite_norm_reason(network: TwoLayer) -> tuple[str, str]:
+    """Return the reason for an infinite norm, and the remedy."""
+    if _has_mixed_norms(network):
+        return "the neurons of the lifting have a different kind of norm", "give a lifting with the same activation"
     if network.activation.is_piecewise and network.dirichlet_sides:
         name = network.activation.name
-        return f"{name} neurons times a factor (Dirichlet sides) have no variation norm", "take cosine or tanh"
-    return "its numbers are beyond double precision", "give smaller weights"
+        return f"{name} networks with Dirichlet sides have no variation norm", "use cosine or tanh"
+    return "it overflows in double precision", "give smaller weights"
 
 
 def project(network: TwoLayer, bound: float) -> None:
-    """See `BarronNetwork.project_`."""
+    """Perform `BarronNetwork.project_`."""
     require_finite_parameters(network)
     sizes = feature_norms(network).detach()
     if not (math.isfinite(barron_norm(network)) and bool(torch.isfinite(sizes).all())):
-        why, remedy = _obstacle(network)
+        why, remedy = _infinite_norm_reason(network)
         raise InputError(f"The Barron norm is infinite, since {why}; {remedy}.")
-    left = bound - _norm_of_the_rest(network)
+    left = bound - _affine_and_lifting_norm(network)
     if left < 0:
         raise InputError(
-            f"bound is {bound:.4g}, and affine part and lifting alone have norm {bound - left:.4g}; give more."
+            f"bound is {bound:.4g}, but affine part and lifting alone have norm {bound - left:.4g}; increase the bound."
         )
-    counted = sizes > 0  # neurons of norm zero are constants to this norm
+    counted = sizes > 0  # neurons of norm zero need no projection
     with torch.no_grad():
         network.outer[counted] = projected(network.outer[counted], sizes[counted], left)
 
 
 def require_finite_parameters(network: TwoLayer) -> None:
-    """Refuse networks that hold NaN or infinity: comparisons with bounds of them would say nothing."""
+    """Raise if a parameter is NaN or infinite, because norms and bounds would be meaningless."""
     for name, values in network.named_parameters():
         require_finite(values, f"the parameter {name} of the network")
 
 
-def _norm_of_the_rest(network: TwoLayer) -> float:
-    """Bound that of affine part and lifting."""
+def _affine_and_lifting_norm(network: TwoLayer) -> float:
+    """Bound the Barron norm of affine part and lifting."""
     return affine_norm(network) + (0.0 if network.lifting is None else barron_norm(network.lifting))
 
 
-def _is_mixed(network: TwoLayer) -> bool:
-    """Whether network and lifting have neurons whose norms are not those of one space."""
+def _has_mixed_norms(network: TwoLayer) -> bool:
+    """Check whether the neurons of network and lifting have different kinds of norms."""
     lifting = network.lifting
     if lifting is None or not (lifting.width and network.width):
         return False
@@ -125,18 +125,18 @@ def _is_mixed(network: TwoLayer) -> bool:
 
 
 def _kind(network: TwoLayer) -> tuple[str, int]:
-    """Which norm `barron_norm` bounds: the spectral one, or that of the neurons of one kind."""
+    """Return the kind of norm that `barron_norm` bounds: the spectral norm, or the variation norm of an activation."""
     s = network.activation
     return (s.name, s.power) if s.is_piecewise else ("spectral", 1)
 
 
 def upwards(number: float) -> str:
-    """Write a bound so that it stays one."""
+    """Format an upper bound, rounded up."""
     return describe(torch.tensor(number, dtype=torch.float64), rounding=ROUND_CEILING)
 
 
 def feature_norms(network: TwoLayer) -> Tensor:
-    """See `BarronNetwork.feature_norms`."""
+    """Compute `BarronNetwork.feature_norms`."""
     s, size = network.activation, network.weights.square().sum(-1).sqrt()
     if s.is_piecewise:
         power = s.power if s.name == "relu" else 0
@@ -146,11 +146,11 @@ def feature_norms(network: TwoLayer) -> Tensor:
 
 
 def affine_norm(network: TwoLayer) -> float:
-    """Bound the norm of D (c . x + c_0), as that of its value at the centre and of a ridge."""
+    """Bound the norm of D (c . x + c_0), split into its value at the centre and a ridge function."""
     with torch.no_grad():
         if network.activation.is_piecewise:
-            there = bool(network.slope.any() or network.offset != 0)
-            return math.inf if there and network.distance is not None else 0.0
+            nonzero = bool(network.slope.any() or network.offset != 0)
+            return math.inf if nonzero and network.distance is not None else 0.0
         half, constant = _affine(network)
         m0, m1 = linear_moments(network.slope.abs() @ half)
         whole = (constant.abs() + m0, network.slope.square().sum().sqrt() * m1)
@@ -158,25 +158,25 @@ def affine_norm(network: TwoLayer) -> float:
 
 
 def _box(network: TwoLayer) -> Pair:
-    """Half sides and centre of the box, both (d,)."""
+    """Return half side lengths and centre of the box, shape (d,) each."""
     half = network.outer.new_tensor(network.lengths) / 2
     return half, network.outer.new_tensor(network.origin) + half
 
 
 def _reach(network: TwoLayer) -> Tensor:
-    """Return the largest |w . x + b| over the box, (k,)."""
+    """Return the largest |w . x + b| over the box, shape (k,)."""
     half, centre = _box(network)
     return (network.weights @ centre + network.biases).abs() + network.weights.abs() @ half
 
 
 def _affine(network: TwoLayer) -> Pair:
-    """Half sides of the box, and the value of the affine part at its centre."""
+    """Return the half side lengths of the box, and the value of the affine part at its centre."""
     half, centre = _box(network)
     return half, network.slope @ centre + network.offset
 
 
 def _profile_moments(network: TwoLayer) -> Pair:
-    """Bound the spectral moments of the activation over the arguments that occur."""
+    """Bound the spectral moments of the activation on the interval of the arguments of each neuron."""
     if network.activation.name == "cosine":
         one = torch.ones_like(network.biases)
         return one, one
@@ -188,6 +188,6 @@ def _profile_moments(network: TwoLayer) -> Pair:
 
 
 def _with_distance(network: TwoLayer, f: Pair) -> Tensor:
-    """m_0 + m_1 of D f: |v + w| <= |v| + |w|."""
+    """Bound m_0 + m_1 of D f, by |v + w| <= |v| + |w|."""
     g = (1.0, 0.0) if network.distance is None else network.distance.moments
     return f[0] * g[0] + f[0] * g[1] + f[1] * g[0]

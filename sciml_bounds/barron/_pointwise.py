@@ -1,4 +1,4 @@
-"""Values of functions under sums, products and derivatives: what is a series stays one where the result is one."""
+"""Sums, products and derivatives of function values; series remain series where the result is a series."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Value = Callable[[Tensor], Tensor]
 
 
 def constant(like: Value, number: float) -> Value:
-    """Return a constant function, as a series where another one is a series."""
+    """Return a constant function, as a series if `like` is a series."""
     if isinstance(like, FourierSeries | ProductSeries):
         return like.constant(number)
     return lambda x: 0 * x[..., 0] + number  # depends on x, so that it has a derivative
 
 
 def mean(f: Value) -> float:
-    """Return the constant term of a series, which its norm counts; zero for what is none."""
+    """Return the constant term of a series, or zero if f is not a series."""
     return f.mean if isinstance(f, FourierSeries | ProductSeries) else 0.0
 
 
 def added(f: Value, g: Value) -> Value:
-    """Return f + g: a series for two of the same periods, or of the same sides and symmetry."""
+    """Return f + g, as a series for two series of the same periods, or of the same lengths and symmetry."""
     if isinstance(f, FourierSeries) and isinstance(g, FourierSeries) and f.periods == g.periods:
         return f + g
     if isinstance(f, ProductSeries) and isinstance(g, ProductSeries) and f.fits(g):
@@ -37,24 +37,24 @@ def added(f: Value, g: Value) -> Value:
 
 
 def multiplied(f: Value, g: Value) -> Value:
-    """Return f g: a series for two Fourier series of the same periods."""
+    """Return f g, as a series for two Fourier series of the same periods."""
     if isinstance(f, FourierSeries) and isinstance(g, FourierSeries) and f.periods == g.periods:
         return f * g
     return lambda x: f(x) * g(x)
 
 
 def scaled(f: Value, number: float) -> Value:
-    """Return a multiple of f: a series for a series."""
+    """Return a multiple of f, as a series if f is a series."""
     return f.scaled(number) if isinstance(f, FourierSeries | ProductSeries) else lambda x: f(x) * number
 
 
 def derivative(f: Value, axis: int) -> Value:
-    """Return df / dx_axis: a series for a Fourier series, otherwise that of torch."""
+    """Return df / dx_axis, as a series if f is a Fourier series, otherwise by automatic differentiation."""
     return f.derivative(axis) if isinstance(f, FourierSeries) else _slope(f, axis)
 
 
 def _slope(value: Value, axis: int) -> Value:
-    """Differentiate a function of torch along one axis; points are independent, so their values may be added up."""
+    """Differentiate a torch function along one axis; points are independent, so the sum of the values serves."""
 
     def slope(x: Tensor) -> Tensor:
         with torch.enable_grad():

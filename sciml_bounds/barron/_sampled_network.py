@@ -1,21 +1,21 @@
-"""Networks drawn from the waves of a function, with the mean square of their error known beforehand (Barron, Maurey).
+"""Random networks sampled from the waves of a function, with an a-priori bound of the mean square error.
 
-A function f = g + E[Y], with g kept exactly and Y a random multiple of one neuron, has
-E ||f - g - mean of k draws||^2 = (E ||Y||^2 - ||f - g||^2) / k. A term with coefficient c_j is drawn with a probability
-proportional to |c_j| s_j, where |c_j| s_j bounds the root mean square, over the box and the draw, of c_j times the
-neuron that stands for the term; then the error is at most M / sqrt k with M = sum_j |c_j| s_j, times the square root of
-the volume of the box. With S = prod_i |sinc(w_i l_i)| and K = (1 + |sinc(2 r)|) / 2, sinc z = sin z / z (for r see
-`barron._waves`):
+The argument is due to Maurey and Barron. Let f = g + E[Y], where g is represented exactly and Y is a random multiple of
+one neuron. Then E ||f - g - mean of k draws||^2 = (E ||Y||^2 - ||f - g||^2) / k. A term with coefficient c_j is drawn
+with a probability proportional to |c_j| s_j, where |c_j| s_j bounds the root mean square, over the box and the draw, of
+c_j times the neuron for that term. The error is then at most M / sqrt k times the square root of the volume of the box,
+with M = sum_j |c_j| s_j. Let S = prod_i |sinc(w_i l_i)|, K = (1 + |sinc(2 r)|) / 2 and sinc z = sin z / z (r is defined
+in `barron._waves`):
 
-- cosine. Means of cos^2 over the box are at most (1 + S) / 2: in L2 s^2 = (1 + S) / 2, and with gradients
-  s^2 = (1 + |w|^2 + |1 - |w|^2| S) / 2. At whole periods S = 0.
-- step, in L2. cos(t + h) = cos h cos r - int_-r^r sin(b + h) (1[t > b] - 1/2) db for |t| <= r. With b uniform sin^2 has
-  mean at most K, so that s = r sqrt K.
-- sigmoid. Steps replaced by s(z t) differ by (2 log 2 - 1) / z over a line, and arguments have a density of at most
-  1 / max |w_i| l_i in the box. With z as large as below all of this adds 5 % to the error.
-- ReLU. cos(t + h) = an affine function - int_-r^r |t - b| / 2 cos(b + h) db, and |t - b| / 2 is a ReLU but for an
-  affine function. Less its mid-range it is at most r / 2, and has the gradient +-w / 2: s = r^2 sqrt K in L2, and
-  s = r sqrt(K (r^2 + |w|^2)) with gradients.
+- cosine. The mean of cos^2 over the box is at most (1 + S) / 2. Hence s^2 = (1 + S) / 2 in L2, and
+  s^2 = (1 + |w|^2 + |1 - |w|^2| S) / 2 in H1. For whole periods S = 0.
+- step, in L2. cos(t + h) = cos h cos r - int_-r^r sin(b + h) (1[t > b] - 1/2) db for |t| <= r. For uniform b, the mean
+  of sin^2 is at most K, hence s = r sqrt K.
+- sigmoid, in L2. Replacing steps by s(z t) changes them by (2 log 2 - 1) / z, integrated over a line, and the density
+  of the arguments in the box is at most 1 / max |w_i| l_i. With the z chosen below, this adds at most 5 % to the error.
+- ReLU. cos(t + h) = an affine function - int_-r^r |t - b| / 2 cos(b + h) db, and |t - b| / 2 is a ReLU plus an affine
+  function. Minus its mid-range it is at most r / 2, and its gradient is +-w / 2. Hence s = r^2 sqrt K in L2, and
+  s = r sqrt(K (r^2 + |w|^2)) in H1.
 """
 
 from __future__ import annotations
@@ -31,35 +31,36 @@ from torch import Tensor
 
 from sciml_bounds.arrays import require_choice, require_count, require_number, require_seed
 from sciml_bounds.barron._barron_network import BarronNetwork
-from sciml_bounds.barron._waves import Drawn, Waves, waves_of
+from sciml_bounds.barron._waves import DrawnWaves, Waves, waves_of
 from sciml_bounds.errors import InputError
 from sciml_bounds.reports import describe, summary_table
 
 __all__ = ["Norm", "SampledNetwork", "sample_network", "width_for"]
 
-#: ||f||^2 = int f^2, for "H1" + |grad f|^2, over the box of the series.
+#: "L2": ||f||^2 = int f^2 over the box of the series; "H1": int f^2 + |grad f|^2.
 Norm = Literal["L2", "H1"]
 
-#: What steepness adds to the error of sigmoids, and the steepness over the width that this needs.
-_SIGMOID_PART = 0.05
-_STEEPNESS = 4 * (2 * math.log(2) - 1) / _SIGMOID_PART**2
+#: Fraction that the finite steepness of sigmoids adds to the error bound.
+_SIGMOID_EXCESS = 0.05
+#: Steepness per neuron that is needed for this fraction.
+_STEEPNESS_PER_NEURON = 4 * (2 * math.log(2) - 1) / _SIGMOID_EXCESS**2
 
 
 @dataclass(frozen=True, repr=False)
 class SampledNetwork:
-    """A network drawn from a function.
+    """A random network that approximates a function, with a bound of the mean error.
 
     Attributes
     ----------
-    network
+    network : BarronNetwork
         The network.
-    error_bound
-        A bound of sqrt(E ||error||^2), the mean taken over all draws.
-    norm
-        The norm ||.|| of the error, "L2" or "H1": an integral over the box, not a mean, so that it grows with the
-        square root of the volume.
-    kind
-        "bound", or "estimate" where the waves of the function are: then so is `error_bound`.
+    error_bound : float
+        Bound of sqrt(E ||error||^2), where the mean is over all draws.
+    norm : {"L2", "H1"}
+        Norm of the error: an integral over the box, not a mean, so it grows with the square root of the volume.
+    kind : {"bound", "estimate"}
+        "estimate" if the function was constructed from samples without a decay bound; then `error_bound` is an
+        estimate too.
     """
 
     network: BarronNetwork
@@ -78,22 +79,23 @@ class SampledNetwork:
 
 
 def width_for(function: Any, error: float, norm: Norm = "L2", activation: str = "cosine") -> int:
-    """Return a width at which some network of this activation comes within an error of a series.
+    """Return a width that is sufficient to approximate a series with a given error.
 
-    The width at which `sample_network` has this bound of its mean error, so that some draw is as good: (M / error)^2
-    times the volume of the box, M the sum of the magnitudes of the terms, each times a size that the neurons have (see
-    `barron._sampled_network`). This is Maurey's argument as Barron has it (IEEE Trans. Inf. Theory 39 (1993) 930-945).
+    At this width, `error` bounds the root mean square error of `sample_network`, so at least one network of this width
+    has an error of at most `error`. The width is (M / error)^2 times the volume of the box, where M is the sum of the
+    magnitudes of the terms, each times the size of its neurons (see `barron._sampled_network`). This is Maurey's
+    argument in the form of Barron (IEEE Trans. Inf. Theory 39 (1993) 930-945).
 
     Parameters
     ----------
-    function
-        A `BarronFunction` that is a series, in any dimension.
-    error
-        In the norm over the box of the series; not relative.
-    norm
-        "L2", or "H1" for cosine and ReLU networks.
-    activation
-        "cosine", "relu", "sigmoid" or "step".
+    function : BarronFunction
+        A series, in any dimension.
+    error : float
+        Absolute error, in the norm over the box of the series.
+    norm : {"L2", "H1"}
+        Norm of the error; "H1" for cosine and ReLU networks only.
+    activation : {"cosine", "relu", "sigmoid", "step"}
+        Activation of the network.
 
     Returns
     -------
@@ -103,8 +105,8 @@ def width_for(function: Any, error: float, norm: Norm = "L2", activation: str = 
     Raises
     ------
     InputError
-        If the function is no series, the error not positive or beyond what a number of neurons can reach, or nothing
-        is known of this activation in this norm.
+        If the function is not a series, the error is not positive or too small for any representable width, or no
+        bound is known for the activation in this norm.
 
     Examples
     --------
@@ -121,8 +123,8 @@ def width_for(function: Any, error: float, norm: Norm = "L2", activation: str = 
     root = total / error
     if not math.isfinite(root * root):
         raise InputError(
-            f"error is {error!r}, and the terms of the function add up to {total:.3g}: no width in double "
-            "precision is enough; give a larger error."
+            f"error is {error!r}, but the terms of the function sum to {total:.3g}, so the required width overflows "
+            "double precision; give a larger error."
         )
     return max(1, math.ceil(root * root))
 
@@ -130,37 +132,38 @@ def width_for(function: Any, error: float, norm: Norm = "L2", activation: str = 
 def sample_network(
     function: Any, width: int, norm: Norm = "L2", activation: str = "cosine", *, seed: int = 0
 ) -> SampledNetwork:
-    """Draw a network of a given width that approximates a series, with a bound of its mean error.
+    """Sample a random network of a given width that approximates a series, with a bound of its mean error.
 
-    Constants, and for ReLUs an affine function, are kept exactly. Outer weights solved for anew by least squares only
-    lower the error.
+    The constant term of the series, and for ReLUs an affine function, is represented exactly. Fitting the outer weights
+    afterwards by least squares can only lower the error.
 
     Parameters
     ----------
     function, norm, activation
         As for `width_for`.
-    width
-        Number of neurons, k.
-    seed
-        Of the draw; the same one gives the same network.
+    width : int
+        Number k of neurons.
+    seed : int
+        Seed of the draw; the same seed yields the same network.
 
     Returns
     -------
     SampledNetwork
-        The network, on the box of the series, and the bound M sqrt(volume / k) of sqrt(E ||error||^2), the mean taken
-        over all draws.
+        The network, on the box of the series, and the bound M sqrt(volume / k) of sqrt(E ||error||^2), where the mean
+        is over all draws.
 
     Raises
     ------
     InputError
-        As for `width_for`, or if the width is not positive or the seed no seed.
+        As for `width_for`, or if the width is not positive or the seed is invalid.
 
     Notes
     -----
-    The error is that against the series; what `BarronFunction.sampled` says of the values between samples comes on top.
+    The error refers to the series. For a series from `BarronFunction.sampled`, the interpolation error between the
+    samples is additional.
 
-    A function that is a mean over a density of neurons is approximated by the mean of k that are drawn from it (Barron,
-    IEEE Trans. Inf. Theory 39 (1993) 930-945). The densities and M for each activation are in
+    If a function is the mean over a density of neurons, the mean of k neurons drawn from this density approximates it
+    (Barron, IEEE Trans. Inf. Theory 39 (1993) 930-945). The densities and M for each activation are given in
     `barron._sampled_network`.
 
     Examples
@@ -175,7 +178,7 @@ def sample_network(
     >>> x = torch.rand((10_000, 3), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     >>> draws = [sb.barron.sample_network(f, 113, seed=seed).network for seed in range(20)]
     >>> squares = [(network(x) - f(x)).square().mean().item() for network in draws]
-    >>> f"{math.sqrt(sum(squares) / 20):.3f}"  # some draws are worse than the mean, as the first one
+    >>> f"{math.sqrt(sum(squares) / 20):.3f}"  # a single draw may be worse than the mean
     '0.091'
     """
     require_count(width, "width", 1)
@@ -195,7 +198,7 @@ def sample_network(
     generator = torch.Generator().manual_seed(seed)
     sizes = _sizes(waves, norm, activation)
     shares = waves.coefficients.abs() * sizes
-    drawn = waves.drawn(shares / shares.sum(), width, generator)
+    drawn = waves.draw(shares / shares.sum(), width, generator)
     scale = drawn.signs * shares.sum() / (width * sizes[drawn.terms])  # sign |c| / (k p)
     network = _BUILDERS[activation](waves, drawn, scale, generator)
     return SampledNetwork(network, total / math.sqrt(width), norm, function.kind)
@@ -205,16 +208,18 @@ def sample_network(
 
 
 def _total(waves: Waves, norm: Norm, activation: str) -> float:
-    """M times the square root of the volume."""
+    """Return M times the square root of the volume of the box."""
     require_choice(norm, "norm", get_args(Norm))
     require_choice(activation, "activation", _BUILDERS)
     if norm == "H1" and activation in ("step", "sigmoid"):
-        raise InputError(f"Networks of {activation}s are sampled in L2 only; use 'cosine' or 'relu' for H1.")
+        raise InputError(
+            f"Networks with activation={activation!r} are sampled in the L2 norm only; use 'cosine' or 'relu' for H1."
+        )
     return float(waves.coefficients.abs() @ _sizes(waves, norm, activation)) * math.sqrt(math.prod(waves.lengths))
 
 
 def _sizes(waves: Waves, norm: Norm, activation: str) -> Tensor:
-    """Return s of every term, shape (m,)."""
+    """Return the size s of the neurons of every term, shape (m,)."""
     w, r = waves.frequencies, waves.reach
     squares = w.square().sum(-1)
     if activation == "cosine":
@@ -223,7 +228,7 @@ def _sizes(waves: Waves, norm: Norm, activation: str) -> Tensor:
     spread = ((1 + _sinc(2 * r)) / 2).sqrt()
     if activation == "relu":
         return r * spread * (r if norm == "L2" else (r.square() + squares).sqrt())
-    return r * spread * (1 + _SIGMOID_PART if activation == "sigmoid" else 1.0)
+    return r * spread * (1 + _SIGMOID_EXCESS if activation == "sigmoid" else 1.0)
 
 
 def _sinc(z: Tensor) -> Tensor:
@@ -233,42 +238,43 @@ def _sinc(z: Tensor) -> Tensor:
 # --- networks ---------------------------------------------------------------------------------------------------------
 
 
-def _cosine(waves: Waves, drawn: Drawn, scale: Tensor, generator: torch.Generator) -> BarronNetwork:
+def _cosine(waves: Waves, drawn: DrawnWaves, scale: Tensor, generator: torch.Generator) -> BarronNetwork:
     biases = drawn.phases - drawn.frequencies @ waves.centre
     return BarronNetwork.of(drawn.frequencies, biases, scale, offset=waves.mean, lengths=waves.lengths)
 
 
-def _places(waves: Waves, drawn: Drawn, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _draw_kinks(waves: Waves, drawn: DrawnWaves, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw b uniformly between -r and r; return r and b, both (k,)."""
     reach = waves.reach[drawn.terms]
     return reach, reach * (2 * torch.rand(len(reach), generator=generator, dtype=torch.float64) - 1)
 
 
 def _step(
-    waves: Waves, drawn: Drawn, scale: Tensor, generator: torch.Generator, activation: str = "step"
+    waves: Waves, drawn: DrawnWaves, scale: Tensor, generator: torch.Generator, activation: str = "step"
 ) -> BarronNetwork:
-    reach, b = _places(waves, drawn, generator)
+    reach, b = _draw_kinks(waves, drawn, generator)
     outer = -2 * reach * scale * torch.sin(b + drawn.phases)
     values, _ = waves.at_centre()
     offset = waves.mean + float(values @ waves.reach.cos()) - float(outer.sum()) / 2
     w, biases = drawn.frequencies, -(drawn.frequencies @ waves.centre) - b
     if activation == "sigmoid":
-        steepness = _STEEPNESS * len(b) / (w.abs() * 2 * waves.centre).amax(-1)
+        steepness = _STEEPNESS_PER_NEURON * len(b) / (w.abs() * 2 * waves.centre).amax(-1)
         w, biases = steepness[:, None] * w, steepness * biases
     return BarronNetwork.of(w, biases, outer, activation=activation, offset=offset, lengths=waves.lengths)
 
 
-def _sigmoid(waves: Waves, drawn: Drawn, scale: Tensor, generator: torch.Generator) -> BarronNetwork:
+def _sigmoid(waves: Waves, drawn: DrawnWaves, scale: Tensor, generator: torch.Generator) -> BarronNetwork:
     return _step(waves, drawn, scale, generator, "sigmoid")
 
 
-def _relu(waves: Waves, drawn: Drawn, scale: Tensor, generator: torch.Generator) -> BarronNetwork:
-    """Put |t - b| / 2 = max(t - b, 0) - (t - b) / 2, less its mid-range (r + |b|) / 4, for neurons; the rest is exact.
+def _relu(waves: Waves, drawn: DrawnWaves, scale: Tensor, generator: torch.Generator) -> BarronNetwork:
+    """Return the ReLU network with neurons |t - b| / 2 - (r + |b|) / 4 and an exact affine part.
 
-    By parts, cos(t + h) + int_-r^r (|t - b| / 2 - (r + |b|) / 4) cos(b + h) db = cos h (1 + cos r) / 2 - t sin h cos r,
-    which for a term f_j is f_j(x_0) (1 + cos r) / 2 + grad f_j(x_0) . (x - x_0) cos r.
+    |t - b| / 2 = max(t - b, 0) - (t - b) / 2, and (r + |b|) / 4 is its mid-range. Integration by parts yields
+    cos(t + h) + int_-r^r (|t - b| / 2 - (r + |b|) / 4) cos(b + h) db = cos h (1 + cos r) / 2 - t sin h cos r. For a
+    term f_j, the right-hand side is f_j(x_0) (1 + cos r) / 2 + grad f_j(x_0) . (x - x_0) cos r.
     """
-    reach, b = _places(waves, drawn, generator)
+    reach, b = _draw_kinks(waves, drawn, generator)
     w, r, centre = drawn.frequencies, waves.reach, waves.centre
     outer = -2 * reach * scale * torch.cos(b + drawn.phases)
     values, slopes = waves.at_centre()
@@ -280,7 +286,7 @@ def _relu(waves: Waves, drawn: Drawn, scale: Tensor, generator: torch.Generator)
     )
 
 
-_BUILDERS: dict[str, Callable[[Waves, Drawn, Tensor, torch.Generator], BarronNetwork]] = {
+_BUILDERS: dict[str, Callable[[Waves, DrawnWaves, Tensor, torch.Generator], BarronNetwork]] = {
     "cosine": _cosine,
     "relu": _relu,
     "sigmoid": _sigmoid,

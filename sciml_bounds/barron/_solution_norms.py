@@ -1,4 +1,4 @@
-"""Barron norms of solutions of -div(a grad u) + c u = f, known before the equation is solved."""
+"""A-priori bounds of the Barron norms of solutions of -div(a grad u) + c u = f."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ from sciml_bounds.reports import describe, summary_table
 __all__ = ["SolutionNorms", "solution_norms"]
 
 Series = FourierSeries | ProductSeries
-#: A scalar, or a matrix of d rows.
+#: A scalar, or a matrix given by d rows.
 Coefficient = BarronFunction | float | Sequence[Sequence[BarronFunction | float]]
 
-#: A mean of f below this part of its norm is round-off.
-MEAN_FREE = 1e-12
+#: A mean of f below this fraction of its norm is round-off.
+MEAN_TOL = 1e-12
 
 
 @dataclass(frozen=True, repr=False)
 class SolutionNorms:
-    """Bounds of the norms of a solution; |F| is the sum of the magnitudes of its waves.
+    """Bounds of the norms of a solution u with the waves U.
 
     Attributes
     ----------
-    value
-        Bound of |U|, for u.
-    gradient
-        Bound of the sum of |w| |U|, for its gradient.
-    variation
-        |A'| / mean of a, the part of the coefficient that varies; the bounds exist below 1 (without reaction).
-    kind
-        "bound", or "estimate" where samples stood for a function.
+    value : float
+        Bound of sum |U|, the norm of u.
+    gradient : float
+        Bound of sum |w| |U|, the norm of grad u.
+    variation : float
+        Relative variation |a'| / A of the coefficient, where A is its mean and |a'| the sum of the magnitudes of its
+        other waves. Without reaction, the bounds exist if it is below 1.
+    kind : {"bound", "estimate"}
+        "estimate" if one of the functions was constructed from samples without a decay bound.
     """
 
     value: float
@@ -50,7 +51,7 @@ class SolutionNorms:
 
     @property
     def norm(self) -> float:
-        """The bound of the Barron norm of u."""
+        """Bound of the Barron norm of u."""
         return self.value + self.gradient
 
     def __repr__(self) -> str:
@@ -66,37 +67,40 @@ class SolutionNorms:
 def solution_norms(
     coefficient: Coefficient, source: BarronFunction, reaction: BarronFunction | float = 0.0
 ) -> SolutionNorms:
-    """Bound the Barron norm of the solution of -div(a grad u) + c u = f, without solving it.
+    """Bound the Barron norm of the solution of -div(a grad u) + c u = f, without solving the equation.
 
-    With a = A + a', c = C + c' split into means and variations and M = 1 / (A |w|^2 + C), the equation says
-    U = M (F + i w . (a' grad u)^ - (c' u)^) for the transforms, so that x = sum |w| |U| and y = sum |U| obey
+    Split a = A + a' and c = C + c' into means and variations, and let M = 1 / (A |w|^2 + C). The Fourier transforms
+    satisfy U = M (F + i w . (a' grad u)^ - (c' u)^), so x = sum |w| |U| and y = sum |U| satisfy
 
         x <= sum |w| M |F| + |a'| / A x + s |c'| y,    y <= sum M |F| + s |a'| x + m |c'| y,
 
-    where s and m bound |w| M and M over the frequencies that can occur, and |a'| is the sum of the magnitudes of its
-    waves. If the matrix of this system has a spectral radius below 1, the map contracts, the solution exists in this
-    class, and x and y are bounded by the solution of the system with equality. For constant c it reads
-    x <= sum |w| M |F| / (1 - |a'| / A). With a matrix, M = 1 / (w . A w + C), |a'| is the sum of the spectral norms of
-    its waves, and A in all other places the smallest eigenvalue of the symmetric part of its mean.
+    where s and m bound |w| M and M over the frequencies of u, and |a'| is the sum of the magnitudes of the waves of a'.
+    If the matrix of this system has a spectral radius below 1, the fixed-point map contracts, the solution exists in
+    this class, and x and y are bounded by the solution of the system with equality. For constant c, this is
+    x <= sum |w| M |F| / (1 - |a'| / A). For a matrix coefficient, M = 1 / (w . A w + C), |a'| is the sum of the
+    spectral norms of the waves, and elsewhere A is the smallest eigenvalue of the symmetric part of the mean.
 
     Parameters
     ----------
-    coefficient, source, reaction
-        a, f and c as series, or numbers for a and c. Either Fourier series of the same periods (u is periodic), or a
-        and c cosine series and f a sine series (u = 0 on the sides) or cosine series (zero normal derivatives) of the
-        same sides. Without reaction the mean of f is zero, and u is the solution of mean zero. a may also be a matrix,
-        given as d rows; for sine and cosine series a diagonal one.
+    coefficient : BarronFunction, float, or d rows of these
+        Coefficient a, a scalar or a matrix; with sine or cosine series the matrix must be diagonal.
+    source : BarronFunction
+        Source f. Without reaction its mean must be zero, and u is the solution of mean zero.
+    reaction : BarronFunction or float
+        Reaction c. There are three settings: all functions are Fourier series of the same periods (u is periodic);
+        f is a sine series (u = 0 on the sides); f is a cosine series (zero normal derivatives). In the latter two, a
+        and c are cosine series with the same lengths as f.
 
     Returns
     -------
     SolutionNorms
-        With the word *estimate* if one of the functions was sampled.
+        Its kind is "estimate" if one of the functions was sampled without a decay bound.
 
     Raises
     ------
     InputError
-        If the variations are too large for a bound, the functions do not belong to one of these settings, the mean of
-        a is not positive, or f has a mean that nothing balances.
+        If the variations are too large for a bound, the functions do not match one of the settings, the mean of a is
+        not positive, or f has a nonzero mean and there is no reaction.
 
     Examples
     --------
@@ -113,15 +117,17 @@ def solution_norms(
     A = float(torch.linalg.eigvalsh((mean + mean.T) / 2)[0])
     C, c_varies = _split(c)
     if A <= 0:
-        raise InputError(f"The coefficient has mean {A:.4g}; give one with a positive mean.")
+        raise InputError(f"The coefficient has mean {A:.4g}; give a coefficient with a positive mean.")
     if C < 0 or (C == 0 and c_varies > 0):
-        raise InputError(f"The reaction has mean {C:.4g} and varies; its mean must be positive, or the reaction zero.")
-    if C == 0 and abs(f.mean) > MEAN_FREE * float(f.magnitudes.sum()):
-        raise InputError(f"The source has mean {f.mean:.4g} and nothing balances it; subtract it, or add a reaction.")
+        raise InputError(f"The reaction has mean {C:.4g}; give a reaction with a positive mean, or zero.")
+    if C == 0 and abs(f.mean) > MEAN_TOL * float(f.magnitudes.sum()):
+        raise InputError(
+            f"The source has mean {f.mean:.4g}, but without reaction it must be zero; subtract it, or add a reaction."
+        )
     s, m = _largest_multipliers(f, A, C)
     x, y = _transformed(f, mean, C)
     matrix = (a_varies / A, s * c_varies, s * a_varies, m * c_varies)
-    gradient, value = _solved(matrix, x, y)
+    gradient, value = _solve_norm_system(matrix, x, y)
     entries = [e for row in coefficient for e in row] if isinstance(coefficient, Sequence) else [coefficient]
     given = [g for g in (*entries, source, reaction) if isinstance(g, BarronFunction)]
     exact = all(g.kind == "bound" and math.inf not in g.band for g in given)
@@ -130,12 +136,12 @@ def solution_norms(
 
 def _as_series(function: BarronFunction, name: str) -> Series:
     if not isinstance(function, BarronFunction) or not isinstance(function.value, FourierSeries | ProductSeries):
-        raise InputError(f"The {name} is not known as a series; make it by fourier, sine, cosine or sampled.")
+        raise InputError(f"The {name} is not a series; construct it by fourier, sine, cosine or sampled.")
     return function.value
 
 
 def _as_setting(function: BarronFunction | float, source: Series, name: str) -> Series | float:
-    """Return a coefficient if its series and the one of the source belong to one boundary condition."""
+    """Return a coefficient as number or series, and check that it matches the boundary condition of the source."""
     if not isinstance(function, BarronFunction):
         return require_number(function, f"the {name}")
     series = _as_series(function, name)
@@ -148,8 +154,8 @@ def _as_setting(function: BarronFunction | float, source: Series, name: str) -> 
     if fits:
         return series
     raise InputError(
-        f"The {name} and the source belong to different conditions on the sides; give Fourier series of the same "
-        f"periods, or a cosine series for the {name} and a sine or cosine series of the same sides for the source."
+        f"The {name} and the source belong to different boundary conditions; give Fourier series of the same "
+        f"periods, or a cosine series for the {name} and a sine or cosine series of the same lengths for the source."
     )
 
 
@@ -162,7 +168,7 @@ def _split(function: Series | float) -> tuple[float, float]:
 
 
 def _largest_multipliers(f: Series, A: float, C: float) -> tuple[float, float]:
-    """Bound |w| M and M over the frequencies of u; |w| M grows until A |w|^2 = C and falls from there on."""
+    """Bound |w| M and M over the frequencies of u; |w| M is largest at A |w|^2 = C."""
     low = f.lowest_frequency
     top = max(low, math.sqrt(C / A))
     always_moving = C == 0 or (isinstance(f, ProductSeries) and f.symmetry == "sine")
@@ -170,7 +176,7 @@ def _largest_multipliers(f: Series, A: float, C: float) -> tuple[float, float]:
 
 
 def _matrix(coefficient: Coefficient, f: Series) -> tuple[Tensor, float]:
-    """Return the mean of a coefficient (d, d), and the sum of the spectral norms of all its other waves."""
+    """Return the mean of a coefficient as matrix (d, d), and the sum of the spectral norms of its other waves."""
     dim = f.modes.shape[1]
     if not isinstance(coefficient, Sequence):
         mean, varies = _split(_as_setting(coefficient, f, "coefficient"))
@@ -181,7 +187,10 @@ def _matrix(coefficient: Coefficient, f: Series) -> tuple[Tensor, float]:
         for j, entry in enumerate(row):
             series = _as_setting(entry, f, f"coefficient of row {i} and column {j}")
             if i != j and isinstance(f, ProductSeries) and (not isinstance(series, float) or series != 0):
-                raise InputError("With sine or cosine series the matrix is diagonal; use Fourier series for others.")
+                raise InputError(
+                    f"With sine or cosine series the matrix must be diagonal, but entry ({i}, {j}) is not zero; use "
+                    "Fourier series."
+                )
             for mode, value in _terms(series, dim):
                 waves.setdefault(mode, zero.clone())[i, j] = value
     constant = waves.pop((0,) * dim).real
@@ -195,7 +204,7 @@ def _terms(function: Series | float, dim: int) -> list[tuple[tuple[int, ...], Te
 
 
 def _transformed(f: Series, mean: Tensor, C: float) -> tuple[float, float]:
-    """Return sum |w| M |F| and sum M |F|; where there is no reaction, the mean of f is zero and left out."""
+    """Return sum |w| M |F| and sum M |F|; without reaction, the mean of f is zero and omitted."""
     w, magnitudes = f.frequencies, f.magnitudes
     if C == 0:
         moving = (w != 0).any(-1)
@@ -204,19 +213,19 @@ def _transformed(f: Series, mean: Tensor, C: float) -> tuple[float, float]:
     return float(w.square().sum(-1).sqrt() @ weighted), float(weighted.sum())
 
 
-def _solved(matrix: tuple[float, float, float, float], x: float, y: float) -> tuple[float, float]:
-    """Solve (I - N) (gradient, value) = (x, y), N >= 0; a spectral radius below 1 makes the inverse non-negative."""
+def _solve_norm_system(matrix: tuple[float, float, float, float], x: float, y: float) -> tuple[float, float]:
+    """Solve (I - N) (gradient, value) = (x, y) for N >= 0; raise unless the spectral radius of N is below 1."""
     xx, xy, yx, yy = matrix
     determinant = (1 - xx) * (1 - yy) - xy * yx
     if xx >= 1:
         raise InputError(
-            f"The coefficient varies by {xx:.4g} of its mean (the sum of the magnitudes of its waves), and a bound "
-            f"exists below 1 only; give one that varies less."
+            f"The coefficient varies by {xx:.4g} of its mean (the sum of the magnitudes of its waves), but a bound "
+            f"exists only below 1; give a coefficient that varies less."
         )
     if determinant <= 0:
         raise InputError(
-            "Coefficient and reaction vary too much together for a bound (the fixed-point map does not contract); "
-            "give ones that vary less."
+            "Coefficient and reaction together vary too much for a bound (the fixed-point map does not contract); "
+            "give functions that vary less."
         )
     return ((1 - yy) * x + xy * y) / determinant, (yx * x + (1 - xx) * y) / determinant
 

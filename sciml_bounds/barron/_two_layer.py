@@ -1,4 +1,4 @@
-"""What norms and bounds need to know of a two-layer network."""
+"""Interface of two-layer networks for the computation of norms and bounds."""
 
 from __future__ import annotations
 
@@ -19,58 +19,58 @@ class TwoLayer(Protocol):
 
     @property
     def activation(self) -> Activation:
-        """s, applied to w_j . x + b_j."""
+        """Activation s, applied to w_j . x + b_j."""
 
     @property
     def distance(self) -> BoxDistance | None:
-        """D; None where no side has prescribed values."""
+        """Factor D; None if no side has prescribed values."""
 
     @property
     def lifting(self) -> TwoLayer | None:
-        """g; None if it is zero."""
+        """Lifting g; None if it is zero."""
 
     @property
     def weights(self) -> Tensor:
-        """w, shape (k, d)."""
+        """Hidden weights w, shape (k, d)."""
 
     @property
     def biases(self) -> Tensor:
-        """b, shape (k,)."""
+        """Biases b, shape (k,)."""
 
     @property
     def outer(self) -> Tensor:
-        """a, shape (k,)."""
+        """Outer weights a, shape (k,)."""
 
     @property
     def slope(self) -> Tensor:
-        """c, shape (d,)."""
+        """Slope c of the affine part, shape (d,)."""
 
     @property
     def offset(self) -> Tensor:
-        """c_0, shape ()."""
+        """Offset c_0 of the affine part, shape ()."""
 
     @property
     def lengths(self) -> Sequence[float]:
-        """Sides of the box."""
+        """Side lengths of the box."""
 
     @property
     def origin(self) -> Sequence[float]:
-        """Its corner of least coordinates."""
+        """Corner of the box with the smallest coordinates."""
 
     @property
     def dimension(self) -> int:
-        """d, the number of variables."""
+        """Number d of variables."""
 
     @property
     def width(self) -> int:
-        """k, the number of neurons."""
+        """Number k of neurons."""
 
     @property
     def dirichlet_sides(self) -> Collection[tuple[int, int]]:
-        """Axis and end of each side with prescribed values."""
+        """Sides (axis, end) with prescribed values."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the values at points (..., d)."""
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Walk through the parameters."""
+        """Iterate over the names and values of the parameters."""

@@ -1,8 +1,9 @@
-"""Series as waves that can be drawn one by one, in any dimension: what networks are sampled from.
+"""Waves of a series that can be drawn at random, in any dimension, for sampling networks.
 
-A term is c_j cos(w_j . x + h_j), or a product of cosines or sines: the mean over all signs s of cos((s w) . x), or of
-prod s cos((s w) . x - d pi / 2), so that drawing signs draws a wave, and nothing is written out. Waves of a term share
-|w|, |w_i| and their reach r_j = max |w_j . (x - x_0)| over the box, x_0 its centre.
+A term is c_j cos(w_j . x + h_j), or a product of cosines or sines. A product is the mean over all sign vectors s of
+cos((s w) . x), or of prod s cos((s w) . x - d pi / 2). Drawing signs therefore draws a wave, without expanding the
+product. All waves of a term have the same |w|, |w_i| and reach r_j = max |w_j . (x - x_0)| over the box with centre
+x_0.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from sciml_bounds.barron._box_distance import product_of_others
 from sciml_bounds.barron._series import FourierSeries, ProductSeries, Symmetry
 from sciml_bounds.errors import InputError
 
-__all__ = ["Drawn", "Waves", "waves_of"]
+__all__ = ["DrawnWaves", "Waves", "waves_of"]
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """Waves sign cos(w . (x - x_0) + phase): w (k, d), phase (k,), sign (k,), and the term of each (k,)."""
+class DrawnWaves:
+    """Random waves sign cos(w . (x - x_0) + phase): w (k, d), phase (k,), sign (k,), and index of the term (k,)."""
 
     frequencies: Tensor
     phases: Tensor
@@ -34,20 +35,22 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Waves:
-    """The m terms of a function that move.
+    """The m non-constant terms of a series, and its mean.
 
     Attributes
     ----------
-    frequencies, coefficients
-        w (m, d), and c (m,), real.
-    phases
-        Those at the centre, (m,); not used for products.
-    symmetry
-        Of products; None for single waves.
-    mean
-        The constant term.
-    lengths
-        Of the box [0, l].
+    frequencies : Tensor, shape (m, d)
+        Frequencies w.
+    coefficients : Tensor, shape (m,)
+        Real coefficients c.
+    phases : Tensor, shape (m,)
+        Phases at the centre of the box; not used for products.
+    symmetry : {"cosine", "sine"} or None
+        Symmetry of products; None for single waves.
+    mean : float
+        Constant term.
+    lengths : tuple of float
+        Side lengths of the box [0, l].
     """
 
     frequencies: Tensor
@@ -59,16 +62,16 @@ class Waves:
 
     @property
     def centre(self) -> Tensor:
-        """x_0, shape (d,)."""
+        """Centre x_0 of the box, shape (d,)."""
         return torch.tensor(self.lengths, dtype=torch.float64) / 2
 
     @property
     def reach(self) -> Tensor:
-        """r, shape (m,)."""
+        """Largest |w . (x - x_0)| over the box for each term, shape (m,)."""
         return self.frequencies.abs() @ self.centre
 
     def at_centre(self) -> tuple[Tensor, Tensor]:
-        """Values (m,) and gradients (m, d) of the terms at the centre."""
+        """Return values (m,) and gradients (m, d) of the terms at the centre."""
         c, w = self.coefficients, self.frequencies
         if self.symmetry is None:
             return c * self.phases.cos(), -(c * self.phases.sin())[:, None] * w
@@ -76,18 +79,18 @@ class Waves:
         factors, slopes = (t.sin(), t.cos()) if self.symmetry == "sine" else (t.cos(), -t.sin())
         return c * factors.prod(-1), c[:, None] * w * slopes * product_of_others(factors)
 
-    def drawn(self, probabilities: Tensor, count: int, generator: torch.Generator) -> Drawn:
-        """Draw waves of terms with given probabilities (m,), and of each term with equal ones."""
+    def draw(self, probabilities: Tensor, count: int, generator: torch.Generator) -> DrawnWaves:
+        """Draw terms with given probabilities (m,), and a wave of each term with equal probabilities."""
         terms = torch.multinomial(probabilities, count, replacement=True, generator=generator)
         w, signs = self.frequencies[terms], self.coefficients[terms].sign()
         if self.symmetry is None:
-            return Drawn(w, self.phases[terms], signs, terms)
+            return DrawnWaves(w, self.phases[terms], signs, terms)
         turns = 1.0 - 2.0 * torch.randint(0, 2, w.shape, generator=generator)
         w = w * turns
         phases = w @ self.centre
         if self.symmetry == "sine":
             signs, phases = signs * turns.prod(-1), phases - math.pi / 2 * w.shape[1]
-        return Drawn(w, phases, signs, terms)
+        return DrawnWaves(w, phases, signs, terms)
 
 
 def waves_of(function: Any) -> Waves:
@@ -96,10 +99,10 @@ def waves_of(function: Any) -> Waves:
     Raises
     ------
     InputError
-        If the function is none.
+        If the function is not a series.
     """
     if not isinstance(function, BarronFunction) or not isinstance(function.value, FourierSeries | ProductSeries):
-        raise InputError("The function is not known as a series; make it by fourier, sine, cosine or sampled.")
+        raise InputError("The function is not a series; construct it by fourier, sine, cosine or sampled.")
     series = function.value
     if isinstance(series, ProductSeries):
         moving = (series.modes != 0).any(-1)

@@ -1,4 +1,4 @@
-"""Error bounds of any answer: guaranteed certificates, intervals for linear outputs, statistical calibration."""
+"""Error bounds for computed fields: guaranteed certificates, intervals for linear outputs, statistical calibration."""
 
 from sciml_bounds.bounds._calibration import (
     BoundCalibration,
@@ -9,7 +9,6 @@ from sciml_bounds.bounds._calibration import (
     calibrate_bound,
 )
 from sciml_bounds.bounds._certify import certify
-from sciml_bounds.bounds._energy_certificate import EnergyCertificate
 from sciml_bounds.bounds._goals import BoundaryFlux, EffectivePermeability, Mean
 
 __all__ = [
@@ -19,7 +18,6 @@ __all__ = [
     "CalibratedPair",
     "Calibration",
     "EffectivePermeability",
-    "EnergyCertificate",
     "Mean",
     "calibrate",
     "calibrate_bound",

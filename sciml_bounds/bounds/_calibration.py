@@ -1,14 +1,15 @@
-"""Split conformal calibration: intervals that hold with a stated probability, where no guarantee is known.
+"""Split conformal calibration: intervals that contain the truth with a stated probability.
 
-A score is what one unit of data was off by. If the units, of the calibration set and new ones, are exchangeable, then
-with n of them the k-th smallest score, k = ceil((n + 1) coverage), is at least the score of a new unit with probability
-at least `coverage`, whatever the model and the distribution are: the rank of the new score among all n + 1 is uniform.
+A score is the prediction error of one unit of data. Assume that the units of the calibration set and new units are
+exchangeable. Given n calibration scores, the k-th smallest with k = ceil((n + 1) coverage) is then at least the score
+of a new unit with probability at least `coverage`. This is true for every model and distribution, because the rank of
+the new score among all n + 1 is uniform.
 References: Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World" (2005); Lei, G'Sell, Rinaldo, Tibshirani,
 Wasserman, J. Amer. Statist. Assoc. 113 (2018) 1094-1111.
 
-Words are kept apart: a *bound* is guaranteed for every sample, a *calibrated* number holds for a share of samples drawn
-like the calibration set, an *estimate* promises nothing. Frames of one trajectory are not exchangeable units: the unit
-is a trajectory.
+Three words are used with different meanings: a *bound* is guaranteed for every sample; a *calibrated* number is correct
+for a fraction of samples drawn like the calibration set; an *estimate* has no guarantee. Frames of one trajectory are
+not exchangeable, so the unit is a trajectory.
 """
 
 from __future__ import annotations
@@ -33,32 +34,32 @@ __all__ = [
     "Calibration",
     "calibrate",
     "calibrate_bound",
-    "least_units",
+    "min_units",
 ]
 
 _REDUCTIONS = ("max", "mean")
 
 
-def least_units(coverage: float) -> int:
-    """Tell how many units are needed before their largest score covers a new one with the given probability."""
+def min_units(coverage: float) -> int:
+    """Return the smallest number of units whose largest score covers a new unit with probability `coverage`."""
     _require_coverage(coverage)
     return max(1, math.ceil(round(coverage / (1 - coverage), 9)))
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Calibration:
-    """What a new unit's score stays below with a stated probability.
+    """Threshold that the score of a new unit does not exceed, with a stated probability.
 
     Attributes
     ----------
-    threshold
-        The quantile, shape (): one score a unit; or (steps,): one for each step of a rollout.
-    coverage
-        The probability that was asked for: that of a new unit, at each step by itself.
-    units
-        Number of units (trajectories) that it was found from.
-    kind
-        "calibrated": holds on average over units drawn like those; no bound for any one of them.
+    threshold : Tensor, shape () or (steps,)
+        Quantile of the scores: one number, or one per step of a rollout.
+    coverage : float
+        Requested probability that the score of a new unit is covered, for each step separately.
+    units : int
+        Number of units (trajectories) in the calibration set.
+    kind : "calibrated"
+        The threshold is valid on average over units drawn like the calibration set; it does not bound a single unit.
     """
 
     threshold: Tensor
@@ -68,16 +69,21 @@ class Calibration:
 
     @property
     def expected_coverage(self) -> tuple[float, float]:
-        """The coverage over all calibration sets and new units lies here, if no two scores are equal."""
+        """Range of the coverage, averaged over calibration sets and new units, if no two scores are equal."""
         k = _rank(self.units, self.coverage)
         return self.coverage, k / (self.units + 1)
 
     def covers(self, scores: Any) -> Tensor:
-        """Tell which scores, (...) or (..., steps), are covered."""
+        """Check which scores, shape (...) or (..., steps), are covered."""
         return self._checked(scores, "scores") <= self.threshold
 
     def apply(self, scale: Any = 1.0) -> Tensor:
-        """Turn the threshold into errors: `scale` is what scores were divided by (a norm, a bound), (...) or (..., 1).
+        """Multiply the threshold by the `scale` that the scores were divided by, to obtain errors.
+
+        Parameters
+        ----------
+        scale : float or array, shape (...), (..., 1) or (..., steps)
+            Norm or bound that each score is relative to.
 
         Examples
         --------
@@ -89,37 +95,37 @@ class Calibration:
         factor = to_tensor(scale, "scale")
         require_finite(factor, "scale")
         if bool((factor < 0).any()):
-            raise InputError("scale is negative; it is the size that scores were relative to.")
+            raise InputError("scale has a negative entry; give the norm or bound that the scores were divided by.")
         if self.threshold.ndim and factor.ndim and factor.shape[-1] not in (1, len(self.threshold)):
             raise InputError(
-                f"scale has shape {tuple(factor.shape)}, but the calibration is for {len(self.threshold)} steps along "
-                "the last axis; give (..., 1) where all steps have the same."
+                f"scale has shape {tuple(factor.shape)}, but the calibration has {len(self.threshold)} steps along "
+                "the last axis; give shape (..., 1) if all steps have the same scale."
             )
         device = scale.device if isinstance(scale, Tensor) else self.threshold.device
         result: Tensor = self.threshold.to(device) * factor.to(device)
         return result
 
     def interval(self, values: Any, scale: Any = 1.0) -> CalibratedInterval:
-        """Give the calibrated interval around predicted numbers, for scores |prediction - truth| / scale."""
+        """Return the calibrated interval around predicted values, for scores |prediction - truth| / scale."""
         center = to_tensor(values, "values")
         width = self.apply(scale).to(center.device)
         return CalibratedInterval(center - width, center + width, self.coverage)
 
     def coverage_on(self, scores: Any) -> Tensor:
-        """Share of held-out units (n,) or (n, steps) that are covered: () or (steps,)."""
+        """Fraction of held-out scores, shape (n,) or (n, steps), that are covered: shape () or (steps,)."""
         return self.covers(scores).double().mean(0)
 
     def _checked(self, scores: Any, name: str) -> Tensor:
         given = to_tensor(scores, name).to(self.threshold)
         if self.threshold.ndim and (given.ndim == 0 or given.shape[-1] != len(self.threshold)):
             raise InputError(
-                f"{name} have shape {tuple(given.shape)}, but the calibration is for {len(self.threshold)} steps along "
+                f"{name} have shape {tuple(given.shape)}, but the calibration has {len(self.threshold)} steps along "
                 "the last axis."
             )
         return given
 
     def __repr__(self) -> str:
-        steps = f"{len(self.threshold)} steps, each by itself" if self.threshold.ndim else "one score a unit"
+        steps = f"{len(self.threshold)} steps, each separately" if self.threshold.ndim else "one score per unit"
         return summary_table(
             "Calibration",
             {
@@ -133,21 +139,21 @@ class Calibration:
 def calibrate(
     scores: Any, *, coverage: float = 0.9, trajectories: Any = None, reduction: str | None = None
 ) -> Calibration:
-    """Find what the score of a new unit stays below with a given probability.
+    """Return the threshold that the score of a new unit does not exceed with a given probability.
 
     Parameters
     ----------
-    scores
-        Errors of predictions that were never trained or selected on, larger is worse: shape (units,), or (units, steps)
-        for rollouts, where each step gets its own threshold. Take the upper end of an error that is known as an
-        interval: then the threshold covers the true error too.
-    coverage
-        Probability that the score of a new unit is covered, above 0 and below 1.
-    trajectories
-        The trajectory that each entry of `scores` (frames,) comes from, if frames are given instead of units.
-    reduction
-        How the frames of one trajectory become one score: "max" (all frames are covered) or "mean". Needed where
-        several frames share a trajectory, because they are not exchangeable.
+    scores : array, shape (units,) or (units, steps)
+        Prediction errors on data that were not used for training or model selection; larger is worse. For rollouts,
+        each step gets its own threshold. If an error is only known as an interval, give its upper end: the threshold
+        then covers the true error too.
+    coverage : float
+        Probability that the score of a new unit is covered, between 0 and 1.
+    trajectories : array of labels, shape (frames,), optional
+        Trajectory of each entry of `scores`, if `scores` has one entry per frame instead of one per unit.
+    reduction : {"max", "mean"}, optional
+        How to combine the scores of the frames of one trajectory; with "max" all frames are covered. Required if
+        several frames belong to one trajectory, because such frames are not exchangeable.
 
     Returns
     -------
@@ -160,7 +166,7 @@ def calibrate(
 
     Notes
     -----
-    A score may be infinite (a rollout that blew up): it counts as larger than all others.
+    A score may be infinite (a rollout that diverged). It then counts as larger than all finite scores.
 
     Examples
     --------
@@ -170,37 +176,39 @@ def calibrate(
     """
     found = to_tensor(scores, "scores").detach().double()
     if bool(found.isnan().any()):
-        raise InputError(f"scores have {int(found.isnan().sum())} entries that are NaN; give inf for what blew up.")
+        raise InputError(f"scores have {int(found.isnan().sum())} NaN entries; give inf for a rollout that diverged.")
     if trajectories is not None:
-        found = _by_trajectory(found, trajectories, reduction)
+        found = _trajectory_scores(found, trajectories, reduction)
     elif reduction is not None:
-        raise InputError("reduction puts frames of one trajectory together; give trajectories with it.")
+        raise InputError("reduction combines the frames of one trajectory; give trajectories as well, or leave it out.")
     if found.ndim not in (1, 2):
-        raise InputError(f"scores have shape {tuple(found.shape)}; give one a unit (units,), or (units, steps).")
+        raise InputError(
+            f"scores have shape {tuple(found.shape)}; give one per unit: shape (units,) or (units, steps)."
+        )
     k = _rank(len(found), coverage)
     return Calibration(found.sort(0).values[k - 1].clone(), float(coverage), len(found))
 
 
 def _rank(units: int, coverage: float) -> int:
-    """Compute k = ceil((n + 1) coverage), refused where it would be n + 1: then no score of the set is large enough."""
-    needed = least_units(coverage)
+    """Compute k = ceil((n + 1) coverage); raise if k = n + 1, because then no calibration score is large enough."""
+    needed = min_units(coverage)
     if units < needed:
         raise InputError(
-            f"{units} units are too few for a coverage of {coverage:g}; give at least {needed}, or ask for less."
+            f"{units} units are too few for a coverage of {coverage:g}; give at least {needed}, or lower the coverage."
         )
     return max(1, math.ceil(round((units + 1) * coverage, 9)))
 
 
 def _require_coverage(coverage: float) -> None:
     if not isinstance(coverage, int | float) or not 0 < coverage < 1:
-        raise InputError(f"coverage={coverage!r} must lie between 0 and 1, such as 0.9.")
+        raise InputError(f"coverage must lie between 0 and 1, for example 0.9, but it is {coverage!r}.")
 
 
-def _by_trajectory(scores: Tensor, trajectories: Any, reduction: str | None) -> Tensor:
+def _trajectory_scores(scores: Tensor, trajectories: Any, reduction: str | None) -> Tensor:
     labels = np.asarray(trajectories.cpu() if isinstance(trajectories, Tensor) else trajectories)
     if scores.ndim != 1 or labels.shape != tuple(scores.shape):
         raise InputError(
-            f"trajectories have shape {labels.shape} and scores {tuple(scores.shape)}; give one label a frame."
+            f"trajectories have shape {labels.shape} and scores {tuple(scores.shape)}; give one label per frame."
         )
     names, inverse = np.unique(labels, return_inverse=True)
     place = torch.as_tensor(inverse, device=scores.device)
@@ -209,7 +217,7 @@ def _by_trajectory(scores: Tensor, trajectories: Any, reduction: str | None) -> 
     if reduction not in _REDUCTIONS:
         raise InputError(
             f"{len(scores)} frames come from {len(names)} trajectories, and frames of one trajectory are not "
-            f"exchangeable; put them together with reduction='max' or 'mean' (not {reduction!r}), or give scores as "
+            f"exchangeable; combine them with reduction='max' or 'mean' (not {reduction!r}), or give scores of shape "
             "(trajectories, steps)."
         )
     how = "amax" if reduction == "max" else "mean"
@@ -218,14 +226,14 @@ def _by_trajectory(scores: Tensor, trajectories: Any, reduction: str | None) -> 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class CalibratedInterval:
-    """Where the truth lies with a stated probability; nothing is guaranteed for any one.
+    """Interval that contains the true value with a stated probability, without a guarantee for a single sample.
 
     Attributes
     ----------
-    lower, upper
-        The ends, one a predicted number.
-    coverage
-        The probability.
+    lower, upper : Tensor
+        Ends of the interval, in the shape of the predictions.
+    coverage : float
+        Probability that the interval contains the true value.
     """
 
     lower: Tensor
@@ -239,16 +247,16 @@ class CalibratedInterval:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class CalibratedPair:
-    """Two statements about the error of the same predictions, never to be mixed.
+    """A calibrated threshold and a guaranteed bound for the errors of the same predictions.
 
     Attributes
     ----------
-    calibrated
-        What the error stays below in a share `coverage` of samples drawn like the calibration set.
-    guaranteed
-        What the error of every sample stays below.
-    coverage
-        That share.
+    calibrated : Tensor
+        Threshold that the error does not exceed for a fraction `coverage` of samples drawn like the calibration set.
+    guaranteed : Tensor
+        Bound that the error of every sample does not exceed.
+    coverage : float
+        Probability that `calibrated` refers to.
     """
 
     calibrated: Tensor
@@ -267,44 +275,50 @@ class CalibratedPair:
 
 @dataclass(frozen=True, eq=False)
 class BoundCalibration:
-    """The share of a guaranteed bound that the error stays below with a stated probability.
+    """Calibration of the ratio of the true error to its guaranteed bound.
 
     Attributes
     ----------
-    ratio
-        The calibration of error / bound; its threshold is at most one.
+    ratio : Calibration
+        Calibration of error / bound; its threshold is at most 1.
     """
 
     ratio: Calibration
 
     def pair(self, bounds: Any) -> CalibratedPair:
-        """Give both statements for new predictions, from their `Certificate` or the bounds of their errors (...)."""
-        upper = _upper(bounds)
+        """Return calibrated threshold and guaranteed bound for new predictions.
+
+        Parameters
+        ----------
+        bounds : Certificate or array, shape (...)
+            Guaranteed bounds of the errors of the new predictions.
+        """
+        upper = _upper_bounds(bounds)
         return CalibratedPair(self.ratio.apply(upper), upper, self.ratio.coverage)
 
 
 def calibrate_bound(errors_upper: Any, bounds: Any, *, coverage: float = 0.9) -> BoundCalibration:
-    """Calibrate the ratio error / bound, so that a guaranteed bound gets a tighter calibrated companion.
+    """Calibrate the ratio error / bound, to add a tighter calibrated threshold to a guaranteed bound.
 
     Parameters
     ----------
-    errors_upper
-        Upper ends of the true errors of calibration samples (units,), such as a certified distance to a solution on a
-        finer grid.
-    bounds
-        The guaranteed bounds of the same errors (units,), or their `Certificate`.
-    coverage
-        As in `calibrate`.
+    errors_upper : array, shape (units,)
+        Upper bounds of the true errors of calibration samples, for example certified distances to solutions on a finer
+        grid.
+    bounds : Certificate or array, shape (units,)
+        Guaranteed bounds of the same errors.
+    coverage : float
+        Probability that the ratio of a new unit is covered, as in `calibrate`.
 
     Returns
     -------
     BoundCalibration
-        Whose `pair(certificate)` gives both numbers for new predictions.
+        Its `pair(certificate)` returns both numbers for new predictions.
 
     Raises
     ------
     InputError
-        As from `calibrate`; if shapes differ or a bound is not positive.
+        If the shapes differ, a bound is not positive, or an error is negative; also for the reasons of `calibrate`.
 
     Examples
     --------
@@ -314,18 +328,21 @@ def calibrate_bound(errors_upper: Any, bounds: Any, *, coverage: float = 0.9) ->
     >>> float(pair.guaranteed), round(float(pair.calibrated), 3)
     (2.0, 1.545)
     """
-    error, upper = to_tensor(errors_upper, "errors_upper").detach().double(), _upper(bounds)
+    error, upper = to_tensor(errors_upper, "errors_upper").detach().double(), _upper_bounds(bounds)
     if error.shape != upper.shape or error.ndim != 1:
         raise InputError(
-            f"errors_upper have shape {tuple(error.shape)} and bounds {tuple(upper.shape)}; give one a sample each."
+            f"errors_upper have shape {tuple(error.shape)} and bounds {tuple(upper.shape)}; give one each per sample."
         )
     if bool((upper <= 0).any()) or bool((error < 0).any()):
-        raise InputError("a bound is not positive or an error is negative, so that their ratio says nothing.")
-    # the upper end of an error may exceed the bound, which the error itself does not
+        raise InputError(
+            "a bound is not positive or an error is negative, so the ratio error / bound is meaningless; leave out "
+            "these samples."
+        )
+    # the upper end of an error may exceed the guaranteed bound, although the error itself cannot
     return BoundCalibration(calibrate((error / upper).clamp_max(1.0), coverage=coverage))
 
 
-def _upper(bounds: Any) -> Tensor:
+def _upper_bounds(bounds: Any) -> Tensor:
     given = bounds.upper if isinstance(bounds, Certificate) else bounds
     upper = to_tensor(given, "bounds").detach().double()
     require_finite(upper, "bounds")

@@ -1,4 +1,4 @@
-"""Certify any field: guaranteed two-sided bounds of its distance to the exact solution."""
+"""Certification of arbitrary fields: guaranteed two-sided bounds of the distance to the exact solution."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sciml_bounds.arrays import convert, require_count, require_finite, to_tenso
 from sciml_bounds.bounds._convex import admissible, certify_energy, certify_linear_energy
 from sciml_bounds.bounds._energy import EnergyForm
 from sciml_bounds.bounds._energy_certificate import EnergyCertificate
-from sciml_bounds.bounds._flux import Flux, equilibrate, face_shape, flux_and_pressure, with_known_faces
-from sciml_bounds.bounds._function_certificates import Known, between_nodes, nodes_of
+from sciml_bounds.bounds._flux import Flux, equilibrate, face_shape, flux_and_pressure, with_prescribed_faces
+from sciml_bounds.bounds._function_certificates import NodalCertificate, function_certificate, nodes_of
 from sciml_bounds.bounds._goals import Certified, goal_interval
 from sciml_bounds.bounds._improvement import improve_flux
 from sciml_bounds.bounds._interpolation_error import CellBounded
@@ -39,7 +39,8 @@ from sciml_bounds.results import Certificate, Interval, Solution
 
 __all__ = ["certify"]
 
-#: Boundary values closer to the prescribed ones than this many round-offs of the dtype they come in count as equal.
+#: Boundary values count as equal to the prescribed ones if they differ by at most this multiple of the machine epsilon
+#: of their dtype, relative to the largest value.
 BOUNDARY_SLACK = {torch.float32: 8.0, torch.float64: 1e3}
 
 
@@ -71,57 +72,59 @@ def certify(
     improve: int = 0,
     rtol: float = 1e-3,
 ) -> Certificate | EnergyCertificate:
-    """Bound the error of a field, wherever it comes from, from above and from below.
+    """Bound the error of any field from above and from below.
 
     Parameters
     ----------
-    problem
-        The problem that the field is meant to solve; of an `sb.variational.VariationalProblem` the energy is certified.
-    values
-        Any field: shape (batch..., nodes), or as `layout` says; a `Solution` is taken too. Nodal values mean their
-        multilinear interpolant. Values at nodes inside solids are ignored. Or a function that bounds itself on cells,
-        as `BarronNetwork` and what solvers by networks return do: then the bounds are those of the function itself (see
-        `bounds._function_certificates`, and for variational problems `bounds._energy_between_nodes`: there it must have
-        the prescribed values on the sides).
-    flux
-        A flux y ~ a grad u at face centres, one field an axis, to be used instead of computing one: the `flux` of an
-        earlier certificate of the same problem, the output of a network, or one on a grid refined by an integer factor
-        (which gives a tighter bound). It is brought into equilibrium first, so any flux gives a valid bound.
-    lower
-        Also compute the lower bound; without it and with a given flux the cost is one pass over the grid.
-    layout
-        "nodes"; "cells": one value a cell; "interior": nodes without those on Dirichlet sides; "coarse": nodes of a
-        coarser grid of the same box. The certificate's `values` are the nodal field that is certified.
-    strict
-        Refuse a field whose boundary values are not the prescribed ones, instead of adding what that costs.
-    improve
+    problem : Diffusion or VariationalProblem
+        Problem whose exact solution the field approximates. For an `sb.variational.VariationalProblem`, the energy is
+        certified.
+    values : array, shape (batch..., nodes), Solution, or function with cell bounds
+        Field to certify; see `layout` for other shapes. Nodal values stand for their multilinear interpolant; values at
+        nodes inside solids are ignored. A function that bounds itself on cells, such as a `BarronNetwork` or the result
+        of a network solver, is certified as it is, also between the nodes (see `bounds._function_certificates`, and
+        `bounds._energy_between_nodes` for variational problems, where it must satisfy the Dirichlet conditions).
+    flux : tuple of array, one face field per axis, optional
+        Flux y ~ a grad u at face centres, to be used instead of computing one: the `flux` of an earlier certificate of
+        the same problem, the output of a network, or a flux on a grid refined by an integer factor (which gives a
+        tighter bound). The flux is equilibrated first, so any flux gives a valid bound.
+    lower : bool
+        Whether to compute the lower bound. Without it and with a given flux, the cost is one pass over the grid.
+    layout : {"nodes", "cells", "interior", "coarse"}
+        Location of `values`: at the nodes; one value per cell; at the nodes that are not on Dirichlet sides; or at the
+        nodes of a coarser grid of the same box. The certified nodal field is `values` of the certificate.
+    strict : bool
+        If True, raise an error if boundary values differ from the prescribed ones. If False, add the effect to the
+        bounds.
+    improve : int
         Number of steps that lower the bound by changing the flux where the indicators are large (see
-        `bounds._improvement`): three gain about 3 % and cost a few passes over the grid. Gradients take what they
+        `bounds._improvement`). Three steps gain about 3 % and cost a few passes over the grid. Gradients treat their
         change of the flux as constant. For nonlinear variational problems: how often the cells of the flux are halved.
-    rtol
-        Relative residual of the flux solve. Any value gives a bound; with 1e-3 it was at most 1.0003 times that of a
-        complete solve on up to 512^2 and 128^3 cells (jumps of 1e-6 to 1e6 among them), and 1.025 times on 1024^2. A
-        field that is like the solution is where the solve starts, and saves it an iteration or two; for many fields of
-        one problem there is one solve, which starts from zero.
+    rtol : float
+        Relative residual of the flux solve. Any value gives a valid bound. With 1e-3 the bound was at most 1.0003 times
+        that of a converged solve on up to 512^2 and 128^3 cells (including coefficient jumps of 1e-6 to 1e6), and 1.025
+        times on 1024^2. The solve starts from `values` if they resemble the solution, which saves one or two
+        iterations. A batch of fields of one problem needs a single solve, which starts from zero.
 
     Returns
     -------
     Certificate or EnergyCertificate
-        In float64 whatever the input. Gradients flow from `upper`, `indicators` and `energy` into `values` and `flux`,
-        and from `energy` alone into the fields of the problem: on these an equilibrated flux depends too, which is not
-        differentiated (so `relative_upper` has no gradient in them either).
+        In float64 for any input dtype. Gradients flow from `upper`, `indicators` and `energy` into `values` and `flux`.
+        Only `energy` has gradients with respect to the fields of the problem: the equilibrated flux depends on these
+        fields too, but it is not differentiated (hence `relative_upper` has no such gradient either).
 
     Raises
     ------
     InputError
-        If shapes do not fit, an entry is not finite, or with `strict` the boundary values are off. For variational
-        problems: if boundary values are off, the energy is not convex or not finite, or its conjugate is not known.
+        If shapes do not fit, an entry is not finite, or with `strict` the boundary values differ from the prescribed
+        ones. For variational problems: if boundary values differ, or the energy is not convex, is not finite or has no
+        known conjugate.
 
     Notes
     -----
     Upper bound: Prager, Synge (1947) with an equilibrated flux (see `bounds._majorant`). Lower bound:
-    `bounds._minorant`. A field v that is off on Dirichlet sides is lifted by a discrete w: then upper(v + w) + |||w|||
-    and max(0, lower(v + w) - |||w|||) are bounds.
+    `bounds._minorant`. A field v with wrong values on Dirichlet sides is corrected by a discrete lifting w; then
+    upper(v + w) + |||w||| and max(0, lower(v + w) - |||w|||) are bounds.
 
     Examples
     --------
@@ -132,34 +135,38 @@ def certify(
     True
     """
     start = time.perf_counter()
-    network = getattr(values, "network", None)  # of what solvers by networks return
+    network = getattr(values, "network", None)  # attribute of the results of network solvers
     values = network if isinstance(network, CellBounded) else values
     if not isinstance(problem, Diffusion | VariationalProblem):
         raise InputError(f"certify needs a Diffusion problem, not an object of type {type(problem).__name__}.")
     require_count(improve, "improve", 0)
     check_tolerances(rtol, 0.0, None, torch.float64)
-    asked = _Asked(flux=flux, lower=lower, layout=layout, strict=strict, improve=improve, rtol=rtol, start=start)
+    options = _CertifyOptions(
+        flux=flux, lower=lower, layout=layout, strict=strict, improve=improve, rtol=rtol, start=start
+    )
     if isinstance(values, CellBounded):
         if layout != "nodes":
-            raise InputError(f"layout={layout!r} is for fields; leave it out for a function.")
+            raise InputError(f"layout={layout!r} applies to fields; leave it out for a function.")
         if isinstance(problem, VariationalProblem):
             return certify_energy(problem, values, flux=flux, lower=lower, improve=improve, rtol=rtol)
         bounds = values.cell_bounds(problem.grid)
-        return between_nodes(_certify(problem, nodes_of(problem, bounds), asked), bounds, start)
+        return function_certificate(_certify(problem, nodes_of(problem, bounds), options), bounds, start)
     if isinstance(problem, VariationalProblem):
         if layout != "nodes":
-            raise InputError(f"layout is {layout!r}; fields of variational problems are given at the nodes.")
+            raise InputError(
+                f"layout={layout!r} is not available for variational problems; give the values at the nodes."
+            )
         if not problem.linear:
             return certify_energy(problem, values, flux=flux, lower=lower, improve=improve, rtol=rtol)
         v = admissible(problem, values)
         linear = certify(problem.as_diffusion(), v, flux=flux, lower=lower, improve=improve, rtol=rtol)
         return certify_linear_energy(problem, linear)
-    return _certify(problem, values, asked).certificate
+    return _certify(problem, values, options).certificate
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """What `certify` was asked beside the field, and when it began."""
+class _CertifyOptions:
+    """Options of `certify`, and the time at which it started."""
 
     flux: tuple[Any, ...] | None
     lower: bool
@@ -170,32 +177,32 @@ class _Asked:
     start: float
 
 
-def _certify(problem: Diffusion, values: Any, asked: _Asked) -> Known:
+def _certify(problem: Diffusion, values: Any, options: _CertifyOptions) -> NodalCertificate:
     data = problem.to(torch.float64)
     problem = data.detach()
-    given = _tensor(problem, values)
-    nodes = to_nodes(problem, given.to(torch.float64), asked.layout)
+    given = _to_float_tensor(problem, values)
+    nodes = to_nodes(problem, given.to(torch.float64), options.layout)
     require_samples(nodes, "values")
     batch = nodes.shape[: nodes.ndim - problem.grid.dim]
     problem = problem.broadcast(torch.Size(np.broadcast_shapes(batch, problem.batch_shape)))
     v = nodes.expand(*problem.batch_shape, *problem.node_shape).reshape(-1, *problem.node_shape)
-    # in memory of its own, whatever becomes of that of the values
+    # a copy, because the caller may change the memory of the values
     v = new_field(v).copy_(v) if problem.solid is None else torch.where(problem.active_nodes, v, 0.0)
-    require_finite(_shape(problem, v), "the field to certify")
+    require_finite(_with_batch_shape(problem, v), "the field to certify")
     require_sizes(v, "the field to certify", large_only=True)
     slack = BOUNDARY_SLACK[given.dtype] * torch.finfo(given.dtype).eps
-    lifting, gap = _lifting(problem, v, slack, strict=asked.strict)
+    lifting, gap = _lifting(problem, v, slack, strict=options.strict)
     own = with_periodic_copies(v, problem.periodic)
     with_copies = own if lifting is None else with_periodic_copies(v + lifting, problem.periodic)
 
-    fine, faces, factor, pressure = _flux(problem, asked.flux, asked.rtol, with_copies.detach())
+    fine, faces, factor, pressure = _flux(problem, options.flux, options.rtol, with_copies.detach())
     fine_values = interpolate_nodes(with_copies, factor, (False,) * problem.grid.dim)
     bound = majorant(fine, fine_values, faces)
-    if asked.flux is not None and (any(face.requires_grad for face in faces) or bool((bound.excess > 0).any())):
+    if options.flux is not None and (any(face.requires_grad for face in faces) or bool((bound.excess > 0).any())):
         faces = equilibrate(fine, faces)
         bound = majorant(fine, fine_values, faces)
-    if asked.improve:
-        faces = improve_flux(fine, fine_values, faces, bound.squared.detach(), asked.improve)
+    if options.improve:
+        faces = improve_flux(fine, fine_values, faces, bound.squared.detach(), options.improve)
         bound = majorant(fine, fine_values, faces)
     form = EnergyForm(problem)
     boundary_part = torch.zeros_like(gap)
@@ -205,66 +212,68 @@ def _certify(problem: Diffusion, values: Any, asked: _Asked) -> Known:
     upper = bound.total + boundary_part
     inner_lower = (
         minorant(problem, with_copies.detach(), pressure, bound.total.detach())
-        if asked.lower
+        if options.lower
         else torch.zeros_like(upper)
     )
     certified = Certified(fine, fine_values.detach(), faces, bound.total.detach(), inner_lower)
 
     details = _Details(certified, problem, v.detach(), None if lifting is None else lifting.detach(), factor, pressure)
     certificate = Certificate(
-        upper=_shape(problem, upper),
-        lower=_shape(problem, (inner_lower - boundary_part.detach()).clamp_min(0)),
-        energy=_shape(problem, _with_gradient(energy, data.broadcast(problem.batch_shape), own)),
-        _energy_of_values=_shape(problem, energy),
-        indicators=_shape(problem, _indicators(bound, upper, factor, problem.grid.dim)),
-        boundary_part=_shape(problem, boundary_part),
-        boundary_gap=_shape(problem, gap),
-        terms={name: _shape(problem, total) for name, total in bound.totals.items()},
+        upper=_with_batch_shape(problem, upper),
+        lower=_with_batch_shape(problem, (inner_lower - boundary_part.detach()).clamp_min(0)),
+        energy=_with_batch_shape(problem, _differentiable_energy(energy, data.broadcast(problem.batch_shape), own)),
+        _energy_of_values=_with_batch_shape(problem, energy),
+        indicators=_with_batch_shape(problem, _indicators(bound, upper, factor, problem.grid.dim)),
+        boundary_part=_with_batch_shape(problem, boundary_part),
+        boundary_gap=_with_batch_shape(problem, gap),
+        terms={name: _with_batch_shape(problem, total) for name, total in bound.totals.items()},
         flux=Flux.of(problem, faces, pressure),
-        values=_shape(problem, v),
-        layout=asked.layout,
+        values=_with_batch_shape(problem, v),
+        layout=options.layout,
         grid=problem.grid,
-        seconds=time.perf_counter() - asked.start,
+        seconds=time.perf_counter() - options.start,
         _details=details,
     )
-    return Known(certificate, bound, problem, with_copies.detach(), faces, factor, pressure)
+    return NodalCertificate(certificate, bound, problem, with_copies.detach(), faces, factor, pressure)
 
 
-def _with_gradient(energy: Tensor, data: Diffusion, values: Tensor) -> Tensor:
-    """Compute the energy anew where gradients flow from it into the fields of the problem."""
+def _differentiable_energy(energy: Tensor, data: Diffusion, values: Tensor) -> Tensor:
+    """Return the energy, recomputed if it needs gradients with respect to the fields of the problem."""
     sides = [condition.alpha for condition in data.boundary.values() if isinstance(condition, Robin)]
     fields = (*data.coefficient, data.reaction, *sides)
     wanted = torch.is_grad_enabled() and any(field.requires_grad for field in fields)
     return EnergyForm(data).norm(values) if wanted else energy
 
 
-def _tensor(problem: Diffusion, values: Any) -> Tensor:
+def _to_float_tensor(problem: Diffusion, values: Any) -> Tensor:
     given = values.values if isinstance(values, Solution) else values
     if isinstance(given, Tensor) and given.device != problem.device:
-        raise InputError(f"values are on device {given.device} and the problem on {problem.device}; move one of them.")
+        raise InputError(
+            f"values are on device {given.device}, but the problem is on {problem.device}; move one of them."
+        )
     name = "the field to certify"
     return convert(given, name, to_tensor(given, name).dtype, problem.device)
 
 
-def _shape(problem: Diffusion, field: Tensor) -> Tensor:
-    """Give a result (b, ...) the full batch shape."""
+def _with_batch_shape(problem: Diffusion, field: Tensor) -> Tensor:
+    """Reshape a result (b, ...) to the full batch shape."""
     total = problem.batch_shape.numel()
     return field.expand(total, *field.shape[1:]).reshape((*problem.batch_shape, *field.shape[1:]))
 
 
 def _lifting(problem: Diffusion, v: Tensor, slack: float, *, strict: bool) -> tuple[Tensor | None, Tensor]:
-    """Compute what v (b, nodes) lacks to have the prescribed boundary values, and the largest difference (b,).
+    """Compute the lifting w of the boundary defect of v (b, nodes), and the largest boundary defect (b,).
 
-    Differences below `slack` (relative) are only added at the boundary nodes, which costs next to nothing. None where
-    there is no difference at all, nor a derivative of it.
+    v + w has the prescribed boundary values. Defects below `slack` (relative) are only added at the boundary nodes,
+    which barely changes the bounds. w is None if there is no defect and `values` needs no gradient.
     """
     prescribed = problem.dirichlet_values
     gap = v.new_zeros(len(v))
     for side, condition in problem.boundary.items():
         if isinstance(condition, Dirichlet):
             axis, end = side_axis(side)
-            held, known, given = (f.select(1 + axis, -end) for f in (problem.dirichlet_nodes, prescribed, v.detach()))
-            missing = torch.where(held, known - given, 0.0).abs()
+            fixed, known, given = (f.select(1 + axis, -end) for f in (problem.dirichlet_nodes, prescribed, v.detach()))
+            missing = torch.where(fixed, known - given, 0.0).abs()
             gap = torch.maximum(gap, missing.reshape(len(missing), -1).amax(1))
     if not v.requires_grad and not bool(gap.any()):
         return None, gap
@@ -293,9 +302,10 @@ def _boundary_message(problem: Diffusion, difference: Tensor) -> str:
 def _flux(
     problem: Diffusion, flux: tuple[Any, ...] | None, rtol: float, values: Tensor
 ) -> tuple[Diffusion, tuple[Tensor, ...], int, Tensor | None]:
-    """Compute a flux, or take over one whose equilibrium is not seen to: the problem on its grid, it, the factor.
+    """Compute a flux, or convert a given one without equilibrating it.
 
-    The cell pressures that it came from come last, if they are known.
+    Returns the problem on the grid of the flux, the face fluxes, the refinement factor of that grid, and the cell
+    pressures of the flux (None if unknown).
     """
     if flux is None:
         faces, pressure = flux_and_pressure(problem, rtol, values)
@@ -303,7 +313,8 @@ def _flux(
     dim = problem.grid.dim
     if not isinstance(flux, tuple | list) or len(flux) != dim:
         raise InputError(
-            f"flux is a tuple with one face field an axis ({dim}); take it from an earlier certificate's .flux."
+            f"flux must be a tuple with one face field per axis ({dim}), for example the .flux of an earlier "
+            "certificate."
         )
     fields = [convert(part, f"the flux along {axis}", torch.float64, problem.device) for axis, part in zip(AXES, flux)]
     factor = (
@@ -322,16 +333,16 @@ def _flux(
             part.expand(*problem.batch_shape, *expected)
         except RuntimeError:
             raise InputError(
-                f"the flux along {AXES[axis]} has shape {tuple(part.shape)}, whose batch does not broadcast to "
-                f"{tuple(problem.batch_shape)}."
+                f"the flux along {AXES[axis]} has shape {tuple(part.shape)}, whose batch axes do not broadcast to the "
+                f"batch {tuple(problem.batch_shape)} of problem and values."
             ) from None
     samples = [fine.samples(part) for part in fields]
-    own = tuple(new_field(part).copy_(part) for part in samples)  # whatever becomes of the memory of the given ones
-    return fine, with_known_faces(fine, own), factor, Flux.pressure_of(flux, problem)
+    own = tuple(new_field(part).copy_(part) for part in samples)  # copies, because the caller may change the originals
+    return fine, with_prescribed_faces(fine, own), factor, Flux.pressure_of(flux, problem)
 
 
 def _indicators(bound: Majorant, upper: Tensor, factor: int, dim: int) -> Tensor:
-    """Square roots of the shares of the cells, scaled so that their squares sum to the square of the upper bound."""
+    """Return error indicators of the cells, scaled so that their squares sum to the square of the upper bound."""
     squared, total = bound.squared, bound.summed
     for axis in range(1, 1 + dim) if factor > 1 else ():
         n = squared.shape[axis] // factor
@@ -343,7 +354,7 @@ def _indicators(bound: Majorant, upper: Tensor, factor: int, dim: int) -> Tensor
 
 @dataclass(frozen=True, eq=False)
 class _Details:
-    """What a certificate keeps to compute more: flux and bounds, problem, field, lifting, refinement of the flux."""
+    """Data from which a certificate computes further bounds on request."""
 
     certified: Certified
     problem: Diffusion
@@ -353,7 +364,7 @@ class _Details:
     pressure: Tensor | None
 
     def mesh_and_model(self) -> tuple[Interval, Interval]:
-        """Bound the errors of mesh and model by one solve."""
+        """Bound the discretisation error and the distance to the discrete solution, by one solve."""
         problem = self.problem
         discrete, left = discrete_solution(problem)
         fine_discrete = interpolate_nodes(discrete, self.factor, (False,) * problem.grid.dim)
@@ -367,14 +378,16 @@ class _Details:
         """Bound the L2 norm of the error."""
         mu = l2_constant(self.problem)
         inner = torch.where(mu > 0, self.certified.upper / mu.sqrt(), torch.inf)
-        return _shape(self.problem, inner if self.lifting is None else inner + _l2_norm(self.problem, self.lifting))
+        return _with_batch_shape(
+            self.problem, inner if self.lifting is None else inner + _l2_norm(self.problem, self.lifting)
+        )
 
     def goal(self, functional: Any) -> Interval:
-        """Bound a linear output."""
+        """Bound a linear output of the exact solution."""
         return self._interval(*goal_interval(self.certified, functional, self.factor))
 
     def _interval(self, lower: Tensor, upper: Tensor) -> Interval:
-        return Interval(_shape(self.problem, lower), _shape(self.problem, upper))
+        return Interval(_with_batch_shape(self.problem, lower), _with_batch_shape(self.problem, upper))
 
 
 def _l2_norm(problem: Diffusion, values: Tensor) -> Tensor:

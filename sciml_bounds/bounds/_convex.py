@@ -1,7 +1,7 @@
-"""Certify the energy of any field: J(v) - J(u) from above by a Fenchel gap, from below by a better field.
+"""Bounds of the energy excess J(v) - J(u) of a field v over the minimiser u.
 
-The lower bound is J(v) - J(w) for a field w on the grid of half the spacing, a few Newton steps from v; J(v) is bounded
-from below and J(w) from above.
+The upper bound is a Fenchel gap. The lower bound is J(v) - J(w), where w is the field after a few Newton steps from v
+on the grid of half the spacing; J(v) is bounded from below and J(w) from above.
 """
 
 from __future__ import annotations
@@ -17,10 +17,15 @@ from sciml_bounds._linear import Automatic, LinearSolver, Multigrid, Stop
 from sciml_bounds.arrays import convert, require_finite, to_tensor
 from sciml_bounds.bounds._convex_sums import CellFlux
 from sciml_bounds.bounds._dual_flux import DualFlux
-from sciml_bounds.bounds._energy_between_nodes import Between, admissible_nodes, between, gradient_part
+from sciml_bounds.bounds._energy_between_nodes import (
+    FunctionCorrections,
+    admissible_nodes,
+    function_corrections,
+    gradient_part,
+)
 from sciml_bounds.bounds._energy_certificate import EnergyCertificate
 from sciml_bounds.bounds._fenchel import Fenchel
-from sciml_bounds.bounds._flux import face_shape, with_known_faces
+from sciml_bounds.bounds._flux import face_shape, with_prescribed_faces
 from sciml_bounds.bounds._interpolation_error import CellBounded, CellBounds
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES
@@ -34,13 +39,19 @@ from sciml_bounds.results import Certificate, Interval
 
 __all__ = ["admissible", "certify_energy", "certify_linear_energy"]
 
-#: What bounding integrals may add to the bound, and how fine the sub-cells may get for that, by dimension.
-EXCESS, FINEST = 0.03, {1: 64, 2: 16, 3: 6}
+#: Sub-cells are refined until bounding the integrals adds at most this fraction of the gap.
+MAX_RELATIVE_EXCESS = 0.03
+#: Maximum number of sub-cells along each axis of a cell, by dimension.
+MAX_SUBCELLS = {1: 64, 2: 16, 3: 6}
 
-#: Newton steps to the better field, which end where one gains less than that part of all, and halvings of each.
-STEPS, ENOUGH, HALVINGS = 8, 0.02, 10
+#: Maximum number of Newton steps towards the minimiser on the finer grid.
+MAX_NEWTON_STEPS = 8
+#: Stop after a Newton step that gains less than this fraction of the total gain.
+MIN_RELATIVE_GAIN = 0.02
+#: Maximum number of halvings of a Newton step.
+MAX_HALVINGS = 10
 
-#: Boundary values closer to the prescribed ones than this part of the largest count as equal, by their dtype.
+#: Boundary values count as equal to the prescribed ones up to this fraction of the largest value, by dtype.
 BOUNDARY_SLACK = {torch.float32: 1e-6, torch.float64: 1e-12}
 
 
@@ -53,39 +64,40 @@ def certify_energy(
     improve: int = 0,
     rtol: float = 1e-3,
 ) -> EnergyCertificate:
-    """Bound J(v) - J(u) for a nodal field v; arguments and what is raised are those of `certify`."""
+    """Bound J(v) - J(u) for a nodal field or a function v; arguments and exceptions are those of `certify`."""
     start = time.perf_counter()
     _require_convex(problem)
-    given = None if flux is None else _given_faces(problem, flux)
+    given = None if flux is None else _converted_flux(problem, flux)
     factor = 2**improve if given is None else given[1]
     fine = problem if factor == 1 else problem.refine(factor)
     bounds = values.cell_bounds(fine.elements.grid).to(problem.device) if isinstance(values, CellBounded) else None
     v, nodes = _fields(problem, fine, values if bounds is None else bounds, factor)
     _require_finite_energy(fine, nodes)
     dual = DualFlux(Fenchel(fine), nodes)
-    faces = dual.found(rtol) if given is None else _reused(dual, given[0])
+    faces = dual.compute(rtol) if given is None else _balanced_flux(dual, given[0])
     y = dual.flux(faces)
     fenchel = dual.fenchel if bounds is None else dual.fenchel.with_bends(bounds.bends)
-    primal, conjugates, count = _bounded(fenchel, nodes, y)
+    primal, conjugates, count = _bound_gap(fenchel, nodes, y)
     gap = primal + conjugates
-    more = Between.nothing(gap) if bounds is None else between(fenchel, bounds, y, gap)
+    more = FunctionCorrections.zero(gap) if bounds is None else function_corrections(fenchel, bounds, y, gap)
     cells = gap + more.above
     upper = cells.sum()
     load = (fine.load * without_periodic_copies(nodes, fine.frame.periodic)).sum() + fenchel.bent_products(y).sum()
     high = primal.sum() - load + more.above.sum()
     low = fenchel.energy_below(nodes, count).sum() - load - more.below.sum()
-    least = _energy_of_better(problem, v) if lower else high
+    least = _refined_energy_above(problem, v) if lower else high
     below = torch.minimum((low - least).clamp_min(0.0), upper)
     minimum = Interval(-conjugates.sum() - load, torch.minimum(least, high))
     return _certificate(
-        problem, v, upper, below, Interval(low, high), minimum, indicators=_gathered(cells, factor, problem.dim),
+        problem, v, upper, below, Interval(low, high), minimum,
+        indicators=_sum_to_coarse_cells(cells, factor, problem.dim),
         gradient_norm=_gradient_norm(fine, nodes, bounds), flux=faces, subdivisions=count,
         layout="nodes" if bounds is None else "function", seconds=time.perf_counter() - start,
     )  # fmt: skip
 
 
 def certify_linear_energy(problem: VariationalProblem, certificate: Certificate) -> EnergyCertificate:
-    """Say of a linear problem what a certificate of its energy error says: J(v) - J(u) = |||u - v|||^2 / 2."""
+    """Convert the certificate of a linear problem into bounds of the energy: J(v) - J(u) = |||u - v|||^2 / 2."""
     upper, lower = certificate.upper.square() / 2, certificate.lower.square() / 2
     v = certificate.values
     energy = problem.energy(v)
@@ -123,7 +135,7 @@ def _certificate(
 
 
 def _gradient_norm(problem: VariationalProblem, nodes: Tensor, bounds: CellBounds | None) -> Tensor:
-    """Compute the L2 norm of grad v of a field (n + 1), or bound that of a function from below."""
+    """Compute the L2 norm of grad v for a node field (n + 1), or a lower bound of it for a function."""
     _, p = problem.elements.at(nodes)
     norm = problem.elements.integrate(p.square().sum(-1)).sqrt()
     return norm if bounds is None else (norm - gradient_part(problem.elements.grid, bounds)).clamp_min(0)
@@ -131,16 +143,18 @@ def _gradient_norm(problem: VariationalProblem, nodes: Tensor, bounds: CellBound
 
 def _require_convex(problem: VariationalProblem) -> None:
     if problem.grid is None:
-        raise InputError("the problem is posed on a box without cells, where errors are measured but not certified.")
+        raise InputError(
+            "the problem is posed on a box without a grid, where errors cannot be certified; pose it on an sb.Grid."
+        )
     if not problem.convex:
         raise InputError(
-            f"the energy is not convex ({type(problem.density).__name__}), so that no bound of J(v) - J(u) is known; "
-            "pose a convex one, or declare convex=True where it is."
+            f"the energy is not convex ({type(problem.density).__name__}), so no bound of J(v) - J(u) is known; use a "
+            "convex energy, or declare convex=True if it is convex."
         )
     if not isinstance(problem.density, IsotropicEnergy):
         raise InputError(
-            "the convex conjugate of a general density L(x, u, p) is not known, so that no bound can be given; write "
-            "it as sb.variational.IsotropicEnergy(profile, potential), if it is a g(|p|) + c h(u)."
+            "the convex conjugate of a general density L(x, u, p) is not known, so no bound can be given; if the "
+            "density is a g(|p|) + c h(u), write it as sb.variational.IsotropicEnergy(profile, potential)."
         )
 
 
@@ -149,19 +163,19 @@ def _require_finite_energy(problem: VariationalProblem, nodes: Tensor) -> None:
     if not bool(problem.density.value(problem.cell_place, u, p).isfinite().all()):
         longest = float(torch.linalg.vector_norm(p, dim=-1).max())
         raise InputError(
-            "the energy of what is to be certified is not finite in double precision (|grad v| is up to "
+            "the energy of the field to certify is not finite in double precision (|grad v| is up to "
             f"{longest:.3g}, |v| up to {float(u.abs().max()):.3g}); certify a field of finite energy, or write "
-            "the density so that it does not overflow there."
+            "the density so that it does not overflow at these values."
         )
 
 
 def admissible(problem: VariationalProblem, values: Any) -> Tensor:
-    """Convert a field, and see that it has the prescribed boundary values.
+    """Convert a field to nodal values, and check that it has the prescribed boundary values.
 
     Raises
     ------
     InputError
-        If it has not, or is no nodal field.
+        If the boundary values differ, or `values` is not a nodal field.
     """
     v = problem.nodes(values)
     given = values if isinstance(values, Tensor) else getattr(values, "values", values)
@@ -177,16 +191,16 @@ def admissible(problem: VariationalProblem, values: Any) -> Tensor:
 
 
 def _fields(problem: VariationalProblem, fine: VariationalProblem, given: Any, factor: int) -> tuple[Tensor, Tensor]:
-    """Return the nodal field of a problem, and that on the grid of the flux with copies of periodic nodes."""
+    """Return the nodal field on the grid of the problem, and on the grid of the flux with copies of periodic nodes."""
     if isinstance(given, CellBounds):
         nodes = admissible_nodes(fine, given)
         return nodes[(slice(None, None, factor),) * problem.dim], nodes
     v = admissible(problem, given)
-    return v, _on(fine, problem, v, factor)
+    return v, _interpolated(fine, problem, v, factor)
 
 
-def _on(fine: VariationalProblem, problem: VariationalProblem, v: Tensor, factor: int) -> Tensor:
-    """Evaluate a field on a finer grid, with copies of periodic nodes."""
+def _interpolated(fine: VariationalProblem, problem: VariationalProblem, v: Tensor, factor: int) -> Tensor:
+    """Interpolate a field to a finer grid, with copies of periodic nodes."""
     nodes = interpolate_nodes(v.unsqueeze(0), factor, problem.frame.periodic)[0]
     return with_periodic_copies(nodes, fine.frame.periodic)
 
@@ -194,12 +208,14 @@ def _on(fine: VariationalProblem, problem: VariationalProblem, v: Tensor, factor
 # --- upper bound ------------------------------------------------------------------------------------------------------
 
 
-def _given_faces(problem: VariationalProblem, flux: tuple[Any, ...]) -> tuple[tuple[Tensor, ...], int]:
-    """Convert a flux, on the grid of the problem or one that is finer by a factor."""
+def _converted_flux(problem: VariationalProblem, flux: tuple[Any, ...]) -> tuple[tuple[Tensor, ...], int]:
+    """Convert a given flux; return it with the refinement factor of its grid."""
     assert problem.grid is not None
     dim = problem.dim
     if not isinstance(flux, tuple | list) or len(flux) != dim:
-        raise InputError(f"flux is a tuple with one face field an axis ({dim}); take it from a certificate's .flux.")
+        raise InputError(
+            f"flux must be a tuple with one face field per axis ({dim}), for example the .flux of a certificate."
+        )
     faces = [convert(part, f"the flux along {a}", torch.float64, problem.frame.device) for a, part in zip(AXES, flux)]
     factor = max(1, (faces[0].shape[0] - 1) // problem.grid.shape[0]) if faces[0].ndim == dim else 1
     shape = tuple(n * factor for n in problem.grid.shape)
@@ -211,23 +227,24 @@ def _given_faces(problem: VariationalProblem, flux: tuple[Any, ...]) -> tuple[tu
     return tuple(faces), factor
 
 
-def _reused(dual: DualFlux, faces: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    known = with_known_faces(dual.frame, tuple(face.unsqueeze(0) for face in faces))
+def _balanced_flux(dual: DualFlux, faces: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    known = with_prescribed_faces(dual.frame, tuple(face.unsqueeze(0) for face in faces))
     return dual.balanced(tuple(face[0] for face in known))
 
 
-def _bounded(fenchel: Fenchel, nodes: Tensor, flux: CellFlux) -> tuple[Tensor, Tensor, int]:
-    """Bound the two parts of the gap on sub-cells that are small enough for what the bound adds to be little beside it.
+def _bound_gap(fenchel: Fenchel, nodes: Tensor, flux: CellFlux) -> tuple[Tensor, Tensor, int]:
+    """Bound the primal and the dual part of the gap, and return the number of sub-cells along each axis.
 
-    Apart, since the second alone bounds J(u); rules on finer sub-cells need not be better in every cell.
+    Sub-cells are refined until bounding the integrals adds little to the gap. The parts are bounded separately, since
+    the dual part alone bounds J(u). Finer sub-cells need not be better in every cell, hence the minimum.
     """
-    finest = FINEST[fenchel.grid.dim]
-    nearly = float(fenchel.gap_nearly(nodes, flux).sum())
-    round_off = 1e-12 * float(fenchel.energy_nearly(nodes, 1).abs().sum())
+    finest = MAX_SUBCELLS[fenchel.grid.dim]
+    estimate = float(fenchel.gap_estimate(nodes, flux).sum())
+    round_off = 1e-12 * float(fenchel.energy_estimate(nodes, 1).abs().sum())
     count, primal, dual = 1, fenchel.energy_above(nodes, 1), fenchel.dual_above(nodes, flux, 1)
-    while count < finest and math.isfinite(nearly):
-        excess = float((primal + dual).sum()) - nearly
-        allowed = max(EXCESS * nearly, round_off)
+    while count < finest and math.isfinite(estimate):
+        excess = float((primal + dual).sum()) - estimate
+        allowed = max(MAX_RELATIVE_EXCESS * estimate, round_off)
         if not excess > allowed:
             break
         wanted = count * math.sqrt(excess / allowed)
@@ -237,7 +254,7 @@ def _bounded(fenchel: Fenchel, nodes: Tensor, flux: CellFlux) -> tuple[Tensor, T
     return primal, dual, count
 
 
-def _gathered(cells: Tensor, factor: int, dim: int) -> Tensor:
+def _sum_to_coarse_cells(cells: Tensor, factor: int, dim: int) -> Tensor:
     for axis in range(dim) if factor > 1 else ():
         shape = cells.shape
         cells = cells.reshape(*shape[:axis], shape[axis] // factor, factor, *shape[axis + 1 :]).sum(axis + 1)
@@ -247,28 +264,28 @@ def _gathered(cells: Tensor, factor: int, dim: int) -> Tensor:
 # --- lower bound ------------------------------------------------------------------------------------------------------
 
 
-def _energy_of_better(problem: VariationalProblem, v: Tensor) -> Tensor:
-    """Bound the energy of a better field from above."""
+def _refined_energy_above(problem: VariationalProblem, v: Tensor) -> Tensor:
+    """Bound the energy from above for a field closer to the minimiser, found by Newton steps on a finer grid."""
     fine = problem.refine(2)
-    w = without_periodic_copies(_on(fine, problem, v, 2), fine.frame.periodic)
+    w = without_periodic_copies(_interpolated(fine, problem, v, 2), fine.frame.periodic)
     first = energy = float(fine.energy(w))
     if not math.isfinite(energy):
-        return fine.load.new_tensor(math.inf)  # finite on coarser cells, whose points see less of the gradients
-    for _ in range(STEPS):
-        w, lower = _improved(fine, w, energy)
+        return fine.load.new_tensor(math.inf)  # possible although the energy was finite at the points of coarser cells
+    for _ in range(MAX_NEWTON_STEPS):
+        w, lower = _newton_step(fine, w, energy)
         gain, energy = energy - lower, lower
-        if gain <= ENOUGH * (first - energy):
+        if gain <= MIN_RELATIVE_GAIN * (first - energy):
             break
     nodes = with_periodic_copies(w, fine.frame.periodic)
-    count = max(2, FINEST[problem.dim] // 2)
+    count = max(2, MAX_SUBCELLS[problem.dim] // 2)
     return Fenchel(fine).energy_above(nodes, count).sum() - (fine.load * w).sum()
 
 
-def _improved(problem: VariationalProblem, w: Tensor, energy: float) -> tuple[Tensor, float]:
-    """Take a step of Newton with the diagonal of the second derivatives on the lattice, shortened until it helps."""
-    direction = _direction(problem, w)
+def _newton_step(problem: VariationalProblem, w: Tensor, energy: float) -> tuple[Tensor, float]:
+    """Take a damped Newton step with the diagonal part of the second derivatives; return the field and its energy."""
+    direction = _newton_direction(problem, w)
     length = 1.0
-    for _ in range(HALVINGS):
+    for _ in range(MAX_HALVINGS):
         there = w + length * direction
         lower = float(problem.energy(there))
         if lower < energy:
@@ -277,7 +294,7 @@ def _improved(problem: VariationalProblem, w: Tensor, energy: float) -> tuple[Te
     return w, energy
 
 
-def _direction(problem: VariationalProblem, w: Tensor) -> Tensor:
+def _newton_direction(problem: VariationalProblem, w: Tensor) -> Tensor:
     frame, density = problem.frame, problem.density
     u, p = problem.elements.at(with_periodic_copies(w, frame.periodic))
     second = density.second(problem.cell_place, u, lengthened(p))

@@ -1,11 +1,11 @@
-"""Integrals of convex functions of polynomials, from above, from below and nearly exactly, cell by cell.
+"""Quadrature rules that bound integrals of convex functions of polynomials on each cell, and the fluxes they apply to.
 
-A multilinear function on a cell is a mean of its corner values with weights that are positive and integrate to equal
-shares, so that by Jensen's inequality the mean of a convex function over the corners is no less than its mean over the
-cell; on sub-cells this is the trapezoidal rule. For polynomials of degree two along an axis, the coefficients of
-Bernstein take the place of corner values (Farouki, Comput. Aided Geom. Design 29 (2012) 379-419, section 2). The value
-at the midpoint is no more than the mean. What a quadratic function below a strongly convex one adds is integrated
-exactly: only the rest is left to the inequality.
+A multilinear function on a cell is a weighted mean of its corner values; the weights are non-negative and have equal
+integrals. By Jensen's inequality, the mean of a convex function over the corners is therefore at least its mean over
+the cell; on sub-cells this is the trapezoidal rule. For polynomials of degree two along an axis, the Bernstein
+coefficients take the place of corner values (Farouki, Comput. Aided Geom. Design 29 (2012) 379-419, section 2). The
+value at the midpoint is at most the mean. The quadratic part of a strongly convex function is integrated exactly, and
+the inequality is applied to the remainder only.
 
 Legend: q points of a cell, n cells, d axes; N sub-cells along each axis.
 """
@@ -26,27 +26,27 @@ __all__ = ["CellFlux", "bubbles_of", "gauss", "midpoints", "simpson", "trapezoid
 
 
 def trapezoid(count: int) -> Rule:
-    """Corners of N sub-intervals: an upper bound for convex functions of linear ones."""
+    """Return the trapezoidal rule on N sub-intervals: an upper bound for convex functions of linear functions."""
     return tuple((k / count, (1 if 0 < k < count else 0.5) / count) for k in range(count + 1))
 
 
 def midpoints(count: int) -> Rule:
-    """Midpoints of N sub-intervals: a lower bound."""
+    """Return the midpoint rule on N sub-intervals: a lower bound for convex functions of linear functions."""
     return tuple(((k + 0.5) / count, 1 / count) for k in range(count))
 
 
 def gauss(count: int) -> Rule:
-    """Two Gauss points in each of N sub-intervals: no bound, but close."""
+    """Return the rule of two Gauss points in each of N sub-intervals: accurate, but not a bound."""
     return tuple(((k + t) / count, w / count) for k in range(count) for t, w in GAUSS)
 
 
 def simpson() -> Rule:
-    """Give the ends and the middle: no bound, but as close as two Gauss points, and infinite where an end is."""
+    """Return Simpson's rule: not a bound, but as accurate as two Gauss points; it includes both ends."""
     return ((0.0, 1 / 6), (0.5, 2 / 3), (1.0, 1 / 6))
 
 
 def bernstein(count: int) -> Rule:
-    """Where coefficients of degree two on N sub-intervals belong: their ends and midpoints, with shares of a third."""
+    """Return the rule for Bernstein coefficients of degree two on N sub-intervals: ends and midpoints."""
     ends = [(k / count, (2 if 0 < k < count else 1) / (3 * count)) for k in range(count + 1)]
     middles = [((k + 0.5) / count, 1 / (3 * count)) for k in range(count)]
     return (*ends, *middles)
@@ -56,19 +56,19 @@ def bernstein(count: int) -> Rule:
 class CellFlux:
     """A flux y = y0 + b and its divergence in every cell.
 
-    y0 is linear along each axis and known by its faces. b vanishes on the faces of each cell, and its divergence is the
-    multilinear function with the given modes, whose mean is zero:
+    Each component of y0 is linear along its own axis and given by the face fluxes. The normal components of b vanish on
+    the faces of each cell, and its divergence is the multilinear function of zero mean with the given modes:
 
         b_i = sum over sets S of axes with i in S of q_S / |S| h_i (xi_i^2 - 1/4) / 2 prod over S - i of xi.
 
     Attributes
     ----------
-    grid
+    grid : Grid
         The grid.
-    faces
-        One field (n, but n + 1 along its own axis) an axis.
-    bubbles
-        q_S by the bits of S, shape (n); empty for b = 0.
+    faces : tuple of Tensor
+        One face field per axis, shape (n) but n + 1 along its own axis.
+    bubbles : dict of Tensor, shape (n)
+        Modes q_S, with the set S of axes encoded as bits; empty for b = 0.
     """
 
     grid: Grid
@@ -77,7 +77,7 @@ class CellFlux:
 
     @property
     def means(self) -> tuple[Tensor, ...]:
-        """Means of y0 (b has none of its own along grad v, see `convex`), shape (n) each."""
+        """Means of y0, shape (n) each; the integral of b . grad v cancels, see `bounds._fenchel`."""
         return tuple((low + high) / 2 for low, high in self.ends())
 
     @property
@@ -86,7 +86,7 @@ class CellFlux:
         return sum((high - low) / h for (low, high), h in zip(self.ends(), self.grid.spacing))  # type: ignore[return-value]
 
     def ends(self) -> list[tuple[Tensor, Tensor]]:
-        """Return the faces at both ends of each cell, shape (n) each, by axis."""
+        """Return the fluxes through the lower and the upper face of each cell, shape (n) each, for every axis."""
         ends = []
         for axis, face in enumerate(self.faces):
             n = face.shape[axis] - 1
@@ -94,13 +94,13 @@ class CellFlux:
         return ends
 
     def rule(self, count: int) -> Rule:
-        """Points whose `at` bounds integrals of convex functions from above."""
+        """Return the rule that bounds integrals of convex functions of the values of `at` from above."""
         return bernstein(count) if self.bubbles else trapezoid(count)
 
     def at(self, points: Tensor, count: int = 0) -> Tensor:
         """Return y at points of the unit cell (q, d), shape (q, n, d).
 
-        With `count` the points are those of `rule(count)`, and coefficients of Bernstein are returned.
+        If `count` is not zero, the points must be those of `rule(count)`, and Bernstein coefficients are returned.
         """
         dim = self.grid.dim
         shape = (-1, *(1,) * dim)
@@ -111,7 +111,7 @@ class CellFlux:
             bend = self._bend(axis, points)
             if bend is not None:
                 profile = (t * (t - 1)) / 2
-                if count:  # at a midpoint, the coefficient is off the value by the second derivative over 8 N^2
+                if count:  # at a midpoint, coefficient and value differ by the second derivative over 8 N^2
                     middle = ((t * count - (t * count).round()).abs() > 0.25).to(t.dtype)
                     profile = profile - middle / (8 * count**2)
                 column = column + self.grid.spacing[axis] * profile * bend
@@ -133,7 +133,7 @@ class CellFlux:
         return total
 
     def dual_at(self, points: Tensor, source: Tensor) -> Tensor:
-        """Return s = div y + f at points, shape (q, n): multilinear."""
+        """Return the multilinear function s = div y + f at points (q, d), shape (q, n)."""
         shape = (len(points), *self.grid.shape)
         total = (self.divergence + source).expand(shape)
         for bits, mode in self.bubbles.items():
@@ -154,6 +154,6 @@ class CellFlux:
 
 
 def bubbles_of(nodal: Tensor, dim: int) -> dict[tuple[int, ...], Tensor]:
-    """Modes of a nodal field (n + 1) but its means: what `CellFlux` takes for s to vary as that field does."""
+    """Return the modes of a nodal field (n + 1) without its cell means, as the `bubbles` of a `CellFlux`."""
     found = modes(nodal, dim)
     return {bits: found[bits] for bits in product((0, 1), repeat=dim) if any(bits)}

@@ -1,8 +1,8 @@
-"""What may bring a field closer to the solution on the same grid, from which lower bounds take their test functions.
+"""Corrections that bring a field closer to the discrete solution: test functions of the lower bound.
 
-Cheapest is what the flux solve has computed anyway, the pressures of cells: averaged to the nodes they are another
-approximation of the solution. Without them it takes a few steps of conjugate gradients for the multilinear elements,
-with the multigrid cycle of the vertex-centred lattice as preconditioner.
+The cheapest correction uses the cell pressures that the flux solve has computed: averaged to the nodes, they are
+another approximation of the solution. Without pressures, a few conjugate-gradient steps are taken on the multilinear
+elements, preconditioned with the multigrid cycle of the vertex-centred lattice.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sciml_bounds._linear import LinearSolver
 from sciml_bounds.bounds._energy import EnergyForm
-from sciml_bounds.bounds._flux import FEW_CYCLES
+from sciml_bounds.bounds._flux import THREE_DIGIT_SOLVER
 from sciml_bounds.grid import Dirichlet, side_axis
 from sciml_bounds.kernels.assembly import cell_sums
 from sciml_bounds.kernels.field_memory import elementwise
@@ -33,18 +33,18 @@ from sciml_bounds.problems.transfers import (
 
 __all__ = ["correction_by_cycles", "correction_from_pressure"]
 
-#: Round-offs that the sums of one row of the stiffness matrix may collect: 3^d products, and the modes behind them.
+#: Round-off of one row of the stiffness matrix times a vector, in machine epsilons: 3^d products and their modes.
 ROUND_OFF = 64
 
-#: Each costs a V-cycle.
-STEPS = 3
+#: Number of conjugate-gradient steps; each costs one V-cycle.
+CG_STEPS = 3
 
 
 def correction_from_pressure(problem: Diffusion, values: Tensor, pressure: Tensor) -> Tensor:
     """Average cell pressures (b, n) to the nodes, weighted with the coefficient, and subtract the field (b, n + 1)."""
     with torch.no_grad():
         dim, periodic = problem.grid.dim, problem.periodic
-        pressure = _levelled(problem, values, pressure)
+        pressure = _with_matching_means(problem, values, pressure)
         first, *others = problem.coefficient
         a = problem.samples(first)
         for other in others:
@@ -66,8 +66,11 @@ def correction_from_pressure(problem: Diffusion, values: Tensor, pressure: Tenso
         return correction
 
 
-def _levelled(problem: Diffusion, values: Tensor, pressure: Tensor) -> Tensor:
-    """Give pressures the mean of the field where nothing holds them: constants have no energy, but round-off."""
+def _with_matching_means(problem: Diffusion, values: Tensor, pressure: Tensor) -> Tensor:
+    """Shift pressures on floating components to the mean of the field.
+
+    Constants have no energy there, but a large shift would add round-off.
+    """
     if not problem.floats:
         return pressure
     found = problem.components.for_batch(len(pressure))
@@ -83,21 +86,21 @@ def _levelled(problem: Diffusion, values: Tensor, pressure: Tensor) -> Tensor:
 
 
 def correction_by_cycles(problem: Diffusion, values: Tensor) -> Tensor:
-    """Approximate the difference of the discrete solution to a field (b, n + 1) with the right boundary values."""
+    """Approximate the discrete solution minus a field (b, n + 1) with the prescribed boundary values."""
     with torch.no_grad():
         form, system = EnergyForm(problem), node_system(problem)
-        cycle = LinearSolver(system, FEW_CYCLES).preconditioner
+        cycle = LinearSolver(system, THREE_DIGIT_SOLVER).preconditioner
         residual = form.residual(values)
         noise = _round_off(form, values, _diagonal(form))
-        residual = residual.sign() * (residual.abs() - noise).clamp_min(0)  # what may be round-off is no residual
+        residual = residual.sign() * (residual.abs() - noise).clamp_min(0)  # drop what may be round-off
         right = to_lattice(without_periodic_copies(residual, problem.periodic), problem.grid.dim)
-        found = iterate(_StiffnessOperator(form), system.into_range(right).flatten(1), cycle, maxiter=STEPS)
+        found = iterate(_StiffnessOperator(form), system.into_range(right).flatten(1), cycle, maxiter=CG_STEPS)
         correction = system.fix_mean(found.x.view(right.shape)).view(-1, *problem.node_shape)
         return with_periodic_copies(correction, problem.periodic)
 
 
 class _StiffnessOperator(LinearOperator):
-    """The stiffness matrix of multilinear elements between the free nodes, on vectors (b, nodes)."""
+    """Stiffness matrix of multilinear elements restricted to the free nodes, for vectors (b, nodes)."""
 
     symmetric = True
 
@@ -116,7 +119,7 @@ class _StiffnessOperator(LinearOperator):
 
 
 def _diagonal(form: EnergyForm) -> Tensor:
-    """Diagonal of the stiffness matrix, without Robin terms (it only scales a test function); one where it is zero."""
+    """Compute the diagonal of the stiffness matrix without Robin terms, with 1 for 0; it only scales test functions."""
     dim = form.problem.grid.dim
     share = form.reaction / 3**dim
     for a, h in zip(form.coefficient, form.problem.grid.spacing):
@@ -126,7 +129,7 @@ def _diagonal(form: EnergyForm) -> Tensor:
 
 
 def _round_off(form: EnergyForm, values: Tensor, diagonal: Tensor) -> Tensor:
-    """Bound what round-off adds to the entries of a residual, shape (b, n + 1)."""
+    """Bound the round-off in the entries of a residual, shape (b, n + 1)."""
     level = values.abs().flatten(1).amax(1).view(-1, *(1,) * form.problem.grid.dim)
     row_sums = 2**form.problem.grid.dim * diagonal  # at least the absolute sum of a row of the stiffness matrix
     noise: Tensor = ROUND_OFF * torch.finfo(values.dtype).eps * (form.load.abs() + row_sums * level)

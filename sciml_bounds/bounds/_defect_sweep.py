@@ -1,12 +1,12 @@
-"""Sweeping a flux defect out of the domain, exactly, along a spanning tree of the fluid cells.
+"""Exact equilibration of a flux: the divergence defect is moved out of the domain along a spanning tree of fluid cells.
 
-Every cell hands what it lacks to its parent through their common face, leaves first, until the roots let it out:
-through a Dirichlet face; failing that, a Robin face with alpha > 0; failing that, the root cell keeps it (a cell with
-reaction, which may, or a floating component, whose defect is zero but for round-off). One tree grows in each
-face-connected component, so nothing is assumed about its shape.
+Every cell passes its defect to its parent through their common face, leaves first. At a root the defect leaves the
+domain through a Dirichlet face or, if there is none, through a Robin face with alpha > 0. Otherwise the root keeps it:
+a cell with reaction may have a defect, and on a floating component the defect is zero up to round-off. There is a
+spanning tree for each face-connected component, so the components may have any shape.
 
-Without solids, and with a side through which every line of cells can let its defect out, the lines themselves are the
-tree and the sweep is one cumulative sum.
+Without solids, and if every line of cells ends at one side where flux can leave, the lines are the tree and the sweep
+is one cumulative sum.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ __all__ = ["open_side", "sweep_out"]
 
 
 def sweep_out(problem: Diffusion, faces: tuple[Tensor, ...], needed: Tensor) -> tuple[Tensor, ...]:
-    """Add a correction to face fluxes, so that the outflow of every cell grows by what it needs.
+    """Correct face fluxes so that the outflow of every cell grows by a given amount.
 
     Parameters
     ----------
-    problem
-        Whose fluid cells and sides are meant.
-    faces
-        y at the face centres, one field (b, n + 1 along its own axis) an axis.
-    needed
-        Outflow (integrated over the cell) that is missing, shape (b, n); zero in solids.
+    problem : Diffusion
+        Problem that defines the fluid cells and the boundary conditions.
+    faces : tuple of Tensor
+        Flux y at the face centres, one field (b, n + 1 along its own axis) per axis.
+    needed : Tensor, shape (b, n)
+        Missing outflow, integrated over the cell; zero in solids.
 
     Returns
     -------
     tuple of Tensor
-        The corrected fluxes. Gradients flow through.
+        The corrected fluxes, differentiable with respect to `faces` and `needed`.
     """
     side = open_side(problem)
     if side is not None:
@@ -56,12 +56,12 @@ def sweep_out(problem: Diffusion, faces: tuple[Tensor, ...], needed: Tensor) -> 
 
 
 def open_side(problem: Diffusion) -> str | None:
-    """Find a side through which every cell of the box can let its defect out."""
+    """Return a side through which every line of cells can pass its defect out, or None."""
     if problem.solid is not None:
         return None
-    held = [side for side, condition in problem.boundary.items() if isinstance(condition, Dirichlet)]
-    if held:  # towards the end of the last axis, if possible: sums in that order, along memory, are the cheaper ones
-        return max(held, key=lambda side: (side[1], side[0]))
+    dirichlet = [side for side, condition in problem.boundary.items() if isinstance(condition, Dirichlet)]
+    if dirichlet:  # prefer the upper end of the last axis: cumulative sums in memory order are cheaper
+        return max(dirichlet, key=lambda side: (side[1], side[0]))
     for side, condition in problem.boundary.items():
         if isinstance(condition, Robin) and bool((condition.alpha.detach() > 0).all()):
             return side
@@ -87,13 +87,13 @@ def _sweep_lines(problem: Diffusion, faces: tuple[Tensor, ...], needed: Tensor, 
 
 @dataclass(frozen=True)
 class _Tree:
-    """Spanning forest of one sample: cells in an order with parents first, and the way out of each."""
+    """Spanning forest of one sample, and the face through which each cell passes its defect."""
 
     order: np.ndarray[Any, Any]  # cells, parents before children
-    parent: np.ndarray[Any, Any]  # parent cell; -1 where the cell is a root
-    axis: np.ndarray[Any, Any]  # axis of the face towards the parent or out of the domain; -1 for a root that keeps
+    parent: np.ndarray[Any, Any]  # parent cell; -1 for a root
+    axis: np.ndarray[Any, Any]  # axis of the face towards the parent or out of the domain; -1 for a root without exit
     face: np.ndarray[Any, Any]  # position of that face in the flattened face field of its axis
-    sign: np.ndarray[Any, Any]  # +1 if going out is the positive direction
+    sign: np.ndarray[Any, Any]  # +1 if the parent or the exit lies in the positive direction
 
 
 def _sweep_trees(problem: Diffusion, faces: tuple[Tensor, ...], needed: Tensor) -> tuple[Tensor, ...]:
@@ -110,7 +110,7 @@ def _sweep_trees(problem: Diffusion, faces: tuple[Tensor, ...], needed: Tensor) 
             change = torch.zeros_like(corrected[axis][sample]).reshape(-1)
             change = change.index_add(0, where, flow.reshape(-1)[through] * sign / problem.grid.face_area(axis))
             change = change.view(corrected[axis].shape[1:])
-            if wraps[axis]:  # the first and the last face are the same
+            if wraps[axis]:  # the first and the last face are the same face
                 last = change.shape[axis] - 1
                 seam = change.narrow(axis, 0, 1) + change.narrow(axis, last, 1)
                 change = torch.cat([seam, change.narrow(axis, 1, last - 1), seam], axis)
@@ -142,7 +142,7 @@ def _trees(problem: Diffusion) -> list[_Tree]:
 
 
 def _exits(problem: Diffusion) -> list[tuple[np.ndarray[Any, Any], int, int, int]]:
-    """List the sides that let flux out: mask of their faces, axis, end, and rank (0 Dirichlet, 1 Robin)."""
+    """List the sides where flux can leave: mask of their faces, axis, end, and rank (0 Dirichlet, 1 Robin)."""
     exits = []
     for side, condition in problem.boundary.items():
         axis, end = side_axis(side)
@@ -192,19 +192,19 @@ def _grow(
 
 
 def _roots(graph: Any, rank: np.ndarray[Any, Any], keeps: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Choose the roots of each component: all cells with an exit of the best kind, or one cell that keeps."""
+    """Choose the roots of each component: all cells with an exit of the best rank, or one cell without exit."""
     count, labels = scipy.sparse.csgraph.connected_components(graph, directed=False)
     best = np.full(count, 3)
     np.minimum.at(best, labels, rank)
     roots = np.flatnonzero((rank <= 1) & (rank == best[labels]))
-    for component in np.flatnonzero(best >= 2):  # the strongest reaction, or any cell where there is none
+    for component in np.flatnonzero(best >= 2):  # the cell with the strongest reaction, or any cell without reaction
         members = np.flatnonzero(labels == component)
         roots = np.append(roots, members[np.argmax(keeps[members])])
     return roots
 
 
 def _face_position(cell: np.ndarray[Any, Any], axis: int, shape: tuple[int, ...], at: Any) -> np.ndarray[Any, Any]:
-    """Position of the face of index `at` along an axis on the line of a cell, in the flattened face field."""
+    """Return the position, in the flattened face field, of the face with index `at` on the line of a cell."""
     position = list(np.unravel_index(cell, shape))
     position[axis] = np.broadcast_to(at, cell.shape)
     face_shape = tuple(n + (a == axis) for a, n in enumerate(shape))
@@ -234,7 +234,7 @@ def _set_inner_faces(
 
 
 class _TreeFlow(torch.autograd.Function):
-    """Flow from each cell to its parent, given what each cell needs; the derivative runs from roots to leaves."""
+    """Flow from each cell to its parent, given the needed outflow; the derivative is computed from roots to leaves."""
 
     @staticmethod
     def forward(needed: Tensor, tree: _Tree) -> Tensor:

@@ -1,11 +1,12 @@
-"""Fluxes for the Fenchel gap: of a linearised problem first, then lowered by Newton's method in the flux itself.
+"""Fluxes that make the Fenchel gap small: the flux of a linearised problem, improved by Newton's method in the flux.
 
-The gap as a function F of the face fluxes is convex. With its gradient G, and the diagonal W of its second derivative
-(lumped to the faces) plus that of c h*(s / c), K on cells, the step z minimises G . z + z . W z / 2 + K (div z)^2 / 2
-among the z that leave div y + f = 0 where c = 0. Its multiplier solves the equations of a lattice of cells, with
-conductances 1 / W and absorptions 1 / K; every z leaves a flux that gives a valid bound, however well it is found.
+The gap is a convex function of the face fluxes. Let G be its gradient, W the diagonal of its second derivative (lumped
+to the faces) and K, on cells, the second derivative of c h*(s / c). The Newton step z minimises
+G . z + z . W z / 2 + K (div z)^2 / 2 among the z that preserve div y + f = 0 where c = 0. Its multiplier solves a
+lattice system on the cells, with conductances 1 / W and absorptions 1 / K. Every step yields a flux with a valid bound,
+even if that system is solved inexactly.
 
-Legend: n cells; z, G on faces, one field an axis; D(i) second derivative along axis i.
+Legend: n cells; z, G on faces, one field per axis; D(i) second derivative along axis i.
 """
 
 from __future__ import annotations
@@ -21,42 +22,44 @@ from sciml_bounds.grid import AXES, Dirichlet
 from sciml_bounds.operators._lattice_operator import LatticeOperator, LatticeSystem, to_lattice
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import axis_offsets
-from sciml_bounds.problems.energy_density import SHORTEST
-from sciml_bounds.problems.scalar_functions import Firmer, Power
+from sciml_bounds.problems.energy_density import MIN_RELATIVE_LENGTH
+from sciml_bounds.problems.scalar_functions import Power, Regularised
 from sciml_bounds.problems.transfers import node_average
 
 __all__ = ["DualFlux"]
 
-#: Weights of linearised equations are kept within this factor of their median.
-RANGE = 1e6
+#: Weights of linearised equations are clamped to within this factor of their median.
+MAX_WEIGHT_RATIO = 1e6
 
-#: Steps end where one gains less than this part of the gap; and after so many.
-ENOUGH, STEPS = 0.02, 15
+#: Stop after a Newton step that gains less than this fraction of the gap.
+MIN_RELATIVE_GAIN = 0.02
+#: Maximum number of Newton steps.
+MAX_NEWTON_STEPS = 15
 
-#: How much is added to the second derivative of profiles with bounded slopes, one after the other.
-FIRM = (1.0, 0.1, 0.01, 1e-3)
+#: Decreasing amounts added to the second derivative of profiles with bounded slopes, one after the other.
+ADDED_CURVATURES = (1.0, 0.1, 0.01, 1e-3)
 
-#: Profiles whose conjugates |s|^m / m make fluxes the more even the larger m is: large values cost most.
-EVEN = (Power(8 / 7), Power(32 / 31), Power(128 / 127))
+#: Profiles with conjugates |s|^m / m; the larger m, the more evenly their optimal fluxes are distributed.
+EVENING_PROFILES = (Power(8 / 7), Power(32 / 31), Power(128 / 127))
 
-#: A step is shortened at most so often.
-HALVINGS = 20
+#: Maximum number of halvings of a step or an interval.
+MAX_HALVINGS = 20
 
-#: A flux is drawn in this part of the way further than it must, so that steps have room.
-ROOM = 0.02
+#: A flux is moved beyond the point where the gap becomes finite, by this fraction of the remaining way.
+INTERIOR_MARGIN = 0.02
 
 Faces = tuple[Tensor, ...]
 
 
 class DualFlux:
-    """Fluxes for one field (n + 1 nodes along every axis).
+    """Fluxes that make the Fenchel gap of one field small.
 
     Parameters
     ----------
-    fenchel
-        The problem.
-    nodes
-        The field.
+    fenchel : Fenchel
+        Energies and gaps of the problem.
+    nodes : Tensor, shape (n + 1)
+        Nodal values of the field.
     """
 
     def __init__(self, fenchel: Fenchel, nodes: Tensor) -> None:
@@ -67,121 +70,127 @@ class DualFlux:
         self.bubbles = self._bubbles() if fenchel.has_reaction else {}
 
     def flux(self, faces: Faces) -> CellFlux:
-        """Put a flux together."""
+        """Return the flux with the given face values and the bubbles of the field."""
         return CellFlux(self.grid, faces, self.bubbles)
 
     def gap(self, faces: Faces) -> float:
-        """Integrate the gap, nearly; infinite where the flux is out of reach anywhere, as it is at corners then."""
-        return float(self.fenchel.gap_nearly(self.nodes, self.flux(faces), simpson()).sum())
+        """Estimate the gap by Simpson's rule; infinite if the conjugate is infinite anywhere.
 
-    def found(self, rtol: float) -> Faces:
-        """Compute a flux that is in equilibrium and makes the gap small.
+        The conjugate is then infinite at a corner of a cell, and Simpson's rule includes corners.
+        """
+        return float(self.fenchel.gap_estimate(self.nodes, self.flux(faces), simpson()).sum())
 
-        Where slopes g' are bounded, a first flux may be out of their reach, and the gap infinite: then g + eps r^2 / 2
-        with smaller and smaller eps lead it inside. If that ends a little outside, it is drawn towards a flux of which
-        the largest |y| / a is small, or towards none at all, which will do where every cell has a reaction.
+    def compute(self, rtol: float) -> Faces:
+        """Compute an equilibrated flux that makes the gap small.
+
+        If the slopes g' are bounded, the first flux may exceed them, so that the gap is infinite. Then fluxes for
+        g + eps r^2 / 2 with decreasing eps are computed. If the last gap is still infinite, the flux is blended with
+        one whose largest |y| / a is small, or with zero, which is admissible if every cell has a reaction.
         """
         faces = self.linearised(rtol)
-        return self.balanced(self.lowered(faces if self._reaches(faces) else self._led_inside(faces)))
+        return self.balanced(self.improved(faces if self._has_finite_gap(faces) else self._reachable_faces(faces)))
 
-    def _led_inside(self, faces: Faces) -> Faces:
-        self.bubbles = {}  # what they add to the flux may be too much
-        for firmness in FIRM:
-            firmer = DualFlux(self.fenchel.with_profile(Firmer(self.fenchel.profile, firmness)), self.nodes)
+    def _reachable_faces(self, faces: Faces) -> Faces:
+        self.bubbles = {}  # bubbles may push the flux beyond the bounded slopes
+        for firmness in ADDED_CURVATURES:
+            firmer = DualFlux(self.fenchel.with_profile(Regularised(self.fenchel.profile, firmness)), self.nodes)
             firmer.bubbles = {}
-            faces = self.balanced(firmer.lowered(faces))
-            if self._reaches(faces):
+            faces = self.balanced(firmer.improved(faces))
+            if self._has_finite_gap(faces):
                 return faces
         inside = faces
-        for profile in EVEN:
+        for profile in EVENING_PROFILES:
             even = DualFlux(self.fenchel.with_profile(profile), torch.zeros_like(self.nodes))
-            inside = self.balanced(even.lowered(inside))
-            if self._reaches(inside):
+            inside = self.balanced(even.improved(inside))
+            if self._has_finite_gap(inside):
                 break
         else:
             inside = self.balanced(tuple(torch.zeros_like(face) for face in faces))  # a reaction carries every load
-        return self._drawn_in(faces, inside)
+        return self._blended(faces, inside)
 
-    def _reaches(self, faces: Faces) -> bool:
+    def _has_finite_gap(self, faces: Faces) -> bool:
         return self.gap(faces) < torch.inf
 
-    def _drawn_in(self, faces: Faces, inside: Faces) -> Faces:
-        """Go towards a flux until the gap is finite, by bisection; all the way where it is infinite even there."""
+    def _blended(self, faces: Faces, inside: Faces) -> Faces:
+        """Blend a flux with `inside` by bisection, just until the gap is finite; return `inside` if it never is."""
         low, high = 0.0, 1.0
-        for _ in range(HALVINGS):
+        for _ in range(MAX_HALVINGS):
             share = (low + high) / 2
             there = tuple(face + share * (inner - face) for face, inner in zip(faces, inside))
-            low, high = (low, share) if self._reaches(there) else (share, high)
-        high += ROOM * (1 - high)
+            low, high = (low, share) if self._has_finite_gap(there) else (share, high)
+        high += INTERIOR_MARGIN * (1 - high)
         return tuple(face + high * (inner - face) for face, inner in zip(faces, inside))
 
     # --- linearised ---------------------------------------------------------------------------------------------------
 
-    def _centred(self) -> tuple[Tensor, Tensor]:
-        """Values (n) and gradients (n, d) at the centres of cells; gradients are not zero everywhere."""
+    def _at_centres(self) -> tuple[Tensor, Tensor]:
+        """Return values (n) and gradients (n, d) at the centres of cells."""
         u, p = self.problem.elements_with(((0.5, 1.0),)).at(self.nodes)
         return u[0], p[0]
 
-    def _frozen(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Weights k, m > 0 (n) and the values (n) of the equation that is linearised at the field."""
-        u, p = self._centred()
+    def _linearised_weights(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return coefficient k and reaction m (n) of the equation linearised at the field, and its values (n)."""
+        u, p = self._at_centres()
         r = torch.linalg.vector_norm(p, dim=-1)
-        shortest = SHORTEST * float(r.square().mean().sqrt()) or 1.0
+        shortest = MIN_RELATIVE_LENGTH * float(r.square().mean().sqrt()) or 1.0
         k = self.fenchel.a * self.fenchel.profile.secant(r.clamp_min(shortest))
         m = self.fenchel.c * self.fenchel.potential.curvature(u)
-        return _limited(k), torch.where(self.fenchel.c > 0, _limited(m), 0.0), u
+        return _clamp_weights(k), torch.where(self.fenchel.c > 0, _clamp_weights(m), 0.0), u
 
     def linearised(self, rtol: float) -> Faces:
         """Compute the two-point flux of the problem linearised at the field."""
-        k, m, u = self._frozen()
+        k, m, u = self._linearised_weights()
         source = self.problem.source - self.fenchel.c * self.fenchel.potential.slope(u) + m * u
         linear = self.frame.replace(coefficient=k, source=source, reaction=m)
         faces, _ = flux_and_pressure(linear, rtol)
         return self.balanced(tuple(face[0] for face in faces))
 
     def balanced(self, faces: Faces) -> Faces:
-        """Bring a flux into equilibrium where there is no reaction."""
+        """Equilibrate a flux in the cells without reaction."""
         return tuple(face[0] for face in equilibrate(self.frame, tuple(face.unsqueeze(0) for face in faces)))
 
     def _bubbles(self) -> dict[tuple[int, ...], Tensor]:
-        """Let s vary in each cell as c h'(v) does, as far as what that adds to the flux costs less.
+        """Return bubbles that let s vary in each cell like theta c h'(v), with the theta of least gap.
 
-        Of theta times it, (1 - theta)^2 c / 24 is left and theta^2 c^2 h^2 / (240 a) added, for every squared unit that
-        v varies along an axis and quadratic g and h.
+        For quadratic g and h and a unit variation of v along an axis, the reaction term of the gap is
+        (1 - theta)^2 c / 24, and the bubbles add theta^2 c^2 h^2 / (240 a).
         """
-        k, m, _ = self._frozen()
+        k, m, _ = self._linearised_weights()
         share = 1 / (1 + m * max(self.grid.spacing) ** 2 / (10 * k))
         found = bubbles_of(self.fenchel.potential.slope(self.nodes), self.grid.dim)
         return {bits: share * self.fenchel.c * mode for bits, mode in found.items()}
 
     # --- descent ------------------------------------------------------------------------------------------------------
 
-    def lowered(self, faces: Faces) -> Faces:
-        """Take steps as long as they gain something."""
+    def improved(self, faces: Faces) -> Faces:
+        """Take Newton steps while they lower the gap sufficiently."""
         gap = self.gap(faces)
-        for _ in range(STEPS):
+        for _ in range(MAX_NEWTON_STEPS):
             if not gap < torch.inf:
                 return faces
             gradient, W, K = self._derivatives(faces)
             step = self._step(gradient, W, K)
-            slope = sum(float((g * z).sum()) for g, z in zip(self._once(gradient), self._once(step)))
+            slope = sum(
+                float((g * z).sum())
+                for g, z in zip(self._without_periodic_copies(gradient), self._without_periodic_copies(step))
+            )
             if not slope < 0:
                 return faces
             longer, better = self._search(faces, step, gap, slope)
-            if longer is None or not gap - better > ENOUGH * max(better, 0.0):
+            if longer is None or not gap - better > MIN_RELATIVE_GAIN * max(better, 0.0):
                 return faces if longer is None else longer
             faces, gap = longer, better
         return faces
 
     def _search(self, faces: Faces, step: Faces, gap: float, slope: float) -> tuple[Faces | None, float]:
-        """Try the whole step, the length where the parabola through what is known is least, and shorter ones."""
+        """Halve the step until the gap falls, then try the minimum of the parabola through the known values."""
 
         def at(length: float) -> tuple[Faces, float]:
             there = tuple(face + length * z for face, z in zip(faces, step))
             return there, self.gap(there)
 
         length = 1.0
-        for _ in range(HALVINGS):
+        for _ in range(MAX_HALVINGS):
             there, value = at(length)
             if value < gap:
                 bend = value - gap - length * slope
@@ -192,7 +201,7 @@ class DualFlux:
         return None, gap
 
     def _derivatives(self, faces: Faces) -> tuple[Faces, Faces, Tensor]:
-        """Return G and W on faces (those that are the same place count once) and K on cells."""
+        """Return G and W on faces, summed over both copies of periodic faces, and K on cells."""
         flux, rule, fenchel = self.flux(faces), self._rule, self.fenchel
         y = flux.at(rule.points)
         t = torch.linalg.vector_norm(y, dim=-1)
@@ -200,7 +209,7 @@ class DualFlux:
         secant = torch.where(t > 0, r / torch.where(t > 0, t, 1.0), 0.0)
         in_line = 1 / (fenchel.a * fenchel.profile.curvature(r))
         mean_u, rises = self._means()
-        pull = -self.grid.cell_volume * mean_u  # derivative of the gap by the mean divergence
+        pull = -self.grid.cell_volume * mean_u  # derivative of the gap with respect to the mean divergence
         K = torch.zeros_like(fenchel.a)
         if fenchel.has_reaction:
             c = torch.where(fenchel.c > 0, fenchel.c, 1.0)
@@ -208,7 +217,7 @@ class DualFlux:
             pull = pull + torch.tensordot(rule.weights, u, 1)
             K = (1 / (c * fenchel.potential.curvature(u))).mean(0)
             pull = torch.where(fenchel.c > 0, pull, 0.0)
-            K = torch.where(fenchel.c > 0, _limited(K), 0.0)
+            K = torch.where(fenchel.c > 0, _clamp_weights(K), 0.0)
         else:
             pull = torch.zeros_like(pull)
         gradient, W = [], []
@@ -218,13 +227,13 @@ class DualFlux:
             low = torch.tensordot(rule.weights, slope * (1 - place), 1) - pull / h
             high = torch.tensordot(rule.weights, slope * place, 1) + pull / h
             n2 = torch.where(t > 0, (y[..., axis] / torch.where(t > 0, t, 1.0)).square(), 1.0)
-            D = _limited((secant * (1 - n2) + in_line * n2).mean(0)) * self.grid.cell_volume / 2
+            D = _clamp_weights((secant * (1 - n2) + in_line * n2).mean(0)) * self.grid.cell_volume / 2
             gradient.append(self._on_faces(low, high, axis))
             W.append(self._on_faces(D, D, axis))
         return tuple(gradient), tuple(W), K
 
     def _means(self) -> tuple[Tensor, list[Tensor]]:
-        """Mean of the field over each cell, and of its slope along each axis."""
+        """Return the mean of the field over each cell, and the mean of its slope along each axis."""
         dim = self.grid.dim
         rises = []
         for axis, h in enumerate(self.grid.spacing):
@@ -234,7 +243,7 @@ class DualFlux:
         return node_average(self.nodes, tuple(range(dim))), rises
 
     def _on_faces(self, low: Tensor, high: Tensor, axis: int) -> Tensor:
-        """Add up what faces get from the cells on both sides; zero where the flux is prescribed."""
+        """Sum the contributions of the cells on both sides of each face; zero where the flux is prescribed."""
         n = self.grid.shape[axis]
         shape = list(low.shape)
         shape[axis] = n + 1
@@ -254,15 +263,15 @@ class DualFlux:
     def _is_free(self, axis: int, end: int) -> bool:
         return isinstance(self.frame.boundary[f"{AXES[axis]}{end}"], Dirichlet)
 
-    def _once(self, faces: Faces) -> Faces:
-        """Leave out the second copy of faces that are the same place."""
+    def _without_periodic_copies(self, faces: Faces) -> Faces:
+        """Drop the second copy of periodic faces."""
         parts = []
         for axis, face in enumerate(faces):
             parts.append(face.narrow(axis, 0, self.grid.shape[axis]) if self.frame.periodic[axis] else face)
         return tuple(parts)
 
     def _step(self, gradient: Faces, W: Faces, K: Tensor) -> Faces:
-        """Solve for the multiplier, and return z."""
+        """Solve for the multiplier, and return the Newton step z."""
         areas = [self.grid.face_area(axis) for axis in range(self.grid.dim)]
         free = [torch.where(w > 0, 1 / torch.where(w > 0, w, 1.0), 0.0) for w in W]
         loose = tuple(-g * inverse for g, inverse in zip(gradient, free))
@@ -302,8 +311,10 @@ class DualFlux:
         return solution.x.view(shape)
 
 
-def _limited(weights: Tensor) -> Tensor:
-    """Keep positive weights within a range about their median."""
+def _clamp_weights(weights: Tensor) -> Tensor:
+    """Clamp positive weights to a range around their median."""
     middle = weights[weights.isfinite() & (weights > 0)]
     typical = float(middle.median()) if middle.numel() else 1.0
-    return weights.nan_to_num(nan=typical, posinf=typical * RANGE).clamp(typical / RANGE, typical * RANGE)
+    return weights.nan_to_num(nan=typical, posinf=typical * MAX_WEIGHT_RATIO).clamp(
+        typical / MAX_WEIGHT_RATIO, typical * MAX_WEIGHT_RATIO
+    )

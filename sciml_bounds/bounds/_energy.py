@@ -1,7 +1,7 @@
-"""The energy of multilinear fields, exactly.
+"""Exact energy norms, loads and residuals of multilinear fields.
 
-|||w|||^2 is the integral of a |grad w|^2 + c w^2 over the fluid cells, plus that of alpha w^2 over Robin sides. Node
-fields are (b, n + 1) here: periodic axes carry a copy of their first node.
+|||w|||^2 is the integral of a |grad w|^2 + c w^2 over the fluid cells plus the integral of alpha w^2 over Robin sides.
+Node fields have shape (b, n + 1) here: periodic axes carry a copy of their first node.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class EnergyForm:
 
     Parameters
     ----------
-    problem
-        Whose form it is.
+    problem : Diffusion
+        The problem.
     """
 
     def __init__(self, problem: Diffusion) -> None:
@@ -63,7 +63,7 @@ class EnergyForm:
 
     @cached_property
     def load(self) -> Tensor:
-        """The load f(phi) + g(phi) for every node function phi, shape (b, n + 1)."""
+        """Load f(phi) + g(phi) for every node function phi, shape (b, n + 1)."""
         problem, dim = self.problem, self.problem.grid.dim
         weights = self._in_fluid(problem.source) * problem.grid.cell_volume
         parts = {bits: torch.zeros_like(weights) for bits in _all_bits(dim)}
@@ -76,7 +76,7 @@ class EnergyForm:
         return load
 
     def residual(self, values: Tensor) -> Tensor:
-        """Compute load - a(values, phi) for the node functions that vanish on Dirichlet sides; zero for the others."""
+        """Compute load - a(values, phi) for node functions phi that vanish on Dirichlet sides; zero for the others."""
         return self.free(self.load - self.apply(values))
 
     @cached_property
@@ -85,15 +85,15 @@ class EnergyForm:
         return with_periodic_copies(problem.free_nodes, problem.periodic)
 
     def free(self, residual: Tensor) -> Tensor:
-        """Keep the entries of free nodes, and give both copies of a periodic node their sum."""
+        """Set the entries of Dirichlet nodes to zero, and both copies of a periodic node to their sum."""
         periodic = self.problem.periodic
         if any(periodic):
             residual = with_periodic_copies(fold_periodic_copies(residual, periodic), periodic)
         return torch.where(self._free_nodes, residual, 0.0)
 
     def pair(self, residual: Tensor, values: Tensor) -> Tensor:
-        """Apply a residual (as `residual` gives it) to a node field that vanishes on Dirichlet sides, shape (b,)."""
-        periodic = self.problem.periodic  # the copies hold the same number twice
+        """Apply the result of `residual` to a node field that vanishes on Dirichlet sides, shape (b,)."""
+        periodic = self.problem.periodic  # count the copies of periodic nodes once
         once = without_periodic_copies(residual, periodic) * without_periodic_copies(values, periodic)
         return once.flatten(1).sum(1)
 

@@ -1,4 +1,4 @@
-"""What `certify` returns for variational problems."""
+"""Certificate that `certify` returns for variational problems."""
 
 from __future__ import annotations
 
@@ -18,47 +18,47 @@ if TYPE_CHECKING:
 
 __all__ = ["EnergyCertificate"]
 
-#: "bound": guaranteed. The others are so if what users declared of their densities is true.
+#: "bound" is guaranteed; the others are guaranteed if the user's declarations about the density are true.
 EnergyKind = Literal["bound", "assumes convexity", "assumes lambda"]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class EnergyCertificate:
-    """Guaranteed bounds of J(v) - J(u), the energy of a field above the least one.
+    """Guaranteed bounds of the energy excess J(v) - J(u) of a field v over the minimiser u.
 
-    They hold for the problem with the declared cellwise data, all functions with the prescribed values on Dirichlet
-    sides taken into account, and for the multilinear field `values`, up to floating-point round-off.
+    The bounds are valid up to floating-point round-off. They refer to the problem with its cellwise data, to the
+    minimiser u among all functions with the prescribed Dirichlet values, and to the multilinear field `values`.
 
     Attributes
     ----------
-    upper, lower
-        J(v) - J(u) lies between them; `lower` is zero where it was not asked for.
-    kind
-        "bound", or "assumes convexity" where a user declared the density to be convex.
-    energy
+    upper, lower : Tensor, shape ()
+        Bounds of J(v) - J(u); `lower` is zero if it was not requested.
+    kind : str
+        "bound", or "assumes convexity" if the user declared the density to be convex.
+    energy : Interval
         Bounds of J(v).
-    minimum
+    minimum : Interval
         Bounds of J(u).
-    gradient_upper
-        Bound of the L2 norm of grad (u - v): sqrt(2 upper / lambda), infinite where no lambda is known.
-    gradient_kind
-        "bound", or "assumes lambda" where a user declared it.
-    gradient_norm
-        L2 norm of grad v; of a function, a number that it is not below.
-    indicators
-        The part of each cell in `upper`, shape (n).
-    flux
-        The flux y ~ dL/dp, one face field (n + 1 along its own axis) an axis; reuse it with
+    gradient_upper : Tensor, shape ()
+        Upper bound of the L2 norm of grad (u - v), sqrt(2 upper / lambda); infinite if no lambda is known.
+    gradient_kind : str
+        "bound", or "assumes lambda" if the user declared lambda.
+    gradient_norm : Tensor, shape ()
+        L2 norm of grad v; for a function v, a lower bound of it.
+    indicators : Tensor, shape (n)
+        Contribution of each cell to `upper`.
+    flux : tuple of Tensor
+        Flux y ~ dL/dp, one face field (n + 1 along its own axis) per axis; reuse it with
         `certify(problem, other_values, flux=certificate.flux)`.
-    values
-        The nodal field that was certified, or the values of the function at the nodes.
-    layout
-        "nodes" or "function": what was certified.
-    subdivisions
-        Number of sub-cells along each axis of a cell of the flux, on which integrals are bounded.
-    grid
-        The grid of the values.
-    seconds
+    values : Tensor
+        The certified nodal field, or the values of the certified function at the nodes.
+    layout : {"nodes", "function"}
+        Whether a nodal field or a function was certified.
+    subdivisions : int
+        Number of sub-cells along each axis of a flux cell, on which integrals are bounded.
+    grid : Grid
+        Grid of the values.
+    seconds : float
         Wall-clock time.
     """
 
@@ -80,19 +80,19 @@ class EnergyCertificate:
 
     @property
     def relative_upper(self) -> Tensor:
-        """Bound of (J(v) - J(u)) / |J(u)|; infinite where J(u) may be zero."""
+        """Upper bound of (J(v) - J(u)) / |J(u)|; infinite if J(u) may be zero."""
         low, high = self.minimum
         least = torch.where(low > 0, low, torch.where(high < 0, -high, 0.0))
         return torch.where(least > 0, self.upper / torch.where(least > 0, least, 1.0), torch.inf)
 
     @property
     def relative_gradient_upper(self) -> Tensor:
-        """Bound of the norm of grad (u - v) over that of grad u; infinite where it is as large as that of grad v."""
+        """Upper bound of ||grad (u - v)|| / ||grad u||; infinite if `gradient_upper` is at least `gradient_norm`."""
         rest = self.gradient_norm - self.gradient_upper
         return torch.where(rest > 0, self.gradient_upper / torch.where(rest > 0, rest, 1.0), torch.inf)
 
     def plot(self) -> Figure:
-        """Draw the field and the part of each cell in `upper`, with the bounds as the title."""
+        """Draw the field and the contribution of each cell to `upper`, with the bounds as the title."""
         figure = plot_certificate(self.grid, self.values, self.indicators)
         interval = describe_interval(self.lower, self.upper, "J(v) - J(u)")
         figure.suptitle(f"{interval} ({self.kind})")

@@ -1,17 +1,18 @@
-"""The Fenchel gap of a field and a flux, from above.
+"""Upper bound of the Fenchel gap of a field and a flux.
 
-With L(x, u, p) = a g(|p|) + c h(u) convex, any v and u with the prescribed values, and any flux y with the prescribed
-normal component on Neumann sides, let s = div y + f (s = 0 where c = 0). By Fenchel's inequality
+Let L(x, u, p) = a g(|p|) + c h(u) be convex, v and u any functions with the prescribed Dirichlet values, y any flux
+with the prescribed normal component on Neumann sides, and s = div y + f (s = 0 where c = 0). By Fenchel's inequality
 
-    J(v) - J(u) <= int L(v, grad v) + a g*(|y| / a) + c h*(s / c) - y . grad v - s v,
+    J(v) - J(u) <= int L(v, grad v) + a g*(|y| / a) + c h*(s / c) - y . grad v - s v.
 
-whose integrand is never negative (Ekeland, Temam, "Convex Analysis and Variational Problems" (1976), chapter III;
-Repin, "A Posteriori Estimates for Partial Differential Equations" (2008), chapter 7). The products are integrated
-exactly: by parts in every cell, what b of `CellFlux` adds to y and to s cancels. The convex functions are bounded by
-`convex_sums`.
+The integrand is never negative (Ekeland, Temam, "Convex Analysis and Variational Problems" (1976), chapter III; Repin,
+"A Posteriori Estimates for Partial Differential Equations" (2008), chapter 7). The products are integrated exactly;
+integration by parts in every cell shows that the contributions of b of `CellFlux` to y and to s cancel. The convex
+functions are bounded by the rules of `bounds._convex_sums`.
 
-Fields are multilinear ones, or these with gradients grad v + b (x - x_K), b_i a number for each cell and axis: still
-multilinear, so that all of the above holds, and b of `CellFlux`, even about x_K along its own axis, adds nothing.
+Fields are multilinear. Optionally, their gradients are replaced by grad v + b (x - x_K), with a number b_i per cell and
+axis. These are multilinear too, so the bounds remain valid, and the b of `CellFlux` still contributes nothing to the
+products, since it is even around x_K along its own axis.
 """
 
 from __future__ import annotations
@@ -32,34 +33,34 @@ from sciml_bounds.problems.variational_problem import VariationalProblem
 
 __all__ = ["Fenchel"]
 
-#: Numbers that are held at a time: points times cells.
-CHUNK = 2**21
+#: Number of values evaluated at a time: points times cells.
+CHUNK_SIZE = 2**21
 
 #: Three Gauss points: exact for the squares of fluxes.
 GAUSS3 = ((0.5 - 0.15**0.5, 5 / 18), (0.5, 4 / 9), (0.5 + 0.15**0.5, 5 / 18))
 
-#: Two Gauss points in both halves.
+#: Two Gauss points in each half of a cell.
 GAUSS4 = gauss(2)
 
-#: Round-offs that may come together in a cell, relative to the sum of the absolute values of its terms.
+#: Round-off of the sum of a cell, relative to the sum of the absolute values of its terms.
 ROUND_OFF = 64 * torch.finfo(torch.float64).eps
 
 
 @dataclass(frozen=True)
 class _Terms:
-    """A sum of terms, and that of their absolute values, of each cell."""
+    """Sum of terms in each cell, and sum of their absolute values."""
 
     total: Tensor
     size: Tensor
 
 
 class Fenchel:
-    """Energies and gaps of one problem; node fields have n + 1 nodes along every axis here.
+    """Bounds and estimates of the energies and gaps of one problem; node fields have shape (n + 1) here.
 
     Parameters
     ----------
-    problem
-        With an isotropic convex density, on a grid.
+    problem : VariationalProblem
+        Problem on a grid, with an isotropic convex density.
     """
 
     def __init__(self, problem: VariationalProblem) -> None:
@@ -72,19 +73,19 @@ class Fenchel:
         self.bends: Tensor | None = None
 
     def with_profile(self, profile: ScalarFunction) -> Fenchel:
-        """Return the same with another g."""
+        """Return a copy with another profile g."""
         other = copy.copy(self)
         other.profile = profile
         return other
 
     def with_bends(self, bends: Tensor) -> Fenchel:
-        """Return the same for fields with gradients grad v + b (x - x_K), b of shape (d, n)."""
+        """Return a copy for fields with gradients grad v + b (x - x_K), b of shape (d, n)."""
         other = copy.copy(self)
         other.bends = bends
         return other
 
     def field_at(self, nodes: Tensor, elements: Elements, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """Return values (q, n) and gradients (q, n, d) at some points of all cells."""
+        """Return values (q, n) and gradients (q, n, d) at the selected points of all cells."""
         u, p = elements.at(nodes, rows)
         if self.bends is None:
             return u, p
@@ -95,17 +96,17 @@ class Fenchel:
     # --- energies -----------------------------------------------------------------------------------------------------
 
     def energy_above(self, nodes: Tensor, count: int) -> Tensor:
-        """Bound int L of each cell from above, on N sub-cells along each axis; shape (n)."""
+        """Bound the integral of L over each cell from above, on N sub-cells along each axis, shape (n)."""
         terms = self._primal(nodes, trapezoid(count))
         return terms.total + ROUND_OFF * terms.size
 
     def energy_below(self, nodes: Tensor, count: int) -> Tensor:
-        """Bound int L of each cell from below."""
+        """Bound the integral of L over each cell from below, shape (n)."""
         terms = self._primal(nodes, midpoints(count))
         return terms.total - ROUND_OFF * terms.size
 
-    def energy_nearly(self, nodes: Tensor, count: int = 2) -> Tensor:
-        """Integrate L over each cell by Gauss points, which is no bound."""
+    def energy_estimate(self, nodes: Tensor, count: int = 2) -> Tensor:
+        """Estimate the integral of L over each cell by Gauss quadrature, shape (n)."""
         return self._primal(nodes, gauss(count)).total
 
     def _primal(self, nodes: Tensor, rule: Rule) -> _Terms:
@@ -118,30 +119,30 @@ class Fenchel:
             return value + self.c * self.potential.value(u) if self.has_reaction else value
 
         total, size = self._sums(elements, density)
-        low, held = self._lower(self.profile), self._lower(self.potential) * self.has_reaction
-        if low or held:
+        low, low_u = self._convexity_modulus(self.profile), self._convexity_modulus(self.potential) * self.has_reaction
+        if low or low_u:
             about_u, about_p = self._squares(nodes, elements)
-            total = total - self.a * low / 2 * (about_p - exact_p) - self.c * held / 2 * (about_u - exact_u)
-            size = size + self.a * low * about_p + self.c * held * about_u
+            total = total - self.a * low / 2 * (about_p - exact_p) - self.c * low_u / 2 * (about_u - exact_u)
+            size = size + self.a * low * about_p + self.c * low_u * about_u
         return _Terms(total, size)
 
     @staticmethod
-    def _lower(function: ScalarFunction) -> float:
+    def _convexity_modulus(function: ScalarFunction) -> float:
         return max(function.lower, 0.0)
 
     # --- gaps ---------------------------------------------------------------------------------------------------------
 
     def dual_above(self, nodes: Tensor, flux: CellFlux, count: int) -> Tensor:
-        """Bound int a g*(|y| / a) + c h*(s / c) - y . grad v - s v of each cell from above, shape (n).
+        """Bound the integral of a g*(|y| / a) + c h*(s / c) - y . grad v - s v over each cell from above, shape (n).
 
-        With the energy of the cell this is its gap; it is infinite where the flux is out of reach.
+        The sum of this and the energy of the cell is its gap. It is infinite where a conjugate is infinite.
         """
         dual = self._dual(flux, flux.rule(count), count)
         products = self._products(nodes, flux)
         return dual.total - products.total + ROUND_OFF * (dual.size + products.size)
 
-    def gap_nearly(self, nodes: Tensor, flux: CellFlux, rule: Rule = GAUSS4) -> Tensor:
-        """Integrate the gap of each cell by Gauss or Simpson, which is no bound."""
+    def gap_estimate(self, nodes: Tensor, flux: CellFlux, rule: Rule = GAUSS4) -> Tensor:
+        """Estimate the gap of each cell by Gauss or Simpson quadrature, shape (n)."""
         total: Tensor = self._primal(nodes, rule).total + self._dual(flux, rule, 0).total
         return total - self._products(nodes, flux).total
 
@@ -160,10 +161,12 @@ class Fenchel:
             return value + torch.where(holds, c * self.potential.conjugate(dual / c), 0.0)
 
         total, size = self._sums(elements, conjugate)
-        return self._without_excess(flux, elements, count, total, size)
+        return self._with_exact_squares(flux, elements, count, total, size)
 
-    def _without_excess(self, flux: CellFlux, elements: Elements, count: int, total: Tensor, size: Tensor) -> _Terms:
-        """Take back what the rule adds to the squares below the conjugates: g* is 1 / Lambda strongly convex."""
+    def _with_exact_squares(
+        self, flux: CellFlux, elements: Elements, count: int, total: Tensor, size: Tensor
+    ) -> _Terms:
+        """Integrate the quadratic parts of the conjugates exactly: g* is strongly convex with modulus 1 / Lambda."""
         steep, stiff = 1 / self.profile.upper, self.has_reaction / self.potential.upper
         exact = self.problem.elements_with(GAUSS3)
 
@@ -186,7 +189,7 @@ class Fenchel:
         return _Terms(total, size)
 
     def _products(self, nodes: Tensor, flux: CellFlux) -> _Terms:
-        """Integrate y . grad v + s v over each cell, exactly; b adds nothing."""
+        """Integrate y . grad v + s v over each cell exactly; the contributions of b cancel."""
         dim, volume = self.grid.dim, self.grid.cell_volume
         found = modes(nodes, dim)
         parts = []
@@ -200,15 +203,15 @@ class Fenchel:
         return _Terms(together.sum(0), together.abs().sum(0))
 
     def bent_products(self, flux: CellFlux) -> Tensor:
-        """Integrate y . b (x - x_K) over each cell, exactly: shape (n)."""
+        """Integrate y . b (x - x_K) over each cell exactly, shape (n)."""
         total = torch.zeros_like(self.a)
         for b, (low, high), h in zip(() if self.bends is None else self.bends, flux.ends(), self.grid.spacing):
             total = total + self.grid.cell_volume * (high - low) * b * h / 12
         return total
 
     def _sums(self, elements: Elements, evaluate: Callable[[slice], Tensor]) -> tuple[Tensor, Tensor]:
-        """Sum what is evaluated at some rows of points, and its absolute values, with the weights: shape (n)."""
-        step = max(1, CHUNK // max(1, self.a.numel()))
+        """Return the weighted sums of `evaluate` and of its absolute values over the points, shape (n) each."""
+        step = max(1, CHUNK_SIZE // max(1, self.a.numel()))
         total, size = torch.zeros_like(self.a), torch.zeros_like(self.a)
         for start in range(0, len(elements.weights), step):
             rows = slice(start, start + step)
@@ -218,8 +221,8 @@ class Fenchel:
         return total, size
 
     def _squares(self, nodes: Tensor, elements: Elements) -> tuple[Tensor, Tensor]:
-        """Sum u^2 and |p|^2 over the points of each cell, shape (n) each."""
-        step = max(1, CHUNK // max(1, nodes.numel()))
+        """Return the weighted sums of u^2 and |p|^2 over the points of each cell, shape (n) each."""
+        step = max(1, CHUNK_SIZE // max(1, nodes.numel()))
         of_u: list[Tensor] = []
         of_p: list[Tensor] = []
         for start in range(0, len(elements.weights), step):

@@ -1,7 +1,7 @@
-"""Fluxes in equilibrium with the data: div y = -f on every cell (where there is no reaction), y.n = g on Neumann sides.
+"""Equilibrated fluxes: div y = -f on every cell without reaction, y.n = g on Neumann sides.
 
-The flux of the cell-centred two-point scheme balances every cell; what an inexact solve leaves is swept out exactly
-over a spanning tree, so the bound that is built on it needs no constant of the domain.
+The flux of the cell-centred two-point scheme balances every cell. The defect of an inexact solve is removed exactly
+along a spanning tree, so the error bound contains no constant that depends on the domain.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sciml_bounds.bounds._defect_sweep import open_side, sweep_out
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES, Neumann, Robin
 from sciml_bounds.kernels.field_memory import elementwise
-from sciml_bounds.kernels.majorant import BALANCE
+from sciml_bounds.kernels.majorant import BALANCE_ROUND_OFFS
 from sciml_bounds.operators._lattice_operator import LatticeSystem, to_lattice
 from sciml_bounds.operators._linear_operator import inner
 from sciml_bounds.problems.diffusion import Diffusion
@@ -30,28 +30,28 @@ __all__ = [
     "face_shape",
     "flux_and_pressure",
     "open_faces",
-    "with_known_faces",
+    "with_prescribed_faces",
 ]
 
-#: A given flux whose defect is larger than this part of its sources is corrected by a solve before the sweep, which
-#: would carry a large defect out along lines and so make the bound needlessly large.
+#: A given flux with a larger defect, relative to its sources, is corrected by a solve before the sweep. The sweep alone
+#: would carry a large defect out along lines and make the bound unnecessarily large.
 LARGE_DEFECT = 1e-7
 
-#: A swept flux is in equilibrium up to the round-off of sums over all cells. A larger defect than this, relative to the
-#: largest number it came from, is that of data that are not compatible, and a bound made of it would be none.
-UNBALANCED = 1e-9
+#: Largest admissible defect of a swept flux, relative to the largest flux or source. The sweep leaves round-off of sums
+#: over all cells; a larger defect means that the data are incompatible, and the bound would be invalid.
+BALANCE_TOL = 1e-9
 
-#: How to solve where three digits are enough: full multigrid takes as long, and may reach them by its first guess
-#: alone, which leaves more of what outputs depend on (see the tests of goals).
-FEW_CYCLES = Automatic(otherwise=Multigrid(cycle="V", sweeps=2))
+#: Solver for a relative residual of 1e-3. Full multigrid takes as long, and may reach 1e-3 by its first guess alone,
+#: which leaves larger errors in linear outputs (see the tests of goals).
+THREE_DIGIT_SOLVER = Automatic(otherwise=Multigrid(cycle="V", sweeps=2))
 
 
-#: A field that has to be scaled by more than this, or less than its inverse, to be near the solution is not like it.
-LIKE = 2.0
+#: A field is used as a first guess if its best scaling lies between 1 / 2 and 2.
+MAX_GUESS_SCALING = 2.0
 
 
 def face_shape(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    """Shape of a face field along its own axis."""
+    """Return the shape of the face field of an axis, for a grid of the given shape."""
     return tuple(n + (a == axis) for a, n in enumerate(shape))
 
 
@@ -68,33 +68,33 @@ def divergence(faces: tuple[Tensor, ...], spacing: tuple[float, ...]) -> Tensor:
 
 
 def equilibrated_flux(problem: Diffusion, rtol: float = 1e-3) -> tuple[Tensor, ...]:
-    """Compute the flux of the two-point scheme and sweep out what the solver left.
+    """Compute the flux of the two-point scheme, and remove the remaining defect of the solve.
 
-    With reaction the flux satisfies div y = c p - f, where p are the cell pressures of the scheme.
+    With reaction, the flux satisfies div y = c p - f, where p are the cell pressures of the scheme.
 
     Returns
     -------
     tuple of Tensor
-        y at the face centres, one field (b, n + 1 along its own axis) an axis.
+        Flux y at the face centres, one field (b, n + 1 along its own axis) per axis.
     """
     return flux_and_pressure(problem, rtol)[0]
 
 
 class Flux(tuple[Tensor, ...]):
-    """A flux, one field an axis, with the cell pressures (b, n) that it came from: they serve the lower bound."""
+    """A flux, one field per axis, with the cell pressures (b, n) it was computed from; the lower bound uses them."""
 
     pressure: Tensor | None = None
 
     @classmethod
     def of(cls, problem: Diffusion, faces: tuple[Tensor, ...], pressure: Tensor | None) -> Flux:
-        """Give the faces of a problem (b, ...) its batch shape."""
+        """Make a flux from face fields (b, ...), reshaped to the batch shape of the problem."""
         flux = cls(problem.unflatten(face) for face in faces)
         flux.pressure = pressure
         return flux
 
     @staticmethod
     def pressure_of(flux: tuple[Any, ...], problem: Diffusion) -> Tensor | None:
-        """Return the pressures of a flux if it has some, and they fit a problem."""
+        """Return the pressures of a flux if it has any and they fit the problem, otherwise None."""
         pressure = getattr(flux, "pressure", None)
         counts = 1, problem.batch_shape.numel()
         fits = pressure is not None and len(pressure) in counts and tuple(pressure.shape[1:]) == problem.grid.shape
@@ -104,9 +104,9 @@ class Flux(tuple[Tensor, ...]):
 def flux_and_pressure(
     problem: Diffusion, rtol: float = 1e-3, values: Tensor | None = None
 ) -> tuple[tuple[Tensor, ...], Tensor]:
-    """Compute such a flux, and the cell pressures (b, n) that it came from.
+    """Compute an equilibrated flux, and the cell pressures (b, n) it was computed from.
 
-    A node field (b, n + 1) that may resemble the solution saves an iteration if it does.
+    If `values`, a node field (b, n + 1), resembles the solution, it is the first guess and saves an iteration.
     """
     with torch.no_grad():
         scheme = cell_fluxes(problem)
@@ -115,16 +115,16 @@ def flux_and_pressure(
         target = elementwise(torch.neg, problem.samples(problem.source))
         if bool(problem.reaction.any()):
             target = problem.samples(problem.reaction) * pressure + target
-        return _swept(problem, faces, target, size), pressure
+        return _sweep_defect(problem, faces, target, size), pressure
 
 
 def _pressure(problem: Diffusion, system: LatticeSystem, rtol: float, values: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Solve for the cell pressures around the constant that fits the data best, shape (b, n).
+    """Solve for the cell pressures (b, n), relative to the constant that fits the data best.
 
-    Also returns the size (b,) of the terms that fluxes are differences of.
+    Also returns the size (b,) of the terms whose differences are the fluxes.
 
-    The residual is then small beside what varies: a level that all boundary values share (an absolute temperature, say)
-    passes no flux, and must not set the scale.
+    Subtracting the constant makes the residual small relative to the variation of the pressures: a level that all
+    boundary values share (such as an absolute temperature) drives no flux and must not set the scale.
     """
     one = torch.ones((), dtype=problem.dtype, device=problem.device)
     level_load = system.operator.absorption  # the matrix times one
@@ -135,22 +135,23 @@ def _pressure(problem: Diffusion, system: LatticeSystem, rtol: float, values: Te
     size = inner(flat, flat)
     level = inner(flat, rhs) / torch.where(size > 0, size, 1.0)
     level = level.view(-1, 1, 1, 1)
-    solver = LinearSolver(system, FEW_CYCLES)
+    solver = LinearSolver(system, THREE_DIGIT_SOLVER)
     varying = elementwise(torch.sub, system.rhs, elementwise(torch.mul, level_load, level))
     guess = None if values is None else _guess(system, varying, values, level, one)
     solution = solver.solve(rhs=varying, x0=guess, stop=Stop(rtol=rtol))
     pressure = solution.x.view(-1, *system.rhs.shape[1:])
-    largest = _largest(pressure)
+    largest = _max_abs(pressure)
     if bool(level.any()):
         pressure = elementwise(torch.add, pressure, level * one)
     return pressure.view(-1, *problem.grid.shape), solver.operator.norm_upper * largest
 
 
 def _guess(system: LatticeSystem, rhs: Tensor, values: Tensor, level: Tensor, fluid: Tensor) -> Tensor | None:
-    """Make a first guess of what varies in the pressures, from a node field (b, n + 1).
+    """Return a first guess of the pressures minus their level, from a node field (b, n + 1).
 
-    Its means over the cells less the level, scaled to be as near to the solution as they can in energy. None where they
-    do not resemble it, or gain nothing: there is a direct method, or one problem for many fields.
+    The guess consists of the cell means minus the level, scaled to be closest to the solution in the energy norm. None
+    if the field does not resemble the solution, or if a guess saves nothing: with a direct method, or for many fields
+    of one problem.
     """
     if system.inverse is not None or len(values) > max(len(rhs), system.operator.batch):
         return None
@@ -166,19 +167,19 @@ def _guess(system: LatticeSystem, rhs: Tensor, values: Tensor, level: Tensor, fl
         x = elementwise(torch.mul, x, fluid)
     flat, b = x.flatten(1), rhs.flatten(1).expand(len(x), -1)
     length = inner(flat, b) / system.operator.energy_into(flat, torch.empty_like(flat))
-    resembles = (length * corners > 1 / LIKE) & (length * corners < LIKE)
+    resembles = (length * corners > 1 / MAX_GUESS_SCALING) & (length * corners < MAX_GUESS_SCALING)
     if not bool(resembles.any()):
         return None
     return x.mul_(torch.where(resembles, length, 0.0).view(-1, 1, 1, 1))
 
 
 def equilibrate(problem: Diffusion, faces: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Make any given flux equilibrated; gradients flow through.
+    """Equilibrate any given flux, differentiably.
 
-    Fluxes through walls and Neumann faces are set to their known values, then the defect of every cell without reaction
-    is corrected: by a two-point solve if it is large, and exactly by the sweep.
+    Fluxes through walls and Neumann faces are set to their prescribed values. Then the defect of every cell without
+    reaction is corrected: by a two-point solve if it is large, and exactly by the sweep.
     """
-    faces = with_known_faces(problem, faces)
+    faces = with_prescribed_faces(problem, faces)
     target = torch.where(
         problem.samples(problem.reaction) > 0, divergence(faces, problem.grid.spacing), -problem.samples(problem.source)
     )
@@ -186,54 +187,55 @@ def equilibrate(problem: Diffusion, faces: tuple[Tensor, ...]) -> tuple[Tensor, 
     if _is_balanced(problem, faces, missing) and not missing.requires_grad:
         return faces
     size = _sizes(problem, faces)
-    if bool((_largest(missing) > LARGE_DEFECT * size).any()):
+    if bool((_max_abs(missing) > LARGE_DEFECT * size).any()):
         faces = tuple(face + change for face, change in zip(faces, _correction(problem, missing)))
-    return _swept(problem, faces, target, size)
+    return _sweep_defect(problem, faces, target, size)
 
 
-def _swept(problem: Diffusion, faces: tuple[Tensor, ...], target: Tensor, size: Tensor) -> tuple[Tensor, ...]:
-    """Sweep out what fluxes lack of a target divergence, and see that nothing is left.
+def _sweep_defect(problem: Diffusion, faces: tuple[Tensor, ...], target: Tensor, size: Tensor) -> tuple[Tensor, ...]:
+    """Correct fluxes to a target divergence by the sweep, and raise if a defect is left.
 
-    `size` (b,) is that of the numbers which the fluxes come from: where nothing flows, fluxes are their round-off.
+    `size` (b,) is the size of the terms whose differences are the fluxes: if nothing flows, the fluxes are round-off
+    of these terms.
     """
     faces = sweep_out(problem, faces, _missing_outflow(problem, faces, target))
-    if open_side(problem) is not None:  # every line of cells lets out what it has
+    if open_side(problem) is not None:  # the defect of every line of cells can leave the domain
         return faces
-    no_reaction = problem.samples(problem.reaction) == 0  # elsewhere the bound accounts for what is left
+    no_reaction = problem.samples(problem.reaction) == 0  # with reaction, the bound accounts for the defect
     left = torch.where(no_reaction, _missing_outflow(problem, faces, target), 0.0)
-    relative = float((_largest(left) / torch.maximum(size, _sizes(problem, faces))).max())
-    if not relative <= UNBALANCED:
+    relative = float((_max_abs(left) / torch.maximum(size, _sizes(problem, faces))).max())
+    if not relative <= BALANCE_TOL:
         raise InputError(
-            f"the flux could not be balanced (a part of {relative:.2g} is left over), so no bound can be given; see "
-            "that sources and boundary fluxes add up on every part of the domain that nothing holds."
+            f"the flux could not be balanced (a relative defect of {relative:.2g} is left), so no bound can be given; "
+            "check that sources and boundary fluxes sum to zero on every floating part of the domain."
         )
     return faces
 
 
 def _is_balanced(problem: Diffusion, faces: tuple[Tensor, ...], missing: Tensor) -> bool:
-    """Whether every cell lacks no more than round-off of its own fluxes and source.
+    """Check that the defect of every cell is round-off, relative to the fluxes and the source of that cell.
 
-    Not of the largest of the sample: where little flows, a lack of that size may be all there is.
+    The largest flux of the sample would be the wrong scale: where little flows, such a defect may be the whole flux.
     """
     size = problem.samples(problem.source).abs() * problem.grid.cell_volume
     for axis, face in enumerate(faces):
         n = problem.grid.shape[axis]
         low, high = face.narrow(1 + axis, 0, n).abs(), face.narrow(1 + axis, 1, n).abs()
         size = torch.maximum(size, torch.maximum(low, high) * problem.grid.face_area(axis))
-    return bool((missing.abs() <= BALANCE * torch.finfo(missing.dtype).eps * size).all())
+    return bool((missing.abs() <= BALANCE_ROUND_OFFS * torch.finfo(missing.dtype).eps * size).all())
 
 
-def _largest(field: Tensor) -> Tensor:
-    """Largest absolute value of each sample, shape (b,)."""
+def _max_abs(field: Tensor) -> Tensor:
+    """Return the largest absolute value of each sample, shape (b,)."""
     flat = field.detach().flatten(1)
-    return torch.maximum(-flat.amin(1), flat.amax(1))  # without a temporary; torch.aminmax takes one thread a sample
+    return torch.maximum(-flat.amin(1), flat.amax(1))  # no temporary; torch.aminmax uses one thread per sample
 
 
 def _sizes(problem: Diffusion, faces: tuple[Tensor, ...]) -> Tensor:
-    """Largest flux through a face or source in a cell, to which the defects of each sample are compared, shape (b,)."""
-    size = _largest(problem.samples(problem.source)) * problem.grid.cell_volume
+    """Return the largest flux through a face or source in a cell, the scale of the defects of a sample, shape (b,)."""
+    size = _max_abs(problem.samples(problem.source)) * problem.grid.cell_volume
     for axis, face in enumerate(faces):
-        size = torch.maximum(size, _largest(face) * problem.grid.face_area(axis))
+        size = torch.maximum(size, _max_abs(face) * problem.grid.face_area(axis))
     return size.clamp_min(torch.finfo(size.dtype).tiny)
 
 
@@ -243,7 +245,7 @@ def _missing_outflow(problem: Diffusion, faces: tuple[Tensor, ...], target: Tens
 
 
 def _correction(problem: Diffusion, missing: Tensor) -> tuple[Tensor, ...]:
-    """Two-point flux with the given outflow from every cell without reaction (cells with reaction are free)."""
+    """Compute a two-point flux with the given outflow from every cell without reaction."""
     scheme = cell_fluxes(problem)
     solver = LinearSolver(scheme.system, Automatic())
     potential = solver.solve(rhs=to_lattice(-missing, problem.grid.dim), stop=Stop(rtol=1e-8)).x
@@ -252,16 +254,16 @@ def _correction(problem: Diffusion, missing: Tensor) -> tuple[Tensor, ...]:
     return tuple(face - offset for face, offset in affine)
 
 
-def with_known_faces(problem: Diffusion, faces: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Put the known normal fluxes into a given flux: zero at walls, the data at Neumann faces."""
+def with_prescribed_faces(problem: Diffusion, faces: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Replace the prescribed normal fluxes in a given flux: zero at walls, the data at Neumann faces."""
     result = []
     for axis, face in enumerate(faces):
         dim, n = 1 + axis, problem.grid.shape[axis]
         first, inner, last = face.narrow(dim, 0, 1), face.narrow(dim, 1, n - 1), face.narrow(dim, n, 1)
         if problem.periodic[axis]:
-            first = last = (first + last) / 2  # one face, given twice
+            first = last = (first + last) / 2  # one face, stored twice
         else:
-            first, last = _known_end(problem, axis, 0, first), _known_end(problem, axis, 1, last)
+            first, last = _with_prescribed_end(problem, axis, 0, first), _with_prescribed_end(problem, axis, 1, last)
         if problem.solid is None and _equal(first, face.narrow(dim, 0, 1)) and _equal(last, face.narrow(dim, n, 1)):
             result.append(face)
             continue
@@ -272,12 +274,12 @@ def with_known_faces(problem: Diffusion, faces: tuple[Tensor, ...]) -> tuple[Ten
 
 
 def _equal(known: Tensor, given: Tensor) -> bool:
-    """Whether a field (1 or b, ...) has the values of another, and nothing to differentiate."""
+    """Check that a field (1 or b, ...) has the values of another, and needs no gradient."""
     return not known.requires_grad and len(known) <= len(given) and bool((known == given).all())
 
 
-def _known_end(problem: Diffusion, axis: int, end: int, face: Tensor) -> Tensor:
-    """Replace the flux through the faces of a side where the side prescribes it."""
+def _with_prescribed_end(problem: Diffusion, axis: int, end: int, face: Tensor) -> Tensor:
+    """Replace the flux through the faces of a side where the boundary condition prescribes it."""
     condition = problem.boundary[f"{AXES[axis]}{end}"]
     space = problem.grid.dim - 1
     outward = 1.0 if end else -1.0

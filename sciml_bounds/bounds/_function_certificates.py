@@ -1,23 +1,24 @@
-"""Certificates of functions, of which cells know more than the nodes say.
+"""Certificates for functions that come with bounds of their derivatives on each cell.
 
-Let v be the function, I v its interpolant, w the lifting of what I v lacks on Dirichlet sides, and y the equilibrated
-flux of the certificate of I v. There are two upper bounds.
+Let v be the function, I v its interpolant, w the lifting of the boundary defect of I v on Dirichlet sides, and y the
+equilibrated flux of the certificate of I v. There are two upper bounds.
 
-Triangle: |||u - v||| <= |||u - I v||| + |||v - I v|||, which asks for nothing on the sides.
+Triangle: |||u - v||| <= |||u - I v||| + |||v - I v|||, without conditions on the boundary values of v.
 
-Curved: where v is multilinear on all Dirichlet sides, v + w has the right values there, and the bound N of
-`bounds._majorant` holds for v + w itself. N is a norm of residuals, so that a part of v - I v may be put into it
-exactly: the slopes b_i (x_i - x_K) along each axis, b_i a number for each cell and axis. Since y_i is linear in x_i,
-with slope s_i, its flux term is
+Curved: if v is multilinear on all Dirichlet sides, v + w has the prescribed values there, and the bound N of
+`bounds._majorant` applies to v + w itself. N is a norm of residuals, in which part of v - I v can be included exactly:
+the slopes b_i (x_i - x_K) along each axis, with a number b_i per cell and axis. Since y_i is linear in x_i, with slope
+s_i, the flux term becomes
 
-    sum_i 1 / a_i (||a_i d_i (I v + w) - mean of y_i||^2 + |K| (a_i b_i - s_i)^2 h_i^2 / 12),
+    sum_i 1 / a_i (||a_i d_i (I v + w) - mean of y_i||^2 + |K| (a_i b_i - s_i)^2 h_i^2 / 12).
 
-small where v is close to u, while |||u - I v||| holds the error of the grid. All else of d = v - I v is bounded in N:
-it adds (||a^1/2 (grad d - b (x - x_K))|| + m c ||d||)^2 + c ||d||^2 on each cell, and alpha ||d||^2 on Robin faces.
+It is small if v is close to u, whereas |||u - I v||| contains the discretisation error of the grid. The rest of
+d = v - I v is bounded in N: it adds (||a^1/2 (grad d - b (x - x_K))|| + m c ||d||)^2 + c ||d||^2 on each cell, and
+alpha ||d||^2 on Robin faces.
 
-Lower: for a node function t that vanishes on Dirichlet sides, a(v - I v, t) sees the second part of d_i (v - I v) only
-(`bounds._interpolation_error`), as d_i t does not depend on x_i. So |||u - v||| is at least R(t) / |||t||| less the
-norm of that part, R the residual of I v + w, and less |||w|||.
+Lower: let t be a node function that vanishes on Dirichlet sides. Since d_i t does not depend on x_i, a(v - I v, t)
+contains only the second part of d_i (v - I v) (see `bounds._interpolation_error`). Hence |||u - v||| is at least
+R(t) / |||t||| minus the norm of that part and minus |||w|||, where R is the residual of I v + w.
 """
 
 from __future__ import annotations
@@ -49,32 +50,32 @@ from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.transfers import with_periodic_copies
 from sciml_bounds.results import Certificate, Interval
 
-__all__ = ["Known", "between_nodes", "nodes_of"]
+__all__ = ["NodalCertificate", "function_certificate", "nodes_of"]
 
-#: Values on both sides of a periodic axis may differ by this part of the largest one, which round-off explains; what
-#: that costs is part of the bound.
+#: Values on both sides of a periodic axis may differ by this fraction of the largest value, which allows for round-off.
+#: The bound includes the effect of the difference.
 PERIODIC_SLACK = 1e-9
 
 
-class Known(NamedTuple):
-    """The certificate of an interpolant, and what it was made of.
+class NodalCertificate(NamedTuple):
+    """Certificate of an interpolant, and the data it was computed from.
 
     Attributes
     ----------
-    certificate
+    certificate : Certificate
         The certificate.
-    bound
+    bound : Majorant
         Its upper bound, on the grid of the flux.
-    problem
+    problem : Diffusion
         The problem, in float64 and with the batch of the certificate.
-    values
-        I v + w with copies of periodic nodes, shape (b, n + 1).
-    faces
-        y, on a grid that is finer by `factor`.
-    factor
-        See there.
-    pressure
-        The cell pressures that y came from, if they are known.
+    values : Tensor, shape (b, n + 1)
+        I v + w with copies of periodic nodes.
+    faces : tuple of Tensor
+        Flux y, on a grid that is finer by `factor`.
+    factor : int
+        Refinement factor of the grid of the flux.
+    pressure : Tensor, shape (b, n), or None
+        Cell pressures that y was computed from, if known.
     """
 
     certificate: Certificate
@@ -101,36 +102,39 @@ def nodes_of(problem: Diffusion, bounds: CellBounds) -> Tensor:
             gap = float((last - first).abs().max())
             if gap > PERIODIC_SLACK * float(nodes.abs().max()):
                 raise InputError(
-                    f"the function differs by up to {gap:.4g} between the two sides of axis {AXES[axis]}, which is "
-                    f"periodic; certify one that is periodic too, such as a cosine network of whole periods."
+                    f"the function differs by up to {gap:.4g} between the two sides of the periodic axis "
+                    f"{AXES[axis]}; certify a function with the same period, such as a cosine network."
                 )
             nodes = nodes.narrow(axis, 0, nodes.shape[axis] - 1)
     return nodes
 
 
-def between_nodes(known: Known, bounds: CellBounds, start: float) -> Certificate:
-    """Turn the certificate of an interpolant into that of its function."""
-    bounds, problem = bounds.to(known.problem.device), known.problem
-    certificate, batch = known.certificate, problem.batch_shape
+def function_certificate(interpolant: NodalCertificate, bounds: CellBounds, start: float) -> Certificate:
+    """Convert the certificate of an interpolant into a certificate of the function."""
+    bounds, problem = bounds.to(interpolant.problem.device), interpolant.problem
+    certificate, batch = interpolant.certificate, problem.batch_shape
 
     def shaped(field: Tensor) -> Tensor:
         return field.expand(batch.numel(), *field.shape[1:]).reshape((*batch, *field.shape[1:]))
 
     cells = shaped(_energy_squares(problem, bounds))
-    part = _norm(cells, len(batch)) + shaped(_wrapping_part(problem, bounds))
-    upper, indicators = certificate.upper + part, _joined(certificate.indicators, certificate.upper, cells, part)
+    part = _norm(cells, len(batch)) + shaped(_periodicity_defect(problem, bounds))
+    upper, indicators = (
+        certificate.upper + part,
+        _combined_indicators(certificate.indicators, certificate.upper, cells, part),
+    )
     added = part
-    if known.factor == 1 and _fits(problem, bounds):
-        curved = dataclasses.replace(known.bound, flux=_curved_flux(known, bounds))
+    if interpolant.factor == 1 and _equals_interpolant_on_sides(problem, bounds):
+        curved = dataclasses.replace(interpolant.bound, flux=_curved_flux(interpolant, bounds))
         rest = shaped(_rest_squares(problem, bounds))
         first, second = shaped(curved.total) + certificate.boundary_part, _norm(rest, len(batch))
         better = first + second < upper
-        joined = _joined(shaped(curved.squared.clamp_min(0)).sqrt(), first, rest, second)
+        joined = _combined_indicators(shaped(curved.squared.clamp_min(0)).sqrt(), first, rest, second)
         indicators = torch.where(better.reshape(*batch, *(1,) * problem.grid.dim), joined, indicators)
         upper, added = torch.where(better, first + second, upper), torch.where(better, second, part)
     lower = certificate.lower - part
     if bool((certificate.lower > 0).any()):
-        nodal = nodal_minorant(problem, known.values, known.pressure, known.bound.total)
+        nodal = nodal_minorant(problem, interpolant.values, interpolant.pressure, interpolant.bound.total)
         lower = torch.maximum(lower, shaped(nodal) - shaped(_across_part(problem, bounds)) - certificate.boundary_part)
     return dataclasses.replace(
         certificate,
@@ -146,14 +150,14 @@ def between_nodes(known: Known, bounds: CellBounds, start: float) -> Certificate
 
 @dataclass(frozen=True, eq=False)
 class _Details:
-    """The certificate of the interpolant, and what function and interpolant differ by in the energy norm and in L2."""
+    """Certificate of the interpolant, and bounds of v - I v in the energy norm (`part`) and in L2 (`in_l2`)."""
 
     certificate: Certificate
     part: Tensor
     in_l2: Tensor
 
     def mesh_and_model(self) -> tuple[Interval, Interval]:
-        """Bound the errors of mesh and model."""
+        """Bound the discretisation error and the distance to the discrete solution."""
         mesh, model = self.certificate.mesh, self.certificate.model
         return mesh, Interval((model.lower - self.part).clamp_min(0), model.upper + self.part)
 
@@ -162,7 +166,7 @@ class _Details:
         return self.certificate.l2_upper + self.in_l2
 
     def goal(self, functional: Any) -> Interval:
-        """Bound a linear output, which is one of the exact solution."""
+        """Bound a linear output of the exact solution."""
         return self.certificate.goal(functional)
 
 
@@ -170,8 +174,8 @@ def _norm(squares: Tensor, first: int) -> Tensor:
     return squares.flatten(first).sum(-1).sqrt()
 
 
-def _joined(indicators: Tensor, upper: Tensor, cells: Tensor, part: Tensor) -> Tensor:
-    """Make indicators whose squares sum up to (A + B)^2 of A_K and B_K^2: (A + B) (A_K^2 / A + B_K^2 / B)."""
+def _combined_indicators(indicators: Tensor, upper: Tensor, cells: Tensor, part: Tensor) -> Tensor:
+    """Combine indicators A_K and squares B_K^2; the squares (A + B) (A_K^2 / A + B_K^2 / B) sum to (A + B)^2."""
     axes = tuple(range(part.ndim, cells.ndim))
 
     def share(squared: Tensor, total: Tensor) -> Tensor:
@@ -185,19 +189,19 @@ def _joined(indicators: Tensor, upper: Tensor, cells: Tensor, part: Tensor) -> T
 # --- curved -----------------------------------------------------------------------------------------------------------
 
 
-def _fits(problem: Diffusion, bounds: CellBounds) -> bool:
-    """Whether the function has the values of its interpolant on all Dirichlet sides, and no axis is periodic."""
-    held = [side for side, condition in problem.boundary.items() if isinstance(condition, Dirichlet)]
-    return not any(problem.periodic) and all(side in bounds.straight for side in held)
+def _equals_interpolant_on_sides(problem: Diffusion, bounds: CellBounds) -> bool:
+    """Check that the function equals its interpolant on all Dirichlet sides, and no axis is periodic."""
+    dirichlet = [side for side, condition in problem.boundary.items() if isinstance(condition, Dirichlet)]
+    return not any(problem.periodic) and all(side in bounds.straight for side in dirichlet)
 
 
-def _curved_flux(known: Known, bounds: CellBounds) -> Tensor:
-    """Compute the flux term with the slopes b (x - x_K), shape (b, n); sums of squares only, so nothing cancels."""
-    problem, dim = known.problem, known.problem.grid.dim
-    found = modes(known.values, dim)
-    total = torch.zeros_like(known.bound.flux)
+def _curved_flux(interpolant: NodalCertificate, bounds: CellBounds) -> Tensor:
+    """Compute the flux term with the slopes b (x - x_K), shape (b, n), as a sum of squares without cancellation."""
+    problem, dim = interpolant.problem, interpolant.problem.grid.dim
+    found = modes(interpolant.values, dim)
+    total = torch.zeros_like(interpolant.bound.flux)
     for axis, h in enumerate(problem.grid.spacing):
-        a, y, count = problem.samples(problem.coefficient[axis]), known.faces[axis], problem.grid.shape[axis]
+        a, y, count = problem.samples(problem.coefficient[axis]), interpolant.faces[axis], problem.grid.shape[axis]
         a = a if problem.solid is None else torch.where(problem.fluid, a, 1.0)
         low, high = y.narrow(1 + axis, 0, count), y.narrow(1 + axis, 1, count)
         along = tuple(int(i == axis) for i in range(dim))
@@ -211,7 +215,7 @@ def _curved_flux(known: Known, bounds: CellBounds) -> Tensor:
 
 
 def _rest_squares(problem: Diffusion, bounds: CellBounds) -> Tensor:
-    """Bound what the curved flux term leaves out, in the norm of residuals, on each cell, shape (b, n)."""
+    """Bound the squared norm of the residuals that the curved flux term omits, on each cell, shape (b, n)."""
     grid, form = problem.grid, EnergyForm(problem)
     flux, longest = torch.zeros_like(form.coefficient[0]), torch.zeros_like(form.coefficient[0])
     for axis, coefficient in enumerate(form.coefficient):
@@ -220,41 +224,41 @@ def _rest_squares(problem: Diffusion, bounds: CellBounds) -> Tensor:
     value = value_squares(bounds, grid.spacing, range(grid.dim))
     oscillation = weighted(longest.sqrt() / math.pi * form.reaction, value.sqrt())
     squared = ((flux.sqrt() + oscillation).square() + weighted(form.reaction, value)) * grid.cell_volume
-    return _with_sides(problem, bounds, squared)
+    return _with_robin_sides(problem, bounds, squared)
 
 
 # --- parts of v - I v -------------------------------------------------------------------------------------------------
 
 
 def _energy_squares(problem: Diffusion, bounds: CellBounds) -> Tensor:
-    """Bound |||v - I v|||^2 on every cell, shape (b, n)."""
+    """Bound |||v - I v|||^2 on each cell, shape (b, n)."""
     grid, form = problem.grid, EnergyForm(problem)
     squared = weighted(form.reaction, value_squares(bounds, grid.spacing, range(grid.dim)))
     for axis, coefficient in enumerate(form.coefficient):
         squared = squared + weighted(coefficient, derivative_squares(bounds, grid.spacing, axis))
-    return _with_sides(problem, bounds, squared * grid.cell_volume)
+    return _with_robin_sides(problem, bounds, squared * grid.cell_volume)
 
 
 def _across_part(problem: Diffusion, bounds: CellBounds) -> Tensor:
-    """Bound what node functions see of v - I v in the energy product, over their norm, shape (b,)."""
+    """Bound the energy product of v - I v with any node function t, divided by |||t|||, shape (b,)."""
     grid, form = problem.grid, EnergyForm(problem)
     squared = weighted(form.reaction, value_squares(bounds, grid.spacing, range(grid.dim)))
     for axis, coefficient in enumerate(form.coefficient):
         squared = squared + weighted(coefficient, across_squares(bounds, grid.spacing, axis))
-    whole = _norm(_with_sides(problem, bounds, squared * grid.cell_volume), 1)
-    return whole + _wrapping_part(problem, bounds)
+    whole = _norm(_with_robin_sides(problem, bounds, squared * grid.cell_volume), 1)
+    return whole + _periodicity_defect(problem, bounds)
 
 
-def _wrapping_part(problem: Diffusion, bounds: CellBounds) -> Tensor:
-    """Norm of what the nodal values lack to be periodic, shape (b,)."""
+def _periodicity_defect(problem: Diffusion, bounds: CellBounds) -> Tensor:
+    """Return the energy norm of the difference of the nodal values to periodic ones, shape (b,)."""
     if not any(problem.periodic):
         return bounds.nodes.new_zeros(1)
     lacking = with_periodic_copies(nodes_of(problem, bounds)[None], problem.periodic) - bounds.nodes
     return EnergyForm(problem).norm(lacking.repeat(problem.batch_shape.numel(), *(1,) * problem.grid.dim))
 
 
-def _with_sides(problem: Diffusion, bounds: CellBounds, squared: Tensor) -> Tensor:
-    """Add the integrals of alpha (v - I v)^2 over Robin sides to the cells there, shape (b, n)."""
+def _with_robin_sides(problem: Diffusion, bounds: CellBounds, squared: Tensor) -> Tensor:
+    """Add bounds of the integrals of alpha (v - I v)^2 over Robin faces to the adjacent cells, shape (b, n)."""
     grid = problem.grid
     for side, condition in problem.boundary.items():
         if isinstance(condition, Robin):

@@ -1,10 +1,11 @@
 """Guaranteed intervals for linear outputs of the exact solution.
 
-With the dual solution z of the output s and approximations v, z_h with known fluxes, the error representation
-s(u) - s(v) = R_v(z_h) + a(u - v, z - z_h) leaves one unknown product. Both errors are projections of known vectors
-X_v = (a^-1/2 (y - a grad v), c^-1/2 r', alpha^-1/2 rho) and X_z on the same space, and twice a projection minus the
-identity is an isometry, so the product lies within |X_v| |X_z| / 2 of X_v.X_z / 2 (Prager and Synge's hypercircle; the
-oscillation terms of `bounds._majorant` widen it). Half as wide as the usual product of two bounds.
+Let z be the dual solution of the output s, and let v, z_h be approximations with known fluxes. In the error
+representation s(u) - s(v) = R_v(z_h) + a(u - v, z - z_h), the last product is unknown. Both errors are projections of
+known vectors X_v = (a^-1/2 (y - a grad v), c^-1/2 r', alpha^-1/2 rho) and X_z onto the same space. Twice a projection
+minus the identity is an isometry, so the product differs from X_v.X_z / 2 by at most |X_v| |X_z| / 2 (Prager and
+Synge's hypercircle). The oscillation terms of `bounds._majorant` widen the interval. It is half as wide as the interval
+from the usual product of two error bounds.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ __all__ = ["BoundaryFlux", "Certified", "EffectivePermeability", "Mean", "goal_i
 
 @dataclass(frozen=True)
 class Mean:
-    """The mean of u over a region.
+    """Mean of u over a region.
 
     Parameters
     ----------
-    region
-        Weight of each cell (1 inside, 0 outside), shape (n) or (batch..., n); the whole domain by default.
+    region : float, array of shape (n) or (batch..., n), or callable
+        Weight of each cell (1 inside, 0 outside); the whole domain by default.
     """
 
     region: Field = 1.0
@@ -46,16 +47,16 @@ class Mean:
 
 @dataclass(frozen=True)
 class BoundaryFlux:
-    """The total outward flux, the integral of a du/dn over a side.
+    """Total outward flux: the integral of a du/dn over a side.
 
-    Where a Dirichlet side meets another one the flux itself may be infinite. There it is weighted with the function
-    that is 1 at the nodes of the side and 0 at all others: it takes in a part of the flux through the other side, with
-    a weight that falls to zero over the first cell.
+    If a Dirichlet side meets another Dirichlet side, the flux may be infinite. The flux is therefore weighted with the
+    node function that is 1 at the nodes of the side and 0 at all other nodes. The output then includes part of the flux
+    through the other side, with a weight that falls to zero over the first cell.
 
     Parameters
     ----------
-    side
-        Name of the side.
+    side : str
+        Name of the side, such as "x0".
     """
 
     side: str
@@ -63,15 +64,15 @@ class BoundaryFlux:
 
 @dataclass(frozen=True)
 class EffectivePermeability:
-    """The permeability along an axis: flux per area, times length, over the drop of u.
+    """Effective permeability along an axis: flux per area, times length, divided by the drop of u.
 
-    Needs constant Dirichlet values at the two sides of the axis, no flux through the others (or periodic), no source
-    and no reaction.
+    The problem must have constant Dirichlet values on the two sides of the axis, zero Neumann or periodic conditions on
+    all other sides, no source and no reaction.
 
     Parameters
     ----------
-    axis
-        "x", "y" or "z".
+    axis : {"x", "y", "z"}
+        Direction of the flow.
     """
 
     axis: str = "x"
@@ -79,7 +80,7 @@ class EffectivePermeability:
 
 @dataclass(frozen=True)
 class Certified:
-    """What a certificate knows of a node field (b, n + 1) with the right boundary values: problem, flux and bounds."""
+    """A node field (b, n + 1) with the prescribed boundary values, its problem, flux and error bounds."""
 
     problem: Diffusion
     values: Tensor
@@ -93,12 +94,12 @@ def goal_interval(certified: Certified, functional: Any, factor: int) -> Interva
 
     Parameters
     ----------
-    certified
+    certified : Certified
         The certified field, on the grid of its flux.
-    functional
-        `Mean`, `BoundaryFlux`, `EffectivePermeability`, or an array of weights q per cell for the output int q u.
-    factor
-        How many cells of that grid make one cell of the user's grid, along each axis.
+    functional : Mean, BoundaryFlux, EffectivePermeability, or array of shape (n)
+        The output; an array contains weights q per cell for the output int q u.
+    factor : int
+        Number of cells of the flux grid per cell of the user's grid, along each axis.
 
     Raises
     ------
@@ -107,21 +108,23 @@ def goal_interval(certified: Certified, functional: Any, factor: int) -> Interva
     """
     with torch.no_grad():
         if isinstance(functional, type):
-            raise InputError(f"the output is the class {functional.__name__}; give an object of it, such as sb.Mean().")
+            raise InputError(
+                f"the output is the class {functional.__name__}; give an instance of a class, such as sb.Mean()."
+            )
         if isinstance(functional, EffectivePermeability):
             return _permeability(certified, functional.axis)
         if isinstance(functional, BoundaryFlux):
             return _boundary_flux(certified, functional.side, factor)
-        if not isinstance(functional, Mean) and not _holds_weights(functional):
+        if not isinstance(functional, Mean) and not _is_weight_field(functional):
             raise InputError(
-                f"an output is sb.Mean(), sb.BoundaryFlux(side), sb.EffectivePermeability(axis) or an array with one "
-                f"weight a cell, not {functional!r}."
+                f"an output must be sb.Mean(), sb.BoundaryFlux(side), sb.EffectivePermeability(axis) or an array with "
+                f"one weight per cell, not {functional!r}."
             )
         return _weighted_integral(certified, functional, factor)
 
 
-def _holds_weights(functional: Any) -> bool:
-    """Whether it is an array, a list, or a function of the coordinates; one number would be no output that is meant."""
+def _is_weight_field(functional: Any) -> bool:
+    """Check that a functional is an array, a list or a function of the coordinates; a number is likely a mistake."""
     if isinstance(functional, list | tuple) or is_array_free_callable(functional):
         return not isinstance(functional, type)
     return getattr(functional, "ndim", 0) > 0
@@ -156,8 +159,8 @@ def _check_batch(problem: Diffusion, weights: Tensor) -> None:
         weights.expand(*problem.batch_shape, *weights.shape[weights.ndim - problem.grid.dim :])
     except RuntimeError:
         raise InputError(
-            f"the weights of the functional have shape {tuple(weights.shape)}, whose batch does not broadcast to "
-            f"{tuple(problem.batch_shape)}."
+            f"the weights of the functional have shape {tuple(weights.shape)}, whose batch axes do not broadcast to "
+            f"the batch {tuple(problem.batch_shape)} of the certificate."
         ) from None
 
 
@@ -180,7 +183,7 @@ def _boundary_flux(certified: Certified, side: str, factor: int) -> Interval:
         weighted = Robin(condition.alpha, -condition.alpha)
         return _interval(certified, _dual(problem, sides={side: weighted}), output, 1.0)
     if isinstance(condition, Periodic):
-        raise InputError(f"side {side} is periodic, so nothing leaves there; take the flux through another side.")
+        raise InputError(f"side {side} is periodic, so no flux leaves there; use the flux through another side.")
     dual = _dual(problem, sides=_indicator_sides(problem, side, factor))
     return _interval(certified, dual, None, -1.0)
 
@@ -207,7 +210,7 @@ def _permeability(certified: Certified, axis_name: str) -> Interval:
     drop = high[:, 0] - low[:, 0]
     if bool((drop == 0).any()):
         raise InputError(
-            f"the values on {axis_name}0 and {axis_name}1 are equal, so nothing flows; give them a difference."
+            f"the values on {axis_name}0 and {axis_name}1 are equal, so there is no flow; prescribe different values."
         )
     length = problem.grid.lengths[axis]
     section = problem.grid.cell_volume * problem.fluid[0].numel() / length
@@ -217,7 +220,7 @@ def _permeability(certified: Certified, axis_name: str) -> Interval:
 
 
 def _interval(certified: Certified, dual: Diffusion, output: Tensor | None, sign: float) -> Interval:
-    """Evaluate the error representation; without `output` the functional is the flux weighted by the dual solution."""
+    """Evaluate the error representation; if `output` is None, the output is the flux weighted by the dual solution."""
     problem, v = certified.problem, certified.values
     form = EnergyForm(problem)
     z, _ = discrete_solution(dual)
@@ -237,12 +240,14 @@ def _interval(certified: Certified, dual: Diffusion, output: Tensor | None, sign
 
 
 def _dual(problem: Diffusion, source: Tensor | float = 0.0, sides: dict[str, Boundary] | None = None) -> Diffusion:
-    """Make the problem with homogeneous data, except what is given."""
+    """Return the dual problem: homogeneous data except for the given source and sides."""
     homogeneous = {side: _homogeneous(condition) for side, condition in problem.boundary.items()}
     try:
         dual = problem.replace(source=source, boundary=homogeneous | (sides or {}))
     except InputError as error:
-        raise InputError(f"this output is not defined where nothing fixes the level of u: {error}") from None
+        raise InputError(
+            f"this output is not defined, since u is only determined up to a constant level: {error}"
+        ) from None
     return dual.broadcast(problem.batch_shape)
 
 
@@ -255,7 +260,7 @@ def _homogeneous(condition: Boundary) -> Boundary:
 
 
 def _indicator_sides(problem: Diffusion, side: str, factor: int) -> dict[str, Boundary]:
-    """Dirichlet data of the node function of the user's grid that is one on a side and zero at the other nodes."""
+    """Return the Dirichlet data of the node function on the user's grid that is 1 on a side and 0 at other nodes."""
     axis, end = side_axis(side)
     coarse = tuple(n // factor + (not wraps) for n, wraps in zip(problem.grid.shape, problem.periodic))
     indicator = torch.zeros(coarse, dtype=problem.dtype, device=problem.device)

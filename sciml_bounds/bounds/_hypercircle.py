@@ -1,8 +1,8 @@
-"""The vector whose projection is the error of a field (Prager and Synge's hypercircle).
+"""The residual vector whose projection is the error of a field (Prager and Synge's hypercircle).
 
-It is (a^-1/2 (y - a grad v), c^-1/2 r', alpha^-1/2 rho), here in orthonormal components on every cell, so that norms
-and products are plain sums. Its norm is the bound of `bounds._majorant` but for the oscillation terms; goal functionals
-need products of two such vectors as well.
+The vector is (a^-1/2 (y - a grad v), c^-1/2 r', alpha^-1/2 rho), with orthonormal components on every cell, so that
+norms and inner products are plain sums. Its norm is the bound of `bounds._majorant` without the oscillation terms.
+Bounds of linear outputs also need inner products of two such vectors.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["HypercircleVector", "hypercircle_vector", "rows"]
 
 @dataclass(frozen=True)
 class HypercircleVector:
-    """Components, each (b, ...), and the size of the oscillation functional, (b,)."""
+    """Components of the vector, shape (b, ...) each, and the norm of the oscillation functional, shape (b,)."""
 
     components: tuple[Tensor, ...]
     oscillation: Tensor
@@ -39,12 +39,12 @@ class HypercircleVector:
 
 
 def rows(field: Tensor) -> Tensor:
-    """Flatten all but the batch; the sides of a line are points, so that there may be nothing else."""
+    """Flatten all axes but the batch axis; also for fields without other axes, such as the sides of a line."""
     return field.reshape(len(field), -1)
 
 
 def hypercircle_vector(problem: Diffusion, values: Tensor, flux: tuple[Tensor, ...]) -> HypercircleVector:
-    """Compute the vector for a node field (b, n + 1) with the right boundary values and an equilibrated flux."""
+    """Compute the vector for a node field (b, n + 1) with the prescribed boundary values and an equilibrated flux."""
     dim, spacing = problem.grid.dim, problem.grid.spacing
     fluid, volume = problem.fluid, problem.grid.cell_volume
     parts = modes(values, dim)

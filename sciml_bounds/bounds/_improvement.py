@@ -1,12 +1,12 @@
 """Local improvement of an equilibrated flux where the error indicators are large.
 
-Adding a circulation changes no divergence: a loop of flux around a node (in three dimensions around an edge) of the
-grid. Over the loops that touch the marked cells the flux term ||a^-1/2 (a grad v - y)||^2 is a quadratic function,
-which a few conjugate-gradient steps lower; each step makes the bound smaller, and any number of them leaves it a bound.
-Marking after Doerfler, SIAM J. Numer. Anal. 33 (1996) 1106-1124.
+A circulation, that is a loop of flux around a node (in three dimensions, around an edge) of the grid, does not change
+the divergence. On the loops that touch the marked cells, the flux term ||a^-1/2 (a grad v - y)||^2 is a quadratic
+function, which a few conjugate-gradient steps lower. Each step makes the bound smaller, and the bound is valid after
+any number of steps. Cells are marked as by Doerfler, SIAM J. Numer. Anal. 33 (1996) 1106-1124.
 
-Legend: a plane is a pair of axes (i, j); its loops carry one number psi at each node of the plane, and the flux they
-make is y_i = d psi / d x_j, y_j = -d psi / d x_i.
+Legend: a plane is a pair of axes (i, j). Its loops are given by one number psi per node of the plane, and their flux is
+y_i = d psi / d x_j, y_j = -d psi / d x_i.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from sciml_bounds.problems.diffusion import Diffusion
 
 __all__ = ["improve_flux"]
 
-#: The marked cells are the fewest that carry this part of the squared bound.
+#: The smallest set of cells that contributes this fraction of the squared bound is marked.
 MARKED_SHARE = 0.9
 
 
 def improve_flux(
     problem: Diffusion, values: Tensor, flux: tuple[Tensor, ...], squared: Tensor, steps: int
 ) -> tuple[Tensor, ...]:
-    """Lower the flux term of the bound of a field by changing the flux around the cells with large indicators.
+    """Lower the flux term of the bound by changing the flux around the cells with large indicators.
 
     Parameters
     ----------
     problem, values, flux
         As in `bounds._majorant.majorant`.
-    squared
-        Squared indicators, shape (b, n).
-    steps
+    squared : Tensor, shape (b, n)
+        Squared indicators.
+    steps : int
         Number of conjugate-gradient steps.
 
     Returns
     -------
     tuple of Tensor
-        The improved flux, as well equilibrated as the given one.
+        The improved flux, with the divergence of the given one.
     """
-    if problem.grid.dim == 1:  # there is no circulation on a line
+    if problem.grid.dim == 1:  # a line has no circulations
         return flux
     with torch.no_grad():
         loops = _Loops(problem, _marked(squared))
@@ -59,7 +59,7 @@ def improve_flux(
 
 
 def _marked(squared: Tensor) -> Tensor:
-    """Mark the fewest cells that carry the share, shape (b, n)."""
+    """Mark the smallest set of cells that contributes `MARKED_SHARE` of the sum, shape (b, n)."""
     flat = squared.flatten(1)
     ordered, order = flat.sort(dim=1, descending=True)
     before = torch.cumsum(ordered, 1) - ordered
@@ -68,7 +68,7 @@ def _marked(squared: Tensor) -> Tensor:
 
 
 class _Loops:
-    """The loops that may carry a circulation, and how they and the faces exchange."""
+    """Admissible loops, and the maps between loop values and face fluxes."""
 
     def __init__(self, problem: Diffusion, marked: Tensor) -> None:
         self.problem = problem
@@ -94,7 +94,7 @@ class _Loops:
         return _around(_around(marked, i), j) & ~blocked
 
     def spread(self, psi: Tensor) -> tuple[Tensor, ...]:
-        """Turn loop numbers (b, loops) into fluxes at the faces."""
+        """Convert loop values psi (b, loops) to fluxes at the faces."""
         grid = self.problem.grid
         changes = [torch.zeros((), dtype=psi.dtype, device=psi.device)] * grid.dim
         first = 0
@@ -107,7 +107,7 @@ class _Loops:
         return tuple(changes)
 
     def gather(self, faces: tuple[Tensor, ...]) -> Tensor:
-        """Transpose of `spread`, zero for the loops that are not allowed, shape (b, loops)."""
+        """Apply the transpose of `spread`, with zero for the loops that are not admissible, shape (b, loops)."""
         grid = self.problem.grid
         parts = []
         for (i, j), allowed in zip(self.planes, self.allowed):
@@ -126,19 +126,19 @@ class _Loops:
         return tuple(result)
 
     def mismatch(self, values: Tensor, flux: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Half the derivative of the flux term along each face flux, with the sign of descent."""
+        """Return minus half the derivative of the flux term with respect to each face flux."""
         grid = self.problem.grid
         parts = modes(values, grid.dim)
         result = []
-        for axis, held in enumerate(self.mass(flux)):
+        for axis, weighted in enumerate(self.mass(flux)):
             first = tuple(int(a == axis) for a in range(grid.dim))
             gradient = self.problem.samples(self.problem.coefficient[axis]) * parts[first] / grid.spacing[axis]
-            wanted = torch.where(self.problem.fluid, 3 * self.weight[axis] * gradient, 0.0)
-            result.append(_to_faces(wanted, wanted, 1 + axis) - held)
+            target = torch.where(self.problem.fluid, 3 * self.weight[axis] * gradient, 0.0)
+            result.append(_to_faces(target, target, 1 + axis) - weighted)
         return tuple(result)
 
     def diagonal(self) -> Tensor:
-        """Diagonal of the loop matrix, one where a loop is not allowed."""
+        """Return the diagonal of the loop matrix, with 1 for loops that are not admissible."""
         grid = self.problem.grid
         share = [_to_faces(2 * w, 2 * w, 1 + axis) / grid.face_area(axis) ** 2 for axis, w in enumerate(self.weight)]
         parts = []
@@ -149,7 +149,7 @@ class _Loops:
 
 
 class _LoopOperator(LinearOperator):
-    """The matrix of the flux term over the allowed loops, on vectors (b, loops)."""
+    """Matrix of the flux term on the admissible loops, for vectors (b, loops)."""
 
     symmetric = True
 
@@ -166,7 +166,7 @@ class _LoopOperator(LinearOperator):
 
 
 def _around(mask: Tensor, dim: int) -> Tensor:
-    """Mark the n + 1 points along a dimension that touch a marked interval."""
+    """Mark the points, n + 1 along a dimension, that touch a marked interval."""
     nothing = torch.zeros_like(mask.narrow(dim, 0, 1))
     return torch.cat([mask, nothing], dim) | torch.cat([nothing, mask], dim)
 
@@ -177,12 +177,12 @@ def _around_sum(field: Tensor, dim: int) -> Tensor:
 
 
 def _to_faces(low: Tensor, high: Tensor, dim: int) -> Tensor:
-    """Add what cells give to their lower and upper face along a dimension."""
+    """Sum the contributions of cells to their lower and upper faces along a dimension."""
     zero = torch.zeros_like(low.narrow(dim, 0, 1))
     return torch.cat([low, zero], dim) + torch.cat([zero, high], dim)
 
 
 def _difference_transposed(field: Tensor, dim: int) -> Tensor:
-    """Transpose of `torch.diff` along a dimension."""
+    """Apply the transpose of `torch.diff` along a dimension."""
     zero = torch.zeros_like(field.narrow(dim, 0, 1))
     return torch.cat([zero, field], dim) - torch.cat([field, zero], dim)

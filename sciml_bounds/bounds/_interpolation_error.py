@@ -1,25 +1,27 @@
-"""From the nodes to the function itself: what a function differs from its multilinear interpolant, bounded.
+"""Bounds of the difference between a function and its multilinear interpolant.
 
-A function v enters by what is known of it on the cells of a grid (`CellBounds`), wherever that comes from. On a box of
-sides h_i let I be the multilinear interpolant, M_ij = sup |d_i d_j v|, M_ijj = sup |d_i d_j d_j v|, and W_i the length
-of an interval that holds d_i v. Means are over the box, and I = I_1 ... I_d is a product of interpolations along axes.
+The function v is represented by bounds of its derivatives on the cells of a grid (`CellBounds`). On a box with sides
+h_i, let I be the multilinear interpolation, M_ij = sup |d_i d_j v|, M_ijj = sup |d_i d_j d_j v|, and W_i the length of
+an interval that contains d_i v. Means are over the box, and I = I_1 ... I_d is a product of interpolations along axes.
 
 Derivatives. d_i (v - I v) = (d_i v - m_i) + (m_i - J m_i), where m_i is the mean of d_i v along axis i and J
-interpolates along the other axes: d_i I_i g is the mean of d_i g. The first part has mean zero along axis i and the
-second does not depend on x_i, so that their squares add up.
+interpolates along the other axes, because d_i I_i g is the mean of d_i g. The first part has mean zero along axis i and
+the second does not depend on x_i, so their squares add up.
 
-- The first part, along axis i: a function with Lipschitz constant M has variance at most M^2 h^2 / 12 (half the mean of
-  M^2 (x - y)^2), attained by v = x_i^2; values in an interval of length W have variance at most W^2 / 4.
-- The second: |g - I_j g| <= T x (h_j - x) / 2 with T = sup |d_j d_j g|, and <= 2 L x (h_j - x) / h_j for a Lipschitz
-  constant L, hence T = min(M_ijj, 4 M_ij / h_j). An interpolation does not enlarge what depends on other axes only, so
-  the errors along the axes j != i add up; x (h - x) / 2 has mean h^2 / 12 and mean square h^4 / 120.
-- Both d_i v and d_i I v lie in the interval of length W_i, so the mean square is never above W_i^2.
+- First part, along axis i: a function with Lipschitz constant M has variance at most M^2 h^2 / 12 (half the mean of
+  M^2 (x - y)^2), attained by v = x_i^2. Values in an interval of length W have variance at most W^2 / 4.
+- Second part: |g - I_j g| <= T x (h_j - x) / 2 with T = sup |d_j d_j g|, and <= 2 L x (h_j - x) / h_j for a Lipschitz
+  constant L, hence T = min(M_ijj, 4 M_ij / h_j). Interpolation along one axis does not increase a bound that depends
+  on other axes only, so the errors along the axes j != i add up. x (h - x) / 2 has mean h^2 / 12 and mean square
+  h^4 / 120.
+- Both d_i v and d_i I v lie in the interval of length W_i, so the mean square is at most W_i^2.
 
-Values. |v - I v| <= sum_i S_i x_i (h_i - x_i) / 2 in the same way, S_i = min(M_ii, 2 W_i / h_i): with slopes in an
-interval of length W, |g - I g| <= W x (h - x) / h. On a face the axis normal to it drops out.
+Values. Likewise |v - I v| <= sum_i S_i x_i (h_i - x_i) / 2 with S_i = min(M_ii, 2 W_i / h_i), because slopes in an
+interval of length W imply |g - I g| <= W x (h - x) / h. On a face, the axis normal to it is omitted.
 
-Round-off. Where nodal values are off by at most t, I v is off by t too and its derivatives by 2 t / h_i, which adds to
-the norms. A network of large weights that cancel has a t that is not small beside what its cells differ in.
+Round-off. If nodal values have errors of at most t, I v has an error of at most t and its derivatives of at most
+2 t / h_i; these are added to the norms. For a network with large weights that cancel, t may be comparable to the
+variation of v within a cell.
 """
 
 from __future__ import annotations
@@ -44,21 +46,21 @@ __all__ = [
 
 
 class CellBounds(NamedTuple):
-    """What is known of a function on the cells of a grid with n cells along d axes; all in float64.
+    """Bounds of a function and its derivatives on the cells of a grid with n cells along d axes, in float64.
 
     Attributes
     ----------
-    nodes
-        Values at the nodes, shape (n + 1).
-    value, gradient, second
+    nodes : Tensor, shape (n + 1)
+        Values at the nodes.
+    value, gradient, second : tuple of two Tensor
         Lower and upper bounds of the value (n), of all first (d, n) and of all second derivatives (d, d, n); infinite
-        where there are none.
-    third
-        Bounds of |d_i d_j d_j v|, shape (d, d, n); infinite where there are none.
-    straight
+        if unknown.
+    third : Tensor, shape (d, d, n)
+        Bounds of |d_i d_j d_j v|; infinite if unknown.
+    straight : tuple of str
         Names of the sides of the grid on which the function is multilinear.
-    round_off
-        How far the nodes may be off the values of the function.
+    round_off : float
+        Bound of the round-off in `nodes`.
     """
 
     nodes: Tensor
@@ -80,14 +82,14 @@ class CellBounds(NamedTuple):
 
     @property
     def bends(self) -> Tensor:
-        """A guess of d_i d_i v on each cell, shape (d, n), zero where there is none."""
+        """Estimate of d_i d_i v on each cell, shape (d, n); zero where its bounds are infinite."""
         middle = torch.stack([(self.second[0][i, i] + self.second[1][i, i]) / 2 for i in range(len(self.third))])
         return torch.where(torch.isfinite(middle), middle, 0.0)
 
 
 @runtime_checkable
 class CellBounded(Protocol):
-    """A function that bounds itself on cells."""
+    """A function that returns bounds of itself on cells."""
 
     def cell_bounds(self, grid: Grid) -> CellBounds:
         """Bound the function and its derivatives on every cell of a grid."""
@@ -97,19 +99,19 @@ class CellBounded(Protocol):
 def derivative_squares(bounds: CellBounds, spacing: Sequence[float], axis: int) -> Tensor:
     """Bound the mean square of d_axis (v - I v) over each cell, shape (n)."""
     width = _width(bounds, axis)
-    first = torch.minimum(spacing[axis] ** 2 / 12 * _largest(bounds, axis, axis).square(), width.square() / 4)
+    first = torch.minimum(spacing[axis] ** 2 / 12 * _max_second(bounds, axis, axis).square(), width.square() / 4)
     squares = torch.minimum(first + _across(bounds, spacing, axis), width.square())
-    return _moved(squares, 2 * bounds.round_off / spacing[axis])
+    return _perturbed_squares(squares, 2 * bounds.round_off / spacing[axis])
 
 
 def across_squares(bounds: CellBounds, spacing: Sequence[float], axis: int) -> Tensor:
-    """Bound the mean square of the second part of it, m - J m, which does not depend on x_axis."""
-    return _moved(_across(bounds, spacing, axis), 2 * bounds.round_off / spacing[axis])
+    """Bound the mean square of the second part of d_axis (v - I v), m - J m, over each cell, shape (n)."""
+    return _perturbed_squares(_across(bounds, spacing, axis), 2 * bounds.round_off / spacing[axis])
 
 
 def _across(bounds: CellBounds, spacing: Sequence[float], axis: int) -> Tensor:
     width, others = _width(bounds, axis), [j for j in range(len(spacing)) if j != axis]
-    bends = [torch.minimum(bounds.third[axis, j], 4 / spacing[j] * _largest(bounds, axis, j)) for j in others]
+    bends = [torch.minimum(bounds.third[axis, j], 4 / spacing[j] * _max_second(bounds, axis, j)) for j in others]
     return torch.minimum(_bubble_squares(bends, [spacing[j] for j in others], width), width.square())
 
 
@@ -118,22 +120,22 @@ def curved_squares(bounds: CellBounds, spacing: Sequence[float], axis: int) -> T
     h, width = spacing[axis], _width(bounds, axis)
     spread = (bounds.second[1][axis, axis] - bounds.second[0][axis, axis]) / 2
     first = torch.where(torch.isfinite(spread), h**2 / 12 * spread.square(), width.square() / 4)
-    return _moved(first + _across(bounds, spacing, axis), 2 * bounds.round_off / spacing[axis])
+    return _perturbed_squares(first + _across(bounds, spacing, axis), 2 * bounds.round_off / spacing[axis])
 
 
 def value_squares(bounds: CellBounds, spacing: Sequence[float], axes: Sequence[int]) -> Tensor:
     """Bound the mean square of v - I v over each cell, or over a face with these axes, shape (n)."""
-    bends = [torch.minimum(_largest(bounds, i, i), 2 / spacing[i] * _width(bounds, i)) for i in axes]
-    return _moved(_bubble_squares(bends, [spacing[i] for i in axes], bounds.value[0]), bounds.round_off)
+    bends = [torch.minimum(_max_second(bounds, i, i), 2 / spacing[i] * _width(bounds, i)) for i in axes]
+    return _perturbed_squares(_bubble_squares(bends, [spacing[i] for i in axes], bounds.value[0]), bounds.round_off)
 
 
 def weighted(weights: Tensor, squares: Tensor) -> Tensor:
-    """Multiply weights and what they weigh, either of which may be infinite; nothing where the other is zero."""
+    """Multiply weights and squares, where zero times infinity is zero."""
     return torch.where((weights == 0) | (squares == 0), 0.0, weights * squares)
 
 
-def _moved(squares: Tensor, size: float) -> Tensor:
-    """Mean squares of what is off by another size at most."""
+def _perturbed_squares(squares: Tensor, size: float) -> Tensor:
+    """Bound mean squares after a perturbation of at most `size`."""
     return (squares.sqrt() + size).square() if size else squares
 
 
@@ -141,13 +143,13 @@ def _width(bounds: CellBounds, axis: int) -> Tensor:
     return bounds.gradient[1][axis] - bounds.gradient[0][axis]
 
 
-def _largest(bounds: CellBounds, i: int, j: int) -> Tensor:
+def _max_second(bounds: CellBounds, i: int, j: int) -> Tensor:
     lower, upper = bounds.second
     return torch.maximum(lower[i, j].abs(), upper[i, j].abs())
 
 
 def _bubble_squares(bends: list[Tensor], spacing: Sequence[float], like: Tensor) -> Tensor:
-    """Mean square of sum_j T_j x_j (h_j - x_j) / 2: the square of the mean, and the variances."""
+    """Return the mean square of sum_j T_j x_j (h_j - x_j) / 2: the square of the mean plus the variances."""
     mean, variance = torch.zeros_like(like), torch.zeros_like(like)
     for bend, h in zip(bends, spacing):
         mean = mean + bend * (h**2 / 12)

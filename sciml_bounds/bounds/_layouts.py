@@ -1,6 +1,7 @@
-"""Fields as they come, and the nodal field that is certified in their place.
+"""Conversion of fields of other layouts to the nodal fields that are certified.
 
-A bound holds for a function, so a field that is not nodal is first made into one; the certificate keeps that function.
+An error bound refers to a function, so a field that is not nodal is first converted; the certificate keeps the nodal
+field.
 """
 
 from __future__ import annotations
@@ -18,24 +19,24 @@ from sciml_bounds.problems.transfers import interpolate_nodes, sum_to_nodes
 
 __all__ = ["Layout", "to_nodes"]
 
-#: How a field lies on the grid.
+#: Location of the values of a field on the grid.
 Layout = Literal["nodes", "cells", "interior", "coarse"]
 
 
 def to_nodes(problem: Diffusion, field: Tensor, layout: Layout) -> Tensor:
-    """Make a nodal field (batch..., node_shape) from a field of another layout.
+    """Convert a field of another layout to a nodal field (batch..., node_shape).
 
     Parameters
     ----------
-    problem
-        Gives the grid and the Dirichlet values.
-    field
-        Shape (batch..., layout shape); a channel axis of size one before the space axes is dropped where
-        the batch before it broadcasts with that of the problem.
-    layout
-        "nodes": already nodal. "cells": one value a cell; a node gets the mean of the adjacent fluid cells, and
-        Dirichlet nodes their prescribed value. "interior": the nodes that are not on a Dirichlet side; those get their
-        prescribed value. "coarse": the nodes of a coarser grid of the same box, interpolated multilinearly.
+    problem : Diffusion
+        Defines the grid and the Dirichlet values.
+    field : Tensor, shape (batch..., layout shape)
+        A channel axis of size one before the space axes is dropped if the batch before it broadcasts with the batch of
+        the problem.
+    layout : {"nodes", "cells", "interior", "coarse"}
+        "nodes": already nodal. "cells": one value per cell; a node gets the mean of the adjacent fluid cells, and
+        Dirichlet nodes their prescribed values. "interior": the nodes that are not on a Dirichlet side; Dirichlet nodes
+        get their prescribed values. "coarse": the nodes of a coarser grid of the same box, interpolated multilinearly.
 
     Raises
     ------
@@ -55,7 +56,7 @@ def to_nodes(problem: Diffusion, field: Tensor, layout: Layout) -> Tensor:
 
 
 def layout_shape(problem: Diffusion, layout: Layout) -> tuple[int, ...]:
-    """Shape of a field of a layout, without batch."""
+    """Return the shape of a field of a layout, without batch axes."""
     if layout == "cells":
         return problem.grid.shape
     if layout == "interior":
@@ -64,10 +65,10 @@ def layout_shape(problem: Diffusion, layout: Layout) -> tuple[int, ...]:
 
 
 def _interior(problem: Diffusion) -> tuple[slice, ...]:
-    def held(axis: int, end: int) -> bool:
+    def is_dirichlet(axis: int, end: int) -> bool:
         return isinstance(problem.boundary[f"{AXES[axis]}{end}"], Dirichlet)
 
-    return tuple(slice(int(held(a, 0)), -1 if held(a, 1) else None) for a in range(problem.grid.dim))
+    return tuple(slice(int(is_dirichlet(a, 0)), -1 if is_dirichlet(a, 1) else None) for a in range(problem.grid.dim))
 
 
 def _batch(problem: Diffusion, field: Tensor) -> tuple[int, ...]:
@@ -75,7 +76,7 @@ def _batch(problem: Diffusion, field: Tensor) -> tuple[int, ...]:
 
 
 def _drop_channel(problem: Diffusion, field: Tensor) -> Tensor:
-    """Drop a channel axis of size one between batch and space, as networks give it; nothing else."""
+    """Drop a channel axis of size one between batch and space axes, as in the output of networks."""
     batch = _batch(problem, field)
     has_channel = len(batch) == max(len(problem.batch_shape), 1) + 1 and batch[-1] == 1
     return field.squeeze(len(batch) - 1) if has_channel and _broadcasts(problem, batch[:-1]) else field
@@ -85,7 +86,8 @@ def _check_batch(problem: Diffusion, field: Tensor) -> None:
     batch = _batch(problem, field)
     if not _broadcasts(problem, batch):
         raise InputError(
-            f"values have batch {batch}, not broadcastable with the problem's {tuple(problem.batch_shape)}."
+            f"values have batch shape {batch}, which does not broadcast with the batch shape "
+            f"{tuple(problem.batch_shape)} of the problem."
         )
 
 
@@ -103,7 +105,11 @@ def _check_shape(problem: Diffusion, field: Tensor, layout: Layout) -> None:
         return
     space = tuple(field.shape[-len(shape) :])
     fitting = [name for name in ("nodes", "cells", "interior") if space == layout_shape(problem, name)]
-    hint = f"It fits layout={fitting[0]!r}." if fitting else "For a coarser grid of the same box use layout='coarse'."
+    hint = (
+        f"This shape fits layout={fitting[0]!r}."
+        if fitting
+        else "For a coarser grid of the same box use layout='coarse'."
+    )
     expected = ", ".join(map(str, shape))
     raise InputError(
         f"values have shape {tuple(field.shape)}, but layout={layout!r} expects (batch..., {expected}). {hint}"
@@ -127,17 +133,18 @@ def _from_interior(problem: Diffusion, field: Tensor) -> Tensor:
 def _from_coarse(problem: Diffusion, field: Tensor) -> Tensor:
     dim = problem.grid.dim
     factors = set()
-    counts = (0,) * (dim - field.ndim) + tuple(field.shape[-dim:])  # an axis that is missing has no nodes
+    counts = (0,) * (dim - field.ndim) + tuple(field.shape[-dim:])  # a missing axis counts as an axis without nodes
     for count, n, wraps in zip(counts, problem.grid.shape, problem.periodic):
         cells = count if wraps else count - 1
         if cells < 1 or n % cells:
             raise InputError(
-                f"values have shape {tuple(field.shape)}; layout='coarse' needs the nodes of a coarser grid, each cell "
-                f"of which holds a whole number of the problem's {problem.grid.shape} cells."
+                f"values have shape {tuple(field.shape)}, but layout='coarse' needs values at the nodes of a coarser "
+                f"grid whose cell counts divide those of the problem, {problem.grid.shape}."
             )
         factors.add(n // cells)
     if len(factors) > 1:
         raise InputError(
-            f"values of layout='coarse' are coarser by different factors along the axes ({sorted(factors)}); use one."
+            f"values with layout='coarse' are coarser by different factors along the axes ({sorted(factors)}); use the "
+            "same factor for all axes."
         )
     return interpolate_nodes(field, factors.pop(), problem.periodic)

@@ -1,6 +1,6 @@
-"""The guaranteed upper bound of the energy error of any field with the right boundary values.
+"""Guaranteed upper bound of the energy error of any field with the prescribed boundary values.
 
-With an equilibrated flux y, r = f + div y - c v and its cell means r' (r' = 0 where c = 0),
+For an equilibrated flux y, r = f + div y - c v and its cell means r' (r' = 0 where c = 0),
 
     |||u - v|||^2 <= sum over cells of (||a^-1/2 (a grad v - y)|| + m ||r - r'||)^2 + c^-1 ||r'||^2
                    + sum over Robin faces of alpha^-1 ||g - alpha v - y.n||^2
@@ -29,20 +29,20 @@ __all__ = ["Majorant", "majorant"]
 
 @dataclass(frozen=True)
 class Majorant:
-    """The terms of the bound, each of shape (b, n) and attributed to cells.
+    """Contributions of the cells to the terms of the bound.
 
     Attributes
     ----------
-    flux
+    flux : Tensor, shape (b, n)
         ||a^-1/2 (a grad v - y)||^2.
-    oscillation
+    oscillation : Tensor, shape (b, n)
         m ||r - r'|| (not squared).
-    reaction
+    reaction : Tensor, shape (b, n)
         c^-1 ||r'||^2.
-    robin
-        alpha^-1 ||g - alpha v - y.n||^2 of the faces of the cell.
-    excess
-        By how much the flux of the worst cell is out of balance, shape (b,): more than zero is more than round-off.
+    robin : Tensor, shape (b, n)
+        alpha^-1 ||g - alpha v - y.n||^2 on the Robin faces of the cell.
+    excess : Tensor, shape (b,)
+        Largest flux defect of a cell beyond round-off; zero or less for an equilibrated flux.
     """
 
     flux: Tensor
@@ -55,7 +55,7 @@ class Majorant:
     def squared(self) -> Tensor:
         """Contribution of each cell to the square of the bound, shape (b, n)."""
         squared = self.flux
-        if any(self.oscillation.stride()):  # otherwise one zero for all cells
+        if any(self.oscillation.stride()):  # otherwise a single zero, expanded to all cells
             squared = squared + self.oscillation * (2 * safe_sqrt(self.flux) + self.oscillation)
         for term in (self.reaction, self.robin):
             squared = squared + term if any(term.stride()) else squared
@@ -63,7 +63,7 @@ class Majorant:
 
     @property
     def totals(self) -> dict[str, Tensor]:
-        """The square of each term, summed up, shape (b,)."""
+        """Sum over all cells of the square of each term, shape (b,)."""
         parts = {"flux": self.flux, "oscillation": self.oscillation, "reaction": self.reaction, "robin": self.robin}
         zero = torch.zeros_like(self.excess)
         some = {name: part for name, part in parts.items() if any(part.stride())}
@@ -81,11 +81,11 @@ class Majorant:
     def total(self) -> Tensor:
         """The bound, shape (b,)."""
         total = safe_sqrt(self.summed)
-        return torch.where(total.isnan(), torch.inf, total)  # what overflowed bounds nothing
+        return torch.where(total.isnan(), torch.inf, total)  # NaN from overflow: no finite bound
 
 
 def majorant(problem: Diffusion, values: Tensor, flux: tuple[Tensor, ...]) -> Majorant:
-    """Compute the bound for a node field (b, n + 1) with the right boundary values and an equilibrated flux."""
+    """Compute the bound for a node field (b, n + 1) with the prescribed boundary values and an equilibrated flux."""
     coefficient = tuple(problem.samples(a) for a in problem.coefficient)
     reaction, source = problem.samples(problem.reaction), problem.samples(problem.source)
     terms = majorant_terms(coefficient, reaction, source, problem.fluid, values, flux, problem.grid.spacing)

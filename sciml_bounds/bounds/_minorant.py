@@ -1,12 +1,12 @@
-"""The guaranteed lower bound of the energy error: |||u - v||| >= R(w) / |||w||| for any w, with R the residual of v.
+"""Guaranteed lower bound of the energy error: |||u - v||| >= R(w) / |||w||| for any w, with the residual R of v.
 
-Two test functions are combined in the best way. One is the difference e of v to another approximation on the same grid
-(see `bounds._correction`). The other is a sum of bubbles on the edges of the grid (`kernels.bubbles`), which see what
-no function of the grid can; their weights are a Jacobi step from v + t e, t being where its energy is smallest. Bank,
-Smith, SIAM J. Numer. Anal. 30 (1993) 921-935, for such a surplus as an error indicator; the bound itself is
-Cauchy-Schwarz.
+The bound is the Cauchy-Schwarz inequality for the best combination of two test functions. One is the difference e
+between another approximation on the same grid and v (see `bounds._correction`). The other is a sum of bubbles on the
+edges of the grid (`kernels.bubbles`), which represent the part of the error that no multilinear function represents.
+Their weights are a Jacobi step from v + t e, where t minimises the energy. Bank, Smith, SIAM J. Numer. Anal. 30 (1993)
+921-935, use such a hierarchical surplus as an error indicator.
 
-Everything is a sum over cells, and no grid but the given one is there.
+All terms are sums over the cells of the given grid; there is no finer grid.
 """
 
 from __future__ import annotations
@@ -30,64 +30,66 @@ from sciml_bounds.problems.diffusion import Diffusion
 
 __all__ = ["minorant", "nodal_minorant"]
 
-#: Round-offs that may come together in a term of a sum over cells and in the sum.
+#: Round-off of a term of a sum over cells and of the sum, in machine epsilons.
 ROUND_OFF = 64
 EPS = torch.finfo(torch.float64).eps
 
-#: |||u - v - e|||^2 = |||u - v|||^2 - 2 R(e) + |||e|||^2. Where the root of it may be more than so many times the upper
-#: bound of |||u - v|||, pressures make no good nodal field: where two stiff parts touch at a vertex only, no flux goes
-#: through it, but nodal fields are continuous there.
-NO_HELP = 1.5
+#: A correction e from pressures is rejected if the bound of |||u - v - e||| exceeds the upper bound of |||u - v||| by
+#: more than this factor, where |||u - v - e|||^2 = |||u - v|||^2 - 2 R(e) + |||e|||^2. This happens where two stiff
+#: regions touch at a vertex only: no flux passes through the vertex, but nodal fields are continuous there.
+MAX_CORRECTION_RATIO = 1.5
 
 Edges = tuple[Tensor, ...]
 
 
 def minorant(problem: Diffusion, values: Tensor, pressure: Tensor | None = None, upper: Tensor | None = None) -> Tensor:
-    """Compute the lower bound for a node field (b, n + 1) with the right boundary values, shape (b,).
+    """Compute the lower bound for a node field with the prescribed boundary values, shape (b,).
 
     Parameters
     ----------
-    problem
+    problem : Diffusion
         The problem.
-    values
+    values : Tensor, shape (b, n + 1)
         The field v, with copies of periodic nodes.
-    pressure, upper
-        The cell pressures (b, n) of the flux solve and the upper bound (b,) that came of it. Without them, and where
-        pressures make no good nodal field, cycles of multigrid find the correction.
+    pressure : Tensor, shape (b, n), optional
+        Cell pressures of the flux solve.
+    upper : Tensor, shape (b,), optional
+        Upper bound of the error. If `pressure` or `upper` is missing, or the pressures yield a poor correction, the
+        correction is computed by multigrid cycles.
     """
     with torch.no_grad():
         sums = _CellSums(problem, values)
         correction, alone = _correction(sums, pressure, upper)
-        sure = _sure(alone)
+        sure = _reduced_by_round_off(alone)
         length = torch.where(alone.energy > 0, sure / alone.energy, 0.0)
         length = torch.where(length.isfinite(), length, 0.0).view(-1, *(1,) * problem.grid.dim)
-        weights = sums.relaxed(torch.addcmul(values, length, correction))
+        weights = sums.bubble_weights(torch.addcmul(values, length, correction))
         bubbles, product = sums.of_bubbles(weights, correction)
         lower = _best_ratio(alone, bubbles, product)
-        return torch.where(torch.isfinite(lower), lower, 0.0)  # what overflowed bounds nothing
+        return torch.where(torch.isfinite(lower), lower, 0.0)  # overflow: no positive bound
 
 
 def nodal_minorant(
     problem: Diffusion, values: Tensor, pressure: Tensor | None = None, upper: Tensor | None = None
 ) -> Tensor:
-    """Compute the lower bound that the first test function gives alone, a node function, shape (b,)."""
+    """Compute the lower bound from the first test function alone, which is a node function, shape (b,)."""
     with torch.no_grad():
         _, alone = _correction(_CellSums(problem, values), pressure, upper)
         norm = alone.energy.sqrt() + ROUND_OFF * EPS * (alone.energy.sqrt() + alone.size.sqrt())
-        lower = torch.where(norm > 0, _sure(alone).abs() / torch.where(norm > 0, norm, 1.0), 0.0)
+        lower = torch.where(norm > 0, _reduced_by_round_off(alone).abs() / torch.where(norm > 0, norm, 1.0), 0.0)
         return torch.where(torch.isfinite(lower), lower, 0.0)
 
 
 def _correction(sums: _CellSums, pressure: Tensor | None, upper: Tensor | None) -> tuple[Tensor, _TestFunction]:
-    """Find the difference to another approximation, a node field, and what it is as a test function."""
+    """Return the difference to another approximation, a node field, and its values as a test function."""
     problem, values = sums.problem, sums.values
     if pressure is None or upper is None:
         correction = correction_by_cycles(problem, values)
         return correction, sums.of_nodes(correction)
     correction = correction_from_pressure(problem, values, pressure)
     alone = sums.of_nodes(correction)
-    misses = ~(alone.energy - 2 * alone.right <= (NO_HELP**2 - 1) * upper**2)
-    if bool(misses.any()):  # of each sample by itself, so that it does not depend on the others
+    misses = ~(alone.energy - 2 * alone.right <= (MAX_CORRECTION_RATIO**2 - 1) * upper**2)
+    if bool(misses.any()):  # decided per sample, so that a sample does not depend on the others
         by_cycles = correction_by_cycles(problem, values)
         correction = torch.where(misses.view(-1, *(1,) * problem.grid.dim), by_cycles, correction)
         alone = sums.of_nodes(correction)
@@ -96,7 +98,7 @@ def _correction(sums: _CellSums, pressure: Tensor | None, upper: Tensor | None) 
 
 @dataclass(frozen=True)
 class _TestFunction:
-    """R(w), |||w|||^2 and how far round-off may have changed R(w) and |||w|||, in units of it, each (b,)."""
+    """R(w), |||w|||^2, and the round-off of R(w) and of |||w||| in machine epsilons, shape (b,) each."""
 
     right: Tensor
     energy: Tensor
@@ -104,16 +106,16 @@ class _TestFunction:
     size: Tensor
 
 
-def _sure(alone: _TestFunction) -> Tensor:
-    """R(w) less what round-off may have added, shape (b,)."""
+def _reduced_by_round_off(alone: _TestFunction) -> Tensor:
+    """Reduce |R(w)| by its round-off, keeping the sign, shape (b,)."""
     return alone.right.sign() * (alone.right.abs() - ROUND_OFF * EPS * alone.noise).clamp_min(0)
 
 
 def _best_ratio(e: _TestFunction, w: _TestFunction, product: Tensor) -> Tensor:
-    """Maximise R over norm among s e + t w, and bound the ratio from below whatever round-off has done.
+    """Maximise R divided by the norm among s e + t w, and return a lower bound of the ratio that includes round-off.
 
-    Modes of the functions are off by round-off, which by the triangle inequality changes the norm by no more than that
-    of what they are off by (`size`); the round-off of their products is at most that of the product of the norms.
+    Round-off in the modes of the functions changes the norm by at most the norm of the perturbation (`size`), by the
+    triangle inequality. The round-off of the product of e and w is at most that of the product of their norms.
     """
     parts = (e, w)
     eps = ROUND_OFF * EPS
@@ -136,7 +138,7 @@ def _best_ratio(e: _TestFunction, w: _TestFunction, product: Tensor) -> Tensor:
 
 
 class _CellSums:
-    """The residual R of a field and the energy, in nodal functions and in bubbles, with what round-off may add."""
+    """Residual R of a field and energies, for nodal test functions and bubbles, with their round-off."""
 
     def __init__(self, problem: Diffusion, values: Tensor) -> None:
         fluid = problem.fluid
@@ -146,18 +148,18 @@ class _CellSums:
         self.problem, self.values = problem, values
         self.data: Data = (tuple(a), c, f)
         flat = values.flatten(1)
-        self.level = torch.maximum(-flat.amin(1), flat.amax(1))  # without a temporary
-        self.sides = list(_exchanges(problem))
+        self.level = torch.maximum(-flat.amin(1), flat.amax(1))  # largest absolute value, without a temporary
+        self.sides = list(_boundary_terms(problem))
 
     def of_nodes(self, e: Tensor) -> _TestFunction:
-        """Take a node field for the test function."""
+        """Evaluate a node field as test function."""
         total = nodal_products(self.data, self.values, e, self.level, self.problem.grid.spacing)
         for side in self.sides:
             total = total + nodal_products(side.data, side.trace(self.values), side.trace(e), self.level, side.spacing)
         return _TestFunction(*total.unbind(1))
 
     def of_bubbles(self, w: Edges, e: Tensor) -> tuple[_TestFunction, Tensor]:
-        """Take a sum of bubbles, and its energy product with e."""
+        """Evaluate a sum of bubbles as test function, and its energy product with the node field e."""
         total = bubble_products(self.data, self.values, e, w, self.level, self.problem.grid.spacing)
         for side in self.sides:
             fields = side.trace(self.values), side.trace(e), side.edges(w)
@@ -165,8 +167,8 @@ class _CellSums:
         right, product, energy, noise, size = total.unbind(1)
         return _TestFunction(right, energy, noise, size), product
 
-    def relaxed(self, values: Tensor) -> Edges:
-        """Divide the residual of a field in every bubble by the energy of the bubble; zero on Dirichlet sides."""
+    def bubble_weights(self, values: Tensor) -> Edges:
+        """Return bubble weights: the residual in each bubble divided by its energy, zero on Dirichlet sides."""
         problem, spacing = self.problem, self.problem.grid.spacing
         residual = bubble_residual(self.data, values, spacing)
         for side in self.sides:
@@ -191,8 +193,8 @@ class _CellSums:
 
 
 @dataclass(frozen=True)
-class _Exchange:
-    """A Neumann or Robin side: the same sums with no coefficient, alpha as reaction and the data as source."""
+class _BoundaryTerm:
+    """A Neumann or Robin side, treated like a cell sum with zero coefficient, reaction alpha and the data as source."""
 
     axis: int
     end: int
@@ -201,15 +203,15 @@ class _Exchange:
     periodic: tuple[bool, ...]
 
     def trace(self, nodes: Tensor) -> Tensor:
-        """Values (b, nodes of the side)."""
+        """Return the values on the side, shape (b, nodes of the side)."""
         return nodes.select(1 + self.axis, -self.end)
 
     def edges(self, w: Edges) -> Edges:
-        """Numbers of the edges in the side, as views."""
+        """Return the values of the edges in the side, as views."""
         return tuple(part.select(1 + self.axis, -self.end) for k, part in enumerate(w) if k != self.axis)
 
     def share_scales(self, data: Data, weights: Edges, problem: Diffusion) -> None:
-        """Add the energy that bubbles have on the side to that which their weights were divided by."""
+        """Rescale the weights of the bubbles on the side, to include the energy of the side in the divisor."""
         if not bool(self.data[1].any()):
             return
         a, c, f = data
@@ -221,7 +223,7 @@ class _Exchange:
             w *= here / (here + there)
 
 
-def _exchanges(problem: Diffusion) -> list[_Exchange]:
+def _boundary_terms(problem: Diffusion) -> list[_BoundaryTerm]:
     grid, found = problem.grid, []
     for name, condition in problem.boundary.items():
         if not isinstance(condition, Neumann | Robin):
@@ -238,5 +240,5 @@ def _exchanges(problem: Diffusion) -> list[_Exchange]:
         others = [k for k in range(grid.dim) if k != axis]
         zero = torch.zeros_like(alpha)
         spacing, periodic = tuple(grid.spacing[k] for k in others), tuple(problem.periodic[k] for k in others)
-        found.append(_Exchange(axis, end, ((zero,) * len(others), alpha, g), spacing, periodic))
+        found.append(_BoundaryTerm(axis, end, ((zero,) * len(others), alpha, g), spacing, periodic))
     return found

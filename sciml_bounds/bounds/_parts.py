@@ -1,7 +1,7 @@
-"""The two parts of an error, and its L2 norm.
+"""Discretisation part and model part of an error, and the constant for its L2 norm.
 
-The mesh part is the error of the discrete solution u_h on the grid; the model part is the distance of a field to u_h.
-For neither is orthogonality assumed: u_h is computed, and what the solver left of it is bounded.
+The mesh part is the error of the discrete solution u_h; the model part is the distance of a field to u_h. Orthogonality
+is not assumed: u_h is computed, and the error of the linear solve is bounded.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ __all__ = ["discrete_solution", "l2_constant", "model_interval"]
 
 
 def discrete_solution(problem: Diffusion, rtol: float = 1e-10) -> tuple[Tensor, Tensor]:
-    """Compute the discrete solution (b, n + 1) and a bound of the energy distance to the exact discrete solution (b,).
+    """Compute the discrete solution (b, n + 1), and bound its energy distance to the exact discrete solution (b,).
 
-    The energy of multilinear functions never exceeds that of the lattice (the trapezoidal rule overestimates squares),
-    so a bound in the norm of the lattice operator serves.
+    The trapezoidal rule overestimates squares, so the energy of a multilinear function is at most the energy of its
+    nodal values on the lattice. A bound in the norm of the lattice operator is therefore sufficient.
     """
     with torch.no_grad():
         system = node_system(problem)
@@ -50,8 +50,8 @@ def model_interval(problem: Diffusion, values: Tensor, discrete: Tensor, left: T
 def l2_constant(problem: Diffusion) -> Tensor:
     """Return mu, shape (b,), with |||w|||^2 >= mu ||w||^2 for all w that vanish on Dirichlet sides; zero if unknown.
 
-    On a box the eigenvalues along an axis are (pi / l)^2 between two Dirichlet sides and (pi / 2l)^2 with one. With
-    solids only the reaction counts.
+    On a box, the smallest eigenvalue along an axis is (pi / l)^2 with two Dirichlet sides and (pi / 2l)^2 with one. If
+    there are solids, only the reaction contributes.
     """
     grid = problem.grid
     reaction = torch.where(problem.fluid, problem.samples(problem.reaction), torch.inf)
@@ -59,7 +59,7 @@ def l2_constant(problem: Diffusion) -> Tensor:
     if problem.solid is not None:
         return total
     for axis, length in enumerate(grid.lengths):
-        held = sum(isinstance(problem.boundary[f"{AXES[axis]}{end}"], Dirichlet) for end in (0, 1))
+        count = sum(isinstance(problem.boundary[f"{AXES[axis]}{end}"], Dirichlet) for end in (0, 1))
         a_min = problem.samples(problem.coefficient[axis]).flatten(1).amin(1)
-        total = total + a_min * (held * math.pi / (2 * length)) ** 2
+        total = total + a_min * (count * math.pi / (2 * length)) ** 2
     return total

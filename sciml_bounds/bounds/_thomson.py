@@ -1,8 +1,8 @@
-"""A bound of what an iterative solve left, for any lattice: Thomson's principle on a spanning forest.
+"""Bound of the energy error of an iterative solve on any lattice: Thomson's principle on a spanning forest.
 
-For A e = s with conductances T and absorptions c, any flow with divergence s that leaves through absorbing points has
-at least the energy of e: s.A^-1 s <= sum flow^2 / T + sum absorbed^2 / c. A flow along a tree is found in one pass, and
-since s is tiny its waste does not matter. Nothing is assumed about eigenvalues, so solids of any shape are welcome.
+Let A e = s with conductances T and absorptions c. Any flow with divergence s that leaves through absorbing points has
+at least the energy of e: s.A^-1 s <= sum flow^2 / T + sum absorbed^2 / c. A flow along a tree is computed in one pass.
+It overestimates the energy, but s is tiny. No eigenvalue bounds are needed, so solids may have any shape.
 Doyle, Snell, "Random Walks and Electric Networks" (1984), section 1.3.5.
 """
 
@@ -20,7 +20,7 @@ __all__ = ["energy_error_bound"]
 
 
 def energy_error_bound(operator: LatticeOperator, rhs: Tensor, x: Tensor) -> Tensor:
-    """Bound ||x - A^-1 b||_A for each sample of x (b, n), with conductances that are not negative."""
+    """Bound ||x - A^-1 rhs||_A for each sample of x (b, n); the conductances must be non-negative."""
     residual = torch.empty_like(x)
     operator.residual_into(x, rhs.expand(len(x), *rhs.shape[1:]).reshape(x.shape).contiguous(), residual)
     size = operator.absolute_row_sums().flatten(1) * x.abs()
@@ -29,13 +29,13 @@ def energy_error_bound(operator: LatticeOperator, rhs: Tensor, x: Tensor) -> Ten
     for sample, (s, extra) in enumerate(zip(residual, noise)):
         forest = _forest(operator, sample if operator.batch > 1 else 0)
         entries = s.cpu().numpy()
-        noise_energy = _flow_energy(*forest, np.abs(extra.cpu().numpy()))  # absolute values add up along every path
+        noise_energy = _flow_energy(*forest, np.abs(extra.cpu().numpy()))  # absolute values cover every choice of signs
         bounds.append(np.sqrt(_flow_energy(*forest, entries)) + np.sqrt(noise_energy))
     return torch.as_tensor(np.array(bounds)).to(x)
 
 
 def _forest(operator: LatticeOperator, sample: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return points with parents first, parents (-1: the ground), and the conductance to the parent or the ground."""
+    """Return the points (parents first), their parents (-1 for the ground), and the conductances to the parents."""
     n = operator.shape[0]
     index = np.arange(n).reshape(operator.lattice)
     starts, ends, weights = (
@@ -51,7 +51,7 @@ def _forest(operator: LatticeOperator, sample: int) -> tuple[np.ndarray, np.ndar
     kept = weight > 0
     pairs = (np.concatenate(starts)[kept], np.concatenate(ends)[kept])
     resistance = scipy.sparse.coo_array((1 / weight[kept], pairs), shape=(n + 1, n + 1)).tocsr()
-    tree = scipy.sparse.csgraph.minimum_spanning_tree(resistance)  # the widest roads out
+    tree = scipy.sparse.csgraph.minimum_spanning_tree(resistance)  # paths of large conductance
     tree = (tree + tree.T).tocsr()
     orders, parents = [], np.full(n, -2, dtype=np.int64)
     _, labels = scipy.sparse.csgraph.connected_components(tree, directed=False)
@@ -76,5 +76,5 @@ def _flow_energy(order: np.ndarray, parents: np.ndarray, conductance: np.ndarray
     for point in order[::-1]:
         if parents[point] >= 0:
             flow[parents[point]] += flow[point]
-    leaves = parents > -2  # roots of floating components have nowhere to go: their sum is zero but for round-off
-    return float((flow[leaves] ** 2 / conductance[leaves]).sum())
+    has_parent = parents > -2  # roots of floating components have no parent; their flow is zero up to round-off
+    return float((flow[has_parent] ** 2 / conductance[has_parent]).sum())

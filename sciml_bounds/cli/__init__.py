@@ -1,1 +1,1 @@
-"""The command line: one file a sub-command, each of them thin; `main.run` is the entry point."""
+"""Command-line interface: one thin module per sub-command; `main.run` is the entry point."""

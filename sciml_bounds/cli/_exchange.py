@@ -1,4 +1,4 @@
-"""What the commands that exchange data sets with other packages share."""
+"""Progress display of the commands `import` and `export`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 from sciml_bounds.cli import _output as output
 
-__all__ = ["shown_samples"]
+__all__ = ["sample_progress"]
 
 
 @contextmanager
-def shown_samples() -> Iterator[Callable[[int, int], None] | None]:
-    """Show on a terminal how many samples are done; elsewhere nothing is said."""
+def sample_progress() -> Iterator[Callable[[int, int], None] | None]:
+    """Show the number of finished samples if stderr is a terminal, and nothing otherwise."""
     console = output.error_console()
     if not console.is_terminal:
         yield None

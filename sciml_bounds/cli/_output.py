@@ -1,4 +1,4 @@
-"""What the commands print and write."""
+"""Output of the commands: tables, JSON, files and progress."""
 
 from __future__ import annotations
 
@@ -24,30 +24,34 @@ __all__ = [
     "JsonOption",
     "OutOption",
     "PlotOption",
+    "ReportOption",
     "certificate_record",
     "certificate_rows",
+    "check_targets",
     "error_console",
     "finish",
     "grid_row",
+    "iteration_progress",
     "print_json",
     "print_table",
     "problem_record",
-    "shown_progress",
     "solution_record",
     "solution_rows",
-    "targets",
+    "target_failure",
 ]
 
 OutOption = Annotated[
     Path | None,
-    typer.Option(metavar="FILE.nc", help="Write the result as netCDF-4 (HDF5); only one of its kind is replaced."),
+    typer.Option(metavar="FILE.nc", help="Write the result as netCDF-4 (HDF5); replaces only a file of the same kind."),
 ]
-PlotOption = Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw it, as .png, .pdf or .svg.")]
+PlotOption = Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the result as .png, .pdf or .svg.")]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.html", help="Write a self-contained page with tables and pictures.", show_default=False),
+]
 JsonOption = Annotated[
     bool,
-    typer.Option(
-        "--json", help="Print one JSON object instead of a table; null stands for what is infinite or missing."
-    ),
+    typer.Option("--json", help="Print one JSON object instead of a table; infinite or missing values become null."),
 ]
 
 PICTURES = (".png", ".pdf", ".svg")
@@ -55,19 +59,19 @@ NOT_REACHED = 3
 
 
 def error_console() -> Console:
-    """Make the console for everything that is not the result."""
+    """Return the console on stderr, for everything except the result."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def targets(out: Path | None, plot: Path | None, content: str = "") -> None:
-    """Find out before the work whether the files can be written, the first with a result of this kind.
+def check_targets(out: Path | None, plot: Path | None, content: str = "") -> None:
+    """Check before the work that the output files can be written, `out` with a result of this kind.
 
     Raises
     ------
     InputError
-        If one of them cannot.
+        If one of them cannot be written.
     """
     from sciml_bounds.store.datasets.saved_results import check_replaceable
     from sciml_bounds.store.safety.writer import check_target
@@ -82,8 +86,8 @@ def targets(out: Path | None, plot: Path | None, content: str = "") -> None:
 
 
 @contextmanager
-def shown_progress() -> Iterator[Callable[[Progress], None]]:
-    """Show iterations on stderr: in place on a terminal, otherwise a line after 1, 2, 4, 8, ... of them."""
+def iteration_progress() -> Iterator[Callable[[Progress], None]]:
+    """Show iterations on stderr: in place on a terminal, otherwise one line after 1, 2, 4, 8, ... iterations."""
     console = error_console()
     if console.is_terminal:
         with console.status("setting up") as status:
@@ -108,7 +112,7 @@ def _progress_line(progress: Progress) -> str:
 
 
 def problem_record(problem: sb.Diffusion) -> dict[str, Any]:
-    """Describe a problem in JSON's words."""
+    """Return the JSON record of a problem."""
     return {
         "version": sciml_bounds.__version__,
         "shape": problem.grid.shape,
@@ -119,7 +123,7 @@ def problem_record(problem: sb.Diffusion) -> dict[str, Any]:
 
 
 def solution_record(solution: sb.Solution) -> dict[str, Any]:
-    """Describe a solution in JSON's words, a number or one a sample."""
+    """Return the JSON record of a solution, with one number per sample for a batch."""
     reason = solution.reason
     return {
         "method": solution.method,
@@ -133,7 +137,7 @@ def solution_record(solution: sb.Solution) -> dict[str, Any]:
 
 
 def certificate_record(certificate: sb.Certificate) -> dict[str, Any]:
-    """Describe a certificate in JSON's words, a number or one a sample."""
+    """Return the JSON record of a certificate, with one number per sample for a batch."""
     names = ("lower", "upper", "relative_upper", "energy", "boundary_part", "boundary_gap")
     return {
         "kind": certificate.kind,
@@ -145,7 +149,7 @@ def certificate_record(certificate: sb.Certificate) -> dict[str, Any]:
 
 
 def solution_rows(solution: sb.Solution) -> dict[str, str]:
-    """Describe a solution in a few lines."""
+    """Return the table rows of a solution."""
     from sciml_bounds.reports import describe, describe_reason, describe_residual
 
     return {
@@ -159,7 +163,7 @@ def solution_rows(solution: sb.Solution) -> dict[str, str]:
 
 
 def certificate_rows(certificate: sb.Certificate) -> dict[str, str]:
-    """Describe a certificate in a few lines."""
+    """Return the table rows of a certificate."""
     from sciml_bounds.reports import describe, describe_interval, describe_upper
 
     interval = describe_interval(certificate.lower, certificate.upper, "error")
@@ -175,10 +179,20 @@ def certificate_rows(certificate: sb.Certificate) -> dict[str, str]:
 
 
 def grid_row(grid: sb.Grid, batch: tuple[int, ...]) -> str:
-    """Describe a grid and a batch on it in a few words."""
+    """Return a short description of a grid and the batch on it."""
     cells, count = " x ".join(map(str, grid.shape)), math.prod(batch)
     samples = "1 sample" if count == 1 else f"{count} samples"
     return f"{cells} cells" + (f", {samples}" if batch else "")
+
+
+def target_failure(certificate: sb.Certificate, target: float) -> str | None:
+    """Return the message if the guaranteed relative error exceeds the target, otherwise None."""
+    from sciml_bounds.reports import describe_upper
+
+    worst = certificate.relative_upper.max()
+    if float(worst) <= target:
+        return None
+    return f"the guaranteed relative error is {describe_upper(worst)}, above the target {target:g}."
 
 
 def finish(
@@ -193,12 +207,12 @@ def finish(
     as_json: bool,
     failure: str | None,
 ) -> None:
-    """Write the files, print the result, and leave with the exit code for what was not reached.
+    """Write the files, print the result, and exit with code 3 if there is a failure.
 
     Raises
     ------
     typer.Exit
-        If `failure` says that something was not reached.
+        If `failure` is not None.
     """
     from sciml_bounds.store.datasets.saved_results import write
     from sciml_bounds.store.safety.writer import replacing
@@ -224,7 +238,7 @@ def print_json(record: Mapping[str, Any]) -> None:
 
 
 def _finite(value: Any) -> Any:
-    """Replace what JSON has no number for by null."""
+    """Replace NaN and infinity, which JSON cannot represent, by None."""
     if isinstance(value, Mapping):
         return {key: _finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

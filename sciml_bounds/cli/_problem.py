@@ -1,4 +1,4 @@
-"""From options to a problem, and to an answer that is held against it: what the commands share."""
+"""Command-line options that describe a problem, and how to build it and read nodal values for it."""
 
 from __future__ import annotations
 
@@ -44,14 +44,12 @@ CoefficientOption = Annotated[str, _COEFFICIENT]
 OptionalCoefficientOption = Annotated[str | None, _COEFFICIENT]
 SourceOption = Annotated[str | None, typer.Option(metavar=_FIELD, help="f in each cell. [default: 0]")]
 ReactionOption = Annotated[str | None, typer.Option(metavar=_FIELD, help="c >= 0 in each cell. [default: 0]")]
-SolidOption = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Boolean, True in the cells that are walls. [default: none]")
-]
+SolidOption = Annotated[str | None, typer.Option(metavar="FILE", help="Boolean mask of solid cells. [default: none]")]
 ShapeOption = Annotated[
     str | None,
     typer.Option(
         metavar="N,N",
-        help="Cells along each axis; needed if all fields are numbers, or if a file holds a batch (--sample).",
+        help="Number of cells along each axis; needed if all fields are numbers, or for some batches (--sample).",
     ),
 ]
 LengthsOption = Annotated[str | None, typer.Option(metavar="L,L", help="Side lengths of the box. [default: 1 each]")]
@@ -63,30 +61,30 @@ BoundaryOption = Annotated[
     typer.Option(
         metavar="SIDE=KIND:VALUE",
         help=(
-            "Condition on a side x0, x1, y0, y1, z0, z1, or on all that are not named; may be repeated: "
+            "Condition on a side x0, x1, y0, y1, z0, z1, or on all sides without one; may be repeated: "
             "x0=dirichlet:1, x1=neumann:0, y0=robin:ALPHA:G, z0=periodic, all=neumann:0. [default: all=dirichlet:0]"
         ),
     ),
 ]
 SampleOption = Annotated[
-    int | None, typer.Option(min=0, metavar="I", help="Take sample I of every file that holds a batch.")
+    int | None, typer.Option(min=0, metavar="I", help="Use sample I of every file with a batch of samples.")
 ]
 
-#: How many numbers each kind of condition takes, and how it is written.
+#: Allowed numbers of values for each kind of boundary condition, and its syntax.
 _KINDS = {
     "dirichlet": ((1,), "dirichlet:VALUE"),
     "neumann": ((1,), "neumann:FLUX"),
     "robin": ((1, 2), "robin:ALPHA:G"),
     "periodic": ((0,), "periodic"),
 }
-#: Fields of the size of the problem that a solve holds at its peak, measured; a certificate with its grid of half the
-#: spacing holds 2^dim times as many. A grid that cannot fit is refused before anything is made.
-FIELDS_AT_WORK = 40
+#: Peak memory of a solve, in fields of the size of the problem (measured). A certificate uses half the grid spacing
+#: and needs 2^dim times as many. Grids that cannot fit into memory are rejected before any work.
+PEAK_FIELDS = 40
 
 
 @dataclass(frozen=True)
 class ProblemOptions:
-    """The options that describe a problem, as they were given."""
+    """Options that describe a problem, unparsed."""
 
     coefficient: str
     source: str | None
@@ -100,12 +98,12 @@ class ProblemOptions:
 
 
 def build_problem(options: ProblemOptions, *, certified: bool) -> sb.Diffusion:
-    """Read the files and make the problem, if there is memory to solve it, and to certify the answer.
+    """Read the files and build the problem, after checking that the memory suffices to solve (and certify) it.
 
     Raises
     ------
     InputError
-        If an option cannot be understood or does not fit the others.
+        If an option is invalid or contradicts another one.
     """
     import sciml_bounds as sb
     from sciml_bounds.memory import require_memory
@@ -122,11 +120,13 @@ def build_problem(options: ProblemOptions, *, certified: bool) -> sb.Diffusion:
         taken = {name: read_sample(found, grid.dim, options.sample, name) for name, found in arrays.items()}
     numbers = {name: field for name, field in fields.items() if isinstance(field, float)}
     batch = max((array.size for array in taken.values()), default=1) / math.prod(grid.shape)
-    fields_at_work = FIELDS_AT_WORK * (2**grid.dim if certified else 1)
-    require_memory(int(8 * fields_at_work * max(batch, 1) * math.prod(n + 1 for n in grid.shape)), "this problem")
+    peak_fields = PEAK_FIELDS * (2**grid.dim if certified else 1)
+    require_memory(int(8 * peak_fields * max(batch, 1) * math.prod(n + 1 for n in grid.shape)), "this problem")
     problem = sb.Diffusion(grid, **numbers, **taken, boundary=_boundary(options.boundary, grid))
     if options.source is None and not options.boundary:
-        raise InputError("nothing drives this problem and its solution is zero; give --source or --boundary.")
+        raise InputError(
+            "the problem has no source and zero boundary values, so its solution is zero; give --source or --boundary."
+        )
     return problem
 
 
@@ -136,24 +136,22 @@ def read_sample(found: FoundArray, dim: int, sample: int | None, name: str) -> A
     Raises
     ------
     InputError
-        If there are not so many samples, or they cannot be read.
+        If the sample does not exist or cannot be read.
     """
     if sample is None or len(found.shape) <= dim:
         return found.read(None)
     if sample >= found.shape[0]:
-        raise InputError(
-            f"--sample {sample} does not exist; there are {found.shape[0]} samples of the {name}, counted from 0."
-        )
+        raise InputError(f"--sample {sample} does not exist; the {name} has {found.shape[0]} samples, counted from 0.")
     return found.read(sample)
 
 
 def read_values(text: str, problem: sb.Diffusion, sample: int | None, what: str, name: str) -> Array:
-    """Read an answer to a problem, or one sample of it; a number stands for a constant at the nodes.
+    """Read nodal values for a problem, or one sample of them; a number means a constant.
 
     Raises
     ------
     InputError
-        If it cannot be read.
+        If they cannot be read.
     """
     import numpy as np
 
@@ -167,27 +165,27 @@ def read_values(text: str, problem: sb.Diffusion, sample: int | None, what: str,
 
 
 def _first_shape(options: ProblemOptions, arrays: dict[str, FoundArray]) -> tuple[int, ...]:
-    """Take the number of cells from the array without batch, or without its batch axis, where that is certain."""
+    """Return the number of cells along each axis, from an array whose batch axes are known."""
     if not arrays:
         raise InputError(
-            "all fields are numbers, so the grid is unknown; give the cells along each axis: --shape 64,64."
+            "all fields are numbers, so the grid is unknown; give the number of cells along each axis: --shape 64,64."
         )
     axes = {name: len(array.shape) for name, array in arrays.items()}
-    # of the others it may be unknown whether they have batch axes before those of the grid
+    # other arrays may have batch axes before those of the grid
     name, array = min(arrays.items(), key=lambda item: (item[1].batch_axes is None, axes[item[0]]))
     shape: tuple[int, ...] = array.shape[array.batch_axes or 0 :]
     if options.sample is not None and array.batch_axes is None and axes[name] == max(axes.values()):
         if len(shape) <= 3:  # with four axes the first one must be a batch
             choices = [",".join(map(str, cells)) for cells in (shape, shape[1:]) if cells]
             raise InputError(
-                f"--sample leaves open whether the first axis of the {name}, of shape {shape}, is a batch; give the "
-                f"cells along each axis: --shape {' or --shape '.join(choices)}."
+                f"with --sample, the first axis of the {name} of shape {shape} may or may not be a batch axis; give "
+                f"the number of cells along each axis: --shape {' or --shape '.join(choices)}."
             )
         shape = shape[1:]
     if not 1 <= len(shape) <= 3:
         raise InputError(
-            f"the {name} has shape {array.shape}, which is no grid of one to three axes; give --shape, or --sample for "
-            "one sample of a batch."
+            f"the {name} has shape {array.shape}, but a grid has one to three axes; give --shape, or --sample for one "
+            "sample of a batch."
         )
     return shape
 
@@ -199,7 +197,7 @@ def _numbers[Number: (int, float)](text: str | None, kind: type[Number], option:
         return tuple(kind(part) for part in text.split(","))
     except ValueError:
         example = "64,64" if kind is int else "1.5,2"
-        raise InputError(f"{option} {text} cannot be read; give one number an axis, such as {example}.") from None
+        raise InputError(f"{option} {text} cannot be parsed; give one number per axis, such as {example}.") from None
 
 
 def _boundary(texts: list[str] | None, grid: sb.Grid) -> Boundary | dict[str, Boundary]:
@@ -211,9 +209,9 @@ def _boundary(texts: list[str] | None, grid: sb.Grid) -> Boundary | dict[str, Bo
     for text in texts:
         side, equals, condition = text.partition("=")
         if not equals:
-            raise InputError(f"--boundary {text} is not SIDE=KIND:VALUE, such as x0=dirichlet:1.")
+            raise InputError(f"--boundary {text} must have the form SIDE=KIND:VALUE, such as x0=dirichlet:1.")
         if side in given:
-            raise InputError(f"--boundary names {side} twice; keep one of them.")
+            raise InputError(f"--boundary sets the condition on {side} twice; keep one of them.")
         given[side] = _condition(text, condition)
     others = given.pop("all", None)
     return given if others is None else dict.fromkeys(grid.sides, others) | given

@@ -1,4 +1,4 @@
-"""How a program of this project ends: messages in one line, exit codes, and no half-written file."""
+"""Run a command-line program: one-line messages, exit codes, and no partial files after an interruption."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def run_program(app: typer.Typer, name: str, arguments: Sequence[str] | None = N
     """Run a command line and return its exit code."""
     previous = {number: signal.signal(number, partial(interrupt, name)) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with _messages_shown(name), _interrupts_kept():
+        with _printed_messages(name), _repeated_interrupts():
             app(arguments, prog_name=name)
     except (InputError, MissingExtraError) as error:
         print(f"{name}: {in_shell_words(str(error))}", file=sys.stderr)
         return BAD_INPUT
     except (MemoryError, RuntimeError) as error:
-        if not _means_out_of_memory(error):
+        if not _is_out_of_memory(error):
             raise
-        print(f"{name}: there is not enough memory for this; take fewer samples at a time, a smaller grid, or "
-              "another --device.", file=sys.stderr)  # fmt: skip
+        print(f"{name}: out of memory; use fewer samples at a time, a smaller grid, or another --device.",
+              file=sys.stderr)  # fmt: skip
         return BAD_INPUT
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -48,20 +48,20 @@ def run_program(app: typer.Typer, name: str, arguments: Sequence[str] | None = N
 
 
 def interrupt(name: str, number: int, frame: FrameType | None) -> NoReturn:
-    """Leave through every `finally`, so that no half-written file stays."""
-    print(f"{name}: stopped by {signal.Signals(number).name}; no half-written file is left.", file=sys.stderr)
+    """Exit through every `finally`, which removes partial files."""
+    print(f"{name}: stopped by {signal.Signals(number).name}; no partial file is left.", file=sys.stderr)
     raise SystemExit(128 + number)
 
 
 @contextmanager
-def _interrupts_kept() -> Iterator[None]:
-    """Interrupt again where Python drops the exception of `interrupt`, as within a callback of garbage collection."""
+def _repeated_interrupts() -> Iterator[None]:
+    """Interrupt again if Python drops the exception of `interrupt`, as it does in garbage-collection callbacks."""
     shown = sys.unraisablehook
     timers: list[threading.Timer] = []
 
     def repeat(dropped: Any) -> None:
         if isinstance(dropped.exc_value, SystemExit) and dropped.exc_value.code in (130, 143):
-            # a moment later, outside of this function, where it would be dropped as well
+            # with a delay, since an exception raised within this hook would be dropped as well
             timers.append(threading.Timer(0.05, os.kill, (os.getpid(), dropped.exc_value.code - 128)))
             timers[-1].start()
         else:
@@ -76,16 +76,16 @@ def _interrupts_kept() -> Iterator[None]:
         sys.unraisablehook = shown
 
 
-def _means_out_of_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: Exception) -> bool:
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
         return True
-    return "can't allocate memory" in str(error)  # of torch on the CPU, which has no class for it
+    return "can't allocate memory" in str(error)  # torch has no exception class for this on the CPU
 
 
 @contextmanager
-def _messages_shown(name: str) -> Iterator[None]:
-    """Print what the library tells its logger, and what it warns of, one line a message."""
+def _printed_messages(name: str) -> Iterator[None]:
+    """Print log messages and warnings of the library, one line per message."""
     logger = logging.getLogger("sciml_bounds")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(f"{name}: %(message)s"))
@@ -95,13 +95,13 @@ def _messages_shown(name: str) -> Iterator[None]:
 
     def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
         if issubclass(category, ConvergenceWarning):
-            print(f"{name}: {message}", file=sys.stderr)  # without the line of the program that it points at
+            print(f"{name}: {message}", file=sys.stderr)  # without the source line
         else:
             shown(message, category, *where)
 
     try:
         with warnings.catch_warnings():
-            shown, warnings.showwarning = warnings.showwarning, show  # type: ignore[assignment]  # of any place
+            shown, warnings.showwarning = warnings.showwarning, show  # type: ignore[assignment]  # accepts more arguments
             yield
     finally:
         logger.setLevel(level)

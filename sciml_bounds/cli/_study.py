@@ -1,4 +1,4 @@
-"""What the demo computes: four answers to the same problems, certified, and their true errors from a finer solve."""
+"""Computations of the demo: certificates of four answers to the same problems, and their true errors."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ __all__ = ["Answer", "Study", "darcy_problem", "reference_intervals", "run_study
 
 #: The two conductivities of the published Darcy fields.
 LOW, HIGH = 3.0, 12.0
-#: The shipped network that predicts, and the cells per axis that it was trained on.
+#: The shipped network, and the number of cells per axis in its training data.
 NETWORK, TRAINED_CELLS = "darcy-rough", 64
-#: How much finer the grid of the reference is.
+#: Refinement factor of the grid of the reference solution.
 REFINEMENT = 4
-#: Centre, radius and height (relative to the largest value) of the planted error.
+#: Centre, radius and height (relative to the largest value) of the added error.
 SPOT = ((0.7, 0.3), 0.08, 0.1)
 _SIDES = {f"{axis}{end}": (number, end) for number, axis in enumerate("xy") for end in (0, 1)}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer to all problems.
+    """Approximate solutions of all problems from one source.
 
     Attributes
     ----------
-    name
-        What it is.
-    certificate
-        Its guaranteed bounds.
-    error
+    name : str
+        Name in the table.
+    certificate : Certificate
+        Guaranteed bounds of the errors.
+    error : Interval
         Guaranteed interval of |||u - values||| from the finer solve, shape (samples,).
     """
 
@@ -51,14 +51,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Study:
-    """The problems, the energy norms |||u||| of their exact solutions as intervals (samples,), and the answers."""
+    """Problems, energy norms |||u||| of their exact solutions as intervals (samples,), and answers."""
 
     problem: sb.Diffusion
     energy: Interval
     answers: list[Answer]
 
     def relative(self, interval: Interval) -> Interval:
-        """Divide bounds by |||u||| so that they stay bounds."""
+        """Return guaranteed bounds relative to |||u|||."""
         return Interval(interval.lower / self.energy.upper, interval.upper / self.energy.lower)
 
 
@@ -67,14 +67,14 @@ def run_study(phases: Tensor, stored: Tensor, split: int, refinement: int = REFI
 
     Parameters
     ----------
-    phases
-        Boolean, shape (samples, n, n), where n divides TRAINED_CELLS.
-    stored
-        Answers that came with the fields, shape (samples, n, n), up to a factor.
-    split
-        Every cell of the fields is divided into split x split cells; n split is a multiple of TRAINED_CELLS.
-    refinement
-        How much finer the grid of the reference is.
+    phases : bool Tensor (samples, n, n)
+        The two-phase fields; n divides TRAINED_CELLS.
+    stored : Tensor (samples, n, n)
+        Answers distributed with the fields, up to a factor.
+    split : int
+        Divide every cell of the fields into split x split cells; n split is a multiple of TRAINED_CELLS.
+    refinement : int, default REFINEMENT
+        Refinement factor of the grid of the reference solution.
     """
     problem = darcy_problem(phases, split)
     solution = sb.solve(problem)
@@ -90,13 +90,13 @@ def run_study(phases: Tensor, stored: Tensor, split: int, refinement: int = REFI
 
 
 def darcy_problem(phases: Tensor, split: int) -> sb.Diffusion:
-    """Make the problem -div(a grad u) = 1 on the unit square, u = 0 on its boundary, a = 12 and 3."""
+    """Return the problem -div(a grad u) = 1 on the unit square, u = 0 on its boundary, with a = 12 and 3."""
     coefficient = repeat_cells(torch.where(phases, HIGH, LOW).double(), split, 2)
     return sb.Diffusion(sb.Grid(tuple(coefficient.shape[-2:])), coefficient, source=1.0)
 
 
 def _spoil(grid: sb.Grid, values: Tensor) -> Tensor:
-    """Plant a smooth error in a small disc."""
+    """Add a smooth error in a small disc."""
     (x0, y0), radius, height = SPOT
     x, y = torch.meshgrid(grid.nodes(0), grid.nodes(1), indexing="ij")
     bump = (1 - ((x - x0) ** 2 + (y - y0) ** 2) / radius**2).clamp_min(0) ** 2
@@ -104,7 +104,7 @@ def _spoil(grid: sb.Grid, values: Tensor) -> Tensor:
 
 
 def _at_nodes(stored: Tensor, values: Tensor, split: int) -> Tensor:
-    """Bring stored answers, read at cell centres, to the level of ours by least squares and to our nodes."""
+    """Interpolate stored answers from cell centres to our nodes, and scale them to ours by least squares."""
     ours = values[..., split // 2 :: split, split // 2 :: split]  # the nodes at those centres
     scale = (stored * ours).sum((-2, -1), keepdim=True) / (stored**2).sum((-2, -1), keepdim=True)
     n = stored.shape[-1]
@@ -114,21 +114,21 @@ def _at_nodes(stored: Tensor, values: Tensor, split: int) -> Tensor:
 
 
 def reference_intervals(problem: sb.Diffusion, fields: Tensor, refinement: int) -> list[Interval]:
-    """Bound the energy distance of fields to the exact solutions from both sides, by a finer solve.
+    """Bound the energy errors of fields from below and above by solving on a finer grid.
 
     Parameters
     ----------
-    problem
+    problem : Diffusion
         A problem from `darcy_problem`.
-    fields
-        Node fields, shape (fields, samples, nodes).
-    refinement
-        How much finer the grid of the reference is.
+    fields : Tensor (fields, samples, nodes)
+        Nodal values.
+    refinement : int
+        Refinement factor of the grid.
 
     Returns
     -------
     list of Interval
-        One a field, of shape (samples,).
+        One interval of shape (samples,) per field.
     """
     liftings = torch.stack([_lifting(problem, field) for field in fields])
     columns = []
@@ -141,7 +141,7 @@ def reference_intervals(problem: sb.Diffusion, fields: Tensor, refinement: int) 
 
 
 def _lifting(problem: sb.Diffusion, field: Tensor) -> Tensor:
-    """Extend minus the boundary values of a field (samples, nodes) into the domain with small energy."""
+    """Return a field of small energy whose boundary values are minus those of a field (samples, nodes)."""
     if not bool((problem.dirichlet_nodes & (field != 0)).any()):
         return torch.zeros_like(field)
     ends = {side: field.select(field.ndim - 2 + axis, -end) for side, (axis, end) in _SIDES.items()}
@@ -157,7 +157,7 @@ def _distance_to_exact(fine: sb.Diffusion, fields: Tensor, liftings: Tensor) -> 
     sides, and |a(u - u_f, w_b)| <= |||u - u_f||| |||w_b|||.
     """
     solution = sb.solve(fine)
-    certificate = sb.certify(fine, solution, lower=False)  # a lower bound would narrow the interval by little
+    certificate = sb.certify(fine, solution, lower=False)  # a lower bound would hardly narrow the interval
     form = EnergyForm(fine)
     w = solution.values - fields
     residual = form.residual(solution.values.unsqueeze(0))

@@ -1,4 +1,4 @@
-"""What a network was trained at, beside what it is asked about."""
+"""Warning about predictions at another resolution than that of the training data."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["tell_of_resolution"]
+__all__ = ["warn_about_resolution"]
 
 
-def tell_of_resolution(model: str, card: Mapping[str, Any], resolutions: Sequence[int]) -> None:
-    """Say that a grid is another one than that of the training, where a network errs more than there."""
+def warn_about_resolution(model: str, card: Mapping[str, Any], resolutions: Sequence[int]) -> None:
+    """Log a warning if a grid differs from that of the training data, since errors are larger there."""
     data = card.get("data")
     trained = data.get("train", {}) if isinstance(data, Mapping) else {}
     whole, coarser = trained.get("resolution"), trained.get("subsample", 1)
@@ -18,7 +18,7 @@ def tell_of_resolution(model: str, card: Mapping[str, Any], resolutions: Sequenc
         return
     if any(n != whole // coarser for n in resolutions):
         logging.getLogger("sciml_bounds").warning(
-            "%s was trained on %d cells an axis, and this is %s: expect larger errors.",
+            "%s was trained with %d cells per axis, but this grid has %s cells; expect larger errors.",
             model,
             whole // coarser,
             " x ".join(map(str, resolutions)),

@@ -1,4 +1,4 @@
-"""Messages of the library in the words of the shell: options in place of arguments of Python."""
+"""Reword messages of the library for the shell: command-line options in place of Python arguments."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 __all__ = ["in_shell_words"]
 
-_WORDS = (
+_REPLACEMENTS = (
     (
         r"repair them with problem\.impose_boundary\(values\), or leave out strict=True",
         "repair them, or leave out --strict",
@@ -18,7 +18,7 @@ _WORDS = (
     (r"\b(method|layout)='([\w-]+)'", r"--\1 \2"),
     (r"^error=(\S+) ", r"--error \1 "),
     (r"^rtol=(\S+) (?:and atol=\S+ )?", r"--rtol \1 "),
-    (r"^rtol and atol are one stop rule and error is another", "--rtol is one stop rule and --error is another"),
+    (r"^error cannot be combined with rtol or atol", "--error cannot be combined with --rtol"),
     (r"^maxiter is", "--maxiter is"),
     (r"\bRaise maxiter\b", "Raise --maxiter"),
     (r"\ba larger rtol\b", "a larger --rtol"),
@@ -26,7 +26,7 @@ _WORDS = (
 
 
 def in_shell_words(message: str) -> str:
-    """Say what the library advises as one types it in a shell."""
-    for pattern, words in _WORDS:
-        message = re.sub(pattern, words, message)
+    """Return a message of the library with its Python arguments replaced by command-line options."""
+    for pattern, replacement in _REPLACEMENTS:
+        message = re.sub(pattern, replacement, message)
     return message

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from sciml_bounds.cli import _html as html
 from sciml_bounds.cli import _output as output
 from sciml_bounds.cli import _problem as problem_options
 from sciml_bounds.errors import InputError
-
-if TYPE_CHECKING:
-    import sciml_bounds as sb
 
 __all__ = ["certify"]
 
@@ -32,31 +30,31 @@ def certify(
         str,
         typer.Option(
             metavar="NAME",
-            help="How the field lies on the grid: nodes, cells, interior (nodes without Dirichlet sides), or coarse "
-            "(nodes of a coarser grid).",
+            help="Location of the values: nodes, cells, interior (nodes without Dirichlet sides), or coarse (nodes of "
+            "a coarser grid).",
         ),
     ] = "nodes",
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse a field with other boundary values.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail if the field violates the boundary values.")] = False,
     target: Annotated[
         float | None,
-        typer.Option(help="Exit with 3 if the guaranteed relative energy error is larger.", show_default=False),
+        typer.Option(help="Exit with code 3 if the guaranteed relative energy error is larger.", show_default=False),
     ] = None,
-    no_lower: Annotated[bool, typer.Option("--no-lower", help="Leave out the lower bound, which is faster.")] = False,
+    no_lower: Annotated[bool, typer.Option("--no-lower", help="Skip the lower bound, to save time.")] = False,
     out: output.OutOption = None,
     plot: output.PlotOption = None,
+    report: output.ReportOption = None,
     as_json: output.JsonOption = False,
 ) -> None:
-    """Bound the energy error of any field, wherever it comes from.
+    """Bound the energy error of any approximate solution.
 
     Example: sciml-bounds certify --coefficient a.npy --source 1 --values prediction.npy --target 0.05
     """
     import sciml_bounds as sb
 
-    output.targets(out, plot, "Certificate")
+    output.check_targets(out, plot, "Certificate")
+    html.check_report(report)
     if target is not None and not target > 0:
-        raise InputError(
-            f"--target {target:g} must be positive: the guaranteed relative energy error that is asked for."
-        )
+        raise InputError(f"--target {target:g} must be positive: it is the largest relative energy error to accept.")
     options = problem_options.ProblemOptions(
         coefficient, source, reaction, solid, shape, lengths, origin, boundary, sample
     )
@@ -67,16 +65,10 @@ def certify(
     rows = {"grid": output.grid_row(certificate.grid, tuple(certificate.upper.shape))}
     rows |= {"values": f"{tuple(certificate.values.shape)} nodes, given as {layout}"}
     rows |= output.certificate_rows(certificate)
+    if report is not None:
+        table = html.Table("Certificate", ["quantity", "value"], list(rows.items()))
+        html.write_report(report, "Certificate", [table], {"Field and error indicators": certificate.plot()})
     record = {"command": "certify", **output.problem_record(problem), **output.certificate_record(certificate)}
     asked = {"command": "certify", **context.params}
-    failure = None if target is None else _missed(certificate, target)
+    failure = None if target is None else output.target_failure(certificate, target)
     output.finish("Certificate", rows, record, certificate, asked, out=out, plot=plot, as_json=as_json, failure=failure)
-
-
-def _missed(certificate: sb.Certificate, target: float) -> str | None:
-    from sciml_bounds.reports import describe_upper
-
-    worst = certificate.relative_upper.max()
-    if float(worst) <= target:
-        return None
-    return f"the guaranteed relative error is {describe_upper(worst)} where {target:g} was asked."

@@ -1,4 +1,4 @@
-"""`sciml-bounds compare`: methods of this and of other packages side by side."""
+"""`sciml-bounds compare`: benchmark methods of this package and of others on one problem."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sciml_bounds.cli import _html as html
 from sciml_bounds.cli import _output as output
 from sciml_bounds.cli import _problem as problem_options
 from sciml_bounds.errors import InputError
@@ -37,14 +38,15 @@ def compare(
     sample: problem_options.SampleOption = None,
     reference: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Nodal values to measure the energy error against, such as u.nc:solution."),
+        typer.Option(metavar="FILE", help="Nodal values of a reference for the energy error, such as u.nc:solution."),
     ] = None,
     matrix: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Instead of a problem: A as MatrixMarket (.mtx) or scipy.sparse (.npz)."),
+        typer.Option(metavar="FILE", help="Matrix A instead of a problem: MatrixMarket (.mtx) or scipy.sparse (.npz)."),
     ] = None,
     rhs: Annotated[
-        str | None, typer.Option(metavar="FILE", help="b beside --matrix, as .mtx or a field. [default: ones]")
+        str | None,
+        typer.Option(metavar="FILE", help="Right-hand side b for --matrix, as .mtx or a field. [default: ones]"),
     ] = None,
     methods: Annotated[
         str | None,
@@ -56,44 +58,48 @@ def compare(
             ),
         ),
     ] = None,
-    rtol: Annotated[float, typer.Option(help="Relative residual that is asked of every method.")] = 1e-8,
-    maxiter: Annotated[int, typer.Option(help="Largest number of iterations.")] = 5000,
-    repeat: Annotated[int, typer.Option(min=1, help="Rounds; times are medians.")] = 3,
+    rtol: Annotated[float, typer.Option(help="Relative residual tolerance of all methods.")] = 1e-8,
+    maxiter: Annotated[int, typer.Option(help="Maximum number of iterations.")] = 5000,
+    repeat: Annotated[int, typer.Option(min=1, help="Number of rounds; times are medians over the rounds.")] = 3,
     plot: output.PlotOption = None,
+    report: output.ReportOption = None,
     as_json: output.JsonOption = False,
 ) -> None:
     """Compare methods on one problem, or on a matrix from a file.
 
-    All of them are asked for the same relative residual and judged by one that is computed anew; the time of the set-up
-    is shown and counted. What does not converge or fails is shown as such.
+    All methods solve to the same relative residual, which is recomputed from each solution. Set-up time is shown and
+    included in the total. Methods that fail or do not converge are marked.
 
     Example: sciml-bounds compare --coefficient a.npy --source 1 --plot convergence.png
     """
-    if "numpy" not in sys.modules:  # it asks for this when it is loaded
+    if "numpy" not in sys.modules:  # numpy reads the variable when it is imported
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from sciml_bounds.comparison import Comparison
 
-    output.targets(None, plot)
+    output.check_targets(None, plot)
+    html.check_report(report)
     options = problem_options.ProblemOptions(
         coefficient or "", source, reaction, solid, shape, lengths, origin, boundary, sample
     )
     equations = _equations(options, reference, matrix, rhs)
     names = (methods or (ON_GRIDS if equations.system is not None else ON_MATRICES)).split(",")
     comparison = Comparison(equations, [name.strip() for name in names], rtol=rtol, maxiter=maxiter)
-    interrupted = _run(comparison, repeat, histories=plot is not None or as_json)
+    interrupted = _run(comparison, repeat, histories=plot is not None or report is not None or as_json)
     results = comparison.results
     if plot is not None and any(result.history for result in results):
         _draw(results, rtol, plot)
+    if report is not None:
+        _write_report(report, equations, results, rtol, repeat)
     if as_json:
         output.print_json(_record(equations, results, rtol, maxiter, repeat, interrupted))
     else:
         _print(equations, results, rtol, repeat, "ones" if matrix is not None and rhs is None else None)
     if interrupted:
-        done = f"{len(results)} of {len(names)} methods were measured"
-        output.error_console().print(f"sciml-bounds: interrupted; {done}.", markup=False)
+        progress = f"{len(results)} of {len(names)} methods were measured"
+        output.error_console().print(f"sciml-bounds: interrupted; {progress}.", markup=False)
         raise typer.Exit(INTERRUPTED)
     if not any(result.converged for result in results):
-        output.error_console().print("sciml-bounds: no method reached the residual that was asked for.", markup=False)
+        output.error_console().print("sciml-bounds: no method reached the requested residual.", markup=False)
         raise typer.Exit(output.NOT_REACHED)
 
 
@@ -104,12 +110,12 @@ def _equations(
     from sciml_bounds.store.reading.matrices import read_matrix, read_vector
 
     if (matrix is None) == (not options.coefficient):
-        raise InputError("give either a problem (--coefficient and what belongs to it) or a matrix (--matrix).")
+        raise InputError("give either a problem (--coefficient and related options) or a matrix (--matrix).")
     if matrix is not None:
-        _require_alone(options, reference)
+        _reject_problem_options(options, reference)
         return from_matrix(read_matrix(matrix), None if rhs is None else read_vector(rhs))
     if rhs is not None:
-        raise InputError("--rhs belongs to --matrix; the right-hand side of a problem is its --source.")
+        raise InputError("--rhs can be used only with --matrix; for a problem give --source.")
     problem = problem_options.build_problem(options, certified=False)
     if reference is None:
         return from_problem(problem)
@@ -117,23 +123,23 @@ def _equations(
     return from_problem(problem, nodes)
 
 
-def _require_alone(options: problem_options.ProblemOptions, reference: str | None) -> None:
-    """Refuse options of a problem beside a matrix."""
+def _reject_problem_options(options: problem_options.ProblemOptions, reference: str | None) -> None:
+    """Raise if options of a problem are given together with a matrix."""
     if reference is not None:
-        raise InputError("--reference measures the energy error of a problem; a matrix has none.")
+        raise InputError("--reference cannot be used with --matrix: the energy error is defined only for a problem.")
     for name, value in asdict(options).items():
         if value not in (None, "", []):
             raise InputError(
-                f"--{name} belongs to a problem; leave it out beside --matrix, whose right-hand side is --rhs."
+                f"--{name} describes a problem and cannot be used with --matrix, whose right-hand side is --rhs."
             )
 
 
 def _run(comparison: Comparison, repeat: int, *, histories: bool) -> bool:
-    """Measure, and tell whether that was interrupted."""
+    """Run the comparison, and return whether it was interrupted."""
     console = output.error_console()
     try:
         with console.status("starting") as status:
-            notify = status.update if console.is_terminal else lambda words: console.print(words, markup=False)
+            notify = status.update if console.is_terminal else lambda text: console.print(text, markup=False)
             comparison.run(repeat, histories=histories, notify=notify)
     except KeyboardInterrupt:
         return True
@@ -164,6 +170,23 @@ def _draw(results: list[Result], rtol: float, path: Path) -> None:
         plot_convergence(histories, rtol).savefig(part, format=path.suffix[1:].lower())
 
 
+def _write_report(path: Path, equations: Equations, results: list[Result], rtol: float, repeat: int) -> None:
+    from sciml_bounds.plot import plot_convergence
+
+    with_energy = any(result.energy_error is not None for result in results)
+    fastest = min((result.total_seconds for result in results if result.converged), default=math.nan)
+    rows = [_cells(result, fastest, with_energy) for result in results]
+    caption = f"{len(equations.rhs)} unknowns, relative residual {rtol:g}, medians of {repeat}; click a heading to sort"
+    histories = {result.method: result.history for result in results if result.history}
+    figures = {"Convergence": plot_convergence(histories, rtol)} if histories else {}
+    html.write_report(path, "Comparison of solvers", [html.Table(caption, _headings(with_energy), rows)], figures)
+
+
+def _headings(with_energy: bool) -> list[str]:
+    numbers = ["set-up s", "solve s", "total s", "ratio", "iterations", "residual"]
+    return ["method", *numbers, *(["energy error"] if with_energy else []), "converged"]
+
+
 def _print(equations: Equations, results: list[Result], rtol: float, repeat: int, rhs: str | None) -> None:
     import torch
     from rich.box import SIMPLE_HEAD
@@ -184,7 +207,7 @@ def _print(equations: Equations, results: list[Result], rtol: float, repeat: int
     fastest = min((result.total_seconds for result in results if result.converged), default=math.nan)
     for result in results:
         table.add_row(*_cells(result, fastest, with_energy))
-    needed = Console(width=200).measure(table).maximum  # names and reasons are never cut
+    needed = Console(width=200).measure(table).maximum  # never truncate names and reasons
     console = Console(highlight=False, width=max(needed, Console().width))
     console.print(table)
     for result in results:
@@ -192,12 +215,12 @@ def _print(equations: Equations, results: list[Result], rtol: float, repeat: int
             console.print(f"{result.method} {result.reason}", soft_wrap=True, markup=False)
     rounds = "of one round" if repeat == 1 else f"medians of {repeat} rounds"
     console.print(
-        f"\nTimes are {rounds}, with {counted(torch.get_num_threads(), 'thread')}; all was loaded before. "
-        "They start from the assembled equations. ratio: total time over that of the fastest method that "
-        "converged. residual: ||b - A x|| / ||b||, computed anew from what the method returned; converged: at most "
-        f"{rtol:g}, or 10 eps ||A|| ||x|| / ||b|| where that is larger, up to 0.1. Inner products of numpy, "
-        f"which scipy and PyAMG use: OPENBLAS_NUM_THREADS={_blas_threads()} "
-        "(threads that wait for each other on a busy machine cost a lot).",
+        f"\nTimes are {rounds} after a warm-up, with {counted(torch.get_num_threads(), 'thread')}, from the assembled "
+        "equations to the solution. ratio: total time divided by that of the fastest method that converged. residual: "
+        "||b - A x|| / ||b||, recomputed from the returned x. converged: the residual is at most "
+        f"{rtol:g}, or at most its round-off level 10 eps ||A|| ||x|| / ||b|| (up to 0.1) if that is larger. "
+        f"OPENBLAS_NUM_THREADS={_blas_threads()} for inner products in numpy, which scipy and PyAMG use "
+        "(several threads are slow on a busy machine).",
         soft_wrap=True,
     )
 
@@ -207,7 +230,7 @@ def _blas_threads() -> str:
 
 
 def _cells(result: Result, fastest: float, with_energy: bool) -> list[str]:
-    def written(number: float, form: str) -> str:
+    def formatted(number: float, form: str) -> str:
         return "-" if math.isnan(number) else f"{number:{form}}"
 
     seconds = [result.setup_seconds, result.solve_seconds, result.total_seconds]
@@ -215,10 +238,10 @@ def _cells(result: Result, fastest: float, with_energy: bool) -> list[str]:
     reason = {"converged": "yes", "converged to round-off": "yes, to round-off"}.get(result.reason)
     return [
         result.method,
-        *(written(number, ".3f") for number in seconds),
-        written(result.total_seconds / fastest if result.converged else math.nan, ".1f"),
+        *(formatted(number, ".3f") for number in seconds),
+        formatted(result.total_seconds / fastest if result.converged else math.nan, ".1f"),
         "direct" if result.iterations == 0 and result.converged else str(result.iterations or "-"),
-        written(result.residual, ".1e"),
-        *([written(energy, ".2e")] if with_energy else []),
+        formatted(result.residual, ".1e"),
+        *([formatted(energy, ".2e")] if with_energy else []),
         reason or f"no: {result.reason.partition(':')[0]}",
     ]

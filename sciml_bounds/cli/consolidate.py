@@ -16,10 +16,10 @@ __all__ = ["consolidate"]
 
 def consolidate(
     shards: Annotated[list[Path], typer.Argument(metavar="SHARD.nc...", help="All shards, in any order.")],
-    out: Annotated[Path, typer.Option(metavar="FILE.nc", help="Write the whole data set; the shards stay.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.nc", help="Write the whole data set; the shards are kept.")],
     as_json: output.JsonOption = False,
 ) -> None:
-    """Join the shards that `generate --shard-index` made, checked: of one data set, none damaged, missing or twice.
+    """Join the shards written by `generate --shard-index`, after checking that all belong together and are intact.
 
     Example: sciml-bounds consolidate shard-*.nc --out darcy.nc
     """

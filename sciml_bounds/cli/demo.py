@@ -21,20 +21,20 @@ __all__ = ["demo"]
 
 def demo(
     data: Annotated[
-        Path, typer.Option(help="Folder with the wheel neuraloperator-0.3.0, which contains the public Darcy fields.")
+        Path, typer.Option(help="Folder with the neuraloperator-0.3.0 wheel, which contains the public Darcy fields.")
     ] = Path(".cache/darcy"),
     out: Annotated[Path, typer.Option(help="Folder for the figure.")] = Path("demo"),
     fields: Annotated[int, typer.Option(min=1, help="Number of fields.")] = 6,
     split: Annotated[int, typer.Option(min=4, help="Divide every cell into SPLIT x SPLIT, a multiple of 4.")] = 16,
 ) -> None:
-    """Solve and certify on public Darcy fields: a table, and a figure.
+    """Solve and certify public Darcy problems, and show a table and a figure.
 
-    Four answers to the same problems are certified: our solution, the prediction of a network that ships, our solution
-    with a planted error, and the answer that came with the fields. Their true errors come from a finer solve.
+    Four approximate solutions are certified: our solution, the prediction of a shipped network, our solution with an
+    added error, and the solution stored with the fields. Their true errors are computed on a finer grid.
     """
     start = time.perf_counter()
     if split % 4:
-        raise InputError(f"--split {split} is not a multiple of 4; take 8 or 16.")
+        raise InputError(f"--split {split} must be a multiple of 4; give 8 or 16.")
     _make_folder(out)
 
     from rich.console import Console
@@ -44,7 +44,7 @@ def demo(
     from sciml_bounds.cli._study import run_study
     from sciml_bounds.store.safety.writer import replacing
 
-    console = Console(highlight=False, width=max(80, Console().width))  # the table needs that
+    console = Console(highlight=False, width=max(80, Console().width))  # the width of the table
     chosen = load_fields(data, fields)
     n = chosen.phases.shape[-1] * split
     console.print(f"Fields: {chosen.origin}", soft_wrap=True)
@@ -69,7 +69,9 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"the folder {folder} cannot be made: {error.strerror}; choose another with --out.") from None
+        raise InputError(
+            f"the folder {folder} cannot be created: {error.strerror}; choose another with --out."
+        ) from None
 
 
 def _table(study: Study) -> Table:
@@ -95,7 +97,7 @@ def _numbers(study: Study, answer: Answer) -> list[str]:
 
 
 def _ratio(upper: str, other: str) -> str:
-    """Divide what the table shows, so that every number in it follows from the others."""
+    """Return the ratio of two rounded entries of the table, so that readers can check it."""
     return f"{float(upper) / float(other):.2f}" if float(other) else "inf"
 
 
@@ -116,9 +118,9 @@ def _explanation(study: Study) -> str:
     total = sum(a.error.lower.numel() for a in study.answers)
     gap = max(float(a.certificate.boundary_gap.max()) for a in study.answers)
     return (
-        f"\nTrue error between its bounds: {inside} of {total}; ± is what the finer solve leaves open.\n\n"
+        f"\nTrue error between its bounds: {inside} of {total}; ± is the uncertainty of the finer solve.\n\n"
         f"network prediction  by {NETWORK} on {TRAINED_CELLS} x {TRAINED_CELLS} cells, trained with a = 12 and 2\n"
-        "spoilt solution     ours with an error planted in a small disc\n"
-        "stored answer       came with the fields; read at cell centres, scaled by least squares\n"
-        f"boundary            part of the upper bound from boundary values that are not 0 (by up to {gap:.2g})"
+        "spoilt solution     our solution with an error added in a small disc\n"
+        "stored answer       distributed with the fields; read at cell centres, scaled by least squares\n"
+        f"boundary            part of the upper bound due to nonzero boundary values (up to {gap:.2g})"
     )

@@ -1,4 +1,4 @@
-"""`sciml-bounds evaluate`: hold a network against a data set."""
+"""`sciml-bounds evaluate`: compute the errors of a network on a data set."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sciml_bounds.cli import _output as output
-from sciml_bounds.cli._trained_at import tell_of_resolution
+from sciml_bounds.cli._trained_at import warn_about_resolution
 from sciml_bounds.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate"]
 
-#: The metrics that are parts of the norm of what should be.
+#: Metrics that are relative to the norm of the target.
 RELATIVE = ("l2", "h1", "h1-periodic", "h1-spectral", "bound")
 
 
@@ -32,22 +32,22 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME,NAME",
-            help="For fields l2, h1, h1-periodic, h1-spectral, all relative; for a network with a flux head bound; for "
-            "learned directions line-search, contraction. [default: l2,h1 or bound or line-search]",
+            help="For fields: l2, h1, h1-periodic, h1-spectral, all relative. For networks with a flux head: bound. "
+            "For learned directions: line-search, contraction. [default: l2,h1 or bound or line-search]",
             show_default=False,
         ),
     ] = None,
-    subsample: Annotated[int, typer.Option(min=1, help="Take the samples to a grid so many times coarser.")] = 1,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many samples.", show_default=False)] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="How many at a time.")] = 16,
+    subsample: Annotated[int, typer.Option(min=1, help="Coarsening factor of the grid.")] = 1,
+    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of samples.", show_default=False)] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Number of samples per batch.")] = 16,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")] = "cpu",
     any_recipe: Annotated[
-        bool, typer.Option("--any-recipe", help="Also on data of another recipe than the training's.")
+        bool, typer.Option("--any-recipe", help="Accept data of another recipe than the training data.")
     ] = False,
     out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Write the metrics of each sample.")] = None,
     as_json: output.JsonOption = False,
 ) -> None:
-    """Compute how wrong a network is on the samples of a data set; for frames in time also of its rollout.
+    """Compute the errors of a network on a data set; for frames in time also the errors of its rollout.
 
     Example: sciml-bounds evaluate darcy-rough darcy.nc --split test --metrics l2,h1
     """
@@ -60,19 +60,19 @@ def evaluate(
         check_target(out, (".csv",))
     card = read_weights(find_weights(model))[1]
     trained_on = _trained_on(card)
-    trained, there = trained_on.get("recipe", card.get("recipe")), TorchDataset(data, "all").recipe
-    if trained not in (None, there) and not any_recipe:
+    trained, present = trained_on.get("recipe", card.get("recipe")), TorchDataset(data, "all").recipe
+    if trained not in (None, present) and not any_recipe:
         raise InputError(
-            f"{model} was trained on the recipe {trained!r} and {data} is of {there!r}; give --any-recipe if that is "
-            "meant."
+            f"{model} was trained on the recipe {trained!r}, but {data} has the recipe {present!r}; add --any-recipe "
+            "to evaluate it anyway."
         )
     channels = {name: trained_on.get(name) for name in ("inputs", "targets")}
     samples = TorchDataset(data, split, subsample=subsample, limit=limit, **channels)  # type: ignore[arg-type]
     if samples.resolution is not None:
-        tell_of_resolution(model, card, [samples.resolution // subsample])
+        warn_about_resolution(model, card, [samples.resolution // subsample])
     network = load_model(model, device=_device(device))
     names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
-    _require_fitting(model, network, names or [])
+    _check_metrics(model, network, names or [])
     found = evaluate_network(network, samples, names, batch_size=batch_size, device=device)
     rollout = _roll_out(network, samples, batch_size, device) if samples.pairs else None
     if out is not None:
@@ -81,21 +81,21 @@ def evaluate(
 
 
 def _trained_on(card: dict[str, Any]) -> dict[str, Any]:
-    """Take what the card says about the training data."""
+    """Return the entries of the card about the training data."""
     data = card.get("data", {})
     train: dict[str, Any] = data.get("train", {}) if isinstance(data, dict) else {}
     return train
 
 
 def _device(name: str) -> str:
-    """Refuse a device that is not there."""
+    """Return the device, checked to be available."""
     from sciml_bounds.training._settings import TrainingSettings
 
     return TrainingSettings(device=name).device
 
 
-def _require_fitting(model: str, network: nn.Module, names: list[str]) -> None:
-    """Refuse metrics that are for networks of another kind."""
+def _check_metrics(model: str, network: nn.Module, names: list[str]) -> None:
+    """Raise if a metric is for networks of another kind."""
     from sciml_bounds.training._evaluation import metrics_for
     from sciml_bounds.training._settings import loss_table
 
@@ -103,13 +103,13 @@ def _require_fitting(model: str, network: nn.Module, names: list[str]) -> None:
     for name in names:
         if name in loss_table() and name not in fitting:
             raise InputError(
-                f"the metric {name} does not fit {model}, a network of class {type(network).__name__}; judge it by "
+                f"the metric {name} does not apply to {model}, a network of class {type(network).__name__}; use "
                 f"{' or '.join(fitting)}."
             )
 
 
 def _roll_out(network: nn.Module, samples: TorchDataset, batch_size: int, device: str) -> Rollout | None:
-    """Roll out each trajectory from its first frame, where the network predicts the variable that it takes."""
+    """Roll out each trajectory from its first frame; None unless input and target are the same variable."""
     import torch
 
     from sciml_bounds.store.datasets.torch_dataset import TorchDataset

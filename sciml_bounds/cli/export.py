@@ -1,4 +1,4 @@
-"""`sciml-bounds export`: write a data set in the format of another project."""
+"""`sciml-bounds export`: write a data set in the file format of another project."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Annotated
 import typer
 
 from sciml_bounds.cli import _output as output
-from sciml_bounds.cli._exchange import shown_samples
+from sciml_bounds.cli._exchange import sample_progress
 
 __all__ = ["Format", "export"]
 
 
 class Format(StrEnum):
-    """What a data set can be exported to."""
+    """Formats to which a data set can be exported."""
 
     THE_WELL = "the-well"
     PDEBENCH = "pdebench"
 
 
 def export(
-    data: Annotated[Path, typer.Argument(metavar="DATA.nc", help="A data set that generate or import made.")],
-    format: Annotated[Format, typer.Option("--format", help="Whose layout to write.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA.nc", help="A data set written by generate or import.")],
+    format: Annotated[Format, typer.Option("--format", help="File format to write.")],
     out: Annotated[
         Path, typer.Option(metavar="PATH", help="A new folder for the-well, a file ending in .hdf5 for pdebench.")
     ],
@@ -38,7 +38,7 @@ def export(
     from sciml_bounds.store.formats.the_well import export_the_well
 
     write = export_the_well if format is Format.THE_WELL else export_pdebench
-    with shown_samples() as callback:
+    with sample_progress() as callback:
         written = write(data, out, callback=callback)
     files = [written] if written.is_file() else sorted(path for path in written.rglob("*") if path.is_file())
     record = {"command": "export", "version": sciml_bounds.__version__, "data": str(data), "format": str(format)}

@@ -1,4 +1,4 @@
-"""`sciml-bounds generate`: make a data set from a recipe."""
+"""`sciml-bounds generate`: generate a data set from a recipe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sciml_bounds.errors import ConvergenceError, InputError
 
 __all__ = ["generate"]
 
-#: In words, since a list of the recipes themselves would load what they are made with.
+#: Help text with the names of the recipes, written out because importing the recipes is slow.
 RECIPES = (
     "darcy-smooth, darcy-rough, darcy-multiscale, poisson, ritz-poisson-2d, ritz-poisson-3d, pressure-2d, pressure-3d, "
     "helmholtz, helmholtz-converged, navier-stokes-1e-3, navier-stokes-1e-4, navier-stokes-1e-5 or pipe (extra fem)."
@@ -24,25 +24,25 @@ def generate(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help=RECIPES)],
     out: Annotated[Path, typer.Option(metavar="FILE.nc", help="Write the data set as netCDF-4 (HDF5).")],
     samples: Annotated[int | None, typer.Option(min=1, help="Number of samples. [default: as published]")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Other seeds give other data.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random numbers.")] = 0,
     resolution: Annotated[
-        int | None, typer.Option(min=1, help="Cells or points an axis. [default: as published]")
+        int | None, typer.Option(min=1, help="Cells or points per axis. [default: as published]")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that share the work; 0 for none but this.")] = 0,
-    device: Annotated[str, typer.Option(help="Where equations are solved: cpu, cuda.")] = "cpu",
+    workers: Annotated[int, typer.Option(min=0, help="Number of worker processes; 0 runs in this process.")] = 0,
+    device: Annotated[str, typer.Option(help="Device of the solvers: cpu or cuda.")] = "cpu",
     shard_index: Annotated[int | None, typer.Option(min=0, help="Generate this shard of the data set only.")] = None,
-    num_shards: Annotated[int | None, typer.Option(min=1, help="In how many shards the data set is made.")] = None,
+    num_shards: Annotated[int | None, typer.Option(min=1, help="Number of shards of the data set.")] = None,
     as_json: output.JsonOption = False,
 ) -> None:
-    """Generate a data set from a recipe; when it was interrupted, the same command goes on where it was.
+    """Generate a data set from a recipe; after an interruption the same command resumes.
 
-    Sample i depends on the recipe, the seed and i only: not on the number of samples, workers or shards. Shards are for
-    the jobs of a cluster; `sciml-bounds consolidate` joins them.
+    Sample i depends only on the recipe, the resolution, the seed and i, not on the number of samples, workers or
+    shards. Shards are for cluster jobs; `sciml-bounds consolidate` joins them.
 
     Example: sciml-bounds generate darcy-rough --samples 100 --resolution 64 --out darcy.nc
     """
     if (shard_index is None) != (num_shards is None):
-        raise InputError("--shard-index and --num-shards belong together; give both or neither.")
+        raise InputError("--shard-index and --num-shards must be given together; give both or neither.")
 
     from sciml_bounds.recipes.generation import make_dataset, make_shard
 
@@ -61,7 +61,7 @@ def generate(
 
 
 def show_dataset(command: str, path: Path, seconds: float, *, as_json: bool) -> None:
-    """Print what a data set holds that was just written."""
+    """Print a summary of a data set file."""
     import torch
 
     import sciml_bounds

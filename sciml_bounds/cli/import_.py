@@ -1,4 +1,4 @@
-"""`sciml-bounds import`: make a data set of a file that others published."""
+"""`sciml-bounds import`: convert a published file to a data set."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Annotated
 import typer
 
 from sciml_bounds.cli import _output as output
-from sciml_bounds.cli._exchange import shown_samples
+from sciml_bounds.cli._exchange import sample_progress
 
 __all__ = ["Kind", "import_"]
 
-#: How the files of others lie, in words.
-LAYOUTS = {"same": "inputs and targets at the same points", "time": "frames in time, of which each is to give the next"}
+#: Descriptions of the layouts of imported files.
+LAYOUTS = {"same": "inputs and targets at the same points", "time": "frames in time, each predicts the next"}
 
 
 class Kind(StrEnum):
-    """Whose file it is."""
+    """Origins of files that can be imported."""
 
     PDEBENCH = "pdebench"
     FNO = "fno"
@@ -29,11 +29,11 @@ def import_(
     source: Annotated[Path, typer.Argument(metavar="FILE", help="A .hdf5, .h5, .mat or .pt file.")],
     out: Annotated[Path, typer.Option(metavar="FILE.nc", help="The data set, netCDF-4 (HDF5).")],
     kind: Annotated[
-        Kind | None, typer.Option(help="Whose file it is. [default: by the arrays in it]", show_default=False)
+        Kind | None, typer.Option(help="Origin of the file. [default: detected from its arrays]", show_default=False)
     ] = None,
     as_json: output.JsonOption = False,
 ) -> None:
-    """Make a data set of a file of PDEBench, the FNO authors or neuraloperator.
+    """Convert a file of PDEBench, the FNO authors or neuraloperator to a data set.
 
     Example: sciml-bounds import darcy_train_16.pt --out darcy.nc
     """
@@ -41,7 +41,7 @@ def import_(
     from sciml_bounds.store.datasets.dataset_source import open_source
     from sciml_bounds.store.formats.foreign import import_dataset
 
-    with shown_samples() as callback:
+    with sample_progress() as callback:
         import_dataset(source, out, kind=None if kind is None else str(kind), callback=callback)
     header = open_source(out).header
     record = {

@@ -1,4 +1,4 @@
-"""`sciml-bounds inspect`: show what a file holds."""
+"""`sciml-bounds inspect`: show the contents of a file."""
 
 from __future__ import annotations
 
@@ -18,26 +18,36 @@ if TYPE_CHECKING:
 
 __all__ = ["inspect"]
 
-#: What data sets say about themselves; the names that a file may have are many.
-_OF_DATA_SETS = ("title", "recipe", "seed", "resolution", "samples", "device", "layout", "inputs", "targets")
+#: Attributes of data sets that are shown.
+_DATASET_ATTRIBUTES = ("title", "recipe", "seed", "resolution", "samples", "device", "layout", "inputs", "targets")
 
-#: What cards of weights say that is short; the whole card stands in the JSON.
-_OF_WEIGHTS = ("content", "format_version", "class", "arguments", "parameters", "recipe", "seed", "metrics", "note")
+#: Short entries of the cards of weights, which are shown in the table; --json shows the whole card.
+_WEIGHTS_ATTRIBUTES = (
+    "content",
+    "format_version",
+    "class",
+    "arguments",
+    "parameters",
+    "recipe",
+    "seed",
+    "metrics",
+    "note",
+)
 
-#: Up to here the names of arrays are not folded.
-WIDEST_NAME = 44
+#: Names of arrays up to this length are not wrapped.
+MAX_NAME_WIDTH = 44
 
 
 def inspect(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="A .npy, .npz, .h5, .nc, .mat, .pt, .mtx or .safetensors file, or the name of weights."
+            metavar="FILE", help="A .npy, .npz, .h5, .nc, .mat, .pt, .mtx or .safetensors file, or shipped weights."
         ),
     ],
     as_json: output.JsonOption = False,
 ) -> None:
-    """Show the arrays in a file without loading them, and for files of this package, check them in full.
+    """List the arrays in a file without loading them; files of this package are also checked in full.
 
     Example: sciml-bounds inspect u.nc
     """
@@ -83,10 +93,10 @@ def _arrays(contents: Contents) -> list[dict[str, Any]]:
 
 
 def _about(contents: Contents) -> dict[str, Any]:
-    """Take what one of our files says about itself; its checksum is verified by then."""
+    """Return the metadata of a file of this package whose checksum has been verified."""
     names = ("content", "format_version", "sciml_bounds_version", "created")
     about = {name: contents.attributes.get(name) for name in names}
-    about |= {name: contents.attributes[name] for name in _OF_DATA_SETS if name in contents.attributes}
+    about |= {name: contents.attributes[name] for name in _DATASET_ATTRIBUTES if name in contents.attributes}
     asked, parameters = (contents.attributes.get(name) for name in ("asked", "parameters"))
     if parameters is not None:
         about["parameters"] = json.loads(parameters)
@@ -100,7 +110,7 @@ def _print(record: dict[str, Any]) -> None:
 
     rows = {"file": record["file"], "format": record["format"], "size": f"{record['bytes']:,} bytes"}
     about = record["sciml_bounds"] or {}
-    shown = (*_OF_WEIGHTS, "checksum") if about.get("content") == "Weights" else tuple(about)
+    shown = (*_WEIGHTS_ATTRIBUTES, "checksum") if about.get("content") == "Weights" else tuple(about)
     for name in shown:
         value = about.get(name)
         if value is not None:
@@ -125,16 +135,16 @@ def _table(arrays: list[dict[str, Any]]) -> Table:
         "dimensions": [_axes(array) for array in arrays],
         "units": ["" if array["units"] in (None, "1") else array["units"] for array in arrays],
     }
-    told = {heading: [printable(cell) for cell in cells] for heading, cells in rows.items() if any(cells)}
+    columns = {heading: [printable(cell) for cell in cells] for heading, cells in rows.items() if any(cells)}
     table = Table()
-    for heading, cells in told.items():
-        whole = heading == "name" and max(map(len, cells)) <= WIDEST_NAME  # names are what is typed
+    for heading, cells in columns.items():
+        whole = heading == "name" and max(map(len, cells)) <= MAX_NAME_WIDTH  # so that they can be copied
         table.add_column(heading, overflow="fold", no_wrap=whole)
-    for row in zip(*told.values()):
+    for row in zip(*columns.values()):
         table.add_row(*(Text(cell, overflow="fold") for cell in row))
     return table
 
 
 def _axes(array: dict[str, Any]) -> str:
-    """Name the axes of an array; that of a coordinate bears its own name."""
+    """Return the names of the axes of an array, or "(coordinate)"."""
     return "(coordinate)" if array["role"] == "coordinate" else ", ".join(array["dims"] or ())

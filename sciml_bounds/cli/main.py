@@ -1,7 +1,7 @@
 """The entry point `sciml-bounds`.
 
-Exit codes: 0 done, 2 bad input or a file that cannot be read or written, 3 not converged or not certified as asked, 130
-and 143 interrupted, 1 a bug of ours.
+Exit codes: 0 done, 2 bad input or a file that cannot be read or written, 3 not converged or error bound above the
+target, 130 and 143 interrupted, 1 a bug in this package.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ __all__ = ["app", "run"]
 
 
 class _Flags:
-    """A flag takes no value, so that the help names none beside it."""
+    """Mixin that hides the value type of flags in the help."""
 
     def get_params(self, context: Any) -> list[Any]:
-        """Give the parameters, with no word for the values of flags."""
+        """Return the parameters, with an empty metavar for flags."""
         parameters: list[Any] = super().get_params(context)  # type: ignore[misc]
         for parameter in parameters:
             if getattr(parameter, "is_flag", False):
@@ -53,16 +53,16 @@ class _Group(_Flags, TyperGroup):
 app = typer.Typer(
     name="sciml-bounds",
     cls=_Group,
-    help="Solve partial differential equations, make data sets, train networks on them, and certify any answer to "
-    "-div(a grad u) + c u = f with guaranteed error bounds.",
+    help="Solve partial differential equations, generate data sets, train networks on them, and certify any "
+    "approximate solution of -div(a grad u) + c u = f with guaranteed error bounds.",
     epilog=(
-        "Exit codes: 0 done, 2 bad input or a file that cannot be read or written, 3 not converged or not certified as "
-        "asked, 130 and 143 interrupted."
+        "Exit codes: 0 done, 2 bad input or a file that cannot be read or written, 3 not converged or error bound "
+        "above the target, 130 and 143 interrupted."
     ),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",  # joins the lines of a paragraph, and leaves [default: 0] alone
+    rich_markup_mode="markdown",  # joins the lines of a paragraph, and does not interpret [default: 0]
 )
 for command in (solve, certify, compare, generate, consolidate, train, evaluate, predict, inspect, export):
     app.command(cls=_Command)(command)
@@ -82,7 +82,7 @@ def main(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Take the options that stand before a command."""
+    """Handle the options that precede a command."""
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

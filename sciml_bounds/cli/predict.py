@@ -1,4 +1,4 @@
-"""`sciml-bounds predict`: a network's answer to a problem from files, with a bound on request."""
+"""`sciml-bounds predict`: apply a network to a problem from files, with an error bound on request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from sciml_bounds.cli import _output as output
 from sciml_bounds.cli import _problem as problem_options
-from sciml_bounds.cli._trained_at import tell_of_resolution
+from sciml_bounds.cli._trained_at import warn_about_resolution
 from sciml_bounds.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ def predict(
     origin: problem_options.OriginOption = None,
     boundary: problem_options.BoundaryOption = None,
     sample: problem_options.SampleOption = None,
-    device: Annotated[str, typer.Option(help="Where the network runs: cpu, cuda or cuda:1.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device of the network: cpu, cuda or cuda:1.")] = "cpu",
     certify: Annotated[bool, typer.Option("--certify", help="Bound the error of the prediction.")] = False,
     target: Annotated[
         float | None,
-        typer.Option(help="Exit with 3 if the guaranteed relative energy error is larger.", show_default=False),
+        typer.Option(help="Exit with code 3 if the guaranteed relative energy error is larger.", show_default=False),
     ] = None,
     out: output.OutOption = None,
     plot: output.PlotOption = None,
@@ -46,21 +46,21 @@ def predict(
 ) -> None:
     """Predict the solution of -div(a grad u) + c u = f by a trained network.
 
-    What is no input of the network (the source, the box, boundary data, the resolution) it takes to be as in its
-    training; where it is not, the prediction is wrong, and --certify says by how much.
+    The network assumes that everything except its inputs (such as source, box, boundary conditions and resolution) is
+    as in its training. If it is not, the prediction is wrong; --certify bounds the error.
 
     Example: sciml-bounds predict darcy-rough --coefficient a.npy --source 1 --certify --out u.nc
     """
     import sciml_bounds as sb
     from sciml_bounds.store.datasets.weights import find_weights, read_weights
 
-    output.targets(out, plot, "Certificate" if certify else "Dataset")
+    output.check_targets(out, plot, "Certificate" if certify else "Dataset")
     if target is not None and not (certify and target > 0):
         raise InputError(
-            "--target is the guaranteed relative energy error that is asked for: it needs --certify and > 0."
+            "--target, the largest guaranteed relative energy error to accept, must be positive and needs --certify."
         )
     if out is None and plot is None and not certify and not as_json:
-        raise InputError("nothing of the prediction is kept; give --out, --plot or --certify.")
+        raise InputError("the prediction would not be saved or shown; give --out, --plot or --certify.")
     network = _network(model, device)
     options = problem_options.ProblemOptions(
         coefficient, source, reaction, solid, shape, lengths, origin, boundary, sample
@@ -68,7 +68,7 @@ def predict(
     problem = problem_options.build_problem(options, certified=certify)
     if shape is None:
         _check_axes(network, problem)
-    tell_of_resolution(model, read_weights(find_weights(model))[1], problem.grid.shape)
+    warn_about_resolution(model, read_weights(find_weights(model))[1], problem.grid.shape)
     start = time.perf_counter()
     values: Tensor = network.predict(problem)
     seconds = time.perf_counter() - start
@@ -84,45 +84,39 @@ def predict(
         files = _write(problem, values, asked, out, plot)
         output.print_json(record | files) if as_json else output.print_table("Prediction", rows | files)
         return
-    # A network with a flux head brings its own flux, so that nothing is solved.
-    own = hasattr(network, "certify")
-    certificate: sb.Certificate = network.certify(problem) if own else sb.certify(problem, values)
+    # A network with a flux head predicts the flux too, so no equation has to be solved.
+    has_flux = hasattr(network, "certify")
+    certificate: sb.Certificate = network.certify(problem) if has_flux else sb.certify(problem, values)
     rows |= output.certificate_rows(certificate)
     record["certificate"] = output.certificate_record(certificate)
-    failure = None if target is None else _missed(certificate, target)
+    failure = None if target is None else output.target_failure(certificate, target)
     output.finish("Prediction", rows, record, certificate, asked, out=out, plot=plot, as_json=as_json, failure=failure)
 
 
 def _network(name: str, device: str) -> Any:
-    """Load a network that answers diffusion problems."""
+    """Load a network for diffusion problems."""
     from sciml_bounds.store.datasets.weights import load_model
     from sciml_bounds.training._settings import TrainingSettings
 
     network = load_model(name, device=TrainingSettings(device=device).device)
     if not hasattr(network, "predict"):
-        raise InputError(f"{name} holds a {type(network).__name__}, which does not answer diffusion problems.")
+        raise InputError(
+            f"{name} contains a {type(network).__name__}, which cannot predict solutions of diffusion problems; give a "
+            "network such as darcy-rough."
+        )
     return network
 
 
 def _check_axes(network: Any, problem: sb.Diffusion) -> None:
-    """Where the grid is that of an array with one axis too many, say how to tell that this is a batch."""
+    """Raise if the grid has one axis more than the network, which suggests that the first axis is a batch."""
     from sciml_bounds.multigrid._flux_head import CertifiedNetwork
 
     wanted = 2 if isinstance(network, CertifiedNetwork) else getattr(network, "dim", None)
     if wanted is not None and problem.grid.dim == wanted + 1:
         raise InputError(
-            f"the problem has {problem.grid.dim} axes and the network is for {wanted}; if the first axis is a batch, "
+            f"the problem has {problem.grid.dim} axes, but the network is for {wanted}; if the first axis is a batch, "
             f"give --shape {','.join(map(str, problem.grid.shape[1:]))}."
         )
-
-
-def _missed(certificate: sb.Certificate, target: float) -> str | None:
-    from sciml_bounds.reports import describe_upper
-
-    worst = certificate.relative_upper.max()
-    if float(worst) <= target:
-        return None
-    return f"the guaranteed relative error is {describe_upper(worst)} where {target:g} was asked."
 
 
 def _write(
@@ -144,7 +138,7 @@ def _write(
 
 
 def _labelled(problem: sb.Diffusion, values: Tensor) -> xarray.Dataset:
-    """Name the axes of a prediction."""
+    """Return a prediction as a dataset with named axes."""
     import xarray
 
     from sciml_bounds.grid import AXES

@@ -31,12 +31,13 @@ def solve(
         str, typer.Option(metavar="NAME", help="auto, transform, multigrid, cg, algebraic or direct.")
     ] = "auto",
     rtol: Annotated[
-        float | None, typer.Option(help="Relative residual. [default: 1e-8, in float32 1e-5]", show_default=False)
+        float | None,
+        typer.Option(help="Relative residual tolerance. [default: 1e-8, in float32 1e-5]", show_default=False),
     ] = None,
-    maxiter: Annotated[int | None, typer.Option(help="Largest number of iterations.", show_default=False)] = None,
+    maxiter: Annotated[int | None, typer.Option(help="Maximum number of iterations.", show_default=False)] = None,
     error: Annotated[
         float | None,
-        typer.Option(help="Stop when the guaranteed relative energy error is at most this.", show_default=False),
+        typer.Option(help="Stop once the guaranteed relative energy error is at most this.", show_default=False),
     ] = None,
     certify: Annotated[bool, typer.Option("--certify", help="Bound the error of the solution.")] = False,
     out: output.OutOption = None,
@@ -47,7 +48,7 @@ def solve(
 
     Example: sciml-bounds solve --coefficient a.npy --source 1 --error 0.05 --out u.nc --plot u.png
     """
-    output.targets(out, plot, "Solution")
+    output.check_targets(out, plot, "Solution")
     options = problem_options.ProblemOptions(
         coefficient, source, reaction, solid, shape, lengths, origin, boundary, sample
     )
@@ -64,10 +65,10 @@ def solve(
 
 
 def _solve(problem: sb.Diffusion, **options: object) -> tuple[sb.Solution, str | None]:
-    """Solve, and return the sentence of the warning where what was asked is not reached."""
+    """Return the solution, and the warning if the tolerance was not reached."""
     import sciml_bounds as sb
 
-    with output.shown_progress() as callback, warnings.catch_warnings(record=True) as caught:
+    with output.iteration_progress() as callback, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", sb.ConvergenceWarning)
         solution = sb.solve(problem, callback=callback, **options)  # type: ignore[arg-type]
     messages = [str(warning.message) for warning in caught if issubclass(warning.category, sb.ConvergenceWarning)]

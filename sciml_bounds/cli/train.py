@@ -1,4 +1,4 @@
-"""`sciml-bounds train`: train a network as a recipe says."""
+"""`sciml-bounds train`: train a network from a training recipe."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["train"]
 
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE.toml", help="A file, or a name: darcy-rough.")],
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint, if there is one.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the checkpoint, if there is one.")] = False,
     folder: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="For checkpoints and logs. [default: as in the recipe]")
+        Path | None, typer.Option(metavar="FOLDER", help="Folder for checkpoints and logs. [default: as in the recipe]")
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda or cuda:1. [default: as in the recipe]", show_default=False)
@@ -33,11 +33,11 @@ def train(
     ] = None,
     as_json: output.JsonOption = False,
 ) -> None:
-    """Train a network on a data set; when it is interrupted, the same command with --resume goes on where it was.
+    """Train a network on a data set; after an interruption the same command with --resume continues.
 
-    The folder gets best.safetensors, the network of the best epoch, last.safetensors, from which --resume goes on, and
-    the log. Paths in a recipe are seen from the folder in which the command runs. Several processes share the work as
-    in `torchrun --nproc_per_node=2 --no-python sciml-bounds train ...`.
+    The folder receives best.safetensors (the network of the best epoch), last.safetensors (the checkpoint for --resume)
+    and the log. Paths in a recipe are relative to the current folder. To train with several processes, use
+    `torchrun --nproc_per_node=2 --no-python sciml-bounds train ...`.
 
     Example: sciml-bounds train darcy-rough --set training.epochs=2 --folder run
     """
@@ -50,7 +50,7 @@ def train(
     except ConvergenceError as error:
         output.error_console().print(f"sciml-bounds: {error}", markup=False)
         raise typer.Exit(output.NOT_REACHED) from None
-    if int(os.environ.get("RANK", "0")) == 0:  # of the processes that torchrun started, one speaks
+    if int(os.environ.get("RANK", "0")) == 0:  # with torchrun, only the first process prints
         _report(result, _finish(asked, result), as_json=as_json)
 
 
@@ -77,16 +77,16 @@ def _train(asked: TrainingRecipe, folder: Path, *, resume: bool) -> TrainingResu
 
 
 def _require_new_weights(asked: TrainingRecipe, folder: Path) -> None:
-    """Refuse a training that would replace the weights of another one at its end."""
+    """Raise if the training would overwrite the weights of another one at its end."""
     from sciml_bounds.training._checkpoints import LAST
 
     weights = asked.output.get("weights")
     if weights is not None and Path(weights).exists() and not (folder / LAST).exists():
-        raise InputError(f"{weights} is there already; move it, or name another file: --set output.weights=FILE.")
+        raise InputError(f"{weights} already exists; move it, or choose another file with --set output.weights=FILE.")
 
 
 def _finish(asked: TrainingRecipe, result: TrainingResult) -> dict[str, float]:
-    """Evaluate the finished network on the test split, once, and write it where the recipe says."""
+    """Evaluate the trained network on the test split and write its weights, if the recipe names a file for them."""
     if "weights" not in asked.output or len(result.history) == 0:
         return {}
     from sciml_bounds.store.datasets.weights import state_of, write_weights

@@ -1,8 +1,8 @@
-"""Methods side by side on one linear system: ours, scipy's, PyAMG's and PETSc's, with set-up counted.
+"""Benchmark methods on one linear system: ours, scipy's, PyAMG's and PETSc's, set-up included.
 
-Every method is asked for the same relative residual, in float64 and from a zero guess, and judged by one rule: the
-residual of what it returns is computed anew, from the assembled matrix. The clock starts with the set-up, from the
-assembled equations, in the form that the method takes (`LatticeSystem` for ours, CSR for the others).
+All methods solve to the same relative residual, in float64, from a zero initial guess. The residual of each solution is
+recomputed from the assembled matrix. Timing starts at the set-up and takes the assembled equations in the form that the
+method needs (`LatticeSystem` for ours, CSR for the others).
 """
 
 from sciml_bounds.comparison.equations import Equations, from_matrix, from_problem

@@ -1,4 +1,4 @@
-"""The linear system that methods are compared on, and what a method makes of it."""
+"""The linear system on which methods are compared."""
 
 from __future__ import annotations
 
@@ -23,24 +23,26 @@ from sciml_bounds.reports import counted
 __all__ = ["Array", "Equations", "Solve", "Watch", "from_matrix", "from_problem"]
 
 type Array = np.ndarray[Any, np.dtype[np.float64]]
-#: Told every iterate.
+#: Called with each iterate.
 Watch = Callable[[Array], None]
-#: Solves from zero, to a relative residual or for so many iterations; gives x, and how many it did (0: it is direct).
+#: Solves from a zero guess, given rtol, maxiter and a watch; returns x and the number of iterations (0 if direct).
 Solve = Callable[[float, int, Watch | None], tuple[Array, int]]
 
 
 @dataclass(frozen=True)
 class Equations:
-    """A linear system, and what it comes from.
+    """A linear system A x = b and its origin.
 
     Attributes
     ----------
-    matrix, rhs
-        A and b in float64.
-    system
-        The lattice system, which geometric methods need; None for a matrix from elsewhere.
-    energy_error
-        Gives the relative energy error of a solution; None where no reference is known.
+    matrix : scipy.sparse.csr_array
+        A in float64, shape (n, n).
+    rhs : ndarray
+        b in float64, shape (n,).
+    system : LatticeSystem or None
+        The same system on a grid, which geometric methods need; None if only a matrix was given.
+    energy_error : callable or None
+        Function that returns the relative energy error of a solution; None without a reference.
     """
 
     matrix: scipy.sparse.csr_array
@@ -53,80 +55,86 @@ class Equations:
         return float(abs(self.matrix).sum(axis=1).max()), float(np.linalg.norm(self.rhs))
 
     def relative_residual(self, x: Array) -> float:
-        """Compute ||b - A x|| / ||b|| anew."""
+        """Compute ||b - A x|| / ||b||."""
         return float(np.linalg.norm(self.rhs - self.matrix @ x) / self._norms[1])
 
     def round_off(self, x: Array) -> float:
-        """Relative residual below which it means nothing: 10 eps ||A|| ||x|| / ||b||, at most 0.1.
+        """Return the round-off level of the relative residual: 10 eps ||A|| ||x|| / ||b||, at most 0.1.
 
-        Where that is larger, x is hardly better than zero: the matrix is singular, and no x is a solution.
+        The limit 0.1 is reached only for numerically singular matrices, where x is hardly better than zero.
         """
         size, start = self._norms
         return float(min(0.1, 10 * np.finfo(float).eps * size * np.linalg.norm(x) / start))
 
     def positive_diagonal(self) -> Array:
-        """Take the diagonal of the matrix.
+        """Return the diagonal of the matrix, checked to be positive.
 
         Raises
         ------
         InputError
-            If an entry of it is not positive.
+            If an entry is not positive.
         """
         diagonal: Array = self.matrix.diagonal()
         if not (diagonal > 0).all():
-            raise InputError("the diagonal of the matrix is not positive, so that the matrix is not positive definite.")
+            raise InputError(
+                "the diagonal of the matrix has entries that are not positive, so the matrix is not positive definite; "
+                "choose another method."
+            )
         return diagonal
 
 
 def from_problem(problem: Diffusion, reference: Any = None) -> Equations:
-    """Take the equations of a problem without batch.
+    """Assemble the equations of a single problem.
 
     Parameters
     ----------
-    problem
-        The problem; it is solved in float64.
-    reference
-        A nodal field that the energy error of solutions is measured against; None leaves that out.
+    problem : Diffusion
+        The problem, without a batch; it is solved in float64.
+    reference : array (nodes), optional
+        Nodal values against which energy errors are measured; by default errors are not measured.
 
     Raises
     ------
     InputError
-        If the problem is a batch, nothing drives it, or no error can be measured against the reference.
+        If the problem is a batch, its right-hand side is zero, or the reference has the wrong shape or a zero or
+        infinite energy norm.
     """
     if problem.batch_shape:
-        raise InputError(f"this is a batch of {tuple(problem.batch_shape)} problems; choose one of them (--sample I).")
+        raise InputError(
+            f"the problem is a batch of shape {tuple(problem.batch_shape)}; choose one sample (--sample I)."
+        )
     exact = problem.to(torch.float64)
     system = node_system(exact)
     rhs = system.into_range(system.rhs).reshape(-1).numpy()
-    _require_drive(rhs)
+    _require_nonzero(rhs)
     error = None if reference is None else _energy_error(exact, reference)
     return Equations(system.operator.to_csr(), rhs, system, error)
 
 
 def from_matrix(matrix: Any, rhs: Any = None) -> Equations:
-    """Take a square real matrix from elsewhere.
+    """Return the equations of a square real matrix.
 
     Parameters
     ----------
-    matrix
-        Any scipy sparse matrix.
-    rhs
-        Right-hand side, shape (n,) or (n, 1); ones by default.
+    matrix : scipy sparse array or matrix (n, n)
+        The matrix A.
+    rhs : array (n,) or (n, 1), optional
+        Right-hand side; ones by default.
 
     Raises
     ------
     InputError
-        If shapes do not fit, or an entry is not finite.
+        If shapes disagree, an entry is not finite, or the right-hand side is zero.
     """
     csr = scipy.sparse.csr_array(matrix, dtype=np.float64)
     n = csr.shape[0]
     if csr.shape != (n, n):
-        raise InputError(f"the matrix has shape {csr.shape}; a square one is needed.")
+        raise InputError(f"the matrix has shape {csr.shape}; it must be square.")
     b = np.ones(n) if rhs is None else np.asarray(rhs, dtype=np.float64)
     if b.shape not in ((n,), (n, 1)):
         raise InputError(f"the matrix has {n} rows, but the right-hand side has shape {b.shape}.")
     _require_finite(csr, b.reshape(-1))
-    _require_drive(b)
+    _require_nonzero(b)
     return Equations(csr, b.reshape(-1))
 
 
@@ -140,20 +148,25 @@ def _require_finite(matrix: scipy.sparse.csr_array, rhs: Array) -> None:
         if what == "matrix":
             where = f"row {np.searchsorted(matrix.indptr, first, 'right') - 1}, column {matrix.indices[first]}"
         raise InputError(
-            f"the {what} is {numbers[first]} in {where} (counted from 0), and NaN or infinite in "
-            f"{counted(len(bad), 'place')} altogether; give finite entries."
+            f"the {what} has {counted(len(bad), 'non-finite value')}, the first {numbers[first]} in {where} (counted "
+            "from 0); give finite entries."
         )
 
 
-def _require_drive(rhs: Array) -> None:
+def _require_nonzero(rhs: Array) -> None:
     if not rhs.any():
-        raise InputError("the right-hand side is zero, and so is the solution; there is nothing to compare.")
+        raise InputError(
+            "the right-hand side is zero, so the solution is zero; give a nonzero source or right-hand side."
+        )
 
 
 def _energy_error(problem: Diffusion, reference: Any) -> Callable[[Array], float]:
     nodes = torch.as_tensor(reference, dtype=torch.float64)
     if tuple(nodes.shape) != problem.node_shape:
-        raise InputError(f"the reference has shape {tuple(nodes.shape)}, but nodal values are {problem.node_shape}.")
+        raise InputError(
+            f"the reference has shape {tuple(nodes.shape)}, but nodal values of this problem have shape "
+            f"{problem.node_shape}."
+        )
     form, free = EnergyForm(problem), problem.free_nodes
 
     def norm(field: torch.Tensor) -> float:
@@ -162,7 +175,7 @@ def _energy_error(problem: Diffusion, reference: Any) -> Callable[[Array], float
     size = norm(nodes)
     if not 0 < size < math.inf:
         raise InputError(
-            f"the energy norm of the reference is {size:g}; give one of finite values whose energy is not zero."
+            f"the energy norm of the reference is {size:g}; give a reference of finite values that is not constant."
         )
 
     def error(x: Array) -> float:

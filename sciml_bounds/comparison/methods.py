@@ -1,4 +1,4 @@
-"""The table of all methods, by name."""
+"""Table of all methods by name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sciml_bounds.comparison.peers import petsc_cg, pyamg_cg, scipy_cg, scipy_sp
 
 __all__ = ["DIRECT", "METHODS"]
 
-#: Every method by its name: what sets it up.
+#: The set-up function of every method, by name.
 METHODS: dict[str, Callable[[Equations], Solve]] = {
     **{name: partial(ours, name) for name in _NAMES},
     "scipy:cg": scipy_cg,
@@ -22,5 +22,5 @@ METHODS: dict[str, Callable[[Equations], Solve]] = {
     "petsc:gamg": partial(petsc_cg, "gamg"),
     "petsc:cg-jacobi": partial(petsc_cg, "jacobi"),
 }
-#: Those that do not iterate.
+#: Names of the methods that do not iterate.
 DIRECT = ("direct", "scipy:spsolve")

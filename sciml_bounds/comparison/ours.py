@@ -1,4 +1,4 @@
-"""The methods of this package, as `solve` and `cg` offer them."""
+"""Methods of this package, as in `solve` and `cg`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["ours"]
 
 
 def ours(name: str, equations: Equations) -> Solve:
-    """Set up a method of `solve`, or for a matrix from elsewhere, what comes closest to it.
+    """Set up a method of `solve`, or its counterpart for equations that are given by a matrix only.
 
     Raises
     ------
     InputError
-        If the method does not suit the equations.
+        If the method does not apply to the equations.
     """
     if equations.system is None:
         return _on_matrix(name, equations)
@@ -45,7 +45,7 @@ def _on_matrix(name: str, equations: Equations) -> Solve:
     elif name == "algebraic":
         M = algebraic_cycle(A)
     else:
-        raise InputError(f"{name} needs a problem on a grid; for a matrix there are cg, algebraic and direct.")
+        raise InputError(f"method {name} needs a problem on a grid; for a matrix use cg, algebraic or direct.")
 
     def solve(rtol: float, maxiter: int, watch: Watch | None) -> tuple[Array, int]:
         callback = None if watch is None else lambda x: watch(x.numpy())

@@ -1,4 +1,4 @@
-"""The methods of other packages: scipy, PyAMG and PETSc."""
+"""Methods of other packages: scipy, PyAMG and PETSc."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["load_petsc", "petsc_cg", "pyamg_cg", "scipy_cg", "scipy_spsolve"]
 
 
 def scipy_cg(equations: Equations) -> Solve:
-    """Set up conjugate gradients of scipy with the diagonal as preconditioner."""
+    """Set up scipy's conjugate gradients with Jacobi preconditioning."""
     A, b = equations.matrix, equations.rhs
     M = scipy.sparse.diags_array(1 / equations.positive_diagonal())
 
@@ -36,17 +36,17 @@ def scipy_cg(equations: Equations) -> Solve:
 
 
 def scipy_spsolve(equations: Equations) -> Solve:
-    """Set up the sparse factorisation of scipy (SuperLU)."""
+    """Set up scipy's sparse LU factorisation (SuperLU)."""
     A = equations.matrix.tocsc()
     return lambda rtol, maxiter, watch: (scipy.sparse.linalg.spsolve(A, equations.rhs), 0)
 
 
 def pyamg_cg(builder: str, equations: Equations) -> Solve:
-    """Set up conjugate gradients of PyAMG with the hierarchy that its function `builder` makes."""
+    """Set up PyAMG's conjugate gradients, preconditioned by the hierarchy that its function `builder` returns."""
     import pyamg
 
     A = scipy.sparse.csr_matrix(equations.matrix)
-    A.indptr, A.indices = A.indptr.astype(np.int32), A.indices.astype(np.int32)  # PyAMG takes nothing else
+    A.indptr, A.indices = A.indptr.astype(np.int32), A.indices.astype(np.int32)  # PyAMG needs 32-bit indices
     hierarchy = getattr(pyamg, builder)(A)
 
     def solve(rtol: float, maxiter: int, watch: Watch | None) -> tuple[Array, int]:
@@ -60,7 +60,7 @@ def pyamg_cg(builder: str, equations: Equations) -> Solve:
 
 
 def petsc_cg(preconditioner: str, equations: Equations) -> Solve:
-    """Set up conjugate gradients of PETSc with one of its preconditioners, in this process alone.
+    """Set up PETSc's conjugate gradients with one of its preconditioners, on one process.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def load_petsc() -> Any:
         from petsc4py import PETSc
     except (MissingExtraError, ModuleNotFoundError):
         raise MissingExtraError(
-            "the methods of PETSc need petsc4py, which is not installed: pip install 'sciml-bounds[fem]' on Linux "
-            "x86-64, elsewhere conda install -c conda-forge petsc4py."
+            "the PETSc methods need petsc4py, which is not installed; run pip install 'sciml-bounds[fem]' on Linux "
+            "x86-64, or conda install -c conda-forge petsc4py elsewhere."
         ) from None
     return PETSc

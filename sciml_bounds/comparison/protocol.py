@@ -1,4 +1,4 @@
-"""How methods are measured: in rounds, from set-up to answer, and judged by the residual of what they return."""
+"""Timing protocol: methods run in rounds, from set-up to solution, and the residual of each solution is recomputed."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ __all__ = ["Comparison", "Result"]
 
 @dataclass(frozen=True)
 class Result:
-    """What one method did.
+    """Measured performance of one method.
 
     Attributes
     ----------
-    method
-        Its name.
-    setup_seconds, solve_seconds
+    method : str
+        Name of the method.
+    setup_seconds, solve_seconds : float
         Medians of the wall-clock times.
-    iterations
-        How many; 0 for a direct method.
-    residual
-        ||b - A x|| / ||b||, computed anew; NaN if it failed.
-    converged
-        Whether that is at most rtol, but for round-off.
-    reason
-        Why not; or "converged", "converged to round-off".
-    energy_error
+    iterations : int
+        Number of iterations; 0 for a direct method.
+    residual : float
+        Recomputed ||b - A x|| / ||b||; NaN if the method failed.
+    converged : bool
+        True if the residual is at most rtol, up to round-off.
+    reason : str
+        "converged", "converged to round-off", or the cause of failure.
+    energy_error : float or None
         |||x - reference||| / |||reference|||; None without a reference.
-    history
-        Seconds since the start of the set-up and relative residual, before the first iteration and after each; of a
-        direct method at its end only.
+    history : tuple of (float, float)
+        Pairs of seconds since the start of the set-up and relative residual, before the first iteration and after each
+        one; a single pair for a direct method.
     """
 
     method: str
@@ -57,34 +57,36 @@ class Result:
 
     @property
     def total_seconds(self) -> float:
-        """Set-up and solve."""
+        """Sum of set-up and solve times."""
         return self.setup_seconds + self.solve_seconds
 
 
 @dataclass
 class _Record:
-    """What is known about one method so far."""
+    """Measurements of one method."""
 
     runs: list[Result] = field(default_factory=list)
     history: tuple[tuple[float, float], ...] = ()
 
 
 class Comparison:
-    """Methods on one system, measured in rounds so that a busy machine is busy for all of them.
+    """Comparison of methods on one system, timed in rounds so that other load on the machine affects all alike.
 
     Parameters
     ----------
-    equations
-        The system.
-    methods
+    equations : Equations
+        The linear system.
+    methods : iterable of str
         Names from `METHODS`.
-    rtol, maxiter
-        The stop rule for all: ||b - A x|| <= rtol ||b||, or so many iterations.
+    rtol : float, default 1e-8
+        Tolerance of all methods: stop when ||b - A x|| <= rtol ||b||.
+    maxiter : int, default 1000
+        Maximum number of iterations of all methods.
 
     Raises
     ------
     InputError
-        If a name is unknown or given twice, or the stop rule means nothing.
+        If a name is unknown or repeated, or the tolerance or `maxiter` is invalid.
     MissingExtraError
         If a method needs a package that is not installed.
     """
@@ -97,7 +99,7 @@ class Comparison:
             if name not in METHODS:
                 raise InputError(f"unknown method {name!r}; the choices are {', '.join(METHODS)}.")
         if len(set(names)) < len(names) or not names:
-            raise InputError("name at least one method, and each of them once.")
+            raise InputError(f"the methods are {', '.join(names) or 'empty'}; give at least one, and none twice.")
         if any(name.startswith("petsc:") for name in names):
             load_petsc()
         self.equations = equations
@@ -106,25 +108,25 @@ class Comparison:
 
     @property
     def results(self) -> list[Result]:
-        """The medians of what is done, in the order of the names; methods that were not run yet are left out."""
+        """Medians of the runs so far, in the order of the names, without methods that have not run yet."""
         return [_median(record) for record in self._records.values() if record.runs]
 
     def run(self, repeat: int = 3, *, histories: bool = False, notify: Callable[[str], None] | None = None) -> None:
-        """Measure; what is done before an interruption stays in `results`.
+        """Time all methods; after an interruption `results` has the runs that finished.
 
         Parameters
         ----------
-        repeat
+        repeat : int, default 3
             Number of rounds.
-        histories
-            Run each method once more to record its residuals; computing them does not count.
-        notify
-            Told what is being done, in a few words.
+        histories : bool, default False
+            Run each method once more to record its residuals; the time to compute them is not counted.
+        notify : callable, optional
+            Called with a short text about each step.
         """
-        tell = notify or (lambda words: None)
+        tell = notify or (lambda text: None)
         for name in self._records:
             if name not in DIRECT:
-                tell(f"{name}: loading, before any clock runs")
+                tell(f"{name}: warming up")
                 self._measure(name, maxiter=1)
         for count in range(1, repeat + 1):
             for name, record in self._records.items():
@@ -133,14 +135,14 @@ class Comparison:
                     record.runs.append(self._measure(name, self.maxiter))
         for name, record in self._records.items():
             if histories and np.isfinite(record.runs[-1].residual):
-                tell(f"{name}: recording its residuals")
+                tell(f"{name}: recording residuals")
                 record.history = self._measure(name, self.maxiter, watched=True).history
 
     def _measure(self, name: str, maxiter: int, *, watched: bool = False) -> Result:
         watch = _Stopwatch(self.equations)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # it is judged below, as the others are
+                warnings.simplefilter("ignore", ConvergenceWarning)  # convergence is judged below, as for the others
                 solve = METHODS[name](self.equations)
                 setup = watch.start_solving()
                 x, iterations = solve(self.rtol, maxiter, watch.note if watched else None)
@@ -152,7 +154,7 @@ class Comparison:
             return _failure(name, _NOT_FINITE)
         reason = self._reason(residual, self.equations.round_off(x), iterations >= maxiter)
         energy = None if self.equations.energy_error is None else self.equations.energy_error(x)
-        direct = name in DIRECT or iterations == 0  # as multigrid on a grid that is its own coarsest one
+        direct = name in DIRECT or iterations == 0  # such as multigrid on a single level
         history = ((total, residual),) if direct else tuple(watch.history)
         converged = reason.startswith("converged")
         return Result(name, setup, total - setup, iterations, residual, converged, reason, energy, history)
@@ -162,12 +164,12 @@ class Comparison:
             return "converged"
         if residual <= self.rtol + round_off:
             return "converged to round-off"
-        return "maxiter reached" if exhausted else "ended above the tolerance"
+        return "maxiter reached" if exhausted else "stopped above the tolerance"
 
 
 _NOT_FINITE = (
-    "its answer is NaN or infinite, as happens where the matrix is singular or indefinite; give a symmetric positive "
-    "definite one."
+    "the solution is NaN or infinite, probably because the matrix is singular or indefinite; give a symmetric positive "
+    "definite matrix."
 )
 
 
@@ -176,7 +178,7 @@ def _failure(name: str, why: str) -> Result:
 
 
 class _Stopwatch:
-    """A clock that stands still while residuals are computed for the history."""
+    """A clock that is paused while residuals are computed for the history."""
 
     def __init__(self, equations: Equations) -> None:
         self._equations = equations
@@ -187,13 +189,13 @@ class _Stopwatch:
         return time.perf_counter() - self._start
 
     def start_solving(self) -> float:
-        """Note the end of the set-up."""
+        """Record the end of the set-up, and return its seconds."""
         setup = self.seconds()
         self.history.append((setup, 1.0))
         return setup
 
     def note(self, x: Array) -> None:
-        """Note the residual of an iterate."""
+        """Record the residual of an iterate."""
         now = self.seconds()
         self.history.append((now, self._equations.relative_residual(x)))
         self._start += self.seconds() - now

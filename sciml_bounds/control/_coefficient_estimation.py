@@ -1,7 +1,7 @@
-"""Estimation of a diffusion coefficient from what is observed of the solution.
+"""Estimation of a diffusion coefficient from observations of the solution.
 
-Legend: u state (n,), q = log a (cells,), x = (u, q), l multipliers (n,); e edges between nodes; D differences along
-edges (e, n), C sums of the cells beside an edge (e, cells), so that K(q) = D^T diag(C exp q) D + diag(c).
+Notation: u state (n,), q = log a (cells,), x = (u, q), l multipliers (n,); e edges between nodes; D differences along
+edges (e, n), C sums over the cells adjacent to an edge (e, cells), so that K(q) = D^T diag(C exp q) D + diag(c).
 """
 
 from __future__ import annotations
@@ -25,47 +25,46 @@ from sciml_bounds.optimize._optimize_result import OptimizeResult
 
 __all__ = ["CoefficientEstimation"]
 
-#: KKT residuals below this part of the data are round-off.
+#: KKT residuals below this fraction of the data are round-off.
 ROUND_OFF = 100 * np.finfo(np.float64).eps
 
 
 class CoefficientEstimation(CoefficientFunctions):
-    """Estimate the coefficient a = exp(q) of a diffusion problem from values observed at nodes.
+    """Estimation of the coefficient a = exp(q) of a diffusion problem from observations at nodes.
 
         min 1/2 ||u - d||^2 + smoothing/2 (||grad (q - q0)||^2 + ||q - q0||^2)
         subject to -div(exp(q) grad u) + c u = f
 
-    with L2 norms, the first over the nodes that are observed only, and q0 = log a of the problem as it is given. q is
-    one number a cell, and its gradient a difference across a face.
+    with L2 norms, the first over observed nodes only, and q0 = log a of the given problem. q has one value per cell;
+    its gradient consists of differences across faces.
 
     Parameters
     ----------
-    problem
-        `sb.Diffusion` with a scalar coefficient, without solids and periodic sides; not a batch. Its coefficient is the
-        guess that q is drawn to.
-    observations
-        d, a nodal field; entries that are not observed are ignored.
-    observed
-        Which nodes are observed, truth values of the shape of a nodal field; all by default. Those with prescribed
-        values tell nothing and are left out.
-    smoothing
-        Weight of what is known beforehand, positive. Independent errors of the observations with standard deviation s,
-        in d dimensions with spacing h, call for s^2 h^d times the inverse variance of log a.
-    hessian
-        "gauss-newton" leaves out the second derivatives of the equation, "exact" keeps them.
+    problem : Diffusion
+        Problem with a scalar coefficient, without solids and periodic sides; not a batch. Its coefficient defines the
+        prior guess q0.
+    observations : array or Tensor, nodal field
+        Observed values d; entries at nodes that are not observed are ignored.
+    observed : boolean array or Tensor, nodal field, optional
+        Mask of the observed nodes; all by default. Dirichlet nodes are ignored.
+    smoothing : float
+        Weight of the prior, positive. For independent observation errors with standard deviation s, in d dimensions
+        with spacing h, a suitable value is s^2 h^d times the inverse variance of log a.
+    hessian : {"gauss-newton", "exact"}
+        "gauss-newton" omits the second derivatives of the equation; "exact" includes them.
 
     Raises
     ------
     InputError
-        If the problem is none of this kind, or data do not fit.
+        If the problem is of another kind, or the data do not fit it.
 
     Notes
     -----
-    Without observations the minimiser is q0. The equations are those of `sb.solve`, and all is computed on the CPU. A
-    coefficient changes by a factor of 150 at most in one step.
-    Without the second derivatives of the equation the Hessian is positive definite, and steps are as good where
-    observations are fitted well; with them convergence is quadratic at the end, but where `smoothing` is very small
-    steps are short on the way.
+    Without observations, the minimiser is q0. The discrete equations are those of `sb.solve`; all computations are on
+    the CPU. With inner="multigrid", the coefficient changes by at most a factor of 150 per step.
+
+    With "gauss-newton", the Hessian is positive definite, and steps are equally good if the observations are fitted
+    well. With "exact", convergence is quadratic at the end, but with very small `smoothing` the first steps are short.
 
     Examples
     --------
@@ -82,7 +81,7 @@ class CoefficientEstimation(CoefficientFunctions):
     # --- solving ------------------------------------------------------------------------------------------------------
 
     def start(self) -> np.ndarray[Any, Any]:
-        """Return x with q0 and the state that belongs to it."""
+        """Return x = (u, q0) with the state u for q0."""
         K = self.equation_jac(np.concatenate([np.zeros(self.n), self.guess]))[:, : self.n]
         at_zero = self.equation(np.concatenate([np.zeros(self.n), self.guess]))
         return np.concatenate([-scipy.sparse.linalg.spsolve(K.tocsc(), at_zero), self.guess])
@@ -99,38 +98,43 @@ class CoefficientEstimation(CoefficientFunctions):
         throw: bool = False,
         **options: Any,
     ) -> OptimizeResult:
-        """Start from q0 and its state and minimise.
+        """Minimise, starting from q0 and its state.
 
         Parameters
         ----------
-        inner
-            "multigrid": Newton's method for the coefficient alone, whose states come from solves by multigrid, and
-            whose steps are found by conjugate gradients with what is known beforehand as preconditioner; no matrix is
-            factorised. Otherwise `sb.minimize` for state and coefficient, by sparse LU ("auto", "direct") or another of
-            its solvers.
-        rtol, atol
-            Stop when the residual is at most max(rtol times that at the start, atol): with "multigrid" the norm of the
-            reduced gradient that is dual to that of the smoothing, otherwise the Euclidean norm of the KKT residual.
-        maxiter
-            Largest number of Newton steps.
-        forcing
-            With "multigrid", relative residual of each inner solve, and ten times that of each product in it; by
-            default 0.1 at first, and as much smaller as the residual has fallen.
-        callback, throw
+        inner : str, Sketch or Minres
+            "multigrid": Newton's method for the coefficient alone. The state is computed by multigrid solves, and steps
+            by conjugate gradients with the prior as preconditioner; no matrix is factorised. Otherwise `sb.minimize`
+            for state and coefficient together, with sparse LU ("auto", "direct") or another of its inner solvers.
+        rtol, atol : float
+            Stop when the residual is at most max(rtol times its initial value, atol). With "multigrid" the residual is
+            the norm of the reduced gradient, dual to the norm of the prior; otherwise the Euclidean norm of the KKT
+            residual.
+        maxiter : int
+            Maximum number of Newton steps.
+        forcing : float or None
+            With "multigrid", the relative residual of each inner solve; the products in it are ten times as accurate.
+            By default 0.1 at first, decreasing with the residual.
+        callback, throw : callable or None, bool
             As in `sb.minimize`.
-        options
-            Of `sb.minimize`, where that is called.
+        **options
+            Further options of `sb.minimize`; not with "multigrid".
+
+        Returns
+        -------
+        OptimizeResult
+            The result, with x = (u, q).
         """
         if isinstance(inner, str) and inner == "multigrid":
             if options:
-                raise InputError(f"inner='multigrid' takes no {next(iter(options))}; leave it out.")
+                raise InputError(f"inner='multigrid' does not take {next(iter(options))}; leave it out.")
             return minimize_reduced(
                 CoefficientObjective(self, exact=self._exact), Ending(rtol, atol, maxiter, callback), forcing=forcing,
                 throw=throw,
             )  # fmt: skip
         if forcing is not None:
-            raise InputError(f"forcing={forcing!r} is for inner='multigrid'; leave it out.")
-        # q0 may be right: then the residual at the start is round-off of the data, and no part of it can be reached
+            raise InputError(f"forcing={forcing!r} is for inner='multigrid' only; leave it out.")
+        # if q0 is exact, the initial residual is round-off of the data and cannot be reduced
         least = ROUND_OFF * float(np.linalg.norm(self.weights * self.data) + np.linalg.norm(self._load))
         return minimize(
             self.fun, self.start(), jac=self.jac, hess=self.hess, constraints=self.constraints,
@@ -139,6 +143,6 @@ class CoefficientEstimation(CoefficientFunctions):
         )  # fmt: skip
 
     def fields(self, x: Any) -> tuple[Tensor, Tensor]:
-        """Return the state, a nodal field, and the coefficient exp(q), a cell field."""
+        """Return the state (nodal field) and the coefficient exp(q) (cell field) of x."""
         u, q = self.split(torch.as_tensor(x, dtype=torch.float64))
         return self.grid_stiffness.values(u), q.exp().view(self.problem.grid.shape)

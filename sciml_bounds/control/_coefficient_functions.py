@@ -1,4 +1,4 @@
-"""Objective and constraint of the estimation of a coefficient, with their derivatives."""
+"""Objective and constraint of coefficient estimation, with their derivatives."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["CoefficientFunctions"]
 
 
 class CoefficientFunctions:
-    """The functions of `CoefficientEstimation`, whose parameters they take."""
+    """The functions of `CoefficientEstimation`, with the same parameters."""
 
     def __init__(
         self,
@@ -40,18 +40,18 @@ class CoefficientFunctions:
         _require_plain(problem)
         self.smoothing = require_number(smoothing, "smoothing", positive=True)
         if hessian not in ("gauss-newton", "exact"):
-            raise InputError(f"unknown hessian {hessian!r}; the choices are 'gauss-newton' and 'exact'.")
+            raise InputError(f"unknown hessian {hessian!r}; choose 'gauss-newton' or 'exact'.")
         self._exact = hessian == "exact"
         self.n = len(stiffness.free)
         self._observe(observations, observed)
         free = stiffness.free.numpy()
         edges, self._sums = _edges(problem.grid)
         self._differences = csr_array(edges[:, free])
-        self._held = edges @ problem.dirichlet_values.reshape(-1).numpy()
+        self._boundary_drops = edges @ problem.dirichlet_values.reshape(-1).numpy()
         self.guess = problem.coefficient[0].expand(problem.grid.shape).reshape(-1).log().numpy()
         T = self._sums @ np.exp(self.guess)
         self._absorption = stiffness.to_csr().diagonal() - self._stiffness(T).diagonal()
-        self._load = stiffness.load.numpy() + self._differences.T @ (T * self._held)
+        self._load = stiffness.load.numpy() + self._differences.T @ (T * self._boundary_drops)
         self._prior = self.smoothing * _prior(problem.grid)
 
     def _observe(self, observations: Any, observed: Any) -> None:
@@ -60,7 +60,9 @@ class CoefficientFunctions:
         values = convert(observations, "the observations", torch.float64, problem.device)
         for name, field in (("the observations have", values), ("observed has", seen)):
             if field.shape != problem.node_shape:
-                raise InputError(f"{name} shape {tuple(field.shape)}; a nodal field here has {problem.node_shape}.")
+                raise InputError(
+                    f"{name} shape {tuple(field.shape)}; give a nodal field of shape {problem.node_shape}."
+                )
         values = torch.where(seen, values, 0.0)
         require_finite(values, "the observations")
         self.weights = (seen.reshape(-1)[free] * self.grid_stiffness.mass).numpy()
@@ -70,25 +72,28 @@ class CoefficientFunctions:
         return csr_array(self._differences.T @ scipy.sparse.diags_array(T) @ self._differences)
 
     def split(self, x: Any) -> tuple[Any, Any]:
-        """Part x into free values of the state and logarithms of the coefficient."""
+        """Split x into the free values of the state and the logarithms of the coefficient."""
         return x[: self.n], x[self.n :]
 
     # --- edges --------------------------------------------------------------------------------------------------------
 
     def drops(self, u: Any, multipliers: Any) -> tuple[Any, Any]:
-        """Return the differences of a state, prescribed values included, and of multipliers along the edges."""
-        return self._differences @ u + self._held, self._differences @ multipliers
+        """Return the differences along the edges of a state (with its prescribed values) and of multipliers."""
+        return self._differences @ u + self._boundary_drops, self._differences @ multipliers
 
     def pushed(self, drop: Any, change: Any) -> Any:
-        """Return how the equations change (n,) with the coefficient (cells,), for a field that drops along edges."""
+        """Return the change of the equations (n,) due to a change of the coefficient (cells,).
+
+        `drop` are the differences of the field along the edges.
+        """
         return self._differences.T @ (drop * (self._sums @ change))
 
     def pulled(self, drop: Any, y: Any) -> Any:
-        """Return the transpose of `pushed`, from y (n,) to (cells,)."""
+        """Apply the transpose of `pushed` to y (n,); returns (cells,)."""
         return self.summed(drop * (self._differences @ y))
 
     def summed(self, along: Any) -> Any:
-        """Sum what is given for edges over those of each cell, (cells,)."""
+        """Sum edge values over the edges of each cell; returns (cells,)."""
         return self._sums.T @ along
 
     # --- objective ----------------------------------------------------------------------------------------------------
@@ -100,12 +105,12 @@ class CoefficientFunctions:
         return float(misfit @ (self.weights * misfit) + change @ (self._prior @ change)) / 2
 
     def jac(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Return its gradient."""
+        """Return the gradient of the objective."""
         u, q = self.split(x)
         return np.concatenate([self.weights * (u - self.data), self._prior @ (q - self.guess)])
 
     def hess(self, x: np.ndarray[Any, Any]) -> csr_array:
-        """Return its Hessian."""
+        """Return the Hessian of the objective."""
         return csr_array(scipy.sparse.block_diag([scipy.sparse.diags_array(self.weights), self._prior]))
 
     # --- constraint ---------------------------------------------------------------------------------------------------
@@ -113,30 +118,30 @@ class CoefficientFunctions:
     def equation(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Return K(q) u - load, shape (n,)."""
         u, q = self.split(x)
-        flux = (self._sums @ np.exp(q)) * (self._differences @ u + self._held)
+        flux = (self._sums @ np.exp(q)) * (self._differences @ u + self._boundary_drops)
         left: np.ndarray[Any, Any] = self._differences.T @ flux + self._absorption * u - self._load
         return left
 
     def equation_jac(self, x: np.ndarray[Any, Any]) -> csr_array:
-        """Return its Jacobian (K(q), D^T diag(D u) C diag(exp q))."""
+        """Return the Jacobian of the equation, (K(q), D^T diag(D u) C diag(exp q))."""
         u, q = self.split(x)
         a = np.exp(q)
         K = self._stiffness(self._sums @ a) + scipy.sparse.diags_array(self._absorption)
-        return csr_array(scipy.sparse.hstack([K, self._along(self._differences @ u + self._held, a)]))
+        return csr_array(scipy.sparse.hstack([K, self._along(self._differences @ u + self._boundary_drops, a)]))
 
     def _along(self, drop: Any, a: Any) -> csr_array:
-        """Return D^T diag(drop) C diag(a): how a relative change of a cell acts, for a field that drops along edges."""
+        """Return D^T diag(drop) C diag(a), the derivative of the equations by q."""
         return csr_array(
             self._differences.T @ scipy.sparse.diags_array(drop) @ self._sums @ scipy.sparse.diags_array(a)
         )
 
     def equation_hess(self, x: np.ndarray[Any, Any], multipliers: np.ndarray[Any, Any]) -> csr_array:
-        """Return the Hessian of its product with multipliers (n,), or zero in its place."""
+        """Return the Hessian of the product of the equation with multipliers (n,), or zero for Gauss-Newton."""
         if not self._exact:
             return csr_array((len(x), len(x)))
         u, q = self.split(x)
         a = np.exp(q)
-        drop, adjoint_drop = self._differences @ u + self._held, self._differences @ multipliers
+        drop, adjoint_drop = self._differences @ u + self._boundary_drops, self._differences @ multipliers
         mixed = self._along(adjoint_drop, a)
         twice = scipy.sparse.diags_array(a * (self._sums.T @ (drop * adjoint_drop)))
         return csr_array(scipy.sparse.block_array([[None, mixed], [mixed.T, twice]]))
@@ -152,13 +157,12 @@ class CoefficientFunctions:
 def _require_plain(problem: Diffusion) -> None:
     if not problem.has_scalar_coefficient or problem.solid is not None or any(problem.periodic):
         raise InputError(
-            "a coefficient is estimated where it is one field for all axes, without solids and periodic sides; leave "
-            "these out."
+            "coefficient estimation needs a scalar coefficient, without solids and periodic sides; change the problem."
         )
 
 
 def _difference(n: int) -> csr_array:
-    """Differences of n + 1 points, shape (n, n + 1)."""
+    """Return the matrix of differences of n + 1 points, shape (n, n + 1)."""
     return csr_array(scipy.sparse.diags_array([-np.ones(n), np.ones(n)], offsets=[0, 1], shape=(n, n + 1)))
 
 
@@ -167,18 +171,21 @@ def _product(parts: list[Any]) -> csr_array:
 
 
 def _edges(grid: Grid) -> tuple[csr_array, csr_array]:
-    """Return D (edges, nodes) and C (edges, cells), of all axes one below the other."""
+    """Return D (edges, nodes) and C (edges, cells), stacked over the axes."""
     D, C = [], []
     for axis, h in enumerate(grid.spacing):
         scale = grid.cell_volume / h**2 / 2 ** (grid.dim - 1)
         own = [other == axis for other in range(grid.dim)]
         D.append(_product([_difference(n) if on else scipy.sparse.eye_array(n + 1) for n, on in zip(grid.shape, own)]))
-        C.append(scale * _product([scipy.sparse.eye_array(n) if on else _beside(n) for n, on in zip(grid.shape, own)]))
+        C.append(
+            scale
+            * _product([scipy.sparse.eye_array(n) if on else _adjacent_cells(n) for n, on in zip(grid.shape, own)])
+        )
     return csr_array(scipy.sparse.vstack(D)), csr_array(scipy.sparse.vstack(C))
 
 
-def _beside(n: int) -> csr_array:
-    """Sum the cells beside each of n + 1 nodes, shape (n + 1, n)."""
+def _adjacent_cells(n: int) -> csr_array:
+    """Return the matrix that sums the cells adjacent to each of n + 1 nodes, shape (n + 1, n)."""
     return csr_array(abs(_difference(n)).T)
 
 

@@ -1,4 +1,4 @@
-"""Stiffness matrices of the equations that constrain an optimisation, on grids and on meshes, and cycles for them."""
+"""Stiffness matrices of the constraint equations of control problems, on grids and meshes, and multigrid cycles."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from sciml_bounds.problems.transfers import sum_to_nodes
 __all__ = ["GridStiffness", "MatrixStiffness", "Stiffness"]
 
 
-#: Smoothing steps of geometric cycles. They stand for inverses in products of two, where what smoothing leaves counts
-#: twice: with 3 steps, as in solvers, conjugate gradients for Poisson control on 513^2 cells take 15 steps, with 4 of
-#: them 11, with 5 of them 10; with exact inverses 7.
+#: Number of smoothing steps of geometric cycles. Preconditioners apply two cycles in succession, so their errors count
+#: twice. Measured for Poisson control on 513^2 cells: conjugate gradients take 15 iterations with 3 smoothing steps
+#: (the default of solvers), 11 with 4, 10 with 5, and 7 with exact inverses.
 SWEEPS = 4
 
 
@@ -32,7 +32,7 @@ class Stiffness(Protocol):
 
     Attributes
     ----------
-    mass
+    mass : Tensor
         Diagonal of the mass matrix, positive, shape (n,).
     """
 
@@ -52,62 +52,62 @@ class Stiffness(Protocol):
 
 
 class GridStiffness:
-    """The vertex-centred equations of a diffusion problem, for the nodes whose values are free.
+    """Vertex-centred equations of a diffusion problem, for the free nodes (those without prescribed values).
 
     Parameters
     ----------
-    problem
+    problem : Diffusion
         A single problem, not a batch.
 
     Attributes
     ----------
-    load
-        Source, Neumann data and lifted Dirichlet values: K u = load is what `sb.solve` solves; shape (n,).
-    free
-        Indices of the free nodes among all, shape (n,).
+    load : Tensor
+        Source, Neumann data and lifted Dirichlet values, shape (n,); `sb.solve` solves K u = load.
+    free : Tensor
+        Indices of the free nodes among all nodes, shape (n,).
 
     Raises
     ------
     InputError
-        If it is not a single diffusion problem, or no node is free.
+        If `problem` is not a single diffusion problem, or has no free node.
     """
 
     def __init__(self, problem: Diffusion) -> None:
         if not isinstance(problem, Diffusion):
-            raise InputError(f"the state obeys an sb.Diffusion problem, and this is a {type(problem).__name__}.")
+            raise InputError(f"the problem is a {type(problem).__name__}; give an sb.Diffusion problem.")
         if problem.batch_shape:
             raise InputError(
-                f"the problem has a batch {tuple(problem.batch_shape)}; an optimisation takes one problem at a time."
+                f"the problem has batch shape {tuple(problem.batch_shape)}; an optimisation takes a single problem."
             )
         self.problem = problem = problem.detach().to(torch.float64)
         system = node_system(problem)
         self._operator: LatticeOperator = system.operator
-        self._chosen = _Chosen(problem.free_nodes)
+        self._chosen = _NodeSubset(problem.free_nodes)
         self.free = self._chosen.indices
         if len(self.free) == 0:
-            raise InputError("the problem prescribes the values of all nodes; take a grid with more cells.")
-        self.load = self.taken(system.rhs)
+            raise InputError("all nodes have prescribed values; use a grid with more cells.")
+        self.load = self.free_values(system.rhs)
         share = problem.fluid.to(torch.float64) * (problem.grid.cell_volume / 2**problem.grid.dim)
-        self.mass = self.taken(sum_to_nodes(share, problem.periodic))
+        self.mass = self.free_values(sum_to_nodes(share, problem.periodic))
 
-    def taken(self, lattice: Tensor) -> Tensor:
-        """Take the free values (n,) of all nodes."""
+    def free_values(self, lattice: Tensor) -> Tensor:
+        """Return the values at free nodes (n,) from values at all nodes."""
         return self._chosen.gather(lattice.reshape(1, -1)).view(-1)
 
     def _scattered(self, u: Tensor) -> Tensor:
         return self._chosen.scatter(u.unsqueeze(0))
 
     def values(self, u: Tensor) -> Tensor:
-        """Put free values (n,) and prescribed ones together: a nodal field."""
+        """Return the nodal field with free values (n,) and prescribed values."""
         return self.problem.complete(self._scattered(u).view(1, *self.problem.node_shape))[0]
 
     def field(self, u: Tensor) -> Tensor:
-        """Put free values (n,) into a nodal field that is zero elsewhere."""
+        """Return the nodal field with free values (n,) and zeros elsewhere."""
         return self._scattered(u).view(self.problem.node_shape)
 
     def matvec(self, u: Tensor) -> Tensor:
         """Return K u, shape (n,)."""
-        return self.taken(self._operator.matvec(self._scattered(u)))
+        return self.free_values(self._operator.matvec(self._scattered(u)))
 
     def to_csr(self) -> scipy.sparse.csr_array:
         """Assemble K."""
@@ -121,8 +121,8 @@ class GridStiffness:
         return _OnFreeNodes(lattice_cycle(LatticeOperator(A.offsets, A.conductance, absorption), SWEEPS), self._chosen)
 
 
-class _Chosen:
-    """Nodes of a lattice, by slices where they fill a box: those copy three times as fast as indices do."""
+class _NodeSubset:
+    """A subset of the nodes of a lattice; for a box, slices are used, which copy three times as fast as indices."""
 
     def __init__(self, mask: Tensor) -> None:
         self._lattice = tuple(mask.shape)
@@ -135,13 +135,13 @@ class _Chosen:
             self._box = box if bool(mask[box].all()) else None
 
     def gather(self, whole: Tensor) -> Tensor:
-        """Take the chosen ones, (b, nodes) -> (b, n)."""
+        """Return the values on the subset, (b, nodes) -> (b, n)."""
         if self._box is None:
             return whole.index_select(1, self.indices)
         return whole.view(-1, *self._lattice)[(slice(None), *self._box)].reshape(-1, self.count)
 
     def scatter(self, x: Tensor) -> Tensor:
-        """Put them back among zeros, (b, n) -> (b, nodes)."""
+        """Extend values on the subset by zeros, (b, n) -> (b, nodes)."""
         whole = x.new_zeros(len(x), math.prod(self._lattice))
         if self._box is None:
             return whole.index_copy_(1, self.indices, x)
@@ -151,11 +151,11 @@ class _Chosen:
 
 
 class _OnFreeNodes(LinearOperator):
-    """The part of an operator on all nodes that acts on the free ones."""
+    """The restriction of an operator on all nodes to the free nodes."""
 
     symmetric = True
 
-    def __init__(self, whole: LinearOperator, chosen: _Chosen) -> None:
+    def __init__(self, whole: LinearOperator, chosen: _NodeSubset) -> None:
         self._whole, self._chosen = whole, chosen
         self.shape = (chosen.count, chosen.count)
         self.dtype, self.device = whole.dtype, whole.device
@@ -167,19 +167,19 @@ class _OnFreeNodes(LinearOperator):
 
 
 class MatrixStiffness:
-    """A matrix from elsewhere, such as linear elements on a mesh, with PyAMG's cycles.
+    """A user-supplied stiffness matrix, for example of linear elements on a mesh, with algebraic multigrid cycles.
 
     Parameters
     ----------
-    matrix
-        K, a scipy sparse matrix (n, n), symmetric positive semi-definite.
-    mass
-        Diagonal of the mass matrix, for example its row sums, shape (n,).
+    matrix : scipy sparse matrix or array, shape (n, n)
+        Symmetric positive semi-definite matrix K.
+    mass : array or Tensor, shape (n,)
+        Diagonal of the mass matrix, for example its row sums.
 
     Raises
     ------
     InputError
-        If shapes do not fit, or a mass is not positive.
+        If shapes do not match, or a mass is not positive.
     """
 
     def __init__(self, matrix: Any, mass: Any) -> None:
@@ -188,10 +188,11 @@ class MatrixStiffness:
         n = self._matrix.shape[0]
         if self._matrix.shape != (n, n) or self.mass.shape != (n,):
             raise InputError(
-                f"the matrix has shape {self._matrix.shape} and the mass {tuple(self.mass.shape)}; give (n, n), (n,)."
+                f"the matrix has shape {self._matrix.shape} and the mass {tuple(self.mass.shape)}; the shapes must be "
+                "(n, n) and (n,)."
             )
         if not bool((self.mass > 0).all()):
-            raise InputError("a mass is zero or negative; give the row sums of the mass matrix of linear elements.")
+            raise InputError("an entry of the mass is not positive; use the row sums of the mass matrix.")
         self._tensor = csr_tensor(self._matrix)
 
     def matvec(self, u: Tensor) -> Tensor:

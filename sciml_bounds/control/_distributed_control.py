@@ -1,6 +1,6 @@
-"""Distributed control: the source of an elliptic equation is chosen so that its solution comes close to a target.
+"""Distributed control: find the source of an elliptic equation whose solution is close to a target.
 
-Legend: u state, z control, l multipliers (n,) each; x = (u, z); K stiffness, M diagonal mass, p = phi(u).
+Notation: u state, z control, l multipliers (n,) each; x = (u, z); K stiffness, M diagonal mass, p = phi(u).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["DistributedControl", "TrackingProgram"]
 
 
 class TrackingProgram(TrackingFunctions):
-    """The optimisation problem of `TrackingFunctions`, and ways to solve it."""
+    """The optimisation problem of `TrackingFunctions`, with its solvers."""
 
     _preconditioner: _Preconditioner | None = None
 
@@ -51,36 +51,44 @@ class TrackingProgram(TrackingFunctions):
         throw: bool = False,
         **options: Any,
     ) -> OptimizeResult:
-        """Start from zero and minimise.
+        """Minimise, starting from zero.
 
         Parameters
         ----------
-        inner
-            "auto": Newton's method for the state alone, whose steps are found by conjugate gradients with two multigrid
-            cycles as preconditioner. Otherwise `sb.minimize` for state and control, with "direct": sparse LU;
-            `sb.optimize.Minres(control.preconditioner)`; or another of its solvers.
-        rtol, atol
-            Stop when the residual is at most max(rtol times that of the data, atol). With "auto" it is the norm of the
-            gradient in the energy of the Hessian, about sqrt(2 (J - min J)): errors in L2 of the state, and of the
-            control times the root of its weight, of any mesh. Otherwise the Euclidean norm of the KKT residual and that
-            at the start.
-        maxiter
-            Largest number of Newton steps.
-        forcing
-            With "auto" and a nonlinearity, relative residual of each inner solve; by default 0.1 at first, and as much
-            smaller as the residual has fallen.
-        callback, throw
+        inner : str, Sketch or Minres
+            "auto": Newton's method for the state alone, with conjugate gradients preconditioned by two multigrid
+            cycles. Otherwise `sb.minimize` for state and control together, with "direct" (sparse LU),
+            `sb.optimize.Minres(control.preconditioner)`, or another of its inner solvers.
+        rtol, atol : float
+            Stop when the residual is at most max(rtol times a reference, atol). With "auto", the residual is the norm
+            of the gradient dual to the energy of the Hessian, about sqrt(2 (J - min J)). It measures the L2 errors of
+            the state and of the control times sqrt(weight), independently of the mesh; the reference is the size of the
+            data. Otherwise, the residual is the Euclidean norm of the KKT residual, and the reference its initial
+            value.
+        maxiter : int
+            Maximum number of Newton steps.
+        forcing : float or None
+            With "auto" and a nonlinearity, the relative residual of each inner solve. By default 0.1 at first,
+            decreasing with the residual.
+        callback, throw : callable or None, bool
             As in `sb.minimize`.
-        options
-            Of `sb.minimize`, where that is called.
+        **options
+            Further options of `sb.minimize`; not with "auto".
+
+        Returns
+        -------
+        OptimizeResult
+            The result, with x = (u, z).
         """
         if isinstance(inner, str) and inner == "auto":
             if options:
-                raise InputError(f"inner='auto' takes no {next(iter(options))}; leave it out, or use inner='direct'.")
+                raise InputError(
+                    f"inner='auto' does not take {next(iter(options))}; leave it out, or use inner='direct'."
+                )
             ending = Ending(rtol, atol, maxiter, callback)
             return minimize_reduced(StateObjective(self), ending, forcing=forcing, throw=throw)
         if forcing is not None:
-            raise InputError(f"forcing={forcing!r} is for inner='auto'; leave it out.")
+            raise InputError(f"forcing={forcing!r} is for inner='auto' only; leave it out.")
         by_products = {"hess": self.hess, "constraints": self.constraints}
         functions = by_products if isinstance(inner, Minres) else self.matrices()
         x0, multipliers = self.load.new_zeros(2 * self.n), self.load.new_zeros(self.n)
@@ -90,19 +98,20 @@ class TrackingProgram(TrackingFunctions):
         )  # fmt: skip
 
     def preconditioner(self, x: Tensor, multipliers: Tensor) -> LinearOperator:
-        """Return an approximate inverse of |KKT matrix| at x (2n,) with multipliers (n,)."""
+        """Return an approximate inverse of the absolute value of the KKT matrix at x (2n,) with multipliers (n,)."""
         if self._preconditioner is None or self.nonlinearity is not None:
             self._preconditioner = _Preconditioner(self, x, multipliers)
         return self._preconditioner
 
 
 class _Preconditioner(LinearOperator):
-    """blockdiag(W M, w M, S)^-1 with S = L (W M)^-1 L and L = K + M phi' + M sqrt(W / w), each L^-1 by one cycle.
+    """The preconditioner blockdiag(W M, w M, S)^-1 of the KKT system.
 
-    S lies between the Schur complement of the KKT matrix and twice that where phi is zero, for any mesh and weight w
-    (Pearson and Wathen, "A new approximation of the Schur complement in preconditioners for PDE-constrained
-    optimization", Numer. Linear Algebra Appl. 19 (2012) 816-829). W = 1 + l phi''(u), kept positive, makes the
-    first block that of the Lagrangian.
+    Here S = L (W M)^-1 L with L = K + M phi' + M sqrt(W / w), and each L^-1 is one multigrid cycle. For phi = 0, S lies
+    between the Schur complement of the KKT matrix and twice that, for all meshes and weights w (Pearson and Wathen, "A
+    new approximation of the Schur complement in preconditioners for PDE-constrained optimization", Numer. Linear
+    Algebra Appl. 19 (2012) 816-829). With W = 1 + l phi''(u), bounded below by a positive number, the first block is
+    that of the Lagrangian.
     """
 
     symmetric = True
@@ -123,28 +132,28 @@ class _Preconditioner(LinearOperator):
 
 
 class DistributedControl(TrackingProgram):
-    """Choose the source z of an elliptic equation so that its solution u comes close to a target.
+    """Distributed control: find the source z of an elliptic equation whose solution u is close to a target.
 
         min 1/2 ||u - target||^2 + weight/2 ||z||^2   subject to   -div(a grad u) + c u + phi(u) = f + z
 
-    with L2 norms over the domain, by the trapezoidal rule; u and z are nodal.
+    with L2 norms over the domain, by the trapezoidal rule; u and z are nodal fields.
 
     Parameters
     ----------
-    problem
-        `sb.Diffusion`: coefficient a, reaction c, source f, conditions on the sides, solids; not a batch.
-    target
-        Where the state is to be: a nodal field, or a number, or a function of the coordinates.
-    weight
-        How dear the control is, positive.
-    nonlinearity
-        phi, a function of torch applied to each entry, such as `lambda u: u**3`; none by default.
+    problem : Diffusion
+        Coefficient a, reaction c, source f, boundary conditions and solids; not a batch.
+    target : float, array or Tensor (nodal field), or callable
+        Desired state; a callable is a function of the coordinates.
+    weight : float
+        Regularisation weight of the control, positive.
+    nonlinearity : callable or None
+        phi, a torch function that is applied to each entry, such as `lambda u: u**3`. If None, phi = 0.
 
     Raises
     ------
     InputError
-        If the problem is a batch, the target has the wrong shape, the weight is not positive, or the nonlinearity is no
-        function of each entry that torch can differentiate.
+        If the problem is a batch, the target has the wrong shape, the weight is not positive, or the nonlinearity is
+        not a differentiable torch function that acts on each entry separately.
 
     Examples
     --------
@@ -167,7 +176,7 @@ class DistributedControl(TrackingProgram):
         super().__init__(self.grid_stiffness, self.grid_stiffness.load, free, weight, nonlinearity)
 
     def fields(self, x: Any) -> tuple[Tensor, Tensor]:
-        """Return state and control of x (2n,) as nodal fields: prescribed values of the state are put in."""
+        """Return state and control of x (2n,) as nodal fields; the state includes its prescribed values."""
         u, z = self.split(torch.as_tensor(x, dtype=torch.float64))
         return self.grid_stiffness.values(u), self.grid_stiffness.field(z)
 
@@ -187,7 +196,7 @@ class DistributedControl(TrackingProgram):
         return xarray.Dataset(variables, places)
 
     def plot(self, x: Any) -> Figure:
-        """Draw target, state and control of x (2n,) side by side, the first two with the same colours."""
+        """Plot target, state and control of x (2n,) side by side, the first two with the same colour scale."""
         from matplotlib.colors import Normalize
 
         from sciml_bounds.plot import draw_field, new_figure
@@ -201,7 +210,7 @@ class DistributedControl(TrackingProgram):
         panels = (
             ("target", self.target_field, "viridis", shared),
             ("state", state, "viridis", shared),
-            ("control", control, "RdBu_r", Normalize(-largest, largest)),  # white is no control
+            ("control", control, "RdBu_r", Normalize(-largest, largest)),  # zero control is white
         )
         for axes, (title, field, colours, norm) in zip(figure.subplots(1, 3), panels):
             image = draw_field(axes, grid, field, title, colours, nodal=True, norm=norm)
@@ -211,13 +220,13 @@ class DistributedControl(TrackingProgram):
 
 
 def _nodal_field(value: Any, name: str, problem: Diffusion) -> Tensor:
-    """Read a nodal field, a number, or a function of the coordinates."""
+    """Convert a nodal field, a number, or a function of the coordinates to a nodal field."""
     grid, shape = problem.grid, problem.node_shape
     if is_array_free_callable(value):
         axes = [grid.nodes(axis, device=problem.device)[:count] for axis, count in enumerate(shape)]
         value = value(*torch.meshgrid(*axes, indexing="ij"))
     field = convert(value, name, torch.float64, problem.device)
     if field.ndim and field.shape != shape:
-        raise InputError(f"{name} has shape {tuple(field.shape)}; a nodal field here has {tuple(shape)}.")
+        raise InputError(f"{name} has shape {tuple(field.shape)}; give a nodal field of shape {tuple(shape)}.")
     require_finite(field, name)
     return field.expand(shape).contiguous()

@@ -1,13 +1,14 @@
-"""Newton's method for objectives in which an equation is solved for some of the unknowns, in norms of functions.
+"""Newton-CG for reduced objectives, where an equation is solved for some of the unknowns, in mesh-independent norms.
 
-J(v) has gradients g and Hessians H that are known by products, each as accurate as it is asked to be, and a symmetric
-positive definite operator P close to H^-1. Residuals are measured as |g|_P: where P is H^-1 and J quadratic, half its
-square is J - min J, whatever the mesh; where conjugate gradients see that P is smaller somewhere than it is meant to
-be, residuals count for as much more (Meurant and Tichy, Numer. Algorithms 62 (2013) 163-191). Steps are solved for by
-conjugate gradients as accurately as they are worth (Eisenstat and Walker, SIAM J. Sci. Comput. 17 (1996) 16-32), up to
-where H is not positive (Steihaug, SIAM J. Numer. Anal. 20 (1983) 626-637), and cut by Armijo's rule. Products
-may be less accurate the smaller the residual has become (van den Eshof and Sleijpen, SIAM J. Matrix Anal. Appl. 26
-(2004) 125-153).
+J(v) has a gradient g, Hessian products H p (each with a prescribed accuracy), and a symmetric positive definite
+preconditioner P close to H^-1. The residual is |g|_P = sqrt(g.P g). If P = H^-1 and J is quadratic, half its square is
+J - min J, for any mesh. If Ritz values of conjugate gradients show that P is too small, residuals are enlarged
+accordingly (Meurant and Tichy, Numer. Algorithms 62 (2013) 163-191).
+
+Steps are computed by conjugate gradients with adaptive accuracy (Eisenstat and Walker, SIAM J. Sci. Comput. 17 (1996)
+16-32), truncated where H is not positive (Steihaug, SIAM J. Numer. Anal. 20 (1983) 626-637), and shortened by Armijo's
+rule. As the residual of conjugate gradients falls, products may become less accurate (van den Eshof and Sleijpen, SIAM
+J. Matrix Anal. Appl. 26 (2004) 125-153).
 """
 
 from __future__ import annotations
@@ -29,66 +30,68 @@ from sciml_bounds.reports import Reason, report_failure
 
 __all__ = ["Ending", "Preconditioner", "Reduced", "ReducedPoint", "minimize_reduced"]
 
-#: Relative residual of the first inner solve; later ones are as much smaller as |g|_P is.
-LOOSEST = 0.1
+#: Relative residual of the first inner solve; later ones decrease with |g|_P.
+FIRST_ACCURACY = 0.1
 
-#: What the last inner solve is asked for, in parts of the tolerance: a part is left to round-off and curvature.
-LAST = 0.9
+#: Residual of the last inner solve, as a fraction of the tolerance; the rest is left to round-off and nonlinearity.
+LAST_FRACTION = 0.9
 
-#: Errors of gradients and of products with Hessians, in parts of what they serve for.
-PART = 0.1
+#: Errors of gradients and Hessian products, as a fraction of the residuals that they are used for.
+ERROR_FRACTION = 0.1
 
-#: Armijo's constant, the shortest step, and the part of J that round-off hides.
-ARMIJO, SHORTEST, ROUND_OFF = 1e-4, 1e-10, 10 * torch.finfo(torch.float64).eps
+#: Armijo's constant, smallest step length, and relative round-off of J.
+ARMIJO, MIN_STEP_LENGTH, ROUND_OFF = 1e-4, 1e-10, 10 * torch.finfo(torch.float64).eps
 
-#: Largest number of steps of one inner solve.
-CAP = 1000
+#: Maximum number of steps per inner solve.
+MAX_INNER_STEPS = 1000
 
-#: So many steps in a row that gain nothing but round-off are an end.
-IDLE = 5
+#: Number of consecutive steps without progress beyond round-off after which the iteration stops.
+MAX_IDLE_STEPS = 5
 
 
 class ReducedPoint(Protocol):
-    """What is known at unknowns v (n,).
+    """Interface of the reduced objective at one point.
 
     Attributes
     ----------
-    v
-        The unknowns.
-    fun, gradient
-        J and g, shape (n,).
-    violation
-        The Euclidean norm of what is left of the equation.
+    v : Tensor
+        The unknowns, shape (n,).
+    fun : float
+        J.
+    gradient : Tensor
+        g, shape (n,).
+    violation : float
+        Euclidean norm of the residual of the equation.
     """
 
     v: Tensor
 
     @property
     def fun(self) -> float:
-        """J."""
+        """The objective J."""
         ...
 
     @property
     def gradient(self) -> Tensor:
-        """Its gradient, shape (n,)."""
+        """The gradient g, shape (n,)."""
         ...
 
     @property
     def violation(self) -> float:
-        """What is left of the equation."""
+        """Euclidean norm of the residual of the equation."""
         ...
 
     def hessian_product(self, p: Tensor, accuracy: float) -> Tensor:
-        """Return H p with that relative error."""
+        """Return H p, up to a relative error `accuracy`."""
         ...
 
     def solution(self) -> tuple[Any, Any]:
-        """Return all unknowns, and the multipliers, as the result is to have them."""
+        """Return all unknowns and the multipliers, as they appear in the result."""
         ...
 
 
 class Preconditioner(Protocol):
-    """P."""
+    """Interface of the preconditioner P."""
 
     def matvec(self, r: Tensor) -> Tensor:
         """Return P r."""
@@ -96,16 +99,16 @@ class Preconditioner(Protocol):
 
 
 class Reduced(Protocol):
-    """An objective.
+    """Interface of a reduced objective.
 
     Attributes
     ----------
-    quadratic
-        Whether it is.
-    least
-        What the eigenvalues of P H are at least where P is as good as it is meant to be; zero to take |g|_P as it is.
-    name
-        What it is minimised by, in words.
+    quadratic : bool
+        Whether the objective is quadratic.
+    least : float
+        Expected smallest eigenvalue of P H. If Ritz values are smaller, |g|_P is enlarged; zero disables this.
+    name : str
+        Description of the method.
     """
 
     quadratic: bool
@@ -113,25 +116,25 @@ class Reduced(Protocol):
     name: str
 
     def start(self) -> Tensor:
-        """Return where to start."""
+        """Return the initial point."""
         ...
 
     def at(self, v: Tensor, accuracy: float, near: Any) -> Any:
-        """Evaluate, with an error of the gradient of about that part of `size`; `near` is a point close by, or None."""
+        """Evaluate at v, with a gradient error of about `accuracy` times `size`; `near` is a nearby point or None."""
         ...
 
     def preconditioner(self, point: Any, last: Any) -> Any:
-        """Return P at a point, given the one that was used last or None."""
+        """Return P at a point; `last` is the previous one or None."""
         ...
 
     def size(self, point: Any, P: Any) -> float:
-        """Return what tolerances of |g|_P are relative to."""
+        """Return the reference value for the relative tolerance of |g|_P."""
         ...
 
 
 @dataclass(frozen=True)
 class Ending:
-    """When to stop: |g|_P at most max(rtol times the size of the problem, atol), iterations, a callback given x."""
+    """Stopping criteria: |g|_P <= max(rtol times the size of the problem, atol), maximum iterations, a callback."""
 
     rtol: float
     atol: float
@@ -148,7 +151,7 @@ class Ending:
         require_callback(self.callback)
 
     def called(self, point: ReducedPoint) -> bool:
-        """Whether the callback wants to stop."""
+        """Call the callback with x; return whether it requests to stop."""
         try:
             return self.callback is not None and bool(self.callback(point.solution()[0]))
         except StopIteration:
@@ -157,7 +160,7 @@ class Ending:
 
 @dataclass(frozen=True)
 class _Direction:
-    """Where to go, and the steps and the relative residual of the solve that led there."""
+    """A search direction, with the number of steps and the relative residual of the inner solve."""
 
     d: Tensor
     steps: int
@@ -165,7 +168,7 @@ class _Direction:
 
     @property
     def capped(self) -> bool:
-        return self.steps == CAP
+        return self.steps == MAX_INNER_STEPS
 
 
 class _Iteration:
@@ -173,41 +176,43 @@ class _Iteration:
 
     def __init__(self, problem: Reduced, ending: Ending, forcing: float | None) -> None:
         self.problem, self.ending, self._forcing = problem, ending, forcing
-        self._accuracy = PART * (forcing or LOOSEST)
+        self._accuracy = ERROR_FRACTION * (forcing or FIRST_ACCURACY)
         self.point: ReducedPoint = problem.at(problem.start(), self._accuracy, None)
         if not (math.isfinite(self.point.fun) and bool(torch.isfinite(self.point.gradient).all())):
-            raise InputError("a first derivative is NaN or infinite at x0; start where the functions are smooth.")
+            raise InputError(
+                "a first derivative is NaN or infinite at x0; choose an x0 where the functions are smooth."
+            )
         self.history: list[NewtonStep] = []
         self.evaluations, self.hessians = 1, 0
         self._P = problem.preconditioner(self.point, None)
-        self._lack, self._seen = 1.0, 0  # what |.|_P is multiplied by, and how many steps it took to see that
+        self._correction, self._ritz_steps = 1.0, 0  # factor of |.|_P, and number of steps of its Ritz value
         self._size = problem.size(self.point, self._P)
         self.tolerance = max(ending.rtol * self._size, ending.atol)
-        self._finest = PART * self.tolerance / self._size if self._size > 0 else PART
+        self._finest = ERROR_FRACTION * self.tolerance / self._size if self._size > 0 else ERROR_FRACTION
         self._measure()
         self._first = self._best = self.norm
         self._idle = 0
 
     def _measure(self) -> None:
-        """Compute P g and the residual, again where less is left than the gradient is accurate to."""
+        """Compute P g and the residual; evaluate more accurately if the residual is near the error of the gradient."""
         last, self._P = self._P, self.problem.preconditioner(self.point, self._P)
         if self._P is not last:
-            self._lack, self._seen = 1.0, 0
+            self._correction, self._ritz_steps = 1.0, 0
         self._Pg = self._P.matvec(self.point.gradient)
         self._square = max(float(self.point.gradient @ self._Pg), 0.0)
-        self.norm = self._lack * math.sqrt(self._square)
+        self.norm = self._correction * math.sqrt(self._square)
         if self.norm <= self.tolerance and self._accuracy > self._finest:
             self._refine()
 
     def _refine(self) -> None:
-        """Evaluate where we are as accurately as the end needs it."""
+        """Evaluate the current point with the accuracy that the final tolerance needs."""
         self._accuracy = self._finest
         self.evaluations += 1
         self.point = self.problem.at(self.point.v, self._accuracy, self.point)
         self._measure()
 
     def run(self) -> Reason:
-        """Iterate until the end, and tell why it is one."""
+        """Iterate until a stopping criterion is met, and return the reason."""
         while self.norm > self.tolerance:
             if len(self.history) >= self.ending.maxiter:
                 return Reason.MAXITER
@@ -220,40 +225,41 @@ class _Iteration:
             gained = self.norm < self._best or before - self.point.fun > ROUND_OFF * abs(before)
             self._idle = 0 if gained else self._idle + 1
             self._best = min(self._best, self.norm)
-            if self._idle == IDLE:
+            if self._idle == MAX_IDLE_STEPS:
                 return self._end(Reason.CAPPED if self.history[-1].inner_capped else Reason.STAGNATED)
         return Reason.CONVERGED if math.isfinite(self.norm) else Reason.NOT_FINITE
 
     def _end(self, failure: Reason) -> Reason:
-        """Take the residual as it is measured where nothing but round-off is left, which P lacks nothing for."""
+        """Return the final reason; after stagnation, the residual without the correction factor decides."""
         if failure is not Reason.STAGNATED:
             return failure
         self.norm = math.sqrt(self._square)
         return Reason.CONVERGED if self.norm <= self.tolerance else failure
 
-    def _worth(self) -> float:
-        """Tell the relative residual that a step is worth: no smaller than what the end asks for."""
-        last = LAST * self.tolerance / self.norm
+    def _inner_rtol(self) -> float:
+        """Return the relative residual for the next inner solve, not below what the final tolerance needs."""
+        last = LAST_FRACTION * self.tolerance / self.norm
         if self.problem.quadratic:
             return last
-        return min(LOOSEST, max(self.norm / self._first, last)) if self._forcing is None else self._forcing
+        return min(FIRST_ACCURACY, max(self.norm / self._first, last)) if self._forcing is None else self._forcing
 
     def _advance(self) -> Reason | None:
-        worth = self._worth()
-        direction = self._solve(worth)
-        failure = self._search(direction, worth)
-        if failure is Reason.STAGNATED and self._accuracy > self._finest:  # the objective was not known well enough
+        rtol = self._inner_rtol()
+        direction = self._solve(rtol)
+        failure = self._search(direction, rtol)
+        if failure is Reason.STAGNATED and self._accuracy > self._finest:  # the objective was not accurate enough
             self._refine()
-            failure = self._search(self._solve(worth), worth) if self.norm > self.tolerance else None
+            failure = self._search(self._solve(rtol), rtol) if self.norm > self.tolerance else None
         return failure
 
-    def _search(self, direction: _Direction, worth: float) -> Reason | None:
-        """Halve the step until J has fallen enough."""
+    def _search(self, direction: _Direction, rtol: float) -> Reason | None:
+        """Backtracking line search on J with Armijo's rule."""
         slope = float(self.point.gradient @ direction.d)
         length, trials, not_finite = 1.0, 0, 0
         enough = self.point.fun + ROUND_OFF * abs(self.point.fun)
-        accuracy = max(self._finest, min(self._accuracy, PART * worth * self.norm / max(self._size, self.norm)))
-        while length >= SHORTEST:
+        needed = ERROR_FRACTION * rtol * self.norm / max(self._size, self.norm)
+        accuracy = max(self._finest, min(self._accuracy, needed))
+        while length >= MIN_STEP_LENGTH:
             trials += 1
             self.evaluations += 1
             trial = self.problem.at(self.point.v + length * direction.d, accuracy, self.point)
@@ -275,17 +281,17 @@ class _Iteration:
             )
         )  # fmt: skip
 
-    def _solve(self, worth: float) -> _Direction:
-        """Solve H d = -g by conjugate gradients until the residual is `worth` of g, or H is seen not to be positive.
+    def _solve(self, rtol: float) -> _Direction:
+        """Solve H d = -g by conjugate gradients, to a relative residual `rtol` or until H is found not to be positive.
 
-        There what has been found is a direction of descent, or -P g if that is nothing.
+        In the latter case the current iterate is a descent direction; at the first step, it is -P g.
         """
         self.hessians += 1
         d, r = torch.zeros_like(self.point.v), self.point.gradient.clone()
         p, rho = self._Pg.neg(), self._square
-        wanted, alphas, betas = (worth * self.norm) ** 2, list[float](), list[float]()
-        while len(alphas) < CAP and not self._enough(rho, wanted, alphas, betas):
-            Hp = self.point.hessian_product(p, min(PART, PART * math.sqrt(wanted / rho)))
+        wanted, alphas, betas = (rtol * self.norm) ** 2, list[float](), list[float]()
+        while len(alphas) < MAX_INNER_STEPS and not self._small_enough(rho, wanted, alphas, betas):
+            Hp = self.point.hessian_product(p, min(ERROR_FRACTION, ERROR_FRACTION * math.sqrt(wanted / rho)))
             curvature = float(p @ Hp)
             if not curvature > 0:
                 d = d if alphas else p
@@ -299,20 +305,20 @@ class _Iteration:
             p.mul_(betas[-1]).sub_(z)
         return _Direction(d, len(alphas), math.sqrt(max(rho, 0.0) / self._square))
 
-    def _enough(self, rho: float, wanted: float, alphas: list[float], betas: list[float]) -> bool:
+    def _small_enough(self, rho: float, wanted: float, alphas: list[float], betas: list[float]) -> bool:
         """Whether a residual with |r|_P^2 = rho is small enough, given the coefficients of the steps so far.
 
-        The square of the error in energy is at most rho over the least eigenvalue of P H, which the smallest Ritz value
-        comes close to; a short solve sees less of the spectrum than a longer one before it.
+        The squared energy error is at most rho divided by the smallest eigenvalue of P H, which the smallest Ritz value
+        approximates. The Ritz value of the longest solve so far is used.
         """
         if rho > wanted or not alphas:
             return False
-        if self.problem.least > 0 and len(alphas) >= self._seen:
+        if self.problem.least > 0 and len(alphas) >= self._ritz_steps:
             lengths, ratios = (torch.tensor([part], dtype=torch.float64).mT for part in (alphas, betas))
-            self._seen = len(alphas)
-            ritz = float(smallest_ritz_value(lengths, ratios, torch.tensor([self._seen])))
-            self._lack = math.sqrt(max(1.0, self.problem.least / ritz))
-        return self._lack**2 * rho <= wanted
+            self._ritz_steps = len(alphas)
+            ritz = float(smallest_ritz_value(lengths, ratios, torch.tensor([self._ritz_steps])))
+            self._correction = math.sqrt(max(1.0, self.problem.least / ritz))
+        return self._correction**2 * rho <= wanted
 
 
 def minimize_reduced(
@@ -322,20 +328,24 @@ def minimize_reduced(
 
     Parameters
     ----------
-    problem
-        What to minimise.
-    ending
-        When to stop.
-    forcing
-        Relative residual of each inner solve where the objective is not quadratic; by default as small as a step is
-        worth.
-    throw
-        Raise `ConvergenceError` instead of warning.
+    problem : Reduced
+        The objective.
+    ending : Ending
+        Stopping criteria.
+    forcing : float or None
+        Relative residual of each inner solve for objectives that are not quadratic; by default adaptive.
+    throw : bool
+        Raise `ConvergenceError` instead of warning when the tolerance is not reached.
+
+    Returns
+    -------
+    OptimizeResult
+        The result.
 
     Raises
     ------
     InputError
-        If an argument is out of its range, or a derivative is not finite at the start.
+        If an argument is out of range, or a derivative at the initial point is not finite.
     ConvergenceError
         If `throw` is true and the tolerance is not reached.
     """

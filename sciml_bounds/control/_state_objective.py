@@ -1,16 +1,16 @@
-"""Distributed control as an objective of the state alone: the equation says which control makes a state.
+"""Distributed control with a reduced objective of the state alone; the equation gives the control for each state.
 
-With z(u) = M^-1 (K u + M phi(u) - load) the objective is a function of the state, whose derivatives need no solve:
+With z(u) = M^-1 (K u + M phi(u) - load), the objective is a function of the state, and its derivatives need no solve:
 
     J(u) = 1/2 |u - t|^2 + w/2 |z(u)|^2,   g = M (u - t) + w A z,   H = M W + w A M^-1 A
 
-with A = K + M phi'(u) and W = 1 + w z phi''(u); l = w z are the multipliers. L M^-1 L w with L = A + M sqrt(W / w) lies
-between H and 2 H where phi is zero (Pearson and Wathen, Numer. Linear Algebra Appl. 19 (2012) 816-829), so that
-conjugate gradients with a cycle for each L^-1 take a number of steps that depends on neither mesh nor weight. Residuals
-|g|_P with P = L^-1 M L^-1 / w lie between sqrt(J - min J) and sqrt(2 (J - min J)) there. Cycles may be much smaller
-than L^-1 where coefficients jump from cell to cell, and then conjugate gradients tell by how much.
+with A = K + M phi'(u) and W = 1 + w z phi''(u); l = w z are the multipliers. Let L = A + M sqrt(W / w). For phi = 0,
+w L M^-1 L lies between H and 2 H (Pearson and Wathen, Numer. Linear Algebra Appl. 19 (2012) 816-829). So the number of
+iterations of conjugate gradients, with a multigrid cycle for each L^-1, depends neither on the mesh nor on the weight,
+and residuals |g|_P with P = L^-1 M L^-1 / w lie between sqrt(J - min J) and sqrt(2 (J - min J)). If the coefficient
+jumps from cell to cell, cycles may be much smaller than L^-1; Ritz values of conjugate gradients detect this.
 
-Legend: u state, z control, t target, (n,) each; K stiffness, M diagonal mass, w weight of the control.
+Notation: u state, z control, t target, (n,) each; K stiffness, M diagonal mass, w weight of the control.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
 __all__ = ["StateObjective", "StatePoint", "StatePreconditioner"]
 
-#: What the eigenvalues of P H are at least: 1/2 with inverses, and less with cycles, by 20 % where they are good ones.
-LEAST = 0.4
+#: Expected smallest eigenvalue of P H: 1/2 with exact inverses, and about 20% less with good cycles.
+EXPECTED_LEAST_EIGENVALUE = 0.4
 
-#: A cycle is kept until the diagonal that it was set up for has changed by more than this part somewhere.
-STALE = 0.2
+#: A cycle is set up again when an entry of its diagonal has changed by more than this fraction.
+MAX_DIAGONAL_CHANGE = 0.2
 
 
 @dataclass(frozen=True, eq=False)
 class StatePoint:
-    """A state, the control that makes it, and what follows from both."""
+    """The reduced objective at one state, with the control that produces it."""
 
     program: TrackingFunctions
     v: Tensor
@@ -47,7 +47,7 @@ class StatePoint:
 
     @classmethod
     def of(cls, program: TrackingFunctions, u: Tensor) -> StatePoint:
-        """Find the control that makes the state u (n,)."""
+        """Compute the control that produces the state u (n,)."""
         zero = torch.zeros_like(u)
         return cls(program, u, program.equation(torch.cat([u, zero])) / program.stiffness.mass)
 
@@ -58,7 +58,7 @@ class StatePoint:
 
     @cached_property
     def fun(self) -> float:
-        """J."""
+        """The objective J."""
         return float(self.program.fun(self.x))
 
     @cached_property
@@ -67,7 +67,7 @@ class StatePoint:
 
     @cached_property
     def _part(self) -> Tensor | None:
-        """W (n,); None where it is one."""
+        """W (n,); None for the linear equation, where W = 1."""
         return None if self._derivatives is None else 1 + self.program.weight * self.z * self._derivatives[1]
 
     @cached_property
@@ -75,19 +75,19 @@ class StatePoint:
         return None if self._derivatives is None else self.program.stiffness.mass * self._derivatives[0]
 
     def _linearised(self, p: Tensor) -> Tensor:
-        """Return A p."""
+        """Apply A to p."""
         product = self.program.stiffness.matvec(p)
         return product if self._absorption is None else product.addcmul_(self._absorption, p)
 
     @cached_property
     def gradient(self) -> Tensor:
-        """Its gradient, shape (n,)."""
+        """The gradient g, shape (n,)."""
         program = self.program
         return self._linearised(program.weight * self.z) + program.stiffness.mass * (self.v - program.target)
 
     @cached_property
     def violation(self) -> float:
-        """What round-off leaves of the equation."""
+        """Residual of the equation, which is round-off."""
         return float(self.program.equation(self.x).norm())
 
     def hessian_product(self, p: Tensor, accuracy: float = 0.0) -> Tensor:
@@ -110,11 +110,11 @@ class StatePreconditioner:
         self._cycle: LinearOperator = program.stiffness.cycle(self._diagonal)
 
     def is_stale(self, program: TrackingFunctions, point: StatePoint) -> bool:
-        """Whether L has changed so much that the cycle is of little use."""
+        """Whether L has changed too much for the cycle to be a good preconditioner."""
         if program.nonlinearity is None:
             return False
         wanted = program.shift(*point.solution())
-        return bool(((wanted - self._diagonal).abs() > STALE * self._diagonal).any())
+        return bool(((wanted - self._diagonal).abs() > MAX_DIAGONAL_CHANGE * self._diagonal).any())
 
     def matvec(self, r: Tensor) -> Tensor:
         """Return P r."""
@@ -122,9 +122,9 @@ class StatePreconditioner:
 
 
 class StateObjective:
-    """J of a tracking program, for `minimize_reduced`."""
+    """The reduced objective J of a tracking program, for `minimize_reduced`."""
 
-    least = LEAST
+    least = EXPECTED_LEAST_EIGENVALUE
     name = "Newton in the state, inner solver conjugate gradients"
 
     def __init__(self, program: TrackingFunctions) -> None:
@@ -132,21 +132,21 @@ class StateObjective:
         self.quadratic = program.nonlinearity is None
 
     def start(self) -> Tensor:
-        """Return the state zero."""
+        """Return the zero state."""
         return torch.zeros_like(self.program.target)
 
     def at(self, v: Tensor, accuracy: float, near: StatePoint | None) -> StatePoint:
-        """Evaluate, exactly."""
+        """Evaluate at the state v, exactly."""
         return StatePoint.of(self.program, v)
 
     def preconditioner(self, point: StatePoint, last: StatePreconditioner | None) -> StatePreconditioner:
-        """Return P, the last one as long as it is of use."""
+        """Return P; the last one is reused unless L has changed too much."""
         if last is None or last.is_stale(self.program, point):
             return StatePreconditioner(self.program, point)
         return last
 
     def size(self, point: StatePoint, P: StatePreconditioner) -> float:
-        """Return the size of the data: |t|, and about that of the state that the load makes."""
+        """Return the size of the data: target, and approximately the state produced by the load."""
         mass, load = self.program.stiffness.mass, self.program.load
         square = float(mass @ self.program.target.square())
         if bool(load.any()):

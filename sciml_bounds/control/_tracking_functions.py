@@ -1,6 +1,6 @@
 """Objective and constraint of distributed control, with their derivatives.
 
-Legend: u state, z control, l multipliers (n,) each; x = (u, z); K stiffness, M diagonal mass, p = phi(u).
+Notation: u state, z control, l multipliers (n,) each; x = (u, z); K stiffness, M diagonal mass, p = phi(u).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from sciml_bounds.optimize._products import Products
 
 __all__ = ["Nonlinearity", "TrackingFunctions"]
 
-#: The state block of the preconditioner keeps this part of the mass where the Lagrangian's own is smaller.
+#: Smallest value of W, as a fraction of the mass, in the state block of the preconditioner.
 LEAST_WEIGHT = 0.1
 
-#: Parts of derivatives that are round-off.
-POINTWISE = 1e-10
+#: Relative size of off-diagonal derivatives that counts as round-off.
+POINTWISE_TOL = 1e-10
 
 #: A function applied to each entry of the state, written in torch.
 Nonlinearity = Callable[[Tensor], Tensor]
@@ -40,7 +40,7 @@ def _diagonal_matrix(entries: Tensor) -> scipy.sparse.csr_array:
 
 
 class _Applied(torch.autograd.Function):
-    """A symmetric matrix, known by its product with vectors (..., n), times a vector."""
+    """The product of a symmetric operator with vectors (..., n), differentiable."""
 
     @staticmethod
     def forward(matvec: Callable[[Tensor], Tensor], v: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class _Applied(torch.autograd.Function):
 
 
 def _require_pointwise(nonlinearity: Any, n: int, device: torch.device) -> None:
-    """Try it at some state: its Jacobian is to be diagonal, so that its products with vectors w are phi' w."""
+    """Check at a random state that the Jacobian is diagonal: its product with a vector w must be phi' w."""
     if not callable(nonlinearity):
         raise InputError(f"the nonlinearity is {nonlinearity!r}; give a function of torch, such as lambda u: u**3.")
     generator = torch.Generator().manual_seed(0)
@@ -70,37 +70,38 @@ def _require_pointwise(nonlinearity: Any, n: int, device: torch.device) -> None:
         try:
             p = nonlinearity(leaf)
         except (RuntimeError, TypeError) as error:
-            raise InputError(f"the nonlinearity is no function of torch that leaves its argument: {error}") from None
+            raise InputError(
+                f"the nonlinearity cannot be differentiated ({error}); give a torch function that does not modify its "
+                "argument."
+            ) from None
         if not isinstance(p, Tensor) or p.shape != u.shape or p.dtype != u.dtype or not p.requires_grad:
             kind = f"{str(p.dtype)[6:]} of shape {tuple(p.shape)}" if isinstance(p, Tensor) else f"a {type(p).__name__}"
             raise InputError(
-                f"the nonlinearity makes {kind} of {n} values; let it return as many in float64, which torch can "
-                "differentiate."
+                f"the nonlinearity returns {kind} for {n} values; it must return {n} differentiable float64 values."
             )
         slope, along = (torch.autograd.grad(p, leaf, v, retain_graph=True)[0] for v in (torch.ones_like(w), w))
     off = (along - slope * w).abs()
-    if bool((off > POINTWISE * slope.abs().amax()).any()):
-        raise InputError("the nonlinearity mixes entries of the state; let each value depend on its own entry alone.")
+    if bool((off > POINTWISE_TOL * slope.abs().amax()).any()):
+        raise InputError("the nonlinearity mixes entries of the state; each value must depend on its own entry only.")
 
 
 class TrackingFunctions:
-    """min 1/2 |u - t|^2 + w/2 |z|^2 subject to K u + M phi(u) - M z = load, as functions that `sb.minimize` takes.
+    """Functions of the problem min 1/2 |u - t|^2 + w/2 |z|^2 subject to K u + M phi(u) - M z = load, for `sb.minimize`.
 
-    Norms are those of M: |v|^2 = v . M v. Derivatives are products with vectors; `matrices` has them as matrices.
+    Norms are those of M: |v|^2 = v . M v. Derivatives are operators; `matrices` returns them as sparse matrices.
 
     Parameters
     ----------
-    stiffness
+    stiffness : Stiffness
         K and M.
-    load
-        Shape (n,).
-    target
+    load : Tensor
+        Right-hand side, shape (n,).
+    target : Tensor
         t, shape (n,).
-    weight
+    weight : float
         w, positive.
-    nonlinearity
-        phi, a function of torch that is applied to each entry, with derivatives of first and second order; None for the
-        linear equation.
+    nonlinearity : Nonlinearity or None
+        phi, a twice differentiable torch function that is applied to each entry; None for the linear equation.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class TrackingFunctions:
             _require_pointwise(nonlinearity, self.n, load.device)
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Part x (2n,) into state and control."""
+        """Split x (2n,) into state and control."""
         return x[: self.n], x[self.n :]
 
     # --- objective ----------------------------------------------------------------------------------------------------
@@ -131,13 +132,13 @@ class TrackingFunctions:
         return (mass @ (u - self.target).square() + self.weight * (mass @ z.square())) / 2
 
     def jac(self, x: Tensor) -> Tensor:
-        """Return its gradient, shape (2n,)."""
+        """Return the gradient of the objective, shape (2n,)."""
         u, z = self.split(x.detach())
         mass = self.stiffness.mass
         return torch.cat([mass * (u - self.target), self.weight * mass * z])
 
     def hess(self, x: Tensor) -> Products:
-        """Return its Hessian, which is diagonal."""
+        """Return the Hessian of the objective, which is diagonal."""
         return _diagonal(self._weights)
 
     @property
@@ -154,7 +155,7 @@ class TrackingFunctions:
         return applied - self.stiffness.mass * source - self.load
 
     def equation_jac(self, x: Tensor) -> Products:
-        """Return its Jacobian (K + M phi'(u), -M), shape (n, 2n)."""
+        """Return the Jacobian of the equation, (K + M phi'(u), -M), shape (n, 2n)."""
         slope, _ = self.derivatives(x)
         mass = self.stiffness.mass
         diagonal = mass * slope
@@ -172,7 +173,7 @@ class TrackingFunctions:
         return Products((self.n, 2 * self.n), forward, adjoint, mass.device)
 
     def equation_hess(self, x: Tensor, multipliers: Tensor) -> Products:
-        """Return the Hessian of its product with multipliers (n,), which is diagonal."""
+        """Return the Hessian of the product of the equation with multipliers (n,), which is diagonal."""
         return _diagonal(self._curvature(x, multipliers))
 
     def _curvature(self, x: Tensor, multipliers: Tensor) -> Tensor:
@@ -203,7 +204,7 @@ class TrackingFunctions:
     # --- with matrices ------------------------------------------------------------------------------------------------
 
     def matrices(self) -> dict[str, Any]:
-        """Return `hess` and `constraints` for `sb.minimize` with sparse matrices in place of products."""
+        """Return `hess` and `constraints` for `sb.minimize` with sparse matrices instead of operators."""
         equation = {
             "jac": self._equation_matrix,
             "hess": lambda x, multipliers: _diagonal_matrix(self._curvature(x, multipliers)),
@@ -220,13 +221,13 @@ class TrackingFunctions:
     # --- preconditioner -----------------------------------------------------------------------------------------------
 
     def shift(self, x: Tensor, multipliers: Tensor) -> Tensor:
-        """Return the diagonal of M (phi' + sqrt(W / w)), kept from being negative, at x (2n,) with multipliers (n,)."""
+        """Return the diagonal of M max(phi' + sqrt(W / w), 0) at x (2n,) with multipliers (n,)."""
         if self.nonlinearity is None:
             return self.stiffness.mass / math.sqrt(self.weight)
         slope, _ = self.derivatives(x)
         return self.stiffness.mass * (slope + torch.sqrt(self.part(x, multipliers) / self.weight)).clamp_min(0.0)
 
     def part(self, x: Tensor, multipliers: Tensor) -> Tensor:
-        """Return W = 1 + l phi''(u), kept positive, shape (n,)."""
+        """Return W = max(1 + l phi''(u), 0.1), shape (n,)."""
         _, curvature = self.derivatives(x)
         return (1 + curvature * multipliers).clamp_min(LEAST_WEIGHT)

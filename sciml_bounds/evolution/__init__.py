@@ -1,1 +1,1 @@
-"""Time-dependent models."""
+"""Time-dependent problems: smoke and incompressible flow."""

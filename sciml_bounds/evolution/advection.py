@@ -1,12 +1,14 @@
-"""Transport of fields by a velocity: semi-Lagrangian, and MacCormack's correction of it.
+"""Advection of fields by a velocity: the semi-Lagrangian scheme and its MacCormack correction.
 
-A value is taken from where the flow comes from (Stam, "Stable fluids", SIGGRAPH 1999), by multilinear interpolation:
-unconditionally stable, within the bounds of the field, of first order. Carried back, the result shows half of its own
-error, which is subtracted (Selle, Fedkiw, Kim, Liu, Rossignac, "An unconditionally stable MacCormack method", J. Sci.
-Comput. 35, 2008): of second order. Where that leaves the range of the values that were interpolated, it is not done.
+The semi-Lagrangian scheme interpolates the field multilinearly at the start of the path that ends at each point (Stam,
+"Stable fluids", SIGGRAPH 1999). It is of first order, unconditionally stable, and stays within the bounds of the field.
+The MacCormack scheme advects the result back; half of the difference to the original field estimates the error and is
+subtracted (Selle, Fedkiw, Kim, Liu, Rossignac, "An unconditionally stable MacCormack method", J. Sci. Comput. 35,
+2008). It is of second order. The correction is omitted where the result would leave the range of the interpolated
+values.
 
-Paths are traced from cell centres by the midpoint rule, and averaged for faces: this is exact to second order too. They
-are displacements in cells, shape (dim, x, y[, z]). Fields are (channels, x, y[, z]).
+Paths are traced from cell centres by the midpoint rule and averaged for faces, both to second order. They are
+displacements in units of cells, shape (dim, x, y[, z]). Fields have shape (channels, x, y[, z]).
 """
 
 from __future__ import annotations
@@ -27,31 +29,37 @@ __all__ = ["Paths", "Scheme", "advect_cells", "advect_velocity", "require_scheme
 Scheme = Literal["semi-lagrangian", "maccormack"]
 _SCHEMES = ("semi-lagrangian", "maccormack")
 
-#: Interpolation weights of the fluid that sum to one up to round-off.
-_WHOLE = 1.0 - 1e-9
+#: Sum of the interpolation weights of fluid cells above which all interpolated cells are fluid, up to round-off.
+_MIN_FULL_WEIGHT = 1.0 - 1e-9
 
 
 def require_scheme(scheme: str) -> None:
-    """Refuse an unknown scheme; raises InputError."""
+    """Raise an `InputError` if the scheme is unknown."""
     if scheme not in _SCHEMES:
-        raise InputError(f"unknown advection {scheme!r}; the choices are {' and '.join(map(repr, _SCHEMES))}.")
+        raise InputError(f"advection is {scheme!r}; the choices are {' and '.join(map(repr, _SCHEMES))}.")
 
 
 @dataclass(frozen=True)
 class Paths:
-    """How far the flow goes from each cell centre during a step, and how far it came, in cells."""
+    """Displacements of the flow during a step, in units of cells.
+
+    Attributes
+    ----------
+    forward, backward : Tensor (dim, x, y[, z])
+        Displacements along the paths that start and that end at each point.
+    """
 
     forward: Tensor
     backward: Tensor
 
     def at_faces(self, axis: int) -> Paths:
-        """Average to the faces across an axis."""
+        """Return the paths at the faces normal to an axis, averaged from the cell centres."""
         forward, backward = (at_faces(path, 1 + axis) for path in (self.forward, self.backward))
         return Paths(forward, backward)
 
 
 def trace(velocity: Velocity, grid: Grid, dt: float) -> Paths:
-    """Follow the flow of a velocity for a time dt, forward and backward, by the midpoint rule."""
+    """Trace the paths of a velocity over a time dt, forward and backward, by the midpoint rule."""
     centers = at_centers(velocity)
     spacing = centers.new_tensor(grid.spacing).view(-1, *(1,) * grid.dim)
     speed = centers * (dt / spacing)
@@ -60,44 +68,49 @@ def trace(velocity: Velocity, grid: Grid, dt: float) -> Paths:
 
 
 def advect_cells(fields: Tensor, paths: Paths, fluid: Tensor, open_sides: tuple[str, ...], scheme: Scheme) -> Tensor:
-    """Carry cell fields along; nothing is taken from solids, and zero from outside an open side.
+    """Advect cell fields. Solid cells are excluded from the interpolation; fields are zero outside of open sides.
 
     Parameters
     ----------
-    fields
-        Shape (channels, x, y[, z]), zero in solids.
-    paths
-        From the cell centres.
-    fluid
-        Which cells are fluid, shape (x, y[, z]).
-    open_sides
-        Names of the sides that the flow crosses.
-    scheme
-        "semi-lagrangian" or "maccormack".
+    fields : Tensor (channels, x, y[, z])
+        The fields, zero in solids.
+    paths : Paths
+        Paths of the cell centres.
+    fluid : Tensor of bool (x, y[, z])
+        Mask of the fluid cells.
+    open_sides : tuple of str
+        Names of the open sides.
+    scheme : {"semi-lagrangian", "maccormack"}
+        The scheme.
+
+    Returns
+    -------
+    Tensor (channels, x, y[, z])
+        The fields after the step.
     """
     mask = fluid.to(fields.dtype)[None]
-    known = _padded(mask, open_sides, 1.0)  # there is air outside
-    inside = _padded(mask, open_sides, 0.0)  # but nothing to judge an error by
+    known = _padded(mask, open_sides, 1.0)  # values outside of open sides are known to be zero ...
+    inside = _padded(mask, open_sides, 0.0)  # ... but do not allow an error estimate
     index = _index(paths.backward) + 1  # on the padded grid
 
-    def carried(values: Tensor, path: Tensor) -> tuple[Tensor, Tensor]:
+    def advected(values: Tensor, path: Tensor) -> tuple[Tensor, Tensor]:
         stacked = torch.cat([_padded(values * mask, open_sides, 0.0), known, inside])
         *found, weight, trusted = _sample(stacked, index + path)
         some = weight > 0
         values = torch.where(some, torch.stack(found) / torch.where(some, weight, 1.0), 0.0)
-        return values, (trusted > _WHOLE) & _within(index + path, [(0.5, n + 0.5) for n in fluid.shape])
+        return values, (trusted > _MIN_FULL_WEIGHT) & _within(index + path, [(0.5, n + 0.5) for n in fluid.shape])
 
-    moved, trusted = carried(fields, -paths.backward)
+    moved, trusted = advected(fields, -paths.backward)
     if scheme == "semi-lagrangian":
         return moved
-    back, trusted_back = carried(moved, paths.forward)
+    back, trusted_back = advected(moved, paths.forward)
     corrected = moved + (fields - back) / 2
     sound = _within_bounds(corrected, _padded(fields, open_sides, 0.0), index - paths.backward)
     return torch.where(sound & trusted & trusted_back, corrected, moved)
 
 
 def advect_velocity(velocity: Velocity, paths: Paths, scheme: Scheme) -> Velocity:
-    """Carry each component of a velocity along; beyond the sides it is what it is there."""
+    """Advect each component of a velocity, extended beyond the sides by its values there."""
     return tuple(
         _advect_faces(component, axis, paths.at_faces(axis), scheme) for axis, component in enumerate(velocity)
     )
@@ -116,28 +129,28 @@ def _advect_faces(component: Tensor, axis: int, paths: Paths, scheme: Scheme) ->
 
 
 def _within(place: Tensor, box: list[tuple[float, float]]) -> Tensor:
-    """Tell which places (dim, points) lie between the sides of the box: outside, no path shows any error."""
+    """Return the mask of the positions (dim, points) inside the box; outside, the error cannot be estimated."""
     inside = [(low <= along) & (along <= high) for along, (low, high) in zip(place, box)]
     return torch.stack(inside).all(0)
 
 
 def _index(path: Tensor) -> Tensor:
-    """Give the indices of all points, shape (dim, x, y[, z])."""
+    """Return the indices of all points, shape (dim, x, y[, z])."""
     lines = [torch.arange(n, dtype=path.dtype, device=path.device) for n in path.shape[1:]]
     return torch.stack(torch.meshgrid(*lines, indexing="ij"))
 
 
 def _sample(fields: Tensor, place: Tensor, mode: str = "bilinear") -> Tensor:
-    """Interpolate (channels, space) at places (dim, points) in units of the index; outside, at the nearest point."""
+    """Interpolate fields (channels, space) at positions (dim, points) in index units, clamped to the lattice."""
     last = place.new_tensor([n - 1 for n in fields.shape[1:]]).view(-1, *(1,) * (place.ndim - 1))
     normalized = (place * (2 / last) - 1).flip(0).movedim(0, -1)  # torch names the last axis first
     return grid_sample(fields[None], normalized[None], mode=mode, padding_mode="border", align_corners=True)[0]
 
 
 def _within_bounds(values: Tensor, fields: Tensor, place: Tensor) -> Tensor:
-    """Tell which values are in the range of the 2^d points around the places where they come from."""
+    """Return the mask of the values within the range of the fields at the 2^d points around their start positions."""
     pool = max_pool2d if fields.ndim == 3 else max_pool3d
-    extremes = pool(torch.cat([fields, -fields])[None], 2, 1)[0]  # of the points around each middle
+    extremes = pool(torch.cat([fields, -fields])[None], 2, 1)[0]  # over the 2^d points around each corner
     last = place.new_tensor([n - 1 for n in fields.shape[1:]]).view(-1, *(1,) * (place.ndim - 1))
     around = torch.minimum(place.clamp_min(0), last) - 0.5
     high, low = _sample(extremes, around, "nearest").chunk(2)
@@ -145,7 +158,7 @@ def _within_bounds(values: Tensor, fields: Tensor, place: Tensor) -> Tensor:
 
 
 def _padded(fields: Tensor, open_sides: tuple[str, ...], outside: float) -> Tensor:
-    """Add a layer of cells around: copies of those behind a closed side, a number outside an open one."""
+    """Add a layer of cells around the grid: copies at closed sides, the constant `outside` at open sides."""
     padded = pad(fields[None], (1, 1) * (fields.ndim - 1), mode="replicate")[0]
     for side in open_sides:
         axis, end = side_axis(side)

@@ -1,7 +1,7 @@
-"""Solid bodies in a flow, which move as they are told: shapes, rigid motions, and the cells that they cover.
+"""Solid bodies in a flow: shapes, prescribed rigid motions, and the cells that they cover.
 
-A shape is a function of positions (..., dim) relative to the centre of the body; it is negative inside. A signed
-distance is one, and so is whatever has its sign. A cell is solid if its centre lies in a body.
+A shape is a function of positions (..., dim) relative to the centre of the body that is negative inside, such as a
+signed distance. A cell is solid if its centre lies inside a body.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sciml_bounds.grid import Grid
 
 __all__ = ["Ball", "Block", "Body", "Shape", "Solids", "Star", "Voxels", "require_shape", "require_vector"]
 
-#: Negative inside, at positions (..., dim) relative to the centre.
+#: Function of positions (..., dim) relative to the centre; negative inside.
 Shape = Callable[[Tensor], Tensor]
 
 
@@ -32,8 +32,8 @@ class Ball:
 
     Parameters
     ----------
-    radius
-        Its radius, positive.
+    radius : float
+        Radius, positive.
     """
 
     radius: float
@@ -42,7 +42,7 @@ class Ball:
         require_number(self.radius, "the radius of a ball", positive=True)
 
     def __call__(self, points: Tensor) -> Tensor:
-        """Give the signed distance."""
+        """Return the signed distance of points (..., dim) from the surface, shape (...)."""
         distance: Tensor = points.norm(dim=-1) - self.radius
         return distance
 
@@ -53,38 +53,38 @@ class Block:
 
     Parameters
     ----------
-    lengths
-        Its side lengths, one an axis.
+    lengths : tuple of float
+        Side length along each axis.
     """
 
     lengths: tuple[float, ...]
 
     def __post_init__(self) -> None:
         if not isinstance(self.lengths, Collection):
-            raise InputError(f"the side lengths of a block are {self.lengths!r}; give one number an axis.")
+            raise InputError(f"the side lengths of a block are {self.lengths!r}; pass one number per axis.")
         for length in self.lengths:
             require_number(length, "a side length of a block", positive=True)
 
     def __call__(self, points: Tensor) -> Tensor:
-        """Give the signed distance to the nearest side, of which the sign is exact outside too."""
+        """Return the largest signed distance of points (..., dim) from the planes of the sides, shape (...)."""
         _require_axes(f"a block has {len(self.lengths)} side lengths", len(self.lengths), points)
         return (points.abs() - points.new_tensor(self.lengths) / 2).amax(-1)
 
 
 @dataclass(frozen=True)
 class Star:
-    """A body with arms: in the plane of the first and the last axis its radius is r (1 + depth cos(arms angle)).
+    """A body with arms: in the plane of the first and last axes its radius is r (1 + depth cos(arms angle)).
 
-    In three dimensions the radius shrinks along the other axis as that of a ball does.
+    In three dimensions the cross-section shrinks along the middle axis as that of a ball does.
 
     Parameters
     ----------
-    radius
+    radius : float
         Mean radius r.
-    arms
-        How many there are.
-    depth
-        How much longer than the mean they are, between 0 and 1.
+    arms : int
+        Number of arms.
+    depth : float
+        Amplitude of the radius relative to its mean, in [0, 1).
     """
 
     radius: float
@@ -98,38 +98,38 @@ class Star:
             raise InputError(f"the depth of a star is {self.depth}; it must be at least 0 and less than 1.")
 
     def __call__(self, points: Tensor) -> Tensor:
-        """Give the distance from the centre minus the radius in that direction, which has the right sign."""
+        """Return the distance of points (..., dim) from the centre minus the radius in that direction, shape (...)."""
         angle = torch.atan2(points[..., -1], points[..., 0])
         distance: Tensor = points.norm(dim=-1) - self.radius * (1 + self.depth * torch.cos(self.arms * angle))
         return distance
 
 
 class Voxels:
-    """A body made of equal cells, such as a scan; its centre is that of the array.
+    """A body of equal cells, such as a scan; its centre is that of the array.
 
     Parameters
     ----------
-    cells
-        Which cells are solid: truth values (x, y[, z]).
-    spacing
-        Side lengths of a cell, one an axis.
+    cells : boolean array (x, y[, z])
+        Mask of the solid cells.
+    spacing : sequence of float
+        Side length of a cell along each axis.
 
     Raises
     ------
     InputError
-        If the cells are no truth values or there are none, or the numbers of axes differ.
+        If `cells` is not boolean or is empty, or `spacing` does not have one entry per axis.
     """
 
     def __init__(self, cells: Any, spacing: Sequence[float]) -> None:
         self.cells = to_mask(cells, "the array of voxels")
         if 0 in self.cells.shape:
-            raise InputError(f"the voxels have shape {tuple(self.cells.shape)}; give at least one along each axis.")
+            raise InputError(f"the voxels have shape {tuple(self.cells.shape)}; pass at least one along each axis.")
         self.spacing = require_vector(spacing, "the spacing of voxels", self.cells.ndim)
         for h in self.spacing:
             require_number(h, "the spacing of voxels", positive=True)
 
     def __call__(self, points: Tensor) -> Tensor:
-        """Give -1 in solid cells and 1 elsewhere."""
+        """Return -1 for points (..., dim) in solid cells and 1 for others, shape (...)."""
         _require_axes(f"an array of voxels has {self.cells.ndim} axes", self.cells.ndim, points)
         shape = torch.tensor(self.cells.shape, device=points.device)
         index = torch.floor(points / points.new_tensor(self.spacing) + shape / 2).long()
@@ -140,23 +140,23 @@ class Voxels:
 
 @dataclass(frozen=True)
 class Body:
-    """A shape with a rigid motion.
+    """A shape with a prescribed rigid motion.
 
     Parameters
     ----------
-    shape
-        Where it is: a `Ball`, `Block`, `Star`, `Voxels`, or any function that is negative inside, of a tensor
-        (..., axis) of positions relative to the centre, with one number a position.
-    center
-        Where its centre is: coordinates, or a function of time that gives them.
-    spin
-        How fast it turns, in radians a time, about its centre in the plane of the first and the last axis.
+    shape : callable
+        A `Ball`, `Block`, `Star`, `Voxels`, or any function of positions (..., dim) relative to the centre that
+        returns one number per position, negative inside.
+    center : sequence of float, or callable
+        Coordinates of the centre, or a function of time that returns them.
+    spin : float
+        Angular velocity about the centre, in radians per unit time, in the plane of the first and last axes.
 
     Raises
     ------
     InputError
-        If the shape is no function or `spin` no number; from `covers` and `velocity`, if the centre is no point there,
-        or the shape gives something else than a number for each position.
+        If `shape` is not a function or `spin` is not a number. `covers` and `velocity` raise it if the centre does not
+        have one finite coordinate per axis, or the shape does not return one number per position.
     """
 
     shape: Shape
@@ -169,24 +169,27 @@ class Body:
 
     @property
     def moves(self) -> bool:
-        """Whether it may be elsewhere at another time."""
+        """Whether the position or orientation may change in time."""
         return callable(self.center) or self.spin != 0.0
 
     def center_at(self, time: float, dim: int) -> tuple[float, ...]:
-        """Where its centre is."""
+        """Return the coordinates of the centre at a time."""
         if callable(self.center):
             return require_vector(self.center(time), f"the centre of a body at time {time:g}", dim)
         return require_vector(self.center, "the centre of a body", dim)
 
     def covers(self, points: Tensor, time: float) -> Tensor:
-        """Tell which points (..., dim) lie inside."""
+        """Return the mask of the points (..., dim) inside the body at a time."""
         local = points - self._center(points, time)
         if self.spin != 0.0:
-            local = _turned(local, -self.spin * time)
+            local = _rotated(local, -self.spin * time)
         return _sampled(self.shape, local) < 0
 
     def velocity(self, points: Tensor, time: float, start: float, end: float) -> Tensor:
-        """Velocity (..., dim) of its points at a time, while its centre has its mean velocity of a step."""
+        """Return the velocity of the body at points (..., dim) at a time.
+
+        The centre moves with its mean velocity over the step from `start` to `end`.
+        """
         before, after = (self._center(points, moment) for moment in (start, end))
         speed = ((after - before) / (end - start)).expand(points.shape)
         if self.spin == 0.0:
@@ -201,27 +204,27 @@ class Body:
         return points.new_tensor(self.center_at(time, points.shape[-1]))
 
 
-def _turned(points: Tensor, angle: float) -> Tensor:
-    """Turn points in the plane of the first and the last axis."""
+def _rotated(points: Tensor, angle: float) -> Tensor:
+    """Return points rotated by an angle in the plane of the first and last axes."""
     first, last = points[..., 0], points[..., -1]
-    turned = points.clone()
-    turned[..., 0] = math.cos(angle) * first - math.sin(angle) * last
-    turned[..., -1] = math.sin(angle) * first + math.cos(angle) * last
-    return turned
+    rotated = points.clone()
+    rotated[..., 0] = math.cos(angle) * first - math.sin(angle) * last
+    rotated[..., -1] = math.sin(angle) * first + math.cos(angle) * last
+    return rotated
 
 
 @dataclass(frozen=True)
 class Solids:
-    """What bodies cover at one time, and how they move there.
+    """Solid cells at one time, and the velocities of their faces.
 
     Attributes
     ----------
-    mask
-        Solid cells, shape (x, y[, z]).
-    faces
-        For each axis the numbers of the faces that a body touches, in the order of the flat array ...
-    speeds
-        ... and the speed of the body along the axis there.
+    mask : Tensor of bool (x, y[, z])
+        Mask of the solid cells.
+    faces : tuple of Tensor
+        For each axis, the flat indices of the faces next to a solid cell.
+    speeds : tuple of Tensor
+        For each axis, the speed of the body along the axis at these faces.
     """
 
     mask: Tensor
@@ -232,19 +235,19 @@ class Solids:
     def at(
         cls, bodies: Sequence[Body], grid: Grid, time: float, step: tuple[float, float], device: torch.device
     ) -> Solids:
-        """Find the cells that are covered at a time, and speeds during a step from one time to another.
+        """Return the solids of bodies at a time, with speeds during the step from `step[0]` to `step[1]`.
 
-        Where bodies overlap, the later one decides.
+        Where bodies overlap, the later one in the list counts.
         """
         points = cell_points(grid, device)
         number = torch.full(grid.shape, -1, dtype=torch.int16, device=device)
         for k, body in enumerate(bodies):
             number[body.covers(points, time)] = k
-        faces, speeds = zip(*(_touched(bodies, grid, number, axis, time, step) for axis in range(grid.dim)))
+        faces, speeds = zip(*(_body_faces(bodies, grid, number, axis, time, step) for axis in range(grid.dim)))
         return cls(number >= 0, faces, speeds)
 
     def impose(self, velocity: Velocity) -> Velocity:
-        """Give the faces of bodies the velocity of the body."""
+        """Return a velocity with the values at faces of bodies replaced by the velocity of the body."""
         result = []
         for component, faces, speed in zip(velocity, self.faces, self.speeds):
             imposed = component.reshape(-1).index_copy(0, faces, speed)
@@ -252,61 +255,61 @@ class Solids:
         return tuple(result)
 
 
-def _touched(
+def _body_faces(
     bodies: Sequence[Body], grid: Grid, number: Tensor, axis: int, time: float, step: tuple[float, float]
 ) -> tuple[Tensor, Tensor]:
-    """Find the faces across an axis that have a solid cell beside them, and the speed of its body along the axis."""
+    """Return the faces normal to an axis next to a solid cell, and the speed of its body along the axis."""
     outside = torch.full_like(number.narrow(axis, 0, 1), -1)
-    beside = torch.maximum(torch.cat([outside, number], axis), torch.cat([number, outside], axis)).reshape(-1)
+    adjacent = torch.maximum(torch.cat([outside, number], axis), torch.cat([number, outside], axis)).reshape(-1)
     points = face_points(grid, axis, number.device).view(-1, grid.dim)
-    faces = torch.nonzero(beside >= 0).view(-1)
+    faces = torch.nonzero(adjacent >= 0).view(-1)
     speeds = points.new_zeros(len(faces))
     for k, body in enumerate(bodies):
-        own = beside[faces] == k
+        own = adjacent[faces] == k
         speeds[own] = body.velocity(points[faces[own]], time, *step)[:, axis]
     return faces, speeds
 
 
 def require_shape(shape: Any, what: str) -> None:
-    """Refuse what is no function of positions.
+    """Raise unless a shape is a function of one argument.
 
     Raises
     ------
     InputError
-        With the value.
+        If it is not.
     """
     if not callable(shape):
-        raise InputError(f"the shape of {what} is {shape!r}; give a Ball, Block, or function that is negative inside.")
+        raise InputError(f"the shape of {what} is {shape!r}; pass a Ball, Block, or function that is negative inside.")
     try:
         inspect.signature(shape).bind(None)
     except TypeError:
         raise InputError(
-            f"the shape of {what} is a function that does not take one argument; it is given the positions relative to "
-            "the centre as one tensor (..., axis)."
+            f"the shape of {what} is a function that cannot be called with one argument; it must take the positions "
+            "relative to the centre as one tensor (..., axis)."
         ) from None
-    except ValueError:  # a function in C does not say what it takes
+    except ValueError:  # some functions written in C have no signature
         pass
 
 
 def require_vector(value: Any, what: str, dim: int) -> tuple[float, ...]:
-    """Read one finite number an axis.
+    """Return a vector as a tuple of floats.
 
     Raises
     ------
     InputError
-        With the value.
+        If it does not consist of `dim` finite numbers.
     """
     try:
         numbers = tuple(map(float, value))
     except (TypeError, ValueError):
         numbers = ()
     if len(numbers) != dim or not all(map(math.isfinite, numbers)):
-        raise InputError(f"{what} is {numbers or value!r}; give {dim} finite numbers, one an axis.")
+        raise InputError(f"{what} is {numbers or value!r}; it must be {dim} finite numbers, one per axis.")
     return numbers
 
 
 def _sampled(shape: Shape, points: Tensor) -> Tensor:
-    """Evaluate a shape; what is no number, or NaN, would leave the body out without a word."""
+    """Evaluate a shape, and raise unless it returns numbers; NaN, for example, would silently omit the body."""
     given, wanted = shape(points), tuple(points.shape[:-1])
     try:
         values = torch.as_tensor(given)
@@ -317,16 +320,16 @@ def _sampled(shape: Shape, points: Tensor) -> Tensor:
     elif tuple(values.shape) != wanted:
         found = f"an array of shape {tuple(values.shape)} for positions of shape {wanted}"
     elif values.dtype == torch.bool:
-        found = "truth values"
+        found = "booleans"
     elif values.is_complex():
         found = "complex numbers"
     elif bool(values.isnan().any()):
         found = "NaN"
     else:
         return values
-    raise InputError(f"a shape gives {found}; it must give one number a position, negative inside.")
+    raise InputError(f"a shape returned {found}; it must return one number per position, negative inside.")
 
 
 def _require_axes(has: str, axes: int, points: Tensor) -> None:
     if axes != points.shape[-1]:
-        raise InputError(f"{has}, but the grid has {points.shape[-1]} axes; give one an axis.")
+        raise InputError(f"{has}, but the grid has {points.shape[-1]} axes; the numbers must agree.")

@@ -1,11 +1,11 @@
-"""Incompressible flow on the torus (0, 1)^2 by its vorticity: pseudo-spectral in space, fourth order in time.
+"""Incompressible flow on the torus (0, 1)^2 in vorticity form: pseudo-spectral in space, fourth order in time.
 
 The equation is w_t + u . grad w = nu Laplace w + f, with u = (d psi/dy, -d psi/dx) and -Laplace psi = w. Fields are
-values at the points (i/n, j/n), axes (x, y). The waves |k| <= K are kept, K the largest integer with 3K < n (the 2/3
-rule: products of two kept waves leave no alias among them).
+given at the points (i/n, j/n), with axes (x, y). Wavenumbers |k| <= K are retained, where K is the largest integer with
+3K < n (the 2/3 rule: products of two retained waves cause no aliasing among them).
 
-Inside the package a flow is its Fourier coefficients, (b, n, K + 1) complex: all k_x in the order of the FFT and
-0 <= k_y <= K, since the others are conjugates. Divided by n^2, they do not depend on the grid.
+Internally a flow is given by its Fourier coefficients, complex (b, n, K + 1): all k_x in FFT order and 0 <= k_y <= K,
+as the others are conjugates. They are divided by n^2, so that they do not depend on the grid.
 """
 
 from __future__ import annotations
@@ -24,66 +24,67 @@ from sciml_bounds.memory import require_memory
 
 __all__ = ["NavierStokes", "crank_nicolson_euler", "diagonal_forcing"]
 
-#: How far the fastest wave may turn in one step, in radians. The Runge-Kutta scheme is stable up to 2.8; on the grids
-#: of the published data its error at this value is below that of their scheme at its step 1e-4
+#: Largest phase change of the fastest wave in a step, in radians. The Runge-Kutta scheme is stable up to 2.8. On the
+#: grids of the published data, its error at this value is below that of their scheme with its step 1e-4
 #: (`benchmarks/navier_stokes.py`). On 64 x 64 points with viscosity 1e-5 it is twice as large, 1e-5 to 4e-5.
 CFL = 1.2
 
-#: Accuracy asks for steps that stability alone would not: as if there were at least so many waves along an axis, ...
-FEWEST_WAVES = 20
+#: Smallest number of waves along an axis in the step size rule; smaller numbers would be stable but inaccurate.
+MIN_WAVES = 20
 
-#: ... and the forcing must not accelerate the flow for longer than this over the square root of its size.
-FORCED = 0.1
+#: Largest step times the square root of the largest forcing, for accuracy.
+MAX_FORCED_STEP = 0.1
 
-#: A flow that needs more steps than this until it is to be seen would never come to an end.
-MOST_STEPS = 10**8
+#: Number of steps to the next requested time above which a flow is given up.
+MAX_STEPS = 10**8
 
-#: A duration is a multiple of a step up to this part of it.
-WHOLE = 1e-6
+#: Relative tolerance for a duration to be a multiple of the step.
+MULTIPLE_TOL = 1e-6
 
-#: Real fields of the whole grid that are there while one sample is evolved.
+#: Memory of the evolution of one sample, in real fields of the whole grid.
 FIELDS_AT_WORK = 30
 
-#: So many numbers at a time stay in the cache of a CPU core; larger batches are cut into pieces.
-CACHED = 2**16
+#: Number of values that fit into the cache of a CPU core; larger batches are processed in pieces.
+CACHE_VALUES = 2**16
 
 
 def diagonal_forcing(x: Tensor, y: Tensor) -> Tensor:
-    """Give the forcing of the published data sets, 0.1 (sin 2 pi (x + y) + cos 2 pi (x + y)) (Li et al., 2021)."""
+    """Return the forcing of the published data sets, 0.1 (sin 2 pi (x + y) + cos 2 pi (x + y)) (Li et al., 2021)."""
     phase = 2.0 * math.pi * (x + y)
     return 0.1 * (torch.sin(phase) + torch.cos(phase))
 
 
 class NavierStokes:
-    """A flow on the torus, ready to be evolved from any vorticity.
+    """Incompressible flow on the torus, which can be evolved from any vorticity.
 
-    Viscosity and forcing are integrated exactly, the transport between them by the classical Runge-Kutta scheme of
-    order 4 (integrating factor; Lawson, SIAM J. Numer. Anal. 4, 1967). Each step of each sample is the longest
-    that the CFL rule h * 2 pi K' * s <= cfl with s = max(|u| + |v|) allows, so a sample does not depend on the others
-    of its batch. K' is the lesser of K and s / (2 pi nu), beyond which viscosity acts faster than transport; but it
-    counts as 20 at least, for accuracy.
+    Viscosity and forcing are integrated exactly, and the transport term by the classical Runge-Kutta scheme of order 4
+    with an integrating factor (Lawson, SIAM J. Numer. Anal. 4, 1967). Each sample has its own step size, so it does not
+    depend on the rest of the batch. The step h satisfies h * 2 pi K' * s <= cfl with s = max(|u| + |v|). Here K' is the
+    smaller of K and s / (2 pi nu), above which viscosity is faster than transport, but at least 20 for accuracy.
 
     Parameters
     ----------
-    resolution
-        Points along an axis, n: an even integer of at least 8.
-    viscosity
-        nu, zero or positive.
-    forcing
-        f, as values (n, n) at the points or as a function of x and y; None for no forcing.
-    device, dtype
-        Where and in which precision the flow is evolved.
-    cfl
-        How far the fastest wave may turn in a step; the error falls with its fourth power.
+    resolution : int
+        Number n of points along each axis, even and at least 8.
+    viscosity : float
+        nu >= 0.
+    forcing : array (n, n) or callable, optional
+        f at the points, or a function of x and y. By default there is no forcing.
+    device : torch.device or str
+        Device of the computation.
+    dtype : torch.dtype
+        Precision of the computation, float32 or float64.
+    cfl : float
+        Largest phase change of the fastest wave in a step, in radians; the error is proportional to its fourth power.
 
     Raises
     ------
     InputError
-        If a number is out of range, the device is not there, or the forcing is not a finite field of the right shape.
+        If a number is out of range, the device is not available, or the forcing is not a finite field of shape (n, n).
 
     Examples
     --------
-    A vortex of Taylor and Green decays like exp(-8 pi^2 nu t):
+    A Taylor-Green vortex decays like exp(-8 pi^2 nu t):
 
     >>> import torch
     >>> x = 2 * torch.pi * torch.arange(32, dtype=torch.float64) / 32
@@ -121,15 +122,15 @@ class NavierStokes:
         self._build(forcing)
 
     def _build(self, forcing: Field | None) -> None:
-        """Compute the factors that do not depend on the flow."""
+        """Compute the Fourier multipliers, which do not depend on the flow."""
         n, waves = self.resolution, self.waves
         k = torch.fft.fftfreq(n, 1.0 / n, dtype=torch.float64)
         kx, ky = k[:, None], k[: waves + 1]
         kept = (kx.abs() <= waves).to(torch.float64)
         k2 = kx**2 + ky**2
-        inverse = kept / (2.0 * math.pi * k2.clamp(min=1.0))  # the mean of the vorticity moves nothing
+        inverse = kept / (2.0 * math.pi * k2.clamp(min=1.0))  # the mean of the vorticity induces no velocity
         self._to_velocity = self._factor(torch.stack((1j * ky * inverse, -1j * kx * inverse))[:, None])
-        # u . grad w = (d_xx - d_yy)(u v) + d_xy (v^2 - u^2), which takes two transforms back and two forth
+        # u . grad w = (d_xx - d_yy)(u v) + d_xy (v^2 - u^2) needs only two inverse and two forward transforms
         scale = 4.0 * math.pi**2 * kept / n**2
         self._from_products = self._factor(torch.stack((scale * (kx**2 - ky**2), scale * kx * ky))[:, None])
         self._kept = self._factor(kept / n**2)
@@ -137,62 +138,62 @@ class NavierStokes:
             (-self.viscosity * 4.0 * math.pi**2 * q**2).to(self.device, self.dtype) for q in (k, k[: waves + 1])
         )
         self.forcing = _forcing_field(forcing, n, self.dtype, self.device)
-        self._force(4.0 * math.pi**2 * k2)
+        self._set_forced_waves(4.0 * math.pi**2 * k2)
 
     def _factor(self, values: Tensor) -> Tensor:
         return values.to(self.device, torch.promote_types(self.dtype, torch.complex32))
 
-    def _force(self, laplacian: Tensor) -> None:
-        """Keep the waves that the forcing has, which are few as a rule, and what damps them."""
+    def _set_forced_waves(self, laplacian: Tensor) -> None:
+        """Store coefficients and damping of the nonzero waves of the forcing, which are usually few."""
         coefficients = self._transform(self.forcing[None]).flatten()
         size = float(coefficients.abs().max())
         self._forced = torch.nonzero(coefficients.abs() > 8 * torch.finfo(self.dtype).eps * size).flatten()
         self._forces = coefficients[self._forced]
         self._damping = self.viscosity * laplacian.to(self.device, self.dtype).flatten()[self._forced]
         largest = float(self.forcing.abs().max())
-        self._longest_step = FORCED / math.sqrt(largest) if largest > 0.0 else math.inf
+        self._longest_step = MAX_FORCED_STEP / math.sqrt(largest) if largest > 0.0 else math.inf
 
-    # --- the public face ----------------------------------------------------------------------------------------------
+    # --- public methods -----------------------------------------------------------------------------------------------
 
     def evolve(self, vorticity: Field, times: Sequence[float] | Tensor) -> Tensor:
         """Evolve from time 0 and return the vorticity at the given times.
 
-        Waves beyond K are left out of the initial vorticity.
+        Waves above K are removed from the initial vorticity.
 
         Parameters
         ----------
-        vorticity
-            (batch..., n, n) at the points (i/n, j/n).
-        times
-            Increasing, none negative.
+        vorticity : array (batch..., n, n)
+            Initial vorticity at the points (i/n, j/n).
+        times : sequence of float
+            Increasing nonnegative times.
 
         Returns
         -------
-        Tensor
-            (batch..., time, n, n), in the dtype and on the device of the flow.
+        Tensor (batch..., time, n, n)
+            Vorticity at these times, in the dtype and on the device of the flow.
 
         Raises
         ------
         InputError
-            If the vorticity is not a finite field of the right shape, or the times are not increasing.
+            If the vorticity is not a finite field of shape (batch..., n, n), or the times do not increase.
         ConvergenceError
-            If the flow leaves the range of its dtype, or is too fast to be followed.
+            If the flow overflows, or becomes so fast that the steps are too small.
         """
         initial = self._initial(vorticity)
         instants = _instants(times)
         flat = initial.reshape(-1, *initial.shape[-2:])
-        # a core works from its cache, a GPU wants everything at once; the numbers are the same
-        piece = max(1, CACHED // self.resolution**2) if self.device.type == "cpu" else len(flat)
+        # pieces of a batch fit into the cache of a core; a GPU is fastest with the whole batch; results are the same
+        piece = max(1, CACHE_VALUES // self.resolution**2) if self.device.type == "cpu" else len(flat)
         frames = torch.cat([self._evolve(part, instants) for part in flat.split(piece)])
         return frames.reshape(*initial.shape[:-2], len(instants), *initial.shape[-2:])
 
     def velocity(self, vorticity: Field) -> tuple[Tensor, Tensor]:
-        """Return the two components of the velocity of a vorticity, each (batch..., n, n); their means are zero.
+        """Return the components of the velocity of a vorticity, each of shape (batch..., n, n) and with zero mean.
 
         Raises
         ------
         InputError
-            If the vorticity is not a finite field of the right shape.
+            If the vorticity is not a finite field of shape (batch..., n, n).
         """
         initial = self._initial(vorticity)
         u, v = self._velocity(self._transform(initial.reshape(-1, *initial.shape[-2:])))
@@ -203,8 +204,8 @@ class NavierStokes:
         n = self.resolution
         if initial.ndim < 2 or tuple(initial.shape[-2:]) != (n, n) or initial.numel() == 0:
             raise InputError(
-                f"vorticity has shape {tuple(initial.shape)}, but the flow has (batch..., {n}, {n}); "
-                "give one value a point and at least one sample."
+                f"vorticity has shape {tuple(initial.shape)}, but it must have shape (batch..., {n}, {n}): one value "
+                "per point, and at least one sample."
             )
         require_finite(initial, "vorticity")
         return initial
@@ -212,11 +213,11 @@ class NavierStokes:
     # --- transforms ---------------------------------------------------------------------------------------------------
 
     def _transform(self, values: Tensor) -> Tensor:
-        """Coefficients (b, n, K + 1) of values (b, n, n); what the 2/3 rule leaves out is zero."""
+        """Return the coefficients (b, n, K + 1) of values (b, n, n), zero above K."""
         return self._kept * self._raw_transform(values)
 
     def _raw_transform(self, values: Tensor) -> Tensor:
-        along_y = torch.fft.rfft(values)[..., : self.waves + 1]  # only the kept columns go on
+        along_y = torch.fft.rfft(values)[..., : self.waves + 1]  # only the retained columns
         coefficients: Tensor = torch.fft.fft(along_y, dim=-2)
         return coefficients
 
@@ -226,11 +227,11 @@ class NavierStokes:
         return values
 
     def _velocity(self, flow: Tensor) -> Tensor:
-        """Components (2, b, n, n) of the velocity."""
+        """Return the components of the velocity, shape (2, b, n, n)."""
         return self._values(self._to_velocity * flow)
 
     def _transport(self, velocity: Tensor) -> Tensor:
-        """Coefficients of -u . grad w, from the products u v and v^2 - u^2."""
+        """Return the coefficients of -u . grad w, computed from the products u v and v^2 - u^2."""
         u, v = velocity
         products = torch.empty_like(velocity)
         torch.mul(u, v, out=products[0])
@@ -251,7 +252,7 @@ class NavierStokes:
         return frames
 
     def _advance(self, flow: Tensor, duration: float) -> Tensor:
-        """Advance every sample by the same time in steps of its own; a sample that has arrived takes steps of zero."""
+        """Advance every sample by `duration` with its own steps; samples that are done take steps of length zero."""
         left = [duration] * len(flow)
         while any(left):
             velocity = self._velocity(flow)
@@ -262,51 +263,51 @@ class NavierStokes:
         return flow
 
     def _step_size(self, left: float, speed: float) -> float:
-        """Cut what is left into equal steps of at most the longest one that the rules allow."""
+        """Return the step size: the remaining time divided into equal steps, at most as long as the rules allow."""
         if not math.isfinite(speed):
             raise ConvergenceError(
-                f"the flow left the range of {str(self.dtype).removeprefix('torch.')}; start from a smaller vorticity, "
-                "or use float64."
+                f"the flow exceeded the range of {str(self.dtype).removeprefix('torch.')}; start from a smaller "
+                "vorticity, or use float64."
             )
-        # viscosity damps shorter waves faster than they move: |R(i q)| exp(-q) < 1 for any q, so any step is stable
+        # viscosity damps shorter waves faster than they move: |R(i q)| exp(-q) < 1 for all q, so every step is stable
         moving = speed / (2.0 * math.pi * self.viscosity) if self.viscosity > 0.0 else math.inf
-        turning = 2.0 * math.pi * max(min(self.waves, moving), FEWEST_WAVES) * speed
+        turning = 2.0 * math.pi * max(min(self.waves, moving), MIN_WAVES) * speed
         longest = min(self.cfl / turning if turning > 0.0 else math.inf, self._longest_step * self.cfl / CFL)
-        if left > MOST_STEPS * longest:
+        if left > MAX_STEPS * longest:
             raise ConvergenceError(
-                f"the flow reached speed {speed:.3g}, which takes more than {MOST_STEPS:.0e} steps over what is left, "
-                f"{left:.3g}; choose a smaller vorticity or earlier times."
+                f"the flow reached speed {speed:.3g}, so it needs more than {MAX_STEPS:.0e} steps for the remaining "
+                f"time {left:.3g}; choose a smaller vorticity or earlier times."
             )
-        # the last step is all that is left, so that nothing remains of round-off
+        # the last step takes all the remaining time, so that round-off leaves no rest
         return left / max(1, math.ceil(left / longest * (1.0 - 1e-9)))
 
     def _step(self, flow: Tensor, first: Tensor, steps: Tensor) -> Tensor:
-        """One step of integrating-factor Runge-Kutta; `first` is the transport of the flow."""
+        """Advance by one integrating-factor Runge-Kutta step; `first` is the transport term of `flow`."""
         h = steps.to(self.device)[:, None]
         decay = (torch.exp(0.5 * h * self._decay_x)[:, :, None] * torch.exp(0.5 * h * self._decay_y)[:, None, :]).to(
             flow.dtype
         )
-        push = self._push(0.5 * h)
+        gain = self._forcing_gain(0.5 * h)
         h = h[:, :, None].to(flow.dtype)
-        half = self._pushed(decay * flow, push)  # after half a step, without transport
+        half = self._add_forcing(decay * flow, gain)  # after half a step, without transport
         first = decay * first
         second = self._transport(self._velocity(torch.addcmul(half, first, h, value=0.5)))
         third = self._transport(self._velocity(torch.addcmul(half, second, h, value=0.5)))
-        last = self._pushed(decay * torch.addcmul(half, third, h), push)
+        last = self._add_forcing(decay * torch.addcmul(half, third, h), gain)
         fourth = self._transport(self._velocity(last))
         inner = first.add_(second.add_(third), alpha=2.0)
-        flow = self._pushed(decay * torch.addcmul(half, inner, h, value=1.0 / 6.0), push)
+        flow = self._add_forcing(decay * torch.addcmul(half, inner, h, value=1.0 / 6.0), gain)
         return flow.addcmul_(fourth, h, value=1.0 / 6.0)
 
-    def _push(self, duration: Tensor) -> Tensor:
-        """Integrate forcing against viscous decay over a time (b, 1): what the forced waves (b, m) gain."""
+    def _forcing_gain(self, duration: Tensor) -> Tensor:
+        """Return the integral of the forcing with viscous decay over times (b, 1), for the forced waves (b, m)."""
         exponent = self._damping * duration
         damped = exponent > 0.0
         mean_decay = torch.where(damped, -torch.expm1(-exponent) / torch.where(damped, exponent, 1.0), 1.0)
         return self._forces * (duration * mean_decay)
 
-    def _pushed(self, flow: Tensor, push: Tensor) -> Tensor:
-        flow.view(len(flow), -1)[:, self._forced] += push
+    def _add_forcing(self, flow: Tensor, gain: Tensor) -> Tensor:
+        flow.view(len(flow), -1)[:, self._forced] += gain
         return flow
 
 
@@ -314,42 +315,42 @@ class NavierStokes:
 
 
 def crank_nicolson_euler(flow: NavierStokes, vorticity: Field, duration: float, step: float = 1e-4) -> Tensor:
-    """Evolve by the scheme that made the published data sets, for comparison: first order, 10,000 steps a time unit.
+    """Evolve a vorticity by the first-order scheme of the published data sets, for comparison.
 
-    Viscosity by Crank and Nicolson, transport (in the form u . grad w) and forcing by explicit Euler (Li et al.,
-    Fourier neural operator for parametric partial differential equations, ICLR 2021, their `ns_2d.py`), with real
-    transforms.
+    The scheme is Crank-Nicolson for viscosity and explicit Euler for transport (in the form u . grad w) and forcing, as
+    in `ns_2d.py` of Li et al., "Fourier neural operator for parametric partial differential equations", ICLR 2021, but
+    with real transforms. Its step 1e-4 means 10,000 steps per unit of time.
 
     Parameters
     ----------
-    flow
-        Gives resolution, viscosity, forcing, dtype and device.
-    vorticity
-        (batch..., n, n); waves beyond K are left out, as in `NavierStokes.evolve`.
-    duration
-        A multiple of the step, to rounding.
-    step
-        Length of a step.
+    flow : NavierStokes
+        Resolution, viscosity, forcing, dtype and device.
+    vorticity : array (batch..., n, n)
+        Initial vorticity; waves above K are removed, as in `NavierStokes.evolve`.
+    duration : float
+        Time to evolve, a multiple of the step up to round-off.
+    step : float
+        Time step.
 
     Returns
     -------
-    Tensor
-        (batch..., n, n), the vorticity after that time.
+    Tensor (batch..., n, n)
+        The vorticity after that time.
 
     Raises
     ------
     InputError
-        If the vorticity is not a finite field of the right shape, a time is not positive, or the duration no multiple
-        of the step.
+        If the vorticity is not a finite field of shape (batch..., n, n), a time is not positive, or the duration is not
+        a multiple of the step.
     """
     if not isinstance(flow, NavierStokes):
-        raise InputError(f"the flow is a {type(flow).__name__}; give a NavierStokes.")
+        raise InputError(f"the flow is a {type(flow).__name__}; pass a NavierStokes.")
     _require_number(duration, "duration", zero=False)
     _require_number(step, "step", zero=False)
     steps = round(duration / step)
-    if abs(steps * step - duration) > WHOLE * duration:
+    if abs(steps * step - duration) > MULTIPLE_TOL * duration:
         raise InputError(
-            f"duration is {duration:g}, which is {duration / step:g} steps of {step:g}; give a multiple of the step."
+            f"duration is {duration:g}, which is {duration / step:g} steps of {step:g}; it must be a multiple of step."
         )
     w = flow._initial(vorticity)
     n = flow.resolution
@@ -386,22 +387,24 @@ def _require_resolution(resolution: Any) -> None:
 def _require_number(value: Any, name: str, *, zero: bool) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value < 0 or (value == 0 and not zero):
-        raise InputError(f"{name} is {value!r}; it must be a finite number, {'zero or ' if zero else ''}positive.")
+        raise InputError(f"{name} is {value!r}; it must be a {'non-negative' if zero else 'positive'} finite number.")
 
 
 def _instants(times: Sequence[float] | Tensor) -> list[float]:
     instants = convert(times, "times", torch.float64, torch.device("cpu"))
     if instants.ndim != 1 or len(instants) == 0:
-        raise InputError(f"times has shape {tuple(instants.shape)}; give a list of at least one time.")
+        raise InputError(f"times has shape {tuple(instants.shape)}; it must be a list of at least one time.")
     require_finite(instants, "times")
     if float(instants[0]) < 0.0:
-        raise InputError(f"times starts at {float(instants[0]):g}; the vorticity is given at time 0, so start there.")
+        raise InputError(
+            f"times starts at {float(instants[0]):g}, but the initial vorticity is given at time 0; use times >= 0."
+        )
     back = torch.nonzero(instants.diff() <= 0.0).flatten()
     if len(back):
         i = int(back[0])
         raise InputError(
             f"times does not increase from {float(instants[i]):g} to {float(instants[i + 1]):g} "
-            f"(entries {i} and {i + 1}); sort them, each once."
+            f"(entries {i} and {i + 1}); sort the times and remove duplicates."
         )
     return [float(instant) for instant in instants]
 
@@ -413,7 +416,7 @@ def _forcing_field(forcing: Field | None, n: int, dtype: torch.dtype, device: to
         forcing = _sampled(forcing, n)
     field = convert(forcing, "forcing", dtype, device).detach()
     if tuple(field.shape) != (n, n):
-        raise InputError(f"forcing has shape {tuple(field.shape)}; the flow takes ({n}, {n}), one value a point.")
+        raise InputError(f"forcing has shape {tuple(field.shape)}; it needs shape ({n}, {n}), one value per point.")
     require_finite(field, "forcing")
     return field
 

@@ -1,12 +1,12 @@
-"""The part of a velocity on a staggered grid that has no divergence (Chorin, Math. Comp. 22, 1968).
+"""Projection of a velocity on a staggered grid onto divergence-free velocities (Chorin, Math. Comp. 22, 1968).
 
-With phi = dt p / rho, the projected velocity is u - grad phi, whose divergence vanishes in every fluid cell. Open sides
-hold phi = 0; through closed sides and solids nothing passes but what moves with them. Multiplied by the square of the
-smallest spacing, the equations of the cells are those of a lattice operator: the conductance is 1 between two fluid
-cells (less along an axis with larger spacing) and 0 beside solids, c is 2 behind an open side, half a cell away.
+With phi = dt p / rho, the projected velocity is u - grad phi, whose divergence vanishes in every fluid cell. At open
+sides phi = 0; at closed sides and solids the normal velocity is prescribed. Multiplied by the square of the smallest
+spacing, the cell equations are those of a lattice operator. Its conductance is 1 between two fluid cells (less along an
+axis with larger spacing) and 0 at solids; its absorption c is 2 at an open side, which is half a cell away.
 
-A part of the fluid without an open side floats: what flows into it through its walls must balance. Where moving solids
-do not let it, the same inflow in each of its cells is taken off, and reported.
+A part of the fluid without open sides floats, and the inflow through its walls must balance. If moving solids violate
+this, the mean inflow is subtracted in each of its cells and reported as the imbalance.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from sciml_bounds.results import LinearSolution
 
 __all__ = ["PressureEquations", "Projection", "SolvePressure", "require_sides", "require_solver"]
 
-#: Solves a system for phi, given a guess (b, x, y, z) or None and the residual norm that is asked for (the 2-norm).
-#: Systems of one geometry share their operator, so that a set-up can be kept.
+#: Solver of a system for phi, given an initial guess (b, x, y, z) or None and the tolerance for the 2-norm of the
+#: residual. Systems with the same geometry share their operator, so the solver can cache its set-up.
 SolvePressure = Callable[[LatticeSystem, Tensor | None, float], LinearSolution]
 
 
 @dataclass(frozen=True)
 class Projection:
-    """A projected velocity, and what it took.
+    """Result of a projection.
 
     Attributes
     ----------
-    velocity
-        Without divergence.
-    pressure
-        phi at cell centres, with mean zero in each part of the fluid that floats, and zero in solids.
-    solution
-        Of the linear system.
-    divergence
-        The largest divergence that is left in a fluid cell, computed from `velocity`, without `imbalance`.
-    imbalance
-        The largest divergence that no pressure can remove, since bodies squeeze fluid that cannot get away.
+    velocity : tuple of Tensor
+        The projected velocity.
+    pressure : Tensor (x, y[, z])
+        phi at cell centres, with mean zero in each floating part of the fluid, and zero in solids.
+    solution : LinearSolution
+        Result of the linear solve.
+    divergence : float
+        Largest remaining divergence in a fluid cell, recomputed from `velocity`, without the imbalance.
+    imbalance : float
+        Largest divergence that no pressure can remove, in fluid that is enclosed and compressed by moving bodies.
     """
 
     velocity: Velocity
@@ -60,55 +60,55 @@ class Projection:
 
 
 def require_sides(grid: Grid, open_sides: Sequence[str]) -> None:
-    """Refuse names of sides that the grid has not.
+    """Raise unless all names are sides of the grid.
 
     Raises
     ------
     InputError
-        With the first of them.
+        If a side is unknown.
     """
     for side in open_sides:
         if side not in grid.sides:
-            raise InputError(f"there is no side {side!r}; the sides of this grid are {', '.join(grid.sides)}.")
+            raise InputError(f"unknown side {side!r}; the sides of this grid are {', '.join(grid.sides)}.")
 
 
 def require_solver(pressure: Any) -> None:
-    """Refuse what solves no systems of the pressure.
+    """Raise unless the argument is a pressure solver.
 
     Raises
     ------
     InputError
-        With what it is.
+        If it is not callable, or is a network instead of a solver.
     """
     if not callable(pressure) or isinstance(pressure, type):
-        raise InputError(f"pressure is {pressure!r}; give a solver, for example PressureSolver('multigrid-pcg').")
-    if hasattr(pressure, "as_preconditioner"):  # a network can be called too, but not with a system
+        raise InputError(f"pressure is {pressure!r}; pass a solver, for example PressureSolver('multigrid-pcg').")
+    if hasattr(pressure, "as_preconditioner"):  # networks are callable, but not with a system
         raise InputError(
-            f"pressure is a {type(pressure).__name__}; give PressureSolver(Preconditioned(...)) around its "
-            "as_preconditioner."
+            f"pressure is a {type(pressure).__name__}, which is not a solver; pass PressureSolver(Preconditioned(...)) "
+            "with its as_preconditioner."
         )
 
 
 class PressureEquations:
-    """The equations of the pressure around the solids of one moment.
+    """The pressure equations for given solid cells.
 
     Parameters
     ----------
-    grid
-        The grid, in two or three dimensions.
-    solid
-        Which cells are solid, shape (x, y[, z]).
-    open_sides
-        Names of the sides that are open.
+    grid : Grid
+        Grid in two or three dimensions.
+    solid : boolean array (x, y[, z])
+        Mask of the solid cells.
+    open_sides : sequence of str
+        Names of the open sides.
 
     Raises
     ------
     InputError
-        If the solid cells are no truth values, one a cell, there is no such side, or every cell is solid.
+        If the mask is not boolean or does not have one value per cell, a side is unknown, or every cell is solid.
 
     Examples
     --------
-    Any velocity on the faces of cells, and any solver of the pressure:
+    Any velocity on the faces of cells can be projected, with any pressure solver:
 
     >>> import torch, sciml_bounds as sb
     >>> from sciml_bounds.pressure import PressureSolver
@@ -121,7 +121,7 @@ class PressureEquations:
 
     def __init__(self, grid: Grid, solid: Any, open_sides: Sequence[str] = ()) -> None:
         if not isinstance(grid, Grid):
-            raise InputError(f"the grid is {grid!r}; give a Grid.")
+            raise InputError(f"the grid is {grid!r}; it must be a Grid.")
         self.grid, self.open_sides = grid, tuple(open_sides)
         require_sides(grid, self.open_sides)
         solid = to_mask(solid, "the array of solid cells")
@@ -132,17 +132,17 @@ class PressureEquations:
             )
         self.fluid = ~solid
         if not bool(self.fluid.any()):
-            raise InputError("every cell is solid, so that there is no room for a fluid; use smaller bodies.")
+            raise InputError("every cell is solid, so there is no fluid; use smaller bodies.")
         self.scale = min(grid.spacing) ** 2
         self._weights = [self.scale / h**2 for h in grid.spacing]
-        self.operator, self._alone = self._assemble()
+        self.operator, self._isolated = self._assemble()
         floating = torch.as_tensor(self._floating(), device=solid.device)
         self._floats = floating if bool((floating >= 0).any()) else None
-        coupled = torch.where(self._alone, -1, floating)
+        coupled = torch.where(self._isolated, -1, floating)
         self._components = to_lattice(coupled, grid.dim) if bool((coupled >= 0).any()) else None
 
     def _assemble(self) -> tuple[LatticeOperator, Tensor]:
-        """Assemble the operator; solid cells, and fluid ones without neighbours, get the equation x = 0 (scaled)."""
+        """Return the operator and the mask of isolated fluid cells, which like solid cells have the equation x = 0."""
         dim, fluid = self.grid.dim, self.fluid
         T = torch.zeros((dim, *fluid.shape), dtype=torch.float64, device=fluid.device)
         c = torch.zeros(fluid.shape, dtype=torch.float64, device=fluid.device)
@@ -156,33 +156,33 @@ class PressureEquations:
         for side in self.open_sides:
             axis, end = side_axis(side)
             c.select(axis, -end).add_(fluid.select(axis, -end).double(), alpha=2 * self._weights[axis])
-        lone = diagonal + c == 0
-        c = torch.where(lone, sum(self._weights), c)
+        isolated = diagonal + c == 0
+        c = torch.where(isolated, sum(self._weights), c)
         offsets = tuple((int(k == 0), int(k == 1), int(k == 2)) for k in range(3 - dim, 3))
         T = T.view(dim, 1, *(1,) * (3 - dim), *fluid.shape)
-        return LatticeOperator(offsets, T, to_lattice(c, dim)), lone & fluid
+        return LatticeOperator(offsets, T, to_lattice(c, dim)), isolated & fluid
 
     def _floating(self) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-        """Give each part of the fluid that touches no open side a number, and all other cells -1."""
+        """Return the number of the floating part of the fluid of each cell, -1 for all other cells."""
         from scipy.ndimage import label
 
         parts, count = label(self.fluid.cpu().numpy())
-        held = np.zeros(count + 1, dtype=bool)
-        held[0] = True
+        fixed = np.zeros(count + 1, dtype=bool)
+        fixed[0] = True
         for side in self.open_sides:
             axis, end = side_axis(side)
-            held[np.unique(parts.take(-end, axis))] = True
-        numbers = np.where(held, -1, np.cumsum(~held) - 1)
+            fixed[np.unique(parts.take(-end, axis))] = True
+        numbers = np.where(fixed, -1, np.cumsum(~fixed) - 1)
         found: np.ndarray[tuple[int, ...], np.dtype[np.int64]] = numbers[parts]
         return found
 
     def system(self, velocity: Velocity) -> LatticeSystem:
-        """Give the system whose solution is phi; its right-hand side is balanced.
+        """Return the linear system for phi, with a balanced right-hand side.
 
         Raises
         ------
         InputError
-            If the velocity is not one field an axis, with n + 1 entries along its own.
+            If the velocity does not have one field per axis, with n + 1 entries along its own axis.
         """
         velocity = self._faces(velocity)
         source = torch.where(self.fluid, divergence(velocity, self.grid) * -self.scale, 0.0)
@@ -191,27 +191,30 @@ class PressureEquations:
         return LatticeSystem(self.operator, rhs, self._components, weights)
 
     def _faces(self, velocity: Any) -> Velocity:
-        """Read one field an axis, in double precision."""
+        """Return a velocity as tensors in double precision."""
         given = tuple(velocity) if isinstance(velocity, Sequence) else ()
         if len(given) != self.grid.dim:
-            raise InputError(f"the velocity has {len(given)} components; give a list of {self.grid.dim}, one an axis.")
+            raise InputError(f"the velocity has {len(given)} components; pass a list of {self.grid.dim}, one per axis.")
         fields = tuple(convert(part, "the velocity", torch.float64, self.fluid.device) for part in given)
         for axis, part in enumerate(fields):
             if tuple(part.shape) != (wanted := face_shape(self.grid, axis)):
                 raise InputError(
-                    f"the velocity along {AXES[axis]} has shape {tuple(part.shape)}; the grid has {wanted} faces there."
+                    f"the velocity along {AXES[axis]} has shape {tuple(part.shape)}, but the grid has {wanted} faces "
+                    "normal to this axis; they must agree."
                 )
         return fields
 
     def _cells(self, guess: Any) -> Tensor:
-        """Read a guess of phi, zero in solids."""
+        """Return an initial guess of phi as a tensor, zero in solids."""
         phi = convert(guess, "the guess", torch.float64, self.fluid.device)
         if tuple(phi.shape) != self.grid.shape:
-            raise InputError(f"the guess has shape {tuple(phi.shape)}; the grid has {self.grid.shape} cells.")
+            raise InputError(
+                f"the guess has shape {tuple(phi.shape)}, but the grid has {self.grid.shape} cells; they must agree."
+            )
         return torch.where(self.fluid, phi, 0.0)
 
     def _excess(self, field: Tensor) -> Tensor:
-        """Compute the mean of a cell field over each part of the fluid that floats; zero elsewhere."""
+        """Return in each cell the mean of a field over its floating part of the fluid; zero elsewhere."""
         if self._floats is None:
             return torch.zeros_like(field)
         inside = self._floats >= 0
@@ -221,7 +224,7 @@ class PressureEquations:
         return torch.where(inside, means[self._floats.clamp_min(0)], 0.0)
 
     def gradient(self, phi: Tensor) -> Velocity:
-        """Compute grad phi, phi (x, y[, z]), at the faces where the fluid may pass, and zero at all others."""
+        """Return grad phi at faces that the fluid can cross, and zero at all others, for phi (x, y[, z])."""
         parts = []
         for axis, h in enumerate(self.grid.spacing):
             n = phi.shape[axis]
@@ -236,7 +239,7 @@ class PressureEquations:
         return tuple(parts)
 
     def close(self, velocity: Velocity) -> Velocity:
-        """Give a velocity that is the same but for closed sides, through which nothing passes."""
+        """Return a velocity with its normal component at closed sides set to zero."""
         closed = tuple(component.clone() for component in self._faces(velocity))
         for axis, component in enumerate(closed):
             for end in (0, 1):
@@ -247,50 +250,51 @@ class PressureEquations:
     def project(
         self, velocity: Velocity, solve: SolvePressure, *, tolerance: float, guess: Tensor | None = None
     ) -> Projection:
-        """Remove the divergence of a velocity that moves with solids and sides already.
+        """Remove the divergence of a velocity with the correct normal components at solids and closed sides.
 
         Parameters
         ----------
-        velocity
-            What is to be projected, one field an axis, with n + 1 entries along its own. Faces of solids and of closed
-            sides keep what they have.
-        solve
+        velocity : sequence of Tensor
+            Velocity to project: one field per axis, with n + 1 entries along its own axis. Its values at faces of
+            solids and of closed sides are not changed.
+        solve : callable
             The linear solver.
-        tolerance
-            What the divergence is asked to stay below, in every cell.
-        guess
-            phi, roughly, shape (x, y[, z]).
+        tolerance : float
+            Largest divergence in a cell after the projection.
+        guess : Tensor (x, y[, z]), optional
+            Initial guess of phi.
 
         Raises
         ------
         ConvergenceError
             If the divergence stays above the tolerance.
         InputError
-            If velocity or guess have other shapes, the divergence is NaN, infinite, or so large that its square is, or
-            what solves cannot be called, or gives no solution.
+            If velocity or guess have wrong shapes, the divergence or its square is not finite, or the solver is not
+            callable or does not return a `LinearSolution`.
         """
         require_solver(solve)
         velocity = self._faces(velocity)
         system = self.system(velocity)
         if not bool(torch.isfinite(system.rhs.square().sum())):
             raise InputError(
-                "the divergence before the projection, or its square, is not a finite number; use smaller velocities, "
-                "forces, or time steps."
+                "the divergence before the projection, or its square, is not finite; use smaller velocities, forces, "
+                "or time steps."
             )
         start = None if guess is None else system.fix_mean(to_lattice(self._cells(guess), self.grid.dim))
-        # the largest entry of a residual is at most its norm; round-off of the check takes its share
+        # the largest entry of a residual is at most its norm; 1% is left for the round-off of the check
         solution = solve(system, start, 0.99 * tolerance * self.scale)
         if not isinstance(solution, LinearSolution):
             kind = type(solution).__name__
-            raise InputError(f"the solver of the pressure gives a {kind}; let it give a LinearSolution.")
-        phi = torch.where(self.fluid & ~self._alone, solution.x.view(self.grid.shape), 0.0)
+            raise InputError(f"the pressure solver returned a {kind}; it must return a LinearSolution.")
+        phi = torch.where(self.fluid & ~self._isolated, solution.x.view(self.grid.shape), 0.0)
         projected = tuple(u - g for u, g in zip(velocity, self.gradient(phi)))
         rest = torch.where(self.fluid, divergence(projected, self.grid), 0.0)
         imbalance = self._excess(torch.where(self.fluid, divergence(velocity, self.grid), 0.0))
         left = float((rest - imbalance).abs().max())
         if not left <= tolerance:
             raise ConvergenceError(
-                f"the divergence after the projection is {left:.3g} where {tolerance:.3g} was asked: "
-                f"{solution.method}: {describe_reason(solution.reason)}, {solution.progress}."
+                f"the divergence after the projection is {left:.3g}, above the tolerance {tolerance:.3g} "
+                f"({solution.method}: {describe_reason(solution.reason)}, {solution.progress}); use another pressure "
+                "solver or a larger tolerance."
             )
         return Projection(projected, phi, solution, left, float(imbalance.abs().max()))

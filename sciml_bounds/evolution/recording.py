@@ -1,8 +1,8 @@
-"""Simulations of smoke in files: frames and the log of all steps, and where an interrupted one stands.
+"""Recordings of smoke simulations in files, resumable after an interruption.
 
-While a simulation runs, its frames and its last state lie in a folder `.NAME.parts` beside the target. At the end they
-become one file, and the folder is removed. What goes on from a stored state has the same arrays to the last bit as what
-was never interrupted, on the same machine; only seconds differ.
+A recording contains frames and the log of all steps. While a simulation runs, its frames and its last state are in a
+folder `.NAME.parts` next to the target. At the end they are joined to one file, and the folder is removed. On the same
+machine, a resumed simulation is identical to an uninterrupted one bit for bit, except for the timings.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ __all__ = ["record"]
 
 _log = logging.getLogger(__name__)
 
-#: What is in the folder beside frames: what is simulated, where it stands, and what tells that a process works there.
+#: Files in the folder in addition to frames: the request, the last state, and the lock of the running process.
 _REQUEST, _STATE, _LOCK = "request.json", "state.npz", "lock"
 
-#: The state is stored after so many seconds, when a frame is, and whenever a simulation ends.
-STORE_AFTER = 30.0
+#: Minimum number of seconds between two stored states. States are stored with a frame and at the end of a run.
+STORE_INTERVAL = 30.0
 
-#: What is logged of each step: its name, dtype, meaning and units.
+#: Logged quantities of a step: dtype, meaning and units, by name.
 _LOGGED = {
     "iterations": ("int32", "iterations of the linear solver", "1"),
     "pressure_seconds": ("float64", "wall-clock time of the linear solver and its set-up", "s"),
@@ -65,40 +65,41 @@ def record(
     on_step: Callable[[StepReport], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> bool:
-    """Simulate from rest and write a file, or go on where an interrupted call with the same arguments ended.
+    """Simulate from rest and write a file, or resume an interrupted call with the same arguments.
 
     Parameters
     ----------
-    smoke
+    smoke : Smoke
         The simulation.
-    path
-        Where, ending in .nc, .h5 or .hdf5: netCDF-4 with the axes `time` (frames), x, y, z and the log of all steps.
-    steps
-        How many.
-    every
-        A frame is kept at the start, after every so many steps, and at the end.
-    asked
-        What determines the numbers, in JSON's words: kept in the file, and compared before a simulation goes on.
-    on_step
-        Called after each step.
-    stop
-        Asked after each step: True stores the state and returns.
+    path : path
+        File to write, ending in .nc, .h5 or .hdf5: netCDF-4 with the axes `time` (frames), x, y, z and the log of all
+        steps.
+    steps : int
+        Number of steps.
+    every : int
+        Number of steps between frames. The initial and the final state are frames, too.
+    asked : mapping of str to JSON values
+        Parameters that determine the simulation. They are stored in the file and compared before a resume.
+    on_step : callable, optional
+        Called with the `StepReport` after each step.
+    stop : callable, optional
+        Called after each step; if it returns True, the state is stored and the function returns.
 
     Returns
     -------
     bool
-        Whether the file is whole; False if `stop` ended the simulation.
+        Whether the file is complete; False if `stop` ended the simulation.
 
     Raises
     ------
     InputError
-        If an argument is of the wrong kind, the file cannot be written, or is there and holds something else, or what
-        is stored belongs to another simulation.
+        If an argument is invalid, the file cannot be written, or the file or the stored state belongs to another
+        simulation.
     ConvergenceError
-        If the pressure cannot be solved for; the state before that step is stored.
+        If the pressure solver fails; the state before that step is stored.
     """
     if not isinstance(smoke, Smoke):
-        raise InputError(f"a {type(smoke).__name__} is no simulation; give a Smoke.")
+        raise InputError(f"smoke is a {type(smoke).__name__}, not a simulation; pass a Smoke.")
     require_count(steps, "steps", 1)
     require_count(every, "every", 1)
     require_callback(on_step, "on_step")
@@ -107,15 +108,15 @@ def record(
     try:
         wanted = json.loads(json.dumps({**asked, "steps": steps, "every": every, "version": __version__}))
     except (TypeError, ValueError):
-        raise InputError(f"asked is {asked!r}; give names and values that JSON has words for.") from None
+        raise InputError(f"asked is {asked!r}; it must be a dict of names and values that JSON can store.") from None
     if target.exists():
         _require_same(target, wanted)
-        _log.info("%s is there already, and is what is asked for.", path)
+        _log.info("%s exists already and is the requested recording.", path)
         return True
     with _folder_of_parts(target, wanted) as folder:
         run = _Run(smoke, folder, steps, every)
-        if not run.go_on(on_step, stop):
-            _leave(folder, target)
+        if not run.simulate(on_step, stop):
+            _report_or_remove(folder, target)
             return False
         _join(run, target, wanted)
     shutil.rmtree(folder)
@@ -126,7 +127,7 @@ def record(
 
 
 class _Run:
-    """A simulation whose frames and last state are in a folder."""
+    """A simulation with its frames and its last state in a folder."""
 
     def __init__(self, smoke: Smoke, folder: Path, steps: int, every: int) -> None:
         self.smoke, self.folder, self.steps, self.every = smoke, folder, steps, every
@@ -135,46 +136,46 @@ class _Run:
 
     @property
     def frames(self) -> list[int]:
-        """Steps after which a frame is kept."""
+        """Numbers of the steps after which a frame is stored."""
         return sorted({*range(0, self.steps + 1, self.every), self.steps})
 
     def frame(self, step: int) -> Path:
-        """Give the file of a frame."""
+        """Return the file of a frame."""
         return self.folder / f"{step:09d}.npz"
 
-    def go_on(self, on_step: Callable[[StepReport], None] | None, stop: Callable[[], bool] | None) -> bool:
-        """Simulate to the end, or until it is stopped; tells which."""
-        state, frames = self._restored() or self.smoke.initial(), set(self.frames)
-        if state.step in frames:  # a signal may have come before its frame was whole
-            self._keep(state)
+    def simulate(self, on_step: Callable[[StepReport], None] | None, stop: Callable[[], bool] | None) -> bool:
+        """Simulate from the stored state, if any; return whether the end was reached before `stop`."""
+        state, frames = self._stored_state() or self.smoke.initial(), set(self.frames)
+        if state.step in frames:  # an interrupt may have prevented that its frame was written
+            self._store_frame(state)
         try:
             while state.step < self.steps:
-                moved, report = self.smoke.step(state)
-                self.reports.append(report)  # before the state, so that a signal in between leaves one too many
-                state = moved
+                advanced, report = self.smoke.step(state)
+                self.reports.append(report)  # first, so that an interrupt here leaves one report too many, not too few
+                state = advanced
                 if state.step in frames:
-                    self._keep(state)
+                    self._store_frame(state)
                 if on_step is not None:
                     on_step(report)
                 if stop is not None and stop() and state.step < self.steps:
                     return False
         finally:
-            self._keep_state(state)
+            self._store_state(state)
         return True
 
-    def _keep(self, state: SmokeState) -> None:
+    def _store_frame(self, state: SmokeState) -> None:
         _save(self.frame(state.step), _frame_arrays(state))
-        if time.monotonic() - self._stored > STORE_AFTER:
-            self._keep_state(state)
+        if time.monotonic() - self._stored > STORE_INTERVAL:
+            self._store_state(state)
 
-    def _keep_state(self, state: SmokeState) -> None:
-        """Replace the stored state; frames that come after it are made anew."""
+    def _store_state(self, state: SmokeState) -> None:
+        """Replace the stored state, from which a resumed run rewrites later frames."""
         reports = self.reports[: state.step]
         log = {f"log_{entry.name}": _column(reports, entry.name) for entry in fields(StepReport)}
         _save(self.folder / _STATE, _state_arrays(state) | log | {"number": np.array([state.step])})
         self._stored = time.monotonic()
 
-    def _restored(self) -> SmokeState | None:
+    def _stored_state(self) -> SmokeState | None:
         if not (self.folder / _STATE).exists():
             return None
         with ExitStack() as files:
@@ -204,7 +205,7 @@ def _state_arrays(state: SmokeState) -> dict[str, Array]:
 
 
 def _frame_arrays(state: SmokeState) -> dict[str, Array]:
-    """Take what is kept of a frame: single precision is enough to look at."""
+    """Return the arrays of a frame, in single precision."""
     arrays = {name: values.astype(np.float32) for name, values in _state_arrays(state).items()}
     return arrays | {"solid": _bytes(state.solid)}
 
@@ -214,7 +215,7 @@ def _bytes(mask: Tensor) -> Array:
 
 
 def _dims(name: str, grid: Grid) -> tuple[str, ...]:
-    """Name the axes of a variable; its own axis of a velocity goes over faces."""
+    """Return the names of the axes of a variable; a velocity component has faces along its own axis."""
     own = name.removeprefix("velocity_")
     return tuple(f"{axis}_face" if axis == own else axis for axis in AXES[: grid.dim])
 
@@ -231,29 +232,31 @@ def _column(reports: Sequence[StepReport], name: str) -> Array:
 
 @contextmanager
 def _folder_of_parts(target: Path, wanted: Mapping[str, Any]) -> Iterator[Path]:
-    """Give the folder of a simulation that is under way, to this process alone."""
+    """Provide the folder of a running simulation, locked for this process."""
     import filelock
 
     folder = target.with_name(f".{target.name}.parts")
     lock = filelock.FileLock(folder / _LOCK, timeout=0)
     try:
         folder.mkdir(exist_ok=True)
-        held = lock.acquire()
+        acquired = lock.acquire()
     except filelock.Timeout:
         raise InputError(f"another process is simulating {target}; wait until it has finished.") from None
     except OSError as error:
-        raise InputError(f"{folder} cannot be made: {error.strerror}; choose another folder for the output.") from None
-    with held:
+        raise InputError(
+            f"the folder {folder} cannot be created ({error.strerror}); choose another folder for the output."
+        ) from None
+    with acquired:
         _claim(folder, target, wanted)
         try:
             yield folder
         except BaseException:
-            _leave(folder, target)
+            _report_or_remove(folder, target)
             raise
 
 
 def _claim(folder: Path, target: Path, wanted: Mapping[str, Any]) -> None:
-    """Write down what is simulated in a folder, or compare it with what is written there."""
+    """Write the request to a new folder, or raise if the request stored in the folder differs."""
     file = folder / _REQUEST
     if not (folder / _STATE).exists():
         with replacing(file) as part:
@@ -265,15 +268,15 @@ def _claim(folder: Path, target: Path, wanted: Mapping[str, Any]) -> None:
         differences = [_REQUEST]
     if differences:
         raise InputError(
-            f"{folder} holds the finished part of another simulation for {target.name} (it differs in "
+            f"{folder} contains a part of another simulation for {target.name} (it differs in "
             f"{', '.join(differences)}); delete that folder, or choose another name for the output."
         )
 
 
-def _leave(folder: Path, target: Path) -> None:
-    """Say what a folder with a stored state is for, and remove one without."""
+def _report_or_remove(folder: Path, target: Path) -> None:
+    """Log how to resume from a folder with a stored state; remove a folder without one."""
     if (folder / _STATE).exists():
-        _log.info("what is finished of %s is kept in %s; the same command goes on there.", target.name, folder)
+        _log.info("the finished part of %s is in %s; run the same command again to resume.", target.name, folder)
     else:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -283,7 +286,7 @@ def _differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
 
 
 def _require_same(target: Path, wanted: Mapping[str, Any]) -> None:
-    """Refuse a file that is there and is not what is asked for; raises InputError."""
+    """Raise an `InputError` unless an existing file is the requested recording."""
     with ExitStack() as files:
         contents = open_file(target, "the output", files)
         try:
@@ -292,8 +295,8 @@ def _require_same(target: Path, wanted: Mapping[str, Any]) -> None:
             differences = ["everything"]
     if differences:
         raise InputError(
-            f"{target} is there already and holds something else (it differs in {', '.join(differences)}); remove it, "
-            "or choose another name for the output."
+            f"{target} exists already with other contents (it differs in {', '.join(differences)}); remove it, or "
+            "choose another name for the output."
         )
 
 
@@ -301,7 +304,7 @@ def _require_same(target: Path, wanted: Mapping[str, Any]) -> None:
 
 
 def _join(run: _Run, target: Path, wanted: Mapping[str, Any]) -> None:
-    """Make one file of the frames."""
+    """Join the frames to one file."""
     header = _header(run, wanted)
     frames = [name for name, variable in header.variables.items() if variable.dims[0] == "time"]
     with writing_movie(target, header) as movie:

@@ -1,4 +1,4 @@
-"""Scenes of smoke in a unit box, in two and three dimensions, at any resolution."""
+"""Example scenes of smoke in the unit box, in two and three dimensions, at any resolution."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from typing import Any
 from sciml_bounds.arrays import require_count, to_mask
 from sciml_bounds.errors import InputError
 from sciml_bounds.evolution.bodies import Ball, Body, Star, Voxels
-from sciml_bounds.evolution.smoke import FEWEST_CELLS, Source
+from sciml_bounds.evolution.smoke import MIN_CELLS, Source
 from sciml_bounds.grid import Grid
 from sciml_bounds.store.reading.contents import Array
 
 __all__ = ["SCENES", "Scene", "make_scene"]
 
-#: The flow of all scenes gets about as fast as one box in a time of one; it then crosses so many cells in a step.
-CELLS_A_STEP = 2.5
+#: Number of cells that the flow crosses per step at its typical speed, which is about one box length per unit time.
+CELLS_PER_STEP = 2.5
 
-#: How strongly heat rises there.
+#: Upward acceleration of air of temperature 1.
 BUOYANCY = 2.0
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What is in the box, in the words of `Smoke`.
+    """Arguments of `Smoke` for an example scene.
 
     Attributes
     ----------
-    name
-        Its name.
-    grid
-        The unit box.
-    dt
-        Time of a step that suits the grid.
+    name : str
+        Name of the scene.
+    grid : Grid
+        Grid of the unit box.
+    dt : float
+        A time step that suits the grid.
     sources, bodies, open_sides, buoyancy
         As in `Smoke`.
     """
@@ -48,23 +48,24 @@ class Scene:
     buoyancy: float = BUOYANCY
 
     def arguments(self) -> dict[str, Any]:
-        """Give what `Smoke` is called with, but for the grid and the time step."""
+        """Return the keyword arguments of `Smoke` except the grid and the time step."""
         return {name: getattr(self, name) for name in ("sources", "bodies", "open_sides", "buoyancy")}
 
 
 def make_scene(name: str, dim: int, cells: int, solid: Array | None = None) -> Scene:
-    """Make a scene: a warm source near the bottom of a box whose top is open, and what stands above it.
+    """Return a scene: a warm source near the bottom of a box with an open top, and an obstacle above it.
 
     Parameters
     ----------
-    name
-        "plume": nothing; "sphere": a ball that swings from side to side; "rotating": a body with three arms that turns.
-    dim
-        2 or 3; up is along the last axis.
-    cells
+    name : {"plume", "sphere", "rotating"}
+        The obstacle: none ("plume"), a ball that swings from side to side ("sphere"), or a rotating body with three
+        arms ("rotating").
+    dim : {2, 3}
+        Dimension; up is along the last axis.
+    cells : int
         Number of cells along each axis.
-    solid
-        More cells that are solid: truth values, one a cell of the grid.
+    solid : boolean array (x, y[, z]), optional
+        Mask of further solid cells.
 
     Raises
     ------
@@ -72,12 +73,12 @@ def make_scene(name: str, dim: int, cells: int, solid: Array | None = None) -> S
         If the scene is unknown, or a number or shape does not fit.
     """
     if not isinstance(name, str) or name not in SCENES:
-        raise InputError(f"unknown scene {name!r}; the choices are {', '.join(map(repr, SCENES))}.")
+        raise InputError(f"the scene is {name!r}; the choices are {', '.join(map(repr, SCENES))}.")
     if not isinstance(dim, int) or dim not in (2, 3):
-        raise InputError(f"the scene has {dim} dimensions; it can have 2 or 3.")
+        raise InputError(f"the scene has {dim} dimensions; it must have 2 or 3.")
     require_count(cells, "the number of cells", 1)
-    if cells < FEWEST_CELLS:
-        raise InputError(f"a scene of {cells} cells along an axis is too coarse; use at least {FEWEST_CELLS}.")
+    if cells < MIN_CELLS:
+        raise InputError(f"a scene with {cells} cells along an axis is too coarse; use at least {MIN_CELLS}.")
     grid = Grid((cells,) * dim)
     bodies = SCENES[name](dim)
     if solid is not None:
@@ -88,14 +89,14 @@ def make_scene(name: str, dim: int, cells: int, solid: Array | None = None) -> S
             raise InputError(f"the voxels have shape {shape}, but the grid has {wanted} cells; they must agree.")
         bodies = (*bodies, Body(Voxels(mask, grid.spacing), (0.5,) * dim))
     warm = Source(Ball(max(0.08, 1.0 / cells)), (*(0.5,) * (dim - 1), 0.12))
-    return Scene(name, grid, CELLS_A_STEP / cells / math.sqrt(BUOYANCY), (warm,), bodies, (f"{'xyz'[dim - 1]}1",))
+    return Scene(name, grid, CELLS_PER_STEP / cells / math.sqrt(BUOYANCY), (warm,), bodies, (f"{'xyz'[dim - 1]}1",))
 
 
 def _above_the_source(dim: int, height: float, aside: float = 0.0) -> tuple[float, ...]:
     return (0.5 + aside, *(0.5,) * (dim - 2), height)
 
 
-def _nothing(dim: int) -> tuple[Body, ...]:
+def _no_bodies(dim: int) -> tuple[Body, ...]:
     return ()
 
 
@@ -112,7 +113,7 @@ def _turning_star(dim: int) -> tuple[Body, ...]:
 
 #: The bodies of each scene, by its name.
 SCENES: dict[str, Callable[[int], tuple[Body, ...]]] = {
-    "plume": _nothing,
+    "plume": _no_bodies,
     "sphere": _swinging_ball,
     "rotating": _turning_star,
 }

@@ -1,13 +1,14 @@
-"""Smoke in air: an incompressible flow without viscosity on a staggered grid, driven by what is hot or heavy.
+"""Smoke in air: inviscid incompressible flow on a staggered grid, driven by buoyancy.
 
     u_t + u . grad u = -grad p + (buoyancy T - weight s) e,  div u = 0,  s_t + u . grad s = 0,  T_t + u . grad T = 0
 
-with the density of smoke s, the temperature T above that of the surrounding air, and e pointing up: along the last
-axis. A step carries velocity, smoke and heat along (`advection`), adds forces, and projects (`projection`), as in Stam,
-"Stable fluids" (SIGGRAPH 1999), and Fedkiw, Stam, Jensen, "Visual simulation of smoke" (SIGGRAPH 2001). Bodies stand
-still or move as they are told; fluid at their surface takes part in their motion.
+with the density of smoke s, the temperature T above that of the surrounding air, and the upward unit vector e along the
+last axis. A step advects velocity, smoke and heat (`advection`), adds forces, and projects the velocity
+(`pressure_projection`), as in Stam, "Stable fluids" (SIGGRAPH 1999), and Fedkiw, Stam, Jensen, "Visual simulation of
+smoke" (SIGGRAPH 2001). Bodies are fixed or have a prescribed motion; the normal velocity of the fluid at their surface
+is theirs.
 
-The linear solver of the pressure is an argument, and changes nothing but the time that a step takes.
+The linear solver of the pressure is an argument. All solvers meet the same tolerance, so they differ in cost only.
 """
 
 from __future__ import annotations
@@ -49,35 +50,35 @@ __all__ = ["Smoke", "SmokeState", "Source", "StepReport"]
 
 _log = logging.getLogger(__name__)
 
-#: Fewest cells along an axis.
-FEWEST_CELLS = 4
+#: Smallest number of cells along an axis.
+MIN_CELLS = 4
 
-#: Fields of the whole grid that are there during a step, multigrid hierarchy and temporaries included.
+#: Memory of a step in fields of the whole grid, including multigrid hierarchy and temporaries.
 FIELDS_AT_WORK = 60
 
-#: The divergence is a difference of speeds over a spacing, whose round-off leaves no more than this.
-SMALLEST_TOLERANCE = 1e-12
+#: Smallest tolerance that the round-off of the divergence, a difference of speeds over a spacing, permits.
+MIN_TOLERANCE = 1e-12
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where smoke and heat come from: the cells whose centres lie in a shape are kept filled.
+    """A source of smoke and heat: density and temperature are fixed in the cells whose centres lie in a shape.
 
     Parameters
     ----------
-    shape
-        As of a `Body`: negative inside.
-    center
-        Where its centre is.
-    density, temperature
-        What it is filled with.
-    velocity
-        How fast the air in it is blown, one number an axis; None to leave it alone.
+    shape : callable
+        The shape, as of a `Body`: negative inside.
+    center : sequence of float
+        Coordinates of the centre.
+    density, temperature : float
+        Fixed density of smoke and temperature.
+    velocity : sequence of float, optional
+        Fixed velocity of the air in the source, one number per axis. By default the velocity is not fixed.
 
     Raises
     ------
     InputError
-        If the shape is no function, or density or temperature no finite number.
+        If the shape is not a function, or density or temperature are not finite numbers.
     """
 
     shape: Shape
@@ -94,20 +95,20 @@ class Source:
 
 @dataclass(frozen=True)
 class SmokeState:
-    """Where a simulation stands.
+    """State of a simulation.
 
     Attributes
     ----------
-    step
-        Number of steps that are done.
-    velocity
-        One component an axis, with n + 1 faces along its own axis.
-    density, temperature
-        Of smoke and of the air above its surroundings, at cell centres.
-    pressure
-        p dt, divided by the density of air, at cell centres: the guess of the next step.
-    solid
-        Which cells are solid.
+    step : int
+        Number of steps done.
+    velocity : tuple of Tensor
+        One component per axis, with n + 1 faces along its own axis.
+    density, temperature : Tensor (x, y[, z])
+        Density of smoke, and temperature above the surroundings, at cell centres.
+    pressure : Tensor (x, y[, z])
+        p dt divided by the density of air, at cell centres; the initial guess of the next step.
+    solid : Tensor of bool (x, y[, z])
+        Mask of the solid cells.
     """
 
     step: int
@@ -120,28 +121,30 @@ class SmokeState:
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step took, and what it left.
+    """Cost and diagnostics of a step.
 
     Attributes
     ----------
-    step, time
-        Number of the step, from 1, and the time at its end.
-    iterations
-        Of the linear solver.
-    pressure_seconds, seconds
+    step : int
+        Number of the step, from 1.
+    time : float
+        Simulated time at its end.
+    iterations : int
+        Iterations of the linear solver.
+    pressure_seconds, seconds : float
         Wall-clock time of the linear solver with its set-up, and of the whole step.
-    divergence
-        The largest |div u| dt in a fluid cell, recomputed from the velocity: the part of its volume that a cell gains
+    divergence : float
+        Largest |div u| dt in a fluid cell, recomputed from the velocity: the fraction of its volume that a cell gains
         or loses in a step.
-    imbalance
-        The part of |div u| dt that no pressure can remove, since bodies squeeze fluid that cannot get away.
-    courant
-        How many cells the flow crosses in a step, at its fastest.
-    smoke
+    imbalance : float
+        Largest |div u| dt that no pressure can remove, in fluid that is enclosed and compressed by moving bodies.
+    courant : float
+        Largest number of cells that the flow crosses in the step.
+    smoke : float
         Integral of the density.
-    solid_volume
+    solid_volume : float
         Volume of the solid cells.
-    energy
+    energy : float
         Kinetic energy.
     """
 
@@ -159,41 +162,41 @@ class StepReport:
 
 
 class Smoke:
-    """A simulation of smoke, ready to be stepped from any state.
+    """A simulation of smoke, which can be advanced from any state.
 
     Parameters
     ----------
-    grid
-        In two or three dimensions, with at least four cells along each axis. Up is along the last axis.
-    dt
-        Time of a step. No step is too long to be stable; accuracy wants flows to cross a few cells in one.
-    pressure
-        Solves the system of the pressure; `sciml_bounds.pressure.PressureSolver` makes one from a method's name.
-    sources
-        Where smoke and heat come from.
-    bodies
-        Solid obstacles; where they overlap, the later one decides. One that moves may leave the box and come back.
-    open_sides
-        Sides ("x0", "x1", ...) through which air comes and goes; all others are closed. Air from outside is clear and
-        of the temperature of the surroundings.
-    buoyancy, weight
-        Upward acceleration by temperature 1, and downward by smoke of density 1.
-    advection
-        "maccormack" (second order) or "semi-lagrangian" (first order, smoother).
-    tolerance
-        The largest |div u| dt that a projection may leave in any cell.
-    device
-        Where the simulation runs.
+    grid : Grid
+        Grid in two or three dimensions, with at least four cells along each axis. Up is along the last axis.
+    dt : float
+        Time step. Steps of any length are stable; for accuracy the flow should cross at most a few cells per step.
+    pressure : callable
+        Solver of the pressure system, for example `sciml_bounds.pressure.PressureSolver("multigrid-pcg")`.
+    sources : sequence of Source
+        Sources of smoke and heat.
+    bodies : sequence of Body
+        Solid obstacles; where they overlap, the later one counts. A moving body may leave the box and return.
+    open_sides : sequence of str
+        Sides ("x0", "x1", ...) that are open to the air outside, which is clear and of the temperature of the
+        surroundings. All other sides are closed.
+    buoyancy, weight : float
+        Upward acceleration of air of temperature 1, and downward acceleration by smoke of density 1.
+    advection : {"maccormack", "semi-lagrangian"}
+        Advection scheme: of second order, or of first order with smoother results.
+    tolerance : float
+        Largest |div u| dt in a cell after a projection.
+    device : torch.device or str
+        Device of the simulation.
 
     Raises
     ------
     InputError
-        If a number is out of range, the device is not there, the grid does not fit into memory, sources or bodies do
-        not fit to the grid, or a body that never moves covers no cell.
+        If a number is out of range, the device is not available, the grid does not fit into memory, sources or bodies
+        do not fit the grid, or a fixed body covers no cell.
 
     Examples
     --------
-    A warm disc in a box, of which the top is open:
+    A warm disc in a box with an open top:
 
     >>> import sciml_bounds as sb
     >>> from sciml_bounds.evolution.bodies import Ball
@@ -231,15 +234,15 @@ class Smoke:
         self.dt = require_number(dt, "dt", positive=True)
         self.buoyancy, self.weight = require_number(buoyancy, "buoyancy"), require_number(weight, "weight")
         self.tolerance = require_number(tolerance, "tolerance", positive=True)
-        if self.tolerance < SMALLEST_TOLERANCE:
-            raise InputError(f"tolerance is {tolerance}, below round-off; ask for at least {SMALLEST_TOLERANCE:g}.")
+        if self.tolerance < MIN_TOLERANCE:
+            raise InputError(f"tolerance is {tolerance}, which is below round-off; use at least {MIN_TOLERANCE:g}.")
         self.grid, self.pressure, self.advection = grid, pressure, advection
         self.open_sides = _listed("open_sides", open_sides, str, "names of sides, such as ['y1']")
         require_sides(grid, self.open_sides)
         self.bodies = _listed("bodies", bodies, Body, "Body(...)")
         self.device = check_device(device)
         listed = _listed("sources", sources, Source, "Source(...)")
-        self._sources = [(source, self._inside(source)) for source in listed]
+        self._sources = [(source, self._source_masks(source)) for source in listed]
         for body in self.bodies:
             self._check_body(body)
         self._moves = any(body.moves for body in self.bodies)
@@ -253,26 +256,26 @@ class Smoke:
         density: Field | None = None,
         temperature: Field | None = None,
     ) -> SmokeState:
-        """Make the state at time zero: at rest, clear and cold but for the sources, unless something else is given.
+        """Return the state at time zero. By default the air is at rest, and clear and cold except in sources.
 
         Parameters
         ----------
-        velocity
-            One field an axis, with n + 1 entries along its own axis; it is projected.
-        density, temperature
-            Fields (x, y[, z]) at cell centres.
+        velocity : sequence of float or array, optional
+            One field per axis, with n + 1 entries along its own axis; it is projected.
+        density, temperature : float or array (x, y[, z]), optional
+            Fields at cell centres.
 
         Raises
         ------
         InputError
-            If a field has another shape or is not finite, or if every cell is solid.
+            If a field has a wrong shape or is not finite, or every cell is solid.
         """
-        solids, equations = self._around(0.0, (0.0, self.dt))
+        solids, equations = self._geometry_at(0.0, (0.0, self.dt))
         shapes = [face_shape(self.grid, axis) for axis in range(self.grid.dim)]
         given = self._components([0.0] * self.grid.dim if velocity is None else velocity, "the velocity")
-        moved = tuple(self._field(part, "the velocity", shape) for part, shape in zip(given, shapes))
-        moved = solids.impose(equations.close(self._blown(moved)))
-        projected = self._project(equations, moved, None)
+        fields = tuple(self._field(part, "the velocity", shape) for part, shape in zip(given, shapes))
+        fields = solids.impose(equations.close(self._with_source_velocity(fields)))
+        projected = self._project(equations, fields, None)
         scalars = [
             self._field(0.0 if part is None else part, name, self.grid.shape)
             for part, name in ((density, "the density"), (temperature, "the temperature"))
@@ -281,15 +284,15 @@ class Smoke:
         return SmokeState(0, projected.velocity, smoke, heat, torch.zeros_like(projected.pressure), solids.mask)
 
     def step(self, state: SmokeState) -> tuple[SmokeState, StepReport]:
-        """Go one step of time dt further.
+        """Advance a state by one time step dt.
 
         Raises
         ------
         ConvergenceError
-            If the linear solver does not bring the divergence below the tolerance.
+            If the linear solver does not reduce the divergence below the tolerance.
         InputError
-            If the state is not one of this simulation, or not finite, or bodies have come to cover every cell or to be
-            nowhere (NaN).
+            If the state does not fit this simulation or is not finite, bodies have moved to cover every cell, or the
+            position of a body is NaN.
         """
         start = time.perf_counter()
         equations, velocity, scalars, solids = self._before_projection(state)
@@ -304,38 +307,37 @@ class Smoke:
         return new, report
 
     def run(self, state: SmokeState, steps: int) -> Iterator[tuple[SmokeState, StepReport]]:
-        """Go so many steps, and give the state after each."""
+        """Advance by a number of steps, and yield state and report after each step."""
         require_count(steps, "steps", 0)
         for _ in range(steps):
             state, report = self.step(state)
             yield state, report
 
     def pressure_systems(self, state: SmokeState, steps: Sequence[int]) -> Iterator[tuple[int, LatticeSystem]]:
-        """Give the systems of the pressure at chosen steps, as they come up when the simulation goes on from a state.
+        """Yield the pressure systems of chosen steps of the simulation from a state on.
 
         Parameters
         ----------
-        state
-            Where to begin.
-        steps
-            Numbers of steps, counted from that of the initial state, in increasing order.
+        state : SmokeState
+            State to start from.
+        steps : sequence of int
+            Increasing numbers of steps, counted from the initial state (step 0).
 
         Yields
         ------
-        tuple
-            The number of the step, and the system whose solution its projection needs: operator, right-hand side, and
-            what floats. Nothing of the simulation's own solution is in it.
+        (int, LatticeSystem)
+            Number of the step, and the pressure system of its projection, without its solution.
 
         Raises
         ------
         InputError
-            As `step`, or if the numbers are no list or do not increase.
+            As for `step`, or if the numbers are not a list or do not increase.
         """
         self._check_state(state)
         for number in _numbers(steps):
             require_count(number, "the number of a step", 0)
             if number <= state.step:
-                raise InputError(f"step {number} does not come after step {state.step}; give increasing numbers.")
+                raise InputError(f"step {number} does not come after step {state.step}; pass increasing numbers.")
             while state.step < number - 1:
                 state, _ = self.step(state)
             equations, velocity, *_ = self._before_projection(state)
@@ -344,40 +346,40 @@ class Smoke:
     # --- parts of a step ----------------------------------------------------------------------------------------------
 
     def _before_projection(self, state: SmokeState) -> tuple[PressureEquations, Velocity, Tensor, Solids]:
-        """Carry everything along, add sources and forces, and move the bodies."""
+        """Advect all fields, add sources and forces, and move the bodies."""
         self._check_state(state)
         paths = trace(state.velocity, self.grid, self.dt)
         scalars = torch.stack([state.density, state.temperature])
         scalars = advect_cells(scalars, paths, ~state.solid, self.open_sides, self.advection)
         velocity = advect_velocity(state.velocity, paths, self.advection)
         start, end = state.step * self.dt, (state.step + 1) * self.dt
-        solids, equations = self._around(end, (start, end))
+        solids, equations = self._geometry_at(end, (start, end))
         scalars = self._filled(scalars, solids.mask)
-        velocity = self._blown(self._pushed(velocity, scalars))
+        velocity = self._with_source_velocity(self._with_buoyancy(velocity, scalars))
         return equations, solids.impose(equations.close(velocity)), scalars, solids
 
-    def _around(self, time: float, step: tuple[float, float]) -> tuple[Solids, PressureEquations]:
-        """Find what bodies cover at a time, and the equations of the pressure there; kept while nothing moves."""
+    def _geometry_at(self, time: float, step: tuple[float, float]) -> tuple[Solids, PressureEquations]:
+        """Return the solids at a time and the pressure equations around them; cached if no body moves."""
         if self._geometry is None or self._moves:
             solids = Solids.at(self.bodies, self.grid, time, step, self.device)
             self._geometry = solids, PressureEquations(self.grid, solids.mask, self.open_sides)
         return self._geometry
 
     def _filled(self, scalars: Tensor, solid: Tensor) -> Tensor:
-        """Fill the sources, and keep solids clear; scalars are (2, x, y[, z])."""
+        """Return density and temperature (2, x, y[, z]) with the values of sources, and zero in solids."""
         for source, (cells, _) in self._sources:
             content = scalars.new_tensor([source.density, source.temperature]).view(2, *(1,) * self.grid.dim)
             scalars = torch.where(cells, content, scalars)
         return torch.where(solid, 0.0, scalars)
 
-    def _pushed(self, velocity: Velocity, scalars: Tensor) -> Velocity:
-        """Let what is hot rise and what is heavy sink."""
+    def _with_buoyancy(self, velocity: Velocity, scalars: Tensor) -> Velocity:
+        """Return the velocity after acceleration by buoyancy and weight."""
         up = self.grid.dim - 1
         force = self.buoyancy * scalars[1] - self.weight * scalars[0]
         return *velocity[:up], velocity[up] + self.dt * at_faces(force, up)
 
-    def _blown(self, velocity: Velocity) -> Velocity:
-        """Give the air in sources the speed that it is blown with."""
+    def _with_source_velocity(self, velocity: Velocity) -> Velocity:
+        """Return the velocity with its fixed values in sources."""
         for source, (_, faces) in self._sources:
             if source.velocity is not None:
                 velocity = tuple(torch.where(f, float(v), u) for f, v, u in zip(faces, source.velocity, velocity))
@@ -406,31 +408,33 @@ class Smoke:
 
     # --- input --------------------------------------------------------------------------------------------------------
 
-    def _inside(self, source: Source) -> tuple[Tensor, list[Tensor]]:
-        """Tell which cells a source fills, and in which faces it blows."""
+    def _source_masks(self, source: Source) -> tuple[Tensor, list[Tensor]]:
+        """Return the masks of the cells and of the faces (one mask per axis) in a source."""
         center = require_vector(source.center, "the centre of a source", self.grid.dim)
         if source.velocity is not None:
             require_vector(source.velocity, "the velocity of a source", self.grid.dim)
         here = Body(source.shape, center)
         cells = here.covers(cell_points(self.grid, self.device), 0.0)
         if not bool(cells.any()):
-            raise InputError(f"the source at {tuple(source.center)} holds no cell centre; make it or the grid larger.")
+            raise InputError(
+                f"the source at {tuple(source.center)} contains no cell centre; enlarge it, or refine the grid."
+            )
         faces = [here.covers(face_points(self.grid, axis, self.device), 0.0) for axis in range(self.grid.dim)]
         return cells, faces
 
     def _check_body(self, body: Body) -> None:
-        """Refuse bodies that are nowhere: those that move may come in later."""
+        """Raise if a fixed body covers no cell; a moving one may enter the box later."""
         center = body.center_at(0.0, self.grid.dim)
         if not body.moves and not bool(body.covers(cell_points(self.grid, self.device), 0.0).any()):
             raise InputError(
-                f"the body at {center} covers no cell centre and never moves; move it into the grid, make it larger, "
-                "or leave it out."
+                f"the body at {center} does not move and covers no cell centre; move it into the grid, make it larger, "
+                "or remove it."
             )
 
     def _check_state(self, state: SmokeState) -> None:
-        """Refuse what is no state of this simulation."""
+        """Raise unless a state fits this simulation."""
         if not isinstance(state, SmokeState):
-            raise InputError(f"the state is a {type(state).__name__}; give a SmokeState, as initial() makes it.")
+            raise InputError(f"the state is a {type(state).__name__}; pass a SmokeState, such as that of initial().")
         require_count(state.step, "the step of the state", 0)
         scalars = [(getattr(state, name), name, self.grid.shape) for name in ("density", "temperature", "pressure")]
         velocity = [
@@ -448,34 +452,37 @@ class Smoke:
         found = _described(part.dtype, tuple(part.shape), part.device) if tensor else f"a {type(part).__name__}"
         if found != wanted:
             raise InputError(
-                f"the {name} of the state is {found}, and this simulation has {wanted}; begin with a state of its own."
+                f"the {name} of the state is {found}, but this simulation needs {wanted}; use a state of this "
+                "simulation, such as initial()."
             )
 
     def _components[T](self, velocity: Iterable[T], name: str) -> list[T]:
-        """List the components of a velocity, one an axis."""
+        """Return the components of a velocity, one per axis, as a list."""
         try:
             listed = list(velocity)
         except TypeError:
-            raise InputError(f"{name} is {velocity!r}; give one field an axis.") from None
+            raise InputError(f"{name} is {velocity!r}; it must be a list of one field per axis.") from None
         if len(listed) != self.grid.dim:
-            raise InputError(f"{name} has {len(listed)} components, but the grid has {self.grid.dim} axes.")
+            raise InputError(
+                f"{name} has {len(listed)} components, but the grid has {self.grid.dim} axes; pass one field per axis."
+            )
         return listed
 
     def _field(self, value: Field, name: str, shape: tuple[int, ...]) -> Tensor:
         field = convert(value, name, torch.float64, self.device).detach()
         require_finite(field, name)
         if field.ndim and tuple(field.shape) != shape:
-            raise InputError(f"{name} has shape {tuple(field.shape)}; the grid needs {shape} there.")
+            raise InputError(f"{name} has shape {tuple(field.shape)}, but on this grid it must have shape {shape}.")
         return field.expand(shape).clone()
 
 
 def _check_grid(grid: Grid) -> None:
     if not isinstance(grid, Grid):
-        raise InputError(f"the grid is {grid!r}; give a Grid.")
-    if grid.dim == 1 or min(grid.shape) < FEWEST_CELLS:
+        raise InputError(f"the grid is {grid!r}; it must be a Grid.")
+    if grid.dim == 1 or min(grid.shape) < MIN_CELLS:
         raise InputError(
             f"the grid has {' x '.join(map(str, grid.shape))} cells; smoke needs two or three axes with at least "
-            f"{FEWEST_CELLS} cells each."
+            f"{MIN_CELLS} cells each."
         )
     cells = math.prod(grid.shape)
     require_memory(8 * FIELDS_AT_WORK * cells, f"smoke on {' x '.join(map(str, grid.shape))} cells")
@@ -489,12 +496,12 @@ def _numbers(steps: Iterable[int]) -> list[int]:
     try:
         return list(steps)
     except TypeError:
-        raise InputError(f"the numbers of steps are {steps!r}; give a list of them, such as [3, 7].") from None
+        raise InputError(f"the numbers of steps are {steps!r}; pass a list of integers, such as [3, 7].") from None
 
 
 def _listed[T](name: str, values: Sequence[T], kind: type[T], what: str) -> tuple[T, ...]:
-    """Read a list of things of one kind."""
+    """Return a sequence of instances of a class as a tuple."""
     listed = tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else None
     if listed is None or not all(isinstance(value, kind) for value in listed):
-        raise InputError(f"{name} is {values!r}; give a list of {what}.")
+        raise InputError(f"{name} is {values!r}; it must be a list of {what}.")
     return listed

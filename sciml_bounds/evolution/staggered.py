@@ -1,7 +1,8 @@
-"""Fields on a staggered grid (Harlow, Welch, Phys. Fluids 8, 1965): velocities at faces, all else at cell centres.
+"""Fields on a staggered grid (Harlow, Welch, Phys. Fluids 8, 1965): velocities at faces, all others at cell centres.
 
-Fields are (x, y[, z]). A velocity is a tuple, one field an axis: component a is the speed along axis a at the faces
-across that axis, of which there are n + 1; the first and the last lie on the sides of the box.
+Cell fields have shape (x, y[, z]). A velocity is a tuple with one field per axis: component a is the speed along axis
+a at the centres of the faces normal to that axis. There are n + 1 of these along the axis; the first and last lie on
+the sides of the box.
 """
 
 from __future__ import annotations
@@ -22,22 +23,22 @@ __all__ = [
     "kinetic_energy",
 ]
 
-#: One component an axis, at the faces across it.
+#: One component per axis, at the faces normal to it.
 Velocity = tuple[Tensor, ...]
 
 
 def face_shape(grid: Grid, axis: int) -> tuple[int, ...]:
-    """Give the shape of the component along an axis."""
+    """Return the shape of the velocity component along an axis."""
     return tuple(n + (a == axis) for a, n in enumerate(grid.shape))
 
 
 def cell_points(grid: Grid, device: torch.device | str = "cpu") -> Tensor:
-    """Coordinates of the cell centres, shape (x, y[, z], dim)."""
+    """Return the coordinates of the cell centres, shape (x, y[, z], dim)."""
     return _points([grid.centers(axis, device=device) for axis in range(grid.dim)])
 
 
 def face_points(grid: Grid, axis: int, device: torch.device | str = "cpu") -> Tensor:
-    """Coordinates of the centres of the faces across an axis, shape (faces, dim)."""
+    """Return the coordinates of the centres of the faces normal to an axis, shape (faces, dim)."""
     lines = [(grid.nodes if a == axis else grid.centers)(a, device=device) for a in range(grid.dim)]
     return _points(lines)
 
@@ -47,13 +48,13 @@ def _points(lines: list[Tensor]) -> Tensor:
 
 
 def divergence(velocity: Velocity, grid: Grid) -> Tensor:
-    """Compute what flows out of each cell, divided by its volume; shape (x, y[, z])."""
+    """Return the divergence in each cell, shape (x, y[, z]): the net outflow divided by the volume."""
     parts = [torch.diff(component, dim=a) / grid.spacing[a] for a, component in enumerate(velocity)]
     return torch.stack(parts).sum(0)
 
 
 def at_centers(velocity: Velocity) -> Tensor:
-    """Average the two faces of each cell: the velocity at cell centres, shape (dim, x, y[, z])."""
+    """Return the velocity at cell centres, shape (dim, x, y[, z]): the mean of opposite faces."""
     halves = [
         (component.narrow(a, 0, component.shape[a] - 1) + component.narrow(a, 1, component.shape[a] - 1)) / 2
         for a, component in enumerate(velocity)
@@ -62,14 +63,17 @@ def at_centers(velocity: Velocity) -> Tensor:
 
 
 def at_faces(field: Tensor, axis: int) -> Tensor:
-    """Average a cell field (x, y[, z]) over the two cells of each face across an axis; faces on sides have one cell."""
+    """Return the mean of a cell field (x, y[, z]) over the cells on both sides of each face normal to an axis.
+
+    A face on a side of the box takes the value of its only cell.
+    """
     n = field.shape[axis]
     first, last = field.narrow(axis, 0, 1), field.narrow(axis, n - 1, 1)
     return (torch.cat([first, field], axis) + torch.cat([field, last], axis)) / 2
 
 
 def kinetic_energy(velocity: Velocity, grid: Grid) -> float:
-    """Compute the integral of |u|^2 / 2: a face stands for a cell, and on a side for half a one."""
+    """Return the integral of |u|^2 / 2, where a face has the weight of a cell, and of half a cell on a side."""
     total = 0.0
     for axis, component in enumerate(velocity):
         square = component.square()

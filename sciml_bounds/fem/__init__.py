@@ -1,4 +1,4 @@
-"""Finite elements on meshes, by DOLFINx and PETSc (extra `fem`)."""
+"""Finite elements on meshes with DOLFINx and PETSc (extra `fem`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["require_dolfinx"]
 
 
 def require_dolfinx() -> ModuleType:
-    """Import DOLFINx with the libraries it needs, in the order it needs them.
+    """Import DOLFINx, after the libraries that must be loaded before it.
 
     Returns
     -------
@@ -24,17 +24,17 @@ def require_dolfinx() -> ModuleType:
     MissingExtraError
         If DOLFINx is not installed.
     """
-    # PETSc shows its HDF5 to the whole process; libraries that bring another version must have bound to theirs before.
+    # PETSc exports its HDF5 to the whole process, so libraries with another HDF5 must be loaded before it.
     for name in ("h5py", "netCDF4"):
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(name)
     try:
-        # The wheel keeps MPI and PETSc inside and must load them before any binding; other builds have no such module.
+        # Only the wheel has this module: it loads the bundled MPI and PETSc, which must come before their bindings.
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module("dolfinx_solver")
         return importlib.import_module("dolfinx")
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            "meshes need DOLFINx, which is not installed: pip install 'sciml-bounds[fem]' on Linux x86-64, "
-            "elsewhere conda install -c conda-forge fenics-dolfinx."
+            "meshes need DOLFINx, which is not installed; run pip install 'sciml-bounds[fem]' on Linux x86-64, "
+            "or conda install -c conda-forge fenics-dolfinx elsewhere."
         ) from error

@@ -1,4 +1,4 @@
-"""Stiffness matrices of linear elements on a mesh of DOLFINx, for optimisation that an equation on it constrains."""
+"""Stiffness matrices of linear elements on a DOLFINx mesh, for PDE-constrained optimisation."""
 
 from __future__ import annotations
 
@@ -16,32 +16,31 @@ __all__ = ["MeshStiffness"]
 
 
 class MeshStiffness(MatrixStiffness):
-    """-div(a grad u) with u = 0 on parts of the boundary, by linear elements with lumped masses, for free values.
+    """Linear-element stiffness and lumped mass matrices of -div(a grad u), u = 0 on parts of the boundary.
+
+    The matrices act on the free degrees of freedom. Pass the object to
+    `sciml_bounds.control._distributed_control.TrackingProgram`.
 
     Parameters
     ----------
-    space
-        A `dolfinx.fem.FunctionSpace` of continuous linear elements with one component, on a mesh of one process.
-    held
-        Numbers of the values that are zero, as `dolfinx.fem.locate_dofs_topological` finds them.
-    coefficient
-        a, a number or an expression of UFL, positive.
+    space : dolfinx.fem.FunctionSpace
+        Continuous scalar linear elements, on a mesh of one process.
+    held : array of int
+        Degrees of freedom with the Dirichlet value zero, as from `dolfinx.fem.locate_dofs_topological`.
+    coefficient : float or UFL expression, default 1.0
+        The coefficient a, positive.
 
     Attributes
     ----------
-    free
-        Numbers of the free values, shape (n,).
+    free : ndarray of int, shape (n,)
+        The free degrees of freedom.
 
     Raises
     ------
     InputError
-        If the space is another one, or nothing is free.
+        If the space does not qualify, or every degree of freedom is prescribed.
     MissingExtraError
         If DOLFINx is not installed.
-
-    Notes
-    -----
-    Hand it to `sciml_bounds.control._distributed_control.TrackingProgram`.
     """
 
     def __init__(self, space: Any, held: Any, *, coefficient: Any = 1.0) -> None:
@@ -51,20 +50,22 @@ class MeshStiffness(MatrixStiffness):
 
         element = space.ufl_element()
         if element.degree != 1 or element.discontinuous or element.block_size != 1:
-            raise InputError("the space is not one of continuous linear elements; give functionspace(mesh, ('P', 1)).")
+            raise InputError("the space must have continuous linear elements; give functionspace(mesh, ('P', 1)).")
         if space.mesh.comm.size > 1:
-            raise InputError(f"the mesh is shared by {space.mesh.comm.size} processes; make it on MPI.COMM_SELF.")
+            raise InputError(
+                f"the mesh is distributed over {space.mesh.comm.size} processes; create it on MPI.COMM_SELF."
+            )
         u, v = ufl.TrialFunction(space), ufl.TestFunction(space)
         matrix = fem.assemble_matrix(fem.form(ufl.inner(coefficient * ufl.grad(u), ufl.grad(v)) * ufl.dx)).to_scipy()
         mass = fem.assemble_vector(fem.form(v * ufl.dx)).array
         self._count = len(mass)
         self.free = np.setdiff1d(np.arange(self._count), held)
         if len(self.free) == 0:
-            raise InputError("all values are held; leave some of them free, or refine the mesh.")
+            raise InputError("all degrees of freedom are prescribed; leave some of them free, or refine the mesh.")
         super().__init__(matrix.tocsr()[self.free][:, self.free], mass[self.free])
 
     def values(self, u: Tensor) -> np.ndarray[Any, Any]:
-        """Put free values (n,) into the array of all values of the space, zero elsewhere."""
-        found = np.zeros(self._count)
-        found[self.free] = torch.as_tensor(u).numpy()
-        return found
+        """Return the values of all degrees of freedom for free values u (n,); prescribed values are zero."""
+        full = np.zeros(self._count)
+        full[self.free] = torch.as_tensor(u).numpy()
+        return full

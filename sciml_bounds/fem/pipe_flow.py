@@ -1,4 +1,4 @@
-"""Steady incompressible flow through a bent pipe on a mapped mesh, and the data set of it (extra `fem`)."""
+"""Steady incompressible flow through a bent pipe on a mapped mesh, and its data set (extra `fem`)."""
 
 from __future__ import annotations
 
@@ -27,21 +27,30 @@ _Floats = NDArray[np.float64]
 LENGTH = 10.0
 _KNOTS = np.linspace(0.0, LENGTH, 5)
 
-#: Largest change of a velocity at which the iteration ends; the velocity at the inlet is at most 1.
+#: Stop Newton's method once no velocity changes by more; the velocity at the inlet is at most 1.
 _TOLERANCE = 1e-10
-#: The same on the way there, and what no step of Newton's method that leads somewhere changes.
-_LOOSE, _FAR = 1e-3, 10.0
-#: The first share of the inertia, and how many linear systems are worth solving.
-_FIRST_STRIDE, _MOST_STEPS = 0.15, 150
-#: What the factorisation takes, roughly.
-_BYTES_A_NODE = 10_000
+#: The same tolerance at intermediate steps of the continuation.
+_CONTINUATION_TOLERANCE = 1e-3
+#: A Newton step that changes a velocity by more than this diverges.
+_MAX_CHANGE = 10.0
+#: First continuation step, as a fraction of the convective term.
+_FIRST_STRIDE = 0.15
+#: Maximum number of linear systems per flow.
+_MAX_LINEAR_SOLVES = 150
+#: Approximate memory of the factorisation.
+_BYTES_PER_NODE = 10_000
 
 
 @dataclass(frozen=True)
 class Centreline:
-    """The middle of a pipe of length 10: four cubic pieces, given by heights and slopes at x = 0, 2.5, 5, 7.5, 10.
+    """Centreline of a pipe of length 10: a cubic spline with given heights and slopes at x = 0, 2.5, 5, 7.5, 10.
 
-    The pipe is the set |y - centre(x)| <= 1/2, so its width is measured along y.
+    The pipe is the set |y - centreline(x)| <= 1/2, so its width 1 is measured along y.
+
+    Parameters
+    ----------
+    heights, slopes : sequence of 5 float
+        Values y and dy/dx of the centreline.
     """
 
     heights: Sequence[float]
@@ -51,27 +60,29 @@ class Centreline:
         for name, values in (("heights", self.heights), ("slopes", self.slopes)):
             array = np.asarray(values, dtype=np.float64)
             if array.shape != (5,) or not np.isfinite(array).all():
-                raise InputError(f"{name} of a centreline must be five finite numbers, one at x = 0, 2.5, 5, 7.5, 10.")
+                raise InputError(
+                    f"{name} of a centreline must be five finite numbers, for x = 0, 2.5, 5, 7.5, 10; got {values!r}."
+                )
 
     def spline(self) -> CubicHermiteSpline:
-        """Return the centre as a function of x."""
+        """Return y of the centreline as a function of x."""
         return CubicHermiteSpline(_KNOTS, np.asarray(self.heights), np.asarray(self.slopes))
 
 
 @dataclass(frozen=True)
 class PipeFlow:
-    """A flow at the nodes of the mapped mesh: i along the pipe, j across it from below.
+    """Flow at the nodes of the mapped mesh, with index i along the pipe and j across it from the bottom.
 
     Attributes
     ----------
-    mesh_x, mesh_y
-        Coordinates of the nodes (n + 1, n + 1).
-    velocity
-        Both components (2, n + 1, n + 1).
-    pressure
-        At the corners of the elements, every fourth node across the pipe (n + 1, n / 4 + 1).
-    steps
-        How many linear systems were solved.
+    mesh_x, mesh_y : Tensor (n + 1, n + 1)
+        Coordinates of the nodes.
+    velocity : Tensor (2, n + 1, n + 1)
+        Both components of the velocity.
+    pressure : Tensor (n + 1, n / 4 + 1)
+        Pressure at the corners of the elements, every fourth node across the pipe.
+    steps : int
+        Number of linear systems solved.
     """
 
     mesh_x: Tensor
@@ -82,42 +93,48 @@ class PipeFlow:
 
 
 def solve_pipe_flow(centreline: Centreline, cells: int = 128, *, viscosity: float = 0.005) -> PipeFlow:
-    """Solve (u . grad) u - nu Lap u + grad p = 0, div u = 0 in a bent pipe.
-
-    The inlet x = 0 has u = (1 - 4 s^2, 0), s the distance from the centre along y; walls have u = 0; the outlet x = 10
-    is natural, nu du/dn - p n = 0. Taylor-Hood elements (velocity of degree 2, pressure of degree 1, both continuous)
-    on cells x cells / 4 quadrilaterals, four times as many along the pipe as across it, since it is the bends that need
-    them; the solution is evaluated at the (cells + 1)^2 nodes of the mesh. The equations are transformed to the
-    straight pipe exactly (the map has determinant 1, and its slope is quadratic on every element), so the walls are
-    curves and not polygons. Where there is more than one steady flow, it is the one that is
-    connected to Stokes flow.
+    """Solve the steady Navier-Stokes equations (u . grad) u - nu Lap u + grad p = 0, div u = 0 in a bent pipe.
 
     Parameters
     ----------
-    centreline
-        The middle of the pipe.
-    cells
-        Cells of the mesh along and across the pipe, a multiple of 4 (elements end where pieces of the centreline do).
-    viscosity
-        nu > 0.
+    centreline : Centreline
+        Centreline of the pipe.
+    cells : int, default 128
+        Number of mesh cells along the pipe and across it, a multiple of 4 so that elements end at the spline knots.
+    viscosity : float, default 0.005
+        nu, positive.
+
+    Returns
+    -------
+    PipeFlow
+        The flow at the (cells + 1)^2 nodes of the mesh.
 
     Raises
     ------
     ConvergenceError
-        If Newton's method does not lead from Stokes flow to the flow that is asked for.
+        If continuation from Stokes flow by Newton's method fails.
     InputError
-        If cells or viscosity cannot be used.
+        If `cells` or `viscosity` is invalid.
     MissingExtraError
         If DOLFINx is not installed.
+
+    Notes
+    -----
+    Boundary conditions: u = (1 - 4 s^2, 0) at the inlet x = 0, s the distance from the centreline along y; u = 0 on the
+    walls; nu du/dn - p n = 0 at the outlet x = 10. Taylor-Hood elements (continuous, velocity of degree 2, pressure of
+    degree 1) on cells x cells / 4 quadrilaterals, finer along the pipe because of the bends. The equations are
+    transformed exactly to the straight pipe (the map has determinant 1, and its slope is quadratic on every element),
+    so the walls are curves, not polygons. If several steady flows exist, the result is the one connected to Stokes
+    flow.
     """
     if not _is_multiple_of_four(cells, 8):
         raise InputError(
-            f"a pipe flow cannot have {cells!r} cells along its pipe; give a multiple of 4, at least 8, and at least "
-            f"{_Pipe.smallest} for the pipes of the recipe."
+            f"the number of cells is {cells!r}; give a multiple of 4 that is at least 8, or at least {_Pipe.smallest} "
+            "for the pipes of the recipe."
         )
     if isinstance(viscosity, bool) or not isinstance(viscosity, Real) or not 0 < float(viscosity) < math.inf:
         raise InputError(f"viscosity is {viscosity!r}; it must be a positive number.")
-    require_memory(_BYTES_A_NODE * int(cells) ** 2, f"the factorisation of a pipe flow with {cells} x {cells} cells")
+    require_memory(_BYTES_PER_NODE * int(cells) ** 2, f"the factorisation of a pipe flow with {cells} x {cells} cells")
     spline = centreline.spline()
     velocity, pressure, steps = _discretisation(int(cells)).solve(spline, float(viscosity))
     at_mesh = velocity[:, ::2] @ _to_mesh(int(cells)).T  # every second node along the pipe is one of the mesh
@@ -135,7 +152,7 @@ def _discretisation(cells: int) -> _Discretisation:
 
 
 class _Discretisation:
-    """Everything that pipes of one mesh share: the straight mesh, compiled forms, where nodes are, the solver."""
+    """Elements, compiled forms and factorisation on the straight pipe, shared by all pipes with one mesh."""
 
     def __init__(self, cells: int) -> None:
         require_dolfinx()
@@ -162,17 +179,17 @@ class _Discretisation:
         self._prepare_factorisation()
 
     def _lattice_dofs(self, space: Any, along: int, across: int) -> NDArray[np.intp]:
-        """Return the number of the unknown at each node of a lattice (along + 1, across + 1)."""
+        """Return the index of the unknown at each node of a lattice, shape (along + 1, across + 1)."""
         collapsed, numbers = space.collapse()
         points = collapsed.tabulate_dof_coordinates()
         i = np.rint(points[:, 0] * along / LENGTH).astype(int)
         j = np.rint((points[:, 1] + 0.5) * across).astype(int)
-        found = np.empty((along + 1, across + 1), dtype=np.intp)
-        found[i, j] = np.ravel(numbers)
-        return found
+        dofs = np.empty((along + 1, across + 1), dtype=np.intp)
+        dofs[i, j] = np.ravel(numbers)
+        return dofs
 
     def _find_boundary(self) -> None:
-        """Fix the velocity at the inlet and on the walls, but not at the outlet."""
+        """Set Dirichlet conditions for the velocity at the inlet and on the walls."""
         from dolfinx import fem
 
         fixed = [np.concatenate([dofs[0], dofs[1:, 0], dofs[1:, -1]]) for dofs in self.velocity_dofs]
@@ -188,7 +205,7 @@ class _Discretisation:
         v, q = ufl.TestFunctions(self.space)
 
         def gradient(w: Any) -> Any:
-            """With respect to x and y, of a vector function on the straight pipe; rows are components."""
+            """Return the gradient in x and y of a vector function on the straight pipe; rows are components."""
             along, across = w.dx(0), w.dx(1)
             columns = (along - self.slope * across, across)
             return ufl.as_matrix([[columns[axis][row] for axis in range(2)] for row in range(2)])
@@ -214,40 +231,40 @@ class _Discretisation:
         preconditioner.setFactorSolverType("mumps")
 
     def solve(self, spline: CubicHermiteSpline, viscosity: float) -> tuple[_Floats, _Floats, int]:
-        """Return velocities (2, nodes along, nodes across), pressures at theirs, and the number of steps.
+        """Return velocities (2, nodes along, nodes across), pressures at their nodes, and the number of linear solves.
 
-        The flow is followed from zero inertia (Stokes) to the whole, by Newton's method and extrapolation. A stride
-        that Newton's method does not manage is halved; one that it manages makes the next one longer.
+        Continuation scales the convective term from 0 (Stokes flow) to 1, with extrapolation and Newton's method. The
+        step is halved if Newton's method fails, and enlarged if it converges.
         """
         self.slope.interpolate(lambda x: spline(x[0], 1))
         self.viscosity.value = viscosity
         self._start()
-        steps, reached, stride = self._newton(0.0, _LOOSE)[1], 0.0, _FIRST_STRIDE
+        steps, reached, stride = self._newton(0.0, _CONTINUATION_TOLERANCE)[1], 0.0, _FIRST_STRIDE
         state = self.state.x.array.copy()
         tangent = np.zeros_like(state)
         while reached < 1:
             goal = min(1.0, reached + stride)
             self.state.x.array[:] = state + (goal - reached) * tangent
-            done, count = self._newton(goal, _TOLERANCE if goal == 1 else _LOOSE)
+            done, count = self._newton(goal, _TOLERANCE if goal == 1 else _CONTINUATION_TOLERANCE)
             steps += count
             if done:
                 tangent = (self.state.x.array - state) / (goal - reached)
                 state, reached = self.state.x.array.copy(), goal
             stride *= 1.6 if done else 0.5
-            if steps > _MOST_STEPS:
-                raise ConvergenceError(_not_found(reached, steps))
+            if steps > _MAX_LINEAR_SOLVES:
+                raise ConvergenceError(_continuation_failure(reached, steps))
         values = self.state.x.array
         return np.stack([values[dofs] for dofs in self.velocity_dofs]), values[self.pressure_dofs], steps
 
     def _newton(self, inertia: float, tolerance: float) -> tuple[bool, int]:
-        """Iterate at one share of the inertia; return whether it converged, and the number of systems solved."""
+        """Run Newton's method with the convective term scaled by `inertia`; return convergence and linear solves."""
         self.inertia.value = inertia
         before = math.inf
         for step in range(1, 9):
             change = self._step()
             if change < tolerance:
                 return True, step
-            if not change < _FAR or (step > 2 and change > before / 2):
+            if not change < _MAX_CHANGE or (step > 2 and change > before / 2):
                 break
             before = change
         return False, step
@@ -280,15 +297,15 @@ class _Discretisation:
         return float(max(np.abs(changes[dofs]).max() for dofs in self.velocity_dofs))
 
 
-def _not_found(reached: float, steps: int) -> str:
+def _continuation_failure(reached: float, steps: int) -> str:
     return (
-        f"the steady flow was followed to {reached:.0%} of its inertia only, in {steps} steps of Newton's method; "
-        "give a larger viscosity, a gentler centreline or more cells."
+        f"continuation from Stokes flow stopped at {reached:.0%} of the convective term after {steps} Newton steps; "
+        "give a larger viscosity, a smoother centreline or more cells."
     )
 
 
 def _to_mesh(cells: int) -> _Floats:
-    """Return the matrix that evaluates quadratic elements of four cells, (cells + 1, cells / 2 + 1)."""
+    """Return the matrix (cells + 1, cells / 2 + 1) that evaluates quadratic elements of four cells at mesh nodes."""
     matrix = np.zeros((cells + 1, cells // 2 + 1))
     matrix[::2] = np.eye(cells // 2 + 1)
     for first in range(0, cells // 2, 2):
@@ -311,15 +328,15 @@ class _Pipe(Recipe):
     title = "Pipe: steady incompressible flow through a bent pipe"
     description = (
         "(u . grad) u - nu Lap u + grad p = 0, div u = 0 with nu = 0.005 in a pipe of length 10 and width 1 (along y), "
-        "whose centreline is four cubic pieces given by heights and slopes at five equidistant points. Inlet "
+        "whose centreline is a cubic spline given by heights and slopes at five equidistant points. Inlet "
         "u = (1 - 4 s^2, 0), no slip on the walls, natural outflow. Inputs are the coordinates of the mesh, which is "
         "mapped from the straight pipe along y; the target is the horizontal velocity. Taylor-Hood elements on "
-        "resolution x resolution / 4 quadrilaterals (along x across), evaluated at the nodes of the mesh. Choices of "
-        "ours where we know of no exact source: heights uniform in (-2, 2), slopes uniform in (-1, 1), cross sections "
-        "along y and not along the normal, outflow nu du/dn - p n = 0. The resolution counts cells along and across "
-        "the pipe (published: 128, 129 x 129 nodes) and is a multiple of 4, at least 32. At 128 the velocity "
-        "of two draws was within 0.04 and 0.13 % (relative l2) of one on twice as many elements along the "
-        "pipe: an estimate of the error. mesh_x is the same in all samples."
+        "resolution x resolution / 4 quadrilaterals (along x across), evaluated at the nodes of the mesh. The "
+        "publication leaves open, and we chose: heights uniform in (-2, 2), slopes uniform in (-1, 1), cross sections "
+        "along y instead of the normal, outflow nu du/dn - p n = 0. The resolution is the number of cells along and "
+        "across the pipe (published: 128, 129 x 129 nodes), a multiple of 4, at least 32. At 128 the velocity of two "
+        "samples differed by 0.04 and 0.13 % (relative l2) from solutions with twice as many elements along the pipe, "
+        "an estimate of the error. mesh_x is the same in all samples."
     )
     reference = (
         "Z. Li, D. Z. Huang, B. Liu, A. Anandkumar: Fourier neural operator with learned deformations for PDEs on "
@@ -327,7 +344,7 @@ class _Pipe(Recipe):
     )
     resolution = 128
     samples = 1200
-    smallest = 32  # on coarser meshes many draws have no steady discrete flow that is connected to Stokes flow
+    smallest = 32  # on coarser meshes many samples have no steady discrete flow connected to Stokes flow
     inputs = ("mesh_x", "mesh_y")
     targets = ("velocity",)
     layout = "nodes->nodes"
@@ -338,8 +355,8 @@ class _Pipe(Recipe):
     def check(self, resolution: int) -> None:
         if not _is_multiple_of_four(resolution, self.smallest):
             raise InputError(
-                f"recipe {self.name} cannot be generated at resolution {resolution!r}; give a multiple of 4, at least "
-                f"{self.smallest} (published: {self.resolution})."
+                f"recipe {self.name} has no resolution {resolution!r}; give a multiple of 4, at least {self.smallest} "
+                f"(published: {self.resolution})."
             )
 
     def parameters(self, resolution: int) -> dict[str, JSON]:
@@ -365,7 +382,7 @@ class _Pipe(Recipe):
         }
 
     def generate(self, seed: int, first: int, count: int, resolution: int, device: torch.device) -> dict[str, Array]:
-        """Solve one flow after the other, on the CPU whatever the device."""
+        """Solve the flows one by one, on the CPU for every device."""
         flows = [self._flow(seed, index, resolution) for index in range(first, first + count)]
         return {
             "mesh_x": np.stack([flow.mesh_x.numpy() for flow in flows]),
@@ -381,7 +398,7 @@ class _Pipe(Recipe):
 
 
 def draw_centreline(seed: int, index: int) -> Centreline:
-    """Return the centreline of one sample: heights first, then slopes."""
+    """Return the random centreline of one sample."""
     rng = sample_rng(seed, index)
     return Centreline(tuple(rng.uniform(-2.0, 2.0, 5)), tuple(rng.uniform(-1.0, 1.0, 5)))
 

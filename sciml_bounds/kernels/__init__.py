@@ -1,8 +1,8 @@
-"""The few hot loops, one file per operation: plain torch (the reference), C++ (CPU) and triton (CUDA) side by side.
+"""Performance-critical loops, one file per operation, each in plain torch (the reference), C++ (CPU) and triton (CUDA).
 
-Axis letters: b batch, x y z lattice axes (lower dimensions are padded by 1 in front, so that the last axis is always
-contiguous and long). Every array is contiguous; coefficient arrays may have a batch axis of 1, which serves all
-samples.
+Axis letters: b is the batch, x, y, z are the lattice axes. Lower dimensions are padded by leading axes of length 1, so
+that the last axis is contiguous and long. Every array is contiguous; coefficient arrays may have a batch axis of length
+1, whose entry applies to all samples.
 """
 
 from sciml_bounds.kernels._backend import use_backend

@@ -1,11 +1,12 @@
-"""Which implementation of a kernel runs: plain torch, compiled C++ or triton.
+"""Choice of the implementation of a kernel: plain torch, compiled C++ or triton.
 
-The plain torch version is the reference and runs anywhere, with gradients. On the CPU the compiled loops take over, on
-CUDA triton; `use_backend` forces one, which the tests do to compare the three.
+The plain torch version is the reference; it runs on every device and is differentiable. The compiled loops replace it
+on the CPU, and triton on CUDA. `use_backend` forces one of them, as the tests do to compare the three.
 
-The compiled loops follow the thread setting of torch. Their threads are those of one pool (`threads.cpp`); of two
-Python threads that solve at the same time, one has the pool and the other runs alone. A child of `fork` has none of the
-threads of its parent, so it runs on one thread, and torch, whose OpenMP would wait for the missing ones, is told so.
+The compiled loops use as many threads as torch is set to, from one pool (`threads.cpp`). If two Python threads solve at
+the same time, one uses the pool and the other runs on a single thread. A forked child does not inherit the threads of
+its parent, so it is restricted to one thread. The same holds for torch, whose OpenMP would wait for the missing
+threads.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ except ImportError:  # a pure installation
 
 try:
     if not (torch.cuda.device_count() or os.environ.get("TRITON_INTERPRET")):
-        raise ImportError  # loading it takes a tenth of a second, and there is no device to run it on
+        raise ImportError  # importing triton takes 0.1 s, and there is no device to run it on
     import triton
     import triton.language as tl
-except ImportError:  # the reference serves every device but the CPU
+except ImportError:  # the reference runs on all devices other than the CPU
     triton = None
     tl = None
 
@@ -53,7 +54,7 @@ __all__ = [
 
 Backend = Literal["torch", "compiled", "triton"]
 
-#: Below this number of lattice points threads cost more than they save.
+#: Number of lattice points below which one thread is faster than several.
 SERIAL_BELOW = 32_768
 
 _forced: ContextVar[Backend | None] = ContextVar("sciml_bounds_backend", default=None)
@@ -62,7 +63,7 @@ _in_forked_child = False
 
 @contextmanager
 def use_backend(name: Backend) -> Iterator[None]:
-    """Force one implementation of every kernel inside a `with` block."""
+    """Use one implementation of every kernel inside a `with` block."""
     token = _forced.set(name)
     try:
         yield
@@ -71,7 +72,7 @@ def use_backend(name: Backend) -> Iterator[None]:
 
 
 def backend_for(tensor: Tensor) -> Backend:
-    """Return the implementation that serves a tensor: the forced one, or the one of its device."""
+    """Return the implementation to use for a tensor: the forced one, or the default of its device."""
     forced = _forced.get()
     if forced is not None:
         return forced
@@ -83,37 +84,37 @@ def backend_for(tensor: Tensor) -> Backend:
 @cache
 def _without_compiler() -> Backend:
     if os.environ.setdefault("SCIML_BOUNDS_PURE_SAID", pid := str(os.getpid())) != pid:
-        return "torch"  # the process that started this one has said it
+        return "torch"  # the parent process has warned
     logging.getLogger("sciml_bounds").warning(
-        "this installation has no compiled kernels, so everything runs in plain torch operations, which is slow; "
-        "install the package where a C++ compiler is at hand to have them"
+        "this installation has no compiled kernels and uses slow plain torch operations; reinstall the package on a "
+        "machine with a C++ compiler"
     )
     return "torch"
 
 
 def needs_gradient(*tensors: Tensor) -> bool:
-    """Return whether a gradient must flow through what is done with tensors, so that only the reference serves."""
+    """Return whether any tensor requires gradients, so that only the differentiable reference can be used."""
     return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
 
 
 def require_batches(batch: int, *fields: Tensor) -> None:
-    """Raise unless the batch of every field is one or the given one: a compiled loop would run off its end.
+    """Raise unless every field has a batch of length 1 or `batch`; a compiled loop would read out of bounds.
 
     Raises
     ------
     ValueError
-        This is a bug of the package; users' batches are checked before.
+        If a batch does not fit. This is a bug of the package, as batches of users are checked earlier.
     """
     for field in fields:
         if field.shape[0] not in (1, batch):
-            raise ValueError(f"fields with batches of {[len(f) for f in fields]} do not fit a batch of {batch}.")
+            raise ValueError(f"fields with batch sizes {[len(f) for f in fields]} do not fit a batch of {batch}.")
 
 
 # --- compiled ---------------------------------------------------------------------------------------------------------
 
 
 def instruction_sets() -> dict[str, ModuleType]:
-    """Return the compiled functions for each instruction set that the processor has, the best set last."""
+    """Return the compiled functions for each instruction set of the processor, the most capable set last."""
     return {name: getattr(_compiled, name) for name in ("baseline", "avx2", "avx512") if hasattr(_compiled, name)}
 
 
@@ -125,12 +126,12 @@ def run_compiled(name: str, size: int, *arguments: Any) -> None:
 
     Parameters
     ----------
-    name
-        Its name in `kernels.hpp`.
-    size
-        Number of lattice points; small loops run on one thread.
+    name : str
+        Name of the loop in `kernels.hpp`.
+    size : int
+        Number of lattice points; below `SERIAL_BELOW` one thread is used.
     arguments
-        Contiguous tensors and numpy arrays are handed over without copies.
+        Arguments of the loop. Contiguous tensors and numpy arrays are passed without copies.
     """
     views = [(a.detach() if a.requires_grad else a).numpy() if isinstance(a, Tensor) else a for a in arguments]
     threads = 1 if size < SERIAL_BELOW or _in_forked_child else torch.get_num_threads()
@@ -151,16 +152,16 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
 
 
 def triton_jit(function: Callable[..., Any]) -> Any:
-    """Compile a loop with triton, where triton is installed."""
+    """Compile a loop with triton if it is installed; otherwise return the function unchanged."""
     return triton.jit(function) if triton is not None else function
 
 
 @lru_cache(maxsize=256)
 def constant_table(values: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return a small constant tensor, made once for each value and device."""
+    """Return a small constant tensor, cached by value, dtype and device."""
     return torch.tensor(values, dtype=dtype, device=device)
 
 
 def launch(kernel: Any, points: int, batch: int, *arguments: Any, block: int = 256, **constants: Any) -> None:
-    """Run a triton kernel with one program for each block of lattice points and each sample."""
+    """Run a triton kernel with one program per block of lattice points and sample."""
     kernel[(triton.cdiv(points, block), batch)](*arguments, BLOCK=block, **constants)

@@ -1,4 +1,4 @@
-// Views of arrays: a pointer, the lengths of the axes, and nothing that owns memory.
+// Non-owning views of arrays: a pointer and the lengths of the axes.
 #pragma once
 
 #include <cmath>
@@ -21,8 +21,8 @@
 #define SB_PREFETCH(place) ((void)(place))
 #endif
 
-// The kernels are compiled once per instruction set, each time in a namespace of that name. What is shared between the
-// sets must be inlined or have internal linkage: of a function out of line the linker would keep one copy for all sets.
+// The kernels are compiled once per instruction set, in a namespace of its name. Functions shared between the sets must
+// be inlined or have internal linkage; of other functions the linker would keep one copy for all sets.
 #if defined(__GNUC__)
 #define SB_INLINE __attribute__((always_inline)) inline
 #define SB_NOINLINE __attribute__((noinline))
@@ -57,7 +57,7 @@ struct View {
         return *at(index...);
     }
 
-    // The array of one sample; one that serves all samples has a first axis of length one.
+    // The array of one sample. A first axis of length one means that all samples share the array.
     SB_INLINE View<T, N - 1> sample(int64_t i) const {
         View<T, N - 1> found;
         found.data = at(n[0] > 1 ? i : 0);
@@ -79,15 +79,15 @@ SB_INLINE T larger(T a, T b) { return a < b ? b : a; }
 template <class T>
 SB_INLINE T magnitude(T a) { return std::fabs(a); }
 
-// Index modulo n of what is at most n away from the range.
+// Index modulo n, for -n <= i < 2n.
 SB_INLINE int64_t wrapped(int64_t i, int64_t n) { return i < 0 ? i + n : (i >= n ? i - n : i); }
-// Index modulo n of any number.
+// Index modulo n, for any i.
 SB_INLINE int64_t modulo(int64_t i, int64_t n) { return (i % n + n) % n; }
 
-// Rows of a plane that are one piece of work: enough to be worth a thread, few enough to occupy all threads.
+// Number of rows of a plane per piece of work: enough to be worth a thread, few enough to occupy all threads.
 SB_INLINE int64_t strip_length(int64_t Y, int64_t Z) { return larger<int64_t>(1, smaller<int64_t>(Y, 16384 / Z)); }
 
-// Ask for a row that is wanted soon: hardware does not foresee that only some of the rows side by side are read.
+// Prefetch a row that is needed soon; the hardware cannot predict which of the adjacent rows are read.
 template <class T>
 SB_INLINE void prefetch(const T *row, int64_t count) {
     for (int64_t i = 0; i < count; i += 64 / static_cast<int64_t>(sizeof(T))) SB_PREFETCH(row + i);

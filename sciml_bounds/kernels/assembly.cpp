@@ -5,7 +5,7 @@
 namespace sb::SB_ISA {
 namespace {
 
-// Write the sums of a row of nodes (edges) from the COUNT rows of cells around it.
+// Write the sums of a row of nodes (edges) from the COUNT surrounding rows of cells.
 template <int COUNT, class T>
 void write_sums(T *SB_RESTRICT out, const T *const *rows, bool both, bool wraps, T scale, int64_t cells, int64_t nodes) {
     const T *a = rows[0], *b = rows[COUNT > 1 ? 1 : 0], *c = rows[COUNT > 2 ? 2 : 0], *d = rows[COUNT > 2 ? 3 : 0];

@@ -1,7 +1,7 @@
-"""Sums over the cells around each node, or around each edge: what the equations of a lattice are assembled from.
+"""Sums over the cells around each node or edge, from which lattice equations are assembled.
 
-A node is summed over the cells on both sides along every axis, an edge along every axis but its own. Cells beyond an
-end that is not periodic count as zero.
+A node has cells on both sides along every axis, an edge along every axis except its own. Cells beyond an end that is
+not periodic count as zero.
 """
 
 from __future__ import annotations
@@ -22,20 +22,26 @@ Axes = tuple[bool, ...]
 
 
 def cell_sums(cells: Tensor, along: Axes, periodic: Axes, scale: float) -> Tensor:
-    """Sum a cell field times a number over the cells around each node (edge), shape (b, n + 1; n if periodic).
+    """Return `scale` times the sum of a cell field over the cells around each node or edge.
 
     Parameters
     ----------
-    cells
-        Shape (b, n).
-    along
-        The axes that are summed over; along the others there is one value a cell, and zero at the last node.
-    periodic
-        Which axes wrap.
-    scale
-        What every cell is multiplied with.
+    cells : Tensor (b, n)
+        Cell field.
+    along : tuple of bool
+        Axes along which both neighbouring cells are summed. Along the others there is one value per cell, and zero at
+        the last node.
+    periodic : tuple of bool
+        Which axes are periodic.
+    scale : float
+        Common factor.
+
+    Returns
+    -------
+    Tensor (b, n + 1, or n along periodic axes)
+        The sums.
     """
-    if not any(cells.stride()[1:]):  # one number for all cells
+    if not any(cells.stride()[1:]):  # constant on each sample
         return _uniform_sums(cells, along, periodic, scale)
     shape = tuple(n + (not wraps) for n, wraps in zip(cells.shape[1:], periodic))
     out = new_field(cells, (1, len(cells), *shape))  # every entry is written
@@ -44,7 +50,7 @@ def cell_sums(cells: Tensor, along: Axes, periodic: Axes, scale: float) -> Tenso
 
 
 def _uniform_sums(cells: Tensor, along: Axes, periodic: Axes, scale: float) -> Tensor:
-    """Sum cells of one value a sample: a product of the numbers of cells along the axes."""
+    """Return the sums of a field constant on each sample: its value times the number of cells along each axis."""
     total = scale * cells[(slice(None), *(slice(1),) * len(along))]
     for axis, (both, wraps) in enumerate(zip(along, periodic)):
         count = cells.new_full((cells.shape[1 + axis] + (not wraps),), 2.0 if both else 1.0)
@@ -60,7 +66,7 @@ def _uniform_sums(cells: Tensor, along: Axes, periodic: Axes, scale: float) -> T
 
 
 def add_cell_sums(cells: Tensor, along: Axes, periodic: Axes, scale: float, out: Tensor, k: int) -> None:
-    """Write such sums, on a lattice padded to three axes, into number k of `out` (k, b, x, y, z)."""
+    """Write the sums of `cell_sums`, on a lattice padded to three axes, into `out[k]` of `out` (k, b, x, y, z)."""
     missing = 3 - len(along)
     padded = cells.reshape(len(cells), *(1,) * missing, *cells.shape[1:])
     both, wraps = (False,) * missing + along, (False,) * missing + periodic
@@ -86,7 +92,7 @@ def _flags(axes: Axes) -> np.ndarray:
 def _summed_along(cells: Tensor, dim: int, both: bool, wraps: bool, length: int) -> Tensor:
     if wraps:
         return cells + torch.roll(cells, 1, dim) if both else cells
-    if length == cells.shape[dim]:  # an axis that is not there
+    if length == cells.shape[dim]:  # a missing axis
         return cells
     zero = torch.zeros_like(cells.narrow(dim, 0, 1))
     after = torch.cat([cells, zero], dim)

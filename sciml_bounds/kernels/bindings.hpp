@@ -1,4 +1,4 @@
-// The functions of one instruction set, entered into a module. Included once per set, so it has no include guard.
+// Bindings of the functions of one instruction set. Included once per set, so there is no include guard.
 
 #include "kernels.hpp"
 

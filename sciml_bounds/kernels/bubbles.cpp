@@ -1,7 +1,7 @@
-// Bubbles on the edges of a grid, see bubbles.py.
+// Edge bubbles, see bubbles.py.
 //
-// Modes are kept without factors, see rows.hpp: of the nodes 2^(DIM - |S|) times those of bubbles.py, of the bubbles
-// 2^(DIM - 1 - |S|) times those. Weights of the nodes' modes serve both, with a factor of two for each mode of bubbles.
+// Modes are stored as plain sums and differences (see rows.hpp): 2^(DIM - |S|) times those of bubbles.py for nodes and
+// 2^(DIM - 1 - |S|) times for bubbles. Both use the weights of nodal modes, with a factor of two per mode of bubbles.
 
 #include "kernels.hpp"
 #include "rows.hpp"
@@ -15,13 +15,13 @@ constexpr double Q = 2. / 3, R = 8. / 15, D = 16. / 3;
 // Remove bit I of a number.
 constexpr int without_bit(int s, int i) { return (s & (corners(i) - 1)) | (s >> (i + 1) << i); }
 
-// What round-off in the sums of a row of cells is estimated from.
+// Data for the round-off bound of the sums of a row of cells.
 template <int DIM, class T>
 struct RoundOff {
     Factors<DIM, T> kappa;
     T level, volume;
 
-    // Add to the noise and the size of a cell whose absolute values add up to omega.
+    // Update noise and size with a cell whose sum of absolute values is omega.
     SB_INLINE void add(const Coefficients<DIM, T> &k, T f, T omega, int64_t z, T &noise, T &size) const {
         const T bound = kappa.combine(k, z);
         noise += (volume * magnitude(f) + level * bound) * omega;
@@ -57,7 +57,7 @@ void add_nodal(const NodeRows<DIM, T> &v, const NodeRows<DIM, T> &e, const Coeff
     }
 }
 
-// The edges around a row of cells: rows of edges along z, and rows whose edges along y and x end at the nodes of z.
+// The edges around a row of cells: rows of edges along z, and rows of edges along y and x, one per node in z.
 template <int DIM, class T>
 struct EdgeRows {
     NodeRows<DIM, T> z;
@@ -125,7 +125,7 @@ void add_products(const NodeRows<DIM, T> &v, const NodeRows<DIM, T> &e, const Ed
         to_modes(mv);
         to_modes(me);
         T right = load * f[z] * joined[0], mixed = 0;
-        unroll<corners(DIM) - 1>([&](auto s) {  // no bubble has the mode along all axes
+        unroll<corners(DIM) - 1>([&](auto s) {  // bubbles do not have the mode along all axes
             const T w = twice * joined[s], part = weight[s] * w;
             right -= part * mv[s];
             mixed += part * me[s];
@@ -139,12 +139,12 @@ void add_products(const NodeRows<DIM, T> &v, const NodeRows<DIM, T> &e, const Ed
     }
 }
 
-// What a chunk of a row of cells adds to the edges around.
+// Contributions of a chunk of a row of cells to the surrounding edges.
 template <int DIM, class T>
 struct EdgeSums {
     static constexpr int ENDS = DIM > 1 ? corners(DIM - 2) : 0;
     T z[corners(DIM - 1)][LENGTH];
-    Ends<T> ends[ENDS > 0 ? (DIM - 1) * ENDS : 1];  // those of y, then of x
+    Ends<T> ends[ENDS > 0 ? (DIM - 1) * ENDS : 1];  // of edges along y, then along x
 };
 
 template <int DIM, class T>
@@ -201,7 +201,7 @@ struct CellsAround {
         }
     }
 
-    // Write the shares that cells z .. z + n - 1 of all rows together have in the energies of bubbles.
+    // Write the contributions of cells z .. z + n - 1, summed over all rows, to the energies of the bubbles.
     SB_INLINE void write_shares(const Factors<DIM, T> &own, int64_t z, int64_t n, T *SB_RESTRICT out) const {
         if (count == 1) write<1>(own, z, n, out);
         if (count == 2) write<2>(own, z, n, out);
@@ -214,7 +214,7 @@ void divide(T *SB_RESTRICT out, const T *total, int64_t n) {
     for (int64_t z = 0; z < n; ++z) out[z] /= larger(total[z], std::numeric_limits<T>::min());
 }
 
-// Divide a row of edges along z.
+// Divide the values of a row of edges along z by their energies.
 template <int DIM, class T>
 void divide_along(T *out, const CellsAround<DIM, T> &cells, const Factors<DIM, T> &own, int64_t Z) {
     T total[LENGTH];
@@ -225,10 +225,10 @@ void divide_along(T *out, const CellsAround<DIM, T> &cells, const Factors<DIM, T
     }
 }
 
-// Divide a row of edges across z, which have the cells before and behind them.
+// Divide the values of a row of edges perpendicular to z, which have cells before and after them in z.
 template <int DIM, class T>
 void divide_across(T *out, const CellsAround<DIM, T> &cells, const Factors<DIM, T> &own, int64_t Z, bool wraps) {
-    T share[LENGTH + 1], total[LENGTH];  // the first share is that of the cell before
+    T share[LENGTH + 1], total[LENGTH];  // the first share is that of the preceding cell
     for (int64_t begin = 0; begin <= Z; begin += LENGTH) {
         const int64_t n = smaller(LENGTH, Z + 1 - begin), last = smaller(begin + n, Z);
         share[0] = share[n] = 0;
@@ -241,7 +241,7 @@ void divide_across(T *out, const CellsAround<DIM, T> &cells, const Factors<DIM, 
     }
 }
 
-// The cell before (0) or behind (1) a node, or -1 if there is none.
+// The cell before (0) or after (1) a node, or -1 if there is none.
 SB_INLINE int64_t cell_next_to(int64_t node, int side, int64_t n, bool wraps) {
     const int64_t cell = node - 1 + side;
     return cell >= 0 && cell < n ? cell : wraps ? wrapped(cell, n) : -1;
@@ -328,7 +328,7 @@ void relax_bubbles(int threads, int dim, View<const T, 4> ax, View<const T, 4> a
         const int64_t NX = wz.n[1], NY = wz.n[2], X = NX - (DIM > 2), Y = NY - (DIM > 1), Z = wz.n[3];
         parallel(wz.n[0] * NX * NY, threads, [&](int64_t k) {
             const int64_t n = k / (NX * NY), x = k / NY % NX, y = k % NY;
-            // cells around the place (x, y), which is that of a node or of a cell along each axis
+            // cells around the position (x, y), which is a node or a cell along each axis
             const auto around = [&](bool node_x, bool node_y) {
                 CellsAround<DIM, T> found;
                 for (int i = 0; i <= node_x; ++i)

@@ -1,22 +1,24 @@
-"""Bubbles on the edges of a grid: functions that no multilinear function of the same grid resembles.
+"""Edge bubbles: quadratic functions that enrich the multilinear functions of a grid, for lower error bounds.
 
-The bubble of an edge along axis i is q(xi_i) = 1 - 4 xi_i^2 along the edge, times the hats of the edge along the other
-axes, on the cells around it. As q is even, all integrals are sums over the modes of `kernels.q1` (xi in [-1/2, 1/2]):
-on a cell a sum of bubbles is the sum over axes of q(xi_i) W_i(other xi), W_i multilinear with modes W_iT, and
+The bubble of an edge along axis i is q(xi_i) = 1 - 4 xi_i^2 along the edge, times the hat functions of the edge along
+the other axes, on the cells around it. As q is even, all integrals are sums over the modes of `kernels.q1` (xi in
+[-1/2, 1/2]). On a cell, a sum of bubbles is the sum over axes of q(xi_i) W_i(other xi) with W_i multilinear with modes
+W_iT, and
 
     a(v, w)  = Q sum over S of k_S v_S W_S            W_S = sum over i not in S of W_iS,   Q = int q = 2/3
     |||w|||^2 = Q^2 sum k_S W_S^2 + sum over i, T of W_iT^2 ((R - Q^2) k_T + D 12^-|T| V a_i / h_i^2)
 
-with the weights k_S of the energy of modes, R = int q^2 = 8/15 and D = int q'^2 = 16/3. Every term is positive, so that
-nothing cancels. The residual of a field in one bubble is Q times that of its mean along the axis in the hat across it.
+with the energy weights k_S of the modes, the cell volume V, R = int q^2 = 8/15 and D = int q'^2 = 16/3. Every term is
+positive, so there is no cancellation. The residual tested with a bubble is Q times the residual of the mean along the
+axis, tested with the hat function across it.
 
-All that a lower bound needs is a sum over cells; nothing is stored on a finer grid. Each value comes with sums that
-bound what round-off may change it by, in units of round-off:
+A lower bound needs sums over cells only, and no field on a finer grid. Each value comes with two sums that bound its
+round-off error, in units of round-off:
 
     noise = sum over cells of (V |f| + level kappa) omega,      size = sum of kappa omega^2,
 
-where omega is the sum of the absolute values that the function has at the corners or edges of the cell, and kappa at
-least the sum of 4^|S| k_S, because a mode of numbers of size m is at most 2^|S| m.
+where omega is the sum of the absolute values of the function at the corners or edges of the cell, and kappa is at least
+the sum of 4^|S| k_S, because mode S of numbers of absolute value at most m is at most 2^|S| m.
 """
 
 from __future__ import annotations
@@ -45,12 +47,12 @@ __all__ = ["bubble_products", "bubble_residual", "bubble_scales", "nodal_product
 #: Integrals of q, q^2 and q'^2 over [-1/2, 1/2].
 Q, R, D = 2 / 3, 8 / 15, 16 / 3
 
-#: First argument of all functions: a along each axis, c and f, shape (1 or b, n), zero in solids.
+#: First argument of all functions: a along each axis, c and f; shape (1 or b, n), zero in solids.
 Data = tuple[tuple[Tensor, ...], Tensor, Tensor]
 
 
 def nodal_products(data: Data, v: Tensor, e: Tensor, level: Tensor, spacing: tuple[float, ...]) -> Tensor:
-    """Compute f(e) - a(v, e), a(e, e), noise and size of node fields v and e (b, n + 1), shape (b, 4).
+    """Return f(e) - a(v, e), a(e, e), noise and size, shape (b, 4), of node fields v and e (b, n + 1).
 
     `level` (b,) bounds the absolute values of v.
     """
@@ -67,7 +69,7 @@ def nodal_products(data: Data, v: Tensor, e: Tensor, level: Tensor, spacing: tup
 
 
 def bubble_residual(data: Data, v: Tensor, spacing: tuple[float, ...]) -> tuple[Tensor, ...]:
-    """Compute f(b) - a(v, b) for the bubble b of every edge, one field per axis (b, n + 1, but n along the axis)."""
+    """Return f(b) - a(v, b) for the bubble b of every edge: one field per axis, (b, n + 1, but n along the axis)."""
     a, c, f = data
     if _uses_reference(v, *a, c, f):
         return _residual_torch(data, v, spacing)
@@ -84,7 +86,7 @@ def relax_bubbles(
 ) -> tuple[Tensor, ...]:
     """Divide the value of each edge by the energy |||b|||^2 of its bubble, in place, and return the fields.
 
-    An edge that only solids surround has no energy; its value is divided by the smallest normal number.
+    An edge between solid cells has zero energy; its value is divided by the smallest normal number.
     """
     a, c, f = data
     if _uses_reference(residual[0], *a, c, f):
@@ -102,7 +104,7 @@ def relax_bubbles(
 def bubble_products(
     data: Data, v: Tensor, e: Tensor, w: tuple[Tensor, ...], level: Tensor, spacing: tuple[float, ...]
 ) -> Tensor:
-    """Compute f(w) - a(v, w), a(e, w), a(w, w), noise and size of a sum w of bubbles, shape (b, 5)."""
+    """Return f(w) - a(v, w), a(e, w), a(w, w), noise and size, shape (b, 5), of a sum w of bubbles."""
     a, c, f = data
     if _uses_reference(v, e, *w, *a, c, f):
         return _products_torch(data, v, e, w, level, spacing)
@@ -116,13 +118,13 @@ def bubble_products(
 
 
 def _uses_reference(v: Tensor, *others: Tensor) -> bool:
-    """Return whether the plain version runs. The compiled one needs cells, and a point, a side of a line, has none."""
+    """Return whether to use the reference: also for points (sides of a 1-D grid), which have no cells to loop over."""
     require_batches(len(v), *others)
     return backend_for(v) != "compiled" or v.ndim == 1
 
 
 def _in_space(edges: tuple[Tensor, ...]) -> list[Tensor]:
-    """Return fields of edges in three dimensions; those of missing axes are not read."""
+    """Return edge fields in three dimensions; entries of missing axes are not read."""
     dim = len(edges)
     fields = [_pad(part, dim) for part in edges]
     return [fields[0]] * (3 - dim) + fields
@@ -137,7 +139,7 @@ def _edges(cells: tuple[int, ...], axis: int) -> tuple[int, ...]:
 
 
 def _round_off_weights(spacing: tuple[float, ...]) -> np.ndarray:
-    """Weights of a_x, a_y, a_z and c in kappa, shape (4,)."""
+    """Return the weights of a_x, a_y, a_z and c in kappa, shape (4,)."""
     dim, volume = len(spacing), math.prod(spacing)
     sizes = np.array([4.0 ** bin(number).count("1") for number in range(8)])
     found: np.ndarray = sizes @ _mode_scales(spacing)
@@ -147,7 +149,7 @@ def _round_off_weights(spacing: tuple[float, ...]) -> np.ndarray:
 
 
 def _own_weights(spacing: tuple[float, ...]) -> np.ndarray:
-    """Weights of a_x, a_y, a_z and c in the share that a cell has in |||b|||^2, shape (3, 4), by the axis of b."""
+    """Return the weights of a_x, a_y, a_z and c in the part of a cell in |||b|||^2, shape (3, 4), by the axis of b."""
     dim, volume = len(spacing), math.prod(spacing)
     table = np.zeros((3, 4))
     for axis in range(dim):
@@ -163,7 +165,7 @@ def _own_weights(spacing: tuple[float, ...]) -> np.ndarray:
 
 
 def bubble_scales(data: Data, spacing: tuple[float, ...], periodic: tuple[bool, ...]) -> tuple[Tensor, ...]:
-    """Compute |||b|||^2 for the bubble of every edge, or the smallest normal number where that is zero."""
+    """Return |||b|||^2 for the bubble of every edge, or the smallest normal number where that is zero."""
     a, c, _ = data
     dim = len(spacing)
     found = []
@@ -179,7 +181,7 @@ def bubble_scales(data: Data, spacing: tuple[float, ...], periodic: tuple[bool, 
 
 
 def _sum_across(cells: Tensor, axis: int, *, wraps: bool) -> Tensor:
-    """Sum over the cells on both sides of every node of an axis; both ends of one that wraps get the same."""
+    """Sum over the cells on both sides of every node along an axis; on a periodic axis both ends get the same sum."""
     zero = torch.zeros_like(cells.narrow(axis, 0, 1))
     first, last = cells.narrow(axis, 0, 1), cells.narrow(axis, cells.shape[axis] - 1, 1)
     before, behind = (last, first) if wraps else (zero, zero)
@@ -187,7 +189,7 @@ def _sum_across(cells: Tensor, axis: int, *, wraps: bool) -> Tensor:
 
 
 def _residual_modes(data: Data, v: Tensor, spacing: tuple[float, ...]) -> dict[tuple[int, ...], Tensor]:
-    """Coefficients P_S with f(w) - a(v, w) = sum of P_S w_S, by the bits of S."""
+    """Return the coefficients P_S with f(w) - a(v, w) = sum of P_S w_S, by the bits of S."""
     a, c, f = data
     dim = len(spacing)
     weights = mode_weights(a, c, spacing)
@@ -221,13 +223,13 @@ def _round_off_terms(data: Data, omega: Tensor, level: Tensor, spacing: tuple[fl
 
 
 def _sums_over_cells(terms: list[Tensor]) -> Tensor:
-    """Sum each term over the cells, shape (b, terms); a term of one sample is that of all."""
+    """Sum each term over the cells, shape (b, terms); terms with a batch of 1 are expanded."""
     sums = [term.reshape(len(term), math.prod(term.shape[1:])).sum(1) for term in terms]
     return torch.stack(torch.broadcast_tensors(*sums), 1)
 
 
 def _corner_sums(field: Tensor, dim: int) -> Tensor:
-    """Sum over the corners of every cell; nodes are the last `dim` axes."""
+    """Sum over the corners of every cell; the last `dim` axes are the nodes."""
     for axis in range(field.ndim - dim, field.ndim):
         n = field.shape[axis] - 1
         field = field.narrow(axis, 0, n) + field.narrow(axis, 1, n)

@@ -1,15 +1,15 @@
-// Pieces of rows of a lattice and of the lattice of its even points, from which interpolation and coarse operators are made.
+// Pieces of rows of a lattice and of its coarse lattice (the even points), for interpolation and coarse operators.
 #pragma once
 
 #include "array.hpp"
 
 namespace sb::SB_ISA {
 
-// Points of a piece: what is kept of each stays in the first cache.
+// Points per piece, so that the data of a piece stay in the L1 cache.
 constexpr int64_t PIECE = 128;
 
-// Call body(L - begin, row[step L + start]) for begin <= L < end, indices modulo the length; step is 1 or 2. Only the
-// first and the last may lie beyond the ends. The calls must not depend on each other.
+// Call body(L - begin, row[step L + start]) for begin <= L < end, with indices modulo the length and step 1 or 2. Only
+// the first and the last index may be out of range. The calls must not depend on each other.
 template <class T, class Body>
 SB_INLINE void each(const T *row, int64_t start, int64_t step, int64_t begin, int64_t end, int64_t Z, Body &&body) {
     const int64_t first = step * begin + start, last = step * (end - 1) + start;
@@ -26,8 +26,8 @@ SB_INLINE void each(const T *row, int64_t start, int64_t step, int64_t begin, in
     if (high < count) body(high, row[last - Z]);
 }
 
-// Add factor[L - begin] row[L + shift] to out[L - begin] for begin <= L < end, indices modulo the length; without a row, add
-// the factor. The shift is -1, 0 or 1.
+// Add factor[L - begin] row[L + shift] to out[L - begin] for begin <= L < end, with indices modulo the length and shift
+// -1, 0 or 1. If the row is null, add the factor.
 template <class T>
 SB_INLINE void add_product(T *SB_RESTRICT out, const T *factor, const T *row, int64_t shift, int64_t begin, int64_t end,
                            int64_t Z) {

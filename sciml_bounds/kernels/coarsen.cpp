@@ -10,8 +10,8 @@ namespace {
 // Largest number of coarse offsets: half of the 26 neighbours.
 constexpr int64_t MOST = 13;
 
-// Write sign entries[step L + start] w[L + shift] to out[L - begin] for begin <= L < end, indices modulo the lengths Z and
-// CZ; without w, leave it out. The shift is -1 or 0.
+// Write sign entries[step L + start] w[L + shift] to out[L - begin] for begin <= L < end, with indices modulo the lengths
+// Z and CZ and shift -1 or 0. If w is null, its factor is 1.
 template <class T>
 void write_factor(T *SB_RESTRICT out, const T *entries, int64_t start, int64_t step, int64_t Z, T sign, const T *w,
                   int64_t shift, int64_t CZ, int64_t begin, int64_t end) {
@@ -34,8 +34,8 @@ void write_factor(T *SB_RESTRICT out, const T *entries, int64_t start, int64_t s
 
 }  // namespace
 
-// One piece of a row of coarse points at a time: a left factor into `part`, then all its products into `sums`, which are
-// the off-diagonal entries of -P^T A P.
+// For each piece of a row of coarse points: write a left factor to `part`, then add all its products to `sums`, the
+// off-diagonal entries of -P^T A P.
 template <class T>
 void galerkin(int threads, View<const int64_t, 2> left, View<const int64_t, 2> right, View<const int64_t, 1> steps,
               View<const T, 5> conductances, View<const T, 4> diagonal, View<const T, 5> weights, View<T, 5> coarse) {

@@ -1,11 +1,11 @@
 """The Galerkin coarse operator (set-up of the multigrid hierarchy).
 
-It is P^T A P with the P of `kernels.interpolation`, in the difference form of the lattice operator: its conductances
-are sums of products, and its diagonal excess is its product with a constant, P^T A P 1 = P^T A (1 - e), with the
-defect e of the interpolation, which is known from sums of positive numbers. So nothing is a small difference of large
-numbers: constants stay in the null space exactly, and single precision is enough for smooth coefficients.
+It is P^T A P, with P from `kernels.interpolation`, in the difference form of the lattice operator. Its conductances are
+sums of products. Its diagonal excess is its product with the constant 1, P^T A P 1 = P^T A (1 - e), where the defect e
+of the interpolation is computed from sums of positive numbers. This avoids cancellation: constants stay in the null
+space exactly, and single precision suffices for smooth coefficients.
 
-There is no triton version: on CUDA the set-up runs in the plain torch operations of the reference.
+There is no triton version; on CUDA the set-up runs in the torch operations of the reference.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["crosses_odd_seam", "galerkin", "half_stencil"]
 
 @lru_cache
 def half_stencil(extent: tuple[bool, bool, bool]) -> Offsets:
-    """List one offset of each pair of neighbours in the box stencil over the axes that have an extent."""
+    """Return one offset per pair of neighbours of the box stencil over the axes longer than one point."""
     box = product(*[(-1, 0, 1) if e else (0,) for e in extent])
     return tuple(o for o in box if o > (0, 0, 0))
 
@@ -38,9 +38,9 @@ def galerkin(
     offsets: Offsets, T: Tensor, c: Tensor, axes: tuple[bool, bool, bool], weights: Tensor, defect: Tensor,
     diagonal: Tensor,
 ) -> tuple[Offsets, Tensor, Tensor, Survey]:  # fmt: skip
-    """Compute P^T A P as offsets, conductances and diagonal excess on the coarse lattice, and survey it.
+    """Compute P^T A P on the coarse lattice: its offsets, conductances, diagonal excess and `Survey`.
 
-    `weights` and `defect` are those of `interpolation_weights`, and `diagonal` is that of A.
+    `weights` and `defect` come from `interpolation_weights`; `diagonal` is the diagonal of A.
     """
     coarse_offsets = half_stencil(tuple(n > 1 for n in c.shape[1:]))
     coarse_T = empty_rows(len(coarse_offsets), c, tuple(weights.shape[2:]))
@@ -55,7 +55,7 @@ def galerkin(
 
 
 def crosses_odd_seam(offsets: Offsets, T: Tensor, axes: tuple[bool, bool, bool]) -> bool:
-    """Check for a coarsened axis that is periodic and odd: across its seam two even points are neighbours."""
+    """Return whether a coarsened axis is periodic and odd, so that two even points are neighbours across the seam."""
     for axis, coarsened in enumerate(axes):
         if not coarsened or T.shape[2 + axis] % 2 == 0:
             continue
@@ -70,17 +70,17 @@ def crosses_odd_seam(offsets: Offsets, T: Tensor, axes: tuple[bool, bool, bool])
 def _galerkin_tables(
     offsets: Offsets, axes: tuple[bool, bool, bool], coarse_offsets: Offsets
 ) -> tuple[np.ndarray, ...]:
-    """List the products that make up P^T A P relative to a coarse point I, and the step along each axis.
+    """Return tables of the products that sum to P^T A P relative to a coarse point I, and the stride along each axis.
 
-    A product joins the fine point f = 2 I + S - 2 C of class S, whose weight p(f; I) is stored at I - C, with its
-    neighbour g = f + o, whose weight p(g; J) for the coarse point J is stored at I + base. Left factors: number of the
-    conductance (-1: the diagonal) and where it is stored relative to 2 I (3); number of the weight p(f; I) (-1: 1) and
-    C (3); where the right factors that belong to it begin and end. Right factors: number of the weight p(g; J) (-1: 1)
-    and base (3); number of the coarse offset J - I.
+    A product couples the fine point f = 2 I + S - 2 C of class S, whose weight p(f; I) is stored at I - C, with its
+    neighbour g = f + o, whose weight p(g; J) for the coarse point J is stored at I + base. Columns of the left factors:
+    number of the conductance (-1: the diagonal), its position relative to 2 I (3), number of the weight p(f; I) (-1:
+    weight 1), C (3), and begin and end of its right factors. Columns of the right factors: number of the weight p(g; J)
+    (-1: weight 1), base (3), and number of the coarse offset J - I.
     """
     number = {pair: k for k, pair in enumerate(pairs(axes))}
     position = {o: k for k, o in enumerate(coarse_offsets)}
-    entries: list[tuple[int, Bits, Bits]] = [(-1, (0, 0, 0), (0, 0, 0))]  # number, neighbour, where it is stored
+    entries: list[tuple[int, Bits, Bits]] = [(-1, (0, 0, 0), (0, 0, 0))]  # number, neighbour, position in memory
     for k, o in enumerate(offsets):
         back = tuple(-i for i in o)
         entries += [(k, o, (0, 0, 0)), (k, back, back)]
@@ -107,10 +107,10 @@ def _galerkin_tables(
 
 
 def _even_stencil(stencil: dict[Bits, Tensor], axes: tuple[bool, bool, bool]) -> dict[Bits, Tensor]:
-    """Append one point along each odd coarsened axis, so that every coarse point has an odd neighbour.
+    """Append a point along each odd coarsened axis, so that every coarse point has an odd neighbour.
 
-    On a periodic axis the new point stands for point 0, and the coupling of the last point across the seam goes to it;
-    elsewhere it is coupled to nothing.
+    On a periodic axis the new point represents point 0 and takes the coupling of the last point across the seam; on
+    other axes it has no couplings.
     """
     for axis, coarsened in enumerate(axes):
         dim = 1 + axis
@@ -129,7 +129,7 @@ def _even_stencil(stencil: dict[Bits, Tensor], axes: tuple[bool, bool, bool]) ->
 def _interpolation_terms(
     weights: Tensor, axes: tuple[bool, bool, bool], shape: torch.Size
 ) -> dict[Bits, list[tuple[Bits, Tensor]]]:
-    """Weights by class, with the points that `_even_stencil` appends interpolated like the point 0 they stand for."""
+    """Return the weights by class; points appended by `_even_stencil` are interpolated like point 0."""
     even: Bits = (0, 0, 0)
     table: dict[tuple[Bits, Bits], Tensor] = {(even, even): torch.ones_like(weights[0])}
     table |= {pair: weights[k].clone() for k, pair in enumerate(pairs(axes))}

@@ -1,9 +1,9 @@
-"""New memory for large fields.
+"""Allocation of large fields in huge pages, with reuse of freed memory.
 
-A process gets memory page by page, each when it is first written to: of 4 KiB each, that takes about as long as a
-solve writes to them later. Linux has pages of 2 MiB where it is asked for them, as NumPy does for its own arrays. They
-too are cleared first, and in virtual machines often have to be fetched from the host, so fields that are given up leave
-theirs to the next ones.
+The operating system maps a page when it is first written to. With pages of 4 KiB this takes about as long as all later
+writes of a solve. Linux provides pages of 2 MiB on request, as NumPy does for its own arrays. These are also cleared on
+first use, and in virtual machines often have to be fetched from the host, so the memory of freed fields is kept for
+new ones.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ __all__ = ["elementwise", "new_field"]
 LARGE_PAGE = 1 << 21
 _MADV_HUGEPAGE = 14
 
-#: So many bytes of fields that were given up are kept at most. Set-up and solve take about 300 MiB on 128^3 points, and
-#: a certificate 550.
-KEPT = 1 << 30
+#: Largest number of bytes of freed fields that are kept. On 128^3 points, set-up and solve take about 300 MiB and a
+#: certificate 550 MiB.
+MAX_POOLED_BYTES = 1 << 30
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class _Pool:
-    """Blocks of memory that nothing uses at the moment, the last ones that were given up.
+    """The most recently freed blocks of memory.
 
-    Garbage is collected at any moment and on any thread, so that a block may come back while another one is taken: what
-    is walked through is a copy, and a block is of whoever removes it. There is no lock: one that another thread holds
-    during a fork would never be released in the child.
+    Garbage collection runs at any time and on any thread, so a block may be returned while another is taken. Therefore
+    loops iterate over a copy of the dictionary, and a block belongs to the caller whose `pop` removed it. A lock would
+    not be safe: if another thread holds it during a fork, it is never released in the child.
     """
 
     def __init__(self) -> None:
         self._blocks: dict[int, Tensor] = {}
 
     def take(self, size: int) -> Tensor | None:
-        """Take the block of this size that came back last, or None."""
+        """Remove and return the block of this size that was returned last; None if there is none."""
         for place, block in reversed(self._blocks.copy().items()):
             if len(block) == size and self._blocks.pop(place, None) is not None:
                 return block
         return None
 
     def give_back(self, block: Tensor) -> None:
-        """Keep a block, at the cost of those that came back first."""
+        """Keep a block, and drop the oldest ones beyond `MAX_POOLED_BYTES`."""
         self._blocks[block.data_ptr()] = block
         for place in self._blocks.copy():
-            if sum(map(len, self._blocks.copy().values())) <= KEPT:
+            if sum(map(len, self._blocks.copy().values())) <= MAX_POOLED_BYTES:
                 break
             self._blocks.pop(place, None)
 
@@ -63,32 +63,34 @@ _pool = _Pool()
 
 
 def new_field(like: Tensor, shape: Sequence[int] | None = None, dtype: torch.dtype | None = None) -> Tensor:
-    """Allocate an uninitialised contiguous tensor, of the shape and dtype of another one unless others are given."""
+    """Allocate an uninitialised contiguous tensor on the device of `like`, by default of its shape and dtype."""
     shape = tuple(like.shape if shape is None else shape)
     dtype = dtype or like.dtype
     count = math.prod(shape)
     size = count * dtype.itemsize
     if _libc is None or like.device.type != "cpu" or size < LARGE_PAGE:
         return like.new_empty(shape, dtype=dtype)
-    # It starts where a large page starts and is asked for to the end of its last one: what lies before and after would
-    # come in small pages, half a thousand of them.
+    # The field starts at a page boundary, and whole pages are requested: an incomplete page would be mapped as up to
+    # 512 small ones.
     whole = -(-size // LARGE_PAGE) * LARGE_PAGE
     memory = _pool.take(whole + LARGE_PAGE)
     if memory is None:
         memory = torch.empty(whole + LARGE_PAGE, dtype=torch.uint8, device="cpu")
         start = -memory.data_ptr() % LARGE_PAGE
-        _libc.madvise(ctypes.c_void_p(memory.data_ptr() + start), ctypes.c_size_t(whole), _MADV_HUGEPAGE)  # it may fail
+        _libc.madvise(
+            ctypes.c_void_p(memory.data_ptr() + start), ctypes.c_size_t(whole), _MADV_HUGEPAGE
+        )  # a failure does no harm
     start = -memory.data_ptr() % LARGE_PAGE
-    owner = memory.numpy()  # which the storage of the field keeps alive
+    owner = memory.numpy()  # kept alive by the storage of the field
     weakref.finalize(owner, _pool.give_back, memory).atexit = False
-    # not a view of `memory`, with which a saved field would carry all of it
+    # not a view of `memory`: saving the field would write the whole block
     return torch.frombuffer(owner, dtype=dtype, count=count, offset=start).view(shape)
 
 
 def elementwise(operation: Callable[..., Tensor], *operands: Tensor | float) -> Tensor:
-    """Apply an operation of torch that takes `out` to fields, in memory as of `new_field` unless a gradient flows.
+    """Apply an elementwise torch operation that accepts `out`, writing into a `new_field` unless gradients are needed.
 
-    What it gives has the shape that they broadcast to, and the dtype of the first.
+    The result has the broadcast shape of the operands and the dtype of the first field.
     """
     fields = [operand for operand in operands if isinstance(operand, Tensor)]
     if needs_gradient(*fields):

@@ -10,7 +10,7 @@ namespace {
 // Largest number of directions of a class.
 constexpr int64_t MOST = 26;
 
-// One sample, and what its weights are made of.
+// One sample and the tables of its weights.
 template <class T>
 struct Sample {
     View<const int64_t, 2> sources, products, defects;
@@ -20,7 +20,7 @@ struct Sample {
     View<T, 3> defect;
 };
 
-// Write the weights and defects of one class in one row; `of` is its row of the table of classes.
+// Write the weights and defects of one class in one row; `of` is the row of the class in the table of classes.
 template <class T>
 void write_class(const int64_t *of, const Sample<T> &on, int64_t x, int64_t y, int64_t I, int64_t J, int64_t step) {
     const int64_t X = on.c.n[0], Y = on.c.n[1], Z = on.c.n[2], CX = on.weights.n[0], CY = on.weights.n[1],
@@ -75,8 +75,8 @@ void interpolation_weights(int threads, View<const int64_t, 2> classes, View<con
     const int64_t CX = weights.n[1], CY = weights.n[2], CZ = weights.n[4];
     const int64_t sx = steps.data[0], sy = steps.data[1], sz = steps.data[2];
     const int64_t length = strip_length(CY, CZ), strips = (CY + length - 1) / length;
-    // A class needs the weights of those that are odd along fewer axes in the rows around it, and rows of a plane only
-    // those of planes next to it that are even along the first axis; so a plane in one strip can be finished at once.
+    // A class depends on the weights, in the surrounding rows, of classes that are odd along fewer axes. Rows of a plane
+    // depend on adjacent planes only if these are even along the first axis, so a plane in one strip is done at once.
     const int64_t together = strips == 1 ? sy : 1;
     for (int64_t px = 0; px < sx; ++px)
         for (int64_t pass = 0; pass < sy; pass += together)

@@ -1,12 +1,12 @@
 """Operator-dependent interpolation (set-up of the multigrid hierarchy).
 
-After Dendy, "Black box multigrid", J. Comput. Phys. 48 (1982) 366-386, in any dimension: at a fine point of class S the
-stencil is summed over the axes that S leaves even, and the resulting homogeneous equation is solved for the point,
-smaller classes first. Conductances enter it by their absolute values (those of coarse lattices may be negative), so
-that every weight lies between 0 and 1 and none is lost to cancellation. The defect of the interpolation, which is the
-share of c in the equations that are solved for the points, is known from sums of positive numbers.
+This is the method of Dendy, "Black box multigrid", J. Comput. Phys. 48 (1982) 366-386, in any dimension. At a fine
+point of class S the stencil is summed over the axes along which the point is even, and the resulting homogeneous
+equation is solved for the value at the point, smaller classes first. Conductances enter by their absolute values, as
+those of coarse lattices may be negative. So every weight lies between 0 and 1 and is free of cancellation. The defect
+of the interpolation is the share of c in these equations, computed from sums of positive numbers.
 
-There is no triton version: on CUDA the set-up runs in the plain torch operations of the reference.
+There is no triton version; on CUDA the set-up runs in the torch operations of the reference.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ __all__ = ["empty_rows", "full_stencil", "interpolation_weights"]
 def interpolation_weights(
     offsets: Offsets, T: Tensor, c: Tensor, axes: tuple[bool, bool, bool]
 ) -> tuple[Tensor, Tensor]:
-    """Compute the weights (pairs, b, X, Y, Z) of `kernels.transfer` from the operator on (b, x, y, z).
+    """Compute the weights (pairs, b, X, Y, Z) of `kernels.transfer`, and the defect, from the operator on (b, x, y, z).
 
-    The second tensor, (b, x, y, z), is the defect: 1 minus what the interpolation makes of a constant 1.
+    The defect, (b, x, y, z), is 1 minus the interpolation of the constant 1.
     """
     weights = empty_rows(len(pairs(axes)), c, coarse_shape(tuple(c.shape[1:]), axes))
     defect = new_field(c)
@@ -51,15 +51,15 @@ def empty_rows(count: int, like: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 @lru_cache
 def _weight_tables(offsets: Offsets, axes: tuple[bool, bool, bool]) -> tuple[np.ndarray, ...]:
-    """List what the weights are made of: classes, sources, products, defects, and the step along each axis.
+    """Return the tables from which the weights are computed: classes, sources, products, defects and strides.
 
-    Classes, in an order in which each follows those that it needs: the bits of S (3), how many they are, the number of
-    directions, where the sources, the products and the defects of the class begin and end in the other tables (6), and
-    the number of its first weight. Sources: a direction, and the conductance that is summed into it, as its number and
-    where it is stored relative to the point (3). Products: a direction, the number of the weight that it adds to, the
-    number of the weight of the neighbour that it is multiplied with (-1: 1), and where that is stored relative to the
-    coarse point (3). Defects: a direction whose neighbour is interpolated too, and where that is relative to the point
-    (3).
+    Classes, each after those that it depends on: the bits of S (3), the number of set bits, the number of directions,
+    begin and end of the sources, products and defects of the class in the other tables (6), and the number of its first
+    weight. Sources: a direction, the number of the conductance that is summed into it, and the position of the
+    conductance relative to the point (3). Products: a direction, the number of the weight that is increased, the number
+    of the neighbour's weight by which the direction is multiplied (-1: weight 1), and the position of that weight
+    relative to the coarse point (3). Defects: a direction whose neighbour is interpolated too, and the position of the
+    neighbour relative to the point (3).
     """
     number = {pair: k for k, pair in enumerate(pairs(axes))}
     classes: list[tuple[int, ...]] = []
@@ -73,7 +73,7 @@ def _weight_tables(offsets: Offsets, axes: tuple[bool, bool, bool]) -> tuple[np.
             back = tuple(-i for i in offset)
             for o, stored in ((offset, (0, 0, 0)), (back, back)):
                 direction = tuple(i * s for i, s in zip(o, S))
-                if any(direction):  # other neighbours are taken to have the value of the point: they drop out
+                if any(direction):  # other neighbours are assumed to have the value of the point and cancel
                     sources.append((directions.setdefault(direction, len(directions)), k, *stored))
         for direction, d in directions.items():
             rest = tuple(int(s and not i) for i, s in zip(direction, S))
@@ -95,7 +95,7 @@ def _weight_tables(offsets: Offsets, axes: tuple[bool, bool, bool]) -> tuple[np.
 
 
 def full_stencil(offsets: Offsets, T: Tensor, c: Tensor) -> dict[Bits, Tensor]:
-    """Matrix entries by offset: the entry of offset o at i couples i with i + o."""
+    """Return the matrix entries by offset; the entry of offset o at i couples points i and i + o."""
     stencil: dict[Bits, Tensor] = {(0, 0, 0): c.clone()}
     for k, o in enumerate(offsets):
         back = tuple(-i for i in o)
@@ -115,14 +115,14 @@ def _weights_torch(
         summed: dict[Bits, Tensor] = {}
         for o, entry in stencil.items():
             key = tuple(o[a] if S[a] else 0 for a in range(3))
-            if any(key):  # other neighbours are taken to have the value of the point: they drop out
+            if any(key):  # other neighbours are assumed to have the value of the point and cancel
                 value = parity_view(entry, axes, S).abs()
                 pivot = pivot + value
                 summed[key] = summed[key] + value if key in summed else value
         for o, value in summed.items():
             lacking = lacking + value * parity_view(shifted(defect, o), axes, S)
         parity_view(defect, axes, S).copy_(torch.where(pivot > 0, lacking / torch.where(pivot > 0, pivot, 1.0), 1.0))
-        exists: Any = (..., *[slice(n) for n in pivot.shape[1:]])  # odd classes may be one shorter
+        exists: Any = (..., *[slice(n) for n in pivot.shape[1:]])  # odd classes may have one point fewer
         for o, value in summed.items():
             factor = torch.where(pivot > 0, value / torch.where(pivot > 0, pivot, 1.0), 0.0)
             neighbour = tuple(int(S[a] and o[a] == 0) for a in range(3))

@@ -1,6 +1,6 @@
 // The compiled loops, for T = float and double. The first argument of each is the number of threads.
 //
-// Included once per instruction set, each time with another namespace sb::SB_ISA, so it has no include guard.
+// Included once per instruction set, each time with another namespace sb::SB_ISA, so there is no include guard.
 
 #include "array.hpp"
 #include "threads.hpp"

@@ -6,7 +6,7 @@
 
 namespace sb::SB_ISA {
 
-// The rows around one row of points: [1 + dx][1 + dy]. Conductances are the first of K rows of each place.
+// The rows around a row of points, by [1 + dx][1 + dy]. For conductances, the first of the K rows at each position.
 template <class T>
 struct Around {
     const T *row[3][3];
@@ -23,13 +23,13 @@ SB_INLINE void add_along(T *SB_RESTRICT out, const T *v, const T *t, int64_t Z) 
     if (e > 0) out[e] += t[e] * (v[e] - v[0]) + t[e - 1] * (v[e] - v[e - 1]);
 }
 
-// Add the flows to the same places of the rows after and before.
+// Add the flows to the points with the same z in the rows after and before.
 template <class T>
 SB_INLINE void add_next(T *SB_RESTRICT out, const T *v, const T *after, const T *before, const T *t, const T *tb, int64_t Z) {
     for (int64_t z = 0; z < Z; ++z) out[z] += t[z] * (v[z] - after[z]) + tb[z] * (v[z] - before[z]);
 }
 
-// Add the flows to three places each of the rows after and before; t and tb have one row for dz = -1, 0, 1 each.
+// Add the flows to three points each in the rows after and before; t and tb have one row per dz = -1, 0, 1.
 template <class T>
 SB_INLINE void add_box(T *SB_RESTRICT out, const T *v, const T *after, const T *before, const T *t, const T *tb, int64_t Z) {
     const T *t1 = t + Z, *t2 = t + 2 * Z, *tb1 = tb + Z, *tb2 = tb + 2 * Z;
@@ -53,7 +53,7 @@ SB_INLINE void write_product(T *SB_RESTRICT out, const T *c, View<const int64_t,
     int64_t done = 0;
     const int64_t *g = groups.data;
     if (groups.n[0] == 3 && g[7] == NEXT && g[4] == 0 && g[11] == NEXT && g[9] == 0) {
-        // the finest level in three dimensions: neighbours in the plane itself, and in those before and after
+        // finest level in 3-D: neighbours in the same plane, and in the planes before and after
         const T *above = u.row[1][2], *below = u.row[1][0], *after = u.row[2][1], *before = u.row[0][1];
         const T *sf = t.row[1][1] + g[6] * Z, *sb = t.row[1][0] + g[6] * Z;
         const T *tf = t.row[1][1] + g[10] * Z, *tb = t.row[0][1] + g[10] * Z;

@@ -1,13 +1,13 @@
 """The lattice operator: (A u)_i = sum over neighbours j of T_ij (u_i - u_j) + c_i u_i.
 
-`offsets` lists one direction of each pair of neighbours; `T[k, b, i]` is the conductance between point i and point i +
-offsets[k], with indices taken modulo the lattice (it is zero where that neighbour does not exist). The fine lattices
-have one offset an axis, Galerkin coarse lattices half of the 3^d - 1 neighbours. The difference form keeps constants in
-the null space exactly, whatever the round-off.
+`offsets` lists one direction per pair of neighbours. `T[k, b, i]` is the conductance between points i and
+i + offsets[k], with indices modulo the lattice; it is zero if that neighbour does not exist. Fine lattices have one
+offset per axis, Galerkin coarse lattices half of the 3^d - 1 neighbours. In the difference form, constants are in the
+null space of the neighbour sum exactly, whatever the round-off.
 
-One sweep serves three uses: A u, b - A u, and the relaxation step u + w s (b - A u). It reads every T once; what it
-costs is the way of T through memory, so the rows T[:, b, x, y] of one (b, x, y) lie side by side (`interleaved`): one
-long stream instead of one for each offset, which hardware does not follow.
+One sweep computes A u, b - A u, or the relaxation step u + w s (b - A u). It reads every T once, and its cost is the
+memory traffic of T. Therefore the rows T[:, b, x, y] of one (b, x, y) are adjacent in memory (`interleaved`): one long
+stream, which the hardware prefetches, instead of one stream per offset.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ def apply(offsets: Offsets, T: Tensor, c: Tensor, u: Tensor, out: Tensor) -> Ten
 
 
 def energy(offsets: Offsets, T: Tensor, c: Tensor, u: Tensor, out: Tensor) -> Tensor:
-    """Write A u into `out`, which must not be `u`, and return the inner products u . A u, shape (b,)."""
+    """Write A u into `out`, which must not be `u`, and return the inner products u.A u, shape (b,)."""
     if backend_for(u) != "compiled":
         return (u * apply(offsets, T, c, u, out)).flatten(1).sum(1)
     B, X, Y, Z = u.shape
     sums = u.new_zeros((B, X * -(-Y // strip_length(Y, Z)), Z))
     _sweep(_APPLY, offsets, T, c, c, u, u, 0.0, out, sums)
-    return torch.from_numpy(sums.flatten(1).numpy().sum(1))  # in one order for any number of samples
+    return torch.from_numpy(sums.flatten(1).numpy().sum(1))  # order of summation independent of the batch size
 
 
 def residual(offsets: Offsets, T: Tensor, c: Tensor, u: Tensor, b: Tensor, out: Tensor) -> Tensor:
@@ -71,12 +71,12 @@ def relax(offsets: Offsets, T: Tensor, c: Tensor, s: Tensor, u: Tensor, b: Tenso
 
 
 def rows(T: Tensor) -> Tensor:
-    """View (k, b, x, y, z) as contiguous (b, x, y, k, z), the layout of the compiled kernels (a copy if need be)."""
+    """View (k, b, x, y, z) as contiguous (b, x, y, k, z), the layout of the compiled kernels; copy if necessary."""
     return T.movedim(0, 3).contiguous()
 
 
 def interleaved(T: Tensor) -> Tensor:
-    """Give (k, b, x, y, z) the memory layout that `rows` needs."""
+    """Return (k, b, x, y, z) stored such that `rows` needs no copy."""
     return rows(T).movedim(3, 0)
 
 
@@ -88,7 +88,7 @@ def _sweep(
     backend = backend_for(u)
     if backend == "compiled":
         sums = u.new_empty((0, 0, 0)) if sums is None else sums
-        c, s, u, b = c.contiguous(), s.contiguous(), u.contiguous(), b.contiguous()  # one may serve a whole batch
+        c, s, u, b = c.contiguous(), s.contiguous(), u.contiguous(), b.contiguous()  # c and s may have a batch of 1
         run_compiled("sweep", u.numel(), mode, groups(offsets), rows(T), c, s, u, b, w, out, sums)
     elif backend == "triton":
         _sweep_triton(mode, offsets, rows(T), c, s, u, b, w, out)
@@ -101,7 +101,7 @@ def _sweep(
 
 
 def lattice_product(offsets: Offsets, T: Tensor, c: Tensor, u: Tensor) -> Tensor:
-    """Compute A u in plain torch operations, through which gradients flow."""
+    """Compute A u in differentiable torch operations."""
     result = c * u
     for k, offset in enumerate(offsets):
         flow = T[k] * (u - shifted(u, offset))
@@ -110,7 +110,7 @@ def lattice_product(offsets: Offsets, T: Tensor, c: Tensor, u: Tensor) -> Tensor
 
 
 def shifted(u: Tensor, offset: tuple[int, ...]) -> Tensor:
-    """Return the field of values at i + offset, indices taken modulo the lattice."""
+    """Return the field whose value at i is u at i + offset, with indices modulo the lattice."""
     return torch.roll(u, tuple(-o for o in offset), (-3, -2, -1))
 
 
@@ -128,14 +128,14 @@ def _sweep_torch(
 # --- compiled -----------------------------------------------------------------------------------------------------
 
 
-_ALONG, _BESIDE, _BOX = 0, 1, 2
+_SAME_ROW, _OTHER_ROW, _BOX = 0, 1, 2  # the dz of a group: 1, 0, or -1, 0, 1
 
 
 @lru_cache
 def groups(offsets: Offsets) -> np.ndarray:
-    """Put the offsets to one row (x + dx, y + dy) together: dx, dy, number of the first, and which dz there are.
+    """Group the offsets by row (x + dx, y + dy): dx, dy, number of the first offset, and kind of its dz.
 
-    They are 1 (the row itself), 0 (a row beside it), or -1, 0, 1 one after the other.
+    The dz of a group are 1 (within the row itself), 0 (to a neighbouring row), or the consecutive offsets -1, 0, 1.
     """
     numbers: dict[tuple[int, int], list[int]] = {}
     for k, (dx, dy, _) in enumerate(offsets):
@@ -143,12 +143,12 @@ def groups(offsets: Offsets) -> np.ndarray:
     table = []
     for (dx, dy), members in sorted(numbers.items()):
         steps = tuple(offsets[k][2] for k in members)
-        table.append((dx, dy, members[0], {(1,): _ALONG, (0,): _BESIDE, (-1, 0, 1): _BOX}[steps]))
+        table.append((dx, dy, members[0], {(1,): _SAME_ROW, (0,): _OTHER_ROW, (-1, 0, 1): _BOX}[steps]))
     return np.array(table, dtype=np.int64)
 
 
 def strip_length(Y: int, Z: int) -> int:
-    """Return how many rows of a plane are one piece of work, as in `array.hpp`."""
+    """Return the number of rows of a plane that form one piece of work, as in `array.hpp`."""
     return max(1, min(Y, 16384 // Z))
 
 
@@ -206,7 +206,7 @@ def _sweep_triton(
     B, X, Y, Z = u.shape
     points = X * Y * Z
     table = constant_table(offsets, torch.int32, u.device)
-    weight = constant_table(w, u.dtype, u.device)  # a plain float would be cut to single precision
+    weight = constant_table(w, u.dtype, u.device)  # triton would cut a Python float to single precision
     stride_m = points if c.shape[0] > 1 else 0
     launch(
         _sweep_kernel,

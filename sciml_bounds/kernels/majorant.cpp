@@ -1,4 +1,4 @@
-// The terms of the error bound on every cell, see majorant.py.
+// Cell terms of the error bound, see majorant.py.
 
 #include "kernels.hpp"
 #include "rows.hpp"
@@ -14,8 +14,8 @@ struct Lengths {
     T volume, inverse[DIM], squared[DIM];  // of h, over pi^2
 };
 
-// A row of cells: coefficients, source, mask of the fluid, nodal values around, and the fluxes at both ends along each
-// axis (z, y, x).
+// A row of cells: coefficients, source, fluid mask, surrounding nodal values, and the fluxes at both ends along each axis
+// (z, y, x).
 template <int DIM, class T>
 struct Row {
     Coefficients<DIM, T> k;
@@ -25,13 +25,13 @@ struct Row {
     const T *low[DIM], *high[DIM];
 };
 
-// Write the terms of the cells begin .. end - 1, and raise `worst` to how far their fluxes are out of balance.
+// Write the terms of the cells begin .. end - 1, and raise `worst` to the largest imbalance of their fluxes.
 template <int DIM, bool REACTS, class T>
 void write_terms(const Row<DIM, T> &row, const Lengths<DIM, T> &h, T round_off, int64_t begin, int64_t end,
                  T *SB_RESTRICT flux_term, T *SB_RESTRICT oscillation_term, T *SB_RESTRICT reaction_term,
                  T *SB_RESTRICT worst) {
     constexpr T half = T(1) / 2, none = 0, one = 1;
-    T fluid[LENGTH];  // compilers vectorise no loop over booleans and numbers
+    T fluid[LENGTH];  // compilers do not vectorise loops over mixed booleans and numbers
     const unsigned char *bytes = reinterpret_cast<const unsigned char *>(row.fluid);
     for (int64_t z = begin; z < end; ++z) fluid[z - begin] = bytes[z];
     SB_INDEPENDENT

@@ -1,15 +1,15 @@
-"""Terms of the guaranteed error bound on every cell, in one pass over the grid.
+"""Cell terms of the guaranteed error bound, computed in one pass over the grid.
 
-For -div(a grad u) + c u = f, a multilinear field v and a flux y that is linear along its own axis on each cell
-(lowest-order Raviart-Thomas), with r = f + div y - c v and its cell mean r':
+For -div(a grad u) + c u = f, a multilinear field v and a lowest-order Raviart-Thomas flux y (each component linear
+along its own axis on a cell), with r = f + div y - c v and its cell mean r', the terms of a cell are
 
     flux        || a^-1/2 (a grad v - y) ||^2
     oscillation m || r - r' ||              m = max_i h_i / (pi sqrt(a_i))
-    reaction    c^-1 || r' ||^2             (nothing where c = 0: there r' is zero for an equilibrated flux)
+    reaction    c^-1 || r' ||^2             (zero where c = 0: there r' = 0 for an equilibrated flux)
 
-Where it is smaller, c^-1 || r - r' ||^2 is put into the third term instead of the second. All integrals are exact (see
-`kernels.q1` for the orthogonal modes). The Poincare constant of a box is that of Payne, Weinberger, Arch. Rational
-Mech. Anal. 5 (1960) 286-292, which for a box is attained on its longest side.
+If this gives a smaller bound, c^-1 || r - r' ||^2 is added to the third term in place of the second. All integrals are
+exact (see `kernels.q1` for the orthogonal modes). The Poincare constant of a box is that of Payne, Weinberger, Arch.
+Rational Mech. Anal. 5 (1960) 286-292; it is attained along the longest side.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ from sciml_bounds.kernels._backend import (
 from sciml_bounds.kernels.field_memory import new_field
 from sciml_bounds.kernels.q1 import STRIP, _pad, cell_rows, modes, padded_spacing
 
-__all__ = ["BALANCE", "Terms", "majorant_terms", "safe_sqrt"]
+__all__ = ["BALANCE_ROUND_OFFS", "Terms", "majorant_terms", "safe_sqrt"]
 
-#: A defect below this number of round-offs of the fluxes of its cell counts as zero.
-BALANCE = 16
+#: Imbalance of a cell that counts as zero, in units of the round-off of its largest flux.
+BALANCE_ROUND_OFFS = 16
 
 
 class Terms(NamedTuple):
-    """Terms of the bound.
+    """Cell terms of the error bound.
 
     Attributes
     ----------
-    flux
-        The first term of each cell, squared, shape (b, n); zero in solids.
-    oscillation
-        The second term, not squared. Without reaction this term and the third are one zero, expanded to all cells.
-    reaction
-        The third term, squared.
-    excess
-        Imbalance of the flux of cells without reaction beyond round-off, shape (b,): the largest
-        | integral of f + div y | less `BALANCE` round-offs of the largest of the fluxes and the source of the cell.
+    flux : Tensor (b, n)
+        Square of the flux term; zero in solids.
+    oscillation : Tensor (b, n)
+        Oscillation term, not squared. Without reaction, this term and the next are an expanded zero.
+    reaction : Tensor (b, n)
+        Square of the reaction term.
+    excess : Tensor (b,)
+        Largest imbalance beyond round-off of a cell without reaction: | integral of f + div y | minus
+        `BALANCE_ROUND_OFFS` round-offs of the largest of the fluxes and the source of the cell.
     """
 
     flux: Tensor
@@ -69,18 +69,20 @@ def majorant_terms(
     flux: tuple[Tensor, ...],
     spacing: tuple[float, ...],
 ) -> Terms:
-    """Compute the terms on every cell.
+    """Compute the terms of every cell.
 
     Parameters
     ----------
-    coefficient, reaction, source, fluid
-        a along each axis, c, f and the mask of fluid cells, shape (1 or b, n).
-    values
-        Nodal values, shape (b, n + 1).
-    flux
-        y along each axis at the face centres, shape (1 or b, n + 1 along its own axis).
-    spacing
-        h along each axis.
+    coefficient : tuple of Tensor (1 or b, n)
+        a along each axis.
+    reaction, source, fluid : Tensor (1 or b, n)
+        c, f and the mask of fluid cells.
+    values : Tensor (b, n + 1)
+        Nodal values of v.
+    flux : tuple of Tensor (1 or b, n + 1 along its own axis)
+        y along each axis at the face centres.
+    spacing : tuple of float
+        Cell size h along each axis.
     """
     data = (*coefficient, reaction, source)
     require_batches(len(values), *data, fluid, *flux)
@@ -90,7 +92,7 @@ def majorant_terms(
         return Terms(*terms, _excess(reaction, source, fluid, values, flux, spacing))
     dim = len(spacing)
     nodes, y = _pad(values, dim), [_pad(part, dim) for part in flux]
-    y = [y[0]] * (3 - dim) + y  # those of missing axes are not read
+    y = [y[0]] * (3 - dim) + y  # entries of missing axes are not read
     reacts = any(reaction.stride()[1:]) or bool(reaction[(slice(None), *(slice(1),) * dim)].any())
     cells = (1,) * (3 - dim) + tuple(source.shape[1:])
     out = new_field(values, (3 if reacts or backend == "triton" else 1, len(values), *cells))
@@ -104,7 +106,7 @@ def majorant_terms(
         found = values.new_empty((len(values), cells[0] * -(-cells[1] // STRIP)))
         run_compiled(
             "majorant_terms", out[0].numel(), dim, *cell_rows(coefficient, reaction, source, fluid), nodes, *y,
-            padded_spacing(spacing), BALANCE * torch.finfo(values.dtype).eps, out, found,
+            padded_spacing(spacing), BALANCE_ROUND_OFFS * torch.finfo(values.dtype).eps, out, found,
         )  # fmt: skip
         excess = found.amax(1)
     parts = [part.view(len(values), *source.shape[1:]) for part in out]
@@ -114,12 +116,12 @@ def majorant_terms(
 
 
 def _in_space(field: Tensor, dim: int) -> Tensor:
-    """View a cell field (b, n) in three dimensions."""
+    """View a cell field (b, n) as one in three dimensions."""
     return field.reshape(len(field), *(1,) * (3 - dim), *field.shape[1:])
 
 
 def safe_sqrt(squared: Tensor) -> Tensor:
-    """Square root whose derivative at zero is zero instead of infinite; NaN stays NaN."""
+    """Return the square root, with derivative zero instead of infinity at zero; NaN stays NaN."""
     zero = squared <= 0
     return torch.where(zero, 0.0, torch.where(zero, 1.0, squared).sqrt())
 
@@ -189,7 +191,7 @@ def _excess(
         low, high = face.detach().narrow(1 + axis, 0, n), face.detach().narrow(1 + axis, 1, n)
         divergence = divergence + (high - low) / h
         size = torch.maximum(size, torch.maximum(low.abs(), high.abs()) * (volume / h))
-    excess = divergence.abs() * volume - BALANCE * torch.finfo(values.dtype).eps * size
+    excess = divergence.abs() * volume - BALANCE_ROUND_OFFS * torch.finfo(values.dtype).eps * size
     worst: Tensor = torch.where(fluid & (reaction <= 0), excess, 0.0).flatten(1).amax(1)
     return worst.expand(len(values))
 
@@ -221,7 +223,7 @@ def _terms_kernel(
     variance = zero
     mean = zero
     volume = tl.load(h) * tl.load(h + 1) * tl.load(h + 2)
-    pi_squared = tl.load(h + 3)  # a literal would be cut to single precision
+    pi_squared = tl.load(h + 3)  # triton would cut a literal to single precision
     for k in tl.static_range(3 - DIM, 3):
         if k == 0:
             a = tl.load(ax + n * sax + i, mask=open_cell, other=1.0)

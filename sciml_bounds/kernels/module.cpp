@@ -14,8 +14,8 @@
 
 namespace nb = nanobind;
 
-// Arrays come in through the buffer protocol. Of a call only the pointer and the lengths are kept: the caller holds the
-// array while the call lasts.
+// Arrays are passed through the buffer protocol. Only the pointer and the lengths are stored, as the caller keeps the
+// array alive during the call.
 namespace nanobind::detail {
 
 template <class T>
@@ -75,7 +75,7 @@ void define(nb::module_ &m, const char *name, Function function) {
 }
 
 #ifdef SB_X86
-// Features of the processor, which every compiler can read in this way.
+// Features of the processor, read in a way that works with every compiler.
 struct Processor {
     unsigned features = 0;  // leaf 1, ECX
     unsigned extended = 0;  // leaf 7, EBX

@@ -6,7 +6,7 @@
 namespace sb::SB_ISA {
 namespace {
 
-// Write what the cells begin .. end - 1 of a row add to their corners.
+// Write the contributions of the cells begin .. end - 1 of a row to their corners.
 template <int DIM, class T>
 void write_products(const NodeRows<DIM, T> &nodes, const Coefficients<DIM, T> &k, const Factors<DIM, T> &factors,
                     int64_t begin, int64_t end, Ends<T> (&ends)[corners(DIM - 1)]) {

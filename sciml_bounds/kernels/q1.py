@@ -1,14 +1,14 @@
-"""Multilinear finite elements on a box grid: (a grad v, grad phi) + (c v, phi) for every node, exactly.
+"""Multilinear finite elements on a box grid: (a grad v, grad phi) + (c v, phi) for every node, integrated exactly.
 
-On a cell a multilinear function is a sum of products of centred coordinates xi_i in [-1/2, 1/2],
+On a cell, a multilinear function is a sum of products of centred coordinates xi_i in [-1/2, 1/2],
 
     v = sum over sets S of axes of m_S prod_{i in S} xi_i,    d_i v = 1/h_i sum over S with i in S of m_S prod_{S - i}
     xi,
 
-and these products are orthogonal with mean squares 12^-|S|. In the coefficients m_S every integral of this package is
-therefore a weighted sum of squares. The transform from corner values is one mean and one difference per axis.
+and these products are orthogonal with mean squares 12^-|S|. Integrals of squares are therefore weighted sums of squares
+of the mode coefficients m_S. The transform from corner values takes a mean and a difference along each axis.
 
-Node fields have n + 1 nodes along every axis here (periodic ones carry a copy of their first node).
+Node fields have n + 1 nodes along every axis here; on periodic axes the last node is a copy of the first.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ from sciml_bounds.kernels.field_memory import new_field
 
 __all__ = ["energy", "from_modes", "mode_weights", "modes", "stiffness"]
 
-#: Rows of cells whose sums are formed together, as in `rows.hpp`.
+#: Number of rows of cells that are summed together, as in `rows.hpp`.
 STRIP = 16
 
 
 def stiffness(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor, spacing: tuple[float, ...]) -> Tensor:
-    """Apply the stiffness and mass matrix of multilinear elements.
+    """Apply the sum of the stiffness and mass matrices of multilinear elements.
 
     Parameters
     ----------
-    coefficient
-        a along each axis, shape (1 or b, n); zero in solids.
-    reaction
-        c, shape (1 or b, n); zero in solids.
-    values
-        Nodal values, shape (b, n + 1).
-    spacing
-        h along each axis.
+    coefficient : tuple of Tensor (1 or b, n)
+        a along each axis; zero in solids.
+    reaction : Tensor (1 or b, n)
+        c; zero in solids.
+    values : Tensor (b, n + 1)
+        Nodal values of v.
+    spacing : tuple of float
+        Cell size h along each axis.
 
     Returns
     -------
-    Tensor
-        One value per node, shape (b, n + 1).
+    Tensor (b, n + 1)
+        One value per node.
     """
     require_batches(len(values), *coefficient, reaction)
     backend = backend_for(values)
@@ -73,7 +73,7 @@ def stiffness(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor,
 
 
 def energy(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor, spacing: tuple[float, ...]) -> Tensor:
-    """Compute (a grad v, grad v) + (c v, v), shape (b,); the arguments are those of `stiffness`."""
+    """Return (a grad v, grad v) + (c v, v), shape (b,), for the arguments of `stiffness`."""
     require_batches(len(values), *coefficient, reaction)
     if backend_for(values) != "compiled" or needs_gradient(*coefficient, reaction, values):
         product = stiffness(coefficient, reaction, values, spacing)
@@ -86,18 +86,18 @@ def energy(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor, sp
 
 
 def sums_over_cells(values: Tensor, count: int, cells: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Allocate `count` sums per sample, shape (b, count), and the scratch of the loops that compute them."""
+    """Allocate scratch memory and results (b, count) of loops that compute `count` sums over cells per sample."""
     X, Y = (1, 1, *cells)[-3:-1]
     return values.new_empty((len(values), count, X * -(-Y // STRIP))), values.new_empty((len(values), count))
 
 
 def padded_spacing(spacing: tuple[float, ...]) -> np.ndarray:
-    """Return the spacing in three dimensions; the axes that are missing have length one."""
+    """Return the spacing in three dimensions, with 1 for missing axes."""
     return np.array((1.0,) * (3 - len(spacing)) + tuple(spacing))
 
 
 def cell_rows(coefficient: tuple[Tensor, ...], *others: Tensor) -> list[Tensor]:
-    """Return cell fields in three dimensions for the compiled loops, which do not read a of missing axes."""
+    """Return cell fields in three dimensions for the compiled loops, which do not read the a of missing axes."""
     dim = len(coefficient)
     fields = [_pad_cells(part, dim) for part in (*coefficient, *others)]
     return [fields[0]] * (3 - dim) + fields
@@ -108,13 +108,13 @@ def _pad(field: Tensor, dim: int) -> Tensor:
 
 
 def _pad_cells(field: Tensor, dim: int) -> Tensor:
-    """Pad a field of cells; one with the same value in all cells of a sample is cut to one row."""
+    """View a cell field in three dimensions; a field constant on each sample is cut to one row of cells."""
     padded = field.reshape(len(field), *(1,) * (3 - dim), *field.shape[1:])
     return (padded if any(field.stride()[1:]) else padded[:, :1, :1]).contiguous()
 
 
 def _mode_scales(spacing: tuple[float, ...]) -> np.ndarray:
-    """Weights of a_x, a_y, a_z and c in the energy of each mode, shape (8, 4); modes are numbered by bits x y z."""
+    """Return the weights (8, 4) of a_x, a_y, a_z and c in the energy of each mode, numbered by the bits x y z."""
     dim = len(spacing)
     volume = float(np.prod(spacing))
     scale = np.zeros((8, 4))
@@ -132,7 +132,10 @@ def _mode_scales(spacing: tuple[float, ...]) -> np.ndarray:
 
 
 def modes(values: Tensor, dim: int) -> dict[tuple[int, ...], Tensor]:
-    """Coefficients m_S of a multilinear function on every cell, by the bits of S; nodes are the last `dim` axes."""
+    """Return the coefficients m_S of a multilinear function on every cell, by the bits of S.
+
+    The last `dim` axes of `values` are the nodes.
+    """
     found: dict[tuple[int, ...], Tensor] = {(): values}
     for axis in range(dim):
         position = values.ndim - dim + axis
@@ -147,7 +150,7 @@ def modes(values: Tensor, dim: int) -> dict[tuple[int, ...], Tensor]:
 
 
 def from_modes(parts: dict[tuple[int, ...], Tensor], dim: int) -> Tensor:
-    """Transpose of `modes`: one value per node from one value per mode and cell."""
+    """Apply the transpose of `modes`: compute one value per node from one value per mode and cell."""
     for axis in reversed(range(dim)):
         joined = {}
         for bits in [b for b in parts if b[axis] == 0]:
@@ -165,7 +168,7 @@ def from_modes(parts: dict[tuple[int, ...], Tensor], dim: int) -> Tensor:
 def mode_weights(
     coefficient: tuple[Tensor, ...], reaction: Tensor, spacing: tuple[float, ...]
 ) -> dict[tuple[int, ...], Tensor]:
-    """Weights k_S of the modes on every cell: the energy of a multilinear function is the sum of k_S m_S^2."""
+    """Return the weights k_S of the modes on every cell, for which the energy is the sum of k_S m_S^2."""
     dim = len(spacing)
     scale = _mode_scales(spacing)
     found = {}
@@ -194,7 +197,7 @@ def _stiffness_kernel(
     ax, ay, az, c, v, scale, out, X, Y, Z, NX, NY, NZ, sx, sy, sz, sc,
     DIM: tl.constexpr, CORNERS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    # One node a lane: it gathers the contributions of the cells around it, so that nothing is written twice.
+    # Each lane gathers the contributions of the cells around one node, so that no memory is written twice.
     N = NX * NY * NZ
     n = tl.program_id(1).to(tl.int64)
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -216,7 +219,7 @@ def _stiffness_kernel(
             # entry (corner, q) of the cell matrix: sum over modes of transform(corner) weight transform(q)
             entry = acc * 0.0
             for s in tl.static_range(CORNERS):
-                # each axis gives 1/2 * 1/2 to a mean, -1/+1 * -1/+1 to a difference
+                # factors of an axis: 1/2 * 1/2 for a mean, (-1 or +1) * (-1 or +1) for a difference
                 factor = 1.0
                 for a in tl.static_range(DIM):
                     if (s >> a) & 1:

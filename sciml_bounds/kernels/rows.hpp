@@ -1,8 +1,8 @@
 // Rows of cells and the rows of nodes around them, shared by the kernels on cells.
 //
-// On a cell of DIM axes a multilinear function is given by its 2^DIM values at the corners, or by its modes, see q1.py.
+// On a cell of DIM axes, a multilinear function is given by its 2^DIM corner values or by its modes, see q1.py.
 // Corners and modes are numbered by bits: bit 0 is the last axis (z), bit 1 the one before (y), bit 2 the first (x).
-// The modes are kept without factors, as sums and differences along each axis: 2^(DIM - |S|) times those of q1.py.
+// Modes are stored as plain sums and differences along each axis, which are 2^(DIM - |S|) times those of q1.py.
 #pragma once
 
 #include <limits>
@@ -14,8 +14,8 @@
 
 namespace sb::SB_ISA {
 
-// A piece of work is a block of PLANES x STRIP rows, or one strip of rows, done in chunks of LENGTH cells: small enough
-// for its scratch to stay in the cache and for sums along it to gather little round-off.
+// A piece of work is a block of PLANES x STRIP rows, or a strip of rows, in chunks of LENGTH cells: small enough for its
+// scratch memory to stay in the cache and for its sums to accumulate little round-off.
 constexpr int64_t PLANES = 8, STRIP = 16, LENGTH = 256;
 
 constexpr int corners(int dim) { return 1 << dim; }
@@ -28,13 +28,13 @@ SB_INLINE void call_for_each(std::integer_sequence<int, I...>, Body &&body) {
     (body(std::integral_constant<int, I>()), ...);
 }
 
-// Call body(i) for i = 0 .. N - 1, which are constants of the compiler: a loop around it can be vectorised.
+// Call body(i) for compile-time constants i = 0 .. N - 1, so that a loop around it can be vectorised.
 template <int N, class Body>
 SB_INLINE void unroll(Body &&body) {
     call_for_each(std::make_integer_sequence<int, N>(), body);
 }
 
-// Call body(constant) with the number of axes as a constant of the compiler.
+// Call body(constant) with the number of axes as a compile-time constant.
 template <class Body>
 SB_INLINE void with_dim(int dim, Body &&body) {
     if (dim == 1) body(std::integral_constant<int, 1>());
@@ -42,7 +42,7 @@ SB_INLINE void with_dim(int dim, Body &&body) {
     if (dim == 3) body(std::integral_constant<int, 3>());
 }
 
-// One row of a field of cells. A field that is the same in all samples, or in all cells of a sample, holds it once.
+// One row of a cell field. A field constant over the samples, or over the cells of a sample, is stored once.
 template <class T>
 SB_INLINE const T *cell_row(View<const T, 4> field, int64_t n, int64_t x, int64_t y) {
     return field.at(field.n[0] > 1 ? n : 0, field.n[1] > 1 ? x : 0, field.n[2] > 1 ? y : 0);
@@ -81,7 +81,7 @@ struct Factors {
     }
 };
 
-// From the factors of a_x, a_y, a_z and c.
+// Convert the factors of a_x, a_y, a_z and c.
 template <int DIM, class T>
 SB_INLINE Factors<DIM, T> factors_of(const double *row) {
     Factors<DIM, T> found;
@@ -92,7 +92,7 @@ SB_INLINE Factors<DIM, T> factors_of(const double *row) {
 
 SB_INLINE double volume_of(View<const double, 1> h) { return h.data[0] * h.data[1] * h.data[2]; }
 
-// The energy of modes without factors is the sum of 3^-|S| (c_0 c + sum over axes i in S of a_i c_i) m_S^2.
+// The energy of modes stored as plain sums and differences: sum of 3^-|S| (c_0 c + sum over axes i in S of a_i c_i) m_S^2.
 template <int DIM, class T>
 SB_INLINE Factors<DIM, T> energy_factors(View<const double, 1> h) {
     const double volume = volume_of(h) / (1 << 2 * DIM);
@@ -119,7 +119,7 @@ struct NodeRows {
     const T *row[corners(DIM - 1)];
 };
 
-// The rows (x, y), (x, y + 1), (x + 1, y), (x + 1, y + 1) of a field, as far as the axes exist.
+// The rows (x, y), (x, y + 1), (x + 1, y), (x + 1, y + 1) of a field, for the axes that exist.
 template <int DIM, class T>
 SB_INLINE NodeRows<DIM, T> rows_around(View<const T, 4> field, int64_t n, int64_t x, int64_t y) {
     NodeRows<DIM, T> found;
@@ -144,7 +144,7 @@ SB_INLINE void for_pairs(T (&m)[N], Body &&body) {
     });
 }
 
-// Sums and differences along every axis, from values at the corners.
+// Compute sums and differences along every axis from the corner values.
 template <int N, class T>
 SB_INLINE void to_modes(T (&m)[N]) {
     const auto split = [](T &a, T &b) {
@@ -170,14 +170,14 @@ SB_INLINE void to_corners(T (&m)[N]) {
     for_pairs<1>(m, join);
 }
 
-// What the cells of a chunk add to the two nodes of each along the last axis: high[z + 1] goes with low[z].
+// Contributions of the cells of a chunk to their two nodes along the last axis; high[z + 1] and low[z] go to one node.
 template <class T>
 struct Ends {
     T low[LENGTH + 1], high[LENGTH + 1];
 
     SB_INLINE void start() { high[0] = 0; }
 
-    // Add the chunk of n cells from `begin` on to a row of Z + 1 nodes, or write it where the row is fresh.
+    // Add the chunk of n cells from `begin` on to a row of Z + 1 nodes; if the row is fresh, write instead of adding.
     SB_INLINE void add_to(T *SB_RESTRICT out, bool fresh, int64_t begin, int64_t n, int64_t Z) {
         const bool last = begin + n == Z;
         low[n] = 0;
@@ -190,13 +190,13 @@ struct Ends {
     }
 };
 
-// Whether the planes of nodes before (0) and behind (1) a row of cells are reached for the first time.
+// Whether the planes of nodes before (0) and after (1) a row of cells are reached for the first time.
 struct Fresh {
     bool x[2], y[2];
 };
 
-// Call body(n, x, y, fresh) for every row of cells. Rows that share a node are never done at the same time, and always
-// in the same order, so that body may add to the nodes around.
+// Call body(n, x, y, fresh) for every row of cells. Rows that share a node are never processed at the same time, and
+// always in the same order, so body may add to the surrounding nodes.
 template <class Body>
 SB_INLINE void for_rows_in_turn(int64_t B, int64_t X, int64_t Y, int threads, Body &&body) {
     const int64_t slabs = (X + PLANES - 1) / PLANES, strips = (Y + STRIP - 1) / STRIP;
@@ -207,7 +207,7 @@ SB_INLINE void for_rows_in_turn(int64_t B, int64_t X, int64_t Y, int threads, Bo
             const int64_t n = k / (across * along);
             const int64_t x0 = PLANES * (2 * (k / along % across) + px), x1 = smaller(x0 + PLANES, X);
             const int64_t y0 = STRIP * (2 * (k % along) + py), y1 = smaller(y0 + STRIP, Y);
-            // an odd block comes after the even ones on both sides, and so shares its outer nodes with them
+            // an odd block follows the even ones on both sides, with which it shares its outer nodes
             for (int64_t x = x0; x < x1; ++x)
                 for (int64_t y = y0; y < y1; ++y)
                     body(n, x, y, Fresh{{x == x0 && px == 0, px == 0 || x + 1 < x1 || x1 == X},
@@ -216,7 +216,7 @@ SB_INLINE void for_rows_in_turn(int64_t B, int64_t X, int64_t Y, int threads, Bo
     }
 }
 
-// Sums of a row of T by halves, so that little round-off is gathered; the row is overwritten.
+// Sum of a row by repeated halving, which accumulates little round-off; the row is overwritten.
 template <class T>
 SB_INLINE T sum_by_halves(T *row, int64_t n) {
     while (n > 1) {
@@ -228,8 +228,8 @@ SB_INLINE T sum_by_halves(T *row, int64_t n) {
     return row[0];
 }
 
-// Compute COUNT sums over the cells of each sample: body(n, x, y, begin, end, sums) adds those of a chunk of a row of
-// cells to sums[0 .. COUNT - 1][0 .. end - begin - 1]. `parts` (b, COUNT, X * strips) is scratch.
+// Compute COUNT sums over the cells of each sample: body(n, x, y, begin, end, sums) adds the terms of a chunk of a row of
+// cells to sums[0 .. COUNT - 1][0 .. end - begin - 1]. `parts` (b, COUNT, X * strips) is scratch memory.
 template <int COUNT, class T, class Body>
 SB_INLINE void sum_over_cells(int64_t X, int64_t Y, int64_t Z, int threads, View<T, 3> parts, View<T, 2> out,
                               Body &&body) {

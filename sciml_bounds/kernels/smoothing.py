@@ -1,8 +1,8 @@
-"""The way down and the way up one level of a multigrid cycle.
+"""The descending and ascending half of a multigrid cycle on one level.
 
-Down: Chebyshev steps x <- x + w s (b - A x) from zero, then the restriction of the residual. Up: the prolongation of a
-coarse correction, then the steps again. On CPUs each is one pass through memory (`wavefront`); elsewhere they are made
-of the kernels of `lattice` and `transfer`.
+Descent: Chebyshev steps x <- x + w s (b - A x) from zero, then restriction of the residual. Ascent: prolongation of the
+coarse correction, then the steps again. On the CPU each half is one pass through memory (`wavefront`); on other devices
+it is composed of the kernels of `lattice` and `transfer`.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ Steps = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Stage:
-    """The operator of a level, its smoother, and the way to the next level.
+    """Operator and smoother of a level, and prolongation from the next coarser one.
 
     Attributes
     ----------
-    offsets, T, c
+    offsets, T, c : Offsets, Tensor, Tensor
         The operator, as in `kernels.lattice`.
-    s
-        What residuals are multiplied with in a step of length one, shape (b, x, y, z).
-    axes, weights
+    s : Tensor (b, x, y, z)
+        Diagonal scaling of the residual in the smoother.
+    axes, weights : tuple of bool, Tensor
         The prolongation P, as in `kernels.transfer`.
-    work
-        Buffers, kept from one call to the next.
+    work : Work
+        Buffers, reused by later calls.
     """
 
     offsets: lattice.Offsets
@@ -48,7 +48,7 @@ class Stage:
     work: Work = field(default_factory=dict, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Leave the buffers out of copies."""
+        """Exclude the buffers from copies."""
         return type(self), (self.offsets, self.T, self.c, self.s, self.axes, self.weights)
 
     @property
@@ -57,7 +57,7 @@ class Stage:
         return self.offsets, self.T, self.c, self.s
 
     def require(self, *fields: Tensor) -> None:
-        """Refuse fields whose batches do not fit, see `require_batches`."""
+        """Raise if the batches of the fields do not fit, see `require_batches`."""
         batches = {field.shape[0] for field in fields}
         if not batches | self._batches <= {1, max(batches)}:
             require_batches(max(batches), *fields, self.c, self.s, self.weights[0])
@@ -68,9 +68,20 @@ class Stage:
 
 
 def descend(stage: Stage, steps: Steps, b: Tensor, x: Tensor, coarse: Tensor) -> None:
-    """Write x (b, x, y, z) after steps of the given lengths from zero, and P^T (b - A x) into `coarse` (b, X, Y, Z).
+    """Write the result of smoothing steps from zero into x, and the restricted residual P^T (b - A x) into `coarse`.
 
-    Without steps x is left alone, and the restriction is that of b.
+    Without steps x is not written, and `coarse` is P^T b.
+
+    Parameters
+    ----------
+    stage : Stage
+        Operator, smoother and prolongation.
+    steps : tuple of float
+        Lengths of the steps.
+    b, x : Tensor (b, x, y, z)
+        Right-hand side, and output of the steps.
+    coarse : Tensor (b, X, Y, Z)
+        Output of the restriction.
     """
     stage.require(b, x, coarse)
     if backend_for(b) == "compiled":
@@ -89,9 +100,9 @@ def descend(stage: Stage, steps: Steps, b: Tensor, x: Tensor, coarse: Tensor) ->
 
 
 def ascend(stage: Stage, steps: Steps, coarse: Tensor, b: Tensor, x: Tensor, out: Tensor) -> None:
-    """Write x + P coarse after steps of the given lengths into `out`: another tensor than x, which may be changed.
+    """Add P `coarse` to x, and write the result of smoothing steps of the given lengths from there into `out`.
 
-    Without steps `out` is x.
+    `x` may be overwritten. `out` must not share its memory, except without steps, where `out` must be `x`.
     """
     stage.require(b, x, coarse, out)
     if backend_for(b) == "compiled":
@@ -105,7 +116,7 @@ def ascend(stage: Stage, steps: Steps, coarse: Tensor, b: Tensor, x: Tensor, out
 
 
 def _targets(count: int, last: Tensor, other: Tensor) -> list[Tensor]:
-    """Alternate between two tensors such that the last of so many steps writes into the first of them."""
+    """Return the output of each of `count` steps, alternating between two tensors and ending with `last`."""
     return [last if (count - k) % 2 else other for k in range(count)]
 
 

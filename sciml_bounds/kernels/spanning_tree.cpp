@@ -1,4 +1,4 @@
-// Sums along the branches of a forest, see spanning_tree.py. Each step needs the one before, so threads are of no use.
+// Sums along the branches of a forest, see spanning_tree.py. Each step depends on the one before, so there are no threads.
 
 #include "kernels.hpp"
 

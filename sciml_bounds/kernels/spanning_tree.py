@@ -1,7 +1,7 @@
 """Sums along the branches of a spanning forest.
 
-A forest is given by its cells in the order of a breadth-first search, and by the parent of each cell (-1 for a root).
-Each step needs the one before, so there is no triton version: fields on CUDA are summed on the host.
+A forest is given by its cells in breadth-first order and by the parent of each cell (-1 for a root). Each step depends
+on the one before, so there is no triton version: fields on CUDA are summed on the host.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ def add_to_parents(order: Integers, parent: Integers, values: Tensor) -> Tensor:
 
     Parameters
     ----------
-    order
-        Cells in the order of a breadth-first search that starts at all roots.
-    parent
+    order : array of int64
+        Cells in the order of a breadth-first search from all roots.
+    parent : array of int64
         Parent of each cell, -1 for roots.
-    values
-        Shape (n,), on the CPU.
+    values : Tensor (n,)
+        Values of the cells, on the CPU.
     """
     if backend_for(values) == "compiled":
         run_compiled("add_to_parents", 0, order, parent, values)
@@ -40,7 +40,7 @@ def add_to_parents(order: Integers, parent: Integers, values: Tensor) -> Tensor:
 def add_to_children(order: Integers, parent: Integers, values: Tensor) -> Tensor:
     """Replace the value of each cell by the sum over its ancestors and itself, in place.
 
-    Parameters are those of `add_to_parents`, of which this is the transpose.
+    This is the transpose of `add_to_parents`, with the same parameters.
     """
     if backend_for(values) == "compiled":
         run_compiled("add_to_children", 0, order, parent, values)
@@ -51,7 +51,7 @@ def add_to_children(order: Integers, parent: Integers, values: Tensor) -> Tensor
 
 
 def _levels(order: Integers, parent: Integers) -> list[tuple[Tensor, Tensor]]:
-    """List the cells of equal distance to a root, with their parents, nearest first and without the roots."""
+    """Return the cells at each distance from the roots, with their parents, in ascending distance from 1 on."""
     place = np.empty(len(parent), dtype=np.int64)
     place[order] = np.arange(len(order))
     above = parent[order]

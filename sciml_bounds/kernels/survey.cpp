@@ -1,4 +1,4 @@
-// One reading of a lattice operator, see survey.py.
+// Properties of a lattice operator in one pass, see survey.py.
 
 #include "lattice.hpp"
 
@@ -7,8 +7,8 @@
 namespace sb::SB_ISA {
 namespace {
 
-// Sums and extremes that are formed side by side, as the vector units of a processor do. Functions with such loops are
-// not inlined: GCC 12 vectorises finish_row wrongly where it is part of a larger function (sums came out too small).
+// Number of partial sums and extremes, to fill the vector registers. Functions with such loops are not inlined, as GCC 12
+// vectorises finish_row wrongly inside a larger function (its sums are too small).
 constexpr int64_t LANES = 16;
 
 // Largest number of offsets: half of the 26 neighbours.
@@ -28,7 +28,7 @@ SB_INLINE T largest_of(const T *lanes) {
     return found;
 }
 
-// What is known about the conductances of one offset.
+// Statistics of the conductances of one offset.
 template <class T>
 struct Statistics {
     T total[LANES], count[LANES], smallest[LANES], largest[LANES];
@@ -58,7 +58,7 @@ struct Statistics {
     }
 };
 
-// Take a row of conductances into the statistics.
+// Update the statistics with a row of conductances.
 template <class T>
 SB_NOINLINE void take_row(Statistics<T> &of_all, const T *row, int64_t Z) {
     Statistics<T> found = of_all;
@@ -69,7 +69,7 @@ SB_NOINLINE void take_row(Statistics<T> &of_all, const T *row, int64_t Z) {
     of_all = found;
 }
 
-// Add the conductances to both neighbours of an offset, and their absolute values.
+// Add the conductances of an offset, and their absolute values, to both neighbours.
 template <class T>
 void add_pair(T *SB_RESTRICT total, T *SB_RESTRICT size, const T *t, const T *before, int64_t count) {
     for (int64_t z = 0; z < count; ++z) {
@@ -84,7 +84,7 @@ SB_INLINE T ratio(T t, T before) {
     return small > 0 ? large / small : T(1);
 }
 
-// Take the ratios of conductances that follow each other into the largest so far.
+// Update the largest ratio with those of consecutive conductances.
 template <class T>
 SB_NOINLINE void compare(T *of_all, const T *t, const T *before, int64_t count) {
     T found[LANES];
@@ -96,7 +96,7 @@ SB_NOINLINE void compare(T *of_all, const T *t, const T *before, int64_t count) 
     for (int64_t j = 0; j < LANES; ++j) of_all[j] = found[j];
 }
 
-// Finish the sums of a row of points with their absorption, and sum that where there are neighbours.
+// Add c to the sums of a row of points, and sum c over the points that have neighbours.
 template <class T>
 SB_NOINLINE void finish_row(T *SB_RESTRICT total, T *SB_RESTRICT size, T *of_all, const T *c, int64_t Z) {
     const int64_t whole = Z / LANES * LANES;
@@ -141,7 +141,7 @@ void survey(int threads, View<const int64_t, 2> groups, View<const T, 5> conduct
                     const int64_t k = groups(g, 2) + step, dz = kind == BOX ? step - 1 : (kind == ALONG ? 1 : 0);
                     const T *t = conductances.at(n, x, y, k), *before = conductances.at(n, xb, yb, k);
                     take_row(seen[k], t, Z);
-                    // the neighbour of the first (last) point may be the last (first): one place apart from the others
+                    // the neighbour of the first (last) point may be the last (first), which is not adjacent in memory
                     const int64_t end = dz < 0 ? Z - 1 : 0, other = dz == 0 ? 0 : Z - 1 - end;
                     const int64_t first = dz > 0 ? 1 : 0, count = dz == 0 ? Z : Z - 1;
                     add_pair(total + first, size + first, t + first, before + first - dz, count);

@@ -1,4 +1,4 @@
-"""One reading of a lattice operator, which tells what a multigrid hierarchy is set up from."""
+"""Diagonal, row sums and other properties of a lattice operator, computed in one pass for the multigrid set-up."""
 
 from __future__ import annotations
 
@@ -15,24 +15,23 @@ __all__ = ["Survey", "survey"]
 
 
 class Survey(NamedTuple):
-    """What one reading of a lattice operator tells.
+    """Properties of a lattice operator.
 
     Attributes
     ----------
-    diagonal
-        c + sum_j T_ij, shape (b, x, y, z).
-    absolute
-        The sums of |A_ij| over rows, shape (b, x, y, z).
-    conductances
-        For each offset the sum of the conductances, how many are not zero, the smallest positive one (infinite if
-        there is none) and the largest, shape (b, k, 4).
-    isolated
-        The number of points without neighbours that are on no side of the box, shape (b,).
-    excess
-        The sum of c over the points that have neighbours, shape (b,).
-    contrast
-        The largest ratio of two positive conductances between nearest neighbours that follow each other along an axis,
-        at least 1. Shape (b,).
+    diagonal : Tensor (b, x, y, z)
+        c + sum_j T_ij.
+    absolute : Tensor (b, x, y, z)
+        Row sums of |A_ij|.
+    conductances : Tensor (b, k, 4)
+        For each offset: sum of the conductances, number of nonzero ones, smallest positive one (infinity if there is
+        none), and largest one.
+    isolated : Tensor (b,)
+        Number of points without neighbours in the interior of the box.
+    excess : Tensor (b,)
+        Sum of c over the points that have neighbours.
+    contrast : Tensor (b,)
+        Largest ratio of two positive conductances of consecutive nearest-neighbour edges along an axis; at least 1.
     """
 
     diagonal: Tensor
@@ -44,7 +43,7 @@ class Survey(NamedTuple):
 
 
 def survey(offsets: Offsets, T: Tensor, c: Tensor) -> Survey:
-    """Read an operator once."""
+    """Compute the properties of an operator in one pass."""
     if backend_for(c) != "compiled":
         return _survey_torch(offsets, T, c)
     B, X, Y, Z = c.shape

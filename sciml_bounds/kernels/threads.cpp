@@ -1,7 +1,7 @@
-// The pool: workers wait for a loop, take ranges of it from a common counter, and go back to waiting.
+// The pool: workers wait for a loop, take ranges of it from a shared counter, and wait again.
 //
-// The threads are started when they are first needed and live until the process ends, which is why the pool is never
-// destroyed. A child of fork has none of them; Python asks for one thread there.
+// Threads are started on first use and live until the process ends, so the pool is never destroyed. A forked child has
+// none of them; there, Python requests one thread.
 
 #include "threads.hpp"
 
@@ -22,10 +22,10 @@
 namespace sb {
 namespace {
 
-// Ranges per thread: enough to even out cores of different speed.
+// Ranges per thread, enough to balance cores of different speeds.
 constexpr int64_t RANGES_PER_THREAD = 8;
 
-// Polls before a thread goes to sleep, some tens of microseconds: loops of one solve follow each other closely.
+// Polls before a thread goes to sleep (some 10 microseconds), as the loops of a solve follow each other closely.
 constexpr int POLLS = 2000;
 
 struct Loop {
@@ -57,7 +57,7 @@ class Pool {
         loop.work();
         {
             std::lock_guard<std::mutex> lock(mutex_);
-            loop_ = nullptr;  // whoever has not come by now has missed it
+            loop_ = nullptr;  // workers that wake up from now on skip this loop
         }
         for (int polls = 0; working_.load() > 0; ++polls) polls < POLLS ? SB_PAUSE() : std::this_thread::yield();
     }

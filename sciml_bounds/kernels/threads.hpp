@@ -1,12 +1,12 @@
-// A pool of threads that share the pieces of a loop.
+// A thread pool for parallel loops.
 #pragma once
 
 #include "array.hpp"
 
 namespace sb {
 
-// Run task(context, begin, end) for consecutive ranges that cover 0 .. count on up to `threads` threads, the calling one
-// among them. A loop that starts while the pool is busy runs on the calling thread alone.
+// Run task(context, begin, end) for consecutive ranges that cover 0 .. count, on up to `threads` threads including the
+// calling one. A loop that starts while the pool is busy runs on the calling thread alone.
 void run_on_threads(void (*task)(void *, std::int64_t, std::int64_t), void *context, std::int64_t count, int threads);
 
 // Call body(i) for i = 0 .. count - 1, in any order and on several threads.

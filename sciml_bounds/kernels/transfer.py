@@ -1,9 +1,9 @@
 """Prolongation and restriction between a lattice and the lattice of its even points along the coarsened axes.
 
-A fine point is i = 2 I + S along coarsened axes (i = I along the others), with S in {0, 1} on each coarsened axis. Even
-points (S = 0) take the coarse value; a point of class S is interpolated from the coarse points I + C with C <= S, each
-with its own weight. `weights[k, b, I]` belongs to the k-th pair of `pairs(axes)`; restriction is the transpose. The
-weights are interleaved in memory like the conductances of `kernels.lattice`.
+Along coarsened axes a fine point is i = 2 I + S with S in {0, 1}; along the others i = I. Even points (S = 0) take the
+coarse value. A point of class S is interpolated from the coarse points I + C with C <= S, each with its own weight.
+`weights[k, b, I]` is the weight of the k-th pair (S, C) of `pairs(axes)`. Restriction is the transpose. The weights are
+interleaved in memory like the conductances of `kernels.lattice`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Bits = tuple[int, ...]
 
 @lru_cache
 def pairs(axes: tuple[bool, bool, bool]) -> tuple[tuple[Bits, Bits], ...]:
-    """List the pairs (class S, corner C <= S) that carry an interpolation weight, smaller classes first."""
+    """Return the pairs (class S, corner C <= S) that have an interpolation weight, smaller classes first."""
     classes = [s for s in product((0, 1), repeat=3) if any(s) and all(a or not b for a, b in zip(axes, s))]
     classes.sort(key=lambda s: (sum(s), s))
     return tuple((s, c) for s in classes for c in product(*[(0, 1) if bit else (0,) for bit in s]))
@@ -47,7 +47,7 @@ def coarse_shape(shape: tuple[int, ...], axes: tuple[bool, bool, bool]) -> tuple
 
 
 def prolong_add(axes: tuple[bool, bool, bool], weights: Tensor, coarse: Tensor, fine: Tensor) -> Tensor:
-    """Add the interpolated coarse field (b, X, Y, Z) to the fine one (b, x, y, z), in place."""
+    """Add the interpolation of the coarse field (b, X, Y, Z) to the fine field (b, x, y, z), in place."""
     require_batches(len(fine), weights[0], coarse)
     backend = backend_for(fine)
     if backend == "compiled":
@@ -60,7 +60,7 @@ def prolong_add(axes: tuple[bool, bool, bool], weights: Tensor, coarse: Tensor, 
 
 
 def restrict(axes: tuple[bool, bool, bool], weights: Tensor, fine: Tensor, coarse: Tensor) -> Tensor:
-    """Write the restriction (transpose of the interpolation) of the fine field into the coarse one."""
+    """Write the restriction (transposed interpolation) of the fine field into the coarse field."""
     require_batches(len(fine), weights[0], coarse)
     backend = backend_for(fine)
     if backend == "compiled":
@@ -73,9 +73,9 @@ def restrict(axes: tuple[bool, bool, bool], weights: Tensor, fine: Tensor, coars
 
 
 def restrict_across(axis: int, axes: tuple[bool, bool, bool], weights: Tensor, fine: Tensor) -> Tensor:
-    """Restrict along all axes but one, on which `fine` is coarse already, with the weights of the planes across it.
+    """Restrict along all axes except `axis`, along which `fine` is coarse already, differentiably.
 
-    Gradients of the field flow.
+    The weights are those within the planes perpendicular to `axis`.
     """
     across = axes[0] and axis != 0, axes[1] and axis != 1, axes[2] and axis != 2
     if not any(across):
@@ -93,21 +93,21 @@ def restrict_across(axis: int, axes: tuple[bool, bool, bool], weights: Tensor, f
 
 
 def prolonged(axes: tuple[bool, bool, bool], weights: Tensor, coarse: Tensor, shape: Sequence[int]) -> Tensor:
-    """Interpolate to a lattice (b, x, y, z) in plain torch operations, through which gradients of the field flow."""
+    """Interpolate to a lattice (b, x, y, z) in torch operations that are differentiable in the field."""
     fine = coarse.new_zeros(shape)
     _prolong_torch(axes, weights, coarse, fine)
     return fine
 
 
 def restricted(axes: tuple[bool, bool, bool], weights: Tensor, fine: Tensor) -> Tensor:
-    """Restrict a field in plain torch operations, through which its gradients flow."""
+    """Restrict a field in torch operations that are differentiable in the field."""
     coarse = fine.new_zeros(len(fine), *weights.shape[2:])
     _restrict_torch(axes, weights, fine, coarse)
     return coarse
 
 
 def parity_view(fine: Tensor, axes: tuple[bool, bool, bool], S: Bits) -> Tensor:
-    """View the fine points of class S; along odd lengths the odd classes are one shorter than the coarse lattice."""
+    """View the fine points of class S; for odd lengths, odd classes have one point fewer than the coarse lattice."""
     return fine[(..., *[slice(s, None, 2) if coarsened else slice(None) for s, coarsened in zip(S, axes)])]
 
 

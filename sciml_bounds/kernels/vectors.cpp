@@ -1,14 +1,14 @@
-// The vectors of an iteration, see vectors.py.
+// Vector updates of the iterative solvers, see vectors.py.
 
 #include "kernels.hpp"
 
 namespace sb::SB_ISA {
 namespace {
 
-// Entries that are one piece of work. Sums are formed per piece, so that they do not depend on the number of threads.
+// Entries per piece of work. Sums are formed per piece, so they do not depend on the number of threads.
 constexpr int64_t BLOCK = 4096;
 
-// Sums that are formed side by side, as the vector units of a processor do.
+// Number of partial sums, to fill the vector registers.
 constexpr int64_t LANES = 32;
 
 template <class T>
@@ -32,7 +32,7 @@ void combine_row(double alpha, const U *SB_RESTRICT u, double beta, T *SB_RESTRI
     }
 }
 
-// Norms of the rows whose sums of squares per piece are given.
+// Write the norms of the rows, given their sums of squares per piece.
 void write_norms(View<double, 2> sums, double *norms) {
     for (int64_t i = 0; i < sums.n[0]; ++i) {
         double total = 0;

@@ -1,4 +1,4 @@
-"""The vectors of an iteration: flat batches (b, n), whose samples have factors of their own."""
+"""Vector updates of the iterative solvers, on batches (b, n) with one factor per sample."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from sciml_bounds.kernels._backend import backend_for, require_batches, run_comp
 
 __all__ = ["advance", "combine", "scaled_copy"]
 
-#: Entries that are one piece of work in `vectors.cpp`: sums are formed per piece, whatever the number of threads.
+#: Entries per piece of work, as in `vectors.cpp`. Sums are formed per piece, so they do not depend on the threads.
 BLOCK = 4096
 
 
 def combine(alpha: Tensor, u: Tensor, beta: Tensor, out: Tensor, *, norms: bool = True) -> Tensor:
-    """Write alpha u + beta out into `out`, and return its norms (b,), or nothing of meaning without `norms`.
+    """Write alpha u + beta out into `out`, and return its norms (b,).
 
     Parameters
     ----------
-    alpha, beta
-        Factors of each sample, shape (b,). Where beta is zero, it does not matter what `out` holds.
-    u, out
-        Shape (b, n), of whatever dtypes.
-    norms
-        Whether they are wanted.
+    alpha, beta : Tensor (b,)
+        Factor of each sample. Where beta is zero, `out` may be uninitialised.
+    u, out : Tensor (b, n)
+        Vectors, of any dtypes.
+    norms : bool
+        Whether to compute the norms; if False, the returned numbers are meaningless.
     """
     require_batches(len(out), u)
     if backend_for(out) != "compiled" or out.is_complex():
@@ -40,9 +40,9 @@ def combine(alpha: Tensor, u: Tensor, beta: Tensor, out: Tensor, *, norms: bool 
 
 
 def advance(alpha: Tensor, d: Tensor, product: Tensor, x: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
-    """Write x + alpha d into x and r - alpha product into r, all (b, n), and return the norms (b,) of both.
+    """Update x += alpha d and r -= alpha product, all (b, n), and return the norms (b,) of x and r.
 
-    `alpha` has one factor a sample, shape (b,).
+    `alpha` has one factor per sample, shape (b,).
     """
     if backend_for(x) != "compiled" or x.is_complex():
         one = torch.ones_like(alpha)
@@ -57,7 +57,7 @@ def advance(alpha: Tensor, d: Tensor, product: Tensor, x: Tensor, r: Tensor) -> 
 
 
 def scaled_copy(u: Tensor, scale: Tensor, out: Tensor) -> Tensor:
-    """Write scale u into `out`, both (b, ...) and of whatever dtypes, with one number `scale` (b,) a sample."""
+    """Write scale u into `out`, both (b, ...) and of any dtypes, with one factor per sample in `scale` (b,)."""
     scale = scale.expand(len(out)).contiguous()
     n = out.shape[1:].numel()
     combine(scale, u.reshape(len(out), n), torch.zeros_like(scale), out.view(len(out), n), norms=False)

@@ -1,4 +1,4 @@
-// Half a level of a multigrid cycle in one pass through memory, see wavefront.py.
+// Descent or ascent of a multigrid cycle on one level in one pass through memory, see wavefront.py.
 
 #include "lattice.hpp"
 
@@ -9,7 +9,7 @@ namespace {
 
 // --- rows -------------------------------------------------------------------------------------------------------------
 
-// Write the even entries of a row and behind them the odd ones, if its axis is coarsened.
+// Copy a row; if its axis is coarsened, write the even entries first and then the odd ones.
 template <class T>
 void split(const T *SB_RESTRICT row, T *SB_RESTRICT parts, bool coarsened, int64_t Z) {
     if (!coarsened) {
@@ -24,8 +24,8 @@ void split(const T *SB_RESTRICT row, T *SB_RESTRICT parts, bool coarsened, int64
     if (Z % 2) parts[Z / 2] = row[Z - 1];
 }
 
-// Which weights join a fine row to a coarse one: class S and corner C of the row (4), number of the weight of its even
-// entries (-1: weight 1), and of the odd ones with the coarse entries before and behind (-1: none).
+// The weights between a fine and a coarse row: class S and corner C of the row (4), number of the weight of its even
+// entries (-1: weight 1), and of its odd entries with the coarse entries before and after (-1: none).
 struct Join {
     int64_t sx, sy, cx, cy, even, before, behind;
 };
@@ -35,7 +35,7 @@ SB_INLINE Join join_of(View<const int64_t, 2> joins, int64_t k) {
     return {j[0], j[1], j[2], j[3], j[4], j[5], j[6]};
 }
 
-// Add what a split fine row has in the restriction to a coarse row, or write it there if that is fresh.
+// Add the restriction of a split fine row to a coarse row; if the coarse row is fresh, write instead of adding.
 template <class T>
 void gather(T *SB_RESTRICT target, bool fresh, const T *parts, const T *weights, const Join &join, int64_t CZ, int64_t odds) {
     if (join.even < 0) {
@@ -56,7 +56,7 @@ void gather(T *SB_RESTRICT target, bool fresh, const T *parts, const T *weights,
     }
 }
 
-// Add what a coarse row has in the prolongation to a fine one, or write it there if that is fresh.
+// Add the prolongation of a coarse row to a fine row; if the fine row is fresh, write instead of adding.
 template <class T>
 void spread(T *SB_RESTRICT even, T *SB_RESTRICT odd, bool fresh, const T *source, const T *weights, const Join &join,
             int64_t CZ) {
@@ -76,7 +76,7 @@ void spread(T *SB_RESTRICT even, T *SB_RESTRICT odd, bool fresh, const T *source
     odd[CZ - 1] += before[CZ - 1] * source[CZ - 1] + behind[CZ - 1] * source[0];
 }
 
-// Write a row plus values by the parity of their place, if its axis is coarsened. Row and start may be the same.
+// Write start plus values, which are sorted by parity if the axis is coarsened. Row and start may be the same.
 template <class T>
 void add_joined(T *row, const T *start, const T *even, const T *odd, bool coarsened, int64_t Z) {
     if (!coarsened) {
@@ -92,7 +92,7 @@ void add_joined(T *row, const T *start, const T *even, const T *odd, bool coarse
     if (Z % 2) row[Z - 1] = start[Z - 1] + even[Z / 2];
 }
 
-// x + step s (b - product), in place of the product.
+// Overwrite the product with x + step s (b - product).
 template <class T>
 SB_INLINE void relax_row(T *SB_RESTRICT product, const T *x, T step, const T *s, const T *b, int64_t Z) {
     for (int64_t z = 0; z < Z; ++z) product[z] = x[z] + step * s[z] * (b[z] - product[z]);
@@ -100,19 +100,19 @@ SB_INLINE void relax_row(T *SB_RESTRICT product, const T *x, T step, const T *s,
 
 // --- tiles ------------------------------------------------------------------------------------------------------------
 
-// Tiles are not shorter than this, because one to four planes (rows) next to them are computed again. Even.
+// Smallest length of a tile (even), as one to four planes (rows) next to each tile are recomputed.
 constexpr int64_t SHORTEST_TILE = 16;
 
 SB_INLINE int64_t divided(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// How the lattice is cut: tiles of `length` planes and `height` rows, both even.
+// Tiling of the lattice: tiles of `length` planes and `height` rows, both even.
 struct Tiles {
     int64_t length, height, nx, ny;
 };
 
 SB_INLINE Tiles tiles_of(int64_t height, int64_t X, int64_t Y, int64_t workers) {
     const int64_t ny = divided(Y, height);
-    int64_t common = workers;  // the greatest common divisor, so that every worker gets as much
+    int64_t common = workers;  // greatest common divisor, so that every worker gets the same share
     for (int64_t rest = ny; rest != 0;) {
         const int64_t next = common % rest;
         common = rest;
@@ -123,7 +123,7 @@ SB_INLINE Tiles tiles_of(int64_t height, int64_t X, int64_t Y, int64_t workers) 
     return {length, height, divided(X, length), ny};
 }
 
-// In a plane (1, y, z) the rows are what planes are in space: it is taken as (y, 1, z).
+// A plane (1, y, z) is treated as (y, 1, z), so that its rows take the role of planes.
 template <class T, int N>
 SB_INLINE View<T, N> upright(View<T, N> field, bool flat) {
     if (flat) {
@@ -134,7 +134,7 @@ SB_INLINE View<T, N> upright(View<T, N> field, bool flat) {
     return field;
 }
 
-// Planes of iterates on their way from one part to the next: (part, 3 planes, rows, Z).
+// Planes of iterates passed from one stage to the next: (stage, 3 planes, rows, Z).
 template <class T>
 struct Ring {
     T *data;
@@ -161,8 +161,8 @@ SB_INLINE Around<T> around(View<const T, 5> rows, int64_t n, int64_t x, int64_t 
     return found;
 }
 
-// Write the restriction to the row (I, J) of the coarse lattice. The fine rows are in the ring, their even entries
-// before the odd ones, from row number `first`; an odd point beyond an odd end (X, Y) does not exist.
+// Write the restriction to row (I, J) of the coarse lattice. The ring contains the fine rows from row number `first` on,
+// with even entries before odd ones; an odd point beyond an odd end (X, Y) does not exist.
 template <class T>
 void write_restricted(T *target, View<const int64_t, 2> joins, const int64_t *axes, View<const T, 5> weights, int64_t o,
                       const Ring<T> &ring, int64_t part, int64_t first, int64_t X, int64_t Y, int64_t I, int64_t J) {
@@ -178,7 +178,7 @@ void write_restricted(T *target, View<const int64_t, 2> joins, const int64_t *ax
     }
 }
 
-// Write the prolongation to the row (x, y) of the fine lattice, by the parity of the last index.
+// Write the prolongation to row (x, y) of the fine lattice, sorted by the parity of the last index.
 template <class T>
 void write_prolonged(T *even, T *odd, View<const int64_t, 2> joins, const int64_t *axes, View<const T, 5> weights,
                      int64_t o, View<const T, 4> coarse, int64_t n, int64_t x, int64_t y) {
@@ -250,7 +250,7 @@ void descend(int threads, View<const int64_t, 2> groups, View<const T, 5> flow, 
                     }
                 }
                 const int64_t p = i - m;
-                if (p < x0 || p >= x1 || (axes[0] && p % 2 == 0 && p < X - 1)) continue;  // the plane after is wanted too
+                if (p < x0 || p >= x1 || (axes[0] && p % 2 == 0 && p < X - 1)) continue;  // the next plane is needed too
                 const int64_t I = axes[0] ? p / 2 : p;
                 for (int64_t J = axes[1] ? y0 / 2 : y0; J < (axes[1] ? (y1 + 1) / 2 : y1); ++J)
                     write_restricted(coarse.at(n, I, J), joins, axes, weights, o, ring, m, first, X, Y, I, J);
@@ -272,7 +272,7 @@ void ascend(int threads, View<const int64_t, 2> groups, View<const T, 5> flow, V
     const int64_t workers = smaller<int64_t>(threads, rings.n[0]);
     const Tiles tiles = tiles_of(hy ? rings.n[3] - 2 * (m + 1) : 2, X, Y, workers);
     parallel(workers, threads, [&](int64_t worker) {
-        const Ring<T> ring{rings.at(worker), rings.n[3], Z};  // the iterates but the last
+        const Ring<T> ring{rings.at(worker), rings.n[3], Z};  // all iterates except the last
         T *even = scratch.at(worker, 0), *odd = scratch.at(worker, 1);
         const int64_t count = B * tiles.nx * tiles.ny;
         for (int64_t t = worker * count / workers; t < (worker + 1) * count / workers; ++t) {

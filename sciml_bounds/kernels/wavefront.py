@@ -1,12 +1,12 @@
-"""Compiled loops over half a level of a multigrid cycle, in one pass through memory: `smoothing`, `transfer` on CPUs.
+"""Compiled loops for the descent or ascent of a multigrid cycle on one level, in one pass through memory (CPU only).
 
-The cost of such a half is the transport of its data through memory, which its parts one after the other would repeat.
-So a loop takes a tile of the lattice and marches through it plane by plane, with all parts under way at once: while the
-first step is at plane i, the second is at plane i - 1, and so on (Wellein, Hager, Zeiser, Wittmann, Fehske, "Efficient
-temporal blocking for stencil computations by multicore-aware wavefront parallelization", COMPSAC 2009). Planes that one
-part hands to the next stay in a ring of three, in the nearest cache of each thread. Around a tile the parts are
-computed again on as many planes and rows as they reach, so that tiles are independent, and results do not depend on
-them. Planes and rows are numbered on through the ends, modulo the lattice.
+The cost is memory traffic, which separate loops for the smoothing steps and the transfer would repeat. So a loop takes
+a tile of the lattice and marches through it plane by plane with all stages interleaved: while the first step is at
+plane i, the second is at plane i - 1, and so on (Wellein, Hager, Zeiser, Wittmann, Fehske, "Efficient temporal blocking
+for stencil computations by multicore-aware wavefront parallelization", COMPSAC 2009). Each stage passes its planes to
+the next through a ring of three planes, which stays in the cache of the core. In a halo around each tile, the stages
+are recomputed as far as later ones need them, so tiles are independent and results do not depend on the tiling. Plane
+and row numbers are taken modulo the lattice.
 """
 
 from __future__ import annotations
@@ -27,34 +27,38 @@ Operator = tuple[Offsets, Tensor, Tensor, Tensor]
 Axes = tuple[bool, bool, bool]
 Pairs = tuple[tuple[tuple[int, ...], tuple[int, ...]] | None, ...]
 
-#: What the loops need of a level besides fields, by the numbers of steps and of threads.
+#: Tables and buffers of a level, by the numbers of steps and of threads.
 Work = dict[tuple[int, int], list[Any]]
 
-#: Bytes that the tile of a core may fill in its nearest cache, of 1 to 2 MiB.
+#: Bytes of the tile of a core, to fit into its L2 cache of 1 to 2 MiB.
 CACHE_BYTES = 1 << 20
 
-#: Tiles have no fewer rows than this, because up to four rows around them are computed again. Even.
-LEAST_TILE_HEIGHT = 16
+#: Smallest number of rows of a tile (even), as up to four rows around each tile are recomputed.
+MIN_TILE_HEIGHT = 16
 
 
 def march_down(
     steps: tuple[float, ...], operator: Operator | None, axes: Axes, pairs: Pairs, P: Tensor, b: Tensor, x: Tensor,
     coarse: Tensor, work: Work,
 ) -> None:  # fmt: skip
-    """Write x after steps from zero, if there are any, and the restriction of b - A x.
+    """Write the result of smoothing steps from zero into x, and the restriction of b - A x into `coarse`.
+
+    Without steps x is not written, and the restriction is that of b.
 
     Parameters
     ----------
-    steps
-        Their lengths.
-    operator
-        Offsets, T, c and s of `kernels.lattice`; needed for steps.
-    axes, pairs, P
-        The prolongation, as in `kernels.transfer`; pairs that are None are left out.
-    b, x, coarse
-        Fields on the fine lattice (b, x, y, z) and on the coarse one.
-    work
-        Where buffers are kept from one call to the next; empty at first.
+    steps : tuple of float
+        Lengths of the steps.
+    operator : (Offsets, Tensor, Tensor, Tensor) or None
+        Offsets, T, c and s of `kernels.lattice`; may be None without steps.
+    axes, pairs, P : tuple of bool, tuple of pairs, Tensor
+        The prolongation, as in `kernels.transfer`; pairs that are None are omitted.
+    b, x : Tensor (b, x, y, z)
+        Right-hand side, and output of the steps.
+    coarse : Tensor (b, X, Y, Z)
+        Output of the restriction.
+    work : Work
+        Buffers, reused by later calls; pass an empty dictionary at first.
     """
     fixed = _fixed(steps, operator, axes, pairs, P, b, work)
     b = b.contiguous()
@@ -65,7 +69,7 @@ def march_up(
     steps: tuple[float, ...], operator: Operator | None, axes: Axes, pairs: Pairs, P: Tensor, coarse: Tensor,
     b: Tensor, x: Tensor, out: Tensor, work: Work,
 ) -> None:  # fmt: skip
-    """Write x plus the prolongation after steps into `out`, which may be x where there are none."""
+    """Add the prolongation to x and write the result of smoothing steps into `out`, which may be x without steps."""
     fixed = _fixed(steps, operator, axes, pairs, P, b, work)
     run_compiled("ascend", b.numel(), *fixed, _lengths(steps), b.contiguous(), x, out, coarse.contiguous())
 
@@ -78,22 +82,22 @@ def _lengths(steps: tuple[float, ...]) -> np.ndarray:
 def _fixed(
     steps: tuple[float, ...], operator: Operator | None, axes: Axes, pairs: Pairs, P: Tensor, like: Tensor, work: Work
 ) -> list[Any]:
-    """Collect tables, operator, weights and buffers of a level as arrays, once per number of steps and of threads."""
+    """Return tables, operator, weights and buffers of a level as arrays, cached by the numbers of steps and threads."""
     key = len(steps), torch.get_num_threads()
     if key not in work:
         weights = rows(P)
-        nothing = weights.new_zeros((1, 1, 1, 1))  # without steps, nothing is read of the operator
+        nothing = weights.new_zeros((1, 1, 1, 1))  # the operator is not read without steps
         offsets, *data = (
             ((), weights, nothing, nothing) if operator is None else (operator[0], rows(operator[1]), *operator[2:])
         )
-        flat = like.shape[1] == 1  # a plane (1, y, z) is taken as space (y, 1, z)
+        flat = like.shape[1] == 1  # a plane (1, y, z) is treated as (y, 1, z)
         table, places, joins = _tables(offsets, axes, pairs, flat)
         Y, Z = 1 if flat else like.shape[2], like.shape[3]
         halo = len(steps) + 1
         height = _tile_height(len(steps), data[0].shape[3], Y, Z, like.element_size())
-        height = height + 2 * halo if Y > 1 else 2  # a row of zeros: neighbours along an axis of one point
+        height = height + 2 * halo if Y > 1 else 2  # a row of zeros for the neighbours along an axis of one point
         scratch = weights.new_zeros((key[1], 2, Z))
-        rings = weights.new_zeros((key[1], halo, 3, height, Z))  # 0 times what was there before might be NaN
+        rings = weights.new_zeros((key[1], halo, 3, height, Z))  # zeroed, as 0 times uninitialised memory might be NaN
         arrays = [table, *data, places, joins, weights, scratch, rings]
         work[key] = [a.detach().contiguous().numpy() if isinstance(a, Tensor) else a for a in arrays]
     return work[key]
@@ -101,10 +105,11 @@ def _fixed(
 
 @lru_cache
 def _tables(offsets: Offsets, axes: Axes, pairs: Pairs, flat: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the groups of the offsets, the axes, and what joins rows of the fine lattice and of the coarse one.
+    """Return the groups of offsets, the axes, and the joins between rows of the fine and the coarse lattice.
 
-    Joins: the class S of a fine row and the corner C along the first two axes (4), and the numbers of the weights that
-    join its even entries to the coarse ones (-1: weight 1), and its odd entries to those before and behind (-1: none).
+    Columns of the joins: class S of the fine row and corner C along the first two axes (4), the number of the weight
+    between its even entries and the coarse ones (-1: weight 1), and the numbers of the weights between its odd entries
+    and the coarse ones before and after (-1: none).
     """
     number = {pair: k for k, pair in enumerate(pairs) if pair is not None}
     of_rows = dict.fromkeys([((0, 0), (0, 0)), *[(S[:2], C[:2]) for S, C in number]])
@@ -119,8 +124,8 @@ def _tables(offsets: Offsets, axes: Axes, pairs: Pairs, flat: bool) -> tuple[np.
 
 
 def _tile_height(steps: int, directions: int, Y: int, Z: int, itemsize: int) -> int:
-    """Choose how many of Y rows make a tile: an even number."""
-    a_row = (steps + 1) * (3 + directions + 3) * Z * itemsize  # of all planes that are in use at once
-    strips = -(-Y // max(CACHE_BYTES // a_row, LEAST_TILE_HEIGHT))
+    """Return the number of rows per tile (even) for a lattice of Y rows."""
+    a_row = (steps + 1) * (3 + directions + 3) * Z * itemsize  # of all planes in use at once
+    strips = -(-Y // max(CACHE_BYTES // a_row, MIN_TILE_HEIGHT))
     height = -(-Y // strips)
     return height + height % 2

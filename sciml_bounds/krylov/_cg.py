@@ -1,4 +1,4 @@
-"""The face of the conjugate-gradient loop: any operator and preconditioner, checked input, said failures."""
+"""Public conjugate-gradient interface: input validation and failure reporting around the CG loop."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from sciml_bounds.results import LinearSolution
 
 __all__ = ["cg"]
 
-#: So much larger than at the start is a residual that tells of more than an unlucky iteration.
-GROWN = 100
+#: Growth of the residual over the solve above which the failure message suggests a singular A.
+SUSPICIOUS_GROWTH = 100
 
 SINGULAR = (
-    "The residual has grown: A may be singular and b outside its range; subtract from b what lies in the null space."
+    "The residual has grown: A may be singular with b outside its range; project b onto the range of A, for example by "
+    "subtracting its mean."
 )
 
 
@@ -47,58 +48,59 @@ def cg(
 
     Parameters
     ----------
-    A
-        The operator: a `LinearOperator`, a torch, numpy, scipy or PETSc matrix, or a callable of vectors (..., n).
-        A consistent singular system is solved too, if the preconditioner respects the null space.
-    b
-        Right-hand side, shape (..., n); leading axes are a batch, each sample with its own step lengths.
-    M
-        Preconditioner: an approximation of the inverse of A, in any of the forms of `A`.
-    x0
+    A : LinearOperator, matrix of torch, numpy, scipy or PETSc, or callable
+        The operator, shape (n, n); a callable maps vectors (..., n) to vectors (..., n). A consistent singular system
+        is solved too, if the preconditioner respects the null space.
+    b : array or Tensor, shape (..., n)
+        Right-hand side. Leading axes are a batch; each sample has its own step lengths.
+    M : same types as `A`, optional
+        Preconditioner, an approximate inverse of A. If None, no preconditioning.
+    x0 : array or Tensor, shape (..., n), optional
         Initial guess; zero by default.
-    rtol, atol
-        Stop when ||b - A x|| <= max(rtol ||b||, atol), or at 10 eps || |A| |x| + |b| || where the operator is
-        that of a problem. The default of `rtol` is 1e-8 in float64 and 1e-5 in float32.
-    maxiter
-        Largest number of iterations; 10 n by default.
-    memory
-        K, the number of previous directions that a flexible loop makes the new one A-orthogonal to: by default 2 where
-        M is not known to be linear, and 1 elsewhere.
-    flexible
-        Orthogonalise explicitly. By default this is done when M is not known to be linear and symmetric, or when
-        `memory` is larger than 1; the result's `flexible` tells which form ran.
-    lambda_min
-        A number below the smallest eigenvalue of A; gives the guaranteed bound ||b - A x|| / sqrt(lambda_min), with
-        what rounding may have done to the residual. Of a function nothing is known that would bound that, so that the
-        number is called an estimate there.
-    lambda_min_preconditioned
-        A number below the smallest eigenvalue of M A; gives the guaranteed Gauss-Radau bound (not in flexible form).
-    callback
-        Called after each iteration with the current x; returning True stops.
-    throw
+    rtol, atol : float or None, float
+        Stop when ||b - A x|| <= max(rtol ||b||, atol), or, for the operator of a problem, at the round-off level
+        10 eps || |A| |x| + |b| ||. The default `rtol` is 1e-8 in float64 and 1e-5 in float32.
+    maxiter : int or None
+        Maximum number of iterations; 10 n by default.
+    memory : int or None
+        Number K of previous directions to which the flexible form makes each new direction A-orthogonal. By default 2
+        if M is not known to be linear, else 1.
+    flexible : bool or None
+        Orthogonalise directions explicitly (flexible CG). By default this is done if M is not known to be linear and
+        symmetric, or if `memory` is larger than 1; the `flexible` attribute of the result reports it.
+    lambda_min : float, Tensor or None
+        Lower bound of the smallest eigenvalue of A. It gives the guaranteed error bound ||b - A x|| / sqrt(lambda_min),
+        with rounding errors of the residual included. If A is a callable, its rounding errors are unknown, and the
+        result is marked as an estimate.
+    lambda_min_preconditioned : float, Tensor or None
+        Lower bound of the smallest eigenvalue of M A. It gives the guaranteed Gauss-Radau bound (not in flexible form).
+    callback : Callback or None
+        Called after each iteration with the current x; the iteration stops if it returns True.
+    throw : bool
         Raise `ConvergenceError` instead of warning when the tolerance is not reached.
 
     Returns
     -------
     LinearSolution
-        With lower bounds of the A-norm error at every iterate, and an upper bound or estimate at the last.
+        The solution, with lower bounds of the A-norm error at every iterate, and an upper bound or estimate at the
+        last.
 
     Raises
     ------
     InputError
-        If shapes, dtypes or devices do not fit, an entry is not finite, rtol is below 10 eps of the dtype, A is found
-        not to be symmetric, or the iteration fails on a `LatticeOperator` that is singular and has b outside its range.
+        If shapes, dtypes or devices do not match, an entry is not finite, rtol is below 10 eps of the dtype, A is not
+        symmetric, or the iteration fails on a singular `LatticeOperator` with b outside its range.
     ConvergenceError
         If `throw` is true and the tolerance is not reached.
 
     Notes
     -----
-    With an M that is not known to be linear each step minimises the A-norm of the error over what M gives and the K
-    previous directions, so that what M gives may have any size and sign. With a network (`LearnedDirections`, `MgNO`,
-    any operator with `safeguard = True`) it does so over the residual too. Then no step is worse than one of steepest
-    descent, a bad M costs iterations, not correctness, and what is zero, NaN, infinite or nothing new is dropped, which
-    `dropped_directions` counts. Where A is singular, what such an M gives must lie in the range of A but for a small
-    part; otherwise the loop may end as for an operator that is not definite.
+    If M is not known to be linear, each step minimises the A-norm of the error over the output of M and the K previous
+    directions; the size and sign of the output do not matter. With a network (`LearnedDirections`, `MgNO`, or any
+    operator with `safeguard = True`) the residual is a search direction too. Then each step is at least as good as one
+    of steepest descent: a poor network costs iterations, never accuracy. Outputs that are zero, NaN, infinite or
+    linearly dependent are dropped; `dropped_directions` counts them. If A is singular, the output of M must lie in the
+    range of A up to a small part; otherwise the loop may report an indefinite operator.
 
     Examples
     --------
@@ -130,16 +132,16 @@ def cg(
     )  # fmt: skip
     reasons = {solution.reason} if isinstance(solution.reason, Reason) else set(solution.reason)
     if isinstance(system.A, LatticeOperator) and reasons - {Reason.CONVERGED, Reason.STOPPED}:
-        _require_in_range(system.A, rhs, solution.tolerance)  # of an x that grows without end round-off grows too
+        _require_in_range(system.A, rhs, solution.tolerance)  # if x diverges, its round-off may hide the cause
     if not bool(solution.converged.all()) and Reason.STOPPED not in reasons:
-        worse = bool((solution.residual_norm > GROWN * solution.residual_norms[0]).any())
+        worse = bool((solution.residual_norm > SUSPICIOUS_GROWTH * solution.residual_norms[0]).any())
         advice = dict.fromkeys(Reason, SINGULAR) if worse else {}
         report_failure("conjugate gradients", solution.reason, solution.progress, throw=throw, advice=advice)
     return solution
 
 
 def _require_in_range(operator: LatticeOperator, rhs: Tensor, tolerance: Tensor) -> None:
-    """Refuse right-hand sides of which more than the tolerance lies in the null space: no x leaves less."""
+    """Check that the part of b in the null space of a singular operator is within the tolerance: no x reduces it."""
     parts = operator.floating()
     if parts is None:
         return
@@ -149,8 +151,8 @@ def _require_in_range(operator: LatticeOperator, rhs: Tensor, tolerance: Tensor)
     if bool(bad.any()):
         largest = float(outside[bad].abs().amax())
         raise InputError(
-            "A is singular and b is outside its range: on a part of the lattice where nothing fixes the level of x, b "
-            f"has a mean of size {largest:.3g}, which must be zero; subtract it."
+            "A is singular and b is outside its range: on a floating component of the lattice, where x is determined "
+            f"up to a constant only, b has a mean of size {largest:.3g}, which must be zero; subtract it."
         )
 
 
@@ -160,10 +162,11 @@ def _eigenvalue_bound(bound: Any, name: str, rhs: Tensor) -> Tensor | None:
     numbers = to_tensor(bound, name)
     require_finite(numbers, name)
     if not bool((numbers > 0).all()):
-        raise InputError(f"{name} must be positive: a number below the spectrum of a positive definite operator.")
+        raise InputError(f"{name} must be positive, as the smallest eigenvalue of a positive definite operator is.")
     count = rhs.numel() // rhs.shape[-1]
     if numbers.numel() not in (1, count):
         raise InputError(
-            f"{name} has {numbers.numel()} entries, but b has {count} right-hand sides; give one number, or one each."
+            f"{name} has {numbers.numel()} entries, but b has {count} right-hand sides; give one number, or one per "
+            "right-hand side."
         )
     return numbers.reshape(-1)

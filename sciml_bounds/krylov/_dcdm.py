@@ -1,8 +1,8 @@
-"""The network of the deep conjugate direction method: convolutions on two lattices, with residual connections.
+"""Network of the deep conjugate direction method: convolutions on two lattices, with residual connections.
 
 Reference: Kaneda, Akar, Chen, Kala, Hyde, Teran, "A deep conjugate direction method for iteratively solving linear
-systems", ICML 2023, arXiv:2205.10763, as the code of its authors makes it (commit 8cee1c5 of `ayano721/2023_DCDM`):
-additions follow the activation, and nothing is normalised. Axes are (b, channel, *space).
+systems", ICML 2023, arXiv:2205.10763. We follow the code of its authors (commit 8cee1c5 of `ayano721/2023_DCDM`):
+additions follow the activation, and there are no normalisation layers. Axes are (b, channel, *space).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _POOLS: dict[int, Callable[..., Tensor]] = {2: functional.avg_pool2d, 3: functio
 
 
 def convolution(dim: int, channels: int, out: int, width: int) -> nn.Module:
-    """Make a convolution that continues fields by zeros and keeps their shape."""
+    """Return a convolution with zero padding that keeps the shape of fields."""
     return _KINDS[dim](channels, out, width, padding=width // 2)
 
 
@@ -31,21 +31,21 @@ def pooled(u: Tensor) -> Tensor:
 
 
 class DirectionNetwork(nn.Module):
-    """From a residual (b, 1, *space) to a direction of the same shape; the lattice has even lengths.
+    """Network from a residual (b, 1, *space) to a search direction of the same shape; lattice lengths must be even.
 
     Parameters
     ----------
-    dim
+    dim : int
         Number of space axes, 2 or 3.
-    channels
-        Channels of all layers.
-    before
-        Pairs of convolutions on the fine lattice before the coarse one.
-    coarse, after
-        Residual blocks of two convolutions on the coarse lattice, and on the fine one after it.
+    channels : int
+        Number of channels of all layers.
+    before : int
+        Number of pairs of convolutions on the fine lattice, before coarsening.
+    coarse, after : int
+        Numbers of residual blocks of two convolutions on the coarse lattice, and then on the fine lattice.
     """
 
-    #: Lengths of the lattice are multiples of it.
+    #: Lattice lengths must be multiples of this.
     multiple = 2
 
     def __init__(self, dim: int, *, channels: int = 16, before: int = 2, coarse: int = 3, after: int = 2) -> None:
@@ -55,14 +55,14 @@ class DirectionNetwork(nn.Module):
         self.coarse = nn.ModuleList([_pair(dim, channels) for _ in range(coarse)])
         self.after = nn.ModuleList([_pair(dim, channels) for _ in range(after)])
         self.head = convolution(dim, channels, 1, 1)
-        self.apply(_start)
+        self.apply(_initialise)
 
     def forward(self, r: Tensor) -> Tensor:
-        """Give the directions (b, 1, *space) of residuals of the same shape."""
+        """Return directions (b, 1, *space) for residuals of the same shape."""
         b = self.lift(r)
         a: Tensor | float = 0.0
         for pair in self.before:
-            first, second = _two(pair)
+            first, second = _convolutions(pair)
             a = functional.relu(first(b)) + a
             b = functional.relu(second(a))
         u = pooled(b)
@@ -79,19 +79,19 @@ def _pair(dim: int, channels: int) -> nn.ModuleList:
     return nn.ModuleList([convolution(dim, channels, channels, 3) for _ in range(2)])
 
 
-def _two(pair: Any) -> tuple[nn.Module, nn.Module]:
+def _convolutions(pair: Any) -> tuple[nn.Module, nn.Module]:
     first, second = pair
     return first, second
 
 
 def _residual_block(pair: nn.Module, u: Tensor) -> Tensor:
-    first, second = _two(pair)
+    first, second = _convolutions(pair)
     return functional.relu(second(functional.relu(first(u)))) + u
 
 
 @torch.no_grad()
-def _start(module: nn.Module) -> None:
-    """Draw weights as the published code does, uniformly after Glorot, and start biases from zero."""
+def _initialise(module: nn.Module) -> None:
+    """Initialise weights uniformly (Glorot), as the published code does, and biases to zero."""
     if isinstance(module, nn.Conv2d | nn.Conv3d):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:

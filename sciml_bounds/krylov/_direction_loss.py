@@ -1,7 +1,8 @@
-"""What is left of a residual after one step along a learned direction: the loss of directions.
+"""Training losses for search directions: the residual that remains after one line search.
 
-||b - alpha A q||^2 with the step alpha = q.b / q.A q of least energy, one number a sample; b has norm one. Nothing is
-asked of the size and the sign of q. Reference: Kaneda et al., ICML 2023, section 4, as the code of its authors has it.
+The loss of a direction q for a right-hand side b of norm one is ||b - alpha A q||^2, with the step alpha = q.b / q.A q
+of least energy; one value per sample. The size and sign of q do not matter. Reference: Kaneda et al., ICML 2023,
+section 4, as implemented by its authors.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ __all__ = ["LineSearchLoss", "contraction_loss", "line_search_loss", "pressure_p
 
 
 class LineSearchLoss:
-    """The loss of directions for one symmetric operator, to train on whatever right-hand sides.
+    """Loss of search directions for one symmetric operator and arbitrary right-hand sides.
 
     Parameters
     ----------
-    operator
-        A, whose vectors are the fields, last axis fastest: a `LinearOperator`, or a symmetric matrix. A batch of
-        operators takes as many samples.
+    operator : LinearOperator or symmetric matrix
+        The operator A. Its vectors are the flattened fields, last axis fastest. A batch of operators needs as many
+        samples.
 
     Raises
     ------
     InputError
-        If it is no operator; from a call, if fields do not fit it.
+        If `operator` is not a linear operator; from a call, if the shape of fields does not match it.
 
     Examples
     --------
@@ -39,7 +40,7 @@ class LineSearchLoss:
     >>> from sciml_bounds.operators._linear_operator import MatrixOperator
     >>> loss = LineSearchLoss(MatrixOperator(torch.diag(torch.tensor([1.0, 2.0, 4.0]))))
     >>> b = torch.tensor([[[1.0, 2.0, 4.0]]])
-    >>> loss(-torch.ones_like(b), b)  # the solution, up to a number
+    >>> loss(-torch.ones_like(b), b)  # a multiple of the solution
     tensor([0.])
     """
 
@@ -47,70 +48,70 @@ class LineSearchLoss:
         self.operator = aslinearoperator(operator)
 
     def __call__(self, prediction: Tensor, target: Tensor, inputs: Tensor | None = None) -> Tensor:
-        """Give (b,) for directions and right-hand sides (b, 1, *space)."""
+        """Compute the loss (b,) of directions for right-hand sides, both of shape (b, 1, *space)."""
         _require_tensors(prediction, target)
         if prediction.shape != target.shape or math.prod(prediction.shape[1:]) != self.operator.shape[0]:
             raise InputError(
-                f"directions of shape {tuple(prediction.shape)} for right-hand sides of shape {tuple(target.shape)} "
-                f"do not fit an operator of {self.operator.shape[0]} unknowns; give (b, 1, *space) of both."
+                f"directions have shape {tuple(prediction.shape)} and right-hand sides {tuple(target.shape)}; both "
+                f"must be (b, 1, *space) with {self.operator.shape[0]} points, the number of unknowns of the operator."
             )
         q, b = (field.flatten(1).to(self.operator.dtype) for field in (prediction, target))
-        return _left(q, b, _Product.apply(q, self.operator)).to(prediction.dtype)
+        return _remaining(q, b, _Product.apply(q, self.operator)).to(prediction.dtype)
 
 
 def line_search_loss(prediction: Tensor, target: Tensor, inputs: Tensor | None = None) -> Tensor:
-    """Give the loss of directions for the pressure of a fluid, whose geometry comes with the right-hand side.
+    """Compute the loss of directions for the pressure equation of a fluid; each sample has its own geometry.
 
     Parameters
     ----------
-    prediction
+    prediction : Tensor
         Directions, shape (b, 1, *space).
-    target
-        Right-hand side, and geometry (0 solid, 1 fluid, 2 air) of each cell, shape (b, 2, *space).
-    inputs
+    target : Tensor
+        Right-hand side and geometry (0 solid, 1 fluid, 2 air) of each cell, shape (b, 2, *space).
+    inputs : Tensor or None
         Not used.
 
     Returns
     -------
     Tensor
-        Shape (b,).
+        Loss of each sample, shape (b,).
 
     Raises
     ------
     InputError
-        If the fields do not fit, or the geometry holds other numbers.
+        If shapes do not match, or the geometry has other values.
     """
     _require_tensors(prediction, target)
     if target.ndim < 3 or target.shape != (len(prediction), 2, *prediction.shape[2:]) or prediction.shape[1] != 1:
         raise InputError(
-            f"directions of shape {tuple(prediction.shape)} need targets (b, 2, *space), right-hand side and geometry, "
-            f"and these have shape {tuple(target.shape)}."
+            f"directions have shape {tuple(prediction.shape)} and targets {tuple(target.shape)}; give directions "
+            "(b, 1, *space) and targets (b, 2, *space), right-hand side and geometry."
         )
     with torch.autocast(target.device.type, enabled=False):
         q, (b, geometry) = prediction[:, 0].to(target.dtype), target.unbind(1)
         check_geometry(geometry)
         q = torch.where(geometry == FLUID, q, 0.0)
-        return _left(q.flatten(1), b.flatten(1), pressure_product(q, geometry).flatten(1))
+        return _remaining(q.flatten(1), b.flatten(1), pressure_product(q, geometry).flatten(1))
 
 
 def contraction_loss(prediction: Tensor, target: Tensor, inputs: Tensor | None = None) -> Tensor:
-    """Give the logarithm (of base ten) of ||b - alpha A q|| / ||b||, arguments as of `line_search_loss`.
+    """Compute log10(||b - alpha A q|| / ||b||); arguments as for `line_search_loss`.
 
-    It weighs all geometries alike, where that loss sees little but the worst, and is computed in double precision, to
-    whose round-off it falls at least. A sample that is solved already, of b = 0, gives 0 whatever the direction.
+    This loss weights all geometries equally, whereas `line_search_loss` is dominated by the worst ones. It is computed
+    in double precision and bounded below by its round-off. A sample with b = 0 has loss 0 for every direction.
     """
     _require_tensors(prediction, target)
-    left = line_search_loss(prediction.double(), target.double())
+    remaining = line_search_loss(prediction.double(), target.double())
     size = target[:, 0].double().flatten(1).square().sum(1)
-    part = left / torch.where(size == 0, 1.0, size)
+    part = remaining / torch.where(size == 0, 1.0, size)
     return torch.where(size == 0, 0.0, part.clamp_min(torch.finfo(part.dtype).eps ** 2).log10() / 2)
 
 
 def pressure_product(p: Tensor, geometry: Tensor) -> Tensor:
-    """Apply the matrix of the pressure to cell values (b, *space): what flows out of each fluid cell.
+    """Apply the pressure matrix to cell values (b, *space): the sum of the fluxes out of each fluid cell.
 
-    Walls surround the box; p is zero in air, and no flux passes into solids. Differences of neighbours are taken as
-    they are, so that the diagonal counts the neighbours that are not solid.
+    Walls surround the box; p is zero in air, and there is no flux into solids. Fluxes are plain differences of
+    neighbours, so a diagonal entry is the number of neighbours that are not solid.
     """
     fluid = geometry == FLUID
     p = torch.where(fluid, p, 0.0)
@@ -128,21 +129,21 @@ def pressure_product(p: Tensor, geometry: Tensor) -> Tensor:
 def _require_tensors(prediction: Tensor, target: Tensor) -> None:
     if not (isinstance(prediction, Tensor) and isinstance(target, Tensor)):
         raise InputError(
-            f"directions are a {type(prediction).__name__} and targets a {type(target).__name__}; give torch tensors "
-            "of both."
+            f"directions are a {type(prediction).__name__} and targets a {type(target).__name__}; both must be torch "
+            "tensors."
         )
 
 
-def _left(q: Tensor, b: Tensor, product: Tensor) -> Tensor:
-    """Square of what is left of b (rows) after the best step along q."""
+def _remaining(q: Tensor, b: Tensor, product: Tensor) -> Tensor:
+    """Return ||b - alpha A q||^2 of each row, with the best step alpha along q and product = A q."""
     curvature, slope = inner(q, product), inner(q, b)
     alpha = torch.where(curvature > 0, slope / torch.where(curvature > 0, curvature, 1.0), 0.0)
-    left: Tensor = (b - alpha.unsqueeze(1) * product).square().sum(1)
-    return left
+    squared: Tensor = (b - alpha.unsqueeze(1) * product).square().sum(1)
+    return squared
 
 
 class _Product(torch.autograd.Function):
-    """A q for symmetric A, whose gradient is A times the gradient behind it."""
+    """The product A q with symmetric A; its backward pass multiplies by A again."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, operator: LinearOperator) -> Tensor:

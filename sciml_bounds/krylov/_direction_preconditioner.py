@@ -1,4 +1,4 @@
-"""A network of directions as the preconditioner of flexible conjugate gradients, on the lattice of an operator."""
+"""Direction networks as preconditioners of flexible conjugate gradients, on the lattice of an operator."""
 
 from __future__ import annotations
 
@@ -23,46 +23,47 @@ from sciml_bounds.problems.discretization import node_system
 
 __all__ = ["DirectionPreconditioner", "cycle_preconditioner", "direction_preconditioner"]
 
-#: Residuals that go through a network at once.
-TOGETHER = 16
+#: Number of residuals per forward pass of a network.
+PREDICT_BATCH_SIZE = 16
 
-#: Points of the first two axes up to which torch convolves 16 channels of a sample alone on a CPU by a slow path.
-ALONE = 20480 // 16
+#: Torch takes a slow path on the CPU when it convolves 16 channels of a single sample with at most this number of
+#: points along the first two axes together.
+SLOW_CONVOLUTION_POINTS = 20480 // 16
 
 
 class DirectionModel(Protocol):
-    """A network of directions, as `LearnedDirections`."""
+    """Interface of direction networks such as `LearnedDirections`."""
 
     network: Any
     dim: int
     in_channels: int
 
     def parameters(self) -> Iterator[Parameter]:
-        """Walk through the parameters."""
+        """Iterate over the parameters."""
 
     def kernels(self, geometry: Tensor) -> Any:
-        """Return what the network needs of the geometry, once for all residuals."""
+        """Return the geometry-dependent kernels, computed once for all residuals."""
 
     def along(self, r: Tensor, kernels: Any) -> Tensor:
-        """Return a direction for residuals (b, *space)."""
+        """Return directions for residuals (b, *space)."""
 
 
 @dataclass(frozen=True)
-class _Place:
+class _VectorLattice:
     """The lattice of the vectors.
 
     Attributes
     ----------
-    space
+    space : tuple of int
         Points along each axis.
-    geometry
-        What each point is, (1 or b, *space): SOLID, FLUID or AIR.
-    centre
-        Takes from fields (b, *space) what lies in the null space of the operator.
-    mirrors
-        Axis (from the end) and end (0 or 1) of the open sides across which residuals are continued.
-    dtype, device
-        Of the vectors.
+    geometry : Tensor
+        SOLID, FLUID or AIR at each point, shape (1 or b, *space).
+    centre : callable
+        Projects fields (b, *space) onto the range of the operator, by removing their part in its null space.
+    mirrors : tuple of (int, int)
+        Axis (counted from the end) and end (0 or 1) of the open sides across which residuals are mirrored.
+    dtype, device : torch.dtype, torch.device
+        Precision and device of the vectors.
     """
 
     space: tuple[int, ...]
@@ -76,46 +77,47 @@ class _Place:
 def direction_preconditioner(
     model: DirectionModel, problem: Any, *, geometry: Any = None, published: bool = False
 ) -> DirectionPreconditioner:
-    """Make a network of directions a preconditioner.
+    """Return a direction network as preconditioner of flexible conjugate gradients.
 
     Parameters
     ----------
-    model
-        The network, in its present weights.
-    problem
-        Where the vectors lie: a `Diffusion` problem or a `Solver` that was prepared for one (its nodes), a
-        `LatticeOperator` or its system (as `Smoke.pressure_systems` gives it), or the number of points along each axis
-        (of vectors in float64, last axis fastest).
-    geometry
-        What each point is, shape (batch..., *space): 0 solid, 1 fluid, 2 air, where zero is prescribed. By default as
-        the problem says; of a `LatticeOperator` the points without a neighbour are solid, and of a tuple none is.
-        Directions are zero where there is no fluid.
-    published
-        Search along the network's direction and the last two alone, as published, and not along the residual too. Then
-        a network that is not for the problem can be slower than steepest descent, or fail.
+    model : DirectionModel
+        The network, with its current weights.
+    problem : Diffusion, Solver, LatticeOperator, LatticeSystem or sequence of int
+        Defines the lattice of the vectors: a `Diffusion` problem or a `Solver` prepared for it (the lattice of nodes),
+        a `LatticeOperator` or its system (see `Smoke.pressure_systems`), or the number of points along each axis (for
+        vectors in float64, last axis fastest).
+    geometry : array or Tensor, shape (batch..., *space), optional
+        Type of each point: 0 solid, 1 fluid, 2 air (zero is prescribed there). By default that of the problem; for a
+        `LatticeOperator`, points without neighbours are solid; for a sequence of int, all points are fluid. Directions
+        are zero outside the fluid.
+    published : bool
+        Search along the network's direction and the last two directions only, as published. By default the residual is
+        a search direction too; without it, a network that does not suit the problem can be slower than steepest
+        descent, or fail.
 
     Returns
     -------
     DirectionPreconditioner
-        For `sb.cg(solver.operator, solver.rhs, M=...)`.
+        Preconditioner for `sb.cg(solver.operator, solver.rhs, M=...)`.
 
     Raises
     ------
     InputError
         If the network is for another number of axes or on another device, or the geometry has another shape or other
-        numbers.
+        values.
 
     Notes
     -----
-    A network sees what lies on the lattice. Beyond its ends there is nothing, as in the data sets `ritz-poisson-2d` and
-    `-3d`, where that is a wall: open sides are seen where they are points of the lattice (nodes with a prescribed
-    value, or a layer of air in `geometry`). Open sides of a `LatticeOperator`, which only add to the diagonal of their
-    points, are made visible by images, in networks of either kind and other than published: the residual is continued
-    with the opposite sign into a mirrored box behind the side, where walls are all around again. That doubles the work
-    for each axis with an open side; of two open sides of one axis only the last is seen.
+    A network sees the points of the lattice only, and treats its ends as walls, as in the training data
+    `ritz-poisson-2d` and `-3d`. So it sees open sides if they are points of the lattice: nodes with a prescribed value,
+    or a layer of air in `geometry`. Open sides of a `LatticeOperator` only add to the diagonal of their points. We make
+    them visible by mirroring (which the published networks do not do): the residual is continued with opposite sign
+    into a mirror image of the box behind the side, surrounded by walls again. This doubles the work for each axis with
+    an open side. If both sides of an axis are open, only the last one is mirrored.
 
-    Where nothing fixes the level of a part of the fluid, the mean of directions is taken off there, for each part by
-    itself. Of a tuple nothing is known of that.
+    On floating components of the fluid, where the solution is determined up to a constant, the mean of each direction
+    is subtracted. This is not done if `problem` is a sequence of int.
 
     Examples
     --------
@@ -127,33 +129,33 @@ def direction_preconditioner(
     True
     """
     weight = next(model.parameters())
-    place = _find_place(problem, weight.device)
+    place = _vector_lattice(problem, weight.device)
     if len(place.space) == 1:
         raise InputError(
-            f"networks of directions are for two and three axes, and the vectors lie on a line of {place.space[0]} "
-            "points; take M from sb.prepare(problem, method='multigrid').as_preconditioner()."
+            f"direction networks are for two or three axes, but the vectors lie on a line of {place.space[0]} points; "
+            "use M from sb.prepare(problem, method='multigrid').as_preconditioner()."
         )
     if len(place.space) != model.dim:
         raise InputError(
-            f"the network is for {model.dim} axes, and the vectors lie on a lattice of {_times(place.space)}; use "
-            f"weights for {len(place.space)} axes."
+            f"the network is for {model.dim} axes, but the vectors lie on a lattice of {_shape(place.space)} points; "
+            f"use weights for {len(place.space)} axes."
         )
     if weight.device != place.device:
         raise InputError(f"the weights are on {weight.device} and the problem on {place.device}; move one of them.")
-    known = place.geometry if geometry is None else _checked_geometry(geometry, place)
-    return DirectionPreconditioner(model, place, known, published=published)
+    checked = place.geometry if geometry is None else _checked_geometry(geometry, place)
+    return DirectionPreconditioner(model, place, checked, published=published)
 
 
 def cycle_preconditioner(model: DirectionModel, problem: Any, *, geometry: Any, published: bool) -> Cycle:
-    """Make a learned cycle the preconditioner of a problem, a `Solver`, a lattice operator or its system.
+    """Return a learned cycle as preconditioner of a problem, a `Solver`, a lattice operator or its system.
 
     Raises
     ------
     InputError
-        If a geometry is given, the problem has no operator, or there is no cycle for it (`LearnedCycle.as_cycle`).
+        If a geometry is given, the problem has no operator, or the cycle does not support it (`LearnedCycle.as_cycle`).
     """
     if geometry is not None or published:
-        raise InputError("a learned cycle sees the operator of the problem; leave out geometry and published.")
+        raise InputError("a learned cycle is built from the operator of the problem; leave out geometry and published.")
     problem = getattr(problem, "problem", problem)
     if isinstance(problem, Diffusion):
         problem = node_system(problem.detach()).operator
@@ -161,29 +163,30 @@ def cycle_preconditioner(model: DirectionModel, problem: Any, *, geometry: Any, 
         problem = problem.operator
     if not isinstance(problem, LatticeOperator):
         raise InputError(
-            f"a learned cycle is made for an operator, which a {type(problem).__name__} has not; give a Diffusion "
-            "problem, a Solver, a LatticeOperator or its system."
+            f"a learned cycle needs an operator, but a {type(problem).__name__} has none; give a Diffusion problem, a "
+            "Solver, a LatticeOperator or its system."
         )
     cycle: Cycle = model.network.as_cycle(problem)
     return cycle
 
 
 class DirectionPreconditioner(LinearOperator):
-    """From residuals to the directions of a network, which sees them scaled to a norm of one.
+    """Map from residuals to the directions of a network.
 
-    What the network gives is scaled back, so that the map is in proportion to its argument as far as rounding goes.
+    Residuals are scaled to norm one for the network, and directions are scaled back: up to rounding, the map is
+    homogeneous of degree one.
     """
 
     symmetric = None
     linear = None
 
-    def __init__(self, model: DirectionModel, place: _Place, geometry: Tensor, *, published: bool) -> None:
+    def __init__(self, model: DirectionModel, place: _VectorLattice, geometry: Tensor, *, published: bool) -> None:
         self.model, self.safeguard = model, not published
         self._place = place
         self._free = geometry == FLUID
         self._weight = next(model.parameters())
         with torch.no_grad():
-            wide = _continued(geometry, place.mirrors, 1.0)
+            wide = _with_images(geometry, place.mirrors, 1.0)
             self._kernels = model.kernels(wide) if model.in_channels == 2 else None
         n = math.prod(place.space)
         self.shape, self.dtype, self.device = (n, n), place.dtype, place.device
@@ -194,42 +197,45 @@ class DirectionPreconditioner(LinearOperator):
         return len(self._free)
 
     def matvec(self, x: Tensor) -> Tensor:
-        """Apply to residuals `(..., n)`; those that are not finite give zeros."""
+        """Apply to residuals `(..., n)`; the result is zero for residuals that are not finite."""
         self._check_batch(x)
-        given = x.reshape(-1, self.shape[0])
+        rows = x.reshape(-1, self.shape[0])
         with torch.no_grad():
-            size = _norms(given)
-            seen = (size > 0) & (size < torch.inf)
-            unit = torch.where(seen, given / torch.where(seen, size, 1.0), 0.0)
+            size = _norms(rows)
+            usable = (size > 0) & (size < torch.inf)
+            unit = torch.where(usable, rows / torch.where(usable, size, 1.0), 0.0)
             field = self._directions(unit.view(-1, 1, *self._place.space).to(self._weight.dtype))
-            found = torch.where(self._free, field.squeeze(1).to(given.dtype), 0.0)
-            found = torch.where(seen, size, 0.0) * self._place.centre(found).flatten(1)
-        return found.view(x.shape)
+            directions = torch.where(self._free, field.squeeze(1).to(rows.dtype), 0.0)
+            directions = torch.where(usable, size, 0.0) * self._place.centre(directions).flatten(1)
+        return directions.view(x.shape)
 
     def _directions(self, r: Tensor) -> Tensor:
-        wide = _continued(r, self._place.mirrors, -1.0) * 0.5 ** (0.5 * len(self._place.mirrors))  # of norm one again
+        wide = _with_images(r, self._place.mirrors, -1.0) * 0.5 ** (0.5 * len(self._place.mirrors))  # norm one
         if self.batch > 1:
-            return _folded(self.model.along(wide, self._kernels), self._place.mirrors)
-        parts = [self.model.along(_fast(part), self._kernels)[: len(part)] for part in wide.split(TOGETHER)]
-        return _folded(torch.cat(parts), self._place.mirrors)
+            return _odd_part(self.model.along(wide, self._kernels), self._place.mirrors)
+        parts = [
+            self.model.along(_repeated_if_slow(part), self._kernels)[: len(part)]
+            for part in wide.split(PREDICT_BATCH_SIZE)
+        ]
+        return _odd_part(torch.cat(parts), self._place.mirrors)
 
 
-def _fast(r: Tensor) -> Tensor:
-    """Repeat a small sample that is alone: torch convolves it two to four times as slowly as two of them."""
-    slow = len(r) == 1 and r.device.type == "cpu" and r.shape[2] * r.shape[3] <= ALONE
+def _repeated_if_slow(r: Tensor) -> Tensor:
+    """Repeat a small single sample: torch convolves it two to four times as slowly as a batch of two."""
+    slow = len(r) == 1 and r.device.type == "cpu" and r.shape[2] * r.shape[3] <= SLOW_CONVOLUTION_POINTS
     return r.expand(2, *r.shape[1:]) if slow else r
 
 
-def _continued(field: Tensor, mirrors: Sequence[tuple[int, int]], sign: float) -> Tensor:
-    """Put images of fields behind open sides."""
+def _with_images(field: Tensor, mirrors: Sequence[tuple[int, int]], sign: float) -> Tensor:
+    """Append mirror images of fields behind open sides, multiplied by `sign`."""
     for axis, end in mirrors:
         image = sign * field.flip(axis)
         field = torch.cat([field, image] if end else [image, field], axis)
     return field
 
 
-def _folded(field: Tensor, mirrors: Sequence[tuple[int, int]]) -> Tensor:
-    """Take back `_continued` of opposite sign, and drop what is not odd: above all the constant, which is free."""
+def _odd_part(field: Tensor, mirrors: Sequence[tuple[int, int]]) -> Tensor:
+    """Reverse `_with_images` with sign -1: return the odd part, which removes the undetermined constant."""
     for axis, end in reversed(mirrors):
         first, second = field.chunk(2, axis)
         field = first - second.flip(axis) if end else second - first.flip(axis)
@@ -237,14 +243,14 @@ def _folded(field: Tensor, mirrors: Sequence[tuple[int, int]]) -> Tensor:
 
 
 def _norms(x: Tensor) -> Tensor:
-    """Norms of rows, shape (b, 1), whose squares may be too small or too large for their dtype."""
+    """Return the norms of rows, shape (b, 1), without overflow or underflow of squares."""
     largest = x.abs().amax(1, keepdim=True)
     scale = torch.where(largest > 0, largest, 1.0)
     norms: Tensor = scale * (x / scale).norm(dim=1, keepdim=True)
     return norms
 
 
-def _find_place(problem: Any, device: torch.device) -> _Place:
+def _vector_lattice(problem: Any, device: torch.device) -> _VectorLattice:
     problem = getattr(problem, "problem", problem)
     if isinstance(problem, Diffusion):
         return _nodes(problem.detach())
@@ -254,33 +260,33 @@ def _find_place(problem: Any, device: torch.device) -> _Place:
         return _lattice(problem, problem.floating())
     if isinstance(problem, Sequence) and problem and all(isinstance(n, Integral) and int(n) > 0 for n in problem):
         space = tuple(int(n) for n in problem)
-        require_memory(8 * math.prod(space), f"a geometry of {_times(space)} points")
+        require_memory(8 * math.prod(space), f"a geometry of {_shape(space)} points")
         geometry = torch.full((1, *space), FLUID, device=device)
-        return _Place(space, geometry, lambda field: field, torch.float64, device)
+        return _VectorLattice(space, geometry, lambda field: field, torch.float64, device)
     raise InputError(
-        f"a {type(problem).__name__} does not tell where the residuals lie; give a Diffusion problem, a Solver, a "
-        "LatticeOperator or its system, or the number of points along each axis."
+        f"a {type(problem).__name__} does not define the lattice of the residuals; give a Diffusion problem, a Solver, "
+        "a LatticeOperator or its system, or the number of points along each axis."
     )
 
 
 @torch.no_grad()
-def _nodes(problem: Diffusion) -> _Place:
-    """Take the nodes of a problem: air where a value is prescribed, and solid where they touch no fluid."""
+def _nodes(problem: Diffusion) -> _VectorLattice:
+    """Return the lattice of the nodes of a problem: air at Dirichlet nodes, solid at nodes that touch no fluid."""
     system = node_system(problem)
-    active, held = torch.broadcast_tensors(problem.active_nodes, problem.dirichlet_nodes)
-    geometry = torch.where(held, AIR, torch.where(active, FLUID, SOLID))
+    active, dirichlet = torch.broadcast_tensors(problem.active_nodes, problem.dirichlet_nodes)
+    geometry = torch.where(dirichlet, AIR, torch.where(active, FLUID, SOLID))
 
     def centre(field: Tensor) -> Tensor:
         return system.fix_mean(field.reshape(-1, *system.operator.lattice)).view(field.shape)
 
-    return _Place(problem.node_shape, geometry, centre, problem.dtype, problem.device)
+    return _VectorLattice(problem.node_shape, geometry, centre, problem.dtype, problem.device)
 
 
 @torch.no_grad()
-def _lattice(operator: LatticeOperator, floating: Tensor | None) -> _Place:
-    """Take the points of an operator: solid where they have no neighbour, and fluid elsewhere."""
+def _lattice(operator: LatticeOperator, floating: Tensor | None) -> _VectorLattice:
+    """Return the lattice of an operator: points without neighbours are solid, others fluid."""
     space = operator.lattice
-    while len(space) > 1 and space[0] == 1:  # lower dimensions are padded in front
+    while len(space) > 1 and space[0] == 1:  # lower dimensions have leading axes of length one
         space = space[1:]
     coupled = (operator.diagonal() > operator.absorption).view(-1, *space)
     ones = torch.ones_like(operator.absorption)
@@ -291,11 +297,11 @@ def _lattice(operator: LatticeOperator, floating: Tensor | None) -> _Place:
         return subtract_means(field.reshape(-1, *operator.lattice), floating, ones).view(field.shape)
 
     mirrors = _open_sides(operator.absorption.view(coupled.shape), coupled)
-    return _Place(space, torch.where(coupled, FLUID, SOLID), centre, operator.dtype, operator.device, mirrors)
+    return _VectorLattice(space, torch.where(coupled, FLUID, SOLID), centre, operator.dtype, operator.device, mirrors)
 
 
 def _open_sides(absorption: Tensor, coupled: Tensor) -> tuple[tuple[int, int], ...]:
-    """Find one side of each axis at most whose points all have more absorption than those next to them inside."""
+    """Return at most one side per axis whose points all have more absorption than their inner neighbours."""
     sides: dict[int, int] = {}
     for axis in range(1 - coupled.ndim, 0):
         for end, (outer, inner) in enumerate(((0, 1), (-1, -2))):
@@ -306,23 +312,23 @@ def _open_sides(absorption: Tensor, coupled: Tensor) -> tuple[tuple[int, int], .
     return tuple(sides.items())
 
 
-def _checked_geometry(geometry: Any, place: _Place) -> Tensor:
+def _checked_geometry(geometry: Any, place: _VectorLattice) -> Tensor:
     try:
         found = torch.as_tensor(geometry)
     except (TypeError, ValueError, RuntimeError):
-        raise InputError("the geometry cannot be read as an array; give one number for each point.") from None
+        raise InputError("the geometry cannot be read as an array; give one number per point.") from None
     if tuple(found.shape[-len(place.space) :]) != place.space or found.ndim < len(place.space):
         raise InputError(
-            f"the geometry has shape {tuple(found.shape)}, and the vectors lie on a lattice of {_times(place.space)}; "
-            "give one number for each point."
+            f"the geometry has shape {tuple(found.shape)}, but the vectors lie on a lattice of {_shape(place.space)} "
+            "points; give one number per point."
         )
     if found.dtype == torch.bool or found.is_complex():
         dtype = str(found.dtype).removeprefix("torch.")
-        raise InputError(f"the geometry has dtype {dtype}; give numbers, 0 (solid), 1 (fluid) or 2 (air).")
-    known = found.to(place.device).reshape(-1, *place.space)
-    check_geometry(known)
-    return known
+        raise InputError(f"the geometry has dtype {dtype}; give numbers: 0 (solid), 1 (fluid) or 2 (air).")
+    points = found.to(place.device).reshape(-1, *place.space)
+    check_geometry(points)
+    return points
 
 
-def _times(space: Sequence[int]) -> str:
+def _shape(space: Sequence[int]) -> str:
     return "x".join(map(str, space))

@@ -1,10 +1,10 @@
 """Bounds and estimates of the A-norm error of conjugate gradients.
 
 Lower bound: ||x - x_k||_A^2 >= sum over the following steps of alpha_j r_j.d_j, for any directions with exact line
-search (each step lowers the energy by exactly that). Upper bound: Gauss-Radau quadrature with a node mu below the
-spectrum of M^-1 A, updated as in Meurant, Tichy, "On computing quadrature-based bounds for the A-norm of the error in
-conjugate gradients", Numer. Algorithms 62 (2013) 163-191, formula (3.6). With a mu that is not below the spectrum it is
-no bound.
+search (each term is the decrease of the energy in one step). Upper bound: Gauss-Radau quadrature with a node mu below
+the spectrum of M A, updated as in Meurant, Tichy, "On computing quadrature-based bounds for the A-norm of the error in
+conjugate gradients", Numer. Algorithms 62 (2013) 163-191, formula (3.6). It is a bound only if mu is below the
+spectrum. Here M is the preconditioner, an approximate inverse of A.
 """
 
 from __future__ import annotations
@@ -15,39 +15,40 @@ from torch import Tensor
 __all__ = ["energy_lower_bounds", "gauss_radau", "residual_bound", "smallest_ritz_value"]
 
 
-#: Round-offs of the norm by which the points of a spectrum spread in conjugate gradients. Measured for numbers within
-#: 1e-8 of the smallest eigenvalue: with 1e3 of them 3 of 1480 bounds were too small; with 1e4 none.
-SPREAD = 1e4
+#: Safety margin below mu, in units of eps ||M A||: round-off in conjugate gradients acts like a small perturbation of
+#: the spectrum. Measured for mu within 1e-8 of the smallest eigenvalue: with a margin of 1e3, 3 of 1480 bounds were too
+#: small; with 1e4 none.
+SPECTRUM_MARGIN = 1e4
 
 
 def energy_lower_bounds(decreases: Tensor) -> Tensor:
-    """Turn the energy decreases alpha_j r_j.d_j, shape (m, b), into lower bounds at the m + 1 iterates."""
+    """Return lower bounds of the A-norm error at the m + 1 iterates, from energy decreases alpha_j r_j.d_j (m, b)."""
     with_zero = torch.cat([decreases, decreases.new_zeros(1, decreases.shape[1])])
     return with_zero.flip(0).cumsum(0).flip(0).sqrt()
 
 
 def gauss_radau(alphas: Tensor, betas: Tensor, rz: Tensor, mu: Tensor) -> Tensor:
-    """Upper bounds of the A-norm error at each iterate of (preconditioned) conjugate gradients.
+    """Return upper bounds of the A-norm error at each iterate of (preconditioned) conjugate gradients.
 
     Parameters
     ----------
-    alphas, betas
+    alphas, betas : Tensor
         Step lengths and direction coefficients of the m steps, shape (m, b); `betas[k]` forms direction k + 1.
-    rz
-        r.M r at the m + 1 iterates.
-    mu
-        A number below the spectrum of M^-1 A, shape (b,).
+    rz : Tensor
+        r.M r at the m + 1 iterates, shape (m + 1, b).
+    mu : Tensor
+        Lower bound of the spectrum of M A, shape (b,).
 
     Returns
     -------
     Tensor
-        Shape (m + 1, b).
+        Upper bounds, shape (m + 1, b).
     """
-    # In floating point the coefficients are those of a spectrum whose points have spread a little: Greenbaum, Linear
-    # Algebra Appl. 113 (1989) 7-63. The largest 1 / alpha stands for the norm.
+    # In floating point, the coefficients are those of a slightly perturbed spectrum: Greenbaum, Linear Algebra Appl.
+    # 113 (1989) 7-63. The largest 1 / alpha estimates the norm of M A.
     inverse = torch.where(alphas > 0, 1 / torch.where(alphas > 0, alphas, 1.0), 0.0)
     largest = torch.cat([inverse, torch.zeros_like(rz[:1])]).amax(0)
-    below = mu - SPREAD * torch.finfo(mu.dtype).eps * largest
+    below = mu - SPECTRUM_MARGIN * torch.finfo(mu.dtype).eps * largest
     mu = torch.where(below > 0, below, 0.0)
     gamma = 1 / mu
     bounds = [gamma * rz[0]]
@@ -62,14 +63,14 @@ def gauss_radau(alphas: Tensor, betas: Tensor, rz: Tensor, mu: Tensor) -> Tensor
 
 
 def smallest_ritz_value(alphas: Tensor, betas: Tensor, steps: Tensor) -> Tensor:
-    """Smallest eigenvalue of the Lanczos matrix that the coefficients define, one a sample: shape (b,).
+    """Return the smallest eigenvalue of the Lanczos matrix of each sample, shape (b,).
 
-    `alphas` and `betas` (m, b) are as in `gauss_radau`, and `steps` (b,) says how many each sample took. It
-    lies above the smallest eigenvalue of M^-1 A, so what is built on it is an estimate.
+    `alphas` and `betas` (m, b) are as in `gauss_radau`, and `steps` (b,) is the number of steps of each sample. The
+    eigenvalue is larger than the smallest eigenvalue of M A, so error bounds based on it are estimates only.
     """
     smallest, device = [], alphas.device
-    known = torch.cat([alphas, betas, steps.to(alphas)[None]]).cpu()  # at once, since the host waits for it
-    alphas, betas, counts = known.split([len(alphas), len(betas), 1])
+    together = torch.cat([alphas, betas, steps.to(alphas)[None]]).cpu()  # one transfer from the device
+    alphas, betas, counts = together.split([len(alphas), len(betas), 1])
     for row, count in enumerate(counts[0].tolist()):
         m = int(count)
         if m == 0:
@@ -85,5 +86,8 @@ def smallest_ritz_value(alphas: Tensor, betas: Tensor, steps: Tensor) -> Tensor:
 
 
 def residual_bound(residual_norm: Tensor, round_off: Tensor, eigenvalue_lower: Tensor) -> Tensor:
-    """Upper bound (||b - A x|| + round-off of computing it) / sqrt(mu), shape (b,), with mu below the spectrum of A."""
+    """Return the upper bound (||b - A x|| + round-off) / sqrt(mu) of the A-norm error, shape (b,).
+
+    `round_off` bounds the rounding error of the computed residual, and mu is a lower bound of the spectrum of A.
+    """
     return (residual_norm + round_off) / eigenvalue_lower.sqrt()

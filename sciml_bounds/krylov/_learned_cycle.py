@@ -1,16 +1,17 @@
-"""A multigrid cycle for the pressure of a fluid whose coarse operators and smoothing are learned.
+"""A multigrid cycle for the pressure of a fluid, with learned coarse operators and smoothing.
 
-Galerkin products make a third of the set-up of a cycle, and their dense stencils a third of its work. Here every coarse
-operator is a lattice operator of nearest neighbours again, whose conductances a small network makes from the ones they
-stand for, and the lengths of the smoothing steps are learned level by level. Whatever the weights, the cycle is
-symmetric and positive definite: conductances are exponentials of what the network says, so that every level is
-positive semi-definite; pre- and post-smoothing are the same polynomial of the operator scaled by its absolute row sums,
-which Gershgorin's theorem bounds by one; and the polynomial is shortened until it contracts everything in that range.
-So plain conjugate gradients apply, and weights can make it slow, never wrong.
+Galerkin products take a third of the set-up time of a cycle, and their dense stencils a third of its work. Here every
+coarse operator couples nearest neighbours only. A small network computes its conductances from the finer ones, and the
+lengths of the smoothing steps are learned for each level.
+
+For all weights, the cycle is symmetric and positive definite. Conductances are exponentials of the network output, so
+every level is positive semi-definite. Pre- and post-smoothing are the same polynomial of the operator scaled by its
+absolute row sums, whose spectrum lies in [0, 1] by Gershgorin's theorem, and the steps are shortened until the
+polynomial contracts on all of (0, 1]. So plain conjugate gradients apply: poor weights cost iterations, never accuracy.
 
 References: Alcouffe, Brandt, Dendy, Painter, "The multi-grid method for the diffusion equation with strongly
-discontinuous coefficients", SIAM J. Sci. Stat. Comput. 2 (1981) 430-454, for interpolation by the operator and means of
-conductances; Baker, Falgout, Kolev, Yang, SIAM J. Sci. Comput. 33 (2011) 2864-2887, for the smoothing.
+discontinuous coefficients", SIAM J. Sci. Stat. Comput. 2 (1981) 430-454, for operator-dependent interpolation and
+averaged conductances; Baker, Falgout, Kolev, Yang, SIAM J. Sci. Comput. 33 (2011) 2864-2887, for the smoothing.
 """
 
 from __future__ import annotations
@@ -44,22 +45,25 @@ from sciml_bounds.operators._linear_operator import inner
 
 __all__ = ["LearnedCycle", "pressure_operator"]
 
-#: Conductances and absorption are between exp(-2) and exp(2) times what they are made from.
-FREEDOM = 2.0
+#: Learned factors of conductances and absorption lie between exp(-this) and exp(this).
+MAX_LOG_FACTOR = 2.0
 
-#: Levels with weights of their own; all below share those of the last.
+#: Number of levels with their own weights; all coarser levels share those of the last one.
 LEVELS = 3
 
-#: Roots of the smoothing polynomial are not below this part of the spectrum.
+#: Smallest root of the smoothing polynomial.
 SMALLEST_ROOT = 0.02
 
-#: The polynomial is at most this between its first root and the end of the spectrum.
-LARGEST = 0.999
+#: Largest absolute value of the smoothing polynomial between its first root and 1.
+MAX_AMPLIFICATION = 0.999
 
-#: Logarithms of ratios of conductances are cut off here, and taken for zero below the other.
-FARTHEST, NOTHING = 6.0, 1e-3
+#: Cut-off for the logarithms of ratios of conductances that the network gets.
+MAX_LOG_RATIO = 6.0
 
-#: What to use in place of the cycle, where no weights will do.
+#: Relative difference below which two conductances count as equal.
+EQUAL_CONDUCTANCE_TOL = 1e-3
+
+#: Alternative to the cycle for operators that it does not support.
 _INSTEAD = "M from sb.prepare(problem, method='multigrid').as_preconditioner(), or sb.solve with that method"
 
 Axes = tuple[bool, bool, bool]
@@ -67,22 +71,23 @@ Axes = tuple[bool, bool, bool]
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """The levels of a cycle through which gradients flow.
+    """The levels of a differentiable cycle.
 
     Attributes
     ----------
-    operator
-        What the cycle is for.
-    operators
-        From the finest to the coarsest; walls conduct a little on them.
-    scales
-        What residuals are multiplied with in a step of length one, (b, x, y, z), on all levels but the coarsest.
-    axes, weights
-        The ways between levels, as in `kernels.transfer`.
-    inverse
-        Of the coarsest matrices, (b, n, n).
-    fluid
-        Where there is fluid, (b, x, y, z).
+    operator : LatticeOperator
+        The operator that the cycle preconditions.
+    operators : list of LatticeOperator
+        Operators of all levels, finest first, with weakly conducting walls.
+    scales : list of Tensor
+        Inverse absolute row sums, the scaling of smoothing steps, shape (b, x, y, z), on all levels except the
+        coarsest.
+    axes, weights : list of tuple of bool, list of Tensor
+        Coarsened axes and interpolation weights between levels, as in `kernels.transfer`.
+    inverse : Tensor
+        Inverses of the coarsest matrices, shape (b, n, n).
+    fluid : Tensor
+        1 at fluid points and 0 elsewhere, shape (b, x, y, z).
     """
 
     operator: LatticeOperator
@@ -95,19 +100,19 @@ class Hierarchy:
 
 
 class LearnedCycle(nn.Module):
-    """A V-cycle for operators of nearest neighbours, with learned coarse operators and smoothing.
+    """A V-cycle for nearest-neighbour operators, with learned coarse operators and smoothing.
 
     Parameters
     ----------
-    dim
+    dim : int
         Number of space axes, 2 or 3.
-    sweeps
-        Smoothing steps before and after each coarse correction.
-    width
-        Width of the network that makes coarse conductances.
-    unrolled
-        In training mode `along` gives what so many iterations of conjugate gradients make of the residual, so that a
-        loss sees how the iteration contracts; in evaluation mode it gives one cycle.
+    sweeps : int
+        Number of smoothing steps before and after each coarse correction.
+    width : int
+        Width of the network that computes coarse conductances.
+    unrolled : int
+        Number of conjugate-gradient iterations that `along` applies in training mode, so that the loss depends on the
+        convergence of the iteration. In evaluation mode it applies one cycle.
     """
 
     multiple = 1
@@ -119,27 +124,28 @@ class LearnedCycle(nn.Module):
         inside = (roots - SMALLEST_ROOT) / (1 - SMALLEST_ROOT)
         self.roots = nn.Parameter(torch.logit(inside).repeat(LEVELS, 1))
         self.absorption = nn.Parameter(torch.zeros(LEVELS))
-        answer = nn.Linear(width, 2)
-        nn.init.zeros_(answer.weight)  # the mean of lower and upper bound
-        nn.init.zeros_(answer.bias)
-        self.conductance = nn.Sequential(nn.Linear(2 + LEVELS, width), nn.SiLU(), answer)
+        output = nn.Linear(width, 2)
+        nn.init.zeros_(output.weight)  # start from the geometric mean of lower and upper bound
+        nn.init.zeros_(output.bias)
+        self.conductance = nn.Sequential(nn.Linear(2 + LEVELS, width), nn.SiLU(), output)
 
-    # --- what is learned ----------------------------------------------------------------------------------------------
+    # --- learned steps and operators ----------------------------------------------------------------------------------
 
     def steps(self) -> Tensor:
-        """Lengths of the smoothing steps of each level, (LEVELS, sweeps)."""
+        """Return the lengths of the smoothing steps of each level, shape (LEVELS, sweeps)."""
         lengths = 1 / (SMALLEST_ROOT + (1 - SMALLEST_ROOT) * torch.sigmoid(self.roots.double()))
-        shortened = [_contracting(row) for row in lengths.detach().cpu().numpy()]
+        shortened = [_contraction_factor(row) for row in lengths.detach().cpu().numpy()]
         return lengths * torch.tensor(shortened, device=lengths.device).unsqueeze(1)
 
     def coarse_operator(
         self, k: int, operator: LatticeOperator, axes: Axes, weights: Tensor, defect: Tensor
     ) -> LatticeOperator:
-        """Make the operator on the lattice of even points below the k-th level.
+        """Return the operator of the level below the k-th one.
 
-        The conductance between two coarse points lies near two sums over the ways between their planes, each as much as
-        it is interpolated from them: of the two halves of each way in series, and of their mean. No less conducts, and
-        no more, where the values of a plane are free to differ, and where they are not.
+        A coarse edge stands for many paths between two coarse planes, each of two fine edges, weighted by the
+        interpolation. Its conductance has a lower bound (values within a plane are free: the sum over the paths of both
+        edges in series) and an upper bound (values within a plane are equal: the sum of their means). The learned
+        conductance lies between the two bounds or near them.
         """
         level = min(k, LEVELS - 1)
         offsets, T, c = operator.offsets, operator.conductance, operator.absorption
@@ -151,38 +157,40 @@ class LearnedCycle(nn.Module):
         return LatticeOperator(offsets, self._between(level, lower, upper), absorption)
 
     def _between(self, level: int, lower: Tensor, upper: Tensor) -> Tensor:
-        """Choose a conductance for each coarse edge, given bounds (k, b, x, y, z), not far outside them.
+        """Return the conductance of each coarse edge, given its lower and upper bounds (k, b, x, y, z).
 
-        Most edges lie in a uniform medium, and have the same answer of the network.
+        Edges in a uniform medium, which are most edges, share one evaluation of the network.
         """
         largest = lower.amax(0)
-        special = (lower > 0) & ((upper - lower > NOTHING * upper) | (largest - lower > NOTHING * largest))
+        special = (lower > 0) & (
+            (upper - lower > EQUAL_CONDUCTANCE_TOL * upper) | (largest - lower > EQUAL_CONDUCTANCE_TOL * largest)
+        )
         special |= special.any(0) & (lower > 0)
         low, high = lower[special], upper[special]
-        beside = (lower.sum(0).expand_as(lower)[special] - low) / (len(lower) - 1)
+        other_axes = (lower.sum(0).expand_as(lower)[special] - low) / (len(lower) - 1)
         tiny = torch.finfo(low.dtype).tiny
-        features = torch.stack([(low / high).log(), (low / beside.clamp_min(tiny)).log()], -1)
-        features = features.clamp(-FARTHEST, FARTHEST)
-        share, factor = self._answer(level, features).unbind(-1)
-        usual = _factor(self._answer(level, features.new_zeros(1, 2))[0, 1])
+        features = torch.stack([(low / high).log(), (low / other_axes.clamp_min(tiny)).log()], -1)
+        features = features.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+        share, factor = self._network_output(level, features).unbind(-1)
+        usual = _factor(self._network_output(level, features.new_zeros(1, 2))[0, 1])
         between = low * (-share.sigmoid() * features[:, 0]).exp()
         return (lower * usual).masked_scatter(special, _factor(factor) * between)
 
-    def _answer(self, level: int, features: Tensor) -> Tensor:
+    def _network_output(self, level: int, features: Tensor) -> Tensor:
         dtype = self.roots.dtype
-        place = features.new_zeros(len(features), LEVELS, dtype=dtype)
-        place[:, level] = 1.0
-        found: Tensor = self.conductance(torch.cat([features.to(dtype), place], 1)).to(features.dtype)
-        return found.nan_to_num(nan=0.0)  # of differences of two infinite ones, with weights of enormous size
+        one_hot = features.new_zeros(len(features), LEVELS, dtype=dtype)
+        one_hot[:, level] = 1.0
+        output: Tensor = self.conductance(torch.cat([features.to(dtype), one_hot], 1)).to(features.dtype)
+        return output.nan_to_num(nan=0.0)  # inf - inf, with very large weights
 
     # --- with gradients -----------------------------------------------------------------------------------------------
 
     def kernels(self, geometry: Tensor) -> Hierarchy:
-        """Make the levels for the pressure around solids, geometry (b, *space)."""
+        """Return the hierarchy of the pressure equation around solids, geometry (b, *space)."""
         return self.hierarchy(pressure_operator(geometry))
 
     def hierarchy(self, operator: LatticeOperator) -> Hierarchy:
-        """Make the levels of an operator."""
+        """Return the hierarchy of an operator."""
         _require_neighbours(operator)
         survey = operator.survey()
         walls = walls_of(operator, survey)
@@ -190,26 +198,26 @@ class LearnedCycle(nn.Module):
         if walls is not None:
             current = with_conducting_walls(operator, walls, survey.conductances[..., 2].amin(1))
         fluid = torch.ones_like(operator.absorption) if walls is None else (~walls).to(operator.dtype)
-        operators, scales, ways, transfers = [current], [], [], []
+        operators, scales, coarsened, transfers = [current], [], [], []
         while (axes := axes_to_coarsen(current.detach(), current.detach().survey())) is not None:
             with torch.no_grad():
                 weights, defect = interpolation_weights(
                     current.offsets, current.conductance.detach(), current.absorption.detach(), axes
                 )
             scales.append(_absolute_row_sums(current).reciprocal().nan_to_num(posinf=0.0))
-            ways.append(axes)
+            coarsened.append(axes)
             transfers.append(weights)
             current = self.coarse_operator(len(scales) - 1, current, axes, weights, defect)
             operators.append(current)
-        return Hierarchy(operator, operators, scales, ways, transfers, _pseudo_inverse(current), fluid)
+        return Hierarchy(operator, operators, scales, coarsened, transfers, _pseudo_inverse(current), fluid)
 
     def along(self, hierarchy: Hierarchy, r: Tensor) -> Tensor:
-        """Apply to residuals (b, 1, *space): one cycle, or in training mode some conjugate gradients."""
+        """Apply to residuals (b, 1, *space): one cycle, or in training mode `unrolled` conjugate-gradient steps."""
         space = hierarchy.operator.lattice
         if self.training and not hierarchy.scales:
             raise InputError(
-                f"a lattice of {'x'.join(map(str, space[-self.dim :]))} points is solved directly, and nothing is "
-                f"learned from it; train on more than {COARSEST_POINTS} points."
+                f"a lattice of {'x'.join(map(str, space[-self.dim :]))} points is solved directly, so there is nothing "
+                f"to learn; train on more than {COARSEST_POINTS} points."
             )
         b = r.to(hierarchy.fluid.dtype).reshape(-1, *space)
         x = self._iterated(hierarchy, b) if self.training else self.apply_cycle(hierarchy, b)
@@ -249,24 +257,24 @@ class LearnedCycle(nn.Module):
 
     @torch.no_grad()
     def as_cycle(self, operator: LatticeOperator) -> Cycle:
-        """Make the cycle of an operator, in the compiled loops of the package's own multigrid.
+        """Return the cycle of an operator, applied by the compiled multigrid kernels.
 
         Raises
         ------
         InputError
-            If the operator has one axis or another number than the weights, couples other points than nearest
-            neighbours, or is periodic, or weights are not finite.
+            If the operator has one axis, or another number of axes than the weights are for; if it couples more than
+            nearest neighbours or is periodic; or if weights are not finite.
         """
         _require_neighbours(operator)
         if not all(bool(torch.isfinite(weight).all()) for weight in self.parameters()):
-            raise InputError("the weights hold NaN or infinity; load others, or train anew with a smaller lr.")
+            raise InputError("the weights contain NaN or infinity; load other weights, or train with a smaller lr.")
         if len(operator.offsets) == 1:
             raise InputError(
-                f"the learned cycle is there in two and three dimensions, and the operator has one; take {_INSTEAD}."
+                f"the learned cycle is for two or three dimensions, but the operator has one; use {_INSTEAD}."
             )
         if len(operator.offsets) != self.dim:
             raise InputError(
-                f"the learned cycle is for {self.dim} axes and the operator has {len(operator.offsets)}; use weights "
+                f"the learned cycle is for {self.dim} axes, but the operator has {len(operator.offsets)}; use weights "
                 f"for {len(operator.offsets)} axes."
             )
 
@@ -279,9 +287,9 @@ class LearnedCycle(nn.Module):
 
 
 def pressure_operator(geometry: Tensor) -> LatticeOperator:
-    """Make the operator of `losses.pressure_product`: a box with walls all around, geometry (b, *space).
+    """Return the operator of `pressure_product`: a box surrounded by walls, geometry (b, *space).
 
-    Points that are not fluid are coupled to nothing, and fluid ones to air only by what they absorb.
+    Points outside the fluid are isolated; each air neighbour of a fluid point adds to its absorption.
     """
     b, space = len(geometry), geometry.shape[1:]
     fluid, solid = geometry == FLUID, geometry == SOLID
@@ -306,39 +314,42 @@ def _require_neighbours(operator: LatticeOperator) -> None:
         if sum(map(abs, offset)) != 1 or bool(conductance.select(1 + offset.index(1), -1).any()):
             raise InputError(
                 "the learned cycle is for operators that couple nearest neighbours on a box without periodic axes; "
-                f"take {_INSTEAD}."
+                f"use {_INSTEAD}."
             )
 
 
-def _contracting(lengths: np.ndarray) -> float:
-    """Find how far steps must be shortened for prod (1 - w t) to lie within (-1, 1) for all t in (0, 1].
+def _contraction_factor(lengths: np.ndarray) -> float:
+    """Return the factor for the step lengths w that keeps prod (1 - w t) within (-1, 1) for all t in (0, 1].
 
-    Shortening stretches the polynomial: the part of it up to the first place where it is too large fills the interval.
+    Shorter steps stretch the polynomial in t: after scaling, its part before the first t where it is too large covers
+    the interval.
     """
     t = np.linspace(0.0, 1.0, 2049)
     size = np.abs(np.prod(1 - lengths[:, None] * t, 0))
-    too_large = t[(t > 1 / lengths.max()) & (size > LARGEST)]  # before its first root it falls from one
+    too_large = t[
+        (t > 1 / lengths.max()) & (size > MAX_AMPLIFICATION)
+    ]  # the polynomial decreases from 1 to its first root
     return 1.0 if len(too_large) == 0 else float(too_large[0] - t[1])
 
 
 def _factor(logarithm: Tensor) -> Tensor:
-    return logarithm.clamp(-FREEDOM, FREEDOM).exp()
+    return logarithm.clamp(-MAX_LOG_FACTOR, MAX_LOG_FACTOR).exp()
 
 
 def _bounds(t: Tensor, axis: int, axes: Axes, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum the conductances t (b, x, y, z) along an axis over the ways between coarse planes: in series, and means."""
-    ways = [t]
+    """Return lower and upper bounds of the coarse conductances along an axis, from the fine ones t (b, x, y, z)."""
+    bounds = [t]
     if axes[axis]:
         first, second = halves(t, axis)
-        alone = first.shape[1 + axis] - second.shape[1 + axis]
-        total = first + torch.nn.functional.pad(second, [0, 0] * (2 - axis) + [0, alone])
-        ways = [in_series(first, second, axis), 0.25 * total]
-    sums = [restrict_across(axis, axes, weights, way.contiguous()) for way in ways]
+        unpaired = first.shape[1 + axis] - second.shape[1 + axis]
+        total = first + torch.nn.functional.pad(second, [0, 0] * (2 - axis) + [0, unpaired])
+        bounds = [in_series(first, second, axis), 0.25 * total]
+    sums = [restrict_across(axis, axes, weights, bound.contiguous()) for bound in bounds]
     return sums[0], sums[-1]
 
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:
-    """Divide by what is positive; zero elsewhere, where nothing is left to do."""
+    """Return a / b where b > 0, and zero elsewhere, where the iteration has ended."""
     found: Tensor = torch.where(b > 0, a / torch.where(b > 0, b, 1.0), 0.0)
     return found
 
@@ -355,11 +366,11 @@ def _absolute_row_sums(A: LatticeOperator) -> Tensor:
 
 
 def _pseudo_inverse(A: LatticeOperator) -> Tensor:
-    """Invert coarsest matrices, to whose parts that nothing holds the projection onto constants is added."""
+    """Invert the coarsest matrices; the projection onto constants is added on each floating component."""
     matrix = dense(A)
     mean = matrix.diagonal(dim1=1, dim2=2).mean(1).view(-1, 1, 1)
-    nothing = 1e-14 * mean.detach().unsqueeze(-1)
-    absorption = torch.where(A.absorption > nothing, A.absorption, 0.0)
+    negligible = 1e-14 * mean.detach().unsqueeze(-1)
+    absorption = torch.where(A.absorption > negligible, A.absorption, 0.0)
     parts = LatticeOperator(A.offsets, A.conductance, absorption).floating()
     if parts is not None:
         number = parts.flatten(1)

@@ -1,7 +1,7 @@
-"""Networks that answer a residual with a direction to search along, for conjugate gradients.
+"""Networks that map a residual to a search direction, for conjugate gradients.
 
-Whatever the network, the loop finds the best step in the span of its direction, the residual and the directions before
-(`sciml_bounds.krylov._loop`), so that it can be slow and not wrong.
+The loop takes the best step in the span of the network's direction, the residual and the previous directions
+(`sciml_bounds.krylov._loop`), so a poor network costs iterations, never accuracy.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "cycle": LearnedCycle,
 }
 
-#: What so many channels of an input are.
-MEANING = {
+#: Meaning of the input channels, by their number, for error messages.
+CHANNEL_MEANINGS = {
     1: ': the residual (inputs = ["rhs"] of a data set)',
     2: ': the residual and the geometry (inputs = ["rhs", "geometry"] of a data set)',
 }
 
-#: The published networks.
+#: Options of the published networks.
 PUBLISHED: dict[str, dict[str, Any]] = {
     "dcdm-64": {"network": "dcdm", "before": 2, "coarse": 3, "after": 2},
     "dcdm-128": {"network": "dcdm", "before": 3, "coarse": 5, "after": 3},
@@ -50,42 +50,41 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 
 
 class LearnedDirections(nn.Module):
-    """A network from a residual to a direction, on lattices of any size.
+    """A network from a residual to a search direction, on lattices of any size.
 
     Parameters
     ----------
-    network
-        "dcdm": convolutions on two lattices, of the residual alone (Kaneda et al., ICML 2023). "multigrid": a linear
-        map in the shape of a multigrid cycle, whose kernels depend on the geometry around each point (Lan et al., ICML
-        2024). "cycle": a multigrid cycle with learned coarse operators and smoothing, symmetric and positive definite
-        whatever its weights, so that plain conjugate gradients apply (`sciml_bounds.krylov._learned_cycle`).
-    dim
+    network : str
+        "dcdm": convolutions of the residual on two lattices (Kaneda et al., ICML 2023). "multigrid": a linear map in
+        the shape of a multigrid cycle, whose kernels depend on the geometry around each point (Lan et al., ICML 2024).
+        "cycle": a multigrid cycle with learned coarse operators and smoothing; it is symmetric and positive definite
+        for all weights, so that plain conjugate gradients apply (`sciml_bounds.krylov._learned_cycle`).
+    dim : int
         Number of space axes, 2 or 3.
-    **options
-        Of "dcdm": `channels=16`, `before=2` pairs of convolutions on the fine lattice, `coarse=3` residual blocks on
-        the one with half the points along each axis, `after=2` on the fine one again. Of "multigrid": `levels=4`, how
-        often the lattice is halved. Of "cycle": `sweeps=6` smoothing steps, `width=16` of the network that makes coarse
-        conductances, and `unrolled=2`, how many iterations of conjugate gradients it does in training mode.
+    **options : int
+        For "dcdm": `channels=16`, `before=2` pairs of convolutions on the fine lattice, `coarse=3` residual blocks on
+        the lattice with half the points along each axis, and `after=2` residual blocks on the fine lattice. For
+        "multigrid": `levels=4` halvings of the lattice. For "cycle": `sweeps=6` smoothing steps, `width=16` of the
+        network for coarse conductances, and `unrolled=2` conjugate-gradient iterations in training mode.
 
     Attributes
     ----------
-    arguments
-        The keywords that make this network again.
-    in_channels
-        1: the residual. 2: the residual and the geometry, 0 where a point is solid, 1 fluid, 2 air (a value of zero is
+    arguments : dict
+        Keyword arguments that rebuild this network.
+    in_channels : int
+        1 for the residual only; 2 for the residual and the geometry (0 solid, 1 fluid, 2 air, where zero is
         prescribed).
 
     Raises
     ------
     InputError
-        If options are unknown or out of range; from `forward`, if the input has another number of axes or channels,
-        another dtype or device than the weights, a geometry of other numbers, NaN or infinity (looked for in
-        evaluation mode).
+        If options are unknown or out of range; from `forward`, if the number of axes or channels, the dtype, the device
+        or a value of the geometry is wrong, or (in evaluation mode) the input has NaN or infinity.
 
     Notes
     -----
-    Lattices whose lengths are no multiples of 2 ("dcdm") or 2^levels ("multigrid") are continued by zeros behind their
-    last points, without geometry, and the answer is cut; the published codes take multiples only.
+    If lattice lengths are not multiples of 2 ("dcdm") or 2^levels ("multigrid"), inputs are padded with zeros after
+    their last points and outputs are cropped. The published codes accept multiples only.
 
     Examples
     --------
@@ -102,13 +101,13 @@ class LearnedDirections(nn.Module):
         kind = NETWORKS[require_choice(network, "network", tuple(NETWORKS))]
         if not isinstance(dim, int) or dim not in (2, 3):
             raise InputError(f"dim={dim!r} must be 2 or 3.")
-        known = {p.name: p.default for p in inspect.signature(kind).parameters.values() if p.name != "dim"}
+        defaults = {p.name: p.default for p in inspect.signature(kind).parameters.values() if p.name != "dim"}
         for name, value in options.items():
-            if name not in known:
-                raise InputError(f"the network {network!r} has no option {name!r}; it has {', '.join(known)}.")
+            if name not in defaults:
+                raise InputError(f"network {network!r} has no option {name!r}; choose from {', '.join(defaults)}.")
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InputError(f"{name}={value!r} must be a positive integer.")
-        self.arguments: dict[str, Any] = {"network": network, "dim": dim, **known, **options}
+        self.arguments: dict[str, Any] = {"network": network, "dim": dim, **defaults, **options}
         self.dim = dim
         self.network: Any = kind(dim, **options)
         self.in_channels = 1 if network == "dcdm" else 2
@@ -119,9 +118,9 @@ class LearnedDirections(nn.Module):
         Raises
         ------
         InputError
-            As the class says.
+            If the input does not fit the network (see `LearnedDirections`).
         """
-        check_axes(x, self.in_channels, self.dim, MEANING[self.in_channels])
+        check_axes(x, self.in_channels, self.dim, CHANNEL_MEANINGS[self.in_channels])
         check_values(x, next(self.parameters()), training=self.training)
         if self.in_channels == 1:
             return self.along(x)
@@ -131,45 +130,49 @@ class LearnedDirections(nn.Module):
         return self.along(x[:, :1], self.kernels(x[:, 1]))
 
     def kernels(self, geometry: Tensor) -> Kernels | Hierarchy:
-        """Make the kernels or levels of a geometry (b, *space), for networks that take one."""
+        """Return the kernels or levels for a geometry (b, *space), for networks that take one."""
         if isinstance(self.network, LearnedCycle):
             return self.network.kernels(geometry)
         image = geometry_image(geometry).to(next(self.parameters()))
-        found: Kernels = self.network.kernels(self._padded(image))
-        return found
+        kernels: Kernels = self.network.kernels(self._padded(image))
+        return kernels
 
     def along(self, r: Tensor, kernels: Kernels | Hierarchy | None = None) -> Tensor:
-        """Give directions of residuals (b, 1, *space), without a look at the input."""
+        """Return directions for residuals (b, 1, *space), without checking the input."""
         wide = self._padded(r)
-        found = self.network(wide) if kernels is None else self.network.along(kernels, wide)
-        direction: Tensor = found[(..., *(slice(0, n) for n in r.shape[2:]))]
+        padded = self.network(wide) if kernels is None else self.network.along(kernels, wide)
+        direction: Tensor = padded[(..., *(slice(0, n) for n in r.shape[2:]))]
         return direction
 
     def as_preconditioner(
         self, problem: Any, *, geometry: Any = None, published: bool = False
     ) -> DirectionPreconditioner | Cycle:
-        """Make the network a preconditioner of conjugate gradients.
+        """Return the network as preconditioner of conjugate gradients.
 
-        `sciml_bounds.krylov._direction_preconditioner` tells more. A "cycle" is made for the operator of a problem, of
-        which it sees all that it needs, and is linear, symmetric and positive definite.
+        A "cycle" is built from the operator of the problem and is linear, symmetric and positive definite. For other
+        networks see `sciml_bounds.krylov._direction_preconditioner`.
 
         Parameters
         ----------
-        problem
-            Where the vectors lie: a `Diffusion` problem or a `Solver` that was prepared for one, a `LatticeOperator` or
-            its system (as `Smoke.pressure_systems` gives it), or the number of points along each axis (not "cycle").
-        geometry
-            What each point is, shape (batch..., *space): 0 solid, 1 fluid, 2 air; by default as the problem says. Not
-            for "cycle".
-        published
-            Search along the network's direction and the last two alone, and not along the residual too. Not for
+        problem : Diffusion, Solver, LatticeOperator, LatticeSystem or sequence of int
+            Defines the lattice of the vectors: a `Diffusion` problem or a `Solver` prepared for it, a `LatticeOperator`
+            or its system (see `Smoke.pressure_systems`), or the number of points along each axis (not for "cycle").
+        geometry : array or Tensor, shape (batch..., *space), optional
+            Type of each point: 0 solid, 1 fluid, 2 air; by default that of the problem. Not for "cycle".
+        published : bool
+            Search along the network's direction and the last two directions only, not along the residual too. Not for
             "cycle".
+
+        Returns
+        -------
+        DirectionPreconditioner or Cycle
+            Preconditioner for `sb.cg(..., M=...)`.
 
         Raises
         ------
         InputError
-            If the network is for another number of axes or on another device, the geometry does not fit, or there is
-            no cycle for the operator.
+            If the network is for another number of axes or on another device, the geometry does not fit, or the
+            "cycle" does not support the operator.
         """
         from sciml_bounds.krylov._direction_preconditioner import cycle_preconditioner, direction_preconditioner
 
@@ -178,37 +181,38 @@ class LearnedDirections(nn.Module):
         return direction_preconditioner(self, problem, geometry=geometry, published=published)
 
     def save(self, path: Path | str, **card: Any) -> None:
-        """Write weights and card (what made them: recipe, seed, metrics) to a safetensors file."""
+        """Save the weights and a model card (recipe, seed, metrics) to a safetensors file."""
         save_model(self, path, **card)
 
     @classmethod
     def load(cls, name_or_path: Path | str) -> LearnedDirections:
-        """Read a network from a file, or by name one that ships with the package; it comes in evaluation mode.
+        """Load a network from a file, or by the name of one that ships with the package, in evaluation mode.
 
         Raises
         ------
         InputError
-            If there is no such file, or it holds another network.
+            If the file does not exist, or contains another kind of network.
         """
         model = load_model(name_or_path)
         if not isinstance(model, cls):
-            raise InputError(f"{name_or_path} holds a {type(model).__name__}, not a {cls.__name__}.")
+            raise InputError(
+                f"{name_or_path} contains a {type(model).__name__}, not a {cls.__name__}; use sb.data.load_model."
+            )
         return model.eval()
 
     @staticmethod
     def published(name: str, dim: int = 3) -> LearnedDirections:
-        """Make a published network with new weights: "dcdm-64", "dcdm-128", "multigrid-4" or "multigrid-5".
+        """Return a published network with random weights: "dcdm-64", "dcdm-128", "multigrid-4" or "multigrid-5".
 
-        They have 97,457, 152,881, 20,582 and 25,174 weights in 3-D; those of dim=2 are the same with kernels of two
-        axes.
+        They have 97,457, 152,881, 20,582 and 25,174 weights in 3-D. With dim=2 they have two-dimensional kernels.
         """
         return LearnedDirections(**PUBLISHED[require_choice(name, "name", tuple(PUBLISHED))], dim=dim)
 
     def _padded(self, u: Tensor) -> Tensor:
-        """Continue (b, channel, *space) by zeros to lengths that the network can halve."""
-        return functional.pad(u, _missing(u.shape[2:], self.network.multiple))
+        """Pad (b, channel, *space) with zeros to lengths that the network can halve."""
+        return functional.pad(u, _padding(u.shape[2:], self.network.multiple))
 
 
-def _missing(space: Sequence[int], multiple: int) -> list[int]:
-    """Points that are missing behind each axis, as `pad` wants them: last axis first."""
+def _padding(space: Sequence[int], multiple: int) -> list[int]:
+    """Return the padding at the end of each axis in the format of `pad`, last axis first."""
     return [number for n in reversed(space) for number in (0, -n % multiple)]

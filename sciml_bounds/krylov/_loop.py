@@ -1,13 +1,14 @@
-"""The conjugate-gradient loop on flat batches: preconditioned, flexible, with a memory of directions.
+"""The conjugate-gradient loop on flat batches: preconditioned, and flexible with a memory of directions.
 
 References: Hestenes, Stiefel (1952); Notay, "Flexible conjugate gradients", SIAM J. Sci. Comput. 22 (2000) 1444-1460,
 for the form with explicit orthogonalisation against the last K directions; Kaneda, Akar, Chen, Kala, Hyde, Teran, "A
-deep conjugate direction method for iteratively solving linear systems", ICML 2023, which puts a network into that form.
-A network is trusted with nothing: each step minimises the energy over what it gives, the residual, and the directions
-in memory, so that no step is worse than one of steepest descent.
-Vectors may be complex, for Hermitian operators: inner products conjugate their first factor.
+deep conjugate direction method for iteratively solving linear systems", ICML 2023, for networks in that form.
 
-Legend: n unknowns, b samples of a batch; vectors have shape (b, n).
+With a network, each step minimises the energy over the network's direction, the residual, and the directions in memory,
+so that each step is at least as good as one of steepest descent. Vectors may be complex, for Hermitian operators: inner
+products conjugate their first factor.
+
+Notation: n unknowns, b samples of a batch; vectors have shape (b, n).
 """
 
 from __future__ import annotations
@@ -39,46 +40,47 @@ __all__ = ["Monitor", "check_tolerances", "default_rtol", "iterate"]
 #: Called after each iteration with its number, x (b, n) and the residual norms (b,); returning True stops the loop.
 Monitor = Callable[[int, Tensor, Tensor], bool | None]
 
-#: So often the recomputed residual may turn out larger than the tolerance before round-off is held responsible.
+#: Maximum number of restarts after a recomputed residual turns out larger than the tolerance; then the reason is
+#: round-off.
 MAX_RESTARTS = 5
 
-#: A sample whose residual is below 10 eps ||A|| ||x|| goes on to the round-off of its rows. It stagnates where more
-#: than `PROGRESS` of the residual is left after `PATIENCE` iterations (or half of all so far, if that is more) or a
-#: restart, and has converged to round-off even so up to `NEARLY` times the level of the rows.
-PROGRESS, PATIENCE, NEARLY = 0.5, 20, 10.0
+#: A sample whose residual is below 10 eps ||A|| ||x|| continues until the residual reaches the round-off of its rows.
+#: It stagnates if the residual has not fallen to `STAGNATION_RATIO` of its best value within `STAGNATION_ITERATIONS`
+#: iterations (or half of all iterations so far, if that is more), or after a restart. It still counts as converged to
+#: round-off if the residual is at most `ROW_LEVEL_SLACK` times the round-off level of the rows.
+STAGNATION_RATIO, STAGNATION_ITERATIONS, ROW_LEVEL_SLACK = 0.5, 20, 10.0
 
-#: Directions that are kept for a preconditioner that is not known to be linear, as published for learned ones.
+#: Default number of directions kept for a preconditioner that is not known to be linear, as published.
 LEARNED_MEMORY = 2
 
-#: What is left of a residual is none of its own below this part of it. What a network gives may be the residual itself,
-#: whose remainder is the rounding of single precision and of a few projections: a direction at random, with which 256
-#: iterations became 1,400.
-NOTHING_NEW = 1e-4
+#: A residual counts as linearly dependent on other directions if the part orthogonal to them is below this fraction of
+#: it. The network's direction may be the residual itself; its remainder is then rounding noise, and searching along it
+#: raised 256 iterations to 1,400.
+DEPENDENCE_TOL = 1e-4
 
-#: Reasons by their number on the device; a sample that still runs, or ran until the last iteration, has the first one.
+#: Reasons by their number on the device. Running samples, and those that reach the last iteration, have the first one.
 _ENDS = (
     Reason.MAXITER, Reason.CONVERGED, Reason.ROUND_OFF, Reason.INDEFINITE, Reason.INDEFINITE_PRECONDITIONER,
     Reason.NO_NEW_DIRECTION, Reason.NOT_FINITE, Reason.STOPPED, Reason.STAGNATED,
 )  # fmt: skip
 _NUMBER = {reason: number for number, reason in enumerate(_ENDS)}
 
-#: Numbers of ends that may come with nothing left to do: out of iterations, and what round-off brings about too, in
-#: systems that are nearly singular for their precision.
+#: Numbers of reasons that round-off can cause after convergence, in nearly singular systems: `MAXITER` and breakdowns.
 _BREAKDOWNS = {0, 3, 4, 5}
 
 
 def default_rtol(dtype: torch.dtype) -> float:
-    """Return the relative residual that is asked for by default: 1e-8 in double precision, 1e-5 in single."""
+    """Return the default relative tolerance: 1e-8 in double precision, 1e-5 in single precision."""
     return 1e-8 if torch.finfo(dtype).bits == 64 else 1e-5
 
 
 def check_tolerances(rtol: float | None, atol: float, maxiter: int | None, dtype: torch.dtype) -> float:
-    """Check the stop rule and return the relative tolerance.
+    """Check the stopping criteria, and return the relative tolerance.
 
     Raises
     ------
     InputError
-        If a tolerance is no number, negative or not finite, rtol is below round-off, or maxiter is negative.
+        If a tolerance is not a number, negative or not finite, rtol is below round-off, or maxiter is negative.
     """
     rtol = default_rtol(dtype) if rtol is None else _number(rtol, "rtol")
     atol = _number(atol, "atol")
@@ -88,14 +90,16 @@ def check_tolerances(rtol: float | None, atol: float, maxiter: int | None, dtype
     if rtol < 10 * eps and atol == 0:
         kind = str(dtype).removeprefix("torch.")
         otherwise = "" if dtype == torch.float64 else ", or use float64"
-        raise InputError(f"rtol={rtol:g} is below the round-off of {kind} ({10 * eps:.2g}); ask for more{otherwise}.")
+        raise InputError(
+            f"rtol={rtol:g} is below the round-off of {kind} ({10 * eps:.2g}); use a larger rtol{otherwise}."
+        )
     if maxiter is not None and maxiter < 0:
         raise InputError(f"maxiter is {maxiter}; it must not be negative.")
     return rtol
 
 
 def _number(value: Any, name: str) -> float:
-    """Read a number, NaN and infinity too; arrays of one are taken for it."""
+    """Return a number as float; NaN, infinity and zero-dimensional arrays are accepted."""
     single = isinstance(value, Tensor | np.ndarray) and value.ndim == 0
     number = value.item() if single else value
     if not isinstance(number, Real) or isinstance(number, bool):
@@ -105,7 +109,7 @@ def _number(value: Any, name: str) -> float:
 
 @dataclass
 class _History:
-    """What the bounds are made of, one entry an iteration, each of shape (b,)."""
+    """Quantities for the error bounds, one entry per iteration, each of shape (b,)."""
 
     residual_norms: list[Tensor] = field(default_factory=list)
     decreases: list[Tensor] = field(default_factory=list)
@@ -119,7 +123,7 @@ _Direction = tuple[Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True)
 class _Search:
-    """A direction to minimise along, zero where there is none: d and A d (b, n), d.A d and d.r (b,)."""
+    """A search direction d: d and A d (b, n), d.A d and d.r (b,); zero for samples without a direction."""
 
     direction: Tensor
     product: Tensor
@@ -128,24 +132,24 @@ class _Search:
 
     @property
     def entry(self) -> _Direction:
-        """As the memory keeps it."""
+        """The direction in the form kept in memory."""
         return self.direction, self.product, torch.where(self.curvature > 0, self.curvature, 1.0)
 
     def length(self, going: Tensor) -> Tensor:
-        """Step length of the least energy, zero for samples that have ended."""
-        found: Tensor = torch.where(going & (self.curvature > 0), self.slope / self.entry[2], 0.0)
-        return found
+        """Return the step lengths of least energy, zero for samples that have ended."""
+        lengths: Tensor = torch.where(going & (self.curvature > 0), self.slope / self.entry[2], 0.0)
+        return lengths
 
 
 def _where(which: Tensor | None, numbers: Tensor, otherwise: Tensor | float) -> Tensor:
-    """Take numbers where a condition holds; everywhere if it is None."""
+    """Return `torch.where`, with None for a mask that is True everywhere."""
     return numbers if which is None else torch.where(which, numbers, otherwise)
 
 
 class _Loop:
-    """The state of one solve; `step` is one iteration for all samples that still run.
+    """The state of one solve; `step` does one iteration for all running samples.
 
-    The host waits for the device once an iteration, to learn whether a sample has ended, and once more if one has.
+    The host waits for the device once per iteration, to check whether a sample has ended, and once more if one has.
     """
 
     def __init__(
@@ -164,9 +168,9 @@ class _Loop:
         self.learned = flexible and M.linear is not True
         self.rhs_norm = vector_norm(b, dim=1)
         self.x = new_field(b).zero_() if x0 is None else x0
-        self.unseen = b.device.type != "cpu"  # where the host would wait for the device, exceptions are not looked for
-        if x0 is not None and (self.unseen or not bool(self.rhs_norm.all())):  # the norm of tiny numbers is 0 too
-            self.x.masked_fill_(~b.any(1, keepdim=True), 0.0)  # the solution for b = 0 is known
+        self.on_device = b.device.type != "cpu"  # skip checks for which the host would wait for the device
+        if x0 is not None and (self.on_device or not bool(self.rhs_norm.all())):  # norms of tiny numbers underflow
+            self.x.masked_fill_(~b.any(1, keepdim=True), 0.0)  # x = 0 solves b = 0
         self.r = new_field(b)
         self.z, self.d = new_field(b), new_field(b)
         self.memory: deque[_Direction] = deque(maxlen=memory)
@@ -175,18 +179,18 @@ class _Loop:
         self.history = _History()
         self.ends = torch.zeros(len(b), dtype=torch.int64, device=b.device)  # numbers of `_ENDS`
         self.running = torch.ones(len(b), dtype=torch.bool, device=b.device)
-        self.seen, self.whole, self.alive = self.running, True, len(b) > 0  # who runs, all, any, as the host knows it
+        self.seen, self.whole, self.alive = self.running, True, len(b) > 0  # running samples, all, any: host copies
         self.iterations = torch.zeros_like(self.ends)
         self.dropped = torch.zeros_like(self.ends) if self.learned else None
         self.one = torch.ones_like(self.tolerance)
         self.zero, self.infinity = torch.zeros_like(self.one), self.one * torch.inf
         self.unit_level = self.zero if A.norm_upper is None else self.floor * A.norm_upper.to(self.one)
         self.rz_old = self.one
-        self.exhausted = ~self.running  # the round-off of the rows is out of reach
-        self.best, self.waited = self.infinity, torch.zeros_like(self.ends)  # what progress is told from
+        self.exhausted = ~self.running  # cannot reach the round-off level of the rows
+        self.best, self.stalled_iterations = self.infinity, torch.zeros_like(self.ends)  # for the check of stagnation
         self.recomputed = self.infinity  # residual norms of the last restart
-        self.stiffness: Tensor | None = None  # the norm of A, or what the first residual tells of it
-        self.fresh = True  # the next direction is the preconditioned residual itself
+        self.stiffness: Tensor | None = None  # the norm of A, or its estimate from the first residual
+        self.first_direction = True  # the next direction is the preconditioned residual itself
         if x0 is None:
             self.r.copy_(b)
         else:
@@ -196,46 +200,50 @@ class _Loop:
         self.mark_converged(None)
 
     def replace_residual(self) -> None:
-        """Compute the residual anew, so that round-off of the recurrence cannot deceive."""
+        """Recompute the residual b - A x, to remove the round-off of the recurrence."""
         self.A.residual_into(self.x, self.b, self.r)
 
     def round_off_level(self) -> Tensor:
-        """10 eps ||A|| ||x||: below it the residual means nothing."""
+        """Return 10 eps ||A|| ||x||; residuals below it are round-off."""
         level = self.unit_level * self.size
-        return torch.where(self.size < self.infinity, level, self.zero)  # ||x||^2 may leave the range of its dtype
+        return torch.where(self.size < self.infinity, level, self.zero)  # ||x||^2 may overflow
 
     def row_level(self, level: Tensor) -> Tensor:
-        """Lower a level of round-off to 10 eps || |A| |x| + |b| ||: far less where rows differ by decades."""
+        """Return the smaller of a round-off level and 10 eps || |A| |x| + |b| ||, if that is known.
+
+        The latter is much smaller if the sizes of rows differ by orders of magnitude.
+        """
         sizes = self.A.product_sizes(self.x)
         if sizes is None:
             return level
         rows = self.floor * vector_norm(sizes.add_(self.b.abs()), dim=1)
-        return torch.minimum(level, torch.where(self.exhausted, NEARLY * rows, rows))
+        return torch.minimum(level, torch.where(self.exhausted, ROW_LEVEL_SLACK * rows, rows))
 
     def stop(self, which: Tensor, reason: Reason) -> None:
-        """End the samples that still run and fulfil a condition."""
+        """End the running samples in the mask `which` for a reason."""
         which = which & self.running
-        if self.unseen or bool(which.any()):
+        if self.on_device or bool(which.any()):
             self.ends = torch.where(which, _NUMBER[reason], self.ends)
             self.running = self.running & ~which
 
     def positive(self, numbers: Tensor, among: Tensor | None) -> Tensor | None:
-        """Tell which samples among some have a positive and finite number; None if all are known to."""
-        if among is None and not self.unseen and all(0 < number < math.inf for number in numbers.tolist()):
+        """Return the mask of samples in `among` with a positive finite number; None if all samples have one."""
+        if among is None and not self.on_device and all(0 < number < math.inf for number in numbers.tolist()):
             return None
-        found = (numbers > 0) & (numbers < torch.inf)
-        return found if among is None else found & among
+        mask = (numbers > 0) & (numbers < torch.inf)
+        return mask if among is None else mask & among
 
     def mark_converged(self, going: Tensor | None, others: Iterable[tuple[Tensor, Reason]] = ()) -> None:
         """End the samples whose residual is small enough, or not finite.
 
-        Where not all samples that ran are `going` (None for all), `others` are reasons to end that come first.
+        `going` is the mask of samples that took a step (None for all). If some did not, the masks and reasons in
+        `others` take precedence.
         """
-        if going is None and self.whole and not self.unseen:  # as a rule nobody is near an end
+        if going is None and self.whole and not self.on_device:  # usually, no sample is near its end
             above = self.positive(self.norm - torch.maximum(self.unit_level * self.size, self.tolerance), None)
             if above is None:
                 return
-        level = torch.minimum(self.round_off_level(), self.rhs_norm)  # x may have exploded
+        level = torch.minimum(self.round_off_level(), self.rhs_norm)  # x may have diverged
         above = self.positive(self.norm - torch.maximum(level, self.tolerance), going)
         if above is None or bool((above if self.whole else above | ~self.seen).all()):  # here the host waits
             return
@@ -244,11 +252,11 @@ class _Loop:
         self.stop(~torch.isfinite(self.norm), Reason.NOT_FINITE)
         self.stop(self.norm <= self.tolerance, Reason.CONVERGED)
         low = self.running & (self.norm <= level)
-        if self.unseen or bool(low.any()):
-            better = self.norm <= PROGRESS * self.best
+        if self.on_device or bool(low.any()):
+            better = self.norm <= STAGNATION_RATIO * self.best
             self.best = torch.where(better, self.norm, self.best)
-            self.waited = torch.where(better, 0, self.waited + low)
-            self.exhausted |= self.waited > (self.iterations // 2).clamp_min(PATIENCE)
+            self.stalled_iterations = torch.where(better, 0, self.stalled_iterations + low)
+            self.exhausted |= self.stalled_iterations > (self.iterations // 2).clamp_min(STAGNATION_ITERATIONS)
             self.stop(self.norm <= self.row_level(level), Reason.ROUND_OFF)
             self.stop(low & self.exhausted, Reason.STAGNATED)
         count = int(self.running.sum())
@@ -258,19 +266,19 @@ class _Loop:
         """Do one iteration."""
         self.M.matvec_into(self.r, self.z)
         if self.learned:
-            self._tame()
+            self._normalise_direction()
         if self.learned and self.M.safeguard:
             self._step_in_span()
             return
         rz = inner(self.r, self.z).real
         running = None if self.whole else self.running
         useful = self.running & (rz.abs() < torch.inf) if self.flexible else self.positive(rz, running)
-        if useful is not None and (self.unseen or not bool(useful.all())):
-            self.z.masked_fill_(~useful.unsqueeze(1), 0.0)  # whatever M makes of a residual that is done with
+        if useful is not None and (self.on_device or not bool(useful.all())):
+            self.z.masked_fill_(~useful.unsqueeze(1), 0.0)  # samples that have ended
         lost = self._new_direction(rz, useful)
-        product = self.z  # which the direction was made of, and which is free now
+        product = self.z  # reuse the memory of z
         curvature = self.A.energy_into(self.d, product)
-        slope = inner(self.d, self.r) if self.flexible else rz  # the directions before are orthogonal to r
+        slope = inner(self.d, self.r) if self.flexible else rz  # previous directions are orthogonal to r
         going = self.positive(curvature, useful)
         if lost is not None and going is not None:
             going = going & ~lost & (slope != 0)
@@ -292,7 +300,7 @@ class _Loop:
     def _failures(
         self, rz: Tensor, lost: Tensor | None, curvature: Tensor, slope: Tensor
     ) -> Iterator[tuple[Tensor, Reason]]:
-        """List why a sample cannot go on, in order."""
+        """Yield masks and reasons for samples that cannot take a step, in order of precedence."""
         yield ~torch.isfinite(rz), Reason.NOT_FINITE
         if lost is None:
             yield rz <= 0, Reason.INDEFINITE_PRECONDITIONER
@@ -303,7 +311,7 @@ class _Loop:
         yield curvature <= 0, Reason.INDEFINITE
 
     def _new_direction(self, rz: Tensor, useful: Tensor | None) -> Tensor | None:
-        """Set d from the preconditioned residual; tell where a flexible loop finds nothing new."""
+        """Set d from the preconditioned residual; return the samples where a flexible loop finds no new direction."""
         if self.flexible:
             self.d.copy_(self.z)
             for direction, product, curvature in self.memory:
@@ -312,16 +320,16 @@ class _Loop:
             if self.dropped is not None and useful is not None:
                 self.dropped += lost & useful
             return lost
-        if self.fresh:
+        if self.first_direction:
             self.d, self.z = self.z, self.d
         else:
             beta = _where(useful, rz, 0.0) / _where(useful, self.rz_old, 1.0)
             combine(self.one, self.z, beta, self.d, norms=False)
-        self.fresh = False
+        self.first_direction = False
         return None
 
-    def _tame(self) -> None:
-        """Scale what a learned preconditioner gave, whose size means nothing, and drop what is not finite."""
+    def _normalise_direction(self) -> None:
+        """Scale the output of a learned preconditioner to maximum 1, and set outputs that are not finite to zero."""
         size = self.z.abs().amax(1)
         useful = (size > 0) & (size < torch.inf) & self.running
         z = torch.view_as_real(self.z).view(len(self.z), -1) if self.z.is_complex() else self.z  # division may overflow
@@ -331,32 +339,32 @@ class _Loop:
     def _step_in_span(self) -> None:
         """Minimise the energy over the span of the preconditioned residual, the residual and the memory."""
         running = self.running
-        given = self._curved(self._search(self.z, self.memory, self.floor))
+        learned = self._without_flat(self._search(self.z, self.memory, self.floor))
         assert self.dropped is not None
-        self.dropped += running & (given.curvature == 0)
-        plain = self._search(self.r, [*self.memory, given.entry], NOTHING_NEW)
+        self.dropped += running & (learned.curvature == 0)
+        plain = self._search(self.r, [*self.memory, learned.entry], DEPENDENCE_TOL)
         self.stop((plain.curvature <= 0) & plain.direction.any(1), Reason.INDEFINITE)
-        self.stop((given.slope == 0) & (plain.slope == 0), Reason.NO_NEW_DIRECTION)
+        self.stop((learned.slope == 0) & (plain.slope == 0), Reason.NO_NEW_DIRECTION)
         going = self.running & running
-        first, second = given.length(going), plain.length(going)
-        combine(second, plain.direction, first, given.direction, norms=False)
-        combine(second, plain.product, first, given.product, norms=False)
-        direction, product = given.direction, given.product
+        first, second = learned.length(going), plain.length(going)
+        combine(second, plain.direction, first, learned.direction, norms=False)
+        combine(second, plain.product, first, learned.product, norms=False)
+        direction, product = learned.direction, learned.product
         direction[~going], product[~going] = 0.0, 0.0
         size, norm = advance(torch.ones_like(first), direction, product, self.x, self.r)
         self.iterations += going
         self.size, self.norm = torch.where(going, size, self.size), torch.where(going, norm, self.norm)
-        self.history.decreases.append((first.conj() * given.slope + second.conj() * plain.slope).real)
+        self.history.decreases.append((first.conj() * learned.slope + second.conj() * plain.slope).real)
         self.history.residual_norms.append(self.norm)
         self.memory.append((direction, product, torch.where(going, inner(direction, product).real, 1.0)))
         self.mark_converged(self.running)
 
-    def _search(self, v: Tensor, known: Iterable[_Direction], floor: float) -> _Search:
-        """Make vectors A-orthogonal to known directions; zero where no more than `floor` of them is left."""
+    def _search(self, v: Tensor, previous: Iterable[_Direction], floor: float) -> _Search:
+        """Make vectors A-orthogonal to previous directions; zero if at most the fraction `floor` remains."""
         direction = v.clone()
         direction[~self.running] = 0.0
-        for _ in range(2):  # a network may give nearly what is known, and twice is enough (Kahan; Parlett, 1980)
-            for other, product, curvature in known:
+        for _ in range(2):  # vectors may be nearly dependent, and twice is enough (Kahan; Parlett, 1980)
+            for other, product, curvature in previous:
                 direction.addcmul_((inner(product, direction) / curvature).unsqueeze(1), other, value=-1)
         lost = vector_norm(direction, dim=1) <= floor * vector_norm(v, dim=1)
         direction[lost] = 0.0
@@ -365,45 +373,46 @@ class _Loop:
         self.stop(~torch.isfinite(curvature), Reason.NOT_FINITE)
         return _Search(direction, product, curvature, inner(direction, self.r))
 
-    def _curved(self, given: _Search) -> _Search:
-        """Drop what a network gives where the energy does not grow along it: it may lie in the null space of A."""
+    def _without_flat(self, search: _Search) -> _Search:
+        """Set directions without positive curvature to zero: they may lie in the null space of A."""
         if self.stiffness is None:
-            known = self.A.norm_upper
+            norm_upper = self.A.norm_upper
             curvature = self.A.energy_into(self.r, torch.empty_like(self.r)) / self.norm.square().clamp_min(1e-300)
-            self.stiffness = curvature if known is None else known.to(curvature)
-        flat = given.curvature <= self.floor * self.stiffness * vector_norm(given.direction, dim=1).square()
-        given.direction[flat], given.product[flat] = 0.0, 0.0
-        return replace(given, curvature=torch.where(flat, 0.0, given.curvature), slope=inner(given.direction, self.r))
+            self.stiffness = curvature if norm_upper is None else norm_upper.to(curvature)
+        flat = search.curvature <= self.floor * self.stiffness * vector_norm(search.direction, dim=1).square()
+        search.direction[flat], search.product[flat] = 0.0, 0.0
+        curvature = torch.where(flat, 0.0, search.curvature)
+        return replace(search, curvature=curvature, slope=inner(search.direction, self.r))
 
-    def restart_where_deceived(self) -> None:
-        """Recompute the residual of all samples; those that had only seemed to converge run again."""
+    def restart_unconverged(self) -> None:
+        """Recompute the residuals of all samples, and restart those that have not converged after all."""
         self.replace_residual()
         self.norm = vector_norm(self.r, dim=1)
         level = self.round_off_level()
-        if self.unseen or _BREAKDOWNS.intersection(self.ends.tolist()):
-            self._acquit(self.row_level(torch.minimum(level, self.rhs_norm)))  # as in `mark_converged`
+        if self.on_device or _BREAKDOWNS.intersection(self.ends.tolist()):
+            self._reclassify_breakdowns(self.row_level(torch.minimum(level, self.rhs_norm)))  # as in `mark_converged`
         missed = self.norm > self.tolerance * (1 + 1e3 * torch.finfo(self.b.dtype).eps)
-        if self.unseen or bool(missed.any()):
-            self.exhausted |= (self.norm > PROGRESS * self.recomputed) & (self.norm <= 2 * level)
+        if self.on_device or bool(missed.any()):
+            self.exhausted |= (self.norm > STAGNATION_RATIO * self.recomputed) & (self.norm <= 2 * level)
             self.best, self.recomputed, level = self.infinity, self.norm, self.row_level(level)
-        deceived = self.converged & missed & (self.norm > 2 * level)
-        given_up, deceived = deceived & self.exhausted, deceived & ~self.exhausted
-        self.running = self.seen = deceived
-        self.whole, self.alive = False, bool(deceived.any())
-        if self.unseen or self.alive or bool(given_up.any()):
-            self.ends = torch.where(deceived, 0, torch.where(given_up, _NUMBER[Reason.STAGNATED], self.ends))
-        self.fresh = True
+        unconverged = self.converged & missed & (self.norm > 2 * level)
+        stagnated, restarted = unconverged & self.exhausted, unconverged & ~self.exhausted
+        self.running = self.seen = restarted
+        self.whole, self.alive = False, bool(restarted.any())
+        if self.on_device or self.alive or bool(stagnated.any()):
+            self.ends = torch.where(restarted, 0, torch.where(stagnated, _NUMBER[Reason.STAGNATED], self.ends))
+        self.first_direction = True
         self.memory.clear()
 
-    def _acquit(self, level: Tensor) -> None:
-        """Call converged what broke down, or ran out of iterations, where nothing was left to do."""
+    def _reclassify_breakdowns(self, level: Tensor) -> None:
+        """Mark samples that broke down or ran out of iterations as converged if their residual is small enough."""
         broke = (self.ends <= max(_BREAKDOWNS)) & ~self.converged
         for limit, reason in ((level, Reason.ROUND_OFF), (self.tolerance, Reason.CONVERGED)):
             self.ends = torch.where(broke & (self.norm <= limit), _NUMBER[reason], self.ends)
 
     @property
     def converged(self) -> Tensor:
-        """Which samples have ended at the tolerance or at the level of round-off."""
+        """Mask of the samples that have reached the tolerance or the round-off level."""
         return (self.ends > 0) & (self.ends <= _NUMBER[Reason.ROUND_OFF])
 
 
@@ -423,7 +432,7 @@ def iterate(
     monitor: Monitor | None = None,
     start: float | None = None,
 ) -> LinearSolution:
-    """Run the loop of `cg` on checked input (batch..., n), without a warning at its end. It may overwrite x0.
+    """Run the loop of `cg` on checked input (batch..., n), without failure warnings. It may overwrite x0.
 
     Raises
     ------
@@ -471,7 +480,7 @@ def iterate(
 
 
 def _run(loop: _Loop, maxiter: int, monitor: Monitor | None) -> int:
-    """Iterate until every sample has ended; returns how often the residual was replaced."""
+    """Iterate until every sample has ended; return the number of restarts."""
     restarts = 0
     iteration = 0
     while True:
@@ -481,7 +490,7 @@ def _run(loop: _Loop, maxiter: int, monitor: Monitor | None) -> int:
             if monitor is not None and monitor(iteration, loop.x, loop.norm):
                 loop.stop(loop.running, Reason.STOPPED)
                 loop.alive = False
-        loop.restart_where_deceived()
+        loop.restart_unconverged()
         if not loop.alive:
             return restarts
         if iteration >= maxiter or restarts == MAX_RESTARTS:
@@ -507,14 +516,14 @@ def _bounds(
     uppers: list[Tensor] = []
     round_off = None if lambda_min is None else loop.A.product_round_off(loop.x)
     if lambda_min is not None and round_off is not None:
-        round_off = round_off + 2 * torch.finfo(loop.b.dtype).eps * loop.rhs_norm  # of the difference b - A x
+        round_off = round_off + 2 * torch.finfo(loop.b.dtype).eps * loop.rhs_norm  # round-off of b - A x
         uppers.append(residual_bound(residual_norm, round_off, torch.as_tensor(lambda_min).to(loop.tolerance)))
     plain = not loop.flexible and restarts == 0 and len(h.alphas) > 0
     if plain and mu is not None:
         uppers.append(_radau(loop, torch.as_tensor(mu).to(loop.tolerance).expand(len(loop.b))))
     if uppers:
         return _Bounds(lower, functools.reduce(torch.minimum, uppers).expand(len(loop.b)), "bound")
-    if lambda_min is not None:  # what rounding did to the residual of an unknown operator is not bounded
+    if lambda_min is not None:  # the rounding errors of an unknown operator are not bounded
         return _Bounds(lower, residual_norm / torch.as_tensor(lambda_min).to(loop.tolerance).sqrt(), "estimate")
     if plain:
         rz = _weights(loop)

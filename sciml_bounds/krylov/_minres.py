@@ -1,11 +1,11 @@
-"""Minimal residuals for symmetric operators of any sign, with a positive definite preconditioner.
+"""MINRES for symmetric, possibly indefinite operators, with a positive definite preconditioner.
 
 Reference: Paige, Saunders, "Solution of sparse indefinite systems of linear equations", SIAM J. Numer. Anal. 12 (1975)
 617-629; with a preconditioner as in Elman, Silvester, Wathen, "Finite elements and fast iterative solvers" (2014),
-algorithm 4.1. Whether a residual can fall at all is told by ||A r|| / ||r||, which the rotations know (Choi, Paige,
-Saunders, SIAM J. Sci. Comput. 33 (2011) 1810-1836, section 3).
+algorithm 4.1. A residual in the null space of A cannot be reduced; the ratio ||A r|| / ||r|| detects this and follows
+from the rotations at no cost (Choi, Paige, Saunders, SIAM J. Sci. Comput. 33 (2011) 1810-1836, section 3).
 
-Legend: n unknowns, b samples of a batch; vectors have shape (b, n), and ||r||_M = sqrt(r.M r).
+Notation: n unknowns, b samples of a batch; vectors have shape (b, n), and ||r||_M = sqrt(r.M r).
 """
 
 from __future__ import annotations
@@ -27,44 +27,46 @@ from sciml_bounds.results import LinearSolution
 
 __all__ = ["MinresLoop", "minres", "require_positive"]
 
-#: So often a residual that had seemed small enough is computed anew and reduced further, before round-off is to blame.
+#: Maximum number of restarts after a recomputed residual turns out larger than the tolerance; then the reason is
+#: round-off.
 MAX_RESTARTS = 5
 
-#: Stop once a restart leaves more than the first part of the true residual of the start before it, unless the second
-#: multiple of the tolerance is reached: the rest is round-off of a few iterations.
-PROGRESS, NEARLY = 0.5, 2.0
+#: Stop once a restart leaves more than this fraction of the true residual of the previous start, unless the residual is
+#: below `NEAR_TOLERANCE` times the tolerance: the rest is round-off of a few iterations.
+RESTART_REDUCTION, NEAR_TOLERANCE = 0.5, 2.0
 
-#: Where ||A r|| / (||A|| ||r||) is that many round-offs, or that small, r is taken to lie in the null space: round-off
-#: fills that in, so that a step along it would be as long as 1 / eps, and spoil what was found.
-FLAT, FLAT_AT_MOST = 1e3, 5e-6
+#: r counts as a null vector of A if ||A r|| / (||A|| ||r||) is below the smaller of `NULL_RESIDUAL_EPS` eps and
+#: `MAX_NULL_RESIDUAL`. A step along it would have length 1 / eps and spoil the solution.
+NULL_RESIDUAL_EPS, MAX_NULL_RESIDUAL = 1e3, 5e-6
 
-#: Where eps ||A|| ||s|| of a step s is the first part of a residual that would stay above the second part of b, A is
-#: singular to round-off and b outside its range: x would grow without end. Checked where eps is below the third number:
-#: single precision has no digits to spare.
-EXPLOSION_SHARE, UNSOLVED_SHARE, DOUBLE = 1e-3, 1e-3, 1e-10
+#: A is singular to round-off with b outside its range, and x would diverge, if eps ||A|| ||s|| for a step s exceeds
+#: `EXPLOSION_SHARE` of the residual while the residual stays above `UNSOLVED_SHARE` of b. Checked only if eps is below
+#: `MAX_EXPLOSION_EPS`: single precision has too few digits for this check.
+EXPLOSION_SHARE, UNSOLVED_SHARE, MAX_EXPLOSION_EPS = 1e-3, 1e-3, 1e-10
 
-#: The true residual is computed where the estimated drift of the recurrence exceeds the first part of it, or of the
-#: tolerance if that is larger. The recurrence has lost it where the true one is larger by the second factor, or has
-#: grown by the third in one step.
+#: The true residual is computed if the estimated drift of the recurrence exceeds `DRIFT_SHARE` times the residual (or
+#: the tolerance, if that is larger). The recurrence is inaccurate if the true residual is larger by the factor
+#: `MAX_DRIFT`, or has grown by the factor `MAX_GROWTH` in one step.
 DRIFT_SHARE, MAX_DRIFT, MAX_GROWTH = 0.1, 2.0, 1.1
 
-#: Round-offs of the rows that a residual which stagnates may have: conjugate gradients allow as many.
-ROWS = 100
+#: A stagnating residual counts as round-off up to this times eps || |A| |x| + |b| ||, as in conjugate gradients.
+ROW_LEVEL_FACTOR = 100
 
-#: Ends after which the recomputed residual decides whether a sample has converged; None where iterations ran out.
-_JUDGED = (None, Reason.CONVERGED, Reason.STAGNATED, Reason.NOT_FINITE)
+#: Reasons for which the recomputed residual decides about convergence; None if the iterations were used up.
+_RECHECKED = (None, Reason.CONVERGED, Reason.STAGNATED, Reason.NOT_FINITE)
 
+#: Requirement on A and remedy, the end of error messages.
 NEEDS = "MINRES needs a symmetric operator; use another method, or the normal equations A^T A x = A^T b."
 
-#: The same of its preconditioner.
+#: Requirement on the preconditioner.
 NEEDS_OF_M = (
     "MINRES needs a symmetric positive definite preconditioner, for example a multigrid cycle without learning."
 )
 
 ADVICE = {
     Reason.STAGNATED: (
-        "What is left of b lies outside the range of A, as far as round-off can tell: A may be singular, and x is then "
-        "a solution in the sense of least squares; or ask for a larger rtol."
+        "Up to round-off, the residual lies outside the range of A: A may be singular, and x is then a least-squares "
+        "solution; otherwise use a larger rtol."
     ),
     Reason.INDEFINITE_PRECONDITIONER: "The preconditioner gave v.Mv < 0; use a symmetric positive definite one.",
 }
@@ -82,52 +84,51 @@ def minres(
     callback: Callback | None = None,
     throw: bool = False,
 ) -> LinearSolution:
-    """Solve A x = b for symmetric A, definite or not, by minimal residuals.
+    """Solve A x = b for symmetric, possibly indefinite A by minimal residuals.
 
     Parameters
     ----------
-    A
-        The operator: a `LinearOperator`, a torch, numpy, scipy or PETSc matrix, or a callable of vectors (..., n).
-        A consistent singular system is solved too.
-    b
-        Right-hand side, shape (..., n); leading axes are a batch.
-    M
-        Preconditioner, in any of the forms of `A`: linear, symmetric and positive definite. It approximates the inverse
-        of the absolute value of A, as block-diagonal ones do for saddle points.
-    x0
+    A : LinearOperator, matrix of torch, numpy, scipy or PETSc, or callable
+        The operator, shape (n, n); a callable maps vectors (..., n) to vectors (..., n). A consistent singular system
+        is solved too.
+    b : array or Tensor, shape (..., n)
+        Right-hand side; leading axes are a batch.
+    M : same types as `A`, optional
+        Preconditioner: linear, symmetric and positive definite, an approximate inverse of the absolute value of A, such
+        as a block-diagonal one for a saddle-point system. If None, no preconditioning.
+    x0 : array or Tensor, shape (..., n), optional
         Initial guess; zero by default.
-    rtol, atol
-        Stop when ||b - A x||_M <= max(rtol ||b||_M, atol), with ||r||_M = sqrt(r.M r), the norm that is minimised: the
-        Euclidean one without M. The default of `rtol` is 1e-8 in float64 and 1e-5 in float32.
-    maxiter
-        Largest number of iterations; 10 n by default.
-    callback
-        Called after each iteration with the current x; returning True stops.
-    throw
+    rtol, atol : float or None, float
+        Stop when ||b - A x||_M <= max(rtol ||b||_M, atol), where ||r||_M = sqrt(r.M r) is the norm that MINRES
+        minimises (the Euclidean norm without M). The default `rtol` is 1e-8 in float64 and 1e-5 in float32.
+    maxiter : int or None
+        Maximum number of iterations; 10 n by default.
+    callback : callable or None
+        Called after each iteration with the current x; the iteration stops if it returns True.
+    throw : bool
         Raise `ConvergenceError` instead of warning when the tolerance is not reached.
 
     Returns
     -------
     LinearSolution
-        Its residual norms are ||b - A x||_M by recurrence, and never grow but where round-off has made the recurrence
-        too small, and it starts anew; the last one, `residual_norm`, is computed anew. There are no bounds of the
-        error.
+        The solution, without error bounds. Its residual norms are ||b - A x||_M from the recurrence; they grow only at
+        restarts, where round-off had made the recurrence too small. The last one, `residual_norm`, is recomputed.
 
     Raises
     ------
     InputError
-        If shapes, dtypes or devices do not fit, an entry is not finite, rtol is below 10 eps of the dtype, A or M is
-        found not to be symmetric, or M is not linear.
+        If shapes, dtypes or devices do not match, an entry is not finite, rtol is below 10 eps of the dtype, A or M is
+        not symmetric, or M is not linear.
     ConvergenceError
         If `throw` is true and the tolerance is not reached.
 
     Notes
     -----
-    An iteration takes one product with A and one with M, and one more of each where round-off may have spoilt the
-    recurrence: the iteration starts again from the best x where the true residual is no longer that. For definite A,
-    `cg` reaches the same residual in about as many iterations, and bounds the error. Where A is singular and b outside
-    its range, the iteration stagnates and says so, at a solution in the sense of least squares as a rule; small systems
-    with clustered eigenvalues may end elsewhere (MINRES-QLP would not).
+    An iteration takes one product with A and one with M. If round-off may have spoilt the recurrence, one more product
+    of each gives the true residual, and the iteration restarts from the best x if the two disagree. For definite A,
+    `cg` needs about as many iterations for the same residual, and also bounds the error. If A is singular and b outside
+    its range, the iteration stops as stagnated, usually at a least-squares solution; small systems with clustered
+    eigenvalues may end elsewhere (MINRES-QLP would not).
 
     References
     ----------
@@ -165,12 +166,12 @@ def minres(
 
 
 def require_positive(M: LinearOperator, like: Tensor, name: str) -> None:
-    """Refuse preconditioners that say or show that they are not linear or not symmetric; signs are seen later.
+    """Check that a preconditioner is linear and symmetric; its sign is checked during the iteration.
 
     Raises
     ------
     InputError
-        If one is not.
+        If it is not linear or not symmetric.
     """
     if M.linear is False:
         raise InputError(f"{name} is a {type(M).__name__}, which is not linear; {NEEDS_OF_M}")
@@ -191,34 +192,34 @@ def _solution(loop: MinresLoop, rhs: Tensor, start: float) -> LinearSolution:
 
 
 class MinresLoop:
-    """The state of one solve, which can be taken further each time that more accuracy is asked for.
+    """The state of one solve, which can be continued to a smaller tolerance at any time.
 
     Parameters
     ----------
-    A, M
-        Operator, and preconditioner.
-    b
+    A, M : LinearOperator
+        Operator and preconditioner.
+    b : Tensor
         Right-hand sides, shape (b, n).
-    x0
+    x0 : Tensor or None
         Initial guess, which is overwritten; zero by default.
-    trusted
-        Residuals above this part of ||b||_M are taken as the recurrence has them: to compute one anew takes a product
-        with M. By default none are.
+    trusted : float
+        At the end of a run, residuals above this fraction of ||b||_M are not recomputed, which saves a product with M.
+        By default all are recomputed.
 
     Attributes
     ----------
-    x
-        What has been found so far, shape (b, n).
-    norm, rhs_norm
+    x : Tensor
+        Current solution, shape (b, n).
+    norm, rhs_norm : Tensor
         ||b - A x||_M and ||b||_M, shape (b,).
-    euclidean
-        ||b - A x||, as it was at the end of the last run.
-    norms
+    euclidean : Tensor
+        ||b - A x|| at the end of the last run, shape (b,).
+    norms : list of Tensor
         `norm` before each iteration and at the end.
-    iterations
-        Of each sample.
-    reasons
-        Why each sample ended; None where it has not.
+    iterations : Tensor
+        Number of iterations of each sample, shape (b,).
+    reasons : list of (Reason or None)
+        Why each sample ended; None for running samples.
     """
 
     def __init__(
@@ -226,24 +227,24 @@ class MinresLoop:
     ) -> None:
         self.A, self.M, self.b, self.trusted = A, M, b, trusted
         self.x = torch.zeros_like(b) if x0 is None else x0
-        self.x[~b.any(1)] = 0.0  # the solution for b = 0 is known
+        self.x[~b.any(1)] = 0.0  # x = 0 solves b = 0
         self.product, self.z_next = torch.empty_like(b), torch.empty_like(b)
         self.iterations = torch.zeros(len(b), dtype=torch.int64, device=b.device)
         self.reasons: list[Reason | None] = [None] * len(b)
         self.running = torch.ones(len(b), dtype=torch.bool, device=b.device)
         self.tolerance = b.new_zeros(len(b))
         self.eps = torch.finfo(b.dtype).eps
-        self.flat = min(FLAT * self.eps, FLAT_AT_MOST)
-        self.explosion = EXPLOSION_SHARE if self.eps < DOUBLE else math.inf
+        self.flat = min(NULL_RESIDUAL_EPS * self.eps, MAX_NULL_RESIDUAL)
+        self.explosion = EXPLOSION_SHARE if self.eps < MAX_EXPLOSION_EPS else math.inf
         self.parted = torch.zeros_like(self.running)
-        self.largest = torch.finfo(b.dtype).max ** 0.25  # products up to this may be squared twice
+        self.largest = torch.finfo(b.dtype).max ** 0.25  # up to this, fourth powers do not overflow
         self._begin()
         self.euclidean = self.v.norm(dim=1)
         self.rhs_norm = self.norm if x0 is None else self._size(b, M.matvec_into(b, self.z_next))
         self.norms = [self.norm]
 
     def seek(self, tolerance: Tensor) -> None:
-        """Ask for ||b - A x||_M <= tolerance (b,): samples that had ended at a larger one run again."""
+        """Set the tolerance (b,) for ||b - A x||_M, and resume samples that had ended at a larger one."""
         for row in torch.nonzero((self.norm > tolerance) & ~self.running).view(-1).tolist():
             if self.reasons[row] in (Reason.CONVERGED, Reason.MAXITER, None):
                 self.reasons[row] = None
@@ -252,7 +253,7 @@ class MinresLoop:
         self._mark_converged()
 
     def run(self, maxiter: int, stopped: Callable[[], bool] | None = None) -> None:
-        """Iterate until every sample has ended, at most so often; `stopped` is asked after each iteration."""
+        """Iterate until every sample has ended, or `maxiter` times; `stopped` is called after each iteration."""
         count, restarts, last = 0, 0, torch.full_like(self.norm, torch.inf)
         while True:
             while bool(self.running.any()) and count < maxiter:
@@ -260,8 +261,9 @@ class MinresLoop:
                 count += 1
                 if stopped is not None and stopped():
                     self._stop(self.running, Reason.STOPPED)
-            self._restart_where_deceived()
-            self._stop(self.norm > torch.maximum(PROGRESS * last, NEARLY * self.tolerance), Reason.STAGNATED)
+            self._restart_unconverged()
+            near = torch.maximum(RESTART_REDUCTION * last, NEAR_TOLERANCE * self.tolerance)
+            self._stop(self.norm > near, Reason.STAGNATED)
             last = self.norm
             if not bool(self.running.any()):
                 return
@@ -273,7 +275,7 @@ class MinresLoop:
     # --- one iteration ------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """Compute the residual, and make it the first vector of a new Krylov space."""
+        """Compute the residual, and start a new Krylov space with it."""
         self.v = self.A.residual_into(self.x, self.b, torch.empty_like(self.b))
         self.z = self.M.matvec_into(self.v, torch.empty_like(self.b))
         self.gamma = self.norm = self._size(self.v, self.z)
@@ -282,14 +284,14 @@ class MinresLoop:
         self.gamma_old, self.c, self.c_old, self.s, self.s_old = one, one, one, zero, zero
         self.eta, self.scale, self.drift = self.norm, zero, zero
         self.first = True
-        self.unit: Tensor | None = None  # A is divided by it
+        self.unit: Tensor | None = None  # scale by which A is divided
         self.u, self.u_old = self.w, self.w_old  # M^-1 w
         if not isinstance(self.M, Identity):
             self.u, self.u_old = torch.zeros_like(self.b), torch.zeros_like(self.b)
         self._stop(~torch.isfinite(self.norm), Reason.NOT_FINITE)
 
     def _size(self, v: Tensor, z: Tensor) -> Tensor:
-        """Return sqrt(v.z) for z = M v; where that is negative by more than round-off, M is not definite."""
+        """Return sqrt(v.z) for z = M v; end samples where v.z is negative beyond round-off: M is not definite."""
         square = inner(v, z)
         if not bool((square > 0).all()):
             negative = square < -1e3 * self.eps * v.norm(dim=1) * z.norm(dim=1)
@@ -317,13 +319,13 @@ class MinresLoop:
         self.gamma_old, self.gamma = gamma, gamma_new
 
     def _unit(self, product: Tensor) -> Tensor | None:
-        """Powers of two (b, 1) by which A is divided in the recurrence, to keep squares in range; None if all are 1."""
+        """Return powers of two (b, 1) by which A is divided to keep squares in range; None if all are 1."""
         unit = binary_scales(product)
         outside = (unit > self.largest) | (unit < 1 / self.largest)
         return torch.where(outside, unit, 1.0) if bool(outside.any()) else None
 
     def _rotate(self, delta: Tensor, gamma: Tensor, gamma_new: Tensor, before: Tensor) -> None:
-        """Minimise over the new column of the tridiagonal matrix, and take the step unless round-off would spoil x."""
+        """Apply the rotations to the new column of the tridiagonal matrix; update x unless round-off would spoil it."""
         diagonal = self.c * delta - self.c_old * self.s * gamma
         self.scale = torch.maximum(self.scale, torch.hypot(delta, gamma_new))
         flat = torch.hypot(diagonal, self.c * gamma_new) <= self.flat * self.scale  # ||A r||_M / ||r||_M
@@ -336,7 +338,7 @@ class MinresLoop:
             self.u = self.w
         else:
             self.u, self.u_old = _combined(self.u_old, far, self.u, above, self.v_old, 1 / (length * gamma)), self.u
-        size = inner(self.w, self.u).clamp_min(0).sqrt()  # of w, in the norm of M^-1
+        size = inner(self.w, self.u).clamp_min(0).sqrt()  # norm of w in M^-1
         stride = step.abs() * size
         exploded = self.eps * self.scale * stride > self.explosion * self.norm
         exploded &= (left > UNSOLVED_SHARE * self.rhs_norm) & (stride < torch.inf)  # the square of w may overflow
@@ -348,7 +350,7 @@ class MinresLoop:
         if not everywhere:
             self._stop(flat | exploded, Reason.STAGNATED)
         if watched:
-            going = going & ~self._spoilt(suspect, along, left)
+            going = going & ~self._grows(suspect, along, left)
             drift, everywhere = torch.where(suspect, 0.0, drift), bool(going.all())
 
         def where(new: Tensor, old: Tensor | float) -> Tensor:
@@ -356,7 +358,7 @@ class MinresLoop:
 
         if everywhere:
             self.x.addcmul_(along, self.w)
-        else:  # rows that have ended may hold what is not finite
+        else:  # rows of ended samples may have NaN or infinity
             self.x[going] += along[going] * self.w[going]
         self.c_old, self.c = self.c, where(c, 1.0)
         self.s_old, self.s = self.s, where(s, 0.0)
@@ -367,14 +369,17 @@ class MinresLoop:
         self.norms.append(self.norm)
         self._mark_converged()
 
-    def _spoilt(self, suspect: Tensor, along: Tensor, left: Tensor) -> Tensor:
-        """Compute true residuals after the step: end samples where the recurrence lost it, and find where it grew."""
+    def _grows(self, suspect: Tensor, along: Tensor, left: Tensor) -> Tensor:
+        """Return the samples whose true residual would grow in this step.
+
+        Computes the true residuals of `suspect` samples, and ends those whose recurrence is inaccurate.
+        """
         trial = torch.where(suspect.unsqueeze(1), self.x + along * self.w, self.x)
         true_norm = self._true_norm(self.A.residual_into(trial, self.b, torch.empty_like(self.b)))
         limit = torch.minimum(MAX_DRIFT * left, MAX_GROWTH * self.norm)
         limit = torch.where(left <= self.tolerance, self.tolerance, limit)
         parted = suspect & ~(true_norm <= limit)
-        self._stop(parted, Reason.CONVERGED)  # until the residual is computed anew
+        self._stop(parted, Reason.CONVERGED)  # until the residual is recomputed
         self.parted |= parted
         return parted & ~(true_norm < self.norm)
 
@@ -391,8 +396,8 @@ class MinresLoop:
     def _mark_converged(self) -> None:
         self._stop(self.norm <= self.tolerance, Reason.CONVERGED)
 
-    def _restart_where_deceived(self) -> None:
-        """Compute the residuals anew; samples that had only seemed to converge run again from where they are."""
+    def _restart_unconverged(self) -> None:
+        """Recompute the residuals, and restart samples that have not converged after all from their current x."""
         r = self.A.residual_into(self.x, self.b, torch.empty_like(self.b))
         self.euclidean = r.norm(dim=1)
         if bool((self.norm > self.trusted * self.rhs_norm).logical_and_(~self.parted).all()):
@@ -400,38 +405,38 @@ class MinresLoop:
         self.parted.zero_()
         true_norm = self._true_norm(r)
         level = self._round_off_level()
-        small, unknown = (true_norm <= self.tolerance).tolist(), (true_norm <= level).tolist()
+        small, round_off = (true_norm <= self.tolerance).tolist(), (true_norm <= level).tolist()
         nearly = (true_norm <= self.tolerance * (1 + 1e3 * self.eps)).tolist()
-        deceived = False
+        restart = False
         for row, reason in enumerate(self.reasons):
-            if reason in _JUDGED and (small[row] or unknown[row]):
+            if reason in _RECHECKED and (small[row] or round_off[row]):
                 self.reasons[row] = Reason.CONVERGED if small[row] else Reason.ROUND_OFF
-            elif reason is Reason.CONVERGED and not nearly[row]:  # NaN, too, where x overflows
-                self.reasons[row], deceived = None, True
+            elif reason is Reason.CONVERGED and not nearly[row]:  # also NaN, if x overflows
+                self.reasons[row], restart = None, True
         self.norm = true_norm
         unfinished = [reason is None for reason in self.reasons]
         self.running = torch.tensor(unfinished, dtype=torch.bool, device=self.b.device)
-        if deceived:
+        if restart:
             self._begin()
 
     def _true_norm(self, r: Tensor) -> Tensor:
-        """Return ||r||_M; the Euclidean norm where M is found not to have one."""
+        """Return ||r||_M, or the Euclidean norm where r.M r is negative."""
         square = inner(r, self.M.matvec_into(r, torch.empty_like(self.b)))
         return torch.where(square >= 0, square.sqrt(), r.norm(dim=1))
 
     def _round_off_level(self) -> Tensor:
-        """Level of residuals that are round-off; zero where nothing is known of ||A||, or M changes the norm.
+        """Return the level below which residuals are round-off; zero if ||A|| is unknown or M changes the norm.
 
-        It is 10 eps ||A|| ||x||, and at most `ROWS` times eps || |A| |x| + |b| || where that is known: far less where
-        rows differ by decades.
+        It is 10 eps ||A|| ||x||, or `ROW_LEVEL_FACTOR` eps || |A| |x| + |b| || if that is known and smaller, as it is
+        if the sizes of rows differ by orders of magnitude.
         """
         if self.A.norm_upper is None or not isinstance(self.M, Identity):
             return torch.zeros_like(self.norm)
         level: Tensor = 10 * self.eps * self.A.norm_upper.to(self.norm) * self.x.norm(dim=1)
         sizes = self.A.product_sizes(self.x)
         if sizes is not None:
-            level = torch.minimum(level, ROWS * self.eps * (sizes + self.b.abs()).norm(dim=1))
-        return torch.minimum(level, self.rhs_norm)  # x may have exploded
+            level = torch.minimum(level, ROW_LEVEL_FACTOR * self.eps * (sizes + self.b.abs()).norm(dim=1))
+        return torch.minimum(level, self.rhs_norm)  # x may have diverged
 
 
 def _combined(old: Tensor, far: Tensor, last: Tensor, above: Tensor, new: Tensor, part: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""A linear network in the shape of a multigrid cycle, whose kernels vary in space with the geometry.
+"""A linear network in the shape of a multigrid cycle, with kernels that depend on the local geometry.
 
 Reference: Lan, Gueidon, Kaneda, Panetta, Teran, "A neural-preconditioned Poisson solver for mixed Dirichlet and Neumann
-boundary conditions", ICML 2024, arXiv:2310.00177, as the code of its authors makes it (`kai-lan/MLPCG`). A convolution
-of an image of the geometry gives, at every point, the 3^d weights with which the point sees its neighbours. The map
-from residual to direction is linear, and in general not symmetric. Axes are (b, channel, *space).
+boundary conditions", ICML 2024, arXiv:2310.00177, as implemented by its authors (`kai-lan/MLPCG`). A convolution of an
+image of the geometry gives, at every point, the 3^d weights of its neighbours. The map from residual to direction is
+linear, and in general not symmetric. Axes are (b, channel, *space).
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from sciml_bounds.nn.network_input import is_recorded
 
 __all__ = ["AIR", "FLUID", "SOLID", "MultigridShapedNetwork", "check_geometry", "geometry_image"]
 
-#: What a point of a geometry is.
+#: Values of a geometry.
 SOLID, FLUID, AIR = 0, 1, 2
 
-#: More would continue every lattice to more than a thousand points along each axis.
-MOST_LEVELS = 10
+#: Maximum number of levels: with more, all lattices would be padded to more than a thousand points along each axis.
+MAX_LEVELS = 10
 
 _UP = {2: "bilinear", 3: "trilinear"}
 
 
 def check_geometry(geometry: Tensor) -> None:
-    """Refuse a geometry (b, *space) of other numbers, unless what is done with it is compiled or captured.
+    """Check that a geometry (b, *space) has the values 0, 1 and 2 only; skipped while compiling or capturing.
 
     Raises
     ------
     InputError
-        With the first of them, and its sample.
+        If there is another value; the message has the first one and its sample.
     """
     if is_recorded(geometry):
         return
@@ -44,26 +44,26 @@ def check_geometry(geometry: Tensor) -> None:
     if bool(other.any()):
         first = float(geometry[other][0])
         sample = f" in sample {int(other.nonzero()[0, 0])}" if len(geometry) > 1 else ""
-        raise InputError(f"the geometry is {first:g}{sample}; give 0 (solid), 1 (fluid) or 2 (air) for each point.")
+        raise InputError(f"the geometry has the value {first:g}{sample}; use 0 (solid), 1 (fluid) and 2 (air) only.")
 
 
 def geometry_image(geometry: Tensor) -> Tensor:
-    """Turn a geometry (b, *space) of SOLID, FLUID and AIR into three channels (b, 3, *space), zero or one each."""
+    """Return the one-hot channels AIR, FLUID, SOLID (b, 3, *space) of a geometry (b, *space)."""
     return torch.stack([geometry == AIR, geometry == FLUID, geometry == SOLID], 1)
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """What a network makes of a geometry.
+    """The geometry-dependent kernels of a network.
 
     Attributes
     ----------
-    pre, post
-        The kernels at each point of a level, finest first, (b, 3^d, *space).
-    own, below
-        With which factors the level and what comes from below it are added, (b, 1, 1, ...).
-    last
-        The kernels of the coarsest lattice.
+    pre, post : list of Tensor
+        Kernels at each point before and after the coarse levels, finest level first, shape (b, 3^d, *space).
+    own, below : list of Tensor
+        Factors of the level's own field and of the field from the coarser level in their sum, shape (b, 1, 1, ...).
+    last : Tensor
+        Kernels of the coarsest lattice.
     """
 
     pre: list[Tensor]
@@ -74,26 +74,26 @@ class Kernels:
 
 
 class MultigridShapedNetwork(nn.Module):
-    """From a residual and the image of a geometry to a direction.
+    """Network from a residual and the image of a geometry to a search direction.
 
     Parameters
     ----------
-    dim
+    dim : int
         Number of space axes, 2 or 3.
-    levels
-        How often the lattice is halved; lengths are multiples of 2^levels.
+    levels : int
+        Number of halvings of the lattice; lattice lengths must be multiples of 2^levels.
 
     Raises
     ------
     InputError
-        If there are more levels than any lattice in memory has.
+        If `levels` is larger than 10.
     """
 
     def __init__(self, dim: int, *, levels: int = 4) -> None:
         super().__init__()
-        if levels > MOST_LEVELS:
+        if levels > MAX_LEVELS:
             raise InputError(
-                f"levels={levels} must be at most {MOST_LEVELS}: lattices are continued to multiples of 2^levels "
+                f"levels={levels} must be at most {MAX_LEVELS}, since lattices are padded to multiples of 2^levels "
                 "points along each axis."
             )
         self.levels, self.multiple = levels, 2**levels
@@ -104,7 +104,7 @@ class MultigridShapedNetwork(nn.Module):
         self.last = convolution(dim, 3, 3**dim, 3)
 
     def kernels(self, image: Tensor) -> Kernels:
-        """Make the kernels of an image (b, 3, *space), once for all residuals on it."""
+        """Return the kernels for an image (b, 3, *space), computed once for all residuals."""
         axes = tuple(range(2, image.ndim))
         images = [image]
         for _ in range(self.levels):
@@ -118,7 +118,7 @@ class MultigridShapedNetwork(nn.Module):
         )
 
     def along(self, kernels: Kernels, r: Tensor) -> Tensor:
-        """Give the directions (b, 1, *space) of residuals on the geometry of the kernels."""
+        """Return directions (b, 1, *space) for residuals on the geometry of the kernels."""
         levels = []
         for pre in kernels.pre:
             levels.append(_weighted(pre, r))
@@ -131,12 +131,12 @@ class MultigridShapedNetwork(nn.Module):
         return x
 
     def forward(self, r: Tensor, image: Tensor) -> Tensor:
-        """Give the directions (b, 1, *space) of residuals, given the image (b, 3, *space) of their geometries."""
+        """Return directions (b, 1, *space) for residuals on the geometries with this image (b, 3, *space)."""
         return self.along(self.kernels(image), r)
 
 
 def _weighted(kernels: Tensor, u: Tensor) -> Tensor:
-    """Sum the neighbours of each point with the weights of its kernel; beyond the lattice u is zero."""
+    """Apply the kernel of each point to its neighbourhood; u is zero outside the lattice."""
     space = u.shape[2:]
     wide = functional.pad(u, (1, 1) * len(space))
     out = torch.zeros_like(u)

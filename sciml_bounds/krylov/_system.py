@@ -1,4 +1,4 @@
-"""What is asked of every linear system, whichever Krylov method solves it."""
+"""Input validation of linear systems, shared by the Krylov methods."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["Callback", "LinearSystem", "read_system", "require_fit", "require_sy
 #: Called after each iteration with the current x (batch..., n); returning True stops the loop.
 Callback = Callable[[Tensor], bool | None]
 
-#: An operator is called symmetric if u.Av and v.Au differ by less than this many round-offs of |u| |Av|.
+#: An operator counts as symmetric if u.Av and v.Au differ by less than this times eps |u| |Av|.
 SYMMETRY_SLACK = 1e5
 
-#: What a method needs of A, and what to do where it is something else: read after a semicolon.
+#: Requirement on A and remedy, the end of error messages.
 CG_NEEDS = (
     "conjugate gradients need a symmetric positive definite operator; use another method, or the normal equations "
     "A^T A x = A^T b."
@@ -31,7 +31,7 @@ CG_NEEDS = (
 
 @dataclass(frozen=True)
 class LinearSystem:
-    """A x = b with a preconditioner M, right-hand sides (..., n), a guess of their shape, and tolerances."""
+    """A checked system A x = b: preconditioner M, right-hand sides (..., n), initial guess and tolerances."""
 
     A: LinearOperator
     b: Tensor
@@ -53,13 +53,13 @@ def read_system(
     callback: Callback | None,
     need: str = CG_NEEDS,
 ) -> LinearSystem:
-    """Convert what a user gave, and refuse what cannot be solved.
+    """Convert and check the arguments of a Krylov method.
 
     Raises
     ------
     InputError
-        If shapes, dtypes or devices do not fit, an entry is not finite, A is not symmetric, or a tolerance, maxiter or
-        the callback is none.
+        If shapes, dtypes or devices do not match, an entry is not finite, A is not symmetric, or a tolerance, maxiter
+        or the callback is invalid.
     """
     rhs = to_tensor(b, "the right-hand side b")
     if rhs.ndim == 0 or rhs.shape[-1] == 0:
@@ -90,7 +90,7 @@ def _guess(x0: Any, rhs: Tensor) -> Tensor:
 
 
 def require_fit(operator: LinearOperator, rhs: Tensor, name: str) -> None:
-    """Compare shape, device, dtype and batch of an operator with those of right-hand sides (..., n).
+    """Check that shape, device, dtype and batch of an operator match those of right-hand sides (..., n).
 
     Raises
     ------
@@ -106,7 +106,7 @@ def require_fit(operator: LinearOperator, rhs: Tensor, name: str) -> None:
         raise InputError(f"{name} is on device {operator.device} and b on {rhs.device}; move one of them.")
     if operator.dtype != rhs.dtype:
         ours, theirs = (str(dtype).removeprefix("torch.") for dtype in (operator.dtype, rhs.dtype))
-        raise InputError(f"{name} works in {ours}, but b is {theirs}; convert one of them.")
+        raise InputError(f"{name} uses {ours}, but b is {theirs}; convert one of them.")
     if operator.batch not in (1, rhs.numel() // n):
         raise InputError(
             f"{name} is a batch of {operator.batch}, but b has {rhs.numel() // n} right-hand sides; they must agree."
@@ -114,21 +114,21 @@ def require_fit(operator: LinearOperator, rhs: Tensor, name: str) -> None:
 
 
 def _require_attainable(rhs: Tensor, rtol: float, atol: float) -> None:
-    """Refuse right-hand sides whose residuals could not be squared at the tolerance: their norms would be wrong."""
+    """Check that residuals at the tolerance can be squared without overflow or underflow, as their norms require."""
     rows = rhs.detach().reshape(-1, rhs.shape[-1])
-    least = max(rtol, torch.finfo(rhs.dtype).eps)  # below it round-off ends the loop, whatever is asked for
+    least = max(rtol, torch.finfo(rhs.dtype).eps)  # below it, round-off ends the loop
     squared = (least * rows.norm(dim=1)).clamp_min(atol) ** 2
     lost = rows.any(1) & ((squared < torch.finfo(rhs.dtype).tiny) | ~torch.isfinite(squared))
     if bool(lost.any()):
         kind = str(rhs.dtype).removeprefix("torch.")
         raise InputError(
-            f"the right-hand side b is of size {float(rows[lost][0].abs().max()):.3g}, where squares of residuals at "
-            f"the tolerance leave the range of {kind}; scale b to about 1, and x back."
+            f"the right-hand side b has entries of size {float(rows[lost][0].abs().max()):.3g}, so that squares of "
+            f"residuals at the tolerance leave the range of {kind}; scale b to size 1, and scale x back."
         )
 
 
 def require_symmetric(operator: LinearOperator, rhs: Tensor, *, name: str = "A", need: str = CG_NEEDS) -> None:
-    """Compare u.Av with v.Au for one random pair of vectors like rhs (..., n), unless symmetry is known.
+    """Check symmetry: compare u.Av with v.Au for one random pair of vectors like rhs, unless symmetry is known.
 
     Raises
     ------
@@ -152,4 +152,4 @@ def require_symmetric(operator: LinearOperator, rhs: Tensor, *, name: str = "A",
                 f"{name} is not symmetric (u.{letter}v and v.{letter}u differ by {relative:.2g} of their size); {need}"
             )
     if operator.symmetric is False:
-        raise InputError(f"{name} says that it is not symmetric; {need}")
+        raise InputError(f"{name} is declared not symmetric (symmetric=False); {need}")

@@ -36,7 +36,7 @@ class MatrixLevel:
         return torch.empty((batch, self.A.shape[0]), dtype=self.A.dtype, device=self.A.device)
 
     def descend(self, b: Tensor, steps: tuple[float, ...], x: Tensor, coarse: Tensor) -> None:
-        """Write x after smoothing steps from zero, and the restriction of its residual."""
+        """Smooth from a zero guess into `x`, and write the restricted residual to `coarse`."""
         residual = b
         if steps:
             torch.mul(b, self.inverse_row_sums, out=x).mul_(steps[0])
@@ -45,12 +45,12 @@ class MatrixLevel:
         coarse.copy_((self.R @ residual.mT).mT)
 
     def ascend(self, coarse: Tensor, b: Tensor, steps: tuple[float, ...], x: Tensor, out: Tensor) -> None:
-        """Write x and the prolonged correction after smoothing steps."""
+        """Add the prolonged correction to `x`, smooth, and write the result to `out`."""
         torch.add(x, (self.P @ coarse.mT).mT, out=out)
         self._relax(out, b, steps)
 
     def residual(self, x: Tensor, b: Tensor, out: Tensor) -> None:
-        """Write b - A x."""
+        """Write b - A x to `out`."""
         torch.sub(b, self._product(x), out=out)
 
     def _relax(self, x: Tensor, b: Tensor, steps: tuple[float, ...]) -> None:
@@ -63,16 +63,16 @@ class MatrixLevel:
 
 
 def require_kind(kind: str) -> None:
-    """Refuse a hierarchy that PyAMG is not asked for.
+    """Check the kind of hierarchy.
 
     Raises
     ------
     InputError
-        With the choices.
+        If `kind` is not "ruge-stuben" or "smoothed-aggregation".
     """
     choices = ("ruge-stuben", "smoothed-aggregation")
     if kind not in choices:
-        raise InputError(f"unknown algebraic hierarchy {kind!r}; the choices are {', '.join(map(repr, choices))}.")
+        raise InputError(f"unknown algebraic hierarchy {kind!r}; choose from {', '.join(map(repr, choices))}.")
 
 
 def algebraic_cycle(
@@ -87,29 +87,36 @@ def algebraic_cycle(
 
     Parameters
     ----------
-    matrix
-        Any scipy sparse matrix.
-    kind
-        The PyAMG hierarchy.
-    sweeps
-        Chebyshev steps before and after each coarse correction.
-    dtype, device
-        Where the cycle is applied.
+    matrix : scipy sparse matrix or array, shape (n, n)
+        Symmetric positive semi-definite matrix A.
+    kind : {"ruge-stuben", "smoothed-aggregation"}
+        Coarsening method of PyAMG.
+    sweeps : int
+        Number of Chebyshev smoothing steps before and after each coarse correction.
+    dtype, device : torch.dtype, torch.device or str
+        Precision and device of the cycle.
+
+    Returns
+    -------
+    Cycle
+        The V-cycle, a linear operator that approximates the pseudo-inverse of A.
 
     Raises
     ------
     InputError
-        If the kind is unknown.
+        If `kind` is unknown.
     """
     import pyamg
 
     require_kind(kind)
     builders = {"ruge-stuben": pyamg.ruge_stuben_solver, "smoothed-aggregation": pyamg.smoothed_aggregation_solver}
     csr = scipy.sparse.csr_matrix(matrix)
-    csr.indptr, csr.indices = csr.indptr.astype(np.int32), csr.indices.astype(np.int32)  # PyAMG takes nothing else
+    csr.indptr, csr.indices = (
+        csr.indptr.astype(np.int32),
+        csr.indices.astype(np.int32),
+    )  # PyAMG accepts 32-bit indices only
     hierarchy = builders[kind](csr, max_coarse=100)
-    place = torch.device(device)
-    levels = [MatrixLevel(level.A, level.P, dtype, place) for level in hierarchy.levels[:-1]]
-    coarsest = torch.as_tensor(hierarchy.levels[-1].A.toarray(), dtype=dtype, device=place).unsqueeze(0)
+    levels = [MatrixLevel(level.A, level.P, dtype, torch.device(device)) for level in hierarchy.levels[:-1]]
+    coarsest = torch.as_tensor(hierarchy.levels[-1].A.toarray(), dtype=dtype, device=device).unsqueeze(0)
     solver = CoarseSolver(pseudo_inverse(coarsest), (coarsest.shape[-1],))
     return Cycle(levels, solver, csr.shape[0], sweeps)

@@ -1,9 +1,10 @@
-"""A multigrid V-cycle whose operators, smoothers and transfers are learnt convolutions: a linear map W of lattices.
+"""A multigrid V-cycle whose operators, smoothers and transfers are learnt convolutions.
 
-Axes are (b, channel, x, y, z) with one to three space axes. On level l, f has the width of the data and u that of the
-result; A maps u to f, S maps f to u, R restricts f, Pi restricts u, and P prolongs u. With hand-set weights W is the
-geometric cycle for Poisson (`poisson_cycle`). Reference: He, Liu, Xu, "MgNO: Efficient parameterization of linear
-operators via multigrid", ICLR 2024, arXiv:2310.19809, section 3.
+The cycle is a linear map W between fields on a lattice, with axes (b, channel, x, y, z) and one to three space axes. On
+each level, f has the channels of the data and u those of the result; A maps u to f, S maps f to u, R restricts f, Pi
+restricts u, and P prolongs u. With hand-set weights, W is the geometric cycle for Poisson's equation (`poisson_cycle`).
+Reference: He, Liu, Xu, "MgNO: Efficient parameterization of linear operators via multigrid", ICLR 2024,
+arXiv:2310.19809, section 3.
 """
 
 from __future__ import annotations
@@ -30,19 +31,19 @@ __all__ = [
 
 Padding = Literal["zeros", "reflect", "circular"]
 
-#: How values beyond the boundary are made up.
+#: Padding mode of the convolutions for each boundary condition.
 BOUNDARIES: dict[str, Padding] = {"dirichlet": "zeros", "neumann": "reflect", "periodic": "circular"}
-#: Padding of restrictions and prolongations. A coarse node lies on fine node 2i ("first"; 2^k + 1 nodes with the
-#: boundary, or 2^k around a torus, halve exactly) or on fine node 2i + 1 ("interior"; 2^k - 1 nodes without boundary).
+#: Padding of restrictions and prolongations. Coarse node i lies on fine node 2i ("first": lattices of 2^k + 1 nodes
+#: with the boundary, or 2^k periodic nodes, halve exactly) or on fine node 2i + 1 ("interior": 2^k - 1 interior nodes).
 ALIGNMENTS = {"first": 1, "interior": 0}
-#: Where the iteration of a coarse level starts: from zero, or from a learnt restriction of u (as published).
+#: Initial guess on a coarse level: zero, or a learnt restriction of u (as published).
 COARSE_STARTS = ("zero", "restricted")
 
 
 class _Conv3d(nn.Conv3d):
-    """That of torch, in the precision of the weights on lattices that are thinner than the kernel.
+    """`torch.nn.Conv3d` without autocast on lattices that are thinner than the kernel.
 
-    There, on the CPU and in bfloat16, the gradient of its weights reads memory that was never written (torch 2.14).
+    On such lattices, on the CPU in bfloat16, the weight gradient of torch 2.14 reads uninitialised memory.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,24 +68,24 @@ _TRANSPOSE: dict[int, Callable[..., Tensor]] = {
 
 
 def coarse_size(n: int, alignment: str) -> int:
-    """Give the number of nodes along an axis, one level down."""
+    """Return the number of nodes along an axis on the next coarser level."""
     return (n + 1) // 2 if alignment == "first" else (n - 1) // 2
 
 
 def per_level(value: int | Sequence[int], count: int, name: str, least: int) -> tuple[int, ...]:
-    """Repeat an integer for each of `count` levels, or check a sequence of as many."""
+    """Return one integer per level: repeat `value`, or check that it is a sequence of `count` integers >= `least`."""
     if not isinstance(value, int | Sequence):
-        raise InputError(f"{name}={value!r} must be an integer, or {count} of them, finest level first.")
+        raise InputError(f"{name}={value!r} must be an integer, or a sequence of {count} integers, finest level first.")
     values = (value,) * count if isinstance(value, int) else tuple(value)
     if len(values) != count:
-        raise InputError(f"{name} has {len(values)} entries, but {count} are needed, finest level first.")
+        raise InputError(f"{name} has {len(values)} entries; give {count}, finest level first.")
     if not all(isinstance(v, int) and v >= least for v in values):
         raise InputError(f"{name}={value!r} must be integers of at least {least}.")
     return values
 
 
 def level_count(levels: int | None, pre: int | Sequence[int] | None) -> int:
-    """Give the number of levels: as said, or as many as there are smoothing counts, or 5."""
+    """Return the number of levels: `levels` if given, else the length of `pre` if it is a sequence, else 5."""
     count = levels if levels is not None else len(pre) if isinstance(pre, Sequence) else 5
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise InputError(f"levels={levels!r} must be a positive integer.")
@@ -92,12 +93,12 @@ def level_count(levels: int | None, pre: int | Sequence[int] | None) -> int:
 
 
 class Prolongation(nn.Module):
-    """P: a transposed convolution of stride two, onto whatever size the fine level has."""
+    """The prolongation P: a transposed convolution of stride two, onto a fine lattice of any size."""
 
     def __init__(self, channels: tuple[int, int], kernel: int, dim: int, alignment: str, ghosts: str) -> None:
         super().__init__()
         self.dim, self.padding, self.ghosts = dim, ALIGNMENTS[alignment], ghosts
-        # the module only holds the weights and draws them as torch does
+        # used for its weights and their initialisation only
         self.kernel = _TRANSPOSED[dim](*channels, kernel, bias=False)
 
     def forward(self, u: Tensor, size: torch.Size) -> Tensor:
@@ -116,15 +117,15 @@ class Prolongation(nn.Module):
 
 
 class CycleLevel(nn.Module):
-    """One level: its smoothing steps before and after the coarse correction, and the way to the level below and back.
+    """One level of the cycle: pre- and post-smoothing steps, restriction and prolongation.
 
-    `smoothers` and `operators` are held in the order in which a cycle uses them; shared ones are held once.
+    `smoothers` and `operators` are listed in the order in which a cycle applies them; shared ones are listed once.
     """
 
     def __init__(self, before: int, after: int, from_zero: bool, residual: bool, shared: bool) -> None:
         super().__init__()
         self.before, self.after, self.shared = before, after, shared
-        self.from_zero = from_zero  # whether u does not exist yet when the level is reached
+        self.from_zero = from_zero  # u is zero when the level is reached
         self.residual = residual and not (from_zero and before == 0)  # without u the residual is f
         self.smoothers, self.operators = nn.ModuleList(), nn.ModuleList()
         self.restriction: nn.Module | None = None
@@ -133,7 +134,7 @@ class CycleLevel(nn.Module):
         self.norm: nn.Module | None = None
 
     def counts(self) -> tuple[int, int]:
-        """Numbers of smoothers and of operators that a cycle uses."""
+        """Return the numbers of smoothers and of operators that a cycle uses on this level."""
         smoothers = self.before + self.after
         operators = max(0, self.before - self.from_zero) + self.residual + self.after
         return (min(smoothers, 1), min(operators, 1)) if self.shared else (smoothers, operators)
@@ -147,7 +148,7 @@ class CycleLevel(nn.Module):
         return correction
 
     def smooth_before(self, u: Tensor | None, f: Tensor) -> Tensor | None:
-        """Take the steps u <- u + S (f - A u) on the way down; the first of all starts from zero."""
+        """Apply the pre-smoothing steps u <- u + S (f - A u); u = None stands for zero."""
         for k in range(self.before):
             if u is None:
                 u = self._correction(k, f)
@@ -156,7 +157,7 @@ class CycleLevel(nn.Module):
         return u
 
     def restrict(self, u: Tensor | None, f: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Give what the level below starts from: u there, and its right-hand side."""
+        """Return the initial guess (None for zero) and the right-hand side of the next coarser level."""
         assert self.restriction is not None
         if u is None:
             return None, self.restriction(f)
@@ -164,7 +165,7 @@ class CycleLevel(nn.Module):
         return (None if self.start is None else self.start(u)), coarse
 
     def smooth_after(self, u: Tensor | None, coarse: Tensor, f: Tensor) -> Tensor:
-        """Add the correction from the level below, and take the steps on the way up."""
+        """Add the prolonged coarse correction, then apply the post-smoothing steps."""
         assert self.prolongation is not None
         prolonged = self.prolongation(coarse, f.shape[2:])
         u = prolonged if u is None else u + prolonged
@@ -176,56 +177,56 @@ class CycleLevel(nn.Module):
 
 
 class ConvolutionCycle(nn.Module):
-    """One V-cycle of convolutions, a linear map (affine with `bias`) from `in_channels` to `channels` on one lattice.
+    """A V-cycle of convolutions: a linear map (affine with `bias`) of lattice fields, from `in_channels` to `channels`.
 
     Parameters
     ----------
-    in_channels
-        Channels of f, the same on all levels or one a level (finest first).
-    channels
-        Channels of u, the same on all levels or one a level (finest first).
-    dim
+    in_channels : int or sequence of int
+        Channels of f: one number for all levels, or one per level (finest first).
+    channels : int or sequence of int
+        Channels of u: one number for all levels, or one per level (finest first).
+    dim : int
         Number of space axes, 1 to 3.
-    boundary
-        "dirichlet" (zeros beyond the boundary), "neumann" (reflection) or "periodic" (around the torus).
-    levels
-        Number of levels; as many as `pre` has entries, or 5.
-    pre
-        Smoothing steps before the coarse correction, one number or one a level; by default one, and two on the
-        coarsest level, which needs at least one.
-    post
-        Smoothing steps after it, one number or one a level but the coarsest.
-    residual
-        Whether f - A u is restricted, as in multigrid for A u = f, or f itself (as published).
-    coarse_start
-        "zero", or "restricted": a learnt restriction of u (as published).
-    shared
+    boundary : str
+        Padding of the convolutions: "dirichlet" (zeros), "neumann" (reflection) or "periodic" (wrap around).
+    levels : int or None
+        Number of levels; by default the length of `pre` if that is a sequence, else 5.
+    pre : int or sequence of int, optional
+        Smoothing steps before the coarse correction: one number, or one per level (at least 1 on the coarsest). By
+        default 1, and 2 on the coarsest level.
+    post : int or sequence of int
+        Smoothing steps after the coarse correction: one number, or one per level except the coarsest.
+    residual : bool
+        Whether to restrict the residual f - A u, as in multigrid for A u = f, or f itself (False, as published).
+    coarse_start : str
+        Initial guess on coarse levels: "zero", or "restricted" (a learnt restriction of u, as published).
+    shared : bool
         Whether all steps of a level share one A and one S.
-    bias
+    bias : bool
         Whether A and S have biases.
-    alignment
+    alignment : str
         "first": coarse nodes lie on the fine nodes 0, 2, ...; "interior": on 1, 3, ....
-    kernel
-        Width of the prolongations, 3 or 4, one number or one a level but the coarsest.
-    wrapped
-        Whether the prolongation continues u over the boundary as the other convolutions do (reflected, around the
-        torus) or by zeros (False, as published: a seam in periodic fields).
-    norm_shape
-        If given, the only lattice (finest level) on which the cycle works: u is normalised on each level after the
-        coarse correction, with weights for each node (as published for Navier-Stokes).
-    idle_operator
-        Whether the first step holds an A that it never uses, as the published Helmholtz network does; only for exact
-        counts of its parameters.
+    kernel : int or sequence of int
+        Kernel width of the prolongations, 3 or 4: one number, or one per level except the coarsest.
+    wrapped : bool
+        Whether prolongations pad u as the other convolutions do, or with zeros (False, as published; this leaves a seam
+        in periodic fields).
+    norm_shape : sequence of int or None
+        Shape of the finest lattice, for layer norms with one weight per node, applied to u on each level after the
+        coarse correction (as published for Navier-Stokes). The cycle then works on this lattice only.
+    idle_operator : bool
+        Add an operator A that is never applied, as the published Helmholtz network does; it only reproduces the number
+        of parameters.
 
     Raises
     ------
     InputError
-        If an option is unknown, numbers of entries differ, or `forward` is given a lattice too small for the levels.
+        If an option is unknown, a sequence has the wrong length, or `forward` gets a lattice too small for the levels.
 
     Notes
     -----
-    No weight depends on the lattice unless `norm_shape` is given. Prolongations take the size of the fine level, so any
-    lattice will do that leaves two nodes an axis on the coarsest level (one for "dirichlet" with "interior").
+    Unless `norm_shape` is given, the weights do not depend on the lattice. Any lattice works that leaves at least two
+    nodes per axis on the coarsest level (one for "dirichlet" with "interior").
 
     Examples
     --------
@@ -265,7 +266,7 @@ class ConvolutionCycle(nn.Module):
         require_choice(coarse_start, "coarse_start", COARSE_STARTS)
         before = per_level((1,) * (count - 1) + (2,) if pre is None else pre, count, "pre", 0)
         if before[-1] == 0:
-            raise InputError("pre is 0 on the coarsest level, which would give nothing; give at least 1 there.")
+            raise InputError("pre is 0 on the coarsest level, so the result would be zero; give at least 1 there.")
         after = (*per_level(post, count - 1, "post", 0), 0)
         self.widths_f = per_level(in_channels, count, "in_channels", 1)
         self.widths_u = per_level(channels, count, "channels", 1)
@@ -316,32 +317,32 @@ class ConvolutionCycle(nn.Module):
         return cast(list[CycleLevel], list(self.levels))
 
     def level_shapes(self, shape: Sequence[int]) -> list[tuple[int, ...]]:
-        """Lattices of all levels, finest first; `InputError` if `shape` cannot be coarsened so often."""
+        """Return the lattice shapes of all levels, finest first; raise `InputError` if `shape` is too small."""
         if len(shape) != self.dim:
-            raise InputError(f"a lattice of {len(shape)} axes was given to a cycle of {self.dim} axes.")
+            raise InputError(f"the input lattice has {len(shape)} axes, but the cycle is for {self.dim} axes.")
         shapes = [tuple(shape)]
         for _ in range(self.depth - 1):
             shapes.append(tuple(coarse_size(n, self.alignment) for n in shapes[-1]))
         needed = self.smallest(self.depth)
         if min(shape) < needed:
             raise InputError(
-                f"a lattice of {'x'.join(map(str, shape))} is too small for {self.depth} levels; give at least "
-                f"{needed} along each axis, or fewer levels."
+                f"a lattice of {'x'.join(map(str, shape))} nodes is too small for {self.depth} levels; use at least "
+                f"{needed} nodes along each axis, or fewer levels."
             )
         return shapes
 
     def smallest(self, depth: int) -> int:
-        """Give the fewest nodes along an axis that can be coarsened for a cycle of so many levels."""
+        """Return the smallest number of nodes along an axis for a cycle of `depth` levels."""
         needed = 1 if self.boundary == "dirichlet" and (self.alignment == "interior" or depth == 1) else 2
         for _ in range(depth - 1):
             needed = 2 * needed - 1 if self.alignment == "first" else 2 * needed + 1
         return needed
 
     def forward(self, f: Tensor) -> Tensor:
-        """Apply the cycle to f (b, in_channels, *lattice), which gives (b, channels, *lattice)."""
+        """Apply the cycle to f, shape (b, in_channels, *lattice); returns shape (b, channels, *lattice)."""
         if self.norm_shape not in (None, tuple(f.shape[2:])):
             raise InputError(
-                f"a lattice of {'x'.join(map(str, f.shape[2:]))} was given to a cycle whose norms are for "
+                f"the input lattice is {'x'.join(map(str, f.shape[2:]))}, but the layer norms of the cycle are for "
                 f"{'x'.join(map(str, self.norm_shape or ()))} only."
             )
         self.level_shapes(f.shape[2:])
@@ -358,5 +359,5 @@ class ConvolutionCycle(nn.Module):
         return result
 
     def extra_repr(self) -> str:
-        """Name what the levels do not show."""
+        """Return the options for the printed form of the module."""
         return f"boundary={self.boundary!r}, alignment={self.alignment!r}, levels={self.depth}"

@@ -1,4 +1,4 @@
-"""Multigrid cycles over any list of levels.
+"""Multigrid cycles over a list of levels of any kind.
 
 References: Briggs, Henson, McCormick, "A Multigrid Tutorial" (2000), chapter 3; Trottenberg, Oosterlee, Schueller,
 "Multigrid" (2001), section 2.6 for full multigrid.
@@ -22,35 +22,38 @@ from sciml_bounds.operators._linear_operator import LinearOperator
 __all__ = ["CoarseSolver", "Cycle", "Level", "pseudo_inverse"]
 
 
-#: A matrix of unit diagonal whose Cholesky factor has no smaller diagonal entry is regular beyond all doubt: its
-#: smallest eigenvalue, in practice at least n^-2 or so of the square, is far above what counts as zero.
+#: A unit-diagonal matrix whose Cholesky pivots are all larger than this is treated as regular: its smallest eigenvalue
+#: (in practice at least about n^-2 times the square of the smallest pivot) is far above the threshold for zero.
 REGULAR_PIVOT = 1e-3
 
 
-#: A right-hand side whose norm is between this and its reciprocal is in the middle of the range of single precision.
-RANGE = 2.0**30
+#: Right-hand sides with a norm between 1 / this and this need no rescaling for single precision.
+MAX_UNSCALED_SIZE = 2.0**30
 
 
 class Level(Protocol):
-    """One level but the coarsest; every array carries the batch first, in whatever shape the level prefers."""
+    """A level other than the coarsest. Arrays have a leading batch axis; their other axes are up to the level."""
 
     def empty(self, batch: int) -> Tensor:
         """Allocate a vector of this level."""
         ...
 
     def descend(self, b: Tensor, steps: tuple[float, ...], x: Tensor, coarse: Tensor) -> None:
-        """Write x after smoothing steps x + step D^-1 (b - A x) from zero, and the restriction of b - A x.
+        """Smooth from a zero guess into `x`, and write the restriction of b - A x to `coarse`.
 
-        Without steps, x is left alone and what is restricted is b.
+        Each smoothing step is x <- x + step D^-1 (b - A x). Without steps, `x` is not written and b is restricted.
         """
         ...
 
     def ascend(self, coarse: Tensor, b: Tensor, steps: tuple[float, ...], x: Tensor, out: Tensor) -> None:
-        """Write x and the prolongation after smoothing steps; x may be changed, and without steps it is `out`."""
+        """Add the prolongation of `coarse` to `x`, smooth, and write the result to `out`.
+
+        `x` may be overwritten; without steps, `x` and `out` may be the same array.
+        """
         ...
 
     def residual(self, x: Tensor, b: Tensor, out: Tensor) -> None:
-        """Write b - A x."""
+        """Write b - A x to `out`."""
         ...
 
 
@@ -59,10 +62,10 @@ class CoarseSolver:
 
     Parameters
     ----------
-    inverse
-        Shape (1 or b, n, n).
-    shape
-        Shape of one vector of the coarsest level.
+    inverse : Tensor
+        Pseudo-inverses, shape (1 or b, n, n).
+    shape : tuple of int
+        Shape of one vector of the coarsest level, without the batch axis.
     """
 
     def __init__(self, inverse: Tensor, shape: tuple[int, ...]) -> None:
@@ -74,7 +77,7 @@ class CoarseSolver:
         return torch.empty((batch, *self.shape), dtype=self.inverse.dtype, device=self.inverse.device)
 
     def solve(self, b: Tensor, out: Tensor) -> None:
-        """Write the solution of smallest norm."""
+        """Write the least-norm solution to `out`."""
         batch = b.shape[0]
         inverse = self.inverse if len(self.inverse) == batch else self.inverse.expand(batch, -1, -1)
         torch.bmm(inverse, b.view(batch, inverse.shape[-1], 1), out=out.view(batch, inverse.shape[-1], 1))
@@ -87,7 +90,7 @@ def pseudo_inverse(matrix: Tensor) -> Tensor:
     """
     exact = matrix.double()
     diagonal = exact.diagonal(dim1=-2, dim2=-1)
-    # a row of zeros stays one: its eigenvector is mixed with others by round-off, which nothing large may multiply
+    # keep zero rows at zero: round-off mixes their eigenvectors with others, and a large scale would amplify that
     scale = torch.where(diagonal > 0, diagonal.rsqrt(), 0.0)
     unit = scale.unsqueeze(-1) * exact * scale.unsqueeze(-2)
     factor, failed = torch.linalg.cholesky_ex(unit)
@@ -104,7 +107,7 @@ def pseudo_inverse(matrix: Tensor) -> Tensor:
 
 
 class _Scaling(NamedTuple):
-    """One over the size of right-hand sides, the factors on the way back, and zeros; shape (b,) each."""
+    """Scale factors of right-hand sides, shape (b,) each: on input, on output, and zeros."""
 
     inverse: Tensor
     back: Tensor
@@ -116,20 +119,20 @@ class Cycle(LinearOperator):
 
     Parameters
     ----------
-    levels
-        From the finest to the last but one.
-    coarsest
+    levels : sequence of Level
+        All levels except the coarsest, finest first.
+    coarsest : CoarseSolver
         Solver of the coarsest level.
-    n
-        Number of unknowns of the finest level.
-    steps
-        Lengths of the steps before and after each coarse correction, one tuple a level; or the number of Chebyshev
-        steps on all levels.
-    dtype
-        Of the vectors it takes and gives; that of the levels by default. The levels may have another one: residuals
-        are scaled to it, which costs single precision nothing of its range.
-    scale
-        The levels hold the matrices divided by this number, shape (1 or b,); 1 by default.
+    n : int
+        Number of unknowns on the finest level.
+    steps : int or sequence of tuple of float
+        Number of Chebyshev steps on all levels; or the step lengths before and after each coarse correction, one tuple
+        per level.
+    dtype : torch.dtype or None
+        Precision of input and output vectors; by default that of the levels. If the levels have another precision,
+        right-hand sides are scaled first, so that they do not leave the range of single precision.
+    scale : Tensor or None
+        Shape (1 or b,): the matrices of the levels are A / scale. By default 1.
     """
 
     symmetric = True
@@ -151,15 +154,15 @@ class Cycle(LinearOperator):
         self.device = coarsest.inverse.device
         self.scale = torch.ones(1, dtype=self.dtype, device=self.device) if scale is None else scale
         self._work: dict[int, list[list[Tensor]]] = {}
-        self._sizes: dict[int, _Scaling] = {}  # of right-hand sides, by their number
+        self._sizes: dict[int, _Scaling] = {}  # by batch size
         self._turn = threading.RLock()  # threads that share a cycle share its buffers
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave buffers and the lock out of copies."""
+        """Return the state without buffers and lock."""
         return {name: value for name, value in vars(self).items() if name not in ("_work", "_sizes", "_turn")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take up what `__getstate__` gave."""
+        """Restore the state, with empty buffers and a new lock."""
         vars(self).update(state, _work={}, _sizes={}, _turn=threading.RLock())
 
     @property
@@ -189,9 +192,9 @@ class Cycle(LinearOperator):
             return out
 
     def full_multigrid(self, b: Tensor) -> Tensor:
-        """Approximate A^-1 b `(..., n)` by full multigrid: one V-cycle a level, coarsest first.
+        """Approximate A^-1 b `(..., n)` by full multigrid: one V-cycle per level, coarsest level first.
 
-        Not symmetric, so it serves as an initial guess and not as a preconditioner.
+        The map is not symmetric: use it for an initial guess, not as a preconditioner.
         """
         n = self.shape[0]
         batch = b.numel() // n
@@ -203,30 +206,30 @@ class Cycle(LinearOperator):
             return result.view(b.shape)
 
     def _into_range(self, x: Tensor, out: Tensor) -> _Scaling:
-        """Write right-hand sides (b, n) over (about) their largest entries in the dtype of the levels.
+        """Write right-hand sides (b, n), divided by about their largest entries, to `out` in the dtype of the levels.
 
-        Powers of two round nothing. The size of an earlier one is tried first, where the host need not wait to see
-        whether it fits.
+        Scales are powers of two, so that scaling does not round. On the CPU, the scales of the previous call are tried
+        first; on other devices that check would make the host wait.
         """
-        known = self._sizes.get(len(x))
-        if known is not None and x.device.type == "cpu":
-            low, high = map(float, combine(known.inverse, x, known.zero, out).aminmax())
-            if low > 1 / RANGE and high < RANGE:
-                return known
+        scaling = self._sizes.get(len(x))
+        if scaling is not None and x.device.type == "cpu":
+            low, high = map(float, combine(scaling.inverse, x, scaling.zero, out).aminmax())
+            if low > 1 / MAX_UNSCALED_SIZE and high < MAX_UNSCALED_SIZE:
+                return scaling
         size = binary_scales(x).squeeze(1)  # not the norm, whose squares leave the range of the dtype first
-        known = _Scaling(1 / size, size / self.scale, torch.zeros_like(size))
-        self._sizes = {len(x): known}
-        combine(known.inverse, x, known.zero, out, norms=False)
-        return known
+        scaling = _Scaling(1 / size, size / self.scale, torch.zeros_like(size))
+        self._sizes = {len(x): scaling}
+        combine(scaling.inverse, x, scaling.zero, out, norms=False)
+        return scaling
 
     def _workspace(self, batch: int) -> list[list[Tensor]]:
-        """Vectors of each level: a temporary one, then right-hand side and solution of the level below.
+        """Return the work vectors of each level: a temporary, and right-hand side and solution of the level below.
 
-        Levels of another dtype than the vectors outside have a right-hand side and a solution of the finest level too,
-        at the end of the list, and both once more as (b, n).
+        If the levels have another dtype than the input, the list ends with right-hand side and solution of the finest
+        level, in the shape of the level and as (b, n).
         """
         if batch not in self._work:
-            self._work.clear()  # one batch size at a time is kept
+            self._work.clear()  # keep the vectors of one batch size only
             below: list[Level | CoarseSolver] = [*self.levels[1:], self.coarsest]
             self._work[batch] = [
                 [level.empty(batch), lower.empty(batch), lower.empty(batch)] for level, lower in zip(self.levels, below)

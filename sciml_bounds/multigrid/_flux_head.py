@@ -1,15 +1,15 @@
-"""Predictions that bring their own guaranteed bound: a network for the values, another for a stream function.
+"""Predictions with a guaranteed error bound: one network for the values, another for a stream function.
 
-With any stream function psi at the nodes, y = y_0 + curl psi has the divergence of y_0, and y_0 is put together from
-sums of the source so that div y_0 = -f on every cell. So y is in equilibrium whatever the weights are, and for every
-field v with the right boundary values (Prager, Synge, Quart. Appl. Math. 5 (1947) 241-269)
+The flux y_0 is computed from cumulative sums of the source so that div y_0 = -f on every cell. For any stream function
+psi at the nodes, y = y_0 + curl psi has the same divergence. So y is in equilibrium for all weights of the networks,
+and for every field v with the prescribed boundary values (Prager, Synge, Quart. Appl. Math. 5 (1947) 241-269)
 
     |||u - v|||^2 = ||a^-1/2 (a grad v - y)||^2 - ||a^-1/2 (a grad u - y)||^2  <=  ||a^-1/2 (a grad v - y)||^2.
 
-Nothing is solved. The right side is a sum of squares over cells in which v and psi are linear, so it serves as the loss
-from which both networks learn: it has no unknown constant and no weight to tune.
+No linear system is solved. The right side is a sum over cells of squares of terms linear in v and psi. It also serves
+as the training loss of both networks, since it has no unknown constant and no weight to tune.
 
-In two dimensions only: in three, a divergence-free flux is the curl of a field on edges.
+Two dimensions only: in three, a divergence-free flux is the curl of a field on edges.
 """
 
 from __future__ import annotations
@@ -35,29 +35,31 @@ if TYPE_CHECKING:
 
 __all__ = ["BoundLoss", "CertifiedMgNO", "CertifiedNetwork", "bound_loss", "flux_of", "flux_term", "particular_flux"]
 
-#: Where a room above this one keeps what turns values and a flux into a certificate.
+#: Module and function that certify values with a flux; imported late, since that package imports this one.
 _CERTIFY = ("sciml_bounds.bounds._certify", "certify")
 
-#: Samples that go through the networks at once.
-TOGETHER = 64
+#: Number of samples per forward pass of the networks.
+PREDICT_BATCH_SIZE = 64
 
 _FIELDS = ("coefficient", "source")
 
-#: Channels that the potential is predicted from: a, y_0 and a grad v - y_0.
+#: Input channels of the potential network: a, y_0 (two components) and a grad v - y_0 (two components).
 _POTENTIAL_CHANNELS = 5
 
-#: A stream function is about this part of the box times its flux.
+#: Typical size of a stream function, relative to the side of the box times the size of the flux.
 POTENTIAL_SIZE = 0.2
 
 
 def particular_flux(source: Tensor, spacing: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """Compute a flux with div y = -f on every cell: half of f leaves along each axis, as much at either end.
+    """Compute a flux y with div y = -f on every cell.
+
+    Half of f flows out along each axis, in equal parts through both ends.
 
     Parameters
     ----------
-    source
+    source : Tensor
         f, shape (b, n_x, n_y).
-    spacing
+    spacing : (float, float)
         h along each axis.
 
     Returns
@@ -73,25 +75,41 @@ def particular_flux(source: Tensor, spacing: tuple[float, float]) -> tuple[Tenso
 
 
 def flux_of(potential: Tensor, source: Tensor, spacing: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """Compute y_0 + curl psi from psi at the nodes (b, n_x + 1, n_y + 1) and f on the cells (b, n_x, n_y)."""
+    """Compute the flux y_0 + curl psi.
+
+    Parameters
+    ----------
+    potential : Tensor
+        psi at the nodes, shape (b, n_x + 1, n_y + 1).
+    source : Tensor
+        f on the cells, shape (b, n_x, n_y).
+    spacing : (float, float)
+        h along each axis.
+
+    Returns
+    -------
+    tuple of Tensor
+        y at the face centres, as `particular_flux` returns it.
+    """
     first, second = particular_flux(source, spacing)
     return first + potential.diff(dim=2) / spacing[1], second - potential.diff(dim=1) / spacing[0]
 
 
 def flux_term(coefficient: Tensor, values: Tensor, flux: tuple[Tensor, Tensor], spacing: tuple[float, float]) -> Tensor:
-    """Integrate a^-1 |a grad v - y|^2 over each cell, exactly.
+    """Integrate a^-1 |a grad v - y|^2 exactly over each cell.
 
-    On a cell a d_x v - y_x is a constant plus one term in x and one in y, which are orthogonal with mean square 1 / 12.
+    On a cell, a d_x v - y_x is a constant plus a term linear in x and a term linear in y; the terms are orthogonal, and
+    the linear functions have mean square 1 / 12.
 
     Parameters
     ----------
-    coefficient
+    coefficient : Tensor
         a, shape (b, n_x, n_y).
-    values
+    values : Tensor
         v at the nodes, shape (b, n_x + 1, n_y + 1).
-    flux
+    flux : (Tensor, Tensor)
         y at the face centres, as `particular_flux` returns it.
-    spacing
+    spacing : (float, float)
         h along each axis.
 
     Returns
@@ -117,21 +135,22 @@ def _mean(field: Tensor, dim: int) -> Tensor:
 
 
 class BoundLoss:
-    """The guaranteed bound itself as a loss: |||u - v||| <= bound, over |||target|||.
+    """Loss that is a guaranteed error bound: the bound of |||u - v|||, relative to |||target|||.
 
     Parameters
     ----------
-    fields
-        What the channels of the inputs are: "coefficient", "source".
-    coefficient, source
-        The constants that stand for what is not among the channels.
-    lengths
-        Sides of the box.
+    fields : sequence of str
+        Meaning of the input channels, in order: "coefficient", "source".
+    coefficient, source : float
+        Constant value of a field that is not an input channel.
+    lengths : (float, float)
+        Side lengths of the box.
 
     Notes
     -----
-    Called as `loss(prediction, target, inputs)` with a prediction (b, 2, n + 1) of values and stream function, a target
-    (b, 1, n + 1), and inputs (b, channels, n); returns one number a sample. The target only sets the scale.
+    Call as `loss(prediction, target, inputs)`, where the prediction (b, 2, n_x + 1, n_y + 1) has the values and the
+    stream function, the target has shape (b, 1, n_x + 1, n_y + 1), and the inputs (b, channels, n_x, n_y). The result
+    has one value per sample. The target only sets the scale.
     """
 
     def __init__(
@@ -149,40 +168,42 @@ class BoundLoss:
         """Compute the relative bound of each sample, shape (b,)."""
         if prediction.ndim != 4 or prediction.shape[1] != 2:
             raise InputError(
-                f"the bound is a loss for values and a stream function, (b, 2, nodes), and not for shape "
-                f"{tuple(prediction.shape)}; train a CertifiedMgNO with it."
+                f"the bound loss needs predictions of values and stream function, shape (b, 2, n_x + 1, n_y + 1), but "
+                f"the prediction has shape {tuple(prediction.shape)}; train a CertifiedMgNO with this loss."
             )
-        exact = torch.promote_types(target.dtype, torch.float32)  # half precision loses what is subtracted here
+        exact = torch.promote_types(target.dtype, torch.float32)  # half precision cancels here
         with torch.autocast(target.device.type, enabled=False):
             a, f = _cell_fields(inputs.to(exact), self.fields, self.coefficient, self.source)
             spacing = _spacing(inputs, self.lengths)
             values, potential = prediction.to(exact).unbind(1)
             flux = flux_of(potential, f, spacing)
             squared = flux_term(a, values, flux, spacing).flatten(1).sum(1)
-            still = (torch.zeros_like(flux[0]), torch.zeros_like(flux[1]))
-            size = flux_term(a, target[:, 0].to(exact), still, spacing).flatten(1).sum(1)
+            zero_flux = (torch.zeros_like(flux[0]), torch.zeros_like(flux[1]))
+            size = flux_term(a, target[:, 0].to(exact), zero_flux, spacing).flatten(1).sum(1)
         tiny = torch.finfo(exact).tiny
         return squared.clamp_min(tiny).sqrt() / size.clamp_min(tiny).sqrt()
 
 
 class CertifiedNetwork(nn.Module):
-    """Two networks, for values and stream function, whose every prediction has a guaranteed bound.
+    """Two networks, for values and stream function, that predict a solution with a guaranteed error bound.
 
     Parameters
     ----------
-    values
+    values : torch.nn.Module
         Network from cell fields (b, fields, n) to nodal values (b, 1, n + 1) that vanish on the boundary.
-    potential
-        Network from nodal fields (b, 5, n + 1) to a stream function (b, 1, n + 1): it sees a, y_0 and a grad v - y_0.
-    fields
-        The fields of a problem that are the channels of the input: "coefficient", "source".
-    source
-        The constant source that the networks are trained with, where "source" is no channel.
+    potential : torch.nn.Module
+        Network from nodal fields (b, 5, n + 1) to a stream function (b, 1, n + 1). Its inputs are a, y_0 and
+        a grad v - y_0.
+    fields : sequence of str
+        Fields of the problem that are input channels, in order: "coefficient", "source".
+    source : float
+        Constant source in the training data, used if "source" is not an input channel.
 
     Notes
     -----
-    The model is for the unit square, values zero on the boundary. For a constant source and a box of another size the
-    prediction is scaled as the solution is; whatever else differs costs sharpness, but not the guarantee.
+    The model is for the unit square with zero boundary values. For a constant source and a box of another size, the
+    prediction is scaled as the solution is. Other differences from the training data make the bound larger, but it
+    stays guaranteed.
     """
 
     def __init__(
@@ -197,22 +218,22 @@ class CertifiedNetwork(nn.Module):
         self.fields = _checked_fields(fields)
         self.source = float(source)
         if not math.isfinite(self.source) or self.source == 0:
-            raise InputError(f"source={source} must be finite and not zero; predictions are relative to it.")
+            raise InputError(f"source={source} must be finite and not zero, since predictions are scaled by it.")
         self.values, self.potential = values, potential
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map cell fields (b, fields, n_x, n_y) to values and stream function, (b, 2, n_x + 1, n_y + 1)."""
         if inputs.ndim != 4 or inputs.shape[1] != len(self.fields):
             raise InputError(
-                f"the network takes (b, {len(self.fields)}, n_x, n_y) for {', '.join(self.fields)}, and not shape "
-                f"{tuple(inputs.shape)}."
+                f"the input has shape {tuple(inputs.shape)}, but the network takes (b, {len(self.fields)}, n_x, n_y) "
+                f"with channels {', '.join(self.fields)}."
             )
         values = self.values(inputs)
         potential = self.potential(self.potential_inputs(inputs, values.detach()))
         return torch.cat([values, potential], 1)
 
     def potential_inputs(self, inputs: Tensor, values: Tensor) -> Tensor:
-        """Build what the stream function is predicted from: a, y_0 and a grad v - y_0 at the nodes, (b, 5, n + 1)."""
+        """Return the inputs of the potential network: a, y_0 and a grad v - y_0 at the nodes, shape (b, 5, n + 1)."""
         a, f = _cell_fields(inputs, self.fields, 1.0, self.source)
         spacing = _spacing(inputs, (1.0, 1.0))
         v = values[:, 0]
@@ -222,8 +243,8 @@ class CertifiedNetwork(nn.Module):
         return _to_nodes(torch.stack([a, x, y, a * gradient_x - x, a * gradient_y - y], 1))
 
     def fit_normalizer(self, inputs: Tensor, targets: Tensor) -> None:
-        """Set the scales of both networks from training data, where they have a `fit_normalizer`."""
-        every = max(1, len(inputs) // TOGETHER)  # a few tell the scales of what the potential sees
+        """Fit the normalisers of both networks to training data, if they have a `fit_normalizer`."""
+        every = max(1, len(inputs) // PREDICT_BATCH_SIZE)  # a few samples suffice for the inputs of the potential
         seen = self.potential_inputs(inputs[::every], targets[::every])
         for network, data in (
             (self.values, (inputs, targets)),
@@ -234,27 +255,33 @@ class CertifiedNetwork(nn.Module):
                 fit(*data)
 
     def predict(self, problem: Diffusion) -> Tensor:
-        """Predict the solution of a problem: nodal values (batch..., nodes) in float64 with the prescribed ones."""
+        """Predict the solution of a problem.
+
+        Returns nodal values (batch..., nodes) in float64, with the prescribed values on Dirichlet sides.
+        """
         return self._predict(problem)[0]
 
     def predict_flux(self, problem: Diffusion) -> tuple[Tensor, Tensor]:
-        """Predict a flux y ~ a grad u with div y = -f on every cell: faces (batch..., n + 1 along its axis) an axis."""
+        """Predict a flux y close to a grad u, with div y = -f on every cell.
+
+        Returns one array per axis: values at the face centres, (batch..., n_x + 1, n_y) and (batch..., n_x, n_y + 1).
+        """
         return self._predict(problem)[1]
 
     def certify(self, problem: Diffusion, *, improve: int = 0) -> Certificate:
-        """Predict, and bound the error of the prediction from above; nothing is solved.
+        """Predict the solution, and bound its error from above without solving a linear system.
 
         Parameters
         ----------
-        problem
-            A two-dimensional problem with Dirichlet sides, without reaction and solids.
-        improve
-            Steps that lower the bound where the flux is bad, as in `sb.certify`.
+        problem : Diffusion
+            Two-dimensional problem with Dirichlet sides, without reaction and solids.
+        improve : int
+            Number of steps that improve the flux, and so lower the bound, as in `sb.certify`.
 
         Returns
         -------
         Certificate
-            Of the predicted values, without a lower bound (`lower` is zero).
+            Certificate of the predicted values; its lower bound is zero.
         """
         values, flux = self._predict(problem)
         certify: Callable[..., Any] = getattr(importlib.import_module(_CERTIFY[0]), _CERTIFY[1])
@@ -262,7 +289,7 @@ class CertifiedNetwork(nn.Module):
         return certificate
 
     def bound(self, problem: Diffusion, *, improve: int = 0) -> Tensor:
-        """Bound the energy error of `predict(problem)`, shape (batch...); nothing is solved."""
+        """Return the upper bound of the energy error of `predict(problem)`, shape (batch...)."""
         return self.certify(problem, improve=improve).upper
 
     def _predict(self, problem: Diffusion) -> tuple[Tensor, tuple[Tensor, Tensor]]:
@@ -274,29 +301,30 @@ class CertifiedNetwork(nn.Module):
         parameter = next(self.parameters(), torch.zeros(()))
         with torch.no_grad():
             inputs = torch.stack([channels[name] for name in self.fields], 1).to(parameter)
-            found = _evaluated(self, inputs).to(a) * self._scale(exact, f)
-            values, potential = found.unbind(1)
+            values, potential = (_evaluated(self, inputs).to(a) * self._scale(exact, f)).unbind(1)
             flux = flux_of(potential, f, (exact.grid.spacing[0], exact.grid.spacing[1]))
         batch = exact.batch_shape
         first, second = (face.reshape(*batch, *face.shape[1:]) for face in flux)
         return exact.impose_boundary(values.reshape(*batch, *values.shape[1:])), (first, second)
 
     def _scale(self, problem: Diffusion, source: Tensor) -> Tensor:
-        """By how much solution and stream function are larger than those of the unit square, shape (b, 1, 1, 1)."""
+        """Return the ratio of solution and stream function to those on the unit square, shape (b, 1, 1, 1)."""
         area = problem.grid.lengths[0] * problem.grid.lengths[1]
         mean = source.flatten(1).mean(1) / self.source if "source" not in self.fields else source.new_ones(len(source))
         return (mean * area).view(-1, 1, 1, 1)
 
 
 class CertifiedMgNO(CertifiedNetwork):
-    """Two MgNO, for values and stream function, whose every prediction has a guaranteed bound without a solve.
+    """Two `MgNO` networks, for values and stream function, that predict a solution with a guaranteed error bound.
 
     Parameters
     ----------
-    fields, source
-        As in `CertifiedNetwork`.
+    fields : sequence of str
+        Fields of the problem that are input channels, in order: "coefficient", "source".
+    source : float
+        Constant source in the training data, used if "source" is not an input channel.
     **network
-        Options of both `sb.MgNO`, such as `channels` and `layers`.
+        Options of both `MgNO` networks, such as `channels` and `layers`.
 
     Examples
     --------
@@ -304,51 +332,53 @@ class CertifiedMgNO(CertifiedNetwork):
     >>> from sciml_bounds.multigrid._flux_head import CertifiedMgNO
     >>> model = CertifiedMgNO(channels=4, layers=2, levels=3)
     >>> problem = sb.Diffusion(sb.Grid((16, 16)), coefficient=1.0, source=1.0)
-    >>> bool(model.bound(problem) >= 0)  # large, since the weights are random, and guaranteed
+    >>> bool(model.bound(problem) >= 0)  # large, since the weights are random, but guaranteed
     True
     """
 
     def __init__(self, *, fields: Sequence[str] = ("coefficient",), source: float = 1.0, **network: Any) -> None:
         own = [name for name in ("in_channels", "out_channels", "dim", "boundary", "layout") if name in network]
         if own:
-            raise InputError(f"{own[0]} is given by what the two networks of a CertifiedMgNO are for; leave it out.")
+            raise InputError(f"{own[0]} is fixed in both networks of a CertifiedMgNO and cannot be set; leave it out.")
         values = MgNO(len(fields), 1, dim=2, boundary="dirichlet", layout="cells->nodes", **network)
         potential = MgNO(_POTENTIAL_CHANNELS, 1, dim=2, boundary="neumann", layout="same", **network)
         super().__init__(values, potential, fields=fields, source=source)
         self.arguments: dict[str, Any] = {"fields": list(fields), "source": source, **network}
 
     def save(self, path: Path | str, **card: Any) -> None:
-        """Write weights and card (what made them: recipe, seed, metrics) to a safetensors file."""
+        """Save the weights and a model card (recipe, seed, metrics) to a safetensors file."""
         save_model(self, path, **card)
 
     @classmethod
     def load(cls, name_or_path: Path | str) -> CertifiedMgNO:
-        """Read a network from a file, or by name one that ships with the package; it comes in evaluation mode."""
+        """Load a network from a file, or by the name of one that ships with the package, in evaluation mode."""
         model = load_model(name_or_path)
         if not isinstance(model, cls):
-            raise InputError(f"{name_or_path} holds a {type(model).__name__}, not a {cls.__name__}.")
+            raise InputError(
+                f"{name_or_path} contains a {type(model).__name__}, not a {cls.__name__}; use sb.data.load_model."
+            )
         return model.eval()
 
 
 def _evaluated(model: nn.Module, inputs: Tensor) -> Tensor:
-    """Call a network in evaluation mode, and leave it in the mode that it was in."""
+    """Apply a network in evaluation mode, then restore its mode."""
     training = model.training
     try:
         model.eval()
-        return torch.cat([model(part) for part in inputs.split(TOGETHER)])
+        return torch.cat([model(part) for part in inputs.split(PREDICT_BATCH_SIZE)])
     finally:
         model.train(training)
 
 
 def _to_nodes(cells: Tensor) -> Tensor:
-    """Average the cells (b, channel, n_x, n_y) around each node, those at the boundary repeated."""
+    """Average the cells (b, channel, n_x, n_y) around each node; boundary cells are repeated outwards."""
     wide = pad(cells, (1, 1, 1, 1), mode="replicate")
     return _mean(_mean(wide, 2), 3)
 
 
 def _checked_fields(fields: Sequence[str]) -> tuple[str, ...]:
     if isinstance(fields, str):
-        raise InputError(f"fields={fields!r} is one name; give a list of them: [{fields!r}].")
+        raise InputError(f"fields={fields!r} is a single name; give a list: [{fields!r}].")
     unknown = [name for name in fields if name not in _FIELDS]
     if unknown or not fields or len(set(fields)) < len(fields):
         raise InputError(f"fields={tuple(fields)!r} must name some of {_FIELDS}, each once.")
@@ -356,11 +386,11 @@ def _checked_fields(fields: Sequence[str]) -> tuple[str, ...]:
 
 
 def _cell_fields(inputs: Tensor, fields: tuple[str, ...], coefficient: float, source: float) -> tuple[Tensor, Tensor]:
-    """Take coefficient and source out of the channels, with constants for what is not there."""
+    """Return coefficient and source from the input channels, or the given constants for missing channels."""
     if inputs.ndim != 4 or inputs.shape[1] != len(fields):
         raise InputError(
-            f"inputs have shape {tuple(inputs.shape)}, but (b, {len(fields)}, n_x, n_y) is needed for the fields "
-            f"{', '.join(fields)}."
+            f"inputs have shape {tuple(inputs.shape)}, but the shape must be (b, {len(fields)}, n_x, n_y) for the "
+            f"fields {', '.join(fields)}."
         )
     channels = dict(zip(fields, inputs.unbind(1)))
     a, f = channels.get("coefficient"), channels.get("source")
@@ -376,19 +406,19 @@ def _spacing(inputs: Tensor, lengths: tuple[float, float]) -> tuple[float, float
 
 
 def _require_plain(problem: Diffusion) -> None:
-    """Refuse problems whose equilibrium is more than div y = -f on every cell, or whose flux has no stream function."""
+    """Check that equilibrium means div y = -f on every cell, and that the flux has a stream function."""
     if not isinstance(problem, Diffusion):
         raise InputError(f"a prediction needs a Diffusion problem, not an object of type {type(problem).__name__}.")
     if problem.grid.dim != 2:
         raise InputError(
-            f"the flux head is for two dimensions, and this problem has {problem.grid.dim}; use sb.certify."
+            f"the flux head works in two dimensions, but the problem has {problem.grid.dim}; use sb.certify."
         )
-    held = all(isinstance(condition, Dirichlet) for condition in problem.boundary.values())
-    plain = held and problem.solid is None and not bool(problem.reaction.any()) and problem.has_scalar_coefficient
+    dirichlet = all(isinstance(condition, Dirichlet) for condition in problem.boundary.values())
+    plain = dirichlet and problem.solid is None and not bool(problem.reaction.any()) and problem.has_scalar_coefficient
     if not plain:
         raise InputError(
-            "the flux head is for a scalar coefficient and Dirichlet values on all sides, without reaction and solid "
-            "cells; certify other predictions with sb.certify(problem, values)."
+            "the flux head needs a scalar coefficient and Dirichlet values on all sides, without reaction and solid "
+            "cells; certify predictions for other problems with sb.certify(problem, values)."
         )
 
 

@@ -1,12 +1,12 @@
-"""The hierarchy of a lattice operator: operator-dependent interpolation, Galerkin coarse operators, semicoarsening.
+"""Geometric multigrid for lattice operators: operator-dependent interpolation, Galerkin operators, semicoarsening.
 
-Every second point is kept along each coarsened axis, for any number of points. Interpolation is Dendy's black-box
-multigrid (see `kernels.interpolation`), which follows jumps of the coefficient. Axes along which neighbours are much
-more weakly coupled than along the strongest axis are not coarsened (semicoarsening: Trottenberg, Oosterlee, Schueller,
-"Multigrid" (2001), section 5.1).
+Along each coarsened axis, every second point is a coarse point; the number of points is arbitrary. Interpolation is
+that of Dendy's black-box multigrid (see `kernels.interpolation`), which follows jumps of the coefficient. Axes along
+which neighbours are coupled much more weakly than along the strongest axis are not coarsened (semicoarsening:
+Trottenberg, Oosterlee, Schueller, "Multigrid" (2001), section 5.1).
 
-Walls (points without neighbours, inside solids) take part in the hierarchy as if they conducted a little. Otherwise
-fluid in gaps where no coarse point lies has nothing to be interpolated from, and iterations grow with every refinement.
+Walls (points without neighbours, inside solids) get a small conductance in the hierarchy. Otherwise fluid in narrow
+gaps without coarse points could not be interpolated, and iteration counts would grow with each refinement.
 """
 
 from __future__ import annotations
@@ -39,47 +39,49 @@ __all__ = [
     "with_conducting_walls",
 ]
 
-#: A lattice of at most so many points is solved directly: 11^2 or 5^3, where winding channels are still resolved.
+#: A lattice of at most this number of points (such as 11^2 or 5^3) is solved directly; winding channels are still
+#: resolved there.
 COARSEST_POINTS = 128
 
-#: An axis shorter than this is not coarsened further.
+#: An axis of at most this number of points is not coarsened.
 SHORTEST_AXIS = 4
 
-#: Axes coupled more weakly than this part of the strongest are not coarsened: h / sqrt(a) that differ by more than
-#: sqrt(2). Measured for constant coefficients: 6-7 iterations at any ratio, where coarsening up to a ratio of 2 takes 9
-#: in two and 12 in three dimensions.
+#: An axis is not coarsened if its coupling is below this fraction of the strongest one: h / sqrt(a) differ by more than
+#: sqrt(2). Measured for constant coefficients: 6 to 7 iterations at any ratio; coarsening up to a ratio of 2 in
+#: h / sqrt(a) takes 9 iterations in two and 12 in three dimensions.
 WEAK_COUPLING = 0.5
 
-#: Lattices with fewer points in all samples stay in the precision of the problem: single precision saves transport
-#: through memory, of which they have little. Measured on one thread: 0.15 of 2.3 ms lost on 32^2, 0.4 of 6 won on
-#: 128^2.
+#: Batches with fewer points in total keep the precision of the problem: single precision saves memory traffic, and
+#: small lattices have little. Measured on one thread: single precision loses 0.15 of 2.3 ms on 32^2 points and gains
+#: 0.4 of 6 ms on 128^2.
 SINGLE_PRECISION_POINTS = 8192
 
-#: Largest ratio of two conductances with which cycles are in single precision. Measured for round inclusions with a
-#: ratio of 1e6: 10 iterations become 16; with 1e4 none is lost.
+#: Largest ratio of two conductances for cycles in single precision. Measured for round inclusions: at a ratio of 1e6,
+#: 10 iterations become 16; at 1e4 the count does not change.
 SINGLE_PRECISION_JUMP = 1e5
 
-#: Largest ratio of an entry and a conductance with which neither leaves the range of single precision on any level.
+#: Largest ratio of a diagonal entry to a conductance for which both stay in the range of single precision on all
+#: levels.
 SINGLE_PRECISION_RANGE = 1e15
 
-#: What is held by nothing but absorption of less than this part of all conductances is left to double precision: the
-#: coarsest inverse multiplies round-off by its reciprocal. Measured: at 1e-10 some solves take hundreds of iterations,
-#: at 1e-8 up to four more, from 1e-6 on none.
+#: Smallest ratio of total absorption to total conductance of a floating component for cycles in single precision: the
+#: coarsest inverse amplifies round-off by the reciprocal. Measured: at 1e-10 some solves take hundreds of iterations,
+#: at 1e-8 up to four more than in double precision, from 1e-6 on none.
 SINGLE_PRECISION_EXCESS = 3e-8
 
-#: Largest ratio of conductances that follow each other with which coarse operators couple nearest neighbours only.
-#: Measured on three axes: iterations grow from 4 to 5, up to here sometimes to 6, and with a ratio of 20 to 8; set-up
-#: and solve take a fifth less time with 5, and as long with 6. In two dimensions nothing is gained.
-MILD_CONTRAST = 10.0
+#: Largest ratio of consecutive conductances for which coarse operators couple nearest neighbours only. Measured on
+#: three axes: iterations grow from 4 to 5, near this ratio sometimes to 6, and at a ratio of 20 to 8; set-up and solve
+#: take 20% less time with 5 iterations, and the same time with 6. In two dimensions there is no gain.
+MAX_NEIGHBOUR_CONTRAST = 10.0
 
 Precision = Literal["auto", "double"]
 
-#: Conductance of walls in the hierarchy, relative to the smallest of the sample: little beside the fluid's.
+#: Conductance of walls in the hierarchy, relative to the smallest conductance of the sample.
 WALL_CONDUCTANCE = 1e-4
 
 
 class LatticeLevel:
-    """One level of the hierarchy: the operator, its smoother, and the way to the next level."""
+    """One level of the hierarchy: the operator, its smoother, and the transfer to the next level."""
 
     def __init__(
         self, operator: LatticeOperator, inverse_row_sums: Tensor, axes: tuple[bool, bool, bool], weights: Tensor
@@ -94,32 +96,33 @@ class LatticeLevel:
         return new_field(self.operator.absorption, (batch, *self.operator.lattice))
 
     def descend(self, b: Tensor, steps: tuple[float, ...], x: Tensor, coarse: Tensor) -> None:
-        """Write x after smoothing steps from zero, and the restriction of its residual."""
+        """Smooth from a zero guess into `x`, and write the restricted residual to `coarse`."""
         smoothing.descend(self.stage, steps, b, x, coarse)
 
     def ascend(self, coarse: Tensor, b: Tensor, steps: tuple[float, ...], x: Tensor, out: Tensor) -> None:
-        """Write x and the prolonged correction after smoothing steps."""
+        """Add the prolonged correction to `x`, smooth, and write the result to `out`."""
         smoothing.ascend(self.stage, steps, coarse, b, x, out)
 
     def residual(self, x: Tensor, b: Tensor, out: Tensor) -> None:
-        """Write b - A x."""
+        """Write b - A x to `out`."""
         self.operator.residual_into(x, b, out)
 
 
 class WalledCycle(Cycle):
-    """The fluid part of a cycle whose walls conduct a little, and the inverse of x = 0 (times a number) on the walls.
+    """A V-cycle with weakly conducting walls, restricted to the fluid; on the walls it divides by the diagonal of A.
 
-    If the cycle approximates the inverse of F >= A from below, its fluid part does so for the Schur complement of F,
-    which is at least the fluid part of A: symmetry, definiteness and the bound 1 of the spectrum are kept.
+    Let the cycle approximate the inverse of F >= A from below. Its fluid part then approximates the inverse of the
+    Schur complement of F, which is at least the fluid part of A, from below. So the restriction stays symmetric and
+    definite, and the spectrum stays bounded by 1.
 
     Parameters
     ----------
     levels, coarsest, n, steps, dtype, scale
-        As for `Cycle`.
-    walls
-        Where the walls are, shape (b, n).
-    diagonal
-        The numbers in their equations, shape (b, n).
+        See `Cycle`.
+    walls : Tensor
+        Mask of the wall points, shape (b, n).
+    diagonal : Tensor
+        Diagonal entries of A at the walls, shape (b, n).
     """
 
     def __init__(
@@ -135,7 +138,7 @@ class WalledCycle(Cycle):
     ) -> None:
         super().__init__(levels, coarsest, n, steps, dtype, scale)
         self.fluid = (~walls).to(self.dtype)
-        # zero: a chamber of one point, whose solution is a free constant
+        # a zero diagonal is an isolated fluid point, whose value is arbitrary
         self.inverse = torch.where(walls & (diagonal > 0), 1 / diagonal, 0.0)
         self._fluid_rhs = self.fluid.new_empty(0)
 
@@ -150,21 +153,23 @@ class WalledCycle(Cycle):
         return out
 
     def full_multigrid(self, b: Tensor) -> Tensor:
-        """Approximate A^-1 b `(..., n)` by full multigrid: one V-cycle a level, coarsest first."""
+        """Approximate A^-1 b `(..., n)` by full multigrid: one V-cycle per level, coarsest level first."""
         flat = b.reshape(-1, self.shape[0])
         result = super().full_multigrid(flat * self.fluid) * self.fluid + self.inverse * flat
         return result.view(b.shape)
 
 
 class Coarsened(NamedTuple):
-    """The next coarser level.
+    """A coarser level.
 
     Attributes
     ----------
-    weights
-        The interpolation from it, as in `kernels.transfer`.
-    operator, survey
-        Its operator, and what a reading of that tells.
+    weights : Tensor
+        Interpolation weights from this level to the finer one, as in `kernels.transfer`.
+    operator : LatticeOperator
+        The coarse operator.
+    survey : Survey
+        Row sums, conductance ranges and other statistics of the operator.
     """
 
     weights: Tensor
@@ -172,12 +177,13 @@ class Coarsened(NamedTuple):
     survey: Survey
 
 
-#: Makes a coarser level of the k-th one (0: the finest), whose survey is at hand, along these axes.
+#: Function (k, operator, survey, axes) that returns the level below the k-th one (0 is the finest), coarsened along
+#: axes.
 Coarsening = Callable[[int, LatticeOperator, Survey, tuple[bool, bool, bool]], Coarsened]
 
 
 def galerkin_coarsening(k: int, operator: LatticeOperator, survey: Survey, axes: tuple[bool, bool, bool]) -> Coarsened:
-    """Make the coarse operator P^T A P of operator-dependent interpolation."""
+    """Return the Galerkin operator P^T A P, with operator-dependent interpolation P."""
     fine = operator.offsets, operator.conductance, operator.absorption, axes
     weights, defect = interpolation_weights(*fine)
     offsets, T, c, coarse_survey = galerkin(*fine, weights, defect, survey.diagonal)
@@ -185,15 +191,17 @@ def galerkin_coarsening(k: int, operator: LatticeOperator, survey: Survey, axes:
 
 
 def cheapest_coarsening(k: int, operator: LatticeOperator, survey: Survey, axes: tuple[bool, bool, bool]) -> Coarsened:
-    """Couple nearest neighbours only where these are coupled on three axes, with mild contrast; else P^T A P.
+    """Return a nearest-neighbour coarse operator where it is accurate enough, else P^T A P.
 
-    The latter too where a strongly coupled axis is left as it is, say because it is short: smoothing does little there,
-    and what coarse operators lack is not made up for. Measured: up to 50 iterations instead of 21.
+    The nearest-neighbour operator needs three axes, a fine operator that couples nearest neighbours only, and mild
+    contrast. It is not used where a strongly coupled axis stays uncoarsened, for example because it is short: smoothing
+    hardly reduces errors there and does not make up for the less accurate operator (measured: up to 50 iterations
+    instead of 21).
     """
     fine = operator.offsets, operator.conductance, operator.absorption, axes
     mild = len(operator.offsets) == 3 and couples_neighbours(operator.offsets)
-    mild = mild and not _leaves_the_strongest(operator, survey, axes)
-    if not mild or bool((survey.contrast > MILD_CONTRAST).any()) or crosses_odd_seam(*fine[:2], axes):
+    mild = mild and not _strongest_axis_uncoarsened(operator, survey, axes)
+    if not mild or bool((survey.contrast > MAX_NEIGHBOUR_CONTRAST).any()) or crosses_odd_seam(*fine[:2], axes):
         return galerkin_coarsening(k, operator, survey, axes)
     weights, defect = interpolation_weights(*fine)
     coarse = neighbour_operator(operator, axes, weights, defect)
@@ -207,20 +215,27 @@ def lattice_cycle(
     precision: Precision = "auto",
     coarsen: Coarsening = cheapest_coarsening,
 ) -> Cycle:
-    """Set up the V-cycle of a lattice operator (symmetric positive semi-definite, positive diagonal).
+    """Set up a V-cycle for a lattice operator.
 
-    The hierarchy is set up in the precision it is applied in, if that suits the coefficients, otherwise in double.
+    The hierarchy is set up in the precision in which it is applied if the coefficients allow it, else in double
+    precision.
 
     Parameters
     ----------
-    operator
-        The operator.
-    steps
-        How many Chebyshev steps smooth, or the lengths of the steps of each level, the last of which serves all below.
-    precision
-        "auto" or "double".
-    coarsen
-        Makes coarser levels.
+    operator : LatticeOperator
+        Symmetric positive semi-definite operator with a positive diagonal.
+    steps : int or sequence of tuple of float
+        Number of Chebyshev smoothing steps; or the step lengths of each level, the last of which serve all levels
+        below.
+    precision : {"auto", "double"}
+        "auto" applies the cycle in single precision where that is faster and safe; "double" never does.
+    coarsen : callable
+        Function (k, operator, survey, axes) that returns the next coarser level.
+
+    Returns
+    -------
+    Cycle
+        The V-cycle, a linear operator that approximates the inverse of `operator`.
     """
     n = operator.shape[0]
     survey = operator.survey()
@@ -241,7 +256,7 @@ def lattice_cycle(
     levels: list[LatticeLevel] = []
     while (axes := axes_to_coarsen(current, survey)) is not None:
         weights, coarse, coarse_survey = coarsen(len(levels), current, survey, axes)
-        # a row of zeros is a component that has shrunk to one point: nothing to smooth there
+        # a zero row is a floating component that has shrunk to one point, which needs no smoothing
         inverse_row_sums = survey.absolute.reciprocal_().nan_to_num_(posinf=0.0).to(dtype)
         levels.append(LatticeLevel(current.to(dtype), inverse_row_sums, axes, lattice.interleaved(weights.to(dtype))))
         current, survey = coarse, coarse_survey
@@ -256,26 +271,30 @@ def lattice_cycle(
 
 
 def _suits_single_precision(survey: Survey, entry: Tensor) -> bool:
-    """Whether no sample is almost singular, or has conductances too far from each other or its largest entry (b,)."""
+    """Check that no sample is almost singular or has entries too far apart; `entry` (b,) are the largest ones."""
     smallest, largest = survey.conductances[..., 2].amin(1), survey.conductances[..., 3].amax(1)
     near = (largest <= SINGLE_PRECISION_JUMP * smallest) & (entry <= SINGLE_PRECISION_RANGE * smallest)
-    held = (survey.excess == 0) | (survey.excess >= SINGLE_PRECISION_EXCESS * survey.conductances[..., 0].sum(1))
-    return bool((near & held).all())
+    total = survey.conductances[..., 0].sum(1)
+    regular = (survey.excess == 0) | (survey.excess >= SINGLE_PRECISION_EXCESS * total)
+    return bool((near & regular).all())
 
 
 def _scaled_operator(operator: LatticeOperator, scale: Tensor, dtype: torch.dtype) -> LatticeOperator:
-    """Multiply an operator with one number a sample, in another dtype."""
+    """Multiply an operator by one factor per sample, shape (b,), and convert it to `dtype`."""
     T = _scaled(lattice.rows(operator.conductance), scale, dtype).movedim(3, 0)
     return LatticeOperator(operator.offsets, T, _scaled(operator.absorption, scale, dtype))
 
 
 def _scaled(field: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """Multiply (b, ...) with one number a sample, in another dtype; in the same one there is no need of it."""
+    """Multiply a field (b, ...) by one factor per sample and convert it; unchanged if it has the dtype already."""
     return field if field.dtype == dtype else scaled_copy(field, scale, new_field(field, dtype=dtype))
 
 
 def walls_of(operator: LatticeOperator, survey: Survey) -> Tensor | None:
-    """Mark the points without neighbours, shape (b, x, y, z); None if they all lie on sides, as Dirichlet nodes do."""
+    """Return the mask of points without neighbours, shape (b, x, y, z).
+
+    None if all of them lie on sides of the box, as Dirichlet nodes do.
+    """
     if not bool(survey.isolated.any()):
         return None
     coupled = torch.zeros_like(operator.absorption, dtype=torch.bool)
@@ -285,24 +304,24 @@ def walls_of(operator: LatticeOperator, survey: Survey) -> Tensor | None:
 
 
 def with_conducting_walls(operator: LatticeOperator, walls: Tensor, smallest: Tensor) -> LatticeOperator:
-    """Couple walls weakly to all their neighbours, in place of their own equations.
+    """Replace the equations of wall points by weak couplings to all their neighbours.
 
-    `smallest` holds the smallest conductance of each sample, infinite where there is none.
+    `smallest` (b,) is the smallest conductance of each sample, infinite for samples without conductances.
     """
     T = operator.conductance.clone()
     weak = WALL_CONDUCTANCE * torch.where(torch.isfinite(smallest), smallest, 1.0).to(T.dtype)
     for offset, along in zip(operator.offsets, T):
-        beside = walls | lattice.shifted(walls, offset)
+        touches_wall = walls | lattice.shifted(walls, offset)
         last = 1 + offset.index(1), -1
         if not bool(along.select(*last).any()):  # not periodic
-            beside.select(*last).fill_(False)
-        for row, where, conductance in zip(along, beside, weak):  # few are changed
+            touches_wall.select(*last).fill_(False)
+        for row, where, conductance in zip(along, touches_wall, weak):
             row.masked_fill_(where, conductance)
     return LatticeOperator(operator.offsets, T, torch.where(walls, 0.0, operator.absorption))
 
 
 def axes_to_coarsen(operator: LatticeOperator, survey: Survey) -> tuple[bool, bool, bool] | None:
-    """Choose the axes to coarsen, the same for all samples; None on the coarsest level."""
+    """Return which axes to coarsen, the same for all samples; None if this is the coarsest level."""
     long = torch.tensor([n > SHORTEST_AXIS for n in operator.lattice])
     if operator.shape[0] <= COARSEST_POINTS or not bool(long.any()):
         return None
@@ -313,23 +332,22 @@ def axes_to_coarsen(operator: LatticeOperator, survey: Survey) -> tuple[bool, bo
     return (bool(chosen[0]), bool(chosen[1]), bool(chosen[2]))
 
 
-def _leaves_the_strongest(operator: LatticeOperator, survey: Survey, axes: tuple[bool, bool, bool]) -> bool:
-    """Whether points of some sample are much more strongly coupled along an axis than along all that are coarsened."""
+def _strongest_axis_uncoarsened(operator: LatticeOperator, survey: Survey, axes: tuple[bool, bool, bool]) -> bool:
+    """Whether, in some sample, an axis is coupled much more strongly than all coarsened axes."""
     coupling = _couplings(operator, survey)
     return bool((coupling[torch.tensor(axes)].amax(0) < WEAK_COUPLING * coupling.amax(0)).any())
 
 
 def _couplings(operator: LatticeOperator, survey: Survey) -> Tensor:
-    """Mean conductances across the three axes, shape (3, b), on the CPU."""
+    """Return the mean conductances along the three axes, shape (3, b), on the CPU."""
     conductances = survey.conductances.cpu()
     return torch.stack([_coupling(operator.offsets, conductances, axis) for axis in range(3)])
 
 
 def _coupling(offsets: lattice.Offsets, conductances: Tensor, axis: int) -> Tensor:
-    """Mean conductance across an axis, one number a sample.
+    """Return the mean conductance along an axis, shape (b,).
 
-    The neighbours on the axis itself do not tell how many points have couplings along it: they may cancel on coarse
-    levels, where those on diagonals remain.
+    Diagonal couplings count too: on coarse levels the couplings on the axis itself may cancel.
     """
     across = conductances[:, [k for k, offset in enumerate(offsets) if offset[axis]]]
     if across.shape[1] == 0:
@@ -338,7 +356,7 @@ def _coupling(offsets: lattice.Offsets, conductances: Tensor, axis: int) -> Tens
 
 
 def dense(operator: LatticeOperator) -> Tensor:
-    """Assemble the matrices (b, n, n), through which gradients flow."""
+    """Assemble the dense matrices, shape (b, n, n); differentiable."""
     n = operator.shape[0]
     index = torch.arange(n, device=operator.device)
     diagonal = operator.absorption

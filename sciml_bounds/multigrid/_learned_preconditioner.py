@@ -1,8 +1,8 @@
-"""A network as the preconditioner of flexible conjugate gradients.
+"""A network as preconditioner of flexible conjugate gradients.
 
-The network is asked for the solution whose source is the residual. What it answers need be neither linear nor
-symmetric: the flexible loop (Notay, SIAM J. Sci. Comput. 22 (2000) 1444-1460) finds the best step along any direction.
-A bad network costs iterations, not correctness, and between smoothing steps it is never worse than those alone.
+The network predicts the solution whose source is the residual. The prediction need not be linear or symmetric: flexible
+conjugate gradients (Notay, SIAM J. Sci. Comput. 22 (2000) 1444-1460) take the best step along any direction. A poor
+network costs iterations, never accuracy; with smoothing steps, it is never worse than the smoothing alone.
 """
 
 from __future__ import annotations
@@ -26,28 +26,29 @@ __all__ = ["NetworkPreconditioner", "network_preconditioner"]
 
 
 def network_preconditioner(model: nn.Module, problem: Any, *, sweeps: int = 1) -> NetworkPreconditioner:
-    """Make a network the approximate inverse of the discrete equations of a problem.
+    """Return a network as approximate inverse of the discrete equations of a problem.
 
     Parameters
     ----------
-    model
-        A network that takes a right-hand side: an `MgNO` with "source" among its `fields`, or any module from a nodal
-        field (b, 1, nodes that are not on Dirichlet sides) to another of that shape, such as `poisson_cycle`.
-    problem
-        The `Diffusion` problem, or a `Solver` that was prepared for one.
-    sweeps
-        Smoothing steps before and after the network, as around a coarse correction; then no answer of the network is
-        worse than none. Zero: the network alone, for one that smooths.
+    model : torch.nn.Module
+        Network whose input includes a right-hand side: an `MgNO` with "source" among its `fields`, or any module that
+        maps a nodal field (b, 1, nodes that are not on Dirichlet sides) to one of the same shape, such as
+        `poisson_cycle`.
+    problem : Diffusion or Solver
+        The problem, or a solver prepared for it.
+    sweeps : int
+        Number of smoothing steps before and after the network, as around a coarse correction. With at least one, the
+        network never makes the result worse than smoothing alone. Use 0 for a network that smooths by itself.
 
     Returns
     -------
     NetworkPreconditioner
-        For `sb.cg(solver.operator, solver.rhs, M=...)`.
+        Preconditioner for `sb.cg(solver.operator, solver.rhs, M=...)`.
 
     Raises
     ------
     InputError
-        If the network takes no right-hand side, or the problem is none.
+        If the network does not take a right-hand side, or `problem` is not a `Diffusion` problem or its solver.
 
     Examples
     --------
@@ -60,18 +61,20 @@ def network_preconditioner(model: nn.Module, problem: Any, *, sweeps: int = 1) -
     """
     problem = getattr(problem, "problem", problem)
     if not isinstance(problem, Diffusion):
-        raise InputError(f"a preconditioner is made for a Diffusion problem, not for a {type(problem).__name__}.")
+        raise InputError(
+            f"problem must be a Diffusion problem or a Solver of one, but is of type {type(problem).__name__}."
+        )
     if not isinstance(model, nn.Module):
-        raise InputError(f"a preconditioner is made of a torch module, not of a {type(model).__name__}.")
+        raise InputError(f"the network must be a torch module, but is of type {type(model).__name__}.")
     require_count(sweeps, "sweeps", 0)
     return NetworkPreconditioner(model, problem, sweeps)
 
 
 class NetworkPreconditioner(LinearOperator):
-    """Smoothing, the network on what is left of the residual, smoothing.
+    """Two-level preconditioner: smoothing, a network applied to the remaining residual, smoothing.
 
-    The residual is divided by the volume of each node and scaled to a mean square of one, so that the network sees
-    sources of the size of one whatever the iteration has come to.
+    The residual is divided by the volume of each node and scaled to a mean square of one, so that the network always
+    gets sources of size one.
     """
 
     symmetric = False
@@ -84,8 +87,9 @@ class NetworkPreconditioner(LinearOperator):
         self.fields: tuple[str, ...] = tuple(getattr(model, "fields", ("source",)))
         if "source" not in self.fields:
             raise InputError(
-                f"the network takes {', '.join(self.fields)} and no right-hand side, so it cannot precondition; train "
-                "one with 'source' among its fields, or use this one as the initial guess: sb.solve(problem, x0=model)."
+                f"the network takes {', '.join(self.fields)} but not a right-hand side, so it cannot precondition; "
+                "train one with 'source' among its fields, or use this one as initial guess: "
+                "sb.solve(problem, x0=model)."
             )
         self.on_cells = getattr(model, "layout", "same") == "cells->nodes"
         with torch.no_grad():
@@ -93,7 +97,7 @@ class NetworkPreconditioner(LinearOperator):
             self._free = self.problem.free_nodes
             shares = sum_to_nodes(self.problem.fluid.to(self.problem.dtype), self.problem.periodic)
             self._volume = shares * (self.problem.grid.cell_volume / 2**self.problem.grid.dim)
-            self._known = {name: self._channel(name) for name in self.fields if name != "source"}
+            self._channels = {name: self._channel(name) for name in self.fields if name != "source"}
             self._steps = chebyshev_weights(sweeps) if sweeps else ()
             self._scale = self.operator.absolute_row_sums().flatten(1).reciprocal() if sweeps else None
         self.shape, self.dtype, self.device = self.operator.shape, self.operator.dtype, self.operator.device
@@ -106,23 +110,24 @@ class NetworkPreconditioner(LinearOperator):
     def matvec(self, x: Tensor) -> Tensor:
         """Apply to residuals `(..., n)`."""
         self._check_batch(x)
-        given = x.reshape(-1, self.shape[0])
+        rows = x.reshape(-1, self.shape[0])
         with torch.no_grad():
-            size = _root_mean_square(given)
-            r = (given / torch.where(size > 0, size, 1.0)).contiguous()
+            size = _root_mean_square(rows)
+            r = (rows / torch.where(size > 0, size, 1.0)).contiguous()
             z = self._smooth(torch.zeros_like(r), r)
-            left = r - self.operator.matvec(z) if self._steps else r
-            found = self._network(left)
-            found = self._smooth(z + self._best_step(found, left), r) if self._steps else found
-        return (size * found).view(x.shape)
+            remaining = r - self.operator.matvec(z) if self._steps else r
+            correction = self._network(remaining)
+            if self._steps:
+                correction = self._smooth(z + self._best_step(correction, remaining), r)
+        return (size * correction).view(x.shape)
 
     def _best_step(self, d: Tensor, r: Tensor) -> Tensor:
-        """Scale a direction for the least energy error, so that no answer is worse than none."""
+        """Return the multiple of a direction with the least energy error; zero where it is not defined."""
         curvature = self.operator.energy_into(d.contiguous(), torch.empty_like(d))
         slope = (d * r).sum(1)
-        known = (curvature > 0) & torch.isfinite(slope / curvature)
-        step = torch.where(known, slope / torch.where(known, curvature, 1.0), 0.0)
-        return torch.where(known.unsqueeze(1), step.unsqueeze(1) * d, 0.0)
+        usable = (curvature > 0) & torch.isfinite(slope / curvature)
+        step = torch.where(usable, slope / torch.where(usable, curvature, 1.0), 0.0)
+        return torch.where(usable.unsqueeze(1), step.unsqueeze(1) * d, 0.0)
 
     def _smooth(self, z: Tensor, r: Tensor) -> Tensor:
         for step in self._steps:
@@ -131,25 +136,25 @@ class NetworkPreconditioner(LinearOperator):
         return z
 
     def _network(self, r: Tensor) -> Tensor:
-        """Ask the network for the solution whose load is r, shape (b, n)."""
+        """Predict the solution whose load vector is r, shape (b, n)."""
         nodes = r.view(-1, *self.problem.node_shape)
         density = torch.where(self._free, nodes / torch.where(self._volume > 0, self._volume, 1.0), 0.0)
         size = _root_mean_square(density)
         source = density / torch.where(size > 0, size, 1.0)
         inputs = self._cells(source) if self.on_cells else self._inner(source)
-        channels = [inputs if name == "source" else self._known[name].expand(inputs.shape) for name in self.fields]
+        channels = [inputs if name == "source" else self._channels[name].expand(inputs.shape) for name in self.fields]
         weight = next(self.model.parameters(), inputs)
         x = torch.stack(channels, 1).to(weight)
         answer = self._evaluate(x)
         expected = (len(x), 1, *(self.problem.node_shape if self.on_cells else inputs.shape[1:]))
         if tuple(answer.shape) != expected:
-            raise InputError(f"the network gives shape {tuple(answer.shape)} where {expected} is needed.")
-        found = answer[:, 0].to(nodes)
+            raise InputError(f"the output of the network has shape {tuple(answer.shape)}; it must be {expected}.")
+        values = answer[:, 0].to(nodes)
         if not self.on_cells:
             full = torch.zeros_like(nodes)
-            self._inner(full).copy_(found)
-            found = full
-        return torch.where(self._free, size * found, 0.0).reshape(r.shape)
+            self._inner(full).copy_(values)
+            values = full
+        return torch.where(self._free, size * values, 0.0).reshape(r.shape)
 
     def _evaluate(self, x: Tensor) -> Tensor:
         training = self.model.training
@@ -160,9 +165,11 @@ class NetworkPreconditioner(LinearOperator):
         return answer
 
     def _channel(self, name: str) -> Tensor:
-        """Put a field of the problem where the network takes its input, (1 or b, ...)."""
+        """Return a field of the problem on the cells or nodes of the network's input, shape (1 or b, ...)."""
         if name == "coefficient" and not self.problem.has_scalar_coefficient:
-            raise InputError("the network takes one coefficient for all axes, and the problem has one for each.")
+            raise InputError(
+                "the network takes a scalar coefficient, but that of the problem differs between the axes."
+            )
         field = self.problem.coefficient[0] if name == "coefficient" else getattr(self.problem, name)
         cells = self.problem.samples(field)
         if self.on_cells:
@@ -175,7 +182,7 @@ class NetworkPreconditioner(LinearOperator):
         return node_average(with_periodic_copies(nodes, self.problem.periodic), tuple(range(1, nodes.ndim)))
 
     def _inner(self, nodes: Tensor) -> Tensor:
-        """Leave out the nodes on Dirichlet sides (a view)."""
+        """Return the nodes that are not on Dirichlet sides (a view)."""
         for side, condition in self.problem.boundary.items():
             if isinstance(condition, Dirichlet):
                 axis, end = side_axis(side)
@@ -184,7 +191,7 @@ class NetworkPreconditioner(LinearOperator):
 
 
 def _root_mean_square(field: Tensor) -> Tensor:
-    """Root mean square of each sample, shape (b, 1, ...), of fields whose squares may be too small for their dtype."""
+    """Return the root mean square of each sample, shape (b, 1, ...), without underflow of squares."""
     largest = field.flatten(1).abs().amax(1).view(-1, *(1,) * (field.ndim - 1))
     unit = field / torch.where(largest > 0, largest, 1.0)
     return largest * unit.flatten(1).square().mean(1).sqrt().view(largest.shape)

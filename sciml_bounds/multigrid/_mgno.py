@@ -1,8 +1,8 @@
 """MgNO, a neural operator whose linear maps are multigrid cycles of convolutions.
 
-A layer is u <- sigma(W u + K u + b) with W a `ConvolutionCycle`, K a product with a matrix at each node, and sigma the
-GELU; the last map is linear. Axes are (b, channel, *space). Reference: He, Liu, Xu, "MgNO: Efficient parameterization
-of linear operators via multigrid", ICLR 2024, arXiv:2310.19809, equations 1 to 8.
+A layer is u <- sigma(W u + K u + b), where W is a `ConvolutionCycle`, K multiplies the channels at each node by a
+matrix, and sigma is the GELU. The last map is linear. Axes are (b, channel, *space). Reference: He, Liu, Xu, "MgNO:
+Efficient parameterization of linear operators via multigrid", ICLR 2024, arXiv:2310.19809, equations 1 to 8.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 
 __all__ = ["MgNO"]
 
-#: Where the input lies, and where the output: on one lattice, or on the n cells and n + 1 nodes of a box.
+#: Lattices of input and output: n cells and n + 1 nodes of a box, or the same lattice.
 LAYOUTS = ("cells->nodes", "same")
-#: What is normalised over the lattice, with weights for each node: nothing, u on each level, or each layer.
+#: Layer norms with weights for each node: none, of u on each level, or of the output of each cycle.
 NORMS = ("none", "levels", "layers")
-#: The last linear map: a product at each node, or a cycle.
+#: Last linear map: a matrix product at each node, or a cycle.
 HEADS = ("linear", "cycle")
-#: Fields of a diffusion problem that can be an input.
+#: Fields of a diffusion problem that can be input channels.
 FIELDS = ("coefficient", "source", "reaction")
-#: What prolongs.
+#: Types of the prolongations.
 _TRANSPOSED = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
-#: Samples that `predict` puts through the network at once.
-TOGETHER = 32
+#: Number of samples per forward pass of `predict`.
+PREDICT_BATCH_SIZE = 32
 
 
 class _Layer(nn.Module):
@@ -57,59 +57,64 @@ class _Layer(nn.Module):
 
 
 class MgNO(nn.Module):
-    """A map of functions on a lattice, made of multigrid cycles; no weight depends on the lattice.
+    """Multigrid neural operator: a map between functions on a lattice, with weights that do not depend on the lattice.
 
     Parameters
     ----------
-    in_channels, out_channels
-        Channels of input and output.
-    dim
+    in_channels, out_channels : int
+        Numbers of input and output channels.
+    dim : int
         Number of space axes, 1 to 3.
-    boundary
-        "dirichlet", "neumann" or "periodic": how convolutions continue fields beyond the boundary.
-    channels
-        Channels of the layers, the same on all levels or one a level (finest first).
-    layers
+    boundary : str
+        Padding of the convolutions: "dirichlet" (zeros), "neumann" (reflection) or "periodic" (wrap around).
+    channels : int or sequence of int
+        Channels of the layers: one number for all levels, or one per level (finest first).
+    layers : int
         Number of nonlinear layers.
     levels, pre, post, residual, coarse_start, shared, bias, alignment, kernel, wrapped
-        Of every cycle, see `ConvolutionCycle`.
-    layout
-        "cells->nodes": the input is given on n cells along each axis and averaged to the n - 1 interior nodes, and the
-        output stands on all n + 1 nodes, exactly zero on the boundary (the default with "dirichlet"). "same": the
-        output stands where the input does.
-    increment
-        Whether the network gives the change of the last `out_channels` input channels (for time steps).
-    fields
-        What `predict` puts into the input channels, in order: "coefficient", "source", "reaction".
-    normalization
-        Of input and target, each "scalar" (a mean and a deviation a channel), "pointwise" (a channel and node) or
-        "none"; the identity until `fit_normalizer`.
-    local
+        Options of all cycles, see `ConvolutionCycle`.
+    layout : str or None
+        "cells->nodes" (the default with "dirichlet"): the input has n cells along each axis and is averaged to the
+        n - 1 interior nodes; the output has n + 1 nodes and is exactly zero on the boundary. "same": input and output
+        are on the same lattice.
+    increment : bool
+        Whether the network predicts the change of the last `out_channels` input channels (for time steps).
+    fields : sequence of str
+        Fields of the problem that `predict` uses as input channels, in order: "coefficient", "source", "reaction".
+    normalization : sequence of str
+        Normalisation of input and target, each "scalar" (one mean and deviation per channel), "pointwise" (per channel
+        and node) or "none". Both are the identity until `fit_normalizer` is called.
+    local : bool
         Whether layers have K and b.
-    gain
-        Standard deviation of the weights of layers at first, times the root of how many numbers they sum up. "torch":
-        as torch draws them (as published), which is 0.58, and 0.29 for prolongations: then what passes the coarsest
-        level is a thousandth of the rest at first, and far points learn slowly to depend on each other.
-    norm, size, head, idle_operator
-        For the published networks: layer norms over one lattice ("levels", "layers"), that lattice, the last linear map
-        ("linear" or "cycle"), and whether cycles hold an operator that they never use.
+    gain : float or str
+        Initial standard deviation of the layer weights, times the square root of the number of terms they sum. "torch"
+        is the default initialisation of torch (as published), equivalent to 0.58, and to 0.29 for prolongations. With
+        it the contribution of the coarsest level starts a thousand times smaller than the rest, and the network is slow
+        to learn how distant points depend on each other.
+    norm : str
+        Layer norms with weights for each node: "none", "levels" or "layers". For published networks.
+    size : sequence of int or None
+        The only lattice that the network accepts, needed with layer norms and pointwise normalisation.
+    head : str
+        Last linear map: "linear" or "cycle".
+    idle_operator : bool
+        Add operators that are never applied, to reproduce the number of parameters of published networks.
 
     Attributes
     ----------
-    arguments
-        The keywords that make this network again.
+    arguments : dict
+        Keyword arguments that rebuild this network.
 
     Raises
     ------
     InputError
-        If options are unknown or contradict each other; from `forward`, if the input has another number of axes or
-        channels, another dtype or device than the weights, a lattice that is too small, NaN or infinity (looked for
-        in evaluation mode).
+        If options are unknown or inconsistent; from `forward`, if the number of axes or channels, the dtype or the
+        device of the input is wrong, the lattice is too small, or (in evaluation mode) the input has NaN or infinity.
 
     Notes
     -----
     The published networks restrict the raw data and start coarse levels from a learnt restriction of u. The default
-    starts them from zero, which needs fewer weights and less time, and was more accurate when measured.
+    starts them from zero, which needs fewer weights and less time, and was more accurate in our measurements.
 
     Examples
     --------
@@ -161,18 +166,18 @@ class MgNO(nn.Module):
         if self.layout == "cells->nodes" and boundary != "dirichlet":
             raise InputError(f"layout 'cells->nodes' puts zeros on the boundary; with {boundary!r} use 'same'.")
         if increment and (self.layout != "same" or in_channels < out_channels):
-            raise InputError("increment=True adds input channels to the output: use layout='same', out <= in_channels.")
+            raise InputError("increment=True needs layout='same' and out_channels <= in_channels.")
         number = isinstance(gain, int | float) and not isinstance(gain, bool) and 0 < gain < float("inf")
         if gain != "torch" and not number:
             raise InputError(f"gain={gain!r} must be a positive number, or 'torch'.")
         require_choice(norm, "norm", NORMS)
         if size is None and (norm != "none" or "pointwise" in normalization):
-            raise InputError("norms over the lattice and pointwise statistics belong to one lattice; give its size.")
+            raise InputError("layer norms and pointwise statistics have weights for each node; give the lattice size.")
         if size is not None and (not isinstance(size, Sequence) or len(size) != dim or min(size) < 2):
-            raise InputError(f"size={size!r} must name at least 2 points along each of {dim} axes.")
+            raise InputError(f"size={size!r} must give the number of points along each of {dim} axes, at least 2.")
         require_choice(head, "head", HEADS)
         if isinstance(fields, str):
-            raise InputError(f"fields={fields!r} is one name; give a list of them: [{fields!r}].")
+            raise InputError(f"fields={fields!r} is a single name; give a list: [{fields!r}].")
         for field in fields:
             require_choice(field, "fields", FIELDS)
         if len(normalization) != 2:
@@ -183,7 +188,7 @@ class MgNO(nn.Module):
 
         depth = level_count(levels, pre)
         widths = per_level(channels, depth, "channels", 1)
-        growth = [width / widths[0] for width in widths]  # the data of a layer widen as its result does
+        growth = [width / widths[0] for width in widths]  # data and result of a layer widen alike
 
         def cycle(width: int, out: int) -> ConvolutionCycle:
             return ConvolutionCycle(
@@ -221,7 +226,10 @@ class MgNO(nn.Module):
         self._store_channels_last()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x (b, in_channels, *space) to (b, out_channels, *space), with n + 1 nodes for n cells along each axis."""
+        """Apply the network to x, shape (b, in_channels, *space); returns shape (b, out_channels, *space).
+
+        With the layout "cells->nodes", n input cells along an axis give n + 1 output nodes.
+        """
         self._check(x)
         u = self.input_normalizer.encode(x)
         if self.layout == "cells->nodes":
@@ -234,11 +242,12 @@ class MgNO(nn.Module):
         return u + x[:, -self.out_channels :] if self.increment else u
 
     def fit_normalizer(self, x: Tensor, y: Tensor) -> None:
-        """Take means and deviations from the inputs and targets of the training split (and of no other)."""
+        """Set the means and deviations of the normalisers from inputs and targets of the training split only."""
         for fields, channels, name in ((x, self.in_channels, "inputs"), (y, self.out_channels, "targets")):
             if fields.ndim != self.dim + 2 or fields.shape[1] != channels:
                 raise InputError(
-                    f"{name} of shape {tuple(fields.shape)} do not fit; give (samples, {channels}, {self.dim} axes)."
+                    f"{name} have shape {tuple(fields.shape)}; give (samples, {channels} channels, {self.dim} space "
+                    "axes)."
                 )
         if self.layout == "cells->nodes":
             y = interior_of(y, self.dim)
@@ -249,56 +258,61 @@ class MgNO(nn.Module):
 
     @torch.no_grad()
     def predict(self, problem: Diffusion) -> Tensor:
-        """Give nodal values of the solution of a diffusion problem, (batch..., n + 1), in float64.
+        """Predict the nodal values of the solution of a diffusion problem, shape (batch..., n + 1), in float64.
 
-        The values that the problem prescribes are put onto its Dirichlet sides, so that the result can be certified.
-        All else that is not among `fields` the network takes to be as in its training: a source, the size of the box,
-        the boundary data. Where they differ the answer is wrong, which `sb.certify` tells.
+        Prescribed values are inserted on Dirichlet sides, so that the result can be certified. The network only sees
+        `fields`: other data (source, size of the box, boundary values) are assumed to be as in training. Where they
+        differ, the prediction is inaccurate; `sb.certify` bounds its error.
         """
         weight = next(self.parameters())
         x = self._input(problem).to(dtype=weight.dtype, device=weight.device)
         training = self.training
         try:
             self.eval()
-            nodes = torch.cat([self(part) for part in x.split(TOGETHER)])
+            nodes = torch.cat([self(part) for part in x.split(PREDICT_BATCH_SIZE)])
         finally:
             self.train(training)
         if nodes.shape[1] != 1 or nodes.shape[2:] != problem.node_shape:
             found, needed = tuple(nodes.shape[1:]), (1, *problem.node_shape)
-            raise InputError(f"the network gives {found} values, and nodal values of the problem are {needed}.")
+            raise InputError(
+                f"the network predicts shape {found}, but nodal values of the problem have shape {needed}."
+            )
         values = nodes.to(dtype=torch.float64, device=problem.device).reshape(*problem.batch_shape, *problem.node_shape)
         return problem.to(torch.float64).impose_boundary(values)
 
     def as_preconditioner(self, problem: Any, *, sweeps: int = 1) -> NetworkPreconditioner:
-        """Make the network a preconditioner of flexible conjugate gradients, see `network_preconditioner`."""
+        """Return the network as preconditioner of flexible conjugate gradients, see `network_preconditioner`."""
         from sciml_bounds.multigrid._learned_preconditioner import network_preconditioner
 
         return network_preconditioner(self, problem, sweeps=sweeps)
 
     def save(self, path: Path | str, **card: Any) -> None:
-        """Write weights and card (what made them: recipe, seed, metrics) to a safetensors file."""
+        """Save the weights and a model card (recipe, seed, metrics) to a safetensors file."""
         save_model(self, path, **card)
 
     @classmethod
     def load(cls, name_or_path: Path | str) -> MgNO:
-        """Read a network from a file, or by name one that ships with the package; it comes in evaluation mode."""
+        """Load a network from a file, or by the name of one that ships with the package, in evaluation mode."""
         model = load_model(name_or_path)
         if not isinstance(model, cls):
-            raise InputError(f"{name_or_path} holds a {type(model).__name__}, not a {cls.__name__}.")
+            raise InputError(
+                f"{name_or_path} contains a {type(model).__name__}, not a {cls.__name__}; use sb.data.load_model."
+            )
         return model.eval()
 
     @staticmethod
     def published(name: str) -> MgNO:
-        """Make one of the published networks, with new weights: "darcy-rough", "darcy-multiscale", "darcy-smooth", ...
+        """Return a published network with random weights, for its published lattice only.
 
-        Each is for its published lattice only. See `sciml_bounds.multigrid._published_mgno`.
+        Names are "darcy-rough", "darcy-multiscale", "darcy-smooth", "pipe", "navier-stokes" and "helmholtz"; see
+        `sciml_bounds.multigrid._published_mgno`.
         """
         from sciml_bounds.multigrid._published_mgno import published_arguments
 
         return MgNO(**published_arguments(name))
 
     def _store_channels_last(self) -> None:
-        """Keep kernels with channels last, which convolutions follow: a fifth less time on a CPU."""
+        """Store kernels with channels last, as convolutions then do for fields: 20% less time on a CPU."""
         if self.dim > 1:
             order = torch.channels_last if self.dim == 2 else torch.channels_last_3d
             for parameter in self.parameters():
@@ -306,20 +320,28 @@ class MgNO(nn.Module):
                     parameter.data = parameter.data.contiguous(memory_format=order)
 
     def _lattice(self) -> tuple[int, ...]:
-        """Lattice of the layers, if the network is for one size."""
+        """Return the lattice of the layers, with ones if the network has no `size`."""
         size = self.size or (1,) * self.dim
         return tuple(n - 1 for n in size) if self.layout == "cells->nodes" else size
 
     def _input(self, problem: Diffusion) -> Tensor:
-        """Fields of a problem as (b, channel, *cells)."""
+        """Return the input fields of a problem, shape (b, channel, *cells)."""
         if not isinstance(problem, Diffusion):
             raise InputError(f"a prediction needs a Diffusion problem, not an object of type {type(problem).__name__}.")
         if problem.grid.dim != self.dim:
-            raise InputError(f"the problem has {problem.grid.dim} axes and the network is for {self.dim}.")
+            raise InputError(
+                f"the problem has {problem.grid.dim} axes, but the network is for {self.dim}; use a network for "
+                f"dim={problem.grid.dim}."
+            )
         if len(self.fields) != self.in_channels:
-            raise InputError(f"fields={self.fields} name {len(self.fields)} of {self.in_channels} input channels.")
+            raise InputError(
+                f"fields={self.fields} has {len(self.fields)} names for {self.in_channels} input channels; give one "
+                "per channel."
+            )
         if "coefficient" in self.fields and not problem.has_scalar_coefficient:
-            raise InputError("the network takes one coefficient for all axes, and the problem has one for each.")
+            raise InputError(
+                "the network takes a scalar coefficient, but that of the problem differs between the axes."
+            )
         cells = (*problem.batch_shape, *problem.grid.shape)
         parts = [problem.coefficient[0] if name == "coefficient" else getattr(problem, name) for name in self.fields]
         return torch.stack([part.expand(cells).reshape(-1, *problem.grid.shape) for part in parts], 1)
@@ -328,15 +350,15 @@ class MgNO(nn.Module):
         check_axes(x, self.in_channels, self.dim)
         if self.size is not None and tuple(x.shape[2:]) != self.size:
             raise InputError(
-                f"the network is for a lattice of {'x'.join(map(str, self.size))} only, and the input has "
-                f"{'x'.join(map(str, x.shape[2:]))}; a network made without size takes any."
+                f"the network is for a lattice of {'x'.join(map(str, self.size))} only, but the input has "
+                f"{'x'.join(map(str, x.shape[2:]))}; build the network without size for any lattice."
             )
         if self.layout == "cells->nodes":
             self._check_cells(min(x.shape[2:]))
         check_values(x, next(self.parameters()), training=self.training)
 
     def _check_cells(self, cells: int) -> None:
-        """Refuse a grid that is too coarse in terms of its cells, and not of the interior nodes of the cycles."""
+        """Check that the grid is fine enough, with a message about its cells (not the nodes of the cycles)."""
         cycle: Any = self.layers[0].cycle
         if cells > cycle.smallest(cycle.depth):
             return
@@ -355,18 +377,18 @@ def _matrix(channels: int, out: int, dim: int, *, bias: bool) -> nn.Module:
 
 @torch.no_grad()
 def _draw(layers: nn.Module, gain: float) -> None:
-    """Draw the weights of all convolutions anew, such that each gives fields of about `gain` times the size it gets."""
+    """Redraw the weights of all convolutions so that each scales the size of its input by about `gain`."""
     for module in layers.modules():
         if not isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | _TRANSPOSED):
             continue
         weight = module.weight
         summed: float = weight[0].numel()
-        if isinstance(module, _TRANSPOSED):  # with a stride of two, which divides each axis of a kernel
+        if isinstance(module, _TRANSPOSED):  # stride two: each output point sees half the kernel per axis
             summed = len(weight) * weight[0, 0].numel() / 2 ** (weight.ndim - 2)
         bound = gain * (3 / summed) ** 0.5
         weight.uniform_(-bound, bound)
 
 
 def _jsonable(value: Any) -> Any:
-    """Turn tuples into lists, as reading JSON gives them."""
+    """Convert tuples to lists, as JSON does."""
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""Between cell data and the interior nodes of a box, on the last axes of (b, channel, *space)."""
+"""Transfers between the cells and the nodes of a box, on the last axes of fields (b, channel, *space)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["average_to_interior_nodes", "interior_of", "with_zero_boundary"]
 
 
 def average_to_interior_nodes(cells: Tensor, dim: int) -> Tensor:
-    """Give each interior node the mean of the 2^dim cells around it: n cells, n - 1 nodes along each axis."""
+    """Average the 2^dim cells around each interior node: n cells become n - 1 nodes along each axis."""
     return node_average(cells, tuple(range(cells.ndim - dim, cells.ndim)))
 
 
 def with_zero_boundary(interior: Tensor, dim: int) -> Tensor:
-    """Put zeros on the boundary nodes: n - 1 nodes become n + 1 along each axis."""
+    """Append boundary nodes with value zero: n - 1 nodes become n + 1 along each axis."""
     return functional.pad(interior, (1, 1) * dim)
 
 

@@ -1,7 +1,7 @@
-"""A cycle of convolutions whose weights are set by hand, such that it is geometric multigrid for -Laplace(u) = f.
+"""A cycle of convolutions with hand-set weights: geometric multigrid for -Laplace(u) = f.
 
-A is the (2 dim + 1)-point stencil of each level, S a step of damped Jacobi, R full weighting, P linear interpolation;
-the residual is restricted and coarse levels start from zero. Reference: Trottenberg, Oosterlee, Schueller, "Multigrid"
+A is the (2 dim + 1)-point stencil on each level, S a damped Jacobi step, R full weighting, and P linear interpolation.
+The residual is restricted, and coarse levels start from zero. Reference: Trottenberg, Oosterlee, Schueller, "Multigrid"
 (2001), sections 2.1 to 2.4; smoothing factors: section 2.9.
 """
 
@@ -21,7 +21,7 @@ from sciml_bounds.multigrid._convolution_cycle import BOUNDARIES, ConvolutionCyc
 
 __all__ = ["SMOOTHERS", "poisson_cycle", "poisson_operator"]
 
-#: How smoothing steps are damped: all alike, or by the zeros of a Chebyshev polynomial.
+#: Damping of the smoothing steps: the same for all, or from the zeros of a Chebyshev polynomial.
 SMOOTHERS = ("richardson", "chebyshev")
 
 
@@ -34,23 +34,23 @@ def poisson_cycle(
     post: int = 1,
     smoother: str = "richardson",
 ) -> ConvolutionCycle:
-    """Make a V-cycle for -Laplace(u) = f on the unit cube, in float64, one channel wide.
+    """Return a V-cycle for -Laplace(u) = f on the unit cube, with one channel, in float64.
 
     Parameters
     ----------
-    cells
-        Cells along each axis, a power of two. Unknowns are the cells - 1 interior nodes ("dirichlet"), all cells + 1
-        nodes ("neumann", zero derivative, values beyond the boundary by reflection) or the cells nodes of a torus
+    cells : int
+        Number of cells along each axis, a power of two. The unknowns are the `cells` - 1 interior nodes ("dirichlet"),
+        all `cells` + 1 nodes ("neumann": zero normal derivative, by reflection) or the `cells` nodes of a torus
         ("periodic").
-    dim
+    dim : int
         Number of axes, 1 to 3.
-    boundary
+    boundary : str
         "dirichlet", "neumann" or "periodic"; the last two determine u up to a constant.
-    pre, post
+    pre, post : int
         Smoothing steps before and after the coarse correction; `pre` is at least one.
-    smoother
-        "richardson" (the best single damping) or "chebyshev" (the best polynomial), both for the modes that the coarse
-        level does not see, which are the eigenvalues of D^-1 A in [1 / dim, 2].
+    smoother : str
+        "richardson" (best constant damping) or "chebyshev" (best polynomial), both for the modes that the coarse level
+        cannot represent: the eigenvalues of D^-1 A in [1 / dim, 2].
 
     Raises
     ------
@@ -70,10 +70,10 @@ def poisson_cycle(
     """
     depth = int(cells).bit_length() - 1
     if not isinstance(cells, int) or cells < 2 or cells != 2**depth:
-        raise InputError(f"cells={cells!r} must be a power of two, at least 2, such that it can be halved to the end.")
+        raise InputError(f"cells={cells!r} must be a power of two and at least 2.")
     require_choice(smoother, "smoother", SMOOTHERS)
     if boundary == "neumann":
-        depth += 1  # the coarsest level has two nodes an axis
+        depth += 1  # the coarsest level has two nodes per axis
     coarsest = _coarsest_steps(dim, boundary)
     cycle = ConvolutionCycle(
         1,
@@ -92,7 +92,7 @@ def poisson_cycle(
 
 
 def poisson_operator(cells: int, *, dim: int = 2, boundary: str = "dirichlet") -> nn.Module:
-    """Make the operator of the finest level of `poisson_cycle`, -Laplace by second differences."""
+    """Return the operator of the finest level of `poisson_cycle`: -Laplace by second differences."""
     require_choice(boundary, "boundary", tuple(BOUNDARIES))
     operator = ConvolutionCycle(1, 1, dim=dim, boundary=boundary, levels=1, pre=1).double()
     _set_kernel(operator.hierarchy[0].smoothers[0], _stencil(dim, 1 / cells))
@@ -106,10 +106,10 @@ def _dampings(steps: int, dim: int, smoother: str) -> tuple[float, ...]:
 
 
 def _coarsest_steps(dim: int, boundary: str) -> tuple[float, ...]:
-    """Dampings that solve the coarsest level exactly: the reciprocals of all eigenvalues of D^-1 A but zero.
+    """Return the dampings that solve the coarsest level exactly: the reciprocals of the nonzero eigenvalues of D^-1 A.
 
-    One interior node has the eigenvalue 1. Two nodes an axis have 0 and 2 in one dimension, and averages of such in
-    more, by reflection and around a torus alike.
+    With one interior node the eigenvalue is 1. With two nodes per axis, reflected or periodic, the eigenvalues are 0
+    and 2 in one dimension, and averages of these in more dimensions.
     """
     return (1.0,) if boundary == "dirichlet" else tuple(dim / (2 * k) for k in range(1, dim + 1))
 
@@ -128,7 +128,7 @@ def _set_level(level: CycleLevel, dim: int, h: float, dampings: Sequence[float])
 
 
 def _stencil(dim: int, h: float) -> Tensor:
-    """Second differences, (2 u - left - right) / h^2 along each axis."""
+    """Return the stencil of second differences, (2 u - left - right) / h^2 along each axis."""
     stencil = torch.zeros((3,) * dim, dtype=torch.float64)
     stencil[(1,) * dim] = 2 * dim / h**2
     for axis, side in itertools.product(range(dim), (0, 2)):
@@ -137,7 +137,7 @@ def _stencil(dim: int, h: float) -> Tensor:
 
 
 def _product(weights: Tensor, dim: int) -> Tensor:
-    """Tensor product of one-dimensional weights."""
+    """Return the tensor product of one-dimensional weights."""
     product = weights
     for _ in range(dim - 1):
         product = product.unsqueeze(-1) * weights

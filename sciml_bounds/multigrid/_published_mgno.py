@@ -1,10 +1,9 @@
-"""The networks of the paper as its authors' code makes them (commit 3a68a90 of `xlliu2017/MgNO`).
+"""The published MgNO networks, as built by the code of the paper (commit 3a68a90 of `xlliu2017/MgNO`).
 
-Where the text and the code differ, the code counts: it restricts the raw data, starts coarse levels from a learnt
-restriction of u, closes prolongations with zeros even around a torus, and draws weights as torch does. Numbers of
-parameters are those of the code: 572,661 (Darcy rough and multiscale), 678,093 (Darcy smooth), 783,876 (pipe),
-2,885,194 (Navier-Stokes, of which 1,740,800 belong to norms over the lattice) and 5,351,806 (Helmholtz, with 11,241
-that are never used).
+Where the paper and its code differ, we follow the code. It restricts the raw data, starts coarse levels from a learnt
+restriction of u, pads prolongations with zeros even for periodic fields, and uses the default initialisation of torch.
+The numbers of parameters agree with the code: 572,661 (Darcy rough and multiscale), 678,093 (Darcy smooth), 783,876
+(pipe), 2,885,194 (Navier-Stokes; 1,740,800 of them in layer norms) and 5,351,806 (Helmholtz; 11,241 of them unused).
 """
 
 from __future__ import annotations
@@ -78,7 +77,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 
 
 def published_arguments(name: str) -> dict[str, Any]:
-    """Keywords of a published network."""
+    """Return the keyword arguments of `MgNO` for a published network."""
     if name not in PUBLISHED:
         near = sorted(PUBLISHED, key=lambda known: -difflib.SequenceMatcher(None, known, str(name)).ratio())
         raise InputError(f"there is no published network {name!r}; choose from {', '.join(near)}.")

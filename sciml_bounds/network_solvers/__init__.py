@@ -1,4 +1,4 @@
-"""Equations solved by two-layer networks: greedy, random-feature, Deep Ritz and unfolded networks."""
+"""Solvers of variational problems by two-layer networks: greedy, random-feature, Deep Ritz and unfolded networks."""
 
 from sciml_bounds.network_solvers._deep_ritz import ritz_network
 from sciml_bounds.network_solvers._greedy import greedy_network

@@ -1,4 +1,4 @@
-"""Values on sides as equality constraints of the outer weights, for networks without a factor that vanishes there.
+"""Dirichlet values as equality constraints of the outer weights, for networks without a factor that vanishes there.
 
 Legend: s points on sides, m independent functions, d axes.
 """
@@ -17,18 +17,22 @@ from sciml_bounds.problems.variational_problem import VariationalProblem
 
 __all__ = ["fit_with_constraints", "side_points"]
 
-#: Constraints at most, as a part of the neurons.
-CONSTRAINED = 0.5
-#: Singular values of the constraints below this part of the largest are round-off: other constraints imply these.
-IMPLIED = 1e-8
+#: Maximum number of constraints per neuron.
+MAX_CONSTRAINT_RATIO = 0.5
+#: Constraints with singular values below this fraction of the largest one depend on other constraints.
+DEPENDENCE_TOL = 1e-8
 
 
 def side_points(network: BarronNetwork, sides: tuple[tuple[int, int], ...]) -> Tensor:
-    """Return points on sides, equally far from each other and half as far from edges, (s, d)."""
+    """Return equally spaced points on sides, at half the spacing from edges, shape (s, d)."""
     d = network.dimension
     if d > 3:
-        raise InputError(f"sides='constraints' is for three dimensions at most, and there are {d}; leave it out.")
-    count = max(1, int((CONSTRAINED * network.width / max(len(sides), 1)) ** (1 / max(d - 1, 1)))) if d > 1 else 1
+        raise InputError(
+            f"sides='constraints' is available in up to three dimensions, but the problem has {d}; use sides='factor'."
+        )
+    count = (
+        max(1, int((MAX_CONSTRAINT_RATIO * network.width / max(len(sides), 1)) ** (1 / max(d - 1, 1)))) if d > 1 else 1
+    )
     along = (torch.arange(count, dtype=torch.float64) + 0.5) / count
     face = torch.stack(torch.meshgrid(*[along] * (d - 1), indexing="ij"), -1).reshape(-1, d - 1) if d > 1 else None
     corner, lengths = (torch.tensor(part, dtype=torch.float64) for part in (network.origin, network.lengths))
@@ -44,18 +48,19 @@ def side_points(network: BarronNetwork, sides: tuple[tuple[int, int], ...]) -> T
 def fit_with_constraints(
     network: BarronNetwork, problem: VariationalProblem, rule: Quadrature, places: Tensor, values: Tensor
 ) -> tuple[str, float]:
-    """Set the outer weights and affine part of least energy among those with values (s,) at places (s, d).
+    """Set outer weights and affine part to minimise the energy, subject to values (s,) at places (s, d).
 
     Returns
     -------
-    tuple
-        How close the values are met, in words, and the residual of `minimize`, relative to the gradient at the start.
+    tuple of str and float
+        A description with the largest deviation from the values, and the KKT residual of `minimize` relative to the
+        gradient at the start.
     """
     energy, transform, start = independent_functions(network, problem, rule)
     with torch.no_grad():
         features = torch.cat([torch.ones_like(values)[:, None], places, network.features(places)], 1) @ transform
     left, sizes, right = torch.linalg.svd(features, full_matrices=False)
-    kept = sizes > IMPLIED * sizes[0]
+    kept = sizes > DEPENDENCE_TOL * sizes[0]
     rows, wanted = right[kept], (left[:, kept].T @ values) / sizes[kept]
     scale = max(1.0, float(energy.gradient(start).norm()))
     result = minimize(

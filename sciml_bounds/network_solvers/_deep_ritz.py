@@ -1,4 +1,4 @@
-"""Deep Ritz: all weights of a network trained on the energy, within a ball of the Barron norm if asked."""
+"""Deep Ritz method: training all weights of a network on the energy, optionally with a bound of the Barron norm."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from sciml_bounds.problems.variational_problem import VariationalProblem
 
 __all__ = ["ritz_network"]
 
-#: Points of each step.
+#: Number of points per step.
 BATCH = 1024
-#: Records that are kept of a run.
-RECORDS = 20
-#: Halvings of the way towards the best outer weights.
-BISECTIONS = 50
+#: Number of training records.
+N_RECORDS = 20
+#: Number of bisections between the trained and the best outer weights.
+N_BISECTIONS = 50
 
 
 @fitted_on_cpu
@@ -43,44 +43,49 @@ def ritz_network(
     lifting: BarronNetwork | None = None,
     seed: int = 0,
 ) -> NetworkSolution:
-    """Minimise the energy over all weights of a network (E and Yu, arXiv 1710.00211).
+    """Minimise the energy over all weights of a network by the Deep Ritz method (E and Yu, arXiv 1710.00211).
 
-    Adam on means over fresh quasi-random points, its learning rate falling to zero like a cosine; then the outer
-    weights of least energy where the problem is convex.
+    The network is trained by Adam on new quasi-random points in each step, with a cosine schedule of the learning rate.
+    For convex problems, the outer weights are then replaced by the ones of least energy.
 
     Parameters
     ----------
-    problem
-        With Dirichlet or free sides; linear or not, convex or not.
-    width
-        Neurons.
-    activation, power, scale
-        Those of `BarronNetwork`; "step" has no energy.
-    bound
-        The largest `barron_norm` of the network: after each step the outer weights are moved to the closest ones with
-        that norm, and at the end towards the best ones as far as it allows.
-    steps, learning_rate
-        Of Adam.
-    lifting
-        A network with the Dirichlet values, needed where they are not one number for all sides.
-    seed
-        Of the first weights and of points.
+    problem : VariationalProblem
+        Problem with Dirichlet or zero Neumann conditions; it may be nonlinear or nonconvex.
+    width : int
+        Number of neurons.
+    activation : {"cosine", "relu", "tanh", "sigmoid"}
+        Activation of the network.
+    power, scale
+        As for `BarronNetwork`.
+    bound : float, optional
+        Upper bound of `barron_norm` of the network. The outer weights are projected to satisfy it after each step, and
+        at the end moved towards the best ones as far as it allows.
+    steps : int
+        Number of training steps.
+    learning_rate : float
+        Initial learning rate of Adam.
+    lifting : BarronNetwork, optional
+        Network with the Dirichlet values; required unless these are a single number on all Dirichlet sides.
+    seed : int
+        Seed of initial weights and points.
 
     Returns
     -------
     NetworkSolution
-        With some twenty records of the training, whose energies are those of their batches.
+        Its history has about 20 records of the training; their energies are estimates from single batches.
 
     Raises
     ------
     InputError
-        If an argument does not fit, a side has a condition that networks do not meet, there is no network of that
-        norm, or the energy leaves the finite numbers.
+        If an argument is invalid, a boundary condition is not available for networks, no network satisfies the bound,
+        or the energy becomes infinite or NaN.
 
     Notes
     -----
-    Nothing is proven of the training. For solutions of finite Barron norm the best network within a ball has an excess
-    of energy of the order 1 / n, and means over N points add 1 / sqrt(N) (Lu, Lu and Wang, arXiv 2101.01708).
+    There is no convergence theorem for the training. If the solution has a finite Barron norm, the best network of n
+    neurons with a bounded norm has an energy excess of order 1 / n, and sampling N points adds an error of order
+    1 / sqrt(N) (Lu, Lu and Wang, arXiv 2101.01708).
 
     Examples
     --------
@@ -99,10 +104,10 @@ def ritz_network(
     arguments = network_arguments(problem, lifting)
     network = BarronNetwork(problem.dim, width, activation, power=power, scale=scale, seed=seed, **arguments)
     if activation == "step":
-        raise InputError("activation is 'step', whose gradient is no function; take another one.")
+        raise InputError("activation is 'step', whose gradient is not a function; use another activation.")
     if bound is not None:
         network.project_(bound)
-    history = tuple(_trained(network, problem, bound, steps, rate, seed))
+    history = tuple(_train(network, problem, bound, steps, rate, seed))
     rule = points_for(problem, network, seed=seed)
     words = "deep Ritz, Adam" + ("" if bound is None else f", Barron norm at most {bound:g}")
     residual = _fit(network, problem, rule, bound) if problem.convex else 0.0
@@ -114,7 +119,7 @@ def ritz_network(
         energy_change=abs(energy - coarse),
         history=history,
         method=words,
-        integrals=f"{BATCH} Sobol points a step; at the end {rule.words}",
+        integrals=f"{BATCH} Sobol points per step; at the end {rule.words}",
         proven_order=None,
         seconds=time.perf_counter() - start,
         residual=residual,
@@ -123,7 +128,7 @@ def ritz_network(
     return solution
 
 
-def _trained(
+def _train(
     network: BarronNetwork, problem: VariationalProblem, bound: float | None, steps: int, rate: float, seed: int
 ) -> Iterator[NetworkStep]:
     parts = [network.weights, network.biases, network.outer]
@@ -136,29 +141,29 @@ def _trained(
         energy = problem.integrand(x, network(x), network.gradient(x)).mean() * problem.box.volume
         energy.backward()
         if not math.isfinite(float(energy.detach())):
-            raise InputError(f"the energy is not finite after {step - 1} steps; give a smaller learning_rate.")
+            raise InputError(f"the energy is not finite after {step - 1} steps; reduce learning_rate.")
         optimizer.step()
         schedule.step()
         if bound is not None:
             network.project_(bound)
-        if step % max(1, steps // RECORDS) == 0:
+        if step % max(1, steps // N_RECORDS) == 0:
             yield NetworkStep(network.width, float(energy.detach()), network.barron_norm)
 
 
 def _batches(box: Box, count: int, seed: int) -> Iterator[Tensor]:
-    """Go on along one scrambled Sobol sequence."""
+    """Draw batches of consecutive points of one scrambled Sobol sequence."""
     engine = torch.quasirandom.SobolEngine(box.dim, scramble=True, seed=seed)
     for _ in range(count):
         yield box.points(engine.draw(BATCH, dtype=torch.float64))
 
 
 def _fit(network: BarronNetwork, problem: VariationalProblem, rule: Quadrature, bound: float | None) -> float:
-    """Move to the best outer weights, or towards them as far as the bound lets: energy and norm are both convex.
+    """Move to the best outer weights, or towards them as far as the bound allows; energy and norm are convex.
 
     Returns
     -------
     float
-        What is left of the gradient at the best ones.
+        Relative gradient at the best outer weights.
     """
     before = {name: value.clone() for name, value in network.state_dict().items()}
     residual = fit_outer(network, problem, rule).residual
@@ -166,7 +171,7 @@ def _fit(network: BarronNetwork, problem: VariationalProblem, rule: Quadrature, 
         return residual
     best = {name: value.clone() for name, value in network.state_dict().items()}
     low, high = 0.0, 1.0
-    for _ in range(BISECTIONS):
+    for _ in range(N_BISECTIONS):
         middle = (low + high) / 2
         network.load_state_dict({name: torch.lerp(before[name], best[name], middle) for name in best})
         low, high = (middle, high) if network.barron_norm <= bound else (low, middle)

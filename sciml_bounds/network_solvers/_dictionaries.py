@@ -1,11 +1,11 @@
-"""Dictionaries of neurons, and the search for the neuron that a residual sees best.
+"""Dictionaries of neurons, and the search for the neuron with the largest residual.
 
-With a residual sum_q A_q g(x_q) + B_q . grad g(x_q) and t = w . x_q,
+Let the residual be <r, g> = sum_q A_q g(x_q) + B_q . grad g(x_q), and t = w . x_q. Then
 
-    <r, (t + b)_+^k> = sum over t_q > -b of A_q (t_q + b)^k + k B_q . w (t_q + b)^(k - 1),
+    <r, (t + b)_+^k> = sum over t_q > -b of A_q (t_q + b)^k + k B_q . w (t_q + b)^(k - 1)
 
-a sum of powers of b times moments of the points beyond the kink. One pass over the points sorted into bins between
-kinks gives it for all b: the price of a direction is that of its points, however many b there are.
+is a sum of powers of b times moments of the points beyond the kink. One pass over the points, sorted into bins between
+kinks, yields it for all b. The cost of a direction is proportional to the number of points, for any number of kinks.
 
 Legend: q points, m directions, n kinks; d axes.
 """
@@ -25,14 +25,16 @@ __all__ = ["Neuron", "Ridges", "half_circle", "random_directions"]
 
 @dataclass(frozen=True)
 class Neuron:
-    """s(w . x + b), and what the residual makes of it.
+    """A neuron g = s(w . x + b), and its residual.
 
     Attributes
     ----------
-    weight, bias
-        w (d,) and b.
-    seen
-        <r, g>.
+    weight : Tensor, shape (d,)
+        Direction w.
+    bias : float
+        Bias b.
+    seen : float
+        Residual <r, g>.
     """
 
     weight: Tensor
@@ -41,30 +43,30 @@ class Neuron:
 
 
 def half_circle(count: int) -> Tensor:
-    """Return unit vectors at equal angles, (count, 2); their opposites are left out."""
+    """Return unit vectors at equal angles on a half circle, shape (count, 2)."""
     angles = torch.arange(count, dtype=torch.float64) * (math.pi / count)
     return torch.stack([angles.cos(), angles.sin()], -1)
 
 
 def random_directions(count: int, dim: int, generator: torch.Generator) -> Tensor:
-    """Draw unit vectors, (count, d)."""
+    """Draw random unit vectors, shape (count, d)."""
     drawn = torch.randn((count, dim), generator=generator, dtype=torch.float64)
     return drawn / drawn.square().sum(-1, keepdim=True).sqrt()
 
 
 class Ridges:
-    """The neurons (w . x + b)_+^k with |w| = 1, whose kinks divide the width of the box along w into equal parts.
+    """Neurons (w . x + b)_+^k with |w| = 1, whose kinks divide the extent of the box along w into equal parts.
 
     Parameters
     ----------
-    box
+    box : Box
         The box.
-    points
-        Where residuals are given, (q, d).
-    power
-        k.
-    kinks
-        n, how many parts: n + 1 kinks for each direction, the ends of the box among them.
+    points : Tensor, shape (q, d)
+        Points of the residuals.
+    power : int
+        Power k.
+    kinks : int
+        Number n of parts; there are n + 1 kinks per direction, including the ends of the box.
     """
 
     def __init__(self, box: Box, points: Tensor, power: int, kinks: int) -> None:
@@ -73,11 +75,11 @@ class Ridges:
         self._points, self._power, self._kinks = points - self._centre, power, kinks
 
     def best(self, directions: Tensor, A: Tensor, B: Tensor) -> Neuron:
-        """Find the neuron with the largest |<r, g>| among all kinks of some directions (m, d) and their opposites."""
+        """Return the neuron with the largest |<r, g>| among all kinks of directions (m, d) and their opposites."""
         best = Neuron(directions[0], 0.0, 0.0)
         for w in directions:
             reach = float(w.abs() @ self._half)
-            seen = self._seen(w, reach, A, B @ w)
+            seen = self._residuals(w, reach, A, B @ w)
             place = int(seen.abs().argmax())
             if abs(float(seen.flatten()[place])) > abs(best.seen):
                 side, kink = divmod(place, self._kinks + 1)
@@ -86,8 +88,8 @@ class Ridges:
                 best = Neuron(sign * w, sign * bias, float(seen[side, kink]))
         return best
 
-    def _seen(self, w: Tensor, reach: float, A: Tensor, slope: Tensor) -> Tensor:
-        """Return <r, g> for g = (t - kink)_+^k and g = (kink - t)_+^k, (2, n + 1), kinks from -reach to reach."""
+    def _residuals(self, w: Tensor, reach: float, A: Tensor, slope: Tensor) -> Tensor:
+        """Return <r, g> for g = (t - kink)_+^k and (kink - t)_+^k with kinks in [-reach, reach], shape (2, n + 1)."""
         t = self._points @ w
         step = 2 * reach / self._kinks
         bins = ((t + reach) / step).floor().long().clamp(0, self._kinks - 1)
@@ -98,7 +100,7 @@ class Ridges:
         return torch.stack([seen[0], (-1) ** self._power * seen[1]])
 
     def _sides(self, values: Tensor, t: Tensor, bins: Tensor, kinks: Tensor, power: int) -> Tensor:
-        """Sum values times (t - kink)^power over the points on either side of each kink, (2, n + 1)."""
+        """Sum values times (t - kink)^power over the points on either side of each kink, shape (2, n + 1)."""
         total = torch.zeros((2, len(kinks)), dtype=torch.float64)
         moment = values
         for p in range(power + 1):

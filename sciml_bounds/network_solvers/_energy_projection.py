@@ -1,9 +1,9 @@
-"""Orthogonal projection in the energy norm onto spans that grow function by function.
+"""Orthogonal projection in the energy norm onto a span to which functions are added one by one.
 
-Jets are orthonormalised as they come (Gram-Schmidt, twice), so that no Gram matrix is formed, whose condition number is
-the square of that of the functions: for ReLU^3 it is beyond double precision soon.
+Jets are orthonormalised when they are added (Gram-Schmidt, twice). A Gram matrix would square the condition number of
+the functions, which for ReLU^3 soon exceeds double precision.
 
-Legend: q points, n functions so far, d axes; a jet is values and gradients together, (q, 1 + d).
+Legend: q points, n functions, d axes; a jet is values and gradients together, shape (q, 1 + d).
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from sciml_bounds.network_solvers._trial_space import EnergySpace
 
 __all__ = ["Projection"]
 
-#: A function whose part that is new is below this share of it is a combination of the others, to round-off.
-DEPENDENT = 1e-10
+#: A function is linearly dependent up to round-off if its orthogonal part is below this fraction of its norm.
+DEPENDENCE_TOL = 1e-10
 
 
 class Projection:
-    """The projection of the solution onto the span of the functions added so far, plus a given one.
+    """Projection of the solution onto a given function plus the span of the added functions.
 
     Parameters
     ----------
-    space
+    space : EnergySpace
         The bilinear form and the load.
-    start
-        The jet of the function that is there already, a lifting or zero.
-    capacity
-        The largest number of functions.
+    start : Tensor, shape (q, 1 + d)
+        Jet of the given function, a lifting or zero.
+    capacity : int
+        Maximum number of added functions.
 
     Attributes
     ----------
-    jet
-        That of the projection.
-    energy
-        J of it.
-    count
-        Number of functions.
+    jet : Tensor, shape (q, 1 + d)
+        Jet of the projection.
+    energy : float
+        Energy J of the projection.
+    count : int
+        Number of added functions.
     """
 
     def __init__(self, space: EnergySpace, start: Tensor, capacity: int) -> None:
@@ -56,7 +56,7 @@ class Projection:
         self.count = 0
 
     def add(self, jet: Tensor) -> float | None:
-        """Add a function: how far the projection moves in the energy norm, None if the function is not new."""
+        """Add a function; return the change of the projection in the energy norm, or None if it is dependent."""
         n, flat = self.count, jet.flatten().clone()
         whole = self._norm(flat)
         column = torch.zeros(n, dtype=torch.float64)
@@ -65,7 +65,7 @@ class Projection:
             flat -= shares @ self._basis[:n]
             column += shares
         left = self._norm(flat)
-        if not left > DEPENDENT * whole:
+        if not left > DEPENDENCE_TOL * whole:
             return None
         flat /= left
         residual = self._load.flatten() - self._metric * self.jet.flatten()
@@ -78,7 +78,7 @@ class Projection:
         return abs(part)
 
     def coefficients(self) -> Tensor:
-        """Return what the functions are multiplied by, (n,)."""
+        """Return the coefficients of the functions, shape (n,)."""
         n = self.count
         parts = self._parts[:n, None]
         found: Tensor = torch.linalg.solve_triangular(self._triangle[:n, :n], parts, upper=True)

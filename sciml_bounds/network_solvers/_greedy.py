@@ -1,4 +1,4 @@
-"""The orthogonal greedy algorithm: neurons that residuals see best, and projections in the energy norm."""
+"""Orthogonal greedy algorithm: neurons with the largest residual, and projections in the energy norm."""
 
 from __future__ import annotations
 
@@ -31,13 +31,18 @@ from sciml_bounds.problems.variational_problem import VariationalProblem
 
 __all__ = ["greedy_network"]
 
-#: Directions that are tried in each step with their opposites in two dimensions, and in more, where they are drawn.
-HALF_CIRCLE, DRAWN = 64, 64
-#: How much finer integrals are than those of smooth networks, how many points there are for each neuron at least, and
-#: numbers of the projection at most.
-KINKED, POINTS, ENTRIES = 2, 500, 2**27
-#: Kinks for each direction above three dimensions; below they are as many as cells along an axis.
-SAMPLED_KINKS = 256
+#: Number of directions per step in two dimensions; opposites are tried too.
+N_HALF_CIRCLE = 64
+#: Number of random directions per step in more than two dimensions; opposites are tried too.
+N_RANDOM = 64
+#: Number of cells along each axis relative to smooth networks.
+KINK_REFINEMENT = 2
+#: Minimum number of points per function.
+POINTS_PER_FUNCTION = 500
+#: Maximum number of entries of the projection.
+MAX_ENTRIES = 2**27
+#: Number of kinks per direction in more than three dimensions; otherwise it is the number of cells along an axis.
+N_KINKS = 256
 
 
 @fitted_on_cpu
@@ -50,54 +55,57 @@ def greedy_network(
     lifting: BarronNetwork | None = None,
     seed: int = 0,
 ) -> NetworkSolution:
-    """Solve a linear problem by a network that grows neuron by neuron.
+    """Solve a linear problem by the orthogonal greedy algorithm, which adds neurons to a network one by one.
 
-    "relu": each step takes the neuron g = (w . x + b)_+^k, |w| = 1, with the largest |a(u_n, g) - int f g|, and
-    projects the solution onto the span of all neurons so far in the energy norm. For solutions of finite variation norm
-    the error falls like n^(-1/2 - (2k - 1) / (2d)) in that norm (Siegel, Hong, Jin, Hao and Xu, arXiv 2107.04466;
+    "relu": each step adds the neuron g = (w . x + b)_+^k, |w| = 1, with the largest residual |a(u_n, g) - int f g|, and
+    projects the solution onto the span of all neurons in the energy norm. For solutions of finite variation norm, the
+    error in the energy norm decreases like n^(-1/2 - (2k - 1) / (2d)) (Siegel, Hong, Jin, Hao and Xu, arXiv 2107.04466;
     Siegel and Xu, arXiv 2106.15000), although the norms of the networks may grow.
 
-    "cosine": neurons cos(w . x + b) whose half periods divide the sides of the box, for numbers a and c and free sides:
-    all integrals are exact in any dimension. See the notes.
+    "cosine": the neurons are cos(w . x + b) with half periods that divide the side lengths of the box, for constant a
+    and c and zero Neumann conditions. All integrals are exact in any dimension, except possibly those of the source;
+    see the notes.
 
     Parameters
     ----------
-    problem
-        With `linear` true: -div(a grad u) + c u = f. Sides are Dirichlet sides, where the network vanishes by a factor
-        or equals the lifting, or free.
-    width
-        Neurons at the end; fewer if no neuron is new. The affine part of the network takes part in every projection.
-    activation
-        "relu" or "cosine".
-    power
-        k, of ReLUs.
-    lifting
-        A network with the Dirichlet values, needed where they are not one number for all sides.
-    seed
-        Of what is drawn: directions in more than two dimensions, frequencies, samples.
+    problem : VariationalProblem
+        Linear problem -div(a grad u) + c u = f with Dirichlet or zero Neumann conditions. Dirichlet values are imposed
+        by a factor that vanishes on the sides, and by the lifting.
+    width : int
+        Number of neurons at the end; fewer if no linearly independent neuron is found. The affine part of the network
+        is included in every projection.
+    activation : {"relu", "cosine"}
+        Activation of the network.
+    power : int
+        Power k of ReLUs.
+    lifting : BarronNetwork, optional
+        Network with the Dirichlet values; required unless these are a single number on all Dirichlet sides.
+    seed : int
+        Seed of random directions (in more than two dimensions), frequencies and samples.
 
     Returns
     -------
     NetworkSolution
+        The network, its energy, and one record per step.
 
     Raises
     ------
     InputError
-        If an argument does not fit, the problem is not linear, or a side has a condition that networks do not meet.
+        If an argument is invalid, the problem is not linear, or a boundary condition is not available for networks.
 
     Notes
     -----
-    All kinks of a direction are tried at once, in one dimension for both directions, in two for 128, in more for 128
-    that are drawn in each step (Xu and Xu, arXiv 2407.17763, prove the same order for these with high probability).
-    Integrals are by Gauss points in up to three dimensions, and exact in one where f is a polynomial on cells; in more
-    they are means over samples, and what is small on the samples may be larger elsewhere.
+    ReLU: all kinks of a direction are evaluated at once. There are two directions in one dimension, 128 in two
+    dimensions, and 128 random directions per step in more dimensions (for which Xu and Xu, arXiv 2407.17763, prove the
+    same order with high probability). Integrals use Gauss points in up to three dimensions, and are exact in one
+    dimension if f is a polynomial on cells. In more dimensions they are sample means, and a residual that is small at
+    the samples may be larger elsewhere.
 
-    Cosines are not tried all. Candidates are the neighbours of the 256 frequencies that carry most energy, and 256 that
-    are drawn in each step, so that a solution whose frequencies are far from each other may be missed. The source is
-    asked for its integrals with them only: exact ones if it is a number or a `BarronFunction` that is a series, means
-    over 65,536 samples otherwise. Of what the network does not explain yet, that is: L u_n is integrated exactly, and
-    f - L u_n sampled. A step adds up to a tenth of the neurons that are there, at once, so that no theorem about single
-    ones holds.
+    Cosine: only some frequencies are candidates, namely the neighbours of the 256 frequencies with most energy, and 256
+    random ones per step. A solution with frequencies far from each other may be missed. Integrals of the source are
+    exact if it is a number or a `BarronFunction` that is a series. Otherwise f - L u_n is averaged over 65,536 samples
+    and L u_n is integrated exactly, so the sampling error decreases with the residual. A step adds up to a tenth of the
+    present number of neurons at once, so the theorems for single neurons do not apply.
 
     Examples
     --------
@@ -117,8 +125,8 @@ def greedy_network(
     seed = require_seed(seed)
     require_choice(activation, "activation", ("relu", "cosine"))
     if activation == "cosine":
-        return _by_cosines(problem, width, lifting, seed, start)
-    run = _Run(problem, width, power, lifting, seed)
+        return _solve_by_cosines(problem, width, lifting, seed, start)
+    run = _ReluRun(problem, width, power, lifting, seed)
     history = tuple(run.steps(width))
     network = run.network()
     energy = energy_of(network, problem, _points_for(problem, width, 2, seed + 1))
@@ -137,14 +145,14 @@ def greedy_network(
     return solution
 
 
-def _by_cosines(
+def _solve_by_cosines(
     problem: VariationalProblem, width: int, lifting: BarronNetwork | None, seed: int, start: float
 ) -> NetworkSolution:
     if lifting is not None:
-        raise InputError("activation='cosine' has free sides and takes no lifting; leave it out.")
+        raise InputError("activation='cosine' is for Neumann conditions and takes no lifting; leave lifting out.")
     run = CosineRun(problem, seed)
     history = tuple(run.steps(width))
-    energy = run.energy_elsewhere()
+    energy = run.energy_by_other_samples()
     solution = NetworkSolution(
         network=run.network(),
         energy=energy,
@@ -160,15 +168,15 @@ def _by_cosines(
 
 
 def _points_for(problem: VariationalProblem, width: int, fineness: int, seed: int) -> Quadrature:
-    """Choose points whose cells are as fine as the kinks; there are more where there are more neurons."""
+    """Choose quadrature points for ReLU networks, on cells as fine as the kinks; their number grows with the width."""
     functions = 1 + problem.dim + width
-    least = min(POINTS * functions, ENTRIES // ((1 + problem.dim) * functions))
-    least = least // KINKED**problem.dim if problem.dim in (2, 3) else 0  # in one dimension integrals are exact
-    return quadrature_of(problem, least=least, kinked=True, fineness=KINKED * fineness, seed=seed)
+    least = min(POINTS_PER_FUNCTION * functions, MAX_ENTRIES // ((1 + problem.dim) * functions))
+    least = least // KINK_REFINEMENT**problem.dim if problem.dim in (2, 3) else 0  # exact in one dimension
+    return quadrature_of(problem, least=least, kinked=True, fineness=KINK_REFINEMENT * fineness, seed=seed)
 
 
-class _Run:
-    """One run: the neurons so far, and the projection onto their span."""
+class _ReluRun:
+    """State of the greedy algorithm: the selected neurons, and the projection onto their span."""
 
     def __init__(
         self, problem: VariationalProblem, width: int, power: int, lifting: BarronNetwork | None, seed: int
@@ -178,14 +186,14 @@ class _Run:
         self._generator = torch.Generator().manual_seed(seed)
         self.quadrature = _points_for(problem, width, 1, seed)
         self._space = EnergySpace(problem, self.quadrature)
-        kinks = max(self.quadrature.cells, default=SAMPLED_KINKS)  # more would make splines that no point sees
+        kinks = max(self.quadrature.cells, default=N_KINKS)  # more kinks could not be resolved by the points
         self._ridges = Ridges(problem.box, self.quadrature.points, power, kinks)
         self._weights, self._biases = torch.zeros((0, problem.dim), dtype=torch.float64), torch.zeros(0).double()
 
     def steps(self, width: int) -> Iterator[NetworkStep]:
         """Add neurons one by one."""
         x, dim = self.quadrature.points, self._problem.dim
-        empty = self._made(torch.zeros(0).double(), torch.zeros(1 + dim).double())
+        empty = self._network_of(torch.zeros(0).double(), torch.zeros(1 + dim).double())
         self.projection = Projection(self._space, jet_of(empty, x), 1 + dim + width)
         jets = affine_jets(empty, x)
         self._affine = [self.projection.add(jets[..., i]) is not None for i in range(1 + dim)]
@@ -197,7 +205,7 @@ class _Run:
             yield NetworkStep(network.width, self.projection.energy, network.barron_norm, size)
 
     def _grow(self, empty: BarronNetwork) -> float | None:
-        """Add the neuron that the residual sees best; None if it is not new."""
+        """Add the neuron with the largest residual; return None if it depends linearly on the others."""
         A, B = self._space.residual(self.projection.jet, empty.distance)
         neuron = self._ridges.best(self._directions(), A, B)
         weight, bias = neuron.weight[None], torch.tensor([neuron.bias], dtype=torch.float64)
@@ -212,17 +220,17 @@ class _Run:
         if self._problem.dim == 1:
             return torch.ones((1, 1), dtype=torch.float64)
         if self._problem.dim == 2:
-            return half_circle(HALF_CIRCLE)
-        return random_directions(DRAWN, self._problem.dim, self._generator)
+            return half_circle(N_HALF_CIRCLE)
+        return random_directions(N_RANDOM, self._problem.dim, self._generator)
 
     def network(self) -> BarronNetwork:
-        """Make the network of the projection."""
+        """Return the network of the projection."""
         found = self.projection.coefficients()
         affine = torch.zeros(1 + self._problem.dim, dtype=torch.float64)
         affine[self._affine] = found[: sum(self._affine)]
-        return self._made(found[sum(self._affine) :], affine)
+        return self._network_of(found[sum(self._affine) :], affine)
 
-    def _made(self, outer: Tensor, affine: Tensor) -> BarronNetwork:
+    def _network_of(self, outer: Tensor, affine: Tensor) -> BarronNetwork:
         return BarronNetwork.of(
             self._weights, self._biases, outer, slope=affine[1:], offset=float(affine[0]), **self._arguments
         )

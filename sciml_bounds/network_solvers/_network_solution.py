@@ -1,4 +1,4 @@
-"""What solvers by networks return: the network, and a record of how it came about."""
+"""Result of network solvers: the network, its energy, and a record of the solution process."""
 
 from __future__ import annotations
 
@@ -14,28 +14,31 @@ from sciml_bounds.reports import describe, summary_table, warn
 
 __all__ = ["NetworkSolution", "NetworkStep", "energies_agree", "warn_unless_converged"]
 
-#: How much the energy may differ between two sets of points, as a part of it or by round-off; what may be left of the
-#: gradient after a fit; how far a contraction may be above the proven one.
-CHANGED, ROUND_OFF, LEFT, MARGIN = 1e-2, 1e-14, 1e-4, 1e-6
+#: Energies by two sets of points agree if their relative difference is at most `ENERGY_RTOL`, or it is round-off.
+ENERGY_RTOL, ROUND_OFF = 1e-2, 1e-14
+#: Largest relative gradient of a converged fit.
+GRADIENT_TOL = 1e-4
+#: Largest excess of an observed contraction over the proven one.
+CONTRACTION_TOL = 1e-6
 
 
 @dataclass(frozen=True)
 class NetworkStep:
-    """One step of a solver by networks.
+    """Record of one step of a network solver.
 
     Attributes
     ----------
-    width
-        Neurons of the network after it.
-    energy
-        J of the network, by the points of the solver.
-    norm
-        `barron_norm` of the network (of ReLU networks the variation norm).
-    size
-        How far the step moved the network in the energy norm, where it is known; otherwise NaN. After an orthogonal
-        projection the error before the step was at least that, up to the error of the integrals.
-    allowed
-        The norm that theory allows the iterate; NaN without such a theorem.
+    width : int
+        Number of neurons after the step.
+    energy : float
+        Energy J of the network, integrated with the points of the solver.
+    norm : float
+        `barron_norm` of the network (for ReLU networks, the variation norm).
+    size : float
+        Change of the network in the energy norm (for `unfolded_network`, in the H1 norm); NaN if not computed. For
+        orthogonal projections it is a lower bound of the error before the step, up to the error of the integrals.
+    allowed : float
+        Theoretical bound of the Barron norm of the exact iterate; NaN without such a theorem.
     """
 
     width: int
@@ -47,34 +50,33 @@ class NetworkStep:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class NetworkSolution:
-    """The result of `greedy_network` and its like.
+    """Result of a network solver such as `greedy_network`.
 
     Attributes
     ----------
-    network
+    network : BarronNetwork
         The network.
-    energy
-        J of it, by other points than those of the solver: twice as many cells along each axis, or other samples.
-    energy_change
-        How much J differs between the two sets of points, an estimate of the error of the integrals; zero where
-        they are exact.
-    history
-        One record a step.
-    method
-        What was used, in words.
-    integrals
-        How integrals were computed, in words.
-    proven_order
-        The order of the error in the energy norm in the width that a theorem gives, where u has a finite variation norm
-        or Barron norm; None without a theorem.
-    seconds
+    energy : float
+        Energy J of the network, integrated with other points than those of the solver: twice as many cells along each
+        axis, or other samples.
+    energy_change : float
+        Difference of J between the two sets of points, an estimate of the integration error; zero for exact integrals.
+    history : tuple of NetworkStep
+        One record per step.
+    method : str
+        Description of the method.
+    integrals : str
+        Description of the integration.
+    proven_order : float or None
+        Proven convergence order in the width, for the error in the energy norm, if u has a finite variation norm or
+        Barron norm; None without a theorem.
+    seconds : float
         Wall-clock time.
-    proven_contraction
-        What the error of an iteration is multiplied by in each step at most, up to what networks cannot fit; None
-        without such a theorem.
-    residual
-        What is left of the gradient after the outer weights were fitted, relative to the source and the flux in L2;
-        zero where none were.
+    proven_contraction : float or None
+        Proven contraction factor of the error in each step of an iteration, apart from the error of the network fit;
+        None without a theorem.
+    residual : float
+        Gradient after the fit of the outer weights, relative to the source and the flux in L2; zero without a fit.
     """
 
     network: BarronNetwork
@@ -90,45 +92,46 @@ class NetworkSolution:
 
     @property
     def converged(self) -> bool:
-        """Whether all that is known speaks for the answer.
+        """Whether all convergence checks passed.
 
-        False if a gradient is left after the fit (`residual` above 1e-4), if `energy_change` is more than 1 % of the
-        energy, or if steps contract by less than is proven. True is no guarantee: see `sb.certify`.
+        False if the gradient after the fit is too large (`residual` above 1e-4), `energy_change` is more than 1 % of
+        the energy, or the observed contraction is worse than the proven one. True is not a guarantee; for guaranteed
+        error bounds use `sb.certify`.
         """
         return not self.shortcoming
 
     @property
     def shortcoming(self) -> str:
-        """Which number is off, and what to do; nothing where it converged."""
-        if not self.residual <= LEFT:
+        """Failed convergence check with its remedy, as a sentence; empty if converged."""
+        if not self.residual <= GRADIENT_TOL:
             return (
-                f"a gradient of {self.residual:.1e} is left after the fit, relative to source and flux; see whether "
-                "the energy has a minimum, or take other neurons (scale, seed)"
+                f"a gradient of {self.residual:.1e} is left after the fit, relative to source and flux; check that "
+                "the energy has a minimum, or use other neurons (scale, seed)"
             )
         if not energies_agree(self.energy - self.energy_change, self.energy):
             return (
-                f"the energy differs by {self.energy_change:.1e} between the points of the solver and others; take "
-                "fewer neurons, a smaller scale, or an sb.Grid with more cells"
+                f"the energy differs by {self.energy_change:.1e} between the points of the solver and other points; "
+                "use fewer neurons, a smaller scale, or an sb.Grid with more cells"
             )
         proven, observed = self.proven_contraction, self.observed_contraction
-        if proven is not None and observed > proven + MARGIN:
+        if proven is not None and observed > proven + CONTRACTION_TOL:
             return (
-                f"steps shrink by {observed:.4g} only where {proven:.4g} is proven; take fewer neurons, which depend "
-                "less on each other"
+                f"steps contract by the factor {observed:.4g}, but {proven:.4g} is proven; use fewer neurons, which "
+                "are less linearly dependent"
             )
         return ""
 
     @property
     def width(self) -> int:
-        """Neurons of the network."""
+        """Number of neurons of the network."""
         return self.network.width
 
     @property
     def fitted_order(self) -> float:
-        """The observed order, NaN where it is not known: an estimate.
+        """Estimate of the observed convergence order in the width; NaN if the sizes of the steps are unknown.
 
-        Errors of orthogonal projections are |||u - u_n|||^2 = sum over later steps of size^2; what the last one leaves
-        is unknown and left out. The slope is that between an eighth and half of all neurons.
+        For orthogonal projections, |||u - u_n|||^2 is the sum of size^2 over later steps plus the error after the last
+        step, which is unknown and neglected. The order is fitted between an eighth and half of all neurons.
         """
         sizes = torch.tensor([step.size for step in self.history], dtype=torch.float64)
         if len(sizes) < 16 or bool(sizes.isnan().any()):
@@ -143,7 +146,7 @@ class NetworkSolution:
 
     @property
     def observed_contraction(self) -> float:
-        """The largest ratio of a step that adds no neurons to the one before, without those of round-off; or NaN."""
+        """Largest ratio of the sizes of consecutive steps of equal width, without round-off; NaN without such steps."""
         least = 1e-9 * max((step.size for step in self.history), default=0.0)
         pairs = itertools.pairwise(self.history)
         ratios = [b.size / a.size for a, b in pairs if a.width == b.width and b.size > least]
@@ -166,12 +169,12 @@ class NetworkSolution:
         return summary_table("NetworkSolution", rows)
 
     def _norms(self) -> dict[str, str]:
-        """Write the norm, or where it is infinite why, and the path norm, which never is."""
+        """Format the Barron norm; if it is infinite, the reason and the path norm, which is always finite."""
         norm = self.network.barron_norm
         if math.isfinite(norm):
             return {"Barron norm": describe(torch.tensor(norm, dtype=torch.float64))}
         path = torch.tensor(self.network.path_norm, dtype=torch.float64)
-        return {"Barron norm": norms.words(self.network), "path norm": describe(path)}
+        return {"Barron norm": norms.describe_norm(self.network), "path norm": describe(path)}
 
     def _integrals(self) -> str:
         change = "" if self.energy_change == 0 else f"; other points change J by {self.energy_change:.1e}"
@@ -179,11 +182,11 @@ class NetworkSolution:
 
 
 def energies_agree(coarse: float, fine: float) -> bool:
-    """Whether two sets of points give nearly the same energy."""
-    return math.isfinite(fine) and abs(fine - coarse) <= CHANGED * abs(fine) + ROUND_OFF
+    """Check that two quadrature rules yield nearly the same energy."""
+    return math.isfinite(fine) and abs(fine - coarse) <= ENERGY_RTOL * abs(fine) + ROUND_OFF
 
 
 def warn_unless_converged(solution: NetworkSolution) -> None:
-    """Say which number is off."""
+    """Warn with the failed convergence check, if any."""
     if not solution.converged:
         warn(f"the network did not converge: {solution.shortcoming}.")

@@ -1,8 +1,8 @@
-"""The outer weights and the affine part of a network that make an energy least, the neurons being given.
+"""Outer weights and affine part of least energy for a network with given neurons.
 
-The energy of a convex problem is convex in these, and Newton's method with a line search finds its minimum: in one step
-if the problem is linear. The coordinates are those of a basis that is orthonormal in H1 by the points, in which second
-derivatives are as good as the ellipticity of the problem, however close to dependent neurons are.
+The energy of a convex problem is a convex function of these. Newton's method with a line search computes its minimum;
+for linear problems it takes one step. The coordinates refer to a basis that is orthonormal in the H1 inner product of
+the quadrature, so the condition of the Hessian is that of the problem, even if neurons are almost linearly dependent.
 
 Legend: q points, n functions, m of them independent, d axes; a jet is values and gradients together, (q, 1 + d, n).
 """
@@ -25,33 +25,38 @@ from sciml_bounds.problems.variational_problem import VariationalProblem
 
 __all__ = ["OuterEnergy", "OuterFit", "fit_outer", "independent_functions", "set_outer"]
 
-#: Newton steps at most, trials along each, and the part of the slope that may be left after it.
-STEPS, TRIALS, LEFT = 50, 60, 0.25
-#: Eigenvalues of second derivatives below this part of the largest are raised to it (Levenberg).
-SHIFT = 1e-12
-#: Stop where the relative gradient is below the first number, or a step promises to lower the energy by less than the
-#: second, as a part of it.
-RESIDUAL, FLAT = 1e-11, 1e-13
+#: Maximum number of Newton steps, and of trials in each line search.
+MAX_STEPS, MAX_TRIALS = 50, 60
+#: The line search accepts a point if the slope there is at most this fraction of the initial slope.
+SLOPE_REDUCTION = 0.25
+#: Eigenvalues of the Hessian below this fraction of the largest one are raised to it (Levenberg).
+MIN_EIGENVALUE_RATIO = 1e-12
+#: Stop if the relative gradient is below this number.
+GRADIENT_TOL = 1e-11
+#: Stop if the predicted decrease of the energy is below this fraction of the energy.
+DECREASE_TOL = 1e-13
 
 
 class OuterFit(NamedTuple):
-    """How many dimensions the functions span, and what is left of the gradient, see `OuterEnergy.residual`."""
+    """Dimension of the span of the functions, and relative gradient at the minimum (`OuterEnergy.residual`)."""
 
     dimensions: int
     residual: float
 
 
 class OuterEnergy:
-    """The energy of g + sum_i c_i phi_i as a function of coefficients, by points.
+    """Energy of g + sum_i c_i phi_i as a function of the coefficients c, by quadrature.
 
     Parameters
     ----------
-    problem, quadrature
-        The energy and the points.
-    start
-        The jet of g, (q, 1 + d).
-    jets
-        Those of phi, (q, 1 + d, n).
+    problem : VariationalProblem
+        The problem.
+    quadrature : Quadrature
+        Points and weights.
+    start : Tensor, shape (q, 1 + d)
+        Jet of g.
+    jets : Tensor, shape (q, 1 + d, n)
+        Jets of the functions phi.
     """
 
     def __init__(self, problem: VariationalProblem, quadrature: Quadrature, start: Tensor, jets: Tensor) -> None:
@@ -61,23 +66,27 @@ class OuterEnergy:
         self._start, self._jets = start, jets
 
     def _fields(self, c: Tensor) -> tuple[Tensor, Tensor]:
-        jet = self._start + self._jets @ c.detach()  # derivatives are formulas
+        jet = self._start + self._jets @ c.detach()  # derivatives are computed by formulas, not by autograd
         return jet[:, 0], jet[:, 1:]
 
     def value(self, c: Tensor) -> float:
-        """J."""
+        """Return the energy J."""
         u, p = self._fields(c)
         return float(self._w @ (self._problem.density.value(self._place, u, p) - self._source * u))
 
     def gradient(self, c: Tensor) -> Tensor:
-        """Its derivative, (n,)."""
+        """Return the gradient of the energy, shape (n,)."""
         u, p = self._fields(c)
         by_u, by_p = self._problem.density.first(self._place, u, p)
         flat = torch.cat([(by_u - self._source)[:, None], by_p], 1) * self._w[:, None]
         return flat.flatten() @ self._jets.flatten(0, 1)
 
     def hessian(self, c: Tensor) -> Tensor:
-        """Its second derivative, (n, n); where it may vanish or be infinite, that of gradients that do not vanish."""
+        """Return the Hessian of the energy, shape (n, n).
+
+        If the second derivative of the density may be zero or infinite at vanishing values or gradients, short ones are
+        lengthened before the evaluation.
+        """
         u, p = self._fields(c)
         if not self._elliptic():
             u, p = lengthened(u[:, None])[:, 0], lengthened(p)
@@ -92,13 +101,13 @@ class OuterEnergy:
         return self._jets.flatten(0, 1).T @ applied.flatten(0, 1)
 
     def _elliptic(self) -> bool:
-        """Whether second derivatives are known to be neither zero nor infinite anywhere."""
+        """Check that the second derivatives of the density are known to be positive and finite everywhere."""
         density = self._problem.density
         elliptic = density.lower > 0 and math.isfinite(density.upper)
         return elliptic and (not isinstance(density, IsotropicEnergy) or math.isfinite(density.potential.upper))
 
     def residual(self, c: Tensor) -> float:
-        """Return the size of the gradient, relative to that of what it is a difference of: zero at the minimum."""
+        """Return the norm of the gradient relative to the largest of its terms; zero at the minimum."""
         u, p = self._fields(c)
         by_u, by_p = self._problem.density.first(self._place, u, p)
         parts = [self._source, by_u, by_p.square().sum(-1).sqrt()]
@@ -106,31 +115,31 @@ class OuterEnergy:
         size = float(self.gradient(c).norm())
         return size / scale if size != 0 else 0.0
 
-    def least(self, c: Tensor) -> Tensor:
-        """Minimise from a start by Newton's method, in coordinates that are orthonormal in H1."""
+    def minimise(self, c: Tensor) -> Tensor:
+        """Return the minimiser by Newton's method from a start, for functions that are orthonormal in H1."""
         if not self._elliptic():
-            c = self._along(c, self._linear_gradient(c))
-        for _ in range(STEPS):
-            if self.residual(c) < RESIDUAL:
+            c = self._line_search(c, self._linear_gradient(c))
+        for _ in range(MAX_STEPS):
+            if self.residual(c) < GRADIENT_TOL:
                 break
             g = self.gradient(c)
-            step = -_solved(self.hessian(c), g)
-            if not -float(g @ step) > FLAT * abs(self.value(c)):
+            step = -_solve_hessian(self.hessian(c), g)
+            if not -float(g @ step) > DECREASE_TOL * abs(self.value(c)):
                 break
-            new = self._along(c, step)
+            new = self._line_search(c, step)
             if torch.equal(new, c):
                 break
             c = new
         return c
 
     def _linear_gradient(self, c: Tensor) -> Tensor:
-        """Return the way to the minimum of int |u|^2 / 2 + |grad u|^2 / 2 - f u, a start for all energies."""
+        """Return the step to the minimum of int |u|^2 / 2 + |grad u|^2 / 2 - f u, a first step for any energy."""
         u, p = self._fields(c)
         flat = torch.cat([(self._source - u)[:, None], -p], 1) * self._w[:, None]
         return flat.flatten() @ self._jets.flatten(0, 1)
 
-    def _along(self, c: Tensor, step: Tensor) -> Tensor:
-        """Search along a step for a place where the slope is a part of that at the start; the slope increases."""
+    def _line_search(self, c: Tensor, step: Tensor) -> Tensor:
+        """Search along a step for a point where the slope, which is increasing, is sufficiently small."""
         (u, p), way = self._fields(c), self._jets @ step
 
         def slope(t: float) -> float:
@@ -141,28 +150,28 @@ class OuterEnergy:
         first, low, high, t = slope(0.0), 0.0, math.inf, 1.0
         if not first < 0:
             return c
-        for _ in range(TRIALS):
+        for _ in range(MAX_TRIALS):
             here = slope(t)
-            if abs(here) <= -LEFT * first:
+            if abs(here) <= -SLOPE_REDUCTION * first:
                 return c + t * step
             low, high = (t, high) if here < 0 else (low, t)
             t = (low + high) / 2 if math.isfinite(high) else 2 * t
         return c + low * step
 
 
-def _solved(hessian: Tensor, g: Tensor) -> Tensor:
-    """Solve with the second derivative, shifted to be positive: energies may be flat in some directions."""
+def _solve_hessian(hessian: Tensor, g: Tensor) -> Tensor:
+    """Solve with the Hessian, whose small eigenvalues are raised, because energies may be flat in some directions."""
     if not bool(hessian.isfinite().all()):
         return g
     values, vectors = torch.linalg.eigh(hessian)
-    found: Tensor = vectors @ ((vectors.T @ g) / values.clamp_min(SHIFT * float(values[-1]) or 1.0))
+    found: Tensor = vectors @ ((vectors.T @ g) / values.clamp_min(MIN_EIGENVALUE_RATIO * float(values[-1]) or 1.0))
     return found
 
 
 def independent_functions(
     network: BarronNetwork, problem: VariationalProblem, quadrature: Quadrature
 ) -> tuple[OuterEnergy, Tensor, Tensor]:
-    """Return the energy in coordinates z of an orthonormal basis of H1, T (n, m) with c = T z, and z of the network."""
+    """Return the energy in coordinates z of an H1-orthonormal basis, T (n, m) with c = T z, and z of the network."""
     x, root = quadrature.points, quadrature.weights.sqrt()[:, None, None]
     jets = torch.cat([affine_jets(network, x), feature_jets(network, x)], -1)
     old = torch.cat([network.offset[None], network.slope, network.outer]).detach()
@@ -173,16 +182,16 @@ def independent_functions(
 
 
 def fit_outer(network: BarronNetwork, problem: VariationalProblem, quadrature: Quadrature) -> OuterFit:
-    """Set outer weights and affine part to the best ones by the points."""
+    """Set outer weights and affine part to those of least energy, by quadrature."""
     energy, transform, start = independent_functions(network, problem, quadrature)
-    found = energy.least(start)
+    found = energy.minimise(start)
     set_outer(network, transform @ found)
     return OuterFit(transform.shape[1], energy.residual(found))
 
 
 @torch.no_grad()
 def set_outer(network: BarronNetwork, coefficients: Tensor) -> None:
-    """Write offset, slope and outer weights."""
+    """Set offset, slope and outer weights of a network, in this order."""
     d = network.dimension
     network.offset.copy_(coefficients[0])
     network.slope.copy_(coefficients[1 : 1 + d])

@@ -1,4 +1,4 @@
-"""Networks whose neurons are drawn and stay: the outer weights solve a least squares problem."""
+"""Random feature networks: the neurons are random and fixed, and only the outer weights are fitted."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from sciml_bounds.problems.variational_problem import VariationalProblem
 
 __all__ = ["random_feature_network"]
 
-#: Points of collocation for each dimension of the space.
-POINTS = 2
-#: How many times as many points a second fit has, where others say that the first was too good to be true.
-FINER = 3
+#: Number of collocation points per dimension of the space.
+POINTS_PER_DIMENSION = 2
+#: Factor of the number of points in a second fit, used if the first fit has exploited quadrature errors.
+REFIT_FACTOR = 3
 
 
 @fitted_on_cpu
@@ -56,50 +56,51 @@ def random_feature_network(
     lifting: BarronNetwork | None = None,
     seed: int = 0,
 ) -> NetworkSolution:
-    """Solve a convex problem by a network with drawn neurons, fitting its outer weights.
+    """Solve a convex problem by a network with random neurons, fitting its outer weights.
 
     Parameters
     ----------
-    problem
-        With `convex` true, and Dirichlet or free sides.
-    width
-        Neurons. Beside them there is the affine part.
+    problem : VariationalProblem
+        Convex problem with Dirichlet or zero Neumann conditions.
+    width : int
+        Number of neurons, in addition to the affine part.
     activation, power, scale
-        Those of `BarronNetwork`, whose random start gives the neurons: the entries of w_j times the sides have standard
-        deviation `scale`. How much a scale can do is told by the number of dimensions that the features span.
-    fit
-        "energy": the network of least energy with these neurons, up to the error of integrals.
-        "collocation": least squares of -a Laplace v + c v - f at twice as many points as the features span dimensions,
-        for linear problems with a number a and Dirichlet values on all sides.
-    sides
-        "factor": networks are exact on Dirichlet sides, by a factor that vanishes there. "constraints": they have the
-        values at points of the sides only, as equality constraints of `minimize`, without factor and lifting, in up to
-        three dimensions; for fit="energy".
-    sampling
-        How points of collocation are drawn: "dpp" or "iid", see `optimal_sample`.
-    lifting
-        A network with the Dirichlet values, needed where they are not one number for all sides.
-    seed
-        Of neurons and points.
+        As for `BarronNetwork`, whose initialisation defines the neurons: the entries of w_j times the side lengths have
+        standard deviation `scale`. The number of dimensions that the features span, reported in `method`, shows whether
+        a scale is suitable.
+    fit : {"energy", "collocation"}
+        "energy": minimise the energy, up to integration errors. "collocation": least squares of
+        -a Laplace v + c v - f at points, twice as many as the dimension of the span of the features; for linear
+        problems with constant a and Dirichlet conditions on all sides.
+    sides : {"factor", "constraints"}
+        "factor": Dirichlet values are exact, by a factor that vanishes on the sides. "constraints": Dirichlet values
+        are equality constraints of `minimize` at points of the sides, without factor and lifting; for fit="energy" in
+        up to three dimensions.
+    sampling : {"dpp", "iid"}
+        Sampling method of collocation points, see `optimal_sample`.
+    lifting : BarronNetwork, optional
+        Network with the Dirichlet values; required unless these are a single number on all Dirichlet sides.
+    seed : int
+        Seed of neurons and points.
 
     Returns
     -------
     NetworkSolution
-        A `ConvergenceWarning` says where it did not converge.
+        A `ConvergenceWarning` is issued if it did not converge.
 
     Raises
     ------
     InputError
-        If an argument does not fit, the problem is not convex, a side has a condition that networks do not meet, or
-        collocation does not fit.
+        If an argument is invalid, the problem is not convex, a boundary condition is not available for networks, or
+        collocation is not available for the problem.
 
     Notes
     -----
-    Energies are by eight points or more for each unknown. Where finer ones disagree by more than 1 %, the fit is made
-    once more with three times as many, in up to three dimensions.
+    Energies are integrated with at least eight points per unknown. If a finer rule differs by more than 1 %, the fit is
+    repeated with three times as many points, in up to three dimensions.
 
-    Points of collocation are those of `optimal_sample` (Nouy and Michel, arXiv 2312.14057). Nothing is proven of the
-    neurons that are drawn; see `capacity` for what a range of them can do at all.
+    Collocation points are those of `optimal_sample` (Nouy and Michel, arXiv 2312.14057). There is no theorem for the
+    random neurons; see `capacity` for lower bounds of their error.
 
     Examples
     --------
@@ -114,7 +115,10 @@ def random_feature_network(
     start = time.perf_counter()
     require_problem(problem, "random_feature_network")
     if not problem.convex:
-        raise InputError("the energy is not declared to be convex, so that it has no best outer weights.")
+        raise InputError(
+            "the energy is not declared to be convex, so outer weights of least energy may not exist; use "
+            "sb.network_solvers.ritz_network, or declare convex=True if it is convex."
+        )
     require_count(width, "width", 1)
     require_choice(fit, "fit", ("energy", "collocation"))
     require_choice(sampling, "sampling", get_args(SamplingMethod))
@@ -123,7 +127,7 @@ def random_feature_network(
     arguments = free_arguments(problem) if constrained else network_arguments(problem, lifting)
     network = BarronNetwork(problem.dim, width, activation, power=power, scale=scale, seed=seed, **arguments)
     control = points_for(problem, network, fineness=2, seed=seed + 1)
-    for times in (1, FINER) if problem.dim <= 3 else (1,):
+    for times in (1, REFIT_FACTOR) if problem.dim <= 3 else (1,):
         quadrature = points_for(problem, network, times=times, seed=seed)
         words, residual = _fit(network, problem, quadrature, fit, constrained, sampling, seed)
         coarse, energy = (energy_of(network, problem, rule) for rule in (quadrature, control))
@@ -153,7 +157,7 @@ def _fit(
     sampling: Any,
     seed: int,
 ) -> tuple[str, float]:
-    """Set the outer weights: what was done, in words, and what is left of the gradient."""
+    """Fit the outer weights; return a description of the fit, and the relative gradient."""
     with torch.no_grad():
         network.outer.zero_()
         network.slope.zero_()
@@ -170,7 +174,10 @@ def _fit(
 def _is_constrained(sides: str, fit: str, lifting: BarronNetwork | None) -> bool:
     require_choice(sides, "sides", ("factor", "constraints"))
     if sides == "constraints" and (fit != "energy" or lifting is not None):
-        raise InputError("sides='constraints' goes with fit='energy' and without a lifting.")
+        raise InputError(
+            "sides='constraints' is available only with fit='energy' and without lifting; change these or use "
+            "sides='factor'."
+        )
     return sides == "constraints"
 
 
@@ -178,9 +185,9 @@ def _collocate(network: BarronNetwork, problem: VariationalProblem, pool: Quadra
     require_linear(problem, "fit='collocation'")
     a = problem.density.fields["coefficient"]
     if not isinstance(a, int | float) and not (isinstance(a, Tensor) and a.numel() == 1):
-        raise InputError("fit='collocation' needs a number as coefficient, whose slope is zero; take fit='energy'.")
+        raise InputError("fit='collocation' needs a number as coefficient, not a field; use fit='energy'.")
     if len(network.dirichlet_sides) != 2 * problem.dim:
-        raise InputError("fit='collocation' needs Dirichlet values on all sides; take fit='energy'.")
+        raise InputError("fit='collocation' needs Dirichlet values on all sides; use fit='energy'.")
     x, c = pool.points, problem.reaction_at(pool.points)
     with torch.no_grad():
         values = torch.cat([affine_jets(network, x)[:, 0], network.features(x)], 1)
@@ -189,7 +196,7 @@ def _collocate(network: BarronNetwork, problem: VariationalProblem, pool: Quadra
         left = problem.source_at(x) - c * network(x) + float(a) * network.laplacian(x)
     root = pool.weights.sqrt()
     basis, transform = orthonormal(applied * root[:, None])
-    count = POINTS * basis.shape[1]
+    count = POINTS_PER_DIMENSION * basis.shape[1]
     sample = optimal_sample(basis / root[:, None], count, weights=pool.weights, method=sampling, seed=seed)
     rows = (sample.weights / pool.weights[sample.indices]).sqrt()
     matrix = rows[:, None] * basis[sample.indices]
@@ -200,7 +207,7 @@ def _collocate(network: BarronNetwork, problem: VariationalProblem, pool: Quadra
 
 
 def _affine_laplacians(network: BarronNetwork, x: Tensor) -> Tensor:
-    """Laplacians of D, D x_1, ...: Laplace D, and x_i Laplace D + 2 dD / dx_i."""
+    """Return the Laplacians of D and D x_i: Laplace D, and x_i Laplace D + 2 dD / dx_i."""
     assert network.distance is not None
     _, slope, bend = network.distance.jet(x)
     return torch.cat([bend[:, None], x * bend[:, None] + 2 * slope], 1)

@@ -1,10 +1,10 @@
-"""The gradient iteration of Barron theory, simulated by a network that grows with every step.
+"""Preconditioned gradient iteration of Barron theory, simulated by a network that grows with the steps.
 
     u_{t+1} = u_t - h (I - Laplace)^-1 DJ(u_t),    h = 2 / (mu + L),
 
-contracts the H1 error by (L - mu) / (L + mu) in any closed subspace, mu and L being the ellipticity of J in H1. Here
-(I - Laplace)^-1 DJ is fitted by the neurons so far and some new ones, all outer weights anew. When no new ones come,
-the theorem holds for what is computed.
+contracts the H1 error by (L - mu) / (L + mu) in any closed subspace, where mu and L are the ellipticity constants of J
+in H1. Here (I - Laplace)^-1 DJ is projected onto the span of the present and some new neurons, and all outer weights
+are updated. In steps without new neurons, the theorem applies to the computed iterates.
 
 Legend: q points, n functions, m of them independent, d axes; a jet is values and gradients together, (q, 1 + d, n).
 """
@@ -60,37 +60,37 @@ def unfolded_network(
 
     Parameters
     ----------
-    problem
-        Convex and isotropic, with a positive lambda and a finite Lambda, and with Dirichlet or free sides.
-    width
-        Neurons, of which the first half of the steps adds equal parts.
-    steps
-        How many. The first starts from the lifting, or zero.
+    problem : VariationalProblem
+        Convex isotropic problem with positive lambda and finite Lambda, and with Dirichlet or zero Neumann conditions.
+    width : int
+        Number of neurons; they are added in equal parts during the first half of the steps.
+    steps : int
+        Number of steps, starting from the lifting or zero.
     activation, power, scale
-        Those of `BarronNetwork`, whose random start gives the neurons.
-    lifting
-        A network with the Dirichlet values, needed where they are not one number for all sides.
-    seed
-        Of the neurons.
+        As for `BarronNetwork`, whose initialisation defines the neurons.
+    lifting : BarronNetwork, optional
+        Network with the Dirichlet values; required unless these are a single number on all Dirichlet sides.
+    seed : int
+        Seed of the neurons.
 
     Returns
     -------
     NetworkSolution
-        With `proven_contraction`, and in the record of each step the H1 norm of the step, the Barron norm of the
-        network, and the norm that theory allows the iterate.
+        With `proven_contraction`. The record of each step contains the H1 norm of the step, the Barron norm of the
+        network, and the theoretical bound of the Barron norm of the exact iterate.
 
     Raises
     ------
     InputError
-        If an argument does not fit, mu or L is not known, or a side has a condition that networks do not meet.
+        If an argument is invalid, mu or L is unknown, or a boundary condition is not available for networks.
 
     Notes
     -----
-    The norm that theory allows is that of `barron._norm_growth.linear_growth`, for linear problems on a box whose
-    source is a `BarronFunction` that is a series, and whose weights are such functions or numbers. It bounds the Barron
-    norm of the exact iterate; the network that stands for it may have a larger one, since neurons are given.
+    The theoretical bound is `barron._norm_growth.linear_growth`. It is available for linear problems on a box whose
+    source is a `BarronFunction` that is a series, and whose coefficient and reaction are such functions or numbers. The
+    network may have a larger norm than the exact iterate, since its neurons are given.
 
-    Where weights are functions on a box, mu and L are those in samples.
+    If coefficient or reaction are functions on a box, mu and L are computed from samples.
 
     Examples
     --------
@@ -110,7 +110,7 @@ def unfolded_network(
     arguments = network_arguments(problem, lifting)
     network = BarronNetwork(problem.dim, width, activation, power=power, scale=scale, seed=seed, **arguments)
     rule = points_for(problem, network, seed=seed)
-    history = _iterated(network, problem, rule, steps, length)
+    history = _iterate(network, problem, rule, steps, length)
     coarse = energy_of(network, problem, rule)
     energy = energy_of(network, problem, points_for(problem, network, fineness=2, seed=seed + 1))
     solution = NetworkSolution(
@@ -128,7 +128,7 @@ def unfolded_network(
     return solution
 
 
-def _iterated(
+def _iterate(
     network: BarronNetwork, problem: VariationalProblem, rule: Quadrature, steps: int, length: float
 ) -> tuple[NetworkStep, ...]:
     d, x = problem.dim, rule.points
@@ -154,10 +154,10 @@ def _iterated(
 
 
 class _Basis:
-    """A basis that is orthonormal in H1 by points, of the first functions of a list.
+    """Basis of the span of the first functions of a list, orthonormal in the H1 inner product of the quadrature.
 
-    It is made anew for every count: directions that were added to an old one, with functions that nearly depend on it,
-    would need weights without bound.
+    The basis is recomputed for every number of functions. Extending an old basis by functions that almost depend on it
+    would require unbounded weights.
     """
 
     def __init__(self, jets: Tensor, root: Tensor) -> None:
@@ -167,7 +167,7 @@ class _Basis:
         self.functions = jets[..., :0]
 
     def extended(self, count: int, z: Tensor) -> Tensor:
-        """Take in the functions up to a count, and return the coordinates of what had the coordinates z."""
+        """Extend the span to `count` functions, and return the new coordinates of the function with coordinates z."""
         if count == len(self.transform):
             return z
         rows, self.transform = orthonormal((self._jets[..., :count] * self._root).flatten(0, 1))
@@ -177,10 +177,13 @@ class _Basis:
 
 
 def _spectrum(problem: VariationalProblem) -> tuple[float, float]:
-    """Return mu and L of the energy in H1; Poincare's constant is that of the box and its Dirichlet sides."""
+    """Return mu and L of the energy in H1, with the Poincare constant of the box and its Dirichlet sides."""
     density = problem.density
     if not isinstance(density, IsotropicEnergy) or not density.convex:
-        raise InputError(f"unfolded_network needs a convex isotropic energy, and {type(density).__name__} is none.")
+        raise InputError(
+            f"unfolded_network needs a convex isotropic energy, not {type(density).__name__}; use "
+            "sb.network_solvers.ritz_network."
+        )
     lower, upper = problem.ellipticity
     c = problem.reaction_at(problem.sample_points())
     low = density.potential.lower * float(c.min())
@@ -191,20 +194,20 @@ def _spectrum(problem: VariationalProblem) -> tuple[float, float]:
     mu, L = max(min(lower, low), lower * first / (1 + first)), max(upper, high)
     if not (mu > 0 and math.isfinite(L)):
         raise InputError(
-            f"unfolded_network needs mu > 0 and a finite L, and here mu = {mu:g} and L = {L:g} are known; take "
+            f"unfolded_network needs mu > 0 and a finite L, but mu = {mu:g} and L = {L:g} are known here; use "
             "sb.network_solvers.ritz_network."
         )
     return mu, L
 
 
 def _growth(problem: VariationalProblem, length: float) -> NormGrowth | None:
-    """Return how Barron norms of the exact iterates can grow; None where the data are no numbers and series."""
+    """Bound the growth of the Barron norms of the exact iterates; None unless all data are numbers or series."""
     if not problem.linear or problem.grid is not None:
         return None
     a, c, f = problem.density.fields["coefficient"], problem.density.fields["reaction"], problem.source
     if not (_is_series(f) and all(_is_series(field) or isinstance(field, int | float) for field in (a, c))):
         return None
-    return linear_growth(a, f, length, c)[1]  # type: ignore[arg-type]  # as was seen
+    return linear_growth(a, f, length, c)[1]  # type: ignore[arg-type]  # types were checked above
 
 
 def _is_series(field: Any) -> bool:

@@ -1,1 +1,1 @@
-"""What every network shares: input checks, normalisers and losses."""
+"""Shared parts of the networks: input checks, normalisers and losses."""

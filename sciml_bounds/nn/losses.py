@@ -1,6 +1,7 @@
-"""Losses of fields on lattices: callables `loss(prediction, target, inputs)` of (b, channel, *space) that give (b,).
+"""Losses for fields on lattices: functions `loss(prediction, target, inputs)` of fields (b, channel, *space).
 
-All are relative, ||prediction - target|| / ||target|| with the norm over channels and space, one number a sample.
+All are relative errors ||prediction - target|| / ||target||, with the norm over channels and space: one value per
+sample, shape (b,).
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ __all__ = ["LOSSES", "Loss", "find_loss", "relative_h1", "relative_h1_spectral",
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
-#: Wavenumbers from which on the published spectral norm takes no derivatives.
+#: Wavenumbers from this one on count as zero in the published spectral norm.
 TRUNCATION = 20
 
 
 def relative_l2(prediction: Tensor, target: Tensor, inputs: Tensor | None = None) -> Tensor:
-    """Give the relative distance in the mean square over points.
+    """Compute the relative error in the root mean square over points.
 
     Examples
     --------
@@ -34,16 +35,16 @@ def relative_l2(prediction: Tensor, target: Tensor, inputs: Tensor | None = None
 
 
 def relative_h1(prediction: Tensor, target: Tensor, inputs: Tensor | None = None, *, periodic: bool = False) -> Tensor:
-    """Give the relative distance in H1 on the unit cube, exactly for the multilinear interpolants of the fields.
+    """Compute the relative H1 error on the unit cube, exactly for the multilinear interpolants of the fields.
 
     Parameters
     ----------
-    prediction, target
-        Nodal values (b, channel, *space), the nodes on the boundary included, so that derivatives reach up to it.
-    inputs
+    prediction, target : Tensor
+        Nodal values (b, channel, *space), including the nodes on the boundary.
+    inputs : Tensor or None
         Not used.
-    periodic
-        Whether the first node follows the last (and is not repeated).
+    periodic : bool
+        Whether fields are periodic; then the first node also follows the last, and is not repeated.
 
     Notes
     -----
@@ -57,11 +58,10 @@ def relative_h1(prediction: Tensor, target: Tensor, inputs: Tensor | None = None
 def relative_h1_spectral(
     prediction: Tensor, target: Tensor, inputs: Tensor | None = None, *, truncation: int = TRUNCATION
 ) -> Tensor:
-    """Give the relative distance in the truncated H1 norm in which the published figures for Darcy flow are given.
+    """Compute the relative error in the truncated spectral H1 norm of the published figures for Darcy flow.
 
     The discrete Fourier coefficients of integer wavenumber k (per box, without 2 pi) are weighted by
-    sqrt(1 + sum k_i^2), in which components with |k_i| >= `truncation` count as zero. Fields are taken as periodic,
-    whatever they are.
+    sqrt(1 + sum k_i^2), where components with |k_i| >= `truncation` count as zero. All fields are treated as periodic.
     """
     return _relative(prediction, target, partial(_spectral_square, truncation=truncation))
 
@@ -76,7 +76,7 @@ LOSSES: dict[str, Loss] = {
 
 
 def find_loss(name: str) -> Loss:
-    """Look a loss up by its name."""
+    """Return the loss with this name."""
     if name not in LOSSES:
         raise InputError(f"there is no loss {name!r}; choose from {', '.join(LOSSES)}.")
     return LOSSES[name]
@@ -85,14 +85,14 @@ def find_loss(name: str) -> Loss:
 def _relative(prediction: Tensor, target: Tensor, square: Callable[[Tensor], Tensor]) -> Tensor:
     if prediction.shape != target.shape:
         raise InputError(
-            f"prediction and target have shapes {tuple(prediction.shape)} and {tuple(target.shape)}; they must agree, "
-            "and a network with a flux head is measured by 'bound'."
+            f"prediction and target have shapes {tuple(prediction.shape)} and {tuple(target.shape)}; they must agree "
+            "(for a network with a flux head, use the loss 'bound')."
         )
-    exact = torch.promote_types(target.dtype, torch.float32)  # sums of many squares are lost in half precision
+    exact = torch.promote_types(target.dtype, torch.float32)  # half precision loses sums of many squares
     with torch.autocast(target.device.type, enabled=False):
         error = square(prediction.to(exact) - target.to(exact))
         size = square(target.to(exact))
-    tiny = torch.finfo(exact).tiny  # zero targets give large losses, not NaN; neither does a perfect fit give NaN
+    tiny = torch.finfo(exact).tiny  # avoids NaN for zero targets and for perfect predictions
     return error.clamp_min(tiny).sqrt() / size.clamp_min(tiny).sqrt()
 
 
@@ -110,7 +110,7 @@ def _h1_square(field: Tensor, *, periodic: bool) -> Tensor:
 
 
 def _integral_of_square(field: Tensor, axes: list[int], periodic: bool) -> Tensor:
-    """Integrate the square of what is linear along `axes` between nodes, and sum over the other axes."""
+    """Integrate the square of the interpolant that is linear along `axes`, and sum over the other axes."""
     if not axes:
         return field.square().flatten(1).sum(1)
     axis, *rest = axes
@@ -140,7 +140,7 @@ def _spectral_square(field: Tensor, *, truncation: int) -> Tensor:
         weight = weight.unsqueeze(-1) + k.square()
     n = field.shape[-1]
     copies = torch.full((power.shape[-1],), 2.0, dtype=field.dtype, device=field.device)
-    copies[0] = 1.0  # the half of the spectrum that rfftn leaves out mirrors the other, but for its ends
+    copies[0] = 1.0  # rfftn omits the mirrored half of the spectrum, but not its ends
     if n % 2 == 0:
         copies[-1] = 1.0
     total: Tensor = (power * (weight * copies)).flatten(1).sum(1)

@@ -1,4 +1,4 @@
-"""What every network asks of its input, (b, channel, *space)."""
+"""Input checks shared by all networks, for inputs (b, channel, *space)."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ __all__ = ["check_axes", "check_values", "is_recorded"]
 
 
 def check_axes(x: Tensor, channels: int, dim: int, meaning: str = "") -> None:
-    """Refuse what is no tensor, has no points, or another number of axes or channels, of which `meaning` may tell.
+    """Check the type and the shape of an input; `meaning` describes the channels in the message.
 
     Raises
     ------
     InputError
-        With what it is, or both numbers.
+        If x is not a tensor, has no points, or has the wrong number of axes or channels.
     """
     if not isinstance(x, Tensor):
         raise InputError(f"the input is a {type(x).__name__}; give a tensor (batch, {channels}, {dim} space axes).")
     if x.ndim != dim + 2:
         raise InputError(f"the input has {x.ndim} axes; give (batch, {channels}, {dim} space axes).")
     if x.shape[1] != channels:
-        raise InputError(f"the input has {x.shape[1]} channels on axis 1, and the network takes {channels}{meaning}.")
+        raise InputError(f"the input has {x.shape[1]} channels on axis 1, but the network takes {channels}{meaning}.")
     if 0 in x.shape[2:]:
-        raise InputError(f"the input has shape {tuple(x.shape)}, without a point along an axis; give a lattice.")
+        raise InputError(f"the input has shape {tuple(x.shape)}; give at least one point along each space axis.")
 
 
 def check_values(x: Tensor, weight: Tensor, *, training: bool) -> None:
-    """Refuse another device or dtype than that of the weights, and outside of training NaN and infinity.
+    """Check the device and dtype of an input, and, outside of training, that it is finite.
 
     Raises
     ------
     InputError
-        With what differs, or the sample.
+        If device or dtype differ from those of the weights, or the input has NaN or infinity.
     """
     if x.device != weight.device:
         raise InputError(f"the input is on {x.device} and the weights are on {weight.device}; move one of them.")
@@ -44,9 +44,12 @@ def check_values(x: Tensor, weight: Tensor, *, training: bool) -> None:
         return
     if not bool(x.isfinite().all()):
         sample = int((~x.isfinite()).flatten(1).any(1).nonzero()[0])
-        raise InputError(f"the input has NaN or infinity in sample {sample}, in the precision of the network.")
+        raise InputError(
+            f"the input has NaN or infinity in sample {sample}, in the precision of the network; check the data, or "
+            "rescale values that overflow."
+        )
 
 
 def is_recorded(x: Tensor) -> bool:
-    """Whether what is done with x is compiled or captured, so that nothing may depend on its values."""
+    """Whether operations on x are being compiled or captured, so that control flow must not depend on its values."""
     return torch.compiler.is_compiling() or (x.is_cuda and torch.cuda.is_current_stream_capturing())

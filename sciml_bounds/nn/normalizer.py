@@ -1,4 +1,4 @@
-"""Means and deviations of training data, kept with the weights of a network."""
+"""Normalisation with means and standard deviations of training data, saved with the weights of a network."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sciml_bounds.errors import InputError
 
 __all__ = ["KINDS", "Normalizer"]
 
-#: One mean and deviation a channel; one a channel and node (for one lattice only); none.
+#: One mean and deviation per channel; per channel and node (for one lattice only); or no normalisation.
 KINDS = ("scalar", "pointwise", "none")
 
-#: Deviations below this fraction of the largest one count as constant, and are divided by that fraction instead.
-FLOOR = 1e-5
-#: Samples taken at once, so that no copy of a whole data set is made.
-CHUNK = 64
+#: Smallest scale, as a fraction of the largest deviation of the channel.
+MIN_RELATIVE_SCALE = 1e-5
+#: Number of samples processed together, to avoid a copy of the whole data set.
+CHUNK_SIZE = 64
 
 
 class Normalizer(nn.Module):
@@ -26,16 +26,16 @@ class Normalizer(nn.Module):
 
     Parameters
     ----------
-    channels
-        Of the fields (b, channels, *space).
-    size
-        Their lattice; any numbers will do unless the statistics are pointwise.
-    kind
-        "scalar" (one mean and deviation a channel), "pointwise" (one a channel and node) or "none".
+    channels : int
+        Number of channels of the fields (b, channels, *space).
+    size : sequence of int
+        Lattice shape; only its length matters unless `kind` is "pointwise".
+    kind : str
+        "scalar" (one mean and deviation per channel), "pointwise" (per channel and node) or "none".
 
     Notes
     -----
-    `fit` must be given training data only. Mean and scale are buffers, hence part of the state of a model.
+    Fit it to training data only. Mean and scale are buffers, and so part of the state of a model.
     """
 
     mean: Tensor
@@ -50,38 +50,40 @@ class Normalizer(nn.Module):
             self.register_buffer("scale", torch.ones(shape))
 
     def fit(self, fields: Tensor) -> None:
-        """Take mean and deviation from samples (samples, channels, *space)."""
+        """Set mean and scale from training fields (samples, channels, *space)."""
         if self.kind == "none":
             return
         if len(fields) == 0 or not bool(torch.isfinite(fields).all()):
-            raise InputError("a normaliser is fitted to finite fields of at least one sample; check the training data.")
+            raise InputError(
+                "a normaliser needs at least one training sample, and all values must be finite; check the data."
+            )
         if self.kind == "pointwise":
             self._check(fields)
         mean = self._mean(fields)
         deviation = self._mean(fields, mean).sqrt()
         largest = deviation.amax(tuple(range(2, deviation.ndim)), keepdim=True)
-        floor = torch.where(largest > 0, FLOOR * largest, 1.0)
+        floor = torch.where(largest > 0, MIN_RELATIVE_SCALE * largest, 1.0)
         self.mean.copy_(mean)
         self.scale.copy_(torch.maximum(deviation, floor))
 
     def _mean(self, fields: Tensor, center: Tensor | None = None) -> Tensor:
-        """Average the fields, or their squared distances from a centre, in float64."""
+        """Return the mean of the fields, or of their squared distances from `center`, in float64."""
         total = torch.zeros((1, *fields.shape[1:]), dtype=torch.float64, device=fields.device)
-        for part in fields.split(CHUNK):
+        for part in fields.split(CHUNK_SIZE):
             exact = part.double()
             total += (exact if center is None else (exact - center).square()).sum(0, keepdim=True)
         mean = total / len(fields)
         return mean if self.kind == "pointwise" else mean.mean(tuple(range(2, mean.ndim)), keepdim=True)
 
     def encode(self, fields: Tensor) -> Tensor:
-        """Give (x - mean) / scale."""
+        """Return (x - mean) / scale."""
         if self.kind == "none":
             return fields
         self._check(fields)
         return (fields - self.mean) / self.scale
 
     def decode(self, fields: Tensor) -> Tensor:
-        """Give mean + scale x."""
+        """Return mean + scale x."""
         if self.kind == "none":
             return fields
         self._check(fields)
@@ -91,6 +93,6 @@ class Normalizer(nn.Module):
         fitted = self.mean.shape[2:]
         if any(n not in (1, m) for n, m in zip(fitted, fields.shape[2:])):
             raise InputError(
-                f"the pointwise statistics were fitted on a lattice of {'x'.join(map(str, fitted))}, not "
-                f"{'x'.join(map(str, fields.shape[2:]))}; use that one, or normalization='scalar'."
+                f"the pointwise statistics were fitted on a lattice of {'x'.join(map(str, fitted))}, but the field has "
+                f"{'x'.join(map(str, fields.shape[2:]))}; use the fitted lattice, or normalization='scalar'."
             )

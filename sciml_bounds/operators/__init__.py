@@ -1,4 +1,4 @@
-"""Linear operators: lattice stencils, sparse matrices, callables, and adapters for those of other packages."""
+"""Linear operators: lattice stencils, sparse matrices, callables, and adapters for operators of other packages."""
 
 from sciml_bounds.operators._lattice_operator import LatticeOperator
 from sciml_bounds.operators._linear_operator import (

@@ -1,4 +1,4 @@
-"""Gradients through solves with a lattice operator, by the implicit adjoint."""
+"""Gradients of solves with a lattice operator, by the implicit adjoint method."""
 
 from __future__ import annotations
 
@@ -14,23 +14,28 @@ from sciml_bounds.operators._lattice_operator import LatticeOperator
 
 __all__ = ["implicit_solve"]
 
-#: Takes a right-hand side (b, x, y, z).
+#: Map of a right-hand side (b, x, y, z) to the solution.
 Solve = Callable[[Tensor], Tensor]
 
 
 def implicit_solve(operator: LatticeOperator, b: Tensor, solve: Solve, solve_adjoint: Solve) -> Tensor:
-    """Solve A x = b such that gradients, first and second ones, flow from x into the coefficients of A and into b.
+    """Solve A x = b, twice differentiably in the coefficients of A and in b.
 
     Parameters
     ----------
-    operator
-        A, with the coefficients that gradients flow into.
-    b
-        Right-hand side, shape (b, x, y, z).
-    solve
-        Solves with A, for x.
-    solve_adjoint
-        Solves with A (which is symmetric) for the gradients.
+    operator : LatticeOperator
+        A.
+    b : Tensor (b, x, y, z)
+        Right-hand side.
+    solve : callable
+        Solver with A, for x.
+    solve_adjoint : callable
+        Solver with A (which is symmetric), for the gradients.
+
+    Returns
+    -------
+    Tensor (b, x, y, z)
+        x.
     """
     T, c, offsets = operator.conductance, operator.absorption, operator.offsets
     if not needs_gradient(T, c, b):
@@ -42,8 +47,8 @@ def implicit_solve(operator: LatticeOperator, b: Tensor, solve: Solve, solve_adj
 class _ImplicitSolve(torch.autograd.Function):
     """x = A^-1 b with the implicit adjoint: b_bar = A^-1 x_bar, A_bar = -b_bar x^T on the pattern of A.
 
-    The backward pass is the function itself, so that second derivatives exist. The scale of a cotangent is arbitrary:
-    it is kept apart from the adjoint, which may leave the range where its products with x do not.
+    The backward pass calls the same function, so that second derivatives exist. The scale of the cotangent, which is
+    arbitrary, is kept separately: the adjoint may over- or underflow even if its products with x do not.
     """
 
     @staticmethod
@@ -74,12 +79,12 @@ class _ImplicitSolve(torch.autograd.Function):
 
 
 def _scales(field: Tensor) -> Tensor:
-    """Powers of two that bring each sample near one, shape (b, 1, 1, 1)."""
+    """Return a power of two near the size of each sample, shape (b, 1, 1, 1)."""
     return binary_scales(field.flatten(1)).view(-1, 1, 1, 1)
 
 
 def _factors(w: Tensor, x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Divide `scale` w x between two fields of about one size: products of them leave the range only where it does."""
+    """Return two fields of similar size whose product is `scale` w x, to avoid over- and underflow of the factors."""
     sizes = _scales(w), _scales(x)
     exponent = (scale.log2() + sizes[0].log2() + sizes[1].log2()).round()
     half = (exponent / 2).floor()
@@ -87,5 +92,5 @@ def _factors(w: Tensor, x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _difference(u: Tensor, offset: tuple[int, ...]) -> Tensor:
-    """u_i - u_j over the pairs of one offset."""
+    """Return u_i - u_j for the pairs (i, j) of one offset."""
     return u - torch.roll(u, tuple(-o for o in offset), (-3, -2, -1))

@@ -1,6 +1,6 @@
-"""The lattice operator as a `LinearOperator`, and the linear systems that stand on it.
+"""The lattice operator as a `LinearOperator`, and linear systems with it.
 
-Lattices are padded to three axes (lower dimensions by 1 in front), with the batch as the first axis: (b, x, y, z).
+Lattices have shape (b, x, y, z): the batch, then three space axes, padded in front by axes of length 1.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ class LatticeOperator(LinearOperator):
 
     Parameters
     ----------
-    offsets
-        One offset of each pair of neighbours.
-    conductance
-        T, shape (offsets, b, x, y, z): between point i and point i + offset, indices modulo the lattice.
-    absorption
-        c, shape (b, x, y, z).
+    offsets : tuple of (int, int, int)
+        One offset per pair of neighbours.
+    conductance : Tensor (offsets, b, x, y, z)
+        T, between point i and point i + offset, with indices modulo the lattice.
+    absorption : Tensor (b, x, y, z)
+        c.
 
     Notes
     -----
-    The batch of the coefficients is 1 or that of the vectors.
+    The batch b of the coefficients is 1 or that of the vectors.
     """
 
     symmetric = True
@@ -57,8 +57,8 @@ class LatticeOperator(LinearOperator):
         self._norm_upper: Tensor | None = None
 
     @property
-    def norm_upper(self) -> Tensor:  # type: ignore[override]  # computed when it is asked for
-        """Upper bound of the norm of each sample, after Gershgorin."""
+    def norm_upper(self) -> Tensor:  # type: ignore[override]  # computed on first use
+        """Upper bound of the norm of each sample, by Gershgorin's theorem."""
         if self._norm_upper is None:
             self.survey()
         assert self._norm_upper is not None
@@ -71,7 +71,7 @@ class LatticeOperator(LinearOperator):
 
     @property
     def requires_grad(self) -> bool:
-        """Whether gradients flow into its coefficients."""
+        """Whether the coefficients require gradients."""
         return self.conductance.requires_grad or self.absorption.requires_grad
 
     def _view(self, x: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class LatticeOperator(LinearOperator):
         return out
 
     def energy_into(self, x: Tensor, out: Tensor) -> Tensor:
-        """Write A x into `out` and return x . A x, shape (b,)."""
+        """Write A x into `out` and return x.A x, shape (b,)."""
         return kernel.energy(self.offsets, self.conductance, self.absorption, self._view(x), self._view(out))
 
     def residual_into(self, x: Tensor, b: Tensor, out: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ class LatticeOperator(LinearOperator):
         return self.survey().diagonal
 
     def product_sizes(self, x: Tensor) -> Tensor:
-        """Return |A| |x| for flat x (b, n), by one product with A: conductances are not negative."""
+        """Return |A| |x| for flat x (b, n), by one product with A, assuming nonnegative conductances."""
         size, diagonal = x.abs(), self.diagonal().flatten(1)
         return (diagonal + diagonal.abs()) * size - self.matvec(size)
 
@@ -110,29 +110,31 @@ class LatticeOperator(LinearOperator):
         return self.survey().absolute
 
     def survey(self) -> Survey:
-        """Return diagonal, absolute row sums and the range of the conductances."""
+        """Return the `Survey` of the operator: diagonal, absolute row sums, and statistics of the conductances."""
         found = survey(self.offsets, self.conductance.detach(), self.absorption.detach())
         self._norm_upper = found.absolute.flatten(1).amax(1)
         return found
 
     def floating(self) -> Tensor | None:
-        """Label the parts of the lattice that nothing holds: constants on each of them are in the null space.
+        """Label the floating components of the lattice; constants on each of them are in the null space.
 
         Returns
         -------
-        Tensor
-            As the `components` of a `LatticeSystem`; None if everything is held.
+        Tensor (b, x, y, z) or None
+            As the `components` of a `LatticeSystem`; None if there are no floating components.
         """
         from scipy.sparse.csgraph import connected_components
 
         coupled = {offset: (T != 0).cpu() for offset, T in zip(self.offsets, self.conductance)}
-        begins = torch.ones(self.absorption.shape, dtype=torch.bool)  # of runs along the last axis, which are far fewer
+        begins = torch.ones(
+            self.absorption.shape, dtype=torch.bool
+        )  # of runs along the last axis, far fewer than points
         if (0, 0, 1) in coupled:
             begins[..., 1:] = ~coupled[0, 0, 1][..., :-1]
         run = begins.view(-1).cumsum(0).view(begins.shape) - 1
         pairs = []
         for offset, on in coupled.items():
-            new = on & (begins | kernel.shifted(begins, offset) | ~on.roll(1, -1))  # once for each pair of runs
+            new = on & (begins | kernel.shifted(begins, offset) | ~on.roll(1, -1))  # once per pair of runs
             pairs.append(torch.stack([run[new], kernel.shifted(run, offset)[new]]))
         rows, columns = torch.cat(pairs, 1).numpy()
         count = int(run.max()) + 1
@@ -153,7 +155,7 @@ class LatticeOperator(LinearOperator):
 
     def to_csr(self, sample: int = 0) -> scipy.sparse.csr_array:
         """Assemble the matrix of one sample."""
-        index = torch.arange(self.shape[0], dtype=torch.int32, device=self.device)  # PETSc and PyAMG take no other
+        index = torch.arange(self.shape[0], dtype=torch.int32, device=self.device)  # required by PETSc and PyAMG
         index = index.view(self.lattice)
         flat = index.reshape(-1).cpu().numpy()
         rows, columns, entries = [flat], [flat], [self.diagonal()[sample].reshape(-1).cpu().numpy()]
@@ -170,22 +172,21 @@ class LatticeOperator(LinearOperator):
 
 @dataclass(frozen=True)
 class LatticeSystem:
-    """A linear system A x = b on a lattice, with what is known about its null space.
+    """A linear system A x = b on a lattice, with the null space of A.
 
     Attributes
     ----------
-    operator
+    operator : LatticeOperator
         A, symmetric and positive semi-definite.
-    rhs
-        b, shape (b, x, y, z).
-    components
-        For each point the number of the floating component it belongs to (constants on it are in the null space), -1
-        elsewhere; shape (b, x, y, z). None if A is regular.
-    weights
-        The volume that each point stands for, shape (b, x, y, z): on a floating component the solution has weighted
-        mean zero. None if A is regular.
-    inverse
-        The (pseudo-)inverse of A where fast transforms give it: constant coefficients on a box. None elsewhere.
+    rhs : Tensor (b, x, y, z)
+        b.
+    components : Tensor of int (b, x, y, z) or None
+        Number of the floating component of each point, -1 for points of no floating component. Constants on a floating
+        component are in the null space. None if A is regular.
+    weights : Tensor (b, x, y, z) or None
+        Volume of each point. The solution has weighted mean zero on every floating component. None if A is regular.
+    inverse : BoxInverse or None
+        The (pseudo-)inverse of A by fast transforms, for constant coefficients on a box. None otherwise.
     """
 
     operator: LatticeOperator
@@ -195,28 +196,30 @@ class LatticeSystem:
     inverse: BoxInverse | None = None
 
     def fix_mean(self, x: Tensor) -> Tensor:
-        """Make the weighted mean of x (b, x, y, z) zero on every floating component."""
+        """Subtract from x (b, x, y, z) its weighted mean on every floating component."""
         if self.components is None or self.weights is None:
             return x
         return subtract_means(x, self.components, self.weights)
 
     def into_range(self, b: Tensor) -> Tensor:
-        """Remove what lies outside the range of A from b (b, x, y, z): round-off, if the data are compatible."""
+        """Project b (b, x, y, z) onto the range of A; for compatible data this removes round-off only."""
         if self.components is None:
             return b
         return subtract_means(b, self.components, torch.ones_like(self.components, dtype=b.dtype))
 
 
 def subtract_means(x: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """Make the weighted mean of x (b, x, y, z) zero on each part that has a number; labels are -1 elsewhere."""
+    """Subtract from x (b, x, y, z) its weighted mean on each labelled part; points with label -1 are not changed."""
     batch = len(x)
     labels, weights = labels.expand(x.shape), weights.expand(x.shape)
     count = int(labels.max()) + 1
-    step = torch.arange(batch, device=x.device).view(-1, 1, 1, 1) * count  # numbers distinct over the samples
+    step = torch.arange(batch, device=x.device).view(-1, 1, 1, 1) * count  # distinct labels in all samples
     where, index = labels >= 0, labels.clamp_min(0) + step
 
     def summed(field: Tensor) -> Tensor:
-        entries = torch.where(where, field, 0.0).reshape(-1)  # selecting those of parts, the host would have to wait
+        entries = torch.where(where, field, 0.0).reshape(
+            -1
+        )  # no boolean indexing, which would synchronise with the host
         return torch.zeros(batch * count, dtype=x.dtype, device=x.device).index_add(0, index.reshape(-1), entries)
 
     sizes = summed(weights)

@@ -1,4 +1,4 @@
-"""What multiplies: one small protocol, and adapters for what other packages call an operator."""
+"""The `LinearOperator` base class, and adapters for operators of other packages."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ __all__ = [
 
 
 def inner(u: Tensor, v: Tensor) -> Tensor:
-    """Inner products u^H v of the rows of (b, n), without a temporary of that size."""
+    """Return the inner products u^H v of the rows of u and v (b, n), without a temporary of that size."""
     return torch.bmm(u.conj().unsqueeze(1), v.unsqueeze(2)).view(-1)
 
 
 class LinearOperator:
-    """A map of flat vectors `(..., n)`; a preconditioner is one too (an approximate inverse).
+    """A map of flat vectors `(..., n)`: an operator, or a preconditioner that approximates its inverse.
 
     Attributes
     ----------
-    shape
+    shape : (int, int)
         `(n, n)`.
-    dtype, device
-        Of the vectors it takes and gives.
-    symmetric, linear
-        True, False, or None where it is not known. The Krylov loop chooses its form from them.
-    safeguard
-        Whether conjugate gradients search along the residual too, beside what this preconditioner gives: for one that
-        is not linear and may answer anything, as a network. A linear map in disguise is better off without, since then
-        all directions are conjugate.
-    norm_upper
-        An upper bound of the spectral norm, one number or one a sample; None where none is known.
-    eigenvalue_lower
-        A lower bound of the smallest eigenvalue, one number or one a sample; None where none is known.
+    dtype, device : torch.dtype, torch.device
+        Dtype and device of the vectors.
+    symmetric, linear : bool or None
+        Properties of the map; None if unknown. They determine the variant of the Krylov iteration.
+    safeguard : bool
+        Whether conjugate gradients also search along the residual, in addition to the output of this preconditioner.
+        Set it for a nonlinear preconditioner of unknown quality, such as a network. Leave it False for a linear map,
+        even if it is not known to be linear, since then all directions stay conjugate.
+    norm_upper : Tensor (1 or b,) or None
+        Upper bound of the spectral norm; None if unknown.
+    eigenvalue_lower : Tensor (1 or b,) or None
+        Lower bound of the smallest eigenvalue; None if unknown.
     """
 
     shape: tuple[int, int]
@@ -65,7 +65,7 @@ class LinearOperator:
 
     @property
     def batch(self) -> int:
-        """Number of operators: 1, or one a vector."""
+        """Number of operators: 1, or one per vector."""
         return 1
 
     def matvec(self, x: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ class LinearOperator:
         raise NotImplementedError
 
     def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:
-        """Apply the operator and write the result into `out`; without allocation where the operator can."""
+        """Apply the operator and write the result into `out`, without allocation if possible."""
         return out.copy_(self.matvec(x))
 
     def residual_into(self, x: Tensor, b: Tensor, out: Tensor) -> Tensor:
@@ -86,51 +86,55 @@ class LinearOperator:
         return inner(x, self.matvec_into(x, out)).real
 
     def product_round_off(self, x: Tensor) -> Tensor | None:
-        """Bound what rounding may add to A x in norm, shape (b,) for x (b, n); None where nothing is known of A."""
+        """Return a bound of the norm of the round-off error of A x, shape (b,) for x (b, n); None if unknown."""
         if self.norm_upper is None:
             return None
-        found: Tensor = 32 * torch.finfo(self.dtype).eps * self.norm_upper * x.norm(dim=1)  # at most 27 entries a row
+        found: Tensor = 32 * torch.finfo(self.dtype).eps * self.norm_upper * x.norm(dim=1)  # at most 27 entries per row
         return found
 
     def product_sizes(self, x: Tensor) -> Tensor | None:
-        """Return |A| |x| entry by entry, (b, n): round-off of A x is eps times it. None where entries are unknown."""
+        """Return |A| |x|, shape (b, n); eps times it bounds the round-off of A x. None if the entries are unknown."""
         return None
 
     def _check_batch(self, x: Tensor) -> None:
-        """Refuse what are no vectors, or another number of them, before a compiled loop runs off the end of a batch.
+        """Raise unless x contains vectors, as many as there are operators, so that compiled loops stay in bounds.
 
         Raises
         ------
         InputError
-            With what they are, or both numbers.
+            If x is not a tensor of numbers, or its length or batch does not fit.
         """
         tensor = isinstance(x, Tensor)
         if not tensor or x.numel() % self.shape[0] or not (x.is_floating_point() or x.is_complex()):
             dtype = str(x.dtype).removeprefix("torch.") if tensor else ""
             kind = f"{dtype} of shape {tuple(x.shape)}" if tensor else f"a {type(x).__name__}"
             raise InputError(
-                f"the operator takes vectors (..., {self.shape[0]}) of numbers, and this is {kind}; give a torch "
-                "tensor of that length."
+                f"the operator takes vectors of numbers of shape (..., {self.shape[0]}), but this is {kind}; pass a "
+                "torch tensor of that length."
             )
         vectors = x.numel() // self.shape[0]
         if self.batch not in (1, vectors):
-            raise InputError(f"a batch of {self.batch} operators cannot be applied to {vectors} vectors.")
+            raise InputError(
+                f"a batch of {self.batch} operators cannot be applied to {vectors} vectors; pass {self.batch} vectors."
+            )
 
     def __matmul__(self, x: Tensor) -> Tensor:
         return self.matvec(x)
 
     def to_scipy(self) -> scipy.sparse.linalg.LinearOperator:
-        """Wrap as a `scipy.sparse.linalg.LinearOperator` on numpy vectors, usable as `A` or `M` there.
+        """Return a `scipy.sparse.linalg.LinearOperator` on numpy vectors, for use as `A` or `M` in scipy.
 
-        It has an adjoint (`rmatvec`) where the operator is known to be symmetric.
+        It has an adjoint (`rmatvec`) if the operator is known to be symmetric.
 
         Raises
         ------
         InputError
-            If this is a batch of operators, which scipy does not know.
+            If this is a batch of operators, which scipy does not support.
         """
         if self.batch > 1:
-            raise InputError(f"scipy has no batches, and this is one of {self.batch} operators; wrap them one by one.")
+            raise InputError(
+                f"scipy does not support batches, but this is a batch of {self.batch} operators; wrap them one by one."
+            )
 
         def apply(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
             vector = torch.as_tensor(np.ascontiguousarray(x).reshape(-1), dtype=self.dtype, device=self.device)
@@ -143,7 +147,7 @@ class LinearOperator:
 
 
 class Identity(LinearOperator):
-    """The operator that changes nothing."""
+    """The identity."""
 
     symmetric = True
 
@@ -153,12 +157,12 @@ class Identity(LinearOperator):
         self.device = device
 
     def matvec(self, x: Tensor) -> Tensor:
-        """Return the vectors themselves."""
+        """Return the vectors unchanged."""
         return x
 
 
 class Diagonal(LinearOperator):
-    """Multiplication by fixed numbers (b, n): the Jacobi preconditioner."""
+    """Diagonal matrices with entries (b, n), for example a Jacobi preconditioner."""
 
     symmetric = True
 
@@ -173,19 +177,19 @@ class Diagonal(LinearOperator):
         return len(self.entries)
 
     def matvec(self, x: Tensor) -> Tensor:
-        """Multiply entry by entry."""
+        """Multiply entrywise."""
         self._check_batch(x)
         return self.matvec_into(x, torch.empty_like(x, memory_format=torch.contiguous_format))
 
     def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:
-        """Multiply entry by entry, without allocation."""
+        """Multiply entrywise, without allocation."""
         n = self.shape[0]
         torch.mul(x.reshape(-1, n), self.entries, out=out.view(-1, n))
         return out
 
 
 class Stacked(LinearOperator):
-    """One operator a sample, or one for all, applied one after the other."""
+    """A batch of operators, applied in sequence: one per sample, or one for all samples."""
 
     def __init__(self, parts: Sequence[LinearOperator]) -> None:
         self.parts = list(parts)
@@ -238,14 +242,26 @@ class MatrixOperator(LinearOperator):
         return (self.matrix @ flat.mT).mT.reshape(x.shape)
 
     def product_round_off(self, x: Tensor) -> Tensor:
-        """Bound what rounding may add to A x in norm: in each row, n eps |A| |x|."""
+        """Return a bound of the norm of the round-off error of A x: n eps |A| |x| in each row."""
         sizes = MatrixOperator(self.matrix.abs()).matvec(x.abs())
         found: Tensor = (self.shape[0] + 2) * torch.finfo(self.dtype).eps * sizes.norm(dim=1)
         return found
 
 
 class CallableOperator(LinearOperator):
-    """A function of vectors `(..., n)` with the facts about it that its caller knows."""
+    """A function of vectors `(..., n)`, with its properties as declared by the caller.
+
+    Parameters
+    ----------
+    function : callable
+        Map of a tensor (..., n) to a tensor of the same shape.
+    n : int
+        Length of the vectors.
+    dtype, device : torch.dtype, torch.device or str
+        Dtype and device of the vectors.
+    symmetric, linear : bool, optional
+        Properties of the function; None if unknown.
+    """
 
     def __init__(
         self,
@@ -270,30 +286,30 @@ class CallableOperator(LinearOperator):
         Raises
         ------
         InputError
-            If it does not return as many vectors as it is given.
+            If it does not return a tensor of the shape of x.
         """
         result = self.function(x)
         if not isinstance(result, Tensor):
             kind = type(result).__name__
-            raise InputError(f"the operator is a function that returns a {kind}; let it return a torch tensor.")
+            raise InputError(f"the function of the operator returned a {kind}; it must return a torch tensor.")
         if result.shape != x.shape:
             raise InputError(
-                f"the operator is a function that makes shape {tuple(result.shape)} of shape {tuple(x.shape)}; let it "
-                "return vectors (..., n) like those it is given."
+                f"the function of the operator returned shape {tuple(result.shape)} for vectors of shape "
+                f"{tuple(x.shape)}; it must return vectors of the same shape."
             )
         return result
 
 
 def aslinearoperator(A: Any, like: Tensor | None = None) -> LinearOperator:
-    """Wrap what other packages call an operator.
+    """Convert a matrix, callable or operator of another package to a `LinearOperator`.
 
     Parameters
     ----------
-    A
+    A : LinearOperator, Tensor, array, sparse matrix or callable
         A `LinearOperator`, a dense or sparse torch tensor, a numpy array, a scipy sparse matrix or `LinearOperator`
-        (PyAMG's preconditioners too), a PETSc matrix, or a callable (then `like` gives length, dtype and device).
-    like
-        A vector that the operator will be applied to.
+        (including preconditioners of PyAMG), a PETSc matrix, or a callable.
+    like : Tensor (..., n), optional
+        A vector that determines length, dtype and device of the operator; required if A is a callable.
 
     Raises
     ------
@@ -304,7 +320,7 @@ def aslinearoperator(A: Any, like: Tensor | None = None) -> LinearOperator:
         return A
     if hasattr(A, "as_preconditioner"):
         kind = type(A).__name__
-        raise InputError(f"a {kind} is not an operator by itself; give what its method as_preconditioner returns.")
+        raise InputError(f"a {kind} is not an operator; pass the result of its method as_preconditioner.")
     if isinstance(A, Tensor | np.ndarray):
         return MatrixOperator(to_tensor(A, "the matrix"))
     if scipy.sparse.issparse(A):
@@ -315,17 +331,17 @@ def aslinearoperator(A: Any, like: Tensor | None = None) -> LinearOperator:
         return _from_scipy(A)
     if callable(A):
         if like is None:
-            raise InputError("a callable operator needs a vector to tell its length; wrap it in CallableOperator.")
-        function = _of_one_vector(A) if like.ndim == 1 else A
+            raise InputError("the length of a callable operator is unknown; wrap it in CallableOperator(function, n).")
+        function = _without_batch(A) if like.ndim == 1 else A
         return CallableOperator(function, like.shape[-1], like.dtype, like.device, linear=None)
     raise InputError(
-        f"a {type(A).__name__} is not an operator; give a LinearOperator, a torch, numpy, scipy or PETSc matrix, or a "
+        f"a {type(A).__name__} is not an operator; pass a LinearOperator, a torch, numpy, scipy or PETSc matrix, or a "
         "callable."
     )
 
 
-def _of_one_vector(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Hand a lone vector over as `(n,)`, as it was given, where the loop has made it a batch of one."""
+def _without_batch(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return a function of a batch (1, n) that calls `function` with a vector (n,), as the user passed it."""
 
     def apply(x: Tensor) -> Tensor:
         if x.ndim != 2 or len(x) != 1:
@@ -338,7 +354,7 @@ def _of_one_vector(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], T
 
 def _require_square(shape: tuple[int, ...]) -> None:
     if len(shape) < 2 or shape[-1] != shape[-2]:
-        raise InputError(f"the matrix has shape {shape}; a square one is needed.")
+        raise InputError(f"the matrix has shape {shape}; it must be square.")
 
 
 def _require_float(dtype: Any) -> None:
@@ -353,8 +369,8 @@ def _sparse_to_torch(A: Any, like: Tensor | None) -> Tensor:
 
 def csr_tensor(matrix: Any, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
     """Convert any scipy sparse matrix to a sparse torch matrix."""
-    csr = scipy.sparse.csr_array(matrix, copy=True)  # scipy may sort the rows of the given one in place later
-    with warnings.catch_warnings():  # torch calls this layout a beta feature, once in every process
+    csr = scipy.sparse.csr_array(matrix, copy=True)  # a copy, as scipy may later sort the rows of the argument in place
+    with warnings.catch_warnings():  # torch warns about this layout once per process
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
         return torch.sparse_csr_tensor(
             torch.as_tensor(csr.indptr, dtype=torch.int64),

@@ -1,14 +1,14 @@
 """The inverse of a lattice matrix with constant coefficients on a box, by fast sine, cosine and Fourier transforms.
 
-Along each axis the matrix is diagonal in a basis that depends on the two sides only (Strang, "The discrete cosine
-transform", SIAM Review 41 (1999) 135-147), so that two transforms and one product invert it: Hockney, J. ACM 12 (1965)
-95-113; Swarztrauber, SIAM Review 19 (1977) 490-501. Points whose end stands for half a cell are scaled by the square
-root of their share first.
+Along each axis, the matrix is diagonal in a basis that depends only on the two end conditions (Strang, "The discrete
+cosine transform", SIAM Review 41 (1999) 135-147), so two transforms and one product invert it (Hockney, J. ACM 12
+(1965) 95-113; Swarztrauber, SIAM Review 19 (1977) 490-501). End points that represent half a cell are first scaled by
+the square root of this share.
 
-On the CPU the transforms are those of scipy (pocketfft); elsewhere the bases are dense matrices, which accelerators
-multiply faster than a lattice of this size can be read.
+On the CPU, the transforms are those of scipy (pocketfft). On accelerators they are products with dense matrices, which
+take less time than reading a lattice of this size.
 
-Legend: i is a point of an axis, k a member of its basis.
+Notation: i is a point of an axis, k the number of a basis vector.
 """
 
 from __future__ import annotations
@@ -25,22 +25,23 @@ from sciml_bounds.operators._linear_operator import LinearOperator
 
 __all__ = ["AxisKind", "BoxInverse", "End"]
 
-#: What holds at an end of an axis: u = 0 ("held") or no flux ("free"); "periodic" at both.
-End = Literal["held", "free", "periodic"]
+#: Condition at an end of an axis: u = 0 ("dirichlet"), zero flux ("neumann"), or "periodic" (at both ends).
+End = Literal["dirichlet", "neumann", "periodic"]
 
 
 @dataclass(frozen=True)
 class AxisKind:
-    """One axis of a box: its cells, where the unknowns lie, and its two ends.
+    """One axis of a box: number of cells, location of the unknowns, and end conditions.
 
     Attributes
     ----------
-    cells
+    cells : int
         Number of cells n.
-    nodal
-        Whether the unknowns lie on nodes (n + 1 of them, n if periodic; at held ends there are none) or in cells.
-    first, last
-        What holds at the two ends.
+    nodal : bool
+        Whether the points are the nodes (n + 1, or n if periodic) or the cells. Nodes at Dirichlet ends are not
+        unknowns.
+    first, last : End
+        Conditions at the two ends.
     """
 
     cells: int
@@ -50,60 +51,60 @@ class AxisKind:
 
     @property
     def points(self) -> int:
-        """Length of the axis of the lattice."""
+        """Number of points along the axis."""
         return self.cells + (self.nodal and self.first != "periodic")
 
     @property
     def unknowns(self) -> slice:
         """The points that are unknowns."""
-        start = int(self.nodal and self.first == "held")
-        return slice(start, self.points - int(self.nodal and self.last == "held"))
+        start = int(self.nodal and self.first == "dirichlet")
+        return slice(start, self.points - int(self.nodal and self.last == "dirichlet"))
 
     def frequencies(self) -> Tensor:
-        """Half the phase from one cell to the next, over pi / (2 n), for every member of the basis."""
+        """Return half the phase difference between adjacent cells, in units of pi / (2 n), of every basis vector."""
         count = self.unknowns.stop - self.unknowns.start
         k = torch.arange(count, dtype=torch.float64)
         if self.first == "periodic":
             return 2 * torch.minimum(k, count - k)
-        held = (self.first == "held") + (self.last == "held")
-        return k + held / 2
+        dirichlet = (self.first == "dirichlet") + (self.last == "dirichlet")
+        return k + dirichlet / 2
 
     def eigenvalues(self) -> Tensor:
-        """Eigenvalues of the second difference (with spacing one)."""
+        """Return the eigenvalues of the negative second difference with spacing one."""
         return 4 * torch.sin(self.frequencies() * (math.pi / (2 * self.cells))) ** 2
 
     def shares(self) -> Tensor:
-        """Return the part of a cell that each unknown stands for: a half at free ends of nodal axes."""
+        """Return the fraction of a cell that each unknown represents: 1/2 at Neumann ends of nodal axes, else 1."""
         share = torch.ones(self.points, dtype=torch.float64)
         if self.nodal and self.first != "periodic":
             share[0] = share[-1] = 0.5
         return share[self.unknowns]
 
     def basis(self) -> Tensor:
-        """Return the orthogonal matrix of the forward transform, shape (members, unknowns)."""
+        """Return the orthogonal matrix of the forward transform, shape (basis vectors, unknowns)."""
         n, unknowns = self.cells, torch.arange(self.points, dtype=torch.float64)[self.unknowns]
         place = unknowns + (0.0 if self.nodal else 0.5)
         if self.first == "periodic":
             phase = 2 * math.pi / n * torch.arange(n, dtype=torch.float64).unsqueeze(1) * unknowns
             return (torch.cos(phase) + torch.sin(phase)) / math.sqrt(n)
         phase = math.pi / n * self.frequencies().unsqueeze(1) * place
-        rows = (torch.sin(phase) if self.first == "held" else torch.cos(phase)) * self.shares().sqrt()
+        rows = (torch.sin(phase) if self.first == "dirichlet" else torch.cos(phase)) * self.shares().sqrt()
         basis: Tensor = rows / rows.norm(dim=1, keepdim=True)
         return basis
 
     @property
     def _types(self) -> tuple[str, int, int]:
-        """Family and types of scipy's transforms, forward and back."""
+        """Family and types of the forward and backward transforms of scipy."""
         if self.first == "periodic":
             return "hartley", 0, 0
-        family = "dst" if self.first == "held" else "dct"
+        family = "dst" if self.first == "dirichlet" else "dct"
         mixed = self.first != self.last
         if self.nodal:
             return (family, 3, 2) if mixed else (family, 1, 1)
         return (family, 4, 4) if mixed else (family, 2, 3)
 
     def transform(self, field: Any, axis: int, workers: int, *, back: bool) -> Any:
-        """Transform a numpy array along an axis; it may be overwritten."""
+        """Transform a numpy array along an axis; the array may be overwritten."""
         family, forward, inverse = self._types
         if family == "hartley":
             return _hartley(field, axis, workers)
@@ -113,29 +114,28 @@ class AxisKind:
 
 
 def _hartley(field: Any, axis: int, workers: int) -> Any:
-    """Orthonormal Hartley transform, the real one of a periodic axis; its own inverse."""
+    """Return the orthonormal Hartley transform, a real transform for periodic axes that is its own inverse."""
     spectrum = scipy.fft.fft(field, axis=axis, norm="ortho", workers=workers)
     return spectrum.real - spectrum.imag
 
 
 class BoxInverse(LinearOperator):
-    """The inverse of (sum of a_axis times second differences along the axes, plus c), each integrated over the cells.
+    """The inverse of -sum over axes of a_axis (second difference along the axis) + c, integrated over the cells.
 
-    Points that are no unknowns are multiplied by a number. Where no end holds anything and c = 0, constants are mapped
-    to zero.
+    If there are no Dirichlet ends and c = 0, this is the pseudo-inverse, which maps constants to zero.
 
     Parameters
     ----------
-    axes
-        One an axis of the lattice, in order; lower dimensions are padded in front.
-    weights
-        a over the square of the spacing, one tensor (b,) an axis.
-    reaction
-        c, shape (b,).
-    volume
-        Of a cell.
-    other
-        What points that are no unknowns are multiplied with, shape (b,).
+    axes : tuple of AxisKind
+        The axes of the lattice, in order, without padded ones.
+    weights : tuple of Tensor (b,)
+        a over the square of the spacing, for each axis.
+    reaction : Tensor (b,)
+        c.
+    volume : float
+        Volume of a cell.
+    other : Tensor (b,)
+        Factor by which points that are not unknowns are multiplied.
     """
 
     symmetric = True

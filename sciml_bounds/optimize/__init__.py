@@ -1,4 +1,4 @@
-"""Equality-constrained optimisation: Newton's method on an exact augmented Lagrangian, exact or sketched inside."""
+"""Equality-constrained optimisation: Newton's method on an exact augmented Lagrangian, exact or sketched solves."""
 
 from sciml_bounds.optimize._kkt_minres import Minres
 from sciml_bounds.optimize._minimize import minimize

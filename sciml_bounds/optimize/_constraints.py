@@ -1,4 +1,4 @@
-"""Equality constraints in the forms that users have them in: functions, scipy's objects and dictionaries."""
+"""Conversion of equality constraints: functions, scipy's constraint objects and dictionaries."""
 
 from __future__ import annotations
 
@@ -19,22 +19,27 @@ __all__ = ["as_constraints"]
 
 
 def as_constraints(constraints: Any, x0: Tensor, *, tensors_first: bool) -> list[Function]:
-    """Make functions c with c(x) = 0 of one constraint or several.
+    """Convert constraints to a list of functions c with c(x) = 0.
 
     Parameters
     ----------
-    constraints
-        A function, a `scipy.optimize.NonlinearConstraint` or `LinearConstraint` with equal bounds, a dictionary
-        {"type": "eq", "fun": ..., "jac": ..., "args": ...}, or a list or tuple of these.
-    x0
-        A point, shape (n,).
-    tensors_first
-        As in `Function`.
+    constraints : callable, NonlinearConstraint, LinearConstraint, dict, or list or tuple of these
+        A function of x, a `scipy.optimize.NonlinearConstraint` or `LinearConstraint` with equal bounds, or a dictionary
+        {"type": "eq", "fun": ..., "jac": ..., "args": ...}.
+    x0 : Tensor
+        Initial point, shape (n,).
+    tensors_first : bool
+        See `Function`.
+
+    Returns
+    -------
+    list of Function
+        One function per constraint.
 
     Raises
     ------
     InputError
-        If one is an inequality, is none of these, or returns what it should not.
+        If a constraint is an inequality, has another type, or returns an invalid value.
     """
     several = constraints if isinstance(constraints, list | tuple) else [constraints]
     names = ["the constraint"] if len(several) == 1 else [f"constraint {i}" for i in range(len(several))]
@@ -47,65 +52,65 @@ def _as_function(constraint: Any, name: str, x0: Tensor, tensors_first: bool) ->
     if isinstance(constraint, scipy.optimize.NonlinearConstraint):
         fun, level = constraint.fun, _level(constraint.lb, constraint.ub, name)
         jac, hess = (d if callable(d) else None for d in (constraint.jac, constraint.hess))
-        return Function(Given(_lowered(fun, level, name), jac, hess, name), x0, tensors_first=tensors_first)
+        return Function(Given(_minus_level(fun, level, name), jac, hess, name), x0, tensors_first=tensors_first)
     if isinstance(constraint, dict):
-        return Function(_of_dictionary(constraint, name), x0, tensors_first=tensors_first)
+        return Function(_from_dictionary(constraint, name), x0, tensors_first=tensors_first)
     if callable(constraint):
         return Function(Given(constraint, None, None, name), x0, tensors_first=tensors_first)
     raise InputError(
-        f"{name} is a {type(constraint).__name__}; give a function c(x) that is to be zero, or scipy's "
-        "NonlinearConstraint or LinearConstraint with equal bounds."
+        f"{name} is a {type(constraint).__name__}; give a function c(x), for the constraint c(x) = 0, or a "
+        "NonlinearConstraint or LinearConstraint of scipy with equal bounds."
     )
 
 
 def _level(lower: Any, upper: Any, name: str) -> np.ndarray[Any, Any]:
-    """Return what the function is to be equal to."""
+    """Return the common value of equal bounds."""
     try:
         low, high = np.broadcast_arrays(np.asarray(lower, np.float64), np.asarray(upper, np.float64))
     except (TypeError, ValueError):
         raise InputError(
-            f"the bounds of {name} are {lower!r} and {upper!r}; give numbers, or one number a constraint."
+            f"the bounds of {name} are {lower!r} and {upper!r}; give numbers: one for all, or one per constraint."
         ) from None
     if not np.array_equal(low, high) or not np.isfinite(low).all():
-        raise InputError(_inequality(name, f"its bounds {low} and {high} differ or are infinite"))
+        raise InputError(_inequality_message(name, f"its bounds {low} and {high} differ or are infinite"))
     return low
 
 
-def _inequality(name: str, why: str) -> str:
+def _inequality_message(name: str, why: str) -> str:
     return (
-        f"{name} is an inequality ({why}), and minimize takes equalities only; add a slack variable s with c(x) - s**2 "
-        "= 0, or use scipy.optimize.minimize(method='trust-constr')."
+        f"{name} is an inequality ({why}), but minimize takes equalities only; add a slack variable s with "
+        "c(x) - s**2 = 0, or use scipy.optimize.minimize(method='trust-constr')."
     )
 
 
-def _lowered(fun: Callable[[Any], Any], level: np.ndarray[Any, Any], name: str) -> Callable[[Any], Any]:
+def _minus_level(fun: Callable[[Any], Any], level: np.ndarray[Any, Any], name: str) -> Callable[[Any], Any]:
     def shifted(x: Any) -> Any:
         y = fun(x)
         shape = tuple(np.shape(y.detach() if isinstance(y, Tensor) else y))
         if level.size > 1 and shape != level.shape:
-            raise InputError(f"{name} returns shape {shape}, but its bounds have {level.shape}; they must agree.")
+            raise InputError(f"{name} returns shape {shape}, but its bounds have shape {level.shape}; they must agree.")
         return y - torch.as_tensor(level).to(y) if isinstance(y, Tensor) else np.asarray(y) - level
 
     return shifted if level.any() or level.size > 1 else fun
 
 
-def _of_dictionary(constraint: dict[str, Any], name: str) -> Given:
+def _from_dictionary(constraint: dict[str, Any], name: str) -> Given:
     kind = constraint.get("type")
     if kind != "eq":
-        raise InputError(_inequality(name, f"its type is {kind!r}, not 'eq'"))
+        raise InputError(_inequality_message(name, f"its type is {kind!r}, not 'eq'"))
     if not callable(constraint.get("fun")):
         raise InputError(f"{name} is a dictionary without 'fun'; give {{'type': 'eq', 'fun': c}}.")
     extra = constraint.get("args", ())
     if not (constraint.get("jac") is None or callable(constraint["jac"])):
         raise InputError(f"the jac of {name} is {constraint['jac']!r}; give a function of x, or leave it out.")
     if not isinstance(extra, tuple | list):
-        raise InputError(f"the args of {name} are {extra!r}; give a tuple of what its functions take beside x.")
-    fun, jac = (_with(constraint.get(key), tuple(extra)) for key in ("fun", "jac"))
+        raise InputError(f"the args of {name} are {extra!r}; give a tuple of the arguments of its functions after x.")
+    fun, jac = (_with_arguments(constraint.get(key), tuple(extra)) for key in ("fun", "jac"))
     assert fun is not None
     return Given(fun, jac, None, name)
 
 
-def _with(function: Callable[..., Any] | None, extra: tuple[Any, ...]) -> Callable[[Any], Any] | None:
+def _with_arguments(function: Callable[..., Any] | None, extra: tuple[Any, ...]) -> Callable[[Any], Any] | None:
     return function if function is None or not extra else lambda x: function(x, *extra)
 
 
@@ -113,7 +118,7 @@ def _numbers(matrix: Any, name: str) -> np.ndarray[Any, Any]:
     try:
         return np.atleast_2d(np.asarray(matrix, np.float64))
     except (TypeError, ValueError):
-        raise InputError(f"the matrix A of {name} is no matrix of numbers; give a float64 array (m, n).") from None
+        raise InputError(f"the matrix A of {name} is not numeric; give a float64 array (m, n).") from None
 
 
 def _linear(constraint: scipy.optimize.LinearConstraint, name: str, x0: Tensor) -> Function:

@@ -1,4 +1,4 @@
-"""Where second derivatives come from: the problem, or changes of the gradient."""
+"""Hessians of the Lagrangian: exact, or approximated by damped BFGS updates."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from sciml_bounds.optimize._products import Matrix
 
 __all__ = ["DampedBFGS", "ExactHessian", "Hessians", "hessians_of"]
 
-#: Curvatures s.Hs below this part of ||H|| ||s||^2 are not lowered where the true one is negative: in the end round-off
-#: makes them negative, and steps lead uphill.
-FLATTEST = 1e-8
+#: If s.Hs is below this fraction of ||H|| ||s||^2 and the true curvature is negative, H is not updated: further updates
+#: would let round-off make H indefinite.
+MIN_RELATIVE_CURVATURE = 1e-8
 
-#: A curvature s.Hs below this is left as it is: a smaller one would soon be lost.
-VANISHED = 1e-150
+#: If s.Hs is below this, H is not updated, to avoid underflow.
+MIN_CURVATURE = 1e-150
 
 
 class ExactHessian:
-    """The Hessian of the Lagrangian."""
+    """The exact Hessian of the Lagrangian."""
 
     def __init__(self, program: Program) -> None:
         self._program = program
@@ -31,16 +31,16 @@ class ExactHessian:
         """Return H (n, n), and H grad_x L (n,), NaN where the norm of H is not finite."""
         H = self._program.hessian(point)
         curved = H @ point.lagrangian_gradient
-        # shifts are relative to ||H||, and there is no end to them where that overflows
+        # shifts are relative to ||H||, so ||H|| must not overflow
         return H, curved if math.isfinite(frobenius(H)) else torch.full_like(curved, math.nan)
 
 
 class DampedBFGS:
-    """Powell's damped update of a positive definite approximation, one each time that the point has moved.
+    """A positive definite approximation of the Hessian with Powell's damped BFGS update at each new point.
 
     Powell, "A fast algorithm for nonlinearly constrained optimization calculations", Lecture Notes in Math. 630 (1978);
     Nocedal and Wright, Numerical Optimization (2006), procedure 18.2. The slope of a merit function with eta2 > 0 needs
-    H grad_x L: with `true_products` it is that of the true Hessian, by a difference of gradients.
+    H grad_x L. With `true_products`, this product is computed with the true Hessian, by a difference of gradients.
     """
 
     def __init__(self, program: Program, *, true_products: bool = True) -> None:
@@ -54,31 +54,31 @@ class DampedBFGS:
             self._update(self._last, point)
         self._last = point
         H = torch.eye(len(point.x)).to(point.x) if self._H is None else self._H
-        return H, self._curved(point) if self._true_products else H @ point.lagrangian_gradient
+        return H, self._true_hessian_product(point) if self._true_products else H @ point.lagrangian_gradient
 
     def _update(self, last: Point, point: Point) -> None:
         s = point.x - last.x
         y = point.lagrangian_gradient - (last.gradient + last.jacobian.mT @ point.multipliers)
         if not bool(s.any()):
             return
-        if self._H is None:  # scaled by the first change (Nocedal and Wright, 6.20), where that curves upwards
+        if self._H is None:  # scale by the first step (Nocedal and Wright, 6.20) if its curvature is positive
             scale = float(y @ y / (s @ y)) if s @ y > 0 else 1.0
             self._H = min(max(scale, 1e-4), 1e4) * torch.eye(len(s)).to(s)
         Hs = self._H @ s
         sHs, sy = s @ Hs, s @ y
-        flat = float(sHs) <= FLATTEST * frobenius(self._H) * float(s @ s)
-        if not abs(sHs) > VANISHED or (flat and sy <= 0):  # each damped update leaves a fifth of the curvature
+        flat = float(sHs) <= MIN_RELATIVE_CURVATURE * frobenius(self._H) * float(s @ s)
+        if not abs(sHs) > MIN_CURVATURE or (flat and sy <= 0):  # each damped update keeps a fifth of the curvature
             return
         theta = 1.0 if sy >= 0.2 * sHs else float(0.8 * sHs / (sHs - sy))
         r = theta * y + (1 - theta) * Hs
         self._H = self._H - torch.outer(Hs, Hs) / sHs + torch.outer(r, r) / (s @ r)
 
-    def _curved(self, point: Point) -> Tensor:
+    def _true_hessian_product(self, point: Point) -> Tensor:
         g = point.lagrangian_gradient
         size = float(g.norm())
         if size == 0:
             return torch.zeros_like(g)
-        # gradients that are differences themselves carry an error of 1e-8, which this one divides by its step
+        # difference gradients have errors of 1e-8, which are divided by the step here
         relative = 1e-7 if self._program.has_jacobians else 1e-4
         step = relative * max(1.0, float(point.x.norm())) / size
         moved = self._program.at(point.x + step * g, point.multipliers)
@@ -90,5 +90,5 @@ Hessians = ExactHessian | DampedBFGS
 
 
 def hessians_of(program: Program, *, true_products: bool = True) -> Hessians:
-    """Take exact second derivatives where all functions have them."""
+    """Return exact Hessians if all functions have second derivatives, else damped BFGS updates."""
     return ExactHessian(program) if program.has_hessians else DampedBFGS(program, true_products=true_products)

@@ -1,4 +1,4 @@
-"""Ways to solve a KKT system: each starts at zero and goes on from where it is when more accuracy is asked for."""
+"""Inner solvers for KKT systems: each starts from zero, and can be continued to a smaller residual."""
 
 from __future__ import annotations
 
@@ -25,38 +25,38 @@ from sciml_bounds.sketching._sketches.sketch import Sketch
 
 __all__ = ["InnerSolve", "InnerSolver", "as_inner", "sparse_factors"]
 
-#: A pivot this much smaller than the largest is one of a singular matrix.
-SINGULAR = 1e-14
+#: A matrix counts as singular if its smallest pivot is below this fraction of the largest.
+SINGULAR_PIVOT_RATIO = 1e-14
 
-#: A residual this small, relative to the right-hand side, is not refined.
-ACCURATE = 1e-15
+#: Residuals below this fraction of the right-hand side are not refined.
+REFINEMENT_TOL = 1e-15
 
-#: Sparse matrices with more entries than this part of all are factorised as dense ones, which is several times faster.
-FILLED = 0.1
+#: Sparse matrices with a larger fraction of nonzeros are factorised as dense ones, which is several times faster.
+MAX_SPARSE_DENSITY = 0.1
 
-#: Columns that LAPACK eliminates at once.
-BLOCK = 64
+#: Block size of the LAPACK factorisation.
+LAPACK_BLOCK_SIZE = 64
 
 Array = np.ndarray[Any, Any]
 
 
 class InnerSolve(Protocol):
-    """A symmetric system A z = b that is being solved.
+    """The state of the solution of a symmetric system A z = b.
 
     Attributes
     ----------
-    z
-        What has been found so far.
-    residual_norm
-        ||A z - b|| in the norm that the solver minimises; NaN where A is found singular.
-    rhs_norm
-        ||b|| in that norm.
-    steps
-        Steps of the solver so far; zero for direct ones.
-    negative
-        Number of negative eigenvalues of A, where the solver finds it out.
-    capped
-        Whether it ended because it may take no more steps.
+    z : Tensor
+        Current solution.
+    residual_norm : float
+        ||A z - b|| in the norm that the solver minimises; NaN if A is singular.
+    rhs_norm : float
+        ||b|| in the same norm.
+    steps : int
+        Number of steps so far; zero for direct solvers.
+    negative : int or None
+        Number of negative eigenvalues of A; None if the solver does not compute it.
+    capped : bool
+        Whether the solver stopped at its maximum number of steps.
     """
 
     z: Tensor
@@ -65,7 +65,7 @@ class InnerSolve(Protocol):
 
     @property
     def steps(self) -> int:
-        """Steps so far."""
+        """Number of steps so far."""
         ...
 
     @property
@@ -75,20 +75,20 @@ class InnerSolve(Protocol):
 
     @property
     def capped(self) -> bool:
-        """Whether it ended because it may take no more steps."""
+        """Whether the solver stopped at its maximum number of steps."""
         ...
 
     def refine(self, tolerance: float) -> None:
-        """Go on until the residual is that small, or as small as it gets."""
+        """Continue until the residual norm is at most `tolerance`, or cannot be reduced further."""
         ...
 
 
-#: Starts on a system: matrix, right-hand side, and the largest number of steps.
+#: Function of matrix, right-hand side and maximum number of steps that starts a solve.
 InnerSolver = Callable[[Matrix, Tensor, int], InnerSolve]
 
 
 class DirectSolve:
-    """L D L^T, dense or sparse, which counts negative eigenvalues, or LU where that fails, with one refinement."""
+    """Direct solve with one refinement step: L D L^T, which counts negative eigenvalues, or LU if that fails."""
 
     steps = 0
     capped = False
@@ -96,7 +96,7 @@ class DirectSolve:
     def __init__(self, A: Tensor, b: Tensor, cap: int) -> None:
         self.negative: int | None = None
         self.rhs_norm = float(vector_norm(b))
-        sparse = is_sparse(A) and A.values().numel() <= FILLED * A.shape[0] ** 2
+        sparse = is_sparse(A) and A.values().numel() <= MAX_SPARSE_DENSITY * A.shape[0] ** 2
         substitute = self._sparse_factors(A) if sparse else self._dense_factors(A.to_dense())
         self.substitute: Callable[[Tensor], Tensor] | None = substitute
         if substitute is None:
@@ -104,7 +104,7 @@ class DirectSolve:
             return
         self.z = substitute(b)
         residual = b - A @ self.z
-        if not float(vector_norm(residual)) <= ACCURATE * self.rhs_norm:
+        if not float(vector_norm(residual)) <= REFINEMENT_TOL * self.rhs_norm:
             self.z = self.z + substitute(residual)
             residual = b - A @ self.z
         self.residual_norm = float(vector_norm(residual))
@@ -119,20 +119,20 @@ class DirectSolve:
         if n == 0:
             self.negative = 0
             return torch.zeros_like
-        LD, pivots, _ = lapack.dsytrf(A.cpu().numpy(), lower=True, lwork=BLOCK * n)
+        LD, pivots, _ = lapack.dsytrf(A.cpu().numpy(), lower=True, lwork=LAPACK_BLOCK_SIZE * n)
         eigenvalues = _pivot_eigenvalues(LD, pivots)
         sizes = np.abs(eigenvalues)
-        if not sizes.min() > SINGULAR * sizes.max():
+        if not sizes.min() > SINGULAR_PIVOT_RATIO * sizes.max():
             return None
         self.negative = int((eigenvalues < 0).sum())  # Sylvester's law of inertia
         return lambda rhs: torch.from_numpy(lapack.dsytrs(LD, pivots, rhs.cpu().numpy(), lower=True)[0]).to(rhs)
 
     def refine(self, tolerance: float) -> None:
-        """Leave it: it is as accurate as it gets."""
+        """Do nothing: a direct solution is as accurate as possible already."""
 
 
 def _pivot_eigenvalues(LD: Array, pivots: Array) -> Array:
-    """Return the eigenvalues of D, whose blocks of two are where LAPACK notes negative pivots."""
+    """Return the eigenvalues of D; LAPACK marks its 2 x 2 blocks by negative pivot indices."""
     values = LD.diagonal().copy()
     pairs = np.flatnonzero(pivots < 0)[::2]
     if len(pairs):
@@ -143,20 +143,20 @@ def _pivot_eigenvalues(LD: Array, pivots: Array) -> Array:
 
 
 def as_inner(inner: str | Sketch | Minres, seed: int) -> InnerSolver:
-    """Turn a name, a sketch, or MINRES with its preconditioner into an inner solver.
+    """Return the inner solver for a name, a sketch, or MINRES with a preconditioner.
 
     Parameters
     ----------
-    inner
-        "direct", "minres", "kaczmarz" (uniform rows), "gaussian" (vectors), "accelerated" (blocks of mixed rows, with
-        momentum), "auto" (direct for matrices, MINRES where there are products only), a `Minres`, or any `Sketch`.
-    seed
-        Of the random numbers.
+    inner : str, Sketch or Minres
+        "direct", "minres", "kaczmarz" (uniform rows), "gaussian" (Gaussian vectors), "accelerated" (blocks of mixed
+        rows, with momentum), "auto" (direct for matrices, MINRES for operators), a `Minres`, or any `Sketch`.
+    seed : int
+        Random seed of sketches.
 
     Raises
     ------
     InputError
-        If the name is unknown; or later, if the solver needs matrices, and there are products only.
+        If the name is unknown; or later, if the solver needs matrix entries, but a derivative is an operator.
     """
     if isinstance(inner, Minres) or inner == "minres":
         return (inner if isinstance(inner, Minres) else Minres()).solver()
@@ -172,7 +172,7 @@ def as_inner(inner: str | Sketch | Minres, seed: int) -> InnerSolver:
     sketch = sketches.get(inner) if isinstance(inner, str) else inner
     if sketch is None or not hasattr(sketch, "draw"):
         raise InputError(
-            f"unknown inner solver {inner!r}; the choices are 'auto', 'direct', 'minres', 'kaczmarz', 'gaussian', "
+            f"unknown inner solver {inner!r}; choose from 'auto', 'direct', 'minres', 'kaczmarz', 'gaussian', "
             "'accelerated', sb.optimize.Minres(preconditioner), or a sketch of sciml_bounds.sketching._sketches."
         )
     return lambda A, b, cap: SketchedSolve(_entries(A, inner), b, sketch, generator, cap)
@@ -181,7 +181,7 @@ def as_inner(inner: str | Sketch | Minres, seed: int) -> InnerSolver:
 def _entries(A: Matrix, inner: str | Sketch) -> Tensor:
     if isinstance(A, Products):
         raise InputError(
-            f"inner={inner!r} needs the entries of matrices, and a derivative is an operator; return matrices, or use "
+            f"inner={inner!r} needs matrix entries, but a derivative is an operator; return matrices, or use "
             "inner='minres' or sb.optimize.Minres(preconditioner)."
         )
     return A

@@ -1,6 +1,6 @@
-"""Matrices of Newton's method, dense (strided tensors), sparse (CSR tensors) or known by products: sums, norms, KKT.
+"""Matrix operations of Newton's method, for dense (strided) and sparse (CSR) tensors and operators (`Products`).
 
-A = [[B, G^T], [G, -d I]], with B of shape (n, n), G of shape (m, n), d >= 0.
+The KKT matrix is A = [[B, G^T], [G, -d I]], with B of shape (n, n), G of shape (m, n), and d >= 0.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def is_sparse(matrix: Matrix) -> bool:
 
 
 def scipy_matrix(matrix: Tensor) -> Any:
-    """Turn a matrix into a scipy sparse array on the CPU."""
+    """Convert a matrix to a scipy sparse array on the CPU."""
     if not is_sparse(matrix):
         return scipy.sparse.csr_array(matrix.cpu().numpy())
     parts = (part.cpu().numpy() for part in (matrix.values(), matrix.col_indices(), matrix.crow_indices()))
@@ -43,7 +43,7 @@ def scipy_matrix(matrix: Tensor) -> Any:
 
 
 def stacked(blocks: Sequence[Matrix], like: Tensor) -> Matrix:
-    """Stack matrices with n columns, one below the other: products if one of them is, or else sparse if one is."""
+    """Stack matrices with n columns vertically: an operator if one of them is, else sparse if one is."""
     tensors = [block for block in blocks if isinstance(block, Tensor)]
     if len(tensors) < len(blocks):
         return _stacked_products(blocks, like)
@@ -65,7 +65,7 @@ def _stacked_products(blocks: Sequence[Matrix], like: Tensor) -> Products:
 
 
 def added(first: Matrix, second: Matrix) -> Matrix:
-    """Add two matrices: products if one of them is; sparse if both are."""
+    """Add two matrices: an operator if one of them is, else sparse if both are."""
     if isinstance(first, Products) or isinstance(second, Products):
         shape, device = tuple(first.shape), first.device
         return Products(
@@ -77,7 +77,7 @@ def added(first: Matrix, second: Matrix) -> Matrix:
 
 
 def scaled_rows(matrix: Matrix, scale: float | Tensor) -> Matrix:
-    """Multiply the rows of a matrix by one number, or by one each (m,)."""
+    """Multiply the rows of a matrix by one factor, or by one factor per row (m,)."""
     if not isinstance(scale, Tensor):
         return matrix if scale == 1 else matrix * scale
     if isinstance(matrix, Products):
@@ -89,7 +89,7 @@ def scaled_rows(matrix: Matrix, scale: float | Tensor) -> Matrix:
 
 
 def identity(G: Tensor, scale: float = 1.0) -> Tensor:
-    """Return a multiple of the identity on the columns of a matrix, sparse if that is."""
+    """Return a multiple of the identity (n, n) for a matrix G (m, n), sparse if G is."""
     n = G.shape[1]
     if is_sparse(G):
         return csr_tensor(scale * scipy.sparse.eye_array(n, format="csr"), device=G.device)
@@ -117,7 +117,7 @@ def shifted(matrix: Matrix, shift: float) -> Matrix:
 
 
 def frobenius(matrix: Matrix) -> float:
-    """Return the Frobenius norm, an estimate for products."""
+    """Return the Frobenius norm; an estimate if the matrix is an operator."""
     if isinstance(matrix, Products):
         return matrix.frobenius
     return float(vector_norm(matrix.values() if is_sparse(matrix) else matrix))
@@ -132,7 +132,7 @@ def kkt_matrix(B: Matrix, G: Matrix, damping: float = 0.0) -> Matrix: ...
 
 
 def kkt_matrix(B: Matrix, G: Matrix, damping: float = 0.0) -> Matrix:
-    """Assemble A, shape (n + m, n + m): products if one of them is, or else sparse if one is."""
+    """Assemble the KKT matrix A, shape (n + m, n + m): an operator if B or G is, else sparse if one is."""
     m, n = G.shape
     if isinstance(B, Products) or isinstance(G, Products):
         return Products.symmetric(n + m, lambda z: _kkt_product(B, G, damping, z), B.device)

@@ -1,8 +1,8 @@
-"""MINRES for KKT systems, with a preconditioner, and as accurate as a step is worth.
+"""Preconditioned MINRES for KKT systems, with adaptive accuracy.
 
-Steps are solved until ||r||_P <= min(0.1, ||R_k||_P / ||R_0||_P) ||R_k||_P, in the norm ||r||_P = sqrt(r.P r) of the
-preconditioner P, an approximate inverse, in which MINRES minimises: convergence of the outer iteration is of second
-order at the end, and no scale of the functions matters (Eisenstat, Walker, SIAM J. Sci. Comput. 17 (1996) 16-32).
+MINRES minimises the norm ||r||_P = sqrt(r.P r) of the preconditioner P, an approximate inverse. A step is solved until
+||r||_P <= min(0.1, ||R_k||_P / ||R_0||_P) ||R_k||_P. Then the outer iteration converges quadratically, and the scale of
+the functions does not matter (Eisenstat, Walker, SIAM J. Sci. Comput. 17 (1996) 16-32).
 """
 
 from __future__ import annotations
@@ -31,42 +31,42 @@ from sciml_bounds.reports import Reason
 
 __all__ = ["Minres", "MinresSolve", "MinresSolver"]
 
-#: Residuals are not asked to fall below this part of the right-hand side.
-ATTAINABLE = 1e-14
+#: Smallest relative residual that is requested.
+MIN_RTOL = 1e-14
 
-#: Above this part of the right-hand side, recurrences of double precision know the residual.
-TRUSTED = 1e-6
+#: Relative residuals above this are not recomputed: the recurrence is accurate in double precision.
+MAX_RECOMPUTED_RESIDUAL = 1e-6
 
-#: The part of ||b|| that a residual may have in the Euclidean norm, in which the outer iteration measures its steps:
-#: the norm of the preconditioner may fall a long way before it does.
-SHORTER = 0.5
+#: Largest relative residual in the Euclidean norm, which the outer iteration uses. The norm of the preconditioner may
+#: fall long before the Euclidean norm does.
+MAX_EUCLIDEAN_RATIO = 0.5
 
 
 @dataclass(frozen=True)
 class Minres:
-    """MINRES for the KKT systems of `minimize`, by products with derivatives only: `minimize(inner=Minres(...))`.
+    """Matrix-free MINRES for the KKT systems of `minimize`: use as `minimize(inner=Minres(...))`.
 
-    Functions of torch are differentiated in products with vectors, so that no matrix is formed; derivatives that are
-    given may be operators.
+    Functions in torch are differentiated as products with vectors, so no matrix is formed; user-supplied derivatives
+    may be operators.
 
     Parameters
     ----------
-    preconditioner
-        A symmetric positive definite operator on vectors (n + m,), first x, then multipliers, that approximates the
+    preconditioner : LinearOperator, matrix, callable or None
+        Symmetric positive definite operator on vectors (n + m,), first x and then multipliers, that approximates the
         inverse of the absolute value of [[H, J^T], [J, 0]]: a `LinearOperator`, or a matrix or operator of torch, numpy
-        or scipy. Or a function of (x, multipliers) that returns one, which is called at each point where a step is
-        made. None for none.
-    rtol
-        Relative residual of each solve at most, in the norm of the preconditioner. By default each is as accurate as
-        its step is worth: 0.1 at first, and less as the KKT residual falls, which holds beside `rtol`.
-    maxiter
-        Largest number of iterations of one solve; one that ends there is used as it is, and counted in the result.
+        or scipy. Or a function of (x, multipliers) that returns one; it is called at each point of the iteration. If
+        None, no preconditioning.
+    rtol : float or None
+        Upper bound of the relative residual of each solve, in the norm of the preconditioner. In any case, the relative
+        residual is at most 0.1, and decreases as the KKT residual falls.
+    maxiter : int
+        Maximum number of iterations per solve. A solve that reaches it is used as it is, and counted in the result.
 
     Notes
     -----
-    For min f subject to c = 0 with a block-diagonal preconditioner diag(H, J H^-1 J^T)^-1, three iterations are enough
-    (Murphy, Golub, Wathen, SIAM J. Sci. Comput. 21 (2000) 1969-1972); blocks of fixed symmetric multigrid cycles make
-    their number independent of the mesh.
+    With the block-diagonal preconditioner diag(H, J H^-1 J^T)^-1, three iterations suffice (Murphy, Golub, Wathen, SIAM
+    J. Sci. Comput. 21 (2000) 1969-1972). With symmetric multigrid cycles as blocks, the number of iterations does not
+    depend on the mesh.
 
     Examples
     --------
@@ -89,14 +89,14 @@ class Minres:
         if not (self.preconditioner is None or _is_fixed(self.preconditioner) or callable(self.preconditioner)):
             raise InputError(
                 f"the preconditioner of Minres is {self.preconditioner!r}; give an operator on vectors (n + m,), or a "
-                "function of (x, multipliers) that returns one."
+                "function of (x, multipliers) that returns an operator."
             )
         if self.rtol is not None and not 0 < require_number(self.rtol, "rtol") < 1:
             raise InputError(f"rtol of Minres is {self.rtol!r}; it must be between 0 and 1.")
         require_count(self.maxiter, "maxiter", 1)
 
     def solver(self) -> MinresSolver:
-        """Return what solves systems."""
+        """Return the inner solver with these settings."""
         return MinresSolver(self)
 
     def __str__(self) -> str:
@@ -104,13 +104,13 @@ class Minres:
 
 
 def _is_fixed(preconditioner: Any) -> bool:
-    """Whether it is an operator or matrix, not a function that returns one."""
+    """Whether a preconditioner is an operator or matrix, rather than a function that returns one."""
     matrix = isinstance(preconditioner, Tensor | np.ndarray) or scipy.sparse.issparse(preconditioner)
     return matrix or is_operator(preconditioner) or hasattr(preconditioner, "createVecs")
 
 
 class MinresSolver:
-    """Starts MINRES on KKT systems, with the preconditioner of the point that they belong to."""
+    """Inner solver by MINRES, with the preconditioner of the current point."""
 
     def __init__(self, settings: Minres) -> None:
         self.settings = settings
@@ -119,13 +119,13 @@ class MinresSolver:
         self._M: LinearOperator | None = None
 
     def at(self, point: Point) -> None:
-        """Go to another point, where the systems to come belong."""
+        """Set the point of the following KKT systems."""
         if point is not self._point and not _is_fixed(self.settings.preconditioner):
             self._M = None
         self._point = point
 
     def __call__(self, A: Matrix, b: Tensor, cap: int) -> MinresSolve:
-        """Start on a system."""
+        """Start the solution of a system with matrix A and right-hand side b, with at most `cap` iterations."""
         settings = self.settings
         return MinresSolve(A, b, self._preconditioner_at_point(b), settings.rtol, min(cap, settings.maxiter))
 
@@ -135,13 +135,13 @@ class MinresSolver:
         return self._M
 
     def _preconditioner(self, b: Tensor) -> LinearOperator:
-        found = self.settings.preconditioner
-        if found is not None and not _is_fixed(found):
+        preconditioner = self.settings.preconditioner
+        if preconditioner is not None and not _is_fixed(preconditioner):
             assert self._point is not None
-            found = found(self.give(self._point.x), self.give(self._point.multipliers))
-        if found is None:
+            preconditioner = preconditioner(self.give(self._point.x), self.give(self._point.multipliers))
+        if preconditioner is None:
             return Identity(len(b), b.dtype, b.device)
-        M = aslinearoperator(found, b)
+        M = aslinearoperator(preconditioner, b)
         if M.shape != (len(b), len(b)):
             raise InputError(
                 f"the preconditioner of Minres has shape {M.shape}, but the KKT system has n + m = {len(b)} unknowns; "
@@ -149,31 +149,31 @@ class MinresSolver:
             )
         if M.dtype != b.dtype:
             dtype = str(M.dtype).removeprefix("torch.")
-            raise InputError(f"the preconditioner of Minres works in {dtype}; make it take and return float64.")
+            raise InputError(f"the preconditioner of Minres uses {dtype}; it must take and return float64 vectors.")
         require_positive(M, b, "the preconditioner of Minres")
         return M
 
 
 class MinresSolve:
-    """A KKT system that is solved a little further each time it is asked to."""
+    """The state of a MINRES solution of a KKT system, which can be continued to a smaller residual."""
 
     def __init__(self, A: Matrix, b: Tensor, M: LinearOperator, rtol: float | None, cap: int) -> None:
         self.negative: int | None = None
         self._rtol, self._cap = rtol, cap
-        self._loop = MinresLoop(_operator(A, b), b.unsqueeze(0), M, trusted=TRUSTED)
+        self._loop = MinresLoop(_operator(A, b), b.unsqueeze(0), M, trusted=MAX_RECOMPUTED_RESIDUAL)
         self._euclidean = float(b.norm())
         self._require_definite()
         self.rhs_norm = float(self._loop.rhs_norm)
         if self.rhs_norm == 0 < self._euclidean:
             raise InputError(
-                "the preconditioner P of Minres is not positive definite: b.Pb = 0 for the right-hand side b; "
-                "approximate the inverse of the absolute value of the KKT matrix."
+                "the preconditioner P of Minres is not positive definite: b.Pb = 0 for the right-hand side b; use an "
+                "approximate inverse of the absolute value of the KKT matrix."
             )
         self.z = self._loop.x[0]
 
     @property
     def steps(self) -> int:
-        """Iterations so far."""
+        """Number of iterations so far."""
         return int(self._loop.iterations)
 
     @property
@@ -183,24 +183,24 @@ class MinresSolve:
 
     @property
     def capped(self) -> bool:
-        """Whether it may take no more iterations."""
+        """Whether the maximum number of iterations is reached."""
         return self._loop.reasons[0] is Reason.MAXITER
 
     def refine(self, tolerance: float) -> None:
-        """Go on until the residual is that small, or as small as round-off lets it get."""
+        """Continue until the residual norm is at most `tolerance`, or at the level of round-off."""
         wanted = tolerance if self._rtol is None else min(tolerance, self._rtol * self.rhs_norm)
         self._run(wanted)
-        while self._too_long() and wanted > ATTAINABLE * self.rhs_norm:
+        while self._euclidean_too_large() and wanted > MIN_RTOL * self.rhs_norm:
             wanted *= 0.1
             self._run(wanted)
 
-    def _too_long(self) -> bool:
-        """Whether what is called solved is hardly shorter than b in the Euclidean norm."""
+    def _euclidean_too_large(self) -> bool:
+        """Whether the solve has converged, but its Euclidean residual is still close to ||b||."""
         solved = self._loop.reasons[0] is Reason.CONVERGED
-        return solved and float(self._loop.euclidean) > SHORTER * self._euclidean
+        return solved and float(self._loop.euclidean) > MAX_EUCLIDEAN_RATIO * self._euclidean
 
     def _run(self, tolerance: float) -> None:
-        self._loop.seek(torch.full_like(self._loop.norm, max(tolerance, ATTAINABLE * self.rhs_norm)))
+        self._loop.seek(torch.full_like(self._loop.norm, max(tolerance, MIN_RTOL * self.rhs_norm)))
         self._loop.run(self._cap - self.steps)
         self._require_definite()
 
@@ -209,16 +209,16 @@ class MinresSolve:
         if loop.reasons[0] is Reason.INDEFINITE_PRECONDITIONER:
             raise InputError(
                 "the preconditioner P of Minres is not positive definite: v.Pv < 0 for a vector v of the iteration; "
-                "approximate the inverse of the absolute value of the KKT matrix, with a positive block for the "
+                "use an approximate inverse of the absolute value of the KKT matrix, with a positive block for the "
                 "multipliers."
             )
-        if loop.reasons[0] is Reason.NOT_FINITE and _spoils(loop.M, loop.b - loop.A.matvec(loop.x)):
+        if loop.reasons[0] is Reason.NOT_FINITE and _returns_nonfinite(loop.M, loop.b - loop.A.matvec(loop.x)):
             raise InputError(
                 "the preconditioner of Minres returns NaN or infinity for a finite vector; check it on a residual."
             )
 
 
-def _spoils(M: LinearOperator, vector: Tensor) -> bool:
+def _returns_nonfinite(M: LinearOperator, vector: Tensor) -> bool:
     return bool(torch.isfinite(vector).all()) and not bool(torch.isfinite(M.matvec(vector)).all())
 
 

@@ -1,9 +1,10 @@
-"""The exact augmented Lagrangian, whose minimisers in (x, l) are the solutions, without a bound on penalties.
+"""The exact augmented Lagrangian, a merit function whose minimisers in (x, l) are the solutions.
 
     L_eta(x, l) = f + l.c + eta1/2 ||c||^2 + eta2/2 ||grad_x L||^2
 
 Hong, Na, Mahoney, Kolar, "Constrained optimization via exact augmented Lagrangian and randomized iterative sketching",
-ICML 2023; after Di Pillo and Grippo (1979). Its gradient holds the Hessian H of the Lagrangian:
+ICML 2023; after Di Pillo and Grippo (1979). Penalties need not tend to infinity. The gradient contains the Hessian H of
+the Lagrangian:
 
     grad_x L_eta = grad_x L + eta2 H grad_x L + eta1 G^T c,   grad_l L_eta = c + eta2 G grad_x L
 """
@@ -22,7 +23,7 @@ __all__ = ["Merit", "Slope"]
 
 @dataclass(frozen=True)
 class Merit:
-    """L_eta with its two penalties."""
+    """The merit function L_eta for given penalties."""
 
     eta1: float
     eta2: float
@@ -33,7 +34,7 @@ class Merit:
         return point.fun + float(point.multipliers @ point.constraints) + (self.eta1 * c2 + self.eta2 * g2) / 2
 
     def least(self, fun: float, constraints: Tensor, multipliers: Tensor) -> float:
-        """Return what L_eta is at least, whatever the first derivatives are."""
+        """Return a lower bound of L_eta that does not need first derivatives."""
         return fun + float(multipliers @ constraints) + self.eta1 / 2 * float(constraints @ constraints)
 
     def gradient(self, point: Point, curved: Tensor) -> Tensor:
@@ -52,7 +53,7 @@ class Slope:
 
     @classmethod
     def along(cls, z: Tensor, point: Point, curved: Tensor) -> Slope:
-        """Measure it along z = (dx, dl), given H grad_x L."""
+        """Compute the derivative along z = (dx, dl), given H grad_x L."""
         dx, dl = z[: len(point.x)], z[len(point.x) :]
         g, c, G = point.lagrangian_gradient, point.constraints, point.jacobian
         base = g @ dx + c @ dl

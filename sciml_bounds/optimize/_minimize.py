@@ -1,4 +1,4 @@
-"""The face of constrained optimisation: functions in any form, checked, and a result with scipy's names."""
+"""Public interface of equality-constrained optimisation: input validation and results with scipy's names."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from sciml_bounds.sketching._sketches.sketch import Sketch
 
 __all__ = ["minimize"]
 
-#: KKT residuals that are asked for by default: as published, and, for our own method, with exact first derivatives or
-#: with differences, which carry an error of about 1e-8 of the functions themselves.
-PUBLISHED, EXACT, DIFFERENCES = 1e-4, 1e-8, 1e-5
+#: Default tolerances of the KKT residual: for "sketched" (as published); and for "auto" with exact first derivatives,
+#: and with differences, whose errors are about 1e-8 of the functions.
+PUBLISHED_ATOL, EXACT_ATOL, DIFFERENCES_ATOL = 1e-4, 1e-8, 1e-5
 
-#: Functions with derivatives above this at x0 are scaled, as in IPOPT: steep constraints outweigh the objective in the
-#: merit function, and iterations then end where the Jacobian has lost its rank (ORTHREGD, ORTHRGDM of CUTEst). The
-#: published method scales none; its iteration counts on CUTEst stay as published with this limit.
-STEEP, STEEP_PUBLISHED = 100.0, 1e4
+#: Functions with derivatives above this at x0 are scaled, as in IPOPT. Otherwise steep constraints outweigh the
+#: objective in the merit function, and iterations end where the Jacobian is rank-deficient (ORTHREGD, ORTHRGDM of
+#: CUTEst). The published method does not scale; with its larger limit, iteration counts on CUTEst are as published.
+MAX_UNSCALED_DERIVATIVE, MAX_UNSCALED_DERIVATIVE_PUBLISHED = 100.0, 1e4
 
 
 def minimize(
@@ -69,69 +69,71 @@ def minimize(
 
     Parameters
     ----------
-    fun
-        The objective: a function of x, shape (n,), that returns one number. It may be written in torch, and then all
-        derivatives come from torch, or in numpy. Where x0 is a tensor it is called with tensors, otherwise with arrays;
-        one that cannot take the former is given the latter, and the reverse.
-    x0
-        Where to start, shape (n,), float64.
-    jac, hess
-        Gradient, shape (n,), and Hessian, shape (n, n), of `fun`: functions of x. Without them a function of torch is
-        differentiated, and for one of numpy the gradient is made of differences and the Hessian of the Lagrangian of
-        damped BFGS updates. Matrices may be sparse; Hessians, and Jacobians of constraints, may be operators of scipy
-        or of this package, with `matvec`, and `rmatvec` where they are not symmetric.
-    constraints
-        Equalities: a function c of x that returns a vector (m,), to be zero; a `scipy.optimize.NonlinearConstraint` or
-        `LinearConstraint` with equal bounds; or a list of these.
-    method
-        "auto", or "sketched" for the published method of adaptive accuracy, or `SketchedNewton(...)` for that with
-        other constants.
-    inner
-        How KKT systems are solved: "direct"; "minres", or `Minres(preconditioner)`, with which derivatives of torch are
-        taken in products with vectors and no matrix is formed; "kaczmarz", "gaussian", or a sketch of
-        `sciml_bounds.sketching._sketches`. "auto" is "direct", and "minres" where a Jacobian or Hessian is an operator.
-    multipliers
-        Initial multipliers, shape (m,). By default "auto" takes those that fit the gradient at x0 best, and "sketched"
-        zero.
-    rtol, atol
-        Stop when the Euclidean norm of (grad f + J^T l, c) is at most max(rtol times that at the start, atol), or as
-        small as round-off lets it get and 1e-8 of its terms (1e-5 with differences). By default `rtol` is zero and
-        `atol` 1e-8, or 1e-5 where gradients are differences; for "sketched" 1e-4. The default must also be met by the
-        scaled functions (see Notes). Differences move x_i by 1.5e-8 max(1, |x_i|), and at the end by up to
-        1.2e-5 max(1, |x_i|) to both sides: scale x to be of order one.
-    maxiter
-        Largest number of iterations.
-    callback
-        Called with x after each iteration; returning True, or raising StopIteration, stops.
-    seed
-        Of the random numbers of sketches.
-    throw
+    fun : callable
+        Objective: a function of x, shape (n,), that returns one number. It may be written in torch, which then computes
+        all derivatives, or in numpy. It is called with tensors if x0 is a tensor, else with arrays; if it does not
+        accept them, the other kind is tried.
+    x0 : array or Tensor, shape (n,), float64
+        Initial point.
+    jac, hess : callable or None
+        Functions of x that return the gradient, shape (n,), and the Hessian, shape (n, n), of `fun`. By default a torch
+        function is differentiated automatically; for a numpy function, the gradient is computed by differences, and the
+        Hessian of the Lagrangian by damped BFGS updates. Matrices may be sparse. Hessians and constraint Jacobians may
+        be operators of scipy or of this package, with `matvec`, and `rmatvec` if they are not symmetric.
+    constraints : callable, NonlinearConstraint, LinearConstraint, dict, or list of these
+        Equality constraints: a function c of x that returns a vector (m,), for c(x) = 0; a
+        `scipy.optimize.NonlinearConstraint` or `LinearConstraint` with equal bounds; a dictionary of scipy; or a list.
+    method : str or SketchedNewton
+        "auto"; "sketched", the published method with adaptive accuracy; or `SketchedNewton(...)`, the same with other
+        constants.
+    inner : str, Sketch or Minres
+        Solver of the KKT systems: "direct"; "minres" or `Minres(preconditioner)`, which are matrix-free (torch computes
+        products with derivatives); "kaczmarz", "gaussian", or a sketch of `sciml_bounds.sketching._sketches`. "auto" is
+        "minres" if a Jacobian or Hessian is an operator, else "direct".
+    multipliers : array or Tensor, shape (m,), optional
+        Initial multipliers. By default the least-squares estimate at x0 for "auto", and zero for "sketched".
+    rtol, atol : float or None
+        Stop when the Euclidean norm of (grad f + J^T l, c) is at most max(rtol times its initial value, atol), or is at
+        the level of round-off and at most 1e-8 of the size of its terms (1e-5 with differences). By default `rtol` is
+        zero, and `atol` is 1e-8, 1e-5 if gradients are differences, and 1e-4 for "sketched". The scaled functions must
+        meet the default tolerance too (see Notes). Differences move x_i by 1.5e-8 max(1, |x_i|), and at the end by up
+        to 1.2e-5 max(1, |x_i|) to both sides: scale x to order one.
+    maxiter : int
+        Maximum number of iterations.
+    callback : callable or None
+        Called with x after each iteration; the iteration stops if it returns True or raises StopIteration.
+    seed : int
+        Random seed of sketches.
+    throw : bool
         Raise `ConvergenceError` instead of warning when the tolerance is not reached.
 
     Returns
     -------
     OptimizeResult
-        x and multipliers are tensors where x0 is one, arrays otherwise. A result that is not a `success` says why in
-        `reason`, and warns.
+        The result; x and multipliers are tensors if x0 is one, else arrays. Without `success`, a warning is issued, and
+        `reason` has the cause.
 
     Raises
     ------
     InputError
-        If x0 or what functions return at it has the wrong shape or dtype or is not finite, a constraint is an
-        inequality, or a word is unknown.
+        If x0, or the value of a function at x0, has the wrong shape or dtype or is not finite; if a constraint is an
+        inequality; or if an option is unknown.
     ConvergenceError
         If `throw` is true and the tolerance is not reached.
 
     Notes
     -----
     Both methods take Newton steps on the exact augmented Lagrangian f + l.c + eta1/2 ||c||^2 + eta2/2 ||grad_x L||^2
-    with Armijo's rule (Hong, Na, Mahoney, Kolar, ICML 2023). They leave stationary points that are not minima where
-    exact Hessians show it: dense ones always, sparse ones and operators where a few products find negative curvature.
-    If such a point cannot be left, `success` is False; the preset "published" leaves none. Functions with very small or
-    large derivatives at x0 are scaled by powers of two, unless `Minres` has a preconditioner; results are in the units
-    of the caller. Jacobians of the constraints may lose their rank, and there may be more constraints than unknowns. An
-    objective that scaled is below -1e15, at an iterate or further along a step, where the constraints hold is called
-    unbounded.
+    with Armijo's rule (Hong, Na, Mahoney, Kolar, ICML 2023).
+
+    With exact Hessians, stationary points with negative curvature (saddle points) are detected and left: dense Hessians
+    always show them, sparse ones and operators if a few products find negative curvature. If a saddle point cannot be
+    escaped, `success` is False. The preset "published" does not leave saddle points.
+
+    Functions with very small or very large derivatives at x0 are scaled by powers of two, unless `Minres` has a
+    preconditioner; results are in the units of the caller. Constraint Jacobians may be rank-deficient, and there may be
+    more constraints than unknowns. The problem is reported as unbounded if the scaled objective falls below -1e15 where
+    the constraints hold, at an iterate or further along a step.
 
     Examples
     --------
@@ -167,12 +169,13 @@ def minimize(
     if isinstance(point.jacobian, Products):
         program.use_products()
     if not point.finite:
-        raise InputError("a first derivative is NaN or infinite at x0; start where the functions are smooth.")
+        raise InputError("a first derivative is NaN or infinite at x0; choose an x0 where the functions are smooth.")
     hessians = hessians_of(program, true_products=settings is not None)
     if multipliers is not None:
         point = replace(point, multipliers=_multipliers(multipliers, point))
     if not (isinstance(solver, MinresSolver) and solver.settings.preconditioner is not None):  # it has the user's units
-        point = scale_program(program, point, STEEP if settings is None else STEEP_PUBLISHED)
+        largest = MAX_UNSCALED_DERIVATIVE if settings is None else MAX_UNSCALED_DERIVATIVE_PUBLISHED
+        point = scale_program(program, point, largest)
     if multipliers is None and settings is None:
         point = replace(point, multipliers=estimated_multipliers(point))
     tolerance = _tolerance(rtol, atol, program, settings, program.unscaled(point).kkt_residual)
@@ -184,11 +187,11 @@ def minimize(
     )
 
     given = rtol is not None or atol is not None
-    outcome = run(program, directions, point, Stop(tolerance, maxiter, _caller(callback, give), given))
-    end, told = outcome.point, program.unscaled(outcome.point, outcome.error)
+    outcome = run(program, directions, point, Stop(tolerance, maxiter, _stop_callback(callback, give), given))
+    end, measures = outcome.point, program.unscaled(outcome.point, outcome.error)
     result = OptimizeResult(
-        x=give(end.x), fun=told.fun, multipliers=give(told.multipliers), kkt_residual=told.kkt_residual,
-        constraint_violation=told.constraint_violation, tolerance=tolerance, reason=outcome.reason,
+        x=give(end.x), fun=measures.fun, multipliers=give(measures.multipliers), kkt_residual=measures.kkt_residual,
+        constraint_violation=measures.constraint_violation, tolerance=tolerance, reason=outcome.reason,
         nit=len(outcome.history), nfev=program.nfev, njev=program.njev, nhev=program.nhev, history=outcome.history,
         method=_describe(settings, inner, program), seconds=time.perf_counter() - begin,
     )  # fmt: skip
@@ -203,7 +206,7 @@ def _start(x0: Any) -> Tensor:
     if x.ndim != 1 or len(x) == 0:
         raise InputError(f"x0 has shape {tuple(x.shape)}; give a vector (n,) of at least one number.")
     if x.dtype != torch.float64:
-        raise InputError("x0 is float32, in which second derivatives are lost; give float64, for example x0.double().")
+        raise InputError("x0 is float32, which is too inaccurate for second derivatives; give float64, x0.double().")
     require_finite(x, "x0")
     return x
 
@@ -212,7 +215,7 @@ def _multipliers(given: Any, point: Point) -> Tensor:
     found = convert(given, "multipliers", torch.float64, point.x.device).detach().clone()
     if found.shape != point.multipliers.shape:
         expected = tuple(point.multipliers.shape)
-        raise InputError(f"multipliers have shape {tuple(found.shape)}; there is one a constraint: {expected}.")
+        raise InputError(f"multipliers have shape {tuple(found.shape)}; give one per constraint: shape {expected}.")
     require_finite(found, "multipliers")
     return found
 
@@ -230,7 +233,7 @@ def _settings(method: str | SketchedNewton) -> SketchedNewton | None:
         return method
     if method not in ("auto", "sketched"):
         raise InputError(
-            f"unknown method {method!r}; the choices are 'auto', 'sketched', or sb.optimize.SketchedNewton(...)."
+            f"unknown method {method!r}; choose from 'auto', 'sketched' and sb.optimize.SketchedNewton(...)."
         )
     return SketchedNewton() if method == "sketched" else None
 
@@ -238,7 +241,8 @@ def _settings(method: str | SketchedNewton) -> SketchedNewton | None:
 def _tolerance(
     rtol: float | None, atol: float | None, program: Program, settings: SketchedNewton | None, residual: float
 ) -> float:
-    default = PUBLISHED if settings is not None else EXACT if program.has_jacobians else DIFFERENCES
+    default_auto = EXACT_ATOL if program.has_jacobians else DIFFERENCES_ATOL
+    default = default_auto if settings is None else PUBLISHED_ATOL
     numbers = [0.0 if rtol is None else require_number(rtol, "rtol")]
     numbers += [default if atol is None else require_number(atol, "atol")]
     if min(numbers) < 0 or max(numbers) == 0:
@@ -246,14 +250,16 @@ def _tolerance(
     return max(numbers[0] * residual, numbers[1])
 
 
-def _caller(callback: Callable[[Any], bool | None] | None, give: Callable[[Tensor], Any]) -> Callable[[Tensor], bool]:
+def _stop_callback(
+    callback: Callable[[Any], bool | None] | None, give: Callable[[Tensor], Any]
+) -> Callable[[Tensor], bool]:
     def call(x: Tensor) -> bool:
         try:
             answer = None if callback is None else callback(give(x))
         except StopIteration:
             return True
         if not isinstance(answer, bool | np.bool_ | None):
-            raise InputError(f"callback returns a {type(answer).__name__}; it must return True to stop, or nothing.")
+            raise InputError(f"callback returns a {type(answer).__name__}; it must return True, False or None.")
         return bool(answer)
 
     return call

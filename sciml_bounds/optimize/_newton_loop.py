@@ -1,4 +1,4 @@
-"""The loop of Newton's method on the exact augmented Lagrangian: directions, Armijo's rule, ends."""
+"""Newton's method on the exact augmented Lagrangian: line search with Armijo's rule, and stopping criteria."""
 
 from __future__ import annotations
 
@@ -19,47 +19,56 @@ from sciml_bounds.reports import Reason
 
 __all__ = ["Direction", "Directions", "Outcome", "Stop", "run"]
 
-#: Objectives below this in the program's units, at points that are nearly feasible, are taken for unbounded.
-UNBOUNDED = -1e15
+#: A problem is unbounded if the scaled objective is below this at a nearly feasible point.
+UNBOUNDED_OBJECTIVE = -1e15
 
-#: Where no step leads further, or there were too many, and the objective is this many times as low as it was high at
-#: first, points along the last step are looked at, so many times as far away.
-FALLEN, FAR = 1e3, [10.0**power for power in range(21)]
+#: If the iteration stagnates or reaches its maximum, and the objective is below -`SUSPICIOUS_DECREASE` times its
+#: initial size, points along the last step at these distances (in step lengths) are tested for an unbounded objective.
+SUSPICIOUS_DECREASE, TEST_DISTANCES = 1e3, [10.0**power for power in range(21)]
 
-#: After 16 iterations, and each time their number has doubled, points far along the last step are evaluated, if the
-#: objective fell in the second half of the iterations by at least half of what it fell in the first.
-FIRST_LOOK, AS_FAST = 16, 0.5
+#: The same test is made after `FIRST_UNBOUNDED_TEST` iterations, and whenever their number has doubled, if the
+#: objective fell in the second half of the iterations by at least `MIN_DECREASE_RATIO` of its decrease in the first
+#: half.
+FIRST_UNBOUNDED_TEST, MIN_DECREASE_RATIO = 16, 0.5
 
-#: A difference of merit values below this part of their size is round-off.
+#: Relative differences of merit values below this are round-off.
 ROUND_OFF = 10 * torch.finfo(torch.float64).eps
 
-#: Decreases below this part of max(1, merit value) may be lost in values, while gradients still tell them: a whole step
-#: that promises less, and raises the merit value by less, is taken if it leaves this part of the KKT residual at most.
-UNRESOLVED, HALVED = 1e-10, 0.5
+#: Decreases below `UNRESOLVED_DECREASE` max(1, |merit value|) may be lost to round-off in values, but not in gradients.
+#: A full step that predicts a smaller decrease, and increases the merit value by less, is accepted if it reduces the
+#: KKT residual to at most `ACCEPTED_REDUCTION` of its value.
+UNRESOLVED_DECREASE, ACCEPTED_REDUCTION = 1e-10, 0.5
 
-#: Ends after which more accurate derivatives may help.
+#: Reasons for which the iteration continues with central differences, or tries to escape a saddle point.
 EXHAUSTED = (Reason.CONVERGED, Reason.ROUND_OFF, Reason.STAGNATED)
 
-#: So many steps in a row that gain nothing but round-off, and less than that part of the KKT residual, are an end.
-IDLE, GAIN = 10, 1e-3
+#: The iteration stagnates after `MAX_IDLE_STEPS` consecutive steps that change values by round-off only and reduce the
+#: KKT residual by less than the fraction `MIN_REDUCTION`.
+MAX_IDLE_STEPS, MIN_REDUCTION = 10, 1e-3
 
 
 @dataclass(frozen=True)
 class Direction:
-    """A direction of descent z = (dx, dl), and how it came about.
+    """A descent direction z = (dx, dl) and how it was computed.
 
     Attributes
     ----------
-    z
-        Shape (n + m,).
-    merit, slope
-        The merit function, and its derivative along z, which is negative.
-    shift, damping
-        What was added to the Hessian, and what was subtracted in the corner of the KKT matrix.
-    inner_steps, inner_residual, capped
-        Of the inner solver: its steps, ||A z - b|| / ||b||, and whether it ended at its cap.
-    correction
-        What is added to x where the whole step has left constraint values c: a function of c, or None.
+    z : Tensor
+        Direction in (x, l), shape (n + m,).
+    merit : Merit
+        The merit function.
+    slope : float
+        Its derivative along z, which is negative.
+    shift, damping : float
+        Multiples of the identity added to the Hessian, and subtracted in the lower right block of the KKT matrix.
+    inner_steps : int
+        Number of steps of the inner solver.
+    inner_residual : float
+        ||A z - b|| / ||b|| of the inner solver.
+    capped : bool
+        Whether the inner solver stopped at its maximum number of steps.
+    correction : callable or None
+        Second-order correction: a function of the constraint values c after a full step that returns a change of x.
     """
 
     z: Tensor
@@ -74,33 +83,33 @@ class Direction:
 
 
 class Directions(Protocol):
-    """Where directions come from; it may carry penalties from one point to the next."""
+    """Interface of the strategies that compute directions; they may keep penalties from one point to the next."""
 
     armijo: float
     shortest: float
 
     def at(self, point: Point, last_length: float) -> Direction | Point | Reason:
-        """Find a direction, another point to go on from, or the reason why there is none.
+        """Return a direction, another point to continue from, or the reason to stop.
 
-        `last_length` is that of the step before, 1 at first.
+        `last_length` is the length of the previous step, 1 at first.
         """
         ...
 
     def away_from(self, point: Point) -> Point | Reason | None:
-        """Find a point to go on from where this one is stationary, but is known to be no minimum, or give up."""
+        """Return a point to continue from if `point` is a saddle point, a reason to stop, or None if it is not one."""
         ...
 
     def after_failure(self, point: Point, failure: Reason) -> Direction | Point | Reason:
-        """Find another direction where the last one led nowhere, or another point to go on from, or give up."""
+        """Return another direction after a failed line search, another point to continue from, or a reason to stop."""
         ...
 
 
 @dataclass(frozen=True)
 class Stop:
-    """When to stop: KKT residual, number of iterations, and a callback that is given x.
+    """Stopping criteria: tolerance of the KKT residual, maximum number of iterations, and a callback with x.
 
-    The residual is that in the user's units, and, for default tolerances, which are not `given`, that in the program's
-    units too.
+    The residual is measured in the user's units; a default tolerance (`given` is False) also applies in the program's
+    scaled units.
     """
 
     tolerance: float
@@ -109,13 +118,13 @@ class Stop:
     given: bool = True
 
     def largest(self, of_user: float, of_program: float) -> float:
-        """Return which of two numbers, in the units of the user and of the program, is to be small."""
+        """Return the residual to compare with the tolerance, from its values in user units and program units."""
         return of_user if self.given else max(of_user, of_program)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where the loop ended, why, how it came there, and what differences add to grad_x L (n,) as an error."""
+    """The result of the loop: last point, reason, history, and the error of grad_x L (n,) due to differences."""
 
     point: Point
     reason: Reason
@@ -124,9 +133,10 @@ class Outcome:
 
 
 def run(program: Program, directions: Directions, point: Point, stop: Stop) -> Outcome:
-    """Iterate until one of the ends of `Stop` is reached, or no direction leads further.
+    """Iterate until a criterion of `Stop` is met, or no direction makes progress.
 
-    Where forward differences lead no further, central ones go on, and the error of these counts at the end.
+    When forward differences make no more progress, the iteration continues with central differences; the final residual
+    includes their error.
     """
     history: list[NewtonStep] = []
     outcome = _iterate(program, directions, point, stop, history)
@@ -139,7 +149,7 @@ def run(program: Program, directions: Directions, point: Point, stop: Stop) -> O
 
 
 def _with_error(program: Program, outcome: Outcome, stop: Stop) -> Outcome:
-    """Judge the last point with the error of differences."""
+    """Return the outcome with a reason that takes the error of differences into account."""
     point, reason = outcome.point, outcome.reason
     error = program.difference_error(point)
     in_program = float(torch.cat([point.lagrangian_gradient.abs() + error, point.constraints]).norm())
@@ -151,25 +161,25 @@ def _with_error(program: Program, outcome: Outcome, stop: Stop) -> Outcome:
 
 
 def _iterate(program: Program, directions: Directions, point: Point, stop: Stop, history: list[NewtonStep]) -> Outcome:
-    """Iterate with the derivatives that the program has, and go on with a history."""
+    """Iterate with the current derivatives of the program, and append to the history."""
     first = before = point
-    best, idle, stalled, size, look = point.kkt_residual, 0, 0, 0.0, FIRST_LOOK
+    best, idle, stalled, size, next_test = point.kkt_residual, 0, 0, 0.0, FIRST_UNBOUNDED_TEST
     first_fun = program.unscaled(first).fun
     while not isinstance(moved := _next(program, directions, point, stop, history, (idle, stalled)), Reason):
         before, (point, step) = point, moved
         history.append(step)
-        if not program.has_jacobians:  # differences carry the round-off of the largest values
+        if not program.has_jacobians:  # differences have the round-off of the largest values
             size = max(size, _size(before))
-        better = point.kkt_residual < (1 - GAIN) * best
+        better = point.kkt_residual < (1 - MIN_REDUCTION) * best
         best = point.kkt_residual if better else best
-        idle = idle + 1 if not better and _alike(before, point, size) else 0
+        idle = idle + 1 if not better and _equal_to_round_off(before, point, size) else 0
         stalled = 0 if better else stalled + 1
         if stop.callback(point.x):
             return Outcome(point, Reason.STOPPED, tuple(history))
-        if len(history) == look:
-            if _falls_as_fast(history, first_fun) and _is_unbounded_along(program, before, point):
+        if len(history) == next_test:
+            if _keeps_decreasing(history, first_fun) and _is_unbounded_along(program, before, point):
                 return Outcome(point, Reason.UNBOUNDED, tuple(history))
-            look *= 2
+            next_test *= 2
     return Outcome(point, _unless_unbounded(moved, program, (first, before, point)), tuple(history))
 
 
@@ -181,13 +191,14 @@ def _next(
     history: list[NewtonStep],
     fruitless: tuple[int, int],
 ) -> tuple[Point, NewtonStep] | Reason:
-    """Go to the next point, or tell why this is the end.
+    """Return the next point and its record, or the reason to stop.
 
-    `fruitless` are the numbers of last steps that gained nothing but round-off, and that did not lower the residual.
+    `fruitless` has the numbers of last steps that changed values by round-off only, and that did not reduce the
+    residual.
     """
-    reason = _end(program, point, stop, len(history))
+    reason = _stopping_reason(program, point, stop, len(history))
     if reason is None:
-        moved = _moved(program, directions, point, history, fruitless)
+        moved = _step_if_useful(program, directions, point, history, fruitless)
         if not isinstance(moved, Reason):
             return moved
         reason = moved
@@ -195,27 +206,27 @@ def _next(
         reason = Reason.ROUND_OFF
     if reason not in EXHAUSTED:
         return reason
-    away = directions.away_from(point)  # close to a saddle, steps may be too short to tell
+    away = directions.away_from(point)  # close to a saddle point, steps may be too short to leave it
     if isinstance(away, Point) and len(history) < stop.maxiter:
         return away, _without_direction(program, away)
     if reason is Reason.STAGNATED:
-        return _stuck(program, point, history[-1], stop) if history else reason
+        return _stagnation_reason(program, point, history[-1], stop) if history else reason
     return Reason.MAXITER if isinstance(away, Point) else away or reason
 
 
-def _moved(
+def _step_if_useful(
     program: Program, directions: Directions, point: Point, history: list[NewtonStep], fruitless: tuple[int, int]
 ) -> tuple[Point, NewtonStep] | Reason:
-    """Take a step where the last ones were of use."""
+    """Take a step, unless the last steps made no progress."""
     idle, stalled = fruitless
-    if idle >= IDLE or (stalled > 0 and stalled % IDLE == 0 and is_round_off(program, point)):
+    many = stalled > 0 and stalled % MAX_IDLE_STEPS == 0
+    if idle >= MAX_IDLE_STEPS or (many and is_round_off(program, point)):
         return Reason.STAGNATED
     return _advance(program, directions, point, history[-1].step_length if history else 1.0)
 
 
-def _end(program: Program, point: Point, stop: Stop, iterations: int) -> Reason | None:
-    told = program.unscaled(point)
-    if stop.largest(told.kkt_residual, point.kkt_residual) <= stop.tolerance:
+def _stopping_reason(program: Program, point: Point, stop: Stop, iterations: int) -> Reason | None:
+    if stop.largest(program.unscaled(point).kkt_residual, point.kkt_residual) <= stop.tolerance:
         return Reason.CONVERGED
     if _is_unbounded(point.fun, point.constraint_violation, point.x):
         return Reason.UNBOUNDED
@@ -223,47 +234,47 @@ def _end(program: Program, point: Point, stop: Stop, iterations: int) -> Reason 
 
 
 def _is_unbounded(fun: float, violation: float, x: Tensor) -> bool:
-    """Whether the objective is taken for unbounded because of one point."""
-    return fun < UNBOUNDED and violation <= 1e-8 * max(1.0, float(x.norm()))
+    """Whether the objective at a nearly feasible point is low enough to call the problem unbounded."""
+    return fun < UNBOUNDED_OBJECTIVE and violation <= 1e-8 * max(1.0, float(x.norm()))
 
 
-def _falls_as_fast(history: list[NewtonStep], first: float) -> bool:
-    """Whether the objective has fallen in the second half of the iterations about as much as in the first, or more."""
+def _keeps_decreasing(history: list[NewtonStep], first: float) -> bool:
+    """Whether the decrease of the objective in the second half of the iterations is not much smaller than before."""
     middle, last = history[len(history) // 2 - 1].fun, history[-1].fun
-    return middle - last >= AS_FAST * max(first - middle, 0.0) and last < middle
+    return middle - last >= MIN_DECREASE_RATIO * max(first - middle, 0.0) and last < middle
 
 
 def _is_unbounded_along(program: Program, before: Point, point: Point) -> bool:
-    """Whether the objective falls from one of the points along the last step to the next, until it is unbounded."""
+    """Whether the objective decreases along the last step, at all test distances, until it counts as unbounded."""
     last = math.inf
     try:
-        for far in FAR:
-            x = point.x + far * (point.x - before.x)
+        for distance in TEST_DISTANCES:
+            x = point.x + distance * (point.x - before.x)
             fun, c = program.values(x)
             if not fun < last:
                 return False
             if _is_unbounded(fun, float(c.norm()), x):
                 return True
             last = fun
-    except (ArithmeticError, ValueError):  # of the user's functions, so far out
+    except (ArithmeticError, ValueError):  # raised by the user's functions far away
         pass
     return False
 
 
 def _unless_unbounded(reason: Reason, program: Program, points: tuple[Point, Point, Point]) -> Reason:
-    """Say so where the objective falls without end along the last step, which was too short to show it.
+    """Return `UNBOUNDED` if the objective is unbounded along the last step, else `reason`.
 
-    The points are the first one and the last two.
+    `points` are the first point and the last two.
     """
     first, before, point = points
-    fallen = point.fun < -FALLEN * (1 + abs(first.fun))
+    fallen = point.fun < -SUSPICIOUS_DECREASE * (1 + abs(first.fun))
     if reason not in (Reason.MAXITER, Reason.STAGNATED, Reason.NOT_FINITE) or not fallen:
         return reason
     return Reason.UNBOUNDED if _is_unbounded_along(program, before, point) else reason
 
 
-def _stuck(program: Program, point: Point, step: NewtonStep, stop: Stop) -> Reason:
-    """Tell why no step leads further."""
+def _stagnation_reason(program: Program, point: Point, step: NewtonStep, stop: Stop) -> Reason:
+    """Return why no step makes progress."""
     if step.inner_capped:
         return Reason.CAPPED
     violation = stop.largest(program.unscaled(point).constraint_violation, point.constraint_violation)
@@ -276,8 +287,8 @@ def _size(point: Point) -> float:
     return abs(point.fun) + point.constraint_violation
 
 
-def _alike(first: Point, second: Point, size: float) -> bool:
-    """Whether two points differ by no more than round-off in what the merit function is made of."""
+def _equal_to_round_off(first: Point, second: Point, size: float) -> bool:
+    """Whether objective and constraint violation of two points differ by round-off only."""
     change = abs(first.fun - second.fun) + abs(first.constraint_violation - second.constraint_violation)
     return change <= ROUND_OFF * max(_size(first), size)
 
@@ -285,7 +296,7 @@ def _alike(first: Point, second: Point, size: float) -> bool:
 def _advance(
     program: Program, directions: Directions, point: Point, last_length: float
 ) -> tuple[Point, NewtonStep] | Reason:
-    """Take one step, with as many directions as it takes."""
+    """Take one step, trying further directions if a line search fails."""
     found: Direction | Point | Reason = directions.at(point, last_length)
     while isinstance(found, Direction):
         moved = _search(program, point, found, directions)
@@ -298,7 +309,7 @@ def _advance(
 def _search(
     program: Program, point: Point, direction: Direction, directions: Directions
 ) -> tuple[Point, NewtonStep] | Reason:
-    """Halve the step until the merit function has fallen enough; one length for x and multipliers."""
+    """Backtracking line search on the merit function, with the same step length for x and multipliers."""
     n, here = len(point.x), direction.merit.value(point)
     slack = ROUND_OFF * abs(here)
     length, trials, not_finite = 1.0, 0, 0
@@ -308,24 +319,24 @@ def _search(
             break
         trials += 1
         enough = here + length * directions.armijo * direction.slope + slack
-        found, c, finite = _tried(program, direction.merit, x, multipliers, enough)
+        found, c, finite = _trial_point(program, direction.merit, x, multipliers, enough)
         not_finite += not finite
-        if found is None and length == 1 and direction.correction and _overshot(point, c):
+        if found is None and length == 1 and direction.correction and _needs_correction(point, c):
             trials += 1
-            found, _, finite = _tried(program, direction.merit, x + direction.correction(c), multipliers, enough)
+            found, _, finite = _trial_point(program, direction.merit, x + direction.correction(c), multipliers, enough)
             not_finite += not finite
         if found is None and length == 1:
-            found = _shorter_residual(program, point, direction, x, multipliers, here)
+            found = _accepted_by_residual(program, point, direction, x, multipliers, here)
         if found is not None:
             return found, _record(program, found, direction, length, (trials, not_finite))
         length /= 2
     return Reason.NOT_FINITE if not_finite else Reason.STAGNATED
 
 
-def _tried(
+def _trial_point(
     program: Program, merit: Merit, x: Tensor, multipliers: Tensor, enough: float
 ) -> tuple[Point | None, Tensor, bool]:
-    """Return the point where its merit value is low enough, the constraints there, and whether all is finite."""
+    """Return the trial point if its merit value is at most `enough`, else None; its constraints; if all is finite."""
     fun, c = program.values(x)
     if enough < merit.least(fun, c, multipliers) < math.inf:  # derivatives are not needed
         return None, c, True
@@ -333,34 +344,35 @@ def _tried(
     return trial if trial.finite and merit.value(trial) <= enough else None, c, trial.finite
 
 
-def _shorter_residual(
+def _accepted_by_residual(
     program: Program, point: Point, direction: Direction, x: Tensor, multipliers: Tensor, here: float
 ) -> Point | None:
-    """Return the point after a whole step if values cannot tell whether it is better, and the residual does."""
-    unresolved = UNRESOLVED * max(1.0, abs(here))
+    """Return the point after a full step if merit values cannot resolve the decrease, but the KKT residual falls."""
+    unresolved = UNRESOLVED_DECREASE * max(1.0, abs(here))
     if -direction.slope > unresolved:
         return None
     trial = program.at(x, multipliers)
-    better = trial.finite and trial.kkt_residual <= HALVED * point.kkt_residual
+    better = trial.finite and trial.kkt_residual <= ACCEPTED_REDUCTION * point.kkt_residual
     return trial if better and direction.merit.value(trial) <= here + unresolved else None
 
 
-def _overshot(point: Point, c: Tensor) -> bool:
-    """Whether a step has left constraints that are violated more than before, which can be mended (Maratos, 1978)."""
+def _needs_correction(point: Point, c: Tensor) -> bool:
+    """Whether a step increased the constraint violation, which a second-order correction can repair (Maratos, 1978)."""
     return point.constraint_violation < float(c.norm()) < math.inf
 
 
 def _record(program: Program, point: Point, direction: Direction, length: float, trials: tuple[int, int]) -> NewtonStep:
-    told = program.unscaled(point)
+    measures = program.unscaled(point)
     return NewtonStep(
-        told.fun, told.kkt_residual, told.constraint_violation, length, *trials, direction.shift, direction.damping,
-        direction.merit.eta1, direction.merit.eta2, direction.inner_steps, direction.inner_residual, direction.capped,
+        measures.fun, measures.kkt_residual, measures.constraint_violation, length, *trials, direction.shift,
+        direction.damping, direction.merit.eta1, direction.merit.eta2, direction.inner_steps, direction.inner_residual,
+        direction.capped,
     )  # fmt: skip
 
 
 def _without_direction(program: Program, point: Point) -> NewtonStep:
-    """Record a step that reduced the constraint violation alone, or left a stationary point that is no minimum."""
-    told, nan = program.unscaled(point), math.nan
+    """Record a step that only reduced the constraint violation, or escaped a saddle point."""
+    measures, nan = program.unscaled(point), math.nan
     return NewtonStep(
-        told.fun, told.kkt_residual, told.constraint_violation, nan, 0, 0, nan, nan, nan, nan, 0, nan, False
+        measures.fun, measures.kkt_residual, measures.constraint_violation, nan, 0, 0, nan, nan, nan, nan, 0, nan, False
     )  # fmt: skip

@@ -1,6 +1,6 @@
-"""The problem min f(x) subject to c(x) = 0, and what is known of it at one point.
+"""The problem min f(x) subject to c(x) = 0, and its values and derivatives at one point.
 
-Legend: n unknowns, m constraints; g = gradient of f, G = Jacobian of c (m, n), l = multipliers, L = f + l.c.
+Notation: n unknowns, m constraints; g = gradient of f, G = Jacobian of c (m, n), l = multipliers, L = f + l.c.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Point:
 
     @property
     def finite(self) -> bool:
-        """Whether all numbers are, and the sums of their squares."""
+        """Whether the objective and the KKT residual are finite."""
         return math.isfinite(self.fun) and math.isfinite(self.kkt_residual)
 
     @cached_property
@@ -74,14 +74,14 @@ class Measures:
 
 
 class Program:
-    """An objective, and constraints stacked one below the other.
+    """An objective f and stacked constraints c.
 
     Parameters
     ----------
-    objective
-        f, with `size` 1.
-    constraints
-        The parts of c; none is allowed.
+    objective : Function
+        f, a function of size 1.
+    constraints : list of Function
+        The parts of c; may be empty.
     """
 
     def __init__(self, objective: Function, constraints: list[Function]) -> None:
@@ -99,7 +99,7 @@ class Program:
 
     @property
     def nfev(self) -> int:
-        """How often the objective was called, for differences too."""
+        """Number of calls of the objective, including those for differences."""
         return self.objective.calls
 
     @property
@@ -109,26 +109,26 @@ class Program:
 
     @property
     def has_hessians(self) -> bool:
-        """Whether second derivatives are at hand."""
+        """Whether exact second derivatives are available."""
         return all(function.has_hessian for function in (self.objective, *self.constraints))
 
     def use_products(self) -> None:
-        """Differentiate functions of torch in products with vectors from now on: no matrix is formed."""
+        """From now on, differentiate torch functions as products with vectors, without forming matrices."""
         self.by_products = True
         for function in (self.objective, *self.constraints):
             function.by_products = True
 
-    # --- units --------------------------------------------------------------------------------------------------------
+    # --- scaling ------------------------------------------------------------------------------------------------------
 
     def scale(self, of_f: float, of_c: Tensor) -> None:
-        """Multiply the objective and each constraint (m,) by a number, from now on."""
+        """From now on, multiply the objective by `of_f` and the constraints by `of_c` (m,)."""
         self._of_f, self._of_c = of_f, of_c
         self.objective.scale = of_f
         for part, factors in zip(self.constraints, of_c.split(self.sizes)):
             part.scale = factors
 
     def scaled(self, point: Point) -> Point:
-        """Bring a point from the user's units to those of the program."""
+        """Convert a point from user units to the scaled units of the program."""
         a, d = self._of_f, self._of_c
         return Point(
             point.x, point.multipliers * (a / d), point.fun * a, point.constraints * d, point.gradient * a,
@@ -136,14 +136,14 @@ class Program:
         )  # fmt: skip
 
     def unscaled(self, point: Point, error: Tensor | float = 0.0) -> Measures:
-        """Return what a user is told of a point, in the user's units, with the error of grad_x L (n,) added to it."""
+        """Return the measures of a point in user units; `error` (n,) is added to |grad_x L|."""
         a, d = self._of_f, self._of_c
         gradient, constraints = (point.lagrangian_gradient.abs() + error) / a, point.constraints / d
         violation, residual = (float(vector_norm(part)) for part in (constraints, torch.cat([gradient, constraints])))
         return Measures(point.fun / a, residual, violation, point.multipliers * (d / a))
 
     def least_scale(self) -> float:
-        """Return the smallest factor, 1 at most."""
+        """Return the smallest scale factor, at most 1."""
         return min(1.0, self._of_f, float(self._of_c.amin()) if self._of_c.numel() else 1.0)
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ class Program:
         return fun, torch.cat([x.new_zeros(0), *(part.value(x) for part in self.constraints)])
 
     def at(self, x: Tensor, multipliers: Tensor) -> Point:
-        """Evaluate; where values are not finite, derivatives are not asked for."""
+        """Evaluate values and first derivatives; if values are not finite, derivatives are NaN."""
         fun, c = self.values(x)
         if not (math.isfinite(fun) and math.isfinite(float(c @ c))):
             nowhere = x.new_full((1,), math.nan)
@@ -166,21 +166,21 @@ class Program:
         return self.objective.gradient(x), stacked([part.jacobian(x) for part in self.constraints], x)
 
     def use_central_differences(self) -> bool:
-        """Make differences central ones from now on; return whether they were not yet, and there are any."""
+        """From now on, use central differences; return whether this changes anything."""
         changed = [f for f in (self.objective, *self.constraints) if not (f.has_jacobian or f.central)]
         for function in changed:
             function.central = True
         return bool(changed)
 
     def difference_error(self, point: Point) -> Tensor:
-        """Estimate the error of grad_x L that differences make (n,)."""
+        """Estimate the error of grad_x L due to differences, shape (n,)."""
         error = self.objective.difference_error(point.x).view(-1)
         for part, weights in zip(self.constraints, point.multipliers.split(self.sizes)):
             error = error + part.difference_error(point.x).mT @ weights.abs()
         return error
 
     def hessian(self, point: Point) -> Matrix:
-        """Return the Hessian of the Lagrangian in x, shape (n, n): dense, in CSR form, or known by products."""
+        """Return the Hessian of the Lagrangian in x, shape (n, n): dense, CSR, or an operator."""
         self.nhev += 1
         hessian = self.objective.hessian(point.x, point.x.new_ones(1))
         for part, weights in zip(self.constraints, point.multipliers.split(self.sizes)):

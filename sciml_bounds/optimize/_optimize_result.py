@@ -1,4 +1,4 @@
-"""What `minimize` returns: a record with scipy's names, and one for each iteration."""
+"""Results of `minimize`, with scipy's names, and records of its iterations."""
 
 from __future__ import annotations
 
@@ -12,24 +12,27 @@ __all__ = ["NewtonStep", "OptimizeResult"]
 
 @dataclass(frozen=True)
 class NewtonStep:
-    """One iteration of `minimize`: the point that it reached, and how.
+    """Record of one iteration of `minimize`.
 
     Attributes
     ----------
-    fun, kkt_residual, constraint_violation
-        At the new point, as in `OptimizeResult`.
-    step_length
-        The part of the direction that was taken. NaN for a step that reduced the constraint violation alone, or left a
-        stationary point that is no minimum; it has none of what follows.
-    trials, not_finite
-        Points at which the merit function was tried, and how many of them gave NaN or infinity.
-    shift, damping
-        What was added to the diagonal of the Hessian, and subtracted in the corner of the KKT matrix.
-    eta1, eta2
+    fun, kkt_residual, constraint_violation : float
+        Measures of the new point, as in `OptimizeResult`.
+    step_length : float
+        Step length of the line search. NaN for a step that only reduced the constraint violation or escaped a saddle
+        point; for such steps, the following entries are NaN or zero.
+    trials, not_finite : int
+        Number of trial points of the line search, and how many of them gave NaN or infinity.
+    shift, damping : float
+        Multiples of the identity added to the Hessian, and subtracted in the lower right block of the KKT matrix.
+    eta1, eta2 : float
         Penalties of the merit function.
-    inner_steps, inner_residual, inner_capped
-        Steps of the inner solver (zero for direct ones), its final residual relative to the right-hand side, in the
-        norm that it minimises, and whether it ended at its cap instead of its tolerance.
+    inner_steps : int
+        Number of steps of the inner solver; zero for direct solvers.
+    inner_residual : float
+        Final residual of the inner solver relative to the right-hand side, in the norm that it minimises.
+    inner_capped : bool
+        Whether the inner solver stopped at its maximum number of steps.
     """
 
     fun: float
@@ -47,43 +50,43 @@ class NewtonStep:
     inner_capped: bool
 
 
-#: What to do where `minimize` stops for a reason that linear solvers have too.
+#: Advice for reasons that linear solvers have too.
 _ADVICE = {
     Reason.MAXITER: "Raise maxiter, or start from another x0.",
-    Reason.STAGNATED: "No step reduces the merit function; ask for a larger atol, or give exact derivatives.",
+    Reason.STAGNATED: "No step reduces the merit function; use a larger atol, or give exact derivatives.",
     Reason.NOT_FINITE: "The functions are NaN or infinite near the last x; start elsewhere, or make them smooth there.",
 }
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class OptimizeResult:
-    """The result of `minimize`, with scipy's names.
+    """Result of `minimize`, with scipy's names.
 
     Attributes
     ----------
-    x
-        The solution, shape (n,): a tensor where x0 was one, an array otherwise.
-    fun
+    x : Tensor or ndarray, shape (n,)
+        The solution: a tensor if x0 was one, else an array.
+    fun : float
         Objective at x.
-    multipliers
-        Lagrange multipliers l of f + l.c, shape (m,), of the kind of x.
-    kkt_residual
-        Euclidean norm of (grad f + J^T l, c) at x; where derivatives are differences and the iteration came to its end,
-        with an estimate of their error added.
-    constraint_violation
+    multipliers : Tensor or ndarray, shape (m,)
+        Lagrange multipliers l of f + l.c.
+    kkt_residual : float
+        Euclidean norm of (grad f + J^T l, c) at x. If derivatives are differences, and the iteration stopped at its
+        tolerance, round-off or stagnation, an estimate of their error is included.
+    constraint_violation : float
         Euclidean norm of c at x.
-    tolerance
-        What the KKT residual was asked to fall below.
-    reason
+    tolerance : float
+        Tolerance for the KKT residual.
+    reason : Reason
         Why the iteration stopped.
-    nit, nfev, njev, nhev
-        Number of iterations, of calls of the objective (for differences too), of points with first derivatives, and of
-        Hessians.
-    history
-        One record an iteration.
-    method
-        What was used, in words.
-    seconds
+    nit, nfev, njev, nhev : int
+        Numbers of iterations, of calls of the objective (including those for differences), of points with first
+        derivatives, and of Hessians.
+    history : tuple of NewtonStep
+        One record per iteration.
+    method : str
+        Description of the method.
+    seconds : float
         Wall-clock time.
     """
 
@@ -104,12 +107,12 @@ class OptimizeResult:
 
     @property
     def success(self) -> bool:
-        """Whether the KKT residual is as small as asked, or as round-off allows, and x is not a known saddle."""
+        """Whether the KKT residual reached its tolerance or round-off, and x is not a known saddle point."""
         return self.reason in (Reason.CONVERGED, Reason.ROUND_OFF)
 
     @property
     def status(self) -> int:
-        """Zero for success, otherwise the place of `reason` in `Reason`."""
+        """Zero for success, otherwise the position of `reason` in `Reason`."""
         return 0 if self.success else list(Reason).index(self.reason)
 
     @property
@@ -119,19 +122,19 @@ class OptimizeResult:
 
     @property
     def progress(self) -> str:
-        """How far the iteration came, in words."""
+        """The final KKT residual and the number of capped inner solves, in words."""
         reached = f"the KKT residual is {self.kkt_residual:.3g} (asked: {self.tolerance:.3g})"
         return f"{reached}; {self._capped}" if self._capped else reached
 
     @property
     def advice(self) -> str:
-        """What to do about it, in one sentence; empty where all is well."""
+        """What to do about a failure, in one sentence; empty on success."""
         return _ADVICE.get(self.reason, self.reason.advice)
 
     @property
     def _capped(self) -> str:
         count = sum(step.inner_capped for step in self.history)
-        return f"{counted(count, 'inner solve')} of {self.nit} ended at the cap of steps" if count else ""
+        return f"{counted(count, 'inner solve')} of {self.nit} stopped at the cap of steps" if count else ""
 
     def __repr__(self) -> str:
         rows = {

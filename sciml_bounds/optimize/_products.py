@@ -1,4 +1,4 @@
-"""Matrices that are known by products only: what they and their transposes do to vectors."""
+"""Matrix-free operators: matrices given by products with vectors, and with their transpose."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from sciml_bounds.errors import InputError
 
 __all__ = ["Matrix", "Products", "damped_solution", "is_operator", "products_of"]
 
-#: Random vectors that the Frobenius norm is estimated with: E ||A w||^2 = ||A||_F^2 for entries of -1 and 1.
+#: Number of random vectors for the estimate of the Frobenius norm: E ||A w||^2 = ||A||_F^2 for entries of -1 and 1.
 PROBES = 4
 
-#: Largest number of steps of a least-squares solve, and where it stops: Newton's method can use any accuracy.
-STEPS, ACCURACY = 200, 1e-8
+#: Maximum number of LSMR iterations, and their tolerance; Newton's method can use inaccurate solutions.
+LSMR_MAXITER, LSMR_TOL = 200, 1e-8
 
 Apply = Callable[[Tensor], Tensor]
 
 
 class Products:
-    """A real matrix (m, n), with the part of a tensor's face that Newton's method uses: `@`, `mT` and `shape`.
+    """A real matrix (m, n) given by its products, with the tensor interface that Newton's method needs.
 
     Parameters
     ----------
-    shape
+    shape : (int, int)
         (m, n).
-    forward, adjoint
-        From vectors (n,) to (m,), and from (m,) to (n,) by the transpose.
-    device
-        Of the vectors, which are float64.
+    forward, adjoint : callable
+        Products of the matrix with a vector (n,), and of its transpose with a vector (m,).
+    device : torch.device
+        Device of the vectors, which are float64.
     """
 
     def __init__(self, shape: tuple[int, int], forward: Apply, adjoint: Apply, device: torch.device) -> None:
@@ -43,7 +43,7 @@ class Products:
 
     @classmethod
     def symmetric(cls, n: int, forward: Apply, device: torch.device) -> Products:
-        """Make a symmetric one (n, n)."""
+        """Return a symmetric operator (n, n)."""
         return cls((n, n), forward, forward, device)
 
     def __matmul__(self, x: Tensor) -> Tensor:
@@ -61,31 +61,31 @@ class Products:
 
     @cached_property
     def frobenius(self) -> float:
-        """An estimate of the Frobenius norm, the same one each time."""
+        """Estimate of the Frobenius norm, with fixed random vectors."""
         generator = torch.Generator().manual_seed(0)
         signs = torch.randint(0, 2, (PROBES, self.shape[1]), generator=generator).to(self.device, torch.float64)
         squares = [float((self @ row).square().sum()) for row in 2 * signs - 1]
         return float(np.sqrt(np.mean(squares)))
 
 
-#: Dense (strided), sparse (CSR), or known by products.
+#: A dense (strided) or sparse (CSR) tensor, or an operator.
 Matrix = Tensor | Products
 
 
 def is_operator(matrix: Any) -> bool:
-    """Whether something is an operator of this package or of scipy, not a matrix."""
+    """Whether an object is an operator of this package or of scipy, rather than a matrix."""
     known = isinstance(matrix, Products | scipy.sparse.linalg.LinearOperator)
     return known or (hasattr(matrix, "matvec") and not isinstance(matrix, Tensor | np.ndarray))
 
 
 def products_of(operator: Any, name: str, shape: tuple[int, int], device: torch.device) -> Products:
-    """Read an operator of this package or of scipy.
+    """Convert an operator of this package or of scipy to `Products`.
 
     Raises
     ------
     InputError
-        If its shape is another one; or later, if products have another one, or it is not symmetric and has no adjoint
-        (`rmatvec`).
+        If its shape is wrong; or later, if a product has the wrong shape, or the transpose is needed, but the operator
+        is not symmetric and does not have `rmatvec`.
     """
     if tuple(operator.shape) != shape:
         raise InputError(f"{name} returns an operator of shape {tuple(operator.shape)}; it must be {shape}.")
@@ -96,7 +96,7 @@ def products_of(operator: Any, name: str, shape: tuple[int, int], device: torch.
     def of_scipy(product: Callable[[Any], Any], x: Tensor, size: int) -> Tensor:
         try:
             y = product(x.cpu().numpy())
-        except ValueError as error:  # scipy's own words, or those of the user's function
+        except ValueError as error:  # raised by scipy or by the user's function
             raise InputError(
                 f"{name} returns an operator whose product with a vector of {len(x)} numbers fails ({error}); it must "
                 f"return {size} numbers."
@@ -106,7 +106,9 @@ def products_of(operator: Any, name: str, shape: tuple[int, int], device: torch.
     def apply(product: Callable[[Any], Any], x: Tensor, size: int) -> Tensor:
         y = product(x) if ours else of_scipy(product, x, size)
         if not isinstance(y, Tensor) or y.numel() != size:
-            raise InputError(f"{name} returns an operator whose products are no vectors of {size} numbers.")
+            raise InputError(
+                f"{name} returns an operator whose products are not vectors; they must be of {size} numbers."
+            )
         return y.reshape(-1)
 
     def adjoint(y: Tensor) -> Tensor:
@@ -117,15 +119,15 @@ def products_of(operator: Any, name: str, shape: tuple[int, int], device: torch.
                 return apply(product, y, shape[1])
         except NotImplementedError:
             pass
-        raise InputError(f"{name} returns an operator without rmatvec, products with its transpose; give it one.")
+        raise InputError(f"{name} returns an operator without rmatvec; add rmatvec, the product with its transpose.")
 
     return Products(shape, lambda x: apply(operator.matvec, x, shape[0]), adjoint, device)
 
 
-def damped_solution(G: Products, rhs: Tensor, damping: float, steps: int = STEPS) -> Tensor:
-    """Minimise ||G x - rhs||^2 + damping ||x||^2 by LSMR, as far as some steps lead.
+def damped_solution(G: Products, rhs: Tensor, damping: float, steps: int = LSMR_MAXITER) -> Tensor:
+    """Minimise ||G x - rhs||^2 + damping ||x||^2 by at most `steps` iterations of LSMR.
 
-    Every iterate is better than zero, so that a solve that is cut short is of use.
+    Every iterate is better than zero, so truncated solves are useful too.
     """
 
     def forward(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -136,7 +138,7 @@ def damped_solution(G: Products, rhs: Tensor, damping: float, steps: int = STEPS
 
     operator = scipy.sparse.linalg.LinearOperator(G.shape, matvec=forward, rmatvec=adjoint, dtype=np.float64)
     found = scipy.sparse.linalg.lsmr(
-        operator, _array(rhs), damp=damping**0.5, atol=ACCURACY, btol=ACCURACY, conlim=0, maxiter=steps
+        operator, _array(rhs), damp=damping**0.5, atol=LSMR_TOL, btol=LSMR_TOL, conlim=0, maxiter=steps
     )
     return torch.from_numpy(found[0]).to(rhs)
 

@@ -1,4 +1,4 @@
-"""What is left of constraints whose Jacobian has lost its rank."""
+"""The attainable part of constraints with a rank-deficient Jacobian."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from sciml_bounds.optimize._products import Products, damped_solution
 
 __all__ = ["attainable_residual"]
 
-#: Singular values of the Jacobian below this part of its norm are taken for zero, where one has to be.
-RANK = 1e-6
+#: Singular values of a rank-deficient Jacobian below this fraction of its norm count as zero.
+RANK_TOL = 1e-6
 
 
 def attainable_residual(point: Point) -> Tensor:
-    """Return (grad_x L, c') with the part c' of c in the range of G: along the rest, multipliers grow without end.
+    """Return (grad_x L, c') with the part c' of c in the range of G; the other part would let multipliers diverge.
 
     c' = G p, with p from (e^2 I + G^T G) p = G^T c, solved as the KKT system [[e I, G^T], [G, -e I]] (p, y) = (0, c).
     """
-    n, e, G = len(point.x), max(RANK * frobenius(point.jacobian), 1e-150), point.jacobian
+    n, e, G = len(point.x), max(RANK_TOL * frobenius(point.jacobian), 1e-150), point.jacobian
     if isinstance(G, Products):
         p = damped_solution(G, point.constraints, e**2)
     else:

@@ -1,4 +1,4 @@
-"""A way out where the merit function has none: reduce the constraint violation alone, by Levenberg and Marquardt."""
+"""Feasibility restoration: reduce the constraint violation, ignoring the objective, by Levenberg-Marquardt steps."""
 
 from __future__ import annotations
 
@@ -12,37 +12,38 @@ from sciml_bounds.reports import Reason
 
 __all__ = ["is_stationary", "restore"]
 
-#: Steps in all, and the part of the violation that is to be left.
-STEPS, LEFT = 100, 0.1
+#: Maximum number of steps, and the reduction of the violation at which to stop.
+MAX_STEPS, TARGET_REDUCTION = 100, 0.1
 
-#: c is stationary where ||J^T c|| is this part of ||J|| ||c||, and taken to be so where no more can be gained.
-STATIONARY, NEARLY = 1e-6, 1e-3
+#: ||c|| is stationary if ||J^T c|| / (||J|| ||c||) is at most `STATIONARY_TOL`; after failed steps, if it is at most
+#: `NEAR_STATIONARY_TOL`.
+STATIONARY_TOL, NEAR_STATIONARY_TOL = 1e-6, 1e-3
 
-#: A step that gains this part of ||c|| or less is taken for the last.
-STANDSTILL = 1e-9
+#: Stop after a step that reduces ||c|| by at most this fraction.
+MIN_GAIN = 1e-9
 
 
 def restore(program: Program, point: Point, tolerance: float) -> Point | Reason | None:
     """Reduce ||c|| to a tenth.
 
-    A step solves (mu I + J^T J) dx = -J^T c as the KKT system [[I, J^T], [J, -mu I]] (dx, y) = (0, -c), with mu lowered
-    where it leads downwards and raised where it does not (Marquardt, 1963).
+    A step solves (mu I + J^T J) dx = -J^T c as the KKT system [[I, J^T], [J, -mu I]] (dx, y) = (0, -c). mu is lowered
+    after a step that reduces ||c||, and raised after one that does not (Marquardt, 1963).
 
     Returns
     -------
     Point, Reason or None
-        A point with less violation and with multipliers of zero; INFEASIBLE where c is stationary and not zero; None
-        where nothing is to be gained, since the constraints hold already.
+        A point with a smaller violation and zero multipliers; `INFEASIBLE` if ||c|| is stationary and not zero; None if
+        the violation is within the tolerance, or cannot be reduced enough.
     """
     here = point
     violation = point.constraint_violation
     if violation <= tolerance:
         return None
     mu, gain = 1e-3 * max(frobenius(point.jacobian) ** 2, 1e-12), 1.0
-    for _ in range(STEPS):
-        if here.constraint_violation <= max(LEFT * violation, tolerance / 10):
+    for _ in range(MAX_STEPS):
+        if here.constraint_violation <= max(TARGET_REDUCTION * violation, tolerance / 10):
             break
-        if _slope(here) <= STATIONARY or gain <= STANDSTILL:
+        if _slope(here) <= STATIONARY_TOL or gain <= MIN_GAIN:
             break
         trial = program.at(here.x + _step(here, mu), torch.zeros_like(here.multipliers))
         if trial.finite and trial.constraint_violation < here.constraint_violation:
@@ -52,16 +53,16 @@ def restore(program: Program, point: Point, tolerance: float) -> Point | Reason 
             mu *= 4
     if here.constraint_violation <= 0.9 * violation:
         return here
-    return Reason.INFEASIBLE if is_stationary(here) or gain <= STANDSTILL else None
+    return Reason.INFEASIBLE if is_stationary(here) or gain <= MIN_GAIN else None
 
 
 def is_stationary(point: Point) -> bool:
-    """Whether no small change of x reduces a violation that is there."""
-    return point.constraint_violation > 0 and _slope(point) <= NEARLY
+    """Whether the constraints are violated, and no small change of x reduces the violation."""
+    return point.constraint_violation > 0 and _slope(point) <= NEAR_STATIONARY_TOL
 
 
 def _slope(point: Point) -> float:
-    """Return ||J^T c|| / (||J|| ||c||), with the mean slope of c on its way to zero in place of a J that vanishes."""
+    """Return ||J^T c|| / (||J|| ||c||), where ||J|| is at least ||c|| / (1 + ||x||)."""
     violation = point.constraint_violation
     scale = max(frobenius(point.jacobian), violation / (1 + float(point.x.norm())))
     return float((point.jacobian.mT @ point.constraints).norm()) / (scale * violation)

@@ -1,8 +1,8 @@
-"""Units for the objective and each constraint in which their derivatives at x0 are of order one.
+"""Scaling of the objective and the constraints, so that their derivatives at x0 are of order one.
 
-Penalties, shifts and default tolerances are absolute, so they mean the same only for functions of one size. IPOPT
-divides by large gradients for the same reason (Waechter and Biegler, Math. Program. 106, 2006, section 3.8). Factors
-are powers of two, which add no round-off.
+Penalties, shifts and default tolerances are absolute numbers, so they suit functions of size one. IPOPT divides by
+large gradients for the same reason (Waechter and Biegler, Math. Program. 106, 2006, section 3.8). Factors are powers of
+two, which do not add round-off.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from sciml_bounds.optimize._products import Matrix, Products
 
 __all__ = ["scale_program"]
 
-#: Functions whose derivatives are smaller are scaled to derivatives of size 1.
-SMALL = 0.1
+#: Functions with derivatives below this are scaled to derivatives of size 1.
+MIN_UNSCALED_DERIVATIVE = 0.1
 
-#: Relative step of the difference that stands for a Hessian.
-DIFFERENCE = 1e-4
+#: Relative step of the difference that estimates a curvature.
+CURVATURE_STEP = 1e-4
 
 
 def scale_program(program: Program, point: Point, largest: float) -> Point:
-    """Scale functions whose derivatives at a point are small, or above `largest`; return the point in the new units.
+    """Scale functions with derivatives below 0.1 or above `largest` at a point; return the point in scaled units.
 
-    Steep constraints are scaled to derivatives of size 1, a steep objective to `largest`, as in IPOPT: it may be flat
-    at the minimum. With 1 there, LUKVLE15 (n = 49) of CUTEst takes more than 1,000 quasi-Newton iterations, not 352.
+    Steep constraints are scaled to derivatives of size 1, but a steep objective to `largest`, as in IPOPT, since it may
+    be flat at the minimum. With size 1, LUKVLE15 (n = 49) of CUTEst takes more than 1,000 quasi-Newton iterations
+    instead of 352.
     """
     slopes, length = _row_lengths(point.jacobian), float(vector_norm(point.x))
-    values = torch.where(slopes < SMALL, torch.maximum(slopes, point.constraints.abs()), slopes)
+    values = torch.where(slopes < MIN_UNSCALED_DERIVATIVE, torch.maximum(slopes, point.constraints.abs()), slopes)
     size = point.gradient.new_tensor([_objective_size(program, point)])
     f, c = _factors(size, length, largest, largest), _factors(values, length, largest, 1.0)
     program.scale(float(f), c)
@@ -39,20 +40,20 @@ def scale_program(program: Program, point: Point, largest: float) -> Point:
 
 
 def _factors(sizes: Tensor, length: float, largest: float, target: float) -> Tensor:
-    """Return powers of two that bring small sizes to about 1 and large ones to the target; zero is left alone.
+    """Return powers of two that scale small sizes to about 1 and large ones to about `target`, and 1 for zero sizes.
 
-    Where x is shorter than 1, the change of the function over that length decides whether derivatives are large.
+    If ||x|| < 1, a derivative counts as large if its product with ||x||, the change of the function, is large.
     """
     changes = sizes * min(1.0, length or 1.0)
-    excess = torch.where(sizes < SMALL, sizes, changes / target)
-    off = (sizes > 0) & ((sizes < SMALL) | (changes > largest)) & torch.isfinite(sizes)
+    excess = torch.where(sizes < MIN_UNSCALED_DERIVATIVE, sizes, changes / target)
+    off = (sizes > 0) & ((sizes < MIN_UNSCALED_DERIVATIVE) | (changes > largest)) & torch.isfinite(sizes)
     return torch.where(off, torch.exp2(-torch.log2(torch.where(off, excess, 1.0)).round()), 1.0)
 
 
 def _objective_size(program: Program, point: Point) -> float:
-    """Return ||g||, or what curvature makes of it over the length of x where that is more: x0 may be a minimum."""
+    """Return ||g||, or, if larger, the change of g over the length of x due to curvature: x0 may be a minimum."""
     size = float(vector_norm(point.gradient))
-    if not size < SMALL:
+    if not size < MIN_UNSCALED_DERIVATIVE:
         return size
     return max(size, _curvature(program, point) * max(1.0, float(vector_norm(point.x))))
 
@@ -61,14 +62,14 @@ def _curvature(program: Program, point: Point) -> float:
     if program.has_hessians:
         return frobenius(program.objective.hessian(point.x, point.x.new_ones(1)))
     along = point.gradient if bool(point.gradient.any()) else torch.ones_like(point.gradient)
-    step = DIFFERENCE * max(1.0, float(vector_norm(point.x))) / float(vector_norm(along)) * along
+    step = CURVATURE_STEP * max(1.0, float(vector_norm(point.x))) / float(vector_norm(along)) * along
     change = program.objective.gradient(point.x + step) - point.gradient
     return float(vector_norm(change) / vector_norm(step))
 
 
 def _row_lengths(G: Matrix) -> Tensor:
     m = G.shape[0]
-    if isinstance(G, Products):  # the mean of them all
+    if isinstance(G, Products):  # the root mean square of all rows
         return torch.full((m,), G.frobenius / max(m, 1) ** 0.5, dtype=torch.float64, device=G.device)
     if G.layout == torch.strided:
         lengths: Tensor = vector_norm(G, dim=1)

@@ -1,8 +1,8 @@
 """The published method: inexact Newton steps whose accuracy adapts to the penalties of the merit function.
 
 Hong, Na, Mahoney, Kolar, "Constrained optimization via exact augmented Lagrangian and randomized iterative sketching",
-ICML 2023, with the constants of its code. Where that code slips, the formulas hold: the gradient of the merit function
-has the Hessian of the Lagrangian, and the first residual of an inner solve is -b.
+ICML 2023, with the constants of its code. Where code and paper differ, we follow the paper: the gradient of the merit
+function contains the Hessian of the Lagrangian, and the first residual of an inner solve is -b.
 """
 
 from __future__ import annotations
@@ -32,48 +32,49 @@ from sciml_bounds.reports import Reason
 
 __all__ = ["SketchedDirections", "SketchedNewton"]
 
-#: Beyond these penalties a direction is accepted as it is: the safeguard of the published code.
+#: Beyond these penalties, directions are accepted without further tests, as in the published code.
 LARGEST_ETA1, SMALLEST_ETA2 = 1e8, 1e-8
 
-#: Where lambda_min(G G^T) is below this, the published code gives up.
-PUBLISHED_RANK = 1e-2
+#: The published code stops if lambda_min(G G^T) is below this.
+PUBLISHED_RANK_TOL = 1e-2
 
-#: Where it is below this part of ||G||^2, we damp the KKT matrix by as much, and take it for that in Psi.
-RANK = 1e-8
+#: If lambda_min(G G^T) is below this fraction of ||G||^2, the KKT matrix is damped by that amount, which also replaces
+#: lambda_min in Psi.
+RANK_TOL = 1e-8
 
-#: Residuals are not asked to fall below this part of ||b||, but for the published preset, which never gets there.
-ATTAINABLE = 1e-14
+#: Smallest relative residual that is requested, except with the preset "published".
+MIN_RTOL = 1e-14
 
 
 @dataclass(frozen=True)
 class SketchedNewton:
-    """Newton's method with an adaptive accuracy of its inner solves (AdaSketch-Newton), for `minimize(method=)`.
+    """Options of Newton's method with adaptive inner accuracy (AdaSketch-Newton), for `minimize(method=...)`.
 
     Parameters
     ----------
-    eta1, eta2
-        First penalties of ||c||^2 / 2 and ||grad_x L||^2 / 2 in the merit function.
-    delta
-        First accuracy of the inner solves, relative to the step.
-    hessian_shift
-        xi_B: what is added to the Hessian, beside its norm, where it is not positive definite on the null space of G.
-    beta
+    eta1, eta2 : float
+        Initial penalties of ||c||^2 / 2 and ||grad_x L||^2 / 2 in the merit function.
+    delta : float
+        Initial accuracy of the inner solves, relative to the step.
+    hessian_shift : float
+        xi_B: this plus ||H|| is added to the Hessian if it is not positive definite on the null space of G.
+    beta : float
         Constant of Armijo's rule, below 1/2.
-    nu
-        Factor by which penalties and accuracy change where a step is no descent.
-    theta, power
-        theta_k = theta min(1, ||R_k||^power) sharpens the accuracy: linear convergence for `power` 0, and of order
-        1 + power otherwise.
-    smallest_delta
-        Floor of delta.
-    smallest_curvature
-        Least eigenvalue of the Hessian on the null space of G that needs no shift.
-    cap
-        Largest number of steps of an inner solve; one that ends there is used as it is, and counted in the result.
-    preset
-        "published" gives up where lambda_min(G G^T) < 1e-2, as the published code does, and asks for residuals that
-        round-off may not allow. "robust" damps the KKT matrix where the Jacobian has lost its rank, and reduces the
-        constraint violation alone where no step leads further.
+    nu : float
+        Factor by which penalties and accuracy change if a step is not a descent direction.
+    theta, power : float
+        The accuracy is multiplied by theta_k = theta min(1, ||R_k||^power). Convergence is linear for `power` 0, and of
+        order 1 + power otherwise.
+    smallest_delta : float
+        Lower bound of delta.
+    smallest_curvature : float
+        Smallest eigenvalue of the Hessian on the null space of G for which it is not shifted.
+    cap : int
+        Maximum number of steps per inner solve. A solve that reaches it is used as it is, and counted in the result.
+    preset : {"robust", "published"}
+        "robust" damps the KKT matrix if the Jacobian is rank-deficient, and reduces the constraint violation if no step
+        makes progress. "published" stops if lambda_min(G G^T) < 1e-2, as the published code does, and may request
+        residuals below round-off.
     """
 
     eta1: float = 1.0
@@ -101,12 +102,12 @@ class SketchedNewton:
                 raise InputError(f"{name} is {getattr(self, name)!r}; it must be {allowed}.")
         require_count(self.cap, "cap", 1)
         if self.preset not in ("robust", "published"):
-            raise InputError(f"unknown preset {self.preset!r}; the choices are 'robust' and 'published'.")
+            raise InputError(f"unknown preset {self.preset!r}; choose 'robust' or 'published'.")
 
 
 @dataclass(frozen=True)
 class _System:
-    """The KKT system at a point, with the numbers that the accuracy depends on."""
+    """The KKT system at a point, with the constants that determine the accuracy."""
 
     A: Tensor
     b: Tensor
@@ -116,13 +117,13 @@ class _System:
     upsilon: float
 
     def largest_delta(self, settings: SketchedNewton, merit: Merit) -> float:
-        """Return the accuracy at which steps are of descent for small enough eta2."""
+        """Return the accuracy for which steps are descent directions if eta2 is small enough."""
         penalties = 1 + merit.eta1 + merit.eta2
         return (0.5 - settings.beta) * merit.eta2 / (penalties * self.upsilon**2 * self.psi**2)
 
 
 class SketchedDirections:
-    """Directions of the published method; penalties and delta are carried from point to point."""
+    """Directions of the published method; penalties and delta persist between points."""
 
     def __init__(
         self, settings: SketchedNewton, program: Program, hessians: Hessians, inner: InnerSolver, tolerance: float
@@ -130,14 +131,14 @@ class SketchedDirections:
         self.settings, self._program = settings, program
         self._tolerance = tolerance
         self.armijo = settings.beta
-        self.shortest = 1e-16 if settings.preset == "published" else 1e-10  # the published search has no end
+        self.shortest = 1e-16 if settings.preset == "published" else 1e-10  # the published line search has no limit
         self._hessians, self._inner = hessians, inner
         self._escapes = Escapes(program, hessians, tolerance, 0 if settings.preset == "published" else None)
         self._capped = False
         self._merit, self._delta = Merit(settings.eta1, settings.eta2), settings.delta
 
     def at(self, point: Point, last_length: float) -> Direction | Point | Reason:
-        """Solve until the step is accurate enough and one of descent, with penalties that make it so."""
+        """Solve the KKT system, adapting accuracy and penalties until the step is a descent direction."""
         H, curved = self._hessians.at(point)
         if not bool(torch.isfinite(curved).all()):
             return Reason.NOT_FINITE
@@ -170,14 +171,14 @@ class SketchedDirections:
         )  # fmt: skip
 
     def away_from(self, point: Point) -> Point | Reason | None:
-        """Leave a stationary point that is not a minimum; the published method ends there."""
+        """Return a point to continue from if `point` is a saddle point; the published method stops there."""
         found = self._escapes.away_from(point, self.settings.eta1)
         if isinstance(found, Point):
-            self._begin_again()
+            self._reset_penalties()
         return found
 
     def after_failure(self, point: Point, failure: Reason) -> Point | Reason:
-        """Leave the objective aside; or give up, as published: there is one direction a point."""
+        """Reduce the constraint violation, or stop, as published: there is one direction per point."""
         return self._restored(point, failure)
 
     def _restored(self, point: Point, failure: Reason) -> Point | Reason:
@@ -187,35 +188,35 @@ class SketchedDirections:
         found = restore(self._program, point, self._tolerance)
         if not isinstance(found, Point):
             return found or reason
-        self._begin_again()
+        self._reset_penalties()
         return self._program.at(found.x, estimated_multipliers(found))
 
-    def _begin_again(self) -> None:
+    def _reset_penalties(self) -> None:
         self._merit, self._delta = Merit(self.settings.eta1, self.settings.eta2), self.settings.delta
 
     def _lower_delta(self, delta: float) -> None:
         self._delta = max(delta, self.settings.smallest_delta)
 
     def _accuracy(self, system: _System, kkt_residual: float) -> float:
-        """Ask for ||r|| / ||b|| such that ||A|| Psi ||r|| <= theta_k delta ||b||."""
+        """Return the relative residual ||r|| / ||b|| for which ||A|| Psi ||r|| = theta_k delta ||b||."""
         theta = self.settings.theta * min(1.0, math.pow(kkt_residual, self.settings.power))
         relative = theta * self._delta / (frobenius(system.A) * system.psi)
-        return relative if self.settings.preset == "published" else max(relative, ATTAINABLE)
+        return relative if self.settings.preset == "published" else max(relative, MIN_RTOL)
 
     def _system(self, point: Point, H: Matrix) -> _System | Reason:
         G, settings = point.jacobian, self.settings
         if isinstance(G, Products) or isinstance(H, Products):
             raise InputError(
-                "method='sketched' needs the entries of matrices, and a derivative is an operator; return matrices, or "
-                "use method='auto'."
+                "method='sketched' needs matrix entries, but a derivative is an operator; return matrices, or use "
+                "method='auto'."
             )
         null_space, rank = _null_space_and_rank(G.to_dense())
         shift = 0.0
         if null_space.shape[1] and _smallest_curvature(H, null_space) < settings.smallest_curvature:
             shift = settings.hessian_shift + frobenius(H)
-        if settings.preset == "published" and rank < PUBLISHED_RANK:
+        if settings.preset == "published" and rank < PUBLISHED_RANK_TOL:
             return Reason.SINGULAR_JACOBIAN
-        floor = RANK * max(1.0, frobenius(G) ** 2)
+        floor = RANK_TOL * max(1.0, frobenius(G) ** 2)
         deficient = rank < floor
         damping, rank = (floor, floor) if deficient else (0.0, rank)
         b = -(attainable_residual(point) if deficient else point.residual)
@@ -229,7 +230,7 @@ class SketchedDirections:
 
 
 def _null_space_and_rank(G: Tensor) -> tuple[Tensor, float]:
-    """Return an orthonormal basis of what G maps to zero, shape (n, n - m), and lambda_min(G G^T)."""
+    """Return an orthonormal basis of the null space of G, shape (n, n - m), and lambda_min(G G^T)."""
     m, n = G.shape
     if m == 0:
         return identity(G), 1.0

@@ -1,9 +1,9 @@
-"""Factors of sparse symmetric matrices, with their inertia where it can be had.
+"""Factorisation of sparse symmetric matrices, with their inertia if possible.
 
-SuperLU in its symmetric mode takes its pivots from the diagonal, in an order of minimum degree: P A P^T = L U is then
-L D L^T with the signs of D on the diagonal of U, and these are those of the eigenvalues (Sylvester). The corner of a
-KKT matrix is zero, so that pivots may be: there the diagonal is moved by 1e-10 of the largest entry, and refinement
-with the matrix itself takes the error out again. Where it does not, factors with pivoting serve, which tell no inertia.
+SuperLU in symmetric mode takes pivots from the diagonal, in minimum-degree order. P A P^T = L U is then L D L^T, and
+the signs of the diagonal of U are those of the eigenvalues (Sylvester's law). The lower right block of a KKT matrix is
+zero, so pivots may vanish: small diagonal entries are shifted by 1e-10 of the largest entry, and iterative refinement
+removes the error. If refinement fails, a factorisation with pivoting is used, which does not give the inertia.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from sciml_bounds.optimize._kkt import scipy_matrix
 
 __all__ = ["SparseFactors", "sparse_factors"]
 
-#: What diagonal entries are moved by, relative to the largest entry, where they are smaller than that.
-MOVED = 1e-10
+#: Shift of diagonal entries that are smaller than it, relative to the largest entry.
+DIAGONAL_SHIFT = 1e-10
 
-#: The inertia is believed where refinement makes residuals this small, relative to the right-hand side, and so soon.
-BELIEVED, REFINEMENTS = 1e-10, 4
+#: The symmetric factorisation is accepted if at most `MAX_REFINEMENTS` refinement steps reduce relative residuals to
+#: `REFINEMENT_TOL`.
+REFINEMENT_TOL, MAX_REFINEMENTS = 1e-10, 4
 
 Vector = np.ndarray[Any, Any]
 
 
 class SparseFactors:
-    """A substitution, and the number of negative eigenvalues, None where it is not known."""
+    """Factors of a matrix, with its number of negative eigenvalues; None if unknown."""
 
     def __init__(self, substitute: Callable[[Vector], Vector], negative: int | None) -> None:
         self._substitute, self.negative = substitute, negative
@@ -42,35 +43,35 @@ class SparseFactors:
 
 
 def sparse_factors(A: Tensor) -> SparseFactors | None:
-    """Factorise a symmetric CSR tensor; None where it is singular."""
+    """Factorise a symmetric CSR tensor; return None if it is singular."""
     matrix = scipy_matrix(A).tocsc()
     return _symmetric(matrix) or _pivoting(matrix)
 
 
 def _symmetric(matrix: scipy.sparse.csc_array) -> SparseFactors | None:
-    """Factorise with pivots from the diagonal; None where that is not stable."""
-    diagonal, least = matrix.diagonal(), MOVED * float(abs(matrix).max())
-    moved = matrix - scipy.sparse.diags_array(np.where(np.abs(diagonal) < least, least + diagonal, 0.0))
+    """Factorise with pivots from the diagonal; return None if that is not stable."""
+    diagonal, least = matrix.diagonal(), DIAGONAL_SHIFT * float(abs(matrix).max())
+    shifted = matrix - scipy.sparse.diags_array(np.where(np.abs(diagonal) < least, least + diagonal, 0.0))
     try:
         factors = scipy.sparse.linalg.splu(
-            moved.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
+            shifted.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
         )
-    except RuntimeError:  # a zero where a pivot should be
+    except RuntimeError:  # a zero pivot
         return None
     if not np.array_equal(factors.perm_r, factors.perm_c):
         return None
 
     def substitute(rhs: Vector) -> Vector:
         x, size = factors.solve(rhs), np.linalg.norm(rhs)
-        for _ in range(REFINEMENTS):
+        for _ in range(MAX_REFINEMENTS):
             residual = rhs - matrix @ x
-            if not np.linalg.norm(residual) > BELIEVED * size:
+            if not np.linalg.norm(residual) > REFINEMENT_TOL * size:
                 break
             x = x + factors.solve(residual)
         return np.asarray(x)
 
     probe = matrix @ np.ones(matrix.shape[0])
-    if not np.linalg.norm(probe - matrix @ substitute(probe)) <= BELIEVED * np.linalg.norm(probe):
+    if not np.linalg.norm(probe - matrix @ substitute(probe)) <= REFINEMENT_TOL * np.linalg.norm(probe):
         return None
     return SparseFactors(substitute, int((factors.U.diagonal() < 0).sum()))
 

@@ -1,8 +1,8 @@
-"""Functions that users give, with their first and second derivatives, as float64 tensors.
+"""User functions with their first and second derivatives, as float64 tensors.
 
-A function of torch is differentiated by torch: one pass forward a point, then one vectorised pass backward for all rows
-of a Jacobian or Hessian, or, by products, one pass for each vector. A function of numpy has the derivatives that come
-with it; a Jacobian that does not is made of differences.
+Torch functions are differentiated automatically: one forward pass per point, then one vectorised backward pass for all
+rows of a Jacobian or Hessian, or one pass per product with a vector. Numpy functions have user-supplied derivatives; a
+missing Jacobian is computed by differences.
 """
 
 from __future__ import annotations
@@ -25,25 +25,26 @@ from sciml_bounds.optimize._products import Matrix, Products, is_operator, produ
 
 __all__ = ["Function", "Given", "as_matrix"]
 
-#: Relative step of a difference: where truncation and round-off are alike.
-DIFFERENCE = float(np.sqrt(np.finfo(np.float64).eps))
+#: Relative step of forward differences, which balances truncation and round-off.
+FORWARD_STEP = float(np.sqrt(np.finfo(np.float64).eps))
 
-#: The same for central differences.
-CENTRAL_DIFFERENCE = float(np.cbrt(np.finfo(np.float64).eps))
+#: Relative step of central differences.
+CENTRAL_STEP = float(np.cbrt(np.finfo(np.float64).eps))
 
-#: u.Hv and v.Hu may differ by this part of |u| |Hv| where H is symmetric: differences of gradients do by 1e-7 or so.
-SYMMETRIC = 1e-5
+#: A Hessian counts as symmetric if u.Hv and v.Hu differ by at most this fraction of |u| |Hv|. For differences of
+#: gradients, the fraction is about 1e-7.
+SYMMETRY_TOL = 1e-5
 
-#: Hessians whose products are below this are not judged: far out on a tail they are what round-off leaves of zero.
-NEGLIGIBLE = 1e-50
+#: Hessians with products below this are not checked for symmetry: they are round-off, far out on a tail.
+NEGLIGIBLE_PRODUCT = 1e-50
 
-#: What a function of the other kind raises when it is given an array of this one.
+#: Errors that a torch function raises for arrays, and a numpy function for tensors.
 _WRONG_KIND = (TypeError, AttributeError, RuntimeError)
 
 
 @dataclass(frozen=True)
 class Given:
-    """What a user gave: a function, its derivatives (None where they are to be found), and its name in messages."""
+    """A user function, its derivatives (None if they are to be computed), and its name in messages."""
 
     fun: Callable[[Any], Any]
     jac: Callable[[Any], Any] | None
@@ -57,26 +58,26 @@ class Function:
 
     Parameters
     ----------
-    given
-        The function. Where it is `scalar`, `hess` takes x, otherwise x and m weights.
-    x0
-        A point, float64, shape (n,), at which it is called once to see what it takes and returns.
-    tensors_first
-        Whether it is first called with a tensor, and with an array only if it cannot take that; or the reverse.
+    given : Given
+        The function. If it is `scalar`, `hess` is a function of x, otherwise of x and m weights.
+    x0 : Tensor
+        A point, float64, shape (n,), where the function is called once to check its argument and value.
+    tensors_first : bool
+        Whether to call it with a tensor first, and with an array only if that fails; or the reverse.
 
     Attributes
     ----------
-    by_products
-        Whether torch is to differentiate in products with vectors, instead of in matrices.
-    scale
-        What values and derivatives are multiplied by: a number, or one per value (m,).
-    central
-        Whether differences are central ones, which take twice as many calls.
+    by_products : bool
+        Whether torch computes products of derivatives with vectors instead of matrices.
+    scale : float or Tensor
+        Factor of values and derivatives: one number, or one per value (m,).
+    central : bool
+        Whether differences are central, with twice as many calls.
 
     Raises
     ------
     InputError
-        If what it returns at x0 has the wrong shape or dtype, is not finite, or has no derivative.
+        If the value at x0 has the wrong shape or dtype, is not finite, or cannot be differentiated.
     """
 
     def __init__(self, given: Given, x0: Tensor, *, tensors_first: bool) -> None:
@@ -88,11 +89,11 @@ class Function:
         self.central = False
         self._last: tuple[Tensor, Tensor | None, Any] | None = None
         self._count: int | None = None
-        self._symmetric = False  # whether a Hessian that was given has been seen to be
+        self._symmetric = False  # whether the user's Hessian has passed the check
         value = self._first_value(x0)
         self.size = self._count = len(value)
         if not bool(torch.isfinite(value).all()):
-            raise InputError(f"{given.name} is NaN or infinite at x0; start from a point where it is finite.")
+            raise InputError(f"{given.name} is NaN or infinite at x0; choose an x0 where it is finite.")
         self._differentiable = self.of_torch and _has_graph(self._evaluated(x0)[1])
         if self.of_torch and given.jac is None:
             self._graph(x0)
@@ -105,7 +106,7 @@ class Function:
             try:
                 return self.value(x0)
             except _WRONG_KIND:
-                raise error from None  # of the kind that x0 promised
+                raise error from None  # the error for the kind of x0
 
     @property
     def has_jacobian(self) -> bool:
@@ -114,7 +115,7 @@ class Function:
 
     @property
     def has_hessian(self) -> bool:
-        """Whether there are second derivatives."""
+        """Whether exact second derivatives are available."""
         return self.given.hess is not None or self._differentiable
 
     def value(self, x: Tensor) -> Tensor:
@@ -125,12 +126,14 @@ class Function:
         return self._checked(self._evaluated(x)[1])
 
     def _evaluated(self, x: Tensor) -> tuple[Tensor | None, Any]:
-        """Return a leaf at x (None for numpy) and the result: what is asked for twice in a row is computed once."""
+        """Return a leaf tensor at x (None for numpy) and the value; repeated calls at the same x are cached."""
         if self._last is None or not torch.equal(self._last[0], x):
             leaf = x.detach().clone().requires_grad_() if self.of_torch else None
             self.calls += 1
             with torch.enable_grad():
-                y = self.given.fun(self._argument(x) if leaf is None else leaf.clone())  # it may write to its copy
+                y = self.given.fun(
+                    self._argument(x) if leaf is None else leaf.clone()
+                )  # a copy, which it may overwrite
                 if leaf is not None and isinstance(y, list | tuple) and any(isinstance(part, Tensor) for part in y):
                     y = torch.stack([torch.as_tensor(part).to(leaf) for part in y])
             self._last = (x.detach().clone(), leaf, y)
@@ -140,8 +143,8 @@ class Function:
         leaf, y = self._evaluated(x)
         if leaf is None or not _has_graph(y):
             raise InputError(
-                f"{self.given.name} returns what torch cannot differentiate: a constant, or a number that left torch "
-                "on its way (.item(), .detach(), numpy); give jac=, or write a constant as 0 * x.sum()."
+                f"{self.given.name} returns a value that torch cannot differentiate: a constant, or one computed "
+                "outside torch (.item(), .detach(), numpy); give jac=, or write a constant as 0 * x.sum()."
             )
         return leaf, y
 
@@ -155,7 +158,7 @@ class Function:
         vector = vector.reshape(-1)
         if self._count not in (None, len(vector)):
             raise InputError(
-                f"{name} returned {self._count} values at x0 and {len(vector)} now; their number is fixed."
+                f"{name} returned {self._count} values at x0 but {len(vector)} now; their number must not change."
             )
         return vector
 
@@ -165,18 +168,18 @@ class Function:
         Raises
         ------
         InputError
-            If `jac` returns what is no vector (n,).
+            If `jac` does not return a vector (n,).
         """
         if self.given.jac is None:
-            found = self._jacobian(x)
-            assert isinstance(found, Tensor)
-            return found.to_dense().view(-1) * self.scale
+            row = self._jacobian(x)
+            assert isinstance(row, Tensor)
+            return row.to_dense().view(-1) * self.scale
         return as_gradient(self.given.jac(self._argument(x)), f"the jac of {self.given.name}", x) * self.scale
 
     def jacobian(self, x: Tensor) -> Matrix:
-        """Return the Jacobian, shape (m, n): dense, in CSR form, or known by products."""
+        """Return the Jacobian, shape (m, n): dense, CSR, or an operator."""
         by_products = self.by_products and self.given.jac is None and self._differentiable
-        return scaled_rows(self._pushed_and_pulled(x) if by_products else self._jacobian(x), self.scale)
+        return scaled_rows(self._jacobian_products(x) if by_products else self._jacobian(x), self.scale)
 
     def _jacobian(self, x: Tensor) -> Matrix:
         shape = (self.size, len(x))
@@ -187,8 +190,8 @@ class Function:
         leaf, y = self._graph(x)
         return _rows(y.reshape(-1), leaf).detach()
 
-    def _pushed_and_pulled(self, x: Tensor) -> Products:
-        """Products with J^T are passes backward; those with J pass backward through u -> J^T u, which is linear."""
+    def _jacobian_products(self, x: Tensor) -> Products:
+        """Return J as operator: J^T u is a backward pass; J v is a backward pass through the linear map u -> J^T u."""
         leaf, y = self._graph(x)
         flat = y.reshape(-1)
         seed = torch.zeros_like(flat).requires_grad_()
@@ -206,18 +209,18 @@ class Function:
         return x.detach().clone() if self.of_torch else x.detach().cpu().numpy().copy()
 
     def _differences(self, x: Tensor) -> Tensor:
-        return self._central(x, CENTRAL_DIFFERENCE) if self.central else self._forward(x)
+        return self._central(x, CENTRAL_STEP) if self.central else self._forward(x)
 
     def _forward(self, x: Tensor) -> Tensor:
         here = self._value(x)
         columns = []
         for i in range(len(x)):
-            moved = _moved(x, i, DIFFERENCE)
+            moved = _moved(x, i, FORWARD_STEP)
             columns.append((self._value(moved) - here) / (moved[i] - x[i]))
         return torch.stack(columns, 1)
 
     def _central(self, x: Tensor, relative: float) -> Tensor:
-        """Return central differences, or forward ones where the function is not defined on both sides."""
+        """Return central differences, or forward differences where the function is not defined on both sides."""
         columns = []
         for i in range(len(x)):
             above, below = _moved(x, i, relative), _moved(x, i, -relative)
@@ -229,17 +232,17 @@ class Function:
         return found if bool(torch.isfinite(found).all()) else torch.where(found.isfinite(), found, self._forward(x))
 
     def difference_error(self, x: Tensor) -> Tensor:
-        """Estimate the error of each central difference (m, n), by those of twice the step; zero for derivatives."""
+        """Estimate the errors of central differences (m, n) by doubling their step; zero for exact derivatives."""
         if self.has_jacobian:
             return x.new_zeros(self.size, len(x))
-        error = (self._central(x, 2 * CENTRAL_DIFFERENCE) - self._central(x, CENTRAL_DIFFERENCE)).abs() / 3
+        error = (self._central(x, 2 * CENTRAL_STEP) - self._central(x, CENTRAL_STEP)).abs() / 3
         return error * (self.scale.unsqueeze(1) if isinstance(self.scale, Tensor) else self.scale)
 
     def hessian(self, x: Tensor, weights: Tensor) -> Matrix:
-        """Return the Hessian of the inner product with m weights, shape (n, n): dense, in CSR form, or by products."""
+        """Return the Hessian of the inner product with m weights, shape (n, n): dense, CSR, or an operator."""
         shape, weights = (len(x), len(x)), weights * self.scale
         if self.given.hess is None:
-            return self._differentiated_twice(x, weights)
+            return self._automatic_hessian(x, weights)
         name = f"the hess of {self.given.name}"
         argument = self._argument(x)
         if self.given.scalar:
@@ -247,21 +250,21 @@ class Function:
         else:
             along = weights if self.of_torch else weights.cpu().numpy()
             found = as_matrix(self.given.hess(argument, along), name, shape, x.device)
-        if not (self._symmetric and isinstance(found, Products)):  # products cost more than a look at entries
+        if not (self._symmetric and isinstance(found, Products)):  # products are expensive: check operators once
             _require_symmetric(found, name, x)
             self._symmetric = True
         return found * float(weights) if self.given.scalar else found
 
-    def _differentiated_twice(self, x: Tensor, weights: Tensor) -> Matrix:
+    def _automatic_hessian(self, x: Tensor, weights: Tensor) -> Matrix:
         leaf, y = self._graph(x)
         with torch.enable_grad():
             gradient = _pull(y.reshape(-1) @ weights, leaf, None, create_graph=True)
         if self.by_products:
             return Products.symmetric(len(x), lambda v: _pull(gradient, leaf, v), x.device)
-        if not gradient.requires_grad:  # of a linear function
+        if not gradient.requires_grad:  # a linear function
             return x.new_zeros(len(x), len(x))
         rows = _rows(gradient, leaf).detach()
-        return (rows + rows.mT) / 2  # symmetric to the last bit, as factorisations take it
+        return (rows + rows.mT) / 2  # exactly symmetric, as factorisations need it
 
 
 def _moved(x: Tensor, i: int, relative: float) -> Tensor:
@@ -271,7 +274,7 @@ def _moved(x: Tensor, i: int, relative: float) -> Tensor:
 
 
 def _pull(y: Tensor, leaf: Tensor, seed: Tensor | None, *, create_graph: bool = False) -> Tensor:
-    """Return the product of a vector `seed` with the derivative of y by the leaf; zeros where there is none."""
+    """Return the product of a vector `seed` with the derivative of y by the leaf; zeros if y does not depend on it."""
     if not y.requires_grad:
         return torch.zeros_like(leaf)
     (found,) = torch.autograd.grad(
@@ -285,30 +288,30 @@ def _has_graph(y: Any) -> bool:
 
 
 def _rows(y: Tensor, leaf: Tensor) -> Tensor:
-    """Differentiate each entry of y (m,) by the leaf (n,): (m, n), in one pass backward where torch can."""
+    """Return the derivatives (m, n) of y (m,) by the leaf (n,), in one backward pass if torch can do that."""
     if len(y) <= 1:
         return _pull(y, leaf, torch.ones_like(y)).unsqueeze(0)[: len(y)]
     seeds = torch.eye(len(y), dtype=y.dtype, device=y.device)
     try:
         rows: Tensor = torch.func.vmap(lambda seed: _pull(y, leaf, seed))(seeds)
-    except RuntimeError:  # of passes backward that users wrote, for one vector at a time
+    except RuntimeError:  # user-defined backward passes may take one vector only
         rows = torch.stack([_pull(y, leaf, seed) for seed in seeds])
     return rows
 
 
 def _require_symmetric(H: Matrix, name: str, like: Tensor) -> None:
-    """Compare u.Hv with v.Hu for one random pair of vectors.
+    """Check symmetry: compare u.Hv with v.Hu for one random pair of vectors.
 
     Raises
     ------
     InputError
-        If they differ by more than differences, by which Hessians may be made, explain.
+        If they differ by more than the error of Hessians computed by differences.
     """
     u, v = torch.randn((2, len(like)), generator=torch.Generator().manual_seed(0), dtype=like.dtype).to(like.device)
     Hu, Hv = H @ u, H @ v
     scale = float(u.norm() * Hv.norm() + v.norm() * Hu.norm())
     difference = abs(float(u @ Hv) - float(v @ Hu))
-    if scale > NEGLIGIBLE and difference > SYMMETRIC * scale:
+    if scale > NEGLIGIBLE_PRODUCT and difference > SYMMETRY_TOL * scale:
         raise InputError(
             f"{name} is not symmetric (u.Hv and v.Hu differ by {difference / scale:.2g} of their size); return both "
             "triangles, for example (H + H.T) / 2."
@@ -316,12 +319,12 @@ def _require_symmetric(H: Matrix, name: str, like: Tensor) -> None:
 
 
 def as_gradient(found: Any, name: str, like: Tensor) -> Tensor:
-    """Read a gradient (n,), or a row (1, n), dense or sparse, as a float64 tensor (n,).
+    """Convert a gradient (n,), or a row (1, n), dense or sparse, to a float64 tensor (n,).
 
     Raises
     ------
     InputError
-        If its shape is another one, or its entries are not float64.
+        If its shape is wrong, or its entries are not float64.
     """
     if is_operator(found):
         raise InputError(f"{name} returns an operator; it must return a vector (n,).")
@@ -332,12 +335,12 @@ def as_gradient(found: Any, name: str, like: Tensor) -> Tensor:
 
 
 def as_numbers(y: Any, name: str) -> Tensor:
-    """Read what a function returned as a float64 tensor; integers of Python and numpy are numbers too.
+    """Convert the value of a function to a float64 tensor; integers of Python and numpy are accepted.
 
     Raises
     ------
     InputError
-        If it is not real numbers, or in another precision than double.
+        If it is not numeric, or not in double precision.
     """
     try:
         found = y.detach() if isinstance(y, Tensor) else torch.from_numpy(np.array(y, order="C"))
@@ -352,12 +355,12 @@ def as_numbers(y: Any, name: str) -> Tensor:
 
 
 def as_matrix(matrix: Any, name: str, shape: tuple[int, int], device: torch.device) -> Matrix:
-    """Read a dense or sparse matrix of torch, numpy or scipy as a float64 tensor, strided or CSR, or an operator.
+    """Convert a matrix of torch, numpy or scipy to a strided or CSR float64 tensor, or an operator to `Products`.
 
     Raises
     ------
     InputError
-        If its shape is another one, or its entries are not float64.
+        If its shape is wrong, or its entries are not float64.
     """
     if is_operator(matrix):
         return products_of(matrix, name, shape, device)
@@ -376,5 +379,5 @@ def _entries(matrix: Any, name: str, device: torch.device) -> Tensor:
         return as_numbers(matrix, name).to(device)
     coo = matrix.detach().to_sparse_coo().coalesce().cpu()
     entries = (coo.values().numpy(), tuple(coo.indices().numpy()))
-    # by way of scipy, since torch warns of its own sparse forms
+    # via scipy, since torch issues warnings for its sparse layouts
     return csr_tensor(scipy.sparse.coo_array(entries, tuple(coo.shape)), dtype=torch.float64, device=device)

@@ -1,4 +1,4 @@
-"""The partial differential equations: what is solved, on which grid, with which data."""
+"""Problem classes: partial differential equations with their grids and data."""
 
 from sciml_bounds.problems.diffusion import Diffusion
 

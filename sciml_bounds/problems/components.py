@@ -1,8 +1,8 @@
-"""Connected components of the fluid cells, and whether the data leave them a solution.
+"""Connected components of the fluid cells, and solvability of the problem on them.
 
-Cells are connected through faces only; cells that meet at a vertex (or, in three dimensions, along an edge) are not,
-because no flux passes there. A component floats if nothing fixes the level of u on it: no Dirichlet face, no Robin face
-with alpha > 0, no reaction. Its sources must then balance.
+Cells are connected through faces only, since no flux passes through a common vertex (or, in three dimensions, edge). A
+component floats if nothing fixes the level of u on it: no Dirichlet face, no Robin face with alpha > 0, no reaction.
+Then its sources must balance.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from sciml_bounds.errors import InputError
 
 __all__ = ["Components", "add_on_sides", "cell_graph", "check_balance", "find_components", "mean_excess"]
 
-#: A floating component must balance its sources to this many round-offs of their absolute sum.
-BALANCE_SLACK = 1e4
+#: Tolerance for the imbalance of a floating component, in round-offs of the absolute sum of its sources.
+BALANCE_TOL = 1e4
 
-#: Sums over a component are made of so many, since adding millions of cells to one number gathers round-off.
-PARTS = 1024
+#: Number of partial sums per component, as summing millions of cells in sequence accumulates round-off.
+PARTIAL_SUMS = 1024
 
 
 @dataclass(frozen=True)
@@ -34,18 +34,18 @@ class Components:
 
     Attributes
     ----------
-    labels
-        int64, shape (s, n): the number of the component of each cell, distinct over the s samples; -1 in solids. s is 1
-        where all samples have the same components.
-    floating
-        Boolean, shape (components,): whether nothing fixes the level of the solution there.
+    labels : Tensor of int64 (s, n)
+        Number of the component of each cell, distinct in the s samples; -1 in solids. s is 1 if all samples have the
+        same components.
+    floating : Tensor of bool (components,)
+        Whether the component floats.
     """
 
     labels: Tensor
     floating: Tensor
 
     def for_batch(self, batch: int) -> Components:
-        """Repeat for every sample of a batch, with distinct numbers."""
+        """Return the components repeated for every sample of a batch, with distinct numbers."""
         if len(self.labels) == batch:
             return self
         count = len(self.floating)
@@ -56,7 +56,7 @@ class Components:
     def sums(self, field: Tensor) -> Tensor:
         """Sum a field (s, n) over each component."""
         fluid, count = self.labels >= 0, len(self.floating)
-        parts = PARTS if count * PARTS <= fluid.numel() else 1
+        parts = PARTIAL_SUMS if count * PARTIAL_SUMS <= fluid.numel() else 1
         part = torch.arange(fluid[0].numel(), device=fluid.device).remainder_(parts).view(fluid[0].shape)
         index = self.labels[fluid] * parts + part.expand(fluid.shape)[fluid]
         total = torch.zeros(count * parts, dtype=field.dtype, device=field.device)
@@ -64,16 +64,16 @@ class Components:
 
 
 def find_components(fluid: Tensor, periodic: tuple[bool, ...], fixed: Tensor) -> Components:
-    """Label the components of the fluid, and find those on which nothing fixes the level of the solution.
+    """Return the components of the fluid and whether they float.
 
     Parameters
     ----------
-    fluid
-        The cells of the domain: boolean, shape (s, n).
-    periodic
-        Whether each axis is.
-    fixed
-        The cells that fix the level: boolean, shape (s, n).
+    fluid : Tensor of bool (s, n)
+        The cells of the domain.
+    periodic : tuple of bool
+        Whether each axis is periodic.
+    fixed : Tensor of bool (s, n)
+        The cells that fix the level of the solution in their component.
     """
     labels = _labels(fluid, periodic)
     count = int(labels.max()) + 1
@@ -83,7 +83,7 @@ def find_components(fluid: Tensor, periodic: tuple[bool, ...], fixed: Tensor) ->
 
 
 def add_on_sides(cells: Tensor, sides: Iterable[tuple[int, int, Tensor]]) -> Tensor:
-    """Add fields on sides, given with axis and end, to the cells (s, n) next to them; of booleans it is "or"."""
+    """Add side fields, given as (axis, end, field), to the adjacent cells (s, n); for booleans this is "or"."""
     for axis, end, faces in sides:
         cells = cells.expand(max(len(cells), len(faces)), *cells.shape[1:]).clone()
         cells.select(1 + axis, -end).add_(faces)
@@ -91,36 +91,36 @@ def add_on_sides(cells: Tensor, sides: Iterable[tuple[int, int, Tensor]]) -> Ten
 
 
 def check_balance(components: Components, supply: Tensor, size: Tensor) -> None:
-    """Raise unless the sources balance on every floating component: otherwise the equation has no solution.
+    """Raise unless the sources balance on every floating component, as they must for a solution to exist.
 
     Parameters
     ----------
-    components
-        Of the fluid.
-    supply, size
-        What sources and fluxes through sides bring into each cell, and the sum of their magnitudes, shape (s, n).
+    components : Components
+        Components of the fluid.
+    supply, size : Tensor (s, n)
+        Supply of each cell by sources and fluxes through sides, and the sum of their magnitudes.
 
     Raises
     ------
     InputError
-        With the imbalance and the remedy.
+        If a floating component is out of balance.
     """
     repeated = components.for_batch(max(len(supply), len(components.labels)))
     total, scale = repeated.sums(supply), repeated.sums(size)
-    slack = BALANCE_SLACK * torch.finfo(supply.dtype).eps * scale
+    slack = BALANCE_TOL * torch.finfo(supply.dtype).eps * scale
     bad = repeated.floating & (total.abs() > slack)
     if bool(bad.any()):
         number = int(torch.nonzero(bad)[0])
         part = "the domain" if len(components.floating) == 1 else f"component {number} of the fluid"
         raise InputError(
-            f"sources and boundary fluxes of {part} sum to {float(total[number]):.6g}, but nothing there fixes the "
-            "level of u (only Neumann or periodic sides and no reaction), so they must sum to zero; subtract the mean "
+            f"sources and boundary fluxes of {part} sum to {float(total[number]):.6g}, but they must sum to zero, as "
+            "nothing there fixes the level of u (only Neumann or periodic sides, and no reaction); subtract the mean "
             "from the source."
         )
 
 
 def mean_excess(components: Components, supply: Tensor) -> Tensor:
-    """Return the mean of the supply of the cells of each floating component, zero elsewhere, shape (s, n)."""
+    """Return in each cell the mean supply of its component if that floats, otherwise zero, shape (s, n)."""
     components = components.for_batch(max(len(supply), len(components.labels)))
     cells = components.sums((components.labels >= 0).to(supply.dtype))
     mean = torch.where(components.floating, components.sums(supply) / cells, 0.0)
@@ -130,7 +130,7 @@ def mean_excess(components: Components, supply: Tensor) -> Tensor:
 def cell_graph(
     fluid: np.ndarray[Any, Any], periodic: tuple[bool, ...]
 ) -> tuple[scipy.sparse.csr_array, np.ndarray[Any, Any]]:
-    """Return the adjacency of the fluid cells of one sample through faces, and each cell's number (-1 in solids)."""
+    """Return the face-adjacency matrix of the fluid cells of one sample, and the cell numbers (-1 in solids)."""
     count = int(np.count_nonzero(fluid))
     numbers = np.full(fluid.shape, -1, dtype=np.int64)
     numbers[fluid] = np.arange(count)

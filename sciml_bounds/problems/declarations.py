@@ -1,4 +1,4 @@
-"""Whether densities and sources are what they must be: looked at in samples, which can refute but not prove it."""
+"""Tests of declared properties of densities and sources on samples, which can refute but not prove them."""
 
 from __future__ import annotations
 
@@ -16,86 +16,90 @@ from sciml_bounds.problems.energies import IsotropicEnergy
 from sciml_bounds.problems.energy_density import EnergyDensity
 from sciml_bounds.problems.scalar_functions import Custom, ScalarFunction
 
-__all__ = ["require_balance", "require_what_is_declared"]
+__all__ = ["check_declarations", "require_balance"]
 
-#: Sizes of the values and gradients that are tried, and the largest number a profile or potential is tried with.
-SIZES, LARGEST = (1e-2, 0.1, 0.3, 1.0, 3.0), 30.0
+#: Standard deviations of the sampled values and gradients.
+SAMPLE_SIZES = (1e-2, 0.1, 0.3, 1.0, 3.0)
 
-#: Eigenvalues of second derivatives may be off by this part of the largest one through round-off.
-ROUND_OFF = 1e-9
+#: Largest argument of a profile or potential that is sampled.
+MAX_ARGUMENT = 30.0
 
-#: The mean of a source on a box, where it has to be zero, is that of so many drawn points, and zero up to so many
-#: standard errors of it.
-DRAWN, ERRORS = 2**14, 6.0
+#: Tolerance for the round-off of eigenvalues of second derivatives, relative to the largest.
+EIGENVALUE_TOL = 1e-9
+
+#: Number of random points for the mean of a source on a box, and number of standard errors up to which it is zero.
+MEAN_SAMPLES, MAX_STANDARD_ERRORS = 2**14, 6.0
 
 
 def require_balance(source: Callable[[Tensor], Tensor], box: Box) -> None:
-    """Look at the mean of a source on a box where nothing fixes the level of u, as far as independent points can tell.
+    """Raise unless the mean of a source over a box is zero, up to the error of a random sample.
+
+    Needed if nothing fixes the level of u: without Dirichlet sides and reaction.
 
     Raises
     ------
     InputError
-        If it is not zero.
+        If the mean is not zero.
     """
     generator = torch.Generator().manual_seed(0)
-    values = source(box.points(torch.rand((DRAWN, box.dim), generator=generator, dtype=torch.float64)))
-    mean, error = float(values.mean()), float(values.std()) / math.sqrt(DRAWN)
-    if abs(mean) > ERRORS * error:
+    values = source(box.points(torch.rand((MEAN_SAMPLES, box.dim), generator=generator, dtype=torch.float64)))
+    mean, error = float(values.mean()), float(values.std()) / math.sqrt(MEAN_SAMPLES)
+    if abs(mean) > MAX_STANDARD_ERRORS * error:
         about = f" +- {error:.2g}" if error > 0 else ""
         raise InputError(
-            f"the source has the mean {mean:.6g}{about}, but nothing fixes the level of u (free or periodic sides, and "
-            "no reaction), so it must have the mean zero; subtract the mean, or give a reaction."
+            f"the source has mean {mean:.6g}{about}, but it must have mean zero, as nothing fixes the level of u "
+            "(Neumann or periodic sides, and no reaction); subtract the mean, or add a reaction."
         )
 
 
-def require_what_is_declared(density: EnergyDensity, points: Tensor) -> None:
-    """Look at a density in points (m, d).
+def check_declarations(density: EnergyDensity, points: Tensor) -> None:
+    """Raise if samples of a density at points (m, d) contradict its declared convexity or ellipticity constants.
 
     Raises
     ------
     InputError
-        If it is not finite, or declared to be convex or to have a lambda or Lambda and samples show otherwise.
+        If they do, or the density is not finite.
     """
     if not density.declared:
         return
     if isinstance(density, IsotropicEnergy):
-        _look_at_profile(density.profile)
-        _look_at_potential(density.potential)
+        _check_profile(density.profile)
+        _check_potential(density.potential)
         return
     generator = torch.Generator().manual_seed(0)
-    for size in SIZES:
+    for size in SAMPLE_SIZES:
         u = size * torch.randn(len(points), generator=generator, dtype=points.dtype).to(points.device)
         p = size * torch.randn(points.shape, generator=generator, dtype=points.dtype).to(points.device)
-        _look_at(density, points, u, p)
+        _check_density(density, points, u, p)
 
 
-def _look_at_profile(profile: ScalarFunction) -> None:
+def _check_profile(profile: ScalarFunction) -> None:
     if not isinstance(profile, Custom):
         return
-    r = _numbers()
+    r = _sample_arguments()
     require_finite(profile.value(r), "the profile g(r), at some r between -30 and 30,")
     slope, size = profile.slope(r), float(profile.slope(r).abs().max())
-    if not bool(((slope + profile.slope(-r)).abs() <= ROUND_OFF * size).all()):
-        raise InputError("the profile g is not even: g'(-r) is not -g'(r); write it as a function of r.square().")
+    if not bool(((slope + profile.slope(-r)).abs() <= EIGENVALUE_TOL * size).all()):
+        raise InputError("the profile g is not even, as g'(-r) != -g'(r); write it as a function of r.square().")
     found = torch.cat([profile.curvature(r), profile.secant(r)])
     _compare(profile, float(found.min()), float(found.max()), "the profile")
 
 
-def _look_at_potential(potential: ScalarFunction) -> None:
+def _check_potential(potential: ScalarFunction) -> None:
     if not isinstance(potential, Custom):
         return
-    r = _numbers()
+    r = _sample_arguments()
     require_finite(potential.value(r), "the potential h(u), at some u between -30 and 30,")
     found = potential.curvature(r)
     _compare(potential, float(found.min()), float(found.max()), "the potential")
 
 
-def _numbers() -> Tensor:
-    r = torch.logspace(-3, math.log10(LARGEST), 200, dtype=torch.float64)
+def _sample_arguments() -> Tensor:
+    r = torch.logspace(-3, math.log10(MAX_ARGUMENT), 200, dtype=torch.float64)
     return torch.cat([-r.flip(0), r])
 
 
-def _look_at(density: EnergyDensity, x: Tensor, u: Tensor, p: Tensor) -> None:
+def _check_density(density: EnergyDensity, x: Tensor, u: Tensor, p: Tensor) -> None:
     require_finite(density.value(x, u, p), "the energy density at some samples (x, u, p)")
     second = density.second(x, u, p)
     in_p = torch.linalg.eigvalsh(second.pp)
@@ -108,27 +112,30 @@ def _look_at(density: EnergyDensity, x: Tensor, u: Tensor, p: Tensor) -> None:
     whole = torch.cat([top, torch.cat([cross.unsqueeze(-1), second.pp], -1)], -2)
     eigenvalues = torch.linalg.eigvalsh(whole)
     size = eigenvalues.abs().amax(-1)
-    bad = eigenvalues[..., 0] < -ROUND_OFF * size
+    bad = eigenvalues[..., 0] < -EIGENVALUE_TOL * size
     if bool(bad.any()):
         k = int(torch.nonzero(bad)[0])
         raise InputError(
-            f"the energy density is declared convex in (u, p) together, but has the curvature {eigenvalues[k, 0]:.3g} "
-            f"at u = {u[k]:.3g}, |p| = {p[k].norm():.3g}; leave out convex=True, and no certificate is claimed."
+            f"the energy density is declared convex in (u, p) jointly, but its second derivative has the eigenvalue "
+            f"{eigenvalues[k, 0]:.3g} at u = {u[k]:.3g}, |p| = {p[k].norm():.3g}; remove convex=True (then there are "
+            "no certificates)."
         )
 
 
 def _compare(declared: Any, low: float, high: float, name: str) -> None:
-    slack = ROUND_OFF * max(abs(low), abs(high))
+    slack = EIGENVALUE_TOL * max(abs(low), abs(high))
     if declared.convex and low < -slack:
         raise InputError(
-            f"{name} is declared convex, but samples have the curvature {low:.3g}; leave out convex=True, and no "
-            "certificate is claimed."
+            f"{name} is declared convex, but samples have the second derivative {low:.3g}; remove convex=True (then "
+            "there are no certificates)."
         )
     if declared.lower > 0 and low < declared.lower - slack:
         raise InputError(
-            f"{name} is declared to have lower = {declared.lower:g}, but samples show {low:.6g}; lower it."
+            f"{name} is declared to have lower = {declared.lower:g}, but samples have the second derivative {low:.6g}; "
+            "reduce lower."
         )
     if high > declared.upper + slack:
         raise InputError(
-            f"{name} is declared to have upper = {declared.upper:g}, but samples show {high:.6g}; raise it."
+            f"{name} is declared to have upper = {declared.upper:g}, but samples have the second derivative "
+            f"{high:.6g}; increase upper."
         )

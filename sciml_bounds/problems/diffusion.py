@@ -36,52 +36,52 @@ __all__ = ["Diffusion"]
 
 _ZERO = Dirichlet(0.0)
 
-#: Bytes of a field from which on it is asked whether there is memory for it.
-LARGE = 1 << 20
+#: Bytes of a field above which the available memory is checked.
+MIN_CHECKED_BYTES = 1 << 20
 
 
 class Diffusion:
-    """-div(a grad u) + c u = f on a grid, with a condition on every side.
+    """The diffusion problem -div(a grad u) + c u = f on a grid, with a boundary condition on every side.
 
-    Coefficient, source and reaction are constant on each cell; that is the problem which is solved and certified. Any
-    leading axes are a batch, and the batches of all fields broadcast.
+    Coefficient, source and reaction are constant on each cell; the problem with these data is solved and certified.
+    Leading axes are batch axes, and the batches of all fields broadcast.
 
     Parameters
     ----------
-    grid
+    grid : Grid
         The box of cells.
-    coefficient
-        a > 0, shape (batch..., n), or a tuple of such fields, one an axis (diagonal coefficient).
-    source
-        f, shape (batch..., n).
-    boundary
+    coefficient : float, array (batch..., nx, ny) or callable, or a tuple of these
+        a > 0. A tuple has one field per axis (diagonal coefficient).
+    source : float, array (batch..., nx, ny) or callable
+        f.
+    boundary : Boundary or mapping of str to Boundary
         One condition for all sides, or a dict from every side name (`x0`, `x1`, `y0`, ...) to its condition. Neumann
-        and Robin data are constant on each face; Dirichlet data are nodal and mean their multilinear interpolant.
-    reaction
-        c >= 0, shape (batch..., n).
-    solid
-        Boolean, shape (batch..., n): cells that are no part of the domain; their faces are walls (zero flux).
+        and Robin data are constant on each face; nodal Dirichlet data are interpolated multilinearly.
+    reaction : float, array (batch..., nx, ny) or callable
+        c >= 0.
+    solid : boolean array (batch..., nx, ny) or callable, optional
+        Cells that do not belong to the domain; their faces are walls with zero flux.
 
     Attributes
     ----------
-    coefficient
-        Tuple of tensors, one an axis (the same tensor for a scalar coefficient).
-    batch_shape
+    coefficient : tuple of Tensor
+        One tensor per axis (the same tensor for a scalar coefficient).
+    batch_shape : torch.Size
         The broadcast batch shape of all fields.
-    node_shape
+    node_shape : tuple of int
         Shape of a node field without batch: n + 1 along an axis, n along a periodic one.
 
     Raises
     ------
     InputError
-        If data are not finite, have wrong shapes or dtypes, lie on different devices, contradict each other at a
-        corner, or leave a part of the domain without a solution (incompatible pure Neumann or periodic data).
+        If data are not finite, have wrong shapes or dtypes, are on different devices, contradict each other at a
+        corner, or admit no solution (incompatible pure Neumann or periodic data in some part of the domain).
 
     Notes
     -----
-    Every field may also be given as a callable of the coordinates, sampled at cell centres (at the nodes of the side
-    for Dirichlet data, at face centres for Neumann and Robin data), or as an `sb.barron.BarronFunction` or network.
-    Gradients flow into fields that require them.
+    A callable field takes the coordinates and is sampled at cell centres (Dirichlet data at the nodes of the side,
+    Neumann and Robin data at face centres). An `sb.barron.BarronFunction` or a network is a field, too. The solution is
+    differentiable in fields that require gradients.
 
     Examples
     --------
@@ -108,7 +108,7 @@ class Diffusion:
         named = [*parts, ("source", source), ("reaction", reaction), *side_values(sides)]
         self.dtype, self.device = common_dtype_and_device(named)
         size = self.dtype.itemsize * math.prod(n + 1 for n in grid.shape)
-        if size > LARGE:
+        if size > MIN_CHECKED_BYTES:
             require_memory(size, f"one field on a grid of {'x'.join(map(str, grid.shape))} cells")
         self.solid = solid_field(solid, grid, self.dtype, self.device)
         self._set_cells({"coefficient": coefficient, "source": source, "reaction": reaction})
@@ -120,7 +120,7 @@ class Diffusion:
         self._check_balance()
 
     def _set_cells(self, fields: Mapping[str, Any]) -> None:
-        """Convert and check fields that are given per cell."""
+        """Convert and check cell fields."""
         place = self.grid, self.dtype, self.device
         if "coefficient" in fields:
             parts = _coefficient_parts(fields["coefficient"], self.grid)
@@ -132,10 +132,10 @@ class Diffusion:
         if "reaction" in fields:
             self.reaction, low, _ = cell_range(fields["reaction"], "reaction", *place)
             if low < 0:
-                raise InputError(f"reaction is negative ({low:g}); -div(a grad u) + c u = f needs c >= 0.")
+                raise InputError(f"reaction must not be negative, but its smallest value is {low:g}; check its sign.")
 
     def replace(self, **changes: Any) -> Diffusion:
-        """Return the problem with some of its fields given anew (`coefficient=`, `source=`, `boundary=`, ...)."""
+        """Return the problem with some of its fields replaced (`coefficient=`, `source=`, `boundary=`, ...)."""
         names = ("coefficient", "source", "boundary", "reaction", "solid")
         unknown = changes.keys() - names
         if unknown:
@@ -152,11 +152,12 @@ class Diffusion:
         return Diffusion(self.grid, **{**fields, **changes})
 
     def _with_cells(self, changes: Mapping[str, Any]) -> Diffusion:
-        """Return the problem with other fields on cells, in the same dtype and on the same device."""
+        """Return the problem with some cell fields replaced, in the same dtype and on the same device."""
         other = copy.copy(self)
         other._set_cells(changes)
         other.batch_shape = other._broadcast_batches()
-        stale = _CACHED if other.batch_shape != self.batch_shape else _OF_REACTION if "reaction" in changes else ()
+        new_batch = other.batch_shape != self.batch_shape
+        stale = _BATCH_PROPERTIES if new_batch else _REACTION_PROPERTIES if "reaction" in changes else ()
         for name in stale:
             other.__dict__.pop(name, None)
         other._check_balance()
@@ -165,7 +166,8 @@ class Diffusion:
     def to(self, target: torch.dtype | torch.device | str) -> Diffusion:
         """Return the problem with all fields in another floating-point dtype, or on another device.
 
-        Sources that balance up to the round-off of a narrower dtype are balanced anew in a wider one.
+        Sources of floating components that balance up to the round-off of a narrower dtype are balanced again in a
+        wider one.
         """
         return self._to_dtype(target) if isinstance(target, torch.dtype) else self._to_device(check_device(target))
 
@@ -183,7 +185,7 @@ class Diffusion:
 
     def _to_dtype(self, dtype: torch.dtype) -> Diffusion:
         if dtype not in (torch.float32, torch.float64):
-            raise InputError(f"a problem cannot be in {dtype!r}; give torch.float32 or torch.float64.")
+            raise InputError(f"a problem cannot have dtype {dtype!r}; use torch.float32 or torch.float64.")
         if dtype == self.dtype:
             return self
         parts = tuple(part.to(dtype) for part in self.coefficient)
@@ -195,30 +197,30 @@ class Diffusion:
         )
 
     def detach(self) -> Diffusion:
-        """Return the problem without the gradient history of its fields."""
-        known = copy.copy(self)
-        known.coefficient = (
+        """Return the problem with its fields detached from the autograd graph."""
+        other = copy.copy(self)
+        other.coefficient = (
             (self.coefficient[0].detach(),) * self.grid.dim
             if self.has_scalar_coefficient
             else tuple(part.detach() for part in self.coefficient)
         )
-        known.source, known.reaction = self.source.detach(), self.reaction.detach()
-        known.boundary = {side: _map_data(condition, Tensor.detach) for side, condition in self.boundary.items()}
-        return known
+        other.source, other.reaction = self.source.detach(), self.reaction.detach()
+        other.boundary = {side: _map_data(condition, Tensor.detach) for side, condition in self.boundary.items()}
+        return other
 
     def broadcast(self, batch_shape: torch.Size) -> Diffusion:
-        """Return the problem with a larger batch, to which its own broadcasts."""
+        """Return the problem with its batch broadcast to `batch_shape`."""
         if batch_shape == self.batch_shape:
             return self
         wider = copy.copy(self)
-        for name in _CACHED:
+        for name in _BATCH_PROPERTIES:
             wider.__dict__.pop(name, None)
         wider.batch_shape = torch.Size(np.broadcast_shapes(batch_shape, self.batch_shape))
         return wider
 
     @property
     def has_scalar_coefficient(self) -> bool:
-        """Whether one field serves all axes."""
+        """Whether the coefficient is the same along all axes."""
         return all(part is self.coefficient[0] for part in self.coefficient)
 
     def __repr__(self) -> str:
@@ -236,8 +238,11 @@ class Diffusion:
         if low <= 0:
             bad = (field.detach() if fluid is None else fluid) <= 0
             where, count = tuple(int(i) for i in torch.nonzero(bad)[0]), int(bad.sum())
-            found = "1 cell is zero or negative," if count == 1 else f"{count} cells are zero or negative, the first"
-            raise InputError(f"{name} must be positive; {found} at index {where}.")
+            value = float((field.detach() if fluid is None else fluid)[where])
+            rest = "" if count == 1 else f" ({count} such cells)"
+            raise InputError(
+                f"{name} must be positive, but cell {where} has {value:g}{rest}; check the units, or clip the field."
+            )
         require_size(low, self.dtype, f"the smallest {name}")
         return field
 
@@ -259,7 +264,7 @@ class Diffusion:
 
     @cached_property
     def _side_batches(self) -> dict[str, torch.Size]:
-        """The batch axes of the data of all sides, by name."""
+        """Batch shapes of the data of all sides, by name."""
         found: dict[str, torch.Size] = {}
         for side, condition in self.boundary.items():
             size = len(unbatched_shape(side, condition, self.grid, self.periodic))
@@ -267,27 +272,26 @@ class Diffusion:
         return found
 
     def _check_corners(self) -> None:
-        """Refuse Dirichlet data that differ at a node which two sides share."""
-        held = {side: c.value.detach() for side, c in self.boundary.items() if isinstance(c, Dirichlet)}
-        pairs = [(a, b) for a, b in itertools.combinations(held, 2) if a[0] != b[0]]
+        """Raise if the Dirichlet data of two sides differ at a common node."""
+        dirichlet = {side: c.value.detach() for side, c in self.boundary.items() if isinstance(c, Dirichlet)}
+        pairs = [(a, b) for a, b in itertools.combinations(dirichlet, 2) if a[0] != b[0]]
         if not pairs:
             return
-        sizes = [value.abs().amax() for value in held.values()]
+        sizes = [value.abs().amax() for value in dirichlet.values()]
         gaps = [
             (self._side_at(a, *side_axis(b)) - self._side_at(b, *side_axis(a))).detach().abs().amax() for a, b in pairs
         ]
-        numbers = torch.stack(sizes + gaps).tolist()  # at once, since the host waits for them
-        slack = 1e3 * torch.finfo(self.dtype).eps * max(numbers[: len(held)])
-        for (first, second), gap in zip(pairs, numbers[len(held) :]):
+        numbers = torch.stack(sizes + gaps).tolist()  # one transfer, as the host waits for it
+        slack = 1e3 * torch.finfo(self.dtype).eps * max(numbers[: len(dirichlet)])
+        for (first, second), gap in zip(pairs, numbers[len(dirichlet) :]):
             if gap > slack:
                 raise InputError(
-                    f"the Dirichlet values on {first} and {second} differ by {gap:g} where the two sides meet; a "
-                    "solution of finite energy needs continuous data, so let one of them go over to the other's "
-                    "value at its last nodes."
+                    f"the Dirichlet values on {first} and {second} differ by {gap:g} where the two sides meet, but a "
+                    "solution of finite energy needs continuous data; make them agree at the common nodes."
                 )
 
     def _side_at(self, side: str, axis: int, end: int) -> Tensor:
-        """Dirichlet values of one side along its edge with the side at the given end of another axis."""
+        """Return the Dirichlet values of a side along its edge with the side at the given end of another axis."""
         own, _ = side_axis(side)
         position = axis - (axis > own)
         condition = self.boundary[side]
@@ -299,7 +303,7 @@ class Diffusion:
     # --- geometry -----------------------------------------------------------------------------------------------------
 
     def samples(self, field: Tensor, space_axes: int | None = None) -> Tensor:
-        """Flatten the batch of a field: (batch..., space) becomes (b, space), with b = 1 for a field without batch."""
+        """Flatten the batch of a field from (batch..., space) to (b, space); b = 1 for a field without batch axes."""
         axes = self.grid.dim if space_axes is None else space_axes
         space = field.shape[field.ndim - axes :]
         if field.ndim == axes:
@@ -308,14 +312,14 @@ class Diffusion:
 
     @cached_property
     def fluid(self) -> Tensor:
-        """The cells that belong to the domain: boolean, shape (b, n)."""
+        """Mask of the cells that belong to the domain: boolean, shape (b, n)."""
         if self.solid is None:
             return torch.ones((1, *self.grid.shape), dtype=torch.bool, device=self.device)
         return self.samples(~self.solid)
 
     @cached_property
     def components(self) -> Components:
-        """The face-connected components of the fluid, and which of them nothing holds."""
+        """The face-connected components of the fluid, and which of them float."""
         fixed = self.samples(self.reaction.detach() > 0)
         sides = []
         for side, condition in self.boundary.items():
@@ -327,13 +331,13 @@ class Diffusion:
 
     @cached_property
     def floats(self) -> bool:
-        """Whether nothing fixes the level of the solution on some component of some sample."""
+        """Whether some component of some sample floats: the data determine u there only up to a constant."""
         if self.solid is None and any(isinstance(condition, Dirichlet) for condition in self.boundary.values()):
             return False
         return bool(self.components.floating.any())
 
     def _supply(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Compute what sources and sides bring into each cell, and the sum of magnitudes, shape (s, n)."""
+        """Return the supply of each cell by source and side fluxes, and the sum of their magnitudes, shape (s, n)."""
         supply = self.samples(self.source.detach().to(dtype)) * self.grid.cell_volume
         inflows = []
         for side, condition in self.boundary.items():
@@ -350,7 +354,7 @@ class Diffusion:
             check_balance(self.components, *self._supply(self.dtype))
 
     def _balanced_source(self, dtype: torch.dtype) -> Tensor:
-        """Convert the source to a wider dtype, and spread what is left of its balance over each component."""
+        """Return the source in a wider dtype, with the imbalance of each floating component subtracted evenly."""
         source: Tensor = self.source.to(dtype)
         if not self.floats:
             return source
@@ -359,14 +363,14 @@ class Diffusion:
 
     @cached_property
     def active_nodes(self) -> Tensor:
-        """The nodes that touch a fluid cell: boolean, shape (b, node_shape)."""
+        """Mask of the nodes next to a fluid cell: boolean, shape (b, node_shape)."""
         if self.solid is None:
             return torch.ones((1, *self.node_shape), dtype=torch.bool, device=self.device)
         return sum_to_nodes(self.fluid.to(self.dtype), self.periodic) > 0
 
     @cached_property
     def dirichlet_nodes(self) -> Tensor:
-        """The nodes with a prescribed value: boolean, shape (b, node_shape)."""
+        """Mask of the nodes with a prescribed value: boolean, shape (b, node_shape)."""
         mask = torch.zeros(self.node_shape, dtype=torch.bool, device=self.device)
         for side, condition in self.boundary.items():
             if isinstance(condition, Dirichlet):
@@ -376,75 +380,75 @@ class Diffusion:
 
     @cached_property
     def free_nodes(self) -> Tensor:
-        """The nodes whose values are unknown: boolean, shape (b, node_shape)."""
+        """Mask of the nodes whose values are unknown: boolean, shape (b, node_shape)."""
         return self.active_nodes & ~self.dirichlet_nodes
 
     @property
     def dirichlet_values(self) -> Tensor:
         """The prescribed values at their nodes and zero elsewhere, shape (b, node_shape).
 
-        Put together anew each time, so that every solve has a gradient history of its own.
+        Not cached, so that every solve has its own autograd graph.
         """
-        from sciml_bounds.kernels.field_memory import new_field  # the compiler is not needed to describe a problem
+        from sciml_bounds.kernels.field_memory import new_field  # describing a problem does not need the kernels
 
-        held = self._held_sides()
-        batch = max((len(part) for *_, part in held), default=1)
+        sides = self._dirichlet_sides()
+        batch = max((len(part) for *_, part in sides), default=1)
         like = torch.empty((), dtype=self.dtype, device=self.device)
-        values = _with_held_sides(new_field(like, (batch, *self.node_shape)).zero_(), held)
+        values = _write_sides(new_field(like, (batch, *self.node_shape)).zero_(), sides)
         return values if self.solid is None else torch.where(self.dirichlet_nodes, values, 0.0)
 
     def complete(self, unknown: Tensor) -> Tensor:
-        """Put values at free nodes (b, node_shape) and the prescribed ones together, zero inside solids."""
+        """Return a field with values at free nodes from (b, node_shape), prescribed values, and zero inside solids."""
         if self.solid is not None:
             return torch.where(self.free_nodes, unknown, self.dirichlet_values)
         from sciml_bounds.kernels._backend import needs_gradient
         from sciml_bounds.kernels.field_memory import new_field
 
-        held = self._held_sides()
-        batch = max([len(unknown), *(len(part) for *_, part in held)])
+        sides = self._dirichlet_sides()
+        batch = max([len(unknown), *(len(part) for *_, part in sides)])
         unknown = unknown.expand(batch, *self.node_shape)
         own = unknown.clone() if needs_gradient(unknown) else new_field(unknown).copy_(unknown)
-        return _with_held_sides(own, held)
+        return _write_sides(own, sides)
 
-    def _held_sides(self) -> list[tuple[int, int, Tensor]]:
-        """List the Dirichlet sides: axis, end and prescribed values (b, side)."""
-        known: list[tuple[int, int, Tensor]] | None = self.__dict__.get("_held")
-        if known is not None:
-            return known
+    def _dirichlet_sides(self) -> list[tuple[int, int, Tensor]]:
+        """Return axis, end and prescribed values (b, side) of the Dirichlet sides."""
+        cached: list[tuple[int, int, Tensor]] | None = self.__dict__.get("_dirichlet_cache")
+        if cached is not None:
+            return cached
         found = [
             (*side_axis(side), self.samples(condition.value, self.grid.dim - 1))
             for side, condition in self.boundary.items()
             if isinstance(condition, Dirichlet)
         ]
-        if not any(part.requires_grad for *_, part in found):  # otherwise with a gradient history of its own
-            self._held = found
+        if not any(part.requires_grad for *_, part in found):  # otherwise every solve needs its own autograd graph
+            self._dirichlet_cache = found
         return found
 
     def impose_boundary(self, values: Any) -> Tensor:
-        """Return a nodal field (batch..., node_shape) with the prescribed values put in where they belong."""
+        """Return a node field (batch..., node_shape) with the values at Dirichlet nodes replaced by the prescribed."""
         field = convert(values, "values", self.dtype, self.device)
         if tuple(field.shape[field.ndim - self.grid.dim :]) != self.node_shape:
             raise InputError(
-                f"values have shape {tuple(field.shape)}, but a node field has (batch..., {self.node_shape})."
+                f"values have shape {tuple(field.shape)}, but node fields have shape (batch..., {self.node_shape})."
             )
         given = field.shape[: field.ndim - self.grid.dim]
         try:
             batch = torch.Size(np.broadcast_shapes(given, self.batch_shape))
         except ValueError:
             raise InputError(
-                f"the batch axes {tuple(given)} of the values do not broadcast to those of the problem, "
-                f"{tuple(self.batch_shape)}."
+                f"the batch axes {tuple(given)} of the values do not broadcast with the batch axes "
+                f"{tuple(self.batch_shape)} of the problem."
             ) from None
         shape = batch + self.node_shape
         mask, data = (self.unflatten(q).expand(shape) for q in (self.dirichlet_nodes, self.dirichlet_values))
         return torch.where(mask, data, field.expand(shape))
 
     def unflatten(self, field: Tensor) -> Tensor:
-        """Undo `samples`: (b, space) becomes (batch..., space), or (space) for b = 1."""
+        """Reshape (b, space) to (batch..., space), or to (space) if b = 1; the inverse of `samples`."""
         return field[0] if len(field) == 1 else field.reshape(*self.batch_shape, *field.shape[1:])
 
     def refine(self, factor: int = 2) -> Diffusion:
-        """Return the same problem on the grid with every cell divided: the same data, the same exact solution."""
+        """Return the same problem, with the same exact solution, on the grid with refined cells."""
         grid, dim = self.grid.refine(factor), self.grid.dim
         parts = self.coefficient[:1] if self.has_scalar_coefficient else self.coefficient
         refined = tuple(repeat_cells(part, factor, dim) for part in parts)
@@ -464,22 +468,30 @@ class Diffusion:
         return finer.broadcast(self.batch_shape)
 
 
-#: Properties that depend on the batch.
-_CACHED = ("fluid", "components", "floats", "active_nodes", "dirichlet_nodes", "free_nodes", "_held")
+#: Cached properties that depend on the batch.
+_BATCH_PROPERTIES = (
+    "fluid",
+    "components",
+    "floats",
+    "active_nodes",
+    "dirichlet_nodes",
+    "free_nodes",
+    "_dirichlet_cache",
+)
 
-#: Those that depend on the reaction.
-_OF_REACTION = ("components", "floats")
+#: Cached properties that depend on the reaction.
+_REACTION_PROPERTIES = ("components", "floats")
 
 
 def _is_one_number(sides: Mapping[str, Boundary]) -> bool:
-    """Whether all Dirichlet values are the same plain number."""
+    """Return whether all Dirichlet values are the same Python number."""
     values = [condition.value for condition in sides.values() if isinstance(condition, Dirichlet)]
     return all(isinstance(value, int | float) and value == values[0] for value in values)
 
 
-def _with_held_sides(values: Tensor, held: list[tuple[int, int, Tensor]]) -> Tensor:
-    """Write prescribed values into a field (b, node_shape)."""
-    for axis, end, part in held:
+def _write_sides(values: Tensor, sides: list[tuple[int, int, Tensor]]) -> Tensor:
+    """Write prescribed values into a node field (b, node_shape), in place."""
+    for axis, end, part in sides:
         values.select(1 + axis, -end).copy_(part)
     return values
 
@@ -498,7 +510,7 @@ def _require_grid(grid: Any) -> Grid:
     if isinstance(grid, Grid):
         return grid
     remedy = (
-        f"give sb.Grid({grid!r})" if isinstance(grid, tuple | list | int) else "give a Grid, such as sb.Grid((64, 64))"
+        f"pass sb.Grid({grid!r})" if isinstance(grid, tuple | list | int) else "pass a Grid, such as sb.Grid((64, 64))"
     )
     raise InputError(f"the grid is a {type(grid).__name__}; {remedy}.")
 
@@ -508,6 +520,7 @@ def _coefficient_parts(coefficient: Any, grid: Grid) -> list[tuple[str, Any]]:
         return [("coefficient", coefficient)]
     if len(coefficient) != grid.dim:
         raise InputError(
-            f"a diagonal coefficient has one field an axis ({grid.dim}), but the tuple has {len(coefficient)}."
+            f"the coefficient is a tuple of {len(coefficient)} fields, but a diagonal coefficient needs one field per "
+            f"axis ({grid.dim})."
         )
     return [(f"coefficient along {AXES[axis]}", value) for axis, value in enumerate(coefficient)]

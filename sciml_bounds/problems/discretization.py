@@ -1,12 +1,12 @@
-"""Two lattices for a diffusion problem: the vertex-centred one that is solved, the cell-centred one that gives fluxes.
+"""Two discretizations of a diffusion problem: vertex-centred for the solution, cell-centred for the fluxes.
 
-Vertex-centred: multilinear elements with the trapezoidal rule, so that the conductance of an edge is the mean of the
-coefficient over the adjacent cells (2 d + 1 points). Cell-centred: two-point fluxes with harmonic means, whose face
-fluxes balance the sources of every cell exactly. See Eymard, Gallouet, Herbin, "Finite volume methods" (2000), section
-9.
+Vertex-centred: multilinear elements with the trapezoidal rule, a stencil of 2 d + 1 points in which the conductance of
+an edge is the mean of the coefficient over the adjacent cells. Cell-centred: two-point fluxes with harmonic means,
+whose face fluxes balance the sources of every cell exactly. See Eymard, Gallouet, Herbin, "Finite volume methods"
+(2000), section 9.
 
-Everything here is plain torch operations, so that gradients reach the data. Equations are integrated over the cells.
-Fields are (b, x, y, z) with as many space axes as the grid has; b is 1 where nothing is batched.
+All functions are differentiable in the data. Equations are integrated over the cells. Fields have shape (b, x, y, z)
+with as many space axes as the grid; b is 1 for data without batch.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = [
 
 
 def axis_offsets(dim: int) -> tuple[tuple[int, int, int], ...]:
-    """List the offsets to the next point along each axis, on lattices padded to three axes in front."""
+    """Return the offset to the next point along each axis, on lattices padded to three axes in front."""
     return tuple((int(k == 0), int(k == 1), int(k == 2)) for k in range(3 - dim, 3))
 
 
@@ -53,19 +53,18 @@ def axis_offsets(dim: int) -> tuple[tuple[int, int, int], ...]:
 def node_system(problem: Diffusion) -> LatticeSystem:
     """Assemble the vertex-centred equations for the difference between u and its Dirichlet values.
 
-    Nodes with a prescribed value and nodes inside solids keep their place with the equation x = 0 (times a number), so
-    shapes never change.
+    Nodes with a prescribed value and nodes inside solids remain in the lattice, with the (scaled) equation x = 0.
     """
     return _eliminate(problem, nodal_load(problem), problem.dirichlet_values)
 
 
 def nodal_load(problem: Diffusion) -> Tensor:
-    """Integrate source and side data times the nodal functions, shape (b, nodes): exactly, as they are multilinear."""
+    """Return the exact integrals of source and side data times the nodal basis functions, shape (b, nodes)."""
     return _with_side_data(problem, _node_sums(problem, problem.source))
 
 
 def _with_side_data(problem: Diffusion, load: Tensor) -> Tensor:
-    """Add the integrals of side data to a load."""
+    """Return a load plus the integrals of the side data."""
     for side, condition in problem.boundary.items():
         if isinstance(condition, Neumann | Robin):
             data = condition.flux if isinstance(condition, Neumann) else condition.g
@@ -74,24 +73,24 @@ def _with_side_data(problem: Diffusion, load: Tensor) -> Tensor:
 
 
 def lifting_system(problem: Diffusion, known: Tensor) -> LatticeSystem:
-    """Assemble the equations of the discrete lifting of other Dirichlet values (b, nodes): no source, no other data."""
+    """Assemble the equations of the discrete lifting of Dirichlet values (b, nodes), with no other data."""
     return _eliminate(problem, torch.zeros_like(known), known)
 
 
 def boundary_load(problem: Diffusion) -> Tensor:
-    """Assemble what the sides give to the right-hand side of `node_system`, shape (b, x, y, z)."""
+    """Return the contribution of the side data to the right-hand side of `node_system`, shape (b, x, y, z)."""
     nothing = torch.zeros((1, *problem.node_shape), dtype=problem.dtype, device=problem.device)
     return _assembled(problem, _with_side_data(problem, nothing), problem.dirichlet_values)[2]
 
 
 def source_load(problem: Diffusion) -> Tensor:
-    """Assemble what the source gives to it."""
+    """Return the contribution of the source to the right-hand side of `node_system`, shape (b, x, y, z)."""
     load = to_lattice(_node_sums(problem, problem.source), problem.grid.dim)
     return torch.where(to_lattice(problem.free_nodes, problem.grid.dim), load, 0.0)
 
 
 def _eliminate(problem: Diffusion, load: Tensor, known: Tensor) -> LatticeSystem:
-    """Assemble A and b for the free nodes, with the known values moved to the right-hand side."""
+    """Assemble A and b for the free nodes, with the terms of known values moved to the right-hand side."""
     T, c, load = _assembled(problem, load, known)
     operator = _operator(T, c, problem.grid.dim)
     components, weights = _floating_nodes(problem, operator, problem.free_nodes)
@@ -110,32 +109,32 @@ def _assembled(problem: Diffusion, load: Tensor, known: Tensor) -> tuple[Tensor,
     c, load, known = (to_lattice(field, dim) for field in (c, load, known))
     T = _edge_conductances(problem, len(c))
     c = _repeated(c, T.shape[1])
-    held = [side_axis(side) for side, condition in problem.boundary.items() if isinstance(condition, Dirichlet)]
-    if held:
+    dirichlet = [side_axis(side) for side, condition in problem.boundary.items() if isinstance(condition, Dirichlet)]
+    if dirichlet:
         load = _repeated(load, max(T.shape[1], len(load), len(known)))
-    for axis, end in held:
-        _hold_side(T, c, load, known, axis + 3 - dim, end)
+    for axis, end in dirichlet:
+        _eliminate_side(T, c, load, known, axis + 3 - dim, end)
     free = problem.free_nodes
     if problem.solid is not None:
         c, load = (torch.where(to_lattice(free, dim), field, 0.0) for field in (c, load))
     size = _mean_entry(T, c, free)
-    for axis, end in held:
-        held_entries = c.select(4 - dim + axis, -end)
-        held_entries.copy_(size.squeeze(-1).expand_as(held_entries))
+    for axis, end in dirichlet:
+        entries = c.select(4 - dim + axis, -end)
+        entries.copy_(size.squeeze(-1).expand_as(entries))
     if problem.solid is not None:
         c = torch.where(to_lattice(free, dim), c, size)
     return T, c, load
 
 
 def _repeated(field: Tensor, batch: int) -> Tensor:
-    """Give a field that was made here as many samples as there are, in memory that may be written to."""
+    """Return a field with a full batch in writeable memory; the field itself if it has that batch already."""
     return field if len(field) == batch else field.expand(batch, *field.shape[1:]).contiguous()
 
 
-def _hold_side(T: Tensor, c: Tensor, load: Tensor, known: Tensor, axis: int, end: int) -> None:
-    """Take the nodes of a Dirichlet side out of the equations of the others, in place.
+def _eliminate_side(T: Tensor, c: Tensor, load: Tensor, known: Tensor, axis: int, end: int) -> None:
+    """Eliminate the nodes of a Dirichlet side from the equations of the other nodes, in place.
 
-    Edges within the side lose their meaning; those that leave it become absorption and load of the node behind.
+    Edges within the side are removed; an edge to the interior becomes absorption and load of its interior node.
     """
     dim = 1 + axis
     first = T.ndim - 2 - len(T)  # axis of the first conductance, on the padded lattice
@@ -149,7 +148,7 @@ def _hold_side(T: Tensor, c: Tensor, load: Tensor, known: Tensor, axis: int, end
     behind = nodes - 2 if end else 1
     c.select(dim, behind).add_(leaving)
     values = known.select(dim, -end)
-    if needs_gradient(leaving) and not values.requires_grad:  # an adjoint that overflows, times zero, would be NaN
+    if needs_gradient(leaving) and not values.requires_grad:  # an adjoint may overflow, and times zero would be NaN
         leaving = torch.where(values != 0, leaving, 0.0)
     load.select(dim, behind).add_(leaving * values)
     c.select(dim, -end).zero_()
@@ -157,15 +156,15 @@ def _hold_side(T: Tensor, c: Tensor, load: Tensor, known: Tensor, axis: int, end
 
 
 def _edge_conductances(problem: Diffusion, batch: int) -> Tensor:
-    """Conductances of the edges on the padded lattice, shape (dim, b, x, y, z), with b at least a given batch.
+    """Return the conductances of the edges on the padded lattice, shape (dim, b, x, y, z), with b >= `batch`.
 
-    The last along its own axis is zero unless that is periodic.
+    The last conductance along an axis that is not periodic is zero.
     """
     grid = problem.grid
     cells = [_in_fluid(problem, a) for a in problem.coefficient]
     *outer, inner = (1,) * (3 - grid.dim) + problem.node_shape
     batch = max(batch, *map(len, cells))
-    T = new_field(cells[0], (batch, *outer, grid.dim, inner)).movedim(3, 0)  # as `LatticeOperator` keeps them
+    T = new_field(cells[0], (batch, *outer, grid.dim, inner)).movedim(3, 0)  # memory layout of `LatticeOperator`
     for axis, (a, h) in enumerate(zip(cells, grid.spacing)):
         scale = grid.cell_volume / h**2 / 2 ** (grid.dim - 1)
         others = tuple(other != axis for other in range(grid.dim))
@@ -174,20 +173,20 @@ def _edge_conductances(problem: Diffusion, batch: int) -> Tensor:
 
 
 def _node_sums(problem: Diffusion, density: Tensor) -> Tensor:
-    """Integrate a cell field times the nodal functions by the trapezoidal rule, shape of a node field."""
+    """Integrate a cell field times the nodal basis functions by the trapezoidal rule; return a node field."""
     grid = problem.grid
     scale = grid.cell_volume / 2**grid.dim
     return cell_sums(_in_fluid(problem, density), (True,) * grid.dim, problem.periodic, scale)
 
 
 def _in_fluid(problem: Diffusion, field: Tensor) -> Tensor:
-    """Make a cell field (b, n), zero inside solids."""
+    """Return a cell field as (b, n), set to zero inside solids."""
     cells = problem.samples(field)
     return cells if problem.solid is None else torch.where(problem.fluid, cells, 0.0)
 
 
 def _side_to_nodes(problem: Diffusion, side: str, data: Tensor) -> Tensor:
-    """Spread data per face of a side to its nodes, integrated by the trapezoidal rule; shape of a node field."""
+    """Integrate face data of a side times the nodal functions by the trapezoidal rule; return a node field."""
     dim = problem.grid.dim
     axis, end = side_axis(side)
     weight = problem.fluid.select(1 + axis, -end).to(problem.dtype) * (problem.grid.face_area(axis) / 2 ** (dim - 1))
@@ -197,24 +196,24 @@ def _side_to_nodes(problem: Diffusion, side: str, data: Tensor) -> Tensor:
 
 
 def _mean_entry(T: Tensor, c: Tensor, free: Tensor) -> Tensor:
-    """Mean diagonal entry of the equations of the points that are free, (b, 1, 1, 1); T and c are zero at all others.
+    """Return the mean diagonal entry of the equations of free points, (b, 1, 1, 1); T and c must be zero elsewhere.
 
-    It scales the equations x = 0 of those: it lies between the smallest eigenvalue and the norm of the rest, so that
-    they spoil neither, and coefficients may have any size.
+    It scales the equations x = 0 of the other points. As it lies between the smallest eigenvalue and the norm of the
+    free equations, it changes neither, whatever the size of the coefficients.
     """
-    count = torch.stack([mask.count_nonzero() for mask in free]).clamp_min(1)  # sums along axes copy to integers
+    count = torch.stack([mask.count_nonzero() for mask in free]).clamp_min(1)  # `sum` would copy to integers
     size = (c.detach().flatten(1).sum(1) + 2 * rows(T.detach()).flatten(1).sum(1)) / count
     return torch.where(size > 0, size, 1.0).view(-1, 1, 1, 1)
 
 
 def _operator(T: Tensor, c: Tensor, dim: int) -> LatticeOperator:
-    """Put the parts together, on the padded lattice."""
+    """Return the lattice operator of conductances and absorption on the padded lattice."""
     batch = max(T.shape[1], len(c))
     return LatticeOperator(axis_offsets(dim), T.expand(-1, batch, -1, -1, -1), c.expand(batch, *c.shape[1:]))
 
 
 def _floating_nodes(problem: Diffusion, operator: LatticeOperator, free: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """Find the node components with constants in the null space, and the volumes of the nodes."""
+    """Return the labels of the floating node components and the volumes of the nodes; None if nothing floats."""
     if not problem.floats:
         return None, None
     dim = problem.grid.dim
@@ -233,11 +232,11 @@ def _floating_nodes(problem: Diffusion, operator: LatticeOperator, free: Tensor)
         pairs = (np.concatenate(starts), np.concatenate(ends))
         graph = scipy.sparse.coo_array((np.ones(len(pairs[0]), dtype=np.int8), pairs), shape=(c.shape[1],) * 2)
         count, found = scipy.sparse.csgraph.connected_components(graph, directed=False)
-        held = np.bincount(found, weights=np.where(open_nodes[sample], c[sample], 1.0), minlength=count) > 0
-        numbers = np.where(held, -1, np.cumsum(~held) - 1 + first)
+        fixed = np.bincount(found, weights=np.where(open_nodes[sample], c[sample], 1.0), minlength=count) > 0
+        numbers = np.where(fixed, -1, np.cumsum(~fixed) - 1 + first)
         labels[sample] = numbers[found]
-        first += int(np.count_nonzero(~held))
-    if first == 0:  # cells that float may be held through a node that they share with others
+        first += int(np.count_nonzero(~fixed))
+    if first == 0:  # a floating cell component may be fixed through a node shared with another component
         return None, None
     share = problem.fluid.to(problem.dtype) * (problem.grid.cell_volume / 2**dim)
     volumes = sum_to_nodes(share, problem.periodic)
@@ -250,16 +249,16 @@ def _floating_nodes(problem: Diffusion, operator: LatticeOperator, free: Tensor)
 
 @dataclass(frozen=True)
 class CellFluxes:
-    """The cell-centred equations, and the face fluxes that belong to cell pressures.
+    """The cell-centred equations, and the face fluxes of given cell pressures.
 
     Attributes
     ----------
-    problem
-        Whose equations these are.
-    system
-        Unknowns are the cell pressures.
-    inner
-        Conductance times face area of the faces between cells, one tensor an axis; entry k is between cell k and k + 1.
+    problem : Diffusion
+        The problem.
+    system : LatticeSystem
+        Equations for the cell pressures.
+    inner : tuple of Tensor
+        Conductance times area of the faces between cells, one tensor per axis; entry k belongs to cells k and k + 1.
     """
 
     problem: Diffusion
@@ -267,7 +266,7 @@ class CellFluxes:
     inner: tuple[Tensor, ...]
 
     def faces(self, pressure: Tensor) -> tuple[Tensor, ...]:
-        """Return y ~ a grad u at the face centres from pressures (b, n): one field an axis, n + 1 faces along it."""
+        """Return y ~ a grad u at face centres from pressures (b, n): one field per axis, with n + 1 faces along it."""
         return tuple(self._faces_along(axis, pressure) for axis in range(self.problem.grid.dim))
 
     def _faces_along(self, axis: int, pressure: Tensor) -> Tensor:
@@ -280,7 +279,7 @@ class CellFluxes:
         high, low, inner = (part.expand_as(between) for part in parts)
         if needs_gradient(pressure, inner):
             between.copy_((high - low) * inner / area)
-        else:  # written in place: ways through memory cost more than the sums
+        else:  # in place, as memory traffic costs more than arithmetic
             torch.sub(high, low, out=between)
             torch.addcmul(_zero(between), between, inner, value=1 / area, out=between)
         first, last = pressure.select(dim, 0), pressure.select(dim, n - 1)
@@ -295,13 +294,13 @@ class CellFluxes:
         return faces
 
     def outward(self, side: str, pressure: Tensor) -> Tensor:
-        """Return the outward flux through the faces of a side (integrated), from the pressures behind it."""
+        """Return the integrated outward flux through the faces of a side, from the pressures of the adjacent cells."""
         absorbed, supplied = side_exchange(self.problem, side)
         return supplied - absorbed * pressure
 
 
 def side_exchange(problem: Diffusion, side: str) -> tuple[Tensor, Tensor]:
-    """Return (k, s): the cells behind a side, with pressures p, receive s - k p through it."""
+    """Return (k, s) such that the cells next to a side, with pressures p, receive the flux s - k p through it."""
     grid, condition = problem.grid, problem.boundary[side]
     axis, end = side_axis(side)
     area = grid.face_area(axis)
@@ -322,7 +321,7 @@ def side_exchange(problem: Diffusion, side: str) -> tuple[Tensor, Tensor]:
 
 
 def _side_face_values(problem: Diffusion, side: str, condition: Dirichlet) -> Tensor:
-    """Mean of the Dirichlet interpolant over each face of a side, shape (b, faces)."""
+    """Return the mean of the Dirichlet interpolant over each face of a side, shape (b, faces)."""
     axis, _ = side_axis(side)
     nodes = problem.samples(condition.value, problem.grid.dim - 1)
     along = tuple(p for a, p in enumerate(problem.periodic) if a != axis)
@@ -330,7 +329,7 @@ def _side_face_values(problem: Diffusion, side: str, condition: Dirichlet) -> Te
 
 
 def cell_fluxes(problem: Diffusion) -> CellFluxes:
-    """Assemble the cell-centred two-point equations."""
+    """Assemble the cell-centred equations with two-point fluxes."""
     dim = problem.grid.dim
     fluid = problem.fluid
     T = _face_conductances(problem)
@@ -355,8 +354,8 @@ def cell_fluxes(problem: Diffusion) -> CellFluxes:
     components = weights = None
     if problem.floats:
         found = problem.components.for_batch(max(operator.batch, len(problem.components.labels)))
-        held = ~found.floating[found.labels.clamp_min(0)]
-        components = to_lattice(torch.where(held, -1, found.labels), dim)
+        fixed = ~found.floating[found.labels.clamp_min(0)]
+        components = to_lattice(torch.where(fixed, -1, found.labels), dim)
         weights = to_lattice(fluid.to(problem.dtype), dim)
     inverse = box_inverse(problem, operator, nodal=False)
     inner = tuple(along.view(len(along), *problem.grid.shape) for along in T)
@@ -364,15 +363,15 @@ def cell_fluxes(problem: Diffusion) -> CellFluxes:
 
 
 def _face_conductances(problem: Diffusion) -> Tensor:
-    """Harmonic means of the coefficient times area over distance, between each cell and the next along every axis.
+    """Return the conductances between adjacent cells: harmonic mean of the coefficient times area over distance.
 
-    On the padded lattice, shape (dim, b, x, y, z); the last along an axis that is not periodic is zero.
+    The shape is (dim, b, x, y, z) on the padded lattice. The last entry along an axis that is not periodic is zero.
     """
     grid = problem.grid
     cells = [problem.samples(a) for a in problem.coefficient]
     batch = max(len(problem.fluid), *map(len, cells))
     *outer, last = grid.shape
-    T = new_field(cells[0], (batch, *outer, grid.dim, last)).movedim(-2, 0)  # as `LatticeOperator` keeps them
+    T = new_field(cells[0], (batch, *outer, grid.dim, last)).movedim(-2, 0)  # memory layout of `LatticeOperator`
     for axis, a in enumerate(cells):
         n, dim = grid.shape[axis], 1 + axis
         between = [(a.narrow(dim, 0, n - 1), a.narrow(dim, 1, n - 1), T[axis].narrow(dim, 0, n - 1), 0)]
@@ -382,7 +381,7 @@ def _face_conductances(problem: Diffusion) -> Tensor:
             T[axis].select(dim, n - 1).zero_()
         for before, after, out, start in between:
             total = elementwise(torch.add, before, after)
-            if problem.solid is not None:  # where coefficients may be anything
+            if problem.solid is not None:  # coefficients in solids are arbitrary
                 open_faces = (problem.fluid & torch.roll(problem.fluid, -1, dim)).narrow(dim, start, before.shape[dim])
                 before, total = torch.where(open_faces, before, 0.0), torch.where(open_faces, total, 1.0)
                 after = torch.where(open_faces, after, 0.0)
@@ -391,16 +390,16 @@ def _face_conductances(problem: Diffusion) -> Tensor:
 
 
 def _write_in_series(first: Tensor, second: Tensor, total: Tensor, factor: float, out: Tensor) -> None:
-    """Write a factor times the product of two coefficients over their sum, which is overwritten.
+    """Write `factor` first second / total into `out`; `total` = first + second is overwritten.
 
-    No gradient flows through: fluxes are computed of detached problems.
+    Not differentiable, as fluxes are computed for detached problems only.
     """
     share = torch.addcdiv(_zero(total), second, total, value=factor, out=total)
     torch.mul(first.expand_as(out), share.expand_as(out), out=out)
 
 
 def _zero(like: Tensor) -> Tensor:
-    """Make what `addcmul` and `addcdiv` are to add to: nothing."""
+    """Return a scalar zero, the summand of `addcmul` and `addcdiv`."""
     return like.new_zeros(())
 
 
@@ -408,7 +407,10 @@ def _zero(like: Tensor) -> Tensor:
 
 
 def box_inverse(problem: Diffusion, operator: LatticeOperator, *, nodal: bool) -> BoxInverse | None:
-    """Invert a lattice matrix by fast transforms; None unless coefficients are constant and nothing solid or Robin."""
+    """Return the inverse of a lattice matrix by fast transforms; None unless the coefficients are constant.
+
+    None as well with solid cells or Robin sides.
+    """
     sides = [[problem.boundary[f"{axis}{end}"] for end in (0, 1)] for axis in AXES[: problem.grid.dim]]
     exchanging = [c for pair in sides for c in pair if isinstance(c, Robin)]
     if problem.solid is not None or any(bool(c.alpha.any()) for c in exchanging):
@@ -420,17 +422,17 @@ def box_inverse(problem: Diffusion, operator: LatticeOperator, *, nodal: bool) -
     ends: list[tuple[End, End]] = [(_end(first), _end(last)) for first, last in sides]
     axes = tuple(AxisKind(n, nodal, *pair) for n, pair in zip(problem.grid.shape, ends))
     weights = tuple(a / h**2 for a, h in zip(coefficient, problem.grid.spacing))
-    corner = tuple(0 if axis.first == "held" else -1 for axis in axes)  # held, if any node is
+    corner = tuple(0 if axis.first == "dirichlet" else -1 for axis in axes)  # a Dirichlet node, if any
     padded = (0,) * (3 - len(axes)) + corner
     other = operator.diagonal()[:, padded[0], padded[1], padded[2]].reciprocal()
     return BoxInverse(axes, weights, reaction, problem.grid.cell_volume, other)
 
 
 def _constant(field: Tensor) -> Tensor | None:
-    """Return the value of a field (b, n) in each sample, or None if it varies in any."""
+    """Return the constant value of a field (b, n) in each sample, or None if it varies in some sample."""
     flat = _distinct(field)
     first = flat[:, :1]
-    soon = [flat[:, :64]] if flat.device.type == "cpu" else []  # most fields that vary do so soon
+    soon = [flat[:, :64]] if flat.device.type == "cpu" else []  # most varying fields vary there
     for some in [*soon, flat] if flat.shape[1] > 1 else []:
         if not bool((some == first).all()):
             return None
@@ -440,7 +442,7 @@ def _constant(field: Tensor) -> Tensor | None:
 def _end(condition: Boundary) -> End:
     if isinstance(condition, Periodic):
         return "periodic"
-    return "held" if isinstance(condition, Dirichlet) else "free"
+    return "dirichlet" if isinstance(condition, Dirichlet) else "neumann"
 
 
 def _smallest(field: Tensor) -> Tensor:
@@ -450,7 +452,7 @@ def _smallest(field: Tensor) -> Tensor:
 
 
 def _distinct(field: Tensor) -> Tensor:
-    """Flatten a field (b, n), to one entry a sample where all cells share one number in memory."""
+    """Flatten a field (b, n); a field expanded from one number per sample becomes (b, 1)."""
     flat = field.flatten(1)
     return flat if any(field.stride()[1:]) else flat[:, :1]
 
@@ -459,12 +461,12 @@ def _distinct(field: Tensor) -> Tensor:
 
 
 def box_eigenvalue(problem: Diffusion, *, nodal: bool) -> Tensor | None:
-    """Lower bound of the smallest eigenvalue of the lattice matrix on a box without solids, one a sample.
+    """Return a lower bound of the smallest eigenvalue of the lattice matrix on a box without solids, shape (b,).
 
-    The coefficient is replaced by its minimum along each axis and Robin sides by Neumann sides, both of which only
-    lower the form; the eigenvalues of the rest are known: 4/h^2 sin^2 of pi/2n, pi/4n, pi/2n, pi/n for two Dirichlet
-    sides, one, none, periodic. On a floating box it is the smallest nonzero one. None where the formula gives zero
-    for any sample.
+    Replacing the coefficient by its minimum for each axis and Robin sides by Neumann sides decreases the quadratic
+    form. The smallest eigenvalue along an axis is then a 4/h^2 sin^2(t), with t = pi/2n for two Dirichlet sides, pi/4n
+    for one, and pi/2n (Neumann) or pi/n (periodic) for the smallest nonzero one without. On a floating box, the bound
+    is that of the smallest nonzero eigenvalue. None if the bound is zero for some sample.
     """
     grid = problem.grid
     smallest = {id(a): _smallest(problem.samples(a.detach())) for a in problem.coefficient}
@@ -474,15 +476,15 @@ def box_eigenvalue(problem: Diffusion, *, nodal: bool) -> Tensor | None:
     for axis, (n, h) in enumerate(zip(grid.shape, grid.spacing)):
         a_min = smallest[id(problem.coefficient[axis])]
         conditions = [problem.boundary[f"{AXES[axis]}{end}"] for end in (0, 1)]
-        held = sum(isinstance(condition, Dirichlet) for condition in conditions)
-        angle = math.pi / n if problem.periodic[axis] else math.pi / (2 * n) / (2 if held == 1 else 1)
+        dirichlet = sum(isinstance(condition, Dirichlet) for condition in conditions)
+        angle = math.pi / n if problem.periodic[axis] else math.pi / (2 * n) / (2 if dirichlet == 1 else 1)
         eigenvalue = a_min * (4 / h**2 * math.sin(angle) ** 2)
-        if held:
+        if dirichlet:
             total = total + eigenvalue
         else:
             free_axes.append(eigenvalue)
-        if nodal and not problem.periodic[axis] and held < 2:
-            mass /= 2  # the last node of such an axis stands for half a cell
+        if nodal and not problem.periodic[axis] and dirichlet < 2:
+            mass /= 2  # a node at a Neumann end represents half a cell
     if problem.floats:  # without solids every sample is one component
         nonzero = torch.stack(torch.broadcast_tensors(*free_axes)).amin(0)
         total = torch.where(problem.components.floating, nonzero, total)

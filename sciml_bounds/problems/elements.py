@@ -1,7 +1,7 @@
 """Multilinear elements on a box grid, evaluated at the same points of every cell.
 
-Legend: q points of a cell, k its 2^d corners, n cells, d axes. Node fields have n + 1 nodes along every axis (periodic
-ones carry a copy of their first node).
+Shapes: q points of a cell, k = 2^d corners of a cell, n cells, d axes. Node fields have n + 1 nodes along every axis;
+on periodic axes the last node is a copy of the first.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from sciml_bounds.grid import Grid
 
 __all__ = ["GAUSS", "Elements", "Rule", "corners", "elements_on", "sum_corners"]
 
-#: Points of [0, 1] and their weights.
+#: Quadrature rule: points of [0, 1] and their weights.
 Rule = tuple[tuple[float, float], ...]
 
-#: Two Gauss points of [0, 1]: products of them integrate cubics exactly, and so the energies of linear problems.
+#: Two-point Gauss rule on [0, 1]. It integrates cubics exactly, and so the energies of linear problems.
 GAUSS = ((0.5 - math.sqrt(1 / 12), 0.5), (0.5 + math.sqrt(1 / 12), 0.5))
 
 
 def corners(nodes: Tensor, dim: int) -> Tensor:
-    """Values at the corners of every cell: (..., n + 1) becomes (2^d, ..., n)."""
+    """Return the values at the corners of every cell: (..., n + 1) becomes (2^d, ..., n)."""
     parts = [nodes]
     for axis in range(dim):
         position = nodes.ndim - dim + axis
@@ -35,7 +35,7 @@ def corners(nodes: Tensor, dim: int) -> Tensor:
 
 
 def sum_corners(parts: Tensor, dim: int) -> Tensor:
-    """Transpose of `corners`: add up what every corner gets, (2^d, ..., n) becomes (..., n + 1)."""
+    """Sum corner values at the nodes, (2^d, ..., n) becomes (..., n + 1): the transpose of `corners`."""
     shape = parts.shape[1:]
     sizes = (*shape[: len(shape) - dim], *(n + 1 for n in shape[len(shape) - dim :]))
     total = parts.new_zeros(sizes)
@@ -49,23 +49,23 @@ def sum_corners(parts: Tensor, dim: int) -> Tensor:
 
 
 class Elements:
-    """Multilinear functions at tensor products of points of the unit interval.
+    """Multilinear elements with a tensor-product quadrature rule.
 
     Parameters
     ----------
-    grid
+    grid : Grid
         The grid.
-    rule
+    rule : Rule
         Points of [0, 1] and their weights, which sum to 1.
-    device
-        Where the fields are.
+    device : torch.device or str
+        Device of the fields.
 
     Attributes
     ----------
-    weights
-        Shape (q,): integrals over a cell are sums over its points.
-    points
-        Of the unit cell, shape (q, d).
+    weights : Tensor (q,)
+        Quadrature weights of a cell.
+    points : Tensor (q, d)
+        Quadrature points of the unit cell.
     """
 
     def __init__(self, grid: Grid, rule: Rule = GAUSS, device: torch.device | str = "cpu") -> None:
@@ -78,12 +78,12 @@ class Elements:
 
     @cached_property
     def shapes(self) -> Tensor:
-        """Nodal functions at the points, shape (q, k)."""
+        """Values of the nodal basis functions at the points, shape (q, k)."""
         return self._products(None)
 
     @cached_property
     def slopes(self) -> Tensor:
-        """Their gradients, shape (q, k, d)."""
+        """Gradients of the nodal basis functions at the points, shape (q, k, d)."""
         return torch.stack([self._products(axis) for axis in range(self.grid.dim)], -1)
 
     def _products(self, slope: int | None) -> Tensor:
@@ -98,15 +98,20 @@ class Elements:
         return torch.stack(columns, -1)
 
     def at(self, nodes: Tensor, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """Return values (q, ..., n) and gradients (q, ..., n, d) of a node field (..., n + 1), at some points."""
+        """Return values (q, ..., n) and gradients (q, ..., n, d) of a node field (..., n + 1) at the points `rows`."""
         of_corners = corners(nodes, self.grid.dim)
         values = torch.tensordot(self.shapes[rows], of_corners, 1)
         return values, torch.einsum("qkd,k...->q...d", self.slopes[rows], of_corners)
 
     def tested(self, by_value: Tensor, by_gradient: Tensor) -> Tensor:
-        """Integrate (s, phi) + (y, grad phi) for every nodal function, from s (q, ..., n) and y (q, ..., n, d).
+        """Return (s, phi) + (y, grad phi), shape (..., n + 1), for every nodal basis function phi.
 
-        Transpose of `at`, with the weights between: (..., n + 1).
+        Parameters
+        ----------
+        by_value : Tensor (q, ..., n)
+            s at the points.
+        by_gradient : Tensor (q, ..., n, d)
+            y at the points.
         """
         shapes = self.shapes * self.weights.unsqueeze(-1)
         slopes = self.slopes * self.weights.view(-1, 1, 1)
@@ -114,11 +119,11 @@ class Elements:
         return sum_corners(parts, self.grid.dim)
 
     def integrate(self, values: Tensor) -> Tensor:
-        """Integrate what is given at the points, (q, n), over the box."""
+        """Integrate values at the points, shape (q, n), over the box."""
         return (self.weights @ values.reshape(len(self.weights), -1)).sum()
 
     def coordinates(self) -> Tensor:
-        """Points of all cells, shape (q, n, d)."""
+        """Return the coordinates of the points of all cells, shape (q, n, d)."""
         grid = self.grid
         lines = []
         for axis, h in enumerate(grid.spacing):
@@ -133,5 +138,5 @@ class Elements:
 
 @lru_cache(maxsize=64)
 def elements_on(grid: Grid, rule: Rule = GAUSS, device: torch.device | str = "cpu") -> Elements:
-    """Return the elements of a grid with a rule, which are made once."""
+    """Return the elements of a grid with a rule, cached."""
     return Elements(grid, rule, device)

@@ -1,6 +1,6 @@
-"""Isotropic energy densities L = a(x) g(|p|) + c(x) h(u), whose derivatives are formulas.
+"""Isotropic energy densities L = a(x) g(|p|) + c(x) h(u) with analytic derivatives.
 
-Legend: u (...), p (..., d), with any leading axes; `place` holds the weights a and c where the density is asked.
+Shapes: u (...) and p (..., d), with any leading axes. `place` is the pair of weights (a, c) at the points.
 """
 
 from __future__ import annotations
@@ -28,27 +28,28 @@ __all__ = [
 
 
 class IsotropicEnergy(EnergyDensity):
-    """L = a(x) g(|p|) + c(x) h(u).
+    """Isotropic energy density L = a(x) g(|p|) + c(x) h(u), where p is the gradient of u.
 
     Parameters
     ----------
-    profile
-        g, an even function with g'(0) = 0, written in torch and applied to each entry.
-    potential
-        h, likewise; None for none.
-    coefficient
+    profile : callable
+        g, an even function with g'(0) = 0, written in torch and applied entrywise.
+    potential : callable, optional
+        h, written in torch and applied entrywise. By default there is no potential.
+    coefficient : float, array (nx, ny) or callable
         a > 0, as in `sb.Diffusion`; on an `sb.barron.Box` a number or a function of points (..., d).
-    reaction
-        c >= 0, likewise; it is taken as 1 where a potential is given and no reaction.
-    convex
-        Whether g and h are declared to be convex.
-    lower, upper
-        The second derivatives of g are declared to lie between them: then lambda = lower min a, Lambda = upper max a.
+    reaction : float, array (nx, ny) or callable, optional
+        c >= 0, as `coefficient`. By default 1 if a potential is given.
+    convex : bool
+        Declares g and h to be convex.
+    lower, upper : float
+        Declared bounds of the second derivative of g. The ellipticity constants are then lambda = lower min a and
+        Lambda = upper max a.
 
     Raises
     ------
     InputError
-        If a function cannot be called, a reaction comes without a potential, or 0 <= lower <= upper does not hold.
+        If a function is not callable, a reaction is given without a potential, or not 0 <= lower <= upper.
 
     Examples
     --------
@@ -71,9 +72,9 @@ class IsotropicEnergy(EnergyDensity):
     ) -> None:
         for name, function in (("profile", profile), ("potential", potential)):
             if not callable(function) and not (name == "potential" and function is None):
-                raise InputError(f"the {name} is {function!r}; give a function of torch, applied to each entry.")
+                raise InputError(f"the {name} is {function!r}; it must be a torch function that acts entrywise.")
         if potential is None and reaction is not None:
-            raise InputError("a reaction weighs a potential, and there is none; give potential, or leave it out.")
+            raise InputError("reaction is the weight of the potential, but potential is None; pass both or neither.")
         lower, upper = checked_range(lower, upper)
         g = profile if isinstance(profile, ScalarFunction) else Custom(profile, convex, lower, upper)
         if potential is None or isinstance(potential, ScalarFunction):
@@ -93,7 +94,7 @@ class IsotropicEnergy(EnergyDensity):
 
     @property
     def fields(self) -> dict[str, Field]:
-        """The weights a and c, as they were given."""
+        """The weights a and c, as passed by the user."""
         return {"coefficient": self.coefficient, "reaction": self.reaction}
 
     def value(self, place: Any, u: Tensor, p: Tensor) -> Tensor:
@@ -106,7 +107,7 @@ class IsotropicEnergy(EnergyDensity):
         """Return dL/du (...) and dL/dp (..., d)."""
         a, c = place
         secant = self.profile.secant(torch.linalg.vector_norm(p, dim=-1)).unsqueeze(-1)
-        along = torch.where(p == 0, 0.0, secant * p)  # a secant may be infinite at 0
+        along = torch.where(p == 0, 0.0, secant * p)  # the secant may be infinite at 0
         return c * self.potential.slope(u), a.unsqueeze(-1) * along
 
     def second(self, place: Any, u: Tensor, p: Tensor) -> Second:
@@ -128,19 +129,20 @@ class IsotropicEnergy(EnergyDensity):
 
 
 class QuadraticEnergy(IsotropicEnergy):
-    """L = a |p|^2 / 2 + c |u|^m / m: with m = 2 the equation -div(a grad u) + c u = f.
+    """Energy density L = a |p|^2 / 2 + c |u|^m / m; m = 2 gives the equation -div(a grad u) + c u = f.
 
     Parameters
     ----------
-    coefficient, reaction
+    coefficient, reaction : float, array (nx, ny) or callable
         a > 0 and c >= 0, as in `sb.Diffusion`; on an `sb.barron.Box` numbers or functions of points (..., d).
-    power
+        `sb.variational.VariationalProblem` checks them.
+    power : float
         m > 1.
 
     Raises
     ------
     InputError
-        If the power is not above 1; what fields must be, `sb.variational.VariationalProblem` says.
+        If the power is not above 1.
 
     Examples
     --------
@@ -159,12 +161,12 @@ class QuadraticEnergy(IsotropicEnergy):
 
 
 class PLaplacian(IsotropicEnergy):
-    """L = a |p|^q / q + c |u|^m / m: the equation -div(a |grad u|^(q - 2) grad u) + c |u|^(m - 2) u = f.
+    """Energy density L = a |p|^q / q + c |u|^m / m of -div(a |grad u|^(q - 2) grad u) + c |u|^(m - 2) u = f.
 
     Parameters
     ----------
-    exponent
-        q > 1. For q other than 2 there is no positive lambda, and no finite Lambda.
+    exponent : float
+        q > 1. For q != 2, there is neither a positive lambda nor a finite Lambda.
     coefficient, reaction, power
         As in `sb.variational.QuadraticEnergy`.
 
@@ -185,7 +187,7 @@ class PLaplacian(IsotropicEnergy):
 
 
 class MinimalSurface(IsotropicEnergy):
-    """L = a sqrt(1 + |p|^2) + c |u|^m / m: the (weighted) area of the graph of u.
+    """Energy density L = a sqrt(1 + |p|^2) + c |u|^m / m: the (weighted) area of the graph of u.
 
     Parameters
     ----------
@@ -199,8 +201,8 @@ class MinimalSurface(IsotropicEnergy):
 
     Notes
     -----
-    Lambda is max a, and there is no positive lambda. Loads that no flux |y| <= a carries leave the energy unbounded
-    below.
+    Lambda is max a, and there is no positive lambda. The energy is unbounded below if no flux y with |y| <= a balances
+    the source.
 
     Examples
     --------
@@ -213,14 +215,14 @@ class MinimalSurface(IsotropicEnergy):
 
 
 class ShearThinning(IsotropicEnergy):
-    """L = a (|p|^2 / 2 + k (sqrt(1 + |p|^2) - 1)) + c |u|^m / m: Lambda / lambda is 1 + k (for constant a).
+    """Energy density L = a (|p|^2 / 2 + k (sqrt(1 + |p|^2) - 1)) + c |u|^m / m of a shear-thinning fluid.
 
-    The equation is -div(a (1 + k / sqrt(1 + |grad u|^2)) grad u) + c |u|^(m - 2) u = f: what conducts (flows, shears)
-    does so the more easily the steeper u is.
+    The equation is -div(a (1 + k / sqrt(1 + |grad u|^2)) grad u) + c |u|^(m - 2) u = f: the effective viscosity
+    decreases with |grad u|. For constant a, Lambda / lambda = 1 + k.
 
     Parameters
     ----------
-    extra
+    extra : float
         k >= 0.
     coefficient, reaction, power
         As in `sb.variational.QuadraticEnergy`.
@@ -228,7 +230,7 @@ class ShearThinning(IsotropicEnergy):
     Raises
     ------
     InputError
-        If the extra is negative, or the power not above 1.
+        If `extra` is negative, or the power is not above 1.
 
     Examples
     --------
@@ -238,19 +240,19 @@ class ShearThinning(IsotropicEnergy):
 
     def __init__(self, extra: float, coefficient: Field = 1.0, reaction: Field = 0.0, *, power: float = 2.0) -> None:
         if require_number(extra, "extra") < 0:
-            raise InputError(f"extra is {extra!r}; the energy is convex for every extra >= 0, and not claimed below.")
+            raise InputError(f"extra is {extra!r}; it must not be negative, so that the energy is convex.")
         potential = Power(_exponent(power, "power"))
         self._set(Stiffened(float(extra)), potential, coefficient, reaction, declared=False)
 
 
 class GinzburgLandau(IsotropicEnergy):
-    """L = w^2 |p|^2 / 2 + (u^2 - 1)^2 / 4: two phases u = 1 and u = -1 with layers of width w between them.
+    """Energy density L = w^2 |p|^2 / 2 + (u^2 - 1)^2 / 4 of two phases u = 1 and u = -1, with layers of width w.
 
-    Not convex, so that no certificate is given, and a minimiser that is found may be one of several.
+    It is not convex, so there are no certificates, and a computed minimiser may be one of several.
 
     Parameters
     ----------
-    width
+    width : float
         w > 0.
 
     Raises
@@ -271,5 +273,5 @@ class GinzburgLandau(IsotropicEnergy):
 
 def _exponent(value: float, name: str) -> float:
     if require_number(value, name) <= 1:
-        raise InputError(f"{name} is {value!r}; it must be above 1, such as 2.")
+        raise InputError(f"{name} is {value!r}; it must be above 1, for example 2.")
     return float(value)

@@ -1,7 +1,7 @@
-"""Energy densities L(x, u, p) of the value u and the gradient p of a function, given by any function of torch.
+"""Energy densities L(x, u, p) of a point x, a value u and a gradient p, given by torch functions.
 
-Legend: u (...), p (..., d), with any leading axes; `place` is what a density has to know of where it is: the weights
-a and c there for isotropic ones, the points x (..., d) for others.
+Shapes: u (...) and p (..., d), with any leading axes. `place` is the data of the points: their weights (a, c) for
+isotropic densities, their coordinates x (..., d) for others.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from torch import Tensor
 from sciml_bounds.arrays import Field, require_number
 from sciml_bounds.errors import InputError
 
-__all__ = ["SHORTEST", "EnergyDensity", "Second", "checked_range", "lengthened"]
+__all__ = ["MIN_RELATIVE_LENGTH", "EnergyDensity", "Second", "checked_range", "lengthened"]
 
-#: Gradients shorter than this part of their root mean square are lengthened to it, see `lengthened`.
-SHORTEST = 1e-3
+#: Length of the shortest gradients returned by `lengthened`, relative to the root mean square of all gradients.
+MIN_RELATIVE_LENGTH = 1e-3
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Second:
 
     Attributes
     ----------
-    pp
-        Shape (..., d, d).
-    up
-        Shape (..., d); None where it is zero.
-    uu
-        Shape (...).
+    pp : Tensor (..., d, d)
+        With respect to p twice.
+    up : Tensor (..., d) or None
+        Mixed derivative with respect to u and p; None if it is zero.
+    uu : Tensor (...)
+        With respect to u twice.
     """
 
     pp: Tensor
@@ -43,26 +43,26 @@ class Second:
 
 
 class EnergyDensity:
-    """L(x, u, p), written in torch.
+    """General energy density L(x, u, p), written in torch.
 
     Parameters
     ----------
-    function
-        Called with the points x (..., d), values u (...) and gradients p (..., d); returns (...). Its derivatives are
-        those of torch, so that it has to be twice differentiable.
-    convex
-        Whether L is declared to be convex in (u, p) together; without that no guarantee is claimed.
-    lower, upper
-        lambda and Lambda: the second derivatives in p are declared to lie between them.
+    function : callable
+        Called with points x (..., d), values u (...) and gradients p (..., d); returns L, shape (...). Autograd
+        computes its derivatives, so it must be twice differentiable.
+    convex : bool
+        Declares L to be convex in (u, p) jointly. Error bounds need this.
+    lower, upper : float
+        Declared ellipticity constants lambda and Lambda: bounds of the eigenvalues of the second derivative in p.
 
     Raises
     ------
     InputError
-        If `function` cannot be called, or 0 <= lower <= upper does not hold.
+        If `function` is not callable, or not 0 <= lower <= upper.
 
     Notes
     -----
-    What is declared is tested on samples by `sb.variational.VariationalProblem`.
+    `sb.variational.VariationalProblem` tests these declarations on samples.
 
     Examples
     --------
@@ -81,20 +81,20 @@ class EnergyDensity:
         upper: float = math.inf,
     ) -> None:
         if not callable(function):
-            raise InputError(f"the energy density is {function!r}; give a function of (x, u, p), written in torch.")
+            raise InputError(f"the energy density is {function!r}; it must be a torch function of (x, u, p).")
         self.function = function
         self.convex = bool(convex)
         self.lower, self.upper = checked_range(lower, upper)
 
-    #: Whether -div(a grad u) + c u = f says the same.
+    #: Whether the equation is -div(a grad u) + c u = f.
     linear = False
 
-    #: Whether what it is said to be is declared by a user, not known.
+    #: Whether convexity and bounds are declared by the user instead of known, and so have to be tested.
     declared = True
 
     @property
     def fields(self) -> dict[str, Field]:
-        """The weights by name, as they were given."""
+        """The weights by name, as passed by the user."""
         return {}
 
     def value(self, place: Any, u: Tensor, p: Tensor) -> Tensor:
@@ -103,7 +103,8 @@ class EnergyDensity:
         if not isinstance(result, Tensor) or result.shape != u.shape:
             kind = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else f"a {type(result).__name__}"
             raise InputError(
-                f"the energy density makes {kind} of {tuple(u.shape)} points; let it return one number a point."
+                f"the energy density returned {kind} for points of shape {tuple(u.shape)}; it must return one number "
+                "per point."
             )
         return result
 
@@ -131,43 +132,44 @@ class EnergyDensity:
         Raises
         ------
         InputError
-            If nothing is known that would be that.
+            For a general density, which need not have this form.
         """
         raise InputError(
-            "Kacanov's method needs dL/dp = k(x, u, p) p, which is not known of a function (x, u, p); give an "
-            "sb.variational.IsotropicEnergy, or take method='newton'."
+            "Kacanov's method needs dL/dp = k(x, u, p) p, which is unknown for a general energy density; use an "
+            "sb.variational.IsotropicEnergy, or method='newton'."
         )
 
 
 def lengthened(p: Tensor) -> Tensor:
-    """Return gradients (..., d) none of which is shorter than a part of their root mean square, or of 1.
+    """Return gradients (..., d) scaled up to a minimum length of `MIN_RELATIVE_LENGTH` times their root mean square.
 
-    For second derivatives of energies that degenerate: these vanish, or are infinite, where the gradient vanishes.
+    This regularises second derivatives of degenerate energies, which vanish or are infinite where the gradient is zero.
+    If all gradients are zero, the minimum length is 1.
     """
     r = torch.linalg.vector_norm(p, dim=-1, keepdim=True)
-    shortest = SHORTEST * float(r.square().mean().sqrt()) or 1.0
+    shortest = MIN_RELATIVE_LENGTH * float(r.square().mean().sqrt()) or 1.0
     first = torch.eye(p.shape[-1], dtype=p.dtype, device=p.device)[0]
     along = torch.where(r > 0, p / torch.where(r > 0, r, 1.0), first)
     return torch.where(r < shortest, shortest * along, p)
 
 
 def checked_range(lower: float, upper: float) -> tuple[float, float]:
-    """Read lambda and Lambda.
+    """Return the ellipticity constants lambda and Lambda as floats.
 
     Raises
     ------
     InputError
-        If 0 <= lower <= upper does not hold.
+        If not 0 <= lower <= upper.
     """
     low = require_number(lower, "lower")
     high = math.inf if isinstance(upper, float) and upper == math.inf else require_number(upper, "upper", positive=True)
     if not 0 <= low <= high:
-        raise InputError(f"lower is {lower!r} and upper {upper!r}; 0 <= lower <= upper must hold.")
+        raise InputError(f"lower is {lower!r} and upper is {upper!r}; they must satisfy 0 <= lower <= upper.")
     return low, high
 
 
 def _gradients(total: Tensor, u: Tensor, p: Tensor, *, create_graph: bool) -> tuple[Tensor, Tensor]:
-    """Differentiate a sum over points by u and p; zero where it does not depend on one of them."""
+    """Return the derivatives of a sum over points with respect to u and p; zero for a variable it does not contain."""
     if not total.requires_grad:
         return torch.zeros_like(u), torch.zeros_like(p)
     found = torch.autograd.grad(total, (u, p), create_graph=create_graph, retain_graph=True, allow_unused=True)

@@ -1,4 +1,4 @@
-"""Fields over a grid and over its sides: converted, sampled and checked with one sentence each."""
+"""Conversion, sampling and validation of fields on a grid and on its sides."""
 
 from __future__ import annotations
 
@@ -29,35 +29,44 @@ __all__ = [
     "unbatched_shape",
 ]
 
-#: Conditions by side, with tensors (batch..., side shape) in place of what the user gave.
+#: Boundary conditions by side, with data converted to tensors (batch..., side shape).
 Sides = dict[str, Boundary]
 
 
-#: Sizes of data beyond these are refused: norms and bounds are sums of squares, which would be lost or overflow.
+#: Smallest and largest accepted size of data. Beyond them, squares in norms and bounds would under- or overflow.
 LIMITS = {torch.float32: (1e-15, 1e15), torch.float64: (1e-75, 1e75)}
 
 
 def require_sizes(tensor: Tensor, name: str, *, large_only: bool = False) -> None:
-    """Refuse a field that has a very large entry, or (unless `large_only`) is very small everywhere but not zero.
+    """Raise if the largest entry of a field is outside `LIMITS`; zero fields are accepted.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        The field.
+    name : str
+        Its name, for the message.
+    large_only : bool
+        Whether to accept small fields.
 
     Raises
     ------
     InputError
-        With the size and what to do.
+        If the largest absolute value is too large, or too small but not zero.
     """
     if tensor.numel():
         require_size(max(map(abs, _range(tensor))), tensor.dtype, name, large_only=large_only)
 
 
 def _range(tensor: Tensor) -> list[float]:
-    """Read the smallest and the largest entry, for which the host waits once; NaN if there is one."""
-    one = tensor.detach() if any(tensor.stride()) else tensor.detach()[(0,) * tensor.ndim]  # one number for all cells
+    """Return the smallest and the largest entry, by one transfer to the host; NaN if the field contains NaN."""
+    one = tensor.detach() if any(tensor.stride()) else tensor.detach()[(0,) * tensor.ndim]  # an expanded number
     ends: list[float] = torch.stack(one.aminmax()).tolist()
     return ends
 
 
 def require_size(size: float, dtype: torch.dtype, name: str, *, large_only: bool = False) -> None:
-    """Refuse a size as `require_sizes` does."""
+    """Raise if a size is outside `LIMITS`, as `require_sizes` does for a field."""
     smallest, largest = LIMITS[dtype]
     if size > largest or (0.0 < size < smallest and not large_only):
         kind = str(dtype).removeprefix("torch.")
@@ -69,17 +78,17 @@ def require_size(size: float, dtype: torch.dtype, name: str, *, large_only: bool
 
 
 def is_array_free_callable(value: Any) -> bool:
-    """Whether a value is a function of the coordinates (and not an array that happens to be callable)."""
+    """Return whether a value is a function of the coordinates, not an array that happens to be callable."""
     return callable(value) and not hasattr(value, "dtype")
 
 
 def cell_field(value: Any, name: str, grid: Grid, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Convert a field given per cell to a tensor (batch..., n), expanding plain numbers.
+    """Convert a cell field to a tensor (batch..., n), expanding Python numbers.
 
     Raises
     ------
     InputError
-        If the shape does not end with the grid's, or an entry is not finite.
+        If the trailing axes do not have the shape of the grid, or an entry is not finite.
     """
     return cell_range(value, name, grid, dtype, device)[0]
 
@@ -87,7 +96,7 @@ def cell_field(value: Any, name: str, grid: Grid, dtype: torch.dtype, device: to
 def cell_range(
     value: Any, name: str, grid: Grid, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, float, float]:
-    """Convert a field as `cell_field` does; also return its smallest and its largest entry."""
+    """Convert a field as `cell_field` does; also return its smallest and largest entries."""
     given = _at_centers(value, name, grid, dtype, device)
     return _checked(given, name, grid.shape, dtype, device, lambda tensor: _require_cells(tensor, name, grid))
 
@@ -100,7 +109,7 @@ def _checked(
     device: torch.device,
     require_shape: Callable[[Tensor], None],
 ) -> tuple[Tensor, float, float]:
-    """Convert a field and check it, for which the host waits once, or not at all for a plain number."""
+    """Convert and check a field, with one transfer to the host (none for a Python number)."""
     plain = isinstance(value, int | float)
     tensor = convert(value, name, dtype, torch.device("cpu") if plain else device)
     if tensor.ndim:
@@ -115,24 +124,24 @@ def _checked(
 
 
 def solid_field(value: Any, grid: Grid, dtype: torch.dtype, device: torch.device) -> Tensor | None:
-    """Convert the walls given per cell to a boolean tensor (batch..., n); None where there are none.
+    """Convert the mask of solid cells to a boolean tensor (batch..., n); None for no solids.
 
     Raises
     ------
     InputError
-        If the entries are no truth values, the shape does not end with the grid's, or a sample has no fluid.
+        If it is not boolean, its trailing axes do not have the shape of the grid, or a sample has no fluid cell.
     """
     if value is None:
         return None
     mask = to_mask(_at_centers(value, "solid", grid, dtype, device), "solid")
     _require_cells(mask, "solid", grid)
     if bool(mask.reshape(-1, *grid.shape).flatten(1).all(1).any()):
-        raise InputError("every cell is solid, so there is nothing to solve; leave some cells fluid.")
+        raise InputError("every cell is solid, so the domain is empty; leave some cells fluid.")
     return mask.to(device)
 
 
 def _at_centers(value: Any, name: str, grid: Grid, dtype: torch.dtype, device: torch.device) -> Any:
-    """Call a function of the coordinates at the cell centres; anything else stays what it is."""
+    """Sample a function of the coordinates at the cell centres; return other values unchanged."""
     if not is_array_free_callable(value):
         return value
     centers = [grid.centers(axis, dtype, device) for axis in range(grid.dim)]
@@ -142,29 +151,29 @@ def _at_centers(value: Any, name: str, grid: Grid, dtype: torch.dtype, device: t
 def _require_cells(tensor: Tensor, name: str, grid: Grid) -> None:
     if tuple(tensor.shape[-grid.dim :]) != grid.shape:
         raise InputError(
-            f"{name} has shape {tuple(tensor.shape)}, but one value a cell is expected: "
+            f"{name} has shape {tuple(tensor.shape)}, but it needs one value per cell: "
             f"(batch..., {_join(grid.shape)}).{_hint(tensor, grid)}"
         )
     require_samples(tensor, name)
 
 
 def require_samples(tensor: Tensor, name: str) -> None:
-    """Refuse a batch of none.
+    """Raise if the batch is empty.
 
     Raises
     ------
     InputError
-        With the shape.
+        If the field has no samples.
     """
     if tensor.numel() == 0:
-        raise InputError(f"{name} has shape {tuple(tensor.shape)}, a batch without samples; give at least one.")
+        raise InputError(f"{name} has shape {tuple(tensor.shape)}, an empty batch; pass at least one sample.")
 
 
 def _hint(tensor: Tensor, grid: Grid) -> str:
     if tuple(tensor.shape[-grid.dim :]) == tuple(n + 1 for n in grid.shape):
-        return " This is the shape of a node field; average it to the cells first."
+        return " It looks like a node field; average it to the cells first."
     if tuple(tensor.shape[-grid.dim :]) == tuple(reversed(grid.shape)):
-        return " Its axes are in reversed order; transpose it (the first axis is x)."
+        return " Its axes seem to be in reverse order; transpose it, so that the first axis is x."
     return ""
 
 
@@ -173,12 +182,12 @@ def _join(shape: Sequence[int]) -> str:
 
 
 def node_shape(grid: Grid, periodic: tuple[bool, ...]) -> tuple[int, ...]:
-    """Return the shape of a node field: n + 1 along an axis, n along a periodic one."""
+    """Return the shape of a node field: n + 1 nodes along an axis, n along a periodic one."""
     return tuple(n if p else n + 1 for n, p in zip(grid.shape, periodic))
 
 
 def unbatched_shape(side: str, condition: Boundary, grid: Grid, periodic: tuple[bool, ...]) -> tuple[int, ...]:
-    """Return the shape of the data of one side: its nodes for Dirichlet, its faces otherwise."""
+    """Return the shape of the data of a side: that of its nodes for Dirichlet data, of its faces otherwise."""
     axis, _ = side_axis(side)
     shape = node_shape(grid, periodic) if isinstance(condition, Dirichlet) else grid.shape
     return shape[:axis] + shape[axis + 1 :]
@@ -187,12 +196,12 @@ def unbatched_shape(side: str, condition: Boundary, grid: Grid, periodic: tuple[
 def convert_sides(
     boundary: Any, grid: Grid, dtype: torch.dtype, device: torch.device
 ) -> tuple[Sides, tuple[bool, ...]]:
-    """Check the conditions of all sides and convert their data; also tell which axes are periodic.
+    """Check the conditions of all sides and convert their data; also return which axes are periodic.
 
     Raises
     ------
     InputError
-        If a side is missing, unknown, half periodic, or its data have a wrong shape or value.
+        If a side is missing or unknown, only one side of an axis is periodic, or data have a wrong shape or value.
     """
     sides = named_sides(boundary, grid)
     periodic = tuple(isinstance(sides[f"{AXES[a]}0"], Periodic) for a in range(grid.dim))
@@ -200,7 +209,7 @@ def convert_sides(
 
 
 def named_sides(boundary: Any, grid: Grid) -> Sides:
-    """Spread one condition over all sides, or check a mapping from side names.
+    """Return the condition of every side, from one condition for all sides or a dict from side names.
 
     Raises
     ------
@@ -211,7 +220,7 @@ def named_sides(boundary: Any, grid: Grid) -> Sides:
         return dict.fromkeys(grid.sides, boundary)
     if not isinstance(boundary, dict):
         raise InputError(
-            f"boundary is one condition, such as Dirichlet(0.0), or a dict from side names to conditions, not "
+            f"boundary must be a condition, such as Dirichlet(0.0), or a dict from side names to conditions, not "
             f"{getattr(boundary, '__name__', type(boundary).__name__)}."
         )
     unknown = [side for side in boundary if side not in grid.sides]
@@ -220,7 +229,8 @@ def named_sides(boundary: Any, grid: Grid) -> Sides:
     missing = [side for side in grid.sides if side not in boundary]
     if missing:
         raise InputError(
-            f"no condition is given for {', '.join(missing)}; name one for every side ({', '.join(grid.sides)})."
+            f"boundary has no condition for {', '.join(missing)}; it needs one for every side "
+            f"({', '.join(grid.sides)})."
         )
     for side, condition in boundary.items():
         if not isinstance(condition, Dirichlet | Neumann | Robin | Periodic):
@@ -235,7 +245,7 @@ def named_sides(boundary: Any, grid: Grid) -> Sides:
 
 
 def side_values(sides: Mapping[str, Boundary]) -> list[tuple[str, Any]]:
-    """List the data of all sides, each with a name for messages."""
+    """Return the data of all sides, each with a name for messages."""
     values: list[tuple[str, Any]] = []
     for side, condition in sides.items():
         if isinstance(condition, Dirichlet):
@@ -265,7 +275,10 @@ def _convert_side(
         return Neumann(data(condition.flux, "the Neumann flux")[0])
     alpha, low = data(condition.alpha, "the Robin coefficient alpha")
     if low < 0:
-        raise InputError(f"the Robin coefficient alpha on {side} is negative ({low:g}); it must not be.")
+        raise InputError(
+            f"the Robin coefficient alpha on {side} must not be negative, but its smallest value is {low:g}; check its "
+            "sign."
+        )
     return Robin(alpha, data(condition.g, "the Robin right-hand side g")[0])
 
 
@@ -279,7 +292,7 @@ def _side_field(
     dtype: torch.dtype,
     device: torch.device,
 ) -> tuple[Tensor, float]:
-    """Convert the data of a side; also return the smallest entry."""
+    """Convert the data of a side; also return their smallest entry."""
     axis, end = side_axis(side)
     if is_array_free_callable(value):
         value = _sample(value, name, axis, end, nodal, shape, grid, dtype, device)
@@ -289,7 +302,7 @@ def _side_field(
             place = "node" if nodal else "face"
             expected = f"(batch..., {_join(shape)})" if shape else "(batch...)"
             raise InputError(
-                f"{name} has shape {tuple(tensor.shape)}, but one value a {place} of that side is expected: {expected}."
+                f"{name} has shape {tuple(tensor.shape)}, but it needs one value per {place} of the side: {expected}."
             )
         require_samples(tensor, name)
 
@@ -307,7 +320,7 @@ def _sample(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Any:
-    """Call a function of all coordinates at the nodes or face centres of one side."""
+    """Sample a function of all coordinates at the nodes or face centres of a side."""
     place = grid.nodes if nodal else grid.centers
     along = [place(a, dtype, device) for a in range(grid.dim) if a != axis]
     along = [points[:n] for points, n in zip(along, shape)]  # a periodic axis has no last node
@@ -318,9 +331,9 @@ def _sample(
 
 
 def _call(function: Any, name: str, coordinates: Sequence[Tensor]) -> Any:
-    """Call a function of the coordinates; what goes wrong inside of it is the user's to see.
+    """Call a function of the coordinates; exceptions inside it are not caught.
 
-    Those that say that they are functions `of_points`, as Barron functions and networks do, get points (..., d).
+    A function with a true attribute `of_points`, such as a Barron function or network, is called with points (..., d).
     """
     if getattr(function, "of_points", False):
         return function(torch.stack(tuple(coordinates), -1))
@@ -330,9 +343,7 @@ def _call(function: Any, name: str, coordinates: Sequence[Tensor]) -> Any:
         dim = len(coordinates)
         counted = "1 coordinate; the grid has 1 axis" if dim == 1 else f"{dim} coordinates; the grid has {dim} axes"
         names = " and ".join(filter(None, (", ".join(AXES[: dim - 1]), AXES[dim - 1])))
-        raise InputError(
-            f"{name} is a function that cannot be called with {counted}, so let it take {names}."
-        ) from None
-    except ValueError:  # some functions in C have no signature that Python can read
+        raise InputError(f"{name} is a function that cannot be called with {counted}; it must take {names}.") from None
+    except ValueError:  # some functions written in C have no signature
         pass
     return function(*coordinates)

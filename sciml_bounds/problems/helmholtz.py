@@ -27,14 +27,14 @@ _Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Strip:
-    """Neumann data that have one value on a part of a side and are zero on the rest.
+    """Neumann data that are constant on a segment of a side and zero elsewhere.
 
     Attributes
     ----------
-    low, high
-        Where the part begins and ends, as coordinates along the side.
-    value
-        du/dn there.
+    low, high : float
+        Ends of the segment, as coordinates along the side.
+    value : float
+        du/dn on the segment.
     """
 
     low: float
@@ -44,45 +44,45 @@ class Strip:
     def __post_init__(self) -> None:
         if not (0 <= self.low < self.high <= 1 and math.isfinite(self.value)):
             raise InputError(
-                f"a strip from {self.low} to {self.high} with the value {self.value} is none; "
-                "give 0 <= low < high <= 1 and a finite value."
+                f"Strip({self.low}, {self.high}, {self.value}) is invalid; it needs 0 <= low < high <= 1 and a finite "
+                "value."
             )
 
 
-#: What du/dn may be given as along a side; a callable takes the coordinate along it.
+#: Accepted types of du/dn on a side; a callable takes the coordinate along the side.
 Flux = float | Strip | Callable[[Tensor], Tensor]
 
 
 class Helmholtz:
-    """-Lap u - (w / c)^2 u = 0 on (0, 1)^2, with du/dn given on all four sides.
+    """The Helmholtz equation -Lap u - (w / c)^2 u = 0 on (0, 1)^2, with du/dn prescribed on all four sides.
 
     Parameters
     ----------
-    cells
-        The number n of equal cells along each axis, or the coordinates of the lines between cells, one sequence an
-        axis, each from 0 to 1.
-    wave_speed
-        c > 0: values at the corners of the cells (batch..., n + 1, n + 1), between which it is bilinear, or a callable
-        of the coordinates (x, y), whose values enter as they are.
-    frequency
+    cells : int or pair of sequences of float
+        The number n of equal cells along each axis, or for each axis the increasing coordinates of the grid lines from
+        0 to 1.
+    wave_speed : float, array (batch..., n + 1, n + 1) or callable
+        c > 0. Values at the corners of the cells are interpolated bilinearly. A callable takes the coordinates (x, y)
+        and is evaluated at the Gauss points.
+    frequency : float
         w > 0.
-    flux
+    flux : mapping of str to float, Strip or callable
         du/dn by side (`x0`, `x1`, `y0`, `y1`): a number, a `Strip`, or a callable of the coordinate along the side.
         Sides that are not named have du/dn = 0.
 
     Raises
     ------
     InputError
-        If data are not finite, not positive or of the wrong shape, or the lines do not lead from 0 to 1.
+        If data are not finite, not positive or of the wrong shape, or the grid lines do not increase from 0 to 1.
 
     Notes
     -----
-    Work is done on the CPU in float64, one sample after the other by a sparse factorisation, and no gradients flow. On
-    one core, bilinear elements on 100 x 100 cells take about 0.1 s, degree 8 on 28 x 22 cells about 0.5 s.
+    Samples are solved one by one on the CPU in float64, by a sparse factorisation, without gradients. On one core,
+    bilinear elements on 100 x 100 cells take about 0.1 s, and degree 8 on 28 x 22 cells about 0.5 s.
 
-    The equation has one solution unless w is a resonance; near one, small changes of c or of the mesh change u by much.
-    Elements of low degree shift the resonances (pollution), so that the discrete solution may be far from the exact one
-    on meshes that resolve every wave well: compare the solutions of two degrees before trusting either.
+    The solution is unique unless w is a resonance. Near a resonance, small changes of c or of the mesh change u a lot.
+    Elements of low degree shift the resonances (pollution), so the discrete solution may be far from the exact one even
+    if the mesh resolves every wave. Compare the solutions of two degrees before trusting either.
 
     Examples
     --------
@@ -109,19 +109,20 @@ class Helmholtz:
         self.batch_shape = tuple(self.wave_speed.shape[:-2]) if isinstance(self.wave_speed, Tensor) else ()
 
     def solve(self, degree: int = 1) -> HelmholtzSolution:
-        """Solve by elements of a degree along each axis, directly.
+        """Solve with elements of a given degree, by a direct method.
 
         Parameters
         ----------
-        degree
-            1 is the bilinear element with 3 x 3 Gauss points; 6 to 10 resolve a wave with one or two cells.
+        degree : int
+            Polynomial degree along each axis. Degree 1 is the bilinear element with 3 x 3 Gauss points; degrees 6 to 10
+            resolve a wave with one or two cells.
 
         Raises
         ------
         ConvergenceError
             If w is a resonance of the discrete equation to working precision.
         InputError
-            If a cell is so large that w is above a resonance of the cell by itself (degree > 1).
+            If degree > 1 and w exceeds the lowest resonance of a single cell.
         """
         require_count(degree, "degree", 1)
         count = math.prod(len(lines) - 1 for lines in self.lines)
@@ -142,7 +143,7 @@ class Helmholtz:
         return elements.solve(elements.matrix_of_cells(-squared), load)
 
     def _speeds(self, elements: SpectralElements) -> list[_Floats]:
-        """Take the wave speed of each sample at the Gauss points."""
+        """Return the wave speed of each sample at the Gauss points."""
         points = elements.gauss_points
         if not isinstance(self.wave_speed, Tensor):
             x, y = (torch.from_numpy(p) for p in points)
@@ -170,12 +171,12 @@ class HelmholtzSolution:
 
     Attributes
     ----------
-    coefficients
-        Values at the nodes of the elements (batch..., n degree + 1, n degree + 1), float64.
-    residuals
-        Largest residual of each sample, as a share of the largest load; round-off of the factorisation.
-    elements
-        The elements, `elements.degree` and `elements.lines`.
+    coefficients : Tensor (batch..., n degree + 1, n degree + 1)
+        Values at the nodes of the elements, float64.
+    residuals : Tensor (batch...)
+        Largest residual relative to the largest load: the round-off of the factorisation.
+    elements : SpectralElements
+        The elements, with attributes `degree` and `lines`.
     """
 
     coefficients: Tensor
@@ -184,12 +185,12 @@ class HelmholtzSolution:
 
     @property
     def values(self) -> Tensor:
-        """The solution at the corners of the cells (batch..., n + 1, n + 1)."""
+        """The solution at the corners of the cells, shape (batch..., n + 1, n + 1)."""
         step = self.elements.degree
         return self.coefficients[..., ::step, ::step]
 
     def at(self, x: Any, y: Any) -> Tensor:
-        """Evaluate the solution on the lattice of given coordinates, (batch..., len(x), len(y))."""
+        """Evaluate the solution on the lattice of coordinates x and y, shape (batch..., len(x), len(y))."""
         along_x, along_y = (
             self.elements.interpolation(axis, _inside(points, name)).toarray()
             for axis, points, name in ((0, x, "x"), (1, y, "y"))
@@ -197,13 +198,13 @@ class HelmholtzSolution:
         return torch.from_numpy(along_x) @ self.coefficients @ torch.from_numpy(along_y).T
 
 
-# --- what is given ----------------------------------------------------------------------------------------------------
+# --- input validation -------------------------------------------------------------------------------------------------
 
 
 def _lines(cells: Any) -> tuple[_Floats, _Floats]:
     if isinstance(cells, tuple | list):
         if len(cells) != 2:
-            raise InputError(f"cells has {len(cells)} entries; give a number, or the lines along x and along y.")
+            raise InputError(f"cells has {len(cells)} entries; pass an integer, or the grid lines along x and along y.")
         return _checked_lines(cells[0], "x"), _checked_lines(cells[1], "y")
     require_count(cells, "cells", 1)
     lines = np.linspace(0.0, 1.0, int(cells) + 1)
@@ -213,7 +214,7 @@ def _lines(cells: Any) -> tuple[_Floats, _Floats]:
 def _checked_lines(values: Any, axis: str) -> _Floats:
     lines = convert(values, f"the lines along {axis}", torch.float64, torch.device("cpu")).numpy()
     if lines.ndim != 1 or len(lines) < 2 or lines[0] != 0 or lines[-1] != 1 or not (np.diff(lines) > 0).all():
-        raise InputError(f"the lines along {axis} must be increasing coordinates from 0 to 1, both included.")
+        raise InputError(f"the grid lines along {axis} must be increasing coordinates from 0 to 1, both included.")
     return lines
 
 
@@ -232,7 +233,7 @@ def _wave_speed(value: Any, lines: tuple[_Floats, _Floats]) -> Tensor | Callable
         speed = speed.expand(shape)
     if tuple(speed.shape[-2:]) != shape or speed.numel() == 0:
         raise InputError(
-            f"wave_speed has shape {tuple(speed.shape)}, but one value a corner of the cells is expected: "
+            f"wave_speed has shape {tuple(speed.shape)}; it needs one value per corner of the cells: "
             f"(batch..., {shape[0]}, {shape[1]})."
         )
     _require_positive(speed)
@@ -242,18 +243,18 @@ def _wave_speed(value: Any, lines: tuple[_Floats, _Floats]) -> Tensor | Callable
 def _require_positive(speed: Tensor) -> None:
     require_finite(speed, "wave_speed")
     if bool((speed <= 0).any()):
-        raise InputError(f"wave_speed has the value {speed.min():g}; waves travel at positive speeds.")
+        raise InputError(f"wave_speed must be positive, but its smallest value is {speed.min():g}; check its sign.")
 
 
 def _sides(flux: Any) -> dict[str, Flux]:
     if not isinstance(flux, Mapping) or not flux:
-        raise InputError("flux must be a dict from sides to du/dn with at least one side; without data, u = 0.")
+        raise InputError("flux must be a dict from sides to du/dn with at least one side, since otherwise u = 0.")
     for side, data in flux.items():
         if side not in _SIDES:
-            raise InputError(f"flux names the side {side!r}; the sides are {', '.join(_SIDES)}.")
+            raise InputError(f"flux names the unknown side {side!r}; the sides are {', '.join(_SIDES)}.")
         known = isinstance(data, Strip) or callable(data)
         if not known and (isinstance(data, bool) or not isinstance(data, Real) or not math.isfinite(data)):
-            raise InputError(f"flux on side {side} is {data!r}; give a finite number, a Strip, or a function.")
+            raise InputError(f"flux on side {side} is {data!r}; it must be a finite number, a Strip or a function.")
     return dict(flux)
 
 
@@ -276,20 +277,20 @@ def _along(side: str, data: Flux) -> Callable[[_Floats], _Floats]:
 def _inside(points: Any, name: str) -> _Floats:
     values = convert(points, name, torch.float64, torch.device("cpu")).detach().numpy()
     if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
-        raise InputError(f"{name} must be a list of coordinates between 0 and 1.")
+        raise InputError(f"{name} must be a one-dimensional list of coordinates between 0 and 1.")
     return values
 
 
 def _require_small_cells(lines: tuple[_Floats, _Floats], largest: float) -> None:
-    """Refuse cells whose inner nodes cannot be eliminated safely.
+    """Raise unless the inner nodes of every cell can be eliminated stably.
 
-    The smallest eigenvalue of -Lap with u = 0 around a cell is pi^2 (1 / hx^2 + 1 / hy^2). Below it the inner block is
-    positive definite, whatever the degree.
+    The smallest eigenvalue of -Lap on a cell with u = 0 on its boundary is pi^2 (1 / hx^2 + 1 / hy^2). For (w / c)^2
+    below it, the block of the inner nodes is positive definite for every degree.
     """
     hx, hy = (float(np.diff(line).max()) for line in lines)
     eigenvalue = math.pi**2 * (1 / hx**2 + 1 / hy**2)
     if largest >= eigenvalue:
         raise InputError(
-            f"a cell of {hx:g} x {hy:g} is too large for waves of length {2 * math.pi / math.sqrt(largest):.3g}: "
-            "it resonates by itself; give cells shorter than 0.7 wave lengths."
+            f"a cell of {hx:g} x {hy:g} is too large for the wave length {2 * math.pi / math.sqrt(largest):.3g}, as it "
+            "has a resonance below the frequency; use cells shorter than 0.7 wave lengths."
         )

@@ -1,7 +1,7 @@
-"""Gaussian random fields on boxes and tori, the same field at every resolution.
+"""Gaussian random fields on boxes and tori that do not depend on the resolution.
 
-A field is a series of cosines or Fourier modes whose coefficients are drawn in the order of their wavenumbers: a finer
-grid continues the series of a coarser one, so both show the same field but for the modes that the coarser one lacks.
+A field is a series of cosines or Fourier modes whose coefficients are drawn in the order of their wavenumbers. A finer
+grid continues the series of a coarser one, so both sample the same field, up to the modes missing on the coarser one.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ def cosine_field(
 ) -> NDArray[np.float64]:
     """Draw Gaussian fields with zero mean at the cell centres of the unit box.
 
-    The covariance is tau^(2 alpha - d) (-Laplace + tau^2)^(-alpha) with the Laplace operator of zero normal derivatives
-    on functions of zero mean: the field of the Darcy data of Li et al. (2021), arXiv:2010.08895.
+    The covariance is tau^(2 alpha - d) (-Laplace + tau^2)^(-alpha), with the Laplace operator with zero Neumann
+    conditions on functions of zero mean. These are the fields of the Darcy data of Li et al. (2021), arXiv:2010.08895.
 
     Parameters
     ----------
-    sources
-        The random numbers of each field; as many are taken as there are modes in a cube of the longest axis.
-    shape
+    sources : sequence of numpy.random.Generator
+        Random generator of each field. Each draws one number per mode of a cube as long as the longest axis.
+    shape : tuple of int
         Number of cells along each axis.
-    tau
+    tau : float
         Inverse length scale.
-    alpha
+    alpha : float
         Smoothness; above d/2 the field is continuous.
 
     Returns
     -------
-    ndarray
-        Shape (len(sources), *shape), float64.
+    array (len(sources), *shape)
+        The fields, float64.
 
     Examples
     --------
@@ -55,7 +55,7 @@ def cosine_field(
     order = _mode_order(0, longest - 1, dim)
     window = tuple(slice(n) for n in shape)
     fields = np.empty((len(sources), *shape))
-    for field, source in zip(fields, sources):  # one by one, so that no bit depends on the others
+    for field, source in zip(fields, sources):  # one by one, so that a field does not depend on the others
         modes = np.empty(longest**dim)
         modes[order] = source.standard_normal(len(order))
         field[...] = scipy.fft.idctn(amplitude * modes.reshape((longest,) * dim)[window], norm="ortho")
@@ -67,25 +67,25 @@ def torus_field(
 ) -> NDArray[np.float64]:
     """Draw periodic Gaussian fields with zero mean at the points i / n of the unit torus.
 
-    The covariance is tau^(2 alpha - d) (-Laplace + tau^2)^(-alpha) on functions of zero mean: with tau = 7 and alpha =
-    2.5 the initial vorticity in the code of Li et al. (2021), arXiv:2010.08895, whose text has another amplitude. Modes
-    of half the sampling frequency are left out.
+    The covariance is tau^(2 alpha - d) (-Laplace + tau^2)^(-alpha) on functions of zero mean. With tau = 7 and alpha =
+    2.5, these are the initial vorticities in the code of Li et al. (2021), arXiv:2010.08895; their text states another
+    amplitude. Modes at the Nyquist frequency are omitted.
 
     Parameters
     ----------
-    sources
-        The random numbers of each field; two for each mode of a cube of the longest axis are taken.
-    shape
+    sources : sequence of numpy.random.Generator
+        Random generator of each field. Each draws two numbers per mode of a cube as long as the longest axis.
+    shape : tuple of int
         Number of points along each axis.
-    tau
+    tau : float
         Inverse length scale.
-    alpha
+    alpha : float
         Smoothness; above d/2 the field is continuous.
 
     Returns
     -------
-    ndarray
-        Shape (len(sources), *shape), float64.
+    array (len(sources), *shape)
+        The fields, float64.
 
     Examples
     --------
@@ -115,7 +115,10 @@ def torus_field(
 
 
 def _amplitude(squares: Sequence[NDArray[np.float64]], tau: float, alpha: float) -> NDArray[np.float64]:
-    """Square roots of the eigenvalues of the covariance, zero for the constant, from the eigenvalues of -d^2/dx^2."""
+    """Return the square roots of the eigenvalues of the covariance, zero for the constant mode.
+
+    `squares` are the eigenvalues of -d^2/dx^2 along each axis.
+    """
     laplace = sum(np.meshgrid(*squares, indexing="ij", sparse=True), start=np.zeros(()))
     scale = tau ** (alpha - len(squares) / 2)
     return np.where(laplace > 0, scale * (laplace + tau**2) ** (-alpha / 2), 0.0)
@@ -123,7 +126,7 @@ def _amplitude(squares: Sequence[NDArray[np.float64]], tau: float, alpha: float)
 
 @lru_cache(maxsize=8)
 def _mode_order(first: int, last: int, dim: int) -> NDArray[np.intp]:
-    """Order the wavenumbers of a cube by their largest component, so that larger cubes continue smaller ones."""
+    """Return the order of the wavenumbers of a cube by largest component; larger cubes continue smaller ones."""
     grids = [grid.ravel() for grid in np.meshgrid(*[np.arange(first, last + 1)] * dim, indexing="ij")]
     ring = np.abs(np.stack(grids)).max(axis=0)
     return np.lexsort((*grids[::-1], ring))

@@ -1,4 +1,4 @@
-"""Boundary conditions on the faces of a finer grid."""
+"""Boundary conditions on refined grids."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ __all__ = ["refine_condition"]
 
 
 def refine_condition(condition: Boundary, factor: int, periodic: tuple[bool, ...]) -> Boundary:
-    """Divide every face of a side into `factor` along each of its axes, given which of them are periodic."""
+    """Return the condition on the grid whose faces are divided into `factor` along each axis.
+
+    Parameters
+    ----------
+    condition : Boundary
+        Condition with tensors as data.
+    factor : int
+        Refinement factor.
+    periodic : tuple of bool
+        Whether each axis of the side is periodic.
+    """
     if isinstance(condition, Dirichlet):
         return Dirichlet(interpolate_nodes(condition.value, factor, periodic))
     if isinstance(condition, Neumann):

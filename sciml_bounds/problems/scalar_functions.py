@@ -1,13 +1,13 @@
-"""Functions of one variable that energies are made of, with what solvers and certificates need of them.
+"""Scalar functions in energy densities: values, derivatives and convex conjugates.
 
-A profile g(r) of the length r = |p| of a gradient is even and has g'(0) = 0; a potential h(u) of the value need not.
-The convex conjugate is g*(s) = sup over r of r s - g(r). Where it has no closed form, r = (g')^-1 (s) is bracketed,
-r0 <= r <= r1, and since g*' = (g')^-1 increases,
+A profile g(r) of the length r = |p| of a gradient is even with g'(0) = 0; a potential h(u) need not be. The convex
+conjugate is g*(s) = sup over r of r s - g(r). If it has no closed form, r = (g')^-1 (s) is bracketed by r0 <= r <= r1.
+As g*' = (g')^-1 is increasing,
 
     g*(s) <= g*(s0) + (s - s0) r1    with s0 = g'(r0), g*(s0) = r0 s0 - g(r0),
 
-so that the number is never below the conjugate, whatever the bracket is. Rockafellar, "Convex Analysis" (1970), section
-12 and theorem 23.5.
+so the computed number is an upper bound of the conjugate for every bracket. See Rockafellar, "Convex Analysis" (1970),
+section 12 and theorem 23.5.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from torch import Tensor
 
 from sciml_bounds.errors import InputError
 
-__all__ = ["Area", "Custom", "DoubleWell", "Firmer", "Power", "ScalarFunction", "Stiffened"]
+__all__ = ["Area", "Custom", "DoubleWell", "Power", "Regularised", "ScalarFunction", "Stiffened"]
 
-#: Brackets are doubled so often before a slope counts as out of reach, and then halved until round-off.
-DOUBLINGS, HALVINGS = 128, 200
+#: Largest number of doublings of a bracket, after which a slope counts as not attained, and of bisections.
+MAX_DOUBLINGS, MAX_BISECTIONS = 128, 200
 
 
 class ScalarFunction(ABC):
@@ -32,12 +32,12 @@ class ScalarFunction(ABC):
 
     Attributes
     ----------
-    convex
+    convex : bool
         Whether it is convex.
-    lower, upper
-        The second derivative lies between them; 0 and inf where nothing better is known of a convex function.
-    secant_falls
-        Whether g'(r) / r is known not to grow with |r|.
+    lower, upper : float
+        Bounds of the second derivative; 0 and infinity for a convex function of which nothing more is known.
+    secant_falls : bool
+        Whether g'(r) / r is known to be nonincreasing in |r|.
     """
 
     convex: bool = True
@@ -55,24 +55,24 @@ class ScalarFunction(ABC):
 
     @abstractmethod
     def curvature(self, r: Tensor) -> Tensor:
-        """Return g''(r); infinite where there is none."""
+        """Return g''(r); infinite where it does not exist."""
 
     def secant(self, r: Tensor) -> Tensor:
-        """Return g'(r) / r, and g''(0) at 0, of a function with g'(0) = 0."""
+        """Return g'(r) / r, or g''(0) at r = 0, of a function with g'(0) = 0."""
         zero = r == 0
         return torch.where(zero, self.curvature(torch.zeros_like(r)), self.slope(r) / torch.where(zero, 1.0, r))
 
     def steepest(self, longest: Tensor) -> Tensor:
-        """Return a number that no second derivative at |r| <= longest is above."""
+        """Return an upper bound of the second derivative for |r| <= longest."""
         return torch.full_like(longest, self.upper)
 
     def inverse(self, s: Tensor) -> Tensor:
-        """Return an r with g'(r) = s up to round-off; infinite where there is none."""
+        """Return r with g'(r) = s up to round-off; infinite if there is none."""
         low, high = self._bracket(s)
         return torch.where(high.isfinite() & low.isfinite(), (low + high) / 2, torch.copysign(s * 0 + math.inf, s))
 
     def conjugate(self, s: Tensor) -> Tensor:
-        """Return g*(s), or a number above it by less than round-off; infinite where it is."""
+        """Return g*(s), or an upper bound within round-off of it; infinite where g*(s) is."""
         low, high = self._bracket(s)
         known = high.isfinite() & low.isfinite()
         low, high = torch.where(known, low, 0.0), torch.where(known, high, 0.0)
@@ -80,15 +80,15 @@ class ScalarFunction(ABC):
         return torch.where(known, low * s0 - self.value(low) + (s - s0) * high, math.inf)
 
     def _bracket(self, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (r0, r1) with g'(r0) <= s <= g'(r1); infinite where there is no such r0 or r1."""
+        """Return (r0, r1) with g'(r0) <= s <= g'(r1); infinite if there is no such r0 or r1."""
         low, high = -torch.ones_like(s), torch.ones_like(s)
-        for _ in range(DOUBLINGS):
+        for _ in range(MAX_DOUBLINGS):
             short_low, short_high = self.slope(low) > s, self.slope(high) < s
             if not bool(short_low.any() | short_high.any()):
                 break
             low, high = torch.where(short_low, 2 * low, low), torch.where(short_high, 2 * high, high)
         found = (self.slope(low) <= s) & (self.slope(high) >= s)
-        for _ in range(HALVINGS):
+        for _ in range(MAX_BISECTIONS):
             middle = (low + high) / 2
             narrow = (middle <= low) | (middle >= high)
             if bool((narrow | ~found).all()):
@@ -99,7 +99,7 @@ class ScalarFunction(ABC):
 
 
 class Power(ScalarFunction):
-    """|r|^m / m, m > 1; its conjugate is |s|^m' / m' with 1/m + 1/m' = 1."""
+    """The function |r|^m / m, m > 1; its conjugate is |s|^m' / m' with 1/m + 1/m' = 1."""
 
     def __init__(self, exponent: float) -> None:
         self.exponent = exponent
@@ -124,7 +124,7 @@ class Power(ScalarFunction):
         return torch.ones_like(r) if self.exponent == 2 else r.abs() ** (self.exponent - 2)
 
     def steepest(self, longest: Tensor) -> Tensor:
-        """Return (m - 1) |r|^(m - 2), which has no bound about 0 for m < 2."""
+        """Return (m - 1) |r|^(m - 2), or infinity for m < 2, where it is unbounded near 0."""
         return self.curvature(longest) if self.exponent >= 2 else torch.full_like(longest, math.inf)
 
     def inverse(self, s: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ class Power(ScalarFunction):
 
 
 class Area(ScalarFunction):
-    """sqrt(1 + r^2), whose integral is the area of a graph; its conjugate is -sqrt(1 - s^2) for |s| <= 1."""
+    """The function sqrt(1 + r^2), the area element of a graph; its conjugate is -sqrt(1 - s^2) for |s| <= 1."""
 
     upper = 1.0
     secant_falls = True
@@ -172,7 +172,7 @@ class Area(ScalarFunction):
 
 
 class Stiffened(ScalarFunction):
-    """r^2 / 2 + k (sqrt(1 + r^2) - 1): second derivatives from 1, where r is large, to 1 + k at 0."""
+    """The function r^2 / 2 + k (sqrt(1 + r^2) - 1); its second derivative falls from 1 + k at 0 to 1 at infinity."""
 
     lower = 1.0
     secant_falls = True
@@ -182,7 +182,7 @@ class Stiffened(ScalarFunction):
         self.upper = 1.0 + extra
 
     def value(self, r: Tensor) -> Tensor:
-        """Return r^2 / 2 + k (sqrt(1 + r^2) - 1), where the difference is formed without cancellation."""
+        """Return r^2 / 2 + k (sqrt(1 + r^2) - 1), computed without cancellation."""
         return r.square() * (0.5 + self.extra / (1 + torch.sqrt(1 + r.square())))
 
     def slope(self, r: Tensor) -> Tensor:
@@ -198,7 +198,7 @@ class Stiffened(ScalarFunction):
         return 1 + self.extra * torch.rsqrt(1 + r.square())
 
     def _bracket(self, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Bracket by Newton: the slope is concave for r >= 0, so that steps from below stay below."""
+        """Bracket by Newton's method: the slope is concave for r >= 0, so iterates from below stay below."""
         t = s.abs()
         r = t / self.upper
         for _ in range(60):
@@ -206,13 +206,13 @@ class Stiffened(ScalarFunction):
             if not bool((step > 4e-16 * t).any()):
                 break
             r = r + step.clamp_min(0)
-        below = torch.minimum(r, r + (t - self.slope(r)).clamp_max(0) / self.lower)  # should round-off have gone above
+        below = torch.minimum(r, r + (t - self.slope(r)).clamp_max(0) / self.lower)  # in case round-off led above
         above = below + (t - self.slope(below)).clamp_min(0) / self.lower
         return torch.where(s < 0, -above, below), torch.where(s < 0, -below, above)
 
 
 class DoubleWell(ScalarFunction):
-    """(u^2 - 1)^2 / 4, which is not convex."""
+    """The function (u^2 - 1)^2 / 4, which is not convex."""
 
     convex = False
     lower = -1.0
@@ -234,8 +234,8 @@ class DoubleWell(ScalarFunction):
         return r.square() - 1
 
 
-class Firmer(ScalarFunction):
-    """g(r) + e r^2 / 2 for a convex g, whose slopes reach every number."""
+class Regularised(ScalarFunction):
+    """The function g(r) + e r^2 / 2 for a convex g; its slope attains every number."""
 
     def __init__(self, function: ScalarFunction, extra: float) -> None:
         self.function, self.extra = function, extra
@@ -255,14 +255,16 @@ class Firmer(ScalarFunction):
 
 
 class Custom(ScalarFunction):
-    """A function written in torch, applied entry by entry; derivatives are those of torch.
+    """A function written in torch and applied entrywise, with derivatives by autograd.
 
     Parameters
     ----------
-    function
-        Takes and returns tensors of one shape.
-    convex, lower, upper
-        What is declared of it.
+    function : callable
+        Map of a tensor to a tensor of the same shape.
+    convex : bool
+        Declares the function to be convex.
+    lower, upper : float
+        Declared bounds of the second derivative.
     """
 
     def __init__(
@@ -277,16 +279,17 @@ class Custom(ScalarFunction):
         if not isinstance(result, Tensor) or result.shape != r.shape:
             kind = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else f"a {type(result).__name__}"
             raise InputError(
-                f"the function makes {kind} of {tuple(r.shape)} numbers; let it return as many, as a torch tensor."
+                f"the function returned {kind} for an argument of shape {tuple(r.shape)}; it must act entrywise and "
+                "return a torch tensor of the same shape."
             )
         return result
 
     def slope(self, r: Tensor) -> Tensor:
-        """Return its derivative."""
+        """Return the derivative."""
         return self._derivatives(r, 1)
 
     def curvature(self, r: Tensor) -> Tensor:
-        """Return its second derivative."""
+        """Return the second derivative."""
         return self._derivatives(r, 2)
 
     def _derivatives(self, r: Tensor, order: int) -> Tensor:

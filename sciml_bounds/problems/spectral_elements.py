@@ -1,6 +1,6 @@
-"""Lagrange elements of any degree on a rectangle that lines cut into cells, for scalar equations solved directly.
+"""Lagrange elements of any degree on a rectangular grid with variable spacing, with a direct solver.
 
-Letters of axes: x, y cells; q, r Gauss points of a cell; i, j (test) and k, l (trial) nodes of a cell.
+Index letters: x, y cells; q, r Gauss points of a cell; i, j (test) and k, l (trial) nodes of a cell.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ __all__ = ["SpectralElements"]
 _Floats = NDArray[np.float64]
 _Integers = NDArray[np.intp]
 
-#: A factorisation whose refined solution leaves more than this share of the right-hand side has met a resonance.
-_WORST_RESIDUAL = 1e-9
+#: Relative residual, after iterative refinement, above which the matrix counts as singular (a resonance).
+_MAX_RELATIVE_RESIDUAL = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
 class SpectralElements:
-    """Continuous functions that are polynomials of one degree along each axis of every cell.
+    """Continuous functions that are polynomials of a given degree along each axis of every cell.
 
     Attributes
     ----------
-    lines
-        The coordinates of the lines between the cells, increasing, one array an axis.
-    degree
-        Of the polynomials; 1 gives bilinear elements. The nodes of a cell are Gauss-Lobatto points, and integrals are
-        taken at degree + 2 Gauss points along each axis.
+    lines : (array, array)
+        Increasing coordinates of the grid lines along x and y.
+    degree : int
+        Degree of the polynomials; 1 gives bilinear elements. The nodes of a cell are Gauss-Lobatto points, and
+        integrals use degree + 2 Gauss points along each axis.
     """
 
     lines: tuple[_Floats, _Floats]
@@ -45,12 +45,12 @@ class SpectralElements:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Count the nodes along each axis."""
+        """Number of nodes along each axis."""
         return (len(self.lines[0]) - 1) * self.degree + 1, (len(self.lines[1]) - 1) * self.degree + 1
 
     @cached_property
     def gauss_points(self) -> tuple[_Floats, _Floats]:
-        """The coordinates of the Gauss points along each axis, cell after cell."""
+        """Coordinates of the Gauss points along each axis, ordered by cell."""
         rule, _ = _gauss(self.degree)
         return self._on_cells(0, rule), self._on_cells(1, rule)
 
@@ -59,16 +59,21 @@ class SpectralElements:
         return (lines[:-1, None] + np.diff(lines)[:, None] * (points + 1) / 2).ravel()
 
     def interpolation(self, axis: int, points: _Floats) -> scipy.sparse.csr_array:
-        """Return the matrix (points, nodes) that evaluates a function along one axis."""
+        """Return the matrix (points, nodes) that evaluates a function at points along one axis."""
         return _interpolation(self.lines[axis], self.degree, points)
 
     def matrix_of_cells(self, reaction: _Floats) -> _Floats:
-        """Integrate grad u . grad v + c u v over each cell, c given at the Gauss points (all of x, all of y).
+        """Return the element matrices of grad u . grad v + c u v.
+
+        Parameters
+        ----------
+        reaction : array (Gauss points along x, Gauss points along y)
+            c.
 
         Returns
         -------
-        array
-            (cells, nodes of a cell, nodes of a cell), both ordered by x first.
+        array (cells, nodes of a cell, nodes of a cell)
+            Cells and nodes are numbered in row-major order, x first.
         """
         rule, weights = _gauss(self.degree)
         values, slopes = _basis(self.degree, rule)
@@ -84,7 +89,7 @@ class SpectralElements:
         return total.transpose(0, 1, 2, 4, 3, 5).reshape(-1, n * n, n * n)
 
     def load_of_side(self, axis: int, end: int, data: Callable[[_Floats], _Floats], low: float, high: float) -> _Floats:
-        """Integrate data v over the part of a side between two coordinates; cells that it cuts are cut exactly."""
+        """Integrate data v over the segment of a side between two coordinates, which need not be grid lines."""
         along = 1 - axis
         lines = self.lines[along]
         rule, weights = _gauss(self.degree)
@@ -97,17 +102,24 @@ class SpectralElements:
         return load
 
     def solve(self, matrix_of_cells: _Floats, load: _Floats) -> tuple[_Floats, float]:
-        """Solve for the nodal values by a sparse factorisation, nodes inside cells eliminated first.
+        """Solve for the nodal values by static condensation and a sparse factorisation.
+
+        Parameters
+        ----------
+        matrix_of_cells : array (cells, nodes of a cell, nodes of a cell)
+            Element matrices.
+        load : array (nodes along x, nodes along y)
+            Right-hand side; it must be zero at nodes inside cells.
 
         Returns
         -------
         (array, float)
-            Nodal values, and the largest residual of the eliminated system as a share of the largest load.
+            Nodal values, and the largest residual of the condensed system relative to the largest load.
 
         Raises
         ------
         ConvergenceError
-            If the matrix is singular to working precision. Loads inside cells are not provided for.
+            If the matrix is singular to working precision.
         """
         layout = _layout(len(self.lines[0]) - 1, len(self.lines[1]) - 1, self.degree)
         inside, border = layout.inside, layout.border
@@ -124,15 +136,15 @@ class SpectralElements:
 
 @dataclass(frozen=True, eq=False)
 class _Layout:
-    """Which nodes a cell has, and where its entries go in the matrix of the nodes on the borders of cells."""
+    """Node numbers of the cells, and the sparsity pattern of the matrix of the nodes on cell borders."""
 
-    nodes: _Integers  # (cells, nodes of a cell): number in the whole mesh
-    inside: _Integers  # which nodes of a cell belong to it alone
-    border: _Integers  # and which to its neighbours too
-    skeleton: _Integers  # nodes of the whole mesh on borders
-    columns: _Integers  # the sparse pattern, by columns
+    nodes: _Integers  # (cells, nodes of a cell): number in the mesh
+    inside: _Integers  # local numbers of the nodes inside a cell
+    border: _Integers  # local numbers of the nodes on the border of a cell
+    skeleton: _Integers  # nodes of the mesh on borders
+    columns: _Integers  # the sparsity pattern, by columns
     rows: _Integers
-    places: _Integers  # where in the pattern each entry of each cell is added
+    places: _Integers  # position in the pattern of each entry of each cell
 
     def assemble(self, condensed: _Floats) -> scipy.sparse.csc_array:
         entries = np.bincount(self.places, weights=condensed.ravel(), minlength=len(self.rows))
@@ -158,7 +170,7 @@ def _layout(nx: int, ny: int, degree: int) -> _Layout:
 
 
 def _solve_symmetric(matrix: scipy.sparse.csc_array, load: _Floats) -> tuple[_Floats, float]:
-    """Factorise with pivots near the diagonal, which keeps the factors thin, and refine what that costs in accuracy."""
+    """Solve by a factorisation with nearly diagonal pivoting, which limits fill-in, and two steps of refinement."""
     try:
         options: dict[str, Any] = {"SymmetricMode": True}
         factors = scipy.sparse.linalg.splu(matrix, "MMD_AT_PLUS_A", diag_pivot_thresh=1e-3, options=options)
@@ -169,13 +181,16 @@ def _solve_symmetric(matrix: scipy.sparse.csc_array, load: _Floats) -> tuple[_Fl
         solution = solution + factors.solve(load - matrix @ solution)
     largest = float(np.abs(load).max())
     residual = float(np.abs(load - matrix @ solution).max()) / largest if largest > 0 else 0.0
-    if not residual <= _WORST_RESIDUAL:
+    if not residual <= _MAX_RELATIVE_RESIDUAL:
         raise ConvergenceError(_resonance(f"a residual of {residual:.1e} remains"))
     return solution, residual
 
 
 def _resonance(reason: str) -> str:
-    return f"the discrete equation is singular to working precision ({reason}); change the frequency or the mesh."
+    return (
+        f"the discrete equation is singular to working precision ({reason}), as the frequency is near a resonance; "
+        "change the frequency or the mesh."
+    )
 
 
 # --- one axis ---------------------------------------------------------------------------------------------------------
@@ -183,7 +198,7 @@ def _resonance(reason: str) -> str:
 
 @lru_cache(maxsize=32)
 def _lobatto(degree: int) -> _Floats:
-    """Return the Gauss-Lobatto points: -1, 1 and the roots of the derivative of a Legendre polynomial."""
+    """Return the Gauss-Lobatto points: -1, 1 and the roots of the derivative of the Legendre polynomial."""
     inner = legendre.legroots(legendre.legder([0.0] * degree + [1.0])) if degree > 1 else np.empty(0)
     return np.concatenate([[-1.0], np.sort(inner.real), [1.0]])
 
@@ -195,9 +210,9 @@ def _gauss(degree: int) -> tuple[_Floats, _Floats]:
 
 
 def _basis(degree: int, points: _Floats) -> tuple[_Floats, _Floats]:
-    """Return the values and slopes (points, nodes) of the Lagrange polynomials of a cell (-1, 1), by way of Legendre's.
+    """Return values and derivatives (points, nodes) of the Lagrange polynomials on the reference cell (-1, 1).
 
-    Legendre polynomials are orthogonal, so that the change of basis loses no digits at any degree.
+    They are computed from the Legendre polynomials, since this change of basis is well conditioned at any degree.
     """
     to_lagrange = np.linalg.inv(legendre.legvander(_lobatto(degree), degree))
     slopes = [legendre.legval(points, legendre.legder(row)) for row in np.eye(degree + 1)]

@@ -1,6 +1,6 @@
-"""Transfers between cells, faces and nodes, in plain torch operations through which gradients flow.
+"""Differentiable transfers between cells, faces and nodes.
 
-Fields are (b, x, y, z) with as many space axes as the grid has; `periodic` says which axes wrap.
+Fields have shape (b, x, y, z) with as many space axes as the grid; `periodic` has one entry per space axis.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = [
 
 
 def sum_to_nodes(cells: Tensor, periodic: tuple[bool, ...], axes: tuple[int, ...] | None = None) -> Tensor:
-    """Give each node the sum over the adjacent cells, along the named axes (all by default)."""
+    """Return at each node the sum over the adjacent cells, along the given axes (all by default)."""
     first = cells.ndim - len(periodic)
     for axis in range(len(periodic)) if axes is None else axes:
         dim = first + axis
@@ -34,7 +34,7 @@ def sum_to_nodes(cells: Tensor, periodic: tuple[bool, ...], axes: tuple[int, ...
 
 
 def node_average(nodes: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Average neighbouring nodes along some dimensions of a field that has its n + 1 nodes there."""
+    """Return the means of neighbouring nodes along the given axes, each from n + 1 to n entries."""
     for dim in axes:
         n = nodes.shape[dim] - 1
         nodes = (nodes.narrow(dim, 0, n) + nodes.narrow(dim, 1, n)) / 2
@@ -72,21 +72,21 @@ def fold_periodic_copies(nodes: Tensor, periodic: tuple[bool, ...]) -> Tensor:
 
 
 def spread_side(values: Tensor, axis: int, end: int, shape: tuple[int, ...]) -> Tensor:
-    """Put values on one side (b, side) into a field (b, shape) that is zero elsewhere."""
+    """Return a field (b, shape) with the given values on a side (b, side), and zero elsewhere."""
     full = values.new_zeros((len(values), *shape))
     index = torch.tensor([(shape[axis] - 1) * end], device=values.device)
     return full.index_copy(1 + axis, index, values.unsqueeze(1 + axis))
 
 
 def repeat_cells(cells: Tensor, factor: int, dim: int) -> Tensor:
-    """Divide every cell into `factor` cells along each of the last `dim` axes, each with the value of the whole."""
+    """Divide every cell into `factor` cells of the same value along each of the last `dim` axes."""
     for axis in range(cells.ndim - dim, cells.ndim):
         cells = torch.repeat_interleave(cells, factor, axis)
     return cells
 
 
 def interpolate_nodes(nodes: Tensor, factor: int, periodic: tuple[bool, ...]) -> Tensor:
-    """Evaluate the multilinear interpolant on the grid with every cell divided into `factor` along each axis."""
+    """Evaluate the multilinear interpolant at the nodes of the grid refined by `factor` along each axis."""
     if factor == 1:
         return nodes
     fine = with_periodic_copies(nodes, periodic)

@@ -1,4 +1,4 @@
-"""Variational problems: the function of least energy, int L(x, u, grad u) - f u, with given values on the sides."""
+"""Variational problems: minimise int L(x, u, grad u) - f u subject to boundary conditions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from sciml_bounds.arrays import Field, common_dtype_and_device, convert, require_finite, require_number
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import Boundary, Box, Dirichlet, Grid, Neumann, Periodic, Robin
-from sciml_bounds.problems.declarations import require_balance, require_what_is_declared
+from sciml_bounds.problems.declarations import check_declarations, require_balance
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import nodal_load
 from sciml_bounds.problems.elements import GAUSS, Elements, Rule, elements_on
@@ -26,52 +26,52 @@ __all__ = ["VariationalProblem"]
 
 _ZERO = Dirichlet(0.0)
 
-#: Functions on a box are looked at in so many points.
-SAMPLES = 256
+#: Number of points at which functions on a box are checked.
+SAMPLE_COUNT = 256
 
-#: A weight or source: a number, or of points (..., d).
+#: Weight or source on a box: a number, or a function of points (..., d).
 PointField = float | Callable[[Tensor], Tensor]
 
 
 class VariationalProblem:
-    """Minimise J(u) = int L(x, u, grad u) - f u over the functions with given values on Dirichlet sides.
+    """Minimise J(u) = int L(x, u, grad u) - f u over the functions with prescribed values on Dirichlet sides.
 
     Parameters
     ----------
-    domain
+    domain : Grid or Box
         An `sb.Grid`, on whose cells weights and source are constant, or an `sb.barron.Box` in any dimension, for
         networks.
-    density
+    density : EnergyDensity
         L: an `sb.variational.QuadraticEnergy`, `sb.variational.PLaplacian`, `sb.variational.MinimalSurface`,
-        `sb.variational.ShearThinning`, `sb.variational.GinzburgLandau`, `sb.variational.IsotropicEnergy`,
+        `sb.variational.ShearThinning`, `sb.variational.GinzburgLandau`, `sb.variational.IsotropicEnergy` or
         `sb.variational.EnergyDensity`.
-    source
+    source : float, array (nx, ny) or callable
         f: on a grid as in `sb.Diffusion`, without batch; on a box a number or a function of points (..., d).
-    boundary
+    boundary : Boundary or mapping of str to Boundary
         On a grid as in `sb.Diffusion`, without Robin sides. On a box one condition for all sides: `sb.Dirichlet` of a
         number or a function of points, `sb.Neumann(0.0)` or `sb.Periodic()`.
 
     Attributes
     ----------
-    box
-        The box, with or without cells.
-    grid
+    box : Box
+        The domain without its cells.
+    grid : Grid or None
         The grid; None on a box.
     density, source, boundary
-        As given, on a grid with fields as tensors.
-    node_shape
-        Shape of a node field, on a grid only.
+        As passed; on a grid, data are converted to tensors.
+    node_shape : tuple of int
+        Shape of a node field (on a grid only).
 
     Raises
     ------
     InputError
-        If data do not fit, the density is declared to be convex or to have a lambda or Lambda and samples show
-        otherwise, or nothing fixes the level of u and the sources do not balance (on a box as far as samples show).
+        If data do not fit, samples contradict the declared convexity or ellipticity constants of the density, or
+        nothing fixes the level of u and the sources do not balance (on a box: according to samples).
 
     Notes
     -----
-    On a grid the data are cellwise: that is the problem which is solved and certified, in float64, on the device of its
-    fields. Networks are fitted on the CPU and returned on that device.
+    On a grid, the data are constant on each cell; the problem with these data is solved and certified, in float64, on
+    the device of its fields. Networks are fitted on the CPU and then moved to that device.
 
     Examples
     --------
@@ -94,12 +94,12 @@ class VariationalProblem:
     ) -> None:
         if not isinstance(domain, Grid | Box):
             kind = type(domain).__name__
-            raise InputError(f"the domain is a {kind}; give an sb.Grid to be solved on cells, or an sb.barron.Box.")
+            raise InputError(f"the domain is a {kind}; pass an sb.Grid, or an sb.barron.Box for networks.")
         if not isinstance(density, EnergyDensity):
             kind = type(density).__name__
             raise InputError(
-                f"the energy density is a {kind}; give an sb.variational.QuadraticEnergy or another density, or "
-                "sb.variational.EnergyDensity(function) of a function of (x, u, p)."
+                f"the energy density is a {kind}; pass an sb.variational.QuadraticEnergy or another density, or "
+                "sb.variational.EnergyDensity(function) with a function of (x, u, p)."
             )
         self.density = density
         self.grid = domain if isinstance(domain, Grid) else None
@@ -109,7 +109,7 @@ class VariationalProblem:
             self._set_cells(domain, source, boundary)
         else:
             self._set_box(domain, source, boundary)
-        require_what_is_declared(self.density, self.sample_points())
+        check_declarations(self.density, self.sample_points())
 
     def _set_cells(self, grid: Grid, source: Any, boundary: Any) -> None:
         sides = named_sides(dict(boundary) if isinstance(boundary, Mapping) else boundary, grid)
@@ -117,14 +117,14 @@ class VariationalProblem:
         for name, value in self.density.fields.items():
             self._weights[name] = _single(cell_field(value, name, grid, torch.float64, device), name, grid)
         _require_signs(self._weights)
-        holds = self._weights.get("reaction", torch.ones(grid.shape, dtype=torch.float64, device=device))
-        frame = Diffusion(grid, 1.0, source, boundary=boundary, reaction=holds).to(torch.float64).detach()
+        reaction = self._weights.get("reaction", torch.ones(grid.shape, dtype=torch.float64, device=device))
+        frame = Diffusion(grid, 1.0, source, boundary=boundary, reaction=reaction).to(torch.float64).detach()
         if frame.batch_shape:
             raise InputError(
-                f"the data have a batch {tuple(frame.batch_shape)}; give one variational problem at a time."
+                f"the data have a batch {tuple(frame.batch_shape)}; pass one variational problem at a time."
             )
         if any(isinstance(condition, Robin) for condition in frame.boundary.values()):
-            raise InputError("a side has a Robin condition; variational problems take Dirichlet, Neumann and Periodic.")
+            raise InputError("a side has a Robin condition; variational problems support Dirichlet, Neumann, Periodic.")
         self.frame = frame
         self.source: Any = frame.source
         self.boundary: Any = frame.boundary
@@ -136,11 +136,11 @@ class VariationalProblem:
         self.source = self._weights.pop("source")
         if not isinstance(boundary, Dirichlet | Neumann | Periodic):
             raise InputError(
-                "on a box all sides have one condition, sb.Dirichlet, sb.Neumann(0.0) or sb.Periodic(), not "
-                f"{type(boundary).__name__}."
+                "on a box, boundary must be one condition for all sides, sb.Dirichlet, sb.Neumann(0.0) or "
+                f"sb.Periodic(), not {type(boundary).__name__}."
             )
         if isinstance(boundary, Neumann) and not (isinstance(boundary.flux, Real) and boundary.flux == 0):
-            raise InputError("on a box the Neumann flux is zero; give sb.Neumann(0.0), or an sb.Grid.")
+            raise InputError("on a box, the Neumann flux must be zero; use sb.Neumann(0.0), or an sb.Grid as domain.")
         if isinstance(boundary, Dirichlet):
             boundary = Dirichlet(_point_field(boundary.value, "the Dirichlet value"))
         self.boundary = boundary
@@ -152,7 +152,7 @@ class VariationalProblem:
         if not isinstance(boundary, Dirichlet) and "reaction" in weights and not bool(weights["reaction"].any()):
             require_balance(self.source_at, box)
 
-    # --- what is known ------------------------------------------------------------------------------------------------
+    # --- properties ---------------------------------------------------------------------------------------------------
 
     @property
     def dim(self) -> int:
@@ -161,26 +161,26 @@ class VariationalProblem:
 
     @property
     def device(self) -> torch.device:
-        """Where the fields of the problem are; on a box the CPU."""
+        """Device of the fields of the problem; on a box the CPU."""
         return torch.device("cpu") if self.grid is None else self.frame.device
 
     @property
     def linear(self) -> bool:
-        """Whether it is -div(a grad u) + c u = f: `coefficient_at` and `reaction_at` are a and c then."""
+        """Whether the equation is -div(a grad u) + c u = f, with a and c from `coefficient_at` and `reaction_at`."""
         return isinstance(self.density, QuadraticEnergy) and (
             self.density.linear or (self.grid is not None and not bool(self._weights["reaction"].any()))
         )
 
     @property
     def convex(self) -> bool:
-        """Whether the energy is convex, known or declared: only then is a certificate given."""
+        """Whether the energy is known or declared to be convex, as certificates require."""
         return self.density.convex
 
     @cached_property
     def ellipticity(self) -> tuple[float, float]:
-        """Return lambda and Lambda: the second derivatives of L in the gradient lie between them.
+        """Ellipticity constants lambda and Lambda: bounds of the second derivative of L in the gradient.
 
-        Where weights are functions on a box they are looked at in samples, which is an estimate.
+        If weights are functions on a box, the constants are estimated from samples.
         """
         if "coefficient" not in self._weights:
             return self.density.lower, self.density.upper
@@ -195,7 +195,7 @@ class VariationalProblem:
         Raises
         ------
         InputError
-            Here and for the weights, if points have another number of coordinates.
+            If the last axis of x does not have `dim` entries.
         """
         x = self._points(x)
         return self._of_cells(self.source, x) if self.grid is not None else _call(self.source, x, "source")
@@ -205,7 +205,7 @@ class VariationalProblem:
         return self._weight_at("coefficient", x)
 
     def reaction_at(self, x: Tensor) -> Tensor:
-        """Return its weight c."""
+        """Return the weight c of an isotropic density at points (..., d), shape (...)."""
         return self._weight_at("reaction", x)
 
     def boundary_at(self, x: Tensor) -> Tensor:
@@ -214,15 +214,15 @@ class VariationalProblem:
         Raises
         ------
         InputError
-            If the problem is on a grid, or its sides are no Dirichlet sides.
+            If the problem is on a grid, or its sides are not Dirichlet sides.
         """
         if not isinstance(self.boundary, Dirichlet):
-            raise InputError("no value is prescribed on all sides of a box; see problem.boundary.")
+            raise InputError("boundary_at needs a box with a Dirichlet value on all sides; inspect problem.boundary.")
         return _call(self.boundary.value, self._points(x), "the Dirichlet value")
 
     def _weight_at(self, name: str, x: Tensor) -> Tensor:
         if name not in self._weights:
-            raise InputError(f"a general energy density has no {name}; it is a function of (x, u, p).")
+            raise InputError(f"a general energy density has no {name}, as it is a function of (x, u, p).")
         x, weight = self._points(x), self._weights[name]
         return self._of_cells(weight, x) if self.grid is not None else _call(weight, x, name)
 
@@ -230,11 +230,11 @@ class VariationalProblem:
         points = x if isinstance(x, Tensor) else convert(x, "x", torch.float64, self.device)
         if points.ndim == 0 or points.shape[-1] != self.dim:
             shape = tuple(points.shape)
-            raise InputError(f"x has shape {shape}; points need {self.dim} coordinates in the last axis.")
+            raise InputError(f"x has shape {shape}; points need {self.dim} coordinates along the last axis.")
         return points
 
     def _of_cells(self, field: Tensor, x: Tensor) -> Tensor:
-        """Look up a cell field at points; on faces the cell behind counts."""
+        """Evaluate a cell field at points; on a face, the cell on its upper side counts."""
         assert self.grid is not None
         index = []
         for axis, (n, h, start) in enumerate(zip(self.grid.shape, self.grid.spacing, self.grid.origin)):
@@ -242,22 +242,22 @@ class VariationalProblem:
         return field[tuple(index)].to(x.dtype)
 
     def place(self, x: Tensor) -> Any:
-        """Return what the density has to know of points (..., d): its weights there, or the points themselves."""
+        """Return the data of points (..., d) for the density: its weights there, or the points themselves."""
         if not self._weights:
             return x
         return tuple(self._weight_at(name, x) for name in self._weights)
 
     def integrand(self, x: Tensor, u: Tensor, p: Tensor) -> Tensor:
-        """Return L(x, u, p) - f u at points (..., d), shape (...); J is its integral on a box."""
+        """Return L(x, u, p) - f u at points (..., d), shape (...); J is its integral over a box."""
         if p.ndim == 0 or p.shape[-1] != self.dim:
-            raise InputError(f"p has shape {tuple(p.shape)}; gradients need {self.dim} entries in the last axis.")
+            raise InputError(f"p has shape {tuple(p.shape)}; gradients need {self.dim} entries along the last axis.")
         return self.density.value(self.place(x), u, p) - self.source_at(x) * u
 
     # --- on a grid ----------------------------------------------------------------------------------------------------
 
     @cached_property
     def elements(self) -> Elements:
-        """Multilinear elements with two Gauss points an axis.
+        """Multilinear elements with two Gauss points per axis.
 
         Raises
         ------
@@ -267,33 +267,33 @@ class VariationalProblem:
         return self.elements_with(GAUSS)
 
     def elements_with(self, rule: Rule) -> Elements:
-        """Return the multilinear elements with another rule."""
+        """Return the multilinear elements with another quadrature rule."""
         return elements_on(self._require_grid(), rule, self.device)
 
     @cached_property
     def cell_place(self) -> Any:
-        """What the density has to know of the points of `elements`, broadcast to (q, n)."""
+        """Data of the points of `elements` for the density, broadcastable to (q, n)."""
         self._require_grid()
         return self.place_in_cells(self.elements)
 
     def place_in_cells(self, elements: Elements) -> Any:
-        """Return the same for other points of the cells."""
+        """Return the data of the points of other elements for the density, as `cell_place`."""
         return tuple(self._weights.values()) if self._weights else elements.coordinates()
 
     @cached_property
     def load(self) -> Tensor:
-        """Integrals of source and Neumann data times the nodal functions, shape of a node field."""
+        """Integrals of source and Neumann data times the nodal basis functions: a node field."""
         self._require_grid()
         return nodal_load(self.frame)[0]
 
     def energy(self, values: Any) -> Tensor:
-        """Compute J of a node field (see `nodes`), with two Gauss points an axis; exact for linear problems."""
+        """Return J of a node field, with two Gauss points per axis; exact for linear problems."""
         v = self.nodes(values)
         u, p = self.elements.at(with_periodic_copies(v, self.frame.periodic))
         return self.elements.integrate(self.density.value(self.cell_place, u, p)) - (self.load * v).sum()
 
     def gradient(self, values: Any) -> Tensor:
-        """Compute the derivative of `energy` by the free nodal values, zero at the others; shape of a node field."""
+        """Return the derivative of `energy` by the free nodal values, and zero at other nodes: a node field."""
         v = self.nodes(values)
         u, p = self.elements.at(with_periodic_copies(v, self.frame.periodic))
         derivative = self.elements.tested(*self.density.first(self.cell_place, u, p))
@@ -301,40 +301,40 @@ class VariationalProblem:
 
     @cached_property
     def free(self) -> Tensor:
-        """1 at nodes whose values are free, 0 where they are prescribed; shape of a node field."""
+        """Node field that is 1 at free nodes and 0 where values are prescribed."""
         self._require_grid()
         return (~self.frame.dirichlet_nodes[0]).to(torch.float64)
 
     def nodes(self, values: Any) -> Tensor:
-        """Convert one node field.
+        """Convert a node field, or the values of a solution, to a tensor.
 
         Raises
         ------
         InputError
-            If its shape is another, an entry is not finite, or the problem is on a box.
+            If its shape is not `node_shape`, an entry is not finite, or the problem is on a box.
         """
         self._require_grid()
-        given = values if isinstance(values, Tensor) else getattr(values, "values", values)  # a solution is taken too
+        given = values if isinstance(values, Tensor) else getattr(values, "values", values)  # accepts solutions too
         field = convert(given, "values", torch.float64, self.device)
         if tuple(field.shape) != self.node_shape:
-            raise InputError(f"values have shape {tuple(field.shape)}, but a node field here has {self.node_shape}.")
+            raise InputError(f"values have shape {tuple(field.shape)}, but a node field needs {self.node_shape}.")
         require_finite(field, "values")
         return field
 
     def impose_boundary(self, values: Any) -> Tensor:
-        """Return a node field with the prescribed values put in where they belong.
+        """Return a node field with the values at Dirichlet nodes replaced by the prescribed ones.
 
         Raises
         ------
         InputError
-            If its shape is another, or the problem is on a box.
+            If its shape is not `node_shape`, or the problem is on a box.
         """
         self._require_grid()
         return self.frame.impose_boundary(values)
 
     def _require_grid(self) -> Grid:
         if self.grid is None:
-            raise InputError("the problem is posed on a box without cells; give an sb.Grid to work with node fields.")
+            raise InputError("the problem is on a box without cells; node fields need a problem on an sb.Grid.")
         return self.grid
 
     def as_diffusion(self) -> Diffusion:
@@ -347,22 +347,22 @@ class VariationalProblem:
         """
         self._require_grid()
         if not self.linear:
-            raise InputError("the problem is not linear; an sb.Diffusion is -div(a grad u) + c u = f.")
+            raise InputError("the problem is not linear, so it has no equivalent sb.Diffusion; use minimize_energy.")
         return self.frame.replace(coefficient=self._weights["coefficient"], reaction=self._weights["reaction"])
 
     def refine(self, factor: int = 2) -> VariationalProblem:
-        """Return the same problem on the grid with every cell divided: the same data, the same minimiser.
+        """Return the same problem, with the same data and minimiser, on the grid with refined cells.
 
         Raises
         ------
         InputError
-            If the factor is no positive integer, or the problem is on a box.
+            If the factor is not a positive integer, or the problem is on a box.
         """
         self._require_grid()
         return self._with(self.frame.refine(factor), lambda weight: repeat_cells(weight, factor, self.dim))
 
     def to(self, device: torch.device | str) -> VariationalProblem:
-        """Return the same problem with its fields on another device; on a box it has none.
+        """Return the same problem with its fields on another device; on a box there are no fields to move.
 
         Raises
         ------
@@ -384,28 +384,30 @@ class VariationalProblem:
         return f"VariationalProblem({type(self.density).__name__} on {where})"
 
     def sample_points(self) -> Tensor:
-        """Return points that are spread over the box, always the same, shape (m, d)."""
+        """Return quasi-random points of the box, the same in every call, shape (m, d)."""
         engine = torch.quasirandom.SobolEngine(self.dim, scramble=True, seed=0)
-        return self.box.points(engine.draw(SAMPLES, dtype=torch.float64).to(self.device))
+        return self.box.points(engine.draw(SAMPLE_COUNT, dtype=torch.float64).to(self.device))
 
 
 def _single(field: Tensor, name: str, grid: Grid) -> Tensor:
     if field.ndim > grid.dim:
         raise InputError(
-            f"{name} has a batch {tuple(field.shape[: -grid.dim])}; give one variational problem at a time."
+            f"{name} has a batch {tuple(field.shape[: -grid.dim])}; pass one variational problem at a time."
         )
     return field.detach()
 
 
 def _require_signs(weights: Mapping[str, Tensor]) -> None:
     if "coefficient" in weights and not bool((weights["coefficient"] > 0).all()):
-        raise InputError(f"coefficient must be positive, and its smallest entry is {weights['coefficient'].min():g}.")
+        low = weights["coefficient"].min()
+        raise InputError(f"coefficient must be positive, but its smallest value is {low:g}; check its sign.")
     if "reaction" in weights and bool((weights["reaction"] < 0).any()):
-        raise InputError(f"reaction must not be negative, and its smallest entry is {weights['reaction'].min():g}.")
+        low = weights["reaction"].min()
+        raise InputError(f"reaction must not be negative, but its smallest value is {low:g}; check its sign.")
 
 
 def _point_field(value: Any, name: str) -> PointField:
-    """Check what is given of a field on a box: a number, or a function of points."""
+    """Return a field on a box if it is a number or a function of points; raise otherwise."""
     if is_array_free_callable(value):
         function: Callable[[Tensor], Tensor] = value
         return function
@@ -415,7 +417,7 @@ def _point_field(value: Any, name: str) -> PointField:
         kind = type(value).__name__
         shown = f"of shape {tuple(value.shape)}" if getattr(value, "shape", ()) else repr(value)
         raise InputError(
-            f"{name} is {shown} ({kind}); on a box give a number, or a function of points (..., d)."
+            f"{name} is {shown} ({kind}); on a box it must be a number, or a function of points (..., d)."
         ) from None
 
 
@@ -427,6 +429,7 @@ def _call(value: PointField, x: Tensor, name: str) -> Tensor:
     if not isinstance(result, Tensor) or result.shape != x.shape[:-1]:
         kind = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else f"a {type(result).__name__}"
         raise InputError(
-            f"{name} makes {kind} of points {tuple(x.shape)}; let it return one number a point, {tuple(x.shape[:-1])}."
+            f"{name} returned {kind} for points of shape {tuple(x.shape)}; it must return one number per point, shape "
+            f"{tuple(x.shape[:-1])}."
         )
     return result.to(x.dtype)

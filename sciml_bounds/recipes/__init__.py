@@ -1,1 +1,1 @@
-"""Data sets from recipes, one file each: what is drawn, what is solved, what is stored."""
+"""Recipes for data sets, one per module: what is drawn at random, what is solved and what is stored."""

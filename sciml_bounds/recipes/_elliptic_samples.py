@@ -1,4 +1,4 @@
-"""What the recipes for -div(a grad u) = f share: one random field a sample, solved and certified chunk by chunk."""
+"""Base classes of the recipes for -div(a grad u) = f: one random field per sample, solved and certified in chunks."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from sciml_bounds.recipes._recipe import JSON, Array, Recipe, Variable, sample_r
 
 __all__ = ["GAUSSIAN", "METHOD", "RTOL", "STORED", "DiffusionRecipe", "TwoPhaseRecipe", "relative_error_bound"]
 
-#: Relative residual of every solution (or the level of round-off, where that is higher).
+#: Relative residual of every solution, or the round-off level if that is higher.
 RTOL = 1e-10
 
-#: Transforms for constant coefficients, multigrid elsewhere; two smoothing steps are 4 to 13 % faster than three here.
+#: Transforms for constant coefficients, otherwise multigrid; here two smoothing steps are 4 to 13 % faster than three.
 METHOD = Automatic(Multigrid(sweeps=2))
 
-#: Cells of a chunk: enough to keep two cores or a graphics card busy, and less than 1 GiB while they are solved.
+#: Target number of cells per chunk: enough to keep two cores or a GPU busy, and less than 1 GiB during the solve.
 CHUNK_CELLS = 2**21
 
-#: What a cell of a chunk takes while it is drawn, solved and certified, and drawn alone.
-BYTES_A_CELL, FIELD_BYTES_A_CELL = 250, 70
+#: Peak CPU memory per cell of a chunk, to draw, solve and certify it, and to draw it only.
+BYTES_PER_CELL, FIELD_BYTES_PER_CELL = 250, 70
 
-#: Most samples of a chunk, which is also the most work that a data set of one sample costs.
-CHUNK_SAMPLES = 32
+#: Maximum number of samples per chunk. A data set of one sample costs a whole chunk.
+MAX_CHUNK_SAMPLES = 32
 
 LONG_NAMES = {
     "coefficient": "coefficient a, constant on each cell",
@@ -46,22 +46,22 @@ LONG_NAMES = {
     "label_error": "guaranteed upper bound of the relative energy error of the stored solution",
 }
 
-#: The field of `cosine_field` in two dimensions, in words.
+#: Description of the field of `cosine_field` in two dimensions.
 GAUSSIAN = "Gaussian, covariance tau^(2 alpha - 2) (-Laplace + tau^2)^(-alpha), zero normal derivative, zero mean"
 
-#: What the descriptions have in common.
+#: Part of the description that all recipes of this kind share.
 STORED = (
-    "Equations are solved to a relative residual of 1e-10, or to round-off where that is more. "
-    "The field is rounded to single precision before the solve, so that the stored problem is the solved one; the "
-    "solution is rounded after it, and label_error bounds the energy error of the rounded one."
+    "Equations are solved to a relative residual of 1e-10, or to round-off if that is larger. "
+    "The field is rounded to single precision before the solve, so the stored problem is the one that is solved. The "
+    "solution is rounded after the solve, and label_error bounds the energy error of the rounded solution."
 )
 
 
 class DiffusionRecipe(Recipe):
-    """-div(a grad u) = f on the unit square, u = 0 on its boundary; a or f is drawn, the other is 1.
+    """Base class of recipes for -div(a grad u) = f on the unit square, u = 0 on its boundary, with random a or f.
 
-    `inputs` names which of the two is drawn. The resolution is the number of cells along an axis; the solution lies at
-    the nodes, one more.
+    `inputs` names the random field; the other one is 1. The resolution is the number of cells per axis; the solution is
+    stored at the nodes, one more per axis.
     """
 
     targets = ("solution",)
@@ -71,16 +71,16 @@ class DiffusionRecipe(Recipe):
 
     @abstractmethod
     def draw(self, sources: Sequence[np.random.Generator], resolution: int) -> NDArray[np.float64]:
-        """Draw one field a source of random numbers, at the cells, (len(sources), resolution, resolution)."""
+        """Return one random cell field per generator, shape (len(sources), resolution, resolution)."""
 
     @abstractmethod
     def drawing(self) -> dict[str, JSON]:
-        """Say with which parameters `draw` draws."""
+        """Return the parameters of the random field."""
 
     def chunk(self, resolution: int) -> int:
-        """Take the largest power of two with at most `CHUNK_CELLS` cells, and at least two."""
-        # a sum over one sample alone would be split among the threads, in a different order for each number of them
-        fitting = max(2, min(CHUNK_SAMPLES, CHUNK_CELLS // resolution**2))
+        """Return the largest power of two of samples with at most `CHUNK_CELLS` cells, and at least two."""
+        # A sum over a single sample would be split among the threads, and its rounding depend on their number.
+        fitting = max(2, min(MAX_CHUNK_SAMPLES, CHUNK_CELLS // resolution**2))
         return 1 << (fitting.bit_length() - 1)
 
     def parameters(self, resolution: int) -> dict[str, JSON]:
@@ -118,15 +118,15 @@ class DiffusionRecipe(Recipe):
     def generate(self, seed: int, first: int, count: int, resolution: int, device: torch.device) -> dict[str, Array]:
         self.check(resolution)
         size = self.chunk(resolution)
-        at_work = BYTES_A_CELL if device.type == "cpu" else FIELD_BYTES_A_CELL
-        require_memory(at_work * size * resolution**2, f"a chunk of {self.name} at resolution {resolution}")
+        bytes_per_cell = BYTES_PER_CELL if device.type == "cpu" else FIELD_BYTES_PER_CELL
+        require_memory(bytes_per_cell * size * resolution**2, f"a chunk of {self.name} at resolution {resolution}")
         start = first - first % size
         chunks = [self._chunk(seed, begin, resolution, device) for begin in range(start, first + count, size)]
         wanted = slice(first - start, first - start + count)
         return {name: np.concatenate([chunk[name] for chunk in chunks])[wanted] for name in chunks[0]}
 
     def _chunk(self, seed: int, first: int, resolution: int, device: torch.device) -> dict[str, Array]:
-        """Generate one whole chunk: its samples are solved together, down to the last bit always in the same way."""
+        """Generate one whole chunk; its samples are solved together, so results are reproducible bit for bit."""
         indices = range(first, first + self.chunk(resolution))
         field = self.draw([sample_rng(seed, index) for index in indices], resolution).astype(np.float32)
         problem = self.problem(torch.from_numpy(field).to(device))
@@ -146,10 +146,10 @@ class DiffusionRecipe(Recipe):
 
 
 def relative_error_bound(problem: Diffusion, values: Tensor) -> Tensor:
-    """Bound |||u - v||| / |||u||| for node values v that are zero on the boundary, guaranteed.
+    """Return a guaranteed bound of |||u - v||| / |||u||| for nodal values v that are zero on the boundary.
 
-    |||u||| is at least f(v) / |||v|||, since f(v) = a(u, v): that is closer than the |||v||| - |||u - v||| of the
-    certificate, and positive on grids on which the error is as large as the solution.
+    Since f(v) = a(u, v), |||u||| is at least f(v) / |||v|||. This is sharper than the |||v||| - |||u - v||| of the
+    certificate, and positive even on grids where the error is as large as the solution.
     """
     certificate, form = certify(problem, values, lower=False), EnergyForm(problem)
     field = values.double()
@@ -158,9 +158,9 @@ def relative_error_bound(problem: Diffusion, values: Tensor) -> Tensor:
 
 
 class TwoPhaseRecipe(DiffusionRecipe):
-    """Darcy flow through two materials: `high` where a Gaussian field is not negative, `low` elsewhere.
+    """Base class of recipes for Darcy flow through two materials: `high` where a Gaussian field is >= 0, else `low`.
 
-    The field of a seed and an index has the same cosine modes at every resolution, as far as the grid has them.
+    For one seed and sample the field has the same cosine modes at every resolution that represents them.
     """
 
     inputs = ("coefficient",)

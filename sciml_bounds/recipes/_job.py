@@ -1,4 +1,4 @@
-"""A data set that is to be made: its recipe, its size, and its chunks."""
+"""A data set to generate: its recipe, its size and its chunks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Job", "require_integer"]
 
 @dataclass(frozen=True)
 class Job:
-    """A data set that is wanted; `named` is whether its recipe is known by its name."""
+    """A data set to generate; `named` is True if its recipe can be found by name."""
 
     recipe: Recipe
     named: bool
@@ -30,32 +30,32 @@ class Job:
 
     @property
     def chunk(self) -> int:
-        """Samples that are generated together."""
+        """Number of samples that are generated together."""
         return self.recipe.chunk(self.resolution)
 
     def shard(self, count: int, index: int) -> range:
-        """Give the samples of one of `count` shards."""
+        """Return the samples of one of `count` shards."""
         chunks = -(-self.samples // self.chunk)
         if count > chunks:
             raise InputError(
-                f"{count} shards are more than there are chunks: {counted(self.samples, 'sample')} of "
-                f"{self.recipe.name} at resolution {self.resolution} make {counted(chunks, 'chunk')} of at most "
-                f"{self.chunk}; ask for at most {counted(chunks, 'shard')}."
+                f"{count} shards are too many: {counted(self.samples, 'sample')} of {self.recipe.name} at resolution "
+                f"{self.resolution} make {counted(chunks, 'chunk')} of at most {self.chunk}, and a shard has at least "
+                f"one chunk; give at most {counted(chunks, 'shard')}."
             )
         if require_integer("the index of the shard", index, 0) >= count:
             raise InputError(
-                f"the index of the shard is {index}, but {count} shards are counted from 0 to {count - 1}."
+                f"the index of the shard is {index}; with {count} shards it must be between 0 and {count - 1}."
             )
         first, last = (i * chunks // count * self.chunk for i in (index, index + 1))
         return range(first, min(last, self.samples))
 
     def part(self, folder: Path, number: int) -> tuple[Path, range]:
-        """Give the file of a chunk and its samples."""
+        """Return the file of a chunk and its samples."""
         first = number * self.chunk
         return folder / f"{first:09d}.nc", range(first, first + self.chunk)
 
     def header(self, lengths: dict[str, int]) -> DatasetHeader:
-        """Say what the data set says about itself; `lengths` are those of its axes."""
+        """Return the header of the data set, for given lengths of its axes."""
         recipe = self.recipe
         return DatasetHeader(
             recipe=recipe.name,
@@ -76,7 +76,7 @@ class Job:
         )
 
     def generate(self, folder: Path, number: int) -> None:
-        """Generate a chunk and keep it in the folder, unless it is there."""
+        """Generate a chunk and write it to the folder, unless it exists."""
         import torch
 
         path, indices = self.part(folder, number)
@@ -89,7 +89,7 @@ class Job:
             writer.write(indices.start, arrays)
 
     def _check(self, arrays: dict[str, Array], indices: range) -> dict[str, int]:
-        """Check what a recipe generated, and return the lengths of the axes."""
+        """Check generated arrays, and return the lengths of the axes."""
         lengths = {"sample": len(indices)}
         lengths |= {dim: len(positions) for dim, (positions, _) in self.recipe.coordinates(self.resolution).items()}
         for name, variable in self.recipe.variables(self.resolution).items():
@@ -99,15 +99,15 @@ class Job:
             expected = tuple(lengths.get(dim, -1) for dim in dims)
             if array.shape != expected or array.dtype != variable.dtype:
                 raise InputError(
-                    f"recipe {self.recipe.name} gives {name!r} as {array.dtype} of shape {array.shape} where it "
-                    f"promises {variable.dtype} with the axes {', '.join(dims)}; correct the recipe."
+                    f"recipe {self.recipe.name} generated {name!r} as {array.dtype} of shape {array.shape}, but "
+                    f"declares {variable.dtype} with axes {', '.join(dims)}; correct the recipe."
                 )
             finite = np.isfinite(array.reshape(len(array), -1)).all(axis=1)
             if not finite.all():
                 bad = indices[int(np.argmin(finite))]
                 raise ConvergenceError(
-                    f"recipe {self.recipe.name} gives numbers that are not finite in {name!r} of sample {bad}; its "
-                    f"equation could not be solved, at resolution {self.resolution} and seed {self.seed}."
+                    f"recipe {self.recipe.name} generated NaN or infinity in {name!r} of sample {bad}; its equation "
+                    f"could not be solved at resolution {self.resolution} and seed {self.seed}."
                 )
         return {dim: length for dim, length in lengths.items() if dim != "sample"}
 
@@ -118,7 +118,7 @@ def require_integer(what: str, value: Any, least: int) -> int:
     Raises
     ------
     InputError
-        With the value.
+        If the value is not an integer, or is too small.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) < 2**63:
         raise InputError(f"{what} is {value!r}; give an integer of at least {least}.")

@@ -1,4 +1,4 @@
-"""Show how far a generation is: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a generation: a bar on a terminal, otherwise a few lines."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Shown", "shown"]
+__all__ = ["ReportProgress", "progress_display"]
 
-#: Called with the number of samples that are done.
-type Shown = Callable[[int], None]
-#: In how many steps lines tell what a bar would show.
-_LINES = 10
+#: Called with the number of finished samples.
+type ReportProgress = Callable[[int], None]
+#: Number of progress lines if stderr is not a terminal.
+_PROGRESS_LINES = 10
 
 
 @contextmanager
-def shown(total: int, what: str, *, wanted: bool) -> Iterator[Shown]:
-    """Show the progress on stderr inside a `with` block, if that is wanted."""
-    if not wanted:
+def progress_display(total: int, what: str, *, enabled: bool) -> Iterator[ReportProgress]:
+    """Show progress on stderr inside a `with` block, if enabled."""
+    if not enabled:
         yield lambda done: None
         return
     from rich.console import Console
@@ -34,7 +34,7 @@ def shown(total: int, what: str, *, wanted: bool) -> Iterator[Shown]:
 
 
 @contextmanager
-def _bar(console: Console, total: int, what: str) -> Iterator[Shown]:
+def _bar(console: Console, total: int, what: str) -> Iterator[ReportProgress]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -43,13 +43,13 @@ def _bar(console: Console, total: int, what: str) -> Iterator[Shown]:
         yield lambda done: progress.update(task, completed=done)
 
 
-def _lines(console: Console, total: int, what: str) -> Shown:
-    told = 0
+def _lines(console: Console, total: int, what: str) -> ReportProgress:
+    printed = 0
 
-    def tell(done: int) -> None:
-        nonlocal told
-        if done * _LINES // total > told:
-            told = done * _LINES // total
+    def report(done: int) -> None:
+        nonlocal printed
+        if done * _PROGRESS_LINES // total > printed:
+            printed = done * _PROGRESS_LINES // total
             console.print(f"{what}: {done} of {total} samples", markup=False)
 
-    return tell
+    return report

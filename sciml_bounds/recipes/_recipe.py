@@ -1,4 +1,4 @@
-"""What a recipe is: everything that determines the numbers of a data set, under one name."""
+"""Base class of recipes: a recipe is everything that determines the numbers of a data set, under one name."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["JSON", "Array", "Recipe", "Variable", "sample_rng"]
 
-#: What the parameters of a recipe are made of, so that a file can keep them as text.
+#: Type of the parameters of a recipe, which files store as JSON.
 JSON = str | int | float | bool | None | Sequence["JSON"] | Mapping[str, "JSON"]
 
-#: An array of a data set, whatever its dtype.
+#: An array of a data set, of any dtype.
 Array = NDArray[Any]
 
 
@@ -31,14 +31,14 @@ class Variable:
 
     Attributes
     ----------
-    dims
-        Names of the axes of one sample; empty for one number a sample.
-    long_name
-        What it is, in words.
-    units
-        "1" where nothing has a unit.
-    dtype
-        In which it is generated and stored.
+    dims : tuple of str
+        Names of the axes of one sample; empty for one number per sample.
+    long_name : str
+        Description of the variable.
+    units : str
+        Units; "1" for dimensionless numbers.
+    dtype : {"float32", "float64"}
+        Precision of the generated and stored numbers.
     """
 
     dims: tuple[str, ...]
@@ -48,26 +48,26 @@ class Variable:
 
 
 class Recipe(ABC):
-    """One data set: what is drawn, what is solved and what is stored.
+    """Recipe for a data set: what is drawn at random, what is solved and what is stored.
 
     Attributes
     ----------
-    name
-        As in `find_recipe`.
-    title, description
-        A line, and a paragraph that states every choice a user should know of.
-    reference
-        Where the data set was published.
-    resolution
-        The published one; what it counts (cells or nodes along an axis) is said in the description.
-    samples
-        The published number of samples.
-    smallest
-        The smallest resolution that makes sense.
-    inputs, targets
-        Names of the variables that a network is given and is to predict.
-    layout
-        How the inputs and targets lie relative to each other, one word: "cells->nodes", "nodes->nodes", "time", ...
+    name : str
+        Name for `find_recipe`.
+    title, description : str
+        One line, and one paragraph with every choice that users should know.
+    reference : str
+        Publication of the data set.
+    resolution : int
+        Published resolution; the description says whether it counts cells or nodes per axis.
+    samples : int
+        Published number of samples.
+    smallest : int
+        Smallest resolution that makes sense.
+    inputs, targets : tuple of str
+        Names of the variables that a network receives and predicts.
+    layout : str
+        Locations of inputs and targets on the grid: "cells->nodes", "nodes->nodes", "time", ...
     """
 
     name: str
@@ -83,51 +83,51 @@ class Recipe(ABC):
 
     @abstractmethod
     def chunk(self, resolution: int) -> int:
-        """Count the samples that are generated together; it depends on the resolution only, never on the machine."""
+        """Return the number of samples generated together, which depends on the resolution but not on the machine."""
 
     @abstractmethod
     def parameters(self, resolution: int) -> dict[str, JSON]:
-        """Give everything that determines the numbers, beside seed and resolution."""
+        """Return everything that determines the numbers, except seed and resolution."""
 
     @abstractmethod
     def coordinates(self, resolution: int) -> dict[str, tuple[Array, str]]:
-        """Give the positions and the units of each axis that has some, by the name of the axis."""
+        """Return positions and units of the axes that have positions, by name of the axis."""
 
     @abstractmethod
     def variables(self, resolution: int) -> dict[str, Variable]:
-        """Give what `generate` returns, in the order in which it is stored."""
+        """Return the variables that `generate` returns, in the order in which they are stored."""
 
     def check(self, resolution: int) -> None:
-        """Refuse a resolution that cannot be generated.
+        """Check that a resolution can be generated.
 
         Raises
         ------
         InputError
-            With the reason, and what would do.
+            If it cannot; the message names resolutions that can.
         """
         if isinstance(resolution, bool) or not isinstance(resolution, Integral) or resolution < self.smallest:
             raise InputError(
-                f"recipe {self.name} cannot be generated at resolution {resolution!r}; "
-                f"give an integer of at least {self.smallest} (published: {self.resolution})."
+                f"recipe {self.name} has no resolution {resolution!r}; give an integer of at least {self.smallest} "
+                f"(published: {self.resolution})."
             )
 
     @abstractmethod
     def generate(self, seed: int, first: int, count: int, resolution: int, device: torch.device) -> dict[str, Array]:
         """Generate the samples `first` to `first + count - 1`.
 
-        The same seed and index give the same bits in whatever piece they are asked for (on one kind of device): what is
-        random comes from `sample_rng`, and what is solved together is a whole chunk, aligned to the index.
+        On one kind of device, a seed and a sample index always give the same bits: random numbers come from
+        `sample_rng`, and whole chunks, aligned to the index, are solved together.
 
         Parameters
         ----------
-        seed
-            A non-negative integer; other seeds give other data.
-        first, count
-            The samples; usually one chunk, `first` a multiple of `chunk(resolution)`.
-        resolution
-            As in `check`.
-        device
-            Where the work is done; the arrays come back to the CPU.
+        seed : int
+            Seed of the random numbers, nonnegative.
+        first, count : int
+            First sample and number of samples; usually one chunk, `first` a multiple of `chunk(resolution)`.
+        resolution : int
+            Resolution that passes `check`.
+        device : torch.device
+            Device of the computation; the arrays are returned on the CPU.
 
         Returns
         -------
@@ -137,7 +137,7 @@ class Recipe(ABC):
         Raises
         ------
         ConvergenceError
-            If an equation was not solved as well as the parameters say.
+            If an equation was not solved to the accuracy in the parameters.
         """
 
     def __repr__(self) -> str:
@@ -145,5 +145,5 @@ class Recipe(ABC):
 
 
 def sample_rng(seed: int, index: int) -> np.random.Generator:
-    """Return the source of all that is random in one sample; it depends on nothing but its arguments."""
+    """Return the random number generator of one sample, which depends only on seed and index."""
     return np.random.default_rng([seed, index])

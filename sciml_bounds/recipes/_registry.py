@@ -1,4 +1,4 @@
-"""The recipes by name; a recipe is imported when it is asked for."""
+"""Recipes by name; a recipe is imported when it is first used."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from sciml_bounds.recipes._recipe import Recipe
 
 __all__ = ["find_recipe", "recipe_names"]
 
-#: Where each recipe lives. A word, not an import: recipes of the rooms above this one are listed too.
-_HOME = {
+#: Location of each recipe. Strings, not imports, because some recipes depend on packages that import this one.
+_LOCATIONS = {
     "darcy-smooth": "recipes.darcy_smooth:DARCY_SMOOTH",
     "darcy-rough": "recipes.darcy_rough:DARCY_ROUGH",
     "darcy-multiscale": "recipes.darcy_multiscale:DARCY_MULTISCALE",
@@ -38,22 +38,22 @@ def recipe_names() -> tuple[str, ...]:
     >>> "darcy-rough" in recipe_names()
     True
     """
-    return tuple(_HOME)
+    return tuple(_LOCATIONS)
 
 
 def find_recipe(name: str) -> Recipe:
-    """Return the recipe of a name.
+    """Return the recipe with a given name.
 
     Raises
     ------
     InputError
-        If there is none; the message lists the names, the most similar ones first.
+        If it does not exist; the message lists the names, the most similar ones first.
     MissingExtraError
-        If the recipe stands on a package that is not installed.
+        If the recipe needs a package that is not installed.
     """
-    if not isinstance(name, str) or name not in _HOME:
-        similar = difflib.get_close_matches(str(name), _HOME, n=3)
-        others = [known for known in _HOME if known not in similar]
-        raise InputError(f"there is no recipe {name!r}; the recipes are {', '.join(similar + others)}.")
-    module, attribute = _HOME[name].split(":")
+    if not isinstance(name, str) or name not in _LOCATIONS:
+        similar = difflib.get_close_matches(str(name), _LOCATIONS, n=3)
+        others = [other for other in _LOCATIONS if other not in similar]
+        raise InputError(f"recipe {name!r} does not exist; the recipes are {', '.join(similar + others)}.")
+    module, attribute = _LOCATIONS[name].split(":")
     return cast(Recipe, getattr(importlib.import_module(f"sciml_bounds.{module}"), attribute))

@@ -1,4 +1,4 @@
-"""Data sets of residuals of the pressure of a fluid, on the cells of a box."""
+"""Base class of recipes for right-hand sides of the pressure equation on the cells of a box."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ __all__ = ["ResidualRecipe"]
 
 
 class ResidualRecipe(Recipe):
-    """Right-hand sides of norm one, and what each cell is; a network is judged by what it leaves of them."""
+    """Base class of recipes for right-hand sides of norm one and cell types, without labels.
+
+    A network is judged by the residual that remains after one of its steps.
+    """
 
     targets = ("rhs", "geometry")
     layout = "cells->cells"
@@ -18,14 +21,14 @@ class ResidualRecipe(Recipe):
         self.dim = dim
 
     def coordinates(self, resolution: int) -> dict[str, tuple[Array, str]]:
-        """Give the centres of the cells of the unit box."""
+        """Return the cell centres of the unit box."""
         grid = Grid((resolution,) * self.dim)
         return {axis: (grid.centers(k).numpy(), "1") for k, axis in enumerate(AXES[: self.dim])}
 
     def variables(self, resolution: int) -> dict[str, Variable]:
-        """Give the right-hand side, and what each cell is."""
+        """Return the variables: right-hand side and cell type."""
         axes = tuple(AXES[: self.dim])
         return {
             "rhs": Variable(axes, "right-hand side b of the pressure equation, of norm one", dtype="float32"),
-            "geometry": Variable(axes, "what a cell is: 0 solid, 1 fluid, 2 air", dtype="float32"),
+            "geometry": Variable(axes, "cell type: 0 solid, 1 fluid, 2 air", dtype="float32"),
         }

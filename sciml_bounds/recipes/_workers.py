@@ -1,8 +1,7 @@
-"""Generate the chunks of a data set in processes of their own.
+"""Generate the chunks of a data set in worker processes.
 
-Parent and worker speak in lines: the parent sends what the job is, then the number of one chunk after the other; the
-worker answers each with a line of JSON. A worker whose parent has died finds its input closed, and ends after the chunk
-at hand.
+The parent sends one line with the job, then the number of one chunk after the other; the worker answers each with one
+line of JSON. If the parent dies, the input of the worker is closed, and the worker exits after its current chunk.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "run"]
 
-#: How long a worker may take to drop what it does before it is killed.
-_PATIENCE = 10.0
-#: Errors that are about the input and not about us.
-_SENTENCES = {error.__name__: error for error in (InputError, ConvergenceError, MissingExtraError)}
+#: Seconds a worker may take to exit before it is killed.
+_EXIT_SECONDS = 10.0
+#: Expected errors, which are raised again in the parent; others are bugs.
+_USER_ERRORS = {error.__name__: error for error in (InputError, ConvergenceError, MissingExtraError)}
 
-# -P keeps modules in the working folder from being imported in place of others.
+# The option -P keeps modules in the working folder from shadowing installed ones.
 _COMMAND = (
     "import sys; root = sys.argv[1]; root in sys.path or sys.path.insert(0, root);"
     "from sciml_bounds.recipes._workers import main; main()"
@@ -46,12 +45,12 @@ _COMMAND = (
 
 
 def run(job: Job, folder: Path, numbers: Sequence[int], workers: int, on_done: Callable[[int], None]) -> None:
-    """Generate chunks in a folder, by so many processes that share the threads of this one.
+    """Generate chunks in a folder, by worker processes that share the threads of this one.
 
     Raises
     ------
     InputError, ConvergenceError, MissingExtraError
-        That of the first worker that fails; the others are stopped.
+        The error of the first worker that fails; the others are stopped.
     """
     import torch
 
@@ -61,20 +60,20 @@ def run(job: Job, folder: Path, numbers: Sequence[int], workers: int, on_done: C
     with ExitStack() as stack, selectors.DefaultSelector() as selector:
         for _ in range(count):
             worker = stack.enter_context(_Worker(threads))
-            worker.tell(order)
-            worker.tell(str(waiting.popleft()))
+            worker.send(order)
+            worker.send(str(waiting.popleft()))
             selector.register(worker.answers, selectors.EVENT_READ, worker)
         while selector.get_map():
             for key, _ in selector.select():
                 on_done(key.data.answer())
                 if waiting:
-                    key.data.tell(str(waiting.popleft()))
+                    key.data.send(str(waiting.popleft()))
                 else:
                     selector.unregister(key.fileobj)
 
 
 def _order(job: Job, folder: Path) -> str:
-    """Put a job into one line."""
+    """Return a job as one line of JSON."""
     fields: dict[str, Any] = {"folder": str(folder), "path": sys.path, "name": job.recipe.name if job.named else None}
     try:
         kept = replace(job, recipe=None) if job.named else job  # type: ignore[arg-type]
@@ -88,7 +87,7 @@ def _order(job: Job, folder: Path) -> str:
 
 
 class _Worker:
-    """A process that generates chunks, until the end of a `with` block."""
+    """A process that generates chunks inside a `with` block."""
 
     def __init__(self, threads: int) -> None:
         self._process = subprocess.Popen(
@@ -101,26 +100,26 @@ class _Worker:
         assert self._process.stdout is not None
         self._orders, self.answers = self._process.stdin, self._process.stdout
 
-    def tell(self, line: str) -> None:
-        with suppress(BrokenPipeError):  # it has died, which reading the answer will tell
+    def send(self, line: str) -> None:
+        with suppress(BrokenPipeError):  # the worker has died; reading its answer raises the error
             self._orders.write(line.encode() + b"\n")
             self._orders.flush()
 
     def answer(self) -> int:
         line = self.answers.readline()
         if not line.endswith(b"\n"):
-            raise self._death()
+            raise self._exit_error()
         answer = json.loads(line)
         if "done" in answer:
             return int(answer["done"])
-        raise _SENTENCES.get(answer["error"], RuntimeError)(answer["message"])
+        raise _USER_ERRORS.get(answer["error"], RuntimeError)(answer["message"])
 
-    def _death(self) -> InputError:
+    def _exit_error(self) -> InputError:
         code = self._process.wait()
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return InputError(
-            f"a worker ended with {how} in the midst of its work, for want of memory perhaps; what is finished is "
-            "kept, run it again with fewer workers."
+            f"a worker process died with {how}, possibly out of memory; finished chunks are kept, so run the command "
+            "again with fewer workers."
         )
 
     def __enter__(self) -> Self:
@@ -128,11 +127,11 @@ class _Worker:
 
     def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
         with suppress(BrokenPipeError):
-            self._orders.close()  # which ends a worker that has nothing to do
+            self._orders.close()  # an idle worker exits
         if failure is not None:
             self._process.terminate()
         try:
-            self._process.wait(_PATIENCE)
+            self._process.wait(_EXIT_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -143,11 +142,11 @@ class _Worker:
 
 
 def main() -> None:
-    """Read what the job is, and generate chunks until there are no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent decides
+    """Read the job, and generate chunks until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes; the parent stops the workers
     signal.signal(signal.SIGTERM, _end)
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints must not look like an answer
+    os.dup2(2, 1)  # output of libraries must not look like an answer
     try:
         job, folder = None, Path()
         for line in sys.stdin.buffer:
@@ -158,16 +157,16 @@ def main() -> None:
                 job.generate(folder, int(line))
                 answer: dict[str, Any] = {"done": int(line)}
             except Exception as error:
-                known = isinstance(error, tuple(_SENTENCES.values()))
-                answer = {"error": type(error).__name__, "message": str(error) if known else traceback.format_exc()}
-            with suppress(BrokenPipeError):  # the parent has died, which the next line will tell
+                expected = isinstance(error, tuple(_USER_ERRORS.values()))
+                answer = {"error": type(error).__name__, "message": str(error) if expected else traceback.format_exc()}
+            with suppress(BrokenPipeError):  # the parent has died, so the loop ends
                 print(json.dumps(answer), file=answers, flush=True)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _end(number: int, frame: object) -> NoReturn:
-    """Leave through every `finally`, so that no half-written file stays."""
+    """Exit through every `finally`, which removes partial files."""
     raise SystemExit(128 + number)
 
 
@@ -175,7 +174,7 @@ def _read_order(line: bytes) -> tuple[Job, Path]:
     from sciml_bounds.recipes._registry import find_recipe
 
     fields = json.loads(line)
-    sys.path.extend(entry for entry in fields["path"] if entry not in sys.path)  # where the recipe may be defined
+    sys.path.extend(entry for entry in fields["path"] if entry not in sys.path)  # the recipe may be defined there
     job: Job = pickle.loads(base64.b64decode(fields["job"]))  # from our parent, not from a file
     if fields["name"] is not None:
         job = replace(job, recipe=find_recipe(fields["name"]))

@@ -12,7 +12,7 @@ from sciml_bounds.recipes._recipe import JSON
 
 __all__ = ["DARCY_MULTISCALE", "trigonometric_coefficient"]
 
-#: The frequency of scale k is drawn between these multiples of 2^(k - 1).
+#: The frequency of scale k is uniform between these multiples of 2^(k - 1).
 FREQUENCIES = (1.0, 1.5)
 SCALES = 6
 
@@ -23,11 +23,10 @@ class _DarcyMultiscale(DiffusionRecipe):
     description = (
         "-div(a grad u) = 1, u = 0 on the boundary of the unit square; a is the product over k = 1..6 of "
         "(1 + cos(a_k pi (x + y)) / 2) (1 + sin(a_k pi (y - 3 x)) / 2) with a_k uniform in [2^(k-1), 1.5 2^(k-1)], "
-        "taken at the centres of the cells. The published files are closed; this follows the description of their "
-        "authors. The resolution counts cells along an axis: 1024, so that the interior nodes are the published 1023. "
-        "Below about 300 cells an axis the finest scale is no longer resolved: the data are then those of a cellwise "
-        "coefficient, correctly solved, but no longer of the formula. 1,250 samples have the published 1,000 for "
-        "training. " + STORED
+        "evaluated at the cell centres. The published files are not public; this follows the description of their "
+        "authors. The resolution is the number of cells per axis: 1024 gives the published 1023 interior nodes. Below "
+        "about 300 cells per axis the finest scale is not resolved: solutions then are correct for the cellwise "
+        "coefficient, but not for the formula. 1,250 samples contain the published 1,000 for training. " + STORED
     )
     reference = "Liu, Xu, Cao, Zhang (2024), HANO, J. Comput. Phys.; Owhadi (2017), SIAM Review 59 (the coefficient)"
     resolution = 1024
@@ -47,7 +46,7 @@ class _DarcyMultiscale(DiffusionRecipe):
 def trigonometric_coefficient(
     frequencies: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Evaluate the coefficient for frequencies (b, scales) at points x, y, which broadcast: (b, points)."""
+    """Return the coefficient for frequencies (b, scales) at points x, y that broadcast, shape (b, points)."""
     value = np.ones((len(frequencies), *np.broadcast_shapes(x.shape, y.shape)))
     for scale in frequencies.T:
         a = np.pi * scale.reshape(-1, *(1,) * (value.ndim - 1))

@@ -12,11 +12,11 @@ class _DarcyRough(TwoPhaseRecipe):
     title = "Darcy flow, two materials 12 and 2"
     description = (
         "-div(a grad u) = 1, u = 0 on the boundary of the unit square; a = 12 where a Gaussian field with covariance "
-        "25 (-Laplace + 25)^-2 is not negative and 2 elsewhere. The sources disagree on the length scale: the name of "
-        "the published file says tau = 5, which is taken here, the text of its authors tau^2 = 20. The resolution "
-        "counts cells along an axis: 512, which halves to the 256 on which networks are trained; the published grid "
-        "has 512 nodes. As with darcy-smooth there are no splines in between. 1,600 samples have the published 1,280 "
-        "for training. " + STORED
+        "25 (-Laplace + 25)^-2 is >= 0, and 2 elsewhere. The sources disagree on the length scale: the name of the "
+        "published file says tau = 5, as here, the text of its authors tau^2 = 20. The resolution is the number of "
+        "cells per axis: 512, twice the 256 on which networks are trained; the published grid has 512 nodes. As in "
+        "darcy-smooth, nothing is interpolated by splines. 1,600 samples contain the published 1,280 for training. "
+        + STORED
     )
     reference = "Liu, Xu, Cao, Zhang (2024), HANO, J. Comput. Phys.; He, Liu, Xu (2024), MgNO, arXiv:2310.19809"
     resolution = 512

@@ -12,11 +12,11 @@ class _DarcySmooth(TwoPhaseRecipe):
     title = "Darcy flow, two materials 12 and 3"
     description = (
         "-div(a grad u) = 1, u = 0 on the boundary of the unit square; a = 12 where a Gaussian field with covariance "
-        "9 (-Laplace + 9)^-2 is not negative and 3 elsewhere. The resolution counts cells along an axis: 420, so that "
-        "the 421 nodes are those of the published grid, and every second one those on which networks are trained. "
-        "The published data interpolate the two-valued coefficient by splines, which overshoots, and move the solution "
-        "to cell centres, which leaves boundary values that are not zero; these have neither, and differ by that. "
-        "1,250 samples have 1,000 for training, as many as published results use. " + STORED
+        "9 (-Laplace + 9)^-2 is >= 0, and 3 elsewhere. The resolution is the number of cells per axis: 420 gives the "
+        "421 nodes of the published grid, and every second node is one on which networks are trained. The published "
+        "data differ: their two-valued coefficient is interpolated by splines, which overshoot, and their solution is "
+        "interpolated to cell centres, so its boundary values are not zero. 1,250 samples contain 1,000 for training, "
+        "as in published results. " + STORED
     )
     reference = "Li et al. (2021), Fourier neural operator for parametric PDEs, arXiv:2010.08895"
     resolution = 420

@@ -1,9 +1,9 @@
-"""Make data sets from recipes: in chunks that are kept as they are finished, by any number of processes.
+"""Generate data sets from recipes, in chunks, by any number of processes.
 
-The samples of a chunk are generated together, and chunks are aligned to the index of the sample: their size comes from
-the recipe, never from the machine. Each is written to a file of its own in a folder beside the target (`.NAME.parts`),
-whole or not at all, and in the end all are joined. So what is interrupted goes on where it was, and the arrays are the
-same to the last bit, however many processes worked and however often they were killed.
+The samples of a chunk are generated together. Chunks are aligned to the sample index, and their size depends on the
+recipe, never on the machine. Each chunk is written atomically to its own file in the folder `.NAME.parts` next to the
+target; in the end all chunks are joined. An interrupted generation therefore resumes bit for bit, with any number of
+processes and interruptions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from sciml_bounds.errors import InputError
 from sciml_bounds.recipes import _workers
 from sciml_bounds.recipes._job import Job, require_integer
-from sciml_bounds.recipes._progress import Shown, shown
+from sciml_bounds.recipes._progress import ReportProgress, progress_display
 from sciml_bounds.recipes._recipe import Recipe
 from sciml_bounds.recipes._registry import find_recipe
 from sciml_bounds.store.datasets.dataset_files import (
@@ -38,16 +38,16 @@ if TYPE_CHECKING:
 
 __all__ = ["consolidate", "make_dataset", "make_shard"]
 
-#: What is in a folder of parts beside them: what they are parts of, and what tells that a process works there.
+#: Files in a folder of parts: the identity of the data set, and the lock of the process that generates it.
 _REQUEST, _LOCK = "request.json", "lock"
 
-#: What is logged where nothing is left to do.
-_THERE = "%s is there already, and is what is asked for."
+#: Log message if the requested file exists.
+_ALREADY_COMPLETE = "%s already contains the requested data set; nothing to do."
 
 _log = logging.getLogger(__name__)
 
 
-# --- what users call --------------------------------------------------------------------------------------------------
+# --- public functions -------------------------------------------------------------------------------------------------
 
 
 def make_dataset(
@@ -63,35 +63,34 @@ def make_dataset(
 ) -> None:
     """Generate a data set and write it as netCDF-4 (HDF5).
 
-    Sample i depends on the seed and on i alone (for one recipe, resolution, kind of device and version of this
-    package): not on the number of samples, of workers or of threads. What is interrupted or killed goes on when it is
-    called again with the same arguments.
+    Sample i depends only on the seed and i (for one recipe, resolution, kind of device and version of this package),
+    not on the number of samples, workers or threads. After an interruption, the same call resumes.
 
     Parameters
     ----------
-    recipe
-        Its name ("darcy-rough"), or a recipe of your own.
-    path
-        Where, ending in .nc, .h5 or .hdf5. If it is there and holds what is asked for, nothing is done; anything else
-        that is there is refused. While the work goes on, the finished part of it lies in a folder `.NAME.parts` beside
-        it; in the end, for a moment, both are there.
-    samples, resolution
-        As published by default.
-    seed
-        A non-negative integer; other seeds give other data.
-    workers
-        How many processes share the work; 0 for this one.
-    device
-        Where equations are solved: "cpu", "cuda".
-    progress
-        Whether to show it on stderr.
+    recipe : str or Recipe
+        Name of a recipe, such as "darcy-rough", or your own recipe.
+    path : Path or str
+        File to write, ending in .nc, .h5 or .hdf5. If it already contains the requested data set, nothing is done; any
+        other existing file is an error. Finished chunks are kept in the folder `.NAME.parts` next to it until the end,
+        when disk space for both is needed.
+    samples, resolution : int, optional
+        Number of samples and resolution; the published ones by default.
+    seed : int, default 0
+        Seed of the random numbers, nonnegative.
+    workers : int, default 0
+        Number of worker processes; 0 runs in this process.
+    device : str or torch.device, default "cpu"
+        Device of the solvers: "cpu" or "cuda".
+    progress : bool, default False
+        Show progress on stderr.
 
     Raises
     ------
     InputError
-        If an argument is wrong, or the file cannot be written.
+        If an argument is invalid, or the file cannot be written.
     ConvergenceError
-        If an equation was not solved as well as the recipe asks.
+        If an equation was not solved to the accuracy that the recipe requires.
 
     Examples
     --------
@@ -120,15 +119,15 @@ def make_shard(
     device: str | torch.device = "cpu",
     progress: bool = False,
 ) -> None:
-    """Generate one of `num_shards` parts of a data set, for the jobs of a cluster; `consolidate` joins them.
+    """Generate one of `num_shards` shards of a data set, for cluster jobs; `consolidate` joins them.
 
     Parameters
     ----------
-    shard_index, num_shards
-        Which part, counted from 0, of how many. A shard holds whole chunks, so that there are no more shards than
-        chunks. It is a data set of its own, whose samples have their index in the whole.
-    recipe, path, samples, seed, resolution, workers, device, progress
-        As in `make_dataset`, of the whole data set; the path is that of the shard.
+    shard_index, num_shards : int
+        Index of the shard, counted from 0, and number of shards, at most the number of chunks. A shard consists of
+        whole chunks; it is a data set whose samples keep their index in the whole data set.
+    recipe, path, samples, seed, resolution, workers, device, progress : various
+        As in `make_dataset`, for the whole data set; `path` is the file of the shard.
 
     Raises
     ------
@@ -140,35 +139,35 @@ def make_shard(
 
 
 def consolidate(paths: Sequence[Path | str], out: Path | str, *, progress: bool = False) -> None:
-    """Join the shards of a data set, given in any order; the arrays are those of a data set made in one run.
+    """Join the shards of a data set, given in any order; the arrays are the same as from a single run.
 
     Parameters
     ----------
-    paths
-        Files of `make_shard` that together have all samples.
-    out
-        Where, as in `make_dataset`. The shards stay.
-    progress
-        Whether to show it on stderr.
+    paths : sequence of Path or str
+        Files of `make_shard` that together contain all samples; they are kept.
+    out : Path or str
+        File to write, as in `make_dataset`.
+    progress : bool, default False
+        Show progress on stderr.
 
     Raises
     ------
     InputError
-        If the shards are damaged, are not of one data set, overlap, or leave a gap, or something else is at `out`.
+        If shards are damaged, missing, overlapping or from different data sets, or if `out` is another existing file.
     """
     target = check_target(out, SUFFIXES)
     if isinstance(paths, str | Path) or not paths:
-        raise InputError("there is no shard to join; give the files of all shards.")
+        raise InputError("no list of shards was given; give a list with the files of all shards.")
     if Path(out).resolve() in (Path(path).resolve() for path in paths):
-        raise InputError(f"{out} is one of the shards, which stay as they are; choose another name for the output.")
+        raise InputError(f"{out} is one of the shards, which are not overwritten; choose another name for the output.")
     shards = sorted((_open_shard(Path(path)) for path in paths), key=lambda shard: (shard.indices.start, shard.path))
     _check_shards(shards)
     header = shards[0].header
     whole = range(header.samples)
-    if _is_there(target, header, whole):
-        _log.info(_THERE, out)
+    if _is_complete(target, header, whole):
+        _log.info(_ALREADY_COMPLETE, out)
         return
-    with shown(header.samples, "joining", wanted=progress) as progressed:
+    with progress_display(header.samples, "joining", enabled=progress) as progressed:
         join([(shard.path, shard.indices) for shard in shards], target, header, whole, on_progress=progressed)
 
 
@@ -193,29 +192,29 @@ def _make_job(
     )
 
 
-# --- making -----------------------------------------------------------------------------------------------------------
+# --- generation -------------------------------------------------------------------------------------------------------
 
 
 def _make(job: Job, path: Path | str, samples: range, workers: int, progress: bool) -> None:
     workers = require_integer("the number of workers", workers, 0)
     target = check_target(path, SUFFIXES)
-    if _is_there(target, job.header({}), samples):
-        _log.info(_THERE, path)
+    if _is_complete(target, job.header({}), samples):
+        _log.info(_ALREADY_COMPLETE, path)
         return
     numbers = range(samples.start // job.chunk, -(-samples.stop // job.chunk))
-    with _folder_of_parts(target, job, numbers) as folder:
-        with shown(len(samples), job.recipe.name, wanted=progress) as progressed:
+    with _parts_folder(target, job, numbers) as folder:
+        with progress_display(len(samples), job.recipe.name, enabled=progress) as progressed:
             _make_parts(job, folder, numbers, workers, samples, progressed)
         parts = [job.part(folder, number) for number in numbers]
         lengths = stored_lengths(parts[0][0], job.recipe.variables(job.resolution))
-        with shown(len(samples), "joining", wanted=progress) as progressed:
+        with progress_display(len(samples), "joining", enabled=progress) as progressed:
             join(parts, target, job.header(lengths), samples, on_progress=progressed)
 
 
 def _make_parts(
-    job: Job, folder: Path, numbers: Sequence[int], workers: int, samples: range, progressed: Shown
+    job: Job, folder: Path, numbers: Sequence[int], workers: int, samples: range, progressed: ReportProgress
 ) -> None:
-    """Generate the chunks that are not there; what is there is looked at by whoever would generate it."""
+    """Generate the missing chunks; `Job.generate` skips those that exist."""
     done = 0
 
     def one_more(number: int) -> None:
@@ -232,49 +231,51 @@ def _make_parts(
         one_more(number)
 
 
-def _is_there(target: Path, asked: DatasetHeader, samples: range) -> bool:
-    """Tell whether a file is what is asked for already, checked in full; anything else that is there stays."""
+def _is_complete(target: Path, asked: DatasetHeader, samples: range) -> bool:
+    """Return whether a file is the requested data set, checked in full; raise if it is anything else."""
     if not target.exists():
         return False
     try:
         shard = _open_shard(target)
     except InputError as error:
-        why = str(error).removeprefix(f"the data set in {target}: ").partition(";")[0].rstrip(".")  # without its advice
+        why = str(error).removeprefix(f"the data set in {target}: ").partition(";")[0].rstrip(".")  # without the remedy
         raise InputError(
-            f"{target} is there already, and is no whole data set: {why}; remove it, or choose another name."
+            f"{target} already exists and is not a complete data set: {why}; remove it, or choose another name."
         ) from None
-    there, wanted = shard.header.identity(), asked.identity()
-    differences = [name for name in wanted if there.get(name) != wanted[name]]
+    present, wanted = shard.header.identity(), asked.identity()
+    differences = [name for name in wanted if present.get(name) != wanted[name]]
     if shard.indices != samples or shard.header.samples != asked.samples:
         differences.append("samples")
     if differences:
         raise InputError(
-            f"{target} holds another data set (it differs in {', '.join(differences)}); remove it, or choose another "
-            "name."
+            f"{target} already contains another data set (different: {', '.join(differences)}); remove it, or choose "
+            "another name."
         )
     return True
 
 
 @contextmanager
-def _folder_of_parts(target: Path, job: Job, numbers: range) -> Iterator[Path]:
-    """Give the folder where finished chunks are kept until the data set is whole."""
+def _parts_folder(target: Path, job: Job, numbers: range) -> Iterator[Path]:
+    """Lock and yield the folder of finished chunks, which is removed once the data set is complete."""
     import filelock
 
     folder = target.with_name(f".{target.name}.parts")
     lock = filelock.FileLock(folder / _LOCK, timeout=0)
     try:
         folder.mkdir(exist_ok=True)
-        held = lock.acquire()
+        acquired = lock.acquire()
     except filelock.Timeout:
         raise InputError(f"another process is generating {target}; wait until it has finished.") from None
     except OSError as error:
-        raise InputError(f"{folder} cannot be made: {error.strerror}; choose another folder for the output.") from None
-    with held:
-        _claim(folder, target, job, numbers)
+        raise InputError(
+            f"the folder {folder} cannot be created: {error.strerror}; choose another folder for the output."
+        ) from None
+    with acquired:
+        _check_request(folder, target, job, numbers)
         try:
             yield folder
         except BaseException:
-            _leave(folder, target)
+            _keep_parts(folder, target)
             raise
         shutil.rmtree(folder)
 
@@ -283,31 +284,31 @@ def _parts(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.nc"))
 
 
-def _claim(folder: Path, target: Path, job: Job, numbers: range) -> None:
-    """Write down what the parts in a folder are parts of, or compare it with what is written there."""
+def _check_request(folder: Path, target: Path, job: Job, numbers: range) -> None:
+    """Record the identity of the data set in an empty folder of parts, or compare it with the recorded one."""
     wanted, file = job.header({}).identity(), folder / _REQUEST
     if not _parts(folder):
         with replacing(file) as part:
             part.write_text(json.dumps(wanted))
         return
     try:
-        there = json.loads(file.read_text())
-        differences = [name for name in wanted if there.get(name) != wanted[name]]
+        present = json.loads(file.read_text())
+        differences = [name for name in wanted if present.get(name) != wanted[name]]
     except (OSError, ValueError, AttributeError):
         differences = [_REQUEST]
     if not set(_parts(folder)) <= {job.part(folder, number)[0] for number in numbers}:
-        differences.append("samples")  # which would be deleted with the rest in the end
+        differences.append("samples")  # the extra parts would be deleted in the end
     if differences:
         raise InputError(
-            f"{folder} holds the finished part of another data set for {target.name} (it differs in "
+            f"{folder} contains finished parts of another data set named {target.name} (different: "
             f"{', '.join(differences)}); delete that folder, or choose another name for the output."
         )
 
 
-def _leave(folder: Path, target: Path) -> None:
-    """Say what a folder with finished parts is for, and remove one without."""
+def _keep_parts(folder: Path, target: Path) -> None:
+    """Log how to resume from finished parts, or remove the folder if there are none."""
     if _parts(folder):
-        _log.info("what is finished of %s is kept in %s; the same command goes on there.", target.name, folder)
+        _log.info("finished parts of %s are kept in %s; the same command resumes from them.", target.name, folder)
     else:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -323,7 +324,7 @@ class _Shard:
 
 
 def _open_shard(path: Path) -> _Shard:
-    """Open a data set and check all of it."""
+    """Open a data set and check its whole content."""
     with ExitStack() as files:
         contents = open_file(path, "the data set", files)
         with one_sentence(f"the data set in {path}"):
@@ -332,7 +333,7 @@ def _open_shard(path: Path) -> _Shard:
 
 
 def _check_shards(shards: Sequence[_Shard]) -> None:
-    """Check that shards in ascending order make one whole data set."""
+    """Check that shards in ascending order make up one complete data set."""
     first = shards[0]
     wanted = first.header.identity() | {"samples": first.header.samples}
     end, before = 0, first
@@ -341,13 +342,14 @@ def _check_shards(shards: Sequence[_Shard]) -> None:
         differences = [name for name in wanted if its[name] != wanted[name]]
         if differences:
             raise InputError(
-                f"{shard.path} and {first.path} are not shards of one data set: they differ in "
-                f"{', '.join(differences)}; give the shards of one."
+                f"{shard.path} and {first.path} are shards of different data sets: they differ in "
+                f"{', '.join(differences)}; give the shards of one data set."
             )
         if shard.indices.start < end:
             last = min(end, shard.indices.stop) - 1
             raise InputError(
-                f"{before.path} and {shard.path} both hold the samples {shard.indices.start} to {last}; leave one out."
+                f"{before.path} and {shard.path} both contain the samples {shard.indices.start} to {last}; leave one "
+                "of them out."
             )
         _check_gap(end, shard.indices.start)
         end, before = shard.indices.stop, shard
@@ -356,4 +358,4 @@ def _check_shards(shards: Sequence[_Shard]) -> None:
 
 def _check_gap(end: int, start: int) -> None:
     if start > end:
-        raise InputError(f"the samples {end} to {start - 1} are in none of the shards; give the shard that has them.")
+        raise InputError(f"the samples {end} to {start - 1} are missing from the shards; add the shard that has them.")

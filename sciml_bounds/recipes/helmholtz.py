@@ -1,4 +1,4 @@
-"""Helmholtz: the pressure in a square of random wave speed, as bilinear elements give it, and as the equation does."""
+"""Helmholtz equation with random wave speed, solved by bilinear elements as published, and to high accuracy."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _MODES = 100
 _TAU = 3.0
 _MEAN = 20.0
 
-#: Degrees of the label of the converged set and of the solution that it is checked against.
+#: Element degrees of the labels of helmholtz-converged, and of the reference solutions for their error estimate.
 _DEGREE, _REFINED_DEGREE = 8, 10
 
-#: How close to the ends of the strip, where du/dn jumps, lines are added: 15 % and 2.25 % of a cell.
-_CLOSER = (0.0075, 0.001125)
+#: Distances of additional mesh lines from the ends of the strip, where du/dn jumps: 15 % and 2.25 % of a cell.
+_GRADING = (0.0075, 0.001125)
 
 
 def modes() -> tuple[Array, Array, Array]:
@@ -48,7 +48,7 @@ def modes() -> tuple[Array, Array, Array]:
 
 
 def wave_speed(seed: int, index: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return c = 20 + tanh(g) of one sample, as a function of the coordinates of a lattice (`ij`)."""
+    """Return the wave speed c = 20 + tanh(g) of one sample, as a function of `ij`-indexed lattice coordinates."""
     indices, eigenvalues, factors = modes()
     theta = sample_rng(seed, index).standard_normal(_MODES)
     size = int(indices.max()) + 1
@@ -64,7 +64,7 @@ def wave_speed(seed: int, index: int) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 class _Waves(Recipe):
-    """What both sets share: the draws, and where the values lie."""
+    """Base class of both recipes: random wave speeds and locations of the values."""
 
     reference = (
         "M. V. de Hoop, D. Z. Huang, E. Qian, A. M. Stuart: The cost-accuracy trade-off in operator learning with "
@@ -89,7 +89,7 @@ class _Waves(Recipe):
 
     @abstractmethod
     def _elements(self, resolution: int) -> dict[str, JSON]:
-        """Say which elements give the solution."""
+        """Return the parameters of the finite elements."""
 
     def coordinates(self, resolution: int) -> dict[str, tuple[Array, str]]:
         lines = np.linspace(0.0, 1.0, resolution + 1)
@@ -100,7 +100,7 @@ class _Waves(Recipe):
         return {"wave_speed": Variable(nodes, "wave speed"), "solution": Variable(nodes, "pressure")}
 
     def generate(self, seed: int, first: int, count: int, resolution: int, device: torch.device) -> dict[str, Array]:
-        """Solve one sample after the other by sparse factorisations, on the CPU whatever the device."""
+        """Solve the samples one by one by sparse factorisations, on the CPU for every device."""
         solved = [self._sample(wave_speed(seed, index), resolution) for index in range(first, first + count)]
         return {name: np.stack([sample[name] for sample in solved]) for name in self.variables(resolution)}
 
@@ -116,12 +116,12 @@ class _BilinearWaves(_Waves):
         "-Lap u - (1000 / c)^2 u = 0 on the unit square; du/dn is 1 on the part 0.35 <= x <= 0.65 of the side y = 1 "
         "and 0 elsewhere; c = 20 + tanh(g) with g a Gaussian field of 100 cosine modes. The label is the solution of "
         "bilinear elements on resolution x resolution cells with 3 x 3 Gauss points and c bilinear between the nodes, "
-        "as the authors computed it. At the published 100 cells this map is far from that of the differential "
-        "equation: the labels differ from its solution by 59 to 107 % in 150 samples (pollution: the waves of the "
-        "elements are a little too long, over eight wave lengths). A network that learns them learns the elements; at "
-        "another resolution it is another map. The recipe helmholtz-converged has the same draws and the solution of "
-        "the equation. Two modes tie for the hundredth place: (4, 10) is taken and (10, 4) is not. The resolution "
-        "counts cells along an axis."
+        "as the authors computed it. At the published 100 cells the labels are far from the solution of the "
+        "differential equation: they differ by 59 to 107 % in 150 samples (pollution error: the discrete waves are "
+        "slightly too long, which adds up over eight wave lengths). A network trained on them learns this "
+        "discretisation, which differs at every resolution. The recipe helmholtz-converged has the same wave speeds "
+        "and the solution of the equation. Two modes tie for the hundredth place: (4, 10) is included, (10, 4) is not. "
+        "The resolution is the number of cells per axis."
     )
 
     def _elements(self, resolution: int) -> dict[str, JSON]:
@@ -137,12 +137,11 @@ class _ConvergedWaves(_Waves):
     name = "helmholtz-converged"
     title = "Helmholtz, the solution of the differential equation"
     description = (
-        "The draws of the recipe helmholtz with the solution of the differential equation as the label: elements of "
-        "degree 8 on 28 x 22 cells that are graded towards the ends of the strip where du/dn jumps, with c as the "
-        "cosine series gives it, evaluated at the nodes of the published lattice. Each sample stores "
-        "refinement_error, the relative l2 difference at those nodes to a second solution of degree 10: an estimate of "
-        "the error of the label, not a bound. The resolution counts cells along an axis of the lattice and does not "
-        "change the solution."
+        "The wave speeds of the recipe helmholtz with the solution of the differential equation as the label: elements "
+        "of degree 8 on 28 x 22 cells, graded towards the ends of the strip where du/dn jumps, with c from its cosine "
+        "series, evaluated at the nodes of the published lattice. Each sample stores refinement_error, the relative l2 "
+        "difference at those nodes to a solution of degree 10: an estimate of the error of the label, not a bound. The "
+        "resolution is the number of lattice cells per axis and does not change the solution."
     )
 
     def _elements(self, resolution: int) -> dict[str, JSON]:
@@ -171,14 +170,14 @@ def _lattice(cells: int) -> tuple[Tensor, ...]:
 
 
 def _graded_lines() -> tuple[list[float], list[float]]:
-    """Return lines along x and y: 20 equal cells, and two more lines on each side of an end of the strip.
+    """Return mesh lines along x and y: 20 equal cells, and two more lines on each side of each end of the strip.
 
-    Where du/dn jumps, u behaves like r log r, of which polynomials on a uniform mesh get little.
+    Where du/dn jumps, u behaves like r log r, which polynomials on a uniform mesh approximate poorly.
     """
     uniform = [line / 20 for line in range(21)]
     strip = _FLUX["y1"]
-    beside = [end + sign * step for end in (strip.low, strip.high) for sign in (-1, 1) for step in _CLOSER]
-    return sorted(uniform + beside), sorted(uniform + [1 - step for step in _CLOSER])
+    near_ends = [end + sign * step for end in (strip.low, strip.high) for sign in (-1, 1) for step in _GRADING]
+    return sorted(uniform + near_ends), sorted(uniform + [1 - step for step in _GRADING])
 
 
 HELMHOLTZ = _BilinearWaves()

@@ -1,4 +1,4 @@
-"""Vorticity of a forced flow on the torus, at three viscosities."""
+"""Vorticity of a forced flow on the torus, for three viscosities."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ __all__ = ["NAVIER_STOKES_1E3", "NAVIER_STOKES_1E4", "NAVIER_STOKES_1E5", "Navie
 
 TAU, ALPHA = 7.0, 2.5
 
-#: Points of the grid on which a flow is solved for each point that is stored, along an axis.
-FINER = 4
+#: Refinement per axis of the grid on which the flow is solved, relative to the stored grid.
+REFINEMENT = 4
 
-#: Samples of a chunk: a few minutes of one core at the published resolution.
-CHUNK = 10
+#: Samples per chunk: a few minutes of one core at the published resolution.
+CHUNK_SAMPLES = 10
 
 
 class NavierStokesRecipe(Recipe):
-    """w_t + u . grad w = nu Laplace w + f on the torus from a Gaussian initial vorticity, a frame each time unit.
+    """Recipe for w_t + u . grad w = nu Laplace w + f on the torus, with Gaussian initial vorticity.
 
-    The resolution is the one that is stored; it is solved on a grid `FINER` times as fine.
+    One frame is stored per time unit. The resolution is that of the stored grid; the flow is solved on a grid
+    `REFINEMENT` times finer per axis.
     """
 
     smallest = 8
@@ -48,21 +49,21 @@ class NavierStokesRecipe(Recipe):
         self.title = f"Vorticity on the torus, viscosity 1e-{exponent}, times 1 to {last}"
         self.description = (
             f"w_t + u . grad w = nu Laplace w + 0.1 (sin 2 pi (x + y) + cos 2 pi (x + y)) on the unit torus, nu = "
-            f"1e-{exponent}; at time 0 a Gaussian field with zero mean and covariance 343 (-Laplace + 49)^(-5/2), the "
-            "amplitude of the code of its authors (its standard deviation is 0.185; their text has another). The "
-            "resolution counts stored points along an axis: every fourth one of the grid on which the flow is solved, "
-            f"which is 256 x 256 as published. Frames at times 1, 2, ..., {last}. Other than published: the waves that "
-            "the 2/3 rule leaves out are missing at time 0 too, and the scheme is of fourth order in time; at the "
-            "published resolution its errors are below those of the published scheme. Frames of one sample belong to "
-            "one flow: split by samples, not by frames."
+            f"1e-{exponent}. The vorticity at time 0 is a Gaussian field with zero mean and covariance "
+            "343 (-Laplace + 49)^(-5/2), with the amplitude in the code of the authors (standard deviation 0.185), not "
+            "in their text. The resolution is the number of stored points per axis, every fourth point of the grid on "
+            f"which the flow is solved (256 x 256 as published). Frames at times 1, 2, ..., {last}. Differences from "
+            "the published data: the modes removed by the 2/3 rule are zero at time 0 too, and the time scheme is of "
+            "fourth order, with errors below those of the published scheme at the published resolution. All frames of "
+            "a sample belong to one flow: split by samples, not by frames."
         )
 
     def chunk(self, resolution: int) -> int:
-        """Take the same few at every resolution; they are solved independently of each other."""
-        return CHUNK
+        """Return the number of samples per chunk; samples are solved independently of each other."""
+        return CHUNK_SAMPLES
 
     def parameters(self, resolution: int) -> dict[str, JSON]:
-        """Give everything that determines the numbers, beside seed and resolution."""
+        """Return everything that determines the numbers, except seed and resolution."""
         return {
             "equation": "w_t + u . grad w = nu Laplace w + f, u = (psi_y, -psi_x), -Laplace psi = w, torus (0, 1)^2",
             "viscosity": self.viscosity,
@@ -72,7 +73,7 @@ class NavierStokesRecipe(Recipe):
             "alpha": ALPHA,
             "random numbers": "numpy.random.default_rng([seed, sample])",
             "discretization": "Fourier pseudo-spectral, waves |k| <= K on each axis, K the largest with 3 K < n",
-            "solved resolution": FINER * resolution,
+            "solved resolution": REFINEMENT * resolution,
             "time scheme": "integrating-factor Runge-Kutta of order 4, h 2 pi max(min(K, s / (2 pi nu)), 20) s <= cfl, "
             "s = max(|u| + |v|)",
             "cfl": CFL,
@@ -80,32 +81,32 @@ class NavierStokesRecipe(Recipe):
         }
 
     def coordinates(self, resolution: int) -> dict[str, tuple[Array, str]]:
-        """Give the times 1, 2, ... and the stored points i / n."""
+        """Return the times 1, 2, ... and the stored points i / n."""
         points = np.arange(resolution) / resolution
         return {"time": (np.array(self._times()), "1"), "x": (points, "1"), "y": (points.copy(), "1")}
 
     def variables(self, resolution: int) -> dict[str, Variable]:
-        """Give the one variable, the vorticity."""
+        """Return the only variable, the vorticity."""
         return {"vorticity": Variable(("time", "x", "y"), "vorticity w at the points", dtype="float32")}
 
     def generate(self, seed: int, first: int, count: int, resolution: int, device: torch.device) -> dict[str, Array]:
         """Generate the samples `first` to `first + count - 1`; see `Recipe.generate`."""
         self.check(resolution)
-        points = (FINER * resolution) ** 2
+        points = (REFINEMENT * resolution) ** 2
         require_memory(
             8 * points * (count + self.last + FIELDS_AT_WORK), f"a chunk of {self.name} at resolution {resolution}"
         )
         flow = self.flow(resolution, device)
         initial = self.initial(seed, first, count, resolution)
-        # one by one on the CPU, so that no bit depends on the others; a GPU is too fast for a single sample
-        pieces = initial.split(1 if flow.device.type == "cpu" else CHUNK)
-        frames = [flow.evolve(piece, self._times())[..., ::FINER, ::FINER].float().cpu() for piece in pieces]
+        # one by one on the CPU, so that results do not depend on the chunk; a GPU needs more than one sample to be busy
+        pieces = initial.split(1 if flow.device.type == "cpu" else CHUNK_SAMPLES)
+        frames = [flow.evolve(piece, self._times())[..., ::REFINEMENT, ::REFINEMENT].float().cpu() for piece in pieces]
         return {"vorticity": torch.cat(frames).numpy()}
 
     def time_error(self, seed: int, sample: int, resolution: int, device: torch.device | str = "cpu") -> float:
-        """Estimate the relative error in time of a sample's last frame, from a second solve with half the steps.
+        """Estimate the relative time-stepping error of the last frame of a sample by a second solve with half steps.
 
-        It is an estimate: the second solve is taken for the exact flow of this grid.
+        The second solve is taken as exact, so this is an estimate, not a bound.
         """
         initial = self.initial(seed, sample, 1, resolution)
         last = [float(self.last)]
@@ -113,12 +114,12 @@ class NavierStokesRecipe(Recipe):
         return float((coarse - fine).norm() / fine.norm())
 
     def flow(self, resolution: int, device: torch.device | str = "cpu", cfl: float = CFL) -> NavierStokes:
-        """Return the flow, on the grid on which it is solved."""
-        return NavierStokes(FINER * resolution, self.viscosity, diagonal_forcing, device=device, cfl=cfl)
+        """Return the flow solver, on the fine grid."""
+        return NavierStokes(REFINEMENT * resolution, self.viscosity, diagonal_forcing, device=device, cfl=cfl)
 
     def initial(self, seed: int, first: int, count: int, resolution: int) -> Tensor:
-        """Draw the vorticity at time 0 on the grid on which it is solved, (count, n, n) in double precision."""
-        shape = (FINER * resolution, FINER * resolution)
+        """Return the random vorticity at time 0 on the fine grid, (count, n, n) in double precision."""
+        shape = (REFINEMENT * resolution, REFINEMENT * resolution)
         sources = [sample_rng(seed, index) for index in range(first, first + count)]
         field: NDArray[np.float64] = torus_field(sources, shape, tau=TAU, alpha=ALPHA)
         return torch.from_numpy(field)

@@ -21,14 +21,14 @@ class _Poisson(DiffusionRecipe):
     title = "Poisson's equation, smooth random sources"
     description = (
         "-Laplace u = f, u = 0 on the boundary of the unit square; f is 4 times a Gaussian field with covariance "
-        "9 (-Laplace + 9)^-2 and zero mean, which has a standard deviation of 1.17. The map is linear, so that "
-        "what a network gets wrong can be told from what it cannot represent. The resolution counts cells along an "
-        "axis. " + STORED
+        "9 (-Laplace + 9)^-2 and zero mean, with a standard deviation of 1.17. The map is linear, which separates "
+        "training errors of a network from errors of representation. The resolution is the number of cells per axis. "
+        + STORED
     )
     reference = "this package"
     resolution = 256
     samples = 1250
-    smallest = 3  # the source has zero mean: the one node of 2 x 2 cells would see nothing of it
+    smallest = 3  # with 2 x 2 cells the load of the only node is the mean of the source, which is zero
     inputs = ("source",)
 
     def draw(self, sources: Sequence[np.random.Generator], resolution: int) -> NDArray[np.float64]:

@@ -1,14 +1,14 @@
-"""Block projections with momentum: the block Kaczmarz method, accelerated by conjugate gradients.
+"""Accelerated block Kaczmarz method: block projections with momentum, chosen by conjugate gradients.
 
-Rows of a system are mixed by a random rotation, so that all are alike, and dealt into K blocks. A sweep projects on the
-solutions of each block, there and back, z -> z - E(z); without right-hand side it is a fixed symmetric operator with
-eigenvalues in [0, 1), of which conjugate gradients find the fixed point (Bjoerck and Elfving, "Accelerated projection
-methods for computing pseudoinverse solutions of systems of linear equations", BIT 19, 1979; Gordon and Gordon, Parallel
-Comput. 31, 2005).
+A random rotation mixes the rows of the system, so that all rows are similar, and the mixed rows are divided into K
+blocks. A sweep projects onto the solutions of each block, in forward and then in reverse order, z -> z - E(z). For b =
+0 it is a fixed symmetric operator with eigenvalues in [0, 1), whose fixed point conjugate gradients find (Bjoerck and
+Elfving, "Accelerated projection methods for computing pseudoinverse solutions of systems of linear equations", BIT 19,
+1979; Gordon and Gordon, Parallel Comput. 31, 2005).
 
-From Kaczmarz++ (Derezinski, Needell, Rebrova and Yang, arXiv 2501.11673) come the rotation, projections that are
-regularised and whose factors are computed once for each block, and the aim, momentum whose size need not be given.
-There it is estimated from the decay of residuals; conjugate gradients choose the best one at each sweep.
+The rotation and the regularised projections, factorised once per block, are those of Kaczmarz++ (Derezinski, Needell,
+Rebrova and Yang, arXiv 2501.11673). Kaczmarz++ estimates the momentum from the decay of residuals; conjugate gradients
+choose the optimal one at each sweep.
 """
 
 from __future__ import annotations
@@ -28,35 +28,36 @@ from sciml_bounds.sketching._sketches.srht import mixed_rows
 
 __all__ = ["SIZE", "AcceleratedSolve", "accelerated_kaczmarz"]
 
-#: Rows of a block: a larger one takes fewer sweeps, of the same cost each, and more work before the first.
+#: Default number of rows per block. Larger blocks need fewer sweeps, of the same cost each, and a longer set-up.
 SIZE = 16
 
-#: Singular values of a block below this part of its largest are damped in its projection.
-DAMPED = 1e-8
+#: Singular values of a block below this fraction of its largest one are damped in the projection.
+DAMPING_TOL = 1e-8
 
-#: Conjugate gradients start anew when their recursion has fallen to this part of what it was: it tells no more then.
-FALLEN = 1e-12
+#: Conjugate gradients restart when their recursive residual has fallen to this fraction of its first value: it is
+#: inaccurate then.
+RESTART_REDUCTION = 1e-12
 
 ADVICE = {
-    Reason.MAXITER: "Raise maxiter, or take larger blocks.",
-    Reason.STAGNATED: "That is round-off, or b is not in the range of A; ask for a larger rtol, or use least squares.",
+    Reason.MAXITER: "Raise maxiter, or use larger blocks.",
+    Reason.STAGNATED: "The rest is round-off, or b is not in the range of A; use a larger rtol, or least squares.",
 }
 
 
 class AcceleratedSolve:
-    """A system that is solved a little further each time it is asked to, as `SketchedSolve`.
+    """The state of a solve, which can be continued to a smaller residual at any time, as `SketchedSolve`.
 
     Parameters
     ----------
-    A, b
+    A, b : Tensor
         Matrix, shape (M, N), and right-hand side, shape (M,).
-    generator
-        Of the random rotation.
-    cap
-        Largest number of steps, which are projections on one block, in all.
-    size
-        Largest number of rows of a block.
-    z
+    generator : torch.Generator
+        Random numbers for the rotation.
+    cap : int
+        Maximum total number of steps, each a projection onto one block.
+    size : int
+        Maximum number of rows per block.
+    z : Tensor or None
         Initial guess; zero by default.
     """
 
@@ -67,25 +68,25 @@ class AcceleratedSolve:
         self.z = b.new_zeros(self.A.shape[1]) if z is None else z
         self.steps = 0
         self.capped = False
-        self.negative: int | None = None  # number of negative eigenvalues, which projections do not find
+        self.negative: int | None = None  # number of negative eigenvalues, unknown here
         self.rhs_norm = float(b.norm())
         self.residual_norms = [(self.A @ self.z - b).norm()]
-        self._blocks, self._values = _dealt(self.A, b, size, generator)
+        self._blocks, self._values = _mixed_blocks(self.A, b, size, generator)
         self._projections = _regularised_inverses(self._blocks)
-        there = list(range(len(self._blocks)))
-        self._order = there + there[-2::-1]
-        self._x = self.z  # where conjugate gradients are; z is the best that was seen, since residuals may grow
-        self._r: Tensor | None = None  # what a sweep changes in x, by recursion; None where that is to be computed
+        forward = list(range(len(self._blocks)))
+        self._order = forward + forward[-2::-1]
+        self._x = self.z  # current iterate; z is the best one so far, since residuals may grow
+        self._r: Tensor | None = None  # change of x by a sweep, by recursion; None before a restart
         self._p = self.z
         self._square = self._first = math.inf  # ||r||^2, now and at the start
 
     @property
     def residual_norm(self) -> float:
-        """||A z - b||, computed anew after each sweep; it never grows."""
+        """||A z - b||, recomputed after each sweep; it never grows."""
         return float(self.residual_norms[-1])
 
     def refine(self, tolerance: float) -> None:
-        """Go on until ||A z - b|| <= tolerance, the cap is reached, or z stays as it is."""
+        """Continue until ||A z - b|| <= tolerance, the cap is reached, or z does not improve."""
         at_restart = math.inf
         while tolerance < self.residual_norm < torch.inf:
             if self._r is None:
@@ -102,17 +103,17 @@ class AcceleratedSolve:
         self.capped = False
 
     def _start(self) -> None:
-        """Take the first direction, along what a sweep changes."""
+        """Set the first search direction: the change of x by a sweep."""
         self._x = self.z
-        self._r = self._p = self._swept(self._x, self._values) - self._x
+        self._r = self._p = self._sweep(self._x, self._values) - self._x
         self._square = self._first = float(self._r @ self._r)
 
     def _step(self) -> None:
-        """Go along a direction as far as is best, and find the next one."""
+        """Do one conjugate-gradient step, and compute the next direction."""
         assert self._r is not None
-        moved = self._p - self._swept(self._p, None)
+        moved = self._p - self._sweep(self._p, None)
         curvature = float(self._p @ moved)
-        if not curvature > 0:  # nothing is left but round-off
+        if not curvature > 0:  # round-off
             self._r = None
             return
         length = self._square / curvature
@@ -125,11 +126,11 @@ class AcceleratedSolve:
         if norm < self.residual_norms[-1]:
             self.z = self._x
         self.residual_norms.append(torch.minimum(norm, self.residual_norms[-1]))
-        if square <= FALLEN**2 * self._first:
+        if square <= RESTART_REDUCTION**2 * self._first:
             self._r = None
 
-    def _swept(self, z: Tensor, values: Tensor | None) -> Tensor:
-        """Project on the solutions of W_j z = beta_j for all blocks, there and back; beta is zero without `values`."""
+    def _sweep(self, z: Tensor, values: Tensor | None) -> Tensor:
+        """Project onto the solutions of W_j z = beta_j of all blocks, forward and back; without `values`, beta = 0."""
         z = z.clone()
         for j in self._order:
             left = self._blocks[j] @ z if values is None else self._blocks[j] @ z - values[j]
@@ -138,20 +139,20 @@ class AcceleratedSolve:
         return z
 
 
-def _dealt(A: Tensor, b: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Mix rows and deal them into K blocks of at most `size`: (K, q, N) and (K, q); zeros fill the last ones up."""
+def _mixed_blocks(A: Tensor, b: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mix the rows and divide them into K blocks of at most `size` rows, padded with zeros: (K, q, N) and (K, q)."""
     mixed = mixed_rows(torch.cat([A, b.unsqueeze(1)], 1), 1, generator)[0]
     order = torch.randperm(len(mixed), generator=generator).to(A.device)
     count = math.ceil(len(mixed) / size)
     q = math.ceil(len(mixed) / count)
-    dealt = torch.cat([mixed[order], mixed.new_zeros(count * q - len(mixed), mixed.shape[1])]).view(count, q, -1)
-    return dealt[..., :-1].contiguous(), dealt[..., -1].contiguous()
+    blocks = torch.cat([mixed[order], mixed.new_zeros(count * q - len(mixed), mixed.shape[1])]).view(count, q, -1)
+    return blocks[..., :-1].contiguous(), blocks[..., -1].contiguous()
 
 
 def _regularised_inverses(blocks: Tensor) -> Tensor:
     """Return W^T (W W^T + e^2 ||W||^2 I)^-1 for each W of (K, q, N): (K, N, q)."""
     left, sizes, right = torch.linalg.svd(blocks, full_matrices=False)
-    part = max(DAMPED, 10 * torch.finfo(sizes.dtype).eps)
+    part = max(DAMPING_TOL, 10 * torch.finfo(sizes.dtype).eps)
     damping = (part * sizes[:, :1]).clamp_min(torch.finfo(sizes.dtype).tiny ** 0.5)
     inverted = sizes / (sizes.square() + damping.square())
     inverses: Tensor = (right.mT * inverted.unsqueeze(1)) @ left.mT
@@ -169,39 +170,40 @@ def accelerated_kaczmarz(
     maxiter: int = 100_000,
     seed: int = 0,
 ) -> LinearSolution:
-    """Solve a consistent system A x = b by projections on random blocks of equations, with momentum.
+    """Solve a consistent system A x = b by projections onto random blocks of equations, with momentum.
 
     Parameters
     ----------
-    A
-        Matrix, shape (M, N), M >= N: a tensor, an array or a scipy sparse matrix, float64 or float32.
-    b
-        Right-hand side, shape (M,), in the range of A.
-    size
-        Largest number of equations of a block.
-    x0
+    A : array, Tensor or scipy sparse matrix, shape (M, N)
+        Matrix with M >= N, float64 or float32.
+    b : array or Tensor, shape (M,)
+        Right-hand side, in the range of A.
+    size : int
+        Maximum number of equations per block.
+    x0 : array or Tensor, shape (N,), optional
         Initial guess; zero by default.
-    rtol, atol
-        Stop when ||b - A x|| <= max(rtol ||b||, atol), which is looked at after each sweep over the blocks.
-    maxiter
-        Largest number of steps, which are projections on one block.
-    seed
-        Of the random rotation that mixes the equations.
+    rtol, atol : float
+        Stop when ||b - A x|| <= max(rtol ||b||, atol), checked after each sweep over the blocks.
+    maxiter : int
+        Maximum number of steps, each a projection onto one block.
+    seed : int
+        Random seed of the rotation that mixes the equations.
 
     Returns
     -------
     LinearSolution
-        `iterations` counts steps; `residual_norms` has the norms after each sweep.
+        The solution; `iterations` counts steps, and `residual_norms` has the norms after each sweep. If the tolerance
+        is not reached, a `ConvergenceWarning` is issued.
 
     Raises
     ------
     InputError
-        If shapes do not fit, A has fewer rows than columns, or an entry is not finite.
+        If shapes do not match, A has fewer rows than columns, or an entry is not finite.
 
     Notes
     -----
-    A `ConvergenceWarning` says that the tolerance was not reached. The number of steps grows like cond(A), where that
-    of `sketch_and_project` grows like cond(A)^2, and a few singular values apart from the others cost few steps.
+    The number of steps is proportional to cond(A), compared with cond(A)^2 for `sketch_and_project`. A few isolated
+    singular values cost few steps.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""The largest eigenvalues of a symmetric operator from its products with a few random vectors.
+"""Randomised eigenvalue decomposition: the largest eigenvalues of a symmetric operator from a few random products.
 
-Reduced Hessians of problems with differential equations are a multiple of the identity and a part whose eigenvalues
-fall fast, since data tell little of what oscillates: that part has low rank but for a remainder, and products with it,
-each of two solves of the equation, are all that it takes to find it.
+A typical use are reduced Hessians of problems with differential equations: a multiple of the identity plus a part whose
+eigenvalues decay fast, since data hardly depend on oscillating components. That part is numerically of low rank, and a
+few products, of two solves each, suffice to find it.
 """
 
 from __future__ import annotations
@@ -18,44 +18,43 @@ from sciml_bounds.operators._linear_operator import aslinearoperator
 
 __all__ = ["randomised_eigenpairs"]
 
-#: An operator is called symmetric if u.Av and v.Au differ by less than this many round-offs of the largest.
-SLACK = 1e5
+#: The projected operator counts as symmetric up to this times eps times its size.
+SYMMETRY_SLACK = 1e5
 
 
 def randomised_eigenpairs(
     A: Any, count: int, *, oversampling: int = 10, like: Tensor | None = None, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Approximate the eigenvalues of largest magnitude, and their eigenvectors, of a symmetric operator.
+    """Approximate the eigenvalues of largest magnitude of a symmetric operator, and their eigenvectors.
 
     Parameters
     ----------
-    A
-        A symmetric operator: a `LinearOperator`, a matrix, or a callable of vectors (..., n).
-    count
-        Number of eigenpairs, r.
-    oversampling
-        Random vectors beside the `count`, p: A is multiplied by 2 (r + p) vectors.
-    like
-        A vector (n,) that gives length, dtype and device, where A is a function.
-    seed
-        Of the random vectors.
+    A : LinearOperator, matrix or callable
+        Symmetric operator; a callable maps vectors (..., n) to vectors (..., n).
+    count : int
+        Number r of eigenpairs.
+    oversampling : int
+        Number p of additional random vectors: A is multiplied by 2 (r + p) vectors.
+    like : Tensor or None
+        A vector (n,) with the length, dtype and device of vectors; needed if A is a callable.
+    seed : int
+        Random seed.
 
     Returns
     -------
     tuple
-        Values (r,), by falling magnitude, and orthonormal vectors (r, n).
+        Eigenvalues (r,), in order of decreasing magnitude, and orthonormal eigenvectors (r, n).
 
     Raises
     ------
     InputError
-        If a number is out of range, more vectors are asked for than there are unknowns, A is found not to be symmetric,
-        or its products are not finite.
+        If a number is out of range, `count` is larger than n, A is not symmetric, or its products are not finite.
 
     Notes
     -----
     Halko, Martinsson and Tropp, SIAM Review 53 (2011), algorithms 4.1 and 5.3. The eigenvalues are those of A on a
-    space, so that their magnitudes are not above the true ones, and errors of A are about those of its best
-    approximation of rank r where eigenvalues fall fast. Where they do not, nothing is gained: use Lanczos.
+    subspace, so their magnitudes do not exceed the true ones. If eigenvalues decay fast, the error of the approximation
+    of A is close to that of the best one of rank r. If they do not, use Lanczos instead.
 
     Examples
     --------
@@ -72,7 +71,7 @@ def randomised_eigenpairs(
     operator = aslinearoperator(A, like)
     n = operator.shape[0]
     if count > n:
-        raise InputError(f"count={count} eigenpairs are asked for, and A has {n}; ask for fewer.")
+        raise InputError(f"count={count} is larger than the number of eigenpairs of A, {n}; use a smaller count.")
     shape = (min(n, count + oversampling), n)
     vectors = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     products = operator.matvec(vectors.to(operator.device, operator.dtype))
@@ -80,7 +79,8 @@ def randomised_eigenpairs(
     basis, _ = torch.linalg.qr(products.mT)
     small = operator.matvec(basis.mT.contiguous()) @ basis
     size = float(small.abs().max())  # so that squares stay in range
-    if size > 0 and float((small / size - small.mT / size).norm()) > SLACK * torch.finfo(small.dtype).eps * len(small):
+    limit = SYMMETRY_SLACK * torch.finfo(small.dtype).eps * len(small)
+    if size > 0 and float((small / size - small.mT / size).norm()) > limit:
         raise InputError("A is not symmetric; give (A + A^T) / 2, or use torch.svd_lowrank.")
     values, rotation = torch.linalg.eigh((small + small.mT) / 2)
     largest = values.abs().argsort(descending=True)[:count]

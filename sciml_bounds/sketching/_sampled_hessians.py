@@ -1,9 +1,9 @@
-"""Hessians of sums of many terms, from a few of them: what `minimize` takes as `hess=` where a mean over N is to fall.
+"""Subsampled and sketched Hessians of sums of many terms, for `minimize(hess=...)`.
 
-f = 1/N sum_i f_i(x) has gradients that cost one pass over the terms and Hessians that cost many. A sample of terms, or
-a sketch of a root of the Hessian, gives H but for a part e = O(sqrt(n / size)), and Newton steps with it gain a factor
-of about e each, at the cost of a gradient (Roosta-Khorasani and Mahoney, Math. Program. 174, 2019; Pilanci and
-Wainwright, SIAM J. Optim. 27, 2017).
+For f = 1/N sum_i f_i(x), a gradient costs one pass over the terms, and a Hessian many. A sample of the terms, or a
+sketch of a square root of the Hessian, approximates H up to a relative error e = O(sqrt(n / size)). A Newton step with
+it costs about as much as a gradient and reduces the error by a factor of about e (Roosta-Khorasani and Mahoney, Math.
+Program. 174, 2019; Pilanci and Wainwright, SIAM J. Optim. 27, 2017).
 """
 
 from __future__ import annotations
@@ -27,28 +27,29 @@ __all__ = ["SampledHessian", "SketchedHessian"]
 
 @dataclass(frozen=True)
 class SampledHessian:
-    """The Hessian of a mean over a random sample of its terms, for `minimize(hess=)`.
+    """Hessian of a mean over a random sample of its terms, for `minimize(hess=...)`.
 
-    The sample depends on `seed` and x alone.
+    The sample is a function of `seed` and x.
 
     Parameters
     ----------
-    mean
-        A function of torch of x, shape (n,), and of the numbers of some terms, a tensor of integers (size,), that
-        returns the mean of these terms.
-    count
-        Number of all terms, N.
-    size
-        Number of terms of a sample; a few times n at least.
-    hess
-        The Hessian of that mean, of x and numbers of terms, shape (n, n); by default torch differentiates `mean`.
-    seed
-        Of the samples.
+    mean : callable
+        Torch function of x, shape (n,), and of the indices of some terms, an integer tensor (size,). It returns the
+        mean of these terms.
+    count : int
+        Total number N of terms.
+    size : int
+        Number of terms in a sample; at least a few times n.
+    hess : callable or None
+        Function of x and indices that returns the Hessian of that mean, shape (n, n); by default torch differentiates
+        `mean`.
+    seed : int
+        Random seed of the samples.
 
     Raises
     ------
     InputError
-        If a number is out of range, or the sample is larger than the set.
+        If a number is out of range, or `size` is larger than `count`.
 
     Examples
     --------
@@ -76,14 +77,14 @@ class SampledHessian:
 
     def __post_init__(self) -> None:
         if not callable(self.mean):
-            raise InputError(f"the mean is {self.mean!r}; give a function of x and of the numbers of some terms.")
+            raise InputError(f"the mean is {self.mean!r}; give a function of x and of the indices of some terms.")
         require_count(self.count, "count", 1)
         require_count(self.size, "size", 1)
         require_count(self.seed, "seed", 0)
         if not (self.hess is None or callable(self.hess)):
-            raise InputError(f"hess is {self.hess!r}; give a function of x and of the numbers of some terms, or None.")
+            raise InputError(f"hess is {self.hess!r}; give a function of x and of the indices of some terms, or None.")
         if self.size > self.count:
-            raise InputError(f"size={self.size} is more than the count={self.count} of all terms; give fewer.")
+            raise InputError(f"size={self.size} is larger than count={self.count}, the number of terms; reduce it.")
 
     def __call__(self, x: Any) -> Tensor:
         """Return the Hessian at x, shape (n, n)."""
@@ -98,30 +99,30 @@ class SampledHessian:
         value = self.mean(x, terms)
         if not isinstance(value, Tensor) or value.numel() != 1:
             found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-            raise InputError(f"the mean returns {found}; it must return one number, a tensor.")
+            raise InputError(f"the mean returns {found}; it must return a tensor with one number.")
         return value
 
 
 @dataclass(frozen=True)
 class SketchedHessian:
-    """A Hessian F^T F by a sketch of its root, (S^T F)^T (S^T F), for `minimize(hess=)`.
+    """Approximation (S^T F)^T (S^T F) of a Hessian F^T F with a random sketch S, for `minimize(hess=...)`.
 
-    The sketch depends on `seed` and x alone.
+    The sketch is a function of `seed` and x.
 
     Parameters
     ----------
-    root
-        A function of x, shape (n,), that returns a tensor F (N, n) with F^T F the Hessian, or, of a sum of squares, F
-        the Jacobian of what is squared (Gauss-Newton). For a mean of l(z_i.x), row i is sqrt(l''(z_i.x) / N) z_i.
-    sketch
-        `CountSketch`, `SparseSign` or `SRHT`, with a few times n columns.
-    seed
-        Of the sketches.
+    root : callable
+        Function of x, shape (n,), that returns a tensor F (N, n) with F^T F the Hessian; or, for a sum of squares, the
+        Jacobian of the squared terms (Gauss-Newton). For a mean of l(z_i.x), row i is sqrt(l''(z_i.x) / N) z_i.
+    sketch : CountSketch, SparseSign or SRHT
+        A sketch with a few times n columns.
+    seed : int
+        Random seed of the sketches.
 
     Raises
     ------
     InputError
-        If `root` is no function, the sketch is none of these, or F is no matrix with n columns.
+        If `root` is not a function, `sketch` is of another kind, or F is not a matrix with n columns.
 
     Examples
     --------
@@ -144,7 +145,7 @@ class SketchedHessian:
             raise InputError(f"the root of the Hessian is {self.root!r}; give a function of x that returns (N, n).")
         if not isinstance(self.sketch, CountSketch | SparseSign | SRHT):
             raise InputError(
-                f"the sketch {self.sketch} does not keep lengths on average; use CountSketch, SparseSign or SRHT."
+                f"the sketch {self.sketch} does not preserve lengths on average; use CountSketch, SparseSign or SRHT."
             )
 
     def __call__(self, x: Any) -> Tensor:
@@ -161,6 +162,6 @@ class SketchedHessian:
 
 
 def _generator(x: Tensor, seed: int) -> torch.Generator:
-    """Make random numbers of x: a function that is asked twice at one point gives the same answer."""
+    """Return a random generator seeded by x and `seed`, so that repeated calls at one x agree."""
     start = zlib.crc32(str(seed).encode())
     return torch.Generator().manual_seed(zlib.crc32(x.detach().cpu().numpy().tobytes(), start))

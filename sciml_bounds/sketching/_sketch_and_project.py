@@ -1,12 +1,12 @@
-"""Sketch-and-project: each step goes to the nearest solution of a random small part of the equations.
+"""Sketch-and-project: each step projects onto the solutions of a few random combinations of the equations.
 
     z+ = z - A^T S (S^T A A^T S)^+ S^T (A z - b)
 
 Gower and Richtarik, "Randomized iterative methods for linear systems", SIAM J. Matrix Anal. Appl. 36 (2015) 1660-1690.
 
-Sketches of one vector are drawn in chunks, and the steps of a chunk are taken together: projections on the rows w_1,
-w_2, ... one after the other are a sweep of Gauss-Seidel on W W^T y = W z - S^T b, z+ = z - W^T y, that is, one
-substitution with the lower triangle of W W^T. With rows a step costs O(CHUNK N), and the residual O(N^2) once a chunk.
+Single-vector sketches are drawn in chunks, whose steps are taken together. Successive projections onto rows w_1, w_2,
+... are a Gauss-Seidel sweep for W W^T y = W z - S^T b with z+ = z - W^T y: one substitution with the lower triangle of
+W W^T. With row sketches, a step costs O(CHUNK_SIZE N), and the residual costs O(N^2) once per chunk.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sciml_bounds.results import LinearSolution
 from sciml_bounds.sketching._sketches.sketch import ExpectedRate, Sketch, require_sketch
 
 __all__ = [
-    "CHUNK",
+    "CHUNK_SIZE",
     "SketchedSolve",
     "expected_rate",
     "read_system",
@@ -35,12 +35,12 @@ __all__ = [
     "sketch_and_project",
 ]
 
-#: Steps between two looks at the residual, whose recomputation costs as much as a step with a Gaussian vector.
-CHUNK = 64
+#: Number of steps between two computations of the residual, which cost as much as a step with a Gaussian vector.
+CHUNK_SIZE = 64
 
 
 class SolveByProjections(Protocol):
-    """A system that is being solved by projections, as `report` takes it."""
+    """Interface of a solve by projections, for `report`."""
 
     z: Tensor
     steps: int
@@ -53,19 +53,19 @@ class SolveByProjections(Protocol):
 
 
 class SketchedSolve:
-    """A system that is solved a little further each time it is asked to.
+    """The state of a solve, which can be continued to a smaller residual at any time.
 
     Parameters
     ----------
-    A, b
+    A, b : Tensor
         Matrix, shape (M, N), and right-hand side, shape (M,).
-    sketch
-        What is drawn.
-    generator
-        Of the random numbers.
-    cap
-        Largest number of steps in all.
-    z
+    sketch : Sketch
+        Distribution of the sketches.
+    generator : torch.Generator
+        Random numbers for the sketches.
+    cap : int
+        Maximum total number of steps.
+    z : Tensor or None
         Initial guess; zero by default.
     """
 
@@ -78,18 +78,18 @@ class SketchedSolve:
         self.steps = 0
         self.capped = False
         self.rhs_norm = float(b.norm())
-        self.negative: int | None = None  # number of negative eigenvalues, which sketching does not find
+        self.negative: int | None = None  # number of negative eigenvalues, unknown here
         self.residual_norms = [(self.A @ self.z - b).norm()]
 
     @property
     def residual_norm(self) -> float:
-        """||A z - b||, computed anew at the end of the last chunk."""
+        """||A z - b||, recomputed at the end of the last chunk."""
         return float(self.residual_norms[-1])
 
     def refine(self, tolerance: float) -> None:
-        """Go on until ||A z - b|| <= tolerance, the cap is reached, or z is not finite."""
+        """Continue until ||A z - b|| <= tolerance, the cap is reached, or z is not finite."""
         while tolerance < self.residual_norm < torch.inf and self.steps < self.cap:
-            count = min(CHUNK, self.cap - self.steps)
+            count = min(CHUNK_SIZE, self.cap - self.steps)
             W, beta = self.sketch.draw(self.A, self.b, count, self.generator)
             self.z = _project_singly(W[:, 0], beta[:, 0], self.z) if W.shape[1] == 1 else _project(W, beta, self.z)
             self.steps += count
@@ -98,7 +98,7 @@ class SketchedSolve:
 
 
 def _project_singly(W: Tensor, beta: Tensor, z: Tensor) -> Tensor:
-    """Project on the solutions of w_j.z = beta_j one after the other; rows of zeros change nothing."""
+    """Project z onto the solutions of w_j.z = beta_j for all j in turn; zero rows have no effect."""
     gram = W @ W.mT
     diagonal = gram.diagonal()
     diagonal[diagonal == 0] = 1.0
@@ -107,7 +107,7 @@ def _project_singly(W: Tensor, beta: Tensor, z: Tensor) -> Tensor:
 
 
 def _project(W: Tensor, beta: Tensor, z: Tensor) -> Tensor:
-    """Project on the solutions of W_j z = beta_j one after the other, W (t, q, N), beta (t, q)."""
+    """Project z onto the solutions of W_j z = beta_j for all j in turn, W (t, q, N), beta (t, q)."""
     inverses = torch.linalg.pinv(W)
     for rows, inverse, value in zip(W, inverses, beta):
         z = z - inverse @ (rows @ z - value)
@@ -129,37 +129,38 @@ def sketch_and_project(
 
     Parameters
     ----------
-    A
-        Matrix, shape (M, N), M >= N: a tensor, an array or a scipy sparse matrix, float64 or float32.
-    b
-        Right-hand side, shape (M,), in the range of A.
-    sketch
+    A : array, Tensor or scipy sparse matrix, shape (M, N)
+        Matrix with M >= N, float64 or float32.
+    b : array or Tensor, shape (M,)
+        Right-hand side, in the range of A.
+    sketch : Sketch
         `GaussianVector()`, `Rows()`, `GaussianBlock()`, `RowBlock()`, `CountSketch()`, `SparseSign()` or `SRHT()` of
         `sciml_bounds.sketching._sketches`, or any `Sketch`.
-    x0
+    x0 : array or Tensor, shape (N,), optional
         Initial guess; zero by default.
-    rtol, atol
-        Stop when ||b - A x|| <= max(rtol ||b||, atol), which is looked at every 64 steps.
-    maxiter
-        Largest number of steps.
-    seed
-        Of the random numbers.
+    rtol, atol : float
+        Stop when ||b - A x|| <= max(rtol ||b||, atol), checked every 64 steps.
+    maxiter : int
+        Maximum number of steps.
+    seed : int
+        Random seed.
 
     Returns
     -------
     LinearSolution
-        `iterations` counts steps; `residual_norms` has the norms at the looks.
+        The solution; `iterations` counts steps, and `residual_norms` has the norms after every 64 steps. If the
+        tolerance is not reached, a `ConvergenceWarning` is issued.
 
     Raises
     ------
     InputError
-        If shapes do not fit, A has fewer rows than columns, an entry is not finite, or squares leave the dtype's range.
+        If shapes do not match, A has fewer rows than columns, an entry is not finite, or squares of entries overflow or
+        underflow.
 
     Notes
     -----
-    A `ConvergenceWarning` says that the tolerance was not reached. The mean square error falls by the factor
-    1 - `expected_rate(A, sketch).gamma` a step, which is about 1 - 1 / cond(A)^2: this is no way to solve an
-    ill-conditioned system.
+    Each step reduces the mean square error by the factor 1 - `expected_rate(A, sketch).gamma`, which is about
+    1 - 1 / cond(A)^2. So the method is not suitable for ill-conditioned systems.
 
     Examples
     --------
@@ -185,7 +186,7 @@ def sketch_and_project(
 
 
 def require_tolerances(rtol: float, atol: float) -> None:
-    """Refuse tolerances that are negative or no numbers."""
+    """Check that tolerances are nonnegative numbers."""
     if min(require_number(rtol, "rtol"), require_number(atol, "atol")) < 0:
         raise InputError(f"rtol={rtol} and atol={atol} must not be negative.")
 
@@ -208,7 +209,7 @@ def read_system(A: Any, b: Any, x0: Any) -> tuple[Tensor, Tensor, Tensor | None]
 
 
 def _require_squares(numbers: Tensor, name: str) -> None:
-    """Refuse what is so small or large that norms at a tolerance leave the range of the dtype."""
+    """Check that squares of residuals at a tolerance stay in the range of the dtype."""
     if numbers.numel() == 0:
         return
     size = max(abs(float(end)) for end in numbers.aminmax())
@@ -216,17 +217,17 @@ def _require_squares(numbers: Tensor, name: str) -> None:
     least, most = info.tiny**0.5 / info.eps, info.max**0.5 * info.eps
     if size > 0 and not least < size < most:
         raise InputError(
-            f"{name} is of size {size:.3g}, where squares of residuals leave the range of "
-            f"{str(numbers.dtype).removeprefix('torch.')}; scale it to about 1, and x back."
+            f"{name} has entries of size {size:.3g}, so that squares of residuals leave the range of "
+            f"{str(numbers.dtype).removeprefix('torch.')}; scale it to size 1, and scale x back."
         )
 
 
 def report(
     solve: SolveByProjections, norms: Tensor, tolerance: float, method: str, start: float, advice: Mapping[Reason, str]
 ) -> LinearSolution:
-    """Put a solve that has ended into a solution, and warn where it has not reached the tolerance.
+    """Return the solution of a completed solve, and warn if it has not reached the tolerance.
 
-    `start` is the time at which it began, `method` what was used, up to the word "with" in warnings.
+    `start` is its starting time; `method` describes it, up to the word "with" in warnings.
     """
     reason = _reason(solve, tolerance)
     solution = LinearSolution(
@@ -249,20 +250,20 @@ def _reason(solve: SolveByProjections, tolerance: float) -> Reason:
 
 
 def expected_rate(A: Any, sketch: Sketch) -> ExpectedRate:
-    """Tell how fast sketch-and-project converges: E ||x_t - x*||^2 <= (1 - gamma)^t ||x_0 - x*||^2.
+    """Return the convergence rate gamma of sketch-and-project: E ||x_t - x*||^2 <= (1 - gamma)^t ||x_0 - x*||^2.
 
     Parameters
     ----------
-    A
-        As in `sketch_and_project`. A dense eigenvalue problem of its size is solved.
-    sketch
-        As in `sketch_and_project`.
+    A : array, Tensor or scipy sparse matrix, shape (M, N)
+        The matrix. The computation needs a dense eigenvalue decomposition of its size.
+    sketch : Sketch
+        Distribution of the sketches, as in `sketch_and_project`.
 
     Returns
     -------
     ExpectedRate
-        `gamma`, and `kind`: "bound" where it is computed, so that the inequality holds, "estimate" where it is the mean
-        over drawn sketches (`GaussianBlock`, `CountSketch`, `SparseSign`, `SRHT`).
+        `gamma` and `kind`: "bound" if gamma is computed, so that the inequality holds; "estimate" if it is a mean over
+        random sketches (`GaussianBlock`, `CountSketch`, `SparseSign`, `SRHT`).
 
     Notes
     -----
@@ -283,7 +284,8 @@ def _matrix(A: Any) -> Tensor:
     matrix = (csr_tensor(A) if hasattr(A, "tocsr") else to_tensor(A, "the matrix A")).to_dense()
     if matrix.ndim != 2 or not matrix.shape[0] >= matrix.shape[1] > 0:
         raise InputError(
-            f"the matrix A has shape {tuple(matrix.shape)}; it needs columns, and as many rows as columns, or more."
+            f"the matrix A has shape {tuple(matrix.shape)}; it needs at least one column, and at least as many rows as "
+            "columns."
         )
     require_finite(matrix, "the matrix A")
     return matrix

@@ -1,1 +1,1 @@
-"""Files: readers of foreign arrays, the writer of results, and what they share."""
+"""Files: readers of foreign files, our own data sets, results and weights, and exchange with other packages."""

@@ -1,4 +1,4 @@
-"""One trainer for every network of the package."""
+"""Training and evaluation of the networks of the package."""
 
 from sciml_bounds.errors import TrainingError
 from sciml_bounds.training._evaluation import Evaluation, Rollout, evaluate, evaluate_rollout

@@ -1,4 +1,4 @@
-"""Where a training stands, in one safetensors file: weights, the best ones, optimiser and random numbers."""
+"""Checkpoints of a training in one safetensors file: weights, best weights, optimiser state and random state."""
 
 from __future__ import annotations
 
@@ -16,30 +16,32 @@ from sciml_bounds.store.datasets.weights import SUFFIX, fill_model, read_weights
 
 __all__ = ["BEST", "LAST", "State", "load_checkpoint", "save_checkpoint"]
 
-#: The files of a training in its folder.
+#: Files of a training in its folder.
 LAST, BEST = f"last{SUFFIX}", f"best{SUFFIX}"
-#: Settings that may differ when a training is continued, since they do not change what is computed.
-_FREE = ("device", "workers", "checkpoint_every", "patience", "graphs")
+#: Settings that may differ when a training is resumed, since they do not change the result.
+_CHANGEABLE_SETTINGS = ("device", "workers", "checkpoint_every", "patience", "graphs")
 
 
 @dataclass
 class State:
-    """Where a training stands.
+    """The state of a training.
 
     Attributes
     ----------
-    epoch, step
-        Epochs that are done, and steps of the one at hand.
-    losses, norms
-        Sums over this epoch: of the losses of its samples, and of the norms of its gradients.
-    seconds
-        Time spent in this epoch so far.
-    history
-        One row an epoch that is done.
-    best_epoch, best
-        The epoch whose weights are best (from one; zero if none), and its metric on the validation data.
-    best_state
-        Those weights, on the CPU.
+    epoch, step : int
+        Number of completed epochs, and of completed steps in the current epoch.
+    losses, norms : float
+        Sums over the current epoch: of the losses of its samples, and of the gradient norms of its steps.
+    seconds : float
+        Time spent in the current epoch.
+    history : list of dict
+        One row per completed epoch.
+    best_epoch : int
+        Epoch with the best weights, counted from one; zero if there is none.
+    best : float or None
+        Its metric on the validation data.
+    best_state : dict
+        Its weights, on the CPU.
     """
 
     epoch: int = 0
@@ -53,7 +55,7 @@ class State:
     best_state: dict[str, Tensor] = field(default_factory=dict)
 
     def numbers(self) -> dict[str, Any]:
-        """Everything but the weights, in JSON's words."""
+        """Return everything except the weights, in JSON types."""
         return {name: getattr(self, name) for name in _NUMBERS}
 
 
@@ -63,12 +65,12 @@ _NUMBERS = tuple(entry.name for entry in dataclasses.fields(State) if entry.name
 def save_checkpoint(
     folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: State, card: Mapping[str, Any]
 ) -> None:
-    """Write where the training stands; the file before it stays until this one is whole.
+    """Write a checkpoint; the previous file is replaced only when the new one is complete.
 
     Raises
     ------
     InputError
-        If it cannot be written, or a weight is not finite.
+        If the file cannot be written, or a weight is not finite.
     """
     tensors = {f"model/{name}": tensor for name, tensor in state_of(model).items()}
     tensors |= {f"best/{name}": tensor for name, tensor in state.best_state.items()}
@@ -82,7 +84,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, card: Mapping[str, Any]) -> State:
-    """Put network, optimiser and random numbers where a checkpoint left them, and return where that is.
+    """Restore network, optimiser and random state from a checkpoint, and return the state of the training.
 
     Raises
     ------
@@ -91,7 +93,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     """
     tensors, found = read_weights(path)
     if found.get("content") != "Checkpoint":
-        raise InputError(f"{path} is no checkpoint of a training; give the folder of one.")
+        raise InputError(f"{path} is not a checkpoint of a training; give the folder of a training.")
     _check_same(path, found, card)
     fill_model(model, _part(tensors, "model/"), str(path))
     _fill_optimizer(optimizer, _part(tensors, "optimizer/"), path)
@@ -103,23 +105,23 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
 
 
 def _check_same(path: Path, found: Mapping[str, Any], card: Mapping[str, Any]) -> None:
-    """Refuse to go on with something else than what was begun."""
-    for name, what in (("class", "network"), ("arguments", "arguments of the network")):
+    """Check that network, settings and data are those of the checkpoint."""
+    for name, what in (("class", "class"), ("arguments", "arguments")):
         if found.get(name) != card[name]:
             raise InputError(
-                f"{path} is the checkpoint of another architecture: its {what} are {found.get(name)}, and here they "
-                f"are {card[name]}; choose another folder, or make the same network."
+                f"{path} is the checkpoint of a network of another architecture: {what} {found.get(name)} in the file, "
+                f"but {card[name]} here; choose another folder, or build the same network."
             )
     before, now = found["settings"], card["settings"]
-    free = (*_FREE, "epochs") if now["schedule"] == "constant" else _FREE
+    changeable = (*_CHANGEABLE_SETTINGS, "epochs") if now["schedule"] == "constant" else _CHANGEABLE_SETTINGS
     for name in now:
-        if name not in free and before.get(name) != now[name]:
+        if name not in changeable and before.get(name) != now[name]:
             raise InputError(
-                f"{path} was trained with {name}={before.get(name)!r}, and here it is {now[name]!r}; give the same, or "
-                "choose another folder."
+                f"{path} was trained with {name}={before.get(name)!r}, but here it is {now[name]!r}; use the same "
+                "value, or choose another folder."
             )
     if found["data"] != card["data"]:
-        raise InputError(f"{path} was trained with other data; give the same, or choose another folder.")
+        raise InputError(f"{path} was trained with other data; use the same data, or choose another folder.")
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -132,8 +134,8 @@ def _fill_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tens
         index, _, key = name.partition("/")
         entries.setdefault(int(index), {})[key] = tensor
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    # Before the first step there is nothing; afterwards each number of an entry belongs to one of a parameter.
+    # empty before the first step; afterwards one entry per parameter, with tensors of its shape
     whole = not entries or entries.keys() == set(range(len(parameters)))
     if not whole or any(t.dim() and t.shape != parameters[i].shape for i, e in entries.items() for t in e.values()):
-        raise InputError(f"the optimiser in {path} does not fit the network; choose another folder.")
+        raise InputError(f"the optimiser state in {path} does not fit the network; choose another folder.")
     optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})

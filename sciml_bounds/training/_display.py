@@ -1,4 +1,4 @@
-"""A bar with the time that is left, on stderr, for those who ask for it."""
+"""Optional progress display of a training on stderr, with the remaining time."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["Display", "shown"]
 
 
 class Display:
-    """Shows nothing."""
+    """A display that shows nothing."""
 
     def step(self) -> None:
         """Count a step."""
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        """Show an epoch that is done."""
+        """Show a completed epoch."""
 
 
 class _Bar(Display):
-    """A bar in place, on a terminal."""
+    """A progress bar, on a terminal."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress, self._task = progress, task
@@ -37,7 +37,7 @@ class _Bar(Display):
 
 
 class _Lines(Display):
-    """A line after an epoch, where there is no terminal."""
+    """One line per epoch, if stderr is not a terminal."""
 
     def __init__(self, done: int, epochs: int, print_line: Any) -> None:
         self._start, self._done, self._epochs, self._print = time.monotonic(), done, epochs, print_line
@@ -61,7 +61,7 @@ def _duration(seconds: float) -> str:
 
 @contextmanager
 def shown(wanted: bool, *, done: int, steps: int, epochs: int) -> Iterator[Display]:
-    """Show the progress of a training that has done `done` epochs of `steps` steps already."""
+    """Show the progress of a training; `done` epochs of `steps` steps each are complete at the start."""
     if not wanted:
         yield Display()
         return

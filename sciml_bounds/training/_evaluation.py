@@ -1,4 +1,4 @@
-"""How wrong a network is, sample by sample, and over time where it predicts its own input."""
+"""Evaluation of networks: metrics per sample, and rollouts over time."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ class Evaluation:
 
     Attributes
     ----------
-    values
-        For each metric one number a sample, float64, in the order of the data.
+    values : mapping
+        For each metric, one value per sample, float64, in the order of the data.
     """
 
     values: Mapping[str, Tensor]
 
     def mean(self, name: str) -> float:
-        """Average a metric over the samples."""
+        """Return the mean of a metric over the samples."""
         return float(self.values[name].mean())
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """Mean, median and largest value of each metric."""
+        """Return mean, median and maximum of each metric."""
         return {
             name: {"mean": float(v.mean()), "median": float(v.median()), "max": float(v.max())}
             for name, v in self.values.items()
@@ -73,29 +73,38 @@ def evaluate(
 
     Parameters
     ----------
-    model
+    model : torch.nn.Module
         The network; it is moved to the device.
-    samples
-        Any map-style data set of pairs (x, y).
-    metrics
-        Names in `LOSSES`, or callables loss(prediction, target, inputs) that give one number a sample. None means "l2"
-        and "h1", "bound" for a network with a flux head, or "line-search" for learned directions.
-    batch_size, device, workers
-        How many samples at a time, where, and with how many processes that load.
+    samples : Samples
+        Map-style data set of pairs (x, y).
+    metrics : sequence of (str or callable) or None
+        Names in `LOSSES`, or functions loss(prediction, target, inputs) that return one value per sample. By default
+        "l2" and "h1"; "bound" for a network with a flux head, and "line-search" for learned directions.
+    batch_size : int
+        Number of samples per batch.
+    device : torch.device or str
+        Device of the computation.
+    workers : int
+        Number of processes that load data; 0 loads in this process.
+
+    Returns
+    -------
+    Evaluation
+        The metrics of all samples.
 
     Raises
     ------
     InputError
-        If a metric is unknown or not for the network, the data are not the network's, or a sample holds NaN.
+        If a metric is unknown or does not suit the network, the data do not fit the network, or a sample has NaN.
     """
     require_samples(samples, "data", "test")
     if size_of(samples) == 0:
-        raise InputError("the data hold no samples; give at least one.")
+        raise InputError("the data have no samples; give at least one.")
     require_count(batch_size, "batch_size", 1)
     require_count(workers, "workers", 0)
     check_device(device)
     if isinstance(metrics, str):
-        raise InputError(f"metrics={metrics!r} is one name; give a list of them: [{metrics!r}].")
+        raise InputError(f"metrics={metrics!r} is a single name; give a list: [{metrics!r}].")
     if metrics is None:
         metrics = _default_metrics(model)
     for metric in metrics:
@@ -114,7 +123,7 @@ def evaluate(
 
 
 def metrics_for(model: nn.Module) -> tuple[str, ...]:
-    """Name the metrics that fit a network of this package: those of fields, or of a flux head, or of directions."""
+    """Return the names of the metrics for a network: those of fields, of a flux head, or of search directions."""
     from sciml_bounds.krylov._learned_directions import LearnedDirections
     from sciml_bounds.multigrid._flux_head import CertifiedNetwork
     from sciml_bounds.nn.losses import LOSSES
@@ -125,12 +134,12 @@ def metrics_for(model: nn.Module) -> tuple[str, ...]:
 
 
 def require_fitting(model: nn.Module, **losses: str | Loss) -> None:
-    """Refuse losses of fields for a network of directions, whose targets are no fields that it should give.
+    """Check that named losses suit a direction network, whose targets are not fields to predict.
 
     Raises
     ------
     InputError
-        If one of those names is given; what cannot be known is a callable's.
+        If a loss of fields is named for a direction network; callables are not checked.
     """
     from sciml_bounds.krylov._learned_directions import LearnedDirections
 
@@ -140,18 +149,18 @@ def require_fitting(model: nn.Module, **losses: str | Loss) -> None:
     for word, loss in losses.items():
         if isinstance(loss, str) and loss not in fitting:
             raise InputError(
-                f"{word}={loss!r} does not fit a network of directions; take {' or '.join(map(repr, fitting))}."
+                f"{word}={loss!r} does not suit a direction network; use {' or '.join(map(repr, fitting))}."
             )
 
 
 def _default_metrics(model: nn.Module) -> tuple[str, ...]:
-    """Name the metrics of fields, or what a network with a flux head or one of directions is judged by."""
+    """Return the default metrics for a network."""
     fitting = metrics_for(model)
     return ("l2", "h1") if "l2" in fitting else fitting[:1]
 
 
 class evaluating:
-    """Put a network into evaluation mode without gradients, and back at the end of a `with` block."""
+    """Context manager: evaluation mode without gradients; restores the mode at the end."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model, self._gradients = model, torch.no_grad()
@@ -167,7 +176,7 @@ class evaluating:
 
 
 def measure(model: nn.Module, x: Tensor, y: Tensor, metrics: Mapping[str, Loss]) -> dict[str, Tensor]:
-    """Compute metrics of one batch, where the network is and in its precision."""
+    """Compute metrics of one batch, on the device and in the precision of the network."""
     like = next(model.parameters())
     x, y = (part.to(like.device, like.dtype, non_blocking=True) for part in (x, y))
     prediction = model(x)
@@ -175,16 +184,17 @@ def measure(model: nn.Module, x: Tensor, y: Tensor, metrics: Mapping[str, Loss])
 
 
 def check_losses(losses: Tensor, target: Tensor, name: str) -> Tensor:
-    """Hold a loss against its promise: one number a sample.
+    """Check that a loss has one value per sample, and return it.
 
     Raises
     ------
     InputError
-        If it gives anything else.
+        If it has another shape.
     """
     if losses.shape != target.shape[:1]:
         raise InputError(
-            f"the loss {name} gives shape {tuple(losses.shape)} for {len(target)} samples, not one number each."
+            f"the loss {name} returns shape {tuple(losses.shape)} for {len(target)} samples; it must return one value "
+            "per sample."
         )
     return losses
 
@@ -194,14 +204,14 @@ def check_losses(losses: Tensor, target: Tensor, name: str) -> Tensor:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Rollout:
-    """Errors of a network that is fed its own predictions.
+    """Errors of a network in rollouts, where its predictions are its next inputs.
 
     Attributes
     ----------
-    steps
-        Relative L2 error of each step, shape (trajectories, steps); infinite where a prediction is no longer finite.
-    whole
-        Relative L2 error of all steps taken as one field, shape (trajectories,).
+    steps : Tensor
+        Relative L2 error of each step, shape (trajectories, steps); infinite after a prediction that is not finite.
+    whole : Tensor
+        Relative L2 error of all steps as one field, shape (trajectories,).
     """
 
     steps: Tensor
@@ -219,18 +229,28 @@ class Rollout:
 
 
 def roll_out(model: nn.Module, first: Tensor, steps: int) -> Iterator[Tensor]:
-    """Give the fields of the next steps: each is the network's answer to the one before it.
+    """Yield the fields of the next steps: the network is applied to its own predictions.
 
-    A sample whose field is no longer finite is infinite from there on; networks are asked for the others alone.
+    After a prediction that is not finite, a sample stays infinite.
 
     Parameters
     ----------
-    model
+    model : torch.nn.Module
         A network whose output is its next input.
-    first
-        Where it starts, shape (b, channel, *space).
-    steps
-        How many.
+    first : Tensor
+        Initial fields, shape (b, channel, *space).
+    steps : int
+        Number of steps.
+
+    Yields
+    ------
+    Tensor
+        Fields of the next step, shape (b, channel, *space).
+
+    Raises
+    ------
+    InputError
+        If the network changes the shape.
     """
     field = first
     blown = torch.zeros_like(first, dtype=torch.bool)
@@ -239,8 +259,8 @@ def roll_out(model: nn.Module, first: Tensor, steps: int) -> Iterator[Tensor]:
             answer = model(torch.where(blown, 0.0, field))
             if answer.shape != field.shape:
                 raise InputError(
-                    f"the network turns {tuple(field.shape)} into {tuple(answer.shape)}, which cannot be its next "
-                    "input; only a network that keeps the shape can be rolled out."
+                    f"the network maps shape {tuple(field.shape)} to {tuple(answer.shape)}, which cannot be its next "
+                    "input; use a network that keeps the shape."
                 )
             lost = ~answer.isfinite().flatten(1).all(1)
             blown = blown | lost.view(-1, *(1,) * (answer.ndim - 1))
@@ -251,29 +271,36 @@ def roll_out(model: nn.Module, first: Tensor, steps: int) -> Iterator[Tensor]:
 def evaluate_rollout(
     model: nn.Module, trajectories: Tensor, *, batch_size: int = 16, device: torch.device | str = "cpu"
 ) -> Rollout:
-    """Start at the first frame of each trajectory and compare every further one with the network's own.
+    """Roll a network out from the first frame of each trajectory, and compare with the other frames.
 
     Parameters
     ----------
-    model
+    model : torch.nn.Module
         A network that predicts the next frame.
-    trajectories
-        True frames, shape (trajectory, time, channel, *space), at least two of them in time.
-    batch_size, device
-        How many at a time, and where.
+    trajectories : Tensor
+        True frames, shape (trajectory, time, channel, *space), with at least two frames per trajectory.
+    batch_size : int
+        Number of trajectories per batch.
+    device : torch.device or str
+        Device of the computation.
+
+    Returns
+    -------
+    Rollout
+        Errors of each step and of whole trajectories.
 
     Raises
     ------
     InputError
-        If there are fewer than two frames, or the network does not keep the shape.
+        If there are fewer than two frames, or the network changes the shape.
     """
     if trajectories.dim() < 4 or trajectories.shape[1] < 2 or len(trajectories) == 0:
         raise InputError(
-            f"trajectories of shape {tuple(trajectories.shape)} are not (trajectory, time, channel, *space) with at "
+            f"trajectories have shape {tuple(trajectories.shape)}; give (trajectory, time, channel, *space) with at "
             "least two frames."
         )
     if not bool(torch.isfinite(trajectories).all()):
-        raise InputError("trajectories hold NaN or infinity; leave those out.")
+        raise InputError("trajectories have NaN or infinity; leave these trajectories out.")
     require_count(batch_size, "batch_size", 1)
     check_device(device)
     model.to(device)

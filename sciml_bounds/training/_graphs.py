@@ -1,4 +1,4 @@
-"""Steps of a training as one CUDA graph: a small network spends its time launching kernels, a graph launches once."""
+"""Training steps as CUDA graphs, which avoid the launch overhead that dominates for small networks."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from torch import Tensor, nn
 
 __all__ = ["GraphedStep"]
 
-#: Steps before the capture, in which libraries choose their kernels.
-_WARM_UP = 3
+#: Number of steps before the capture, in which libraries select their kernels.
+_WARM_UP_STEPS = 3
 
 
 class GraphedStep:
-    """Forward and backward pass, captured for the shape of the first batch and replayed for all others of it.
+    """Forward and backward pass as a CUDA graph, captured for the shape of the first batch.
 
     Parameters
     ----------
-    step
+    step : callable
         step(x, y) computes the loss of a batch and its gradients, and returns the sum of the losses.
-    parameters
-        What gets gradients.
+    parameters : sequence of nn.Parameter
+        Parameters that get gradients.
     """
 
     def __init__(self, step: Callable[[Tensor, Tensor], Tensor], parameters: Sequence[nn.Parameter]) -> None:
@@ -30,7 +30,7 @@ class GraphedStep:
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        """Compute loss and gradients; a batch of another shape, the last one mostly, goes without the graph."""
+        """Compute loss and gradients; batches of another shape (usually the last one) do not use the graph."""
         if self._graph is None:
             self._capture(x, y)
         if x.shape != self._x.shape or y.shape != self._y.shape:
@@ -49,11 +49,11 @@ class GraphedStep:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            for _ in range(_WARM_UP):
+            for _ in range(_WARM_UP_STEPS):
                 self._clear()
                 self._step(self._x, self._y)
         torch.cuda.current_stream().wait_stream(stream)
-        self._clear()  # gradients that are made within the graph are overwritten by each replay, not added to
+        self._clear()  # gradients allocated in the graph are overwritten by each replay, not accumulated
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
             self._loss = self._step(self._x, self._y).detach()

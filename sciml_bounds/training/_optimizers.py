@@ -1,4 +1,4 @@
-"""Optimisers and learning rates: the rate is a function of the step alone, so that a training resumes where it was."""
+"""Optimisers and learning rates; rates are functions of the step only, so that resumed trainings agree bit for bit."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from sciml_bounds.training._settings import TrainingSettings
 
 __all__ = ["learning_rate", "make_optimizer", "onecycle", "set_rates"]
 
-#: Of the first moment, where the learning rate is smallest and largest.
+#: Momentum (beta_1) at the smallest and at the largest learning rate.
 _MOMENTA = (0.95, 0.85)
 
 
 def make_optimizer(settings: TrainingSettings, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
-    """Make the optimiser: Adam with decay in the gradient (Kingma and Ba), or AdamW (Loshchilov and Hutter)."""
+    """Return the optimiser: Adam with L2 regularisation (Kingma and Ba), or AdamW (Loshchilov and Hutter)."""
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
     optimizer: torch.optim.Optimizer = kind(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
     return optimizer
 
 
 def set_rates(optimizer: torch.optim.Optimizer, settings: TrainingSettings, step: int, steps: int) -> float:
-    """Set the learning rate, and the momentum where it is cycled, for step `step` of `steps`; returns the rate."""
+    """Set the learning rate, and the momentum if it is cycled, for step `step` of `steps`; return the rate."""
     rate = learning_rate(settings, step, steps)
     for group in optimizer.param_groups:
         group["lr"] = rate
@@ -36,7 +36,7 @@ def set_rates(optimizer: torch.optim.Optimizer, settings: TrainingSettings, step
 
 
 def learning_rate(settings: TrainingSettings, step: int, steps: int) -> float:
-    """Compute the learning rate of step `step` of `steps`, both counted in what the schedule counts."""
+    """Return the learning rate of step `step` of `steps`, in units of `schedule_step`."""
     if settings.schedule == "constant":
         return settings.lr
     first = settings.lr / settings.div
@@ -44,10 +44,10 @@ def learning_rate(settings: TrainingSettings, step: int, steps: int) -> float:
 
 
 def onecycle(step: int, steps: int, pct_start: float, first: float, peak: float, last: float) -> float:
-    """Go from `first` to `peak` and on to `last` along two half cosines.
+    """Return the value at `step` of the one-cycle schedule: from `first` to `peak` to `last` along two half cosines.
 
-    The rise ends at step pct_start * steps - 1, a fraction in general, and the fall at steps - 1: the values are those
-    of `torch.optim.lr_scheduler.OneCycleLR`.
+    The peak is at step pct_start * steps - 1, in general not an integer, and the end at steps - 1, as in
+    `torch.optim.lr_scheduler.OneCycleLR`.
     """
     top, end = pct_start * steps - 1.0, steps - 1.0
     if step <= top:

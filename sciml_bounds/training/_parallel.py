@@ -1,8 +1,8 @@
-"""Several processes that train one network: each takes a share of every batch, and gradients are added up.
+"""Data-parallel training: each process computes a share of every batch, and gradients are summed.
 
-Under `torchrun --nproc_per_node=2` the result equals that of one process with the same batches to round-off, since each
-sample has the same weight wherever it is computed. Layers that couple the samples of a batch (batch normalisation) see
-their own share only.
+Under `torchrun --nproc_per_node=2` the result equals that of one process with the same batches up to round-off, since
+all samples have the same weight. Layers that couple the samples of a batch (batch normalisation) see the share of their
+process only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["Group", "joined"]
 
 @dataclass(frozen=True)
 class Group:
-    """The processes of a training; one of them, unless torchrun started more."""
+    """The processes of a training; a single one unless started by torchrun."""
 
     device: torch.device
     rank: int = 0
@@ -35,15 +35,15 @@ class Group:
         return self.rank == 0
 
     def share(self, indices: Sequence[int]) -> list[int]:
-        """Take what this process computes of a batch."""
+        """Return the samples of a batch that this process computes."""
         return list(indices[self.rank :: self.size])
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter], extras: Tensor) -> Tensor:
-        """Add up gradients and further numbers over all processes, in one message; returns the numbers."""
+        """Sum gradients and further numbers over all processes in one message; return the numbers."""
         if self.size == 1:
             return extras
         gradients = [p.grad for p in parameters if p.grad is not None]
-        # Complex gradients are pairs of real ones; the numbers beside them are few and small.
+        # complex gradients are sent as pairs of real numbers
         flat = [torch.view_as_real(g) if g.is_complex() else g for g in gradients]
         bucket = torch.cat([*(g.reshape(-1) for g in flat), extras.to(flat[0].dtype)])
         dist.all_reduce(bucket)
@@ -52,17 +52,17 @@ class Group:
         return bucket[-extras.numel() :].to(extras.dtype)
 
     def sum(self, numbers: Tensor) -> Tensor:
-        """Add up numbers over all processes."""
+        """Sum numbers over all processes."""
         if self.size > 1:
             dist.all_reduce(numbers)
         return numbers
 
     def any(self, flag: bool) -> bool:
-        """Tell all processes whether one of them says so."""
+        """Return whether the flag is set in any process."""
         return bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0)
 
     def spread(self, model: nn.Module) -> None:
-        """Give every process the weights of the first."""
+        """Copy the weights of the first process to all others."""
         if self.size > 1:
             for tensor in model.state_dict().values():
                 dist.broadcast(tensor, 0)
@@ -70,10 +70,10 @@ class Group:
 
 @contextmanager
 def joined(device: str) -> Iterator[Group]:
-    """Join the other processes that torchrun started, if there are any, for a `with` block.
+    """Context manager: join the process group of torchrun, if there is one.
 
-    They stay joined until the process ends: the addresses by which they found each other are still known then, so that
-    joining once more would wait for the old ones for ever.
+    The group is kept until the process ends: the store with the addresses is not cleared, so that joining a second time
+    would wait for the old group forever.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 and not dist.is_initialized():
         yield Group(torch.device(device))
@@ -83,8 +83,8 @@ def joined(device: str) -> Iterator[Group]:
         chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(chosen)
     if not dist.is_initialized():
-        # Its functions keep, as defaults, the group that there is when they are defined. Defined later (an optimiser
-        # does so), they would keep ours alive, and with it threads that end a process badly when it ends before them.
+        # This module stores the current group as default of its functions. If it were imported later (an optimiser does
+        # so), it would keep our group alive, with threads that crash the process at its end.
         importlib.import_module("torch.distributed.nn.functional")
         dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
         atexit.register(_leave)

@@ -1,4 +1,4 @@
-"""Requests to stop from outside, which wait until the step at hand is done."""
+"""Delayed handling of SIGINT and SIGTERM, so that a training can finish its step first."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ __all__ = ["StopRequest", "listening"]
 
 
 class StopRequest:
-    """Whether SIGINT or SIGTERM has come, and which; zero before."""
+    """The number of the signal that was received; zero before."""
 
     def __init__(self) -> None:
         self.number = 0
 
     def raise_again(self) -> None:
-        """Do what the signal would have done, now that what it would have broken is safe."""
+        """Raise the received signal again, now with its usual effect."""
         if self.number:
             signal.raise_signal(self.number)
 
 
 @contextmanager
 def listening() -> Iterator[StopRequest]:
-    """Take note of the first signal in a `with` block; a second one acts at once.
+    """Context manager: record the first SIGINT or SIGTERM; a second one has its usual effect at once.
 
-    Outside the main thread, where Python allows no handlers, signals act as ever.
+    Outside the main thread, where Python does not allow handlers, signals have their usual effect.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -46,7 +46,7 @@ def listening() -> Iterator[StopRequest]:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         before = signal.getsignal(number)
-        if before is not None and before is not signal.SIG_IGN:  # nohup has its reasons
+        if before is not None and before is not signal.SIG_IGN:  # respect nohup
             previous[number] = before
             signal.signal(number, note)
     try:

@@ -1,4 +1,4 @@
-"""One trainer for every network of the package."""
+"""The trainer for all networks of the package."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ __all__ = ["train"]
 
 logger = logging.getLogger("sciml_bounds")
 
-#: Called after each epoch with its row; True ends the training.
+#: Called after each epoch with its row of the log; the training stops if it returns True.
 type Callback = Callable[[Mapping[str, Any]], bool | None]
 
 
@@ -64,44 +64,47 @@ def train(
 
     Parameters
     ----------
-    model
-        The network; it is changed in place. Where it has `fit_normalizer(x, y)`, this is called once with all training
-        samples before the first step.
-    train_set, validation_set
-        Map-style data sets of pairs (x, y) of tensors (channel, *space). The validation data choose the best epoch;
-        with None the last one counts. The test split is refused for both.
-    settings, **options
-        A `TrainingSettings`, or its fields as keywords.
-    folder
-        Where to keep `last.safetensors` (everything needed to go on), `best.safetensors` (the network with the weights
-        of the best epoch, which `load_model` reads), `log.csv` and `log.jsonl`; None keeps nothing.
-    resume
-        Go on from the checkpoint in the folder, if there is one. On the CPU the result is the same bit by bit.
-    progress
-        Show a bar and the time that is left, on stderr.
-    tensorboard
-        Write curves for TensorBoard too, into the folder.
-    callback
-        Called after each epoch with its row of the log; the training stops where it returns True.
-    card
-        What else to write on the card of the weights, in JSON's words.
+    model : torch.nn.Module
+        The network; it is modified in place. If it has a method `fit_normalizer(x, y)`, this is called once with all
+        training samples before the first step.
+    train_set, validation_set : Samples, Samples or None
+        Map-style data sets of pairs (x, y) of tensors (channel, *space). The best epoch is chosen on the validation
+        data; if None, the last epoch is used. The test split is not accepted for either.
+    settings : TrainingSettings or None
+        The settings; or give its fields as keyword arguments.
+    folder : Path, str or None
+        Folder for `last.safetensors` (the checkpoint), `best.safetensors` (the network with the weights of the best
+        epoch, for `load_model`), `log.csv` and `log.jsonl`. If None, no files are written.
+    resume : bool
+        Resume from the checkpoint in the folder, if there is one. On the CPU, the result is the same bit for bit.
+    progress : bool
+        Show a progress bar with the remaining time on stderr.
+    tensorboard : bool
+        Also write curves for TensorBoard into the folder.
+    callback : callable or None
+        Called after each epoch with its row of the log; the training stops if it returns True.
+    card : mapping or None
+        Additional entries for the model card, in JSON types.
+    **options
+        Fields of `TrainingSettings`, if `settings` is not given.
 
     Returns
     -------
     TrainingResult
-        With the weights of the best epoch in the model.
+        The result; the model has the weights of the best epoch.
 
     Raises
     ------
     InputError
-        If something given cannot be used.
+        If an argument is invalid.
     TrainingError
-        If loss or gradient stop being finite; the checkpoint before that is kept.
+        If loss or gradient are not finite; the last good checkpoint is kept.
 
     Notes
     -----
-    With a folder, SIGINT and SIGTERM wait for the step at hand and its checkpoint, and then act as they would have. A
-    second one acts at once. Started by `torchrun`, each process takes its share of every batch.
+    With a folder, the training completes the current step and its checkpoint after SIGINT or SIGTERM, before the signal
+    takes effect; a second signal takes effect at once. Under `torchrun`, each process computes its share of every
+    batch.
 
     Examples
     --------
@@ -115,7 +118,7 @@ def train(
     True
     """
     if settings is not None and options:
-        raise InputError(f"settings= and {next(iter(options))}= were both given; give one of them.")
+        raise InputError(f"both settings= and {next(iter(options))}= are given; use only one of them.")
     chosen = settings if settings is not None else TrainingSettings.of(options)
     require_fitting(model, loss=chosen.loss)
     if validation_set is not None:
@@ -124,7 +127,7 @@ def train(
     if validation_set is not None:
         check_samples(validation_set, "validation data", "validation")
     elif chosen.patience is not None:
-        raise InputError("patience needs validation data, which tell whether an epoch is better; give a data set.")
+        raise InputError("patience needs validation data to compare epochs; give a validation set.")
     _check_fields(model, train_set)
     where = _folder(folder, resume=resume, tensorboard=tensorboard)
     with ExitStack() as stack:
@@ -139,40 +142,40 @@ def train(
         trainer.run(callback, progress=progress and group.is_first, tensorboard=tensorboard and group.is_first)
         result = trainer.result()
     if stop.number and where is not None and group.is_first:
-        logger.info("the checkpoint %s is whole; resume from it.", where / LAST)
+        logger.info("the checkpoint %s is complete; resume from it.", where / LAST)
     stop.raise_again()
     return result
 
 
 def _check_fields(model: nn.Module, samples: Samples) -> None:
-    """Refuse data with other fields of a problem than those that the network takes from one when it predicts."""
+    """Check that the input fields of the data are those that the network uses in `predict`."""
     taken, given = tuple(getattr(model, "fields", ())), tuple(getattr(samples, "inputs", ()))
     if not hasattr(model, "predict") or taken == given or not given or not set(given) <= set(FIELDS):
         return
     raise InputError(
-        f"the inputs of the training data are {', '.join(given)}, and {type(model).__name__}.predict would give the "
-        f"network {', '.join(taken)}; make it with fields={list(given)}."
+        f"the inputs of the training data are {', '.join(given)}, but {type(model).__name__}.predict uses "
+        f"{', '.join(taken)}; build the network with fields={list(given)}."
     )
 
 
 def _folder(folder: Path | str | None, *, resume: bool, tensorboard: bool) -> Path | None:
-    """Make the folder, unless there is a training in it that would be lost."""
+    """Create the folder, after checking that no other training in it would be overwritten."""
     if folder is None:
         if resume or tensorboard:
             raise InputError(f"{'resume' if resume else 'tensorboard'}=True needs a folder; give folder=.")
         return None
     path = Path(folder).resolve()
     if (path / LAST).exists() and not resume:
-        raise InputError(f"{folder} holds a training already; go on with resume=True, or choose another folder.")
+        raise InputError(f"{folder} contains a training already; use resume=True, or choose another folder.")
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"the folder {folder} cannot be made: {error.strerror}; choose another.") from None
+        raise InputError(f"the folder {folder} cannot be created: {error.strerror}; choose another.") from None
     return path
 
 
 class _Trainer:
-    """A training on its way."""
+    """The state of a running training."""
 
     def __init__(
         self,
@@ -196,7 +199,7 @@ class _Trainer:
         self.rate = settings.lr
 
     def _card(self) -> dict[str, Any]:
-        """Everything that determines the result."""
+        """Return everything that determines the result, for the model card."""
         data = {"train": describe_samples(self.train_set)}
         if self.validation_set is not None:
             data["validation"] = describe_samples(self.validation_set)
@@ -212,11 +215,11 @@ class _Trainer:
     # --- start and end ------------------------------------------------------------------------------------------------
 
     def start(self, *, resume: bool) -> None:
-        """Put everything where it belongs, at the beginning or where a checkpoint is."""
+        """Prepare the training: fit normalisers, or restore a checkpoint."""
         settings, group = self.settings, self.group
         checkpoint = self.folder / LAST if self.folder is not None else None
-        going_on = resume and checkpoint is not None and checkpoint.exists()
-        if not going_on and hasattr(self.model, "fit_normalizer"):
+        resuming = resume and checkpoint is not None and checkpoint.exists()
+        if not resuming and hasattr(self.model, "fit_normalizer"):
             self.model.to("cpu")
             like = next(self.model.parameters())
             fit: Any = self.model.fit_normalizer
@@ -228,12 +231,12 @@ class _Trainer:
         self._try_metric()
         self.optimizer = make_optimizer(settings, self.parameters)
         torch.manual_seed(settings.seed + group.rank)
-        if going_on:
+        if resuming:
             assert checkpoint is not None
             self.state = load_checkpoint(checkpoint, self.model, self.optimizer, self.card)
         group.spread(self.model)
-        none = "No checkpoint was asked for." if self.folder is None else "There is no checkpoint yet."
-        self.guard = Guard(group.device, self._kept if going_on else none)
+        none = "No checkpoint was requested." if self.folder is None else "There is no checkpoint yet."
+        self.guard = Guard(group.device, self._kept if resuming else none)
         self.sums = torch.tensor([self.state.losses, self.state.norms], dtype=torch.float64, device=group.device)
         self.backward = GraphedStep(self._backward, self.parameters) if settings.graphs else self._backward
 
@@ -242,14 +245,14 @@ class _Trainer:
         return f"The last good checkpoint in {self.folder} is kept."
 
     def _try_metric(self) -> None:
-        """Measure one sample, so that a metric that is not for the network is refused before any work."""
+        """Evaluate the metric on one sample, so that an unsuitable one is reported before the training."""
         if self.validation_set is not None:
             with evaluating(self.model):
                 for x, y in load(self.validation_set, [[0]], "validation data", workers=0, pinned=False):
                     measure(self.model, x, y, {loss_name(self.settings.select): self.select})
 
     def run(self, callback: Callback | None, *, progress: bool, tensorboard: bool) -> None:
-        """Train until there is a reason to stop."""
+        """Train until a stopping criterion is met."""
         with ExitStack() as stack:
             board = None
             if tensorboard and self.folder is not None:
@@ -278,11 +281,11 @@ class _Trainer:
         if state.epoch >= settings.epochs:
             self.reason = "all epochs done"
         elif settings.patience is not None and state.epoch - max(state.best_epoch, 1) >= settings.patience:
-            self.reason = f"no better epoch in {settings.patience}"
+            self.reason = f"no better epoch in the last {settings.patience}"
         return bool(self.reason)
 
     def result(self) -> TrainingResult:
-        """Give the network the best weights and sum up."""
+        """Load the best weights into the network, and return the result."""
         if self.state.best_state:
             self.model.load_state_dict(self.state.best_state)
         return TrainingResult(
@@ -298,7 +301,7 @@ class _Trainer:
     # --- one epoch ----------------------------------------------------------------------------------------------------
 
     def _epoch(self, display: Display) -> None:
-        """Do the steps of the epoch at hand that are left."""
+        """Do the remaining steps of the current epoch."""
         state, settings, group = self.state, self.settings, self.group
         started, before = time.perf_counter(), state.seconds
         order = shuffled(self.count, settings.seed, state.epoch)
@@ -324,7 +327,7 @@ class _Trainer:
         state.seconds = before + time.perf_counter() - started
 
     def _step(self, pair: tuple[Tensor, Tensor] | None, count: int) -> bool:
-        """Do one step with this process's share of a batch of `count` samples; whether a signal asks to stop."""
+        """Do one step with this process's share of a batch of `count` samples; return whether a signal was received."""
         state, settings = self.state, self.settings
         self._set_rates()
         device = self.group.device
@@ -336,10 +339,10 @@ class _Trainer:
             x, y = (part.to(device, dtype, non_blocking=True) for part in pair)
             loss = self.backward(x, y)
         for parameter in self.parameters:
-            if parameter.grad is None:  # nothing here depends on it; with a zero it decays alike in all processes
+            if parameter.grad is None:  # unused here: zero, so that it decays alike in all processes
                 parameter.grad = torch.zeros_like(parameter)
-        # Gradients are those of the sum over the samples until here, so that every process counts by its samples.
-        loss, asked = self._sum_up(loss)
+        # gradients are of the sum over samples, so that processes are weighted by their numbers of samples
+        loss, stop_requested = self._sum_over_processes(loss)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         torch._foreach_mul_(gradients, 1.0 / count)
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -348,10 +351,10 @@ class _Trainer:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, settings.clip, norm)
         self.optimizer.step()
         self.sums += torch.stack([loss.double(), norm.double()])
-        return asked
+        return stop_requested
 
-    def _sum_up(self, loss: Tensor) -> tuple[Tensor, bool]:
-        """Add up losses, gradients and requests to stop over all processes."""
+    def _sum_over_processes(self, loss: Tensor) -> tuple[Tensor, bool]:
+        """Sum losses, gradients and stop requests over all processes."""
         if self.group.size == 1:
             return loss, self.stop.number != 0
         request = torch.tensor(float(self.stop.number != 0), device=loss.device)
@@ -383,7 +386,7 @@ class _Trainer:
             self.rate = set_rates(self.optimizer, settings, step, steps)
 
     def _end_epoch(self) -> dict[str, Any]:
-        """Validate, keep the weights if they are the best, and enter the epoch into the history."""
+        """Validate, keep the weights if they are the best, and add the epoch to the history."""
         state = self.state
         started = time.perf_counter()
         validation = self._validate()
@@ -405,7 +408,7 @@ class _Trainer:
         return row
 
     def _validate(self) -> float | None:
-        """Compute the mean of the metric over the validation data, all processes together."""
+        """Return the mean of the metric over the validation data of all processes; None without data."""
         if self.validation_set is None:
             return None
         size, group = size_of(self.validation_set), self.group
@@ -425,7 +428,7 @@ class _Trainer:
     # --- files --------------------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
-        """Write checkpoint, best weights and log; the checkpoint last, so that it never knows more than they do."""
+        """Write best weights, log and checkpoint; the checkpoint last, so that it is never ahead of the others."""
         if self.folder is None or not self.group.is_first:
             return
         state = self.state
@@ -439,7 +442,7 @@ class _Trainer:
 
 
 def _as_json(card: dict[str, Any]) -> dict[str, Any]:
-    """Give a card the form in which it will be read back."""
+    """Return a card as it will be read back from JSON."""
     try:
         plain: dict[str, Any] = json.loads(json.dumps(card, allow_nan=False))
     except (TypeError, ValueError) as error:
@@ -450,7 +453,7 @@ def _as_json(card: dict[str, Any]) -> dict[str, Any]:
 
 
 def _in_precision(prediction: Any, dtype: torch.dtype) -> Any:
-    """Give what a network returns under autocast the precision of the loss."""
+    """Convert the output of a network under autocast to the precision of the loss."""
     if isinstance(prediction, Tensor):
         return prediction.to(dtype)
     return type(prediction)(_in_precision(part, dtype) for part in prediction)

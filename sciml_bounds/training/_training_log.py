@@ -1,4 +1,4 @@
-"""What a training leaves to read: a table for people and programs, and curves for TensorBoard."""
+"""Logs of a training: tables (CSV and JSON lines), and curves for TensorBoard."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sciml_bounds.store.safety.writer import replacing
 
 __all__ = ["COLUMNS", "TensorBoard", "write_log"]
 
-#: One row an epoch. `loss` is the mean over the training samples while the weights changed.
+#: Columns of the log, with one row per epoch. `loss` is the mean over the training samples during the epoch.
 COLUMNS = ("epoch", "lr", "loss", "validation", "gradient_norm", "seconds")
 
 
 def write_log(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
-    """Write the rows of all epochs as log.csv and log.jsonl, each whole, so that a resumed training has one log."""
+    """Write the rows of all epochs to log.csv and log.jsonl, replacing both, so that a resumed training has one log."""
     with replacing(folder / "log.csv") as part, part.open("w", newline="") as file:
         rows = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         rows.writeheader()
@@ -54,5 +54,5 @@ class TensorBoard:
         self._writer.flush()
 
     def close(self) -> None:
-        """Write the rest."""
+        """Write pending data and close the files."""
         self._writer.close()

@@ -1,4 +1,4 @@
-"""Recipes of trainings: TOML files that say data, network, settings and where the result goes."""
+"""Training recipes: TOML files with data, network, settings and output of a training."""
 
 from __future__ import annotations
 
@@ -22,38 +22,39 @@ from sciml_bounds.training._settings import TrainingSettings, check_names, find_
 
 __all__ = ["TrainingRecipe", "find_training_recipe", "read_training_recipe", "shipped_recipes"]
 
-#: What each table of a recipe may hold, beside the settings of a training.
+#: Allowed entries of each table of a recipe.
 _TABLES = {
     "data": ("file", "recipe", "samples", "seed", "resolution", "inputs", "targets", "subsample", "limit", "in_memory"),
     "model": ("class", "arguments", "start"),
     "training": tuple(field.name for field in dataclasses.fields(TrainingSettings)),
     "output": ("folder", "weights", "metrics", "tensorboard"),
 }
-#: What of the data is handed to the data set, and what the file must fit.
-_VIEW = ("inputs", "targets", "subsample", "in_memory")
-_MUST = ("seed", "resolution")
+#: Entries of [data] that are arguments of `TorchDataset`.
+_DATASET_ARGUMENTS = ("inputs", "targets", "subsample", "in_memory")
+#: Entries of [data] that the file must agree with.
+_REQUIRED_ATTRIBUTES = ("seed", "resolution")
 _SHIPPED = Path(__file__).resolve().parent.parent / "weights"
 
 
 @dataclass(frozen=True)
 class TrainingRecipe:
-    """What a recipe says.
+    """The content of a training recipe.
 
     Attributes
     ----------
-    data
-        file: the data set. recipe, samples, seed, resolution: what it must be. inputs, targets, subsample, in_memory:
-        how it is seen. limit: the largest number of training samples.
-    model
-        class: a name in the table of networks. arguments: what it is made with. start: a file of weights, or the name
-        of some that ship, from which the training starts; a normaliser is fitted anew.
-    settings
-        How it is trained.
-    output
-        folder: for checkpoints and logs. weights: a file for the finished network, with its metrics on the test split.
-        metrics: which ones. tensorboard: whether to write curves.
-    where
-        The file, for messages.
+    data : mapping
+        file: the data set. recipe, samples, seed, resolution: required properties of it. inputs, targets, subsample,
+        in_memory: arguments of `TorchDataset`. limit: maximum number of training samples.
+    model : mapping
+        class: a name in the table of networks. arguments: its arguments. start: a file of weights, or the name of
+        weights that ship with the package, from which the training starts; normalisers are fitted again.
+    settings : TrainingSettings
+        Settings of the training.
+    output : mapping
+        folder: for checkpoints and logs. weights: file for the trained network, with its metrics on the test split.
+        metrics: their names. tensorboard: whether to write curves.
+    where : str
+        Name of the recipe file, for messages.
     """
 
     data: Mapping[str, Any]
@@ -63,7 +64,7 @@ class TrainingRecipe:
     where: str
 
     def card(self) -> dict[str, Any]:
-        """Say all of it in JSON's words."""
+        """Return the content of the recipe in JSON types."""
         return {
             "data": dict(self.data),
             "model": dict(self.model),
@@ -77,74 +78,75 @@ class TrainingRecipe:
         Raises
         ------
         InputError
-            If it is not there, or not what the recipe says; the command that makes it is named where it is known.
+            If the file does not exist, or does not agree with the recipe; the message has the command that generates
+            it, if known.
         """
         file = Path(self.data["file"])
         if not file.exists():
-            raise InputError(f"there is no data set {file}; make it first{self._command()}.")
-        view = {name: self.data[name] for name in _VIEW if name in self.data}
+            raise InputError(f"there is no data set {file}; generate it first{self._command()}.")
+        view = {name: self.data[name] for name in _DATASET_ARGUMENTS if name in self.data}
         limit = self.data.get("limit") if split == "train" else None
         found = TorchDataset(file, split, limit=limit, recipe=self.data.get("recipe"), **view)  # type: ignore[arg-type]
-        for name in _MUST:
+        for name in _REQUIRED_ATTRIBUTES:
             if name in self.data and self.data[name] != getattr(found, name):
                 raise InputError(
-                    f"{file} has {name} {getattr(found, name)}, and {self.where} says {self.data[name]}; use the data "
-                    f"set that the recipe means{self._command()}."
+                    f"{file} has {name} {getattr(found, name)}, but {self.where} requires {self.data[name]}; use the "
+                    f"data set of the recipe{self._command()}."
                 )
         return found
 
     def check_samples(self) -> None:
-        """Hold the number of samples in the file against the recipe.
+        """Check that the number of samples in the file agrees with the recipe.
 
         Raises
         ------
         InputError
-            If there are others.
+            If it does not.
         """
         wanted = self.data.get("samples")
         count = len(TorchDataset(self.data["file"], "all", pairs=False).samples) if wanted is not None else None
         if count != wanted:
             raise InputError(
-                f"{self.data['file']} has {count} samples, and {self.where} says {wanted}; use the data set that the "
-                f"recipe means{self._command()}."
+                f"{self.data['file']} has {count} samples, but {self.where} requires {wanted}; use the data set of the "
+                f"recipe{self._command()}."
             )
 
     @property
     def metrics(self) -> list[str]:
-        """Metrics on the test split, those that select if no others are named."""
+        """Names of the metrics on the test split; by default the metric of `select`."""
         return list(self.output.get("metrics", [loss_name(self.settings.select)]))
 
     def check_metrics(self, model: nn.Module) -> None:
-        """Try the metrics of the test split on one sample, before any work.
+        """Evaluate the test metrics on one sample, so that errors are reported before the training.
 
         Raises
         ------
         InputError
-            If the split is empty, or a metric or the loss is not for the network.
+            If the split is empty, or a metric or the loss does not suit the network.
         """
         require_fitting(model, loss=self.settings.loss, select=self.settings.select)
         if "weights" in self.output:
             evaluate(model, Subset(self.samples("test"), [0]), self.metrics)
 
     def make_model(self) -> nn.Module:
-        """Make the network, from the seed of the recipe.
+        """Build the network, with the seed of the recipe.
 
         Raises
         ------
         InputError
-            If there is no such class, or it refuses the arguments.
+            If the class is unknown, or does not accept the arguments.
         """
         with torch.random.fork_rng([]):
             torch.manual_seed(self.settings.seed)
             return make_model(self.model["class"], self.model.get("arguments", {}), f"[model] of {self.where}")
 
     def fill(self, model: nn.Module) -> dict[str, str]:
-        """Give a network the weights that the recipe starts from, if any, and say for the card which they are.
+        """Load the initial weights of the recipe, if any, into a network; return their entry for the card.
 
         Raises
         ------
         InputError
-            If they are not there, or those of another network.
+            If the weights do not exist, or belong to another network.
         """
         if "start" not in self.model:
             return {}
@@ -163,17 +165,17 @@ class TrainingRecipe:
 
 
 def shipped_recipes() -> tuple[str, ...]:
-    """Give the names of the recipes that ship with the package."""
+    """Return the names of the recipes that ship with the package."""
     return tuple(sorted(file.stem for file in _SHIPPED.glob("*.toml")))
 
 
 def find_training_recipe(path_or_name: Path | str) -> Path:
-    """Give the path of a recipe, or of one that ships with the package by its name.
+    """Return the path of a recipe, given its path or the name of one that ships with the package.
 
     Raises
     ------
     InputError
-        If there is none.
+        If there is no such recipe.
     """
     path, names = Path(path_or_name), shipped_recipes()
     if path.is_file():
@@ -190,27 +192,32 @@ def read_training_recipe(
 
     Parameters
     ----------
-    path_or_name
-        A TOML file, or the name of one that ships.
-    changes
-        What to put in place of what stands there: "training.epochs=2", each value as TOML writes it.
-    settings
-        Further settings of the training that replace those of the file.
+    path_or_name : Path or str
+        A TOML file, or the name of a recipe that ships with the package.
+    changes : sequence of str
+        Replacements such as "training.epochs=2", with values in TOML syntax.
+    settings : mapping or None
+        Settings of the training that replace those of the file.
+
+    Returns
+    -------
+    TrainingRecipe
+        The recipe.
 
     Raises
     ------
     InputError
-        If it is no TOML, something is missing, unknown (the closest name is given), or cannot be.
+        If the file is not valid TOML, or an entry is missing, unknown (the closest name is suggested) or invalid.
     """
     path = find_training_recipe(path_or_name)
     where = path.name
     try:
         content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
-        raise InputError(f"{path} is not a TOML file; give a recipe of training.") from None
+        raise InputError(f"{path} is not a TOML file; give a training recipe.") from None
     except tomllib.TOMLDecodeError as error:
         if path.suffix != ".toml":
-            raise InputError(f"{path} is not a TOML file; give a recipe of training.") from None
+            raise InputError(f"{path} is not a TOML file; give a training recipe.") from None
         raise InputError(f"{path} is not TOML: {error}.") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
@@ -229,48 +236,50 @@ def read_training_recipe(
 
 
 def _change(content: dict[str, Any], change: str) -> None:
-    """Put one value into a recipe."""
+    """Replace one value in a recipe."""
     name, equals, text = change.partition("=")
     *tables, key = name.strip().split(".")
     if not equals or not tables:
-        raise InputError(f"--set {change} is not TABLE.NAME=VALUE, such as training.epochs=2.")
+        raise InputError(f"--set {change} must have the form TABLE.NAME=VALUE, such as training.epochs=2.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text  # words need no quotes in a shell
+        value = text  # text without quotes
     table = content
     for part in tables:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
-            raise InputError(f"--set {change}: {part} is a value and no table.")
+            raise InputError(f"--set {change}: {part} is a value, not a table; give TABLE.NAME=VALUE.")
     table[key] = value
 
 
 def _check(content: Mapping[str, Any], where: str) -> None:
-    """Refuse what means nothing, and ask for what is missing."""
+    """Check that all entries are known, required ones are present, and types are right."""
     check_names(content, _TABLES, where)
     for table, names in _TABLES.items():
         entries = content.get(table, {})
         if not isinstance(entries, dict):
-            raise InputError(f"{table} in {where} is a value; write a table [{table}].")
+            raise InputError(f"{table} in {where} is a single value; write a table [{table}].")
         check_names(entries, names, f"[{table}] of {where}")
     for table, name, example in (("data", "file", '"darcy.nc"'), ("model", "class", '"MgNO"')):
         if name not in content.get(table, {}):
             raise InputError(f"[{table}] of {where} has no {name}; write {name} = {example}.")
     start = content["model"].get("start", "")
     if not isinstance(start, str):
-        raise InputError(f"[model] of {where}: start = {start!r} is not text; give a file of weights.")
+        raise InputError(f"[model] of {where}: start = {start!r} must be text, the name of a file of weights.")
     data = content["data"]
     for name, kind in (("file", str), ("recipe", str), ("samples", int), ("seed", int), ("resolution", int)):
         if name in data and (not isinstance(data[name], kind) or isinstance(data[name], bool)):
             raise InputError(
-                f"[data] of {where}: {name} = {data[name]!r} is not {'text' if kind is str else 'a number'}."
+                f"[data] of {where}: {name} = {data[name]!r} must be {'text' if kind is str else 'a whole number'}."
             )
     for name in ("inputs", "targets"):
         if name in data and not isinstance(data[name], str) and not _are_names(data[name]):
-            raise InputError(f'[data] of {where}: {name} = {data[name]!r} is no list of names such as ["coefficient"].')
+            raise InputError(
+                f'[data] of {where}: {name} = {data[name]!r} must be a list of names such as ["coefficient"].'
+            )
     if not isinstance(data.get("in_memory", False), bool):
-        raise InputError(f"[data] of {where}: in_memory = {data['in_memory']!r} is neither true nor false.")
+        raise InputError(f"[data] of {where}: in_memory = {data['in_memory']!r} must be true or false.")
 
 
 def _are_names(value: object) -> bool:
@@ -280,15 +289,15 @@ def _are_names(value: object) -> bool:
 def _check_output(output: Mapping[str, Any], where: str) -> None:
     for name in ("folder", "weights"):
         if name in output and not isinstance(output[name], str):
-            raise InputError(f"[output] of {where}: {name} = {output[name]!r} is not text.")
+            raise InputError(f"[output] of {where}: {name} = {output[name]!r} must be text.")
     if not isinstance(output.get("tensorboard", False), bool):
-        raise InputError(f"[output] of {where}: tensorboard = {output['tensorboard']!r} is neither true nor false.")
+        raise InputError(f"[output] of {where}: tensorboard = {output['tensorboard']!r} must be true or false.")
     metrics = output.get("metrics", [])
     if not _are_names(metrics):
-        raise InputError(f'[output] of {where}: metrics = {metrics!r} is no list of names such as ["l2", "h1"].')
+        raise InputError(f'[output] of {where}: metrics = {metrics!r} must be a list of names such as ["l2", "h1"].')
     for metric in metrics:
         find_loss(metric, "metric")
     if "weights" in output:
         check_target(output["weights"], (SUFFIX,))
     elif metrics:
-        raise InputError(f"[output] of {where}: metrics are for the card of the weights; name a file: weights = ...")
+        raise InputError(f"[output] of {where}: metrics are saved with the weights; add weights = FILE.")

@@ -1,4 +1,4 @@
-"""What a training returns."""
+"""The result of a training."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ __all__ = ["TrainingResult"]
 
 @dataclass(frozen=True, repr=False, eq=False)
 class TrainingResult:
-    """A trained network, and how it came about.
+    """Result of a training: the network, and the record of its training.
 
     Attributes
     ----------
-    model
+    model : torch.nn.Module
         The network, in evaluation mode, with the weights of the best epoch.
-    history
-        One row an epoch: "epoch" (from one), "lr", "loss", "validation", "gradient_norm", "seconds".
-    best_epoch
-        The epoch whose weights these are; zero if none was finished.
-    best
-        Its metric on the validation data; None without such data.
-    reason
+    history : tuple of mapping
+        One row per epoch: "epoch" (from one), "lr", "loss", "validation", "gradient_norm", "seconds".
+    best_epoch : int
+        Epoch of the weights; zero if no epoch was completed.
+    best : float or None
+        Metric of this epoch on the validation data; None without such data.
+    reason : str
         Why the training ended.
-    card
-        Everything that determines it, as it stands on the checkpoint.
-    folder
-        Where its files are; None without.
+    card : mapping
+        Everything that determines the result, as in the checkpoint.
+    folder : Path or None
+        Folder with the files of the training; None if there are none.
     """
 
     model: nn.Module
@@ -71,7 +71,7 @@ class TrainingResult:
         return float(sum(row["seconds"] for row in self.history))
 
     def plot(self) -> Figure:
-        """Draw loss, validation metric and learning rate over the epochs."""
+        """Plot loss, validation metric and learning rate over the epochs."""
         figure = new_figure(7.0, 4.0)
         axes = figure.subplots()
         epochs = [row["epoch"] for row in self.history]

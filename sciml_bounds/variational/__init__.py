@@ -1,6 +1,6 @@
 """Variational problems: functions of least energy, found by Newton, Kacanov or gradient methods."""
 
-from sciml_bounds.bounds import EnergyCertificate
+from sciml_bounds.bounds._energy_certificate import EnergyCertificate
 from sciml_bounds.problems.energies import (
     GinzburgLandau,
     IsotropicEnergy,

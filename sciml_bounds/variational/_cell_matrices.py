@@ -1,6 +1,6 @@
-"""Symmetric matrices of multilinear elements on a grid, one small matrix a cell, and solves with multigrid inside.
+"""Element matrices of multilinear elements on a grid, one small matrix per cell, and solves with multigrid.
 
-Legend: q points of a cell, k and l its corners, n cells, i and j axes; vectors are node fields, flat.
+Notation: q points of a cell, k and l its corners, n cells, i and j axes; vectors are node fields, flat.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from sciml_bounds.problems.variational_problem import VariationalProblem
 
 __all__ = ["CellMatrices"]
 
-#: Preconditioners take weights of no less than this part of the largest: where an energy degenerates they vanish.
+#: Smallest weight in preconditioners, as a fraction of the largest one; weights of degenerate energies may vanish.
 LEAST_WEIGHT = 1e-8
 
-#: A solve that needs more steps than this has met round-off.
+#: Maximum number of iterations per solve; solves that need more are limited by round-off.
 MAXITER = 200
 
 
 class CellMatrices:
-    """The second derivative of an energy in the free nodes, and the identity (times a number) at the others.
+    """The second derivative of an energy on the free nodes, and the identity on the Dirichlet nodes.
 
     Parameters
     ----------
-    problem
-        Whose elements and free nodes these are.
-    second
-        Second derivatives of the density at the points of the elements, positive semi-definite.
+    problem : VariationalProblem
+        The problem, which defines elements and free nodes.
+    second : Second
+        Second derivatives of the density at the quadrature points, positive semi-definite.
     """
 
     def __init__(self, problem: VariationalProblem, second: Second) -> None:
@@ -62,16 +62,19 @@ class CellMatrices:
 
     @property
     def finite(self) -> bool:
-        """Whether all second derivatives are numbers."""
+        """Whether all second derivatives are finite."""
         return all(bool(part.isfinite().all()) for part in (self._second.pp, self._second.uu))
 
     def shifted(self, other: CellMatrices, weight: float) -> CellMatrices:
-        """Return A + weight times another."""
+        """Return the sum of this matrix and `weight` times `other`."""
         mine, theirs = self._second, other._second
         return CellMatrices(self.problem, Second(mine.pp + weight * theirs.pp, mine.up, mine.uu + weight * theirs.uu))
 
     def apply(self, nodes: Tensor) -> Tensor:
-        """Apply to a node field, at free nodes: the derivative in the direction of a field that may be held nowhere."""
+        """Apply to any node field; the result is zero at Dirichlet nodes.
+
+        The field may be nonzero at Dirichlet nodes.
+        """
         problem = self.problem
         dim, periodic = problem.dim, problem.frame.periodic
         of_corners = corners(with_periodic_copies(nodes, periodic), dim)
@@ -95,18 +98,18 @@ class CellMatrices:
 
     @cached_property
     def preconditioner(self) -> LinearOperator:
-        """The equations of the lattice with the diagonal of the weights, by fast transforms or a multigrid cycle."""
+        """Solver of the lattice equations with the diagonal of the weights: fast transforms or a multigrid cycle."""
         frame, size = self.problem.frame, float(self._second.pp.diagonal(dim1=-2, dim2=-1).max())
         diagonal = self._second.pp.diagonal(dim1=-2, dim2=-1).mean(0) / size  # the scale of a preconditioner is free
         parts = tuple(diagonal[..., i].clamp_min(LEAST_WEIGHT) for i in range(self.problem.dim))
         same = all(bool(torch.equal(part, parts[0])) for part in parts)
         reaction = torch.where(frame.reaction > 0, self._second.uu.mean(0).clamp_min(0.0) / size, 0.0)
-        if not bool(frame.dirichlet_nodes.any()):  # where a reaction holds the level, its weight may vanish here
+        if not bool(frame.dirichlet_nodes.any()):  # the reaction may vanish here, and the matrix become singular
             reaction = torch.where(frame.reaction > 0, reaction.clamp_min(LEAST_WEIGHT), 0.0)
         return prepare(frame.replace(coefficient=parts[0] if same else parts, reaction=reaction)).as_preconditioner()
 
     def solve(self, rhs: Tensor, rtol: float) -> tuple[Tensor, int]:
-        """Solve for a node field that is zero where values are prescribed; also tell the number of steps."""
+        """Solve for a node field that is zero at Dirichlet nodes; return it and the number of iterations."""
         b = (self.problem.free * rhs).reshape(1, -1)
         if not bool(b.any()):
             return torch.zeros_like(rhs), 0

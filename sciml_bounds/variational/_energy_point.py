@@ -1,4 +1,4 @@
-"""One point of the minimisation of an energy: a nodal field, what it costs, and the matrices that stand for it."""
+"""One point of the minimisation of an energy: a nodal field, its energy, and the matrices at this field."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["EnergyPoint", "isotropic"]
 
 
 class EnergyPoint:
-    """A nodal field with its energy and the derivatives of it.
+    """A nodal field, with its energy and the derivatives of the energy.
 
     Parameters
     ----------
-    problem
-        On a grid.
-    v
-        The field, with the prescribed values.
+    problem : VariationalProblem
+        Problem on a grid.
+    v : Tensor
+        Nodal field, with the prescribed values.
     """
 
     def __init__(self, problem: VariationalProblem, v: Tensor) -> None:
@@ -37,16 +37,19 @@ class EnergyPoint:
 
     @cached_property
     def energy(self) -> float:
-        """J."""
+        """The energy J."""
         return float(self.problem.energy(self.v))
 
     @cached_property
     def gradient(self) -> Tensor:
-        """The derivative by the free values, a node field."""
+        """Derivative of J by the free values, a node field."""
         return self.problem.gradient(self.v)
 
-    def nudged(self) -> tuple[Tensor, Tensor]:
-        """Return values and gradients at the points, lengthened where the energy may degenerate."""
+    def regularised_fields(self) -> tuple[Tensor, Tensor]:
+        """Return values and gradients at the quadrature points.
+
+        If the energy may degenerate, gradients close to zero are lengthened.
+        """
         u, p = self._fields
         density = self.problem.density
         if density.lower > 0 and math.isfinite(density.upper):
@@ -54,19 +57,19 @@ class EnergyPoint:
         return u, lengthened(p)
 
     def hessian(self) -> CellMatrices:
-        """Assemble the second derivative, or its positive part where it is not positive."""
-        u, p = self.nudged()
+        """Assemble the second derivative of J, or its positive part if the problem is not convex."""
+        u, p = self.regularised_fields()
         second = self.problem.density.second(self.problem.cell_place, u, p)
         return CellMatrices(self.problem, second if self.problem.convex else _positive_part(second))
 
     def frozen(self) -> CellMatrices:
-        """Assemble the quadratic energy with the weights of this point."""
-        u, p = self.nudged()
+        """Assemble the matrix of the quadratic energy with the weights frozen at this point."""
+        u, p = self.regularised_fields()
         k, m = self.problem.density.frozen(self.problem.cell_place, u, p)
         return CellMatrices(self.problem, isotropic(k, m.expand_as(u).clamp_min(0.0), p))
 
-    def frozen_falls(self) -> bool:
-        """Whether weights are known to fall where gradients and values grow."""
+    def has_decreasing_weights(self) -> bool:
+        """Whether the frozen weights are known to decrease with growing gradients and values."""
         density = self.problem.density
         assert isinstance(density, IsotropicEnergy)
         return bool(density.profile.secant_falls and density.potential.secant_falls)
@@ -78,7 +81,7 @@ def isotropic(k: Tensor, m: Tensor, p: Tensor) -> Second:
 
 
 def _positive_part(second: Second) -> Second:
-    """Leave out the negative eigenvalues of the second derivatives in (u, p) together."""
+    """Return the second derivatives in (u, p) without their negative eigenvalues."""
     cross = torch.zeros_like(second.pp[..., 0]) if second.up is None else second.up
     top = torch.cat([second.uu.unsqueeze(-1), cross], -1).unsqueeze(-2)
     whole = torch.cat([top, torch.cat([cross.unsqueeze(-1), second.pp], -1)], -2)

@@ -1,7 +1,7 @@
 """Minimise the energy of a variational problem on its grid, by Newton, Kacanov or preconditioned gradients.
 
-Legend: v nodal field; g derivative of J; B inner product of the preconditioner, int a grad . grad + c . .; H second
-derivative of J, or what stands for it.
+Notation: v nodal field; g derivative of J; B matrix of the inner product int a grad u . grad v + c u v, used as
+preconditioner; H second derivative of J, or its approximation.
 """
 
 from __future__ import annotations
@@ -32,21 +32,22 @@ EnergyMethod = Literal["newton", "kacanov", "gradient", "gns"]
 
 MAXITER = {"newton": 100, "kacanov": 500, "gradient": 5000, "gns": 500}
 
-#: Residuals of inner solves. Those of "gradient" make the map that contracts; the next step corrects the others.
+#: Relative residuals of inner solves: exact ones for "gradient", whose theory needs them, and the initial one of
+#: others.
 EXACT, FORCING = 1e-11, 0.1
 
-#: The decrease that is asked of a step, as a part of what its slope promises (Armijo), and how often it may be halved.
-ARMIJO, HALVINGS = 1e-4, 60
+#: Armijo's constant, and the maximum number of halvings of a step.
+ARMIJO, MAX_HALVINGS = 1e-4, 60
 
-#: A step after which the energy rises by more than this part of how it fell before is drawn back: weights of Kacanov
-#: that grow with the gradient make steps that are too long, without end for |p|^3.
-OVERSHOT = 0.5
+#: A step is shortened if the slope at its end is positive and larger than this fraction of the initial slope. Kacanov
+#: weights that grow with the gradient give steps that are too long, and for |p|^3 the iteration would not converge.
+MAX_FINAL_SLOPE = 0.5
 
-#: An iterate that is so much larger than the first one is on its way to infinity.
-FAR = 1e9
+#: The energy is unbounded if an iterate is larger than the first one by this factor.
+DIVERGENCE_FACTOR = 1e9
 
-#: Where energies are to fall by less than this part of their size, slopes decide.
-FLAT = 1e-11
+#: If the predicted decrease is below this fraction of the energy, slopes decide instead of energies.
+MIN_RELATIVE_DECREASE = 1e-11
 
 
 def minimize_energy(
@@ -60,52 +61,54 @@ def minimize_energy(
     callback: Callable[[int, Tensor], bool | None] | None = None,
     throw: bool = False,
 ) -> VariationalSolution:
-    """Find the multilinear function of least energy on the grid of a variational problem.
+    """Minimise the energy of a variational problem over multilinear functions on its grid.
 
     Parameters
     ----------
-    problem
-        On an `sb.Grid`.
-    method
-        "newton": with a line search. "kacanov": weights g'(|grad v|) / |grad v| are frozen, with a line search.
-        "gradient": v - 2 / (mu + L) B^-1 g, B the inner product int a grad . grad + c . ., where mu and L are known.
-        "gns": Newton with H + |g| / gamma B in place of H, gamma found as it goes (gradient-normalised smoothness,
-        Semenov, Jaggi, Doikov, arXiv 2506.13710).
-    x0
-        Where to start: a nodal field, whose values on Dirichlet sides are put right, or a solution; by default the
-        solution of -div(a grad u) = f.
-    rtol
-        Stop when the dual norm of g in B is at most `rtol` times that of the load, or the norm of the flux dL/dp.
-    maxiter
-        Largest number of iterations; by default 100 for "newton", 500 for "kacanov" and "gns", 5000 for "gradient".
-    certify
-        Fill `solution.certificate`; for convex energies of which the conjugate is known. It stays None where the energy
-        that was reached is not finite.
-    callback
-        Called after each iteration with its number and the nodal values; returning True stops.
-    throw
+    problem : VariationalProblem
+        Problem on an `sb.Grid`.
+    method : {"newton", "kacanov", "gradient", "gns"}
+        "newton": Newton's method with line search. "kacanov": linear problems with frozen weights
+        g'(|grad v|) / |grad v|, with line search. "gradient": v - 2 / (mu + L) B^-1 g, with the inner product
+        B = int a grad u . grad v + c u v, if mu and L are known. "gns": Newton's method with H + |g| / gamma B instead
+        of H and adaptive gamma (gradient-normalised smoothness, Semenov, Jaggi, Doikov, arXiv 2506.13710).
+    x0 : array or Tensor (nodal field), or a solution, optional
+        Initial guess; its values on Dirichlet sides are replaced by the prescribed ones. By default the solution of
+        -div(a grad u) = f.
+    rtol : float
+        Stop when the dual norm of g in B is at most `rtol` times the largest of the dual norms of load and reaction and
+        the norm of the flux dL/dp.
+    maxiter : int or None
+        Maximum number of iterations; by default 100 for "newton", 500 for "kacanov" and "gns", 5000 for "gradient".
+    certify : bool
+        Compute `solution.certificate`, for convex energies with a known conjugate. It is None if the final energy is
+        not finite.
+    callback : callable or None
+        Called after each iteration with its number and the nodal values; the iteration stops if it returns True.
+    throw : bool
         Raise `ConvergenceError` instead of warning when the tolerance is not reached.
 
     Returns
     -------
     VariationalSolution
+        The minimiser, with records of the iterations.
 
     Raises
     ------
     InputError
-        If an argument does not fit, or a method needs what the energy does not have.
+        If an argument is invalid, or the energy does not have the properties that a method needs.
     ConvergenceError
         If `throw` is true and the tolerance is not reached.
 
     Notes
     -----
-    Integrals are by two Gauss points an axis. Every linear system is solved by conjugate gradients with multigrid, or
-    with fast transforms where weights are constant. A problem that is not convex is led to a stationary point with
-    lower energy than x0, perhaps one of several.
+    Integrals use two Gauss points per axis. Linear systems are solved by conjugate gradients, preconditioned by
+    multigrid, or by fast transforms if weights are constant. If the problem is not convex, the result is a stationary
+    point with lower energy than x0, possibly one of several.
 
-    "gradient" contracts the B-norm of the error by (L - mu) / (L + mu), and "kacanov" that of the energy by 1 - mu / L
-    where the frozen weights fall with |grad v|: J(v) - J(v+) is at least g.K^-1 g / 2 >= g.B^-1 g / (2 L), and J(v) -
-    J(u) is at most g.B^-1 g / (2 mu).
+    "gradient" reduces the B-norm of the error by the factor (L - mu) / (L + mu). "kacanov" reduces J(v) - J(u) by
+    1 - mu / L if the frozen weights decrease with |grad v|: the decrease J(v) - J(v+) is at least
+    g.K^-1 g / 2 >= g.B^-1 g / (2 L), where K is the frozen matrix, and J(v) - J(u) is at most g.B^-1 g / (2 mu).
 
     Examples
     --------
@@ -118,12 +121,10 @@ def minimize_energy(
     start = time.perf_counter()
     if not isinstance(problem, VariationalProblem) or problem.grid is None:
         kind = type(problem).__name__ if not isinstance(problem, VariationalProblem) else "problem on a box"
-        raise InputError(
-            f"minimize_energy needs an sb.variational.VariationalProblem on an sb.Grid, and this is a {kind}."
-        )
+        raise InputError(f"minimize_energy needs an sb.variational.VariationalProblem on an sb.Grid, but got a {kind}.")
     require_choice(method, "method", _METHODS)
     if require_number(rtol, "rtol", positive=True) < 1e-14:
-        raise InputError(f"rtol={rtol:g} is below round-off; ask for 1e-14 at least.")
+        raise InputError(f"rtol={rtol:g} is below round-off; use at least 1e-14.")
     if maxiter is not None:
         require_count(maxiter, "maxiter", 0)
     require_callback(callback)
@@ -139,7 +140,7 @@ def minimize_energy(
         history=tuple(run.history),
         proven_contraction=run.proven_contraction(),
         contraction_of=run.contraction_of,
-        method=run.words,
+        method=run.description,
         grid=problem.grid,
         certificate=bounds.certify(problem, point.v) if certify and math.isfinite(point.energy) else None,
         seconds=time.perf_counter() - start,
@@ -151,9 +152,9 @@ def minimize_energy(
 
 
 class _Run:
-    """One minimisation; methods differ in the step."""
+    """The state of one minimisation; subclasses define the step."""
 
-    words = ""
+    description = ""
     contraction_of = "error in the energy norm"
 
     def __init__(self, problem: VariationalProblem) -> None:
@@ -161,34 +162,34 @@ class _Run:
         self.history: list[EnergyStep] = []
         self.tolerance = self.residual_norm = math.nan
         self._inner = 0
-        self._curved = True
+        self._finite_derivatives = True
 
     def proven_contraction(self) -> float | None:
-        """Say what a theorem says."""
+        """Return the proven contraction factor, or None."""
         return None
 
     def step(self) -> tuple[EnergyPoint | None, float]:
-        """Make a step: the new point, None where there is none, and the part of the direction that was taken."""
+        """Compute the new point, or None if no step succeeds, and the step length."""
         raise NotImplementedError
 
     @cached_property
     def inner_product(self) -> CellMatrices:
-        """B: the weights of the problem, where it has some."""
+        """The matrix B, with the coefficient and reaction of the problem if it has them, else with ones."""
         problem = self.problem
         u, p = problem.elements.at(problem.load.new_zeros([n + 1 for n in problem.elements.grid.shape]))
         if not isinstance(problem.density, IsotropicEnergy):
-            return CellMatrices(problem, isotropic(torch.ones_like(u), self._holding(u), p))
+            return CellMatrices(problem, isotropic(torch.ones_like(u), self._reaction(u), p))
         a, c = problem.cell_place
         return CellMatrices(problem, isotropic(a.expand_as(u), c.expand_as(u), p))
 
-    def _holding(self, u: Tensor) -> Tensor:
-        """Make up a reaction where no side holds the level."""
+    def _reaction(self, u: Tensor) -> Tensor:
+        """Return a reaction of one if there are no Dirichlet sides, so that B is regular, else zero."""
         return torch.full_like(u, float(not self.problem.frame.dirichlet_nodes.any()))
 
     def iterate(
         self, x0: Any, rtol: float, maxiter: int, callback: Callable[[int, Tensor], bool | None] | None
     ) -> Reason:
-        """Run until the tolerance is reached, or nothing more can be."""
+        """Iterate until the tolerance is reached or the iteration fails, and return the reason."""
         first = self._start(x0)
         self.point = EnergyPoint(self.problem, first)
         self.tolerance = rtol * self._scale()
@@ -199,9 +200,11 @@ class _Run:
             self._inner = 0
             new, length = self.step()
             if new is None or not math.isfinite(new.energy):
-                finite = self._curved and math.isfinite(self.point.energy) and math.isfinite(self.residual_norm)
+                finite = (
+                    self._finite_derivatives and math.isfinite(self.point.energy) and math.isfinite(self.residual_norm)
+                )
                 return Reason.STAGNATED if finite else Reason.NOT_FINITE
-            if float(new.v.abs().max()) > FAR * max(1.0, float(first.abs().max())):
+            if float(new.v.abs().max()) > DIVERGENCE_FACTOR * max(1.0, float(first.abs().max())):
                 return Reason.UNBOUNDED
             change = new.v - self.point.v
             self.point = new
@@ -213,7 +216,7 @@ class _Run:
         return Reason.CONVERGED if math.isfinite(self.residual_norm) else Reason.NOT_FINITE
 
     def _reached(self, rtol: float) -> bool:
-        """Whether the residual is small, beside the first iterate and then beside the present one."""
+        """Whether the residual is small relative to the first scale, and also to that of the current iterate."""
         if self.residual_norm > self.tolerance:
             return False
         self.tolerance = rtol * self._scale()
@@ -227,11 +230,11 @@ class _Run:
         return lifted + self.inner_product.solve(problem.load - self.inner_product.apply(lifted), 1e-8)[0]
 
     def _scale(self) -> float:
-        """Compute what residuals are relative to: the load, the flux and what the reaction changes by, in dual norms.
+        """Return the scale of residuals: the largest of the dual norms of load and reaction and the norm of the flux.
 
-        At the present iterate: at others, energies that grow exponentially may have any size.
+        It is computed at the current iterate, since exponentially growing energies may have any size at others.
         """
-        u, p = self.point.nudged()
+        u, p = self.point.regularised_fields()
         place, elements = self.problem.cell_place, self.problem.elements
         second = self.problem.density.second(place, u, p)
         reaction = (second.uu * u).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
@@ -245,9 +248,9 @@ class _Run:
         return size if size > 0 else 1.0
 
     def _usable(self, matrices: CellMatrices) -> bool:
-        """Whether second derivatives are finite; that they are not is why the run ends then."""
-        self._curved = matrices.finite
-        return self._curved
+        """Whether second derivatives are finite; the result determines the reason if the iteration ends here."""
+        self._finite_derivatives = matrices.finite
+        return self._finite_derivatives
 
     def riesz(self, g: Tensor, rtol: float) -> Tensor:
         """Return B^-1 g."""
@@ -261,57 +264,55 @@ class _Run:
         return math.sqrt(max(float((g * self.riesz(g, 1e-3)).sum()), 0.0))
 
     def search(self, direction: Tensor, slope: float) -> tuple[EnergyPoint | None, float]:
-        """Halve the step until the energy falls enough; `slope` is the derivative along the direction."""
+        """Backtracking line search with Armijo's rule; `slope` is the derivative along the direction."""
         start, length = self.point, 1.0
-        if -slope <= FLAT * abs(start.energy):  # energies differ by round-off
+        if -slope <= MIN_RELATIVE_DECREASE * abs(start.energy):  # energies differ by round-off
             return self._by_slopes(direction, slope)
-        for _ in range(HALVINGS):
+        for _ in range(MAX_HALVINGS):
             new = EnergyPoint(self.problem, start.v + length * direction)
             if new.energy <= start.energy + ARMIJO * length * slope:
-                return self._drawn_back(new, length, direction, slope)
+                return self._shortened(new, length, direction, slope)
             length /= 2
         return None, 0.0
 
     def _by_slopes(self, direction: Tensor, slope: float) -> tuple[EnergyPoint, float]:
         new = EnergyPoint(self.problem, self.point.v + direction)
         along = float((new.gradient * direction).sum())
-        if not along > -OVERSHOT * slope:
+        if not along > -MAX_FINAL_SLOPE * slope:
             return new, 1.0
         length = slope / (slope - along)
         return EnergyPoint(self.problem, self.point.v + length * direction), length
 
-    def _drawn_back(
-        self, new: EnergyPoint, length: float, direction: Tensor, slope: float
-    ) -> tuple[EnergyPoint, float]:
-        """Go back to where the slope vanishes by the rule of false position, if the step went far beyond."""
+    def _shortened(self, new: EnergyPoint, length: float, direction: Tensor, slope: float) -> tuple[EnergyPoint, float]:
+        """If the step went far beyond the minimum, shorten it to the zero of the slope by linear interpolation."""
         along = float((new.gradient * direction).sum())
-        if along <= -OVERSHOT * slope:
+        if along <= -MAX_FINAL_SLOPE * slope:
             return new, length
         shorter = length * slope / (slope - along)
         other = EnergyPoint(self.problem, self.point.v + shorter * direction)
         return (other, shorter) if other.energy < new.energy else (new, length)
 
     def _forcing(self) -> float:
-        """Choose the residual of an inner solve: it falls with the outer one, so that convergence stays fast."""
+        """Return the relative residual of an inner solve, which decreases with the outer one for fast convergence."""
         if self.problem.linear:
             return EXACT
         return min(FORCING, max(self.residual_norm / self._first, EXACT))
 
     @cached_property
     def _first(self) -> float:
-        """The residual where it is asked for first, at the start."""
+        """The initial residual."""
         return self.residual_norm
 
 
 class _Newton(_Run):
-    words = "Newton, line search, conjugate gradients with multigrid"
+    description = "Newton, line search, conjugate gradients with multigrid"
 
     def matrices(self) -> CellMatrices:
-        """Assemble what stands for the second derivative."""
+        """Assemble the second derivative, or its approximation."""
         return self.point.hessian()
 
     def step(self) -> tuple[EnergyPoint | None, float]:
-        """Solve with it, and search along what comes out."""
+        """Solve for a direction, and search along it."""
         g, matrices = self.point.gradient, self.matrices()
         if not self._usable(matrices):
             return None, 0.0
@@ -324,66 +325,66 @@ class _Newton(_Run):
 
 
 class _Kacanov(_Newton):
-    words = "Kacanov, line search, conjugate gradients with multigrid"
+    description = "Kacanov, line search, conjugate gradients with multigrid"
     contraction_of = "square root of J - min J"
 
     def matrices(self) -> CellMatrices:
-        """Freeze the weights."""
+        """Assemble the matrix with frozen weights."""
         return self.point.frozen()
 
     def proven_contraction(self) -> float | None:
-        """Say what holds for full steps, which the line search takes where weights fall."""
-        if not self.point.frozen_falls():
+        """Return the factor for full steps, which the line search takes if weights decrease."""
+        if not self.point.has_decreasing_weights():
             return None
         mu, L = _spectrum(self.problem)
         return math.sqrt(1 - mu / L) if mu > 0 and math.isfinite(L) else None
 
 
 class _Gradient(_Run):
-    words = "preconditioned gradients with the step 2 / (mu + L)"
+    description = "preconditioned gradients with the step 2 / (mu + L)"
 
     def __init__(self, problem: VariationalProblem) -> None:
         super().__init__(problem)
         self._mu, self._L = _spectrum(problem)
         if not (self._mu > 0 and math.isfinite(self._L)):
             raise InputError(
-                f"method='gradient' needs mu > 0 and a finite L, and of {type(problem.density).__name__} here mu = "
-                f"{self._mu:g} and L = {self._L:g} are known; take method='newton', or declare lower and upper."
+                f"method='gradient' needs mu > 0 and a finite L, but {type(problem.density).__name__} has mu = "
+                f"{self._mu:g} and L = {self._L:g} here; use method='newton', or declare lower and upper."
             )
 
     def proven_contraction(self) -> float:
-        """Say what holds for any gradient that is mu-strongly monotone and L-Lipschitz."""
+        """Return the factor for gradients that are mu-strongly monotone and L-Lipschitz."""
         return (self._L - self._mu) / (self._L + self._mu)
 
     def step(self) -> tuple[EnergyPoint | None, float]:
-        """Go along B^-1 g."""
+        """Take the step -2 / (mu + L) B^-1 g."""
         length = 2 / (self._mu + self._L)
         return EnergyPoint(self.problem, self.point.v - length * self.riesz(self.point.gradient, EXACT)), length
 
 
 class _GradientNormalised(_Run):
-    words = "Newton with gradient-normalised smoothness, conjugate gradients with multigrid"
+    description = "Newton with gradient-normalised smoothness, conjugate gradients with multigrid"
 
     def __init__(self, problem: VariationalProblem) -> None:
         super().__init__(problem)
         self._gamma = 1.0
 
     def step(self) -> tuple[EnergyPoint | None, float]:
-        """Accept where the energy falls by |g+|^2 / (8 |g| / gamma), and double gamma then; halve it until it does."""
+        """Halve gamma until the energy falls by |g+|^2 / (8 |g| / gamma); then accept the step and double gamma."""
         g, H = self.point.gradient, self.point.hessian()
         if not self._usable(H):
             return None, 0.0
         size = math.sqrt(float((g * self.riesz(g, 1e-3)).sum()))
-        flat = FLAT * abs(self.point.energy)
-        for _ in range(HALVINGS):
+        flat = MIN_RELATIVE_DECREASE * abs(self.point.energy)
+        for _ in range(MAX_HALVINGS):
             weight = size / self._gamma
             shifted = H.shifted(self.inner_product, weight)
             direction, count = shifted.solve(-g, self._forcing())
             self._inner += count
             new = EnergyPoint(self.problem, self.point.v + direction)
             if math.isfinite(new.energy) and bool(new.gradient.isfinite().all()):
-                asked = self._dual_norm(new.gradient) ** 2 / (8 * weight)
-                if self.point.energy - new.energy >= asked - flat * (asked < flat):
+                required = self._dual_norm(new.gradient) ** 2 / (8 * weight)
+                if self.point.energy - new.energy >= required - flat * (required < flat):
                     self._gamma *= 2
                     return new, 1.0
             self._gamma /= 2
@@ -391,7 +392,7 @@ class _GradientNormalised(_Run):
 
 
 def _spectrum(problem: VariationalProblem) -> tuple[float, float]:
-    """Return (mu, L): the energy is mu-strongly convex and L-smooth in B; (0, inf) where nothing is known."""
+    """Return (mu, L) such that the energy is mu-strongly convex and L-smooth in B; (0, inf) if unknown."""
     density = problem.density
     if not isinstance(density, IsotropicEnergy) or not density.convex:
         return 0.0, math.inf

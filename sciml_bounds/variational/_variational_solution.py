@@ -1,4 +1,4 @@
-"""What `minimize_energy` returns: a record with one entry an iteration, and what theory says of it."""
+"""Results of `minimize_energy`: the solution, records of the iterations, and proven convergence rates."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sciml_bounds.reports import Reason, counted, describe_interval, describe_up
 
 __all__ = ["EnergyStep", "VariationalSolution"]
 
-#: What to do where `minimize_energy` stops for a reason that linear solvers have too.
+#: Advice for reasons that linear solvers have too.
 _ADVICE = {
-    Reason.MAXITER: "Raise maxiter, or take method='newton'.",
-    Reason.STAGNATED: "No step lowers the energy any more; ask for a larger rtol.",
-    Reason.UNBOUNDED: "The energy has no lower bound: the load is more than any flux of finite energy carries.",
+    Reason.MAXITER: "Raise maxiter, or use method='newton'.",
+    Reason.STAGNATED: "No step reduces the energy; use a larger rtol.",
+    Reason.UNBOUNDED: "The energy has no lower bound: no flux of finite energy balances the load; reduce the load.",
     Reason.NOT_FINITE: "The energy or a derivative is NaN or infinite near the last iterate; start from another x0, or "
     "write the density so that it does not overflow there.",
 }
@@ -26,18 +26,18 @@ _ADVICE = {
 
 @dataclass(frozen=True)
 class EnergyStep:
-    """One iteration of `minimize_energy`.
+    """Record of one iteration of `minimize_energy`.
 
     Attributes
     ----------
-    energy, residual_norm
-        J, and the dual norm of its derivative, at the new iterate.
-    step_length
-        The part of the direction that was taken.
-    step_norm
+    energy, residual_norm : float
+        J and the dual norm of its derivative at the new iterate.
+    step_length : float
+        Step length of the line search.
+    step_norm : float
         Energy norm of the step.
-    inner_steps
-        Steps of conjugate gradients.
+    inner_steps : int
+        Number of conjugate-gradient iterations.
     """
 
     energy: float
@@ -49,32 +49,32 @@ class EnergyStep:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class VariationalSolution:
-    """The result of `minimize_energy`.
+    """Result of `minimize_energy`.
 
     Attributes
     ----------
-    values
-        Nodal values, shape (nodes).
-    energy
-        J of them, as `VariationalProblem.energy`: by two Gauss points an axis, so that it may lie outside the bounds of
-        `certificate.energy` where the density is no square.
-    residual_norm, tolerance
-        Dual norm of the derivative of J, and what it was asked to fall below.
-    reason
+    values : Tensor
+        Nodal values v, shape (nodes).
+    energy : float
+        J(v), as computed by `VariationalProblem.energy` with two Gauss points per axis. If the density is not
+        quadratic, it may lie outside the guaranteed bounds of `certificate.energy`.
+    residual_norm, tolerance : float
+        Dual norm of the derivative of J, and its tolerance.
+    reason : Reason
         Why the iteration stopped.
-    history
-        One record an iteration.
-    proven_contraction
-        What the error is multiplied by in each iteration, at most; None where no theorem gives a number.
-    contraction_of
-        The error that it is meant of.
-    method
-        What was used, in words.
-    grid
+    history : tuple of EnergyStep
+        One record per iteration.
+    proven_contraction : float or None
+        Proven upper bound of the factor by which each iteration multiplies the error; None if there is no theorem.
+    contraction_of : str
+        The error that this factor refers to.
+    method : str
+        Description of the method.
+    grid : Grid
         The grid of the values.
-    certificate
-        Guaranteed bounds of J(v) - J(u), where they were asked for and `energy` is finite.
-    seconds
+    certificate : EnergyCertificate or None
+        Guaranteed bounds of J(v) - J(u), if requested and `energy` is finite.
+    seconds : float
         Wall-clock time.
     """
 
@@ -93,7 +93,7 @@ class VariationalSolution:
 
     @property
     def converged(self) -> bool:
-        """Whether the residual is as small as asked, or as round-off lets it be."""
+        """Whether the residual reached its tolerance or the level of round-off."""
         return self.reason in (Reason.CONVERGED, Reason.ROUND_OFF)
 
     @property
@@ -103,26 +103,26 @@ class VariationalSolution:
 
     @property
     def inner_steps(self) -> int:
-        """Number of steps of conjugate gradients."""
+        """Total number of conjugate-gradient iterations."""
         return sum(step.inner_steps for step in self.history)
 
     @property
     def observed_contraction(self) -> float:
-        """The largest ratio of the norms of successive steps that round-off has no part in; NaN below two steps."""
+        """Largest ratio of the norms of successive steps above round-off; NaN if there are fewer than two."""
         norms = [step.step_norm for step in self.history]
         least = 1e-9 * max(norms, default=0.0)
         return max((after / before for before, after in itertools.pairwise(norms) if after > least), default=math.nan)
 
     @property
     def advice(self) -> str:
-        """What to do about the reason, in one sentence; empty where all is well."""
+        """What to do about a failure, in one sentence; empty on success."""
         if self.reason is Reason.MAXITER and self.method.startswith("Newton, line search"):
-            return "Raise maxiter, or ask for a larger rtol."
+            return "Raise maxiter, or use a larger rtol."
         return _ADVICE.get(self.reason, self.reason.advice)
 
     @property
     def progress(self) -> str:
-        """How far the iteration came, in words."""
+        """Number of iterations and final residual, in words."""
         asked = f"the residual is {self.residual_norm:.3g} (asked: {self.tolerance:.3g})"
         return f"after {counted(self.iterations, 'iteration')} {asked}"
 
@@ -145,5 +145,5 @@ class VariationalSolution:
     def _contraction(self) -> str:
         seen = "" if math.isnan(self.observed_contraction) else f"observed {self.observed_contraction:.3f}"
         if self.proven_contraction is None:
-            return seen or "none seen"
+            return seen or "not observed"
         return f"proven {self.proven_contraction:.3f} of the {self.contraction_of}" + (f", {seen}" if seen else "")

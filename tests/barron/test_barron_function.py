@@ -133,7 +133,7 @@ def test_a_number_joins_the_constant_of_a_series(kind):
 
 
 def test_a_number_beside_waves_that_are_not_a_series_of_cosines():
-    """1 + sin is no sine series, and its norm is that of both; samples may hide a part, which stays counted."""
+    """1 + sin is not a sine series, and its norm is the sum of both; unresolved parts of samples remain counted."""
     f = 1.0 + B.sine([[1, 1]], [2.0])
     assert f.norm == 3 + 2 * math.pi * math.sqrt(2)
     assert float(f([0.5, 0.5])) == 3
@@ -207,7 +207,7 @@ ONE = B.cosine([[1, 1]], [1.0])
         ("coefficients shape (2,) 1 modes (1,)", lambda: B.fourier([[1]], [1.0, 2.0])),
         ("NaN", lambda: B.cosine([[1]], [math.nan])),
         ("modes 0 series 1", lambda: B.sine([[1, 0]], [1.0])),
-        ("periods 0.0 side positive", lambda: B.fourier([[1]], [1.0], 0.0)),
+        ("periods 0.0 positive", lambda: B.fourier([[1]], [1.0], 0.0)),
         ("lengths 2 entries 1 axis", lambda: B.cosine([[1]], [1.0], (1.0, 2.0))),
         ("width -1.0", lambda: B.gaussian([0.0], -1.0)),
         ("variable", lambda: B.ridge(ONE, [1.0])),
@@ -242,7 +242,7 @@ ONE = B.cosine([[1, 1]], [1.0])
         ("divisor 0 number finite", lambda: ONE / 0),
         ("divisor 5e-324", lambda: ONE / 5e-324),
         ("divisor 'a' finite number", lambda: ONE / "a"),
-        ("numbers", lambda: ONE / ONE),
+        ("divided number norm", lambda: ONE / ONE),
         ("function", lambda: 1.0 / ONE),
         ("coefficients 1.0 list", lambda: ONE.polynomial(1.0)),
         ("coefficient NoneType number", lambda: ONE.flux(None)),

@@ -18,7 +18,7 @@ def points(count, dim, seed=0):
 
 
 def lifted(activation, power, dim=3):
-    """A network with everything: some held sides, an affine part, a lifting."""
+    """A network with some Dirichlet sides, an affine part and a lifting."""
     affine = N.of(np.zeros((0, dim)), [], [], slope=np.arange(1.0, dim + 1), offset=0.5)
     network = N(
         dim,
@@ -191,18 +191,16 @@ def test_a_short_table():
         "  width                1",
         "  activation           relu^2",
         "  path norm            1",
-        "  Barron norm (bound)  infinite, since relu neurons times a factor (Dirichlet sides) have no variation norm",
+        "  Barron norm (bound)  infinite, since relu networks with Dirichlet sides have no variation norm",
         "  Dirichlet sides      all",
     ]
     mixed = N(1, 2, "relu", lifting=N(1, 2))
     assert (
         repr(mixed).splitlines()[5]
-        == "  Barron norm (bound)  infinite, since the neurons of the lifting have another norm"
+        == "  Barron norm (bound)  infinite, since the neurons of the lifting have a different kind of norm"
     )
     huge = N.of([[1e200, 1e200]], [0.0], [1e200])
-    assert (
-        repr(huge).splitlines()[5] == "  Barron norm (bound)  infinite, since its numbers are beyond double precision"
-    )
+    assert repr(huge).splitlines()[5] == "  Barron norm (bound)  infinite, since it overflows in double precision"
 
 
 def with_nan(name):
@@ -230,7 +228,7 @@ def with_nan(name):
         ("lifting sides", lambda: N(2, 3, lifting=N(2, 3, dirichlet_sides="all"))),
         ("norm 2", lambda: N.of(np.zeros((0, 1)), [], [], offset=2.0).project_(1.0)),
         (
-            "relu neurons times",
+            "relu Dirichlet variation norm",
             lambda: N(2, 3, "relu", dirichlet_sides="all").project_(1.0),
         ),
         (
@@ -247,7 +245,7 @@ def with_nan(name):
         ("2**64", lambda: N(2, 3, seed=2**64)),
         ("lengths number axis 'ab'", lambda: N(2, 3, lengths="ab")),
         ("lengths number axis None", lambda: N(2, 3, lengths=None)),
-        ("lengths -1.0 side positive", lambda: N(2, 3, lengths=-1.0)),
+        ("lengths -1.0 positive", lambda: N(2, 3, lengths=-1.0)),
         ("origin finite", lambda: N(2, 3, origin=float("nan"))),
         ("origin number axis", lambda: N(2, 3, origin=object())),
         ("activation 3 'cosine'", lambda: N(2, 3, 3)),

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 N = sb.BarronNetwork
 CASES = int(os.environ.get("SCIML_BOUNDS_CASES", "1200")) // 5
 KINDS = [("cosine", 1), ("tanh", 1), ("sigmoid", 1), ("relu", 1), ("relu", 2), ("relu", 3), ("relu", 5)]
-POINTS = 12  # random ones in each cell, beside its corners
+POINTS = 12  # random points in each cell, in addition to its corners
 
 #: Round-off of sums of `width` terms and of formulas that cancel, relative to the sums of magnitudes.
 SLACK = 1e-13
@@ -58,7 +58,7 @@ def places(rng, grid):
 
 
 def value(network, x):
-    """The network anew, in products that automatic differentiation does not divide by (as it does in `prod`)."""
+    """Evaluate the network by products whose automatic derivatives need no division (unlike those of `prod`)."""
     t = x @ network.weights.T + network.biases
     activations = {"cosine": torch.cos, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu}
     v = activations[network.activation.name](t) ** network.activation.power @ network.outer
@@ -115,7 +115,7 @@ def outside(found, lower, upper, scale):
 
 @pytest.fixture(scope="module")
 def results():
-    """Of each network: its kind, whether it has held sides, and (order, excess, tightness) of each derivative."""
+    """For each network: its kind, whether it has Dirichlet sides, and (order, excess, tightness) of each derivative."""
     rows = []
     for seed in range(CASES):
         rng = np.random.default_rng([5, seed])
@@ -178,7 +178,7 @@ def test_cells_away_from_kinks_are_exact():
 def test_chunks_change_nothing(monkeypatch):
     network, grid = N(2, 30, "tanh", dirichlet_sides="all"), sb.Grid((9, 5))
     whole = network.cell_bounds(grid)
-    monkeypatch.setattr(module, "CHUNK", 100)
+    monkeypatch.setattr(module, "CHUNK_SIZE", 100)
     parts = network.cell_bounds(grid)
     for a, b in zip(whole[:5], parts[:5]):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-13 * float(whole.second[1].max()))
@@ -205,7 +205,7 @@ def with_nan():
     [
         ("grid tuple", lambda: N(2, 4).cell_bounds((4, 4))),
         ("network 2 variables grid 3 axes", lambda: N(2, 4).cell_bounds(sb.Grid((4, 4, 4)))),
-        ("network steps", lambda: sb.certify(sb.Diffusion(sb.Grid(4)), N(1, 4, "step"))),
+        ("network step", lambda: sb.certify(sb.Diffusion(sb.Grid(4)), N(1, 4, "step"))),
         ("parameter slope network 1 NaN", lambda: with_nan().cell_bounds(sb.Grid(4))),
     ],
     ids=range(4),

@@ -8,7 +8,7 @@ import torch
 from refusals import refused
 
 import sciml_bounds as sb
-from sciml_bounds.barron._sampled_network import _STEEPNESS
+from sciml_bounds.barron._sampled_network import _STEEPNESS_PER_NEURON
 
 B = sb.barron.BarronFunction
 
@@ -129,7 +129,7 @@ def test_steep_sigmoids_are_nearly_steps():
     """int (1[t > 0] - s(z t))^2 dt = (2 log 2 - 1) / z."""
     t = torch.linspace(-40, 40, 800001, dtype=torch.float64)
     square = float(((t > 0).double() - t.sigmoid()).square().sum() * 1e-4)
-    assert square * 4 / 0.05**2 == pytest.approx(_STEEPNESS, rel=1e-4)
+    assert square * 4 / 0.05**2 == pytest.approx(_STEEPNESS_PER_NEURON, rel=1e-4)
 
 
 def test_constants_need_no_neurons():
@@ -180,7 +180,7 @@ def test_waves_that_are_estimates_make_estimates():
             "activation 'tanh' 'cosine' 'relu' 'sigmoid' 'step'",
             lambda: sb.barron.width_for(B.cosine([[1]], [1.0]), 0.1, "L2", "tanh"),
         ),
-        ("Networks steps sampled L2", lambda: sb.barron.width_for(B.cosine([[1]], [1.0]), 0.1, "H1", "step")),
+        ("activation='step' L2", lambda: sb.barron.width_for(B.cosine([[1]], [1.0]), 0.1, "H1", "step")),
         ("width 0", lambda: sb.barron.sample_network(B.cosine([[1]], [1.0]), 0)),
         (
             "error 1e-200 function",

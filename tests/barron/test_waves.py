@@ -30,7 +30,7 @@ def test_waves_add_up_to_the_series(f):
     for term, c in enumerate(waves.coefficients.tolist()):
         only = torch.zeros(len(waves.coefficients), dtype=torch.float64)
         only[term] = 1.0
-        drawn = waves.drawn(only, 200, torch.Generator().manual_seed(1))
+        drawn = waves.draw(only, 200, torch.Generator().manual_seed(1))
         kinds = {tuple(w): i for i, w in enumerate(drawn.frequencies.tolist())}
         rows = list(kinds.values())
         values = drawn.signs[rows] * torch.cos((x - waves.centre) @ drawn.frequencies[rows].T + drawn.phases[rows])
@@ -59,7 +59,7 @@ def test_the_reach_is_the_largest_argument():
 
 def test_hundred_dimensions_are_no_effort():
     waves = waves_of(B.sine([[1] * 100], [2.0]))
-    drawn = waves.drawn(torch.ones(1, dtype=torch.float64), 5, torch.Generator().manual_seed(0))
+    drawn = waves.draw(torch.ones(1, dtype=torch.float64), 5, torch.Generator().manual_seed(0))
     assert drawn.frequencies.shape == (5, 100)
     assert set(drawn.signs.tolist()) == {-1.0, 1.0}
 

@@ -101,7 +101,7 @@ class Data:
         return self.cell_index.take(-end, axis).reshape(-1)
 
     def on_side(self, axis: int, end: int, faces: np.ndarray) -> np.ndarray:
-        """Give the cells behind a side the numbers of their faces, and all others (and solids) zero: (b, c)."""
+        """Copy values of the faces of a side to the adjacent cells; all other cells, and solids, get zero: (b, c)."""
         cells = np.zeros(self.flat_fluid.shape)
         cells[:, self.behind(axis, end)] = faces.reshape(self.batch, -1)
         return cells * self.flat_fluid

@@ -11,7 +11,7 @@ import torch
 from refusals import refused
 
 import sciml_bounds as sb
-from sciml_bounds.bounds._calibration import calibrate, calibrate_bound, least_units
+from sciml_bounds.bounds._calibration import calibrate, calibrate_bound, min_units
 from sciml_bounds.results import Interval
 
 HELD_OUT = 2000
@@ -46,7 +46,7 @@ def test_the_threshold_is_the_score_of_the_right_rank(n, coverage, k):
 
 @pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9, 0.95, 0.99, 1 / 3])
 def test_the_least_number_of_units_is_the_least(coverage):
-    n = least_units(coverage)
+    n = min_units(coverage)
     assert calibrate(np.ones(n), coverage=coverage).units == n
     refused(
         f"{n - 1} units coverage {n}",
@@ -235,8 +235,8 @@ def test_a_rollout_that_blew_up_counts_as_the_worst():
 @pytest.mark.parametrize(
     ("scores", "options", "words"),
     [
-        (np.ones(99), {"coverage": 1.0}, "coverage=1.0 0 1"),
-        (np.ones(99), {"coverage": 90}, "coverage=90 0 1"),
+        (np.ones(99), {"coverage": 1.0}, "coverage 1.0 0 1"),
+        (np.ones(99), {"coverage": 90}, "coverage 90 0 1"),
         (np.full(99, np.nan), {}, "scores 99 entries NaN inf"),
         (np.ones((9, 9, 9)), {}, "scores shape (9, 9, 9) unit"),
         (np.ones(8), {}, "8 units coverage 0.9 9"),

@@ -182,7 +182,7 @@ def test_inner_values_are_nobody_elses_business():
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_differences_of_round_off_are_ignored(dtype):
-    """0.1 is no floating-point number: the same boundary value in another dtype, or computed otherwise, is the same."""
+    """0.1 is not a floating-point number: boundary values that differ by its rounding count as equal."""
     problem = sb.Diffusion(sb.Grid((6, 5)), 1.0, 1.0, boundary=sb.Dirichlet(0.1))
     v = sb.solve(problem).values
     rounded = ((v * 3) / 3 + 2e-16).to(dtype)
@@ -206,7 +206,7 @@ def test_single_precision_problem_and_field(exact_line):
 
 
 def test_single_precision_problem_that_floats():
-    """Sources that balance in single precision have no solution in double precision, until they are balanced anew."""
+    """Sources that balance in single precision have no solution in double precision, until they are balanced again."""
     rng = np.random.default_rng(3)
     f = rng.standard_normal((8, 8)).astype(np.float32)
     f -= f.mean()
@@ -344,7 +344,7 @@ def test_a_flux_of_the_wrong_shape_is_refused(flux, message):
     [
         (torch.zeros(9, 9, dtype=torch.int64), {}, "field dtype int64"),
         (torch.full((9, 9), torch.nan), {}, "entries NaN"),
-        (torch.zeros(3, 9, 9), {}, "batch (3,) problem's (2,)"),
+        (torch.zeros(3, 9, 9), {}, "batch (3,) problem (2,)"),
         (torch.zeros(9, 9).to_sparse(), {}, "field sparse tensor"),
         (torch.zeros(9, 9), {"layout": "corners"}, "layout 'corners'"),
         (torch.zeros(9, 9), {"rtol": 1e-17}, "rtol"),

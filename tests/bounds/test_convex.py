@@ -11,7 +11,6 @@ from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.barron import Box
-from sciml_bounds.errors import InputError
 from sciml_bounds.problems.transfers import interpolate_nodes
 from sciml_bounds.variational import (
     EnergyDensity,
@@ -311,24 +310,22 @@ def general(x, u, p):
     ("call", "message"),
     [
         (lambda: sb.certify(VariationalProblem(GRID, GinzburgLandau(0.1)), np.zeros((5, 4))),
-         "the energy is not convex (GinzburgLandau)"),
+         "energy convex GinzburgLandau"),
         (lambda: sb.certify(VariationalProblem(GRID, EnergyDensity(general)), np.zeros((5, 4))),
-         "the energy is not convex"),
+         "energy convex"),
         (lambda: sb.certify(VariationalProblem(GRID, EnergyDensity(general, convex=True)), np.zeros((5, 4))),
-         "the convex conjugate of a general density"),
-        (lambda: sb.certify(VariationalProblem(Box([1.0]), STIFF), np.zeros(3)), "on a box without cells"),
-        (lambda: sb.certify(VariationalProblem(GRID, STIFF), np.ones((5, 4))), "up to 1, and a field that is not"),
+         "convex conjugate general density"),
+        (lambda: sb.certify(VariationalProblem(Box([1.0]), STIFF), np.zeros(3)), "box grid"),
+        (lambda: sb.certify(VariationalProblem(GRID, STIFF), np.ones((5, 4))), "boundary values 1 admissible"),
         (lambda: sb.certify(VariationalProblem(GRID, QuadraticEnergy()), np.ones((5, 4))), "impose_boundary"),
-        (lambda: sb.certify(VariationalProblem(GRID, STIFF), np.zeros((4, 3))), "a node field here has (5, 4)"),
+        (lambda: sb.certify(VariationalProblem(GRID, STIFF), np.zeros((4, 3))), "node field (5, 4)"),
         (lambda: sb.certify(VariationalProblem(GRID, STIFF), np.full((5, 4), np.nan)), "NaN"),
-        (lambda: sb.certify(VariationalProblem(GRID, STIFF), np.zeros((5, 4)), layout="cells"), "at the nodes"),
-        (lambda: sb.certify(VariationalProblem(GRID, STIFF), np.zeros((5, 4)), improve=-1), "improve is -1"),
-        (lambda: sb.certify(VariationalProblem(GRID, STIFF), np.zeros((5, 4)), flux=(1.0,)), "one face field"),
+        (lambda: sb.certify(VariationalProblem(GRID, STIFF), np.zeros((5, 4)), layout="cells"), "layout='cells' nodes"),
+        (lambda: sb.certify(VariationalProblem(GRID, STIFF), np.zeros((5, 4)), improve=-1), "improve -1"),
+        (lambda: sb.certify(VariationalProblem(GRID, STIFF), np.zeros((5, 4)), flux=(1.0,)), "flux face field axis"),
         (lambda: sb.certify(VariationalProblem(GRID, STIFF), np.zeros((5, 4)), flux=(np.zeros((5, 3)),) * 2),
-         "the flux along y has shape (5, 3), but (4, 4) is expected"),
+         "flux y shape (5, 3) (4, 4)"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_in_one_sentence(call, message):
-    with pytest.raises(InputError) as caught:
-        call()
-    assert message in str(caught.value)
+    refused(message, call)

@@ -73,7 +73,7 @@ CASES = {
     "two cells around a seam": Case((2, 2), {"x0": SEAM, "x1": SEAM, **AROUND}),
     "periodic box": Case((3, 4), {"x0": SEAM, "x1": SEAM, **AROUND}),
     "a reacting cell keeps": Case("..#.. .1#1. ..#1.", keeping=2),
-    "reaction beside an exit": Case("..1.#1 11..#.", {"y0": OPEN}, keeping=1),
+    "reaction next to an exit": Case("..1.#1 11..#.", {"y0": OPEN}, keeping=1),
     "Robin, partly closed": Case((3, 4), {"x1": PARTLY}),
     "Robin, partly closed, solids": Case(".#.. .#.# ....", {"x1": PARTLY}),
     "Dirichlet before Robin": Case("... .#. ...", {"x0": sb.Robin(1.0), "y1": OPEN}),

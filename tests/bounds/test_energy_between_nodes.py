@@ -160,7 +160,7 @@ def parts(name, seed=0):
     problem, network = problem_of(DENSITIES[name], 4), drawn(seed=seed)
     bounds = network.cell_bounds(problem.grid)
     dual = DualFlux(Fenchel(problem), bounds.nodes)
-    return problem, network, bounds, dual.fenchel.with_bends(bounds.bends), dual.flux(dual.found(1e-3))
+    return problem, network, bounds, dual.fenchel.with_bends(bounds.bends), dual.flux(dual.compute(1e-3))
 
 
 @pytest.mark.parametrize("name", DENSITIES)
@@ -173,19 +173,19 @@ def test_suprema_are_not_below_samples(name):
     _, q = fenchel.field_at(bounds.nodes, rule)
     _, of_q = problem.density.first(problem.place_in_cells(rule), u, q)
     flux, s = y.at(rule.points), y.dual_at(rule.points, problem.source)
-    gradients, values = module._Gradients.of(fenchel, bounds, y), module._Values.of(fenchel, bounds, y)
+    gradients, values = module._GradientSuprema.of(fenchel, bounds, y), module._ValueSuprema.of(fenchel, bounds, y)
     for slope in (gradient, of_q):
-        farthest = torch.linalg.vector_norm(slope - flux, dim=-1).amax(0)
-        assert bool((farthest <= gradients.farthest).all())
-        assert bool((gradients.farthest <= 10 * farthest.max()).all())
+        mismatch = torch.linalg.vector_norm(slope - flux, dim=-1).amax(0)
+        assert bool((mismatch <= gradients.mismatch).all())
+        assert bool((gradients.mismatch <= 10 * mismatch.max()).all())
     profile, potential = problem.density.profile, problem.density.potential
     for vectors in (p, q):
-        assert bool((profile.curvature(torch.linalg.vector_norm(vectors, dim=-1)).amax(0) <= gradients.steepest).all())
+        assert bool((profile.curvature(torch.linalg.vector_norm(vectors, dim=-1)).amax(0) <= gradients.curvature).all())
     belongs = profile.inverse(torch.linalg.vector_norm(flux, dim=-1) / fenchel.a)
-    assert bool((profile.curvature(belongs).amax(0) <= gradients.steepest).all())
+    assert bool((profile.curvature(belongs).amax(0) <= gradients.curvature).all())
     if fenchel.has_reaction:
-        assert bool(((value - s).abs().amax(0) <= values.farthest).all())
-        assert bool((potential.curvature(u).amax(0) <= values.steepest).all())
+        assert bool(((value - s).abs().amax(0) <= values.mismatch).all())
+        assert bool((potential.curvature(u).amax(0) <= values.curvature).all())
 
 
 @pytest.mark.parametrize("name", ["reaction", "shear thinning", "thin"])
@@ -194,13 +194,13 @@ def test_each_way_is_a_bound_for_itself(name, monkeypatch):
     problem, network = problem_of(DENSITIES[name], 6), drawn(seed=3)
     excess = energy(problem, network) - sb.variational.minimize_energy(problem.refine(4), rtol=1e-6).energy
     both = float(sb.certify(problem, network).upper)
-    for part in ("_Gradients", "_Values") if problem.cell_place[1].any() else ("_Gradients",):
+    for part in ("_GradientSuprema", "_ValueSuprema") if problem.cell_place[1].any() else ("_GradientSuprema",):
         of = getattr(module, part).of
-        for missing in ("steepest", "farthest"):
+        for missing in ("curvature", "mismatch"):
 
             def without(fenchel, bounds, flux, of=of, missing=missing):
                 found = of(fenchel, bounds, flux)
-                return found._replace(**{missing: torch.full_like(found.steepest, math.inf)})
+                return found._replace(**{missing: torch.full_like(found.curvature, math.inf)})
 
             with monkeypatch.context() as patched:
                 patched.setattr(getattr(module, part), "of", staticmethod(without))
@@ -270,8 +270,8 @@ def test_an_infinite_gap_stays_infinite(beta):
     problem = sb.variational.VariationalProblem(sb.Grid(4), sb.variational.QuadraticEnergy(), 1.0)
     bounds = Bubbles(beta).cell_bounds(problem.grid)
     dual = DualFlux(Fenchel(problem), bounds.nodes)
-    fenchel, y = dual.fenchel.with_bends(bounds.bends), dual.flux(dual.found(1e-6))
-    more = module.between(fenchel, bounds, y, torch.full((4,), math.inf, dtype=torch.float64))
+    fenchel, y = dual.fenchel.with_bends(bounds.bends), dual.flux(dual.compute(1e-6))
+    more = module.function_corrections(fenchel, bounds, y, torch.full((4,), math.inf, dtype=torch.float64))
     assert not bool(more.above.isnan().any() | more.below.isnan().any())
 
 
@@ -287,12 +287,12 @@ def test_the_slopes_of_a_wrong_guess_are_among_the_gradients():
     problem = sb.variational.VariationalProblem(sb.Grid(4), sb.variational.PLaplacian(1.5), 1.0)
     bounds = Straight(1.0).cell_bounds(problem.grid)
     dual = DualFlux(Fenchel(problem), bounds.nodes)
-    fenchel, y = dual.fenchel.with_bends(bounds.bends), dual.flux(dual.found(1e-6))
+    fenchel, y = dual.fenchel.with_bends(bounds.bends), dual.flux(dual.compute(1e-6))
     rule = elements_on(problem.grid, gauss(8))
     u, q = fenchel.field_at(bounds.nodes, rule)
     _, slope = problem.density.first(problem.place_in_cells(rule), u, q)
-    farthest = (slope - y.at(rule.points)).abs()[..., 0].amax(0)
-    assert bool((farthest <= module._Gradients.of(fenchel, bounds, y).farthest).all())
+    mismatch = (slope - y.at(rule.points)).abs()[..., 0].amax(0)
+    assert bool((mismatch <= module._GradientSuprema.of(fenchel, bounds, y).mismatch).all())
 
 
 def test_slopes_may_change_faster_than_gradients_turn():
@@ -302,9 +302,9 @@ def test_slopes_may_change_faster_than_gradients_turn():
     one = torch.ones_like(known.gradient[0])
     y = DualFlux(Fenchel(problem), known.nodes).flux((torch.zeros(5, dtype=torch.float64),))
     fenchel = Fenchel(problem).with_bends(known.bends)
-    found = module._Gradients.of(fenchel, known._replace(gradient=(one, 3 * one)), y)
-    assert bool((found.farthest >= 3.0**9).all())
-    assert bool((found.steepest >= 9 * 3.0**8).all())
+    found = module._GradientSuprema.of(fenchel, known._replace(gradient=(one, 3 * one)), y)
+    assert bool((found.mismatch >= 3.0**9).all())
+    assert bool((found.curvature >= 9 * 3.0**8).all())
 
 
 def test_energies_have_bounds_where_no_flux_carries_the_load():
@@ -356,10 +356,10 @@ def test_round_off_of_the_nodes_is_among_what_occurs():
     problem = sb.variational.VariationalProblem(sb.Grid(4), sb.variational.QuadraticEnergy(1.0, 2.0), 1.0)
     known = Bubbles(1.0).cell_bounds(problem.grid)
     dual = DualFlux(Fenchel(problem), known.nodes)
-    fenchel, y = dual.fenchel.with_bends(known.bends), dual.flux(dual.found(1e-3))
+    fenchel, y = dual.fenchel.with_bends(known.bends), dual.flux(dual.compute(1e-3))
     off = known._replace(round_off=0.1)
-    for part, more in ((module._Gradients, 2 * 0.1 / 0.25), (module._Values, 2.0 * 0.1)):
-        added = part.of(fenchel, off, y).farthest - part.of(fenchel, known, y).farthest
+    for part, more in ((module._GradientSuprema, 2 * 0.1 / 0.25), (module._ValueSuprema, 2.0 * 0.1)):
+        added = part.of(fenchel, off, y).mismatch - part.of(fenchel, known, y).mismatch
         assert bool((added >= more * (1 - 1e-12)).all())
 
 

@@ -11,7 +11,7 @@ import torch
 import sciml_bounds as sb
 from sciml_bounds.bounds._convex_sums import CellFlux, bubbles_of, gauss
 from sciml_bounds.bounds._fenchel import Fenchel
-from sciml_bounds.problems.scalar_functions import Firmer
+from sciml_bounds.problems.scalar_functions import Regularised
 from sciml_bounds.variational import MinimalSurface, PLaplacian, QuadraticEnergy, VariationalProblem
 
 #: Density, and numpy functions of |p|, |y|, u, s for a = c = 1: g, g*, h, h*.
@@ -82,8 +82,8 @@ def test_energies_and_gaps_are_those_of_numpy(name, reaction):
     """Gauss points in 16 pieces are off by 1e-4 at most where powers have kinks, and bounds lie on their sides."""
     fenchel, nodes, flux, a, c = made(name, reaction)
     energies, gaps = (torch.as_tensor(q) for q in by_numpy(name, fenchel, nodes, flux, a, c))
-    torch.testing.assert_close(fenchel.energy_nearly(nodes, 16), energies, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(fenchel.gap_nearly(nodes, flux, gauss(16)), gaps, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(fenchel.energy_estimate(nodes, 16), energies, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(fenchel.gap_estimate(nodes, flux, gauss(16)), gaps, rtol=1e-3, atol=1e-4)
     slack = 1e-6 * energies.abs()
     excess = []
     for count in (1, 2, 8):
@@ -135,5 +135,5 @@ def test_a_flux_out_of_reach_has_an_infinite_gap():
     fenchel, nodes, flux, *_ = made("minimal surface", 0.0)
     large = CellFlux(flux.grid, tuple(100 * face for face in flux.faces), {})
     assert fenchel.dual_above(nodes, large, 2).isinf().any()
-    firmer = fenchel.with_profile(Firmer(fenchel.profile, 0.1))
+    firmer = fenchel.with_profile(Regularised(fenchel.profile, 0.1))
     assert firmer.dual_above(nodes, large, 2).isfinite().all()

@@ -12,7 +12,7 @@ from refusals import refused
 import sciml_bounds as sb
 from sciml_bounds._linear import LinearSolver, Stop
 from sciml_bounds.bounds import _flux as flux_module
-from sciml_bounds.bounds._flux import FEW_CYCLES, divergence, equilibrate, equilibrated_flux
+from sciml_bounds.bounds._flux import THREE_DIGIT_SOLVER, divergence, equilibrate, equilibrated_flux
 from sciml_bounds.operators._lattice_operator import LatticeSystem
 
 
@@ -83,7 +83,7 @@ def test_an_equilibrated_flux_is_left_as_it_is():
     problem = mixed_problem()
     faces = equilibrated_flux(problem)
     for ours, theirs in zip(equilibrate(problem, faces), faces):
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=np.finfo(float).eps)  # known faces are rounded anew
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=np.finfo(float).eps)  # prescribed faces are rounded again
 
 
 def test_round_off_is_judged_sample_by_sample():
@@ -98,7 +98,7 @@ def test_round_off_is_judged_sample_by_sample():
 
 
 def test_data_that_cannot_be_balanced_give_no_bound(monkeypatch):
-    """Such data are refused when the problem is made; should any slip by, no number that is no bound may come out."""
+    """The problem refuses such data; if its check is bypassed, certify must raise."""
     monkeypatch.setattr("sciml_bounds.problems.diffusion.check_balance", lambda *args: None)
     problem = sb.Diffusion(sb.Grid((4, 4)), 1.0, 1.0, boundary=sb.Neumann())
     for flux in (None, (torch.zeros(5, 4, dtype=torch.float64), torch.zeros(4, 5, dtype=torch.float64))):
@@ -220,10 +220,10 @@ def test_a_field_like_the_solution_is_the_first_guess_and_saves_an_iteration(lev
     x, b = guess.flatten(1), system.rhs.flatten(1)
     product = torch.empty_like(x)
     energy = float(system.operator.energy_into(x, product))
-    # nearest in energy among its multiples: what is left is orthogonal to it, up to the round-off of so many terms
+    # nearest in energy among its multiples: the rest is orthogonal to it, up to the round-off of the sum
     assert float((b - product).flatten() @ x.flatten()) == pytest.approx(0.0, abs=1e-10 * energy)
     assert not guess.view(problem.fluid.shape)[~problem.fluid].any()
-    solver = LinearSolver(system, FEW_CYCLES)
+    solver = LinearSolver(system, THREE_DIGIT_SOLVER)
     with_guess, without = (solver.solve(x0=x0, stop=Stop(rtol=1e-3)) for x0 in (guess, None))
     assert int(with_guess.iterations) < int(without.iterations)
 

@@ -1,4 +1,4 @@
-"""Certificates of functions: exact cases, what they must be beside those of interpolants, refusals."""
+"""Certificates of functions: exact cases, comparison with certificates of interpolants, refusals."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sine(dim, lengths=1.0):
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_the_bound_is_that_of_the_interpolant_and_a_part_that_goes_to_zero(dim, monkeypatch):
     """Of functions that are not known to be straight on the sides."""
-    monkeypatch.setattr(module, "_fits", lambda problem, bounds: False)
+    monkeypatch.setattr(module, "_equals_interpolant_on_sides", lambda problem, bounds: False)
     network, parts = sine(dim), []
     for n in (6, 12, 24):
         problem = sb.Diffusion(sb.Grid((n,) * dim), 1.0, 1.0)
@@ -158,7 +158,7 @@ def test_functions_that_do_not_fit_are_certified_by_the_triangle(monkeypatch):
     network = sb.BarronNetwork(1, 9, "tanh", dirichlet_sides=ENDS)
     problem = parabola_problem(1, 12)
     curved = sb.certify(problem, network)
-    monkeypatch.setattr(module, "_fits", lambda problem, bounds: False)
+    monkeypatch.setattr(module, "_equals_interpolant_on_sides", lambda problem, bounds: False)
     triangle = sb.certify(problem, network)
     assert float(curved.upper) < 0.95 * float(triangle.upper)
 

@@ -271,7 +271,7 @@ def test_permeability_of_a_porous_sample():
         (sb.EffectivePermeability("xy"), "axis 'xy' axes grid x y"),
         (sb.EffectivePermeability(""), "axis ''"),
         (sb.EffectivePermeability(None), "axis None"),
-        (sb.Mean, "output class Mean object"),
+        (sb.Mean, "output class Mean instance"),
         (sb.Mean(np.ones((5, 4, 4))), "shape (5, 4, 4) batch broadcast"),
         (np.ones((5, 4, 4)), "shape (5, 4, 4) batch broadcast"),
         (sb.EffectivePermeability("y"), "Dirichlet values y0 y1"),
@@ -317,9 +317,9 @@ def test_what_varies_within_a_cell_counts_for_the_dual_too(field, exact_line, mo
 
     Two chambers in which z is nearly constant (a = 1e8) exchange the flux q h = 1 through a cell with a = 1 and
     reaction: the dual field falls there from 1/2 to -1/2, its flux is the given one and its mean is zero, so its vector
-    in the hypercircle is of size 1e-4, beside an oscillation of 1 / (pi sqrt 12) = 0.09. Tried for a field that is the
-    same (it has an oscillation only) and for zero (a vector only): the products with the oscillation of the dual are
-    all that makes the interval wide enough.
+    in the hypercircle is of size 1e-4, compared with an oscillation of 1 / (pi sqrt 12) = 0.09.
+    The field is the same (with an oscillation only) or zero (with a vector only): without the products with the
+    oscillation of the dual, the interval would be too narrow.
     """
     sources = torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64)
     problem = sb.Diffusion(

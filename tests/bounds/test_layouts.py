@@ -109,7 +109,7 @@ def test_batches_and_a_channel_axis_of_size_one(batch, layout):
 
 @pytest.mark.parametrize("layout", ["nodes", "coarse"])
 def test_an_axis_of_size_one_stays_where_only_with_it_the_batches_broadcast(layout):
-    """(8, 1) beside (5,) is a batch of (8, 5), not a channel."""
+    """(8, 1) broadcast with (5,) is a batch of (8, 5), not a channel."""
     problem = problem_of((5,))
     rng = np.random.default_rng(0)
     field = rng.standard_normal((8, 1, 5, 6) if layout == "nodes" else (8, 1, 3, 3))
@@ -124,7 +124,7 @@ def test_an_axis_of_size_one_stays_where_only_with_it_the_batches_broadcast(layo
 )
 def test_batches_that_do_not_fit_are_refused(layout, shape, solids):
     refused(
-        "values batch (3,) problem's (2,)",
+        "values batch (3,) problem (2,)",
         lambda: sb.certify(problem_of((2,), solids=solids), np.zeros((3, *shape)), layout=layout),
     )
     refused("values batch (2, 5)", lambda: sb.certify(problem_of((2,)), np.zeros((2, 5, *shape)), layout=layout))
@@ -141,7 +141,7 @@ def test_batches_that_do_not_fit_are_refused(layout, shape, solids):
         ((4, 4), "coarse", "layout='coarse' nodes grid"),
         ((3, 2), "coarse", "axes [2 3])"),
         ((0, 0), "coarse", "layout='coarse'"),
-        ((0, 5, 6), "nodes", "values shape (0, 5, 6) batch samples"),
+        ((0, 5, 6), "nodes", "values shape (0, 5, 6) empty batch"),
         ((), "coarse", "values shape layout='coarse'"),
         ((3,), "coarse", "values shape (3,) layout='coarse'"),
     ],

@@ -40,8 +40,8 @@ KINDS = pytest.mark.parametrize("kind", ["plain", "reaction", "periodic", "solid
 def test_between_seven_tenths_and_all_of_the_error(kind, size, gauss):
     """The exact error lies between sqrt(2 J(v) - 2 J(w)) and that plus what w misses, for the w of a grid of h / 8.
 
-    Bubbles are no functions of that grid, but what w misses is 1 / 64 of the square at most where u is smooth; 0.7 is
-    what is asked for in the median.
+    Bubbles are not functions of that grid, but for smooth u the part of the square that w misses is at most 1 / 64; the
+    median must be at least 0.7.
     """
     problem = problem_of(kind)
     discrete = sb.solve(problem, rtol=1e-12).values

@@ -225,7 +225,7 @@ def balanced(data: Any) -> Any:
     source = data.flat_source - np.where(floating[labels], excess[labels], 0.0)
     source = np.where(
         np.abs(source) > 1e-12 * np.abs(supply).max() / data.volume, source, 0.0
-    )  # round-off is no source
+    )  # round-off is not a source
     return dataclasses.replace(data, source=source.reshape(data.source.shape))
 
 

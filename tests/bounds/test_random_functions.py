@@ -21,7 +21,7 @@ import pytest
 import torch
 
 import sciml_bounds as sb
-from sciml_bounds.bounds._function_certificates import _fits
+from sciml_bounds.bounds._function_certificates import _equals_interpolant_on_sides
 
 pytestmark = pytest.mark.slow
 
@@ -148,9 +148,9 @@ def results():
         problem, truth = cases.make_problem(data), Truth(data)
         network, kind, fitted = draw_network(rng, data, truth)
         certificate = sb.certify(problem, network)
-        way = "curved" if _fits(problem, network.cell_bounds(problem.grid)) else "triangle"
+        way = "curved" if _equals_interpolant_on_sides(problem, network.cell_bounds(problem.grid)) else "triangle"
         galerkin, coarse = truth.error(network, 5), truth.error(network, 4)
-        # kinks: rules of 4 and 5 points differ by some of what the better one misses; a factor 3 beside it
+        # kinks: the difference of rules with 4 and 5 points underestimates the error; a factor 3 allows for it
         missed = 3 * np.abs(galerkin - coarse) if kind.startswith("relu") else np.abs(galerkin - coarse)
         nodal = cases.with_copies(data, certificate.values.numpy())
         numbers = ref.magnitude(ref.energy_form(data), ref.at_corners(data, nodal))

@@ -84,7 +84,7 @@ def test_exact_solution_leaves_only_round_off():
 
 
 def test_the_bound_covers_the_round_off_of_the_residual():
-    """x is exact but for round-off, of which the residual in double precision is no measure; fractions tell the truth.
+    """x is exact up to round-off, which a residual in double precision does not measure; fractions are exact.
 
     On a chain with one way out the flow is that of the solution: A e = s with |e|_A^2 = sum flow^2 / T + outflow^2 / c.
     """

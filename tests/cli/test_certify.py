@@ -99,7 +99,7 @@ def test_target(problem, capsys):
     assert run([*PROBLEM, "--values", "rough.npy", "--target", str(0.999 * upper), "--json"]) == 3
     captured = capsys.readouterr()
     assert json.loads(captured.out)["relative_upper"] == pytest.approx(upper, rel=1e-9)
-    assert captured.err.startswith(f"sciml-bounds: the guaranteed relative error is {shown} where ")
+    assert captured.err.startswith(f"sciml-bounds: the guaranteed relative error is {shown}, above ")
     assert captured.err.count("\n") == 1
 
 

@@ -44,7 +44,7 @@ def test_the_table_shows_who_did_not_arrive(capsys):
     printed = capsys.readouterr().out
     assert re.search(r"^direct .* 1\.0 +direct +\S+ +yes", printed, re.MULTILINE)
     assert re.search(r"^scipy:cg .* - +3 +\S+ +no: maxiter reached", printed, re.MULTILINE)
-    assert "loaded before" in " ".join(printed.split())
+    assert "after a warm-up" in " ".join(printed.split())
 
 
 @pytest.mark.slow
@@ -64,7 +64,7 @@ def test_a_process_of_its_own_gives_inner_products_of_numpy_one_thread():
 def test_nobody_arrives(capsys):
     assert run([*UNIT, "--methods", "scipy:cg,cg", "--maxiter", "2"]) == 3
     captured = capsys.readouterr()
-    assert "no method reached the residual" in captured.err
+    assert "no method reached" in captured.err
     assert captured.out.count("no: maxiter reached") == 2
 
 
@@ -88,7 +88,7 @@ def test_matrices_from_files(tmp_path, capsys, ending):
     assert run(["compare", "--matrix", str(file), "--methods", "cg", "--repeat", "1"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "right-hand side b: ones" in printed
-    assert "Times are of one round, with" in printed
+    assert "Times are of one round" in printed
     assert "1 threads" not in printed
 
 
@@ -152,9 +152,9 @@ REFUSALS = {
     "--matrix A.mtx --rhs b.npy": "matrix 30 rows side shape (4,)",
     "--matrix b.npy": ".mtx .npz",
     "--coefficient 1 --source 1 --shape 8,8 --rhs b.npy": "--rhs",
-    "--coefficient 1 --source 0 --shape 8,8": "there",
+    "--coefficient 1 --source 0 --shape 8,8": "zero source",
     "--coefficient 1 --source 1 --shape 8,8 --reference b.npy": "reference shape (4,)",
-    "--coefficient 1 --source 1 --shape 8,8 --methods cg,cg": "once",
+    "--coefficient 1 --source 1 --shape 8,8 --methods cg,cg": "cg twice",
     "--coefficient 1 --source 1 --shape 8,8 --rtol 1e-20": "below",
     "--coefficient 1 --source 1 --shape 8,8 --plot c.gif": ".png",
     "--coefficient a.npy --source 1 --shape 8,8": "batch (2,)",

@@ -43,4 +43,4 @@ def test_what_is_refused(run):
     Path("well").mkdir()
     result = run("d.nc", "--format", "the-well", "--out", "well")
     assert isinstance(result.exception, InputError)
-    assert "well exists already" in str(result.exception)
+    assert "well already exists" in str(result.exception)

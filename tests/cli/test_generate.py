@@ -46,7 +46,7 @@ def test_a_data_set(folder, capsys):
         worst = float(data["label_error"].max())
     assert main.run([*SMALL, "--seed", "3", "--out", "a.nc", "--json"]) == 0
     captured = capsys.readouterr()
-    assert captured.err == "sciml-bounds: a.nc is there already, and is what is asked for.\n"
+    assert captured.err == "sciml-bounds: a.nc already contains the requested data set; nothing to do.\n"
     record = json.loads(captured.out)
     assert record["label_error"] == worst
     expected = {"command": "generate", "recipe": "poisson", "seed": 3, "resolution": 8, "samples": 10, "first": 0}
@@ -73,7 +73,7 @@ def test_it_can_be_inspected(capsys):
     ("arguments", "words"),
     [
         (["generate", "poison", "--out", "a.nc"], "recipe 'poison' recipes"),
-        ([*SMALL, "--out", "a.csv"], "ending h5 hdf5"),
+        ([*SMALL, "--out", "a.csv"], "extension h5 hdf5"),
         ([*SMALL, "--out", "none/a.nc"], "first"),
         ([*SMALL, "--out", "a.nc", "--device", "gpu"], "device='gpu' device 'cpu' 'cuda'"),
         ([*SMALL, "--out", "a.nc", "--device", "cuda:77"], "device='cuda:77'"),
@@ -136,8 +136,8 @@ def test_a_signal_leaves_finished_parts_and_no_worker(folder):
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         lines = process.stderr.read().splitlines()
     assert process.returncode == 130
-    assert "sciml-bounds: stopped by SIGINT; no half-written file is left." in lines
-    assert any("the same command goes on there" in line for line in lines)
+    assert "sciml-bounds: stopped by SIGINT; no partial file is left." in lines
+    assert any("the same command resumes" in line for line in lines)
     assert not any("Traceback" in line for line in lines)
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)  # nobody is left

@@ -78,7 +78,7 @@ def test_a_newer_format(folder, capsys):
         file.attrs["format_version"], file.attrs["sciml_bounds_version"] = "3.1", "9.0.0"
     assert run(["inspect", "u.nc"]) == 2
     error = capsys.readouterr().err
-    assert "it has format 3.1, and this version of sciml_bounds reads formats up to 0; install the one that" in error
+    assert all(words in error for words in ("it has format 3.1", "reads formats up to 0", "install"))
     assert "(9.0.0)" in error
 
 
@@ -164,7 +164,7 @@ def test_names_are_shown_without_commanding_the_terminal(folder, capsys):
     [
         ("none.npy", "file"),
         ("folder.h5", "folder.h5 file"),
-        ("a.csv", "ending"),
+        ("a.csv", "extension"),
         ("bad.npy", "bad.npy"),
         ("bad.h5", "bad.h5"),
         ("bad.pt", "file"),

@@ -31,7 +31,7 @@ def test_a_signal_at_any_moment(tmp_path, number, code):
     done = subprocess.run(command(*arguments, before=before), cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == code
     lines = [line for line in done.stderr.splitlines() if "compiling" not in line]
-    assert lines[-1] == f"sciml-bounds: stopped by {number.name}; no half-written file is left."
+    assert lines[-1] == f"sciml-bounds: stopped by {number.name}; no partial file is left."
     assert len(lines) > 1
     assert all("iteration" in line for line in lines[:-1])
     assert os.listdir(tmp_path) == ["a.npy"]

@@ -69,7 +69,7 @@ def test_bad_input_is_one_sentence(place, capsys):
     for weights in ("w.safetensors", "head.safetensors"):
         command = ["predict", weights, "--coefficient", "cube.npy", "--source", "1", "--json"]
         assert run(command) == 2
-        words = "the problem has 3 axes and the network is for 2; if the first axis is a batch, give --shape 8,8."
+        words = "the problem has 3 axes, but the network is for 2; if the first axis is a batch, give --shape 8,8."
         assert words in " ".join(capsys.readouterr().err.split())
         assert run([*command, "--shape", "8,8"]) == 0
         assert json.loads(capsys.readouterr().out)["batch_shape"] == [8]

@@ -75,7 +75,7 @@ def test_stop_at_a_guaranteed_error(capsys):
 @pytest.mark.parametrize(
     ("options", "reason", "sentence"),
     [
-        (["--error", "1e-4"], "error bound limited by the mesh", "stays above that; refine the grid."),
+        (["--error", "1e-4"], "error bound limited by the mesh", "refine the grid"),
         (["--maxiter", "1", "--method", "cg"], "maxiter reached", "Raise --maxiter, or use --method multigrid."),
     ],
 )
@@ -160,7 +160,7 @@ def test_the_input_is_not_lost(tmp_path, capsys):
     options = ["--coefficient", f"{tmp_path}/d.nc:coefficient", "--source", "1", "--out", f"{tmp_path}/d.nc"]
     assert run(["solve", *options]) == 2
     error = capsys.readouterr().err
-    assert "d.nc is there already and holds a data set of a recipe, and no Solution; remove it" in error
+    assert all(word in error for word in ("d.nc", "data set of a recipe", "Solution", "remove it"))
     assert (tmp_path / "d.nc").read_bytes() == before
 
 
@@ -239,14 +239,14 @@ REFUSALS = {
     "--coefficient several.npz --source 1": "name",
     "--coefficient several.npz:c --source 1": "array 'c' b",
     "--coefficient negative.npy --source 1": "coefficient positive 48 cells",
-    "--coefficient zero.npy --source 1": "coefficient positive 6 cells zero",
+    "--coefficient zero.npy --source 1": "coefficient positive 6 cells",
     "--coefficient nan.npy --source 1": "coefficient 6 entries NaN infinite index",
     "--coefficient integer.npy --source 1": "coefficient dtype int64",
     "--coefficient boolean.npy --source 1": "coefficient dtype bool",
     "--coefficient batch.npy --source 1": "grid axes",
     "--coefficient good.npy --source 1 --shape 6,8": "coefficient shape (8, 6) cell",
     "--coefficient good.npy --source nodes.npy": "shape field",
-    f"{ON_GOOD} --reaction=-1": "reaction negative (-1)",
+    f"{ON_GOOD} --reaction=-1": "reaction negative -1",
     f"{ON_GOOD} --solid good.npy": "solid cells dtype float64 bool",
     f"{ON_GOOD} --solid walls.npy": "cell solid",
     f"{ON_GOOD} --lengths 1,-1": "length axis y -1.0",
@@ -275,7 +275,7 @@ REFUSALS = {
     f"{ON_SHAPE} --boundary x0=dirichlet:0": "condition x1 y0 y1",
     f"{ON_SHAPE} --boundary w0=dirichlet:0": "side 'w0'",
     f"{ON_SHAPE} --boundary z0=neumann:0 --boundary all=neumann:0": "side 'z0' sides grid x0",
-    f"{ON_SHAPE} --boundary x0=neumann:0 --boundary x0=neumann:1": "names x0",
+    f"{ON_SHAPE} --boundary x0=neumann:0 --boundary x0=neumann:1": "x0 twice",
     f"{ON_SHAPE} --boundary all=cauchy:0": "'cauchy' dirichlet neumann robin",
     f"{ON_SHAPE} --boundary all=dirichlet": "all=dirichlet 0 numbers",
     f"{ON_SHAPE} --boundary all=robin:1:2:3": "3 numbers",
@@ -286,8 +286,8 @@ REFUSALS = {
     f"{ON_SHAPE} --boundary all=robin:-1": "x0 negative",
     f"{ON_SHAPE} --boundary all=neumann:0": "source",
     f"{ON_SHAPE} --out none/u.nc": "folder",
-    f"{ON_SHAPE} --out folder": "ending",
-    f"{ON_SHAPE} --out u.csv": "ending",
+    f"{ON_SHAPE} --out folder": "extension",
+    f"{ON_SHAPE} --out u.csv": "extension",
     f"{ON_SHAPE} --plot u.gif": "png",
 }
 

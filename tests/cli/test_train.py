@@ -140,8 +140,8 @@ def test_a_signal_loses_nothing(place, number, code):
     done = subprocess.run([sys.executable, "-c", code_of_run, *arguments], capture_output=True, text=True)
     assert done.returncode == code
     lines = done.stderr.splitlines()
-    assert lines[-1] == f"sciml-bounds: stopped by {number.name}; no half-written file is left."
-    assert re.fullmatch(r"sciml-bounds: the checkpoint .*/run/last.safetensors is whole; resume from it\.", lines[-2])
+    assert lines[-1] == f"sciml-bounds: stopped by {number.name}; no partial file is left."
+    assert re.fullmatch(r"sciml-bounds: the checkpoint .*last.safetensors is complete; resume from it\.", lines[-2])
     assert read_weights("run/last.safetensors")[1]["state"]["epoch"] < 40
     assert run([*arguments, "--resume"]) == 0
     assert run([*arguments, "--folder", "whole", "--set", "output.weights=whole.safetensors"]) == 0

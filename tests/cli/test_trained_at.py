@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from sciml_bounds.cli._trained_at import tell_of_resolution
+from sciml_bounds.cli._trained_at import warn_about_resolution
 
 
 @pytest.mark.parametrize(
@@ -19,12 +19,12 @@ from sciml_bounds.cli._trained_at import tell_of_resolution
 )
 def test_another_grid_is_told(train, shape, told, caplog):
     with caplog.at_level(logging.WARNING, logger="sciml_bounds"):
-        tell_of_resolution("net", {"data": {"train": train}}, shape)
+        warn_about_resolution("net", {"data": {"train": train}}, shape)
     assert bool(caplog.messages) == told
     if told:
-        assert caplog.messages[0].startswith("net was trained on 64 cells an axis, and this is ")
+        assert caplog.messages[0].startswith("net was trained with 64 cells per axis, but this grid has ")
 
 
 def test_a_card_without_data_says_nothing(caplog):
-    tell_of_resolution("net", {}, (32, 32))
+    warn_about_resolution("net", {}, (32, 32))
     assert not caplog.messages

@@ -33,7 +33,7 @@ test_bad_input = refusals(
         "matrix inf 5 7",
         lambda matrix: from_matrix(matrix + scipy.sparse.coo_array(([np.inf], ([5], [7])), matrix.shape)),
     ),
-    ("compare", lambda matrix: from_matrix(matrix, np.zeros(132))),
+    ("right-hand side zero", lambda matrix: from_matrix(matrix, np.zeros(132))),
     ("batch", lambda problem: from_problem(problem.replace(source=np.ones((3, 12, 9))))),
     ("reference shape", lambda problem: from_problem(problem, np.ones((12, 9)))),
     ("energy norm reference 0", lambda problem: from_problem(problem, np.ones((13, 10)))),

@@ -54,7 +54,8 @@ def test_a_matrix_that_a_method_is_not_made_for_is_no_end(run_one, matrix, equat
 def test_a_diagonal_that_is_not_positive_is_said(run_one, matrix, equations, name):
     shifted = matrix - 4 * scipy.sparse.eye_array(len(equations.rhs))
     result = run_one(from_matrix(shifted, equations.rhs), name)
-    assert result.reason.startswith("failed: the diagonal of the matrix is not positive")
+    assert result.reason.startswith("failed: the diagonal of the matrix")
+    assert "not positive" in result.reason
 
 
 @pytest.mark.parametrize("name", ["multigrid", "scipy:cg"])

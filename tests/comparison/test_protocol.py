@@ -26,7 +26,7 @@ def test_the_residual_is_judged_by_what_a_method_returns(run_one, equations, mon
         result = run_one(equations, "cg", rtol=1e-8)
         assert result.residual == pytest.approx(factor - 1, rel=1e-3)
         assert result.converged is converged
-    assert result.reason == "ended above the tolerance"
+    assert result.reason == "stopped above the tolerance"
 
 
 def test_what_is_not_reached_or_fails_is_shown(equations):
@@ -35,10 +35,8 @@ def test_what_is_not_reached_or_fails_is_shown(equations):
     iterative, missing, direct = comparison.results
     assert (iterative.iterations, iterative.converged, iterative.reason) == (4, False, "maxiter reached")
     assert not missing.converged
-    assert (
-        missing.reason
-        == "failed: multigrid needs a problem on a grid; for a matrix there are cg, algebraic and direct."
-    )
+    assert missing.reason.startswith("failed: ")
+    assert all(word in missing.reason for word in ("multigrid", "grid", "cg", "algebraic", "direct"))
     assert np.isnan(missing.total_seconds)
     assert direct.converged
 
@@ -57,8 +55,7 @@ def test_what_has_no_solution_is_not_solved_to_round_off(run_one):
         peer = run_one(from_matrix(chain), "pyamg:ruge-stuben")
     assert not peer.converged
     # whether the factors of its coarsest level divide by zero or by round-off is up to the processor
-    singular = "failed: its answer is NaN or infinite, as happens where the matrix is singular"
-    assert peer.reason.startswith((singular, "maxiter reached"))
+    assert peer.reason.startswith(("failed: the solution is NaN or infinite", "maxiter reached"))
 
 
 def test_times_are_medians_of_the_rounds_and_the_clock_stands_while_residuals_are_computed(equations, monkeypatch):
@@ -107,7 +104,7 @@ def test_what_is_done_before_an_interruption_stays(equations):
 test_bad_input = refusals(
     ("'gauss' auto", lambda equations: Comparison(equations, ["gauss"])),
     ("method", lambda equations: Comparison(equations, [])),
-    ("once", lambda equations: Comparison(equations, ["cg", "cg"])),
+    ("cg twice", lambda equations: Comparison(equations, ["cg", "cg"])),
     ("round-off float64", lambda equations: Comparison(equations, ["cg"], rtol=1e-17)),
     ("maxiter -1", lambda equations: Comparison(equations, ["cg"], maxiter=-1)),
 )

@@ -72,7 +72,9 @@ def test_it_says_what_it_is(name):
     recipe = found(name)
     assert recipe.name == name
     assert all(len(words) > 3 for words in (recipe.title, recipe.description, recipe.reference))
-    assert re.search("resolution counts|stored (one|grid)", recipe.description), "says what the resolution counts"
+    assert re.search("[Tt]he resolution (is|counts)|stored (one|grid)", recipe.description), (
+        "says what the resolution counts"
+    )
     assert recipe.samples >= 100
     assert recipe.layout in LAYOUTS
     recipe.check(recipe.resolution)

@@ -167,7 +167,7 @@ def test_bad_input_is_one_sentence(arguments, sentence):
 def test_solids_and_several_coefficients_are_refused():
     for changes in ({"coefficient": (1.0, 2.0)}, {"solid": np.eye(8) > 0}):
         problem = sb.Diffusion(sb.Grid((8, 8)), **changes)
-        refused("coefficient field axes", sb.control.CoefficientEstimation, problem, torch.ones(9, 9), smoothing=1.0)
+        refused("scalar coefficient solids", sb.control.CoefficientEstimation, problem, torch.ones(9, 9), smoothing=1.0)
 
 
 @pytest.mark.parametrize("observed", [True, False])

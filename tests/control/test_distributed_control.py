@@ -270,7 +270,7 @@ def test_own_terms_are_added_to_the_objective(equation):
         (lambda u: torch.roll(u, 1), "entries"),
         (lambda u: 3 * u.mean() * u**2, "entries"),
         (lambda u: u.float(), "float64"),
-        (lambda u: u.mul_(2), "leaves"),
+        (lambda u: u.mul_(2), "argument"),
         (np.sin, "function"),
     ],
 )

@@ -85,7 +85,7 @@ def test_the_residual_tells_how_far_the_objective_can_fall():
 
 @pytest.mark.slow
 def test_steps_depend_on_neither_mesh_nor_weight():
-    """A condition number of 2 gives a factor of 0.172 a step, and 11 steps for 1e-8."""
+    """A condition number of 2 gives a factor of 0.172 per step, and 11 steps for 1e-8."""
     steps = {
         (n, weight): sum(step.inner_steps for step in published(n, weight).minimize().history)
         for n in (15, 31, 63, 127, 255)

@@ -1,4 +1,4 @@
-"""Transport: exact cases, orders of convergence, bounds, and what happens at solids and sides."""
+"""Advection: exact cases, orders of convergence, bounds, and behaviour at solids and sides."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def rotation(grid: Grid) -> tuple[torch.Tensor, ...]:
 
 
 def bump(points: torch.Tensor) -> torch.Tensor:
-    """A smooth hill beside the middle, nearly zero at the sides."""
+    """A smooth off-centre hill, nearly zero at the sides."""
     return torch.exp(-60 * ((points[..., 0] - 0.5) ** 2 + (points[..., 1] - 0.7) ** 2))
 
 
@@ -118,7 +118,7 @@ def test_clear_air_comes_in_through_open_sides_only():
 
 
 def test_nothing_is_taken_from_a_wall():
-    """A wall that cuts the grid in half: the field beside it neither fades nor gets through."""
+    """A wall divides the grid; the field next to it neither decays nor passes through."""
     grid = Grid((12, 8))
     solid = torch.zeros(12, 8, dtype=torch.bool)
     solid[5:7] = True

@@ -36,7 +36,7 @@ SHAPES = [
 @pytest.mark.parametrize(("shape", "dim", "exact", "surface"), [c[1:] for c in SHAPES], ids=[c[0] for c in SHAPES])
 @pytest.mark.parametrize("n", [16, 32])
 def test_the_volume_of_solid_cells_is_that_of_the_shape(shape, dim, exact, surface, n):
-    """Only cells that the surface cuts are in doubt, a layer no thicker than the diagonal of one: first order."""
+    """Only cells cut by the surface are uncertain, a layer as thick as the diagonal of a cell: first order."""
     grid = Grid((n,) * dim)
     body = Body(shape, (0.51, 0.48, 0.5)[:dim])
     assert abs(volume(body, grid) - exact) < surface * math.sqrt(dim) / n / 2
@@ -169,7 +169,7 @@ def test_bodies_that_cannot_be_are_refused(make, sentence):
         (Body(Ball(0.1), lambda t: (0.5, math.nan)), "body time 0.1 0.5 2"),
         (Body(Ball(0.1), lambda t: (0.5, 0.5, 0.5)), "body time 0.1 (0.5, 0.5, 0.5) 2"),
         (Body(lambda x: x[..., 0] * math.nan, (0.5, 0.5)), "shape NaN number position"),
-        (Body(lambda x: x[..., 0] < 0, (0.5, 0.5)), "shape values number"),
+        (Body(lambda x: x[..., 0] < 0, (0.5, 0.5)), "shape booleans number"),
         (Body(lambda x: x, (0.5, 0.5)), "shape array (8, 8, 2) (8, 8)"),
         (Body(lambda x: None, (0.5, 0.5)), "shape NoneType number position"),
         (Body(lambda x: "inside", (0.5, 0.5)), "shape str number position"),
@@ -177,7 +177,7 @@ def test_bodies_that_cannot_be_are_refused(make, sentence):
         (Body(Ball(0.1), lambda t: None), "body time 0.1 None 2 finite"),
         (Body(Ball(0.1), lambda t: "ab"), "body time 0.1 'ab' 2 finite"),
         (Body(Ball(0.1), (None, 0.5)), "body None 0.5) 2 finite numbers"),
-        (Body(Ball(0.1), {"x": 0.5, "y": 0.5}), r"the centre of a body is {'x': 0.5, 'y': 0.5}; give 2 finite numbers"),
+        (Body(Ball(0.1), {"x": 0.5, "y": 0.5}), r"the centre of a body is {'x': 0.5, 'y': 0.5} 2 finite numbers"),
     ],
 )
 def test_bodies_that_do_not_fit_the_grid_are_refused(body, sentence):

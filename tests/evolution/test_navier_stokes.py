@@ -94,7 +94,7 @@ def test_the_error_falls_with_the_fourth_power_of_the_step():
 
 
 def test_a_forced_flow_from_rest_is_exact_to_fourth_order_too():
-    """Where there is no speed yet, the forcing sets the step, which shrinks with the same number."""
+    """At zero velocity the forcing determines the step, which scales with cfl as well."""
     x, y = points(24)
     forcing = torch.cos(x) * torch.cos(2 * y) + torch.sin(y)
     rest = torch.zeros_like(x)
@@ -262,7 +262,7 @@ def test_a_resolution_is_an_even_integer(resolution):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"viscosity": -1e-3}, "viscosity -0.001 finite number zero"),
+        ({"viscosity": -1e-3}, "viscosity -0.001 finite number non-negative"),
         ({"viscosity": math.nan}, "viscosity nan"),
         ({"viscosity": 1e-3, "cfl": 0.0}, "cfl 0.0 finite number positive"),
         ({"viscosity": 1e-3, "dtype": torch.float16}, "dtype torch.float16 torch.float32 torch.float64"),
@@ -307,7 +307,7 @@ def test_a_flow_beyond_the_numbers_is_an_error_not_an_endless_loop():
     x, y = points(16)
     with pytest.raises(ConvergenceError, match=r"range.*float32"):
         NavierStokes(16, 1e-3, dtype=torch.float32).evolve(1e38 * torch.cos(x + y) + 1e38 * torch.cos(x), [1e-37])
-    with pytest.raises(ConvergenceError, match=r"reached speed .*e\+1\d, which takes more than 1e\+08 steps"):
+    with pytest.raises(ConvergenceError, match=r"speed .*e\+1\d.*1e\+08 steps"):
         NavierStokes(16, 1e-3).evolve(1e15 * torch.cos(x + y), [1.0])
 
 

@@ -1,4 +1,4 @@
-"""The projection: identities of the discrete operators, compatibility, solids, and the size of what is left."""
+"""The projection: identities of the discrete operators, compatibility, solids, and the remaining divergence."""
 
 from __future__ import annotations
 

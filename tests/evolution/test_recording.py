@@ -1,4 +1,4 @@
-"""Recordings: what is in the file, resuming with the same bits, and what is refused."""
+"""Recordings: contents of the file, bitwise resuming, and invalid input."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def simulation(name: str = "sphere", dim: int = 2, cells: int = 12, **solver) ->
 
 
 def stop_after(count: int):
-    """Ask for an end after so many steps."""
+    """Return a `stop` that ends the run after a number of steps."""
     asked = []
 
     def stop() -> bool:
@@ -174,7 +174,7 @@ def test_a_damaged_state_is_one_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("name", "numbers", "sentence"),
     [
-        ("smoke.txt", {}, "ending h5 hdf5"),
+        ("smoke.txt", {}, "extension h5 hdf5"),
         ("none/smoke.h5", {}, "folder"),
         ("smoke.h5", {"steps": 0}, "steps 0 positive integer"),
         ("smoke.h5", {"every": 0}, "every 0 positive integer"),

@@ -1,4 +1,4 @@
-"""The scenes: what is in the box at any resolution, and what is refused."""
+"""The scenes: contents of the box at any resolution, and invalid input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The simulation: states that must not change, symmetries, balances, solids, and that no linear solver changes it."""
+"""The simulation: stationary states, symmetries, balances, solids, and independence of the linear solver."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_body_at_rest_changes_nothing():
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("cells", [32, 33])
 def test_a_symmetric_plume_stays_symmetric(scheme, cells):
-    """Round-off and what the solver leaves (1e-11) grow with the flow, by a factor of some hundreds here."""
+    """Round-off and the solver tolerance (1e-11) are amplified by the flow, by a factor of some hundreds here."""
     source = Source(Ball(0.12), (0.5, 0.2))
     smoke = simulation(
         (cells, cells), sources=[source], open_sides=["y1"], advection=scheme, tolerance=1e-11, buoyancy=2.0
@@ -133,7 +133,7 @@ def test_the_density_keeps_its_bounds_and_never_enters_solids(scheme):
 
 @pytest.mark.parametrize("shape", [(32, 32), (14, 14, 14)], ids=["2-D", "3-D"])
 def test_divergence_and_solids_at_every_step(shape):
-    """What a step reports is what one computes from its state; bodies keep their volume and give faces their speed."""
+    """The report of a step agrees with its state; bodies keep their volume, and faces have their speed."""
     dim = len(shape)
     body = Body(Ball(0.2), lambda t: (0.4 + 0.3 * t, *(0.5,) * (dim - 1)))
     smoke = simulation(shape, bodies=[body], sources=[Source(Ball(0.1), (*(0.5,) * (dim - 1), 0.12))], tolerance=1e-6)
@@ -170,7 +170,7 @@ def test_air_in_a_source_is_blown():
 
 @pytest.mark.parametrize("shape", [(24, 24), (10, 10, 10)], ids=["2-D", "3-D"])
 def test_no_method_changes_the_physics(shape):
-    """Five steps to 1e-10 with each: the fields differ by what the solvers leave, times how much the flow amplifies it.
+    """Five steps to 1e-10 with each solver: the fields differ by the tolerance times the amplification by the flow.
 
     That is measured: the same solver with a tolerance ten times as large differs by ten times as much.
     """
@@ -203,7 +203,7 @@ def network(dim: int, weights: float | None = None) -> PressureSolver:
 @pytest.mark.parametrize("weights", [None, 0.0, float("nan")], ids=["random", "zero", "NaN"])
 @pytest.mark.parametrize("open_sides", [(), ("x1",)], ids=["closed", "open"])
 def test_no_network_changes_the_physics(weights, open_sides):
-    """A wall parts the fluid; both parts have what multigrid gives, to what the solvers leave, as above."""
+    """A wall divides the fluid; both parts agree with multigrid up to the amplified tolerance, as above."""
     wall = Body(Block((0.1, 2.0)), (0.5, 0.5))
     others = {"bodies": [wall], "sources": [Source(Ball(0.15), (0.25, 0.3))], "buoyancy": 2.0, "open_sides": open_sides}
     states = []
@@ -303,7 +303,7 @@ def test_initial_fields_that_do_not_fit_are_refused():
     refused("velocity 1 components grid 2 axes", smoke.initial, velocity=[0.0])
     refused("velocity shape (8, 6) grid (9, 6)", lambda: smoke.initial(velocity=[np.zeros((8, 6)), 0.0]))
     refused("velocity 0.0 field axis", smoke.initial, velocity=0.0)
-    refused("temperature nan finite number", lambda: smoke.initial(temperature=float("nan")))
+    refused("temperature nan finite", lambda: smoke.initial(temperature=float("nan")))
 
 
 def ways(smoke: Smoke) -> tuple[Callable[[SmokeState], object], ...]:

@@ -1,4 +1,4 @@
-"""Pictures of recordings: what is seen where, and files that appear whole."""
+"""Images of recordings: visible smoke and bodies, and files written atomically."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from PIL import Image
 from refusals import refused
 
 from sciml_bounds.errors import InputError
-from sciml_bounds.evolution.smoke_pictures import BODY, animate, draw
+from sciml_bounds.evolution.smoke_pictures import BODY_COLOUR, animate, draw
 from sciml_bounds.store.datasets.movies import MovieHeader, MovieVariable, writing_movie
 
 
@@ -28,7 +28,7 @@ def recording(path, density: np.ndarray, solid: np.ndarray) -> None:
 
 
 def seen(path) -> np.ndarray:
-    """The first frame of an animation, one pixel a cell: (up, across, 3) from the top, numbers up to 1."""
+    """The first frame of an animation, one pixel per cell: (vertical, horizontal, 3) from the top, values in [0, 1]."""
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("RGB")) / 255
         return pixels[:: image.height // 8, :: image.width // 8]
@@ -43,7 +43,7 @@ def test_smoke_and_bodies_are_where_they_are_in_the_plane(tmp_path):
     image = seen(tmp_path / "s.gif")
     bright = image.sum(-1)
     assert np.unravel_index(bright.argmax(), bright.shape) == (1, 1)
-    assert np.allclose(image[5, 5], BODY, atol=0.02)
+    assert np.allclose(image[5, 5], BODY_COLOUR, atol=0.02)
     assert bright.max() > 2.0
     assert np.median(bright) < 0.05
 
@@ -56,9 +56,9 @@ def test_what_is_behind_a_body_is_not_seen_and_what_is_in_front_dims_it(tmp_path
     recording(tmp_path / "s.h5", density, solid)
     animate(tmp_path / "s.h5", tmp_path / "s.gif")
     image = seen(tmp_path / "s.gif")
-    assert np.allclose(image[5, 2], BODY, atol=0.02)
-    assert np.allclose(image[4, 4], BODY, atol=0.02)
-    assert np.abs(image[4, 3] - BODY).max() > 0.2
+    assert np.allclose(image[5, 2], BODY_COLOUR, atol=0.02)
+    assert np.allclose(image[4, 4], BODY_COLOUR, atol=0.02)
+    assert np.abs(image[4, 3] - BODY_COLOUR).max() > 0.2
 
 
 @pytest.mark.parametrize("ending", [".png", ".pdf", ".svg"])

@@ -1,4 +1,4 @@
-"""Staggered fields: differences are exact for linear fields, and averages keep what they should."""
+"""Staggered fields: differences are exact for linear fields, and averages conserve sums."""
 
 from __future__ import annotations
 

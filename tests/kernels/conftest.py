@@ -98,7 +98,7 @@ def dense_interpolation(offsets, T, c, axes):
 
 
 def prolongation(shape, axes, weights, sample):
-    """Columns of the prolongation, by prolonging unit vectors with the reference (held to its definition elsewhere)."""
+    """Columns of the prolongation, from unit vectors and the reference (tested elsewhere)."""
     coarse = transfer.coarse_shape(shape, axes)
     n = int(np.prod(coarse))
     columns = torch.zeros(n, *shape, dtype=weights.dtype)

@@ -155,7 +155,7 @@ def loaders() -> None:
 
 
 def interrupt_until(caught: threading.Event, delay: float) -> None:
-    """Interrupt the main thread, and again each minute: Python drops what is raised in a finalizer."""
+    """Interrupt the main thread, and repeat every minute, as Python drops exceptions raised in a finalizer."""
     time.sleep(delay)
     while not caught.is_set():
         _thread.interrupt_main()
@@ -163,7 +163,7 @@ def interrupt_until(caught: threading.Event, delay: float) -> None:
 
 
 def interrupt() -> None:
-    """Ctrl-C at twenty moments of a solve: the process goes on, with its settings and the same answers."""
+    """After Ctrl-C at twenty moments of a solve, the process continues with its settings and the same results."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs tests in the background ignores it
     expected = on_threads(2)
     start = time.perf_counter()

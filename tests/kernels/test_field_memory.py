@@ -66,7 +66,7 @@ def test_a_field_gets_the_memory_of_one_that_was_given_up_and_never_that_of_one_
 
 def test_no_more_memory_is_kept_than_said_and_what_came_back_last_stays(pool, monkeypatch):
     size = 2 * memory.LARGE_PAGE  # what a field of one page and less takes
-    monkeypatch.setattr(memory, "KEPT", 3 * size)
+    monkeypatch.setattr(memory, "MAX_POOLED_BYTES", 3 * size)
     fields = [memory.new_field(torch.empty(0), (memory.LARGE_PAGE // 4,)) for _ in range(5)]
     places = [field.data_ptr() for field in fields]
     while fields:

@@ -1,4 +1,4 @@
-"""Solving beside threads and processes of every kind: nothing dies, hangs, or gives another answer."""
+"""Solves alongside threads, forks and subprocesses neither crash, hang nor change their results."""
 
 from __future__ import annotations
 

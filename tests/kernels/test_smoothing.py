@@ -105,7 +105,7 @@ def test_tiles_have_an_even_number_of_rows_and_fit_into_the_cache():
             height = wavefront._tile_height(steps, 3, Y, Z, 4)
             assert height % 2 == 0  # so that no coarse point lies between two tiles
             rows = (steps + 1) * 9 * Z * 4  # bytes of all rows of one number that are in use at once
-            assert height * rows <= 2 * wavefront.CACHE_BYTES or height <= wavefront.LEAST_TILE_HEIGHT + 1
+            assert height * rows <= 2 * wavefront.CACHE_BYTES or height <= wavefront.MIN_TILE_HEIGHT + 1
 
 
 def test_fields_of_another_batch_are_refused(oracle):

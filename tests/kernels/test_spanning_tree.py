@@ -13,7 +13,7 @@ CELLS = 60
 
 
 def _forest(kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the order of a breadth-first search and the parents; cells that are in no tree are not in the order."""
+    """Return the order of a breadth-first search and the parents; cells outside all trees are not in the order."""
     rng = np.random.default_rng(0)
     names = rng.permutation(CELLS)  # cells are numbered in any way
     outside = 7 if kind == "random" else 0

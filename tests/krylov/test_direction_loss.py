@@ -120,7 +120,7 @@ def test_the_contraction_of_nan_is_nan():
 
 
 def test_the_contraction_of_the_solution_is_round_off():
-    """One cell with air beside it: nothing is left, to the last bit."""
+    """One cell with one air neighbour: the remaining residual is exactly zero."""
     geometry = torch.tensor([[[float(FLUID), float(AIR)]]], dtype=torch.float64)
     q = torch.ones(1, 1, 1, 2, dtype=torch.float64, requires_grad=True)
     found = contraction_loss(q, torch.stack([torch.tensor([[[2.0, 0.0]]]).double(), geometry], 1))

@@ -1,4 +1,4 @@
-"""Networks of directions in conjugate gradients: on nodes, on lattices, beside solids, with walls all around."""
+"""Direction networks in conjugate gradients: on nodes, on lattices, around solids, with walls at the ends."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_an_open_side_is_seen_as_a_box_with_an_image_behind_it(name, side):
 
 
 def test_sides_are_open_where_their_points_alone_are_held():
-    """A reaction everywhere is no side; of two open sides of an axis the last is taken."""
+    """A reaction everywhere is not an open side; of two open sides of an axis, the last is used."""
     grid = sb.Grid((6, 6))
     reaction = cell_fluxes(sb.Diffusion(grid, 1.0, 0.0, boundary=sb.Neumann(), reaction=3.0)).system.operator
     assert _network("dcdm").as_preconditioner(reaction)._place.mirrors == ()

@@ -41,7 +41,7 @@ def _run(A, b, **options):
 
 
 def _jacobi_like(A, seed=1):
-    """A symmetric positive definite preconditioner, one a sample, and the smallest eigenvalue of M A."""
+    """A symmetric positive definite preconditioner per sample, and the smallest eigenvalue of M A."""
     generator = torch.Generator().manual_seed(seed)
     scale = A.diagonal(dim1=-2, dim2=-1).rsqrt() * (0.5 + torch.rand(A.shape[:2], generator=generator))
     similar = scale.unsqueeze(-1) * A * scale.unsqueeze(-2)

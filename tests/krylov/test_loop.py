@@ -172,7 +172,7 @@ def _network(n, seed=0, gain=1.0):
 
 
 def _iterates(A, b, **options):
-    """The iterates of a solve, (iterations, ...), beside its result."""
+    """The iterates of a solve, (iterations, ...), and its result."""
     seen = []
     s = sb.cg(A, b, callback=lambda x: seen.append(x.clone()), **options)
     return s, torch.stack(seen)
@@ -363,7 +363,7 @@ def test_learned_directions_of_a_batch_do_not_notice_each_other(safeguard):
 
 
 def _dcdm(A, b, f, tol, maxiter, K=2):
-    """The published algorithm, with its residual computed anew in every step."""
+    """The published algorithm, with the residual recomputed in every step."""
     x, r, P, AP, iterates = np.zeros_like(b), b.copy(), [], [], []
     while len(iterates) < maxiter and np.linalg.norm(r) > tol * np.linalg.norm(b):
         d = f(r / np.linalg.norm(r))

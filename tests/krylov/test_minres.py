@@ -164,7 +164,7 @@ def test_more_accuracy_is_found_from_where_it_stands():
 
 @pytest.mark.parametrize(("rtol", "more"), [(1e-2, 1), (1e-9, 2)])
 def test_a_residual_that_recurrences_know_is_not_computed_anew(rtol, more):
-    """One product with M for b, one an iteration, and one at the end where it is needed."""
+    """One product with M for b, one per iteration, and one at the end if needed."""
     A, b, M = saddle(2)
     products = []
 
@@ -196,7 +196,7 @@ def test_inconsistent_systems_end_at_least_squares_and_say_so():
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("seed", range(15))
 def test_least_squares_of_a_singular_operator_are_found_where_its_null_space_is_hidden(seed, dtype):
-    """Round-off fills the null space in: a step along it would be as long as 1 / eps, and spoil what was found."""
+    """Round-off has a part in the null space: a step along it would have length 1 / eps and spoil the solution."""
     generator = torch.Generator().manual_seed(seed)
     Q, _ = torch.linalg.qr(torch.randn((7, 7), generator=generator, dtype=torch.float64))
     b = torch.randn(7, generator=generator, dtype=torch.float64)

@@ -36,7 +36,7 @@ def inclusions(shape, jump, seed=0, count=12):
 
 
 def discs(shape, seed=0, count=40):
-    """Discs of random size and place as solids, and the fluid between them that no side holds."""
+    """Solid discs of random size and place, and the floating fluid components between them."""
     solid = inclusions(shape, 2.0, seed, count) > 1
     labels, _ = scipy.ndimage.label(~solid)
     held = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
@@ -67,5 +67,5 @@ def media():
 
 @pytest.fixture
 def single_on_small_grids(monkeypatch):
-    """Cycles in single precision on lattices of any size."""
+    """Use single precision on lattices of any size."""
     monkeypatch.setattr(geometric, "SINGLE_PRECISION_POINTS", 0)

@@ -15,13 +15,13 @@ KINDS = ["ruge-stuben", "smoothed-aggregation"]
 
 
 def _triangles():
-    """Linear elements on the unstructured mesh that comes with PyAMG, with some nodes held."""
+    """Linear elements on the unstructured mesh of PyAMG, with some Dirichlet nodes."""
     A = scipy.sparse.csr_array(pyamg.gallery.load_example("unit_square")["A"])
     return A[10:, 10:].tocsr()
 
 
 def _matrices():
-    """Matrices that no lattice gives."""
+    """Matrices without an underlying lattice."""
     jump = sb.Diffusion(sb.Grid((24, 22)), np.where(np.random.default_rng(0).random((24, 22)) < 0.5, 1e4, 1.0))
     return {
         "poisson": pyamg.gallery.poisson((20, 21), format="csr"),

@@ -60,7 +60,7 @@ def test_a_row_of_zeros_is_left_alone():
 
 
 def test_a_row_of_zeros_between_others_is_left_alone():
-    """The other eigenvectors reach into it by round-off, and whatever that is multiplied by must not be large."""
+    """Round-off mixes its eigenvector with the others; the factor of that error must not be large."""
     rest = [k for k in range(31) if k != 15]
     B = torch.randn(30, 30, dtype=torch.float64)
     A = torch.zeros(31, 31, dtype=torch.float64)
@@ -96,7 +96,7 @@ def test_buffers_are_allocated_once_and_the_result_repeats_bit_for_bit():
 @pytest.mark.usefixtures("single_on_small_grids")
 @pytest.mark.parametrize(("precision", "round_off"), [("double", 1e-14), ("auto", 1e-6)])
 def test_each_batch_size_gets_its_own_buffers_and_the_same_numbers(precision, round_off):
-    """But for the order of the sums on the coarsest level."""
+    """Equal except for the order of sums on the coarsest level."""
     A, M = _cycle(precision=precision)
     x = torch.randn(4, A.shape[0], dtype=torch.float64)
     together = M @ x

@@ -226,7 +226,7 @@ def test_mixed_precision_takes_the_same_iterations_to_the_same_residual(name, me
 @pytest.mark.usefixtures("single_on_small_grids")
 @pytest.mark.parametrize("size", [1e-70, 1e70])
 def test_single_precision_has_range_enough(size, media):
-    """Beyond 1e38 there is no number: matrices, residuals and solutions are scaled before."""
+    """Single precision overflows beyond 1e38: matrices, residuals and solutions are scaled first."""
     a = _random((40, 33), 2)
     A = media.operator(sb.Diffusion(sb.Grid((40, 33)), size * a), "nodes")
     M = lattice_cycle(A)
@@ -239,7 +239,7 @@ def test_single_precision_has_range_enough(size, media):
 
 
 def test_batches_in_single_precision(media):
-    """One number a sample scales them, also where it is one."""
+    """Each sample has its own scale factor, which may be one."""
     a = _random((3, 40, 33), 2).astype(np.float32)
     A = media.operator(sb.Diffusion(sb.Grid((40, 33)), a), "nodes")
     b = torch.randn(3, A.shape[0])
@@ -394,7 +394,7 @@ def test_scipy_takes_the_cycle_as_a_preconditioner(media):
 
 
 def test_couplings_along_an_axis_are_counted_where_those_on_the_axis_itself_cancel():
-    """As many points as have any neighbour along it: round-off that cancelling leaves must not decide the count."""
+    """The count includes points with any neighbour along the axis, so that cancellation errors cannot change it."""
     offsets = ((0, 0, 1), (0, 1, -1), (0, 1, 0), (0, 1, 1))
     seen = torch.tensor([[[8.0, 2, 1, 5], [3.0, 14, 1, 1], [24.0, 15, 2, 2], [3.0, 14, 1, 1]]])  # sum, count, extremes
     assert float(_coupling(offsets, seen, 2)) == 14 / 14

@@ -1,4 +1,4 @@
-"""Networks in flexible conjugate gradients: hand-set cycles, learned ones, and ones that are no good."""
+"""Networks as preconditioners of flexible conjugate gradients: hand-set cycles, learned ones, and useless ones."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_random_weights_cost_iterations_and_not_correctness(fields):
 
 @pytest.mark.parametrize("factor", [1e-4, 3.0, -1e6], ids=str)
 def test_between_smoothing_steps_only_the_direction_of_an_answer_counts(factor):
-    """It is scaled to the least energy error, so that one that is far too long, or points back, does no harm."""
+    """The output is scaled for the least energy error, so wrong lengths and signs do no harm."""
 
     class Scaled(nn.Module):
         def __init__(self, network, by):

@@ -221,7 +221,7 @@ def test_fitting_refuses_fields_that_do_not_fit():
 
 
 def share_of_the_coarsest_level(gain, seed):
-    """Norm of what a new layer's cycle gives by way of its coarsest level alone, beside that of all it gives."""
+    """Norm of the contribution of the coarsest level to a new layer's cycle, relative to the whole output."""
     torch.manual_seed(seed)
     cycle = MgNO(boundary="periodic", gain=gain).layers[1].cycle
     f = torch.nn.functional.interpolate(torch.randn(1, 24, 8, 8), (64, 64), mode="bicubic")  # what far points share

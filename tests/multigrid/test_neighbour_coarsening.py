@@ -1,4 +1,4 @@
-"""Coarse operators of nearest neighbours: what they are for known media, and that cycles with them are good."""
+"""Nearest-neighbour coarse operators: exact values for simple media, and convergence of cycles with them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 import sciml_bounds as sb
 from sciml_bounds.kernels.coarsen import galerkin
 from sciml_bounds.kernels.interpolation import interpolation_weights
-from sciml_bounds.multigrid._geometric import MILD_CONTRAST, galerkin_coarsening, lattice_cycle
+from sciml_bounds.multigrid._geometric import MAX_NEIGHBOUR_CONTRAST, galerkin_coarsening, lattice_cycle
 from sciml_bounds.multigrid._neighbour_coarsening import couples_neighbours, halves, in_series, neighbour_operator
 from sciml_bounds.operators._lattice_operator import LatticeOperator
 
@@ -134,7 +134,7 @@ def test_cycles_with_them_contract_by_themselves_as_well(seed, lattice, media):
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_they_are_taken_for_mild_contrasts_on_three_axes_without_an_odd_seam(shape, coefficient, expected, media):
-    ratio = {"wild": 3.0 * MILD_CONTRAST}.get(coefficient, 4.0)
+    ratio = {"wild": 3.0 * MAX_NEIGHBOUR_CONTRAST}.get(coefficient, 4.0)
     sides = sb.Periodic() if coefficient == "odd seam" else sb.Dirichlet()
     problem = sb.Diffusion(sb.Grid(shape), _mild(shape, 1, ratio), boundary=sides)
     second = lattice_cycle(media.operator(problem, "cells")).levels[1].operator

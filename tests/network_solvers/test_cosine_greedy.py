@@ -10,7 +10,7 @@ import torch
 from refusals import refused
 
 import sciml_bounds as sb
-from sciml_bounds.network_solvers._cosine_greedy import _canonical, _solved
+from sciml_bounds.network_solvers._cosine_greedy import _canonical, _solve_gram
 
 PI = math.pi
 COEFFICIENTS = torch.tensor([1.0, -0.5, 0.3], dtype=torch.float64)
@@ -131,7 +131,7 @@ def test_singular_gram_matrices_are_solved_in_their_range():
     vectors = torch.tensor([[1.0, 2.0, 1.0, 2.0], [0.0, 1.0, 1.0, 2.0]]).double()
     gram = vectors.T @ vectors
     right = vectors.T @ torch.tensor([1.0, -2.0]).double()
-    torch.testing.assert_close(gram @ _solved(gram, right), right, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(gram @ _solve_gram(gram, right), right, rtol=1e-12, atol=1e-12)
 
 
 def test_sizes_are_norms_of_the_steps():

@@ -56,7 +56,7 @@ def test_without_enough_steps_or_sizes_there_is_no_order():
 
 
 def test_contractions_are_those_of_steps_that_add_no_neurons():
-    """A growing step may be any size; 1e-12 and 8e-12 beside 5 are round-off."""
+    """A growing step may be any size; 1e-12 and 8e-12 are round-off compared with 5."""
     widths, sizes = [2, 4, 4, 4, 4, 6, 6, 6, 6], [1.0, 5.0, 2.0, 1.0, 0.3, 1.5, 0.45, 1e-12, 8e-12]
     assert solution(widths, sizes).observed_contraction == 0.5
     assert math.isnan(solution([2, 4], [1.0, 0.5]).observed_contraction)
@@ -90,7 +90,7 @@ def test_held_relus_say_why_their_norm_is_infinite_and_what_is_finite():
     network = sb.BarronNetwork.of([[1.0, 0.0]], [0.0], [2.0], activation="relu", power=2, dirichlet_sides="all")
     assert network.barron_norm == math.inf
     assert repr(solution([1], [1.0], network=network)).splitlines()[-2:] == [
-        "  Barron norm  infinite, since relu neurons times a factor (Dirichlet sides) have no variation norm",
+        "  Barron norm  infinite, since relu networks with Dirichlet sides have no variation norm",
         "  path norm    2",
     ]
     assert float(network(torch.rand(100, 2).double()).detach().abs().max()) <= network.path_norm
@@ -104,10 +104,10 @@ SHRINKING = ([2, 2], [1.0, 0.5])
     [
         ({"residual": 1.1e-4}, "a gradient of 1.1e-04 is left after the fit"),
         ({"residual": math.nan}, "a gradient of nan is left"),
-        ({"energy_change": 0.0126}, "the energy differs by 1.3e-02 between the points of the solver and others"),
+        ({"energy_change": 0.0126}, "the energy differs by 1.3e-02 between the points of the solver and other points"),
         ({"energy": math.inf}, "the energy differs by"),
         ({"energy_change": math.nan}, "the energy differs by nan"),
-        ({"proven_contraction": 0.49999}, "steps shrink by 0.5 only where 0.5 is proven"),
+        ({"proven_contraction": 0.49999}, "steps contract by the factor 0.5, but 0.5 is proven"),
     ],
     ids=range(6),
 )

@@ -105,7 +105,7 @@ def test_no_quasi_newton_method_goes_lower(density, source, width):
     with torch.no_grad():
         network.outer.zero_()
     energy, _, start = independent_functions(network, problem, gauss(problem.box, (16, 16)))
-    c = energy.least(start)
+    c = energy.minimise(start)
 
     def both(z):
         at = torch.from_numpy(z)
@@ -124,4 +124,4 @@ def test_loads_that_no_network_carries_leave_a_gradient():
     problem = sb.variational.VariationalProblem(sb.barron.Box([1.0, 1.0]), sb.variational.MinimalSurface(), 50.0)
     network = BarronNetwork(2, 10, "tanh", dirichlet_sides="all", seed=3)
     energy, _, start = independent_functions(network, problem, gauss(problem.box, (16, 16)))
-    assert energy.residual(energy.least(start)) > 0.1
+    assert energy.residual(energy.minimise(start)) > 0.1

@@ -164,7 +164,7 @@ def test_a_fit_that_other_points_deny_is_made_again_on_finer_ones(monkeypatch):
         )
     )
     solution = sb.network_solvers.random_feature_network(problem, 100)
-    assert "9 Gauss points an axis in 2 x 2 cells" in solution.integrals  # 18^2 >= 3 * 103 points, after 11^2
+    assert "9 Gauss points per axis in 2 x 2 cells" in solution.integrals  # 18^2 >= 3 * 103 points, after 11^2
     assert solution.energy == pytest.approx(least.energy, rel=0.05)
 
 

@@ -29,7 +29,7 @@ def test_steps_contract_as_proven(density, source, activation):
     problem = sb.variational.VariationalProblem(sb.barron.Box([1.0, 1.0]), density, source)
     solution = sb.network_solvers.unfolded_network(problem, 30, steps=10, activation=activation)
     assert solution.observed_contraction <= solution.proven_contraction * (1 + 1e-6)
-    assert solution.observed_contraction > 0.1 * solution.proven_contraction  # and the theorem is no idle one
+    assert solution.observed_contraction > 0.1 * solution.proven_contraction  # the theorem is not idle
     assert [step.width for step in solution.history] == [6, 12, 18, 24, 30, 30, 30, 30, 30, 30]
     energies = [step.energy for step in solution.history]
     assert energies == sorted(energies, reverse=True)
@@ -116,7 +116,7 @@ def test_bad_input(density, boundary, message):
 
 
 def test_neurons_that_depend_on_others_add_no_noise():
-    """On an interval 100 tanh span some 38 dimensions: those of the second half are round-off beside the first."""
+    """On an interval 100 tanh neurons span some 38 dimensions; the neurons of the second half add only round-off."""
     problem = sb.variational.VariationalProblem(
         sb.barron.Box([1.0]), sb.variational.ShearThinning(3.0, reaction=5.0), lambda x: 10 * x[..., 0]
     )

@@ -120,7 +120,7 @@ def test_fields_are_padded_in_front_to_three_axes():
 
 @given(shapes, st.integers(1, 2), st.booleans(), st.integers(0, 2**31))
 def test_constants_on_what_floats_span_the_null_space(shape, batch, ends, seed):
-    """Conductances and absorption of which many are zero; periodic lattices, and corners that are neighbours, too."""
+    """Conductances and absorption with many zeros, also on periodic lattices and with diagonal neighbours."""
     whole = _operator(shape, batch, seed, ends=ends)
     random = np.random.default_rng(seed)
     T = np.abs(whole.conductance.numpy()) * (random.random(whole.conductance.shape) < 0.6)

@@ -13,8 +13,8 @@ import sciml_bounds as sb
 from sciml_bounds.operators._transform import AxisKind
 from sciml_bounds.problems.discretization import cell_fluxes, node_system
 
-ENDS = [*itertools.product(["held", "free"], repeat=2), ("periodic", "periodic")]
-CONDITIONS = {"held": sb.Dirichlet(0.0), "free": sb.Neumann(0.0), "periodic": sb.Periodic()}
+ENDS = [*itertools.product(["dirichlet", "neumann"], repeat=2), ("periodic", "periodic")]
+CONDITIONS = {"dirichlet": sb.Dirichlet(0.0), "neumann": sb.Neumann(0.0), "periodic": sb.Periodic()}
 SHAPE = (5, 2, 3)
 
 
@@ -69,7 +69,7 @@ def test_the_inverse_inverts_the_matrix_for_all_sides(dim, reaction, lattice):
 
 def test_dense_bases_serve_where_scipy_cannot():
     """What runs on accelerators, run on the CPU."""
-    problem = _problem((("held", "free"), ("periodic", "periodic"), ("free", "free")), 0.0)
+    problem = _problem((("dirichlet", "neumann"), ("periodic", "periodic"), ("neumann", "neumann")), 0.0)
     inverse = node_system(problem).inverse
     x = torch.randn(2, inverse.shape[0], dtype=torch.float64)
     by_scipy = inverse @ x

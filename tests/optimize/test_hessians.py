@@ -1,4 +1,4 @@
-"""Damped BFGS: positive definite, true to the last change where that curves upwards, and exact products beside it."""
+"""Damped BFGS: positive definite, exact along the last step of positive curvature, with exact products."""
 
 from __future__ import annotations
 

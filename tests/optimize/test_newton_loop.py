@@ -9,7 +9,7 @@ import torch
 
 import sciml_bounds as sb
 from sciml_bounds.optimize._merit import Merit
-from sciml_bounds.optimize._newton_loop import IDLE, Direction, Stop, run
+from sciml_bounds.optimize._newton_loop import MAX_IDLE_STEPS, Direction, Stop, run
 from sciml_bounds.optimize._nonlinear_program import Program
 from sciml_bounds.optimize._user_functions import Function, Given
 from sciml_bounds.reports import Reason
@@ -75,7 +75,7 @@ def test_steps_that_gain_round_off_only_are_an_end():
     """On a constant but for a slope of 1e-20, no step of 1e-3 changes a value."""
     outcome = loop(lambda x: 1 + 1e-20 * x.sum(), Fixed((-1e-3,), -1e-23), tolerance=0.0, maxiter=100)
     assert outcome.reason is Reason.STAGNATED
-    assert len(outcome.history) == IDLE
+    assert len(outcome.history) == MAX_IDLE_STEPS
 
 
 def test_low_objectives_are_unbounded():

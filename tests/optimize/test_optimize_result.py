@@ -51,9 +51,9 @@ def test_an_optimum_prints_what_was_reached():
 def test_an_optimum_says_where_inner_solves_were_cut_short_and_jacobians_regularised():
     history = (step_of(inner_steps=64, inner_capped=True), step_of(inner_steps=6, damping=1e-8))
     result = optimum_of(history=history, nit=2)
-    assert "inner steps           70 (1 inner solve of 2 ended at the cap of steps)" in repr(result)
+    assert "inner steps           70 (1 inner solve of 2 stopped at the cap of steps)" in repr(result)
     assert "the Jacobian of the constraints, in 1 iteration; regularised" in repr(result)
-    assert result.message.endswith("1 inner solve of 2 ended at the cap of steps.")
+    assert result.message.endswith("1 inner solve of 2 stopped at the cap of steps.")
 
 
 @pytest.mark.parametrize("reason", list(Reason), ids=lambda reason: reason.name)

@@ -134,7 +134,7 @@ ON_A_CIRCLE = {
 
 @pytest.mark.parametrize("inner", ON_A_CIRCLE)
 def test_iterative_solvers_do_not_lead_back_to_a_maximum(inner):
-    """What leads to the circle hides that a step goes up along it, since the inertia is not known."""
+    """The normal part of a step hides that it goes uphill along the circle, since the inertia is unknown."""
     P, q, start = (double(*numbers) for numbers in ON_A_CIRCLE[inner])
     result = sb.minimize(lambda x: x @ (P @ x) / 2 + q @ x, start, constraints=lambda x: (x @ x - 1) / 2, inner=inner)
     assert result.success
@@ -145,8 +145,8 @@ def test_iterative_solvers_do_not_lead_back_to_a_maximum(inner):
 
 def test_a_maximum_that_cannot_be_left_is_no_success(monkeypatch):
     """Without any escapes the maximum of x1 on a circle is found, and it is said that it is none of the minima."""
-    monkeypatch.setattr("sciml_bounds.optimize._saddle_escape.ESCAPES", 0)
-    with pytest.warns(sb.ConvergenceWarning, match="stationary, but no minimum"):
+    monkeypatch.setattr("sciml_bounds.optimize._saddle_escape.MAX_ESCAPES", 0)
+    with pytest.warns(sb.ConvergenceWarning, match="not a minimum"):
         result = sb.minimize(lambda x: x[1], double(0.0, 1.0), constraints=lambda x: x @ x - 1)
     assert result.reason is sb.results.Reason.SADDLE
     assert result.fun == 1.0
@@ -204,7 +204,7 @@ INCONSISTENT = {
 def test_inconsistent_constraints_are_said(name):
     """At a stationary point of ||c||, whose gradient is J^T c."""
     constraints, x0 = INCONSISTENT[name]
-    with pytest.warns(sb.ConvergenceWarning, match="contradict each other"):
+    with pytest.warns(sb.ConvergenceWarning, match="inconsistent"):
         result = sb.minimize(lambda x: x @ x, double(*x0), constraints=constraints, maxiter=200)
     assert result.reason is sb.results.Reason.INFEASIBLE
     c = constraints(result.x)
@@ -306,7 +306,7 @@ def test_dependent_constraints_are_damped_more_where_no_direction_is_found(monke
     tried = []
 
     def nothing(self, point, H, curved, least):
-        tried.append(self._stronger)
+        tried.append(self._damping_factor)
         self._damped = True
 
     monkeypatch.setattr(AutomaticDirections, "_direction", nothing)
@@ -353,7 +353,7 @@ def test_damping_becomes_weaker_again(monkeypatch):
     tried, real = [], AutomaticDirections._direction
 
     def once_nothing(self, point, H, curved, least):
-        tried.append(self._stronger)
+        tried.append(self._damping_factor)
         self._damped = len(tried) <= 2
         return None if self._damped else real(self, point, H, curved, least)
 

@@ -1,4 +1,4 @@
-"""Stationary points that are no minima are left downwards, and minima are not."""
+"""Saddle points are left along negative curvature, and minima are not left."""
 
 from __future__ import annotations
 

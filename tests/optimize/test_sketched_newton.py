@@ -64,7 +64,7 @@ def test_blocks_of_rows_need_fewer_steps():
 
 
 def first_tolerance(name):
-    """By the published formulas, written anew: of the relative residual in the first iteration, and Psi."""
+    """Published formulas, implemented again: the relative residual in the first iteration, and Psi."""
     problem = PROBLEMS[name]
     x, n = problem.start, len(problem.start)
     H = torch.autograd.functional.hessian(problem.fun, x)  # no multipliers yet
@@ -107,7 +107,7 @@ def test_the_accuracy_follows_the_penalties(monkeypatch):
 
 
 def test_a_power_sharpens_the_accuracy():
-    """theta_k = min(1, ||R_k||^2): the residual of a step is by that factor smaller than where theta is 1."""
+    """theta_k = min(1, ||R_k||^2): the residual of a step is smaller by this factor than with theta = 1."""
     plain = solve("HS42", sb.optimize.SketchedNewton(), inner="gaussian")
     sharp = solve("HS42", sb.optimize.SketchedNewton(power=2.0), inner="gaussian")
     before, last, sharp_last = plain.history[-2], plain.history[-1], sharp.history[-1]
@@ -144,7 +144,7 @@ def test_dependent_constraints_are_regularised_and_said():
 @pytest.mark.parametrize("second", [2.0, 3.0])
 def test_constraints_that_contradict_each_other_are_said(second):
     """At the mean of 1 and the other one, where the violation is smallest."""
-    with pytest.warns(sb.ConvergenceWarning, match="contradict each other"):
+    with pytest.warns(sb.ConvergenceWarning, match="inconsistent"):
         result = sb.minimize(
             lambda x: x @ x, torch.tensor([3.0, 0.2], dtype=torch.float64), method="sketched",
             constraints=lambda x: torch.stack([x[0] - 1, x[0] - second, 0 * x[1]]),
@@ -183,8 +183,8 @@ def test_a_cap_that_is_hit_is_said():
     """A solve that is cut short may still be good enough; where no step comes of it, that is the reason."""
     result = solve("HS7", sb.optimize.SketchedNewton(cap=64), inner="kaczmarz")
     assert result.success
-    assert "inner solves of 6 ended at the cap of steps" in result.message
-    assert "ended at the cap of steps" in repr(result)
+    assert "inner solves of 6 stopped at the cap of steps" in result.message
+    assert "stopped at the cap of steps" in repr(result)
     with pytest.warns(sb.ConvergenceWarning, match="raise the cap"):
         result = solve("HS79", sb.optimize.SketchedNewton(cap=1), inner="kaczmarz")
     assert result.reason is sb.results.Reason.CAPPED
@@ -227,12 +227,12 @@ def test_constants_out_of_range_are_refused(options, message):
 
 
 def test_constraints_that_contradict_each_other_are_said_where_no_step_leads_further():
-    """A circle and a line beside it: the published method ends at numbers that are not finite."""
+    """A circle and a line that does not meet it: the published method ends with values that are not finite."""
     start = torch.tensor([3.0, 0.2], dtype=torch.float64)
 
     def constraints(x):
         return torch.stack([x @ x - 1, x[0] - 2])
 
-    with pytest.warns(sb.ConvergenceWarning, match="contradict each other"):
+    with pytest.warns(sb.ConvergenceWarning, match="inconsistent"):
         result = sb.minimize(lambda x: x @ x, start, constraints=constraints, method="sketched", inner="direct")
     assert result.reason is sb.results.Reason.INFEASIBLE

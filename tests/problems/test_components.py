@@ -165,7 +165,7 @@ def test_a_batch_balances_sample_by_sample():
 
 @pytest.mark.parametrize("batch", [(), (3,)])
 def test_single_precision_sources_balance_in_double_precision_too(batch):
-    """Two chambers, one of them with a Neumann inflow: float32 data balance to float32, and are balanced anew."""
+    """Two chambers, one with a Neumann inflow: data that balance in float32 are balanced again in float64."""
     rng = np.random.default_rng(1)
     solid = np.zeros((9, 6), dtype=bool)
     solid[4] = True

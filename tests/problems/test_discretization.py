@@ -463,7 +463,7 @@ def test_a_regular_system_has_no_null_space_to_tell():
 
 
 def _free_eigenvalues(problem, nodal):
-    """Eigenvalues without those of points that are held."""
+    """Eigenvalues without those of Dirichlet points."""
     system = node_system(problem) if nodal else cell_fluxes(problem).system
     A = system.operator.to_csr().toarray()
     if nodal:

@@ -41,7 +41,7 @@ def test_what_a_callable_returns_is_checked_like_an_array():
 
 
 def test_a_callable_of_too_few_or_too_many_coordinates_is_refused():
-    words = "is a function that cannot be called with 3 coordinates; the grid has 3 axes, so let it take x, y and z"
+    words = "function 3 coordinates; grid 3 axes x, y z"
     for function in (lambda x, y: x, lambda x, y, z, t: x, lambda: 1.0, lambda x, y, z, *, t: x):
         refused(f"{words}", cell_field, function, "a", GRID, torch.float64, CPU)
     refused("1 grid axis x", lambda: cell_field(lambda x, y: x, "a", sb.Grid(4), torch.float64, CPU))

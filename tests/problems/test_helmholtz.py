@@ -32,7 +32,7 @@ FLUX = {
 
 
 def error(cells: int, degree: int) -> float:
-    """Root mean square of the error on a lattice that no mesh here contains."""
+    """Root mean square error on a lattice that is not contained in any mesh here."""
     points = torch.linspace(0, 1, 38, dtype=torch.float64)
     solution = Helmholtz(cells, 1.0, frequency=FREQUENCY, flux=FLUX).solve(degree)
     exact = plane_waves(*torch.meshgrid(points, points, indexing="ij"))
@@ -112,7 +112,7 @@ def test_strip_ends_anywhere():
 
 
 def test_low_degree_pollutes_and_high_degree_does_not():
-    """Twelve nodes a wave length over eight wave lengths: bilinear ones miss, degree 6 on no more nodes does not."""
+    """With twelve nodes per wave length over eight wave lengths, bilinear elements fail, and degree 6 succeeds."""
     lines = torch.linspace(0, 1, 101, dtype=torch.float64)
     flux = {"y1": Strip(0.35, 0.65)}
     reference = Helmholtz(20, 1.0, frequency=50.0, flux=flux).solve(10).at(lines, lines)
@@ -176,7 +176,7 @@ def test_dolfinx_assembles_the_same_equation(degree, rule):
         ({"cells": ([0.0, 1.0], [0.0, 0.7, 0.6, 1.0])}, "y increasing"),
         ({"wave_speed": torch.ones(3, 4)}, "wave_speed shape (3, 4) batch 5 5)"),
         ({"wave_speed": torch.ones(0, 5, 5)}, "wave_speed shape (0, 5, 5)"),
-        ({"wave_speed": -1.0}, "wave_speed -1 waves positive"),
+        ({"wave_speed": -1.0}, "wave_speed -1 positive"),
         ({"wave_speed": torch.full((5, 5), torch.nan)}, "wave_speed 25 entries NaN infinite"),
         ({"frequency": 0.0}, "frequency 0.0 positive number"),
         ({"frequency": "high"}, "frequency 'high'"),

@@ -10,7 +10,7 @@ import torch
 from refusals import refused
 from scipy.optimize import minimize_scalar
 
-from sciml_bounds.problems.scalar_functions import Area, Custom, DoubleWell, Firmer, Power, Stiffened
+from sciml_bounds.problems.scalar_functions import Area, Custom, DoubleWell, Power, Regularised, Stiffened
 
 CONVEX = {
     "square": Power(2),
@@ -19,7 +19,7 @@ CONVEX = {
     "area": Area(),
     "stiffened": Stiffened(3.0),
     "not at all stiffened": Stiffened(0.0),
-    "firmer area": Firmer(Area(), 0.1),
+    "firmer area": Regularised(Area(), 0.1),
     "log cosh": Custom(lambda r: torch.log(torch.cosh(r)), True),
     "exponential": Custom(lambda r: torch.exp(r) - r, True),
 }
@@ -47,7 +47,7 @@ def test_second_derivatives_lie_between_what_is_said(name):
 
 @pytest.mark.parametrize("name", CONVEX)
 def test_conjugates_are_the_supremum(name):
-    """Against scipy: r s - g(r) at any r is no more, and at the best r the same up to the square of its tolerance."""
+    """Compared with scipy: r s - g(r) <= g*(s) for all r, with equality at the best r up to its squared tolerance."""
     g = CONVEX[name]
     bounded = {"area": 1.0, "log cosh": 1.0}.get(name, 50.0)
     low = -0.9 if name == "exponential" else -0.9 * bounded

@@ -1,4 +1,4 @@
-"""Elements of any degree: they integrate, interpolate and solve what polynomials of their degree can."""
+"""Elements of any degree integrate, interpolate and solve exactly for polynomials of their degree."""
 
 from __future__ import annotations
 

@@ -12,7 +12,6 @@ from refusals import refused
 import sciml_bounds as sb
 from sciml_bounds.barron import Box
 from sciml_bounds.bounds._energy import EnergyForm
-from sciml_bounds.errors import InputError
 from sciml_bounds.variational import (
     EnergyDensity,
     GinzburgLandau,
@@ -158,26 +157,26 @@ GRID, BOX = sb.Grid((4, 3)), Box([1.0] * 5)
         (lambda: VariationalProblem(GRID, torch.square), "the energy density is a builtin"),
         (lambda: VariationalProblem(GRID, QuadraticEnergy(-1.0)), "coefficient must be positive"),
         (lambda: VariationalProblem(GRID, QuadraticEnergy(reaction=-1.0)), "reaction must not be negative"),
-        (lambda: VariationalProblem(GRID, QuadraticEnergy(), math.nan), "source is nan; give a finite number"),
+        (lambda: VariationalProblem(GRID, QuadraticEnergy(), math.nan), "source nan finite"),
         (lambda: VariationalProblem(GRID, QuadraticEnergy(np.ones((2, 4, 3)))), "coefficient has a batch (2,)"),
         (lambda: VariationalProblem(GRID, QuadraticEnergy(), np.ones((2, 4, 3))), "the data have a batch (2,)"),
-        (lambda: VariationalProblem(GRID, QuadraticEnergy(), boundary=sb.Robin(1.0)), "has a Robin condition"),
+        (lambda: VariationalProblem(GRID, QuadraticEnergy(), boundary=sb.Robin(1.0)), "Robin condition"),
         (lambda: VariationalProblem(GRID, PLaplacian(3), 1.0, boundary=sb.Neumann(0.0)), "must sum to zero"),
         (lambda: VariationalProblem(BOX, QuadraticEnergy(np.ones(3))), "coefficient is of shape (3,)"),
         (lambda: VariationalProblem(BOX, QuadraticEnergy(), math.inf), "source is inf"),
         (lambda: VariationalProblem(BOX, QuadraticEnergy(), boundary={"x0": sb.Dirichlet(0.0)}), "not dict"),
-        (lambda: VariationalProblem(BOX, QuadraticEnergy(), boundary=sb.Neumann(1.0)), "Neumann flux is zero"),
+        (lambda: VariationalProblem(BOX, QuadraticEnergy(), boundary=sb.Neumann(1.0)), "Neumann flux zero"),
         (lambda: VariationalProblem(BOX, QuadraticEnergy()).energy(0.0), "on a box without cells"),
         (lambda: VariationalProblem(BOX, QuadraticEnergy()).refine(), "on a box without cells"),
         (lambda: VariationalProblem(GRID, QuadraticEnergy()).refine(0), "the refinement factor is 0"),
         (lambda: VariationalProblem(BOX, QuadraticEnergy(), lambda x: x).source_at(torch.zeros(2, 5)),
-         "source makes shape (256, 5)"),
-        (lambda: VariationalProblem(GRID, QuadraticEnergy()).energy(np.ones((4, 3))), "a node field here has"),
+         "source shape (256, 5) one number"),
+        (lambda: VariationalProblem(GRID, QuadraticEnergy()).energy(np.ones((4, 3))), "shape (4, 3) node field (5, 4)"),
         (lambda: VariationalProblem(GRID, QuadraticEnergy()).energy(np.full((5, 4), np.nan)), "NaN"),
-        (lambda: VariationalProblem(GRID, MinimalSurface()).as_diffusion(), "the problem is not linear"),
+        (lambda: VariationalProblem(GRID, MinimalSurface()).as_diffusion(), "not linear sb.Diffusion"),
         (lambda: VariationalProblem(GRID, EnergyDensity(lambda x, u, p: u)).coefficient_at(torch.zeros(1, 2)),
          "has no coefficient"),
-        (lambda: VariationalProblem(BOX, QuadraticEnergy(), boundary=sb.Neumann(np.ones(2))), "flux is zero"),
+        (lambda: VariationalProblem(BOX, QuadraticEnergy(), boundary=sb.Neumann(np.ones(2))), "flux zero"),
         (lambda: VariationalProblem(BOX, QuadraticEnergy(), boundary=sb.Dirichlet("a")), "'a' (str); on a box"),
         (lambda: VariationalProblem(BOX, QuadraticEnergy(), np.ones((40, 40))), "source is of shape (40, 40)"),
         (lambda: VariationalProblem(BOX, QuadraticEnergy()).integrand(
@@ -188,9 +187,7 @@ GRID, BOX = sb.Grid((4, 3)), Box([1.0] * 5)
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_in_one_sentence(make, message):
-    with pytest.raises(InputError) as caught:
-        make()
-    assert message in str(caught.value)
+    refused(message, make)
 
 
 UNBALANCED = [1.0, lambda x: 0 * x[..., 0] - 1e-9, lambda x: (3 * x[..., 0]).cos()]
@@ -200,7 +197,7 @@ BALANCED = [0.0, lambda x: (math.pi * x).cos().sum(-1), lambda x: 1e-3 * (256 * 
 @pytest.mark.parametrize("boundary", [sb.Neumann(0.0), sb.Periodic()])
 @pytest.mark.parametrize("density", [QuadraticEnergy(), PLaplacian(3.0, reaction=lambda x: 0 * x[..., 0])])
 def test_sources_on_boxes_must_balance_where_nothing_fixes_the_level(density, boundary):
-    """The energy has no lower bound otherwise, and each solver would find another number."""
+    """Otherwise the energy is unbounded below, and solvers would return different numbers."""
     for source in UNBALANCED:
         refused(
             "source mean level",

@@ -14,7 +14,7 @@ from sciml_bounds.bounds._energy import EnergyForm
 from sciml_bounds.errors import ConvergenceError
 from sciml_bounds.problems.transfers import interpolate_nodes
 from sciml_bounds.recipes import _elliptic_samples as _diffusion
-from sciml_bounds.recipes._elliptic_samples import CHUNK_CELLS, CHUNK_SAMPLES
+from sciml_bounds.recipes._elliptic_samples import CHUNK_CELLS, MAX_CHUNK_SAMPLES
 from sciml_bounds.recipes._registry import find_recipe
 
 CPU = torch.device("cpu")
@@ -160,7 +160,7 @@ def test_the_bits_do_not_depend_on_the_number_of_threads():
 def test_chunks_fit_into_memory_and_hold_two_samples(resolution):
     size = find_recipe("darcy-rough").chunk(resolution)
     assert size in (2, 4, 8, 16, 32)
-    assert size <= CHUNK_SAMPLES
+    assert size <= MAX_CHUNK_SAMPLES
     assert size == 2 or size * resolution**2 <= CHUNK_CELLS
 
 

@@ -147,7 +147,7 @@ def test_what_is_there_is_not_made_again(folder, log, caplog):
     with caplog.at_level("INFO", logger="sciml_bounds"):
         make_dataset(FakeRecipe(log=log), folder / "a.nc", samples=10, seed=3)
     assert chunks_in(log) == []
-    assert caplog.messages == [f"{folder / 'a.nc'} is there already, and is what is asked for."]
+    assert caplog.messages == [f"{folder / 'a.nc'} already contains the requested data set; nothing to do."]
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_what_is_there_is_not_replaced_by_joining(shards, folder, caplog):
     with caplog.at_level("INFO", logger="sciml_bounds"):
         consolidate(shards, out)  # a job that is queued once more
     assert out.stat().st_mtime_ns == written
-    assert caplog.messages == [f"{out} is there already, and is what is asked for."]
+    assert caplog.messages == [f"{out} already contains the requested data set; nothing to do."]
 
 
 def test_shards_stay_as_they_are(shards):
@@ -351,7 +351,7 @@ def test_shards_that_are_damaged(shards, folder):
         ({"device": "cuda:77"}, "device='cuda:77'"),
         ({"recipe": "darcy-ruff"}, "recipe 'darcy-ruff' recipes"),
         ({"path": "none/a.nc"}, "folder"),
-        ({"path": "a.csv"}, "ending"),
+        ({"path": "a.csv"}, "extension"),
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "-".join(map(str, value)),
 )
@@ -380,7 +380,7 @@ def test_parts_of_another_request_are_not_touched(folder):
     )
     assert sorted(os.listdir(folder / ".a.nc.parts")) == before
     (folder / ".a.nc.parts" / "request.json").write_text("nonsense")
-    refused("differs", lambda: make_dataset(FakeRecipe(), folder / "a.nc", samples=10, seed=3))
+    refused("another data set", lambda: make_dataset(FakeRecipe(), folder / "a.nc", samples=10, seed=3))
 
 
 def test_a_failure_before_the_first_part_leaves_nothing(folder):
@@ -398,7 +398,7 @@ def test_two_at_a_time(folder):
 
 
 def test_recipes_that_do_not_give_what_they_promise(folder):
-    with pytest.raises(ConvergenceError, match=r"finite.*'solution'"):
+    with pytest.raises(ConvergenceError, match=r"infinity.*'solution'"):
         make_dataset(FakeRecipe(failing={4: "nan"}), folder / "a.nc")
     refused(
         "recipe 'solution' float64 shape (4, 4, 5)",

@@ -47,7 +47,7 @@ def test_their_matrix_is_that_of_the_loss():
 
 def test_fewer_vectors_than_eigenvalues_are_spread_as_ritz_values(monkeypatch):
     """The distribution functions of 60 values of a box with 30 x 30 cells, and of 60 steps of Lanczos."""
-    monkeypatch.setattr(ritz_poisson, "VECTORS", 60)
+    monkeypatch.setattr(ritz_poisson, "MAX_VECTORS", 60)
     recipe = find_recipe("ritz-poisson-2d")
     places = recipe.places(30)
     assert len(set(places.tolist())) == 60

@@ -53,13 +53,13 @@ def test_a_sweep_is_symmetric_and_does_not_enlarge():
     by (1e-5)^2.
     """
     solve = started(size=5)
-    E = torch.stack([solve._swept(column, None) for column in torch.eye(30, dtype=torch.float64)], 1)
+    E = torch.stack([solve._sweep(column, None) for column in torch.eye(30, dtype=torch.float64)], 1)
     assert solve.steps == 30 * len(solve._order)
     torch.testing.assert_close(E, E.T, rtol=0, atol=1e-8)
     values = torch.linalg.eigvalsh((E + E.T) / 2)
     assert float(values[0]) >= -1e-8
     assert float(values[-1]) < 1
-    torch.testing.assert_close(solve._swept(EXACT, solve._values), EXACT, rtol=0, atol=1e-8)
+    torch.testing.assert_close(solve._sweep(EXACT, solve._values), EXACT, rtol=0, atol=1e-8)
 
 
 def test_projections_of_full_blocks_are_pseudo_inverses():
@@ -88,7 +88,7 @@ def test_momentum_saves_most_steps_on_ill_conditioned_systems(condition, factor)
 
 
 def test_few_large_singular_values_cost_few_steps():
-    """Five of 1e4 beside ones: 25 sweeps are seen, where a condition number of 1e4 asks for thousands otherwise."""
+    """Five singular values of 1e4 among ones: 25 sweeps measured; a condition number of 1e4 usually needs thousands."""
     generator = torch.Generator().manual_seed(3)
     left, right = (torch.linalg.qr(torch.randn((64, 64), generator=generator, dtype=torch.float64))[0] for _ in "lr")
     sizes = torch.cat([torch.full((5,), 1e4), torch.ones(59)]).double()

@@ -10,7 +10,7 @@ from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.sketching import _least_squares as least_squares
-from sciml_bounds.sketching._least_squares import _Refined, sketched_least_squares
+from sciml_bounds.sketching._least_squares import _RestartedLSQR, sketched_least_squares
 from sciml_bounds.sketching._sketches.count_sketch import CountSketch
 from sciml_bounds.sketching._sketches.sparse_sign import SparseSign
 from sciml_bounds.sketching._sketches.srht import SRHT
@@ -96,7 +96,7 @@ def test_matrices_may_come_in_any_form(kind):
 def test_parts_of_the_matrix_are_as_good_as_the_whole(monkeypatch):
     A, _, b = planted(1000, 20, 1e3, 0.1)
     whole = sketched_least_squares(A, b)
-    monkeypatch.setattr(least_squares, "IN_CACHE", 140)  # seven rows at a time
+    monkeypatch.setattr(least_squares, "CACHE_BLOCK_ENTRIES", 140)  # seven rows at a time
     parts = sketched_least_squares(A, b)
     assert int(parts.iterations) == int(whole.iterations)
     torch.testing.assert_close(parts.x, whole.x, rtol=0, atol=1e-10)
@@ -138,7 +138,7 @@ def test_a_correction_that_makes_it_worse_is_taken_back(monkeypatch):
     A, _, b = planted(200, 5, 10.0, 0.1)
     R = torch.linalg.qr(A)[1]
     start = 10 * torch.linalg.lstsq(A, b.unsqueeze(1)).solution.squeeze(1)
-    refined = _Refined(A, b, R, start, 1e-12)
+    refined = _RestartedLSQR(A, b, R, start, 1e-12)
     before = refined.norm
     monkeypatch.setattr(refined, "_correction", lambda maxiter: 9 * start)
     refined.run(10)

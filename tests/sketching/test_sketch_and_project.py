@@ -9,7 +9,7 @@ import torch
 from refusals import refused
 
 import sciml_bounds as sb
-from sciml_bounds.sketching._sketch_and_project import CHUNK, expected_rate, sketch_and_project
+from sciml_bounds.sketching._sketch_and_project import CHUNK_SIZE, expected_rate, sketch_and_project
 from sciml_bounds.sketching._sketches.count_sketch import CountSketch
 from sciml_bounds.sketching._sketches.gaussian_block import GaussianBlock
 from sciml_bounds.sketching._sketches.gaussian_vector import GaussianVector
@@ -48,10 +48,10 @@ B = A @ EXACT
 @pytest.mark.parametrize("name", SKETCHES)
 def test_steps_of_a_chunk_are_those_of_the_definition(name):
     """z+ = z - A^T S (S^T A A^T S)^+ S^T (A z - b), one after the other."""
-    steps = CHUNK + 7
+    steps = CHUNK_SIZE + 7
     generator = torch.Generator().manual_seed(5)
     z = torch.zeros(7, dtype=torch.float64)
-    for count in (CHUNK, 7):
+    for count in (CHUNK_SIZE, 7):
         rows, values = SKETCHES[name].draw(A, B, count, generator)
         for W, beta in zip(rows, values):
             z = z - W.T @ torch.linalg.pinv(W @ W.T) @ (W @ z - beta)
@@ -90,8 +90,8 @@ def test_solutions_are_reached_and_residuals_recomputed(name):
     assert float(s.residual_norm) == pytest.approx(float((A @ s.x - B).norm()), rel=1e-3)
     smallest = float(torch.linalg.svdvals(A)[-1])
     assert float((s.x - EXACT).norm()) <= float(s.residual_norm) / smallest
-    assert int(s.iterations) % CHUNK == 0
-    assert len(s.residual_norms) == int(s.iterations) // CHUNK + 1
+    assert int(s.iterations) % CHUNK_SIZE == 0
+    assert len(s.residual_norms) == int(s.iterations) // CHUNK_SIZE + 1
 
 
 @pytest.mark.parametrize(

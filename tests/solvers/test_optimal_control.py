@@ -70,12 +70,12 @@ def test_what_does_not_converge_is_told(program, tmp_path, monkeypatch, capsys):
         (["--target", "short.npy"], "target shape (4, 4) nodal field (9, 9)"),
         (["--weight", "0"], "weight 0.0 positive number"),
         (["--cubic", "-1"], "cubic -1.0 negative"),
-        (["--dim", "4"], "box 4 dimensions 1 2 3"),
+        (["--dim", "4"], "dim 4 1 2 3"),
         (["--cells", "1"], ""),
         (["--method", "gmres"], "method 'gmres' 'multigrid' 'direct'"),
         (["--rtol", "0"], "rtol 0.0 positive number"),
-        (["--out", "c.txt"], "ending"),
-        (["--picture", "c.txt"], "ending"),
+        (["--out", "c.txt"], "extension"),
+        (["--picture", "c.txt"], "extension"),
     ],
 )
 def test_bad_input_is_one_sentence(program, tmp_path, monkeypatch, capsys, arguments, sentence):

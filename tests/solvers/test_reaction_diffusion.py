@@ -71,7 +71,7 @@ def test_networks_that_did_not_converge_are_told_by_the_exit_code(program, tmp_p
     arguments = ["--cells", "8", "--width", "10", "--methods", "newton", "--methods", "features", "--out", "u.h5"]
     assert program(*arguments) == 0
     capsys.readouterr()
-    monkeypatch.setattr("sciml_bounds.network_solvers._network_solution.LEFT", -1.0)  # no gradient is that small
+    monkeypatch.setattr("sciml_bounds.network_solvers._network_solution.GRADIENT_TOL", -1.0)  # unreachable
     assert program(*arguments, "--json") == 3
     printed = capsys.readouterr()
     assert "reaction_diffusion: the network did not converge: a gradient of" in printed.err
@@ -92,7 +92,7 @@ def test_reactions_that_degenerate_are_solved_by_networks(program, tmp_path, mon
     ("arguments", "sentence"),
     [
         (["--methods", "euler"], "method 'euler' newton"),
-        (["--dim", "4"], "box 4 dimensions 1 2 3"),
+        (["--dim", "4"], "dim 4 1 2 3"),
         (["--extra", "-1"], "extra -1.0 negative"),
         (["--reaction", "-1"], "reaction -1.0 negative"),
         (["--power", "1"], ""),
@@ -100,7 +100,7 @@ def test_reactions_that_degenerate_are_solved_by_networks(program, tmp_path, mon
         (["--rtol", "0"], "rtol 0.0 positive number"),
         (["--rtol", "1e-20"], "rtol 1e-20 1e-14"),
         (["--width", "0"], ""),
-        (["--out", "c.txt"], "ending"),
+        (["--out", "c.txt"], "extension"),
     ],
 )
 def test_bad_input_is_one_sentence(program, tmp_path, monkeypatch, capsys, arguments, sentence):

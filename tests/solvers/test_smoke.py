@@ -59,7 +59,7 @@ def test_simulate_draw_and_animate(program, tmp_path, monkeypatch, capsys):
     assert sb.data.read(tmp_path / "s.h5")["density"].shape == (4, 32, 32)
     monkeypatch.chdir(tmp_path)
     assert program(*arguments, "--animation", "s.gif") == 0  # another picture of what is there
-    assert capsys.readouterr().err == "smoke: s.h5 is there already, and is what is asked for.\n"
+    assert capsys.readouterr().err.startswith("smoke: s.h5 exists already")
     assert sorted(os.listdir()) == ["s.gif", "s.h5", "s.png"]
 
 
@@ -128,7 +128,7 @@ def test_an_interrupted_command_goes_on_with_the_same_bits(program, tmp_path, mo
     arguments = [sys.executable, "-c", code_of_run, *INTERRUPTED, "--out", "s.h5"]
     done = subprocess.run(arguments, capture_output=True, text=True, env=environment())
     assert done.returncode == code
-    assert done.stderr.splitlines()[-1].startswith("smoke: what is finished of s.h5 is kept in ")
+    assert done.stderr.splitlines()[-1].startswith("smoke: the finished part of s.h5 is in ")
     assert os.listdir() == [".s.h5.parts"]
     capsys.readouterr()
     assert program(*INTERRUPTED, "--out", "s.h5") == 0
@@ -162,9 +162,9 @@ def test_an_interrupted_command_goes_on_with_the_same_bits(program, tmp_path, mo
         (["--voxels", "empty.npy"], "body (0.5, 0.5) cell centre"),
         (["--voxels", "full.npy"], "cell solid fluid"),
         (["--voxels", "none.npy"], "array voxels file"),
-        (["--picture", "s.jpg"], "ending"),
-        (["--animation", "s.mp4"], "s.mp4 ending"),
-        (["--out", "s.txt"], "ending"),
+        (["--picture", "s.jpg"], "extension"),
+        (["--animation", "s.mp4"], "s.mp4 extension"),
+        (["--out", "s.txt"], "extension"),
         (["--cells", "100000"], "100000 x cells"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Where there is no terminal, a line an epoch tells the time that is left."""
+"""Without a terminal, one line per epoch shows the remaining time."""
 
 import re
 

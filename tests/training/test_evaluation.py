@@ -1,4 +1,4 @@
-"""Metrics a sample at a time, and rollouts of maps whose errors are known."""
+"""Metrics per sample, and rollouts of maps with known errors."""
 
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def test_metrics_of_fields_are_refused_for_directions():
     b = torch.randn(3, 1, 6, 6)
     data = TensorDataset(b, torch.cat([b, torch.ones_like(b)], 1))
     refused(
-        "metric='h1' network directions 'line-search' 'cont",
+        "metric='h1' network direction 'line-search' 'cont",
         lambda: evaluate(LearnedDirections(dim=2, channels=2), data, ["contraction", "h1"]),
     )
 
@@ -136,7 +136,7 @@ def test_no_samples_are_one_sentence():
 
 @pytest.mark.parametrize("batch_size", [1, 2, 16])
 def test_errors_of_a_rollout_grow_as_the_powers(batch_size):
-    """Truth grows by 2 a step and the network by 2.2, so step k is off by 1.1^k - 1."""
+    """The truth grows by a factor 2 per step and the network by 2.2, so step k is off by 1.1^k - 1."""
     start = torch.randn(5, 1, 1, 6, dtype=torch.float64)
     frames = torch.cat([start * 2.0**k for k in range(5)], dim=1)
     found = evaluate_rollout(Scale(2.2).double(), frames, batch_size=batch_size)

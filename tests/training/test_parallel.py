@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).with_name("script.py")
 
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
-    """Sums in another order differ by 1e-16 a step; 36 steps of Adam in float64 keep that far below 1e-10."""
+    """Sums in another order differ by 1e-16 per step; 36 steps of Adam in float64 keep that far below 1e-10."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, str(SCRIPT), str(tmp_path / "one")], check=True, capture_output=True)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]

@@ -16,7 +16,7 @@ WRONG = [
     ({"epochs": 0}, "epochs=0 number 1"),
     ({"epochs": 2.5}, "epochs=2.5 number"),
     ({"batch_size": True}, "batch_size=True number"),
-    ({"seed": 2**70}, "random numbers 2"),
+    ({"seed": 2**70}, "seed 2**63"),
     ({"device": "meta"}, "device='meta'"),
     ({"seed": -1}, "seed=-1 number 0"),
     ({"workers": "2"}, "workers='2' number"),

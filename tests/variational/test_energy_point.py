@@ -48,6 +48,6 @@ def test_the_frozen_energy_has_the_same_derivative(density):
 
 
 def test_weights_that_fall_are_known():
-    assert point(sb.variational.ShearThinning(3.0)).frozen_falls()
-    assert not point(sb.variational.PLaplacian(3)).frozen_falls()
-    assert not point(sb.variational.ShearThinning(3.0, reaction=1.0, power=4)).frozen_falls()
+    assert point(sb.variational.ShearThinning(3.0)).has_decreasing_weights()
+    assert not point(sb.variational.PLaplacian(3)).has_decreasing_weights()
+    assert not point(sb.variational.ShearThinning(3.0, reaction=1.0, power=4)).has_decreasing_weights()

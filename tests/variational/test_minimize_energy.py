@@ -35,7 +35,7 @@ STIFF = ShearThinning(3.0)
 
 
 def numpy_energy(v: np.ndarray, grid: sb.Grid, density, source: float):
-    """J by two Gauss points an axis, cell by cell, of a nodal array that may be complex; density of (u, |p|^2)."""
+    """J by two Gauss points per axis, cell by cell, of a nodal array that may be complex; density of (u, |p|^2)."""
     h, total = grid.spacing, 0.0
     gauss = [0.5 - math.sqrt(1 / 12), 0.5 + math.sqrt(1 / 12)]
     for i, j in itertools.product(*map(range, grid.shape)):
@@ -220,7 +220,7 @@ def test_a_double_well_has_more_than_one_minimiser(method):
 
 
 def test_energies_that_grow_exponentially_are_not_done_too_early():
-    """Zero values beside sides of 10 have an energy of e^60; the residual there says nothing."""
+    """Zero values next to sides with value 10 have an energy of e^60; the residual there says nothing."""
     density = IsotropicEnergy(lambda r: torch.cosh(r) - 1, convex=True, lower=1.0)
     problem = VariationalProblem(sb.Grid((6, 6)), density, 1.0, boundary=sb.Dirichlet(10.0))
     level = VariationalProblem(sb.Grid((6, 6)), density, 1.0)
@@ -248,8 +248,8 @@ def test_newton_is_no_advice_for_newton():
     with pytest.warns(ConvergenceWarning):
         advice = {method: minimize_energy(problem, method=method, maxiter=1).advice for method in ("newton", "gns")}
     assert advice == {
-        "newton": "Raise maxiter, or ask for a larger rtol.",
-        "gns": "Raise maxiter, or take method='newton'.",
+        "newton": "Raise maxiter, or use a larger rtol.",
+        "gns": "Raise maxiter, or use method='newton'.",
     }
 
 
@@ -315,8 +315,8 @@ GRID = sb.Grid((4, 4))
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: minimize_energy(sb.Diffusion(GRID)), "and this is a Diffusion"),
-        (lambda: minimize_energy(VariationalProblem(Box([1.0]), STIFF)), "this is a problem on a box"),
+        (lambda: minimize_energy(sb.Diffusion(GRID)), "got a Diffusion"),
+        (lambda: minimize_energy(VariationalProblem(Box([1.0]), STIFF)), "got a problem on a box"),
         (lambda: minimize_energy(VariationalProblem(GRID, STIFF), method="ritz"), "the choices are 'newton'"),
         (lambda: minimize_energy(VariationalProblem(GRID, STIFF), rtol=0.0), "rtol is 0.0"),
         (lambda: minimize_energy(VariationalProblem(GRID, STIFF), rtol=1e-16), "below round-off"),

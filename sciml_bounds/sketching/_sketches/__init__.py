@@ -1,1 +1,1 @@
-"""Random matrices S that make a small system S^T A z = S^T b of a large one: one file each, one protocol."""
+"""Sketches: random matrices S that reduce a large system to a small one, S^T A z = S^T b."""

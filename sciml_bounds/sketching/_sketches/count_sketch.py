@@ -1,4 +1,4 @@
-"""One random sign a row: the cheapest sketch of which every equation is a part."""
+"""CountSketch: one random sign per row, the cheapest sketch in which every equation takes part."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["CountSketch"]
 
 @dataclass(frozen=True)
 class CountSketch(BlockSketch):
-    """S with one entry +-1 a row, in a column that is drawn uniformly; E[S S^T] = I.
+    """S with one entry +-1 per row, in a uniformly random column; E[S S^T] = I.
 
     Charikar, Chen and Farach-Colton (2004); Clarkson and Woodruff, "Low-rank approximation and regression in input
-    sparsity time", J. ACM 63 (2017). A sketch costs O(M N), whatever its size; to keep the lengths of all A x it needs
-    about N^2 columns in the worst case, where `SparseSign` needs a few times N.
+    sparsity time", J. ACM 63 (2017). A sketch costs O(M N) for any size. To preserve the lengths of all A x, it needs
+    about N^2 columns in the worst case; `SparseSign` needs a few times N.
 
     Parameters
     ----------
-    size
+    size : int
         Number of columns, q.
     """
 

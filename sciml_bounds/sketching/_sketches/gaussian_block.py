@@ -1,4 +1,4 @@
-"""Several vectors of independent normal numbers at once."""
+"""Gaussian block sketches: several vectors of independent normal numbers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["GaussianBlock"]
 class GaussianBlock(BlockSketch):
     """S with `size` columns of independent normal numbers.
 
-    A step costs O(M N size). Rebrova and Needell (Numer. Algorithms 86, 2021) find its cost above that of blocks of
-    rows on most systems.
+    A step costs O(M N size). Rebrova and Needell (Numer. Algorithms 86, 2021) found it more expensive than blocks of
+    rows for most systems.
 
     Parameters
     ----------
-    size
+    size : int
         Number of columns, q.
     """
 

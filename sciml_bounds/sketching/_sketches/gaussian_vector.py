@@ -1,4 +1,4 @@
-"""One vector of independent normal numbers: every equation takes part in every step."""
+"""Gaussian sketches: one vector of independent normal numbers, in which every equation takes part."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ class GaussianVector:
     def expected_rate(self, A: Tensor) -> ExpectedRate:
         """Compute gamma by one quadrature.
 
-        In the basis of the singular vectors the mean projection is diagonal, with entries
-        E[w_i g_i^2 / sum_j w_j g_j^2], w_i the squared singular values and g normal; they grow with w_i. With
-        1 / y = integral of exp(-t y) over t > 0 the smallest is the integral of
-        w / (1 + 2 w t) prod_j (1 + 2 w_j t)^(-1/2), w the smallest of the w_j; here t = exp(u) / (2 max w_j).
+        In the basis of the singular vectors, the mean projection is diagonal with entries
+        E[w_i g_i^2 / sum_j w_j g_j^2], where w_i are the squared singular values and g_i independent normal numbers.
+        The entries grow with w_i, so gamma belongs to the smallest one, w. With 1 / y = integral of exp(-t y) over
+        t > 0, gamma is the integral of w / (1 + 2 w t) prod_j (1 + 2 w_j t)^(-1/2). The quadrature uses
+        t = exp(u) / (2 max w_j).
         """
         squares = torch.linalg.svdvals(A.to_dense()).square().cpu().numpy()
         if squares[-1] == 0:
@@ -43,8 +44,8 @@ class GaussianVector:
             grown = squares * np.exp(u)
             return float(0.5 * grown[-1] / (1 + grown[-1]) * np.exp(-0.5 * np.log1p(grown).sum()))
 
-        # Beyond these ends the integrand is below 1e-20 of its size: it grows like exp(u) on the left, and falls at
-        # least like exp(-u / 2) past the point where all factors have been left behind.
+        # Outside these limits the integrand is below 1e-20 of its maximum: it grows like exp(u) on the left, and decays
+        # at least like exp(-u / 2) on the right, where u exceeds the logarithms of all 1 / w_j.
         right = 100.0 - float(np.log(squares[-1]))
         value, _ = scipy.integrate.quad(integrand, -60.0, right, limit=500, points=[0.0])
         return ExpectedRate(value, "bound")

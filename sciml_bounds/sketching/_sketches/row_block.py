@@ -1,4 +1,4 @@
-"""Several equations a step: the block Kaczmarz method."""
+"""Row-block sketches: several equations per step, the block Kaczmarz method."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["RowBlock"]
 class RowBlock:
     """S = a block of unit vectors, drawn uniformly from a fixed partition of the rows.
 
-    Row i belongs to block i mod K, so that blocks of a KKT system hold rows of both kinds (Needell and Tropp, Linear
+    Row i belongs to block i mod K, so that blocks of a KKT system contain rows of both kinds (Needell and Tropp, Linear
     Algebra Appl. 441, 2014). A step costs O(N size^2).
 
     Parameters
     ----------
-    size
-        Largest number of rows of a block, q.
+    size : int
+        Maximum number q of rows per block.
     """
 
     size: int = 8
@@ -33,7 +33,7 @@ class RowBlock:
         require_count(self.size, "size", 1)
 
     def _blocks(self, n: int) -> Tensor:
-        """Row numbers of the blocks, shape (K, q); where the last are short by one, they repeat a row."""
+        """Return the row numbers of the blocks, shape (K, q); blocks that are one row short repeat a row."""
         count = math.ceil(n / self.size)
         q = math.ceil(n / count)
         numbers = torch.arange(q).mul(count) + torch.arange(count).unsqueeze(1)

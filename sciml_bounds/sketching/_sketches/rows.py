@@ -1,4 +1,4 @@
-"""One equation a step, drawn at random: the randomised Kaczmarz method."""
+"""Row sketches: one random equation per step, the randomised Kaczmarz method."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Rows:
 
     Parameters
     ----------
-    weights
-        "uniform" or "norms".
+    weights : {"uniform", "norms"}
+        Distribution of i: "uniform", or "norms" for probabilities ||A_i||^2 / ||A||_F^2.
     """
 
     weights: Literal["uniform", "norms"] = "uniform"
 
     def __post_init__(self) -> None:
         if self.weights not in ("uniform", "norms"):
-            raise InputError(f"unknown weights {self.weights!r}; the choices are 'uniform' and 'norms'.")
+            raise InputError(f"unknown weights {self.weights!r}; choose 'uniform' or 'norms'.")
 
     def _probabilities(self, A: Tensor) -> Tensor:
         if self.weights == "uniform":

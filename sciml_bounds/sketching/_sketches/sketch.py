@@ -1,6 +1,6 @@
-"""What every sketch can do.
+"""Interface of the sketches, and their common parts.
 
-Legend: M rows and N <= M columns of A, q columns of a sketch S (M, q), t sketches drawn at once.
+Notation: M rows and N <= M columns of A, q columns of a sketch S (M, q), t sketches drawn at once.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from sciml_bounds.results import Kind
 
 __all__ = ["BlockSketch", "ExpectedRate", "Sketch", "mean_projection", "random_signs", "require_sketch"]
 
-#: Sketches whose mean estimates a rate: the smallest eigenvalue is then off by a few per cent.
-SAMPLES = 4000
+#: Number of random sketches for the estimate of a rate; its error is then a few per cent.
+RATE_SAMPLES = 4000
 
 
 @dataclass(frozen=True)
 class ExpectedRate:
-    """gamma in E ||z_t - z*||^2 <= (1 - gamma)^t ||z_0 - z*||^2, and whether it is computed ("bound") or estimated."""
+    """The rate gamma in E ||z_t - z*||^2 <= (1 - gamma)^t ||z_0 - z*||^2; `kind` is "bound" or "estimate"."""
 
     gamma: float
     kind: Kind
@@ -42,12 +42,12 @@ class Sketch(Protocol):
 
 
 def require_sketch(sketch: Any) -> Sketch:
-    """Refuse names and classes where a sketch is due.
+    """Check that an object is a sketch, not a name or a class, and return it.
 
     Raises
     ------
     InputError
-        If it is none.
+        If it is not a sketch.
     """
     if isinstance(sketch, type) or not hasattr(sketch, "draw"):
         raise InputError(f"the sketch is {sketch!r}; give one of sciml_bounds.sketching._sketches, such as Rows().")
@@ -63,11 +63,11 @@ def mean_projection(rows: Tensor, weights: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class BlockSketch:
-    """A sketch with `size` columns, of whose rate no closed form is known.
+    """A sketch with `size` columns whose rate has no known closed form.
 
     Parameters
     ----------
-    size
+    size : int
         Number of columns, q.
     """
 
@@ -81,13 +81,13 @@ class BlockSketch:
         raise NotImplementedError
 
     def expected_rate(self, A: Tensor) -> ExpectedRate:
-        """Estimate gamma by the smallest eigenvalue of a mean of projections, which is too small on average."""
+        """Estimate gamma by the smallest eigenvalue of a mean of random projections, which is biased low."""
         generator = torch.Generator().manual_seed(0)
-        rows, _ = self.draw(A.to_dense(), A.new_zeros(len(A)), SAMPLES, generator)
-        mean = mean_projection(rows, A.new_full((SAMPLES,), 1 / SAMPLES))
+        rows, _ = self.draw(A.to_dense(), A.new_zeros(len(A)), RATE_SAMPLES, generator)
+        mean = mean_projection(rows, A.new_full((RATE_SAMPLES,), 1 / RATE_SAMPLES))
         return ExpectedRate(float(torch.linalg.eigvalsh(mean)[0].clamp_min(0.0)), "estimate")
 
 
 def random_signs(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
-    """Draw independent signs, -1 or 1 with the same probability."""
+    """Draw independent random signs, -1 or 1 with equal probability."""
     return torch.randint(2, shape, generator=generator).mul(2).sub(1).to(like)

@@ -1,4 +1,4 @@
-"""A few random signs a row: sketches that cost little more than reading the matrix, and fit it whatever it holds."""
+"""Sparse sign sketches: a few random signs per row, at little more cost than reading the matrix."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ __all__ = ["SparseSign", "draw_in_bands"]
 
 @dataclass(frozen=True)
 class SparseSign(BlockSketch):
-    """S with `nonzeros` entries +-1 / sqrt(nonzeros) a row, one in each of as many bands of columns; E[S S^T] = I.
+    """S with `nonzeros` entries +-1 / sqrt(nonzeros) per row, one in each of as many bands of columns; E[S S^T] = I.
 
     Kane and Nelson, "Sparser Johnson-Lindenstrauss transforms", J. ACM 61 (2014), the second construction. A sketch
-    costs O(M N nonzeros). With `size` a few times N and 8 nonzeros it keeps the lengths of all A x but for a small part
+    costs O(M N nonzeros). With `size` a few times N and 8 nonzeros, it nearly preserves the lengths of all A x
     (Martinsson and Tropp, Acta Numerica 29, 2020, section 9.2).
 
     Parameters
     ----------
-    size
+    size : int
         Number of columns, q.
-    nonzeros
-        Entries a row that are not zero, at most `size`.
+    nonzeros : int
+        Number of nonzero entries per row, at most `size`.
     """
 
     nonzeros: int = 4
@@ -39,7 +39,9 @@ class SparseSign(BlockSketch):
         super().__post_init__()
         require_count(self.nonzeros, "nonzeros", 1)
         if self.nonzeros > self.size:
-            raise InputError(f"nonzeros={self.nonzeros} of a row do not fit into size={self.size} columns; give fewer.")
+            raise InputError(
+                f"nonzeros={self.nonzeros} per row exceed size={self.size}, the number of columns; use fewer."
+            )
 
     def draw(self, A: Tensor, b: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw sketches: S^T A, shape (count, q, N), and S^T b, shape (count, q)."""
@@ -50,14 +52,15 @@ class SparseSign(BlockSketch):
 def draw_in_bands(
     A: Tensor, b: Tensor, shape: tuple[int, int], bands: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Add each row of (A, b), with random signs, to one of q sums in each of the bands that these are cut into.
+    """Draw sparse sign sketches: S^T A, shape (count, q, N), and S^T b, shape (count, q).
 
-    `shape` is (count, q); the sums are S^T A, shape (count, q, N), and S^T b, shape (count, q).
+    The q columns of S are divided into bands. Each row has one entry +-1 / sqrt(bands) in a random column of each band.
+    `shape` is (count, q).
     """
     count, q = shape
     edges = torch.arange(bands + 1) * q // bands
     widths = edges.diff().view(1, -1, 1)
-    # in double precision, so that rounding does not lead out of a band
+    # double precision, so that rounding does not leave a band
     within = (torch.rand((count, bands, len(A)), generator=generator, dtype=torch.float64) * widths).long()
     sums = torch.arange(count).view(-1, 1, 1) * q + edges[:-1].view(1, -1, 1) + within
     signs = random_signs((count, bands, len(A)), generator, A.new_zeros(0, device="cpu")) / bands**0.5

@@ -1,4 +1,4 @@
-"""Rows of a matrix that random signs and a Walsh-Hadamard transform have mixed: the subsampled randomised transform."""
+"""Subsampled randomised Hadamard transform: random rows after random signs and a Walsh-Hadamard transform."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from sciml_bounds.sketching._sketches.sketch import BlockSketch, random_signs
 
 __all__ = ["SRHT", "mixed_rows", "walsh_hadamard"]
 
-#: Numbers that are transformed at once: as many sketches as fit.
-AT_ONCE = 2**22
+#: Number of entries transformed together, which determines the number of sketches.
+CHUNK_ENTRIES = 2**22
 
 
 @dataclass(frozen=True)
 class SRHT(BlockSketch):
-    """S^T = sqrt(M' / q) R H D: signs D, transform H of the rows padded to M' = 2^k, and q of them, R; E[S S^T] = I.
+    """S^T = sqrt(M' / q) R H D with random signs D, the Hadamard transform H, and q random rows R; E[S S^T] = I.
 
-    Ailon and Chazelle (2006); Tropp, "Improved analysis of the subsampled randomized Hadamard transform", Adv. Adapt.
-    Data Anal. 3 (2011). A sketch costs O(M' N log M'), whatever its size.
+    H acts on the rows padded to M' = 2^k. Ailon and Chazelle (2006); Tropp, "Improved analysis of the subsampled
+    randomized Hadamard transform", Adv. Adapt. Data Anal. 3 (2011). A sketch costs O(M' N log M') for any size.
 
     Parameters
     ----------
-    size
+    size : int
         Number of columns, q.
     """
 
@@ -34,14 +34,14 @@ class SRHT(BlockSketch):
         """Draw sketches: S^T A, shape (count, q, N), and S^T b, shape (count, q)."""
         q = min(self.size, len(A))
         system = torch.cat([A, b.unsqueeze(1)], 1)
-        together = max(1, AT_ONCE // (2 * system.numel()))
-        drawn = [_drawn(system, min(together, count - k), q, generator) for k in range(0, count, together)]
+        together = max(1, CHUNK_ENTRIES // (2 * system.numel()))
+        drawn = [_draw_sketches(system, min(together, count - k), q, generator) for k in range(0, count, together)]
         sketched = torch.cat(drawn)
         return sketched[..., :-1], sketched[..., -1]
 
 
-def _drawn(system: Tensor, count: int, q: int, generator: torch.Generator) -> Tensor:
-    """Draw sketches of a matrix (M, N): (count, q, N)."""
+def _draw_sketches(system: Tensor, count: int, q: int, generator: torch.Generator) -> Tensor:
+    """Draw sketches of a matrix (M, N), shape (count, q, N)."""
     mixed = mixed_rows(system, count, generator)
     chosen = torch.rand(mixed.shape[:2], generator=generator).topk(q, dim=1).indices.to(system.device)
     sketched: Tensor = mixed.take_along_dim(chosen.unsqueeze(2), 1) * math.sqrt(mixed.shape[1] / q)
@@ -49,7 +49,7 @@ def _drawn(system: Tensor, count: int, q: int, generator: torch.Generator) -> Te
 
 
 def mixed_rows(system: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Mix the rows of a matrix (M, N), padded with zeros to M' = 2^k, by `count` random rotations: (count, M', N)."""
+    """Apply `count` random rotations to the rows of a matrix (M, N) padded to M' = 2^k rows; shape (count, M', N)."""
     rows = len(system)
     signs = random_signs((count, rows, 1), generator, system)
     padding = 2 ** math.ceil(math.log2(rows)) - rows

@@ -1,1 +1,1 @@
-"""Our own files: data sets, results and weights, checked and versioned."""
+"""Files of this package: data sets, results and weights, with checksums and format versions."""

@@ -1,4 +1,4 @@
-"""An HDF5 file of ours that is written piece by piece on a disk that may be full, with a checksum of its content."""
+"""HDF5 files that are written piece by piece, safe against a full disk, with a checksum of their content."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["CheckedFile"]
 
 
 class CheckedFile:
-    """A new file; nothing makes it appear whole but `replacing` around it.
+    """A new file that is being written; use it inside `replacing`, which makes the write atomic.
 
     Parameters
     ----------
-    path
-        Where; what is there is lost.
-    make_structure
-        Writes names, axes, units and attributes; the numbers follow.
+    path : Path
+        File to write; an existing file is overwritten.
+    make_structure : callable
+        Function of a `Disk` that writes names, axes, units and attributes, before any numbers are written.
     """
 
     def __init__(self, path: Path, make_structure: Callable[[Disk], None]) -> None:
@@ -36,16 +36,16 @@ class CheckedFile:
                 make_structure(self._disk)
                 self._file = self._open()
         except BaseException:
-            self.close()  # the library must not find the file open when Python ends
+            self.close()  # the HDF5 library must not find the file open when Python exits
             raise
 
     def finish(self) -> None:
-        """Close the file and write down the checksum of what is read back from it."""
+        """Close the file, and store the checksum of its content as read back."""
         import h5py
 
         with self._step() as file:
             file.close()
-        with h5py.File(self._path, "r") as file:  # without us in between, so that a signal may come
+        with h5py.File(self._path, "r") as file:  # not through `Disk`, so signals are safe
             digest = stored_digest(file)
         with self._step():
             self._file = self._open()
@@ -53,7 +53,7 @@ class CheckedFile:
             self._file.close()
 
     def close(self) -> None:
-        """Let go of the file, whatever has happened to it."""
+        """Close the file, also after a failure."""
         with signals_wait():
             if self._file is not None:
                 self._file.close()

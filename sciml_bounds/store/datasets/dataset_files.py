@@ -1,9 +1,9 @@
-"""Data sets: files of many samples that share their axes, written sample by sample and read the same way.
+"""Data sets: files of many samples with common axes, which are written and read sample by sample.
 
-A data set is a netCDF-4 file as those of `results`. Every variable has the leading axis `sample`, whose coordinate is
-the index of the sample in the whole data set, and the root attributes say what determines the numbers: `recipe`,
-`parameters` (JSON), `seed`, `resolution`, `device`. `samples` is how many were asked for, of which a shard holds some;
-`inputs`, `targets` and `layout` say how a network would use them.
+A data set is a netCDF-4 file like those of `saved_results`. The leading axis of every variable is `sample`, whose
+coordinate is the index of the sample in the whole data set. The root attributes `recipe`, `parameters` (JSON), `seed`,
+`resolution` and `device` determine the numbers. `samples` is the size of the whole data set, of which a shard has a
+part; `inputs`, `targets` and `layout` describe the intended use by a network.
 """
 
 from __future__ import annotations
@@ -52,20 +52,20 @@ __all__ = [
 ]
 
 CONTENT = "Dataset"
-#: What a network needs to know; data sets of others, once they are imported, have no more.
-_NEEDED = ("recipe", "inputs", "targets", "layout")
-#: What belongs to the samples and not to the recipe.
-_OF_THE_SAMPLES = ("sample", "split")
-#: Of time-dependent samples, a chunk holds as many frames as fit into this; one frame and the next are read alone.
-_FRAMES = 2**20
-#: Chunks of 4 GiB are more than older versions of HDF5 read.
-_LARGEST_CHUNK = 2**28
-#: How many samples of a variable with one number a sample share a chunk.
-_NUMBERS = 4096
+#: Attributes that every data set needs.
+_REQUIRED_ATTRIBUTES = ("recipe", "inputs", "targets", "layout")
+#: Variables that describe the samples and are not part of the recipe.
+_SAMPLE_VARIABLES = ("sample", "split")
+#: Maximum bytes per chunk of frames of time-dependent samples, since pairs of frames are read.
+_FRAME_CHUNK_BYTES = 2**20
+#: Maximum bytes per chunk; older versions of HDF5 cannot read chunks of 4 GiB.
+_MAX_CHUNK_BYTES = 2**28
+#: Samples per chunk of a variable with one number per sample.
+_CHUNK_NUMBERS = 4096
 
 
 class Variable(Protocol):
-    """One variable without its sample axis, as recipes describe it."""
+    """A variable without its sample axis, as in recipes."""
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -73,15 +73,15 @@ class Variable(Protocol):
 
     @property
     def long_name(self) -> str:
-        """What it is, in words."""
+        """Description of the variable."""
 
     @property
     def units(self) -> str:
-        """Its units, "1" without any."""
+        """Units; "1" for dimensionless numbers."""
 
     @property
     def dtype(self) -> Any:
-        """Its dtype, by name."""
+        """Name of the dtype."""
 
 
 @dataclass(frozen=True)
@@ -94,24 +94,30 @@ class _StoredVariable:
 
 @dataclass(frozen=True)
 class DatasetHeader:
-    """What a data set says about itself.
+    """Metadata of a data set.
 
     Attributes
     ----------
-    recipe, title, description, reference
-        What it is, in words.
-    parameters, seed, resolution, device, version
-        What determines the numbers; `version` is that of the package that generated them.
-    samples
-        How many the whole data set has, of which a file may hold some.
-    inputs, targets, layout
-        How a network would use the variables.
-    coordinates
-        Positions and units, by the name of the axis.
-    variables
-        By name, without the sample axis.
-    lengths
-        Of all axes but the samples'.
+    recipe, title, description, reference : str
+        Name of the recipe, and texts that describe it.
+    parameters : mapping
+        Parameters of the recipe, which determine the numbers together with the next four attributes.
+    seed, resolution : int
+        Seed of the random numbers, and resolution.
+    device, version : str
+        Kind of device, and version of the package, on which the numbers were generated.
+    samples : int
+        Number of samples of the whole data set, of which a file may have a part.
+    inputs, targets : tuple of str
+        Names of the variables that a network receives and predicts.
+    layout : str
+        Layout as in `Recipe.layout`.
+    coordinates : mapping
+        Positions and units of axes, by name of the axis.
+    variables : mapping
+        Variables without the sample axis, by name.
+    lengths : mapping
+        Lengths of all axes except that of the samples.
     """
 
     recipe: str
@@ -132,18 +138,18 @@ class DatasetHeader:
     version: str = __version__
 
     def identity(self) -> dict[str, Any]:
-        """Give what must agree between files that are parts of one data set, in JSON's words."""
+        """Return the entries that must agree between files of one data set, as JSON values."""
         names = ("recipe", "seed", "resolution", "device", "version")
         identity: dict[str, Any] = {name: getattr(self, name) for name in names}
         identity["variables"] = {name: f"{v.dtype} {' '.join(v.dims)}" for name, v in self.variables.items()}
         return identity | {"parameters": json.loads(json.dumps(self.parameters))}
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Give the shape of one sample of a variable."""
+        """Return the shape of one sample of a variable."""
         return tuple(self.lengths[dim] for dim in self.variables[name].dims)
 
     def attributes(self) -> dict[str, Any]:
-        """Give the root attributes of a file."""
+        """Return the root attributes of a file."""
         return {
             "Conventions": "CF-1.11",
             "title": self.title,
@@ -166,12 +172,12 @@ class DatasetHeader:
 
     @classmethod
     def of(cls, contents: Contents) -> DatasetHeader:
-        """Read the header of an open file of a data set.
+        """Read the header of an open data set.
 
         Raises
         ------
         InputError
-            If it is none that a recipe made.
+            If the file was not generated from a recipe or imported.
         """
         check_dataset(contents)
         attributes = contents.attributes
@@ -179,8 +185,11 @@ class DatasetHeader:
         numbers = ("seed", "resolution", "samples", "parameters")
         missing = [name for name in numbers if name not in attributes]
         if missing:
-            raise InputError(f"it does not say its {' and '.join(missing)}: no recipe of this package made it.")
-        arrays = {name: info for name, info in contents.arrays.items() if name not in _OF_THE_SAMPLES}
+            raise InputError(
+                f"its attribute {' and '.join(missing)} is missing, so it was not generated from a recipe of this "
+                "package; generate or import it again."
+            )
+        arrays = {name: info for name, info in contents.arrays.items() if name not in _SAMPLE_VARIABLES}
         variables = {name: info for name, info in arrays.items() if _has_samples(info)}
         coordinates = {name: info for name, info in arrays.items() if info.role == "coordinate"}
         lengths = {dim: n for info in variables.values() for dim, n in zip(info.dims or (), info.shape)}
@@ -207,7 +216,7 @@ class DatasetHeader:
 
 
 def names_in(attribute: Any) -> tuple[str, ...]:
-    """Take the names from an attribute; netCDF writes a list of one as that one."""
+    """Return the names in an attribute, which netCDF stores as a string if there is only one."""
     return (attribute,) if isinstance(attribute, str) else tuple(map(str, attribute))
 
 
@@ -223,7 +232,7 @@ def _has_samples(info: ArrayInfo) -> bool:
 
 
 def check_dataset(contents: Contents) -> None:
-    """Check that an open file is a data set whose variables are there; nothing of them is read.
+    """Check that an open file is a data set with all its variables, without reading them.
 
     Raises
     ------
@@ -231,41 +240,48 @@ def check_dataset(contents: Contents) -> None:
         If it is not.
     """
     if "format_version" not in contents.attributes or "sciml_bounds_version" not in contents.attributes:
-        raise InputError("this package did not write it; make a data set of it with: sciml-bounds import.")
+        raise InputError("this package did not write it; convert it to a data set with: sciml-bounds import.")
     check_format(contents)
     content = contents.attributes.get("content")
-    if content != CONTENT or any(name not in contents.attributes for name in _NEEDED):
+    if content != CONTENT or any(name not in contents.attributes for name in _REQUIRED_ATTRIBUTES):
         what = "labelled fields without a recipe" if content == CONTENT else f"a {content}"
-        raise InputError(f"it holds {what} and no data set; open it with sb.data.read.")
+        raise InputError(f"it contains {what}, not a data set; open it with sb.data.read.")
     if any(info.role == "link" for info in contents.arrays.values()):
-        raise InputError("it holds a link, which data sets never do; it was changed after it was written.")
+        raise InputError("it has a link, unlike all data sets; it was changed after it was written.")
     for name in ("sample", *names_in(contents.attributes["inputs"]), *names_in(contents.attributes["targets"])):
         info = contents.arrays.get(name)
         if info is None:
-            raise InputError(f"the variable {name!r} is missing; the file is damaged or was changed, make it again.")
+            raise InputError(
+                f"the variable {name!r} is missing; the file is damaged or was changed, generate it again."
+            )
         if not info.is_numeric or not _has_samples(info):
-            raise InputError(f"the variable {name!r} has no axis of samples, or no numbers; make the file again.")
+            raise InputError(
+                f"the variable {name!r} must be numeric with the leading axis 'sample'; generate the file again."
+            )
 
 
 def open_dataset(path: Path | str) -> xarray.Dataset:
-    """Open a data set; its numbers are read when they are used.
+    """Open a data set lazily: its numbers are read when they are used.
 
     Parameters
     ----------
-    path
-        A file that `make_dataset`, `sciml-bounds generate` or `sciml-bounds import` made.
+    path : Path or str
+        File of `make_dataset`, `sciml-bounds generate` or `sciml-bounds import`.
 
     Returns
     -------
     xarray.Dataset
-        With the leading axis `sample` and the variable `split` (0 train, 1 validation, 2 test). Its attributes say what
-        determines the numbers; `parameters` is JSON, `inputs` and `targets` are lists.
+        Data set with leading axis `sample` and the variable `split` (0 train, 1 validation, 2 test). Its attributes
+        determine the numbers; `parameters` is JSON, `inputs` and `targets` are lists.
 
     Raises
     ------
     InputError
-        If it is no data set, or is written in a format that this version does not know. `sciml-bounds inspect` compares
-        the whole content with its checksum; reading a part of it compares that part.
+        If it is not a data set, or has a newer format.
+
+    Notes
+    -----
+    Reading a part of the data checks the checksums of that part; `sciml-bounds inspect` checks the whole file.
 
     Examples
     --------
@@ -290,21 +306,21 @@ def open_dataset(path: Path | str) -> xarray.Dataset:
 
 @contextmanager
 def writing_dataset(path: Path | str, header: DatasetHeader, samples: range) -> Iterator[DatasetWriter]:
-    """Write a data set of any size sample by sample; the file appears whole and checked, or not at all.
+    """Write a data set of any size sample by sample; the file is written atomically, with a checksum.
 
     Parameters
     ----------
-    path
-        Where, ending in .nc, .h5 or .hdf5; an existing file is replaced.
-    header
-        What it says about itself.
-    samples
-        The indices of the samples in it.
+    path : Path or str
+        File to write, ending in .nc, .h5 or .hdf5; an existing file is replaced.
+    header : DatasetHeader
+        Metadata of the data set.
+    samples : range
+        Indices of the samples in the file.
 
     Raises
     ------
     InputError
-        If it cannot be written there, for want of space, for example.
+        If the file cannot be written, for example because the disk is full.
     """
     check_target(path, SUFFIXES)
     with replacing(path) as part:
@@ -317,7 +333,7 @@ def writing_dataset(path: Path | str, header: DatasetHeader, samples: range) -> 
 
 
 class DatasetWriter(CheckedFile):
-    """A data set that is being written; `writing_dataset` makes it."""
+    """A data set that is being written; created by `writing_dataset`."""
 
     def __init__(self, path: Path, header: DatasetHeader, samples: range) -> None:
         self.header, self.samples = header, samples
@@ -325,7 +341,7 @@ class DatasetWriter(CheckedFile):
         super().__init__(path, lambda disk: _make_structure(disk, header, samples))
 
     def write(self, first: int, arrays: Mapping[str, Array]) -> None:
-        """Write the samples from index `first` on, an array of (count, ...) for each variable."""
+        """Write the samples from index `first` on, given an array (count, ...) for each variable."""
         for name in self.header.variables:
             values = arrays[name]
             with self._step() as file:
@@ -334,9 +350,9 @@ class DatasetWriter(CheckedFile):
             self._missing[name] -= len(values)
 
     def copy(self, source: h5py.File, first: int, last: int) -> None:
-        """Take the samples `first` to `last - 1` from another data set with the same variables.
+        """Copy the samples `first` to `last - 1` from another data set with the same variables.
 
-        Where it stores them as this one does, the compressed chunks are taken as they are.
+        Compressed chunks are copied unchanged if both files store the variable in the same way.
         """
         start = int(source["sample"][0])
         for name in self.header.variables:
@@ -350,10 +366,10 @@ class DatasetWriter(CheckedFile):
             self._missing[name] -= last - first
 
     def finish(self) -> None:
-        """Close the file, in which every sample must be, and write down its checksum."""
+        """Check that every sample was written, close the file, and store its checksum."""
         missing = {name: count for name, count in self._missing.items() if count}
         if missing:
-            raise RuntimeError(f"samples were not written, or twice: {missing}")
+            raise RuntimeError(f"samples are missing or were written twice: {missing}")
         super().finish()
 
 
@@ -365,16 +381,20 @@ def join(
     *,
     on_progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Write one data set from files that hold its samples, in their order.
+    """Write one data set from files with its samples.
 
     Parameters
     ----------
-    sources
-        Files with the indices of their samples, in ascending order without gaps; what is not in `samples` is left out.
-    path, header, samples
-        As in `writing_dataset`.
-    on_progress
-        Called with the number of samples after each file.
+    sources : sequence of (Path, range)
+        Files with the indices of their samples, in ascending order without gaps; samples outside `samples` are skipped.
+    path : Path or str
+        File to write, as in `writing_dataset`.
+    header : DatasetHeader
+        Metadata of the data set.
+    samples : range
+        Indices of the samples in the file.
+    on_progress : callable, optional
+        Called after each file with the number of samples written.
     """
     import h5py
 
@@ -388,7 +408,7 @@ def join(
 
 
 def is_whole(path: Path, samples: range) -> bool:
-    """Tell whether a file that this package made is as it was written and holds just these samples."""
+    """Return whether a file of this package is intact and has exactly these samples."""
     import h5py
 
     try:
@@ -400,7 +420,7 @@ def is_whole(path: Path, samples: range) -> bool:
 
 
 def stored_lengths(path: Path, variables: Mapping[str, Variable]) -> dict[str, int]:
-    """Give the lengths of all axes but the samples' in a file that this package made."""
+    """Return the lengths of all axes except that of the samples, in a file of this package."""
     import h5py
 
     with h5py.File(path, "r") as file:
@@ -408,27 +428,27 @@ def stored_lengths(path: Path, variables: Mapping[str, Variable]) -> dict[str, i
 
 
 def stored_samples(contents: Contents) -> range:
-    """Give the indices of the samples in an open data set of one piece.
+    """Return the indices of the samples in an open data set or shard.
 
     Raises
     ------
     InputError
-        If they do not follow one another.
+        If they are not consecutive.
     """
     indices = contents.read("sample")
     if not len(indices) or not np.array_equal(indices, np.arange(indices[0], indices[0] + len(indices))):
-        raise InputError("its samples do not follow one another; it is not a data set or shard that was generated.")
+        raise InputError("its samples are not consecutive, so it is not a generated data set or shard; give one.")
     return range(int(indices[0]), int(indices[-1]) + 1)
 
 
 def check_whole(contents: Contents) -> None:
-    """Check the whole content of an open data set against its checksum; raises InputError."""
+    """Check the whole content of an open data set against its checksum; raise InputError if they differ."""
     check_dataset(contents)
     check_content(contents)
 
 
 def _make_structure(disk: Disk, header: DatasetHeader, samples: range) -> None:
-    """Write names, axes, units and attributes; the numbers follow."""
+    """Write names, axes, units and attributes."""
     import h5netcdf
 
     count = len(samples)
@@ -437,19 +457,21 @@ def _make_structure(disk: Disk, header: DatasetHeader, samples: range) -> None:
         indices = np.arange(samples.start, samples.stop, dtype=np.int64)
         _put(file, "sample", ("sample",), indices, {"long_name": "index in the whole data set", "units": "1"})
         meanings = {"flag_values": np.arange(len(SPLITS), dtype=np.int8), "flag_meanings": " ".join(SPLITS)}
-        _put(file, "split", ("sample",), split_of(indices), {"long_name": "what the sample is for"} | meanings)
+        _put(
+            file, "split", ("sample",), split_of(indices), {"long_name": "split that the sample belongs to"} | meanings
+        )
         for name, (positions, units) in header.coordinates.items():
             _put(file, name, (name,), np.asarray(positions), {"long_name": f"position along {name}", "units": units})
         for name, variable in header.variables.items():
             shape = header.shape(name)
-            made = file.create_variable(
+            stored = file.create_variable(
                 name,
                 ("sample", *variable.dims),
                 np.dtype(variable.dtype),
                 chunks=_chunk(variable.dims, shape, np.dtype(variable.dtype).itemsize, count),
                 **FILTERS,
             )
-            made.attrs.update({"long_name": variable.long_name, "units": variable.units})
+            stored.attrs.update({"long_name": variable.long_name, "units": variable.units})
         file.attrs.update(header.attributes())
 
 
@@ -459,11 +481,11 @@ def _put(file: h5netcdf.File, name: str, dims: tuple[str, ...], values: Array, a
 
 
 def _chunk(dims: tuple[str, ...], shape: tuple[int, ...], itemsize: int, count: int) -> tuple[int, ...]:
-    """Give the shape of a chunk: one sample, or of a sample that changes with time, as many frames as fit."""
+    """Return the shape of a chunk: one sample, or as many frames of a time-dependent sample as fit."""
     if not shape:
-        return (min(count, _NUMBERS),)
+        return (min(count, _CHUNK_NUMBERS),)
     row = math.prod(shape[1:]) * itemsize
-    largest = _FRAMES if dims[0] == "time" else _LARGEST_CHUNK
+    largest = _FRAME_CHUNK_BYTES if dims[0] == "time" else _MAX_CHUNK_BYTES
     return (1, max(1, min(shape[0], largest // max(row, 1))), *shape[1:])
 
 
@@ -478,6 +500,6 @@ def _copy_sample(source: h5py.Dataset, at: int, target: h5py.Dataset, to: int) -
 
 
 def _storage(dataset: h5py.Dataset) -> tuple[Any, ...]:
-    """Give all that decides how the numbers of a chunk become bytes."""
+    """Return the properties that determine how the numbers of a chunk are encoded."""
     names = ("dtype", "chunks", "compression", "compression_opts", "shuffle", "fletcher32", "scaleoffset")
     return (dataset.shape[1:], *(getattr(dataset, name) for name in names))

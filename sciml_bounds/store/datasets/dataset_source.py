@@ -1,4 +1,4 @@
-"""A data set of ours as what is exported: its header, and its samples one after the other."""
+"""A data set to export: its header, and its samples one by one."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _WHAT = "the data set"
 
 @dataclass(frozen=True)
 class DatasetSource:
-    """A data set that was checked as a whole.
+    """A data set file whose whole content has been checked.
 
     Attributes
     ----------
-    path
+    path : Path
         The file.
-    header
-        What it says about itself.
-    samples
-        The index of each sample in the whole data set.
-    splits
-        The place of each in `SPLITS`.
+    header : DatasetHeader
+        Metadata of the data set.
+    samples : ndarray (n,)
+        Index of each sample in the whole data set.
+    splits : ndarray (n,)
+        Split of each sample, as index into `SPLITS`.
     """
 
     path: Path
@@ -44,26 +44,26 @@ class DatasetSource:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Inputs and targets, each once."""
+        """Names of inputs and targets, without repetition."""
         return tuple(dict.fromkeys((*self.header.inputs, *self.header.targets)))
 
     def dims(self, name: str) -> tuple[str, ...]:
-        """Give the axes of one sample of a variable."""
+        """Return the axes of one sample of a variable."""
         return self.header.variables[name].dims
 
     def space(self, name: str) -> tuple[str, ...]:
-        """Give those of them that are not time."""
+        """Return the axes of one sample of a variable without time."""
         return tuple(dim for dim in self.dims(name) if dim != "time")
 
     def positions(self, axis: str) -> Array:
-        """Give the positions along an axis; where it has none, the places in it."""
-        known = self.header.coordinates.get(axis)
-        return np.arange(self.header.lengths[axis]) if known is None else known[0]
+        """Return the positions along an axis, or 0, 1, ... if it has none."""
+        coordinate = self.header.coordinates.get(axis)
+        return np.arange(self.header.lengths[axis]) if coordinate is None else coordinate[0]
 
     def walk(self, names: tuple[str, ...]) -> Generator[tuple[int, int, dict[str, Array]]]:
-        """Give index, split and the named variables of one sample after the other.
+        """Yield index, split and named variables of each sample.
 
-        Each variable is read once and from front to back, so memory does not grow with the file.
+        Each variable is read once, from front to back, so memory does not grow with the file.
         """
         with ExitStack() as files:
             streams = {name: stream_samples(self.path, name, _WHAT) for name in names}
@@ -74,12 +74,12 @@ class DatasetSource:
 
 
 def open_source(path: Path | str) -> DatasetSource:
-    """Open a data set and compare its whole content with its checksum.
+    """Open a data set, and check its whole content against its checksum.
 
     Raises
     ------
     InputError
-        If the file is no data set of this package, or is damaged.
+        If the file is not a data set of this package, or is damaged.
     """
     path = Path(path)
     with ExitStack() as files:
@@ -95,5 +95,7 @@ def _splits(contents: Contents) -> Array:
     count = contents.arrays["sample"].shape
     splits = contents.read("split") if "split" in contents.arrays else np.empty(0)
     if splits.shape != count or not np.isin(splits, range(len(SPLITS))).all():
-        raise InputError(f"its variable 'split' is not one of 0 to {len(SPLITS) - 1} a sample; make it again.")
+        raise InputError(
+            f"its variable 'split' must have one number from 0 to {len(SPLITS) - 1} per sample; generate it again."
+        )
     return splits

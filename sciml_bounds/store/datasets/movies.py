@@ -1,6 +1,6 @@
-"""Fields that change with time: files that are written frame by frame, and appear whole or not at all.
+"""Files of time-dependent fields, written frame by frame, and atomically as a whole.
 
-They are netCDF-4 files as those of `results`, with the leading axis `time` (or another one that grows).
+They are netCDF-4 files like those of `saved_results`, with leading axis `time` (or another axis of frames).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["MovieHeader", "MovieVariable", "MovieWriter", "writing_movie"]
 
 @dataclass(frozen=True)
 class MovieVariable:
-    """A variable of a movie: its axes, of which the first one is that of frames where it has one, and what it is."""
+    """A variable of a movie: axes (that of the frames first, if any), dtype, description and units."""
 
     dims: tuple[str, ...]
     dtype: str
@@ -37,20 +37,20 @@ class MovieVariable:
 
 @dataclass(frozen=True)
 class MovieHeader:
-    """What a movie says about itself.
+    """Metadata of a movie.
 
     Attributes
     ----------
-    title
-        What it is, in words.
-    lengths
-        Of all axes.
-    coordinates
+    title : str
+        Description of the movie.
+    lengths : mapping
+        Lengths of all axes, by name.
+    coordinates : mapping
         Positions along axes, by name.
-    variables
-        What changes, by name.
-    asked
-        What determines the numbers, in JSON's words.
+    variables : mapping
+        Variables, by name.
+    asked : mapping
+        Parameters that determine the numbers, as JSON values.
     """
 
     title: str
@@ -62,19 +62,19 @@ class MovieHeader:
 
 @contextmanager
 def writing_movie(path: Path | str, header: MovieHeader) -> Iterator[MovieWriter]:
-    """Write a movie of any length frame by frame; the file appears whole and checked, or not at all.
+    """Write a movie of any length frame by frame; the file is written atomically, with a checksum.
 
     Parameters
     ----------
-    path
-        Where, ending in .nc, .h5 or .hdf5; an existing file is replaced.
-    header
-        What it says about itself.
+    path : Path or str
+        File to write, ending in .nc, .h5 or .hdf5; an existing file is replaced.
+    header : MovieHeader
+        Metadata of the movie.
 
     Raises
     ------
     InputError
-        If it cannot be written there, for want of space, for example.
+        If the file cannot be written, for example because the disk is full.
     """
     check_target(path, SUFFIXES)
     with replacing(path) as part:
@@ -87,32 +87,32 @@ def writing_movie(path: Path | str, header: MovieHeader) -> Iterator[MovieWriter
 
 
 class MovieWriter(CheckedFile):
-    """A movie that is being written; `writing_movie` makes it."""
+    """A movie that is being written; created by `writing_movie`."""
 
     def __init__(self, path: Path, header: MovieHeader) -> None:
         super().__init__(path, lambda disk: _make_structure(disk, header))
 
     def write(self, name: str, index: int | slice, values: Array) -> None:
-        """Write one frame of a variable, or several."""
+        """Write one or several frames of a variable."""
         with self._step() as file:
             file[name][index] = values
 
 
 def _make_structure(disk: Disk, header: MovieHeader) -> None:
-    """Write names, axes, units and attributes; the numbers follow."""
+    """Write names, axes, units and attributes."""
     import h5netcdf
 
     with h5netcdf.File(disk, "w") as file:
         file.dimensions = dict(header.lengths)
         for name, positions in header.coordinates.items():
-            made = file.create_variable(name, (name,), positions.dtype, data=positions)
-            made.attrs.update({"long_name": f"position along {name}", "units": "1"})
+            coordinate = file.create_variable(name, (name,), positions.dtype, data=positions)
+            coordinate.attrs.update({"long_name": f"position along {name}", "units": "1"})
         for name, variable in header.variables.items():
             shape = tuple(header.lengths[dim] for dim in variable.dims)
-            one = len(shape) > 1  # a field: a frame a chunk, so that one can be read alone
-            chunks = (1, *shape[1:]) if one else shape
-            made = file.create_variable(name, variable.dims, np.dtype(variable.dtype), chunks=chunks, **FILTERS)
-            made.attrs.update({"long_name": variable.long_name, "units": variable.units})
+            is_field = len(shape) > 1  # one frame per chunk, so that a frame can be read alone
+            chunks = (1, *shape[1:]) if is_field else shape
+            stored = file.create_variable(name, variable.dims, np.dtype(variable.dtype), chunks=chunks, **FILTERS)
+            stored.attrs.update({"long_name": variable.long_name, "units": variable.units})
         file.attrs.update(
             {
                 "Conventions": "CF-1.11",

@@ -1,7 +1,7 @@
-"""Our own files: results and labelled fields, written whole and read back.
+"""Write results and labelled fields to files, and read them back.
 
-They are netCDF-4 (and so HDF5) files with named axes, coordinates and units, which `xarray.open_dataset` and `h5py`
-open without this package. The root attributes say what they are: `content` ("Solution", "Certificate" or "Dataset"),
+The files are netCDF-4, and therefore HDF5, with named axes, coordinates and units; `xarray.open_dataset` and `h5py`
+open them without this package. Their root attributes are `content` ("Solution", "Certificate" or "Dataset"),
 `format_version`, `sciml_bounds_version`, `created`, `asked` (JSON) and `checksum` (SHA-256 of the whole content).
 """
 
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT_VERSION", "check_content", "check_format", "check_replaceable", "is_ours", "read", "write"]
 
-#: Version of the layout of our files: a major one that no older program can read, and what was added since.
+#: Version of the file layout: programs read files up to their own major version; minor versions are additions.
 FORMAT_VERSION = "0.1"
-#: What belongs to the file and not to its content.
-_OF_THE_FILE = ("content", "format_version", "sciml_bounds_version", "created", CHECKSUM)
-#: Chunks of 4 GiB are more than older versions of HDF5 read.
-_LARGEST_CHUNK = 2**28
+#: Attributes of the file itself, which are not part of its content.
+_FILE_ATTRIBUTES = ("content", "format_version", "sciml_bounds_version", "created", CHECKSUM)
+#: Maximum bytes per chunk; older versions of HDF5 cannot read chunks of 4 GiB.
+_MAX_CHUNK_BYTES = 2**28
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -54,28 +54,28 @@ def write(
     asked: Mapping[str, Any] | None = None,
     flux: bool = False,
 ) -> None:
-    """Write a result or labelled fields as netCDF-4; the file appears whole and checked, or not at all.
+    """Write a result or labelled fields as netCDF-4; the file is written atomically, with a checksum.
 
     Parameters
     ----------
-    result
-        A solution, a certificate, or a data set of numbers with one name an axis.
-    path
-        Where, ending in .nc, .h5 or .hdf5. A file that holds a result of the same kind is replaced; anything else that
-        is there is refused.
-    asked
-        What was asked for, kept in the file as JSON.
-    flux
-        Whether to keep the flux of the certificate, 2^d d times as many numbers as the values have in d dimensions.
+    result : Solution, Certificate or xarray.Dataset
+        A solution, a certificate, or a data set of numeric variables with named axes.
+    path : Path or str
+        File to write, ending in .nc, .h5 or .hdf5. An existing file is replaced if it has a result of the same kind;
+        any other existing file is an error.
+    asked : mapping, optional
+        Parameters of the run, stored in the file as JSON.
+    flux : bool, default False
+        Store the flux of the certificate, which has 2^d d times as many numbers as the values in d dimensions.
 
     Raises
     ------
     InputError
-        If it cannot be written there, something else is there, or it is not made of numbers.
+        If the file cannot be written, exists with other content, or a variable is not numeric.
 
     Notes
     -----
-    The file is made in memory, which therefore has to hold it: the HDF5 library does not survive a full disk.
+    The file is assembled in memory, because the HDF5 library crashes on a full disk.
 
     Examples
     --------
@@ -90,26 +90,26 @@ def write(
     content = type(result).__name__
     check_replaceable(path, content)
     if asked is not None and not isinstance(asked, Mapping):
-        raise InputError(f"asked is of type {type(asked).__name__}; give a dictionary of what was asked for.")
+        raise InputError(f"asked is of type {type(asked).__name__}; give a dictionary with the parameters of the run.")
     image = _image(_to_dataset(result, flux=flux), content, asked)
     with replacing(path) as part:
         part.write_bytes(image)
 
 
 def check_replaceable(path: Path | str, content: str) -> None:
-    """Find out, before the work, whether a result can be written, and destroys nothing but one of its kind.
+    """Check before the work that a result can be written and would replace only a result of the same kind.
 
     Parameters
     ----------
-    path
-        Where.
-    content
-        Of what kind it is: "Solution", "Certificate" or "Dataset".
+    path : Path or str
+        File to write.
+    content : str
+        Kind of the result: "Solution", "Certificate" or "Dataset".
 
     Raises
     ------
     InputError
-        If it cannot be written there, or something else is there.
+        If the file cannot be written, or exists with other content.
     """
     target = check_target(path, SUFFIXES)
     if not target.exists():
@@ -117,23 +117,25 @@ def check_replaceable(path: Path | str, content: str) -> None:
     try:
         with ExitStack() as files:
             contents = open_file(target, "the output", files)
-            there = contents.attributes.get("content") if is_ours(contents) else None
+            present = contents.attributes.get("content") if is_ours(contents) else None
             if "recipe" in contents.attributes:
-                there = "data set of a recipe"
+                present = "data set of a recipe"
     except InputError:
-        there = None
-    if there != content:
-        what = "what is no result of this package" if there is None else f"a {there}, and no {content}"
-        raise InputError(f"{path} is there already and holds {what}; remove it, or choose another name.")
+        present = None
+    if present != content:
+        what = "is not a result of this package" if present is None else f"contains a {present}, not a {content}"
+        raise InputError(f"{path} already exists and {what}; remove it, or choose another name.")
 
 
 def _image(dataset: xarray.Dataset, content: str, asked: Mapping[str, Any] | None) -> bytes:
-    """Make the bytes of the file, with the checksum of what is read back from them."""
+    """Return the bytes of the file, with the checksum of their content as read back."""
     import h5py
 
     for name, variable in dataset.variables.items():
         if variable.dtype.kind not in "fiubMm":
-            raise InputError(f"variable {name!r} holds {variable.dtype} values; only numbers can be written.")
+            raise InputError(
+                f"variable {name!r} has {variable.dtype} values, but only numbers can be written; drop it."
+            )
     dataset = dataset.assign_attrs(
         content=content,
         format_version=FORMAT_VERSION,
@@ -147,20 +149,20 @@ def _image(dataset: xarray.Dataset, content: str, asked: Mapping[str, Any] | Non
     dataset.to_netcdf(stream, engine="h5netcdf", encoding=encoding)
     with h5py.File(stream, "r+") as file:
         file.attrs[CHECKSUM] = stored_digest(file)
-    return stream.getvalue()  # a view of it that outlives an error in a traceback crashes Python 3.12
+    return stream.getvalue()  # not a view: if kept alive by a traceback, it crashes Python 3.12
 
 
 def _encoding(variable: xarray.Variable) -> dict[str, Any]:
-    """Compress and checksum, a sample of a field a chunk, so that one sample can be read alone."""
+    """Return compression, checksums and chunks: one sample of a field per chunk, so that it can be read alone."""
     plain: dict[str, Any] = {"_FillValue": None}
     if not variable.size or not variable.ndim:
         return plain
     batch = [str(dim).startswith(("sample", "batch")) for dim in variable.dims]
     chunks = [1 if one and not all(batch) else size for one, size in zip(batch, variable.shape)]
     rest = math.prod(chunks) * variable.dtype.itemsize
-    if rest > _LARGEST_CHUNK and not all(batch):
+    if rest > _MAX_CHUNK_BYTES and not all(batch):
         axis = batch.index(False)
-        chunks[axis] = max(1, chunks[axis] * _LARGEST_CHUNK // rest)
+        chunks[axis] = max(1, chunks[axis] * _MAX_CHUNK_BYTES // rest)
     return plain | {"chunksizes": tuple(chunks)} | FILTERS
 
 
@@ -176,13 +178,13 @@ def _to_dataset(result: Any, *, flux: bool) -> xarray.Dataset:
         dataset, parts = result.to_xarray(), [_certificate_parts(result, flux=flux)]
     elif isinstance(result, xarray.Dataset):
         dataset, parts = result.copy(), []
-        dataset.attrs = {name: value for name, value in result.attrs.items() if name not in _OF_THE_FILE}
+        dataset.attrs = {name: value for name, value in result.attrs.items() if name not in _FILE_ATTRIBUTES}
     else:
         raise InputError(
-            f"a Solution, Certificate or xarray.Dataset can be written, not an object of type {type(result).__name__}."
+            f"result is a {type(result).__name__}; only a Solution, Certificate or xarray.Dataset can be written."
         )
     if flux and not any(name.startswith("flux_") for variables, _ in parts for name in variables):
-        raise InputError("flux=True needs a certificate, and there is none; ask for it with certify=True.")
+        raise InputError("flux=True needs a certificate, but the result has none; solve with certify=True.")
     for variables, attributes in parts:
         dataset = dataset.assign(variables).assign_attrs(attributes)
     if isinstance(result, xarray.Dataset):
@@ -201,22 +203,22 @@ def _per_sample(tensor: torch.Tensor, long_name: str, *before: str, **attributes
 
 
 def _reasons(reason: Reason | tuple[Reason, ...], like: torch.Tensor, long_name: str) -> tuple[list[str], Any, Any]:
-    """Write reasons as numbers with their meanings beside them, as the CF conventions do."""
+    """Encode reasons as numbers with flag meanings, as in the CF conventions."""
     each = reason if isinstance(reason, tuple) else (reason,) * like.numel()
-    known = list(Reason)
-    numbers = torch.tensor([known.index(one) for one in each], dtype=torch.int8).reshape(like.shape)
-    meanings = " ".join(str(one).replace(" ", "_") for one in known)
-    return _per_sample(numbers, long_name, flag_values=np.arange(len(known), dtype=np.int8), flag_meanings=meanings)
+    values = list(Reason)
+    numbers = torch.tensor([values.index(one) for one in each], dtype=torch.int8).reshape(like.shape)
+    meanings = " ".join(str(one).replace(" ", "_") for one in values)
+    return _per_sample(numbers, long_name, flag_values=np.arange(len(values), dtype=np.int8), flag_meanings=meanings)
 
 
 def _solution_parts(solution: Solution) -> tuple[dict[str, Any], dict[str, Any]]:
     linear = solution.linear
     variables = {
-        "converged": _per_sample(solution.converged, "whether what was asked is reached"),
+        "converged": _per_sample(solution.converged, "whether the tolerance or error target was reached"),
         "reason": _reasons(solution.reason, solution.converged, "why the solver stopped"),
         "iterations": _per_sample(solution.iterations, "number of iterations"),
         "residual_norm": _per_sample(solution.residual_norm, "residual norm"),
-        "tolerance": _per_sample(solution.tolerance, "what the residual norm was asked to fall below"),
+        "tolerance": _per_sample(solution.tolerance, "tolerance of the residual norm"),
         "residual_norms": _per_sample(linear.residual_norms, "residual norm before each iteration", "iteration"),
         "linear_converged": _per_sample(linear.converged, "whether the residual norm is below the tolerance"),
         "linear_reason": _reasons(linear.reason, linear.converged, "why the linear solver stopped"),
@@ -251,18 +253,23 @@ def _certificate_parts(certificate: Certificate, *, flux: bool) -> tuple[dict[st
 
 
 def read(path: Path | str) -> Solution | Certificate | xarray.Dataset:
-    """Read back what `write` wrote, after comparing the whole content with its checksum.
+    """Read a file of `write`, after checking its whole content against its checksum.
+
+    Parameters
+    ----------
+    path : Path or str
+        The file.
 
     Returns
     -------
     Solution, Certificate or xarray.Dataset
-        On the CPU. A certificate has its numbers, but computes no new ones, since the problem is not in the file; its
-        `flux` is empty unless it was written. Of a solution, `linear.x` holds the nodal values.
+        The result, on the CPU. A certificate cannot compute new bounds, since the problem is not in the file; its
+        `flux` is empty unless it was written. In a solution, `linear.x` has the nodal values.
 
     Raises
     ------
     InputError
-        If it is not a file of this package, is damaged, or is written in a format that this version does not know.
+        If it is not a file of this package, is damaged, or has a newer format.
     """
     if not isinstance(path, str | PathLike):
         raise InputError(f"the path of the result is {path!r}; give a string or a Path.")
@@ -274,32 +281,34 @@ def read(path: Path | str) -> Solution | Certificate | xarray.Dataset:
             content = contents.attributes["content"]
             makers = {"Solution": _make_solution, "Certificate": _make_certificate, "Dataset": _make_dataset}
             if content not in makers:
-                raise InputError(f"it holds a {content}, which this version does not know; install a newer one.")
+                raise InputError(f"it contains a {content}, which this version cannot read; install a newer version.")
             return makers[content](dataset)
 
 
 def is_ours(contents: Contents) -> bool:
-    """Whether a file says that this package wrote it."""
+    """Return whether the attributes of a file say that this package wrote it."""
     return "format_version" in contents.attributes and "sciml_bounds_version" in contents.attributes
 
 
 def check_content(contents: Contents) -> None:
-    """Check that a file is ours, that its format is known, and that its content is what was written.
+    """Check that this package wrote a file, that its format is supported, and that its content matches its checksum.
 
     Raises
     ------
     InputError
-        If one of them fails.
+        If one of these checks fails.
     """
     if not is_ours(contents):
         raise InputError("this package did not write it; open it with xarray or h5py.")
     check_format(contents)
     if contents.digest is None or contents.digest() != contents.attributes.get(CHECKSUM):
-        raise InputError("its content is not what its checksum says; it was damaged or changed after it was written.")
+        raise InputError(
+            "its content does not match its checksum; it was damaged or changed after it was written, create it again."
+        )
 
 
 def check_format(contents: Contents) -> None:
-    """Check that this version knows the format of a file of ours; its content is not looked at.
+    """Check that this version supports the format of a file, without reading its content.
 
     Raises
     ------
@@ -309,11 +318,11 @@ def check_format(contents: Contents) -> None:
     version, ours = str(contents.attributes["format_version"]), int(FORMAT_VERSION.partition(".")[0])
     major = version.partition(".")[0]
     if not (major.isascii() and major.isdigit()):
-        raise InputError(f"its format version is {version!r}, which is none; the file is damaged.")
+        raise InputError(f"its format version {version!r} is invalid; the file is damaged.")
     if int(major) > ours:
         raise InputError(
-            f"it has format {version}, and this version of sciml_bounds reads formats up to {ours}; install the one "
-            f"that wrote it ({contents.attributes['sciml_bounds_version']}) or a newer one."
+            f"it has format {version}, but this version of sciml_bounds reads formats up to {ours}; install the "
+            f"version that wrote it ({contents.attributes['sciml_bounds_version']}) or a newer one."
         )
 
 
@@ -323,7 +332,7 @@ def _read_dataset(contents: Contents) -> xarray.Dataset:
     sizes = (math.prod(info.shape) * np.dtype(info.dtype).itemsize for info in contents.arrays.values())
     require_memory(sum(sizes), "its content")
     variables = {name: _read_variable(contents, name) for name in contents.arrays}
-    attributes = {name: value for name, value in contents.attributes.items() if name not in _OF_THE_FILE}
+    attributes = {name: value for name, value in contents.attributes.items() if name not in _FILE_ATTRIBUTES}
     return xarray.decode_cf(xarray.Dataset(variables, attrs=attributes))
 
 

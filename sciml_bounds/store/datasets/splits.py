@@ -1,4 +1,4 @@
-"""Which samples train, select and test: decided by their index alone, so that no sample ever changes sides."""
+"""Split of samples into training, validation and test sets, which depends on their index only."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["SPLITS", "split_of"]
 
-#: The names of the splits; a file stores their places in this list.
+#: Names of the splits; files store their index in this tuple.
 SPLITS = ("train", "validation", "test")
 
 
 def split_of(index: ArrayLike) -> NDArray[np.int8]:
-    """Give the split of samples as places in `SPLITS`: of ten in a row eight train, one validates, one tests.
+    """Return the split of samples as indices into `SPLITS`: of ten in a row eight train, one validates, one tests.
 
-    It depends on nothing but the index: data sets of any size, their shards and their continuations agree, and a sample
-    that a network was trained on never tests it.
+    Since it depends on the sample index only, data sets of any size and their shards agree, and a training sample never
+    becomes a test sample.
     """
     last_digit = np.asarray(index) % 10
     return np.where(last_digit == 8, 1, np.where(last_digit == 9, 2, 0)).astype(np.int8)

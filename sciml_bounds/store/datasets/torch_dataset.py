@@ -1,4 +1,4 @@
-"""Data sets as torch wants them: map-style, lazy, and safe in the workers of a `DataLoader`."""
+"""Data sets as map-style torch data sets, read lazily, and safe in the workers of a `DataLoader`."""
 
 from __future__ import annotations
 
@@ -36,53 +36,56 @@ _TIME = "time"
 
 
 class TorchDataset(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
-    """The samples of a data set as pairs (x, y) of tensors (channel, *space).
+    """Samples of a data set as pairs (x, y) of tensors (channel, *space).
 
-    Nothing is read before it is asked for, and each process opens the file for itself, so that the workers of a
-    `DataLoader` may be forked or spawned.
+    Samples are read when they are used, and each process opens the file itself, so the workers of a `DataLoader` may be
+    forked or spawned.
 
     Parameters
     ----------
-    path
-        A file of `make_dataset`, `sciml-bounds generate` or `sciml-bounds import`.
-    split
-        "train", "validation", "test", or "all" of them.
-    inputs, targets
-        Variables that are the channels of x and y; by default those that the file names.
-    subsample
-        Take the samples to a grid that is so many times coarser. Of values at nodes and on periodic grids every k-th is
-        taken: they stay what they were. Of values in cells the mean over k^d cells is taken, which is the cell value of
-        a source on the coarser grid, and keeps the share of each material in a coefficient, which picking single cells
-        would not. The solution is still that of the fine coefficient, so there is no `label_error` any more.
-    in_memory
-        Whether to read all now and keep it.
-    limit
-        Take at most so many samples, the first ones.
-    dtype
-        Of the tensors.
-    pairs
-        Whether an item is a pair of frames one step apart, of x at time t and of y at time t + 1, which is the default
-        for time-dependent samples (layout "time"); otherwise all frames are channels.
-    recipe
-        Refuse a file of another recipe.
+    path : Path or str
+        File of `make_dataset`, `sciml-bounds generate` or `sciml-bounds import`.
+    split : {"train", "validation", "test", "all"}, default "train"
+        Part of the samples.
+    inputs, targets : sequence of str, optional
+        Variables that form the channels of x and y; by default the inputs and targets in the file.
+    subsample : int, default 1
+        Coarsening factor k of the grid. Nodal values and values on periodic grids are sampled at every k-th point. Cell
+        values are averaged over k^d cells: this is the exact cell value of a source, and preserves the share of each
+        material in a coefficient. The solution remains that of the fine coefficient, so `label_error` is not available
+        for k > 1.
+    in_memory : bool, default False
+        Read all samples at once and keep them in memory.
+    limit : int, optional
+        Maximum number of samples; the first ones are used.
+    dtype : torch.dtype, default torch.float32
+        Floating-point dtype of the tensors.
+    pairs : bool, optional
+        If True, an item is a pair of consecutive frames, x at time t and y at time t + 1; if False, all frames are
+        channels. The default is True for time-dependent samples (layout "time").
+    recipe : str, optional
+        Name of the recipe that the file must have.
 
     Attributes
     ----------
-    recipe, parameters, seed, resolution, layout
-        What the file says about itself; the resolution is the one that it was generated at. Parameters and seed of an
-        imported file are empty and None.
-    inputs, targets
-        The variables, in the order of the channels.
-    samples
-        The index of each sample in the whole data set, (samples,).
-    trajectories
-        The index of the sample that each item belongs to, (items,): of pairs, many items belong to one trajectory.
+    recipe, layout : str
+        Recipe and layout in the file.
+    parameters : dict
+        Parameters in the file.
+    seed, resolution : int or None
+        Seed and resolution with which the file was generated.
+    inputs, targets : tuple of str
+        Variables, in the order of the channels.
+    samples : Tensor (samples,)
+        Index of each sample in the whole data set.
+    trajectories : Tensor (items,)
+        Index of the sample to which each item belongs; with pairs, many items belong to one trajectory.
 
     Raises
     ------
     InputError
-        If it is no data set or one of another recipe, a variable is missing, a split is empty, the grid cannot be
-        made so much coarser; when an item is asked for, if it is damaged or holds numbers that are not finite.
+        If the file is not a data set or has another recipe, a variable is missing, the split is empty, or `subsample`
+        does not divide the grid. Accessing an item raises it if the sample is damaged or not finite.
 
     Examples
     --------
@@ -133,25 +136,25 @@ class TorchDataset(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
 
     @property
     def label_error(self) -> Tensor:
-        """The guaranteed relative error of each label, (samples,) in float64.
+        """Guaranteed relative error of each label, shape (samples,), in float64.
 
         Raises
         ------
         InputError
-            If the file has none, or the samples were taken to a coarser grid or to half precision.
+            If the file has no error bounds, or the samples are coarsened or in half precision.
         """
         if self.subsample != 1:
             raise InputError(
-                f"label_error holds on the grid that {self.path} was solved on, and not on one {self.subsample} times "
-                "coarser; take subsample=1, or certify the labels there."
+                f"label_error is valid on the grid of {self.path}, not on a grid {self.subsample} times coarser; use "
+                "subsample=1, or certify the labels on the coarser grid."
             )
         if torch.finfo(self.dtype).bits < 32:  # labels are stored in single precision
             raise InputError(
-                f"label_error holds for the labels that {self.path} stores, and not for them in {self.dtype}; take "
+                f"label_error is valid for the labels stored in {self.path}, not after rounding to {self.dtype}; use "
                 "dtype=torch.float32."
             )
         if self._label_error is None:
-            raise InputError(f"the data set in {self.path} has no label_error: its labels are not certified.")
+            raise InputError(f"the data set in {self.path} has no label_error, since its labels are not certified.")
         return self._label_error
 
     def _describe(
@@ -160,7 +163,7 @@ class TorchDataset(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         attributes = contents.attributes
         self.recipe, self.layout = str(attributes["recipe"]), str(attributes["layout"])
         if recipe is not None and recipe != self.recipe:
-            raise InputError(f"it is of the recipe {self.recipe!r}, not {recipe!r}; give a file of that.")
+            raise InputError(f"its recipe is {self.recipe!r}, not {recipe!r}; give a file of that recipe.")
         self.parameters: dict[str, Any] = json.loads(str(attributes.get("parameters", "{}")))
         self.seed: int | None = attributes.get("seed")
         self.resolution: int | None = attributes.get("resolution")
@@ -172,28 +175,32 @@ class TorchDataset(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
             shapes = {name: self._fields[name].space for name in names}
             if len(set(shapes.values())) != 1:
                 listing = ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "none"
-                raise InputError(f"the {what} need one grid to be channels of one tensor ({listing}); choose others.")
+                raise InputError(
+                    f"the {what} must be on one grid to be channels of one tensor, but their shapes are {listing}; "
+                    "choose other variables."
+                )
 
     def _field(self, contents: Contents, name: str) -> _Field:
         info = contents.arrays.get(name)
         if info is None or not info.is_numeric or (info.dims or ())[:1] != ("sample",):
-            known = [n for n, i in contents.arrays.items() if (i.dims or ())[:1] == ("sample",) and len(i.shape) > 1]
-            raise InputError(f"it has no variable {name!r} of samples; there are {', '.join(known)}.")
+            others = [n for n, i in contents.arrays.items() if (i.dims or ())[:1] == ("sample",) and len(i.shape) > 1]
+            raise InputError(f"it has no variable {name!r} with samples; the choices are {', '.join(others)}.")
         dims = (info.dims or ())[1:]
         periodic = self.layout == _TIME or self.parameters.get("boundary") == "periodic"
         if not [dim for dim in dims if dim != _TIME]:
-            raise InputError(f"{name!r} is one number a sample and no field; choose another variable.")
+            raise InputError(f"{name!r} is not a field but one number per sample; choose another variable.")
         return _Field(name, dims, info.shape[1:], tuple(_kind(dim, periodic) for dim in dims), self.subsample)
 
     def _choose(self, contents: Contents, limit: int | None) -> None:
-        """Choose the samples of the split."""
+        """Select the samples of the split."""
         indices = contents.read("sample")
         splits = contents.read("split") if "split" in contents.arrays else split_of(indices)
         chosen = np.arange(len(indices)) if self.split == "all" else np.flatnonzero(splits == SPLITS.index(self.split))
         if not len(chosen):
             raise InputError(
-                f"it has no sample for {self.split}, with the samples {indices.min(initial=0)} to "
-                f"{indices.max(initial=0)}; of ten in a row, the ninth validates and the tenth tests: generate more."
+                f"it has no {self.split} samples among the samples {indices.min(initial=0)} to "
+                f"{indices.max(initial=0)}; of ten in a row, the ninth is for validation and the tenth for tests, so "
+                "generate more."
             )
         chosen = chosen[:limit]
         self._places = chosen.tolist()
@@ -202,11 +209,11 @@ class TorchDataset(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         self._label_error = None if errors is None else torch.from_numpy(errors[chosen].astype(np.float64))
 
     def _count_steps(self) -> int:
-        """Count the pairs of a trajectory."""
+        """Return the number of pairs per trajectory."""
         lengths = {field.shape[0] for field in self._fields.values() if field.timed}
         steps = max(lengths, default=0) - 1
         if len(lengths) != 1 or steps < 1:
-            raise InputError(f"the samples in {self.path} have no frames to make pairs of; leave out pairs=True.")
+            raise InputError(f"the samples in {self.path} have no frames for pairs; use pairs=False.")
         return steps
 
     # reading
@@ -215,7 +222,7 @@ class TorchDataset(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         return torch.cat([self._values(self._fields[name], sample, frame) for name in names])
 
     def _values(self, field: _Field, sample: int, frame: int) -> Tensor:
-        """Give the channels of one variable, (channel, *space)."""
+        """Return the channels of one variable, shape (channel, *space)."""
         part = slice(frame, frame + 1) if self.pairs and field.timed else slice(None)
         values = self._read(field, sample, part) if self._kept is None else self._kept[field.name][sample][part]
         return values if field.timed else values[None]
@@ -224,26 +231,26 @@ class TorchDataset(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         array = self._source.read(field.name, self._places[sample], part)
         if not np.isfinite(array).all():
             raise InputError(
-                f"sample {int(self.samples[sample])} in {self.path} has numbers that are not finite in {field.name!r}; "
-                "make the file again, or leave the sample out."
+                f"sample {int(self.samples[sample])} in {self.path} has values in {field.name!r} that are not finite; "
+                "generate the file again, or leave out the sample."
             )
         return torch.from_numpy(field.coarsen(array)).to(self.dtype)
 
     def _read_all(self) -> dict[str, Tensor]:
         sizes = (math.prod(field.coarse_shape) for field in self._fields.values())
         require_memory(sum(sizes) * len(self.samples) * self.dtype.itemsize, f"the data set in {self.path}")
-        kept = {}
+        arrays = {}
         for name, field in self._fields.items():
-            kept[name] = torch.empty((len(self.samples), *field.coarse_shape), dtype=self.dtype)
-            for sample, place in enumerate(kept[name]):
-                place.copy_(self._read(field, sample))
+            arrays[name] = torch.empty((len(self.samples), *field.coarse_shape), dtype=self.dtype)
+            for sample, row in enumerate(arrays[name]):
+                row.copy_(self._read(field, sample))
         self._source.close()
-        return kept
+        return arrays
 
 
 @dataclass(frozen=True)
 class _Field:
-    """A variable: axes and shape of a sample, what each axis counts, and how much coarser it is taken."""
+    """A variable: axes and shape of a sample, kinds of the axes (see `_kind`), and coarsening factor."""
 
     name: str
     dims: tuple[str, ...]
@@ -258,28 +265,28 @@ class _Field:
                 possible = [k for k in range(2, cells) if cells % k == 0][:8]
                 raise InputError(
                     f"subsample={self.factor} does not divide the {cells} intervals of {self.name!r} along {dim}; "
-                    f"take one of {', '.join(map(str, [1, *possible]))}."
+                    f"use one of {', '.join(map(str, [1, *possible]))}."
                 )
 
     @property
     def space(self) -> tuple[int, ...]:
-        """The shape without time."""
+        """Shape of a sample without time."""
         return self.shape[1:] if self.timed else self.shape
 
     @property
     def timed(self) -> bool:
-        """Whether its first axis is time."""
+        """Return whether the first axis is time."""
         return self.dims[0] == _TIME
 
     @property
     def coarse_shape(self) -> tuple[int, ...]:
-        """The shape of a sample on the coarser grid."""
+        """Shape of a sample on the coarser grid."""
         shape = ((n - 1) // self.factor + 1 if kind == "nodes" else n // self.factor
                  for n, kind in zip(self.shape, self.kinds))  # fmt: skip
         return tuple(n if kind == "times" else c for n, c, kind in zip(self.shape, shape, self.kinds))
 
     def coarsen(self, array: Array) -> Array:
-        """Take a sample to the coarser grid."""
+        """Return a sample on the coarser grid."""
         if self.factor == 1:
             return array
         for axis, kind in enumerate(self.kinds):
@@ -292,7 +299,7 @@ class _Field:
 
 
 def _kind(dim: str, periodic: bool) -> str:
-    """Say what an axis counts: cells, nodes with both ends, points of a periodic grid, or times."""
+    """Return the kind of an axis: "cells", "nodes" (both ends included), "points" of a periodic grid, or "times"."""
     if dim == _TIME:
         return "times"
     if dim in AXES:
@@ -301,7 +308,7 @@ def _kind(dim: str, periodic: bool) -> str:
 
 
 class _Source:
-    """The file, opened by each process for itself when it first reads."""
+    """The file, which each process opens when it first reads."""
 
     def __init__(self, path: Path, checksum: Any) -> None:
         self._path, self._checksum = path, checksum
@@ -314,7 +321,7 @@ class _Source:
         Raises
         ------
         InputError
-            If it cannot be read.
+            If the sample cannot be read.
         """
         with one_sentence(f"the data set in {self._path}"):
             array: Array = self._open()[name][place, part]
@@ -323,17 +330,17 @@ class _Source:
     def _open(self) -> h5py.File:
         import h5py
 
-        if self._file is None or self._owner != os.getpid():  # a forked process shares the position in a file
-            # Files appear whole and never change, so that no lock is needed, which some file systems do not have.
+        if self._file is None or self._owner != os.getpid():  # a forked process shares the file position
+            # Files are replaced atomically and never change, so no lock is needed; some file systems have none.
             file = h5py.File(self._path, "r")
             if file.attrs.get(CHECKSUM) != self._checksum:
                 file.close()
-                raise InputError("it was replaced by another one; open the data set again.")
+                raise InputError("the file was replaced by another one; open the data set again.")
             self._file, self._owner = file, os.getpid()
         return self._file
 
     def close(self) -> None:
-        """Close the file until it is needed again."""
+        """Close the file; the next read opens it again."""
         if self._file is not None and self._owner == os.getpid():
             self._file.close()
         self._file = None
@@ -344,9 +351,9 @@ class _Source:
 
 def _check_options(split: str, subsample: int, limit: int | None, dtype: torch.dtype) -> None:
     if split not in (*SPLITS, "all"):
-        raise InputError(f"split={split!r} is none of {', '.join(SPLITS)} and all.")
+        raise InputError(f"unknown split={split!r}; the choices are {', '.join(SPLITS)} and all.")
     for name, value in (("subsample", subsample), ("limit", 1 if limit is None else limit)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"{name}={value!r} is not a positive integer; give one.")
+            raise InputError(f"{name}={value!r} must be a positive integer.")
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise InputError(f"dtype={dtype} is not a floating-point dtype; give torch.float32 or torch.float64.")

@@ -1,1 +1,1 @@
-"""Published formats and those of other packages: import and export."""
+"""Import from and export to the formats of other packages and publications."""

@@ -1,4 +1,4 @@
-"""Files of published data sets: those of the FNO authors (MATLAB) and of neuraloperator (torch)."""
+"""Import layouts of the published files of the FNO authors (MATLAB) and of neuraloperator (torch)."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _NEURALOPERATOR = "neuraloperator, https://github.com/neuraloperator/neuralopera
 
 
 def is_fno(contents: Contents) -> bool:
-    """Tell whether a file has the names that the FNO authors use in their MATLAB files."""
+    """Return whether a file has the array names of the FNO authors."""
     return {"coeff", "sol"} <= contents.arrays.keys() or {"a", "u"} <= contents.arrays.keys()
 
 
 def describe_fno(contents: Contents) -> ForeignLayout:
-    """Describe Darcy flow (coeff, sol), Burgers (a, u) or Navier-Stokes (a, u, t).
+    """Return the layout of Darcy flow (coeff, sol), Burgers (a, u) or Navier-Stokes (a, u, t).
 
     Raises
     ------
@@ -72,8 +72,10 @@ def _burgers(contents: Contents) -> ForeignLayout:
         "Burgers' equation of the FNO authors",
         _FNO,
         {
-            "initial": ForeignVariable(("a",), ("x",), shape, plain_dtype(contents, "a"), "at the time 0"),
-            "solution": ForeignVariable(("u",), ("x",), shape, plain_dtype(contents, "u"), "at the final time"),
+            "initial": ForeignVariable(("a",), ("x",), shape, plain_dtype(contents, "a"), "solution at time 0"),
+            "solution": ForeignVariable(
+                ("u",), ("x",), shape, plain_dtype(contents, "u"), "solution at the final time"
+            ),
         },
         ("initial",),
         ("solution",),
@@ -84,7 +86,7 @@ def _burgers(contents: Contents) -> ForeignLayout:
 
 
 def _navier_stokes(contents: Contents) -> ForeignLayout:
-    """Put the initial frame `a` before the frames `u`, which have time last."""
+    """Return the layout of trajectories: the initial frame `a`, then the frames `u`, whose last axis is time."""
     require_arrays(contents, ("a",), {"a": (3,)})
     require_arrays(contents, ("t",), {"t": (1, 2)})
     same_samples(contents, ("a", "u"))
@@ -92,10 +94,12 @@ def _navier_stokes(contents: Contents) -> ForeignLayout:
     space = initial[1:]
     times = contents.read("t").reshape(-1).astype(np.float64)
     if shape[1:3] != space or len(times) != shape[3]:
-        raise InputError(f"the shapes of its arrays disagree: a {initial}, u {shape}, {len(times)} times t.")
+        raise InputError(
+            f"the shapes of its arrays disagree: a {initial}, u {shape}, {len(times)} times t; correct them."
+        )
     times = np.concatenate([[0.0], times])
     if not (np.diff(times) > 0).all():
-        raise InputError("its times t do not grow from above 0; the first frame of u has to come after a, at time 0.")
+        raise InputError("its times t must increase and be positive, because the initial frame a is at time 0.")
     positions = {dim: (np.arange(n) / n, "1") for dim, n in zip(("x", "y"), space)}
     dtype = plain_dtype(contents, "u")
     trajectory = ForeignVariable(
@@ -119,7 +123,7 @@ def _initial_first(rows: Sequence[Array]) -> Array:
 
 
 def is_neuraloperator(contents: Contents) -> bool:
-    """Tell whether a file has the names that neuraloperator uses in its torch files."""
+    """Return whether a file has the array names of neuraloperator."""
     return contents.format == "torch" and ({"x", "y"} <= contents.arrays.keys() or _is_burgers(contents))
 
 
@@ -128,7 +132,7 @@ def _is_burgers(contents: Contents) -> bool:
 
 
 def describe_neuraloperator(contents: Contents) -> ForeignLayout:
-    """Describe Darcy flow (x, y) or Burgers (input, output, visc).
+    """Return the layout of Darcy flow (x, y) or Burgers (input, output, visc).
 
     Raises
     ------
@@ -141,9 +145,9 @@ def describe_neuraloperator(contents: Contents) -> ForeignLayout:
     same_samples(contents, ("x", "y"), same_shape=True)
     shape = contents.arrays["x"].shape[1:]
     dims = SPACE[: len(shape)]
-    # A boolean says which of two materials is where; what they are is not in the file.
+    # Booleans tell the two materials apart; their coefficients are not in the file.
     phases = contents.arrays["x"].dtype == "bool"
-    name, about = ("phase", "which of two materials, 0 or 1") if phases else ("coefficient", "coefficient")
+    name, about = ("phase", "index of the material, 0 or 1") if phases else ("coefficient", "coefficient")
     return ForeignLayout(
         "Darcy flow of neuraloperator",
         _NEURALOPERATOR,
@@ -158,21 +162,22 @@ def describe_neuraloperator(contents: Contents) -> ForeignLayout:
 
 
 def _not_negative(rows: Sequence[Array]) -> Array:
-    """Refuse what is no coefficient: forced flows, which neuraloperator publishes too, have the same names."""
+    """Raise if x is not a coefficient: neuraloperator also publishes forced flows with the same array names."""
     if (rows[0] < 0).any():
         raise InputError(
-            "its x has negative values, which no coefficient of Darcy flow has; only that is imported of x and y."
+            "its x has negative values, so it is not a coefficient of Darcy flow; of files with x and y, only Darcy "
+            "flow can be imported."
         )
     return rows[0]
 
 
 def _frames(contents: Contents) -> ForeignLayout:
-    """Describe trajectories, whose first frame is the input."""
+    """Return the layout of trajectories whose first frame is the input."""
     require_arrays(contents, ("input", "output"), {"input": (2,), "output": (3,)})
     same_samples(contents, ("input", "output"))
     initial, shape = contents.arrays["input"].shape, contents.arrays["output"].shape
     if initial[1] != shape[2]:
-        raise InputError(f"the shapes of its arrays disagree: input {initial}, output {shape}.")
+        raise InputError(f"the shapes of its arrays disagree: input {initial}, output {shape}; correct them.")
     viscosity = contents.read("visc") if "visc" in contents.arrays else np.empty(0)
     solution = ForeignVariable(
         ("input", "output"), ("time", "x"), shape[1:], plain_dtype(contents, "output"), "solution", make=_check_first
@@ -191,5 +196,5 @@ def _frames(contents: Contents) -> ForeignLayout:
 def _check_first(rows: Sequence[Array]) -> Array:
     initial, frames = rows
     if not np.array_equal(initial, frames[0]):
-        raise InputError("the first frame of its output is not its input, as it is in neuraloperator's files.")
+        raise InputError("the first frame of its output differs from its input; in files of neuraloperator they agree.")
     return frames

@@ -1,4 +1,4 @@
-"""Import a published file as a data set of ours."""
+"""Import published files as data sets of this package."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from sciml_bounds.store.safety.writer import SUFFIXES, check_new_file
 
 __all__ = ["KINDS", "import_dataset"]
 
-#: Bytes that are written together.
-_TOGETHER = 2**22
+#: Approximate number of bytes per write.
+_WRITE_BYTES = 2**22
 
 
 class _Kind(NamedTuple):
@@ -35,7 +35,7 @@ class _Kind(NamedTuple):
     describe: Callable[[Contents], ForeignLayout]
 
 
-#: What can be imported.
+#: Kinds of files that can be imported.
 KINDS = {
     "pdebench": _Kind("flat HDF5 files of PDEBench (tensor, nu, x-coordinate, ...)", is_pdebench, describe_pdebench),
     "fno": _Kind("MATLAB files of the FNO authors (coeff, sol or a, u, t)", is_fno, describe_fno),
@@ -52,18 +52,18 @@ def import_dataset(
     kind: str | None = None,
     callback: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Import a published file as a data set of this package; it appears whole and checked, or not at all.
+    """Import a published file as a data set of this package; the data set is written atomically and checked.
 
     Parameters
     ----------
-    source
-        The file: of PDEBench (.hdf5, .h5), the FNO authors (.mat of version 5 or 7.3) or neuraloperator (.pt).
-    path
-        The data set, ending in .nc, .h5 or .hdf5; an existing file is never overwritten.
-    kind
-        "pdebench", "fno" or "neuraloperator"; found out from the arrays in the file if left out.
-    callback
-        Told now and then how many samples are done, and how many there are.
+    source : Path or str
+        File of PDEBench (.hdf5, .h5), the FNO authors (.mat of version 5 or 7.3) or neuraloperator (.pt).
+    path : Path or str
+        Data set to write, ending in .nc, .h5 or .hdf5; it must not exist.
+    kind : str, optional
+        "pdebench", "fno" or "neuraloperator"; detected from the arrays in the file by default.
+    callback : callable, optional
+        Called repeatedly with the number of finished samples and the number of all samples.
 
     Returns
     -------
@@ -73,20 +73,19 @@ def import_dataset(
     Raises
     ------
     InputError
-        If the file is of none of these kinds, lacks an array, its shapes disagree, or it holds numbers that are not
-        finite.
+        If the kind of the file is unknown, an array is missing, shapes disagree, or numbers are not finite.
 
     Notes
     -----
-    Its `recipe` is "imported", its `seed` -1, and its `parameters` hold the kind, the name and the SHA-256 of the file
-    beside what the file says. Samples keep their order, and with it their split (`split_of`). Labels of others carry no
-    certified error. Nothing in the file is executed; memory does not grow with it, except that an array of a MATLAB
-    file of version 5 is read whole.
+    The `recipe` is "imported", the `seed` is -1, and `parameters` has the kind, the name and the SHA-256 of the file in
+    addition to its own parameters. Samples keep their order, which determines their split (`split_of`). The labels have
+    no certified errors. Nothing in the file is executed. Memory does not grow with the file, except that arrays of
+    MATLAB files of version 5 are read whole.
     """
     source = Path(source)
     target = check_new_file(path, SUFFIXES)
     if kind is not None and kind not in KINDS:
-        raise InputError(f"kind={kind!r} is not known; choose one of {', '.join(KINDS)}.")
+        raise InputError(f"unknown kind={kind!r}; the choices are {', '.join(KINDS)}.")
     with ExitStack() as files:
         contents = open_file(source, "the file", files)
         with one_sentence(f"the file {source}"):
@@ -105,18 +104,18 @@ def import_dataset(
 
 
 def _batch(layout: ForeignLayout) -> int:
-    """Count the samples that are written together: writing many small ones one by one is slow."""
+    """Return the number of samples per write, since writing small samples one by one is slow."""
     size = sum(math.prod(variable.shape) * 8 for variable in layout.variables.values())
-    return max(1, _TOGETHER // size)
+    return max(1, _WRITE_BYTES // size)
 
 
 def _recognise(contents: Contents) -> str:
-    found = [name for name, kind in KINDS.items() if kind.recognise(contents)]
-    if len(found) != 1:
+    matching = [name for name, kind in KINDS.items() if kind.recognise(contents)]
+    if len(matching) != 1:
         names = printable(", ".join(list(contents.arrays)[:20])) or "none"
-        known = "; ".join(f"{name}: {kind.what}" for name, kind in KINDS.items())
-        raise InputError(f"it is not of a kind that is known by its arrays ({names}); known are {known}.")
-    return found[0]
+        kinds = "; ".join(f"{name}: {kind.what}" for name, kind in KINDS.items())
+        raise InputError(f"its kind cannot be detected from its arrays ({names}); supported kinds are {kinds}.")
+    return matching[0]
 
 
 def _header(layout: ForeignLayout, count: int, kind: str, source: Path) -> DatasetHeader:
@@ -125,7 +124,7 @@ def _header(layout: ForeignLayout, count: int, kind: str, source: Path) -> Datas
     return DatasetHeader(
         recipe="imported",
         title=layout.title,
-        description=f"Imported from {origin['file']}; the labels carry no certified error.",
+        description=f"Imported from {origin['file']}; the labels have no certified errors.",
         reference=layout.reference,
         parameters={**layout.parameters, **origin},
         seed=-1,
@@ -148,7 +147,7 @@ def _checksum(source: Path) -> str:
 
 
 def _walk(source: Path, layout: ForeignLayout, count: int) -> Iterator[dict[str, Array]]:
-    """Give our variables sample by sample; each array of the file is read once, from front to back."""
+    """Yield the variables sample by sample; each array of the file is read once, from front to back."""
     names = dict.fromkeys(name for variable in layout.variables.values() for name in variable.arrays)
     with ExitStack() as files:
         streams = {name: stream_samples(source, name, "the file") for name in names}
@@ -157,11 +156,11 @@ def _walk(source: Path, layout: ForeignLayout, count: int) -> Iterator[dict[str,
         for sample in range(count):
             rows = {name: next(stream) for name, stream in streams.items()}
             with one_sentence(f"sample {sample} of the file {source}"):
-                yield {name: _made(name, variable, rows) for name, variable in layout.variables.items()}
+                yield {name: _variable_sample(name, variable, rows) for name, variable in layout.variables.items()}
 
 
-def _made(name: str, variable: ForeignVariable, rows: dict[str, Array]) -> Array:
-    made = np.asarray(variable.make([rows[array] for array in variable.arrays]), variable.dtype)
-    if not np.isfinite(made).all():
-        raise InputError(f"{name!r} holds NaN or infinite values; leave out the sample.")
-    return made
+def _variable_sample(name: str, variable: ForeignVariable, rows: dict[str, Array]) -> Array:
+    sample = np.asarray(variable.make([rows[array] for array in variable.arrays]), variable.dtype)
+    if not np.isfinite(sample).all():
+        raise InputError(f"{name!r} has NaN or infinite values; remove the sample from the file.")
+    return sample

@@ -1,4 +1,4 @@
-"""How the arrays of somebody else's file become the variables of a data set of ours."""
+"""Mapping from the arrays of a foreign file to the variables of a data set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sciml_bounds.store.reading.contents import Array, Contents
 
 __all__ = ["SPACE", "ForeignLayout", "ForeignVariable", "plain_dtype", "require_arrays", "same_samples"]
 
-#: Names of the axes of space.
+#: Names of the spatial axes.
 SPACE = ("x", "y", "z")
 
 
@@ -23,16 +23,20 @@ def _first(rows: Sequence[Array]) -> Array:
 
 @dataclass(frozen=True)
 class ForeignVariable:
-    """One variable of ours, and where its samples come from.
+    """A variable of the data set, and the arrays of the file from which it is made.
 
     Attributes
     ----------
-    arrays
-        Names of arrays in the file, whose first axis counts the samples.
-    dims, shape, dtype, long_name, units
-        Of one sample of ours.
-    make
-        Makes it from one sample of each of `arrays`.
+    arrays : tuple of str
+        Names of arrays in the file, whose first axis is that of the samples.
+    dims : tuple of str
+        Names of the axes of one sample.
+    shape : tuple of int
+        Shape of one sample.
+    dtype, long_name, units : str
+        Precision, description and units of the variable.
+    make : callable
+        Function that returns one sample of the variable for a list with one sample of each of `arrays`.
     """
 
     arrays: tuple[str, ...]
@@ -46,16 +50,20 @@ class ForeignVariable:
 
 @dataclass(frozen=True)
 class ForeignLayout:
-    """A file as it was recognised.
+    """Layout of a recognised foreign file.
 
     Attributes
     ----------
-    title, reference
-        What it is, and who publishes such files.
-    variables, coordinates, inputs, targets, layout
-        As in our files.
-    parameters
-        What the file says about its numbers.
+    title, reference : str
+        Description and publication of the file.
+    variables, coordinates : mapping
+        Variables and coordinates of the data set, by name.
+    inputs, targets : tuple of str
+        Names of the variables that a network receives and predicts.
+    layout : str
+        Layout as in `Recipe.layout`.
+    parameters : mapping
+        Parameters in the file that determine its numbers.
     """
 
     title: str
@@ -69,26 +77,26 @@ class ForeignLayout:
 
 
 def require_arrays(contents: Contents, names: Sequence[str], dims: Mapping[str, tuple[int, ...]]) -> None:
-    """Check that arrays of numbers are there, with one of the numbers of axes that `dims` allows each.
+    """Check that arrays exist, are numeric, and have one of the numbers of axes in `dims`.
 
     Raises
     ------
     InputError
-        If not.
+        If one does not.
     """
     for name in names:
         if name not in contents.arrays:
-            raise InputError(f"it has no array {name!r}; the arrays in it are {', '.join(list(contents.arrays)[:20])}.")
+            raise InputError(f"it has no array {name!r}; its arrays are {', '.join(list(contents.arrays)[:20])}.")
         info = contents.arrays[name]
         if not info.is_numeric:
-            raise InputError(f"{name!r} holds {info.dtype} values; an array of real numbers is needed.")
+            raise InputError(f"{name!r} has {info.dtype} values; it must be an array of real numbers.")
         if len(info.shape) not in dims[name] or 0 in info.shape:
             allowed = " or ".join(map(str, dims[name]))
-            raise InputError(f"{name!r} has the shape {info.shape}; {allowed} axes are needed, the first for samples.")
+            raise InputError(f"{name!r} has shape {info.shape}; it must have {allowed} axes, the first for samples.")
 
 
 def same_samples(contents: Contents, names: Sequence[str], *, same_shape: bool = False) -> int:
-    """Check that arrays have as many samples, or all one shape, and return how many samples.
+    """Check that arrays have the same number of samples, or the same shape, and return the number of samples.
 
     Raises
     ------
@@ -99,10 +107,10 @@ def same_samples(contents: Contents, names: Sequence[str], *, same_shape: bool =
     compared = {shape if same_shape else shape[:1] for shape in shapes.values()}
     if len(compared) != 1:
         listing = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise InputError(f"the shapes of its arrays disagree: {listing}.")
+        raise InputError(f"the shapes of its arrays disagree: {listing}; correct them.")
     return next(iter(shapes.values()))[0]
 
 
 def plain_dtype(contents: Contents, name: str) -> str:
-    """Choose in which dtype an array is stored: double precision stays, all others become single precision."""
+    """Return the dtype in which an array is stored: float64 for 64-bit numbers, otherwise float32."""
     return "float64" if np.dtype(contents.arrays[name].dtype) in (np.dtype("f8"), np.dtype("i8")) else "float32"

@@ -1,8 +1,8 @@
-"""The files of PDEBench: one flat HDF5 file a data set, in float32.
+"""Import and export of PDEBench files: one flat HDF5 file per data set, in float32.
 
-Darcy flow has `tensor` (sample, 1, x, y), the solution, and `nu` (sample, x, y), the coefficient, both at the centres
-of cells; the root attribute `beta` is the source. One field in time and one dimension is `tensor` (sample, time, x);
-its `t-coordinate` is one longer than the time axis. Compressible flow has one array a component.
+Darcy flow has `tensor` (sample, 1, x, y), the solution, and `nu` (sample, x, y), the coefficient, both at cell centres;
+the root attribute `beta` is the source. One field in time and one space dimension is `tensor` (sample, time, x); its
+`t-coordinate` has one entry more than the time axis. Compressible flow has one array per component.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ _FLOW = ("density", "pressure", "Vx", "Vy", "Vz")
 
 
 def export_pdebench(path: Path | str, out: Path | str, *, callback: Callable[[int, int], None] | None = None) -> Path:
-    """Export a data set to one file of PDEBench, which appears whole or not at all.
+    """Export a data set to a PDEBench file; the file is written atomically.
 
     Parameters
     ----------
-    path
-        A data-set file of this package: one coefficient and one solution in two dimensions, or one field in time and
-        one dimension.
-    out
-        The file, ending in .hdf5, by which PDEBench's loader knows this layout; an existing one is never overwritten.
-    callback
-        Told after each sample how many are done, and how many there are.
+    path : Path or str
+        Data set file of this package: one coefficient and one solution in two dimensions, or one field in time and one
+        space dimension.
+    out : Path or str
+        File to write; it must end in .hdf5, by which the loader of PDEBench recognises this layout, and must not exist.
+    callback : callable, optional
+        Called after each sample with the number of finished samples and the number of all samples.
 
     Returns
     -------
@@ -64,13 +64,13 @@ def export_pdebench(path: Path | str, out: Path | str, *, callback: Callable[[in
     Raises
     ------
     InputError
-        If the file is no data set, PDEBench has no layout for it, it holds numbers that are not finite, or the output
-        cannot be written.
+        If the file is not a data set, PDEBench has no layout for it, it contains NaN or infinity, or the output cannot
+        be written.
 
     Notes
     -----
-    A solution at nodes is averaged to the centres of cells, where PDEBench has it: for a bilinear solution, its value
-    there. Indices and splits are kept in the arrays `sample` and `split`, which PDEBench's loader leaves alone.
+    A nodal solution is averaged to the cell centres, where PDEBench expects it; for a bilinear solution this is its
+    value there. The arrays `sample` and `split` keep indices and splits; the loader of PDEBench ignores them.
     """
     target = check_new_file(out, (".hdf5",))
     source = open_source(path)
@@ -86,7 +86,7 @@ def export_pdebench(path: Path | str, out: Path | str, *, callback: Callable[[in
 
 
 def _is_darcy(source: DatasetSource, axes: tuple[str, ...]) -> bool:
-    """Tell one layout from the other, and refuse what has none."""
+    """Return whether a data set is Darcy flow rather than a time-dependent field; raise if it is neither."""
     header = source.header
     steady = all("time" not in source.dims(name) for name in source.fields)
     if steady and header.inputs == ("coefficient",) and len(header.targets) == 1 and len(axes) == 2:
@@ -96,7 +96,7 @@ def _is_darcy(source: DatasetSource, axes: tuple[str, ...]) -> bool:
     what = "; ".join(f"{name} {source.dims(name)}" for name in source.fields)
     raise InputError(
         "PDEBench has layouts for one coefficient and its solution in two dimensions, and for one field in time and "
-        f"one dimension; this data set has {what}. Export it to The Well instead."
+        f"one space dimension, but this data set has {what}; export it to The Well instead."
     )
 
 
@@ -153,27 +153,27 @@ def _field(source: DatasetSource, name: str, row: Array, axes: tuple[str, ...]) 
 
 
 def is_pdebench(contents: Contents) -> bool:
-    """Tell whether a file has the names of PDEBench's flat files."""
+    """Return whether a file has the array names of the flat files of PDEBench."""
     return "x-coordinate" in contents.arrays and not {"tensor", *_FLOW}.isdisjoint(contents.arrays)
 
 
 def describe_pdebench(contents: Contents) -> ForeignLayout:
-    """Describe a flat file.
+    """Return the layout of a flat file.
 
     Raises
     ------
     InputError
-        If an array is missing, the shapes disagree, or it is a file with a group a seed.
+        If an array is missing, the shapes disagree, or the file has one group per seed.
     """
     if any(name.endswith("/data") for name in contents.arrays) and "tensor" not in contents.arrays:
-        raise InputError("it has a group for each seed, as some files of PDEBench; only its flat files are imported.")
+        raise InputError("it has one group per seed, like some files of PDEBench; only flat files can be imported.")
     if "nu" in contents.arrays:
         return _darcy(contents)
     if "tensor" in contents.arrays:
         return _frames(contents, {"tensor": "solution"}, (3,))
     names = {name: name for name in _FLOW if name in contents.arrays}
     if not names:
-        require_arrays(contents, ("tensor",), {"tensor": (3, 4)})  # refuses it
+        require_arrays(contents, ("tensor",), {"tensor": (3, 4)})  # raises the error
     return _frames(contents, names, (3, 4, 5))
 
 
@@ -182,7 +182,7 @@ def _darcy(contents: Contents) -> ForeignLayout:
     tensor, shape = contents.arrays["tensor"].shape, contents.arrays["nu"].shape
     if tensor != (shape[0], 1, *shape[1:]):
         raise InputError(
-            f"the shapes of its arrays disagree: tensor {tensor}, nu {shape}; (n, 1, x, y) and (n, x, y) are needed."
+            f"the shapes of its arrays disagree: tensor {tensor}, nu {shape}; they must be (n, 1, x, y) and (n, x, y)."
         )
     dims, dtype = ("x", "y"), plain_dtype(contents, "tensor")
     numbers = _numbers(contents)
@@ -223,14 +223,17 @@ def _positions(contents: Contents, dims: tuple[str, ...], shape: tuple[int, ...]
 
 
 def _axis(contents: Contents, dim: str, length: int) -> Array:
-    """Read the positions along an axis; those of time may be one too many."""
+    """Return the positions along an axis; times may have one additional entry."""
     name = f"{dim[0]}-coordinate"
     require_arrays(contents, (name,), {name: (1,)})
     positions = contents.read(name)
     if len(positions) not in ((length, length + 1) if dim == "time" else (length,)):
-        raise InputError(f"the shapes of its arrays disagree: {name} has {len(positions)} values for {length}.")
+        raise InputError(
+            f"the shapes of its arrays disagree: {name} has {len(positions)} values for an axis of length {length}; "
+            "correct the file."
+        )
     if not (np.diff(positions) > 0).all() or not np.isfinite(positions).all():
-        raise InputError(f"{name} does not increase; positions along an axis have to.")
+        raise InputError(f"{name} must be finite and increasing along the axis.")
     return positions[:length]
 
 

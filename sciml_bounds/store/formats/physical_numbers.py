@@ -1,4 +1,4 @@
-"""Which parameters of a data set are numbers of its equation."""
+"""Select the parameters of a data set that are physical numbers, such as the viscosity."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 
 __all__ = ["physical_numbers"]
 
-#: Attributes that mean something else in our files or those of others, and numbers that say how one was computed.
-_OTHERS = {
+#: Names with another meaning in our files or foreign ones, and numerical settings such as tolerances.
+_NOT_PHYSICAL = {
     "dataset_name", "grid_type", "n_spatial_dims", "n_trajectories", "simulation_parameters", "Conventions", "title",
     "description", "reference", "recipe", "seed", "resolution", "parameters", "sciml_bounds_version", "inputs",
     "targets", "layout", "samples", "chunk", "rtol",
     "cfl", "tolerance",
 }  # fmt: skip
-#: They are stored in single precision.
+#: Largest number that can be stored, in single precision.
 _LARGEST = float(np.finfo(np.float32).max)
 
 
 def physical_numbers(parameters: Mapping[str, Any]) -> dict[str, float]:
-    """Take the parameters that are single numbers, which is all that the formats of others have a place for.
+    """Return the physical parameters that are single numbers, the only kind that other formats can store.
 
     Examples
     --------
@@ -33,4 +33,4 @@ def physical_numbers(parameters: Mapping[str, Any]) -> dict[str, float]:
         for name, value in parameters.items()
         if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
     }
-    return {name: value for name, value in numbers.items() if name.isidentifier() and name not in _OTHERS}
+    return {name: value for name, value in numbers.items() if name.isidentifier() and name not in _NOT_PHYSICAL}

@@ -1,8 +1,8 @@
-"""Export a data set to the folder and the files of The Well.
+"""Export a data set to a folder in the format of The Well.
 
-The folder is `data/{train,valid,test}/RECIPE.hdf5` and `stats.yaml`. Each file passes the checker of The Well, loads in
-`the_well.data.WellDataset`, and is a netCDF-4 file that xarray opens too. A steady problem has one frame: it loads with
-`n_steps_input=0, n_steps_output=1`, its inputs are the constant fields, and its targets the output fields.
+The folder contains `data/{train,valid,test}/RECIPE.hdf5` and `stats.yaml`. Each file passes the checker of The Well,
+loads in `the_well.data.WellDataset`, and is a netCDF-4 file that xarray opens too. A steady problem has one frame: load
+it with `n_steps_input=0, n_steps_output=1`; its inputs are the constant fields, its targets the output fields.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from sciml_bounds.store.safety.hdf5_output import Hdf5Output
 
 __all__ = ["export_the_well"]
 
-#: What The Well calls our splits, in the order of `SPLITS`.
+#: Names of our splits in The Well, in the order of `SPLITS`.
 FOLDERS = ("train", "valid", "test")
 
 
 def export_the_well(
     path: Path | str, folder: Path | str, *, callback: Callable[[int, int], None] | None = None
 ) -> Path:
-    """Export a data set to the layout of The Well; the folder appears whole or not at all.
+    """Export a data set to the layout of The Well; the folder is written atomically.
 
     Parameters
     ----------
-    path
-        A data-set file of this package.
-    folder
-        The folder to be made.
-    callback
-        Told after each sample how many are done, and how many there are.
+    path : Path or str
+        Data set file of this package.
+    folder : Path or str
+        Folder to create.
+    callback : callable, optional
+        Called after each sample with the number of finished samples and the number of all samples.
 
     Returns
     -------
@@ -50,24 +50,24 @@ def export_the_well(
     Raises
     ------
     InputError
-        If the file is no data set, has no training samples or fields that The Well has no place for, holds numbers that
-        are not finite, or the folder exists already or cannot be written.
+        If the file is not a data set, has no training samples, has fields that The Well cannot represent, or contains
+        NaN or infinity, or if the folder already exists or cannot be written.
 
     Notes
     -----
-    The Well has one grid a file. Fields at nodes beside fields on cells are averaged to the cells, which for a bilinear
-    solution is its value at their centres, exactly; they are kept as they were in the group `sciml_bounds`, with the
-    certified label errors. The fields are float32. The Well knows the boundary conditions WALL, OPEN and PERIODIC only:
-    a Dirichlet or Neumann condition is a WALL, and its attribute `stated` says what the data set says. The statistics
-    are those of the training samples; where nothing varies in time, those of a change are those of the field itself.
-    A split without samples has no folder.
+    The Well has one grid per file. If a data set has fields on cells and at nodes, the nodal fields are averaged to the
+    cells, which for a bilinear solution is exactly its value at the centres; the original nodal values are kept in the
+    group `sciml_bounds`, together with the certified label errors. Fields are float32. The Well has only the boundary
+    conditions WALL, OPEN and PERIODIC: a Dirichlet or Neumann condition becomes a WALL, whose attribute `stated` has
+    the original condition. Statistics are over the training samples; for steady fields the statistics of changes are
+    those of the field itself. A split without samples has no folder.
     """
     target = check_new_folder(folder)
     source = open_source(path)
     with one_sentence(f"the data set {path}"):
         layout = lay_out(source)
         if not (source.splits == 0).any():
-            raise InputError("it has no training sample for The Well's statistics; export a whole data set.")
+            raise InputError("it has no training samples for the statistics of The Well; export a whole data set.")
     with making_folder(target) as part:
         statistics = _write_files(part, layout, callback)
         (part / "stats.yaml").write_text(format_statistics(statistics))

@@ -1,4 +1,4 @@
-"""Check files against the format of The Well: what its documentation, its checker and its loader ask for together."""
+"""Check files against the format of The Well, as required by its documentation, its checker and its loader."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _ENDINGS = (".hdf5", ".h5")
 def check_the_well(path: Path | str) -> None:
     """Check a file, or a folder with `data/{train,valid,test}` and `stats.yaml`, against the format of The Well.
 
-    Only for files that you trust: unlike foreign data, they are opened in this process.
+    Use it only for trusted files: unlike foreign data, they are opened in this process.
 
     Raises
     ------
     InputError
-        With everything that is wrong, in one sentence.
+        If a file does not conform; the message lists all problems.
     """
     path = Path(path)
     for file in _files(path):
@@ -39,7 +39,7 @@ def check_the_well(path: Path | str) -> None:
         with one_sentence(f"{file}"), h5py.File(file, "r") as opened:
             problems = list(_problems(opened))
             if problems:
-                raise InputError(f"it is not in the format of The Well: {printable('; '.join(problems[:20]))}.")
+                raise InputError(f"it does not have the format of The Well: {printable('; '.join(problems[:20]))}.")
 
 
 def _files(path: Path) -> list[Path]:
@@ -48,14 +48,14 @@ def _files(path: Path) -> list[Path]:
     files = [file for split in _SPLITS for file in sorted((path / "data" / split).glob("*"))]
     files = [file for file in files if file.suffix in _ENDINGS]
     if not files or not (path / "stats.yaml").is_file():
-        raise InputError(f"{path} is no folder of The Well; it needs data/train/*.hdf5 and stats.yaml.")
+        raise InputError(f"{path} is not a folder of The Well; it needs data/train/*.hdf5 and stats.yaml.")
     return files
 
 
 def _problems(file: h5py.File) -> Iterator[str]:
     for name, kind in (("dataset_name", str), ("grid_type", str)):
         if not isinstance(file.attrs.get(name), kind):
-            yield f"the root needs an attribute {name}, a text"
+            yield f"the root needs an attribute {name}, a string"
     for name in ("n_spatial_dims", "n_trajectories"):
         if not isinstance(file.attrs.get(name), int | np.integer):
             yield f"the root needs an attribute {name}, an integer"
@@ -67,7 +67,7 @@ def _problems(file: h5py.File) -> Iterator[str]:
     yield from (f"the group {name} is missing" for name in missing)
     for name in parameters or ():
         if name not in file.attrs or name not in file.get("scalars", {}):
-            yield f"the simulation parameter {name} has to be an attribute of the root and a data set in scalars"
+            yield f"the simulation parameter {name} must be an attribute of the root and a data set in scalars"
     if missing or "n_trajectories" not in file.attrs:
         return
     yield from _problems_of_dimensions(file)
@@ -93,7 +93,7 @@ def _problems_of_dimensions(file: h5py.File) -> Iterator[str]:
             continue
         yield from _missing_flags(group[name], f"dimensions/{name}")
         if group[name].attrs.get("time_varying", False) != (name == "time"):
-            yield f"time_varying of dimensions/{name} has to be {name == 'time'}"
+            yield f"time_varying of dimensions/{name} must be {name == 'time'}"
 
 
 def _problems_of_boundaries(file: h5py.File) -> Iterator[str]:
@@ -102,7 +102,7 @@ def _problems_of_boundaries(file: h5py.File) -> Iterator[str]:
         where = f"boundary_conditions/{name}"
         yield from _missing_flags(group, where)
         if str(group.attrs.get("bc_type")).upper() not in BOUNDARIES:
-            yield f"bc_type of {where} is none of {', '.join(BOUNDARIES)}"
+            yield f"bc_type of {where} must be one of {', '.join(BOUNDARIES)}"
         associated = _list(group.attrs.get("associated_dims"))
         if not associated or any(axis not in axes for axis in associated):
             yield f"{where} needs an attribute associated_dims, a list of spatial dimensions"
@@ -123,7 +123,7 @@ def _problems_of_scalars(file: h5py.File) -> Iterator[str]:
             continue
         yield from _missing_flags(group[name], f"scalars/{name}")
         if group[name].shape != _leading(file, group[name]):
-            yield f"scalars/{name} has the shape {group[name].shape}, its flags say {_leading(file, group[name])}"
+            yield f"scalars/{name} has shape {group[name].shape}, but its flags require {_leading(file, group[name])}"
 
 
 def _problems_of_fields(file: h5py.File, order: int) -> Iterator[str]:
@@ -135,7 +135,7 @@ def _problems_of_fields(file: h5py.File, order: int) -> Iterator[str]:
     for name in names or ():
         where = f"t{order}_fields/{name}"
         if name not in group:
-            yield f"there is no data set {where}"
+            yield f"the data set {where} is missing"
             continue
         field = group[name]
         yield from _missing_flags(field, where)
@@ -146,7 +146,7 @@ def _problems_of_fields(file: h5py.File, order: int) -> Iterator[str]:
         space = tuple(length for length, varies in zip(axes.values(), varying) if varies)
         expected = (*_leading(file, field), *space, *(len(axes),) * order)
         if field.shape != expected:
-            yield f"{where} has the shape {field.shape}, its flags say {expected}"
+            yield f"{where} has shape {field.shape}, but its flags require {expected}"
 
 
 def _missing_flags(item: Any, where: str) -> Iterator[str]:
@@ -166,5 +166,5 @@ def _axes(file: h5py.File) -> dict[str, int]:
 
 
 def _list(value: Any) -> list[str] | None:
-    """Give a list of names, None where the attribute is missing or no list."""
+    """Return a list of names, or None if the attribute is missing or not a list."""
     return [str(name) for name in value] if isinstance(value, np.ndarray) else None

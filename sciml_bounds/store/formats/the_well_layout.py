@@ -1,4 +1,4 @@
-"""How a data set of ours lies in a file of The Well, and the file itself."""
+"""Layout of a data set in a file of The Well, and functions that write the file."""
 
 from __future__ import annotations
 
@@ -24,33 +24,42 @@ if TYPE_CHECKING:
 
 __all__ = ["BOUNDARIES", "WellLayout", "lay_out", "make_file", "put_sample"]
 
-#: What The Well's loader knows; for all others it stops.
+#: Boundary conditions that the loader of The Well accepts.
 BOUNDARIES = ("WALL", "OPEN", "PERIODIC")
-#: Where what The Well has no place for is kept: values at nodes, the index of the sample, its certified error.
+#: Group for data that The Well cannot represent: nodal values, sample indices, certified errors.
 EXTRA = "sciml_bounds"
 
-#: What lies at the root beside the axes of the data set.
-_TAKEN = {"trajectory", "dimensions", "boundary_conditions", "scalars", "t0_fields", "t1_fields", "t2_fields", EXTRA}
-#: Bytes of a chunk, and how many samples of one number each share one.
-_CHUNK, _NUMBERS = 2**20, 4096
+#: Names at the root of a file that axes cannot have.
+_RESERVED_NAMES = {
+    "trajectory",
+    "dimensions",
+    "boundary_conditions",
+    "scalars",
+    "t0_fields",
+    "t1_fields",
+    "t2_fields",
+    EXTRA,
+}
+#: Maximum bytes per chunk of a field, and numbers per chunk of a variable with one number per sample.
+_CHUNK_BYTES, _CHUNK_NUMBERS = 2**20, 4096
 
 
 @dataclass(frozen=True)
 class WellLayout:
-    """Where everything goes.
+    """Layout of a data set in a file of The Well.
 
     Attributes
     ----------
-    source
+    source : DatasetSource
         The data set.
-    axes
-        Its axes that are the axes of The Well's grid, such as x, y.
-    times
-        The times of the frames; one where nothing varies in time.
-    moved
-        The fields that are averaged from nodes to cells.
-    boundary
-        The condition of each axis, in The Well's words.
+    axes : tuple of str
+        Axes of the data set that form the grid of The Well, such as x, y.
+    times : ndarray
+        Times of the frames; a single one for steady fields.
+    moved : tuple of str
+        Names of the fields that are averaged from nodes to cells.
+    boundary : tuple of str
+        Boundary condition of each axis, one of `BOUNDARIES`.
     """
 
     source: DatasetSource
@@ -71,21 +80,21 @@ class WellLayout:
 
     @property
     def extras(self) -> tuple[str, ...]:
-        """Variables that are kept as they are beside the fields."""
+        """Variables that are stored unchanged in addition to the fields."""
         others = (name for name in self.source.header.variables if name not in self.source.fields)
         return (*others, *self.moved)
 
     def varies_in_time(self, name: str) -> bool:
-        """Whether a field is one of frames, which a network predicts, and not a constant one, which it is given."""
+        """Return whether a field has frames, which a network predicts, unlike constant fields, which are inputs."""
         return "time" in self.source.dims(name) or name in self.source.header.targets
 
     def field(self, name: str, sample: Array) -> Array:
-        """Turn one sample of a field into what is stored, (time, *space) or (*space), in float32.
+        """Return the stored values of one sample of a field, shape (time, *space) or (*space), in float32.
 
         Raises
         ------
         InputError
-            If it is not finite.
+            If a value is not finite.
         """
         moved = average_to_cells(sample, len(self.axes)) if name in self.moved else sample
         stored = as_float32(moved, name)
@@ -94,47 +103,49 @@ class WellLayout:
 
 
 def lay_out(source: DatasetSource) -> WellLayout:
-    """Decide where everything goes.
+    """Return the layout of a data set.
 
     Raises
     ------
     InputError
-        If the fields lie on grids that do not fit together, or a target is steady while others vary in time.
+        If the fields are not on a single grid, or a target is steady while other fields vary in time.
     """
     _check_names(source)
     axes = common_axes(source)
     unsteady = [name for name in source.fields if "time" in source.dims(name)]
     for name in source.header.targets:
         if unsteady and name not in unsteady:
-            raise InputError(f"{name!r} is a steady target, but other fields vary in time; The Well cannot have both.")
+            raise InputError(
+                f"{name!r} is a steady target, but other fields vary in time; The Well does not allow both."
+            )
     moved = tuple(name for name in source.fields if source.space(name) != axes)
     times = source.positions("time") if unsteady else np.zeros(1)
     return WellLayout(source, axes, times, moved, _boundary(source, len(axes)))
 
 
 def _check_names(source: DatasetSource) -> None:
-    """Refuse names that would leave their place: of files, of what lies in them, of what is there already."""
+    """Raise if a name is unsafe as the name of a file or data set, or is reserved."""
     header = source.header
     names = {header.recipe.replace("-", "_"): "recipe", **dict.fromkeys(header.variables, "variable")}
     for name, what in (names | dict.fromkeys(header.lengths, "axis")).items():
-        if not re.fullmatch(r"\w+", name) or (what == "axis" and name in _TAKEN):
-            raise InputError(f"it has a {what} of the name {name!r}, which a file of The Well cannot have; rename it.")
+        if not re.fullmatch(r"\w+", name) or (what == "axis" and name in _RESERVED_NAMES):
+            raise InputError(f"it has a {what} named {name!r}, which a file of The Well cannot have; rename it.")
 
 
 def _boundary(source: DatasetSource, dim: int) -> tuple[str, ...]:
-    """Say in The Well's words what happens at the ends of each axis; it has none for a Dirichlet condition."""
+    """Return the boundary condition of each axis in The Well, which has none for a Dirichlet condition."""
     recipe, stated = source.header.recipe, _stated_boundary(source)
     if "periodic" in stated or recipe.startswith("navier-stokes"):
         return ("PERIODIC",) * dim
     if recipe == "pipe":  # along the pipe, and across
         return ("OPEN", "WALL")
     if recipe == "imported" and stated == "null":
-        return ("OPEN",) * dim  # what the loader takes where nothing is stated
+        return ("OPEN",) * dim  # default of the loader
     return ("WALL",) * dim
 
 
 def _stated_boundary(source: DatasetSource) -> str:
-    """Give what the data set says about its boundary, as JSON."""
+    """Return the boundary condition or equation of the data set, as JSON."""
     parameters = source.header.parameters
     return json.dumps(parameters.get("boundary", parameters.get("equation")))
 
@@ -143,7 +154,7 @@ def _stated_boundary(source: DatasetSource) -> str:
 
 
 def make_file(file: h5py.File, layout: WellLayout, count: int) -> None:
-    """Write everything but the samples, of which there will be `count`."""
+    """Write everything except the samples, and reserve space for `count` samples."""
     _put_attributes(file, layout, count)
     _put_axes(file, layout, count)
     _put_boundaries(file, layout)
@@ -167,7 +178,7 @@ def put_sample(
     fields: Mapping[str, Array],
     rows: Mapping[str, Array],
 ) -> None:
-    """Write one sample, its fields as `WellLayout.field` made them of its rows, at a place in the file."""
+    """Write one sample at index `place`: fields from `WellLayout.field`, and unchanged variables from `rows`."""
     for name, field in fields.items():
         file["t0_fields"][name][place] = field
     for name in layout.extras:
@@ -219,15 +230,15 @@ def _put_attributes(file: h5py.File, layout: WellLayout, count: int) -> None:
 
 
 def _put_axes(file: h5py.File, layout: WellLayout, count: int) -> None:
-    """Put the scales at the root, where netCDF looks for them, and link them from where The Well does."""
+    """Write the axes at the root, where netCDF looks for them, and link them in the group `dimensions` of The Well."""
     header = layout.source.header
     group = file.create_group("dimensions")
     group.attrs["spatial_dims"] = _words(layout.names)
     _put_axis(file, "trajectory", np.arange(count, dtype=np.int32), "1")
-    known = {"time": layout.times.astype(np.float32)}
-    known |= {name: layout.source.positions(axis).astype(np.float32) for axis, name in zip(layout.axes, layout.names)}
-    for axis, name in zip(("time", *layout.axes), known):
-        _put_axis(file, name, known[name], header.coordinates[axis][1] if axis in header.coordinates else "1")
+    scales = {"time": layout.times.astype(np.float32)}
+    scales |= {name: layout.source.positions(axis).astype(np.float32) for axis, name in zip(layout.axes, layout.names)}
+    for axis, name in zip(("time", *layout.axes), scales):
+        _put_axis(file, name, scales[name], header.coordinates[axis][1] if axis in header.coordinates else "1")
         group[name] = file[name]
     for axis in dict.fromkeys(dim for name in layout.extras for dim in layout.source.dims(name)):
         if _extra_axis(layout, axis) not in file:
@@ -243,7 +254,7 @@ def _put_axis(file: h5py.File, name: str, positions: Array, units: str) -> None:
 
 
 def _extra_axis(layout: WellLayout, axis: str) -> str:
-    """Name an axis of a variable that is kept as it is; those of the grid have The Well's names."""
+    """Return the name in the file of an axis of an unchanged variable."""
     return dict(zip(layout.axes, layout.names)).get(axis, axis)
 
 
@@ -278,13 +289,13 @@ def _make(
     dtype: np.dtype[Any],
     attributes: Mapping[str, str],
 ) -> h5py.Dataset:
-    """Make a data set, compressed and with checksums, at most one sample a chunk; every axis is labelled."""
+    """Create an HDF5 data set with compression, checksums and labelled axes, with at most one sample per chunk."""
     shape = tuple(axes.values())
-    chunk = [1, *shape[1:]] if shape[1:] else [min(shape[0], _NUMBERS)]
+    chunk = [1, *shape[1:]] if shape[1:] else [min(shape[0], _CHUNK_NUMBERS)]
     for axis in range(1, len(shape)):
         rest = math.prod(chunk) * dtype.itemsize
-        if rest > _CHUNK:
-            chunk[axis] = max(1, chunk[axis] * _CHUNK // rest)
+        if rest > _CHUNK_BYTES:
+            chunk[axis] = max(1, chunk[axis] * _CHUNK_BYTES // rest)
     made = group.create_dataset(name, shape, dtype, chunks=tuple(chunk), **FILTERS)
     for axis, scale in enumerate(axes):
         made.dims[axis].attach_scale(file[scale])

@@ -1,4 +1,4 @@
-"""The statistics that The Well keeps beside its files, in one pass over the samples."""
+"""Field statistics for The Well, computed in one pass over the samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["FieldStatistics", "format_statistics"]
 
 
 class _Moments:
-    """Count, mean and sum of squared deviations of all numbers so far (Chan, Golub and LeVeque, 1983)."""
+    """Running count, mean and sum of squared deviations (Chan, Golub and LeVeque, 1983)."""
 
     def __init__(self) -> None:
         self.count, self.mean, self.deviations = 0, 0.0, 0.0
@@ -37,7 +37,7 @@ class _Moments:
 
 
 class FieldStatistics:
-    """Mean, standard deviation and root mean square of a field, and of its change from frame to frame."""
+    """Mean, standard deviation and root mean square of a field and of its changes between frames."""
 
     def __init__(self) -> None:
         self._values, self._changes = _Moments(), _Moments()
@@ -49,7 +49,7 @@ class FieldStatistics:
             self._changes.add(np.diff(field.astype(np.float64), axis=0))
 
     def to_dict(self) -> dict[str, float]:
-        """Give them by The Well's names; those of a change are those of the field where it has one frame only."""
+        """Return the statistics by their names in The Well; with a single frame, changes have those of the field."""
         changes = self._changes if self._changes.count else self._values
         return {
             **{name: getattr(self._values, name) for name in ("mean", "std", "rms")},
@@ -58,7 +58,7 @@ class FieldStatistics:
 
 
 def format_statistics(statistics: Mapping[str, FieldStatistics]) -> str:
-    """Write them as YAML, with all digits; its numbers need a point and a sign of the exponent."""
+    """Return the statistics as YAML, whose numbers need a decimal point and a signed exponent."""
     tables = {field: one.to_dict() for field, one in statistics.items()}
     kinds = next(iter(tables.values()))
     lines = []

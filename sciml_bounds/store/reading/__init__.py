@@ -1,1 +1,1 @@
-"""Readers of files that others made: nothing is unpickled, and sizes are checked before memory is allocated."""
+"""Readers of foreign files: nothing is unpickled, and sizes are checked before memory is allocated."""

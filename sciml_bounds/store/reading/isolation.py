@@ -1,8 +1,8 @@
-"""Read a file in a process of its own, which may crash, hang or ask for all memory without harm to this one.
+"""Read HDF5 and MATLAB files in a child process, whose crash, hang or memory use cannot harm this one.
 
-Damaged bytes make the HDF5 library leave its memory, loop for ever, or unpack far more than is declared. So the files
-that it reads, and MATLAB's, are opened by a child with limits on memory and processor time. Parent and child speak in
-lines of JSON; a line that announces bytes is followed by them.
+Damaged files can make the HDF5 library access invalid memory, loop forever, or unpack far more data than declared. The
+child has limits on memory and processor time. Parent and child exchange lines of JSON; a line that announces bytes is
+followed by those bytes.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from sciml_bounds.store.reading.contents import Array, ArrayInfo, Contents
 
 __all__ = ["main", "open_isolated"]
 
-#: What the child may take before it is known how much an array needs, and how long it may compute.
+#: Limits of the child in addition to those for the size of an array: memory in bytes and processor time in seconds.
 _MEMORY, _SECONDS = 2**29, 20
-#: The least that is expected of a library that unpacks, in bytes a second.
-_SPEED = 20e6
+#: Minimum speed of decompression, in bytes per second.
+_MIN_SPEED = 20e6
 
-#: Python ignores the signal of a broken pipe, but PETSc ends the process with it. (macOS knows another way.)
+#: Suppresses SIGPIPE: Python ignores it, but PETSc exits on it. (macOS has no such flag.)
 _NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 
-# -P keeps modules in the working folder, which may be the hostile file's own, from being imported.
+# The option -P keeps modules in the working folder, which may be hostile, from being imported.
 _COMMAND = (
     "import sys; root = sys.argv[1]; root in sys.path or sys.path.insert(0, root);"
     "from sciml_bounds.store.reading.isolation import main; main(sys.argv[2])"
@@ -47,7 +47,7 @@ _COMMAND = (
 
 @contextmanager
 def open_isolated(path: Path) -> Iterator[Contents]:
-    """Open an HDF5 or MATLAB file in a child."""
+    """Open an HDF5 or MATLAB file in a child process."""
     command = [sys.executable, "-P", "-c", _COMMAND, str(Path(__file__).parents[3]), str(path)]
     few_threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
     questions, stdin = socket.socketpair()
@@ -70,7 +70,7 @@ def open_isolated(path: Path) -> Iterator[Contents]:
 
 
 class _Child:
-    """The other end of the line."""
+    """The child process, seen from the parent."""
 
     def __init__(self, process: subprocess.Popen[bytes], questions: socket.socket) -> None:
         assert process.stdout is not None
@@ -90,17 +90,17 @@ class _Child:
         while (size := self._answer()["bytes"]) is not None:
             content = self.answers.read(size)
             if len(content) != size:
-                raise self._death()
+                raise self._exit_error()
             yield np.frombuffer(content, self._answer()["dtype"])
 
     def _ask(self, question: dict[str, Any]) -> None:
-        with suppress(BrokenPipeError, ConnectionResetError):  # it has died, which reading the answer will tell
+        with suppress(BrokenPipeError, ConnectionResetError):  # the child has died; reading its answer raises the error
             self.questions.sendall(json.dumps(question).encode() + b"\n", _NO_SIGNAL)
 
     def _answer(self) -> dict[str, Any]:
         line = self.answers.readline()
         if not line.endswith(b"\n"):
-            raise self._death()
+            raise self._exit_error()
         answer: dict[str, Any] = json.loads(line)
         if "refused" in answer:
             raise InputError(answer["refused"])
@@ -108,11 +108,11 @@ class _Child:
             raise RuntimeError(answer["failed"])
         return answer
 
-    def _death(self) -> RuntimeError:
+    def _exit_error(self) -> RuntimeError:
         code = self.process.wait()
         if code in (-signal.SIGXCPU, -signal.SIGKILL):
-            return RuntimeError("reading it takes far too long or too much memory")
-        return RuntimeError(f"it makes the library that reads it crash, with {_signal_name(code)}")
+            return RuntimeError("reading it takes too much time or memory")
+        return RuntimeError(f"the library that reads it crashed with {_signal_name(code)}")
 
 
 def _info(fields: list[Any]) -> ArrayInfo:
@@ -128,22 +128,22 @@ def _signal_name(code: int) -> str:
 
 
 def main(path: str) -> None:
-    """Open a file, say what is in it, and answer questions until there are no more."""
+    """Open a file, send its contents, and answer requests until there are no more."""
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints must not look like an answer
+    os.dup2(2, 1)  # output of libraries must not look like an answer
     try:
         _limit(0)
         with _open(Path(path)) as contents:
             arrays = {name: list(info) for name, info in contents.arrays.items()}
-            _tell(answers, {"format": contents.format, "arrays": arrays, "attributes": dict(contents.attributes)})
+            _send(answers, {"format": contents.format, "arrays": arrays, "attributes": dict(contents.attributes)})
             for line in sys.stdin.buffer:
                 _reply(answers, contents, json.loads(line))
     except InputError as error:
-        _tell(answers, {"refused": str(error)})
+        _send(answers, {"refused": str(error)})
     except Exception as error:
         lines = str(error).splitlines() or [type(error).__name__]
-        _tell(answers, {"failed": lines[0]})
-    os._exit(0)  # closing a damaged file once more is a chance to crash
+        _send(answers, {"failed": lines[0]})
+    os._exit(0)  # skips closing a damaged file, which could crash
 
 
 @contextmanager
@@ -159,32 +159,32 @@ def _reply(answers: IO[bytes], contents: Contents, question: dict[str, Any]) -> 
     if "digest" in question:
         assert contents.digest is not None
         _limit(sum(map(_size, contents.arrays.values())), max((i.working for i in contents.arrays.values()), default=0))
-        _tell(answers, {"digest": contents.digest()})
+        _send(answers, {"digest": contents.digest()})
         return
     info = contents.arrays[question["name"]]
     _limit(_size(info), info.working)
     for block in contents.blocks(question["name"], question["sample"]):
         content = np.ascontiguousarray(block)
-        _tell(answers, {"bytes": content.nbytes})
+        _send(answers, {"bytes": content.nbytes})
         answers.write(content.reshape(-1).view(np.uint8).data)
-        _tell(answers, {"dtype": content.dtype.str})
-    _tell(answers, {"bytes": None})
+        _send(answers, {"dtype": content.dtype.str})
+    _send(answers, {"bytes": None})
 
 
 def _size(info: ArrayInfo) -> int:
     return math.prod(info.shape) * np.dtype(info.dtype).itemsize if info.is_numeric else 0
 
 
-def _tell(answers: IO[bytes], answer: dict[str, Any]) -> None:
+def _send(answers: IO[bytes], answer: dict[str, Any]) -> None:
     answers.write(json.dumps(answer).encode() + b"\n")
     answers.flush()
 
 
 def _limit(size: int, working: int = 0) -> None:
-    """Limit processor time to what `size` bytes take to read, and memory to what is taken now and `working`."""
+    """Limit processor time to that for reading `size` bytes, and memory to the present use plus `working` bytes."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    _lower(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + _SECONDS + size / _SPEED))
-    with suppress(OSError):  # outside Linux there is no such file, nor a limit that is kept
+    _lower(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + _SECONDS + size / _MIN_SPEED))
+    with suppress(OSError):  # outside Linux the file does not exist, nor is the limit enforced
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         _lower(resource.RLIMIT_AS, pages * resource.getpagesize() + _MEMORY + working)
 

@@ -1,7 +1,7 @@
-"""Files of MATLAB: version 7.3 is HDF5, versions 5 to 7 are read by scipy.
+"""MATLAB files: version 7.3 is HDF5, versions 5 to 7 are read by scipy.
 
-Every array has MATLAB's own order of axes, whichever version wrote it: A(i, j, k) is `[i, j, k]`. An HDF5 library shows
-the axes of a file of version 7.3 in the opposite order, because MATLAB stores columns.
+Arrays have MATLAB's order of axes in every version: A(i, j, k) is `[i, j, k]`. HDF5 libraries show the axes of version
+7.3 in the opposite order, because MATLAB stores arrays by columns.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from sciml_bounds.store.reading.hdf5_files import open_hdf5
 
 __all__ = ["open_matlab"]
 
-#: MATLAB's classes that are numbers, and what numpy calls them; all others are never loaded.
+#: Numeric classes of MATLAB and their numpy dtypes; other classes are never loaded.
 _CLASSES = {"double": "float64", "single": "float32", "logical": "bool"}
 _CLASSES |= {f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
-#: In files of version 5: the type of an element that is compressed, the flag of a complex array, and how many bytes of
-#: an element, compressed or not, certainly have its flags among them.
-_COMPRESSED, _COMPLEX, _START = 15, 0x800, 256
+#: Version 5: type code of a compressed element, flag of a complex array, and number of bytes at the start of elements,
+#: compressed or not, that certainly contain its flags.
+_COMPRESSED_TYPE, _COMPLEX_FLAG, _START_BYTES = 15, 0x800, 256
 
 
 @contextmanager
 def open_matlab(path: Path) -> Iterator[Contents]:
-    """Open a file of version 5 or later."""
+    """Open a MATLAB file of version 5 or later."""
     import h5py
 
     if h5py.is_hdf5(path):
@@ -52,24 +52,24 @@ def open_matlab(path: Path) -> Iterator[Contents]:
     def blocks(name: str, sample: int | None) -> Iterator[Array]:
         array = np.asarray(loadmat(path, appendmat=False, variable_names=[name])[name])
         if array.shape != arrays[name].shape:
-            raise InputError(f"{name!r} has another shape than it declares; save it again.")
+            raise InputError(f"{name!r} does not have the shape in its header; the file is damaged, save it again.")
         yield (array if sample is None else array[sample]).astype(arrays[name].dtype)  # small integers on disk
 
     yield Contents("MATLAB", arrays, blocks)
 
 
 def _complexity(path: Path) -> Iterator[bool]:
-    """Tell of each array in a file of version 5 whether it is complex, which `whosmat` leaves out.
+    """Yield for each array in a version 5 file whether it is complex, which `whosmat` does not report.
 
-    MATLAB, MAT-File Format (R2024a), "Level 5 MAT-Files": a header of 128 bytes, and elements of a type and a size,
-    compressed or not; in an array (another element) the first part is its class and its flags.
+    MATLAB, MAT-File Format (R2024a), "Level 5 MAT-Files": a header of 128 bytes is followed by elements with a type and
+    a size, compressed or not; the first part of an array element has its class and flags.
     """
     with path.open("rb") as file:
         order = "<" if file.read(128)[126:] == b"IM" else ">"
         while len(tag := file.read(8)) == 8:
             kind, size = struct.unpack(f"{order}2I", tag)
-            start = file.read(min(size, _START))
+            start = file.read(min(size, _START_BYTES))
             file.seek(size - len(start), 1)
-            if kind == _COMPRESSED:
+            if kind == _COMPRESSED_TYPE:
                 start = zlib.decompressobj().decompress(start, 20)[8:]  # the rest is not unpacked
-            yield bool(struct.unpack(f"{order}I", start[8:12])[0] & _COMPLEX)
+            yield bool(struct.unpack(f"{order}I", start[8:12])[0] & _COMPLEX_FLAG)

@@ -1,4 +1,4 @@
-"""Files of numpy: `.npy` and `.npz`."""
+"""NumPy files: `.npy` and `.npz`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sciml_bounds.store.safety.quiet import no_warnings
 __all__ = ["open_npy", "open_npz"]
 
 _BLOCK = 2**24
-#: What numpy writes; other methods of zip allocate what a file tells them to.
+#: Compression methods that numpy writes; others allocate as much memory as the file declares.
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -44,7 +44,7 @@ def open_npy(path: Path) -> Iterator[Contents]:
 
 @contextmanager
 def open_npz(path: Path) -> Iterator[Contents]:
-    """Open an archive of arrays; what else lies in it is left out."""
+    """Open an archive of arrays; other members are ignored."""
     with zipfile.ZipFile(path) as archive:
         members = {m.filename.removesuffix(".npy"): m for m in archive.infolist() if m.filename.endswith(".npy")}
         headers = {name: _member_header(archive, member) for name, member in members.items()}
@@ -58,30 +58,30 @@ def open_npz(path: Path) -> Iterator[Contents]:
 
 def _member_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Header:
     if member.compress_type not in _COMPRESSIONS:
-        raise InputError("it is compressed in a way that numpy never uses; save it again with numpy.savez_compressed.")
+        raise InputError("it has a compression that numpy never uses; save it again with numpy.savez_compressed.")
     with archive.open(member) as stream:
         return _read_header(stream, member.file_size)
 
 
 def _read_header(stream: IO[bytes], size: int) -> _Header:
-    """Read a header and compare what it declares with the size of the file."""
+    """Read a header and check its declared size against the size of the file."""
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
-        raise InputError("it holds a structured array; give a plain array of numbers.")
+        raise InputError("it has a structured array; give a plain array of numbers.")
     parse = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     with no_warnings():
         shape, fortran, dtype = parse(stream)
     header = _Header(shape, fortran, dtype, stream.tell())
     if min(shape, default=0) < 0:
-        raise InputError("its header declares a negative length; make it again.")
+        raise InputError("its header declares a negative length; the file is damaged, create it again.")
     if not dtype.hasobject and math.prod(shape) * dtype.itemsize > size - header.offset:
-        raise InputError("it is truncated: its header declares more numbers than it holds; make it again.")
+        raise InputError("it is truncated: it contains fewer numbers than its header declares; create it again.")
     return header
 
 
 def _blocks(stream: IO[bytes], header: _Header, sample: int | None) -> Iterator[Array]:
     shape, dtype = header.shape, header.dtype
-    if header.fortran and len(shape) > 1:  # a sample is scattered over the file
+    if header.fortran and len(shape) > 1:  # samples are scattered over the file
         size = math.prod(shape) * dtype.itemsize
         require_memory(2 * size, "the array, which is stored in Fortran order,")
         stream.seek(header.offset)
@@ -98,5 +98,5 @@ def _blocks(stream: IO[bytes], header: _Header, sample: int | None) -> Iterator[
 def _read_exactly(stream: IO[bytes], size: int) -> bytes:
     content = stream.read(size)
     if len(content) != size:
-        raise InputError("it is truncated: its header declares more numbers than it holds; make it again.")
+        raise InputError("it is truncated: it contains fewer numbers than its header declares; create it again.")
     return content

@@ -1,9 +1,9 @@
-"""Find and read one array in a file that somebody else made.
+"""Find and read one array in a foreign file.
 
-Foreign files are hostile: nothing in them is ever executed, nothing outside them is followed except virtual sources in
-their own folder, and what they declare is checked against the memory before it is read. Every failure is one sentence.
+Foreign files are treated as hostile: nothing in them is executed, nothing outside them is read except virtual sources
+in their own folder, and declared sizes are compared with the memory before reading. Every failure is one sentence.
 
-A file is named by its path, followed by `:name` where it holds several arrays: `a.npy`, `fields.npz:a`,
+An array is given by the path of the file, followed by `:name` if the file has several arrays: `a.npy`, `fields.npz:a`,
 `data.h5:group/a`, `u.nc:solution`, `results.mat:k`, `data.pt:x`.
 """
 
@@ -53,11 +53,11 @@ _WITH_NAME = re.compile(rf"(?P<path>.+?(?:{'|'.join(map(re.escape, _OPENERS))}))
 
 @dataclass(frozen=True)
 class FoundArray:
-    """An array in an open file, of which nothing is read yet.
+    """An array in an open file, which is read on demand.
 
-    `read()` gives all of it, and `read(sample)` one index of its first axis, for which the others are not read. `close`
-    when done, or give the finding function an `ExitStack` that closes it. `batch_axes` is how many of its first axes
-    are a batch, where the names of the axes tell (`sample`, `batch1`, ..., as in files of this package), or None.
+    `read(None)` returns the whole array, `read(i)` only index i of its first axis. The `ExitStack` given to the finding
+    function closes the file. `batch_axes` is the number of leading batch axes if the axes are named (`sample`,
+    `batch1`, ..., as in files of this package), otherwise None.
     """
 
     shape: tuple[int, ...]
@@ -67,21 +67,21 @@ class FoundArray:
 
 
 def find_field(text: str, what: str, files: ExitStack) -> float | FoundArray:
-    """Find a field of floating-point numbers, or read a plain number such as `1.0`.
+    """Find a floating-point array in a file, or parse a number such as `1.0`.
 
     Parameters
     ----------
-    text
-        A number, or a file as the head of this module says.
-    what
-        What it is meant to be, for messages: "the coefficient".
-    files
-        Closes the file in the end.
+    text : str
+        A number, or the array of a file as in `data.h5:group/a`.
+    what : str
+        Name of the field for messages, such as "the coefficient".
+    files : ExitStack
+        Closes the file at its end.
 
     Raises
     ------
     InputError
-        If it cannot be read, or holds anything but float32 or float64.
+        If it cannot be read, or is not float32 or float64.
     """
     try:
         number = float(text)
@@ -89,7 +89,7 @@ def find_field(text: str, what: str, files: ExitStack) -> float | FoundArray:
         pass
     else:
         if not math.isfinite(number):
-            raise InputError(f"{what} is {text}; give a finite number or a file.")
+            raise InputError(f"{what} is {text}; it must be a finite number or a file.")
         return number
     found = _find_array(text, what, files)
     if found.dtype.kind != "f" or found.dtype.itemsize not in (4, 8):
@@ -98,7 +98,7 @@ def find_field(text: str, what: str, files: ExitStack) -> float | FoundArray:
 
 
 def find_mask(text: str, what: str, files: ExitStack) -> FoundArray:
-    """Find a boolean field, such as the solid cells.
+    """Find a boolean array, such as the mask of solid cells.
 
     Raises
     ------
@@ -112,14 +112,14 @@ def find_mask(text: str, what: str, files: ExitStack) -> FoundArray:
 
 
 def read_field(text: str, what: str) -> float | Array:
-    """Read a whole field; as `find_field`."""
+    """Read a whole field, or parse a number; see `find_field`."""
     with ExitStack() as files:
         found = find_field(text, what, files)
         return found if isinstance(found, float) else found.read(None)
 
 
 def read_mask(text: str, what: str) -> Array:
-    """Read a whole boolean field; as `find_mask`."""
+    """Read a whole boolean array; see `find_mask`."""
     with ExitStack() as files:
         return find_mask(text, what, files).read(None)
 
@@ -137,21 +137,21 @@ def read_array(text: str, what: str) -> Array:
 
 
 def open_file(path: Path, what: str, files: ExitStack, otherwise: str = "") -> Contents:
-    """Open a file of any format, to see what is in it; `otherwise` is what may be given in its place, for messages.
+    """Open a file of any known format; `otherwise` names alternatives to a file, for messages.
 
     Raises
     ------
     InputError
         If it cannot be opened.
     """
-    if not os.path.exists(path):  # unlike Path.exists, no error for a name that no file can have
-        raise InputError(f"{what}: there is no file {printable(str(path))}; give an existing file{otherwise}.")
+    if not os.path.exists(path):  # unlike Path.exists, no error for invalid names
+        raise InputError(f"{what}: the file {printable(str(path))} does not exist; give an existing file{otherwise}.")
     if not path.is_file():
         raise InputError(f"{what}: {printable(str(path))} is not a file; give a file{otherwise}.")
     opener = _OPENERS.get(path.suffix.lower())
     if opener is None:
         raise InputError(
-            f"{what}: the format of {printable(str(path))} is not known by its ending; use one of "
+            f"{what}: {printable(str(path))} has an unknown file name extension; use one of "
             f"{', '.join(_OPENERS)}{otherwise}."
         )
     with one_sentence(f"{what} in {path}"):
@@ -168,7 +168,7 @@ def _find_array(text: str, what: str, files: ExitStack) -> FoundArray:
         chosen = contents.choose(name)
         info = contents.arrays[chosen]
         if not info.is_numeric:
-            contents.read(chosen)  # refuses it
+            contents.read(chosen)  # raises the error
 
     def read(sample: int | None = None) -> Array:
         with one_sentence(where):
@@ -190,7 +190,7 @@ def _split(text: str) -> tuple[Path, str | None]:
 
 @contextmanager
 def one_sentence(where: str) -> Iterator[None]:
-    """Say where a failure happened, in one line; a hostile file may fail anywhere in a parser, with any exception."""
+    """Turn any exception into a one-line `InputError` that begins with `where`, since hostile files can raise any."""
     try:
         yield
     except InputError as error:
@@ -198,5 +198,5 @@ def one_sentence(where: str) -> Iterator[None]:
     except Exception as error:
         lines = str(error).splitlines() or [type(error).__name__]
         raise InputError(
-            printable(f"{where} cannot be read ({lines[0].rstrip('.')}); the file is damaged or of another format.")
+            printable(f"{where} cannot be read ({lines[0].rstrip('.')}); the file is damaged or has another format.")
         ) from None

@@ -1,7 +1,7 @@
-"""Walk through an array of a foreign file sample by sample, in memory that does not grow with the file.
+"""Iterate over the samples of an array in a foreign file, in memory that does not grow with the file.
 
-The array is read once, from front to back, so every array needs its own stream: two of them may then advance side by
-side. MATLAB scatters a sample over its file, so an array of a `.mat` file is read whole where it fits.
+Each array is read once, from front to back, by its own stream, so several streams can advance together. MATLAB scatters
+a sample over its file, so an array of a `.mat` file is read whole if it fits into memory.
 """
 
 from __future__ import annotations
@@ -22,19 +22,21 @@ __all__ = ["stream_samples"]
 
 
 def stream_samples(path: Path, name: str, what: str) -> Generator[Array]:
-    """Give the samples of an array, which lie along its first axis, one after the other.
+    """Yield the samples of an array, the entries along its first axis.
 
     Parameters
     ----------
-    path, name
-        The file, of any format that `readers` knows, and the array in it.
-    what
-        What it is meant to be, for messages.
+    path : Path
+        A file of any format that `readers` supports.
+    name : str
+        Name of the array in the file.
+    what : str
+        Description of the file for messages.
 
     Raises
     ------
     InputError
-        If it holds anything but real numbers, ends early, or has to be read whole and is larger than the memory.
+        If the array is not numeric, is truncated, or must be read whole and does not fit into memory.
     """
     with ExitStack() as files:
         contents = open_file(path, what, files)
@@ -45,20 +47,20 @@ def stream_samples(path: Path, name: str, what: str) -> Generator[Array]:
 def _samples(contents: Contents, name: str) -> Iterator[Array]:
     info = contents.arrays[name]
     if not info.is_numeric or not info.shape or 0 in info.shape:
-        raise InputError(f"{name!r} holds {info.dtype} values of shape {info.shape}; give samples of real numbers.")
-    if contents.format == "torch":  # its numbers stay in the file until they are used, and may lie in any order
+        raise InputError(f"{name!r} has {info.dtype} values of shape {info.shape}; give samples of real numbers.")
+    if contents.format == "torch":  # tensors are memory-mapped and may have any strides
         for sample in range(info.shape[0]):
-            yield from map(_no_odd_booleans, contents.blocks(name, sample))
+            yield from map(_normalise_booleans, contents.blocks(name, sample))
         return
     if contents.format.startswith("MATLAB"):
         yield from _samples_of_matlab(contents, name)
         return
     shape, dtype, count = info.shape[1:], np.dtype(info.dtype), 0
     for row in _regroup(contents.blocks(name, None), math.prod(shape)):
-        yield _no_odd_booleans(row.reshape(shape).astype(dtype, copy=False))
+        yield _normalise_booleans(row.reshape(shape).astype(dtype, copy=False))
         count += 1
     if count != info.shape[0]:
-        raise InputError(f"{name!r} is truncated: it has {count} of {info.shape[0]} samples; make the file again.")
+        raise InputError(f"{name!r} is truncated: it has {count} of {info.shape[0]} samples; create the file again.")
 
 
 def _samples_of_matlab(contents: Contents, name: str) -> Iterator[Array]:
@@ -68,12 +70,12 @@ def _samples_of_matlab(contents: Contents, name: str) -> Iterator[Array]:
     if contents.format == "MATLAB" or available is None or needed < available / 2:
         yield from contents.read(name)
         return
-    for sample in range(info.shape[0]):  # slower: the library unpacks most of the file for each
+    for sample in range(info.shape[0]):  # slower: the library unpacks most of the file for each sample
         yield contents.read(name, sample)
 
 
 def _regroup(blocks: Iterator[Array], size: int) -> Iterator[Array]:
-    """Cut what comes in pieces of any size into pieces of `size` numbers; an incomplete end is dropped."""
+    """Regroup blocks of any size into blocks of `size` numbers, dropping an incomplete last one."""
     rest: Array = np.empty(0)
     for block in blocks:
         flat = block.reshape(-1)
@@ -85,9 +87,9 @@ def _regroup(blocks: Iterator[Array], size: int) -> Iterator[Array]:
             yield rest
         whole = flat.size // size * size
         yield from flat[:whole].reshape(-1, size)
-        rest = flat[whole:].copy()  # does not keep the block alive
+        rest = flat[whole:].copy()  # a copy, so that the block can be freed
 
 
-def _no_odd_booleans(array: Array) -> Array:
-    """Turn bytes other than 0 and 1, which are neither true nor false, into true."""
+def _normalise_booleans(array: Array) -> Array:
+    """Replace boolean bytes other than 0 and 1 by True."""
     return np.asarray(array.view(np.uint8) != 0) if array.dtype == np.bool_ else array

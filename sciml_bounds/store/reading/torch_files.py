@@ -1,4 +1,4 @@
-"""Files of torch: tensors and dictionaries of tensors, nothing else."""
+"""Torch files with tensors, or nested containers of tensors."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["open_torch", "read_torch"]
 
-#: What a file of tensors calls. `torch.load(weights_only=True)` allows more, such as `bytearray(10**12)`.
-_CALLS = {
+#: Callables that a pickle of tensors needs. `torch.load(weights_only=True)` allows more, such as `bytearray(10**12)`.
+_ALLOWED_CALLS = {
     "torch._utils _rebuild_tensor_v2",
     "torch._utils _rebuild_tensor_v3",
     "torch._utils _rebuild_parameter",
@@ -38,11 +38,13 @@ _CALLS = {
 
 @contextmanager
 def open_torch(path: Path) -> Iterator[Contents]:
-    """Open a file of tensors; their numbers stay in it until they are read."""
+    """Open a file of tensors, which are read on demand."""
     loaded = read_torch(path)
     if not _is_tensor(loaded) and not isinstance(loaded, Mapping | list | tuple):
-        raise InputError(f"what it holds is of type {type(loaded).__name__} and not a tensor; save the tensor alone.")
-    tensors = {"": loaded} if _is_tensor(loaded) else _named(loaded, "", set())
+        raise InputError(
+            f"it contains an object of type {type(loaded).__name__} and not a tensor; save the tensor alone."
+        )
+    tensors = {"": loaded} if _is_tensor(loaded) else _named_tensors(loaded, "", set())
 
     def blocks(name: str, sample: int | None) -> Iterator[Array]:
         tensor = tensors[name].detach()
@@ -55,13 +57,15 @@ def _is_tensor(value: Any) -> bool:
     return hasattr(value, "untyped_storage")
 
 
-def _named(held: Mapping[Any, Any] | list[Any] | tuple[Any, ...], prefix: str, seen: set[int]) -> dict[str, Any]:
-    """Name the tensors in nested dictionaries and lists: `model.weight`, `steps.0`.
+def _named_tensors(
+    container: Mapping[Any, Any] | list[Any] | tuple[Any, ...], prefix: str, seen: set[int]
+) -> dict[str, Any]:
+    """Return the tensors in nested dictionaries and lists by name: `model.weight`, `steps.0`.
 
-    What a container holds is listed where it is met first: it may hold itself, or be held very often.
+    Each container is listed only where it occurs first, since it may contain itself or occur very often.
     """
-    seen.add(id(held))
-    items = held.items() if isinstance(held, Mapping) else enumerate(held)
+    seen.add(id(container))
+    items = container.items() if isinstance(container, Mapping) else enumerate(container)
     tensors, nested = {}, []
     for key, value in items:
         if _is_tensor(value):
@@ -70,30 +74,30 @@ def _named(held: Mapping[Any, Any] | list[Any] | tuple[Any, ...], prefix: str, s
             nested.append((key, value))
     for key, value in nested:
         if id(value) not in seen:
-            tensors = _named(value, f"{prefix}{key}.", seen) | tensors
+            tensors = _named_tensors(value, f"{prefix}{key}.", seen) | tensors
     return tensors
 
 
 def read_torch(source: Path | IO[bytes]) -> Any:
-    """Load what `torch.save` wrote, tensors and plain containers only; nothing is executed.
+    """Load a `torch.save` file of tensors and plain containers, without executing anything in it.
 
     Raises
     ------
     InputError
-        If the file holds anything else, or is not in the zip format of torch >= 1.6 (the older one declares sizes that
+        If the file contains anything else, or is not in the zip format of torch >= 1.6 (sizes in the older format
         cannot be checked).
     """
     import torch
 
     if not zipfile.is_zipfile(source):
-        raise InputError("it is not a file that torch.save wrote (zip format), or it is damaged; save it again.")
+        raise InputError("it was not written by torch.save in zip format, or is damaged; save it again.")
     with zipfile.ZipFile(source) as archive:
         members = archive.infolist()
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise InputError("it is compressed, which torch.save never does; save it again.")
         declared = max((max(member.file_size, member.compress_size) for member in members), default=0)
-        if declared > _size(source):  # Python takes as much memory before it reads
-            raise InputError("it is truncated: it declares more than it holds; save it again.")
+        if declared > _size(source):  # Python allocates the declared size before it reads
+            raise InputError("it is truncated: it contains less than it declares; save it again.")
         require_memory(sum(member.file_size for member in members), "its content")
         for member in members:
             if member.filename.rpartition("/")[2] == "data.pkl":
@@ -105,25 +109,25 @@ def read_torch(source: Path | IO[bytes]) -> Any:
             source.seek(0)
             return torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise InputError(_MORE) from None
+        raise InputError(_OTHER_OBJECTS) from None
 
 
 def _size(source: Path | IO[bytes]) -> int:
     return source.stat().st_size if isinstance(source, Path) else source.seek(0, os.SEEK_END)
 
 
-_MORE = "it holds more than tensors, which is never loaded; save the tensors alone."
+_OTHER_OBJECTS = "it contains other objects than tensors, which are never loaded; save the tensors alone."
 
 
 def _check_calls(content: bytes) -> None:
-    """Read a pickle without running it, and refuse one that would call anything but makers of tensors."""
+    """Scan a pickle without running it, and raise if it would call anything except constructors of tensors."""
     for operation, argument, _ in pickletools.genops(content):
         if operation.name in ("INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):
-            raise InputError(_MORE)
-        if operation.name == "GLOBAL" and argument not in _CALLS:
+            raise InputError(_OTHER_OBJECTS)
+        if operation.name == "GLOBAL" and argument not in _ALLOWED_CALLS:
             module, _, name = str(argument).partition(" ")
             if module != "torch" or not (name.endswith("Storage") or name in _dtypes()):
-                raise InputError(_MORE)
+                raise InputError(_OTHER_OBJECTS)
 
 
 def _dtypes() -> frozenset[str]:
@@ -139,5 +143,5 @@ def _describe(tensor: torch.Tensor) -> ArrayInfo:
     if tensor.layout != torch.strided or tensor.device.type != "cpu":
         layout = str(tensor.layout).removeprefix("torch.") if tensor.layout != torch.strided else tensor.device.type
         return ArrayInfo(shape, f"{layout} {kind}")
-    # Strides may repeat a small storage, so the size is that of the shape; numel() could overflow.
+    # Strides may repeat a small storage, so compute the size from the shape; numel() could overflow.
     return ArrayInfo(shape, kind, working=0 if tensor.is_contiguous() else math.prod(shape) * tensor.element_size())

@@ -1,1 +1,1 @@
-"""Atomic writes, full disks, interrupts, and the warnings of other packages."""
+"""Atomic writes, protection against full disks and interrupts, and suppression of warnings of other packages."""

@@ -1,4 +1,4 @@
-"""Write a folder whole or not at all."""
+"""Write folders atomically."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ __all__ = ["check_new_folder", "making_folder"]
 
 
 def check_new_folder(path: Path | str) -> Path:
-    """Find out, before the work, whether a folder can be made; returns its path with links resolved.
+    """Check before the work that a folder can be created, and return its path with links resolved.
 
     Raises
     ------
     InputError
-        If something has this name already, or the folder around it does not exist or cannot be written to.
+        If the name exists, or its parent folder does not exist or is not writable.
     """
     target = Path(path).resolve()
     if target.exists():
-        raise InputError(f"{path} exists already and is never overwritten; remove it or choose another name.")
+        raise InputError(f"{path} already exists and is not overwritten; remove it or choose another name.")
     if not target.parent.is_dir():
-        raise InputError(f"{path} cannot be made: there is no folder {target.parent}; make it first.")
+        raise InputError(f"{path} cannot be created: the folder {target.parent} does not exist; create it first.")
     if not os.access(target.parent, os.W_OK):
-        raise InputError(f"{path} cannot be made: the folder {target.parent} is read-only; choose another.")
+        raise InputError(f"{path} cannot be created: the folder {target.parent} is read-only; choose another.")
     return target
 
 
 @contextmanager
 def making_folder(path: Path | str) -> Iterator[Path]:
-    """Give a temporary folder beside the target that takes its name at the end, or is removed on any error or signal.
+    """Yield a temporary folder that is renamed to the target at the end, or removed after an error or signal.
 
-    What earlier processes left there because they were killed is removed first.
+    Leftovers of killed processes are removed first.
 
     Raises
     ------
     InputError
-        If the system refuses to write, or the target has appeared meanwhile.
+        If the folder cannot be written, or the target has been created meanwhile.
     """
     target = check_new_folder(path)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
@@ -51,7 +51,7 @@ def making_folder(path: Path | str) -> Iterator[Path]:
         yield part
         for entry in [*part.rglob("*"), part]:
             sync(entry)
-        os.rename(part, target)  # fails where the target has content by now
+        os.rename(part, target)  # fails if the target has content by now
         sync(target.parent)
     except OSError as error:
         why = error.strerror or str(error)

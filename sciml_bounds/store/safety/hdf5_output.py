@@ -1,4 +1,4 @@
-"""A new HDF5 file of another format than ours, written step by step on a disk that may be full."""
+"""HDF5 files in other formats than ours, written step by step, safe against a full disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Hdf5Output"]
 
 
 class Hdf5Output:
-    """A file that is being written; nothing makes it appear whole but `replacing` or `making_folder` around it."""
+    """A file that is being written; use it inside `replacing` or `making_folder`, which make the write atomic."""
 
     def __init__(self, path: Path) -> None:
         import h5py
@@ -27,18 +27,18 @@ class Hdf5Output:
 
     @contextmanager
     def step(self) -> Iterator[h5py.File]:
-        """Give the file for one step, during which no signal comes; raises OSError if it could not be written."""
+        """Yield the file for one step with signals deferred; raise OSError if writing fails."""
         with signals_wait():
             yield self._file
             self._disk.check()
 
     def finish(self) -> None:
-        """Write what is not yet on the disk."""
+        """Write everything to the disk."""
         with self.step() as file:
             file.close()
 
     def close(self) -> None:
-        """Let go of the file, whatever has happened to it."""
+        """Close the file, also after a failure."""
         with signals_wait():
             self._file.close()
             self._disk.close()

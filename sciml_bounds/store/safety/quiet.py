@@ -1,7 +1,6 @@
-"""Silence what parses a file: a reader gives an array or its one sentence, and no warnings of other packages beside it.
+"""Suppress warnings while a file is parsed, so that readers either return an array or raise one clear error.
 
-Python warns of escapes and numbers in a header that look wrong, numpy of headers that Python 2 wrote, torch of checks
-that it makes.
+Python warns about odd escapes and numbers in headers, numpy about headers written by Python 2, torch about its checks.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from contextlib import contextmanager
 
 __all__ = ["no_warnings"]
 
-_turn = threading.RLock()  # the filters belong to the process: of two threads, the last would restore the other's
+_turn = threading.RLock()  # warning filters are global: two threads would restore each other's
 
 
 def _after_fork() -> None:
     global _turn
-    _turn = threading.RLock()  # a thread that had its turn is not in the child, and would never end it
+    _turn = threading.RLock()  # the thread that held the lock does not exist in the child
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -27,7 +26,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 @contextmanager
 def no_warnings() -> Iterator[None]:
-    """Show no warnings inside a `with` block, which one thread at a time can be in."""
+    """Suppress all warnings inside a `with` block, which one thread at a time can enter."""
     with _turn, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

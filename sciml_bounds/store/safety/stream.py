@@ -1,4 +1,4 @@
-"""A file on the disk for the HDF5 library, which does not survive that a write fails or a signal interrupts it."""
+"""A file object for the HDF5 library, which crashes if a write fails or a signal interrupts it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ type _Buffer = bytes | bytearray | memoryview
 
 
 class Disk:
-    """A file object for h5py whose writes never fail: what went wrong is kept, and what was lost stays in memory.
+    """A file object for h5py whose writes never fail: errors are recorded, and lost data are kept in memory.
 
-    The library crashes where it cannot write its own tables, at the latest when it closes the file. So it is told that
-    all is well, and whoever gave it this object looks at `failure` after each step, and stops.
+    The HDF5 library crashes if it cannot write its own tables, at the latest when it closes the file. Writes therefore
+    always appear to succeed, and the caller calls `check` after each step and stops after a failure.
     """
 
     def __init__(self, path: Path, *, new: bool) -> None:
@@ -37,7 +37,7 @@ class Disk:
         self._descriptor = -1
 
     def check(self) -> None:
-        """Raise what went wrong.
+        """Raise the first error, if there was one.
 
         Raises
         ------
@@ -47,7 +47,7 @@ class Disk:
         if self.failure is not None:
             raise self.failure
 
-    # what h5py calls
+    # methods that h5py calls
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move to a position."""
@@ -65,7 +65,7 @@ class Disk:
         return bytes(content[: self.readinto(content)])
 
     def readinto(self, buffer: _Buffer) -> int:
-        """Fill a buffer from the position on, and return how many bytes there were."""
+        """Fill a buffer from the current position, and return the number of bytes read."""
         view = memoryview(buffer).cast("B")
         start, filled = self._position, 0
         try:
@@ -82,7 +82,7 @@ class Disk:
         return filled
 
     def write(self, buffer: _Buffer) -> int:
-        """Write a buffer at the position, to the disk or, once that has failed, to memory."""
+        """Write a buffer at the current position, to the disk or, after a failure, to memory."""
         view = memoryview(buffer).cast("B")
         try:
             if self.failure is None:
@@ -101,7 +101,7 @@ class Disk:
             written += os.pwrite(self._descriptor, view[written:], self._position + written)
 
     def truncate(self, size: int) -> int:
-        """Give the file a size."""
+        """Set the size of the file."""
         try:
             if self.failure is None:
                 os.ftruncate(self._descriptor, size)
@@ -116,26 +116,26 @@ class Disk:
 
 @contextmanager
 def signals_wait() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait until the end of a `with` block.
+    """Defer SIGINT and SIGTERM until the end of a `with` block.
 
-    Their handlers raise exceptions wherever they find Python code, the methods of a file that the HDF5 library calls
-    among them. In other threads than the main one no handler ever runs.
+    Their handlers would raise exceptions in the Python methods that the HDF5 library calls. Handlers run in the main
+    thread only, so other threads are not affected.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[tuple[int, FrameType | None]] = []
+    deferred: list[tuple[int, FrameType | None]] = []
     before = {
-        number: signal.signal(number, lambda number, frame: came.append((number, frame)))
+        number: signal.signal(number, lambda number, frame: deferred.append((number, frame)))
         for number in (signal.SIGINT, signal.SIGTERM)
-        if signal.getsignal(number) is not None  # set by other code than Python's, and not ours to replace
+        if signal.getsignal(number) is not None  # handlers that were not set by Python are kept
     }
     try:
         yield
     finally:
-        for known, handler in before.items():
-            signal.signal(known, handler)
-        for number, frame in came:
+        for replaced, handler in before.items():
+            signal.signal(replaced, handler)
+        for number, frame in deferred:
             again = before[signal.Signals(number)]
             if callable(again):
                 again(number, frame)

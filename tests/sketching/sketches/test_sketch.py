@@ -1,4 +1,4 @@
-"""What sketches with E[S S^T] = I have in common: that, and what they return for b beside A."""
+"""Properties of all sketches: E[S S^T] = I, and the results for A and b."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def test_all_rows_solve_in_one_step():
 
 def test_sketches_that_do_not_fit_into_memory_at_once_are_drawn_in_parts(monkeypatch):
     A = torch.randn((8, 3), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    monkeypatch.setattr(srht, "AT_ONCE", 128)  # two of eight rows with four columns at a time
+    monkeypatch.setattr(srht, "CHUNK_ENTRIES", 128)  # two of eight rows with four columns at a time
     rows, values = SRHT(2).draw(A, A[:, 0], 7, torch.Generator().manual_seed(0))
     assert (rows.shape, values.shape) == ((7, 2, 3), (7, 2))
     torch.testing.assert_close(rows[..., 0], values)

@@ -185,7 +185,7 @@ FULL = """
 import os, resource, sys
 sys.path[:0] = {path!r}
 import numpy as np
-from test_datasets import HEADER
+from test_dataset_files import HEADER
 from sciml_bounds.store.datasets.dataset_files import writing_dataset
 from sciml_bounds.errors import InputError
 from dataclasses import replace
@@ -215,7 +215,7 @@ def test_a_disk_that_takes_no_more(tmp_path):
     target = tmp_path / "a.nc"
     target.write_text("old")
     limits = [0, 1000, 10_000, 20_000, 50_000, 100_000, 500_000, 1_000_000]
-    path = [os.path.dirname(os.path.dirname(__file__)), *sys.path]
+    path = [os.path.dirname(__file__), *sys.path]
     code = FULL.format(path=path, limits=limits, target=str(target))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
@@ -270,5 +270,5 @@ def test_files_that_were_changed(tmp_path):
 
 
 def test_targets_are_checked_before_the_work(tmp_path):
-    for name, words in (("a.csv", "ending"), ("none/a.nc", "folder")):
+    for name, words in (("a.csv", "extension"), ("none/a.nc", "folder")):
         refused(words, write, tmp_path / name)

@@ -314,7 +314,7 @@ def test_a_file_is_found_from_another_folder(steady, monkeypatch, tmp_path):
         ({"inputs": ["x"]}, "variable 'x' samples"),
         ({"targets": ["label_error"]}, "'label_error' number sample field"),
         ({"inputs": []}, "inputs grid channels"),
-        ({"inputs": ["source", "solution"]}, "grid source (6, 4) (7, 5))"),
+        ({"inputs": ["source", "solution"]}, "grid source (6, 4) (7, 5)"),
         ({"subsample": 4}, "6 intervals 'coefficient' x 1 2"),
         ({"recipe": "flow"}, "recipe 'darcy' 'flow' file"),
         ({"pairs": True}, "frames"),

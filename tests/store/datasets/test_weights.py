@@ -216,7 +216,7 @@ def test_only_classes_of_the_table_are_made(tmp_path):
     write_weights(path, {"a": torch.zeros(2)}, {"class": "subprocess:Popen", "arguments": {}})
     refused("network", load_model, path)
     write_weights(path, {"a": torch.zeros(2)}, {})
-    refused("card names class", load_model, path)
+    refused("card class", load_model, path)
     refused("Linear", lambda: save_model(nn.Linear(2, 2), path))
     impostor = type("Tiny", (nn.Linear,), {"arguments": {}})(2, 2)
     refused("Tiny", save_model, impostor, path)

@@ -28,7 +28,7 @@ def train_file(tmp_path_factory) -> Path:
     ("damage", "words"),
     [
         (lambda f: f.attrs.__delitem__("grid_type"), "grid_type"),
-        (lambda f: f.attrs.__setitem__("n_trajectories", 3), "the shape (10, 8, 6), its flags say (3, 8, 6)"),
+        (lambda f: f.attrs.__setitem__("n_trajectories", 3), "shape (10, 8, 6), but its flags require (3, 8, 6)"),
         (lambda f: f.__delitem__("t2_fields"), "the group t2_fields is missing"),
         (lambda f: f["dimensions/time"].attrs.__delitem__("time_varying"), "dimensions/time needs an attribute"),
         (lambda f: f["boundary_conditions/x_wall"].attrs.__setitem__("bc_type", "DIRICHLET"), "bc_type"),

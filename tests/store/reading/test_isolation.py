@@ -30,14 +30,14 @@ def path(tmp_path):
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crash, with SIGSEGV"),
-        ("import os; os.abort()", "crash, with SIGABRT"),
-        ("import os; os._exit(7)", "crash, with exit code 7"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crashed SIGSEGV"),
+        ("import os; os.abort()", "crashed SIGABRT"),
+        ("import os; os._exit(7)", "crashed exit code 7"),
         (
             "from sciml_bounds.store.reading import isolation as i; i._SECONDS = 0; i._limit(0)\nwhile True: pass",
-            "far too long",
+            "too much time",
         ),
-        ("print('{\"format\": ', end='')", "crash, with exit code 0"),
+        ("print('{\"format\": ', end='')", "crashed exit code 0"),
     ],
 )
 def test_deaths(path, monkeypatch, what, words):

@@ -69,7 +69,7 @@ def _csr(**changes):
 
 
 ARCHIVES = {
-    "fields": ({"a": np.ones(3)}, "file scipy.sparse.save_npz"),
+    "fields": ({"a": np.ones(3)}, "scipy.sparse.save_npz"),
     "index beyond the end": (_csr(indices=np.array([0, 1, 999999], np.int32)), "read"),
     "index below zero": (_csr(indices=np.array([0, 1, -9], np.int32)), "read"),
     "pointers beyond the end": (_csr(indptr=np.array([0, 1, 2, 999999], np.int32)), "read"),

@@ -142,5 +142,6 @@ def test_a_zip_bomb_takes_no_memory(tmp_path):
     """
     done = subprocess.run([sys.executable, "-c", code, f"{tmp_path}/a.npz"], capture_output=True, text=True, check=True)
     sentence, grown = done.stdout.splitlines()
-    assert "needs 0.5 GiB of memory, but 0.25 GiB are available" in sentence
+    assert "0.5 GiB" in sentence
+    assert "0.25 GiB" in sentence
     assert int(grown) < 50_000  # kB

@@ -80,6 +80,6 @@ def test_targets_are_checked_before_the_work(tmp_path, monkeypatch):
         refused(f"path {path} string Path", check_target, path, (".nc",))
     refused("file", check_target, tmp_path / "folder.nc", (".nc",))
     refused("file", check_target, tmp_path / "pipe.nc", (".nc",))
-    refused("ending h5 hdf5", check_target, tmp_path / "u.csv", (".nc", ".h5", ".hdf5"))
+    refused("extension h5 hdf5", check_target, tmp_path / "u.csv", (".nc", ".h5", ".hdf5"))
     monkeypatch.setattr(os, "access", lambda *_: False)  # the tests may run as root, for whom nothing is read-only
     refused("read-only", check_target, tmp_path / "u.nc", (".nc",))
