@@ -11,11 +11,13 @@
 # ---
 
 # %% [markdown]
-# # Two-layer networks that are known before and after they are trained
+# # Two-layer networks: width, equations, certificates
 #
-# How wide must a network be? Which equations can it solve? How wrong is it? For networks with one hidden layer these
-# questions have answers with numbers in them. This notebook follows one function through all of them: its norm, its
-# network, its equation, and the certificate of the network that solves it.
+# After this notebook you can bound the Barron norm of a function, choose the width of a network from it, solve
+# equations with two-layer networks, and certify the result between the nodes of a grid.
+#
+# How wide must a network be? Which equations can it solve? How large is its error? For networks with one hidden layer
+# these questions have quantitative answers.
 
 # %%
 import math
@@ -33,8 +35,8 @@ quick = bool(os.environ.get("SCIML_BOUNDS_QUICK"))  # the tests run this with fe
 # %% [markdown]
 # ## A function and its norm
 #
-# In six dimensions, a function with forty waves of random directions. Its Barron norm is the sum of their amplitudes,
-# each times one plus its frequency. The norm knows nothing of the dimension: it says how much wave there is in all.
+# Take a sum of forty waves in six dimensions, with random directions. Its Barron norm is the sum of their amplitudes,
+# each times one plus its frequency. The norm does not depend on the dimension.
 
 # %%
 generator = torch.Generator().manual_seed(0)
@@ -44,8 +46,8 @@ f = sb.barron.BarronFunction.fourier(modes, amplitudes)
 print(f)
 
 # %% [markdown]
-# Functions calculate with their norms. A product has a norm of at most the product of the norms, which is proven, and
-# where all waves are known, `tightened` counts them:
+# Arithmetic with functions bounds their norms. The norm of a product is at most the product of the norms; where all
+# waves are known, `tightened` computes it from them:
 
 # %%
 square = f.waves() * f.waves()
@@ -54,9 +56,9 @@ print(f"||f||^2 = {f.norm**2:.2f}, ||f f|| <= {square.norm:.2f}, counted {square
 # %% [markdown]
 # ## Its network
 #
-# A network of k cosines can be drawn: each neuron is one of the waves, chosen with a probability proportional to its
-# share. The mean of the squared error over all draws is below a bound that falls like 1/k; twenty of them may miss it
-# by a little. A grid in six dimensions has ten to the sixth points for ten an axis.
+# A network of k cosines can be drawn at random: each neuron is one of the waves, with a probability proportional to its
+# share of the norm. The mean of the squared error over all draws is below a bound that decreases like 1/k; the mean of
+# twenty draws may exceed it slightly. A grid with ten points per axis would have a million points.
 
 # %%
 widths = [16, 64, 256, 1024]
@@ -78,9 +80,9 @@ axes.set(xlabel="width", ylabel="error in L2")
 _ = axes.legend(frameon=False)
 
 # %% [markdown]
-# The other way round, some networks cannot do it, and that can be known before training. Neurons tanh(w x + b) whose
-# weights and biases stay below a bound are nearly the same function again and again: a thousand of them span a space of
-# a few dimensions. No outer weights of norm 100 come closer to cos(30 x) than the table says.
+# Conversely, some networks cannot represent a function, and this can be shown before training. Neurons tanh(w x + b)
+# with bounded weights and biases are nearly linearly dependent: a thousand of them span, numerically, a space of a few
+# dimensions. No outer weights of norm 100 approximate cos(30 x) better than the table says.
 
 # %%
 line = torch.linspace(-1, 1, 500, dtype=torch.float64)[:, None]
@@ -97,8 +99,8 @@ for bound in (1.0, 5.0, 20.0):
 # %% [markdown]
 # ## Its equation
 #
-# If the data of an equation have small norms, has the solution one? For -div(a grad u) = f the answer is yes if a does
-# not vary too much, and the bound is computed before anything is solved:
+# If the data of an equation have small norms, does the solution have one? For -div(a grad u) = f the answer is yes if a
+# does not vary too much, and the bound is computed before the equation is solved:
 
 # %%
 a = sb.barron.BarronFunction.cosine([[0, 0], [1, 1], [2, 0]], [1.0, 0.2, 0.15])
@@ -107,9 +109,9 @@ norms = sb.barron.solution_norms(a, source)
 print(norms)
 
 # %% [markdown]
-# So a network of moderate width can solve it. Which one is found by the orthogonal greedy algorithm: it looks for the
-# neuron that the residual sees best, adds it, and solves for all outer weights anew, in the norm of the energy. The
-# theorem behind it promises an order, here n^(-1.25) for squared ReLUs. The factor x (1 - x) y (1 - y) makes the
+# So a network of moderate width can solve it. The orthogonal greedy algorithm finds one: it searches the neuron with
+# the largest component of the residual, adds it, and solves for all outer weights again, in the energy norm. The
+# theorem behind it guarantees an order, here n^(-1.25) for squared ReLUs. The factor x (1 - x) y (1 - y) makes the
 # network vanish on the sides exactly.
 
 # %%
@@ -130,8 +132,8 @@ for width in (8, 16, 32) if quick else (8, 16, 32, 64):
 print(solution)
 
 # %% [markdown]
-# These bounds are of the network itself, between the nodes of the grid too: its derivatives are enclosed on every cell.
-# No exact solution was used. The indicators show where the rest of the error is.
+# These bounds are for the network itself, between the nodes of the grid too: its derivatives are enclosed on every
+# cell. No exact solution was used. The indicators show where the remaining error is.
 
 # %%
 nodes = torch.stack(torch.meshgrid(grid.nodes(0), grid.nodes(1), indexing="ij"), -1)
@@ -164,11 +166,11 @@ axes.xaxis.minorticks_off()
 _ = axes.legend(frameon=False)
 
 # %% [markdown]
-# ## An equation that is not linear
+# ## A nonlinear equation
 #
-# Energies that are convex have certificates too. Here what conducts does so the more easily the steeper u is; Newton's
-# method solves it on the grid, and the certificate bounds by how much its energy is above the least one of all
-# functions, and how far its gradient is from that of the solution.
+# Convex energies have certificates too. Here the conductivity grows with the gradient of u. Newton's method solves the
+# problem on the grid, and the certificate bounds how far its energy is above the minimum over all functions, and how
+# far its gradient is from that of the solution.
 
 # %%
 steep = sb.variational.VariationalProblem(grid, sb.variational.ShearThinning(3.0), source)
@@ -178,8 +180,8 @@ print(newton)
 print(certificate_of_energy)
 
 # %% [markdown]
-# A network for the same problem, with drawn neurons whose outer weights are those of least energy. The certificate is
-# that of the network, between the nodes too:
+# Next a network for the same problem, with random neurons and the outer weights that minimise the energy. Its
+# certificate holds between the nodes too:
 
 # %%
 drawn = sb.network_solvers.random_feature_network(steep, 100 if quick else 300)
@@ -190,9 +192,9 @@ print(f"grid:    gradient off by at most {float(certificate_of_energy.relative_g
 # %% [markdown]
 # ## In ten dimensions
 #
-# No mesh has a chance in ten dimensions: ten cells an axis are ten billion. The solution below is a product of ten
-# factors, of which the solver is told nothing; it is given the right-hand side as a function of points. The same greedy
-# algorithm with cosines finds the waves that matter.
+# A mesh in ten dimensions with ten cells per axis has ten billion cells. The solution below is a product of ten
+# factors, which the solver does not know; it is given the right-hand side as a function of points. The same greedy
+# algorithm with cosines finds the relevant waves.
 
 # %%
 dim = 6 if quick else 10
@@ -223,5 +225,11 @@ print(
 )
 
 # %% [markdown]
-# This last number is measured, not certified: above three dimensions there is no grid to certify on, and the words say
-# so.
+# This last number is measured, not certified: above three dimensions there is no grid to certify on.
+#
+# ## What to try
+#
+# - Replace the forty waves by waves of higher frequency. How does the width for an error of 0.1 change?
+# - Train all weights with `sb.network_solvers.ritz_network` and compare its certificate with that of the greedy
+#   network.
+# - Certify with a finer grid: how much of the bound is due to the grid?

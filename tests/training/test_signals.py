@@ -26,8 +26,8 @@ def test_an_interrupted_process_continues_to_the_same_weights(tmp_path, number):
         assert [process.stdout.readline() for _ in range(3)] == ["1\n", "2\n", "3\n"]
         process.send_signal(number)
         _, errors = process.communicate()
-    # As without a handler. After a KeyboardInterrupt Python ends by the signal, unless something calls `eval` at exit, as
-    # torch does where tabulate is installed: then the code is 1.
+    # As without a handler. After a KeyboardInterrupt Python ends by the signal, unless something calls `eval` at exit,
+    # as torch does where tabulate is installed: then the code is 1.
     assert process.returncode == -number or errors.endswith("KeyboardInterrupt\n")
     card = read_weights(parts / "last.safetensors")[1]
     assert card["state"]["epoch"] == 3
