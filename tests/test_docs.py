@@ -6,6 +6,7 @@ import doctest
 import importlib
 import inspect
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,16 @@ import pytest
 import sciml_bounds as sb
 
 ROOT = Path(__file__).parents[1]
-GENERATED = {line for line in (ROOT / ".gitignore").read_text().splitlines() if line.startswith("docs/")}
-PAGES = [
-    page
-    for page in sorted((ROOT / "docs").rglob("*.md"))
-    if not any(page.relative_to(ROOT).as_posix().startswith(place) for place in GENERATED)
-]
+PLACES_OF_GENERATED = [line for line in (ROOT / ".gitignore").read_text().splitlines() if line.startswith("docs/")]
+
+
+def is_generated(path: Path) -> bool:
+    """Whether `make docs` writes this file: Sphinx then checks the links to it."""
+    name = path.resolve().relative_to(ROOT).as_posix()
+    return any(fnmatch(name, f"{place}*") for place in PLACES_OF_GENERATED)
+
+
+PAGES = [page for page in sorted((ROOT / "docs").rglob("*.md")) if not is_generated(page)]
 WITH_EXAMPLES = [page for page in PAGES if ">>> " in page.read_text()]
 
 
@@ -44,6 +49,8 @@ def test_links_between_pages_lead_somewhere():
     for page in [*PAGES, *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"))]:
         for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)", page.read_text()):
             file = (page.parent / target) if target else page
+            if is_generated(file):
+                continue
             assert file.exists(), f"{page.name} links to {target}"
             if anchor:
                 headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
