@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -103,17 +103,45 @@ def solve(
     >>> bool(solution.certificate.relative_upper <= 0.05)
     True
     """
-    return prepare(problem, method=method).solve(
-        rtol=rtol,
-        atol=atol,
-        maxiter=maxiter,
-        x0=x0,
-        error=error,
-        certify=certify,
-        flux=flux,
-        callback=callback,
-        throw=throw,
-    )
+    options = _SolveOptions(
+        rtol=rtol, atol=atol, maxiter=maxiter, x0=x0, error=error,
+        certify=certify, flux=flux, callback=callback, throw=throw,
+    )  # fmt: skip
+    return prepare(problem, method=method)._solve(options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SolveOptions:
+    """Options that `solve` and `Solver.solve` share."""
+
+    rtol: float | None
+    atol: float
+    maxiter: int | None
+    x0: Any
+    error: float | None
+    certify: bool
+    flux: tuple[Any, ...] | None
+    callback: ProgressCallback | None
+    throw: bool
+
+    @property
+    def certifies(self) -> bool:
+        return self.certify or self.error is not None
+
+    def check(self, dtype: torch.dtype) -> None:
+        """Raise `InputError` unless the options are valid and fit together, for a problem in `dtype`."""
+        if self.error is not None and not self.error > 0:
+            raise InputError(f"error={self.error} must be positive: it is the relative energy error to reach.")
+        if self.error is not None and (self.rtol is not None or self.atol > 0):
+            raise InputError(
+                "error cannot be combined with rtol or atol, another stopping rule; give only one of them."
+            )
+        if self.flux is not None and not self.certifies:
+            raise InputError("flux is used only for a certificate; add certify=True or error=.")
+        require_callback(self.callback)
+        if self.maxiter is not None:
+            require_count(self.maxiter, "maxiter", 0)
+        check_tolerances(self.rtol, self.atol, self.maxiter, dtype)
 
 
 def prepare(problem: Diffusion, *, method: str | Method = "auto") -> Solver:
@@ -203,44 +231,29 @@ class Solver:
         throw: bool = False,
     ) -> Solution:
         """Solve with the arguments of `sb.solve`; `source` (batch..., cells) replaces that of the problem."""
-        if source is not None:
-            return self._with_source(source).solve(
-                x0=x0,
-                rtol=rtol,
-                atol=atol,
-                maxiter=maxiter,
-                error=error,
-                certify=certify,
-                flux=flux,
-                callback=callback,
-                throw=throw,
-            )
-        if error is not None and not error > 0:
-            raise InputError(f"error={error} must be positive: it is the relative energy error to reach.")
-        if error is not None and (rtol is not None or atol > 0):
-            raise InputError(
-                "error cannot be combined with rtol or atol, another stopping rule; give only one of them."
-            )
-        if flux is not None and error is None and not certify:
-            raise InputError("flux is used only for a certificate; add certify=True or error=.")
+        options = _SolveOptions(
+            rtol=rtol, atol=atol, maxiter=maxiter, x0=x0, error=error,
+            certify=certify, flux=flux, callback=callback, throw=throw,
+        )  # fmt: skip
+        return (self if source is None else self._with_source(source))._solve(options)
+
+    def _solve(self, options: _SolveOptions) -> Solution:
+        options.check(self.problem.dtype)
+        error = options.error
         start = time.perf_counter() - self.setup_seconds
-        require_callback(callback)
-        if maxiter is not None:
-            require_count(maxiter, "maxiter", 0)
-        check_tolerances(rtol, atol, maxiter, self.problem.dtype)
-        run = _SolveMonitor(self.problem, error, flux, callback)
-        if error is not None:  # the bound stops the iteration, not the residual
-            rtol = 10 * torch.finfo(self.problem.dtype).eps
-        stop = Stop(rtol, atol, maxiter, run.monitor if run.is_active else None)
-        linear = self._linear.solve(x0=self._guess(x0), stop=stop)
+        run = _SolveMonitor(self.problem, error, options.flux, options.callback)
+        # with `error`, the bound stops the iteration, not the residual
+        rtol = options.rtol if error is None else 10 * torch.finfo(self.problem.dtype).eps
+        stop = Stop(rtol, options.atol, options.maxiter, run.monitor if run.is_active else None)
+        linear = self._linear.solve(x0=self._guess(options.x0), stop=stop)
         values = self._values(linear)
-        certificate = run.certify(values) if certify or error is not None else None
+        certificate = run.certify(values) if options.certifies else None
         solution = _solution(self.problem, values, linear, certificate, error, time.perf_counter() - start)
         ended = {solution.reason} if isinstance(solution.reason, Reason) else set(solution.reason)
         if ended - {Reason.CONVERGED, Reason.ROUND_OFF, Reason.ERROR_REACHED} and not run.stopped:
             better = "" if isinstance(self._linear.method, Multigrid) else ", or use method='multigrid'"
             advice = {Reason.MAXITER: f"Raise maxiter{better}."}
-            report_failure("the solve", solution.reason, _detail(solution, error), throw=throw, advice=advice)
+            report_failure("the solve", solution.reason, _detail(solution, error), throw=options.throw, advice=advice)
         return solution
 
     def _with_source(self, source: Any) -> Solver:
