@@ -212,7 +212,19 @@ def _reference(name):
 
 @pytest.mark.parametrize("case", CASES)
 def test_no_case_is_so_small_that_the_hierarchy_is_one_factorisation(case):
-    assert len(sb.prepare(_reference(case)[0]).as_preconditioner().levels) >= 1
+    assert len(sb.prepare(_reference(case)[0], method="multigrid").as_preconditioner().levels) >= 1
+
+
+def test_a_prepared_solver_factorises_small_matrices_and_a_single_solve_does_not():
+    def solver(n: int, **fields: object) -> str:
+        problem = sb.Diffusion(sb.Grid((n, n)), coefficient=1.0 + torch.rand(n, n, dtype=torch.float64), **fields)
+        return sb.prepare(problem).solve(source=1.0).linear.method
+
+    assert solver(64) == "sparse LU"
+    assert "multigrid" in solver(72)  # 5,329 nodes
+    small = sb.Diffusion(sb.Grid((16, 16)), coefficient=1.0 + torch.rand(16, 16, dtype=torch.float64), source=1.0)
+    assert "multigrid" in sb.solve(small).linear.method
+    assert sb.prepare(small).update(coefficient=2.0 + small.coefficient[0]).solve().linear.method == "sparse LU"
 
 
 @pytest.mark.parametrize("case", CASES)

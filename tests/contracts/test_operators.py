@@ -37,6 +37,7 @@ from sciml_bounds.operators._linear_operator import (
     aslinearoperator,
     csr_tensor,
 )
+from sciml_bounds.operators._lu_inverse import LuInverse
 from sciml_bounds.problems.discretization import node_system
 
 N = 12
@@ -150,6 +151,11 @@ def _like_diagonal(batch: int) -> Pair:
     return Pair(Diagonal(entries), torch.diag_embed(entries))
 
 
+def _lu_inverse() -> LuInverse:
+    matrix = scipy.sparse.csr_array(_symmetric()[0].numpy())
+    return LuInverse(matrix, dtype=torch.float64, device=torch.device("cpu"))
+
+
 # --- the table --------------------------------------------------------------------------------------------------------
 
 OPERATORS: dict[str, Callable[[], Pair]] = {
@@ -164,6 +170,7 @@ OPERATORS: dict[str, Callable[[], Pair]] = {
         MatrixOperator(csr_tensor(_sparse())), torch.as_tensor(_sparse().toarray())[None]
     ),
     "CallableOperator": lambda: Pair(CallableOperator(lambda x: x @ _dense()[0].mT, N), _dense()),
+    "LuInverse": lambda: Pair(_lu_inverse(), torch.linalg.inv(_symmetric())),
     "Stacked": lambda: Pair(Stacked([MatrixOperator(m) for m in _dense(3)]), _dense(3)),
     "Stacked, one": lambda: Pair(Stacked([MatrixOperator(_symmetric()[0], symmetric=True)]), _symmetric()),
     "LatticeOperator": lambda: _lattice(1),
@@ -368,6 +375,7 @@ SINGLE: dict[str, Callable[[], LinearOperator]] = {
     "Diagonal": lambda: Diagonal(torch.ones(1, N)),
     "MatrixOperator": lambda: MatrixOperator(torch.eye(N)),
     "CallableOperator": lambda: CallableOperator(lambda x: x, N, torch.float32),
+    "LuInverse": lambda: LuInverse(scipy.sparse.eye_array(N), dtype=torch.float32, device=torch.device("cpu")),
     "Stacked": lambda: Stacked([MatrixOperator(torch.eye(N))]),
     "LatticeOperator": lambda: node_system(_single()).operator,
     "BoxInverse": lambda: node_system(_single()).inverse,
