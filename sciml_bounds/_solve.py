@@ -166,8 +166,7 @@ def prepare(problem: Diffusion, *, method: str | Method = "auto") -> Solver:
     >>> solver.solve(source=1.0).converged.item()
     True
     """
-    chosen = as_method(method)
-    return _solver(problem, replace(chosen, reused=True) if isinstance(chosen, Automatic) else chosen)
+    return _solver(problem, Automatic(reused=True) if method == "auto" else as_method(method))
 
 
 def _solver(problem: Diffusion, method: Method) -> Solver:

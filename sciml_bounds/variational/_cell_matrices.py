@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from sciml_bounds._linear import Automatic
 from sciml_bounds._solve import prepare
 from sciml_bounds.krylov._loop import iterate
 from sciml_bounds.operators._linear_operator import CallableOperator, LinearOperator
@@ -106,7 +107,8 @@ class CellMatrices:
         reaction = torch.where(frame.reaction > 0, self._second.uu.mean(0).clamp_min(0.0) / size, 0.0)
         if not bool(frame.dirichlet_nodes.any()):  # the reaction may vanish here, and the matrix become singular
             reaction = torch.where(frame.reaction > 0, reaction.clamp_min(LEAST_WEIGHT), 0.0)
-        return prepare(frame.replace(coefficient=parts[0] if same else parts, reaction=reaction)).as_preconditioner()
+        weighted = frame.replace(coefficient=parts[0] if same else parts, reaction=reaction)
+        return prepare(weighted, method=Automatic()).as_preconditioner()
 
     def solve(self, rhs: Tensor, rtol: float) -> tuple[Tensor, int]:
         """Solve for a node field that is zero at Dirichlet nodes; return it and the number of iterations."""

@@ -135,7 +135,7 @@ def test_the_cycle_is_linear(precision, round_off):
 @pytest.mark.parametrize("n", [32, 50, 101])
 def test_full_multigrid_is_better_than_one_cycle_and_almost_the_solution(n):
     problem = sb.Diffusion(sb.Grid((n, n)), lambda x, y: 1 + x * y, lambda x, y: torch.sin(6 * x) + y)
-    solver = sb.prepare(problem)
+    solver = sb.prepare(problem, method="multigrid")
     A, M, b = solver.operator, solver.as_preconditioner(), solver.rhs
     x = sb.cg(A, b, M=M, rtol=1e-12).x
 

@@ -382,7 +382,7 @@ def test_other_sides_cost_little_more(boundary, media):
 
 def test_scipy_takes_the_cycle_as_a_preconditioner(media):
     problem = sb.Diffusion(sb.Grid((50, 45)), media.field("two-phase 1e4", (50, 45)), 1.0)
-    solver = sb.prepare(problem)
+    solver = sb.prepare(problem, method="multigrid")
     A, b = solver.operator.to_csr(), solver.rhs[0].numpy()
     count = []
     x, status = scipy.sparse.linalg.cg(A, b, M=solver.as_preconditioner().to_scipy(), rtol=1e-8, callback=count.append)

@@ -41,7 +41,9 @@ def solver() -> sb.Solver:
     solid[10:20, 5:25] = True
     boundary = {"x0": sb.Dirichlet(1.0), "x1": sb.Dirichlet(0.0), "y0": sb.Neumann(0.0), "y1": sb.Neumann(0.0)}
     coefficient = np.where(rng.uniform(size=(40, 33)) < 0.5, 12.0, 3.0)
-    return sb.prepare(sb.Diffusion(sb.Grid((40, 33)), coefficient, 1.0, boundary=boundary, solid=solid))
+    return sb.prepare(
+        sb.Diffusion(sb.Grid((40, 33)), coefficient, 1.0, boundary=boundary, solid=solid), method="multigrid"
+    )
 
 
 @pytest.fixture(scope="module")

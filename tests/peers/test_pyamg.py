@@ -38,7 +38,7 @@ def relative_residual(A, b, x) -> float:
 
 def test_our_cycle_preconditions_scipy(problem, system):
     A, b, exact = system
-    M = sb.prepare(problem).as_preconditioner().to_scipy()
+    M = sb.prepare(problem, method="multigrid").as_preconditioner().to_scipy()
     x, info = scipy.sparse.linalg.cg(A, b, M=M, rtol=RTOL, maxiter=20)
     assert info == 0
     np.testing.assert_allclose(x, exact, atol=1e-8 * np.abs(exact).max())
@@ -48,7 +48,7 @@ def test_our_cycle_preconditions_scipy(problem, system):
 def test_our_cycle_preconditions_the_krylov_loops_of_pyamg(problem, system, loop):
     A, b, exact = system
     residuals: list[float] = []
-    M = sb.prepare(problem).as_preconditioner().to_scipy()
+    M = sb.prepare(problem, method="multigrid").as_preconditioner().to_scipy()
     x, info = getattr(pyamg.krylov, loop)(A, b, tol=RTOL, M=M, maxiter=20, residuals=residuals)
     assert info == 0
     assert len(residuals) < 20
