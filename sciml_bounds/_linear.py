@@ -350,6 +350,8 @@ def _substitute(A: LatticeOperator, inverse: LinearOperator, b: Tensor, stop: St
     test = _StoppingTest(A, b, stop)
     x = inverse.matvec(b)
     norms = torch.stack([b.norm(dim=1), (b - A.matvec(x)).norm(dim=1)])
+    if stop.monitor is not None:
+        stop.monitor(1, x, norms[1])
     count = torch.zeros(len(b), dtype=torch.int64, device=b.device)
     return test.solution(x, norms, count, Reason.STAGNATED, time.perf_counter() - start)
 

@@ -74,7 +74,7 @@ def solve(
         Equilibrated flux for the certificate, such as an earlier `certificate.flux`; computed by default. Needs
         `certify` or `error`.
     callback : callable, optional
-        Called with a `Progress` after each iteration; iteration stops if it returns True.
+        Called with a `Progress` after each iteration, once by "direct"; iteration stops if it returns True.
     throw : bool, default False
         Raise `ConvergenceError` instead of warning if the tolerance is not reached.
 

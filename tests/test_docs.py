@@ -13,7 +13,7 @@ import pytest
 
 import sciml_bounds as sb
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 PLACES_OF_GENERATED = [line for line in (ROOT / ".gitignore").read_text().splitlines() if line.startswith("docs/")]
 
 

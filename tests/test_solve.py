@@ -215,6 +215,15 @@ def test_no_case_is_so_small_that_the_hierarchy_is_one_factorisation(case):
     assert len(sb.prepare(_reference(case)[0], method="multigrid").as_preconditioner().levels) >= 1
 
 
+@pytest.mark.parametrize("method", ["auto", "direct"])
+def test_a_solve_by_factors_calls_back_once_with_the_solution(method):
+    seen: list[sb.results.Progress] = []
+    problem = sb.Diffusion(sb.Grid((9, 9)), coefficient=lambda x, y: 1 + x, source=1.0)
+    solution = sb.prepare(problem, method=method).solve(callback=seen.append)
+    assert len(seen) == 1
+    assert torch.equal(seen[0].values, solution.values)
+
+
 def test_a_prepared_solver_factorises_small_matrices_and_a_single_solve_does_not():
     def solver(n: int, **fields: object) -> str:
         problem = sb.Diffusion(sb.Grid((n, n)), coefficient=1.0 + torch.rand(n, n, dtype=torch.float64), **fields)
