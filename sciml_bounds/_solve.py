@@ -152,8 +152,8 @@ def prepare(problem: Diffusion, *, method: str | Method = "auto") -> Solver:
     problem : Diffusion
         Coefficient, reaction, boundary conditions and solids; its source is the default of `Solver.solve`.
     method : str or Method, default "auto"
-        As in `solve`, except that "auto" factorises matrices of up to 4,500 nodes on the CPU ("direct") where `solve`
-        uses multigrid, because many right-hand sides pay for the set-up.
+        As in `solve`, except that "auto" factorises matrices of up to 4,500 nodes in float64 on the CPU ("direct")
+        where `solve` uses multigrid, because many right-hand sides pay for the set-up.
 
     Returns
     -------

@@ -233,6 +233,7 @@ def test_a_prepared_solver_factorises_small_matrices_and_a_single_solve_does_not
     assert "multigrid" in solver(72)  # 5,329 nodes
     small = sb.Diffusion(sb.Grid((16, 16)), coefficient=1.0 + torch.rand(16, 16, dtype=torch.float64), source=1.0)
     assert "multigrid" in sb.solve(small).linear.method
+    assert "multigrid" in sb.prepare(small.to(torch.float32)).solve().linear.method
     assert sb.prepare(small).update(coefficient=2.0 + small.coefficient[0]).solve().linear.method == "sparse LU"
 
 
