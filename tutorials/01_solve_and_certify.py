@@ -13,22 +13,22 @@
 # %% [markdown]
 # # Solve, and know how wrong you are
 #
-# After this notebook you can solve a diffusion problem, bound the true error of the answer and of any other field, and
-# find where on the grid the error is.
+# After this notebook you can solve a diffusion problem, bound the true error of its answer or of any other field, and
+# find the cells where the error is large.
 #
-# A solver returns numbers. How far are they from the solution of the equation? Usually one compares with a finer grid,
-# or does not ask. There is another way: for the diffusion equation
+# A solver returns numbers. How far are they from the exact solution of the equation? Usually one compares with a finer
+# grid, or does not ask. For the diffusion equation there is another way:
 #
 # $$-\nabla\cdot(a\,\nabla u) = f$$
 #
-# the distance between **any** field $v$ and the exact solution $u$ can be enclosed from both sides, without knowing
-# $u$:
+# With the exact solution $u$ unknown, the distance between $u$ and **any** field $v$ can be enclosed from both sides,
+# in the *energy norm* $|||\cdot|||$:
 #
 # $$\text{lower} \;\le\; |||u - v||| \;\le\; \text{upper}, \qquad |||w|||^2 = \int a\,|\nabla w|^2 .$$
 #
-# Neither bound contains an unknown constant, and neither depends on where $v$ comes from: a finite-element solution,
-# the output of a neural network, or a guess. We solve a problem, certify the answer, perturb it on purpose, and compare
-# the bounds with the true error.
+# Neither bound contains an unknown constant. The field may come from anywhere: a finite-element solver, a neural
+# network, or a guess. A pair of bounds is called a *certificate*. We solve a problem, certify the answer, perturb it on
+# purpose, and compare the bounds with the true error.
 
 # %%
 import matplotlib.pyplot as plt
@@ -42,9 +42,9 @@ plt.rcParams.update({"figure.dpi": 80, "figure.constrained_layout.use": True, "i
 # %% [markdown]
 # ## A problem
 #
-# The unit square, zero on the boundary, a unit source, and a medium of two phases: conductivity 12 in one, 3 in the
-# other. The pattern is a smooth random field, cut at its median. Coefficient and source have one value per cell. This
-# is the problem that is solved and certified.
+# The domain is the unit square, with $u = 0$ on its boundary and source $f = 1$. The conductivity $a$ is 12 or 3,
+# according to whether a smooth random field is above or below its median. Coefficient and source have one value per
+# cell.
 
 # %%
 n = 64
@@ -59,17 +59,17 @@ solution = sb.solve(problem)
 print(solution)
 
 # %% [markdown]
-# A few iterations of conjugate gradients with multigrid reduce the residual of the *discrete* equations to $10^{-8}$.
-# This does not say how well the discrete solution approximates the exact one. The certificate does:
+# A few iterations of conjugate gradients with multigrid reduce the residual of the *discrete* equations by a factor of
+# $10^8$. This does not say how close the discrete solution is to the exact one. The certificate does:
 
 # %%
 certificate = sb.certify(problem, solution)
 print(certificate)
 
 # %% [markdown]
-# The error is seven to twelve per cent in the energy norm, although the iteration has converged: at the phase
-# boundaries the solution varies more sharply than this grid can resolve. The indicators of the cells show where; their
-# squares sum to the square of the upper bound.
+# The error is between seven and twelve per cent of the solution in the energy norm, although the iteration has
+# converged: at the boundaries between the two phases the gradient of $u$ varies more sharply than this grid can
+# resolve. The error indicators, one per cell, show where. Their squares sum to the square of the upper bound.
 
 
 # %%
@@ -87,10 +87,10 @@ show(panels[2], certificate.indicators, "error indicators", "magma")
 # %% [markdown]
 # ## Is it true?
 #
-# A certificate needs no reference solution. To check it once, we take the solution on a grid four times as fine in
-# place of the exact one. `layout="coarse"` interpolates our field to that grid; `model` is its energy distance to the
-# discrete solution there, and `mesh` the remaining error of that solution. The two are orthogonal (except for the
-# quadrature of the scheme), so their squares add up.
+# A certificate needs no reference solution. To check this one, we compute the error on a grid with four times as many
+# cells per axis. `layout="coarse"` interpolates our field to the fine grid. There, `model` is the distance between our
+# field and the fine discrete solution, and `mesh` is the error of the fine discrete solution itself. The two errors are
+# orthogonal in the energy norm, up to quadrature errors, so the squared error is the sum of their squares.
 
 # %%
 fine = problem.refine(4)
@@ -107,9 +107,10 @@ print(f"{certificate.lower:.5f}  <=  {error:.5f}  <=  {certificate.upper:.5f}")
 # %% [markdown]
 # ## Perturb the answer
 #
-# Now we add an error to the solution: a smooth wave, from a ten-thousandth of the solution's size to ten times that
-# size. All fields are certified in one call, as a batch. The flux behind the upper bound depends on the problem and not
-# on the field, so we pass the one that we have: certifying a field then costs one pass over the grid.
+# Now we add a smooth wave to the solution, with amplitudes from a ten-thousandth of the solution's maximum to ten times
+# this maximum. All perturbed fields are certified in one call, as a batch. The upper bound is computed from a flux that
+# depends on the problem only, not on the field. The certificate keeps this flux; if we pass it on, certifying a field
+# needs no further solve.
 
 # %%
 x, y = torch.meshgrid(grid.nodes(0), grid.nodes(1), indexing="ij")
@@ -133,8 +134,8 @@ axes.legend(frameon=False)
 axes.grid(alpha=0.15)
 
 # %% [markdown]
-# On the left the perturbation is smaller than the error of the mesh; on the right it dominates, and both bounds
-# approach it. Their ratio shows how tight they are:
+# On the left the perturbation is smaller than the error that the grid causes. On the right the perturbation dominates,
+# and both bounds approach the true error. The table shows how tight they are:
 
 # %%
 print("   size    true error   lower / true   upper / true")
@@ -142,9 +143,9 @@ for size, e, low, high in zip(sizes[::3], errors[::3], sweep.lower[::3], sweep.u
     print(f"{size:8.1e}   {e:10.5f}   {low / e:10.3f}   {high / e:12.3f}")
 
 # %% [markdown]
-# A certificate also separates the two kinds of error: `mesh` encloses the error of the discrete solution on this grid,
-# `model` the distance of our field from it. The second is the fair measure for a learned solver that was trained on
-# solutions on this grid.
+# A certificate also separates two kinds of error: `mesh` encloses the error of the discrete solution on this grid, and
+# `model` encloses the distance between our field and the discrete solution. For a network that was trained on discrete
+# solutions, `model` is the error that training can reduce.
 
 # %%
 print("mesh ", certificate.mesh)
@@ -170,10 +171,10 @@ print(f"largest indicator at x = {grid.centers(0)[worst[0]]:.3f}, y = {grid.cent
 # %% [markdown]
 # ## Bounds of outputs
 #
-# Often only a number is needed: a mean value, a flux, a permeability. `goal` encloses that number for the *exact*
-# solution. The interval is ten times narrower than the error of the field suggests, because errors of such outputs are
-# of second order. The interval of the faulty field is hardly wider, since the part of its error that the residual shows
-# is corrected.
+# Often only one output is needed: a mean value, a flux, a permeability. `goal` encloses this output for the *exact*
+# solution. The interval is about ten times narrower, relative to the output, than the error of the field, because the
+# error of the output is bounded by a product of two small errors. The interval from the faulty field is hardly wider,
+# since `goal` corrects for the part of the fault that the residual reveals.
 
 # %%
 print("mean of u, from our solution    ", certificate.goal(sb.Mean()))
@@ -184,7 +185,7 @@ print("mean of u, on the finer grid    ", sb.certify(fine, sb.solve(fine)).goal(
 # ## A gradient with respect to the medium
 #
 # Let the same medium conduct from left to right: $u = 1$ on one side, $0$ on the other, no flux through the top and the
-# bottom. Its effective permeability $k$ is the energy of the solution, so the certificate encloses it directly.
+# bottom. Its effective permeability is $k = |||u|||^2$, so the certificate encloses $k$ directly.
 
 # %%
 conductivity = torch.tensor(a, requires_grad=True)
@@ -195,9 +196,9 @@ print("effective permeability between", flow.goal(sb.EffectivePermeability("x"))
 print(f"arithmetic mean of the cells {a.mean():.2f}, harmonic {1 / (1 / a).mean():.2f}")
 
 # %% [markdown]
-# Where would a little more conductivity increase $k$ most? `solve` is differentiable, by one more solve with the same
-# matrix for any number of cells. Multiplied by $a$, the derivative is the share of each cell in $k$: the relative
-# change of $k$ for a relative change of the cell.
+# Where would a little more conductivity increase $k$ most? `solve` is differentiable: the derivatives with respect to
+# all cells cost one more solve with the same matrix. The derivative times $a / k$ is the share of a cell in $k$: if the
+# conductivity of the cell grows by one per cent, $k$ grows by its share of one per cent.
 
 # %%
 k = flow.energy**2
@@ -231,14 +232,14 @@ print(f"automatic {derivative[cell]:.8f}   difference quotient {quotient:.8f}")
 # %% [markdown]
 # ## What is guaranteed, and what is not
 #
-# The bounds hold for the equation with the declared cellwise data and for the multilinear interpolant of the nodal
-# values, up to floating-point round-off. They do not cover wrong data: if the true medium varies within a cell, no
-# computation with the cell values can detect it.
+# The bounds hold for the equation with the given cellwise data, up to floating-point round-off. The certified function
+# is the interpolant of the nodal values that is bilinear on every cell. Errors in the data are not covered: if the true
+# medium varies within a cell, no computation with one value per cell can detect that.
 #
 # ## What to try
 #
-# - Halve the cells. By how much does the relative bound fall, and why not by a factor of two?
+# - Double `n`. By which factor does the relative bound decrease, and why not by two?
 # - Other boundary conditions and reaction terms: `sb.Neumann`, `sb.Robin`, `sb.Periodic`, `reaction=`; solid cells,
 #   `solid=`; three dimensions.
-# - `sb.solve(problem, error=0.05)` iterates until the *guaranteed* relative error is below five per cent. Which grid
-#   does this medium need?
+# - `sb.solve(problem, error=0.05)` iterates until the *guaranteed* relative error is below five per cent. How many
+#   cells per axis does this medium need?

@@ -13,11 +13,11 @@
 # %% [markdown]
 # # A data set with certified labels
 #
-# After this notebook you can generate a data set from a recipe, read the guaranteed error of each label, split the work
-# over the jobs of a cluster, and load the file in PyTorch.
+# After this notebook you can generate a data set from a recipe, read a guaranteed bound on the error of each label,
+# split the work among the jobs of a cluster, and load the file in PyTorch.
 #
-# Networks learn from the solutions of a solver, including its errors. Here every label of a diffusion problem comes
-# with a guaranteed bound of its own error.
+# A network that is trained on the solutions of a solver also learns the errors of the solver. Here every label (a
+# solution that a network is trained on) comes with a guaranteed bound on its own error.
 
 # %%
 import os
@@ -37,9 +37,9 @@ quick = bool(os.environ.get("SCIML_BOUNDS_QUICK"))  # the tests run this with fe
 # %% [markdown]
 # ## One call
 #
-# A *recipe* fixes what is drawn, what is solved and what is stored. `darcy-rough` draws media of two phases with
-# conductivities 12 and 2 and solves $-\nabla\cdot(a\nabla u) = 1$ with $u = 0$ on the boundary. The published grid has
-# 512 cells per axis; 64 are enough here.
+# A *recipe* determines the random inputs, the equation and the fields that are stored. `darcy-rough` draws random media
+# with the two conductivities 12 and 2 and solves $-\nabla\cdot(a\nabla u) = 1$ with $u = 0$ on the boundary. The grid
+# in the original paper has 512 cells per axis; 64 are enough here.
 
 # %%
 samples = 40 if quick else 200
@@ -50,8 +50,8 @@ print(data)
 
 # %% [markdown]
 # The file is plain netCDF-4: `xarray.open_dataset` and `h5py` read it without this package. Coefficients have one value
-# per cell, solutions one value per node, with exact boundary values. The attributes contain everything that is needed
-# to make the same numbers again.
+# per cell, and solutions have one value per node. The attributes contain all that is needed to generate the same data
+# set again.
 
 # %%
 figure, rows = plt.subplots(2, 4, figsize=(11, 5.2))
@@ -65,9 +65,9 @@ for panel in rows.flat:
 # %% [markdown]
 # ## How wrong are the labels?
 #
-# `label_error` bounds the distance of each stored solution from the exact solution of its equation, in the energy norm
-# and relative to it. The residual of the solver does not show this error: it is tiny, and the error is that of the
-# grid.
+# `label_error` bounds the distance between a stored solution and the exact solution of its equation, relative to the
+# exact solution, in the energy norm. The residual of the solver does not show this error: the residual is tiny, and the
+# error comes from the grid.
 
 # %%
 errors = data.label_error.values
@@ -77,8 +77,8 @@ axes.set(xlabel="guaranteed bound of the label's error, % of the energy norm", y
 print(f"label errors: at most {100 * errors.min():.1f} % for the best sample, {100 * errors.max():.1f} % for the worst")
 
 # %% [markdown]
-# On a finer grid the same media have better labels. The low frequencies of a sample depend on the seed and its index
-# only, so sample 0 shows (nearly) the same medium at every resolution.
+# On a finer grid the labels of the same media are more accurate. The low frequencies of a random medium depend on the
+# seed and the index of the sample only, so sample 0 is nearly the same medium at every resolution.
 
 # %%
 few = 10
@@ -87,13 +87,14 @@ for resolution in (32, 64, 128):
     finer = folder / f"darcy-{resolution}.h5"
     sb.make_dataset("darcy-rough", finer, samples=few, seed=0, resolution=resolution)
     bounds.append(sb.open_dataset(finer).label_error.median().item())
-    print(f"{resolution:4d} cells an axis: median bound {100 * bounds[-1]:.1f} %")
+    print(f"{resolution:4d} cells per axis: median bound {100 * bounds[-1]:.1f} %")
 
 # %% [markdown]
 # ## Reproducible, sample by sample
 #
-# A sample depends on the seed and its index only, not on the number of workers or samples, nor on interruptions. A job
-# array makes shards, `consolidate` joins them, and the arrays are identical bit for bit. In a shell:
+# At a given resolution, a sample depends on the seed and on its index only, not on the number of workers or samples,
+# nor on interruptions. The jobs of a cluster can therefore generate parts of a data set (*shards*), and `consolidate`
+# joins them. The arrays are the same, bit for bit, as those of a single job. In a shell:
 #
 # ```sh
 # sciml-bounds generate darcy-rough --samples 200 --seed 0 --resolution 64 --out part0.h5 --shard-index 0 --num-shards 2
@@ -110,9 +111,9 @@ print("the first samples of a smaller data set are the same, bit for bit:", same
 # %% [markdown]
 # ## To PyTorch
 #
-# Of ten consecutive samples eight are for training, one for validation and one for testing. The index alone decides, so
-# no sample ever moves to another split. `TorchDataset` reads lazily, works in the workers of a data loader, and returns
-# pairs of tensors with a channel axis.
+# Of every ten consecutive samples, eight are for training, one for validation and one for testing. The split depends on
+# the index alone, so a larger data set keeps the split of a smaller one. `TorchDataset` reads lazily, works in the
+# workers of a data loader, and returns pairs of tensors with a channel axis.
 
 # %%
 train, validation, test = (sb.TorchDataset(path, split=name) for name in ("train", "validation", "test"))
@@ -125,5 +126,5 @@ print("input", tuple(x.shape), "target", tuple(y.shape))
 # ## What to try
 #
 # - `sb.data.recipe_names()` lists the other recipes. Make twenty samples of `poisson` and compare the label errors.
-# - Write a recipe of your own: the how-to page "Add a data set recipe" needs twenty lines.
+# - Write a recipe of your own: the how-to page "Add a data set recipe" shows how.
 # - [Train an operator](03_train_an_operator.ipynb) on such a file, and certify its predictions.

@@ -16,9 +16,10 @@
 # After this notebook you can train a neural operator, bound the true error of each of its predictions, and use a
 # prediction as the initial guess of a solver.
 #
-# A neural operator maps a coefficient to a solution in milliseconds, without any guarantee. We train a small MgNO, an
-# operator made of multigrid cycles of convolutions, on a CPU in a few minutes. Then we bound the true error of each
-# prediction. The bounds do not depend on the network, so they hold for its worst predictions too.
+# A neural operator maps the coefficient of an equation to a prediction of the solution in milliseconds, without any
+# guarantee. We train a small MgNO, a network of convolutions arranged like the cycles of multigrid, on a CPU in a few
+# minutes. Then we bound the true error of each prediction. The bounds assume nothing about the network, so they hold
+# for its worst predictions too.
 
 # %%
 import os
@@ -38,8 +39,9 @@ samples, epochs = (60, 2) if quick else (500, 20)
 # %% [markdown]
 # ## Data and training
 #
-# Two materials, 32 cells per axis. Of ten samples eight train the network, one selects the best epoch, and one is kept
-# for the test. The loss is the relative H1 norm: derivatives matter, since the bounds are in the energy norm.
+# The media have two materials and 32 cells per axis. Of every ten samples, eight train the network, one selects the
+# best epoch, and one is kept for the test. The loss is the relative error in the H1 norm, which includes the gradient,
+# because the certificate bounds the error of the gradient too.
 
 # %%
 path = folder / "darcy.nc"
@@ -62,8 +64,8 @@ _ = axes.legend(frameon=False)
 # %% [markdown]
 # ## Every prediction gets its bounds
 #
-# `predict` takes a problem and returns nodal values with the exact boundary values, which is all that `certify` needs.
-# The whole test set is one batch.
+# `predict` takes a problem and returns nodal values that satisfy the boundary conditions, as `certify` requires. The
+# whole test set is one batch.
 
 # %%
 coefficients = torch.stack([x[0] for x, _ in (test[i] for i in range(len(test)))]).double()
@@ -73,8 +75,9 @@ certificate = sb.certify(problem, predictions)
 print(certificate)
 
 # %% [markdown]
-# We compare with a solution on a grid four times as fine. `mesh` is the part of the error that is due to the grid,
-# `model` the distance of the prediction from the discrete solution: only the second can be reduced by training.
+# To check the bounds, we compute the true errors on a grid with four times as many cells per axis. In the table, `mesh`
+# bounds the error of the discrete solution, and `model` bounds the distance between the prediction and the discrete
+# solution. Training can reduce only the latter.
 
 # %%
 fine = sb.certify(problem.refine(4), predictions, layout="coarse", lower=False)
@@ -99,10 +102,10 @@ for panel, field, title, colours in (
     figure.colorbar(image, ax=panel, shrink=0.8)
 
 # %% [markdown]
-# ## A prediction is a good start
+# ## A prediction as initial guess
 #
-# If a bound is too large for your purpose, the solver continues from the prediction. A poor network costs iterations,
-# never accuracy.
+# If a bound is too large for your purpose, start the solver from the prediction. A poor network costs iterations, never
+# accuracy. Here the gain is small: less than one V-cycle out of six.
 
 # %%
 alone = sb.solve(problem, method=sb.Multigrid(cycle="V"))
@@ -113,10 +116,11 @@ distance = float((alone.values - started.values).abs().max() / alone.values.abs(
 print("distance of the answers", distance)
 
 # %% [markdown]
-# ## What ships, and how it fails
+# ## The network that ships, and how it fails
 #
-# An MgNO that was trained longer, on 64 cells per axis, ships with the package. Its training data have conductivities
-# 12 and 2 only. For another kind of medium its predictions are wrong, and the certificate shows it.
+# An MgNO that was trained longer, on 64 cells per axis, ships with the package. Its training data have the
+# conductivities 12 and 2 only. For a medium with other conductivities its prediction is wrong, and the certificate
+# shows this.
 
 # %%
 shipped = sb.MgNO.load("darcy-rough")
@@ -131,6 +135,6 @@ for low in (2.0, 0.5):
 # %% [markdown]
 # ## What to try
 #
-# - Train with `loss="l2"` instead of H1: the plots of errors look better, what do the bounds say?
-# - Train `sb.CertifiedMgNO` with `loss="bound"`: its certificates need no solve.
-# - Make the test set from `darcy-smooth`: which part of the error grows, `mesh` or `model`?
+# - Train with `loss="l2"` instead of `"h1"`. The L2 error decreases. Do the bounds decrease too?
+# - Train `sb.CertifiedMgNO` with `loss="bound"`. It also predicts a flux, so its certificates need no solve.
+# - Generate the test set with the recipe `darcy-smooth`. Which part of the error grows, `mesh` or `model`?

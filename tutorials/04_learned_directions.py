@@ -11,15 +11,15 @@
 # ---
 
 # %% [markdown]
-# # Learned directions, and what happens when they are wrong
+# Learned search directions, and what happens when they are wrong
 #
-# After this notebook you can train a network that gives search directions to conjugate gradients, compare it with
+# After this notebook you can train a network that proposes search directions for conjugate gradients, compare it with
 # multigrid, and explain why a poor network costs iterations but never accuracy.
 #
-# Conjugate gradients approach the solution of `A x = b` along directions made from residuals. A network that has seen
-# many right-hand sides may find better directions. We train a small one on a CPU in less than a minute, compare it with
-# conjugate gradients and multigrid, and then damage it on purpose. It becomes slow, but the answer stays right, since
-# the length of every step is computed from `A` and not by the network.
+# The method of conjugate gradients approaches the solution of `A x = b` along search directions that are made from
+# residuals. A trained network may find better directions. We train a small one on a CPU in two minutes, compare it with
+# conjugate gradients and multigrid, and then damage its weights on purpose. The iteration becomes slow, but the answer
+# stays correct, since the length of every step is computed from `A` and not by the network.
 
 # %%
 import os
@@ -42,8 +42,8 @@ epochs = 2 if quick else 5
 # ## A system to solve
 #
 # Smoke rises in a closed box of 48 x 48 cells, past a rotating body with three arms. Every time step solves a Poisson
-# equation for the pressure, with walls around the box and around the body. We take the system of the twentieth step.
-# Constants are in its null space; we choose the solution with mean zero.
+# equation for the pressure, with no flow through the walls of the box and the surface of the body. We take the linear
+# system of the twentieth step. The pressure is determined up to a constant; we choose the solution with mean zero.
 
 # %%
 scene = make_scene("rotating", dim=2, cells=48)
@@ -58,10 +58,11 @@ print(f"{fluid.numel()} cells, of which {int(fluid.sum())} are fluid")
 # %% [markdown]
 # ## Train
 #
-# The data set `ritz-poisson-2d` contains right-hand sides for the *empty* box: random mixtures of eigenvectors, mostly
-# smooth ones. No solutions are needed. The loss is the part of the residual that remains after one step along the
-# network's direction, so size and sign of its output do not matter. The network is the published one for deep conjugate
-# directions, with half the channels. Its only input is a residual: it does not know that there is a body.
+# The data set `ritz-poisson-2d` contains right-hand sides for the *empty* box: random combinations of eigenvectors of
+# the matrix, mostly smooth ones. No solutions are needed. The loss is the norm of the residual after the best step
+# along the network's direction, relative to the norm before, so the length and the sign of the direction do not matter.
+# The network is that of Kaneda et al. (2022) with half the channels. Its only input is a residual: it does not know
+# where the body is.
 
 # %%
 path = folder / "residuals.nc"
@@ -83,9 +84,9 @@ for row in result.history:
 # ## Compare
 #
 # We run `cg` with five preconditioners `M`: none, the diagonal (Jacobi), a multigrid V-cycle, the network, and a
-# multigrid cycle with 145 weights that was trained on other bodies and ships with the package. After each iteration we
-# record the residual and the error in the A-norm, which conjugate gradients minimise. The last residual is recomputed
-# by scipy. Seconds are CPU seconds.
+# multigrid cycle with 145 trained weights that ships with the package ("learned cycle"). After each iteration we record
+# the residual and the A-norm of the error, $\sqrt{e^T A e}$, which conjugate gradients minimise. The last residual is
+# recomputed with scipy. Times are CPU seconds.
 
 
 # %%
@@ -142,20 +143,19 @@ panels[2].set(title="A-norm of the error, relative", xlabel="iterations", ylim=(
 _ = panels[2].legend(frameon=False)
 
 # %% [markdown]
-# The network needs a fraction of the iterations of conjugate gradients, although the body was not in its data. Two
-# remarks put this into proportion. Each iteration evaluates a network, which on a CPU and at this size costs more than
-# the saved iterations. And multigrid, without any training, needs far fewer iterations. Training helps most where there
-# are few weights in a structure that is known to work: the learned cycle is multigrid with trained coarse operators and
-# smoothing steps, symmetric and positive definite for any weights.
+# With the network, conjugate gradients need a fifth of the iterations, although the training data contain no body. But
+# each iteration evaluates a network, which on a CPU and at this size costs more time than the saved iterations. And
+# multigrid needs far fewer iterations, without any training. The learned cycle is multigrid with trained coarse
+# operators and smoothing steps. It is symmetric and positive definite for any weights, and here as good as multigrid.
 #
-# The A-norm of the error never increases, for any direction. This is the guarantee: each step minimises this norm over
-# a space that contains the network's direction, the residual and the last two directions.
+# Whatever the network proposes, the A-norm of the error never increases: each step minimises this norm over the span of
+# the network's direction, the residual and the last two search directions.
 
 # %% [markdown]
 # ## Damage the network
 #
-# We try random weights, weights of zero and of NaN, and a network whose output has the wrong sign. Directions that are
-# zero or not finite are dropped and counted.
+# We try random weights, weights that are all zero or all NaN, and a network whose output has the wrong sign. Directions
+# that are zero or not finite are dropped and counted.
 
 
 # %%
@@ -188,15 +188,15 @@ wrong = {name: watch(other.as_preconditioner(system)) for name, other in network
 table(wrong)
 
 # %% [markdown]
-# Every true residual is below 1e-6, and every answer agrees with that of multigrid. Zeros and NaN are dropped in every
-# iteration, which leaves conjugate gradients. The flipped sign changes nothing. Random directions cost the most: they
-# are not dropped, and they disturb the recurrence that makes conjugate gradients fast.
+# Every true residual is below 1e-6, and every answer agrees with that of multigrid. Directions of zeros or NaN are
+# dropped in every iteration, so the plain method of conjugate gradients remains. The wrong sign changes nothing. Random
+# weights cost the most: their directions are not dropped, and they destroy the orthogonality that makes conjugate
+# gradients fast.
 #
 # ## A geometry that it has never seen
 #
-# The network was trained on empty boxes, the learned cycle among thick bodies. A labyrinth of plates that are one cell
-# thick, each with a slit, resembles neither. (An open side is easier: `as_preconditioner` continues the residual behind
-# it with the opposite sign, which gives a closed box again.)
+# The network was trained for empty boxes, and the learned cycle for boxes with thick bodies. Now the box is a labyrinth
+# of plates that are one cell thick, each with an opening at one end.
 
 # %%
 plates = torch.zeros(48, 48, dtype=torch.bool)
@@ -218,13 +218,14 @@ outside = {
 table(outside)
 
 # %% [markdown]
-# Both lose much of their gain. The answers are as accurate as before; only the number of iterations tells you, so watch
-# it.
+# The network and the learned cycle both need about four times as many iterations as before. The answers are as accurate
+# as before. Only the number of iterations shows that the network does not fit the problem.
 #
 # ## In a simulation
 #
-# The trained network and the one with random weights each solve for the pressure of three time steps. Each step
-# recomputes the remaining divergence of the flow. The smoke agrees with that of multigrid.
+# We simulate three time steps with each of three pressure solvers: multigrid, the trained network, and the network with
+# random weights. The table shows the largest difference between their smoke densities and those of multigrid ("smoke
+# apart"), and the divergence of the velocity that remains.
 
 # %%
 smokes = {}
@@ -242,6 +243,7 @@ for name, solver in {
 # %% [markdown]
 # ## What to try
 #
-# - Train for ten epochs instead of five. How many iterations does the network take then?
-# - Use the trained network on 96 x 96 cells: the loss of directions depends on the size of the grid.
-# - Pass `published=True` to `as_preconditioner`: the search then uses the network's directions alone.
+# - Train for ten epochs instead of five. How many iterations are needed then?
+# - Use the trained network on 96 x 96 cells. Does it help as much as on the grid that it was trained on?
+# - Pass `published=True` to `as_preconditioner`: then the search space contains the network's directions but not the
+#   residual, as in the original paper.

@@ -14,8 +14,11 @@
 # # Constrained optimisation
 #
 # After this notebook you can minimise a function under equality constraints, read the history of the iteration, and
-# judge what sketched inner solves cost. `sb.minimize` finds x with f(x) as small as possible and c(x) = 0. Every
-# iteration solves one linear system, the KKT system. How accurately must it be solved?
+# judge the cost of solving its linear systems by random sketching.
+#
+# `sb.minimize` finds an x that minimises f(x) subject to c(x) = 0. Each iteration linearises the optimality conditions
+# (the KKT conditions: c(x) = 0, and the gradient of the Lagrangian f + λ c is zero) and solves one linear system, the
+# KKT system. How accurately must this system be solved?
 
 # %%
 import matplotlib.pyplot as plt
@@ -29,7 +32,7 @@ plt.rcParams.update({"figure.dpi": 60, "figure.constrained_layout.use": True, "i
 # ## Two unknowns
 #
 # Problem 7 of Hock and Schittkowski: minimise log(1 + x²) - y subject to (1 + x²)² + y² = 4. The functions are written
-# in torch, so that derivatives are automatic. A callback collects the iterates.
+# in torch, so their derivatives are computed automatically. A callback collects the iterates.
 
 
 # %%
@@ -50,10 +53,9 @@ for name, options in {"auto": {}, "sketched": {"method": "sketched", "inner": "d
 print(results["auto"])
 
 # %% [markdown]
-# Both methods measure progress by the same merit function, the exact augmented Lagrangian: the objective plus
-# multipliers times the constraint, plus penalties on the constraint *and* on the gradient of the Lagrangian. It decides
-# whether a full Newton step is accepted or shortened. "sketched" is the method of Hong, Na, Mahoney and Kolar (ICML
-# 2023) with its published constants.
+# Both methods use the same merit function, the exact augmented Lagrangian: the Lagrangian plus penalties on the squared
+# constraint *and* on the squared gradient of the Lagrangian. A step that does not decrease the merit function enough is
+# shortened. The method "sketched" is that of Hong, Na, Mahoney and Kolar (ICML 2023) with its published constants.
 
 # %%
 figure, panels = plt.subplots(1, 2, figsize=(10.5, 4.0))
@@ -69,11 +71,12 @@ panels[1].set(title="residual of the KKT conditions", xlabel="iteration")
 _ = panels[1].legend(frameon=False)
 
 # %% [markdown]
-# ## How accurately?
+# ## How accurately must the systems be solved?
 #
-# The published method can solve its systems by random sketches: each step projects on one row (Kaczmarz) or on a random
-# combination of rows (Gaussian). It requests the accuracy that its convergence proof needs, which is high. The plots
-# show the requested accuracy, and the number of sketch steps that it costs, for a system of three equations.
+# The method "sketched" can solve its systems iteratively: each step projects the iterate onto the solutions of one
+# equation (Kaczmarz), or of a random combination of all equations (Gaussian). Its convergence proof requires solves
+# that are nearly exact. The KKT system of this problem has three equations (two unknowns and one multiplier). The plots
+# show the relative residual of each system and the number of sketch steps.
 
 # %%
 sketched = {
@@ -92,14 +95,14 @@ panels[1].set(title="sketch steps for each system", xlabel="iteration")
 _ = panels[1].legend(frameon=False)
 
 # %% [markdown]
-# Three equations take tens of thousands of steps: in effect the systems are solved exactly. The number of steps grows
-# with the square of the condition number, for a differential equation with the fourth power of the number of grid
-# points along an axis. The solve of the third system ends at the limit of 100,000 steps. The published experiment has a
-# grid of 3 x 3 points; the next notebook shows what to do on finer ones.
+# Some of these systems of three equations take tens of thousands of steps, and one Kaczmarz solve ends at the limit of
+# 100,000 steps. The number of steps grows with the square of the condition number. For a discretised second-order
+# differential equation, it grows with the fourth power of the number of grid points per axis. The experiment in the
+# paper has a grid of 3 x 3 points; the next notebook shows a method for finer grids.
 #
-# ## When it cannot work
+# ## Constraints that cannot be met
 #
-# If the constraints contradict each other, the result says so; it is not an exception.
+# No real x satisfies x·x + 1 = 0. `minimize` raises no exception then; the result gives the reason.
 
 # %%
 import warnings
@@ -112,6 +115,7 @@ print(hopeless.success, "-", hopeless.reason)
 # %% [markdown]
 # ## What to try
 #
-# - Start from another `x0`, for example (-1, 5): which minimum is found?
-# - Give the constraint twice. The Jacobian then has dependent rows; does the iteration still converge?
-# - Replace `torch.log` by `numpy.log` in the objective and pass `jac=`: the functions may be numpy functions too.
+# - Start from another `x0`, for example (-1, 5). Which minimum is found?
+# - Impose the constraint twice. Then the Jacobian of the constraints has linearly dependent rows. Does the iteration
+#   still converge?
+# - Write the objective with `numpy.log` and pass its gradient as `jac=`. Functions of numpy arrays are accepted too.

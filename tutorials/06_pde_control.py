@@ -13,9 +13,8 @@
 # %% [markdown]
 # # Optimisation constrained by a differential equation
 #
-# After this notebook you can choose the source of an equation so that its solution comes close to a target, estimate a
-# coefficient from noisy observations, and decide how accurately the linear systems inside Newton's method must be
-# solved.
+# After this notebook you can find the source that brings the solution of an equation close to a target, estimate a
+# coefficient from noisy observations, and choose how accurately to solve the linear systems inside Newton's method.
 
 # %%
 import os
@@ -34,9 +33,10 @@ cells = 24 if quick else 64
 # %% [markdown]
 # ## Control
 #
-# A plate is heated by a source z that we choose, and its temperature u satisfies -Δu = z, with u = 0 on its sides.
-# Which source brings u closest to a target? The source has a cost, so we minimise 1/2 ‖u - target‖² + weight/2 ‖z‖².
-# The unknowns are u and z, and the equation is the constraint. First the published instance, with 9 + 9 unknowns:
+# We choose the heat source z of a plate. Its temperature u satisfies -Δu = z, with u = 0 on the boundary. Which source
+# brings u closest to a target? Heating has a cost, so we minimise 1/2 ‖u - target‖² + weight/2 ‖z‖². The unknowns are u
+# and z, and the equation is the constraint. We begin with the problem from Hong et al. (2023), which has 9 + 9
+# unknowns:
 
 # %%
 wave = 0.1 / 15**0.5 * (torch.arange(5, dtype=torch.float64) - 2)
@@ -49,7 +49,8 @@ smallest = published.minimize()
 print(f"objective {smallest.fun / 0.5**2:.8f}")  # the published sums of squares are not weighted by h^2
 
 # %% [markdown]
-# Now a target with jumps, which no temperature can reach, for three weights.
+# The next target is 1 in a square and 0 outside. A temperature is continuous, so no source can produce this target. We
+# compare three weights.
 
 
 # %%
@@ -74,9 +75,10 @@ _ = figure.colorbar(image, ax=panels[0], shrink=0.8)
 # %% [markdown]
 # The smaller the weight, the closer the temperature comes to the jump, and the larger the source becomes.
 #
-# The equation gives the source that produces a temperature, so the objective is a function of the temperature alone.
-# Its Hessian is inverted by conjugate gradients; each step applies two multigrid cycles as preconditioner (Pearson and
-# Wathen, 2012). The number of steps hardly depends on the mesh or on the weight:
+# The source can be computed from the temperature, z = -Δu, so the objective is a function of the temperature alone.
+# Newton's method solves systems with its Hessian by conjugate gradients; the preconditioner applies two multigrid
+# cycles per step (Pearson and Wathen, 2012). The total number of these inner steps hardly depends on the mesh, and
+# little on the weight:
 
 # %%
 steps = {}
@@ -91,9 +93,10 @@ for n in meshes:
     print(f"{n:5}   " + "".join(f"{steps[n, weight]:<16}" for weight in controls))
 
 # %% [markdown]
-# The multipliers are the adjoint state: l is the decrease of the objective per unit of heat added at a point. At the
-# optimum a little more heat costs as much as it gains, so weight · z = l. Therefore weight · z must solve the adjoint
-# equation -Δl = target - u, which we check with a factorisation:
+# The optimality conditions can be checked independently. Let l be the solution of the adjoint equation -Δl = target -
+# u, with l = 0 on the boundary. A unit of heat, added at a point, decreases the first term of the objective by l at
+# this point. At the optimum the gain equals the cost, weight · z, so weight · z = l. We solve the adjoint equation by a
+# factorisation and compare:
 
 # %%
 weight = 1e-4
@@ -105,13 +108,13 @@ balance = float((weight * source - adjoint).abs().max() / adjoint.abs().max())
 print(f"weight z and l differ by {balance:.1e}, relative")
 
 # %% [markdown]
-# ## A nonlinear equation, and what inexactness saves
+# ## A nonlinear equation, and what inexact solves save
 #
-# Let the plate lose heat faster when it is hot: -Δu + 10 u³ = z. Newton's method then takes several iterations. The
-# first ones do not need accurate solves, because the new point will be inaccurate anyway. The rule is to solve with a
-# relative residual of 0.1 at first, and then to tighten it in proportion to the decrease of the outer residual. For
-# comparison we run nearly exact solves, and the formulation with state and source as unknowns of `sb.minimize`, whose
-# KKT systems are solved by MINRES.
+# Let the plate lose heat faster where it is hot: -Δu + 10 u³ = z. Then Newton's method takes several iterations. In the
+# first ones accurate solves are wasted, because the linearisation itself is inaccurate. The run "adaptive" therefore
+# solves the first system to a relative residual of 0.1, and tightens this tolerance as the nonlinear residual
+# decreases; "exact" solves every system to 1e-9. The two runs "MINRES" do the same with both temperature and source as
+# unknowns of `sb.minimize`, whose KKT systems are solved by MINRES.
 
 # %%
 cubic = sb.control.DistributedControl(problem, inside, weight=1e-4, nonlinearity=lambda u: 10 * u**3)
@@ -140,14 +143,16 @@ panels[1].set(title="residual (in the norm of the method)", xlabel="inner steps 
 _ = panels[1].legend(frameon=False)
 
 # %% [markdown]
-# All runs end at the same optimum. Adaptive accuracy takes less than half of the steps. MINRES needs more: on such
-# systems it makes progress in every second step only, and `sb.minimize` measures residuals in the Euclidean norm, which
-# is not a norm of functions and becomes stricter on finer meshes.
+# All runs end at the same optimum. The adaptive runs need half of the inner steps or fewer. MINRES needs more steps
+# than conjugate gradients, for two reasons: on KKT systems only every second MINRES step makes progress, and
+# `sb.minimize` stops by the Euclidean norm of the residual, which is not a function-space norm and becomes stricter on
+# finer meshes.
 #
 # ## Estimating a coefficient
 #
-# The same methods find a coefficient. Rain seeps through the ground to drains on the left and on the right. The water
-# pressure is observed at one point in five, with errors of one per cent. Where is the ground more permeable?
+# The same methods estimate a coefficient. Rain seeps through the ground to drains at the left and right sides, where
+# the water pressure is 0 and 1. The pressure is observed at one node in five, with noise of one per cent of its
+# standard deviation. Where is the ground more permeable?
 
 # %%
 flow = {"x0": sb.Dirichlet(0.0), "x1": sb.Dirichlet(1.0), "y0": sb.Neumann(0.0), "y1": sb.Neumann(0.0)}
@@ -185,6 +190,6 @@ for axes, (title, field) in zip(
 #
 # ## What to try
 #
-# - Observe every point, or one in twenty, by changing 0.2.
+# - Observe every node, or one node in twenty, by changing 0.2.
 # - Change `smoothing` by a factor of 100 in either direction.
-# - Make the target of the control problem smooth: how do the weights change the result then?
+# - Use a smooth target that is zero on the boundary. How does the weight change the result then?

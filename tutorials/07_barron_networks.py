@@ -13,11 +13,12 @@
 # %% [markdown]
 # # Two-layer networks: width, equations, certificates
 #
-# After this notebook you can bound the Barron norm of a function, choose the width of a network from it, solve
-# equations with two-layer networks, and certify the result between the nodes of a grid.
+# After this notebook you can bound the Barron norm of a function, choose the width of a network from this norm, solve
+# equations with two-layer networks, and certify the networks between the nodes of a grid.
 #
-# How wide must a network be? Which equations can it solve? How large is its error? For networks with one hidden layer
-# these questions have quantitative answers.
+# A two-layer network is a sum of $k$ neurons, $\sum_i c_i\,\sigma(w_i\cdot x + b_i)$, with one hidden layer of *width*
+# $k$. How wide must it be to approximate a given function? Which equations can it solve, and with which error? For such
+# networks these questions have quantitative answers.
 
 # %%
 import math
@@ -35,8 +36,9 @@ quick = bool(os.environ.get("SCIML_BOUNDS_QUICK"))  # the tests run this with fe
 # %% [markdown]
 # ## A function and its norm
 #
-# Take a sum of forty waves in six dimensions, with random directions. Its Barron norm is the sum of their amplitudes,
-# each times one plus its frequency. The norm does not depend on the dimension.
+# Take a sum of forty waves (cosines $\cos(w\cdot x)$) in six dimensions, with random directions. Its Barron norm is at
+# most the sum of the absolute amplitudes, each multiplied by one plus its frequency $|w|$. The formula does not contain
+# the dimension.
 
 # %%
 generator = torch.Generator().manual_seed(0)
@@ -46,8 +48,8 @@ f = sb.barron.BarronFunction.fourier(modes, amplitudes)
 print(f)
 
 # %% [markdown]
-# Arithmetic with functions bounds their norms. The norm of a product is at most the product of the norms; where all
-# waves are known, `tightened` computes it from them:
+# Sums and products of such functions are functions with known norms. The norm of a product is at most the product of
+# the norms. If all waves of the product are known, `tightened` computes a smaller bound from them:
 
 # %%
 square = f.waves() * f.waves()
@@ -57,8 +59,9 @@ print(f"||f||^2 = {f.norm**2:.2f}, ||f f|| <= {square.norm:.2f}, counted {square
 # ## Its network
 #
 # A network of k cosines can be drawn at random: each neuron is one of the waves, with a probability proportional to its
-# share of the norm. The mean of the squared error over all draws is below a bound that decreases like 1/k; the mean of
-# twenty draws may exceed it slightly. A grid with ten points per axis would have a million points.
+# contribution to the norm. The expected squared error is below a bound that decreases like 1/k; the mean of twenty
+# draws may exceed this bound slightly. For comparison: in six dimensions a grid with ten points per axis has a million
+# points.
 
 # %%
 widths = [16, 64, 256, 1024]
@@ -80,9 +83,10 @@ axes.set(xlabel="width", ylabel="error in L2")
 _ = axes.legend(frameon=False)
 
 # %% [markdown]
-# Conversely, some networks cannot represent a function, and this can be shown before training. Neurons tanh(w x + b)
-# with bounded weights and biases are nearly linearly dependent: a thousand of them span, numerically, a space of a few
-# dimensions. No outer weights of norm 100 approximate cos(30 x) better than the table says.
+# Conversely, it can be shown before training that some networks cannot represent a function. Neurons tanh(w x + b) with
+# bounded weights and biases are nearly linearly dependent: a thousand of them with |w| and |b| at most 1 span,
+# numerically, a space of only 18 dimensions. The table shows this dimension for three bounds on w and b, and a lower
+# bound on the error with which cos(30 x) is approximated by any outer weights of norm at most 100.
 
 # %%
 line = torch.linspace(-1, 1, 500, dtype=torch.float64)[:, None]
@@ -99,8 +103,8 @@ for bound in (1.0, 5.0, 20.0):
 # %% [markdown]
 # ## Its equation
 #
-# If the data of an equation have small norms, does the solution have one? For -div(a grad u) = f the answer is yes if a
-# does not vary too much, and the bound is computed before the equation is solved:
+# If the coefficient and the source of an equation have small Barron norms, does the solution have a small norm too? For
+# -div(a grad u) = f it does if a does not vary too much. The bound is computed before the equation is solved:
 
 # %%
 a = sb.barron.BarronFunction.cosine([[0, 0], [1, 1], [2, 0]], [1.0, 0.2, 0.15])
@@ -109,10 +113,10 @@ norms = sb.barron.solution_norms(a, source)
 print(norms)
 
 # %% [markdown]
-# So a network of moderate width can solve it. The orthogonal greedy algorithm finds one: it searches the neuron with
-# the largest component of the residual, adds it, and solves for all outer weights again, in the energy norm. The
-# theorem behind it guarantees an order, here n^(-1.25) for squared ReLUs. The factor x (1 - x) y (1 - y) makes the
-# network vanish on the sides exactly.
+# So a network of moderate width can approximate the solution. The orthogonal greedy algorithm finds one: it searches
+# for the neuron that reduces the residual most, adds it to the network, and recomputes all outer weights, so that the
+# energy error is smallest. Its theorem guarantees that the error decreases like n^(-1.25) for n neurons with the
+# activation ReLU². The network is multiplied by x (1 - x) y (1 - y), so it is exactly zero on the boundary.
 
 # %%
 cells = 64 if quick else 128
@@ -132,8 +136,8 @@ for width in (8, 16, 32) if quick else (8, 16, 32, 64):
 print(solution)
 
 # %% [markdown]
-# These bounds are for the network itself, between the nodes of the grid too: its derivatives are enclosed on every
-# cell. No exact solution was used. The indicators show where the remaining error is.
+# These bounds hold for the network as a function, between the nodes of the grid too: its derivatives are enclosed on
+# every cell. No exact solution was used. The indicators show where the remaining error is.
 
 # %%
 nodes = torch.stack(torch.meshgrid(grid.nodes(0), grid.nodes(1), indexing="ij"), -1)
@@ -168,9 +172,10 @@ _ = axes.legend(frameon=False)
 # %% [markdown]
 # ## A nonlinear equation
 #
-# Convex energies have certificates too. Here the conductivity grows with the gradient of u. Newton's method solves the
-# problem on the grid, and the certificate bounds how far its energy is above the minimum over all functions, and how
-# far its gradient is from that of the solution.
+# The solution of some nonlinear equations minimises a convex energy J, and these have certificates too. Here the
+# conductivity decreases from 4 to 1 as |grad u| grows (a shear-thinning fluid). Newton's method solves the problem on
+# the grid. The certificate bounds how far the energy of the answer v is above the minimum over all functions, J(v) -
+# J(u), and the distance between the gradients of v and u.
 
 # %%
 steep = sb.variational.VariationalProblem(grid, sb.variational.ShearThinning(3.0), source)
@@ -180,8 +185,8 @@ print(newton)
 print(certificate_of_energy)
 
 # %% [markdown]
-# Next a network for the same problem, with random neurons and the outer weights that minimise the energy. Its
-# certificate holds between the nodes too:
+# Next we solve the same problem with a network whose neurons are random and whose outer weights minimise the energy.
+# Its certificate holds between the nodes too:
 
 # %%
 drawn = sb.network_solvers.random_feature_network(steep, 100 if quick else 300)
@@ -192,9 +197,9 @@ print(f"grid:    gradient off by at most {float(certificate_of_energy.relative_g
 # %% [markdown]
 # ## In ten dimensions
 #
-# A mesh in ten dimensions with ten cells per axis has ten billion cells. The solution below is a product of ten
-# factors, which the solver does not know; it is given the right-hand side as a function of points. The same greedy
-# algorithm with cosines finds the relevant waves.
+# A mesh in ten dimensions with ten cells per axis has ten billion cells. The exact solution below is a product of ten
+# factors. The solver does not know this: its only input is the right-hand side as a function of points. The greedy
+# algorithm with cosines as neurons needs 300 of them.
 
 # %%
 dim = 6 if quick else 10
@@ -225,11 +230,11 @@ print(
 )
 
 # %% [markdown]
-# This last number is measured, not certified: above three dimensions there is no grid to certify on.
+# This last number is measured, not certified: certificates use a grid, which exists in at most three dimensions.
 #
 # ## What to try
 #
-# - Replace the forty waves by waves of higher frequency. How does the width for an error of 0.1 change?
+# - Replace the forty waves by waves of higher frequency. How does the width that guarantees an error of 0.1 change?
 # - Train all weights with `sb.network_solvers.ritz_network` and compare its certificate with that of the greedy
 #   network.
 # - Certify with a finer grid: how much of the bound is due to the grid?
