@@ -18,9 +18,9 @@ from . import training as training
 from . import variational as variational
 from ._linear import Algebraic as Algebraic
 from ._linear import Multigrid as Multigrid
-from ._solve import Solver as Solver
 from ._solve import prepare as prepare
 from ._solve import solve as solve
+from ._solver import Solver as Solver
 from ._versions import show_versions as show_versions
 from .barron import BarronNetwork as BarronNetwork
 from .bounds import BoundaryFlux as BoundaryFlux

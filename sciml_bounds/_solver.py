@@ -1,0 +1,303 @@
+"""The solver of `sb.prepare`: set up once for a `Diffusion` problem, used for any number of right-hand sides."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sciml_bounds._linear import LinearSolver, Method, Multigrid, Stop
+from sciml_bounds.arrays import convert, require_callback, require_count, require_finite
+from sciml_bounds.bounds._certify import certify
+from sciml_bounds.bounds._flux import Flux, flux_and_pressure
+from sciml_bounds.errors import InputError
+from sciml_bounds.krylov._loop import check_tolerances
+from sciml_bounds.operators._lattice_operator import LatticeOperator
+from sciml_bounds.operators._linear_operator import LinearOperator
+from sciml_bounds.problems.diffusion import Diffusion
+from sciml_bounds.problems.discretization import boundary_load, node_system, source_load
+from sciml_bounds.reports import Reason, describe_upper, report_failure
+from sciml_bounds.results import Certificate, LinearSolution, Progress, Solution
+
+__all__ = ["ProgressCallback", "SolveOptions", "Solver"]
+
+
+#: Called after each iteration; returning True stops.
+ProgressCallback = Callable[[Progress], bool | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolveOptions:
+    """Options that `solve` and `Solver.solve` share."""
+
+    rtol: float | None
+    atol: float
+    maxiter: int | None
+    x0: Any
+    error: float | None
+    certify: bool
+    flux: tuple[Any, ...] | None
+    callback: ProgressCallback | None
+    throw: bool
+
+    @property
+    def certifies(self) -> bool:
+        return self.certify or self.error is not None
+
+    def check(self, dtype: torch.dtype) -> None:
+        """Raise `InputError` unless the options are valid and fit together, for a problem in `dtype`."""
+        if self.error is not None and not self.error > 0:
+            raise InputError(f"error={self.error} must be positive: it is the relative energy error to reach.")
+        if self.error is not None and (self.rtol is not None or self.atol > 0):
+            raise InputError(
+                "error cannot be combined with rtol or atol, another stopping rule; give only one of them."
+            )
+        if self.flux is not None and not self.certifies:
+            raise InputError("flux is used only for a certificate; add certify=True or error=.")
+        require_callback(self.callback)
+        if self.maxiter is not None:
+            require_count(self.maxiter, "maxiter", 0)
+        check_tolerances(self.rtol, self.atol, self.maxiter, dtype)
+
+
+class Solver:
+    """A solver whose set-up (multigrid hierarchy or factors) is reused for every right-hand side.
+
+    Attributes
+    ----------
+    problem : Diffusion
+        The problem it was prepared for.
+    method : Method
+        The method of solution.
+    setup_seconds : float
+        Wall-clock time of the set-up.
+    """
+
+    def __init__(self, problem: Diffusion, method: Method, linear: LinearSolver | None = None) -> None:
+        self.problem = problem
+        self.method = method
+        start = time.perf_counter()
+        system = node_system(problem)
+        if linear is not None and linear.operator.batch == system.operator.batch:
+            self._linear = linear.with_system(system)
+        else:  # also if a batched source repeats the matrices
+            self._linear = LinearSolver(system, method)
+        self.setup_seconds = time.perf_counter() - start
+
+    @property
+    def operator(self) -> LatticeOperator:
+        """Matrix of the discrete equations, acting on flat node vectors (batch, nodes); `.to_csr()` assembles it."""
+        return self._linear.operator
+
+    @property
+    def rhs(self) -> Tensor:
+        """Right-hand side of the discrete equations, shape (b, nodes).
+
+        The unknowns x are zero at Dirichlet nodes. The nodal values, shape (b, *node_shape), are
+        `problem.impose_boundary(x.view(-1, *problem.node_shape))`.
+        """
+        return self._linear.system.rhs.detach().flatten(1)
+
+    def as_preconditioner(self) -> LinearOperator:
+        """Return an approximate inverse of `operator`, such as one multigrid cycle; `.to_scipy()` suits scipy."""
+        return self._linear.preconditioner
+
+    def update(self, *, coefficient: Any) -> Solver:
+        """Return a solver for the same problem with another coefficient."""
+        return Solver(self.problem.replace(coefficient=coefficient), self.method)
+
+    def solve(
+        self,
+        *,
+        source: Any = None,
+        x0: Any = None,
+        rtol: float | None = None,
+        atol: float = 0.0,
+        maxiter: int | None = None,
+        error: float | None = None,
+        certify: bool = False,
+        flux: tuple[Any, ...] | None = None,
+        callback: ProgressCallback | None = None,
+        throw: bool = False,
+    ) -> Solution:
+        """Solve with the arguments of `sb.solve`; `source` (batch..., cells) replaces that of the problem."""
+        options = SolveOptions(
+            rtol=rtol, atol=atol, maxiter=maxiter, x0=x0, error=error,
+            certify=certify, flux=flux, callback=callback, throw=throw,
+        )  # fmt: skip
+        return (self if source is None else self._with_source(source))._run(options)
+
+    def _run(self, options: SolveOptions) -> Solution:
+        """Solve once, as `sb.solve` and `solve` do."""
+        options.check(self.problem.dtype)
+        error = options.error
+        start = time.perf_counter() - self.setup_seconds
+        run = _SolveMonitor(self.problem, error, options.flux, options.callback)
+        # with `error`, the bound stops the iteration, not the residual
+        rtol = options.rtol if error is None else 10 * torch.finfo(self.problem.dtype).eps
+        stop = Stop(rtol, options.atol, options.maxiter, run.monitor if run.is_active else None)
+        linear = self._linear.solve(x0=self._guess(options.x0), stop=stop)
+        values = self._values(linear)
+        certificate = run.certify(values) if options.certifies else None
+        solution = _solution(self.problem, values, linear, certificate, error, time.perf_counter() - start)
+        ended = {solution.reason} if isinstance(solution.reason, Reason) else set(solution.reason)
+        if ended - {Reason.CONVERGED, Reason.ROUND_OFF, Reason.ERROR_REACHED} and not run.stopped:
+            better = "" if isinstance(self._linear.method, Multigrid) else ", or use method='multigrid'"
+            advice = {Reason.MAXITER: f"Raise maxiter{better}."}
+            report_failure("the solve", solution.reason, _detail(solution, error), throw=options.throw, advice=advice)
+        return solution
+
+    def _with_source(self, source: Any) -> Solver:
+        """Return the solver for another source; only the source term of the right-hand side is assembled again."""
+        problem = self.problem.replace(source=source).to(self.problem.dtype)
+        system, sides = self._linear.system, self._boundary_load
+        shared = problem.batch_shape == self.problem.batch_shape or len(sides) == self.operator.batch == 1
+        if sides.requires_grad or system.operator.requires_grad or not shared:
+            return Solver(problem, self.method, self._linear)  # its gradients need a right-hand side of its own
+        other = copy.copy(self)
+        other.problem = problem
+        other._linear = self._linear.with_system(replace(system, rhs=sides + source_load(problem)))
+        return other
+
+    @cached_property
+    def _boundary_load(self) -> Tensor:
+        return boundary_load(self.problem)
+
+    def _guess(self, x0: Any) -> Tensor | None:
+        if x0 is None:
+            return None
+        problem = self.problem
+        predicted = hasattr(x0, "predict")
+        name = f"the prediction of {type(x0).__name__}, the initial guess x0," if predicted else "the initial guess x0"
+        if isinstance(x0, torch.nn.Module) and not predicted:
+            raise InputError(
+                f"{name} is a {type(x0).__name__} without the method predict(problem); give a network that has it, or "
+                "an array."
+            )
+        given = _prediction(x0, problem) if predicted else x0.values if isinstance(x0, Solution) else x0
+        field = convert(given, name, problem.dtype, problem.device)
+        require_finite(field, name)
+        shape = (*problem.batch_shape, *problem.node_shape)
+        try:
+            if tuple(field.shape[-problem.grid.dim :]) != problem.node_shape:
+                raise RuntimeError
+            nodes = problem.samples(field.expand(shape))
+        except RuntimeError:
+            raise InputError(
+                f"{name} has shape {tuple(field.shape)}, but nodal values of this problem have shape {shape}."
+            ) from None
+        free = problem.free_nodes
+        guess = torch.where(free, nodes, 0.0).reshape(-1, *self.operator.lattice)
+        guess = self._linear.system.fix_mean(guess)  # round-off is relative to ||x||: a large mean would stop early
+        return self._scaled(guess) if predicted else guess
+
+    def _scaled(self, guess: Tensor) -> Tensor:
+        """Scale a guess to the least energy error, which never exceeds that of the zero guess."""
+        flat = guess.reshape(-1, self.operator.shape[0]).expand(max(len(guess), self.operator.batch), -1).contiguous()
+        energy = self.operator.energy_into(flat, torch.empty_like(flat))
+        load = (self.rhs * flat).sum(1)
+        usable = (energy > 0) & torch.isfinite(load / energy)
+        factor = torch.where(usable, load / torch.where(usable, energy, 1.0), 0.0)
+        return (factor.unsqueeze(1) * flat).view(-1, *self.operator.lattice)
+
+    def _values(self, linear: LinearSolution) -> Tensor:
+        """Combine unknowns and Dirichlet values, shape (batch..., nodes)."""
+        return _nodal_values(self.problem, linear.x)
+
+
+def _prediction(model: Any, problem: Diffusion) -> Any:
+    """Return the prediction of a model, in the precision of the problem if it is floating-point."""
+    with torch.no_grad():
+        predicted = model.predict(problem.detach())
+    if isinstance(predicted, Tensor) and predicted.is_floating_point():
+        return predicted.to(problem.dtype)
+    return predicted
+
+
+def _nodal_values(problem: Diffusion, x: Tensor) -> Tensor:
+    nodes = problem.complete(x.view(-1, *problem.node_shape))
+    return nodes.reshape(*problem.batch_shape, *problem.node_shape) if problem.batch_shape else nodes[0]
+
+
+class _SolveMonitor:
+    """Monitor of one solve: calls the user's callback, and computes the error bound if `error` is given."""
+
+    def __init__(
+        self, problem: Diffusion, error: float | None, flux: tuple[Any, ...] | None, callback: ProgressCallback | None
+    ) -> None:
+        self.problem, self.error, self.flux, self.callback = problem, error, flux, callback
+        self.is_active = error is not None or callback is not None
+        self.stopped = False
+        if error is not None and flux is None:
+            exact = problem.to(torch.float64)
+            self.flux = Flux.of(exact, *flux_and_pressure(exact))
+
+    def certify(self, values: Tensor) -> Certificate:
+        return certify(self.problem, values.detach(), flux=self.flux)
+
+    def monitor(self, iteration: int, x: Tensor, norm: Tensor) -> bool:
+        values = _nodal_values(self.problem, x)
+        relative = None
+        if self.error is not None:
+            relative = certify(self.problem, values, flux=self.flux, lower=False).relative_upper
+        progress = Progress(iteration, values, norm.reshape(self.problem.batch_shape), relative)
+        if self.callback is not None and self.callback(progress):
+            self.stopped = True
+        reached = relative is not None and self.error is not None and bool((relative <= self.error).all())
+        return self.stopped or reached
+
+
+def _solution(
+    problem: Diffusion,
+    values: Tensor,
+    linear: LinearSolution,
+    certificate: Certificate | None,
+    error: float | None,
+    seconds: float,
+) -> Solution:
+    batch = problem.batch_shape
+    ended = linear.reason if isinstance(linear.reason, tuple) else (linear.reason,)
+    reasons, converged = ended, linear.converged
+    if error is not None and certificate is not None:
+        reached = (certificate.relative_upper <= error).reshape(-1).tolist()
+        done = (Reason.CONVERGED, Reason.ROUND_OFF)
+        reasons = tuple(
+            Reason.ERROR_REACHED if ok else Reason.MESH_LIMITED if reason in done else reason
+            for ok, reason in zip(reached, ended)
+        )
+        converged = torch.tensor(reached, device=values.device)
+
+    def shaped(tensor: Tensor, first: int = 0) -> Tensor:
+        return tensor.reshape((*tensor.shape[:first], *batch, *tensor.shape[first + 1 :]))
+
+    linear = replace(
+        linear,
+        x=shaped(linear.x), converged=shaped(linear.converged), reason=ended if batch else ended[0],
+        iterations=shaped(linear.iterations), residual_norms=shaped(linear.residual_norms, 1),
+        residual_norm=shaped(linear.residual_norm), tolerance=shaped(linear.tolerance),
+        error_lower=None if linear.error_lower is None else shaped(linear.error_lower, 1),
+        error_upper=None if linear.error_upper is None else shaped(linear.error_upper),
+    )  # fmt: skip
+    return Solution(
+        values=values,
+        converged=shaped(converged),
+        reason=reasons if batch else reasons[0],
+        linear=linear,
+        grid=problem.grid,
+        coefficient=problem.coefficient[0].detach(),
+        certificate=certificate,
+        seconds=seconds,
+    )
+
+
+def _detail(solution: Solution, error: float | None) -> str:
+    if error is not None and solution.certificate is not None:
+        worst = describe_upper(solution.certificate.relative_upper.max())
+        return f"the guaranteed relative error is {worst}, but {error:g} was requested"
+    return solution.linear.progress
