@@ -32,8 +32,9 @@ from torch import Tensor
 import sciml_bounds as sb
 from sciml_bounds.control._coefficient_objective import CoefficientObjective
 from sciml_bounds.control._constraint_equations import SWEEPS
-from sciml_bounds.control._reduced_newton import Ending, minimize_reduced
+from sciml_bounds.control._reduced_newton import minimize_reduced
 from sciml_bounds.operators._linear_operator import CallableOperator, LinearOperator
+from sciml_bounds.stopping import StoppingCriteria
 
 #: Objectives with weight 0.1, by sparse LU.
 KNOWN = {3: 9.64444205, 32: 1177.82129923, 64: 4067.77371213, 128: 9538.72015339}
@@ -221,7 +222,7 @@ def estimate(
     objective = CoefficientObjective(estimation, exact=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", sb.ConvergenceWarning)  # it is printed
-        seconds, r = timed(lambda: minimize_reduced(objective, Ending(COARSE, 0.0, 100), forcing=forcing))
+        seconds, r = timed(lambda: minimize_reduced(objective, StoppingCriteria(COARSE, 0.0, 100), forcing=forcing))
     return seconds, objective.cycles, r
 
 

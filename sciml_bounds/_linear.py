@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sciml_bounds.arrays import require_count
 from sciml_bounds.errors import InputError
-from sciml_bounds.krylov._loop import ROW_LEVEL_SLACK, Monitor, check_tolerances, iterate
+from sciml_bounds.krylov._loop import ROW_LEVEL_SLACK, check_tolerances, iterate
 from sciml_bounds.multigrid._algebraic import algebraic_cycle, require_kind
 from sciml_bounds.multigrid._cycle import Cycle
 from sciml_bounds.multigrid._geometric import Precision, lattice_cycle
@@ -25,6 +25,7 @@ from sciml_bounds.operators._lu_inverse import LuInverse
 from sciml_bounds.operators._transform import BoxInverse
 from sciml_bounds.reports import Reason, report_failure
 from sciml_bounds.results import LinearSolution
+from sciml_bounds.stopping import StoppingCriteria
 
 __all__ = [
     "Algebraic",
@@ -34,7 +35,6 @@ __all__ = [
     "LinearSolver",
     "Method",
     "Multigrid",
-    "Stop",
     "Transform",
     "as_method",
 ]
@@ -168,16 +168,6 @@ def as_method(method: str | Method) -> Method:
     return _NAMES[method]
 
 
-@dataclass(frozen=True)
-class Stop:
-    """Stopping rule: ||b - A x|| <= max(rtol ||b||, atol), `maxiter` iterations, or True from the monitor."""
-
-    rtol: float | None = None
-    atol: float = 0.0
-    maxiter: int | None = None
-    monitor: Monitor | None = None
-
-
 class LinearSolver:
     """A differentiable solver that is set up once per matrix and used for any right-hand side.
 
@@ -239,7 +229,9 @@ class LinearSolver:
 
     # --- solving ------------------------------------------------------------------------------------------------------
 
-    def solve(self, rhs: Tensor | None = None, x0: Tensor | None = None, stop: Stop | None = None) -> LinearSolution:
+    def solve(
+        self, rhs: Tensor | None = None, x0: Tensor | None = None, stop: StoppingCriteria | None = None
+    ) -> LinearSolution:
         """Solve for one right-hand side per sample.
 
         Parameters
@@ -248,8 +240,8 @@ class LinearSolver:
             Right-hand side; that of the system by default.
         x0 : Tensor (b, x, y, z), optional
             Initial guess; zero by default.
-        stop : Stop, optional
-            Stopping rule; `Stop()` by default.
+        stop : StoppingCriteria, optional
+            Criteria for ||b - A x||, whose reference is ||b||; the callback is a `Monitor` of `krylov._loop`.
 
         Returns
         -------
@@ -258,7 +250,7 @@ class LinearSolver:
             adjoint solve that does not converge warns.
         """
         rhs = self.system.rhs if rhs is None else rhs
-        stop = Stop() if stop is None else stop
+        stop = StoppingCriteria() if stop is None else stop
         if stop.maxiter is None and isinstance(self.method, Multigrid | Algebraic):
             stop = replace(stop, maxiter=MAXITER_MULTIGRID)
         solutions: list[LinearSolution] = []
@@ -268,8 +260,8 @@ class LinearSolver:
             return solutions[-1].x.view(b.shape)
 
         def adjoint(b: Tensor) -> Tensor:
-            # the monitor is for the forward solve only
-            solution = self._run(b, None, replace(stop, rtol=stop.rtol or None, atol=0.0, monitor=None))
+            # the callback is for the forward solve only
+            solution = self._run(b, None, replace(stop, rtol=stop.rtol or None, atol=0.0, callback=None))
             if not bool(solution.converged.all()):
                 report_failure("the adjoint solve", solution.reason, solution.progress, throw=False)
             return self.system.fix_mean(solution.x.view(b.shape))  # the method fixes no mean on floating components
@@ -280,7 +272,7 @@ class LinearSolver:
         x = implicit_solve(self.system.operator, rhs, forward, adjoint)
         return replace(solutions[0], x=self.system.fix_mean(x).flatten(1), method=_describe(self.method))
 
-    def _run(self, b: Tensor, x0: Tensor | None, stop: Stop) -> LinearSolution:
+    def _run(self, b: Tensor, x0: Tensor | None, stop: StoppingCriteria) -> LinearSolution:
         b = self.system.into_range(b).flatten(1)
         if isinstance(self.method, Direct):
             return _substitute(self.operator, self._inverse, b, stop)
@@ -292,7 +284,7 @@ class LinearSolver:
                 return _iterate_cycles(self.operator, self._inverse, b, x0, stop)
         return iterate(
             self.operator, b, self._inverse, x0,
-            rtol=stop.rtol, atol=stop.atol, maxiter=stop.maxiter, monitor=stop.monitor,
+            rtol=stop.rtol, atol=stop.atol, maxiter=stop.maxiter, monitor=stop.callback,
         )  # fmt: skip
 
 
@@ -330,7 +322,7 @@ def _describe(method: Method) -> str:
     return "sparse LU" if isinstance(method, Direct) else "conjugate gradients with the diagonal"
 
 
-def full_multigrid_guess(A: LatticeOperator, M: Cycle, b: Tensor, x0: Tensor | None, stop: Stop) -> Tensor:
+def full_multigrid_guess(A: LatticeOperator, M: Cycle, b: Tensor, x0: Tensor | None, stop: StoppingCriteria) -> Tensor:
     """Return the initial guess of full multigrid, which solves for the correction if x0 is given.
 
     Samples of x0 that have converged stay unchanged, and all of them if `maxiter` is 0.
@@ -346,18 +338,20 @@ def full_multigrid_guess(A: LatticeOperator, M: Cycle, b: Tensor, x0: Tensor | N
     return x0 + torch.where(open_samples, M.full_multigrid(torch.where(open_samples, r, 0.0)), 0.0)
 
 
-def _substitute(A: LatticeOperator, inverse: LinearOperator, b: Tensor, stop: Stop) -> LinearSolution:
+def _substitute(A: LatticeOperator, inverse: LinearOperator, b: Tensor, stop: StoppingCriteria) -> LinearSolution:
     start = time.perf_counter()
     test = _StoppingTest(A, b, stop)
     x = inverse.matvec(b)
     norms = torch.stack([b.norm(dim=1), (b - A.matvec(x)).norm(dim=1)])
-    if stop.monitor is not None:
-        stop.monitor(1, x, norms[1])
+    if stop.callback is not None:
+        stop.callback(1, x, norms[1])
     count = torch.zeros(len(b), dtype=torch.int64, device=b.device)
     return test.solution(x, norms, count, Reason.STAGNATED, time.perf_counter() - start)
 
 
-def _iterate_cycles(A: LatticeOperator, M: Cycle, b: Tensor, x0: Tensor | None, stop: Stop) -> LinearSolution:
+def _iterate_cycles(
+    A: LatticeOperator, M: Cycle, b: Tensor, x0: Tensor | None, stop: StoppingCriteria
+) -> LinearSolution:
     """Iterate x <- x + M (b - A x)."""
     start = time.perf_counter()
     test = _StoppingTest(A, b, stop)
@@ -373,7 +367,7 @@ def _iterate_cycles(A: LatticeOperator, M: Cycle, b: Tensor, x0: Tensor | None, 
         x += torch.where(running.unsqueeze(1), z, 0.0)
         count += running
         norms.append(A.residual_into(x, b, r).norm(dim=1))
-        stopped = stop.monitor is not None and bool(stop.monitor(len(norms) - 1, x, norms[-1]))
+        stopped = stop.callback is not None and bool(stop.callback(len(norms) - 1, x, norms[-1]))
     failure = Reason.STOPPED if stopped else Reason.MAXITER if len(norms) > maxiter else Reason.STAGNATED
     return test.solution(x, torch.stack(norms), count, failure, time.perf_counter() - start)
 
@@ -381,7 +375,7 @@ def _iterate_cycles(A: LatticeOperator, M: Cycle, b: Tensor, x0: Tensor | None, 
 class _StoppingTest:
     """Stopping test by residual norms, for the methods that do not run in the Krylov loop."""
 
-    def __init__(self, A: LatticeOperator, b: Tensor, stop: Stop) -> None:
+    def __init__(self, A: LatticeOperator, b: Tensor, stop: StoppingCriteria) -> None:
         assert A.norm_upper is not None
         rtol = check_tolerances(stop.rtol, stop.atol, stop.maxiter, b.dtype)
         self.tolerance = (rtol * b.norm(dim=1)).clamp_min(stop.atol)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml_bounds._linear import LinearSolver, Method, Multigrid, Stop
+from sciml_bounds._linear import LinearSolver, Method, Multigrid
 from sciml_bounds.arrays import convert, require_callback, require_count, require_finite
 from sciml_bounds.bounds._certify import certify
 from sciml_bounds.bounds._flux import Flux, flux_and_pressure
@@ -24,6 +24,7 @@ from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import boundary_load, node_system, source_load
 from sciml_bounds.reports import Reason, describe_upper, report_failure
 from sciml_bounds.results import Certificate, LinearSolution, Progress, Solution
+from sciml_bounds.stopping import StoppingCriteria
 
 __all__ = ["ProgressCallback", "SolveOptions", "Solver"]
 
@@ -141,7 +142,7 @@ class Solver:
         run = _SolveMonitor(self.problem, error, options.flux, options.callback)
         # with `error`, the bound stops the iteration, not the residual
         rtol = options.rtol if error is None else 10 * torch.finfo(self.problem.dtype).eps
-        stop = Stop(rtol, options.atol, options.maxiter, run.monitor if run.is_active else None)
+        stop = StoppingCriteria(rtol, options.atol, options.maxiter, run.monitor if run.is_active else None)
         linear = self._linear.solve(x0=self._guess(options.x0), stop=stop)
         values = self._values(linear)
         certificate = run.certify(values) if options.certifies else None

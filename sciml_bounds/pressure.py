@@ -20,7 +20,6 @@ from sciml_bounds._linear import (
     LinearSolver,
     Method,
     Multigrid,
-    Stop,
     full_multigrid_guess,
 )
 from sciml_bounds.arrays import require_count, require_finite, require_number
@@ -32,6 +31,7 @@ from sciml_bounds.multigrid._cycle import Cycle
 from sciml_bounds.operators._lattice_operator import LatticeOperator, LatticeSystem
 from sciml_bounds.operators._linear_operator import LinearOperator, aslinearoperator
 from sciml_bounds.results import LinearSolution
+from sciml_bounds.stopping import StoppingCriteria
 
 __all__ = ["METHODS", "Preconditioned", "PressureSolver", "learned_cycle", "learned_directions"]
 
@@ -182,7 +182,7 @@ class PressureSolver:
         _check_system(system, guess, atol)
         self.prepare(system)
         if isinstance(self._ready, LinearSolver):
-            stop = Stop(rtol=0.0, atol=atol, maxiter=self.maxiter)
+            stop = StoppingCriteria(rtol=0.0, atol=atol, maxiter=self.maxiter)
             solution = self._ready.with_system(system).solve(x0=guess, stop=stop)
         else:
             solution = self._iterate(system, guess, atol)
@@ -208,7 +208,7 @@ class PressureSolver:
         b = system.into_range(system.rhs).flatten(1)
         x0 = None if guess is None else guess.flatten(1).clone()
         if isinstance(self._ready, Cycle):
-            x0 = full_multigrid_guess(system.operator, self._ready, b, x0, Stop(rtol=0.0, atol=atol))
+            x0 = full_multigrid_guess(system.operator, self._ready, b, x0, StoppingCriteria(rtol=0.0, atol=atol))
         solution = iterate(
             system.operator, b, self._ready, x0, rtol=0.0, atol=atol, maxiter=self.maxiter, memory=self.method.memory,
         )  # fmt: skip

@@ -20,12 +20,12 @@ from sciml_bounds._linear import (
     Direct,
     LinearSolver,
     Multigrid,
-    Stop,
     Transform,
     as_method,
 )
 from sciml_bounds.problems.discretization import node_system
 from sciml_bounds.results import Reason
+from sciml_bounds.stopping import StoppingCriteria
 
 METHODS = {
     "multigrid": Multigrid(),
@@ -109,8 +109,8 @@ test_bad_methods = refusals(
     *[
         (words, lambda stop=stop, method=method: LinearSolver(_system(), method).solve(stop=stop))
         for words, stop in [
-            ("rtol negative", Stop(rtol=-1.0)), ("rtol round-off", Stop(rtol=1e-16)),
-            ("atol finite", Stop(atol=float("nan"))), ("maxiter -1", Stop(maxiter=-1)),
+            ("rtol negative", StoppingCriteria(rtol=-1.0)), ("rtol round-off", StoppingCriteria(rtol=1e-16)),
+            ("atol finite", StoppingCriteria(atol=float("nan"))), ("maxiter -1", StoppingCriteria(maxiter=-1)),
         ]
         for method in METHODS.values()
     ],
@@ -155,7 +155,7 @@ def test_matrices_and_right_hand_sides_may_each_be_a_batch(method, matrices, vec
     guess = _random(max(matrices, vectors), 1, 16, 13)
     solver = LinearSolver(system, method)
     for x0 in (None, guess, guess[:1]):
-        s = solver.solve(b, x0, Stop(rtol=1e-11))
+        s = solver.solve(b, x0, StoppingCriteria(rtol=1e-11))
         batch = max(matrices, vectors)
         assert s.x.shape == (batch, 208)
         assert s.residual_norms.shape == (int(s.iterations.max()) + 1 if int(s.iterations.max()) else 2, batch)
@@ -178,7 +178,7 @@ def test_samples_go_their_own_way(name):
     b[1] = 0.0
     solver = LinearSolver(system, METHODS[name])
     guess = torch.cat([exact[:1] * (1 + 1e-5), torch.zeros_like(exact[:1]), torch.zeros_like(exact[:1])])
-    s = solver.solve(b, guess, Stop(rtol=1e-8))
+    s = solver.solve(b, guess, StoppingCriteria(rtol=1e-8))
     assert 0 < s.iterations[0] < s.iterations[2]
     assert s.iterations[1] == 0
     assert not s.x[1].any()
@@ -207,7 +207,7 @@ def test_methods_for_one_sample_at_a_time_do_to_each_what_they_do_to_it_alone(na
 
 def test_the_monitor_hears_of_every_sample_of_an_algebraic_batch():
     calls = []
-    LinearSolver(_system(3), Algebraic()).solve(stop=Stop(monitor=lambda *state: calls.append(state)))
+    LinearSolver(_system(3), Algebraic()).solve(stop=StoppingCriteria(callback=lambda *state: calls.append(state)))
     assert calls
 
 
@@ -219,7 +219,7 @@ def test_each_floating_part_has_weighted_mean_zero(method, batch):
     system = _chambers(*batch)
     labels, weights = (t.expand(2, 1, 18, 11).flatten(1) for t in (system.components, system.weights))
     b = system.into_range(_random(2, 1, 18, 11))
-    s = LinearSolver(system, method).solve(b, _random(2, 1, 18, 11), Stop(rtol=1e-11))
+    s = LinearSolver(system, method).solve(b, _random(2, 1, 18, 11), StoppingCriteria(rtol=1e-11))
     assert bool(s.converged.all())
     for k in range(2):
         numbers = [n for n in labels[k].unique().tolist() if n >= 0]
@@ -242,7 +242,9 @@ def test_what_round_off_leaves_outside_the_range_is_dropped(method):
     system = _chambers()
     b = _random(1, 1, 18, 11)
     solver = LinearSolver(system, method)
-    as_it_is, projected = (solver.solve(right, stop=Stop(rtol=1e-11)) for right in (b, system.into_range(b)))
+    as_it_is, projected = (
+        solver.solve(right, stop=StoppingCriteria(rtol=1e-11)) for right in (b, system.into_range(b))
+    )
     assert bool(as_it_is.converged.all())
     torch.testing.assert_close(as_it_is.x, projected.x, rtol=0, atol=1e-8 * float(projected.x.abs().max()))
 
@@ -254,12 +256,12 @@ def test_multigrid_gives_up_after_its_own_number_of_iterations(monkeypatch):
     monkeypatch.setattr(_linear, "MAXITER_MULTIGRID", 2)
     for name in ITERATIVE:
         solver = LinearSolver(_system(), METHODS[name])
-        s = solver.solve(stop=Stop(rtol=1e-12))
+        s = solver.solve(stop=StoppingCriteria(rtol=1e-12))
         if name == "cg":
             assert bool(s.converged)
         else:
             assert (s.reason, s.iterations.tolist()) == ((Reason.MAXITER,), [2])
-            assert bool(solver.solve(stop=Stop(rtol=1e-12, maxiter=60)).converged)
+            assert bool(solver.solve(stop=StoppingCriteria(rtol=1e-12, maxiter=60)).converged)
 
 
 def test_the_direct_method_reports_both_residuals():
@@ -276,9 +278,10 @@ def test_cycles_by_themselves_converge_at_their_own_rate():
     """Each is x <- x + M (b - A x), and contracts by more than two for this coefficient."""
     system, b = _system(), _random(1, 1, 16, 13)
     solver = LinearSolver(system, CYCLES)
-    s = solver.solve(b, stop=Stop(rtol=1e-10))
+    stop = StoppingCriteria(rtol=1e-10)
+    s = solver.solve(b, stop=stop)
     assert bool(s.converged)
-    assert int(s.iterations) >= int(LinearSolver(system, Multigrid()).solve(b, stop=Stop(rtol=1e-10)).iterations)
+    assert int(s.iterations) >= int(LinearSolver(system, Multigrid()).solve(b, stop=stop).iterations)
     x, norms = torch.zeros(1, 208, dtype=torch.float64), []
     for _ in range(int(s.iterations) + 1):
         residual = b.flatten(1) - system.operator.matvec(x)
@@ -290,7 +293,7 @@ def test_cycles_by_themselves_converge_at_their_own_rate():
 
 def test_cycles_end_at_round_off_where_the_tolerance_is_beyond():
     system, b = _system(), _random(1, 1, 16, 13)
-    s = LinearSolver(system, CYCLES).solve(b, stop=Stop(rtol=0.0, atol=1e-300))
+    s = LinearSolver(system, CYCLES).solve(b, stop=StoppingCriteria(rtol=0.0, atol=1e-300))
     assert s.reason == (Reason.ROUND_OFF,)
     assert bool(s.converged)
     level = 10 * EPS * float(system.operator.norm_upper) * float(s.x.norm())
@@ -337,7 +340,7 @@ def test_round_off_is_that_of_the_rows_where_maxiter_ends_too(method, seed):
     A, b = system.operator.to_csr(), system.rhs.reshape(-1).numpy()
     solver = LinearSolver(system, method)
     for maxiter in (4, 8, 12, 20, 50):
-        s = solver.solve(stop=Stop(rtol=3e-15, maxiter=maxiter))
+        s = solver.solve(stop=StoppingCriteria(rtol=3e-15, maxiter=maxiter))
         x = s.x[0].numpy()
         level = 10 * EPS * np.linalg.norm(abs(A) @ abs(x) + abs(b))
         assert s.reason != (Reason.ROUND_OFF,) or np.linalg.norm(b - A @ x) <= 21 * level
@@ -345,7 +348,7 @@ def test_round_off_is_that_of_the_rows_where_maxiter_ends_too(method, seed):
 
 @pytest.mark.parametrize("maxiter", [0, 1, 3])
 def test_cycles_end_at_maxiter(maxiter):
-    s = LinearSolver(_system(), CYCLES).solve(_random(1, 1, 16, 13), stop=Stop(rtol=1e-12, maxiter=maxiter))
+    s = LinearSolver(_system(), CYCLES).solve(_random(1, 1, 16, 13), stop=StoppingCriteria(rtol=1e-12, maxiter=maxiter))
     assert (s.reason, s.iterations.tolist()) == ((Reason.MAXITER,), [maxiter])
     assert not bool(s.converged)
     assert len(s.residual_norms) == maxiter + 1
@@ -359,7 +362,7 @@ def test_the_monitor_follows_cycles_and_stops_them():
         return iteration == 3
 
     b = torch.cat([_random(1, 1, 16, 13), torch.zeros(1, 1, 16, 13, dtype=torch.float64)])
-    s = LinearSolver(_system(), CYCLES).solve(b, stop=Stop(rtol=1e-12, monitor=monitor))
+    s = LinearSolver(_system(), CYCLES).solve(b, stop=StoppingCriteria(rtol=1e-12, callback=monitor))
     assert [iteration for iteration, _ in seen] == [1, 2, 3]
     assert s.reason == (Reason.STOPPED, Reason.CONVERGED)
     assert s.iterations.tolist() == [3, 0]
@@ -369,7 +372,9 @@ def test_the_monitor_follows_cycles_and_stops_them():
 def test_the_monitor_of_cycles_is_told_the_residual_of_its_iterate():
     norms = []
     solver = LinearSolver(_system(), CYCLES)
-    s = solver.solve(_random(1, 1, 16, 13), stop=Stop(monitor=lambda iteration, x, norm: norms.append(norm)))
+    s = solver.solve(
+        _random(1, 1, 16, 13), stop=StoppingCriteria(callback=lambda iteration, x, norm: norms.append(norm))
+    )
     torch.testing.assert_close(torch.stack(norms), s.residual_norms[1:])
 
 
@@ -396,11 +401,14 @@ def test_another_system_with_the_same_matrix_keeps_the_set_up(method, monkeypatc
     b = other_system.rhs.flatten()
     A = _matrix(other_system)
     torch.testing.assert_close(
-        other.solve(stop=Stop(rtol=1e-11)).x[0], torch.linalg.solve(A, b), rtol=0, atol=_error(A, b, 1.1e-11)
+        other.solve(stop=StoppingCriteria(rtol=1e-11)).x[0],
+        torch.linalg.solve(A, b),
+        rtol=0,
+        atol=_error(A, b, 1.1e-11),
     )
     assert solver.system is not other.system is other_system
     before = solver.system.rhs.flatten()
-    torch.testing.assert_close(A @ solver.solve(stop=Stop(rtol=1e-11)).x[0], before, rtol=0, atol=1e-10)
+    torch.testing.assert_close(A @ solver.solve(stop=StoppingCriteria(rtol=1e-11)).x[0], before, rtol=0, atol=1e-10)
 
 
 def test_gradients_of_a_kept_set_up_are_those_of_the_new_system():

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml_bounds._linear import Automatic, LinearSolver, Stop
+from sciml_bounds._linear import Automatic, LinearSolver
 from sciml_bounds.arrays import convert, require_count, require_finite, to_tensor
 from sciml_bounds.bounds._convex import admissible, certify_energy, certify_linear_energy
 from sciml_bounds.bounds._energy import EnergyForm
@@ -36,6 +36,7 @@ from sciml_bounds.problems.fields import require_samples, require_sizes
 from sciml_bounds.problems.transfers import interpolate_nodes, with_periodic_copies
 from sciml_bounds.problems.variational_problem import VariationalProblem
 from sciml_bounds.results import Certificate, Interval, Solution
+from sciml_bounds.stopping import StoppingCriteria
 
 __all__ = ["certify"]
 
@@ -285,7 +286,7 @@ def _lifting(problem: Diffusion, v: Tensor, slack: float, *, strict: bool) -> tu
         raise InputError(_boundary_message(problem, difference.detach()))
     system = lifting_system(problem, difference)
     solver = LinearSolver(system, Automatic())
-    return solver.solve(stop=Stop(rtol=1e-8)).x.view(v.shape) + difference, gap
+    return solver.solve(stop=StoppingCriteria(rtol=1e-8)).x.view(v.shape) + difference, gap
 
 
 def _boundary_message(problem: Diffusion, difference: Tensor) -> str:

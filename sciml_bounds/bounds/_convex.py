@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml_bounds._linear import Automatic, LinearSolver, Multigrid, Stop
+from sciml_bounds._linear import Automatic, LinearSolver, Multigrid
 from sciml_bounds.arrays import convert, require_finite, to_tensor
 from sciml_bounds.bounds._convex_sums import CellFlux
 from sciml_bounds.bounds._dual_flux import DualFlux
@@ -36,6 +36,7 @@ from sciml_bounds.problems.energy_density import lengthened
 from sciml_bounds.problems.transfers import interpolate_nodes, with_periodic_copies, without_periodic_copies
 from sciml_bounds.problems.variational_problem import VariationalProblem
 from sciml_bounds.results import Certificate, Interval
+from sciml_bounds.stopping import StoppingCriteria
 
 __all__ = ["admissible", "certify_energy", "certify_linear_energy"]
 
@@ -46,7 +47,7 @@ MAX_SUBCELLS = {1: 64, 2: 16, 3: 6}
 
 #: Maximum number of Newton steps towards the minimiser on the finer grid.
 MAX_NEWTON_STEPS = 8
-#: Stop after a Newton step that gains less than this fraction of the total gain.
+#: StoppingCriteria after a Newton step that gains less than this fraction of the total gain.
 MIN_RELATIVE_GAIN = 0.02
 #: Maximum number of halvings of a Newton step.
 MAX_HALVINGS = 10
@@ -307,4 +308,4 @@ def _newton_direction(problem: VariationalProblem, w: Tensor) -> Tensor:
     system = node_system(frame.replace(coefficient=coefficient, reaction=reaction))
     solver = LinearSolver(system, Automatic(otherwise=Multigrid(cycle="V", sweeps=2)))
     rhs = to_lattice(-problem.gradient(w).unsqueeze(0) / size, problem.dim)
-    return solver.solve(rhs=rhs, stop=Stop(rtol=1e-3)).x.view(w.shape) * problem.free
+    return solver.solve(rhs=rhs, stop=StoppingCriteria(rtol=1e-3)).x.view(w.shape) * problem.free

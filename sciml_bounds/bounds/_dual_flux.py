@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sciml_bounds._linear import Automatic, LinearSolver, Multigrid, Stop
+from sciml_bounds._linear import Automatic, LinearSolver, Multigrid
 from sciml_bounds.bounds._convex_sums import CellFlux, bubbles_of, simpson
 from sciml_bounds.bounds._fenchel import Fenchel
 from sciml_bounds.bounds._flux import equilibrate, flux_and_pressure
@@ -25,13 +25,14 @@ from sciml_bounds.problems.discretization import axis_offsets
 from sciml_bounds.problems.energy_density import MIN_RELATIVE_LENGTH
 from sciml_bounds.problems.scalar_functions import Power, Regularised
 from sciml_bounds.problems.transfers import node_average
+from sciml_bounds.stopping import StoppingCriteria
 
 __all__ = ["DualFlux"]
 
 #: Weights of linearised equations are clamped to within this factor of their median.
 MAX_WEIGHT_RATIO = 1e6
 
-#: Stop after a Newton step that gains less than this fraction of the gap.
+#: StoppingCriteria after a Newton step that gains less than this fraction of the gap.
 MIN_RELATIVE_GAIN = 0.02
 #: Maximum number of Newton steps.
 MAX_NEWTON_STEPS = 15
@@ -307,8 +308,8 @@ class DualFlux:
         labels = None if bool((c > 0).any()) else torch.zeros_like(operator.absorption, dtype=torch.int64)
         weights = None if labels is None else torch.ones_like(operator.absorption)
         system = LatticeSystem(operator, to_lattice(outflow.unsqueeze(0), dim), labels, weights)
-        solution = LinearSolver(system, Automatic(otherwise=Multigrid(cycle="V", sweeps=2))).solve(stop=Stop(rtol=1e-8))
-        return solution.x.view(shape)
+        solver = LinearSolver(system, Automatic(otherwise=Multigrid(cycle="V", sweeps=2)))
+        return solver.solve(stop=StoppingCriteria(rtol=1e-8)).x.view(shape)
 
 
 def _clamp_weights(weights: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml_bounds._linear import Automatic, LinearSolver, Multigrid, Stop
+from sciml_bounds._linear import Automatic, LinearSolver, Multigrid
 from sciml_bounds.bounds._defect_sweep import open_side, sweep_out
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES, Neumann, Robin
@@ -21,6 +21,7 @@ from sciml_bounds.operators._lattice_operator import LatticeSystem, to_lattice
 from sciml_bounds.operators._linear_operator import inner
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import cell_fluxes
+from sciml_bounds.stopping import StoppingCriteria
 
 __all__ = [
     "Flux",
@@ -138,7 +139,7 @@ def _pressure(problem: Diffusion, system: LatticeSystem, rtol: float, values: Te
     solver = LinearSolver(system, THREE_DIGIT_SOLVER)
     varying = elementwise(torch.sub, system.rhs, elementwise(torch.mul, level_load, level))
     guess = None if values is None else _guess(system, varying, values, level, one)
-    solution = solver.solve(rhs=varying, x0=guess, stop=Stop(rtol=rtol))
+    solution = solver.solve(rhs=varying, x0=guess, stop=StoppingCriteria(rtol=rtol))
     pressure = solution.x.view(-1, *system.rhs.shape[1:])
     largest = _max_abs(pressure)
     if bool(level.any()):
@@ -248,7 +249,7 @@ def _correction(problem: Diffusion, missing: Tensor) -> tuple[Tensor, ...]:
     """Compute a two-point flux with the given outflow from every cell without reaction."""
     scheme = cell_fluxes(problem)
     solver = LinearSolver(scheme.system, Automatic())
-    potential = solver.solve(rhs=to_lattice(-missing, problem.grid.dim), stop=Stop(rtol=1e-8)).x
+    potential = solver.solve(rhs=to_lattice(-missing, problem.grid.dim), stop=StoppingCriteria(rtol=1e-8)).x
     potential = potential.view(-1, *problem.grid.shape)
     affine = zip(scheme.faces(potential), scheme.faces(torch.zeros_like(potential)))
     return tuple(face - offset for face, offset in affine)

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from sciml_bounds._linear import Automatic, LinearSolver, Stop
+from sciml_bounds._linear import Automatic, LinearSolver
 from sciml_bounds.bounds._energy import EnergyForm
 from sciml_bounds.bounds._thomson import energy_error_bound
 from sciml_bounds.grid import AXES, Dirichlet
@@ -19,6 +19,7 @@ from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import node_system
 from sciml_bounds.problems.transfers import with_periodic_copies
 from sciml_bounds.results import Interval
+from sciml_bounds.stopping import StoppingCriteria
 
 __all__ = ["discrete_solution", "l2_constant", "model_interval"]
 
@@ -32,7 +33,7 @@ def discrete_solution(problem: Diffusion, rtol: float = 1e-10) -> tuple[Tensor, 
     with torch.no_grad():
         system = node_system(problem)
         solver = LinearSolver(system, Automatic())
-        linear = solver.solve(stop=Stop(rtol=rtol))
+        linear = solver.solve(stop=StoppingCriteria(rtol=rtol))
         x = linear.x.view(-1, *problem.node_shape)
         left = linear.error_upper if linear.error_upper_kind == "bound" else None
         if left is None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import scipy.sparse.linalg
 import torch
 
-from sciml_bounds._linear import LinearSolver, Stop, as_method
+from sciml_bounds._linear import LinearSolver, as_method
 from sciml_bounds.comparison.equations import Array, Equations, Solve, Watch
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov._cg import cg
 from sciml_bounds.multigrid._algebraic import algebraic_cycle
 from sciml_bounds.operators._linear_operator import Diagonal, LinearOperator
+from sciml_bounds.stopping import StoppingCriteria
 
 __all__ = ["ours"]
 
@@ -29,7 +30,7 @@ def ours(name: str, equations: Equations) -> Solve:
 
     def solve(rtol: float, maxiter: int, watch: Watch | None) -> tuple[Array, int]:
         monitor = None if watch is None else lambda _, x, __: watch(x[0].numpy())
-        solution = solver.solve(stop=Stop(rtol=rtol, maxiter=maxiter, monitor=monitor))
+        solution = solver.solve(stop=StoppingCriteria(rtol=rtol, maxiter=maxiter, callback=monitor))
         return solution.x[0].numpy(), int(solution.iterations[0])
 
     return solve

@@ -18,10 +18,9 @@ from torch import Tensor
 
 from sciml_bounds.control._coefficient_functions import CoefficientFunctions
 from sciml_bounds.control._coefficient_objective import CoefficientObjective
-from sciml_bounds.control._reduced_newton import Ending, minimize_reduced
-from sciml_bounds.errors import InputError
-from sciml_bounds.optimize._minimize import minimize
+from sciml_bounds.control._minimize_options import MinimizeOptions
 from sciml_bounds.optimize._optimize_result import OptimizeResult
+from sciml_bounds.stopping import StoppingCriteria
 
 __all__ = ["CoefficientEstimation"]
 
@@ -125,21 +124,16 @@ class CoefficientEstimation(CoefficientFunctions):
         OptimizeResult
             The result, with x = (u, q).
         """
-        if isinstance(inner, str) and inner == "multigrid":
-            if options:
-                raise InputError(f"inner='multigrid' does not take {next(iter(options))}; leave it out.")
-            return minimize_reduced(
-                CoefficientObjective(self, exact=self._exact), Ending(rtol, atol, maxiter, callback), forcing=forcing,
-                throw=throw,
-            )  # fmt: skip
-        if forcing is not None:
-            raise InputError(f"forcing={forcing!r} is for inner='multigrid' only; leave it out.")
         # if q0 is exact, the initial residual is round-off of the data and cannot be reduced
         least = ROUND_OFF * float(np.linalg.norm(self.weights * self.data) + np.linalg.norm(self._load))
-        return minimize(
+        reduced = isinstance(inner, str) and inner == "multigrid"
+        stop = StoppingCriteria(rtol, atol if reduced or atol < 0 else max(atol, least), maxiter, callback)
+        chosen = MinimizeOptions(inner=inner, stop=stop, forcing=forcing, throw=throw, further=options)
+        if chosen.selects_reduced("multigrid"):
+            return chosen.minimize_reduced(CoefficientObjective(self, exact=self._exact))
+        return chosen.minimize(
             self.fun, self.start(), jac=self.jac, hess=self.hess, constraints=self.constraints,
-            multipliers=np.zeros(self.n), inner=inner, rtol=rtol, atol=max(atol, least) if atol >= 0 else atol,
-            maxiter=maxiter, callback=callback, throw=throw, **options,
+            multipliers=np.zeros(self.n),
         )  # fmt: skip
 
     def fields(self, x: Any) -> tuple[Tensor, Tensor]:

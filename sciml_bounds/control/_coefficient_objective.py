@@ -24,13 +24,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml_bounds._linear import LinearSolver, Multigrid, Stop
+from sciml_bounds._linear import LinearSolver, Multigrid
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import Grid
 from sciml_bounds.multigrid._geometric import lattice_cycle
 from sciml_bounds.operators._lattice_operator import LatticeOperator, to_lattice
 from sciml_bounds.operators._linear_operator import LinearOperator
 from sciml_bounds.problems.discretization import axis_offsets, node_system
+from sciml_bounds.stopping import StoppingCriteria
 
 if TYPE_CHECKING:
     from sciml_bounds.control._coefficient_functions import CoefficientFunctions
@@ -81,7 +82,7 @@ class _States:
         """Return K^-1 rhs, up to a relative residual `accuracy`."""
         spread, accuracy = self._objective.spread, min(max(accuracy, MIN_RTOL), MAX_RTOL)
         guess = None if x0 is None else spread(x0).view(self._lattice)
-        found = self._solver.solve(spread(rhs).view(self._lattice), guess, Stop(accuracy))
+        found = self._solver.solve(spread(rhs).view(self._lattice), guess, StoppingCriteria(accuracy))
         self._objective.cycles += int(found.iterations) + 1  # full multigrid costs about one cycle
         return self._objective.free_values(found.x)
 

@@ -13,17 +13,17 @@ from torch import Tensor
 
 from sciml_bounds.arrays import convert, require_finite
 from sciml_bounds.control._constraint_equations import GridStiffness
-from sciml_bounds.control._reduced_newton import Ending, minimize_reduced
+from sciml_bounds.control._minimize_options import MinimizeOptions
 from sciml_bounds.control._state_objective import StateObjective
 from sciml_bounds.control._tracking_functions import Nonlinearity, TrackingFunctions
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES
 from sciml_bounds.operators._linear_operator import LinearOperator
 from sciml_bounds.optimize._kkt_minres import Minres
-from sciml_bounds.optimize._minimize import minimize
 from sciml_bounds.optimize._optimize_result import OptimizeResult
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.fields import is_array_free_callable
+from sciml_bounds.stopping import StoppingCriteria
 
 if TYPE_CHECKING:
     import xarray
@@ -80,22 +80,14 @@ class TrackingProgram(TrackingFunctions):
         OptimizeResult
             The result, with x = (u, z).
         """
-        if isinstance(inner, str) and inner == "auto":
-            if options:
-                raise InputError(
-                    f"inner='auto' does not take {next(iter(options))}; leave it out, or use inner='direct'."
-                )
-            ending = Ending(rtol, atol, maxiter, callback)
-            return minimize_reduced(StateObjective(self), ending, forcing=forcing, throw=throw)
-        if forcing is not None:
-            raise InputError(f"forcing={forcing!r} is for inner='auto' only; leave it out.")
+        stop = StoppingCriteria(rtol, atol, maxiter, callback)
+        chosen = MinimizeOptions(inner=inner, stop=stop, forcing=forcing, throw=throw, further=options)
+        if chosen.selects_reduced("auto"):
+            return chosen.minimize_reduced(StateObjective(self))
         by_products = {"hess": self.hess, "constraints": self.constraints}
         functions = by_products if isinstance(inner, Minres) else self.matrices()
         x0, multipliers = self.load.new_zeros(2 * self.n), self.load.new_zeros(self.n)
-        return minimize(
-            self.fun, x0, jac=self.jac, **functions, multipliers=multipliers, inner=inner, rtol=rtol, atol=atol,
-            maxiter=maxiter, callback=callback, throw=throw, **options,
-        )  # fmt: skip
+        return chosen.minimize(self.fun, x0, jac=self.jac, **functions, multipliers=multipliers)
 
     def preconditioner(self, x: Tensor, multipliers: Tensor) -> LinearOperator:
         """Return an approximate inverse of the absolute value of the KKT matrix at x (2n,) with multipliers (n,)."""

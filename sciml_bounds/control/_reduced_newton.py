@@ -15,20 +15,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import require_callback, require_count, require_number
+from sciml_bounds.arrays import require_number
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov._error_bounds import smallest_ritz_value
 from sciml_bounds.optimize._optimize_result import NewtonStep, OptimizeResult
 from sciml_bounds.reports import Reason, report_failure
+from sciml_bounds.stopping import StoppingCriteria
 
-__all__ = ["Ending", "Preconditioner", "Reduced", "ReducedPoint", "minimize_reduced"]
+__all__ = ["Preconditioner", "Reduced", "ReducedPoint", "minimize_reduced"]
 
 #: Relative residual of the first inner solve; later ones decrease with |g|_P.
 FIRST_ACCURACY = 0.1
@@ -133,32 +133,6 @@ class Reduced(Protocol):
 
 
 @dataclass(frozen=True)
-class Ending:
-    """Stopping criteria: |g|_P <= max(rtol times the size of the problem, atol), maximum iterations, a callback."""
-
-    rtol: float
-    atol: float
-    maxiter: int
-    callback: Callable[[Any], bool | None] | None = None
-
-    def __post_init__(self) -> None:
-        numbers = require_number(self.rtol, "rtol"), require_number(self.atol, "atol")
-        if min(numbers) < 0 or max(numbers) == 0:
-            raise InputError(
-                f"rtol={self.rtol} and atol={self.atol} must not be negative, and one of them must be positive."
-            )
-        require_count(self.maxiter, "maxiter", 0)
-        require_callback(self.callback)
-
-    def called(self, point: ReducedPoint) -> bool:
-        """Call the callback with x; return whether it requests to stop."""
-        try:
-            return self.callback is not None and bool(self.callback(point.solution()[0]))
-        except StopIteration:
-            return True
-
-
-@dataclass(frozen=True)
 class _Direction:
     """A search direction, with the number of steps and the relative residual of the inner solve."""
 
@@ -171,11 +145,11 @@ class _Direction:
         return self.steps == MAX_INNER_STEPS
 
 
-class _Iteration:
+class _ReducedNewton:
     """The state of one minimisation."""
 
-    def __init__(self, problem: Reduced, ending: Ending, forcing: float | None) -> None:
-        self.problem, self.ending, self._forcing = problem, ending, forcing
+    def __init__(self, problem: Reduced, stop: StoppingCriteria, forcing: float | None) -> None:
+        self.problem, self._stop, self._forcing = problem, stop, forcing
         self._accuracy = ERROR_FRACTION * (forcing or FIRST_ACCURACY)
         self.point: ReducedPoint = problem.at(problem.start(), self._accuracy, None)
         if not (math.isfinite(self.point.fun) and bool(torch.isfinite(self.point.gradient).all())):
@@ -187,7 +161,7 @@ class _Iteration:
         self._P = problem.preconditioner(self.point, None)
         self._correction, self._ritz_steps = 1.0, 0  # factor of |.|_P, and number of steps of its Ritz value
         self._size = problem.size(self.point, self._P)
-        self.tolerance = max(ending.rtol * self._size, ending.atol)
+        self.tolerance = stop.tolerance(self._size)
         self._finest = ERROR_FRACTION * self.tolerance / self._size if self._size > 0 else ERROR_FRACTION
         self._measure()
         self._first = self._best = self.norm
@@ -214,13 +188,13 @@ class _Iteration:
     def run(self) -> Reason:
         """Iterate until a stopping criterion is met, and return the reason."""
         while self.norm > self.tolerance:
-            if len(self.history) >= self.ending.maxiter:
+            if self._stop.maxiter_reached(len(self.history)):
                 return Reason.MAXITER
             before = self.point.fun
             failure = self._advance()
             if failure is not None:
                 return self._end(failure)
-            if self.ending.called(self.point):
+            if self._callback_stops():
                 return Reason.STOPPED
             gained = self.norm < self._best or before - self.point.fun > ROUND_OFF * abs(before)
             self._idle = 0 if gained else self._idle + 1
@@ -228,6 +202,14 @@ class _Iteration:
             if self._idle == MAX_IDLE_STEPS:
                 return self._end(Reason.CAPPED if self.history[-1].inner_capped else Reason.STAGNATED)
         return Reason.CONVERGED if math.isfinite(self.norm) else Reason.NOT_FINITE
+
+    def _callback_stops(self) -> bool:
+        """Call the callback with x; return whether it requests to stop."""
+        callback = self._stop.callback
+        try:
+            return callback is not None and bool(callback(self.point.solution()[0]))
+        except StopIteration:
+            return True
 
     def _end(self, failure: Reason) -> Reason:
         """Return the final reason; after stagnation, the residual without the correction factor decides."""
@@ -322,7 +304,7 @@ class _Iteration:
 
 
 def minimize_reduced(
-    problem: Reduced, ending: Ending, *, forcing: float | None = None, throw: bool = False
+    problem: Reduced, stop: StoppingCriteria, *, forcing: float | None = None, throw: bool = False
 ) -> OptimizeResult:
     """Minimise a reduced objective.
 
@@ -330,8 +312,8 @@ def minimize_reduced(
     ----------
     problem : Reduced
         The objective.
-    ending : Ending
-        Stopping criteria.
+    stop : StoppingCriteria
+        Criteria for |g|_P, whose reference is the size of the problem; the callback is called with x.
     forcing : float or None
         Relative residual of each inner solve for objectives that are not quadratic; by default adaptive.
     throw : bool
@@ -349,10 +331,11 @@ def minimize_reduced(
     ConvergenceError
         If `throw` is true and the tolerance is not reached.
     """
+    stop.check()
     if forcing is not None and not 0 < require_number(forcing, "forcing") < 1:
         raise InputError(f"forcing is {forcing!r}; it must be between 0 and 1.")
     begin = time.perf_counter()
-    iteration = _Iteration(problem, ending, forcing)
+    iteration = _ReducedNewton(problem, stop, forcing)
     reason, point = iteration.run(), iteration.point
     x, multipliers = point.solution()
     result = OptimizeResult(

@@ -114,7 +114,7 @@ def record(
         _log.info("%s exists already and is the requested recording.", path)
         return True
     with _folder_of_parts(target, wanted) as folder:
-        run = _Run(smoke, folder, steps, every)
+        run = _RecordedSimulation(smoke, folder, steps, every)
         if not run.simulate(on_step, stop):
             _report_or_remove(folder, target)
             return False
@@ -126,7 +126,7 @@ def record(
 # --- running ----------------------------------------------------------------------------------------------------------
 
 
-class _Run:
+class _RecordedSimulation:
     """A simulation with its frames and its last state in a folder."""
 
     def __init__(self, smoke: Smoke, folder: Path, steps: int, every: int) -> None:
@@ -303,7 +303,7 @@ def _require_same(target: Path, wanted: Mapping[str, Any]) -> None:
 # --- joining ----------------------------------------------------------------------------------------------------------
 
 
-def _join(run: _Run, target: Path, wanted: Mapping[str, Any]) -> None:
+def _join(run: _RecordedSimulation, target: Path, wanted: Mapping[str, Any]) -> None:
     """Join the frames to one file."""
     header = _header(run, wanted)
     frames = [name for name, variable in header.variables.items() if variable.dims[0] == "time"]
@@ -317,7 +317,7 @@ def _join(run: _Run, target: Path, wanted: Mapping[str, Any]) -> None:
                     movie.write(name, index, contents.read(name))
 
 
-def _header(run: _Run, wanted: Mapping[str, Any]) -> MovieHeader:
+def _header(run: _RecordedSimulation, wanted: Mapping[str, Any]) -> MovieHeader:
     grid = run.smoke.grid
     coordinates: dict[str, Array] = {"time": np.array(run.frames) * run.smoke.dt}
     coordinates["step"] = np.arange(1, run.steps + 1, dtype=np.int64)

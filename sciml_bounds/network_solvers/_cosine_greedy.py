@@ -28,7 +28,7 @@ from sciml_bounds.network_solvers._network_solution import NetworkStep
 from sciml_bounds.network_solvers._quadrature import sobol
 from sciml_bounds.problems.variational_problem import VariationalProblem
 
-__all__ = ["CosineRun"]
+__all__ = ["CosineGreedy"]
 
 #: A step adds this fraction of the present number of neurons, at least one; the best neurons are almost orthogonal.
 GROWTH = 0.1
@@ -52,7 +52,7 @@ ROUND_OFF = 1e-12
 BLOCK_SIZE = 2**22
 
 
-class CosineRun:
+class CosineGreedy:
     """State of the greedy algorithm: the selected modes, and the projection onto their span.
 
     Parameters

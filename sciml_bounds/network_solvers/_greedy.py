@@ -12,7 +12,7 @@ from torch import Tensor
 from sciml_bounds.arrays import require_choice, require_count, require_seed
 from sciml_bounds.barron._barron_network import BarronNetwork
 from sciml_bounds.errors import InputError
-from sciml_bounds.network_solvers._cosine_greedy import CosineRun
+from sciml_bounds.network_solvers._cosine_greedy import CosineGreedy
 from sciml_bounds.network_solvers._dictionaries import Ridges, half_circle, random_directions
 from sciml_bounds.network_solvers._energy_projection import Projection
 from sciml_bounds.network_solvers._network_solution import NetworkSolution, NetworkStep, warn_unless_converged
@@ -126,7 +126,7 @@ def greedy_network(
     require_choice(activation, "activation", ("relu", "cosine"))
     if activation == "cosine":
         return _solve_by_cosines(problem, width, lifting, seed, start)
-    run = _ReluRun(problem, width, power, lifting, seed)
+    run = _ReluGreedy(problem, width, power, lifting, seed)
     history = tuple(run.steps(width))
     network = run.network()
     energy = energy_of(network, problem, _points_for(problem, width, 2, seed + 1))
@@ -150,7 +150,7 @@ def _solve_by_cosines(
 ) -> NetworkSolution:
     if lifting is not None:
         raise InputError("activation='cosine' is for Neumann conditions and takes no lifting; leave lifting out.")
-    run = CosineRun(problem, seed)
+    run = CosineGreedy(problem, seed)
     history = tuple(run.steps(width))
     energy = run.energy_by_other_samples()
     solution = NetworkSolution(
@@ -175,7 +175,7 @@ def _points_for(problem: VariationalProblem, width: int, fineness: int, seed: in
     return quadrature_of(problem, least=least, kinked=True, fineness=KINK_REFINEMENT * fineness, seed=seed)
 
 
-class _ReluRun:
+class _ReluGreedy:
     """State of the greedy algorithm: the selected neurons, and the projection onto their span."""
 
     def __init__(

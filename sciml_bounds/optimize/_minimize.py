@@ -13,10 +13,7 @@ from torch import Tensor
 
 from sciml_bounds.arrays import (
     convert,
-    require_callback,
-    require_count,
     require_finite,
-    require_number,
     require_seed,
     to_tensor,
 )
@@ -25,7 +22,7 @@ from sciml_bounds.optimize._constraints import as_constraints
 from sciml_bounds.optimize._hessians import hessians_of
 from sciml_bounds.optimize._inner_solvers import as_inner
 from sciml_bounds.optimize._kkt_minres import Minres, MinresSolver
-from sciml_bounds.optimize._newton_loop import Directions, Stop, run
+from sciml_bounds.optimize._newton_loop import Directions, KktCriteria, run
 from sciml_bounds.optimize._nonlinear_program import Point, Program
 from sciml_bounds.optimize._optimize_result import OptimizeResult
 from sciml_bounds.optimize._products import Products
@@ -35,6 +32,7 @@ from sciml_bounds.optimize._sketched_newton import SketchedDirections, SketchedN
 from sciml_bounds.optimize._user_functions import Function, Given
 from sciml_bounds.reports import Reason, report_failure
 from sciml_bounds.sketching._sketches.sketch import Sketch
+from sciml_bounds.stopping import StoppingCriteria
 
 __all__ = ["minimize"]
 
@@ -150,9 +148,9 @@ def minimize(
     tensors_first = isinstance(x0, Tensor)
     start = _start(x0)
     _require_functions(fun=fun, jac=jac, hess=hess)
-    require_count(maxiter, "maxiter", 0)
+    stop = StoppingCriteria(rtol, EXACT_ATOL if atol is None else atol, maxiter, callback)
+    stop.check()
     seed = require_seed(seed)
-    require_callback(callback)
     settings = _settings(method)
     solver = as_inner(inner, seed)
 
@@ -178,7 +176,9 @@ def minimize(
         point = scale_program(program, point, largest)
     if multipliers is None and settings is None:
         point = replace(point, multipliers=estimated_multipliers(point))
-    tolerance = _tolerance(rtol, atol, program, settings, program.unscaled(point).kkt_residual)
+    if atol is None:
+        stop = replace(stop, atol=_default_atol(program, settings))
+    tolerance = stop.tolerance(program.unscaled(point).kkt_residual)
     in_program = tolerance * program.least_scale()
     directions: Directions = (
         AutomaticDirections(program, hessians, solver, in_program)
@@ -187,7 +187,8 @@ def minimize(
     )
 
     given = rtol is not None or atol is not None
-    outcome = run(program, directions, point, Stop(tolerance, maxiter, _stop_callback(callback, give), given))
+    ending = KktCriteria(0.0, tolerance, maxiter, _stop_callback(callback, give), given=given)
+    outcome = run(program, directions, point, ending)
     end, measures = outcome.point, program.unscaled(outcome.point, outcome.error)
     result = OptimizeResult(
         x=give(end.x), fun=measures.fun, multipliers=give(measures.multipliers), kkt_residual=measures.kkt_residual,
@@ -238,16 +239,10 @@ def _settings(method: str | SketchedNewton) -> SketchedNewton | None:
     return SketchedNewton() if method == "sketched" else None
 
 
-def _tolerance(
-    rtol: float | None, atol: float | None, program: Program, settings: SketchedNewton | None, residual: float
-) -> float:
-    default_auto = EXACT_ATOL if program.has_jacobians else DIFFERENCES_ATOL
-    default = default_auto if settings is None else PUBLISHED_ATOL
-    numbers = [0.0 if rtol is None else require_number(rtol, "rtol")]
-    numbers += [default if atol is None else require_number(atol, "atol")]
-    if min(numbers) < 0 or max(numbers) == 0:
-        raise InputError(f"rtol={rtol} and atol={atol} must not be negative, and one of them must be positive.")
-    return max(numbers[0] * residual, numbers[1])
+def _default_atol(program: Program, settings: SketchedNewton | None) -> float:
+    if settings is not None:
+        return PUBLISHED_ATOL
+    return EXACT_ATOL if program.has_jacobians else DIFFERENCES_ATOL
 
 
 def _stop_callback(

@@ -16,8 +16,9 @@ from sciml_bounds.optimize._optimize_result import NewtonStep
 from sciml_bounds.optimize._restoration import is_stationary
 from sciml_bounds.optimize._round_off import is_negligible, is_round_off
 from sciml_bounds.reports import Reason
+from sciml_bounds.stopping import StoppingCriteria
 
-__all__ = ["Direction", "Directions", "Outcome", "Stop", "run"]
+__all__ = ["Direction", "Directions", "KktCriteria", "Outcome", "run"]
 
 #: A problem is unbounded if the scaled objective is below this at a nearly feasible point.
 UNBOUNDED_OBJECTIVE = -1e15
@@ -105,16 +106,13 @@ class Directions(Protocol):
 
 
 @dataclass(frozen=True)
-class Stop:
-    """Stopping criteria: tolerance of the KKT residual, maximum number of iterations, and a callback with x.
+class KktCriteria(StoppingCriteria):
+    """Stopping criteria of the KKT residual: at most `atol`, at most `maxiter` iterations, and a callback with x.
 
     The residual is measured in the user's units; a default tolerance (`given` is False) also applies in the program's
     scaled units.
     """
 
-    tolerance: float
-    maxiter: int
-    callback: Callable[[Tensor], bool | None]
     given: bool = True
 
     def largest(self, of_user: float, of_program: float) -> float:
@@ -132,8 +130,8 @@ class Outcome:
     error: Tensor | float = 0.0
 
 
-def run(program: Program, directions: Directions, point: Point, stop: Stop) -> Outcome:
-    """Iterate until a criterion of `Stop` is met, or no direction makes progress.
+def run(program: Program, directions: Directions, point: Point, stop: KktCriteria) -> Outcome:
+    """Iterate until a stopping criterion is met, or no direction makes progress.
 
     When forward differences make no more progress, the iteration continues with central differences; the final residual
     includes their error.
@@ -148,19 +146,21 @@ def run(program: Program, directions: Directions, point: Point, stop: Stop) -> O
     return _with_error(program, outcome, stop)
 
 
-def _with_error(program: Program, outcome: Outcome, stop: Stop) -> Outcome:
+def _with_error(program: Program, outcome: Outcome, stop: KktCriteria) -> Outcome:
     """Return the outcome with a reason that takes the error of differences into account."""
     point, reason = outcome.point, outcome.reason
     error = program.difference_error(point)
     in_program = float(torch.cat([point.lagrangian_gradient.abs() + error, point.constraints]).norm())
     if reason is not Reason.STAGNATED:
-        reached = stop.largest(program.unscaled(point, error).kkt_residual, in_program) <= stop.tolerance
+        reached = stop.largest(program.unscaled(point, error).kkt_residual, in_program) <= stop.atol
         negligible = is_negligible(program, point, error)
         reason = Reason.CONVERGED if reached else Reason.ROUND_OFF if negligible else Reason.STAGNATED
     return replace(outcome, reason=reason, error=error)
 
 
-def _iterate(program: Program, directions: Directions, point: Point, stop: Stop, history: list[NewtonStep]) -> Outcome:
+def _iterate(
+    program: Program, directions: Directions, point: Point, stop: KktCriteria, history: list[NewtonStep]
+) -> Outcome:
     """Iterate with the current derivatives of the program, and append to the history."""
     first = before = point
     best, idle, stalled, size, next_test = point.kkt_residual, 0, 0, 0.0, FIRST_UNBOUNDED_TEST
@@ -174,7 +174,7 @@ def _iterate(program: Program, directions: Directions, point: Point, stop: Stop,
         best = point.kkt_residual if better else best
         idle = idle + 1 if not better and _equal_to_round_off(before, point, size) else 0
         stalled = 0 if better else stalled + 1
-        if stop.callback(point.x):
+        if stop.callback is not None and stop.callback(point.x):
             return Outcome(point, Reason.STOPPED, tuple(history))
         if len(history) == next_test:
             if _keeps_decreasing(history, first_fun) and _is_unbounded_along(program, before, point):
@@ -187,7 +187,7 @@ def _next(
     program: Program,
     directions: Directions,
     point: Point,
-    stop: Stop,
+    stop: KktCriteria,
     history: list[NewtonStep],
     fruitless: tuple[int, int],
 ) -> tuple[Point, NewtonStep] | Reason:
@@ -207,7 +207,7 @@ def _next(
     if reason not in EXHAUSTED:
         return reason
     away = directions.away_from(point)  # close to a saddle point, steps may be too short to leave it
-    if isinstance(away, Point) and len(history) < stop.maxiter:
+    if isinstance(away, Point) and not stop.maxiter_reached(len(history)):
         return away, _without_direction(program, away)
     if reason is Reason.STAGNATED:
         return _stagnation_reason(program, point, history[-1], stop) if history else reason
@@ -225,12 +225,12 @@ def _step_if_useful(
     return _advance(program, directions, point, history[-1].step_length if history else 1.0)
 
 
-def _stopping_reason(program: Program, point: Point, stop: Stop, iterations: int) -> Reason | None:
-    if stop.largest(program.unscaled(point).kkt_residual, point.kkt_residual) <= stop.tolerance:
+def _stopping_reason(program: Program, point: Point, stop: KktCriteria, iterations: int) -> Reason | None:
+    if stop.largest(program.unscaled(point).kkt_residual, point.kkt_residual) <= stop.atol:
         return Reason.CONVERGED
     if _is_unbounded(point.fun, point.constraint_violation, point.x):
         return Reason.UNBOUNDED
-    return Reason.MAXITER if iterations >= stop.maxiter else None
+    return Reason.MAXITER if stop.maxiter_reached(iterations) else None
 
 
 def _is_unbounded(fun: float, violation: float, x: Tensor) -> bool:
@@ -273,12 +273,12 @@ def _unless_unbounded(reason: Reason, program: Program, points: tuple[Point, Poi
     return Reason.UNBOUNDED if _is_unbounded_along(program, before, point) else reason
 
 
-def _stagnation_reason(program: Program, point: Point, step: NewtonStep, stop: Stop) -> Reason:
+def _stagnation_reason(program: Program, point: Point, step: NewtonStep, stop: KktCriteria) -> Reason:
     """Return why no step makes progress."""
     if step.inner_capped:
         return Reason.CAPPED
     violation = stop.largest(program.unscaled(point).constraint_violation, point.constraint_violation)
-    if violation > stop.tolerance and is_stationary(point):
+    if violation > stop.atol and is_stationary(point):
         return Reason.INFEASIBLE
     return Reason.NOT_FINITE if step.not_finite else Reason.STAGNATED
 

@@ -151,7 +151,7 @@ def minimize_energy(
     return solution
 
 
-class _Run:
+class _EnergyDescent:
     """The state of one minimisation; subclasses define the step."""
 
     description = ""
@@ -304,7 +304,7 @@ class _Run:
         return self.residual_norm
 
 
-class _Newton(_Run):
+class _Newton(_EnergyDescent):
     description = "Newton, line search, conjugate gradients with multigrid"
 
     def matrices(self) -> CellMatrices:
@@ -340,7 +340,7 @@ class _Kacanov(_Newton):
         return math.sqrt(1 - mu / L) if mu > 0 and math.isfinite(L) else None
 
 
-class _Gradient(_Run):
+class _Gradient(_EnergyDescent):
     description = "preconditioned gradients with the step 2 / (mu + L)"
 
     def __init__(self, problem: VariationalProblem) -> None:
@@ -362,7 +362,7 @@ class _Gradient(_Run):
         return EnergyPoint(self.problem, self.point.v - length * self.riesz(self.point.gradient, EXACT)), length
 
 
-class _GradientNormalised(_Run):
+class _GradientNormalised(_EnergyDescent):
     description = "Newton with gradient-normalised smoothness, conjugate gradients with multigrid"
 
     def __init__(self, problem: VariationalProblem) -> None:
@@ -403,7 +403,7 @@ def _spectrum(problem: VariationalProblem) -> tuple[float, float]:
     return min(profile.lower, potential.lower), max(profile.upper, potential.upper)
 
 
-_METHODS: dict[str, Callable[[VariationalProblem], _Run]] = {
+_METHODS: dict[str, Callable[[VariationalProblem], _EnergyDescent]] = {
     "newton": _Newton,
     "kacanov": _Kacanov,
     "gradient": _Gradient,

@@ -10,10 +10,11 @@ import torch
 from refusals import refused
 
 import sciml_bounds as sb
-from sciml_bounds._linear import LinearSolver, Stop
+from sciml_bounds._linear import LinearSolver
 from sciml_bounds.bounds import _flux as flux_module
 from sciml_bounds.bounds._flux import THREE_DIGIT_SOLVER, divergence, equilibrate, equilibrated_flux
 from sciml_bounds.operators._lattice_operator import LatticeSystem
+from sciml_bounds.stopping import StoppingCriteria
 
 
 def mixed_problem(batch: tuple[int, ...] = (), *, reaction: bool = False) -> sb.Diffusion:
@@ -224,7 +225,7 @@ def test_a_field_like_the_solution_is_the_first_guess_and_saves_an_iteration(lev
     assert float((b - product).flatten() @ x.flatten()) == pytest.approx(0.0, abs=1e-10 * energy)
     assert not guess.view(problem.fluid.shape)[~problem.fluid].any()
     solver = LinearSolver(system, THREE_DIGIT_SOLVER)
-    with_guess, without = (solver.solve(x0=x0, stop=Stop(rtol=1e-3)) for x0 in (guess, None))
+    with_guess, without = (solver.solve(x0=x0, stop=StoppingCriteria(rtol=1e-3)) for x0 in (guess, None))
     assert int(with_guess.iterations) < int(without.iterations)
 
 

@@ -21,9 +21,10 @@ from torch import Tensor
 
 import sciml_bounds as sb
 from sciml_bounds import _linear, scipy_api
-from sciml_bounds._linear import Algebraic, LinearSolver, Multigrid, Stop, as_method
+from sciml_bounds._linear import Algebraic, LinearSolver, Multigrid, as_method
 from sciml_bounds.operators._lattice_operator import LatticeOperator, LatticeSystem
 from sciml_bounds.problems.discretization import node_system
+from sciml_bounds.stopping import StoppingCriteria
 
 EPS = torch.finfo(torch.float64).eps
 
@@ -77,7 +78,7 @@ def _method(method, **facts) -> Entry:
         def solve(b, x0=None, *, callback=None, **stop):
             monitor = None if callback is None else lambda iteration, x, norm: callback(x)
             fields = [None if q is None else q.view(-1, *system.operator.lattice) for q in (b, x0)]
-            s = solver.solve(*fields, Stop(**stop, monitor=monitor))
+            s = solver.solve(*fields, StoppingCriteria(**stop, callback=monitor))
             return Outcome(s.x, s.converged.tolist(), s.iterations.tolist())
 
         return solve

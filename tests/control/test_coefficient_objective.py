@@ -10,8 +10,9 @@ from refusals import refused
 import sciml_bounds as sb
 from sciml_bounds.control._coefficient_functions import _prior
 from sciml_bounds.control._coefficient_objective import CoefficientObjective, CoefficientPoint, prior_operator
-from sciml_bounds.control._reduced_newton import Ending, minimize_reduced
+from sciml_bounds.control._reduced_newton import minimize_reduced
 from sciml_bounds.grid import AXES
+from sciml_bounds.stopping import StoppingCriteria
 
 FLOW = {"x0": sb.Dirichlet(0.0), "x1": sb.Dirichlet(1.0), "y0": sb.Neumann(0.0), "y1": sb.Neumann(0.0)}
 
@@ -110,7 +111,7 @@ def test_inexact_solves_cost_less():
     cycles, values = [], []
     for forcing in (None, 1e-9):
         objective = CoefficientObjective(estimation, exact=False)
-        r = minimize_reduced(objective, Ending(1e-6, 0.0, 100), forcing=forcing)
+        r = minimize_reduced(objective, StoppingCriteria(1e-6, 0.0, 100), forcing=forcing)
         assert r.success
         cycles.append(objective.cycles)
         values.append(r.fun)

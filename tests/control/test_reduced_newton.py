@@ -10,9 +10,10 @@ import torch
 from refusals import refused
 
 import sciml_bounds as sb
-from sciml_bounds.control._reduced_newton import Ending, minimize_reduced
+from sciml_bounds.control._reduced_newton import minimize_reduced
 from sciml_bounds.control._state_objective import StatePoint
 from sciml_bounds.reports import Reason
+from sciml_bounds.stopping import StoppingCriteria
 
 
 def published(n, weight, nonlinearity=None):
@@ -87,7 +88,7 @@ def test_inaccurate_values_and_products_lead_to_the_accurate_optimum():
     The size that both are relative to is known to one per cent, as the first gradient is.
     """
     problem = Quartic(50)
-    r = minimize_reduced(problem, Ending(1e-9, 0.0, 50))
+    r = minimize_reduced(problem, StoppingCriteria(1e-9, 0.0, 50))
     assert r.success
     exact = QuarticPoint(problem, r.x, 0.0).gradient
     assert float(exact @ problem.matvec(exact)) ** 0.5 <= 1.12 * r.tolerance
@@ -150,7 +151,7 @@ def test_residuals_tell_the_error_where_preconditioners_are_worse_than_meant(sma
     Ritz values lie above the least eigenvalue, but a bound by that alone is too large by as much and more.
     """
     problem = Lopsided(torch.linspace(math.log(smallest), 0.0, 50, dtype=torch.float64).exp())
-    r = minimize_reduced(problem, Ending(rtol, 0.0, 50))
+    r = minimize_reduced(problem, StoppingCriteria(rtol, 0.0, 50))
     assert r.success
     assert problem.error(r.x) <= r.kkt_residual / problem.least**0.5
 
@@ -158,7 +159,7 @@ def test_residuals_tell_the_error_where_preconditioners_are_worse_than_meant(sma
 def test_round_off_is_measured_as_it_is():
     """Steps do not take it away, whatever they have seen of P; each part of the energy is known to eps."""
     problem = Lopsided(torch.logspace(-4, 0, 50, dtype=torch.float64))
-    r = minimize_reduced(problem, Ending(3e-16, 0.0, 50))
+    r = minimize_reduced(problem, StoppingCriteria(3e-16, 0.0, 50))
     assert r.success
     assert problem.error(r.x) <= 2 * np.finfo(np.float64).eps * len(problem.b) ** 0.5
 

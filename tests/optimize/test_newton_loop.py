@@ -9,7 +9,7 @@ import torch
 
 import sciml_bounds as sb
 from sciml_bounds.optimize._merit import Merit
-from sciml_bounds.optimize._newton_loop import MAX_IDLE_STEPS, Direction, Stop, run
+from sciml_bounds.optimize._newton_loop import MAX_IDLE_STEPS, Direction, KktCriteria, run
 from sciml_bounds.optimize._nonlinear_program import Program
 from sciml_bounds.optimize._user_functions import Function, Given
 from sciml_bounds.reports import Reason
@@ -45,7 +45,7 @@ class Fixed:
 def loop(fun, directions, x=(1.0,), tolerance=1e-8, maxiter=1, callback=lambda x: False):
     x = double(*x)
     program = Program(Function(Given(fun, None, None, "fun", scalar=True), x, tensors_first=True), [])
-    return run(program, directions, program.at(x, x.new_zeros(0)), Stop(tolerance, maxiter, callback))
+    return run(program, directions, program.at(x, x.new_zeros(0)), KktCriteria(0.0, tolerance, maxiter, callback))
 
 
 @pytest.mark.parametrize(("step", "trials"), [(-1.0, 1), (-1.8, 1), (-1.9, 2), (-4.0, 3), (-7.0, 3), (-7.9, 4)])
