@@ -10,9 +10,9 @@
   those that the solver knows. "theory" is the width at which `sb.barron.width_for` says that some network is that
   close.
 - points: mean and median of the squared error over the best one, least squares with Legendre polynomials.
-- nonlinear: shear thinning on the unit square by a mesh and by networks, and what `sb.certify` guarantees: the L2
-  error of the gradient, relative, of the values at the nodes (with a flux on cells of half the spacing), and of the
-  networks themselves.
+- nonlinear: shear thinning on the unit square by a mesh and by networks, and what `sb.variational.certify_energy`
+  guarantees: the L2 error of the gradient, relative, of the values at the nodes (with a flux on cells of half the
+  spacing), and of the networks themselves.
 
 A few minutes of one core.
 """
@@ -178,11 +178,11 @@ def show(
     network: sb.BarronNetwork | None,
 ) -> None:
     """Print what is guaranteed of the nodal values, with a flux on finer cells, and of the network itself."""
-    of_nodes = sb.certify(problem, values, improve=1)
+    of_nodes = sb.variational.certify_energy(problem, values, halvings=1)
     bounds = f"{float(of_nodes.relative_gradient_upper):8.4f}"
     energy = of_nodes.energy.upper
     if network is not None:
-        of_network = sb.certify(problem, network)
+        of_network = sb.variational.certify_energy(problem, network)
         bounds += f" {float(of_network.relative_gradient_upper):8.4f}"
         energy = of_network.energy.upper
     print(f"  {name:28} {unknowns:8d} {float(energy):12.7f} {bounds:17} {seconds:6.1f}", flush=True)

@@ -14,8 +14,9 @@ the sides. f is given as a function of points. Methods:
   deepxde        the network of DeepXDE by its own recipe (extra `peers`), for `--seconds` at most
 
 Error is that of values and gradients together, relative, in H1: by three Gauss points an axis of the cells up to three
-dimensions, at 2^14 quasi-random points above. "at most" is what `sb.certify` guarantees of it without knowing u, where
-it does. What a mesh would need in more dimensions follows from its order: errors fall like the width of the cells.
+dimensions, at 2^14 quasi-random points above. "at most" is what the certificate guarantees of it without knowing u,
+where it does. What a mesh would need in more dimensions follows from its order: errors fall like the width of the
+cells.
 """
 
 from __future__ import annotations
@@ -129,14 +130,14 @@ def bound_of_network(case: Case, network: sb.BarronNetwork) -> float | None:
     problem = case.on_grid(CELLS[case.dim])
     if problem.linear:
         return float(sb.certify(problem.as_diffusion(), network).relative_upper)
-    return float(sb.certify(problem, network).relative_gradient_upper)
+    return float(sb.variational.certify_energy(problem, network).relative_gradient_upper)
 
 
 def bound_of_nodes(problem: sb.variational.VariationalProblem, nodes: Tensor) -> float:
     """Bound the error in energy of a linear problem, or of the gradient, relative to the solution."""
     if problem.linear:
         return float(sb.certify(problem.as_diffusion(), nodes).relative_upper)
-    return float(sb.certify(problem, problem.impose_boundary(nodes)).relative_gradient_upper)
+    return float(sb.variational.certify_energy(problem, problem.impose_boundary(nodes)).relative_gradient_upper)
 
 
 METHODS: dict[str, Callable[[Case, float], Answer]] = {

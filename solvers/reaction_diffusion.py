@@ -142,14 +142,14 @@ def solve(problem: VariationalProblem, name: str, width: int, rtol: float) -> An
     if name in ON_GRID:
         solution = minimize_energy(problem, method=name, rtol=rtol)  # type: ignore[arg-type]  # the name was checked
         seconds = time.perf_counter() - begin
-        certificate = sb.certify(problem, solution)
+        certificate = sb.variational.certify_energy(problem, solution)
         return Answer(solution.values, f"{solution.iterations} iterations", solution.converged, seconds, certificate)
     fits: dict[str, Callable[..., NetworkSolution]] = {
         "features": random_feature_network, "ritz": ritz_network, "unfolded": unfolded_network,
     }  # fmt: skip
     fitted = fits[name](problem, width)
     seconds = time.perf_counter() - begin
-    certificate = sb.certify(problem, fitted.network)
+    certificate = sb.variational.certify_energy(problem, fitted.network)
     return Answer(certificate.values, f"{fitted.width} neurons", fitted.converged, seconds, certificate)
 
 

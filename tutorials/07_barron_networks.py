@@ -180,7 +180,7 @@ _ = axes.legend(frameon=False)
 # %%
 steep = sb.variational.VariationalProblem(grid, sb.variational.ShearThinning(3.0), source)
 newton = sb.variational.minimize_energy(steep)
-certificate_of_energy = sb.certify(steep, newton)
+certificate_of_energy = sb.variational.certify_energy(steep, newton)
 print(newton)
 print(certificate_of_energy)
 
@@ -190,7 +190,7 @@ print(certificate_of_energy)
 
 # %%
 drawn = sb.network_solvers.random_feature_network(steep, 100 if quick else 300)
-of_network = sb.certify(steep, drawn.network)
+of_network = sb.variational.certify_energy(steep, drawn.network)
 print(f"network: gradient off by at most {float(of_network.relative_gradient_upper):.1%}")
 print(f"grid:    gradient off by at most {float(certificate_of_energy.relative_gradient_upper):.1%}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,14 +12,12 @@ from torch import Tensor
 
 from sciml_bounds._linear import Automatic, LinearSolver
 from sciml_bounds.arrays import convert, require_count, require_finite, to_tensor
-from sciml_bounds.bounds._convex import admissible, certify_energy, certify_linear_energy
 from sciml_bounds.bounds._energy import EnergyForm
-from sciml_bounds.bounds._energy_certificate import EnergyCertificate
 from sciml_bounds.bounds._flux import Flux, equilibrate, face_shape, flux_and_pressure, with_prescribed_faces
 from sciml_bounds.bounds._function_certificates import NodalCertificate, function_certificate, nodes_of
 from sciml_bounds.bounds._goals import Certified, goal_interval
 from sciml_bounds.bounds._improvement import improve_flux
-from sciml_bounds.bounds._interpolation_error import CellBounded
+from sciml_bounds.bounds._interpolation_error import CellBounded, cell_bounded
 from sciml_bounds.bounds._layouts import Layout, to_nodes
 from sciml_bounds.bounds._majorant import Majorant, majorant
 from sciml_bounds.bounds._minorant import minorant
@@ -45,25 +43,8 @@ __all__ = ["certify"]
 BOUNDARY_SLACK = {torch.float32: 8.0, torch.float64: 1e3}
 
 
-@overload
 def certify(
     problem: Diffusion,
-    values: Any,
-    *,
-    flux: tuple[Any, ...] | None = ...,
-    lower: bool = ...,
-    layout: Layout = ...,
-    strict: bool = ...,
-    improve: int = ...,
-    rtol: float = ...,
-) -> Certificate: ...
-@overload
-def certify(
-    problem: VariationalProblem, values: Any, *, flux: tuple[Any, ...] | None = ..., lower: bool = ...,
-    layout: Layout = ..., strict: bool = ..., improve: int = ..., rtol: float = ...,
-) -> EnergyCertificate: ...  # fmt: skip
-def certify(
-    problem: Diffusion | VariationalProblem,
     values: Any,
     *,
     flux: tuple[Any, ...] | None = None,
@@ -72,19 +53,17 @@ def certify(
     strict: bool = False,
     improve: int = 0,
     rtol: float = 1e-3,
-) -> Certificate | EnergyCertificate:
+) -> Certificate:
     """Bound the error of any field from above and from below.
 
     Parameters
     ----------
-    problem : Diffusion or VariationalProblem
-        Problem whose exact solution the field approximates. For an `sb.variational.VariationalProblem`, the energy is
-        certified.
+    problem : Diffusion
+        Problem whose exact solution the field approximates. For convex energies see `sb.variational.certify_energy`.
     values : array, shape (batch..., nodes), Solution, or function with cell bounds
         Field to certify; see `layout` for other shapes. Nodal values stand for their multilinear interpolant; values at
         nodes inside solids are ignored. A function that bounds itself on cells, such as a `BarronNetwork` or the result
-        of a network solver, is certified as it is, also between the nodes (see `bounds._function_certificates`, and
-        `bounds._energy_between_nodes` for variational problems, where it must satisfy the Dirichlet conditions).
+        of a network solver, is certified as it is, also between the nodes (see `bounds._function_certificates`).
     flux : tuple of array, one face field per axis, optional
         Flux y ~ a grad u at face centres, to be used instead of computing one: the `flux` of an earlier certificate of
         the same problem, the output of a network, or a flux on a grid refined by an integer factor (which gives a
@@ -100,7 +79,7 @@ def certify(
     improve : int
         Number of steps that lower the bound by changing the flux where the indicators are large (see
         `bounds._improvement`). Three steps gain about 3 % and cost a few passes over the grid. Gradients treat their
-        change of the flux as constant. For nonlinear variational problems: how often the cells of the flux are halved.
+        change of the flux as constant.
     rtol : float
         Relative residual of the flux solve. Any value gives a valid bound. With 1e-3 the bound was at most 1.0003 times
         that of a converged solve on up to 512^2 and 128^3 cells (including coefficient jumps of 1e-6 to 1e6), and 1.025
@@ -109,7 +88,7 @@ def certify(
 
     Returns
     -------
-    Certificate or EnergyCertificate
+    Certificate
         In float64 for any input dtype. Gradients flow from `upper`, `indicators` and `energy` into `values` and `flux`.
         Only `energy` has gradients with respect to the fields of the problem: the equilibrated flux depends on these
         fields too, but it is not differentiated (hence `relative_upper` has no such gradient either).
@@ -118,8 +97,7 @@ def certify(
     ------
     InputError
         If shapes do not fit, an entry is not finite, or with `strict` the boundary values differ from the prescribed
-        ones. For variational problems: if boundary values differ, or the energy is not convex, is not finite or has no
-        known conjugate.
+        ones.
 
     Notes
     -----
@@ -136,33 +114,28 @@ def certify(
     True
     """
     start = time.perf_counter()
-    network = getattr(values, "network", None)  # attribute of the results of network solvers
-    values = network if isinstance(network, CellBounded) else values
-    if not isinstance(problem, Diffusion | VariationalProblem):
-        raise InputError(f"certify needs a Diffusion problem, not an object of type {type(problem).__name__}.")
+    _require_diffusion(problem)
     require_count(improve, "improve", 0)
     check_tolerances(rtol, 0.0, None, torch.float64)
     options = _CertifyOptions(
         flux=flux, lower=lower, layout=layout, strict=strict, improve=improve, rtol=rtol, start=start
     )
-    if isinstance(values, CellBounded):
-        if layout != "nodes":
-            raise InputError(f"layout={layout!r} applies to fields; leave it out for a function.")
-        if isinstance(problem, VariationalProblem):
-            return certify_energy(problem, values, flux=flux, lower=lower, improve=improve, rtol=rtol)
-        bounds = values.cell_bounds(problem.grid)
-        return function_certificate(_certify(problem, nodes_of(problem, bounds), options), bounds, start)
-    if isinstance(problem, VariationalProblem):
-        if layout != "nodes":
-            raise InputError(
-                f"layout={layout!r} is not available for variational problems; give the values at the nodes."
-            )
-        if not problem.linear:
-            return certify_energy(problem, values, flux=flux, lower=lower, improve=improve, rtol=rtol)
-        v = admissible(problem, values)
-        linear = certify(problem.as_diffusion(), v, flux=flux, lower=lower, improve=improve, rtol=rtol)
-        return certify_linear_energy(problem, linear)
-    return _certify(problem, values, options).certificate
+    values = cell_bounded(values)
+    if not isinstance(values, CellBounded):
+        return _certify(problem, values, options).certificate
+    if layout != "nodes":
+        raise InputError(f"layout={layout!r} applies to fields; leave it out for a function.")
+    bounds = values.cell_bounds(problem.grid)
+    return function_certificate(_certify(problem, nodes_of(problem, bounds), options), bounds, start)
+
+
+def _require_diffusion(problem: Any) -> None:
+    if not isinstance(problem, Diffusion):
+        energy = "; for a VariationalProblem use sb.variational.certify_energy"
+        raise InputError(
+            f"certify needs a Diffusion problem, not an object of type {type(problem).__name__}"
+            f"{energy if isinstance(problem, VariationalProblem) else ''}."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

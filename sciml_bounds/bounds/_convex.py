@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from sciml_bounds._linear import Automatic, LinearSolver, Multigrid
-from sciml_bounds.arrays import convert, require_finite, to_tensor
+from sciml_bounds.arrays import convert, require_count, require_finite, to_tensor
+from sciml_bounds.bounds._certify import certify
 from sciml_bounds.bounds._convex_sums import CellFlux
 from sciml_bounds.bounds._dual_flux import DualFlux
 from sciml_bounds.bounds._energy_between_nodes import (
@@ -25,20 +26,21 @@ from sciml_bounds.bounds._energy_between_nodes import (
 )
 from sciml_bounds.bounds._energy_certificate import EnergyCertificate
 from sciml_bounds.bounds._fenchel import Fenchel
-from sciml_bounds.bounds._flux import face_shape, with_prescribed_faces
-from sciml_bounds.bounds._interpolation_error import CellBounded, CellBounds
+from sciml_bounds.bounds._flux import Flux, face_shape, flux_and_pressure, with_prescribed_faces
+from sciml_bounds.bounds._interpolation_error import CellBounded, CellBounds, cell_bounded
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES
+from sciml_bounds.krylov._loop import check_tolerances
 from sciml_bounds.operators._lattice_operator import to_lattice
 from sciml_bounds.problems.discretization import node_system
 from sciml_bounds.problems.energies import IsotropicEnergy
 from sciml_bounds.problems.energy_density import lengthened
 from sciml_bounds.problems.transfers import interpolate_nodes, with_periodic_copies, without_periodic_copies
 from sciml_bounds.problems.variational_problem import VariationalProblem
-from sciml_bounds.results import Certificate, Interval
+from sciml_bounds.results import Interval
 from sciml_bounds.stopping import StoppingCriteria
 
-__all__ = ["admissible", "certify_energy", "certify_linear_energy"]
+__all__ = ["certify_energy"]
 
 #: Sub-cells are refined until bounding the integrals adds at most this fraction of the gap.
 MAX_RELATIVE_EXCESS = 0.03
@@ -62,14 +64,72 @@ def certify_energy(
     *,
     flux: tuple[Any, ...] | None = None,
     lower: bool = True,
-    improve: int = 0,
+    halvings: int = 0,
     rtol: float = 1e-3,
 ) -> EnergyCertificate:
-    """Bound J(v) - J(u) for a nodal field or a function v; arguments and exceptions are those of `certify`."""
+    """Bound the energy excess J(v) - J(u) of a field v over the minimiser u, from above and from below.
+
+    Parameters
+    ----------
+    problem : VariationalProblem
+        Problem on an `sb.Grid`, with a convex energy whose conjugate is known.
+    values : array, shape (nodes), a solution, or function with cell bounds
+        Field to certify, with the prescribed values on Dirichlet sides. Nodal values stand for their multilinear
+        interpolant. A function that bounds itself on cells, such as a `BarronNetwork` or the result of a network
+        solver, is certified as it is, also between the nodes.
+    flux : tuple of array, one face field per axis, optional
+        Flux y ~ dL/dp at face centres, to be used instead of computing one: the `flux` of an earlier certificate of
+        the same problem, or a flux on a grid refined by an integer factor. Any flux gives a valid bound.
+    lower : bool
+        Whether to compute the lower bound.
+    halvings : int
+        How often the cells are halved along each axis for the computed flux. Each halving gives a tighter bound, and
+        the flux has 2^dim times as many faces.
+    rtol : float
+        Relative residual of the first linear solve for the flux. Any value gives a valid bound.
+
+    Returns
+    -------
+    EnergyCertificate
+        In float64 for any input dtype.
+
+    Raises
+    ------
+    InputError
+        If shapes do not fit, an entry is not finite, boundary values differ from the prescribed ones, or the energy is
+        not convex, is not finite or has no known conjugate.
+
+    Notes
+    -----
+    The upper bound is a Fenchel gap; see `bounds._fenchel`. For nodal fields of linear problems, both bounds follow
+    from those of `sb.certify`, by J(v) - J(u) = |||u - v|||^2 / 2.
+
+    Examples
+    --------
+    >>> import sciml_bounds as sb
+    >>> problem = sb.variational.VariationalProblem(sb.Grid((16, 16)), sb.variational.ShearThinning(3.0), source=10.0)
+    >>> certificate = sb.variational.certify_energy(problem, sb.variational.minimize_energy(problem))
+    >>> bool(certificate.lower < certificate.upper < 3 * certificate.lower)
+    True
+    """
     start = time.perf_counter()
+    if not isinstance(problem, VariationalProblem):
+        raise InputError(
+            f"certify_energy needs an sb.variational.VariationalProblem, not an object of type "
+            f"{type(problem).__name__}; certify the fields of an sb.Diffusion with sb.certify."
+        )
+    require_count(halvings, "halvings", 0)
+    if halvings and flux is not None:
+        raise InputError(
+            f"halvings={halvings} applies to a computed flux, but a flux is given; leave out one of the two."
+        )
+    check_tolerances(rtol, 0.0, None, torch.float64)
+    values = cell_bounded(values)
+    if problem.linear and not isinstance(values, CellBounded):
+        return _certify_linear_energy(problem, _admissible(problem, values), flux, lower, halvings, rtol)
     _require_convex(problem)
     given = None if flux is None else _converted_flux(problem, flux)
-    factor = 2**improve if given is None else given[1]
+    factor = 2**halvings if given is None else given[1]
     fine = problem if factor == 1 else problem.refine(factor)
     bounds = values.cell_bounds(fine.elements.grid).to(problem.device) if isinstance(values, CellBounded) else None
     v, nodes = _fields(problem, fine, values if bounds is None else bounds, factor)
@@ -97,14 +157,22 @@ def certify_energy(
     )  # fmt: skip
 
 
-def certify_linear_energy(problem: VariationalProblem, certificate: Certificate) -> EnergyCertificate:
-    """Convert the certificate of a linear problem into bounds of the energy: J(v) - J(u) = |||u - v|||^2 / 2."""
-    upper, lower = certificate.upper.square() / 2, certificate.lower.square() / 2
-    v = certificate.values
+def _certify_linear_energy(
+    problem: VariationalProblem, v: Tensor, flux: tuple[Any, ...] | None, lower: bool, halvings: int, rtol: float
+) -> EnergyCertificate:
+    """Certify a nodal field by the bounds of the linear problem: J(v) - J(u) = |||u - v|||^2 / 2."""
+    if halvings:
+        factor = 2**halvings
+        fine = problem.refine(factor).as_diffusion()
+        nodes = interpolate_nodes(v.unsqueeze(0), factor, fine.periodic)
+        faces, pressure = flux_and_pressure(fine, rtol, with_periodic_copies(nodes, fine.periodic).detach())
+        flux = Flux.of(fine, faces, pressure)
+    certificate = certify(problem.as_diffusion(), v, flux=flux, lower=lower, rtol=rtol)
+    upper, lowest = certificate.upper.square() / 2, certificate.lower.square() / 2
     energy = problem.energy(v)
     nodes = with_periodic_copies(v, problem.frame.periodic)
     return _certificate(
-        problem, v, upper, lower, Interval(energy, energy), Interval(energy - upper, energy - lower),
+        problem, v, upper, lowest, Interval(energy, energy), Interval(energy - upper, energy - lowest),
         indicators=certificate.indicators.square() / 2, gradient_norm=_gradient_norm(problem, nodes, None),
         flux=certificate.flux, subdivisions=1, layout="nodes", seconds=certificate.seconds,
     )  # fmt: skip
@@ -170,7 +238,7 @@ def _require_finite_energy(problem: VariationalProblem, nodes: Tensor) -> None:
         )
 
 
-def admissible(problem: VariationalProblem, values: Any) -> Tensor:
+def _admissible(problem: VariationalProblem, values: Any) -> Tensor:
     """Convert a field to nodal values, and check that it has the prescribed boundary values.
 
     Raises
@@ -196,7 +264,7 @@ def _fields(problem: VariationalProblem, fine: VariationalProblem, given: Any, f
     if isinstance(given, CellBounds):
         nodes = admissible_nodes(fine, given)
         return nodes[(slice(None, None, factor),) * problem.dim], nodes
-    v = admissible(problem, given)
+    v = _admissible(problem, given)
     return v, _interpolated(fine, problem, v, factor)
 
 

@@ -1,4 +1,4 @@
-"""Certificate that `certify` returns for variational problems."""
+"""Certificate that `certify_energy` returns."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class EnergyCertificate:
         Contribution of each cell to `upper`.
     flux : tuple of Tensor
         Flux y ~ dL/dp, one face field (n + 1 along its own axis) per axis; reuse it with
-        `certify(problem, other_values, flux=certificate.flux)`.
+        `certify_energy(problem, other_values, flux=certificate.flux)`.
     values : Tensor
         The certified nodal field, or the values of the certified function at the nodes.
     layout : {"nodes", "function"}

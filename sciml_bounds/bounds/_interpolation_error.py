@@ -27,7 +27,7 @@ variation of v within a cell.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -38,6 +38,7 @@ __all__ = [
     "CellBounded",
     "CellBounds",
     "across_squares",
+    "cell_bounded",
     "curved_squares",
     "derivative_squares",
     "value_squares",
@@ -94,6 +95,12 @@ class CellBounded(Protocol):
     def cell_bounds(self, grid: Grid) -> CellBounds:
         """Bound the function and its derivatives on every cell of a grid."""
         ...
+
+
+def cell_bounded(values: Any) -> Any:
+    """Return the network of a result of a network solver, if it bounds itself on cells; other values unchanged."""
+    network = getattr(values, "network", None)
+    return network if isinstance(network, CellBounded) else values
 
 
 def derivative_squares(bounds: CellBounds, spacing: Sequence[float], axis: int) -> Tensor:

@@ -61,7 +61,7 @@ def certify(
     problem = problem_options.build_problem(options, certified=True)
     field = problem_options.read_values(values, problem, sample, "the field to certify", "values")
     lower = not no_lower
-    certificate = sb.certify(problem, field, layout=layout, strict=strict, lower=lower)  # type: ignore[call-overload]
+    certificate = sb.certify(problem, field, layout=layout, strict=strict, lower=lower)  # type: ignore[arg-type]
     rows = {"grid": output.grid_row(certificate.grid, tuple(certificate.upper.shape))}
     rows |= {"values": f"{tuple(certificate.values.shape)} nodes, given as {layout}"}
     rows |= output.certificate_rows(certificate)

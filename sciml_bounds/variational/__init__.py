@@ -1,5 +1,6 @@
 """Variational problems: functions of least energy, found by Newton, Kacanov or gradient methods."""
 
+from sciml_bounds.bounds._convex import certify_energy
 from sciml_bounds.bounds._energy_certificate import EnergyCertificate
 from sciml_bounds.problems.energies import (
     GinzburgLandau,
@@ -26,5 +27,6 @@ __all__ = [
     "ShearThinning",
     "VariationalProblem",
     "VariationalSolution",
+    "certify_energy",
     "minimize_energy",
 ]

@@ -15,8 +15,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-import sciml_bounds.bounds._certify as bounds
 from sciml_bounds.arrays import require_callback, require_choice, require_count, require_number
+from sciml_bounds.bounds._convex import certify_energy
 from sciml_bounds.errors import InputError
 from sciml_bounds.problems.energies import IsotropicEnergy
 from sciml_bounds.problems.transfers import fold_periodic_copies
@@ -142,7 +142,7 @@ def minimize_energy(
         contraction_of=run.contraction_of,
         method=run.description,
         grid=problem.grid,
-        certificate=bounds.certify(problem, point.v) if certify and math.isfinite(point.energy) else None,
+        certificate=certify_energy(problem, point.v) if certify and math.isfinite(point.energy) else None,
         seconds=time.perf_counter() - start,
     )
     if not solution.converged and reason is not Reason.STOPPED:

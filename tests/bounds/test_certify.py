@@ -354,6 +354,8 @@ def test_a_flux_of_the_wrong_shape_is_refused(flux, message):
 def test_bad_arguments_are_refused(values, keywords, message):
     refused(message, lambda: sb.certify(rough_problem((2,)), values, **keywords))
     refused("Diffusion problem object type int", sb.certify, 3, values)
+    energy = sb.variational.VariationalProblem(sb.Grid((8, 8)), sb.variational.QuadraticEnergy())
+    refused("Diffusion problem sb.variational.certify_energy", sb.certify, energy, torch.zeros(9, 9))
 
 
 @pytest.mark.parametrize("batch", [(), (2,), (3, 2)])

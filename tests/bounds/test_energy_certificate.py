@@ -55,7 +55,7 @@ def test_of_a_parabola_all_that_is_said_is_true():
     problem = sb.variational.VariationalProblem(sb.Grid(n), density, 8.0)
     x = torch.linspace(0, 1, n + 1, dtype=torch.float64)
     for t in (1.0, 0.8, -0.5):
-        certificate = sb.certify(problem, t * 4 * x * (1 - x))
+        certificate = sb.variational.certify_energy(problem, t * 4 * x * (1 - x))
         # grad v: t times the means of u' = 4 - 8 x over cells, which lack the variance 64 h^2 / 12
         squares = 16 / 3 - 64 / (12 * n**2)
         error = math.sqrt((1 - t) ** 2 * squares + 64 / (12 * n**2))
@@ -84,7 +84,7 @@ def test_a_short_table_rounds_to_the_safe_side():
 @pytest.mark.parametrize("shape", [(5,), (4, 3), (3, 2, 2)])
 def test_it_draws_itself(shape):
     problem = sb.variational.VariationalProblem(sb.Grid(shape), sb.variational.ShearThinning(3.0), 1.0)
-    certificate = sb.certify(problem, sb.variational.minimize_energy(problem))
+    certificate = sb.variational.certify_energy(problem, sb.variational.minimize_energy(problem))
     figure = certificate.plot()
     assert [axes.get_title().split(" (")[0] for axes in figure.axes[:2]] == ["certified field", "error indicator"]
     low, high = (float(part) for part in figure.get_suptitle().removesuffix(" (bound)").split(" <= J(v) - J(u) <= "))

@@ -366,10 +366,12 @@ def evaluate(seed: int) -> Case:
         coarse, fine = (energy(f, profile, power, s.values) for f, s in zip(refined, solutions))
         # what is not converged may lose any amount
         minimum, lost = min(coarse, fine), abs(coarse - fine) if all(s.converged for s in solutions) else math.inf
-    certificates = [sb.certify(problem, values[0])]
-    improve = int(rng.integers(0, 2)) if problem.dim < 3 else 0
+    certificates = [sb.variational.certify_energy(problem, values[0])]
+    halvings = int(rng.integers(0, 2)) if problem.dim < 3 else 0
     for v in (*values[1:], *networks):
-        certificates.append(sb.certify(problem, v, lower=bool(rng.random() < 0.3), improve=improve))
+        certificates.append(
+            sb.variational.certify_energy(problem, v, lower=bool(rng.random() < 0.3), halvings=halvings)
+        )
     upper, lower = (np.array([float(getattr(c, name)) for c in certificates]) for name in ("upper", "lower"))
     size = np.array([max(abs(float(end)) for end in c.energy) for c in certificates]) + abs(minimum)
     above = [
