@@ -18,10 +18,11 @@ from sciml_bounds.bounds._certify import certify
 from sciml_bounds.bounds._flux import Flux, flux_and_pressure
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov._loop import check_tolerances
-from sciml_bounds.operators._lattice_operator import LatticeOperator
-from sciml_bounds.operators._linear_operator import LinearOperator
+from sciml_bounds.operators._lattice_operator import LatticeOperator, to_lattice
+from sciml_bounds.operators._linear_operator import Diagonal, LinearOperator
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import boundary_load, node_system, source_load
+from sciml_bounds.problems.nodal_loads import nodal_volumes, read_load, require_balanced_load
 from sciml_bounds.reports import Reason, describe_upper, report_failure
 from sciml_bounds.results import Certificate, LinearSolution, Progress, Solution
 from sciml_bounds.stopping import StoppingCriteria
@@ -105,6 +106,14 @@ class Solver:
         """
         return self._linear.system.rhs.detach().flatten(1)
 
+    @cached_property
+    def mass(self) -> LinearOperator:
+        """Mass matrix of the nodes, diagonal by the trapezoidal rule; it acts on node fields (batch..., nodes).
+
+        A reaction c that is constant adds c times this matrix to `operator` at the nodes that are unknown.
+        """
+        return Diagonal(nodal_volumes(self.problem).flatten(1))
+
     def as_preconditioner(self) -> LinearOperator:
         """Return an approximate inverse of `operator`, such as one multigrid cycle; `.to_scipy()` suits scipy."""
         return self._linear.preconditioner
@@ -117,6 +126,7 @@ class Solver:
         self,
         *,
         source: Any = None,
+        rhs: Any = None,
         x0: Any = None,
         rtol: float | None = None,
         atol: float = 0.0,
@@ -127,12 +137,47 @@ class Solver:
         callback: ProgressCallback | None = None,
         throw: bool = False,
     ) -> Solution:
-        """Solve with the arguments of `sb.solve`; `source` (batch..., cells) replaces that of the problem."""
+        """Solve for another right-hand side, with the arguments of `sb.solve`.
+
+        Parameters
+        ----------
+        source : float, array (batch..., cells) or callable, optional
+            Source, constant on each cell; that of the problem by default.
+        rhs : array (batch..., nodes), optional
+            Nodal load vector, the integrals of a source times the nodal basis functions, such as `solver.mass @ f` for
+            a source with nodal values f. It replaces the source of the problem; with `source` the two add. The terms
+            of the boundary data are added to it, and entries at Dirichlet nodes are ignored.
+        x0, rtol, atol, maxiter, error, certify, flux, callback, throw
+            As in `sb.solve`. A certificate needs a source that is constant on each cell, and so excludes `rhs`.
+
+        Returns
+        -------
+        Solution
+            Differentiable with respect to `source` and `rhs`, too.
+
+        Examples
+        --------
+        Two steps of the implicit Euler method for du/dt = div(grad u):
+
+        >>> import torch
+        >>> import sciml_bounds as sb
+        >>> dt, u = 1e-3, torch.zeros(17, 17, dtype=torch.float64)
+        >>> u[8, 8] = 1.0
+        >>> solver = sb.prepare(sb.Diffusion(sb.Grid((16, 16)), reaction=1 / dt))
+        >>> for _ in range(2):
+        ...     u = solver.solve(rhs=solver.mass @ u / dt, x0=u).values
+        """
         options = SolveOptions(
             rtol=rtol, atol=atol, maxiter=maxiter, x0=x0, error=error,
             certify=certify, flux=flux, callback=callback, throw=throw,
         )  # fmt: skip
-        return (self if source is None else self._with_source(source))._run(options)
+        if rhs is not None and options.certifies:
+            raise InputError(
+                "a certificate is for a source that is constant on each cell, but rhs is nodal; solve without certify= "
+                "and error=, or pass the source as source=."
+            )
+        solver = self if source is None else self._with_source(source)
+        return (solver if rhs is None else solver._with_load(rhs, add=source is not None))._run(options)
 
     def _run(self, options: SolveOptions) -> Solution:
         """Solve once, as `sb.solve` and `solve` do."""
@@ -164,6 +209,34 @@ class Solver:
         other = copy.copy(self)
         other.problem = problem
         other._linear = self._linear.with_system(replace(system, rhs=sides + source_load(problem)))
+        return other
+
+    def _with_load(self, rhs: Any, *, add: bool) -> Solver:
+        """Return the solver for a nodal load in place of, or in addition to, that of the source."""
+        load = read_load(self.problem, rhs)
+        dim = self.problem.grid.dim
+        other = copy.copy(self._with_batch(load.shape[: load.ndim - dim]))
+        problem, system = other.problem, other._linear.system
+        known = [other._boundary_load, *([source_load(problem)] if add else [])]
+        given = to_lattice(problem.samples(load), dim)
+        terms = [*known, torch.where(to_lattice(problem.free_nodes, dim), given, 0.0)]
+        system = replace(system, rhs=sum(terms[1:], terms[0]))
+        require_balanced_load(system, terms)
+        other._linear = other._linear.with_system(system)
+        return other
+
+    def _with_batch(self, batch_shape: torch.Size) -> Solver:
+        """Return the solver for the problem with a wider batch, with a graph of its own if there are gradients."""
+        problem = self.problem.broadcast(batch_shape)
+        sides = self._boundary_load
+        if self._linear.system.operator.requires_grad or sides.requires_grad:
+            return Solver(problem, self.method, self._linear)
+        if problem is self.problem:
+            return self
+        if len(sides) > 1 or self.operator.batch > 1:
+            return Solver(problem, self.method, self._linear)
+        other = copy.copy(self)
+        other.problem = problem
         return other
 
     @cached_property

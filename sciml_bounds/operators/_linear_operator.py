@@ -177,9 +177,9 @@ class Diagonal(LinearOperator):
         return len(self.entries)
 
     def matvec(self, x: Tensor) -> Tensor:
-        """Multiply entrywise."""
+        """Multiply entrywise, differentiably."""
         self._check_batch(x)
-        return self.matvec_into(x, torch.empty_like(x, memory_format=torch.contiguous_format))
+        return (x.reshape(-1, self.shape[0]) * self.entries).view(x.shape)
 
     def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:
         """Multiply entrywise, without allocation."""

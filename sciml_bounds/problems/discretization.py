@@ -28,6 +28,7 @@ from sciml_bounds.kernels.lattice import rows
 from sciml_bounds.operators._lattice_operator import LatticeOperator, LatticeSystem, to_lattice
 from sciml_bounds.operators._transform import AxisKind, BoxInverse, End
 from sciml_bounds.problems.diffusion import Diffusion
+from sciml_bounds.problems.nodal_loads import nodal_volumes
 from sciml_bounds.problems.transfers import node_average, spread_side, sum_to_nodes, with_periodic_copies
 
 __all__ = [
@@ -238,8 +239,7 @@ def _floating_nodes(problem: Diffusion, operator: LatticeOperator, free: Tensor)
         first += int(np.count_nonzero(~fixed))
     if first == 0:  # a floating cell component may be fixed through a node shared with another component
         return None, None
-    share = problem.fluid.to(problem.dtype) * (problem.grid.cell_volume / 2**dim)
-    volumes = sum_to_nodes(share, problem.periodic)
+    volumes = nodal_volumes(problem)
     weights = to_lattice(volumes.expand(operator.batch, *volumes.shape[1:]), dim)
     return torch.as_tensor(labels, device=operator.device).view(operator.absorption.shape), weights
 

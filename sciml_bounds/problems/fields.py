@@ -152,7 +152,7 @@ def _require_cells(tensor: Tensor, name: str, grid: Grid) -> None:
     if tuple(tensor.shape[-grid.dim :]) != grid.shape:
         raise InputError(
             f"{name} has shape {tuple(tensor.shape)}, but it needs one value per cell: "
-            f"(batch..., {_join(grid.shape)}).{_hint(tensor, grid)}"
+            f"(batch..., {_join(grid.shape)}).{_hint(tensor, name, grid)}"
         )
     require_samples(tensor, name)
 
@@ -169,9 +169,14 @@ def require_samples(tensor: Tensor, name: str) -> None:
         raise InputError(f"{name} has shape {tuple(tensor.shape)}, an empty batch; pass at least one sample.")
 
 
-def _hint(tensor: Tensor, grid: Grid) -> str:
+def _hint(tensor: Tensor, name: str, grid: Grid) -> str:
     if tuple(tensor.shape[-grid.dim :]) == tuple(n + 1 for n in grid.shape):
-        return " It looks like a node field; average it to the cells first."
+        if name == "source":
+            return (
+                " It looks like a node field: pass solver.mass @ values as rhs= to a solver from sb.prepare, because "
+                "averages over the cells would smooth it."
+            )
+        return " It looks like a node field, but the data are constant on each cell; give values at the cell centres."
     if tuple(tensor.shape[-grid.dim :]) == tuple(reversed(grid.shape)):
         return " Its axes seem to be in reverse order; transpose it, so that the first axis is x."
     return ""
