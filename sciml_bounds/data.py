@@ -1,5 +1,6 @@
 """Data sets: generation from recipes, reading, export to other formats, and files of results and weights."""
 
+from sciml_bounds.recipes._array_datasets import from_arrays
 from sciml_bounds.recipes._elliptic_samples import DiffusionRecipe
 from sciml_bounds.recipes._recipe import Recipe, Variable, sample_rng
 from sciml_bounds.recipes._registry import recipe_names
@@ -20,6 +21,7 @@ __all__ = [
     "consolidate",
     "export_pdebench",
     "export_the_well",
+    "from_arrays",
     "import_dataset",
     "load_model",
     "make_dataset",

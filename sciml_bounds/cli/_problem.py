@@ -30,6 +30,8 @@ __all__ = [
     "SolidOption",
     "SourceOption",
     "build_problem",
+    "parse_boundary",
+    "parse_numbers",
     "read_sample",
     "read_values",
 ]
@@ -115,14 +117,17 @@ def build_problem(options: ProblemOptions, *, certified: bool) -> sb.Diffusion:
         arrays = {name: field for name, field in fields.items() if not isinstance(field, float)}
         if options.solid is not None:
             arrays["solid"] = find_mask(options.solid, "the mask of solid cells", files)
-        lengths, origin = _numbers(options.lengths, float, "--lengths"), _numbers(options.origin, float, "--origin")
-        grid = sb.Grid(_numbers(options.shape, int, "--shape") or _first_shape(options, arrays), lengths, origin)
+        lengths, origin = (
+            parse_numbers(options.lengths, float, "--lengths"),
+            parse_numbers(options.origin, float, "--origin"),
+        )
+        grid = sb.Grid(parse_numbers(options.shape, int, "--shape") or _first_shape(options, arrays), lengths, origin)
         taken = {name: read_sample(found, grid.dim, options.sample, name) for name, found in arrays.items()}
     numbers = {name: field for name, field in fields.items() if isinstance(field, float)}
     batch = max((array.size for array in taken.values()), default=1) / math.prod(grid.shape)
     peak_fields = PEAK_FIELDS * (2**grid.dim if certified else 1)
     require_memory(int(8 * peak_fields * max(batch, 1) * math.prod(n + 1 for n in grid.shape)), "this problem")
-    problem = sb.Diffusion(grid, **numbers, **taken, boundary=_boundary(options.boundary, grid))
+    problem = sb.Diffusion(grid, **numbers, **taken, boundary=parse_boundary(options.boundary, grid))
     if options.source is None and not options.boundary:
         raise InputError(
             "the problem has no source and zero boundary values, so its solution is zero; give --source or --boundary."
@@ -190,7 +195,14 @@ def _first_shape(options: ProblemOptions, arrays: dict[str, FoundArray]) -> tupl
     return shape
 
 
-def _numbers[Number: (int, float)](text: str | None, kind: type[Number], option: str) -> tuple[Number, ...] | None:
+def parse_numbers[Number: (int, float)](text: str | None, kind: type[Number], option: str) -> tuple[Number, ...] | None:
+    """Return the numbers of an option such as `--lengths 1.5,2`, one per axis; None if it is not given.
+
+    Raises
+    ------
+    InputError
+        If they cannot be parsed.
+    """
     if text is None:
         return None
     try:
@@ -200,7 +212,14 @@ def _numbers[Number: (int, float)](text: str | None, kind: type[Number], option:
         raise InputError(f"{option} {text} cannot be parsed; give one number per axis, such as {example}.") from None
 
 
-def _boundary(texts: list[str] | None, grid: sb.Grid) -> Boundary | dict[str, Boundary]:
+def parse_boundary(texts: list[str] | None, grid: sb.Grid) -> Boundary | dict[str, Boundary]:
+    """Return the boundary conditions of the options `--boundary`.
+
+    Raises
+    ------
+    InputError
+        If one cannot be parsed, or a side is set twice.
+    """
     import sciml_bounds as sb
 
     if not texts:

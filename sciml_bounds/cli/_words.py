@@ -22,6 +22,11 @@ _REPLACEMENTS = (
     (r"^maxiter is", "--maxiter is"),
     (r"\bRaise maxiter\b", "Raise --maxiter"),
     (r"\ba larger rtol\b", "a larger --rtol"),
+    (r"\bgrid=sb\.Grid\(\((\d+),\)\)", r"--shape \1"),
+    (r"\bgrid=sb\.Grid\(\((\d+), (\d+)\)\)", r"--shape \1,\2"),
+    (r"\bgrid=sb\.Grid\(\((\d+), (\d+), (\d+)\)\)", r"--shape \1,\2,\3"),
+    (r"\bsay with targets=", "say with --targets"),
+    (r"sb\.data\.from_arrays or: (?=sciml-bounds)", ""),
 )
 
 

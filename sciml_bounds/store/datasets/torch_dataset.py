@@ -304,7 +304,7 @@ def _kind(dim: str, periodic: bool) -> str:
         return "times"
     if dim in AXES:
         return "points" if periodic else "cells"
-    return "nodes"
+    return "points" if dim.endswith("_point") else "nodes"
 
 
 class _Source:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from sciml_bounds.errors import InputError
-from sciml_bounds.store.reading.contents import Array, Contents, printable
+from sciml_bounds.store.reading.contents import Array, ArrayInfo, Contents, printable
 from sciml_bounds.store.reading.isolation import open_isolated
 from sciml_bounds.store.reading.numpy_files import open_npy, open_npz
 from sciml_bounds.store.reading.torch_files import open_torch
@@ -31,6 +31,7 @@ __all__ = [
     "FoundArray",
     "find_field",
     "find_mask",
+    "locate_array",
     "one_sentence",
     "open_file",
     "read_array",
@@ -136,6 +137,19 @@ def read_array(text: str, what: str) -> Array:
         return _find_array(text, what, files).read(None)
 
 
+def locate_array(text: str, what: str) -> tuple[Path, str, ArrayInfo]:
+    """Return the file of an array, its name in the file, and its metadata.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be opened, or has no such array of real numbers.
+    """
+    with ExitStack() as files:
+        path, contents, chosen = _choose_array(text, what, files)
+        return path, chosen, contents.arrays[chosen]
+
+
 def open_file(path: Path, what: str, files: ExitStack, otherwise: str = "") -> Contents:
     """Open a file of any known format; `otherwise` names alternatives to a file, for messages.
 
@@ -158,17 +172,22 @@ def open_file(path: Path, what: str, files: ExitStack, otherwise: str = "") -> C
         return files.enter_context(opener(path))
 
 
-def _find_array(text: str, what: str, files: ExitStack) -> FoundArray:
+def _choose_array(text: str, what: str, files: ExitStack, otherwise: str = "") -> tuple[Path, Contents, str]:
+    """Open the file of an array, and check that the array exists and is numeric."""
     if not text:
-        raise InputError(f"{what}: the name of the file is empty; give a file or a number.")
+        raise InputError(f"{what}: the name of the file is empty; give a file{otherwise}.")
     path, name = _split(text)
-    contents = open_file(path, what, files, " or a number")
-    where = f"{what} in {path}"
-    with one_sentence(where):
+    contents = open_file(path, what, files, otherwise)
+    with one_sentence(f"{what} in {path}"):
         chosen = contents.choose(name)
-        info = contents.arrays[chosen]
-        if not info.is_numeric:
+        if not contents.arrays[chosen].is_numeric:
             contents.read(chosen)  # raises the error
+    return path, contents, chosen
+
+
+def _find_array(text: str, what: str, files: ExitStack) -> FoundArray:
+    path, contents, chosen = _choose_array(text, what, files, " or a number")
+    info, where = contents.arrays[chosen], f"{what} in {path}"
 
     def read(sample: int | None = None) -> Array:
         with one_sentence(where):
