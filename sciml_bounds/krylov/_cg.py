@@ -19,12 +19,12 @@ from sciml_bounds.results import LinearSolution
 
 __all__ = ["cg"]
 
-#: Growth of the residual over the solve above which the failure message suggests a singular A.
+#: If the residual grows by more than this factor, the failure message suggests that A may be singular.
 SUSPICIOUS_GROWTH = 100
 
 SINGULAR = (
-    "The residual has grown: A may be singular with b outside its range; project b onto the range of A, for example by "
-    "subtracting its mean."
+    "The residual has grown: A may be singular and b outside the range of A; project b onto this range, for example "
+    "by subtracting the mean of b."
 )
 
 
@@ -49,8 +49,8 @@ def cg(
     Parameters
     ----------
     A : LinearOperator, matrix of torch, numpy, scipy or PETSc, or callable
-        The operator, shape (n, n); a callable maps vectors (..., n) to vectors (..., n). A consistent singular system
-        is solved too, if the preconditioner respects the null space.
+        The operator, shape (n, n); a callable maps vectors (..., n) to vectors (..., n). A may be singular if b lies in
+        the range of A and M maps this range into itself.
     b : array or Tensor, shape (..., n)
         Right-hand side. Leading axes are a batch; each sample has its own step lengths.
     M : same types as `A`, optional
@@ -58,22 +58,23 @@ def cg(
     x0 : array or Tensor, shape (..., n), optional
         Initial guess; zero by default.
     rtol, atol : float or None, float
-        Stop when ||b - A x|| <= max(rtol ||b||, atol), or, for the operator of a problem, at the round-off level
-        10 eps || |A| |x| + |b| ||. The default `rtol` is 1e-8 in float64 and 1e-5 in float32.
+        Stop when ||b - A x|| <= max(rtol ||b||, atol) or, if A is the operator of a problem, when the residual is at
+        the round-off level 10 eps || |A| |x| + |b| ||. The default `rtol` is 1e-8 in float64 and 1e-5 in float32.
     maxiter : int or None
         Maximum number of iterations; 10 n by default.
     memory : int or None
-        Number K of previous directions to which the flexible form makes each new direction A-orthogonal. By default 2
-        if M is not known to be linear, else 1.
+        Number K of previous directions that flexible CG keeps; each new direction is made A-orthogonal to them. The
+        default is 2 if M is not known to be linear, else 1.
     flexible : bool or None
-        Orthogonalise directions explicitly (flexible CG). By default this is done if M is not known to be linear and
-        symmetric, or if `memory` is larger than 1; the `flexible` attribute of the result reports it.
+        Use flexible CG, which orthogonalises directions explicitly. The default is True if M is not known to be linear
+        and symmetric, or if `memory` is larger than 1. The attribute `flexible` of the result reports the choice.
     lambda_min : float, Tensor or None
-        Lower bound of the smallest eigenvalue of A. It gives the guaranteed error bound ||b - A x|| / sqrt(lambda_min),
-        with rounding errors of the residual included. If A is a callable, its rounding errors are unknown, and the
-        result is marked as an estimate.
+        Lower bound on the smallest eigenvalue of A. If given, the result has the guaranteed error bound ||b - A x|| /
+        sqrt(lambda_min), which includes rounding errors of the residual. If A is a callable, its rounding errors are
+        unknown, and the result is marked as an estimate.
     lambda_min_preconditioned : float, Tensor or None
-        Lower bound of the smallest eigenvalue of M A. It gives the guaranteed Gauss-Radau bound (not in flexible form).
+        Lower bound on the smallest eigenvalue of M A. If given, the result has the guaranteed Gauss-Radau bound (not
+        with flexible CG).
     callback : Callback or None
         Called after each iteration with the current x; the iteration stops if it returns True.
     throw : bool
@@ -82,25 +83,25 @@ def cg(
     Returns
     -------
     LinearSolution
-        The solution, with lower bounds of the A-norm error at every iterate, and an upper bound or estimate at the
-        last.
+        The solution, with a lower bound on the A-norm error at every iterate, and an upper bound or an estimate at the
+        last iterate.
 
     Raises
     ------
     InputError
         If shapes, dtypes or devices do not match, an entry is not finite, rtol is below 10 eps of the dtype, A is not
-        symmetric, or the iteration fails on a singular `LatticeOperator` with b outside its range.
+        symmetric, or the iteration fails on a singular `LatticeOperator` because b is outside its range.
     ConvergenceError
         If `throw` is true and the tolerance is not reached.
 
     Notes
     -----
     If M is not known to be linear, each step minimises the A-norm of the error over the output of M and the K previous
-    directions; the size and sign of the output do not matter. With a network (`LearnedDirections`, `MgNO`, or any
-    operator with `safeguard = True`) the residual is a search direction too. Then each step is at least as good as one
-    of steepest descent: a poor network costs iterations, never accuracy. Outputs that are zero, NaN, infinite or
-    linearly dependent are dropped; `dropped_directions` counts them. If A is singular, the output of M must lie in the
-    range of A up to a small part; otherwise the loop may report an indefinite operator.
+    directions; the scale and sign of the output do not matter. With a network (`LearnedDirections`, `MgNO`, or any
+    operator with `safeguard = True`) the residual is a search direction too. Then each step is at least as good as a
+    steepest-descent step: a poor network costs iterations, never accuracy. Outputs that are zero, NaN, infinite or
+    linearly dependent are dropped; `dropped_directions` counts them. If A is singular, the output of M must lie almost
+    entirely in the range of A; otherwise CG may wrongly report that A is indefinite.
 
     Examples
     --------
@@ -141,7 +142,7 @@ def cg(
 
 
 def _require_in_range(operator: LatticeOperator, rhs: Tensor, tolerance: Tensor) -> None:
-    """Check that the part of b in the null space of a singular operator is within the tolerance: no x reduces it."""
+    """Raise if the part of b in the null space of a singular operator, which no x can reduce, exceeds the tolerance."""
     parts = operator.floating()
     if parts is None:
         return
@@ -151,8 +152,8 @@ def _require_in_range(operator: LatticeOperator, rhs: Tensor, tolerance: Tensor)
     if bool(bad.any()):
         largest = float(outside[bad].abs().amax())
         raise InputError(
-            "A is singular and b is outside its range: on a floating component of the lattice, where x is determined "
-            f"up to a constant only, b has a mean of size {largest:.3g}, which must be zero; subtract it."
+            "A is singular and b is outside its range: on a floating component of the lattice (one without prescribed "
+            f"values), b has the mean {largest:.3g}, which must be zero; subtract the mean of b there."
         )
 
 
@@ -162,11 +163,14 @@ def _eigenvalue_bound(bound: Any, name: str, rhs: Tensor) -> Tensor | None:
     numbers = to_tensor(bound, name)
     require_finite(numbers, name)
     if not bool((numbers > 0).all()):
-        raise InputError(f"{name} must be positive, as the smallest eigenvalue of a positive definite operator is.")
+        raise InputError(
+            f"{name} must be positive, but has the value {float(numbers.min()):.3g}; give a positive lower bound on "
+            f"the smallest eigenvalue, or leave {name} out."
+        )
     count = rhs.numel() // rhs.shape[-1]
     if numbers.numel() not in (1, count):
         raise InputError(
-            f"{name} has {numbers.numel()} entries, but b has {count} right-hand sides; give one number, or one per "
+            f"{name} has {numbers.numel()} entries, but b has {count} right-hand sides; give one value, or one per "
             "right-hand side."
         )
     return numbers.reshape(-1)

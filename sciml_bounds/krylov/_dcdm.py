@@ -2,7 +2,7 @@
 
 Reference: Kaneda, Akar, Chen, Kala, Hyde, Teran, "A deep conjugate direction method for iteratively solving linear
 systems", ICML 2023, arXiv:2205.10763. We follow the code of its authors (commit 8cee1c5 of `ayano721/2023_DCDM`):
-additions follow the activation, and there are no normalisation layers. Axes are (b, channel, *space).
+additions follow the activation, and there are no normalisation layers. Tensors have the axes (b, channel, *space).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def pooled(u: Tensor) -> Tensor:
 
 
 class DirectionNetwork(nn.Module):
-    """Network from a residual (b, 1, *space) to a search direction of the same shape; lattice lengths must be even.
+    """Network that maps a residual (b, 1, *space) to a search direction of the same shape; space lengths must be even.
 
     Parameters
     ----------
@@ -42,10 +42,10 @@ class DirectionNetwork(nn.Module):
     before : int
         Number of pairs of convolutions on the fine lattice, before coarsening.
     coarse, after : int
-        Numbers of residual blocks of two convolutions on the coarse lattice, and then on the fine lattice.
+        Numbers of residual blocks, each of two convolutions, on the coarse lattice and then on the fine lattice.
     """
 
-    #: Lattice lengths must be multiples of this.
+    #: Lattice lengths must be multiples of this number.
     multiple = 2
 
     def __init__(self, dim: int, *, channels: int = 16, before: int = 2, coarse: int = 3, after: int = 2) -> None:

@@ -1,8 +1,8 @@
 """Training losses for search directions: the residual that remains after one line search.
 
-The loss of a direction q for a right-hand side b of norm one is ||b - alpha A q||^2, with the step alpha = q.b / q.A q
-of least energy; one value per sample. The size and sign of q do not matter. Reference: Kaneda et al., ICML 2023,
-section 4, as implemented by its authors.
+The loss of a direction q for a right-hand side b of norm one is ||b - alpha A q||^2, where the step length alpha = q.b
+/ q.A q minimises the energy along q. Each sample has its own loss; the scale and sign of q do not matter. Reference:
+Kaneda et al., ICML 2023, section 4, as implemented by its authors.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class LineSearchLoss:
     Parameters
     ----------
     operator : LinearOperator or symmetric matrix
-        The operator A. Its vectors are the flattened fields, last axis fastest. A batch of operators needs as many
-        samples.
+        The operator A. Its vectors are the flattened fields, last axis fastest. A batch of operators requires one
+        sample per operator.
 
     Raises
     ------
     InputError
-        If `operator` is not a linear operator; from a call, if the shape of fields does not match it.
+        If `operator` is not a linear operator; when the loss is called, if fields do not have one value per unknown.
 
     Examples
     --------
@@ -48,12 +48,12 @@ class LineSearchLoss:
         self.operator = aslinearoperator(operator)
 
     def __call__(self, prediction: Tensor, target: Tensor, inputs: Tensor | None = None) -> Tensor:
-        """Compute the loss (b,) of directions for right-hand sides, both of shape (b, 1, *space)."""
+        """Return the loss (b,) of directions (b, 1, *space) for right-hand sides of the same shape."""
         _require_tensors(prediction, target)
         if prediction.shape != target.shape or math.prod(prediction.shape[1:]) != self.operator.shape[0]:
             raise InputError(
                 f"directions have shape {tuple(prediction.shape)} and right-hand sides {tuple(target.shape)}; both "
-                f"must be (b, 1, *space) with {self.operator.shape[0]} points, the number of unknowns of the operator."
+                f"must be (b, 1, *space) with {self.operator.shape[0]} points, one per unknown of the operator."
             )
         q, b = (field.flatten(1).to(self.operator.dtype) for field in (prediction, target))
         return _remaining(q, b, _Product.apply(q, self.operator)).to(prediction.dtype)
@@ -79,7 +79,7 @@ def line_search_loss(prediction: Tensor, target: Tensor, inputs: Tensor | None =
     Raises
     ------
     InputError
-        If shapes do not match, or the geometry has other values.
+        If shapes do not match, or the geometry has values other than 0, 1 and 2.
     """
     _require_tensors(prediction, target)
     if target.ndim < 3 or target.shape != (len(prediction), 2, *prediction.shape[2:]) or prediction.shape[1] != 1:
@@ -97,8 +97,9 @@ def line_search_loss(prediction: Tensor, target: Tensor, inputs: Tensor | None =
 def contraction_loss(prediction: Tensor, target: Tensor, inputs: Tensor | None = None) -> Tensor:
     """Compute log10(||b - alpha A q|| / ||b||); arguments as for `line_search_loss`.
 
-    This loss weights all geometries equally, whereas `line_search_loss` is dominated by the worst ones. It is computed
-    in double precision and bounded below by its round-off. A sample with b = 0 has loss 0 for every direction.
+    The logarithm gives all geometries equal weight, whereas `line_search_loss` is dominated by those with the largest
+    residuals. The loss is computed in float64, and ratios below round-off are replaced by round-off. A sample with b =
+    0 has loss 0 for every direction.
     """
     _require_tensors(prediction, target)
     remaining = line_search_loss(prediction.double(), target.double())
@@ -108,10 +109,10 @@ def contraction_loss(prediction: Tensor, target: Tensor, inputs: Tensor | None =
 
 
 def pressure_product(p: Tensor, geometry: Tensor) -> Tensor:
-    """Apply the pressure matrix to cell values (b, *space): the sum of the fluxes out of each fluid cell.
+    """Return the sum of the fluxes out of each fluid cell: the pressure matrix applied to cell values p (b, *space).
 
-    Walls surround the box; p is zero in air, and there is no flux into solids. Fluxes are plain differences of
-    neighbours, so a diagonal entry is the number of neighbours that are not solid.
+    Walls surround the box, p is zero in air, and no flux enters solids. A flux is the difference of two neighbouring
+    values, so a diagonal entry of the matrix is the number of neighbours that are not solid.
     """
     fluid = geometry == FLUID
     p = torch.where(fluid, p, 0.0)
@@ -135,7 +136,7 @@ def _require_tensors(prediction: Tensor, target: Tensor) -> None:
 
 
 def _remaining(q: Tensor, b: Tensor, product: Tensor) -> Tensor:
-    """Return ||b - alpha A q||^2 of each row, with the best step alpha along q and product = A q."""
+    """Return ||b - alpha A q||^2 per row, with product = A q and the step length alpha = q.b / q.A q."""
     curvature, slope = inner(q, product), inner(q, b)
     alpha = torch.where(curvature > 0, slope / torch.where(curvature > 0, curvature, 1.0), 0.0)
     squared: Tensor = (b - alpha.unsqueeze(1) * product).square().sum(1)

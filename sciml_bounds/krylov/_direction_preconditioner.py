@@ -26,8 +26,8 @@ __all__ = ["DirectionPreconditioner", "cycle_preconditioner", "direction_precond
 #: Number of residuals per forward pass of a network.
 PREDICT_BATCH_SIZE = 16
 
-#: Torch takes a slow path on the CPU when it convolves 16 channels of a single sample with at most this number of
-#: points along the first two axes together.
+#: On the CPU, torch uses a slow algorithm to convolve 16 channels of a single sample if the first two axes together
+#: have at most this number of points.
 SLOW_CONVOLUTION_POINTS = 20480 // 16
 
 
@@ -50,7 +50,7 @@ class DirectionModel(Protocol):
 
 @dataclass(frozen=True)
 class _VectorLattice:
-    """The lattice of the vectors.
+    """The lattice on which the vectors of a linear system are defined.
 
     Attributes
     ----------
@@ -59,9 +59,9 @@ class _VectorLattice:
     geometry : Tensor
         SOLID, FLUID or AIR at each point, shape (1 or b, *space).
     centre : callable
-        Projects fields (b, *space) onto the range of the operator, by removing their part in its null space.
+        Projection of fields (b, *space) onto the range of the operator, which removes their part in the null space.
     mirrors : tuple of (int, int)
-        Axis (counted from the end) and end (0 or 1) of the open sides across which residuals are mirrored.
+        The open sides across which residuals are mirrored: the axis, counted from the last, and its end, 0 or 1.
     dtype, device : torch.dtype, torch.device
         Precision and device of the vectors.
     """
@@ -88,13 +88,13 @@ def direction_preconditioner(
         a `LatticeOperator` or its system (see `Smoke.pressure_systems`), or the number of points along each axis (for
         vectors in float64, last axis fastest).
     geometry : array or Tensor, shape (batch..., *space), optional
-        Type of each point: 0 solid, 1 fluid, 2 air (zero is prescribed there). By default that of the problem; for a
-        `LatticeOperator`, points without neighbours are solid; for a sequence of int, all points are fluid. Directions
-        are zero outside the fluid.
+        Type of each point: 0 solid, 1 fluid, 2 air, where zero is prescribed. The default is the geometry of the
+        problem. For a `LatticeOperator`, the default has solids at points without neighbours; for a sequence of int,
+        all points are fluid. Directions are zero outside the fluid.
     published : bool
-        Search along the network's direction and the last two directions only, as published. By default the residual is
-        a search direction too; without it, a network that does not suit the problem can be slower than steepest
-        descent, or fail.
+        If True, search along the network's direction and the last two directions only, as in the paper. By default the
+        residual is a search direction too; without it, a network that does not suit the problem can be slower than
+        steepest descent, or fail.
 
     Returns
     -------
@@ -104,17 +104,18 @@ def direction_preconditioner(
     Raises
     ------
     InputError
-        If the network is for another number of axes or on another device, or the geometry has another shape or other
-        values.
+        If the network has another number of axes than the lattice or is on another device than the problem, or if the
+        geometry has the wrong shape or values other than 0, 1 and 2.
 
     Notes
     -----
-    A network sees the points of the lattice only, and treats its ends as walls, as in the training data
-    `ritz-poisson-2d` and `-3d`. So it sees open sides if they are points of the lattice: nodes with a prescribed value,
-    or a layer of air in `geometry`. Open sides of a `LatticeOperator` only add to the diagonal of their points. We make
-    them visible by mirroring (which the published networks do not do): the residual is continued with opposite sign
-    into a mirror image of the box behind the side, surrounded by walls again. This doubles the work for each axis with
-    an open side. If both sides of an axis are open, only the last one is mirrored.
+    A network knows the boundary only from the lattice points, and treats the ends of the lattice as walls, as in the
+    training data `ritz-poisson-2d` and `-3d`. It recognises an open side that consists of lattice points: nodes with a
+    prescribed value, or a layer of air in `geometry`. The open sides of a `LatticeOperator` have no lattice points;
+    they only add to the diagonal. To make them visible (which the published networks do not do), the residual is
+    continued with opposite sign into a mirror image of the box behind the open side, and this larger box is surrounded
+    by walls. Mirroring doubles the work for each axis with an open side. If both sides of an axis are open, only the
+    last one is mirrored.
 
     On floating components of the fluid, where the solution is determined up to a constant, the mean of each direction
     is subtracted. This is not done if `problem` is a sequence of int.
@@ -141,7 +142,10 @@ def direction_preconditioner(
             f"use weights for {len(place.space)} axes."
         )
     if weight.device != place.device:
-        raise InputError(f"the weights are on {weight.device} and the problem on {place.device}; move one of them.")
+        raise InputError(
+            f"the weights of the network are on {weight.device}, but the problem is on {place.device}; move the "
+            f"network to {place.device} with its method to()."
+        )
     checked = place.geometry if geometry is None else _checked_geometry(geometry, place)
     return DirectionPreconditioner(model, place, checked, published=published)
 
@@ -152,10 +156,13 @@ def cycle_preconditioner(model: DirectionModel, problem: Any, *, geometry: Any, 
     Raises
     ------
     InputError
-        If a geometry is given, the problem has no operator, or the cycle does not support it (`LearnedCycle.as_cycle`).
+        If `geometry` or `published` is given, the problem has no operator, or `LearnedCycle.as_cycle` does not support
+        it.
     """
     if geometry is not None or published:
-        raise InputError("a learned cycle is built from the operator of the problem; leave out geometry and published.")
+        raise InputError(
+            "a learned cycle is built from the operator of the problem; leave out the arguments geometry and published."
+        )
     problem = getattr(problem, "problem", problem)
     if isinstance(problem, Diffusion):
         problem = node_system(problem.detach()).operator
@@ -171,10 +178,10 @@ def cycle_preconditioner(model: DirectionModel, problem: Any, *, geometry: Any, 
 
 
 class DirectionPreconditioner(LinearOperator):
-    """Map from residuals to the directions of a network.
+    """Linear operator interface of a direction network: the map from residuals to directions.
 
-    Residuals are scaled to norm one for the network, and directions are scaled back: up to rounding, the map is
-    homogeneous of degree one.
+    Residuals are scaled to norm one before the network is evaluated, and directions are scaled back. So the map is
+    homogeneous of degree one, up to rounding.
     """
 
     symmetric = None
@@ -235,7 +242,7 @@ def _with_images(field: Tensor, mirrors: Sequence[tuple[int, int]], sign: float)
 
 
 def _odd_part(field: Tensor, mirrors: Sequence[tuple[int, int]]) -> Tensor:
-    """Reverse `_with_images` with sign -1: return the odd part, which removes the undetermined constant."""
+    """Invert `_with_images` with sign -1 by taking the odd part, in which an undetermined constant cancels."""
     for axis, end in reversed(mirrors):
         first, second = field.chunk(2, axis)
         field = first - second.flip(axis) if end else second - first.flip(axis)
@@ -316,7 +323,10 @@ def _checked_geometry(geometry: Any, place: _VectorLattice) -> Tensor:
     try:
         found = torch.as_tensor(geometry)
     except (TypeError, ValueError, RuntimeError):
-        raise InputError("the geometry cannot be read as an array; give one number per point.") from None
+        raise InputError(
+            f"the geometry is a {type(geometry).__name__} that cannot be converted to an array; give one number per "
+            "point."
+        ) from None
     if tuple(found.shape[-len(place.space) :]) != place.space or found.ndim < len(place.space):
         raise InputError(
             f"the geometry has shape {tuple(found.shape)}, but the vectors lie on a lattice of {_shape(place.space)} "

@@ -1,10 +1,13 @@
 """Bounds and estimates of the A-norm error of conjugate gradients.
 
-Lower bound: ||x - x_k||_A^2 >= sum over the following steps of alpha_j r_j.d_j, for any directions with exact line
-search (each term is the decrease of the energy in one step). Upper bound: Gauss-Radau quadrature with a node mu below
-the spectrum of M A, updated as in Meurant, Tichy, "On computing quadrature-based bounds for the A-norm of the error in
-conjugate gradients", Numer. Algorithms 62 (2013) 163-191, formula (3.6). It is a bound only if mu is below the
-spectrum. Here M is the preconditioner, an approximate inverse of A.
+Notation: x_k is the k-th iterate, r_k its residual, d_k the search direction, alpha_k the step length, and M the
+preconditioner, an approximate inverse of A.
+
+Lower bound: ||x - x_k||_A^2 >= sum over the computed steps j >= k of alpha_j r_j.d_j, for any directions with exact
+line search; each term is the decrease of the energy in one step. Upper bound: Gauss-Radau quadrature with a node mu
+below the spectrum of M A, updated as in Meurant, Tichy, "On computing quadrature-based bounds for the A-norm of the
+error in conjugate gradients", Numer. Algorithms 62 (2013) 163-191, formula (3.6). It is not a bound if mu lies above
+the smallest eigenvalue.
 """
 
 from __future__ import annotations
@@ -22,22 +25,22 @@ SPECTRUM_MARGIN = 1e4
 
 
 def energy_lower_bounds(decreases: Tensor) -> Tensor:
-    """Return lower bounds of the A-norm error at the m + 1 iterates, from energy decreases alpha_j r_j.d_j (m, b)."""
+    """Return lower bounds on the A-norm error at the m + 1 iterates, from energy decreases alpha_j r_j.d_j (m, b)."""
     with_zero = torch.cat([decreases, decreases.new_zeros(1, decreases.shape[1])])
     return with_zero.flip(0).cumsum(0).flip(0).sqrt()
 
 
 def gauss_radau(alphas: Tensor, betas: Tensor, rz: Tensor, mu: Tensor) -> Tensor:
-    """Return upper bounds of the A-norm error at each iterate of (preconditioned) conjugate gradients.
+    """Return upper bounds on the A-norm error at each iterate of (preconditioned) conjugate gradients.
 
     Parameters
     ----------
     alphas, betas : Tensor
-        Step lengths and direction coefficients of the m steps, shape (m, b); `betas[k]` forms direction k + 1.
+        Step lengths and direction coefficients of the m steps, shape (m, b); `betas[k]` belongs to direction k + 1.
     rz : Tensor
-        r.M r at the m + 1 iterates, shape (m + 1, b).
+        Inner products r.M r of the residual r and the preconditioned residual at the m + 1 iterates, shape (m + 1, b).
     mu : Tensor
-        Lower bound of the spectrum of M A, shape (b,).
+        Lower bound on the spectrum of M A, shape (b,).
 
     Returns
     -------
@@ -66,7 +69,7 @@ def smallest_ritz_value(alphas: Tensor, betas: Tensor, steps: Tensor) -> Tensor:
     """Return the smallest eigenvalue of the Lanczos matrix of each sample, shape (b,).
 
     `alphas` and `betas` (m, b) are as in `gauss_radau`, and `steps` (b,) is the number of steps of each sample. The
-    eigenvalue is larger than the smallest eigenvalue of M A, so error bounds based on it are estimates only.
+    eigenvalue is larger than the smallest eigenvalue of M A, so error bounds computed from it are estimates only.
     """
     smallest, device = [], alphas.device
     together = torch.cat([alphas, betas, steps.to(alphas)[None]]).cpu()  # one transfer from the device
@@ -86,8 +89,8 @@ def smallest_ritz_value(alphas: Tensor, betas: Tensor, steps: Tensor) -> Tensor:
 
 
 def residual_bound(residual_norm: Tensor, round_off: Tensor, eigenvalue_lower: Tensor) -> Tensor:
-    """Return the upper bound (||b - A x|| + round-off) / sqrt(mu) of the A-norm error, shape (b,).
+    """Return the upper bound (||b - A x|| + round-off) / sqrt(mu) on the A-norm error, shape (b,).
 
-    `round_off` bounds the rounding error of the computed residual, and mu is a lower bound of the spectrum of A.
+    `round_off` bounds the rounding error of the computed residual, and mu is a lower bound on the spectrum of A.
     """
     return (residual_norm + round_off) / eigenvalue_lower.sqrt()

@@ -1,8 +1,8 @@
 """A multigrid cycle for the pressure of a fluid, with learned coarse operators and smoothing.
 
-Galerkin products take a third of the set-up time of a cycle, and their dense stencils a third of its work. Here every
-coarse operator couples nearest neighbours only. A small network computes its conductances from the finer ones, and the
-lengths of the smoothing steps are learned for each level.
+In a classical cycle, Galerkin products take a third of the set-up time, and the dense stencils of the products a third
+of the work. Here every coarse operator couples nearest neighbours only: a small network computes its conductances from
+those of the finer level. The lengths of the smoothing steps are learned for each level.
 
 For all weights, the cycle is symmetric and positive definite. Conductances are exponentials of the network output, so
 every level is positive semi-definite. Pre- and post-smoothing are the same polynomial of the operator scaled by its
@@ -57,13 +57,13 @@ SMALLEST_ROOT = 0.02
 #: Largest absolute value of the smoothing polynomial between its first root and 1.
 MAX_AMPLIFICATION = 0.999
 
-#: Cut-off for the logarithms of ratios of conductances that the network gets.
+#: Largest absolute value of an input of the network; the inputs are logarithms of ratios of conductances.
 MAX_LOG_RATIO = 6.0
 
 #: Relative difference below which two conductances count as equal.
 EQUAL_CONDUCTANCE_TOL = 1e-3
 
-#: Alternative to the cycle for operators that it does not support.
+#: What error messages recommend for operators that the cycle does not support.
 _INSTEAD = "M from sb.prepare(problem, method='multigrid').as_preconditioner(), or sb.solve with that method"
 
 Axes = tuple[bool, bool, bool]
@@ -109,10 +109,10 @@ class LearnedCycle(nn.Module):
     sweeps : int
         Number of smoothing steps before and after each coarse correction.
     width : int
-        Width of the network that computes coarse conductances.
+        Width of the network that computes the conductances of coarse levels.
     unrolled : int
         Number of conjugate-gradient iterations that `along` applies in training mode, so that the loss depends on the
-        convergence of the iteration. In evaluation mode it applies one cycle.
+        convergence of the iteration. In evaluation mode `along` applies one cycle.
     """
 
     multiple = 1
@@ -140,12 +140,12 @@ class LearnedCycle(nn.Module):
     def coarse_operator(
         self, k: int, operator: LatticeOperator, axes: Axes, weights: Tensor, defect: Tensor
     ) -> LatticeOperator:
-        """Return the operator of the level below the k-th one.
+        """Return the operator on level k + 1, which is coarser than `operator` on level k.
 
-        A coarse edge stands for many paths between two coarse planes, each of two fine edges, weighted by the
-        interpolation. Its conductance has a lower bound (values within a plane are free: the sum over the paths of both
-        edges in series) and an upper bound (values within a plane are equal: the sum of their means). The learned
-        conductance lies between the two bounds or near them.
+        A coarse edge replaces many paths between two coarse planes. Each path consists of two fine edges and is
+        weighted by the interpolation. The conductance of the coarse edge has a lower bound (values within a plane are
+        free: the sum over the paths of both edges in series) and an upper bound (values within a plane are equal: the
+        sum over the paths of the mean of both edges). The learned conductance lies between the two bounds or near them.
         """
         level = min(k, LEVELS - 1)
         offsets, T, c = operator.offsets, operator.conductance, operator.absorption
@@ -157,9 +157,9 @@ class LearnedCycle(nn.Module):
         return LatticeOperator(offsets, self._between(level, lower, upper), absorption)
 
     def _between(self, level: int, lower: Tensor, upper: Tensor) -> Tensor:
-        """Return the conductance of each coarse edge, given its lower and upper bounds (k, b, x, y, z).
+        """Return the conductance of each coarse edge, given lower and upper bounds (k, b, x, y, z) on it.
 
-        Edges in a uniform medium, which are most edges, share one evaluation of the network.
+        Edges in a uniform medium, which are the majority, share one evaluation of the network.
         """
         largest = lower.amax(0)
         special = (lower > 0) & (
@@ -186,11 +186,11 @@ class LearnedCycle(nn.Module):
     # --- with gradients -----------------------------------------------------------------------------------------------
 
     def kernels(self, geometry: Tensor) -> Hierarchy:
-        """Return the hierarchy of the pressure equation around solids, geometry (b, *space)."""
+        """Return the levels of the cycle for the pressure equation around solids, with the geometry (b, *space)."""
         return self.hierarchy(pressure_operator(geometry))
 
     def hierarchy(self, operator: LatticeOperator) -> Hierarchy:
-        """Return the hierarchy of an operator."""
+        """Return the levels of the cycle for an operator."""
         _require_neighbours(operator)
         survey = operator.survey()
         walls = walls_of(operator, survey)
@@ -212,7 +212,7 @@ class LearnedCycle(nn.Module):
         return Hierarchy(operator, operators, scales, coarsened, transfers, _pseudo_inverse(current), fluid)
 
     def along(self, hierarchy: Hierarchy, r: Tensor) -> Tensor:
-        """Apply to residuals (b, 1, *space): one cycle, or in training mode `unrolled` conjugate-gradient steps."""
+        """Apply one cycle to residuals (b, 1, *space), or in training mode `unrolled` conjugate-gradient iterations."""
         space = hierarchy.operator.lattice
         if self.training and not hierarchy.scales:
             raise InputError(
@@ -224,7 +224,7 @@ class LearnedCycle(nn.Module):
         return x.reshape(r.shape)
 
     def apply_cycle(self, hierarchy: Hierarchy, b: Tensor) -> Tensor:
-        """Apply one cycle to (b, x, y, z)."""
+        """Apply one cycle to right-hand sides (b, x, y, z)."""
         return hierarchy.fluid * self._level(hierarchy, self.steps().to(b.dtype), 0, hierarchy.fluid * b)
 
     def _level(self, levels: Hierarchy, steps: Tensor, k: int, b: Tensor) -> Tensor:
@@ -257,17 +257,19 @@ class LearnedCycle(nn.Module):
 
     @torch.no_grad()
     def as_cycle(self, operator: LatticeOperator) -> Cycle:
-        """Return the cycle of an operator, applied by the compiled multigrid kernels.
+        """Return the cycle for an operator, to be applied by the compiled multigrid kernels.
 
         Raises
         ------
         InputError
-            If the operator has one axis, or another number of axes than the weights are for; if it couples more than
-            nearest neighbours or is periodic; or if weights are not finite.
+            If the operator has one axis or not `dim` axes, couples more than nearest neighbours or is periodic, or if
+            weights are not finite.
         """
         _require_neighbours(operator)
         if not all(bool(torch.isfinite(weight).all()) for weight in self.parameters()):
-            raise InputError("the weights contain NaN or infinity; load other weights, or train with a smaller lr.")
+            raise InputError(
+                "the weights contain NaN or infinity; load other weights, or train again with a smaller learning rate."
+            )
         if len(operator.offsets) == 1:
             raise InputError(
                 f"the learned cycle is for two or three dimensions, but the operator has one; use {_INSTEAD}."
@@ -287,7 +289,7 @@ class LearnedCycle(nn.Module):
 
 
 def pressure_operator(geometry: Tensor) -> LatticeOperator:
-    """Return the operator of `pressure_product`: a box surrounded by walls, geometry (b, *space).
+    """Return the lattice operator of the pressure matrix of `pressure_product`, for a geometry (b, *space).
 
     Points outside the fluid are isolated; each air neighbour of a fluid point adds to its absorption.
     """
@@ -321,8 +323,8 @@ def _require_neighbours(operator: LatticeOperator) -> None:
 def _contraction_factor(lengths: np.ndarray) -> float:
     """Return the factor for the step lengths w that keeps prod (1 - w t) within (-1, 1) for all t in (0, 1].
 
-    Shorter steps stretch the polynomial in t: after scaling, its part before the first t where it is too large covers
-    the interval.
+    Shorter steps stretch the polynomial along t. With the factor returned, the interval (0, 1] ends before the
+    polynomial leaves (-1, 1).
     """
     t = np.linspace(0.0, 1.0, 2049)
     size = np.abs(np.prod(1 - lengths[:, None] * t, 0))
@@ -337,7 +339,7 @@ def _factor(logarithm: Tensor) -> Tensor:
 
 
 def _bounds(t: Tensor, axis: int, axes: Axes, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Return lower and upper bounds of the coarse conductances along an axis, from the fine ones t (b, x, y, z)."""
+    """Return lower and upper bounds on the coarse conductances along an axis, from the fine ones t (b, x, y, z)."""
     bounds = [t]
     if axes[axis]:
         first, second = halves(t, axis)
@@ -349,7 +351,7 @@ def _bounds(t: Tensor, axis: int, axes: Axes, weights: Tensor) -> tuple[Tensor, 
 
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:
-    """Return a / b where b > 0, and zero elsewhere, where the iteration has ended."""
+    """Return a / b where b > 0; zero elsewhere, where the iteration has ended."""
     found: Tensor = torch.where(b > 0, a / torch.where(b > 0, b, 1.0), 0.0)
     return found
 
@@ -366,7 +368,7 @@ def _absolute_row_sums(A: LatticeOperator) -> Tensor:
 
 
 def _pseudo_inverse(A: LatticeOperator) -> Tensor:
-    """Invert the coarsest matrices; the projection onto constants is added on each floating component."""
+    """Return the inverses of the coarsest matrices, with constants fixed on floating components."""
     matrix = dense(A)
     mean = matrix.diagonal(dim1=1, dim2=2).mean(1).view(-1, 1, 1)
     negligible = 1e-14 * mean.detach().unsqueeze(-1)

@@ -1,6 +1,6 @@
 """Networks that map a residual to a search direction, for conjugate gradients.
 
-The loop takes the best step in the span of the network's direction, the residual and the previous directions
+Conjugate gradients take the best step in the span of the network's direction, the residual and the previous directions
 (`sciml_bounds.krylov._loop`), so a poor network costs iterations, never accuracy.
 """
 
@@ -50,7 +50,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 
 
 class LearnedDirections(nn.Module):
-    """A network from a residual to a search direction, on lattices of any size.
+    """A network that maps a residual to a search direction for conjugate gradients, on lattices of any size.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class LearnedDirections(nn.Module):
         For "dcdm": `channels=16`, `before=2` pairs of convolutions on the fine lattice, `coarse=3` residual blocks on
         the lattice with half the points along each axis, and `after=2` residual blocks on the fine lattice. For
         "multigrid": `levels=4` halvings of the lattice. For "cycle": `sweeps=6` smoothing steps, `width=16` of the
-        network for coarse conductances, and `unrolled=2` conjugate-gradient iterations in training mode.
+        network that computes coarse conductances, and `unrolled=2` conjugate-gradient iterations in training mode.
 
     Attributes
     ----------
@@ -130,7 +130,7 @@ class LearnedDirections(nn.Module):
         return self.along(x[:, :1], self.kernels(x[:, 1]))
 
     def kernels(self, geometry: Tensor) -> Kernels | Hierarchy:
-        """Return the kernels or levels for a geometry (b, *space), for networks that take one."""
+        """Return the kernels or levels that the network computes from a geometry (b, *space)."""
         if isinstance(self.network, LearnedCycle):
             return self.network.kernels(geometry)
         image = geometry_image(geometry).to(next(self.parameters()))
@@ -158,10 +158,10 @@ class LearnedDirections(nn.Module):
             Defines the lattice of the vectors: a `Diffusion` problem or a `Solver` prepared for it, a `LatticeOperator`
             or its system (see `Smoke.pressure_systems`), or the number of points along each axis (not for "cycle").
         geometry : array or Tensor, shape (batch..., *space), optional
-            Type of each point: 0 solid, 1 fluid, 2 air; by default that of the problem. Not for "cycle".
+            Type of each point: 0 solid, 1 fluid, 2 air; by default the geometry of the problem. Not for "cycle".
         published : bool
-            Search along the network's direction and the last two directions only, not along the residual too. Not for
-            "cycle".
+            If True, search along the network's direction and the last two directions only, without the residual. Not
+            for "cycle".
 
         Returns
         -------
@@ -171,8 +171,8 @@ class LearnedDirections(nn.Module):
         Raises
         ------
         InputError
-            If the network is for another number of axes or on another device, the geometry does not fit, or the
-            "cycle" does not support the operator.
+            If the network has another number of axes than the lattice or is on another device than the problem, the
+            geometry has the wrong shape or values, or the "cycle" does not support the operator.
         """
         from sciml_bounds.krylov._direction_preconditioner import cycle_preconditioner, direction_preconditioner
 
@@ -186,7 +186,7 @@ class LearnedDirections(nn.Module):
 
     @classmethod
     def load(cls, name_or_path: Path | str) -> LearnedDirections:
-        """Load a network from a file, or by the name of one that ships with the package, in evaluation mode.
+        """Load a network in evaluation mode, from a file or by the name of a network that ships with the package.
 
         Raises
         ------
@@ -204,12 +204,12 @@ class LearnedDirections(nn.Module):
     def published(name: str, dim: int = 3) -> LearnedDirections:
         """Return a published network with random weights: "dcdm-64", "dcdm-128", "multigrid-4" or "multigrid-5".
 
-        They have 97,457, 152,881, 20,582 and 25,174 weights in 3-D. With dim=2 they have two-dimensional kernels.
+        In 3-D, these have 97,457, 152,881, 20,582 and 25,174 weights. With dim=2 they have two-dimensional kernels.
         """
         return LearnedDirections(**PUBLISHED[require_choice(name, "name", tuple(PUBLISHED))], dim=dim)
 
     def _padded(self, u: Tensor) -> Tensor:
-        """Pad (b, channel, *space) with zeros to lengths that the network can halve."""
+        """Pad (b, channel, *space) with zeros to the multiples of points that the network requires."""
         return functional.pad(u, _padding(u.shape[2:], self.network.multiple))
 
 

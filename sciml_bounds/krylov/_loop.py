@@ -5,7 +5,7 @@ for the form with explicit orthogonalisation against the last K directions; Kane
 deep conjugate direction method for iteratively solving linear systems", ICML 2023, for networks in that form.
 
 With a network, each step minimises the energy over the network's direction, the residual, and the directions in memory,
-so that each step is at least as good as one of steepest descent. Vectors may be complex, for Hermitian operators: inner
+so that each step is at least as good as a steepest-descent step. Vectors may be complex, for Hermitian operators: inner
 products conjugate their first factor.
 
 Notation: n unknowns, b samples of a batch; vectors have shape (b, n).
@@ -40,32 +40,33 @@ __all__ = ["Monitor", "check_tolerances", "default_rtol", "iterate"]
 #: Called after each iteration with its number, x (b, n) and the residual norms (b,); returning True stops the loop.
 Monitor = Callable[[int, Tensor, Tensor], bool | None]
 
-#: Maximum number of restarts after a recomputed residual turns out larger than the tolerance; then the reason is
-#: round-off.
+#: Maximum number of restarts of samples whose recomputed residual exceeds the tolerance; afterwards, they end with the
+#: reason round-off.
 MAX_RESTARTS = 5
 
-#: A sample whose residual is below 10 eps ||A|| ||x|| continues until the residual reaches the round-off of its rows.
-#: It stagnates if the residual has not fallen to `STAGNATION_RATIO` of its best value within `STAGNATION_ITERATIONS`
-#: iterations (or half of all iterations so far, if that is more), or after a restart. It still counts as converged to
-#: round-off if the residual is at most `ROW_LEVEL_SLACK` times the round-off level of the rows.
+#: A sample whose residual is below 10 eps ||A|| ||x|| continues until the residual reaches the round-off level of the
+#: rows, 10 eps || |A| |x| + |b| ||. It stagnates if the residual has not fallen to `STAGNATION_RATIO` of its best value
+#: within `STAGNATION_ITERATIONS` iterations (or half of all iterations so far, if that is more), or after a restart. It
+#: still counts as converged to round-off if the residual is at most `ROW_LEVEL_SLACK` times the round-off level of the
+#: rows.
 STAGNATION_RATIO, STAGNATION_ITERATIONS, ROW_LEVEL_SLACK = 0.5, 20, 10.0
 
-#: Default number of directions kept for a preconditioner that is not known to be linear, as published.
+#: Default number of directions kept for a preconditioner that is not known to be linear, as in the DCDM paper.
 LEARNED_MEMORY = 2
 
-#: A residual counts as linearly dependent on other directions if the part orthogonal to them is below this fraction of
-#: it. The network's direction may be the residual itself; its remainder is then rounding noise, and searching along it
-#: raised 256 iterations to 1,400.
+#: A residual counts as linearly dependent on other directions if at most this fraction of its norm is orthogonal to
+#: them. The network's direction may be the residual itself. The orthogonal part is then rounding noise, and searching
+#: along it raised the number of iterations from 256 to 1,400.
 DEPENDENCE_TOL = 1e-4
 
-#: Reasons by their number on the device. Running samples, and those that reach the last iteration, have the first one.
+#: Stopping reasons by index. Samples that still run, or have reached the last iteration, have index 0.
 _ENDS = (
     Reason.MAXITER, Reason.CONVERGED, Reason.ROUND_OFF, Reason.INDEFINITE, Reason.INDEFINITE_PRECONDITIONER,
     Reason.NO_NEW_DIRECTION, Reason.NOT_FINITE, Reason.STOPPED, Reason.STAGNATED,
 )  # fmt: skip
 _NUMBER = {reason: number for number, reason in enumerate(_ENDS)}
 
-#: Numbers of reasons that round-off can cause after convergence, in nearly singular systems: `MAXITER` and breakdowns.
+#: Indices of the reasons that round-off can cause after convergence of nearly singular systems: `MAXITER`, breakdowns.
 _BREAKDOWNS = {0, 3, 4, 5}
 
 
@@ -132,17 +133,17 @@ class _Search:
 
     @property
     def entry(self) -> _Direction:
-        """The direction in the form kept in memory."""
+        """The direction as a tuple (d, A d, d.A d), which is kept in memory."""
         return self.direction, self.product, torch.where(self.curvature > 0, self.curvature, 1.0)
 
     def length(self, going: Tensor) -> Tensor:
-        """Return the step lengths of least energy, zero for samples that have ended."""
+        """Return the step lengths that minimise the energy; zero for samples that have ended."""
         lengths: Tensor = torch.where(going & (self.curvature > 0), self.slope / self.entry[2], 0.0)
         return lengths
 
 
 def _where(which: Tensor | None, numbers: Tensor, otherwise: Tensor | float) -> Tensor:
-    """Return `torch.where`, with None for a mask that is True everywhere."""
+    """Return `torch.where(which, numbers, otherwise)`, where the mask None means True everywhere."""
     return numbers if which is None else torch.where(which, numbers, otherwise)
 
 
@@ -177,9 +178,10 @@ class _Loop:
         self.floor = 10 * torch.finfo(b.dtype).eps
         self.tolerance = (rtol * self.rhs_norm).clamp_min(atol)
         self.history = _History()
-        self.ends = torch.zeros(len(b), dtype=torch.int64, device=b.device)  # numbers of `_ENDS`
+        self.ends = torch.zeros(len(b), dtype=torch.int64, device=b.device)  # indices into `_ENDS`
         self.running = torch.ones(len(b), dtype=torch.bool, device=b.device)
-        self.seen, self.whole, self.alive = self.running, True, len(b) > 0  # running samples, all, any: host copies
+        # Copies on the host of the mask of running samples, and of whether all or any of them run.
+        self.seen, self.whole, self.alive = self.running, True, len(b) > 0
         self.iterations = torch.zeros_like(self.ends)
         self.dropped = torch.zeros_like(self.ends) if self.learned else None
         self.one = torch.ones_like(self.tolerance)
@@ -204,14 +206,14 @@ class _Loop:
         self.A.residual_into(self.x, self.b, self.r)
 
     def round_off_level(self) -> Tensor:
-        """Return 10 eps ||A|| ||x||; residuals below it are round-off."""
+        """Return 10 eps ||A|| ||x||; a residual below this level consists of round-off."""
         level = self.unit_level * self.size
         return torch.where(self.size < self.infinity, level, self.zero)  # ||x||^2 may overflow
 
     def row_level(self, level: Tensor) -> Tensor:
-        """Return the smaller of a round-off level and 10 eps || |A| |x| + |b| ||, if that is known.
+        """Return the smaller of `level` and 10 eps || |A| |x| + |b| ||; `level` if |A| |x| is unknown.
 
-        The latter is much smaller if the sizes of rows differ by orders of magnitude.
+        The second level is much smaller if the sizes of rows differ by orders of magnitude.
         """
         sizes = self.A.product_sizes(self.x)
         if sizes is None:
@@ -227,17 +229,17 @@ class _Loop:
             self.running = self.running & ~which
 
     def positive(self, numbers: Tensor, among: Tensor | None) -> Tensor | None:
-        """Return the mask of samples in `among` with a positive finite number; None if all samples have one."""
+        """Return the mask of samples in `among` whose number is positive and finite; None if all are."""
         if among is None and not self.on_device and all(0 < number < math.inf for number in numbers.tolist()):
             return None
         mask = (numbers > 0) & (numbers < torch.inf)
         return mask if among is None else mask & among
 
     def mark_converged(self, going: Tensor | None, others: Iterable[tuple[Tensor, Reason]] = ()) -> None:
-        """End the samples whose residual is small enough, or not finite.
+        """End the samples whose residual has reached the tolerance or is not finite.
 
-        `going` is the mask of samples that took a step (None for all). If some did not, the masks and reasons in
-        `others` take precedence.
+        `going` is the mask of samples that took a step (None: all). For the others, the masks and reasons in `others`
+        take precedence.
         """
         if going is None and self.whole and not self.on_device:  # usually, no sample is near its end
             above = self.positive(self.norm - torch.maximum(self.unit_level * self.size, self.tolerance), None)
@@ -360,7 +362,7 @@ class _Loop:
         self.mark_converged(self.running)
 
     def _search(self, v: Tensor, previous: Iterable[_Direction], floor: float) -> _Search:
-        """Make vectors A-orthogonal to previous directions; zero if at most the fraction `floor` remains."""
+        """Make v A-orthogonal to previous directions; zero where at most the fraction `floor` of its norm remains."""
         direction = v.clone()
         direction[~self.running] = 0.0
         for _ in range(2):  # vectors may be nearly dependent, and twice is enough (Kahan; Parlett, 1980)
@@ -385,7 +387,7 @@ class _Loop:
         return replace(search, curvature=curvature, slope=inner(search.direction, self.r))
 
     def restart_unconverged(self) -> None:
-        """Recompute the residuals of all samples, and restart those that have not converged after all."""
+        """Recompute the residuals of all samples, and restart the samples that have not reached the tolerance."""
         self.replace_residual()
         self.norm = vector_norm(self.r, dim=1)
         level = self.round_off_level()
@@ -405,7 +407,7 @@ class _Loop:
         self.memory.clear()
 
     def _reclassify_breakdowns(self, level: Tensor) -> None:
-        """Mark samples that broke down or ran out of iterations as converged if their residual is small enough."""
+        """Mark samples that broke down or ran out of iterations as converged if their residual is below `level`."""
         broke = (self.ends <= max(_BREAKDOWNS)) & ~self.converged
         for limit, reason in ((level, Reason.ROUND_OFF), (self.tolerance, Reason.CONVERGED)):
             self.ends = torch.where(broke & (self.norm <= limit), _NUMBER[reason], self.ends)

@@ -2,8 +2,8 @@
 
 Reference: Paige, Saunders, "Solution of sparse indefinite systems of linear equations", SIAM J. Numer. Anal. 12 (1975)
 617-629; with a preconditioner as in Elman, Silvester, Wathen, "Finite elements and fast iterative solvers" (2014),
-algorithm 4.1. A residual in the null space of A cannot be reduced; the ratio ||A r|| / ||r|| detects this and follows
-from the rotations at no cost (Choi, Paige, Saunders, SIAM J. Sci. Comput. 33 (2011) 1810-1836, section 3).
+algorithm 4.1. A residual r in the null space of A cannot be reduced. The ratio ||A r|| / ||r|| detects this case and
+follows from the rotations at no cost (Choi, Paige, Saunders, SIAM J. Sci. Comput. 33 (2011) 1810-1836, section 3).
 
 Notation: n unknowns, b samples of a batch; vectors have shape (b, n), and ||r||_M = sqrt(r.M r).
 """
@@ -27,12 +27,12 @@ from sciml_bounds.results import LinearSolution
 
 __all__ = ["MinresLoop", "minres", "require_positive"]
 
-#: Maximum number of restarts after a recomputed residual turns out larger than the tolerance; then the reason is
-#: round-off.
+#: Maximum number of restarts of samples whose recomputed residual exceeds the tolerance; afterwards, they end with the
+#: reason round-off.
 MAX_RESTARTS = 5
 
-#: Stop once a restart leaves more than this fraction of the true residual of the previous start, unless the residual is
-#: below `NEAR_TOLERANCE` times the tolerance: the rest is round-off of a few iterations.
+#: Stop if the true residual at a restart is larger than this fraction of the true residual at the previous restart,
+#: unless it is below `NEAR_TOLERANCE` times the tolerance, where it may be the round-off of a few iterations.
 RESTART_REDUCTION, NEAR_TOLERANCE = 0.5, 2.0
 
 #: r counts as a null vector of A if ||A r|| / (||A|| ||r||) is below the smaller of `NULL_RESIDUAL_EPS` eps and
@@ -49,13 +49,13 @@ EXPLOSION_SHARE, UNSOLVED_SHARE, MAX_EXPLOSION_EPS = 1e-3, 1e-3, 1e-10
 #: `MAX_DRIFT`, or has grown by the factor `MAX_GROWTH` in one step.
 DRIFT_SHARE, MAX_DRIFT, MAX_GROWTH = 0.1, 2.0, 1.1
 
-#: A stagnating residual counts as round-off up to this times eps || |A| |x| + |b| ||, as in conjugate gradients.
+#: A stagnating residual counts as round-off if it is at most this factor times eps || |A| |x| + |b| ||, as in CG.
 ROW_LEVEL_FACTOR = 100
 
-#: Reasons for which the recomputed residual decides about convergence; None if the iterations were used up.
+#: Stopping reasons after which the recomputed residual decides about convergence; None stands for the last iteration.
 _RECHECKED = (None, Reason.CONVERGED, Reason.STAGNATED, Reason.NOT_FINITE)
 
-#: Requirement on A and remedy, the end of error messages.
+#: Requirement on A and remedy: the end of several error messages.
 NEEDS = "MINRES needs a symmetric operator; use another method, or the normal equations A^T A x = A^T b."
 
 #: Requirement on the preconditioner.
@@ -65,8 +65,8 @@ NEEDS_OF_M = (
 
 ADVICE = {
     Reason.STAGNATED: (
-        "Up to round-off, the residual lies outside the range of A: A may be singular, and x is then a least-squares "
-        "solution; otherwise use a larger rtol."
+        "Up to round-off, the residual lies outside the range of A: if A is singular, x is a least-squares solution; "
+        "otherwise use a larger rtol."
     ),
     Reason.INDEFINITE_PRECONDITIONER: "The preconditioner gave v.Mv < 0; use a symmetric positive definite one.",
 }
@@ -89,13 +89,13 @@ def minres(
     Parameters
     ----------
     A : LinearOperator, matrix of torch, numpy, scipy or PETSc, or callable
-        The operator, shape (n, n); a callable maps vectors (..., n) to vectors (..., n). A consistent singular system
-        is solved too.
+        The operator, shape (n, n); a callable maps vectors (..., n) to vectors (..., n). A may be singular if b lies in
+        its range.
     b : array or Tensor, shape (..., n)
         Right-hand side; leading axes are a batch.
     M : same types as `A`, optional
-        Preconditioner: linear, symmetric and positive definite, an approximate inverse of the absolute value of A, such
-        as a block-diagonal one for a saddle-point system. If None, no preconditioning.
+        Preconditioner: linear, symmetric and positive definite, an approximate inverse of the absolute value of A. For
+        a saddle-point system, a block-diagonal preconditioner is usual. If None, no preconditioning.
     x0 : array or Tensor, shape (..., n), optional
         Initial guess; zero by default.
     rtol, atol : float or None, float
@@ -111,8 +111,9 @@ def minres(
     Returns
     -------
     LinearSolution
-        The solution, without error bounds. Its residual norms are ||b - A x||_M from the recurrence; they grow only at
-        restarts, where round-off had made the recurrence too small. The last one, `residual_norm`, is recomputed.
+        The solution, without error bounds. Its residual norms ||b - A x||_M come from the recurrence; they grow only at
+        restarts, which correct values that round-off has made too small. The last residual norm, `residual_norm`, is
+        recomputed from x.
 
     Raises
     ------
@@ -125,10 +126,10 @@ def minres(
     Notes
     -----
     An iteration takes one product with A and one with M. If round-off may have spoilt the recurrence, one more product
-    of each gives the true residual, and the iteration restarts from the best x if the two disagree. For definite A,
-    `cg` needs about as many iterations for the same residual, and also bounds the error. If A is singular and b outside
-    its range, the iteration stops as stagnated, usually at a least-squares solution; small systems with clustered
-    eigenvalues may end elsewhere (MINRES-QLP would not).
+    with each of them gives the true residual, and the iteration restarts from the best x if the two residuals disagree.
+    For definite A, `cg` needs about as many iterations for the same residual, and also bounds the error. If A is
+    singular and b outside its range, the iteration stops as stagnated, usually at a least-squares solution. For small
+    systems with clustered eigenvalues it may stop elsewhere (MINRES-QLP would not).
 
     References
     ----------
@@ -166,12 +167,12 @@ def minres(
 
 
 def require_positive(M: LinearOperator, like: Tensor, name: str) -> None:
-    """Check that a preconditioner is linear and symmetric; its sign is checked during the iteration.
+    """Check that a preconditioner is linear and symmetric; the iteration checks that it is positive definite.
 
     Raises
     ------
     InputError
-        If it is not linear or not symmetric.
+        If the preconditioner is not linear or not symmetric.
     """
     if M.linear is False:
         raise InputError(f"{name} is a {type(M).__name__}, which is not linear; {NEEDS_OF_M}")
@@ -192,7 +193,7 @@ def _solution(loop: MinresLoop, rhs: Tensor, start: float) -> LinearSolution:
 
 
 class MinresLoop:
-    """The state of one solve, which can be continued to a smaller tolerance at any time.
+    """The state of one MINRES solve, which can be continued to a smaller tolerance at any time.
 
     Parameters
     ----------
@@ -204,7 +205,7 @@ class MinresLoop:
         Initial guess, which is overwritten; zero by default.
     trusted : float
         At the end of a run, residuals above this fraction of ||b||_M are not recomputed, which saves a product with M.
-        By default all are recomputed.
+        By default all residuals are recomputed.
 
     Attributes
     ----------
@@ -217,7 +218,7 @@ class MinresLoop:
     norms : list of Tensor
         `norm` before each iteration and at the end.
     iterations : Tensor
-        Number of iterations of each sample, shape (b,).
+        Number of iterations per sample, shape (b,).
     reasons : list of (Reason or None)
         Why each sample ended; None for running samples.
     """
@@ -253,7 +254,7 @@ class MinresLoop:
         self._mark_converged()
 
     def run(self, maxiter: int, stopped: Callable[[], bool] | None = None) -> None:
-        """Iterate until every sample has ended, or `maxiter` times; `stopped` is called after each iteration."""
+        """Iterate until every sample has ended, at most `maxiter` times; `stopped` is called after each iteration."""
         count, restarts, last = 0, 0, torch.full_like(self.norm, torch.inf)
         while True:
             while bool(self.running.any()) and count < maxiter:
@@ -291,7 +292,7 @@ class MinresLoop:
         self._stop(~torch.isfinite(self.norm), Reason.NOT_FINITE)
 
     def _size(self, v: Tensor, z: Tensor) -> Tensor:
-        """Return sqrt(v.z) for z = M v; end samples where v.z is negative beyond round-off: M is not definite."""
+        """Return sqrt(v.z) for z = M v; end samples with v.z < 0 beyond round-off, since M is not definite."""
         square = inner(v, z)
         if not bool((square > 0).all()):
             negative = square < -1e3 * self.eps * v.norm(dim=1) * z.norm(dim=1)
@@ -319,7 +320,7 @@ class MinresLoop:
         self.gamma_old, self.gamma = gamma, gamma_new
 
     def _unit(self, product: Tensor) -> Tensor | None:
-        """Return powers of two (b, 1) by which A is divided to keep squares in range; None if all are 1."""
+        """Return powers of two (b, 1) by which A is divided to avoid overflow of squares; None if all are 1."""
         unit = binary_scales(product)
         outside = (unit > self.largest) | (unit < 1 / self.largest)
         return torch.where(outside, unit, 1.0) if bool(outside.any()) else None
@@ -370,9 +371,9 @@ class MinresLoop:
         self._mark_converged()
 
     def _grows(self, suspect: Tensor, along: Tensor, left: Tensor) -> Tensor:
-        """Return the samples whose true residual would grow in this step.
+        """Return the mask of samples whose true residual would grow in this step.
 
-        Computes the true residuals of `suspect` samples, and ends those whose recurrence is inaccurate.
+        Compute the true residuals of the samples in `suspect`, and end the samples whose recurrence is inaccurate.
         """
         trial = torch.where(suspect.unsqueeze(1), self.x + along * self.w, self.x)
         true_norm = self._true_norm(self.A.residual_into(trial, self.b, torch.empty_like(self.b)))
@@ -397,7 +398,7 @@ class MinresLoop:
         self._stop(self.norm <= self.tolerance, Reason.CONVERGED)
 
     def _restart_unconverged(self) -> None:
-        """Recompute the residuals, and restart samples that have not converged after all from their current x."""
+        """Recompute the residuals, and restart samples that have not reached the tolerance from their current x."""
         r = self.A.residual_into(self.x, self.b, torch.empty_like(self.b))
         self.euclidean = r.norm(dim=1)
         if bool((self.norm > self.trusted * self.rhs_norm).logical_and_(~self.parted).all()):
@@ -425,10 +426,10 @@ class MinresLoop:
         return torch.where(square >= 0, square.sqrt(), r.norm(dim=1))
 
     def _round_off_level(self) -> Tensor:
-        """Return the level below which residuals are round-off; zero if ||A|| is unknown or M changes the norm.
+        """Return the level below which a residual is round-off; zero if ||A|| is unknown or M changes the norm.
 
-        It is 10 eps ||A|| ||x||, or `ROW_LEVEL_FACTOR` eps || |A| |x| + |b| || if that is known and smaller, as it is
-        if the sizes of rows differ by orders of magnitude.
+        The level is 10 eps ||A|| ||x||, or `ROW_LEVEL_FACTOR` eps || |A| |x| + |b| || if this is known and smaller. It
+        is smaller if the sizes of rows differ by orders of magnitude.
         """
         if self.A.norm_upper is None or not isinstance(self.M, Identity):
             return torch.zeros_like(self.norm)
@@ -440,6 +441,6 @@ class MinresLoop:
 
 
 def _combined(old: Tensor, far: Tensor, last: Tensor, above: Tensor, new: Tensor, part: Tensor) -> Tensor:
-    """Return part new - above last - far old, written over `old`."""
+    """Return part * new - above * last - far * old, written over `old`."""
     old.mul_(-far.unsqueeze(1)).addcmul_(above.unsqueeze(1), last, value=-1)
     return old.addcmul_(part.unsqueeze(1), new)

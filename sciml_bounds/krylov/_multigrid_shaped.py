@@ -1,9 +1,10 @@
 """A linear network in the shape of a multigrid cycle, with kernels that depend on the local geometry.
 
 Reference: Lan, Gueidon, Kaneda, Panetta, Teran, "A neural-preconditioned Poisson solver for mixed Dirichlet and Neumann
-boundary conditions", ICML 2024, arXiv:2310.00177, as implemented by its authors (`kai-lan/MLPCG`). A convolution of an
-image of the geometry gives, at every point, the 3^d weights of its neighbours. The map from residual to direction is
-linear, and in general not symmetric. Axes are (b, channel, *space).
+boundary conditions", ICML 2024, arXiv:2310.00177, as implemented by its authors (`kai-lan/MLPCG`). The geometry is
+converted to an image, and a convolution of the image gives, at every point of a d-dimensional lattice, the weights of
+its 3^d neighbours. The map from residual to direction is linear, and in general not symmetric. Tensors have the axes
+(b, channel, *space).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from sciml_bounds.nn.network_input import is_recorded
 
 __all__ = ["AIR", "FLUID", "SOLID", "MultigridShapedNetwork", "check_geometry", "geometry_image"]
 
-#: Values of a geometry.
+#: Values of a geometry array.
 SOLID, FLUID, AIR = 0, 1, 2
 
 #: Maximum number of levels: with more, all lattices would be padded to more than a thousand points along each axis.
@@ -36,7 +37,7 @@ def check_geometry(geometry: Tensor) -> None:
     Raises
     ------
     InputError
-        If there is another value; the message has the first one and its sample.
+        If another value occurs; the message contains the first such value and its sample.
     """
     if is_recorded(geometry):
         return
@@ -48,20 +49,21 @@ def check_geometry(geometry: Tensor) -> None:
 
 
 def geometry_image(geometry: Tensor) -> Tensor:
-    """Return the one-hot channels AIR, FLUID, SOLID (b, 3, *space) of a geometry (b, *space)."""
+    """Return a geometry (b, *space) in one-hot encoding, with the channels AIR, FLUID, SOLID: shape (b, 3, *space)."""
     return torch.stack([geometry == AIR, geometry == FLUID, geometry == SOLID], 1)
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """The geometry-dependent kernels of a network.
+    """The kernels that a network computes from a geometry.
 
     Attributes
     ----------
     pre, post : list of Tensor
         Kernels at each point before and after the coarse levels, finest level first, shape (b, 3^d, *space).
     own, below : list of Tensor
-        Factors of the level's own field and of the field from the coarser level in their sum, shape (b, 1, 1, ...).
+        Factors of the level's own field and of the field from the coarser level when the two are added, shape (b, 1, 1,
+        ...).
     last : Tensor
         Kernels of the coarsest lattice.
     """
@@ -74,7 +76,7 @@ class Kernels:
 
 
 class MultigridShapedNetwork(nn.Module):
-    """Network from a residual and the image of a geometry to a search direction.
+    """Network that maps a residual and the one-hot image of a geometry to a search direction.
 
     Parameters
     ----------
@@ -104,7 +106,7 @@ class MultigridShapedNetwork(nn.Module):
         self.last = convolution(dim, 3, 3**dim, 3)
 
     def kernels(self, image: Tensor) -> Kernels:
-        """Return the kernels for an image (b, 3, *space), computed once for all residuals."""
+        """Return the kernels for one-hot images (b, 3, *space) of geometries, computed once for all residuals."""
         axes = tuple(range(2, image.ndim))
         images = [image]
         for _ in range(self.levels):
@@ -131,12 +133,12 @@ class MultigridShapedNetwork(nn.Module):
         return x
 
     def forward(self, r: Tensor, image: Tensor) -> Tensor:
-        """Return directions (b, 1, *space) for residuals on the geometries with this image (b, 3, *space)."""
+        """Return directions (b, 1, *space) for residuals, and one-hot images (b, 3, *space) of their geometries."""
         return self.along(self.kernels(image), r)
 
 
 def _weighted(kernels: Tensor, u: Tensor) -> Tensor:
-    """Apply the kernel of each point to its neighbourhood; u is zero outside the lattice."""
+    """Return at each point the sum of its kernel times the values of u around it; u is zero outside the lattice."""
     space = u.shape[2:]
     wide = functional.pad(u, (1, 1) * len(space))
     out = torch.zeros_like(u)

@@ -1,8 +1,8 @@
 """Lanczos with full reorthogonalisation, and training right-hand sides mixed from Ritz vectors.
 
 Reference for the mixing: Kaneda, Akar, Chen, Kala, Hyde, Teran, "A deep conjugate direction method for iteratively
-solving linear systems", ICML 2023, and the code of its authors. The lower part of the spectrum, which conjugate
-gradients reduce most slowly, gets nine times the weight.
+solving linear systems", ICML 2023, and the code of its authors. Ritz vectors in the lower part of the spectrum, where
+conjugate gradients converge most slowly, get nine times the weight.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["lanczos", "low_count", "mixed_right_hand_sides", "mixing_weights", "
 
 #: Weight of the low part of the spectrum relative to the rest.
 LOW_WEIGHT = 9.0
-#: Fraction of all vectors, beyond the lower half, that counts as low: 500 of 10,000.
+#: The low part of the spectrum is its lower half and this fraction of all vectors: 500 of 10,000.
 LOW_EXTRA_FRACTION = 0.05
 #: Ritz values below this fraction of the largest one belong to the null space.
 NULL_SPACE_TOL = 1e-9
@@ -38,7 +38,7 @@ def lanczos(A: Any, start: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
     start : Tensor
         First vector, shape (n,), not zero.
     steps : int
-        Dimension m of the space. The result is smaller if the Krylov space of `start` has fewer dimensions.
+        Dimension m of the space. The result has a smaller m if the Krylov space of `start` has fewer dimensions.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def lanczos(A: Any, start: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
 
     Notes
     -----
-    Each vector is orthogonalised twice against all previous ones. Otherwise Ritz values would appear more than once
+    Each vector is orthogonalised twice against all previous ones. Without this, Ritz values would appear more than once
     (Parlett, "The symmetric eigenvalue problem", 1980, chapter 13).
 
     Examples
@@ -90,17 +90,17 @@ def lanczos(A: Any, start: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def ritz_pairs(A: Any, count: int, *, like: Tensor | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Compute Ritz values and vectors of a positive semi-definite operator, spread over its spectrum.
+    """Compute Ritz values and Ritz vectors of a positive semi-definite operator, spread over its spectrum.
 
     Parameters
     ----------
     A : LinearOperator, matrix or callable
         Symmetric operator in any of the forms that `cg` takes.
     count : int
-        Number of Lanczos steps, starting from A g with random g, as published. Each step gives one pair; pairs in the
-        null space are dropped.
+        Number of Lanczos steps, starting from A g with a random vector g, as in the paper. Each step gives one pair of
+        a Ritz value and a Ritz vector; pairs in the null space are dropped.
     like : Tensor or None
-        A vector (n,) with the length, dtype and device of vectors; needed if A is a callable.
+        A vector (n,) with the length, dtype and device of the vectors of A; needed if A is a callable.
     seed : int
         Random seed for g.
 
@@ -112,7 +112,7 @@ def ritz_pairs(A: Any, count: int, *, like: Tensor | None = None, seed: int = 0)
     Raises
     ------
     InputError
-        If A is not symmetric or is indefinite, or a number is out of range.
+        If A is not symmetric or is indefinite, or `count` or `seed` is out of range.
     """
     seed = require_seed(seed)
     operator = aslinearoperator(A, like)
@@ -130,13 +130,13 @@ def ritz_pairs(A: Any, count: int, *, like: Tensor | None = None, seed: int = 0)
 
 
 def low_count(count: int) -> int:
-    """Return the number of low vectors among `count` vectors ordered by eigenvalue: 55 percent of them."""
+    """Return how many of `count` vectors, ordered by eigenvalue, belong to the low part of the spectrum: 55 percent."""
     require_count(count, "count", 0)
     return count // 2 + round(LOW_EXTRA_FRACTION * count)
 
 
 def mixing_weights(count: int) -> Tensor:
-    """Return the standard deviations (count,) of the coefficients of Ritz vectors in ascending order."""
+    """Return the standard deviations (count,) of the random coefficients of Ritz vectors in ascending order."""
     low = low_count(count)
     weights = torch.ones(count, dtype=torch.float64)
     weights[:low] = LOW_WEIGHT
@@ -144,7 +144,7 @@ def mixing_weights(count: int) -> Tensor:
 
 
 def mixed_right_hand_sides(vectors: Tensor, count: int, *, seed: int = 0) -> Tensor:
-    """Return random right-hand sides of norm one: Gaussian combinations of Ritz vectors, as published.
+    """Return random right-hand sides of norm one: combinations of Ritz vectors with Gaussian coefficients.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def mixed_right_hand_sides(vectors: Tensor, count: int, *, seed: int = 0) -> Ten
     Raises
     ------
     InputError
-        If `vectors` is not a matrix of floating-point numbers, or a number is out of range.
+        If `vectors` is not a matrix of floating-point numbers, or `count` or `seed` is out of range.
     """
     require_count(count, "count", 1)
     seed = require_seed(seed)
@@ -180,10 +180,13 @@ def mixed_right_hand_sides(vectors: Tensor, count: int, *, seed: int = 0) -> Ten
 def _symmetric(A: Any, like: Tensor) -> LinearOperator:
     operator = aslinearoperator(A, like)
     if operator.shape[0] != len(like) or operator.batch != 1:
-        raise InputError(f"A has shape {operator.shape}, but start has {len(like)} entries; they must agree.")
+        raise InputError(
+            f"A is a batch of {operator.batch} with shape {operator.shape}, but start has {len(like)} entries; give a "
+            "single operator, and one entry of start per row."
+        )
     if (operator.dtype, operator.device) != (like.dtype, like.device):
         ours, theirs = (f"{_kind(part)} on {part.device}" for part in (operator, like))
-        raise InputError(f"A uses {ours}, but start is {theirs}; convert one of them.")
+        raise InputError(f"A uses {ours}, but start is {theirs}; convert start to the dtype and device of A.")
     require_symmetric(operator, like)
     return operator
 

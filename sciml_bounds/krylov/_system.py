@@ -19,10 +19,10 @@ __all__ = ["Callback", "LinearSystem", "read_system", "require_fit", "require_sy
 #: Called after each iteration with the current x (batch..., n); returning True stops the loop.
 Callback = Callable[[Tensor], bool | None]
 
-#: An operator counts as symmetric if u.Av and v.Au differ by less than this times eps |u| |Av|.
+#: An operator counts as symmetric if u.Av and v.Au differ by less than this factor times eps |u| |Av|.
 SYMMETRY_SLACK = 1e5
 
-#: Requirement on A and remedy, the end of error messages.
+#: Requirement on A and remedy: the end of several error messages.
 CG_NEEDS = (
     "conjugate gradients need a symmetric positive definite operator; use another method, or the normal equations "
     "A^T A x = A^T b."
@@ -31,7 +31,7 @@ CG_NEEDS = (
 
 @dataclass(frozen=True)
 class LinearSystem:
-    """A checked system A x = b: preconditioner M, right-hand sides (..., n), initial guess and tolerances."""
+    """A checked system A x = b, with its preconditioner M, right-hand sides (..., n), initial guess and tolerances."""
 
     A: LinearOperator
     b: Tensor
@@ -85,36 +85,42 @@ def _guess(x0: Any, rhs: Tensor) -> Tensor:
     guess = convert(x0, "the initial guess x0", rhs.dtype, rhs.device).clone()
     require_finite(guess, "the initial guess x0")
     if guess.shape != rhs.shape:
-        raise InputError(f"x0 has shape {tuple(guess.shape)}, but b has shape {tuple(rhs.shape)}; they must agree.")
+        raise InputError(
+            f"x0 has shape {tuple(guess.shape)}, but b has shape {tuple(rhs.shape)}; give x0 the shape of b."
+        )
     return guess
 
 
 def require_fit(operator: LinearOperator, rhs: Tensor, name: str) -> None:
-    """Check that shape, device, dtype and batch of an operator match those of right-hand sides (..., n).
+    """Check that an operator matches right-hand sides (..., n) in shape, device, dtype and batch.
 
     Raises
     ------
     InputError
-        If they differ.
+        If one of them differs.
     """
     n = rhs.shape[-1]
     if operator.shape != (n, n):
         raise InputError(
-            f"{name} has shape {operator.shape}, but b has {n} entries along its last axis; they must agree."
+            f"{name} has shape {operator.shape}, but b has {n} entries along its last axis; give {name} and b the same "
+            "length."
         )
     if operator.device != rhs.device:
-        raise InputError(f"{name} is on device {operator.device} and b on {rhs.device}; move one of them.")
+        raise InputError(
+            f"{name} is on device {operator.device}, but b is on {rhs.device}; move b or {name} to the other device."
+        )
     if operator.dtype != rhs.dtype:
         ours, theirs = (str(dtype).removeprefix("torch.") for dtype in (operator.dtype, rhs.dtype))
-        raise InputError(f"{name} uses {ours}, but b is {theirs}; convert one of them.")
+        raise InputError(f"{name} uses {ours}, but b is {theirs}; convert b or {name} to the dtype of the other.")
     if operator.batch not in (1, rhs.numel() // n):
         raise InputError(
-            f"{name} is a batch of {operator.batch}, but b has {rhs.numel() // n} right-hand sides; they must agree."
+            f"{name} is a batch of {operator.batch}, but b has {rhs.numel() // n} right-hand sides; give a single "
+            f"{name}, or one per right-hand side."
         )
 
 
 def _require_attainable(rhs: Tensor, rtol: float, atol: float) -> None:
-    """Check that residuals at the tolerance can be squared without overflow or underflow, as their norms require."""
+    """Check that the squares of residuals at the tolerance, needed for norms, neither overflow nor underflow."""
     rows = rhs.detach().reshape(-1, rhs.shape[-1])
     least = max(rtol, torch.finfo(rhs.dtype).eps)  # below it, round-off ends the loop
     squared = (least * rows.norm(dim=1)).clamp_min(atol) ** 2
@@ -122,13 +128,13 @@ def _require_attainable(rhs: Tensor, rtol: float, atol: float) -> None:
     if bool(lost.any()):
         kind = str(rhs.dtype).removeprefix("torch.")
         raise InputError(
-            f"the right-hand side b has entries of size {float(rows[lost][0].abs().max()):.3g}, so that squares of "
-            f"residuals at the tolerance leave the range of {kind}; scale b to size 1, and scale x back."
+            f"the right-hand side b has entries of size {float(rows[lost][0].abs().max()):.3g}, for which squares of "
+            f"residuals at the tolerance overflow or underflow in {kind}; scale b to size 1, and scale x back."
         )
 
 
 def require_symmetric(operator: LinearOperator, rhs: Tensor, *, name: str = "A", need: str = CG_NEEDS) -> None:
-    """Check symmetry: compare u.Av with v.Au for one random pair of vectors like rhs, unless symmetry is known.
+    """Check that u.Av = v.Au for a random pair of vectors shaped like rhs, unless A is known to be symmetric.
 
     Raises
     ------
@@ -152,4 +158,4 @@ def require_symmetric(operator: LinearOperator, rhs: Tensor, *, name: str = "A",
                 f"{name} is not symmetric (u.{letter}v and v.{letter}u differ by {relative:.2g} of their size); {need}"
             )
     if operator.symmetric is False:
-        raise InputError(f"{name} is declared not symmetric (symmetric=False); {need}")
+        raise InputError(f"{name} has the attribute symmetric=False; {need}")
