@@ -191,7 +191,7 @@ class Bench:
         for name, options in variants.items():
             torch.manual_seed(0)
             model = sb.MgNO(in_channels=1, out_channels=1, dim=2, channels=4, layers=1, levels=2) if tiny else None
-            model = sb.MgNO.published("darcy-rough") if model is None else model
+            model = sb.multigrid.PublishedMgNO.named("darcy-rough") if model is None else model
             inputs = torch.rand(self.sizes.samples, 1, self.sizes.medium, self.sizes.medium)
             with torch.no_grad():
                 targets = torch.rand(len(inputs), *model(inputs[:1]).shape[1:])

@@ -9,8 +9,9 @@ arXiv:2310.19809, section 3.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal, cast
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +24,10 @@ __all__ = [
     "BOUNDARIES",
     "ConvolutionCycle",
     "CycleLevel",
+    "CycleOptions",
     "Prolongation",
     "coarse_size",
+    "cycle_options",
     "level_count",
     "per_level",
 ]
@@ -38,6 +41,21 @@ BOUNDARIES: dict[str, Padding] = {"dirichlet": "zeros", "neumann": "reflect", "p
 ALIGNMENTS = {"first": 1, "interior": 0}
 #: Initial guess on a coarse level: zero, or a learnt restriction of u (as published).
 COARSE_STARTS = ("zero", "restricted")
+
+
+class CycleOptions(TypedDict, total=False):
+    """Options of a `ConvolutionCycle` that do not depend on its place in a network."""
+
+    levels: int | None
+    pre: int | Sequence[int] | None
+    post: int | Sequence[int]
+    residual: bool
+    coarse_start: str
+    shared: bool
+    bias: bool
+    alignment: str
+    kernel: int | Sequence[int]
+    wrapped: bool
 
 
 class _Conv3d(nn.Conv3d):
@@ -82,6 +100,21 @@ def per_level(value: int | Sequence[int], count: int, name: str, least: int) -> 
     if not all(isinstance(v, int) and v >= least for v in values):
         raise InputError(f"{name}={value!r} must be integers of at least {least}.")
     return values
+
+
+def cycle_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all options of cycles: the given ones, and the defaults of the others.
+
+    Raises
+    ------
+    TypeError
+        If an option does not exist.
+    """
+    unknown = [name for name in given if name not in CycleOptions.__annotations__]
+    if unknown:
+        raise TypeError(f"unexpected keyword argument {unknown[0]!r}")
+    parameters = inspect.signature(ConvolutionCycle).parameters
+    return {name: parameters[name].default for name in CycleOptions.__annotations__} | dict(given)
 
 
 def level_count(levels: int | None, pre: int | Sequence[int] | None) -> int:
@@ -211,12 +244,6 @@ class ConvolutionCycle(nn.Module):
     wrapped : bool
         Whether prolongations pad u as the other convolutions do, or with zeros (False, as published; this leaves a seam
         in periodic fields).
-    norm_shape : sequence of int or None
-        Shape of the finest lattice, for layer norms with one weight per node, applied to u on each level after the
-        coarse correction (as published for Navier-Stokes). The cycle then works on this lattice only.
-    idle_operator : bool
-        Add an operator A that is never applied, as the published Helmholtz network does; it only reproduces the number
-        of parameters.
 
     Raises
     ------
@@ -225,8 +252,8 @@ class ConvolutionCycle(nn.Module):
 
     Notes
     -----
-    Unless `norm_shape` is given, the weights do not depend on the lattice. Any lattice works that leaves at least two
-    nodes per axis on the coarsest level (one for "dirichlet" with "interior").
+    The weights do not depend on the lattice, except after `add_norms`. Any lattice works that leaves at least two nodes
+    per axis on the coarsest level (one for "dirichlet" with "interior").
 
     Examples
     --------
@@ -253,8 +280,6 @@ class ConvolutionCycle(nn.Module):
         alignment: str = "first",
         kernel: int | Sequence[int] = 4,
         wrapped: bool = True,
-        norm_shape: Sequence[int] | None = None,
-        idle_operator: bool = False,
     ) -> None:
         super().__init__()
         if not isinstance(dim, int) or dim not in _CONVOLUTION:
@@ -273,7 +298,8 @@ class ConvolutionCycle(nn.Module):
         widths = per_level(kernel, count - 1, "kernel", 3)
         if any(width > 4 for width in widths):
             raise InputError(f"kernel={kernel!r} must be 3 or 4.")
-        self.norm_shape = None if norm_shape is None else tuple(norm_shape)
+        self.norm_shape: tuple[int, ...] | None = None
+        self.bias = bias
 
         padding = BOUNDARIES[self.boundary]
         ghosts = padding if wrapped else "zeros"
@@ -292,11 +318,7 @@ class ConvolutionCycle(nn.Module):
                 level.start = None if from_zero else self._transfer(u, below_u, padding)
                 level.prolongation = Prolongation((below_u, u), widths[l], dim, self.alignment, ghosts)
             self.levels.append(level)
-        self.idle_operator = (
-            self._convolution(self.widths_u[0], self.widths_f[0], padding, bias) if idle_operator else None
-        )
-        if self.norm_shape is not None:
-            self._add_norms(self.norm_shape)
+        self.idle_operator: nn.Module | None = None
 
     def _convolution(self, channels: int, out: int, padding: Padding, bias: bool) -> nn.Module:
         return _CONVOLUTION[self.dim](channels, out, 3, padding=1, padding_mode=padding, bias=bias)
@@ -306,10 +328,20 @@ class ConvolutionCycle(nn.Module):
         mode: Padding = padding if width else "zeros"
         return _CONVOLUTION[self.dim](channels, out, 3, stride=2, padding=width, padding_mode=mode, bias=False)
 
-    def _add_norms(self, shape: tuple[int, ...]) -> None:
+    def add_norms(self, shape: Sequence[int]) -> None:
+        """Add layer norms with one weight per node, applied to u on each level after the coarse correction.
+
+        The published Navier-Stokes network has them. The cycle then works on this lattice only.
+        """
+        self.norm_shape = tuple(shape)
         shapes = self.level_shapes(shape)
         for level, width, size in zip(self.hierarchy[:-1], self.widths_u, shapes):
             level.norm = nn.LayerNorm([width, *size])
+
+    def add_idle_operator(self) -> None:
+        """Add an operator A that is never applied, as in the published Helmholtz network: it only has parameters."""
+        padding = BOUNDARIES[self.boundary]
+        self.idle_operator = self._convolution(self.widths_u[0], self.widths_f[0], padding, self.bias)
 
     @property
     def hierarchy(self) -> list[CycleLevel]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,13 @@ from torch.nn import functional
 
 from sciml_bounds.arrays import require_choice
 from sciml_bounds.errors import InputError
-from sciml_bounds.multigrid._convolution_cycle import ConvolutionCycle, level_count, per_level
+from sciml_bounds.multigrid._convolution_cycle import (
+    ConvolutionCycle,
+    CycleOptions,
+    cycle_options,
+    level_count,
+    per_level,
+)
 from sciml_bounds.multigrid._node_lattice import average_to_interior_nodes, interior_of, with_zero_boundary
 from sciml_bounds.nn.network_input import check_axes, check_values
 from sciml_bounds.nn.normalizer import Normalizer
@@ -27,14 +33,12 @@ from sciml_bounds.store.datasets.weights import load_model, save_model
 if TYPE_CHECKING:
     from sciml_bounds.multigrid._learned_preconditioner import NetworkPreconditioner
 
-__all__ = ["MgNO"]
+__all__ = ["MgNO", "jsonable", "require_normalization"]
 
 #: Lattices of input and output: n cells and n + 1 nodes of a box, or the same lattice.
 LAYOUTS = ("cells->nodes", "same")
-#: Layer norms with weights for each node: none, of u on each level, or of the output of each cycle.
-NORMS = ("none", "levels", "layers")
-#: Last linear map: a matrix product at each node, or a cycle.
-HEADS = ("linear", "cycle")
+#: Normalisation with weights that do not depend on the lattice.
+NORMALIZATIONS = ("scalar", "none")
 #: Fields of a diffusion problem that can be input channels.
 FIELDS = ("coefficient", "source", "reaction")
 #: Types of the prolongations.
@@ -46,9 +50,10 @@ PREDICT_BATCH_SIZE = 32
 class _Layer(nn.Module):
     """sigma(norm(W u) + K u + b)."""
 
-    def __init__(self, cycle: ConvolutionCycle, local: nn.Module | None, norm: nn.Module | None) -> None:
+    def __init__(self, cycle: ConvolutionCycle, local: nn.Module | None) -> None:
         super().__init__()
-        self.cycle, self.local, self.norm = cycle, local, norm
+        self.cycle, self.local = cycle, local
+        self.norm: nn.Module | None = None
 
     def forward(self, u: Tensor) -> Tensor:
         w: Tensor = self.cycle(u)
@@ -71,8 +76,6 @@ class MgNO(nn.Module):
         Channels of the layers: one number for all levels, or one per level (finest first).
     layers : int
         Number of nonlinear layers.
-    levels, pre, post, residual, coarse_start, shared, bias, alignment, kernel, wrapped
-        Options of all cycles, see `ConvolutionCycle`.
     layout : str or None
         "cells->nodes" (the default with "dirichlet"): the input has n cells along each axis and is averaged to the
         n - 1 interior nodes; the output has n + 1 nodes and is exactly zero on the boundary. "same": input and output
@@ -82,8 +85,8 @@ class MgNO(nn.Module):
     fields : sequence of str
         Fields of the problem that `predict` uses as input channels, in order: "coefficient", "source", "reaction".
     normalization : sequence of str
-        Normalisation of input and target, each "scalar" (one mean and deviation per channel), "pointwise" (per channel
-        and node) or "none". Both are the identity until `fit_normalizer` is called.
+        Normalisation of input and target, each "scalar" (one mean and deviation per channel) or "none". Both are the
+        identity until `fit_normalizer` is called.
     local : bool
         Whether layers have K and b.
     gain : float or str
@@ -91,14 +94,9 @@ class MgNO(nn.Module):
         is the default initialisation of torch (as published), equivalent to 0.58, and to 0.29 for prolongations. With
         it the contribution of the coarsest level starts a thousand times smaller than the rest, and the network is slow
         to learn how distant points depend on each other.
-    norm : str
-        Layer norms with weights for each node: "none", "levels" or "layers". For published networks.
-    size : sequence of int or None
-        The only lattice that the network accepts, needed with layer norms and pointwise normalisation.
-    head : str
-        Last linear map: "linear" or "cycle".
-    idle_operator : bool
-        Add operators that are never applied, to reproduce the number of parameters of published networks.
+    **cycle
+        Options of all cycles: `levels`, `pre`, `post`, `residual`, `coarse_start`, `shared`, `bias`, `alignment`,
+        `kernel` and `wrapped`, see `ConvolutionCycle`.
 
     Attributes
     ----------
@@ -113,8 +111,9 @@ class MgNO(nn.Module):
 
     Notes
     -----
-    The published networks restrict the raw data and start coarse levels from a learnt restriction of u. The default
-    starts them from zero, which needs fewer weights and less time, and was more accurate in our measurements.
+    The published networks (`sb.multigrid.PublishedMgNO`) restrict the raw data and start coarse levels from a learnt
+    restriction of u. The default starts them from zero, which needs fewer weights and less time, and was more accurate
+    in our measurements.
 
     Examples
     --------
@@ -134,30 +133,21 @@ class MgNO(nn.Module):
         boundary: str = "dirichlet",
         channels: int | Sequence[int] = 24,
         layers: int = 4,
-        levels: int | None = None,
-        pre: int | Sequence[int] | None = None,
-        post: int | Sequence[int] = 0,
-        residual: bool = False,
-        coarse_start: str = "zero",
-        shared: bool = False,
-        bias: bool = False,
-        alignment: str = "first",
-        kernel: int | Sequence[int] = 4,
-        wrapped: bool = True,
         layout: str | None = None,
         increment: bool = False,
         fields: Sequence[str] = ("coefficient",),
         normalization: Sequence[str] = ("scalar", "scalar"),
         local: bool = True,
-        norm: str = "none",
-        size: Sequence[int] | None = None,
-        head: str = "linear",
         gain: float | str = 0.8,
-        idle_operator: bool = False,
+        **cycle: Unpack[CycleOptions],
     ) -> None:
         super().__init__()
-        options = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        self.arguments: dict[str, Any] = {name: _jsonable(value) for name, value in options.items()}
+        options = cycle_options(cycle)
+        self.arguments: dict[str, Any] = jsonable(
+            in_channels=in_channels, out_channels=out_channels, dim=dim, boundary=boundary, channels=channels,
+            layers=layers, layout=layout, increment=increment, fields=fields, normalization=normalization, local=local,
+            gain=gain, **options,
+        )  # fmt: skip
         for name, value in (("in_channels", in_channels), ("out_channels", out_channels), ("layers", layers)):
             if not isinstance(value, int) or value < 1:
                 raise InputError(f"{name}={value!r} must be a positive integer.")
@@ -170,60 +160,33 @@ class MgNO(nn.Module):
         number = isinstance(gain, int | float) and not isinstance(gain, bool) and 0 < gain < float("inf")
         if gain != "torch" and not number:
             raise InputError(f"gain={gain!r} must be a positive number, or 'torch'.")
-        require_choice(norm, "norm", NORMS)
-        if size is None and (norm != "none" or "pointwise" in normalization):
-            raise InputError("layer norms and pointwise statistics have weights for each node; give the lattice size.")
-        if size is not None and (not isinstance(size, Sequence) or len(size) != dim or min(size) < 2):
-            raise InputError(f"size={size!r} must give the number of points along each of {dim} axes, at least 2.")
-        require_choice(head, "head", HEADS)
         if isinstance(fields, str):
             raise InputError(f"fields={fields!r} is a single name; give a list: [{fields!r}].")
         for field in fields:
             require_choice(field, "fields", FIELDS)
-        if len(normalization) != 2:
-            raise InputError(f"normalization={normalization!r} must name two kinds, for input and target.")
+        require_normalization(normalization, NORMALIZATIONS)
         self.in_channels, self.out_channels, self.dim = in_channels, out_channels, dim
         self.increment, self.fields = increment, tuple(fields)
-        self.size = None if size is None else tuple(size)
 
-        depth = level_count(levels, pre)
-        widths = per_level(channels, depth, "channels", 1)
-        growth = [width / widths[0] for width in widths]  # data and result of a layer widen alike
-
-        def cycle(width: int, out: int) -> ConvolutionCycle:
-            return ConvolutionCycle(
-                tuple(max(1, round(width * g)) for g in growth),
-                tuple(max(1, round(out * g)) for g in growth),
-                dim=dim,
-                boundary=boundary,
-                levels=depth,
-                pre=pre,
-                post=post,
-                residual=residual,
-                coarse_start=coarse_start,
-                shared=shared,
-                bias=bias,
-                alignment=alignment,
-                kernel=kernel,
-                wrapped=wrapped,
-                norm_shape=self._lattice() if norm == "levels" else None,
-                idle_operator=idle_operator,
-            )
-
+        depth = level_count(options["levels"], options["pre"])
+        self.widths = per_level(channels, depth, "channels", 1)
+        self._cycle_options: dict[str, Any] = {**options, "dim": dim, "boundary": boundary, "levels": depth}
         self.layers = nn.ModuleList()
-        for width in [in_channels, *[widths[0]] * (layers - 1)]:
-            first = cycle(width, widths[0])
-            matrix = _matrix(width, widths[0], dim, bias=True) if local else None
-            over = nn.LayerNorm([widths[0], *self._lattice()]) if norm == "layers" else None
-            self.layers.append(_Layer(first, matrix, over))
+        for width in [in_channels, *[self.widths[0]] * (layers - 1)]:
+            first = self._cycle(width, self.widths[0])
+            self.layers.append(_Layer(first, _matrix(width, self.widths[0], dim, bias=True) if local else None))
         if isinstance(gain, int | float):
             _draw(self.layers, gain)
-        last = cycle(widths[0], out_channels) if head == "cycle" else None
-        self.head: nn.Module = _matrix(widths[0], out_channels, dim, bias=False) if last is None else last
-        given = self.size or (1,) * dim
-        self.input_normalizer = Normalizer(in_channels, given, normalization[0])
-        self.target_normalizer = Normalizer(out_channels, self._lattice(), normalization[1])
+        self.head: nn.Module = _matrix(self.widths[0], out_channels, dim, bias=False)
+        self.input_normalizer = Normalizer(in_channels, (1,) * dim, normalization[0])
+        self.target_normalizer = Normalizer(out_channels, (1,) * dim, normalization[1])
         self._store_channels_last()
+
+    def _cycle(self, channels: int, out: int) -> ConvolutionCycle:
+        """Build a cycle; its data and its result widen on coarser levels as the layers do."""
+        growth = [width / self.widths[0] for width in self.widths]
+        inputs, outputs = (tuple(max(1, round(width * g)) for g in growth) for width in (channels, out))
+        return ConvolutionCycle(inputs, outputs, **self._cycle_options)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the network to x, shape (b, in_channels, *space); returns shape (b, out_channels, *space).
@@ -300,17 +263,6 @@ class MgNO(nn.Module):
             )
         return model.eval()
 
-    @staticmethod
-    def published(name: str) -> MgNO:
-        """Return a published network with random weights, for its published lattice only.
-
-        Names are "darcy-rough", "darcy-multiscale", "darcy-smooth", "pipe", "navier-stokes" and "helmholtz"; see
-        `sciml_bounds.multigrid._published_mgno`.
-        """
-        from sciml_bounds.multigrid._published_mgno import published_arguments
-
-        return MgNO(**published_arguments(name))
-
     def _store_channels_last(self) -> None:
         """Store kernels with channels last, as convolutions then do for fields: 20% less time on a CPU."""
         if self.dim > 1:
@@ -318,11 +270,6 @@ class MgNO(nn.Module):
             for parameter in self.parameters():
                 if parameter.ndim == self.dim + 2:
                     parameter.data = parameter.data.contiguous(memory_format=order)
-
-    def _lattice(self) -> tuple[int, ...]:
-        """Return the lattice of the layers, with ones if the network has no `size`."""
-        size = self.size or (1,) * self.dim
-        return tuple(n - 1 for n in size) if self.layout == "cells->nodes" else size
 
     def _input(self, problem: Diffusion) -> Tensor:
         """Return the input fields of a problem, shape (b, channel, *cells)."""
@@ -348,11 +295,6 @@ class MgNO(nn.Module):
 
     def _check(self, x: Tensor) -> None:
         check_axes(x, self.in_channels, self.dim)
-        if self.size is not None and tuple(x.shape[2:]) != self.size:
-            raise InputError(
-                f"the network is for a lattice of {'x'.join(map(str, self.size))} only, but the input has "
-                f"{'x'.join(map(str, x.shape[2:]))}; build the network without size for any lattice."
-            )
         if self.layout == "cells->nodes":
             self._check_cells(min(x.shape[2:]))
         check_values(x, next(self.parameters()), training=self.training)
@@ -389,6 +331,23 @@ def _draw(layers: nn.Module, gain: float) -> None:
         weight.uniform_(-bound, bound)
 
 
-def _jsonable(value: Any) -> Any:
-    """Convert tuples to lists, as JSON does."""
-    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+def require_normalization(normalization: Sequence[str], kinds: tuple[str, ...]) -> None:
+    """Check the normalisation of input and target.
+
+    Raises
+    ------
+    InputError
+        If there are not two kinds, or one is unknown.
+    """
+    if len(normalization) != 2:
+        raise InputError(f"normalization={normalization!r} must name two kinds, for input and target.")
+    for kind in normalization:
+        require_choice(kind, "normalization", kinds)
+
+
+def jsonable(**arguments: Any) -> dict[str, Any]:
+    """Return arguments with lists instead of tuples, as JSON has."""
+    return {
+        name: list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+        for name, value in arguments.items()
+    }

@@ -9,11 +9,23 @@ The numbers of parameters agree with the code: 572,661 (Darcy rough and multisca
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from typing import Any
 
-from sciml_bounds.errors import InputError
+from torch import Tensor, nn
 
-__all__ = ["PUBLISHED", "published_arguments"]
+from sciml_bounds.arrays import require_choice
+from sciml_bounds.errors import InputError
+from sciml_bounds.multigrid._convolution_cycle import ConvolutionCycle
+from sciml_bounds.multigrid._mgno import MgNO, jsonable, require_normalization
+from sciml_bounds.nn.normalizer import KINDS, Normalizer
+
+__all__ = ["PUBLISHED", "PublishedMgNO"]
+
+#: Layer norms with weights for each node: none, of u on each level, or of the output of each cycle.
+NORMS = ("none", "levels", "layers")
+#: Last linear map: a matrix product at each node, or a cycle.
+HEADS = ("linear", "cycle")
 
 _COMMON: dict[str, Any] = {"coarse_start": "restricted", "wrapped": False, "layout": "same", "gain": "torch"}
 
@@ -25,7 +37,7 @@ _ROUGH = _COMMON | {
     "normalization": ("none", "scalar"),
 }
 
-#: Keywords of `MgNO` by the name of the benchmark.
+#: Keywords of `PublishedMgNO` by the name of the benchmark.
 PUBLISHED: dict[str, dict[str, Any]] = {
     "darcy-rough": _ROUGH,
     "darcy-multiscale": _ROUGH | {"normalization": ("scalar", "scalar")},
@@ -76,9 +88,103 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 }
 
 
-def published_arguments(name: str) -> dict[str, Any]:
-    """Return the keyword arguments of `MgNO` for a published network."""
-    if name not in PUBLISHED:
-        near = sorted(PUBLISHED, key=lambda known: -difflib.SequenceMatcher(None, known, str(name)).ratio())
-        raise InputError(f"there is no published network {name!r}; choose from {', '.join(near)}.")
-    return dict(PUBLISHED[name])
+class PublishedMgNO(MgNO):
+    """MgNO with the parts that only published networks have.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Numbers of input and output channels.
+    size : sequence of int or None
+        The only lattice that the network accepts, as points along each axis; needed with layer norms and pointwise
+        normalisation.
+    norm : str
+        Layer norms with weights for each node: "none", "levels" (of u on each level) or "layers" (of the output of each
+        cycle).
+    head : str
+        Last linear map: "linear" (a matrix product at each node) or "cycle".
+    idle_operator : bool
+        Add operators that are never applied, to reproduce the number of parameters.
+    normalization : sequence of str
+        Normalisation of input and target, each "scalar" (one mean and deviation per channel), "pointwise" (per channel
+        and node) or "none". Both are the identity until `fit_normalizer` is called.
+    **network
+        Options of `MgNO`.
+
+    Raises
+    ------
+    InputError
+        If options are unknown or inconsistent; from `forward`, also if the lattice of the input is another.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import sciml_bounds as sb
+    >>> model = sb.multigrid.PublishedMgNO.named("navier-stokes").eval()
+    >>> sum(parameter.numel() for parameter in model.parameters())
+    2885194
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        *,
+        size: Sequence[int] | None = None,
+        norm: str = "none",
+        head: str = "linear",
+        idle_operator: bool = False,
+        normalization: Sequence[str] = ("scalar", "scalar"),
+        **network: Any,
+    ) -> None:
+        super().__init__(in_channels, out_channels, **network)
+        require_choice(norm, "norm", NORMS)
+        require_choice(head, "head", HEADS)
+        require_normalization(normalization, KINDS)
+        if size is None and (norm != "none" or "pointwise" in normalization):
+            raise InputError("layer norms and pointwise statistics have weights for each node; give the lattice size.")
+        if size is not None and (not isinstance(size, Sequence) or len(size) != self.dim or min(size) < 2):
+            raise InputError(f"size={size!r} must give the number of points along each of {self.dim} axes, at least 2.")
+        self.size = None if size is None else tuple(size)
+        self.arguments |= jsonable(
+            size=size, norm=norm, head=head, idle_operator=idle_operator, normalization=normalization
+        )
+        points = self.size or (1,) * self.dim
+        lattice = tuple(n - 1 for n in points) if self.layout == "cells->nodes" else points
+        if head == "cycle":
+            self.head = self._cycle(self.widths[0], out_channels)
+        for cycle in [module for module in self.modules() if isinstance(module, ConvolutionCycle)]:
+            if norm == "levels":
+                cycle.add_norms(lattice)
+            if idle_operator:
+                cycle.add_idle_operator()
+        if norm == "layers":
+            for layer in self.layers:
+                layer.norm = nn.LayerNorm([self.widths[0], *lattice])
+        self.input_normalizer = Normalizer(in_channels, points, normalization[0])
+        self.target_normalizer = Normalizer(out_channels, lattice, normalization[1])
+        self._store_channels_last()
+
+    @classmethod
+    def named(cls, name: str) -> PublishedMgNO:
+        """Return a published network with random weights.
+
+        Names are "darcy-rough", "darcy-multiscale", "darcy-smooth", "pipe", "navier-stokes" and "helmholtz".
+
+        Raises
+        ------
+        InputError
+            If there is no such network.
+        """
+        if name not in PUBLISHED:
+            near = sorted(PUBLISHED, key=lambda known: -difflib.SequenceMatcher(None, known, str(name)).ratio())
+            raise InputError(f"there is no published network {name!r}; choose from {', '.join(near)}.")
+        return cls(**PUBLISHED[name])
+
+    def _check(self, x: Tensor) -> None:
+        super()._check(x)
+        if self.size is not None and tuple(x.shape[2:]) != self.size:
+            raise InputError(
+                f"the network is for a lattice of {'x'.join(map(str, self.size))} only, but the input has "
+                f"{'x'.join(map(str, x.shape[2:]))}; use sb.MgNO, which accepts any lattice."
+            )

@@ -12,7 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from sciml_bounds.errors import InputError
-from sciml_bounds.store.datasets.weights import SUFFIX, fill_model, read_weights, state_of, write_weights
+from sciml_bounds.store.datasets.weights import (
+    SUFFIX,
+    current_architecture,
+    fill_model,
+    read_weights,
+    state_of,
+    write_weights,
+)
 
 __all__ = ["BEST", "LAST", "State", "load_checkpoint", "save_checkpoint"]
 
@@ -106,11 +113,12 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
 
 def _check_same(path: Path, found: Mapping[str, Any], card: Mapping[str, Any]) -> None:
     """Check that network, settings and data are those of the checkpoint."""
-    for name, what in (("class", "class"), ("arguments", "arguments")):
-        if found.get(name) != card[name]:
+    architecture = current_architecture(found.get("class"), found.get("arguments"))
+    for what, there in zip(("class", "arguments"), architecture):
+        if there != card[what]:
             raise InputError(
-                f"{path} is the checkpoint of a network of another architecture: {what} {found.get(name)} in the file, "
-                f"but {card[name]} here; choose another folder, or build the same network."
+                f"{path} is the checkpoint of a network of another architecture: {what} {there} in the file, but "
+                f"{card[what]} here; choose another folder, or build the same network."
             )
     before, now = found["settings"], card["settings"]
     changeable = (*_CHANGEABLE_SETTINGS, "epochs") if now["schedule"] == "constant" else _CHANGEABLE_SETTINGS

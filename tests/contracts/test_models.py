@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sciml_bounds.krylov._learned_directions import LearnedDirections
 from sciml_bounds.multigrid._mgno import MgNO
+from sciml_bounds.multigrid._published_mgno import PublishedMgNO
 from sciml_bounds.store.datasets.weights import load_model, save_model
 
 
@@ -73,9 +74,9 @@ MODELS = {
         (4, 16),
     ),
     "residual": Entry(MgNO, _SMALL | {"residual": True, "shared": True, "post": 1}, (1, 16, 16), (5, 16)),
-    "norms on levels": Entry(MgNO, _SMALL | {"norm": "levels", "size": (12, 12)}, (1, 12, 12), None),
+    "norms on levels": Entry(PublishedMgNO, _SMALL | {"norm": "levels", "size": (12, 12)}, (1, 12, 12), None),
     "norms on layers": Entry(
-        MgNO,
+        PublishedMgNO,
         {"channels": (4, 8), "layers": 2, "pre": (1, 2), "norm": "layers", "head": "cycle", "local": False}
         | {"boundary": "neumann", "alignment": "interior", "size": (11, 11), "normalization": ("pointwise", "scalar")},
         (1, 11, 11),

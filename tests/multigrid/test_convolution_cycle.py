@@ -169,7 +169,6 @@ def test_weights_are_held_once(shared, residual):
         ({"coarse_start": "warm"}, "choices"),
         ({"alignment": "last"}, "choices"),
         ({"channels": (4, 0), "levels": 2}, "1"),
-        ({"norm_shape": (2, 2)}, "5 levels"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
@@ -188,7 +187,9 @@ def test_the_smallest_lattice_is_the_one_that_the_message_names(boundary, alignm
 
 
 def test_norms_follow_the_coarse_correction():
-    normed = ConvolutionCycle(1, 2, levels=2, pre=1, norm_shape=(8, 8)).double()
+    normed = ConvolutionCycle(1, 2, levels=2, pre=1)
+    normed.add_norms((8, 8))
+    normed.double()
     plain = ConvolutionCycle(1, 2, levels=2, pre=1).double()
     plain.load_state_dict({name: p for name, p in normed.state_dict().items() if ".norm." not in name})
     f = torch.randn(3, 1, 8, 8, dtype=torch.float64)
@@ -198,7 +199,9 @@ def test_norms_follow_the_coarse_correction():
 
 
 def test_norms_belong_to_one_lattice():
-    cycle = ConvolutionCycle(1, 2, levels=2, norm_shape=(8, 8))
+    refused("5 levels", ConvolutionCycle(1, 2).add_norms, (2, 2))
+    cycle = ConvolutionCycle(1, 2, levels=2)
+    cycle.add_norms((8, 8))
     refused("16x8 norms 8x8", lambda: cycle(torch.randn(1, 1, 16, 8)))
 
 

@@ -11,7 +11,7 @@ from refusals import refused
 import sciml_bounds as sb
 from sciml_bounds.errors import InputError
 from sciml_bounds.multigrid._mgno import MgNO
-from sciml_bounds.multigrid._published_mgno import PUBLISHED
+from sciml_bounds.multigrid._published_mgno import PUBLISHED, PublishedMgNO
 from sciml_bounds.nn.losses import relative_h1
 
 SMALL = {"channels": 6, "layers": 2, "levels": 3}
@@ -44,7 +44,7 @@ def test_boundary_values_are_exactly_zero_after_normalisation(dim):
 
 def test_layers_are_what_their_definition_says():
     """GELU(norm(W u) + K u + b) for each layer and a last matrix, with the GELU written out by the error function."""
-    model = MgNO(2, 3, boundary="neumann", norm="layers", size=(8, 9), **SMALL).double().eval()
+    model = PublishedMgNO(2, 3, boundary="neumann", norm="layers", size=(8, 9), **SMALL).double().eval()
     x = torch.randn(2, 2, 8, 9, dtype=torch.float64)
     u = x
     for layer in model.layers:
@@ -156,12 +156,13 @@ def test_predictions_refuse_what_does_not_fit():
 
 @pytest.mark.parametrize("kind", ["scalar", "pointwise", "none"])
 def test_files_bring_the_same_network_back(tmp_path, kind):
-    size = (8, 8) if kind == "pointwise" else None
-    model = MgNO(normalization=(kind, kind), size=size, **SMALL).eval()
+    chosen = {"normalization": (kind, kind)} | SMALL
+    model = (PublishedMgNO(size=(8, 8), **chosen) if kind == "pointwise" else MgNO(**chosen)).eval()
     x = torch.rand(5, 1, 8, 8)
     model.fit_normalizer(x, torch.rand(5, 1, 9, 9))
     model.save(tmp_path / "model.safetensors", recipe="poisson", seed=3)
     loaded = MgNO.load(tmp_path / "model.safetensors")
+    assert type(loaded) is type(model)
     assert loaded.arguments == model.arguments
     assert not loaded.training
     assert torch.equal(loaded(x), model(x))
@@ -194,16 +195,11 @@ def test_it_learns():
         ({"boundary": "periodic", "layout": "cells->nodes"}, "'periodic' 'same'"),
         ({"increment": True}, "layout='same'"),
         ({"increment": True, "layout": "same", "out_channels": 2}, "<= in_channels"),
-        ({"norm": "levels"}, "size"),
-        ({"normalization": ("scalar", "pointwise")}, "size"),
+        ({"normalization": ("scalar", "pointwise")}, "normalization 'pointwise'"),
         ({"normalization": ("scalar",)}, "kinds"),
         ({"normalization": ("scalar", "minmax")}, "'minmax'"),
-        ({"norm": "batch", "size": (8, 8)}, "norm 'batch'"),
-        ({"head": "mlp"}, "head 'mlp'"),
         ({"fields": ("pressure",)}, "fields 'pressure'"),
         ({"fields": "source"}, "fields='source' list ['source']"),
-        ({"size": (8,)}, "2 axes"),
-        ({"size": 8}, "size=8 2 points axes"),
         ({"dim": 4}, "dim=4 1 2 3"),
         ({"dim": 2.0}, "dim=2.0 1 2 3"),
         ({"levels": 0}, "levels=0 positive integer"),
@@ -213,6 +209,27 @@ def test_it_learns():
 )
 def test_bad_options_are_one_sentence(options, words):
     refused(words, MgNO, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"norm": "levels"}, "size"),
+        ({"normalization": ("scalar", "pointwise")}, "size"),
+        ({"normalization": ("scalar",)}, "kinds"),
+        ({"norm": "batch", "size": (8, 8)}, "norm 'batch'"),
+        ({"head": "mlp"}, "head 'mlp'"),
+        ({"size": (8,)}, "2 axes"),
+        ({"size": 8}, "size=8 2 points axes"),
+    ],
+)
+def test_bad_options_of_published_networks_are_one_sentence(options, words):
+    refused(words, PublishedMgNO, **options)
+
+
+def test_unknown_options_are_named():
+    with pytest.raises(TypeError, match="norm_shape"):
+        MgNO(norm_shape=(8, 8))
 
 
 def test_fitting_refuses_fields_that_do_not_fit():
@@ -250,14 +267,14 @@ def test_weights_are_drawn_with_the_gain_or_as_torch_draws_them():
 
 @pytest.mark.parametrize("norm", ["levels", "layers"])
 def test_norms_start_from_ones_whatever_the_gain(norm):
-    model = MgNO(boundary="periodic", norm=norm, size=(16, 16), channels=4, layers=2, levels=3)
+    model = PublishedMgNO(boundary="periodic", norm=norm, size=(16, 16), channels=4, layers=2, levels=3)
     norms = [module.weight for module in model.modules() if isinstance(module, torch.nn.LayerNorm)]
     assert norms
     assert all(bool((weight == 1).all()) for weight in norms)
 
 
 def test_published_networks_are_drawn_as_torch_does():
-    assert all(MgNO.published(name).arguments["gain"] == "torch" for name in PUBLISHED)
+    assert all(PublishedMgNO.named(name).arguments["gain"] == "torch" for name in PUBLISHED)
 
 
 @pytest.mark.parametrize("gain", [0.0, -1.0, float("nan"), float("inf"), None, "numpy", True])

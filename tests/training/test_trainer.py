@@ -16,6 +16,7 @@ from sciml_bounds.krylov._direction_loss import line_search_loss
 from sciml_bounds.krylov._learned_directions import LearnedDirections
 from sciml_bounds.multigrid._flux_head import BoundLoss, CertifiedMgNO
 from sciml_bounds.multigrid._mgno import MgNO
+from sciml_bounds.multigrid._published_mgno import PublishedMgNO
 from sciml_bounds.nn.losses import LOSSES
 from sciml_bounds.store.datasets.weights import load_model, read_weights
 from sciml_bounds.training._settings import TrainingSettings
@@ -164,7 +165,8 @@ def test_a_network_with_weights_that_nothing_depends_on_goes_on_too(tmp_path, da
 
     def network():
         torch.manual_seed(0)
-        return MgNO(dim=1, boundary="neumann", channels=2, layers=1, levels=2, local=False, idle_operator=True)
+        options = {"dim": 1, "boundary": "neumann", "channels": 2, "layers": 1, "levels": 2, "local": False}
+        return PublishedMgNO(idle_operator=True, **options)
 
     train(network(), *data, **OPTIONS, folder=tmp_path / "whole")
     train(network(), *data, **OPTIONS, folder=tmp_path / "parts", callback=lambda row: row["epoch"] == 2)

@@ -30,6 +30,7 @@ __all__ = [
     "FORMAT_VERSION",
     "MODELS",
     "SUFFIX",
+    "current_architecture",
     "describe_weights",
     "fill_model",
     "find_weights",
@@ -50,9 +51,13 @@ SUFFIX = ".safetensors"
 MODELS = {
     "BarronNetwork": "sciml_bounds.barron._barron_network:BarronNetwork",
     "MgNO": "sciml_bounds.multigrid._mgno:MgNO",
+    "PublishedMgNO": "sciml_bounds.multigrid._published_mgno:PublishedMgNO",
     "CertifiedMgNO": "sciml_bounds.multigrid._flux_head:CertifiedMgNO",
     "LearnedDirections": "sciml_bounds.krylov._learned_directions:LearnedDirections",
 }
+#: Arguments that `MgNO` had in files before version 0.2, with the values that are its only ones now; with other values
+#: the network is a `PublishedMgNO`.
+_MOVED_ARGUMENTS = {"norm": "none", "size": None, "head": "linear", "idle_operator": False}
 #: Metadata key of the card. There is a single key because the order of keys in a file is not fixed.
 _CARD = "sciml_bounds"
 #: Folder of the weights that ship with the package.
@@ -259,13 +264,23 @@ def make_model(name: object, arguments: object, where: str) -> nn.Module:
     """
     if not isinstance(name, str):
         raise InputError(f"{where} has no class of network; the choices are {', '.join(MODELS)}.")
-    kind = model_class(name)
     if not isinstance(arguments, Mapping) or not all(isinstance(key, str) for key in arguments):
         raise InputError(f"{where} has no arguments for {name}; they must be a mapping from names to values.")
+    current, options = current_architecture(name, arguments)
+    kind = model_class(current)
     try:
-        return kind(**arguments)
+        return kind(**options)
     except (TypeError, ValueError, RuntimeError, OverflowError, MemoryError) as error:
         raise InputError(f"{where} has invalid arguments for {name}: {printable(str(error))[:300]}") from None
+
+
+def current_architecture(name: Any, arguments: Any) -> tuple[Any, Any]:
+    """Return class and arguments of a network on a card in the words of this version; unknown ones are unchanged."""
+    if name != "MgNO" or not isinstance(arguments, Mapping):
+        return name, arguments
+    kept = {key: value for key, value in arguments.items() if key not in _MOVED_ARGUMENTS}
+    plain = all(arguments.get(key, value) == value for key, value in _MOVED_ARGUMENTS.items())
+    return ("MgNO", kept) if plain else ("PublishedMgNO", arguments)
 
 
 def model_class(name: str) -> type[nn.Module]:

@@ -14,6 +14,8 @@ from refusals import failing, refused
 from torch import nn
 
 from sciml_bounds.errors import InputError
+from sciml_bounds.multigrid._mgno import MgNO
+from sciml_bounds.multigrid._published_mgno import PublishedMgNO
 from sciml_bounds.store.datasets import weights
 from sciml_bounds.store.datasets.weights import describe_weights, load_model, read_weights, save_model, write_weights
 
@@ -264,6 +266,32 @@ def test_a_card_that_asks_for_more_than_the_file_holds_takes_no_memory(tmp_path)
     arguments = {"channels": 10**5, "layers": 2, "levels": 2}
     write_weights(path, {"a": torch.zeros(2)}, {"class": "MgNO", "arguments": arguments})
     refused("architecture", load_model, path)
+
+
+#: The arguments of `MgNO` that files of version 0.1 have in addition.
+MOVED = {"norm": "none", "size": None, "head": "linear", "idle_operator": False}
+
+
+@pytest.mark.parametrize(
+    ("moved", "kind"),
+    [
+        ({}, MgNO),
+        ({"norm": "levels", "size": [8, 8]}, PublishedMgNO),
+        ({"size": [8, 8]}, PublishedMgNO),
+        ({"head": "cycle"}, PublishedMgNO),
+        ({"idle_operator": True}, PublishedMgNO),
+        ({"size": [8, 8], "normalization": ["pointwise", "scalar"]}, PublishedMgNO),
+    ],
+)
+def test_networks_of_older_files_keep_loading(tmp_path, moved, kind):
+    """Files of version 0.1 name every network an `MgNO`, with arguments that only `PublishedMgNO` has now."""
+    model = kind(channels=3, layers=2, levels=2, layout="same", boundary="neumann", **moved).eval()
+    card = {"class": "MgNO", "arguments": model.arguments | MOVED | moved}
+    write_weights(tmp_path / "w.safetensors", model.state_dict(), card)
+    loaded = load_model(tmp_path / "w.safetensors")
+    assert (type(loaded), loaded.arguments) == (kind, model.arguments)
+    x = torch.rand(2, 1, 8, 8)
+    assert torch.equal(loaded(x), model(x))
 
 
 def test_names_mean_what_ships(tmp_path, monkeypatch):
