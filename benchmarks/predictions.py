@@ -125,16 +125,16 @@ def certified_rows(data: TorchDataset, plain: Any, certified: Any, factor: int, 
     """Certify the predictions of both networks in all ways."""
 
     def same_grid(problem: sb.Diffusion) -> sb.results.Certificate:
-        return sb.certify(problem, plain.predict(problem))
+        return sb.certify(problem, plain)
 
     def finer_flux(problem: sb.Diffusion) -> sb.results.Certificate:
-        return sb.certify(problem, plain.predict(problem), flux=equilibrated_flux(problem.refine(2)))
+        return sb.certify(problem, plain, flux=equilibrated_flux(problem.refine(2)))
 
     def head(problem: sb.Diffusion) -> sb.results.Certificate:
-        return certified.certify(problem)
+        return sb.certify(problem, certified, lower=False)
 
     def improved(problem: sb.Diffusion) -> sb.results.Certificate:
-        return certified.certify(problem, improve=5)
+        return sb.certify(problem, certified, lower=False, improve=5)
 
     ways: list[tuple[str, float, Callable[[sb.Diffusion], sb.results.Certificate]]] = [
         ("flux on the same grid", 1.55, same_grid),
@@ -194,7 +194,7 @@ def errors_and_bounds(data: TorchDataset, plain: Any, factor: int, limit: int | 
     found = []
     for problem in chunks(data, 0, limit):
         reference = Reference.of(problem, factor)
-        certificate = sb.certify(problem, plain.predict(problem), lower=False)
+        certificate = sb.certify(problem, plain, lower=False)
         found.append((reference.error(certificate.values)[1], certificate.upper, reference.norm))
     errors, bounds, norms = (torch.cat(column) for column in zip(*found))
     return errors, bounds, norms

@@ -338,7 +338,8 @@ def mgno(device: Place) -> Any:
 def certified_mgno(device: Place) -> Any:
     model = sb.CertifiedMgNO.load("darcy-rough-certified").to(device)
     posed = medium(device)
-    return model.certify(posed, improve=1).upper, model.bound(posed), *model.predict_flux(posed)
+    improved, certificate = (sb.certify(posed, model, lower=False, improve=steps) for steps in (1, 0))
+    return improved.upper, certificate.upper, *model.predict_flux(posed)
 
 
 @network_verb
@@ -377,7 +378,7 @@ def fitted(device: Place, solver: Callable[..., NetworkSolution], options: dict[
     weighted = QuadraticEnergy(field(8, 8, device=device))
     posed = VariationalProblem(sb.Grid((8, 8)), weighted, field(8, 8, device=device))
     solution = solver(posed, 12, lifting=sb.BarronNetwork.of(torch.zeros(0, 2), [], []).to(device), **options)
-    c = sb.certify(posed, solution)
+    c = sb.variational.certify_energy(posed, solution)
     return solution.network(field(5, 2, device=device)), c.upper, c.lower
 
 

@@ -22,6 +22,7 @@ from sciml_bounds.bounds._layouts import Layout, to_nodes
 from sciml_bounds.bounds._majorant import Majorant, majorant
 from sciml_bounds.bounds._minorant import minorant
 from sciml_bounds.bounds._parts import discrete_solution, l2_constant, model_interval
+from sciml_bounds.bounds._predictions import is_model, prediction_of
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES, Dirichlet, Robin, side_axis
 from sciml_bounds.kernels.field_memory import elementwise, new_field
@@ -60,14 +61,17 @@ def certify(
     ----------
     problem : Diffusion
         Problem whose exact solution the field approximates. For convex energies see `sb.variational.certify_energy`.
-    values : array, shape (batch..., nodes), Solution, or function with cell bounds
+    values : array, shape (batch..., nodes), Solution, model, or function with cell bounds
         Field to certify; see `layout` for other shapes. Nodal values stand for their multilinear interpolant; values at
         nodes inside solids are ignored. A function that bounds itself on cells, such as a `BarronNetwork` or the result
-        of a network solver, is certified as it is, also between the nodes (see `bounds._function_certificates`).
+        of a network solver, is certified as it is, also between the nodes (see `bounds._function_certificates`). Of a
+        model, such as an `sb.MgNO`, the prediction for the problem is certified: the values that `predict(problem)`
+        returns, with the flux that `predict_flux(problem)` returns if there is such a method; `predict_with_flux`
+        returns both. With a predicted flux and `lower=False`, no linear system is solved.
     flux : tuple of array, one face field per axis, optional
-        Flux y ~ a grad u at face centres, to be used instead of computing one: the `flux` of an earlier certificate of
-        the same problem, the output of a network, or a flux on a grid refined by an integer factor (which gives a
-        tighter bound). The flux is equilibrated first, so any flux gives a valid bound.
+        Flux y ~ a grad u at face centres, to be used instead of computing or predicting one: the `flux` of an earlier
+        certificate of the same problem, the output of a network, or a flux on a grid refined by an integer factor
+        (which gives a tighter bound). The flux is equilibrated first, so any flux gives a valid bound.
     lower : bool
         Whether to compute the lower bound. Without it and with a given flux, the cost is one pass over the grid.
     layout : {"nodes", "cells", "interior", "coarse"}
@@ -91,7 +95,8 @@ def certify(
     Certificate
         In float64 for any input dtype. Gradients flow from `upper`, `indicators` and `energy` into `values` and `flux`.
         Only `energy` has gradients with respect to the fields of the problem: the equilibrated flux depends on these
-        fields too, but it is not differentiated (hence `relative_upper` has no such gradient either).
+        fields too, but it is not differentiated (hence `relative_upper` has no such gradient either). Predictions of
+        models have no gradients.
 
     Raises
     ------
@@ -117,6 +122,10 @@ def certify(
     _require_diffusion(problem)
     require_count(improve, "improve", 0)
     check_tolerances(rtol, 0.0, None, torch.float64)
+    if is_model(values) and not isinstance(values, CellBounded):
+        problem = problem.detach()
+        values, predicted = prediction_of(values, problem, with_flux=flux is None)
+        flux = predicted if flux is None else flux
     options = _CertifyOptions(
         flux=flux, lower=lower, layout=layout, strict=strict, improve=improve, rtol=rtol, start=start
     )

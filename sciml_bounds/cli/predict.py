@@ -52,6 +52,7 @@ def predict(
     Example: sciml-bounds predict darcy-rough --coefficient a.npy --source 1 --certify --out u.nc
     """
     import sciml_bounds as sb
+    from sciml_bounds.bounds._predictions import prediction_of
     from sciml_bounds.store.datasets.weights import find_weights, read_weights
 
     output.check_targets(out, plot, "Certificate" if certify else "Dataset")
@@ -70,7 +71,7 @@ def predict(
         _check_axes(network, problem)
     warn_about_resolution(model, read_weights(find_weights(model))[1], problem.grid.shape)
     start = time.perf_counter()
-    values: Tensor = network.predict(problem)
+    values, flux = prediction_of(network, problem, with_flux=certify)
     seconds = time.perf_counter() - start
     rows = {
         "grid": output.grid_row(problem.grid, tuple(problem.batch_shape)),
@@ -84,9 +85,8 @@ def predict(
         files = _write(problem, values, asked, out, plot)
         output.print_json(record | files) if as_json else output.print_table("Prediction", rows | files)
         return
-    # A network with a flux head predicts the flux too, so no equation has to be solved.
-    has_flux = hasattr(network, "certify")
-    certificate: sb.Certificate = network.certify(problem) if has_flux else sb.certify(problem, values)
+    # with a predicted flux, no equation has to be solved
+    certificate = sb.certify(problem, values, flux=flux, lower=flux is None)
     rows |= output.certificate_rows(certificate)
     record["certificate"] = output.certificate_record(certificate)
     failure = None if target is None else output.target_failure(certificate, target)

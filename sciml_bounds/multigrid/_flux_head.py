@@ -14,11 +14,10 @@ Two dimensions only: in three, a divergence-free flux is the curl of a field on 
 
 from __future__ import annotations
 
-import importlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,13 +29,7 @@ from sciml_bounds.multigrid._mgno import MgNO
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.store.datasets.weights import load_model, save_model
 
-if TYPE_CHECKING:
-    from sciml_bounds.results import Certificate
-
 __all__ = ["BoundLoss", "CertifiedMgNO", "CertifiedNetwork", "bound_loss", "flux_of", "flux_term", "particular_flux"]
-
-#: Module and function that certify values with a flux; imported late, since that package imports this one.
-_CERTIFY = ("sciml_bounds.bounds._certify", "certify")
 
 #: Number of samples per forward pass of the networks.
 PREDICT_BATCH_SIZE = 64
@@ -259,40 +252,20 @@ class CertifiedNetwork(nn.Module):
 
         Returns nodal values (batch..., nodes) in float64, with the prescribed values on Dirichlet sides.
         """
-        return self._predict(problem)[0]
+        return self.predict_with_flux(problem)[0]
 
     def predict_flux(self, problem: Diffusion) -> tuple[Tensor, Tensor]:
         """Predict a flux y close to a grad u, with div y = -f on every cell.
 
         Returns one array per axis: values at the face centres, (batch..., n_x + 1, n_y) and (batch..., n_x, n_y + 1).
         """
-        return self._predict(problem)[1]
+        return self.predict_with_flux(problem)[1]
 
-    def certify(self, problem: Diffusion, *, improve: int = 0) -> Certificate:
-        """Predict the solution, and bound its error from above without solving a linear system.
+    def predict_with_flux(self, problem: Diffusion) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Return `predict(problem)` and `predict_flux(problem)`, with one evaluation of the networks.
 
-        Parameters
-        ----------
-        problem : Diffusion
-            Two-dimensional problem with Dirichlet sides, without reaction and solids.
-        improve : int
-            Number of steps that improve the flux, and so lower the bound, as in `sb.certify`.
-
-        Returns
-        -------
-        Certificate
-            Certificate of the predicted values; its lower bound is zero.
+        `sb.certify(problem, model, lower=False)` bounds the error of the values by the flux, without a linear solve.
         """
-        values, flux = self._predict(problem)
-        certify: Callable[..., Any] = getattr(importlib.import_module(_CERTIFY[0]), _CERTIFY[1])
-        certificate: Certificate = certify(problem.detach(), values, flux=flux, lower=False, improve=improve)
-        return certificate
-
-    def bound(self, problem: Diffusion, *, improve: int = 0) -> Tensor:
-        """Return the upper bound of the energy error of `predict(problem)`, shape (batch...)."""
-        return self.certify(problem, improve=improve).upper
-
-    def _predict(self, problem: Diffusion) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         _require_plain(problem)
         exact = problem.detach().to(torch.float64)
         count = exact.batch_shape.numel()
@@ -329,10 +302,10 @@ class CertifiedMgNO(CertifiedNetwork):
     Examples
     --------
     >>> import sciml_bounds as sb
-    >>> from sciml_bounds.multigrid._flux_head import CertifiedMgNO
-    >>> model = CertifiedMgNO(channels=4, layers=2, levels=3)
+    >>> model = sb.CertifiedMgNO(channels=4, layers=2, levels=3)
     >>> problem = sb.Diffusion(sb.Grid((16, 16)), coefficient=1.0, source=1.0)
-    >>> bool(model.bound(problem) >= 0)  # large, since the weights are random, but guaranteed
+    >>> certificate = sb.certify(problem, model, lower=False)  # large, since the weights are random, but guaranteed
+    >>> bool(sb.certify(problem, certificate.values).lower <= certificate.upper)
     True
     """
 

@@ -35,7 +35,7 @@ for contrast in contrasts:
     problem = sb.Diffusion(
         sb.Grid((CELLS, CELLS)), coefficient=torch.where(media, 3.0 * contrast, 3.0).double(), source=1.0
     )
-    learned = model.certify(problem)
+    learned = sb.certify(problem, model, lower=False)
     fine = problem.refine(2)
     flux = sb.certify(fine, sb.solve(fine), lower=False).flux
     computed = sb.certify(problem, learned.values, flux=flux)
