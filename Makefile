@@ -29,7 +29,7 @@ dev:
 	@tools/environment.sh dev
 	@tools/compile.sh
 fem:
-	@tools/environment.sh dev fem
+	@tools/environment.sh dev fem vtk
 	@tools/compile.sh
 
 demo: core

@@ -11,7 +11,7 @@ __all__ = ["show_versions"]
 
 _PACKAGES = (
     "torch", "numpy", "scipy", "filelock", "lazy-loader", "triton", "pyamg", "h5py", "h5netcdf", "xarray",
-    "safetensors", "matplotlib", "typer", "rich", "dolfinx-solver-real",
+    "safetensors", "matplotlib", "typer", "rich", "dolfinx-solver-real", "pyvista",
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from sciml_bounds.store.datasets.weights import load_model, save_model
 from sciml_bounds.store.formats.foreign import import_dataset
 from sciml_bounds.store.formats.pdebench import export_pdebench
 from sciml_bounds.store.formats.the_well import export_the_well
+from sciml_bounds.store.formats.vtk_export import export_vtk
 
 __all__ = [
     "DiffusionRecipe",
@@ -21,6 +22,7 @@ __all__ = [
     "consolidate",
     "export_pdebench",
     "export_the_well",
+    "export_vtk",
     "from_arrays",
     "import_dataset",
     "load_model",

@@ -22,8 +22,10 @@ from sciml_bounds.reports import (
     describe_upper,
     summary_table,
 )
+from sciml_bounds.vtk_images import sample_image
 
 if TYPE_CHECKING:
+    import pyvista
     import xarray
     from matplotlib.figure import Figure
 
@@ -227,6 +229,24 @@ class Solution:
             data |= _certificate_variables(self.certificate)
         return _dataset(data, self.grid, self.values.shape, attributes)
 
+    def to_vtk(self, sample: int = 0) -> pyvista.ImageData:
+        """Return one sample as a VTK image: the solution at nodes, coefficient and error indicators in cells.
+
+        It has the names of `to_xarray`; bounds are field data. `sb.data.write(solution, "u.vti")` writes the image, and
+        `sb.data.write(solution, "u.pvd")` all samples as a series.
+
+        Parameters
+        ----------
+        sample : int, default 0
+            Number of the sample, in batch order.
+
+        Raises
+        ------
+        MissingExtraError
+            If pyvista is not installed.
+        """
+        return sample_image(self.to_xarray(), sample)
+
     def plot(self, sample: int = 0) -> Figure:
         """Plot coefficient, solution and, if there is a certificate, its error indicators."""
         indicators = None if self.certificate is None else self.certificate.indicators
@@ -364,6 +384,23 @@ class Certificate:
         data = {"values": _variable(self.values, self.grid, nodal=True, long_name="certified field")}
         data |= _certificate_variables(self)
         return _dataset(data, self.grid, self.values.shape, {"layout": self.layout})
+
+    def to_vtk(self, sample: int = 0) -> pyvista.ImageData:
+        """Return one sample as a VTK image: the certified values at nodes, error indicators in cells.
+
+        The bounds are field data. `sb.data.write(certificate, "u.vti")` writes the image.
+
+        Parameters
+        ----------
+        sample : int, default 0
+            Number of the sample, in batch order.
+
+        Raises
+        ------
+        MissingExtraError
+            If pyvista is not installed.
+        """
+        return sample_image(self.to_xarray(), sample)
 
     def plot(self, sample: int = 0) -> Figure:
         """Plot the field and the error indicators of one sample, with its bounds as the title."""

@@ -30,6 +30,7 @@ settings.load_profile("repeatable")
 NEEDS = {
     "gpu": (torch.cuda.is_available(), "needs a CUDA device"),
     "fem": (importlib.util.find_spec("dolfinx") is not None, "needs DOLFINx: pip install 'sciml-bounds[fem]'"),
+    "vtk": (importlib.util.find_spec("pyvista") is not None, "needs pyvista: pip install 'sciml-bounds[vtk]'"),
 }
 
 

@@ -27,7 +27,15 @@ PAGES = [page for page in sorted((ROOT / "docs").rglob("*.md")) if not is_genera
 WITH_EXAMPLES = [page for page in PAGES if ">>> " in page.read_text()]
 
 
-@pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: page.relative_to(ROOT / "docs").as_posix())
+#: Pages that need an extra.
+MARKS = {"paraview": pytest.mark.vtk, "petsc": pytest.mark.fem}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=MARKS.get(page.stem, ())) for page in WITH_EXAMPLES],
+    ids=[page.relative_to(ROOT / "docs").as_posix() for page in WITH_EXAMPLES],
+)
 def test_examples_on_pages(page, tmp_path, monkeypatch):
     """All examples of a page share one namespace, as a reader runs them."""
     monkeypatch.chdir(tmp_path)

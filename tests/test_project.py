@@ -131,7 +131,7 @@ def pinned() -> dict[str, str]:
 def test_constraints_pin_every_direct_dependency_to_a_version_that_fits():
     versions = pinned()
     extras = PROJECT["optional-dependencies"]
-    for line in PROJECT["dependencies"] + extras["dev"] + extras["docs"] + extras["fem"]:
+    for line in PROJECT["dependencies"] + extras["dev"] + extras["docs"] + extras["fem"] + extras["vtk"]:
         requirement = Requirement(line)
         assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), line
 

@@ -19,28 +19,46 @@ class Format(StrEnum):
 
     THE_WELL = "the-well"
     PDEBENCH = "pdebench"
+    VTK = "vtk"
+
+
+def _write(data: Path, format: Format, out: Path) -> list[Path]:
+    """Write the data in a format, and return the files and folders written."""
+    from sciml_bounds.data import export_pdebench, export_the_well, export_vtk, read, write
+
+    if format is Format.VTK and out.suffix:
+        write(read(data), out)
+        return [out, out.with_suffix("")] if out.suffix == ".pvd" else [out]
+    exporters = {Format.THE_WELL: export_the_well, Format.PDEBENCH: export_pdebench, Format.VTK: export_vtk}
+    with sample_progress() as callback:
+        return [exporters[format](data, out, callback=callback)]
 
 
 def export(
-    data: Annotated[Path, typer.Argument(metavar="DATA.nc", help="A data set written by generate or import.")],
+    data: Annotated[
+        Path,
+        typer.Argument(metavar="DATA.nc", help="A data set of generate or import; for vtk also a result of solve."),
+    ],
     format: Annotated[Format, typer.Option("--format", help="File format to write.")],
     out: Annotated[
-        Path, typer.Option(metavar="PATH", help="A new folder for the-well, a file ending in .hdf5 for pdebench.")
+        Path,
+        typer.Option(
+            metavar="PATH",
+            help="A new folder for the-well and vtk, a file ending in .hdf5 for pdebench; for vtk and a result of "
+            "solve a file ending in .vti or .pvd.",
+        ),
     ],
     as_json: output.JsonOption = False,
 ) -> None:
-    """Write a data set in the layout of The Well or PDEBench.
+    """Write a data set in the layout of The Well or PDEBench, or as VTK images for ParaView.
 
     Example: sciml-bounds export darcy.nc --format the-well --out darcy
     """
     import sciml_bounds
-    from sciml_bounds.store.formats.pdebench import export_pdebench
-    from sciml_bounds.store.formats.the_well import export_the_well
 
-    write = export_the_well if format is Format.THE_WELL else export_pdebench
-    with sample_progress() as callback:
-        written = write(data, out, callback=callback)
-    files = [written] if written.is_file() else sorted(path for path in written.rglob("*") if path.is_file())
+    written = _write(data, format, out)
+    paths = [path for root in written for path in (root, *root.rglob("*"))]
+    files = sorted(path for path in paths if path.is_file())
     record = {"command": "export", "version": sciml_bounds.__version__, "data": str(data), "format": str(format)}
     if as_json:
         output.print_json(record | {"out": str(out), "files": [str(path) for path in files]})

@@ -26,6 +26,7 @@ from sciml_bounds.grid import AXES, Grid
 from sciml_bounds.memory import require_memory
 from sciml_bounds.reports import Reason
 from sciml_bounds.results import Certificate, LinearSolution, Solution
+from sciml_bounds.store.datasets.vtk_series import VTK_SUFFIXES, write_vtk
 from sciml_bounds.store.reading.contents import Contents
 from sciml_bounds.store.reading.hdf5_files import CHECKSUM, stored_digest
 from sciml_bounds.store.reading.readers import one_sentence, open_file
@@ -54,15 +55,16 @@ def write(
     asked: Mapping[str, Any] | None = None,
     flux: bool = False,
 ) -> None:
-    """Write a result or labelled fields as netCDF-4; the file is written atomically, with a checksum.
+    """Write a result or labelled fields as netCDF-4, or as VTK images for ParaView; each file is written atomically.
 
     Parameters
     ----------
     result : Solution, Certificate or xarray.Dataset
         A solution, a certificate, or a data set of numeric variables with named axes.
     path : Path or str
-        File to write, ending in .nc, .h5 or .hdf5. An existing file is replaced if it has a result of the same kind;
-        any other existing file is an error.
+        File to write, ending in .nc, .h5 or .hdf5 (netCDF-4, which `read` reads back), in .vti (one VTK image) or in
+        .pvd (a series of VTK images: one per sample, or per entry of the axis `time`). An existing file is replaced if
+        it has a result of the same kind; any other existing file is an error.
     asked : mapping, optional
         Parameters of the run, stored in the file as JSON.
     flux : bool, default False
@@ -72,6 +74,8 @@ def write(
     ------
     InputError
         If the file cannot be written, exists with other content, or a variable is not numeric.
+    MissingExtraError
+        If the file is a VTK file and pyvista is not installed.
 
     Notes
     -----
@@ -88,12 +92,33 @@ def write(
     True
     """
     content = type(result).__name__
+    if isinstance(path, str | PathLike) and Path(path).suffix.lower() in VTK_SUFFIXES:
+        _write_vtk_result(result, path, asked=asked, flux=flux)
+        return
     check_replaceable(path, content)
     if asked is not None and not isinstance(asked, Mapping):
         raise InputError(f"asked is of type {type(asked).__name__}; give a dictionary with the parameters of the run.")
     image = _image(_to_dataset(result, flux=flux), content, asked)
     with replacing(path) as part:
         part.write_bytes(image)
+
+
+def _write_vtk_result(result: Any, path: Path | str, *, asked: Any, flux: bool) -> None:
+    if flux or asked is not None:
+        raise InputError(f"{path} is a VTK file, which cannot store `flux` or `asked`; write a file that ends in .nc.")
+    write_vtk(_fields(result), path)
+
+
+def _fields(result: Any) -> xarray.Dataset:
+    import xarray
+
+    if isinstance(result, Solution | Certificate):
+        return result.to_xarray()
+    if not isinstance(result, xarray.Dataset):
+        raise InputError(
+            f"result is a {type(result).__name__}; only a Solution, Certificate or xarray.Dataset can be written."
+        )
+    return result
 
 
 def check_replaceable(path: Path | str, content: str) -> None:
@@ -167,27 +192,21 @@ def _encoding(variable: xarray.Variable) -> dict[str, Any]:
 
 
 def _to_dataset(result: Any, *, flux: bool) -> xarray.Dataset:
-    import xarray
-
+    dataset, parts = _fields(result), []
     if isinstance(result, Solution):
-        dataset = result.to_xarray()
-        parts = [_solution_parts(result)]
+        parts.append(_solution_parts(result))
         if result.certificate is not None:
             parts.append(_certificate_parts(result.certificate, flux=flux))
     elif isinstance(result, Certificate):
-        dataset, parts = result.to_xarray(), [_certificate_parts(result, flux=flux)]
-    elif isinstance(result, xarray.Dataset):
-        dataset, parts = result.copy(), []
-        dataset.attrs = {name: value for name, value in result.attrs.items() if name not in _FILE_ATTRIBUTES}
+        parts.append(_certificate_parts(result, flux=flux))
     else:
-        raise InputError(
-            f"result is a {type(result).__name__}; only a Solution, Certificate or xarray.Dataset can be written."
-        )
+        dataset = dataset.copy()
+        dataset.attrs = {name: value for name, value in result.attrs.items() if name not in _FILE_ATTRIBUTES}
     if flux and not any(name.startswith("flux_") for variables, _ in parts for name in variables):
         raise InputError("flux=True needs a certificate, but the result has none; solve with certify=True.")
     for variables, attributes in parts:
         dataset = dataset.assign(variables).assign_attrs(attributes)
-    if isinstance(result, xarray.Dataset):
+    if not isinstance(result, Solution | Certificate):
         return dataset
     grid = {f"grid_{name}": list(getattr(result.grid, name)) for name in ("shape", "lengths", "origin")}
     return dataset.assign_attrs(grid)
