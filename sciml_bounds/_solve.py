@@ -44,7 +44,8 @@ def solve(
     maxiter : int, optional
         Maximum number of iterations; by default 500 with multigrid, ten times the number of nodes otherwise.
     x0 : array (batch..., nodes), Solution or model, optional
-        Initial guess: nodal values, an earlier solution, or a model with `predict(problem)` such as an `sb.MgNO`; zero
+        Initial guess: nodal values, an earlier solution, an object with a method `predict(problem)` such as an
+        `sb.MgNO`, or any torch network with cell fields as input channels (see `sb.training.predict`); zero
         by default. A poor guess costs iterations, never accuracy.
     error : float, optional
         Stop once the guaranteed relative energy error (the certificate's `relative_upper`) is at most this value. Use

@@ -16,6 +16,7 @@ from sciml_bounds._linear import LinearSolver, Method, Multigrid
 from sciml_bounds.arrays import convert, require_callback, require_count, require_finite
 from sciml_bounds.bounds._certify import certify
 from sciml_bounds.bounds._flux import Flux, flux_and_pressure
+from sciml_bounds.bounds._network_predictions import predict
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov._loop import check_tolerances
 from sciml_bounds.operators._lattice_operator import LatticeOperator, to_lattice
@@ -247,13 +248,8 @@ class Solver:
         if x0 is None:
             return None
         problem = self.problem
-        predicted = hasattr(x0, "predict")
+        predicted = hasattr(x0, "predict") or isinstance(x0, torch.nn.Module)
         name = f"the prediction of {type(x0).__name__}, the initial guess x0," if predicted else "the initial guess x0"
-        if isinstance(x0, torch.nn.Module) and not predicted:
-            raise InputError(
-                f"{name} is a {type(x0).__name__} without the method predict(problem); give a network that has it, or "
-                "an array."
-            )
         given = _prediction(x0, problem) if predicted else x0.values if isinstance(x0, Solution) else x0
         field = convert(given, name, problem.dtype, problem.device)
         require_finite(field, name)
@@ -288,7 +284,8 @@ class Solver:
 def _prediction(model: Any, problem: Diffusion) -> Any:
     """Return the prediction of a model, in the precision of the problem if it is floating-point."""
     with torch.no_grad():
-        predicted = model.predict(problem.detach())
+        problem = problem.detach()
+        predicted = predict(model, problem) if isinstance(model, torch.nn.Module) else model.predict(problem)
     if isinstance(predicted, Tensor) and predicted.is_floating_point():
         return predicted.to(problem.dtype)
     return predicted

@@ -6,6 +6,7 @@ from sciml_bounds.recipes._recipe import Recipe, Variable, sample_rng
 from sciml_bounds.recipes._registry import recipe_names
 from sciml_bounds.recipes.generation import consolidate, make_dataset, make_shard
 from sciml_bounds.store.datasets.dataset_files import open_dataset
+from sciml_bounds.store.datasets.network_classes import register_model
 from sciml_bounds.store.datasets.saved_results import read, write
 from sciml_bounds.store.datasets.torch_dataset import TorchDataset
 from sciml_bounds.store.datasets.weights import load_model, save_model
@@ -31,6 +32,7 @@ __all__ = [
     "open_dataset",
     "read",
     "recipe_names",
+    "register_model",
     "sample_rng",
     "save_model",
     "write",

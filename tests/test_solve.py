@@ -779,7 +779,7 @@ BAD = [
     ("prediction Model x0 (2, 5, 5)", {"x0": Model(np.zeros((2, 5, 5)))}),
     ("prediction Model x0", {"x0": Model(None)}),
     ("prediction Model x0 int64", {"x0": Model(torch.zeros(5, 5, dtype=torch.int64))}),
-    ("Linear predict(problem)", {"x0": torch.nn.Linear(2, 2)}),
+    ("Linear input (1, 1, 4, 4) fields", {"x0": torch.nn.Linear(2, 2)}),
 ]
 
 test_bad_arguments = refusals(

@@ -16,11 +16,13 @@ from sciml_bounds.cli._words import in_shell_words
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from torch import nn
 
     import sciml_bounds as sb
     from sciml_bounds.results import Progress
 
 __all__ = [
+    "ClassOption",
     "JsonOption",
     "OutOption",
     "PlotOption",
@@ -32,6 +34,7 @@ __all__ = [
     "finish",
     "grid_row",
     "iteration_progress",
+    "named_class",
     "print_json",
     "print_table",
     "problem_record",
@@ -54,6 +57,16 @@ JsonOption = Annotated[
     typer.Option("--json", help="Print one JSON object instead of a table; infinite or missing values become null."),
 ]
 
+ClassOption = Annotated[
+    str | None,
+    typer.Option(
+        "--class",
+        metavar="package.module:Class",
+        help="Class of a network of your own; importing it runs its module.",
+        show_default=False,
+    ),
+]
+
 PICTURES = (".png", ".pdf", ".svg")
 NOT_REACHED = 3
 
@@ -63,6 +76,19 @@ def error_console() -> Console:
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def named_class(location: str | None) -> type[nn.Module] | None:
+    """Import the class of networks in the option `--class`; None if it is not given.
+
+    Raises
+    ------
+    InputError
+        If it cannot be imported, or is not a class of networks.
+    """
+    from sciml_bounds.store.datasets.network_classes import import_class
+
+    return None if location is None else import_class(location, "--class")
 
 
 def check_targets(out: Path | None, plot: Path | None, content: str = "") -> None:

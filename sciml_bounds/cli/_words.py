@@ -25,6 +25,7 @@ _REPLACEMENTS = (
     (r"\bgrid=sb\.Grid\(\((\d+),\)\)", r"--shape \1"),
     (r"\bgrid=sb\.Grid\(\((\d+), (\d+)\)\)", r"--shape \1,\2"),
     (r"\bgrid=sb\.Grid\(\((\d+), (\d+), (\d+)\)\)", r"--shape \1,\2,\3"),
+    (r"\bgive its class \(network=CNN\), or register it first: sb\.data\.register_model\(CNN\)", "give --class"),
     (r"\bsay with targets=", "say with --targets"),
     (r"sb\.data\.from_arrays or: (?=sciml-bounds)", ""),
 )

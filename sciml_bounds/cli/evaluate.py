@@ -33,7 +33,8 @@ def evaluate(
         typer.Option(
             metavar="NAME,NAME",
             help="For fields: l2, h1, h1-periodic, h1-spectral, all relative. For networks with a flux head: bound. "
-            "For learned directions: line-search, contraction. [default: l2,h1 or bound or line-search]",
+            "For learned directions: line-search, contraction. For other networks, bound certifies every prediction. "
+            "[default: l2,h1 or bound or line-search]",
             show_default=False,
         ),
     ] = None,
@@ -41,6 +42,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of samples.", show_default=False)] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Number of samples per batch.")] = 16,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")] = "cpu",
+    network_class: output.ClassOption = None,
     any_recipe: Annotated[
         bool, typer.Option("--any-recipe", help="Accept data of another recipe than the training data.")
     ] = False,
@@ -70,7 +72,7 @@ def evaluate(
     samples = TorchDataset(data, split, subsample=subsample, limit=limit, **channels)  # type: ignore[arg-type]
     if samples.resolution is not None:
         warn_about_resolution(model, card, [samples.resolution // subsample])
-    network = load_model(model, device=_device(device))
+    network = load_model(model, device=_device(device), network=output.named_class(network_class))
     names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
     _check_metrics(model, network, names or [])
     found = evaluate_network(network, samples, names, batch_size=batch_size, device=device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +35,7 @@ def predict(
     origin: problem_options.OriginOption = None,
     boundary: problem_options.BoundaryOption = None,
     sample: problem_options.SampleOption = None,
+    network_class: output.ClassOption = None,
     device: Annotated[str, typer.Option(help="Device of the network: cpu, cuda or cuda:1.")] = "cpu",
     certify: Annotated[bool, typer.Option("--certify", help="Bound the error of the prediction.")] = False,
     target: Annotated[
@@ -52,7 +54,6 @@ def predict(
     Example: sciml-bounds predict darcy-rough --coefficient a.npy --source 1 --certify --out u.nc
     """
     import sciml_bounds as sb
-    from sciml_bounds.bounds._predictions import prediction_of
     from sciml_bounds.store.datasets.weights import find_weights, read_weights
 
     output.check_targets(out, plot, "Certificate" if certify else "Dataset")
@@ -62,16 +63,17 @@ def predict(
         )
     if out is None and plot is None and not certify and not as_json:
         raise InputError("the prediction would not be saved or shown; give --out, --plot or --certify.")
-    network = _network(model, device)
+    network = _network(model, device, network_class)
     options = problem_options.ProblemOptions(
         coefficient, source, reaction, solid, shape, lengths, origin, boundary, sample
     )
     problem = problem_options.build_problem(options, certified=certify)
     if shape is None:
         _check_axes(network, problem)
-    warn_about_resolution(model, read_weights(find_weights(model))[1], problem.grid.shape)
+    card = read_weights(find_weights(model))[1]
+    warn_about_resolution(model, card, problem.grid.shape)
     start = time.perf_counter()
-    values, flux = prediction_of(network, problem, with_flux=certify)
+    values, flux = _predicted(network, problem, card, with_flux=certify)
     seconds = time.perf_counter() - start
     rows = {
         "grid": output.grid_row(problem.grid, tuple(problem.batch_shape)),
@@ -93,18 +95,33 @@ def predict(
     output.finish("Prediction", rows, record, certificate, asked, out=out, plot=plot, as_json=as_json, failure=failure)
 
 
-def _network(name: str, device: str) -> Any:
+def _network(name: str, device: str, network_class: str | None) -> Any:
     """Load a network for diffusion problems."""
+    from sciml_bounds.krylov._learned_directions import LearnedDirections
     from sciml_bounds.store.datasets.weights import load_model
     from sciml_bounds.training._settings import TrainingSettings
 
-    network = load_model(name, device=TrainingSettings(device=device).device)
-    if not hasattr(network, "predict"):
+    chosen = TrainingSettings(device=device).device
+    network = load_model(name, device=chosen, network=output.named_class(network_class))
+    if isinstance(network, LearnedDirections):
         raise InputError(
             f"{name} contains a {type(network).__name__}, which cannot predict solutions of diffusion problems; give a "
             "network such as darcy-rough."
         )
     return network
+
+
+def _predicted(network: Any, problem: sb.Diffusion, card: Mapping[str, Any], *, with_flux: bool) -> tuple[Any, Any]:
+    """Predict by the method of the network; if it has none, from the inputs of its training data."""
+    import sciml_bounds as sb
+    from sciml_bounds.bounds._predictions import is_model, prediction_of
+
+    if is_model(network):
+        return prediction_of(network, problem, with_flux=with_flux)
+    data = card.get("data")
+    trained = data.get("train", {}) if isinstance(data, Mapping) else {}
+    inputs = None if hasattr(network, "fields") else trained.get("inputs")
+    return sb.training.predict(network, problem, fields=inputs), None
 
 
 def _check_axes(network: Any, problem: sb.Diffusion) -> None:

@@ -19,6 +19,7 @@ from sciml_bounds.errors import ConvergenceError
 from sciml_bounds.grid import Grid
 from sciml_bounds.memory import require_memory
 from sciml_bounds.problems.diffusion import Diffusion
+from sciml_bounds.problems.problem_records import problem_record
 from sciml_bounds.problems.random_fields import cosine_field
 from sciml_bounds.recipes._recipe import JSON, Array, Recipe, Variable, sample_rng
 
@@ -87,6 +88,7 @@ class DiffusionRecipe(Recipe):
         fixed = {name: getattr(self, name) for name in ("coefficient", "source") if name not in self.inputs}
         return {
             "equation": "-div(a grad u) = f in (0, 1)^2, u = 0 on the boundary",
+            "problem": problem_record(self.problem(torch.ones(2, 2)), self.inputs),
             "discretization": "a and f constant on cells, u at nodes: multilinear elements, trapezoidal rule",
             "random numbers": "numpy.random.default_rng([seed, sample])",
             "rtol": RTOL,

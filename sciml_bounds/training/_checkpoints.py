@@ -12,14 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from sciml_bounds.errors import InputError
-from sciml_bounds.store.datasets.weights import (
-    SUFFIX,
-    current_architecture,
-    fill_model,
-    read_weights,
-    state_of,
-    write_weights,
-)
+from sciml_bounds.store.datasets.network_classes import current_architecture
+from sciml_bounds.store.datasets.weights import SUFFIX, fill_model, read_weights, state_of, write_weights
 
 __all__ = ["BEST", "LAST", "State", "load_checkpoint", "save_checkpoint"]
 
@@ -121,7 +115,8 @@ def _check_same(path: Path, found: Mapping[str, Any], card: Mapping[str, Any]) -
                 f"{card[what]} here; choose another folder, or build the same network."
             )
     before, now = found["settings"], card["settings"]
-    changeable = (*_CHANGEABLE_SETTINGS, "epochs") if now["schedule"] == "constant" else _CHANGEABLE_SETTINGS
+    longer = now["schedule"] == "constant" or now["epochs"] > before.get("epochs", now["epochs"])
+    changeable = (*_CHANGEABLE_SETTINGS, "epochs") if longer else _CHANGEABLE_SETTINGS
     for name in now:
         if name not in changeable and before.get(name) != now[name]:
             raise InputError(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sciml_bounds.arrays import check_device, require_count
 from sciml_bounds.errors import InputError
+from sciml_bounds.nn.evaluation_mode import evaluating, weights_like
+from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.reports import summary_table
 from sciml_bounds.training._batches import Samples, batches, load, require_samples, size_of
+from sciml_bounds.training._bound_metric import bound_metric
 from sciml_bounds.training._settings import Loss, loss_for, loss_name
 
 __all__ = [
@@ -21,7 +23,6 @@ __all__ = [
     "check_losses",
     "evaluate",
     "evaluate_rollout",
-    "evaluating",
     "metrics_for",
     "require_fitting",
     "roll_out",
@@ -65,6 +66,7 @@ def evaluate(
     samples: Samples,
     metrics: Sequence[str | Loss] | None = None,
     *,
+    problem: Diffusion | None = None,
     batch_size: int = 16,
     device: torch.device | str = "cpu",
     workers: int = 0,
@@ -74,12 +76,17 @@ def evaluate(
     Parameters
     ----------
     model : torch.nn.Module
-        The network; it is moved to the device.
+        Any network; it is moved to the device.
     samples : Samples
         Map-style data set of pairs (x, y).
     metrics : sequence of (str or callable) or None
         Names in `LOSSES`, or functions loss(prediction, target, inputs) that return one value per sample. By default
-        "l2" and "h1"; "bound" for a network with a flux head, and "line-search" for learned directions.
+        "l2" and "h1"; "bound" for a network with a flux head, and "line-search" for learned directions. For any other
+        network, "bound" certifies its predictions: the guaranteed bound of the energy error, relative to the energy
+        norm of the target.
+    problem : Diffusion, optional
+        For "bound", the problem of one sample on the grid of the samples; the input channels replace its fields. By
+        default the problem that the data set records.
     batch_size : int
         Number of samples per batch.
     device : torch.device or str
@@ -109,7 +116,7 @@ def evaluate(
         metrics = _default_metrics(model)
     for metric in metrics:
         require_fitting(model, metric=metric)
-    chosen = {loss_name(metric): loss_for(model, metric, "metric") for metric in metrics}
+    chosen = {loss_name(metric): _metric(model, samples, metric, problem) for metric in metrics}
     if not chosen:
         raise InputError("there is no metric to evaluate; name one, such as 'l2'.")
     parts = batches(range(size_of(samples)), batch_size)
@@ -122,6 +129,12 @@ def evaluate(
     return Evaluation({name: torch.cat(values) for name, values in found.items()})
 
 
+def _metric(model: nn.Module, samples: Samples, metric: str | Loss, problem: Diffusion | None) -> Loss:
+    """Return a metric for a network; "bound" certifies the predictions of networks without a flux head."""
+    certifies = metric == "bound" and "bound" not in metrics_for(model)[:1]
+    return bound_metric(samples, problem) if certifies else loss_for(model, metric, "metric")
+
+
 def metrics_for(model: nn.Module) -> tuple[str, ...]:
     """Return the names of the metrics for a network: those of fields, of a flux head, or of search directions."""
     from sciml_bounds.krylov._learned_directions import LearnedDirections
@@ -130,7 +143,7 @@ def metrics_for(model: nn.Module) -> tuple[str, ...]:
 
     if isinstance(model, CertifiedNetwork):
         return ("bound",)
-    return ("line-search", "contraction") if isinstance(model, LearnedDirections) else tuple(LOSSES)
+    return ("line-search", "contraction") if isinstance(model, LearnedDirections) else (*LOSSES, "bound")
 
 
 def require_fitting(model: nn.Module, **losses: str | Loss) -> None:
@@ -159,25 +172,9 @@ def _default_metrics(model: nn.Module) -> tuple[str, ...]:
     return ("l2", "h1") if "l2" in fitting else fitting[:1]
 
 
-class evaluating:
-    """Context manager: evaluation mode without gradients; restores the mode at the end."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model, self._gradients = model, torch.no_grad()
-
-    def __enter__(self) -> None:
-        self._training = self._model.training
-        self._model.eval()
-        self._gradients.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self._gradients.__exit__(*error)
-        self._model.train(self._training)
-
-
 def measure(model: nn.Module, x: Tensor, y: Tensor, metrics: Mapping[str, Loss]) -> dict[str, Tensor]:
     """Compute metrics of one batch, on the device and in the precision of the network."""
-    like = next(model.parameters())
+    like = weights_like(model, x)
     x, y = (part.to(like.device, like.dtype, non_blocking=True) for part in (x, y))
     prediction = model(x)
     return {name: check_losses(metric(prediction, y, x), y, name) for name, metric in metrics.items()}
@@ -304,7 +301,7 @@ def evaluate_rollout(
     require_count(batch_size, "batch_size", 1)
     check_device(device)
     model.to(device)
-    like = next(model.parameters())
+    like = weights_like(model, trajectories.to(device))
     steps, whole = [], []
     for part in trajectories.split(batch_size):
         frames = part.to(like.device, like.dtype)

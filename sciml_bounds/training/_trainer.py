@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.multigrid._mgno import FIELDS
+from sciml_bounds.nn.evaluation_mode import evaluating
+from sciml_bounds.store.datasets.network_classes import arguments_of, class_name
 from sciml_bounds.store.datasets.weights import state_of, write_weights
 from sciml_bounds.training._batches import (
     Samples,
@@ -28,7 +30,7 @@ from sciml_bounds.training._batches import (
 )
 from sciml_bounds.training._checkpoints import BEST, LAST, State, load_checkpoint, save_checkpoint
 from sciml_bounds.training._display import Display, shown
-from sciml_bounds.training._evaluation import check_losses, evaluating, measure, require_fitting
+from sciml_bounds.training._evaluation import check_losses, measure, require_fitting
 from sciml_bounds.training._graphs import GraphedStep
 from sciml_bounds.training._guard import Guard
 from sciml_bounds.training._optimizers import make_optimizer, set_rates
@@ -77,6 +79,8 @@ def train(
         epoch, for `load_model`), `log.csv` and `log.jsonl`. If None, no files are written.
     resume : bool
         Resume from the checkpoint in the folder, if there is one. On the CPU, the result is the same bit for bit.
+        More epochs than before lengthen a training, also one that is complete; the learning rate of "onecycle" then
+        continues on the longer cycle.
     progress : bool
         Show a progress bar with the remaining time on stderr.
     tensorboard : bool
@@ -203,10 +207,9 @@ class _Trainer:
         data = {"train": describe_samples(self.train_set)}
         if self.validation_set is not None:
             data["validation"] = describe_samples(self.validation_set)
-        arguments: Any = getattr(self.model, "arguments", {})
         return {
-            "class": type(self.model).__name__,
-            "arguments": dict(arguments),
+            "class": class_name(type(self.model)),
+            "arguments": arguments_of(self.model),
             "settings": self.settings.card(),
             "data": data,
             "parameters": sum(p.numel() for p in self.model.parameters()),

@@ -14,8 +14,9 @@ from torch import nn
 from torch.utils.data import Subset
 
 from sciml_bounds.errors import InputError
+from sciml_bounds.store.datasets.network_classes import construct, current_architecture, import_class, model_class
 from sciml_bounds.store.datasets.torch_dataset import TorchDataset
-from sciml_bounds.store.datasets.weights import SUFFIX, fill_model, find_weights, make_model, read_weights
+from sciml_bounds.store.datasets.weights import SUFFIX, fill_model, find_weights, read_weights
 from sciml_bounds.store.safety.writer import check_target
 from sciml_bounds.training._evaluation import evaluate, require_fitting
 from sciml_bounds.training._settings import TrainingSettings, check_names, find_loss, loss_name
@@ -46,7 +47,8 @@ class TrainingRecipe:
         file: the data set. recipe, samples, seed, resolution: required properties of it. inputs, targets, subsample,
         in_memory: arguments of `TorchDataset`. limit: maximum number of training samples.
     model : mapping
-        class: a name in the table of networks. arguments: its arguments. start: a file of weights, or the name of
+        class: the name of a network of the package, or "package.module:Class" for any other torch.nn.Module. arguments:
+        its arguments. start: a file of weights, or the name of
         weights that ship with the package, from which the training starts; normalisers are fitted again.
     settings : TrainingSettings
         Settings of the training.
@@ -138,7 +140,18 @@ class TrainingRecipe:
         """
         with torch.random.fork_rng([]):
             torch.manual_seed(self.settings.seed)
-            return make_model(self.model["class"], self.model.get("arguments", {}), f"[model] of {self.where}")
+            network, arguments = self._architecture()
+            return construct(network, arguments, f"[model] of {self.where}")
+
+    def _architecture(self) -> tuple[type[nn.Module], Any]:
+        """Return class and arguments of the network; a recipe is written by its user, so it may name any module."""
+        name, arguments = self.model["class"], self.model.get("arguments", {})
+        if not isinstance(name, str):
+            raise InputError(f"[model] of {self.where}: class = {name!r} must be text, the name of a network.")
+        if ":" in name:
+            return import_class(name, f"[model] of {self.where}: class"), arguments
+        current, options = current_architecture(name, arguments)
+        return model_class(current), options
 
     def fill(self, model: nn.Module) -> dict[str, str]:
         """Load the initial weights of the recipe, if any, into a network; return their entry for the card.

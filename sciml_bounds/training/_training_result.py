@@ -51,7 +51,7 @@ class TrainingResult:
     def __repr__(self) -> str:
         select = self.card["settings"]["select"]
         rows = {
-            "network": f"{self.card['class']}, {sum(p.numel() for p in self.model.parameters())} parameters",
+            "network": f"{type(self.model).__name__}, {sum(p.numel() for p in self.model.parameters())} parameters",
             "reason": self.reason,
             "epochs": f"{len(self.history)} of {self.card['settings']['epochs']}",
             "best epoch": str(self.best_epoch),

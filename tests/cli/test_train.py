@@ -182,7 +182,6 @@ def test_a_signal_loses_nothing(place, number, code):
         ("output.weights=final.pt", "safetensors"),
         ("output.metrics=l2", "= 'l2' list names"),
         ('output.metrics=["l2", "h2"]', "metric 'h2' 'l2'"),
-        ('output.metrics=["l2", "bound"]', "bound loss values function"),
         ("training.select=bound", "bound loss values function"),
         ("output.folder=3", "folder = 3"),
         ("epochs=2", "epochs=2 TABLE.NAME=VALUE"),
@@ -217,11 +216,38 @@ def test_data_in_place_of_a_recipe_are_one_sentence(place, capsys):
     error_of(capsys, "TOML file recipe training", "train", "classic.nc")
 
 
+def test_a_network_of_ones_own_is_trained_lengthened_evaluated_and_applied(place, capsys):
+    """Its class is named in the recipe, which is the user's; a file of weights needs the option --class."""
+    own = ["--set", "model.class=own_networks:CNN", "--set", "model.arguments={width = 3}"]
+    recipe = ["train", "small.toml", *own, "--set", 'output.metrics=["l2", "bound"]']
+    assert run([*recipe, "--set", "training.epochs=1"]) == 0
+    assert run([*recipe, "--resume", "--set", "training.epochs=2", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (record["epochs"], record["class"]) == (2, "own_networks:CNN")
+    assert record["test bound"] > 0
+    command = ["evaluate", "final.safetensors", "darcy.nc", "--metrics", "bound", "--json"]
+    error_of(capsys, "own_networks:CNN --class", *command)
+    assert run([*command, "--class", "own_networks:CNN"]) == 0
+    evaluated = json.loads(capsys.readouterr().out)
+    assert evaluated["metrics"]["bound"]["mean"] == pytest.approx(record["test bound"], rel=1e-3)
+    field = ["--coefficient", "darcy.nc:coefficient", "--sample", "0", "--source", "1", "--shape", "16,16"]
+    predicted = ["predict", "final.safetensors", *field, "--certify", "--json"]
+    error_of(capsys, "own_networks:CNN --class", *predicted)
+    assert run([*predicted, "--class", "own_networks:CNN"]) == 0
+    assert json.loads(capsys.readouterr().out)["certificate"]["upper"] > 0
+
+
+def test_a_class_that_cannot_be_imported(place, capsys):
+    error_of(capsys, "class no_module:CNN small.toml", "train", "small.toml", "--set", "model.class=no_module:CNN")
+    error_of(capsys, "class json:loads Module", "train", "small.toml", "--set", "model.class=json:loads")
+    error_of(capsys, "class text", "train", "small.toml", "--set", "model.class=3")
+
+
 def test_damaged_data_and_a_folder_in_use_are_one_sentence(place, capsys):
     assert run(["train", "small.toml", "--set", "training.epochs=1"]) == 0
     capsys.readouterr()
     error_of(capsys, "training", "train", "small.toml")
-    error_of(capsys, "epochs=1 3", "train", "small.toml", "--resume")
+    error_of(capsys, "lr=0.005 0.1", "train", "small.toml", "--resume", "--set", "training.lr=0.1")
     changed = ["--set", "model.arguments={channels = 3, layers = 1, levels = 2}", "--set", "training.epochs=1"]
     error_of(capsys, "architecture", "train", "small.toml", "--resume", *changed)
     (place / "darcy.nc").write_bytes((place / "darcy.nc").read_bytes()[:5000])

@@ -19,6 +19,7 @@ from sciml_bounds.multigrid._mgno import MgNO
 from sciml_bounds.multigrid._published_mgno import PublishedMgNO
 from sciml_bounds.nn.losses import LOSSES
 from sciml_bounds.store.datasets.weights import load_model, read_weights
+from sciml_bounds.training._optimizers import learning_rate
 from sciml_bounds.training._settings import TrainingSettings
 from sciml_bounds.training._trainer import train
 
@@ -180,6 +181,16 @@ def test_a_constant_rate_can_go_on_for_longer(tmp_path, make, data):
     train(make(), *data, folder=tmp_path / "parts", **options | {"epochs": 2})
     train(make(), *data, folder=tmp_path / "parts", resume=True, **options)
     assert_same(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_more_epochs_lengthen_a_complete_training(tmp_path, make, data):
+    """The rate of the cycle continues on the longer one; the log has all epochs."""
+    train(make(), *data, folder=tmp_path, **OPTIONS | {"epochs": 2})
+    longer = train(make(), *data, folder=tmp_path, resume=True, **OPTIONS | {"epochs": 5})
+    assert [row["epoch"] for row in longer.history] == [1, 2, 3, 4, 5]
+    assert longer.reason == "all epochs done"
+    expected = TrainingSettings.of(OPTIONS | {"epochs": 5})
+    assert [row["lr"] for row in longer.history[2:]] == [learning_rate(expected, epoch, 5) for epoch in (2, 3, 4)]
 
 
 def test_the_best_epoch_on_validation_data_is_kept(tmp_path, make, data):

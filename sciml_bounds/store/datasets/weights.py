@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import importlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,15 @@ from torch import Tensor
 from sciml_bounds import __version__
 from sciml_bounds.errors import InputError
 from sciml_bounds.memory import require_memory
+from sciml_bounds.store.datasets.network_classes import (
+    MODELS,
+    arguments_of,
+    class_name,
+    construct,
+    current_architecture,
+    model_class,
+    require_class,
+)
 from sciml_bounds.store.reading.contents import ArrayInfo, Contents, printable
 from sciml_bounds.store.safety.writer import check_target, replacing
 
@@ -30,7 +38,6 @@ __all__ = [
     "FORMAT_VERSION",
     "MODELS",
     "SUFFIX",
-    "current_architecture",
     "describe_weights",
     "fill_model",
     "find_weights",
@@ -47,17 +54,6 @@ __all__ = [
 #: Version of the card: programs read files of their own major version; minor versions are additions.
 FORMAT_VERSION = "0.1"
 SUFFIX = ".safetensors"
-#: Classes of networks that a file may name, and their locations; no other class is ever constructed.
-MODELS = {
-    "BarronNetwork": "sciml_bounds.barron._barron_network:BarronNetwork",
-    "MgNO": "sciml_bounds.multigrid._mgno:MgNO",
-    "PublishedMgNO": "sciml_bounds.multigrid._published_mgno:PublishedMgNO",
-    "CertifiedMgNO": "sciml_bounds.multigrid._flux_head:CertifiedMgNO",
-    "LearnedDirections": "sciml_bounds.krylov._learned_directions:LearnedDirections",
-}
-#: Arguments that `MgNO` had in files before version 0.2, with the values that are its only ones now; with other values
-#: the network is a `PublishedMgNO`.
-_MOVED_ARGUMENTS = {"norm": "none", "size": None, "head": "linear", "idle_operator": False}
 #: Metadata key of the card. There is a single key because the order of keys in a file is not fixed.
 _CARD = "sciml_bounds"
 #: Folder of the weights that ship with the package.
@@ -207,7 +203,8 @@ def save_model(model: nn.Module, path: Path | str, **card: Any) -> None:
     Parameters
     ----------
     model : nn.Module
-        Network of one of the classes in `MODELS`; its attribute `arguments` has the constructor arguments.
+        Any network. Its attribute `arguments`, a mapping of JSON values, has the constructor arguments; networks of the
+        package and of classes registered by `sb.data.register_model` have it.
     path : Path or str
         File to write, ending in .safetensors; an existing file is replaced.
     **card : JSON values
@@ -216,16 +213,18 @@ def save_model(model: nn.Module, path: Path | str, **card: Any) -> None:
     Raises
     ------
     InputError
-        If the class is not in `MODELS`, or the file cannot be written.
+        If the arguments or entries are not JSON values, a weight is not finite, or the file cannot be written.
     """
-    name = type(model).__name__
-    if name not in MODELS or model_class(name) is not type(model):
-        raise InputError(f"a {name} cannot be saved as a model; the supported classes are {', '.join(MODELS)}.")
-    arguments: Any = model.arguments
-    write_weights(path, state_of(model), {**card, "class": name, "arguments": dict(arguments)})
+    description = {"class": class_name(type(model)), "arguments": arguments_of(model)}
+    write_weights(path, state_of(model), {**card, **description})
 
 
-def load_model(path_or_name: Path | str, *, device: torch.device | str = "cpu") -> nn.Module:
+def load_model(
+    path_or_name: Path | str,
+    *,
+    device: torch.device | str = "cpu",
+    network: type[nn.Module] | nn.Module | None = None,
+) -> nn.Module:
     """Load a network in evaluation mode, from a file or from weights that ship with the package.
 
     Parameters
@@ -234,11 +233,15 @@ def load_model(path_or_name: Path | str, *, device: torch.device | str = "cpu") 
         A file, or the name of shipped weights, such as "darcy-rough".
     device : torch.device or str, default "cpu"
         Device of the network.
+    network : type or nn.Module, optional
+        Class of the network, or a network to be filled with the weights. Needed if the class that the file names is
+        neither one of this package nor registered by `sb.data.register_model`: a file never decides which module is
+        imported.
 
     Raises
     ------
     InputError
-        If the file or name does not exist, or the file does not describe a network.
+        If the file or name does not exist, or the file does not describe a network, or one of another class.
     """
     path = find_weights(path_or_name)
     state, card = read_weights(path)
@@ -246,16 +249,31 @@ def load_model(path_or_name: Path | str, *, device: torch.device | str = "cpu") 
         raise InputError(
             f"{path} is a training checkpoint; load the network of the best epoch, best{SUFFIX} in the same folder."
         )
-    description = (card.get("class"), card.get("arguments"), f"the card of {path}")
-    with torch.device("meta"):  # a card may declare any size: compare it with the file before allocating memory
-        _check_names(make_model(*description), state, str(path))
-    model = make_model(*description)
+    where = f"the card of {path}"
+    model = _described(card, state, where) if network is None else _given(network, card, where)
     fill_model(model, state, str(path))
     return model.to(device).eval()
 
 
+def _given(network: type[nn.Module] | nn.Module, card: Mapping[str, Any], where: str) -> nn.Module:
+    """Return the network that the user gives for a card: itself, or constructed from its class."""
+    if not isinstance(network, type):
+        return network
+    require_class(network, "load_model(network=)")
+    return construct(network, card.get("arguments"), where)
+
+
+def _described(card: Mapping[str, Any], state: Mapping[str, Tensor], where: str) -> nn.Module:
+    """Return the network that a card describes."""
+    name, arguments = card.get("class"), card.get("arguments")
+    if name in MODELS:  # a card may declare any size: compare it with the file before allocating memory
+        with torch.device("meta"):
+            _check_names(make_model(name, arguments, where), state, where.removeprefix("the card of "))
+    return make_model(name, arguments, where)
+
+
 def make_model(name: object, arguments: object, where: str) -> nn.Module:
-    """Construct a network from the name of its class in `MODELS` and its arguments.
+    """Construct a network from the name of its class, in the table or registered, and its arguments.
 
     Raises
     ------
@@ -264,40 +282,8 @@ def make_model(name: object, arguments: object, where: str) -> nn.Module:
     """
     if not isinstance(name, str):
         raise InputError(f"{where} has no class of network; the choices are {', '.join(MODELS)}.")
-    if not isinstance(arguments, Mapping) or not all(isinstance(key, str) for key in arguments):
-        raise InputError(f"{where} has no arguments for {name}; they must be a mapping from names to values.")
     current, options = current_architecture(name, arguments)
-    kind = model_class(current)
-    try:
-        return kind(**options)
-    except (TypeError, ValueError, RuntimeError, OverflowError, MemoryError) as error:
-        raise InputError(f"{where} has invalid arguments for {name}: {printable(str(error))[:300]}") from None
-
-
-def current_architecture(name: Any, arguments: Any) -> tuple[Any, Any]:
-    """Return class and arguments of a network on a card in the words of this version; unknown ones are unchanged."""
-    if name != "MgNO" or not isinstance(arguments, Mapping):
-        return name, arguments
-    kept = {key: value for key, value in arguments.items() if key not in _MOVED_ARGUMENTS}
-    plain = all(arguments.get(key, value) == value for key, value in _MOVED_ARGUMENTS.items())
-    return ("MgNO", kept) if plain else ("PublishedMgNO", arguments)
-
-
-def model_class(name: str) -> type[nn.Module]:
-    """Return the class of networks with a given name in `MODELS`.
-
-    Raises
-    ------
-    InputError
-        If it does not exist.
-    """
-    if name not in MODELS:
-        close = difflib.get_close_matches(name, MODELS, 1, 0.4)
-        hint = f"did you mean {close[0]}?" if close else f"the choices are {', '.join(MODELS)}."
-        raise InputError(f"unknown network {printable(name)[:60]!r}; {hint}")
-    module, _, attribute = MODELS[name].partition(":")
-    network: type[nn.Module] = getattr(importlib.import_module(module), attribute)
-    return network
+    return construct(model_class(current), options, where)
 
 
 def fill_model(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
