@@ -120,6 +120,7 @@ def certify(
     """
     start = time.perf_counter()
     _require_diffusion(problem)
+    _refuse_mesh_function(values)
     require_count(improve, "improve", 0)
     check_tolerances(rtol, 0.0, None, torch.float64)
     if is_model(values) and not isinstance(values, CellBounded):
@@ -144,6 +145,15 @@ def _require_diffusion(problem: Any) -> None:
         raise InputError(
             f"certify needs a Diffusion problem, not an object of type {type(problem).__name__}"
             f"{energy if isinstance(problem, VariationalProblem) else ''}."
+        )
+
+
+def _refuse_mesh_function(values: Any) -> None:
+    """Raise if the field is a DOLFINx function, without importing DOLFINx."""
+    if any(kind.__module__.startswith("dolfinx.") for kind in type(values).__mro__):
+        raise InputError(
+            "values is a DOLFINx function, but certify needs values at the nodes of the grid; pass "
+            "sb.fem.nodal_values(function, problem.grid), whose multilinear interpolant is then certified."
         )
 
 

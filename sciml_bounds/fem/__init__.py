@@ -1,40 +1,16 @@
-"""Finite elements on meshes with DOLFINx and PETSc (extra `fem`)."""
+"""DOLFINx meshes and PETSc (extra `fem`): values at grid nodes, mesh matrices for control, preconditioners for PETSc.
 
-from __future__ import annotations
+Call `sb.fem.require_dolfinx()` before any import of `dolfinx`, `mpi4py` or `petsc4py`: the wheel `dolfinx-solver-real`
+brings its own MPI and PETSc, and its module `dolfinx_solver` must load them first.
 
-import contextlib
-import importlib
-from types import ModuleType
+`nodal_values` evaluates a DOLFINx function at the nodes of an `sb.Grid`, where `sb.certify` can bound its error;
+`MeshStiffness` is the constraint of a control problem on a mesh; `PetscPreconditioner` is a multigrid cycle of this
+package inside a PETSc solver. There are no certificates on meshes themselves yet.
+"""
 
-from sciml_bounds.errors import MissingExtraError
+from sciml_bounds.fem._dolfinx import require_dolfinx
+from sciml_bounds.fem._mesh_stiffness import MeshStiffness
+from sciml_bounds.fem._nodal_values import nodal_values
+from sciml_bounds.fem._petsc import PetscPreconditioner
 
-__all__ = ["require_dolfinx"]
-
-
-def require_dolfinx() -> ModuleType:
-    """Import DOLFINx, after the libraries that must be loaded before it.
-
-    Returns
-    -------
-    module
-        `dolfinx`; after this call `mpi4py`, `petsc4py`, `basix` and `ufl` can be imported too.
-
-    Raises
-    ------
-    MissingExtraError
-        If DOLFINx is not installed.
-    """
-    # PETSc exports its HDF5 to the whole process, so libraries with another HDF5 must be loaded before it.
-    for name in ("h5py", "netCDF4"):
-        with contextlib.suppress(ModuleNotFoundError):
-            importlib.import_module(name)
-    try:
-        # Only the wheel has this module: it loads the bundled MPI and PETSc, which must come before their bindings.
-        with contextlib.suppress(ModuleNotFoundError):
-            importlib.import_module("dolfinx_solver")
-        return importlib.import_module("dolfinx")
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            "meshes need DOLFINx, which is not installed; run pip install 'sciml-bounds[fem]' on Linux x86-64, "
-            "or conda install -c conda-forge fenics-dolfinx elsewhere."
-        ) from error
+__all__ = ["MeshStiffness", "PetscPreconditioner", "nodal_values", "require_dolfinx"]

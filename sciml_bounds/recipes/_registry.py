@@ -26,7 +26,7 @@ _LOCATIONS = {
     "navier-stokes-1e-3": "recipes.navier_stokes:NAVIER_STOKES_1E3",
     "navier-stokes-1e-4": "recipes.navier_stokes:NAVIER_STOKES_1E4",
     "navier-stokes-1e-5": "recipes.navier_stokes:NAVIER_STOKES_1E5",
-    "pipe": "fem.pipe_flow:PIPE",
+    "pipe": "fem._pipe_flow:PIPE",
 }
 
 

@@ -15,7 +15,7 @@ from dolfinx import fem, mesh
 from mpi4py import MPI
 
 from sciml_bounds.control._distributed_control import TrackingProgram
-from sciml_bounds.fem.mesh_equations import MeshStiffness
+from sciml_bounds.fem import MeshStiffness
 
 WEIGHT = 1e-4
 

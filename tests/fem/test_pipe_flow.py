@@ -13,7 +13,7 @@ from refusals import refused
 
 from sciml_bounds.errors import ConvergenceError, MissingExtraError
 from sciml_bounds.fem import require_dolfinx
-from sciml_bounds.fem.pipe_flow import PIPE, Centreline, PipeFlow, _discretisation, draw_centreline, solve_pipe_flow
+from sciml_bounds.fem._pipe_flow import PIPE, Centreline, PipeFlow, _discretisation, draw_centreline, solve_pipe_flow
 from sciml_bounds.recipes._registry import find_recipe
 
 CPU = torch.device("cpu")
@@ -175,7 +175,7 @@ def test_equations_hold_in_physical_space():
 @pytest.mark.fem
 def test_no_steady_flow_is_one_sentence(monkeypatch):
     require_or_skip()
-    monkeypatch.setattr("sciml_bounds.fem.pipe_flow._MAX_LINEAR_SOLVES", 3)
+    monkeypatch.setattr("sciml_bounds.fem._pipe_flow._MAX_LINEAR_SOLVES", 3)
     with pytest.raises(ConvergenceError, match=r"\d+% of the convective term") as caught:
         solve_pipe_flow(BENT, 8)
     assert "\n" not in str(caught.value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
+from refusals import refused
 
 import sciml_bounds as sb
 from sciml_bounds.errors import MissingExtraError
@@ -20,17 +20,6 @@ from petsc4py import PETSc
 pytestmark = pytest.mark.fem
 
 RTOL = 1e-10
-
-
-class CyclePreconditioner:
-    """A PETSc preconditioner of type python that applies one of our cycles."""
-
-    def __init__(self, cycle: sb.operators.LinearOperator) -> None:
-        self.cycle = cycle
-
-    def apply(self, pc: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec) -> None:
-        """Write M x into y."""
-        y.setArray(self.cycle.matvec(torch.from_numpy(x.getArray(readonly=True).copy())).numpy())
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +71,18 @@ def test_conjugate_gradients_with_gamg_agree(solver, matrix):
 def test_our_cycle_inside_their_loop_takes_our_iterations(solver, matrix):
     """The same method on both sides, so the counts are equal; one apart is left to round-off at the tolerance."""
     ours = solver.solve(rtol=RTOL)
-    x, ksp = solve(matrix, solver.rhs[0].numpy(), PETSc.PC.Type.PYTHON, CyclePreconditioner(solver.as_preconditioner()))
+    x, ksp = solve(matrix, solver.rhs[0].numpy(), PETSc.PC.Type.PYTHON, sb.fem.PetscPreconditioner(solver))
     assert ksp.getConvergedReason() > 0
     assert abs(ksp.getIterationNumber() - int(ours.iterations)) <= 1
     np.testing.assert_allclose(ours.linear.x.view(-1), x, atol=1e-7 * np.abs(x).max())
+
+
+def test_matrices_of_another_shape_are_refused(matrix):
+    other = sb.prepare(sb.Diffusion(sb.Grid((4, 4)), source=1.0))
+    with pytest.raises(PETSc.Error) as caught:
+        solve(matrix, np.ones(1394), PETSc.PC.Type.PYTHON, sb.fem.PetscPreconditioner(other))
+    assert "(1394, 1394)" in str(caught.value.__cause__)
+    refused("ndarray sb.prepare", sb.fem.PetscPreconditioner, np.eye(3))
 
 
 def test_their_matrix_inside_our_loop(solver, matrix):

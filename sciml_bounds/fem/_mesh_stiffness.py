@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sciml_bounds.control._constraint_equations import MatrixStiffness
 from sciml_bounds.errors import InputError
-from sciml_bounds.fem import require_dolfinx
+from sciml_bounds.fem._dolfinx import require_dolfinx
 
 __all__ = ["MeshStiffness"]
 

@@ -16,7 +16,7 @@ from scipy.interpolate import CubicHermiteSpline
 from torch import Tensor
 
 from sciml_bounds.errors import ConvergenceError, InputError
-from sciml_bounds.fem import require_dolfinx
+from sciml_bounds.fem._dolfinx import require_dolfinx
 from sciml_bounds.memory import require_memory
 from sciml_bounds.recipes._recipe import JSON, Array, Recipe, Variable, sample_rng
 
