@@ -49,9 +49,8 @@ def test_values_of_a_linear_function(shape):
 
 def test_what_is_refused():
     function, grid = make_function(2), make_grid(2, (4, 4))
-    refused(
-        "node grid mesh 2.0", sb.fem.nodal_values, function, sb.Grid((4, 4), lengths=(3.0, 1.5), origin=(-1.0, 0.5))
-    )
+    wide = sb.Grid((4, 4), lengths=(3.0, 1.5), origin=(-1.0, 0.5))
+    refused("node grid mesh 1.25", sb.fem.nodal_values, function, wide)
     refused("dimension 2 grid 3", sb.fem.nodal_values, function, make_grid(3, (4, 4, 4)))
     refused("scalar (2,)", sb.fem.nodal_values, make_function(2, (2,)), grid)
     refused("ndarray dolfinx.fem.Function", sb.fem.nodal_values, np.ones((5, 5)), grid)
