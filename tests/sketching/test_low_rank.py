@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from refusals import refused
+from refusals import refusals
 
 from sciml_bounds.sketching._low_rank import randomised_eigenpairs
 
@@ -54,12 +54,11 @@ def test_all_eigenpairs_may_be_asked_for():
     torch.testing.assert_close(found, values.flip(0), rtol=0, atol=1e-12)
 
 
-def test_bad_input_is_one_sentence():
-    refused("count=3 eigenpairs 2", lambda: randomised_eigenpairs(torch.eye(2, dtype=torch.float64), 3))
-    refused("oversampling -1", lambda: randomised_eigenpairs(torch.eye(2, dtype=torch.float64), 1, oversampling=-1))
+EYE = torch.eye(2, dtype=torch.float64)
 
-
-def test_what_is_not_symmetric_or_not_finite_is_refused():
-    A = torch.ones(3, 3, dtype=torch.float64)
-    refused("symmetric", lambda: randomised_eigenpairs(A.triu(), 2))
-    refused("product random vectors", lambda: randomised_eigenpairs(lambda x: x * torch.nan, 2, like=A[0]))
+test_bad_input_is_refused = refusals(
+    ("count=3 eigenpairs 2", lambda: randomised_eigenpairs(EYE, 3)),
+    ("oversampling -1", lambda: randomised_eigenpairs(EYE, 1, oversampling=-1)),
+    ("symmetric", lambda: randomised_eigenpairs(torch.ones(3, 3, dtype=torch.float64).triu(), 2)),
+    ("product random vectors", lambda: randomised_eigenpairs(lambda x: x * torch.nan, 1, like=EYE[0])),
+)

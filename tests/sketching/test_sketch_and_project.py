@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
-from refusals import refused
+from refusals import refusals
 
 import sciml_bounds as sb
 from sciml_bounds.sketching._sketch_and_project import CHUNK_SIZE, expected_rate, sketch_and_project
@@ -78,11 +78,6 @@ def test_mean_square_errors_fall_as_expected(name):
     assert rate.kind == ("estimate" if name in ESTIMATED else "bound")
 
 
-@pytest.mark.parametrize("sketch", [GaussianVector(), Rows(), RowBlock(2)], ids=lambda s: type(s).__name__)
-def test_singular_matrices_have_no_rate(sketch):
-    assert expected_rate(torch.ones((4, 4), dtype=torch.float64), sketch).gamma == pytest.approx(0.0, abs=1e-12)
-
-
 @pytest.mark.parametrize("name", SKETCHES)
 def test_solutions_are_reached_and_residuals_recomputed(name):
     s = sketch_and_project(A, B, SKETCHES[name], rtol=1e-10)
@@ -125,12 +120,6 @@ def test_rows_of_zeros_change_nothing():
         assert bool(s.converged)
 
 
-def test_an_initial_guess_that_is_the_solution_takes_no_step():
-    s = sketch_and_project(A, B, Rows(), x0=EXACT)
-    assert int(s.iterations) == 0
-    assert torch.equal(s.x, EXACT)
-
-
 def test_what_is_not_reached_is_said():
     with pytest.warns(sb.ConvergenceWarning, match=r"maxiter reached.*cond\(A\)\^2 steps"):
         s = sketch_and_project(A, B, Rows(), maxiter=10)
@@ -138,26 +127,15 @@ def test_what_is_not_reached_is_said():
     assert int(s.iterations) == 10
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((A[:3], B), "rows columns"),
-        ((A, B[:3]), "b shape"),
-        ((A, np.full(7, np.nan)), "NaN infinite"),
-        ((A * np.nan, B), "matrix 49 entries"),
-    ],
+test_bad_input_is_refused = refusals(
+    ("rows columns", lambda: sketch_and_project(A[:3], B, Rows())),
+    ("b shape", lambda: sketch_and_project(A, B[:3], Rows())),
+    ("NaN infinite", lambda: sketch_and_project(A, np.full(7, np.nan), Rows())),
+    ("matrix 49 entries", lambda: sketch_and_project(A * np.nan, B, Rows())),
+    ("maxiter -1", lambda: sketch_and_project(A, B, Rows(), maxiter=-1)),
+    ("x0 shape", lambda: sketch_and_project(A, B, Rows(), x0=[1.0])),
+    ("sciml_bounds", lambda: sketch_and_project(A, B, "rows")),
+    ("sciml_bounds", lambda: sketch_and_project(A, B, Rows)),
+    ("sciml_bounds", lambda: expected_rate(A, "rows")),
+    ("sciml_bounds", lambda: expected_rate(A, Rows)),
 )
-def test_bad_input_is_one_sentence(arguments, message):
-    refused(message, lambda: sketch_and_project(*arguments, Rows()))
-
-
-def test_options_out_of_range_are_refused():
-    refused("maxiter -1", lambda: sketch_and_project(A, B, Rows(), maxiter=-1))
-    refused("x0 shape", lambda: sketch_and_project(A, B, Rows(), x0=[1.0]))
-
-
-@pytest.mark.parametrize("sketch", ["rows", Rows])
-def test_names_and_classes_are_no_sketches(sketch):
-    A = torch.eye(3, dtype=torch.float64)
-    for call in (lambda: sketch_and_project(A, A[0], sketch), lambda: expected_rate(A, sketch)):
-        refused("sciml_bounds", call)

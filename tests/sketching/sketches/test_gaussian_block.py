@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from refusals import refused
 
 from sciml_bounds.sketching._sketches.gaussian_block import GaussianBlock
 from sciml_bounds.sketching._sketches.gaussian_vector import GaussianVector
@@ -25,7 +24,3 @@ def test_larger_blocks_are_faster_up_to_a_solve_in_one_step():
     rates = [GaussianBlock(size).expected_rate(A).gamma for size in (1, 2, 3, 8)]
     assert rates == sorted(rates)
     assert rates[2:] == [pytest.approx(1.0, rel=1e-9)] * 2
-
-
-def test_a_size_of_zero_is_refused():
-    refused("size 0", GaussianBlock, 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from refusals import refused
 
 from sciml_bounds.sketching._sketches.rows import Rows
 
@@ -39,7 +38,3 @@ def test_rows_come_with_their_entries_as_often_as_they_should():
         assert torch.equal(rows[:, 0], A[entries[:, 0].long()])
         counts = entries.view(-1).long().bincount(minlength=3)
         assert bool(((counts - 4000 * shares).abs() < 160).all())
-
-
-def test_unknown_weights_are_refused():
-    refused("weights 'squares'", Rows, "squares")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import scipy.linalg
 import torch
-from refusals import refused
 
 from sciml_bounds.sketching._sketches import srht
 from sciml_bounds.sketching._sketches.srht import SRHT, mixed_rows, walsh_hadamard
@@ -26,25 +25,9 @@ def test_mixed_rows_are_a_rotation_of_all_rows():
     torch.testing.assert_close(mixed.mT @ mixed, (A.T @ A).expand(4, 3, 3), rtol=0, atol=1e-13)
 
 
-def test_one_heavy_row_is_in_every_mixed_row():
-    """As which row of a rotation tells how much of it a sample sees: all the same here."""
-    A = torch.zeros((8, 2), dtype=torch.float64)
-    A[5] = 1.0
-    assert bool((mixed_rows(A, 3, torch.Generator().manual_seed(0)).abs() - 8**-0.5).abs().max() < 1e-15)
-
-
-def test_all_rows_solve_in_one_step():
-    A = torch.tensor([[2.0, 0.5, 1.0], [0.5, 1.0, -1.0], [1.0, -1.0, 0.0], [1.0, 2.0, 3.0]], dtype=torch.float64)
-    assert SRHT(4).expected_rate(A).gamma == pytest.approx(1.0, rel=1e-9)
-
-
 def test_sketches_that_do_not_fit_into_memory_at_once_are_drawn_in_parts(monkeypatch):
     A = torch.randn((8, 3), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     monkeypatch.setattr(srht, "CHUNK_ENTRIES", 128)  # two of eight rows with four columns at a time
     rows, values = SRHT(2).draw(A, A[:, 0], 7, torch.Generator().manual_seed(0))
     assert (rows.shape, values.shape) == ((7, 2, 3), (7, 2))
     torch.testing.assert_close(rows[..., 0], values)
-
-
-def test_a_size_of_zero_is_refused():
-    refused("size 0", SRHT, 0)
