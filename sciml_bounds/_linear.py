@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import require_count
+from sciml_bounds.arrays import require_choice, require_count
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov._loop import ROW_LEVEL_SLACK, check_tolerances, iterate
-from sciml_bounds.multigrid._algebraic import algebraic_cycle, require_kind
+from sciml_bounds.multigrid._algebraic import KINDS, algebraic_cycle
 from sciml_bounds.multigrid._cycle import Cycle
 from sciml_bounds.multigrid._geometric import Precision, lattice_cycle
 from sciml_bounds.operators._adjoint import implicit_solve
@@ -70,10 +70,8 @@ class Multigrid:
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
-        if self.cycle not in ("V", "full"):
-            raise InputError(f"unknown cycle {self.cycle!r}; the choices are 'full' and 'V'.")
-        if self.precision not in ("auto", "double"):
-            raise InputError(f"unknown precision {self.precision!r}; the choices are 'auto' and 'double'.")
+        require_choice(self.cycle, "cycle", ("full", "V"))
+        require_choice(self.precision, "precision", ("auto", "double"))
         require_count(self.sweeps, "sweeps", 1)
 
 
@@ -93,7 +91,7 @@ class Algebraic:
     sweeps: int = 2
 
     def __post_init__(self) -> None:
-        require_kind(self.kind)
+        require_choice(self.kind, "kind", KINDS)
         require_count(self.sweeps, "sweeps", 1)
 
 

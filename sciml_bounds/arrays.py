@@ -6,6 +6,7 @@ keep their dtype, and tensors keep their device; Python numbers and lists adopt 
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
@@ -38,6 +39,9 @@ __all__ = [
 Field = float | Tensor | np.ndarray[Any, Any] | Sequence[Any] | Callable[..., Any]
 
 _FLOATS = (torch.float32, torch.float64)
+
+#: Number of characters of an unknown choice that are shown.
+MAX_SHOWN = 60
 
 
 def to_tensor(value: Any, name: str) -> Tensor:
@@ -243,11 +247,14 @@ def require_choice(value: Any, name: str, choices: Iterable[str]) -> str:
     Raises
     ------
     InputError
-        If it is not; the message lists the choices.
+        If it is not; the message lists the choices, similar ones first.
     """
     known = tuple(choices)
     if not isinstance(value, str) or value not in known:
-        raise InputError(f"{name} is {value!r}; the choices are {', '.join(map(repr, known))}.")
+        similar = difflib.get_close_matches(value, known, 3, 0.4) if isinstance(value, str) else []
+        others = [choice for choice in known if choice not in similar]
+        shown = repr(value) if len(repr(value)) <= MAX_SHOWN else f"{repr(value)[:MAX_SHOWN]}..."
+        raise InputError(f"{name} is {shown}; the choices are {', '.join(map(repr, similar + others))}.")
     return value
 
 

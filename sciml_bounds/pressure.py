@@ -22,7 +22,7 @@ from sciml_bounds._linear import (
     Multigrid,
     full_multigrid_guess,
 )
-from sciml_bounds.arrays import require_count, require_finite, require_number
+from sciml_bounds.arrays import require_choice, require_count, require_finite, require_number
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov._learned_directions import LearnedDirections
 from sciml_bounds.krylov._loop import LEARNED_MEMORY, iterate
@@ -249,6 +249,4 @@ def _as_pressure_method(method: str | Method | Preconditioned) -> Method | Preco
         return method
     if not isinstance(method, str):
         raise InputError(f"method is a {type(method).__name__}; give a name, a method, or Preconditioned(...).")
-    if method not in METHODS:
-        raise InputError(f"unknown method {method!r}; the choices are {', '.join(map(repr, METHODS))}.")
-    return METHODS[method]
+    return METHODS[require_choice(method, "method", METHODS)]

@@ -105,7 +105,7 @@ test_bad_methods = refusals(
     ("sweeps 0 positive", lambda: Multigrid(sweeps=0)),
     ("sweeps 1.5 integer", lambda: Multigrid(sweeps=1.5)),
     ("sweeps -1 positive", lambda: Algebraic(sweeps=-1)),
-    ("hierarchy 'geometric'", lambda: Algebraic(kind="geometric")),
+    ("kind 'geometric' 'ruge-stuben'", lambda: Algebraic(kind="geometric")),
     *[
         (words, lambda stop=stop, method=method: LinearSolver(_system(), method).solve(stop=stop))
         for words, stop in [

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sciml_bounds.arrays import require_choice
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES, Dirichlet
 from sciml_bounds.problems.diffusion import Diffusion
@@ -43,8 +44,7 @@ def to_nodes(problem: Diffusion, field: Tensor, layout: Layout) -> Tensor:
     InputError
         If the shape does not fit the layout.
     """
-    if layout not in get_args(Layout):
-        raise InputError(f"unknown layout {layout!r}; the choices are {', '.join(map(repr, get_args(Layout)))}.")
+    require_choice(layout, "layout", get_args(Layout))
     field = _drop_channel(problem, field)
     _check_batch(problem, field)
     if layout == "coarse":

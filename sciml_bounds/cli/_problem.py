@@ -238,10 +238,10 @@ def parse_boundary(texts: list[str] | None, grid: sb.Grid) -> Boundary | dict[st
 
 def _condition(text: str, condition: str) -> Boundary:
     import sciml_bounds as sb
+    from sciml_bounds.arrays import require_choice
 
     kind, *values = condition.split(":")
-    if kind not in _KINDS:
-        raise InputError(f"--boundary {text}: unknown kind {kind!r}; the choices are {', '.join(_KINDS)}.")
+    require_choice(kind, f"the condition of --boundary {text}", _KINDS)
     try:
         numbers = [float(value) for value in values]
     except ValueError:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
+from sciml_bounds.arrays import require_choice
 from sciml_bounds.comparison.equations import Array, Equations
 from sciml_bounds.comparison.methods import DIRECT, METHODS
 from sciml_bounds.comparison.peers import load_petsc
@@ -96,8 +97,7 @@ class Comparison:
     ) -> None:
         names = list(methods)
         for name in names:
-            if name not in METHODS:
-                raise InputError(f"unknown method {name!r}; the choices are {', '.join(METHODS)}.")
+            require_choice(name, "method", METHODS)
         if len(set(names)) < len(names) or not names:
             raise InputError(f"the methods are {', '.join(names) or 'empty'}; give at least one, and none twice.")
         if any(name.startswith("petsc:") for name in names):

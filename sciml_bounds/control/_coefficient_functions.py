@@ -13,7 +13,7 @@ import scipy.sparse.linalg
 import torch
 from scipy.sparse import csr_array
 
-from sciml_bounds.arrays import convert, require_finite, require_number, to_mask
+from sciml_bounds.arrays import convert, require_choice, require_finite, require_number, to_mask
 from sciml_bounds.control._constraint_equations import GridStiffness
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import Grid
@@ -39,8 +39,7 @@ class CoefficientFunctions:
         self.problem = problem = stiffness.problem
         _require_plain(problem)
         self.smoothing = require_number(smoothing, "smoothing", positive=True)
-        if hessian not in ("gauss-newton", "exact"):
-            raise InputError(f"unknown hessian {hessian!r}; choose 'gauss-newton' or 'exact'.")
+        require_choice(hessian, "hessian", ("gauss-newton", "exact"))
         self._exact = hessian == "exact"
         self.n = len(stiffness.free)
         self._observe(observations, observed)

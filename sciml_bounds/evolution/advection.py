@@ -20,23 +20,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, max_pool2d, max_pool3d, pad
 
-from sciml_bounds.errors import InputError
 from sciml_bounds.evolution.staggered import Velocity, at_centers, at_faces
 from sciml_bounds.grid import Grid, side_axis
 
-__all__ = ["Paths", "Scheme", "advect_cells", "advect_velocity", "require_scheme", "trace"]
+__all__ = ["SCHEMES", "Paths", "Scheme", "advect_cells", "advect_velocity", "trace"]
 
 Scheme = Literal["semi-lagrangian", "maccormack"]
-_SCHEMES = ("semi-lagrangian", "maccormack")
+SCHEMES = ("semi-lagrangian", "maccormack")
 
 #: Sum of the interpolation weights of fluid cells above which all interpolated cells are fluid, up to round-off.
 _MIN_FULL_WEIGHT = 1.0 - 1e-9
-
-
-def require_scheme(scheme: str) -> None:
-    """Raise an `InputError` if the scheme is unknown."""
-    if scheme not in _SCHEMES:
-        raise InputError(f"advection is {scheme!r}; the choices are {' and '.join(map(repr, _SCHEMES))}.")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sciml_bounds.arrays import require_count, to_mask
+from sciml_bounds.arrays import require_choice, require_count, to_mask
 from sciml_bounds.errors import InputError
 from sciml_bounds.evolution.bodies import Ball, Body, Star, Voxels
 from sciml_bounds.evolution.smoke import MIN_CELLS, Source
@@ -72,8 +72,7 @@ def make_scene(name: str, dim: int, cells: int, solid: Array | None = None) -> S
     InputError
         If the scene is unknown, or a number or shape does not fit.
     """
-    if not isinstance(name, str) or name not in SCENES:
-        raise InputError(f"the scene is {name!r}; the choices are {', '.join(map(repr, SCENES))}.")
+    require_choice(name, "the scene", SCENES)
     if not isinstance(dim, int) or dim not in (2, 3):
         raise InputError(f"the scene has {dim} dimensions; it must have 2 or 3.")
     require_count(cells, "the number of cells", 1)

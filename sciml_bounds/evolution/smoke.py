@@ -22,9 +22,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import Field, check_device, convert, require_count, require_finite, require_number
+from sciml_bounds.arrays import (
+    Field,
+    check_device,
+    convert,
+    require_choice,
+    require_count,
+    require_finite,
+    require_number,
+)
 from sciml_bounds.errors import InputError
-from sciml_bounds.evolution.advection import Scheme, advect_cells, advect_velocity, require_scheme, trace
+from sciml_bounds.evolution.advection import SCHEMES, Scheme, advect_cells, advect_velocity, trace
 from sciml_bounds.evolution.bodies import Body, Shape, Solids, require_shape, require_vector
 from sciml_bounds.evolution.pressure_projection import (
     PressureEquations,
@@ -229,7 +237,7 @@ class Smoke:
         device: torch.device | str = "cpu",
     ) -> None:
         _check_grid(grid)
-        require_scheme(advection)
+        require_choice(advection, "advection", SCHEMES)
         require_solver(pressure)
         self.dt = require_number(dt, "dt", positive=True)
         self.buoyancy, self.weight = require_number(buoyancy, "buoyancy"), require_number(weight, "weight")

@@ -103,8 +103,7 @@ class LearnedDirections(nn.Module):
             raise InputError(f"dim={dim!r} must be 2 or 3.")
         defaults = {p.name: p.default for p in inspect.signature(kind).parameters.values() if p.name != "dim"}
         for name, value in options.items():
-            if name not in defaults:
-                raise InputError(f"network {network!r} has no option {name!r}; choose from {', '.join(defaults)}.")
+            require_choice(name, f"an option of network {network!r}", defaults)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InputError(f"{name}={value!r} must be a positive integer.")
         self.arguments: dict[str, Any] = {"network": network, "dim": dim, **defaults, **options}

@@ -14,11 +14,14 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from sciml_bounds.errors import InputError
+from sciml_bounds.arrays import require_choice
 from sciml_bounds.multigrid._cycle import CoarseSolver, Cycle, pseudo_inverse
 from sciml_bounds.operators._linear_operator import csr_tensor
 
-__all__ = ["MatrixLevel", "algebraic_cycle"]
+__all__ = ["KINDS", "MatrixLevel", "algebraic_cycle"]
+
+#: Kinds of hierarchies.
+KINDS = ("ruge-stuben", "smoothed-aggregation")
 
 
 class MatrixLevel:
@@ -62,19 +65,6 @@ class MatrixLevel:
         return product
 
 
-def require_kind(kind: str) -> None:
-    """Check the kind of hierarchy.
-
-    Raises
-    ------
-    InputError
-        If `kind` is not "ruge-stuben" or "smoothed-aggregation".
-    """
-    choices = ("ruge-stuben", "smoothed-aggregation")
-    if kind not in choices:
-        raise InputError(f"unknown algebraic hierarchy {kind!r}; choose from {', '.join(map(repr, choices))}.")
-
-
 def algebraic_cycle(
     matrix: Any,
     *,
@@ -108,7 +98,7 @@ def algebraic_cycle(
     """
     import pyamg
 
-    require_kind(kind)
+    require_choice(kind, "kind", KINDS)
     builders = {"ruge-stuben": pyamg.ruge_stuben_solver, "smoothed-aggregation": pyamg.smoothed_aggregation_solver}
     csr = scipy.sparse.csr_matrix(matrix)
     csr.indptr, csr.indices = (

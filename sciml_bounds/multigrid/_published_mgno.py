@@ -8,7 +8,6 @@ The numbers of parameters agree with the code: 572,661 (Darcy rough and multisca
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -176,10 +175,7 @@ class PublishedMgNO(MgNO):
         InputError
             If there is no such network.
         """
-        if name not in PUBLISHED:
-            near = sorted(PUBLISHED, key=lambda known: -difflib.SequenceMatcher(None, known, str(name)).ratio())
-            raise InputError(f"there is no published network {name!r}; choose from {', '.join(near)}.")
-        return cls(**PUBLISHED[name])
+        return cls(**PUBLISHED[require_choice(name, "the published network", PUBLISHED)])
 
     def _check(self, x: Tensor) -> None:
         super()._check(x)

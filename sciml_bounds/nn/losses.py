@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sciml_bounds.errors import InputError
 
-__all__ = ["LOSSES", "Loss", "find_loss", "relative_h1", "relative_h1_spectral", "relative_l2"]
+__all__ = ["LOSSES", "Loss", "relative_h1", "relative_h1_spectral", "relative_l2"]
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
@@ -73,13 +73,6 @@ LOSSES: dict[str, Loss] = {
     "h1-periodic": partial(relative_h1, periodic=True),
     "h1-spectral": relative_h1_spectral,
 }
-
-
-def find_loss(name: str) -> Loss:
-    """Return the loss with this name."""
-    if name not in LOSSES:
-        raise InputError(f"there is no loss {name!r}; choose from {', '.join(LOSSES)}.")
-    return LOSSES[name]
 
 
 def _relative(prediction: Tensor, target: Tensor, square: Callable[[Tensor], Tensor]) -> Tensor:

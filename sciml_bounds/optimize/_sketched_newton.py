@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import require_count, require_number
+from sciml_bounds.arrays import require_choice, require_count, require_number
 from sciml_bounds.errors import InputError
 from sciml_bounds.optimize._hessians import Hessians
 from sciml_bounds.optimize._inner_solvers import InnerSolve, InnerSolver
@@ -101,8 +101,7 @@ class SketchedNewton:
                 allowed = {"beta": "between 0 and 1/2", "theta": "above 0 and at most 1", "nu": "above 1"}[name]
                 raise InputError(f"{name} is {getattr(self, name)!r}; it must be {allowed}.")
         require_count(self.cap, "cap", 1)
-        if self.preset not in ("robust", "published"):
-            raise InputError(f"unknown preset {self.preset!r}; choose 'robust' or 'published'.")
+        require_choice(self.preset, "preset", ("robust", "published"))
 
 
 @dataclass(frozen=True)

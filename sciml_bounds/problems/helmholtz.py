@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sciml_bounds.arrays import Field, convert, require_count, require_finite
+from sciml_bounds.arrays import Field, convert, require_choice, require_count, require_finite
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import side_axis
 from sciml_bounds.memory import require_memory
@@ -250,8 +250,7 @@ def _sides(flux: Any) -> dict[str, Flux]:
     if not isinstance(flux, Mapping) or not flux:
         raise InputError("flux must be a dict from sides to du/dn with at least one side, since otherwise u = 0.")
     for side, data in flux.items():
-        if side not in _SIDES:
-            raise InputError(f"flux names the unknown side {side!r}; the sides are {', '.join(_SIDES)}.")
+        require_choice(side, "a side of flux", _SIDES)
         known = isinstance(data, Strip) or callable(data)
         if not known and (isinstance(data, bool) or not isinstance(data, Real) or not math.isfinite(data)):
             raise InputError(f"flux on side {side} is {data!r}; it must be a finite number, a Strip or a function.")

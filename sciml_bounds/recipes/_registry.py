@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from typing import cast
 
-from sciml_bounds.errors import InputError
 from sciml_bounds.recipes._recipe import Recipe
 
 __all__ = ["find_recipe", "recipe_names"]
@@ -47,13 +45,11 @@ def find_recipe(name: str) -> Recipe:
     Raises
     ------
     InputError
-        If it does not exist; the message lists the names, the most similar ones first.
+        If it does not exist; the message lists the names.
     MissingExtraError
         If the recipe needs a package that is not installed.
     """
-    if not isinstance(name, str) or name not in _LOCATIONS:
-        similar = difflib.get_close_matches(str(name), _LOCATIONS, n=3)
-        others = [other for other in _LOCATIONS if other not in similar]
-        raise InputError(f"recipe {name!r} does not exist; the recipes are {', '.join(similar + others)}.")
-    module, attribute = _LOCATIONS[name].split(":")
+    from sciml_bounds.arrays import require_choice  # loads torch, which the list of names does without
+
+    module, attribute = _LOCATIONS[require_choice(name, "recipe", _LOCATIONS)].split(":")
     return cast(Recipe, getattr(importlib.import_module(f"sciml_bounds.{module}"), attribute))

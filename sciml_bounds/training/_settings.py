@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -163,14 +162,11 @@ def check_names(given: Iterable[str], known: Iterable[str], where: str) -> None:
     Raises
     ------
     InputError
-        If a name is unknown; the closest one is suggested.
+        If a name is unknown.
     """
-    names = list(known)
+    names = tuple(known)
     for name in given:
-        if name not in names:
-            close = difflib.get_close_matches(name, names, 1, 0.5)
-            hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(names)}."
-            raise InputError(f"{where} has no option {name!r}; {hint}")
+        require_choice(name, f"an option of {where}", names)
 
 
 def find_loss(loss: str | Loss, name: str = "loss") -> Loss:

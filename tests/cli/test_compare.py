@@ -39,7 +39,7 @@ def test_the_record(capsys):
 
 def test_the_table_shows_who_did_not_arrive(capsys):
     assert run([*UNIT, "--methods", "auto,scipy:cg,petsc:nothing"]) == 2
-    assert "unknown method 'petsc:nothing'" in capsys.readouterr().err
+    assert "method is 'petsc:nothing'" in capsys.readouterr().err
     assert run([*UNIT, "--methods", "direct,scipy:cg", "--maxiter", "3"]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"^direct .* 1\.0 +direct +\S+ +yes", printed, re.MULTILINE)

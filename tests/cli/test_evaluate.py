@@ -109,7 +109,7 @@ def test_data_of_another_recipe_need_consent(tmp_path, capsys, darcy, model):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--split", "tset"], "split='tset'"),
+        (["--split", "tset"], "split 'tset' 'test'"),
         (["--metrics", "l3"], "metric 'l3'"),
         (["--metrics", ","], "metric"),
         (["--device", "cdua"], "device='cdua' device"),

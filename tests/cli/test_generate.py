@@ -72,7 +72,7 @@ def test_it_can_be_inspected(capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["generate", "poison", "--out", "a.nc"], "recipe 'poison' recipes"),
+        (["generate", "poison", "--out", "a.nc"], "recipe 'poison' 'poisson'"),
         ([*SMALL, "--out", "a.csv"], "extension h5 hdf5"),
         ([*SMALL, "--out", "none/a.nc"], "first"),
         ([*SMALL, "--out", "a.nc", "--device", "gpu"], "device='gpu' device 'cpu' 'cuda'"),

@@ -6,9 +6,8 @@ import math
 
 import pytest
 import torch
-from refusals import refused
 
-from sciml_bounds.evolution.advection import advect_cells, advect_velocity, require_scheme, trace
+from sciml_bounds.evolution.advection import advect_cells, advect_velocity, trace
 from sciml_bounds.evolution.staggered import cell_points, face_points, face_shape
 from sciml_bounds.grid import Grid
 
@@ -127,7 +126,3 @@ def test_nothing_is_taken_from_a_wall():
     moved = advect_cells(field, trace(uniform(grid, 1.0, 0.0), grid, 0.07), ~solid, (), "maccormack")[0]
     assert torch.allclose(moved[7:], torch.ones(5, 8).double(), rtol=0, atol=1e-15)
     assert not bool(moved[:5].any())
-
-
-def test_an_unknown_scheme_is_refused():
-    refused("advection 'bfecc' 'semi-lagrangian'", require_scheme, "bfecc")

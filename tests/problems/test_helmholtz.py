@@ -181,7 +181,7 @@ def test_dolfinx_assembles_the_same_equation(degree, rule):
         ({"frequency": 0.0}, "frequency 0.0 positive number"),
         ({"frequency": "high"}, "frequency 'high'"),
         ({"flux": {}}, "flux dict sides du/dn"),
-        ({"flux": {"top": 1.0}}, "flux side 'top' sides x0 x1"),
+        ({"flux": {"top": 1.0}}, "flux side 'top' choices 'x0' 'x1'"),
         ({"flux": {"y1": math.nan}}, "flux side y1 nan finite"),
     ],
 )

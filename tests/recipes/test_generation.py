@@ -349,7 +349,7 @@ def test_shards_that_are_damaged(shards, folder):
         ({"resolution": 1}, "recipe resolution 1"),
         ({"device": "gpu"}, "device='gpu' device 'cpu' 'cuda'"),
         ({"device": "cuda:77"}, "device='cuda:77'"),
-        ({"recipe": "darcy-ruff"}, "recipe 'darcy-ruff' recipes"),
+        ({"recipe": "darcy-ruff"}, "recipe 'darcy-ruff' 'darcy-rough'"),
         ({"path": "none/a.nc"}, "folder"),
         ({"path": "a.csv"}, "extension"),
     ],

@@ -35,13 +35,14 @@ def test_titles_are_true_at_every_resolution(name):
     [("darcy_rough", "darcy-rough"), ("Poisson", "poisson"), ("navier-stokes-1e5", "navier-stokes-1e-5")],
 )
 def test_the_name_that_was_meant_comes_first(name, first):
-    raised = refused(f"recipe '{name}' recipes {first}", find_recipe, name)
+    raised = refused(f"recipe '{name}' choices", find_recipe, name)
+    assert f"choices are {first!r}" in raised
     assert all(known in raised for known in NAMES)
 
 
 @pytest.mark.parametrize("name", ["", None, 3, ("poisson",)], ids=repr)
 def test_what_is_no_name_is_refused(name):
-    refused("recipe recipes", find_recipe, name)
+    refused("recipe choices", find_recipe, name)
 
 
 def test_listing_the_names_imports_no_recipe():

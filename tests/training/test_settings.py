@@ -58,7 +58,7 @@ def test_a_device_that_is_not_there_is_one_sentence():
 
 
 def test_an_unknown_name_leads_to_the_closest():
-    refused("train 'weight_decy' mean weight_decay?", TrainingSettings.of, {"weight_decy": 0.0})
+    refused("train 'weight_decy' choices 'weight_decay'", TrainingSettings.of, {"weight_decy": 0.0})
     refused("'zzz' loss epochs", TrainingSettings.of, {"zzz": 0.0})
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sciml_bounds.errors import InputError
+from sciml_bounds.arrays import require_choice
 from sciml_bounds.sketching._sketches.sketch import ExpectedRate, mean_projection
 
 __all__ = ["Rows"]
@@ -30,8 +30,7 @@ class Rows:
     weights: Literal["uniform", "norms"] = "uniform"
 
     def __post_init__(self) -> None:
-        if self.weights not in ("uniform", "norms"):
-            raise InputError(f"unknown weights {self.weights!r}; choose 'uniform' or 'norms'.")
+        require_choice(self.weights, "weights", ("uniform", "norms"))
 
     def _probabilities(self, A: Tensor) -> Tensor:
         if self.weights == "uniform":

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sciml_bounds.arrays import require_choice
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES
 from sciml_bounds.memory import require_memory
@@ -350,8 +351,7 @@ class _Source:
 
 
 def _check_options(split: str, subsample: int, limit: int | None, dtype: torch.dtype) -> None:
-    if split not in (*SPLITS, "all"):
-        raise InputError(f"unknown split={split!r}; the choices are {', '.join(SPLITS)} and all.")
+    require_choice(split, "split", (*SPLITS, "all"))
     for name, value in (("subsample", subsample), ("limit", 1 if limit is None else limit)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InputError(f"{name}={value!r} must be a positive integer.")

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sciml_bounds import __version__
+from sciml_bounds.arrays import require_choice
 from sciml_bounds.errors import InputError
 from sciml_bounds.store.datasets.dataset_files import DatasetHeader, writing_dataset
 from sciml_bounds.store.formats.fno_files import describe_fno, describe_neuraloperator, is_fno, is_neuraloperator
@@ -84,8 +85,8 @@ def import_dataset(
     """
     source = Path(source)
     target = check_new_file(path, SUFFIXES)
-    if kind is not None and kind not in KINDS:
-        raise InputError(f"unknown kind={kind!r}; the choices are {', '.join(KINDS)}.")
+    if kind is not None:
+        require_choice(kind, "kind", KINDS)
     with ExitStack() as files:
         contents = open_file(source, "the file", files)
         with one_sentence(f"the file {source}"):

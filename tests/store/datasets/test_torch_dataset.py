@@ -304,7 +304,7 @@ def test_a_file_is_found_from_another_folder(steady, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"split": "valid"}, "split='valid' train validation test"),
+        ({"split": "valid"}, "split 'valid' train validation test"),
         ({"subsample": 0}, "subsample=0 positive integer"),
         ({"subsample": 1.5}, "subsample=1.5"),
         ({"limit": 0}, "limit=0"),

@@ -88,7 +88,7 @@ def test_a_file_of_another_kind_than_it_is_said_to_be(tmp_path):
     source = write_mat(tmp_path / "d.mat", "5", coeff=COEFFICIENT, sol=SOLUTION)
     import_refused(source, "array 'x'", kind="neuraloperator")
     import_refused(source, "array 'tensor'", kind="pdebench")
-    import_refused(source, "kind='well'", "pdebench", kind="well")
+    import_refused(source, "kind 'well'", "pdebench", kind="well")
 
 
 def test_a_truncated_file(tmp_path):
