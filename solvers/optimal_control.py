@@ -128,7 +128,7 @@ def write(
 
     steps = {name: [getattr(step, name) for step in result.history] for name in ("kkt_residual", "inner_steps")}
     dataset = control.to_xarray(result.x).assign({f"step_{name}": ("step", value) for name, value in steps.items()})
-    sb.data.write(dataset, out, asked=asked)
+    sb.data.write(dataset, out, parameters=asked)
     if picture is not None:
         with replacing(picture) as part:
             control.plot(result.x).savefig(part, format=picture.suffix[1:].lower())

@@ -184,7 +184,7 @@ def write(
         f"u_{name}": (axes, answer.values.numpy(), {"units": "1", **numbers(answer)})
         for name, answer in answers.items()
     }
-    sb.data.write(xarray.Dataset(variables, places), out, asked=asked)
+    sb.data.write(xarray.Dataset(variables, places), out, parameters=asked)
     if picture is not None:
         with replacing(picture) as part:
             draw(problem, answers).savefig(part, format=picture.suffix[1:].lower())

@@ -90,7 +90,13 @@ def smoke(
     try:
         with listening() as request, step_progress(steps, verbose) as on_step:
             whole = record(
-                simulation, out, steps=steps, every=every, asked=asked, on_step=on_step, stop=lambda: request.number > 0
+                simulation,
+                out,
+                steps=steps,
+                every=every,
+                parameters=asked,
+                on_step=on_step,
+                stop=lambda: request.number > 0,
             )
     except ConvergenceError as error:
         output.error_console().print(f"{NAME}: {error}", markup=False)

@@ -226,7 +226,7 @@ def finish(
     rows: dict[str, str],
     record: dict[str, Any],
     result: sb.Solution | sb.Certificate,
-    asked: Mapping[str, Any],
+    parameters: Mapping[str, Any],
     *,
     out: Path | None,
     plot: Path | None,
@@ -244,7 +244,7 @@ def finish(
     from sciml_bounds.store.safety.writer import replacing
 
     if out is not None:
-        write(result, out, asked=asked)
+        write(result, out, parameters=parameters)
     if plot is not None:
         with replacing(plot) as part:
             result.plot().savefig(part, format=plot.suffix[1:].lower())

@@ -145,7 +145,7 @@ def _write(
     from sciml_bounds.store.safety.writer import replacing
 
     if out is not None:
-        write(_labelled(problem, values), out, asked=asked)
+        write(_labelled(problem, values), out, parameters=asked)
     if plot is not None:
         batch = values.shape[: values.ndim - problem.grid.dim]
         figure = plot_solution(problem.grid, problem.coefficient[0].expand(*batch, *problem.grid.shape), values, None)

@@ -61,7 +61,7 @@ def record(
     *,
     steps: int,
     every: int = 10,
-    asked: Mapping[str, Any],
+    parameters: Mapping[str, Any],
     on_step: Callable[[StepReport], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> bool:
@@ -78,7 +78,7 @@ def record(
         Number of steps.
     every : int
         Number of steps between frames. The initial and the final state are frames, too.
-    asked : mapping of str to JSON values
+    parameters : mapping of str to JSON values
         Parameters that determine the simulation. They are stored in the file and compared before a resume.
     on_step : callable, optional
         Called with the `StepReport` after each step.
@@ -106,9 +106,11 @@ def record(
     require_callback(stop, "stop")
     target = check_target(path, SUFFIXES)
     try:
-        wanted = json.loads(json.dumps({**asked, "steps": steps, "every": every, "version": __version__}))
+        wanted = json.loads(json.dumps({**parameters, "steps": steps, "every": every, "version": __version__}))
     except (TypeError, ValueError):
-        raise InputError(f"asked is {asked!r}; it must be a dict of names and values that JSON can store.") from None
+        raise InputError(
+            f"parameters is {parameters!r}; it must be a dict of names and values that JSON can store."
+        ) from None
     if target.exists():
         _require_same(target, wanted)
         _log.info("%s exists already and is the requested recording.", path)

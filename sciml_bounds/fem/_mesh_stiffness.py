@@ -25,7 +25,7 @@ class MeshStiffness(MatrixStiffness):
     ----------
     space : dolfinx.fem.FunctionSpace
         Continuous scalar linear elements, on a mesh of one process.
-    held : array of int
+    dirichlet_dofs : array of int
         Degrees of freedom with the Dirichlet value zero, as from `dolfinx.fem.locate_dofs_topological`.
     coefficient : float or UFL expression, default 1.0
         The coefficient a, positive.
@@ -43,7 +43,7 @@ class MeshStiffness(MatrixStiffness):
         If DOLFINx is not installed.
     """
 
-    def __init__(self, space: Any, held: Any, *, coefficient: Any = 1.0) -> None:
+    def __init__(self, space: Any, dirichlet_dofs: Any, *, coefficient: Any = 1.0) -> None:
         require_dolfinx()
         import ufl
         from dolfinx import fem
@@ -59,7 +59,7 @@ class MeshStiffness(MatrixStiffness):
         matrix = fem.assemble_matrix(fem.form(ufl.inner(coefficient * ufl.grad(u), ufl.grad(v)) * ufl.dx)).to_scipy()
         mass = fem.assemble_vector(fem.form(v * ufl.dx)).array
         self._count = len(mass)
-        self.free = np.setdiff1d(np.arange(self._count), held)
+        self.free = np.setdiff1d(np.arange(self._count), dirichlet_dofs)
         if len(self.free) == 0:
             raise InputError("all degrees of freedom are prescribed; leave some of them free, or refine the mesh.")
         super().__init__(matrix.tocsr()[self.free][:, self.free], mass[self.free])

@@ -40,7 +40,7 @@ def stop_after(count: int):
 def whole(tmp_path_factory) -> xarray.Dataset:
     """An uninterrupted simulation of 10 steps."""
     path = tmp_path_factory.mktemp("whole") / "smoke.h5"
-    assert record(simulation(), path, steps=10, every=4, asked={"scene": "sphere"})
+    assert record(simulation(), path, steps=10, every=4, parameters={"scene": "sphere"})
     assert os.listdir(path.parent) == ["smoke.h5"]
     return sb.data.read(path)
 
@@ -76,10 +76,10 @@ def test_frames_are_the_states_of_the_simulation(whole):
 def test_an_interrupted_simulation_goes_on_with_the_same_bits(tmp_path, whole, counts):
     path = tmp_path / "smoke.h5"
     for count in counts:
-        assert not record(simulation(), path, steps=10, every=4, asked={"scene": "sphere"}, stop=stop_after(count))
+        assert not record(simulation(), path, steps=10, every=4, parameters={"scene": "sphere"}, stop=stop_after(count))
         assert not path.exists()
     steps = []
-    call = {"steps": 10, "every": 4, "asked": {"scene": "sphere"}}
+    call = {"steps": 10, "every": 4, "parameters": {"scene": "sphere"}}
     assert record(simulation(), path, **call, on_step=lambda report: steps.append(report.step))
     assert steps == list(range(sum(counts) + 1, 11))
     found = sb.data.read(path)
@@ -90,7 +90,7 @@ def test_an_interrupted_simulation_goes_on_with_the_same_bits(tmp_path, whole, c
 
 
 def test_a_frame_that_a_signal_broke_is_made_again(tmp_path, whole):
-    path, call = tmp_path / "smoke.h5", {"steps": 10, "every": 4, "asked": {"scene": "sphere"}}
+    path, call = tmp_path / "smoke.h5", {"steps": 10, "every": 4, "parameters": {"scene": "sphere"}}
     record(simulation(), path, **call, stop=stop_after(4))
     (tmp_path / ".smoke.h5.parts" / f"{4:09d}.npz").unlink()
     assert record(simulation(), path, **call)
@@ -98,7 +98,7 @@ def test_a_frame_that_a_signal_broke_is_made_again(tmp_path, whole):
 
 
 def test_an_exception_anywhere_loses_no_step(tmp_path, whole):
-    path, call = tmp_path / "smoke.h5", {"steps": 10, "every": 4, "asked": {"scene": "sphere"}}
+    path, call = tmp_path / "smoke.h5", {"steps": 10, "every": 4, "parameters": {"scene": "sphere"}}
 
     def leave(report: StepReport) -> None:
         if report.step == 7:
@@ -115,7 +115,7 @@ def test_an_exception_anywhere_loses_no_step(tmp_path, whole):
 
 def test_three_dimensions(tmp_path):
     path = tmp_path / "smoke.nc"
-    assert record(simulation("rotating", 3, 8), path, steps=2, every=1, asked={})
+    assert record(simulation("rotating", 3, 8), path, steps=2, every=1, parameters={})
     with xarray.open_dataset(path, engine="h5netcdf") as found:  # without this package
         assert found["density"].dims == ("time", "x", "y", "z")
         assert found["velocity_z"].sizes == {"time": 3, "x": 8, "y": 8, "z_face": 9}
@@ -123,12 +123,12 @@ def test_three_dimensions(tmp_path):
 
 def test_what_is_there_already_is_not_made_again(tmp_path):
     path = tmp_path / "smoke.h5"
-    call = {"steps": 2, "every": 1, "asked": {"a": 1}}
+    call = {"steps": 2, "every": 1, "parameters": {"a": 1}}
     record(simulation(), path, **call)
     before = path.read_bytes()
     assert record(simulation(), path, **call, on_step=pytest.fail)
     assert path.read_bytes() == before
-    refused("steps", lambda: record(simulation(), path, steps=3, every=1, asked={"a": 1}))
+    refused("steps", lambda: record(simulation(), path, steps=3, every=1, parameters={"a": 1}))
     path.write_bytes(b"something of the user's")
     with pytest.raises(InputError):
         record(simulation(), path, **call)
@@ -137,9 +137,9 @@ def test_what_is_there_already_is_not_made_again(tmp_path):
 
 def test_the_finished_part_of_something_else_is_not_touched(tmp_path):
     path = tmp_path / "smoke.h5"
-    record(simulation(), path, steps=5, asked={"a": 1, "b": 2}, stop=stop_after(2))
-    refused("part simulation", lambda: record(simulation(), path, steps=5, asked={"a": 2, "b": 2}))
-    assert record(simulation(), path, steps=5, asked={"a": 1, "b": 2})
+    record(simulation(), path, steps=5, parameters={"a": 1, "b": 2}, stop=stop_after(2))
+    refused("part simulation", lambda: record(simulation(), path, steps=5, parameters={"a": 2, "b": 2}))
+    assert record(simulation(), path, steps=5, parameters={"a": 1, "b": 2})
 
 
 def test_a_failed_solve_keeps_the_state_before_it(tmp_path):
@@ -151,24 +151,24 @@ def test_a_failed_solve_keeps_the_state_before_it(tmp_path):
             smoke.pressure.maxiter = 1
 
     with pytest.raises(ConvergenceError, match=r"divergence.*projection"):
-        record(smoke, path, steps=5, asked={}, on_step=spoil)
+        record(smoke, path, steps=5, parameters={}, on_step=spoil)
     steps = []
-    assert record(simulation(), path, steps=5, asked={}, on_step=lambda report: steps.append(report.step))
+    assert record(simulation(), path, steps=5, parameters={}, on_step=lambda report: steps.append(report.step))
     assert steps == [4, 5]
 
 
 def test_a_failure_at_the_start_leaves_nothing(tmp_path):
     with pytest.raises(ConvergenceError, match=r"divergence.*projection"):
-        record(simulation(maxiter=1), tmp_path / "smoke.h5", steps=5, asked={})
+        record(simulation(maxiter=1), tmp_path / "smoke.h5", steps=5, parameters={})
     assert not os.listdir(tmp_path)
 
 
 def test_a_damaged_state_is_one_sentence(tmp_path):
     path = tmp_path / "smoke.h5"
-    record(simulation(), path, steps=5, asked={}, stop=stop_after(2))
+    record(simulation(), path, steps=5, parameters={}, stop=stop_after(2))
     state = tmp_path / ".smoke.h5.parts" / "state.npz"
     state.write_bytes(state.read_bytes()[:1000])
-    refused("stored", lambda: record(simulation(), path, steps=5, asked={}))
+    refused("stored", lambda: record(simulation(), path, steps=5, parameters={}))
 
 
 @pytest.mark.parametrize(
@@ -178,17 +178,17 @@ def test_a_damaged_state_is_one_sentence(tmp_path):
         ("none/smoke.h5", {}, "folder"),
         ("smoke.h5", {"steps": 0}, "steps 0 positive integer"),
         ("smoke.h5", {"every": 0}, "every 0 positive integer"),
-        ("smoke.h5", {"asked": None}, "asked None values JSON"),
-        ("smoke.h5", {"asked": {"a": {1}}}, "asked {'a': {1}} JSON"),
+        ("smoke.h5", {"parameters": None}, "parameters None values JSON"),
+        ("smoke.h5", {"parameters": {"a": {1}}}, "parameters {'a': {1}} JSON"),
         ("smoke.h5", {"on_step": 3}, "on_step 3 function None"),
         ("smoke.h5", {"stop": True}, "stop True function None"),
     ],
 )
 def test_a_recording_that_cannot_be_is_refused(tmp_path, name, numbers, sentence):
-    refused(sentence, lambda: record(simulation(), tmp_path / name, **{"steps": 2, "asked": {}} | numbers))
+    refused(sentence, lambda: record(simulation(), tmp_path / name, **{"steps": 2, "parameters": {}} | numbers))
     assert not os.listdir(tmp_path)
 
 
 def test_what_is_no_simulation_is_refused(tmp_path):
-    refused("str simulation Smoke", record, "smoke", tmp_path / "smoke.h5", steps=2, asked={})
+    refused("str simulation Smoke", record, "smoke", tmp_path / "smoke.h5", steps=2, parameters={})
     assert not os.listdir(tmp_path)

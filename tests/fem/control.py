@@ -28,8 +28,8 @@ def program(n: int, *, bent: bool) -> TrackingProgram:
         domain.geometry.x[:, 0], domain.geometry.x[:, 1] = radius * np.cos(angle), radius * np.sin(angle)
     space = fem.functionspace(domain, ("Lagrange", 1))
     domain.topology.create_connectivity(1, 2)
-    held = fem.locate_dofs_topological(space, 1, mesh.exterior_facet_indices(domain.topology))
-    stiffness = MeshStiffness(space, held)
+    dirichlet_dofs = fem.locate_dofs_topological(space, 1, mesh.exterior_facet_indices(domain.topology))
+    stiffness = MeshStiffness(space, dirichlet_dofs)
     place = torch.from_numpy(space.tabulate_dof_coordinates()[stiffness.free])
     return TrackingProgram(
         stiffness, torch.zeros(len(place), dtype=torch.float64), place[:, 0] * place[:, 1], WEIGHT, lambda u: u**3

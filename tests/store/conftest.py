@@ -84,7 +84,7 @@ def _matlab_73(path: Path) -> None:
 
 
 def _ours(path: Path) -> None:
-    sb.data.write(xarray.Dataset({"a": (["x", "y"], FIELD), "b": ((), 2.5)}), path, asked={"why": "test"})
+    sb.data.write(xarray.Dataset({"a": (["x", "y"], FIELD), "b": ((), 2.5)}), path, parameters={"why": "test"})
 
 
 #: Name of the file -> how it is written; each holds FIELD as `a`.

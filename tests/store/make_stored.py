@@ -19,7 +19,7 @@ def main(target: Path) -> None:
     source = [[[2.0] * 2] * 3, [[4.0] * 2] * 3]
     problem = sb.Diffusion(grid, 2.0, source, boundary=sides | {"y1": sb.Neumann(0.0)})
     solution = sb.solve(problem, method="multigrid", rtol=1e-14, certify=True)
-    sb.data.write(solution, target, asked={"made by": "tests/store/make_stored.py"}, flux=True)
+    sb.data.write(solution, target, parameters={"made by": "tests/store/make_stored.py"}, flux=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 The files are netCDF-4, and therefore HDF5, with named axes, coordinates and units; `xarray.open_dataset` and `h5py`
 open them without this package. Their root attributes are `content` ("Solution", "Certificate" or "Dataset"),
-`format_version`, `sciml_bounds_version`, `created`, `asked` (JSON) and `checksum` (SHA-256 of the whole content).
+`format_version`, `sciml_bounds_version`, `created`, `asked` (the parameters, as JSON) and `checksum` (SHA-256 of
+the whole content).
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def write(
     result: Solution | Certificate | xarray.Dataset,
     path: Path | str,
     *,
-    asked: Mapping[str, Any] | None = None,
+    parameters: Mapping[str, Any] | None = None,
     flux: bool = False,
 ) -> None:
     """Write a result or labelled fields as netCDF-4, or as VTK images for ParaView; each file is written atomically.
@@ -65,7 +66,7 @@ def write(
         File to write, ending in .nc, .h5 or .hdf5 (netCDF-4, which `read` reads back), in .vti (one VTK image) or in
         .pvd (a series of VTK images: one per sample, or per entry of the axis `time`). An existing file is replaced if
         it has a result of the same kind; any other existing file is an error.
-    asked : mapping, optional
+    parameters : mapping, optional
         Parameters of the run, stored in the file as JSON.
     flux : bool, default False
         Store the flux of the certificate, which has 2^d d times as many numbers as the values in d dimensions.
@@ -93,19 +94,23 @@ def write(
     """
     content = type(result).__name__
     if isinstance(path, str | PathLike) and Path(path).suffix.lower() in VTK_SUFFIXES:
-        _write_vtk_result(result, path, asked=asked, flux=flux)
+        _write_vtk_result(result, path, parameters=parameters, flux=flux)
         return
     check_replaceable(path, content)
-    if asked is not None and not isinstance(asked, Mapping):
-        raise InputError(f"asked is of type {type(asked).__name__}; give a dictionary with the parameters of the run.")
-    image = _image(_to_dataset(result, flux=flux), content, asked)
+    if parameters is not None and not isinstance(parameters, Mapping):
+        raise InputError(
+            f"parameters is of type {type(parameters).__name__}; give a dictionary with the parameters of the run."
+        )
+    image = _image(_to_dataset(result, flux=flux), content, parameters)
     with replacing(path) as part:
         part.write_bytes(image)
 
 
-def _write_vtk_result(result: Any, path: Path | str, *, asked: Any, flux: bool) -> None:
-    if flux or asked is not None:
-        raise InputError(f"{path} is a VTK file, which cannot store `flux` or `asked`; write a file that ends in .nc.")
+def _write_vtk_result(result: Any, path: Path | str, *, parameters: Any, flux: bool) -> None:
+    if flux or parameters is not None:
+        raise InputError(
+            f"{path} is a VTK file, which cannot store `flux` or `parameters`; write a file that ends in .nc."
+        )
     write_vtk(_fields(result), path)
 
 
@@ -152,7 +157,7 @@ def check_replaceable(path: Path | str, content: str) -> None:
         raise InputError(f"{path} already exists and {what}; remove it, or choose another name.")
 
 
-def _image(dataset: xarray.Dataset, content: str, asked: Mapping[str, Any] | None) -> bytes:
+def _image(dataset: xarray.Dataset, content: str, parameters: Mapping[str, Any] | None) -> bytes:
     """Return the bytes of the file, with the checksum of their content as read back."""
     import h5py
 
@@ -167,8 +172,8 @@ def _image(dataset: xarray.Dataset, content: str, asked: Mapping[str, Any] | Non
         sciml_bounds_version=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    if asked is not None:
-        dataset.attrs["asked"] = json.dumps(asked, default=str)
+    if parameters is not None:
+        dataset.attrs["asked"] = json.dumps(parameters, default=str)
     stream = BytesIO()
     encoding = {str(name): _encoding(variable) for name, variable in dataset.variables.items()}
     dataset.to_netcdf(stream, engine="h5netcdf", encoding=encoding)

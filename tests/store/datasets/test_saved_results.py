@@ -122,7 +122,7 @@ def test_empty_fields_are_read_back(tmp_path):
 @pytest.mark.parametrize("engine", ["h5netcdf", "netcdf4"])
 def test_both_engines_read_it(tmp_path, engine):
     path = tmp_path / "u.nc"
-    sb.data.write(dataset(), path, asked={"rtol": 1e-8, "shape": [8, 9]})
+    sb.data.write(dataset(), path, parameters={"rtol": 1e-8, "shape": [8, 9]})
     with xarray.open_dataset(path, engine=engine) as read:
         xarray.testing.assert_equal(read, dataset())
         assert read["u"].attrs["units"] == "m"
@@ -324,7 +324,7 @@ def test_fields_do_not_replace_a_data_set_of_a_recipe(tmp_path):
 
 def test_what_is_no_path_and_no_dictionary_is_refused(tmp_path):
     refused("path 3 string Path", sb.data.read, 3)
-    refused("asked type str dictionary", lambda: sb.data.write(dataset(), tmp_path / "u.nc", asked="hi"))
+    refused("parameters type str dictionary", lambda: sb.data.write(dataset(), tmp_path / "u.nc", parameters="hi"))
     assert not (tmp_path / "u.nc").exists()
 
 
