@@ -32,6 +32,7 @@ def require_memory(size: int, what: str) -> None:
         )
 
 
+# psutil could replace this function only: it does not know the limits of control groups.
 def _free_memory() -> int | None:
     try:
         rows = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())

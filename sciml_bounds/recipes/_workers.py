@@ -86,6 +86,8 @@ def _order(job: Job, folder: Path) -> str:
     return json.dumps(fields)
 
 
+# Not concurrent.futures: its workers outlive a parent that is killed, the death of one breaks the pool without naming
+# the signal, and the main module of the user is imported again in each.
 class _Worker:
     """A process that generates chunks inside a `with` block."""
 

@@ -43,6 +43,7 @@ def learning_rate(settings: TrainingSettings, step: int, steps: int) -> float:
     return onecycle(step, steps, settings.pct_start, first, settings.lr, first / settings.final_div)
 
 
+# `OneCycleLR` gives the same bits, but cannot resume in the middle of a schedule that has become longer.
 def onecycle(step: int, steps: int, pct_start: float, first: float, peak: float, last: float) -> float:
     """Return the value at `step` of the one-cycle schedule: from `first` to `peak` to `last` along two half cosines.
 
