@@ -16,8 +16,8 @@ from . import simulation as simulation
 from . import sketching as sketching
 from . import training as training
 from . import variational as variational
-from ._linear import Algebraic as Algebraic
-from ._linear import Multigrid as Multigrid
+from ._linear_methods import Algebraic as Algebraic
+from ._linear_methods import Multigrid as Multigrid
 from ._solve import prepare as prepare
 from ._solve import solve as solve
 from ._solver import Solver as Solver

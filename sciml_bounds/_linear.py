@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import require_choice, require_count
+from sciml_bounds._linear_methods import (
+    Algebraic,
+    Automatic,
+    ConjugateGradients,
+    Direct,
+    Method,
+    Multigrid,
+    Transform,
+    describe_method,
+)
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov._loop import ROW_LEVEL_SLACK, check_tolerances, iterate
-from sciml_bounds.multigrid._algebraic import KINDS, algebraic_cycle
+from sciml_bounds.multigrid._algebraic import algebraic_cycle
 from sciml_bounds.multigrid._cycle import Cycle
-from sciml_bounds.multigrid._geometric import Precision, lattice_cycle
+from sciml_bounds.multigrid._geometric import lattice_cycle
 from sciml_bounds.operators._adjoint import implicit_solve
 from sciml_bounds.operators._lattice_operator import LatticeOperator, LatticeSystem
 from sciml_bounds.operators._linear_operator import Diagonal, LinearOperator, Stacked
@@ -27,17 +36,7 @@ from sciml_bounds.reports import Reason, report_failure
 from sciml_bounds.results import LinearSolution
 from sciml_bounds.stopping import StoppingCriteria
 
-__all__ = [
-    "Algebraic",
-    "Automatic",
-    "ConjugateGradients",
-    "Direct",
-    "LinearSolver",
-    "Method",
-    "Multigrid",
-    "Transform",
-    "as_method",
-]
+__all__ = ["LinearSolver", "full_multigrid_guess"]
 
 
 #: Default maximum of multigrid iterations; solves that exceed it do not converge.
@@ -47,123 +46,9 @@ MAXITER_MULTIGRID = 500
 STAGNATION = 0.9
 
 
-@dataclass(frozen=True)
-class Multigrid:
-    """Geometric multigrid.
-
-    Parameters
-    ----------
-    cycle : {"full", "V"}, default "full"
-        "full": full multigrid computes or corrects the initial guess, V-cycles follow. "V": V-cycles only.
-    sweeps : int, default 3
-        Smoothing steps before and after each coarse correction.
-    accelerate : bool, default True
-        Use the cycle to precondition conjugate gradients; otherwise iterate cycles alone.
-    precision : {"auto", "double"}, default "auto"
-        "auto": single-precision cycles inside double-precision iterations, which reach the same residuals, unless the
-        coefficient jumps by more than 1e5 or the grid is small. "double": cycles in the precision of the problem.
-    """
-
-    cycle: Literal["full", "V"] = "full"
-    sweeps: int = 3
-    accelerate: bool = True
-    precision: Precision = "auto"
-
-    def __post_init__(self) -> None:
-        require_choice(self.cycle, "cycle", ("full", "V"))
-        require_choice(self.precision, "precision", ("auto", "double"))
-        require_count(self.sweeps, "sweeps", 1)
-
-
-@dataclass(frozen=True)
-class Algebraic:
-    """Conjugate gradients preconditioned by a PyAMG hierarchy, which torch applies to one sample at a time.
-
-    Parameters
-    ----------
-    kind : {"ruge-stuben", "smoothed-aggregation"}, default "ruge-stuben"
-        How the hierarchy is built.
-    sweeps : int, default 2
-        Smoothing steps before and after each coarse correction.
-    """
-
-    kind: Literal["ruge-stuben", "smoothed-aggregation"] = "ruge-stuben"
-    sweeps: int = 2
-
-    def __post_init__(self) -> None:
-        require_choice(self.kind, "kind", KINDS)
-        require_count(self.sweeps, "sweeps", 1)
-
-
-@dataclass(frozen=True)
-class ConjugateGradients:
-    """Conjugate gradients with Jacobi preconditioning."""
-
-
-@dataclass(frozen=True)
-class Direct:
-    """Sparse LU factorisation by scipy, on the CPU, one sample at a time."""
-
-
-@dataclass(frozen=True)
-class Transform:
-    """Fast sine, cosine and Fourier transforms, for constant coefficients on a box."""
-
-
-@dataclass(frozen=True)
-class Automatic:
-    """Fast transforms if they apply, otherwise geometric multigrid, or LU factors of a small matrix used many times.
-
-    Parameters
-    ----------
-    otherwise : Multigrid
-        The method without fast transforms.
-    reused : bool
-        Whether the set-up pays for many right-hand sides, so that small matrices are factorised.
-    """
-
-    otherwise: Multigrid = Multigrid()
-    reused: bool = False
-
-
 #: Largest matrix that a prepared solver factorises. With 65 x 65 nodes, LU takes 1.1 ms per solve after 11 ms of set-up
 #: and multigrid 4.1 after 4.8; with 17 x 17 x 17 nodes, 2.6 after 36 and 4.3 after 5. From 193 x 193 multigrid wins.
 MAX_FACTORISED_NODES = 4500
-
-#: Any method for a lattice system.
-Method = Automatic | Transform | Multigrid | Algebraic | ConjugateGradients | Direct
-
-_NAMES: dict[str, Method] = {
-    "auto": Automatic(),
-    "transform": Transform(),
-    "multigrid": Multigrid(),
-    "cg": ConjugateGradients(),
-    "algebraic": Algebraic(),
-    "direct": Direct(),
-}
-
-
-def as_method(method: str | Method) -> Method:
-    """Return the method with a given name; methods are returned unchanged.
-
-    Raises
-    ------
-    InputError
-        If the name is unknown, or if `method` is a preconditioner or network, which belong in `sb.cg`.
-    """
-    if isinstance(method, Method):
-        return method
-    kind = type(method).__name__
-    if isinstance(method, LinearOperator):
-        raise InputError(f"method is a {kind}, which is a preconditioner; pass it to sb.cg as M.")
-    if hasattr(method, "as_preconditioner") and not isinstance(method, type):
-        raise InputError(f"method is a {kind}; pass the result of its as_preconditioner(problem) to sb.cg as M.")
-    if not isinstance(method, str) or method not in _NAMES:
-        choices = ", ".join(map(repr, _NAMES))
-        raise InputError(
-            f"unknown method {method!r}; the choices are {choices}, or an object such as sb.Multigrid(cycle='V')."
-        )
-    return _NAMES[method]
 
 
 class LinearSolver:
@@ -268,7 +153,7 @@ class LinearSolver:
         rhs = rhs.expand(batch, *rhs.shape[1:])
         guess = None if x0 is None else x0.detach().expand(rhs.shape).flatten(1)
         x = implicit_solve(self.system.operator, rhs, forward, adjoint)
-        return replace(solutions[0], x=self.system.fix_mean(x).flatten(1), method=_describe(self.method))
+        return replace(solutions[0], x=self.system.fix_mean(x).flatten(1), method=describe_method(self.method))
 
     def _run(self, b: Tensor, x0: Tensor | None, stop: StoppingCriteria) -> LinearSolution:
         b = self.system.into_range(b).flatten(1)
@@ -303,21 +188,6 @@ def _transform(system: LatticeSystem) -> BoxInverse:
             "method 'transform' needs constant coefficients, no solid cells and no Robin sides; use method='multigrid'."
         )
     return system.inverse
-
-
-def _describe(method: Method) -> str:
-    if isinstance(method, Multigrid):
-        cycle = "full multigrid, then V-cycles" if method.cycle == "full" else "V-cycles"
-        return (
-            f"conjugate gradients with geometric multigrid ({cycle})"
-            if method.accelerate
-            else f"geometric multigrid ({cycle})"
-        )
-    if isinstance(method, Transform):
-        return "fast transforms"
-    if isinstance(method, Algebraic):
-        return f"conjugate gradients with algebraic multigrid ({method.kind})"
-    return "sparse LU" if isinstance(method, Direct) else "conjugate gradients with the diagonal"
 
 
 def full_multigrid_guess(A: LatticeOperator, M: Cycle, b: Tensor, x0: Tensor | None, stop: StoppingCriteria) -> Tensor:

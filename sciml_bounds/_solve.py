@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sciml_bounds._linear import Automatic, Method, as_method
+from sciml_bounds._linear_methods import Automatic, Method, as_method
 from sciml_bounds._solver import ProgressCallback, SolveOptions, Solver
 from sciml_bounds.errors import InputError
 from sciml_bounds.problems.diffusion import Diffusion

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml_bounds._linear import LinearSolver, Method, Multigrid
+from sciml_bounds._linear import LinearSolver
+from sciml_bounds._linear_methods import Method, Multigrid
 from sciml_bounds.arrays import convert, require_callback, require_count, require_finite
 from sciml_bounds.bounds._certify import certify
 from sciml_bounds.bounds._flux import Flux, flux_and_pressure

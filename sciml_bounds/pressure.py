@@ -14,14 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml_bounds._linear import (
-    Algebraic,
-    ConjugateGradients,
-    LinearSolver,
-    Method,
-    Multigrid,
-    full_multigrid_guess,
-)
+from sciml_bounds._linear import LinearSolver, full_multigrid_guess
+from sciml_bounds._linear_methods import Algebraic, ConjugateGradients, Method, Multigrid
 from sciml_bounds.arrays import require_choice, require_count, require_finite, require_number
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov._learned_directions import LearnedDirections

@@ -10,7 +10,7 @@ import torch
 from refusals import refusals
 
 import sciml_bounds as sb
-from sciml_bounds._linear import Multigrid
+from sciml_bounds._linear_methods import Multigrid
 from sciml_bounds.evolution.pressure_projection import PressureEquations
 from sciml_bounds.grid import Grid
 from sciml_bounds.multigrid._geometric import lattice_cycle

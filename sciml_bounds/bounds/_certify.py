@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml_bounds._linear import Automatic, LinearSolver
+from sciml_bounds._linear import LinearSolver
+from sciml_bounds._linear_methods import Automatic
 from sciml_bounds.arrays import convert, require_count, require_finite, to_tensor
 from sciml_bounds.bounds._energy import EnergyForm
 from sciml_bounds.bounds._flux import Flux, equilibrate, face_shape, flux_and_pressure, with_prescribed_faces

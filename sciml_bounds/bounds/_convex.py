@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml_bounds._linear import Automatic, LinearSolver, Multigrid
+from sciml_bounds._linear import LinearSolver
+from sciml_bounds._linear_methods import Automatic, Multigrid
 from sciml_bounds.arrays import convert, require_count, require_finite, to_tensor
 from sciml_bounds.bounds._certify import certify
 from sciml_bounds.bounds._convex_sums import CellFlux

@@ -14,7 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sciml_bounds._linear import Automatic, LinearSolver, Multigrid
+from sciml_bounds._linear import LinearSolver
+from sciml_bounds._linear_methods import Automatic, Multigrid
 from sciml_bounds.bounds._convex_sums import CellFlux, bubbles_of, simpson
 from sciml_bounds.bounds._fenchel import Fenchel
 from sciml_bounds.bounds._flux import equilibrate, flux_and_pressure

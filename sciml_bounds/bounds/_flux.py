@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml_bounds._linear import Automatic, LinearSolver, Multigrid
+from sciml_bounds._linear import LinearSolver
+from sciml_bounds._linear_methods import Automatic, Multigrid
 from sciml_bounds.bounds._defect_sweep import open_side, sweep_out
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES, Neumann, Robin

@@ -11,7 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from sciml_bounds._linear import Automatic, LinearSolver
+from sciml_bounds._linear import LinearSolver
+from sciml_bounds._linear_methods import Automatic
 from sciml_bounds.bounds._energy import EnergyForm
 from sciml_bounds.bounds._thomson import energy_error_bound
 from sciml_bounds.grid import AXES, Dirichlet

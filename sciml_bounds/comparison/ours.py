@@ -5,7 +5,8 @@ from __future__ import annotations
 import scipy.sparse.linalg
 import torch
 
-from sciml_bounds._linear import LinearSolver, as_method
+from sciml_bounds._linear import LinearSolver
+from sciml_bounds._linear_methods import as_method
 from sciml_bounds.comparison.equations import Array, Equations, Solve, Watch
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov._cg import cg

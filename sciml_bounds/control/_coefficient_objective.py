@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml_bounds._linear import LinearSolver, Multigrid
+from sciml_bounds._linear import LinearSolver
+from sciml_bounds._linear_methods import Multigrid
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import Grid
 from sciml_bounds.multigrid._geometric import lattice_cycle

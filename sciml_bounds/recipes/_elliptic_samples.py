@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sciml_bounds._linear import Automatic, Multigrid
+from sciml_bounds._linear_methods import Automatic, Multigrid
 from sciml_bounds._solve import solve
 from sciml_bounds.bounds._certify import certify
 from sciml_bounds.bounds._energy import EnergyForm

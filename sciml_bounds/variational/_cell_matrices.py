@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from sciml_bounds._linear import Automatic
+from sciml_bounds._linear_methods import Automatic
 from sciml_bounds._solve import prepare
 from sciml_bounds.krylov._loop import iterate
 from sciml_bounds.operators._linear_operator import CallableOperator, LinearOperator

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse
 
 import sciml_bounds as sb
-from sciml_bounds import _linear
+from sciml_bounds import _linear_methods
 from sciml_bounds.comparison import METHODS, from_matrix, from_problem
 from sciml_bounds.comparison.methods import DIRECT
 
@@ -15,7 +15,7 @@ NAMES = [pytest.param(name, marks=[pytest.mark.fem] * name.startswith("petsc")) 
 
 
 def test_every_method_of_solve_is_a_method_here():
-    assert set(_linear._NAMES) <= set(METHODS)
+    assert set(_linear_methods.NAMED_METHODS) <= set(METHODS)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -22,7 +22,8 @@ from refusals import refused
 from torch import Tensor
 
 import sciml_bounds as sb
-from sciml_bounds._linear import LinearSolver, Multigrid
+from sciml_bounds._linear import LinearSolver
+from sciml_bounds._linear_methods import Multigrid
 from sciml_bounds.fem import require_dolfinx
 from sciml_bounds.multigrid._algebraic import algebraic_cycle
 from sciml_bounds.multigrid._learned_preconditioner import network_preconditioner

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 import sciml_bounds as sb
-from sciml_bounds import _linear, scipy_api
-from sciml_bounds._linear import Algebraic, LinearSolver, Multigrid, as_method
+from sciml_bounds import _linear, _linear_methods, scipy_api
+from sciml_bounds._linear import LinearSolver
+from sciml_bounds._linear_methods import Algebraic, Multigrid, as_method
 from sciml_bounds.operators._lattice_operator import LatticeOperator, LatticeSystem
 from sciml_bounds.problems.discretization import node_system
 from sciml_bounds.stopping import StoppingCriteria
@@ -156,8 +157,8 @@ def test_every_solver_of_the_package_is_in_the_table(monkeypatch):
     monkeypatch.setattr(_linear, "_resolved", lambda method, system: method)
     for entry in SOLVERS.values():
         entry.prepare(_system("constant"))
-    assert {*_linear._NAMES.values()} <= {*made}
-    assert {*typing.get_args(_linear.Method)} == {type(method) for method in made}
+    assert {*_linear_methods.NAMED_METHODS.values()} <= {*made}
+    assert {*typing.get_args(_linear_methods.Method)} == {type(method) for method in made}
     assert all(any(name.startswith(f"scipy_api.{function}") for name in SOLVERS) for function in scipy_api.__all__)
 
 

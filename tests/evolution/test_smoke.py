@@ -12,7 +12,7 @@ import torch
 from refusals import refused
 
 import sciml_bounds as sb
-from sciml_bounds._linear import Multigrid
+from sciml_bounds._linear_methods import Multigrid
 from sciml_bounds.errors import ConvergenceError
 from sciml_bounds.evolution.bodies import Ball, Block, Body, Star
 from sciml_bounds.evolution.smoke import Smoke, SmokeState, Source, StepReport
