@@ -5,8 +5,9 @@ from sciml_bounds.evolution.navier_stokes import NavierStokes, crank_nicolson_eu
 from sciml_bounds.evolution.pressure_projection import PressureEquations
 from sciml_bounds.evolution.recording import record
 from sciml_bounds.evolution.scenes import SCENES, Scene, make_scene
-from sciml_bounds.evolution.smoke import Smoke, SmokeState, Source, StepReport
+from sciml_bounds.evolution.smoke import Smoke, Source
 from sciml_bounds.evolution.smoke_pictures import animate, draw
+from sciml_bounds.evolution.smoke_state import SmokeState, StepReport
 from sciml_bounds.pressure import Preconditioned, PressureSolver, learned_cycle, learned_directions
 
 __all__ = [

@@ -24,7 +24,8 @@ from torch import Tensor
 from sciml_bounds import __version__
 from sciml_bounds.arrays import require_callback, require_count
 from sciml_bounds.errors import InputError
-from sciml_bounds.evolution.smoke import Smoke, SmokeState, StepReport
+from sciml_bounds.evolution.smoke import Smoke
+from sciml_bounds.evolution.smoke_state import SmokeState, StepReport
 from sciml_bounds.grid import AXES, Grid
 from sciml_bounds.store.datasets.movies import MovieHeader, MovieVariable, writing_movie
 from sciml_bounds.store.reading.contents import Array

@@ -41,6 +41,7 @@ from sciml_bounds.evolution.pressure_projection import (
     require_sides,
     require_solver,
 )
+from sciml_bounds.evolution.smoke_state import SmokeState, StepReport, check_state, components
 from sciml_bounds.evolution.staggered import (
     Velocity,
     at_centers,
@@ -50,11 +51,11 @@ from sciml_bounds.evolution.staggered import (
     face_shape,
     kinetic_energy,
 )
-from sciml_bounds.grid import AXES, Grid
+from sciml_bounds.grid import Grid
 from sciml_bounds.memory import require_memory
 from sciml_bounds.operators._lattice_operator import LatticeSystem
 
-__all__ = ["Smoke", "SmokeState", "Source", "StepReport"]
+__all__ = ["Smoke", "Source"]
 
 _log = logging.getLogger(__name__)
 
@@ -99,74 +100,6 @@ class Source:
         require_shape(self.shape, "a source")
         require_number(self.density, "the density of a source")
         require_number(self.temperature, "the temperature of a source")
-
-
-@dataclass(frozen=True)
-class SmokeState:
-    """State of a simulation.
-
-    Attributes
-    ----------
-    step : int
-        Number of steps done.
-    velocity : tuple of Tensor
-        One component per axis, with n + 1 faces along its own axis.
-    density, temperature : Tensor (x, y[, z])
-        Density of smoke, and temperature above the surroundings, at cell centres.
-    pressure : Tensor (x, y[, z])
-        p dt divided by the density of air, at cell centres; the initial guess of the next step.
-    solid : Tensor of bool (x, y[, z])
-        Mask of the solid cells.
-    """
-
-    step: int
-    velocity: Velocity
-    density: Tensor
-    temperature: Tensor
-    pressure: Tensor
-    solid: Tensor
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """Cost and diagnostics of a step.
-
-    Attributes
-    ----------
-    step : int
-        Number of the step, from 1.
-    time : float
-        Simulated time at its end.
-    iterations : int
-        Iterations of the linear solver.
-    pressure_seconds, seconds : float
-        Wall-clock time of the linear solver with its set-up, and of the whole step.
-    divergence : float
-        Largest |div u| dt in a fluid cell, recomputed from the velocity: the fraction of its volume that a cell gains
-        or loses in a step.
-    imbalance : float
-        Largest |div u| dt that no pressure can remove, in fluid that is enclosed and compressed by moving bodies.
-    courant : float
-        Largest number of cells that the flow crosses in the step.
-    smoke : float
-        Integral of the density.
-    solid_volume : float
-        Volume of the solid cells.
-    energy : float
-        Kinetic energy.
-    """
-
-    step: int
-    time: float
-    iterations: int
-    pressure_seconds: float
-    seconds: float
-    divergence: float
-    imbalance: float
-    courant: float
-    smoke: float
-    solid_volume: float
-    energy: float
 
 
 class Smoke:
@@ -280,7 +213,7 @@ class Smoke:
         """
         solids, equations = self._geometry_at(0.0, (0.0, self.dt))
         shapes = [face_shape(self.grid, axis) for axis in range(self.grid.dim)]
-        given = self._components([0.0] * self.grid.dim if velocity is None else velocity, "the velocity")
+        given = components([0.0] * self.grid.dim if velocity is None else velocity, "the velocity", self.grid.dim)
         fields = tuple(self._field(part, "the velocity", shape) for part, shape in zip(given, shapes))
         fields = solids.impose(equations.close(self._with_source_velocity(fields)))
         projected = self._project(equations, fields, None)
@@ -341,7 +274,7 @@ class Smoke:
         InputError
             As for `step`, or if the numbers are not a list or do not increase.
         """
-        self._check_state(state)
+        check_state(state, self.grid, self.device)
         for number in _numbers(steps):
             require_count(number, "the number of a step", 0)
             if number <= state.step:
@@ -355,7 +288,7 @@ class Smoke:
 
     def _before_projection(self, state: SmokeState) -> tuple[PressureEquations, Velocity, Tensor, Solids]:
         """Advect all fields, add sources and forces, and move the bodies."""
-        self._check_state(state)
+        check_state(state, self.grid, self.device)
         paths = trace(state.velocity, self.grid, self.dt)
         scalars = torch.stack([state.density, state.temperature])
         scalars = advect_cells(scalars, paths, ~state.solid, self.open_sides, self.advection)
@@ -439,43 +372,6 @@ class Smoke:
                 "or remove it."
             )
 
-    def _check_state(self, state: SmokeState) -> None:
-        """Raise unless a state fits this simulation."""
-        if not isinstance(state, SmokeState):
-            raise InputError(f"the state is a {type(state).__name__}; pass a SmokeState, such as that of initial().")
-        require_count(state.step, "the step of the state", 0)
-        scalars = [(getattr(state, name), name, self.grid.shape) for name in ("density", "temperature", "pressure")]
-        velocity = [
-            (part, f"velocity along {AXES[axis]}", face_shape(self.grid, axis))
-            for axis, part in enumerate(self._components(state.velocity, "the velocity of the state"))
-        ]
-        for part, name, shape in [*scalars, *velocity]:
-            self._check_part(part, name, shape, torch.float64)
-            require_finite(part, f"the {name} of the state")
-        self._check_part(state.solid, "solid", self.grid.shape, torch.bool)
-
-    def _check_part(self, part: Tensor, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-        wanted = _described(dtype, shape, self.device)
-        tensor = isinstance(part, Tensor)
-        found = _described(part.dtype, tuple(part.shape), part.device) if tensor else f"a {type(part).__name__}"
-        if found != wanted:
-            raise InputError(
-                f"the {name} of the state is {found}, but this simulation needs {wanted}; use a state of this "
-                "simulation, such as initial()."
-            )
-
-    def _components[T](self, velocity: Iterable[T], name: str) -> list[T]:
-        """Return the components of a velocity, one per axis, as a list."""
-        try:
-            listed = list(velocity)
-        except TypeError:
-            raise InputError(f"{name} is {velocity!r}; it must be a list of one field per axis.") from None
-        if len(listed) != self.grid.dim:
-            raise InputError(
-                f"{name} has {len(listed)} components, but the grid has {self.grid.dim} axes; pass one field per axis."
-            )
-        return listed
-
     def _field(self, value: Field, name: str, shape: tuple[int, ...]) -> Tensor:
         field = convert(value, name, torch.float64, self.device).detach()
         require_finite(field, name)
@@ -494,10 +390,6 @@ def _check_grid(grid: Grid) -> None:
         )
     cells = math.prod(grid.shape)
     require_memory(8 * FIELDS_AT_WORK * cells, f"smoke on {' x '.join(map(str, grid.shape))} cells")
-
-
-def _described(dtype: torch.dtype, shape: tuple[int, ...], device: torch.device) -> str:
-    return f"{str(dtype).removeprefix('torch.')} of shape {shape} on {device.type}"
 
 
 def _numbers(steps: Iterable[int]) -> list[int]:

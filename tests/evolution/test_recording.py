@@ -14,7 +14,8 @@ import sciml_bounds as sb
 from sciml_bounds.errors import ConvergenceError, InputError
 from sciml_bounds.evolution.recording import record
 from sciml_bounds.evolution.scenes import make_scene
-from sciml_bounds.evolution.smoke import Smoke, StepReport
+from sciml_bounds.evolution.smoke import Smoke
+from sciml_bounds.evolution.smoke_state import StepReport
 from sciml_bounds.pressure import PressureSolver
 
 SECONDS = {"step_seconds", "step_pressure_seconds"}

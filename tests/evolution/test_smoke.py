@@ -15,7 +15,8 @@ import sciml_bounds as sb
 from sciml_bounds._linear_methods import Multigrid
 from sciml_bounds.errors import ConvergenceError
 from sciml_bounds.evolution.bodies import Ball, Block, Body, Star
-from sciml_bounds.evolution.smoke import Smoke, SmokeState, Source, StepReport
+from sciml_bounds.evolution.smoke import Smoke, Source
+from sciml_bounds.evolution.smoke_state import SmokeState, StepReport
 from sciml_bounds.evolution.staggered import cell_points, divergence, face_points
 from sciml_bounds.grid import Grid
 from sciml_bounds.pressure import Preconditioned, PressureSolver
