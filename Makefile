@@ -86,7 +86,7 @@ gpu: dev
 verify: dev
 	@SCIML_BOUNDS_CASES=20200 $(BIN)/python -m pytest tests/bounds/test_random_cases.py \
 	    tests/bounds/test_random_functions.py tests/bounds/test_random_energies.py tests/barron/test_cell_bounds.py \
-	    -s $(ARGS)
+	    tests/fem/test_certify_mesh.py -s $(ARGS)
 	@SCIML_BOUNDS_CASES=2000 $(BIN)/python -m pytest tests/control/test_random_controls.py \
 	    tests/optimize/test_random_programs.py -s $(ARGS)
 	@SCIML_BOUNDS_KILLS=200 SCIML_BOUNDS_FUZZ=250 $(BIN)/python -m pytest tests/store/test_kills.py tests/store/test_fuzz.py -s $(ARGS)

@@ -28,7 +28,7 @@ WITH_EXAMPLES = [page for page in PAGES if ">>> " in page.read_text()]
 
 
 #: Pages that need an extra.
-MARKS = {"paraview": pytest.mark.vtk, "petsc": pytest.mark.fem}
+MARKS = {"certify_mesh": pytest.mark.fem, "paraview": pytest.mark.vtk, "petsc": pytest.mark.fem}
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,21 @@ brings its own MPI and PETSc, and its module `dolfinx_solver` must load them fir
 
 `nodal_values` evaluates a DOLFINx function at the nodes of an `sb.Grid`, where `sb.certify` can bound its error;
 `MeshStiffness` is the constraint of a control problem on a mesh; `PetscPreconditioner` is a multigrid cycle of this
-package inside a PETSc solver. There are no certificates on meshes themselves yet.
+package inside a PETSc solver. `certify` bounds the error of any conforming function on the mesh itself.
 """
 
+from sciml_bounds.fem._certify import MeshCertificate, MeshFlux, certify
 from sciml_bounds.fem._dolfinx import require_dolfinx
 from sciml_bounds.fem._mesh_stiffness import MeshStiffness
 from sciml_bounds.fem._nodal_values import nodal_values
 from sciml_bounds.fem._petsc import PetscPreconditioner
 
-__all__ = ["MeshStiffness", "PetscPreconditioner", "nodal_values", "require_dolfinx"]
+__all__ = [
+    "MeshCertificate",
+    "MeshFlux",
+    "MeshStiffness",
+    "PetscPreconditioner",
+    "certify",
+    "nodal_values",
+    "require_dolfinx",
+]
