@@ -79,7 +79,7 @@ def register_model(network: Any = None, *, name: str | None = None) -> Any:
     >>> import tempfile
     >>> import torch
     >>> import sciml_bounds as sb
-    >>> @sb.data.register_model(name="my-cnn")
+    >>> @sb.data.register_model(name="narrow-cnn")
     ... class CNN(torch.nn.Module):
     ...     def __init__(self, width=8):
     ...         super().__init__()
