@@ -23,7 +23,7 @@ from sciml_bounds._linear_methods import (
     describe_method,
 )
 from sciml_bounds.errors import InputError
-from sciml_bounds.krylov._loop import ROW_LEVEL_SLACK, check_tolerances, iterate
+from sciml_bounds.krylov._loop import ROW_LEVEL_SLACK, default_rtol, iterate
 from sciml_bounds.multigrid._algebraic import algebraic_cycle
 from sciml_bounds.multigrid._cycle import Cycle
 from sciml_bounds.multigrid._geometric import lattice_cycle
@@ -245,7 +245,7 @@ class _StoppingTest:
 
     def __init__(self, A: LatticeOperator, b: Tensor, stop: StoppingCriteria) -> None:
         assert A.norm_upper is not None
-        rtol = check_tolerances(stop.rtol, stop.atol, stop.maxiter, b.dtype)
+        rtol = default_rtol(b.dtype) if stop.rtol is None else stop.rtol
         self.tolerance = (rtol * b.norm(dim=1)).clamp_min(stop.atol)
         self._floor = 10 * torch.finfo(b.dtype).eps
         self._A, self._b, self._start = A, b, b.norm(dim=1)

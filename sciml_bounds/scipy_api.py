@@ -90,11 +90,11 @@ def cg(
     n, dtype = rhs.size, rhs.dtype
     guess = _initial_guess(x0, rhs, inverse)
     scale = _divide_by_scale(rhs, guess)
-    tolerance = _tolerance(rtol, atol, rhs, scale)
+    tolerance, limit = _tolerance(rtol, atol, rhs, scale), _iteration_limit(maxiter, 10 * n)
     if n == 0:
         return np.zeros(0, dtype), 0
     if not np.isfinite(rhs).all():
-        return _without_solution(guess, 10 * n if maxiter is None else int(maxiter))
+        return _without_solution(guess, limit)
     vector = torch.from_numpy(rhs)
 
     def monitor(iteration: int, x: Tensor, norm: Tensor) -> None:
@@ -108,7 +108,7 @@ def cg(
         torch.from_numpy(guess) if guess.any() else None,
         rtol=0.0,
         atol=tolerance,
-        maxiter=maxiter,
+        maxiter=limit,
         monitor=monitor,
     )
     return _outcome(_scaled_back(solution.x, scale, dtype), bool(solution.converged), solution.iterations)
@@ -186,9 +186,7 @@ def minres(
     n, dtype = rhs.size, rhs.dtype
     guess = _initial_guess(x0, rhs, inverse)
     scale = _divide_by_scale(rhs, guess)
-    tolerance, limit = _tolerance(rtol, 0.0, rhs, scale), 5 * n if maxiter is None else int(maxiter)
-    if limit < 0:
-        raise InputError(f"maxiter is {maxiter}; it must not be negative.")
+    tolerance, limit = _tolerance(rtol, 0.0, rhs, scale), _iteration_limit(maxiter, 5 * n)
     shift = require_number(shift, "shift")
     if n == 0:
         return np.zeros(0, dtype), 0
@@ -340,6 +338,14 @@ def _scaled_back(x: Tensor, scale: float, dtype: np.dtype[Any]) -> Array:
     reals = torch.view_as_real(x) if x.is_complex() else x
     restored: Array = (reals * scale).view(-1).numpy().view(dtype)
     return restored
+
+
+def _iteration_limit(maxiter: int | None, default: int) -> int:
+    if maxiter is None:
+        return default
+    if maxiter < 0:
+        raise InputError(f"maxiter is {maxiter}; it must not be negative.")
+    return int(maxiter)
 
 
 def _tolerance(rtol: float, atol: float, rhs: Array, scale: float) -> float:

@@ -434,19 +434,11 @@ def iterate(
     monitor: Monitor | None = None,
     start: float | None = None,
 ) -> LinearSolution:
-    """Run the loop of `cg` on checked input (batch..., n), without failure warnings. It may overwrite x0.
-
-    Raises
-    ------
-    InputError
-        If a tolerance, maxiter or memory is out of range.
-    """
+    """Run the loop of `cg` on checked input (batch..., n), without failure warnings. It may overwrite x0."""
     start = time.perf_counter() if start is None else start
-    rtol = check_tolerances(rtol, atol, maxiter, b.dtype)
+    rtol = default_rtol(b.dtype) if rtol is None else rtol
     if memory is None:
         memory = 1 if M.linear is True else LEARNED_MEMORY
-    if memory < 1:
-        raise InputError(f"memory is {memory}; it must be at least 1.")
     flexible = (M.symmetric is not True or M.linear is not True or memory > 1) if flexible is None else flexible
     batch, n = b.shape[:-1], b.shape[-1]
     maxiter = 10 * n if maxiter is None else maxiter

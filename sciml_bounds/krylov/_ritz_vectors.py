@@ -28,13 +28,13 @@ LOW_EXTRA_FRACTION = 0.05
 NULL_SPACE_TOL = 1e-9
 
 
-def lanczos(A: Any, start: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+def lanczos(operator: LinearOperator, start: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
     """Compute an orthonormal basis of a Krylov space of a symmetric operator.
 
     Parameters
     ----------
-    A : LinearOperator, matrix or callable
-        Symmetric operator in any of the forms that `cg` takes.
+    operator : LinearOperator
+        Symmetric operator A.
     start : Tensor
         First vector, shape (n,), not zero.
     steps : int
@@ -45,11 +45,6 @@ def lanczos(A: Any, start: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
     tuple
         The basis (m, n), and the diagonal (m,) and off-diagonal (m - 1,) of the tridiagonal matrix of A in this basis.
 
-    Raises
-    ------
-    InputError
-        If A is not symmetric or does not match `start`, or if `start` is not a finite, nonzero floating-point vector.
-
     Notes
     -----
     Each vector is orthogonalised twice against all previous ones. Without this, Ritz values would appear more than once
@@ -58,23 +53,16 @@ def lanczos(A: Any, start: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
     Examples
     --------
     >>> import torch
-    >>> basis, diagonal, off = lanczos(torch.diag(torch.arange(1.0, 5.0)), torch.ones(4), 9)
+    >>> import sciml_bounds as sb
+    >>> A = sb.operators.aslinearoperator(torch.diag(torch.arange(1.0, 5.0)))
+    >>> basis, diagonal, off = lanczos(A, torch.ones(4), 9)
     >>> basis.shape, diagonal.shape
     (torch.Size([4, 4]), torch.Size([4]))
     """
-    require_count(steps, "steps", 1)
-    if not isinstance(start, Tensor) or not start.is_floating_point():
-        raise InputError(
-            f"start is {_kind(start)}; it must be a vector (n,) of floating-point numbers, as a torch tensor."
-        )
-    size = start.norm()
-    if start.ndim != 1 or not bool(size > 0) or not bool(torch.isfinite(size)):
-        raise InputError(f"start has shape {tuple(start.shape)}; it must be a single finite vector that is not zero.")
-    operator = _symmetric(A, start)
     steps = min(steps, len(start))
     require_memory(steps * len(start) * start.element_size(), f"{steps} vectors of {len(start)} numbers")
     basis = start.new_zeros(steps, len(start))
-    basis[0] = start / size
+    basis[0] = start / start.norm()
     diagonal, off = start.new_zeros(steps), start.new_zeros(steps)
     for k in range(steps):
         w = operator.matvec(basis[k])
@@ -112,13 +100,20 @@ def ritz_pairs(A: Any, count: int, *, like: Tensor | None = None, seed: int = 0)
     Raises
     ------
     InputError
-        If A is not symmetric or is indefinite, or `count` or `seed` is out of range.
+        If A is a batch, not symmetric or indefinite, or its products are zero or not finite, or `count` or `seed` is
+        out of range.
     """
+    require_count(count, "count", 1)
     seed = require_seed(seed)
     operator = aslinearoperator(A, like)
-    n = operator.shape[0]
-    g = torch.randn(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    basis, diagonal, off = lanczos(operator, operator.matvec(g.to(operator.device, operator.dtype)), count)
+    if operator.batch != 1:
+        raise InputError(f"A is a batch of {operator.batch} operators; give a single one.")
+    g = torch.randn(operator.shape[0], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    start = operator.matvec(g.to(operator.device, operator.dtype))
+    require_symmetric(operator, start)
+    if not 0 < float(start.norm()) < torch.inf:
+        raise InputError("A maps a random vector to zero, NaN or infinity; give a finite operator that is not zero.")
+    basis, diagonal, off = lanczos(operator, start, count)
     values, vectors = torch.linalg.eigh(torch.diag(diagonal) + torch.diag(off, 1) + torch.diag(off, -1))
     null = NULL_SPACE_TOL * float(values.abs().max())
     if bool(values[0] < -null):
@@ -175,20 +170,6 @@ def mixed_right_hand_sides(vectors: Tensor, count: int, *, seed: int = 0) -> Ten
     mixed = (torch.stack(rows) * mixing_weights(len(vectors))).to(vectors) @ vectors
     unit: Tensor = mixed / mixed.norm(dim=1, keepdim=True)
     return unit
-
-
-def _symmetric(A: Any, like: Tensor) -> LinearOperator:
-    operator = aslinearoperator(A, like)
-    if operator.shape[0] != len(like) or operator.batch != 1:
-        raise InputError(
-            f"A is a batch of {operator.batch} with shape {operator.shape}, but start has {len(like)} entries; give a "
-            "single operator, and one entry of start per row."
-        )
-    if (operator.dtype, operator.device) != (like.dtype, like.device):
-        ours, theirs = (f"{_kind(part)} on {part.device}" for part in (operator, like))
-        raise InputError(f"A uses {ours}, but start is {theirs}; convert start to the dtype and device of A.")
-    require_symmetric(operator, like)
-    return operator
 
 
 def _kind(value: Any) -> str:

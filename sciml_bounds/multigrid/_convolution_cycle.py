@@ -350,8 +350,7 @@ class ConvolutionCycle(nn.Module):
 
     def level_shapes(self, shape: Sequence[int]) -> list[tuple[int, ...]]:
         """Return the lattice shapes of all levels, finest first; raise `InputError` if `shape` is too small."""
-        if len(shape) != self.dim:
-            raise InputError(f"the input lattice has {len(shape)} axes, but the cycle is for {self.dim} axes.")
+        assert len(shape) == self.dim
         shapes = [tuple(shape)]
         for _ in range(self.depth - 1):
             shapes.append(tuple(coarse_size(n, self.alignment) for n in shapes[-1]))
@@ -372,11 +371,7 @@ class ConvolutionCycle(nn.Module):
 
     def forward(self, f: Tensor) -> Tensor:
         """Apply the cycle to f, shape (b, in_channels, *lattice); returns shape (b, channels, *lattice)."""
-        if self.norm_shape not in (None, tuple(f.shape[2:])):
-            raise InputError(
-                f"the input lattice is {'x'.join(map(str, f.shape[2:]))}, but the layer norms of the cycle are for "
-                f"{'x'.join(map(str, self.norm_shape or ()))} only."
-            )
+        assert self.norm_shape in (None, tuple(f.shape[2:]))
         self.level_shapes(f.shape[2:])
         *upper, coarsest = self.hierarchy
         u: Tensor | None = None

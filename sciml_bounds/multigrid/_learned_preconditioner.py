@@ -64,8 +64,6 @@ def network_preconditioner(model: nn.Module, problem: Any, *, sweeps: int = 1) -
         raise InputError(
             f"problem must be a Diffusion problem or a Solver of one, but is of type {type(problem).__name__}."
         )
-    if not isinstance(model, nn.Module):
-        raise InputError(f"the network must be a torch module, but is of type {type(model).__name__}.")
     require_count(sweeps, "sweeps", 0)
     return NetworkPreconditioner(model, problem, sweeps)
 

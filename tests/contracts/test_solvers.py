@@ -263,6 +263,7 @@ def test_an_absolute_tolerance_takes_over_where_it_is_larger(entry):
     assert solve(b, rtol=1e-12, atol=2 * float(b.norm())).iterations == [0]
 
 
+@pytest.mark.parametrize("entry", OVER_MATRICES, indirect=True)  # `sb.solve` checks for the others
 @pytest.mark.parametrize("tolerance", [-1e-3, float("nan")])
 def test_tolerances_that_mean_nothing_are_refused(entry, tolerance):
     system = _regular(entry)
@@ -284,6 +285,7 @@ def test_no_more_iterations_are_done_than_allowed_and_what_is_missed_is_said(ent
         assert outcome.converged == [False]
 
 
+@pytest.mark.parametrize("entry", OVER_MATRICES, indirect=True)
 def test_a_negative_maxiter_is_refused(entry):
     system = _regular(entry)
     with pytest.raises(sb.InputError, match="maxiter is -1"):

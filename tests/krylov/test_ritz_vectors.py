@@ -10,6 +10,7 @@ import torch
 from refusals import refusals
 
 from sciml_bounds.krylov._ritz_vectors import lanczos, low_count, mixed_right_hand_sides, mixing_weights, ritz_pairs
+from sciml_bounds.operators._linear_operator import aslinearoperator
 
 A = pyamg.gallery.poisson((10, 11), format="csr")
 N = A.shape[0]
@@ -20,7 +21,7 @@ def _start(seed=0):
 
 
 def test_the_basis_is_orthonormal_and_makes_the_operator_tridiagonal():
-    basis, diagonal, off = lanczos(A, _start(), 60)
+    basis, diagonal, off = lanczos(aslinearoperator(A), _start(), 60)
     assert basis.shape == (60, N)
     T = torch.diag(diagonal) + torch.diag(off, 1) + torch.diag(off, -1)
     # by full re-orthogonalisation to round-off, also behind the steps where Ritz values have converged
@@ -31,7 +32,7 @@ def test_the_basis_is_orthonormal_and_makes_the_operator_tridiagonal():
 def test_an_exhausted_space_ends_it():
     start = torch.zeros(9, dtype=torch.float64)
     start[[0, 4, 7]] = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
-    basis, diagonal, off = lanczos(np.diag(np.arange(1.0, 10.0)), start, 9)
+    basis, diagonal, off = lanczos(aslinearoperator(np.diag(np.arange(1.0, 10.0))), start, 9)
     assert len(basis) == 3
     T = torch.diag(diagonal) + torch.diag(off, 1) + torch.diag(off, -1)
     np.testing.assert_allclose(torch.linalg.eigvalsh(T), [1.0, 5.0, 8.0], rtol=1e-12)
@@ -96,19 +97,9 @@ def test_right_hand_sides_have_norm_one_and_the_stated_spectrum():
 test_bad_input = refusals(
     ("A symmetric", lambda: ritz_pairs(np.triu(np.ones((4, 4))), 4)),
     ("A indefinite -3", lambda: ritz_pairs(np.diag([1.0, 2.0, -3.0, 4.0]), 4)),
-    *[
-        (words, lambda start=start, steps=steps: lanczos(torch.eye(4), start, steps))
-        for words, start, steps in [
-            ("finite vector zero", torch.zeros(4), 3),
-            ("finite vector", torch.full((4,), float("nan")), 3),
-            ("(2, 4) vector", torch.ones(2, 4), 3),
-            ("A (4, 4) start 3", torch.ones(3), 3),
-            ("steps 0", torch.ones(4), 0),
-            ("start list vector tensor", [1.0] * 4, 3),
-            ("start int64 vector", torch.ones(4, dtype=torch.int64), 3),
-            ("float32 start float64", torch.ones(4).double(), 3),
-        ]
-    ],
+    ("A zero finite", lambda: ritz_pairs(torch.zeros(4, 4), 3)),
+    ("A zero NaN", lambda: ritz_pairs(torch.full((4, 4), float("nan")), 3)),
+    ("count 0", lambda: ritz_pairs(torch.eye(4), 0)),
     *[
         (f"seed {seed!r} integer", lambda make=make, seed=seed: make(torch.eye(4), 3, seed=seed))
         for seed in (None, "seed", 1.5, True, -1)

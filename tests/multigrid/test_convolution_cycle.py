@@ -198,11 +198,8 @@ def test_norms_follow_the_coarse_correction():
     torch.testing.assert_close(normed(f), (u - u.mean((1, 2, 3), keepdim=True)) / deviation, rtol=0, atol=1e-12)
 
 
-def test_norms_belong_to_one_lattice():
+def test_norms_need_a_lattice_that_is_large_enough():
     refused("5 levels", ConvolutionCycle(1, 2).add_norms, (2, 2))
-    cycle = ConvolutionCycle(1, 2, levels=2)
-    cycle.add_norms((8, 8))
-    refused("16x8 norms 8x8", lambda: cycle(torch.randn(1, 1, 16, 8)))
 
 
 def test_gradients_in_bfloat16_do_not_read_memory_that_was_never_written():

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
-from refusals import refused
 
 from sciml_bounds.multigrid._poisson_cycle import poisson_cycle, poisson_operator
 
@@ -168,17 +167,3 @@ def test_iterating_solves_poisson_with_the_textbook_contraction(dim, boundary):
     contraction = (norms[-1] / norms[5]) ** (1 / 6)
     assert contraction < factor**2 + 0.1, contraction
     assert contraction > 0.5 * factor**2  # nor does it do better than theory, which would be another method
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"cells": 12}, "power"),
-        ({"cells": 1}, "power"),
-        ({"cells": 8, "boundary": "robin"}, "choices"),
-        ({"cells": 8, "smoother": "jacobi"}, "choices"),
-        ({"cells": 8, "dim": 4}, "1 2 3"),
-    ],
-)
-def test_bad_input_is_one_sentence(options, words):
-    refused(words, poisson_cycle, **options)
