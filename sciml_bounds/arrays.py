@@ -251,7 +251,7 @@ def require_choice(value: Any, name: str, choices: Iterable[str]) -> str:
     """
     known = tuple(choices)
     if not isinstance(value, str) or value not in known:
-        similar = difflib.get_close_matches(value, known, 3, 0.4) if isinstance(value, str) else []
+        similar = difflib.get_close_matches(value, known) if isinstance(value, str) else []
         others = [choice for choice in known if choice not in similar]
         shown = repr(value) if len(repr(value)) <= MAX_SHOWN else f"{repr(value)[:MAX_SHOWN]}..."
         raise InputError(f"{name} is {shown}; the choices are {', '.join(map(repr, similar + others))}.")

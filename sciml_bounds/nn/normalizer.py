@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sciml_bounds.arrays import require_choice
 from sciml_bounds.errors import InputError
 
 __all__ = ["KINDS", "Normalizer"]
@@ -43,7 +42,7 @@ class Normalizer(nn.Module):
 
     def __init__(self, channels: int, size: Sequence[int], kind: str = "scalar") -> None:
         super().__init__()
-        self.kind = require_choice(kind, "normalization", KINDS)
+        self.kind = kind
         shape = (1, channels, *(size if kind == "pointwise" else (1,) * len(size)))
         if kind != "none":
             self.register_buffer("mean", torch.zeros(shape))

@@ -447,7 +447,7 @@ class Split(Dataset):
         ((Split("train"), None), {"patience": 2}, "patience validation data"),
         ((Split("train"), None), {"resume": True}, "resume=True folder"),
         ((Split("train"), None), {"tensorboard": True}, "tensorboard=True folder"),
-        ((Split("train"), None), {"epoch": 3}, "'epoch' mean"),
+        ((Split("train"), None), {"epoch": 3}, "'epoch' choices 'epochs'"),
         ((Split("train"), None), {"settings": TrainingSettings()}, "settings= loss="),
         (("d.nc", Split("validation")), {}, "sb.TorchDataset('d.nc' 'train')"),
         ((Split("train"), Path("v.nc")), {}, "sb.TorchDataset('v.nc' 'validation')"),
