@@ -67,7 +67,7 @@ class SolveOptions:
         require_callback(self.callback)
         if self.maxiter is not None:
             require_count(self.maxiter, "maxiter", 0)
-        check_tolerances(self.rtol, self.atol, self.maxiter, dtype)
+        check_tolerances(self.rtol, self.atol, dtype)
 
 
 class Solver:

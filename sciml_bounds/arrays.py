@@ -29,6 +29,7 @@ __all__ = [
     "require_choice",
     "require_count",
     "require_finite",
+    "require_fraction",
     "require_number",
     "require_seed",
     "to_mask",
@@ -258,13 +259,13 @@ def require_choice(value: Any, name: str, choices: Iterable[str]) -> str:
     return value
 
 
-def require_number(value: Any, name: str, *, positive: bool = False) -> float:
+def require_number(value: Any, name: str, *, positive: bool = False, least: float | None = None) -> float:
     """Return a finite real number as a float.
 
     Raises
     ------
     InputError
-        If the value is a bool, not a real number, not finite or, with `positive`, not above zero.
+        If the value is a bool, not a real number, not finite, with `positive` not above zero, or below `least`.
     """
     try:
         number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
@@ -272,6 +273,23 @@ def require_number(value: Any, name: str, *, positive: bool = False) -> float:
         number = math.inf
     if not math.isfinite(number) or (positive and number <= 0):
         raise InputError(f"{name} is {value!r}; it must be a {'positive' if positive else 'finite'} number.")
+    if least is not None and number < least:
+        bound = "not be negative" if least == 0 else f"be at least {least:g}"
+        raise InputError(f"{name} is {value!r}; it must {bound}.")
+    return number
+
+
+def require_fraction(value: Any, name: str) -> float:
+    """Return a number between 0 and 1, both excluded, as a float.
+
+    Raises
+    ------
+    InputError
+        If the value is not such a number.
+    """
+    number = require_number(value, name)
+    if not 0 < number < 1:
+        raise InputError(f"{name} is {value!r}; it must be between 0 and 1.")
     return number
 
 

@@ -1,5 +1,6 @@
 """Conversion of user input to tensors: accepted types, dtype and device, and invalid input."""
 
+import math
 import warnings
 
 import numpy as np
@@ -15,6 +16,7 @@ from sciml_bounds.arrays import (
     convert,
     require_choice,
     require_finite,
+    require_fraction,
     require_number,
     require_seed,
     to_tensor,
@@ -243,6 +245,10 @@ test_bad_numbers_and_names = refusals(
         for bad in (True, "1", None, np.nan, -np.inf, 10**400, [1.0], 1j)
     ],
     ("a 0.0 positive", lambda: require_number(0.0, "a", positive=True)),
+    ("a -1.0 negative", lambda: require_number(-1.0, "a", least=0)),
+    ("a 1.5 at least 2", lambda: require_number(1.5, "a", least=2)),
+    *[(f"a {bad!r} between 0 1", lambda bad=bad: require_fraction(bad, "a")) for bad in (0.0, 1.0, -0.5, 2)],
+    ("a nan finite", lambda: require_fraction(math.nan, "a")),
 )
 
 

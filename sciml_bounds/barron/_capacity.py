@@ -77,8 +77,8 @@ class Capacity:
             )
         require_finite(f, "target")
         unlimited = isinstance(outer_norm, float) and outer_norm == math.inf
-        if not unlimited and require_number(outer_norm, "outer_norm") < 0:
-            raise InputError(f"outer_norm is {outer_norm}; give a non-negative number.")
+        if not unlimited:
+            require_number(outer_norm, "outer_norm", least=0)
         seen = self._basis.T @ f
         beyond = (f - self._basis @ seen).square().sum().reshape(1)
         left = torch.cat([beyond, seen.square().flip(0)]).cumsum(0).flip(0).div(points).sqrt()  # for r = 0, 1, ...
@@ -172,9 +172,7 @@ def band_limited_error(function: Any, largest: float) -> float:
     """
     if not isinstance(function, BarronFunction) or not isinstance(function.value, FourierSeries | ProductSeries):
         raise InputError("The function is not a series; construct it by fourier, sine, cosine or sampled.")
-    R = require_number(largest, "largest")
-    if R < 0:
-        raise InputError(f"largest is {R}, but the largest |w| of the features is a non-negative number.")
+    R = require_number(largest, "largest", least=0)
     series = function.value
     beyond = series.frequencies.square().sum(-1) > R**2
     if isinstance(series, FourierSeries):

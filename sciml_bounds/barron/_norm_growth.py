@@ -19,7 +19,7 @@ from decimal import ROUND_CEILING
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import require_count, require_number
+from sciml_bounds.arrays import require_count, require_fraction, require_number
 from sciml_bounds.barron._barron_function import BarronFunction
 from sciml_bounds.barron._series import FourierSeries, ProductSeries
 from sciml_bounds.errors import InputError
@@ -57,8 +57,7 @@ class GradientIteration:
 
     def iterations(self, reduction: float) -> int:
         """Return the number of iterations that reduce the error by the factor `reduction`, between 0 and 1."""
-        if not 0 < require_number(reduction, "reduction") < 1:
-            raise InputError(f"reduction is {reduction}; give a number between 0 and 1, such as 1e-6.")
+        require_fraction(reduction, "reduction")
         return 1 if self.factor == 0 else math.ceil(math.log(reduction) / math.log(self.factor))
 
     def __repr__(self) -> str:

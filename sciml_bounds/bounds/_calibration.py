@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import require_finite, to_tensor
+from sciml_bounds.arrays import require_finite, require_fraction, to_tensor
 from sciml_bounds.errors import InputError
 from sciml_bounds.reports import describe, describe_interval, summary_table
 from sciml_bounds.results import Certificate
@@ -42,7 +42,7 @@ _REDUCTIONS = ("max", "mean")
 
 def min_units(coverage: float) -> int:
     """Return the smallest number of units whose largest score covers a new unit with probability `coverage`."""
-    _require_coverage(coverage)
+    require_fraction(coverage, "coverage")
     return max(1, math.ceil(round(coverage / (1 - coverage), 9)))
 
 
@@ -197,11 +197,6 @@ def _rank(units: int, coverage: float) -> int:
             f"{units} units are too few for a coverage of {coverage:g}; give at least {needed}, or lower the coverage."
         )
     return max(1, math.ceil(round((units + 1) * coverage, 9)))
-
-
-def _require_coverage(coverage: float) -> None:
-    if not isinstance(coverage, int | float) or not 0 < coverage < 1:
-        raise InputError(f"coverage must lie between 0 and 1, for example 0.9, but it is {coverage!r}.")
 
 
 def _trajectory_scores(scores: Tensor, trajectories: Any, reduction: str | None) -> Tensor:

@@ -123,7 +123,7 @@ def certify(
     _require_diffusion(problem)
     _refuse_mesh_function(values)
     require_count(improve, "improve", 0)
-    check_tolerances(rtol, 0.0, None, torch.float64)
+    check_tolerances(rtol, 0.0, torch.float64)
     if is_model(values) and not isinstance(values, CellBounded):
         problem = problem.detach()
         values, predicted = prediction_of(values, problem, with_flux=flux is None)

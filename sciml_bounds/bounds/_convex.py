@@ -124,7 +124,7 @@ def certify_energy(
         raise InputError(
             f"halvings={halvings} applies to a computed flux, but a flux is given; leave out one of the two."
         )
-    check_tolerances(rtol, 0.0, None, torch.float64)
+    check_tolerances(rtol, 0.0, torch.float64)
     values = cell_bounded(values)
     if problem.linear and not isinstance(values, CellBounded):
         return _certify_linear_energy(problem, _admissible(problem, values), flux, lower, halvings, rtol)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from sciml_bounds.arrays import require_choice
+from sciml_bounds.arrays import require_choice, require_count
 from sciml_bounds.comparison.equations import Array, Equations
 from sciml_bounds.comparison.methods import DIRECT, METHODS
 from sciml_bounds.comparison.peers import load_petsc
@@ -103,7 +103,8 @@ class Comparison:
         if any(name.startswith("petsc:") for name in names):
             load_petsc()
         self.equations = equations
-        self.rtol, self.maxiter = check_tolerances(rtol, 0.0, maxiter, torch.float64), maxiter
+        require_count(maxiter, "maxiter", 0)
+        self.rtol, self.maxiter = check_tolerances(rtol, 0.0, torch.float64), maxiter
         self._records = {name: _Record() for name in names}
 
     @property

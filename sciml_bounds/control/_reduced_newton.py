@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import require_number
+from sciml_bounds.arrays import require_fraction
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov._error_bounds import smallest_ritz_value
 from sciml_bounds.optimize._optimize_result import NewtonStep, OptimizeResult
@@ -332,8 +332,8 @@ def minimize_reduced(
         If `throw` is true and the tolerance is not reached.
     """
     stop.check()
-    if forcing is not None and not 0 < require_number(forcing, "forcing") < 1:
-        raise InputError(f"forcing is {forcing!r}; it must be between 0 and 1.")
+    if forcing is not None:
+        require_fraction(forcing, "forcing")
     begin = time.perf_counter()
     iteration = _ReducedNewton(problem, stop, forcing)
     reason, point = iteration.run(), iteration.point

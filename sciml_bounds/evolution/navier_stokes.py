@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import Field, check_device, convert, require_finite
+from sciml_bounds.arrays import Field, check_device, convert, require_finite, require_number
 from sciml_bounds.errors import ConvergenceError, InputError
 from sciml_bounds.memory import require_memory
 
@@ -109,8 +109,8 @@ class NavierStokes:
     ) -> None:
         _require_resolution(resolution)
         require_memory(8 * FIELDS_AT_WORK * int(resolution) ** 2, f"a flow of {resolution} x {resolution} points")
-        _require_number(viscosity, "viscosity", zero=True)
-        _require_number(cfl, "cfl", zero=False)
+        require_number(viscosity, "viscosity", least=0)
+        require_number(cfl, "cfl", positive=True)
         if dtype not in (torch.float32, torch.float64):
             raise InputError(f"dtype is {dtype}; use torch.float32 or torch.float64.")
         self.resolution = int(resolution)
@@ -345,8 +345,8 @@ def crank_nicolson_euler(flow: NavierStokes, vorticity: Field, duration: float, 
     """
     if not isinstance(flow, NavierStokes):
         raise InputError(f"the flow is a {type(flow).__name__}; pass a NavierStokes.")
-    _require_number(duration, "duration", zero=False)
-    _require_number(step, "step", zero=False)
+    require_number(duration, "duration", positive=True)
+    require_number(step, "step", positive=True)
     steps = round(duration / step)
     if abs(steps * step - duration) > MULTIPLE_TOL * duration:
         raise InputError(
@@ -382,12 +382,6 @@ def _require_resolution(resolution: Any) -> None:
     whole = isinstance(resolution, Integral) and not isinstance(resolution, bool)
     if not whole or resolution < 8 or resolution % 2:
         raise InputError(f"resolution is {resolution!r}; it must be an even integer of at least 8.")
-
-
-def _require_number(value: Any, name: str, *, zero: bool) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0 or (value == 0 and not zero):
-        raise InputError(f"{name} is {value!r}; it must be a {'non-negative' if zero else 'positive'} finite number.")
 
 
 def _instants(times: Sequence[float] | Tensor) -> list[float]:

@@ -75,13 +75,13 @@ def default_rtol(dtype: torch.dtype) -> float:
     return 1e-8 if torch.finfo(dtype).bits == 64 else 1e-5
 
 
-def check_tolerances(rtol: float | None, atol: float, maxiter: int | None, dtype: torch.dtype) -> float:
-    """Check the stopping criteria, and return the relative tolerance.
+def check_tolerances(rtol: float | None, atol: float, dtype: torch.dtype) -> float:
+    """Check the tolerances, and return the relative one.
 
     Raises
     ------
     InputError
-        If a tolerance is not a number, negative or not finite, rtol is below round-off, or maxiter is negative.
+        If a tolerance is not a number, negative or not finite, or rtol is below round-off.
     """
     rtol = default_rtol(dtype) if rtol is None else _number(rtol, "rtol")
     atol = _number(atol, "atol")
@@ -94,8 +94,6 @@ def check_tolerances(rtol: float | None, atol: float, maxiter: int | None, dtype
         raise InputError(
             f"rtol={rtol:g} is below the round-off of {kind} ({10 * eps:.2g}); use a larger rtol{otherwise}."
         )
-    if maxiter is not None and maxiter < 0:
-        raise InputError(f"maxiter is {maxiter}; it must not be negative.")
     return rtol
 
 

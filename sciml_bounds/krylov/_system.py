@@ -76,7 +76,7 @@ def read_system(
     if maxiter is not None:
         require_count(maxiter, "maxiter", 0)
     require_callback(callback)
-    rtol, atol = check_tolerances(rtol, atol, maxiter, rhs.dtype), float(atol)
+    rtol, atol = check_tolerances(rtol, atol, rhs.dtype), float(atol)
     _require_attainable(rhs, rtol, atol)
     return LinearSystem(operator, rhs, preconditioner, None if x0 is None else _guess(x0, rhs), rtol, atol)
 

@@ -16,7 +16,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import require_count, require_number
+from sciml_bounds.arrays import require_count, require_fraction
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov._minres import MinresLoop, require_positive
 from sciml_bounds.operators._linear_operator import (
@@ -91,8 +91,8 @@ class Minres:
                 f"the preconditioner of Minres is {self.preconditioner!r}; give an operator on vectors (n + m,), or a "
                 "function of (x, multipliers) that returns an operator."
             )
-        if self.rtol is not None and not 0 < require_number(self.rtol, "rtol") < 1:
-            raise InputError(f"rtol of Minres is {self.rtol!r}; it must be between 0 and 1.")
+        if self.rtol is not None:
+            require_fraction(self.rtol, "rtol of Minres")
         require_count(self.maxiter, "maxiter", 1)
 
     def solver(self) -> MinresSolver:

@@ -94,8 +94,7 @@ class SketchedNewton:
         for name in ("eta1", "eta2", "delta", "hessian_shift", "beta", "theta", "smallest_delta"):
             require_number(getattr(self, name), name, positive=True)
         for name in ("power", "smallest_curvature"):
-            if require_number(getattr(self, name), name) < 0:
-                raise InputError(f"{name} is {getattr(self, name)!r}; it must not be negative.")
+            require_number(getattr(self, name), name, least=0)
         for name, low, high in (("beta", 0.0, 0.5), ("theta", 0.0, math.nextafter(1.0, 2.0)), ("nu", 1.0, math.inf)):
             if not low < require_number(getattr(self, name), name) < high:
                 allowed = {"beta": "between 0 and 1/2", "theta": "above 0 and at most 1", "nu": "above 1"}[name]

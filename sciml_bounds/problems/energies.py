@@ -239,8 +239,7 @@ class ShearThinning(IsotropicEnergy):
     """
 
     def __init__(self, extra: float, coefficient: Field = 1.0, reaction: Field = 0.0, *, power: float = 2.0) -> None:
-        if require_number(extra, "extra") < 0:
-            raise InputError(f"extra is {extra!r}; it must not be negative, so that the energy is convex.")
+        require_number(extra, "extra", least=0)
         potential = Power(_exponent(power, "power"))
         self._set(Stiffened(float(extra)), potential, coefficient, reaction, declared=False)
 

@@ -99,7 +99,7 @@ def sketched_least_squares(
     require_count(maxiter, "maxiter", 0)
     seed = require_seed(seed)
     double = torch.finfo(rhs.dtype).bits == 64
-    rtol = check_tolerances((1e-12 if double else 1e-5) if rtol is None else rtol, 0.0, maxiter, rhs.dtype)
+    rtol = check_tolerances((1e-12 if double else 1e-5) if rtol is None else rtol, 0.0, rhs.dtype)
     sketch = (
         SparseSign(COLUMNS_PER_COLUMN * matrix.shape[1], NONZEROS_PER_ROW) if sketch is None else require_sketch(sketch)
     )

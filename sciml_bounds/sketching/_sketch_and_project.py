@@ -187,8 +187,8 @@ def sketch_and_project(
 
 def require_tolerances(rtol: float, atol: float) -> None:
     """Check that tolerances are nonnegative numbers."""
-    if min(require_number(rtol, "rtol"), require_number(atol, "atol")) < 0:
-        raise InputError(f"rtol={rtol} and atol={atol} must not be negative.")
+    require_number(rtol, "rtol", least=0)
+    require_number(atol, "atol", least=0)
 
 
 def read_system(A: Any, b: Any, x0: Any) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -182,8 +182,8 @@ test_bad_input_is_refused = refusals(
     ("squares residuals range", lambda: accelerated_kaczmarz(1e160 * EYE, ONES)),
     ("side b size", lambda: accelerated_kaczmarz(EYE, 1e-170 * ONES)),
     ("side b size", lambda: accelerated_kaczmarz(EYE, 1e160 * ONES)),
-    ("rtol=-1.0", lambda: accelerated_kaczmarz(EYE, ONES, rtol=-1.0)),
+    ("rtol -1.0", lambda: accelerated_kaczmarz(EYE, ONES, rtol=-1.0)),
     ("rtol nan", lambda: accelerated_kaczmarz(EYE, ONES, rtol=math.nan)),
-    ("atol=-1.0", lambda: accelerated_kaczmarz(EYE, ONES, atol=-1.0)),
+    ("atol -1.0", lambda: accelerated_kaczmarz(EYE, ONES, atol=-1.0)),
     ("guess x0", lambda: accelerated_kaczmarz(EYE, ONES, x0=[math.nan, 1.0, 1.0])),
 )

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import require_choice
+from sciml_bounds.arrays import require_choice, require_count
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES
 from sciml_bounds.memory import require_memory
@@ -353,7 +353,6 @@ class _Source:
 def _check_options(split: str, subsample: int, limit: int | None, dtype: torch.dtype) -> None:
     require_choice(split, "split", (*SPLITS, "all"))
     for name, value in (("subsample", subsample), ("limit", 1 if limit is None else limit)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"{name}={value!r} must be a positive integer.")
+        require_count(value, name, 1)
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise InputError(f"dtype={dtype} is not a floating-point dtype; give torch.float32 or torch.float64.")
