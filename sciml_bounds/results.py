@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import decimal
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from sciml_bounds.grid import AXES, Grid
-from sciml_bounds.plot import plot_certificate, plot_solution
+from sciml_bounds._certificate import (
+    Certificate,
+    Interval,
+    Kind,
+    certificate_variables,
+    dataset_of,
+    describe_shape,
+    variable_of,
+)
+from sciml_bounds.grid import Grid
+from sciml_bounds.plot import plot_solution
 from sciml_bounds.reports import (
     Reason,
     describe,
@@ -30,9 +36,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Certificate", "Interval", "LinearSolution", "Progress", "Reason", "Solution"]
-
-#: Trust in an error figure: a *bound* is guaranteed (up to floating-point round-off), an *estimate* is not.
-Kind = Literal["bound", "estimate"]
 
 
 @dataclass(frozen=True)
@@ -137,16 +140,6 @@ class LinearSolution:
         return f"after {iterations} the residual is {worst:.3g} times the tolerance"
 
 
-class Interval(NamedTuple):
-    """Guaranteed lower and upper bounds of a quantity, one pair per sample."""
-
-    lower: Tensor
-    upper: Tensor
-
-    def __repr__(self) -> str:
-        return f"[{describe(self.lower, 6, decimal.ROUND_FLOOR)}, {describe_upper(self.upper, 6)}]"
-
-
 @dataclass(frozen=True, repr=False, eq=False)
 class Solution:
     """Discrete solution of a problem; every quantity has the batch shape of the problem.
@@ -203,7 +196,7 @@ class Solution:
 
     def __repr__(self) -> str:
         rows = {
-            "values": _describe_shape(self.values),
+            "values": describe_shape(self.values),
             "method": self.method,
             "reason": describe_reason(self.reason),
             "iterations": describe(self.iterations),
@@ -217,8 +210,8 @@ class Solution:
 
     def to_xarray(self) -> xarray.Dataset:
         """Return the values and the certificate, if any, as a labelled data set."""
-        data = {"solution": _variable(self.values, self.grid, nodal=True, long_name="solution u")}
-        data["coefficient"] = _variable(self._own_coefficient, self.grid, nodal=False, long_name="coefficient a")
+        data = {"solution": variable_of(self.values, self.grid, nodal=True, long_name="solution u")}
+        data["coefficient"] = variable_of(self._own_coefficient, self.grid, nodal=False, long_name="coefficient a")
         attributes = {
             "method": self.method,
             "reason": describe_reason(self.reason),
@@ -226,8 +219,8 @@ class Solution:
             "converged": int(self.converged.all()),
         }
         if self.certificate is not None:
-            data |= _certificate_variables(self.certificate)
-        return _dataset(data, self.grid, self.values.shape, attributes)
+            data |= certificate_variables(self.certificate)
+        return dataset_of(data, self.grid, self.values.shape, attributes)
 
     def to_vtk(self, sample: int = 0) -> pyvista.ImageData:
         """Return one sample as a VTK image: the solution at nodes, coefficient and error indicators in cells.
@@ -257,198 +250,3 @@ class Solution:
         """The coefficient of each sample; without batch axes if all samples share it."""
         dim, batch = self.grid.dim, self.values.shape[: self.values.ndim - self.grid.dim]
         return self.coefficient if self.coefficient.ndim == dim else self.coefficient.expand(*batch, *self.grid.shape)
-
-
-class CertificateDetails(Protocol):
-    """Quantities that a certificate computes on demand from the problem and the flux."""
-
-    def mesh_and_model(self) -> tuple[Interval, Interval]:
-        """Return `Certificate.mesh` and `Certificate.model`."""
-
-    def l2_upper(self) -> Tensor:
-        """Return `Certificate.l2_upper`."""
-
-    def goal(self, functional: Any) -> Interval:
-        """Return `Certificate.goal` of a functional."""
-
-
-@dataclass(frozen=True, repr=False, eq=False)
-class Certificate:
-    """Guaranteed bounds of the error of a field in the energy norm.
-
-    |||w|||^2 is the integral of a |grad w|^2 + c w^2, plus the integral of alpha w^2 over Robin sides.
-    The bounds hold, up to floating-point round-off, for the problem with the declared cellwise data and for v, which is
-    the multilinear interpolant of `values` or the function that was certified. Every quantity has the batch shape.
-
-    Attributes
-    ----------
-    upper, lower : Tensor (batch...)
-        Bounds: lower <= |||u - v||| <= upper. `lower` is zero unless requested.
-    kind : {"bound"}
-        "bound" means guaranteed.
-    energy : Tensor (batch...)
-        |||values|||.
-    indicators : Tensor (batch..., cells)
-        Error indicator of each cell. The sum of their squares is the square of `upper`.
-    boundary_part : Tensor (batch...)
-        Part of `upper` due to wrong boundary values: |||w||| of a lifting w of the difference.
-    boundary_gap : Tensor (batch...)
-        Largest difference between the field and the prescribed boundary values.
-    terms : mapping of str to Tensor (batch...)
-        Squares of the other parts of `upper`: flux, oscillation, reaction and robin. For a function these are the
-        parts of its interpolant, and interpolation is the square of the part due to its values between the nodes.
-    flux : tuple of Tensor
-        The equilibrated flux y ~ a grad u: one face field per axis, shape (batch..., n + 1 along its own axis). Reuse
-        it with `certify(problem, other_values, flux=certificate.flux)`.
-    values : Tensor (batch..., nodes)
-        The certified nodal field, or the nodal values of the certified function.
-    layout : str
-        Form in which the field was given; "function" if its values between the nodes are known too.
-    grid : Grid
-        The grid of the values.
-    seconds : float
-        Wall-clock time.
-    """
-
-    upper: Tensor
-    lower: Tensor
-    energy: Tensor
-    indicators: Tensor
-    boundary_part: Tensor
-    boundary_gap: Tensor
-    terms: Mapping[str, Tensor]
-    flux: tuple[Tensor, ...]
-    values: Tensor
-    layout: str
-    grid: Grid
-    seconds: float
-    kind: Kind = "bound"
-    _details: CertificateDetails | None = field(repr=False, default=None)  # None if read from a file
-    _energy_of_values: Tensor | None = field(repr=False, default=None)  # energy, differentiable as `upper` is
-
-    @property
-    def relative_upper(self) -> Tensor:
-        """Bound of |||u - values||| / |||u|||; infinite if `upper` is not below |||values|||."""
-        rest = (self.energy if self._energy_of_values is None else self._energy_of_values) - self.upper
-        return torch.where(rest > 0, self.upper / torch.where(rest > 0, rest, 1.0), torch.inf)
-
-    def _require_details(self) -> CertificateDetails:
-        if self._details is None:
-            raise RuntimeError(
-                "this certificate was read from a file, which does not contain its problem; call certify again."
-            )
-        return self._details
-
-    @cached_property
-    def _mesh_and_model(self) -> tuple[Interval, Interval]:
-        return self._require_details().mesh_and_model()
-
-    @property
-    def mesh(self) -> Interval:
-        """Bounds of the energy error of the discrete solution on this grid; one solve on first use."""
-        return self._mesh_and_model[0]
-
-    @property
-    def model(self) -> Interval:
-        """Bounds of the energy norm of the field minus the discrete solution; one solve on first use."""
-        return self._mesh_and_model[1]
-
-    @cached_property
-    def l2_upper(self) -> Tensor:
-        """Bound of the L2 norm of the error.
-
-        Infinite where no bound is known: without Dirichlet sides and reaction, or with solid cells.
-        """
-        return self._require_details().l2_upper()
-
-    def goal(self, functional: Any) -> Interval:
-        """Bound a linear output of the exact solution: `sb.Mean`, `sb.BoundaryFlux`, `sb.EffectivePermeability`."""
-        return self._require_details().goal(functional)
-
-    def __repr__(self) -> str:
-        rows = {
-            "values": f"{_describe_shape(self.values)}, given as {self.layout}",
-            "energy error": f"{describe_interval(self.lower, self.upper, 'error')}  ({self.kind})",
-            "relative": f"<= {describe_upper(self.relative_upper)}",
-        }
-        if "interpolation" in self.terms:
-            rows["between nodes"] = f"part of the bound: {describe_upper(self.terms['interpolation'].sqrt())}"
-        if bool((self.boundary_part > 0).any()):
-            rows["boundary values"] = (
-                f"off by up to {describe(self.boundary_gap)}; part of the bound: {describe(self.boundary_part)}"
-            )
-        return summary_table("Certificate", rows)
-
-    def to_xarray(self) -> xarray.Dataset:
-        """Return bounds, indicators and values as a labelled data set."""
-        data = {"values": _variable(self.values, self.grid, nodal=True, long_name="certified field")}
-        data |= _certificate_variables(self)
-        return _dataset(data, self.grid, self.values.shape, {"layout": self.layout})
-
-    def to_vtk(self, sample: int = 0) -> pyvista.ImageData:
-        """Return one sample as a VTK image: the certified values at nodes, error indicators in cells.
-
-        The bounds are field data. `sb.data.write(certificate, "u.vti")` writes the image.
-
-        Parameters
-        ----------
-        sample : int, default 0
-            Number of the sample, in batch order.
-
-        Raises
-        ------
-        MissingExtraError
-            If pyvista is not installed.
-        """
-        return sample_image(self.to_xarray(), sample)
-
-    def plot(self, sample: int = 0) -> Figure:
-        """Plot the field and the error indicators of one sample, with its bounds as the title."""
-        figure = plot_certificate(self.grid, self.values, self.indicators, sample)
-        ends = (end.detach().reshape(-1) for end in (self.lower, self.upper, self.relative_upper))
-        lower, upper, relative = (end[sample if len(end) > 1 else 0] for end in ends)
-        interval = describe_interval(lower, upper, "error")
-        figure.suptitle(f"{interval}, relative <= {describe_upper(relative)} ({self.kind})")
-        return figure
-
-
-def _describe_shape(values: Tensor) -> str:
-    return f"{tuple(values.shape)} {str(values.dtype).removeprefix('torch.')}"
-
-
-def _variable(tensor: Tensor, grid: Grid, *, nodal: bool, long_name: str) -> tuple[list[str], Any, dict[str, str]]:
-    batch = [f"batch{i}" if i else "sample" for i in range(tensor.ndim - grid.dim)]
-    space = [f"{axis}_node" if nodal else axis for axis in AXES[: grid.dim]]
-    return [*batch, *space], tensor.detach().cpu().numpy(), {"long_name": long_name, "units": "1"}
-
-
-def _certificate_variables(certificate: Certificate) -> dict[str, Any]:
-    batch = ["sample" if i == 0 else f"batch{i}" for i in range(certificate.upper.ndim)]
-
-    def scalar(value: Tensor, long_name: str) -> tuple[list[str], Any, dict[str, str]]:
-        return batch, value.detach().cpu().numpy(), {"long_name": long_name, "units": "1", "kind": certificate.kind}
-
-    return {
-        "error_indicator": _variable(
-            certificate.indicators, certificate.grid, nodal=False, long_name="energy error indicator"
-        ),
-        "error_upper": scalar(certificate.upper, "upper bound of the energy error"),
-        "error_lower": scalar(certificate.lower, "lower bound of the energy error"),
-        "error_relative_upper": scalar(certificate.relative_upper, "upper bound of the relative energy error"),
-        "boundary_part": scalar(certificate.boundary_part, "part of the upper bound from boundary values"),
-    }
-
-
-def _dataset(data: dict[str, Any], grid: Grid, node_shape: torch.Size, attributes: dict[str, Any]) -> xarray.Dataset:
-    import xarray
-
-    coordinates: dict[str, Any] = {}
-    for i, axis in enumerate(AXES[: grid.dim]):
-        count = node_shape[len(node_shape) - grid.dim + i]
-        coordinates[f"{axis}_node"] = (
-            f"{axis}_node",
-            grid.nodes(i)[:count].numpy(),
-            {"long_name": f"{axis} at nodes", "units": "1"},
-        )
-        coordinates[axis] = (axis, grid.centers(i).numpy(), {"long_name": f"{axis} at cell centres", "units": "1"})
-    return xarray.Dataset(data, coordinates, attributes)

@@ -27,13 +27,14 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
+from sciml_bounds._certificate import Kind
 from sciml_bounds.errors import InputError
 from sciml_bounds.kernels.field_memory import new_field
 from sciml_bounds.kernels.vectors import advance, combine
 from sciml_bounds.krylov._error_bounds import energy_lower_bounds, gauss_radau, residual_bound, smallest_ritz_value
 from sciml_bounds.operators._linear_operator import LinearOperator, inner
 from sciml_bounds.reports import Reason
-from sciml_bounds.results import Kind, LinearSolution
+from sciml_bounds.results import LinearSolution
 
 __all__ = ["Monitor", "check_tolerances", "default_rtol", "iterate"]
 

@@ -11,9 +11,9 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
+from sciml_bounds._certificate import Kind
 from sciml_bounds.arrays import require_count
 from sciml_bounds.errors import InputError
-from sciml_bounds.results import Kind
 
 __all__ = ["BlockSketch", "ExpectedRate", "Sketch", "mean_projection", "random_signs", "require_sketch"]
 
