@@ -1,12 +1,13 @@
 """Choice of the implementation of a kernel: plain torch, compiled C++ or triton.
 
-The plain torch version is the reference; it runs on every device and is differentiable. The compiled loops replace it
-on the CPU, and triton on CUDA. `use_backend` forces one of them, as the tests do to compare the three.
+The plain torch version is the reference; it runs on every device and is differentiable. On the CPU the compiled loops
+replace it, and on CUDA the triton kernels. `use_backend` forces one implementation, as the tests do to compare the
+three.
 
 The compiled loops use as many threads as torch is set to, from one pool (`threads.cpp`). If two Python threads solve at
 the same time, one uses the pool and the other runs on a single thread. A forked child does not inherit the threads of
-its parent, so it is restricted to one thread. The same holds for torch, whose OpenMP would wait for the missing
-threads.
+its parent, so it uses one thread only. The same applies to the threads of torch: its OpenMP would wait for threads that
+do not exist in the child.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def use_backend(name: Backend) -> Iterator[None]:
 
 
 def backend_for(tensor: Tensor) -> Backend:
-    """Return the implementation to use for a tensor: the forced one, or the default of its device."""
+    """Return the implementation to use for a tensor: the one that is forced, or the default of its device."""
     forced = _forced.get()
     if forced is not None:
         return forced
@@ -103,7 +104,7 @@ def require_batches(batch: int, *fields: Tensor) -> None:
     Raises
     ------
     ValueError
-        If a batch does not fit. This is a bug of the package, as batches of users are checked earlier.
+        If a batch has another length. This is an error in the package, as batches of users are checked earlier.
     """
     for field in fields:
         if field.shape[0] not in (1, batch):
@@ -114,7 +115,7 @@ def require_batches(batch: int, *fields: Tensor) -> None:
 
 
 def instruction_sets() -> dict[str, ModuleType]:
-    """Return the compiled functions for each instruction set of the processor, the most capable set last."""
+    """Return the compiled functions for each instruction set of the processor, from the least to the most capable."""
     return {name: getattr(_compiled, name) for name in ("baseline", "avx2", "avx512") if hasattr(_compiled, name)}
 
 
@@ -152,7 +153,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
 
 
 def triton_jit(function: Callable[..., Any]) -> Any:
-    """Compile a loop with triton if it is installed; otherwise return the function unchanged."""
+    """Compile a loop with triton if triton is installed; otherwise return the function unchanged."""
     return triton.jit(function) if triton is not None else function
 
 

@@ -1,7 +1,7 @@
 """Sums over the cells around each node or edge, from which lattice equations are assembled.
 
-A node has cells on both sides along every axis, an edge along every axis except its own. Cells beyond an end that is
-not periodic count as zero.
+A node has cells on both sides along every axis. An edge has cells on both sides along every axis except its own. Cells
+beyond an end of a non-periodic axis count as zero.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def cell_sums(cells: Tensor, along: Axes, periodic: Axes, scale: float) -> Tenso
     cells : Tensor (b, n)
         Cell field.
     along : tuple of bool
-        Axes along which both neighbouring cells are summed. Along the others there is one value per cell, and zero at
-        the last node.
+        Axes along which both neighbouring cells are summed. Along every other axis the result has one value per cell,
+        and zero at the last node.
     periodic : tuple of bool
         Which axes are periodic.
     scale : float
@@ -50,7 +50,7 @@ def cell_sums(cells: Tensor, along: Axes, periodic: Axes, scale: float) -> Tenso
 
 
 def _uniform_sums(cells: Tensor, along: Axes, periodic: Axes, scale: float) -> Tensor:
-    """Return the sums of a field constant on each sample: its value times the number of cells along each axis."""
+    """Return the sums of a field that is constant on each sample: its value times the number of cells summed."""
     total = scale * cells[(slice(None), *(slice(1),) * len(along))]
     for axis, (both, wraps) in enumerate(zip(along, periodic)):
         count = cells.new_full((cells.shape[1 + axis] + (not wraps),), 2.0 if both else 1.0)
@@ -66,7 +66,7 @@ def _uniform_sums(cells: Tensor, along: Axes, periodic: Axes, scale: float) -> T
 
 
 def add_cell_sums(cells: Tensor, along: Axes, periodic: Axes, scale: float, out: Tensor, k: int) -> None:
-    """Write the sums of `cell_sums`, on a lattice padded to three axes, into `out[k]` of `out` (k, b, x, y, z)."""
+    """Write the sums of `cell_sums` into `out[k]` of `out` (k, b, x, y, z), a lattice padded to three axes."""
     missing = 3 - len(along)
     padded = cells.reshape(len(cells), *(1,) * missing, *cells.shape[1:])
     both, wraps = (False,) * missing + along, (False,) * missing + periodic

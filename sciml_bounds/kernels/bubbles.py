@@ -1,19 +1,19 @@
 """Edge bubbles: quadratic functions that enrich the multilinear functions of a grid, for lower error bounds.
 
-The bubble of an edge along axis i is q(xi_i) = 1 - 4 xi_i^2 along the edge, times the hat functions of the edge along
-the other axes, on the cells around it. As q is even, all integrals are sums over the modes of `kernels.q1` (xi in
-[-1/2, 1/2]). On a cell, a sum of bubbles is the sum over axes of q(xi_i) W_i(other xi) with W_i multilinear with modes
-W_iT, and
+The bubble of an edge along axis i is q(xi_i) = 1 - 4 xi_i^2 along the edge, multiplied by the hat functions of the edge
+along the other axes. It is nonzero on the cells around the edge. As q is even, all integrals are sums over the modes of
+`kernels.q1` (xi in [-1/2, 1/2]). On a cell, a sum of bubbles is the sum over axes of q(xi_i) W_i(other xi) with W_i
+multilinear with modes W_iT, and
 
     a(v, w)  = Q sum over S of k_S v_S W_S            W_S = sum over i not in S of W_iS,   Q = int q = 2/3
     |||w|||^2 = Q^2 sum k_S W_S^2 + sum over i, T of W_iT^2 ((R - Q^2) k_T + D 12^-|T| V a_i / h_i^2)
 
 with the energy weights k_S of the modes, the cell volume V, R = int q^2 = 8/15 and D = int q'^2 = 16/3. Every term is
-positive, so there is no cancellation. The residual tested with a bubble is Q times the residual of the mean along the
-axis, tested with the hat function across it.
+positive, so there is no cancellation. The residual of a bubble is Q times the residual of the hat function across the
+axis, after taking the mean along the axis.
 
-A lower bound needs sums over cells only, and no field on a finer grid. Each value comes with two sums that bound its
-round-off error, in units of round-off:
+A lower bound needs sums over cells only, and no field on a finer grid. Each value comes with two sums, `noise` and
+`size`, that bound its round-off error in units of the unit round-off:
 
     noise = sum over cells of (V |f| + level kappa) omega,      size = sum of kappa omega^2,
 
@@ -69,7 +69,7 @@ def nodal_products(data: Data, v: Tensor, e: Tensor, level: Tensor, spacing: tup
 
 
 def bubble_residual(data: Data, v: Tensor, spacing: tuple[float, ...]) -> tuple[Tensor, ...]:
-    """Return f(b) - a(v, b) for the bubble b of every edge: one field per axis, (b, n + 1, but n along the axis)."""
+    """Return f(b) - a(v, b) for the bubble b of every edge: per axis a field (b, n + 1), with n along the axis."""
     a, c, f = data
     if _uses_reference(v, *a, c, f):
         return _residual_torch(data, v, spacing)
@@ -124,7 +124,7 @@ def _uses_reference(v: Tensor, *others: Tensor) -> bool:
 
 
 def _in_space(edges: tuple[Tensor, ...]) -> list[Tensor]:
-    """Return edge fields in three dimensions; entries of missing axes are not read."""
+    """Return edge fields in three dimensions; the loops do not read the entries of missing axes."""
     dim = len(edges)
     fields = [_pad(part, dim) for part in edges]
     return [fields[0]] * (3 - dim) + fields
@@ -149,7 +149,7 @@ def _round_off_weights(spacing: tuple[float, ...]) -> np.ndarray:
 
 
 def _own_weights(spacing: tuple[float, ...]) -> np.ndarray:
-    """Return the weights of a_x, a_y, a_z and c in the part of a cell in |||b|||^2, shape (3, 4), by the axis of b."""
+    """Return the weights of a_x, a_y, a_z and c with which one cell enters |||b|||^2, shape (3, 4), per axis of b."""
     dim, volume = len(spacing), math.prod(spacing)
     table = np.zeros((3, 4))
     for axis in range(dim):
@@ -189,7 +189,7 @@ def _sum_across(cells: Tensor, axis: int, *, wraps: bool) -> Tensor:
 
 
 def _residual_modes(data: Data, v: Tensor, spacing: tuple[float, ...]) -> dict[tuple[int, ...], Tensor]:
-    """Return the coefficients P_S with f(w) - a(v, w) = sum of P_S w_S, by the bits of S."""
+    """Return the coefficients P_S for which f(w) - a(v, w) = sum of P_S w_S over modes S, by the bits of S."""
     a, c, f = data
     dim = len(spacing)
     weights = mode_weights(a, c, spacing)
@@ -223,7 +223,7 @@ def _round_off_terms(data: Data, omega: Tensor, level: Tensor, spacing: tuple[fl
 
 
 def _sums_over_cells(terms: list[Tensor]) -> Tensor:
-    """Sum each term over the cells, shape (b, terms); terms with a batch of 1 are expanded."""
+    """Sum each term over the cells, shape (b, terms); a term with a batch of 1 is expanded to b."""
     sums = [term.reshape(len(term), math.prod(term.shape[1:])).sum(1) for term in terms]
     return torch.stack(torch.broadcast_tensors(*sums), 1)
 

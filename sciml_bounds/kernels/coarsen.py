@@ -1,9 +1,9 @@
-"""The Galerkin coarse operator (set-up of the multigrid hierarchy).
+"""The Galerkin coarse operator P^T A P, computed in the set-up of the multigrid hierarchy.
 
-It is P^T A P, with P from `kernels.interpolation`, in the difference form of the lattice operator. Its conductances are
-sums of products. Its diagonal excess is its product with the constant 1, P^T A P 1 = P^T A (1 - e), where the defect e
-of the interpolation is computed from sums of positive numbers. This avoids cancellation: constants stay in the null
-space exactly, and single precision suffices for smooth coefficients.
+P is the interpolation of `kernels.interpolation`, and the coarse operator has the difference form of the lattice
+operator. Its conductances are sums of products. Its diagonal excess is P^T A P 1 = P^T A (1 - e), the product with the
+constant 1, where the defect e of the interpolation is computed from sums of positive numbers. This avoids cancellation:
+constants stay in the null space exactly, and single precision suffices for smooth coefficients.
 
 There is no triton version; on CUDA the set-up runs in the torch operations of the reference.
 """
@@ -55,7 +55,7 @@ def galerkin(
 
 
 def crosses_odd_seam(offsets: Offsets, T: Tensor, axes: tuple[bool, bool, bool]) -> bool:
-    """Return whether a coarsened axis is periodic and odd, so that two even points are neighbours across the seam."""
+    """Return whether a coarsened axis is periodic with odd length: then two even points are neighbours at the seam."""
     for axis, coarsened in enumerate(axes):
         if not coarsened or T.shape[2 + axis] % 2 == 0:
             continue

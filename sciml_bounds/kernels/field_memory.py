@@ -1,9 +1,9 @@
 """Allocation of large fields in huge pages, with reuse of freed memory.
 
-The operating system maps a page when it is first written to. With pages of 4 KiB this takes about as long as all later
-writes of a solve. Linux provides pages of 2 MiB on request, as NumPy does for its own arrays. These are also cleared on
-first use, and in virtual machines often have to be fetched from the host, so the memory of freed fields is kept for
-new ones.
+The operating system maps a page when it is first written to. With pages of 4 KiB, mapping takes about as long as all
+later writes of a solve. Linux provides pages of 2 MiB on request, as NumPy does for its own arrays. These huge pages
+are also cleared on first use, and in virtual machines often have to be fetched from the host, so the memory of freed
+fields is kept for new fields.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ __all__ = ["elementwise", "new_field"]
 LARGE_PAGE = 1 << 21
 _MADV_HUGEPAGE = 14
 
-#: Largest number of bytes of freed fields that are kept. On 128^3 points, set-up and solve take about 300 MiB and a
-#: certificate 550 MiB.
+#: Largest number of bytes of freed fields that are kept. On 128^3 points, a set-up and a solve use about 300 MiB, and a
+#: certificate uses 550 MiB.
 MAX_POOLED_BYTES = 1 << 30
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -44,7 +44,7 @@ class _Pool:
         self._blocks: dict[int, Tensor] = {}
 
     def take(self, size: int) -> Tensor | None:
-        """Remove and return the block of this size that was returned last; None if there is none."""
+        """Remove and return the block of this size that was returned last; None if no block has this size."""
         for place, block in reversed(self._blocks.copy().items()):
             if len(block) == size and self._blocks.pop(place, None) is not None:
                 return block

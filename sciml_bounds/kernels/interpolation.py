@@ -1,10 +1,11 @@
-"""Operator-dependent interpolation (set-up of the multigrid hierarchy).
+"""Operator-dependent interpolation, computed in the set-up of the multigrid hierarchy.
 
-This is the method of Dendy, "Black box multigrid", J. Comput. Phys. 48 (1982) 366-386, in any dimension. At a fine
-point of class S the stencil is summed over the axes along which the point is even, and the resulting homogeneous
-equation is solved for the value at the point, smaller classes first. Conductances enter by their absolute values, as
-those of coarse lattices may be negative. So every weight lies between 0 and 1 and is free of cancellation. The defect
-of the interpolation is the share of c in these equations, computed from sums of positive numbers.
+This is the method of Dendy, "Black box multigrid", J. Comput. Phys. 48 (1982) 366-386, in any dimension. The class S of
+a fine point lists the axes along which its index is odd. At a fine point of class S, the stencil is summed over the
+axes along which the point is even, and the resulting homogeneous equation is solved for the value at the point, smaller
+classes first. Conductances enter by their absolute values, since coarse lattices may have negative ones. So every
+weight lies between 0 and 1 and is free of cancellation. The defect of the interpolation is the share of c in these
+equations, computed from sums of positive numbers.
 
 There is no triton version; on CUDA the set-up runs in the torch operations of the reference.
 """
@@ -30,7 +31,7 @@ __all__ = ["empty_rows", "full_stencil", "interpolation_weights"]
 def interpolation_weights(
     offsets: Offsets, T: Tensor, c: Tensor, axes: tuple[bool, bool, bool]
 ) -> tuple[Tensor, Tensor]:
-    """Compute the weights (pairs, b, X, Y, Z) of `kernels.transfer`, and the defect, from the operator on (b, x, y, z).
+    """Compute the weights (pairs, b, X, Y, Z) of `kernels.transfer`, and the defect, of an operator on (b, x, y, z).
 
     The defect, (b, x, y, z), is 1 minus the interpolation of the constant 1.
     """
@@ -54,7 +55,7 @@ def _weight_tables(offsets: Offsets, axes: tuple[bool, bool, bool]) -> tuple[np.
     """Return the tables from which the weights are computed: classes, sources, products, defects and strides.
 
     Classes, each after those that it depends on: the bits of S (3), the number of set bits, the number of directions,
-    begin and end of the sources, products and defects of the class in the other tables (6), and the number of its first
+    begin and end of the sources, products and defects of the class in the other tables (6), and the index of its first
     weight. Sources: a direction, the number of the conductance that is summed into it, and the position of the
     conductance relative to the point (3). Products: a direction, the number of the weight that is increased, the number
     of the neighbour's weight by which the direction is multiplied (-1: weight 1), and the position of that weight

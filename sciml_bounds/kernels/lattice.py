@@ -1,13 +1,13 @@
 """The lattice operator: (A u)_i = sum over neighbours j of T_ij (u_i - u_j) + c_i u_i.
 
-`offsets` lists one direction per pair of neighbours. `T[k, b, i]` is the conductance between points i and
-i + offsets[k], with indices modulo the lattice; it is zero if that neighbour does not exist. Fine lattices have one
-offset per axis, Galerkin coarse lattices half of the 3^d - 1 neighbours. In the difference form, constants are in the
-null space of the neighbour sum exactly, whatever the round-off.
+`offsets` lists one direction per pair of neighbours. `T[k, b, i]` is the conductance between points i and i +
+offsets[k], with indices modulo the lattice; it is zero if that neighbour does not exist. Fine lattices have one offset
+per axis, and Galerkin coarse lattices have one for half of the 3^d - 1 neighbours in d dimensions. In this difference
+form, constants are in the null space of the neighbour sum exactly, whatever the round-off.
 
 One sweep computes A u, b - A u, or the relaxation step u + w s (b - A u). It reads every T once, and its cost is the
-memory traffic of T. Therefore the rows T[:, b, x, y] of one (b, x, y) are adjacent in memory (`interleaved`): one long
-stream, which the hardware prefetches, instead of one stream per offset.
+memory traffic of T. Therefore the rows T[:, b, x, y] of one (b, x, y) are adjacent in memory (`interleaved`): the
+hardware prefetches one long stream instead of one stream per offset.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def apply(offsets: Offsets, T: Tensor, c: Tensor, u: Tensor, out: Tensor) -> Ten
 
 
 def energy(offsets: Offsets, T: Tensor, c: Tensor, u: Tensor, out: Tensor) -> Tensor:
-    """Write A u into `out`, which must not be `u`, and return the inner products u.A u, shape (b,)."""
+    """Write A u into `out`, which must not be `u`, and return the inner products of u and A u, shape (b,)."""
     if backend_for(u) != "compiled":
         return (u * apply(offsets, T, c, u, out)).flatten(1).sum(1)
     B, X, Y, Z = u.shape
@@ -76,7 +76,7 @@ def rows(T: Tensor) -> Tensor:
 
 
 def interleaved(T: Tensor) -> Tensor:
-    """Return (k, b, x, y, z) stored such that `rows` needs no copy."""
+    """Return (k, b, x, y, z) in the memory layout for which `rows` needs no copy."""
     return rows(T).movedim(3, 0)
 
 
@@ -133,7 +133,7 @@ _SAME_ROW, _OTHER_ROW, _BOX = 0, 1, 2  # the dz of a group: 1, 0, or -1, 0, 1
 
 @lru_cache
 def groups(offsets: Offsets) -> np.ndarray:
-    """Group the offsets by row (x + dx, y + dy): dx, dy, number of the first offset, and kind of its dz.
+    """Group the offsets by row (x + dx, y + dy): dx, dy, index of the first offset, and kind of its dz.
 
     The dz of a group are 1 (within the row itself), 0 (to a neighbouring row), or the consecutive offsets -1, 0, 1.
     """

@@ -7,9 +7,9 @@ along its own axis on a cell), with r = f + div y - c v and its cell mean r', th
     oscillation m || r - r' ||              m = max_i h_i / (pi sqrt(a_i))
     reaction    c^-1 || r' ||^2             (zero where c = 0: there r' = 0 for an equilibrated flux)
 
-If this gives a smaller bound, c^-1 || r - r' ||^2 is added to the third term in place of the second. All integrals are
-exact (see `kernels.q1` for the orthogonal modes). The Poincare constant of a box is that of Payne, Weinberger, Arch.
-Rational Mech. Anal. 5 (1960) 286-292; it is attained along the longest side.
+If this gives a smaller bound, c^-1 || r - r' ||^2 is added to the third term and the second term is left out. All
+integrals are exact (see `kernels.q1` for the orthogonal modes). The Poincare constant of a box is that of Payne,
+Weinberger, Arch. Rational Mech. Anal. 5 (1960) 286-292; it is attained along the longest side.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from sciml_bounds.kernels.q1 import STRIP, _pad, cell_rows, modes, padded_spacin
 
 __all__ = ["BALANCE_ROUND_OFFS", "Terms", "majorant_terms", "safe_sqrt"]
 
-#: Imbalance of a cell that counts as zero, in units of the round-off of its largest flux.
+#: Largest imbalance of a cell that counts as zero, in multiples of the round-off of its largest flux.
 BALANCE_ROUND_OFFS = 16
 
 
@@ -46,12 +46,12 @@ class Terms(NamedTuple):
     flux : Tensor (b, n)
         Square of the flux term; zero in solids.
     oscillation : Tensor (b, n)
-        Oscillation term, not squared. Without reaction, this term and the next are an expanded zero.
+        Oscillation term, not squared. Without reaction, this term and the reaction term are zero (expanded tensors).
     reaction : Tensor (b, n)
         Square of the reaction term.
     excess : Tensor (b,)
         Largest imbalance beyond round-off of a cell without reaction: | integral of f + div y | minus
-        `BALANCE_ROUND_OFFS` round-offs of the largest of the fluxes and the source of the cell.
+        `BALANCE_ROUND_OFFS` times the round-off of the largest flux or source of the cell.
     """
 
     flux: Tensor
@@ -116,7 +116,7 @@ def majorant_terms(
 
 
 def _in_space(field: Tensor, dim: int) -> Tensor:
-    """View a cell field (b, n) as one in three dimensions."""
+    """View a cell field (b, n) as a cell field in three dimensions."""
     return field.reshape(len(field), *(1,) * (3 - dim), *field.shape[1:])
 
 

@@ -8,7 +8,7 @@ On a cell, a multilinear function is a sum of products of centred coordinates xi
 and these products are orthogonal with mean squares 12^-|S|. Integrals of squares are therefore weighted sums of squares
 of the mode coefficients m_S. The transform from corner values takes a mean and a difference along each axis.
 
-Node fields have n + 1 nodes along every axis here; on periodic axes the last node is a copy of the first.
+Node fields have n + 1 nodes along every axis; on a periodic axis the last node is a copy of the first.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def energy(coefficient: tuple[Tensor, ...], reaction: Tensor, values: Tensor, sp
 
 
 def sums_over_cells(values: Tensor, count: int, cells: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Allocate scratch memory and results (b, count) of loops that compute `count` sums over cells per sample."""
+    """Allocate scratch memory and results (b, count) for loops that compute `count` sums over cells per sample."""
     X, Y = (1, 1, *cells)[-3:-1]
     return values.new_empty((len(values), count, X * -(-Y // STRIP))), values.new_empty((len(values), count))
 
@@ -97,7 +97,7 @@ def padded_spacing(spacing: tuple[float, ...]) -> np.ndarray:
 
 
 def cell_rows(coefficient: tuple[Tensor, ...], *others: Tensor) -> list[Tensor]:
-    """Return cell fields in three dimensions for the compiled loops, which do not read the a of missing axes."""
+    """Return cell fields in three dimensions for the compiled loops, which do not read a along missing axes."""
     dim = len(coefficient)
     fields = [_pad_cells(part, dim) for part in (*coefficient, *others)]
     return [fields[0]] * (3 - dim) + fields
@@ -108,13 +108,13 @@ def _pad(field: Tensor, dim: int) -> Tensor:
 
 
 def _pad_cells(field: Tensor, dim: int) -> Tensor:
-    """View a cell field in three dimensions; a field constant on each sample is cut to one row of cells."""
+    """View a cell field in three dimensions; a field that is constant on each sample is cut to one row of cells."""
     padded = field.reshape(len(field), *(1,) * (3 - dim), *field.shape[1:])
     return (padded if any(field.stride()[1:]) else padded[:, :1, :1]).contiguous()
 
 
 def _mode_scales(spacing: tuple[float, ...]) -> np.ndarray:
-    """Return the weights (8, 4) of a_x, a_y, a_z and c in the energy of each mode, numbered by the bits x y z."""
+    """Return the weights (8, 4) of a_x, a_y, a_z and c in the energy of each mode; modes are numbered by bits x y z."""
     dim = len(spacing)
     volume = float(np.prod(spacing))
     scale = np.zeros((8, 4))

@@ -1,8 +1,8 @@
 """The descending and ascending half of a multigrid cycle on one level.
 
 Descent: Chebyshev steps x <- x + w s (b - A x) from zero, then restriction of the residual. Ascent: prolongation of the
-coarse correction, then the steps again. On the CPU each half is one pass through memory (`wavefront`); on other devices
-it is composed of the kernels of `lattice` and `transfer`.
+coarse correction, then the same steps. On the CPU each half is one pass through memory (`wavefront`); on other devices
+it calls the kernels of `lattice` and `transfer` one after the other.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Steps = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Stage:
-    """Operator and smoother of a level, and prolongation from the next coarser one.
+    """Operator and smoother of a level, and prolongation from the next coarser level.
 
     Attributes
     ----------
@@ -48,16 +48,16 @@ class Stage:
     work: Work = field(default_factory=dict, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Exclude the buffers from copies."""
+        """Exclude the buffers when the stage is copied or pickled."""
         return type(self), (self.offsets, self.T, self.c, self.s, self.axes, self.weights)
 
     @property
     def operator(self) -> tuple[lattice.Offsets, Tensor, Tensor, Tensor]:
-        """The operator and its smoother."""
+        """The operator and the scaling s of its smoother."""
         return self.offsets, self.T, self.c, self.s
 
     def require(self, *fields: Tensor) -> None:
-        """Raise if the batches of the fields do not fit, see `require_batches`."""
+        """Raise if the batches of the fields do not fit those of the operator; see `require_batches`."""
         batches = {field.shape[0] for field in fields}
         if not batches | self._batches <= {1, max(batches)}:
             require_batches(max(batches), *fields, self.c, self.s, self.weights[0])
@@ -79,7 +79,7 @@ def descend(stage: Stage, steps: Steps, b: Tensor, x: Tensor, coarse: Tensor) ->
     steps : tuple of float
         Lengths of the steps.
     b, x : Tensor (b, x, y, z)
-        Right-hand side, and output of the steps.
+        Right-hand side, and output of the smoothing steps.
     coarse : Tensor (b, X, Y, Z)
         Output of the restriction.
     """
@@ -100,9 +100,9 @@ def descend(stage: Stage, steps: Steps, b: Tensor, x: Tensor, coarse: Tensor) ->
 
 
 def ascend(stage: Stage, steps: Steps, coarse: Tensor, b: Tensor, x: Tensor, out: Tensor) -> None:
-    """Add P `coarse` to x, and write the result of smoothing steps of the given lengths from there into `out`.
+    """Add P `coarse` to x, apply smoothing steps of the given lengths to the result, and write it into `out`.
 
-    `x` may be overwritten. `out` must not share its memory, except without steps, where `out` must be `x`.
+    `x` may be overwritten. `out` must not share memory with x; only without steps, `out` must be x itself.
     """
     stage.require(b, x, coarse, out)
     if backend_for(b) == "compiled":

@@ -1,7 +1,7 @@
 """Sums along the branches of a spanning forest.
 
 A forest is given by its cells in breadth-first order and by the parent of each cell (-1 for a root). Each step depends
-on the one before, so there is no triton version: fields on CUDA are summed on the host.
+on the step before, so there is no triton version: fields on CUDA are summed on the host.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Integers = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 def add_to_parents(order: Integers, parent: Integers, values: Tensor) -> Tensor:
-    """Replace the value of each cell by the sum over its descendants and itself, in place.
+    """Replace the value of each cell by the sum of the values of itself and its descendants, in place.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def add_to_parents(order: Integers, parent: Integers, values: Tensor) -> Tensor:
 
 
 def add_to_children(order: Integers, parent: Integers, values: Tensor) -> Tensor:
-    """Replace the value of each cell by the sum over its ancestors and itself, in place.
+    """Replace the value of each cell by the sum of the values of itself and its ancestors, in place.
 
     This is the transpose of `add_to_parents`, with the same parameters.
     """
@@ -51,7 +51,7 @@ def add_to_children(order: Integers, parent: Integers, values: Tensor) -> Tensor
 
 
 def _levels(order: Integers, parent: Integers) -> list[tuple[Tensor, Tensor]]:
-    """Return the cells at each distance from the roots, with their parents, in ascending distance from 1 on."""
+    """Return the cells at distance 1, 2, ... from the roots, with their parents: one pair of tensors per distance."""
     place = np.empty(len(parent), dtype=np.int64)
     place[order] = np.arange(len(order))
     above = parent[order]

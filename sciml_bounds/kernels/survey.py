@@ -20,18 +20,18 @@ class Survey(NamedTuple):
     Attributes
     ----------
     diagonal : Tensor (b, x, y, z)
-        c + sum_j T_ij.
+        Diagonal entries, c plus the sum over j of T_ij.
     absolute : Tensor (b, x, y, z)
-        Row sums of |A_ij|.
+        Sum of |A_ij| over j, for each row i.
     conductances : Tensor (b, k, 4)
-        For each offset: sum of the conductances, number of nonzero ones, smallest positive one (infinity if there is
-        none), and largest one.
+        For each offset: sum of the conductances, number of nonzero conductances, smallest positive one (infinity if no
+        conductance is positive), and largest one.
     isolated : Tensor (b,)
         Number of points without neighbours in the interior of the box.
     excess : Tensor (b,)
         Sum of c over the points that have neighbours.
     contrast : Tensor (b,)
-        Largest ratio of two positive conductances of consecutive nearest-neighbour edges along an axis; at least 1.
+        Largest ratio of the positive conductances of two consecutive edges along an axis; at least 1.
     """
 
     diagonal: Tensor
@@ -43,7 +43,7 @@ class Survey(NamedTuple):
 
 
 def survey(offsets: Offsets, T: Tensor, c: Tensor) -> Survey:
-    """Compute the properties of an operator in one pass."""
+    """Compute the properties of the operator with conductances T and diagonal excess c in one pass."""
     if backend_for(c) != "compiled":
         return _survey_torch(offsets, T, c)
     B, X, Y, Z = c.shape

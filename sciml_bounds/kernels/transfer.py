@@ -1,9 +1,9 @@
 """Prolongation and restriction between a lattice and the lattice of its even points along the coarsened axes.
 
 Along coarsened axes a fine point is i = 2 I + S with S in {0, 1}; along the others i = I. Even points (S = 0) take the
-coarse value. A point of class S is interpolated from the coarse points I + C with C <= S, each with its own weight.
-`weights[k, b, I]` is the weight of the k-th pair (S, C) of `pairs(axes)`. Restriction is the transpose. The weights are
-interleaved in memory like the conductances of `kernels.lattice`.
+value of the coarse point. A point of class S is interpolated from the coarse points I + C with C <= S, each with its
+own weight. `weights[k, b, I]` is the weight of the k-th pair (S, C) of `pairs(axes)`. Restriction is the transpose.
+Weights and the conductances of `kernels.lattice` have the same interleaved memory layout.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ Bits = tuple[int, ...]
 
 @lru_cache
 def pairs(axes: tuple[bool, bool, bool]) -> tuple[tuple[Bits, Bits], ...]:
-    """Return the pairs (class S, corner C <= S) that have an interpolation weight, smaller classes first."""
+    """Return the pairs (class S, corner C <= S), one per interpolation weight, smaller classes first."""
     classes = [s for s in product((0, 1), repeat=3) if any(s) and all(a or not b for a, b in zip(axes, s))]
     classes.sort(key=lambda s: (sum(s), s))
     return tuple((s, c) for s in classes for c in product(*[(0, 1) if bit else (0,) for bit in s]))
 
 
 def coarse_shape(shape: tuple[int, ...], axes: tuple[bool, bool, bool]) -> tuple[int, ...]:
-    """Return the shape of the lattice of even points."""
+    """Return the shape of the coarse lattice: the points with even index along the coarsened axes."""
     return tuple((n + 1) // 2 if coarsened else n for n, coarsened in zip(shape, axes))
 
 
@@ -73,9 +73,9 @@ def restrict(axes: tuple[bool, bool, bool], weights: Tensor, fine: Tensor, coars
 
 
 def restrict_across(axis: int, axes: tuple[bool, bool, bool], weights: Tensor, fine: Tensor) -> Tensor:
-    """Restrict along all axes except `axis`, along which `fine` is coarse already, differentiably.
+    """Restrict along all axes except `axis`, along which `fine` is coarse already; differentiable.
 
-    The weights are those within the planes perpendicular to `axis`.
+    The weights used are those within the planes perpendicular to `axis`.
     """
     across = axes[0] and axis != 0, axes[1] and axis != 1, axes[2] and axis != 2
     if not any(across):
@@ -107,7 +107,7 @@ def restricted(axes: tuple[bool, bool, bool], weights: Tensor, fine: Tensor) -> 
 
 
 def parity_view(fine: Tensor, axes: tuple[bool, bool, bool], S: Bits) -> Tensor:
-    """View the fine points of class S; for odd lengths, odd classes have one point fewer than the coarse lattice."""
+    """View the fine points of class S; odd classes may have one point fewer than the coarse lattice."""
     return fine[(..., *[slice(s, None, 2) if coarsened else slice(None) for s, coarsened in zip(S, axes)])]
 
 

@@ -15,7 +15,7 @@ BLOCK = 4096
 
 
 def combine(alpha: Tensor, u: Tensor, beta: Tensor, out: Tensor, *, norms: bool = True) -> Tensor:
-    """Write alpha u + beta out into `out`, and return its norms (b,).
+    """Write alpha u + beta out into `out`, and return the norms (b,) of the result.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def advance(alpha: Tensor, d: Tensor, product: Tensor, x: Tensor, r: Tensor) -> 
 
 
 def scaled_copy(u: Tensor, scale: Tensor, out: Tensor) -> Tensor:
-    """Write scale u into `out`, both (b, ...) and of any dtypes, with one factor per sample in `scale` (b,)."""
+    """Write scale u into `out`, both (b, ...) and of any dtypes; `scale` (b,) has one factor per sample."""
     scale = scale.expand(len(out)).contiguous()
     n = out.shape[1:].numel()
     combine(scale, u.reshape(len(out), n), torch.zeros_like(scale), out.view(len(out), n), norms=False)

@@ -1,12 +1,12 @@
 """Compiled loops for the descent or ascent of a multigrid cycle on one level, in one pass through memory (CPU only).
 
-The cost is memory traffic, which separate loops for the smoothing steps and the transfer would repeat. So a loop takes
-a tile of the lattice and marches through it plane by plane with all stages interleaved: while the first step is at
-plane i, the second is at plane i - 1, and so on (Wellein, Hager, Zeiser, Wittmann, Fehske, "Efficient temporal blocking
-for stencil computations by multicore-aware wavefront parallelization", COMPSAC 2009). Each stage passes its planes to
-the next through a ring of three planes, which stays in the cache of the core. In a halo around each tile, the stages
-are recomputed as far as later ones need them, so tiles are independent and results do not depend on the tiling. Plane
-and row numbers are taken modulo the lattice.
+The cost of a level is memory traffic, and separate loops for the smoothing steps and the transfer would read the level
+several times. So one loop takes a tile of the lattice and marches through it plane by plane with all stages
+interleaved: while the first step is at plane i, the second is at plane i - 1, and so on (Wellein, Hager, Zeiser,
+Wittmann, Fehske, "Efficient temporal blocking for stencil computations by multicore-aware wavefront parallelization",
+COMPSAC 2009). Each stage passes its planes to the next through a ring of three planes, which stays in the cache of the
+core. In a halo around each tile, the stages are recomputed as far as later ones need them, so tiles are independent and
+results do not depend on the tiling. Plane and row numbers are taken modulo the lattice.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Operator = tuple[Offsets, Tensor, Tensor, Tensor]
 Axes = tuple[bool, bool, bool]
 Pairs = tuple[tuple[tuple[int, ...], tuple[int, ...]] | None, ...]
 
-#: Tables and buffers of a level, by the numbers of steps and of threads.
+#: Tables and buffers of a level, cached by the numbers of steps and of threads.
 Work = dict[tuple[int, int], list[Any]]
 
-#: Bytes of the tile of a core, to fit into its L2 cache of 1 to 2 MiB.
+#: Bytes of the tile of a core, which should fit into its L2 cache of 1 to 2 MiB.
 CACHE_BYTES = 1 << 20
 
 #: Smallest number of rows of a tile (even), as up to four rows around each tile are recomputed.
@@ -43,7 +43,7 @@ def march_down(
 ) -> None:  # fmt: skip
     """Write the result of smoothing steps from zero into x, and the restriction of b - A x into `coarse`.
 
-    Without steps x is not written, and the restriction is that of b.
+    Without smoothing steps, x is not written and the restriction is that of b.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def march_up(
     steps: tuple[float, ...], operator: Operator | None, axes: Axes, pairs: Pairs, P: Tensor, coarse: Tensor,
     b: Tensor, x: Tensor, out: Tensor, work: Work,
 ) -> None:  # fmt: skip
-    """Add the prolongation to x and write the result of smoothing steps into `out`, which may be x without steps."""
+    """Add the prolongation to x, and write the result of smoothing steps into `out`; without steps it may be x."""
     fixed = _fixed(steps, operator, axes, pairs, P, b, work)
     run_compiled("ascend", b.numel(), *fixed, _lengths(steps), b.contiguous(), x, out, coarse.contiguous())
 
@@ -124,7 +124,7 @@ def _tables(offsets: Offsets, axes: Axes, pairs: Pairs, flat: bool) -> tuple[np.
 
 
 def _tile_height(steps: int, directions: int, Y: int, Z: int, itemsize: int) -> int:
-    """Return the number of rows per tile (even) for a lattice of Y rows."""
+    """Return the number of rows per tile, an even number, for a lattice of Y rows."""
     a_row = (steps + 1) * (3 + directions + 3) * Z * itemsize  # of all planes in use at once
     strips = -(-Y // max(CACHE_BYTES // a_row, MIN_TILE_HEIGHT))
     height = -(-Y // strips)
