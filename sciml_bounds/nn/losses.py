@@ -1,7 +1,7 @@
 """Losses for fields on lattices: functions `loss(prediction, target, inputs)` of fields (b, channel, *space).
 
-All are relative errors ||prediction - target|| / ||target||, with the norm over channels and space: one value per
-sample, shape (b,).
+All losses are relative errors ||prediction - target|| / ||target||, with the norm over channels and space. Each returns
+one value per sample, shape (b,).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ __all__ = ["LOSSES", "Loss", "relative_h1", "relative_h1_spectral", "relative_l2
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
-#: Wavenumbers from this one on count as zero in the published spectral norm.
+#: Default of `truncation`: components of the spectral norm with at least this wavenumber count as zero.
 TRUNCATION = 20
 
 
 def relative_l2(prediction: Tensor, target: Tensor, inputs: Tensor | None = None) -> Tensor:
-    """Compute the relative error in the root mean square over points.
+    """Compute the relative L2 error, with the root mean square over channels and points as norm.
 
     Examples
     --------
@@ -44,13 +44,13 @@ def relative_h1(prediction: Tensor, target: Tensor, inputs: Tensor | None = None
     inputs : Tensor or None
         Not used.
     periodic : bool
-        Whether fields are periodic; then the first node also follows the last, and is not repeated.
+        Whether fields are periodic. If True, the node after the last is the first, which is stored once.
 
     Notes
     -----
-    ||u||^2 is the integral of u^2 + |grad u|^2. Along an edge of length h from a to b, the square of the linear
-    interpolant integrates to h (m^2 + d^2 / 12), with mean m = (a + b) / 2 and difference d = b - a, and its derivative
-    is d / h; products of that over the axes give the integrals over cells.
+    ||u||^2 is the integral of u^2 + |grad u|^2. Along an edge of length h, the linear interpolant of the end values a
+    and b has the square integral h (m^2 + d^2 / 12), with mean m = (a + b) / 2 and difference d = b - a, and its
+    derivative is d / h. Integrals over cells are products of these expressions over the axes.
     """
     return _relative(prediction, target, partial(_h1_square, periodic=periodic))
 
@@ -58,10 +58,10 @@ def relative_h1(prediction: Tensor, target: Tensor, inputs: Tensor | None = None
 def relative_h1_spectral(
     prediction: Tensor, target: Tensor, inputs: Tensor | None = None, *, truncation: int = TRUNCATION
 ) -> Tensor:
-    """Compute the relative error in the truncated spectral H1 norm of the published figures for Darcy flow.
+    """Compute the relative error in a truncated spectral H1 norm, which published results for Darcy flow use.
 
-    The discrete Fourier coefficients of integer wavenumber k (per box, without 2 pi) are weighted by
-    sqrt(1 + sum k_i^2), where components with |k_i| >= `truncation` count as zero. All fields are treated as periodic.
+    The discrete Fourier coefficients of integer wavenumber k (per box, without 2 pi) are weighted by sqrt(1 + sum
+    k_i^2), where components with |k_i| >= `truncation` count as zero. All fields are treated as periodic.
     """
     return _relative(prediction, target, partial(_spectral_square, truncation=truncation))
 
@@ -78,8 +78,8 @@ LOSSES: dict[str, Loss] = {
 def _relative(prediction: Tensor, target: Tensor, square: Callable[[Tensor], Tensor]) -> Tensor:
     if prediction.shape != target.shape:
         raise InputError(
-            f"prediction and target have shapes {tuple(prediction.shape)} and {tuple(target.shape)}; they must agree "
-            "(for a network with a flux head, use the loss 'bound')."
+            f"prediction and target have shapes {tuple(prediction.shape)} and {tuple(target.shape)}; give both the "
+            "same shape (a network with a flux head needs the loss 'bound')."
         )
     exact = torch.promote_types(target.dtype, torch.float32)  # half precision loses sums of many squares
     with torch.autocast(target.device.type, enabled=False):
@@ -91,7 +91,10 @@ def _relative(prediction: Tensor, target: Tensor, square: Callable[[Tensor], Ten
 
 def _h1_square(field: Tensor, *, periodic: bool) -> Tensor:
     if min(field.shape[2:]) < 2:
-        raise InputError(f"H1 needs at least two points along each axis, not {tuple(field.shape[2:])}.")
+        raise InputError(
+            f"the H1 losses need at least two points along each axis, but the field has {tuple(field.shape[2:])} "
+            "points; use the loss 'l2'."
+        )
     axes = range(2, field.ndim)
     cells = {axis: field.shape[axis] - (not periodic) for axis in axes}
     square = _integral_of_square(field, [*axes], periodic)
@@ -103,7 +106,7 @@ def _h1_square(field: Tensor, *, periodic: bool) -> Tensor:
 
 
 def _integral_of_square(field: Tensor, axes: list[int], periodic: bool) -> Tensor:
-    """Integrate the square of the interpolant that is linear along `axes`, and sum over the other axes."""
+    """Integrate the square of the interpolant that is linear along `axes`; sum over the points of other axes."""
     if not axes:
         return field.square().flatten(1).sum(1)
     axis, *rest = axes

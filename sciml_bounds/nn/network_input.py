@@ -11,7 +11,7 @@ __all__ = ["check_axes", "check_values", "is_recorded"]
 
 
 def check_axes(x: Tensor, channels: int, dim: int, meaning: str = "") -> None:
-    """Check the type and the shape of an input; `meaning` describes the channels in the message.
+    """Check the type and the shape of a network input; `meaning` describes the channels in the error message.
 
     Raises
     ------
@@ -29,7 +29,7 @@ def check_axes(x: Tensor, channels: int, dim: int, meaning: str = "") -> None:
 
 
 def check_values(x: Tensor, weight: Tensor, *, training: bool) -> None:
-    """Check the device and dtype of an input, and, outside of training, that it is finite.
+    """Check the device and dtype of an input, and (except in training) that the input is finite.
 
     Raises
     ------
@@ -37,19 +37,23 @@ def check_values(x: Tensor, weight: Tensor, *, training: bool) -> None:
         If device or dtype differ from those of the weights, or the input has NaN or infinity.
     """
     if x.device != weight.device:
-        raise InputError(f"the input is on {x.device} and the weights are on {weight.device}; move one of them.")
+        raise InputError(
+            f"the input is on {x.device}, but the weights are on {weight.device}; move the input with its method to()."
+        )
     if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
-        raise InputError(f"the input is {x.dtype} and the weights are {weight.dtype}; convert one of them.")
+        raise InputError(
+            f"the input is {x.dtype}, but the weights are {weight.dtype}; convert the input with its method to()."
+        )
     if training or is_recorded(x):
         return
     if not bool(x.isfinite().all()):
         sample = int((~x.isfinite()).flatten(1).any(1).nonzero()[0])
         raise InputError(
-            f"the input has NaN or infinity in sample {sample}, in the precision of the network; check the data, or "
-            "rescale values that overflow."
+            f"the input has NaN or infinity in sample {sample}, in the precision of the network; remove these values, "
+            "or rescale values that overflow."
         )
 
 
 def is_recorded(x: Tensor) -> bool:
-    """Whether operations on x are being compiled or captured, so that control flow must not depend on its values."""
+    """Return whether operations on x are being compiled or captured; control flow must then not depend on values."""
     return torch.compiler.is_compiling() or (x.is_cuda and torch.cuda.is_current_stream_capturing())

@@ -1,4 +1,4 @@
-"""Normalisation with means and standard deviations of training data, saved with the weights of a network."""
+"""Normalisation by means and standard deviations of training data, which are saved with the weights of a network."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sciml_bounds.errors import InputError
 
 __all__ = ["KINDS", "Normalizer"]
 
-#: One mean and deviation per channel; per channel and node (for one lattice only); or no normalisation.
+#: Statistics per channel; per channel and node (for one lattice only); or no normalisation.
 KINDS = ("scalar", "pointwise", "none")
 
-#: Smallest scale, as a fraction of the largest deviation of the channel.
+#: Smallest standard deviation used, as a fraction of the largest one of the channel.
 MIN_RELATIVE_SCALE = 1e-5
-#: Number of samples processed together, to avoid a copy of the whole data set.
+#: Number of samples processed at once, to avoid a copy of the whole data set.
 CHUNK_SIZE = 64
 
 
@@ -28,13 +28,13 @@ class Normalizer(nn.Module):
     channels : int
         Number of channels of the fields (b, channels, *space).
     size : sequence of int
-        Lattice shape; only its length matters unless `kind` is "pointwise".
+        Lattice shape. Only the number of axes matters unless `kind` is "pointwise".
     kind : str
-        "scalar" (one mean and deviation per channel), "pointwise" (per channel and node) or "none".
+        "scalar" (one mean and standard deviation per channel), "pointwise" (per channel and node) or "none".
 
     Notes
     -----
-    Fit it to training data only. Mean and scale are buffers, and so part of the state of a model.
+    Fit the normaliser to training data only. Mean and scale are buffers, and so part of the state of a model.
     """
 
     mean: Tensor
@@ -53,9 +53,10 @@ class Normalizer(nn.Module):
         if self.kind == "none":
             return
         if len(fields) == 0 or not bool(torch.isfinite(fields).all()):
-            raise InputError(
-                "a normaliser needs at least one training sample, and all values must be finite; check the data."
-            )
+            if len(fields) == 0:
+                raise InputError("a normaliser needs training samples, but there are none; give at least one sample.")
+            if not bool(torch.isfinite(fields).all()):
+                raise InputError("the training fields contain NaN or infinity; remove these samples before training.")
         if self.kind == "pointwise":
             self._check(fields)
         mean = self._mean(fields)

@@ -138,5 +138,5 @@ def test_half_precision_predictions_are_summed_in_single(name):
 
 
 def test_bad_input_is_one_sentence():
-    refused("agree", lambda: relative_l2(torch.zeros(1, 1, 4), torch.zeros(1, 1, 5)))
+    refused("shapes same", lambda: relative_l2(torch.zeros(1, 1, 4), torch.zeros(1, 1, 5)))
     refused("points", lambda: relative_h1(torch.zeros(1, 1, 1), torch.ones(1, 1, 1)))

@@ -50,6 +50,6 @@ def test_none_is_the_identity():
 
 def test_bad_input_is_one_sentence():
     refused("sample", lambda: Normalizer(1, (4,)).fit(torch.zeros(0, 1, 4)))
-    refused("finite", lambda: Normalizer(1, (4,)).fit(torch.full((1, 1, 4), float("nan"))))
+    refused("NaN training", lambda: Normalizer(1, (4,)).fit(torch.full((1, 1, 4), float("nan"))))
     refused("lattice 4 5", lambda: Normalizer(1, (4,), "pointwise").encode(torch.zeros(1, 1, 5)))
     refused("lattice 4 5", lambda: Normalizer(1, (4,), "pointwise").fit(torch.zeros(1, 1, 5)))
