@@ -14,7 +14,7 @@ from sciml_bounds.operators._lattice_operator import LatticeOperator
 
 __all__ = ["implicit_solve"]
 
-#: Map of a right-hand side (b, x, y, z) to the solution.
+#: A function that returns the solution for a right-hand side (b, x, y, z).
 Solve = Callable[[Tensor], Tensor]
 
 
@@ -24,18 +24,18 @@ def implicit_solve(operator: LatticeOperator, b: Tensor, solve: Solve, solve_adj
     Parameters
     ----------
     operator : LatticeOperator
-        A.
+        The matrix A.
     b : Tensor (b, x, y, z)
         Right-hand side.
     solve : callable
-        Solver with A, for x.
+        Function that returns the solution x for a right-hand side.
     solve_adjoint : callable
-        Solver with A (which is symmetric), for the gradients.
+        Function that solves with A (which is symmetric) in the backward pass, to compute gradients.
 
     Returns
     -------
     Tensor (b, x, y, z)
-        x.
+        The solution x.
     """
     T, c, offsets = operator.conductance, operator.absorption, operator.offsets
     if not needs_gradient(T, c, b):
@@ -47,8 +47,9 @@ def implicit_solve(operator: LatticeOperator, b: Tensor, solve: Solve, solve_adj
 class _ImplicitSolve(torch.autograd.Function):
     """x = A^-1 b with the implicit adjoint: b_bar = A^-1 x_bar, A_bar = -b_bar x^T on the pattern of A.
 
-    The backward pass calls the same function, so that second derivatives exist. The scale of the cotangent, which is
-    arbitrary, is kept separately: the adjoint may over- or underflow even if its products with x do not.
+    The backward pass calls the same autograd function, so that second derivatives exist. The scale of the cotangent,
+    which is arbitrary, is factored out: the adjoint solution may overflow or underflow even if its products with x do
+    not.
     """
 
     @staticmethod
@@ -79,12 +80,12 @@ class _ImplicitSolve(torch.autograd.Function):
 
 
 def _scales(field: Tensor) -> Tensor:
-    """Return a power of two near the size of each sample, shape (b, 1, 1, 1)."""
+    """Return a power of two close to the largest absolute value of each sample, shape (b, 1, 1, 1)."""
     return binary_scales(field.flatten(1)).view(-1, 1, 1, 1)
 
 
 def _factors(w: Tensor, x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Return two fields of similar size whose product is `scale` w x, to avoid over- and underflow of the factors."""
+    """Return two fields of similar size whose product is `scale` w x, so that neither overflows nor underflows."""
     sizes = _scales(w), _scales(x)
     exponent = (scale.log2() + sizes[0].log2() + sizes[1].log2()).round()
     half = (exponent / 2).floor()

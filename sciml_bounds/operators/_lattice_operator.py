@@ -1,6 +1,6 @@
 """The lattice operator as a `LinearOperator`, and linear systems with it.
 
-Lattices have shape (b, x, y, z): the batch, then three space axes, padded in front by axes of length 1.
+Lattices have shape (b, x, y, z): the batch, then three space axes. In 1-D and 2-D, leading space axes have length 1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["LatticeOperator", "LatticeSystem", "subtract_means", "to_lattice"]
 
 
 def to_lattice(field: Tensor, dim: int) -> Tensor:
-    """Reshape a field (batch..., x, y, z) with `dim` space axes to (b, x, y, z), padded in front."""
+    """Reshape a field (batch..., x, y, z) with `dim` space axes to (b, x, y, z), with leading axes of length 1."""
     space = field.shape[field.ndim - dim :]
     return field.reshape(-1, *(1,) * (3 - dim), *space).contiguous()
 
@@ -34,13 +34,13 @@ class LatticeOperator(LinearOperator):
     offsets : tuple of (int, int, int)
         One offset per pair of neighbours.
     conductance : Tensor (offsets, b, x, y, z)
-        T, between point i and point i + offset, with indices modulo the lattice.
+        Conductance T between point i and point i + offset, with indices modulo the lattice.
     absorption : Tensor (b, x, y, z)
-        c.
+        Diagonal excess c.
 
     Notes
     -----
-    The batch b of the coefficients is 1 or that of the vectors.
+    The batch b of the coefficients is 1 or the batch size of the vectors.
     """
 
     symmetric = True
@@ -58,7 +58,7 @@ class LatticeOperator(LinearOperator):
 
     @property
     def norm_upper(self) -> Tensor:  # type: ignore[override]  # computed on first use
-        """Upper bound of the norm of each sample, by Gershgorin's theorem."""
+        """Upper bound on the norm of the operator of each sample, by Gershgorin's theorem."""
         if self._norm_upper is None:
             self.survey()
         assert self._norm_upper is not None
@@ -83,7 +83,7 @@ class LatticeOperator(LinearOperator):
         return self.matvec_into(x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format))
 
     def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:
-        """Apply without allocation; `x` and `out` are contiguous and distinct."""
+        """Write A x into `out` without allocation; `x` and `out` are contiguous and distinct."""
         kernel.apply(self.offsets, self.conductance, self.absorption, self._view(x), self._view(out))
         return out
 
@@ -116,12 +116,12 @@ class LatticeOperator(LinearOperator):
         return found
 
     def floating(self) -> Tensor | None:
-        """Label the floating components of the lattice; constants on each of them are in the null space.
+        """Label the floating components of the lattice; constants on each component are in the null space.
 
         Returns
         -------
         Tensor (b, x, y, z) or None
-            As the `components` of a `LatticeSystem`; None if there are no floating components.
+            Labels in the format of `components` of a `LatticeSystem`; None if there are no floating components.
         """
         from scipy.sparse.csgraph import connected_components
 
@@ -146,7 +146,7 @@ class LatticeOperator(LinearOperator):
         return torch.as_tensor(numbers[parts], device=self.device) if free.any() else None
 
     def to(self, dtype: torch.dtype) -> LatticeOperator:
-        """Return the same operator in another dtype."""
+        """Return a copy of the operator in another dtype."""
         return LatticeOperator(self.offsets, self.conductance.to(dtype), self.absorption.to(dtype))
 
     def detach(self) -> LatticeOperator:
@@ -177,11 +177,11 @@ class LatticeSystem:
     Attributes
     ----------
     operator : LatticeOperator
-        A, symmetric and positive semi-definite.
+        Symmetric and positive semi-definite matrix A.
     rhs : Tensor (b, x, y, z)
-        b.
+        Right-hand side b.
     components : Tensor of int (b, x, y, z) or None
-        Number of the floating component of each point, -1 for points of no floating component. Constants on a floating
+        Index of the floating component of each point, -1 for points of no floating component. Constants on a floating
         component are in the null space. None if A is regular.
     weights : Tensor (b, x, y, z) or None
         Volume of each point. The solution has weighted mean zero on every floating component. None if A is regular.

@@ -29,12 +29,12 @@ __all__ = [
 
 
 def inner(u: Tensor, v: Tensor) -> Tensor:
-    """Return the inner products u^H v of the rows of u and v (b, n), without a temporary of that size."""
+    """Return the inner products u^H v of the rows of u and v, both (b, n), without a temporary array of that size."""
     return torch.bmm(u.conj().unsqueeze(1), v.unsqueeze(2)).view(-1)
 
 
 class LinearOperator:
-    """A map of flat vectors `(..., n)`: an operator, or a preconditioner that approximates its inverse.
+    """A map of flat vectors `(..., n)`: an operator A, or a preconditioner, which approximates the inverse of A.
 
     Attributes
     ----------
@@ -43,15 +43,15 @@ class LinearOperator:
     dtype, device : torch.dtype, torch.device
         Dtype and device of the vectors.
     symmetric, linear : bool or None
-        Properties of the map; None if unknown. They determine the variant of the Krylov iteration.
+        Properties of the map; None if unknown. Krylov methods choose their variant by them.
     safeguard : bool
         Whether conjugate gradients also search along the residual, in addition to the output of this preconditioner.
-        Set it for a nonlinear preconditioner of unknown quality, such as a network. Leave it False for a linear map,
-        even if it is not known to be linear, since then all directions stay conjugate.
+        Set it for a nonlinear preconditioner of unknown quality, such as a network. Leave it False for a linear
+        preconditioner, even if `linear` is None: then all search directions stay conjugate.
     norm_upper : Tensor (1 or b,) or None
-        Upper bound of the spectral norm; None if unknown.
+        Upper bound on the spectral norm; None if unknown.
     eigenvalue_lower : Tensor (1 or b,) or None
-        Lower bound of the smallest eigenvalue; None if unknown.
+        Lower bound on the smallest eigenvalue; None if unknown.
     """
 
     shape: tuple[int, int]
@@ -86,31 +86,31 @@ class LinearOperator:
         return inner(x, self.matvec_into(x, out)).real
 
     def product_round_off(self, x: Tensor) -> Tensor | None:
-        """Return a bound of the norm of the round-off error of A x, shape (b,) for x (b, n); None if unknown."""
+        """Return a bound on the norm of the round-off error of A x, shape (b,) for x (b, n); None if unknown."""
         if self.norm_upper is None:
             return None
         found: Tensor = 32 * torch.finfo(self.dtype).eps * self.norm_upper * x.norm(dim=1)  # at most 27 entries per row
         return found
 
     def product_sizes(self, x: Tensor) -> Tensor | None:
-        """Return |A| |x|, shape (b, n); eps times it bounds the round-off of A x. None if the entries are unknown."""
+        """Return |A| |x|, shape (b, n); times eps it bounds the round-off of A x. None if the entries are unknown."""
         return None
 
     def _check_batch(self, x: Tensor) -> None:
-        """Raise unless x contains vectors, as many as there are operators, so that compiled loops stay in bounds.
+        """Raise unless x contains vectors, and one per operator, so that compiled loops do not read out of bounds.
 
         Raises
         ------
         InputError
-            If x is not a tensor of numbers, or its length or batch does not fit.
+            If x is not a tensor of numbers, or has the wrong length or batch size.
         """
         tensor = isinstance(x, Tensor)
         if not tensor or x.numel() % self.shape[0] or not (x.is_floating_point() or x.is_complex()):
             dtype = str(x.dtype).removeprefix("torch.") if tensor else ""
             kind = f"{dtype} of shape {tuple(x.shape)}" if tensor else f"a {type(x).__name__}"
             raise InputError(
-                f"the operator takes vectors of numbers of shape (..., {self.shape[0]}), but this is {kind}; pass a "
-                "torch tensor of that length."
+                f"the operator takes vectors of numbers of shape (..., {self.shape[0]}), but got {kind}; pass a torch "
+                f"tensor whose last axis has length {self.shape[0]}."
             )
         vectors = x.numel() // self.shape[0]
         if self.batch not in (1, vectors):
@@ -124,7 +124,7 @@ class LinearOperator:
     def to_scipy(self) -> scipy.sparse.linalg.LinearOperator:
         """Return a `scipy.sparse.linalg.LinearOperator` on numpy vectors, for use as `A` or `M` in scipy.
 
-        It has an adjoint (`rmatvec`) if the operator is known to be symmetric.
+        The scipy operator has an adjoint (`rmatvec`) if this operator is known to be symmetric.
 
         Raises
         ------
@@ -133,7 +133,8 @@ class LinearOperator:
         """
         if self.batch > 1:
             raise InputError(
-                f"scipy does not support batches, but this is a batch of {self.batch} operators; wrap them one by one."
+                f"scipy does not support batches, but this is a batch of {self.batch} operators; convert each operator "
+                "separately."
             )
 
         def apply(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -147,7 +148,7 @@ class LinearOperator:
 
 
 class Identity(LinearOperator):
-    """The identity."""
+    """The identity operator."""
 
     symmetric = True
 
@@ -189,7 +190,7 @@ class Diagonal(LinearOperator):
 
 
 class Stacked(LinearOperator):
-    """A batch of operators, applied in sequence: one per sample, or one for all samples."""
+    """A batch of operators, applied one after the other: one operator per sample, or one for all samples."""
 
     def __init__(self, parts: Sequence[LinearOperator]) -> None:
         self.parts = list(parts)
@@ -242,19 +243,19 @@ class MatrixOperator(LinearOperator):
         return (self.matrix @ flat.mT).mT.reshape(x.shape)
 
     def product_round_off(self, x: Tensor) -> Tensor:
-        """Return a bound of the norm of the round-off error of A x: n eps |A| |x| in each row."""
+        """Return a bound on the norm of the round-off error of A x, computed from n eps |A| |x| in each row."""
         sizes = MatrixOperator(self.matrix.abs()).matvec(x.abs())
         found: Tensor = (self.shape[0] + 2) * torch.finfo(self.dtype).eps * sizes.norm(dim=1)
         return found
 
 
 class CallableOperator(LinearOperator):
-    """A function of vectors `(..., n)`, with its properties as declared by the caller.
+    """A function of vectors `(..., n)` as an operator, with properties that the caller declares.
 
     Parameters
     ----------
     function : callable
-        Map of a tensor (..., n) to a tensor of the same shape.
+        Function that maps a tensor (..., n) to a tensor of the same shape.
     n : int
         Length of the vectors.
     dtype, device : torch.dtype, torch.device or str
@@ -286,7 +287,7 @@ class CallableOperator(LinearOperator):
         Raises
         ------
         InputError
-            If it does not return a tensor of the shape of x.
+            If the function does not return a tensor of the shape of x.
         """
         result = self.function(x)
         if not isinstance(result, Tensor):
@@ -320,7 +321,7 @@ def aslinearoperator(A: Any, like: Tensor | None = None) -> LinearOperator:
         return A
     if hasattr(A, "as_preconditioner"):
         kind = type(A).__name__
-        raise InputError(f"a {kind} is not an operator; pass the result of its method as_preconditioner.")
+        raise InputError(f"a {kind} is not an operator; pass the result of its method as_preconditioner().")
     if isinstance(A, Tensor | np.ndarray):
         return MatrixOperator(to_tensor(A, "the matrix"))
     if scipy.sparse.issparse(A):
@@ -331,7 +332,10 @@ def aslinearoperator(A: Any, like: Tensor | None = None) -> LinearOperator:
         return _from_scipy(A)
     if callable(A):
         if like is None:
-            raise InputError("the length of a callable operator is unknown; wrap it in CallableOperator(function, n).")
+            raise InputError(
+                "the length of the vectors of a callable is unknown; wrap it in "
+                "sb.operators.CallableOperator(function, n)."
+            )
         function = _without_batch(A) if like.ndim == 1 else A
         return CallableOperator(function, like.shape[-1], like.dtype, like.device, linear=None)
     raise InputError(
@@ -354,7 +358,7 @@ def _without_batch(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], T
 
 def _require_square(shape: tuple[int, ...]) -> None:
     if len(shape) < 2 or shape[-1] != shape[-2]:
-        raise InputError(f"the matrix has shape {shape}; it must be square.")
+        raise InputError(f"the matrix has shape {shape}; give a square matrix.")
 
 
 def _require_float(dtype: Any) -> None:

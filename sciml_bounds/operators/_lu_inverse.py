@@ -22,7 +22,7 @@ class LuInverse(LinearOperator):
     matrix : scipy sparse array (n, n)
         Symmetric regular matrix.
     dtype, device : torch.dtype, torch.device
-        Of the vectors.
+        Dtype and device of the vectors.
     """
 
     symmetric = True

@@ -1,14 +1,14 @@
 """The inverse of a lattice matrix with constant coefficients on a box, by fast sine, cosine and Fourier transforms.
 
 Along each axis, the matrix is diagonal in a basis that depends only on the two end conditions (Strang, "The discrete
-cosine transform", SIAM Review 41 (1999) 135-147), so two transforms and one product invert it (Hockney, J. ACM 12
-(1965) 95-113; Swarztrauber, SIAM Review 19 (1977) 490-501). End points that represent half a cell are first scaled by
-the square root of this share.
+cosine transform", SIAM Review 41 (1999) 135-147). So the inverse is a forward transform, a division by eigenvalues and
+a backward transform (Hockney, J. ACM 12 (1965) 95-113; Swarztrauber, SIAM Review 19 (1977) 490-501). End points that
+represent half a cell are first scaled by sqrt(1/2).
 
-On the CPU, the transforms are those of scipy (pocketfft). On accelerators they are products with dense matrices, which
-take less time than reading a lattice of this size.
+On the CPU, the transforms are those of scipy (pocketfft). On GPUs they are products with dense matrices, which take
+less time than reading a lattice of this size.
 
-Notation: i is a point of an axis, k the number of a basis vector.
+Notation: i is the index of a point on an axis, k the index of a basis vector.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class AxisKind:
         return slice(start, self.points - int(self.nodal and self.last == "dirichlet"))
 
     def frequencies(self) -> Tensor:
-        """Return half the phase difference between adjacent cells, in units of pi / (2 n), of every basis vector."""
+        """Return, for every basis vector, half the phase difference between adjacent points, in units of pi / (2 n)."""
         count = self.unknowns.stop - self.unknowns.start
         k = torch.arange(count, dtype=torch.float64)
         if self.first == "periodic":
@@ -70,7 +70,7 @@ class AxisKind:
         return k + dirichlet / 2
 
     def eigenvalues(self) -> Tensor:
-        """Return the eigenvalues of the negative second difference with spacing one."""
+        """Return the eigenvalues of the negative second difference with unit spacing."""
         return 4 * torch.sin(self.frequencies() * (math.pi / (2 * self.cells))) ** 2
 
     def shares(self) -> Tensor:
@@ -94,7 +94,7 @@ class AxisKind:
 
     @property
     def _types(self) -> tuple[str, int, int]:
-        """Family and types of the forward and backward transforms of scipy."""
+        """Family, forward type and backward type of the transforms of scipy."""
         if self.first == "periodic":
             return "hartley", 0, 0
         family = "dst" if self.first == "dirichlet" else "dct"
@@ -114,7 +114,7 @@ class AxisKind:
 
 
 def _hartley(field: Any, axis: int, workers: int) -> Any:
-    """Return the orthonormal Hartley transform, a real transform for periodic axes that is its own inverse."""
+    """Return the orthonormal Hartley transform: a real transform for periodic axes that is its own inverse."""
     spectrum = scipy.fft.fft(field, axis=axis, norm="ortho", workers=workers)
     return spectrum.real - spectrum.imag
 
@@ -127,11 +127,11 @@ class BoxInverse(LinearOperator):
     Parameters
     ----------
     axes : tuple of AxisKind
-        The axes of the lattice, in order, without padded ones.
+        The axes of the lattice, in order, without padded axes.
     weights : tuple of Tensor (b,)
-        a over the square of the spacing, for each axis.
+        Coefficient a divided by the square of the spacing, for each axis.
     reaction : Tensor (b,)
-        c.
+        Reaction coefficient c.
     volume : float
         Volume of a cell.
     other : Tensor (b,)
