@@ -6,7 +6,7 @@ from typing import Any
 
 from sciml_bounds._linear_methods import Automatic, Method, as_method
 from sciml_bounds._solver import ProgressCallback, SolveOptions, Solver
-from sciml_bounds.errors import InputError
+from sciml_bounds.arrays import require_instance
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.results import Solution
 
@@ -118,6 +118,5 @@ def prepare(problem: Diffusion, *, method: str | Method = "auto") -> Solver:
 
 
 def _solver(problem: Diffusion, method: Method) -> Solver:
-    if not isinstance(problem, Diffusion):
-        raise InputError(f"problem must be a Diffusion, but it is a {type(problem).__name__}.")
+    require_instance(problem, "the problem", Diffusion, "an sb.Diffusion problem")
     return Solver(problem, method)

@@ -30,6 +30,7 @@ __all__ = [
     "require_count",
     "require_finite",
     "require_fraction",
+    "require_instance",
     "require_number",
     "require_seed",
     "to_mask",
@@ -319,6 +320,18 @@ def _is_accelerator(device: torch.device) -> bool:
     """Return whether torch finds an accelerator of this type; Apple's (mps) lack double precision and do not count."""
     found = torch.accelerator.current_accelerator()
     return found is not None and found.type == device.type != "mps"
+
+
+def require_instance(value: Any, name: str, kind: type, wanted: str) -> None:
+    """Raise unless the value is an instance of a class.
+
+    Raises
+    ------
+    InputError
+        If it is not; the message says what is `wanted`.
+    """
+    if not isinstance(value, kind):
+        raise InputError(f"{name} is of type {type(value).__name__}; give {wanted}.")
 
 
 def require_callback(value: Any, name: str = "callback") -> None:

@@ -17,6 +17,7 @@ from sciml_bounds.arrays import (
     require_choice,
     require_finite,
     require_fraction,
+    require_instance,
     require_number,
     require_seed,
     to_tensor,
@@ -249,6 +250,7 @@ test_bad_numbers_and_names = refusals(
     ("a 1.5 at least 2", lambda: require_number(1.5, "a", least=2)),
     *[(f"a {bad!r} between 0 1", lambda bad=bad: require_fraction(bad, "a")) for bad in (0.0, 1.0, -0.5, 2)],
     ("a nan finite", lambda: require_fraction(math.nan, "a")),
+    ("a type str give a grid", lambda: require_instance("x", "a", sb.Grid, "a grid")),
 )
 
 

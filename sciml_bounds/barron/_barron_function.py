@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import convert, require_count, require_number
+from sciml_bounds.arrays import convert, require_count, require_instance, require_number
 from sciml_bounds.barron import _moments as rules
 from sciml_bounds.barron import _pointwise as pointwise
 from sciml_bounds.barron._lattice_samples import interpolant, unresolved_moments
@@ -21,7 +21,7 @@ from sciml_bounds.barron._series import FourierSeries, ProductSeries, Sides, che
 from sciml_bounds.errors import InputError
 from sciml_bounds.reports import describe, summary_table
 
-__all__ = ["BarronFunction"]
+__all__ = ["BarronFunction", "series_of"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -159,8 +159,7 @@ class BarronFunction:
         InputError
             If the profile has more than one variable, or the direction is zero or not a finite vector.
         """
-        if not isinstance(profile, BarronFunction):
-            raise InputError(f"profile is a {type(profile).__name__}; give a BarronFunction of one variable.")
+        require_instance(profile, "profile", BarronFunction, "a BarronFunction of one variable")
         if profile.dimension != 1:
             raise InputError(
                 f"profile is a function of {profile.dimension} variables, but a ridge function needs a profile of one "
@@ -431,3 +430,16 @@ class BarronFunction:
 
     def _replaced(self, value: Value, band: tuple[float, ...], moments: rules.Moments) -> BarronFunction:
         return BarronFunction(value, band, rules.within_band(moments, band), self.kind)
+
+
+def series_of(function: Any, name: str = "function") -> FourierSeries | ProductSeries:
+    """Return the series of a function.
+
+    Raises
+    ------
+    InputError
+        If it is not a series.
+    """
+    if not isinstance(function, BarronFunction) or not isinstance(function.value, FourierSeries | ProductSeries):
+        raise InputError(f"The {name} is not a series; construct it by fourier, sine, cosine or sampled.")
+    return function.value

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sciml_bounds.arrays import convert, require_count, require_finite, require_number, require_seed
+from sciml_bounds.arrays import convert, require_count, require_finite, require_instance, require_number, require_seed
 from sciml_bounds.barron import _norms as norms
 from sciml_bounds.barron._activations import checked_activation
 from sciml_bounds.barron._barron_function import BarronFunction
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sciml_bounds.bounds._interpolation_error import CellBounds
     from sciml_bounds.grid import Grid
 
-__all__ = ["BarronNetwork"]
+__all__ = ["BarronNetwork", "require_lifting"]
 
 
 class BarronNetwork(nn.Module):
@@ -203,10 +203,7 @@ class BarronNetwork(nn.Module):
         InputError
             If the function is not a series, or has more than 65,536 waves.
         """
-        if not isinstance(function, BarronFunction):
-            raise InputError(
-                f"function is a {type(function).__name__}; give an sb.barron.BarronFunction that is a series."
-            )
+        require_instance(function, "function", BarronFunction, "an sb.barron.BarronFunction that is a series")
         series: Any = function.waves().value
         lengths = function.value.lengths if isinstance(function.value, ProductSeries) else series.periods
         return cls.of(*series.cosines(), activation="cosine", offset=series.mean, lengths=lengths)
@@ -389,18 +386,12 @@ class BarronNetwork(nn.Module):
 
     def _copied_lifting(self, lifting: Any) -> BarronNetwork:
         """Copy a lifting to the box of this network, with parameters that are not trained."""
-        if not isinstance(lifting, BarronNetwork):
-            kind = type(lifting).__name__
-            raise InputError(f"lifting is a {kind}; give a BarronNetwork, of width 0 for an affine function.")
-        if lifting.dimension != len(self.lengths):
-            raise InputError(
-                f"lifting has {lifting.dimension} variables, but the network has {len(self.lengths)}; they must agree."
-            )
+        require_lifting(lifting, len(self.lengths))
         if lifting.dirichlet_sides:
             raise InputError("lifting has Dirichlet sides, where it would be zero; give a lifting without them.")
         if lifting.lifting is not None:
             raise InputError("lifting has a lifting itself; give a single network that is their sum.")
-        copied = copy.deepcopy(lifting).requires_grad_(False)
+        copied: BarronNetwork = copy.deepcopy(lifting).requires_grad_(False)
         copied.lengths, copied.origin = self.lengths, self.origin
         return copied
 
@@ -434,3 +425,18 @@ def _numbers(value: Any, name: str) -> Tensor:
     tensor = convert(value, name, torch.float64, torch.device("cpu"))
     require_finite(tensor, name)
     return tensor
+
+
+def require_lifting(lifting: Any, dimension: int) -> None:
+    """Check that a lifting is a network of `dimension` variables.
+
+    Raises
+    ------
+    InputError
+        If it is not.
+    """
+    require_instance(lifting, "lifting", BarronNetwork, "a BarronNetwork, of width 0 for an affine function")
+    if lifting.dimension != dimension:
+        raise InputError(
+            f"lifting has {lifting.dimension} variables, but here there are {dimension}; give one of {dimension}."
+        )

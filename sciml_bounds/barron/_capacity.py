@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.arrays import convert, require_finite, require_number
-from sciml_bounds.barron._barron_function import BarronFunction
-from sciml_bounds.barron._series import FourierSeries, ProductSeries
+from sciml_bounds.barron._barron_function import series_of
+from sciml_bounds.barron._series import FourierSeries
 from sciml_bounds.errors import InputError
 from sciml_bounds.reports import describe, summary_table
 
@@ -170,10 +170,8 @@ def band_limited_error(function: Any, largest: float) -> float:
     InputError
         If the function is not a series, or R is negative.
     """
-    if not isinstance(function, BarronFunction) or not isinstance(function.value, FourierSeries | ProductSeries):
-        raise InputError("The function is not a series; construct it by fourier, sine, cosine or sampled.")
+    series = series_of(function)
     R = require_number(largest, "largest", least=0)
-    series = function.value
     beyond = series.frequencies.square().sum(-1) > R**2
     if isinstance(series, FourierSeries):
         square = math.prod(series.periods) * float(series.magnitudes[beyond].square().sum())

@@ -24,6 +24,7 @@ import math
 import torch
 from torch import Tensor
 
+from sciml_bounds.arrays import require_instance
 from sciml_bounds.barron._box_distance import BoxDistance
 from sciml_bounds.barron._norms import require_finite_parameters
 from sciml_bounds.barron._two_layer import TwoLayer
@@ -53,8 +54,7 @@ MAX_DIVISIONS = {1: 8, 2: 3, 3: 1}
 
 def cell_bounds(network: TwoLayer, grid: Grid) -> CellBounds:
     """Bound a network on all cells of a grid; see `BarronNetwork.cell_bounds`."""
-    if not isinstance(grid, Grid):
-        raise InputError(f"grid is a {type(grid).__name__}; give an sb.Grid.")
+    require_instance(grid, "the grid", Grid, "an sb.Grid")
     if grid.dim != network.dimension:
         raise InputError(
             f"the network has {network.dimension} variables, but the grid has {grid.dim} axes; they must agree."

@@ -20,8 +20,7 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.arrays import require_count, require_fraction, require_number
-from sciml_bounds.barron._barron_function import BarronFunction
-from sciml_bounds.barron._series import FourierSeries, ProductSeries
+from sciml_bounds.barron._barron_function import BarronFunction, series_of
 from sciml_bounds.errors import InputError
 from sciml_bounds.reports import describe, summary_table
 
@@ -190,9 +189,7 @@ def _magnitudes(function: BarronFunction | float, name: str) -> tuple[Tensor, Te
     if not isinstance(function, BarronFunction):
         number = require_number(function, f"the {name}")
         return torch.zeros(1, dtype=torch.float64), torch.tensor([abs(number)], dtype=torch.float64)
-    series = function.value
-    if not isinstance(series, FourierSeries | ProductSeries):
-        raise InputError(f"The {name} is not a series; construct it by fourier, sine, cosine or sampled.")
+    series = series_of(function, name)
     return series.frequencies.square().sum(-1).sqrt(), series.magnitudes
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sciml_bounds.arrays import require_number
-from sciml_bounds.barron._barron_function import BarronFunction
+from sciml_bounds.barron._barron_function import BarronFunction, series_of
 from sciml_bounds.barron._series import FourierSeries, ProductSeries, checked_rows
 from sciml_bounds.errors import InputError
 from sciml_bounds.reports import describe, summary_table
@@ -111,7 +111,7 @@ def solution_norms(
     >>> round(norms.gradient, 6), norms.variation, norms.kind
     (0.450158, 0.5, 'bound')
     """
-    f = _as_series(source, "source")
+    f = series_of(source, "source")
     c = _as_setting(reaction, f, "reaction")
     mean, a_varies = _matrix(coefficient, f)
     A = float(torch.linalg.eigvalsh((mean + mean.T) / 2)[0])
@@ -134,17 +134,11 @@ def solution_norms(
     return SolutionNorms(value, gradient, a_varies / A, "bound" if exact else "estimate")
 
 
-def _as_series(function: BarronFunction, name: str) -> Series:
-    if not isinstance(function, BarronFunction) or not isinstance(function.value, FourierSeries | ProductSeries):
-        raise InputError(f"The {name} is not a series; construct it by fourier, sine, cosine or sampled.")
-    return function.value
-
-
 def _as_setting(function: BarronFunction | float, source: Series, name: str) -> Series | float:
     """Return a coefficient as number or series, and check that it matches the boundary condition of the source."""
     if not isinstance(function, BarronFunction):
         return require_number(function, f"the {name}")
-    series = _as_series(function, name)
+    series = series_of(function, name)
     if isinstance(series, FourierSeries) and isinstance(source, FourierSeries):
         fits = series.periods == source.periods
     elif isinstance(series, ProductSeries) and isinstance(source, ProductSeries):

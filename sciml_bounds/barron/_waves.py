@@ -15,10 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml_bounds.barron._barron_function import BarronFunction
+from sciml_bounds.barron._barron_function import series_of
 from sciml_bounds.barron._box_distance import product_of_others
-from sciml_bounds.barron._series import FourierSeries, ProductSeries, Symmetry
-from sciml_bounds.errors import InputError
+from sciml_bounds.barron._series import ProductSeries, Symmetry
 
 __all__ = ["DrawnWaves", "Waves", "waves_of"]
 
@@ -101,9 +100,7 @@ def waves_of(function: Any) -> Waves:
     InputError
         If the function is not a series.
     """
-    if not isinstance(function, BarronFunction) or not isinstance(function.value, FourierSeries | ProductSeries):
-        raise InputError("The function is not a series; construct it by fourier, sine, cosine or sampled.")
-    series = function.value
+    series = series_of(function)
     if isinstance(series, ProductSeries):
         moving = (series.modes != 0).any(-1)
         w, c = series.frequencies[moving], series.coefficients[moving]

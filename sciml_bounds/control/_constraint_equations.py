@@ -9,6 +9,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
+from sciml_bounds.arrays import require_instance
 from sciml_bounds.errors import InputError
 from sciml_bounds.multigrid._algebraic import algebraic_cycle
 from sciml_bounds.multigrid._geometric import lattice_cycle
@@ -73,8 +74,7 @@ class GridStiffness:
     """
 
     def __init__(self, problem: Diffusion) -> None:
-        if not isinstance(problem, Diffusion):
-            raise InputError(f"the problem is a {type(problem).__name__}; give an sb.Diffusion problem.")
+        require_instance(problem, "the problem", Diffusion, "an sb.Diffusion problem")
         if problem.batch_shape:
             raise InputError(
                 f"the problem has batch shape {tuple(problem.batch_shape)}; an optimisation takes a single problem."

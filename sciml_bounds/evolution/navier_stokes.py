@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import Field, check_device, convert, require_finite, require_number
+from sciml_bounds.arrays import Field, check_device, convert, require_finite, require_instance, require_number
 from sciml_bounds.errors import ConvergenceError, InputError
 from sciml_bounds.memory import require_memory
 
@@ -343,8 +343,7 @@ def crank_nicolson_euler(flow: NavierStokes, vorticity: Field, duration: float, 
         If the vorticity is not a finite field of shape (batch..., n, n), a time is not positive, or the duration is not
         a multiple of the step.
     """
-    if not isinstance(flow, NavierStokes):
-        raise InputError(f"the flow is a {type(flow).__name__}; pass a NavierStokes.")
+    require_instance(flow, "the flow", NavierStokes, "an sb.simulation.NavierStokes")
     require_number(duration, "duration", positive=True)
     require_number(step, "step", positive=True)
     steps = round(duration / step)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import convert, to_mask
+from sciml_bounds.arrays import convert, require_instance, to_mask
 from sciml_bounds.errors import ConvergenceError, InputError
 from sciml_bounds.evolution.staggered import Velocity, divergence, face_shape
 from sciml_bounds.grid import AXES, Grid, side_axis
@@ -120,8 +120,7 @@ class PressureEquations:
     """
 
     def __init__(self, grid: Grid, solid: Any, open_sides: Sequence[str] = ()) -> None:
-        if not isinstance(grid, Grid):
-            raise InputError(f"the grid is {grid!r}; it must be a Grid.")
+        require_instance(grid, "the grid", Grid, "an sb.Grid")
         self.grid, self.open_sides = grid, tuple(open_sides)
         require_sides(grid, self.open_sides)
         solid = to_mask(solid, "the array of solid cells")

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from sciml_bounds import __version__
-from sciml_bounds.arrays import require_callback, require_count
+from sciml_bounds.arrays import require_callback, require_count, require_instance
 from sciml_bounds.errors import InputError
 from sciml_bounds.evolution.smoke import Smoke
 from sciml_bounds.evolution.smoke_state import SmokeState, StepReport
@@ -99,8 +99,7 @@ def record(
     ConvergenceError
         If the pressure solver fails; the state before that step is stored.
     """
-    if not isinstance(smoke, Smoke):
-        raise InputError(f"smoke is a {type(smoke).__name__}, not a simulation; pass a Smoke.")
+    require_instance(smoke, "the simulation", Smoke, "an sb.simulation.Smoke")
     require_count(steps, "steps", 1)
     require_count(every, "every", 1)
     require_callback(on_step, "on_step")

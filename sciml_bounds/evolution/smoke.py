@@ -29,6 +29,7 @@ from sciml_bounds.arrays import (
     require_choice,
     require_count,
     require_finite,
+    require_instance,
     require_number,
 )
 from sciml_bounds.errors import InputError
@@ -381,8 +382,7 @@ class Smoke:
 
 
 def _check_grid(grid: Grid) -> None:
-    if not isinstance(grid, Grid):
-        raise InputError(f"the grid is {grid!r}; it must be a Grid.")
+    require_instance(grid, "the grid", Grid, "an sb.Grid")
     if grid.dim == 1 or min(grid.shape) < MIN_CELLS:
         raise InputError(
             f"the grid has {' x '.join(map(str, grid.shape))} cells; smoke needs two or three axes with at least "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import require_count, require_finite
+from sciml_bounds.arrays import require_count, require_finite, require_instance
 from sciml_bounds.errors import InputError
 from sciml_bounds.evolution.staggered import Velocity, face_shape
 from sciml_bounds.grid import AXES, Grid
@@ -92,8 +92,7 @@ def check_state(state: SmokeState, grid: Grid, device: torch.device) -> None:
     InputError
         If it is not a state, or a field has another shape, dtype or device, or is not finite.
     """
-    if not isinstance(state, SmokeState):
-        raise InputError(f"the state is a {type(state).__name__}; pass a SmokeState, such as that of initial().")
+    require_instance(state, "the state", SmokeState, "a SmokeState, such as that of initial()")
     require_count(state.step, "the step of the state", 0)
     scalars = [(getattr(state, name), name, grid.shape) for name in ("density", "temperature", "pressure")]
     velocity = [

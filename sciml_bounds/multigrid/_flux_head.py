@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from sciml_bounds.arrays import require_instance
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import Dirichlet
 from sciml_bounds.multigrid._mgno import MgNO
@@ -380,8 +381,7 @@ def _spacing(inputs: Tensor, lengths: tuple[float, float]) -> tuple[float, float
 
 def _require_plain(problem: Diffusion) -> None:
     """Check that equilibrium means div y = -f on every cell, and that the flux has a stream function."""
-    if not isinstance(problem, Diffusion):
-        raise InputError(f"a prediction needs a Diffusion problem, not an object of type {type(problem).__name__}.")
+    require_instance(problem, "the problem", Diffusion, "an sb.Diffusion problem")
     if problem.grid.dim != 2:
         raise InputError(
             f"the flux head works in two dimensions, but the problem has {problem.grid.dim}; use sb.certify."

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sciml_bounds.arrays import require_choice
+from sciml_bounds.arrays import require_choice, require_instance
 from sciml_bounds.errors import InputError
 from sciml_bounds.multigrid._convolution_cycle import (
     ConvolutionCycle,
@@ -273,8 +273,7 @@ class MgNO(nn.Module):
 
     def _input(self, problem: Diffusion) -> Tensor:
         """Return the input fields of a problem, shape (b, channel, *cells)."""
-        if not isinstance(problem, Diffusion):
-            raise InputError(f"a prediction needs a Diffusion problem, not an object of type {type(problem).__name__}.")
+        require_instance(problem, "the problem", Diffusion, "an sb.Diffusion problem")
         if problem.grid.dim != self.dim:
             raise InputError(
                 f"the problem has {problem.grid.dim} axes, but the network is for {self.dim}; use a network for "

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml_bounds.barron._barron_network import BarronNetwork
+from sciml_bounds.barron._barron_network import BarronNetwork, require_lifting
 from sciml_bounds.barron._box_distance import BoxDistance
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import Dirichlet, Neumann, Periodic
@@ -103,13 +103,7 @@ def network_arguments(problem: VariationalProblem, lifting: BarronNetwork | None
 
 def _require_lifting(problem: VariationalProblem, lifting: Any) -> None:
     """Check that a lifting has the prescribed values at points of the sides."""
-    if not isinstance(lifting, BarronNetwork):
-        kind = type(lifting).__name__
-        raise InputError(f"lifting is a {kind}; give a BarronNetwork, of width 0 for an affine function.")
-    if lifting.dimension != problem.dim:
-        raise InputError(
-            f"lifting has {lifting.dimension} variables, but the problem has {problem.dim}; they must agree."
-        )
+    require_lifting(lifting, problem.dim)
     for (axis, end), value in _values_by_side(problem).items():
         x = _side_points(problem, axis, end)
         expected = problem.boundary_at(x) if problem.grid is None else torch.as_tensor(value).expand(x.shape[:-1])

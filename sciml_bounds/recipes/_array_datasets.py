@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sciml_bounds.arrays import require_instance
 from sciml_bounds.bounds._certify import certify as certify_values
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES, Grid
@@ -174,8 +175,8 @@ def _grid_of(sources: Sequence[ArraySource], lengths: Any = None, origin: Any = 
 
 
 def _agreed_grid(sources: Sequence[ArraySource], grid: Grid | None, problem: Diffusion | None) -> Grid:
-    if problem is not None and not isinstance(problem, Diffusion):
-        raise InputError(f"problem must be a Diffusion, but it is a {type(problem).__name__}.")
+    if problem is not None:
+        require_instance(problem, "the problem", Diffusion, "an sb.Diffusion problem")
     if problem is None:
         return _grid_of(sources) if grid is None else grid
     if grid is not None and grid != problem.grid:

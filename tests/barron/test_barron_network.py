@@ -224,7 +224,7 @@ def with_nan(name):
         ("scale 0", lambda: N(2, 3, scale=0)),
         ("origin 1 2 axes", lambda: N(2, 3, origin=[1.0])),
         ("lifting float BarronNetwork", lambda: N(2, 3, lifting=1.0)),
-        ("lifting 3 variables network 2", lambda: N(2, 3, lifting=N(3, 3))),
+        ("lifting 3 variables 2", lambda: N(2, 3, lifting=N(3, 3))),
         ("lifting sides", lambda: N(2, 3, lifting=N(2, 3, dirichlet_sides="all"))),
         ("norm 2", lambda: N.of(np.zeros((0, 1)), [], [], offset=2.0).project_(1.0)),
         (

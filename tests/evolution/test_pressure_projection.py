@@ -258,7 +258,7 @@ def test_what_cannot_project_is_refused():
         "guess shape (11, 14) grid (14, 11) cells",
         lambda: equations.project(velocity, solve_exactly, tolerance=1e-6, guess=torch.zeros(11, 14)),
     )
-    refused("grid (14, 11) Grid", lambda: PressureEquations((14, 11), random_solid(grid)))
+    refused("grid tuple sb.Grid", lambda: PressureEquations((14, 11), random_solid(grid)))
 
 
 def test_a_box_full_of_solids_is_refused():

@@ -54,7 +54,7 @@ PLACES = torch.zeros((1, 1), dtype=torch.float64)
         ("number sides lifting=", lambda: network_arguments(on_line(x1=sb.Dirichlet(1.0)), None)),
         ("lifting float BarronNetwork", lambda: network_arguments(on_line(), 1.0)),
         (
-            "lifting 2 variables problem 1",
+            "lifting 2 variables 1",
             lambda: network_arguments(on_line(), sb.BarronNetwork(2, 3)),
         ),
         (
