@@ -1,4 +1,4 @@
-"""Algebraic multigrid: PyAMG builds the hierarchy, torch applies it on the device of the matrix.
+"""Algebraic multigrid: PyAMG builds the hierarchy, and torch applies it on the device of the matrix.
 
 Reference: Bell, Olson, Schroder, Southworth, "PyAMG: Algebraic Multigrid Solvers in Python", J. Open Source Softw. 8
 (2023) 5495. The smoother is the package's own (Chebyshev steps with l1 scaling), which is symmetric and runs on any

@@ -1,10 +1,10 @@
 """A multigrid V-cycle whose operators, smoothers and transfers are learnt convolutions.
 
 The cycle is a linear map W between fields on a lattice, with axes (b, channel, x, y, z) and one to three space axes. On
-each level, f has the channels of the data and u those of the result; A maps u to f, S maps f to u, R restricts f, Pi
-restricts u, and P prolongs u. With hand-set weights, W is the geometric cycle for Poisson's equation (`poisson_cycle`).
-Reference: He, Liu, Xu, "MgNO: Efficient parameterization of linear operators via multigrid", ICLR 2024,
-arXiv:2310.19809, section 3.
+each level, f has the channels of the data and u has the channels of the result. The convolution A maps u to f, S (the
+smoother) maps f to u, R restricts f, Pi restricts u, and P prolongs u. With suitable fixed weights, W is the geometric
+cycle for Poisson's equation (`poisson_cycle`). Reference: He, Liu, Xu, "MgNO: Efficient parameterization of linear
+operators via multigrid", ICLR 2024, arXiv:2310.19809, section 3.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ Padding = Literal["zeros", "reflect", "circular"]
 
 #: Padding mode of the convolutions for each boundary condition.
 BOUNDARIES: dict[str, Padding] = {"dirichlet": "zeros", "neumann": "reflect", "periodic": "circular"}
-#: Padding of restrictions and prolongations. Coarse node i lies on fine node 2i ("first": lattices of 2^k + 1 nodes
-#: with the boundary, or 2^k periodic nodes, halve exactly) or on fine node 2i + 1 ("interior": 2^k - 1 interior nodes).
+#: Padding of restrictions and prolongations. "first": coarse node i lies on fine node 2i, so that lattices of 2^k + 1
+#: nodes with the boundary, or of 2^k periodic nodes, are halved exactly. "interior": it lies on fine node 2i + 1, for
+#: 2^k - 1 interior nodes.
 ALIGNMENTS = {"first": 1, "interior": 0}
-#: Initial guess on a coarse level: zero, or a learnt restriction of u (as published).
+#: Initial guess on a coarse level: zero, or a learnt restriction of u (as in the paper).
 COARSE_STARTS = ("zero", "restricted")
 
 
@@ -61,7 +62,7 @@ class CycleOptions(TypedDict, total=False):
 class _Conv3d(nn.Conv3d):
     """`torch.nn.Conv3d` without autocast on lattices that are thinner than the kernel.
 
-    On such lattices, on the CPU in bfloat16, the weight gradient of torch 2.14 reads uninitialised memory.
+    On such lattices, the weight gradient of torch 2.14 on the CPU in bfloat16 reads uninitialised memory.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -98,7 +99,7 @@ def per_level(value: int | Sequence[int], count: int, name: str, least: int) -> 
     if len(values) != count:
         raise InputError(f"{name} has {len(values)} entries; give {count}, finest level first.")
     if not all(isinstance(v, int) and v >= least for v in values):
-        raise InputError(f"{name}={value!r} must be integers of at least {least}.")
+        raise InputError(f"{name}={value!r} must contain integers >= {least} only.")
     return values
 
 
@@ -126,7 +127,7 @@ def level_count(levels: int | None, pre: int | Sequence[int] | None) -> int:
 
 
 class Prolongation(nn.Module):
-    """The prolongation P: a transposed convolution of stride two, onto a fine lattice of any size."""
+    """The prolongation P: a transposed convolution of stride two onto a fine lattice of any size."""
 
     def __init__(self, channels: tuple[int, int], kernel: int, dim: int, alignment: str, ghosts: str) -> None:
         super().__init__()
@@ -152,7 +153,8 @@ class Prolongation(nn.Module):
 class CycleLevel(nn.Module):
     """One level of the cycle: pre- and post-smoothing steps, restriction and prolongation.
 
-    `smoothers` and `operators` are listed in the order in which a cycle applies them; shared ones are listed once.
+    `smoothers` and `operators` are listed in the order in which a cycle applies them; modules used repeatedly appear
+    once.
     """
 
     def __init__(self, before: int, after: int, from_zero: bool, residual: bool, shared: bool) -> None:
@@ -210,14 +212,14 @@ class CycleLevel(nn.Module):
 
 
 class ConvolutionCycle(nn.Module):
-    """A V-cycle of convolutions: a linear map (affine with `bias`) of lattice fields, from `in_channels` to `channels`.
+    """A V-cycle of convolutions: a linear map (affine with `bias`) of fields, from `in_channels` to `channels`.
 
     Parameters
     ----------
     in_channels : int or sequence of int
-        Channels of f: one number for all levels, or one per level (finest first).
+        Channels of f: one value for all levels, or one per level (finest first).
     channels : int or sequence of int
-        Channels of u: one number for all levels, or one per level (finest first).
+        Channels of u: one value for all levels, or one per level (finest first).
     dim : int
         Number of space axes, 1 to 3.
     boundary : str
@@ -225,30 +227,31 @@ class ConvolutionCycle(nn.Module):
     levels : int or None
         Number of levels; by default the length of `pre` if that is a sequence, else 5.
     pre : int or sequence of int, optional
-        Smoothing steps before the coarse correction: one number, or one per level (at least 1 on the coarsest). By
-        default 1, and 2 on the coarsest level.
+        Number of smoothing steps before the coarse correction: one value, or one per level (at least 1 on the
+        coarsest). The default is 1, and 2 on the coarsest level.
     post : int or sequence of int
-        Smoothing steps after the coarse correction: one number, or one per level except the coarsest.
+        Number of smoothing steps after the coarse correction: one value, or one per level except the coarsest.
     residual : bool
-        Whether to restrict the residual f - A u, as in multigrid for A u = f, or f itself (False, as published).
+        If True, restrict the residual f - A u, as in multigrid for A u = f; if False, restrict f itself, as in the
+        paper.
     coarse_start : str
-        Initial guess on coarse levels: "zero", or "restricted" (a learnt restriction of u, as published).
+        Initial guess on coarse levels: "zero", or "restricted" (a learnt restriction of u, as in the paper).
     shared : bool
-        Whether all steps of a level share one A and one S.
+        Whether all steps of a level use the same A and the same S.
     bias : bool
-        Whether A and S have biases.
+        Whether A and S have a bias.
     alignment : str
         "first": coarse nodes lie on the fine nodes 0, 2, ...; "interior": on 1, 3, ....
     kernel : int or sequence of int
-        Kernel width of the prolongations, 3 or 4: one number, or one per level except the coarsest.
+        Kernel width of the prolongations, 3 or 4: one value, or one per level except the coarsest.
     wrapped : bool
-        Whether prolongations pad u as the other convolutions do, or with zeros (False, as published; this leaves a seam
-        in periodic fields).
+        If True, prolongations pad u as the other convolutions do. If False, they pad with zeros, as in the paper; this
+        leaves a seam in periodic fields.
 
     Raises
     ------
     InputError
-        If an option is unknown, a sequence has the wrong length, or `forward` gets a lattice too small for the levels.
+        If an option is unknown, a sequence has the wrong length, or the lattice given to `forward` is too small.
 
     Notes
     -----
@@ -291,13 +294,15 @@ class ConvolutionCycle(nn.Module):
         require_choice(coarse_start, "coarse_start", COARSE_STARTS)
         before = per_level((1,) * (count - 1) + (2,) if pre is None else pre, count, "pre", 0)
         if before[-1] == 0:
-            raise InputError("pre is 0 on the coarsest level, so the result would be zero; give at least 1 there.")
+            raise InputError(
+                "pre is 0 on the coarsest level, so the result would be zero; set pre to at least 1 there."
+            )
         after = (*per_level(post, count - 1, "post", 0), 0)
         self.widths_f = per_level(in_channels, count, "in_channels", 1)
         self.widths_u = per_level(channels, count, "channels", 1)
         widths = per_level(kernel, count - 1, "kernel", 3)
         if any(width > 4 for width in widths):
-            raise InputError(f"kernel={kernel!r} must be 3 or 4.")
+            raise InputError(f"kernel={kernel!r} must be 3 or 4 on every level.")
         self.norm_shape: tuple[int, ...] | None = None
         self.bias = bias
 

@@ -22,17 +22,19 @@ from sciml_bounds.operators._linear_operator import LinearOperator
 __all__ = ["CoarseSolver", "Cycle", "Level", "pseudo_inverse"]
 
 
-#: A unit-diagonal matrix whose Cholesky pivots are all larger than this is treated as regular: its smallest eigenvalue
-#: (in practice at least about n^-2 times the square of the smallest pivot) is far above the threshold for zero.
+#: A unit-diagonal matrix whose Cholesky pivots are all larger than this value is treated as regular. Its smallest
+#: eigenvalue (in practice at least about n^-2 times the square of the smallest pivot) is then far above the threshold
+#: below which eigenvalues count as zero.
 REGULAR_PIVOT = 1e-3
 
 
-#: Right-hand sides with a norm between 1 / this and this need no rescaling for single precision.
+#: Right-hand sides with a norm between 1 / `MAX_UNSCALED_SIZE` and `MAX_UNSCALED_SIZE` are not rescaled for single
+#: precision.
 MAX_UNSCALED_SIZE = 2.0**30
 
 
 class Level(Protocol):
-    """A level other than the coarsest. Arrays have a leading batch axis; their other axes are up to the level."""
+    """Interface of a level other than the coarsest. Arrays have a batch axis, and then the axes of the level."""
 
     def empty(self, batch: int) -> Tensor:
         """Allocate a vector of this level."""
@@ -77,7 +79,7 @@ class CoarseSolver:
         return torch.empty((batch, *self.shape), dtype=self.inverse.dtype, device=self.inverse.device)
 
     def solve(self, b: Tensor, out: Tensor) -> None:
-        """Write the least-norm solution to `out`."""
+        """Write the least-norm solution for the right-hand side b to `out`."""
         batch = b.shape[0]
         inverse = self.inverse if len(self.inverse) == batch else self.inverse.expand(batch, -1, -1)
         torch.bmm(inverse, b.view(batch, inverse.shape[-1], 1), out=out.view(batch, inverse.shape[-1], 1))
@@ -86,7 +88,7 @@ class CoarseSolver:
 def pseudo_inverse(matrix: Tensor) -> Tensor:
     """Invert symmetric positive semi-definite matrices (..., n, n) on their range.
 
-    The matrices are scaled to unit diagonal first, so that jumps of the coefficient do not look like a null space.
+    The matrices are first scaled to unit diagonal, so that small coefficients are not mistaken for a null space.
     """
     exact = matrix.double()
     diagonal = exact.diagonal(dim1=-2, dim2=-1)
@@ -115,7 +117,7 @@ class _Scaling(NamedTuple):
 
 
 class Cycle(LinearOperator):
-    """A V-cycle as a preconditioner: linear, symmetric, positive definite on the range of A.
+    """A V-cycle as a preconditioner: linear, symmetric, and positive definite on the range of A.
 
     Parameters
     ----------
@@ -126,13 +128,13 @@ class Cycle(LinearOperator):
     n : int
         Number of unknowns on the finest level.
     steps : int or sequence of tuple of float
-        Number of Chebyshev steps on all levels; or the step lengths before and after each coarse correction, one tuple
-        per level.
+        Number of Chebyshev steps on all levels; or one tuple per level with the lengths of the steps, which are applied
+        before and after each coarse correction.
     dtype : torch.dtype or None
-        Precision of input and output vectors; by default that of the levels. If the levels have another precision,
-        right-hand sides are scaled first, so that they do not leave the range of single precision.
+        Precision of input and output vectors; by default the precision of the levels. If the two differ, right-hand
+        sides are scaled first, to avoid overflow and underflow in single precision.
     scale : Tensor or None
-        Shape (1 or b,): the matrices of the levels are A / scale. By default 1.
+        The levels represent the matrices A / scale; shape (1 or b,). By default 1.
     """
 
     symmetric = True
@@ -194,7 +196,7 @@ class Cycle(LinearOperator):
     def full_multigrid(self, b: Tensor) -> Tensor:
         """Approximate A^-1 b `(..., n)` by full multigrid: one V-cycle per level, coarsest level first.
 
-        The map is not symmetric: use it for an initial guess, not as a preconditioner.
+        The map is not symmetric: use it to compute an initial guess, not as a preconditioner.
         """
         n = self.shape[0]
         batch = b.numel() // n
@@ -206,7 +208,7 @@ class Cycle(LinearOperator):
             return result.view(b.shape)
 
     def _into_range(self, x: Tensor, out: Tensor) -> _Scaling:
-        """Write right-hand sides (b, n), divided by about their largest entries, to `out` in the dtype of the levels.
+        """Write right-hand sides (b, n), each divided by about its largest entry, to `out` in the dtype of the levels.
 
         Scales are powers of two, so that scaling does not round. On the CPU, the scales of the previous call are tried
         first; on other devices that check would make the host wait.
@@ -216,17 +218,17 @@ class Cycle(LinearOperator):
             low, high = map(float, combine(scaling.inverse, x, scaling.zero, out).aminmax())
             if low > 1 / MAX_UNSCALED_SIZE and high < MAX_UNSCALED_SIZE:
                 return scaling
-        size = binary_scales(x).squeeze(1)  # not the norm, whose squares leave the range of the dtype first
+        size = binary_scales(x).squeeze(1)  # not the norm, whose squares overflow earlier
         scaling = _Scaling(1 / size, size / self.scale, torch.zeros_like(size))
         self._sizes = {len(x): scaling}
         combine(scaling.inverse, x, scaling.zero, out, norms=False)
         return scaling
 
     def _workspace(self, batch: int) -> list[list[Tensor]]:
-        """Return the work vectors of each level: a temporary, and right-hand side and solution of the level below.
+        """Return the work vectors of each level: a temporary, and right-hand side and solution of the coarser level.
 
-        If the levels have another dtype than the input, the list ends with right-hand side and solution of the finest
-        level, in the shape of the level and as (b, n).
+        If the levels have another dtype than the input, the last entries are right-hand side and solution of the finest
+        level, both in the shape of the level and as (b, n).
         """
         if batch not in self._work:
             self._work.clear()  # keep the vectors of one batch size only

@@ -1,15 +1,17 @@
-"""Predictions with a guaranteed error bound: one network for the values, another for a stream function.
+"""Networks whose predictions have a guaranteed error bound: one for the values, one for a stream function.
 
-The flux y_0 is computed from cumulative sums of the source so that div y_0 = -f on every cell. For any stream function
-psi at the nodes, y = y_0 + curl psi has the same divergence. So y is in equilibrium for all weights of the networks,
-and for every field v with the prescribed boundary values (Prager, Synge, Quart. Appl. Math. 5 (1947) 241-269)
+For -div(a grad u) = f in two dimensions, the flux y_0 is computed from cumulative sums of the source f so that div y_0
+= -f on every cell. For any stream function psi at the nodes, y = y_0 + curl psi has the same divergence. So y is
+equilibrated for all weights of the networks, and every field v with the prescribed boundary values satisfies (Prager,
+Synge, Quart. Appl. Math. 5 (1947) 241-269)
 
     |||u - v|||^2 = ||a^-1/2 (a grad v - y)||^2 - ||a^-1/2 (a grad u - y)||^2  <=  ||a^-1/2 (a grad v - y)||^2.
 
-No linear system is solved. The right side is a sum over cells of squares of terms linear in v and psi. It also serves
-as the training loss of both networks, since it has no unknown constant and no weight to tune.
+where ||| . ||| is the energy norm. No linear system is solved. The right side is a sum over cells of squares of terms
+that are linear in v and psi. It also serves as the training loss of both networks, since it has no unknown constant and
+no weight to tune.
 
-Two dimensions only: in three, a divergence-free flux is the curl of a field on edges.
+In three dimensions a divergence-free flux is the curl of a field on edges, which is not implemented.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ _FIELDS = ("coefficient", "source")
 #: Input channels of the potential network: a, y_0 (two components) and a grad v - y_0 (two components).
 _POTENTIAL_CHANNELS = 5
 
-#: Typical size of a stream function, relative to the side of the box times the size of the flux.
+#: Typical size of a stream function, divided by the side length of the box and the size of the flux.
 POTENTIAL_SIZE = 0.2
 
 
@@ -52,14 +54,14 @@ def particular_flux(source: Tensor, spacing: tuple[float, float]) -> tuple[Tenso
     Parameters
     ----------
     source : Tensor
-        f, shape (b, n_x, n_y).
+        Source f, shape (b, n_x, n_y).
     spacing : (float, float)
         h along each axis.
 
     Returns
     -------
     tuple of Tensor
-        y at the face centres, shapes (b, n_x + 1, n_y) and (b, n_x, n_y + 1).
+        Flux y at the face centres, shapes (b, n_x + 1, n_y) and (b, n_x, n_y + 1).
     """
     along_x, along_y = (pad(source.cumsum(1), (0, 0, 1, 0)), pad(source.cumsum(2), (1, 0)))
     return (
@@ -69,21 +71,21 @@ def particular_flux(source: Tensor, spacing: tuple[float, float]) -> tuple[Tenso
 
 
 def flux_of(potential: Tensor, source: Tensor, spacing: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """Compute the flux y_0 + curl psi.
+    """Compute the flux y_0 + curl psi, whose divergence is -f on every cell.
 
     Parameters
     ----------
     potential : Tensor
-        psi at the nodes, shape (b, n_x + 1, n_y + 1).
+        Stream function psi at the nodes, shape (b, n_x + 1, n_y + 1).
     source : Tensor
-        f on the cells, shape (b, n_x, n_y).
+        Source f on the cells, shape (b, n_x, n_y).
     spacing : (float, float)
         h along each axis.
 
     Returns
     -------
     tuple of Tensor
-        y at the face centres, as `particular_flux` returns it.
+        Flux y at the face centres, in the format of `particular_flux`.
     """
     first, second = particular_flux(source, spacing)
     return first + potential.diff(dim=2) / spacing[1], second - potential.diff(dim=1) / spacing[0]
@@ -98,18 +100,18 @@ def flux_term(coefficient: Tensor, values: Tensor, flux: tuple[Tensor, Tensor], 
     Parameters
     ----------
     coefficient : Tensor
-        a, shape (b, n_x, n_y).
+        Coefficient a, shape (b, n_x, n_y).
     values : Tensor
-        v at the nodes, shape (b, n_x + 1, n_y + 1).
+        Values of v at the nodes, shape (b, n_x + 1, n_y + 1).
     flux : (Tensor, Tensor)
-        y at the face centres, as `particular_flux` returns it.
+        Flux y at the face centres, in the format of `particular_flux`.
     spacing : (float, float)
         h along each axis.
 
     Returns
     -------
     Tensor
-        Shape (b, n_x, n_y).
+        Integral over each cell, shape (b, n_x, n_y).
     """
     hx, hy = spacing
     slope_x, slope_y = values.diff(dim=1), values.diff(dim=2)
@@ -129,7 +131,7 @@ def _mean(field: Tensor, dim: int) -> Tensor:
 
 
 class BoundLoss:
-    """Loss that is a guaranteed error bound: the bound of |||u - v|||, relative to |||target|||.
+    """Loss that is a guaranteed error bound: the bound on |||u - v|||, relative to |||target|||.
 
     Parameters
     ----------
@@ -142,9 +144,10 @@ class BoundLoss:
 
     Notes
     -----
-    Call as `loss(prediction, target, inputs)`, where the prediction (b, 2, n_x + 1, n_y + 1) has the values and the
-    stream function, the target has shape (b, 1, n_x + 1, n_y + 1), and the inputs (b, channels, n_x, n_y). The result
-    has one value per sample. The target only sets the scale.
+    With v the predicted values and u the exact solution, ||| . ||| is the energy norm. Call the loss as
+    `loss(prediction, target, inputs)`. The prediction (b, 2, n_x + 1, n_y + 1) contains the values and the stream
+    function, the target has shape (b, 1, n_x + 1, n_y + 1), and the inputs have shape (b, channels, n_x, n_y). The
+    result has one value per sample. The target is used for the scale only.
     """
 
     def __init__(
@@ -184,10 +187,10 @@ class CertifiedNetwork(nn.Module):
     Parameters
     ----------
     values : torch.nn.Module
-        Network from cell fields (b, fields, n) to nodal values (b, 1, n + 1) that vanish on the boundary.
+        Network that maps cell fields (b, fields, n) to nodal values (b, 1, n + 1) that vanish on the boundary.
     potential : torch.nn.Module
-        Network from nodal fields (b, 5, n + 1) to a stream function (b, 1, n + 1). Its inputs are a, y_0 and
-        a grad v - y_0.
+        Network that maps nodal fields (b, 5, n + 1) to a stream function (b, 1, n + 1). The five fields are the
+        coefficient a, the flux y_0 with div y_0 = -f, and a grad v - y_0 with the predicted values v.
     fields : sequence of str
         Fields of the problem that are input channels, in order: "coefficient", "source".
     source : float
@@ -195,9 +198,9 @@ class CertifiedNetwork(nn.Module):
 
     Notes
     -----
-    The model is for the unit square with zero boundary values. For a constant source and a box of another size, the
-    prediction is scaled as the solution is. Other differences from the training data make the bound larger, but it
-    stays guaranteed.
+    The model is for the unit square with zero boundary values. If the source is constant and the box is a square of
+    another size, the prediction is scaled like the solution. For other differences from the training data the bound
+    becomes larger, but it stays guaranteed.
     """
 
     def __init__(
@@ -212,7 +215,9 @@ class CertifiedNetwork(nn.Module):
         self.fields = _checked_fields(fields)
         self.source = float(source)
         if not math.isfinite(self.source) or self.source == 0:
-            raise InputError(f"source={source} must be finite and not zero, since predictions are scaled by it.")
+            raise InputError(
+                f"source={source} must be finite and not zero, since predictions are scaled by the source."
+            )
         self.values, self.potential = values, potential
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -227,7 +232,7 @@ class CertifiedNetwork(nn.Module):
         return torch.cat([values, potential], 1)
 
     def potential_inputs(self, inputs: Tensor, values: Tensor) -> Tensor:
-        """Return the inputs of the potential network: a, y_0 and a grad v - y_0 at the nodes, shape (b, 5, n + 1)."""
+        """Return the inputs (b, 5, n + 1) of the potential network: a, y_0 and a grad v - y_0 at the nodes."""
         a, f = _cell_fields(inputs, self.fields, 1.0, self.source)
         spacing = _spacing(inputs, (1.0, 1.0))
         v = values[:, 0]
@@ -237,7 +242,7 @@ class CertifiedNetwork(nn.Module):
         return _to_nodes(torch.stack([a, x, y, a * gradient_x - x, a * gradient_y - y], 1))
 
     def fit_normalizer(self, inputs: Tensor, targets: Tensor) -> None:
-        """Fit the normalisers of both networks to training data, if they have a `fit_normalizer`."""
+        """Fit the normalisers of both networks to training data, for networks that have the method `fit_normalizer`."""
         every = max(1, len(inputs) // PREDICT_BATCH_SIZE)  # a few samples suffice for the inputs of the potential
         seen = self.potential_inputs(inputs[::every], targets[::every])
         for network, data in (
@@ -313,7 +318,7 @@ class CertifiedMgNO(CertifiedNetwork):
     def __init__(self, *, fields: Sequence[str] = ("coefficient",), source: float = 1.0, **network: Any) -> None:
         own = [name for name in ("in_channels", "out_channels", "dim", "boundary", "layout") if name in network]
         if own:
-            raise InputError(f"{own[0]} is fixed in both networks of a CertifiedMgNO and cannot be set; leave it out.")
+            raise InputError(f"{own[0]} has a fixed value in both networks of a CertifiedMgNO; leave it out.")
         values = MgNO(len(fields), 1, dim=2, boundary="dirichlet", layout="cells->nodes", **network)
         potential = MgNO(_POTENTIAL_CHANNELS, 1, dim=2, boundary="neumann", layout="same", **network)
         super().__init__(values, potential, fields=fields, source=source)
@@ -325,7 +330,7 @@ class CertifiedMgNO(CertifiedNetwork):
 
     @classmethod
     def load(cls, name_or_path: Path | str) -> CertifiedMgNO:
-        """Load a network from a file, or by the name of one that ships with the package, in evaluation mode."""
+        """Load a network in evaluation mode, from a file or by the name of a network that ships with the package."""
         model = load_model(name_or_path)
         if not isinstance(model, cls):
             raise InputError(
@@ -335,7 +340,7 @@ class CertifiedMgNO(CertifiedNetwork):
 
 
 def _evaluated(model: nn.Module, inputs: Tensor) -> Tensor:
-    """Apply a network in evaluation mode, then restore its mode."""
+    """Apply a network in evaluation mode, and then restore the mode it had."""
     training = model.training
     try:
         model.eval()
@@ -345,7 +350,7 @@ def _evaluated(model: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def _to_nodes(cells: Tensor) -> Tensor:
-    """Average the cells (b, channel, n_x, n_y) around each node; boundary cells are repeated outwards."""
+    """Average the cells (b, channel, n_x, n_y) around each node, after repeating boundary cells outwards."""
     wide = pad(cells, (1, 1, 1, 1), mode="replicate")
     return _mean(_mean(wide, 2), 3)
 
@@ -355,7 +360,7 @@ def _checked_fields(fields: Sequence[str]) -> tuple[str, ...]:
         raise InputError(f"fields={fields!r} is a single name; give a list: [{fields!r}].")
     unknown = [name for name in fields if name not in _FIELDS]
     if unknown or not fields or len(set(fields)) < len(fields):
-        raise InputError(f"fields={tuple(fields)!r} must name some of {_FIELDS}, each once.")
+        raise InputError(f"fields={fields!r} must name some of {_FIELDS}, without repetition.")
     return tuple(fields)
 
 
@@ -363,8 +368,8 @@ def _cell_fields(inputs: Tensor, fields: tuple[str, ...], coefficient: float, so
     """Return coefficient and source from the input channels, or the given constants for missing channels."""
     if inputs.ndim != 4 or inputs.shape[1] != len(fields):
         raise InputError(
-            f"inputs have shape {tuple(inputs.shape)}, but the shape must be (b, {len(fields)}, n_x, n_y) for the "
-            f"fields {', '.join(fields)}."
+            f"inputs have shape {tuple(inputs.shape)}; give shape (b, {len(fields)}, n_x, n_y), with the channels "
+            f"{', '.join(fields)}."
         )
     channels = dict(zip(fields, inputs.unbind(1)))
     a, f = channels.get("coefficient"), channels.get("source")
@@ -380,11 +385,12 @@ def _spacing(inputs: Tensor, lengths: tuple[float, float]) -> tuple[float, float
 
 
 def _require_plain(problem: Diffusion) -> None:
-    """Check that equilibrium means div y = -f on every cell, and that the flux has a stream function."""
+    """Raise unless the flux is in equilibrium exactly if div y = -f on every cell, and has a stream function."""
     require_instance(problem, "the problem", Diffusion, "an sb.Diffusion problem")
     if problem.grid.dim != 2:
         raise InputError(
-            f"the flux head works in two dimensions, but the problem has {problem.grid.dim}; use sb.certify."
+            f"the flux head is for two dimensions, but the problem has {problem.grid.dim}; use sb.certify(problem, "
+            "values)."
         )
     dirichlet = all(isinstance(condition, Dirichlet) for condition in problem.boundary.values())
     plain = dirichlet and problem.solid is None and not bool(problem.reaction.any()) and problem.has_scalar_coefficient
@@ -395,5 +401,5 @@ def _require_plain(problem: Diffusion) -> None:
         )
 
 
-#: `BoundLoss` for the Darcy recipes: the coefficient is the input, the source is one, the box is the unit square.
+#: `BoundLoss` for the Darcy recipes: the coefficient is the input, the source is 1, and the box is the unit square.
 bound_loss = BoundLoss()

@@ -1,12 +1,12 @@
 """Geometric multigrid for lattice operators: operator-dependent interpolation, Galerkin operators, semicoarsening.
 
-Along each coarsened axis, every second point is a coarse point; the number of points is arbitrary. Interpolation is
-that of Dendy's black-box multigrid (see `kernels.interpolation`), which follows jumps of the coefficient. Axes along
-which neighbours are coupled much more weakly than along the strongest axis are not coarsened (semicoarsening:
+Along each coarsened axis, every second point is a coarse point; the number of points is arbitrary. The interpolation is
+that of Dendy's black-box multigrid (see `kernels.interpolation`), which follows jumps of the coefficient. An axis is
+not coarsened if neighbours are coupled much more weakly along it than along the strongest axis (semicoarsening:
 Trottenberg, Oosterlee, Schueller, "Multigrid" (2001), section 5.1).
 
-Walls (points without neighbours, inside solids) get a small conductance in the hierarchy. Otherwise fluid in narrow
-gaps without coarse points could not be interpolated, and iteration counts would grow with each refinement.
+Walls (points without neighbours, inside solids) get a small conductance in the hierarchy. Otherwise fluid points in
+narrow gaps without coarse points could not be interpolated, and iteration counts would grow with each refinement.
 """
 
 from __future__ import annotations
@@ -39,38 +39,38 @@ __all__ = [
     "with_conducting_walls",
 ]
 
-#: A lattice of at most this number of points (such as 11^2 or 5^3) is solved directly; winding channels are still
-#: resolved there.
+#: A lattice of at most this number of points (such as 11^2 or 5^3) is solved directly. Its points still resolve winding
+#: channels.
 COARSEST_POINTS = 128
 
 #: An axis of at most this number of points is not coarsened.
 SHORTEST_AXIS = 4
 
-#: An axis is not coarsened if its coupling is below this fraction of the strongest one: h / sqrt(a) differ by more than
-#: sqrt(2). Measured for constant coefficients: 6 to 7 iterations at any ratio; coarsening up to a ratio of 2 in
-#: h / sqrt(a) takes 9 iterations in two and 12 in three dimensions.
+#: An axis is not coarsened if its coupling is below this fraction of the strongest coupling, that is, if h / sqrt(a) of
+#: the two axes differ by more than a factor of sqrt(2). Measured for constant coefficients: 6 to 7 iterations at any
+#: ratio. If axes are coarsened up to a ratio of 2 in h / sqrt(a), 9 iterations in two and 12 in three dimensions.
 WEAK_COUPLING = 0.5
 
-#: Batches with fewer points in total keep the precision of the problem: single precision saves memory traffic, and
-#: small lattices have little. Measured on one thread: single precision loses 0.15 of 2.3 ms on 32^2 points and gains
-#: 0.4 of 6 ms on 128^2.
+#: Batches with fewer points in total keep the precision of the problem: single precision saves memory traffic, which is
+#: small for small lattices. Measured on one thread: single precision loses 0.15 of 2.3 ms on 32^2 points and gains 0.4
+#: of 6 ms on 128^2.
 SINGLE_PRECISION_POINTS = 8192
 
-#: Largest ratio of two conductances for cycles in single precision. Measured for round inclusions: at a ratio of 1e6,
-#: 10 iterations become 16; at 1e4 the count does not change.
+#: Largest ratio of two conductances for cycles in single precision. Measured for round inclusions: a ratio of 1e6
+#: raises the iterations from 10 to 16; a ratio of 1e4 does not change them.
 SINGLE_PRECISION_JUMP = 1e5
 
-#: Largest ratio of a diagonal entry to a conductance for which both stay in the range of single precision on all
-#: levels.
+#: Largest ratio of a diagonal entry to a conductance for which neither overflows or underflows in single precision on
+#: any level.
 SINGLE_PRECISION_RANGE = 1e15
 
-#: Smallest ratio of total absorption to total conductance of a floating component for cycles in single precision: the
-#: coarsest inverse amplifies round-off by the reciprocal. Measured: at 1e-10 some solves take hundreds of iterations,
-#: at 1e-8 up to four more than in double precision, from 1e-6 on none.
+#: Smallest ratio of total absorption to total conductance of a floating component for cycles in single precision. The
+#: coarsest inverse amplifies round-off by the reciprocal of this ratio. Measured: at 1e-10 some solves take hundreds of
+#: iterations; at 1e-8 up to four more than in double precision; from 1e-6 on no more than in double precision.
 SINGLE_PRECISION_EXCESS = 3e-8
 
 #: Largest ratio of consecutive conductances for which coarse operators couple nearest neighbours only. Measured on
-#: three axes: iterations grow from 4 to 5, near this ratio sometimes to 6, and at a ratio of 20 to 8; set-up and solve
+#: three axes: iterations grow from 4 to 5, sometimes to 6 near this ratio, and to 8 at a ratio of 20. Set-up and solve
 #: take 20% less time with 5 iterations, and the same time with 6. In two dimensions there is no gain.
 MAX_NEIGHBOUR_CONTRAST = 10.0
 
@@ -109,11 +109,12 @@ class LatticeLevel:
 
 
 class WalledCycle(Cycle):
-    """A V-cycle with weakly conducting walls, restricted to the fluid; on the walls it divides by the diagonal of A.
+    """A V-cycle with weakly conducting walls, restricted to the fluid; at wall points it divides by the diagonal of A.
 
-    Let the cycle approximate the inverse of F >= A from below. Its fluid part then approximates the inverse of the
-    Schur complement of F, which is at least the fluid part of A, from below. So the restriction stays symmetric and
-    definite, and the spectrum stays bounded by 1.
+    Let F be the operator with conducting walls, so that F >= A, and let the cycle approximate the inverse of F from
+    below. The fluid part of the cycle then approximates, also from below, the inverse of the Schur complement of F,
+    which is at least the fluid part of A. So the restriction stays symmetric and definite, and its spectrum stays
+    bounded by 1.
 
     Parameters
     ----------
@@ -138,7 +139,7 @@ class WalledCycle(Cycle):
     ) -> None:
         super().__init__(levels, coarsest, n, steps, dtype, scale)
         self.fluid = (~walls).to(self.dtype)
-        # a zero diagonal is an isolated fluid point, whose value is arbitrary
+        # isolated fluid points have a zero diagonal and arbitrary values
         self.inverse = torch.where(walls & (diagonal > 0), 1 / diagonal, 0.0)
         self._fluid_rhs = self.fluid.new_empty(0)
 
@@ -160,16 +161,16 @@ class WalledCycle(Cycle):
 
 
 class Coarsened(NamedTuple):
-    """A coarser level.
+    """The result of one coarsening step.
 
     Attributes
     ----------
     weights : Tensor
-        Interpolation weights from this level to the finer one, as in `kernels.transfer`.
+        Weights of the interpolation from the coarse level to the finer level, as in `kernels.transfer`.
     operator : LatticeOperator
         The coarse operator.
     survey : Survey
-        Row sums, conductance ranges and other statistics of the operator.
+        Row sums, conductance ranges and other statistics of the coarse operator.
     """
 
     weights: Tensor
@@ -177,8 +178,7 @@ class Coarsened(NamedTuple):
     survey: Survey
 
 
-#: Function (k, operator, survey, axes) that returns the level below the k-th one (0 is the finest), coarsened along
-#: axes.
+#: Function (k, operator, survey, axes) that coarsens level k (0 is the finest) along `axes`, and returns level k + 1.
 Coarsening = Callable[[int, LatticeOperator, Survey, tuple[bool, bool, bool]], Coarsened]
 
 
@@ -191,12 +191,12 @@ def galerkin_coarsening(k: int, operator: LatticeOperator, survey: Survey, axes:
 
 
 def cheapest_coarsening(k: int, operator: LatticeOperator, survey: Survey, axes: tuple[bool, bool, bool]) -> Coarsened:
-    """Return a nearest-neighbour coarse operator where it is accurate enough, else P^T A P.
+    """Return a nearest-neighbour coarse operator where it is accurate enough, and P^T A P otherwise.
 
-    The nearest-neighbour operator needs three axes, a fine operator that couples nearest neighbours only, and mild
-    contrast. It is not used where a strongly coupled axis stays uncoarsened, for example because it is short: smoothing
-    hardly reduces errors there and does not make up for the less accurate operator (measured: up to 50 iterations
-    instead of 21).
+    The nearest-neighbour operator requires three axes, a fine operator that couples nearest neighbours only, and a mild
+    contrast of the conductances. It is not used where a strongly coupled axis stays uncoarsened, for example because
+    the axis is short: there smoothing hardly reduces errors, and does not make up for the less accurate operator
+    (measured: up to 50 iterations instead of 21).
     """
     fine = operator.offsets, operator.conductance, operator.absorption, axes
     mild = len(operator.offsets) == 3 and couples_neighbours(operator.offsets)
@@ -217,16 +217,16 @@ def lattice_cycle(
 ) -> Cycle:
     """Set up a V-cycle for a lattice operator.
 
-    The hierarchy is set up in the precision in which it is applied if the coefficients allow it, else in double
-    precision.
+    The hierarchy is computed in the precision in which it is applied if the coefficients allow this, and in double
+    precision otherwise.
 
     Parameters
     ----------
     operator : LatticeOperator
         Symmetric positive semi-definite operator with a positive diagonal.
     steps : int or sequence of tuple of float
-        Number of Chebyshev smoothing steps; or the step lengths of each level, the last of which serve all levels
-        below.
+        Number of Chebyshev smoothing steps; or one tuple of step lengths per level, where the last tuple also applies
+        to all coarser levels.
     precision : {"auto", "double"}
         "auto" applies the cycle in single precision where that is faster and safe; "double" never does.
     coarsen : callable
@@ -256,7 +256,7 @@ def lattice_cycle(
     levels: list[LatticeLevel] = []
     while (axes := axes_to_coarsen(current, survey)) is not None:
         weights, coarse, coarse_survey = coarsen(len(levels), current, survey, axes)
-        # a zero row is a floating component that has shrunk to one point, which needs no smoothing
+        # a floating component that has shrunk to one point has a zero row and needs no smoothing
         inverse_row_sums = survey.absolute.reciprocal_().nan_to_num_(posinf=0.0).to(dtype)
         levels.append(LatticeLevel(current.to(dtype), inverse_row_sums, axes, lattice.interleaved(weights.to(dtype))))
         current, survey = coarse, coarse_survey
@@ -271,7 +271,7 @@ def lattice_cycle(
 
 
 def _suits_single_precision(survey: Survey, entry: Tensor) -> bool:
-    """Check that no sample is almost singular or has entries too far apart; `entry` (b,) are the largest ones."""
+    """Check that no sample is almost singular or has too large a contrast; `entry` (b,) has the largest entries."""
     smallest, largest = survey.conductances[..., 2].amin(1), survey.conductances[..., 3].amax(1)
     near = (largest <= SINGLE_PRECISION_JUMP * smallest) & (entry <= SINGLE_PRECISION_RANGE * smallest)
     total = survey.conductances[..., 0].sum(1)
@@ -286,14 +286,14 @@ def _scaled_operator(operator: LatticeOperator, scale: Tensor, dtype: torch.dtyp
 
 
 def _scaled(field: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """Multiply a field (b, ...) by one factor per sample and convert it; unchanged if it has the dtype already."""
+    """Multiply a field (b, ...) by one factor per sample and convert it; without effect if the dtype matches."""
     return field if field.dtype == dtype else scaled_copy(field, scale, new_field(field, dtype=dtype))
 
 
 def walls_of(operator: LatticeOperator, survey: Survey) -> Tensor | None:
-    """Return the mask of points without neighbours, shape (b, x, y, z).
+    """Return the mask of wall points, which have no neighbours, shape (b, x, y, z).
 
-    None if all of them lie on sides of the box, as Dirichlet nodes do.
+    The result is None if all of them lie on sides of the box, as Dirichlet nodes do.
     """
     if not bool(survey.isolated.any()):
         return None
@@ -333,7 +333,7 @@ def axes_to_coarsen(operator: LatticeOperator, survey: Survey) -> tuple[bool, bo
 
 
 def _strongest_axis_uncoarsened(operator: LatticeOperator, survey: Survey, axes: tuple[bool, bool, bool]) -> bool:
-    """Whether, in some sample, an axis is coupled much more strongly than all coarsened axes."""
+    """Return whether, in some sample, an axis is coupled much more strongly than all coarsened axes."""
     coupling = _couplings(operator, survey)
     return bool((coupling[torch.tensor(axes)].amax(0) < WEAK_COUPLING * coupling.amax(0)).any())
 
@@ -347,7 +347,7 @@ def _couplings(operator: LatticeOperator, survey: Survey) -> Tensor:
 def _coupling(offsets: lattice.Offsets, conductances: Tensor, axis: int) -> Tensor:
     """Return the mean conductance along an axis, shape (b,).
 
-    Diagonal couplings count too: on coarse levels the couplings on the axis itself may cancel.
+    Diagonal couplings are included: on coarse levels, couplings along the axis itself may cancel.
     """
     across = conductances[:, [k for k, offset in enumerate(offsets) if offset[axis]]]
     if across.shape[1] == 0:

@@ -1,8 +1,8 @@
-"""A network as preconditioner of flexible conjugate gradients.
+"""A network as a preconditioner of flexible conjugate gradients.
 
-The network predicts the solution whose source is the residual. The prediction need not be linear or symmetric: flexible
-conjugate gradients (Notay, SIAM J. Sci. Comput. 22 (2000) 1444-1460) take the best step along any direction. A poor
-network costs iterations, never accuracy; with smoothing steps, it is never worse than the smoothing alone.
+The network takes the residual as source and predicts the solution. The prediction need not be linear or symmetric:
+flexible conjugate gradients (Notay, SIAM J. Sci. Comput. 22 (2000) 1444-1460) take the best step along any direction. A
+poor network costs iterations, never accuracy. With smoothing steps, the result is never worse than smoothing alone.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ __all__ = ["NetworkPreconditioner", "network_preconditioner"]
 
 
 def network_preconditioner(model: nn.Module, problem: Any, *, sweeps: int = 1) -> NetworkPreconditioner:
-    """Return a network as approximate inverse of the discrete equations of a problem.
+    """Return a network as an approximate inverse of the discrete equations of a problem.
 
     Parameters
     ----------
     model : torch.nn.Module
         Network whose input includes a right-hand side: an `MgNO` with "source" among its `fields`, or any module that
-        maps a nodal field (b, 1, nodes that are not on Dirichlet sides) to one of the same shape, such as
+        maps a nodal field (b, 1, nodes that are not on Dirichlet sides) to a field of the same shape, such as
         `poisson_cycle`.
     problem : Diffusion or Solver
         The problem, or a solver prepared for it.
@@ -62,7 +62,7 @@ def network_preconditioner(model: nn.Module, problem: Any, *, sweeps: int = 1) -
     problem = getattr(problem, "problem", problem)
     if not isinstance(problem, Diffusion):
         raise InputError(
-            f"problem must be a Diffusion problem or a Solver of one, but is of type {type(problem).__name__}."
+            f"problem is a {type(problem).__name__}; give an sb.Diffusion problem or a solver from sb.prepare(problem)."
         )
     require_count(sweeps, "sweeps", 0)
     return NetworkPreconditioner(model, problem, sweeps)
@@ -71,8 +71,8 @@ def network_preconditioner(model: nn.Module, problem: Any, *, sweeps: int = 1) -
 class NetworkPreconditioner(LinearOperator):
     """Two-level preconditioner: smoothing, a network applied to the remaining residual, smoothing.
 
-    The residual is divided by the volume of each node and scaled to a mean square of one, so that the network always
-    gets sources of size one.
+    The residual is divided by the volume of each node and scaled to a mean square of one, so that the source given to
+    the network always has size one.
     """
 
     symmetric = False
@@ -85,9 +85,9 @@ class NetworkPreconditioner(LinearOperator):
         self.fields: tuple[str, ...] = tuple(getattr(model, "fields", ("source",)))
         if "source" not in self.fields:
             raise InputError(
-                f"the network takes {', '.join(self.fields)} but not a right-hand side, so it cannot precondition; "
-                "train one with 'source' among its fields, or use this one as initial guess: "
-                "sb.solve(problem, x0=model)."
+                f"the network takes {', '.join(self.fields)} but not a right-hand side, so it cannot be a "
+                "preconditioner; train a network with 'source' among its fields, or use this one for an initial "
+                "guess: sb.solve(problem, x0=model)."
             )
         self.on_cells = getattr(model, "layout", "same") == "cells->nodes"
         with torch.no_grad():
@@ -120,7 +120,7 @@ class NetworkPreconditioner(LinearOperator):
         return (size * correction).view(x.shape)
 
     def _best_step(self, d: Tensor, r: Tensor) -> Tensor:
-        """Return the multiple of a direction with the least energy error; zero where it is not defined."""
+        """Return the multiple of the direction d with the least energy error; zero where the step is not defined."""
         curvature = self.operator.energy_into(d.contiguous(), torch.empty_like(d))
         slope = (d * r).sum(1)
         usable = (curvature > 0) & torch.isfinite(slope / curvature)
@@ -146,7 +146,10 @@ class NetworkPreconditioner(LinearOperator):
         answer = self._evaluate(x)
         expected = (len(x), 1, *(self.problem.node_shape if self.on_cells else inputs.shape[1:]))
         if tuple(answer.shape) != expected:
-            raise InputError(f"the output of the network has shape {tuple(answer.shape)}; it must be {expected}.")
+            raise InputError(
+                f"the output of the network has shape {tuple(answer.shape)}; return shape {expected} from its "
+                "forward()."
+            )
         values = answer[:, 0].to(nodes)
         if not self.on_cells:
             full = torch.zeros_like(nodes)
@@ -166,7 +169,8 @@ class NetworkPreconditioner(LinearOperator):
         """Return a field of the problem on the cells or nodes of the network's input, shape (1 or b, ...)."""
         if name == "coefficient" and not self.problem.has_scalar_coefficient:
             raise InputError(
-                "the network takes a scalar coefficient, but that of the problem differs between the axes."
+                "the network takes a scalar coefficient, but the coefficient of the problem differs between the axes; "
+                "use sb.prepare(problem).as_preconditioner()."
             )
         field = self.problem.coefficient[0] if name == "coefficient" else getattr(self.problem, name)
         cells = self.problem.samples(field)

@@ -1,8 +1,9 @@
 """MgNO, a neural operator whose linear maps are multigrid cycles of convolutions.
 
-A layer is u <- sigma(W u + K u + b), where W is a `ConvolutionCycle`, K multiplies the channels at each node by a
-matrix, and sigma is the GELU. The last map is linear. Axes are (b, channel, *space). Reference: He, Liu, Xu, "MgNO:
-Efficient parameterization of linear operators via multigrid", ICLR 2024, arXiv:2310.19809, equations 1 to 8.
+A layer maps u to sigma(W u + K u + b), where W is a `ConvolutionCycle`, K multiplies the channels at each node by a
+matrix, b is a bias, and sigma is the GELU function. The last map is linear. Tensors have the axes (b, channel, *space).
+Reference: He, Liu, Xu, "MgNO: Efficient parameterization of linear operators via multigrid", ICLR 2024,
+arXiv:2310.19809, equations 1 to 8.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MgNO", "jsonable", "require_normalization"]
 
-#: Lattices of input and output: n cells and n + 1 nodes of a box, or the same lattice.
+#: Lattices of input and output: n cells along each axis to n + 1 nodes, or the same lattice.
 LAYOUTS = ("cells->nodes", "same")
 #: Normalisation with weights that do not depend on the lattice.
 NORMALIZATIONS = ("scalar", "none")
@@ -48,7 +49,7 @@ PREDICT_BATCH_SIZE = 32
 
 
 class _Layer(nn.Module):
-    """sigma(norm(W u) + K u + b)."""
+    """One layer, the map u -> sigma(norm(W u) + K u + b)."""
 
     def __init__(self, cycle: ConvolutionCycle, local: nn.Module | None) -> None:
         super().__init__()
@@ -73,7 +74,7 @@ class MgNO(nn.Module):
     boundary : str
         Padding of the convolutions: "dirichlet" (zeros), "neumann" (reflection) or "periodic" (wrap around).
     channels : int or sequence of int
-        Channels of the layers: one number for all levels, or one per level (finest first).
+        Channels of the layers: one value for all levels, or one per level (finest first).
     layers : int
         Number of nonlinear layers.
     layout : str or None
@@ -81,19 +82,19 @@ class MgNO(nn.Module):
         n - 1 interior nodes; the output has n + 1 nodes and is exactly zero on the boundary. "same": input and output
         are on the same lattice.
     increment : bool
-        Whether the network predicts the change of the last `out_channels` input channels (for time steps).
+        Whether the network predicts the change of the last `out_channels` input channels, for time steps.
     fields : sequence of str
         Fields of the problem that `predict` uses as input channels, in order: "coefficient", "source", "reaction".
     normalization : sequence of str
         Normalisation of input and target, each "scalar" (one mean and deviation per channel) or "none". Both are the
         identity until `fit_normalizer` is called.
     local : bool
-        Whether layers have K and b.
+        Whether layers have the terms K u and b.
     gain : float or str
-        Initial standard deviation of the layer weights, times the square root of the number of terms they sum. "torch"
-        is the default initialisation of torch (as published), equivalent to 0.58, and to 0.29 for prolongations. With
-        it the contribution of the coarsest level starts a thousand times smaller than the rest, and the network is slow
-        to learn how distant points depend on each other.
+        Initial standard deviation of the layer weights, multiplied by the square root of the number of terms in each
+        sum. "torch" is the default initialisation of torch (as in the paper), equivalent to a gain of 0.58, and of 0.29
+        for prolongations. With "torch", the contribution of the coarsest level is initially a thousand times smaller
+        than the others, and the network is slow to learn how distant points depend on each other.
     **cycle
         Options of all cycles: `levels`, `pre`, `post`, `residual`, `coarse_start`, `shared`, `bias`, `alignment`,
         `kernel` and `wrapped`, see `ConvolutionCycle`.
@@ -154,9 +155,13 @@ class MgNO(nn.Module):
         default_layout = "cells->nodes" if boundary == "dirichlet" else "same"
         self.layout = default_layout if layout is None else require_choice(layout, "layout", LAYOUTS)
         if self.layout == "cells->nodes" and boundary != "dirichlet":
-            raise InputError(f"layout 'cells->nodes' puts zeros on the boundary; with {boundary!r} use 'same'.")
+            raise InputError(
+                f"layout 'cells->nodes' sets zeros on the boundary; with boundary={boundary!r} use layout='same'."
+            )
         if increment and (self.layout != "same" or in_channels < out_channels):
-            raise InputError("increment=True needs layout='same' and out_channels <= in_channels.")
+            raise InputError(
+                "increment=True predicts changes of input channels; use layout='same' and out_channels <= in_channels."
+            )
         number = isinstance(gain, int | float) and not isinstance(gain, bool) and 0 < gain < float("inf")
         if gain != "torch" and not number:
             raise InputError(f"gain={gain!r} must be a positive number, or 'torch'.")
@@ -205,7 +210,7 @@ class MgNO(nn.Module):
         return u + x[:, -self.out_channels :] if self.increment else u
 
     def fit_normalizer(self, x: Tensor, y: Tensor) -> None:
-        """Set the means and deviations of the normalisers from inputs and targets of the training split only."""
+        """Set means and standard deviations of the normalisers from inputs and targets of the training split only."""
         for fields, channels, name in ((x, self.in_channels, "inputs"), (y, self.out_channels, "targets")):
             if fields.ndim != self.dim + 2 or fields.shape[1] != channels:
                 raise InputError(
@@ -223,9 +228,9 @@ class MgNO(nn.Module):
     def predict(self, problem: Diffusion) -> Tensor:
         """Predict the nodal values of the solution of a diffusion problem, shape (batch..., n + 1), in float64.
 
-        Prescribed values are inserted on Dirichlet sides, so that the result can be certified. The network only sees
-        `fields`: other data (source, size of the box, boundary values) are assumed to be as in training. Where they
-        differ, the prediction is inaccurate; `sb.certify` bounds its error.
+        Prescribed values are inserted on Dirichlet sides, so that the result can be certified. The network takes only
+        `fields` from the problem; it assumes that all other data (source, size of the box, boundary values) are as in
+        training. If they differ, the prediction is inaccurate; `sb.certify` bounds its error.
         """
         weight = next(self.parameters())
         x = self._input(problem).to(dtype=weight.dtype, device=weight.device)
@@ -238,13 +243,14 @@ class MgNO(nn.Module):
         if nodes.shape[1] != 1 or nodes.shape[2:] != problem.node_shape:
             found, needed = tuple(nodes.shape[1:]), (1, *problem.node_shape)
             raise InputError(
-                f"the network predicts shape {found}, but nodal values of the problem have shape {needed}."
+                f"the network predicts shape {found}, but nodal values of the problem have shape {needed}; use a grid "
+                "for which the shapes agree, or another layout of the network."
             )
         values = nodes.to(dtype=torch.float64, device=problem.device).reshape(*problem.batch_shape, *problem.node_shape)
         return problem.to(torch.float64).impose_boundary(values)
 
     def as_preconditioner(self, problem: Any, *, sweeps: int = 1) -> NetworkPreconditioner:
-        """Return the network as preconditioner of flexible conjugate gradients, see `network_preconditioner`."""
+        """Return the network as a preconditioner of flexible conjugate gradients; see `network_preconditioner`."""
         from sciml_bounds.multigrid._learned_preconditioner import network_preconditioner
 
         return network_preconditioner(self, problem, sweeps=sweeps)
@@ -255,7 +261,7 @@ class MgNO(nn.Module):
 
     @classmethod
     def load(cls, name_or_path: Path | str) -> MgNO:
-        """Load a network from a file, or by the name of one that ships with the package, in evaluation mode."""
+        """Load a network in evaluation mode, from a file or by the name of a network that ships with the package."""
         model = load_model(name_or_path)
         if not isinstance(model, cls):
             raise InputError(
@@ -281,12 +287,13 @@ class MgNO(nn.Module):
             )
         if len(self.fields) != self.in_channels:
             raise InputError(
-                f"fields={self.fields} has {len(self.fields)} names for {self.in_channels} input channels; give one "
-                "per channel."
+                f"fields={self.fields} has {len(self.fields)} names, but the network has {self.in_channels} input "
+                "channels; give one name per channel."
             )
         if "coefficient" in self.fields and not problem.has_scalar_coefficient:
             raise InputError(
-                "the network takes a scalar coefficient, but that of the problem differs between the axes."
+                "the network takes a scalar coefficient, but the coefficient of the problem differs between the axes; "
+                "use sb.solve(problem)."
             )
         cells = (*problem.batch_shape, *problem.grid.shape)
         parts = [problem.coefficient[0] if name == "coefficient" else getattr(problem, name) for name in self.fields]
@@ -299,7 +306,7 @@ class MgNO(nn.Module):
         check_values(x, next(self.parameters()), training=self.training)
 
     def _check_cells(self, cells: int) -> None:
-        """Check that the grid is fine enough, with a message about its cells (not the nodes of the cycles)."""
+        """Check that the grid has enough cells; the error message counts cells, not the nodes of the cycles."""
         cycle: Any = self.layers[0].cycle
         if cells > cycle.smallest(cycle.depth):
             return
@@ -318,7 +325,7 @@ def _matrix(channels: int, out: int, dim: int, *, bias: bool) -> nn.Module:
 
 @torch.no_grad()
 def _draw(layers: nn.Module, gain: float) -> None:
-    """Redraw the weights of all convolutions so that each scales the size of its input by about `gain`."""
+    """Redraw the weights of all convolutions such that the output is about `gain` times as large as the input."""
     for module in layers.modules():
         if not isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | _TRANSPOSED):
             continue

@@ -23,7 +23,7 @@ Axes = tuple[bool, bool, bool]
 
 
 def couples_neighbours(offsets: lattice.Offsets) -> bool:
-    """Whether only nearest neighbours are coupled."""
+    """Return whether only nearest neighbours are coupled."""
     return all(sum(map(abs, offset)) == 1 for offset in offsets)
 
 
@@ -38,7 +38,7 @@ def neighbour_operator(operator: LatticeOperator, axes: Axes, weights: Tensor, d
     axes : tuple of bool
         Which axes are coarsened.
     weights, defect : Tensor
-        Interpolation, as returned by `kernels.interpolation.interpolation_weights`.
+        Interpolation weights and their defect, as returned by `kernels.interpolation.interpolation_weights`.
     """
     T = weights.new_empty((len(operator.offsets), *weights.shape[1:]))
     for offset, fine, coarse in zip(operator.offsets, operator.conductance, T):
@@ -52,7 +52,7 @@ def neighbour_operator(operator: LatticeOperator, axes: Axes, weights: Tensor, d
 
 
 def halves(t: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Split conductances (b, x, y, z) along an axis into those of the first and second halves of the coarse edges.
+    """Split the conductances (b, x, y, z) along an axis into the first and the second halves of the coarse edges.
 
     There may be one more first half than second halves: the last even point has no odd point after it.
     """
@@ -61,7 +61,7 @@ def halves(t: Tensor, axis: int) -> tuple[Tensor, Tensor]:
 
 
 def in_series(first: Tensor, second: Tensor, axis: int) -> Tensor:
-    """Return the conductance of two nonnegative conductances in series; zero where there is no second one."""
+    """Return the conductance of two nonnegative conductances in series; zero where there is no second conductance."""
     whole, unpaired = second.shape[1 + axis], first.shape[1 + axis] - second.shape[1 + axis]
     paired = first.narrow(1 + axis, 0, whole)
     tiny = torch.finfo(first.dtype).tiny
@@ -77,7 +77,7 @@ def in_series(first: Tensor, second: Tensor, axis: int) -> Tensor:
 
 
 def absorbed(operator: LatticeOperator, axes: Axes, weights: Tensor, defect: Tensor) -> Tensor:
-    """Compute the absorption of the coarse points, max(P^T A P 1, 0)."""
+    """Return the absorption at the coarse points, max(P^T A P 1, 0), where P is the interpolation."""
     offsets, T, c = operator.offsets, operator.conductance, operator.absorption
     if needs_gradient(T, c):
         of_ones = lattice.lattice_product(offsets, T, c, 1 - defect)

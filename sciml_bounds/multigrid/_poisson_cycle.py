@@ -1,8 +1,8 @@
-"""A cycle of convolutions with hand-set weights: geometric multigrid for -Laplace(u) = f.
+"""A cycle of convolutions with fixed weights: geometric multigrid for -Laplace(u) = f.
 
-A is the (2 dim + 1)-point stencil on each level, S a damped Jacobi step, R full weighting, and P linear interpolation.
-The residual is restricted, and coarse levels start from zero. Reference: Trottenberg, Oosterlee, Schueller, "Multigrid"
-(2001), sections 2.1 to 2.4; smoothing factors: section 2.9.
+A is the stencil of 2 dim + 1 points on each level, S a damped Jacobi step, R full weighting, and P linear
+interpolation. The residual is restricted, and coarse levels start from zero. Reference: Trottenberg, Oosterlee,
+Schueller, "Multigrid" (2001), sections 2.1 to 2.4; smoothing factors: section 2.9.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sciml_bounds.multigrid._convolution_cycle import ConvolutionCycle, CycleLev
 
 __all__ = ["SMOOTHERS", "poisson_cycle", "poisson_operator"]
 
-#: Damping of the smoothing steps: the same for all, or from the zeros of a Chebyshev polynomial.
+#: Damping of the smoothing steps: the same factor for all steps, or factors from the zeros of a Chebyshev polynomial.
 SMOOTHERS = ("richardson", "chebyshev")
 
 
@@ -43,12 +43,13 @@ def poisson_cycle(
     dim : int
         Number of axes, 1 to 3.
     boundary : str
-        "dirichlet", "neumann" or "periodic"; the last two determine u up to a constant.
+        "dirichlet", "neumann" or "periodic"; with the last two, u is determined up to a constant only.
     pre, post : int
         Smoothing steps before and after the coarse correction; `pre` is at least one.
     smoother : str
-        "richardson" (best constant damping) or "chebyshev" (best polynomial), both for the modes that the coarse level
-        cannot represent: the eigenvalues of D^-1 A in [1 / dim, 2].
+        Damping factors: "richardson" (the best constant factor) or "chebyshev" (the best polynomial), both for the
+        modes that the coarse level cannot represent, with eigenvalues of D^-1 A in [1 / dim, 2], where D is the
+        diagonal of A.
 
     Examples
     --------
@@ -84,7 +85,7 @@ def poisson_cycle(
 
 
 def poisson_operator(cells: int, *, dim: int = 2, boundary: str = "dirichlet") -> nn.Module:
-    """Return the operator of the finest level of `poisson_cycle`: -Laplace by second differences."""
+    """Return -Laplace by second differences, the operator of the finest level of `poisson_cycle`."""
     operator = ConvolutionCycle(1, 1, dim=dim, boundary=boundary, levels=1, pre=1).double()
     _set_kernel(operator.hierarchy[0].smoothers[0], _stencil(dim, 1 / cells))
     return operator

@@ -1,9 +1,10 @@
-"""The published MgNO networks, as built by the code of the paper (commit 3a68a90 of `xlliu2017/MgNO`).
+"""The published MgNO networks, as in the code of the paper (commit 3a68a90 of `xlliu2017/MgNO`).
 
-Where the paper and its code differ, we follow the code. It restricts the raw data, starts coarse levels from a learnt
-restriction of u, pads prolongations with zeros even for periodic fields, and uses the default initialisation of torch.
-The numbers of parameters agree with the code: 572,661 (Darcy rough and multiscale), 678,093 (Darcy smooth), 783,876
-(pipe), 2,885,194 (Navier-Stokes; 1,740,800 of them in layer norms) and 5,351,806 (Helmholtz; 11,241 of them unused).
+Where the paper and its code differ, we follow the code. The code restricts the data f instead of the residual, starts
+coarse levels from a learnt restriction of u, pads prolongations with zeros even for periodic fields, and uses the
+default initialisation of torch. The numbers of parameters agree with the code: 572,661 (Darcy rough and multiscale),
+678,093 (Darcy smooth), 783,876 (pipe), 2,885,194 (Navier-Stokes; 1,740,800 of them in layer norms) and 5,351,806
+(Helmholtz; 11,241 of them unused).
 """
 
 from __future__ import annotations

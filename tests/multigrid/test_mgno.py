@@ -216,11 +216,11 @@ def test_bad_options_are_one_sentence(options, words):
     [
         ({"norm": "levels"}, "size"),
         ({"normalization": ("scalar", "pointwise")}, "size"),
-        ({"normalization": ("scalar",)}, "kinds"),
+        ({"normalization": ("scalar",)}, "normalization input target"),
         ({"norm": "batch", "size": (8, 8)}, "norm 'batch'"),
         ({"head": "mlp"}, "head 'mlp'"),
-        ({"size": (8,)}, "2 axes"),
-        ({"size": 8}, "size=8 2 points axes"),
+        ({"size": (8,)}, "size 2"),
+        ({"size": 8}, "size=8 2 points"),
     ],
 )
 def test_bad_options_of_published_networks_are_one_sentence(options, words):
