@@ -1,8 +1,8 @@
-"""Connected components of the fluid cells, and solvability of the problem on them.
+"""Connected components of the fluid cells, and the condition for a solution on each component.
 
 Cells are connected through faces only, since no flux passes through a common vertex (or, in three dimensions, edge). A
-component floats if nothing fixes the level of u on it: no Dirichlet face, no Robin face with alpha > 0, no reaction.
-Then its sources must balance.
+component floats if u is determined on it up to a constant only: it has no Dirichlet face, no Robin face with alpha > 0,
+and no reaction. Then a solution exists only if the sources on the component balance.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from sciml_bounds.errors import InputError
 
 __all__ = ["Components", "add_on_sides", "cell_graph", "check_balance", "find_components", "mean_excess"]
 
-#: Tolerance for the imbalance of a floating component, in round-offs of the absolute sum of its sources.
+#: Tolerance for the imbalance of a floating component, in units of the round-off of the sum of |sources|.
 BALANCE_TOL = 1e4
 
-#: Number of partial sums per component, as summing millions of cells in sequence accumulates round-off.
+#: Number of partial sums per component. Summing millions of cells one after the other would accumulate round-off.
 PARTIAL_SUMS = 1024
 
 
@@ -35,17 +35,17 @@ class Components:
     Attributes
     ----------
     labels : Tensor of int64 (s, n)
-        Number of the component of each cell, distinct in the s samples; -1 in solids. s is 1 if all samples have the
-        same components.
+        Index of the component of each cell, with distinct indices in the s samples; -1 in solids. s is 1 if all samples
+        have the same components.
     floating : Tensor of bool (components,)
-        Whether the component floats.
+        Whether each component floats.
     """
 
     labels: Tensor
     floating: Tensor
 
     def for_batch(self, batch: int) -> Components:
-        """Return the components repeated for every sample of a batch, with distinct numbers."""
+        """Return the components repeated for every sample of a batch, with distinct indices."""
         if len(self.labels) == batch:
             return self
         count = len(self.floating)
@@ -54,7 +54,7 @@ class Components:
         return Components(labels, self.floating.repeat(batch))
 
     def sums(self, field: Tensor) -> Tensor:
-        """Sum a field (s, n) over each component."""
+        """Return the sum of a field (s, n) over each component."""
         fluid, count = self.labels >= 0, len(self.floating)
         parts = PARTIAL_SUMS if count * PARTIAL_SUMS <= fluid.numel() else 1
         part = torch.arange(fluid[0].numel(), device=fluid.device).remainder_(parts).view(fluid[0].shape)
@@ -64,16 +64,16 @@ class Components:
 
 
 def find_components(fluid: Tensor, periodic: tuple[bool, ...], fixed: Tensor) -> Components:
-    """Return the components of the fluid and whether they float.
+    """Return the components of the fluid, and which of them float.
 
     Parameters
     ----------
     fluid : Tensor of bool (s, n)
-        The cells of the domain.
+        Mask of the fluid cells.
     periodic : tuple of bool
         Whether each axis is periodic.
     fixed : Tensor of bool (s, n)
-        The cells that fix the level of the solution in their component.
+        Mask of the cells at which u is fixed, by a Dirichlet or Robin side or by a reaction.
     """
     labels = _labels(fluid, periodic)
     count = int(labels.max()) + 1
@@ -83,7 +83,7 @@ def find_components(fluid: Tensor, periodic: tuple[bool, ...], fixed: Tensor) ->
 
 
 def add_on_sides(cells: Tensor, sides: Iterable[tuple[int, int, Tensor]]) -> Tensor:
-    """Add side fields, given as (axis, end, field), to the adjacent cells (s, n); for booleans this is "or"."""
+    """Add side fields, given as (axis, end, field), to the adjacent cells (s, n); for booleans use "or"."""
     for axis, end, faces in sides:
         cells = cells.expand(max(len(cells), len(faces)), *cells.shape[1:]).clone()
         cells.select(1 + axis, -end).add_(faces)
@@ -91,19 +91,19 @@ def add_on_sides(cells: Tensor, sides: Iterable[tuple[int, int, Tensor]]) -> Ten
 
 
 def check_balance(components: Components, supply: Tensor, size: Tensor) -> None:
-    """Raise unless the sources balance on every floating component, as they must for a solution to exist.
+    """Raise unless sources and boundary fluxes sum to zero on every floating component, so that a solution exists.
 
     Parameters
     ----------
     components : Components
         Components of the fluid.
     supply, size : Tensor (s, n)
-        Supply of each cell by sources and fluxes through sides, and the sum of their magnitudes.
+        Sum of the sources of each cell and the fluxes into it through sides, and the sum of their absolute values.
 
     Raises
     ------
     InputError
-        If a floating component is out of balance.
+        If the sum over a floating component is not zero.
     """
     repeated = components.for_batch(max(len(supply), len(components.labels)))
     total, scale = repeated.sums(supply), repeated.sums(size)
@@ -113,14 +113,14 @@ def check_balance(components: Components, supply: Tensor, size: Tensor) -> None:
         number = int(torch.nonzero(bad)[0])
         part = "the domain" if len(components.floating) == 1 else f"component {number} of the fluid"
         raise InputError(
-            f"sources and boundary fluxes of {part} sum to {float(total[number]):.6g}, but they must sum to zero, as "
-            "nothing there fixes the level of u (only Neumann or periodic sides, and no reaction); subtract the mean "
-            "from the source."
+            f"sources and boundary fluxes of {part} sum to {float(total[number]):.6g}, but they must sum to zero, "
+            "since nothing there fixes the level of u (only Neumann or periodic sides, and no reaction); subtract the "
+            "mean from the source."
         )
 
 
 def mean_excess(components: Components, supply: Tensor) -> Tensor:
-    """Return in each cell the mean supply of its component if that floats, otherwise zero, shape (s, n)."""
+    """Return in each cell the mean of `supply` over its component if the component floats, else zero; shape (s, n)."""
     components = components.for_batch(max(len(supply), len(components.labels)))
     cells = components.sums((components.labels >= 0).to(supply.dtype))
     mean = torch.where(components.floating, components.sums(supply) / cells, 0.0)
@@ -130,7 +130,7 @@ def mean_excess(components: Components, supply: Tensor) -> Tensor:
 def cell_graph(
     fluid: np.ndarray[Any, Any], periodic: tuple[bool, ...]
 ) -> tuple[scipy.sparse.csr_array, np.ndarray[Any, Any]]:
-    """Return the face-adjacency matrix of the fluid cells of one sample, and the cell numbers (-1 in solids)."""
+    """Return the face-adjacency matrix of the fluid cells of one sample, and the cell indices (-1 in solids)."""
     count = int(np.count_nonzero(fluid))
     numbers = np.full(fluid.shape, -1, dtype=np.int64)
     numbers[fluid] = np.arange(count)

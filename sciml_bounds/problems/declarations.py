@@ -1,4 +1,4 @@
-"""Tests of declared properties of densities and sources on samples, which can refute but not prove them."""
+"""Tests of declared properties of densities and sources on samples. Samples can refute a property, but not prove it."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ __all__ = ["check_declarations", "require_balance"]
 #: Standard deviations of the sampled values and gradients.
 SAMPLE_SIZES = (1e-2, 0.1, 0.3, 1.0, 3.0)
 
-#: Largest argument of a profile or potential that is sampled.
+#: Largest sampled argument of a profile or potential.
 MAX_ARGUMENT = 30.0
 
-#: Tolerance for the round-off of eigenvalues of second derivatives, relative to the largest.
+#: Tolerance for the round-off of eigenvalues of second derivatives, relative to the largest eigenvalue.
 EIGENVALUE_TOL = 1e-9
 
-#: Number of random points for the mean of a source on a box, and number of standard errors up to which it is zero.
+#: Number of random points for the mean of a source on a box, and number of standard errors by which it may differ from
+#: 0.
 MEAN_SAMPLES, MAX_STANDARD_ERRORS = 2**14, 6.0
 
 
 def require_balance(source: Callable[[Tensor], Tensor], box: Box) -> None:
     """Raise unless the mean of a source over a box is zero, up to the error of a random sample.
 
-    Needed if nothing fixes the level of u: without Dirichlet sides and reaction.
+    A zero mean is needed if nothing fixes the level of u: without Dirichlet sides and reaction.
 
     Raises
     ------
@@ -47,7 +48,7 @@ def require_balance(source: Callable[[Tensor], Tensor], box: Box) -> None:
     if abs(mean) > MAX_STANDARD_ERRORS * error:
         about = f" +- {error:.2g}" if error > 0 else ""
         raise InputError(
-            f"the source has mean {mean:.6g}{about}, but it must have mean zero, as nothing fixes the level of u "
+            f"the source has mean {mean:.6g}{about}, but it must have mean zero, since nothing fixes the level of u "
             "(Neumann or periodic sides, and no reaction); subtract the mean, or add a reaction."
         )
 
@@ -58,7 +59,7 @@ def check_declarations(density: EnergyDensity, points: Tensor) -> None:
     Raises
     ------
     InputError
-        If they do, or the density is not finite.
+        If the samples contradict a declaration, or the density is not finite.
     """
     if not density.declared:
         return
@@ -80,7 +81,7 @@ def _check_profile(profile: ScalarFunction) -> None:
     require_finite(profile.value(r), "the profile g(r), at some r between -30 and 30,")
     slope, size = profile.slope(r), float(profile.slope(r).abs().max())
     if not bool(((slope + profile.slope(-r)).abs() <= EIGENVALUE_TOL * size).all()):
-        raise InputError("the profile g is not even, as g'(-r) != -g'(r); write it as a function of r.square().")
+        raise InputError("the profile g is not even, since g'(-r) != -g'(r); write it as a function of r.square().")
     found = torch.cat([profile.curvature(r), profile.secant(r)])
     _compare(profile, float(found.min()), float(found.max()), "the profile")
 

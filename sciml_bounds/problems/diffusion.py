@@ -36,52 +36,53 @@ __all__ = ["Diffusion"]
 
 _ZERO = Dirichlet(0.0)
 
-#: Bytes of a field above which the available memory is checked.
+#: Size of a field in bytes above which the available memory is checked.
 MIN_CHECKED_BYTES = 1 << 20
 
 
 class Diffusion:
     """The diffusion problem -div(a grad u) + c u = f on a grid, with a boundary condition on every side.
 
-    Coefficient, source and reaction are constant on each cell; the problem with these data is solved and certified.
-    Leading axes are batch axes, and the batches of all fields broadcast.
+    Coefficient, source and reaction are constant on each cell; the problem with these cellwise constant data is solved
+    and certified. Leading axes are batch axes, and the batches of all fields are broadcast.
 
     Parameters
     ----------
     grid : Grid
         The box of cells.
     coefficient : float, array (batch..., nx, ny) or callable, or a tuple of these
-        a > 0. A tuple has one field per axis (diagonal coefficient).
+        Coefficient a > 0. A tuple has one field per axis (diagonal coefficient).
     source : float, array (batch..., nx, ny) or callable
-        f.
+        Source f.
     boundary : Boundary or mapping of str to Boundary
         One condition for all sides, or a dict from every side name (`x0`, `x1`, `y0`, ...) to its condition. Neumann
         and Robin data are constant on each face; nodal Dirichlet data are interpolated multilinearly.
     reaction : float, array (batch..., nx, ny) or callable
-        c >= 0.
+        Reaction c >= 0.
     solid : boolean array (batch..., nx, ny) or callable, optional
-        Cells that do not belong to the domain; their faces are walls with zero flux.
+        Cells outside the domain. Their faces are walls with zero flux.
 
     Attributes
     ----------
     coefficient : tuple of Tensor
-        One tensor per axis (the same tensor for a scalar coefficient).
+        One tensor per axis; for a scalar coefficient, the same tensor for every axis.
     batch_shape : torch.Size
         The broadcast batch shape of all fields.
     node_shape : tuple of int
-        Shape of a node field without batch: n + 1 along an axis, n along a periodic one.
+        Shape of a node field without batch: n + 1 along an axis, n along a periodic axis.
 
     Raises
     ------
     InputError
-        If data are not finite, have wrong shapes or dtypes, are on different devices, contradict each other at a
-        corner, or admit no solution (incompatible pure Neumann or periodic data in some part of the domain).
+        If data are not finite, have wrong shapes or dtypes, are on different devices, or contradict each other at a
+        corner; or if there is no solution, because in some part of the domain with Neumann and periodic sides only the
+        data do not balance.
 
     Notes
     -----
     A callable field takes the coordinates and is sampled at cell centres (Dirichlet data at the nodes of the side,
-    Neumann and Robin data at face centres). An `sb.barron.BarronFunction` or a network is a field, too. The solution is
-    differentiable in fields that require gradients.
+    Neumann and Robin data at face centres). A field may also be an `sb.barron.BarronFunction` or a network. The
+    solution is differentiable with respect to fields that require gradients.
 
     Examples
     --------
@@ -166,8 +167,8 @@ class Diffusion:
     def to(self, target: torch.dtype | torch.device | str) -> Diffusion:
         """Return the problem with all fields in another floating-point dtype, or on another device.
 
-        Sources of floating components that balance up to the round-off of a narrower dtype are balanced again in a
-        wider one.
+        A problem may have sources on floating components that balance up to the round-off of a narrow dtype only. In a
+        wider dtype, such sources are balanced again.
         """
         return self._to_dtype(target) if isinstance(target, torch.dtype) else self._to_device(check_device(target))
 
@@ -259,12 +260,14 @@ class Diffusion:
             batch = torch.Size(np.broadcast_shapes(*shapes))
         except ValueError:
             listing = ", ".join(f"{name} {tuple(shape)}" for name, shape in batches.items() if shape)
-            raise InputError(f"the batch axes of the fields do not broadcast: {listing}.") from None
+            raise InputError(
+                f"the batch axes of the fields do not broadcast ({listing}); give equal lengths or 1."
+            ) from None
         return batch
 
     @cached_property
     def _side_batches(self) -> dict[str, torch.Size]:
-        """Batch shapes of the data of all sides, by name."""
+        """Return the batch shape of the data of each side, by name."""
         found: dict[str, torch.Size] = {}
         for side, condition in self.boundary.items():
             size = len(unbatched_shape(side, condition, self.grid, self.periodic))
@@ -287,11 +290,11 @@ class Diffusion:
             if gap > slack:
                 raise InputError(
                     f"the Dirichlet values on {first} and {second} differ by {gap:g} where the two sides meet, but a "
-                    "solution of finite energy needs continuous data; make them agree at the common nodes."
+                    "solution of finite energy requires continuous data; prescribe equal values at the common nodes."
                 )
 
     def _side_at(self, side: str, axis: int, end: int) -> Tensor:
-        """Return the Dirichlet values of a side along its edge with the side at the given end of another axis."""
+        """Return the Dirichlet values of a side on its edge with another side, which is given by axis and end."""
         own, _ = side_axis(side)
         position = axis - (axis > own)
         condition = self.boundary[side]
@@ -312,14 +315,14 @@ class Diffusion:
 
     @cached_property
     def fluid(self) -> Tensor:
-        """Mask of the cells that belong to the domain: boolean, shape (b, n)."""
+        """Mask of the cells in the domain: boolean, shape (b, n)."""
         if self.solid is None:
             return torch.ones((1, *self.grid.shape), dtype=torch.bool, device=self.device)
         return self.samples(~self.solid)
 
     @cached_property
     def components(self) -> Components:
-        """The face-connected components of the fluid, and which of them float."""
+        """Face-connected components of the fluid cells, and which of them float."""
         fixed = self.samples(self.reaction.detach() > 0)
         sides = []
         for side, condition in self.boundary.items():
@@ -331,13 +334,13 @@ class Diffusion:
 
     @cached_property
     def floats(self) -> bool:
-        """Whether some component of some sample floats: the data determine u there only up to a constant."""
+        """Whether, on some component of some sample, the data determine u up to a constant only."""
         if self.solid is None and any(isinstance(condition, Dirichlet) for condition in self.boundary.values()):
             return False
         return bool(self.components.floating.any())
 
     def _supply(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Return the supply of each cell by source and side fluxes, and the sum of their magnitudes, shape (s, n)."""
+        """Return the sum of source and side fluxes of each cell, and the sum of their absolute values, shape (s, n)."""
         supply = self.samples(self.source.detach().to(dtype)) * self.grid.cell_volume
         inflows = []
         for side, condition in self.boundary.items():
@@ -385,7 +388,7 @@ class Diffusion:
 
     @property
     def dirichlet_values(self) -> Tensor:
-        """The prescribed values at their nodes and zero elsewhere, shape (b, node_shape).
+        """Prescribed values at the nodes that have one, and zero elsewhere; shape (b, node_shape).
 
         Not cached, so that every solve has its own autograd graph.
         """
@@ -398,7 +401,7 @@ class Diffusion:
         return values if self.solid is None else torch.where(self.dirichlet_nodes, values, 0.0)
 
     def complete(self, unknown: Tensor) -> Tensor:
-        """Return a field with values at free nodes from (b, node_shape), prescribed values, and zero inside solids."""
+        """Return a field with values at free nodes from (b, node_shape), prescribed values, and zero in solids."""
         if self.solid is not None:
             return torch.where(self.free_nodes, unknown, self.dirichlet_values)
         from sciml_bounds.kernels._backend import needs_gradient
@@ -411,7 +414,7 @@ class Diffusion:
         return _write_sides(own, sides)
 
     def _dirichlet_sides(self) -> list[tuple[int, int, Tensor]]:
-        """Return axis, end and prescribed values (b, side) of the Dirichlet sides."""
+        """Return the axis, the end and the prescribed values (b, side) of each Dirichlet side."""
         cached: list[tuple[int, int, Tensor]] | None = self.__dict__.get("_dirichlet_cache")
         if cached is not None:
             return cached
@@ -425,11 +428,12 @@ class Diffusion:
         return found
 
     def impose_boundary(self, values: Any) -> Tensor:
-        """Return a node field (batch..., node_shape) with the values at Dirichlet nodes replaced by the prescribed."""
+        """Return a node field (batch..., node_shape) with the prescribed values at Dirichlet nodes."""
         field = convert(values, "values", self.dtype, self.device)
         if tuple(field.shape[field.ndim - self.grid.dim :]) != self.node_shape:
             raise InputError(
-                f"values have shape {tuple(field.shape)}, but node fields have shape (batch..., {self.node_shape})."
+                f"values have shape {tuple(field.shape)}, but node fields have shape (batch..., {self.node_shape}); "
+                "give one value per node."
             )
         given = field.shape[: field.ndim - self.grid.dim]
         try:
@@ -437,7 +441,7 @@ class Diffusion:
         except ValueError:
             raise InputError(
                 f"the batch axes {tuple(given)} of the values do not broadcast with the batch axes "
-                f"{tuple(self.batch_shape)} of the problem."
+                f"{tuple(self.batch_shape)} of the problem; give one field, or one per sample."
             ) from None
         shape = batch + self.node_shape
         mask, data = (self.unflatten(q).expand(shape) for q in (self.dirichlet_nodes, self.dirichlet_values))
@@ -448,7 +452,7 @@ class Diffusion:
         return field[0] if len(field) == 1 else field.reshape(*self.batch_shape, *field.shape[1:])
 
     def refine(self, factor: int = 2) -> Diffusion:
-        """Return the same problem, with the same exact solution, on the grid with refined cells."""
+        """Return the same problem, with the same exact solution, on a grid whose cells are divided by `factor`."""
         grid, dim = self.grid.refine(factor), self.grid.dim
         parts = self.coefficient[:1] if self.has_scalar_coefficient else self.coefficient
         refined = tuple(repeat_cells(part, factor, dim) for part in parts)
@@ -484,7 +488,7 @@ _REACTION_PROPERTIES = ("components", "floats")
 
 
 def _is_one_number(sides: Mapping[str, Boundary]) -> bool:
-    """Return whether all Dirichlet values are the same Python number."""
+    """Return whether the Dirichlet values on all sides are one and the same Python number."""
     values = [condition.value for condition in sides.values() if isinstance(condition, Dirichlet)]
     return all(isinstance(value, int | float) and value == values[0] for value in values)
 
@@ -521,6 +525,6 @@ def _coefficient_parts(coefficient: Any, grid: Grid) -> list[tuple[str, Any]]:
     if len(coefficient) != grid.dim:
         raise InputError(
             f"the coefficient is a tuple of {len(coefficient)} fields, but a diagonal coefficient needs one field per "
-            f"axis ({grid.dim})."
+            f"axis ({grid.dim}); give {grid.dim} fields."
         )
     return [(f"coefficient along {AXES[axis]}", value) for axis, value in enumerate(coefficient)]

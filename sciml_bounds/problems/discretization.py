@@ -1,9 +1,9 @@
 """Two discretizations of a diffusion problem: vertex-centred for the solution, cell-centred for the fluxes.
 
-Vertex-centred: multilinear elements with the trapezoidal rule, a stencil of 2 d + 1 points in which the conductance of
-an edge is the mean of the coefficient over the adjacent cells. Cell-centred: two-point fluxes with harmonic means,
-whose face fluxes balance the sources of every cell exactly. See Eymard, Gallouet, Herbin, "Finite volume methods"
-(2000), section 9.
+Vertex-centred: multilinear elements with the trapezoidal rule. The stencil has 2 d + 1 points in d dimensions, and the
+conductance of an edge is the mean of the coefficient over the adjacent cells. Cell-centred: two-point fluxes with
+harmonic means of the coefficient, whose face fluxes balance the sources of every cell exactly. See Eymard, Gallouet,
+Herbin, "Finite volume methods" (2000), section 9.
 
 All functions are differentiable in the data. Equations are integrated over the cells. Fields have shape (b, x, y, z)
 with as many space axes as the grid; b is 1 for data without batch.
@@ -52,7 +52,7 @@ def axis_offsets(dim: int) -> tuple[tuple[int, int, int], ...]:
 
 
 def node_system(problem: Diffusion) -> LatticeSystem:
-    """Assemble the vertex-centred equations for the difference between u and its Dirichlet values.
+    """Assemble the vertex-centred equations for the difference of u and the extension of its Dirichlet values by zero.
 
     Nodes with a prescribed value and nodes inside solids remain in the lattice, with the (scaled) equation x = 0.
     """
@@ -60,12 +60,12 @@ def node_system(problem: Diffusion) -> LatticeSystem:
 
 
 def nodal_load(problem: Diffusion) -> Tensor:
-    """Return the exact integrals of source and side data times the nodal basis functions, shape (b, nodes)."""
+    """Return the exact integrals of source and side data times each nodal basis function, shape (b, nodes)."""
     return _with_side_data(problem, _node_sums(problem, problem.source))
 
 
 def _with_side_data(problem: Diffusion, load: Tensor) -> Tensor:
-    """Return a load plus the integrals of the side data."""
+    """Return the sum of a load vector and the integrals of the side data times the nodal basis functions."""
     for side, condition in problem.boundary.items():
         if isinstance(condition, Neumann | Robin):
             data = condition.flux if isinstance(condition, Neumann) else condition.g
@@ -74,7 +74,7 @@ def _with_side_data(problem: Diffusion, load: Tensor) -> Tensor:
 
 
 def lifting_system(problem: Diffusion, known: Tensor) -> LatticeSystem:
-    """Assemble the equations of the discrete lifting of Dirichlet values (b, nodes), with no other data."""
+    """Assemble the equations for the discrete lifting of Dirichlet values (b, nodes), with all other data zero."""
     return _eliminate(problem, torch.zeros_like(known), known)
 
 
@@ -91,7 +91,7 @@ def source_load(problem: Diffusion) -> Tensor:
 
 
 def _eliminate(problem: Diffusion, load: Tensor, known: Tensor) -> LatticeSystem:
-    """Assemble A and b for the free nodes, with the terms of known values moved to the right-hand side."""
+    """Assemble the equations A x = b for the free nodes, with known values moved to the right-hand side."""
     T, c, load = _assembled(problem, load, known)
     operator = _operator(T, c, problem.grid.dim)
     components, weights = _floating_nodes(problem, operator, problem.free_nodes)
@@ -128,14 +128,14 @@ def _assembled(problem: Diffusion, load: Tensor, known: Tensor) -> tuple[Tensor,
 
 
 def _repeated(field: Tensor, batch: int) -> Tensor:
-    """Return a field with a full batch in writeable memory; the field itself if it has that batch already."""
+    """Return a field with a full batch in writeable memory; the field itself if its batch is full already."""
     return field if len(field) == batch else field.expand(batch, *field.shape[1:]).contiguous()
 
 
 def _eliminate_side(T: Tensor, c: Tensor, load: Tensor, known: Tensor, axis: int, end: int) -> None:
     """Eliminate the nodes of a Dirichlet side from the equations of the other nodes, in place.
 
-    Edges within the side are removed; an edge to the interior becomes absorption and load of its interior node.
+    Edges within the side are removed. An edge to the interior contributes to absorption and load of its interior node.
     """
     dim = 1 + axis
     first = T.ndim - 2 - len(T)  # axis of the first conductance, on the padded lattice
@@ -157,9 +157,9 @@ def _eliminate_side(T: Tensor, c: Tensor, load: Tensor, known: Tensor, axis: int
 
 
 def _edge_conductances(problem: Diffusion, batch: int) -> Tensor:
-    """Return the conductances of the edges on the padded lattice, shape (dim, b, x, y, z), with b >= `batch`.
+    """Return the conductances (dim, b, x, y, z) of the edges, on the lattice padded to three axes, with b >= `batch`.
 
-    The last conductance along an axis that is not periodic is zero.
+    The last conductance along a non-periodic axis is zero.
     """
     grid = problem.grid
     cells = [_in_fluid(problem, a) for a in problem.coefficient]
@@ -199,8 +199,8 @@ def _side_to_nodes(problem: Diffusion, side: str, data: Tensor) -> Tensor:
 def _mean_entry(T: Tensor, c: Tensor, free: Tensor) -> Tensor:
     """Return the mean diagonal entry of the equations of free points, (b, 1, 1, 1); T and c must be zero elsewhere.
 
-    It scales the equations x = 0 of the other points. As it lies between the smallest eigenvalue and the norm of the
-    free equations, it changes neither, whatever the size of the coefficients.
+    This number scales the equations x = 0 of the other points. Since it lies between the smallest eigenvalue and the
+    norm of the free equations, it changes neither, whatever the size of the coefficients.
     """
     count = torch.stack([mask.count_nonzero() for mask in free]).clamp_min(1)  # `sum` would copy to integers
     size = (c.detach().flatten(1).sum(1) + 2 * rows(T.detach()).flatten(1).sum(1)) / count
@@ -208,13 +208,13 @@ def _mean_entry(T: Tensor, c: Tensor, free: Tensor) -> Tensor:
 
 
 def _operator(T: Tensor, c: Tensor, dim: int) -> LatticeOperator:
-    """Return the lattice operator of conductances and absorption on the padded lattice."""
+    """Return the lattice operator with the given conductances and absorption, on the lattice padded to three axes."""
     batch = max(T.shape[1], len(c))
     return LatticeOperator(axis_offsets(dim), T.expand(-1, batch, -1, -1, -1), c.expand(batch, *c.shape[1:]))
 
 
 def _floating_nodes(problem: Diffusion, operator: LatticeOperator, free: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """Return the labels of the floating node components and the volumes of the nodes; None if nothing floats."""
+    """Return the labels of the floating node components and the volumes of the nodes; two None if nothing floats."""
     if not problem.floats:
         return None, None
     dim = problem.grid.dim
@@ -258,7 +258,7 @@ class CellFluxes:
     system : LatticeSystem
         Equations for the cell pressures.
     inner : tuple of Tensor
-        Conductance times area of the faces between cells, one tensor per axis; entry k belongs to cells k and k + 1.
+        Conductance times area of the faces between cells, one tensor per axis; entry k is between cells k and k + 1.
     """
 
     problem: Diffusion
@@ -266,7 +266,7 @@ class CellFluxes:
     inner: tuple[Tensor, ...]
 
     def faces(self, pressure: Tensor) -> tuple[Tensor, ...]:
-        """Return y ~ a grad u at face centres from pressures (b, n): one field per axis, with n + 1 faces along it."""
+        """Return fluxes y ~ a grad u at face centres from pressures (b, n): per axis a field (b, n + 1 along it)."""
         return tuple(self._faces_along(axis, pressure) for axis in range(self.problem.grid.dim))
 
     def _faces_along(self, axis: int, pressure: Tensor) -> Tensor:
@@ -294,13 +294,13 @@ class CellFluxes:
         return faces
 
     def outward(self, side: str, pressure: Tensor) -> Tensor:
-        """Return the integrated outward flux through the faces of a side, from the pressures of the adjacent cells."""
+        """Return the outward flux through the faces of a side, integrated, from the pressures of the adjacent cells."""
         absorbed, supplied = side_exchange(self.problem, side)
         return supplied - absorbed * pressure
 
 
 def side_exchange(problem: Diffusion, side: str) -> tuple[Tensor, Tensor]:
-    """Return (k, s) such that the cells next to a side, with pressures p, receive the flux s - k p through it."""
+    """Return (k, s) for which cells next to a side with pressures p receive the flux s - k p through the side."""
     grid, condition = problem.grid, problem.boundary[side]
     axis, end = side_axis(side)
     area = grid.face_area(axis)
@@ -365,7 +365,7 @@ def cell_fluxes(problem: Diffusion) -> CellFluxes:
 def _face_conductances(problem: Diffusion) -> Tensor:
     """Return the conductances between adjacent cells: harmonic mean of the coefficient times area over distance.
 
-    The shape is (dim, b, x, y, z) on the padded lattice. The last entry along an axis that is not periodic is zero.
+    The shape is (dim, b, x, y, z), padded to three axes. The last entry along a non-periodic axis is zero.
     """
     grid = problem.grid
     cells = [problem.samples(a) for a in problem.coefficient]
@@ -399,7 +399,7 @@ def _write_in_series(first: Tensor, second: Tensor, total: Tensor, factor: float
 
 
 def _zero(like: Tensor) -> Tensor:
-    """Return a scalar zero, the summand of `addcmul` and `addcdiv`."""
+    """Return a zero tensor without axes, the summand for `addcmul` and `addcdiv`."""
     return like.new_zeros(())
 
 
@@ -407,9 +407,9 @@ def _zero(like: Tensor) -> Tensor:
 
 
 def box_inverse(problem: Diffusion, operator: LatticeOperator, *, nodal: bool) -> BoxInverse | None:
-    """Return the inverse of a lattice matrix by fast transforms; None unless the coefficients are constant.
+    """Return the inverse of a lattice matrix by fast transforms, or None if the matrix is not of this kind.
 
-    None as well with solid cells or Robin sides.
+    The coefficients must be constant, without solid cells and Robin sides.
     """
     sides = [[problem.boundary[f"{axis}{end}"] for end in (0, 1)] for axis in AXES[: problem.grid.dim]]
     exchanging = [c for pair in sides for c in pair if isinstance(c, Robin)]
@@ -461,12 +461,13 @@ def _distinct(field: Tensor) -> Tensor:
 
 
 def box_eigenvalue(problem: Diffusion, *, nodal: bool) -> Tensor | None:
-    """Return a lower bound of the smallest eigenvalue of the lattice matrix on a box without solids, shape (b,).
+    """Return a lower bound on the smallest eigenvalue of the lattice matrix on a box without solids, shape (b,).
 
-    Replacing the coefficient by its minimum for each axis and Robin sides by Neumann sides decreases the quadratic
-    form. The smallest eigenvalue along an axis is then a 4/h^2 sin^2(t), with t = pi/2n for two Dirichlet sides, pi/4n
-    for one, and pi/2n (Neumann) or pi/n (periodic) for the smallest nonzero one without. On a floating box, the bound
-    is that of the smallest nonzero eigenvalue. None if the bound is zero for some sample.
+    Replacing the coefficient by its minimum along each axis, and Robin sides by Neumann sides, decreases the quadratic
+    form. With n cells of size h, the smallest eigenvalue along an axis is then a 4/h^2 sin^2(t), with t = pi/2n for two
+    Dirichlet sides and t = pi/4n for one. Without Dirichlet sides the smallest nonzero eigenvalue has t = pi/2n
+    (Neumann) or t = pi/n (periodic). On a floating box, the result bounds the smallest nonzero eigenvalue. The result
+    is None if the bound is zero for some sample.
     """
     grid = problem.grid
     smallest = {id(a): _smallest(problem.samples(a.detach())) for a in problem.coefficient}

@@ -1,7 +1,7 @@
 """Multilinear elements on a box grid, evaluated at the same points of every cell.
 
-Shapes: q points of a cell, k = 2^d corners of a cell, n cells, d axes. Node fields have n + 1 nodes along every axis;
-on periodic axes the last node is a copy of the first.
+Shapes: q quadrature points per cell, k = 2^d corners per cell, n cells, d axes. Node fields have n + 1 nodes along
+every axis; on a periodic axis the last node is a copy of the first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sciml_bounds.grid import Grid
 
 __all__ = ["GAUSS", "Elements", "Rule", "corners", "elements_on", "sum_corners"]
 
-#: Quadrature rule: points of [0, 1] and their weights.
+#: Quadrature rule: points in [0, 1] and their weights.
 Rule = tuple[tuple[float, float], ...]
 
 #: Two-point Gauss rule on [0, 1]. It integrates cubics exactly, and so the energies of linear problems.
@@ -35,7 +35,7 @@ def corners(nodes: Tensor, dim: int) -> Tensor:
 
 
 def sum_corners(parts: Tensor, dim: int) -> Tensor:
-    """Sum corner values at the nodes, (2^d, ..., n) becomes (..., n + 1): the transpose of `corners`."""
+    """Sum corner values at the nodes: (2^d, ..., n) becomes (..., n + 1). This is the transpose of `corners`."""
     shape = parts.shape[1:]
     sizes = (*shape[: len(shape) - dim], *(n + 1 for n in shape[len(shape) - dim :]))
     total = parts.new_zeros(sizes)
@@ -78,12 +78,12 @@ class Elements:
 
     @cached_property
     def shapes(self) -> Tensor:
-        """Values of the nodal basis functions at the points, shape (q, k)."""
+        """Values of the nodal basis functions at the quadrature points, shape (q, k)."""
         return self._products(None)
 
     @cached_property
     def slopes(self) -> Tensor:
-        """Gradients of the nodal basis functions at the points, shape (q, k, d)."""
+        """Gradients of the nodal basis functions at the quadrature points, shape (q, k, d)."""
         return torch.stack([self._products(axis) for axis in range(self.grid.dim)], -1)
 
     def _products(self, slope: int | None) -> Tensor:
@@ -104,14 +104,14 @@ class Elements:
         return values, torch.einsum("qkd,k...->q...d", self.slopes[rows], of_corners)
 
     def tested(self, by_value: Tensor, by_gradient: Tensor) -> Tensor:
-        """Return (s, phi) + (y, grad phi), shape (..., n + 1), for every nodal basis function phi.
+        """Return the integrals (s, phi) + (y, grad phi), shape (..., n + 1), for every nodal basis function phi.
 
         Parameters
         ----------
         by_value : Tensor (q, ..., n)
-            s at the points.
+            Values of s at the quadrature points.
         by_gradient : Tensor (q, ..., n, d)
-            y at the points.
+            Values of the vector field y at the quadrature points.
         """
         shapes = self.shapes * self.weights.unsqueeze(-1)
         slopes = self.slopes * self.weights.view(-1, 1, 1)
@@ -119,11 +119,11 @@ class Elements:
         return sum_corners(parts, self.grid.dim)
 
     def integrate(self, values: Tensor) -> Tensor:
-        """Integrate values at the points, shape (q, n), over the box."""
+        """Integrate a function over the box, given its values at the quadrature points, shape (q, n)."""
         return (self.weights @ values.reshape(len(self.weights), -1)).sum()
 
     def coordinates(self) -> Tensor:
-        """Return the coordinates of the points of all cells, shape (q, n, d)."""
+        """Return the coordinates of the quadrature points of all cells, shape (q, n, d)."""
         grid = self.grid
         lines = []
         for axis, h in enumerate(grid.spacing):
@@ -138,5 +138,5 @@ class Elements:
 
 @lru_cache(maxsize=64)
 def elements_on(grid: Grid, rule: Rule = GAUSS, device: torch.device | str = "cpu") -> Elements:
-    """Return the elements of a grid with a rule, cached."""
+    """Return the elements of a grid with a quadrature rule; the result is cached."""
     return Elements(grid, rule, device)

@@ -1,6 +1,6 @@
 """Isotropic energy densities L = a(x) g(|p|) + c(x) h(u) with analytic derivatives.
 
-Shapes: u (...) and p (..., d), with any leading axes. `place` is the pair of weights (a, c) at the points.
+Shapes: u (...) and p (..., d), with any leading axes. The argument `place` is the pair of weights (a, c) at the points.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ class IsotropicEnergy(EnergyDensity):
     Parameters
     ----------
     profile : callable
-        g, an even function with g'(0) = 0, written in torch and applied entrywise.
+        Function g, even with g'(0) = 0, written in torch and applied entrywise.
     potential : callable, optional
-        h, written in torch and applied entrywise. By default there is no potential.
+        Function h, written in torch and applied entrywise. By default there is no potential.
     coefficient : float, array (nx, ny) or callable
-        a > 0, as in `sb.Diffusion`; on an `sb.barron.Box` a number or a function of points (..., d).
+        Weight a > 0, as in `sb.Diffusion`; on an `sb.barron.Box` a number or a function of points (..., d).
     reaction : float, array (nx, ny) or callable, optional
-        c >= 0, as `coefficient`. By default 1 if a potential is given.
+        Weight c >= 0, in the same forms as `coefficient`. By default 1 if a potential is given.
     convex : bool
-        Declares g and h to be convex.
+        Whether g and h are declared to be convex.
     lower, upper : float
-        Declared bounds of the second derivative of g. The ellipticity constants are then lambda = lower min a and
-        Lambda = upper max a.
+        Declared bounds on the second derivative of g. The ellipticity constants of the density are lambda = lower min a
+        and Lambda = upper max a.
 
     Raises
     ------
     InputError
-        If a function is not callable, a reaction is given without a potential, or not 0 <= lower <= upper.
+        If a function is not callable, a reaction is given without a potential, or 0 <= lower <= upper does not hold.
 
     Examples
     --------
@@ -72,7 +72,7 @@ class IsotropicEnergy(EnergyDensity):
     ) -> None:
         for name, function in (("profile", profile), ("potential", potential)):
             if not callable(function) and not (name == "potential" and function is None):
-                raise InputError(f"the {name} is {function!r}; it must be a torch function that acts entrywise.")
+                raise InputError(f"the {name} is {function!r}; give a torch function that acts entrywise.")
         if potential is None and reaction is not None:
             raise InputError("reaction is the weight of the potential, but potential is None; pass both or neither.")
         lower, upper = checked_range(lower, upper)
@@ -94,11 +94,11 @@ class IsotropicEnergy(EnergyDensity):
 
     @property
     def fields(self) -> dict[str, Field]:
-        """The weights a and c, as passed by the user."""
+        """The weights a and c in the form in which the user passed them."""
         return {"coefficient": self.coefficient, "reaction": self.reaction}
 
     def value(self, place: Any, u: Tensor, p: Tensor) -> Tensor:
-        """Return L, shape (...)."""
+        """Return the density L, shape (...)."""
         a, c = place
         total: Tensor = a * self.profile.value(torch.linalg.vector_norm(p, dim=-1)) + c * self.potential.value(u)
         return total
@@ -111,7 +111,7 @@ class IsotropicEnergy(EnergyDensity):
         return c * self.potential.slope(u), a.unsqueeze(-1) * along
 
     def second(self, place: Any, u: Tensor, p: Tensor) -> Second:
-        """Return the second derivatives: a (g'/r (I - n n^T) + g'' n n^T) with n = p / r."""
+        """Return the second derivatives; in p they are a (g'/r (I - n n^T) + g'' n n^T) with r = |p| and n = p / r."""
         a, c = place
         r = torch.linalg.vector_norm(p, dim=-1)
         secant, curvature = self.profile.secant(r), self.profile.curvature(r)
@@ -123,7 +123,7 @@ class IsotropicEnergy(EnergyDensity):
         return Second(a.unsqueeze(-1).unsqueeze(-1) * pp, None, c * self.potential.curvature(u))
 
     def frozen(self, place: Any, u: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (k, m) = (a g'(|p|) / |p|, c h'(u) / u)."""
+        """Return the factors (k, m) = (a g'(|p|) / |p|, c h'(u) / u) for which dL/dp = k p and dL/du = m u."""
         a, c = place
         return a * self.profile.secant(torch.linalg.vector_norm(p, dim=-1)), c * self.potential.secant(u)
 
@@ -134,15 +134,15 @@ class QuadraticEnergy(IsotropicEnergy):
     Parameters
     ----------
     coefficient, reaction : float, array (nx, ny) or callable
-        a > 0 and c >= 0, as in `sb.Diffusion`; on an `sb.barron.Box` numbers or functions of points (..., d).
-        `sb.variational.VariationalProblem` checks them.
+        Weights a > 0 and c >= 0, as in `sb.Diffusion`; on an `sb.barron.Box` numbers or functions of points (..., d).
+        `sb.variational.VariationalProblem` checks their signs.
     power : float
-        m > 1.
+        Exponent m > 1.
 
     Raises
     ------
     InputError
-        If the power is not above 1.
+        If the power is not larger than 1.
 
     Examples
     --------
@@ -155,7 +155,7 @@ class QuadraticEnergy(IsotropicEnergy):
 
     @property
     def linear(self) -> bool:  # type: ignore[override]
-        """Whether the equation is linear."""
+        """Whether the Euler-Lagrange equation is linear."""
         no_reaction = isinstance(self.reaction, int | float) and self.reaction == 0
         return self.potential.upper == 1 or no_reaction
 
@@ -166,14 +166,14 @@ class PLaplacian(IsotropicEnergy):
     Parameters
     ----------
     exponent : float
-        q > 1. For q != 2, there is neither a positive lambda nor a finite Lambda.
+        Exponent q > 1. For q != 2, the ellipticity constants are lambda = 0 and Lambda = infinity.
     coefficient, reaction, power
         As in `sb.variational.QuadraticEnergy`.
 
     Raises
     ------
     InputError
-        If the exponent or the power is not above 1.
+        If the exponent or the power is not larger than 1.
 
     Examples
     --------
@@ -187,7 +187,7 @@ class PLaplacian(IsotropicEnergy):
 
 
 class MinimalSurface(IsotropicEnergy):
-    """Energy density L = a sqrt(1 + |p|^2) + c |u|^m / m: the (weighted) area of the graph of u.
+    """Energy density L = a sqrt(1 + |p|^2) + c |u|^m / m: the area of the graph of u, weighted with a.
 
     Parameters
     ----------
@@ -197,12 +197,12 @@ class MinimalSurface(IsotropicEnergy):
     Raises
     ------
     InputError
-        If the power is not above 1.
+        If the power is not larger than 1.
 
     Notes
     -----
-    Lambda is max a, and there is no positive lambda. The energy is unbounded below if no flux y with |y| <= a balances
-    the source.
+    The ellipticity constants are Lambda = max a and lambda = 0. The energy is unbounded below if no flux y with |y| <=
+    a balances the source.
 
     Examples
     --------
@@ -217,20 +217,20 @@ class MinimalSurface(IsotropicEnergy):
 class ShearThinning(IsotropicEnergy):
     """Energy density L = a (|p|^2 / 2 + k (sqrt(1 + |p|^2) - 1)) + c |u|^m / m of a shear-thinning fluid.
 
-    The equation is -div(a (1 + k / sqrt(1 + |grad u|^2)) grad u) + c |u|^(m - 2) u = f: the effective viscosity
-    decreases with |grad u|. For constant a, Lambda / lambda = 1 + k.
+    The equation is -div(a (1 + k / sqrt(1 + |grad u|^2)) grad u) + c |u|^(m - 2) u = f, so the effective viscosity
+    decreases with |grad u|. For constant a, the ellipticity constants have the ratio Lambda / lambda = 1 + k.
 
     Parameters
     ----------
     extra : float
-        k >= 0.
+        Parameter k >= 0.
     coefficient, reaction, power
         As in `sb.variational.QuadraticEnergy`.
 
     Raises
     ------
     InputError
-        If `extra` is negative, or the power is not above 1.
+        If `extra` is negative, or the power is not larger than 1.
 
     Examples
     --------
@@ -247,12 +247,12 @@ class ShearThinning(IsotropicEnergy):
 class GinzburgLandau(IsotropicEnergy):
     """Energy density L = w^2 |p|^2 / 2 + (u^2 - 1)^2 / 4 of two phases u = 1 and u = -1, with layers of width w.
 
-    It is not convex, so there are no certificates, and a computed minimiser may be one of several.
+    The energy is not convex, so there are no certificates, and a computed minimiser may be one of several.
 
     Parameters
     ----------
     width : float
-        w > 0.
+        Layer width w > 0.
 
     Raises
     ------
@@ -272,5 +272,5 @@ class GinzburgLandau(IsotropicEnergy):
 
 def _exponent(value: float, name: str) -> float:
     if require_number(value, name) <= 1:
-        raise InputError(f"{name} is {value!r}; it must be above 1, for example 2.")
+        raise InputError(f"{name} is {value!r}; it must be larger than 1, for example 2.")
     return float(value)

@@ -1,7 +1,7 @@
 """Energy densities L(x, u, p) of a point x, a value u and a gradient p, given by torch functions.
 
-Shapes: u (...) and p (..., d), with any leading axes. `place` is the data of the points: their weights (a, c) for
-isotropic densities, their coordinates x (..., d) for others.
+Shapes: u (...) and p (..., d), with any leading axes. The argument `place` contains the data of the points: the weights
+(a, c) for isotropic densities, and the coordinates x (..., d) for all others.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Second:
     Attributes
     ----------
     pp : Tensor (..., d, d)
-        With respect to p twice.
+        Second derivative with respect to p.
     up : Tensor (..., d) or None
         Mixed derivative with respect to u and p; None if it is zero.
     uu : Tensor (...)
-        With respect to u twice.
+        Second derivative with respect to u.
     """
 
     pp: Tensor
@@ -51,14 +51,15 @@ class EnergyDensity:
         Called with points x (..., d), values u (...) and gradients p (..., d); returns L, shape (...). Autograd
         computes its derivatives, so it must be twice differentiable.
     convex : bool
-        Declares L to be convex in (u, p) jointly. Error bounds need this.
+        Whether L is declared to be convex in (u, p) jointly, as error bounds require.
     lower, upper : float
-        Declared ellipticity constants lambda and Lambda: bounds of the eigenvalues of the second derivative in p.
+        Declared ellipticity constants lambda and Lambda: bounds on the eigenvalues of the second derivative with
+        respect to p.
 
     Raises
     ------
     InputError
-        If `function` is not callable, or not 0 <= lower <= upper.
+        If `function` is not callable, or 0 <= lower <= upper does not hold.
 
     Notes
     -----
@@ -81,7 +82,7 @@ class EnergyDensity:
         upper: float = math.inf,
     ) -> None:
         if not callable(function):
-            raise InputError(f"the energy density is {function!r}; it must be a torch function of (x, u, p).")
+            raise InputError(f"the energy density is {function!r}; give a torch function of (x, u, p).")
         self.function = function
         self.convex = bool(convex)
         self.lower, self.upper = checked_range(lower, upper)
@@ -89,16 +90,16 @@ class EnergyDensity:
     #: Whether the equation is -div(a grad u) + c u = f.
     linear = False
 
-    #: Whether convexity and bounds are declared by the user instead of known, and so have to be tested.
+    #: Whether convexity and ellipticity constants are declared by the user, and so have to be tested on samples.
     declared = True
 
     @property
     def fields(self) -> dict[str, Field]:
-        """The weights by name, as passed by the user."""
+        """The weights by name, in the form in which the user passed them."""
         return {}
 
     def value(self, place: Any, u: Tensor, p: Tensor) -> Tensor:
-        """Return L, shape (...)."""
+        """Return the density L, shape (...)."""
         result = self.function(place, u, p)
         if not isinstance(result, Tensor) or result.shape != u.shape:
             kind = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else f"a {type(result).__name__}"
@@ -127,12 +128,12 @@ class EnergyDensity:
         return Second(torch.stack(rows, -2), up, uu)
 
     def frozen(self, place: Any, u: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (k, m) with dL/dp = k p and dL/du = m u, shape (...) each.
+        """Return the factors (k, m), shape (...) each, for which dL/dp = k p and dL/du = m u.
 
         Raises
         ------
         InputError
-            For a general density, which need not have this form.
+            Always for a general density, for which such factors need not exist.
         """
         raise InputError(
             "Kacanov's method needs dL/dp = k(x, u, p) p, which is unknown for a general energy density; use an "
@@ -143,7 +144,7 @@ class EnergyDensity:
 def lengthened(p: Tensor) -> Tensor:
     """Return gradients (..., d) scaled up to a minimum length of `MIN_RELATIVE_LENGTH` times their root mean square.
 
-    This regularises second derivatives of degenerate energies, which vanish or are infinite where the gradient is zero.
+    This regularises second derivatives of degenerate energies, which are zero or infinite where the gradient is zero.
     If all gradients are zero, the minimum length is 1.
     """
     r = torch.linalg.vector_norm(p, dim=-1, keepdim=True)
@@ -159,7 +160,7 @@ def checked_range(lower: float, upper: float) -> tuple[float, float]:
     Raises
     ------
     InputError
-        If not 0 <= lower <= upper.
+        If 0 <= lower <= upper does not hold.
     """
     low = require_number(lower, "lower")
     high = math.inf if isinstance(upper, float) and upper == math.inf else require_number(upper, "upper", positive=True)
@@ -169,7 +170,7 @@ def checked_range(lower: float, upper: float) -> tuple[float, float]:
 
 
 def _gradients(total: Tensor, u: Tensor, p: Tensor, *, create_graph: bool) -> tuple[Tensor, Tensor]:
-    """Return the derivatives of a sum over points with respect to u and p; zero for a variable it does not contain."""
+    """Return the derivatives of a sum over points with respect to u and p; zero for a variable that does not occur."""
     if not total.requires_grad:
         return torch.zeros_like(u), torch.zeros_like(p)
     found = torch.autograd.grad(total, (u, p), create_graph=create_graph, retain_graph=True, allow_unused=True)

@@ -33,7 +33,7 @@ __all__ = [
 Sides = dict[str, Boundary]
 
 
-#: Smallest and largest accepted size of data. Beyond them, squares in norms and bounds would under- or overflow.
+#: Smallest and largest accepted size of data. Beyond them, squares in norms and bounds would overflow or underflow.
 LIMITS = {torch.float32: (1e-15, 1e15), torch.float64: (1e-75, 1e75)}
 
 
@@ -45,7 +45,7 @@ def require_sizes(tensor: Tensor, name: str, *, large_only: bool = False) -> Non
     tensor : Tensor
         The field.
     name : str
-        Its name, for the message.
+        Name of the field for the error message.
     large_only : bool
         Whether to accept small fields.
 
@@ -66,24 +66,24 @@ def _range(tensor: Tensor) -> list[float]:
 
 
 def require_size(size: float, dtype: torch.dtype, name: str, *, large_only: bool = False) -> None:
-    """Raise if a size is outside `LIMITS`, as `require_sizes` does for a field."""
+    """Raise if the size of a number is outside `LIMITS`; see `require_sizes`."""
     smallest, largest = LIMITS[dtype]
     if size > largest or (0.0 < size < smallest and not large_only):
         kind = str(dtype).removeprefix("torch.")
         wider = ", or use float64" if kind == "float32" else ""
         raise InputError(
-            f"{name} is of size {size:.3g}, whose squares leave the range of {kind}; choose units in which it lies "
-            f"between {smallest:g} and {largest:g}{wider}."
+            f"{name} is of size {size:.3g}, whose square overflows or underflows in {kind}; choose units in which the "
+            f"size lies between {smallest:g} and {largest:g}{wider}."
         )
 
 
 def is_array_free_callable(value: Any) -> bool:
-    """Return whether a value is a function of the coordinates, not an array that happens to be callable."""
+    """Return whether a value is a function of the coordinates, and not an array that happens to be callable."""
     return callable(value) and not hasattr(value, "dtype")
 
 
 def cell_field(value: Any, name: str, grid: Grid, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Convert a cell field to a tensor (batch..., n), expanding Python numbers.
+    """Convert a cell field to a tensor (batch..., n); a Python number is expanded to all cells.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def cell_field(value: Any, name: str, grid: Grid, dtype: torch.dtype, device: to
 def cell_range(
     value: Any, name: str, grid: Grid, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, float, float]:
-    """Convert a field as `cell_field` does; also return its smallest and largest entries."""
+    """Convert a field like `cell_field`, and also return its smallest and largest entries."""
     given = _at_centers(value, name, grid, dtype, device)
     return _checked(given, name, grid.shape, dtype, device, lambda tensor: _require_cells(tensor, name, grid))
 
@@ -109,7 +109,7 @@ def _checked(
     device: torch.device,
     require_shape: Callable[[Tensor], None],
 ) -> tuple[Tensor, float, float]:
-    """Convert and check a field, with one transfer to the host (none for a Python number)."""
+    """Convert and check a field, with one transfer to the host (without one for a Python number)."""
     plain = isinstance(value, int | float)
     tensor = convert(value, name, dtype, torch.device("cpu") if plain else device)
     if tensor.ndim:
@@ -124,19 +124,19 @@ def _checked(
 
 
 def solid_field(value: Any, grid: Grid, dtype: torch.dtype, device: torch.device) -> Tensor | None:
-    """Convert the mask of solid cells to a boolean tensor (batch..., n); None for no solids.
+    """Convert the mask of solid cells to a boolean tensor (batch..., n); None if there are no solids.
 
     Raises
     ------
     InputError
-        If it is not boolean, its trailing axes do not have the shape of the grid, or a sample has no fluid cell.
+        If the mask is not boolean, its trailing axes do not have the shape of the grid, or a sample has no fluid cell.
     """
     if value is None:
         return None
     mask = to_mask(_at_centers(value, "solid", grid, dtype, device), "solid")
     _require_cells(mask, "solid", grid)
     if bool(mask.reshape(-1, *grid.shape).flatten(1).all(1).any()):
-        raise InputError("every cell is solid, so the domain is empty; leave some cells fluid.")
+        raise InputError("every cell of a sample is solid, so its domain is empty; leave at least one cell fluid.")
     return mask.to(device)
 
 
@@ -158,7 +158,7 @@ def _require_cells(tensor: Tensor, name: str, grid: Grid) -> None:
 
 
 def require_samples(tensor: Tensor, name: str) -> None:
-    """Raise if the batch is empty.
+    """Raise unless a field has at least one sample.
 
     Raises
     ------
@@ -166,7 +166,7 @@ def require_samples(tensor: Tensor, name: str) -> None:
         If the field has no samples.
     """
     if tensor.numel() == 0:
-        raise InputError(f"{name} has shape {tuple(tensor.shape)}, an empty batch; pass at least one sample.")
+        raise InputError(f"{name} has shape {tuple(tensor.shape)}, so the batch is empty; pass at least one sample.")
 
 
 def _hint(tensor: Tensor, name: str, grid: Grid) -> str:
@@ -192,7 +192,7 @@ def node_shape(grid: Grid, periodic: tuple[bool, ...]) -> tuple[int, ...]:
 
 
 def unbatched_shape(side: str, condition: Boundary, grid: Grid, periodic: tuple[bool, ...]) -> tuple[int, ...]:
-    """Return the shape of the data of a side: that of its nodes for Dirichlet data, of its faces otherwise."""
+    """Return the shape of the data of a side: the shape of its nodes for Dirichlet data, of its faces otherwise."""
     axis, _ = side_axis(side)
     shape = node_shape(grid, periodic) if isinstance(condition, Dirichlet) else grid.shape
     return shape[:axis] + shape[axis + 1 :]
@@ -214,7 +214,7 @@ def convert_sides(
 
 
 def named_sides(boundary: Any, grid: Grid) -> Sides:
-    """Return the condition of every side, from one condition for all sides or a dict from side names.
+    """Return the condition of every side, given one condition for all sides or a dict from side names to conditions.
 
     Raises
     ------
@@ -225,12 +225,14 @@ def named_sides(boundary: Any, grid: Grid) -> Sides:
         return dict.fromkeys(grid.sides, boundary)
     if not isinstance(boundary, dict):
         raise InputError(
-            f"boundary must be a condition, such as Dirichlet(0.0), or a dict from side names to conditions, not "
-            f"{getattr(boundary, '__name__', type(boundary).__name__)}."
+            f"boundary is {getattr(boundary, '__name__', type(boundary).__name__)}; give one condition, such as "
+            "sb.Dirichlet(0.0), or a dict from side names to conditions."
         )
     unknown = [side for side in boundary if side not in grid.sides]
     if unknown:
-        raise InputError(f"unknown side {unknown[0]!r}; the sides of this grid are {', '.join(grid.sides)}.")
+        raise InputError(
+            f"boundary has the unknown side {unknown[0]!r}; the sides of this grid are {', '.join(grid.sides)}."
+        )
     missing = [side for side in grid.sides if side not in boundary]
     if missing:
         raise InputError(
@@ -240,17 +242,18 @@ def named_sides(boundary: Any, grid: Grid) -> Sides:
     for side, condition in boundary.items():
         if not isinstance(condition, Dirichlet | Neumann | Robin | Periodic):
             raise InputError(
-                f"the condition on {side} is a {type(condition).__name__}; use Dirichlet, Neumann, Robin or Periodic."
+                f"the condition on {side} is a {type(condition).__name__}; use sb.Dirichlet, sb.Neumann, sb.Robin or "
+                "sb.Periodic."
             )
     for axis in AXES[: grid.dim]:
         first, second = (isinstance(boundary[f"{axis}{end}"], Periodic) for end in (0, 1))
         if first != second:
-            raise InputError(f"only one of {axis}0 and {axis}1 is periodic; both sides of an axis must be.")
+            raise InputError(f"only one of {axis}0 and {axis}1 is periodic; give both sides of the axis sb.Periodic().")
     return {side: boundary[side] for side in grid.sides}
 
 
 def side_values(sides: Mapping[str, Boundary]) -> list[tuple[str, Any]]:
-    """Return the data of all sides, each with a name for messages."""
+    """Return the data of all sides, each with a name for error messages."""
     values: list[tuple[str, Any]] = []
     for side, condition in sides.items():
         if isinstance(condition, Dirichlet):
@@ -297,7 +300,7 @@ def _side_field(
     dtype: torch.dtype,
     device: torch.device,
 ) -> tuple[Tensor, float]:
-    """Convert the data of a side; also return their smallest entry."""
+    """Convert the data of a side, and also return their smallest entry."""
     axis, end = side_axis(side)
     if is_array_free_callable(value):
         value = _sample(value, name, axis, end, nodal, shape, grid, dtype, device)
@@ -336,9 +339,10 @@ def _sample(
 
 
 def _call(function: Any, name: str, coordinates: Sequence[Tensor]) -> Any:
-    """Call a function of the coordinates; exceptions inside it are not caught.
+    """Call a function of the coordinates; exceptions raised inside it are not caught.
 
-    A function with a true attribute `of_points`, such as a Barron function or network, is called with points (..., d).
+    A function whose attribute `of_points` is true, such as a Barron function or network, is called with points (...,
+    d).
     """
     if getattr(function, "of_points", False):
         return function(torch.stack(tuple(coordinates), -1))

@@ -1,4 +1,4 @@
-"""The Helmholtz equation -Lap u - (w / c)^2 u = 0 on the unit square with Neumann data."""
+"""The Helmholtz equation -Laplace(u) - (w / c)^2 u = 0 on the unit square with Neumann data."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Strip:
     low, high : float
         Ends of the segment, as coordinates along the side.
     value : float
-        du/dn on the segment.
+        Normal derivative du/dn on the segment.
     """
 
     low: float
@@ -45,21 +45,21 @@ Flux = float | Strip | Callable[[Tensor], Tensor]
 
 
 class Helmholtz:
-    """The Helmholtz equation -Lap u - (w / c)^2 u = 0 on (0, 1)^2, with du/dn prescribed on all four sides.
+    """The Helmholtz equation -Laplace(u) - (w / c)^2 u = 0 on (0, 1)^2, with du/dn prescribed on all four sides.
 
     Parameters
     ----------
     cells : int or pair of sequences of float
-        The number n of equal cells along each axis, or for each axis the increasing coordinates of the grid lines from
-        0 to 1.
+        Number n of equal cells along each axis; or, for each axis, the increasing coordinates of the grid lines from 0
+        to 1.
     wave_speed : float, array (batch..., n + 1, n + 1) or callable
-        c > 0. Values at the corners of the cells are interpolated bilinearly. A callable takes the coordinates (x, y)
-        and is evaluated at the Gauss points.
+        Wave speed c > 0. Values at the corners of the cells are interpolated bilinearly. A callable takes the
+        coordinates (x, y) and is evaluated at the Gauss points.
     frequency : float
-        w > 0.
+        Angular frequency w > 0.
     flux : mapping of str to float, Strip or callable
-        du/dn by side (`x0`, `x1`, `y0`, `y1`): a number, a `Strip`, or a callable of the coordinate along the side.
-        Sides that are not named have du/dn = 0.
+        Normal derivative du/dn by side (`x0`, `x1`, `y0`, `y1`): a number, a `Strip`, or a callable of the coordinate
+        along the side. Sides that are not named have du/dn = 0.
 
     Notes
     -----
@@ -68,8 +68,8 @@ class Helmholtz:
     and degree 8 on 28 x 22 cells about 0.5 s.
 
     The solution is unique unless w is a resonance. Near a resonance, small changes of c or of the mesh change u a lot.
-    Elements of low degree shift the resonances (pollution), so the discrete solution may be far from the exact one even
-    if the mesh resolves every wave. Compare the solutions of two degrees before trusting either.
+    Elements of low degree shift the resonances (pollution), so the discrete solution may be far from the exact solution
+    even if the mesh resolves every wave. Compare the solutions of two degrees before trusting either of them.
 
     Examples
     --------
@@ -156,7 +156,7 @@ class HelmholtzSolution:
     coefficients : Tensor (batch..., n degree + 1, n degree + 1)
         Values at the nodes of the elements, float64.
     residuals : Tensor (batch...)
-        Largest residual relative to the largest load: the round-off of the factorisation.
+        Largest residual divided by the largest load, which measures the round-off of the factorisation.
     elements : SpectralElements
         The elements, with attributes `degree` and `lines`.
     """
@@ -172,7 +172,7 @@ class HelmholtzSolution:
         return self.coefficients[..., ::step, ::step]
 
     def at(self, x: Any, y: Any) -> Tensor:
-        """Evaluate the solution on the lattice of coordinates x and y, shape (batch..., len(x), len(y))."""
+        """Return the values of the solution at all pairs of coordinates x and y, shape (batch..., len(x), len(y))."""
         along_x, along_y = (
             self.elements.interpolation(axis, torch.as_tensor(points, dtype=torch.float64).numpy()).toarray()
             for axis, points in ((0, x), (1, y))
@@ -220,8 +220,8 @@ def _along(side: str, data: Flux) -> Callable[[_Floats], _Floats]:
 def _can_eliminate(lines: tuple[_Floats, _Floats], largest: float) -> bool:
     """Return whether the inner nodes of every cell can be eliminated stably.
 
-    The smallest eigenvalue of -Lap on a cell with u = 0 on its boundary is pi^2 (1 / hx^2 + 1 / hy^2). For (w / c)^2
-    below it, the block of the inner nodes is positive definite for every degree.
+    The smallest eigenvalue of -Laplace on a cell hx x hy with u = 0 on its boundary is pi^2 (1 / hx^2 + 1 / hy^2). If
+    (w / c)^2 is below this eigenvalue, the matrix of the inner nodes is positive definite for every degree.
     """
     hx, hy = (float(np.diff(line).max()) for line in lines)
     return largest < math.pi**2 * (1 / hx**2 + 1 / hy**2)

@@ -1,4 +1,4 @@
-"""Nodal right-hand sides that are given as such: the lumped mass matrix, and the conversion of load vectors."""
+"""Right-hand sides with one value per node: the lumped mass matrix, and the conversion of nodal load vectors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def read_load(problem: Diffusion, value: Any) -> Tensor:
     Raises
     ------
     InputError
-        If it does not have one finite value per node, or its batch does not broadcast with that of the problem.
+        If the load does not have one finite value per node, or its batch and the batch of the problem do not broadcast.
     """
     load = convert(value, "rhs", problem.dtype, problem.device)
     nodes, dim = problem.node_shape, problem.grid.dim
@@ -66,12 +66,12 @@ def require_balanced_load(system: LatticeSystem, terms: Sequence[Tensor]) -> Non
     system : LatticeSystem
         The system.
     terms : sequence of Tensor (b, x, y, z)
-        The terms of its right-hand side, whose magnitudes determine the tolerance.
+        Terms of the right-hand side, whose absolute values determine the tolerance.
 
     Raises
     ------
     InputError
-        If it does not, as no solution exists.
+        If the sum is not zero on some component, as no solution exists then.
     """
     if system.components is None:
         return

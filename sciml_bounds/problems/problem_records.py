@@ -1,4 +1,4 @@
-"""Records of diffusion problems in JSON types, so that a data set can say which problem its samples belong to."""
+"""Records of diffusion problems in JSON types, by which a data set states the problem of its samples."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sciml_bounds.problems.diffusion import Diffusion
 
 __all__ = ["CELL_FIELDS", "problem_from_record", "problem_record"]
 
-#: Fields of a problem with one value per cell; arrays of these names replace them.
+#: Fields of a problem with one value per cell, which arrays of the same names can replace.
 CELL_FIELDS = ("coefficient", "source", "reaction", "solid")
 
 _EQUATION = "-div(a grad u) + c u = f"
@@ -22,20 +22,20 @@ _DATA = {Dirichlet: ("value",), Neumann: ("flux",), Robin: ("alpha", "g"), Perio
 
 
 def problem_record(problem: Diffusion, given: Collection[str] = ()) -> dict[str, Any]:
-    """Return everything that is constant in a problem, in JSON types.
+    """Return all constant data of a problem in JSON types.
 
     Parameters
     ----------
     problem : Diffusion
         A single problem, without batch axes.
     given : collection of str
-        Names of the cell fields that are stored elsewhere, one per sample.
+        Names of the cell fields that the data set stores for each sample.
 
     Returns
     -------
     dict
-        Box, boundary conditions and constant fields. `varies` names the data that vary in space and are not `given`:
-        `problem_from_record` cannot restore them.
+        Box, boundary conditions and constant fields. The entry `varies` names the data that vary in space and are not
+        `given`; `problem_from_record` cannot restore them.
 
     Raises
     ------
@@ -44,8 +44,8 @@ def problem_record(problem: Diffusion, given: Collection[str] = ()) -> dict[str,
     """
     if problem.batch_shape:
         raise InputError(
-            f"the problem has the batch shape {tuple(problem.batch_shape)}; give one problem for all samples, whose "
-            "fields that differ between samples are arrays."
+            f"the problem has the batch shape {tuple(problem.batch_shape)}; give a problem without batch axes, and the "
+            "fields that differ between samples as arrays."
         )
     numbers = {name: _cell_number(problem, name) for name in CELL_FIELDS[:3] if name not in given}
     boundary = {side: _condition_record(condition) for side, condition in problem.boundary.items()}
@@ -63,7 +63,7 @@ def problem_record(problem: Diffusion, given: Collection[str] = ()) -> dict[str,
 
 
 def problem_from_record(record: Mapping[str, Any], shape: Sequence[int], fields: Mapping[str, Tensor]) -> Diffusion:
-    """Return the problem of a record.
+    """Return the diffusion problem that a record describes.
 
     Parameters
     ----------
@@ -72,12 +72,12 @@ def problem_from_record(record: Mapping[str, Any], shape: Sequence[int], fields:
     shape : sequence of int
         Number of cells along each axis.
     fields : mapping
-        The `given` fields, shape (batch..., cells).
+        The fields named in `given`, shape (batch..., cells).
 
     Raises
     ------
     InputError
-        If the record is incomplete, or a field that it does not have is missing.
+        If the record is incomplete, or a field is missing that it does not contain.
     """
     numbers = {name: record[name] for name in CELL_FIELDS[:3] if record.get(name) is not None} | dict(fields)
     missing = [name for name in record.get("varies", ()) if name not in numbers]
@@ -85,7 +85,7 @@ def problem_from_record(record: Mapping[str, Any], shape: Sequence[int], fields:
     if missing:
         raise InputError(
             f"the data set does not record the {' and the '.join(missing)} of its problem as a number or as an input; "
-            "give the problem yourself: problem=sb.Diffusion(...)."
+            "state the problem: problem=sb.Diffusion(...)."
         )
     coefficient = numbers.pop("coefficient")
     try:
@@ -103,7 +103,7 @@ def _with_mask(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cell_number(problem: Diffusion, name: str) -> float | list[float] | None:
-    """Return a cell field as a number (or one per axis for a diagonal coefficient), None if it varies in space."""
+    """Return a cell field as a number (for a diagonal coefficient, one per axis), or None if it varies in space."""
     if name != "coefficient":
         return _number(getattr(problem, name))
     if problem.has_scalar_coefficient:

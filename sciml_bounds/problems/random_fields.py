@@ -1,7 +1,8 @@
-"""Gaussian random fields on boxes and tori that do not depend on the resolution.
+"""Gaussian random fields on boxes and tori that are the same functions on every grid.
 
-A field is a series of cosines or Fourier modes whose coefficients are drawn in the order of their wavenumbers. A finer
-grid continues the series of a coarser one, so both sample the same field, up to the modes missing on the coarser one.
+A field is a series of cosines or Fourier modes, whose coefficients are drawn in the order of their wavenumbers. A finer
+grid adds modes to the series of a coarser grid. So both grids sample the same field, up to the modes missing on the
+coarser grid.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ def cosine_field(
 ) -> NDArray[np.float64]:
     """Draw Gaussian fields with zero mean at the cell centres of the unit box.
 
-    The covariance is tau^(2 alpha - d) (-Laplace + tau^2)^(-alpha), with the Laplace operator with zero Neumann
-    conditions on functions of zero mean. These are the fields of the Darcy data of Li et al. (2021), arXiv:2010.08895.
+    In d dimensions, the covariance is tau^(2 alpha - d) (-Laplace + tau^2)^(-alpha), where Laplace has zero Neumann
+    conditions and acts on functions of zero mean. These are the fields of the Darcy data of Li et al. (2021),
+    arXiv:2010.08895.
 
     Parameters
     ----------
     sources : sequence of numpy.random.Generator
-        Random generator of each field. Each draws one number per mode of a cube as long as the longest axis.
+        Random generator of each field. A generator draws one number per mode of a cube as long as the longest axis.
     shape : tuple of int
         Number of cells along each axis.
     tau : float
@@ -67,14 +69,14 @@ def torus_field(
 ) -> NDArray[np.float64]:
     """Draw periodic Gaussian fields with zero mean at the points i / n of the unit torus.
 
-    The covariance is tau^(2 alpha - d) (-Laplace + tau^2)^(-alpha) on functions of zero mean. With tau = 7 and alpha =
-    2.5, these are the initial vorticities in the code of Li et al. (2021), arXiv:2010.08895; their text states another
-    amplitude. Modes at the Nyquist frequency are omitted.
+    In d dimensions, the covariance is tau^(2 alpha - d) (-Laplace + tau^2)^(-alpha) on functions of zero mean. With tau
+    = 7 and alpha = 2.5, these are the initial vorticities in the code of Li et al. (2021), arXiv:2010.08895; the text
+    of the paper states another amplitude. Modes at the Nyquist frequency are omitted.
 
     Parameters
     ----------
     sources : sequence of numpy.random.Generator
-        Random generator of each field. Each draws two numbers per mode of a cube as long as the longest axis.
+        Random generator of each field. A generator draws two numbers per mode of a cube as long as the longest axis.
     shape : tuple of int
         Number of points along each axis.
     tau : float
@@ -115,7 +117,7 @@ def torus_field(
 
 
 def _amplitude(squares: Sequence[NDArray[np.float64]], tau: float, alpha: float) -> NDArray[np.float64]:
-    """Return the square roots of the eigenvalues of the covariance, zero for the constant mode.
+    """Return the square roots of the eigenvalues of the covariance; zero for the constant mode.
 
     `squares` are the eigenvalues of -d^2/dx^2 along each axis.
     """

@@ -9,7 +9,7 @@ __all__ = ["refine_condition"]
 
 
 def refine_condition(condition: Boundary, factor: int, periodic: tuple[bool, ...]) -> Boundary:
-    """Return the condition on the grid whose faces are divided into `factor` along each axis.
+    """Return a boundary condition on the grid whose faces are divided by `factor` along each axis.
 
     Parameters
     ----------

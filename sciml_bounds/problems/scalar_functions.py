@@ -1,12 +1,12 @@
 """Scalar functions in energy densities: values, derivatives and convex conjugates.
 
-A profile g(r) of the length r = |p| of a gradient is even with g'(0) = 0; a potential h(u) need not be. The convex
-conjugate is g*(s) = sup over r of r s - g(r). If it has no closed form, r = (g')^-1 (s) is bracketed by r0 <= r <= r1.
-As g*' = (g')^-1 is increasing,
+A profile g(r) of the length r = |p| of a gradient is even with g'(0) = 0; a potential h(u) need not be even. The convex
+conjugate is g*(s) = sup over r of r s - g(r). If it has no closed form, the solution r of g'(r) = s is bracketed by r0
+<= r <= r1. Since the derivative of g*, the inverse of g', is increasing,
 
     g*(s) <= g*(s0) + (s - s0) r1    with s0 = g'(r0), g*(s0) = r0 s0 - g(r0),
 
-so the computed number is an upper bound of the conjugate for every bracket. See Rockafellar, "Convex Analysis" (1970),
+so the right side is an upper bound on the conjugate for every bracket. See Rockafellar, "Convex Analysis" (1970),
 section 12 and theorem 23.5.
 """
 
@@ -23,7 +23,7 @@ from sciml_bounds.errors import InputError
 
 __all__ = ["Area", "Custom", "DoubleWell", "Power", "Regularised", "ScalarFunction", "Stiffened"]
 
-#: Largest number of doublings of a bracket, after which a slope counts as not attained, and of bisections.
+#: Maximum number of doublings of a bracket (then the slope counts as not attained), and maximum number of bisections.
 MAX_DOUBLINGS, MAX_BISECTIONS = 128, 200
 
 
@@ -33,9 +33,9 @@ class ScalarFunction(ABC):
     Attributes
     ----------
     convex : bool
-        Whether it is convex.
+        Whether the function is convex.
     lower, upper : float
-        Bounds of the second derivative; 0 and infinity for a convex function of which nothing more is known.
+        Bounds on the second derivative; 0 and infinity for a convex function without further information.
     secant_falls : bool
         Whether g'(r) / r is known to be nonincreasing in |r|.
     """
@@ -58,21 +58,21 @@ class ScalarFunction(ABC):
         """Return g''(r); infinite where it does not exist."""
 
     def secant(self, r: Tensor) -> Tensor:
-        """Return g'(r) / r, or g''(0) at r = 0, of a function with g'(0) = 0."""
+        """Return g'(r) / r, and g''(0) at r = 0, for a function with g'(0) = 0."""
         zero = r == 0
         return torch.where(zero, self.curvature(torch.zeros_like(r)), self.slope(r) / torch.where(zero, 1.0, r))
 
     def steepest(self, longest: Tensor) -> Tensor:
-        """Return an upper bound of the second derivative for |r| <= longest."""
+        """Return an upper bound on the second derivative for |r| <= longest."""
         return torch.full_like(longest, self.upper)
 
     def inverse(self, s: Tensor) -> Tensor:
-        """Return r with g'(r) = s up to round-off; infinite if there is none."""
+        """Return r with g'(r) = s up to round-off; infinite if no such r exists."""
         low, high = self._bracket(s)
         return torch.where(high.isfinite() & low.isfinite(), (low + high) / 2, torch.copysign(s * 0 + math.inf, s))
 
     def conjugate(self, s: Tensor) -> Tensor:
-        """Return g*(s), or an upper bound within round-off of it; infinite where g*(s) is."""
+        """Return g*(s), or an upper bound on it that is within round-off; infinite where g*(s) is infinite."""
         low, high = self._bracket(s)
         known = high.isfinite() & low.isfinite()
         low, high = torch.where(known, low, 0.0), torch.where(known, high, 0.0)
@@ -80,7 +80,7 @@ class ScalarFunction(ABC):
         return torch.where(known, low * s0 - self.value(low) + (s - s0) * high, math.inf)
 
     def _bracket(self, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (r0, r1) with g'(r0) <= s <= g'(r1); infinite if there is no such r0 or r1."""
+        """Return (r0, r1) with g'(r0) <= s <= g'(r1); an end is infinite if no finite one exists."""
         low, high = -torch.ones_like(s), torch.ones_like(s)
         for _ in range(MAX_DOUBLINGS):
             short_low, short_high = self.slope(low) > s, self.slope(high) < s
@@ -99,7 +99,7 @@ class ScalarFunction(ABC):
 
 
 class Power(ScalarFunction):
-    """The function |r|^m / m, m > 1; its conjugate is |s|^m' / m' with 1/m + 1/m' = 1."""
+    """The function |r|^m / m with m > 1; its conjugate is |s|^m' / m' with 1/m + 1/m' = 1."""
 
     def __init__(self, exponent: float) -> None:
         self.exponent = exponent
@@ -124,7 +124,7 @@ class Power(ScalarFunction):
         return torch.ones_like(r) if self.exponent == 2 else r.abs() ** (self.exponent - 2)
 
     def steepest(self, longest: Tensor) -> Tensor:
-        """Return (m - 1) |r|^(m - 2), or infinity for m < 2, where it is unbounded near 0."""
+        """Return (m - 1) |longest|^(m - 2); infinity for m < 2, where the second derivative is unbounded near 0."""
         return self.curvature(longest) if self.exponent >= 2 else torch.full_like(longest, math.inf)
 
     def inverse(self, s: Tensor) -> Tensor:
@@ -198,7 +198,7 @@ class Stiffened(ScalarFunction):
         return 1 + self.extra * torch.rsqrt(1 + r.square())
 
     def _bracket(self, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Bracket by Newton's method: the slope is concave for r >= 0, so iterates from below stay below."""
+        """Return a bracket by Newton's method: the slope is concave for r >= 0, so iterates from below stay below."""
         t = s.abs()
         r = t / self.upper
         for _ in range(60):
@@ -235,7 +235,7 @@ class DoubleWell(ScalarFunction):
 
 
 class Regularised(ScalarFunction):
-    """The function g(r) + e r^2 / 2 for a convex g; its slope attains every number."""
+    """The function g(r) + e r^2 / 2 with convex g and e > 0; its slope attains every number."""
 
     def __init__(self, function: ScalarFunction, extra: float) -> None:
         self.function, self.extra = function, extra
@@ -255,16 +255,16 @@ class Regularised(ScalarFunction):
 
 
 class Custom(ScalarFunction):
-    """A function written in torch and applied entrywise, with derivatives by autograd.
+    """A function written in torch and applied entrywise; autograd computes its derivatives.
 
     Parameters
     ----------
     function : callable
-        Map of a tensor to a tensor of the same shape.
+        Function that maps a tensor to a tensor of the same shape.
     convex : bool
-        Declares the function to be convex.
+        Whether the function is declared to be convex.
     lower, upper : float
-        Declared bounds of the second derivative.
+        Declared bounds on the second derivative.
     """
 
     def __init__(
@@ -279,7 +279,7 @@ class Custom(ScalarFunction):
         if not isinstance(result, Tensor) or result.shape != r.shape:
             kind = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else f"a {type(result).__name__}"
             raise InputError(
-                f"the function returned {kind} for an argument of shape {tuple(r.shape)}; it must act entrywise and "
+                f"the function returned {kind} for an argument of shape {tuple(r.shape)}; let it act entrywise and "
                 "return a torch tensor of the same shape."
             )
         return result

@@ -1,6 +1,6 @@
 """Lagrange elements of any degree on a rectangular grid with variable spacing, with a direct solver.
 
-Index letters: x, y cells; q, r Gauss points of a cell; i, j (test) and k, l (trial) nodes of a cell.
+Index letters: x, y for cells; q, r for Gauss points of a cell; i, j (test) and k, l (trial) for nodes of a cell.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["SpectralElements"]
 _Floats = NDArray[np.float64]
 _Integers = NDArray[np.intp]
 
-#: Relative residual, after iterative refinement, above which the matrix counts as singular (a resonance).
+#: Relative residual, after iterative refinement, above which the matrix counts as singular (at a resonance).
 _MAX_RELATIVE_RESIDUAL = 1e-9
 
 
@@ -63,17 +63,17 @@ class SpectralElements:
         return _interpolation(self.lines[axis], self.degree, points)
 
     def matrix_of_cells(self, reaction: _Floats) -> _Floats:
-        """Return the element matrices of grad u . grad v + c u v.
+        """Return the element matrices of the bilinear form grad u . grad v + c u v.
 
         Parameters
         ----------
         reaction : array (Gauss points along x, Gauss points along y)
-            c.
+            Reaction c at the Gauss points.
 
         Returns
         -------
         array (cells, nodes of a cell, nodes of a cell)
-            Cells and nodes are numbered in row-major order, x first.
+            Element matrices. Cells and nodes are numbered in row-major order, x first.
         """
         rule, weights = _gauss(self.degree)
         values, slopes = _basis(self.degree, rule)
@@ -89,7 +89,7 @@ class SpectralElements:
         return total.transpose(0, 1, 2, 4, 3, 5).reshape(-1, n * n, n * n)
 
     def load_of_side(self, axis: int, end: int, data: Callable[[_Floats], _Floats], low: float, high: float) -> _Floats:
-        """Integrate data v over the segment of a side between two coordinates, which need not be grid lines."""
+        """Integrate side data times basis functions over the segment [low, high], whose ends need not be grid lines."""
         along = 1 - axis
         lines = self.lines[along]
         rule, weights = _gauss(self.degree)
@@ -136,7 +136,7 @@ class SpectralElements:
 
 @dataclass(frozen=True, eq=False)
 class _Layout:
-    """Node numbers of the cells, and the sparsity pattern of the matrix of the nodes on cell borders."""
+    """Node numbers of the cells, and the sparsity pattern of the matrix of nodes on cell borders."""
 
     nodes: _Integers  # (cells, nodes of a cell): number in the mesh
     inside: _Integers  # local numbers of the nodes inside a cell
@@ -188,7 +188,7 @@ def _solve_symmetric(matrix: scipy.sparse.csc_array, load: _Floats) -> tuple[_Fl
 
 def _resonance(reason: str) -> str:
     return (
-        f"the discrete equation is singular to working precision ({reason}), as the frequency is near a resonance; "
+        f"the discrete equation is singular to working precision ({reason}), since the frequency is near a resonance; "
         "change the frequency or the mesh."
     )
 
@@ -212,7 +212,8 @@ def _gauss(degree: int) -> tuple[_Floats, _Floats]:
 def _basis(degree: int, points: _Floats) -> tuple[_Floats, _Floats]:
     """Return values and derivatives (points, nodes) of the Lagrange polynomials on the reference cell (-1, 1).
 
-    They are computed from the Legendre polynomials, since this change of basis is well conditioned at any degree.
+    The polynomials are computed from Legendre polynomials, since this change of basis is well conditioned at any
+    degree.
     """
     to_lagrange = np.linalg.inv(legendre.legvander(_lobatto(degree), degree))
     slopes = [legendre.legval(points, legendre.legder(row)) for row in np.eye(degree + 1)]

@@ -21,7 +21,7 @@ __all__ = [
 
 
 def sum_to_nodes(cells: Tensor, periodic: tuple[bool, ...], axes: tuple[int, ...] | None = None) -> Tensor:
-    """Return at each node the sum over the adjacent cells, along the given axes (all by default)."""
+    """Return at each node the sum over the adjacent cells along the given axes, by default along all axes."""
     first = cells.ndim - len(periodic)
     for axis in range(len(periodic)) if axes is None else axes:
         dim = first + axis
@@ -34,7 +34,7 @@ def sum_to_nodes(cells: Tensor, periodic: tuple[bool, ...], axes: tuple[int, ...
 
 
 def node_average(nodes: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Return the means of neighbouring nodes along the given axes, each from n + 1 to n entries."""
+    """Return the means of neighbouring nodes along the given axes, from n + 1 nodes to n means per axis."""
     for dim in axes:
         n = nodes.shape[dim] - 1
         nodes = (nodes.narrow(dim, 0, n) + nodes.narrow(dim, 1, n)) / 2
@@ -60,7 +60,7 @@ def without_periodic_copies(nodes: Tensor, periodic: tuple[bool, ...]) -> Tensor
 
 
 def fold_periodic_copies(nodes: Tensor, periodic: tuple[bool, ...]) -> Tensor:
-    """Add the last node of each periodic axis to the first and drop it (transpose of `with_periodic_copies`)."""
+    """Add the last node of each periodic axis to the first, and drop it: the transpose of `with_periodic_copies`."""
     first = nodes.ndim - len(periodic)
     for axis, wraps in enumerate(periodic):
         if wraps:

@@ -1,4 +1,4 @@
-"""Variational problems: minimise int L(x, u, grad u) - f u subject to boundary conditions."""
+"""Variational problems: minimise the integral of L(x, u, grad u) - f u subject to boundary conditions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["VariationalProblem"]
 
 _ZERO = Dirichlet(0.0)
 
-#: Number of points at which functions on a box are checked.
+#: Number of points at which functions on a box are tested.
 SAMPLE_COUNT = 256
 
 #: Weight or source on a box: a number, or a function of points (..., d).
@@ -34,19 +34,19 @@ PointField = float | Callable[[Tensor], Tensor]
 
 
 class VariationalProblem:
-    """Minimise J(u) = int L(x, u, grad u) - f u over the functions with prescribed values on Dirichlet sides.
+    """Minimise J(u) = int L(x, u, grad u) - f u over the functions u with prescribed values on Dirichlet sides.
 
     Parameters
     ----------
     domain : Grid or Box
-        An `sb.Grid`, on whose cells weights and source are constant, or an `sb.barron.Box` in any dimension, for
-        networks.
+        An `sb.Grid`, on whose cells weights and source are constant, or an `sb.barron.Box` in any number of dimensions,
+        on which the unknown functions are networks.
     density : EnergyDensity
-        L: an `sb.variational.QuadraticEnergy`, `sb.variational.PLaplacian`, `sb.variational.MinimalSurface`,
-        `sb.variational.ShearThinning`, `sb.variational.GinzburgLandau`, `sb.variational.IsotropicEnergy` or
-        `sb.variational.EnergyDensity`.
+        Energy density L: an `sb.variational.QuadraticEnergy`, `sb.variational.PLaplacian`,
+        `sb.variational.MinimalSurface`, `sb.variational.ShearThinning`, `sb.variational.GinzburgLandau`,
+        `sb.variational.IsotropicEnergy` or `sb.variational.EnergyDensity`.
     source : float, array (nx, ny) or callable
-        f: on a grid as in `sb.Diffusion`, without batch; on a box a number or a function of points (..., d).
+        Source f: on a grid as in `sb.Diffusion`, without batch; on a box a number or a function of points (..., d).
     boundary : Boundary or mapping of str to Boundary
         On a grid as in `sb.Diffusion`, without Robin sides. On a box one condition for all sides: `sb.Dirichlet` of a
         number or a function of points, `sb.Neumann(0.0)` or `sb.Periodic()`.
@@ -58,20 +58,21 @@ class VariationalProblem:
     grid : Grid or None
         The grid; None on a box.
     density, source, boundary
-        As passed; on a grid, data are converted to tensors.
+        As passed by the user; on a grid, data are converted to tensors.
     node_shape : tuple of int
         Shape of a node field (on a grid only).
 
     Raises
     ------
     InputError
-        If data do not fit, samples contradict the declared convexity or ellipticity constants of the density, or
-        nothing fixes the level of u and the sources do not balance (on a box: according to samples).
+        If data have wrong shapes or values; if samples contradict the declared convexity or ellipticity constants of
+        the density; or if nothing fixes the level of u and the mean of the sources is not zero (on a box, tested on
+        samples).
 
     Notes
     -----
-    On a grid, the data are constant on each cell; the problem with these data is solved and certified, in float64, on
-    the device of its fields. Networks are fitted on the CPU and then moved to that device.
+    On a grid, the data are constant on each cell. The problem with these cellwise constant data is solved and certified
+    in float64, on the device of its fields. Networks are trained on the CPU and then moved to that device.
 
     Examples
     --------
@@ -94,7 +95,7 @@ class VariationalProblem:
     ) -> None:
         if not isinstance(domain, Grid | Box):
             kind = type(domain).__name__
-            raise InputError(f"the domain is a {kind}; pass an sb.Grid, or an sb.barron.Box for networks.")
+            raise InputError(f"the domain is a {kind}; give an sb.Grid, or an sb.barron.Box for networks.")
         if not isinstance(density, EnergyDensity):
             kind = type(density).__name__
             raise InputError(
@@ -121,10 +122,13 @@ class VariationalProblem:
         frame = Diffusion(grid, 1.0, source, boundary=boundary, reaction=reaction).to(torch.float64).detach()
         if frame.batch_shape:
             raise InputError(
-                f"the data have a batch {tuple(frame.batch_shape)}; pass one variational problem at a time."
+                f"the data have the batch shape {tuple(frame.batch_shape)}; solve one variational problem per sample, "
+                "without batch axes."
             )
         if any(isinstance(condition, Robin) for condition in frame.boundary.values()):
-            raise InputError("a side has a Robin condition; variational problems support Dirichlet, Neumann, Periodic.")
+            raise InputError(
+                "a side has a Robin condition; use sb.Dirichlet, sb.Neumann or sb.Periodic in variational problems."
+            )
         self.frame = frame
         self.source: Any = frame.source
         self.boundary: Any = frame.boundary
@@ -161,7 +165,7 @@ class VariationalProblem:
 
     @property
     def device(self) -> torch.device:
-        """Device of the fields of the problem; on a box the CPU."""
+        """Device of the fields of the problem; on a box, the CPU."""
         return torch.device("cpu") if self.grid is None else self.frame.device
 
     @property
@@ -178,7 +182,7 @@ class VariationalProblem:
 
     @cached_property
     def ellipticity(self) -> tuple[float, float]:
-        """Ellipticity constants lambda and Lambda: bounds of the second derivative of L in the gradient.
+        """Ellipticity constants lambda and Lambda: bounds on the second derivative of L with respect to the gradient.
 
         If weights are functions on a box, the constants are estimated from samples.
         """
@@ -190,7 +194,7 @@ class VariationalProblem:
     # --- at points ----------------------------------------------------------------------------------------------------
 
     def source_at(self, x: Tensor) -> Tensor:
-        """Return f at points (..., d) of the box, shape (...).
+        """Return the source f at points (..., d) of the box, shape (...).
 
         Raises
         ------
@@ -217,12 +221,18 @@ class VariationalProblem:
             If the problem is on a grid, or its sides are not Dirichlet sides.
         """
         if not isinstance(self.boundary, Dirichlet):
-            raise InputError("boundary_at needs a box with a Dirichlet value on all sides; inspect problem.boundary.")
+            raise InputError(
+                "boundary_at needs a box with a Dirichlet value on all sides, but this problem has other conditions; "
+                "inspect problem.boundary."
+            )
         return _call(self.boundary.value, self._points(x), "the Dirichlet value")
 
     def _weight_at(self, name: str, x: Tensor) -> Tensor:
         if name not in self._weights:
-            raise InputError(f"a general energy density has no {name}, as it is a function of (x, u, p).")
+            raise InputError(
+                f"a general energy density is a function of (x, u, p) and has no {name}; use an "
+                "sb.variational.IsotropicEnergy."
+            )
         x, weight = self._points(x), self._weights[name]
         return self._of_cells(weight, x) if self.grid is not None else _call(weight, x, name)
 
@@ -230,11 +240,11 @@ class VariationalProblem:
         points = x if isinstance(x, Tensor) else convert(x, "x", torch.float64, self.device)
         if points.ndim == 0 or points.shape[-1] != self.dim:
             shape = tuple(points.shape)
-            raise InputError(f"x has shape {shape}; points need {self.dim} coordinates along the last axis.")
+            raise InputError(f"x has shape {shape}; give points with {self.dim} coordinates along the last axis.")
         return points
 
     def _of_cells(self, field: Tensor, x: Tensor) -> Tensor:
-        """Evaluate a cell field at points; on a face, the cell on its upper side counts."""
+        """Return the values of a cell field at points; on a face, the value of the cell on the upper side."""
         assert self.grid is not None
         index = []
         for axis, (n, h, start) in enumerate(zip(self.grid.shape, self.grid.spacing, self.grid.origin)):
@@ -242,15 +252,17 @@ class VariationalProblem:
         return field[tuple(index)].to(x.dtype)
 
     def place(self, x: Tensor) -> Any:
-        """Return the data of points (..., d) for the density: its weights there, or the points themselves."""
+        """Return what the density needs at points (..., d): its weights there, or the coordinates."""
         if not self._weights:
             return x
         return tuple(self._weight_at(name, x) for name in self._weights)
 
     def integrand(self, x: Tensor, u: Tensor, p: Tensor) -> Tensor:
-        """Return L(x, u, p) - f u at points (..., d), shape (...); J is its integral over a box."""
+        """Return L(x, u, p) - f u at points (..., d), shape (...); the energy J is its integral."""
         if p.ndim == 0 or p.shape[-1] != self.dim:
-            raise InputError(f"p has shape {tuple(p.shape)}; gradients need {self.dim} entries along the last axis.")
+            raise InputError(
+                f"p has shape {tuple(p.shape)}; give gradients with {self.dim} entries along the last axis."
+            )
         return self.density.value(self.place(x), u, p) - self.source_at(x) * u
 
     # --- on a grid ----------------------------------------------------------------------------------------------------
@@ -272,12 +284,12 @@ class VariationalProblem:
 
     @cached_property
     def cell_place(self) -> Any:
-        """Data of the points of `elements` for the density, broadcastable to (q, n)."""
+        """Weights or coordinates at the quadrature points of `elements`, broadcastable to (q, n); see `place`."""
         self._require_grid()
         return self.place_in_cells(self.elements)
 
     def place_in_cells(self, elements: Elements) -> Any:
-        """Return the data of the points of other elements for the density, as `cell_place`."""
+        """Return weights or coordinates at the quadrature points of other elements; see `place`."""
         return tuple(self._weights.values()) if self._weights else elements.coordinates()
 
     @cached_property
@@ -287,13 +299,13 @@ class VariationalProblem:
         return nodal_load(self.frame)[0]
 
     def energy(self, values: Any) -> Tensor:
-        """Return J of a node field, with two Gauss points per axis; exact for linear problems."""
+        """Return the energy J of a node field, with two Gauss points per axis; exact for linear problems."""
         v = self.nodes(values)
         u, p = self.elements.at(with_periodic_copies(v, self.frame.periodic))
         return self.elements.integrate(self.density.value(self.cell_place, u, p)) - (self.load * v).sum()
 
     def gradient(self, values: Any) -> Tensor:
-        """Return the derivative of `energy` by the free nodal values, and zero at other nodes: a node field."""
+        """Return the derivative of `energy` with respect to free nodal values: a node field, zero at other nodes."""
         v = self.nodes(values)
         u, p = self.elements.at(with_periodic_copies(v, self.frame.periodic))
         derivative = self.elements.tested(*self.density.first(self.cell_place, u, p))
@@ -311,30 +323,35 @@ class VariationalProblem:
         Raises
         ------
         InputError
-            If its shape is not `node_shape`, an entry is not finite, or the problem is on a box.
+            If the shape is not `node_shape`, an entry is not finite, or the problem is on a box.
         """
         self._require_grid()
         given = values if isinstance(values, Tensor) else getattr(values, "values", values)  # accepts solutions too
         field = convert(given, "values", torch.float64, self.device)
         if tuple(field.shape) != self.node_shape:
-            raise InputError(f"values have shape {tuple(field.shape)}, but a node field needs {self.node_shape}.")
+            raise InputError(
+                f"values have shape {tuple(field.shape)}, but a node field of this problem has shape "
+                f"{self.node_shape}; give one value per node."
+            )
         require_finite(field, "values")
         return field
 
     def impose_boundary(self, values: Any) -> Tensor:
-        """Return a node field with the values at Dirichlet nodes replaced by the prescribed ones.
+        """Return a node field with the prescribed values at Dirichlet nodes.
 
         Raises
         ------
         InputError
-            If its shape is not `node_shape`, or the problem is on a box.
+            If the shape is not `node_shape`, or the problem is on a box.
         """
         self._require_grid()
         return self.frame.impose_boundary(values)
 
     def _require_grid(self) -> Grid:
         if self.grid is None:
-            raise InputError("the problem is on a box without cells; node fields need a problem on an sb.Grid.")
+            raise InputError(
+                "the problem is on a box without cells, so there are no node fields; state it on an sb.Grid."
+            )
         return self.grid
 
     def as_diffusion(self) -> Diffusion:
@@ -343,15 +360,17 @@ class VariationalProblem:
         Raises
         ------
         InputError
-            If it is not linear, or on a box.
+            If the problem is not linear, or on a box.
         """
         self._require_grid()
         if not self.linear:
-            raise InputError("the problem is not linear, so it has no equivalent sb.Diffusion; use minimize_energy.")
+            raise InputError(
+                "the problem is not linear, so it has no equivalent sb.Diffusion; use sb.variational.minimize_energy."
+            )
         return self.frame.replace(coefficient=self._weights["coefficient"], reaction=self._weights["reaction"])
 
     def refine(self, factor: int = 2) -> VariationalProblem:
-        """Return the same problem, with the same data and minimiser, on the grid with refined cells.
+        """Return the same problem, with the same data and minimiser, on a grid whose cells are divided by `factor`.
 
         Raises
         ------
@@ -372,7 +391,7 @@ class VariationalProblem:
         return self if self.grid is None else self._with(self.frame.to(device), lambda weight: weight.to(device))
 
     def _with(self, frame: Diffusion, change: Callable[[Tensor], Tensor]) -> VariationalProblem:
-        """Return the same problem with another frame and changed weights."""
+        """Return the same problem with the data of another diffusion problem and changed weights."""
         other = object.__new__(VariationalProblem)
         other.density, other.grid, other.box, other.frame = self.density, frame.grid, self.box, frame
         other.source, other.boundary, other.node_shape = frame.source, frame.boundary, frame.node_shape
@@ -384,7 +403,7 @@ class VariationalProblem:
         return f"VariationalProblem({type(self.density).__name__} on {where})"
 
     def sample_points(self) -> Tensor:
-        """Return quasi-random points of the box, the same in every call, shape (m, d)."""
+        """Return quasi-random points of the box, the same points in every call, shape (m, d)."""
         engine = torch.quasirandom.SobolEngine(self.dim, scramble=True, seed=0)
         return self.box.points(engine.draw(SAMPLE_COUNT, dtype=torch.float64).to(self.device))
 
@@ -392,7 +411,8 @@ class VariationalProblem:
 def _single(field: Tensor, name: str, grid: Grid) -> Tensor:
     if field.ndim > grid.dim:
         raise InputError(
-            f"{name} has a batch {tuple(field.shape[: -grid.dim])}; pass one variational problem at a time."
+            f"{name} has the batch shape {tuple(field.shape[: -grid.dim])}; solve one variational problem per sample, "
+            "without batch axes."
         )
     return field.detach()
 
@@ -417,7 +437,7 @@ def _point_field(value: Any, name: str) -> PointField:
         kind = type(value).__name__
         shown = f"of shape {tuple(value.shape)}" if getattr(value, "shape", ()) else repr(value)
         raise InputError(
-            f"{name} is {shown} ({kind}); on a box it must be a number, or a function of points (..., d)."
+            f"{name} is {shown} ({kind}); on a box, give a number or a function of points (..., d)."
         ) from None
 
 

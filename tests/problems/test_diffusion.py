@@ -251,7 +251,7 @@ BAD = {
     ),
     "batches apart": (
         {"coefficient": np.ones((2, 4, 3)), "source": np.ones((3, 4, 3))},
-        "the batch axes of the fields do not broadcast: coefficient (2,), source (3,)",
+        "the batch axes of the fields do not broadcast (coefficient (2,), source (3,))",
     ),
     "unknown side": (
         {"boundary": ALL | {"left": ZERO}},
@@ -331,12 +331,12 @@ BAD = {
     ),
     "beyond double precision": ({"source": 10**400}, "source range of double precision"),
     "no samples": ({"coefficient": np.ones((0, 4, 3))}, "coefficient shape (0, 4, 3) empty batch"),
-    "too small to be squared": ({"source": 1e-80}, "source is of size 1e-80, whose squares leave the range"),
+    "too small to be squared": ({"source": 1e-80}, "source is of size 1e-80, whose square underflows"),
     "too small to be squared in single precision": (
         {"source": torch.full((4, 3), 1e-20)},
         "of float32; choose units in which it lies between 1e-15 and 1e+15, or use float64.",
     ),
-    "too large to be squared": ({"coefficient": 1e80}, "coefficient is of size 1e+80, whose squares leave the range"),
+    "too large to be squared": ({"coefficient": 1e80}, "coefficient is of size 1e+80, whose square overflows"),
     "one tiny coefficient": (
         {"coefficient": np.where(np.arange(12).reshape(4, 3) == 5, 1e-80, 1.0)},
         "the smallest coefficient is of size 1e-80",

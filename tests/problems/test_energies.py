@@ -68,7 +68,7 @@ def test_where_the_gradient_vanishes_derivatives_are_zero(name):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: sb.variational.PLaplacian(1.0), "exponent 1.0 above 1"),
+        (lambda: sb.variational.PLaplacian(1.0), "exponent 1.0 larger than 1"),
         (lambda: sb.variational.QuadraticEnergy(power=math.nan), "power nan"),
         (lambda: sb.variational.ShearThinning(-0.5), "extra -0.5"),
         (lambda: sb.variational.GinzburgLandau(0.0), "width 0.0"),

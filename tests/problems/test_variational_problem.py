@@ -180,10 +180,10 @@ GRID, BOX = sb.Grid((4, 3)), Box([1.0] * 5)
         (lambda: VariationalProblem(BOX, QuadraticEnergy(), boundary=sb.Dirichlet("a")), "'a' (str); on a box"),
         (lambda: VariationalProblem(BOX, QuadraticEnergy(), np.ones((40, 40))), "source is of shape (40, 40)"),
         (lambda: VariationalProblem(BOX, QuadraticEnergy()).integrand(
-            torch.zeros(3, 5), torch.zeros(3), torch.zeros(3, 4)), "p has shape (3, 4); gradients need 5"),
+            torch.zeros(3, 5), torch.zeros(3), torch.zeros(3, 4)), "p has shape (3, 4); gradients 5 entries"),
         (lambda: VariationalProblem(BOX, QuadraticEnergy()).source_at("a"), "x cannot be read as an array"),
-        (lambda: VariationalProblem(BOX, QuadraticEnergy()).source_at([0.0] * 4), "points need 5 coordinates"),
-        (lambda: VariationalProblem(GRID, QuadraticEnergy()).reaction_at(1.0), "points need 2 coordinates"),
+        (lambda: VariationalProblem(BOX, QuadraticEnergy()).source_at([0.0] * 4), "points 5 coordinates"),
+        (lambda: VariationalProblem(GRID, QuadraticEnergy()).reaction_at(1.0), "points 2 coordinates"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_in_one_sentence(make, message):
