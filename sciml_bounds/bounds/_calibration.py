@@ -1,15 +1,15 @@
 """Split conformal calibration: intervals that contain the truth with a stated probability.
 
-A score is the prediction error of one unit of data. Assume that the units of the calibration set and new units are
-exchangeable. Given n calibration scores, the k-th smallest with k = ceil((n + 1) coverage) is then at least the score
-of a new unit with probability at least `coverage`. This is true for every model and distribution, because the rank of
-the new score among all n + 1 is uniform.
-References: Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World" (2005); Lei, G'Sell, Rinaldo, Tibshirani,
-Wasserman, J. Amer. Statist. Assoc. 113 (2018) 1094-1111.
+A score is the prediction error of one unit of data, such as a sample or a trajectory. Assume that the units of the
+calibration set and new units are exchangeable. Given n calibration scores, the k-th smallest with k = ceil((n + 1)
+coverage) is then at least the score of a new unit with probability at least `coverage`. This is true for every model
+and distribution, because the rank of the new score among all n + 1 scores is uniform. References: Vovk, Gammerman,
+Shafer, "Algorithmic Learning in a Random World" (2005); Lei, G'Sell, Rinaldo, Tibshirani, Wasserman, J. Amer. Statist.
+Assoc. 113 (2018) 1094-1111.
 
 Three words are used with different meanings: a *bound* is guaranteed for every sample; a *calibrated* number is correct
 for a fraction of samples drawn like the calibration set; an *estimate* has no guarantee. Frames of one trajectory are
-not exchangeable, so the unit is a trajectory.
+not exchangeable, so for trajectories the unit is a whole trajectory.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _REDUCTIONS = ("max", "mean")
 
 
 def min_units(coverage: float) -> int:
-    """Return the smallest number of units whose largest score covers a new unit with probability `coverage`."""
+    """Return the smallest number n of units for which the largest score covers a new unit with this probability."""
     require_fraction(coverage, "coverage")
     return max(1, math.ceil(round(coverage / (1 - coverage), 9)))
 
@@ -53,13 +53,14 @@ class Calibration:
     Attributes
     ----------
     threshold : Tensor, shape () or (steps,)
-        Quantile of the scores: one number, or one per step of a rollout.
+        Quantile of the scores: one value, or one per step of a rollout.
     coverage : float
-        Requested probability that the score of a new unit is covered, for each step separately.
+        Requested probability that the score of a new unit is at most the threshold, for each step separately.
     units : int
         Number of units (trajectories) in the calibration set.
     kind : "calibrated"
-        The threshold is valid on average over units drawn like the calibration set; it does not bound a single unit.
+        The threshold is valid on average over units drawn like the calibration set; it does not bound every single
+        unit.
     """
 
     threshold: Tensor
@@ -69,21 +70,21 @@ class Calibration:
 
     @property
     def expected_coverage(self) -> tuple[float, float]:
-        """Range of the coverage, averaged over calibration sets and new units, if no two scores are equal."""
+        """Range of the expected coverage, over calibration sets and new units, if no two scores are equal."""
         k = _rank(self.units, self.coverage)
         return self.coverage, k / (self.units + 1)
 
     def covers(self, scores: Any) -> Tensor:
-        """Check which scores, shape (...) or (..., steps), are covered."""
+        """Return which scores, shape (...) or (..., steps), are at most the threshold."""
         return self._checked(scores, "scores") <= self.threshold
 
     def apply(self, scale: Any = 1.0) -> Tensor:
-        """Multiply the threshold by the `scale` that the scores were divided by, to obtain errors.
+        """Return the threshold for absolute errors, if the scores are errors divided by `scale`.
 
         Parameters
         ----------
         scale : float or array, shape (...), (..., 1) or (..., steps)
-            Norm or bound that each score is relative to.
+            Norm or bound by which the error was divided to compute each score.
 
         Examples
         --------
@@ -95,7 +96,7 @@ class Calibration:
         factor = to_tensor(scale, "scale")
         require_finite(factor, "scale")
         if bool((factor < 0).any()):
-            raise InputError("scale has a negative entry; give the norm or bound that the scores were divided by.")
+            raise InputError("scale has a negative entry; give the norm or bound by which the errors were divided.")
         if self.threshold.ndim and factor.ndim and factor.shape[-1] not in (1, len(self.threshold)):
             raise InputError(
                 f"scale has shape {tuple(factor.shape)}, but the calibration has {len(self.threshold)} steps along "
@@ -112,7 +113,7 @@ class Calibration:
         return CalibratedInterval(center - width, center + width, self.coverage)
 
     def coverage_on(self, scores: Any) -> Tensor:
-        """Fraction of held-out scores, shape (n,) or (n, steps), that are covered: shape () or (steps,)."""
+        """Return the fraction of test scores, shape (n,) or (n, steps), that are covered: shape () or (steps,)."""
         return self.covers(scores).double().mean(0)
 
     def _checked(self, scores: Any, name: str) -> Tensor:
@@ -120,7 +121,7 @@ class Calibration:
         if self.threshold.ndim and (given.ndim == 0 or given.shape[-1] != len(self.threshold)):
             raise InputError(
                 f"{name} have shape {tuple(given.shape)}, but the calibration has {len(self.threshold)} steps along "
-                "the last axis."
+                "the last axis; give one score per step."
             )
         return given
 
@@ -145,15 +146,15 @@ def calibrate(
     ----------
     scores : array, shape (units,) or (units, steps)
         Prediction errors on data that were not used for training or model selection; larger is worse. For rollouts,
-        each step gets its own threshold. If an error is only known as an interval, give its upper end: the threshold
+        each step gets its own threshold. If only an interval is known for an error, give its upper end: the threshold
         then covers the true error too.
     coverage : float
-        Probability that the score of a new unit is covered, between 0 and 1.
+        Probability that the score of a new unit is at most the threshold, between 0 and 1.
     trajectories : array of labels, shape (frames,), optional
-        Trajectory of each entry of `scores`, if `scores` has one entry per frame instead of one per unit.
+        Label of the trajectory of each score, if `scores` has one entry per frame instead of one per unit.
     reduction : {"max", "mean"}, optional
-        How to combine the scores of the frames of one trajectory; with "max" all frames are covered. Required if
-        several frames belong to one trajectory, because such frames are not exchangeable.
+        How to combine the scores of the frames of a trajectory; with "max" all frames are covered. Required if several
+        frames belong to one trajectory, because such frames are not exchangeable.
 
     Returns
     -------
@@ -166,7 +167,7 @@ def calibrate(
 
     Notes
     -----
-    A score may be infinite (a rollout that diverged). It then counts as larger than all finite scores.
+    A score may be infinite, for a rollout that diverged. It then counts as larger than all finite scores.
 
     Examples
     --------
@@ -180,17 +181,20 @@ def calibrate(
     if trajectories is not None:
         found = _trajectory_scores(found, trajectories, reduction)
     elif reduction is not None:
-        raise InputError("reduction combines the frames of one trajectory; give trajectories as well, or leave it out.")
+        raise InputError(
+            "reduction combines the frames of a trajectory; give trajectories as well, or leave out reduction."
+        )
     if found.ndim not in (1, 2):
         raise InputError(
-            f"scores have shape {tuple(found.shape)}; give one per unit: shape (units,) or (units, steps)."
+            f"scores have shape {tuple(found.shape)}; give one score per unit, shape (units,), or one per step, "
+            "(units, steps)."
         )
     k = _rank(len(found), coverage)
     return Calibration(found.sort(0).values[k - 1].clone(), float(coverage), len(found))
 
 
 def _rank(units: int, coverage: float) -> int:
-    """Compute k = ceil((n + 1) coverage); raise if k = n + 1, because then no calibration score is large enough."""
+    """Return k = ceil((n + 1) coverage); raise if k = n + 1, because then no calibration score is large enough."""
     needed = min_units(coverage)
     if units < needed:
         raise InputError(
@@ -203,7 +207,8 @@ def _trajectory_scores(scores: Tensor, trajectories: Any, reduction: str | None)
     labels = np.asarray(trajectories.cpu() if isinstance(trajectories, Tensor) else trajectories)
     if scores.ndim != 1 or labels.shape != tuple(scores.shape):
         raise InputError(
-            f"trajectories have shape {labels.shape} and scores {tuple(scores.shape)}; give one label per frame."
+            f"trajectories have shape {labels.shape} and scores {tuple(scores.shape)}; give one label and one score "
+            "per frame."
         )
     names, inverse = np.unique(labels, return_inverse=True)
     place = torch.as_tensor(inverse, device=scores.device)
@@ -221,7 +226,7 @@ def _trajectory_scores(scores: Tensor, trajectories: Any, reduction: str | None)
 
 @dataclass(frozen=True, repr=False, eq=False)
 class CalibratedInterval:
-    """Interval that contains the true value with a stated probability, without a guarantee for a single sample.
+    """Interval that contains the true value with a stated probability; a single sample may lie outside.
 
     Attributes
     ----------
@@ -242,7 +247,7 @@ class CalibratedInterval:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class CalibratedPair:
-    """A calibrated threshold and a guaranteed bound for the errors of the same predictions.
+    """A calibrated threshold and a guaranteed bound on the errors of the same predictions.
 
     Attributes
     ----------
@@ -251,7 +256,7 @@ class CalibratedPair:
     guaranteed : Tensor
         Bound that the error of every sample does not exceed.
     coverage : float
-        Probability that `calibrated` refers to.
+        Probability that the error is at most `calibrated`.
     """
 
     calibrated: Tensor
@@ -270,7 +275,7 @@ class CalibratedPair:
 
 @dataclass(frozen=True, eq=False)
 class BoundCalibration:
-    """Calibration of the ratio of the true error to its guaranteed bound.
+    """Calibration of the ratio of the true error to the guaranteed bound on it.
 
     Attributes
     ----------
@@ -286,29 +291,29 @@ class BoundCalibration:
         Parameters
         ----------
         bounds : Certificate or array, shape (...)
-            Guaranteed bounds of the errors of the new predictions.
+            Guaranteed bounds on the errors of the new predictions.
         """
         upper = _upper_bounds(bounds)
         return CalibratedPair(self.ratio.apply(upper), upper, self.ratio.coverage)
 
 
 def calibrate_bound(errors_upper: Any, bounds: Any, *, coverage: float = 0.9) -> BoundCalibration:
-    """Calibrate the ratio error / bound, to add a tighter calibrated threshold to a guaranteed bound.
+    """Calibrate the ratio error / bound, which gives a calibrated threshold below the guaranteed bound.
 
     Parameters
     ----------
     errors_upper : array, shape (units,)
-        Upper bounds of the true errors of calibration samples, for example certified distances to solutions on a finer
+        Upper bounds on the true errors of calibration samples, for example certified distances to solutions on a finer
         grid.
     bounds : Certificate or array, shape (units,)
-        Guaranteed bounds of the same errors.
+        Guaranteed bounds on the same errors.
     coverage : float
-        Probability that the ratio of a new unit is covered, as in `calibrate`.
+        Probability that the ratio of a new unit is at most the threshold, as in `calibrate`.
 
     Returns
     -------
     BoundCalibration
-        Its `pair(certificate)` returns both numbers for new predictions.
+        Its method `pair(certificate)` returns the calibrated threshold and the guaranteed bound for new predictions.
 
     Raises
     ------
@@ -326,7 +331,8 @@ def calibrate_bound(errors_upper: Any, bounds: Any, *, coverage: float = 0.9) ->
     error, upper = to_tensor(errors_upper, "errors_upper").detach().double(), _upper_bounds(bounds)
     if error.shape != upper.shape or error.ndim != 1:
         raise InputError(
-            f"errors_upper have shape {tuple(error.shape)} and bounds {tuple(upper.shape)}; give one each per sample."
+            f"errors_upper have shape {tuple(error.shape)} and bounds {tuple(upper.shape)}; give one error and one "
+            "bound per sample."
         )
     if bool((upper <= 0).any()) or bool((error < 0).any()):
         raise InputError(

@@ -1,4 +1,4 @@
-"""Certification of arbitrary fields: guaranteed two-sided bounds of the distance to the exact solution."""
+"""Certification of arbitrary fields: guaranteed two-sided bounds on the distance to the exact solution."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ from sciml_bounds.stopping import StoppingCriteria
 
 __all__ = ["certify"]
 
-#: Boundary values count as equal to the prescribed ones if they differ by at most this multiple of the machine epsilon
-#: of their dtype, relative to the largest value.
+#: Boundary values count as equal to the prescribed values if they differ by at most this multiple of the machine
+#: epsilon of their dtype, relative to the largest value.
 BOUNDARY_SLACK = {torch.float32: 8.0, torch.float64: 1e3}
 
 
@@ -63,14 +63,15 @@ def certify(
     problem : Diffusion
         Problem whose exact solution the field approximates. For convex energies see `sb.variational.certify_energy`.
     values : array, shape (batch..., nodes), Solution, model, or function with cell bounds
-        Field to certify; see `layout` for other shapes. Nodal values stand for their multilinear interpolant; values at
-        nodes inside solids are ignored. A function that bounds itself on cells, such as a `BarronNetwork` or the result
-        of a network solver, is certified as it is, also between the nodes (see `bounds._function_certificates`). Of a
-        model, such as an `sb.MgNO`, the prediction for the problem is certified: the values that `predict(problem)`
-        returns, with the flux that `predict_flux(problem)` returns if there is such a method; `predict_with_flux`
-        returns both. With a predicted flux and `lower=False`, no linear system is solved.
+        Field to certify; see `layout` for other shapes. Nodal values represent their multilinear interpolant, and
+        values at nodes in solids are ignored. A function that computes bounds on its own values and derivatives, such
+        as a `BarronNetwork` or the result of a network solver, is certified itself, also between the nodes (see
+        `bounds._function_certificates`). For a model, such as an `sb.MgNO`, the prediction for the problem is
+        certified: the values that `predict(problem)` returns, with the flux that `predict_flux(problem)` returns if the
+        model has this method; `predict_with_flux` returns both. With a predicted flux and `lower=False`, no linear
+        system is solved.
     flux : tuple of array, one face field per axis, optional
-        Flux y ~ a grad u at face centres, to be used instead of computing or predicting one: the `flux` of an earlier
+        Flux y ~ a grad u at face centres, used instead of a computed or predicted flux: the `flux` of an earlier
         certificate of the same problem, the output of a network, or a flux on a grid refined by an integer factor
         (which gives a tighter bound). The flux is equilibrated first, so any flux gives a valid bound.
     lower : bool
@@ -79,31 +80,32 @@ def certify(
         Location of `values`: at the nodes; one value per cell; at the nodes that are not on Dirichlet sides; or at the
         nodes of a coarser grid of the same box. The certified nodal field is `values` of the certificate.
     strict : bool
-        If True, raise an error if boundary values differ from the prescribed ones. If False, add the effect to the
-        bounds.
+        If True, raise an error if boundary values differ from the prescribed ones. If False, include the effect of the
+        difference in the bounds.
     improve : int
         Number of steps that lower the bound by changing the flux where the indicators are large (see
-        `bounds._improvement`). Three steps gain about 3 % and cost a few passes over the grid. Gradients treat their
-        change of the flux as constant.
+        `bounds._improvement`). Three steps gain about 3 % and cost a few passes over the grid. In gradients, the change
+        of the flux counts as constant.
     rtol : float
-        Relative residual of the flux solve. Any value gives a valid bound. With 1e-3 the bound was at most 1.0003 times
-        that of a converged solve on up to 512^2 and 128^3 cells (including coefficient jumps of 1e-6 to 1e6), and 1.025
-        times on 1024^2. The solve starts from `values` if they resemble the solution, which saves one or two
-        iterations. A batch of fields of one problem needs a single solve, which starts from zero.
+        Relative residual of the solve for the flux. Any value gives a valid bound. Compared with a converged solve,
+        1e-3 increased the bound by a factor of at most 1.0003 on up to 512^2 and 128^3 cells (including coefficient
+        jumps of 1e-6 to 1e6), and of 1.025 on 1024^2 cells. The solve starts from `values` if they resemble the
+        solution, which saves one or two iterations. For several fields of one problem, a single solve is enough, which
+        starts from zero.
 
     Returns
     -------
     Certificate
-        In float64 for any input dtype. Gradients flow from `upper`, `indicators` and `energy` into `values` and `flux`.
-        Only `energy` has gradients with respect to the fields of the problem: the equilibrated flux depends on these
-        fields too, but it is not differentiated (hence `relative_upper` has no such gradient either). Predictions of
-        models have no gradients.
+        The certificate, in float64 for any input dtype. `upper`, `indicators` and `energy` are differentiable with
+        respect to `values` and `flux`. With respect to the fields of the problem, only `energy` is differentiable: the
+        equilibrated flux depends on these fields too, but is not differentiated (hence `relative_upper` is not
+        differentiable either). Predictions of models are not differentiable.
 
     Raises
     ------
     InputError
-        If shapes do not fit, an entry is not finite, or with `strict` the boundary values differ from the prescribed
-        ones.
+        If shapes do not fit, an entry is not finite, or `strict` is true and the boundary values differ from the
+        prescribed values.
 
     Notes
     -----
@@ -135,7 +137,7 @@ def certify(
     if not isinstance(values, CellBounded):
         return _certify(problem, values, options).certificate
     if layout != "nodes":
-        raise InputError(f"layout={layout!r} applies to fields; leave it out for a function.")
+        raise InputError(f"layout={layout!r} describes an array, but values is a function; leave out layout.")
     bounds = values.cell_bounds(problem.grid)
     return function_certificate(_certify(problem, nodes_of(problem, bounds), options), bounds, start)
 
@@ -144,8 +146,8 @@ def _require_diffusion(problem: Any) -> None:
     if not isinstance(problem, Diffusion):
         energy = "; for a VariationalProblem use sb.variational.certify_energy"
         raise InputError(
-            f"certify needs a Diffusion problem, not an object of type {type(problem).__name__}"
-            f"{energy if isinstance(problem, VariationalProblem) else ''}."
+            "certify needs an sb.Diffusion problem, but got an object of type "
+            f"{type(problem).__name__}{energy if isinstance(problem, VariationalProblem) else ''}."
         )
 
 
@@ -243,7 +245,8 @@ def _to_float_tensor(problem: Diffusion, values: Any) -> Tensor:
     given = values.values if isinstance(values, Solution) else values
     if isinstance(given, Tensor) and given.device != problem.device:
         raise InputError(
-            f"values are on device {given.device}, but the problem is on {problem.device}; move one of them."
+            f"values are on device {given.device}, but the problem is on {problem.device}; move values to "
+            f"{problem.device}."
         )
     name = "the field to certify"
     return convert(given, name, to_tensor(given, name).dtype, problem.device)
@@ -256,10 +259,10 @@ def _with_batch_shape(problem: Diffusion, field: Tensor) -> Tensor:
 
 
 def _lifting(problem: Diffusion, v: Tensor, slack: float, *, strict: bool) -> tuple[Tensor | None, Tensor]:
-    """Compute the lifting w of the boundary defect of v (b, nodes), and the largest boundary defect (b,).
+    """Return the lifting w of the boundary defect of v (b, nodes), and the largest boundary defect (b,).
 
-    v + w has the prescribed boundary values. Defects below `slack` (relative) are only added at the boundary nodes,
-    which barely changes the bounds. w is None if there is no defect and `values` needs no gradient.
+    The field v + w has the prescribed boundary values. Defects below `slack` (relative) are only added at the boundary
+    nodes, which barely changes the bounds. w is None if there is no defect and v needs no gradient.
     """
     prescribed = problem.dirichlet_values
     gap = v.new_zeros(len(v))
@@ -298,8 +301,8 @@ def _flux(
 ) -> tuple[Diffusion, tuple[Tensor, ...], int, Tensor | None]:
     """Compute a flux, or convert a given one without equilibrating it.
 
-    Returns the problem on the grid of the flux, the face fluxes, the refinement factor of that grid, and the cell
-    pressures of the flux (None if unknown).
+    Returns the problem on the grid of the flux, the face fluxes, the refinement factor of this grid, and the cell
+    pressures from which the flux was computed (None if unknown).
     """
     if flux is None:
         faces, pressure = flux_and_pressure(problem, rtol, values)
@@ -307,8 +310,8 @@ def _flux(
     dim = problem.grid.dim
     if not isinstance(flux, tuple | list) or len(flux) != dim:
         raise InputError(
-            f"flux must be a tuple with one face field per axis ({dim}), for example the .flux of an earlier "
-            "certificate."
+            f"flux is not a tuple of {dim} face fields; give one face field per axis, for example the .flux of an "
+            "earlier certificate."
         )
     fields = [convert(part, f"the flux along {axis}", torch.float64, problem.device) for axis, part in zip(AXES, flux)]
     factor = (
@@ -321,14 +324,15 @@ def _flux(
         if part.ndim < dim or tuple(part.shape[part.ndim - dim :]) != expected:
             shape = ", ".join(map(str, expected))
             raise InputError(
-                f"the flux along {AXES[axis]} has shape {tuple(part.shape)}, but (batch..., {shape}) is expected."
+                f"the flux along {AXES[axis]} has shape {tuple(part.shape)}; give one value per face, shape (batch..., "
+                f"{shape})."
             )
         try:
             part.expand(*problem.batch_shape, *expected)
         except RuntimeError:
             raise InputError(
                 f"the flux along {AXES[axis]} has shape {tuple(part.shape)}, whose batch axes do not broadcast to the "
-                f"batch {tuple(problem.batch_shape)} of problem and values."
+                f"batch {tuple(problem.batch_shape)} of problem and values; give one flux, or one per sample."
             ) from None
     samples = [fine.samples(part) for part in fields]
     own = tuple(new_field(part).copy_(part) for part in samples)  # copies, because the caller may change the originals
@@ -348,7 +352,7 @@ def _indicators(bound: Majorant, upper: Tensor, factor: int, dim: int) -> Tensor
 
 @dataclass(frozen=True, eq=False)
 class _Details:
-    """Data from which a certificate computes further bounds on request."""
+    """Data from which a certificate computes further bounds when they are requested."""
 
     certified: Certified
     problem: Diffusion
@@ -358,7 +362,7 @@ class _Details:
     pressure: Tensor | None
 
     def mesh_and_model(self) -> tuple[Interval, Interval]:
-        """Bound the discretisation error and the distance to the discrete solution, by one solve."""
+        """Bound the discretisation error and the distance to the discrete solution, after one linear solve."""
         problem = self.problem
         discrete, left = discrete_solution(problem)
         fine_discrete = interpolate_nodes(discrete, self.factor, (False,) * problem.grid.dim)
@@ -385,7 +389,7 @@ class _Details:
 
 
 def _l2_norm(problem: Diffusion, values: Tensor) -> Tensor:
-    """L2 norm of a node field (b, nodes) over the fluid."""
+    """Return the L2 norm of a node field (b, nodes) over the fluid."""
     parts = modes(with_periodic_copies(values, problem.periodic), problem.grid.dim)
     squared = sum((m**2 * 12.0 ** -sum(bits) for bits, m in parts.items()), torch.zeros(()))
     return (torch.where(problem.fluid, squared, 0.0).flatten(1).sum(1) * problem.grid.cell_volume).sqrt()

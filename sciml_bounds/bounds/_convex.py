@@ -1,7 +1,7 @@
-"""Bounds of the energy excess J(v) - J(u) of a field v over the minimiser u.
+"""Bounds on the energy excess J(v) - J(u) of a field v over the minimiser u.
 
-The upper bound is a Fenchel gap. The lower bound is J(v) - J(w), where w is the field after a few Newton steps from v
-on the grid of half the spacing; J(v) is bounded from below and J(w) from above.
+The upper bound is a Fenchel gap. The lower bound is J(v) - J(w), where w results from a few Newton steps that start at
+v, on a grid with half the spacing; J(v) is bounded from below and J(w) from above.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ from sciml_bounds.stopping import StoppingCriteria
 
 __all__ = ["certify_energy"]
 
-#: Sub-cells are refined until bounding the integrals adds at most this fraction of the gap.
+#: Sub-cells are refined until the bounds on the integrals add at most this fraction of the gap.
 MAX_RELATIVE_EXCESS = 0.03
 #: Maximum number of sub-cells along each axis of a cell, by dimension.
 MAX_SUBCELLS = {1: 64, 2: 16, 3: 6}
 
 #: Maximum number of Newton steps towards the minimiser on the finer grid.
 MAX_NEWTON_STEPS = 8
-#: StoppingCriteria after a Newton step that gains less than this fraction of the total gain.
+#: Stop after a Newton step that gains less than this fraction of the total gain.
 MIN_RELATIVE_GAIN = 0.02
 #: Maximum number of halvings of a Newton step.
 MAX_HALVINGS = 10
 
-#: Boundary values count as equal to the prescribed ones up to this fraction of the largest value, by dtype.
+#: Boundary values count as equal to the prescribed values up to this fraction of the largest value, by dtype.
 BOUNDARY_SLACK = {torch.float32: 1e-6, torch.float64: 1e-12}
 
 
@@ -76,34 +76,34 @@ def certify_energy(
         Problem on an `sb.Grid`, with a convex energy whose conjugate is known.
     values : array, shape (nodes), a solution, or function with cell bounds
         Field to certify, with the prescribed values on Dirichlet sides. Nodal values stand for their multilinear
-        interpolant. A function that bounds itself on cells, such as a `BarronNetwork` or the result of a network
-        solver, is certified as it is, also between the nodes.
+        interpolant. A function that computes bounds on its own values and derivatives, such as a `BarronNetwork` or the
+        result of a network solver, is certified itself, also between the nodes.
     flux : tuple of array, one face field per axis, optional
-        Flux y ~ dL/dp at face centres, to be used instead of computing one: the `flux` of an earlier certificate of
-        the same problem, or a flux on a grid refined by an integer factor. Any flux gives a valid bound.
+        Flux y ~ dL/dp at face centres, used instead of computing a flux: the `flux` of an earlier certificate of the
+        same problem, or a flux on a grid refined by an integer factor. Any flux gives a valid bound.
     lower : bool
         Whether to compute the lower bound.
     halvings : int
-        How often the cells are halved along each axis for the computed flux. Each halving gives a tighter bound, and
-        the flux has 2^dim times as many faces.
+        Number of times that the cells are halved along each axis for the computed flux. Each halving gives a tighter
+        bound, and multiplies the number of faces by 2^dim.
     rtol : float
         Relative residual of the first linear solve for the flux. Any value gives a valid bound.
 
     Returns
     -------
     EnergyCertificate
-        In float64 for any input dtype.
+        The certificate, in float64 for any input dtype.
 
     Raises
     ------
     InputError
-        If shapes do not fit, an entry is not finite, boundary values differ from the prescribed ones, or the energy is
-        not convex, is not finite or has no known conjugate.
+        If shapes do not fit, an entry is not finite, boundary values differ from the prescribed values, or the energy
+        is not convex, is not finite or has no known conjugate.
 
     Notes
     -----
     The upper bound is a Fenchel gap; see `bounds._fenchel`. For nodal fields of linear problems, both bounds follow
-    from those of `sb.certify`, by J(v) - J(u) = |||u - v|||^2 / 2.
+    from the bounds of `sb.certify`, since J(v) - J(u) = |||u - v|||^2 / 2.
 
     Examples
     --------
@@ -116,13 +116,13 @@ def certify_energy(
     start = time.perf_counter()
     if not isinstance(problem, VariationalProblem):
         raise InputError(
-            f"certify_energy needs an sb.variational.VariationalProblem, not an object of type "
+            "certify_energy needs an sb.variational.VariationalProblem, but got an object of type "
             f"{type(problem).__name__}; certify the fields of an sb.Diffusion with sb.certify."
         )
     require_count(halvings, "halvings", 0)
     if halvings and flux is not None:
         raise InputError(
-            f"halvings={halvings} applies to a computed flux, but a flux is given; leave out one of the two."
+            f"halvings={halvings} applies to a computed flux, but a flux is given; leave out halvings or flux."
         )
     check_tolerances(rtol, 0.0, torch.float64)
     values = cell_bounded(values)
@@ -205,7 +205,7 @@ def _certificate(
 
 
 def _gradient_norm(problem: VariationalProblem, nodes: Tensor, bounds: CellBounds | None) -> Tensor:
-    """Compute the L2 norm of grad v for a node field (n + 1), or a lower bound of it for a function."""
+    """Return the L2 norm of grad v for a node field (n + 1), or a lower bound on the norm for a function."""
     _, p = problem.elements.at(nodes)
     norm = problem.elements.integrate(p.square().sum(-1)).sqrt()
     return norm if bounds is None else (norm - gradient_part(problem.elements.grid, bounds)).clamp_min(0)
@@ -214,11 +214,11 @@ def _gradient_norm(problem: VariationalProblem, nodes: Tensor, bounds: CellBound
 def _require_convex(problem: VariationalProblem) -> None:
     if problem.grid is None:
         raise InputError(
-            "the problem is posed on a box without a grid, where errors cannot be certified; pose it on an sb.Grid."
+            "the problem is on a box without a grid, where errors cannot be certified; state the problem on an sb.Grid."
         )
     if not problem.convex:
         raise InputError(
-            f"the energy is not convex ({type(problem.density).__name__}), so no bound of J(v) - J(u) is known; use a "
+            f"the energy {type(problem.density).__name__} is not convex, so no bound on J(v) - J(u) is known; use a "
             "convex energy, or declare convex=True if it is convex."
         )
     if not isinstance(problem.density, IsotropicEnergy):
@@ -245,7 +245,7 @@ def _admissible(problem: VariationalProblem, values: Any) -> Tensor:
     Raises
     ------
     InputError
-        If the boundary values differ, or `values` is not a nodal field.
+        If the boundary values differ from the prescribed values, or `values` is not a nodal field.
     """
     v = problem.nodes(values)
     given = values if isinstance(values, Tensor) else getattr(values, "values", values)
@@ -254,8 +254,8 @@ def _admissible(problem: VariationalProblem, values: Any) -> Tensor:
     gap = float((exact - v).abs().max())
     if gap > slack * max(float(v.abs().max()), float(exact.abs().max())):
         raise InputError(
-            f"values differ from the prescribed boundary values by up to {gap:.4g}, and a field that is not admissible "
-            "may have less energy than the minimiser; repair them with problem.impose_boundary(values)."
+            f"values differ from the prescribed boundary values by up to {gap:.4g}, and such a field may have less "
+            "energy than the minimiser; repair the values with problem.impose_boundary(values)."
         )
     return exact
 
@@ -279,12 +279,13 @@ def _interpolated(fine: VariationalProblem, problem: VariationalProblem, v: Tens
 
 
 def _converted_flux(problem: VariationalProblem, flux: tuple[Any, ...]) -> tuple[tuple[Tensor, ...], int]:
-    """Convert a given flux; return it with the refinement factor of its grid."""
+    """Convert a given flux, and return it with the refinement factor of its grid."""
     assert problem.grid is not None
     dim = problem.dim
     if not isinstance(flux, tuple | list) or len(flux) != dim:
         raise InputError(
-            f"flux must be a tuple with one face field per axis ({dim}), for example the .flux of a certificate."
+            f"flux is not a tuple of {dim} face fields; give one face field per axis, for example the .flux of a "
+            "certificate."
         )
     faces = [convert(part, f"the flux along {a}", torch.float64, problem.frame.device) for a, part in zip(AXES, flux)]
     factor = max(1, (faces[0].shape[0] - 1) // problem.grid.shape[0]) if faces[0].ndim == dim else 1
@@ -292,7 +293,9 @@ def _converted_flux(problem: VariationalProblem, flux: tuple[Any, ...]) -> tuple
     for axis, face in enumerate(faces):
         expected = face_shape(shape, axis)
         if tuple(face.shape) != expected:
-            raise InputError(f"the flux along {AXES[axis]} has shape {tuple(face.shape)}, but {expected} is expected.")
+            raise InputError(
+                f"the flux along {AXES[axis]} has shape {tuple(face.shape)}; give one value per face, shape {expected}."
+            )
         require_finite(face, f"the flux along {AXES[axis]}")
     return tuple(faces), factor
 
@@ -305,8 +308,8 @@ def _balanced_flux(dual: DualFlux, faces: tuple[Tensor, ...]) -> tuple[Tensor, .
 def _bound_gap(fenchel: Fenchel, nodes: Tensor, flux: CellFlux) -> tuple[Tensor, Tensor, int]:
     """Bound the primal and the dual part of the gap, and return the number of sub-cells along each axis.
 
-    Sub-cells are refined until bounding the integrals adds little to the gap. The parts are bounded separately, since
-    the dual part alone bounds J(u). Finer sub-cells need not be better in every cell, hence the minimum.
+    Sub-cells are refined until the bounds on the integrals add little to the gap. The two parts are bounded separately,
+    since the dual part alone bounds J(u). Finer sub-cells need not be better in every cell, hence the minimum.
     """
     finest = MAX_SUBCELLS[fenchel.grid.dim]
     estimate = float(fenchel.gap_estimate(nodes, flux).sum())
@@ -319,7 +322,7 @@ def _bound_gap(fenchel: Fenchel, nodes: Tensor, flux: CellFlux) -> tuple[Tensor,
             break
         wanted = count * math.sqrt(excess / allowed)
         count = min(finest, max(2 * count, math.ceil(min(wanted, finest))))
-        primal = torch.minimum(primal, fenchel.energy_above(nodes, count))  # both are bounds of the same number
+        primal = torch.minimum(primal, fenchel.energy_above(nodes, count))  # both bound the same integral
         dual = torch.minimum(dual, fenchel.dual_above(nodes, flux, count))
     return primal, dual, count
 

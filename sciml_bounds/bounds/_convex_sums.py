@@ -1,13 +1,13 @@
-"""Quadrature rules that bound integrals of convex functions of polynomials on each cell, and the fluxes they apply to.
+"""Quadrature rules that bound integrals of convex functions on each cell, and the fluxes to which they apply.
 
-A multilinear function on a cell is a weighted mean of its corner values; the weights are non-negative and have equal
-integrals. By Jensen's inequality, the mean of a convex function over the corners is therefore at least its mean over
-the cell; on sub-cells this is the trapezoidal rule. For polynomials of degree two along an axis, the Bernstein
-coefficients take the place of corner values (Farouki, Comput. Aided Geom. Design 29 (2012) 379-419, section 2). The
-value at the midpoint is at most the mean. The quadratic part of a strongly convex function is integrated exactly, and
-the inequality is applied to the remainder only.
+A multilinear function on a cell is a weighted mean of its corner values. The weights are non-negative and have equal
+integrals, so by Jensen's inequality the mean of a convex function over the corners is at least its mean over the cell.
+On sub-cells this is the trapezoidal rule. For polynomials of degree two along an axis, the Bernstein coefficients
+replace the corner values (Farouki, Comput. Aided Geom. Design 29 (2012) 379-419, section 2). The value at the midpoint
+is at most the mean. The quadratic part of a strongly convex function is integrated exactly, and the inequality is
+applied to the remainder only.
 
-Legend: q points of a cell, n cells, d axes; N sub-cells along each axis.
+Notation: q points of a cell, n cells, d axes; N sub-cells along each axis.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def gauss(count: int) -> Rule:
 
 
 def simpson() -> Rule:
-    """Return Simpson's rule: not a bound, but as accurate as two Gauss points; it includes both ends."""
+    """Return Simpson's rule: not a bound, but as accurate as two Gauss points. Its points include both ends."""
     return ((0.0, 1 / 6), (0.5, 2 / 3), (1.0, 1 / 6))
 
 
 def bernstein(count: int) -> Rule:
-    """Return the rule for Bernstein coefficients of degree two on N sub-intervals: ends and midpoints."""
+    """Return the rule for Bernstein coefficients of degree two on N sub-intervals, at ends and midpoints."""
     ends = [(k / count, (2 if 0 < k < count else 1) / (3 * count)) for k in range(count + 1)]
     middles = [((k + 0.5) / count, 1 / (3 * count)) for k in range(count)]
     return (*ends, *middles)
@@ -54,10 +54,10 @@ def bernstein(count: int) -> Rule:
 
 @dataclass(frozen=True)
 class CellFlux:
-    """A flux y = y0 + b and its divergence in every cell.
+    """A flux y = y0 + b on cells, and its divergence.
 
-    Each component of y0 is linear along its own axis and given by the face fluxes. The normal components of b vanish on
-    the faces of each cell, and its divergence is the multilinear function of zero mean with the given modes:
+    Each component of y0 is given by the face fluxes and is linear along its own axis. The normal components of b vanish
+    on the faces of each cell, and the divergence of b is the multilinear function of zero mean with the modes q_S:
 
         b_i = sum over sets S of axes with i in S of q_S / |S| h_i (xi_i^2 - 1/4) / 2 prod over S - i of xi.
 
@@ -66,7 +66,7 @@ class CellFlux:
     grid : Grid
         The grid.
     faces : tuple of Tensor
-        One face field per axis, shape (n) but n + 1 along its own axis.
+        One face field per axis, shape (n), with n + 1 along its own axis.
     bubbles : dict of Tensor, shape (n)
         Modes q_S, with the set S of axes encoded as bits; empty for b = 0.
     """
@@ -77,7 +77,7 @@ class CellFlux:
 
     @property
     def means(self) -> tuple[Tensor, ...]:
-        """Means of y0, shape (n) each; the integral of b . grad v cancels, see `bounds._fenchel`."""
+        """Cell means of y0, shape (n) per axis; the integral of b . grad v cancels, see `bounds._fenchel`."""
         return tuple((low + high) / 2 for low, high in self.ends())
 
     @property
@@ -86,7 +86,7 @@ class CellFlux:
         return sum((high - low) / h for (low, high), h in zip(self.ends(), self.grid.spacing))  # type: ignore[return-value]
 
     def ends(self) -> list[tuple[Tensor, Tensor]]:
-        """Return the fluxes through the lower and the upper face of each cell, shape (n) each, for every axis."""
+        """Return the fluxes through the lower and the upper face of each cell, for every axis, shape (n) each."""
         ends = []
         for axis, face in enumerate(self.faces):
             n = face.shape[axis] - 1
@@ -119,7 +119,7 @@ class CellFlux:
         return torch.stack(columns, -1)
 
     def _bend(self, axis: int, points: Tensor) -> Tensor | None:
-        """Second derivative of b along its axis, over h_i, shape (q, n)."""
+        """Second derivative of b along its axis, divided by h_i, shape (q, n)."""
         total = None
         for bits, mode in self.bubbles.items():
             if not bits[axis]:
@@ -154,6 +154,6 @@ class CellFlux:
 
 
 def bubbles_of(nodal: Tensor, dim: int) -> dict[tuple[int, ...], Tensor]:
-    """Return the modes of a nodal field (n + 1) without its cell means, as the `bubbles` of a `CellFlux`."""
+    """Return the modes of a nodal field (n + 1) minus its cell means, in the format of `bubbles` of a `CellFlux`."""
     found = modes(nodal, dim)
     return {bits: found[bits] for bits in product((0, 1), repeat=dim) if any(bits)}

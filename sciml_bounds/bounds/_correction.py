@@ -1,8 +1,8 @@
-"""Corrections that bring a field closer to the discrete solution: test functions of the lower bound.
+"""Corrections that bring a field closer to the discrete solution: the test functions of the lower bound.
 
-The cheapest correction uses the cell pressures that the flux solve has computed: averaged to the nodes, they are
-another approximation of the solution. Without pressures, a few conjugate-gradient steps are taken on the multilinear
-elements, preconditioned with the multigrid cycle of the vertex-centred lattice.
+The cheapest correction uses the cell pressures of the flux solve. Averaged to the nodes, they are another approximation
+of the solution. Without pressures, a few conjugate-gradient steps are taken on the multilinear elements, preconditioned
+with the multigrid cycle of the vertex-centred lattice.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from sciml_bounds.problems.transfers import (
 
 __all__ = ["correction_by_cycles", "correction_from_pressure"]
 
-#: Round-off of one row of the stiffness matrix times a vector, in machine epsilons: 3^d products and their modes.
+#: Round-off of a product of one row of the stiffness matrix and a vector, in machine epsilons: 3^d terms and their
+#: modes.
 ROUND_OFF = 64
 
 #: Number of conjugate-gradient steps; each costs one V-cycle.
@@ -67,9 +68,9 @@ def correction_from_pressure(problem: Diffusion, values: Tensor, pressure: Tenso
 
 
 def _with_matching_means(problem: Diffusion, values: Tensor, pressure: Tensor) -> Tensor:
-    """Shift pressures on floating components to the mean of the field.
+    """Shift the pressures on each floating component to the mean of the field.
 
-    Constants have no energy there, but a large shift would add round-off.
+    Constants on a floating component have no energy, but a large shift would add round-off.
     """
     if not problem.floats:
         return pressure
@@ -86,7 +87,7 @@ def _with_matching_means(problem: Diffusion, values: Tensor, pressure: Tensor) -
 
 
 def correction_by_cycles(problem: Diffusion, values: Tensor) -> Tensor:
-    """Approximate the discrete solution minus a field (b, n + 1) with the prescribed boundary values."""
+    """Return an approximation of the discrete solution minus a field (b, n + 1) with prescribed boundary values."""
     with torch.no_grad():
         form, system = EnergyForm(problem), node_system(problem)
         cycle = LinearSolver(system, THREE_DIGIT_SOLVER).preconditioner
@@ -119,7 +120,7 @@ class _StiffnessOperator(LinearOperator):
 
 
 def _diagonal(form: EnergyForm) -> Tensor:
-    """Compute the diagonal of the stiffness matrix without Robin terms, with 1 for 0; it only scales test functions."""
+    """Return the diagonal of the stiffness matrix without Robin terms, with 1 for 0; it only scales test functions."""
     dim = form.problem.grid.dim
     share = form.reaction / 3**dim
     for a, h in zip(form.coefficient, form.problem.grid.spacing):

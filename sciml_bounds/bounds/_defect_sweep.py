@@ -1,12 +1,13 @@
-"""Exact equilibration of a flux: the divergence defect is moved out of the domain along a spanning tree of fluid cells.
+"""Exact equilibration of a flux: its divergence defect leaves the domain along a spanning tree of the fluid cells.
 
-Every cell passes its defect to its parent through their common face, leaves first. At a root the defect leaves the
-domain through a Dirichlet face or, if there is none, through a Robin face with alpha > 0. Otherwise the root keeps it:
-a cell with reaction may have a defect, and on a floating component the defect is zero up to round-off. There is a
-spanning tree for each face-connected component, so the components may have any shape.
+Starting at the leaves, every cell passes its defect to its parent through their common face. At a root the defect
+leaves the domain through a Dirichlet face or, without Dirichlet faces, through a Robin face with alpha > 0. Otherwise
+the root keeps its defect: either the cell has a reaction, so a defect is admissible, or the component is floating and
+its total defect is zero up to round-off. Each face-connected component has its own tree, so components may have any
+shape.
 
-Without solids, and if every line of cells ends at one side where flux can leave, the lines are the tree and the sweep
-is one cumulative sum.
+If there are no solids, and every line of cells ends at one side through which flux can leave, the lines are the trees
+and the sweep is one cumulative sum.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ __all__ = ["open_side", "sweep_out"]
 
 
 def sweep_out(problem: Diffusion, faces: tuple[Tensor, ...], needed: Tensor) -> tuple[Tensor, ...]:
-    """Correct face fluxes so that the outflow of every cell grows by a given amount.
+    """Correct face fluxes so that the outflow of every cell increases by a given amount.
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ def sweep_out(problem: Diffusion, faces: tuple[Tensor, ...], needed: Tensor) -> 
     faces : tuple of Tensor
         Flux y at the face centres, one field (b, n + 1 along its own axis) per axis.
     needed : Tensor, shape (b, n)
-        Missing outflow, integrated over the cell; zero in solids.
+        Amount by which the outflow of each cell must increase; zero in solids.
 
     Returns
     -------
@@ -56,7 +57,7 @@ def sweep_out(problem: Diffusion, faces: tuple[Tensor, ...], needed: Tensor) -> 
 
 
 def open_side(problem: Diffusion) -> str | None:
-    """Return a side through which every line of cells can pass its defect out, or None."""
+    """Return a side through which the defect of every line of cells can leave the domain, or None."""
     if problem.solid is not None:
         return None
     dirichlet = [side for side, condition in problem.boundary.items() if isinstance(condition, Dirichlet)]
@@ -192,7 +193,7 @@ def _grow(
 
 
 def _roots(graph: Any, rank: np.ndarray[Any, Any], keeps: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Choose the roots of each component: all cells with an exit of the best rank, or one cell without exit."""
+    """Return the roots of each component: all cells with an exit of the best rank, or one cell without exit."""
     count, labels = scipy.sparse.csgraph.connected_components(graph, directed=False)
     best = np.full(count, 3)
     np.minimum.at(best, labels, rank)
@@ -204,7 +205,7 @@ def _roots(graph: Any, rank: np.ndarray[Any, Any], keeps: np.ndarray[Any, Any]) 
 
 
 def _face_position(cell: np.ndarray[Any, Any], axis: int, shape: tuple[int, ...], at: Any) -> np.ndarray[Any, Any]:
-    """Return the position, in the flattened face field, of the face with index `at` on the line of a cell."""
+    """Return the positions, in the flattened face field, of the faces with index `at` on the lines of cells."""
     position = list(np.unravel_index(cell, shape))
     position[axis] = np.broadcast_to(at, cell.shape)
     face_shape = tuple(n + (a == axis) for a, n in enumerate(shape))
@@ -220,7 +221,7 @@ def _set_inner_faces(
     sign_of: np.ndarray[Any, Any],
     shape: tuple[int, ...],
 ) -> None:
-    """Fill in the face between each cell and its parent."""
+    """Set the face between each cell and its parent."""
     here, there = np.unravel_index(cell, shape), np.unravel_index(parent[cell], shape)
     for axis in range(len(shape)):
         step = there[axis] - here[axis]

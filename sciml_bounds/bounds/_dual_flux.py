@@ -1,12 +1,12 @@
-"""Fluxes that make the Fenchel gap small: the flux of a linearised problem, improved by Newton's method in the flux.
+"""Fluxes that make the Fenchel gap small: the flux of a linearised problem, improved by Newton's method.
 
 The gap is a convex function of the face fluxes. Let G be its gradient, W the diagonal of its second derivative (lumped
-to the faces) and K, on cells, the second derivative of c h*(s / c). The Newton step z minimises
-G . z + z . W z / 2 + K (div z)^2 / 2 among the z that preserve div y + f = 0 where c = 0. Its multiplier solves a
+to the faces) and K the second derivative of c h*(s / c) on cells. The Newton step z minimises G . z + z . W z / 2 + K
+(div z)^2 / 2 among the steps that preserve div y + f = 0 where c = 0. The multiplier of this constraint solves a
 lattice system on the cells, with conductances 1 / W and absorptions 1 / K. Every step yields a flux with a valid bound,
-even if that system is solved inexactly.
+even if the lattice system is solved inexactly.
 
-Legend: n cells; z, G on faces, one field per axis; D(i) second derivative along axis i.
+Notation: n cells; z, G on faces, one field per axis; D(i) second derivative along axis i.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ from sciml_bounds.stopping import StoppingCriteria
 
 __all__ = ["DualFlux"]
 
-#: Weights of linearised equations are clamped to within this factor of their median.
+#: Weights of linearised equations are limited to within this factor of their median.
 MAX_WEIGHT_RATIO = 1e6
 
-#: StoppingCriteria after a Newton step that gains less than this fraction of the gap.
+#: Stop after a Newton step that gains less than this fraction of the gap.
 MIN_RELATIVE_GAIN = 0.02
 #: Maximum number of Newton steps.
 MAX_NEWTON_STEPS = 15
 
-#: Decreasing amounts added to the second derivative of profiles with bounded slopes, one after the other.
+#: Amounts, in decreasing order, that are added to the second derivative of profiles with bounded slopes.
 ADDED_CURVATURES = (1.0, 0.1, 0.01, 1e-3)
 
-#: Profiles with conjugates |s|^m / m; the larger m, the more evenly their optimal fluxes are distributed.
+#: Profiles with the conjugates |s|^m / m. For larger m, the optimal flux is distributed more evenly.
 EVENING_PROFILES = (Power(8 / 7), Power(32 / 31), Power(128 / 127))
 
 #: Maximum number of halvings of a step or an interval.
 MAX_HALVINGS = 20
 
-#: A flux is moved beyond the point where the gap becomes finite, by this fraction of the remaining way.
+#: A flux is moved beyond the point at which the gap becomes finite, by this fraction of the remaining distance.
 INTERIOR_MARGIN = 0.02
 
 Faces = tuple[Tensor, ...]
 
 
 class DualFlux:
-    """Fluxes that make the Fenchel gap of one field small.
+    """Computes fluxes that make the Fenchel gap of one field small.
 
     Parameters
     ----------
@@ -78,16 +78,17 @@ class DualFlux:
     def gap(self, faces: Faces) -> float:
         """Estimate the gap by Simpson's rule; infinite if the conjugate is infinite anywhere.
 
-        The conjugate is then infinite at a corner of a cell, and Simpson's rule includes corners.
+        If the conjugate is infinite in a cell, it is infinite at a corner, and the points of Simpson's rule include
+        corners.
         """
         return float(self.fenchel.gap_estimate(self.nodes, self.flux(faces), simpson()).sum())
 
     def compute(self, rtol: float) -> Faces:
-        """Compute an equilibrated flux that makes the gap small.
+        """Return an equilibrated flux that makes the gap small.
 
-        If the slopes g' are bounded, the first flux may exceed them, so that the gap is infinite. Then fluxes for
-        g + eps r^2 / 2 with decreasing eps are computed. If the last gap is still infinite, the flux is blended with
-        one whose largest |y| / a is small, or with zero, which is admissible if every cell has a reaction.
+        If the slopes g' are bounded, the first flux may exceed them, so that the gap is infinite. Then fluxes for g +
+        eps r^2 / 2 with decreasing eps are computed. If the last gap is still infinite, the flux is blended with a flux
+        whose largest |y| / a is small, or with zero, which is admissible if every cell has a reaction.
         """
         faces = self.linearised(rtol)
         return self.balanced(self.improved(faces if self._has_finite_gap(faces) else self._reachable_faces(faces)))
@@ -107,14 +108,16 @@ class DualFlux:
             if self._has_finite_gap(inside):
                 break
         else:
-            inside = self.balanced(tuple(torch.zeros_like(face) for face in faces))  # a reaction carries every load
+            inside = self.balanced(
+                tuple(torch.zeros_like(face) for face in faces)
+            )  # with a reaction, zero flux is admissible
         return self._blended(faces, inside)
 
     def _has_finite_gap(self, faces: Faces) -> bool:
         return self.gap(faces) < torch.inf
 
     def _blended(self, faces: Faces, inside: Faces) -> Faces:
-        """Blend a flux with `inside` by bisection, just until the gap is finite; return `inside` if it never is."""
+        """Blend a flux with `inside` by bisection until the gap is just finite; return `inside` if it never is."""
         low, high = 0.0, 1.0
         for _ in range(MAX_HALVINGS):
             share = (low + high) / 2
@@ -126,12 +129,12 @@ class DualFlux:
     # --- linearised ---------------------------------------------------------------------------------------------------
 
     def _at_centres(self) -> tuple[Tensor, Tensor]:
-        """Return values (n) and gradients (n, d) at the centres of cells."""
+        """Return values (n) and gradients (n, d) at the cell centres."""
         u, p = self.problem.elements_with(((0.5, 1.0),)).at(self.nodes)
         return u[0], p[0]
 
     def _linearised_weights(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return coefficient k and reaction m (n) of the equation linearised at the field, and its values (n)."""
+        """Return coefficient k and reaction m (n) of the equation linearised at the field, and the values (n) there."""
         u, p = self._at_centres()
         r = torch.linalg.vector_norm(p, dim=-1)
         shortest = MIN_RELATIVE_LENGTH * float(r.square().mean().sqrt()) or 1.0
@@ -140,7 +143,7 @@ class DualFlux:
         return _clamp_weights(k), torch.where(self.fenchel.c > 0, _clamp_weights(m), 0.0), u
 
     def linearised(self, rtol: float) -> Faces:
-        """Compute the two-point flux of the problem linearised at the field."""
+        """Return the two-point flux of the problem linearised at the field."""
         k, m, u = self._linearised_weights()
         source = self.problem.source - self.fenchel.c * self.fenchel.potential.slope(u) + m * u
         linear = self.frame.replace(coefficient=k, source=source, reaction=m)
@@ -148,11 +151,11 @@ class DualFlux:
         return self.balanced(tuple(face[0] for face in faces))
 
     def balanced(self, faces: Faces) -> Faces:
-        """Equilibrate a flux in the cells without reaction."""
+        """Return a flux that is equilibrated in the cells without reaction."""
         return tuple(face[0] for face in equilibrate(self.frame, tuple(face.unsqueeze(0) for face in faces)))
 
     def _bubbles(self) -> dict[tuple[int, ...], Tensor]:
-        """Return bubbles that let s vary in each cell like theta c h'(v), with the theta of least gap.
+        """Return bubbles for which s varies in each cell like theta c h'(v), with the theta of the smallest gap.
 
         For quadratic g and h and a unit variation of v along an axis, the reaction term of the gap is
         (1 - theta)^2 c / 24, and the bubbles add theta^2 c^2 h^2 / (240 a).
@@ -185,7 +188,7 @@ class DualFlux:
         return faces
 
     def _search(self, faces: Faces, step: Faces, gap: float, slope: float) -> tuple[Faces | None, float]:
-        """Halve the step until the gap falls, then try the minimum of the parabola through the known values."""
+        """Halve the step until the gap decreases, then try the minimum of the parabola through the known values."""
 
         def at(length: float) -> tuple[Faces, float]:
             there = tuple(face + length * z for face, z in zip(faces, step))
@@ -245,7 +248,7 @@ class DualFlux:
         return node_average(self.nodes, tuple(range(dim))), rises
 
     def _on_faces(self, low: Tensor, high: Tensor, axis: int) -> Tensor:
-        """Sum the contributions of the cells on both sides of each face; zero where the flux is prescribed."""
+        """Sum the contributions of the cells on both sides of each face; zero at faces with a prescribed flux."""
         n = self.grid.shape[axis]
         shape = list(low.shape)
         shape[axis] = n + 1
@@ -314,7 +317,7 @@ class DualFlux:
 
 
 def _clamp_weights(weights: Tensor) -> Tensor:
-    """Clamp positive weights to a range around their median."""
+    """Limit positive weights to a range around their median."""
     middle = weights[weights.isfinite() & (weights > 0)]
     typical = float(middle.median()) if middle.numel() else 1.0
     return weights.nan_to_num(nan=typical, posinf=typical * MAX_WEIGHT_RATIO).clamp(

@@ -1,7 +1,7 @@
 """Exact energy norms, loads and residuals of multilinear fields.
 
 |||w|||^2 is the integral of a |grad w|^2 + c w^2 over the fluid cells plus the integral of alpha w^2 over Robin sides.
-Node fields have shape (b, n + 1) here: periodic axes carry a copy of their first node.
+Node fields have shape (b, n + 1): on a periodic axis the last node is a copy of the first.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class EnergyForm:
         return cells if self.problem.solid is None else torch.where(self.problem.fluid, cells, 0.0)
 
     def apply(self, values: Tensor) -> Tensor:
-        """Compute a(values, phi) for every node function phi, shape (b, n + 1)."""
+        """Return the bilinear form a(values, phi) for every node function phi, shape (b, n + 1)."""
         result = stiffness(self.coefficient, self.reaction, values, self.problem.grid.spacing)
         for side, condition in self.problem.boundary.items():
             if isinstance(condition, Robin):
@@ -52,7 +52,7 @@ class EnergyForm:
         return result
 
     def norm(self, values: Tensor) -> Tensor:
-        """Compute |||values|||, shape (b,)."""
+        """Return the energy norm |||values|||, shape (b,)."""
         squared = energy(self.coefficient, self.reaction, values, self.problem.grid.spacing)
         for side, condition in self.problem.boundary.items():
             if isinstance(condition, Robin):
@@ -63,7 +63,7 @@ class EnergyForm:
 
     @cached_property
     def load(self) -> Tensor:
-        """Load f(phi) + g(phi) for every node function phi, shape (b, n + 1)."""
+        """Return the integrals of source and side data times every node function, shape (b, n + 1)."""
         problem, dim = self.problem, self.problem.grid.dim
         weights = self._in_fluid(problem.source) * problem.grid.cell_volume
         parts = {bits: torch.zeros_like(weights) for bits in _all_bits(dim)}
@@ -76,7 +76,7 @@ class EnergyForm:
         return load
 
     def residual(self, values: Tensor) -> Tensor:
-        """Compute load - a(values, phi) for node functions phi that vanish on Dirichlet sides; zero for the others."""
+        """Return load - a(values, phi) for node functions phi that vanish on Dirichlet sides; zero for the others."""
         return self.free(self.load - self.apply(values))
 
     @cached_property

@@ -1,23 +1,24 @@
-"""Energy bounds for functions that come with bounds of their derivatives on each cell.
+"""Energy bounds for functions that compute bounds on their derivatives on each cell.
 
-Let v be a function with the prescribed boundary values, I v its interpolant, y a flux with s = div y + f, and on each
-cell q = grad (I v) + b (x - x_K) with constants b_i ~ d_i d_i v. The remainders r = grad v - q and e = v - I v are
-small and bounded by `bounds._interpolation_error`. Let G be the Fenchel gap of (q, I v) and y, see `bounds._fenchel`.
-Integration by parts yields
+Let v be a function with the prescribed boundary values, I v its multilinear interpolant, y a flux with s = div y + f,
+and on each cell q = grad (I v) + b (x - x_K) with the centre x_K and constants b_i ~ d_i d_i v. The remainders r = grad
+v - q and e = v - I v are small, and `bounds._interpolation_error` bounds them. Let G be the Fenchel gap of (q, I v) and
+y; see `bounds._fenchel`. Integration by parts yields
 
     J(v) - J(u) <= G + int (a dg(q) - y) . r + (c h'(I v) - s) e + Taylor remainders,
     J(v) >= int a g(|q|) + c h(I v) - y . b (x - x_K) - load(I v) + the same integral.
 
-On each cell, this integral is bounded by the smaller of two numbers. Let R be the largest length of the gradients that
-occur, including those that correspond to y / a, M = sup g'' up to R, and H = sup h'' likewise.
+On each cell, this integral is bounded by the smaller of two numbers. Let R be the largest length of all gradients that
+occur, including the gradients that correspond to y / a, M = sup g'' up to R, and H = sup h'' over the values that
+occur.
 
 - g* is strongly convex with modulus 1 / M between y / a and dg(q). Hence the gap at a point is at least
   |a dg(q) - y|^2 / (2 a M), and the integral at most 2 sqrt(G E) with E = (a M ||r||^2 + c H ||e||^2) / 2. The Taylor
   remainders are at most E.
 - The suprema of |a dg(p) - y| and |c h'(w) - s| over all p and w that occur, times the norms of r and e. In this case
-  there is no remainder, since g(q + r) - g(q) <= dg(q + r) . r for convex g, and g and h need no second derivatives.
+there is no remainder, since g(q + r) - g(q) <= dg(q + r) . r for convex g; second derivatives are not needed.
 
-Legend: n cells, d axes.
+Notation: n cells, d axes.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from sciml_bounds.problems.variational_problem import VariationalProblem
 
 __all__ = ["FunctionCorrections", "admissible_nodes", "function_corrections", "gradient_part"]
 
-#: Values count as equal to the prescribed ones up to this fraction of the largest value.
+#: Values count as equal to the prescribed values up to this fraction of the largest value.
 BOUNDARY_SLACK = 1e-12
 
 
@@ -68,7 +69,7 @@ class FunctionCorrections(NamedTuple):
 
 
 def admissible_nodes(problem: VariationalProblem, bounds: CellBounds) -> Tensor:
-    """Return the nodal values of a function, and check that it has the prescribed values on all Dirichlet sides.
+    """Return the nodal values of a function, after checking that it has the prescribed values on all Dirichlet sides.
 
     Raises
     ------
@@ -78,7 +79,7 @@ def admissible_nodes(problem: VariationalProblem, bounds: CellBounds) -> Tensor:
     if any(problem.frame.periodic):
         raise InputError(
             "an axis is periodic, but the function is not known to be periodic between the nodes; certify its values "
-            "at the nodes instead."
+            "at the nodes: values=function at the nodes of problem.grid."
         )
     for side, condition in problem.boundary.items():
         if isinstance(condition, Dirichlet) and side not in bounds.straight:
@@ -92,8 +93,8 @@ def admissible_nodes(problem: VariationalProblem, bounds: CellBounds) -> Tensor:
     known = torch.stack([*bounds.value]).abs().nan_to_num(posinf=0.0)  # not only nodes: a wave may vanish at all nodes
     if gap > BOUNDARY_SLACK * max(float(part.abs().max()) for part in (exact, bounds.nodes, known)):
         raise InputError(
-            f"the function differs from the prescribed boundary values by up to {gap:.4g}, and a function that is not "
-            "admissible may have less energy than the minimiser; use a network whose lifting has these values."
+            f"the function differs from the prescribed boundary values by up to {gap:.4g}, and such a function may "
+            "have less energy than the minimiser; use a network whose lifting has the prescribed values."
         )
     return exact
 

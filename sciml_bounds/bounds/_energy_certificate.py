@@ -1,4 +1,4 @@
-"""Certificate that `certify_energy` returns."""
+"""The certificate that `certify_energy` returns."""
 
 from __future__ import annotations
 
@@ -18,33 +18,34 @@ if TYPE_CHECKING:
 
 __all__ = ["EnergyCertificate"]
 
-#: "bound" is guaranteed; the others are guaranteed if the user's declarations about the density are true.
+#: "bound" is guaranteed; the other kinds are guaranteed if the user's declarations about the density are true.
 EnergyKind = Literal["bound", "assumes convexity", "assumes lambda"]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class EnergyCertificate:
-    """Guaranteed bounds of the energy excess J(v) - J(u) of a field v over the minimiser u.
+    """Guaranteed bounds on the energy excess J(v) - J(u) of a field v over the minimiser u.
 
-    The bounds are valid up to floating-point round-off. They refer to the problem with its cellwise data, to the
+    The bounds are valid up to floating-point round-off. They refer to the problem with cellwise constant data, to the
     minimiser u among all functions with the prescribed Dirichlet values, and to the multilinear field `values`.
 
     Attributes
     ----------
     upper, lower : Tensor, shape ()
-        Bounds of J(v) - J(u); `lower` is zero if it was not requested.
+        Bounds on J(v) - J(u); `lower` is zero if it was not requested.
     kind : str
         "bound", or "assumes convexity" if the user declared the density to be convex.
     energy : Interval
-        Bounds of J(v).
+        Bounds on J(v).
     minimum : Interval
-        Bounds of J(u).
+        Bounds on J(u).
     gradient_upper : Tensor, shape ()
-        Upper bound of the L2 norm of grad (u - v), sqrt(2 upper / lambda); infinite if no lambda is known.
+        Upper bound on the L2 norm of grad (u - v), sqrt(2 upper / lambda); infinite if no ellipticity constant lambda
+        is known.
     gradient_kind : str
         "bound", or "assumes lambda" if the user declared lambda.
     gradient_norm : Tensor, shape ()
-        L2 norm of grad v; for a function v, a lower bound of it.
+        L2 norm of grad v; if v is a function, a lower bound on this norm.
     indicators : Tensor, shape (n)
         Contribution of each cell to `upper`.
     flux : tuple of Tensor
@@ -59,7 +60,7 @@ class EnergyCertificate:
     grid : Grid
         Grid of the values.
     seconds : float
-        Wall-clock time.
+        Wall-clock time of the certification.
     """
 
     upper: Tensor
@@ -80,14 +81,14 @@ class EnergyCertificate:
 
     @property
     def relative_upper(self) -> Tensor:
-        """Upper bound of (J(v) - J(u)) / |J(u)|; infinite if J(u) may be zero."""
+        """Upper bound on (J(v) - J(u)) / |J(u)|; infinite if J(u) may be zero."""
         low, high = self.minimum
         least = torch.where(low > 0, low, torch.where(high < 0, -high, 0.0))
         return torch.where(least > 0, self.upper / torch.where(least > 0, least, 1.0), torch.inf)
 
     @property
     def relative_gradient_upper(self) -> Tensor:
-        """Upper bound of ||grad (u - v)|| / ||grad u||; infinite if `gradient_upper` is at least `gradient_norm`."""
+        """Upper bound on ||grad (u - v)|| / ||grad u||; infinite if `gradient_upper` is at least `gradient_norm`."""
         rest = self.gradient_norm - self.gradient_upper
         return torch.where(rest > 0, self.gradient_upper / torch.where(rest > 0, rest, 1.0), torch.inf)
 

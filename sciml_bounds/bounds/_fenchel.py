@@ -1,18 +1,19 @@
-"""Upper bound of the Fenchel gap of a field and a flux.
+"""Upper bound on the Fenchel gap of a field and a flux.
 
-Let L(x, u, p) = a g(|p|) + c h(u) be convex, v and u any functions with the prescribed Dirichlet values, y any flux
-with the prescribed normal component on Neumann sides, and s = div y + f (s = 0 where c = 0). By Fenchel's inequality
+Let L(x, u, p) = a g(|p|) + c h(u) be convex, v and the minimiser u functions with the prescribed Dirichlet values, y
+any flux with the prescribed normal component on Neumann sides, and s = div y + f (s = 0 where c = 0). By Fenchel's
+inequality
 
     J(v) - J(u) <= int L(v, grad v) + a g*(|y| / a) + c h*(s / c) - y . grad v - s v.
 
 The integrand is never negative (Ekeland, Temam, "Convex Analysis and Variational Problems" (1976), chapter III; Repin,
-"A Posteriori Estimates for Partial Differential Equations" (2008), chapter 7). The products are integrated exactly;
-integration by parts in every cell shows that the contributions of b of `CellFlux` to y and to s cancel. The convex
-functions are bounded by the rules of `bounds._convex_sums`.
+"A Posteriori Estimates for Partial Differential Equations" (2008), chapter 7). The products y . grad v and s v are
+integrated exactly; integration by parts in every cell shows that the bubble part b of a `CellFlux` contributes nothing
+to their sum. The convex functions are bounded by the rules of `bounds._convex_sums`.
 
-Fields are multilinear. Optionally, their gradients are replaced by grad v + b (x - x_K), with a number b_i per cell and
-axis. These are multilinear too, so the bounds remain valid, and the b of `CellFlux` still contributes nothing to the
-products, since it is even around x_K along its own axis.
+Fields are multilinear. Optionally, their gradients are replaced by grad v + b (x - x_K), with the cell centre x_K and a
+constant b_i per cell and axis. These gradients are multilinear too, so the bounds remain valid. The bubble part of a
+`CellFlux` still contributes nothing to the products, since it is even around x_K along its own axis.
 """
 
 from __future__ import annotations
@@ -33,16 +34,16 @@ from sciml_bounds.problems.variational_problem import VariationalProblem
 
 __all__ = ["Fenchel"]
 
-#: Number of values evaluated at a time: points times cells.
+#: Number of values that are evaluated at once: points times cells.
 CHUNK_SIZE = 2**21
 
-#: Three Gauss points: exact for the squares of fluxes.
+#: Three Gauss points, which are exact for the squares of fluxes.
 GAUSS3 = ((0.5 - 0.15**0.5, 5 / 18), (0.5, 4 / 9), (0.5 + 0.15**0.5, 5 / 18))
 
 #: Two Gauss points in each half of a cell.
 GAUSS4 = gauss(2)
 
-#: Round-off of the sum of a cell, relative to the sum of the absolute values of its terms.
+#: Round-off of the sum over a cell, relative to the sum of the absolute values of its terms.
 ROUND_OFF = 64 * torch.finfo(torch.float64).eps
 
 
@@ -55,7 +56,7 @@ class _Terms:
 
 
 class Fenchel:
-    """Bounds and estimates of the energies and gaps of one problem; node fields have shape (n + 1) here.
+    """Bounds and estimates of the energies and gaps of one problem; node fields have shape (n + 1).
 
     Parameters
     ----------
@@ -79,7 +80,7 @@ class Fenchel:
         return other
 
     def with_bends(self, bends: Tensor) -> Fenchel:
-        """Return a copy for fields with gradients grad v + b (x - x_K), b of shape (d, n)."""
+        """Return a copy for fields with gradients grad v + b (x - x_K), where `bends` is b, shape (d, n)."""
         other = copy.copy(self)
         other.bends = bends
         return other
@@ -135,7 +136,8 @@ class Fenchel:
     def dual_above(self, nodes: Tensor, flux: CellFlux, count: int) -> Tensor:
         """Bound the integral of a g*(|y| / a) + c h*(s / c) - y . grad v - s v over each cell from above, shape (n).
 
-        The sum of this and the energy of the cell is its gap. It is infinite where a conjugate is infinite.
+        The gap of a cell is the sum of this bound and the energy of the cell. It is infinite where a conjugate is
+        infinite.
         """
         dual = self._dual(flux, flux.rule(count), count)
         products = self._products(nodes, flux)
@@ -189,7 +191,7 @@ class Fenchel:
         return _Terms(total, size)
 
     def _products(self, nodes: Tensor, flux: CellFlux) -> _Terms:
-        """Integrate y . grad v + s v over each cell exactly; the contributions of b cancel."""
+        """Integrate y . grad v + s v over each cell exactly; the bubble part of the flux contributes nothing."""
         dim, volume = self.grid.dim, self.grid.cell_volume
         found = modes(nodes, dim)
         parts = []

@@ -1,7 +1,7 @@
 """Equilibrated fluxes: div y = -f on every cell without reaction, y.n = g on Neumann sides.
 
 The flux of the cell-centred two-point scheme balances every cell. The defect of an inexact solve is removed exactly
-along a spanning tree, so the error bound contains no constant that depends on the domain.
+along a spanning tree, so the error bound has no constant that depends on the domain.
 """
 
 from __future__ import annotations
@@ -35,16 +35,17 @@ __all__ = [
     "with_prescribed_faces",
 ]
 
-#: A given flux with a larger defect, relative to its sources, is corrected by a solve before the sweep. The sweep alone
-#: would carry a large defect out along lines and make the bound unnecessarily large.
+#: A given flux whose defect, relative to its sources, is larger than this is corrected by a solve before the sweep. The
+#: sweep alone would move a large defect along lines and make the bound unnecessarily large.
 LARGE_DEFECT = 1e-7
 
-#: Largest admissible defect of a swept flux, relative to the largest flux or source. The sweep leaves round-off of sums
-#: over all cells; a larger defect means that the data are incompatible, and the bound would be invalid.
+#: Largest admissible defect of a flux after the sweep, relative to the largest flux or source. The sweep leaves the
+#: round-off of sums over all cells. A larger defect means that the data are incompatible and the bound would be
+#: invalid.
 BALANCE_TOL = 1e-9
 
-#: Solver for a relative residual of 1e-3. Full multigrid takes as long, and may reach 1e-3 by its first guess alone,
-#: which leaves larger errors in linear outputs (see the tests of goals).
+#: Solver for a relative residual of 1e-3. Full multigrid takes as long, and its first guess alone may reach 1e-3, which
+#: leaves larger errors in linear outputs (see the tests of goals).
 THREE_DIGIT_SOLVER = Automatic(otherwise=Multigrid(cycle="V", sweeps=2))
 
 
@@ -58,7 +59,7 @@ def face_shape(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
 
 
 def divergence(faces: tuple[Tensor, ...], spacing: tuple[float, ...]) -> Tensor:
-    """Compute div y on every cell, shape (b, n)."""
+    """Return div y on every cell, shape (b, n)."""
     parts = []
     for axis, (face, h) in enumerate(zip(faces, spacing)):
         n = face.shape[1 + axis] - 1
@@ -70,9 +71,9 @@ def divergence(faces: tuple[Tensor, ...], spacing: tuple[float, ...]) -> Tensor:
 
 
 def equilibrated_flux(problem: Diffusion, rtol: float = 1e-3) -> tuple[Tensor, ...]:
-    """Compute the flux of the two-point scheme, and remove the remaining defect of the solve.
+    """Return the flux of the two-point scheme, after removing the defect that the solve has left.
 
-    With reaction, the flux satisfies div y = c p - f, where p are the cell pressures of the scheme.
+    With reaction c, the flux satisfies div y = c p - f, where p are the cell pressures of the scheme.
 
     Returns
     -------
@@ -83,20 +84,20 @@ def equilibrated_flux(problem: Diffusion, rtol: float = 1e-3) -> tuple[Tensor, .
 
 
 class Flux(tuple[Tensor, ...]):
-    """A flux, one field per axis, with the cell pressures (b, n) it was computed from; the lower bound uses them."""
+    """A flux, one field per axis, and its cell pressures (b, n), which the lower bound uses."""
 
     pressure: Tensor | None = None
 
     @classmethod
     def of(cls, problem: Diffusion, faces: tuple[Tensor, ...], pressure: Tensor | None) -> Flux:
-        """Make a flux from face fields (b, ...), reshaped to the batch shape of the problem."""
+        """Return a flux of face fields (b, ...), reshaped to the batch shape of the problem."""
         flux = cls(problem.unflatten(face) for face in faces)
         flux.pressure = pressure
         return flux
 
     @staticmethod
     def pressure_of(flux: tuple[Any, ...], problem: Diffusion) -> Tensor | None:
-        """Return the pressures of a flux if it has any and they fit the problem, otherwise None."""
+        """Return the pressures of a flux if there are any and they fit the problem, otherwise None."""
         pressure = getattr(flux, "pressure", None)
         counts = 1, problem.batch_shape.numel()
         fits = pressure is not None and len(pressure) in counts and tuple(pressure.shape[1:]) == problem.grid.shape
@@ -106,9 +107,9 @@ class Flux(tuple[Tensor, ...]):
 def flux_and_pressure(
     problem: Diffusion, rtol: float = 1e-3, values: Tensor | None = None
 ) -> tuple[tuple[Tensor, ...], Tensor]:
-    """Compute an equilibrated flux, and the cell pressures (b, n) it was computed from.
+    """Return an equilibrated flux, and the cell pressures (b, n) from which it was computed.
 
-    If `values`, a node field (b, n + 1), resembles the solution, it is the first guess and saves an iteration.
+    If the node field `values` (b, n + 1) resembles the solution, it is the first guess, which saves an iteration.
     """
     with torch.no_grad():
         scheme = cell_fluxes(problem)
@@ -125,8 +126,8 @@ def _pressure(problem: Diffusion, system: LatticeSystem, rtol: float, values: Te
 
     Also returns the size (b,) of the terms whose differences are the fluxes.
 
-    Subtracting the constant makes the residual small relative to the variation of the pressures: a level that all
-    boundary values share (such as an absolute temperature) drives no flux and must not set the scale.
+    Subtracting the constant makes the residual small relative to the variation of the pressures. Without it, a level
+    that all boundary values share (such as an absolute temperature) would set the scale, although it drives no flux.
     """
     one = torch.ones((), dtype=problem.dtype, device=problem.device)
     level_load = system.operator.absorption  # the matrix times one
@@ -149,11 +150,11 @@ def _pressure(problem: Diffusion, system: LatticeSystem, rtol: float, values: Te
 
 
 def _guess(system: LatticeSystem, rhs: Tensor, values: Tensor, level: Tensor, fluid: Tensor) -> Tensor | None:
-    """Return a first guess of the pressures minus their level, from a node field (b, n + 1).
+    """Return a first guess of the pressures minus their level, from a node field (b, n + 1); None if there is none.
 
-    The guess consists of the cell means minus the level, scaled to be closest to the solution in the energy norm. None
-    if the field does not resemble the solution, or if a guess saves nothing: with a direct method, or for many fields
-    of one problem.
+    The guess consists of the cell means minus the level, scaled to be closest to the solution in the energy norm. There
+    is none if the field does not resemble the solution, or if a guess saves nothing: with a direct method, or for many
+    fields of one problem.
     """
     if system.inverse is not None or len(values) > max(len(rhs), system.operator.batch):
         return None
@@ -179,7 +180,7 @@ def equilibrate(problem: Diffusion, faces: tuple[Tensor, ...]) -> tuple[Tensor, 
     """Equilibrate any given flux, differentiably.
 
     Fluxes through walls and Neumann faces are set to their prescribed values. Then the defect of every cell without
-    reaction is corrected: by a two-point solve if it is large, and exactly by the sweep.
+    reaction is corrected: first by a two-point solve if it is large, then exactly by the sweep.
     """
     faces = with_prescribed_faces(problem, faces)
     target = torch.where(
@@ -195,10 +196,10 @@ def equilibrate(problem: Diffusion, faces: tuple[Tensor, ...]) -> tuple[Tensor, 
 
 
 def _sweep_defect(problem: Diffusion, faces: tuple[Tensor, ...], target: Tensor, size: Tensor) -> tuple[Tensor, ...]:
-    """Correct fluxes to a target divergence by the sweep, and raise if a defect is left.
+    """Correct fluxes to a target divergence by the sweep, and raise if a defect remains.
 
-    `size` (b,) is the size of the terms whose differences are the fluxes: if nothing flows, the fluxes are round-off
-    of these terms.
+    `size` (b,) is the size of the terms whose differences are the fluxes. If nothing flows, the fluxes are the
+    round-off of these terms.
     """
     faces = sweep_out(problem, faces, _missing_outflow(problem, faces, target))
     if open_side(problem) is not None:  # the defect of every line of cells can leave the domain
@@ -208,16 +209,17 @@ def _sweep_defect(problem: Diffusion, faces: tuple[Tensor, ...], target: Tensor,
     relative = float((_max_abs(left) / torch.maximum(size, _sizes(problem, faces))).max())
     if not relative <= BALANCE_TOL:
         raise InputError(
-            f"the flux could not be balanced (a relative defect of {relative:.2g} is left), so no bound can be given; "
-            "check that sources and boundary fluxes sum to zero on every floating part of the domain."
+            f"the flux could not be balanced (a relative defect of {relative:.2g} remains), so no bound can be given; "
+            "check that sources and boundary fluxes sum to zero on every floating part of the domain, and subtract "
+            "their mean."
         )
     return faces
 
 
 def _is_balanced(problem: Diffusion, faces: tuple[Tensor, ...], missing: Tensor) -> bool:
-    """Check that the defect of every cell is round-off, relative to the fluxes and the source of that cell.
+    """Check that the defect of every cell is round-off, relative to the fluxes and the source of this cell.
 
-    The largest flux of the sample would be the wrong scale: where little flows, such a defect may be the whole flux.
+    The largest flux of the sample would be the wrong scale: where little flows, the defect may be as large as the flux.
     """
     size = problem.samples(problem.source).abs() * problem.grid.cell_volume
     for axis, face in enumerate(faces):
@@ -234,7 +236,7 @@ def _max_abs(field: Tensor) -> Tensor:
 
 
 def _sizes(problem: Diffusion, faces: tuple[Tensor, ...]) -> Tensor:
-    """Return the largest flux through a face or source in a cell, the scale of the defects of a sample, shape (b,)."""
+    """Return the largest flux through a face or source in a cell, which is the scale of defects; shape (b,)."""
     size = _max_abs(problem.samples(problem.source)) * problem.grid.cell_volume
     for axis, face in enumerate(faces):
         size = torch.maximum(size, _max_abs(face) * problem.grid.face_area(axis))
@@ -247,7 +249,7 @@ def _missing_outflow(problem: Diffusion, faces: tuple[Tensor, ...], target: Tens
 
 
 def _correction(problem: Diffusion, missing: Tensor) -> tuple[Tensor, ...]:
-    """Compute a two-point flux with the given outflow from every cell without reaction."""
+    """Return a two-point flux with the given outflow from every cell without reaction."""
     scheme = cell_fluxes(problem)
     solver = LinearSolver(scheme.system, Automatic())
     potential = solver.solve(rhs=to_lattice(-missing, problem.grid.dim), stop=StoppingCriteria(rtol=1e-8)).x
@@ -257,7 +259,7 @@ def _correction(problem: Diffusion, missing: Tensor) -> tuple[Tensor, ...]:
 
 
 def with_prescribed_faces(problem: Diffusion, faces: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Replace the prescribed normal fluxes in a given flux: zero at walls, the data at Neumann faces."""
+    """Replace the normal fluxes at walls by zero, and at Neumann faces by their prescribed values."""
     result = []
     for axis, face in enumerate(faces):
         dim, n = 1 + axis, problem.grid.shape[axis]
@@ -276,12 +278,12 @@ def with_prescribed_faces(problem: Diffusion, faces: tuple[Tensor, ...]) -> tupl
 
 
 def _equal(known: Tensor, given: Tensor) -> bool:
-    """Check that a field (1 or b, ...) has the values of another, and needs no gradient."""
+    """Return whether a field (1 or b, ...) has the values of another field and needs no gradient."""
     return not known.requires_grad and len(known) <= len(given) and bool((known == given).all())
 
 
 def _with_prescribed_end(problem: Diffusion, axis: int, end: int, face: Tensor) -> Tensor:
-    """Replace the flux through the faces of a side where the boundary condition prescribes it."""
+    """Replace the flux through the faces of a side on which the boundary condition prescribes it."""
     condition = problem.boundary[f"{AXES[axis]}{end}"]
     space = problem.grid.dim - 1
     outward = 1.0 if end else -1.0
@@ -294,7 +296,7 @@ def _with_prescribed_end(problem: Diffusion, axis: int, end: int, face: Tensor) 
 
 
 def open_faces(problem: Diffusion, axis: int) -> Tensor:
-    """Mark the faces that no solid touches, shape (b, n + 1 along the axis)."""
+    """Return the mask of the faces that no solid touches, shape (b, n + 1 along the axis)."""
     dim, fluid = 1 + axis, problem.fluid
     n = fluid.shape[dim]
     first, last = fluid.narrow(dim, 0, 1), fluid.narrow(dim, n - 1, 1)

@@ -1,24 +1,24 @@
-"""Certificates for functions that come with bounds of their derivatives on each cell.
+"""Certificates for functions that compute bounds on their derivatives on each cell.
 
-Let v be the function, I v its interpolant, w the lifting of the boundary defect of I v on Dirichlet sides, and y the
-equilibrated flux of the certificate of I v. There are two upper bounds.
+Let u be the exact solution, v the function, I v its multilinear interpolant, w the lifting of the boundary defect of I
+v on Dirichlet sides, and y the equilibrated flux of the certificate of I v. There are two upper bounds.
 
 Triangle: |||u - v||| <= |||u - I v||| + |||v - I v|||, without conditions on the boundary values of v.
 
 Curved: if v is multilinear on all Dirichlet sides, v + w has the prescribed values there, and the bound N of
 `bounds._majorant` applies to v + w itself. N is a norm of residuals, in which part of v - I v can be included exactly:
-the slopes b_i (x_i - x_K) along each axis, with a number b_i per cell and axis. Since y_i is linear in x_i, with slope
-s_i, the flux term becomes
+the slopes b_i (x_i - x_K) along each axis, with the cell centre x_K and a constant b_i per cell and axis. Since y_i is
+linear in x_i with slope s_i, the flux term becomes
 
     sum_i 1 / a_i (||a_i d_i (I v + w) - mean of y_i||^2 + |K| (a_i b_i - s_i)^2 h_i^2 / 12).
 
-It is small if v is close to u, whereas |||u - I v||| contains the discretisation error of the grid. The rest of
-d = v - I v is bounded in N: it adds (||a^1/2 (grad d - b (x - x_K))|| + m c ||d||)^2 + c ||d||^2 on each cell, and
-alpha ||d||^2 on Robin faces.
+This term is small if v is close to u, whereas |||u - I v||| contains the discretisation error of the grid. The rest of
+d = v - I v increases N by at most (||a^1/2 (grad d - b (x - x_K))|| + m c ||d||)^2 + c ||d||^2 on each cell, and alpha
+||d||^2 on Robin faces.
 
-Lower: let t be a node function that vanishes on Dirichlet sides. Since d_i t does not depend on x_i, a(v - I v, t)
-contains only the second part of d_i (v - I v) (see `bounds._interpolation_error`). Hence |||u - v||| is at least
-R(t) / |||t||| minus the norm of that part and minus |||w|||, where R is the residual of I v + w.
+Lower: let t be a node function that vanishes on Dirichlet sides. Since d_i t does not depend on x_i, the energy product
+a(v - I v, t) contains only the second part of d_i (v - I v) (see `bounds._interpolation_error`). Hence |||u - v||| is
+at least R(t) / |||t||| minus the norm of this part and minus |||w|||, where R is the residual of I v + w.
 """
 
 from __future__ import annotations
@@ -52,30 +52,30 @@ from sciml_bounds.results import Certificate, Interval
 
 __all__ = ["NodalCertificate", "function_certificate", "nodes_of"]
 
-#: Values on both sides of a periodic axis may differ by this fraction of the largest value, which allows for round-off.
-#: The bound includes the effect of the difference.
+#: Values on both sides of a periodic axis may differ by this fraction of the largest value, to allow for round-off. The
+#: bound includes the effect of the difference.
 PERIODIC_SLACK = 1e-9
 
 
 class NodalCertificate(NamedTuple):
-    """Certificate of an interpolant, and the data it was computed from.
+    """The certificate of an interpolant, and the data from which it was computed.
 
     Attributes
     ----------
     certificate : Certificate
         The certificate.
     bound : Majorant
-        Its upper bound, on the grid of the flux.
+        Upper bound of the certificate, on the grid of the flux.
     problem : Diffusion
         The problem, in float64 and with the batch of the certificate.
     values : Tensor, shape (b, n + 1)
-        I v + w with copies of periodic nodes.
+        I v + w, with copies of periodic nodes.
     faces : tuple of Tensor
         Flux y, on a grid that is finer by `factor`.
     factor : int
         Refinement factor of the grid of the flux.
     pressure : Tensor, shape (b, n), or None
-        Cell pressures that y was computed from, if known.
+        Cell pressures from which y was computed, if known.
     """
 
     certificate: Certificate
@@ -93,7 +93,7 @@ def nodes_of(problem: Diffusion, bounds: CellBounds) -> Tensor:
     Raises
     ------
     InputError
-        If an axis is periodic and the function is not.
+        If an axis of the problem is periodic and the function is not periodic along it.
     """
     nodes = bounds.nodes.to(problem.device)
     for axis, wraps in enumerate(problem.periodic):
@@ -150,7 +150,7 @@ def function_certificate(interpolant: NodalCertificate, bounds: CellBounds, star
 
 @dataclass(frozen=True, eq=False)
 class _Details:
-    """Certificate of the interpolant, and bounds of v - I v in the energy norm (`part`) and in L2 (`in_l2`)."""
+    """Certificate of the interpolant, and bounds on v - I v in the energy norm (`part`) and in L2 (`in_l2`)."""
 
     certificate: Certificate
     part: Tensor
@@ -190,13 +190,13 @@ def _combined_indicators(indicators: Tensor, upper: Tensor, cells: Tensor, part:
 
 
 def _equals_interpolant_on_sides(problem: Diffusion, bounds: CellBounds) -> bool:
-    """Check that the function equals its interpolant on all Dirichlet sides, and no axis is periodic."""
+    """Return whether the function equals its interpolant on all Dirichlet sides, and no axis is periodic."""
     dirichlet = [side for side, condition in problem.boundary.items() if isinstance(condition, Dirichlet)]
     return not any(problem.periodic) and all(side in bounds.straight for side in dirichlet)
 
 
 def _curved_flux(interpolant: NodalCertificate, bounds: CellBounds) -> Tensor:
-    """Compute the flux term with the slopes b (x - x_K), shape (b, n), as a sum of squares without cancellation."""
+    """Return the flux term with the slopes b (x - x_K), shape (b, n), as a sum of squares without cancellation."""
     problem, dim = interpolant.problem, interpolant.problem.grid.dim
     found = modes(interpolant.values, dim)
     total = torch.zeros_like(interpolant.bound.flux)
@@ -215,7 +215,7 @@ def _curved_flux(interpolant: NodalCertificate, bounds: CellBounds) -> Tensor:
 
 
 def _rest_squares(problem: Diffusion, bounds: CellBounds) -> Tensor:
-    """Bound the squared norm of the residuals that the curved flux term omits, on each cell, shape (b, n)."""
+    """Bound the squared norm of the residuals that are not in the curved flux term, on each cell, shape (b, n)."""
     grid, form = problem.grid, EnergyForm(problem)
     flux, longest = torch.zeros_like(form.coefficient[0]), torch.zeros_like(form.coefficient[0])
     for axis, coefficient in enumerate(form.coefficient):
@@ -250,7 +250,7 @@ def _across_part(problem: Diffusion, bounds: CellBounds) -> Tensor:
 
 
 def _periodicity_defect(problem: Diffusion, bounds: CellBounds) -> Tensor:
-    """Return the energy norm of the difference of the nodal values to periodic ones, shape (b,)."""
+    """Return the energy norm of the difference between the nodal values and periodic ones, shape (b,)."""
     if not any(problem.periodic):
         return bounds.nodes.new_zeros(1)
     lacking = with_periodic_copies(nodes_of(problem, bounds)[None], problem.periodic) - bounds.nodes
@@ -258,7 +258,7 @@ def _periodicity_defect(problem: Diffusion, bounds: CellBounds) -> Tensor:
 
 
 def _with_robin_sides(problem: Diffusion, bounds: CellBounds, squared: Tensor) -> Tensor:
-    """Add bounds of the integrals of alpha (v - I v)^2 over Robin faces to the adjacent cells, shape (b, n)."""
+    """Add bounds on the integrals of alpha (v - I v)^2 over Robin faces to the adjacent cells, shape (b, n)."""
     grid = problem.grid
     for side, condition in problem.boundary.items():
         if isinstance(condition, Robin):

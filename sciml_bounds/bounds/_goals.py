@@ -1,11 +1,11 @@
 """Guaranteed intervals for linear outputs of the exact solution.
 
-Let z be the dual solution of the output s, and let v, z_h be approximations with known fluxes. In the error
-representation s(u) - s(v) = R_v(z_h) + a(u - v, z - z_h), the last product is unknown. Both errors are projections of
-known vectors X_v = (a^-1/2 (y - a grad v), c^-1/2 r', alpha^-1/2 rho) and X_z onto the same space. Twice a projection
-minus the identity is an isometry, so the product differs from X_v.X_z / 2 by at most |X_v| |X_z| / 2 (Prager and
-Synge's hypercircle). The oscillation terms of `bounds._majorant` widen the interval. It is half as wide as the interval
-from the usual product of two error bounds.
+Let z be the dual solution of the output s, and let v and z_h be approximations of u and z with known fluxes. In the
+error representation s(u) - s(v) = R_v(z_h) + a(u - v, z - z_h), with the residual R_v of v, the last product is
+unknown. Both errors in it are projections of known vectors X_v = (a^-1/2 (y - a grad v), c^-1/2 r', alpha^-1/2 rho) and
+X_z onto the same space. Twice a projection minus the identity is an isometry, so the product differs from X_v.X_z / 2
+by at most |X_v| |X_z| / 2 (Prager and Synge's hypercircle). The oscillation terms of `bounds._majorant` widen the
+interval. It is half as wide as the interval from the product of two error bounds.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ __all__ = ["BoundaryFlux", "Certified", "EffectivePermeability", "Mean", "goal_i
 
 @dataclass(frozen=True)
 class Mean:
-    """Mean of u over a region.
+    """The output is the mean of u over a region.
 
     Parameters
     ----------
     region : float, array of shape (n) or (batch..., n), or callable
-        Weight of each cell (1 inside, 0 outside); the whole domain by default.
+        Weight of each cell (1 inside, 0 outside); by default the whole domain.
     """
 
     region: Field = 1.0
@@ -47,11 +47,11 @@ class Mean:
 
 @dataclass(frozen=True)
 class BoundaryFlux:
-    """Total outward flux: the integral of a du/dn over a side.
+    """The output is the total outward flux, the integral of a du/dn over a side.
 
     If a Dirichlet side meets another Dirichlet side, the flux may be infinite. The flux is therefore weighted with the
     node function that is 1 at the nodes of the side and 0 at all other nodes. The output then includes part of the flux
-    through the other side, with a weight that falls to zero over the first cell.
+    through the other side, with a weight that decreases to zero over the first cell.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class BoundaryFlux:
 
 @dataclass(frozen=True)
 class EffectivePermeability:
-    """Effective permeability along an axis: flux per area, times length, divided by the drop of u.
+    """The output is the effective permeability along an axis: flux per area, times length, divided by the drop of u.
 
     The problem must have constant Dirichlet values on the two sides of the axis, zero Neumann or periodic conditions on
     all other sides, no source and no reaction.
@@ -117,14 +117,14 @@ def goal_interval(certified: Certified, functional: Any, factor: int) -> Interva
             return _boundary_flux(certified, functional.side, factor)
         if not isinstance(functional, Mean) and not _is_weight_field(functional):
             raise InputError(
-                f"an output must be sb.Mean(), sb.BoundaryFlux(side), sb.EffectivePermeability(axis) or an array with "
+                "an output must be sb.Mean(), sb.BoundaryFlux(side), sb.EffectivePermeability(axis) or an array with "
                 f"one weight per cell, not {functional!r}."
             )
         return _weighted_integral(certified, functional, factor)
 
 
 def _is_weight_field(functional: Any) -> bool:
-    """Check that a functional is an array, a list or a function of the coordinates; a number is likely a mistake."""
+    """Return whether a functional is an array, list or function of the coordinates; a number is likely a mistake."""
     if isinstance(functional, list | tuple) or is_array_free_callable(functional):
         return not isinstance(functional, type)
     return getattr(functional, "ndim", 0) > 0
@@ -146,7 +146,9 @@ def _weighted_integral(certified: Certified, functional: Any, factor: int) -> In
     if isinstance(functional, Mean):
         size = weights.flatten(1).sum(1).view(-1, *(1,) * problem.grid.dim) * problem.grid.cell_volume
         if bool((size <= 0).any()):
-            raise InputError("the region of the mean is empty; give weights that are positive on some fluid cells.")
+            raise InputError(
+                "the region of the mean is empty; give weights that are positive on at least one fluid cell."
+            )
         weights = weights / size
     dual = _dual(problem, source=problem.unflatten(weights))
     mean = modes(certified.values, problem.grid.dim)[(0,) * problem.grid.dim]
@@ -160,14 +162,14 @@ def _check_batch(problem: Diffusion, weights: Tensor) -> None:
     except RuntimeError:
         raise InputError(
             f"the weights of the functional have shape {tuple(weights.shape)}, whose batch axes do not broadcast to "
-            f"the batch {tuple(problem.batch_shape)} of the certificate."
+            f"the batch {tuple(problem.batch_shape)} of the certificate; give one array, or one per sample."
         ) from None
 
 
 def _boundary_flux(certified: Certified, side: str, factor: int) -> Interval:
     problem = certified.problem
     if side not in problem.grid.sides:
-        raise InputError(f"unknown side {side!r}; the sides of this grid are {', '.join(problem.grid.sides)}.")
+        raise InputError(f"side is {side!r}; choose from the sides of this grid: {', '.join(problem.grid.sides)}.")
     axis, end = side_axis(side)
     condition = problem.boundary[side]
     area = problem.grid.face_area(axis)
@@ -192,20 +194,22 @@ def _permeability(certified: Certified, axis_name: str) -> Interval:
     problem = certified.problem
     if axis_name not in tuple(AXES[: problem.grid.dim]):
         raise InputError(
-            f"unknown axis {axis_name!r}; the axes of this grid are {', '.join(AXES[: problem.grid.dim])}."
+            f"axis is {axis_name!r}; choose from the axes of this grid: {', '.join(AXES[: problem.grid.dim])}."
         )
     axis = AXES.index(axis_name)
     first, last = (problem.boundary[f"{axis_name}{end}"] for end in (0, 1))
     if not isinstance(first, Dirichlet) or not isinstance(last, Dirichlet):
-        raise InputError(f"the permeability along {axis_name} needs Dirichlet values on {axis_name}0 and {axis_name}1.")
+        raise InputError(
+            f"the permeability along {axis_name} needs sb.Dirichlet values on {axis_name}0 and {axis_name}1."
+        )
     high, low = (rows(problem.samples(side.value, problem.grid.dim - 1)) for side in (first, last))
     others = [c for name, c in problem.boundary.items() if name[0] != axis_name]
     closed = all(isinstance(c, Periodic) or (isinstance(c, Neumann) and not bool(c.flux.any())) for c in others)
     constant = bool((high == high[:, :1]).all()) and bool((low == low[:, :1]).all())
     if not closed or not constant or bool(problem.source.any()) or bool(problem.reaction.any()):
         raise InputError(
-            f"the permeability along {axis_name} needs constant values on {axis_name}0 and {axis_name}1, Neumann(0) or "
-            "Periodic elsewhere, no source and no reaction."
+            f"the permeability along {axis_name} needs constant values on {axis_name}0 and {axis_name}1, "
+            "sb.Neumann(0.0) or sb.Periodic() elsewhere, no source and no reaction; remove the other data."
         )
     drop = high[:, 0] - low[:, 0]
     if bool((drop == 0).any()):
@@ -240,14 +244,12 @@ def _interval(certified: Certified, dual: Diffusion, output: Tensor | None, sign
 
 
 def _dual(problem: Diffusion, source: Tensor | float = 0.0, sides: dict[str, Boundary] | None = None) -> Diffusion:
-    """Return the dual problem: homogeneous data except for the given source and sides."""
+    """Return the dual problem, with homogeneous data except for the given source and sides."""
     homogeneous = {side: _homogeneous(condition) for side, condition in problem.boundary.items()}
     try:
         dual = problem.replace(source=source, boundary=homogeneous | (sides or {}))
     except InputError as error:
-        raise InputError(
-            f"this output is not defined, since u is only determined up to a constant level: {error}"
-        ) from None
+        raise InputError(f"this output is not defined, since u is determined up to a constant only: {error}") from None
     return dual.broadcast(problem.batch_shape)
 
 
@@ -260,7 +262,7 @@ def _homogeneous(condition: Boundary) -> Boundary:
 
 
 def _indicator_sides(problem: Diffusion, side: str, factor: int) -> dict[str, Boundary]:
-    """Return the Dirichlet data of the node function on the user's grid that is 1 on a side and 0 at other nodes."""
+    """Return Dirichlet data of the node function on the user's grid that is 1 on a side and 0 at all other nodes."""
     axis, end = side_axis(side)
     coarse = tuple(n // factor + (not wraps) for n, wraps in zip(problem.grid.shape, problem.periodic))
     indicator = torch.zeros(coarse, dtype=problem.dtype, device=problem.device)

@@ -1,8 +1,9 @@
 """The residual vector whose projection is the error of a field (Prager and Synge's hypercircle).
 
-The vector is (a^-1/2 (y - a grad v), c^-1/2 r', alpha^-1/2 rho), with orthonormal components on every cell, so that
-norms and inner products are plain sums. Its norm is the bound of `bounds._majorant` without the oscillation terms.
-Bounds of linear outputs also need inner products of two such vectors.
+For a field v, an equilibrated flux y, cell means r' of the residual and Robin residuals rho, the vector is (a^-1/2 (y -
+a grad v), c^-1/2 r', alpha^-1/2 rho). Its components are orthonormal on every cell, so that norms and inner products
+are plain sums. Its norm is the bound of `bounds._majorant` without the oscillation terms. Bounds on linear outputs also
+need inner products of two such vectors.
 """
 
 from __future__ import annotations
@@ -29,22 +30,22 @@ class HypercircleVector:
     oscillation: Tensor
 
     def dot(self, other: HypercircleVector) -> Tensor:
-        """Inner product, shape (b,)."""
+        """Return the inner product with another vector, shape (b,)."""
         return sum((rows(x * y).sum(1) for x, y in zip(self.components, other.components)), torch.zeros(()))
 
     @property
     def norm(self) -> Tensor:
-        """Norm, shape (b,)."""
+        """Return the norm, shape (b,)."""
         return self.dot(self).sqrt()
 
 
 def rows(field: Tensor) -> Tensor:
-    """Flatten all axes but the batch axis; also for fields without other axes, such as the sides of a line."""
+    """Flatten all axes except the batch axis; a field without other axes gets one."""
     return field.reshape(len(field), -1)
 
 
 def hypercircle_vector(problem: Diffusion, values: Tensor, flux: tuple[Tensor, ...]) -> HypercircleVector:
-    """Compute the vector for a node field (b, n + 1) with the prescribed boundary values and an equilibrated flux."""
+    """Return the vector of a node field (b, n + 1) with the prescribed boundary values and an equilibrated flux."""
     dim, spacing = problem.grid.dim, problem.grid.spacing
     fluid, volume = problem.fluid, problem.grid.cell_volume
     parts = modes(values, dim)

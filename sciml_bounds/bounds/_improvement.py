@@ -1,12 +1,12 @@
 """Local improvement of an equilibrated flux where the error indicators are large.
 
-A circulation, that is a loop of flux around a node (in three dimensions, around an edge) of the grid, does not change
-the divergence. On the loops that touch the marked cells, the flux term ||a^-1/2 (a grad v - y)||^2 is a quadratic
-function, which a few conjugate-gradient steps lower. Each step makes the bound smaller, and the bound is valid after
-any number of steps. Cells are marked as by Doerfler, SIAM J. Numer. Anal. 33 (1996) 1106-1124.
+A circulation is a loop of flux around a node (in three dimensions, around an edge) of the grid. It does not change the
+divergence. On the loops that touch the marked cells, the flux term ||a^-1/2 (a grad v - y)||^2 is a quadratic function,
+which a few conjugate-gradient steps decrease. Each step makes the bound smaller, and the bound is valid after any
+number of steps. Cells are marked as by Doerfler, SIAM J. Numer. Anal. 33 (1996) 1106-1124.
 
-Legend: a plane is a pair of axes (i, j). Its loops are given by one number psi per node of the plane, and their flux is
-y_i = d psi / d x_j, y_j = -d psi / d x_i.
+Notation: a plane is a pair of axes (i, j). Its loops are given by one value psi per node of the plane, and their flux
+is y_i = d psi / d x_j, y_j = -d psi / d x_i.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sciml_bounds.problems.diffusion import Diffusion
 
 __all__ = ["improve_flux"]
 
-#: The smallest set of cells that contributes this fraction of the squared bound is marked.
+#: Cells are marked in the smallest set that contributes this fraction of the squared bound.
 MARKED_SHARE = 0.9
 
 
@@ -46,7 +46,7 @@ def improve_flux(
     Returns
     -------
     tuple of Tensor
-        The improved flux, with the divergence of the given one.
+        The improved flux, which has the same divergence as the given flux.
     """
     if problem.grid.dim == 1:  # a line has no circulations
         return flux
@@ -59,7 +59,7 @@ def improve_flux(
 
 
 def _marked(squared: Tensor) -> Tensor:
-    """Mark the smallest set of cells that contributes `MARKED_SHARE` of the sum, shape (b, n)."""
+    """Return the mask of the smallest set of cells that contributes `MARKED_SHARE` of the sum, shape (b, n)."""
     flat = squared.flatten(1)
     ordered, order = flat.sort(dim=1, descending=True)
     before = torch.cumsum(ordered, 1) - ordered
@@ -68,7 +68,7 @@ def _marked(squared: Tensor) -> Tensor:
 
 
 class _Loops:
-    """Admissible loops, and the maps between loop values and face fluxes."""
+    """The admissible loops, and the maps between loop values and face fluxes."""
 
     def __init__(self, problem: Diffusion, marked: Tensor) -> None:
         self.problem = problem
@@ -81,7 +81,7 @@ class _Loops:
         self.weight = [torch.where(fluid, volume / (6 * a), 0.0) for a in coefficient]
 
     def _free_faces(self, axis: int) -> Tensor:
-        """Mark the faces whose flux may change: between fluid cells, and on Dirichlet sides."""
+        """Return the mask of the faces whose flux may change: between fluid cells, and on Dirichlet sides."""
         free = open_faces(self.problem, axis).clone()
         for end in (0, 1):
             if not isinstance(self.problem.boundary[f"{AXES[axis]}{end}"], Dirichlet):
@@ -94,7 +94,7 @@ class _Loops:
         return _around(_around(marked, i), j) & ~blocked
 
     def spread(self, psi: Tensor) -> tuple[Tensor, ...]:
-        """Convert loop values psi (b, loops) to fluxes at the faces."""
+        """Return the face fluxes of loop values psi (b, loops)."""
         grid = self.problem.grid
         changes = [torch.zeros((), dtype=psi.dtype, device=psi.device)] * grid.dim
         first = 0
@@ -117,7 +117,7 @@ class _Loops:
         return torch.cat(parts, 1)
 
     def mass(self, faces: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Apply the mass matrix of the fluxes, weighted with 1/a."""
+        """Return the product of the mass matrix of the fluxes, weighted with 1/a, and a flux."""
         result = []
         for axis, face in enumerate(faces):
             dim, n = 1 + axis, self.problem.grid.shape[axis]
@@ -166,7 +166,7 @@ class _LoopOperator(LinearOperator):
 
 
 def _around(mask: Tensor, dim: int) -> Tensor:
-    """Mark the points, n + 1 along a dimension, that touch a marked interval."""
+    """Return the mask of the points, n + 1 along a dimension, that touch a marked interval."""
     nothing = torch.zeros_like(mask.narrow(dim, 0, 1))
     return torch.cat([mask, nothing], dim) | torch.cat([nothing, mask], dim)
 

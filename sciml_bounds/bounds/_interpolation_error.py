@@ -1,6 +1,6 @@
-"""Bounds of the difference between a function and its multilinear interpolant.
+"""Bounds on the difference between a function and its multilinear interpolant.
 
-The function v is represented by bounds of its derivatives on the cells of a grid (`CellBounds`). On a box with sides
+The function v is represented by bounds on its derivatives on the cells of a grid (`CellBounds`). On a box with sides
 h_i, let I be the multilinear interpolation, M_ij = sup |d_i d_j v|, M_ijj = sup |d_i d_j d_j v|, and W_i the length of
 an interval that contains d_i v. Means are over the box, and I = I_1 ... I_d is a product of interpolations along axes.
 
@@ -19,8 +19,8 @@ the second does not depend on x_i, so their squares add up.
 Values. Likewise |v - I v| <= sum_i S_i x_i (h_i - x_i) / 2 with S_i = min(M_ii, 2 W_i / h_i), because slopes in an
 interval of length W imply |g - I g| <= W x (h - x) / h. On a face, the axis normal to it is omitted.
 
-Round-off. If nodal values have errors of at most t, I v has an error of at most t and its derivatives of at most
-2 t / h_i; these are added to the norms. For a network with large weights that cancel, t may be comparable to the
+Round-off. If nodal values have errors of at most t, I v has an error of at most t and its derivatives have errors of at
+most 2 t / h_i; these are added to the norms. For a network with large weights that cancel, t may be as large as the
 variation of v within a cell.
 """
 
@@ -47,21 +47,21 @@ __all__ = [
 
 
 class CellBounds(NamedTuple):
-    """Bounds of a function and its derivatives on the cells of a grid with n cells along d axes, in float64.
+    """Bounds on a function and its derivatives on the cells of a grid with n cells along d axes, in float64.
 
     Attributes
     ----------
     nodes : Tensor, shape (n + 1)
         Values at the nodes.
     value, gradient, second : tuple of two Tensor
-        Lower and upper bounds of the value (n), of all first (d, n) and of all second derivatives (d, d, n); infinite
-        if unknown.
+        Lower and upper bounds on the value (n), on all first derivatives (d, n) and on all second derivatives (d, d,
+        n); infinite if unknown.
     third : Tensor, shape (d, d, n)
-        Bounds of |d_i d_j d_j v|; infinite if unknown.
+        Bounds on |d_i d_j d_j v|; infinite if unknown.
     straight : tuple of str
         Names of the sides of the grid on which the function is multilinear.
     round_off : float
-        Bound of the round-off in `nodes`.
+        Bound on the round-off in `nodes`.
     """
 
     nodes: Tensor
@@ -83,14 +83,14 @@ class CellBounds(NamedTuple):
 
     @property
     def bends(self) -> Tensor:
-        """Estimate of d_i d_i v on each cell, shape (d, n); zero where its bounds are infinite."""
+        """Estimate of d_i d_i v on each cell, shape (d, n); zero where the bounds on it are infinite."""
         middle = torch.stack([(self.second[0][i, i] + self.second[1][i, i]) / 2 for i in range(len(self.third))])
         return torch.where(torch.isfinite(middle), middle, 0.0)
 
 
 @runtime_checkable
 class CellBounded(Protocol):
-    """A function that returns bounds of itself on cells."""
+    """Interface of functions that compute bounds on themselves on cells."""
 
     def cell_bounds(self, grid: Grid) -> CellBounds:
         """Bound the function and its derivatives on every cell of a grid."""
@@ -98,7 +98,7 @@ class CellBounded(Protocol):
 
 
 def cell_bounded(values: Any) -> Any:
-    """Return the network of a result of a network solver, if it bounds itself on cells; other values unchanged."""
+    """Return the network in the result of a network solver, if it has `cell_bounds`; other values unchanged."""
     network = getattr(values, "network", None)
     return network if isinstance(network, CellBounded) else values
 
@@ -123,7 +123,7 @@ def _across(bounds: CellBounds, spacing: Sequence[float], axis: int) -> Tensor:
 
 
 def curved_squares(bounds: CellBounds, spacing: Sequence[float], axis: int) -> Tensor:
-    """Bound the mean square of d_axis (v - I v) - b (x - x_K), b of `CellBounds.bends`, over each cell, shape (n)."""
+    """Bound the mean square of d_axis (v - I v) - b (x - x_K), b = `CellBounds.bends`, over each cell, shape (n)."""
     h, width = spacing[axis], _width(bounds, axis)
     spread = (bounds.second[1][axis, axis] - bounds.second[0][axis, axis]) / 2
     first = torch.where(torch.isfinite(spread), h**2 / 12 * spread.square(), width.square() / 4)
@@ -137,7 +137,7 @@ def value_squares(bounds: CellBounds, spacing: Sequence[float], axes: Sequence[i
 
 
 def weighted(weights: Tensor, squares: Tensor) -> Tensor:
-    """Multiply weights and squares, where zero times infinity is zero."""
+    """Return weights times squares, where zero times infinity is zero."""
     return torch.where((weights == 0) | (squares == 0), 0.0, weights * squares)
 
 

@@ -1,6 +1,6 @@
-"""Conversion of fields of other layouts to the nodal fields that are certified.
+"""Conversion of fields in other layouts to nodal fields, which are then certified.
 
-An error bound refers to a function, so a field that is not nodal is first converted; the certificate keeps the nodal
+An error bound refers to a function, so a field that is not nodal is converted first. The certificate contains the nodal
 field.
 """
 
@@ -25,24 +25,25 @@ Layout = Literal["nodes", "cells", "interior", "coarse"]
 
 
 def to_nodes(problem: Diffusion, field: Tensor, layout: Layout) -> Tensor:
-    """Convert a field of another layout to a nodal field (batch..., node_shape).
+    """Convert a field in any layout to a nodal field (batch..., node_shape).
 
     Parameters
     ----------
     problem : Diffusion
         Defines the grid and the Dirichlet values.
     field : Tensor, shape (batch..., layout shape)
-        A channel axis of size one before the space axes is dropped if the batch before it broadcasts with the batch of
-        the problem.
+        Values. A channel axis of size one before the space axes is dropped if the axes before it broadcast with the
+        batch of the problem.
     layout : {"nodes", "cells", "interior", "coarse"}
-        "nodes": already nodal. "cells": one value per cell; a node gets the mean of the adjacent fluid cells, and
-        Dirichlet nodes their prescribed values. "interior": the nodes that are not on a Dirichlet side; Dirichlet nodes
-        get their prescribed values. "coarse": the nodes of a coarser grid of the same box, interpolated multilinearly.
+        "nodes": already nodal. "cells": one value per cell; a node gets the mean of the adjacent fluid cells, and a
+        Dirichlet node gets its prescribed value. "interior": the nodes that are not on a Dirichlet side; Dirichlet
+        nodes get their prescribed values. "coarse": the nodes of a coarser grid of the same box, interpolated
+        multilinearly.
 
     Raises
     ------
     InputError
-        If the shape does not fit the layout.
+        If the shape of the field does not fit the layout.
     """
     require_choice(layout, "layout", get_args(Layout))
     field = _drop_channel(problem, field)
@@ -56,7 +57,7 @@ def to_nodes(problem: Diffusion, field: Tensor, layout: Layout) -> Tensor:
 
 
 def layout_shape(problem: Diffusion, layout: Layout) -> tuple[int, ...]:
-    """Return the shape of a field of a layout, without batch axes."""
+    """Return the shape of a field in this layout, without batch axes."""
     if layout == "cells":
         return problem.grid.shape
     if layout == "interior":
@@ -87,7 +88,7 @@ def _check_batch(problem: Diffusion, field: Tensor) -> None:
     if not _broadcasts(problem, batch):
         raise InputError(
             f"values have batch shape {batch}, which does not broadcast with the batch shape "
-            f"{tuple(problem.batch_shape)} of the problem."
+            f"{tuple(problem.batch_shape)} of the problem; give one field, or one per sample."
         )
 
 
@@ -139,7 +140,8 @@ def _from_coarse(problem: Diffusion, field: Tensor) -> Tensor:
         if cells < 1 or n % cells:
             raise InputError(
                 f"values have shape {tuple(field.shape)}, but layout='coarse' needs values at the nodes of a coarser "
-                f"grid whose cell counts divide those of the problem, {problem.grid.shape}."
+                f"grid whose numbers of cells divide those of the problem, {problem.grid.shape}; give values on such a "
+                "grid."
             )
         factors.add(n // cells)
     if len(factors) > 1:

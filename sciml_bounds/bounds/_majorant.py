@@ -1,6 +1,7 @@
-"""Guaranteed upper bound of the energy error of any field with the prescribed boundary values.
+"""Guaranteed upper bound on the energy error of any field with the prescribed boundary values.
 
-For an equilibrated flux y, r = f + div y - c v and its cell means r' (r' = 0 where c = 0),
+For a field v, an equilibrated flux y, r = f + div y - c v and its cell means r' (r' = 0 where c = 0), and m of
+`kernels.majorant`,
 
     |||u - v|||^2 <= sum over cells of (||a^-1/2 (a grad v - y)|| + m ||r - r'||)^2 + c^-1 ||r'||^2
                    + sum over Robin faces of alpha^-1 ||g - alpha v - y.n||^2
@@ -34,13 +35,13 @@ class Majorant:
     Attributes
     ----------
     flux : Tensor, shape (b, n)
-        ||a^-1/2 (a grad v - y)||^2.
+        Flux term ||a^-1/2 (a grad v - y)||^2.
     oscillation : Tensor, shape (b, n)
-        m ||r - r'|| (not squared).
+        Oscillation term m ||r - r'||, not squared.
     reaction : Tensor, shape (b, n)
-        c^-1 ||r'||^2.
+        Reaction term c^-1 ||r'||^2.
     robin : Tensor, shape (b, n)
-        alpha^-1 ||g - alpha v - y.n||^2 on the Robin faces of the cell.
+        Robin term alpha^-1 ||g - alpha v - y.n||^2 on the Robin faces of the cell.
     excess : Tensor, shape (b,)
         Largest flux defect of a cell beyond round-off; zero or less for an equilibrated flux.
     """
@@ -85,7 +86,7 @@ class Majorant:
 
 
 def majorant(problem: Diffusion, values: Tensor, flux: tuple[Tensor, ...]) -> Majorant:
-    """Compute the bound for a node field (b, n + 1) with the prescribed boundary values and an equilibrated flux."""
+    """Return the bound for a node field (b, n + 1) with the prescribed boundary values and an equilibrated flux."""
     coefficient = tuple(problem.samples(a) for a in problem.coefficient)
     reaction, source = problem.samples(problem.reaction), problem.samples(problem.source)
     terms = majorant_terms(coefficient, reaction, source, problem.fluid, values, flux, problem.grid.spacing)

@@ -1,10 +1,10 @@
-"""Guaranteed lower bound of the energy error: |||u - v||| >= R(w) / |||w||| for any w, with the residual R of v.
+"""Guaranteed lower bound on the energy error: |||u - v||| >= R(w) / |||w||| for any w, with the residual R of v.
 
-The bound is the Cauchy-Schwarz inequality for the best combination of two test functions. One is the difference e
-between another approximation on the same grid and v (see `bounds._correction`). The other is a sum of bubbles on the
+The bound is the Cauchy-Schwarz inequality for the best combination of two test functions. The first is the difference e
+between v and another approximation on the same grid (see `bounds._correction`). The second is a sum of bubbles on the
 edges of the grid (`kernels.bubbles`), which represent the part of the error that no multilinear function represents.
-Their weights are a Jacobi step from v + t e, where t minimises the energy. Bank, Smith, SIAM J. Numer. Anal. 30 (1993)
-921-935, use such a hierarchical surplus as an error indicator.
+The weights of the bubbles are a Jacobi step from v + t e, where t minimises the energy. Bank, Smith, SIAM J. Numer.
+Anal. 30 (1993) 921-935, use such a hierarchical surplus as an error indicator.
 
 All terms are sums over the cells of the given grid; there is no finer grid.
 """
@@ -30,20 +30,20 @@ from sciml_bounds.problems.diffusion import Diffusion
 
 __all__ = ["minorant", "nodal_minorant"]
 
-#: Round-off of a term of a sum over cells and of the sum, in machine epsilons.
+#: Round-off of a term of a sum over cells, and of the sum, in machine epsilons.
 ROUND_OFF = 64
 EPS = torch.finfo(torch.float64).eps
 
-#: A correction e from pressures is rejected if the bound of |||u - v - e||| exceeds the upper bound of |||u - v||| by
-#: more than this factor, where |||u - v - e|||^2 = |||u - v|||^2 - 2 R(e) + |||e|||^2. This happens where two stiff
-#: regions touch at a vertex only: no flux passes through the vertex, but nodal fields are continuous there.
+#: A correction e from pressures is rejected if the bound on |||u - v - e||| is larger than the upper bound on |||u -
+#: v||| by more than this factor, where |||u - v - e|||^2 = |||u - v|||^2 - 2 R(e) + |||e|||^2. This happens where two
+#: stiff regions touch at a vertex only: no flux passes through the vertex, but nodal fields are continuous there.
 MAX_CORRECTION_RATIO = 1.5
 
 Edges = tuple[Tensor, ...]
 
 
 def minorant(problem: Diffusion, values: Tensor, pressure: Tensor | None = None, upper: Tensor | None = None) -> Tensor:
-    """Compute the lower bound for a node field with the prescribed boundary values, shape (b,).
+    """Return the lower bound for a node field with the prescribed boundary values, shape (b,).
 
     Parameters
     ----------
@@ -54,8 +54,8 @@ def minorant(problem: Diffusion, values: Tensor, pressure: Tensor | None = None,
     pressure : Tensor, shape (b, n), optional
         Cell pressures of the flux solve.
     upper : Tensor, shape (b,), optional
-        Upper bound of the error. If `pressure` or `upper` is missing, or the pressures yield a poor correction, the
-        correction is computed by multigrid cycles.
+        Upper bound on the error. If `pressure` or `upper` is missing, or the pressures yield a poor correction,
+        multigrid cycles compute the correction.
     """
     with torch.no_grad():
         sums = _CellSums(problem, values)
@@ -72,7 +72,7 @@ def minorant(problem: Diffusion, values: Tensor, pressure: Tensor | None = None,
 def nodal_minorant(
     problem: Diffusion, values: Tensor, pressure: Tensor | None = None, upper: Tensor | None = None
 ) -> Tensor:
-    """Compute the lower bound from the first test function alone, which is a node function, shape (b,)."""
+    """Return the lower bound from the first test function alone, which is a node function, shape (b,)."""
     with torch.no_grad():
         _, alone = _correction(_CellSums(problem, values), pressure, upper)
         norm = alone.energy.sqrt() + ROUND_OFF * EPS * (alone.energy.sqrt() + alone.size.sqrt())
@@ -81,7 +81,7 @@ def nodal_minorant(
 
 
 def _correction(sums: _CellSums, pressure: Tensor | None, upper: Tensor | None) -> tuple[Tensor, _TestFunction]:
-    """Return the difference to another approximation, a node field, and its values as a test function."""
+    """Return the difference between the field and another approximation, and its values as a test function."""
     problem, values = sums.problem, sums.values
     if pressure is None or upper is None:
         correction = correction_by_cycles(problem, values)
@@ -112,10 +112,10 @@ def _reduced_by_round_off(alone: _TestFunction) -> Tensor:
 
 
 def _best_ratio(e: _TestFunction, w: _TestFunction, product: Tensor) -> Tensor:
-    """Maximise R divided by the norm among s e + t w, and return a lower bound of the ratio that includes round-off.
+    """Maximise R divided by the norm among s e + t w, and return a lower bound on the ratio that includes round-off.
 
     Round-off in the modes of the functions changes the norm by at most the norm of the perturbation (`size`), by the
-    triangle inequality. The round-off of the product of e and w is at most that of the product of their norms.
+    triangle inequality. The round-off of the product of e and w is at most the round-off of the product of their norms.
     """
     parts = (e, w)
     eps = ROUND_OFF * EPS
@@ -138,7 +138,7 @@ def _best_ratio(e: _TestFunction, w: _TestFunction, product: Tensor) -> Tensor:
 
 
 class _CellSums:
-    """Residual R of a field and energies, for nodal test functions and bubbles, with their round-off."""
+    """Residual R of a field, and energies, for nodal test functions and bubbles, with their round-off."""
 
     def __init__(self, problem: Diffusion, values: Tensor) -> None:
         fluid = problem.fluid
@@ -152,14 +152,14 @@ class _CellSums:
         self.sides = list(_boundary_terms(problem))
 
     def of_nodes(self, e: Tensor) -> _TestFunction:
-        """Evaluate a node field as test function."""
+        """Return the values of a node field as test function."""
         total = nodal_products(self.data, self.values, e, self.level, self.problem.grid.spacing)
         for side in self.sides:
             total = total + nodal_products(side.data, side.trace(self.values), side.trace(e), self.level, side.spacing)
         return _TestFunction(*total.unbind(1))
 
     def of_bubbles(self, w: Edges, e: Tensor) -> tuple[_TestFunction, Tensor]:
-        """Evaluate a sum of bubbles as test function, and its energy product with the node field e."""
+        """Return the values of a sum of bubbles as test function, and its energy product with the node field e."""
         total = bubble_products(self.data, self.values, e, w, self.level, self.problem.grid.spacing)
         for side in self.sides:
             fields = side.trace(self.values), side.trace(e), side.edges(w)
@@ -168,7 +168,7 @@ class _CellSums:
         return _TestFunction(right, energy, noise, size), product
 
     def bubble_weights(self, values: Tensor) -> Edges:
-        """Return bubble weights: the residual in each bubble divided by its energy, zero on Dirichlet sides."""
+        """Return bubble weights: the residual of each bubble divided by its energy, zero on Dirichlet sides."""
         problem, spacing = self.problem, self.problem.grid.spacing
         residual = bubble_residual(self.data, values, spacing)
         for side in self.sides:
@@ -194,7 +194,7 @@ class _CellSums:
 
 @dataclass(frozen=True)
 class _BoundaryTerm:
-    """A Neumann or Robin side, treated like a cell sum with zero coefficient, reaction alpha and the data as source."""
+    """A Neumann or Robin side, treated like a sum over cells with zero coefficient, reaction alpha and source g."""
 
     axis: int
     end: int
@@ -207,11 +207,11 @@ class _BoundaryTerm:
         return nodes.select(1 + self.axis, -self.end)
 
     def edges(self, w: Edges) -> Edges:
-        """Return the values of the edges in the side, as views."""
+        """Return the values of the edges within the side, as views."""
         return tuple(part.select(1 + self.axis, -self.end) for k, part in enumerate(w) if k != self.axis)
 
     def share_scales(self, data: Data, weights: Edges, problem: Diffusion) -> None:
-        """Rescale the weights of the bubbles on the side, to include the energy of the side in the divisor."""
+        """Rescale the weights of the bubbles on the side, so that the divisor includes the energy of the side."""
         if not bool(self.data[1].any()):
             return
         a, c, f = data

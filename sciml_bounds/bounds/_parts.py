@@ -1,7 +1,7 @@
-"""Discretisation part and model part of an error, and the constant for its L2 norm.
+"""Discretisation part and model part of an error, and the constant that bounds the L2 norm by the energy norm.
 
-The mesh part is the error of the discrete solution u_h; the model part is the distance of a field to u_h. Orthogonality
-is not assumed: u_h is computed, and the error of the linear solve is bounded.
+The mesh part is the error of the discrete solution u_h, and the model part is the distance of a field to u_h. They are
+not assumed to be orthogonal: u_h is computed, and the error of the linear solve is bounded.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ __all__ = ["discrete_solution", "l2_constant", "model_interval"]
 
 
 def discrete_solution(problem: Diffusion, rtol: float = 1e-10) -> tuple[Tensor, Tensor]:
-    """Compute the discrete solution (b, n + 1), and bound its energy distance to the exact discrete solution (b,).
+    """Return the discrete solution (b, n + 1), and a bound on its energy distance to the exact discrete solution (b,).
 
     The trapezoidal rule overestimates squares, so the energy of a multilinear function is at most the energy of its
-    nodal values on the lattice. A bound in the norm of the lattice operator is therefore sufficient.
+    nodal values on the lattice. So a bound in the norm of the lattice operator is sufficient.
     """
     with torch.no_grad():
         system = node_system(problem)
@@ -50,10 +50,10 @@ def model_interval(problem: Diffusion, values: Tensor, discrete: Tensor, left: T
 
 
 def l2_constant(problem: Diffusion) -> Tensor:
-    """Return mu, shape (b,), with |||w|||^2 >= mu ||w||^2 for all w that vanish on Dirichlet sides; zero if unknown.
+    """Return mu, shape (b,), for which |||w|||^2 >= mu ||w||^2 if w vanishes on Dirichlet sides; zero if unknown.
 
-    On a box, the smallest eigenvalue along an axis is (pi / l)^2 with two Dirichlet sides and (pi / 2l)^2 with one. If
-    there are solids, only the reaction contributes.
+    On a box, the smallest eigenvalue along an axis of length l is (pi / l)^2 with two Dirichlet sides and (pi / 2l)^2
+    with one. If there are solids, only the reaction contributes.
     """
     grid = problem.grid
     reaction = torch.where(problem.fluid, problem.samples(problem.reaction), torch.inf)

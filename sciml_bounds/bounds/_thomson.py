@@ -1,8 +1,8 @@
-"""Bound of the energy error of an iterative solve on any lattice: Thomson's principle on a spanning forest.
+"""Bound on the energy error of an iterative solve on a lattice: Thomson's principle on a spanning forest.
 
 Let A e = s with conductances T and absorptions c. Any flow with divergence s that leaves through absorbing points has
 at least the energy of e: s.A^-1 s <= sum flow^2 / T + sum absorbed^2 / c. A flow along a tree is computed in one pass.
-It overestimates the energy, but s is tiny. No eigenvalue bounds are needed, so solids may have any shape.
+It overestimates the energy, but s is tiny. No bound on eigenvalues is needed, so solids may have any shape. Reference:
 Doyle, Snell, "Random Walks and Electric Networks" (1984), section 1.3.5.
 """
 

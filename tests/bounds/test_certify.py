@@ -324,8 +324,8 @@ def test_improvement_lowers_the_bound_and_keeps_it_one():
 @pytest.mark.parametrize(
     ("flux", "message"),
     [
-        (lambda x, y: (x,), "tuple field axis (2)"),
-        (lambda x, y: x, "tuple field axis (2)"),
+        (lambda x, y: (x,), "tuple 2 field axis"),
+        (lambda x, y: x, "tuple 2 field axis"),
         (lambda x, y: (y, x), "x shape (8, 9) batch 9 8)"),
         (lambda x, y: (x, y[:-1]), "y shape (7, 9) batch 8 9)"),
         (lambda x, y: (x[0], y), "x shape (8,)"),

@@ -332,7 +332,7 @@ def general(x, u, p):
         (lambda: certify_energy(VariationalProblem(GRID, EnergyDensity(general, convex=True)), np.zeros((5, 4))),
          "convex conjugate general density"),
         (lambda: certify_energy(VariationalProblem(Box([1.0]), STIFF), np.zeros(3)), "box grid"),
-        (lambda: certify_energy(VariationalProblem(GRID, STIFF), np.ones((5, 4))), "boundary values 1 admissible"),
+        (lambda: certify_energy(VariationalProblem(GRID, STIFF), np.ones((5, 4))), "boundary values 1 minimiser"),
         (lambda: certify_energy(VariationalProblem(GRID, QuadraticEnergy()), np.ones((5, 4))), "impose_boundary"),
         (lambda: certify_energy(VariationalProblem(GRID, STIFF), np.zeros((4, 3))), "node field (5, 4)"),
         (lambda: certify_energy(VariationalProblem(GRID, STIFF), np.full((5, 4), np.nan)), "NaN"),

@@ -97,7 +97,7 @@ def test_periodic_functions_on_periodic_axes_and_no_others():
 def test_refusals():
     problem = sb.Diffusion(sb.Grid((4, 4)), source=1.0)
     refused("network 3 variables grid 2 axes", lambda: sb.certify(problem, sine(3)))
-    refused("layout='cells' fields", lambda: sb.certify(problem, sine(2), layout="cells"))
+    refused("layout='cells' function", lambda: sb.certify(problem, sine(2), layout="cells"))
     broken = sine(2)
     with torch.no_grad():
         broken.outer[0] = math.nan

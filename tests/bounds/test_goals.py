@@ -290,7 +290,7 @@ def test_outputs_that_do_not_fit_are_refused(functional, message):
         ({"source": 1.0}, "source reaction"),
         ({"reaction": 1.0}, "source reaction"),
         ({"boundary": UNIT_DROP | {"x0": sb.Dirichlet(lambda x, y: y)}}, "constant values"),
-        ({"boundary": UNIT_DROP | {"y0": sb.Neumann(0.1)}}, "Neumann(0) Periodic"),
+        ({"boundary": UNIT_DROP | {"y0": sb.Neumann(0.1)}}, "Neumann(0.0) Periodic"),
         ({"boundary": UNIT_DROP | {"x0": sb.Dirichlet(0.0)}}, "equal"),
     ],
 )
