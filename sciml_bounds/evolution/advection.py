@@ -1,13 +1,13 @@
 """Advection of fields by a velocity: the semi-Lagrangian scheme and its MacCormack correction.
 
-The semi-Lagrangian scheme interpolates the field multilinearly at the start of the path that ends at each point (Stam,
-"Stable fluids", SIGGRAPH 1999). It is of first order, unconditionally stable, and stays within the bounds of the field.
-The MacCormack scheme advects the result back; half of the difference to the original field estimates the error and is
-subtracted (Selle, Fedkiw, Kim, Liu, Rossignac, "An unconditionally stable MacCormack method", J. Sci. Comput. 35,
-2008). It is of second order. The correction is omitted where the result would leave the range of the interpolated
-values.
+The semi-Lagrangian scheme follows the path that ends at each point back to its start, and interpolates the field
+multilinearly there (Stam, "Stable fluids", SIGGRAPH 1999). It is of first order, unconditionally stable, and creates no
+new extrema. The MacCormack scheme advects the result back; half of the difference to the original field estimates the
+error and is subtracted (Selle, Fedkiw, Kim, Liu, Rossignac, "An unconditionally stable MacCormack method", J. Sci.
+Comput. 35, 2008). It is of second order. The correction is omitted where the result would be larger or smaller than all
+interpolated values.
 
-Paths are traced from cell centres by the midpoint rule and averaged for faces, both to second order. They are
+Paths are traced from cell centres by the midpoint rule, and averaged for faces; both are of second order. Paths are
 displacements in units of cells, shape (dim, x, y[, z]). Fields have shape (channels, x, y[, z]).
 """
 
@@ -28,7 +28,7 @@ __all__ = ["SCHEMES", "Paths", "Scheme", "advect_cells", "advect_velocity", "tra
 Scheme = Literal["semi-lagrangian", "maccormack"]
 SCHEMES = ("semi-lagrangian", "maccormack")
 
-#: Sum of the interpolation weights of fluid cells above which all interpolated cells are fluid, up to round-off.
+#: If the interpolation weights of fluid cells sum to more than this, all interpolated cells are fluid, up to round-off.
 _MIN_FULL_WEIGHT = 1.0 - 1e-9
 
 
@@ -39,7 +39,7 @@ class Paths:
     Attributes
     ----------
     forward, backward : Tensor (dim, x, y[, z])
-        Displacements along the paths that start and that end at each point.
+        Displacements along the paths that start at each point, and along the paths that end at each point.
     """
 
     forward: Tensor
@@ -61,20 +61,20 @@ def trace(velocity: Velocity, grid: Grid, dt: float) -> Paths:
 
 
 def advect_cells(fields: Tensor, paths: Paths, fluid: Tensor, open_sides: tuple[str, ...], scheme: Scheme) -> Tensor:
-    """Advect cell fields. Solid cells are excluded from the interpolation; fields are zero outside of open sides.
+    """Advect cell fields. Solid cells are excluded from the interpolation, and fields are zero beyond open sides.
 
     Parameters
     ----------
     fields : Tensor (channels, x, y[, z])
         The fields, zero in solids.
     paths : Paths
-        Paths of the cell centres.
+        Paths through the cell centres.
     fluid : Tensor of bool (x, y[, z])
         Mask of the fluid cells.
     open_sides : tuple of str
         Names of the open sides.
     scheme : {"semi-lagrangian", "maccormack"}
-        The scheme.
+        Advection scheme.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def advect_cells(fields: Tensor, paths: Paths, fluid: Tensor, open_sides: tuple[
 
 
 def advect_velocity(velocity: Velocity, paths: Paths, scheme: Scheme) -> Velocity:
-    """Advect each component of a velocity, extended beyond the sides by its values there."""
+    """Advect each component of a velocity, which beyond the sides has the values on the sides."""
     return tuple(
         _advect_faces(component, axis, paths.at_faces(axis), scheme) for axis, component in enumerate(velocity)
     )
@@ -122,13 +122,13 @@ def _advect_faces(component: Tensor, axis: int, paths: Paths, scheme: Scheme) ->
 
 
 def _within(place: Tensor, box: list[tuple[float, float]]) -> Tensor:
-    """Return the mask of the positions (dim, points) inside the box; outside, the error cannot be estimated."""
+    """Return the mask of the positions (dim, points) inside the box; the error cannot be estimated outside."""
     inside = [(low <= along) & (along <= high) for along, (low, high) in zip(place, box)]
     return torch.stack(inside).all(0)
 
 
 def _index(path: Tensor) -> Tensor:
-    """Return the indices of all points, shape (dim, x, y[, z])."""
+    """Return the indices of all points of the lattice of a path, shape (dim, x, y[, z])."""
     lines = [torch.arange(n, dtype=path.dtype, device=path.device) for n in path.shape[1:]]
     return torch.stack(torch.meshgrid(*lines, indexing="ij"))
 
@@ -141,7 +141,7 @@ def _sample(fields: Tensor, place: Tensor, mode: str = "bilinear") -> Tensor:
 
 
 def _within_bounds(values: Tensor, fields: Tensor, place: Tensor) -> Tensor:
-    """Return the mask of the values within the range of the fields at the 2^d points around their start positions."""
+    """Return the mask of the values between the extremes of the fields at the 2^d points around the path starts."""
     pool = max_pool2d if fields.ndim == 3 else max_pool3d
     extremes = pool(torch.cat([fields, -fields])[None], 2, 1)[0]  # over the 2^d points around each corner
     last = place.new_tensor([n - 1 for n in fields.shape[1:]]).view(-1, *(1,) * (place.ndim - 1))

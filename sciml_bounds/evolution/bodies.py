@@ -1,6 +1,6 @@
 """Solid bodies in a flow: shapes, prescribed rigid motions, and the cells that they cover.
 
-A shape is a function of positions (..., dim) relative to the centre of the body that is negative inside, such as a
+A shape is a function of positions (..., dim) relative to the centre of the body. It is negative inside the body, like a
 signed distance. A cell is solid if its centre lies inside a body.
 """
 
@@ -22,7 +22,7 @@ from sciml_bounds.grid import Grid
 
 __all__ = ["Ball", "Block", "Body", "Shape", "Solids", "Star", "Voxels", "require_shape", "require_vector"]
 
-#: Function of positions (..., dim) relative to the centre; negative inside.
+#: Function of positions (..., dim) relative to the centre; negative inside the body.
 Shape = Callable[[Tensor], Tensor]
 
 
@@ -33,7 +33,7 @@ class Ball:
     Parameters
     ----------
     radius : float
-        Radius, positive.
+        Radius, a positive number.
     """
 
     radius: float
@@ -61,7 +61,9 @@ class Block:
 
     def __post_init__(self) -> None:
         if not isinstance(self.lengths, Collection):
-            raise InputError(f"the side lengths of a block are {self.lengths!r}; pass one number per axis.")
+            raise InputError(
+                f"the side lengths of a block are {self.lengths!r}; give one number per axis, such as (0.2, 0.1)."
+            )
         for length in self.lengths:
             require_number(length, "a side length of a block", positive=True)
 
@@ -73,9 +75,9 @@ class Block:
 
 @dataclass(frozen=True)
 class Star:
-    """A body with arms: in the plane of the first and last axes its radius is r (1 + depth cos(arms angle)).
+    """A body with arms: in the plane of the first and last axes, its radius is r (1 + depth cos(arms angle)).
 
-    In three dimensions the cross-section shrinks along the middle axis as that of a ball does.
+    In three dimensions the cross-section shrinks along the middle axis like the cross-section of a ball.
 
     Parameters
     ----------
@@ -84,7 +86,7 @@ class Star:
     arms : int
         Number of arms.
     depth : float
-        Amplitude of the radius relative to its mean, in [0, 1).
+        Amplitude of the variation of the radius, relative to r, in [0, 1).
     """
 
     radius: float
@@ -95,17 +97,17 @@ class Star:
         require_number(self.radius, "the radius of a star", positive=True)
         require_count(self.arms, "the number of arms of a star", 1)
         if not 0 <= require_number(self.depth, "the depth of a star") < 1:
-            raise InputError(f"the depth of a star is {self.depth}; it must be at least 0 and less than 1.")
+            raise InputError(f"the depth of a star is {self.depth}; give a number that is at least 0 and less than 1.")
 
     def __call__(self, points: Tensor) -> Tensor:
-        """Return the distance of points (..., dim) from the centre minus the radius in that direction, shape (...)."""
+        """Return the distance of points (..., dim) from the centre minus the radius in their direction, shape (...)."""
         angle = torch.atan2(points[..., -1], points[..., 0])
         distance: Tensor = points.norm(dim=-1) - self.radius * (1 + self.depth * torch.cos(self.arms * angle))
         return distance
 
 
 class Voxels:
-    """A body of equal cells, such as a scan; its centre is that of the array.
+    """A body that consists of equal cells, such as a scan; its centre is the centre of the array.
 
     Parameters
     ----------
@@ -123,7 +125,9 @@ class Voxels:
     def __init__(self, cells: Any, spacing: Sequence[float]) -> None:
         self.cells = to_mask(cells, "the array of voxels")
         if 0 in self.cells.shape:
-            raise InputError(f"the voxels have shape {tuple(self.cells.shape)}; pass at least one along each axis.")
+            raise InputError(
+                f"the voxels have shape {tuple(self.cells.shape)}; give at least one voxel along each axis."
+            )
         self.spacing = require_vector(spacing, "the spacing of voxels", self.cells.ndim)
         for h in self.spacing:
             require_number(h, "the spacing of voxels", positive=True)
@@ -145,18 +149,18 @@ class Body:
     Parameters
     ----------
     shape : callable
-        A `Ball`, `Block`, `Star`, `Voxels`, or any function of positions (..., dim) relative to the centre that
-        returns one number per position, negative inside.
+        A `Ball`, `Block`, `Star`, `Voxels`, or any function of positions (..., dim) relative to the centre that returns
+        one value per position, negative inside the body.
     center : sequence of float, or callable
-        Coordinates of the centre, or a function of time that returns them.
+        Coordinates of the centre, or a function that returns them for a time.
     spin : float
         Angular velocity about the centre, in radians per unit time, in the plane of the first and last axes.
 
     Raises
     ------
     InputError
-        If `shape` is not a function or `spin` is not a number. `covers` and `velocity` raise it if the centre does not
-        have one finite coordinate per axis, or the shape does not return one number per position.
+        If `shape` is not a function or `spin` is not a number. From `covers` and `velocity`: if the centre does not
+        have one finite coordinate per axis, or the shape does not return one value per position.
     """
 
     shape: Shape
@@ -173,22 +177,22 @@ class Body:
         return callable(self.center) or self.spin != 0.0
 
     def center_at(self, time: float, dim: int) -> tuple[float, ...]:
-        """Return the coordinates of the centre at a time."""
+        """Return the coordinates of the centre at the given time."""
         if callable(self.center):
             return require_vector(self.center(time), f"the centre of a body at time {time:g}", dim)
         return require_vector(self.center, "the centre of a body", dim)
 
     def covers(self, points: Tensor, time: float) -> Tensor:
-        """Return the mask of the points (..., dim) inside the body at a time."""
+        """Return the mask of the points (..., dim) inside the body at the given time."""
         local = points - self._center(points, time)
         if self.spin != 0.0:
             local = _rotated(local, -self.spin * time)
         return _sampled(self.shape, local) < 0
 
     def velocity(self, points: Tensor, time: float, start: float, end: float) -> Tensor:
-        """Return the velocity of the body at points (..., dim) at a time.
+        """Return the velocity of the body at points (..., dim) at the given time.
 
-        The centre moves with its mean velocity over the step from `start` to `end`.
+        During the step from `start` to `end`, the centre moves with its mean velocity over the step.
         """
         before, after = (self._center(points, moment) for moment in (start, end))
         speed = ((after - before) / (end - start)).expand(points.shape)
@@ -235,9 +239,9 @@ class Solids:
     def at(
         cls, bodies: Sequence[Body], grid: Grid, time: float, step: tuple[float, float], device: torch.device
     ) -> Solids:
-        """Return the solids of bodies at a time, with speeds during the step from `step[0]` to `step[1]`.
+        """Return the solids of the bodies at a time, with speeds during the step from `step[0]` to `step[1]`.
 
-        Where bodies overlap, the later one in the list counts.
+        Cells that belong to several bodies get the speed of the last of these bodies in the list.
         """
         points = cell_points(grid, device)
         number = torch.full(grid.shape, -1, dtype=torch.int16, device=device)
@@ -247,7 +251,7 @@ class Solids:
         return cls(number >= 0, faces, speeds)
 
     def impose(self, velocity: Velocity) -> Velocity:
-        """Return a velocity with the values at faces of bodies replaced by the velocity of the body."""
+        """Return a velocity whose values at the faces of bodies are replaced by the speed of the body."""
         result = []
         for component, faces, speed in zip(velocity, self.faces, self.speeds):
             imposed = component.reshape(-1).index_copy(0, faces, speed)
@@ -258,7 +262,7 @@ class Solids:
 def _body_faces(
     bodies: Sequence[Body], grid: Grid, number: Tensor, axis: int, time: float, step: tuple[float, float]
 ) -> tuple[Tensor, Tensor]:
-    """Return the faces normal to an axis next to a solid cell, and the speed of its body along the axis."""
+    """Return the faces normal to an axis next to a solid cell, and the speed of the body there along the axis."""
     outside = torch.full_like(number.narrow(axis, 0, 1), -1)
     adjacent = torch.maximum(torch.cat([outside, number], axis), torch.cat([number, outside], axis)).reshape(-1)
     points = face_points(grid, axis, number.device).view(-1, grid.dim)
@@ -276,15 +280,18 @@ def require_shape(shape: Any, what: str) -> None:
     Raises
     ------
     InputError
-        If it is not.
+        If the shape is not a function of one argument.
     """
     if not callable(shape):
-        raise InputError(f"the shape of {what} is {shape!r}; pass a Ball, Block, or function that is negative inside.")
+        raise InputError(
+            f"the shape of {what} is {shape!r}; give sb.simulation.Ball, sb.simulation.Block, or a function that is "
+            "negative inside."
+        )
     try:
         inspect.signature(shape).bind(None)
     except TypeError:
         raise InputError(
-            f"the shape of {what} is a function that cannot be called with one argument; it must take the positions "
+            f"the shape of {what} is a function that cannot be called with one argument; let it take the positions "
             "relative to the centre as one tensor (..., axis)."
         ) from None
     except ValueError:  # some functions written in C have no signature
@@ -297,14 +304,14 @@ def require_vector(value: Any, what: str, dim: int) -> tuple[float, ...]:
     Raises
     ------
     InputError
-        If it does not consist of `dim` finite numbers.
+        If the value does not consist of `dim` finite numbers.
     """
     try:
         numbers = tuple(map(float, value))
     except (TypeError, ValueError):
         numbers = ()
     if len(numbers) != dim or not all(map(math.isfinite, numbers)):
-        raise InputError(f"{what} is {numbers or value!r}; it must be {dim} finite numbers, one per axis.")
+        raise InputError(f"{what} is {numbers or value!r}; give {dim} finite numbers, one per axis.")
     return numbers
 
 
@@ -327,9 +334,9 @@ def _sampled(shape: Shape, points: Tensor) -> Tensor:
         found = "NaN"
     else:
         return values
-    raise InputError(f"a shape returned {found}; it must return one number per position, negative inside.")
+    raise InputError(f"a shape returned {found}; let it return one number per position, negative inside the body.")
 
 
 def _require_axes(has: str, axes: int, points: Tensor) -> None:
     if axes != points.shape[-1]:
-        raise InputError(f"{has}, but the grid has {points.shape[-1]} axes; the numbers must agree.")
+        raise InputError(f"{has}, but the grid has {points.shape[-1]} axes; give a body with {points.shape[-1]} axes.")

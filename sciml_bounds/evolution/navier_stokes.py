@@ -1,11 +1,13 @@
 """Incompressible flow on the torus (0, 1)^2 in vorticity form: pseudo-spectral in space, fourth order in time.
 
-The equation is w_t + u . grad w = nu Laplace w + f, with u = (d psi/dy, -d psi/dx) and -Laplace psi = w. Fields are
-given at the points (i/n, j/n), with axes (x, y). Wavenumbers |k| <= K are retained, where K is the largest integer with
-3K < n (the 2/3 rule: products of two retained waves cause no aliasing among them).
+The equation for the vorticity w is w_t + u . grad w = nu Laplace w + f, with the velocity u = (d psi/dy, -d psi/dx) of
+the stream function psi, -Laplace psi = w. Fields are given at the points (i/n, j/n), with axes (x, y). Modes with
+wavenumbers |k| <= K along each axis are retained, where K is the largest integer with 3K < n (the 2/3 rule: products of
+two retained modes cause no aliasing among them).
 
 Internally a flow is given by its Fourier coefficients, complex (b, n, K + 1): all k_x in FFT order and 0 <= k_y <= K,
-as the others are conjugates. They are divided by n^2, so that they do not depend on the grid.
+since all other coefficients are complex conjugates of these. They are divided by n^2, so that they do not depend on the
+grid.
 """
 
 from __future__ import annotations
@@ -24,24 +26,24 @@ from sciml_bounds.memory import require_memory
 
 __all__ = ["NavierStokes", "crank_nicolson_euler", "diagonal_forcing"]
 
-#: Largest phase change of the fastest wave in a step, in radians. The Runge-Kutta scheme is stable up to 2.8. On the
-#: grids of the published data, its error at this value is below that of their scheme with its step 1e-4
+#: Largest phase change of the fastest Fourier mode in a step, in radians. The Runge-Kutta scheme is stable up to 2.8.
+#: On the grids of the published data, its error at this value is below the error of their scheme with its step 1e-4
 #: (`benchmarks/navier_stokes.py`). On 64 x 64 points with viscosity 1e-5 it is twice as large, 1e-5 to 4e-5.
 CFL = 1.2
 
-#: Smallest number of waves along an axis in the step size rule; smaller numbers would be stable but inaccurate.
+#: Smallest wavenumber in the rule for the step size; smaller values would be stable but inaccurate.
 MIN_WAVES = 20
 
 #: Largest step times the square root of the largest forcing, for accuracy.
 MAX_FORCED_STEP = 0.1
 
-#: Number of steps to the next requested time above which a flow is given up.
+#: Maximum number of steps to the next requested time; a flow that needs more is refused.
 MAX_STEPS = 10**8
 
-#: Relative tolerance for a duration to be a multiple of the step.
+#: Relative tolerance within which a duration is a multiple of the step.
 MULTIPLE_TOL = 1e-6
 
-#: Memory of the evolution of one sample, in real fields of the whole grid.
+#: Memory for the evolution of one sample, in real fields of the whole grid.
 FIELDS_AT_WORK = 30
 
 #: Number of values that fit into the cache of a CPU core; larger batches are processed in pieces.
@@ -49,33 +51,34 @@ CACHE_VALUES = 2**16
 
 
 def diagonal_forcing(x: Tensor, y: Tensor) -> Tensor:
-    """Return the forcing of the published data sets, 0.1 (sin 2 pi (x + y) + cos 2 pi (x + y)) (Li et al., 2021)."""
+    """Return the forcing of the data of Li et al. (2021): 0.1 (sin 2 pi (x + y) + cos 2 pi (x + y))."""
     phase = 2.0 * math.pi * (x + y)
     return 0.1 * (torch.sin(phase) + torch.cos(phase))
 
 
 class NavierStokes:
-    """Incompressible flow on the torus, which can be evolved from any vorticity.
+    """Incompressible flow on the torus (0, 1)^2, which can be evolved from any vorticity.
 
     Viscosity and forcing are integrated exactly, and the transport term by the classical Runge-Kutta scheme of order 4
-    with an integrating factor (Lawson, SIAM J. Numer. Anal. 4, 1967). Each sample has its own step size, so it does not
-    depend on the rest of the batch. The step h satisfies h * 2 pi K' * s <= cfl with s = max(|u| + |v|). Here K' is the
-    smaller of K and s / (2 pi nu), above which viscosity is faster than transport, but at least 20 for accuracy.
+    with an integrating factor (Lawson, SIAM J. Numer. Anal. 4, 1967). Each sample has its own step size, so a sample
+    does not depend on the rest of the batch. The step h satisfies h * 2 pi K' * s <= cfl with the speed s = max(|u| +
+    |v|). Here K' is the smaller of the largest retained wavenumber K and s / (2 pi nu), above which viscosity is faster
+    than transport; for accuracy, K' is at least 20.
 
     Parameters
     ----------
     resolution : int
         Number n of points along each axis, even and at least 8.
     viscosity : float
-        nu >= 0.
+        Viscosity nu >= 0.
     forcing : array (n, n) or callable, optional
-        f at the points, or a function of x and y. By default there is no forcing.
+        Forcing f at the points, or as a function of x and y. By default there is no forcing.
     device : torch.device or str
         Device of the computation.
     dtype : torch.dtype
         Precision of the computation, float32 or float64.
     cfl : float
-        Largest phase change of the fastest wave in a step, in radians; the error is proportional to its fourth power.
+        Largest phase change of the fastest Fourier mode in a step, in radians; the error is proportional to cfl^4.
 
     Raises
     ------
@@ -144,7 +147,7 @@ class NavierStokes:
         return values.to(self.device, torch.promote_types(self.dtype, torch.complex32))
 
     def _set_forced_waves(self, laplacian: Tensor) -> None:
-        """Store coefficients and damping of the nonzero waves of the forcing, which are usually few."""
+        """Store coefficients and damping of the nonzero Fourier modes of the forcing, which are usually few."""
         coefficients = self._transform(self.forcing[None]).flatten()
         size = float(coefficients.abs().max())
         self._forced = torch.nonzero(coefficients.abs() > 8 * torch.finfo(self.dtype).eps * size).flatten()
@@ -156,28 +159,28 @@ class NavierStokes:
     # --- public methods -----------------------------------------------------------------------------------------------
 
     def evolve(self, vorticity: Field, times: Sequence[float] | Tensor) -> Tensor:
-        """Evolve from time 0 and return the vorticity at the given times.
+        """Evolve a vorticity from time 0, and return the vorticity at the given times.
 
-        Waves above K are removed from the initial vorticity.
+        Fourier modes with wavenumbers above K (see `NavierStokes`) are removed from the initial vorticity.
 
         Parameters
         ----------
         vorticity : array (batch..., n, n)
             Initial vorticity at the points (i/n, j/n).
         times : sequence of float
-            Increasing nonnegative times.
+            Increasing times, not negative.
 
         Returns
         -------
         Tensor (batch..., time, n, n)
-            Vorticity at these times, in the dtype and on the device of the flow.
+            Vorticity at the given times, in the dtype and on the device of the flow.
 
         Raises
         ------
         InputError
             If the vorticity is not a finite field of shape (batch..., n, n), or the times do not increase.
         ConvergenceError
-            If the flow overflows, or becomes so fast that the steps are too small.
+            If the flow overflows, or becomes so fast that it needs too many steps.
         """
         initial = self._initial(vorticity)
         instants = _instants(times)
@@ -188,7 +191,7 @@ class NavierStokes:
         return frames.reshape(*initial.shape[:-2], len(instants), *initial.shape[-2:])
 
     def velocity(self, vorticity: Field) -> tuple[Tensor, Tensor]:
-        """Return the components of the velocity of a vorticity, each of shape (batch..., n, n) and with zero mean.
+        """Return the components of the velocity for a vorticity, each of shape (batch..., n, n) and with zero mean.
 
         Raises
         ------
@@ -204,8 +207,8 @@ class NavierStokes:
         n = self.resolution
         if initial.ndim < 2 or tuple(initial.shape[-2:]) != (n, n) or initial.numel() == 0:
             raise InputError(
-                f"vorticity has shape {tuple(initial.shape)}, but it must have shape (batch..., {n}, {n}): one value "
-                "per point, and at least one sample."
+                f"vorticity has shape {tuple(initial.shape)}, but it must have shape (batch..., {n}, {n}); give one "
+                "value per point, and at least one sample."
             )
         require_finite(initial, "vorticity")
         return initial
@@ -213,7 +216,7 @@ class NavierStokes:
     # --- transforms ---------------------------------------------------------------------------------------------------
 
     def _transform(self, values: Tensor) -> Tensor:
-        """Return the coefficients (b, n, K + 1) of values (b, n, n), zero above K."""
+        """Return the Fourier coefficients (b, n, K + 1) of values (b, n, n), without wavenumbers above K."""
         return self._kept * self._raw_transform(values)
 
     def _raw_transform(self, values: Tensor) -> Tensor:
@@ -231,7 +234,7 @@ class NavierStokes:
         return self._values(self._to_velocity * flow)
 
     def _transport(self, velocity: Tensor) -> Tensor:
-        """Return the coefficients of -u . grad w, computed from the products u v and v^2 - u^2."""
+        """Return the Fourier coefficients of -u . grad w, computed from the products u v and v^2 - u^2."""
         u, v = velocity
         products = torch.empty_like(velocity)
         torch.mul(u, v, out=products[0])
@@ -263,11 +266,11 @@ class NavierStokes:
         return flow
 
     def _step_size(self, left: float, speed: float) -> float:
-        """Return the step size: the remaining time divided into equal steps, at most as long as the rules allow."""
+        """Return the step size: the remaining time divided into equal steps, as long as the rules allow."""
         if not math.isfinite(speed):
             raise ConvergenceError(
-                f"the flow exceeded the range of {str(self.dtype).removeprefix('torch.')}; start from a smaller "
-                "vorticity, or use float64."
+                f"the flow overflowed in {str(self.dtype).removeprefix('torch.')}; start from a smaller vorticity, or "
+                "use float64."
             )
         # viscosity damps shorter waves faster than they move: |R(i q)| exp(-q) < 1 for all q, so every step is stable
         moving = speed / (2.0 * math.pi * self.viscosity) if self.viscosity > 0.0 else math.inf
@@ -278,7 +281,7 @@ class NavierStokes:
                 f"the flow reached speed {speed:.3g}, so it needs more than {MAX_STEPS:.0e} steps for the remaining "
                 f"time {left:.3g}; choose a smaller vorticity or earlier times."
             )
-        # the last step takes all the remaining time, so that round-off leaves no rest
+        # the last step takes all the remaining time, so that round-off leaves no remainder
         return left / max(1, math.ceil(left / longest * (1.0 - 1e-9)))
 
     def _step(self, flow: Tensor, first: Tensor, steps: Tensor) -> Tensor:
@@ -300,7 +303,7 @@ class NavierStokes:
         return flow.addcmul_(fourth, h, value=1.0 / 6.0)
 
     def _forcing_gain(self, duration: Tensor) -> Tensor:
-        """Return the integral of the forcing with viscous decay over times (b, 1), for the forced waves (b, m)."""
+        """Return the integral of forcing times viscous decay over times (b, 1), for the forced modes (b, m)."""
         exponent = self._damping * duration
         damped = exponent > 0.0
         mean_decay = torch.where(damped, -torch.expm1(-exponent) / torch.where(damped, exponent, 1.0), 1.0)
@@ -326,7 +329,7 @@ def crank_nicolson_euler(flow: NavierStokes, vorticity: Field, duration: float, 
     flow : NavierStokes
         Resolution, viscosity, forcing, dtype and device.
     vorticity : array (batch..., n, n)
-        Initial vorticity; waves above K are removed, as in `NavierStokes.evolve`.
+        Initial vorticity; wavenumbers above K are removed, as in `NavierStokes.evolve`.
     duration : float
         Time to evolve, a multiple of the step up to round-off.
     step : float
@@ -335,7 +338,7 @@ def crank_nicolson_euler(flow: NavierStokes, vorticity: Field, duration: float, 
     Returns
     -------
     Tensor (batch..., n, n)
-        The vorticity after that time.
+        The vorticity at the end.
 
     Raises
     ------
@@ -349,7 +352,7 @@ def crank_nicolson_euler(flow: NavierStokes, vorticity: Field, duration: float, 
     steps = round(duration / step)
     if abs(steps * step - duration) > MULTIPLE_TOL * duration:
         raise InputError(
-            f"duration is {duration:g}, which is {duration / step:g} steps of {step:g}; it must be a multiple of step."
+            f"duration is {duration:g}, which is {duration / step:g} steps of {step:g}; give a multiple of step."
         )
     w = flow._initial(vorticity)
     n = flow.resolution
@@ -380,13 +383,13 @@ def crank_nicolson_euler(flow: NavierStokes, vorticity: Field, duration: float, 
 def _require_resolution(resolution: Any) -> None:
     whole = isinstance(resolution, Integral) and not isinstance(resolution, bool)
     if not whole or resolution < 8 or resolution % 2:
-        raise InputError(f"resolution is {resolution!r}; it must be an even integer of at least 8.")
+        raise InputError(f"resolution is {resolution!r}; give an even integer that is at least 8.")
 
 
 def _instants(times: Sequence[float] | Tensor) -> list[float]:
     instants = convert(times, "times", torch.float64, torch.device("cpu"))
     if instants.ndim != 1 or len(instants) == 0:
-        raise InputError(f"times has shape {tuple(instants.shape)}; it must be a list of at least one time.")
+        raise InputError(f"times has shape {tuple(instants.shape)}; give a list of at least one time.")
     require_finite(instants, "times")
     if float(instants[0]) < 0.0:
         raise InputError(
@@ -409,7 +412,7 @@ def _forcing_field(forcing: Field | None, n: int, dtype: torch.dtype, device: to
         forcing = _sampled(forcing, n)
     field = convert(forcing, "forcing", dtype, device).detach()
     if tuple(field.shape) != (n, n):
-        raise InputError(f"forcing has shape {tuple(field.shape)}; it needs shape ({n}, {n}), one value per point.")
+        raise InputError(f"forcing has shape {tuple(field.shape)}; give shape ({n}, {n}), one value per point.")
     require_finite(field, "forcing")
     return field
 

@@ -1,12 +1,14 @@
 """Projection of a velocity on a staggered grid onto divergence-free velocities (Chorin, Math. Comp. 22, 1968).
 
-With phi = dt p / rho, the projected velocity is u - grad phi, whose divergence vanishes in every fluid cell. At open
-sides phi = 0; at closed sides and solids the normal velocity is prescribed. Multiplied by the square of the smallest
-spacing, the cell equations are those of a lattice operator. Its conductance is 1 between two fluid cells (less along an
-axis with larger spacing) and 0 at solids; its absorption c is 2 at an open side, which is half a cell away.
+With phi = dt p / rho for the pressure p and the density rho, the projected velocity is u - grad phi, whose divergence
+vanishes in every fluid cell. At open sides phi = 0; at closed sides and solids the normal velocity is prescribed.
+Multiplied by the square of the smallest spacing, the cell equations are those of a lattice operator. Its conductance is
+1 between two fluid cells (less along an axis with larger spacing) and 0 at solids. Its absorption c is 2 at an open
+side, which is half a cell away from the cell centre.
 
-A part of the fluid without open sides floats, and the inflow through its walls must balance. If moving solids violate
-this, the mean inflow is subtracted in each of its cells and reported as the imbalance.
+In a part of the fluid without open sides, phi is determined up to a constant, and the inflow through the walls must
+balance. If moving solids violate this, the mean inflow is subtracted in each cell of the part and reported as the
+imbalance.
 """
 
 from __future__ import annotations
@@ -29,8 +31,9 @@ from sciml_bounds.results import LinearSolution
 
 __all__ = ["PressureEquations", "Projection", "SolvePressure", "require_sides", "require_solver"]
 
-#: Solver of a system for phi, given an initial guess (b, x, y, z) or None and the tolerance for the 2-norm of the
-#: residual. Systems with the same geometry share their operator, so the solver can cache its set-up.
+#: Solver of a system for phi. Its arguments are the system, an initial guess (b, x, y, z) or None, and the tolerance
+#: for the 2-norm of the residual. Systems with the same geometry share their operator, so the solver can cache its
+#: set-up.
 SolvePressure = Callable[[LatticeSystem, Tensor | None, float], LinearSolution]
 
 
@@ -43,11 +46,11 @@ class Projection:
     velocity : tuple of Tensor
         The projected velocity.
     pressure : Tensor (x, y[, z])
-        phi at cell centres, with mean zero in each floating part of the fluid, and zero in solids.
+        phi at cell centres, with mean zero in each part of the fluid without open sides, and zero in solids.
     solution : LinearSolution
         Result of the linear solve.
     divergence : float
-        Largest remaining divergence in a fluid cell, recomputed from `velocity`, without the imbalance.
+        Largest divergence that remains in a fluid cell, recomputed from `velocity`, without the imbalance.
     imbalance : float
         Largest divergence that no pressure can remove, in fluid that is enclosed and compressed by moving bodies.
     """
@@ -60,7 +63,7 @@ class Projection:
 
 
 def require_sides(grid: Grid, open_sides: Sequence[str]) -> None:
-    """Raise unless all names are sides of the grid.
+    """Raise unless all names are names of sides of the grid.
 
     Raises
     ------
@@ -69,7 +72,7 @@ def require_sides(grid: Grid, open_sides: Sequence[str]) -> None:
     """
     for side in open_sides:
         if side not in grid.sides:
-            raise InputError(f"unknown side {side!r}; the sides of this grid are {', '.join(grid.sides)}.")
+            raise InputError(f"open_sides has {side!r}; choose from the sides of this grid: {', '.join(grid.sides)}.")
 
 
 def require_solver(pressure: Any) -> None:
@@ -78,10 +81,12 @@ def require_solver(pressure: Any) -> None:
     Raises
     ------
     InputError
-        If it is not callable, or is a network instead of a solver.
+        If the argument is not callable, or is a network instead of a solver.
     """
     if not callable(pressure) or isinstance(pressure, type):
-        raise InputError(f"pressure is {pressure!r}; pass a solver, for example PressureSolver('multigrid-pcg').")
+        raise InputError(
+            f"pressure is {pressure!r}; give a solver, for example sb.simulation.PressureSolver('multigrid-pcg')."
+        )
     if hasattr(pressure, "as_preconditioner"):  # networks are callable, but not with a system
         raise InputError(
             f"pressure is a {type(pressure).__name__}, which is not a solver; pass PressureSolver(Preconditioned(...)) "
@@ -127,7 +132,7 @@ class PressureEquations:
         if tuple(solid.shape) != grid.shape:
             raise InputError(
                 f"the array of solid cells has shape {tuple(solid.shape)}, but the grid has "
-                f"{' x '.join(map(str, grid.shape))} cells; they must agree."
+                f"{' x '.join(map(str, grid.shape))} cells; give one value per cell."
             )
         self.fluid = ~solid
         if not bool(self.fluid.any()):
@@ -141,7 +146,7 @@ class PressureEquations:
         self._components = to_lattice(coupled, grid.dim) if bool((coupled >= 0).any()) else None
 
     def _assemble(self) -> tuple[LatticeOperator, Tensor]:
-        """Return the operator and the mask of isolated fluid cells, which like solid cells have the equation x = 0."""
+        """Return the operator, and the mask of isolated fluid cells, whose equation is x = 0 as in solid cells."""
         dim, fluid = self.grid.dim, self.fluid
         T = torch.zeros((dim, *fluid.shape), dtype=torch.float64, device=fluid.device)
         c = torch.zeros(fluid.shape, dtype=torch.float64, device=fluid.device)
@@ -162,7 +167,7 @@ class PressureEquations:
         return LatticeOperator(offsets, T, to_lattice(c, dim)), isolated & fluid
 
     def _floating(self) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-        """Return the number of the floating part of the fluid of each cell, -1 for all other cells."""
+        """Return for each cell the index of its part of the fluid if the part has no open side, otherwise -1."""
         from scipy.ndimage import label
 
         parts, count = label(self.fluid.cpu().numpy())
@@ -181,7 +186,7 @@ class PressureEquations:
         Raises
         ------
         InputError
-            If the velocity does not have one field per axis, with n + 1 entries along its own axis.
+            If the velocity does not have one field per axis, with n + 1 entries along this axis.
         """
         velocity = self._faces(velocity)
         source = torch.where(self.fluid, divergence(velocity, self.grid) * -self.scale, 0.0)
@@ -193,27 +198,28 @@ class PressureEquations:
         """Return a velocity as tensors in double precision."""
         given = tuple(velocity) if isinstance(velocity, Sequence) else ()
         if len(given) != self.grid.dim:
-            raise InputError(f"the velocity has {len(given)} components; pass a list of {self.grid.dim}, one per axis.")
+            raise InputError(f"the velocity has {len(given)} components; give {self.grid.dim} fields, one per axis.")
         fields = tuple(convert(part, "the velocity", torch.float64, self.fluid.device) for part in given)
         for axis, part in enumerate(fields):
             if tuple(part.shape) != (wanted := face_shape(self.grid, axis)):
                 raise InputError(
                     f"the velocity along {AXES[axis]} has shape {tuple(part.shape)}, but the grid has {wanted} faces "
-                    "normal to this axis; they must agree."
+                    "normal to this axis; give one value per face."
                 )
         return fields
 
     def _cells(self, guess: Any) -> Tensor:
-        """Return an initial guess of phi as a tensor, zero in solids."""
+        """Return an initial guess of phi as a tensor that is zero in solids."""
         phi = convert(guess, "the guess", torch.float64, self.fluid.device)
         if tuple(phi.shape) != self.grid.shape:
             raise InputError(
-                f"the guess has shape {tuple(phi.shape)}, but the grid has {self.grid.shape} cells; they must agree."
+                f"the guess has shape {tuple(phi.shape)}, but the grid has {self.grid.shape} cells; give one value per "
+                "cell."
             )
         return torch.where(self.fluid, phi, 0.0)
 
     def _excess(self, field: Tensor) -> Tensor:
-        """Return in each cell the mean of a field over its floating part of the fluid; zero elsewhere."""
+        """Return in each cell the mean of a field over its part of the fluid without open sides; zero elsewhere."""
         if self._floats is None:
             return torch.zeros_like(field)
         inside = self._floats >= 0
@@ -223,7 +229,7 @@ class PressureEquations:
         return torch.where(inside, means[self._floats.clamp_min(0)], 0.0)
 
     def gradient(self, phi: Tensor) -> Velocity:
-        """Return grad phi at faces that the fluid can cross, and zero at all others, for phi (x, y[, z])."""
+        """Return grad phi at faces that the fluid can cross, and zero at all other faces, for phi (x, y[, z])."""
         parts = []
         for axis, h in enumerate(self.grid.spacing):
             n = phi.shape[axis]
@@ -238,7 +244,7 @@ class PressureEquations:
         return tuple(parts)
 
     def close(self, velocity: Velocity) -> Velocity:
-        """Return a velocity with its normal component at closed sides set to zero."""
+        """Return a velocity whose normal component is zero at closed sides."""
         closed = tuple(component.clone() for component in self._faces(velocity))
         for axis, component in enumerate(closed):
             for end in (0, 1):
@@ -249,13 +255,13 @@ class PressureEquations:
     def project(
         self, velocity: Velocity, solve: SolvePressure, *, tolerance: float, guess: Tensor | None = None
     ) -> Projection:
-        """Remove the divergence of a velocity with the correct normal components at solids and closed sides.
+        """Remove the divergence of a velocity that has the prescribed normal components at solids and closed sides.
 
         Parameters
         ----------
         velocity : sequence of Tensor
-            Velocity to project: one field per axis, with n + 1 entries along its own axis. Its values at faces of
-            solids and of closed sides are not changed.
+            Velocity to project: one field per axis, with n + 1 entries along this axis. The values at faces of solids
+            and of closed sides are not changed.
         solve : callable
             The linear solver.
         tolerance : float
@@ -266,7 +272,7 @@ class PressureEquations:
         Raises
         ------
         ConvergenceError
-            If the divergence stays above the tolerance.
+            If the divergence remains above the tolerance.
         InputError
             If velocity or guess have wrong shapes, the divergence or its square is not finite, or the solver is not
             callable or does not return a `LinearSolution`.
@@ -284,7 +290,7 @@ class PressureEquations:
         solution = solve(system, start, 0.99 * tolerance * self.scale)
         if not isinstance(solution, LinearSolution):
             kind = type(solution).__name__
-            raise InputError(f"the pressure solver returned a {kind}; it must return a LinearSolution.")
+            raise InputError(f"the pressure solver returned a {kind}; let it return a LinearSolution, as sb.cg does.")
         phi = torch.where(self.fluid & ~self._isolated, solution.x.view(self.grid.shape), 0.0)
         projected = tuple(u - g for u, g in zip(velocity, self.gradient(phi)))
         rest = torch.where(self.fluid, divergence(projected, self.grid), 0.0)

@@ -1,8 +1,8 @@
 """Recordings of smoke simulations in files, resumable after an interruption.
 
 A recording contains frames and the log of all steps. While a simulation runs, its frames and its last state are in a
-folder `.NAME.parts` next to the target. At the end they are joined to one file, and the folder is removed. On the same
-machine, a resumed simulation is identical to an uninterrupted one bit for bit, except for the timings.
+folder `.NAME.parts` next to the target file. At the end the frames are joined to one file, and the folder is removed.
+On the same machine, a resumed simulation is identical bit for bit to an uninterrupted one, except for the timings.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = ["record"]
 
 _log = logging.getLogger(__name__)
 
-#: Files in the folder in addition to frames: the request, the last state, and the lock of the running process.
+#: Files in the folder besides the frames: the request, the last state, and the lock of the running process.
 _REQUEST, _STATE, _LOCK = "request.json", "state.npz", "lock"
 
 #: Minimum number of seconds between two stored states. States are stored with a frame and at the end of a run.
@@ -66,7 +66,7 @@ def record(
     on_step: Callable[[StepReport], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> bool:
-    """Simulate from rest and write a file, or resume an interrupted call with the same arguments.
+    """Simulate smoke from rest and write a file, or resume an interrupted call with the same arguments.
 
     Parameters
     ----------
@@ -78,9 +78,9 @@ def record(
     steps : int
         Number of steps.
     every : int
-        Number of steps between frames. The initial and the final state are frames, too.
+        Number of steps between frames. The initial and the final state are also stored as frames.
     parameters : mapping of str to JSON values
-        Parameters that determine the simulation. They are stored in the file and compared before a resume.
+        Parameters that determine the simulation. They are stored in the file and compared when a run is resumed.
     on_step : callable, optional
         Called with the `StepReport` after each step.
     stop : callable, optional
@@ -94,10 +94,10 @@ def record(
     Raises
     ------
     InputError
-        If an argument is invalid, the file cannot be written, or the file or the stored state belongs to another
+        If an argument is invalid, the file cannot be written, or the existing file or stored state belongs to another
         simulation.
     ConvergenceError
-        If the pressure solver fails; the state before that step is stored.
+        If the pressure solver fails; the state before the failed step is stored.
     """
     require_instance(smoke, "the simulation", Smoke, "an sb.simulation.Smoke")
     require_count(steps, "steps", 1)
@@ -129,7 +129,7 @@ def record(
 
 
 class _RecordedSimulation:
-    """A simulation with its frames and its last state in a folder."""
+    """A simulation whose frames and last state are stored in a folder."""
 
     def __init__(self, smoke: Smoke, folder: Path, steps: int, every: int) -> None:
         self.smoke, self.folder, self.steps, self.every = smoke, folder, steps, every
@@ -138,7 +138,7 @@ class _RecordedSimulation:
 
     @property
     def frames(self) -> list[int]:
-        """Numbers of the steps after which a frame is stored."""
+        """Indices of the steps after which a frame is stored."""
         return sorted({*range(0, self.steps + 1, self.every), self.steps})
 
     def frame(self, step: int) -> Path:
@@ -146,7 +146,7 @@ class _RecordedSimulation:
         return self.folder / f"{step:09d}.npz"
 
     def simulate(self, on_step: Callable[[StepReport], None] | None, stop: Callable[[], bool] | None) -> bool:
-        """Simulate from the stored state, if any; return whether the end was reached before `stop`."""
+        """Simulate from the stored state, if any, and return whether the end was reached before `stop`."""
         state, frames = self._stored_state() or self.smoke.initial(), set(self.frames)
         if state.step in frames:  # an interrupt may have prevented that its frame was written
             self._store_frame(state)
@@ -171,7 +171,7 @@ class _RecordedSimulation:
             self._store_state(state)
 
     def _store_state(self, state: SmokeState) -> None:
-        """Replace the stored state, from which a resumed run rewrites later frames."""
+        """Replace the stored state, from which a resumed run continues and writes later frames again."""
         reports = self.reports[: state.step]
         log = {f"log_{entry.name}": _column(reports, entry.name) for entry in fields(StepReport)}
         _save(self.folder / _STATE, _state_arrays(state) | log | {"number": np.array([state.step])})
@@ -258,7 +258,7 @@ def _folder_of_parts(target: Path, wanted: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def _claim(folder: Path, target: Path, wanted: Mapping[str, Any]) -> None:
-    """Write the request to a new folder, or raise if the request stored in the folder differs."""
+    """Write the request to a new folder, or raise if the folder contains another request."""
     file = folder / _REQUEST
     if not (folder / _STATE).exists():
         with replacing(file) as part:
@@ -270,13 +270,13 @@ def _claim(folder: Path, target: Path, wanted: Mapping[str, Any]) -> None:
         differences = [_REQUEST]
     if differences:
         raise InputError(
-            f"{folder} contains a part of another simulation for {target.name} (it differs in "
-            f"{', '.join(differences)}); delete that folder, or choose another name for the output."
+            f"{folder} contains a part of another simulation for {target.name} (with other {', '.join(differences)}); "
+            "delete this folder, or choose another name for the output."
         )
 
 
 def _report_or_remove(folder: Path, target: Path) -> None:
-    """Log how to resume from a folder with a stored state; remove a folder without one."""
+    """Log how to resume from a folder with a stored state; remove a folder without a stored state."""
     if (folder / _STATE).exists():
         _log.info("the finished part of %s is in %s; run the same command again to resume.", target.name, folder)
     else:
@@ -297,8 +297,8 @@ def _require_same(target: Path, wanted: Mapping[str, Any]) -> None:
             differences = ["everything"]
     if differences:
         raise InputError(
-            f"{target} exists already with other contents (it differs in {', '.join(differences)}); remove it, or "
-            "choose another name for the output."
+            f"{target} exists already with other contents (other {', '.join(differences)}); remove the file, or choose "
+            "another name for the output."
         )
 
 

@@ -16,10 +16,10 @@ from sciml_bounds.store.reading.contents import Array
 
 __all__ = ["SCENES", "Scene", "make_scene"]
 
-#: Number of cells that the flow crosses per step at its typical speed, which is about one box length per unit time.
+#: Number of cells that the flow crosses per step at its typical speed, about one box length per unit of time.
 CELLS_PER_STEP = 2.5
 
-#: Upward acceleration of air of temperature 1.
+#: Upward acceleration of air at temperature 1.
 BUOYANCY = 2.0
 
 
@@ -36,7 +36,7 @@ class Scene:
     dt : float
         A time step that suits the grid.
     sources, bodies, open_sides, buoyancy
-        As in `Smoke`.
+        As for `Smoke`.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Scene:
 
 
 def make_scene(name: str, dim: int, cells: int, solid: Array | None = None) -> Scene:
-    """Return a scene: a warm source near the bottom of a box with an open top, and an obstacle above it.
+    """Return an example scene: a warm source near the bottom of a box with an open top, and an obstacle above it.
 
     Parameters
     ----------
@@ -65,16 +65,16 @@ def make_scene(name: str, dim: int, cells: int, solid: Array | None = None) -> S
     cells : int
         Number of cells along each axis.
     solid : boolean array (x, y[, z]), optional
-        Mask of further solid cells.
+        Mask of additional solid cells.
 
     Raises
     ------
     InputError
-        If the scene is unknown, or a number or shape does not fit.
+        If the scene is unknown, a number is out of range, or the mask does not have the shape of the grid.
     """
     require_choice(name, "the scene", SCENES)
     if not isinstance(dim, int) or dim not in (2, 3):
-        raise InputError(f"the scene has {dim} dimensions; it must have 2 or 3.")
+        raise InputError(f"the scene has {dim} dimensions; choose 2 or 3.")
     require_count(cells, "the number of cells", 1)
     if cells < MIN_CELLS:
         raise InputError(f"a scene with {cells} cells along an axis is too coarse; use at least {MIN_CELLS}.")
@@ -85,7 +85,9 @@ def make_scene(name: str, dim: int, cells: int, solid: Array | None = None) -> S
         shape = tuple(mask.shape)
         if shape != grid.shape:
             wanted = " x ".join(map(str, grid.shape))
-            raise InputError(f"the voxels have shape {shape}, but the grid has {wanted} cells; they must agree.")
+            raise InputError(
+                f"the voxels have shape {shape}, but the grid has {wanted} cells; give one voxel per cell."
+            )
         bodies = (*bodies, Body(Voxels(mask, grid.spacing), (0.5,) * dim))
     warm = Source(Ball(max(0.08, 1.0 / cells)), (*(0.5,) * (dim - 1), 0.12))
     return Scene(name, grid, CELLS_PER_STEP / cells / math.sqrt(BUOYANCY), (warm,), bodies, (f"{'xyz'[dim - 1]}1",))

@@ -2,13 +2,13 @@
 
     u_t + u . grad u = -grad p + (buoyancy T - weight s) e,  div u = 0,  s_t + u . grad s = 0,  T_t + u . grad T = 0
 
-with the density of smoke s, the temperature T above that of the surrounding air, and the upward unit vector e along the
-last axis. A step advects velocity, smoke and heat (`advection`), adds forces, and projects the velocity
+with the density of smoke s, the temperature T above the temperature of the surrounding air, and the upward unit vector
+e along the last axis. A step advects velocity, smoke and heat (`advection`), adds forces, and projects the velocity
 (`pressure_projection`), as in Stam, "Stable fluids" (SIGGRAPH 1999), and Fedkiw, Stam, Jensen, "Visual simulation of
-smoke" (SIGGRAPH 2001). Bodies are fixed or have a prescribed motion; the normal velocity of the fluid at their surface
-is theirs.
+smoke" (SIGGRAPH 2001). Bodies are fixed or have a prescribed motion; at their surface, the normal velocity of the fluid
+is the normal velocity of the body.
 
-The linear solver of the pressure is an argument. All solvers meet the same tolerance, so they differ in cost only.
+The linear solver for the pressure is an argument. All solvers meet the same tolerance, so they differ in cost only.
 """
 
 from __future__ import annotations
@@ -63,27 +63,27 @@ _log = logging.getLogger(__name__)
 #: Smallest number of cells along an axis.
 MIN_CELLS = 4
 
-#: Memory of a step in fields of the whole grid, including multigrid hierarchy and temporaries.
+#: Memory of a step in fields of the whole grid, including the multigrid hierarchy and temporary fields.
 FIELDS_AT_WORK = 60
 
-#: Smallest tolerance that the round-off of the divergence, a difference of speeds over a spacing, permits.
+#: Smallest tolerance that round-off permits; the divergence is a difference of speeds over a spacing.
 MIN_TOLERANCE = 1e-12
 
 
 @dataclass(frozen=True)
 class Source:
-    """A source of smoke and heat: density and temperature are fixed in the cells whose centres lie in a shape.
+    """A source of smoke and heat: in cells whose centres lie in a shape, density and temperature are prescribed.
 
     Parameters
     ----------
     shape : callable
-        The shape, as of a `Body`: negative inside.
+        The shape, as for a `Body`: a function that is negative inside.
     center : sequence of float
         Coordinates of the centre.
     density, temperature : float
-        Fixed density of smoke and temperature.
+        Prescribed density of smoke, and prescribed temperature.
     velocity : sequence of float, optional
-        Fixed velocity of the air in the source, one number per axis. By default the velocity is not fixed.
+        Prescribed velocity of the air in the source, one number per axis. By default the velocity is not prescribed.
 
     Raises
     ------
@@ -104,27 +104,28 @@ class Source:
 
 
 class Smoke:
-    """A simulation of smoke, which can be advanced from any state.
+    """A simulation of smoke in a box, which can be advanced from any state.
 
     Parameters
     ----------
     grid : Grid
         Grid in two or three dimensions, with at least four cells along each axis. Up is along the last axis.
     dt : float
-        Time step. Steps of any length are stable; for accuracy the flow should cross at most a few cells per step.
+        Time step. Steps of any length are stable; for accuracy the flow should cross only a few cells per step.
     pressure : callable
-        Solver of the pressure system, for example `sciml_bounds.pressure.PressureSolver("multigrid-pcg")`.
+        Solver of the pressure equation, for example `sb.simulation.PressureSolver("multigrid-pcg")`.
     sources : sequence of Source
         Sources of smoke and heat.
     bodies : sequence of Body
-        Solid obstacles; where they overlap, the later one counts. A moving body may leave the box and return.
+        Solid obstacles; where they overlap, the last one in the list counts. A moving body may leave the box and
+        return.
     open_sides : sequence of str
-        Sides ("x0", "x1", ...) that are open to the air outside, which is clear and of the temperature of the
+        Sides ("x0", "x1", ...) that are open to the air outside, which has no smoke and the temperature of the
         surroundings. All other sides are closed.
     buoyancy, weight : float
-        Upward acceleration of air of temperature 1, and downward acceleration by smoke of density 1.
+        Upward acceleration of air at temperature 1, and downward acceleration by smoke of density 1.
     advection : {"maccormack", "semi-lagrangian"}
-        Advection scheme: of second order, or of first order with smoother results.
+        Advection scheme: "maccormack" is of second order, "semi-lagrangian" of first order with smoother results.
     tolerance : float
         Largest |div u| dt in a cell after a projection.
     device : torch.device or str
@@ -198,12 +199,12 @@ class Smoke:
         density: Field | None = None,
         temperature: Field | None = None,
     ) -> SmokeState:
-        """Return the state at time zero. By default the air is at rest, and clear and cold except in sources.
+        """Return the state at time zero. By default the air is at rest, without smoke, and cold, except in sources.
 
         Parameters
         ----------
         velocity : sequence of float or array, optional
-            One field per axis, with n + 1 entries along its own axis; it is projected.
+            One field per axis, with n + 1 entries along this axis. The velocity is projected to zero divergence.
         density, temperature : float or array (x, y[, z]), optional
             Fields at cell centres.
 
@@ -233,8 +234,8 @@ class Smoke:
         ConvergenceError
             If the linear solver does not reduce the divergence below the tolerance.
         InputError
-            If the state does not fit this simulation or is not finite, bodies have moved to cover every cell, or the
-            position of a body is NaN.
+            If the state does not fit this simulation or is not finite, bodies have moved such that they cover every
+            cell, or the position of a body is NaN.
         """
         start = time.perf_counter()
         equations, velocity, scalars, solids = self._before_projection(state)
@@ -249,37 +250,37 @@ class Smoke:
         return new, report
 
     def run(self, state: SmokeState, steps: int) -> Iterator[tuple[SmokeState, StepReport]]:
-        """Advance by a number of steps, and yield state and report after each step."""
+        """Advance by `steps` steps, and yield the state and the report after each step."""
         require_count(steps, "steps", 0)
         for _ in range(steps):
             state, report = self.step(state)
             yield state, report
 
     def pressure_systems(self, state: SmokeState, steps: Sequence[int]) -> Iterator[tuple[int, LatticeSystem]]:
-        """Yield the pressure systems of chosen steps of the simulation from a state on.
+        """Simulate from a state, and yield the pressure systems of chosen steps.
 
         Parameters
         ----------
         state : SmokeState
-            State to start from.
+            State from which the simulation starts.
         steps : sequence of int
-            Increasing numbers of steps, counted from the initial state (step 0).
+            Increasing step indices, counted from the initial state (step 0).
 
         Yields
         ------
         (int, LatticeSystem)
-            Number of the step, and the pressure system of its projection, without its solution.
+            Index of the step, and the pressure system of its projection, not yet solved.
 
         Raises
         ------
         InputError
-            As for `step`, or if the numbers are not a list or do not increase.
+            As for `step`; also if `steps` is not a list or does not increase.
         """
         check_state(state, self.grid, self.device)
         for number in _numbers(steps):
             require_count(number, "the number of a step", 0)
             if number <= state.step:
-                raise InputError(f"step {number} does not come after step {state.step}; pass increasing numbers.")
+                raise InputError(f"step {number} does not come after step {state.step}; give increasing step indices.")
             while state.step < number - 1:
                 state, _ = self.step(state)
             equations, velocity, *_ = self._before_projection(state)
@@ -308,7 +309,7 @@ class Smoke:
         return self._geometry
 
     def _filled(self, scalars: Tensor, solid: Tensor) -> Tensor:
-        """Return density and temperature (2, x, y[, z]) with the values of sources, and zero in solids."""
+        """Return density and temperature (2, x, y[, z]) with the prescribed values in sources, and zero in solids."""
         for source, (cells, _) in self._sources:
             content = scalars.new_tensor([source.density, source.temperature]).view(2, *(1,) * self.grid.dim)
             scalars = torch.where(cells, content, scalars)
@@ -321,7 +322,7 @@ class Smoke:
         return *velocity[:up], velocity[up] + self.dt * at_faces(force, up)
 
     def _with_source_velocity(self, velocity: Velocity) -> Velocity:
-        """Return the velocity with its fixed values in sources."""
+        """Return the velocity with the prescribed values in sources."""
         for source, (_, faces) in self._sources:
             if source.velocity is not None:
                 velocity = tuple(torch.where(f, float(v), u) for f, v, u in zip(faces, source.velocity, velocity))
@@ -365,7 +366,7 @@ class Smoke:
         return cells, faces
 
     def _check_body(self, body: Body) -> None:
-        """Raise if a fixed body covers no cell; a moving one may enter the box later."""
+        """Raise if a body that does not move covers no cell. A moving body may enter the box later."""
         center = body.center_at(0.0, self.grid.dim)
         if not body.moves and not bool(body.covers(cell_points(self.grid, self.device), 0.0).any()):
             raise InputError(
@@ -377,7 +378,7 @@ class Smoke:
         field = convert(value, name, torch.float64, self.device).detach()
         require_finite(field, name)
         if field.ndim and tuple(field.shape) != shape:
-            raise InputError(f"{name} has shape {tuple(field.shape)}, but on this grid it must have shape {shape}.")
+            raise InputError(f"{name} has shape {tuple(field.shape)}; give shape {shape}, the shape on this grid.")
         return field.expand(shape).clone()
 
 
@@ -385,8 +386,8 @@ def _check_grid(grid: Grid) -> None:
     require_instance(grid, "the grid", Grid, "an sb.Grid")
     if grid.dim == 1 or min(grid.shape) < MIN_CELLS:
         raise InputError(
-            f"the grid has {' x '.join(map(str, grid.shape))} cells; smoke needs two or three axes with at least "
-            f"{MIN_CELLS} cells each."
+            f"the grid has {' x '.join(map(str, grid.shape))} cells; give a grid with two or three axes and at least "
+            f"{MIN_CELLS} cells along each axis."
         )
     cells = math.prod(grid.shape)
     require_memory(8 * FIELDS_AT_WORK * cells, f"smoke on {' x '.join(map(str, grid.shape))} cells")
@@ -396,12 +397,12 @@ def _numbers(steps: Iterable[int]) -> list[int]:
     try:
         return list(steps)
     except TypeError:
-        raise InputError(f"the numbers of steps are {steps!r}; pass a list of integers, such as [3, 7].") from None
+        raise InputError(f"steps is {steps!r}; give a list of integers, such as [3, 7].") from None
 
 
 def _listed[T](name: str, values: Sequence[T], kind: type[T], what: str) -> tuple[T, ...]:
     """Return a sequence of instances of a class as a tuple."""
     listed = tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else None
     if listed is None or not all(isinstance(value, kind) for value in listed):
-        raise InputError(f"{name} is {values!r}; it must be a list of {what}.")
+        raise InputError(f"{name} is {values!r}; give a list of {what}.")
     return listed

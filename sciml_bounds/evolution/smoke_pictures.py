@@ -1,6 +1,6 @@
 """Images and animations of recorded smoke, drawn with matplotlib, which is imported on first use.
 
-In three dimensions the view is along y: smoke in front of a body dims it, and a body hides the smoke behind it.
+In three dimensions the view is along y. Smoke in front of a body dims the body, and a body hides the smoke behind it.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ FRAMES_PER_IMAGE = 4
 #: Colour map of smoke, and colour of bodies.
 COLOUR_MAP, BODY_COLOUR = "inferno", (0.55, 0.6, 0.65)
 
-#: Minimum number of pixels along the longer side of an animation, and milliseconds per frame.
+#: Minimum number of pixels along the longer side of an animation, and duration of a frame in milliseconds.
 MIN_PIXELS, FRAME_MILLISECONDS = 384, 80
 
 
 def draw(recording: Path | str, path: Path | str) -> None:
-    """Draw equally spaced frames of a recording, including the last, side by side.
+    """Draw equally spaced frames of a recording side by side, the last frame included.
 
     Parameters
     ----------
@@ -95,11 +95,14 @@ def animate(recording: Path | str, path: Path | str) -> None:
 def _opened(recording: Path | str, files: ExitStack) -> Contents:
     """Open a file and check that it is a recording of smoke."""
     if not isinstance(recording, str | Path):
-        raise InputError(f"the recording is {recording!r}; pass the name of a file.")
+        raise InputError(f"the recording is {recording!r}; give the name of a file.")
     contents = open_file(Path(recording), "the recording", files)
     missing = [name for name in ("time", "density", "solid") if name not in contents.arrays]
     if missing:
-        raise InputError(f"{recording} is not a recording of smoke, as it has no {', '.join(missing)}.")
+        raise InputError(
+            f"{recording} is not a recording of smoke, since it has no {', '.join(missing)}; give a file that "
+            "sb.simulation.record has written."
+        )
     return contents
 
 

@@ -18,18 +18,18 @@ __all__ = ["SmokeState", "StepReport", "check_state", "components"]
 
 @dataclass(frozen=True)
 class SmokeState:
-    """State of a simulation.
+    """The state of a smoke simulation at one time.
 
     Attributes
     ----------
     step : int
         Number of steps done.
     velocity : tuple of Tensor
-        One component per axis, with n + 1 faces along its own axis.
+        Velocity: one component per axis, with n + 1 faces along this axis.
     density, temperature : Tensor (x, y[, z])
         Density of smoke, and temperature above the surroundings, at cell centres.
     pressure : Tensor (x, y[, z])
-        p dt divided by the density of air, at cell centres; the initial guess of the next step.
+        p dt divided by the density of air, at cell centres; used as the initial guess of the next step.
     solid : Tensor of bool (x, y[, z])
         Mask of the solid cells.
     """
@@ -49,26 +49,26 @@ class StepReport:
     Attributes
     ----------
     step : int
-        Number of the step, from 1.
+        Index of the step, starting at 1.
     time : float
-        Simulated time at its end.
+        Simulated time at the end of the step.
     iterations : int
-        Iterations of the linear solver.
+        Number of iterations of the linear solver.
     pressure_seconds, seconds : float
         Wall-clock time of the linear solver with its set-up, and of the whole step.
     divergence : float
-        Largest |div u| dt in a fluid cell, recomputed from the velocity: the fraction of its volume that a cell gains
-        or loses in a step.
+        Largest |div u| dt in a fluid cell, recomputed from the velocity: the fraction of the cell volume that flows in
+        or out during the step.
     imbalance : float
         Largest |div u| dt that no pressure can remove, in fluid that is enclosed and compressed by moving bodies.
     courant : float
         Largest number of cells that the flow crosses in the step.
     smoke : float
-        Integral of the density.
+        Integral of the density of smoke.
     solid_volume : float
         Volume of the solid cells.
     energy : float
-        Kinetic energy.
+        Kinetic energy of the fluid.
     """
 
     step: int

@@ -1,8 +1,8 @@
-"""Fields on a staggered grid (Harlow, Welch, Phys. Fluids 8, 1965): velocities at faces, all others at cell centres.
+"""Fields on a staggered grid (Harlow, Welch, Phys. Fluids 8, 1965): velocities at faces, other fields at cell centres.
 
-Cell fields have shape (x, y[, z]). A velocity is a tuple with one field per axis: component a is the speed along axis
-a at the centres of the faces normal to that axis. There are n + 1 of these along the axis; the first and last lie on
-the sides of the box.
+Cell fields have shape (x, y[, z]). A velocity is a tuple with one field per axis: the component along an axis is given
+at the centres of the faces normal to this axis. There are n + 1 of these faces along the axis; the first and the last
+lie on the sides of the box.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = [
     "kinetic_energy",
 ]
 
-#: One component per axis, at the faces normal to it.
+#: Velocity: one component per axis, at the faces normal to this axis.
 Velocity = tuple[Tensor, ...]
 
 

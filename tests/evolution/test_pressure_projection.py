@@ -224,7 +224,7 @@ def test_velocities_of_other_programs_are_taken():
             "array solid cells (11, 14) 14 x",
         ),
         (torch.zeros(14, 11, dtype=torch.bool), ("top",), None, "side 'top' sides"),
-        (torch.zeros(14, 11, dtype=torch.bool), (), 1, "velocity 1 components list 2 axis"),
+        (torch.zeros(14, 11, dtype=torch.bool), (), 1, "velocity 1 components 2 fields axis"),
         (torch.zeros(14, 11, dtype=torch.bool), (), 3, "velocity y shape (14, 11) grid"),
     ],
 )
