@@ -1,8 +1,8 @@
-"""Benchmark methods on one linear system: ours, scipy's, PyAMG's and PETSc's, set-up included.
+"""Benchmarks of solvers on one linear system: those of this package, scipy, PyAMG and PETSc, with their set-up times.
 
 All methods solve to the same relative residual, in float64, from a zero initial guess. The residual of each solution is
-recomputed from the assembled matrix. Timing starts at the set-up and takes the assembled equations in the form that the
-method needs (`LatticeSystem` for ours, CSR for the others).
+recomputed from the assembled matrix. Timing starts with the set-up, from the assembled equations in the form that the
+method needs (`LatticeSystem` for this package, CSR for the others).
 """
 
 from sciml_bounds.comparison.equations import Equations, from_matrix, from_problem

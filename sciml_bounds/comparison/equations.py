@@ -23,9 +23,10 @@ from sciml_bounds.reports import counted
 __all__ = ["Array", "Equations", "Solve", "Watch", "from_matrix", "from_problem"]
 
 type Array = np.ndarray[Any, np.dtype[np.float64]]
-#: Called with each iterate.
+#: Called with each iterate x of a method.
 Watch = Callable[[Array], None]
-#: Solves from a zero guess, given rtol, maxiter and a watch; returns x and the number of iterations (0 if direct).
+#: Solver from a zero guess, called with rtol, maxiter and a watch; returns x and the number of iterations (0 if
+#: direct).
 Solve = Callable[[float, int, Watch | None], tuple[Array, int]]
 
 
@@ -36,13 +37,13 @@ class Equations:
     Attributes
     ----------
     matrix : scipy.sparse.csr_array
-        A in float64, shape (n, n).
+        Matrix A in float64, shape (n, n).
     rhs : ndarray
-        b in float64, shape (n,).
+        Right-hand side b in float64, shape (n,).
     system : LatticeSystem or None
-        The same system on a grid, which geometric methods need; None if only a matrix was given.
+        The same system on a lattice, which geometric methods need; None if only a matrix was given.
     energy_error : callable or None
-        Function that returns the relative energy error of a solution; None without a reference.
+        Function that returns the relative energy error of a solution; None if there is no reference solution.
     """
 
     matrix: scipy.sparse.csr_array
@@ -67,7 +68,7 @@ class Equations:
         return float(min(0.1, 10 * np.finfo(float).eps * size * np.linalg.norm(x) / start))
 
     def positive_diagonal(self) -> Array:
-        """Return the diagonal of the matrix, checked to be positive.
+        """Return the diagonal of the matrix, after checking that it is positive.
 
         Raises
         ------
@@ -77,21 +78,21 @@ class Equations:
         diagonal: Array = self.matrix.diagonal()
         if not (diagonal > 0).all():
             raise InputError(
-                "the diagonal of the matrix has entries that are not positive, so the matrix is not positive definite; "
-                "choose another method."
+                "the diagonal of the matrix has entries that are not positive, so the matrix is not positive "
+                "definite; choose a method that does not need this, such as scipy-spsolve."
             )
         return diagonal
 
 
 def from_problem(problem: Diffusion, reference: Any = None) -> Equations:
-    """Assemble the equations of a single problem.
+    """Assemble the equations of a problem without batch axes.
 
     Parameters
     ----------
     problem : Diffusion
         The problem, without a batch; it is solved in float64.
     reference : array (nodes), optional
-        Nodal values against which energy errors are measured; by default errors are not measured.
+        Nodal values of a reference solution, from which energy errors are measured. By default errors are not measured.
 
     Raises
     ------
@@ -129,10 +130,10 @@ def from_matrix(matrix: Any, rhs: Any = None) -> Equations:
     csr = scipy.sparse.csr_array(matrix, dtype=np.float64)
     n = csr.shape[0]
     if csr.shape != (n, n):
-        raise InputError(f"the matrix has shape {csr.shape}; it must be square.")
+        raise InputError(f"the matrix has shape {csr.shape}; give a square matrix.")
     b = np.ones(n) if rhs is None else np.asarray(rhs, dtype=np.float64)
     if b.shape not in ((n,), (n, 1)):
-        raise InputError(f"the matrix has {n} rows, but the right-hand side has shape {b.shape}.")
+        raise InputError(f"the matrix has {n} rows, but the right-hand side has shape {b.shape}; give {n} entries.")
     _require_finite(csr, b.reshape(-1))
     _require_nonzero(b)
     return Equations(csr, b.reshape(-1))
@@ -165,7 +166,7 @@ def _energy_error(problem: Diffusion, reference: Any) -> Callable[[Array], float
     if tuple(nodes.shape) != problem.node_shape:
         raise InputError(
             f"the reference has shape {tuple(nodes.shape)}, but nodal values of this problem have shape "
-            f"{problem.node_shape}."
+            f"{problem.node_shape}; give one value per node."
         )
     form, free = EnergyForm(problem), problem.free_nodes
 

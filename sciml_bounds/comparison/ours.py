@@ -1,4 +1,4 @@
-"""Methods of this package, as in `solve` and `cg`."""
+"""Methods of this package, as used by `solve` and `cg`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["ours"]
 
 
 def ours(name: str, equations: Equations) -> Solve:
-    """Set up a method of `solve`, or its counterpart for equations that are given by a matrix only.
+    """Set up a method of `solve`; for equations given by a matrix only, the corresponding algebraic method.
 
     Raises
     ------

@@ -42,7 +42,7 @@ def scipy_spsolve(equations: Equations) -> Solve:
 
 
 def pyamg_cg(builder: str, equations: Equations) -> Solve:
-    """Set up PyAMG's conjugate gradients, preconditioned by the hierarchy that its function `builder` returns."""
+    """Set up PyAMG's conjugate gradients, preconditioned by the hierarchy that the PyAMG function `builder` returns."""
     import pyamg
 
     A = scipy.sparse.csr_matrix(equations.matrix)
@@ -60,7 +60,7 @@ def pyamg_cg(builder: str, equations: Equations) -> Solve:
 
 
 def petsc_cg(preconditioner: str, equations: Equations) -> Solve:
-    """Set up PETSc's conjugate gradients with one of its preconditioners, on one process.
+    """Set up PETSc's conjugate gradients with one of the PETSc preconditioners, on one process.
 
     Raises
     ------

@@ -40,10 +40,10 @@ class Result:
     reason : str
         "converged", "converged to round-off", or the cause of failure.
     energy_error : float or None
-        |||x - reference||| / |||reference|||; None without a reference.
+        Relative energy error |||x - reference||| / |||reference|||; None without a reference.
     history : tuple of (float, float)
-        Pairs of seconds since the start of the set-up and relative residual, before the first iteration and after each
-        one; a single pair for a direct method.
+        Pairs of seconds since the start of the set-up and relative residual: one pair before the first iteration and
+        one after each iteration; a single pair for a direct method.
     """
 
     method: str
@@ -64,14 +64,14 @@ class Result:
 
 @dataclass
 class _Record:
-    """Measurements of one method."""
+    """The measurements of one method."""
 
     runs: list[Result] = field(default_factory=list)
     history: tuple[tuple[float, float], ...] = ()
 
 
 class Comparison:
-    """Comparison of methods on one system, timed in rounds so that other load on the machine affects all alike.
+    """Comparison of methods on one system, timed in rounds so that other load on the machine affects all methods alike.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class Comparison:
     methods : iterable of str
         Names from `METHODS`.
     rtol : float, default 1e-8
-        Tolerance of all methods: stop when ||b - A x|| <= rtol ||b||.
+        Relative tolerance of all methods: stop when ||b - A x|| <= rtol ||b||.
     maxiter : int, default 1000
         Maximum number of iterations of all methods.
 
@@ -99,7 +99,9 @@ class Comparison:
         for name in names:
             require_choice(name, "method", METHODS)
         if len(set(names)) < len(names) or not names:
-            raise InputError(f"the methods are {', '.join(names) or 'empty'}; give at least one, and none twice.")
+            raise InputError(
+                f"the methods are {', '.join(names) or 'empty'}; give at least one method, and no method twice."
+            )
         if any(name.startswith("petsc:") for name in names):
             load_petsc()
         self.equations = equations
@@ -109,20 +111,21 @@ class Comparison:
 
     @property
     def results(self) -> list[Result]:
-        """Medians of the runs so far, in the order of the names, without methods that have not run yet."""
+        """Medians of the runs so far, in the order of the names; methods without runs are left out."""
         return [_median(record) for record in self._records.values() if record.runs]
 
     def run(self, repeat: int = 3, *, histories: bool = False, notify: Callable[[str], None] | None = None) -> None:
-        """Time all methods; after an interruption `results` has the runs that finished.
+        """Time all methods; after an interruption, `results` contains the finished runs.
 
         Parameters
         ----------
         repeat : int, default 3
             Number of rounds.
         histories : bool, default False
-            Run each method once more to record its residuals; the time to compute them is not counted.
+            Run each method once more to record the residuals of its iterates. The time to compute residuals is not
+            counted.
         notify : callable, optional
-            Called with a short text about each step.
+            Called with a short text before each run.
         """
         tell = notify or (lambda text: None)
         for name in self._records:
@@ -179,7 +182,7 @@ def _failure(name: str, why: str) -> Result:
 
 
 class _Stopwatch:
-    """A clock that is paused while residuals are computed for the history."""
+    """A clock that is paused while residuals are computed."""
 
     def __init__(self, equations: Equations) -> None:
         self._equations = equations
@@ -190,7 +193,7 @@ class _Stopwatch:
         return time.perf_counter() - self._start
 
     def start_solving(self) -> float:
-        """Record the end of the set-up, and return its seconds."""
+        """Record the end of the set-up, and return the seconds that it took."""
         setup = self.seconds()
         self.history.append((setup, 1.0))
         return setup

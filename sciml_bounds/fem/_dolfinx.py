@@ -12,7 +12,7 @@ __all__ = ["require_dolfinx"]
 
 
 def require_dolfinx() -> ModuleType:
-    """Import DOLFINx, after the libraries that must be loaded before it.
+    """Import DOLFINx, after the libraries that must be loaded first.
 
     Returns
     -------
@@ -24,12 +24,14 @@ def require_dolfinx() -> ModuleType:
     MissingExtraError
         If DOLFINx is not installed.
     """
-    # PETSc exports its HDF5 to the whole process, so libraries with another HDF5 must be loaded before it.
+    # PETSc exports its HDF5 to the whole process, so libraries with another version of HDF5 must be loaded before
+    # PETSc.
     for name in ("h5py", "netCDF4"):
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(name)
     try:
-        # Only the wheel has this module: it loads the bundled MPI and PETSc, which must come before their bindings.
+        # Only the wheel has this module. It loads the bundled MPI and PETSc, which must be loaded before their
+        # bindings.
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module("dolfinx_solver")
         return importlib.import_module("dolfinx")

@@ -16,19 +16,19 @@ __all__ = ["MeshStiffness"]
 
 
 class MeshStiffness(MatrixStiffness):
-    """Linear-element stiffness and lumped mass matrices of -div(a grad u), u = 0 on parts of the boundary.
+    """Stiffness and lumped mass matrices of linear elements for -div(a grad u), with u = 0 on parts of the boundary.
 
-    The matrices act on the free degrees of freedom. Pass the object to
+    The matrices act on the free degrees of freedom. They are the elliptic operator of
     `sciml_bounds.control._distributed_control.TrackingProgram`.
 
     Parameters
     ----------
     space : dolfinx.fem.FunctionSpace
-        Continuous scalar linear elements, on a mesh of one process.
+        Space of continuous scalar linear elements, on a mesh of one process.
     dirichlet_dofs : array of int
-        Degrees of freedom with the Dirichlet value zero, as from `dolfinx.fem.locate_dofs_topological`.
+        Degrees of freedom with the Dirichlet value zero, for example from `dolfinx.fem.locate_dofs_topological`.
     coefficient : float or UFL expression, default 1.0
-        The coefficient a, positive.
+        Coefficient a, positive.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class MeshStiffness(MatrixStiffness):
     Raises
     ------
     InputError
-        If the space does not qualify, or every degree of freedom is prescribed.
+        If the space does not have these elements or this mesh, or every degree of freedom is prescribed.
     MissingExtraError
         If DOLFINx is not installed.
     """
@@ -50,7 +50,7 @@ class MeshStiffness(MatrixStiffness):
 
         element = space.ufl_element()
         if element.degree != 1 or element.discontinuous or element.block_size != 1:
-            raise InputError("the space must have continuous linear elements; give functionspace(mesh, ('P', 1)).")
+            raise InputError("the space does not have continuous linear elements; give functionspace(mesh, ('P', 1)).")
         if space.mesh.comm.size > 1:
             raise InputError(
                 f"the mesh is distributed over {space.mesh.comm.size} processes; create it on MPI.COMM_SELF."
@@ -65,7 +65,7 @@ class MeshStiffness(MatrixStiffness):
         super().__init__(matrix.tocsr()[self.free][:, self.free], mass[self.free])
 
     def values(self, u: Tensor) -> np.ndarray[Any, Any]:
-        """Return the values of all degrees of freedom for free values u (n,); prescribed values are zero."""
+        """Return the values of all degrees of freedom, given the free values u (n,); prescribed values are zero."""
         full = np.zeros(self._count)
         full[self.free] = torch.as_tensor(u).numpy()
         return full

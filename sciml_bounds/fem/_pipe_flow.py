@@ -27,30 +27,30 @@ _Floats = NDArray[np.float64]
 LENGTH = 10.0
 _KNOTS = np.linspace(0.0, LENGTH, 5)
 
-#: Stop Newton's method once no velocity changes by more; the velocity at the inlet is at most 1.
+#: Stop Newton's method once no velocity changes by more than this; the velocity at the inlet is at most 1.
 _TOLERANCE = 1e-10
-#: The same tolerance at intermediate steps of the continuation.
+#: Tolerance for the same change at intermediate steps of the continuation.
 _CONTINUATION_TOLERANCE = 1e-3
-#: A Newton step that changes a velocity by more than this diverges.
+#: A Newton step that changes a velocity by more than this counts as divergence.
 _MAX_CHANGE = 10.0
 #: First continuation step, as a fraction of the convective term.
 _FIRST_STRIDE = 0.15
 #: Maximum number of linear systems per flow.
 _MAX_LINEAR_SOLVES = 150
-#: Approximate memory of the factorisation.
+#: Approximate memory of the factorisation in bytes per node.
 _BYTES_PER_NODE = 10_000
 
 
 @dataclass(frozen=True)
 class Centreline:
-    """Centreline of a pipe of length 10: a cubic spline with given heights and slopes at x = 0, 2.5, 5, 7.5, 10.
+    """Centreline of a pipe of length 10: a cubic spline given by heights and slopes at x = 0, 2.5, 5, 7.5, 10.
 
     The pipe is the set |y - centreline(x)| <= 1/2, so its width 1 is measured along y.
 
     Parameters
     ----------
     heights, slopes : sequence of 5 float
-        Values y and dy/dx of the centreline.
+        Values of y and dy/dx of the centreline.
     """
 
     heights: Sequence[float]
@@ -63,7 +63,7 @@ class Centreline:
 
 @dataclass(frozen=True)
 class PipeFlow:
-    """Flow at the nodes of the mapped mesh, with index i along the pipe and j across it from the bottom.
+    """Flow at the nodes of the mapped mesh, with index i along the pipe and index j across it, from the bottom.
 
     Attributes
     ----------
@@ -85,16 +85,16 @@ class PipeFlow:
 
 
 def solve_pipe_flow(centreline: Centreline, cells: int = 128, *, viscosity: float = 0.005) -> PipeFlow:
-    """Solve the steady Navier-Stokes equations (u . grad) u - nu Lap u + grad p = 0, div u = 0 in a bent pipe.
+    """Solve the steady Navier-Stokes equations (u . grad) u - nu Laplace(u) + grad p = 0, div u = 0 in a bent pipe.
 
     Parameters
     ----------
     centreline : Centreline
         Centreline of the pipe.
     cells : int, default 128
-        Number of mesh cells along the pipe and across it, a multiple of 4 so that elements end at the spline knots.
+        Number of mesh cells along the pipe and across it: a multiple of 4, so that elements end at the spline knots.
     viscosity : float, default 0.005
-        nu, positive.
+        Viscosity nu, positive.
 
     Returns
     -------
@@ -112,18 +112,18 @@ def solve_pipe_flow(centreline: Centreline, cells: int = 128, *, viscosity: floa
 
     Notes
     -----
-    Boundary conditions: u = (1 - 4 s^2, 0) at the inlet x = 0, s the distance from the centreline along y; u = 0 on the
-    walls; nu du/dn - p n = 0 at the outlet x = 10. Taylor-Hood elements (continuous, velocity of degree 2, pressure of
-    degree 1) on cells x cells / 4 quadrilaterals, finer along the pipe because of the bends. The equations are
-    transformed exactly to the straight pipe (the map has determinant 1, and its slope is quadratic on every element),
-    so the walls are curves, not polygons. If several steady flows exist, the result is the one connected to Stokes
-    flow.
+    Boundary conditions: u = (1 - 4 s^2, 0) at the inlet x = 0, where s is the distance from the centreline along y; u =
+    0 on the walls; nu du/dn - p n = 0 at the outlet x = 10. The elements are Taylor-Hood elements (continuous, velocity
+    of degree 2, pressure of degree 1) on cells x cells / 4 quadrilaterals, with more elements along the pipe because of
+    the bends. The equations are transformed exactly to the straight pipe (the map has determinant 1, and its slope is
+    quadratic on every element), so the walls are curves, not polygons. If several steady flows exist, the result is the
+    flow that is connected to Stokes flow.
     """
     assert _is_multiple_of_four(cells, 8)
     require_memory(_BYTES_PER_NODE * int(cells) ** 2, f"the factorisation of a pipe flow with {cells} x {cells} cells")
     spline = centreline.spline()
     velocity, pressure, steps = _discretisation(int(cells)).solve(spline, float(viscosity))
-    at_mesh = velocity[:, ::2] @ _to_mesh(int(cells)).T  # every second node along the pipe is one of the mesh
+    at_mesh = velocity[:, ::2] @ _to_mesh(int(cells)).T  # every second node along the pipe is a mesh node
     return PipeFlow(*_mesh(spline, int(cells)), torch.from_numpy(at_mesh), torch.from_numpy(pressure), steps)
 
 
@@ -180,7 +180,7 @@ class _Discretisation:
 
         fixed = [np.concatenate([dofs[0], dofs[1:, 0], dofs[1:, -1]]) for dofs in self.velocity_dofs]
         self.fixed = np.sort(np.concatenate(fixed)).astype(np.int32)
-        self.conditions = [fem.dirichletbc(fem.Function(self.space), self.fixed)]  # of increments: zero
+        self.conditions = [fem.dirichletbc(fem.Function(self.space), self.fixed)]  # increments are zero there
 
     def _compile(self) -> None:
         import ufl
@@ -219,8 +219,8 @@ class _Discretisation:
     def solve(self, spline: CubicHermiteSpline, viscosity: float) -> tuple[_Floats, _Floats, int]:
         """Return velocities (2, nodes along, nodes across), pressures at their nodes, and the number of linear solves.
 
-        Continuation scales the convective term from 0 (Stokes flow) to 1, with extrapolation and Newton's method. The
-        step is halved if Newton's method fails, and enlarged if it converges.
+        The convective term is scaled by a factor that grows from 0 (Stokes flow) to 1, with extrapolation and Newton's
+        method. The step of the factor is halved if Newton's method fails, and enlarged if it converges.
         """
         self.slope.interpolate(lambda x: spline(x[0], 1))
         self.viscosity.value = viscosity
@@ -262,7 +262,7 @@ class _Discretisation:
         values[self.velocity_dofs[0][0]] = 1 - 4 * across**2
 
     def _step(self) -> float:
-        """Solve one linearised system; return the largest change of a velocity."""
+        """Solve one linearised system, and return the largest change of a velocity."""
         from dolfinx.fem import petsc
 
         self.matrix.zeroEntries()
@@ -330,7 +330,7 @@ class _Pipe(Recipe):
     )
     resolution = 128
     samples = 1200
-    smallest = 32  # on coarser meshes many samples have no steady discrete flow connected to Stokes flow
+    smallest = 32  # on coarser meshes, many samples have no steady flow that is connected to Stokes flow
     inputs = ("mesh_x", "mesh_y")
     targets = ("velocity",)
     layout = "nodes->nodes"
@@ -368,7 +368,7 @@ class _Pipe(Recipe):
         }
 
     def generate(self, seed: int, first: int, count: int, resolution: int, device: torch.device) -> dict[str, Array]:
-        """Solve the flows one by one, on the CPU for every device."""
+        """Solve the flows one after the other, on the CPU for every device."""
         flows = [self._flow(seed, index, resolution) for index in range(first, first + count)]
         return {
             "mesh_x": np.stack([flow.mesh_x.numpy() for flow in flows]),

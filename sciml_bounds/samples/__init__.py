@@ -1,8 +1,9 @@
 """Small data that ship with the package.
 
-`two_phase.npz` holds 8 fields of 16 x 16 cells with two phases, `x` (True is the phase that conducts better), and `y`,
-a cell-centred solution of -div(a grad u) = 1 with a = 12 and 3 and zero boundary values, up to a factor. It was written
-by `python -m sciml_bounds.samples.make_two_phase`, which draws and solves it with numpy and scipy alone.
+`two_phase.npz` contains 8 fields of 16 x 16 cells with two phases: `x` is True in the phase with the larger
+coefficient, and `y` is a cell-centred solution of -div(a grad u) = 1 with a = 12 and 3 and zero boundary values, up to
+a constant factor. The file was written by `python -m sciml_bounds.samples.make_two_phase`, which uses numpy and scipy
+only.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ __all__ = ["TwoPhase", "load_two_phase"]
 
 
 class TwoPhase(NamedTuple):
-    """Two-phase fields and stored answers, both of shape (samples, cells, cells)."""
+    """Two-phase fields x and stored solutions y, both of shape (samples, cells, cells)."""
 
     x: NDArray[np.bool_]
     y: NDArray[np.float32]

@@ -20,7 +20,7 @@ COEFFICIENTS = (3.0, 12.0)
 
 
 def make_two_phase() -> TwoPhase:
-    """Draw the phases and solve for the answers; the same numbers every time."""
+    """Draw the phases and solve for the solutions; every call returns the same numbers."""
     rng = np.random.default_rng(SEED)
     phases = [_draw_phase(rng) for _ in range(SAMPLES)]
     answers = [_solve(np.where(phase, COEFFICIENTS[1], COEFFICIENTS[0])) for phase in phases]
@@ -28,7 +28,7 @@ def make_two_phase() -> TwoPhase:
 
 
 def _draw_phase(rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Where a Gaussian field with covariance (9 - Laplace)^-2, Neumann sides, is positive."""
+    """Return where a Gaussian field with covariance (9 - Laplace)^-2 and Neumann sides is positive."""
     k = np.arange(CELLS)
     spectrum = (np.pi**2 * (k[:, None] ** 2 + k**2) + 9.0) ** -1.0
     spectrum[0, 0] = 0.0
@@ -36,7 +36,7 @@ def _draw_phase(rng: np.random.Generator) -> NDArray[np.bool_]:
 
 
 def _solve(a: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Solve the two-point flux equations on the cells of the unit square, scaled to a maximum of one."""
+    """Solve the two-point flux equations on the cells of the unit square, and scale to a maximum of one."""
     count = a.size
     number = np.arange(count).reshape(a.shape)
     matrix = sp.csr_array((count, count))
