@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# Learned search directions, and what happens when they are wrong
+# # Learned search directions, and what happens when they are wrong
 #
 # After this notebook you can train a network that proposes search directions for conjugate gradients, compare it with
 # multigrid, and explain why a poor network costs iterations but never accuracy.
