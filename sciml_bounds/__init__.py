@@ -1,9 +1,9 @@
 """PDE solvers, classical and learned, behind one interface, and every answer with a bound that can be checked.
 
-The names on top are those that most programs need; the rest stands in chapters: `sb.barron`, `sb.bounds`, `sb.control`,
+The names on top are those that most programs need. The rest is in chapters: `sb.barron`, `sb.bounds`, `sb.control`,
 `sb.data`, `sb.fem`, `sb.krylov`, `sb.multigrid`, `sb.network_solvers`, `sb.operators`, `sb.optimize`, `sb.results`,
-`sb.scipy_api`, `sb.simulation`, `sb.sketching`, `sb.training` and `sb.variational`. A module is loaded when its first
-name is used; `__init__.pyi` lists them all.
+`sb.scipy_api`, `sb.simulation`, `sb.sketching`, `sb.training` and `sb.variational`. A module is loaded when one of its
+names is first used; `__init__.pyi` lists all names.
 """
 
 import lazy_loader

@@ -32,12 +32,12 @@ __all__ = [
     "variable_of",
 ]
 
-#: Trust in an error figure: a *bound* is guaranteed (up to floating-point round-off), an *estimate* is not.
+#: Kind of an error figure: a *bound* is guaranteed (up to floating-point round-off), an *estimate* is not.
 Kind = Literal["bound", "estimate"]
 
 
 class Interval(NamedTuple):
-    """Guaranteed lower and upper bounds of a quantity, one pair per sample."""
+    """Guaranteed lower and upper bounds on a quantity, one pair per sample."""
 
     lower: Tensor
     upper: Tensor
@@ -56,45 +56,46 @@ class CertificateDetails(Protocol):
         """Return `Certificate.l2_upper`."""
 
     def goal(self, functional: Any) -> Interval:
-        """Return `Certificate.goal` of a functional."""
+        """Return the bounds that `Certificate.goal` returns for a functional."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Certificate:
-    """Guaranteed bounds of the error of a field in the energy norm.
+    """Guaranteed bounds on the error of a field in the energy norm.
 
-    |||w|||^2 is the integral of a |grad w|^2 + c w^2, plus the integral of alpha w^2 over Robin sides.
-    The bounds hold, up to floating-point round-off, for the problem with the declared cellwise data and for v, which is
-    the multilinear interpolant of `values` or the function that was certified. Every quantity has the batch shape.
+    |||w|||^2 is the integral of a |grad w|^2 + c w^2, plus the integral of alpha w^2 over Robin sides. The bounds are
+    valid, up to floating-point round-off, for the problem with cellwise constant data, its exact solution u, and the
+    field v, which is the multilinear interpolant of `values` or the function that was certified. Every quantity has the
+    batch shape.
 
     Attributes
     ----------
     upper, lower : Tensor (batch...)
-        Bounds: lower <= |||u - v||| <= upper. `lower` is zero unless requested.
+        Bounds lower <= |||u - v||| <= upper; `lower` is zero unless requested.
     kind : {"bound"}
         "bound" means guaranteed.
     energy : Tensor (batch...)
-        |||values|||.
+        Energy norm |||v||| of the field.
     indicators : Tensor (batch..., cells)
         Error indicator of each cell. The sum of their squares is the square of `upper`.
     boundary_part : Tensor (batch...)
-        Part of `upper` due to wrong boundary values: |||w||| of a lifting w of the difference.
+        Part of `upper` that is due to wrong boundary values: |||w||| for a lifting w of the difference.
     boundary_gap : Tensor (batch...)
         Largest difference between the field and the prescribed boundary values.
     terms : mapping of str to Tensor (batch...)
-        Squares of the other parts of `upper`: flux, oscillation, reaction and robin. For a function these are the
-        parts of its interpolant, and interpolation is the square of the part due to its values between the nodes.
+        Squares of the other parts of `upper`: flux, oscillation, reaction and robin. For a function these are the parts
+        of its interpolant, and interpolation is the square of the part that is due to the values between the nodes.
     flux : tuple of Tensor
-        The equilibrated flux y ~ a grad u: one face field per axis, shape (batch..., n + 1 along its own axis). Reuse
-        it with `certify(problem, other_values, flux=certificate.flux)`.
+        Equilibrated flux y ~ a grad u: one face field per axis, shape (batch..., n + 1 along its own axis). To reuse
+        the flux: `certify(problem, other_values, flux=certificate.flux)`.
     values : Tensor (batch..., nodes)
         The certified nodal field, or the nodal values of the certified function.
     layout : str
-        Form in which the field was given; "function" if its values between the nodes are known too.
+        Form in which the field was given; "function" if the certified field is a function, also between the nodes.
     grid : Grid
         The grid of the values.
     seconds : float
-        Wall-clock time.
+        Wall-clock time of the certification.
     """
 
     upper: Tensor
@@ -115,14 +116,14 @@ class Certificate:
 
     @property
     def relative_upper(self) -> Tensor:
-        """Bound of |||u - values||| / |||u|||; infinite if `upper` is not below |||values|||."""
+        """Upper bound on |||u - values||| / |||u|||; infinite if `upper` is not below |||values|||."""
         rest = (self.energy if self._energy_of_values is None else self._energy_of_values) - self.upper
         return torch.where(rest > 0, self.upper / torch.where(rest > 0, rest, 1.0), torch.inf)
 
     def _require_details(self) -> CertificateDetails:
         if self._details is None:
             raise RuntimeError(
-                "this certificate was read from a file, which does not contain its problem; call certify again."
+                "this certificate was read from a file, which does not contain its problem; call sb.certify again."
             )
         return self._details
 
@@ -132,24 +133,24 @@ class Certificate:
 
     @property
     def mesh(self) -> Interval:
-        """Bounds of the energy error of the discrete solution on this grid; one solve on first use."""
+        """Bounds on the energy error of the discrete solution on this grid; the first use takes one solve."""
         return self._mesh_and_model[0]
 
     @property
     def model(self) -> Interval:
-        """Bounds of the energy norm of the field minus the discrete solution; one solve on first use."""
+        """Bounds on the energy norm of the field minus the discrete solution; the first use takes one solve."""
         return self._mesh_and_model[1]
 
     @cached_property
     def l2_upper(self) -> Tensor:
-        """Bound of the L2 norm of the error.
+        """Upper bound on the L2 norm of the error.
 
         Infinite where no bound is known: without Dirichlet sides and reaction, or with solid cells.
         """
         return self._require_details().l2_upper()
 
     def goal(self, functional: Any) -> Interval:
-        """Bound a linear output of the exact solution: `sb.Mean`, `sb.BoundaryFlux`, `sb.EffectivePermeability`."""
+        """Bound a linear output of the exact solution: `sb.Mean`, `sb.BoundaryFlux` or `sb.EffectivePermeability`."""
         return self._require_details().goal(functional)
 
     def __repr__(self) -> str:
@@ -190,7 +191,7 @@ class Certificate:
         return sample_image(self.to_xarray(), sample)
 
     def plot(self, sample: int = 0) -> Figure:
-        """Plot the field and the error indicators of one sample, with its bounds as the title."""
+        """Plot the field and the error indicators of one sample, with the bounds as the title."""
         figure = plot_certificate(self.grid, self.values, self.indicators, sample)
         ends = (end.detach().reshape(-1) for end in (self.lower, self.upper, self.relative_upper))
         lower, upper, relative = (end[sample if len(end) > 1 else 0] for end in ends)

@@ -1,4 +1,4 @@
-"""Solve lattice systems by every method of `sb.solve`: the only module that joins multigrid cycles and Krylov loops."""
+"""Solve lattice systems by every method of `sb.solve`. Only this module combines multigrid cycles and Krylov loops."""
 
 from __future__ import annotations
 
@@ -39,27 +39,29 @@ from sciml_bounds.stopping import StoppingCriteria
 __all__ = ["LinearSolver", "full_multigrid_guess"]
 
 
-#: Default maximum of multigrid iterations; solves that exceed it do not converge.
+#: Default maximum number of multigrid iterations; solves that exceed it do not converge.
 MAXITER_MULTIGRID = 500
 
-#: Stationary cycles near round-off have stagnated once a cycle reduces the residual by less than this factor.
+#: Close to round-off, cycles without acceleration have stagnated if a cycle reduces the residual by less than this
+#: factor.
 STAGNATION = 0.9
 
 
-#: Largest matrix that a prepared solver factorises. With 65 x 65 nodes, LU takes 1.1 ms per solve after 11 ms of set-up
-#: and multigrid 4.1 after 4.8; with 17 x 17 x 17 nodes, 2.6 after 36 and 4.3 after 5. From 193 x 193 multigrid wins.
+#: Largest matrix that a prepared solver factorises. With 65 x 65 nodes, LU takes 1.1 ms per solve and 11 ms for the
+#: set-up, and multigrid takes 4.1 and 4.8 ms; with 17 x 17 x 17 nodes, 2.6 and 36 ms against 4.3 and 5 ms. From 193 x
+#: 193 nodes on, multigrid is faster.
 MAX_FACTORISED_NODES = 4500
 
 
 class LinearSolver:
-    """A differentiable solver that is set up once per matrix and used for any right-hand side.
+    """A differentiable solver that is set up once for a matrix and used for any right-hand side.
 
     Parameters
     ----------
     system : LatticeSystem
         Operator, right-hand side and null space.
     method : Method
-        The method of solution.
+        Method by which the system is solved.
     """
 
     def __init__(self, system: LatticeSystem, method: Method) -> None:
@@ -88,7 +90,7 @@ class LinearSolver:
         return Stacked([set_up(matrix, dtype=A.dtype, device=A.device) for matrix in matrices])
 
     def _regular_matrix(self, sample: int) -> Any:
-        """Assemble the matrix of one sample, made regular by doubling one diagonal entry per floating component."""
+        """Assemble the matrix of one sample; doubling one diagonal entry per floating component makes it regular."""
         matrix = self.operator.to_csr(sample)
         if self.system.components is None:
             return matrix
@@ -107,7 +109,7 @@ class LinearSolver:
 
     @property
     def preconditioner(self) -> LinearOperator:
-        """The approximate inverse, or with "direct" and "transform" the inverse, as a `LinearOperator`."""
+        """The approximate inverse as a `LinearOperator`; with "direct" and "transform", the exact inverse."""
         return self._inverse
 
     # --- solving ------------------------------------------------------------------------------------------------------
@@ -120,17 +122,17 @@ class LinearSolver:
         Parameters
         ----------
         rhs : Tensor (b, x, y, z), optional
-            Right-hand side; that of the system by default.
+            Right-hand side; by default the right-hand side of the system.
         x0 : Tensor (b, x, y, z), optional
             Initial guess; zero by default.
         stop : StoppingCriteria, optional
-            Criteria for ||b - A x||, whose reference is ||b||; the callback is a `Monitor` of `krylov._loop`.
+            Criteria for ||b - A x||, relative to ||b||; the callback is a `Monitor` of `krylov._loop`.
 
         Returns
         -------
         LinearSolution
-            Its x has shape (b, n) and is differentiable with respect to the coefficients of the system and `rhs`. An
-            adjoint solve that does not converge warns.
+            The solution x has shape (b, n) and is differentiable with respect to the coefficients of the system and
+            `rhs`. The backward pass warns if its adjoint solve does not converge.
         """
         rhs = self.system.rhs if rhs is None else rhs
         stop = StoppingCriteria() if stop is None else stop
@@ -191,9 +193,9 @@ def _transform(system: LatticeSystem) -> BoxInverse:
 
 
 def full_multigrid_guess(A: LatticeOperator, M: Cycle, b: Tensor, x0: Tensor | None, stop: StoppingCriteria) -> Tensor:
-    """Return the initial guess of full multigrid, which solves for the correction if x0 is given.
+    """Return the initial guess of full multigrid; if x0 is given, full multigrid computes a correction of x0.
 
-    Samples of x0 that have converged stay unchanged, and all of them if `maxiter` is 0.
+    Samples of x0 that have converged stay unchanged; if `maxiter` is 0, all samples stay unchanged.
     """
     if x0 is None:
         return M.full_multigrid(b)
@@ -241,7 +243,7 @@ def _iterate_cycles(
 
 
 class _StoppingTest:
-    """Stopping test by residual norms, for the methods that do not run in the Krylov loop."""
+    """Stopping test by residual norms, for methods that do not run in the Krylov loop."""
 
     def __init__(self, A: LatticeOperator, b: Tensor, stop: StoppingCriteria) -> None:
         assert A.norm_upper is not None
@@ -262,9 +264,9 @@ class _StoppingTest:
         return torch.isfinite(residual_norm) & (residual_norm <= torch.maximum(self.tolerance, level))
 
     def must_continue(self, x: Tensor, residual_norm: Tensor, before: Tensor | float = torch.inf) -> Tensor:
-        """Return which samples need another cycle: finite, above the tolerance, and not stagnating.
+        """Return the mask of samples that need another cycle: finite, above the tolerance, and not stagnating.
 
-        `before` holds the residual norms one cycle ago. Stagnation is tested only below 10 eps ||A|| ||x||.
+        `before` contains the residual norms before the last cycle. Stagnation is tested only below 10 eps ||A|| ||x||.
         """
         stagnates = (residual_norm > STAGNATION * before) & (residual_norm <= self._norm_level(x))
         return torch.isfinite(residual_norm) & ~self.reached(x, residual_norm) & ~stagnates

@@ -27,19 +27,19 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Multigrid:
-    """Geometric multigrid.
+    """Solve by geometric multigrid.
 
     Parameters
     ----------
     cycle : {"full", "V"}, default "full"
-        "full": full multigrid computes or corrects the initial guess, V-cycles follow. "V": V-cycles only.
+        "full": full multigrid computes or corrects the initial guess, and V-cycles follow. "V": V-cycles only.
     sweeps : int, default 3
-        Smoothing steps before and after each coarse correction.
+        Number of smoothing steps before and after each coarse correction.
     accelerate : bool, default True
-        Use the cycle to precondition conjugate gradients; otherwise iterate cycles alone.
+        If True, the cycle preconditions conjugate gradients; if False, cycles are iterated without acceleration.
     precision : {"auto", "double"}, default "auto"
-        "auto": single-precision cycles inside double-precision iterations, which reach the same residuals, unless the
-        coefficient jumps by more than 1e5 or the grid is small. "double": cycles in the precision of the problem.
+        "auto": cycles in single precision inside iterations in double precision, which reach the same residuals, unless
+        the coefficient jumps by more than 1e5 or the grid is small. "double": cycles in the precision of the problem.
     """
 
     cycle: Literal["full", "V"] = "full"
@@ -55,14 +55,14 @@ class Multigrid:
 
 @dataclass(frozen=True)
 class Algebraic:
-    """Conjugate gradients preconditioned by a PyAMG hierarchy, which torch applies to one sample at a time.
+    """Solve by conjugate gradients, preconditioned by a PyAMG hierarchy; each sample has its own hierarchy.
 
     Parameters
     ----------
     kind : {"ruge-stuben", "smoothed-aggregation"}, default "ruge-stuben"
-        How the hierarchy is built.
+        Coarsening method of PyAMG.
     sweeps : int, default 2
-        Smoothing steps before and after each coarse correction.
+        Number of smoothing steps before and after each coarse correction.
     """
 
     kind: Literal["ruge-stuben", "smoothed-aggregation"] = "ruge-stuben"
@@ -75,36 +75,36 @@ class Algebraic:
 
 @dataclass(frozen=True)
 class ConjugateGradients:
-    """Conjugate gradients with Jacobi preconditioning."""
+    """Solve by conjugate gradients with Jacobi preconditioning."""
 
 
 @dataclass(frozen=True)
 class Direct:
-    """Sparse LU factorisation by scipy, on the CPU, one sample at a time."""
+    """Solve by the sparse LU factorisation of scipy, on the CPU, one sample after the other."""
 
 
 @dataclass(frozen=True)
 class Transform:
-    """Fast sine, cosine and Fourier transforms, for constant coefficients on a box."""
+    """Solve by fast sine, cosine and Fourier transforms, for constant coefficients on a box."""
 
 
 @dataclass(frozen=True)
 class Automatic:
-    """Fast transforms if they apply, otherwise geometric multigrid, or LU factors of a small matrix used many times.
+    """Choose fast transforms if they apply, otherwise geometric multigrid, or LU for a small matrix that is reused.
 
     Parameters
     ----------
     otherwise : Multigrid
-        The method without fast transforms.
+        The method if fast transforms do not apply.
     reused : bool
-        Whether the set-up pays for many right-hand sides, so that small matrices are factorised.
+        Whether many right-hand sides are expected. Then small matrices are factorised.
     """
 
     otherwise: Multigrid = Multigrid()
     reused: bool = False
 
 
-#: Any method for a lattice system.
+#: Any method that solves a lattice system.
 Method = Automatic | Transform | Multigrid | Algebraic | ConjugateGradients | Direct
 
 #: Methods by name.
@@ -119,12 +119,12 @@ NAMED_METHODS: dict[str, Method] = {
 
 
 def as_method(method: str | Method) -> Method:
-    """Return the method with a given name; methods are returned unchanged.
+    """Return the method with the given name; a method is returned unchanged.
 
     Raises
     ------
     InputError
-        If the name is unknown, or if `method` is a preconditioner or network, which belong in `sb.cg`.
+        If the name is unknown, or `method` is a preconditioner or a network, which are arguments of `sb.cg`.
     """
     if isinstance(method, Method):
         return method
@@ -135,9 +135,7 @@ def as_method(method: str | Method) -> Method:
         raise InputError(f"method is a {kind}; pass the result of its as_preconditioner(problem) to sb.cg as M.")
     if not isinstance(method, str) or method not in NAMED_METHODS:
         choices = ", ".join(map(repr, NAMED_METHODS))
-        raise InputError(
-            f"unknown method {method!r}; the choices are {choices}, or an object such as sb.Multigrid(cycle='V')."
-        )
+        raise InputError(f"method is {method!r}; choose from {choices}, or an object such as sb.Multigrid(cycle='V').")
     return NAMED_METHODS[method]
 
 

@@ -39,8 +39,9 @@ def solve(
         conjugate gradients with Jacobi preconditioning. "algebraic": conjugate gradients preconditioned by algebraic
         multigrid (PyAMG). "direct": sparse LU (scipy). Or an object such as `sb.Multigrid(cycle="V")`.
     rtol, atol : float
-        Stop when ||b - A x|| <= max(rtol ||b||, atol), where b includes the boundary values, or at the round-off level
-        10 eps || |A| |x| + |b| ||. The default of `rtol` is 1e-8 in float64 and 1e-5 in float32.
+        Stop when ||b - A x|| <= max(rtol ||b||, atol), where A x = b are the discrete equations including the boundary
+        values, or at the round-off level 10 eps || |A| |x| + |b| ||. The default of `rtol` is 1e-8 in float64 and 1e-5
+        in float32.
     maxiter : int, optional
         Maximum number of iterations; by default 500 with multigrid, ten times the number of nodes otherwise.
     x0 : array (batch..., nodes), Solution or model, optional
@@ -48,22 +49,22 @@ def solve(
         `sb.MgNO`, or any torch network with cell fields as input channels (see `sb.training.predict`); zero
         by default. A poor guess costs iterations, never accuracy.
     error : float, optional
-        Stop once the guaranteed relative energy error (the certificate's `relative_upper`) is at most this value. Use
-        it instead of `rtol` and `atol`.
+        Stop once the guaranteed relative energy error, `relative_upper` of the certificate, is at most this value. Give
+        either `error`, or `rtol` and `atol`.
     certify : bool, default False
-        Compute `solution.certificate`; implied by `error`.
+        Whether to compute `solution.certificate`; implied by `error`.
     flux : tuple of Tensor, optional
-        Equilibrated flux for the certificate, such as an earlier `certificate.flux`; computed by default. Needs
+        Equilibrated flux for the certificate, such as `flux` of an earlier certificate; computed by default. Requires
         `certify` or `error`.
     callback : callable, optional
-        Called with a `Progress` after each iteration, once by "direct"; iteration stops if it returns True.
+        Called with a `Progress` after each iteration (with "direct", once); the iteration stops if it returns True.
     throw : bool, default False
         Raise `ConvergenceError` instead of warning if the tolerance is not reached.
 
     Returns
     -------
     Solution
-        `values` is differentiable with respect to every field of the problem with `requires_grad` (implicit adjoint).
+        The solution. `values` is differentiable with respect to every field of the problem that requires gradients.
 
     Raises
     ------
@@ -74,8 +75,9 @@ def solve(
 
     Notes
     -----
-    The discretisation is multilinear elements with the trapezoidal rule (a stencil of 2 d + 1 points). On every
-    connected part of the domain without Dirichlet or Robin sides and without reaction, the solution has mean zero.
+    The discretisation uses multilinear elements with the trapezoidal rule, which is a stencil of 2 d + 1 points in d
+    dimensions. On every connected part of the domain without Dirichlet or Robin sides and without reaction, the
+    solution has mean zero.
 
     Examples
     --------
@@ -93,15 +95,16 @@ def solve(
 
 
 def prepare(problem: Diffusion, *, method: str | Method = "auto") -> Solver:
-    """Set up a solver once, to solve with many right-hand sides or to use as a preconditioner.
+    """Set up a solver once, for many right-hand sides or for use as a preconditioner.
 
     Parameters
     ----------
     problem : Diffusion
-        Coefficient, reaction, boundary conditions and solids; its source is the default of `Solver.solve`.
+        Problem that defines coefficient, reaction, boundary conditions and solids. Its source is the default of
+        `Solver.solve`.
     method : str or Method, default "auto"
         As in `solve`, except that "auto" factorises matrices of up to 4,500 nodes in float64 on the CPU ("direct")
-        where `solve` uses multigrid, because many right-hand sides pay for the set-up.
+        where `solve` uses multigrid, since the longer set-up pays off for many right-hand sides.
 
     Returns
     -------

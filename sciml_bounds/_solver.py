@@ -32,7 +32,7 @@ from sciml_bounds.stopping import StoppingCriteria
 __all__ = ["ProgressCallback", "SolveOptions", "Solver"]
 
 
-#: Called after each iteration; returning True stops.
+#: Called after each iteration; the iteration stops if it returns True.
 ProgressCallback = Callable[[Progress], bool | None]
 
 
@@ -57,13 +57,15 @@ class SolveOptions:
     def check(self, dtype: torch.dtype) -> None:
         """Raise `InputError` unless the options are valid and fit together, for a problem in `dtype`."""
         if self.error is not None and not self.error > 0:
-            raise InputError(f"error={self.error} must be positive: it is the relative energy error to reach.")
+            raise InputError(
+                f"error={self.error} is not positive; give the relative energy error to reach, for example 0.01."
+            )
         if self.error is not None and (self.rtol is not None or self.atol > 0):
             raise InputError(
-                "error cannot be combined with rtol or atol, another stopping rule; give only one of them."
+                "error cannot be combined with rtol or atol, which are other stopping criteria; give only one of them."
             )
         if self.flux is not None and not self.certifies:
-            raise InputError("flux is used only for a certificate; add certify=True or error=.")
+            raise InputError("flux is used only for a certificate; add certify=True or error=..., or leave out flux.")
         require_callback(self.callback)
         if self.maxiter is not None:
             require_count(self.maxiter, "maxiter", 0)
@@ -71,14 +73,14 @@ class SolveOptions:
 
 
 class Solver:
-    """A solver whose set-up (multigrid hierarchy or factors) is reused for every right-hand side.
+    """A solver whose set-up (a multigrid hierarchy or factors) is reused for every right-hand side.
 
     Attributes
     ----------
     problem : Diffusion
-        The problem it was prepared for.
+        The problem for which the solver was prepared.
     method : Method
-        The method of solution.
+        Method by which the equations are solved.
     setup_seconds : float
         Wall-clock time of the set-up.
     """
@@ -96,7 +98,7 @@ class Solver:
 
     @property
     def operator(self) -> LatticeOperator:
-        """Matrix of the discrete equations, acting on flat node vectors (batch, nodes); `.to_csr()` assembles it."""
+        """Matrix of the discrete equations, for flat node vectors (batch, nodes); `.to_csr()` assembles the matrix."""
         return self._linear.operator
 
     @property
@@ -110,14 +112,14 @@ class Solver:
 
     @cached_property
     def mass(self) -> LinearOperator:
-        """Mass matrix of the nodes, diagonal by the trapezoidal rule; it acts on node fields (batch..., nodes).
+        """Mass matrix of the nodes for node fields (batch..., nodes), which the trapezoidal rule makes diagonal.
 
-        A reaction c that is constant adds c times this matrix to `operator` at the nodes that are unknown.
+        A constant reaction c adds c times this matrix to `operator`, at the nodes whose values are unknown.
         """
         return Diagonal(nodal_volumes(self.problem).flatten(1))
 
     def as_preconditioner(self) -> LinearOperator:
-        """Return an approximate inverse of `operator`, such as one multigrid cycle; `.to_scipy()` suits scipy."""
+        """Return an approximate inverse of `operator`, such as one multigrid cycle; its `.to_scipy()` suits scipy."""
         return self._linear.preconditioner
 
     def update(self, *, coefficient: Any) -> Solver:
@@ -139,23 +141,23 @@ class Solver:
         callback: ProgressCallback | None = None,
         throw: bool = False,
     ) -> Solution:
-        """Solve for another right-hand side, with the arguments of `sb.solve`.
+        """Solve for another right-hand side; the other arguments are those of `sb.solve`.
 
         Parameters
         ----------
         source : float, array (batch..., cells) or callable, optional
-            Source, constant on each cell; that of the problem by default.
+            Source, constant on each cell; by default the source of the problem.
         rhs : array (batch..., nodes), optional
             Nodal load vector, the integrals of a source times the nodal basis functions, such as `solver.mass @ f` for
-            a source with nodal values f. It replaces the source of the problem; with `source` the two add. The terms
-            of the boundary data are added to it, and entries at Dirichlet nodes are ignored.
+            a source with nodal values f. It replaces the source of the problem; if `source` is given too, the two are
+            added. The terms of the boundary data are added, and entries at Dirichlet nodes are ignored.
         x0, rtol, atol, maxiter, error, certify, flux, callback, throw
-            As in `sb.solve`. A certificate needs a source that is constant on each cell, and so excludes `rhs`.
+            As in `sb.solve`. A certificate requires a source that is constant on each cell, so it excludes `rhs`.
 
         Returns
         -------
         Solution
-            Differentiable with respect to `source` and `rhs`, too.
+            The solution, differentiable also with respect to `source` and `rhs`.
 
         Examples
         --------
@@ -175,14 +177,14 @@ class Solver:
         )  # fmt: skip
         if rhs is not None and options.certifies:
             raise InputError(
-                "a certificate is for a source that is constant on each cell, but rhs is nodal; solve without certify= "
-                "and error=, or pass the source as source=."
+                "a certificate requires a source that is constant on each cell, but rhs is nodal; leave out certify "
+                "and error, or give the source as source=."
             )
         solver = self if source is None else self._with_source(source)
         return (solver if rhs is None else solver._with_load(rhs, add=source is not None))._run(options)
 
     def _run(self, options: SolveOptions) -> Solution:
-        """Solve once, as `sb.solve` and `solve` do."""
+        """Solve once, for `sb.solve` and `Solver.solve`."""
         options.check(self.problem.dtype)
         error = options.error
         start = time.perf_counter() - self.setup_seconds
@@ -214,7 +216,7 @@ class Solver:
         return other
 
     def _with_load(self, rhs: Any, *, add: bool) -> Solver:
-        """Return the solver for a nodal load in place of, or in addition to, that of the source."""
+        """Return the solver for a nodal load, which replaces the load of the source or (with `add`) is added to it."""
         load = read_load(self.problem, rhs)
         dim = self.problem.grid.dim
         other = copy.copy(self._with_batch(load.shape[: load.ndim - dim]))
@@ -228,7 +230,7 @@ class Solver:
         return other
 
     def _with_batch(self, batch_shape: torch.Size) -> Solver:
-        """Return the solver for the problem with a wider batch, with a graph of its own if there are gradients."""
+        """Return the solver for the problem with a wider batch; with gradients, it has its own autograd graph."""
         problem = self.problem.broadcast(batch_shape)
         sides = self._boundary_load
         if self._linear.system.operator.requires_grad or sides.requires_grad:
@@ -261,7 +263,7 @@ class Solver:
             nodes = problem.samples(field.expand(shape))
         except RuntimeError:
             raise InputError(
-                f"{name} has shape {tuple(field.shape)}, but nodal values of this problem have shape {shape}."
+                f"{name} has shape {tuple(field.shape)}; give nodal values of this problem, shape {shape}."
             ) from None
         free = problem.free_nodes
         guess = torch.where(free, nodes, 0.0).reshape(-1, *self.operator.lattice)
@@ -269,7 +271,7 @@ class Solver:
         return self._scaled(guess) if predicted else guess
 
     def _scaled(self, guess: Tensor) -> Tensor:
-        """Scale a guess to the least energy error, which never exceeds that of the zero guess."""
+        """Scale a guess to the least energy error, which is at most the energy error of the zero guess."""
         flat = guess.reshape(-1, self.operator.shape[0]).expand(max(len(guess), self.operator.batch), -1).contiguous()
         energy = self.operator.energy_into(flat, torch.empty_like(flat))
         load = (self.rhs * flat).sum(1)
@@ -278,12 +280,12 @@ class Solver:
         return (factor.unsqueeze(1) * flat).view(-1, *self.operator.lattice)
 
     def _values(self, linear: LinearSolution) -> Tensor:
-        """Combine unknowns and Dirichlet values, shape (batch..., nodes)."""
+        """Return nodal values (batch..., nodes), combined from the unknowns and the Dirichlet values."""
         return _nodal_values(self.problem, linear.x)
 
 
 def _prediction(model: Any, problem: Diffusion) -> Any:
-    """Return the prediction of a model, in the precision of the problem if it is floating-point."""
+    """Return the prediction of a model, converted to the dtype of the problem if it has a floating-point dtype."""
     with torch.no_grad():
         problem = problem.detach()
         predicted = predict(model, problem) if isinstance(model, torch.nn.Module) else model.predict(problem)

@@ -1,7 +1,7 @@
 """Validation of user input and its conversion to `torch.Tensor`.
 
-Accepted are tensors, numpy arrays, xarray objects, nested lists and Python numbers. Floating-point tensors and arrays
-keep their dtype, and tensors keep their device; Python numbers and lists adopt those of the other inputs.
+Tensors, numpy arrays, xarray objects, nested lists and Python numbers are accepted. Floating-point tensors and arrays
+keep their dtype, and tensors keep their device; Python numbers and lists get the dtype and device of the other inputs.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ def to_tensor(value: Any, name: str) -> Tensor:
     Raises
     ------
     InputError
-        If the value is not numeric, is beyond double precision, is a nested tensor, or has an integer, complex or
+        If the value is not numeric, too large for double precision, a nested tensor, or has an integer, complex or
         half-precision dtype.
     """
     if isinstance(value, bool | np.bool_):
-        raise InputError(f"{name} is {bool(value)}; it must be a number or an array of numbers.")
+        raise InputError(f"{name} is {bool(value)}; give a number or an array of numbers.")
     if isinstance(value, int | float):
         return torch.tensor(_plain_number(value, name), dtype=torch.float64)
     if not isinstance(value, Tensor):
@@ -78,7 +78,7 @@ def to_mask(value: Any, name: str) -> Tensor:
     given = value if isinstance(value, Tensor) else _read_array(value, name)
     dtype = str(given.dtype).removeprefix("torch.")
     if dtype != "bool":
-        raise InputError(f"{name} has dtype {dtype}; it must be boolean, for example {name} > 0.")
+        raise InputError(f"{name} has dtype {dtype}; give a boolean array, for example {name} > 0.")
     tensor = given if isinstance(given, Tensor) else _as_torch(given)
     _require_one_shape(tensor, name)
     _require_dense(tensor, name)
@@ -90,12 +90,14 @@ def _plain_number(value: float, name: str) -> float:
     try:
         return float(value)
     except OverflowError:
-        raise InputError(f"{name} exceeds the range of double precision; choose other units.") from None
+        raise InputError(f"{name} is too large for double precision; choose other units.") from None
 
 
 def _require_one_shape(tensor: Tensor, name: str) -> None:
     if tensor.is_nested:
-        raise InputError(f"{name} is a nested tensor, whose samples differ in shape; pass the samples one by one.")
+        raise InputError(
+            f"{name} is a nested tensor, whose samples differ in shape; pass the samples one after the other."
+        )
 
 
 def _require_dense(tensor: Tensor, name: str) -> None:
@@ -119,12 +121,12 @@ def _read_array(value: Any, name: str) -> np.ndarray[Any, Any]:
         array = np.asarray(value)
     except (TypeError, ValueError) as error:
         reason = str(error).rstrip(".")
-        raise InputError(f"{name} cannot be read as an array of numbers ({kind}): {reason}.") from None
+        raise InputError(f"{name} cannot be converted to an array of numbers ({kind}): {reason}.") from None
     except RuntimeError:  # numpy cannot read tensors that require gradients
         raise InputError(f"{name} is a {kind} of tensors that require gradients; use torch.stack first.") from None
     if array.dtype.kind not in "biufc":
         remedy = "load the file first" if isinstance(value, str | PathLike) else "pass a number or an array"
-        raise InputError(f"{name} cannot be read as an array of numbers ({kind}, dtype {array.dtype}); {remedy}.")
+        raise InputError(f"{name} cannot be converted to an array of numbers ({kind}, dtype {array.dtype}); {remedy}.")
     return array
 
 
@@ -149,12 +151,12 @@ def _as_torch(array: np.ndarray[Any, Any]) -> Tensor:
 
 def _wrong_dtype(name: str, dtype: str, remedy: str) -> str:
     if dtype.startswith("complex"):
-        return f"{name} has dtype {dtype} but must be real; pass real and imaginary parts as float32 or float64."
+        return f"{name} has dtype {dtype}, but must be real; pass the real and imaginary parts as float32 or float64."
     return f"{name} has dtype {dtype}; convert it to float32 or float64, for example with {remedy}."
 
 
 def _is_weak(value: Any) -> bool:
-    """Return whether a value has no dtype of its own (Python numbers, lists, callables) and adopts another's."""
+    """Return whether a value (Python number, list, callable) has no dtype of its own and gets the dtype of others."""
     return value is None or isinstance(value, int | float | list | tuple) or (callable(value) and not _has_dtype(value))
 
 
@@ -165,8 +167,8 @@ def _has_dtype(value: Any) -> bool:
 def common_dtype_and_device(values: Iterable[tuple[str, Any]]) -> tuple[torch.dtype, torch.device]:
     """Return the common dtype and device of named inputs.
 
-    The dtype is the widest floating-point dtype of the arrays, float64 if there are none. The device is that of the
-    tensors, the CPU if there are none.
+    The dtype is the widest floating-point dtype of the arrays, or float64 if there are no arrays. The device is the
+    device of the tensors, or the CPU if there are no tensors.
 
     Raises
     ------
@@ -183,8 +185,8 @@ def common_dtype_and_device(values: Iterable[tuple[str, Any]]) -> tuple[torch.dt
         if isinstance(value, Tensor):
             if device is not None and device[1] != value.device:
                 raise InputError(
-                    f"{device[0]} is on device {device[1]} and {name} on {value.device}; "
-                    f"move one of them, for example with .to('{device[1]}')."
+                    f"{device[0]} is on device {device[1]}, but {name} is on {value.device}; move {name}, for example "
+                    f"with .to('{device[1]}')."
                 )
             device = (name, value.device)
     return dtype or torch.float64, device[1] if device else torch.device("cpu")
@@ -208,7 +210,7 @@ def convert(value: Any, name: str, dtype: torch.dtype, device: torch.device) -> 
 def binary_scales(x: Tensor) -> Tensor:
     """Return, for each row of a real x (b, n), the power of two not above its largest absolute entry, shape (b, 1).
 
-    Dividing by it brings that entry into [1, 2) without rounding, so that the squares of the row neither over- nor
+    Dividing the row by it brings this entry into [1, 2) without rounding, so that squares neither overflow nor
     underflow. The scale is 1 for a row of zeros and NaN for a row that is not finite.
     """
     size = x.detach().abs().amax(1, keepdim=True)
@@ -223,23 +225,23 @@ def require_count(value: Any, name: str, least: Literal[0, 1]) -> None:
     Raises
     ------
     InputError
-        If it is a bool, not an integer, or below `least`.
+        If the value is a bool, not an integer, or below `least`.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise InputError(f"{name} is {value!r}; it must be {'a positive' if least else 'a non-negative'} integer.")
+        raise InputError(f"{name} is {value!r}; give {'a positive' if least else 'a non-negative'} integer.")
 
 
 def require_seed(value: Any) -> int:
-    """Return a seed as a Python integer, as torch generators do not take numpy integers.
+    """Return a seed as a Python integer, because torch generators do not accept numpy integers.
 
     Raises
     ------
     InputError
-        If it is not an integer from 0 to 2^64 - 1.
+        If the seed is not an integer from 0 to 2^64 - 1.
     """
     require_count(value, "seed", 0)
     if value >= 2**64:
-        raise InputError(f"seed is {value}; it must be below 2**64.")
+        raise InputError(f"seed is {value}; give an integer below 2**64.")
     return int(value)
 
 
@@ -273,7 +275,7 @@ def require_number(value: Any, name: str, *, positive: bool = False, least: floa
     except OverflowError:  # an integer beyond double precision
         number = math.inf
     if not math.isfinite(number) or (positive and number <= 0):
-        raise InputError(f"{name} is {value!r}; it must be a {'positive' if positive else 'finite'} number.")
+        raise InputError(f"{name} is {value!r}; give a {'positive' if positive else 'finite'} number.")
     if least is not None and number < least:
         bound = "not be negative" if least == 0 else f"be at least {least:g}"
         raise InputError(f"{name} is {value!r}; it must {bound}.")
@@ -295,7 +297,7 @@ def require_fraction(value: Any, name: str) -> float:
 
 
 def check_device(name: torch.device | str) -> torch.device:
-    """Return the device of a name: the CPU, a CUDA device, or another accelerator with double precision.
+    """Return the device with this name: the CPU, a CUDA device, or another accelerator with double precision.
 
     Raises
     ------
@@ -317,7 +319,7 @@ def check_device(name: torch.device | str) -> torch.device:
 
 
 def _is_accelerator(device: torch.device) -> bool:
-    """Return whether torch finds an accelerator of this type; Apple's (mps) lack double precision and do not count."""
+    """Return whether torch finds an accelerator of this type with double precision, which Apple's (mps) lack."""
     found = torch.accelerator.current_accelerator()
     return found is not None and found.type == device.type != "mps"
 
@@ -340,14 +342,14 @@ def require_callback(value: Any, name: str = "callback") -> None:
     Raises
     ------
     InputError
-        If it is neither.
+        If the value is neither callable nor None.
     """
     if value is not None and not callable(value):
-        raise InputError(f"{name} is {value!r}; it must be a function or None.")
+        raise InputError(f"{name} is {value!r}; give a function or None.")
 
 
 def require_finite(tensor: Tensor, name: str) -> None:
-    """Raise unless every entry is finite; the message gives the index of the first that is not.
+    """Raise unless every entry is finite; the message gives the index of the first entry that is not finite.
 
     Raises
     ------
@@ -360,7 +362,7 @@ def require_finite(tensor: Tensor, name: str) -> None:
     finite = torch.isfinite(tensor.detach())
     if not bool(finite.all()):
         if tensor.ndim == 0:
-            raise InputError(f"{name} is {tensor.item()}; it must be finite.")
+            raise InputError(f"{name} is {tensor.item()}; give a finite number.")
         where = tuple(int(i) for i in torch.nonzero(~finite)[0])
         count = int((~finite).sum())
         if count == 1:

@@ -1,7 +1,7 @@
 """Exceptions and warnings of the package.
 
-Every exception is a `ValueError` (invalid input) or a `RuntimeError` (valid input, failed computation), so code that
-catches the built-in classes also catches these.
+Every exception is a `ValueError` (invalid input) or a `RuntimeError` (valid input, but the computation failed), so code
+that catches the built-in classes also catches these exceptions.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ class InputError(ValueError):
 
 
 class ConvergenceError(RuntimeError):
-    """An iteration ended without reaching its tolerance, and the caller asked for an error in this case."""
+    """An iteration ended without reaching its tolerance, and the caller requested an error in this case."""
 
 
 class TrainingError(ConvergenceError):
-    """A training run cannot continue; the message says where it stopped, which files are kept, and the remedy."""
+    """A training run cannot continue; the message states where it stopped, which files are kept, and the remedy."""
 
 
 class MissingExtraError(RuntimeError):
@@ -26,4 +26,4 @@ class MissingExtraError(RuntimeError):
 
 
 class ConvergenceWarning(UserWarning):
-    """An iteration ended without reaching its tolerance; the result contains the residual reached."""
+    """An iteration ended without reaching its tolerance; the result contains the last residual."""

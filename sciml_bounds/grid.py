@@ -1,8 +1,8 @@
-"""Grids of box cells, and boundary conditions on their sides.
+"""Grids of equal cells on boxes, and boundary conditions on their sides.
 
-The axes of a grid are x, y, z in this order ('ij' indexing). Side `x0` is where x is smallest, `x1` where it is
-largest. Along an axis with `n` cells a node field has `n + 1` values (`n` if the axis is periodic), a cell field `n`,
-and a face field `n + 1` along the axis normal to its faces.
+The axes of a grid are x, y, z in this order ('ij' indexing). Side `x0` is where x is smallest, and `x1` where x is
+largest. Along an axis with `n` cells, a node field has `n + 1` values (`n` if the axis is periodic), and a cell field
+has `n`. A face field has `n + 1` values along the axis normal to its faces.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["AXES", "Boundary", "Box", "Dirichlet", "Grid", "Neumann", "Periodic"
 #: The names of the axes, in the order of the array dimensions.
 AXES = "xyz"
 
-#: Allowed range of spacings: outside of it squares and volumes, and so the bounds, under- or overflow.
+#: Allowed range of spacings; outside of it, squares and volumes (and so the bounds) would overflow or underflow.
 _SPACINGS = (1e-100, 1e100)
 
 
@@ -45,7 +45,7 @@ class Grid:
     ------
     InputError
         If an axis has fewer than two cells, a length is not positive, a spacing is not between 1e-100 and 1e100,
-        `lengths` or `origin` do not have one entry per axis, or two integers, as in `Grid(4, 2)`, are ambiguous.
+        `lengths` or `origin` do not have one entry per axis, or the call is ambiguous, as in `Grid(4, 2)`.
 
     Examples
     --------
@@ -74,21 +74,25 @@ class Grid:
                 f"Grid({shape}, lengths=({lengths},)) for one axis of length {lengths}."
             )
         if not 1 <= len(cells) <= 3:
-            raise InputError(f"a grid must have one, two or three axes, but shape={tuple(cells)} has {len(cells)}.")
+            raise InputError(
+                f"a grid has one, two or three axes, but shape={tuple(cells)} has {len(cells)}; give 1 to 3 numbers."
+            )
         for axis, n in zip(AXES, cells):
             if n < 2:
-                raise InputError(f"axis {axis} has {n} {'cell' if n == 1 else 'cells'}; each axis needs at least 2.")
+                raise InputError(
+                    f"axis {axis} has {n} {'cell' if n == 1 else 'cells'}; give each axis at least 2 cells."
+                )
         object.__setattr__(self, "shape", cells)
         object.__setattr__(self, "lengths", axis_numbers(1.0 if lengths is None else lengths, len(cells), "lengths"))
         object.__setattr__(self, "origin", axis_numbers(0.0 if origin is None else origin, len(cells), "origin"))
         for axis, length in zip(AXES, self.lengths):
             if length <= 0:
-                raise InputError(f"the length of axis {axis} is {length}; it must be positive.")
+                raise InputError(f"the length of axis {axis} is {length}; give a positive length.")
         for axis, h in zip(AXES, self.spacing):
             if not _SPACINGS[0] <= h <= _SPACINGS[1]:
                 raise InputError(
                     f"the spacing along axis {axis} is {h:g}, outside [{_SPACINGS[0]:g}, {_SPACINGS[1]:g}]; choose "
-                    "units in which it is close to 1."
+                    "units in which the spacing is close to 1."
                 )
 
     @property
@@ -108,7 +112,7 @@ class Grid:
 
     @property
     def box(self) -> Box:
-        """The box that the grid covers."""
+        """Box that the grid covers, an `sb.barron.Box`."""
         return Box(self.lengths, self.origin)
 
     @property
@@ -121,7 +125,7 @@ class Grid:
         return self.cell_volume / self.spacing[axis]
 
     def refine(self, factor: int = 2) -> Grid:
-        """Return the grid that divides every cell into `factor` cells along each axis."""
+        """Return the grid in which every cell is divided into `factor` cells along each axis."""
         require_count(factor, "the refinement factor", 1)
         return Grid(tuple(n * factor for n in self.shape), self.lengths, self.origin)
 
@@ -143,7 +147,7 @@ class Box:
     Parameters
     ----------
     lengths : float or sequence of float
-        Side length along each axis. A single number means one dimension.
+        Side length along each axis. One number gives a box in one dimension.
     origin : float or sequence of float, optional
         Coordinates of the corner where every coordinate is smallest; 0 by default.
 
@@ -172,7 +176,7 @@ class Box:
         object.__setattr__(self, "origin", axis_numbers(0.0 if origin is None else origin, len(entries), "origin"))
         for axis, length in enumerate(self.lengths):
             if length <= 0:
-                raise InputError(f"the length of axis {axis} of the box is {length}; it must be positive.")
+                raise InputError(f"the length of axis {axis} of the box is {length}; give a positive length.")
 
     @property
     def dim(self) -> int:
@@ -185,7 +189,7 @@ class Box:
         return math.prod(self.lengths)
 
     def points(self, unit: Tensor) -> Tensor:
-        """Map points of the unit cube, shape (..., dim), to the box.
+        """Map points of the unit cube, shape (..., dim), to the box by scaling and translation.
 
         Raises
         ------
@@ -195,14 +199,14 @@ class Box:
         unit = to_tensor(unit, "the points")
         if unit.ndim == 0 or unit.shape[-1] != self.dim:
             shape = tuple(unit.shape)
-            raise InputError(f"the points have shape {shape}; they need {self.dim} coordinates along the last axis.")
+            raise InputError(f"the points have shape {shape}; give {self.dim} coordinates along the last axis.")
         lengths, origin = (unit.new_tensor(numbers) for numbers in (self.lengths, self.origin))
         return origin + lengths * unit
 
 
 @dataclass(frozen=True)
 class Dirichlet:
-    """Prescribed values u = value; an array over nodes stands for its multilinear interpolant.
+    """Prescribed values u = value; an array over nodes represents its multilinear interpolant.
 
     Parameters
     ----------
@@ -228,14 +232,14 @@ class Neumann:
 
 @dataclass(frozen=True)
 class Robin:
-    """Exchange with the outside, a du/dn + alpha u = g; n is the outward normal, alpha and g are constant on each face.
+    """Robin condition a du/dn + alpha u = g with the outward normal n; alpha and g are constant on each face.
 
     Parameters
     ----------
     alpha : float, array or callable
         Exchange coefficient, not negative.
     g : float, array or callable
-        Right-hand side: alpha times the value outside.
+        Right-hand side, for example alpha times the value of u outside.
     """
 
     alpha: Any
@@ -244,7 +248,7 @@ class Robin:
 
 @dataclass(frozen=True)
 class Periodic:
-    """The two sides of an axis are identified; both must be declared periodic."""
+    """The two sides of an axis are identified; both sides must be declared periodic."""
 
 
 #: Boundary condition on one side.
@@ -252,7 +256,7 @@ Boundary = Dirichlet | Neumann | Robin | Periodic
 
 
 def side_axis(side: str) -> tuple[int, int]:
-    """Split a side name such as "y1" into the number of its axis and its end (0 or 1)."""
+    """Return the index of the axis and the end (0 or 1) of a side, given its name such as "y1"."""
     return AXES.index(side[0]), int(side[1])
 
 
@@ -265,7 +269,7 @@ def _integers(shape: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def axis_numbers(value: Any, count: int, name: str) -> tuple[float, ...]:
-    """Read one finite number per axis; a single number is repeated for all `count` axes.
+    """Return one finite number per axis; a single number is repeated for all `count` axes.
 
     Raises
     ------
@@ -275,14 +279,16 @@ def axis_numbers(value: Any, count: int, name: str) -> tuple[float, ...]:
     entries = tuple(_double(v) for v in _numbers(value, count, f"{name} must be a number or one number per axis"))
     if len(entries) != count:
         given = "1 entry" if len(entries) == 1 else f"{len(entries)} entries"
-        raise InputError(f"{name} has {given}, but there {'is 1 axis' if count == 1 else f'are {count} axes'}.")
+        raise InputError(
+            f"{name} has {given}, but there {'is 1 axis' if count == 1 else f'are {count} axes'}; give one per axis."
+        )
     if not all(math.isfinite(v) for v in entries):
-        raise InputError(f"{name} must be finite, but is {entries}; replace NaN and infinity.")
+        raise InputError(f"{name} is {entries}; replace NaN and infinity by finite numbers.")
     return entries
 
 
 def _numbers(value: Any, count: int, words: str) -> tuple[float, ...]:
-    """Read the numbers of a sequence or of a one-dimensional array; a single number is repeated `count` times."""
+    """Return the numbers of a sequence or one-dimensional array; a single number is repeated `count` times."""
     plain = _plain(value)
     entries = tuple(map(_plain, plain)) if isinstance(plain, list | tuple | range) else (plain,) * count
     if not all(isinstance(v, Real) and not isinstance(v, bool) for v in entries):

@@ -46,7 +46,7 @@ def _free_memory() -> int | None:
 
 
 def _container_memory() -> int | None:
-    """Return the bytes left by the memory limit of the container (control group v2); None without a limit."""
+    """Return how many bytes the memory limit of the container (control group v2) leaves; None without a limit."""
     group = Path("/sys/fs/cgroup")
     try:
         return int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_field", "indicator_colours", "new_figure", "plot_certificate", "plot_convergence", "plot_solution"]
 
-#: Smallest indicator of the colour scale, relative to the largest.
+#: Smallest indicator on the colour scale, relative to the largest indicator.
 INDICATOR_RANGE = 1e-3
-#: Boxes with a larger ratio of side lengths are not drawn to scale, as they would be too thin to read.
+#: Largest ratio of side lengths for drawing to scale; longer boxes would be too thin to read.
 MAX_ASPECT_RATIO = 4.0
 
 
@@ -51,8 +51,8 @@ def plot_convergence(histories: Mapping[str, Sequence[tuple[float, float]]], rto
     Parameters
     ----------
     histories : mapping of str to sequence of (float, float)
-        For each method, pairs of seconds and relative residual: of the initial guess and after each iteration. A direct
-        method has one pair, at its end.
+        For each method, pairs of seconds and relative residual: one for the initial guess and one after each iteration.
+        A direct method has one pair, at its end.
     rtol : float
         Requested relative residual, drawn as a line.
     """
@@ -79,7 +79,7 @@ def plot_convergence(histories: Mapping[str, Sequence[tuple[float, float]]], rto
 
 
 def _label_plainly(axes: Axes) -> None:
-    """Label a logarithmic x axis of less than two decades by 0.04 rather than 4 x 10^-2, whose labels would overlap."""
+    """Label a logarithmic x axis of less than two decades by 0.04 instead of 4 x 10^-2, whose labels would overlap."""
     from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 
     first, last = axes.get_xlim()
@@ -91,14 +91,14 @@ def _label_plainly(axes: Axes) -> None:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return a figure that does not need a display."""
+    """Return a figure that needs no display."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained", dpi=130)
 
 
 def indicator_colours(indicators: Tensor) -> LogNorm | None:
-    """Return a logarithmic colour scale up to the largest indicator; None if all are zero."""
+    """Return a logarithmic colour scale that ends at the largest indicator; None if all indicators are zero."""
     from matplotlib.colors import LogNorm
 
     top = float(indicators.max())
@@ -125,20 +125,20 @@ def draw_field(
     grid : Grid
         The grid of the field.
     field : Tensor (batch..., space)
-        The field. Without batch axes it is the field of every sample.
+        The field. A field without batch axes applies to every sample.
     title, colours : str
         Title and colour map.
     nodal : bool
         Whether the field is given at nodes rather than in cells.
     sample : int
-        Number of the sample, in batch order.
+        Index of the sample, in batch order.
     norm : Normalize, optional
-        Colour scale, for panels that share one.
+        Colour scale, if several panels share one.
 
     Returns
     -------
     AxesImage or None
-        The image in 2-D, that of the middle slice in 3-D, and None in 1-D, where a line is drawn.
+        The image in 2-D, the image of the middle slice in 3-D, and None in 1-D, where a line is drawn.
     """
     data = _one_sample(field, grid, sample)
     if grid.dim == 1:
@@ -151,14 +151,14 @@ def draw_field(
 
 
 def _middle_slice(data: Tensor, grid: Grid, *, nodal: bool) -> Tensor:
-    """Return the slice half way along z, or the mean of the two nearest to it."""
+    """Return the slice half way along z, or the mean of the two nearest slices."""
     twice = grid.shape[2] - (0 if nodal else 1)
     low, high = twice // 2, (twice + 1) // 2 % data.shape[2]
     return data[:, :, low] if low == high else (data[:, :, low] + data[:, :, high]) / 2
 
 
 def _one_sample(field: Tensor, grid: Grid, sample: int) -> Tensor:
-    """Return one sample of a field (batch..., space); a field without batch axes is that of every sample."""
+    """Return one sample of a field (batch..., space); a field without batch axes applies to every sample."""
     data = field.detach().cpu().reshape(-1, *field.shape[field.ndim - grid.dim :])
     if len(data) > 1 and not 0 <= sample < len(data):
         raise InputError(f"sample is {sample}, but the batch has {len(data)} samples; use 0 to {len(data) - 1}.")
@@ -189,7 +189,7 @@ def _draw_image(
 
 
 def _pixel_edges(grid: Grid, axis: int, count: int, *, nodal: bool) -> tuple[float, float]:
-    """Return the outer edges of the first and last pixel; a node's pixel extends half a spacing to either side."""
+    """Return the outer edges of the first and last pixel; the pixel of a node extends half a spacing to both sides."""
     h = grid.spacing[axis]
     first = grid.origin[axis] - (h / 2 if nodal else 0.0)
     return first, first + count * h

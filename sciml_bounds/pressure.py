@@ -1,6 +1,6 @@
 """Pressure solvers for incompressible flow, by name or with any preconditioner.
 
-Pass them to `sciml_bounds.evolution.smoke.Smoke(pressure=...)`. The set-up is reused while the solids do not move.
+Use them as `sb.simulation.Smoke(pressure=...)`. The set-up is reused while the solids do not move.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ __all__ = ["METHODS", "Preconditioned", "PressureSolver", "learned_cycle", "lear
 
 @dataclass(frozen=True)
 class Preconditioned:
-    """Conjugate gradients with a preconditioner that is set up for each geometry.
+    """Conjugate gradients with a preconditioner that is set up for each geometry of the fluid.
 
     Parameters
     ----------
     make : callable
-        Function of a `LatticeSystem` that returns the preconditioner, an approximate inverse in any form that `sb.cg`
-        accepts as M. The iteration is flexible unless the preconditioner is known to be linear and symmetric.
+        Function that takes a `LatticeSystem` and returns the preconditioner, an approximate inverse in any form that
+        `sb.cg` accepts as M. Flexible CG is used unless the preconditioner is known to be linear and symmetric.
     memory : int, default 1
-        Number of previous directions to which the flexible iteration makes a new one orthogonal.
+        Number of previous directions that flexible CG keeps; each new direction is made A-orthogonal to them.
 
     Raises
     ------
@@ -59,12 +59,12 @@ class Preconditioned:
             )
         if hasattr(self.make, "as_preconditioner"):
             raise InputError(
-                f"make is a {type(self.make).__name__}; give its method as_preconditioner, without calling it."
+                f"make is a {type(self.make).__name__}; give its method as_preconditioner, without calling the method."
             )
         require_count(self.memory, "memory", 1)
 
 
-#: Part of the norm of a source that may lie outside the range of the operator, as rounding leaves it.
+#: Largest part of the norm of a source that round-off may leave outside the range of the operator.
 IMBALANCE_TOL = 1e-6
 
 
@@ -74,24 +74,24 @@ def _shipped_network(name: str, device: torch.device) -> LearnedDirections:
 
 
 def learned_cycle(system: LatticeSystem) -> LinearOperator:
-    """Return the learned multigrid cycle for a system in two or three dimensions, with the shipped weights."""
+    """Return the learned multigrid cycle for a system in two or three dimensions, with the weights that ship."""
     _require_system(system)
     dim = len(system.operator.offsets)
     if dim == 1:
         raise InputError(
-            "the learned cycle exists for two and three dimensions, but the system has one; use 'multigrid-pcg'."
+            "the learned cycle exists for two and three dimensions, but the system has one; use method 'multigrid-pcg'."
         )
     return _shipped_network(f"cycle{dim}d", system.rhs.device).as_preconditioner(system)
 
 
 def learned_directions(system: LatticeSystem) -> LinearOperator:
-    """Return the preconditioner of the shipped direction network, which is for systems in three dimensions."""
+    """Return the preconditioner of the direction network that ships, for systems in three dimensions."""
     _require_system(system)
     lattice = system.operator.lattice
     if lattice[0] == 1:
         raise InputError(
             f"the weights of 'dcdm' are for three dimensions, but the lattice is {lattice[1]}x{lattice[2]}; use a "
-            "method without weights, or Preconditioned with a network of your own."
+            "method without weights, or sb.simulation.Preconditioned with your own network."
         )
     return _shipped_network("poisson3d-64", system.rhs.device).as_preconditioner(system)
 
@@ -107,7 +107,7 @@ METHODS: dict[str, Method | Preconditioned] = {
 
 
 class PressureSolver:
-    """A solver for pressure systems that sets up again whenever the geometry changes.
+    """A solver for pressure systems, which is set up again whenever the geometry changes.
 
     Parameters
     ----------
@@ -120,14 +120,14 @@ class PressureSolver:
     Raises
     ------
     InputError
-        If the method is unknown. A solve with "dcdm" raises it if the system is not three-dimensional.
+        If the method is unknown; from a solve with "dcdm", if the system is not three-dimensional.
 
     Notes
     -----
-    "dcdm" is flexible conjugate gradients along the direction of the shipped network `poisson3d-64`, the residual and
-    the last two directions (Kaneda et al., ICML 2023). The network was trained in a closed box without solids.
-    "learned-cycle" is conjugate gradients preconditioned by the learned multigrid cycle `cycle2d` or `cycle3d`
-    (`sciml_bounds.krylov._learned_cycle`); like "multigrid-pcg" it starts from full multigrid.
+    "dcdm" is flexible conjugate gradients along three kinds of directions: the output of the network `poisson3d-64`
+    that ships, the residual, and the last two directions (Kaneda et al., ICML 2023). The network was trained in a
+    closed box without solids. "learned-cycle" is conjugate gradients preconditioned by the learned multigrid cycle
+    `cycle2d` or `cycle3d` (`sciml_bounds.krylov._learned_cycle`); like "multigrid-pcg" it starts from full multigrid.
 
     Examples
     --------
@@ -163,14 +163,14 @@ class PressureSolver:
         Returns
         -------
         LinearSolution
-            Its `seconds` include the set-up if the geometry has changed.
+            The solution; its `seconds` include the set-up if the geometry has changed.
 
         Raises
         ------
         InputError
             If the right-hand side or the guess is not finite or does not have the shape of the lattice, `atol` is not
-            positive, the source does not balance on a floating component of the fluid, or the preconditioner does not
-            fit the system.
+            positive, the source on a floating component of the fluid does not sum to zero, or the preconditioner does
+            not fit the system.
         """
         start = time.perf_counter()
         _check_system(system, guess, atol)
@@ -183,7 +183,7 @@ class PressureSolver:
         return replace(solution, seconds=time.perf_counter() - start)
 
     def prepare(self, system: LatticeSystem) -> None:
-        """Set up for the geometry of a system, unless it is that of the previous system."""
+        """Set up the solver for the geometry of a system, unless the previous system has the same geometry."""
         _require_system(system)
         if self._operator is not system.operator:
             self._ready, self._operator = self._set_up(system), system.operator
@@ -213,7 +213,8 @@ class PressureSolver:
 def _require_system(system: LatticeSystem) -> None:
     if not isinstance(system, LatticeSystem):
         raise InputError(
-            f"the system is a {type(system).__name__}; give a LatticeSystem, such as pressure_systems returns."
+            f"the system is a {type(system).__name__}; give a LatticeSystem, for example from the method "
+            "pressure_systems of sb.simulation.Smoke."
         )
 
 
@@ -228,12 +229,12 @@ def _check_system(system: LatticeSystem, guess: Tensor | None, atol: float) -> N
         if field is None:
             continue
         if tuple(field.shape) != (1, *lattice):
-            raise InputError(f"{name} has shape {tuple(field.shape)}; it must have shape {(1, *lattice)}.")
+            raise InputError(f"{name} has shape {tuple(field.shape)}; give shape {(1, *lattice)}.")
         require_finite(field, name)
     outside = float((rhs - system.into_range(rhs)).norm())
     if outside > max(atol, IMBALANCE_TOL * float(rhs.norm())):
         raise InputError(
-            f"the source does not balance on a floating component of the fluid: its part outside the range of the "
+            "the source does not sum to zero on a floating component of the fluid: its part outside the range of the "
             f"operator has norm {outside:.3g}; subtract the mean of the source there, or open a side of the domain."
         )
 
@@ -242,5 +243,7 @@ def _as_pressure_method(method: str | Method | Preconditioned) -> Method | Preco
     if isinstance(method, Method | Preconditioned):
         return method
     if not isinstance(method, str):
-        raise InputError(f"method is a {type(method).__name__}; give a name, a method, or Preconditioned(...).")
+        raise InputError(
+            f"method is a {type(method).__name__}; give a name, a method, or sb.simulation.Preconditioned(...)."
+        )
     return METHODS[require_choice(method, "method", METHODS)]

@@ -47,7 +47,7 @@ class Reason(StrEnum):
     SADDLE = "stationary, but not a minimum"
 
     def __repr__(self) -> str:
-        """Return the quoted value, so that the tuple of reasons of a batch is readable."""
+        """Return the quoted value, so that the reasons of a batch can be read when printed."""
         return repr(self.value)
 
     @property
@@ -58,19 +58,21 @@ class Reason(StrEnum):
 
 _ADVICE = {
     Reason.MAXITER: "Raise maxiter, or use a better preconditioner (M=).",
-    Reason.STAGNATED: "The residual stopped falling; use a larger rtol, or float64 data.",
+    Reason.STAGNATED: "The residual has stopped decreasing; use a larger rtol, or float64 data.",
     Reason.INDEFINITE: (
-        "Conjugate gradients need a symmetric positive definite operator, but this one is singular or indefinite."
+        "Conjugate gradients need a symmetric positive definite operator, but this operator is singular or indefinite."
     ),
     Reason.INDEFINITE_PRECONDITIONER: (
         "The preconditioner gave r.Mr <= 0; use a symmetric positive definite one, or flexible=True."
     ),
     Reason.NO_NEW_DIRECTION: (
-        "The preconditioner returned zeros, NaN or combinations of earlier directions; use another one."
+        "The preconditioner returned zeros, NaN or combinations of earlier directions; use another preconditioner."
     ),
-    Reason.NOT_FINITE: "The operator or the preconditioner returned NaN or infinity; apply each to b to see which.",
+    Reason.NOT_FINITE: (
+        "The operator or the preconditioner returned NaN or infinity; apply each of them to b to find out which."
+    ),
     Reason.MESH_LIMITED: (
-        "The error bound of the discrete solution on this grid exceeds the requested one; refine the grid, or pass a "
+        "The error bound of the discrete solution on this grid is larger than requested; refine the grid, or pass a "
         "flux of a finer grid."
     ),
     Reason.INFEASIBLE: (
@@ -78,13 +80,14 @@ _ADVICE = {
         "another x0, or remove a constraint."
     ),
     Reason.UNBOUNDED: (
-        "The objective has no lower bound on the feasible set; check its sign, or add bounds on the variables."
+        "The objective has no lower bound on the feasible set; check the sign of the objective, or add bounds on the "
+        "variables."
     ),
     Reason.SINGULAR_JACOBIAN: (
         "Use preset='robust', which continues with a rank-deficient Jacobian, or remove a dependent constraint."
     ),
-    Reason.CAPPED: "The inner steps were not accurate enough; raise the cap, or use inner='direct'.",
-    Reason.SADDLE: "Steps away from this point led back to it; start from another x0, or use inner='direct'.",
+    Reason.CAPPED: "The inner steps were not accurate enough; raise their maximum number, or use inner='direct'.",
+    Reason.SADDLE: "Steps away from this saddle point led back to it; start from another x0, or use inner='direct'.",
 }
 
 
@@ -94,7 +97,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def describe(value: Tensor, digits: int = 4, rounding: str = decimal.ROUND_HALF_EVEN) -> str:
-    """Format a number, or the range of a batch of numbers; pass `rounding` to round bounds outwards."""
+    """Format a number, or the smallest and largest number of a batch; for bounds, pass a `rounding` outwards."""
     flat = value.detach().reshape(-1)
     if flat.numel() == 0:
         return "empty"
@@ -129,7 +132,7 @@ def describe_reason(reason: Reason | tuple[Reason, ...]) -> str:
 
 
 def describe_residual(norm: Tensor, tolerance: Tensor, reason: Reason | tuple[Reason, ...]) -> str:
-    """Format a residual norm and its tolerance; without the tolerance if the solver stopped on an error bound."""
+    """Format a residual norm with its tolerance, or without it if the solver stopped by an error bound."""
     error_reasons = (Reason.ERROR_REACHED, Reason.MESH_LIMITED)
     if any(one in error_reasons for one in ([reason] if isinstance(reason, Reason) else reason)):
         return describe(norm)
@@ -152,9 +155,9 @@ def report_failure(
     what : str
         Name of the computation.
     reason : Reason or tuple of Reason
-        Why it stopped, per sample of a batch.
+        Why the iteration stopped; for a batch, one reason per sample.
     detail : str
-        Iterations and residual reached.
+        Number of iterations and residual at the end.
     throw : bool
         Whether to raise instead of warning.
     advice : mapping of Reason to str, optional
@@ -174,6 +177,6 @@ def report_failure(
 
 
 def warn(message: str) -> None:
-    """Issue a `ConvergenceWarning` located at the user's line that called the package."""
+    """Issue a `ConvergenceWarning` that points to the user's line that called the package."""
     package = os.path.join(os.path.dirname(__file__), "")
     warnings.warn(message, ConvergenceWarning, skip_file_prefixes=(package,))

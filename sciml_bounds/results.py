@@ -40,18 +40,18 @@ __all__ = ["Certificate", "Interval", "LinearSolution", "Progress", "Reason", "S
 
 @dataclass(frozen=True)
 class Progress:
-    """Argument of the callback of `solve`, passed after each iteration.
+    """State of a solve, with which `solve` calls the callback after each iteration.
 
     Attributes
     ----------
     iteration : int
-        Number of iterations done.
+        Number of iterations so far.
     values : Tensor (batch..., nodes)
         Current nodal values.
     residual_norm : Tensor (batch...)
         Residual norm of each sample.
     relative_upper : Tensor (batch...) or None
-        Guaranteed bound of the relative energy error of each sample; None unless `error` was given.
+        Guaranteed bound on the relative energy error of each sample; None unless `error` was given.
     """
 
     iteration: int
@@ -76,20 +76,20 @@ class LinearSolution:
         Number of iterations.
     residual_norms : Tensor (iterations + 1, batch...)
         ||b - A x|| before each iteration and at the end, as computed by the recurrence of the iteration. For `minres`
-        with a preconditioner M, all residual norms are sqrt(r.M r).
+        with a preconditioner M, all residual norms are sqrt(r.M r) with the residual r = b - A x.
     residual_norm : Tensor (batch...)
         ||b - A x||, recomputed from the returned solution.
     tolerance : Tensor (batch...)
-        Requested bound of the residual norm.
+        Requested bound on the residual norm.
     error_lower : Tensor (iterations + 1, batch...) or None
-        Lower bound of the A-norm of the error of each iterate, computed from the later steps (zero for the last
-        iterate). None for methods that do not provide it.
+        Lower bound on the A-norm of the error of each iterate, computed from the later steps (zero for the last
+        iterate). None for methods that do not compute it.
     error_upper : Tensor (batch...) or None
-        Upper bound or estimate of ||x - x*||_A for the returned solution; see `error_upper_kind`.
+        Upper bound or estimate of ||x - x*||_A, with the exact solution x*; see `error_upper_kind`.
     error_upper_kind : {"bound", "estimate"} or None
-        Kind of `error_upper`; None if there is none.
+        Kind of `error_upper`; None if `error_upper` is None.
     flexible : bool
-        Whether directions were orthogonalised explicitly, as is needed for a preconditioner that may be nonlinear or
+        Whether directions were orthogonalised explicitly, as required by a preconditioner that may be nonlinear or
         nonsymmetric.
     dropped_directions : Tensor of int (batch...) or None
         Number of iterations in which the output of the preconditioner was dropped because it was zero, not finite or
@@ -132,7 +132,7 @@ class LinearSolution:
 
     @property
     def progress(self) -> str:
-        """Sentence part that states the iterations and the residual reached, for messages."""
+        """Part of a sentence that states the iterations and the residual reached, for messages."""
         tiny = torch.finfo(self.x.dtype).tiny
         worst = float((self.residual_norm / self.tolerance.clamp_min(tiny)).max())
         count = int(self.iterations.max())
@@ -153,7 +153,7 @@ class Solution:
     linear : LinearSolution
         Result of the linear solve.
     certificate : Certificate or None
-        Guaranteed bounds of the error, if requested.
+        Guaranteed bounds on the error, if requested.
     grid : Grid
         The grid of the values.
     coefficient : Tensor (batch..., cells)
@@ -186,7 +186,7 @@ class Solution:
 
     @property
     def tolerance(self) -> Tensor:
-        """Requested bound of the residual norm."""
+        """Requested bound on the residual norm."""
         return self.linear.tolerance
 
     @property
@@ -209,7 +209,7 @@ class Solution:
         return summary_table("Solution", rows)
 
     def to_xarray(self) -> xarray.Dataset:
-        """Return the values and the certificate, if any, as a labelled data set."""
+        """Return the values and (if computed) the certificate as a labelled data set."""
         data = {"solution": variable_of(self.values, self.grid, nodal=True, long_name="solution u")}
         data["coefficient"] = variable_of(self._own_coefficient, self.grid, nodal=False, long_name="coefficient a")
         attributes = {
@@ -247,6 +247,6 @@ class Solution:
 
     @property
     def _own_coefficient(self) -> Tensor:
-        """The coefficient of each sample; without batch axes if all samples share it."""
+        """Coefficient of each sample; without batch axes if all samples share it."""
         dim, batch = self.grid.dim, self.values.shape[: self.values.ndim - self.grid.dim]
         return self.coefficient if self.coefficient.ndim == dim else self.coefficient.expand(*batch, *self.grid.shape)

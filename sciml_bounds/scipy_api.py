@@ -1,4 +1,4 @@
-"""`cg` and `minres` with scipy's signatures, numpy in and numpy out: drop-in replacements that run on our loops."""
+"""`cg` and `minres` with scipy's signatures and numpy arrays: drop-in replacements with the loops of this package."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def cg(
     Parameters
     ----------
     A : ndarray, sparse array or LinearOperator
-        Real or complex matrix (n, n); the operator may be scipy's or ours.
+        Real or complex matrix (n, n), or an operator of scipy or of this package.
     b : ndarray (n,) or (n, 1)
         Right-hand side.
     x0 : ndarray (n,) or (n, 1), or "Mb", optional
@@ -72,10 +72,10 @@ def cg(
 
     Notes
     -----
-    The iterates equal scipy's up to round-off. Three differences: `info` is based on the residual b - A x, recomputed
-    at the end, not on the recurrence, so a tolerance below round-off is reported as not reached, and one reached in the
-    last allowed iteration as reached. Iteration stops as soon as A or M proves not positive definite or not finite.
-    `A.psolve` is not used.
+    The iterates equal those of scipy up to round-off. There are three differences. First, `info` is based on the
+    residual b - A x, recomputed at the end, and not on the recurrence. So a tolerance below round-off is reported as
+    not reached, and a tolerance reached in the last allowed iteration as reached. Second, the iteration stops as soon
+    as A or M turns out not to be positive definite or not to be finite. Third, `A.psolve` is not used.
 
     Examples
     --------
@@ -132,7 +132,7 @@ def minres(
     Parameters
     ----------
     A : ndarray, sparse array or LinearOperator
-        Real or complex matrix (n, n); the operator may be scipy's or ours.
+        Real or complex matrix (n, n), or an operator of scipy or of this package.
     b : ndarray (n,) or (n, 1)
         Right-hand side.
     x0 : ndarray (n,) or (n, 1), or "Mb", optional
@@ -169,9 +169,9 @@ def minres(
 
     Notes
     -----
-    Two differences from scipy: it stops relative to ||A|| ||x||, which exceeds our ||b|| up to the residual, so ours
-    may take more iterations and is more accurate. `info` is based on the residual of x, recomputed at the end, and is
-    therefore not 0 for a least-squares solution of an inconsistent system.
+    There are two differences from scipy. First, scipy stops relative to ||A|| ||x||, which is larger than ||b|| up to
+    the residual, so this function may take more iterations and is more accurate. Second, `info` is based on the
+    residual of x, recomputed at the end, and is therefore not 0 for a least-squares solution of an inconsistent system.
 
     Examples
     --------
@@ -202,7 +202,7 @@ def minres(
     if check:
         for given, name in ((shifted, "A"), (preconditioner, "M")):
             given.symmetric = None
-            require_symmetric(given, vector, name=name, need="MINRES needs a Hermitian one.")
+            require_symmetric(given, vector, name=name, need="MINRES needs a Hermitian operator.")
     loop = MinresLoop(shifted, vector, preconditioner, torch.from_numpy(_real(guess)) if guess.any() else None)
     loop.seek(loop.rhs_norm * tolerance / float(np.linalg.norm(rhs)) if rhs.any() else loop.rhs_norm)
 
@@ -216,7 +216,7 @@ def minres(
     loop.run(limit, after_iteration)
     if loop.reasons[0] is Reason.INDEFINITE_PRECONDITIONER:
         raise InputError(
-            "M is not positive definite (v.Mv < 0 for a vector v of the iteration); MINRES needs a positive definite "
+            "M is not positive definite (v.Mv < 0 for a vector v of the iteration); give MINRES a positive definite "
             "preconditioner."
         )
     done = loop.reasons[0] in (Reason.CONVERGED, Reason.ROUND_OFF)
@@ -224,45 +224,45 @@ def minres(
 
 
 def _without_solution(guess: Array, maxiter: int) -> tuple[Array, int]:
-    """Return the outcome of scipy for b that is not finite: NaN, after `maxiter` iterations."""
+    """Return what scipy returns if b is not finite: NaN, after `maxiter` iterations."""
     return guess[0] if maxiter == 0 else np.full_like(guess[0], np.nan), max(1, maxiter)
 
 
 def _outcome(x: Array, converged: bool, iterations: Tensor) -> tuple[Array, int]:
-    """Return x and its `info`, which is not 0 if x has overflowed when scaled back."""
+    """Return x and its `info`, which is not 0 if x has overflowed when the scaling of b was undone."""
     return x, 0 if converged and np.isfinite(x).all() else max(1, int(iterations))
 
 
 def _read_system(
     A: Any, b: Any, M: Any
 ) -> tuple[scipy.sparse.linalg.LinearOperator, Array, scipy.sparse.linalg.LinearOperator | None]:
-    """Return A, b (1, n) in the dtype of the solution, and M, checked."""
+    """Return A, b (1, n) in the dtype of the solution, and M, after checking them."""
     operator = _scipy_operator(A)
     n = operator.shape[0]
     if operator.shape != (n, n):
-        raise InputError(f"A has shape {operator.shape}; it must be square.")
+        raise InputError(f"A has shape {operator.shape}; give a square matrix.")
     rhs = np.asanyarray(b)
     if rhs.shape not in ((n,), (n, 1)):
-        raise InputError(f"A has shape {(n, n)} and b has shape {rhs.shape}; b must have shape {(n,)} or {(n, 1)}.")
+        raise InputError(f"A has shape {(n, n)} and b has shape {rhs.shape}; give b the shape {(n,)} or {(n, 1)}.")
     dtype = np.result_type(*(t if t.char in _DTYPES else np.float64 for t in (np.dtype(operator.dtype), rhs.dtype)))
     if isinstance(M, LinearOperator) and M.safeguard:  # the iteration would stop silently at r.Mr <= 0
         raise InputError(
-            f"M is a {type(M).__name__}, but this iteration needs a linear and symmetric preconditioner; use sb.cg."
+            f"M is a {type(M).__name__}, but scipy's CG needs a linear and symmetric preconditioner; use sb.cg."
         )
     inverse = None if M is None else _scipy_operator(M)
     if inverse is not None and inverse.shape != (n, n):
-        raise InputError(f"A has shape {(n, n)} and M has shape {inverse.shape}; they must agree.")
+        raise InputError(f"A has shape {(n, n)} and M has shape {inverse.shape}; give M the shape of A.")
     return operator, np.array(rhs, dtype).reshape(1, n), inverse
 
 
 def _real(vector: Array) -> Array:
-    """View n complex numbers as 2 n real ones: Hermitian matrices become symmetric, and Krylov spaces stay the same."""
+    """View n complex numbers as 2 n real numbers: Hermitian matrices become symmetric, with the same Krylov spaces."""
     reals: Array = vector.view(vector.real.dtype)
     return reals
 
 
 class _RealView(LinearOperator):
-    """Symmetric operator on real vectors, from a Hermitian product with real or complex numpy vectors (n,)."""
+    """Symmetric operator on real vectors that applies a Hermitian map of real or complex numpy vectors (n,)."""
 
     symmetric = True
 
@@ -282,7 +282,7 @@ class _RealView(LinearOperator):
 
 
 class _Hermitian(LinearOperator):
-    """A scipy operator on single vectors, assumed to be Hermitian, as in scipy."""
+    """A scipy operator on single vectors, which is assumed to be Hermitian, as in scipy."""
 
     symmetric = True
 
@@ -300,7 +300,7 @@ class _Hermitian(LinearOperator):
 def _scipy_operator(A: Any) -> scipy.sparse.linalg.LinearOperator:
     operator = A.to_scipy() if isinstance(A, LinearOperator) else scipy.sparse.linalg.aslinearoperator(A)
     if len(operator.shape) != 2:
-        raise InputError(f"an operator has shape {operator.shape}; expected 2-D.")
+        raise InputError(f"an operator has shape {operator.shape}; give a two-dimensional one, shape (n, n).")
     return operator
 
 
@@ -314,14 +314,15 @@ def _initial_guess(x0: Any, rhs: Array, inverse: scipy.sparse.linalg.LinearOpera
     guess = np.array(x0, rhs.dtype)
     n = rhs.size
     if guess.shape not in ((n,), (n, 1)):
-        raise InputError(f"the initial guess x0 has shape {guess.shape}; it must have shape {(n,)} or {(n, 1)}.")
+        raise InputError(f"the initial guess x0 has shape {guess.shape}; give shape {(n,)} or {(n, 1)}.")
     return guess.reshape(1, n)
 
 
 def _divide_by_scale(rhs: Array, guess: Array) -> float:
     """Divide b and the guess (1, n) in place by a power of two near the largest entry of b; return the divisor.
 
-    This keeps the squares of residuals in range. The divisor is larger if the guess is much larger than b.
+    The division avoids overflow and underflow of squares of residuals. The divisor is larger if the guess is much
+    larger than b.
     """
     if rhs.size == 0 or not np.isfinite(rhs).all():
         return 1.0
@@ -334,7 +335,7 @@ def _divide_by_scale(rhs: Array, guess: Array) -> float:
 
 
 def _scaled_back(x: Tensor, scale: float, dtype: np.dtype[Any]) -> Array:
-    """Return a copy of x (1, n) with the scaling of b undone, shape (n,)."""
+    """Return x (1, n) without the scaling of b, as a copy of shape (n,)."""
     reals = torch.view_as_real(x) if x.is_complex() else x
     restored: Array = (reals * scale).view(-1).numpy().view(dtype)
     return restored
@@ -344,15 +345,15 @@ def _iteration_limit(maxiter: int | None, default: int) -> int:
     if maxiter is None:
         return default
     if maxiter < 0:
-        raise InputError(f"maxiter is {maxiter}; it must not be negative.")
+        raise InputError(f"maxiter is {maxiter}; give a number that is not negative.")
     return int(maxiter)
 
 
 def _tolerance(rtol: float, atol: float, rhs: Array, scale: float) -> float:
-    """Return max(rtol ||b||, atol / scale), clipped to positive finite numbers so that a zero residual meets it."""
+    """Return max(rtol ||b||, atol / scale), limited to positive finite numbers so that a zero residual meets it."""
     for name, value in (("rtol", rtol), ("atol", atol)):
         if not isinstance(value, int | float | np.number) or not value >= 0:
-            raise InputError(f"{name} is {value!r}; it must be a nonnegative number.")
+            raise InputError(f"{name} is {value!r}; give a nonnegative number.")
     limits = np.finfo(rhs.dtype)
-    tolerance = max(float(atol) / scale, float(rtol) * float(np.linalg.norm(rhs)))  # atol if that is NaN
+    tolerance = max(float(atol) / scale, float(rtol) * float(np.linalg.norm(rhs)))  # atol if rtol ||b|| is NaN
     return min(max(tolerance, float(limits.tiny)), float(limits.max))

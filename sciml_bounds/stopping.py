@@ -19,10 +19,10 @@ class StoppingCriteria:
     Attributes
     ----------
     rtol, atol : float
-        The iteration has converged if its residual is at most max(rtol times a reference, atol). If `rtol` is None, the
-        method chooses.
+        The iteration has converged if its residual is at most max(rtol times a reference value, atol). If `rtol` is
+        None, the method chooses its own tolerance.
     maxiter : int or None
-        Maximum number of iterations; if None, the method chooses.
+        Maximum number of iterations; if None, the method chooses it.
     callback : callable or None
         Called after each iteration, with arguments that depend on the method; the iteration stops if it returns True.
     """
@@ -33,24 +33,24 @@ class StoppingCriteria:
     callback: Callable[..., Any] | None = None
 
     def check(self) -> None:
-        """Check the criteria of a nonlinear iteration, for which a tolerance of zero is not attainable.
+        """Check the criteria of a nonlinear iteration, for which a tolerance of zero cannot be reached.
 
         Raises
         ------
         InputError
-            If a tolerance is not a finite number or negative, both are zero, `maxiter` is not a count, or `callback` is
-            not a function.
+            If a tolerance is negative or not a finite number, both tolerances are zero, `maxiter` is not a non-negative
+            integer, or `callback` is not a function.
         """
         numbers = require_number(0.0 if self.rtol is None else self.rtol, "rtol"), require_number(self.atol, "atol")
         if min(numbers) < 0 or max(numbers) == 0:
             raise InputError(
-                f"rtol={self.rtol} and atol={self.atol} must not be negative, and one of them must be positive."
+                f"rtol={self.rtol} and atol={self.atol} must not be negative; give at least one positive tolerance."
             )
         require_count(self.maxiter, "maxiter", 0)
         require_callback(self.callback)
 
     def maxiter_reached(self, iterations: int) -> bool:
-        """Return whether no further iteration is allowed."""
+        """Return whether the maximum number of iterations is reached."""
         return self.maxiter is not None and iterations >= self.maxiter
 
     def tolerance(self, reference: float) -> float:

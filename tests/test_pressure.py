@@ -178,7 +178,7 @@ test_bad_systems = refusals(
         (words, lambda arguments=arguments, method=method: PressureSolver(method)(*arguments))
         for words, *arguments in [
             ("right-hand side 180", replace(CLOSED, rhs=CLOSED.rhs * math.nan), None, 1e-8),
-            ("source balance floating", replace(CLOSED, rhs=CLOSED.rhs + 1.0), None, 1e-8),
+            ("source sum zero floating", replace(CLOSED, rhs=CLOSED.rhs + 1.0), None, 1e-8),
             ("shape (1, 1, 15, 11)", replace(CLOSED, rhs=CLOSED.rhs.flip(-1)[..., 1:]), None, 1e-8),
             ("guess shape (15, 12)", CLOSED, torch.zeros(15, 12), 1e-8),
             ("guess 180", CLOSED, GUESS, 1e-8),

@@ -185,7 +185,7 @@ def test_a_cap_that_is_hit_is_said():
     assert result.success
     assert "inner solves of 6 stopped at the cap of steps" in result.message
     assert "stopped at the cap of steps" in repr(result)
-    with pytest.warns(sb.ConvergenceWarning, match="raise the cap"):
+    with pytest.warns(sb.ConvergenceWarning, match="raise their maximum"):
         result = solve("HS79", sb.optimize.SketchedNewton(cap=1), inner="kaczmarz")
     assert result.reason is sb.results.Reason.CAPPED
 
