@@ -22,26 +22,27 @@ __all__ = ["MeshCertificate", "MeshFlux", "certify"]
 
 Array = NDArray[np.float64]
 
-#: A residual below this part of the energy norm is that of a Galerkin solution, up to its solver.
+#: A function whose residual is below this fraction of its energy norm counts as a Galerkin solution of an iterative
+#: solver.
 _GALERKIN_TOLERANCE = 1e-5
-#: Round-off of the sums of the lower bound, relative to the sum of the sizes of their terms.
+#: Round-off of the sums of the lower bound, relative to the sum of the absolute values of their terms.
 _ROUND_OFF = 64 * float(np.finfo(float).eps)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MeshFlux:
-    """Equilibrated flux and potential of a problem, from which any field on the same mesh is certified.
+    """Equilibrated flux and potential of a problem, with which any field on the same mesh can be certified.
 
     Attributes
     ----------
     coefficients : ndarray (cells, n)
-        The flux in the basis of its element.
+        Coefficients of the flux in the basis of its element.
     degree : int
         Degree k of the flux, which is in RT_k.
     galerkin : CellField
-        The Galerkin solution, whose reaction the flux balances.
+        The Galerkin solution, whose reaction term the flux balances.
     potential : CellField
-        Continuous function of one order more, close to the exact solution; it gives lower bounds.
+        Continuous function of one order more that is close to the exact solution; used for lower bounds.
     """
 
     problem: MeshProblem
@@ -55,23 +56,23 @@ class MeshFlux:
 class MeshCertificate:
     """Guaranteed bounds on the energy error of a function on a mesh.
 
-    The energy norm is |||w|||^2 = integral of a |grad w|^2 + c w^2. The bounds hold for the problem on the polygon or
-    polyhedron of the mesh, with the data as given, up to floating-point round-off.
+    The energy norm is |||w|||^2 = integral of a |grad w|^2 + c w^2. The bounds are valid, up to floating-point
+    round-off, for the problem on the polygon or polyhedron of the mesh with the data as given.
 
     Attributes
     ----------
     upper, lower : float
-        lower <= |||u - uh||| <= upper, where u is the exact solution.
+        Bounds lower <= |||u - uh||| <= upper, where u is the exact solution.
     energy : float
-        |||uh|||.
+        Energy norm |||uh|||.
     indicators : ndarray (cells,)
-        Share of each cell; the squares sum to `upper`**2.
+        Error indicator of each cell; the sum of their squares is `upper`**2.
     terms : dict of str to float
         Squares of the parts of the upper bound: flux, oscillation, reaction.
     flux : MeshFlux
-        Pass it to `certify` for other functions of the same problem.
+        The equilibrated flux; pass it to `certify` for other functions of the same problem.
     certified : str
-        What was certified.
+        Description of the certified function.
     kind : {"bound"}
     """
 
@@ -86,7 +87,7 @@ class MeshCertificate:
 
     @property
     def relative_upper(self) -> float:
-        """Bound on the error relative to the exact solution; infinite if it exceeds the energy norm of the function."""
+        """Upper bound on the error relative to |||u|||; infinite if `upper` is not below |||uh|||."""
         rest = self.energy - self.upper
         return self.upper / rest if rest > 0 else float("inf")
 
@@ -127,25 +128,26 @@ def certify(
 
     The problem is -div(a grad u) + c u = f with u = uD on the Dirichlet part of the boundary and a du/dn = g elsewhere.
     The upper bound is that of Prager and Synge (Quart. Appl. Math. 5 (1947) 241-269) with a flux equilibrated on vertex
-    patches; the theory page "Upper bound on the energy error" has the derivation.
+    patches; the theory page "Upper bound on the energy error" contains the derivation.
 
     Parameters
     ----------
     uh : dolfinx.fem.Function
         Continuous Lagrange function of order 1 to 3 on affine triangles, quadrilaterals, tetrahedra or hexahedra.
     a : float, array (cells,) or (cells, d, d), or piecewise constant Function, default 1.0
-        Coefficient, positive, or a symmetric positive definite matrix per cell.
+        Coefficient: positive, or a symmetric positive definite matrix per cell.
     f : float, array (cells,) or Function, default 0.0
-        Source. A Function is a polynomial on each cell; a formula is interpolated first.
+        Source. A Function is a polynomial on each cell; interpolate a formula into a Function first.
     c : float, array (cells,) or piecewise constant Function, default 0.0
         Reaction, not negative.
     bcs : sequence of dolfinx.fem.DirichletBC
-        Prescribed values in the space of `uh`. Facets whose degrees of freedom are all prescribed are Dirichlet.
+        Prescribed values in the space of `uh`. Facets are Dirichlet facets if all their degrees of freedom are
+        prescribed.
     neumann : sequence of (facets, g)
-        Boundary facets (array of int) with a du/dn = g, a float or one value per facet. On all other facets of the
-        boundary that are not Dirichlet, g is zero.
+        Pairs of boundary facets (array of int) and g, a float or one value per facet, with a du/dn = g. On all other
+        boundary facets that are not Dirichlet facets, g is zero.
     flux : MeshFlux, optional
-        `certificate.flux` of another function for the same problem, which saves the patch problems.
+        `certificate.flux` of another function for the same problem; then no patch problems are solved.
     lower : bool, default True
         Whether to compute the lower bound; otherwise it is zero.
 
@@ -156,26 +158,26 @@ def certify(
     Raises
     ------
     InputError
-        If the function, the mesh or the data do not qualify, or the boundary values of `uh` differ from the prescribed
-        ones.
+        If the function, the mesh or the data are not of these kinds, or the boundary values of `uh` differ from the
+        prescribed values.
     MissingExtraError
         If DOLFINx is not installed.
 
     Notes
     -----
-    If `uh` is not the Galerkin solution of its space, this solution is computed once for the flux.
+    If `uh` is not the Galerkin solution of its space, this solution is computed once to obtain the flux.
     """
     require_dolfinx()
     v = read_function(uh)
     if flux is None:
         flux = equilibrate(*read_problem(v, a, f, c, bcs, neumann), v)
     elif flux.problem.mesh.mesh is not uh.function_space.mesh:
-        raise InputError("flux belongs to another mesh; give the flux of a certificate for a function on this mesh.")
+        raise InputError("flux belongs to another mesh; give certificate.flux of a function on the mesh of uh.")
     return _evaluate(flux, v, lower)
 
 
 def equilibrate(problem: MeshProblem, prescribed: NDArray[np.int64], v: CellField) -> MeshFlux:
-    """Return the equilibrated flux of the Galerkin solution in the space of a field."""
+    """Return the equilibrated flux for the Galerkin solution in the space of a field."""
     system = GalerkinSystem(problem, v, prescribed)
     galerkin = v if _is_galerkin(system) else v.replace(system.solve())
     element = flux_element(problem.mesh.cell, v.degree)
@@ -189,7 +191,7 @@ def equilibrate(problem: MeshProblem, prescribed: NDArray[np.int64], v: CellFiel
 
 
 def _is_galerkin(system: GalerkinSystem) -> bool:
-    """Return whether the residual of the field is that of an iterative solver."""
+    """Return whether the residual is so small that the field is a Galerkin solution of an iterative solver."""
     applied = system.apply(system.u.coefficients)
     residual = (system.load() - applied)[system.free]
     diagonal = system.diagonal()[system.free]
@@ -200,10 +202,10 @@ def _is_galerkin(system: GalerkinSystem) -> bool:
 
 
 def _potential(problem: MeshProblem, element: FluxElement, coefficients: Array, galerkin: CellField) -> CellField:
-    """Return a continuous function of one order more whose gradient is close to the flux over a.
+    """Return a continuous function of one order more, whose gradient is close to y / a for the flux y.
 
-    On each cell it is the polynomial whose gradient is closest to y / a, with the mean of the Galerkin solution. At
-    each node the mean over the adjacent cells is taken.
+    On each cell, the polynomial is computed whose gradient is closest to y / a and whose mean is the mean of the
+    Galerkin solution. At each node the result is the mean over the adjacent cells.
     """
     from dolfinx import fem
 
@@ -243,7 +245,7 @@ def _dirichlet_dofs(problem: MeshProblem, field: CellField) -> NDArray[np.int64]
 
 
 def _evaluate(flux: MeshFlux, v: CellField, with_lower: bool) -> MeshCertificate:
-    """Return the certificate of a field from the flux of its problem."""
+    """Return the certificate of a field, given the flux of its problem."""
     problem, mesh = flux.problem, flux.problem.mesh
     element = flux_element(mesh.cell, flux.degree)
     points, weights = quadrature(mesh.cell, 2 * max(flux.degree + 1, v.degree, problem.source_degree))
@@ -293,7 +295,7 @@ def _evaluate(flux: MeshFlux, v: CellField, with_lower: bool) -> MeshCertificate
 
 
 def _lower(flux: MeshFlux, v: CellField) -> float:
-    """Return R(w) / |||w||| for w = potential - v, less an allowance for round-off."""
+    """Return R(w) / |||w||| for w = potential - v and the residual R of v, reduced by an allowance for round-off."""
     problem, mesh, s = flux.problem, flux.problem.mesh, flux.potential
     points, weights = quadrature(mesh.cell, 2 * max(s.degree, v.degree) + problem.source_degree)
     measure = mesh.scale[:, None] * weights
@@ -305,7 +307,7 @@ def _lower(flux: MeshFlux, v: CellField) -> float:
     residual = float((((f - c * v_values) * w - (v_flux * w_gradient).sum(-1)) * measure).sum())
     norm = _energy(problem, w_gradient, w, measure)
 
-    # The same sums with the sizes of the terms before they cancel.
+    # The same sums, but of absolute values of the terms.
     size = np.abs(s.values(points)) + np.abs(v_values)
     gradient_size = np.abs(s_gradient) + np.abs(v_gradient)
     sizes = (((np.abs(f) + c * np.abs(v_values)) * size + (np.abs(v_flux) * gradient_size).sum(-1)) * measure).sum()
@@ -322,7 +324,7 @@ def _energy(problem: MeshProblem, gradient: Array, values: Array, measure: Array
 
 
 def _boundary_work(problem: MeshProblem, s: CellField, v: CellField) -> tuple[float, float]:
-    """Return the integral of g (s - v) over the boundary, and that of |g| (|s| + |v|)."""
+    """Return the integrals of g (s - v) and of |g| (|s| + |v|) over the boundary."""
     mesh = problem.mesh
     active = np.flatnonzero(problem.flux)
     cells = mesh.facet_cells[active, 0]

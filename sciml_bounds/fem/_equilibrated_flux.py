@@ -1,4 +1,4 @@
-"""Fluxes in equilibrium with the data of a problem on a mesh, by patch problems and an exact sweep.
+"""Fluxes in equilibrium with the data of a problem on a mesh, from patch problems and an exact sweep.
 
 For the Galerkin solution u_G of -div(a grad u) + c u = f, the patch problem of vertex z finds the flux y_z in RT_k that
 is closest to psi_z a grad u_G in the norm of 1/a, with div y_z = psi_z (c u_G - f) + a grad u_G . grad psi_z and no
@@ -6,11 +6,11 @@ flux out of the patch, where psi_z is the hat function of z. The sum y of all y_
 on polynomials of degree k (Braess and Schoeberl, Math. Comp. 77 (2008) 651-672; Ern and Vohralik, SIAM J. Numer. Anal.
 53 (2015) 1058-1081).
 
-Inside of a cell the flux is determined by its facet moments, so that patch problems have facet moments as unknowns, and
-one multiplier per cell. Whatever the patch problems leave out of balance, as the residual of an iterative solver, is
-carried out of the domain along a spanning tree of the cells.
+In a cell, the flux is determined by its facet moments, so the unknowns of a patch problem are facet moments and one
+multiplier per cell. Any imbalance that the patch problems leave, such as the residual of an iterative solver, is moved
+out of the domain along a spanning tree of the cells.
 
-Axis letters: p patch, c cell, s facet of the corner of a cell, j moment on a facet, q quadrature point, m polynomial.
+Axis letters: p patch, c cell, s facet at a corner of a cell, j moment on a facet, q quadrature point, m polynomial.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ __all__ = ["MeshProblem", "balance", "complete_flux", "divergence_moments", "sol
 
 Array = NDArray[np.float64]
 
-#: Numbers in the matrices of the patch problems that are solved at once: 100 MB.
+#: Number of entries in the matrices of the patch problems that are solved at once: 100 MB.
 _BATCH_NUMBERS = 12_000_000
 
 
 @dataclass(frozen=True)
 class MeshProblem:
-    """-div(a grad u) + c u = f on a mesh, as arrays.
+    """The problem -div(a grad u) + c u = f on a mesh, as arrays.
 
     Attributes
     ----------
     mesh : MeshArrays
     tensor : ndarray (cells, d, d)
-        The coefficient a.
+        The coefficient a, one matrix per cell.
     reaction : ndarray (cells,)
-        The coefficient c.
+        The reaction c.
     source : CellField or ndarray (cells,)
         The source f.
     dirichlet : ndarray of bool (facets,)
         Boundary facets with prescribed values.
     flux : ndarray (facets,)
-        a du/dn on the other boundary facets; zero inside.
+        Values of a du/dn on the other boundary facets; zero on inner facets.
     """
 
     mesh: MeshArrays
@@ -60,7 +60,7 @@ class MeshProblem:
 
     @property
     def source_degree(self) -> int:
-        """Polynomial degree of the source."""
+        """Polynomial degree of the source on each cell."""
         return self.source.degree if isinstance(self.source, CellField) else 0
 
     def source_values(self, points: Array) -> Array:
@@ -84,7 +84,7 @@ def solve_patches(problem: MeshProblem, element: FluxElement, u: CellField) -> A
     Parameters
     ----------
     u : CellField
-        The Galerkin solution. For other functions the result is a flux all the same, only out of balance.
+        The Galerkin solution. For other functions the result is a flux that is not in equilibrium.
     """
     mesh = problem.mesh
     tables = _PatchTables(problem, element, u)
@@ -109,7 +109,7 @@ def solve_patches(problem: MeshProblem, element: FluxElement, u: CellField) -> A
 
 
 def _vertex_facets(mesh: MeshArrays, corner_facets: Indices) -> Indices:
-    """Return all pairs (vertex, facet that contains it), sorted."""
+    """Return all pairs of a vertex and a facet that contains it, sorted."""
     vertices = np.repeat(mesh.cell_vertices[:, :, None], corner_facets.shape[1], 2)
     facets = mesh.cell_facets[:, corner_facets]
     return np.unique(np.column_stack([vertices.ravel(), facets.ravel()]), axis=0)
@@ -197,7 +197,7 @@ class _PatchTables:
         return np.asarray(solution[:, :size].reshape(patches, total, n))
 
     def _condense(self, cells: Indices, corners: Indices) -> tuple[Array, Array]:
-        """Return matrix and load of the moments on the facets of the corners, the rest of the flux eliminated."""
+        """Return matrix and load for the moments on the facets at the corners; the rest of the flux is eliminated."""
         element, nf = self.element, self.facet_count
         chosen = (
             self.corner_facets[corners][..., None] * element.facet_polynomials + np.arange(element.facet_polynomials)
@@ -232,7 +232,7 @@ class _PatchTables:
 
 
 def balance(problem: MeshProblem, element: FluxElement, moments: Array, wanted: Array) -> Array:
-    """Change facet moments (facets, j) so that the flux out of every cell is the one that is wanted, exactly.
+    """Change facet moments (facets, j) so that the flux out of every cell is exactly the integral in `wanted`.
 
     Parameters
     ----------
@@ -242,7 +242,7 @@ def balance(problem: MeshProblem, element: FluxElement, moments: Array, wanted: 
     Raises
     ------
     InputError
-        If no side is Dirichlet, nothing reacts and the data are not balanced.
+        If there is no Dirichlet facet and no reaction, and the data do not sum to zero.
     """
     mesh = problem.mesh
     moments = moments.copy()
@@ -260,8 +260,8 @@ def balance(problem: MeshProblem, element: FluxElement, moments: Array, wanted: 
     size = np.abs(wanted).sum()
     if left > 1e-8 * size:
         raise InputError(
-            "no side has prescribed values and there is no reaction, but source and boundary fluxes do not cancel: "
-            f"their sum is {left:.3g}; balance the source, or prescribe values on a part of the boundary."
+            f"no side has prescribed values and there is no reaction, but source and boundary fluxes sum to {left:.3g} "
+            "instead of zero; subtract the mean from the source, or prescribe values on a part of the boundary."
         )
     return moments
 
@@ -306,7 +306,7 @@ def _spanning_tree(problem: MeshProblem) -> _Tree:
 def _next_front(
     mesh: MeshArrays, front: Indices, seen: NDArray[np.bool_], parents: Indices, facets: Indices
 ) -> Indices:
-    """Return the cells next to `front` that were not seen before, after noting their parents and facets."""
+    """Return the cells next to `front` that have not been seen before, after storing their parents and facets."""
     through = mesh.cell_facets[front].ravel()
     source = np.repeat(front, mesh.cell_facets.shape[1])
     pair = mesh.facet_cells[through]
@@ -329,7 +329,7 @@ def complete_flux(
     moments : ndarray (facets, j)
         Facet moments in the global parametrisation.
     divergences : ndarray (cells, m)
-        Moments of the divergence with the polynomials of degree k.
+        Moments of the divergence with the polynomials of degree k on each cell.
     """
     mesh, nf = problem.mesh, element.facet_count
     every = np.arange(len(element.facets))
@@ -363,7 +363,7 @@ def _corners(element: FluxElement) -> range:
 
 
 def _hat_functions(element: FluxElement, points: Array) -> tuple[Array, Array]:
-    """Return values (i, q) and gradients (i, q, d) of the first-order functions of the corners."""
+    """Return values (i, q) and gradients (i, q, d) of the linear or multilinear hat functions of the corners."""
     import basix
 
     first = basix.create_element(basix.ElementFamily.P, basix.CellType[element.cell], 1)

@@ -1,13 +1,13 @@
 """Raviart-Thomas elements in a basis of facet moments, cell divergences and divergence-free bubbles.
 
-A flux of degree k is in RT_k: its divergence is a polynomial of degree k on each cell, and its normal component one of
-degree k on each facet. On the reference cell the basis has three groups:
+A flux of degree k is in RT_k: on each cell, its divergence is a polynomial of degree k, and on each facet, its normal
+component is a polynomial of degree k. On the reference cell the basis has three groups:
 
 - *facet* functions, one per facet and facet polynomial; their divergence is constant;
 - *divergence* functions without normal component, one per polynomial of degree k except the constant;
 - *bubbles* without normal component and divergence.
 
-Fluxes are mapped by the contravariant Piola map with |det J|, which preserves outward fluxes.
+Fluxes are mapped by the contravariant Piola map with |det J|, which preserves outward fluxes; J is the Jacobian.
 
 Axis letters: q quadrature point, j flux basis function, m polynomial of the divergence, f facet, d space axis.
 """
@@ -28,7 +28,7 @@ __all__ = ["FluxElement", "facet_quadrature", "flux_element", "quadrature"]
 
 Array = NDArray[np.float64]
 
-#: Corners of a facet, in the order of basix, that span its parametrisation; by the number of corners.
+#: Corners of a facet that span its parametrisation, in the order of basix, by the number of corners.
 _SPANNING_CORNERS = {2: (1,), 3: (1, 2), 4: (1, 2)}
 _FACET_NAMES = {
     "triangle": "interval",
@@ -36,13 +36,14 @@ _FACET_NAMES = {
     "tetrahedron": "triangle",
     "hexahedron": "quadrilateral",
 }
-#: Relative size below which a singular value is zero. The spectra of the matrices below have gaps of ten decades.
+#: Relative size below which a singular value counts as zero. The spectra of the matrices below have gaps of ten
+#: decades.
 _RANK_TOLERANCE = 1e-8
 
 
 @dataclass(frozen=True)
 class FluxElement:
-    """Reference element RT_k of one cell type; build it by `flux_element`.
+    """The reference element RT_k of one cell type, as returned by `flux_element`.
 
     Attributes
     ----------
@@ -59,9 +60,9 @@ class FluxElement:
     polynomials : int
         Number of polynomials of degree k on the cell.
     transformation : ndarray (dim, dim)
-        Row j: coefficients of basis function j in the basis of basix.
+        Transformation of the basis: row j contains the coefficients of basis function j in the basis of basix.
     facet_count, divergence_count : int
-        Sizes of the first two groups of the basis.
+        Number of basis functions in the first two groups.
     flux_factor : float
         Factor between the first moment on a facet and the flux through this facet.
     """
@@ -102,7 +103,7 @@ class FluxElement:
         return _polynomials(_FACET_NAMES[self.cell], self.degree, points)
 
     def facet_hats(self, points: Array) -> Array:
-        """Return the first-order functions of the corners of a facet (r, q), by the position of the corner."""
+        """Return the hat functions of the corners of a facet (r, q), by the position r of the corner."""
         if len(self.facets[0]) < 4:
             return np.vstack([1 - points.sum(1), points.T])
         x, y = points.T
@@ -120,9 +121,9 @@ class FluxElement:
 
     @cached_property
     def orientations(self) -> dict[tuple[int, ...], Array]:
-        """Matrices from facet moments in the global parametrisation to those in the parametrisation of a cell.
+        """Matrices from facet moments in the global parametrisation to moments in the parametrisation of a cell.
 
-        The key is the order of the corners of the facet by global number: entry i is the rank of corner i.
+        A key lists the corners of the facet by their order of global numbers: entry i is the rank of corner i.
         """
         name = _FACET_NAMES[self.cell]
         count = len(self.facets[0])
@@ -137,10 +138,10 @@ class FluxElement:
 
 
 def _global_points(points: Array, rank: tuple[int, ...]) -> Array:
-    """Map points (q, d) in the parametrisation of a cell to the global one, whose corners are sorted by number.
+    """Map points (q, d) in the parametrisation of a cell to the global one, in which corners are sorted by number.
 
-    On quadrilaterals the global parametrisation begins at the corner with the lowest number, and its first axis points
-    to the lower one of the two neighbours of this corner.
+    On quadrilaterals the global parametrisation starts at the corner with the lowest number, and its first axis points
+    to the neighbour of this corner with the lower number.
     """
     if len(rank) < 4:
         weights = np.column_stack([1 - points.sum(1), points])  # barycentric coordinates of the corners
@@ -154,7 +155,7 @@ def _global_points(points: Array, rank: tuple[int, ...]) -> Array:
 
 @cache
 def _quadrilateral_order(rank: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """Return the corners of a quadrilateral by their place in the global parametrisation: origin, axes, opposite."""
+    """Return the corners of a quadrilateral in the order of the global parametrisation: origin, axes, opposite."""
     origin = int(np.argmin(rank))
     opposite = 3 - origin
     first, second = sorted(set(range(4)) - {origin, opposite}, key=lambda corner: rank[corner])
@@ -197,7 +198,7 @@ def flux_element(cell: str, degree: int) -> FluxElement:
     polynomials = _polynomials(cell, degree, points)
     divergences = np.einsum("q,mq,qj->mj", weights, polynomials, divergence)
 
-    # Unit moments, all others zero: the least coefficients that do it.
+    # Unit moments, with all other moments zero: the smallest coefficients with this property.
     constraints = np.concatenate([moments, divergences[1:]])
     inverse = np.linalg.pinv(constraints, rcond=_RANK_TOLERANCE)
     _, sizes, right = np.linalg.svd(constraints)
@@ -246,7 +247,7 @@ def _polynomials(cell: str, degree: int, points: Array) -> Array:
 
 
 def _facet_scales(vertices: Array, facets: tuple[tuple[int, ...], ...]) -> list[float]:
-    """Return the ratios of the size of each reference facet to that of its parametrisation."""
+    """Return the ratio of the size of each reference facet to the size of its parametrisation."""
     scales = []
     for corners in facets:
         spanning = np.stack([vertices[corners[i]] - vertices[corners[0]] for i in _SPANNING_CORNERS[len(corners)]])

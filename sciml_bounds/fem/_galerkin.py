@@ -17,18 +17,18 @@ __all__ = ["GalerkinSystem"]
 
 Array = NDArray[np.float64]
 
-#: Above this number of unknowns the system is solved by conjugate gradients with algebraic multigrid.
+#: Number of unknowns above which the system is solved by conjugate gradients with algebraic multigrid.
 _MAX_FACTORISED = {2: 200_000, 3: 15_000}
 
 
 class GalerkinSystem:
-    """Matrix and load of a problem on the space of a field.
+    """Matrix and load vector of a problem in the space of a field.
 
     Parameters
     ----------
     problem : MeshProblem
     u : CellField
-        Continuous Lagrange function; its space and its Dirichlet values are used.
+        Continuous Lagrange function that defines the space and the Dirichlet values.
     prescribed : ndarray of int
         Degrees of freedom with prescribed values.
     """
@@ -48,7 +48,7 @@ class GalerkinSystem:
         return points, weights, table[0], table[1:]
 
     def load(self) -> Array:
-        """Return the integrals of f w, and of the boundary flux times w, for all basis functions w."""
+        """Return the integrals of f w plus the boundary flux times w, for all basis functions w."""
         points, weights, values, _ = self._tables()
         mesh = self.problem.mesh
         cells = (self.problem.source_values(points) * weights) @ values * mesh.scale[:, None]
@@ -71,7 +71,7 @@ class GalerkinSystem:
         return load
 
     def apply(self, coefficients: Array) -> Array:
-        """Return the matrix times a vector given by coefficients per cell (cells, n)."""
+        """Return the product of the matrix and a vector, which is given by coefficients per cell (cells, n)."""
         return np.bincount(
             self.u.dofs.ravel(), np.einsum("cij,cj->ci", self._cell_matrices(), coefficients).ravel(), self.size
         )
@@ -91,14 +91,14 @@ class GalerkinSystem:
         return np.asarray(np.einsum("cab,abij->cij", metric, stiffness, optimize=True) + reaction[:, None, None] * mass)
 
     def matrix(self) -> Any:
-        """Return the matrix of all degrees of freedom as CSR."""
+        """Return the matrix for all degrees of freedom in CSR format."""
         dofs = self.u.dofs
         rows = np.repeat(dofs[:, :, None], dofs.shape[1], 2).ravel()
         columns = np.repeat(dofs[:, None, :], dofs.shape[1], 1).ravel()
         return scipy.sparse.csr_matrix((self._cell_matrices().ravel(), (rows, columns)), (self.size, self.size))
 
     def solve(self) -> Array:
-        """Return the Galerkin solution (n,) with the prescribed values of the field."""
+        """Return the Galerkin solution (n,) that has the prescribed values of the field."""
         matrix = self.matrix()
         full = np.zeros(self.size)
         full[self.u.dofs] = self.u.coefficients

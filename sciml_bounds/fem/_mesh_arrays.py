@@ -1,4 +1,4 @@
-"""Geometry and connectivity of a DOLFINx mesh as arrays, and fields on it."""
+"""Geometry and connectivity of a DOLFINx mesh as arrays, and finite-element functions on the mesh."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["CellField", "MeshArrays"]
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-#: Corners that span a cell from its first corner, in the order of basix.
+#: Corners that, with the first corner, span a cell, in the order of basix.
 _SPANNING_CORNERS = {"triangle": (1, 2), "quadrilateral": (1, 2), "tetrahedron": (1, 2, 3), "hexahedron": (1, 2, 4)}
-#: Distance of a corner from the affine image of the reference cell, relative to the diameter, that is round-off.
+#: Largest distance of a corner from the affine image of the reference cell, relative to the diameter, by round-off.
 _AFFINE_TOLERANCE = 1e-10
 
 
@@ -37,14 +37,14 @@ class MeshArrays:
         Cell type.
     cell_vertices : ndarray of int (cells, corners)
     corners : ndarray (cells, corners, d)
-        Coordinates.
+        Coordinates of the corners.
     jacobian : ndarray (cells, d, d)
         Column i is the image of unit vector i of the reference cell.
     scale : ndarray (cells,)
-        |det J|.
+        Absolute value of the Jacobian determinant, |det J|.
     cell_facets : ndarray of int (cells, facets per cell)
     facet_cells : ndarray of int (facets, 2)
-        The cells on both sides; -1 outside of the mesh.
+        The cells on both sides of a facet; -1 outside of the mesh.
     facet_signs : ndarray (cells, facets per cell)
         1 if the normal of the facet points out of the cell, else -1.
     boundary_facets : ndarray of int
@@ -59,11 +59,14 @@ class MeshArrays:
         topology = mesh.topology
         dim = topology.dim
         if mesh.comm.size > 1:
-            raise InputError(f"the mesh is distributed over {mesh.comm.size} processes; create it on MPI.COMM_SELF.")
+            raise InputError(
+                f"the mesh is distributed over {mesh.comm.size} processes; create the mesh on MPI.COMM_SELF."
+            )
         self.cell = str(topology.cell_type.name)
         if self.cell not in _SPANNING_CORNERS:
             raise InputError(
-                f"cells of type {self.cell} carry no bound; use triangles, quadrilaterals, tetrahedra or hexahedra."
+                f"no bound is known for cells of type {self.cell}; use triangles, quadrilaterals, tetrahedra or "
+                "hexahedra."
             )
         if mesh.geometry.dim != dim:
             raise InputError(
@@ -72,7 +75,8 @@ class MeshArrays:
         geometry = mesh.geometry.cmaps[0] if hasattr(mesh.geometry, "cmaps") else mesh.geometry.cmap
         if geometry.degree != 1:
             raise InputError(
-                "the mesh has curved cells; bounds need straight ones, create the mesh with geometry of degree 1."
+                "the mesh has curved cells, but bounds need straight cells; create the mesh with a geometry of degree "
+                "1."
             )
         self.mesh = mesh
         for pair in ((dim, dim - 1), (dim - 1, dim), (dim, 0)):
@@ -95,11 +99,11 @@ class MeshArrays:
         gap = np.abs(images - self.corners).max((1, 2)) / self.diameters
         if gap.max() > _AFFINE_TOLERANCE:
             raise InputError(
-                f"cell {int(gap.argmax())} is not a parallelogram or parallelepiped; bounds need affine cells, "
-                "use triangles or tetrahedra."
+                f"cell {int(gap.argmax())} is not a parallelogram or parallelepiped, but bounds need affine cells; use "
+                "triangles or tetrahedra."
             )
         if not (self.scale > 0).all():
-            raise InputError(f"cell {int(self.scale.argmin())} has no volume; repair the mesh.")
+            raise InputError(f"cell {int(self.scale.argmin())} has zero volume; repair the mesh.")
 
     def _connect_facets(self) -> None:
         count = int(self.cell_facets.max()) + 1
@@ -139,7 +143,7 @@ class MeshArrays:
         return np.asarray(area / (2 if self.cell == "tetrahedron" else 1))
 
     def gram(self, tensor: Array) -> Array:
-        """Return J^T B J / |det J| per cell for a matrix B per cell (cells, d, d), for products of fluxes."""
+        """Return J^T B J / |det J| per cell for a matrix B per cell (cells, d, d), with which fluxes are multiplied."""
         return np.asarray(
             np.einsum("cki,ckl,clj->cij", self.jacobian, tensor, self.jacobian) / self.scale[:, None, None]
         )
@@ -150,17 +154,17 @@ class MeshArrays:
         return np.linalg.inv(self.jacobian)
 
     def facet_transformations(self, element: FluxElement, cells: Indices, local: Indices) -> Array:
-        """Return the matrices from global to local moments, without the sign, of facets `local` of `cells`.
+        """Return the matrices from global to local moments, without the sign, of the facets `local` of `cells`.
 
         Parameters
         ----------
         cells, local : ndarray of int (...)
-            Cells and the positions of facets in them.
+            Cells, and positions of the facets in them.
 
         Returns
         -------
         ndarray (..., n, n)
-            n is the number of polynomials on a facet.
+            The matrices; n is the number of polynomials on a facet.
         """
         table = np.stack(list(element.orientations.values()))
         return np.asarray(table[self._orientation_numbers(element)[cells, local]])
@@ -181,41 +185,43 @@ class MeshArrays:
 
 
 class CellField:
-    """Scalar finite-element function as coefficients per cell.
+    """Scalar finite-element function, given by coefficients per cell.
 
     Parameters
     ----------
     function : dolfinx.fem.Function
     name : str
-        Name for messages.
+        Name of the function for error messages.
     """
 
     def __init__(self, function: Any, name: str) -> None:
         space = function.function_space
         element = space.element
         if tuple(element.value_shape) != () or space.dofmap.bs != 1:
-            raise InputError(f"{name} must be a scalar function; give one of its components, {name}.sub(i).collapse().")
+            raise InputError(f"{name} is not a scalar function; give one of its components, {name}.sub(i).collapse().")
         basix = element.basix_element
         if element.needs_dof_transformations or basix.family.name != "P":
-            raise InputError(f"{name} must be in a Lagrange or discontinuous Lagrange space; interpolate it into one.")
+            raise InputError(
+                f"{name} is not in a Lagrange or discontinuous Lagrange space; interpolate it into such a space."
+            )
         if np.iscomplexobj(function.x.array):
-            raise InputError(f"{name} must be real; give its real part.")
+            raise InputError(f"{name} has complex values; give the real part.")
         if not np.isfinite(function.x.array).all():
-            raise InputError(f"{name} has values that are NaN or infinite; solve or set it again.")
+            raise InputError(f"{name} has values that are NaN or infinite; solve again, or set these values.")
         self.function = function
         self.dofs = np.asarray(space.dofmap.list)
         self.element = basix
         self.coefficients = function.x.array.astype(float)[self.dofs]
 
     def replace(self, values: Array) -> CellField:
-        """Return the field with other values of the degrees of freedom (n,)."""
+        """Return the field with other values at the degrees of freedom (n,)."""
         other = copy.copy(self)
         other.coefficients = values[self.dofs]
         return other
 
     @property
     def degree(self) -> int:
-        """Polynomial degree; in each variable on quadrilaterals and hexahedra."""
+        """Polynomial degree; on quadrilaterals and hexahedra, the degree in each variable."""
         return int(self.element.degree)
 
     def values(self, points: Array) -> Array:

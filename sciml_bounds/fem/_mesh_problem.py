@@ -1,4 +1,4 @@
-"""Reading of fields, boundary conditions and data that users give for a problem on a DOLFINx mesh."""
+"""Conversion and checks of what users give for a problem on a mesh: functions, boundary conditions and data."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ __all__ = ["read_function", "read_problem"]
 
 Array = NDArray[np.float64]
 
-#: Highest order of the functions that can be certified; the patch problems of higher orders are large.
+#: Highest order of functions that can be certified; for higher orders the patch problems become large.
 _MAX_ORDER = 3
-#: Boundary values may differ from the prescribed ones by this part of the largest value: round-off of an evaluation.
+#: Largest difference of boundary values from the prescribed ones that counts as round-off, relative to the largest
+#: value.
 _BOUNDARY_TOLERANCE = 1e-10
 
 
@@ -26,14 +27,14 @@ def read_function(uh: Any) -> CellField:
     """Return a DOLFINx function as a field; raise unless it is a continuous Lagrange function of order 1 to 3."""
     if not hasattr(uh, "function_space"):
         raise InputError(
-            f"uh must be a dolfinx.fem.Function, but is a {type(uh).__name__}; interpolate it into a space."
+            f"uh is a {type(uh).__name__}; give a dolfinx.fem.Function, for example by interpolation into a space."
         )
     field = CellField(uh, "uh")
     if field.element.discontinuous or not 1 <= field.degree <= _MAX_ORDER:
         kind = "discontinuous" if field.element.discontinuous else "continuous"
         raise InputError(
-            f"uh is {kind} of order {field.degree}; bounds need a continuous Lagrange function of order 1 to "
-            f"{_MAX_ORDER}, interpolate it into one."
+            f"uh is {kind} of order {field.degree}, but bounds need a continuous Lagrange function of order 1 to "
+            f"{_MAX_ORDER}; interpolate uh into such a space."
         )
     return field
 
@@ -48,7 +49,7 @@ def read_problem(
     reaction = _cellwise(c, mesh, "c")
     if (reaction < 0).any():
         worst = int(reaction.argmin())
-        raise InputError(f"c must not be negative, but cell {worst} has {reaction[worst]:.6g}; bounds need c >= 0.")
+        raise InputError(f"c must not be negative, but cell {worst} has {reaction[worst]:.6g}; check the sign of c.")
     problem = MeshProblem(
         mesh=mesh,
         tensor=_tensor(a, mesh),
@@ -61,14 +62,16 @@ def read_problem(
 
 
 def _prescribed(field: CellField, bcs: Sequence[Any]) -> NDArray[np.int64]:
-    """Return all prescribed degrees of freedom; raise if the values of the field differ from the prescribed ones."""
+    """Return all prescribed degrees of freedom; raise if the field has other values there."""
     values = field.function.x.array
     wanted = values.copy()
     dofs = [np.zeros(0, dtype=np.int64)]
     for bc in bcs:
         space = getattr(bc, "function_space", None)
         if space is None or space != field.function.function_space._cpp_object:
-            raise InputError("bcs must be conditions dolfinx.fem.dirichletbc(...) on the function space of uh.")
+            raise InputError(
+                "bcs are not on the space of uh; give conditions dolfinx.fem.dirichletbc(...) on this space."
+            )
         bc.set(wanted)
         dofs.append(np.asarray(bc.dof_indices()[0], dtype=np.int64))
     gap = np.abs(wanted - values)
@@ -77,13 +80,13 @@ def _prescribed(field: CellField, bcs: Sequence[Any]) -> NDArray[np.int64]:
     ):
         raise InputError(
             f"uh differs from the values that bcs prescribe by up to {gap.max():.3g}; set them with "
-            "bc.set(uh.x.array), or certify with the conditions that uh satisfies."
+            "bc.set(uh.x.array), or give the conditions that uh satisfies."
         )
     return np.unique(np.concatenate(dofs))
 
 
 def _dirichlet_facets(mesh: MeshArrays, field: CellField, prescribed: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which facets of the boundary have all their degrees of freedom prescribed."""
+    """Return which boundary facets have prescribed values at all their degrees of freedom."""
     known = np.zeros(int(field.dofs.max()) + 1, dtype=bool)
     known[prescribed] = True
     closures = field.element.entity_closure_dofs[-2]
@@ -103,19 +106,21 @@ def _boundary_flux(mesh: MeshArrays, dirichlet: NDArray[np.bool_], neumann: Sequ
         facets = np.asarray(facets)
         if facets.dtype.kind not in "iu" or facets.ndim != 1 or (facets < 0).any() or (facets >= len(values)).any():
             raise InputError(
-                "neumann takes pairs (facets, g) with an array of facet numbers, as from locate_entities_boundary."
+                "neumann has an invalid array of facets; give pairs (facets, g) with facet numbers, as from "
+                "locate_entities_boundary."
             )
         if not outer[facets].all():
             raise InputError(
-                f"facet {facets[~outer[facets]][0]} of neumann is inside of the mesh; give facets of the boundary."
+                f"facet {facets[~outer[facets]][0]} of neumann is inside the mesh; give boundary facets only."
             )
         if dirichlet[facets].any():
             raise InputError(
-                f"facet {facets[dirichlet[facets]][0]} has both prescribed values and a Neumann condition; remove one."
+                f"facet {facets[dirichlet[facets]][0]} has prescribed values and a Neumann condition; remove one of "
+                "the two."
             )
         g = np.asarray(g, dtype=float)
         if g.ndim > 1 or (g.ndim == 1 and len(g) != len(facets)) or not np.isfinite(g).all():
-            raise InputError("g of neumann must be a finite number, or one per facet.")
+            raise InputError("g of neumann is invalid; give a finite number, or one finite number per facet.")
         values[facets] = g
     return values
 
@@ -132,7 +137,7 @@ def _cellwise(value: Any, mesh: MeshArrays, name: str) -> Array:
     """Return one finite value per cell from a number, an array or a piecewise constant function."""
     array = _array(value, mesh, name)
     if array.ndim > 1:
-        raise InputError(f"{name} has shape {array.shape}; give one number, or one per cell.")
+        raise InputError(f"{name} has shape {array.shape}; give one number, or one number per cell.")
     return _filled(array, mesh, name, ())
 
 
@@ -145,7 +150,8 @@ def _tensor(a: Any, mesh: MeshArrays) -> Array:
     else:
         if array.shape[-2:] != (dim, dim):
             raise InputError(
-                f"a has shape {array.shape}; give a number, one per cell, or a matrix ({dim}, {dim}) per cell."
+                f"a has shape {array.shape}; give one number, one number per cell, or one matrix ({dim}, {dim}) per "
+                "cell."
             )
         tensor = _filled(array, mesh, "a", (dim, dim))
     if np.abs(tensor - tensor.transpose(0, 2, 1)).max() > 1e-14 * np.abs(tensor).max():
@@ -154,7 +160,8 @@ def _tensor(a: Any, mesh: MeshArrays) -> Array:
     if not (smallest > 0).all():
         worst = int(smallest.argmin())
         raise InputError(
-            f"a must be positive (definite), but in cell {worst} its smallest eigenvalue is {smallest[worst]:.6g}."
+            f"a must be positive (definite), but its smallest eigenvalue in cell {worst} is {smallest[worst]:.6g}; "
+            "check a there."
         )
     return tensor
 
@@ -166,18 +173,20 @@ def _array(value: Any, mesh: MeshArrays, name: str) -> Array:
         field = CellField(value, name)
         if field.degree != 0:
             raise InputError(
-                f"{name} must be constant on each cell; interpolate it into functionspace(mesh, ('DG', 0))."
+                f"{name} is not constant on each cell; interpolate it into functionspace(mesh, ('DG', 0))."
             )
         return np.asarray(field.coefficients[:, 0])
     if callable(value) or hasattr(value, "ufl_shape"):
         raise InputError(
-            f"{name} is a formula; bounds hold for polynomial data only: interpolate it into a Function, "
-            "which is then the data of the certified problem."
+            f"{name} is a formula, but bounds are for polynomial data; interpolate it into a Function, which then "
+            "defines the certified problem."
         )
     try:
         return np.asarray(value, dtype=float)
     except (TypeError, ValueError):
-        raise InputError(f"{name} must be a number, an array with one value per cell, or a Function.") from None
+        raise InputError(
+            f"{name} is of type {type(value).__name__}; give a number, an array with one value per cell, or a Function."
+        ) from None
 
 
 def _filled(array: Array, mesh: MeshArrays, name: str, shape: tuple[int, ...]) -> Array:

@@ -53,7 +53,7 @@ class MeshStiffness(MatrixStiffness):
             raise InputError("the space does not have continuous linear elements; give functionspace(mesh, ('P', 1)).")
         if space.mesh.comm.size > 1:
             raise InputError(
-                f"the mesh is distributed over {space.mesh.comm.size} processes; create it on MPI.COMM_SELF."
+                f"the mesh is distributed over {space.mesh.comm.size} processes; create the mesh on MPI.COMM_SELF."
             )
         u, v = ufl.TrialFunction(space), ufl.TestFunction(space)
         matrix = fem.assemble_matrix(fem.form(ufl.inner(coefficient * ufl.grad(u), ufl.grad(v)) * ufl.dx)).to_scipy()

@@ -21,25 +21,26 @@ BOX_PADDING = 1e-10
 def nodal_values(function: Any, grid: Grid) -> Tensor:
     """Evaluate a DOLFINx function at the nodes of a grid.
 
-    A certificate of these values bounds the error of their multilinear interpolant, which differs from the finite
-    element function between the nodes.
+    A certificate of these values bounds the error of their multilinear interpolant. Between the nodes, this interpolant
+    differs from the finite-element function.
 
     Parameters
     ----------
     function : dolfinx.fem.Function
         A real scalar function on a mesh of one process that covers the box of the grid.
     grid : Grid
-        Grid of the mesh's dimension.
+        Grid with the same dimension as the mesh.
 
     Returns
     -------
     Tensor, shape (nodes)
-        Values in float64; at a node where the function is discontinuous, the value from one of the cells.
+        Nodal values in float64. At a node where the function is discontinuous, the value comes from one of the cells.
 
     Raises
     ------
     InputError
-        If the function is not a real scalar, its mesh has another dimension, is distributed, or does not cover a node.
+        If the function is not real and scalar, or its mesh has another dimension, is distributed, or does not cover a
+        node.
     MissingExtraError
         If DOLFINx is not installed.
 
@@ -80,8 +81,9 @@ def _mesh_of(function: Any, grid: Grid) -> Any:
         )
     if mesh.geometry.dim != grid.dim or mesh.topology.dim != grid.dim:
         raise InputError(
-            f"the mesh has dimension {mesh.geometry.dim}, but the grid has {grid.dim}; they must be equal."
+            f"the mesh has dimension {mesh.geometry.dim}, but the grid has dimension {grid.dim}; give a grid of "
+            f"dimension {mesh.geometry.dim}."
         )
     if mesh.comm.size > 1:
-        raise InputError(f"the mesh is distributed over {mesh.comm.size} processes; create it on MPI.COMM_SELF.")
+        raise InputError(f"the mesh is distributed over {mesh.comm.size} processes; create the mesh on MPI.COMM_SELF.")
     return mesh

@@ -1,4 +1,4 @@
-"""Preconditioners of this package inside PETSc solvers."""
+"""Preconditioners of this package for PETSc solvers."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["PetscPreconditioner"]
 
 
 class PetscPreconditioner:
-    """Context of a PETSc preconditioner of type `python` that applies a preconditioner of this package.
+    """Context of a PETSc preconditioner of type `python`, which applies a preconditioner of this package.
 
     Parameters
     ----------
     preconditioner : Solver or LinearOperator
-        A solver of `sb.prepare`, whose `as_preconditioner()` is applied, or any approximate inverse, shape (n, n).
+        A solver from `sb.prepare`, whose `as_preconditioner()` is applied, or any approximate inverse, shape (n, n).
 
     Raises
     ------
     InputError
-        If it is neither.
+        If the argument is neither of the two.
 
     Notes
     -----
@@ -45,17 +45,18 @@ class PetscPreconditioner:
             preconditioner = preconditioner.as_preconditioner()
         if not isinstance(preconditioner, LinearOperator):
             kind = type(preconditioner).__name__
-            raise InputError(f"preconditioner is of type {kind}; give a solver of sb.prepare or a LinearOperator.")
+            raise InputError(f"preconditioner is of type {kind}; give a solver from sb.prepare or a LinearOperator.")
         self._operator = preconditioner
 
     def setUp(self, pc: Any) -> None:
-        """Check that the matrix of the solver has the shape of the preconditioner and lies on one process."""
+        """Check that the PETSc matrix has the shape of the preconditioner and lies on one process."""
         matrix = pc.getOperators()[1]
         shape, local = tuple(matrix.getSize()), matrix.getLocalSize()[0]
         if shape != self._operator.shape or local != shape[0]:
             raise InputError(
-                f"the PETSc matrix has the shape {shape} with {local} rows on this process, but the preconditioner has "
-                f"the shape {self._operator.shape} and runs on one process; assemble the matrix of the same solver."
+                f"the PETSc matrix has shape {shape} with {local} rows on this process, but the preconditioner has "
+                f"shape {self._operator.shape} and runs on one process; assemble the matrix of the same solver on one "
+                "process."
             )
 
     def apply(self, pc: Any, x: Any, y: Any) -> None:
