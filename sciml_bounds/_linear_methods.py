@@ -130,9 +130,12 @@ def as_method(method: str | Method) -> Method:
         return method
     kind = type(method).__name__
     if isinstance(method, LinearOperator):
-        raise InputError(f"method is a {kind}, which is a preconditioner; pass it to sb.cg as M.")
+        raise InputError(f"method is a {kind}, which is a preconditioner; give it to sb.cg as the argument M.")
     if hasattr(method, "as_preconditioner") and not isinstance(method, type):
-        raise InputError(f"method is a {kind}; pass the result of its as_preconditioner(problem) to sb.cg as M.")
+        raise InputError(
+            f"method is a {kind}, not a method; give the result of its as_preconditioner(problem) to sb.cg as the "
+            "argument M."
+        )
     if not isinstance(method, str) or method not in NAMED_METHODS:
         choices = ", ".join(map(repr, NAMED_METHODS))
         raise InputError(f"method is {method!r}; choose from {choices}, or an object such as sb.Multigrid(cycle='V').")

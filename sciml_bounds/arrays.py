@@ -121,12 +121,12 @@ def _read_array(value: Any, name: str) -> np.ndarray[Any, Any]:
         array = np.asarray(value)
     except (TypeError, ValueError) as error:
         reason = str(error).rstrip(".")
-        raise InputError(f"{name} cannot be converted to an array of numbers ({kind}): {reason}.") from None
+        raise InputError(f"{name} cannot be read as an array of numbers ({kind}): {reason}.") from None
     except RuntimeError:  # numpy cannot read tensors that require gradients
         raise InputError(f"{name} is a {kind} of tensors that require gradients; use torch.stack first.") from None
     if array.dtype.kind not in "biufc":
         remedy = "load the file first" if isinstance(value, str | PathLike) else "pass a number or an array"
-        raise InputError(f"{name} cannot be converted to an array of numbers ({kind}, dtype {array.dtype}); {remedy}.")
+        raise InputError(f"{name} cannot be read as an array of numbers ({kind}, dtype {array.dtype}); {remedy}.")
     return array
 
 
@@ -292,7 +292,7 @@ def require_fraction(value: Any, name: str) -> float:
     """
     number = require_number(value, name)
     if not 0 < number < 1:
-        raise InputError(f"{name} is {value!r}; it must be between 0 and 1.")
+        raise InputError(f"{name} is {value!r}; give a number between 0 and 1.")
     return number
 
 

@@ -200,7 +200,8 @@ def _permeability(certified: Certified, axis_name: str) -> Interval:
     first, last = (problem.boundary[f"{axis_name}{end}"] for end in (0, 1))
     if not isinstance(first, Dirichlet) or not isinstance(last, Dirichlet):
         raise InputError(
-            f"the permeability along {axis_name} needs sb.Dirichlet values on {axis_name}0 and {axis_name}1."
+            f"the permeability along {axis_name} is defined by a drop of u; prescribe sb.Dirichlet values on "
+            f"{axis_name}0 and {axis_name}1."
         )
     high, low = (rows(problem.samples(side.value, problem.grid.dim - 1)) for side in (first, last))
     others = [c for name, c in problem.boundary.items() if name[0] != axis_name]

@@ -79,9 +79,14 @@ def _inputs(problem: Diffusion, fields: tuple[str, ...]) -> Tensor:
     """Return the input channels, shape (b, channel, cells)."""
     unknown = [name for name in fields if name not in CELL_FIELDS]
     if unknown or not fields:
-        raise InputError(f"fields={list(fields)} must name fields of the problem: {', '.join(CELL_FIELDS)}.")
+        raise InputError(
+            f"fields={list(fields)} are not all fields of the problem; choose from {', '.join(CELL_FIELDS)}."
+        )
     if "coefficient" in fields and not problem.has_scalar_coefficient:
-        raise InputError("the network takes a scalar coefficient, but that of the problem differs between the axes.")
+        raise InputError(
+            "the network takes a scalar coefficient, but the coefficient of the problem differs between the axes; "
+            "give a problem with a scalar coefficient."
+        )
     cells = (*problem.batch_shape, *problem.grid.shape)
     parts = [problem.coefficient[0] if name == "coefficient" else getattr(problem, name) for name in fields]
     parts = [torch.zeros(()) if part is None else part for part in parts]  # no solids
@@ -127,6 +132,9 @@ def nodal_prediction(problem: Diffusion, output: Tensor) -> Tensor:
     fitting = [layout for layout in layouts if space == layout_shape(problem, layout)]
     if not fitting:
         shapes = ", ".join(f"{layout} {layout_shape(problem, layout)}" for layout in layouts)
-        raise InputError(f"the network predicts shape {space}, but a field of this problem has one of: {shapes}.")
+        raise InputError(
+            f"the network predicts shape {space}, but fields of this problem have the shapes {shapes}; use a network "
+            "or a grid with one of these shapes."
+        )
     nodes = to_nodes(problem, values, "nodes" if "nodes" in fitting else fitting[0])
     return problem.impose_boundary(nodes)

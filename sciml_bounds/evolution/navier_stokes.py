@@ -207,8 +207,8 @@ class NavierStokes:
         n = self.resolution
         if initial.ndim < 2 or tuple(initial.shape[-2:]) != (n, n) or initial.numel() == 0:
             raise InputError(
-                f"vorticity has shape {tuple(initial.shape)}, but it must have shape (batch..., {n}, {n}); give one "
-                "value per point, and at least one sample."
+                f"vorticity has shape {tuple(initial.shape)}, which is not (batch..., {n}, {n}); give one value per "
+                "point, and at least one sample."
             )
         require_finite(initial, "vorticity")
         return initial

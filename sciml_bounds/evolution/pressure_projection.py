@@ -89,8 +89,8 @@ def require_solver(pressure: Any) -> None:
         )
     if hasattr(pressure, "as_preconditioner"):  # networks are callable, but not with a system
         raise InputError(
-            f"pressure is a {type(pressure).__name__}, which is not a solver; pass PressureSolver(Preconditioned(...)) "
-            "with its as_preconditioner."
+            f"pressure is a {type(pressure).__name__}, a network and not a solver; give "
+            "sb.simulation.PressureSolver(sb.simulation.Preconditioned(network.as_preconditioner))."
         )
 
 

@@ -109,7 +109,7 @@ def record(
         wanted = json.loads(json.dumps({**parameters, "steps": steps, "every": every, "version": __version__}))
     except (TypeError, ValueError):
         raise InputError(
-            f"parameters is {parameters!r}; it must be a dict of names and values that JSON can store."
+            f"parameters is {parameters!r}; give a dict of names and values that JSON can store."
         ) from None
     if target.exists():
         _require_same(target, wanted)

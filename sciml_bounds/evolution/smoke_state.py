@@ -116,7 +116,7 @@ def components[T](velocity: Iterable[T], name: str, dim: int) -> list[T]:
     try:
         listed = list(velocity)
     except TypeError:
-        raise InputError(f"{name} is {velocity!r}; it must be a list of one field per axis.") from None
+        raise InputError(f"{name} is {velocity!r}; give a list of fields, one per axis.") from None
     if len(listed) != dim:
         raise InputError(f"{name} has {len(listed)} components, but the grid has {dim} axes; pass one field per axis.")
     return listed

@@ -380,7 +380,7 @@ class _Pipe(Recipe):
         try:
             return solve_pipe_flow(draw_centreline(seed, index), resolution)
         except ConvergenceError as error:
-            raise ConvergenceError(f"sample {index} of seed {seed}: {error}") from None
+            raise ConvergenceError(f"sample {index} of seed {seed} failed: {error}") from None
 
 
 def draw_centreline(seed: int, index: int) -> Centreline:

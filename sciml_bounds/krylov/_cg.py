@@ -119,7 +119,7 @@ def cg(
     if memory is not None:
         require_count(memory, "memory", 1)
     if flexible is not None and not isinstance(flexible, bool | np.bool_):
-        raise InputError(f"flexible is {flexible!r}; it must be True, False or None.")
+        raise InputError(f"flexible is {flexible!r}; give True, False or None.")
     lambda_min = _eigenvalue_bound(lambda_min, "lambda_min", rhs)
     lambda_min_preconditioned = _eigenvalue_bound(lambda_min_preconditioned, "lambda_min_preconditioned", rhs)
 

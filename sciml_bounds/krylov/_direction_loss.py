@@ -52,8 +52,8 @@ class LineSearchLoss:
         _require_tensors(prediction, target)
         if prediction.shape != target.shape or math.prod(prediction.shape[1:]) != self.operator.shape[0]:
             raise InputError(
-                f"directions have shape {tuple(prediction.shape)} and right-hand sides {tuple(target.shape)}; both "
-                f"must be (b, 1, *space) with {self.operator.shape[0]} points, one per unknown of the operator."
+                f"directions have shape {tuple(prediction.shape)} and right-hand sides {tuple(target.shape)}; give "
+                f"both shape (b, 1, *space) with {self.operator.shape[0]} points, one per unknown of the operator."
             )
         q, b = (field.flatten(1).to(self.operator.dtype) for field in (prediction, target))
         return _remaining(q, b, _Product.apply(q, self.operator)).to(prediction.dtype)
@@ -130,7 +130,7 @@ def pressure_product(p: Tensor, geometry: Tensor) -> Tensor:
 def _require_tensors(prediction: Tensor, target: Tensor) -> None:
     if not (isinstance(prediction, Tensor) and isinstance(target, Tensor)):
         raise InputError(
-            f"directions are a {type(prediction).__name__} and targets a {type(target).__name__}; both must be torch "
+            f"directions are a {type(prediction).__name__} and targets a {type(target).__name__}; give both as torch "
             "tensors."
         )
 

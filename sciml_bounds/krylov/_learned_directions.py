@@ -100,7 +100,7 @@ class LearnedDirections(nn.Module):
         super().__init__()
         kind = NETWORKS[require_choice(network, "network", tuple(NETWORKS))]
         if not isinstance(dim, int) or dim not in (2, 3):
-            raise InputError(f"dim={dim!r} must be 2 or 3.")
+            raise InputError(f"dim={dim!r} is not supported; give 2 or 3.")
         defaults = {p.name: p.default for p in inspect.signature(kind).parameters.values() if p.name != "dim"}
         for name, value in options.items():
             require_choice(name, f"an option of network {network!r}", defaults)

@@ -88,7 +88,7 @@ def check_tolerances(rtol: float | None, atol: float, dtype: torch.dtype) -> flo
     atol = _number(atol, "atol")
     eps = torch.finfo(dtype).eps
     if not 0 <= rtol < float("inf") or not 0 <= atol < float("inf"):
-        raise InputError(f"rtol={rtol} and atol={atol} must be finite and not negative.")
+        raise InputError(f"rtol={rtol} and atol={atol} are tolerances; give finite numbers that are not negative.")
     if rtol < 10 * eps and atol == 0:
         kind = str(dtype).removeprefix("torch.")
         otherwise = "" if dtype == torch.float64 else ", or use float64"
@@ -103,7 +103,7 @@ def _number(value: Any, name: str) -> float:
     single = isinstance(value, Tensor | np.ndarray) and value.ndim == 0
     number = value.item() if single else value
     if not isinstance(number, Real) or isinstance(number, bool):
-        raise InputError(f"{name} is {value!r}; it must be a number.")
+        raise InputError(f"{name} is {value!r}; give a number.")
     return float(number)
 
 

@@ -95,8 +95,8 @@ class MultigridShapedNetwork(nn.Module):
         super().__init__()
         if levels > MAX_LEVELS:
             raise InputError(
-                f"levels={levels} must be at most {MAX_LEVELS}, since lattices are padded to multiples of 2^levels "
-                "points along each axis."
+                f"levels={levels} is too large, since lattices are padded to multiples of 2^levels points along each "
+                f"axis; give at most {MAX_LEVELS}."
             )
         self.levels, self.multiple = levels, 2**levels
         self.pre = nn.ModuleList([convolution(dim, 3, 3**dim, 3) for _ in range(levels)])

@@ -94,12 +94,14 @@ def coarse_size(n: int, alignment: str) -> int:
 def per_level(value: int | Sequence[int], count: int, name: str, least: int) -> tuple[int, ...]:
     """Return one integer per level: repeat `value`, or check that it is a sequence of `count` integers >= `least`."""
     if not isinstance(value, int | Sequence):
-        raise InputError(f"{name}={value!r} must be an integer, or a sequence of {count} integers, finest level first.")
+        raise InputError(
+            f"{name}={value!r} is not valid; give an integer, or a sequence of {count} integers, finest level first."
+        )
     values = (value,) * count if isinstance(value, int) else tuple(value)
     if len(values) != count:
         raise InputError(f"{name} has {len(values)} entries; give {count}, finest level first.")
     if not all(isinstance(v, int) and v >= least for v in values):
-        raise InputError(f"{name}={value!r} must contain integers >= {least} only.")
+        raise InputError(f"{name}={value!r} is not valid; give integers that are at least {least}.")
     return values
 
 
@@ -286,7 +288,7 @@ class ConvolutionCycle(nn.Module):
     ) -> None:
         super().__init__()
         if not isinstance(dim, int) or dim not in _CONVOLUTION:
-            raise InputError(f"dim={dim!r} must be 1, 2 or 3.")
+            raise InputError(f"dim={dim!r} is not supported; give 1, 2 or 3.")
         count = level_count(levels, pre)
         self.dim, self.depth = dim, count
         self.boundary = require_choice(boundary, "boundary", tuple(BOUNDARIES))
@@ -302,7 +304,7 @@ class ConvolutionCycle(nn.Module):
         self.widths_u = per_level(channels, count, "channels", 1)
         widths = per_level(kernel, count - 1, "kernel", 3)
         if any(width > 4 for width in widths):
-            raise InputError(f"kernel={kernel!r} must be 3 or 4 on every level.")
+            raise InputError(f"kernel={kernel!r} is not supported; give 3 or 4 for every level.")
         self.norm_shape: tuple[int, ...] | None = None
         self.bias = bias
 

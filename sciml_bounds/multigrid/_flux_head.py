@@ -215,17 +215,15 @@ class CertifiedNetwork(nn.Module):
         self.fields = _checked_fields(fields)
         self.source = float(source)
         if not math.isfinite(self.source) or self.source == 0:
-            raise InputError(
-                f"source={source} must be finite and not zero, since predictions are scaled by the source."
-            )
+            raise InputError(f"source={source} cannot scale the predictions; give a finite number that is not zero.")
         self.values, self.potential = values, potential
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map cell fields (b, fields, n_x, n_y) to values and stream function, (b, 2, n_x + 1, n_y + 1)."""
         if inputs.ndim != 4 or inputs.shape[1] != len(self.fields):
             raise InputError(
-                f"the input has shape {tuple(inputs.shape)}, but the network takes (b, {len(self.fields)}, n_x, n_y) "
-                f"with channels {', '.join(self.fields)}."
+                f"the input has shape {tuple(inputs.shape)}; give shape (b, {len(self.fields)}, n_x, n_y) with the "
+                f"channels {', '.join(self.fields)}."
             )
         values = self.values(inputs)
         potential = self.potential(self.potential_inputs(inputs, values.detach()))
@@ -360,7 +358,7 @@ def _checked_fields(fields: Sequence[str]) -> tuple[str, ...]:
         raise InputError(f"fields={fields!r} is a single name; give a list: [{fields!r}].")
     unknown = [name for name in fields if name not in _FIELDS]
     if unknown or not fields or len(set(fields)) < len(fields):
-        raise InputError(f"fields={fields!r} must name some of {_FIELDS}, without repetition.")
+        raise InputError(f"fields={fields!r} is not valid; give names from {_FIELDS}, each at most once.")
     return tuple(fields)
 
 

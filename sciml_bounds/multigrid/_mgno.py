@@ -164,7 +164,7 @@ class MgNO(nn.Module):
             )
         number = isinstance(gain, int | float) and not isinstance(gain, bool) and 0 < gain < float("inf")
         if gain != "torch" and not number:
-            raise InputError(f"gain={gain!r} must be a positive number, or 'torch'.")
+            raise InputError(f"gain={gain!r} is not valid; give a positive number, or 'torch'.")
         if isinstance(fields, str):
             raise InputError(f"fields={fields!r} is a single name; give a list: [{fields!r}].")
         for field in fields:
@@ -346,7 +346,9 @@ def require_normalization(normalization: Sequence[str], kinds: tuple[str, ...]) 
         If there are not two kinds, or one is unknown.
     """
     if len(normalization) != 2:
-        raise InputError(f"normalization={normalization!r} must name two kinds, for input and target.")
+        raise InputError(
+            f"normalization={normalization!r} is not valid; give two kinds, one for the input and one for the target."
+        )
     for kind in normalization:
         require_choice(kind, "normalization", kinds)
 

@@ -144,7 +144,9 @@ class PublishedMgNO(MgNO):
         if size is None and (norm != "none" or "pointwise" in normalization):
             raise InputError("layer norms and pointwise statistics have weights for each node; give the lattice size.")
         if size is not None and (not isinstance(size, Sequence) or len(size) != self.dim or min(size) < 2):
-            raise InputError(f"size={size!r} must give the number of points along each of {self.dim} axes, at least 2.")
+            raise InputError(
+                f"size={size!r} is not a lattice; give {self.dim} numbers of points, one per axis, each at least 2."
+            )
         self.size = None if size is None else tuple(size)
         self.arguments |= jsonable(
             size=size, norm=norm, head=head, idle_operator=idle_operator, normalization=normalization

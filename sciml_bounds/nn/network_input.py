@@ -23,7 +23,7 @@ def check_axes(x: Tensor, channels: int, dim: int, meaning: str = "") -> None:
     if x.ndim != dim + 2:
         raise InputError(f"the input has {x.ndim} axes; give (batch, {channels}, {dim} space axes).")
     if x.shape[1] != channels:
-        raise InputError(f"the input has {x.shape[1]} channels on axis 1, but the network takes {channels}{meaning}.")
+        raise InputError(f"the input has {x.shape[1]} channels on axis 1; give the network {channels}{meaning}.")
     if 0 in x.shape[2:]:
         raise InputError(f"the input has shape {tuple(x.shape)}; give at least one point along each space axis.")
 

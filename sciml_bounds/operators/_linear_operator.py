@@ -292,11 +292,11 @@ class CallableOperator(LinearOperator):
         result = self.function(x)
         if not isinstance(result, Tensor):
             kind = type(result).__name__
-            raise InputError(f"the function of the operator returned a {kind}; it must return a torch tensor.")
+            raise InputError(f"the function of the operator returned a {kind}; let the function return a torch tensor.")
         if result.shape != x.shape:
             raise InputError(
                 f"the function of the operator returned shape {tuple(result.shape)} for vectors of shape "
-                f"{tuple(x.shape)}; it must return vectors of the same shape."
+                f"{tuple(x.shape)}; let the function return vectors of the same shape."
             )
         return result
 
@@ -321,7 +321,7 @@ def aslinearoperator(A: Any, like: Tensor | None = None) -> LinearOperator:
         return A
     if hasattr(A, "as_preconditioner"):
         kind = type(A).__name__
-        raise InputError(f"a {kind} is not an operator; pass the result of its method as_preconditioner().")
+        raise InputError(f"a {kind} is not an operator; give the result of its method as_preconditioner().")
     if isinstance(A, Tensor | np.ndarray):
         return MatrixOperator(to_tensor(A, "the matrix"))
     if scipy.sparse.issparse(A):

@@ -272,5 +272,5 @@ class GinzburgLandau(IsotropicEnergy):
 
 def _exponent(value: float, name: str) -> float:
     if require_number(value, name) <= 1:
-        raise InputError(f"{name} is {value!r}; it must be larger than 1, for example 2.")
+        raise InputError(f"{name} is {value!r}; give a number larger than 1, for example 2.")
     return float(value)

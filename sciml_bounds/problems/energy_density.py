@@ -104,8 +104,8 @@ class EnergyDensity:
         if not isinstance(result, Tensor) or result.shape != u.shape:
             kind = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else f"a {type(result).__name__}"
             raise InputError(
-                f"the energy density returned {kind} for points of shape {tuple(u.shape)}; it must return one number "
-                "per point."
+                f"the energy density returned {kind} for points of shape {tuple(u.shape)}; let the function return one "
+                "number per point."
             )
         return result
 
@@ -165,7 +165,7 @@ def checked_range(lower: float, upper: float) -> tuple[float, float]:
     low = require_number(lower, "lower")
     high = math.inf if isinstance(upper, float) and upper == math.inf else require_number(upper, "upper", positive=True)
     if not 0 <= low <= high:
-        raise InputError(f"lower is {lower!r} and upper is {upper!r}; they must satisfy 0 <= lower <= upper.")
+        raise InputError(f"lower is {lower!r} and upper is {upper!r}; give numbers with 0 <= lower <= upper.")
     return low, high
 
 

@@ -310,7 +310,7 @@ def _side_field(
             place = "node" if nodal else "face"
             expected = f"(batch..., {_join(shape)})" if shape else "(batch...)"
             raise InputError(
-                f"{name} has shape {tuple(tensor.shape)}, but it needs one value per {place} of the side: {expected}."
+                f"{name} has shape {tuple(tensor.shape)}; give one value per {place} of the side, shape {expected}."
             )
         require_samples(tensor, name)
 
@@ -352,7 +352,7 @@ def _call(function: Any, name: str, coordinates: Sequence[Tensor]) -> Any:
         dim = len(coordinates)
         counted = "1 coordinate; the grid has 1 axis" if dim == 1 else f"{dim} coordinates; the grid has {dim} axes"
         names = " and ".join(filter(None, (", ".join(AXES[: dim - 1]), AXES[dim - 1])))
-        raise InputError(f"{name} is a function that cannot be called with {counted}; it must take {names}.") from None
+        raise InputError(f"{name} is a function that cannot be called with {counted}; let it take {names}.") from None
     except ValueError:  # some functions written in C have no signature
         pass
     return function(*coordinates)

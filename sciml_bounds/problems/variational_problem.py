@@ -140,8 +140,8 @@ class VariationalProblem:
         self.source = self._weights.pop("source")
         if not isinstance(boundary, Dirichlet | Neumann | Periodic):
             raise InputError(
-                "on a box, boundary must be one condition for all sides, sb.Dirichlet, sb.Neumann(0.0) or "
-                f"sb.Periodic(), not {type(boundary).__name__}."
+                f"boundary is of type {type(boundary).__name__}; on a box, give one condition for all sides: an "
+                "sb.Dirichlet, sb.Neumann(0.0) or sb.Periodic()."
             )
         if isinstance(boundary, Neumann) and not (isinstance(boundary.flux, Real) and boundary.flux == 0):
             raise InputError("on a box, the Neumann flux must be zero; use sb.Neumann(0.0), or an sb.Grid as domain.")
@@ -449,7 +449,7 @@ def _call(value: PointField, x: Tensor, name: str) -> Tensor:
     if not isinstance(result, Tensor) or result.shape != x.shape[:-1]:
         kind = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else f"a {type(result).__name__}"
         raise InputError(
-            f"{name} returned {kind} for points of shape {tuple(x.shape)}; it must return one number per point, shape "
+            f"{name} returned {kind} for points of shape {tuple(x.shape)}; let it return one number per point, shape "
             f"{tuple(x.shape[:-1])}."
         )
     return result.to(x.dtype)

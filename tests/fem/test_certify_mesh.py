@@ -231,9 +231,9 @@ def test_what_is_refused():
     refused("f formula interpolate", certify, u, f=lambda x: x[0], bcs=[bc])
     refused("a constant each cell DG", certify, u, a=u, bcs=[bc])
     refused("f NaN", certify, u, f=np.nan, bcs=[bc])
-    refused("no side prescribed source cancel", certify, u, f=1.0)
+    refused("no side prescribed source sum", certify, u, f=1.0)
     refused("facet inside neumann", certify, u, bcs=[bc], neumann=[(inner_facets(domain), 1.0)])
-    refused("facet both prescribed Neumann", certify, u, bcs=[bc], neumann=[(boundary_facets(domain), 1.0)])
+    refused("facet prescribed Neumann", certify, u, bcs=[bc], neumann=[(boundary_facets(domain), 1.0)])
     off = fem.Function(space)
     off.x.array[:] = 1.0
     refused("uh differs bcs bc.set", certify, off, bcs=[bc])

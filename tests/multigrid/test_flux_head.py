@@ -378,9 +378,9 @@ def test_weights_that_are_not_numbers_are_said():
 
 @pytest.mark.parametrize("fields", [(), ("speed",), ("source", "source")], ids=str)
 def test_unknown_fields_are_refused(fields):
-    with pytest.raises(InputError, match="must name some of"):
+    with pytest.raises(InputError, match="fields="):
         BoundLoss(fields)
-    with pytest.raises(InputError, match="must name some of"):
+    with pytest.raises(InputError, match="fields="):
         network(fields or ("none",)) if fields else CertifiedNetwork(Values(), Potential(), fields=())
 
 

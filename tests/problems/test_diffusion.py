@@ -287,9 +287,9 @@ BAD = {
     "ragged": ({"coefficient": [[1.0], [1.0, 2.0]]}, "coefficient cannot be read as an array of numbers (list)"),
     "devices apart": (
         {"coefficient": torch.ones(4, 3), "source": torch.ones(4, 3, device="meta")},
-        "coefficient is on device cpu and source on meta",
+        "coefficient device cpu source meta",
     ),
-    "solid of numbers": ({"solid": np.zeros((4, 3))}, "solid has dtype float64; it must be boolean"),
+    "solid of numbers": ({"solid": np.zeros((4, 3))}, "solid has dtype float64 boolean"),
     "solid of wrong shape": (
         {"solid": np.zeros((3, 4), dtype=bool)},
         "solid shape (3, 4) cell",
@@ -319,17 +319,17 @@ BAD = {
         {"solid": torch.zeros(4, 3, dtype=torch.bool, device="meta")},
         "solid device meta",
     ),
-    "callable solid of numbers": ({"solid": lambda x, y: x - 0.5}, "solid has dtype float64; it must be boolean"),
+    "callable solid of numbers": ({"solid": lambda x, y: x - 0.5}, "solid has dtype float64 boolean"),
     "no numbers": ({"source": torch.ones(4, 3, device="meta")}, "device meta"),
     "nested": (
         {"source": torch.nested.nested_tensor([torch.ones(4, 3), torch.ones(4, 3)], layout=torch.jagged)},
-        "source nested tensor one by one",
+        "source nested tensor samples",
     ),
     "no samples on a side": (
         {"boundary": ALL | {"x0": sb.Dirichlet(np.zeros((0, 4)))}},
         "Dirichlet value x0 shape (0, 4) empty batch",
     ),
-    "beyond double precision": ({"source": 10**400}, "source range of double precision"),
+    "beyond double precision": ({"source": 10**400}, "source double precision"),
     "no samples": ({"coefficient": np.ones((0, 4, 3))}, "coefficient shape (0, 4, 3) empty batch"),
     "too small to be squared": ({"source": 1e-80}, "source is of size 1e-80, whose square underflows"),
     "too small to be squared in single precision": (

@@ -164,7 +164,7 @@ GRID, BOX = sb.Grid((4, 3)), Box([1.0] * 5)
         (lambda: VariationalProblem(GRID, PLaplacian(3), 1.0, boundary=sb.Neumann(0.0)), "must sum to zero"),
         (lambda: VariationalProblem(BOX, QuadraticEnergy(np.ones(3))), "coefficient is of shape (3,)"),
         (lambda: VariationalProblem(BOX, QuadraticEnergy(), math.inf), "source is inf"),
-        (lambda: VariationalProblem(BOX, QuadraticEnergy(), boundary={"x0": sb.Dirichlet(0.0)}), "not dict"),
+        (lambda: VariationalProblem(BOX, QuadraticEnergy(), boundary={"x0": sb.Dirichlet(0.0)}), "boundary dict"),
         (lambda: VariationalProblem(BOX, QuadraticEnergy(), boundary=sb.Neumann(1.0)), "Neumann flux zero"),
         (lambda: VariationalProblem(BOX, QuadraticEnergy()).energy(0.0), "on a box without cells"),
         (lambda: VariationalProblem(BOX, QuadraticEnergy()).refine(), "on a box without cells"),
