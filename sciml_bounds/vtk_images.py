@@ -34,7 +34,7 @@ def require_pyvista() -> Any:
     Raises
     ------
     MissingExtraError
-        If it is not installed.
+        If pyvista is not installed.
     """
     try:
         return importlib.import_module("pyvista")
@@ -45,7 +45,7 @@ def require_pyvista() -> Any:
 
 
 def sample_image(dataset: xarray.Dataset, sample: int = 0) -> pyvista.ImageData:
-    """Return the image of one frame of a data set, see `list_frames`.
+    """Return the image of one frame of a data set; see `list_frames`.
 
     Raises
     ------
@@ -97,7 +97,9 @@ def frame_image(dataset: xarray.Dataset, index: Mapping[str, int]) -> pyvista.Im
     frame = dataset.isel(index)
     for name, variable in frame.data_vars.items():
         if variable.dtype.kind not in "fiub":
-            raise InputError(f"variable {name!r} has {variable.dtype} values, but VTK needs numbers; drop it.")
+            raise InputError(
+                f"variable {name!r} has {variable.dtype} values, but VTK needs numbers; drop this variable."
+            )
     positions = {str(name): frame[name].values for name in frame.dims if name in frame.coords}
     sizes = {str(name): size for name, size in frame.sizes.items()}
     fields = {str(name): (tuple(map(str, field.dims)), field.values) for name, field in frame.data_vars.items()}
@@ -133,7 +135,8 @@ def make_image(
     letters = [axis for axis in AXES if axis in sizes or axis + NODE in sizes]
     if not letters:
         raise InputError(
-            "no field has the axes x, y, z or x_node, y_node, z_node, which an image needs; rename its axes."
+            "no field has the axes x, y, z or x_node, y_node, z_node, which an image needs; rename the axes of the "
+            "field."
         )
     axes = [_axis(axis, sizes, positions) for axis in letters]
     pad = 3 - len(axes)
@@ -166,7 +169,7 @@ def _axis(axis: str, sizes: Mapping[str, int], positions: Mapping[str, NDArray[A
 def _put(
     image: pyvista.ImageData, cells: Mapping[str, int], name: str, dims: tuple[str, ...], values: NDArray[Any]
 ) -> None:
-    """Put one field into the image; VTK wants x to vary fastest, and components in the last axis."""
+    """Add one field to the image; in VTK, x varies fastest, and components are in the last axis."""
     values = values.astype(np.uint8) if values.dtype.kind == "b" else values
     if not dims:
         image.field_data[name] = np.atleast_1d(values)
@@ -176,7 +179,7 @@ def _put(
     if where is None:
         raise InputError(
             f"{name!r} has the axes {dims}, but a field of this image has the axes {tuple(cells)} or {tuple(nodes)}, "
-            f"and may have {COMPONENT!r}; drop it or rename its axes."
+            f"and may have {COMPONENT!r}; drop this field or rename its axes."
         )
     order = [dims.index(axis) for axis in where] + [i for i, axis in enumerate(dims) if axis == COMPONENT]
     values = values.transpose(order)

@@ -276,7 +276,7 @@ class DualFlux:
         return tuple(parts)
 
     def _step(self, gradient: Faces, W: Faces, K: Tensor) -> Faces:
-        """Solve for the multiplier, and return the Newton step z."""
+        """Solve for the multiplier, and return the Newton step z, one field per axis."""
         areas = [self.grid.face_area(axis) for axis in range(self.grid.dim)]
         free = [torch.where(w > 0, 1 / torch.where(w > 0, w, 1.0), 0.0) for w in W]
         loose = tuple(-g * inverse for g, inverse in zip(gradient, free))

@@ -33,8 +33,8 @@ from sciml_bounds.bounds._convex_sums import CellFlux, trapezoid
 from sciml_bounds.bounds._fenchel import Fenchel
 from sciml_bounds.bounds._interpolation_error import (
     CellBounds,
-    curved_squares,
     derivative_squares,
+    remainder_squares,
     value_squares,
     weighted,
 )
@@ -102,7 +102,7 @@ def admissible_nodes(problem: VariationalProblem, bounds: CellBounds) -> Tensor:
 def function_corrections(fenchel: Fenchel, bounds: CellBounds, flux: CellFlux, gap: Tensor) -> FunctionCorrections:
     """Bound the corrections from (q, I v), with the gap (n), to the function v; `fenchel` must have the slopes b."""
     grid, volume = fenchel.grid, fenchel.grid.cell_volume
-    of_r = torch.stack([curved_squares(bounds, grid.spacing, axis) for axis in range(grid.dim)]).sum(0) * volume
+    of_r = torch.stack([remainder_squares(bounds, grid.spacing, axis) for axis in range(grid.dim)]).sum(0) * volume
     of_e = value_squares(bounds, grid.spacing, range(grid.dim)) * volume
     gradients, values = _GradientSuprema.of(fenchel, bounds, flux), _ValueSuprema.of(fenchel, bounds, flux)
     E = (weighted(fenchel.a * gradients.curvature, of_r) + weighted(fenchel.c * values.curvature, of_e)) / 2

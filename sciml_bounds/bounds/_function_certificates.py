@@ -3,9 +3,9 @@
 Let u be the exact solution, v the function, I v its multilinear interpolant, w the lifting of the boundary defect of I
 v on Dirichlet sides, and y the equilibrated flux of the certificate of I v. There are two upper bounds.
 
-Triangle: |||u - v||| <= |||u - I v||| + |||v - I v|||, without conditions on the boundary values of v.
+Triangle inequality: |||u - v||| <= |||u - I v||| + |||v - I v|||, without conditions on the boundary values of v.
 
-Curved: if v is multilinear on all Dirichlet sides, v + w has the prescribed values there, and the bound N of
+With slopes: if v is multilinear on all Dirichlet sides, v + w has the prescribed values there, and the bound N of
 `bounds._majorant` applies to v + w itself. N is a norm of residuals, in which part of v - I v can be included exactly:
 the slopes b_i (x_i - x_K) along each axis, with the cell centre x_K and a constant b_i per cell and axis. Since y_i is
 linear in x_i with slope s_i, the flux term becomes
@@ -16,9 +16,9 @@ This term is small if v is close to u, whereas |||u - I v||| contains the discre
 d = v - I v increases N by at most (||a^1/2 (grad d - b (x - x_K))|| + m c ||d||)^2 + c ||d||^2 on each cell, and alpha
 ||d||^2 on Robin faces.
 
-Lower: let t be a node function that vanishes on Dirichlet sides. Since d_i t does not depend on x_i, the energy product
-a(v - I v, t) contains only the second part of d_i (v - I v) (see `bounds._interpolation_error`). Hence |||u - v||| is
-at least R(t) / |||t||| minus the norm of this part and minus |||w|||, where R is the residual of I v + w.
+Lower bound: let t be a node function that vanishes on Dirichlet sides. Since d_i t does not depend on x_i, the energy
+product a(v - I v, t) contains only the second part of d_i (v - I v) (see `bounds._interpolation_error`). Hence |||u -
+v||| is at least R(t) / |||t||| minus the norm of this part and minus |||w|||, where R is the residual of I v + w.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from sciml_bounds.bounds._energy import EnergyForm
 from sciml_bounds.bounds._interpolation_error import (
     CellBounds,
     across_squares,
-    curved_squares,
     derivative_squares,
+    remainder_squares,
     value_squares,
     weighted,
 )
@@ -125,11 +125,11 @@ def function_certificate(interpolant: NodalCertificate, bounds: CellBounds, star
     )
     added = part
     if interpolant.factor == 1 and _equals_interpolant_on_sides(problem, bounds):
-        curved = dataclasses.replace(interpolant.bound, flux=_curved_flux(interpolant, bounds))
+        corrected = dataclasses.replace(interpolant.bound, flux=_flux_with_slopes(interpolant, bounds))
         rest = shaped(_rest_squares(problem, bounds))
-        first, second = shaped(curved.total) + certificate.boundary_part, _norm(rest, len(batch))
+        first, second = shaped(corrected.total) + certificate.boundary_part, _norm(rest, len(batch))
         better = first + second < upper
-        joined = _combined_indicators(shaped(curved.squared.clamp_min(0)).sqrt(), first, rest, second)
+        joined = _combined_indicators(shaped(corrected.squared.clamp_min(0)).sqrt(), first, rest, second)
         indicators = torch.where(better.reshape(*batch, *(1,) * problem.grid.dim), joined, indicators)
         upper, added = torch.where(better, first + second, upper), torch.where(better, second, part)
     lower = certificate.lower - part
@@ -186,7 +186,7 @@ def _combined_indicators(indicators: Tensor, upper: Tensor, cells: Tensor, part:
     return share(shares, (upper + part).square()).sqrt()
 
 
-# --- curved -----------------------------------------------------------------------------------------------------------
+# --- with slopes ------------------------------------------------------------------------------------------------------
 
 
 def _equals_interpolant_on_sides(problem: Diffusion, bounds: CellBounds) -> bool:
@@ -195,7 +195,7 @@ def _equals_interpolant_on_sides(problem: Diffusion, bounds: CellBounds) -> bool
     return not any(problem.periodic) and all(side in bounds.straight for side in dirichlet)
 
 
-def _curved_flux(interpolant: NodalCertificate, bounds: CellBounds) -> Tensor:
+def _flux_with_slopes(interpolant: NodalCertificate, bounds: CellBounds) -> Tensor:
     """Return the flux term with the slopes b (x - x_K), shape (b, n), as a sum of squares without cancellation."""
     problem, dim = interpolant.problem, interpolant.problem.grid.dim
     found = modes(interpolant.values, dim)
@@ -215,11 +215,11 @@ def _curved_flux(interpolant: NodalCertificate, bounds: CellBounds) -> Tensor:
 
 
 def _rest_squares(problem: Diffusion, bounds: CellBounds) -> Tensor:
-    """Bound the squared norm of the residuals that are not in the curved flux term, on each cell, shape (b, n)."""
+    """Bound the squared norm of the residuals that the flux term omits, on each cell, shape (b, n)."""
     grid, form = problem.grid, EnergyForm(problem)
     flux, longest = torch.zeros_like(form.coefficient[0]), torch.zeros_like(form.coefficient[0])
     for axis, coefficient in enumerate(form.coefficient):
-        flux = flux + weighted(coefficient, curved_squares(bounds, grid.spacing, axis))
+        flux = flux + weighted(coefficient, remainder_squares(bounds, grid.spacing, axis))
         longest = torch.maximum(longest, grid.spacing[axis] ** 2 / torch.where(coefficient > 0, coefficient, 1.0))
     value = value_squares(bounds, grid.spacing, range(grid.dim))
     oscillation = weighted(longest.sqrt() / math.pi * form.reaction, value.sqrt())

@@ -39,8 +39,8 @@ __all__ = [
     "CellBounds",
     "across_squares",
     "cell_bounded",
-    "curved_squares",
     "derivative_squares",
+    "remainder_squares",
     "value_squares",
     "weighted",
 ]
@@ -122,7 +122,7 @@ def _across(bounds: CellBounds, spacing: Sequence[float], axis: int) -> Tensor:
     return torch.minimum(_bubble_squares(bends, [spacing[j] for j in others], width), width.square())
 
 
-def curved_squares(bounds: CellBounds, spacing: Sequence[float], axis: int) -> Tensor:
+def remainder_squares(bounds: CellBounds, spacing: Sequence[float], axis: int) -> Tensor:
     """Bound the mean square of d_axis (v - I v) - b (x - x_K), b = `CellBounds.bends`, over each cell, shape (n)."""
     h, width = spacing[axis], _width(bounds, axis)
     spread = (bounds.second[1][axis, axis] - bounds.second[0][axis, axis]) / 2
@@ -142,7 +142,7 @@ def weighted(weights: Tensor, squares: Tensor) -> Tensor:
 
 
 def _perturbed_squares(squares: Tensor, size: float) -> Tensor:
-    """Bound mean squares after a perturbation of at most `size`."""
+    """Bound the mean squares of functions after a perturbation by at most `size`."""
     return (squares.sqrt() + size).square() if size else squares
 
 

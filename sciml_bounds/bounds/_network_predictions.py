@@ -1,4 +1,4 @@
-"""Predictions of any torch network for diffusion problems, as nodal fields that can be certified."""
+"""Predictions of torch networks for diffusion problems, as nodal fields that can be certified."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PREDICT_BATCH_SIZE = 64
 
 
 def predict(model: nn.Module, problem: Diffusion, *, fields: Sequence[str] | None = None) -> Tensor:
-    """Predict the nodal values of the solution of a problem by any network.
+    """Predict the nodal values of the solution of a problem by a network.
 
     Parameters
     ----------
@@ -34,13 +34,13 @@ def predict(model: nn.Module, problem: Diffusion, *, fields: Sequence[str] | Non
         The problem, or a batch of problems.
     fields : sequence of str, optional
         Fields of the problem that are the input channels, in order: "coefficient", "source", "reaction", "solid". By
-        default the attribute `fields` of the network, or else the coefficient alone.
+        default the attribute `fields` of the network, or the coefficient only if there is no such attribute.
 
     Returns
     -------
     Tensor
         Values at the nodes, shape (batch..., nodes), in float64, with the prescribed values on Dirichlet sides. Cell
-        values are averaged to the nodes. Everything that is not an input channel is assumed to be as in the training
+        values are averaged to the nodes. All data that are not input channels are assumed to be as in the training
         data; `sb.certify` bounds the error of the prediction.
 
     Raises
@@ -60,7 +60,7 @@ def predict(model: nn.Module, problem: Diffusion, *, fields: Sequence[str] | Non
     """
     if isinstance(model, LearnedDirections):
         raise InputError(
-            f"a {type(model).__name__} predicts search directions, not solutions; give it to sb.cg as preconditioner."
+            f"a {type(model).__name__} predicts search directions, not solutions; give the network to sb.cg as M."
         )
     if is_model(model) and fields is None:
         values: Tensor = prediction_of(model, problem, with_flux=False).values
@@ -99,14 +99,14 @@ def _forward(model: nn.Module, x: Tensor) -> Tensor:
     except RuntimeError as error:
         why = (str(error).splitlines() or ["without a message"])[0].rstrip(".")
         raise InputError(
-            f"the {type(model).__name__} does not accept an input of shape {tuple(x.shape)} ({why}); name its input "
-            "channels by its attribute fields or by fields=."
+            f"the {type(model).__name__} does not accept an input of shape {tuple(x.shape)} ({why}); name the input "
+            "channels by the attribute fields of the network or by fields=[...]."
         ) from None
     if not isinstance(output, Tensor) or output.shape[:2] != (len(x), 1):
         found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise InputError(
-            f"the {type(model).__name__} maps shape {tuple(x.shape)} to {found}, but one channel of values, shape "
-            f"({len(x)}, 1, *space), is needed."
+            f"the {type(model).__name__} maps shape {tuple(x.shape)} to {found}; give a network with one output "
+            f"channel, shape ({len(x)}, 1, *space)."
         )
     return output
 
@@ -124,7 +124,7 @@ def nodal_prediction(problem: Diffusion, output: Tensor) -> Tensor:
     Raises
     ------
     InputError
-        If the shape is none of these.
+        If the output has none of these shapes.
     """
     values = output.squeeze(-problem.grid.dim - 1)
     space = tuple(values.shape[values.ndim - problem.grid.dim :])

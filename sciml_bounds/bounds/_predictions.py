@@ -1,6 +1,6 @@
 """Predictions of models: nodal values, and a flux if the model predicts one.
 
-A model needs no base class. It has `predict(problem)`, and optionally `predict_flux(problem)`; or
+A model needs no base class. It has the method `predict(problem)`, and optionally `predict_flux(problem)`; or it has
 `predict_with_flux(problem)`, which returns both.
 """
 
@@ -32,12 +32,12 @@ class Prediction(NamedTuple):
 
 
 def is_model(candidate: Any) -> bool:
-    """Check whether an object predicts fields or fluxes for a problem."""
+    """Return whether an object has methods that predict values or fluxes for a problem."""
     return any(hasattr(candidate, name) for name in ("predict", "predict_flux", "predict_with_flux"))
 
 
 def prediction_of(model: Any, problem: Diffusion, *, with_flux: bool = True) -> Prediction:
-    """Predict the values for a problem, and the flux if the model does so and `with_flux` is true, without gradients.
+    """Predict the values for a problem, and the flux if the model has one and `with_flux` is true, without gradients.
 
     Raises
     ------

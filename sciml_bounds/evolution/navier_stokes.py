@@ -32,7 +32,7 @@ __all__ = ["NavierStokes", "crank_nicolson_euler", "diagonal_forcing"]
 CFL = 1.2
 
 #: Smallest wavenumber in the rule for the step size; smaller values would be stable but inaccurate.
-MIN_WAVES = 20
+MIN_WAVENUMBER = 20
 
 #: Largest step times the square root of the largest forcing, for accuracy.
 MAX_FORCED_STEP = 0.1
@@ -121,15 +121,15 @@ class NavierStokes:
         self.device = check_device(device)
         self.dtype = dtype
         self.cfl = float(cfl)
-        self.waves = (self.resolution - 1) // 3
+        self.max_wavenumber = (self.resolution - 1) // 3
         self._build(forcing)
 
     def _build(self, forcing: Field | None) -> None:
         """Compute the Fourier multipliers, which do not depend on the flow."""
-        n, waves = self.resolution, self.waves
+        n, largest = self.resolution, self.max_wavenumber
         k = torch.fft.fftfreq(n, 1.0 / n, dtype=torch.float64)
-        kx, ky = k[:, None], k[: waves + 1]
-        kept = (kx.abs() <= waves).to(torch.float64)
+        kx, ky = k[:, None], k[: largest + 1]
+        kept = (kx.abs() <= largest).to(torch.float64)
         k2 = kx**2 + ky**2
         inverse = kept / (2.0 * math.pi * k2.clamp(min=1.0))  # the mean of the vorticity induces no velocity
         self._to_velocity = self._factor(torch.stack((1j * ky * inverse, -1j * kx * inverse))[:, None])
@@ -138,15 +138,15 @@ class NavierStokes:
         self._from_products = self._factor(torch.stack((scale * (kx**2 - ky**2), scale * kx * ky))[:, None])
         self._kept = self._factor(kept / n**2)
         self._decay_x, self._decay_y = (
-            (-self.viscosity * 4.0 * math.pi**2 * q**2).to(self.device, self.dtype) for q in (k, k[: waves + 1])
+            (-self.viscosity * 4.0 * math.pi**2 * q**2).to(self.device, self.dtype) for q in (k, k[: largest + 1])
         )
         self.forcing = _forcing_field(forcing, n, self.dtype, self.device)
-        self._set_forced_waves(4.0 * math.pi**2 * k2)
+        self._set_forced_modes(4.0 * math.pi**2 * k2)
 
     def _factor(self, values: Tensor) -> Tensor:
         return values.to(self.device, torch.promote_types(self.dtype, torch.complex32))
 
-    def _set_forced_waves(self, laplacian: Tensor) -> None:
+    def _set_forced_modes(self, laplacian: Tensor) -> None:
         """Store coefficients and damping of the nonzero Fourier modes of the forcing, which are usually few."""
         coefficients = self._transform(self.forcing[None]).flatten()
         size = float(coefficients.abs().max())
@@ -220,7 +220,7 @@ class NavierStokes:
         return self._kept * self._raw_transform(values)
 
     def _raw_transform(self, values: Tensor) -> Tensor:
-        along_y = torch.fft.rfft(values)[..., : self.waves + 1]  # only the retained columns
+        along_y = torch.fft.rfft(values)[..., : self.max_wavenumber + 1]  # only the retained columns
         coefficients: Tensor = torch.fft.fft(along_y, dim=-2)
         return coefficients
 
@@ -272,9 +272,9 @@ class NavierStokes:
                 f"the flow overflowed in {str(self.dtype).removeprefix('torch.')}; start from a smaller vorticity, or "
                 "use float64."
             )
-        # viscosity damps shorter waves faster than they move: |R(i q)| exp(-q) < 1 for all q, so every step is stable
+        # viscosity damps short modes faster than they move: |R(i q)| exp(-q) < 1 for all q, so every step is stable
         moving = speed / (2.0 * math.pi * self.viscosity) if self.viscosity > 0.0 else math.inf
-        turning = 2.0 * math.pi * max(min(self.waves, moving), MIN_WAVES) * speed
+        turning = 2.0 * math.pi * max(min(self.max_wavenumber, moving), MIN_WAVENUMBER) * speed
         longest = min(self.cfl / turning if turning > 0.0 else math.inf, self._longest_step * self.cfl / CFL)
         if left > MAX_STEPS * longest:
             raise ConvergenceError(
@@ -359,7 +359,7 @@ def crank_nicolson_euler(flow: NavierStokes, vorticity: Field, duration: float, 
     k = torch.fft.fftfreq(n, 1.0 / n, dtype=flow.dtype, device=flow.device)
     kx, ky = k[:, None], k[: n // 2 + 1].abs()
     laplacian = 4.0 * math.pi**2 * (kx**2 + ky**2)
-    kept = ((kx.abs() <= flow.waves) & (ky <= flow.waves)).to(flow.dtype)
+    kept = ((kx.abs() <= flow.max_wavenumber) & (ky <= flow.max_wavenumber)).to(flow.dtype)
     streams = kept / laplacian.clamp(min=1.0)
     dx, dy = 2j * math.pi * kx, 2j * math.pi * ky
     factors = torch.stack(torch.broadcast_tensors(dy * streams, -dx * streams, dx * kept, dy * kept))

@@ -234,7 +234,7 @@ def _column(reports: Sequence[StepReport], name: str) -> Array:
 
 @contextmanager
 def _folder_of_parts(target: Path, wanted: Mapping[str, Any]) -> Iterator[Path]:
-    """Provide the folder of a running simulation, locked for this process."""
+    """Yield the folder for the parts of a running simulation, locked for this process."""
     import filelock
 
     folder = target.with_name(f".{target.name}.parts")

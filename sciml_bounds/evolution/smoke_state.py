@@ -90,7 +90,7 @@ def check_state(state: SmokeState, grid: Grid, device: torch.device) -> None:
     Raises
     ------
     InputError
-        If it is not a state, or a field has another shape, dtype or device, or is not finite.
+        If the argument is not a state, or a field has another shape, dtype or device, or is not finite.
     """
     require_instance(state, "the state", SmokeState, "a SmokeState, such as that of initial()")
     require_count(state.step, "the step of the state", 0)
@@ -111,7 +111,7 @@ def components[T](velocity: Iterable[T], name: str, dim: int) -> list[T]:
     Raises
     ------
     InputError
-        If it is not a sequence of one field per axis.
+        If the velocity is not a sequence of one field per axis.
     """
     try:
         listed = list(velocity)
@@ -127,8 +127,8 @@ def _check_part(part: Tensor, name: str, needed: str) -> None:
     found = _described(part.dtype, tuple(part.shape), part.device) if tensor else f"a {type(part).__name__}"
     if found != needed:
         raise InputError(
-            f"the {name} of the state is {found}, but this simulation needs {needed}; use a state of this simulation, "
-            "such as initial()."
+            f"the {name} of the state is {found}, but this simulation needs {needed}; give a state of this simulation, "
+            "such as the result of initial()."
         )
 
 

@@ -338,7 +338,7 @@ class ConvolutionCycle(nn.Module):
     def add_norms(self, shape: Sequence[int]) -> None:
         """Add layer norms with one weight per node, applied to u on each level after the coarse correction.
 
-        The published Navier-Stokes network has them. The cycle then works on this lattice only.
+        The published Navier-Stokes network has these norms. With them, the cycle works on this lattice only.
         """
         self.norm_shape = tuple(shape)
         shapes = self.level_shapes(shape)

@@ -109,7 +109,7 @@ def pseudo_inverse(matrix: Tensor) -> Tensor:
 
 
 class _Scaling(NamedTuple):
-    """Scale factors of right-hand sides, shape (b,) each: on input, on output, and zeros."""
+    """Scale factors of right-hand sides, shape (b,) each: for input, for output, and zeros."""
 
     inverse: Tensor
     back: Tensor

@@ -22,7 +22,7 @@ from sciml_bounds.nn.normalizer import KINDS, Normalizer
 
 __all__ = ["PUBLISHED", "PublishedMgNO"]
 
-#: Layer norms with weights for each node: none, of u on each level, or of the output of each cycle.
+#: Layer norms with one weight per node: none, of u on each level, or of the output of each cycle.
 NORMS = ("none", "levels", "layers")
 #: Last linear map: a matrix product at each node, or a cycle.
 HEADS = ("linear", "cycle")
@@ -89,32 +89,32 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 
 
 class PublishedMgNO(MgNO):
-    """MgNO with the parts that only published networks have.
+    """MgNO with the additional parts of the published networks.
 
     Parameters
     ----------
     in_channels, out_channels : int
         Numbers of input and output channels.
     size : sequence of int or None
-        The only lattice that the network accepts, as points along each axis; needed with layer norms and pointwise
+        The only lattice that the network accepts, as points along each axis; required by layer norms and pointwise
         normalisation.
     norm : str
-        Layer norms with weights for each node: "none", "levels" (of u on each level) or "layers" (of the output of each
+        Layer norms with one weight per node: "none", "levels" (of u on each level) or "layers" (of the output of each
         cycle).
     head : str
         Last linear map: "linear" (a matrix product at each node) or "cycle".
     idle_operator : bool
-        Add operators that are never applied, to reproduce the number of parameters.
+        Add operators that are never applied, only to reproduce the number of parameters.
     normalization : sequence of str
-        Normalisation of input and target, each "scalar" (one mean and deviation per channel), "pointwise" (per channel
-        and node) or "none". Both are the identity until `fit_normalizer` is called.
+        Normalisation of input and target, each "scalar" (one mean and standard deviation per channel), "pointwise" (per
+        channel and node) or "none". Data are not normalised until `fit_normalizer` is called.
     **network
         Options of `MgNO`.
 
     Raises
     ------
     InputError
-        If options are unknown or inconsistent; from `forward`, also if the lattice of the input is another.
+        If options are unknown or inconsistent; from `forward`, also if the input has another lattice than `size`.
 
     Examples
     --------
@@ -142,7 +142,9 @@ class PublishedMgNO(MgNO):
         require_choice(head, "head", HEADS)
         require_normalization(normalization, KINDS)
         if size is None and (norm != "none" or "pointwise" in normalization):
-            raise InputError("layer norms and pointwise statistics have weights for each node; give the lattice size.")
+            raise InputError(
+                "layer norms and pointwise normalisation have one weight per node; give the lattice as size=(...)."
+            )
         if size is not None and (not isinstance(size, Sequence) or len(size) != self.dim or min(size) < 2):
             raise InputError(
                 f"size={size!r} is not a lattice; give {self.dim} numbers of points, one per axis, each at least 2."

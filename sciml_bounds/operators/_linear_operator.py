@@ -209,7 +209,7 @@ class Stacked(LinearOperator):
         return self.matvec_into(x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format))
 
     def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:
-        """Apply and write the result into `out`."""
+        """Apply the operators to x, and write the result into `out`."""
         if self.batch == 1:
             return self.parts[0].matvec_into(x, out)
         rows, results = x.view(self.batch, -1), out.view(self.batch, -1)

@@ -33,7 +33,7 @@ class LuInverse(LinearOperator):
         self.dtype, self.device = dtype, device
 
     def matvec(self, x: Tensor) -> Tensor:
-        """Solve for right-hand sides (..., n)."""
+        """Return the solutions for right-hand sides (..., n)."""
         return self.matvec_into(x, torch.empty_like(x, memory_format=torch.contiguous_format))
 
     def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:

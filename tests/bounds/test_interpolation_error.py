@@ -11,8 +11,8 @@ import torch
 from sciml_bounds.bounds._interpolation_error import (
     CellBounds,
     across_squares,
-    curved_squares,
     derivative_squares,
+    remainder_squares,
     value_squares,
 )
 
@@ -67,10 +67,10 @@ def test_constants_are_attained_by_parabolas(dim):
     assert float(value_squares(found, spacing, range(dim))) == pytest.approx(value, rel=1e-12)
     for axis in range(dim):
         assert float(derivative_squares(found, spacing, axis)) == pytest.approx(slopes[axis], rel=1e-12)
-        assert float(curved_squares(found, spacing, axis)) == pytest.approx(slopes[axis], rel=1e-12)  # b = 0
+        assert float(remainder_squares(found, spacing, axis)) == pytest.approx(slopes[axis], rel=1e-12)  # b = 0
     exact = found._replace(second=(found.second[1], found.second[1]))
     assert exact.bends[:, 0].tolist() == bends.tolist()
-    assert float(curved_squares(exact, spacing, 0)) == 0.0
+    assert float(remainder_squares(exact, spacing, 0)) == 0.0
 
 
 def test_mixed_derivatives_are_attained():
@@ -125,7 +125,7 @@ def test_bounds_hold_for_random_polynomials(seed):
     found = whole._replace(second=(low[..., None], high[..., None]))
     _, curved = mean_squares(v, spacing, bends=found.bends[:, 0].tolist())
     for axis in range(dim):
-        assert float(curved_squares(found, spacing, axis)) >= curved[axis] * (1 - 1e-3) - 1e-15
+        assert float(remainder_squares(found, spacing, axis)) >= curved[axis] * (1 - 1e-3) - 1e-15
     for found in variants:
         assert float(value_squares(found, spacing, range(dim))) >= value * (1 - 1e-3)  # samples miss a maximum
         for axis in range(dim):
@@ -138,14 +138,14 @@ def test_a_kink_in_the_middle_attains_the_bound_of_slopes():
     found = bounds(1, infinite, infinite, gradient=(-1.0, 1.0))
     assert float(derivative_squares(found, SPACING[:1], 0)) == 1.0
     assert float(value_squares(found, SPACING[:1], [0])) >= SPACING[0] ** 2 / 12  # of h / 2 - |x - h / 2|
-    assert float(curved_squares(found, SPACING[:1], 0)) == 1.0  # b = 0 where no second derivative is known
+    assert float(remainder_squares(found, SPACING[:1], 0)) == 1.0  # b = 0 where no second derivative is known
 
 
 def test_round_off_of_the_nodes_is_attained():
     """v = 0 whose nodes are t and -t in turn: I v has the slope 2 t / h; of what else is left the norms add up."""
     off = bounds(2)._replace(round_off=0.1)
     for axis, h in enumerate(SPACING[:2]):
-        for squares in (derivative_squares, curved_squares, across_squares):
+        for squares in (derivative_squares, remainder_squares, across_squares):
             assert float(squares(off, SPACING[:2], axis)) == pytest.approx((0.2 / h) ** 2)
     assert float(value_squares(off, SPACING[:2], range(2))) == pytest.approx(0.01)
     bent = bounds(1, second=[[3.0]])

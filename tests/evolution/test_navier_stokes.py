@@ -108,7 +108,7 @@ def test_waves_that_viscosity_damps_do_not_shorten_the_steps():
     rough = 12.0 * torch.randn(160, 160, dtype=torch.float64)
     flow, careful = (NavierStokes(160, 1e-3, cfl=cfl) for cfl in (CFL, CFL / 8.0))
     speed = float(sum(part.abs() for part in flow.velocity(rough)).max())
-    assert speed / (2.0 * math.pi * 1e-3) < 0.8 * flow.waves
+    assert speed / (2.0 * math.pi * 1e-3) < 0.8 * flow.max_wavenumber
     assert error(flow.evolve(rough, [0.1])[0], careful.evolve(rough, [0.1])[0]) < 1e-3
 
 

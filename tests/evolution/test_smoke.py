@@ -345,7 +345,7 @@ def test_what_is_no_state_is_refused(given):
 @pytest.mark.parametrize("given", [3, None, np.array(3)], ids=["number", "none", "array of one"])
 def test_steps_whose_systems_are_asked_for_are_a_list(given):
     smoke = simulation((8, 6))
-    refused("numbers steps list [3 7]", lambda: list(smoke.pressure_systems(smoke.initial(), given)))
+    refused("steps list integers [3 7]", lambda: list(smoke.pressure_systems(smoke.initial(), given)))
 
 
 def test_a_solver_that_gives_no_solution_is_refused():
