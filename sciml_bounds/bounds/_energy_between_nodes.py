@@ -78,8 +78,8 @@ def admissible_nodes(problem: VariationalProblem, bounds: CellBounds) -> Tensor:
     """
     if any(problem.frame.periodic):
         raise InputError(
-            "an axis is periodic, but the function is not known to be periodic between the nodes; certify its values "
-            "at the nodes: values=function at the nodes of problem.grid."
+            "an axis is periodic, but the function is not known to be periodic between the nodes; certify the array of "
+            "its values at the nodes of problem.grid instead."
         )
     for side, condition in problem.boundary.items():
         if isinstance(condition, Dirichlet) and side not in bounds.straight:
