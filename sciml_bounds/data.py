@@ -1,9 +1,10 @@
 """Data sets: generation from recipes, reading, export to other formats, and files of results and weights."""
 
 from sciml_bounds.recipes._array_datasets import from_arrays
+from sciml_bounds.recipes._contract import check_recipe
 from sciml_bounds.recipes._elliptic_samples import DiffusionRecipe
 from sciml_bounds.recipes._recipe import Recipe, Variable, sample_rng
-from sciml_bounds.recipes._registry import recipe_names
+from sciml_bounds.recipes._registry import recipe_names, register_recipe
 from sciml_bounds.recipes.generation import consolidate, make_dataset, make_shard
 from sciml_bounds.store.datasets.dataset_files import open_dataset
 from sciml_bounds.store.datasets.network_classes import register_model
@@ -20,6 +21,7 @@ __all__ = [
     "Recipe",
     "TorchDataset",
     "Variable",
+    "check_recipe",
     "consolidate",
     "export_pdebench",
     "export_the_well",
@@ -33,6 +35,7 @@ __all__ = [
     "read",
     "recipe_names",
     "register_model",
+    "register_recipe",
     "sample_rng",
     "save_model",
     "write",

@@ -21,7 +21,7 @@ RECIPES = (
 
 
 def generate(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help=RECIPES)],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help=f"{RECIPES} Your own: package.module:NAME.")],
     out: Annotated[Path, typer.Option(metavar="FILE.nc", help="Write the data set as netCDF-4 (HDF5).")],
     samples: Annotated[int | None, typer.Option(min=1, help="Number of samples. [default: as published]")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random numbers.")] = 0,

@@ -19,10 +19,10 @@ __all__ = ["Job", "require_integer"]
 
 @dataclass(frozen=True)
 class Job:
-    """A data set to generate; `named` is True if its recipe can be found by name."""
+    """A data set to generate; `location` is the name or location by which a new process finds its recipe, if any."""
 
     recipe: Recipe
-    named: bool
+    location: str | None
     seed: int
     resolution: int
     samples: int

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 from typing import cast
 
+from sciml_bounds.errors import InputError
 from sciml_bounds.recipes._recipe import Recipe
+from sciml_bounds.store.datasets.own_code import import_named
 
-__all__ = ["find_recipe", "recipe_names"]
+__all__ = ["as_recipe", "find_recipe", "is_known_everywhere", "recipe_names", "register_recipe"]
 
 #: Location of each recipe. Strings, not imports, because some recipes depend on packages that import this one.
 _LOCATIONS = {
@@ -28,19 +31,77 @@ _LOCATIONS = {
 }
 
 
+#: Recipes that this process has registered, by name.
+_REGISTERED: dict[str, Recipe] = {}
+#: Group of entry points by which an installed package offers recipes.
+ENTRY_POINTS = "sciml_bounds.recipes"
+
+
+def register_recipe[Registered: Recipe | type[Recipe]](recipe: Registered) -> Registered:
+    """Register a recipe, so that `make_dataset` finds it by its name in this process.
+
+    Use it as a decorator of a class that is constructed without arguments, or call it with a recipe. An installed
+    package offers its recipes to every process by entry points of the group "sciml_bounds.recipes", and
+    `make_dataset` and the command line also take `package.module:NAME`.
+
+    Parameters
+    ----------
+    recipe : Recipe or type
+        The recipe, or its class.
+
+    Returns
+    -------
+    Recipe or type
+        The argument.
+
+    Raises
+    ------
+    InputError
+        If it is not a recipe, or a recipe of this package has its name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import sciml_bounds as sb
+    >>> @sb.data.register_recipe
+    ... class Uniform(sb.data.DiffusionRecipe):
+    ...     name, title, reference = "uniform", "Darcy flow, independent cells", "this page"
+    ...     description = "The resolution is the number of cells per axis."
+    ...     resolution, samples, inputs = 16, 100, ("coefficient",)
+    ...
+    ...     def draw(self, sources, resolution):
+    ...         return np.stack([rng.uniform(1.0, 2.0, (resolution, resolution)) for rng in sources])
+    ...
+    ...     def drawing(self):
+    ...         return {"uniform in": [1.0, 2.0]}
+    >>> "uniform" in sb.data.recipe_names()
+    True
+    """
+    found = as_recipe(recipe, "register_recipe")
+    if found.name in _LOCATIONS:
+        raise InputError(f"a recipe of this package is named {found.name!r}; choose another name.")
+    _REGISTERED[found.name] = found
+    return recipe
+
+
 def recipe_names() -> tuple[str, ...]:
-    """Return the names of all recipes.
+    """Return the names of all recipes: of this package, of installed packages, and registered ones.
 
     Examples
     --------
     >>> "darcy-rough" in recipe_names()
     True
     """
-    return tuple(_LOCATIONS)
+    return tuple(dict.fromkeys((*_LOCATIONS, *_offered(), *_REGISTERED)))
+
+
+def is_known_everywhere(name: str) -> bool:
+    """Return whether a new process finds a recipe by this name."""
+    return name not in _REGISTERED
 
 
 def find_recipe(name: str) -> Recipe:
-    """Return the recipe with a given name.
+    """Return the recipe with a given name or location "package.module:NAME".
 
     Raises
     ------
@@ -51,5 +112,35 @@ def find_recipe(name: str) -> Recipe:
     """
     from sciml_bounds.arrays import require_choice  # loads torch, which the list of names does without
 
-    module, attribute = _LOCATIONS[require_choice(name, "recipe", _LOCATIONS)].split(":")
-    return cast(Recipe, getattr(importlib.import_module(f"sciml_bounds.{module}"), attribute))
+    if isinstance(name, str) and ":" in name:
+        return as_recipe(import_named(name, "the recipe"), name)
+    require_choice(name, "recipe", recipe_names())
+    if name in _REGISTERED:
+        return _REGISTERED[name]
+    if name in _LOCATIONS:
+        module, attribute = _LOCATIONS[name].split(":")
+        return cast(Recipe, getattr(importlib.import_module(f"sciml_bounds.{module}"), attribute))
+    return as_recipe(import_named(_offered()[name], f"the recipe {name!r} of an installed package,"), name)
+
+
+def as_recipe(found: object, what: str) -> Recipe:
+    """Return a recipe, given itself or its class.
+
+    Raises
+    ------
+    InputError
+        If it is anything else, or the class needs arguments.
+    """
+    if isinstance(found, type) and issubclass(found, Recipe):
+        try:
+            return found()
+        except TypeError as error:
+            raise InputError(f"{what}: {found.__name__} cannot be constructed without arguments ({error}).") from None
+    if not isinstance(found, Recipe):
+        raise InputError(f"{what} must be an sb.data.Recipe or a subclass of it, not a {type(found).__name__}.")
+    return found
+
+
+def _offered() -> dict[str, str]:
+    """Return the locations of the recipes of installed packages, by name."""
+    return {point.name: point.value for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}

@@ -74,9 +74,11 @@ def run(job: Job, folder: Path, numbers: Sequence[int], workers: int, on_done: C
 
 def _order(job: Job, folder: Path) -> str:
     """Return a job as one line of JSON."""
-    fields: dict[str, Any] = {"folder": str(folder), "path": sys.path, "name": job.recipe.name if job.named else None}
+    fields: dict[str, Any] = {"folder": str(folder), "path": sys.path, "location": job.location}
+    if job.location is None:
+        _require_importable(type(job.recipe))
     try:
-        kept = replace(job, recipe=None) if job.named else job  # type: ignore[arg-type]
+        kept = job if job.location is None else replace(job, recipe=None)  # type: ignore[arg-type]
         fields["job"] = base64.b64encode(pickle.dumps(kept)).decode()
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise InputError(
@@ -84,6 +86,18 @@ def _order(job: Job, folder: Path) -> str:
             "workers=0."
         ) from None
     return json.dumps(fields)
+
+
+def _require_importable(kind: type) -> None:
+    """Raise unless a new process can import the class of a recipe."""
+    found: Any = sys.modules.get(kind.__module__)
+    for part in kind.__qualname__.split("."):
+        found = getattr(found, part, None)
+    if kind.__module__ == "__main__" or found is not kind:
+        raise InputError(
+            f"the recipe class {kind.__qualname__} is defined in {kind.__module__}, where other processes do not find "
+            "it; define it in a module, or use workers=0."
+        )
 
 
 # Not concurrent.futures: its workers outlive a parent that is killed, the death of one breaks the pool without naming
@@ -178,6 +192,6 @@ def _read_order(line: bytes) -> tuple[Job, Path]:
     fields = json.loads(line)
     sys.path.extend(entry for entry in fields["path"] if entry not in sys.path)  # the recipe may be defined there
     job: Job = pickle.loads(base64.b64decode(fields["job"]))  # from our parent, not from a file
-    if fields["name"] is not None:
-        job = replace(job, recipe=find_recipe(fields["name"]))
+    if fields["location"] is not None:
+        job = replace(job, recipe=find_recipe(fields["location"]))
     return job, Path(fields["folder"])

@@ -22,7 +22,7 @@ from sciml_bounds.recipes import _workers
 from sciml_bounds.recipes._job import Job, require_integer
 from sciml_bounds.recipes._progress import ReportProgress, progress_display
 from sciml_bounds.recipes._recipe import Recipe
-from sciml_bounds.recipes._registry import find_recipe
+from sciml_bounds.recipes._registry import as_recipe, find_recipe, is_known_everywhere
 from sciml_bounds.store.datasets.dataset_files import (
     DatasetHeader,
     check_whole,
@@ -69,7 +69,7 @@ def make_dataset(
     Parameters
     ----------
     recipe : str or Recipe
-        Name of a recipe, such as "darcy-rough", or your own recipe.
+        Name of a recipe, such as "darcy-rough", location of a recipe, "package.module:NAME", or your own recipe.
     path : Path or str
         File to write, ending in .nc, .h5 or .hdf5. If it already contains the requested data set, nothing is done; any
         other existing file is an error. Finished chunks are kept in the folder `.NAME.parts` next to it until the end,
@@ -179,12 +179,12 @@ def _make_job(
 ) -> Job:
     from sciml_bounds.arrays import check_device
 
-    found = recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
+    found = find_recipe(recipe) if isinstance(recipe, str) else as_recipe(recipe, "the recipe")
     size = found.resolution if resolution is None else resolution
     found.check(size)
     return Job(
         recipe=found,
-        named=not isinstance(recipe, Recipe),
+        location=recipe if isinstance(recipe, str) and is_known_everywhere(recipe) else None,
         seed=require_integer("the seed", seed, 0),
         resolution=int(size),
         samples=require_integer("the number of samples", found.samples if samples is None else samples, 1),

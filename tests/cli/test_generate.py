@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -143,3 +144,18 @@ def test_a_signal_leaves_finished_parts_and_no_worker(folder):
         os.killpg(process.pid, 0)  # nobody is left
     assert os.listdir(folder) == [".a.nc.parts"]
     assert not [name for name in os.listdir(".a.nc.parts") if name.endswith(".part")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_recipe_of_ones_own_by_its_location(folder, workers):
+    """The module of the page on recipes, in the current folder, is found by the command and by its workers."""
+    page = Path(__file__).parents[2] / "docs" / "how_to" / "cubic_reaction.py"
+    (folder / page.name).write_text(page.read_text())
+    program = "import sys; from sciml_bounds.cli.main import run; sys.exit(run())"
+    command = ["generate", "cubic_reaction:CubicReaction", "--samples", "40", "--resolution", "16", "--out", "c.nc"]
+    whole = [sys.executable, "-P", "-c", program, *command, "--workers", workers]
+    subprocess.run(whole, check=True, cwd=folder)
+    with open_dataset(folder / "c.nc") as data:
+        assert data.attrs["recipe"] == "cubic-reaction"
+        assert data["solution"].shape == (40, 17)

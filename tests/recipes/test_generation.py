@@ -14,9 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-sys.path.append(str(Path(__file__).parent))  # workers are given it, too
-
 from fake_recipe import FakeRecipe
 from refusals import refused
 
@@ -24,7 +21,7 @@ from sciml_bounds.errors import ConvergenceError
 from sciml_bounds.recipes.generation import consolidate, make_dataset, make_shard
 from sciml_bounds.store.datasets.dataset_files import open_dataset
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "support"
 
 
 @pytest.fixture
@@ -465,3 +462,11 @@ def test_a_recipe_by_its_name(folder):
     with open_dataset(folder / "a.nc") as data:
         assert (data["label_error"].values > 0).all()
         assert (data["solution"].isel(x_node=0).values == 0).all()
+
+
+def test_a_class_that_other_processes_do_not_find_is_refused_at_once(folder):
+    class Local(FakeRecipe):
+        pass
+
+    refused("Local module workers=0", lambda: make_dataset(Local(), folder / "a.nc", workers=2))
+    assert os.listdir(folder) == []
