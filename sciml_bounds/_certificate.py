@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from sciml_bounds.arrays import require_choice
 from sciml_bounds.grid import AXES, Grid
 from sciml_bounds.plot import plot_certificate
 from sciml_bounds.reports import describe, describe_interval, describe_upper, summary_table
@@ -34,6 +35,16 @@ __all__ = [
 
 #: Kind of an error figure: a *bound* is guaranteed (up to floating-point round-off), an *estimate* is not.
 Kind = Literal["bound", "estimate"]
+
+
+#: What a certificate bounds the error of, by the layout of the given values.
+CERTIFIED_FUNCTIONS = {
+    "nodes": "multilinear interpolant of nodal values",
+    "cells": "multilinear interpolant of cell values averaged to nodes",
+    "interior": "multilinear interpolant of interior nodal values",
+    "coarse": "multilinear interpolant of coarse nodal values",
+    "function": "function itself, between the nodes too",
+}
 
 
 class Interval(NamedTuple):
@@ -120,6 +131,35 @@ class Certificate:
         rest = (self.energy if self._energy_of_values is None else self._energy_of_values) - self.upper
         return torch.where(rest > 0, self.upper / torch.where(rest > 0, rest, 1.0), torch.inf)
 
+    @property
+    def certified(self) -> str:
+        """The function whose error is bounded, in words."""
+        return CERTIFIED_FUNCTIONS[self.layout]
+
+    def relative_to(self, reference: Literal["solution", "values"]) -> Tensor:
+        """Return the upper bound relative to the energy norm of the exact solution, or of the certified field.
+
+        Parameters
+        ----------
+        reference : {"solution", "values"}
+            "solution": `relative_upper`, which is infinite if the bound exceeds the energy norm of the field.
+            "values": `upper / energy`, which is finite unless the field has no energy, but is small for wrong fields
+            with a large energy.
+
+        Returns
+        -------
+        Tensor (batch...)
+        """
+        require_choice(reference, "reference", ("solution", "values"))
+        return self.relative_upper if reference == "solution" else self.upper / self.energy
+
+    def _describe_relative(self) -> str:
+        """Return the relative bound, with the reason if it is so large that it says nothing."""
+        text = f"<= {describe_upper(self.relative_upper)}"
+        if not bool((self.relative_upper > 1).any()):
+            return text
+        return f"{text}; the bound is {describe_upper(self.relative_to('values'))} of the energy norm of the field"
+
     def _require_details(self) -> CertificateDetails:
         if self._details is None:
             raise RuntimeError(
@@ -155,9 +195,9 @@ class Certificate:
 
     def __repr__(self) -> str:
         rows = {
-            "values": f"{describe_shape(self.values)}, given as {self.layout}",
+            "certified": f"{self.certified}, {describe_shape(self.values)}",
             "energy error": f"{describe_interval(self.lower, self.upper, 'error')}  ({self.kind})",
-            "relative": f"<= {describe_upper(self.relative_upper)}",
+            "relative": self._describe_relative(),
         }
         if "interpolation" in self.terms:
             rows["between nodes"] = f"part of the bound: {describe_upper(self.terms['interpolation'].sqrt())}"

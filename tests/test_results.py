@@ -124,12 +124,12 @@ def test_a_solution_prints_as_a_table():
 def test_a_certificate_prints_as_a_table():
     assert str(certificate_of()) == (
         "Certificate\n"
-        "  values        (3, 4) float64, given as nodes\n"
+        "  certified     multilinear interpolant of nodal values, (3, 4) float64\n"
         "  energy error  0.1666 <= error <= 0.3334  (bound)\n"
         "  relative      <= 0.3334"
     )
     wrong = certificate_of(boundary_part=double(0.25), boundary_gap=double(0.5), layout="cells")
-    assert str(wrong).splitlines()[1].endswith("given as cells")
+    assert "cell values averaged to nodes" in str(wrong).splitlines()[1]
     assert str(wrong).splitlines()[-1] == "  boundary values  off by up to 0.5; part of the bound: 0.25"
 
 

@@ -16,6 +16,7 @@ from sciml_bounds.arrays import convert, require_count, require_finite, to_tenso
 from sciml_bounds.bounds._energy import EnergyForm
 from sciml_bounds.bounds._flux import Flux, equilibrate, face_shape, flux_and_pressure, with_prescribed_faces
 from sciml_bounds.bounds._function_certificates import NodalCertificate, function_certificate, nodes_of
+from sciml_bounds.bounds._functions_of_coordinates import is_function_of_coordinates, values_at_nodes
 from sciml_bounds.bounds._goals import Certified, goal_interval
 from sciml_bounds.bounds._improvement import improve_flux
 from sciml_bounds.bounds._interpolation_error import CellBounded, cell_bounded
@@ -51,7 +52,7 @@ def certify(
     *,
     flux: tuple[Any, ...] | None = None,
     lower: bool = True,
-    layout: Layout = "nodes",
+    layout: Layout | None = None,
     strict: bool = False,
     improve: int = 0,
     rtol: float = 1e-3,
@@ -62,21 +63,22 @@ def certify(
     ----------
     problem : Diffusion
         Problem whose exact solution the field approximates. For convex energies see `sb.variational.certify_energy`.
-    values : array, shape (batch..., nodes), Solution, model, or function with cell bounds
+    values : array, shape (batch..., nodes), Solution, model, or function
         Field to certify; see `layout` for other shapes. Nodal values represent their multilinear interpolant, and
         values at nodes in solids are ignored. A function that computes bounds on its own values and derivatives, such
         as a `BarronNetwork` or the result of a network solver, is certified itself, also between the nodes (see
         `bounds._function_certificates`). For a model, such as an `sb.MgNO`, the prediction for the problem is
         certified: the values that `predict(problem)` returns, with the flux that `predict_flux(problem)` returns if the
         model has this method; `predict_with_flux` returns both. With a predicted flux and `lower=False`, no linear
-        system is solved.
+        system is solved. Any other function f(x, y, z), or network that maps points (n, d) to values (n, 1), is
+        evaluated at the nodes if `layout="nodes"` is given; the interpolant of these values is certified.
     flux : tuple of array, one face field per axis, optional
         Flux y ~ a grad u at face centres, used instead of a computed or predicted flux: the `flux` of an earlier
         certificate of the same problem, the output of a network, or a flux on a grid refined by an integer factor
         (which gives a tighter bound). The flux is equilibrated first, so any flux gives a valid bound.
     lower : bool
         Whether to compute the lower bound. Without it and with a given flux, the cost is one pass over the grid.
-    layout : {"nodes", "cells", "interior", "coarse"}
+    layout : {"nodes", "cells", "interior", "coarse"}, default "nodes"
         Location of `values`: at the nodes; one value per cell; at the nodes that are not on Dirichlet sides; or at the
         nodes of a coarser grid of the same box. The certified nodal field is `values` of the certificate.
     strict : bool
@@ -130,13 +132,15 @@ def certify(
         problem = problem.detach()
         values, predicted = prediction_of(values, problem, with_flux=flux is None)
         flux = predicted if flux is None else flux
+    if not isinstance(cell_bounded(values), CellBounded) and is_function_of_coordinates(values):
+        values = values_at_nodes(values, problem, layout)
     options = _CertifyOptions(
-        flux=flux, lower=lower, layout=layout, strict=strict, improve=improve, rtol=rtol, start=start
+        flux=flux, lower=lower, layout=layout or "nodes", strict=strict, improve=improve, rtol=rtol, start=start
     )
     values = cell_bounded(values)
     if not isinstance(values, CellBounded):
         return _certify(problem, values, options).certificate
-    if layout != "nodes":
+    if layout not in (None, "nodes"):
         raise InputError(f"layout={layout!r} describes an array, but values is a function; leave out layout.")
     bounds = values.cell_bounds(problem.grid)
     return function_certificate(_certify(problem, nodes_of(problem, bounds), options), bounds, start)
