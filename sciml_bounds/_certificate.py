@@ -201,7 +201,7 @@ class Certificate:
         }
         if "interpolation" in self.terms:
             rows["between nodes"] = f"part of the bound: {describe_upper(self.terms['interpolation'].sqrt())}"
-        if bool((self.boundary_part > 0).any()):
+        if bool((self.boundary_gap > 0).any()):
             rows["boundary values"] = (
                 f"off by up to {describe(self.boundary_gap)}; part of the bound: {describe(self.boundary_part)}"
             )
