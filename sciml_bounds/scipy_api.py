@@ -300,7 +300,7 @@ class _Hermitian(LinearOperator):
 def _scipy_operator(A: Any) -> scipy.sparse.linalg.LinearOperator:
     operator = A.to_scipy() if isinstance(A, LinearOperator) else scipy.sparse.linalg.aslinearoperator(A)
     if len(operator.shape) != 2:
-        raise InputError(f"an operator has shape {operator.shape}; give a two-dimensional one, shape (n, n).")
+        raise InputError(f"expected 2-D operators, but one has shape {operator.shape}; give operators of shape (n, n).")
     return operator
 
 

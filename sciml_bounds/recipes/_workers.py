@@ -31,6 +31,8 @@ __all__ = ["main", "run"]
 
 #: Seconds a worker may take to exit before it is killed.
 _EXIT_SECONDS = 10.0
+#: Time until a discarded exit is repeated.
+_ALARM_SECONDS = 0.01
 #: Expected errors, which are raised again in the parent; others are bugs.
 _USER_ERRORS = {error.__name__: error for error in (InputError, ConvergenceError, MissingExtraError)}
 
@@ -160,7 +162,7 @@ class _Worker:
 def main() -> None:
     """Read the job, and generate chunks until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes; the parent stops the workers
-    signal.signal(signal.SIGTERM, _end)
+    _exit_on_termination()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # output of libraries must not look like an answer
     try:
@@ -178,12 +180,30 @@ def main() -> None:
             with suppress(BrokenPipeError):  # the parent has died, so the loop ends
                 print(json.dumps(answer), file=answers, flush=True)
     finally:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def _exit_on_termination() -> None:
+    """Exit on SIGTERM through every `finally`, which removes partial files.
+
+    Python discards an exception that the handler raises while a destructor or a weak reference runs. An alarm then
+    raises it again a moment later.
+    """
+
+    def repeat(discarded: Any) -> None:
+        if isinstance(discarded.exc_value, SystemExit):
+            signal.setitimer(signal.ITIMER_REAL, _ALARM_SECONDS)
+        else:
+            sys.__unraisablehook__(discarded)
+
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, _end)
+    sys.unraisablehook = repeat
+
+
 def _end(number: int, frame: object) -> NoReturn:
-    """Exit through every `finally`, which removes partial files."""
-    raise SystemExit(128 + number)
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 def _read_order(line: bytes) -> tuple[Job, Path]:

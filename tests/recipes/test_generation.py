@@ -231,6 +231,23 @@ def test_killed_in_the_midst_of_it(tmp_path, folder, log, workers, number):
     assert os.listdir(folder) == ["a.nc"]
 
 
+def test_a_worker_ends_though_python_discards_the_exit():
+    """A signal during a weak reference: the exception of its handler is discarded by Python."""
+    code = """
+import os, signal, time, weakref
+from sciml_bounds.recipes._workers import _exit_on_termination
+class Thing: pass
+_exit_on_termination()
+thing = Thing()
+watch = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+del thing
+while True: time.sleep(0.01)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 143
+    assert run.stderr == ""
+
+
 # --- shards -----------------------------------------------------------------------------------------------------------
 
 
