@@ -6,6 +6,7 @@ import importlib.util
 import os
 import runpy
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,3 +80,15 @@ def _same_random_numbers_every_time() -> None:
     """Seed the global generators, so that a test draws the same numbers alone and in any order."""
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002 - libraries that draw from it, PyAMG among them, take no generator
+
+
+@pytest.fixture(autouse=True)
+def _registrations_end_with_a_test() -> Iterator[None]:
+    """Remove recipes and networks that a test or an example has registered."""
+    modules = ("sciml_bounds.recipes._registry", "sciml_bounds.store.datasets.network_classes")
+    before = {name: dict(sys.modules[name]._REGISTERED) if name in sys.modules else {} for name in modules}
+    yield
+    for name, registered in before.items():
+        if name in sys.modules:
+            sys.modules[name]._REGISTERED.clear()
+            sys.modules[name]._REGISTERED.update(registered)
