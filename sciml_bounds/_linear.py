@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,6 @@ from sciml_bounds._linear_methods import (
 )
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov._loop import ROW_LEVEL_SLACK, default_rtol, iterate
-from sciml_bounds.multigrid._algebraic import algebraic_cycle
 from sciml_bounds.multigrid._cycle import Cycle
 from sciml_bounds.multigrid._geometric import lattice_cycle
 from sciml_bounds.operators._adjoint import implicit_solve
@@ -84,10 +82,8 @@ class LinearSolver:
             return Diagonal(A.diagonal().flatten(1).reciprocal())
         matrices = [self._regular_matrix(sample) for sample in range(A.batch)]
         if isinstance(self.method, Algebraic):
-            set_up: Any = partial(algebraic_cycle, kind=self.method.kind, sweeps=self.method.sweeps)
-        else:
-            set_up = LuInverse
-        return Stacked([set_up(matrix, dtype=A.dtype, device=A.device) for matrix in matrices])
+            return self.method.set_up(matrices, A.dtype, A.device)
+        return Stacked([LuInverse(matrix, dtype=A.dtype, device=A.device) for matrix in matrices])
 
     def _regular_matrix(self, sample: int) -> Any:
         """Assemble the matrix of one sample; doubling one diagonal entry per floating component makes it regular."""

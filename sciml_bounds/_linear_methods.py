@@ -7,7 +7,7 @@ from typing import Literal
 
 from sciml_bounds.arrays import require_choice, require_count
 from sciml_bounds.errors import InputError
-from sciml_bounds.multigrid._algebraic import KINDS
+from sciml_bounds.multigrid._algebraic import Algebraic
 from sciml_bounds.multigrid._geometric import Precision
 from sciml_bounds.operators._linear_operator import LinearOperator
 
@@ -50,26 +50,6 @@ class Multigrid:
     def __post_init__(self) -> None:
         require_choice(self.cycle, "cycle", ("full", "V"))
         require_choice(self.precision, "precision", ("auto", "double"))
-        require_count(self.sweeps, "sweeps", 1)
-
-
-@dataclass(frozen=True)
-class Algebraic:
-    """Solve by conjugate gradients, preconditioned by a PyAMG hierarchy; each sample has its own hierarchy.
-
-    Parameters
-    ----------
-    kind : {"ruge-stuben", "smoothed-aggregation"}, default "ruge-stuben"
-        Coarsening method of PyAMG.
-    sweeps : int, default 2
-        Number of smoothing steps before and after each coarse correction.
-    """
-
-    kind: Literal["ruge-stuben", "smoothed-aggregation"] = "ruge-stuben"
-    sweeps: int = 2
-
-    def __post_init__(self) -> None:
-        require_choice(self.kind, "kind", KINDS)
         require_count(self.sweeps, "sweeps", 1)
 
 

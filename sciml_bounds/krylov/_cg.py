@@ -53,8 +53,9 @@ def cg(
         the range of A and M maps this range into itself.
     b : array or Tensor, shape (..., n)
         Right-hand side. Leading axes are a batch; each sample has its own step lengths.
-    M : same types as `A`, optional
-        Preconditioner, an approximate inverse of A. If None, no preconditioning.
+    M : same types as `A`, "algebraic" or sb.Algebraic, optional
+        Preconditioner, an approximate inverse of A. If None, no preconditioning. "algebraic" sets up an algebraic
+        multigrid hierarchy (PyAMG) for the matrix A; `sb.Algebraic(kind=...)` chooses its coarsening.
     x0 : array or Tensor, shape (..., n), optional
         Initial guess; zero by default.
     rtol, atol : float or None, float
@@ -112,6 +113,13 @@ def cg(
     tensor([0.0909, 0.6364], dtype=torch.float64)
     >>> s.converged.item(), s.iterations.item()
     (True, 2)
+
+    Algebraic multigrid for a sparse matrix of any origin:
+
+    >>> import scipy.sparse
+    >>> L = scipy.sparse.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(1000, 1000))
+    >>> sb.cg(L, [1.0] * 1000, M="algebraic").iterations.item() < 15
+    True
     """
     start = time.perf_counter()
     system = read_system(A, b, M, x0, rtol=rtol, atol=atol, maxiter=maxiter, callback=callback)

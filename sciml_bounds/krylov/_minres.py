@@ -93,9 +93,10 @@ def minres(
         its range.
     b : array or Tensor, shape (..., n)
         Right-hand side; leading axes are a batch.
-    M : same types as `A`, optional
+    M : same types as `A`, "algebraic" or sb.Algebraic, optional
         Preconditioner: linear, symmetric and positive definite, an approximate inverse of the absolute value of A. For
-        a saddle-point system, a block-diagonal preconditioner is usual. If None, no preconditioning.
+        a saddle-point system, a block-diagonal preconditioner is usual. If None, no preconditioning. "algebraic" and
+        `sb.Algebraic()` set up algebraic multigrid (PyAMG) for the matrix A, which must then be semi-definite.
     x0 : array or Tensor, shape (..., n), optional
         Initial guess; zero by default.
     rtol, atol : float or None, float

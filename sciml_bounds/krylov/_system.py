@@ -9,10 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import convert, require_callback, require_count, require_finite, to_tensor
+from sciml_bounds.arrays import convert, require_callback, require_choice, require_count, require_finite, to_tensor
 from sciml_bounds.errors import InputError
 from sciml_bounds.krylov._loop import check_tolerances
-from sciml_bounds.operators._linear_operator import Identity, LinearOperator, aslinearoperator
+from sciml_bounds.multigrid._algebraic import Algebraic
+from sciml_bounds.operators._linear_operator import (
+    Identity,
+    LinearOperator,
+    MatrixOperator,
+    aslinearoperator,
+    csr_matrices,
+)
 
 __all__ = ["Callback", "LinearSystem", "read_system", "require_fit", "require_symmetric"]
 
@@ -69,16 +76,34 @@ def read_system(
         b, "the right-hand side b", operator.dtype, operator.device if not isinstance(b, Tensor) else b.device
     )
     require_fit(operator, rhs, "A")
-    preconditioner = Identity(operator.shape[0], rhs.dtype, rhs.device) if M is None else aslinearoperator(M, rhs)
-    require_fit(preconditioner, rhs, "M")
     require_finite(rhs, "the right-hand side b")
     require_symmetric(operator, rhs, need=need)
+    preconditioner = _preconditioner(M, A, operator, rhs)
+    require_fit(preconditioner, rhs, "M")
     if maxiter is not None:
         require_count(maxiter, "maxiter", 0)
     require_callback(callback)
     rtol, atol = check_tolerances(rtol, atol, rhs.dtype), float(atol)
     _require_attainable(rhs, rtol, atol)
     return LinearSystem(operator, rhs, preconditioner, None if x0 is None else _guess(x0, rhs), rtol, atol)
+
+
+def _preconditioner(M: Any, A: Any, operator: LinearOperator, rhs: Tensor) -> LinearOperator:
+    """Return the preconditioner as an operator; an algebraic hierarchy is set up for the matrix A."""
+    if M is None:
+        return Identity(operator.shape[0], rhs.dtype, rhs.device)
+    if isinstance(M, str):
+        require_choice(M, "M", ("algebraic",))
+        M = Algebraic()
+    if not isinstance(M, Algebraic):
+        return aslinearoperator(M, rhs)
+    matrices = csr_matrices(operator if isinstance(operator, MatrixOperator) else A)
+    if matrices is None:
+        raise InputError(
+            "M is algebraic multigrid, which needs the entries of A, but A is given only by its products (a "
+            f"{type(A).__name__}); pass A as a sparse matrix, or another M."
+        )
+    return M.set_up(matrices, rhs.dtype, rhs.device)
 
 
 def _guess(x0: Any, rhs: Tensor) -> Tensor:

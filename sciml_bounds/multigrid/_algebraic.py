@@ -7,6 +7,8 @@ device.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -14,14 +16,67 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from sciml_bounds.arrays import require_choice
+from sciml_bounds.arrays import require_choice, require_count
+from sciml_bounds.errors import InputError
 from sciml_bounds.multigrid._cycle import CoarseSolver, Cycle, pseudo_inverse
-from sciml_bounds.operators._linear_operator import csr_tensor
+from sciml_bounds.operators._linear_operator import Stacked, csr_tensor
 
-__all__ = ["KINDS", "MatrixLevel", "algebraic_cycle"]
+__all__ = ["KINDS", "Algebraic", "MatrixLevel", "algebraic_cycle"]
 
 #: Kinds of hierarchies.
 KINDS = ("ruge-stuben", "smoothed-aggregation")
+
+
+@dataclass(frozen=True)
+class Algebraic:
+    """Solve by conjugate gradients, preconditioned by a PyAMG hierarchy; each matrix of a batch has its own hierarchy.
+
+    As a method of `sb.solve` and `sb.prepare` it applies to their problems; as the preconditioner `M` of `sb.cg` and
+    `sb.minres` it applies to any symmetric positive (semi-)definite sparse matrix.
+
+    Parameters
+    ----------
+    kind : {"ruge-stuben", "smoothed-aggregation"}, default "ruge-stuben"
+        Coarsening method of PyAMG.
+    sweeps : int, default 2
+        Number of smoothing steps before and after each coarse correction.
+    """
+
+    kind: Literal["ruge-stuben", "smoothed-aggregation"] = "ruge-stuben"
+    sweeps: int = 2
+
+    def __post_init__(self) -> None:
+        require_choice(self.kind, "kind", KINDS)
+        require_count(self.sweeps, "sweeps", 1)
+
+    def set_up(self, matrices: Sequence[Any], dtype: torch.dtype, device: torch.device) -> Stacked:
+        """Return one V-cycle for each scipy sparse matrix (n, n).
+
+        Raises
+        ------
+        InputError
+            If a diagonal entry shows that a matrix is not positive semi-definite.
+        """
+        for matrix in matrices:
+            _require_diagonal(matrix)
+        return Stacked(
+            [
+                algebraic_cycle(matrix, kind=self.kind, sweeps=self.sweeps, dtype=dtype, device=device)
+                for matrix in matrices
+            ]
+        )
+
+
+def _require_diagonal(matrix: Any) -> None:
+    """Raise unless all diagonal entries are positive, except in rows of zeros."""
+    diagonal = matrix.diagonal()
+    bad = (diagonal < 0) | ((diagonal == 0) & (np.asarray(abs(matrix).sum(axis=1)).reshape(-1) > 0))
+    if bad.any():
+        row = int(bad.argmax())
+        raise InputError(
+            f"algebraic multigrid needs a positive definite matrix, but entry ({row}, {row}) is {diagonal[row]:.3g}; "
+            "use another preconditioner, for a saddle-point system one hierarchy for each definite block."
+        )
 
 
 class MatrixLevel:

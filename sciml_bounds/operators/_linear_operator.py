@@ -23,6 +23,7 @@ __all__ = [
     "MatrixOperator",
     "Stacked",
     "aslinearoperator",
+    "csr_matrices",
     "csr_tensor",
     "inner",
 ]
@@ -384,6 +385,28 @@ def csr_tensor(matrix: Any, dtype: torch.dtype | None = None, device: torch.devi
             device=device,
             check_invariants=False,
         )
+
+
+def csr_matrices(A: Any) -> list[scipy.sparse.csr_array] | None:
+    """Return the scipy matrix of each operator of a batch, in float64; None if only products are known."""
+    if isinstance(A, MatrixOperator):
+        matrices = A.matrix if A.matrix.ndim == 3 else [A.matrix]
+        return [_csr_array(matrix.detach()) for matrix in matrices]
+    if hasattr(A, "to_csr"):
+        return [A.to_csr(sample) for sample in range(A.batch)] if A.batch > 1 else [A.to_csr()]
+    if hasattr(A, "getValuesCSR"):
+        indptr, indices, data = A.getValuesCSR()
+        return [scipy.sparse.csr_array((data, indices, indptr), shape=A.getSize())]
+    return None
+
+
+def _csr_array(matrix: Tensor) -> scipy.sparse.csr_array:
+    """Return a dense or sparse torch matrix as a scipy matrix in float64, without stored zeros."""
+    entries = matrix.to_sparse_coo().coalesce().cpu()
+    rows, columns = entries.indices().numpy()
+    csr = scipy.sparse.csr_array((entries.values().double().numpy(), (rows, columns)), shape=tuple(matrix.shape))
+    csr.eliminate_zeros()
+    return csr
 
 
 def _from_scipy(A: Any) -> LinearOperator:

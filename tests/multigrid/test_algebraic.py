@@ -6,7 +6,7 @@ import pytest
 import scipy.sparse
 import scipy.sparse.linalg
 import torch
-from refusals import refused
+from refusals import refusals, refused
 
 import sciml_bounds as sb
 from sciml_bounds.multigrid._algebraic import algebraic_cycle
@@ -88,3 +88,63 @@ def test_a_small_matrix_is_inverted():
 
 def test_an_unknown_hierarchy_is_refused():
     refused("'magic' 'ruge-stuben' 'smoothed-aggregation'", lambda: algebraic_cycle(MATRICES["poisson"], kind="magic"))
+
+
+def _torch_csr(A):
+    parts = (torch.as_tensor(getattr(A, name)).long() for name in ("indptr", "indices"))
+    return torch.sparse_csr_tensor(*parts, torch.as_tensor(A.data), A.shape, check_invariants=True)
+
+
+FORMS = {
+    "csr": scipy.sparse.csr_array,
+    "coo": scipy.sparse.coo_array,
+    "torch csr": _torch_csr,
+    "torch coo": lambda A: _torch_csr(A).to_sparse_coo(),
+    "torch dense": lambda A: torch.as_tensor(A.toarray()),
+    "numpy": lambda A: A.toarray(),
+}
+
+
+@pytest.mark.parametrize("M", ["algebraic", sb.Algebraic("smoothed-aggregation")], ids=str)
+@pytest.mark.parametrize("solve", [sb.cg, sb.minres])
+@pytest.mark.parametrize("form", FORMS)
+def test_it_is_set_up_for_any_matrix_of_a_krylov_method(form, solve, M):
+    A = MATRICES["triangles"]
+    b = np.random.default_rng(2).standard_normal(A.shape[0])
+    s = solve(FORMS[form](A), b, M=M, rtol=1e-10)
+    assert 3 * int(s.iterations) < int(solve(A, b, rtol=1e-10).iterations)
+    expected = scipy.sparse.linalg.spsolve(A.tocsc(), b)
+    np.testing.assert_allclose(s.x, expected, rtol=0, atol=1e-7 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("solve", [sb.cg, sb.minres])
+def test_it_is_set_up_for_a_singular_matrix(solve):
+    A = sb.prepare(sb.Diffusion(sb.Grid((30, 30)), boundary=sb.Neumann(0.0)), method="cg").operator.to_csr()
+    b = np.random.default_rng(3).standard_normal(A.shape[0])
+    s = solve(A, b - b.mean(), M="algebraic")
+    assert int(s.iterations) < 20
+    np.testing.assert_allclose(A @ s.x.numpy(), b - b.mean(), rtol=0, atol=1e-6)
+
+
+def test_each_operator_of_a_batch_gets_its_hierarchy():
+    coefficients = np.exp(np.random.default_rng(4).standard_normal((3, 24, 24)))
+    solver = sb.prepare(sb.Diffusion(sb.Grid((24, 24)), coefficients, 1.0))
+    b = solver.rhs.expand(3, -1)
+    s = sb.cg(solver.operator, b, M="algebraic", rtol=1e-10)
+    assert s.iterations.max() < 20
+    torch.testing.assert_close(s.x, sb.cg(solver.operator, b, rtol=1e-12).x, rtol=0, atol=1e-8)
+
+
+def test_single_precision_is_kept():
+    A = MATRICES["poisson"].astype(np.float32)
+    s = sb.cg(A, np.ones(A.shape[0], np.float32), M="algebraic")
+    assert s.x.dtype == torch.float32
+    assert int(s.iterations) < 10
+
+
+test_preconditioners_that_cannot_be_set_up = refusals(
+    ("M 'algebra' 'algebraic'", lambda: sb.cg(MATRICES["poisson"], np.ones(420), M="algebra")),
+    ("M entries products function", lambda: sb.cg(lambda x: x, np.ones(9), M="algebraic")),
+    ("positive (1, 1) -1", lambda: sb.minres(np.diag([1.0, -1.0]), np.ones(2), M="algebraic")),
+    ("positive (1, 1) 0", lambda: sb.minres(np.array([[1.0, 1.0], [1.0, 0.0]]), np.ones(2), M=sb.Algebraic())),
+)
