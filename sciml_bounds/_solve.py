@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, overload
 
+from sciml_bounds._cell_solver import CellSolver
 from sciml_bounds._linear_methods import Automatic, Method, as_method
 from sciml_bounds._solver import ProgressCallback, SolveOptions, Solver
-from sciml_bounds.arrays import require_instance
+from sciml_bounds.arrays import require_choice, require_instance
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.results import Solution
 
@@ -94,7 +95,13 @@ def solve(
     return _solver(problem, as_method(method))._run(options)
 
 
-def prepare(problem: Diffusion, *, method: str | Method = "auto") -> Solver:
+@overload
+def prepare(problem: Diffusion, *, method: str | Method = "auto", unknowns: Literal["nodes"] = "nodes") -> Solver: ...
+@overload
+def prepare(problem: Diffusion, *, method: str | Method = "auto", unknowns: Literal["cells"]) -> CellSolver: ...
+def prepare(
+    problem: Diffusion, *, method: str | Method = "auto", unknowns: Literal["nodes", "cells"] = "nodes"
+) -> Solver | CellSolver:
     """Set up a solver once, for many right-hand sides or for use as a preconditioner.
 
     Parameters
@@ -105,10 +112,13 @@ def prepare(problem: Diffusion, *, method: str | Method = "auto") -> Solver:
     method : str or Method, default "auto"
         As in `solve`, except that "auto" factorises matrices of up to 4,500 nodes in float64 on the CPU ("direct")
         where `solve` uses multigrid, since the longer set-up pays off for many right-hand sides.
+    unknowns : {"nodes", "cells"}, default "nodes"
+        "nodes": the discretisation of `solve`. "cells": cell-centred finite volumes with two-point fluxes, as in
+        reservoir and groundwater simulators; wells are added by `sb.simulation.with_wells`.
 
     Returns
     -------
-    Solver
+    Solver or CellSolver
 
     Examples
     --------
@@ -116,8 +126,15 @@ def prepare(problem: Diffusion, *, method: str | Method = "auto") -> Solver:
     >>> solver = sb.prepare(sb.Diffusion(sb.Grid((32, 32)), coefficient=2.0))
     >>> solver.solve(source=1.0).converged.item()
     True
+    >>> sb.prepare(solver.problem, unknowns="cells").solve().pressure.shape
+    torch.Size([32, 32])
     """
-    return _solver(problem, Automatic(reused=True) if method == "auto" else as_method(method))
+    require_choice(unknowns, "unknowns", ("nodes", "cells"))
+    chosen = Automatic(reused=True) if method == "auto" else as_method(method)
+    if unknowns == "nodes":
+        return _solver(problem, chosen)
+    require_instance(problem, "the problem", Diffusion, "an sb.Diffusion problem")
+    return CellSolver(problem, chosen)
 
 
 def _solver(problem: Diffusion, method: Method) -> Solver:

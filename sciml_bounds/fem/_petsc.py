@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from sciml_bounds._cell_solver import CellSolver
 from sciml_bounds._solver import Solver
 from sciml_bounds.errors import InputError
 from sciml_bounds.operators import LinearOperator
@@ -18,7 +19,7 @@ class PetscPreconditioner:
 
     Parameters
     ----------
-    preconditioner : Solver or LinearOperator
+    preconditioner : Solver, CellSolver or LinearOperator
         A solver from `sb.prepare`, whose `as_preconditioner()` is applied, or any approximate inverse, shape (n, n).
 
     Raises
@@ -40,8 +41,8 @@ class PetscPreconditioner:
         ksp.getPC().setPythonContext(sb.fem.PetscPreconditioner(solver))
     """
 
-    def __init__(self, preconditioner: Solver | LinearOperator) -> None:
-        if isinstance(preconditioner, Solver):
+    def __init__(self, preconditioner: Solver | CellSolver | LinearOperator) -> None:
+        if isinstance(preconditioner, Solver | CellSolver):
             preconditioner = preconditioner.as_preconditioner()
         if not isinstance(preconditioner, LinearOperator):
             kind = type(preconditioner).__name__

@@ -83,7 +83,7 @@ def require_balanced_load(system: LatticeSystem, terms: Sequence[Tensor]) -> Non
     bad = mean.abs() > BALANCE_TOL * torch.finfo(rhs.dtype).eps * mean_size
     if bool(bad.any()):
         raise InputError(
-            f"rhs and the boundary fluxes have mean {float(mean[bad][0]):.6g} per node on a part of the domain where "
-            "nothing fixes the level of u (only Neumann or periodic sides, and no reaction), but they must sum to "
-            "zero; subtract the mean from rhs."
+            f"rhs and the boundary fluxes have mean {float(mean[bad][0]):.6g} per unknown on a part of the domain "
+            "where nothing fixes the level of u (only Neumann or periodic sides, and no reaction), but they must sum "
+            "to zero; subtract the mean from rhs."
         )
