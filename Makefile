@@ -84,7 +84,7 @@ gpu: dev
 	@$(BIN)/python benchmarks/gpu.py
 
 verify: dev
-	@SCIML_BOUNDS_CASES=20200 $(BIN)/python -m pytest tests/bounds/test_random_cases.py \
+	@SCIML_BOUNDS_CASES=20200 $(BIN)/python -m pytest tests/bounds/test_random_cases.py tests/bounds/test_random_cells.py \
 	    tests/bounds/test_random_functions.py tests/bounds/test_random_energies.py tests/barron/test_cell_bounds.py \
 	    tests/fem/test_certify_mesh.py -s $(ARGS)
 	@SCIML_BOUNDS_CASES=2000 $(BIN)/python -m pytest tests/control/test_random_controls.py \

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,76 +13,17 @@ from sciml_bounds._linear import LinearSolver
 from sciml_bounds._linear_methods import Method
 from sciml_bounds.arrays import convert, require_count, require_finite
 from sciml_bounds.errors import InputError
-from sciml_bounds.grid import Grid
 from sciml_bounds.krylov._loop import check_tolerances
 from sciml_bounds.operators._lattice_operator import LatticeOperator, to_lattice
 from sciml_bounds.operators._linear_operator import LinearOperator
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.discretization import cell_fluxes
 from sciml_bounds.problems.nodal_loads import require_balanced_load
-from sciml_bounds.reports import Reason, describe, describe_reason, describe_residual, report_failure, summary_table
-from sciml_bounds.results import LinearSolution
+from sciml_bounds.reports import report_failure
+from sciml_bounds.results import CellSolution, LinearSolution
 from sciml_bounds.stopping import StoppingCriteria
 
-__all__ = ["CellSolution", "CellSolver"]
-
-
-@dataclass(frozen=True, repr=False, eq=False)
-class CellSolution:
-    """Cell pressures and face fluxes of a two-point scheme; every quantity has the batch shape of the problem.
-
-    Attributes
-    ----------
-    pressure : Tensor (batch..., cells)
-        Pressures of the cells; zero in solids.
-    rates : tuple of Tensor
-        Volume per time through each face, positive along the axis: one field per axis, shape (batch..., n + 1 along its
-        own axis). The rates out of a cell sum to its source times its volume, up to the residual of the solve.
-    linear : LinearSolution
-        Result of the linear solve.
-    grid : Grid
-        The grid.
-    seconds : float
-        Wall-clock time of the solve, without the set-up.
-    """
-
-    pressure: Tensor
-    rates: tuple[Tensor, ...]
-    linear: LinearSolution
-    grid: Grid
-    seconds: float
-
-    @property
-    def flux(self) -> tuple[Tensor, ...]:
-        """Flux y ~ a grad p at the face centres, as `sb.certify(..., flux=)` takes it: -rates / area of a face."""
-        return tuple(rate / -self.grid.face_area(axis) for axis, rate in enumerate(self.rates))
-
-    @property
-    def converged(self) -> Tensor:
-        """Whether the residual reached the tolerance."""
-        return self.linear.converged
-
-    @property
-    def reason(self) -> Reason | tuple[Reason, ...]:
-        """Why the iteration stopped; for a batch, one reason per sample."""
-        return self.linear.reason
-
-    @property
-    def iterations(self) -> Tensor:
-        """Number of iterations."""
-        return self.linear.iterations
-
-    def __repr__(self) -> str:
-        linear = self.linear
-        rows = {
-            "pressure": f"{tuple(self.pressure.shape)} in [{self.pressure.min():.4g}, {self.pressure.max():.4g}]",
-            "method": linear.method,
-            "reason": describe_reason(linear.reason),
-            "iterations": describe(linear.iterations),
-            "residual": describe_residual(linear.residual_norm, linear.tolerance, linear.reason),
-            "seconds": f"{self.seconds:.3g}",
-        }
-        return summary_table("CellSolution", rows)
+__all__ = ["CellSolver"]
 
 
 class CellSolver:
@@ -171,11 +112,12 @@ class CellSolver:
         if maxiter is not None:
             require_count(maxiter, "maxiter", 0)
         check_tolerances(rtol, atol, self.problem.dtype)
-        system = self._scheme.system
+        problem, system = self.problem, self._scheme.system
         if rhs is not None:
             load = self._on_lattice(rhs, "rhs")
             system = replace(system, rhs=load)
-            require_balanced_load(system, [load])
+            supply = problem.samples(problem.source.detach()) * problem.grid.cell_volume  # its round-off may remain
+            require_balanced_load(system, [load, to_lattice(supply, problem.grid.dim).expand_as(load)])
         guess = None if x0 is None else system.fix_mean(self._on_lattice(x0, "the initial guess x0"))
         with torch.no_grad():
             linear = self._linear.with_system(system).solve(x0=guess, stop=StoppingCriteria(rtol, atol, maxiter))
@@ -202,4 +144,5 @@ class CellSolver:
         pressure = linear.x.view(-1, *problem.grid.shape)
         faces = self._scheme.faces(pressure)
         rates = tuple(problem.unflatten(face * -problem.grid.face_area(axis)) for axis, face in enumerate(faces))
+        linear = linear.reshape(problem.batch_shape)
         return CellSolution(problem.unflatten(pressure), rates, linear, problem.grid, seconds)

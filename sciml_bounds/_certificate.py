@@ -43,6 +43,7 @@ CERTIFIED_FUNCTIONS = {
     "cells": "multilinear interpolant of cell values averaged to nodes",
     "interior": "multilinear interpolant of interior nodal values",
     "coarse": "multilinear interpolant of coarse nodal values",
+    "centres": "cell values, joined by half-cell fluxes on half the spacing",
     "function": "function itself, between the nodes too",
 }
 

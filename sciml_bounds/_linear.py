@@ -79,21 +79,26 @@ class LinearSolver:
         if isinstance(self.method, Multigrid):
             return lattice_cycle(A, self.method.sweeps, precision=self.method.precision)
         if isinstance(self.method, ConjugateGradients):
-            return Diagonal(A.diagonal().flatten(1).reciprocal())
+            diagonal = A.diagonal().flatten(1)
+            return Diagonal(torch.where(diagonal > 0, diagonal.reciprocal(), 0.0))  # zero for an isolated cell
         matrices = [self._regular_matrix(sample) for sample in range(A.batch)]
         if isinstance(self.method, Algebraic):
             return self.method.set_up(matrices, A.dtype, A.device)
         return Stacked([LuInverse(matrix, dtype=A.dtype, device=A.device) for matrix in matrices])
 
     def _regular_matrix(self, sample: int) -> Any:
-        """Assemble the matrix of one sample; doubling one diagonal entry per floating component makes it regular."""
+        """Assemble the matrix of one sample, made regular: one diagonal entry per floating component is doubled.
+
+        The entry of a component of one cell, which is zero, becomes the largest entry.
+        """
         matrix = self.operator.to_csr(sample)
         if self.system.components is None:
             return matrix
         labels = self.system.components[sample].reshape(-1).cpu().numpy()
         numbers, points = np.unique(labels, return_index=True)
         diagonal = matrix.diagonal()
-        diagonal[points[numbers >= 0]] *= 2
+        pinned = points[numbers >= 0]
+        diagonal[pinned] = np.where(diagonal[pinned] > 0, 2 * diagonal[pinned], diagonal.max() or 1.0)
         matrix.setdiag(diagonal)
         return matrix
 

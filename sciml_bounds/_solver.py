@@ -347,22 +347,11 @@ def _solution(
         )
         converged = torch.tensor(reached, device=values.device)
 
-    def shaped(tensor: Tensor, first: int = 0) -> Tensor:
-        return tensor.reshape((*tensor.shape[:first], *batch, *tensor.shape[first + 1 :]))
-
-    linear = replace(
-        linear,
-        x=shaped(linear.x), converged=shaped(linear.converged), reason=ended if batch else ended[0],
-        iterations=shaped(linear.iterations), residual_norms=shaped(linear.residual_norms, 1),
-        residual_norm=shaped(linear.residual_norm), tolerance=shaped(linear.tolerance),
-        error_lower=None if linear.error_lower is None else shaped(linear.error_lower, 1),
-        error_upper=None if linear.error_upper is None else shaped(linear.error_upper),
-    )  # fmt: skip
     return Solution(
         values=values,
-        converged=shaped(converged),
+        converged=converged.reshape(batch),
         reason=reasons if batch else reasons[0],
-        linear=linear,
+        linear=linear.reshape(batch),
         grid=problem.grid,
         coefficient=problem.coefficient[0].detach(),
         certificate=certificate,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
 
-__all__ = ["Certificate", "Interval", "LinearSolution", "Progress", "Reason", "Solution"]
+__all__ = ["CellSolution", "Certificate", "Interval", "LinearSolution", "Progress", "Reason", "Solution"]
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,22 @@ class LinearSolution:
             sign = "<=" if self.error_upper_kind == "bound" else "about"
             rows[f"A-norm error ({self.error_upper_kind})"] = f"{sign} {describe_upper(self.error_upper)}"
         return summary_table("LinearSolution", rows)
+
+    def reshape(self, batch: torch.Size) -> LinearSolution:
+        """Return the same result with this batch shape, () for a single solve, instead of a flat batch."""
+
+        def shaped(tensor: Tensor, first: int = 0) -> Tensor:
+            return tensor.reshape((*tensor.shape[:first], *batch, *tensor.shape[first + 1 :]))
+
+        reasons = self.reason if isinstance(self.reason, tuple) else (self.reason,)
+        return replace(
+            self,
+            x=shaped(self.x), converged=shaped(self.converged), reason=reasons if batch else reasons[0],
+            iterations=shaped(self.iterations), residual_norms=shaped(self.residual_norms, 1),
+            residual_norm=shaped(self.residual_norm), tolerance=shaped(self.tolerance),
+            error_lower=None if self.error_lower is None else shaped(self.error_lower, 1),
+            error_upper=None if self.error_upper is None else shaped(self.error_upper),
+        )  # fmt: skip
 
     @property
     def progress(self) -> str:
@@ -250,3 +266,61 @@ class Solution:
         """Coefficient of each sample; without batch axes if all samples share it."""
         dim, batch = self.grid.dim, self.values.shape[: self.values.ndim - self.grid.dim]
         return self.coefficient if self.coefficient.ndim == dim else self.coefficient.expand(*batch, *self.grid.shape)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class CellSolution:
+    """Cell pressures and face fluxes of a two-point scheme; every quantity has the batch shape of the problem.
+
+    Attributes
+    ----------
+    pressure : Tensor (batch..., cells)
+        Pressures of the cells; zero in solids.
+    rates : tuple of Tensor
+        Volume per time through each face, positive along the axis: one field per axis, shape (batch..., n + 1 along its
+        own axis). The rates out of a cell sum to its source times its volume, up to the residual of the solve.
+    linear : LinearSolution
+        Result of the linear solve.
+    grid : Grid
+        The grid.
+    seconds : float
+        Wall-clock time of the solve, without the set-up.
+    """
+
+    pressure: Tensor
+    rates: tuple[Tensor, ...]
+    linear: LinearSolution
+    grid: Grid
+    seconds: float
+
+    @property
+    def flux(self) -> tuple[Tensor, ...]:
+        """Flux y ~ a grad p at the face centres, as `sb.certify(..., flux=)` takes it: -rates / area of a face."""
+        return tuple(rate / -self.grid.face_area(axis) for axis, rate in enumerate(self.rates))
+
+    @property
+    def converged(self) -> Tensor:
+        """Whether the residual reached the tolerance."""
+        return self.linear.converged
+
+    @property
+    def reason(self) -> Reason | tuple[Reason, ...]:
+        """Why the iteration stopped; for a batch, one reason per sample."""
+        return self.linear.reason
+
+    @property
+    def iterations(self) -> Tensor:
+        """Number of iterations."""
+        return self.linear.iterations
+
+    def __repr__(self) -> str:
+        linear = self.linear
+        rows = {
+            "pressure": f"{tuple(self.pressure.shape)} in [{self.pressure.min():.4g}, {self.pressure.max():.4g}]",
+            "method": linear.method,
+            "reason": describe_reason(linear.reason),
+            "iterations": describe(linear.iterations),
+            "residual": describe_residual(linear.residual_norm, linear.tolerance, linear.reason),
+            "seconds": f"{self.seconds:.3g}",
+        }
+        return summary_table("CellSolution", rows)

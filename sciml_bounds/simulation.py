@@ -1,6 +1,6 @@
 """Simulations: wells and pressure solvers for external codes, smoke, and incompressible flow on the torus."""
 
-from sciml_bounds._cell_solver import CellSolution, CellSolver
+from sciml_bounds._cell_solver import CellSolver
 from sciml_bounds.evolution.bodies import Ball, Block, Body, Star, Voxels
 from sciml_bounds.evolution.navier_stokes import NavierStokes, crank_nicolson_euler, diagonal_forcing
 from sciml_bounds.evolution.pressure_projection import PressureEquations
@@ -11,6 +11,7 @@ from sciml_bounds.evolution.smoke_pictures import animate, draw
 from sciml_bounds.evolution.smoke_state import SmokeState, StepReport
 from sciml_bounds.pressure import Preconditioned, PressureSolver, learned_cycle, learned_directions
 from sciml_bounds.problems.wells import Well, with_wells
+from sciml_bounds.results import CellSolution
 
 __all__ = [
     "SCENES",

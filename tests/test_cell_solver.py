@@ -172,6 +172,20 @@ def test_a_closed_box_needs_balanced_sources():
     assert float(s.pressure[0, 0]) > 0
 
 
+@pytest.mark.parametrize("method", ["auto", "multigrid", "algebraic", "cg", "direct"])
+def test_a_cell_among_solids_has_pressure_zero(method):
+    solid = np.zeros((9, 8), dtype=bool)
+    solid[3:6, 3:6] = True
+    solid[4, 4] = False
+    source = np.where(solid | ~np.roll(solid, 1, 0), 1.0, 0.0)
+    source[4, 4] = 0.0
+    problem = sb.Diffusion(sb.Grid((9, 8)), 1.0, source, solid=solid)
+    s = sb.prepare(problem, method=method, unknowns="cells").solve()
+    assert bool(s.converged)
+    assert float(s.pressure[4, 4]) == 0.0
+    assert float(s.pressure[0, 0]) > 0
+
+
 CUBE = sb.Diffusion(sb.Grid((4, 4)), solid=np.eye(4, dtype=bool))
 CLOSED = sb.Diffusion(sb.Grid((4, 4)), boundary=sb.Neumann(0.0))
 

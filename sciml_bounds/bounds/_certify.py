@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 from sciml_bounds._linear import LinearSolver
 from sciml_bounds._linear_methods import Automatic
 from sciml_bounds.arrays import convert, require_count, require_finite, to_tensor
+from sciml_bounds.bounds._cell_reconstruction import flux_on_half_spacing, values_on_half_spacing
 from sciml_bounds.bounds._energy import EnergyForm
 from sciml_bounds.bounds._flux import Flux, equilibrate, face_shape, flux_and_pressure, with_prescribed_faces
 from sciml_bounds.bounds._function_certificates import NodalCertificate, function_certificate, nodes_of
@@ -20,7 +21,7 @@ from sciml_bounds.bounds._functions_of_coordinates import is_function_of_coordin
 from sciml_bounds.bounds._goals import Certified, goal_interval
 from sciml_bounds.bounds._improvement import improve_flux
 from sciml_bounds.bounds._interpolation_error import CellBounded, cell_bounded
-from sciml_bounds.bounds._layouts import Layout, to_nodes
+from sciml_bounds.bounds._layouts import Layout, checked_field, to_nodes
 from sciml_bounds.bounds._majorant import Majorant, majorant
 from sciml_bounds.bounds._minorant import minorant
 from sciml_bounds.bounds._parts import discrete_solution, l2_constant, model_interval
@@ -32,11 +33,11 @@ from sciml_bounds.kernels.majorant import safe_sqrt
 from sciml_bounds.kernels.q1 import modes
 from sciml_bounds.krylov._loop import check_tolerances
 from sciml_bounds.problems.diffusion import Diffusion
-from sciml_bounds.problems.discretization import lifting_system
+from sciml_bounds.problems.discretization import cell_fluxes, lifting_system
 from sciml_bounds.problems.fields import require_samples, require_sizes
 from sciml_bounds.problems.transfers import interpolate_nodes, with_periodic_copies
 from sciml_bounds.problems.variational_problem import VariationalProblem
-from sciml_bounds.results import Certificate, Interval, Solution
+from sciml_bounds.results import CellSolution, Certificate, Interval, Solution
 from sciml_bounds.stopping import StoppingCriteria
 
 __all__ = ["certify"]
@@ -63,7 +64,7 @@ def certify(
     ----------
     problem : Diffusion
         Problem whose exact solution the field approximates. For convex energies see `sb.variational.certify_energy`.
-    values : array, shape (batch..., nodes), Solution, model, or function
+    values : array, shape (batch..., nodes), Solution, CellSolution, model, or function
         Field to certify; see `layout` for other shapes. Nodal values represent their multilinear interpolant, and
         values at nodes in solids are ignored. A function that computes bounds on its own values and derivatives, such
         as a `BarronNetwork` or the result of a network solver, is certified itself, also between the nodes (see
@@ -78,9 +79,13 @@ def certify(
         (which gives a tighter bound). The flux is equilibrated first, so any flux gives a valid bound.
     lower : bool
         Whether to compute the lower bound. Without it and with a given flux, the cost is one pass over the grid.
-    layout : {"nodes", "cells", "interior", "coarse"}, default "nodes"
-        Location of `values`: at the nodes; one value per cell; at the nodes that are not on Dirichlet sides; or at the
-        nodes of a coarser grid of the same box. The certified nodal field is `values` of the certificate.
+    layout : {"nodes", "cells", "interior", "coarse", "centres"}, default "nodes"
+        Location of `values`: at the nodes; one value per cell, averaged to the nodes; at the nodes that are not on
+        Dirichlet sides; at the nodes of a coarser grid of the same box; or at the cell centres, as in finite volumes
+        (default for a `CellSolution`). The certified nodal field is `values` of the certificate. With "centres" it
+        lives on the grid of half the spacing, which is `grid` of the certificate, and has the given values at the cell
+        centres (see `bounds._cell_reconstruction`). By default the flux is then the two-point flux of the values. The
+        bound needs no solve if the flux balances the sources, up to 1e-7 of the largest flux.
     strict : bool
         If True, raise an error if boundary values differ from the prescribed ones. If False, include the effect of the
         difference in the bounds.
@@ -111,9 +116,10 @@ def certify(
 
     Notes
     -----
-    Upper bound: Prager, Synge (1947) with an equilibrated flux (see `bounds._majorant`). Lower bound:
-    `bounds._minorant`. A field v with wrong values on Dirichlet sides is corrected by a discrete lifting w; then
-    upper(v + w) + |||w||| and max(0, lower(v + w) - |||w|||) are bounds.
+    Upper bound: Prager, Synge (1947) with an equilibrated flux (see `bounds._majorant`); without reaction and Robin
+    sides it also bounds the error of this flux, the norm of a^-1/2 (y - a grad u), if the boundary values are right.
+    Lower bound: `bounds._minorant`. A field v with wrong values on Dirichlet sides is corrected by a discrete lifting
+    w; then upper(v + w) + |||w||| and max(0, lower(v + w) - |||w|||) are bounds.
 
     Examples
     --------
@@ -132,11 +138,15 @@ def certify(
         problem = problem.detach()
         values, predicted = prediction_of(values, problem, with_flux=flux is None)
         flux = predicted if flux is None else flux
+    if isinstance(values, CellSolution):
+        flux, layout, values = values.flux if flux is None else flux, layout or "centres", values.pressure
     if not isinstance(cell_bounded(values), CellBounded) and is_function_of_coordinates(values):
         values = values_at_nodes(values, problem, layout)
     options = _CertifyOptions(
         flux=flux, lower=lower, layout=layout or "nodes", strict=strict, improve=improve, rtol=rtol, start=start
     )
+    if options.layout == "centres":
+        return _certify_cells(problem, values, options)
     values = cell_bounded(values)
     if not isinstance(values, CellBounded):
         return _certify(problem, values, options).certificate
@@ -235,6 +245,34 @@ def _certify(problem: Diffusion, values: Any, options: _CertifyOptions) -> Nodal
         _details=details,
     )
     return NodalCertificate(certificate, bound, problem, with_copies.detach(), faces, factor, pressure)
+
+
+def _certify_cells(problem: Diffusion, values: Any, options: _CertifyOptions) -> Certificate:
+    """Certify the reconstruction of cell values on the grid of half the spacing."""
+    data = problem.to(torch.float64)
+    cells = checked_field(data, _to_float_tensor(data, values).to(torch.float64), "centres")
+    require_samples(cells, "values")
+    batch = torch.Size(np.broadcast_shapes(cells.shape[: cells.ndim - data.grid.dim], data.batch_shape))
+    data = data.broadcast(batch)
+    problem = data.detach()
+    p = torch.where(problem.fluid, cells.expand(*batch, *data.grid.shape).reshape(-1, *data.grid.shape), 0.0)
+    require_finite(_with_batch_shape(problem, p), "the cell values to certify")
+    if options.flux is None:
+        faces = cell_fluxes(problem).faces(p)
+    else:
+        _, faces, factor, _ = _flux(problem, options.flux, options.rtol, p)
+        if factor > 1:
+            raise InputError(
+                "flux belongs to a refined grid, but cell values need the flux through the faces of their own cells; "
+                "give one value per face, or leave out flux."
+            )
+    faces = equilibrate(problem, faces)
+    nodes = values_on_half_spacing(problem, p, faces)
+    fine = data.refine(2)
+    flux = tuple(_with_batch_shape(problem, face) for face in flux_on_half_spacing(faces))
+    nodes = fine.impose_boundary(_with_batch_shape(problem, nodes))
+    options = replace(options, flux=flux, layout="nodes")
+    return replace(_certify(fine, nodes, options).certificate, layout="centres")
 
 
 def _differentiable_energy(energy: Tensor, data: Diffusion, values: Tensor) -> Tensor:

@@ -18,10 +18,10 @@ from sciml_bounds.grid import AXES, Dirichlet
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.transfers import interpolate_nodes, sum_to_nodes
 
-__all__ = ["Layout", "to_nodes"]
+__all__ = ["Layout", "checked_field", "to_nodes"]
 
 #: Location of the values of a field on the grid.
-Layout = Literal["nodes", "cells", "interior", "coarse"]
+Layout = Literal["nodes", "cells", "interior", "coarse", "centres"]
 
 
 def to_nodes(problem: Diffusion, field: Tensor, layout: Layout) -> Tensor:
@@ -38,7 +38,23 @@ def to_nodes(problem: Diffusion, field: Tensor, layout: Layout) -> Tensor:
         "nodes": already nodal. "cells": one value per cell; a node gets the mean of the adjacent fluid cells, and a
         Dirichlet node gets its prescribed value. "interior": the nodes that are not on a Dirichlet side; Dirichlet
         nodes get their prescribed values. "coarse": the nodes of a coarser grid of the same box, interpolated
-        multilinearly.
+        multilinearly. The layout "centres" has no nodal field on the same grid (see `bounds._cell_reconstruction`).
+
+    Raises
+    ------
+    InputError
+        If the shape of the field does not fit the layout.
+    """
+    field = checked_field(problem, field, layout)
+    if layout == "coarse":
+        return _from_coarse(problem, field)
+    if layout == "cells":
+        return _from_cells(problem, field)
+    return _from_interior(problem, field) if layout == "interior" else field
+
+
+def checked_field(problem: Diffusion, field: Tensor, layout: Layout) -> Tensor:
+    """Return a field of the shape of its layout, without a channel axis.
 
     Raises
     ------
@@ -48,17 +64,14 @@ def to_nodes(problem: Diffusion, field: Tensor, layout: Layout) -> Tensor:
     require_choice(layout, "layout", get_args(Layout))
     field = _drop_channel(problem, field)
     _check_batch(problem, field)
-    if layout == "coarse":
-        return _from_coarse(problem, field)
-    _check_shape(problem, field, layout)
-    if layout == "cells":
-        return _from_cells(problem, field)
-    return _from_interior(problem, field) if layout == "interior" else field
+    if layout != "coarse":
+        _check_shape(problem, field, layout)
+    return field
 
 
 def layout_shape(problem: Diffusion, layout: Layout) -> tuple[int, ...]:
     """Return the shape of a field in this layout, without batch axes."""
-    if layout == "cells":
+    if layout in ("cells", "centres"):
         return problem.grid.shape
     if layout == "interior":
         return tuple(len(range(n)[keep]) for n, keep in zip(problem.node_shape, _interior(problem)))
