@@ -197,6 +197,18 @@ def test_speed_is_measured_and_judged(capsys):
     assert "nan" not in printed
 
 
+def test_a_small_reservoir_is_solved_and_certified(capsys):
+    run("reservoir.py", "--shape", "12", "20", "10", "--threads", "1", "--without", "petsc-gamg")
+    printed = capsys.readouterr().out
+    assert "permeability 1.0e-03 ... 1.0e+03" in printed
+    for row in (r"ours", r"pyamg-sa", r"pyamg-rs"):
+        (residual,) = re.findall(rf"^{row} .*?(\d\.\de-\d+)", printed, re.MULTILINE)
+        assert float(residual) <= 1e-8
+    bounds = re.findall(r"^(?:cell pressures|nodal values).* ([\d.]+)$", printed, re.MULTILINE)
+    assert len(bounds) == 2
+    assert all(0 < float(bound) < 1 for bound in bounds)
+
+
 def test_the_table_marks_where_a_peer_needs_fewer(iterations, capsys):
     case = next(case for case in iterations["SQUARES"] if case.name == "cellwise 50/50, 1e4")
     (row,) = iterations["table"]("title", [case], 2, [16, 32], 2, peers=(32,))

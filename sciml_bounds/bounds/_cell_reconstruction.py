@@ -22,8 +22,9 @@ import itertools
 import torch
 from torch import Tensor
 
+from sciml_bounds.kernels.field_memory import new_field
 from sciml_bounds.problems.diffusion import Diffusion
-from sciml_bounds.problems.transfers import fold_periodic_copies
+from sciml_bounds.problems.transfers import fold_periodic_copies, repeat_cells
 
 __all__ = ["flux_on_half_spacing", "values_on_half_spacing"]
 
@@ -49,7 +50,7 @@ def values_on_half_spacing(problem: Diffusion, pressure: Tensor, faces: tuple[Te
         rises.append({-1: -share * (3 * low + high), 1: share * (3 * high + low)})
         weights.append(torch.where(fluid, a / h**2, 0.0))
     size = (len(pressure), *(2 * n + 1 for n in grid.shape))
-    total, sums = pressure.new_zeros(size), pressure.new_zeros(size)
+    total, sums = (new_field(pressure, size).zero_() for _ in range(2))
     centres = fluid.to(pressure.dtype)
     for offset in itertools.product((-1, 0, 1), repeat=grid.dim):
         steps = [(axis, o) for axis, o in enumerate(offset) if o]
@@ -59,7 +60,7 @@ def values_on_half_spacing(problem: Diffusion, pressure: Tensor, faces: tuple[Te
         total[nodes] += weight * proposal
         sums[nodes] += weight
     total, sums = (fold_periodic_copies(field, problem.periodic) for field in (total, sums))
-    return torch.where(sums > 0, total / torch.where(sums > 0, sums, 1.0), 0.0)
+    return total.div_(sums.masked_fill_(sums == 0, 1.0))
 
 
 def flux_on_half_spacing(faces: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -70,8 +71,6 @@ def flux_on_half_spacing(faces: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         first = face.narrow(1 + axis, 0, n)
         middle = (first + face.narrow(1 + axis, 1, n)) / 2
         along = torch.stack([first, middle], 2 + axis).flatten(1 + axis, 2 + axis)
-        along = torch.cat([along, face.narrow(1 + axis, n, 1)], 1 + axis)
-        for other in range(dim):
-            along = along if other == axis else along.repeat_interleave(2, 1 + other)
-        result.append(along)
+        along = torch.cat([along, face.narrow(1 + axis, n, 1)], 1 + axis).movedim(1 + axis, 1)
+        result.append(repeat_cells(along, 2, dim - 1).movedim(1, 1 + axis))
     return tuple(result)

@@ -187,7 +187,10 @@ class _CertifyOptions:
     start: float
 
 
-def _certify(problem: Diffusion, values: Any, options: _CertifyOptions) -> NodalCertificate:
+def _certify(
+    problem: Diffusion, values: Any, options: _CertifyOptions, faces: tuple[Tensor, ...] | None = None
+) -> NodalCertificate:
+    """Certify nodal values, with the flux `faces` (b, n + 1 along its axis), if given, instead of `options.flux`."""
     data = problem.to(torch.float64)
     problem = data.detach()
     given = _to_float_tensor(problem, values)
@@ -205,10 +208,13 @@ def _certify(problem: Diffusion, values: Any, options: _CertifyOptions) -> Nodal
     own = with_periodic_copies(v, problem.periodic)
     with_copies = own if lifting is None else with_periodic_copies(v + lifting, problem.periodic)
 
-    fine, faces, factor, pressure = _flux(problem, options.flux, options.rtol, with_copies.detach())
+    is_given = faces is not None or options.flux is not None
+    fine, factor, pressure = problem, 1, None
+    if faces is None:
+        fine, faces, factor, pressure = _flux(problem, options.flux, options.rtol, with_copies.detach())
     fine_values = interpolate_nodes(with_copies, factor, (False,) * problem.grid.dim)
     bound = majorant(fine, fine_values, faces)
-    if options.flux is not None and (any(face.requires_grad for face in faces) or bool((bound.excess > 0).any())):
+    if is_given and (any(face.requires_grad for face in faces) or bool((bound.excess > 0).any())):
         faces = equilibrate(fine, faces)
         bound = majorant(fine, fine_values, faces)
     if options.improve:
@@ -269,10 +275,9 @@ def _certify_cells(problem: Diffusion, values: Any, options: _CertifyOptions) ->
     faces = equilibrate(problem, faces)
     nodes = values_on_half_spacing(problem, p, faces)
     fine = data.refine(2)
-    flux = tuple(_with_batch_shape(problem, face) for face in flux_on_half_spacing(faces))
-    nodes = fine.impose_boundary(_with_batch_shape(problem, nodes))
-    options = replace(options, flux=flux, layout="nodes")
-    return replace(_certify(fine, nodes, options).certificate, layout="centres")
+    nodes = _with_batch_shape(problem, fine.complete(nodes))
+    certified = _certify(fine, nodes, replace(options, layout="nodes"), flux_on_half_spacing(faces))
+    return replace(certified.certificate, layout="centres")
 
 
 def _differentiable_energy(energy: Tensor, data: Diffusion, values: Tensor) -> Tensor:
@@ -306,8 +311,10 @@ def _lifting(problem: Diffusion, v: Tensor, slack: float, *, strict: bool) -> tu
     The field v + w has the prescribed boundary values. Defects below `slack` (relative) are only added at the boundary
     nodes, which barely changes the bounds. w is None if there is no defect and v needs no gradient.
     """
-    prescribed = problem.dirichlet_values
     gap = v.new_zeros(len(v))
+    if not any(isinstance(condition, Dirichlet) for condition in problem.boundary.values()):
+        return None, gap
+    prescribed = problem.dirichlet_values
     for side, condition in problem.boundary.items():
         if isinstance(condition, Dirichlet):
             axis, end = side_axis(side)

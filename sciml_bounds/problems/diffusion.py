@@ -108,9 +108,7 @@ class Diffusion:
         sides = named_sides(boundary, grid)
         named = [*parts, ("source", source), ("reaction", reaction), *side_values(sides)]
         self.dtype, self.device = common_dtype_and_device(named)
-        size = self.dtype.itemsize * math.prod(n + 1 for n in grid.shape)
-        if size > MIN_CHECKED_BYTES:
-            require_memory(size, f"one field on a grid of {'x'.join(map(str, grid.shape))} cells")
+        _require_memory(grid, self.dtype)
         self.solid = solid_field(solid, grid, self.dtype, self.device)
         self._set_cells({"coefficient": coefficient, "source": source, "reaction": reaction})
         self.boundary, self.periodic = convert_sides(boundary, grid, self.dtype, self.device)
@@ -453,23 +451,23 @@ class Diffusion:
 
     def refine(self, factor: int = 2) -> Diffusion:
         """Return the same problem, with the same exact solution, on a grid whose cells are divided by `factor`."""
-        grid, dim = self.grid.refine(factor), self.grid.dim
+        finer, dim = copy.copy(self), self.grid.dim  # not checked again, as its data are those of this problem
+        for name in _BATCH_PROPERTIES:
+            finer.__dict__.pop(name, None)
+        finer.grid = self.grid.refine(factor)
+        _require_memory(finer.grid, self.dtype)
+        finer.node_shape = node_shape(finer.grid, self.periodic)
         parts = self.coefficient[:1] if self.has_scalar_coefficient else self.coefficient
         refined = tuple(repeat_cells(part, factor, dim) for part in parts)
-        boundary = {}
+        finer.coefficient = refined * dim if self.has_scalar_coefficient else refined
+        finer.source, finer.reaction = (repeat_cells(part, factor, dim) for part in (self.source, self.reaction))
+        finer.solid = None if self.solid is None else repeat_cells(self.solid, factor, dim)
+        finer.boundary = {}
         for side, condition in self.boundary.items():
             axis, _ = side_axis(side)
             periodic = tuple(p for a, p in enumerate(self.periodic) if a != axis)
-            boundary[side] = refine_condition(condition, factor, periodic)
-        finer = Diffusion(
-            grid,
-            coefficient=refined[0] if self.has_scalar_coefficient else refined,
-            source=repeat_cells(self.source, factor, dim),
-            boundary=boundary,
-            reaction=repeat_cells(self.reaction, factor, dim),
-            solid=None if self.solid is None else repeat_cells(self.solid, factor, dim),
-        )
-        return finer.broadcast(self.batch_shape)
+            finer.boundary[side] = refine_condition(condition, factor, periodic)
+        return finer
 
 
 #: Cached properties that depend on the batch.
@@ -508,6 +506,13 @@ def _map_data(condition: Boundary, change: Callable[[Tensor], Tensor]) -> Bounda
     if isinstance(condition, Robin):
         return Robin(change(condition.alpha), change(condition.g))
     return condition
+
+
+def _require_memory(grid: Grid, dtype: torch.dtype) -> None:
+    """Raise unless there is memory for a field on the grid."""
+    size = dtype.itemsize * math.prod(n + 1 for n in grid.shape)
+    if size > MIN_CHECKED_BYTES:
+        require_memory(size, f"one field on a grid of {'x'.join(map(str, grid.shape))} cells")
 
 
 def _require_grid(grid: Any) -> Grid:

@@ -8,6 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sciml_bounds.kernels._backend import needs_gradient
+from sciml_bounds.kernels.field_memory import new_field
+
 __all__ = [
     "fold_periodic_copies",
     "interpolate_nodes",
@@ -80,9 +83,13 @@ def spread_side(values: Tensor, axis: int, end: int, shape: tuple[int, ...]) -> 
 
 def repeat_cells(cells: Tensor, factor: int, dim: int) -> Tensor:
     """Divide every cell into `factor` cells of the same value along each of the last `dim` axes."""
-    for axis in range(cells.ndim - dim, cells.ndim):
-        cells = torch.repeat_interleave(cells, factor, axis)
-    return cells
+    batch, space = cells.shape[: cells.ndim - dim], cells.shape[cells.ndim - dim :]
+    split = cells.reshape((*batch, *(size for n in space for size in (n, 1))))
+    repeated = split.expand((*batch, *(size for n in space for size in (n, factor))))
+    shape = *batch, *(n * factor for n in space)
+    if needs_gradient(cells):
+        return repeated.reshape(shape)
+    return new_field(cells, repeated.shape).copy_(repeated).view(shape)
 
 
 def interpolate_nodes(nodes: Tensor, factor: int, periodic: tuple[bool, ...]) -> Tensor:
