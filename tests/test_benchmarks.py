@@ -198,7 +198,7 @@ def test_speed_is_measured_and_judged(capsys):
 
 
 def test_a_small_reservoir_is_solved_and_certified(capsys):
-    run("reservoir.py", "--shape", "12", "20", "10", "--threads", "1", "--without", "petsc-gamg")
+    run("reservoir.py", "--shape", "12", "20", "10", "--threads", "1", "--layer", "16", "--without", "petsc-gamg")
     printed = capsys.readouterr().out
     assert "permeability 1.0e-03 ... 1.0e+03" in printed
     for row in (r"ours", r"pyamg-sa", r"pyamg-rs"):
@@ -207,6 +207,9 @@ def test_a_small_reservoir_is_solved_and_certified(capsys):
     bounds = re.findall(r"^(?:cell pressures|nodal values).* ([\d.]+)$", printed, re.MULTILINE)
     assert len(bounds) == 2
     assert all(0 < float(bound) < 1 for bound in bounds)
+    ratios = re.findall(r"(?:cells|nodes) +[\d.]+ +[\d.]+ +[\d.]+ +([\d.]+)", printed)
+    assert len(ratios) == 8
+    assert all(1 <= float(ratio) < 10 for ratio in ratios)
 
 
 def test_the_table_marks_where_a_peer_needs_fewer(iterations, capsys):

@@ -30,8 +30,8 @@ def certify(
         str,
         typer.Option(
             metavar="NAME",
-            help="Location of the values: nodes, cells, interior (nodes without Dirichlet sides), or coarse (nodes of "
-            "a coarser grid).",
+            help="Location of the values: nodes, cells, interior (nodes without Dirichlet sides), coarse (nodes of a "
+            "coarser grid), or centres (cell pressures of a finite-volume scheme).",
         ),
     ] = "nodes",
     strict: Annotated[bool, typer.Option("--strict", help="Fail if the field violates the boundary values.")] = False,

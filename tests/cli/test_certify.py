@@ -34,7 +34,14 @@ def as_json(capsys, *arguments: str) -> dict:
 
 @pytest.mark.parametrize(
     ("name", "layout"),
-    [("rough", "nodes"), ("inner", "interior"), ("coarse", "coarse"), ("cells", "cells"), ("batch", "nodes")],
+    [
+        ("rough", "nodes"),
+        ("inner", "interior"),
+        ("coarse", "coarse"),
+        ("cells", "cells"),
+        ("cells", "centres"),
+        ("batch", "nodes"),
+    ],
 )
 def test_the_record_agrees_with_the_library(problem, capsys, name, layout):
     record = as_json(capsys, "--values", f"{name}.npy", "--layout", layout)
