@@ -29,6 +29,7 @@ from sciml_bounds.network_solvers import (
 )
 from sciml_bounds.pressure import METHODS, PressureSolver
 from sciml_bounds.problems.discretization import cell_fluxes
+from sciml_bounds.simulation import Well, with_wells
 from sciml_bounds.sketching._accelerated_kaczmarz import accelerated_kaczmarz
 from sciml_bounds.sketching._least_squares import sketched_least_squares
 from sciml_bounds.sketching._low_rank import randomised_eigenpairs
@@ -134,6 +135,23 @@ def prepared_solves(device: Place) -> Any:
 def a_problem_that_is_moved(device: Place) -> Any:
     moved = problem("mixed", "cpu").to(device)
     return sb.solve(moved, rtol=RTOL).values, sb.solve(moved.to(torch.float32), certify=True).certificate.energy
+
+
+def cells(device: Place, name: str) -> Any:
+    posed = with_wells(problem(name, device), [Well((3,) * 2, index=2.0, pressure=5.0), Well((0, 1), rate=-1.0)])
+    s = sb.prepare(posed, method="multigrid", unknowns="cells").solve(rtol=RTOL)
+    certificate = sb.certify(posed, s)
+    return s.pressure, *s.rates, certificate.upper, certificate.lower, certificate.values
+
+
+for name in ("batch", "solids", "constant", "periodic"):
+    verb(partial(cells, name=name), f"cells of {name}")
+
+
+@verb
+def algebraic_preconditioner_of_ones_own_matrix(device: Place) -> Any:
+    A = scipy.sparse.csr_array(sb.prepare(problem("constant", "cpu"), method="cg").operator.to_csr())
+    return sb.cg(A, field(A.shape[0], device=device), M="algebraic", rtol=RTOL).x
 
 
 @verb

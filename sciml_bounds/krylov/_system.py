@@ -16,7 +16,6 @@ from sciml_bounds.multigrid._algebraic import Algebraic
 from sciml_bounds.operators._linear_operator import (
     Identity,
     LinearOperator,
-    MatrixOperator,
     aslinearoperator,
     csr_matrices,
 )
@@ -97,7 +96,7 @@ def _preconditioner(M: Any, A: Any, operator: LinearOperator, rhs: Tensor) -> Li
         M = Algebraic()
     if not isinstance(M, Algebraic):
         return aslinearoperator(M, rhs)
-    matrices = csr_matrices(operator if isinstance(operator, MatrixOperator) else A)
+    matrices = csr_matrices(A)
     if matrices is None:
         raise InputError(
             "M is algebraic multigrid, which needs the entries of A, but A is given only by its products (a "

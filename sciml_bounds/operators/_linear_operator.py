@@ -389,9 +389,12 @@ def csr_tensor(matrix: Any, dtype: torch.dtype | None = None, device: torch.devi
 
 def csr_matrices(A: Any) -> list[scipy.sparse.csr_array] | None:
     """Return the scipy matrix of each operator of a batch, in float64; None if only products are known."""
-    if isinstance(A, MatrixOperator):
-        matrices = A.matrix if A.matrix.ndim == 3 else [A.matrix]
-        return [_csr_array(matrix.detach()) for matrix in matrices]
+    if scipy.sparse.issparse(A):
+        return [scipy.sparse.csr_array(A, dtype=np.float64)]
+    if isinstance(A, Tensor | np.ndarray | MatrixOperator):
+        matrix = A.matrix if isinstance(A, MatrixOperator) else torch.as_tensor(A)
+        parts = [matrix] if matrix.ndim == 2 else matrix.reshape(-1, *matrix.shape[-2:])
+        return [_csr_array(part.detach()) for part in parts]
     if hasattr(A, "to_csr"):
         return [A.to_csr(sample) for sample in range(A.batch)] if A.batch > 1 else [A.to_csr()]
     if hasattr(A, "getValuesCSR"):
@@ -402,7 +405,7 @@ def csr_matrices(A: Any) -> list[scipy.sparse.csr_array] | None:
 
 def _csr_array(matrix: Tensor) -> scipy.sparse.csr_array:
     """Return a dense or sparse torch matrix as a scipy matrix in float64, without stored zeros."""
-    entries = matrix.to_sparse_coo().coalesce().cpu()
+    entries = matrix.cpu().to_sparse_coo().coalesce()
     rows, columns = entries.indices().numpy()
     csr = scipy.sparse.csr_array((entries.values().double().numpy(), (rows, columns)), shape=tuple(matrix.shape))
     csr.eliminate_zeros()

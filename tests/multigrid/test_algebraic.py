@@ -135,6 +135,14 @@ def test_each_operator_of_a_batch_gets_its_hierarchy():
     torch.testing.assert_close(s.x, sb.cg(solver.operator, b, rtol=1e-12).x, rtol=0, atol=1e-8)
 
 
+def test_each_dense_matrix_of_a_batch_gets_its_hierarchy():
+    A = torch.stack([torch.as_tensor(factor * MATRICES["poisson"].toarray()) for factor in (1.0, 2.0, 3.0, 4.0)])
+    b = torch.ones(2, 2, A.shape[-1], dtype=torch.float64)
+    x = sb.cg(A.view(2, 2, *A.shape[1:]), b, M="algebraic", rtol=1e-10).x.view(4, -1)
+    for factor, row in zip((1.0, 2.0, 3.0, 4.0), x):
+        torch.testing.assert_close(factor * row, x[0], rtol=1e-7, atol=1e-7)
+
+
 def test_single_precision_is_kept():
     A = MATRICES["poisson"].astype(np.float32)
     s = sb.cg(A, np.ones(A.shape[0], np.float32), M="algebraic")
