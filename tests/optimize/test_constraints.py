@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
-from refusals import refused
+from refusals import refusals
 from scipy.optimize import LinearConstraint, NonlinearConstraint
 
 from sciml_bounds.optimize._constraints import as_constraints
@@ -59,16 +59,12 @@ def test_extra_arguments_of_a_dictionary_reach_both_functions():
     torch.testing.assert_close(part.jacobian(X), 3 * torch.eye(2, dtype=torch.float64))
 
 
-def test_none_are_allowed_and_one_that_is_wrong_is_named():
+def test_no_constraints_have_no_parts():
     assert as_constraints((), X, tensors_first=True) == []
-    refused("constraint 1 int", as_constraints, [first, 3], X, tensors_first=True)
 
 
-@pytest.mark.parametrize(("key", "value"), [("jac", "2-point"), ("args", 3)])
-def test_dictionaries_with_entries_of_the_wrong_kind_are_refused(key, value):
-    refused(
-        f"{key} constraint",
-        lambda: as_constraints(
-            {"type": "eq", "fun": lambda x: x - 1, key: value}, torch.ones(2).double(), tensors_first=True
-        ),
-    )
+test_bad_input = refusals(
+    ("constraint 1 int", lambda: as_constraints([first, 3], X, tensors_first=True)),
+    ("jac constraint", lambda: as_constraints(FORMS["dictionary"] | {"jac": "2-point"}, X, tensors_first=True)),
+    ("args constraint", lambda: as_constraints(FORMS["dictionary"] | {"args": 3}, X, tensors_first=True)),
+)

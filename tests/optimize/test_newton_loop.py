@@ -6,19 +6,14 @@ import numpy as np
 import pytest
 import scipy.optimize
 import torch
+from nonlinear_programs import double, program_at
 
 import sciml_bounds as sb
 from sciml_bounds.optimize._merit import Merit
 from sciml_bounds.optimize._newton_loop import MAX_IDLE_STEPS, Direction, KktCriteria, run
-from sciml_bounds.optimize._nonlinear_program import Program
-from sciml_bounds.optimize._user_functions import Function, Given
 from sciml_bounds.reports import Reason
 
 MERIT = Merit(1.0, 0.0)
-
-
-def double(*numbers):
-    return torch.tensor(numbers, dtype=torch.float64)
 
 
 class Fixed:
@@ -43,9 +38,8 @@ class Fixed:
 
 
 def loop(fun, directions, x=(1.0,), tolerance=1e-8, maxiter=1, callback=lambda x: False):
-    x = double(*x)
-    program = Program(Function(Given(fun, None, None, "fun", scalar=True), x, tensors_first=True), [])
-    return run(program, directions, program.at(x, x.new_zeros(0)), KktCriteria(0.0, tolerance, maxiter, callback))
+    program, point = program_at(fun, double(*x))
+    return run(program, directions, point, KktCriteria(0.0, tolerance, maxiter, callback))
 
 
 @pytest.mark.parametrize(("step", "trials"), [(-1.0, 1), (-1.8, 1), (-1.9, 2), (-4.0, 3), (-7.0, 3), (-7.9, 4)])

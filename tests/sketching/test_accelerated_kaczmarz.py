@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import runpy
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from nonlinear_programs import PROBLEMS
 from refusals import refusals
 
 import sciml_bounds as sb
@@ -16,8 +15,6 @@ from sciml_bounds.optimize._inner_solvers import as_inner
 from sciml_bounds.sketching._accelerated_kaczmarz import AcceleratedSolve, accelerated_kaczmarz
 from sciml_bounds.sketching._sketch_and_project import sketch_and_project
 from sciml_bounds.sketching._sketches.row_block import RowBlock
-
-PROBLEMS = runpy.run_path(str(Path(__file__).parents[1] / "optimize" / "problems.py"))["PROBLEMS"]
 
 
 def kkt_matrix(n, m, condition):

@@ -1,4 +1,4 @@
-"""Problems with equality constraints from the literature, with the published counts; loaded by path from tests.
+"""Nonlinear programs for tests: made of functions, and those of the literature with the published counts.
 
 HS: Hock and Schittkowski, Test examples for nonlinear programming codes (1981). BT: Boggs and Tolle (1989). NE: systems
 of nonlinear equations, with an objective of zero. Each formula is held to the published norm of the first-order
@@ -13,6 +13,28 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from sciml_bounds.optimize._constraints import as_constraints
+from sciml_bounds.optimize._nonlinear_program import Point, Program
+from sciml_bounds.optimize._user_functions import Function, Given
+
+
+def double(*numbers: float) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float64)
+
+
+def program_of(fun: Callable[[Tensor], Tensor], x: Tensor, constraints: object = ()) -> Program:
+    """Program of an objective and constraints of torch, whose kind is found out at x."""
+    objective = Function(Given(fun, None, None, "fun", scalar=True), x, tensors_first=True)
+    return Program(objective, as_constraints(constraints, x, tensors_first=True))
+
+
+def program_at(
+    fun: Callable[[Tensor], Tensor], x: Tensor, constraints: object = (), multipliers: Tensor | None = None
+) -> tuple[Program, Point]:
+    """Program and its point at x, with multipliers of zero unless given."""
+    program = program_of(fun, x, constraints)
+    return program, program.at(x, x.new_zeros(program.m) if multipliers is None else multipliers)
 
 
 @dataclass(frozen=True)
