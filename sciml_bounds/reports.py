@@ -136,7 +136,7 @@ def describe_residual(norm: Tensor, tolerance: Tensor, reason: Reason | tuple[Re
     error_reasons = (Reason.ERROR_REACHED, Reason.MESH_LIMITED)
     if any(one in error_reasons for one in ([reason] if isinstance(reason, Reason) else reason)):
         return describe(norm)
-    return f"{describe(norm)} (asked: {describe(tolerance)})"
+    return f"{describe(norm)} (tolerance {describe(tolerance)})"
 
 
 def summary_table(title: str, rows: Mapping[str, str]) -> str:

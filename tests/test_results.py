@@ -95,7 +95,7 @@ def test_a_linear_solution_prints_as_a_table():
         "  unknowns    12\n"
         "  reason      converged\n"
         "  iterations  12345\n"
-        "  residual    2e-09 (asked: 1e-08)"
+        "  residual    2e-09 (tolerance 1e-08)"
     )
 
 

@@ -123,7 +123,7 @@ class OptimizeResult:
     @property
     def progress(self) -> str:
         """The final KKT residual and the number of capped inner solves, in words."""
-        reached = f"the KKT residual is {self.kkt_residual:.3g} (asked: {self.tolerance:.3g})"
+        reached = f"the KKT residual is {self.kkt_residual:.3g} (tolerance {self.tolerance:.3g})"
         return f"{reached}; {self._capped}" if self._capped else reached
 
     @property
@@ -142,7 +142,7 @@ class OptimizeResult:
             "unknowns": f"{len(self.x)}, constraints {len(self.multipliers)}",
             "reason": str(self.reason),
             "fun": f"{self.fun:.10g}",
-            "KKT residual": f"{self.kkt_residual:.3g} (asked: {self.tolerance:.3g})",
+            "KKT residual": f"{self.kkt_residual:.3g} (tolerance {self.tolerance:.3g})",
             "constraint violation": f"{self.constraint_violation:.3g}",
             "iterations": str(self.nit),
             "evaluations": f"{self.nfev} of fun, {self.njev} with first, {self.nhev} with second derivatives",

@@ -123,8 +123,8 @@ class VariationalSolution:
     @property
     def progress(self) -> str:
         """Number of iterations and final residual, in words."""
-        asked = f"the residual is {self.residual_norm:.3g} (asked: {self.tolerance:.3g})"
-        return f"after {counted(self.iterations, 'iteration')} {asked}"
+        residual = f"the residual is {self.residual_norm:.3g} (tolerance {self.tolerance:.3g})"
+        return f"after {counted(self.iterations, 'iteration')} {residual}"
 
     def __repr__(self) -> str:
         rows = {
@@ -132,7 +132,7 @@ class VariationalSolution:
             "method": self.method,
             "reason": str(self.reason),
             "energy": f"{self.energy:.10g}",
-            "residual": f"{self.residual_norm:.3g} (asked: {self.tolerance:.3g})",
+            "residual": f"{self.residual_norm:.3g} (tolerance {self.tolerance:.3g})",
             "iterations": f"{self.iterations}, inner steps {self.inner_steps}",
             "contraction": self._contraction(),
         }

@@ -164,11 +164,11 @@ def test_the_input_is_not_lost(tmp_path, capsys):
     assert (tmp_path / "d.nc").read_bytes() == before
 
 
-def test_the_residual_is_not_asked_for_where_an_error_is(capsys):
+def test_the_tolerance_of_the_residual_is_not_printed_when_an_error_is_requested(capsys):
     assert run(["solve", *UNIT, "--error", "0.3"]) == 0
-    assert "asked" not in capsys.readouterr().out
+    assert "(tolerance" not in capsys.readouterr().out
     assert run(["solve", *UNIT]) == 0
-    assert "asked" in capsys.readouterr().out
+    assert "(tolerance" in capsys.readouterr().out
 
 
 def test_infinite_numbers_are_null(capsys):

@@ -41,7 +41,7 @@ def test_an_optimum_prints_what_was_reached():
         "  unknowns              2, constraints 1",
         "  reason                converged",
         "  fun                   1",
-        "  KKT residual          1e-09 (asked: 1e-08)",
+        "  KKT residual          1e-09 (tolerance 1e-08)",
         "  constraint violation  0",
         "  iterations            1",
         "  evaluations           2 of fun, 2 with first, 1 with second derivatives",
