@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
+from random_series import RandomSeries, lattice, random_periods
 
 import sciml_bounds as sb
-
-DRAWN = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("random_series.py"))))
 
 RATIO = 0.6
 MODES = np.arange(1, 400)
@@ -34,9 +29,9 @@ def samples(n, shift=0.0):
 def test_polynomials_that_the_lattice_resolves_are_found():
     rng = np.random.default_rng(0)
     for _ in range(100):
-        periods = DRAWN.random_periods(rng)
-        drawn = DRAWN.RandomSeries(rng, periods)
-        found = sb.barron.BarronFunction.sampled(drawn.values(DRAWN.lattice(periods)), periods)
+        periods = random_periods(rng)
+        drawn = RandomSeries(rng, periods)
+        found = sb.barron.BarronFunction.sampled(drawn.values(lattice(periods)), periods)
         np.testing.assert_allclose(found.moments[:2], drawn.function.moments[:2], rtol=1e-10, atol=1e-9)
         x = rng.uniform(-3, 3, (10, len(periods)))
         np.testing.assert_allclose(found(x), drawn.values(x), rtol=0, atol=1e-11)

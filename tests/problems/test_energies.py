@@ -1,4 +1,4 @@
-"""Energy densities: analytic derivatives against autograd, and invalid input."""
+"""Energy densities: analytic derivatives against autograd, lengthened gradients, and invalid input."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import math
 
 import pytest
 import torch
-from refusals import refused
+from refusals import refusals, refused
 
 import sciml_bounds as sb
+from sciml_bounds.problems.energy_density import MIN_RELATIVE_LENGTH, lengthened
+from sciml_bounds.variational import EnergyDensity
 
 DENSITIES = {
     "quadratic": sb.variational.QuadraticEnergy(2.0, 1.0),
@@ -65,25 +67,60 @@ def test_where_the_gradient_vanishes_derivatives_are_zero(name):
     assert (flowing == 0).all()
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: sb.variational.PLaplacian(1.0), "exponent 1.0 larger than 1"),
-        (lambda: sb.variational.QuadraticEnergy(power=math.nan), "power nan"),
-        (lambda: sb.variational.ShearThinning(-0.5), "extra -0.5"),
-        (lambda: sb.variational.GinzburgLandau(0.0), "width 0.0"),
-        (lambda: sb.variational.IsotropicEnergy(3.0), "profile 3.0 torch function"),
-        (lambda: sb.variational.IsotropicEnergy(torch.cosh, 3.0), "potential 3.0 torch function"),
-        (
-            lambda: sb.variational.IsotropicEnergy(torch.cosh, reaction=1.0),
-            "reaction potential None",
-        ),
-        (
-            lambda: sb.variational.IsotropicEnergy(torch.cosh, lower=-1.0),
-            "lower -1.0 upper inf 0 <=",
-        ),
-        (lambda: sb.variational.PLaplacian("a"), "exponent 'a' finite number"),
-    ],
+test_bad_parameters = refusals(
+    ("exponent 1.0 larger than 1", lambda: sb.variational.PLaplacian(1.0)),
+    ("power nan", lambda: sb.variational.QuadraticEnergy(power=math.nan)),
+    ("extra -0.5", lambda: sb.variational.ShearThinning(-0.5)),
+    ("width 0.0", lambda: sb.variational.GinzburgLandau(0.0)),
+    ("profile 3.0 torch function", lambda: sb.variational.IsotropicEnergy(3.0)),
+    ("potential 3.0 torch function", lambda: sb.variational.IsotropicEnergy(torch.cosh, 3.0)),
+    ("reaction potential None", lambda: sb.variational.IsotropicEnergy(torch.cosh, reaction=1.0)),
+    ("lower -1.0 upper inf 0 <=", lambda: sb.variational.IsotropicEnergy(torch.cosh, lower=-1.0)),
+    ("exponent 'a' finite number", lambda: sb.variational.PLaplacian("a")),
 )
-def test_what_makes_no_density_is_refused(make, message):
-    refused(message, make)
+
+
+def test_mixed_derivatives_of_a_general_density():
+    density = EnergyDensity(lambda x, u, p: u * p[..., 0] * x[..., 1])
+    x, u, p = torch.full((4, 2), 3.0), torch.ones(4), torch.ones(4, 2)
+    assert density.second(x, u, p).up[0].tolist() == [3.0, 0.0]
+    refused("Kacanov", density.frozen, x, u, p)
+
+
+def test_a_density_that_does_not_depend_on_what_it_is_given_has_no_slopes():
+    density = EnergyDensity(lambda x, u, p: x[..., 0])
+    x, u, p = torch.ones(4, 2), torch.ones(4), torch.ones(4, 2)
+    assert not any(bool(slope.any()) for slope in density.first(x, u, p))
+    second = density.second(x, EnergyDensity(lambda x, u, p: u).first(x, u, p)[0], p)
+    assert not bool(second.pp.any() or second.uu.any())
+
+
+def test_short_gradients_are_lengthened_along_themselves():
+    """To a part of the root mean square, here 5 sqrt(1 / 3); where there is none, along the first axis."""
+    p = torch.tensor([[3.0, 4.0], [0.0, 1e-9], [0.0, 0.0]], dtype=torch.float64)
+    shortest = MIN_RELATIVE_LENGTH * 5 * math.sqrt(1 / 3)
+    expected = torch.tensor([[3.0, 4.0], [0.0, shortest], [shortest, 0.0]], dtype=torch.float64)
+    torch.testing.assert_close(lengthened(p), expected, rtol=1e-13, atol=0)
+    assert lengthened(torch.zeros(2, 3)).tolist() == [[1.0, 0.0, 0.0]] * 2
+
+
+def plain(x, u, p):
+    return u
+
+
+test_what_makes_no_density_is_refused = refusals(
+    ("function (x, u, p)", lambda: EnergyDensity(3.0)),
+    ("0 <= lower <= upper", lambda: EnergyDensity(plain, lower=2.0, upper=1.0)),
+    ("0 <= lower <= upper", lambda: EnergyDensity(plain, lower=-1.0)),
+    ("lower nan finite", lambda: EnergyDensity(plain, lower=math.nan)),
+    ("upper tensor([1., 1.]) positive", lambda: EnergyDensity(plain, upper=torch.ones(2))),
+    ("Kacanov dL/dp", lambda: EnergyDensity(plain).frozen(None, None, None)),
+    (
+        "shape (3, 2) (3,) one number",
+        lambda: EnergyDensity(lambda x, u, p: p).value(None, torch.zeros(3), torch.zeros(3, 2)),
+    ),
+    (
+        "float (3,) one number",
+        lambda: EnergyDensity(lambda x, u, p: 1.0).value(None, torch.zeros(3), torch.zeros(3, 2)),
+    ),
+)
