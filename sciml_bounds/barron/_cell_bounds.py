@@ -81,12 +81,12 @@ def cell_bounds(network: TwoLayer, grid: Grid) -> CellBounds:
         (gathered(lower, first)[0], gathered(upper, first)[0]),
         (gathered(lower, second), gathered(upper, second)),
         third,
-        _straight_sides(network, grid),
+        _multilinear_sides(network, grid),
         round_off,
     )
 
 
-def _straight_sides(network: TwoLayer, grid: Grid) -> tuple[str, ...]:
+def _multilinear_sides(network: TwoLayer, grid: Grid) -> tuple[str, ...]:
     """Return the sides of a grid on which the network is affine: Dirichlet sides, and sides where waves cancel."""
     if grid.dim == 1:  # a side is a point
         return ("x0", "x1")

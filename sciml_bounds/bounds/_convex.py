@@ -138,7 +138,7 @@ def certify_energy(
     dual = DualFlux(Fenchel(fine), nodes)
     faces = dual.compute(rtol) if given is None else _balanced_flux(dual, given[0])
     y = dual.flux(faces)
-    fenchel = dual.fenchel if bounds is None else dual.fenchel.with_bends(bounds.bends)
+    fenchel = dual.fenchel if bounds is None else dual.fenchel.with_curvatures(bounds.curvatures)
     primal, conjugates, count = _bound_gap(fenchel, nodes, y)
     gap = primal + conjugates
     more = FunctionCorrections.zero(gap) if bounds is None else function_corrections(fenchel, bounds, y, gap)
@@ -230,7 +230,7 @@ def _require_convex(problem: VariationalProblem) -> None:
 
 def _require_finite_energy(problem: VariationalProblem, nodes: Tensor) -> None:
     u, p = problem.elements.at(nodes)
-    if not bool(problem.density.value(problem.cell_place, u, p).isfinite().all()):
+    if not bool(problem.density.value(problem.quadrature_data, u, p).isfinite().all()):
         longest = float(torch.linalg.vector_norm(p, dim=-1).max())
         raise InputError(
             "the energy of the field to certify is not finite in double precision (|grad v| is up to "
@@ -370,7 +370,7 @@ def _newton_step(problem: VariationalProblem, w: Tensor, energy: float) -> tuple
 def _newton_direction(problem: VariationalProblem, w: Tensor) -> Tensor:
     frame, density = problem.frame, problem.density
     u, p = problem.elements.at(with_periodic_copies(w, frame.periodic))
-    second = density.second(problem.cell_place, u, lengthened(p))
+    second = density.second(problem.quadrature_data, u, lengthened(p))
     weights = second.pp.diagonal(dim1=-2, dim2=-1).mean(0)
     size = float(weights[weights.isfinite()].max())
     coefficient = tuple(

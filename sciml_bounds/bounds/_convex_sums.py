@@ -108,17 +108,17 @@ class CellFlux:
         for axis, (low, high) in enumerate(self.ends()):
             t = points[:, axis].reshape(shape)
             column = low * (1 - t) + high * t
-            bend = self._bend(axis, points)
-            if bend is not None:
+            curvature = self._curvature(axis, points)
+            if curvature is not None:
                 profile = (t * (t - 1)) / 2
                 if count:  # at a midpoint, coefficient and value differ by the second derivative over 8 N^2
                     middle = ((t * count - (t * count).round()).abs() > 0.25).to(t.dtype)
                     profile = profile - middle / (8 * count**2)
-                column = column + self.grid.spacing[axis] * profile * bend
+                column = column + self.grid.spacing[axis] * profile * curvature
             columns.append(column)
         return torch.stack(columns, -1)
 
-    def _bend(self, axis: int, points: Tensor) -> Tensor | None:
+    def _curvature(self, axis: int, points: Tensor) -> Tensor | None:
         """Second derivative of b along its axis, divided by h_i, shape (q, n)."""
         total = None
         for bits, mode in self.bubbles.items():

@@ -198,8 +198,8 @@ class DualFlux:
         for _ in range(MAX_HALVINGS):
             there, value = at(length)
             if value < gap:
-                bend = value - gap - length * slope
-                best = min(max(-slope * length**2 / (2 * bend), 0.1 * length), 4 * length) if bend > 0 else length
+                second = value - gap - length * slope  # half the second derivative times length^2
+                best = min(max(-slope * length**2 / (2 * second), 0.1 * length), 4 * length) if second > 0 else length
                 other, lower = at(best)
                 return (other, lower) if lower < value else (there, value)
             length /= 2

@@ -82,7 +82,7 @@ def admissible_nodes(problem: VariationalProblem, bounds: CellBounds) -> Tensor:
             "its values at the nodes of problem.grid instead."
         )
     for side, condition in problem.boundary.items():
-        if isinstance(condition, Dirichlet) and side not in bounds.straight:
+        if isinstance(condition, Dirichlet) and side not in bounds.multilinear_sides:
             raise InputError(
                 f"the function is not known to have the prescribed values on all of side {side}, and a function with "
                 "other values may have less energy than the minimiser; use a network with dirichlet_sides='all' and a "
@@ -125,12 +125,13 @@ class _GradientSuprema(NamedTuple):
 
     @staticmethod
     def of(fenchel: Fenchel, bounds: CellBounds, flux: CellFlux) -> _GradientSuprema:
-        assert fenchel.bends is not None
+        assert fenchel.curvatures is not None
         dim, profile = fenchel.grid.dim, fenchel.profile
         spacing = bounds.nodes.new_tensor(fenchel.grid.spacing).view(-1, *(1,) * dim)
         low, high = bounds.gradient
         centre = torch.where((high - low).isfinite(), (low + high) / 2, 0.0)
-        half = (high - low) / 2 + fenchel.bends.abs() * spacing / 2 + 2 * bounds.round_off / spacing  # covers q too
+        # covers q too
+        half = (high - low) / 2 + fenchel.curvatures.abs() * spacing / 2 + 2 * bounds.round_off / spacing
         y, spread = torch.stack(flux.means), torch.stack([flux.spread(axis) for axis in range(dim)])
 
         length = torch.linalg.vector_norm(centre, dim=0)

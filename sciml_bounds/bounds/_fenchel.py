@@ -68,10 +68,10 @@ class Fenchel:
         assert problem.grid is not None
         assert isinstance(problem.density, IsotropicEnergy)
         self.problem, self.grid = problem, problem.grid
-        self.a, self.c = problem.cell_place
+        self.a, self.c = problem.quadrature_data
         self.profile, self.potential = problem.density.profile, problem.density.potential
         self.has_reaction = bool(self.c.any())
-        self.bends: Tensor | None = None
+        self.curvatures: Tensor | None = None
 
     def with_profile(self, profile: ScalarFunction) -> Fenchel:
         """Return a copy with another profile g."""
@@ -79,20 +79,20 @@ class Fenchel:
         other.profile = profile
         return other
 
-    def with_bends(self, bends: Tensor) -> Fenchel:
-        """Return a copy for fields with gradients grad v + b (x - x_K), where `bends` is b, shape (d, n)."""
+    def with_curvatures(self, curvatures: Tensor) -> Fenchel:
+        """Return a copy for fields with gradients grad v + b (x - x_K), where `curvatures` is b, shape (d, n)."""
         other = copy.copy(self)
-        other.bends = bends
+        other.curvatures = curvatures
         return other
 
     def field_at(self, nodes: Tensor, elements: Elements, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """Return values (q, n) and gradients (q, n, d) at the selected points of all cells."""
         u, p = elements.at(nodes, rows)
-        if self.bends is None:
+        if self.curvatures is None:
             return u, p
         h = elements.points.new_tensor(self.grid.spacing)
         offsets = (elements.points[rows] - 0.5) * h
-        return u, p + offsets.view(-1, *(1,) * self.grid.dim, self.grid.dim) * self.bends.movedim(0, -1)
+        return u, p + offsets.view(-1, *(1,) * self.grid.dim, self.grid.dim) * self.curvatures.movedim(0, -1)
 
     # --- energies -----------------------------------------------------------------------------------------------------
 
@@ -207,7 +207,8 @@ class Fenchel:
     def bent_products(self, flux: CellFlux) -> Tensor:
         """Integrate y . b (x - x_K) over each cell exactly, shape (n)."""
         total = torch.zeros_like(self.a)
-        for b, (low, high), h in zip(() if self.bends is None else self.bends, flux.ends(), self.grid.spacing):
+        curvatures = () if self.curvatures is None else self.curvatures
+        for b, (low, high), h in zip(curvatures, flux.ends(), self.grid.spacing):
             total = total + self.grid.cell_volume * (high - low) * b * h / 12
         return total
 

@@ -192,7 +192,7 @@ def _combined_indicators(indicators: Tensor, upper: Tensor, cells: Tensor, part:
 def _equals_interpolant_on_sides(problem: Diffusion, bounds: CellBounds) -> bool:
     """Return whether the function equals its interpolant on all Dirichlet sides, and no axis is periodic."""
     dirichlet = [side for side, condition in problem.boundary.items() if isinstance(condition, Dirichlet)]
-    return not any(problem.periodic) and all(side in bounds.straight for side in dirichlet)
+    return not any(problem.periodic) and all(side in bounds.multilinear_sides for side in dirichlet)
 
 
 def _flux_with_slopes(interpolant: NodalCertificate, bounds: CellBounds) -> Tensor:
@@ -206,7 +206,7 @@ def _flux_with_slopes(interpolant: NodalCertificate, bounds: CellBounds) -> Tens
         low, high = y.narrow(1 + axis, 0, count), y.narrow(1 + axis, 1, count)
         along = tuple(int(i == axis) for i in range(dim))
         squared = (a * found[along] / h - (low + high) / 2).square() / a
-        squared = squared + (a * bounds.bends[axis] * h - (high - low)).square() / (12 * a)
+        squared = squared + (a * bounds.curvatures[axis] * h - (high - low)).square() / (12 * a)
         for bits, mode in found.items():
             if bits[axis] and bits != along:
                 squared = squared + a * (mode / h).square() * 12.0 ** (1 - sum(bits))

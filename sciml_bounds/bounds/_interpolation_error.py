@@ -58,7 +58,7 @@ class CellBounds(NamedTuple):
         n); infinite if unknown.
     third : Tensor, shape (d, d, n)
         Bounds on |d_i d_j d_j v|; infinite if unknown.
-    straight : tuple of str
+    multilinear_sides : tuple of str
         Names of the sides of the grid on which the function is multilinear.
     round_off : float
         Bound on the round-off in `nodes`.
@@ -69,7 +69,7 @@ class CellBounds(NamedTuple):
     gradient: tuple[Tensor, Tensor]
     second: tuple[Tensor, Tensor]
     third: Tensor
-    straight: tuple[str, ...] = ()
+    multilinear_sides: tuple[str, ...] = ()
     round_off: float = 0.0
 
     def to(self, device: torch.device) -> CellBounds:
@@ -82,7 +82,7 @@ class CellBounds(NamedTuple):
         )
 
     @property
-    def bends(self) -> Tensor:
+    def curvatures(self) -> Tensor:
         """Estimate of d_i d_i v on each cell, shape (d, n); zero where the bounds on it are infinite."""
         middle = torch.stack([(self.second[0][i, i] + self.second[1][i, i]) / 2 for i in range(len(self.third))])
         return torch.where(torch.isfinite(middle), middle, 0.0)
@@ -118,12 +118,12 @@ def across_squares(bounds: CellBounds, spacing: Sequence[float], axis: int) -> T
 
 def _across(bounds: CellBounds, spacing: Sequence[float], axis: int) -> Tensor:
     width, others = _width(bounds, axis), [j for j in range(len(spacing)) if j != axis]
-    bends = [torch.minimum(bounds.third[axis, j], 4 / spacing[j] * _max_second(bounds, axis, j)) for j in others]
-    return torch.minimum(_bubble_squares(bends, [spacing[j] for j in others], width), width.square())
+    curvatures = [torch.minimum(bounds.third[axis, j], 4 / spacing[j] * _max_second(bounds, axis, j)) for j in others]
+    return torch.minimum(_bubble_squares(curvatures, [spacing[j] for j in others], width), width.square())
 
 
 def remainder_squares(bounds: CellBounds, spacing: Sequence[float], axis: int) -> Tensor:
-    """Bound the mean square of d_axis (v - I v) - b (x - x_K), b = `CellBounds.bends`, over each cell, shape (n)."""
+    """Bound the mean square of d_axis (v - I v) - b (x - x_K), b = `curvatures`, over each cell, shape (n)."""
     h, width = spacing[axis], _width(bounds, axis)
     spread = (bounds.second[1][axis, axis] - bounds.second[0][axis, axis]) / 2
     first = torch.where(torch.isfinite(spread), h**2 / 12 * spread.square(), width.square() / 4)
@@ -132,8 +132,9 @@ def remainder_squares(bounds: CellBounds, spacing: Sequence[float], axis: int) -
 
 def value_squares(bounds: CellBounds, spacing: Sequence[float], axes: Sequence[int]) -> Tensor:
     """Bound the mean square of v - I v over each cell, or over a face with these axes, shape (n)."""
-    bends = [torch.minimum(_max_second(bounds, i, i), 2 / spacing[i] * _width(bounds, i)) for i in axes]
-    return _perturbed_squares(_bubble_squares(bends, [spacing[i] for i in axes], bounds.value[0]), bounds.round_off)
+    curvatures = [torch.minimum(_max_second(bounds, i, i), 2 / spacing[i] * _width(bounds, i)) for i in axes]
+    squares = _bubble_squares(curvatures, [spacing[i] for i in axes], bounds.value[0])
+    return _perturbed_squares(squares, bounds.round_off)
 
 
 def weighted(weights: Tensor, squares: Tensor) -> Tensor:
@@ -155,10 +156,10 @@ def _max_second(bounds: CellBounds, i: int, j: int) -> Tensor:
     return torch.maximum(lower[i, j].abs(), upper[i, j].abs())
 
 
-def _bubble_squares(bends: list[Tensor], spacing: Sequence[float], like: Tensor) -> Tensor:
+def _bubble_squares(curvatures: list[Tensor], spacing: Sequence[float], like: Tensor) -> Tensor:
     """Return the mean square of sum_j T_j x_j (h_j - x_j) / 2: the square of the mean plus the variances."""
     mean, variance = torch.zeros_like(like), torch.zeros_like(like)
-    for bend, h in zip(bends, spacing):
-        mean = mean + bend * (h**2 / 12)
-        variance = variance + bend.square() * (h**4 / 120 - h**4 / 144)
+    for curvature, h in zip(curvatures, spacing):
+        mean = mean + curvature * (h**2 / 12)
+        variance = variance + curvature.square() * (h**4 / 120 - h**4 / 144)
     return mean.square() + variance

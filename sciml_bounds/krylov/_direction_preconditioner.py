@@ -130,24 +130,24 @@ def direction_preconditioner(
     True
     """
     weight = next(model.parameters())
-    place = _vector_lattice(problem, weight.device)
-    if len(place.space) == 1:
+    lattice = _vector_lattice(problem, weight.device)
+    if len(lattice.space) == 1:
         raise InputError(
-            f"direction networks are for two or three axes, but the vectors lie on a line of {place.space[0]} points; "
+            f"direction networks need two or three axes, but the vectors lie on a line of {lattice.space[0]} points; "
             "use M from sb.prepare(problem, method='multigrid').as_preconditioner()."
         )
-    if len(place.space) != model.dim:
+    if len(lattice.space) != model.dim:
         raise InputError(
-            f"the network is for {model.dim} axes, but the vectors lie on a lattice of {_shape(place.space)} points; "
-            f"use weights for {len(place.space)} axes."
+            f"the network is for {model.dim} axes, but the vectors lie on a lattice of {_shape(lattice.space)} points; "
+            f"use weights for {len(lattice.space)} axes."
         )
-    if weight.device != place.device:
+    if weight.device != lattice.device:
         raise InputError(
-            f"the weights of the network are on {weight.device}, but the problem is on {place.device}; move the "
-            f"network to {place.device} with its method to()."
+            f"the weights of the network are on {weight.device}, but the problem is on {lattice.device}; move the "
+            f"network to {lattice.device} with its method to()."
         )
-    checked = place.geometry if geometry is None else _checked_geometry(geometry, place)
-    return DirectionPreconditioner(model, place, checked, published=published)
+    checked = lattice.geometry if geometry is None else _checked_geometry(geometry, lattice)
+    return DirectionPreconditioner(model, lattice, checked, published=published)
 
 
 def cycle_preconditioner(model: DirectionModel, problem: Any, *, geometry: Any, published: bool) -> Cycle:
@@ -187,16 +187,16 @@ class DirectionPreconditioner(LinearOperator):
     symmetric = None
     linear = None
 
-    def __init__(self, model: DirectionModel, place: _VectorLattice, geometry: Tensor, *, published: bool) -> None:
+    def __init__(self, model: DirectionModel, lattice: _VectorLattice, geometry: Tensor, *, published: bool) -> None:
         self.model, self.safeguard = model, not published
-        self._place = place
+        self._lattice = lattice
         self._free = geometry == FLUID
         self._weight = next(model.parameters())
         with torch.no_grad():
-            wide = _with_images(geometry, place.mirrors, 1.0)
+            wide = _with_images(geometry, lattice.mirrors, 1.0)
             self._kernels = model.kernels(wide) if model.in_channels == 2 else None
-        n = math.prod(place.space)
-        self.shape, self.dtype, self.device = (n, n), place.dtype, place.device
+        n = math.prod(lattice.space)
+        self.shape, self.dtype, self.device = (n, n), lattice.dtype, lattice.device
 
     @property
     def batch(self) -> int:
@@ -211,20 +211,20 @@ class DirectionPreconditioner(LinearOperator):
             size = _norms(rows)
             usable = (size > 0) & (size < torch.inf)
             unit = torch.where(usable, rows / torch.where(usable, size, 1.0), 0.0)
-            field = self._directions(unit.view(-1, 1, *self._place.space).to(self._weight.dtype))
+            field = self._directions(unit.view(-1, 1, *self._lattice.space).to(self._weight.dtype))
             directions = torch.where(self._free, field.squeeze(1).to(rows.dtype), 0.0)
-            directions = torch.where(usable, size, 0.0) * self._place.centre(directions).flatten(1)
+            directions = torch.where(usable, size, 0.0) * self._lattice.centre(directions).flatten(1)
         return directions.view(x.shape)
 
     def _directions(self, r: Tensor) -> Tensor:
-        wide = _with_images(r, self._place.mirrors, -1.0) * 0.5 ** (0.5 * len(self._place.mirrors))  # norm one
+        wide = _with_images(r, self._lattice.mirrors, -1.0) * 0.5 ** (0.5 * len(self._lattice.mirrors))  # norm one
         if self.batch > 1:
-            return _odd_part(self.model.along(wide, self._kernels), self._place.mirrors)
+            return _odd_part(self.model.along(wide, self._kernels), self._lattice.mirrors)
         parts = [
             self.model.along(_repeated_if_slow(part), self._kernels)[: len(part)]
             for part in wide.split(PREDICT_BATCH_SIZE)
         ]
-        return _odd_part(torch.cat(parts), self._place.mirrors)
+        return _odd_part(torch.cat(parts), self._lattice.mirrors)
 
 
 def _repeated_if_slow(r: Tensor) -> Tensor:
@@ -319,7 +319,7 @@ def _open_sides(absorption: Tensor, coupled: Tensor) -> tuple[tuple[int, int], .
     return tuple(sides.items())
 
 
-def _checked_geometry(geometry: Any, place: _VectorLattice) -> Tensor:
+def _checked_geometry(geometry: Any, lattice: _VectorLattice) -> Tensor:
     try:
         found = torch.as_tensor(geometry)
     except (TypeError, ValueError, RuntimeError):
@@ -327,15 +327,15 @@ def _checked_geometry(geometry: Any, place: _VectorLattice) -> Tensor:
             f"the geometry is a {type(geometry).__name__} that cannot be converted to an array; give one number per "
             "point."
         ) from None
-    if tuple(found.shape[-len(place.space) :]) != place.space or found.ndim < len(place.space):
+    if tuple(found.shape[-len(lattice.space) :]) != lattice.space or found.ndim < len(lattice.space):
         raise InputError(
-            f"the geometry has shape {tuple(found.shape)}, but the vectors lie on a lattice of {_shape(place.space)} "
+            f"the geometry has shape {tuple(found.shape)}, but the vectors lie on a lattice of {_shape(lattice.space)} "
             "points; give one number per point."
         )
     if found.dtype == torch.bool or found.is_complex():
         dtype = str(found.dtype).removeprefix("torch.")
         raise InputError(f"the geometry has dtype {dtype}; give numbers: 0 (solid), 1 (fluid) or 2 (air).")
-    points = found.to(place.device).reshape(-1, *place.space)
+    points = found.to(lattice.device).reshape(-1, *lattice.space)
     check_geometry(points)
     return points
 

@@ -204,7 +204,7 @@ class MinresLoop:
         Right-hand sides, shape (b, n).
     x0 : Tensor or None
         Initial guess, which is overwritten; zero by default.
-    trusted : float
+    recompute_below : float
         At the end of a run, residuals above this fraction of ||b||_M are not recomputed, which saves a product with M.
         By default all residuals are recomputed.
 
@@ -225,9 +225,15 @@ class MinresLoop:
     """
 
     def __init__(
-        self, A: LinearOperator, b: Tensor, M: LinearOperator, x0: Tensor | None = None, *, trusted: float = math.inf
+        self,
+        A: LinearOperator,
+        b: Tensor,
+        M: LinearOperator,
+        x0: Tensor | None = None,
+        *,
+        recompute_below: float = math.inf,
     ) -> None:
-        self.A, self.M, self.b, self.trusted = A, M, b, trusted
+        self.A, self.M, self.b, self.recompute_below = A, M, b, recompute_below
         self.x = torch.zeros_like(b) if x0 is None else x0
         self.x[~b.any(1)] = 0.0  # x = 0 solves b = 0
         self.product, self.z_next = torch.empty_like(b), torch.empty_like(b)
@@ -402,7 +408,7 @@ class MinresLoop:
         """Recompute the residuals, and restart samples that have not reached the tolerance from their current x."""
         r = self.A.residual_into(self.x, self.b, torch.empty_like(self.b))
         self.euclidean = r.norm(dim=1)
-        if bool((self.norm > self.trusted * self.rhs_norm).logical_and_(~self.parted).all()):
+        if bool((self.norm > self.recompute_below * self.rhs_norm).logical_and_(~self.parted).all()):
             return
         self.parted.zero_()
         true_norm = self._true_norm(r)

@@ -61,7 +61,7 @@ class OuterEnergy:
 
     def __init__(self, problem: VariationalProblem, quadrature: Quadrature, start: Tensor, jets: Tensor) -> None:
         self._problem, self._x, self._w = problem, quadrature.points, quadrature.weights
-        self._place = problem.place(quadrature.points)
+        self._data = problem.point_data(quadrature.points)
         self._source = problem.source_at(quadrature.points)
         self._start, self._jets = start, jets
 
@@ -72,12 +72,12 @@ class OuterEnergy:
     def value(self, c: Tensor) -> float:
         """Return the energy J."""
         u, p = self._fields(c)
-        return float(self._w @ (self._problem.density.value(self._place, u, p) - self._source * u))
+        return float(self._w @ (self._problem.density.value(self._data, u, p) - self._source * u))
 
     def gradient(self, c: Tensor) -> Tensor:
         """Return the gradient of the energy, shape (n,)."""
         u, p = self._fields(c)
-        by_u, by_p = self._problem.density.first(self._place, u, p)
+        by_u, by_p = self._problem.density.first(self._data, u, p)
         flat = torch.cat([(by_u - self._source)[:, None], by_p], 1) * self._w[:, None]
         return flat.flatten() @ self._jets.flatten(0, 1)
 
@@ -90,7 +90,7 @@ class OuterEnergy:
         u, p = self._fields(c)
         if not self._elliptic():
             u, p = lengthened(u[:, None])[:, 0], lengthened(p)
-        second = self._problem.density.second(self._place, u, p)
+        second = self._problem.density.second(self._data, u, p)
         values, slopes = self._jets[:, 0], self._jets[:, 1:]
         fluxes = second.pp @ slopes
         by_value = second.uu.expand(len(values))[:, None] * values
@@ -109,7 +109,7 @@ class OuterEnergy:
     def residual(self, c: Tensor) -> float:
         """Return the norm of the gradient relative to the largest of its terms; zero at the minimum."""
         u, p = self._fields(c)
-        by_u, by_p = self._problem.density.first(self._place, u, p)
+        by_u, by_p = self._problem.density.first(self._data, u, p)
         parts = [self._source, by_u, by_p.square().sum(-1).sqrt()]
         scale = max(math.sqrt(float(self._w @ part.square())) for part in parts)
         size = float(self.gradient(c).norm())
@@ -143,7 +143,7 @@ class OuterEnergy:
         (u, p), way = self._fields(c), self._jets @ step
 
         def slope(t: float) -> float:
-            by_u, by_p = self._problem.density.first(self._place, u + t * way[:, 0], p + t * way[:, 1:])
+            by_u, by_p = self._problem.density.first(self._data, u + t * way[:, 0], p + t * way[:, 1:])
             found = float(self._w @ ((by_u - self._source) * way[:, 0] + (by_p * way[:, 1:]).sum(-1)))
             return found if math.isfinite(found) else math.inf
 

@@ -160,7 +160,7 @@ class MinresSolve:
     def __init__(self, A: Matrix, b: Tensor, M: LinearOperator, rtol: float | None, cap: int) -> None:
         self.negative: int | None = None
         self._rtol, self._cap = rtol, cap
-        self._loop = MinresLoop(_operator(A, b), b.unsqueeze(0), M, trusted=MAX_RECOMPUTED_RESIDUAL)
+        self._loop = MinresLoop(_operator(A, b), b.unsqueeze(0), M, recompute_below=MAX_RECOMPUTED_RESIDUAL)
         self._euclidean = float(b.norm())
         self._require_definite()
         self.rhs_norm = float(self._loop.rhs_norm)

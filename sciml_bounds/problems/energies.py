@@ -1,6 +1,6 @@
 """Isotropic energy densities L = a(x) g(|p|) + c(x) h(u) with analytic derivatives.
 
-Shapes: u (...) and p (..., d), with any leading axes. The argument `place` is the pair of weights (a, c) at the points.
+Shapes: u (...) and p (..., d), with any leading axes. The argument `data` is the pair of weights (a, c) at the points.
 """
 
 from __future__ import annotations
@@ -97,22 +97,22 @@ class IsotropicEnergy(EnergyDensity):
         """The weights a and c in the form in which the user passed them."""
         return {"coefficient": self.coefficient, "reaction": self.reaction}
 
-    def value(self, place: Any, u: Tensor, p: Tensor) -> Tensor:
+    def value(self, data: Any, u: Tensor, p: Tensor) -> Tensor:
         """Return the density L, shape (...)."""
-        a, c = place
+        a, c = data
         total: Tensor = a * self.profile.value(torch.linalg.vector_norm(p, dim=-1)) + c * self.potential.value(u)
         return total
 
-    def first(self, place: Any, u: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    def first(self, data: Any, u: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         """Return dL/du (...) and dL/dp (..., d)."""
-        a, c = place
+        a, c = data
         secant = self.profile.secant(torch.linalg.vector_norm(p, dim=-1)).unsqueeze(-1)
         along = torch.where(p == 0, 0.0, secant * p)  # the secant may be infinite at 0
         return c * self.potential.slope(u), a.unsqueeze(-1) * along
 
-    def second(self, place: Any, u: Tensor, p: Tensor) -> Second:
+    def second(self, data: Any, u: Tensor, p: Tensor) -> Second:
         """Return the second derivatives; in p they are a (g'/r (I - n n^T) + g'' n n^T) with r = |p| and n = p / r."""
-        a, c = place
+        a, c = data
         r = torch.linalg.vector_norm(p, dim=-1)
         secant, curvature = self.profile.secant(r), self.profile.curvature(r)
         zero = r == 0
@@ -122,9 +122,9 @@ class IsotropicEnergy(EnergyDensity):
         pp = pp + change.unsqueeze(-1).unsqueeze(-1) * n.unsqueeze(-1) * n.unsqueeze(-2)
         return Second(a.unsqueeze(-1).unsqueeze(-1) * pp, None, c * self.potential.curvature(u))
 
-    def frozen(self, place: Any, u: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    def frozen(self, data: Any, u: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         """Return the factors (k, m) = (a g'(|p|) / |p|, c h'(u) / u) for which dL/dp = k p and dL/du = m u."""
-        a, c = place
+        a, c = data
         return a * self.profile.secant(torch.linalg.vector_norm(p, dim=-1)), c * self.potential.secant(u)
 
 

@@ -1,7 +1,7 @@
 """Energy densities L(x, u, p) of a point x, a value u and a gradient p, given by torch functions.
 
-Shapes: u (...) and p (..., d), with any leading axes. The argument `place` contains the data of the points: the weights
-(a, c) for isotropic densities, and the coordinates x (..., d) for all others.
+Shapes: u (...) and p (..., d), with any leading axes. The argument `data` describes the points: the weights (a, c) for
+isotropic densities, and the coordinates x (..., d) for all others.
 """
 
 from __future__ import annotations
@@ -98,9 +98,9 @@ class EnergyDensity:
         """The weights by name, in the form in which the user passed them."""
         return {}
 
-    def value(self, place: Any, u: Tensor, p: Tensor) -> Tensor:
+    def value(self, data: Any, u: Tensor, p: Tensor) -> Tensor:
         """Return the density L, shape (...)."""
-        result = self.function(place, u, p)
+        result = self.function(data, u, p)
         if not isinstance(result, Tensor) or result.shape != u.shape:
             kind = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else f"a {type(result).__name__}"
             raise InputError(
@@ -109,25 +109,25 @@ class EnergyDensity:
             )
         return result
 
-    def first(self, place: Any, u: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    def first(self, data: Any, u: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         """Return dL/du (...) and dL/dp (..., d)."""
         with torch.enable_grad():
             leaf_u, leaf_p = u.detach().requires_grad_(), p.detach().requires_grad_()
-            total = self.value(place, leaf_u, leaf_p).sum()
+            total = self.value(data, leaf_u, leaf_p).sum()
             return _gradients(total, leaf_u, leaf_p, create_graph=False)
 
-    def second(self, place: Any, u: Tensor, p: Tensor) -> Second:
+    def second(self, data: Any, u: Tensor, p: Tensor) -> Second:
         """Return the second derivatives."""
         with torch.enable_grad():
             leaf_u, leaf_p = u.detach().requires_grad_(), p.detach().requires_grad_()
-            slope_u, slope_p = _gradients(self.value(place, leaf_u, leaf_p).sum(), leaf_u, leaf_p, create_graph=True)
+            slope_u, slope_p = _gradients(self.value(data, leaf_u, leaf_p).sum(), leaf_u, leaf_p, create_graph=True)
             uu, up = _gradients(slope_u.sum(), leaf_u, leaf_p, create_graph=False)
             rows = [
                 _gradients(slope_p[..., i].sum(), leaf_u, leaf_p, create_graph=False)[1] for i in range(p.shape[-1])
             ]
         return Second(torch.stack(rows, -2), up, uu)
 
-    def frozen(self, place: Any, u: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    def frozen(self, data: Any, u: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         """Return the factors (k, m), shape (...) each, for which dL/dp = k p and dL/du = m u.
 
         Raises

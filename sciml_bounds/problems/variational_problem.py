@@ -251,8 +251,8 @@ class VariationalProblem:
             index.append(((x[..., axis] - start) / h).floor().long().clamp(0, n - 1))
         return field[tuple(index)].to(x.dtype)
 
-    def place(self, x: Tensor) -> Any:
-        """Return what the density needs at points (..., d): its weights there, or the coordinates."""
+    def point_data(self, x: Tensor) -> Any:
+        """Return the argument `data` of the density at points (..., d): its weights there, or the coordinates."""
         if not self._weights:
             return x
         return tuple(self._weight_at(name, x) for name in self._weights)
@@ -263,7 +263,7 @@ class VariationalProblem:
             raise InputError(
                 f"p has shape {tuple(p.shape)}; give gradients with {self.dim} entries along the last axis."
             )
-        return self.density.value(self.place(x), u, p) - self.source_at(x) * u
+        return self.density.value(self.point_data(x), u, p) - self.source_at(x) * u
 
     # --- on a grid ----------------------------------------------------------------------------------------------------
 
@@ -283,13 +283,13 @@ class VariationalProblem:
         return elements_on(self._require_grid(), rule, self.device)
 
     @cached_property
-    def cell_place(self) -> Any:
-        """Weights or coordinates at the quadrature points of `elements`, broadcastable to (q, n); see `place`."""
+    def quadrature_data(self) -> Any:
+        """Weights or coordinates at the quadrature points of `elements`, broadcastable to (q, n); see `point_data`."""
         self._require_grid()
-        return self.place_in_cells(self.elements)
+        return self.quadrature_data_of(self.elements)
 
-    def place_in_cells(self, elements: Elements) -> Any:
-        """Return weights or coordinates at the quadrature points of other elements; see `place`."""
+    def quadrature_data_of(self, elements: Elements) -> Any:
+        """Return `quadrature_data` for other elements."""
         return tuple(self._weights.values()) if self._weights else elements.coordinates()
 
     @cached_property
@@ -302,13 +302,13 @@ class VariationalProblem:
         """Return the energy J of a node field, with two Gauss points per axis; exact for linear problems."""
         v = self.nodes(values)
         u, p = self.elements.at(with_periodic_copies(v, self.frame.periodic))
-        return self.elements.integrate(self.density.value(self.cell_place, u, p)) - (self.load * v).sum()
+        return self.elements.integrate(self.density.value(self.quadrature_data, u, p)) - (self.load * v).sum()
 
     def gradient(self, values: Any) -> Tensor:
         """Return the derivative of `energy` with respect to free nodal values: a node field, zero at other nodes."""
         v = self.nodes(values)
         u, p = self.elements.at(with_periodic_copies(v, self.frame.periodic))
-        derivative = self.elements.tested(*self.density.first(self.cell_place, u, p))
+        derivative = self.elements.tested(*self.density.first(self.quadrature_data, u, p))
         return self.free * (fold_periodic_copies(derivative, self.frame.periodic) - self.load)
 
     @cached_property

@@ -59,13 +59,13 @@ class EnergyPoint:
     def hessian(self) -> CellMatrices:
         """Assemble the second derivative of J, or its positive part if the problem is not convex."""
         u, p = self.regularised_fields()
-        second = self.problem.density.second(self.problem.cell_place, u, p)
+        second = self.problem.density.second(self.problem.quadrature_data, u, p)
         return CellMatrices(self.problem, second if self.problem.convex else _positive_part(second))
 
     def frozen(self) -> CellMatrices:
         """Assemble the matrix of the quadratic energy with the weights frozen at this point."""
         u, p = self.regularised_fields()
-        k, m = self.problem.density.frozen(self.problem.cell_place, u, p)
+        k, m = self.problem.density.frozen(self.problem.quadrature_data, u, p)
         return CellMatrices(self.problem, isotropic(k, m.expand_as(u).clamp_min(0.0), p))
 
     def has_decreasing_weights(self) -> bool:

@@ -179,7 +179,7 @@ class _EnergyDescent:
         u, p = problem.elements.at(problem.load.new_zeros([n + 1 for n in problem.elements.grid.shape]))
         if not isinstance(problem.density, IsotropicEnergy):
             return CellMatrices(problem, isotropic(torch.ones_like(u), self._reaction(u), p))
-        a, c = problem.cell_place
+        a, c = problem.quadrature_data
         return CellMatrices(problem, isotropic(a.expand_as(u), c.expand_as(u), p))
 
     def _reaction(self, u: Tensor) -> Tensor:
@@ -235,13 +235,13 @@ class _EnergyDescent:
         It is computed at the current iterate, since exponentially growing energies may have any size at others.
         """
         u, p = self.point.regularised_fields()
-        place, elements = self.problem.cell_place, self.problem.elements
-        second = self.problem.density.second(place, u, p)
+        data, elements = self.problem.quadrature_data, self.problem.elements
+        second = self.problem.density.second(data, u, p)
         reaction = (second.uu * u).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         tested = elements.tested(reaction, torch.zeros_like(p))
         loads = (self.problem.load, fold_periodic_copies(tested, self.problem.frame.periodic))
-        flux = self.problem.density.first(place, u, p)[1].square().sum(-1)
-        weight = place[0] if isinstance(self.problem.density, IsotropicEnergy) else 1.0
+        flux = self.problem.density.first(data, u, p)[1].square().sum(-1)
+        weight = data[0] if isinstance(self.problem.density, IsotropicEnergy) else 1.0
         norms = [self._dual_norm(self.problem.free * load) for load in loads]
         norms.append(math.sqrt(float(elements.integrate(flux / weight))))
         size = max((norm for norm in norms if math.isfinite(norm)), default=0.0)
@@ -397,7 +397,7 @@ def _spectrum(problem: VariationalProblem) -> tuple[float, float]:
     if not isinstance(density, IsotropicEnergy) or not density.convex:
         return 0.0, math.inf
     profile, potential = density.profile, density.potential
-    _, c = problem.cell_place
+    _, c = problem.quadrature_data
     if not bool(c.any()):
         return profile.lower, profile.upper
     return min(profile.lower, potential.lower), max(profile.upper, potential.upper)

@@ -61,7 +61,7 @@ def energy(problem, network):
     rule = elements_on(problem.grid, gauss(4))
     x = rule.coordinates()
     u, p = network(x).detach(), network.gradient(x).detach()
-    inside = problem.density.value(problem.place_in_cells(rule), u, p) - problem.source * u
+    inside = problem.density.value(problem.quadrature_data_of(rule), u, p) - problem.source * u
     t, w = np.polynomial.legendre.leggauss(40)
     y = torch.as_tensor(0.75 + 0.75 * t)
     side = torch.as_tensor(0.75 * w) @ network(torch.stack([torch.ones_like(y), y], -1)).detach()
@@ -161,7 +161,7 @@ def parts(name, seed=0):
     problem, network = problem_of(DENSITIES[name], 4), drawn(seed=seed)
     bounds = network.cell_bounds(problem.grid)
     dual = DualFlux(Fenchel(problem), bounds.nodes)
-    return problem, network, bounds, dual.fenchel.with_bends(bounds.bends), dual.flux(dual.compute(1e-3))
+    return problem, network, bounds, dual.fenchel.with_curvatures(bounds.curvatures), dual.flux(dual.compute(1e-3))
 
 
 @pytest.mark.parametrize("name", DENSITIES)
@@ -170,9 +170,9 @@ def test_suprema_are_not_below_samples(name):
     rule = elements_on(problem.grid, gauss(6))
     x = rule.coordinates()
     u, p = network(x).detach(), network.gradient(x).detach()
-    value, gradient = problem.density.first(problem.place_in_cells(rule), u, p)
+    value, gradient = problem.density.first(problem.quadrature_data_of(rule), u, p)
     _, q = fenchel.field_at(bounds.nodes, rule)
-    _, of_q = problem.density.first(problem.place_in_cells(rule), u, q)
+    _, of_q = problem.density.first(problem.quadrature_data_of(rule), u, q)
     flux, s = y.at(rule.points), y.dual_at(rule.points, problem.source)
     gradients, values = module._GradientSuprema.of(fenchel, bounds, y), module._ValueSuprema.of(fenchel, bounds, y)
     for slope in (gradient, of_q):
@@ -195,7 +195,7 @@ def test_each_way_is_a_bound_for_itself(name, monkeypatch):
     problem, network = problem_of(DENSITIES[name], 6), drawn(seed=3)
     excess = energy(problem, network) - sb.variational.minimize_energy(problem.refine(4), rtol=1e-6).energy
     both = float(certify_energy(problem, network).upper)
-    for part in ("_GradientSuprema", "_ValueSuprema") if problem.cell_place[1].any() else ("_GradientSuprema",):
+    for part in ("_GradientSuprema", "_ValueSuprema") if problem.quadrature_data[1].any() else ("_GradientSuprema",):
         of = getattr(module, part).of
         for missing in ("curvature", "mismatch"):
 
@@ -271,7 +271,7 @@ def test_an_infinite_gap_stays_infinite(beta):
     problem = sb.variational.VariationalProblem(sb.Grid(4), sb.variational.QuadraticEnergy(), 1.0)
     bounds = Bubbles(beta).cell_bounds(problem.grid)
     dual = DualFlux(Fenchel(problem), bounds.nodes)
-    fenchel, y = dual.fenchel.with_bends(bounds.bends), dual.flux(dual.compute(1e-6))
+    fenchel, y = dual.fenchel.with_curvatures(bounds.curvatures), dual.flux(dual.compute(1e-6))
     more = module.function_corrections(fenchel, bounds, y, torch.full((4,), math.inf, dtype=torch.float64))
     assert not bool(more.above.isnan().any() | more.below.isnan().any())
 
@@ -288,10 +288,10 @@ def test_the_slopes_of_a_wrong_guess_are_among_the_gradients():
     problem = sb.variational.VariationalProblem(sb.Grid(4), sb.variational.PLaplacian(1.5), 1.0)
     bounds = Straight(1.0).cell_bounds(problem.grid)
     dual = DualFlux(Fenchel(problem), bounds.nodes)
-    fenchel, y = dual.fenchel.with_bends(bounds.bends), dual.flux(dual.compute(1e-6))
+    fenchel, y = dual.fenchel.with_curvatures(bounds.curvatures), dual.flux(dual.compute(1e-6))
     rule = elements_on(problem.grid, gauss(8))
     u, q = fenchel.field_at(bounds.nodes, rule)
-    _, slope = problem.density.first(problem.place_in_cells(rule), u, q)
+    _, slope = problem.density.first(problem.quadrature_data_of(rule), u, q)
     mismatch = (slope - y.at(rule.points)).abs()[..., 0].amax(0)
     assert bool((mismatch <= module._GradientSuprema.of(fenchel, bounds, y).mismatch).all())
 
@@ -302,7 +302,7 @@ def test_slopes_may_change_faster_than_gradients_turn():
     known = Bubbles(0.0).cell_bounds(problem.grid)
     one = torch.ones_like(known.gradient[0])
     y = DualFlux(Fenchel(problem), known.nodes).flux((torch.zeros(5, dtype=torch.float64),))
-    fenchel = Fenchel(problem).with_bends(known.bends)
+    fenchel = Fenchel(problem).with_curvatures(known.curvatures)
     found = module._GradientSuprema.of(fenchel, known._replace(gradient=(one, 3 * one)), y)
     assert bool((found.mismatch >= 3.0**9).all())
     assert bool((found.curvature >= 9 * 3.0**8).all())
@@ -357,7 +357,7 @@ def test_round_off_of_the_nodes_is_among_what_occurs():
     problem = sb.variational.VariationalProblem(sb.Grid(4), sb.variational.QuadraticEnergy(1.0, 2.0), 1.0)
     known = Bubbles(1.0).cell_bounds(problem.grid)
     dual = DualFlux(Fenchel(problem), known.nodes)
-    fenchel, y = dual.fenchel.with_bends(known.bends), dual.flux(dual.compute(1e-3))
+    fenchel, y = dual.fenchel.with_curvatures(known.curvatures), dual.flux(dual.compute(1e-3))
     off = known._replace(round_off=0.1)
     for part, more in ((module._GradientSuprema, 2 * 0.1 / 0.25), (module._ValueSuprema, 2.0 * 0.1)):
         added = part.of(fenchel, off, y).mismatch - part.of(fenchel, known, y).mismatch

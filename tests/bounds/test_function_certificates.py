@@ -21,7 +21,7 @@ def sine(dim, lengths=1.0):
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_the_bound_is_that_of_the_interpolant_and_a_part_that_goes_to_zero(dim, monkeypatch):
-    """Of functions that are not known to be straight on the sides."""
+    """Of functions that are not known to be multilinear on the sides."""
     monkeypatch.setattr(module, "_equals_interpolant_on_sides", lambda problem, bounds: False)
     network, parts = sine(dim), []
     for n in (6, 12, 24):
@@ -154,7 +154,7 @@ def test_networks_that_fit_have_sharp_bounds(activation, dim):
 
 
 def test_functions_that_do_not_fit_are_certified_by_the_triangle(monkeypatch):
-    """The same values, but not known to be straight on the sides; then the bound does not ask for it."""
+    """The same values, but not known to be multilinear on the sides, which the bound does not require."""
     network = sb.BarronNetwork(1, 9, "tanh", dirichlet_sides=ENDS)
     problem = parabola_problem(1, 12)
     curved = sb.certify(problem, network)
@@ -171,25 +171,26 @@ def test_which_functions_fit():
         ("y0",): sb.BarronNetwork(2, 3, dirichlet_sides=[(0, 1), (1, 0)], lengths=(2.0, 1.0)),
     }
     for sides, network in cases.items():
-        assert network.cell_bounds(sb.Grid((2, 2))).straight == sides
+        assert network.cell_bounds(sb.Grid((2, 2))).multilinear_sides == sides
     bent = sb.BarronNetwork(2, 3, dirichlet_sides="all", lifting=sb.BarronNetwork(2, 1, "tanh"))
-    assert bent.cell_bounds(sb.Grid((2, 2))).straight == ()
-    assert sb.BarronNetwork(1, 3).cell_bounds(sb.Grid(2)).straight == ("x0", "x1")  # any function is, at a point
+    assert bent.cell_bounds(sb.Grid((2, 2))).multilinear_sides == ()
+    # on an interval, a side is a point
+    assert sb.BarronNetwork(1, 3).cell_bounds(sb.Grid(2)).multilinear_sides == ("x0", "x1")
 
 
-def test_waves_that_cancel_are_straight():
+def test_waves_cancel_on_multilinear_sides():
     """Products of sines vanish at multiples of their half periods, and nowhere else."""
     series = sb.barron.BarronFunction.sine([[1, 2, 1], [3, 1, 2]], [0.5, -0.3], (1.0, 2.0, 1.0))
     network = sb.BarronNetwork.of_series(series)
     every = sb.Grid((2, 2, 2), (1.0, 2.0, 1.0))
-    assert network.cell_bounds(every).straight == tuple(every.sides)
+    assert network.cell_bounds(every).multilinear_sides == tuple(every.sides)
     half = sb.Grid((2, 2, 2), (0.5, 2.0, 1.0))  # sin(pi x) is 1 at its end, sin(3 pi x) is -1
-    assert network.cell_bounds(half).straight == ("x0", "y0", "y1", "z0", "z1")
+    assert network.cell_bounds(half).multilinear_sides == ("x0", "y0", "y1", "z0", "z1")
     with torch.no_grad():
         network.outer[0] *= 1 + 1e-9
-    assert network.cell_bounds(every).straight == ()
+    assert network.cell_bounds(every).multilinear_sides == ()
     columns = sb.BarronNetwork.of([[2.0, 0.0], [0.0, 3.0]], [0.2, 0.1], [1.0, 0.0])  # cos(2 x + 0.2)
-    assert columns.cell_bounds(sb.Grid((2, 2))).straight == ("x0", "x1")
+    assert columns.cell_bounds(sb.Grid((2, 2))).multilinear_sides == ("x0", "x1")
 
 
 def test_bounds_are_attained_where_nothing_is_left():

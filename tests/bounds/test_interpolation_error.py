@@ -35,7 +35,7 @@ def bounds(dim, second=None, third=None, gradient=(-math.inf, math.inf)):
     )  # fmt: skip
 
 
-def mean_squares(v, spacing, points=24, bends=(0.0, 0.0, 0.0)):
+def mean_squares(v, spacing, points=24, curvatures=(0.0, 0.0, 0.0)):
     """Mean squares of v - I v and its derivatives less b (x - h / 2) over the cell [0, h], by Gauss quadrature."""
     dim = len(spacing)
     nodes, weights = np.polynomial.legendre.leggauss(points)
@@ -54,22 +54,22 @@ def mean_squares(v, spacing, points=24, bends=(0.0, 0.0, 0.0)):
             hat = hat * (s if bit else 1 - s)
         off = off - v(corners)[bits] * hat
     gradient = torch.autograd.grad(off.sum(), x)[0].numpy()
-    slopes = [gradient[..., i] - bends[i] * (mesh[i] - spacing[i] / 2) for i in range(dim)]
+    slopes = [gradient[..., i] - curvatures[i] * (mesh[i] - spacing[i] / 2) for i in range(dim)]
     return (weight * off.detach().numpy() ** 2).sum(), [(weight * slope**2).sum() for slope in slopes]
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_constants_are_attained_by_parabolas(dim):
     """v = sum b_i x_i^2 / 2 with b > 0: second derivatives are b, all others zero."""
-    bends, spacing = np.array([2.0, 0.7, 3.0])[:dim], SPACING[:dim]
-    value, slopes = mean_squares(lambda x: (x.square() * tensor(bends)).sum(-1) / 2, spacing)
-    found = bounds(dim, second=np.diag(bends))
+    curvatures, spacing = np.array([2.0, 0.7, 3.0])[:dim], SPACING[:dim]
+    value, slopes = mean_squares(lambda x: (x.square() * tensor(curvatures)).sum(-1) / 2, spacing)
+    found = bounds(dim, second=np.diag(curvatures))
     assert float(value_squares(found, spacing, range(dim))) == pytest.approx(value, rel=1e-12)
     for axis in range(dim):
         assert float(derivative_squares(found, spacing, axis)) == pytest.approx(slopes[axis], rel=1e-12)
         assert float(remainder_squares(found, spacing, axis)) == pytest.approx(slopes[axis], rel=1e-12)  # b = 0
     exact = found._replace(second=(found.second[1], found.second[1]))
-    assert exact.bends[:, 0].tolist() == bends.tolist()
+    assert exact.curvatures[:, 0].tolist() == curvatures.tolist()
     assert float(remainder_squares(exact, spacing, 0)) == 0.0
 
 
@@ -123,7 +123,7 @@ def test_bounds_hold_for_random_polynomials(seed):
     ranges = [[derivative(x, unit[i] + unit[j]) for j in range(dim)] for i in range(dim)]
     low, high = (tensor([[getattr(part, end)() for part in row] for row in ranges]) for end in ("min", "max"))
     found = whole._replace(second=(low[..., None], high[..., None]))
-    _, curved = mean_squares(v, spacing, bends=found.bends[:, 0].tolist())
+    _, curved = mean_squares(v, spacing, curvatures=found.curvatures[:, 0].tolist())
     for axis in range(dim):
         assert float(remainder_squares(found, spacing, axis)) >= curved[axis] * (1 - 1e-3) - 1e-15
     for found in variants:

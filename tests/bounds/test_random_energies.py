@@ -254,7 +254,7 @@ def energy(problem: VariationalProblem, profile: Profile, power: float, v: torch
     nodes = v.numpy()
     for axis, wraps in enumerate(problem.frame.periodic):
         nodes = np.concatenate([nodes, np.take(nodes, [0], axis)], axis) if wraps else nodes
-    a, c = (q.numpy() for q in problem.cell_place)
+    a, c = (q.numpy() for q in problem.quadrature_data)
     total = 0.0
     for t, weight in gauss_points(count, grid):
         u = nodes
@@ -285,7 +285,7 @@ def energy_of_network(
 ) -> float:
     """J by Gauss points on 3 parts of every cell along each axis, and on those of Neumann sides."""
     grid = problem.grid.refine(3)
-    a, c = (spread(q.numpy()) for q in problem.cell_place)
+    a, c = (spread(q.numpy()) for q in problem.quadrature_data)
     f = spread(problem.source.numpy())
     corner = np.stack(np.meshgrid(*[grid.nodes(i).numpy()[:-1] for i in range(grid.dim)], indexing="ij"), -1)
     total = 0.0
@@ -316,7 +316,7 @@ def spread(field: Numbers) -> Numbers:
 def known_minimum(problem: VariationalProblem, profile: Profile) -> float:
     grid = problem.grid
     h = grid.spacing[0]
-    a, f = problem.cell_place[0].numpy(), problem.source.numpy()
+    a, f = problem.quadrature_data[0].numpy(), problem.source.numpy()
     t, w = np.polynomial.legendre.leggauss(40)
     t, w = (t + 1) / 2, w / 2 * h
     before = np.concatenate([[0.0], np.cumsum(f * h)])

@@ -125,8 +125,8 @@ def test_each_part_of_the_fluid_has_its_own_mean(name, open_sides):
     system = equations.system(equations.close(tuple(velocity)))
     b = system.rhs.flatten(1)
     exact = np.linalg.pinv(system.operator.to_csr().toarray(), rcond=1e-10, hermitian=True) @ b[0].numpy()
-    for place in (system, system.operator):
-        M = _network(name).as_preconditioner(place)
+    for lattice in (system, system.operator):
+        M = _network(name).as_preconditioner(lattice)
         field = M.matvec(torch.randn(3, 72, dtype=torch.float64)).view(3, 9, 8)
         assert not field[:, 4].any()
         assert float(field[:, 5:].mean((1, 2)).abs().max()) < 1e-14
@@ -160,9 +160,9 @@ def test_sides_are_open_where_their_points_alone_are_held():
     """A reaction everywhere is not an open side; of two open sides of an axis, the last is used."""
     grid = sb.Grid((6, 6))
     reaction = cell_fluxes(sb.Diffusion(grid, 1.0, 0.0, boundary=sb.Neumann(), reaction=3.0)).system.operator
-    assert _network("dcdm").as_preconditioner(reaction)._place.mirrors == ()
+    assert _network("dcdm").as_preconditioner(reaction)._lattice.mirrors == ()
     around = cell_fluxes(sb.Diffusion(grid, 1.0, 0.0)).system.operator
-    assert _network("dcdm").as_preconditioner(around)._place.mirrors == ((-2, 1), (-1, 1))
+    assert _network("dcdm").as_preconditioner(around)._lattice.mirrors == ((-2, 1), (-1, 1))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -230,8 +230,8 @@ def test_an_indefinite_matrix_is_told():
         sb.cg(np.diag([1.0, 2.0, -3.0, 4.0]), np.ones(4), M=_network("dcdm").as_preconditioner((2, 2)), rtol=1e-12)
 
 
-def _on(place, dim=2, **options):
-    return _network("multigrid", dim).as_preconditioner(place, **options)
+def _on(lattice, dim=2, **options):
+    return _network("multigrid", dim).as_preconditioner(lattice, **options)
 
 
 test_bad_input = refusals(

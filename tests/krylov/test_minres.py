@@ -172,7 +172,7 @@ def test_a_residual_that_recurrences_know_is_not_computed_anew(rtol, more):
         products.append(1)
         return x @ M
 
-    loop = MinresLoop(MatrixOperator(A), b[None], CallableOperator(apply, len(b), symmetric=True), trusted=1e-6)
+    loop = MinresLoop(MatrixOperator(A), b[None], CallableOperator(apply, len(b), symmetric=True), recompute_below=1e-6)
     loop.seek(rtol * loop.rhs_norm)
     loop.run(100)
     assert len(products) == int(loop.iterations) + more
@@ -252,7 +252,7 @@ def run(A, b, L, tolerance):
     """Run the loop with M = L^2, and return it with the true residual norms ||L (b - A x)||."""
     plain = torch.equal(L, torch.eye(40, dtype=L.dtype))
     M = Identity(40, b.dtype, b.device) if plain else MatrixOperator(L @ L)
-    loop = MinresLoop(MatrixOperator(A), b, M, trusted=1e-6)
+    loop = MinresLoop(MatrixOperator(A), b, M, recompute_below=1e-6)
     loop.seek(tolerance)
     loop.run(2000)
     return loop, ((b.unsqueeze(1) - loop.x.unsqueeze(1) @ A) @ L).norm(dim=(1, 2))

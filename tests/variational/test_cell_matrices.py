@@ -26,7 +26,7 @@ def made(name: str, dim: int, boundary=HELD) -> tuple[sb.variational.Variational
     v = torch.randn(problem.node_shape, generator=torch.Generator().manual_seed(dim), dtype=torch.float64)
     v = problem.impose_boundary(v)
     periodic = torch.cat([v, v[:1]]) if problem.frame.periodic[0] else v
-    second = problem.density.second(problem.cell_place, *problem.elements.at(periodic))
+    second = problem.density.second(problem.quadrature_data, *problem.elements.at(periodic))
     return problem, v, CellMatrices(problem, second)
 
 
