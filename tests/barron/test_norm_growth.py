@@ -140,16 +140,6 @@ def test_factors_by_hand():
     assert barron.constant == pytest.approx(0.5 * (7 + 5 * 3 / 5))
 
 
-def test_growth_of_constant_coefficients():
-    """a = 2, f = cos(2 pi x), step 1 / 4: one wave of |w| = 2 pi."""
-    value, barron = linear_growth(2.0, B.cosine([[2]], [1.0]), 0.25)
-    w = 2 * math.pi
-    assert value.factor == 1.5
-    assert barron.factor == pytest.approx(1 + 0.5 * (1 + math.sqrt(2)) / 2)
-    assert value.constant == pytest.approx(0.25 / (1 + w**2))
-    assert barron.constant == pytest.approx(0.25 * (1 + w) / (1 + w**2))
-
-
 def test_growth_in_closed_form():
     growth = NormGrowth(1.5, 2.0)
     assert growth.after(4) == pytest.approx(2 * (1.5**4 - 1) / 0.5)

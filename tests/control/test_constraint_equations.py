@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
-from refusals import refused
+from refusals import refusals
 
 import sciml_bounds as sb
 from sciml_bounds.control._constraint_equations import GridStiffness, MatrixStiffness
@@ -70,8 +70,9 @@ def test_cycles_are_symmetric_positive_and_close_to_the_inverse(stiffness):
     assert float(spectrum.max()) < 1 + 1e-5  # cycles approximate inverses from below
 
 
-def test_bad_problems_are_refused():
-    refused("problem Grid", lambda: GridStiffness(sb.Grid((4, 4))))
-    refused("batch (3,) problem", lambda: GridStiffness(sb.Diffusion(sb.Grid((4, 4)), source=torch.ones(3, 4, 4))))
-    refused("(n, n) (n,)", lambda: MatrixStiffness(scipy.sparse.eye_array(3), np.ones(2)))
-    refused("mass positive", lambda: MatrixStiffness(scipy.sparse.eye_array(2), np.array([1.0, 0.0])))
+test_bad_input = refusals(
+    ("problem Grid", lambda: GridStiffness(sb.Grid((4, 4)))),
+    ("batch (3,) problem", lambda: GridStiffness(sb.Diffusion(sb.Grid((4, 4)), source=torch.ones(3, 4, 4)))),
+    ("(n, n) (n,)", lambda: MatrixStiffness(scipy.sparse.eye_array(3), np.ones(2))),
+    ("mass positive", lambda: MatrixStiffness(scipy.sparse.eye_array(2), np.array([1.0, 0.0]))),
+)

@@ -9,7 +9,8 @@ import pytest
 import scipy.linalg
 import scipy.sparse.linalg
 import torch
-from refusals import refused
+from control_problems import general_control
+from refusals import refusals
 
 import sciml_bounds as sb
 from sciml_bounds.control._constraint_equations import MatrixStiffness
@@ -27,15 +28,6 @@ def published(n, weight=0.1, nonlinearity=None):
     return sb.control.DistributedControl(problem, target, weight=weight, nonlinearity=nonlinearity)
 
 
-def general(nonlinearity=torch.sin):
-    """Sides of all kinds, a coefficient and a nonlinearity."""
-    generator = torch.Generator().manual_seed(0)
-    sides = {"x0": sb.Dirichlet(1.0), "x1": sb.Neumann(0.3), "y0": sb.Robin(2.0, 1.0), "y1": sb.Neumann(0.0)}
-    a = torch.rand(6, 5, generator=generator, dtype=torch.float64) + 0.5
-    problem = sb.Diffusion(sb.Grid((6, 5)), coefficient=a, source=1.0, boundary=sides)
-    return sb.control.DistributedControl(problem, lambda x, y: x * y, weight=1e-2, nonlinearity=nonlinearity)
-
-
 @pytest.mark.parametrize("n", [3, 32, pytest.param(64, marks=pytest.mark.slow)])
 def test_published_optima(n):
     r = published(n).minimize(inner="direct")
@@ -46,7 +38,7 @@ def test_published_optima(n):
 
 @pytest.mark.parametrize("nonlinearity", [None, lambda u: u**3], ids=["linear", "cubic"])
 @pytest.mark.parametrize("n", [3, 16, pytest.param(64, marks=pytest.mark.slow)])
-def test_cycles_and_factors_lead_to_the_same(n, nonlinearity):
+def test_cycles_and_factors_give_the_same_control(n, nonlinearity):
     """Errors are as small as asked: |u - u*|^2 + w |z - z*|^2 = 2 (J - J*) <= 2 |g|_P^2 for the linear equation.
 
     Cycles instead of inverses, and the cubic, may cost another factor of two; factorisations are exact to 1e-12.
@@ -62,12 +54,6 @@ def test_cycles_and_factors_lead_to_the_same(n, nonlinearity):
     torch.testing.assert_close(r.multipliers, exact.multipliers, rtol=1e-6, atol=1e-7)
 
 
-def test_options_of_other_solvers_are_refused():
-    control = published(3)
-    refused("inner='auto' seed inner='direct'", control.minimize, seed=1)
-    refused("forcing=0.1 inner='auto'", control.minimize, inner="direct", forcing=0.1)
-
-
 def test_published_state():
     control = published(3)
     state, _ = control.fields(control.minimize(inner="direct").x)
@@ -76,7 +62,7 @@ def test_published_state():
 
 
 def test_derivatives_are_those_of_differences():
-    control = general()
+    control = general_control()
     generator = torch.Generator().manual_seed(1)
     x, v = (torch.randn(2 * control.n, generator=generator, dtype=torch.float64) for _ in range(2))
     multipliers = torch.randn(control.n, generator=generator, dtype=torch.float64)
@@ -97,7 +83,7 @@ def jacobian(control, x):
 
 
 def test_matrices_are_those_of_the_products():
-    control = general()
+    control = general_control()
     generator = torch.Generator().manual_seed(3)
     x, v = (torch.randn(2 * control.n, generator=generator, dtype=torch.float64) for _ in range(2))
     y = torch.randn(control.n, generator=generator, dtype=torch.float64)
@@ -122,7 +108,7 @@ def state_of(control, z):
 
 def test_gradient_of_the_reduced_objective_by_the_adjoint():
     """Where l solves the adjoint equation, the gradient of the Lagrangian in z is that of J(u(z), z)."""
-    control = general(lambda u: u**3)
+    control = general_control(lambda u: u**3)
     generator = torch.Generator().manual_seed(2)
     z, v = (torch.randn(control.n, generator=generator, dtype=torch.float64) for _ in range(2))
     x = torch.cat([state_of(control, z), z])
@@ -138,7 +124,7 @@ def test_multipliers_are_the_implicit_adjoint_of_solve():
 
     That source acts through 2^-d of its volume at each of its nodes, where the derivative by the load is -l.
     """
-    control = general(None)
+    control = general_control(None)
     problem = control.grid_stiffness.problem
     source = problem.source.expand(problem.grid.shape).clone().requires_grad_()
     u = sb.solve(problem.replace(source=source), method="direct").values.reshape(-1)[control.grid_stiffness.free]
@@ -152,20 +138,6 @@ def test_multipliers_are_the_implicit_adjoint_of_solve():
     torch.testing.assert_close(gradient, -problem.grid.cell_volume * mean, rtol=1e-8, atol=1e-12)
 
 
-def test_a_cubic_equation_is_controlled():
-    control = published(16, weight=1e-3, nonlinearity=lambda u: u**3)
-    r = control.minimize(inner="direct")
-    assert r.success
-    u, z = control.split(r.x)
-    assert float(control.equation(r.x).norm()) <= r.tolerance
-    # the optimality condition in z: w M z = M l
-    torch.testing.assert_close(1e-3 * z, r.multipliers, rtol=1e-6, atol=1e-8)
-    adjoint = control.stiffness.matvec(r.multipliers) + control.stiffness.mass * (
-        3 * u**2 * r.multipliers + u - control.target
-    )
-    assert float(adjoint.norm()) <= r.tolerance
-
-
 def kkt_matrix(control, x, multipliers):
     matrices = control.matrices()
     H = (matrices["hess"](x) + matrices["constraints"].hess(x, multipliers)).toarray()
@@ -175,7 +147,7 @@ def kkt_matrix(control, x, multipliers):
 
 @pytest.mark.parametrize("n", [7, 15])
 @pytest.mark.parametrize("weight", [1e-1, 1e-3, 1e-6])
-def test_preconditioned_spectra_lie_in_intervals_that_no_mesh_and_weight_moves(n, weight):
+def test_preconditioned_spectra_depend_on_neither_mesh_nor_weight(n, weight):
     """With S of the docstring exact, the spectrum of P A has three parts; cycles for L move them by a little.
 
     A block of mu S, mu in [1/2, 1], instead of the Schur complement itself: eigenvalues 1 and, from
@@ -193,37 +165,12 @@ def test_preconditioned_spectra_lie_in_intervals_that_no_mesh_and_weight_moves(n
     assert spectrum.max() < 1.65
 
 
-def test_a_mesh_of_our_own_gives_the_same_as_the_grid():
+def test_a_mesh_given_as_matrices_gives_the_control_of_the_grid():
     control = published(7)
     other = TrackingProgram(
         MatrixStiffness(control.stiffness.to_csr(), control.stiffness.mass), control.load, control.target, 0.1
     )  # fmt: skip
     assert other.minimize(inner="direct").fun == pytest.approx(control.minimize(inner="direct").fun, rel=1e-12)
-
-
-def test_bad_input_is_one_sentence():
-    problem = sb.Diffusion(sb.Grid((4, 4)))
-    refused("weight 0.0 positive number", sb.control.DistributedControl, problem, 1.0, weight=0.0)
-    refused(
-        "target shape (4, 4) nodal field (5, 5)",
-        lambda: sb.control.DistributedControl(problem, torch.ones(4, 4), weight=1.0),
-    )
-    refused("target nan", sb.control.DistributedControl, problem, math.nan, weight=1.0)
-    refused("nonlinearity 3 function", sb.control.DistributedControl, problem, 1.0, weight=1.0, nonlinearity=3)
-
-
-@pytest.mark.parametrize(
-    ("nonlinearity", "kind"),
-    [(torch.sum, "float64 ()"), (lambda u: u.detach(), "float64 (9,)"), (len, "int")],
-    ids=["sum", "detached", "integer"],
-)
-def test_nonlinearities_are_functions_of_each_entry(nonlinearity, kind):
-    refused(
-        f"nonlinearity {kind} 9 values",
-        lambda: sb.control.DistributedControl(
-            sb.Diffusion(sb.Grid((4, 4))), 1.0, weight=1.0, nonlinearity=nonlinearity
-        ),
-    )
 
 
 def test_steps_are_cut_where_the_nonlinearity_is_nan():
@@ -232,11 +179,6 @@ def test_steps_are_cut_where_the_nonlinearity_is_nan():
     r = control.minimize()
     assert r.success
     assert sum(step.not_finite for step in r.history) > 0
-
-
-def test_a_slope_that_is_infinite_where_it_starts_is_refused():
-    control = sb.control.DistributedControl(sb.Diffusion(sb.Grid((4, 4))), 1.0, weight=1.0, nonlinearity=torch.sqrt)
-    refused("derivative NaN infinite x0", control.minimize)
 
 
 @pytest.mark.parametrize("equation", ["equation", "constraints"])
@@ -262,28 +204,39 @@ def test_own_terms_are_added_to_the_objective(equation):
     torch.testing.assert_close(found.x, expected.x, rtol=0, atol=2e-8 / (1e-3 / 64))
 
 
-@pytest.mark.parametrize(
-    ("nonlinearity", "said"),
-    [
-        (lambda u: u * u.sum(), "entries"),
-        (lambda u: u.cumsum(0), "entries"),
-        (lambda u: torch.roll(u, 1), "entries"),
-        (lambda u: 3 * u.mean() * u**2, "entries"),
-        (lambda u: u.float(), "float64"),
-        (lambda u: u.mul_(2), "argument"),
-        (np.sin, "function"),
-    ],
-)
-def test_nonlinearities_that_are_no_functions_of_each_entry_are_refused(nonlinearity, said):
-    refused(
-        said,
-        lambda: sb.control.DistributedControl(
-            sb.Diffusion(sb.Grid((4, 4))), 1.0, weight=1e-3, nonlinearity=nonlinearity
-        ),
+def on_square(target=1.0, weight=1.0, nonlinearity=None):
+    return sb.control.DistributedControl(
+        sb.Diffusion(sb.Grid((4, 4))), target, weight=weight, nonlinearity=nonlinearity
     )
 
 
-def test_no_control_is_white():
+test_bad_input = refusals(
+    ("weight 0.0 positive number", lambda: on_square(weight=0.0)),
+    ("target shape (4, 4) nodal field (5, 5)", lambda: on_square(torch.ones(4, 4))),
+    ("target nan", lambda: on_square(math.nan)),
+    *[
+        (words, lambda nonlinearity=nonlinearity: on_square(nonlinearity=nonlinearity))
+        for words, nonlinearity in [
+            ("nonlinearity 3 function", 3),
+            ("nonlinearity float64 () 9 values", torch.sum),
+            ("nonlinearity float64 (9,) 9 values", torch.detach),
+            ("nonlinearity int 9 values", len),
+            ("entries", lambda u: u * u.sum()),
+            ("entries", lambda u: u.cumsum(0)),
+            ("entries", lambda u: torch.roll(u, 1)),
+            ("entries", lambda u: 3 * u.mean() * u**2),
+            ("float64", lambda u: u.float()),
+            ("argument", lambda u: u.mul_(2)),
+            ("function", np.sin),
+        ]
+    ],
+    ("derivative NaN infinite x0", lambda: on_square(nonlinearity=torch.sqrt).minimize()),
+    ("inner='auto' seed inner='direct'", lambda: published(3).minimize(seed=1)),
+    ("forcing=0.1 inner='auto'", lambda: published(3).minimize(inner="direct", forcing=0.1)),
+)
+
+
+def test_plots_of_the_control_are_centred_at_zero():
     control = sb.control.DistributedControl(sb.Diffusion(sb.Grid((8, 8))), target=1.0, weight=1e-3)
     figure = control.plot(control.minimize().x)
     (image,) = (*figure.axes[2].collections, *figure.axes[2].images)

@@ -68,25 +68,19 @@ def test_the_network_meets_the_recorded_energy():
     assert energy_of(solution.network, problem, gauss(box, (64, 64))) == pytest.approx(solution.energy, rel=1e-6)
 
 
-@pytest.mark.parametrize("number", [2.0])
-def test_constants(number):
-    solution = sb.network_solvers.greedy_network(posed(number, sb.barron.Box([1.0] * 4)), 5, activation="cosine")
+def test_constants():
+    solution = sb.network_solvers.greedy_network(posed(2.0, sb.barron.Box([1.0] * 4)), 5, activation="cosine")
     assert solution.width == 1
     assert solution.network([0.3] * 4).item() == pytest.approx(2 / 3, rel=1e-12)
 
 
-def product_problem(dim, exact_integrals):
+def product_problem(dim):
     """-Laplace u + u = f whose solution is the product of 1 + cos(pi x_i) / 4, and J(u)."""
     modes = torch.tensor(list(itertools.product((0, 1), repeat=dim)))
     ones = modes.sum(-1).double()
     c = 0.25**ones * (1 + PI**2 * ones)
-
-    def source(x):
-        waves = (PI * x).cos() / 4
-        return (1 + waves).prod(-1) * (1 + PI**2 * (waves / (1 + waves)).sum(-1))
-
     energy = -float((0.25**ones * c * 0.5**ones).sum()) / 2
-    f = sb.barron.BarronFunction.cosine(modes, c) if exact_integrals else source
+    f = sb.barron.BarronFunction.cosine(modes, c)
     return posed(f, sb.barron.Box([1.0] * dim), sb.variational.QuadraticEnergy(reaction=1.0)), energy
 
 
@@ -112,19 +106,17 @@ def test_waves_far_from_each_other_are_found():
     assert solution.energy == pytest.approx(-float(terms.sum()) / 2, rel=1e-10)
 
 
-def test_five_dimensions():
-    problem, energy = product_problem(5, exact_integrals=True)
-    solution = sb.network_solvers.greedy_network(problem, 60, activation="cosine")
-    assert math.sqrt((solution.energy - energy) / -energy) < 0.06  # relative H1 error, since J(u) is half |||u|||^2
+@pytest.mark.parametrize(
+    ("dim", "width", "error"), [(5, 60, 0.06), pytest.param(10, 550, 0.045, marks=pytest.mark.slow)]
+)
+def test_five_and_ten_dimensions(dim, width, error):
+    """Relative H1 error, since J(u) is half |||u|||^2.
 
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("exact_integrals", "width"), [(True, 550)])
-def test_ten_dimensions(exact_integrals, width):
-    """The reference needs 580 cosines for 4.5 %, and knows which; here they are searched."""
-    problem, energy = product_problem(10, exact_integrals)
+    In ten dimensions the reference needs 580 cosines for 4.5 %, and knows which; here they are searched.
+    """
+    problem, energy = product_problem(dim)
     solution = sb.network_solvers.greedy_network(problem, width, activation="cosine")
-    assert math.sqrt((solution.energy - energy) / -energy) < 0.045
+    assert math.sqrt((solution.energy - energy) / -energy) < error
 
 
 def test_singular_gram_matrices_are_solved_in_their_range():

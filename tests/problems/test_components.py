@@ -64,12 +64,6 @@ def test_components_are_those_of_image_analysis(solid, periodic):
     assert set(np.unique(labels[~solid])) == set(range(len(problem.components.floating)))
 
 
-def test_cells_that_meet_at_a_vertex_only_are_apart():
-    solid = np.array([[False, True], [True, False]])
-    problem = sb.Diffusion(sb.Grid((2, 2)), solid=solid)
-    assert problem.components.labels.tolist() == [[[0, -1], [-1, 1]]]
-
-
 def test_samples_of_a_batch_have_their_own_numbers():
     solid = torch.zeros(3, 4, 4, dtype=torch.bool)
     solid[1, 2] = solid[2, :, 1] = True

@@ -408,22 +408,6 @@ def test_fluxes_balance_in_every_cell_and_obey_every_side(dim, solid):
                     assert value == pytest.approx(0.7, abs=1e-11)
 
 
-def test_walls_cut_a_channel_out_of_a_box():
-    # the open rows of a box between solid ones are a narrower box with insulated sides
-    rng = np.random.default_rng(0)
-    a, f = 0.5 + rng.random((6, 7)), rng.standard_normal((6, 7))
-    solid = np.ones((6, 7), dtype=bool)
-    solid[:, 2:5] = False
-    ends = {"x0": sb.Dirichlet(1.0), "x1": sb.Dirichlet(0.0)}
-    walls = {"y0": sb.Neumann(), "y1": sb.Neumann()}
-    box = sb.Diffusion(sb.Grid((6, 7), lengths=(1.0, 7.0)), a, f, boundary=ends | walls, solid=solid)
-    channel = sb.Diffusion(sb.Grid((6, 3), lengths=(1.0, 3.0)), a[:, 2:5], f[:, 2:5], boundary=ends | walls)
-    np.testing.assert_allclose(_nodal(box)[:, 2:6], _nodal(channel), rtol=0, atol=1e-12)
-    assert not _nodal(box)[:, [0, 1, 6, 7]].any()
-    ours, theirs = (_solve(cell_fluxes(p).system).reshape(p.grid.shape) for p in (box, channel))
-    np.testing.assert_allclose(ours[:, 2:5], theirs, rtol=0, atol=1e-12)
-
-
 # --- null spaces ------------------------------------------------------------------------------------------------------
 
 

@@ -98,22 +98,6 @@ def test_the_initial_vorticity_is_as_large_as_in_the_published_code():
     assert 0.45 < np.abs(fields).max((1, 2)).mean() < 0.52
 
 
-def test_samples_have_the_variance_of_their_series():
-    n, count = 24, 400
-    k = np.arange(n)
-    values = eigenvalue(np.pi**2 * (k[:, None] ** 2 + k**2), 2, **PARAMETERS)
-    values[0, 0] = 0.0
-    fields = cosine_field(sources(count), (n, n), **PARAMETERS)
-    five_sigma = 5 * np.sqrt(2 * (values**2).sum() / count)
-    assert np.mean(fields**2) == pytest.approx(values.sum(), abs=five_sigma)
-
-
-@FIELDS
-def test_the_mean_of_every_field_is_zero(field):
-    fields = field(sources(5), (10, 9), **PARAMETERS)
-    assert np.abs(fields.mean((1, 2))).max() < 1e-14
-
-
 @pytest.mark.parametrize(("coarse", "fine"), [((8, 8), (20, 20)), ((5, 5), (6, 6)), ((6, 8), (16, 16))])
 def test_a_finer_grid_continues_the_cosine_series(coarse, fine):
     if coarse[0] != coarse[1]:  # the cube of the longest axis is what is drawn
