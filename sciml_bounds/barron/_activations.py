@@ -37,7 +37,7 @@ class Activation:
 
     @property
     def smoothness(self) -> int:
-        """Largest order of a derivative that is a function, without point masses at t = 0; 4 means all orders."""
+        """Highest order of a derivative that is a function, without point masses at t = 0; 4 stands for all orders."""
         return {"relu": min(self.power, 4), "step": 0}.get(self.name, 4)
 
     @property
@@ -46,7 +46,7 @@ class Activation:
         return self.name in ("relu", "step")
 
     def __call__(self, t: Tensor, order: int = 0) -> Tensor:
-        """Evaluate the derivative of an order up to 4; the derivative at a jump is set to zero."""
+        """Evaluate the derivative of the given order, at most 4; at a jump it is set to zero."""
         if self.name == "cosine":
             wave = t.cos() if order % 2 == 0 else t.sin()
             return wave if order in (0, 3, 4) else -wave
@@ -84,6 +84,7 @@ def checked_activation(name: str, power: int) -> Activation:
 
 
 def _tanh(t: Tensor, order: int) -> Tensor:
+    """Differentiate tanh, up to order 4."""
     y = t.tanh()
     if order == 0:
         return y
@@ -96,8 +97,8 @@ def _truncated_power(t: Tensor, power: int, order: int) -> Tensor:
     """Differentiate max(t, 0)^power, where power 0 is the step function."""
     if order > power:
         return torch.zeros_like(t)
-    factor, left = math.perm(power, order), power - order
-    return factor * (t > 0).to(t) if left == 0 else factor * t.clamp_min(0) ** left
+    factor, exponent = math.perm(power, order), power - order
+    return factor * (t > 0).to(t) if exponent == 0 else factor * t.clamp_min(0) ** exponent
 
 
 def _largest_cosine(t: Tensor, radius: Tensor) -> Tensor:
@@ -107,6 +108,7 @@ def _largest_cosine(t: Tensor, radius: Tensor) -> Tensor:
 
 
 def _largest_tanh(t: Tensor, radius: Tensor) -> Tensor:
+    """Return the largest |tanh''''| on the interval: at one of its ends, or at an extremum inside."""
     low, high = (t - radius).tanh(), (t + radius).tanh()
     largest = torch.maximum(_fourth(low).abs(), _fourth(high).abs())
     for y in _EXTREMAL_TANH:
@@ -117,4 +119,5 @@ def _largest_tanh(t: Tensor, radius: Tensor) -> Tensor:
 
 
 def _fourth(y: Tensor) -> Tensor:
+    """Return the fourth derivative of tanh at t, as a function of y = tanh t."""
     return (1 - y.square()) * y * (16 - 24 * y.square())

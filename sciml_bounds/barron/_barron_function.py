@@ -29,10 +29,11 @@ class BarronFunction:
     """A real function of d variables with its band limits and a bound of its spectral Barron norm.
 
     ||f|| = inf int (1 + |w|) |F(w)| dw over all F with f = int F(w) exp(i w . x) dw on the domain (Barron 1993, in the
-    form of Marwah, Lipton, Lu and Risteski, arXiv:2210.12101). Sums, products, powers, multiples, derivatives,
-    polynomials and (I - Laplace)^-1 return Barron functions, with norm bounds from general rules: the binomial rule
-    for products yields at most ||f|| ||g||, an added number changes the mean of a series, and (I - Laplace)^-1 gains
-    two orders. Construct functions by the class methods. Bounds are valid up to floating-point round-off.
+    form of Marwah, Lipton, Lu and Risteski, arXiv:2210.12101). Construct functions by the class methods. Sums,
+    products, powers, multiples, derivatives, polynomials and (I - Laplace)^-1 of Barron functions are Barron functions,
+    whose moments are bounded by the triangle inequality for sums, the binomial rule for products (so that
+    ||f g|| <= ||f|| ||g||), and the decay of 1 / (1 + |w|^2) for (I - Laplace)^-1. Adding a number to a series changes
+    its mean only. Bounds are valid up to floating-point round-off.
 
     Attributes
     ----------
@@ -61,10 +62,10 @@ class BarronFunction:
     moments: rules.Moments
     kind: Literal["bound", "estimate"] = "bound"
 
-    #: Called with points (..., d), unlike other callables for fields of a grid, which take coordinates.
+    #: Marks functions of points (..., d); other callables for fields of a grid take one argument per coordinate.
     of_points: ClassVar[bool] = True
 
-    # --- making -------------------------------------------------------------------------------------------------------
+    # --- construction -------------------------------------------------------------------------------------------------
 
     @classmethod
     def fourier(cls, modes: Any, coefficients: Any, periods: Sides = 1.0) -> BarronFunction:
@@ -108,7 +109,16 @@ class BarronFunction:
 
     @classmethod
     def sine(cls, modes: Any, coefficients: Any, lengths: Sides = 1.0) -> BarronFunction:
-        """Return sum_j c_j prod_i sin(pi k_ji x_i / l_i): zero on the sides of the box; parameters as for `cosine`.
+        """Return sum_j c_j prod_i sin(pi k_ji x_i / l_i): zero on the sides of the box.
+
+        Parameters
+        ----------
+        modes : array of int, shape (m, d)
+            Modes k >= 1, in any dimension d.
+        coefficients : array, shape (m,)
+            Coefficients c.
+        lengths : float or sequence of d floats
+            Side lengths l of the box, one per axis or one for all axes.
 
         Raises
         ------
@@ -194,19 +204,18 @@ class BarronFunction:
             If values are not finite or have more than three axes, or decay is not a pair of an order and a moment.
         """
         series = interpolant(values, periods)
-        seen, band = rules.of_terms(series.frequencies, series.magnitudes), (math.inf,) * series.modes.shape[1]
+        moments, band = rules.of_terms(series.frequencies, series.magnitudes), (math.inf,) * series.modes.shape[1]
         if decay is None:
-            return cls(series, band, seen, "estimate")
-        return cls(
-            series, band, rules.of_sum(seen, unresolved_moments(tuple(torch.as_tensor(values).shape), periods, decay))
-        )
+            return cls(series, band, moments, "estimate")
+        unresolved = unresolved_moments(tuple(torch.as_tensor(values).shape), periods, decay)
+        return cls(series, band, rules.of_sum(moments, unresolved))
 
     @classmethod
     def _of_series(cls, series: FourierSeries | ProductSeries) -> BarronFunction:
         band = series.frequencies.abs().amax(0).tolist()
         return cls(series, tuple(band), rules.of_terms(series.frequencies, series.magnitudes))
 
-    # --- reading ------------------------------------------------------------------------------------------------------
+    # --- evaluation ---------------------------------------------------------------------------------------------------
 
     @property
     def dimension(self) -> int:
@@ -244,7 +253,7 @@ class BarronFunction:
         }
         return summary_table("BarronFunction", rows)
 
-    # --- rules --------------------------------------------------------------------------------------------------------
+    # --- arithmetic ---------------------------------------------------------------------------------------------------
 
     def __add__(self, other: BarronFunction | float) -> BarronFunction:
         if not isinstance(other, BarronFunction):
@@ -264,14 +273,19 @@ class BarronFunction:
 
     def __truediv__(self, other: float) -> BarronFunction:
         if isinstance(other, BarronFunction):
-            raise InputError("A function can only be divided by a number, because 1 / f may have no Barron norm.")
+            raise InputError(
+                "functions can be divided by a number only, because 1 / f may have no Barron norm; use a number."
+            )
         number = require_number(other, "the divisor")
         if number == 0 or math.isinf(1 / number):
             raise InputError(f"the divisor is {other!r}; give a number with a finite inverse.")
         return self._scaled(1 / number)
 
     def __rtruediv__(self, other: Any) -> BarronFunction:
-        raise InputError("A number cannot be divided by a function, because 1 / f may have no Barron norm.")
+        raise InputError(
+            "a number cannot be divided by a function, because 1 / f may have no Barron norm; sample 1 / f and use "
+            "BarronFunction.sampled."
+        )
 
     def __neg__(self) -> BarronFunction:
         return self._scaled(-1.0)
@@ -319,6 +333,11 @@ class BarronFunction:
     def derivative(self, axis: int) -> BarronFunction:
         """Return the derivative df / dx_axis; its m_k is at most min(W m_k, m_(k+1)), W the band limit of the axis.
 
+        Parameters
+        ----------
+        axis : int
+            Axis, counted from 0.
+
         Raises
         ------
         InputError
@@ -326,7 +345,7 @@ class BarronFunction:
         """
         require_count(axis, "axis", 0)
         if axis >= self.dimension:
-            raise InputError(f"axis is {axis}, but the function has {self.dimension} variables, counted from 0.")
+            raise InputError(f"axis is {axis}, but the function has {self.dimension} variables; count axes from 0.")
         moments = rules.of_derivative(self.moments, self.band[axis])
         return self._replaced(pointwise.derivative(self.value, axis), self.band, moments)
 
@@ -337,7 +356,12 @@ class BarronFunction:
     def flux(
         self, coefficient: BarronFunction | float | Sequence[Sequence[BarronFunction | float]]
     ) -> tuple[BarronFunction, ...]:
-        """Return the components of A grad f, for a scalar A or a matrix of d rows.
+        """Return the components of A grad f, for a scalar A or a matrix A.
+
+        Parameters
+        ----------
+        coefficient : BarronFunction, float, or d rows of these
+            Coefficient A.
 
         Raises
         ------
@@ -363,8 +387,8 @@ class BarronFunction:
         """
         if not isinstance(self.value, FourierSeries | ProductSeries):
             raise InputError(
-                "u - Laplace u = f is solved for a series only, and this function is not a series; for a product of "
-                "sine or cosine series, call waves() on the factors."
+                "the resolvent is available for series only, and this function is not a series; for a product of sine "
+                "or cosine series, call waves() on the factors."
             )
         return self._replaced(self.value.resolvent(), self.band, rules.of_resolvent(self.moments))
 
@@ -379,7 +403,7 @@ class BarronFunction:
         if isinstance(self.value, FourierSeries):
             return self
         if not isinstance(self.value, ProductSeries):
-            raise InputError("This function is not a series; sample it and use BarronFunction.sampled.")
+            raise InputError("the function is not a series; sample it and use BarronFunction.sampled.")
         return self._replaced(self.value.waves(), self.band, self.moments)
 
     def tightened(self) -> BarronFunction:
@@ -392,12 +416,12 @@ class BarronFunction:
         """
         if not isinstance(self.value, FourierSeries | ProductSeries) or math.inf in self.band:
             raise InputError(
-                "The waves of this function are not all known, so its norm cannot be summed over them; only a series "
-                "that was not sampled can be tightened."
+                "only a series can be tightened, and it must not be sampled, since the norm is summed over all waves; "
+                "use the function as it is."
             )
         return self._of_series(self.value)
 
-    # --- parts --------------------------------------------------------------------------------------------------------
+    # --- helpers ------------------------------------------------------------------------------------------------------
 
     def _constant(self, number: float) -> BarronFunction:
         moments = (abs(number),) + (0.0,) * (rules.ORDERS - 1)
@@ -408,17 +432,17 @@ class BarronFunction:
         return self._replaced(pointwise.scaled(self.value, number), self.band, moments)
 
     def _shifted(self, number: float) -> BarronFunction:
-        """Add a number. It is added to the mean of a series, so m_0 changes by the change of |mean|."""
+        """Add a number; for a series, m_0 changes by the change of |mean|."""
         mean = pointwise.mean(self.value)
-        grown = max(self.moments[0] - abs(mean), 0.0) + abs(mean + number)
+        m0 = max(self.moments[0] - abs(mean), 0.0) + abs(mean + number)
         value = pointwise.added(self.value, pointwise.constant(self.value, number))
-        return self._replaced(value, self.band, (grown, *self.moments[1:]))
+        return self._replaced(value, self.band, (m0, *self.moments[1:]))
 
     def _require_same_dimension(self, other: BarronFunction) -> BarronFunction:
         if other.dimension != self.dimension:
             raise InputError(
-                f"The functions have {self.dimension} and {other.dimension} variables; give functions of equally many "
-                "variables."
+                f"the functions have {self.dimension} and {other.dimension} variables; give functions of the same "
+                "number of variables."
             )
         return other
 
@@ -433,7 +457,7 @@ class BarronFunction:
 
 
 def series_of(function: Any, name: str = "function") -> FourierSeries | ProductSeries:
-    """Return the series of a function.
+    """Return the series of a function, which messages call `name`.
 
     Raises
     ------
@@ -441,5 +465,5 @@ def series_of(function: Any, name: str = "function") -> FourierSeries | ProductS
         If it is not a series.
     """
     if not isinstance(function, BarronFunction) or not isinstance(function.value, FourierSeries | ProductSeries):
-        raise InputError(f"The {name} is not a series; construct it by fourier, sine, cosine or sampled.")
+        raise InputError(f"the {name} is not a series; construct it by fourier, sine, cosine or sampled.")
     return function.value

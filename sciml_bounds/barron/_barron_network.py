@@ -78,7 +78,7 @@ class BarronNetwork(nn.Module):
     (2.0, -50.0, 12.0)
     """
 
-    #: Called with points (..., d), as `BarronFunction`.
+    #: Marks functions of points (..., d), as in `BarronFunction`.
     of_points = True
 
     weights: nn.Parameter
@@ -115,10 +115,10 @@ class BarronNetwork(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         length, corner = (torch.tensor(v, dtype=torch.float64) for v in (self.lengths, self.origin))
         w = scale * torch.randn((width, dimension), generator=generator, dtype=torch.float64) / length
-        places = corner + length * torch.rand((width, dimension), generator=generator, dtype=torch.float64)
+        points = corner + length * torch.rand((width, dimension), generator=generator, dtype=torch.float64)
         a = torch.randn(width, generator=generator, dtype=torch.float64) / max(width, 1)
-        turn = 2 * math.pi * torch.rand(width, generator=generator, dtype=torch.float64)
-        b = turn if activation == "cosine" else -(w * places).sum(-1)
+        phases = 2 * math.pi * torch.rand(width, generator=generator, dtype=torch.float64)
+        b = phases if activation == "cosine" else -(w * points).sum(-1)
         self._set_parameters(w, b, a, torch.zeros(dimension, dtype=torch.float64), torch.zeros((), dtype=torch.float64))
 
     def _set_parameters(self, *parameters: Tensor) -> None:
@@ -208,7 +208,7 @@ class BarronNetwork(nn.Module):
         lengths = function.value.lengths if isinstance(function.value, ProductSeries) else series.periods
         return cls.of(*series.cosines(), activation="cosine", offset=series.mean, lengths=lengths)
 
-    # --- reading ------------------------------------------------------------------------------------------------------
+    # --- evaluation ---------------------------------------------------------------------------------------------------
 
     @property
     def dimension(self) -> int:
@@ -236,8 +236,8 @@ class BarronNetwork(nn.Module):
         """
         if self.lifting is not None:
             raise InputError(
-                "Networks with a lifting cannot be saved; save a network without it, save the lifting separately, and "
-                "combine them after loading."
+                "networks with a lifting cannot be saved; save the network without it, save the lifting separately, "
+                "and combine them after loading."
             )
         return {
             "dimension": self.dimension,
@@ -250,12 +250,17 @@ class BarronNetwork(nn.Module):
         }
 
     def forward(self, x: Any) -> Tensor:
-        """Evaluate u at points (..., d), shape (...).
+        """Evaluate u, shape (...).
+
+        Parameters
+        ----------
+        x : array or Tensor, shape (..., d)
+            Points, as in all methods that evaluate at points.
 
         Raises
         ------
         InputError
-            If points have another number of coordinates; so do all methods that evaluate at points.
+            If the points do not have d coordinates.
         """
         x = self._points(x)
         inner = self._inner(x)
@@ -264,12 +269,13 @@ class BarronNetwork(nn.Module):
         return inner if self.lifting is None else inner + self.lifting.forward(x)
 
     def gradient(self, x: Any) -> Tensor:
-        """Evaluate the gradient of u, shape (..., d).
+        """Evaluate the gradient of u at points (..., d), shape (..., d).
 
         Raises
         ------
         InputError
-            If the activation has no derivative; so do all methods that evaluate derivatives.
+            If the points do not have d coordinates, or the activation does not have this derivative; the same holds for
+            all methods that evaluate derivatives.
         """
         x = self._points(x)
         inner = self._inner_gradient(x)
@@ -279,23 +285,26 @@ class BarronNetwork(nn.Module):
         return inner if self.lifting is None else inner + self.lifting.gradient(x)
 
     def laplacian(self, x: Any) -> Tensor:
-        """Evaluate the Laplacian of u, shape (...); not available for ReLUs of power 1, where it is a measure."""
+        """Evaluate the Laplacian of u at points (..., d), shape (...).
+
+        It is not available for ReLUs of power 1, whose second derivative is a measure.
+        """
         x = self._points(x)
         inner = self._derivative(x, 2) @ (self.outer * self.weights.square().sum(-1))
         if self.distance is not None:
-            factor, slope, bend = self.distance.jet(x)
+            factor, slope, laplacian = self.distance.jet(x)
             mixed = (self._inner_gradient(x) * slope).sum(-1)
-            inner = inner * factor + 2 * mixed + self._inner(x) * bend
+            inner = inner * factor + 2 * mixed + self._inner(x) * laplacian
         return inner if self.lifting is None else inner + self.lifting.laplacian(x)
 
     def features(self, x: Any) -> Tensor:
-        """Evaluate the features D(x) s(w_j . x + b_j)^power, shape (..., k)."""
+        """Evaluate the features D(x) s(w_j . x + b_j)^power at points (..., d), shape (..., k)."""
         x = self._points(x)
         neurons = self.activation(self._arguments(x))
         return neurons if self.distance is None else neurons * self.distance.factors(x)[0].prod(-1, keepdim=True)
 
     def feature_gradients(self, x: Any) -> Tensor:
-        """Evaluate the gradients of the features, shape (..., k, d)."""
+        """Evaluate the gradients of the features at points (..., d), shape (..., k, d)."""
         x = self._points(x)
         gradients = self._derivative(x, 1)[..., None] * self.weights
         if self.distance is None:
@@ -305,20 +314,25 @@ class BarronNetwork(nn.Module):
         return gradients * factor[..., None, None] + neurons[..., None] * slope[..., None, :]
 
     def feature_laplacians(self, x: Any) -> Tensor:
-        """Evaluate the Laplacians of the features, shape (..., k)."""
+        """Evaluate the Laplacians of the features at points (..., d), shape (..., k)."""
         x = self._points(x)
-        bends = self._derivative(x, 2) * self.weights.square().sum(-1)
+        laplacians = self._derivative(x, 2) * self.weights.square().sum(-1)
         if self.distance is None:
-            return bends
-        factor, slope, bend = self.distance.jet(x)
+            return laplacians
+        factor, slope, laplacian = self.distance.jet(x)
         mixed = self._derivative(x, 1) * (slope @ self.weights.T)
-        return bends * factor[..., None] + 2 * mixed + self.activation(self._arguments(x)) * bend[..., None]
+        return laplacians * factor[..., None] + 2 * mixed + self.activation(self._arguments(x)) * laplacian[..., None]
 
     def cell_bounds(self, grid: Grid) -> CellBounds:
         """Bound value, gradient, second and some third derivatives on every cell of a grid, d <= 3.
 
         The bounds are guaranteed up to round-off for the weights as float64 numbers; see `barron._cell_bounds`. They
         are not differentiable.
+
+        Parameters
+        ----------
+        grid : Grid
+            A grid of dimension d.
 
         Raises
         ------
@@ -374,6 +388,16 @@ class BarronNetwork(nn.Module):
 
         All other parameters are unchanged.
 
+        Parameters
+        ----------
+        bound : float
+            Upper bound of `barron_norm`.
+
+        Returns
+        -------
+        BarronNetwork
+            This network.
+
         Raises
         ------
         InputError
@@ -382,7 +406,7 @@ class BarronNetwork(nn.Module):
         norms.project(self, require_number(bound, "bound"))
         return self
 
-    # --- parts --------------------------------------------------------------------------------------------------------
+    # --- helpers ------------------------------------------------------------------------------------------------------
 
     def _copied_lifting(self, lifting: Any) -> BarronNetwork:
         """Copy a lifting to the box of this network, with parameters that are not trained."""
@@ -410,7 +434,7 @@ class BarronNetwork(nn.Module):
         if order > self.activation.smoothness:
             name = f"{self.activation.name} of power {self.activation.power}"
             raise InputError(
-                f"A network with activation {name} has no derivatives of order {order}; use a smoother activation."
+                f"a network with activation {name} has no derivatives of order {order}; use a smoother activation."
             )
         return self.activation(self._arguments(x), order)
 
@@ -438,5 +462,5 @@ def require_lifting(lifting: Any, dimension: int) -> None:
     require_instance(lifting, "lifting", BarronNetwork, "a BarronNetwork, of width 0 for an affine function")
     if lifting.dimension != dimension:
         raise InputError(
-            f"lifting has {lifting.dimension} variables, but here there are {dimension}; give one of {dimension}."
+            f"lifting has {lifting.dimension} variables, but {dimension} are needed; give another lifting."
         )

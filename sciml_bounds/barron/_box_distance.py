@@ -51,9 +51,9 @@ class BoxDistance:
 
     def jet(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Evaluate the product (...), its gradient (..., d) and its Laplacian (...)."""
-        f, slope, bend = self.factors(x)
+        f, slope, second = self.factors(x)
         others = product_of_others(f)
-        return f.prod(-1), slope * others, (bend * others).sum(-1)
+        return f.prod(-1), slope * others, (second * others).sum(-1)
 
     @property
     def moments(self) -> tuple[float, float]:
@@ -68,7 +68,7 @@ class BoxDistance:
 
 
 def product_of_others(f: Tensor) -> Tensor:
-    """Return, for each entry of the last axis, the product of all other entries, without division."""
+    """Return the product of all other entries for each entry of the last axis, without division."""
     one = torch.ones_like(f[..., :1])
     before = torch.cat([one, f[..., :-1]], -1).cumprod(-1)
     after = torch.cat([f[..., 1:], one], -1).flip(-1).cumprod(-1).flip(-1)

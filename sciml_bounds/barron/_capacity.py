@@ -46,10 +46,11 @@ class Capacity:
     def error_bound(self, target: Any, outer_norm: float = math.inf) -> float:
         """Return a lower bound of the approximation error of a target by the features with outer weights |a|_2 <= A.
 
-        For any r, only the singular vectors after the first r contribute to the part of the target that is orthogonal
-        to the first r left singular vectors, and their contribution is at most A times the singular value r + 1. The
-        largest of these bounds over r is returned. Nonzero singular values are taken to be at least round-off. For
-        unbounded weights the bound is zero, unless the features are linearly independent beyond round-off.
+        Let P_r be the projection onto the orthogonal complement of the first r left singular vectors. For every
+        combination v of the features with |a|_2 <= A, |P_r v| is at most A times the singular value r + 1, so the error
+        is at least |P_r f| minus this number. The largest of these bounds over r is returned. Nonzero singular values
+        are taken to be at least round-off. For unbounded weights, the bound is zero, unless all nonzero singular
+        values are above round-off; then it is the distance of the target to the span of the features.
 
         Parameters
         ----------
@@ -79,14 +80,14 @@ class Capacity:
         unlimited = isinstance(outer_norm, float) and outer_norm == math.inf
         if not unlimited:
             require_number(outer_norm, "outer_norm", least=0)
-        seen = self._basis.T @ f
-        beyond = (f - self._basis @ seen).square().sum().reshape(1)
-        left = torch.cat([beyond, seen.square().flip(0)]).cumsum(0).flip(0).div(points).sqrt()  # for r = 0, 1, ...
-        following = self.singular_values[: len(left)]
+        parts = self._basis.T @ f
+        beyond = (f - self._basis @ parts).square().sum().reshape(1)
+        distances = torch.cat([beyond, parts.square().flip(0)]).cumsum(0).flip(0).div(points).sqrt()  # |P_r f|
+        following = self.singular_values[: len(distances)]
         following = torch.where(following > 0, following.clamp_min(ROUND_OFF * float(following[0])), 0.0)
-        following = torch.cat([following, following.new_zeros(len(left) - len(following))])
-        most = torch.where(following > 0, following * outer_norm, 0.0)
-        return max(0.0, float((left - most).max()))
+        following = torch.cat([following, following.new_zeros(len(distances) - len(following))])
+        largest = torch.where(following > 0, following * outer_norm, 0.0)
+        return max(0.0, float((distances - largest).max()))
 
     def __repr__(self) -> str:
         rows = {
@@ -146,7 +147,7 @@ def capacity(features: Any, tol: float = 1e-12) -> Capacity:
     require_finite(matrix, "features")
     vectors, values, _ = torch.linalg.svd(matrix / math.sqrt(len(matrix)), full_matrices=False)
     if float(values[0]) == 0:
-        raise InputError("features are zero at all points; give points where some feature is not zero.")
+        raise InputError("the features are zero at all points; give points where a feature is not zero.")
     count, known = (int((values > part * values[0]).sum()) for part in (tol, ROUND_OFF))
     return Capacity(count, matrix.shape[1], tol, values, vectors[:, :known].clone())
 

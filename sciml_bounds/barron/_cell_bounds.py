@@ -61,17 +61,17 @@ def cell_bounds(network: TwoLayer, grid: Grid) -> CellBounds:
         )
     if network.activation.smoothness == 0:
         raise InputError(
-            "A network with step activation is discontinuous, so its derivatives are unbounded; use another activation."
+            "a network with step activation is discontinuous, so its derivatives are unbounded; use another activation."
         )
     require_finite_parameters(network)
     with torch.no_grad():
         lower, upper = _derivative_bounds(network, grid)
         nodes, round_off = _nodal_values(network, grid)
     units = [_unit(grid.dim, i) for i in range(grid.dim)]
-    place = {index: i for i, index in enumerate(_indices(grid.dim))}
+    row_of = {index: i for i, index in enumerate(_indices(grid.dim))}
 
     def gathered(bounds: Tensor, rows: list[list[Index]]) -> Tensor:
-        return torch.stack([torch.stack([bounds[place[index]] for index in row]) for row in rows])
+        return torch.stack([torch.stack([bounds[row_of[index]] for index in row]) for row in rows])
 
     first, second = [units], [[_plus(a, b) for b in units] for a in units]
     third = gathered(torch.maximum(lower.abs(), upper.abs()), [[_plus(a, _plus(b, b)) for b in units] for a in units])
@@ -87,7 +87,7 @@ def cell_bounds(network: TwoLayer, grid: Grid) -> CellBounds:
 
 
 def _multilinear_sides(network: TwoLayer, grid: Grid) -> tuple[str, ...]:
-    """Return the sides of a grid on which the network is affine: Dirichlet sides, and sides where waves cancel."""
+    """Return the sides of a grid on which the network is multilinear: Dirichlet sides, and sides where waves cancel."""
     if grid.dim == 1:  # a side is a point
         return ("x0", "x1")
     if network.lifting is not None and network.lifting.width:
@@ -95,18 +95,19 @@ def _multilinear_sides(network: TwoLayer, grid: Grid) -> tuple[str, ...]:
     sides = []
     for axis in range(grid.dim):
         for end in (0, 1):
-            place = grid.origin[axis] + end * grid.lengths[axis]
-            if _is_dirichlet(network, axis, end, place) or _waves_cancel(network, axis, place):
+            coordinate = grid.origin[axis] + end * grid.lengths[axis]
+            if _is_dirichlet(network, axis, end, coordinate) or _waves_cancel(network, axis, coordinate):
                 sides.append(f"{AXES[axis]}{end}")
     return tuple(sides)
 
 
-def _is_dirichlet(network: TwoLayer, axis: int, end: int, place: float) -> bool:
+def _is_dirichlet(network: TwoLayer, axis: int, end: int, coordinate: float) -> bool:
+    """Check that a side of the box of the network is a Dirichlet side and has the given coordinate."""
     own = network.origin[axis] + end * network.lengths[axis]
-    return (axis, end) in network.dirichlet_sides and abs(own - place) <= COORDINATE_TOL * network.lengths[axis]
+    return (axis, end) in network.dirichlet_sides and abs(own - coordinate) <= COORDINATE_TOL * network.lengths[axis]
 
 
-def _waves_cancel(network: TwoLayer, axis: int, place: float) -> bool:
+def _waves_cancel(network: TwoLayer, axis: int, coordinate: float) -> bool:
     """Check that the cosines sum to a constant on a side, as products of sines do at their zeros.
 
     On the side, waves with the same frequencies along the other axes (up to a common sign) combine into one wave, whose
@@ -115,7 +116,7 @@ def _waves_cancel(network: TwoLayer, axis: int, place: float) -> bool:
     if network.activation.name != "cosine" or network.distance is not None:
         return False
     along = network.weights[:, [i for i in range(network.dimension) if i != axis]]
-    phases = network.biases + network.weights[:, axis] * place
+    phases = network.biases + network.weights[:, axis] * coordinate
     first = along.gather(1, (along != 0).long().argmax(1, keepdim=True))[:, 0]
     sign = torch.where(first < 0, -1.0, 1.0)
     _, group = torch.unique(along * sign[:, None] + 0.0, dim=0, return_inverse=True)  # + 0.0 turns -0.0 into 0.0
@@ -123,8 +124,8 @@ def _waves_cancel(network: TwoLayer, axis: int, place: float) -> bool:
     waves = torch.polar(network.outer, sign * phases)
     sums = torch.zeros(len(along), dtype=torch.complex128).index_add(0, group, waves)
     slack = torch.zeros(len(along), dtype=torch.float64).index_add(0, group, network.outer.abs() * round_off)
-    moving = torch.zeros(len(along), dtype=torch.bool).index_put((group,), first != 0)
-    return bool((~moving | (sums.abs() <= slack)).all())
+    varying = torch.zeros(len(along), dtype=torch.bool).index_put((group,), first != 0)
+    return bool((~varying | (sums.abs() <= slack)).all())
 
 
 # --- cells ------------------------------------------------------------------------------------------------------------
@@ -194,6 +195,7 @@ def _children(centres: Tensor, radius: Tensor, parts: int) -> Tensor:
 
 
 def _enclose(network: TwoLayer, centres: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+    """Return lower and upper bounds of all derivatives on boxes, shape (number of derivatives, boxes) each."""
     size = max(1, CHUNK_SIZE // max(network.width, 1))
     parts = [_stacked(_network_jet(network, chunk, radius)) for chunk in centres.split(size)]
     lower, upper = zip(*parts)
@@ -201,6 +203,7 @@ def _enclose(network: TwoLayer, centres: Tensor, radius: Tensor) -> tuple[Tensor
 
 
 def _stacked(jet: Jet) -> tuple[Tensor, Tensor]:
+    """Convert a jet to lower and upper bounds, in the order of `_indices`."""
     pairs = [jet[index] for index in _indices(len(next(iter(jet))))]
     centre, radius = (torch.stack(part) for part in zip(*pairs))
     return centre - radius, centre + radius
@@ -210,6 +213,7 @@ def _stacked(jet: Jet) -> tuple[Tensor, Tensor]:
 
 
 def _network_jet(network: TwoLayer, centres: Tensor, radius: Tensor) -> Jet:
+    """Enclose the network with its factor D and its lifting."""
     jet = _inner_jet(network, centres, radius)
     if network.distance is not None:
         jet = _product(_distance_jet(network.distance, centres, radius), jet)
@@ -247,12 +251,12 @@ def _summed(neurons: Tensor, paths: dict[Index, Tensor], indices: list[Index]) -
 def _remainder(index: Index, at_centre: dict[Index, Tensor], largest: dict[Index, Tensor], radius: Tensor) -> Tensor:
     """Bound the difference of a derivative to its value at the centre, by Taylor's formula."""
     total = torch.zeros_like(at_centre[index])
-    left = ORDER + 1 - sum(index)
-    for step in _indices(len(index), left):
+    highest = ORDER + 1 - sum(index)
+    for step in _indices(len(index), highest):
         if any(step):
             size = math.prod(float(r) ** n / math.factorial(n) for r, n in zip(radius, step))
             other = _plus(index, step)
-            total = total + size * (largest[other] if sum(step) == left else at_centre[other].abs())
+            total = total + size * (largest[other] if sum(step) == highest else at_centre[other].abs())
     return total
 
 
@@ -273,14 +277,15 @@ def _with_kinks(jet: Jet, network: TwoLayer, top: Tensor, crossing: Tensor, path
 
 def _distance_jet(distance: BoxDistance, centres: Tensor, radius: Tensor) -> Jet:
     """Enclose the derivatives of a product of parabolas; a parabola is enclosed by its values at ends and vertex."""
-    _, slope, bend = distance.factors(centres)
+    _, slope, second = distance.factors(centres)
     low, high = (distance.factors(centres + sign * radius)[0] for sign in (-1, 1))
-    vertex_inside = slope.abs() < bend.abs() * radius
-    vertex = torch.where(vertex_inside, centres - slope / torch.where(bend == 0, 1.0, bend), centres)
+    vertex_inside = slope.abs() < second.abs() * radius
+    vertex = torch.where(vertex_inside, centres - slope / torch.where(second == 0, 1.0, second), centres)
     peak = torch.where(vertex_inside, distance.factors(vertex)[0], low)
     values = torch.stack([low, high, peak])
     least, most = values.amin(0), values.amax(0)
-    factors = (((least + most) / 2, (most - least) / 2), (slope, bend.abs() * radius), (bend, torch.zeros_like(bend)))
+    middle = (least + most) / 2, (most - least) / 2
+    factors = (middle, (slope, second.abs() * radius), (second, torch.zeros_like(second)))
     jet = {}
     for index in _indices(len(radius)):
         if max(index) > 2:
@@ -311,8 +316,8 @@ def _product(f: Jet, g: Jet) -> Jet:
 def _times(f: Enclosure, g: Enclosure) -> Enclosure:
     """Multiply enclosures, where zero times an unbounded set is zero."""
     size = f[0].abs() + f[1]
-    spread = torch.where(size > 0, size * g[1], 0.0)
-    return f[0] * g[0], spread + f[1] * g[0].abs()
+    radius = torch.where(size > 0, size * g[1], 0.0)
+    return f[0] * g[0], radius + f[1] * g[0].abs()
 
 
 # --- multi-indices ----------------------------------------------------------------------------------------------------

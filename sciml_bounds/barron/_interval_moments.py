@@ -24,7 +24,7 @@ _LINEAR = (64 / (math.sqrt(2) * math.pi**3) * _ODD_CUBES, math.sqrt(2))
 #: 4 x (l - x) / l^2 on [0, l], extended to an odd function: 32 / pi^3 sum over odd m of sin(m pi x / l) / m^3.
 _PARABOLA = 32 / math.pi**3 * _ODD_CUBES
 
-#: Upper limit of the frequency below which the waves of tanh are replaced.
+#: Largest value of the frequency d in `tanh_moments`.
 _MAX_LOW_FREQUENCY = 0.5
 
 
@@ -46,14 +46,15 @@ def half_moments(length: float) -> tuple[float, float]:
 def tanh_moments(reach: Tensor) -> Pair:
     """Bound the moments of tanh on [-reach, reach]; they grow like the logarithm of the reach.
 
-    tanh t = int_0^inf sin(z t) / sinh(pi z / 2) dz, where the part z < d has no finite norm. In that part, t is
-    replaced by the wave of `linear_moments` (p, q): then m_0 of sin(z t) is at most sinh(z p), m_1 is at most
-    z q cosh(z p), and with 1 / sinh(pi z / 2) <= 2 / (pi z) the part contributes at most 2 / pi sinh(d p) and
-    2 / pi (q / p) sinh(d p). The part z > d has m_0 = 2 / pi log coth(pi d / 4) and m_1 <= 1.
+    tanh t = int_0^inf sin(z t) / sinh(pi z / 2) dz, where the part z < d does not have a finite norm. There, t is
+    replaced by its extension in `linear_moments`, with moments (p, q): then m_0 of sin(z t) is at most sinh(z p), and
+    m_1 is at most z q cosh(z p). Since 1 / sinh(pi z / 2) <= 2 / (pi z), this part contributes at most
+    2 / pi sinh(d p) to m_0 and 2 / pi (q / p) sinh(d p) to m_1. The part z > d has m_0 = 2 / pi log coth(pi d / 4) and
+    m_1 <= 1.
     """
     p, q = linear_moments(reach)
     low = torch.clamp(math.asinh(1.0) / p.clamp_min(1e-300), max=_MAX_LOW_FREQUENCY)
-    grown = torch.sinh(low * p)
+    sinh = torch.sinh(low * p)
     tail = -2 / math.pi * torch.log(torch.tanh(math.pi / 4 * low))
-    ratio = torch.where(p > 0, grown / p.clamp_min(1e-300), low)
-    return 2 / math.pi * grown + tail, 2 / math.pi * q * ratio + 1
+    ratio = torch.where(p > 0, sinh / p.clamp_min(1e-300), low)
+    return 2 / math.pi * sinh + tail, 2 / math.pi * q * ratio + 1

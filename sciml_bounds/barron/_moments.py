@@ -36,7 +36,7 @@ def of_sum(f: Moments, g: Moments) -> Moments:
 
 
 def of_product(f: Moments, g: Moments) -> Moments:
-    """Bound the moments of f g, whose transform is a convolution: |w|^k <= (|v| + |w - v|)^k and binomial theorem."""
+    """Bound the moments of f g, a convolution of transforms, by the binomial theorem for (|v| + |w - v|)^k >= |w|^k."""
     return tuple(
         math.fsum(math.comb(k, j) * _times_or_zero(f[j], g[k - j]) for j in range(k + 1))
         if k
@@ -59,7 +59,7 @@ def of_resolvent(f: Moments) -> Moments:
 
 def within_band(f: Moments, band: tuple[float, ...]) -> Moments:
     """Tighten moments by the band limits W of the axes: m_(k+1) <= |W| m_k."""
-    size, kept = math.hypot(*band), [f[0]]
+    size, moments = math.hypot(*band), [f[0]]
     for moment in f[1:]:
-        kept.append(min(moment, _times_or_zero(size, kept[-1])))
-    return tuple(kept)
+        moments.append(min(moment, _times_or_zero(size, moments[-1])))
+    return tuple(moments)

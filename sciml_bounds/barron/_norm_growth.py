@@ -55,7 +55,13 @@ class GradientIteration:
     factor: float
 
     def iterations(self, reduction: float) -> int:
-        """Return the number of iterations that reduce the error by the factor `reduction`, between 0 and 1."""
+        """Return the number of iterations that reduce the error by a given factor.
+
+        Parameters
+        ----------
+        reduction : float
+            Final error relative to the initial one, between 0 and 1.
+        """
         require_fraction(reduction, "reduction")
         return 1 if self.factor == 0 else math.ceil(math.log(reduction) / math.log(self.factor))
 
@@ -117,6 +123,7 @@ def published_iteration(lower: float, upper: float, poincare: float) -> Gradient
 
 
 def _checked_bounds(lower: float, upper: float) -> tuple[float, float]:
+    """Return ellipticity constants as floats; raise unless 0 < lower <= upper."""
     low, high = require_number(lower, "lower", positive=True), require_number(upper, "upper", positive=True)
     if high < low:
         raise InputError(f"upper is {high:.4g}, but lower is {low:.4g}; give lower <= upper.")
@@ -134,7 +141,15 @@ class NormGrowth:
     constant: float
 
     def after(self, iterations: int, start: float = 0.0) -> float:
-        """Bound the norm after a number of iterations, given the norm at the start; infinite on overflow."""
+        """Bound the norm after a number of iterations; the bound is infinite if it overflows.
+
+        Parameters
+        ----------
+        iterations : int
+            Number of iterations.
+        start : float
+            Norm of u_0.
+        """
         require_count(iterations, "iterations", 0)
         norm = require_number(start, "start")
         for _ in range(iterations):
@@ -176,10 +191,10 @@ def linear_growth(
     step = require_number(step, "step", positive=True)
     a, c = (_magnitudes(g, name) for g, name in ((coefficient, "coefficient"), (reaction, "reaction")))
     f = _magnitudes(source, "source")
-    moved = float(a[1] @ (1 + a[0] / 2)) + float(c[1].sum())
+    rate = float(a[1] @ (1 + a[0] / 2)) + float(c[1].sum())
     loads = (1 / (1 + f[0].square()), (1 + f[0]) / (1 + f[0].square()))
     return (
-        NormGrowth(1 + step * moved, step * float(f[1] @ loads[0])),
+        NormGrowth(1 + step * rate, step * float(f[1] @ loads[0])),
         NormGrowth(1 + step * _MAX_WEIGHT * float(a[1].sum() + c[1].sum()), step * float(f[1] @ loads[1])),
     )
 

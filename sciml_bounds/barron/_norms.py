@@ -94,19 +94,20 @@ def project(network: TwoLayer, bound: float) -> None:
     sizes = feature_norms(network).detach()
     if not (math.isfinite(barron_norm(network)) and bool(torch.isfinite(sizes).all())):
         why, remedy = _infinite_norm_reason(network)
-        raise InputError(f"The Barron norm is infinite, since {why}; {remedy}.")
-    left = bound - _affine_and_lifting_norm(network)
-    if left < 0:
+        raise InputError(f"the Barron norm is infinite, since {why}; {remedy}.")
+    remaining = bound - _affine_and_lifting_norm(network)
+    if remaining < 0:
         raise InputError(
-            f"bound is {bound:.4g}, but affine part and lifting alone have norm {bound - left:.4g}; increase the bound."
+            f"bound is {bound:.4g}, but affine part and lifting alone have norm {bound - remaining:.4g}; increase the "
+            "bound."
         )
-    counted = sizes > 0  # neurons of norm zero need no projection
+    positive = sizes > 0  # neurons of norm zero need no projection
     with torch.no_grad():
-        network.outer[counted] = projected(network.outer[counted], sizes[counted], left)
+        network.outer[positive] = projected(network.outer[positive], sizes[positive], remaining)
 
 
 def require_finite_parameters(network: TwoLayer) -> None:
-    """Raise if a parameter is NaN or infinite, because norms and bounds would be meaningless."""
+    """Raise if a parameter is NaN or infinite, since norms and bounds are undefined then."""
     for name, values in network.named_parameters():
         require_finite(values, f"the parameter {name} of the network")
 

@@ -54,7 +54,7 @@ def derivative(f: Value, axis: int) -> Value:
 
 
 def _slope(value: Value, axis: int) -> Value:
-    """Differentiate a torch function along one axis; points are independent, so the sum of the values serves."""
+    """Differentiate a torch function along one axis: the gradient of the sum over points, which are independent."""
 
     def slope(x: Tensor) -> Tensor:
         with torch.enable_grad():

@@ -14,8 +14,8 @@ in `barron._waves`):
 - sigmoid, in L2. Replacing steps by s(z t) changes them by (2 log 2 - 1) / z, integrated over a line, and the density
   of the arguments in the box is at most 1 / max |w_i| l_i. With the z chosen below, this adds at most 5 % to the error.
 - ReLU. cos(t + h) = an affine function - int_-r^r |t - b| / 2 cos(b + h) db, and |t - b| / 2 is a ReLU plus an affine
-  function. Minus its mid-range it is at most r / 2, and its gradient is +-w / 2. Hence s = r^2 sqrt K in L2, and
-  s = r sqrt(K (r^2 + |w|^2)) in H1.
+  function. After subtraction of its mid-range, it is at most r / 2, and its gradient is +-w / 2. Hence
+  s = r^2 sqrt K in L2, and s = r sqrt(K (r^2 + |w|^2)) in H1.
 """
 
 from __future__ import annotations
@@ -213,7 +213,7 @@ def _total(waves: Waves, norm: Norm, activation: str) -> float:
     require_choice(activation, "activation", _BUILDERS)
     if norm == "H1" and activation in ("step", "sigmoid"):
         raise InputError(
-            f"Networks with activation={activation!r} are sampled in the L2 norm only; use 'cosine' or 'relu' for H1."
+            f"networks with activation={activation!r} are sampled in the L2 norm only; use 'cosine' or 'relu' for H1."
         )
     return float(waves.coefficients.abs() @ _sizes(waves, norm, activation)) * math.sqrt(math.prod(waves.lengths))
 
@@ -223,15 +223,16 @@ def _sizes(waves: Waves, norm: Norm, activation: str) -> Tensor:
     w, r = waves.frequencies, waves.reach
     squares = w.square().sum(-1)
     if activation == "cosine":
-        whole = _sinc(w * 2 * waves.centre).prod(-1)
-        return ((1 + whole) / 2 if norm == "L2" else (1 + squares + (1 - squares).abs() * whole) / 2).sqrt()
-    spread = ((1 + _sinc(2 * r)) / 2).sqrt()
+        S = _sinc(w * 2 * waves.centre).prod(-1)
+        return ((1 + S) / 2 if norm == "L2" else (1 + squares + (1 - squares).abs() * S) / 2).sqrt()
+    root = ((1 + _sinc(2 * r)) / 2).sqrt()  # sqrt K
     if activation == "relu":
-        return r * spread * (r if norm == "L2" else (r.square() + squares).sqrt())
-    return r * spread * (1 + _SIGMOID_EXCESS if activation == "sigmoid" else 1.0)
+        return r * root * (r if norm == "L2" else (r.square() + squares).sqrt())
+    return r * root * (1 + _SIGMOID_EXCESS if activation == "sigmoid" else 1.0)
 
 
 def _sinc(z: Tensor) -> Tensor:
+    """Return |sin z / z|."""
     return torch.sinc(z / math.pi).abs()
 
 
@@ -239,6 +240,7 @@ def _sinc(z: Tensor) -> Tensor:
 
 
 def _cosine(waves: Waves, drawn: DrawnWaves, scale: Tensor, generator: torch.Generator) -> BarronNetwork:
+    """Return the cosine network whose neurons are the drawn waves."""
     biases = drawn.phases - drawn.frequencies @ waves.centre
     return BarronNetwork.of(drawn.frequencies, biases, scale, offset=waves.mean, lengths=waves.lengths)
 
@@ -252,6 +254,7 @@ def _draw_kinks(waves: Waves, drawn: DrawnWaves, generator: torch.Generator) -> 
 def _step(
     waves: Waves, drawn: DrawnWaves, scale: Tensor, generator: torch.Generator, activation: str = "step"
 ) -> BarronNetwork:
+    """Return the network of steps, or of steep sigmoids, at random kinks b."""
     reach, b = _draw_kinks(waves, drawn, generator)
     outer = -2 * reach * scale * torch.sin(b + drawn.phases)
     values, _ = waves.at_centre()
@@ -264,11 +267,12 @@ def _step(
 
 
 def _sigmoid(waves: Waves, drawn: DrawnWaves, scale: Tensor, generator: torch.Generator) -> BarronNetwork:
+    """Return the network of steep sigmoids at random kinks."""
     return _step(waves, drawn, scale, generator, "sigmoid")
 
 
 def _relu(waves: Waves, drawn: DrawnWaves, scale: Tensor, generator: torch.Generator) -> BarronNetwork:
-    """Return the ReLU network with neurons |t - b| / 2 - (r + |b|) / 4 and an exact affine part.
+    """Return the network of ReLUs |t - b| / 2 - (r + |b|) / 4 at random kinks b, with an exact affine part.
 
     |t - b| / 2 = max(t - b, 0) - (t - b) / 2, and (r + |b|) / 4 is its mid-range. Integration by parts yields
     cos(t + h) + int_-r^r (|t - b| / 2 - (r + |b|) / 4) cos(b + h) db = cos h (1 + cos r) / 2 - t sin h cos r. For a

@@ -160,7 +160,7 @@ class ProductSeries:
 
     @property
     def magnitudes(self) -> Tensor:
-        """Sum |c| of the magnitudes of the waves of each term, shape (m,)."""
+        """Sum of the magnitudes of the waves of each term, |c|, shape (m,)."""
         return self.coefficients.abs()
 
     @property
@@ -201,10 +201,10 @@ class ProductSeries:
         InputError
             If there are more than 65,536 waves.
         """
-        moving = self.modes != 0
-        if int((2.0 ** moving.sum(-1)).sum()) > MAX_WAVES:
+        nonzero = self.modes != 0
+        if int((2.0 ** nonzero.sum(-1)).sum()) > MAX_WAVES:
             raise InputError(
-                f"This series has more than {MAX_WAVES} waves, so its products cannot be expanded; use a series with "
+                f"the series has more than {MAX_WAVES} waves, so its products cannot be expanded; use a series with "
                 "fewer terms or fewer variables per term."
             )
         modes, coefficients = self.modes, self.coefficients.to(torch.complex128)
@@ -214,19 +214,19 @@ class ProductSeries:
 
     def _split(self, modes: Tensor, coefficients: Tensor, axis: int) -> tuple[Tensor, Tensor]:
         """Expand the factor of one axis into two waves: cos t = (e^it + e^-it) / 2, sin t = (e^it - e^-it) / 2i."""
-        moving = modes[:, axis] != 0
-        mirrored = modes[moving].clone()
+        nonzero = modes[:, axis] != 0
+        mirrored = modes[nonzero].clone()
         mirrored[:, axis] *= -1
-        halves = coefficients[moving] / (2j if self.symmetry == "sine" else 2)
+        halves = coefficients[nonzero] / (2j if self.symmetry == "sine" else 2)
         opposite = -halves if self.symmetry == "sine" else halves
-        modes = torch.cat([modes[~moving], modes[moving], mirrored])
-        return modes, torch.cat([coefficients[~moving], halves, opposite])
+        modes = torch.cat([modes[~nonzero], modes[nonzero], mirrored])
+        return modes, torch.cat([coefficients[~nonzero], halves, opposite])
 
 
 def sum_equal_modes(modes: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
-    """Add the coefficients of equal modes."""
-    unique, place = torch.unique(modes, dim=0, return_inverse=True)
-    return unique, coefficients.new_zeros(len(unique)).index_add_(0, place, coefficients)
+    """Return the distinct modes, and the sums of the coefficients of equal modes."""
+    unique, index = torch.unique(modes, dim=0, return_inverse=True)
+    return unique, coefficients.new_zeros(len(unique)).index_add_(0, index, coefficients)
 
 
 def checked_modes(modes: Any) -> Tensor:

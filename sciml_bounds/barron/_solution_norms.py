@@ -113,25 +113,25 @@ def solution_norms(
     """
     f = series_of(source, "source")
     c = _as_setting(reaction, f, "reaction")
-    mean, a_varies = _matrix(coefficient, f)
+    mean, a_variation = _matrix(coefficient, f)
     A = float(torch.linalg.eigvalsh((mean + mean.T) / 2)[0])
-    C, c_varies = _split(c)
+    C, c_variation = _split(c)
     if A <= 0:
-        raise InputError(f"The coefficient has mean {A:.4g}; give a coefficient with a positive mean.")
-    if C < 0 or (C == 0 and c_varies > 0):
-        raise InputError(f"The reaction has mean {C:.4g}; give a reaction with a positive mean, or zero.")
+        raise InputError(f"the coefficient has mean {A:.4g}; give a coefficient with a positive mean.")
+    if C < 0 or (C == 0 and c_variation > 0):
+        raise InputError(f"the reaction has mean {C:.4g}; give a reaction with a positive mean, or zero.")
     if C == 0 and abs(f.mean) > MEAN_TOL * float(f.magnitudes.sum()):
         raise InputError(
-            f"The source has mean {f.mean:.4g}, but without reaction it must be zero; subtract it, or add a reaction."
+            f"the source has mean {f.mean:.4g}, but without reaction it must be zero; subtract it, or add a reaction."
         )
     s, m = _largest_multipliers(f, A, C)
     x, y = _transformed(f, mean, C)
-    matrix = (a_varies / A, s * c_varies, s * a_varies, m * c_varies)
+    matrix = (a_variation / A, s * c_variation, s * a_variation, m * c_variation)
     gradient, value = _solve_norm_system(matrix, x, y)
     entries = [e for row in coefficient for e in row] if isinstance(coefficient, Sequence) else [coefficient]
     given = [g for g in (*entries, source, reaction) if isinstance(g, BarronFunction)]
     exact = all(g.kind == "bound" and math.inf not in g.band for g in given)
-    return SolutionNorms(value, gradient, a_varies / A, "bound" if exact else "estimate")
+    return SolutionNorms(value, gradient, a_variation / A, "bound" if exact else "estimate")
 
 
 def _as_setting(function: BarronFunction | float, source: Series, name: str) -> Series | float:
@@ -148,7 +148,7 @@ def _as_setting(function: BarronFunction | float, source: Series, name: str) -> 
     if fits:
         return series
     raise InputError(
-        f"The {name} and the source belong to different boundary conditions; give Fourier series of the same "
+        f"the {name} and the source belong to different boundary conditions; give Fourier series of the same "
         f"periods, or a cosine series for the {name} and a sine or cosine series of the same lengths for the source."
     )
 
@@ -157,24 +157,24 @@ def _split(function: Series | float) -> tuple[float, float]:
     """Return the mean, and the sum of the magnitudes of all other waves."""
     if isinstance(function, float):
         return function, 0.0
-    varies = function.magnitudes[(function.modes != 0).any(-1)]
-    return function.mean, float(varies.sum())
+    others = function.magnitudes[(function.modes != 0).any(-1)]
+    return function.mean, float(others.sum())
 
 
 def _largest_multipliers(f: Series, A: float, C: float) -> tuple[float, float]:
     """Bound |w| M and M over the frequencies of u; |w| M is largest at A |w|^2 = C."""
     low = f.lowest_frequency
     top = max(low, math.sqrt(C / A))
-    always_moving = C == 0 or (isinstance(f, ProductSeries) and f.symmetry == "sine")
-    return top / (A * top**2 + C), 1 / (A * low**2 + C if always_moving else C)
+    has_no_constant = C == 0 or (isinstance(f, ProductSeries) and f.symmetry == "sine")
+    return top / (A * top**2 + C), 1 / (A * low**2 + C if has_no_constant else C)
 
 
 def _matrix(coefficient: Coefficient, f: Series) -> tuple[Tensor, float]:
     """Return the mean of a coefficient as matrix (d, d), and the sum of the spectral norms of its other waves."""
     dim = f.modes.shape[1]
     if not isinstance(coefficient, Sequence):
-        mean, varies = _split(_as_setting(coefficient, f, "coefficient"))
-        return mean * torch.eye(dim, dtype=torch.float64), varies
+        mean, variation = _split(_as_setting(coefficient, f, "coefficient"))
+        return mean * torch.eye(dim, dtype=torch.float64), variation
     zero = torch.zeros((dim, dim), dtype=torch.complex128)
     waves = {(0,) * dim: zero.clone()}
     for i, row in enumerate(checked_rows(coefficient, dim)):
@@ -182,7 +182,7 @@ def _matrix(coefficient: Coefficient, f: Series) -> tuple[Tensor, float]:
             series = _as_setting(entry, f, f"coefficient of row {i} and column {j}")
             if i != j and isinstance(f, ProductSeries) and (not isinstance(series, float) or series != 0):
                 raise InputError(
-                    f"With sine or cosine series the matrix must be diagonal, but entry ({i}, {j}) is not zero; use "
+                    f"with sine or cosine series the matrix must be diagonal, but entry ({i}, {j}) is not zero; use "
                     "Fourier series."
                 )
             for mode, value in _terms(series, dim):
@@ -192,6 +192,7 @@ def _matrix(coefficient: Coefficient, f: Series) -> tuple[Tensor, float]:
 
 
 def _terms(function: Series | float, dim: int) -> list[tuple[tuple[int, ...], Tensor]]:
+    """Return pairs of modes and coefficients; a number is the coefficient of mode zero."""
     if isinstance(function, float):
         return [((0,) * dim, torch.tensor(function, dtype=torch.float64))]
     return [(tuple(mode), value) for mode, value in zip(function.modes.tolist(), function.coefficients)]
@@ -201,8 +202,8 @@ def _transformed(f: Series, mean: Tensor, C: float) -> tuple[float, float]:
     """Return sum |w| M |F| and sum M |F|; without reaction, the mean of f is zero and omitted."""
     w, magnitudes = f.frequencies, f.magnitudes
     if C == 0:
-        moving = (w != 0).any(-1)
-        w, magnitudes = w[moving], magnitudes[moving]
+        nonzero = (w != 0).any(-1)
+        w, magnitudes = w[nonzero], magnitudes[nonzero]
     weighted = magnitudes / (((w @ mean) * w).sum(-1) + C)
     return float(w.square().sum(-1).sqrt() @ weighted), float(weighted.sum())
 
@@ -213,12 +214,12 @@ def _solve_norm_system(matrix: tuple[float, float, float, float], x: float, y: f
     determinant = (1 - xx) * (1 - yy) - xy * yx
     if xx >= 1:
         raise InputError(
-            f"The coefficient varies by {xx:.4g} of its mean (the sum of the magnitudes of its waves), but a bound "
+            f"the coefficient varies by {xx:.4g} of its mean (the sum of the magnitudes of its waves), but a bound "
             f"exists only below 1; give a coefficient that varies less."
         )
     if determinant <= 0:
         raise InputError(
-            "Coefficient and reaction together vary too much for a bound (the fixed-point map does not contract); "
+            "coefficient and reaction together vary too much for a bound (the fixed-point map does not contract); "
             "give functions that vary less."
         )
     return ((1 - yy) * x + xy * y) / determinant, (yx * x + (1 - xx) * y) / determinant

@@ -84,11 +84,11 @@ class Waves:
         w, signs = self.frequencies[terms], self.coefficients[terms].sign()
         if self.symmetry is None:
             return DrawnWaves(w, self.phases[terms], signs, terms)
-        turns = 1.0 - 2.0 * torch.randint(0, 2, w.shape, generator=generator)
-        w = w * turns
+        flips = 1.0 - 2.0 * torch.randint(0, 2, w.shape, generator=generator)
+        w = w * flips
         phases = w @ self.centre
         if self.symmetry == "sine":
-            signs, phases = signs * turns.prod(-1), phases - math.pi / 2 * w.shape[1]
+            signs, phases = signs * flips.prod(-1), phases - math.pi / 2 * w.shape[1]
         return DrawnWaves(w, phases, signs, terms)
 
 
@@ -102,9 +102,9 @@ def waves_of(function: Any) -> Waves:
     """
     series = series_of(function)
     if isinstance(series, ProductSeries):
-        moving = (series.modes != 0).any(-1)
-        w, c = series.frequencies[moving], series.coefficients[moving]
-        mean = float(series.coefficients[~moving].sum())
+        nonzero = (series.modes != 0).any(-1)
+        w, c = series.frequencies[nonzero], series.coefficients[nonzero]
+        mean = float(series.coefficients[~nonzero].sum())
         return Waves(w, c, torch.zeros_like(c), series.symmetry, mean, series.lengths)
     w, phases, c = series.cosines()
     centre = torch.tensor(series.periods, dtype=torch.float64) / 2
