@@ -214,7 +214,7 @@ def _solve_norm_system(matrix: tuple[float, float, float, float], x: float, y: f
     determinant = (1 - xx) * (1 - yy) - xy * yx
     if xx >= 1:
         raise InputError(
-            f"the coefficient varies by {xx:.4g} of its mean (the sum of the magnitudes of its waves), but a bound "
+            f"the coefficient varies by {xx:.4g} of its mean (the sum of the magnitudes of its terms), but a bound "
             f"exists only below 1; give a coefficient that varies less."
         )
     if determinant <= 0:
