@@ -6,18 +6,20 @@ import pytest
 import torch
 
 import sciml_bounds as sb
+from sciml_bounds.barron import Box
 from sciml_bounds.barron._barron_network import BarronNetwork
 from sciml_bounds.network_solvers._dictionaries import Ridges, half_circle, random_directions
 from sciml_bounds.network_solvers._energy_projection import Projection
 from sciml_bounds.network_solvers._quadrature import gauss
 from sciml_bounds.network_solvers._trial_space import EnergySpace, feature_jets, jet_of
+from sciml_bounds.variational import QuadraticEnergy, VariationalProblem
 
 
 @pytest.fixture
 def space():
-    problem = sb.variational.VariationalProblem(
-        sb.barron.Box([1.0, 2.0]),
-        sb.variational.QuadraticEnergy(lambda x: 1 + x[..., 0], lambda x: 2 - x[..., 1] / 2),
+    problem = VariationalProblem(
+        Box([1.0, 2.0]),
+        QuadraticEnergy(lambda x: 1 + x[..., 0], lambda x: 2 - x[..., 1] / 2),
         lambda x: x.prod(-1).sin(),
         boundary=sb.Neumann(0.0),
     )
@@ -61,7 +63,7 @@ def test_what_is_not_new_is_left_out(space):
 @pytest.mark.parametrize("dim", [1, 2, 5])
 def test_the_best_ridge_against_all_sums(power, dim):
     generator = torch.Generator().manual_seed(10 * dim + power)
-    box = sb.barron.Box([1.0, 2.0, 0.5, 1.0, 1.0][:dim], [-0.5, 1.0, 0.0, 2.0, 0.0][:dim])
+    box = Box([1.0, 2.0, 0.5, 1.0, 1.0][:dim], [-0.5, 1.0, 0.0, 2.0, 0.0][:dim])
     points = box.points(torch.rand((200, dim), generator=generator, dtype=torch.float64))
     A, B = (torch.randn(200, *shape, generator=generator, dtype=torch.float64) for shape in ((), (dim,)))
     directions = torch.ones(1, 1).double() if dim == 1 else random_directions(9, dim, generator)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from refusals import refused
+from refusals import refusals
 
-import sciml_bounds as sb
+from sciml_bounds.network_solvers import optimal_sample
 from sciml_bounds.network_solvers._optimal_sampling import orthonormal
 
 #: Gauss-Legendre points: with them the measure of the pool integrates products of the polynomials exactly.
@@ -25,7 +25,7 @@ def ratios(m, n, values, method, draws):
     best = values - V @ (V.T @ (W * values))
     found = []
     for seed in range(draws):
-        sample = sb.network_solvers.optimal_sample(V, n, weights=W, method=method, seed=seed)
+        sample = optimal_sample(V, n, weights=W, method=method, seed=seed)
         i, root = sample.indices.numpy(), np.sqrt(sample.weights.numpy())
         c = np.linalg.lstsq(root[:, None] * V[i], root * values[i], rcond=None)[0]
         found.append(float(W @ (values - V @ c) ** 2) / float(W @ best**2))
@@ -49,7 +49,7 @@ def test_sums_are_unbiased(method, count):
     V = torch.from_numpy(legendre(4))
     total = torch.zeros(4, 4, dtype=torch.float64)
     for seed in range(400):
-        sample = sb.network_solvers.optimal_sample(V, count, weights=W, method=method, seed=seed)
+        sample = optimal_sample(V, count, weights=W, method=method, seed=seed)
         rows = V[sample.indices]
         gram = rows.T @ (sample.weights[:, None] * rows)
         assert float(torch.linalg.matrix_norm(gram - torch.eye(4), 2)) == pytest.approx(sample.stability, abs=1e-9)
@@ -60,10 +60,10 @@ def test_sums_are_unbiased(method, count):
 def test_the_measure_of_a_pool_is_one_by_default():
     """Sums are means over the pool: as with equal weights of sum 1, and not those of the points."""
     V = legendre(3)[::40]
-    mine, given = (sb.network_solvers.optimal_sample(V, 6, weights=w) for w in (None, np.full(len(V), 1 / len(V))))
+    mine, given = (optimal_sample(V, 6, weights=w) for w in (None, np.full(len(V), 1 / len(V))))
     assert mine.indices.tolist() == given.indices.tolist()
     np.testing.assert_allclose(mine.weights, given.weights)
-    one = sb.network_solvers.optimal_sample(np.ones((10, 1)), 5)  # K = 1, so that all weights are 1 / 5
+    one = optimal_sample(np.ones((10, 1)), 5)  # K = 1, so that all weights are 1 / 5
     np.testing.assert_allclose(one.weights, 1 / 5)
 
 
@@ -75,14 +75,14 @@ def test_a_process_has_the_density_of_squared_determinants():
     draws = 1500
     seen = dict.fromkeys(pairs, 0)
     for seed in range(draws):
-        seen[tuple(sorted(sb.network_solvers.optimal_sample(basis, 2, seed=seed).indices.tolist()))] += 1
+        seen[tuple(sorted(optimal_sample(basis, 2, seed=seed).indices.tolist()))] += 1
     for pair, p in pairs.items():
         assert abs(seen[pair] / draws - p) < 4 * (p * (1 - p) / draws) ** 0.5  # four standard deviations
 
 
 def test_dependent_features_span_less():
     V = legendre(5)
-    sample = sb.network_solvers.optimal_sample(np.concatenate([V, V @ np.ones((5, 3))], 1), 10, weights=W)
+    sample = optimal_sample(np.concatenate([V, V @ np.ones((5, 3))], 1), 10, weights=W)
     assert sample.rank == 5
     density = (legendre(5) ** 2).sum(1)[sample.indices] / 5
     np.testing.assert_allclose(sample.weights, 1 / (10 * density), rtol=1e-10)
@@ -90,17 +90,11 @@ def test_dependent_features_span_less():
     assert "determinantal" in repr(sample)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"features": X}, "features shape (400,)"),
-        ({"features": legendre(3) * np.nan}, "features"),
-        ({"count": 4}, "5 dimensions"),
-        ({"weights": -W}, "weights 400 positive numbers"),
-        ({"method": "volume"}, "choices 'dpp' 'iid'"),
-        ({"features": legendre(3) * 0}, "zero points"),
-    ],
+test_bad_input = refusals(
+    ("features shape (400,)", lambda: optimal_sample(X, 10)),
+    ("features", lambda: optimal_sample(legendre(3) * np.nan, 10)),
+    ("5 dimensions", lambda: optimal_sample(legendre(5), 4)),
+    ("weights 400 positive numbers", lambda: optimal_sample(legendre(5), 10, weights=-W)),
+    ("choices 'dpp' 'iid'", lambda: optimal_sample(legendre(5), 10, method="volume")),
+    ("zero points", lambda: optimal_sample(legendre(3) * 0, 10)),
 )
-def test_bad_input(arguments, message):
-    given = {"features": legendre(5), "count": 10, "weights": W, **arguments}
-    refused(message, lambda: sb.network_solvers.optimal_sample(given.pop("features"), given.pop("count"), **given))

@@ -7,16 +7,27 @@ import scipy.optimize
 import torch
 
 import sciml_bounds as sb
+from sciml_bounds.barron import Box
 from sciml_bounds.barron._barron_network import BarronNetwork
+from sciml_bounds.network_solvers import random_feature_network
 from sciml_bounds.network_solvers._constrained_fit import fit_with_constraints, side_points
 from sciml_bounds.network_solvers._outer_fit import OuterEnergy, fit_outer, independent_functions
 from sciml_bounds.network_solvers._quadrature import gauss
 from sciml_bounds.network_solvers._trial_space import affine_jets, energy_of, feature_jets, jet_of
+from sciml_bounds.variational import (
+    EnergyDensity,
+    MinimalSurface,
+    PLaplacian,
+    QuadraticEnergy,
+    ShearThinning,
+    VariationalProblem,
+    minimize_energy,
+)
 
 DENSITIES = {
-    "thinning": sb.variational.ShearThinning(3.0, reaction=0.5, power=4),
-    "surface": sb.variational.MinimalSurface(),
-    "own": sb.variational.EnergyDensity(
+    "thinning": ShearThinning(3.0, reaction=0.5, power=4),
+    "surface": MinimalSurface(),
+    "own": EnergyDensity(
         lambda x, u, p: (
             (1 + p.square().sum(-1) + (u * p[..., 0]).square() / 50 + u.square()).sqrt() + p.square().sum(-1)
         ),
@@ -27,7 +38,7 @@ DENSITIES = {
 
 @pytest.mark.parametrize("name", DENSITIES)
 def test_derivatives_against_differences(name):
-    problem = sb.variational.VariationalProblem(sb.barron.Box([1.0, 1.5]), DENSITIES[name], lambda x: x.sum(-1))
+    problem = VariationalProblem(Box([1.0, 1.5]), DENSITIES[name], lambda x: x.sum(-1))
     network = BarronNetwork(2, 6, "tanh", lengths=(1.0, 1.5), dirichlet_sides="all", seed=2)
     rule = gauss(problem.box, (4, 4))
     energy = OuterEnergy(problem, rule, 0 * jet_of(network, rule.points), feature_jets(network, rule.points))
@@ -40,11 +51,9 @@ def test_derivatives_against_differences(name):
         torch.testing.assert_close(H[i], slope, rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize(
-    "density", [sb.variational.QuadraticEnergy(2.0), sb.variational.ShearThinning(5.0), sb.variational.PLaplacian(4)]
-)
+@pytest.mark.parametrize("density", [QuadraticEnergy(2.0), ShearThinning(5.0), PLaplacian(4)])
 def test_the_minimum_is_stationary(density):
-    problem = sb.variational.VariationalProblem(sb.barron.Box([1.0, 1.0]), density, 3.0)
+    problem = VariationalProblem(Box([1.0, 1.0]), density, 3.0)
     network = BarronNetwork(2, 12, "tanh", dirichlet_sides="all", seed=1)
     rule = gauss(problem.box, (8, 8))
     assert fit_outer(network, problem, rule).dimensions == 15
@@ -61,17 +70,17 @@ def test_the_minimum_is_stationary(density):
 @pytest.mark.parametrize(
     ("density", "source", "cells", "width", "low", "high"),
     [
-        pytest.param(sb.variational.ShearThinning(3.0), 20.0, 64, 60, -2e-3, 0.0, marks=pytest.mark.slow),
-        *[(sb.variational.PLaplacian(q), 1.0, 32, 40, -0.01, 0.01) for q in (1.5, 3, 4)],
+        pytest.param(ShearThinning(3.0), 20.0, 64, 60, -2e-3, 0.0, marks=pytest.mark.slow),
+        *[(PLaplacian(q), 1.0, 32, 40, -0.01, 0.01) for q in (1.5, 3, 4)],
     ],
     ids=["shear thinning", "p = 1.5", "p = 3", "p = 4"],
 )
 def test_energies_come_close_to_the_classical_minimum(density, source, cells, width, low, high):
     """On a fine grid, whose multilinear functions have more energy than u, by O(h^2)."""
     grid = sb.Grid((cells, cells))
-    classical = sb.variational.minimize_energy(sb.variational.VariationalProblem(grid, density, source))
-    problem = sb.variational.VariationalProblem(sb.barron.Box([1.0, 1.0]), density, source)
-    solution = sb.network_solvers.random_feature_network(problem, width)
+    classical = minimize_energy(VariationalProblem(grid, density, source))
+    problem = VariationalProblem(Box([1.0, 1.0]), density, source)
+    solution = random_feature_network(problem, width)
     assert low < (solution.energy - classical.energy) / abs(classical.energy) < high
 
 
@@ -82,21 +91,18 @@ def spots(x):
 
 
 HARD = [
-    *((sb.variational.PLaplacian(q), 1.0) for q in (1.2, 1.5, 2.5, 4, 10)),
-    *((sb.variational.QuadraticEnergy(reaction=10.0, power=m), 1.0) for m in (1.1, 1.5, 4)),
-    *((sb.variational.ShearThinning(0.0, reaction=5.0, power=m), spots) for m in (1.1, 1.5)),
-    (sb.variational.PLaplacian(4, reaction=2.0, power=1.2), spots),
-    (
-        sb.variational.EnergyDensity(lambda x, u, p: p.square().sum(-1).square() + u.square().square(), convex=True),
-        spots,
-    ),
+    *((PLaplacian(q), 1.0) for q in (1.2, 1.5, 2.5, 4, 10)),
+    *((QuadraticEnergy(reaction=10.0, power=m), 1.0) for m in (1.1, 1.5, 4)),
+    *((ShearThinning(0.0, reaction=5.0, power=m), spots) for m in (1.1, 1.5)),
+    (PLaplacian(4, reaction=2.0, power=1.2), spots),
+    (EnergyDensity(lambda x, u, p: p.square().sum(-1).square() + u.square().square(), convex=True), spots),
 ]
 
 
 @pytest.mark.parametrize("width", [10, 20])
 @pytest.mark.parametrize(("density", "source"), HARD, ids=range(len(HARD)))
 def test_no_quasi_newton_method_goes_lower(density, source, width):
-    problem = sb.variational.VariationalProblem(sb.barron.Box([1.0, 1.0]), density, source)
+    problem = VariationalProblem(Box([1.0, 1.0]), density, source)
     network = BarronNetwork(2, width, "tanh", dirichlet_sides="all", seed=3)
     with torch.no_grad():
         network.outer.zero_()
@@ -117,7 +123,7 @@ def test_no_quasi_newton_method_goes_lower(density, source, width):
 
 def test_loads_that_no_network_carries_leave_a_gradient():
     """The area of a graph grows like the slope: beyond Cheeger's constant 3.77 loads pull it down without end."""
-    problem = sb.variational.VariationalProblem(sb.barron.Box([1.0, 1.0]), sb.variational.MinimalSurface(), 50.0)
+    problem = VariationalProblem(Box([1.0, 1.0]), MinimalSurface(), 50.0)
     network = BarronNetwork(2, 10, "tanh", dirichlet_sides="all", seed=3)
     energy, _, start = independent_functions(network, problem, gauss(problem.box, (16, 16)))
     assert energy.residual(energy.minimise(start)) > 0.1
@@ -138,9 +144,7 @@ def test_points_lie_on_their_sides(dim):
 
 def test_the_minimum_with_constraints():
     """No network with the same neurons and the same values at the points has less energy."""
-    problem = sb.variational.VariationalProblem(
-        sb.barron.Box([1.0, 1.0]), sb.variational.ShearThinning(2.0, reaction=1.0), 5.0
-    )
+    problem = VariationalProblem(Box([1.0, 1.0]), ShearThinning(2.0, reaction=1.0), 5.0)
     network = BarronNetwork(2, 24, "tanh", seed=3)
     places = side_points(network, ((0, 0), (0, 1)))
     rule = gauss(problem.box, (10, 10))

@@ -6,13 +6,15 @@ import pytest
 import torch
 
 import sciml_bounds as sb
+from sciml_bounds.barron import BarronFunction, Box
 from sciml_bounds.network_solvers._cosine_integrals import cosine_products, cosine_squares, frequencies, series_load
 from sciml_bounds.network_solvers._quadrature import gauss, points_for, quadrature_of, sobol
+from sciml_bounds.variational import QuadraticEnergy, VariationalProblem
 
 
 @pytest.mark.parametrize(("dim", "degree"), [(1, 7), (2, 5), (3, 3)])
 def test_gauss_points_integrate_polynomials_exactly(dim, degree):
-    box = sb.barron.Box([1.5, 2.0, 0.5][:dim], [-1.0, 0.5, 2.0][:dim])
+    box = Box([1.5, 2.0, 0.5][:dim], [-1.0, 0.5, 2.0][:dim])
     rule = gauss(box, (2, 3, 1)[:dim])
     exact = 1.0
     for a, length in zip(box.origin, box.lengths):
@@ -24,7 +26,7 @@ def test_cells_divide_those_of_the_grid():
     """So that a coefficient that jumps between cells is integrated exactly."""
     grid = sb.Grid((5, 7), lengths=(1.0, 2.0))
     a = torch.rand(5, 7, dtype=torch.float64) + 1
-    problem = sb.variational.VariationalProblem(grid, sb.variational.QuadraticEnergy(a), 1.0)
+    problem = VariationalProblem(grid, QuadraticEnergy(a), 1.0)
     rule = quadrature_of(problem)
     assert rule.cells[0] % 5 == 0
     assert rule.cells[1] % 7 == 0
@@ -38,7 +40,7 @@ def test_cells_divide_those_of_the_grid():
 @pytest.mark.parametrize("dim", [1, 2, 3, 5])
 @pytest.mark.parametrize("kinked", [False, True])
 def test_there_are_at_least_so_many_points(dim, kinked):
-    problem = sb.variational.VariationalProblem(sb.barron.Box([1.0] * dim), sb.variational.QuadraticEnergy(), 1.0)
+    problem = VariationalProblem(Box([1.0] * dim), QuadraticEnergy(), 1.0)
     least = 20000 if dim > 1 else 3000
     rule = quadrature_of(problem, least=least, kinked=kinked)
     assert least <= len(rule.points) < 2 * least
@@ -47,7 +49,7 @@ def test_there_are_at_least_so_many_points(dim, kinked):
 
 
 def test_kinks_lie_between_more_cells():
-    problem = sb.variational.VariationalProblem(sb.barron.Box([1.0, 1.0]), sb.variational.QuadraticEnergy(), 1.0)
+    problem = VariationalProblem(Box([1.0, 1.0]), QuadraticEnergy(), 1.0)
     smooth, kinked = (quadrature_of(problem, kinked=choice) for choice in (False, True))
     assert smooth.cells == (8, 8)
     assert kinked.cells == (32, 32)
@@ -56,13 +58,13 @@ def test_kinks_lie_between_more_cells():
 
 @pytest.mark.parametrize("dim", [2, 3])
 def test_fits_have_more_points_than_unknowns(dim):
-    problem = sb.variational.VariationalProblem(sb.barron.Box([1.0] * dim), sb.variational.QuadraticEnergy(), 1.0)
+    problem = VariationalProblem(Box([1.0] * dim), QuadraticEnergy(), 1.0)
     for width in (100, 2000):
         assert len(points_for(problem, sb.BarronNetwork(dim, width)).points) >= 8 * width
 
 
 def test_samples_above_three_dimensions():
-    problem = sb.variational.VariationalProblem(sb.barron.Box([2.0] * 5), sb.variational.QuadraticEnergy(), 1.0)
+    problem = VariationalProblem(Box([2.0] * 5), QuadraticEnergy(), 1.0)
     rule = quadrature_of(problem, seed=3)
     assert rule.points.shape == (2**13, 5)
     assert rule.cells == ()
@@ -74,11 +76,11 @@ def test_samples_above_three_dimensions():
 
 def test_after_the_largest_seed_comes_the_first():
     """Solvers measure energies by the points of the next seed."""
-    box = sb.barron.Box([1.0] * 4)
+    box = Box([1.0] * 4)
     assert torch.equal(sobol(box, 8, 2**64).points, sobol(box, 8, 0).points)
 
 
-BOX = sb.barron.Box([1.5, 0.5], [-0.3, 2.0])
+BOX = Box([1.5, 0.5], [-0.3, 2.0])
 MODES = torch.tensor([[0, 0], [1, 0], [1, -2], [3, 1], [0, 2], [2, 2]])
 
 
@@ -107,9 +109,9 @@ def test_products(points):
 @pytest.mark.parametrize(
     "series",
     [
-        sb.barron.BarronFunction.cosine([[0, 0], [1, 2], [2, 0]], [0.5, 1.0, -2.0], lengths=(1.5, 0.7)),
-        sb.barron.BarronFunction.sine([[1, 2], [2, 1]], [1.0, -2.0], lengths=(1.5, 0.7)),
-        sb.barron.BarronFunction.fourier([[0, 0], [1, -2], [2, 0]], [0.5, 1.0 + 2j, -2.0], periods=(1.1, 2.0)),
+        BarronFunction.cosine([[0, 0], [1, 2], [2, 0]], [0.5, 1.0, -2.0], lengths=(1.5, 0.7)),
+        BarronFunction.sine([[1, 2], [2, 1]], [1.0, -2.0], lengths=(1.5, 0.7)),
+        BarronFunction.fourier([[0, 0], [1, -2], [2, 0]], [0.5, 1.0 + 2j, -2.0], periods=(1.1, 2.0)),
     ],
 )
 def test_loads_of_series(points, series):
@@ -121,7 +123,7 @@ def test_loads_of_series(points, series):
 
 def test_products_in_ten_dimensions():
     """A cosine of k and its mirror images make a product of cosines, whose integrals are products."""
-    box = sb.barron.Box([1.0] * 10)
+    box = Box([1.0] * 10)
     mirrored = torch.zeros(4, 10, dtype=torch.int64)
     mirrored[:, 0], mirrored[:, 4], mirrored[:, 7] = 1, torch.tensor([1, 1, -1, -1]), torch.tensor([2, -2, 2, -2])
     mass, stiffness = cosine_products(mirrored, mirrored, box)
