@@ -36,6 +36,7 @@ from .data import save_model as save_model
 from .errors import ConvergenceError as ConvergenceError
 from .errors import ConvergenceWarning as ConvergenceWarning
 from .errors import InputError as InputError
+from .errors import InputWarning as InputWarning
 from .errors import MissingExtraError as MissingExtraError
 from .grid import Dirichlet as Dirichlet
 from .grid import Grid as Grid

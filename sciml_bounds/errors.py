@@ -6,7 +6,7 @@ that catches the built-in classes also catches these exceptions.
 
 from __future__ import annotations
 
-__all__ = ["ConvergenceError", "ConvergenceWarning", "InputError", "MissingExtraError", "TrainingError"]
+__all__ = ["ConvergenceError", "ConvergenceWarning", "InputError", "InputWarning", "MissingExtraError", "TrainingError"]
 
 
 class InputError(ValueError):
@@ -27,3 +27,7 @@ class MissingExtraError(RuntimeError):
 
 class ConvergenceWarning(UserWarning):
     """An iteration ended without reaching its tolerance; the result contains the last residual."""
+
+
+class InputWarning(UserWarning):
+    """Input that could have two meanings; the message gives the assumed one and how to express the other."""

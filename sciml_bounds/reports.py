@@ -176,7 +176,7 @@ def report_failure(
     warn(message)
 
 
-def warn(message: str) -> None:
-    """Issue a `ConvergenceWarning` that points to the user's line that called the package."""
+def warn(message: str, category: type[Warning] = ConvergenceWarning) -> None:
+    """Issue a warning that points to the user's line that called the package."""
     package = os.path.join(os.path.dirname(__file__), "")
-    warnings.warn(message, ConvergenceWarning, skip_file_prefixes=(package,))
+    warnings.warn(message, category, skip_file_prefixes=(package,))

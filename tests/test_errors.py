@@ -21,11 +21,12 @@ PACKAGE = Path(sb.__file__).parent
 
 
 def test_every_exception_is_public_and_one_of_two_built_in_kinds():
-    assert set(errors.__all__) == {*ERRORS, "ConvergenceWarning"} <= {*sb.__all__, *sb.training.__all__}
+    assert set(errors.__all__) == {*ERRORS, "ConvergenceWarning", "InputWarning"} <= {*sb.__all__, *sb.training.__all__}
     for name, kind in ERRORS.items():
         assert getattr(errors, name).__mro__[1] is kind
-    assert issubclass(sb.ConvergenceWarning, UserWarning)  # shown by default, unlike a DeprecationWarning
-    assert not issubclass(sb.ConvergenceWarning, ValueError | RuntimeError)
+    for warning in (sb.ConvergenceWarning, sb.InputWarning):
+        assert issubclass(warning, UserWarning)  # shown by default, unlike a DeprecationWarning
+        assert not issubclass(warning, ValueError | RuntimeError)
 
 
 def test_no_other_exception_is_defined_in_the_package():

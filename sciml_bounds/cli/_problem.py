@@ -99,8 +99,11 @@ class ProblemOptions:
     sample: int | None
 
 
-def build_problem(options: ProblemOptions, *, certified: bool) -> sb.Diffusion:
+def build_problem(options: ProblemOptions, *, certified: bool, any_axes: bool = False) -> sb.Diffusion:
     """Read the files and build the problem, after checking that the memory suffices to solve (and certify) it.
+
+    An array with three axes may be a batch; unless the caller checks the number of axes (`any_axes`), an option must
+    tell.
 
     Raises
     ------
@@ -109,6 +112,7 @@ def build_problem(options: ProblemOptions, *, certified: bool) -> sb.Diffusion:
     """
     import sciml_bounds as sb
     from sciml_bounds.memory import require_memory
+    from sciml_bounds.problems.batch_axes import known_batch
     from sciml_bounds.store.reading.readers import find_field, find_mask
 
     named = {"coefficient": options.coefficient, "source": options.source, "reaction": options.reaction}
@@ -121,13 +125,19 @@ def build_problem(options: ProblemOptions, *, certified: bool) -> sb.Diffusion:
             parse_numbers(options.lengths, float, "--lengths"),
             parse_numbers(options.origin, float, "--origin"),
         )
-        grid = sb.Grid(parse_numbers(options.shape, int, "--shape") or _first_shape(options, arrays), lengths, origin)
+        shape = parse_numbers(options.shape, int, "--shape")
+        if shape is None:
+            shape = _first_shape(options, arrays)
+            if not any_axes and lengths is None and origin is None:
+                _require_known_axes(options, arrays, shape)
+        grid = sb.Grid(shape, lengths, origin)
         taken = {name: read_sample(found, grid.dim, options.sample, name) for name, found in arrays.items()}
     numbers = {name: field for name, field in fields.items() if isinstance(field, float)}
     batch = max((array.size for array in taken.values()), default=1) / math.prod(grid.shape)
     peak_fields = PEAK_FIELDS * (2**grid.dim if certified else 1)
     require_memory(int(8 * peak_fields * max(batch, 1) * math.prod(n + 1 for n in grid.shape)), "this problem")
-    problem = sb.Diffusion(grid, **numbers, **taken, boundary=parse_boundary(options.boundary, grid))
+    with known_batch():  # the options tell the number of axes
+        problem = sb.Diffusion(grid, **numbers, **taken, boundary=parse_boundary(options.boundary, grid))
     if options.source is None and not options.boundary:
         raise InputError(
             "the problem has no source and zero boundary values, so its solution is zero; give --source or --boundary."
@@ -193,6 +203,21 @@ def _first_shape(options: ProblemOptions, arrays: dict[str, FoundArray]) -> tupl
             "sample of a batch."
         )
     return shape
+
+
+def _require_known_axes(options: ProblemOptions, arrays: dict[str, FoundArray], shape: tuple[int, ...]) -> None:
+    """Raise if a grid with three axes may as well be a batch of grids with two."""
+    sides = [text[:1] for text in options.boundary or ()]
+    if len(shape) != 3 or "z" in sides or any(array.batch_axes is not None for array in arrays.values()):
+        return
+    name, array = next((name, array) for name, array in arrays.items() if array.shape[-3:] == shape)
+    cells, plane = (",".join(map(str, part)) for part in (shape, shape[1:]))
+    if len(array.shape) == 3:
+        raise InputError(
+            f"the {name} of shape {array.shape} may be one field on {shape[0]} x {shape[1]} x {shape[2]} cells or a "
+            f"batch of {shape[0]} fields on {shape[1]} x {shape[2]} cells; give the number of cells along each axis: "
+            f"--shape {cells} or --shape {plane}."
+        )
 
 
 def parse_numbers[Number: (int, float)](text: str | None, kind: type[Number], option: str) -> tuple[Number, ...] | None:

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import typer
 
 from sciml_bounds.cli._words import in_shell_words
-from sciml_bounds.errors import ConvergenceWarning, InputError, MissingExtraError
+from sciml_bounds.errors import ConvergenceWarning, InputError, InputWarning, MissingExtraError
 
 __all__ = ["interrupt", "run_program"]
 
@@ -94,7 +94,7 @@ def _printed_messages(name: str) -> Iterator[None]:
     logger.setLevel(logging.INFO)
 
     def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
-        if issubclass(category, ConvergenceWarning):
+        if issubclass(category, ConvergenceWarning | InputWarning):
             print(f"{name}: {message}", file=sys.stderr)  # without the source line
         else:
             shown(message, category, *where)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 import sciml_bounds as sb
 from sciml_bounds.bounds._energy import EnergyForm
+from sciml_bounds.problems.batch_axes import known_batch
 from sciml_bounds.problems.transfers import interpolate_nodes, repeat_cells
 from sciml_bounds.results import Interval
 
@@ -92,7 +93,8 @@ def run_study(phases: Tensor, stored: Tensor, split: int, refinement: int = REFI
 def darcy_problem(phases: Tensor, split: int) -> sb.Diffusion:
     """Return the problem -div(a grad u) = 1 on the unit square, u = 0 on its boundary, with a = 12 and 3."""
     coefficient = repeat_cells(torch.where(phases, HIGH, LOW).double(), split, 2)
-    return sb.Diffusion(sb.Grid(tuple(coefficient.shape[-2:])), coefficient, source=1.0)
+    with known_batch():
+        return sb.Diffusion(sb.Grid(tuple(coefficient.shape[-2:])), coefficient, source=1.0)
 
 
 def _spoil(grid: sb.Grid, values: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ def predict(
     options = problem_options.ProblemOptions(
         coefficient, source, reaction, solid, shape, lengths, origin, boundary, sample
     )
-    problem = problem_options.build_problem(options, certified=certify)
+    problem = problem_options.build_problem(options, certified=certify, any_axes=_axes(network) is not None)
     if shape is None:
         _check_axes(network, problem)
     card = read_weights(find_weights(model))[1]
@@ -124,11 +124,17 @@ def _predicted(network: Any, problem: sb.Diffusion, card: Mapping[str, Any], *, 
     return sb.training.predict(network, problem, fields=inputs), None
 
 
-def _check_axes(network: Any, problem: sb.Diffusion) -> None:
-    """Raise if the grid has one axis more than the network, which suggests that the first axis is a batch."""
+def _axes(network: Any) -> int | None:
+    """Return the number of axes of the grids of a network, if it is known."""
     from sciml_bounds.multigrid._flux_head import CertifiedNetwork
 
-    wanted = 2 if isinstance(network, CertifiedNetwork) else getattr(network, "dim", None)
+    axes: int | None = 2 if isinstance(network, CertifiedNetwork) else getattr(network, "dim", None)
+    return axes
+
+
+def _check_axes(network: Any, problem: sb.Diffusion) -> None:
+    """Raise if the grid has one axis more than the network, which suggests that the first axis is a batch."""
+    wanted = _axes(network)
     if wanted is not None and problem.grid.dim == wanted + 1:
         raise InputError(
             f"the problem has {problem.grid.dim} axes, but the network is for {wanted}; if the first axis is a batch, "

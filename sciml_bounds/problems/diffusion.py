@@ -17,6 +17,7 @@ from sciml_bounds.arrays import Field, check_device, common_dtype_and_device, co
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES, Boundary, Dirichlet, Grid, Neumann, Robin, side_axis
 from sciml_bounds.memory import require_memory
+from sciml_bounds.problems.batch_axes import known_batch, warn_about_components
 from sciml_bounds.problems.components import Components, add_on_sides, check_balance, find_components, mean_excess
 from sciml_bounds.problems.fields import (
     cell_field,
@@ -36,6 +37,9 @@ __all__ = ["Diffusion"]
 
 _ZERO = Dirichlet(0.0)
 
+#: Names of the fields of a problem.
+_FIELDS = ("coefficient", "source", "boundary", "reaction", "solid")
+
 #: Size of a field in bytes above which the available memory is checked.
 MIN_CHECKED_BYTES = 1 << 20
 
@@ -51,7 +55,8 @@ class Diffusion:
     grid : Grid
         The box of cells.
     coefficient : float, array (batch..., nx, ny) or callable, or a tuple of these
-        Coefficient a > 0. A tuple has one field per axis (diagonal coefficient).
+        Coefficient a > 0. A tuple has one field per axis (diagonal coefficient). A leading axis of an array is a batch
+        axis, also if its length is the dimension; an `InputWarning` says so.
     source : float, array (batch..., nx, ny) or callable
         Source f.
     boundary : Boundary or mapping of str to Boundary
@@ -114,6 +119,7 @@ class Diffusion:
         self.boundary, self.periodic = convert_sides(boundary, grid, self.dtype, self.device)
         self.node_shape = node_shape(grid, self.periodic)
         self.batch_shape = self._broadcast_batches()
+        self._warn_about_components()
         if not _is_one_number(sides):
             self._check_corners()
         self._check_balance()
@@ -135,19 +141,25 @@ class Diffusion:
 
     def replace(self, **changes: Any) -> Diffusion:
         """Return the problem with some of its fields replaced (`coefficient=`, `source=`, `boundary=`, ...)."""
-        names = ("coefficient", "source", "boundary", "reaction", "solid")
-        unknown = changes.keys() - names
+        unknown = changes.keys() - set(_FIELDS)
         if unknown:
             raise InputError(
-                f"a diffusion problem has no field {sorted(unknown)[0]!r}; its fields are {', '.join(names)}."
+                f"a diffusion problem has no field {sorted(unknown)[0]!r}; its fields are {', '.join(_FIELDS)}."
             )
+        has_batch = self.has_scalar_coefficient and self.coefficient[0].ndim > self.grid.dim
+        if "coefficient" not in changes or has_batch:  # then the meaning of the first axis is known
+            with known_batch():
+                return self._replace(changes)
+        return self._replace(changes)
+
+    def _replace(self, changes: Mapping[str, Any]) -> Diffusion:
         if changes.keys() <= {"coefficient", "source", "reaction"}:
             parts = _coefficient_parts(changes["coefficient"], self.grid) if "coefficient" in changes else []
             named = [*parts, *((name, value) for name, value in changes.items() if name != "coefficient")]
             if common_dtype_and_device([("the problem", self.source), *named])[0] == self.dtype:
                 return self._with_cells(changes)
         coefficient = self.coefficient[0] if self.has_scalar_coefficient else self.coefficient
-        fields = {name: getattr(self, name) for name in names} | {"coefficient": coefficient}
+        fields = {name: getattr(self, name) for name in _FIELDS} | {"coefficient": coefficient}
         return Diffusion(self.grid, **{**fields, **changes})
 
     def _with_cells(self, changes: Mapping[str, Any]) -> Diffusion:
@@ -159,6 +171,7 @@ class Diffusion:
         stale = _BATCH_PROPERTIES if new_batch else _REACTION_PROPERTIES if "reaction" in changes else ()
         for name in stale:
             other.__dict__.pop(name, None)
+        other._warn_about_components()
         other._check_balance()
         return other
 
@@ -262,6 +275,12 @@ class Diffusion:
                 f"the batch axes of the fields do not broadcast ({listing}); give equal lengths or 1."
             ) from None
         return batch
+
+    def _warn_about_components(self) -> None:
+        """Warn if only the coefficient has a batch axis, and its length is the dimension."""
+        others = [field.ndim > self.grid.dim for field in (self.source, self.reaction, self.solid) if field is not None]
+        if self.has_scalar_coefficient and not any([*others, *self._side_batches.values()]):
+            warn_about_components(self.coefficient[0], self.grid.dim)
 
     @cached_property
     def _side_batches(self) -> dict[str, torch.Size]:

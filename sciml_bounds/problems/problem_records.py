@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import Boundary, Dirichlet, Grid, Neumann, Periodic, Robin
+from sciml_bounds.problems.batch_axes import known_batch
 from sciml_bounds.problems.diffusion import Diffusion
 
 __all__ = ["CELL_FIELDS", "problem_from_record", "problem_record"]
@@ -95,7 +96,8 @@ def problem_from_record(record: Mapping[str, Any], shape: Sequence[int], fields:
         raise InputError(f"the record of the problem is damaged ({error}); create the data set again.") from None
     if isinstance(coefficient, list):
         coefficient = tuple(coefficient)
-    return Diffusion(grid, coefficient, boundary=boundary, **_with_mask(numbers))
+    with known_batch():
+        return Diffusion(grid, coefficient, boundary=boundary, **_with_mask(numbers))
 
 
 def _with_mask(fields: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from sciml_bounds.arrays import require_instance
 from sciml_bounds.bounds._certify import certify as certify_values
 from sciml_bounds.errors import InputError
 from sciml_bounds.grid import AXES, Grid
+from sciml_bounds.problems.batch_axes import known_batch
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.problem_records import CELL_FIELDS, problem_record
 from sciml_bounds.recipes._array_sources import ArraySource, open_sources, walk_together
@@ -246,7 +247,8 @@ def _label_bound(
         if "solid" in fields:
             fields["solid"] = fields["solid"] > 0.5
         labels = torch.from_numpy(block[name])
-        sample = problem.detach().to(torch.float64).replace(**fields)
+        with known_batch():
+            sample = problem.detach().to(torch.float64).replace(**fields)
         return certify_values(sample, labels, lower=False, layout=layout).relative_upper.numpy()
 
     return bound

@@ -18,6 +18,7 @@ from sciml_bounds.bounds._energy import EnergyForm
 from sciml_bounds.errors import ConvergenceError
 from sciml_bounds.grid import Grid
 from sciml_bounds.memory import require_memory
+from sciml_bounds.problems.batch_axes import known_batch
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.problem_records import problem_record
 from sciml_bounds.problems.random_fields import cosine_field
@@ -115,7 +116,8 @@ class DiffusionRecipe(Recipe):
         grid, drawn = Grid(tuple(field.shape[-2:])), field.double()
         if self.inputs == ("source",):
             return Diffusion(grid, self.coefficient, drawn)
-        return Diffusion(grid, drawn, self.source)
+        with known_batch():
+            return Diffusion(grid, drawn, self.source)
 
     def generate(self, seed: int, first: int, count: int, resolution: int, device: torch.device) -> dict[str, Array]:
         self.check(resolution)

@@ -11,6 +11,7 @@ from torch import Tensor
 from sciml_bounds.bounds._certify import certify
 from sciml_bounds.bounds._network_predictions import nodal_prediction
 from sciml_bounds.errors import InputError
+from sciml_bounds.problems.batch_axes import known_batch
 from sciml_bounds.problems.diffusion import Diffusion
 from sciml_bounds.problems.problem_records import CELL_FIELDS, problem_from_record
 
@@ -56,7 +57,8 @@ class CertifiedBound:
             return problem_from_record(self.problem, tuple(inputs.shape[2:]), fields)
         if "solid" in fields:
             fields["solid"] = fields["solid"] > 0.5
-        return self.problem.detach().to(torch.float64).to(inputs.device).replace(**fields)
+        with known_batch():
+            return self.problem.detach().to(torch.float64).to(inputs.device).replace(**fields)
 
 
 def bound_metric(samples: Any, problem: Diffusion | None) -> CertifiedBound:

@@ -134,7 +134,12 @@ def test_a_batch_and_one_sample_of_it(tmp_path, capsys):
     a = np.random.default_rng(0).uniform(0.5, 2.0, (3, 8, 6))
     np.save(tmp_path / "a.npy", a)
     options = ["--coefficient", f"{tmp_path}/a.npy", "--source", "1"]
-    assert as_json(capsys, *options)["shape"] == [3, 8, 6]  # without more words this is a box
+    assert run(["solve", *options]) == 2  # a box or a batch
+    complaint(capsys, "coefficient shape (3, 8, 6) batch --shape 3,8,6 8,6")
+    for told in (["--shape", "3,8,6"], ["--lengths", "1,1,1"], ["--origin", "0,0,0"]):
+        assert as_json(capsys, *options, *told)["shape"] == [3, 8, 6]
+    sides = [f"--boundary={side}=dirichlet:0" for side in ("all", "z0")]
+    assert as_json(capsys, *options, *sides)["shape"] == [3, 8, 6]
     batch = as_json(capsys, *options, "--shape", "8,6", "--certify")
     assert (batch["shape"], batch["batch_shape"]) == ([8, 6], [3])
     one = as_json(capsys, *options, "--shape", "8,6", "--sample", "2", "--certify")
