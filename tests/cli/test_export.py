@@ -1,24 +1,22 @@
 import json
-import runpy
 from pathlib import Path
 
 import h5py
 import pytest
 import typer
+from small_datasets import diffusion, vorticity
 from typer.testing import CliRunner
 
 import sciml_bounds as sb
 from sciml_bounds.cli.export import export
 from sciml_bounds.errors import InputError
 
-MAKE = runpy.run_path(str(Path(__file__).parents[1] / "store" / "datasets_of_ours.py"))
-
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "400")  # no path is broken
-    MAKE["diffusion"](Path("d.nc"))
+    diffusion(Path("d.nc"))
     app = typer.Typer()
     app.command()(export)
     return lambda *arguments: CliRunner().invoke(app, arguments)
@@ -43,7 +41,7 @@ def test_pdebench_as_json(run):
 def test_vtk(run):
     import pyvista
 
-    MAKE["vorticity"](Path("v.nc"), count=2, frames=3)
+    vorticity(Path("v.nc"), count=2, frames=3)
     assert run("d.nc", "--format", "vtk", "--out", "darcy").exit_code == 0
     assert run("v.nc", "--format", "vtk", "--out", "flow").exit_code == 0
     assert pyvista.get_reader("darcy/samples.pvd").time_values == list(range(12))

@@ -5,7 +5,6 @@ The package pins a version of fsspec that others do not accept, so it has an env
 
 from __future__ import annotations
 
-import runpy
 from pathlib import Path
 
 import h5py
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import xarray
+from small_datasets import diffusion, vorticity
 from torch.utils.data import DataLoader
 
 from sciml_bounds.store.formats.the_well import export_the_well
@@ -20,20 +20,18 @@ from sciml_bounds.store.formats.the_well import export_the_well
 data = pytest.importorskip("the_well.data", reason="the package the-well is not installed here: make test-peers")
 normalization = pytest.importorskip("the_well.data.normalization", reason="the package the-well is not installed here")
 
-MAKE = runpy.run_path(str(Path(__file__).parents[1] / "store" / "datasets_of_ours.py"))
-
 
 @pytest.fixture(scope="module")
 def darcy(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("darcy")
-    MAKE["diffusion"](folder / "d.nc", count=20)
+    diffusion(folder / "d.nc", count=20)
     return export_the_well(folder / "d.nc", folder / "well")
 
 
 @pytest.fixture(scope="module")
 def flow(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("flow")
-    MAKE["vorticity"](folder / "v.nc", count=20)
+    vorticity(folder / "v.nc", count=20)
     return export_the_well(folder / "v.nc", folder / "well")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,13 @@ def refused(words: str, call: Callable[..., object], /, *arguments: object, **op
     assert message.endswith((".", "?"))
     assert not message.endswith("..")
     return message
+
+
+def refused_without_a_trace(folder: Path, words: str, call: Callable[..., object], *arguments: object) -> None:
+    """Check that a call is refused in one sentence and that no file in the folder has come, gone or changed."""
+    before = {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+    refused(words, call, *arguments)
+    assert {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")} == before
 
 
 def failing(error: type[Exception], words: str, call: Callable[[], object]) -> str:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import runpy
 from contextlib import closing
 from pathlib import Path
 
@@ -9,18 +8,17 @@ import numpy as np
 import pytest
 import xarray
 from refusals import refused
+from small_datasets import diffusion, write_dataset
 
 import sciml_bounds as sb
 from sciml_bounds.store.datasets.dataset_source import open_source
 from sciml_bounds.store.reading.hdf5_files import CHECKSUM, stored_digest
 
-MAKE = runpy.run_path(str(Path(__file__).parents[1] / "datasets_of_ours.py"))
-
 
 def test_the_samples_come_with_index_and_split(tmp_path):
     values = np.random.default_rng(0).standard_normal((5, 3))
     path = tmp_path / "d.nc"
-    MAKE["write_dataset"](path, {"a": (("x",), values)}, {}, first=7, inputs=("a",), targets=("a",), layout="same")
+    write_dataset(path, {"a": (("x",), values)}, {}, first=7, inputs=("a",), targets=("a",), layout="same")
     source = open_source(path)
     assert (source.fields, source.dims("a"), source.space("a")) == (("a",), ("x",), ("x",))
     np.testing.assert_array_equal(source.positions("x"), [0, 1, 2])
@@ -45,7 +43,7 @@ def edit(path: Path, name: str, value: object) -> None:
     [("split", 3, "'split' 0 2"), ("split", None, "'split'"), ("solution", None, "'solution'")],
 )
 def test_what_is_edited_with_a_new_checksum(tmp_path, name, value, words):
-    MAKE["diffusion"](tmp_path / "d.nc")
+    diffusion(tmp_path / "d.nc")
     edit(tmp_path / "d.nc", name, value)
     refused(words, open_source, tmp_path / "d.nc")
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import resource
-import runpy
 import signal
 import subprocess
 import sys
@@ -11,12 +9,11 @@ import h5py
 import numpy as np
 import pytest
 import xarray
-from refusals import refused
+from file_limits import files_limited
+from refusals import refused, refused_without_a_trace
+from small_datasets import diffusion, vorticity, write_dataset
 
 from sciml_bounds.store.formats.the_well import export_the_well
-
-MAKE = runpy.run_path(str(Path(__file__).parents[1] / "datasets_of_ours.py"))
-diffusion, vorticity, write_dataset = MAKE["diffusion"], MAKE["vorticity"], MAKE["write_dataset"]
 
 
 def exported(folder: Path, split: str) -> h5py.File:
@@ -37,7 +34,11 @@ def statistics(folder: Path) -> dict[str, dict[str, float]]:
     return table
 
 
-# --- what is written ---
+def fields(path: Path, *, first: int = 0, recipe: str = "test", parameters: dict | None = None, **variables) -> Path:
+    """Write variables, the first of which is the input and the last the target."""
+    names = list(variables)
+    about = {"inputs": (names[0],), "targets": (names[-1],), "layout": "same", "parameters": parameters or {}}
+    return write_dataset(path, variables, {}, first=first, recipe=recipe, **about)
 
 
 def test_every_sample_is_in_the_file_of_its_split(tmp_path):
@@ -111,8 +112,7 @@ def test_statistics_are_those_of_the_training_samples(tmp_path):
 
 def test_statistics_of_a_small_deviation_from_a_large_mean(tmp_path):
     values = 1e6 + np.random.default_rng(0).standard_normal((10, 8, 8)).round(1).astype(np.float32)
-    about = {"inputs": ("a",), "targets": ("b",), "layout": "same"}
-    write_dataset(tmp_path / "d.nc", {"a": (("x", "y"), values), "b": (("x", "y"), values)}, {}, **about)
+    fields(tmp_path / "d.nc", a=(("x", "y"), values))
     table = statistics(export_the_well(tmp_path / "d.nc", tmp_path / "out"))
     assert table["std"]["a"] == pytest.approx(values[:8].astype(np.float64).std(), rel=1e-9)
 
@@ -134,11 +134,11 @@ def test_a_split_without_samples_has_no_folder(tmp_path):
 
 
 @pytest.mark.parametrize("engine", ["h5netcdf", "netcdf4"])
-@pytest.mark.parametrize("make", ["diffusion", "vorticity"])
+@pytest.mark.parametrize("make", [diffusion, vorticity])
 def test_xarray_opens_every_group_with_labels(tmp_path, engine, make):
     if engine == "netcdf4":
         pytest.importorskip("netCDF4")
-    MAKE[make](tmp_path / "d.nc")
+    make(tmp_path / "d.nc")
     folder = export_the_well(tmp_path / "d.nc", tmp_path / "out")
     (path,) = (folder / "data" / "train").iterdir()
     with xarray.open_datatree(path, engine=engine) as tree:
@@ -149,66 +149,41 @@ def test_xarray_opens_every_group_with_labels(tmp_path, engine, make):
         assert tree["sciml_bounds"]["sample"].values.tolist()[:3] == [0, 1, 2]
 
 
-# --- what is refused, and what is left behind: nothing ---
-
-
-def export_refused(tmp_path: Path, *words: str) -> None:
-    before = sorted(tmp_path.iterdir())
-    refused(" ".join(words), export_the_well, tmp_path / "d.nc", tmp_path / "out")
-    assert sorted(tmp_path.iterdir()) == before
+def export_refused(folder: Path, words: str) -> None:
+    refused_without_a_trace(folder, words, export_the_well, folder / "d.nc", folder / "out")
 
 
 def test_an_existing_folder_is_never_overwritten(tmp_path):
     diffusion(tmp_path / "d.nc")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious").write_text("work")
-    export_refused(tmp_path, "exists", "name")
-    assert (tmp_path / "out" / "precious").read_text() == "work"
+    export_refused(tmp_path, "exists name")
 
 
-def test_nan(tmp_path):
-    values = np.ones((10, 4, 4), np.float32)
+def with_nan(shape: tuple[int, ...]) -> np.ndarray:
+    values = np.ones(shape, np.float32)
     values[7, 1, 2] = np.nan
-    about = {"inputs": ("a",), "targets": ("b",), "layout": "same"}
-    write_dataset(tmp_path / "d.nc", {"a": (("x", "y"), np.ones_like(values)), "b": (("x", "y"), values)}, {}, **about)
-    export_refused(tmp_path, "sample 7", "'b'", "finite")
+    return values
 
 
-def test_numbers_too_large_for_single_precision(tmp_path):
-    values = np.full((10, 4, 4), 1e300)
-    about = {"inputs": ("a",), "targets": ("a",), "layout": "same"}
-    write_dataset(tmp_path / "d.nc", {"a": (("x", "y"), values)}, {}, **about)
-    export_refused(tmp_path, "sample 0", "'a'", "finite float32")
-
-
-def test_fields_on_different_grids(tmp_path):
-    about = {"inputs": ("a",), "targets": ("b",), "layout": "same"}
-    fields = {"a": (("x", "y"), np.ones((10, 4, 4))), "b": (("r", "y"), np.ones((10, 6, 4)))}
-    write_dataset(tmp_path / "d.nc", fields, {}, **about)
-    export_refused(tmp_path, "grid")
-
-
-def test_steady_targets_beside_frames(tmp_path):
-    about = {"inputs": ("a",), "targets": ("b",), "layout": "same"}
-    fields = {"a": (("time", "x"), np.ones((10, 3, 4))), "b": (("x",), np.ones((10, 4)))}
-    write_dataset(tmp_path / "d.nc", fields, {}, **about)
-    export_refused(tmp_path, "steady target")
+ONES = np.ones((10, 4, 4), np.float32)
 
 
 @pytest.mark.parametrize(
-    ("names", "words"),
+    ("words", "variables"),
     [
-        ({"recipe": "../../../evil"}, "recipe of the name '../../../evil'"),
-        ({"axis": "trajectory"}, "axis of the name 'trajectory'"),
-        ({"variable": "a b"}, "variable of the name 'a b'"),
+        ("sample 7 'b' finite", {"a": (("x", "y"), ONES), "b": (("x", "y"), with_nan(ONES.shape))}),
+        ("sample 0 'a' finite float32", {"a": (("x", "y"), np.full(ONES.shape, 1e300))}),
+        ("grid", {"a": (("x", "y"), ONES), "b": (("r", "y"), np.ones((10, 6, 4)))}),
+        ("steady target", {"a": (("time", "x"), ONES), "b": (("x",), ONES[:, 0])}),
+        ("training sample", {"a": (("x",), ONES[0, :2]), "first": 8}),
+        ("recipe name '../../../evil'", {"a": (("x",), ONES[0]), "recipe": "../../../evil"}),
+        ("axis name 'trajectory'", {"a": (("trajectory",), ONES[0])}),
+        ("variable name 'a b'", {"a b": (("x",), ONES[0])}),
     ],
-    ids=["recipe", "axis", "variable"],
 )
-def test_names_that_would_leave_their_place(tmp_path, names, words):
-    names = {"recipe": "test", "axis": "x", "variable": "a"} | names
-    about = {"inputs": (names["variable"],), "targets": (names["variable"],), "layout": "same"}
-    fields = {names["variable"]: ((names["axis"],), np.ones((2, 4)))}
-    write_dataset(tmp_path / "d.nc", fields, {}, recipe=names["recipe"], **about)
+def test_data_sets_that_cannot_be_exported(tmp_path, words, variables):
+    fields(tmp_path / "d.nc", **variables)
     export_refused(tmp_path, words)
 
 
@@ -218,17 +193,9 @@ def test_names_that_would_leave_their_place(tmp_path, names, words):
     ids=["nothing", "periodic", "equation"],
 )
 def test_the_boundary_of_imported_data_is_what_is_stated(tmp_path, parameters, kind):
-    about = {"inputs": ("a",), "targets": ("a",), "layout": "same", "recipe": "imported", "parameters": parameters}
-    write_dataset(tmp_path / "d.nc", {"a": (("x",), np.ones((2, 4)))}, {}, **about)
+    fields(tmp_path / "d.nc", recipe="imported", parameters=parameters, a=(("x",), np.ones((2, 4))))
     with exported(export_the_well(tmp_path / "d.nc", tmp_path / "out"), "train") as file:
         assert [group.attrs["bc_type"] for group in file["boundary_conditions"].values()] == [kind]
-
-
-def test_no_training_samples(tmp_path):
-    write_dataset(
-        tmp_path / "d.nc", {"a": (("x",), np.ones((2, 4)))}, {}, first=8, inputs=("a",), targets=("a",), layout="same"
-    )
-    export_refused(tmp_path, "training sample")
 
 
 def test_a_damaged_data_set(tmp_path):
@@ -276,15 +243,9 @@ def test_a_killed_process_leaves_no_folder_and_the_next_one_clears_up(tmp_path):
 
 
 def test_a_full_disk(tmp_path):
-    values = np.random.default_rng(0).standard_normal((10, 64, 64))
-    about = {"inputs": ("a",), "targets": ("a",), "layout": "same"}
-    write_dataset(tmp_path / "d.nc", {"a": (("x", "y"), values)}, {}, **about)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
-    try:
-        export_refused(tmp_path, "File", "space")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    fields(tmp_path / "d.nc", a=(("x", "y"), np.random.default_rng(0).standard_normal((10, 64, 64))))
+    with files_limited(50_000):
+        export_refused(tmp_path, "File space")
 
 
 def test_progress_is_told(tmp_path):
