@@ -354,6 +354,7 @@ def _solution(
         linear=linear.reshape(batch),
         grid=problem.grid,
         coefficient=problem.coefficient[0].detach(),
+        other_coefficients=() if problem.has_scalar_coefficient else tuple(a.detach() for a in problem.coefficient[1:]),
         certificate=certificate,
         seconds=seconds,
     )

@@ -17,7 +17,7 @@ from sciml_bounds._certificate import (
     describe_shape,
     variable_of,
 )
-from sciml_bounds.grid import Grid
+from sciml_bounds.grid import AXES, Grid
 from sciml_bounds.plot import plot_solution
 from sciml_bounds.reports import (
     Reason,
@@ -174,6 +174,8 @@ class Solution:
         The grid of the values.
     coefficient : Tensor (batch..., cells)
         The coefficient along the first axis, for plots.
+    other_coefficients : tuple of Tensor
+        The coefficients along the other axes; empty if the coefficient is the same along all axes.
     """
 
     values: Tensor
@@ -184,6 +186,7 @@ class Solution:
     coefficient: Tensor
     certificate: Certificate | None = None
     seconds: float = 0.0
+    other_coefficients: tuple[Tensor, ...] = ()
 
     @property
     def iterations(self) -> Tensor:
@@ -225,9 +228,15 @@ class Solution:
         return summary_table("Solution", rows)
 
     def to_xarray(self) -> xarray.Dataset:
-        """Return the values and (if computed) the certificate as a labelled data set."""
+        """Return the values and (if computed) the certificate as a labelled data set.
+
+        For a diagonal coefficient, `coefficient` is that along x, and `coefficient_y`, `coefficient_z` are the others.
+        """
         data = {"solution": variable_of(self.values, self.grid, nodal=True, long_name="solution u")}
         data["coefficient"] = variable_of(self._own_coefficient, self.grid, nodal=False, long_name="coefficient a")
+        for axis, part in zip(AXES[1:], self.other_coefficients):
+            name = f"coefficient a along {axis}"
+            data[f"coefficient_{axis}"] = variable_of(self._per_sample(part), self.grid, nodal=False, long_name=name)
         attributes = {
             "method": self.method,
             "reason": describe_reason(self.reason),
@@ -264,8 +273,11 @@ class Solution:
     @property
     def _own_coefficient(self) -> Tensor:
         """Coefficient of each sample; without batch axes if all samples share it."""
-        dim, batch = self.grid.dim, self.values.shape[: self.values.ndim - self.grid.dim]
-        return self.coefficient if self.coefficient.ndim == dim else self.coefficient.expand(*batch, *self.grid.shape)
+        return self._per_sample(self.coefficient)
+
+    def _per_sample(self, field: Tensor) -> Tensor:
+        batch = self.values.shape[: self.values.ndim - self.grid.dim]
+        return field if field.ndim == self.grid.dim else field.expand(*batch, *self.grid.shape)
 
 
 @dataclass(frozen=True, repr=False, eq=False)

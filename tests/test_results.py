@@ -353,3 +353,14 @@ def test_what_was_certified_is_drawn_in_sample_order(batch):
     ]
     drawn = np.asarray(figure.axes[1].images[0].get_array())
     np.testing.assert_array_equal(drawn, batch.certificate.indicators[1, 1].T.flip(0))
+
+
+@pytest.mark.parametrize("batch", [(), (4,)])
+def test_a_diagonal_coefficient_keeps_its_components_in_files(tmp_path, batch):
+    parts = tuple(np.full((*batch, 4, 3, 2), value) for value in (1.0, 2.0, 3.0))
+    solution = sb.solve(sb.Diffusion(sb.Grid((4, 3, 2)), parts, source=1.0))
+    sb.data.write(solution, tmp_path / "u.nc")
+    read = sb.data.read(tmp_path / "u.nc")
+    for name, part in zip(("coefficient", "coefficient_y", "coefficient_z"), parts):
+        for dataset in (solution.to_xarray(), read.to_xarray()):
+            np.testing.assert_array_equal(dataset[name], part)

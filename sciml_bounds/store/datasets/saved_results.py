@@ -42,6 +42,8 @@ __all__ = ["FORMAT_VERSION", "check_content", "check_format", "check_replaceable
 FORMAT_VERSION = "0.1"
 #: Attributes of the file itself, which are not part of its content.
 _FILE_ATTRIBUTES = ("content", "format_version", "sciml_bounds_version", "created", CHECKSUM)
+#: Variables of a diagonal coefficient along the axes after the first.
+_OTHER_COEFFICIENTS = tuple(f"coefficient_{axis}" for axis in AXES[1:])
 #: Maximum bytes per chunk; older versions of HDF5 cannot read chunks of 4 GiB.
 _MAX_CHUNK_BYTES = 2**28
 
@@ -397,6 +399,7 @@ def _make_solution(dataset: xarray.Dataset) -> Solution:
         coefficient=_tensor(dataset, "coefficient"),
         certificate=_make_certificate(dataset) if "error_upper" in dataset else None,
         seconds=float(dataset.attrs["seconds"]),
+        other_coefficients=tuple(_tensor(dataset, name) for name in _OTHER_COEFFICIENTS if name in dataset),
     )
 
 
