@@ -188,7 +188,7 @@ def _resolved(method: Method, system: LatticeSystem) -> Method:
 def _transform(system: LatticeSystem) -> BoxInverse:
     if system.inverse is None:
         raise InputError(
-            "method 'transform' needs constant coefficients, no solid cells and no Robin sides; use method='multigrid'."
+            "method 'transform' needs constant coefficients, no solid cells and no Robin sides; use method 'multigrid'."
         )
     return system.inverse
 

@@ -118,7 +118,9 @@ def as_method(method: str | Method) -> Method:
         )
     if not isinstance(method, str) or method not in NAMED_METHODS:
         choices = ", ".join(map(repr, NAMED_METHODS))
-        raise InputError(f"method is {method!r}; choose from {choices}, or an object such as sb.Multigrid(cycle='V').")
+        raise InputError(
+            f"method is {method!r}; choose from {choices}, or in Python an object such as sb.Multigrid(cycle='V')."
+        )
     return NAMED_METHODS[method]
 
 

@@ -58,7 +58,7 @@ class SolveOptions:
         """Raise `InputError` unless the options are valid and fit together, for a problem in `dtype`."""
         if self.error is not None and not self.error > 0:
             raise InputError(
-                f"error={self.error} is not positive; give the relative energy error to reach, for example 0.01."
+                f"error is {self.error}, but must be positive; give the relative energy error to reach, such as 0.01."
             )
         if self.error is not None and (self.rtol is not None or self.atol > 0):
             raise InputError(
@@ -198,7 +198,7 @@ class Solver:
         solution = _solution(self.problem, values, linear, certificate, error, time.perf_counter() - start)
         ended = {solution.reason} if isinstance(solution.reason, Reason) else set(solution.reason)
         if ended - {Reason.CONVERGED, Reason.ROUND_OFF, Reason.ERROR_REACHED} and not run.stopped:
-            better = "" if isinstance(self._linear.method, Multigrid) else ", or use method='multigrid'"
+            better = "" if isinstance(self._linear.method, Multigrid) else ", or use method 'multigrid'"
             advice = {Reason.MAXITER: f"Raise maxiter{better}."}
             report_failure("the solve", solution.reason, _detail(solution, error), throw=options.throw, advice=advice)
         return solution

@@ -72,8 +72,8 @@ _ADVICE = {
         "The operator or the preconditioner returned NaN or infinity; apply each of them to b to find out which."
     ),
     Reason.MESH_LIMITED: (
-        "The error bound of the discrete solution on this grid is larger than requested; refine the grid, or pass a "
-        "flux of a finer grid."
+        "The error bound of the discrete solution on this grid is larger than requested; refine the grid, or in "
+        "Python give the flux of a finer grid."
     ),
     Reason.INFEASIBLE: (
         "No small change of x reduces the constraint violation, so the constraints may be inconsistent; start from "

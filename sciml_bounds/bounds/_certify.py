@@ -341,7 +341,7 @@ def _boundary_message(problem: Diffusion, difference: Tensor) -> str:
     where = f" of sample {sample}" if len(difference) > 1 else ""
     return (
         f"values differ from the prescribed boundary values by up to {difference.abs().max().item():.4g}, at node "
-        f"{tuple(node)} ({place}){where}; repair them with problem.impose_boundary(values), or leave out strict=True."
+        f"{tuple(node)} ({place}){where}; repair them with problem.impose_boundary(values), or leave out strict."
     )
 
 

@@ -120,13 +120,13 @@ def _check_shape(problem: Diffusion, field: Tensor, layout: Layout) -> None:
     space = tuple(field.shape[-len(shape) :])
     fitting = [name for name in ("nodes", "cells", "interior") if space == layout_shape(problem, name)]
     hint = (
-        f"This shape fits layout={fitting[0]!r}."
+        f"This shape fits layout {fitting[0]!r}."
         if fitting
-        else "For a coarser grid of the same box use layout='coarse'."
+        else "For a coarser grid of the same box use layout 'coarse'."
     )
     expected = ", ".join(map(str, shape))
     raise InputError(
-        f"values have shape {tuple(field.shape)}, but layout={layout!r} expects (batch..., {expected}). {hint}"
+        f"values have shape {tuple(field.shape)}, but layout {layout!r} expects (batch..., {expected}). {hint}"
     )
 
 
@@ -152,14 +152,14 @@ def _from_coarse(problem: Diffusion, field: Tensor) -> Tensor:
         cells = count if wraps else count - 1
         if cells < 1 or n % cells:
             raise InputError(
-                f"values have shape {tuple(field.shape)}, but layout='coarse' needs values at the nodes of a coarser "
+                f"values have shape {tuple(field.shape)}, but layout 'coarse' needs values at the nodes of a coarser "
                 f"grid whose numbers of cells divide those of the problem, {problem.grid.shape}; give values on such a "
                 "grid."
             )
         factors.add(n // cells)
     if len(factors) > 1:
         raise InputError(
-            f"values with layout='coarse' are coarser by different factors along the axes ({sorted(factors)}); use the "
+            f"values with layout 'coarse' are coarser by different factors along the axes ({sorted(factors)}); use the "
             "same factor for all axes."
         )
     return interpolate_nodes(field, factors.pop(), problem.periodic)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import sciml_bounds
-from sciml_bounds.cli._words import in_shell_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -254,7 +253,7 @@ def finish(
     else:
         print_table(title, rows | files)
     if failure is not None:
-        error_console().print(f"sciml-bounds: {in_shell_words(failure)}", markup=False)
+        error_console().print(f"sciml-bounds: {failure}", markup=False)
         raise typer.Exit(NOT_REACHED)
 
 

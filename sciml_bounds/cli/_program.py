@@ -16,7 +16,6 @@ from typing import Any, NoReturn
 
 import typer
 
-from sciml_bounds.cli._words import in_shell_words
 from sciml_bounds.errors import ConvergenceWarning, InputError, InputWarning, MissingExtraError
 
 __all__ = ["interrupt", "run_program"]
@@ -31,7 +30,7 @@ def run_program(app: typer.Typer, name: str, arguments: Sequence[str] | None = N
         with _printed_messages(name), _repeated_interrupts():
             app(arguments, prog_name=name)
     except (InputError, MissingExtraError) as error:
-        print(f"{name}: {in_shell_words(str(error))}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return BAD_INPUT
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):

@@ -88,12 +88,12 @@ def check_tolerances(rtol: float | None, atol: float, dtype: torch.dtype) -> flo
     atol = _number(atol, "atol")
     eps = torch.finfo(dtype).eps
     if not 0 <= rtol < float("inf") or not 0 <= atol < float("inf"):
-        raise InputError(f"rtol={rtol} and atol={atol} are tolerances; give finite numbers that are not negative.")
+        raise InputError(f"rtol is {rtol} and atol is {atol}; give finite numbers that are not negative.")
     if rtol < 10 * eps and atol == 0:
         kind = str(dtype).removeprefix("torch.")
         otherwise = "" if dtype == torch.float64 else ", or use float64"
         raise InputError(
-            f"rtol={rtol:g} is below the round-off of {kind} ({10 * eps:.2g}); use a larger rtol{otherwise}."
+            f"rtol is {rtol:g}, below the round-off of {kind} ({10 * eps:.2g}); use a larger rtol{otherwise}."
         )
     return rtol
 

@@ -170,7 +170,7 @@ def _grid_of(sources: Sequence[ArraySource], lengths: Any = None, origin: Any = 
         nodes = tuple(n - 1 for n in cells)
         raise InputError(
             f"all arrays have the shape {cells} per sample, which does not tell whether it has one value per cell or "
-            f"per node; give grid=sb.Grid({cells}) for values on cells, or grid=sb.Grid({nodes}) for values at nodes."
+            f"per node; give the grid (grid=, --shape): {cells} cells for values on cells, {nodes} for values at nodes."
         )
     return Grid(cells, lengths, origin)
 
@@ -210,7 +210,8 @@ def _roles(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the names of inputs and targets."""
     if targets is None and "solution" not in names:
-        raise InputError(f"no array is named 'solution'; say with targets= which of {', '.join(names)} are predicted.")
+        listing = ", ".join(names)
+        raise InputError(f"no array is named 'solution'; give the targets (targets=, --targets) among {listing}.")
     predicted = ("solution",) if targets is None else _listed(targets)
     received = tuple(n for n in names if n not in predicted) if inputs is None else _listed(inputs)
     for what, chosen in (("inputs", received), ("targets", predicted)):

@@ -170,7 +170,9 @@ def _folder(folder: Path | str | None, *, resume: bool, tensorboard: bool) -> Pa
         return None
     path = Path(folder).resolve()
     if (path / LAST).exists() and not resume:
-        raise InputError(f"{folder} contains a training already; use resume=True, or choose another folder.")
+        raise InputError(
+            f"{folder} contains a training already; continue it (resume=True, --resume), or choose another folder."
+        )
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

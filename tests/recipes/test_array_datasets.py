@@ -163,7 +163,7 @@ test_refusals = refusals(
     ("solution targets coefficient", lambda tmp_path: made(tmp_path, {"coefficient": COEFFICIENT}, grid=GRID)),
     ("targets u", lambda tmp_path: made(tmp_path, targets=["u"])),
     ("inputs at least one", lambda tmp_path: made(tmp_path, {"solution": SOLUTION}, grid=GRID)),
-    ("shape cell node grid=sb.Grid((6, 5)) grid=sb.Grid((5, 4))",
+    ("shape cell node grid --shape (6, 5) (5, 4)",
      lambda tmp_path: made(tmp_path, {"coefficient": COEFFICIENT, "solution": COEFFICIENT})),
     ("solution (5, 6) cells nodes",
      lambda tmp_path: made(tmp_path, {**ARRAYS, "solution": SOLUTION[:, :-2]}, grid=GRID)),

@@ -241,7 +241,7 @@ def check_dataset(contents: Contents) -> None:
     """
     if "format_version" not in contents.attributes or "sciml_bounds_version" not in contents.attributes:
         raise InputError(
-            "this package did not write it; make a data set of its arrays with sb.data.from_arrays or: sciml-bounds "
+            "this package did not write it; make a data set of its arrays with sb.data.from_arrays or sciml-bounds "
             "import --arrays."
         )
     check_format(contents)
@@ -249,8 +249,8 @@ def check_dataset(contents: Contents) -> None:
     if content != CONTENT or any(name not in contents.attributes for name in _REQUIRED_ATTRIBUTES):
         what = "labelled fields without a recipe" if content == CONTENT else f"a {content}"
         raise InputError(
-            f"it contains {what}, not a data set; open it with sb.data.read, or make a data set of its arrays with "
-            "sb.data.from_arrays."
+            f"it contains {what}, not a data set; open it with sb.data.read or sciml-bounds inspect, or make a data "
+            "set of its arrays with sb.data.from_arrays."
         )
     if any(info.role == "link" for info in contents.arrays.values()):
         raise InputError("it has a link, unlike all data sets; it was changed after it was written.")

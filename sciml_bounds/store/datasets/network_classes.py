@@ -189,7 +189,7 @@ def model_class(name: str) -> type[nn.Module]:
     if ":" in name:
         raise InputError(
             f"the network {printable(name)[:100]} is not registered, and a file never decides which module is "
-            "imported; give its class (network=CNN), or register it first: sb.data.register_model(CNN)."
+            "imported; give its class (network=CNN, --class), or register it first: sb.data.register_model(CNN)."
         )
     choices = [*MODELS, *_REGISTERED]
     close = difflib.get_close_matches(name, choices, 1, 0.4)

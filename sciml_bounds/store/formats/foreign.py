@@ -117,7 +117,7 @@ def _recognise(contents: Contents) -> str:
         kinds = "; ".join(f"{name}: {kind.what}" for name, kind in KINDS.items())
         raise InputError(
             f"its kind cannot be detected from its arrays ({names}); supported kinds are {kinds}; for any "
-            "other file, name its arrays with sb.data.from_arrays or: sciml-bounds import --arrays."
+            "other file, name its arrays with sb.data.from_arrays or sciml-bounds import --arrays."
         )
     return matching[0]
 
