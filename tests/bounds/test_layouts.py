@@ -133,17 +133,17 @@ def test_batches_that_do_not_fit_are_refused(layout, shape, solids):
 @pytest.mark.parametrize(
     ("shape", "layout", "message"),
     [
-        ((4, 5), "nodes", "(4, 5) layout='nodes' batch 5 6) grid"),
-        ((4, 6), "nodes", "batch 5 6) layout='cells'"),
-        ((5, 6), "cells", "batch 4 6) layout='nodes'"),
-        ((5, 6), "interior", "batch 4 6) layout='nodes'"),
-        ((6,), "nodes", "(6,) layout='nodes'"),
-        ((4, 4), "coarse", "layout='coarse' nodes grid"),
+        ((4, 5), "nodes", "(4, 5) layout 'nodes' batch 5 6) grid"),
+        ((4, 6), "nodes", "batch 5 6) layout 'cells'"),
+        ((5, 6), "cells", "batch 4 6) layout 'nodes'"),
+        ((5, 6), "interior", "batch 4 6) layout 'nodes'"),
+        ((6,), "nodes", "(6,) layout 'nodes'"),
+        ((4, 4), "coarse", "layout 'coarse' nodes grid"),
         ((3, 2), "coarse", "axes [2 3])"),
-        ((0, 0), "coarse", "layout='coarse'"),
+        ((0, 0), "coarse", "layout 'coarse'"),
         ((0, 5, 6), "nodes", "values shape (0, 5, 6) empty batch"),
-        ((), "coarse", "values shape layout='coarse'"),
-        ((3,), "coarse", "values shape (3,) layout='coarse'"),
+        ((), "coarse", "values shape layout 'coarse'"),
+        ((3,), "coarse", "values shape (3,) layout 'coarse'"),
     ],
 )
 def test_wrong_shapes_are_refused_with_a_hint(shape, layout, message):

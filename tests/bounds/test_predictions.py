@@ -82,7 +82,7 @@ def test_values_of_other_layouts_are_predicted_too():
 
     certificate = sb.certify(PROBLEM, OnCells(), layout="cells")
     assert certificate.upper == sb.certify(PROBLEM, torch.ones(6, 5), layout="cells").upper
-    refused("layout='cells'", sb.certify, PROBLEM, OnCells())
+    refused("layout 'cells'", sb.certify, PROBLEM, OnCells())
 
 
 def test_predictions_have_no_gradients():
